@@ -1,0 +1,1 @@
+"""tilus: a tile-level language and compiler for GPU and NPU kernels."""
