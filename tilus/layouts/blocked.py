@@ -63,7 +63,7 @@ def _inverse(dims: Shape) -> Shape:
 def _split(counts: Shape, num_threads: int, vector: int, min_run: int) -> Shape:
     """How many threads go along each dimension (fastest first): as few accesses per thread as possible, weighed
     against runs shorter than ``min_run`` elements; where equal, as many threads along the faster dimensions."""
-    best: tuple[float, Shape] = (math.inf, ())
+    best: tuple[float, int, Shape] = (math.inf, 0, ())
     wanted = min(min_run, counts[0] * vector)
     for split in _splits(counts, num_threads):
         run = min(split[0], counts[0]) * vector
