@@ -1,0 +1,1 @@
+"""What runs compiled kernels: toolchains, the disk cache, arguments, drivers and launches."""
