@@ -1,0 +1,46 @@
+"""Device tests run where there is a GPU; the summary says how many did. Tests have a cache of their own."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Iterator
+
+import pytest
+
+
+@functools.cache
+def gpu_present() -> bool:
+    """Whether the CUDA driver is here and sees a device."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TILUS_CACHE_DIR", str(tmp_path_factory.mktemp("tilus-cache")))
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="no GPU")
+    for item in items:
+        if item.get_closest_marker("device"):
+            # Travels with the report from the workers of a parallel run.
+            item.user_properties.append(("device", True))
+            if not gpu_present():
+                item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    def count(*outcomes: str) -> int:
+        reports = (report for outcome in outcomes for report in terminalreporter.stats.get(outcome, []))
+        return sum(("device", True) in getattr(report, "user_properties", []) for report in reports)
+
+    ran, skipped = count("passed", "failed"), count("skipped")
+    terminalreporter.write_line(f"device tests: {ran} ran, {skipped} skipped{'' if gpu_present() else ' (no GPU)'}")
