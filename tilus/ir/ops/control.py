@@ -1,0 +1,82 @@
+"""Structured control flow, at tile and at thread level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.types import Type
+
+
+class Yield(Operation):
+    """Ends a region and gives its values."""
+
+    NAME = "yield"
+    TERMINATOR = True
+    values: tuple[Value, ...] = ()
+
+
+class For(Operation):
+    """``for i in range(start, stop, step)`` with carried values: ``body`` takes the index and the carried values and
+    yields their next ones. The step is not 0; a trip count of zero gives ``init``.
+
+    ``stages`` asks for software pipelining of the loads (0: not asked); ``unroll`` for unrolling by that factor.
+    """
+
+    NAME = "for"
+    start: Value
+    stop: Value
+    step: Value
+    init: tuple[Value, ...]
+    body: Block
+    stages: int = 0
+    unroll: int = 1
+
+    def infer(self) -> Sequence[Type]:
+        return tuple(v.type for v in self.init)
+
+    @property
+    def index(self) -> Value:
+        return self.body.args[0]
+
+    @property
+    def carried(self) -> list[Value]:
+        return self.body.args[1:]
+
+    def verify(self) -> None:
+        given = [v.type for v in self.body.terminator.operands]
+        if not given == [v.type for v in self.carried] == [v.type for v in self.init]:
+            self.fail("E0802", "a loop's carried values change type")
+
+
+class If(Operation):
+    """Both blocks yield the results; ``condition`` is a block-uniform bool (thread-uniform at thread level)."""
+
+    NAME = "if"
+    condition: Value
+    then: Block
+    orelse: Block
+
+    def infer(self) -> Sequence[Type]:
+        return tuple(v.type for v in self.then.terminator.operands)
+
+    def verify(self) -> None:
+        if [v.type for v in self.orelse.terminator.operands] != [r.type for r in self.results]:
+            self.fail("E0802", "the branches of an if yield different types")
+
+
+class While(Operation):
+    """``before`` takes the carried values and yields a bool, then ``body``, given the carried values, yields the next
+    ones. The results are the carried values when the bool is false. ``before`` has no side effects."""
+
+    NAME = "while"
+    init: tuple[Value, ...]
+    before: Block
+    body: Block
+
+    def infer(self) -> Sequence[Type]:
+        return tuple(v.type for v in self.init)
+
+    def verify(self) -> None:
+        if [v.type for v in self.body.terminator.operands] != [v.type for v in self.init]:
+            self.fail("E0802", "a loop's carried values change type")

@@ -1,0 +1,171 @@
+"""Reductions, scans, dot and per-element maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.dtypes import DType, f16, f32, f64, i8, i32, i64, u8
+from tilus.ir.types import TileType, Type
+
+REDUCE_KINDS = ("sum", "prod", "min", "max", "any", "all", "xor", "argmin", "argmax")
+SCAN_KINDS = ("sum", "prod", "min", "max")
+
+
+def _check_axis(op: Operation, tile: TileType, axis: int) -> None:
+    if not 0 <= axis < tile.rank:
+        op.fail("E0204", f"axis {axis} is not one of a tile of shape {tile.shape}")
+
+
+class Reduce(Operation):
+    """Reduction along ``axis``, which is dropped. 16-bit float sums accumulate in f32, 8-bit integer sums in i32 (the
+    front end casts before and after); arg kinds give the least index of an extremum, as i64."""
+
+    NAME = "reduce"
+    kind: str
+    x: Value
+    axis: int
+
+    def infer(self) -> Sequence[Type]:
+        tile = self.x.tile
+        _check_axis(self, tile, self.axis)
+        dtype, kind = tile.dtype, self.kind
+        if kind not in REDUCE_KINDS:
+            self.fail("E0203", f"there is no reduction {kind!r}")
+        if kind in ("any", "all"):
+            valid = dtype.is_bool
+        elif kind == "xor":
+            valid = dtype.is_int and dtype.is_arithmetic
+        else:
+            valid = dtype.is_arithmetic
+        if not valid:
+            self.fail("E0203", f"reduction {kind} is not defined for {dtype}")
+        if kind in ("min", "max", "argmin", "argmax") and tile.shape[self.axis] == 0:
+            self.fail("E0204", f"reduction {kind} over an empty axis has no value")
+        shape = tile.shape[: self.axis] + tile.shape[self.axis + 1 :]
+        return (TileType(i64 if kind.startswith("arg") else dtype, shape),)
+
+
+class ReduceWith(Operation):
+    """Reduction of several tiles of one shape at once by a user-given associative ``combine``: a block with 2n scalar
+    arguments (left then right) that yields n scalars. The order of combination is left to right, in any grouping."""
+
+    NAME = "reduce_with"
+    xs: tuple[Value, ...]
+    axis: int
+    combine: Block
+
+    def infer(self) -> Sequence[Type]:
+        tile = self.xs[0].tile
+        _check_axis(self, tile, self.axis)
+        if tile.shape[self.axis] == 0:
+            self.fail("E0204", "a reduction with a user-given function over an empty axis has no value")
+        shape = tile.shape[: self.axis] + tile.shape[self.axis + 1 :]
+        return tuple(TileType(x.tile.dtype, shape) for x in self.xs)
+
+
+class Scan(Operation):
+    """Inclusive scan along ``axis``; from the far end where ``reverse``."""
+
+    NAME = "scan"
+    kind: str
+    x: Value
+    axis: int
+    reverse: bool = False
+
+    def infer(self) -> Sequence[Type]:
+        _check_axis(self, self.x.tile, self.axis)
+        if self.kind not in SCAN_KINDS:
+            self.fail("E0203", f"there is no scan {self.kind!r}")
+        if not self.x.tile.dtype.is_arithmetic:
+            self.fail("E0203", f"scan {self.kind} is not defined for {self.x.tile.dtype}")
+        return (self.x.tile.without_layout(),)
+
+
+class ScanWith(Operation):
+    """Inclusive scan of several tiles by a user-given associative ``combine`` (as in :class:`ReduceWith`)."""
+
+    NAME = "scan_with"
+    xs: tuple[Value, ...]
+    axis: int
+    combine: Block
+    reverse: bool = False
+
+    def infer(self) -> Sequence[Type]:
+        _check_axis(self, self.xs[0].tile, self.axis)
+        return tuple(x.tile.without_layout() for x in self.xs)
+
+
+DOT_TYPES: dict[tuple[DType, DType], tuple[DType, ...]] = {}
+"""For each supported pair of operand types, the accumulator types, the default first."""
+
+
+def _fill_dot_types() -> None:
+    from tilus.ir.dtypes import bf16, f8e4m3fn, f8e5m2
+
+    DOT_TYPES[f16, f16] = (f32, f16)
+    DOT_TYPES[bf16, bf16] = (f32,)
+    DOT_TYPES[f32, f32] = (f32,)
+    DOT_TYPES[f64, f64] = (f64,)
+    for a in (i8, u8):
+        for b in (i8, u8):
+            DOT_TYPES[a, b] = (i32,)
+    for a in (f8e4m3fn, f8e5m2):
+        for b in (f8e4m3fn, f8e5m2):
+            DOT_TYPES[a, b] = (f32,)
+
+
+_fill_dot_types()
+
+
+class Dot(Operation):
+    """``a @ b + accumulator`` over the last two dimensions (leading ones are batch).
+
+    ``precision`` is ``"ieee"``, or ``"tf32"`` which lets f32 operands be rounded to tf32.
+    """
+
+    NAME = "dot"
+    a: Value
+    b: Value
+    accumulator: Value
+    precision: str = "ieee"
+
+    def infer(self) -> Sequence[Type]:
+        a, b, c = self.a.tile, self.b.tile, self.accumulator.tile
+        accumulators = DOT_TYPES.get((a.dtype, b.dtype))
+        if accumulators is None:
+            pairs = ", ".join(f"{x}×{y}" for x, y in DOT_TYPES)
+            self.fail("E0206", f"dot of {a.dtype} and {b.dtype} is not supported",
+                      help=f"convert the operands to one of: {pairs}")
+        if c.dtype not in accumulators:
+            self.fail("E0206", f"dot of {a.dtype} and {b.dtype} accumulates in "
+                               f"{' or '.join(map(str, accumulators))}, not {c.dtype}")
+        if a.rank < 2 or a.rank != b.rank:
+            self.fail("E0202", f"dot needs two tiles of one rank ≥ 2, not shapes {a.shape} and {b.shape}")
+        if a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2]:
+            self.fail("E0202", f"dot of shapes {a.shape} and {b.shape}: the inner dimensions are "
+                               f"{a.shape[-1]} and {b.shape[-2]}")
+        shape = (*a.shape[:-1], b.shape[-1])
+        if c.shape != shape:
+            self.fail("E0202", f"dot of shapes {a.shape} and {b.shape} gives {shape}, but the accumulator has {c.shape}")
+        if self.precision not in ("ieee", "tf32"):
+            self.fail("E0107", f"precision is 'ieee' or 'tf32', not {self.precision!r}")
+        return (TileType(c.dtype, shape),)
+
+
+class Map(Operation):
+    """Per-element scalar code: ``body`` takes one scalar of each tile (all of one shape), then the ``captured``
+    block-uniform scalars, and yields scalars. Elements run independently."""
+
+    NAME = "map"
+    xs: tuple[Value, ...]
+    captured: tuple[Value, ...]
+    body: Block
+
+    def infer(self) -> Sequence[Type]:
+        shape = self.xs[0].tile.shape
+        for x in self.xs[1:]:
+            if x.tile.shape != shape:
+                self.fail("E0202", f"map over tiles of shapes {shape} and {x.tile.shape}")
+        return tuple(TileType(v.tile.dtype, shape) for v in self.body.terminator.operands)
+

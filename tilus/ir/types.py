@@ -1,0 +1,90 @@
+"""Types of IR values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tilus.ir.dtypes import DType
+
+if TYPE_CHECKING:
+    from tilus.layouts import RegisterLayout, SharedLayout
+
+
+@dataclass(frozen=True, slots=True)
+class TileType:
+    """A tile of elements held in registers; a block-uniform scalar where ``shape`` is ``()``.
+
+    At thread level the same type with shape ``(n,)`` is a vector of n registers of one thread.
+    ``layout`` is None until layout inference has run; it may cover more than ``shape`` (a padded cover).
+    """
+
+    dtype: DType
+    shape: tuple[int, ...] = ()
+    layout: RegisterLayout | None = None
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_scalar(self) -> bool:
+        return not self.shape
+
+    def with_dtype(self, dtype: DType) -> TileType:
+        return TileType(dtype, self.shape, self.layout)
+
+    def without_layout(self) -> TileType:
+        return TileType(self.dtype, self.shape) if self.layout is not None else self
+
+    def __str__(self) -> str:
+        if not self.shape:
+            return self.dtype.name
+        dims = "x".join(map(str, self.shape))
+        return f"{self.dtype}[{dims}]" if self.layout is None else f"{self.dtype}[{dims}, {self.layout}]"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewType:
+    """A bounded, strided window of memory: an array argument, a workspace, shared memory, or a view of one.
+
+    ``shape`` has None where an extent is a run-time value; shared memory has none of those.
+    ``space`` is ``"global"`` or ``"shared"``. ``layout`` is the shared layout once chosen.
+    """
+
+    dtype: DType
+    shape: tuple[int | None, ...]
+    space: str = "global"
+    layout: SharedLayout | None = None
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def __str__(self) -> str:
+        dims = "x".join("?" if d is None else str(d) for d in self.shape)
+        tail = "" if self.layout is None else f", {self.layout}"
+        return f"{self.space}<{self.dtype}[{dims}]{tail}>"
+
+
+@dataclass(frozen=True, slots=True)
+class PointerType:
+    """A thread-level address of elements of ``dtype`` in ``space`` (``"global"``, ``"shared"`` or ``"local"``)."""
+
+    dtype: DType
+    space: str = "global"
+
+    def __str__(self) -> str:
+        return f"ptr<{self.dtype}, {self.space}>"
+
+
+Type = TileType | ViewType | PointerType
+
+
+def scalar(dtype: DType) -> TileType:
+    return TileType(dtype)

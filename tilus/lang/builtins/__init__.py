@@ -1,0 +1,1 @@
+"""The functions a kernel may call; :mod:`tilus` exports them."""

@@ -1,0 +1,114 @@
+"""The launch grid, loops and compile-time checks."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+from tilus.ir.ops import Assume, DeviceAssert, GridSize, Print
+from tilus.lang.context import current
+from tilus.lang.values import Tile, arithmetic, as_index, as_tile, emit, fail, static_shape
+
+
+def grid(*extents: Any) -> Any:
+    """Declares the launch grid (one to three extents, computable at the launch) and gives this block's indices:
+    a scalar for one axis, a tuple for more. Once in a kernel, at its top level."""
+    context = current()
+    indices = context.declare_grid(tuple(as_index(e, "an extent of the grid") for e in extents))
+    return indices[0] if len(indices) == 1 else indices
+
+
+def grid_size(axis: int) -> Tile:
+    """The extent of the grid along ``axis`` (i64)."""
+    return emit(GridSize(axis, span=current().span))
+
+
+def block(*, warps: int | None = None, cluster: int | None = None, max_registers: int | None = None,
+          cooperative: bool | None = None) -> None:
+    """Sets the number of warps of a block (default 4), blocks of a cluster, the register limit of a thread, and
+    whether all blocks must be resident at once."""
+    if warps is not None and not 1 <= operator.index(warps) <= 32:
+        raise fail("E0504", f"a block has 1 to 32 warps, not {warps}")
+    given = {"warps": warps, "cluster": cluster, "max_registers": max_registers, "cooperative": cooperative}
+    current().declare_block(**{k: v for k, v in given.items() if v is not None})
+
+
+class range:
+    """``for i in tl.range(start, stop, step, stages=, unroll=)``: a run-time loop.
+
+    With ``stages`` > 1 the loads of the loop are pipelined that many iterations deep.
+    """
+
+    def __init__(self, *bounds: Any, stages: int = 0, unroll: int = 1) -> None:
+        if not 1 <= len(bounds) <= 3:
+            raise fail("E0107", f"range takes one to three bounds, not {len(bounds)}")
+        start, stop, step = {1: (0, bounds[0], 1), 2: (*bounds, 1)}.get(len(bounds), bounds)
+        if isinstance(step, int) and step == 0:
+            raise fail("E0107", "the step of a range is 0")
+        self.start, self.stop, self.step = start, stop, step
+        (self.stages,) = static_shape((stages,), "stages")
+        (self.unroll,) = static_shape((unroll,), "unroll", allow=1)
+
+    def __iter__(self) -> Iterator[Tile]:
+        """Iteration by Python itself: the python engine, where every bound is known."""
+        bounds = [operator.index(as_index(b)) for b in (self.start, self.stop, self.step)]
+        position = bounds[0]
+        while (position < bounds[1]) if bounds[2] > 0 else (position > bounds[1]):
+            yield as_index(position)
+            position += bounds[2]
+
+
+class static_range:
+    """``for i in tl.static_range(n)``: unrolled at compile time; ``i`` is a Python int."""
+
+    def __init__(self, *bounds: Any) -> None:
+        import builtins
+
+        self.values = builtins.range(*static_shape(bounds, "tl.static_range", allow=-(1 << 62)))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.values)
+
+
+def cdiv(a: Any, b: Any) -> Any:
+    """Ceiling division of non-negative integers."""
+    if isinstance(a, Tile) or isinstance(b, Tile):
+        return arithmetic("floordiv", arithmetic("add", a, b - 1), b)
+    return -(-a // b)
+
+
+def static_assert(condition: Any, message: str = "") -> None:
+    """Fails the compilation where a compile-time condition does not hold."""
+    if isinstance(condition, Tile) and current().concrete(condition.value) is None:
+        raise fail("E0105", "the condition of static_assert is a run-time value", help="use tl.device_assert")
+    if not condition:
+        raise fail("E0108", f"static assertion failed{': ' + message if message else ''}")
+
+
+def device_assert(condition: Any, message: str = "") -> None:
+    """Ends the kernel with an error where the bool (scalar or tile) does not hold at run time."""
+    tile = as_tile(condition)
+    if not tile.dtype.is_bool:
+        raise fail("E0201", f"the condition of device_assert is {tile.dtype}, not bool")
+    current().emit(DeviceAssert(tile.value, message, span=current().span))
+
+
+def assume(condition: Any) -> None:
+    """Promises that a scalar condition holds; the compiler may rely on it."""
+    tile = as_tile(condition)
+    if not tile.dtype.is_bool or tile.shape:
+        raise fail("E0201", f"tl.assume takes a scalar bool, not {tile.value.type}")
+    current().emit(Assume(tile.value, span=current().span))
+
+
+def print(*values: Any) -> None:
+    """Prints values from the kernel: strings as they are, scalars and tiles formatted."""
+    parts, operands = [], []
+    for value in values:
+        if isinstance(value, Tile):
+            parts.append("{}")
+            operands.append(value.value)
+        else:
+            parts.append(str(value).replace("{", "{{").replace("}", "}}"))
+    current().emit(Print(" ".join(parts), tuple(operands), span=current().span))

@@ -1,0 +1,138 @@
+"""Reductions, scans and dot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilus.ir.dtypes import DType, f32, i32
+from tilus.ir.ops import Dot, Reduce, Scan
+from tilus.ir.ops.reduction import DOT_TYPES
+from tilus.lang.builtins.creation import zeros
+from tilus.lang.context import current
+from tilus.lang.values import Tile, as_tile, emit, fail
+
+
+def _axis(x: Tile, axis: Any) -> int:
+    rank = len(x.shape)
+    if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+        raise fail("E0204", f"axis {axis} is not one of a tile of shape {x.shape}")
+    return axis % rank
+
+
+def _reduce(kind: str, x: Any, axis: Any, keepdims: bool) -> Tile:
+    tile = as_tile(x)
+    if axis is None:
+        if kind.startswith("arg") and len(tile.shape) != 1:
+            tile = tile.reshape(-1)
+        result = tile
+        for _ in range(len(tile.shape)):
+            result = emit(Reduce(kind, result.value, len(result.shape) - 1, span=current().span))
+        return result.reshape((1,) * len(tile.shape)) if keepdims else result
+    position = _axis(tile, axis)
+    result = emit(Reduce(kind, tile.value, position, span=current().span))
+    return result.reshape(tile.shape[:position] + (1,) + tile.shape[position + 1 :]) if keepdims else result
+
+
+def _accumulator(dtype: DType) -> DType:
+    """The type sums of ``dtype`` are taken in: f32 for 16-bit floats, i32 for small integers and bool."""
+    if dtype.is_float and dtype.bits == 16:
+        return f32
+    return i32 if dtype.is_bool or (dtype.is_int and dtype.bits < 32) else dtype
+
+
+def sum(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Sum along ``axis`` (all axes by default). 16-bit floats are summed in f32 and rounded once; integers below 32
+    bits and bool give i32."""
+    tile = as_tile(x)
+    wide = _accumulator(tile.dtype)
+    result = _reduce("sum", tile.to(wide), axis, keepdims)
+    return result.to(tile.dtype) if tile.dtype.is_float else result
+
+
+def prod(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Product along ``axis``, with the types of :func:`sum`."""
+    tile = as_tile(x)
+    result = _reduce("prod", tile.to(_accumulator(tile.dtype)), axis, keepdims)
+    return result.to(tile.dtype) if tile.dtype.is_float else result
+
+
+def max(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Greatest element along ``axis``; NaNs are passed over unless all are NaN."""
+    return _reduce("max", x, axis, keepdims)
+
+
+def min(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Least element along ``axis``; NaNs are passed over unless all are NaN."""
+    return _reduce("min", x, axis, keepdims)
+
+
+def argmax(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Index of the first greatest element along ``axis``, as i64."""
+    return _reduce("argmax", x, axis, keepdims)
+
+
+def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Index of the first least element along ``axis``, as i64."""
+    return _reduce("argmin", x, axis, keepdims)
+
+
+def any(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Whether any bool along ``axis`` holds."""
+    return _reduce("any", x, axis, keepdims)
+
+
+def all(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Whether all bools along ``axis`` hold."""
+    return _reduce("all", x, axis, keepdims)
+
+
+def xor_sum(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Exclusive or of the integers along ``axis``."""
+    return _reduce("xor", x, axis, keepdims)
+
+
+def _scan(kind: str, x: Any, axis: int, reverse: bool) -> Tile:
+    tile = as_tile(x)
+    wide = _accumulator(tile.dtype) if kind in ("sum", "prod") else tile.dtype
+    result = emit(Scan(kind, tile.to(wide).value, _axis(tile, axis), reverse, span=current().span))
+    return result.to(tile.dtype) if tile.dtype.is_float else result
+
+
+def cumsum(x: Any, axis: int = 0, *, reverse: bool = False) -> Tile:
+    """Inclusive running sum along ``axis``, with the types of :func:`sum`."""
+    return _scan("sum", x, axis, reverse)
+
+
+def cumprod(x: Any, axis: int = 0, *, reverse: bool = False) -> Tile:
+    """Inclusive running product along ``axis``."""
+    return _scan("prod", x, axis, reverse)
+
+
+def cummax(x: Any, axis: int = 0, *, reverse: bool = False) -> Tile:
+    """Running maximum along ``axis``."""
+    return _scan("max", x, axis, reverse)
+
+
+def cummin(x: Any, axis: int = 0, *, reverse: bool = False) -> Tile:
+    """Running minimum along ``axis``."""
+    return _scan("min", x, axis, reverse)
+
+
+def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | None = None,
+        precision: str = "ieee") -> Tile:
+    """``a @ b + accumulator`` of tiles (..., M, K) and (..., K, N).
+
+    The accumulator defaults to zeros of ``dtype``, or of the default type of the pair. ``precision="tf32"`` lets f32
+    operands be rounded to tf32 for the tensor cores.
+    """
+    for operand, name in ((a, "first"), (b, "second")):
+        if not isinstance(operand, Tile) or len(operand.shape) < 2:
+            raise fail("E0202", f"the {name} operand of dot is not a tile of rank 2 or more")
+    if accumulator is None:
+        types = DOT_TYPES.get((a.dtype, b.dtype))
+        accumulator = zeros((*a.shape[:-1], b.shape[-1]), dtype or (types[0] if types else f32))
+    elif dtype is not None and accumulator.dtype is not dtype:
+        raise fail("E0206", f"the accumulator is {accumulator.dtype}, but dtype={dtype} is asked for")
+    return emit(Dot(a.value, b.value, accumulator.value, precision, span=current().span))
+
+

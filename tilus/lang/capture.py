@@ -1,0 +1,91 @@
+"""The source of a Python function as an AST, with the names it can see."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import functools
+import linecache
+import types
+from collections.abc import Callable
+from typing import Any
+
+from tilus.diagnostics import Span, UserError
+
+
+class CapturedFunction:
+    """A function whose body can be traced: its AST, its file, and the values of its free names.
+
+    Raises UserError (E0111) where the source is not available, e.g. for functions typed at the plain prompt.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        if not isinstance(function, types.FunctionType):
+            raise UserError.at("E0111", f"{function!r} is not a plain Python function")
+        self.function = function
+        self.name = function.__name__
+        self.file = function.__code__.co_filename
+        self.line = function.__code__.co_firstlineno
+
+    @functools.cached_property
+    def node(self) -> ast.FunctionDef | ast.Lambda:
+        tree_nodes = _function_nodes(self.file, _source(self.file, self.name))
+        found = tree_nodes.get((self.line, self.name))
+        if found is None:
+            raise UserError.at("E0111", f"the source of {self.name!r} is not where Python says it is: {self.file}",
+                               help="the file has changed since it was imported; restart Python")
+        return found
+
+    @property
+    def source(self) -> str:
+        """The text of the function, for the cache's key."""
+        return ast.get_source_segment(_source(self.file, self.name), self.node) or ""
+
+    def span(self, node: ast.AST) -> Span:
+        return span_of(self.file, node)
+
+    @functools.cached_property
+    def closure(self) -> dict[str, Any]:
+        """The free variables that have a value."""
+        cells = self.function.__closure__ or ()
+        found = {}
+        for name, cell in zip(self.function.__code__.co_freevars, cells, strict=True):
+            try:
+                found[name] = cell.cell_contents
+            except ValueError:
+                continue
+        return found
+
+    def lookup(self, name: str) -> Any:
+        """The value of a free name. Raises KeyError."""
+        if name in self.closure:
+            return self.closure[name]
+        if name in self.function.__globals__:
+            return self.function.__globals__[name]
+        return vars(builtins)[name]
+
+
+def span_of(file: str, node: ast.AST) -> Span:
+    line = getattr(node, "lineno", 0)
+    return Span(file, line, getattr(node, "col_offset", 0), getattr(node, "end_lineno", line) or line,
+                getattr(node, "end_col_offset", 0) or 0)
+
+
+def _source(file: str, name: str) -> str:
+    lines = linecache.getlines(file)
+    if not lines:
+        raise UserError.at("E0111", f"the source of {name!r} is not available ({file})",
+                           help="define kernels in a file or a notebook cell")
+    return "".join(lines)
+
+
+@functools.lru_cache(maxsize=64)
+def _function_nodes(file: str, source: str) -> dict[tuple[int, str], ast.FunctionDef | ast.Lambda]:
+    found: dict[tuple[int, str], ast.FunctionDef | ast.Lambda] = {}
+    for node in ast.walk(ast.parse(source, file)):
+        if isinstance(node, ast.FunctionDef):
+            first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            found[first, node.name] = node
+        elif isinstance(node, ast.Lambda):
+            found.setdefault((node.lineno, "<lambda>"), node)
+    return found

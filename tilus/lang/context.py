@@ -1,0 +1,112 @@
+"""Where operations go while a kernel's body runs: into a block (tracing) or straight to NumPy (the python engine)."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
+from tilus.ir.core import Block, Operation, Value
+
+if TYPE_CHECKING:
+    from tilus.lang.values import Tile
+
+_state = threading.local()
+
+
+class Context(Protocol):
+    """Receives the operations of the kernel that is being run.
+
+    ``span`` is the construct being executed; ``grid`` declares the launch grid and gives this block's indices.
+    """
+
+    span: Span
+
+    def emit(self, op: Operation) -> tuple[Value, ...]: ...
+
+    def concrete(self, value: Value) -> Any:
+        """The value itself where it is known while the body runs, else None."""
+
+    def declare_grid(self, extents: tuple[Tile, ...]) -> tuple[Tile, ...]: ...
+
+    def declare_block(self, **attributes: Any) -> None: ...
+
+    def declare_workspace(self, extents: tuple[Tile, ...], dtype: Any, zero: bool) -> Value: ...
+
+
+class TraceContext:
+    """Appends operations to the current block of a function being traced."""
+
+    def __init__(self) -> None:
+        self.span: Span = UNKNOWN_SPAN
+        self.block = Block()
+        self.grid_extents: tuple[Tile, ...] | None = None
+        self.grid_span: Span = UNKNOWN_SPAN
+        self.workspaces: list[tuple[tuple[Tile, ...], Any, bool, Value]] = []
+        self.attributes: dict[str, Any] = {}
+        self.depth = 0  # nesting of run-time control flow
+
+    def emit(self, op: Operation) -> tuple[Value, ...]:
+        self.block.ops.append(op)
+        return op.results
+
+    def concrete(self, value: Value) -> Any:
+        return None
+
+    def declare_grid(self, extents: tuple[Tile, ...]) -> tuple[Tile, ...]:
+        from tilus.ir.ops.sync import GridIndex
+        from tilus.lang.values import Tile
+
+        if self.grid_extents is not None:
+            raise UserError.at("E0106", "tl.grid appears twice", self.span,
+                               help="declare all axes of the grid in one call")
+        if self.depth:
+            raise UserError.at("E0106", "tl.grid stands inside run-time control flow", self.span,
+                               help="call tl.grid at the top level of the kernel")
+        if not 1 <= len(extents) <= 3:
+            raise UserError.at("E0107", f"a grid has one to three axes, not {len(extents)}", self.span)
+        self.grid_extents, self.grid_span = extents, self.span
+        return tuple(Tile(self.emit(GridIndex(axis, span=self.span))[0]) for axis in range(len(extents)))
+
+    def declare_block(self, **attributes: Any) -> None:
+        if self.depth:
+            raise UserError.at("E0106", "tl.block stands inside run-time control flow", self.span,
+                               help="call tl.block at the top level of the kernel")
+        self.attributes.update(attributes)
+
+    def declare_workspace(self, extents: tuple[Tile, ...], dtype: Any, zero: bool) -> Value:
+        from tilus.ir.types import ViewType
+
+        if self.depth:
+            raise UserError.at("E0106", "tl.workspace stands inside run-time control flow", self.span)
+        value = Value(ViewType(dtype, (None,) * len(extents)), f"workspace{len(self.workspaces)}")
+        self.workspaces.append((extents, dtype, zero, value))
+        return value
+
+
+def current() -> Context:
+    """The context of the kernel being run on this thread. Raises UserError outside of one."""
+    context: Context | None = getattr(_state, "context", None)
+    if context is None:
+        raise UserError.at("E0107", "this function of tilus works only inside a kernel",
+                           help="decorate the function that calls it with @tl.jit and call that")
+    return context
+
+
+def active() -> bool:
+    return getattr(_state, "context", None) is not None
+
+
+class use_context:
+    """Makes ``context`` the current one for a ``with`` block."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    def __enter__(self) -> Context:
+        self.outer = getattr(_state, "context", None)
+        _state.context = self.context
+        return self.context
+
+    def __exit__(self, *exception: object) -> None:
+        _state.context = self.outer

@@ -1,0 +1,152 @@
+"""From a captured function and the description of its arguments to a tile module: kernel and launch function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilus.diagnostics import UserError
+from tilus.ir.annotations import OptionalAnnotation
+from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import Const, Dim, GridIndex, Launch, Stride, Workspace
+from tilus.ir.rewriter import erase_dead
+from tilus.ir.types import TileType, ViewType
+from tilus.lang.capture import CapturedFunction
+from tilus.lang.context import TraceContext, use_context
+from tilus.lang.signature import Signature, is_constant_annotation
+from tilus.lang.tracer import Tracer
+from tilus.lang.values import Tile, View
+
+DEFAULT_WARPS = 4
+
+
+def trace_kernel(captured: CapturedFunction, signature: Signature, constants: dict[str, Any],
+                 parameters: list[Parameter], scalar_types: dict[str, DType] | None = None) -> Module:
+    """Trace one specialisation.
+
+    ``constants`` gives the compile-time parameters and None for absent optional ones; ``parameters`` describes the
+    arrays and run-time scalars, in order. Raises UserError.
+    """
+    context = TraceContext()
+    context.span = captured.span(captured.node)
+    body = context.block
+    arguments: dict[str, Any] = dict(constants)
+    with use_context(context):
+        arguments.update(_bind_parameters(signature, constants, parameters, body, context))
+        Tracer(captured, context).run(arguments)
+    if context.grid_extents is None:
+        raise UserError.at("E0106", f"{captured.name} does not declare a grid", captured.span(captured.node),
+                           help="call `i = tl.grid(...)` at the top of the kernel; `tl.grid(1)` runs one block")
+    return _finish(captured, context, body, parameters)
+
+
+def _bind_parameters(signature: Signature, constants: dict[str, Any], parameters: list[Parameter], body: Block,
+                     context: TraceContext) -> dict[str, Any]:
+    """Block arguments for the parameters; equal dimension names share one value."""
+    annotations = {s.name: signature.annotation(s, constants) for s in signature.specs}
+    views: list[tuple[Parameter, Value]] = []
+    arguments: dict[str, Any] = {}
+    for parameter in parameters:
+        annotation = annotations[parameter.name]
+        if isinstance(annotation, OptionalAnnotation):
+            annotation = annotation.inner
+        if isinstance(annotation, DType):
+            arguments[parameter.name] = Tile(body.add_arg(TileType(annotation), parameter.name))
+        elif is_constant_annotation(annotation):
+            raise UserError.at("E0109", f"{parameter.name!r} is a compile-time parameter")
+        else:
+            views.append((parameter, body.add_arg(ViewType(annotation.dtype, parameter.shape), parameter.name)))
+    dims: dict[str | int, Any] = {}
+    for parameter, value in views:
+        extents = []
+        for axis, (name, known) in enumerate(zip(parameter.dims, parameter.shape, strict=True)):
+            if known is not None:
+                extents.append(known)
+                continue
+            if name not in dims:
+                dims[name] = Tile(context.emit(Dim(value, axis, span=context.span))[0])
+                dims[name].value.name = str(name)
+            extents.append(dims[name])
+        arguments[parameter.name] = View(value, tuple(extents))
+    return arguments
+
+
+def _finish(captured: CapturedFunction, context: TraceContext, body: Block, parameters: list[Parameter]) -> Module:
+    from tilus.ir.ops import Yield
+
+    body.ops.append(Yield((), span=context.span))
+    assert context.grid_extents is not None
+    kernel_parameters = list(parameters)
+    for extents, _, _, value in context.workspaces:
+        value.owner, value.index = body, len(body.args)
+        body.args.append(value)
+        rank = len(extents)
+        kernel_parameters.append(Parameter(value.name, "workspace", shape=(None,) * rank, strides=(None,) * rank,
+                                           contiguous=True, aligned=True, small=True, written=True))
+    written = _written(body)
+    from dataclasses import replace
+
+    kernel_parameters = [replace(p, written=True) if body.args[i] in written else p
+                         for i, p in enumerate(kernel_parameters)]
+    attributes: dict[str, Any] = {"warps": DEFAULT_WARPS, "grid_rank": len(context.grid_extents), **context.attributes}
+    span = captured.span(captured.node)
+    launch = _launch_function(captured, context, body, kernel_parameters, len(parameters))
+    kernel = Function(captured.name, body, kernel_parameters, attributes, span)
+    erase_dead(kernel)
+    return Module([kernel], launch)
+
+
+def _written(body: Block) -> set[Value]:
+    """Arguments that some operation may write, through any view of them."""
+    roots: dict[Value, Value] = {a: a for a in body.args}
+    written: set[Value] = set()
+    for op in body.walk():
+        for operand in op.operands:
+            if operand in roots and op.results and isinstance(op.results[0].type, ViewType):
+                roots[op.results[0]] = roots[operand]
+        for effect in op.effects():
+            if effect.kind in ("write", "atomic") and effect.value in roots:
+                written.add(roots[effect.value])
+    return written
+
+
+def _launch_function(captured: CapturedFunction, context: TraceContext, body: Block, parameters: list[Parameter],
+                     given: int) -> Function:
+    """The launch function: the computations that the grid and the workspaces depend on, and the launch."""
+    names = [a.name for a in body.args[:given]]
+    launch = Block([a.type for a in body.args[:given]], names)
+    mapping: dict[Value, Value] = dict(zip(body.args[:given], launch.args, strict=True))
+
+    def import_value(value: Value, what: str, span: Any) -> Value:
+        if value in mapping:
+            return mapping[value]
+        op = value.defining
+        if op is None or op.effects() or isinstance(op, GridIndex) or op.regions or not _launchable(op):
+            raise UserError.at("E0105", f"{what} is not computable at the launch", span,
+                               help="it may depend on shapes, strides and scalar parameters only")
+        for operand in op.operands:
+            import_value(operand, what, span)
+        launch.ops.append(op.clone(mapping))
+        return mapping[value]
+
+    args = list(launch.args)
+    for extents, dtype, zero, _ in context.workspaces:
+        sizes = tuple(import_value(e.value, "an extent of the workspace", context.grid_span) for e in extents)
+        op = Workspace(sizes, dtype, zero, span=context.grid_span)
+        launch.ops.append(op)
+        args.append(op.result)
+    assert context.grid_extents is not None
+    grid = tuple(import_value(e.value, "an extent of the grid", context.grid_span) for e in context.grid_extents)
+    launch.ops.append(Launch(captured.name, grid, tuple(args), span=context.grid_span))
+    from tilus.ir.ops import Yield
+
+    launch.ops.append(Yield((), span=context.grid_span))
+    return Function("launch", launch, parameters[:given], {}, captured.span(captured.node))
+
+
+def _launchable(op: Operation) -> bool:
+    if isinstance(op, (Const, Dim, Stride)):
+        return True
+    return all(isinstance(v.type, TileType) and v.type.is_scalar for v in (*op.operands, *op.results))
+
+

@@ -1,0 +1,148 @@
+"""The parameters of a kernel: what is an array, a run-time scalar, a compile-time constant."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+from tilus.diagnostics import UserError
+from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation
+from tilus.ir.core import Parameter
+from tilus.ir.dtypes import DType
+from tilus.lang.capture import CapturedFunction
+
+MISSING = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """One parameter as written: its name, annotation source and default (``MISSING`` for none)."""
+
+    name: str
+    annotation: ast.expr | None
+    default: Any
+
+
+class Signature:
+    """The parameters of a captured kernel, in order. Annotations may use earlier compile-time parameters, so they
+    are evaluated per specialisation by :meth:`annotation`."""
+
+    def __init__(self, captured: CapturedFunction) -> None:
+        self.captured = captured
+        node = captured.node
+        if node.args.vararg or node.args.kwarg:
+            raise UserError.at("E0109", "a kernel has no * or ** parameters", captured.span(node.args.vararg or node))
+        defaults = {p.name: p.default for p in inspect.signature(captured.function).parameters.values()}
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        self.specs = tuple(ParameterSpec(a.arg, a.annotation, defaults[a.arg]) for a in arguments)
+        self.names = tuple(s.name for s in self.specs)
+        self._nodes = {a.arg: a for a in arguments}
+
+    @functools.cached_property
+    def _codes(self) -> dict[str, Any]:
+        return {
+            s.name: compile(ast.Expression(s.annotation), self.captured.file, "eval")
+            for s in self.specs if s.annotation is not None
+        }
+
+    def span(self, name: str) -> Any:
+        return self.captured.span(self._nodes[name])
+
+    def annotation(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
+        """The evaluated annotation, given the values of earlier compile-time parameters. Raises UserError (E0109)."""
+        if spec.annotation is None:
+            raise UserError.at("E0109", f"parameter {spec.name!r} has no annotation", self.span(spec.name),
+                               help='annotate arrays `tl.f32["M", "N"]`, run-time scalars `tl.i32`, and compile-time '
+                                    "constants `int`, `bool` or `float`")
+        function = self.captured.function
+        scope = {**self.captured.closure, **constants}
+        try:
+            value = eval(self._codes[spec.name], function.__globals__, scope)
+            if isinstance(value, str):  # a quoted annotation
+                value = eval(value, function.__globals__, scope)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError.at("E0109", f"the annotation of {spec.name!r} cannot be evaluated: {error}",
+                               self.captured.span(spec.annotation)) from error
+        if value is None or not (isinstance(value, (ArrayAnnotation, OptionalAnnotation, DType, type))
+                                 or hasattr(value, "__origin__")):
+            raise UserError.at("E0109", f"{value!r} is not the type of a parameter",
+                               self.captured.span(spec.annotation))
+        return value
+
+
+def is_constant_annotation(annotation: Any) -> bool:
+    """Whether a parameter so annotated is a compile-time constant."""
+    return not isinstance(annotation, (ArrayAnnotation, OptionalAnnotation, DType))
+
+
+def dim_value(dim: str | int, constants: dict[str, Any]) -> int | None:
+    """The extent of a declared dimension where it is known at compile time: a number, the name of a compile-time
+    parameter, or an expression over those."""
+    if isinstance(dim, int):
+        return dim
+    if dim.isidentifier():
+        value = constants.get(dim)
+        return value if isinstance(value, int) else None
+    try:
+        value = eval(_dim_code(dim), {"__builtins__": {}}, dict(constants))
+    except NameError:
+        return None
+    return value if isinstance(value, int) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _dim_code(text: str) -> Any:
+    return compile(text, "<dimension>", "eval")
+
+
+def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, assume: str = "divisible") -> Parameter:
+    """What is assumed of a parameter when a kernel is compiled without arguments at hand.
+
+    ``assume``: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents multiples of 16), ``"contiguous"``
+    (aligned, any extents) or ``"strided"`` (nothing but a last stride of 1).
+    """
+    if isinstance(annotation, OptionalAnnotation):
+        annotation = annotation.inner
+    if isinstance(annotation, DType):
+        return Parameter(name, "scalar", divisible=False)
+    shape = tuple(dim_value(d, constants) for d in annotation.dims)
+    rank = len(shape)
+    divisible = tuple((n % 16 == 0) if n is not None else assume == "divisible" for n in shape)
+    contiguous = assume != "strided"
+    strides = contiguous_strides(shape) if contiguous else (None,) * max(0, rank - 1) + (1,) * min(1, rank)
+    return Parameter(
+        name, "array", annotation.dims, shape, strides, contiguous, divisible,
+        strides_divisibility(shape, strides, divisible, contiguous), aligned=assume != "strided", small=True,
+    )
+
+
+def contiguous_strides(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """C-order strides in elements, None from the first unknown extent on."""
+    strides: list[int | None] = []
+    running: int | None = 1
+    for extent in reversed(shape):
+        strides.append(running)
+        running = None if running is None or extent is None else running * extent
+    return tuple(reversed(strides))
+
+
+def strides_divisibility(shape: tuple[int | None, ...], strides: tuple[int | None, ...], divisible: tuple[bool, ...],
+                         contiguous: bool) -> tuple[bool, ...]:
+    """Which strides are multiples of 16, given which extents are."""
+    out = []
+    for d, stride in enumerate(strides):
+        if stride is not None:
+            out.append(stride % 16 == 0)
+        else:
+            out.append(contiguous and any(divisible[d + 1 :]))
+    return tuple(out)
+
+
+def parameter_type_of(annotation: Any) -> Any:
+    """The array annotation or DType of a possibly optional annotation."""
+    return annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation

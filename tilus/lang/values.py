@@ -1,0 +1,603 @@
+"""What a kernel's variables hold: tiles (and scalars) and views of memory, with Python's operators on them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+from tilus.diagnostics import UserError
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType, i64
+from tilus.ir.ops import (
+    Binary,
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Dim,
+    Load,
+    PermuteView,
+    Reshape,
+    Slice,
+    Store,
+    Stride,
+    Subview,
+    Transpose,
+    Unary,
+)
+from tilus.ir.types import ViewType
+from tilus.lang.context import current
+from tilus.lang.promotion import literal_fits, literal_type, promote, true_division_type
+
+Scalar = bool | int | float
+
+
+def emit(op: Operation) -> Tile:
+    """Run an operation with one result."""
+    return Tile(current().emit(op)[0])
+
+
+def fail(code: str, message: str, *, help: str | None = None) -> UserError:
+    """A user error at the construct being executed."""
+    return UserError.at(code, message, current().span, help=help)
+
+
+def constant(value: Scalar, dtype: DType, shape: tuple[int, ...] = ()) -> Tile:
+    """A constant of ``dtype``; raises UserError where an integer literal is out of range."""
+    if isinstance(value, float) and not dtype.is_float:
+        raise fail("E0205", f"the literal {value} is not an integer of type {dtype}")
+    if not dtype.is_bool and not literal_fits(value, dtype):
+        raise fail("E0205", f"the literal {value} does not fit {dtype}, which holds {dtype.min_value} to "
+                            f"{dtype.max_value}")
+    converted: Scalar = bool(value) if dtype.is_bool else (float(value) if dtype.is_float else int(value))
+    return emit(Const(converted, dtype, shape, span=current().span))
+
+
+def broadcast_to(x: Tile, shape: tuple[int, ...]) -> Tile:
+    """NumPy broadcasting to ``shape``, with missing leading dimensions added."""
+    if x.tile_shape == shape:
+        return x
+    span = current().span
+    if x.tile_shape and len(x.tile_shape) < len(shape):
+        x = emit(Reshape(x.value, (1,) * (len(shape) - len(x.tile_shape)) + x.tile_shape, span=span))
+    if x.tile_shape == shape:
+        return x
+    return emit(Broadcast(x.value, shape, span=span))
+
+
+def broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape two operands broadcast to. Raises UserError where there is none."""
+    rank = max(len(a), len(b))
+    full_a, full_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    out = []
+    for m, n in zip(full_a, full_b, strict=True):
+        if m != n and 1 not in (m, n):
+            raise fail("E0202", f"shapes {a} and {b} do not broadcast",
+                       help="dimensions are aligned from the right; each pair must be equal or contain 1")
+        out.append(n if m == 1 else m)
+    return tuple(out)
+
+
+def unify(x: Any, y: Any, what: str) -> tuple[Tile, Tile]:
+    """Two operands brought to one type and shape."""
+    if not isinstance(x, Tile) and not isinstance(y, Tile):
+        x = as_tile(x, None, what)
+    if not isinstance(x, Tile):
+        x = constant(_literal(x, what), literal_type(_literal(x, what), y.dtype))
+    if not isinstance(y, Tile):
+        y = constant(_literal(y, what), literal_type(_literal(y, what), x.dtype))
+    dtype = promote(x.dtype, y.dtype)
+    if dtype is None:
+        raise fail("E0201", f"{what} of {x.dtype} and {y.dtype}: the types do not meet",
+                   help="convert one operand with `.to(dtype)`")
+    shape = broadcast_shapes(x.tile_shape, y.tile_shape)
+    return broadcast_to(x.to(dtype), shape), broadcast_to(y.to(dtype), shape)
+
+
+def _literal(value: Any, what: str) -> Scalar:
+    if isinstance(value, (bool, int, float)):
+        return value
+    index = getattr(value, "item", None)  # NumPy scalars
+    if index is not None and getattr(value, "shape", None) == ():
+        item = value.item()
+        if isinstance(item, (bool, int, float)):
+            return item
+    raise fail("E0201", f"{what} with a {_describe(value)}")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, View):
+        return "view of an array (load a tile from it with tl.load first)"
+    return f"Python {type(value).__name__}"
+
+
+def as_tile(value: Any, dtype: DType | None = None, what: str = "operation") -> Tile:
+    """A tile or scalar from a tile or a Python number (i64, f32 or bool where ``dtype`` is None)."""
+    if isinstance(value, Tile):
+        return value if dtype is None else value.to(dtype)
+    literal = _literal(value, what)
+    return constant(literal, dtype or literal_type(literal, None))
+
+
+def as_index(value: Any, what: str = "an index") -> Tile:
+    """A block-uniform i64 scalar."""
+    if isinstance(value, Tile):
+        if value.tile_shape or not value.dtype.is_int:
+            raise fail("E0301", f"{what} is {value.value.type}, not an integer scalar")
+        return value.to(i64)
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise fail("E0301", f"{what} is a {_describe(value)}, not an integer")
+    return constant(operator.index(value), i64)
+
+
+class Tile:
+    """A tile of elements in registers, or a block-uniform scalar where its shape is ``()``.
+
+    Attributes ``dtype`` (DType) and ``shape`` (tuple of int) are compile-time values.
+    """
+
+    __slots__ = ("value",)
+    __hash__ = None  # type: ignore[assignment]
+    __array_ufunc__ = None  # NumPy scalars on the left defer to our reflected operators
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+    @property
+    def dtype(self) -> DType:
+        return self.value.tile.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.tile.shape
+
+    tile_shape = shape
+
+    @property
+    def T(self) -> Tile:
+        """The tile with its dimensions reversed."""
+        return self.transpose()
+
+    def __repr__(self) -> str:
+        known = current().concrete(self.value)
+        return f"<{self.value.type}{'' if known is None else f' = {known}'}>"
+
+    # conversions
+
+    def to(self, dtype: DType, *, rounding: str = "rn") -> Tile:
+        """The values converted to ``dtype``; see docs/language.md for rounding and saturation."""
+        if not isinstance(dtype, DType):
+            raise fail("E0107", f".to takes an element type such as tl.f16, not a {_describe(dtype)}")
+        if dtype is self.dtype:
+            return self
+        return emit(Cast(self.value, dtype, rounding, span=current().span))
+
+    def bitcast(self, dtype: DType) -> Tile:
+        """The same bits of each element as another type of the same width."""
+        return self if dtype is self.dtype else emit(Bitcast(self.value, dtype, span=current().span))
+
+    def reshape(self, *shape: Any) -> Tile:
+        """The same elements, row-major, under another shape; one extent may be -1."""
+        return emit(Reshape(self.value, reshape_target(self.shape, shape), span=current().span))
+
+    def transpose(self, *permutation: Any) -> Tile:
+        """Dimensions permuted (reversed by default), as in NumPy."""
+        if len(permutation) == 1 and isinstance(permutation[0], (tuple, list)):
+            permutation = tuple(permutation[0])
+        rank = len(self.shape)
+        order = tuple(p % rank if -rank <= p < rank else p for p in permutation) or tuple(reversed(range(rank)))
+        return emit(Transpose(self.value, order, span=current().span))
+
+    def sum(self, axis: int | None = None) -> Tile:
+        return _reduction("sum")(self, axis)
+
+    def max(self, axis: int | None = None) -> Tile:
+        return _reduction("max")(self, axis)
+
+    def min(self, axis: int | None = None) -> Tile:
+        return _reduction("min")(self, axis)
+
+    def __getitem__(self, key: Any) -> Tile:
+        """Slices with constant bounds, ``None`` for a new dimension of extent 1, integers to drop one, ``...``."""
+        return _index_tile(self, key)
+
+    # operators
+
+    def __add__(self, other: Any) -> Tile:
+        return arithmetic("add", self, other)
+
+    def __radd__(self, other: Any) -> Tile:
+        return arithmetic("add", other, self)
+
+    def __sub__(self, other: Any) -> Tile:
+        return arithmetic("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Tile:
+        return arithmetic("sub", other, self)
+
+    def __mul__(self, other: Any) -> Tile:
+        return arithmetic("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Tile:
+        return arithmetic("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Tile:
+        return divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tile:
+        return divide(other, self)
+
+    def __floordiv__(self, other: Any) -> Tile:
+        return arithmetic("floordiv", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tile:
+        return arithmetic("floordiv", other, self)
+
+    def __mod__(self, other: Any) -> Tile:
+        return arithmetic("mod", self, other)
+
+    def __rmod__(self, other: Any) -> Tile:
+        return arithmetic("mod", other, self)
+
+    def __pow__(self, other: Any) -> Tile:
+        return power(self, other)
+
+    def __rpow__(self, other: Any) -> Tile:
+        return power(other, self)
+
+    def __and__(self, other: Any) -> Tile:
+        return arithmetic("and", self, other)
+
+    def __rand__(self, other: Any) -> Tile:
+        return arithmetic("and", other, self)
+
+    def __or__(self, other: Any) -> Tile:
+        return arithmetic("or", self, other)
+
+    def __ror__(self, other: Any) -> Tile:
+        return arithmetic("or", other, self)
+
+    def __xor__(self, other: Any) -> Tile:
+        return arithmetic("xor", self, other)
+
+    def __rxor__(self, other: Any) -> Tile:
+        return arithmetic("xor", other, self)
+
+    def __lshift__(self, other: Any) -> Tile:
+        return arithmetic("shl", self, other)
+
+    def __rlshift__(self, other: Any) -> Tile:
+        return arithmetic("shl", other, self)
+
+    def __rshift__(self, other: Any) -> Tile:
+        return arithmetic("shr", self, other)
+
+    def __rrshift__(self, other: Any) -> Tile:
+        return arithmetic("shr", other, self)
+
+    def __matmul__(self, other: Any) -> Tile:
+        from tilus.lang.builtins.reduction import dot
+
+        return dot(self, other)
+
+    def __neg__(self) -> Tile:
+        return unary("neg", self)
+
+    def __pos__(self) -> Tile:
+        return self
+
+    def __abs__(self) -> Tile:
+        return unary("abs", self)
+
+    def __invert__(self) -> Tile:
+        return unary("not", self)
+
+    def __eq__(self, other: object) -> Any:
+        return compare("eq", self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return compare("ne", self, other)
+
+    def __lt__(self, other: Any) -> Tile:
+        return compare("lt", self, other)
+
+    def __le__(self, other: Any) -> Tile:
+        return compare("le", self, other)
+
+    def __gt__(self, other: Any) -> Tile:
+        return compare("gt", self, other)
+
+    def __ge__(self, other: Any) -> Tile:
+        return compare("ge", self, other)
+
+    # Python values, where the context knows them
+
+    def _known(self, what: str) -> Any:
+        known = current().concrete(self.value)
+        if known is None or self.shape:
+            kind = "tile" if self.shape else "run-time scalar"
+            raise fail("E0113", f"a {kind} is used as {what}",
+                       help="Python decides this while compiling: use a compile-time constant, tl.where, or an `if` "
+                            "statement in a kernel")
+        return known
+
+    def __bool__(self) -> bool:
+        return bool(self._known("a Python bool"))
+
+    def __index__(self) -> int:
+        if not self.dtype.is_int:
+            raise fail("E0113", f"a scalar of type {self.dtype} is used as a Python integer")
+        return int(self._known("a Python integer"))
+
+    def __int__(self) -> int:
+        return int(self._known("a Python integer"))
+
+    def __float__(self) -> float:
+        return float(self._known("a Python float"))
+
+    def __iter__(self) -> Iterator[Tile]:
+        raise fail("E0113", "a tile is iterated over by Python", help="use tile operations on the whole tile instead")
+
+
+def _reduction(name: str) -> Any:
+    from tilus.lang.builtins import reduction
+
+    return getattr(reduction, name)
+
+
+def unary(kind: str, x: Any) -> Tile:
+    x = as_tile(x, None, kind)
+    return emit(Unary(kind, x.value, span=current().span))
+
+
+def arithmetic(kind: str, x: Any, y: Any) -> Tile:
+    """An elementwise binary operation after promotion and broadcasting."""
+    a, b = unify(x, y, kind)
+    if a.dtype.is_bool and kind in ("add", "sub", "mul", "floordiv", "mod"):
+        raise fail("E0203", f"{kind} is not defined for bool", help="use & | ^ for logic, or `.to(tl.i32)` to count")
+    return emit(Binary(kind, a.value, b.value, span=current().span))
+
+
+def divide(x: Any, y: Any) -> Tile:
+    """True division, in f32 for integers."""
+    a, b = unify(x, y, "division")
+    dtype = true_division_type(a.dtype)
+    return emit(Binary("div", a.to(dtype).value, b.to(dtype).value, span=current().span))
+
+
+def power(x: Any, y: Any) -> Tile:
+    """``x ** y``: products for small constant integers, ``pow`` of floats otherwise."""
+    if isinstance(x, Tile) and isinstance(y, int) and 0 <= y <= 64 and not isinstance(y, bool):
+        return _integer_power(x, y)
+    a, b = unify(x, y, "power")
+    if not a.dtype.is_float:
+        raise fail("E0203", f"power of {a.dtype} with an exponent that is not a small constant",
+                   help="convert to a float type first")
+    return emit(Binary("pow", a.value, b.value, span=current().span))
+
+
+def _integer_power(x: Tile, exponent: int) -> Tile:
+    result: Tile | None = None
+    base = x
+    while exponent:
+        if exponent & 1:
+            result = base if result is None else arithmetic("mul", result, base)
+        exponent >>= 1
+        if exponent:
+            base = arithmetic("mul", base, base)
+    return constant(1, x.dtype, x.shape) if result is None else result
+
+
+def compare(kind: str, x: Any, y: Any) -> Tile:
+    if y is None or isinstance(y, str):
+        raise fail("E0201", f"a tile is compared with {y!r}", help="use `is None` to test an optional parameter")
+    a, b = unify(x, y, "comparison")
+    return emit(Compare(kind, a.value, b.value, span=current().span))
+
+
+def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(given) == 1 and isinstance(given[0], (tuple, list)):
+        given = tuple(given[0])
+    target = static_shape(given, "the new shape", allow=-1)
+    if target.count(-1) > 1:
+        raise fail("E0204", "only one extent of the new shape may be -1")
+    if -1 in target:
+        size, rest = 1, 1
+        for d in shape:
+            size *= d
+        for d in target:
+            rest *= d if d >= 0 else 1
+        if rest == 0 or size % rest:
+            raise fail("E0202", f"a tile of shape {shape} cannot be reshaped to {target}")
+        target = tuple(size // rest if d < 0 else d for d in target)
+    return target
+
+
+def static_shape(shape: Any, what: str = "the shape", allow: int = 0) -> tuple[int, ...]:
+    """A tuple of compile-time extents. Raises UserError on run-time values and on extents below ``allow``."""
+    items = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    out = []
+    for item in items:
+        if isinstance(item, Tile) and current().concrete(item.value) is None:
+            raise fail("E0105", f"{what} holds a run-time value", help="extents of tiles are compile-time constants: "
+                       "annotate the parameter `int`, and mask the tail")
+        try:
+            extent = operator.index(item)
+        except TypeError:
+            raise fail("E0105", f"{what} holds {item!r}, which is not an integer") from None
+        if isinstance(item, bool) or extent < allow:
+            raise fail("E0204", f"{what} holds the extent {item}")
+        out.append(extent)
+    return tuple(out)
+
+
+def _index_tile(x: Tile, key: Any) -> Tile:
+    keys = list(key) if isinstance(key, tuple) else [key]
+    used = sum(k is not None and k is not Ellipsis for k in keys)
+    rank = len(x.shape)
+    if used > rank:
+        raise fail("E0204", f"a tile of shape {x.shape} is indexed by {used} indices")
+    if Ellipsis not in keys:
+        keys.append(Ellipsis)
+    at = next(i for i, k in enumerate(keys) if k is Ellipsis)
+    keys[at : at + 1] = [slice(None)] * (rank - used)
+    starts, sizes, shape = [], [], []
+    dims = iter(x.shape)
+    for k in keys:
+        if k is None:
+            shape.append(1)
+            continue
+        extent = next(dims)
+        start, size, keep = _static_slice(k, extent)
+        starts.append(start)
+        sizes.append(size)
+        if keep:
+            shape.append(size)
+    span = current().span
+    if tuple(sizes) != x.shape:
+        x = emit(Slice(x.value, tuple(starts), tuple(sizes), span=span))
+    return x if tuple(shape) == x.shape else emit(Reshape(x.value, tuple(shape), span=span))
+
+
+def _static_slice(key: Any, extent: int) -> tuple[int, int, bool]:
+    """Start, size and whether the dimension stays."""
+    if isinstance(key, slice):
+        if key.step not in (None, 1):
+            raise fail("E0204", "slices of tiles have no step", help="use tl.take, or reshape and slice")
+        bounds = [b if b is None else static_shape((b,), "a slice of a tile", allow=-(1 << 62))[0]
+                  for b in (key.start, key.stop)]
+        start, stop, _ = slice(bounds[0], bounds[1]).indices(extent)
+        return start, max(0, stop - start), True
+    index = static_shape((key,), "an index into a tile", allow=-(1 << 62))[0]
+    if not -extent <= index < extent:
+        raise fail("E0204", f"index {index} is out of range for an extent of {extent}")
+    return index % extent, 1, False
+
+
+class View:
+    """A bounded window of memory: an array parameter, shared memory, a workspace, or part of one.
+
+    ``shape`` gives compile-time extents as int and run-time ones as scalars. Indexing with slices and integers gives
+    a view; indexing every dimension with an integer loads that element.
+    """
+
+    __slots__ = ("_dims", "value")
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, value: Value, dims: tuple[Any, ...] | None = None) -> None:
+        self.value = value
+        self._dims = dims
+
+    @property
+    def type(self) -> ViewType:
+        return self.value.view
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def rank(self) -> int:
+        return self.type.rank
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Extents: Python ints where known, i64 scalars elsewhere."""
+        if self._dims is not None:
+            return self._dims
+        span = current().span
+        return tuple(
+            emit(Dim(self.value, d, span=span)) if n is None else n for d, n in enumerate(self.type.shape)
+        )
+
+    @property
+    def strides(self) -> tuple[Tile, ...]:
+        """Strides in elements, as i64 scalars."""
+        span = current().span
+        return tuple(emit(Stride(self.value, d, span=span)) for d in range(self.rank))
+
+    @property
+    def T(self) -> View:
+        return self.transpose()
+
+    def transpose(self, *permutation: int) -> View:
+        """A view with its dimensions permuted (reversed by default)."""
+        order = permutation or tuple(reversed(range(self.rank)))
+        (value,) = current().emit(PermuteView(self.value, order, span=current().span))
+        return View(value, None if self._dims is None else tuple(self._dims[p] for p in order))
+
+    def __getitem__(self, key: Any) -> Any:
+        keys = self._keys(key)
+        span = current().span
+        if all(not isinstance(k, slice) for k in keys):
+            offsets = tuple(as_index(k).value for k in keys)
+            return emit(Load(self.value, offsets, (), span=span))
+        starts, extents, shape, dims, dropped = [], [], [], [], []
+        for d, (k, extent) in enumerate(zip(keys, self.shape, strict=True)):
+            if isinstance(k, slice):
+                start, size = self._window(k, extent)
+                shape.append(size if isinstance(size, int) else None)
+                dims.append(size)
+            else:
+                start, size = k, 1
+                dropped.append(d)
+            starts.append(as_index(start).value)
+            extents.append(as_index(size).value)
+        if all(isinstance(k, slice) and k == slice(None) for k in keys):
+            return self
+        op = Subview(self.value, tuple(starts), tuple(extents), tuple(shape), tuple(dropped), span=span)
+        return View(current().emit(op)[0], tuple(dims))
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        keys = self._keys(key)
+        if any(isinstance(k, slice) for k in keys):
+            raise fail("E0301", "assignment to a slice of an array",
+                       help="use tl.store(array, offsets, tile)")
+        span = current().span
+        offsets = tuple(as_index(k).value for k in keys)
+        current().emit(Store(self.value, offsets, as_tile(value, self.dtype).value, span=span))
+
+    def _keys(self, key: Any) -> list[Any]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        if sum(k is Ellipsis for k in keys) > 1:
+            raise fail("E0304", "more than one `...` in an index")
+        if any(k is Ellipsis for k in keys):
+            at = next(i for i, k in enumerate(keys) if k is Ellipsis)
+            keys[at : at + 1] = [slice(None)] * (self.rank - len(keys) + 1)
+        if len(keys) > self.rank:
+            raise fail("E0304", f"an array of rank {self.rank} is indexed by {len(keys)} indices")
+        for k in keys:
+            if isinstance(k, Tile) and k.shape:
+                raise fail("E0304", f"an array is indexed by a tile of shape {k.shape}",
+                           help="use tl.gather(array, indices)")
+            if k is None:
+                raise fail("E0304", "views have no `None` dimensions", help="add the dimension to the loaded tile")
+        return keys + [slice(None)] * (self.rank - len(keys))
+
+    def _window(self, key: slice, extent: Any) -> tuple[Any, Any]:
+        if key.step not in (None, 1):
+            raise fail("E0304", "views have no step")
+        for bound in (key.start, key.stop):
+            if isinstance(bound, int) and bound < 0:
+                raise fail("E0304", f"the bound {bound} of a view counts from its start: negative ones are out of bounds",
+                           help="write it from the extent, e.g. `a.shape[0] - 1`")
+        start = 0 if key.start is None else key.start
+        if key.stop is None:
+            return start, extent if isinstance(start, int) and start == 0 else _extent(start, extent)
+        return start, key.stop if isinstance(start, int) and start == 0 else _extent(start, key.stop)
+
+    def __iter__(self) -> Iterator[Any]:
+        raise fail("E0113", "an array is iterated over by Python", help="load tiles from it in a tl.range loop")
+
+
+def _extent(start: Any, stop: Any) -> Any:
+    size = stop - start
+    return max(0, size) if isinstance(size, int) else arithmetic("max", size, 0)
+
+
+__all__ = [
+    "Tile", "View", "arithmetic", "as_index", "as_tile", "broadcast_shapes", "broadcast_to", "compare",
+    "constant", "divide", "emit", "fail", "static_shape", "unary", "unify",
+]
