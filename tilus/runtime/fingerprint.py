@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterator
 
-import tilus
 from tilus.runtime.cache import Cache, default_cache, key_of
 from tilus.runtime.toolchains.locate import TOOLS, version
 
@@ -25,7 +24,7 @@ def toolchain_fingerprint() -> str:
 @functools.cache
 def compiler_fingerprint() -> str:
     """A digest of tilus's own sources and of the Python that runs them."""
-    return sources_digest(os.path.dirname(os.path.abspath(tilus.__file__)), default_cache())
+    return sources_digest(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), default_cache())
 
 
 def sources_digest(directory: str, cache: Cache) -> str:

@@ -32,7 +32,7 @@ def disassemble(cubin: bytes, options: Sequence[str] = ("-c",)) -> str:
         return run_tool([locate("nvdisasm-13"), *options, files[0].path], files, names=("kernel.cubin",))[0]
 
 
-_RESOURCES = re.compile(r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+) CONSTANT\[0\]:(\d+)")
+_RESOURCES = r"Function (\S+):\s+REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+) CONSTANT\[0\]:(\d+)"
 
 
 def cuobjdump_usage(cubin: bytes) -> dict[str, FunctionUsage]:
@@ -44,7 +44,7 @@ def cuobjdump_usage(cubin: bytes) -> dict[str, FunctionUsage]:
     with memory_files(cubin) as files:
         text, _ = run_tool([locate("cuobjdump-13"), "-res-usage", files[0].path], files, names=("kernel.cubin",))
     usage = {}
-    for name, *numbers in _RESOURCES.findall(text):
+    for name, *numbers in re.findall(_RESOURCES, text):
         registers, stack, shared, local, constant = map(int, numbers)
         usage[name] = FunctionUsage(registers=registers, stack=stack, shared=shared, local=local, constant=constant)
     return usage

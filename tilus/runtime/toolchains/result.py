@@ -57,10 +57,11 @@ class CubinResult:
         return max((f.shared for f in self.functions.values()), default=0)
 
 
-_FUNCTION = re.compile(r"Compiling entry function '([^']+)' for|Function properties for '?([^\s']+)")
-_STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
-_USED = re.compile(r"Used (\d+) registers(.*)")
-_AMOUNT = re.compile(r"(\d+) bytes (smem|lmem|cmem\[0\])|used (\d+) barriers")
+# Compiled when the first log is read; re keeps them.
+_FUNCTION = r"Compiling entry function '([^']+)' for|Function properties for '?([^\s']+)"
+_STACK = r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+_USED = r"Used (\d+) registers(.*)"
+_AMOUNT = r"(\d+) bytes (smem|lmem|cmem\[0\])|used (\d+) barriers"
 _FIELDS = {"smem": "shared", "lmem": "local", "cmem[0]": "constant"}
 
 
@@ -69,13 +70,13 @@ def parse_usage(log: str) -> dict[str, FunctionUsage]:
     found: dict[str, dict[str, int]] = {}
     current: dict[str, int] = {}
     for line in log.splitlines():
-        if match := _FUNCTION.search(line):
+        if match := re.search(_FUNCTION, line):
             current = found.setdefault(match[1] or match[2], {})
-        elif match := _STACK.search(line):
+        elif match := re.search(_STACK, line):
             current.update(stack=int(match[1]), spill_stores=int(match[2]), spill_loads=int(match[3]))
-        elif match := _USED.search(line):
+        elif match := re.search(_USED, line):
             current["registers"] = int(match[1])
-            for amount, unit, barriers in _AMOUNT.findall(match[2]):
+            for amount, unit, barriers in re.findall(_AMOUNT, match[2]):
                 if barriers:
                     current["barriers"] = int(barriers)
                 else:

@@ -1,0 +1,114 @@
+"""Layers import downwards only, and ``import tilus`` stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tilus"
+
+# From the lowest up. Packages of one layer do not import each other.
+LAYERS = (
+    {"_version"},
+    {"diagnostics"},
+    {"layouts"},
+    {"ir"},
+    {"targets"},
+    {"lang", "interp", "lowering"},
+    {"codegen"},
+    {"runtime"},
+    {"cli"},
+)
+# The simulator must share no code with what it checks; only what runs kernels may call it.
+ALLOWED: dict[str, set[str]] = {"simulator": {"diagnostics"}}
+for _index, _layer in enumerate(LAYERS):
+    for _name in _layer:
+        ALLOWED[_name] = set().union(*LAYERS[:_index]) | ({"simulator"} if _name in ("runtime", "cli") else set())
+
+# Imported in functions, where they are needed.
+HEAVY = ("sympy", "lark", "llvmlite", "click", "rich", "cupy", "torch", "ml_dtypes", "importlib.metadata")
+
+
+def imports(source: str, module: str) -> Iterator[tuple[str, int]]:
+    """Absolute names of the modules that a module's source imports anywhere, with their lines."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                base = ".".join([*module.split(".")[:-node.level], *filter(None, [node.module])])
+            for alias in node.names:
+                # "from tilus import ir" names a package as much as "import tilus.ir" does.
+                yield f"{base}.{alias.name}" if base == "tilus" else base, node.lineno
+
+
+def violations(source: str, module: str) -> list[str]:
+    """What a module of tilus imports against the order of the layers."""
+    own = module.split(".")[1]
+    found = []
+    for name, line in imports(source, module):
+        parts = name.split(".")
+        if parts[0] != "tilus":
+            continue
+        layer = parts[1] if len(parts) > 1 else "tilus itself"
+        if layer != own and layer not in ALLOWED[own] and not (own == "cli" and layer == "tilus itself"):
+            found.append(f"{module}:{line} imports {name}")
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.parent != PACKAGE or path.name == "_version.py":
+            found.append((name, path))
+    return found
+
+
+def test_every_package_has_a_place():
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert packages <= set(ALLOWED)
+
+
+def test_layers_import_downwards():
+    found = []
+    for name, path in modules():
+        found += violations(path.read_text(), name)
+    assert found == []
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("tilus.ir.core", "from tilus.lang import jit"),
+    ("tilus.ir.core", "import tilus"),
+    ("tilus.ir.core", "from tilus import lang"),
+    ("tilus.ir.ops.memory", "from ...runtime import cache"),
+    ("tilus.interp.run", "from tilus.lowering.passes import x"),
+    ("tilus.simulator.parser", "def f():\n    import tilus.ir"),
+    ("tilus.codegen.llvm", "import tilus.simulator"),
+    ("tilus.lang.jit", "if TYPE_CHECKING:\n    from tilus.runtime.cache import Cache"),
+])
+def test_a_wrong_import_is_found(module: str, source: str):
+    assert len(violations(source, module)) == 1
+
+
+@pytest.mark.parametrize(("module", "source"), [
+    ("tilus.ir.core", "from tilus.layouts import x\nfrom . import types\nimport tilus.ir.types, numpy"),
+    ("tilus.runtime.engine", "from tilus.simulator import run"),
+    ("tilus.cli.run", "import tilus\nfrom tilus import _version"),
+])
+def test_a_right_import_is_not(module: str, source: str):
+    assert violations(source, module) == []
+
+
+def test_import_tilus_is_light():
+    code = f"import sys, tilus; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,5 @@
+"""``python -m tilus.cli``."""
+
+from tilus.cli.main import main
+
+main()
