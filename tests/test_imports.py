@@ -32,7 +32,7 @@ for _index, _layer in enumerate(LAYERS):
         ALLOWED[_name] = set().union(*LAYERS[:_index]) | ({"simulator"} if _name in ("runtime", "cli") else set())
 
 # Imported in functions, where they are needed.
-HEAVY = ("sympy", "lark", "llvmlite", "click", "rich", "cupy", "torch", "ml_dtypes", "importlib.metadata")
+HEAVY = ("sympy", "lark", "llvmlite", "click", "rich", "cupy", "torch", "importlib.metadata")
 
 
 def imports(source: str, module: str) -> Iterator[tuple[str, int]]:
