@@ -183,6 +183,10 @@ def test_bad_cuda_gives_the_log():
     assert any("mine.cu(1)" in note and "undefined" in note for note in diagnostic.notes)
 
 
+def test_volta_is_compiled_without_remarks_about_its_age():
+    assert "deprecated" not in nvrtc.compile_cuda(CUDA, get_target("sm_70")).log
+
+
 def test_a_bad_option_gives_the_log():
     with pytest.raises(ToolchainError, match="--no-such-option"):
         nvrtc.compile_cuda(CUDA, get_target("sm_80"), options=("--no-such-option",))

@@ -82,7 +82,9 @@ def _buffer(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
 
 
 def _text(raw: bytes) -> str:
-    return raw.rstrip(b"\0").decode(errors="replace")
+    """A log without the remark that CUDA 12 makes about sm_70, which is compiled by it because of that."""
+    lines = raw.rstrip(b"\0").decode(errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("nvrtc: warning: Architectures prior to"))
 
 
 def _check(library: ctypes.CDLL, status: int, log: str = "") -> None:
