@@ -18,9 +18,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-from tilus.runtime.filelock import key_lock
+from typing import Any, NamedTuple
 
 MAGIC = b"tilus-cache-1\n"
 _DIGEST_SIZE = 20
@@ -50,8 +48,7 @@ class Entry:
         return self.blobs[name]
 
 
-@dataclass(frozen=True)
-class CacheStats:
+class CacheStats(NamedTuple):
     """What lies on disk, and how this process used it; sizes in bytes."""
 
     path: str
@@ -146,6 +143,8 @@ class Cache:
         entry = self.get(key)
         if entry is not None:
             return entry
+        from tilus.runtime.filelock import key_lock
+
         with key_lock(self._file(key) + ".lock", self.lock_timeout):
             # Whoever held the lock before has probably built it.
             entry = self._load(key)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tilus.diagnostics import ToolchainError
 
 
-@dataclass(frozen=True)
-class Tool:
+class Tool(NamedTuple):
     """A file of a wheel.
 
     Attributes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 
 from tilus.diagnostics import ToolchainError
@@ -56,7 +55,7 @@ def run_tool(command: Sequence[str], files: Sequence[MemoryFile] = (), *, names:
     tool = os.path.basename(command[0])
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False,
-                              pass_fds=[file.descriptor for file in files], cwd=tempfile.gettempdir())
+                              pass_fds=[file.descriptor for file in files])
     except OSError as error:
         raise ToolchainError.at("E0902", f"{tool} could not be started: {error}",
                                 help="install its wheel again, and run 'tilus doctor'") from error
