@@ -13,7 +13,7 @@ class MemoryFile:
     """A file that another process can open by ``path`` and that is gone when this process is, even if it is killed."""
 
     def __init__(self, data: bytes = b"") -> None:
-        self.descriptor = os.memfd_create("tilus", 0)
+        self.descriptor = os.memfd_create("tilus")
         self.path = f"/proc/self/fd/{self.descriptor}"
         if data:
             with open(self.descriptor, "wb", closefd=False) as stream:
