@@ -258,7 +258,8 @@ def test_slice(layout, data):
         extents.append(extent)
         starts.append(data.draw(st.integers(0, n - extent)))
     box = [range(s, s + e) for s, e in zip(starts, extents, strict=True)]
-    inside = {t: [l for l in range(layout.num_locals) if all(i in r for i, r in zip(layout.index(t, l), box, strict=True))]
+    inside = {t: [l for l in range(layout.num_locals)
+                  if all(i in r for i, r in zip(layout.index(t, l), box, strict=True))]
               for t in range(layout.num_threads)}
     try:
         part = layout.slice(starts, extents)

@@ -1,5 +1,6 @@
 """The layout algebra: which thread and register, which shared or global address holds which element of a tile."""
 
+from tilus.layouts.banks import Access, access_of, bank_conflicts, choose_swizzle, wavefronts
 from tilus.layouts.blocked import blocked
 from tilus.layouts.modes import Mode
 from tilus.layouts.register import (
@@ -13,17 +14,31 @@ from tilus.layouts.register import (
     replicated,
     spatial,
 )
+from tilus.layouts.shared import SharedLayout, Swizzle, column_major, row_major, strided_order
+from tilus.layouts.strided import GlobalLayout, Linear
 
 __all__ = [
+    "Access",
+    "GlobalLayout",
+    "Linear",
     "Mode",
     "RegisterLayout",
     "RegisterSlice",
+    "SharedLayout",
+    "Swizzle",
     "Term",
+    "access_of",
+    "bank_conflicts",
     "blocked",
+    "choose_swizzle",
     "column_local",
+    "column_major",
     "column_spatial",
     "concatenate",
     "local",
     "replicated",
+    "row_major",
     "spatial",
+    "strided_order",
+    "wavefronts",
 ]

@@ -9,6 +9,7 @@ from tilus.layouts.modes import Mode
 
 if TYPE_CHECKING:
     from tilus.layouts.register import RegisterLayout
+    from tilus.layouts.shared import SharedLayout
 
 
 def register_text(layout: RegisterLayout) -> str:
@@ -70,3 +71,23 @@ def _tuple(values: Sequence[int]) -> str:
 
 def _modes(modes: Sequence[Mode]) -> str:
     return ", ".join(str(mode.size) if mode.dim < 0 else f"{mode.size}@{mode.dim}:{mode.stride}" for mode in modes)
+
+
+def shared_text(layout: SharedLayout) -> str:
+    """``row_major``, ``column_major`` or the strides themselves, then the swizzle."""
+    from tilus.layouts.shared import column_major, row_major
+
+    suffix = "" if layout.swizzle is None else f".swizzle{layout.swizzle}"
+    for make in (row_major, column_major):
+        plain = make(*layout.shape)
+        if plain.modes == layout.modes and layout.base == 0:
+            return f"{make.__name__}({', '.join(map(str, layout.shape))}){suffix}"
+    strides = ", ".join(_stride_text(digits) for digits in layout.modes)
+    base = f", base={layout.base}" if layout.base else ""
+    return f"shared({_tuple(layout.shape)}, strides=[{strides}]{base}){suffix}"
+
+
+def _stride_text(digits: Sequence[tuple[int, int]]) -> str:
+    if len(digits) <= 1:
+        return str(digits[0][1] if digits else 0)
+    return "[" + ", ".join(f"{size}:{stride}" for size, stride in digits) + "]"

@@ -1,0 +1,180 @@
+"""Shared-memory banks: how many passes a warp's request takes, and layouts that keep it at the least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tilus.layouts.modes import misfit
+from tilus.layouts.register import RegisterLayout, Shape
+from tilus.layouts.shared import SharedLayout, Swizzle, strided_order
+
+if TYPE_CHECKING:
+    from tilus.layouts.register import IntArray
+
+BANKS = 32
+WORD = 4
+"""Bytes of a bank's word."""
+
+
+def bank_conflicts(addresses: Any, access_bytes: int) -> Any:
+    """Wavefronts (passes over the banks) that a warp's request takes.
+
+    32 banks of 4-byte words. Lanes that touch the same word share it. Accesses of 8 bytes are served by half
+    warps, of 16 bytes by quarter warps. The least is 1 for up to 4 bytes a lane, 2 for 8 and 4 for 16.
+
+    Args:
+        addresses: byte addresses, int[..., 32]; negative ones belong to lanes that do not take part.
+        access_bytes: bytes per lane: 1, 2, 4, 8 or 16.
+
+    Returns:
+        int64[...], or an int for one request.
+    """
+    import numpy as np
+
+    addresses = np.asarray(addresses, dtype=np.int64)
+    if addresses.shape[-1] != 32 or access_bytes not in (1, 2, 4, 8, 16):
+        raise misfit(f"a request has 32 lanes of 1, 2, 4, 8 or 16 bytes, got {addresses.shape[-1]} of {access_bytes}")
+    words = max(1, access_bytes // WORD)
+    lanes = 32 // words
+    first = addresses.reshape(-1, lanes) // WORD
+    touched = first[:, :, None] + np.arange(words)
+    touched = np.where(first[:, :, None] < 0, -1, touched).reshape(len(first), 32)
+    touched.sort(axis=1)
+    new = touched >= 0
+    new[:, 1:] &= touched[:, 1:] != touched[:, :-1]
+    keys = np.arange(len(touched))[:, None] * BANKS + touched % BANKS
+    counts = np.bincount(keys[new], minlength=len(touched) * BANKS).reshape(-1, BANKS)
+    result = counts.max(axis=1).reshape(*addresses.shape[:-1], words).sum(axis=-1)
+    return int(result) if result.ndim == 0 else result
+
+
+@dataclass(frozen=True)
+class Access:
+    """How one kind of instruction visits a tile in shared memory.
+
+    Attributes:
+        layout: the element (thread, local) that each lane's access begins with is every ``vector``-th local's.
+        vector: consecutive locals that one access moves; they walk along ``dim``.
+        dim: the dimension along which they are consecutive.
+    """
+
+    layout: RegisterLayout
+    vector: int
+    dim: int
+
+    @property
+    def warps(self) -> int:
+        return -(-self.layout.num_threads // 32)
+
+    def requests(self) -> IntArray:
+        """First indices of a sample of the requests, int64[requests, 32, rank]; absent lanes have index -1."""
+        return _requests(self)
+
+
+@lru_cache(maxsize=512)
+def _requests(access: Access) -> IntArray:
+    import numpy as np
+
+    table = access.layout.table()[:, ::access.vector]
+    threads = table.shape[0]
+    if threads % 32:
+        table = np.concatenate([table, np.full((-threads % 32, *table.shape[1:]), -1)])
+    # locals differ by a shift of the whole request; the first few show whether shifts matter
+    table = table[:, :16].reshape(-1, 32, min(table.shape[1], 16), table.shape[2])[:4]
+    result: IntArray = np.ascontiguousarray(table.transpose(0, 2, 1, 3)).reshape(-1, 32, table.shape[3])
+    result.flags.writeable = False
+    return result
+
+
+def wavefronts(shared: SharedLayout, access: Access, element_bits: int) -> tuple[int, int]:
+    """Wavefronts of a sample of an access's requests, and the least that any layout could reach for them."""
+    import numpy as np
+
+    requests = access.requests()
+    bytes_ = access.vector * element_bits // 8
+    pieces = 1
+    if bytes_ not in (1, 2, 4, 8, 16):
+        bytes_, pieces = (16, bytes_ // 16) if bytes_ > 16 and bytes_ % 16 == 0 else (4, max(1, bytes_ // 4))
+    inside = (requests >= 0).all(axis=-1)
+    clipped = np.clip(requests, 0, np.asarray(shared.shape) - 1)
+    addresses = np.where(inside, shared.offsets(clipped) * element_bits // 8, -1)
+    taken = int(bank_conflicts(addresses, bytes_).sum()) * pieces
+    return taken, len(requests) * max(1, bytes_ // 4) * pieces
+
+
+def access_of(layout: RegisterLayout, element_bits: int, shared_dim: int, max_bytes: int = 16) -> Access:
+    """The widest vector access with which threads read or write their share of a tile whose dimension
+    ``shared_dim`` is contiguous in shared memory."""
+    width = math.gcd(layout.vector_width(shared_dim), max(1, max_bytes * 8 // element_bits))
+    while width > 1 and (width * element_bits % 8 or width * element_bits // 8 not in (1, 2, 4, 8, 16)):
+        width = max(d for d in range(1, width) if width % d == 0)
+    return Access(layout, width, shared_dim)
+
+
+def choose_swizzle(shape: Sequence[int], element_bits: int, accesses: Sequence[Access | RegisterLayout],
+                   order: Sequence[int] | None = None, align_bytes: int = 16) -> SharedLayout:
+    """A shared layout for a tile on which the given accesses have as few bank conflicts as possible.
+
+    A row-major layout (or one whose dimensions follow ``order`` from the fastest on) under an XOR swizzle of chunks
+    of ``align_bytes``; where the rows are no power of two, padded rows. A simpler layout wins among equals.
+
+    Args:
+        shape: extents of the tile.
+        element_bits: width of an element.
+        accesses: reads and writes alike: ``Access``, or register layouts that move their widest vectors
+            (for ``ldmatrix`` give ``mma.ldmatrix_plan(...).access``).
+        order: dimensions from the fastest to the slowest (default row-major).
+        align_bytes: vectors of this many bytes stay whole and aligned; never less than an access's own bytes.
+    """
+    shape = tuple(shape)
+    order = tuple(reversed(range(len(shape)))) if order is None else tuple(d % len(shape) for d in order)
+    fixed = tuple(access_of(a, element_bits, order[0]) if isinstance(a, RegisterLayout) else a for a in accesses)
+    widest = max((access.vector for access in fixed if access.dim == order[0]), default=1)
+    return _choose_swizzle(shape, element_bits, fixed, order, max(align_bytes, widest * element_bits // 8))
+
+
+@lru_cache(maxsize=512)
+def _choose_swizzle(shape: Shape, element_bits: int, accesses: tuple[Access, ...], order: Shape,
+                    align_bytes: int) -> SharedLayout:
+    plain = strided_order(shape, order)
+    best, least = plain, math.inf
+    for candidate in (plain, *_swizzled(plain, order, element_bits, align_bytes),
+                      *_padded(plain, order, element_bits, align_bytes)):
+        if any(candidate.vector_width(access.dim) % access.vector for access in accesses):
+            continue
+        costs = [wavefronts(candidate, access, element_bits) for access in accesses]
+        taken = sum(cost for cost, _ in costs)
+        if taken < least:
+            best, least = candidate, taken
+        if taken <= sum(ideal for _, ideal in costs):
+            break
+    return best
+
+
+def _swizzled(plain: SharedLayout, order: Shape, element_bits: int, align_bytes: int) -> list[SharedLayout]:
+    """Swizzles of chunks within 128 bytes, by the rows that lie above them; the likeliest first."""
+    row_bytes = plain.shape[order[0]] * element_bits // 8
+    chunk_elements = align_bytes * 8 // element_bits
+    if row_bytes & (row_bytes - 1) or row_bytes < 2 * align_bytes or chunk_elements & (chunk_elements - 1):
+        return []
+    base = chunk_elements.bit_length() - 1
+    chunks = min(row_bytes, 128) // align_bytes
+    whole = chunks.bit_length() - 1
+    line = max(row_bytes, 128) // align_bytes
+    first = Swizzle(whole, base, line.bit_length() - 1)
+    others = [Swizzle(bits, base, shift) for bits in range(whole, 0, -1)
+              for shift in range(bits, line.bit_length() + 4)]
+    return [plain.with_swizzle(s.bits, s.base, s.shift) for s in dict.fromkeys([first, *others])]
+
+
+def _padded(plain: SharedLayout, order: Shape, element_bits: int, align_bytes: int) -> list[SharedLayout]:
+    """Rows followed by a few unused chunks, at most 128 bytes, so that consecutive rows begin in other banks."""
+    bits = align_bytes * 8
+    row = plain.shape[order[0]] * element_bits
+    to_chunk = -row % bits
+    pads = [to_chunk + i * bits for i in range(128 // align_bytes)]
+    return [strided_order(plain.shape, order, pad // element_bits) for pad in pads if pad and pad % element_bits == 0]
