@@ -2,6 +2,7 @@
 
 from tilus.layouts.banks import Access, access_of, bank_conflicts, choose_swizzle, wavefronts
 from tilus.layouts.blocked import blocked
+from tilus.layouts.convert import Identity, Plan, RegisterPermutation, SharedPlan, plan_conversion, relative
 from tilus.layouts.modes import Mode
 from tilus.layouts.register import (
     RegisterLayout,
@@ -15,16 +16,24 @@ from tilus.layouts.register import (
     spatial,
 )
 from tilus.layouts.shared import SharedLayout, Swizzle, column_major, row_major, strided_order
+from tilus.layouts.shuffle import BitMap, Round, ShufflePlan
 from tilus.layouts.strided import GlobalLayout, Linear
 
 __all__ = [
     "Access",
+    "BitMap",
     "GlobalLayout",
+    "Identity",
     "Linear",
     "Mode",
+    "Plan",
     "RegisterLayout",
+    "RegisterPermutation",
     "RegisterSlice",
+    "Round",
     "SharedLayout",
+    "SharedPlan",
+    "ShufflePlan",
     "Swizzle",
     "Term",
     "access_of",
@@ -36,6 +45,8 @@ __all__ = [
     "column_spatial",
     "concatenate",
     "local",
+    "plan_conversion",
+    "relative",
     "replicated",
     "row_major",
     "spatial",

@@ -1,0 +1,193 @@
+"""Plans that move a tile from one register layout to another.
+
+``plan_conversion`` returns the cheapest of: nothing, a renaming of registers, shuffles within warps, a round trip
+through shared memory. Every plan can be applied to an array of values, which is its definition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tilus.layouts.banks import Access, access_of, choose_swizzle, wavefronts
+from tilus.layouts.modes import undefined
+from tilus.layouts.register import RegisterLayout, Shape
+from tilus.layouts.shared import SharedLayout
+from tilus.layouts.shuffle import ShufflePlan, plan_shuffles
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tilus.layouts.register import IntArray
+
+_BARRIER_COST = 24
+"""What a block-wide barrier costs, in wavefronts."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Every element is where it should be."""
+
+    cost: int = 0
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values
+
+
+@dataclass(frozen=True)
+class RegisterPermutation:
+    """``out[local] = in[perm[local]]`` in every thread; a register may be read several times or never."""
+
+    perm: tuple[int, ...]
+    cost: int = 0
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        result: NDArray[Any] = values[:, list(self.perm)]
+        return result
+
+
+@dataclass(frozen=True)
+class SharedPlan:
+    """Store to shared memory, wait for the block, load.
+
+    Attributes:
+        src, dst: the layouts.
+        shared: where the elements lie; its shape covers both layouts, so no access needs a bounds check.
+        element_bits: width of an element in shared memory; narrow elements are widened to whole bytes.
+        store, load: ``vector`` consecutive locals per access, along ``dim``.
+        cost: wavefronts per block, the barrier included.
+
+    Only threads whose ``src.replica_terms`` digits are all 0 need to store.
+    """
+
+    src: RegisterLayout
+    dst: RegisterLayout
+    shared: SharedLayout
+    element_bits: int
+    store: Access
+    load: Access
+    cost: int
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        import numpy as np
+
+        memory = np.zeros(self.shared.size, dtype=values.dtype)
+        first = np.ones(self.src.num_threads, dtype=bool)
+        for div, size in self.src.replica_terms:
+            first &= np.arange(self.src.num_threads) // div % size == 0
+        memory[self.shared.offsets(self.src.table()[first])] = values[first]
+        result: NDArray[Any] = memory[self.shared.offsets(self.dst.table())]
+        return result
+
+
+Plan = Identity | RegisterPermutation | ShufflePlan | SharedPlan
+
+
+def relative(dst: RegisterLayout, src: RegisterLayout) -> tuple[IntArray, IntArray]:
+    """Where ``dst``'s elements lie in ``src``: its first thread and its local, two int64[threads, locals] over
+    ``dst``'s threads and locals. The shapes must be equal."""
+    if dst.shape != src.shape:
+        raise undefined(f"layouts of shape {dst.shape} and {src.shape} hold different tiles")
+    return src.owners(dst.table())
+
+
+def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int = 32,
+                    shape: Sequence[int] | None = None, allow: str = "any") -> Plan:
+    """The cheapest way from one layout to another.
+
+    Args:
+        src, dst: layouts over the same number of threads. Their shapes may differ where both are padded covers;
+            elements outside of ``shape`` get unspecified values.
+        element_bits: width of an element in registers.
+        shape: extents of the tile (default: the smaller of the two layouts' extents).
+        allow: ``"any"``, ``"shuffle"`` (shared memory only where shuffles cannot do it) or ``"shared"``.
+
+    Raises:
+        UserError: E0404 if ranks or numbers of threads differ, or one does not cover the tile.
+    """
+    if src.rank != dst.rank or src.num_threads != dst.num_threads:
+        raise undefined(f"there is no conversion between {src} and {dst}: rank or number of threads differ")
+    tile = tuple(map(min, src.shape, dst.shape)) if shape is None else tuple(shape)
+    if not (src.covers(tile) and dst.covers(tile)):
+        raise undefined(f"{src} and {dst} do not both cover a tile of shape {tile}")
+    return _plan(src, dst, element_bits, tile, allow)
+
+
+@lru_cache(maxsize=2048)
+def _plan(src: RegisterLayout, dst: RegisterLayout, element_bits: int, tile: Shape, allow: str) -> Plan:
+    if src == dst:
+        return Identity()
+    shuffles = plan_shuffles(src, dst, element_bits)
+    if shuffles is not None:
+        perm = shuffles.register_permutation()
+        if perm is not None:
+            return _renaming(perm, src)
+    else:
+        perm = _permutation(src, dst, tile)
+        if perm is not None:
+            return _renaming(perm, src)
+    if shuffles is not None and allow == "shuffle":
+        return shuffles
+    shared = _plan_shared(src, dst, element_bits)
+    warps = -(-src.num_threads // 32)
+    if shuffles is not None and allow == "any" and shuffles.cost * warps <= shared.cost:
+        return shuffles
+    return shared
+
+
+def _renaming(perm: tuple[int, ...], src: RegisterLayout) -> Plan:
+    return Identity() if perm == tuple(range(src.num_locals)) else RegisterPermutation(perm)
+
+
+def _permutation(src: RegisterLayout, dst: RegisterLayout, tile: Shape) -> tuple[int, ...] | None:
+    """By enumeration, for layouts of any radix: the register permutation, if every thread has what it needs."""
+    import numpy as np
+
+    table = dst.table()
+    needed = (table < np.asarray(tile)).all(axis=-1)
+    threads, locals_ = src.owners(np.minimum(table, np.asarray(tile) - 1))
+    own = np.arange(src.num_threads)
+    for div, size in src.replica_terms:
+        own = own - own // div % size * div
+    if not ((threads == own[:, None]) | ~needed).all():
+        return None
+    low = np.where(needed, locals_, src.num_locals).min(axis=0)
+    high = np.where(needed, locals_, -1).max(axis=0)
+    if not ((low == high) | (high < 0)).all():
+        return None
+    return tuple(int(h) if h >= 0 else 0 for h in high)
+
+
+def _plan_shared(src: RegisterLayout, dst: RegisterLayout, element_bits: int) -> SharedPlan:
+    bits = max(8, 1 << (element_bits - 1).bit_length())
+    shape = tuple(map(max, src.shape, dst.shape))
+    fast = [d for d in range(src.rank) if max(src.vector_width(d), dst.vector_width(d)) > 1] or [src.rank - 1]
+    plans = []
+    for d in fast[::-1]:
+        if src.rank == 0:
+            d = 0
+        order = (d, *(e for e in reversed(range(src.rank)) if e != d)) if src.rank else ()
+        accesses = [_vector_access(layout, bits, d, shape) for layout in (src, dst)]
+        shared = choose_swizzle(shape, bits, accesses, order) if src.rank else SharedLayout((), ())
+        cost = sum(_cost(shared, access, bits) for access in accesses) + _BARRIER_COST
+        plans.append(SharedPlan(src, dst, shared, bits, accesses[0], accesses[1], cost))
+    return min(plans, key=lambda plan: plan.cost)
+
+
+def _vector_access(layout: RegisterLayout, bits: int, dim: int, shape: Shape) -> Access:
+    """The widest access whose vectors stay whole in rows of the given shape."""
+    if not shape:
+        return Access(layout, 1, 0)
+    access = access_of(layout, bits, dim)
+    return Access(layout, math.gcd(access.vector, shape[dim]), dim)
+
+
+def _cost(shared: SharedLayout, access: Access, bits: int) -> int:
+    if not access.layout.rank:
+        return access.warps
+    taken, _ = wavefronts(shared, access, bits)
+    requests = access.warps * (access.layout.num_locals // access.vector)
+    return -(-taken * requests // len(access.requests()))
