@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 from hypothesis import strategies as st
 
-from tilus.layouts import Mode, RegisterLayout
+from tilus.layouts import Mode, RegisterLayout, SharedLayout, Swizzle
 
 
 @st.composite
@@ -43,3 +44,21 @@ def meaning(layout: RegisterLayout) -> dict[tuple[int, int], tuple[int, ...]]:
                     index[mode.dim] += digit * mode.stride
         result[t, l] = tuple(index)
     return result
+
+
+@st.composite
+def shared_layouts(draw: st.DrawFn, max_rank: int = 3) -> SharedLayout:
+    """Compact or padded strides in any order, digits split over the dimensions, often with a swizzle."""
+    rank = draw(st.integers(1, max_rank))
+    places = draw(st.lists(st.tuples(st.integers(0, rank - 1), st.sampled_from((2, 2, 4, 3))), max_size=5))
+    modes: list[list[tuple[int, int]]] = [[] for _ in range(rank)]
+    reach = 1
+    for d, size in places:
+        modes[d].insert(draw(st.integers(0, len(modes[d]))), (size, reach))
+        reach = reach * size + draw(st.sampled_from((0, 0, 0, 1, 4)))
+    shape = [math.prod(size for size, _ in digits) for digits in modes]
+    swizzle = None
+    if draw(st.booleans()):
+        bits = draw(st.integers(1, 3))
+        swizzle = Swizzle(bits, draw(st.integers(0, 2)), bits + draw(st.integers(0, 2)))
+    return SharedLayout(shape, modes, swizzle, base=draw(st.sampled_from((0, 0, 0, 2))))

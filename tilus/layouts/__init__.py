@@ -4,6 +4,7 @@ from tilus.layouts.banks import Access, access_of, bank_conflicts, choose_swizzl
 from tilus.layouts.blocked import blocked
 from tilus.layouts.convert import Identity, Plan, RegisterPermutation, SharedPlan, plan_conversion, relative
 from tilus.layouts.modes import Mode
+from tilus.layouts.parse import parse_layout
 from tilus.layouts.register import (
     RegisterLayout,
     RegisterSlice,
@@ -45,6 +46,7 @@ __all__ = [
     "column_spatial",
     "concatenate",
     "local",
+    "parse_layout",
     "plan_conversion",
     "relative",
     "replicated",
