@@ -77,8 +77,8 @@ def parse_layout(text: str, span: Span | None = None) -> RegisterLayout | Shared
     try:
         tree = _parser().parse(text)
     except lark.exceptions.UnexpectedInput as error:
-        at_end = isinstance(error, lark.exceptions.UnexpectedEOF) or error.pos_in_stream is None
-        begin = len(text) if at_end else error.pos_in_stream
+        at_end = isinstance(error, lark.exceptions.UnexpectedEOF)
+        begin = len(text) if at_end or error.pos_in_stream is None else error.pos_in_stream
         raise _fail(text, span, begin, begin + 1, "not expected here") from None
     reader = _Reader(text, span)
     result = reader.value(tree.children[0])
