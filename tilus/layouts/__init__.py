@@ -1,5 +1,6 @@
 """The layout algebra: which thread and register, which shared or global address holds which element of a tile."""
 
+from tilus.layouts.address import AddressPlan, address_plan
 from tilus.layouts.banks import Access, access_of, bank_conflicts, choose_swizzle, wavefronts
 from tilus.layouts.blocked import blocked
 from tilus.layouts.convert import Identity, Plan, RegisterPermutation, SharedPlan, plan_conversion, relative
@@ -22,6 +23,7 @@ from tilus.layouts.strided import GlobalLayout, Linear
 
 __all__ = [
     "Access",
+    "AddressPlan",
     "BitMap",
     "GlobalLayout",
     "Identity",
@@ -38,6 +40,7 @@ __all__ = [
     "Swizzle",
     "Term",
     "access_of",
+    "address_plan",
     "bank_conflicts",
     "blocked",
     "choose_swizzle",

@@ -99,7 +99,7 @@ def wavefronts(shared: SharedLayout, access: Access, element_bits: int) -> tuple
     pieces = 1
     if bytes_ not in (1, 2, 4, 8, 16):
         bytes_, pieces = (16, bytes_ // 16) if bytes_ > 16 and bytes_ % 16 == 0 else (4, max(1, bytes_ // 4))
-    inside = (requests >= 0).all(axis=-1)
+    inside = ((requests >= 0) & (requests < np.asarray(shared.shape))).all(axis=-1)
     clipped = np.clip(requests, 0, np.asarray(shared.shape) - 1)
     addresses = np.where(inside, shared.offsets(clipped) * element_bits // 8, -1)
     taken = int(bank_conflicts(addresses, bytes_).sum()) * pieces
@@ -156,15 +156,16 @@ def _choose_swizzle(shape: Shape, element_bits: int, accesses: tuple[Access, ...
 
 
 def _swizzled(plain: SharedLayout, order: Shape, element_bits: int, align_bytes: int) -> list[SharedLayout]:
-    """Swizzles of chunks within 128 bytes, by the rows that lie above them; the likeliest first."""
+    """Swizzles of chunks within (at most) 128 bytes by the number of the row; the likeliest first."""
     row_bytes = plain.shape[order[0]] * element_bits // 8
     chunk_elements = align_bytes * 8 // element_bits
-    if row_bytes & (row_bytes - 1) or row_bytes < 2 * align_bytes or chunk_elements & (chunk_elements - 1):
+    # rows of an odd number of blocks work too: chunks move within a block, and block numbers differ between rows
+    block = row_bytes & -row_bytes
+    if block < 2 * align_bytes or chunk_elements & (chunk_elements - 1):
         return []
     base = chunk_elements.bit_length() - 1
-    chunks = min(row_bytes, 128) // align_bytes
-    whole = chunks.bit_length() - 1
-    line = max(row_bytes, 128) // align_bytes
+    whole = (min(block, 128) // align_bytes).bit_length() - 1
+    line = max(block, 128) // align_bytes
     first = Swizzle(whole, base, line.bit_length() - 1)
     others = [Swizzle(bits, base, shift) for bits in range(whole, 0, -1)
               for shift in range(bits, line.bit_length() + 4)]

@@ -166,15 +166,13 @@ class GlobalLayout:
 
     def is_contiguous(self) -> bool:
         """Whether the elements are known to fill their memory row-major without gaps."""
-        reach = Linear(1)
+        reach: Linear | None = Linear(1)
         for extent, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if extent == Linear(1):
                 continue
-            if stride != reach:
+            if reach is None or stride != reach:
                 return False
-            if not (extent.is_constant or reach.is_constant):
-                return False
-            reach = reach * extent
+            reach = reach * extent if extent.is_constant or reach.is_constant else None
         return True
 
     def alignment(self, dim: int, limit: int, divisible: Mapping[str, int] | None = None) -> int:
