@@ -1,0 +1,8 @@
+"""A simulator of PTX: parses, runs and checks GPU kernels on any machine."""
+
+from tilus.simulator.arguments import Pointer
+from tilus.simulator.faults import Checks, Fault
+from tilus.simulator.launch import Module, launch, load
+from tilus.simulator.report import Report
+
+__all__ = ["Checks", "Fault", "Module", "Pointer", "Report", "launch", "load"]

@@ -1,0 +1,189 @@
+"""Barriers of a block (``bar``/``barrier``), of a warp's member lanes, and of a cluster, for diverged lanes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tilus.simulator.decode import Const, Op
+from tilus.simulator.machine import Array, Batch, Group
+
+_FULL = np.uint32(0xFFFFFFFF)
+_BITS = (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(np.uint32)
+
+
+def warp_bits(mask: Array) -> Array:
+    """Lane masks of all warps, uint32, from one bool for each lane."""
+    return (mask.reshape(-1, 32) * _BITS).sum(axis=1, dtype=np.uint32)
+
+
+class BarrierOp:
+    """The operands of one ``bar`` instruction as rows: id, thread count (or None), predicate and result."""
+
+    def __init__(self, ident: Array, count: Array | None, mode: str, predicate: Array | None) -> None:
+        self.ident = ident
+        self.count = count
+        self.mode = mode
+        self.predicate = predicate
+
+
+class BarrierState:
+    """Arrivals at the 16 barriers of each block of a batch."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.arrived: dict[int, Array] = {}
+        self.waiting: dict[int, Array] = {}
+        self.expected: dict[int, Array] = {}
+        self.results: Array = np.zeros(batch.lanes, np.uint32)
+        self.votes: Array = np.zeros(batch.lanes, bool)
+        self.modes: dict[int, str] = {}
+        self.ops: dict[int, BarrierOp] = {}
+        self.members: dict[int, Array | None] = {}
+        self.cluster_arrived = np.zeros(batch.lanes, bool)
+        self.waits = 0
+
+    def reset(self) -> None:
+        self.arrived.clear()
+        self.waiting.clear()
+        self.expected.clear()
+        self.cluster_arrived[:] = False
+
+    # -- block barriers
+
+    def uniform(self, op: Op | None, group: Group) -> bool:
+        """Whether a barrier that every live lane reaches at once completes at once; completes it."""
+        assert op is not None
+        info = self.ops[id(op)]
+        self.waits += group.warps
+        if info.mode != "sync" or info.ident.size != 1 or int(info.ident[0]) in self.arrived:
+            return False
+        if info.count is not None:
+            if info.count.size != 1 or int(info.count[0]) != self._threads_rounded():
+                return False
+        if self.batch.launch.shadow_hooks:
+            self.batch.shared.full_barrier(group)
+        return True
+
+    def _threads_rounded(self) -> int:
+        return (self.batch.launch.threads + 31) // 32 * 32
+
+    def arrive(self, op: Op | None, mask: Array) -> None:
+        """Lanes arrive and, unless the operation is ``arrive``, wait."""
+        assert op is not None
+        info = self.ops[id(op)]
+        lanes = np.flatnonzero(mask)
+        idents = np.broadcast_to(info.ident, mask.shape)
+        batch = self.batch
+        for ident in np.unique(idents[lanes]):
+            number = int(ident)
+            if number > 15:
+                batch.fault("barrier", f"barrier {number} does not exist", op, int(lanes[0]))
+                continue
+            part = mask & (idents == ident)
+            self._expect(op, info, number, part)
+            arrived = self.arrived.setdefault(number, np.zeros(batch.lanes, bool))
+            again = arrived & part
+            if again.any():
+                batch.fault("barrier", f"a thread arrives twice at barrier {number} in one phase", op,
+                            int(np.argmax(again)))
+            arrived |= part
+            if info.mode != "arrive":
+                self.waiting.setdefault(number, np.zeros(batch.lanes, bool))[part] = True
+            if info.predicate is not None:
+                self.votes[part] = np.broadcast_to(info.predicate, mask.shape)[part]
+            self.modes[number] = info.mode
+            self.waits += int(np.unique(batch.warp_of[part]).size)
+
+    def _expect(self, op: Op, info: BarrierOp, number: int, part: Array) -> None:
+        batch = self.batch
+        expected = self.expected.setdefault(number, np.zeros(batch.capacity, np.int64))
+        blocks = np.unique(batch.block_of[part])
+        if info.count is None:
+            wanted = np.full(blocks.size, -1, np.int64)
+        else:
+            counts = np.broadcast_to(info.count, part.shape).astype(np.int64)
+            bad = part & ((counts % 32 != 0) | (counts == 0))
+            if bad.any():
+                batch.fault("barrier", "the thread count of a barrier must be a positive multiple of 32", op,
+                            int(np.argmax(bad)))
+            wanted = np.array([counts[part & (batch.block_of == b)][0] for b in blocks])
+        known = expected[blocks]
+        clash = (known != 0) & (known != wanted)
+        if clash.any():
+            lane = int(np.argmax(part & (batch.block_of == blocks[clash][0])))
+            batch.fault("barrier", f"barrier {number} is used with different thread counts in one phase "
+                        f"({int(known[clash][0])} and {int(wanted[clash][0])})", op, lane)
+        expected[blocks] = wanted
+
+    def release(self) -> Array | None:
+        """Lanes whose barrier is now complete, or None."""
+        freed: Array | None = None
+        batch = self.batch
+        for number in list(self.arrived):
+            arrived = self.arrived[number]
+            per_warp = arrived.reshape(-1, 32).sum(axis=1)
+            live = batch.live.reshape(-1, 32).sum(axis=1)
+            whole = (per_warp > 0) & (per_warp >= live)
+            counted = np.where(whole, 32, per_warp).reshape(batch.capacity, -1).sum(axis=1)
+            expected = self.expected[number]
+            missing = ((live > per_warp).reshape(batch.capacity, -1)).any(axis=1)
+            here = per_warp.reshape(batch.capacity, -1).any(axis=1)
+            done = here & np.where(expected < 0, ~missing, counted >= expected)
+            if not done.any():
+                continue
+            lanes = done[batch.block_of] & arrived
+            self._finish(number, done, lanes)
+            waiting = self.waiting.get(number)
+            if waiting is not None:
+                out = waiting & lanes
+                waiting &= ~lanes
+                freed = out if freed is None else freed | out
+            arrived &= ~lanes
+            expected[done] = 0
+            if not arrived.any():
+                del self.arrived[number]
+        return freed
+
+    def _finish(self, number: int, done: Array, lanes: Array) -> None:
+        batch = self.batch
+        if self.modes.get(number) in ("popc", "and", "or"):
+            votes = (self.votes & lanes).reshape(batch.capacity, -1).sum(axis=1)
+            total = lanes.reshape(batch.capacity, -1).sum(axis=1)
+            mode = self.modes[number]
+            value = votes if mode == "popc" else (votes == total if mode == "and" else votes > 0)
+            self.results[lanes] = np.repeat(value, batch.stride)[lanes]
+        if batch.launch.shadow_hooks:
+            batch.shared.partial_barrier(lanes)
+
+    # -- warps
+
+    def warp_complete(self, op: Op | None, mask: Array) -> Array:
+        """Of the lanes at a warp-wide operation, those whose member lanes are all there."""
+        assert op is not None
+        present = warp_bits(mask)
+        live = warp_bits(self.batch.live)
+        members = self.members.get(id(op))
+        if members is None:
+            complete = (present == live) & (present != 0)
+            return mask & np.repeat(complete, 32)
+        wanted = np.broadcast_to(members, mask.shape) & np.repeat(live, 32)
+        return mask & ((wanted & ~np.repeat(present, 32)) == 0)
+
+    def warps_complete_any(self, waiting: Array) -> Array:
+        """Lanes waiting at ``bar.warp.sync`` anywhere whose warps are complete."""
+        present = warp_bits(waiting)
+        live = warp_bits(self.batch.live)
+        return waiting & np.repeat((present == live) & (present != 0), 32)
+
+    def cluster_wait(self, op: Op | None, mask: Array) -> Array:
+        """Lanes that must wait for the rest of their cluster."""
+        clusters: Any = self.batch.state["clusters"]
+        result: Array = clusters.wait(op, mask)
+        return result
+
+
+def constant_operand(item: object) -> int | None:
+    """The integer of a constant operand, else None."""
+    return int(item.value) if isinstance(item, Const) else None

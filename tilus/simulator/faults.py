@@ -1,0 +1,103 @@
+"""Faults that a simulated kernel commits, and which checks look for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from tilus.diagnostics import CheckError, Diagnostic, Label, Span, UserError
+
+if TYPE_CHECKING:
+    from tilus.simulator.decode import Op
+
+CODES = {
+    "bounds": "E0703", "align": "E0703", "readonly": "E0703",
+    "uninitialised": "E0702", "race": "E0701", "global-race": "E0701",
+    "async": "E0706", "proxy": "E0706",
+    "sync": "E0705", "deadlock": "E0705", "barrier": "E0705",
+    "assert": "E0704", "trap": "E0704", "limit": "E1004", "value": "E1004",
+}
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Which checks run; each field's comment says what it costs in time on a matmul.
+
+    Bounds, alignment and barrier rules are always checked, since the simulator could not go on without them.
+    """
+
+    uninitialised: bool = True   # about 5 %: registers that may be unwritten, shared and local memory
+    race: bool = True            # about 50 %: shared memory
+    global_race: bool = True     # about 20 %: global memory
+    asynchronous: bool = True    # about 5 %: data used before its wait, proxy fences
+    sync: bool = True            # below 1 %: lanes missing at warp-wide operations
+
+    @classmethod
+    def of(cls, value: bool | Checks | Iterable[str]) -> Checks:
+        """``True``: all, ``False``: none, or the names of those wanted."""
+        if isinstance(value, Checks):
+            return value
+        names = [f.name for f in fields(cls)]
+        if isinstance(value, bool):
+            return cls(**dict.fromkeys(names, value))
+        wanted = {str(name).replace("-", "_") for name in value}
+        if wanted - set(names):
+            raise UserError.at("E1003", f"unknown check {sorted(wanted - set(names))[0]!r}; known: {', '.join(names)}")
+        return cls(**{name: name in wanted for name in names})
+
+
+@dataclass
+class Fault:
+    """One kind of fault at one line: where it was first seen and how often."""
+
+    check: str
+    message: str
+    line: int
+    source: tuple[str, int] | None
+    block: tuple[int, int, int] | None = None
+    thread: tuple[int, int, int] | None = None
+    address: int | None = None
+    count: int = 1
+
+    def diagnostic(self, path: str) -> Diagnostic:
+        labels = [Label(Span(path, self.line), f"{self.check} fault")] if self.line > 0 else []
+        notes = []
+        if self.source is not None:
+            notes.append(f"from {self.source[0]}:{self.source[1]}")
+        if self.block is not None:
+            notes.append(f"block {self.block}, thread {self.thread}")
+        if self.count > 1:
+            notes.append(f"seen {self.count} times")
+        where = f" (PTX line {self.line})" if self.line > 0 else ""
+        return Diagnostic(CODES[self.check], self.message + where, tuple(labels), None, tuple(notes))
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"check": self.check, "code": CODES[self.check], "message": self.message, "line": self.line,
+                "source": list(self.source) if self.source else None, "block": self.block, "thread": self.thread,
+                "address": self.address, "count": self.count}
+
+
+@dataclass
+class FaultLog:
+    """Collects faults, one entry for each check and line."""
+
+    entries: dict[tuple[str, int], Fault] = field(default_factory=dict)
+    limit: int = 200
+
+    def add(self, check: str, message: str, op: Op | None, *, block: tuple[int, int, int] | None = None,
+            thread: tuple[int, int, int] | None = None, address: int | None = None, count: int = 1) -> None:
+        key = (check, op.line if op is not None else 0)
+        known = self.entries.get(key)
+        if known is not None:
+            known.count += count
+            return
+        if len(self.entries) < self.limit:
+            self.entries[key] = Fault(check, message, key[1], op.source if op is not None else None, block, thread,
+                                      address, count)
+
+    def error(self, path: str) -> CheckError | None:
+        """All faults as one error, or None."""
+        if not self.entries:
+            return None
+        return CheckError([fault.diagnostic(path) for fault in self.entries.values()])

@@ -1,0 +1,84 @@
+"""Register files and special registers of a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilus.simulator.decode import Decoded
+from tilus.simulator.machine import POISON, Array, Batch
+
+_DTYPES = {1: np.bool_, 16: np.uint16, 32: np.uint32, 64: np.uint64}
+
+
+def make_registers(batch: Batch, decoded: Decoded, tracked: set[tuple[int, int]]) -> None:
+    """One row of all lanes for each register, filled with a poison value."""
+    for bits, names in decoded.registers.items():
+        if bits == 128:
+            batch.regs[bits] = np.zeros((len(names), batch.lanes, 2), np.uint64)
+            continue
+        rows = np.empty((len(names), batch.lanes), _DTYPES[bits])
+        rows[...] = 0 if bits == 1 else POISON & ((1 << bits) - 1)
+        batch.regs[bits] = rows
+    if batch.launch.checks.uninitialised:
+        batch.valid = {key: np.zeros(batch.lanes, bool) for key in tracked}
+
+
+def make_specials(batch: Batch) -> None:
+    """Rows of the special registers that do not depend on which blocks run."""
+    launch = batch.launch
+    thread = batch.thread_of
+    bx, by, _ = launch.block
+    lane = (thread % 32).astype(np.uint32)
+    one = np.uint32(1)
+    rows: dict[str, Array] = {
+        "%tid.x": thread % bx, "%tid.y": thread // bx % by, "%tid.z": thread // (bx * by),
+        "%laneid": lane, "%warpid": thread // 32, "%nwarpid": np.full(batch.lanes, 64),
+        "%lanemask_eq": one << lane, "%lanemask_lt": (one << lane) - one,
+        "%lanemask_le": ((one << lane) - one) | (one << lane),
+        "%lanemask_ge": ~((one << lane) - one), "%lanemask_gt": ~(((one << lane) - one) | (one << lane)),
+    }
+    constants: dict[str, int] = {
+        "%nsmid": 132, "%gridid": 1, "%dynamic_smem_size": launch.dynamic_bytes,
+        "%total_smem_size": launch.shared_size, "%aggr_smem_size": launch.shared_size,
+        "%is_explicit_cluster": int(launch.cluster_size > 1), "%cluster_nctarank": launch.cluster_size,
+        "%clock": 0, "%clock_hi": 0, "%globaltimer_lo": 0, "%globaltimer_hi": 0,
+    }
+    constants.update({f"%envreg{i}": 0 for i in range(32)})
+    for i, axis in enumerate("xyz"):
+        constants[f"%ntid.{axis}"] = launch.block[i]
+        constants[f"%nctaid.{axis}"] = launch.grid[i]
+        constants[f"%cluster_nctaid.{axis}"] = launch.cluster[i]
+        constants[f"%nclusterid.{axis}"] = launch.grid[i] // launch.cluster[i]
+    for name, row in rows.items():
+        batch.specials[name] = np.ascontiguousarray(row, np.uint32)
+    for name, value in constants.items():
+        batch.specials[name] = np.full(batch.lanes, value, np.uint32)
+    for name in ("%ctaid", "%clusterid", "%cluster_ctaid"):
+        for axis in "xyz":
+            batch.specials[f"{name}.{axis}"] = np.zeros(batch.lanes, np.uint32)
+    batch.specials["%cluster_ctarank"] = np.zeros(batch.lanes, np.uint32)
+    batch.specials["%smid"] = np.zeros(batch.lanes, np.uint32)
+    for name in ("%clock64", "%globaltimer"):
+        batch.specials[name] = np.zeros(batch.lanes, np.uint64)
+
+
+def place_blocks(batch: Batch, blocks: Array) -> None:
+    """Give the batch its blocks (linear numbers): their coordinates, and which lanes live."""
+    launch = batch.launch
+    batch.blocks = blocks
+    gx, gy, _ = launch.grid
+    padded = np.zeros(batch.capacity, np.int64)
+    padded[:len(blocks)] = blocks
+    numbers = padded[batch.block_of]
+    position = (numbers % gx, numbers // gx % gy, numbers // (gx * gy))
+    rank = np.zeros(batch.lanes, np.int64)
+    scale = 1
+    for axis, value, size in zip("xyz", position, launch.cluster, strict=True):
+        batch.specials[f"%ctaid.{axis}"][:] = value
+        batch.specials[f"%clusterid.{axis}"][:] = value // size
+        batch.specials[f"%cluster_ctaid.{axis}"][:] = value % size
+        rank += value % size * scale
+        scale *= size
+    batch.specials["%cluster_ctarank"][:] = rank
+    batch.specials["%smid"][:] = numbers % 132
+    batch.live[:] = (batch.thread_of < launch.threads) & (batch.block_of < len(blocks))

@@ -1,0 +1,334 @@
+"""The entry points: load a module, launch a kernel on NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tilus.diagnostics import ResourceError, UserError
+from tilus.simulator import decode as decoding
+from tilus.simulator import flow
+from tilus.simulator.arguments import pack_arguments
+from tilus.simulator.asynchronous import AsyncQueue
+from tilus.simulator.barriers import BarrierState
+from tilus.simulator.faults import Checks, FaultLog
+from tilus.simulator.layout import GLOBAL_BASE, GUARD
+from tilus.simulator.machine import Array, Batch, Binder, Op
+from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace, Site
+from tilus.simulator.operations import load_operations
+from tilus.simulator.parser import parse
+from tilus.simulator.report import Report, build_report
+from tilus.simulator.schedule import Executor, KernelAborted, Outcome
+from tilus.simulator.syntax import Module as Syntax
+
+LANES_AT_ONCE = 4096
+BYTES_AT_ONCE = 1 << 29
+MAX_SHARED = 227 * 1024
+MAX_GLOBAL = 1 << 34
+Dim = tuple[int, int, int]
+
+
+class Module:
+    """A parsed PTX module; programs of its entries are decoded once and kept."""
+
+    def __init__(self, syntax: Syntax) -> None:
+        self.syntax = syntax
+        self._programs: dict[str, flow.Program] = {}
+
+    @property
+    def entries(self) -> list[str]:
+        """Names of the kernels."""
+        return [f.name for f in self.syntax.functions.values() if f.is_entry and f.body is not None]
+
+    def program(self, entry: str) -> flow.Program:
+        if entry not in self._programs:
+            load_operations()
+            self._programs[entry] = flow.build(decoding.decode(self.syntax, entry), self.syntax.path)
+        return self._programs[entry]
+
+    def launch(self, entry: str, grid: int | Sequence[int], block: int | Sequence[int], args: Sequence[Any] | Mapping[str, Any],
+               *, shared_bytes: int = 0, cluster: Sequence[int] | None = None,
+               tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
+               checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
+               seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40) -> Report:
+        """Run a kernel; see :func:`launch`."""
+        program = self.program(entry)
+        run = Launch(self.syntax, program, dim3(grid), dim3(block), _cluster(program, cluster), shared_bytes,
+                     Checks.of(checks), counters, resident_blocks, seed, max_steps, target)
+        return run.execute(args, tensor_maps or {}, collect)
+
+
+@functools.lru_cache(maxsize=64)
+def load(ptx: str, path: str = "<ptx>") -> Module:
+    """Parse PTX text; equal texts share one module.
+
+    Raises:
+        UserError: E1001 where the text is malformed.
+    """
+    return Module(parse(ptx, path))
+
+
+def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequence[int],
+           args: Sequence[Any] | Mapping[str, Any], *, shared_bytes: int = 0, cluster: Sequence[int] | None = None,
+           tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
+           checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
+           seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40) -> Report:
+    """Run a kernel of a PTX module on arrays.
+
+    Args:
+        ptx: text of the module.
+        entry: name of the kernel.
+        grid: blocks in x, y, z.
+        block: threads in x, y, z.
+        args: one value for each parameter, by position or by name. An array stands for a pointer to its first element and
+            is changed in place; its own extent bounds the accesses. ``Pointer`` adds an offset. Scalars
+            take the parameter's type; ``bytes`` fill a struct.
+        shared_bytes: dynamic shared memory, bytes.
+        cluster: blocks of a cluster in x, y, z.
+        tensor_maps: values of the tensor-map parameters by name.
+        target: sm number that ``ptx`` is run as; default: the module's ``.target``.
+        checks: all (True), none (False), a :class:`Checks`, or names of the checks wanted.
+        counters: whether memory transactions are counted.
+        resident_blocks: how many blocks run at once when blocks wait for each other; default: all that fit 132 SMs.
+        seed: completes asynchronous copies at random moments, and moves approximate functions inside their bounds.
+        collect: return the faults in the report instead of raising.
+        max_steps: instructions of a batch of blocks after which the run is given up.
+
+    Raises:
+        CheckError: with one diagnostic for each fault.
+        UserError: E1001 malformed PTX, E1002 unknown instruction, E1003 bad launch.
+    """
+    return load(ptx).launch(entry, grid, block, args, shared_bytes=shared_bytes, cluster=cluster,
+                            tensor_maps=tensor_maps, target=target, checks=checks, counters=counters,
+                            resident_blocks=resident_blocks, seed=seed, collect=collect, max_steps=max_steps)
+
+
+def dim3(value: int | Sequence[int]) -> Dim:
+    """Three extents from one to three given ones."""
+    items = [int(value)] if isinstance(value, (int, np.integer)) else [int(v) for v in value]
+    if not 1 <= len(items) <= 3 or min(items) < 1:
+        raise UserError.at("E1003", f"bad extents {value!r}: one to three positive numbers are expected")
+    x, y, z = items + [1] * (3 - len(items))
+    return x, y, z
+
+
+def _cluster(program: flow.Program, cluster: Sequence[int] | None) -> Dim:
+    if cluster is not None:
+        return dim3(cluster)
+    declared = program.decoded.attributes.get("reqnctapercluster")
+    return dim3(declared) if declared else (1, 1, 1)
+
+
+class Launch:
+    """One execution of a grid."""
+
+    def __init__(self, syntax: Syntax, program: flow.Program, grid: Dim, block: Dim, cluster: Dim, shared_bytes: int,
+                 checks: Checks, counting: bool, resident_blocks: int | None, seed: int | None, max_steps: int,
+                 target: int | None) -> None:
+        decoded = program.decoded
+        self.syntax, self.program, self.path = syntax, program, syntax.path
+        self.grid, self.block, self.cluster = grid, block, cluster
+        self.threads = block[0] * block[1] * block[2]
+        self.blocks = grid[0] * grid[1] * grid[2]
+        self.cluster_size = cluster[0] * cluster[1] * cluster[2]
+        self.checks, self.counting = checks, counting
+        self.shadow_hooks = checks.race or checks.asynchronous or checks.uninitialised or checks.global_race
+        self.faults = FaultLog()
+        align = decoded.dynamic_align
+        self.dynamic_base = (decoded.shared_bytes + align - 1) // align * align
+        self.dynamic_bytes = shared_bytes
+        self.shared_size = (self.dynamic_base if decoded.dynamic_shared or shared_bytes else decoded.shared_bytes) \
+            + shared_bytes
+        self.steps, self.step_limit, self.progress, self.divergences = 0, max_steps, 0, 0
+        self.perturb = np.random.default_rng(seed) if seed is not None else None
+        self.device_params: set[str] = set()
+        self.sites: dict[tuple[int, str], Site] = {}
+        self.printed: list[str] = []
+        self.tensor_maps: dict[int, Any] = {}
+        self.resident_blocks = resident_blocks or 132 * max(1, 2048 // max(32, self.threads))
+        self.target = target or _target_number(syntax.target)
+        self.global_shadow: Any = None
+        self.memory: GlobalSpace
+        self.executed: dict[int, int] = {}
+        self.matrix_operations = 0
+        self.barrier_waits = 0
+        self._validate(decoded)
+
+    def _validate(self, decoded: decoding.Decoded) -> None:
+        if self.threads > 1024:
+            raise UserError.at("E1003", f"a block has at most 1024 threads, not {self.threads}")
+        if self.shared_size > MAX_SHARED:
+            raise ResourceError.at("E0503", f"the kernel needs {self.shared_size} bytes of shared memory; "
+                                   f"a block has at most {MAX_SHARED}")
+        required = decoded.attributes.get("reqntid")
+        if required and self.threads != int(np.prod(required)):
+            raise UserError.at("E1003", f"the kernel requires blocks of {required} threads, not {self.block}")
+        most = decoded.attributes.get("maxntid")
+        if most and self.threads > int(np.prod(most)):
+            raise UserError.at("E1003", f"the kernel allows at most {int(np.prod(most))} threads, not {self.threads}")
+        if any(g % c for g, c in zip(self.grid, self.cluster, strict=True)):
+            raise UserError.at("E1003", f"grid {self.grid} is not a multiple of cluster {self.cluster}")
+
+    def site(self, op: Op, space: str, write: bool, atomic: bool = False) -> Site:
+        """The counters of a memory operation, shared by all batches."""
+        key = (id(op), space)
+        if key not in self.sites:
+            self.sites[key] = Site(op, space, write, atomic)
+        return self.sites[key]
+
+    def execute(self, args: Sequence[Any] | Mapping[str, Any], tensor_maps: Mapping[str, Any], collect: bool) -> Report:
+        with np.errstate(all="ignore"):
+            values = pack_arguments(self.program.decoded, args, tensor_maps)
+            self._build_memory(values)
+            try:
+                self._run_blocks()
+            except KernelAborted:
+                pass
+            values.copy_back(self.memory.views.data)
+        report = build_report(self)
+        error = self.faults.error(self.path)
+        if error is not None and not collect:
+            raise error
+        return report
+
+    def _build_memory(self, values: Any) -> None:
+        placement = self.program.decoded.placement
+        end = values.place(placement.end)
+        if end > MAX_GLOBAL:
+            raise UserError.at("E1003", f"the arguments need {end} bytes of memory; at most {MAX_GLOBAL} are simulated")
+        self.memory = GlobalSpace(end + GUARD)
+        data = self.memory.views.data
+        entries = [(GUARD, GUARD + max(1, self.program.decoded.param_bytes), "the kernel's parameters", False)]
+        for variable, address in placement.variables:
+            start = address - GLOBAL_BASE
+            data[start:start + variable.bytes] = placement.initial(variable, self.path)
+            entries.append((start, start + variable.bytes, variable.name, variable.space != "const"))
+        parameters = values.parameter_bytes()
+        data[GUARD:GUARD + parameters.size] = parameters
+        values.copy_in(data)
+        entries += values.allocations()
+        self.memory.set_allocations(entries)
+        self.tensor_maps = values.tensor_map_addresses(placement.param_base)
+        if self.checks.global_race:
+            from tilus.simulator.shadow_global import GlobalShadow
+
+            self.global_shadow = GlobalShadow(self, end + GUARD)
+
+    # -- batches
+
+    def _run_blocks(self) -> None:
+        stride = (self.threads + 31) // 32 * 32
+        capacity = self._capacity(stride)
+        waiting: list[tuple[Executor, Batch]] = []
+        spare: tuple[Executor, Batch] | None = None
+        resident = 0
+        following = 0
+        idle = 0
+        order = self._block_order()
+        while following < self.blocks or waiting:
+            limit = self.resident_blocks // self.cluster_size * self.cluster_size or self.cluster_size
+            room = min(capacity, self.blocks - following, limit - resident)
+            if room > 0 and (not waiting or idle == 0):
+                executor, batch = spare or self._make_batch(capacity, stride)
+                spare = None
+                self._start(batch, executor, order[following:following + room])
+                following += room
+                resident += room
+            elif waiting:
+                executor, batch = waiting.pop(0)
+            before = self.progress
+            outcome = executor.run()
+            if outcome is Outcome.DONE:
+                resident -= len(batch.blocks)
+                self._collect_counts(executor)
+                spare = (executor, batch)
+                idle = 0
+                continue
+            waiting.append((executor, batch))
+            room = min(capacity, self.blocks - following, limit - resident)
+            if self.progress != before or room > 0:
+                idle = 0
+                continue
+            idle += 1
+            if idle > 2 * len(waiting):
+                for stuck, _ in waiting:
+                    stuck.blame(following < self.blocks)
+                raise KernelAborted
+
+    def _capacity(self, stride: int) -> int:
+        per_lane = sum(bits // 8 * len(names) if bits > 1 else len(names)
+                       for bits, names in self.program.decoded.registers.items()) + self.program.decoded.local_bytes
+        lanes = max(stride, min(LANES_AT_ONCE, BYTES_AT_ONCE // max(1, per_lane)))
+        blocks = max(1, min(lanes // stride, self.blocks, self.resident_blocks, BYTES_AT_ONCE // max(1, self.shared_size)))
+        size = self.cluster_size
+        return max(size, blocks // size * size)
+
+    def _block_order(self) -> Array:
+        """Linear block numbers, those of a cluster next to each other."""
+        numbers = np.arange(self.blocks)
+        if self.cluster_size == 1:
+            return numbers
+        gx, gy, gz = self.grid
+        cx, cy, cz = self.cluster
+        shaped = numbers.reshape(gz // cz, cz, gy // cy, cy, gx // cx, cx)
+        return shaped.transpose(0, 2, 4, 1, 3, 5).reshape(-1)
+
+    def _make_batch(self, capacity: int, stride: int) -> tuple[Executor, Batch]:
+        from tilus.simulator.lanes import make_registers, make_specials
+        from tilus.simulator.mbarrier import ClusterBarrier
+        from tilus.simulator.shadow import SharedShadow, granularity
+
+        batch = Batch(self, capacity, stride)
+        decoded = self.program.decoded
+        make_registers(batch, decoded, self.program.tracked)
+        make_specials(batch)
+        batch.shared = SharedSpace(batch, self.shared_size)
+        batch.local = LocalSpace(batch, decoded.local_bytes)
+        batch.barriers = BarrierState(batch)
+        batch.queue = AsyncQueue(batch)
+        batch.state["clusters"] = ClusterBarrier(batch)
+        if self.shadow_hooks and self.shared_size:
+            batch.shared.shadow = SharedShadow(batch, granularity(decoded.ops))
+        executor = Executor(self.program, batch, Binder(batch))
+        batch.state["executor"] = executor
+        return executor, batch
+
+    def _start(self, batch: Batch, executor: Executor, blocks: Array) -> None:
+        from tilus.simulator.lanes import place_blocks
+
+        place_blocks(batch, blocks)
+        batch.shared.reset()
+        batch.local.reset()
+        batch.barriers.reset()
+        batch.queue.reset()
+        batch.state["clusters"].reset()
+        for row in batch.valid.values():
+            row[:] = False
+        executor.start()
+
+    def _collect_counts(self, executor: Executor) -> None:
+        for bound in executor.at_order:
+            if bound is not None and bound.executed:
+                index = bound.segment.index
+                self.executed[index] = self.executed.get(index, 0) + bound.executed
+                bound.executed = 0
+        self.barrier_waits += executor.batch.barriers.waits
+        executor.batch.barriers.waits = 0
+
+
+def _target_number(words: tuple[str, ...]) -> int:
+    for word in words:
+        digits = "".join(c for c in word if c.isdigit())
+        if word.startswith("sm_") and digits:
+            return int(digits)
+    return 80
+
+
+def bytes_at(address: int, count: int) -> Array:
+    """A view of process memory; the caller keeps its owner alive."""
+    buffer = (ctypes.c_uint8 * count).from_address(address)
+    return np.frombuffer(buffer, np.uint8)

@@ -1,0 +1,128 @@
+"""State of mbarrier objects, kept in their eight bytes of shared memory, and the barrier of a cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilus.simulator.decode import Op
+from tilus.simulator.machine import Array, Batch
+
+if TYPE_CHECKING:
+    from tilus.simulator.schedule import Executor
+
+_COUNT = (1 << 20) - 1
+_BIAS = 1 << 20
+VALID = 1 << 62
+PHASE = 1 << 63
+
+
+def encode(pending: int, expected: int, transactions: int, phase: int) -> int:
+    """Bits 0-19 pending arrivals, 20-39 arrivals of a phase, 40-60 pending bytes, 62 initialised, 63 phase."""
+    return (pending & _COUNT) | (expected & _COUNT) << 20 | (transactions + _BIAS) << 40 | VALID | phase << 63
+
+
+class MBarriers:
+    """Arrivals and transactions at the mbarriers of a batch; offsets are into the batch's shared memory."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.words: Array = batch.shared.views(8, 1)
+
+    def init(self, offset: int, count: int) -> None:
+        self.words[offset >> 3] = encode(count, count, 0, 0)
+
+    def update(self, offset: int, op: Op, lane: int, *, arrive: int = 0, expect: int = 0, complete: int = 0,
+               drop: int = 0) -> int:
+        """Change an mbarrier and complete its phase where due; the word before."""
+        word = int(self.words[offset >> 3])
+        if not word & VALID or word >> 61 & 1:
+            self.batch.fault("value", f"{op.opcode} on memory that is not an initialised mbarrier", op, lane)
+            return word
+        pending, expected = word & _COUNT, word >> 20 & _COUNT
+        transactions = (word >> 40 & ((1 << 21) - 1)) - _BIAS
+        phase = word >> 63
+        transactions += expect - complete
+        expected -= drop
+        if arrive + drop > pending:
+            self.batch.fault("barrier", f"{op.opcode}: more arrivals than the mbarrier's phase expects "
+                             f"({pending} pending)", op, lane)
+            arrive, drop = pending, 0
+        pending -= arrive + drop
+        if abs(transactions) >= _BIAS:
+            self.batch.fault("barrier", f"{op.opcode}: the transaction count of the mbarrier overflows", op, lane)
+            transactions = 0
+        self.batch.launch.progress += 1
+        if pending == 0 and transactions == 0:
+            phase ^= 1
+            pending = expected
+            shadow = self.batch.shared.shadow
+            if shadow is not None:
+                shadow.mbarrier_complete(offset)
+        self.words[offset >> 3] = encode(pending, expected, transactions, phase)
+        return word
+
+
+class ClusterBarrier:
+    """``barrier.cluster``: completes when every live thread of the cluster has arrived."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        size = batch.launch.cluster_size
+        self.cluster_of = batch.block_of // size
+        self.count = batch.capacity // size
+        self.reset()
+
+    def reset(self) -> None:
+        self.arrived = np.zeros(self.batch.lanes, bool)
+        self.generation = np.zeros(self.count, np.int64)
+        self.target = np.zeros(self.batch.lanes, np.int64)
+        self.waiting = np.zeros(self.batch.lanes, bool)
+
+    def arrive(self, op: Op, mask: Array) -> None:
+        twice = mask & self.arrived
+        if twice.any():
+            self.batch.fault("barrier", "a thread arrives twice at the cluster barrier", op, int(np.argmax(twice)))
+        self.arrived |= mask
+        self.target[mask] = self.generation[self.cluster_of[mask]] + 1
+        self.check()
+
+    def wait(self, op: Op | None, mask: Array) -> Array:
+        """The lanes that must wait."""
+        if op is not None:
+            never = mask & (self.target == 0)
+            if never.any():
+                self.batch.fault("barrier", "barrier.cluster.wait without an arrive", op, int(np.argmax(never)))
+        blocked: Array = mask & (self.target > self.generation[self.cluster_of])
+        self.waiting |= blocked
+        return blocked
+
+    def check(self) -> None:
+        """Complete the phases at which all live threads have arrived."""
+        missing = np.zeros(self.count, bool)
+        np.logical_or.at(missing, self.cluster_of, self.batch.live & ~self.arrived)
+        some = np.zeros(self.count, bool)
+        np.logical_or.at(some, self.cluster_of, self.arrived)
+        done = some & ~missing
+        if not done.any():
+            return
+        lanes = done[self.cluster_of]
+        self.generation[done] += 1
+        self.arrived &= ~lanes
+        if self.batch.shared.shadow is not None:
+            self.batch.shared.shadow.barrier(lanes & self.batch.live)
+        freed = self.waiting & lanes
+        self.waiting &= ~freed
+        if freed.any():
+            executor: Executor = self.batch.state["executor"]
+            executor.wake_cluster(freed)
+
+
+def barriers_of(batch: Batch) -> MBarriers:
+    """The mbarriers of a batch."""
+    state: dict[str, Any] = batch.state
+    if "mbarriers" not in state:
+        state["mbarriers"] = MBarriers(batch)
+    made: MBarriers = state["mbarriers"]
+    return made

@@ -1,0 +1,23 @@
+"""Imports every file of operations, so that the instruction table is complete."""
+
+from __future__ import annotations
+
+
+def load_operations() -> None:
+    """Fill the instruction table."""
+    from tilus.simulator import (  # noqa: F401
+        ops_async,
+        ops_atomic,
+        ops_barrier,
+        ops_calls,
+        ops_convert,
+        ops_float,
+        ops_half,
+        ops_integer,
+        ops_logic,
+        ops_matrix,
+        ops_mbarrier,
+        ops_memory,
+        ops_mma,
+        ops_warp,
+    )

@@ -1,0 +1,138 @@
+"""Moving 8x8 matrices between shared memory and the registers of a warp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tilus.simulator.isa import instr
+from tilus.simulator.machine import Array, Binder, Group, Op, Reg, Run, Vec
+from tilus.simulator.memory import Space
+from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
+
+
+def whole_warps(b: Binder, op: Op, g: Group) -> Array | None:
+    """Lanes of the warps in the group, in warp order, or None for all; a warp that lacks lanes is a fault."""
+    if g.idx is None:
+        return None
+    per_warp = g.mask.reshape(-1, 32)
+    partly = per_warp.any(axis=1) & ~per_warp.all(axis=1)
+    if partly.any():
+        if b.launch.checks.sync:
+            b.batch.fault("sync", f"{op.opcode}: lanes of the warp are missing", op, int(g.idx[0]),
+                          count=int(partly.sum()))
+        return np.flatnonzero(np.repeat(per_warp.any(axis=1), 32))
+    return g.idx
+
+
+def rows_of(b: Binder, op: Op, item: Any) -> list[Array]:
+    """Rows of 32-bit registers in a vector operand."""
+    items = item.items if isinstance(item, Vec) else (item,)
+    rows = []
+    for part in items:
+        if not isinstance(part, Reg):
+            raise b.error("registers are expected", op)
+        rows.append(b.src(op, part, "b32"))
+    return rows
+
+
+class _Rows:
+    """Addresses of matrix rows: lane 8m+r gives row r of matrix m."""
+
+    def __init__(self, b: Binder, op: Op, mem: Any, matrices: int, write: bool) -> None:
+        self.b, self.op = b, op
+        self.address = address_of(b, op, mem)
+        self.space = space_of(b, op, mem, op.fields.get("ss"))
+        self.site = b.launch.site(op, "shared", write)
+        self.matrices = matrices
+        lane = np.arange(b.lanes) % 32
+        self.used = lane < 8 * matrices
+        self.everything = matrices == 4
+
+    def __call__(self, g: Group) -> Array:
+        b = self.b
+        part = g
+        if not self.everything:
+            part = Group(g.mask & self.used, False, False)
+        where = self.address(part)
+        spaces: list[Any] = parts_of(b, self.space, where)
+        if len(spaces) != 1 or spaces[0].space is not b.batch.shared:
+            b.batch.fault("bounds", f"{self.op.opcode} needs shared memory", self.op, int(g.lanes()[0]))
+            return np.full(where.size, b.batch.shared.trash, np.int64)
+        space: Space = spaces[0].space
+        return space.locate(self.site, b.batch, part_lanes(spaces[0], part), spaces[0].address, 16)
+
+
+@instr("ldmatrix =sync =aligned =m8n8 num:x1|x2|x4 ?trans ?ss:shared|shared::cta =b16", gate="warp", kind="matrix-load")
+def ldmatrix(b: Binder, op: Op) -> Run:
+    d, mem = b.need(op, 2)
+    count = int(str(op.fields["num"])[1:])
+    rows = rows_of(b, op, d)
+    if len(rows) != count:
+        raise b.error(f"{len(rows)} registers for {count} matrices", op)
+    locate = _Rows(b, op, mem, count, False)
+    trans = op.fields["trans"] is not None
+    views = b.batch.shared.views
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        offsets = locate(g)
+        if trans:
+            data = views.load(offsets, 2, 8).reshape(-1, count, 8, 8)
+            words = np.ascontiguousarray(data.transpose(1, 0, 3, 2)).view(np.uint32).reshape(count, -1)
+        else:
+            data = views.load(offsets, 4, 4).reshape(-1, count, 32)
+            words = data.transpose(1, 0, 2).reshape(count, -1)
+        for row, value in zip(rows, words, strict=True):
+            if lanes is None:
+                row[...] = value
+            elif value.size == lanes.size:
+                row[lanes] = value
+
+    return run
+
+
+@instr("stmatrix =sync =aligned =m8n8 num:x1|x2|x4 ?trans ?ss:shared|shared::cta =b16", gate="warp", writes=0,
+       kind="matrix-store")
+def stmatrix(b: Binder, op: Op) -> Run:
+    mem, source = b.need(op, 2)
+    count = int(str(op.fields["num"])[1:])
+    rows = rows_of(b, op, source)
+    if len(rows) != count:
+        raise b.error(f"{len(rows)} registers for {count} matrices", op)
+    locate = _Rows(b, op, mem, count, True)
+    trans = op.fields["trans"] is not None
+    views = b.batch.shared.views
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        offsets = locate(g)
+        words = np.stack([row if lanes is None else row[lanes] for row in rows]).reshape(count, -1, 32)
+        words = np.ascontiguousarray(words.transpose(1, 0, 2))
+        if trans:
+            halves = words.view(np.uint16).reshape(-1, count, 8, 8)
+            words = np.ascontiguousarray(halves.transpose(0, 1, 3, 2)).view(np.uint32)
+        values = words.reshape(-1, 4)
+        if len(values) == len(offsets):
+            views.store(offsets, 4, 4, values)
+        b.launch.progress += 1
+
+    return run
+
+
+@instr("movmatrix =sync =aligned =m8n8 =trans =b16", gate="warp", kind="matrix-load")
+def movmatrix(b: Binder, op: Op) -> Run:
+    d, a = b.need(op, 2)
+    target, source = rows_of(b, op, d)[0], rows_of(b, op, a)[0]
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        data = np.ascontiguousarray(source if lanes is None else source[lanes]).view(np.uint16).reshape(-1, 8, 8)
+        value = np.ascontiguousarray(data.transpose(0, 2, 1)).view(np.uint32).reshape(-1)
+        if lanes is None:
+            target[...] = value
+        else:
+            target[lanes] = value
+
+    return run

@@ -1,0 +1,447 @@
+"""Runs a batch: all lanes together while control flow is uniform, else groups of lanes with equal positions.
+
+Of the groups that can run, the one at the lowest segment in reconvergence order runs, so that diverged lanes meet at
+post-dominators. Lanes that poll memory step aside at each backward branch, so that the lanes they wait for progress.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import numpy as np
+
+from tilus.simulator.decode import Op, Reg
+from tilus.simulator.faults import Checks
+from tilus.simulator.flow import Program, Segment
+from tilus.simulator.machine import Array, Batch, Binder, Group, Run
+
+READY, WARP_WAIT, BARRIER_WAIT, CLUSTER_WAIT, DONE = range(5)
+_FAR = 1 << 30
+STALL_ROUNDS = 48
+SLICE = 1 << 14
+
+
+class Outcome(enum.Enum):
+    DONE = 1
+    STALLED = 2
+
+
+class KernelAborted(Exception):
+    """The kernel executed a trap, failed an assertion or reached a limit; the fault is in the log."""
+
+
+class _Bound:
+    """A segment with its steps bound to a batch."""
+
+    __slots__ = (
+        "condition",
+        "executed",
+        "gate",
+        "gate_op",
+        "index",
+        "kind",
+        "negated",
+        "next",
+        "op_count",
+        "order",
+        "segment",
+        "steps",
+        "target",
+        "targets",
+    )
+
+    def __init__(self, segment: Segment, binder: Binder, orders: list[int]) -> None:
+        self.segment = segment
+        self.order = segment.order
+        self.gate = segment.gate
+        self.gate_op: Op | None = segment.ops[0] if segment.gate else None
+        self.steps: list[Run] = [binder.step(op) for op in segment.ops]
+        self.op_count = len(segment.ops) + (1 if segment.end is not None else 0)
+        self.executed = 0
+        end = segment.end
+        self.kind = "fall" if end is None else end.opcode
+        self.condition: Array | None = None
+        self.negated = False
+        self.index: Array | None = None
+        self.targets = tuple([orders[t] for t in segment.targets])
+        self.target = self.targets[0] if self.targets else -1
+        self.next = orders[segment.next] if segment.next < len(orders) else -1
+        if end is not None:
+            if end.predicate is not None:
+                self.condition = binder.row(end.predicate)
+                self.negated = end.predicate.negated
+            if end.opcode == "brx":
+                item = end.operands[0]
+                assert isinstance(item, Reg)
+                self.index = binder.src(end, item, "u32")
+
+
+class Executor:
+    """Executes the program for the blocks of a batch."""
+
+    def __init__(self, program: Program, batch: Batch, binder: Binder) -> None:
+        self.program = program
+        self.batch = batch
+        self.launch = batch.launch
+        count = len(program.segments)
+        orders = [s.order for s in program.segments]
+        reachable = _reachable(program)
+        self.at_order: list[_Bound | None] = [None] * (count + 1)
+        for segment in program.segments:
+            if segment.index in reachable:
+                self.at_order[segment.order] = _Bound(segment, binder, orders)
+        self.first = orders[0]
+        lanes = batch.lanes
+        self.at = np.zeros(lanes, np.int32)
+        self.status = np.full(lanes, DONE, np.int8)
+        self.passed = np.zeros(lanes, bool)
+        self.deferred = np.zeros(lanes, bool)
+        self.polling = batch.polling
+        batch.release = self._release
+        self.uniform_at = -1
+        self.group: Group | None = None
+        self.idle_rounds = 0
+        self.seen_progress = 0
+        self.slice = 0
+        self.checks: Checks = batch.launch.checks
+
+    def start(self) -> None:
+        """Place every live lane at the entry."""
+        live = self.batch.live
+        self.status[:] = np.where(live, READY, DONE)
+        self.at[:] = self.first
+        self.passed[:] = False
+        self.deferred[:] = False
+        self.polling[:] = False
+        self.uniform_at = self.first
+        self.idle_rounds = 0
+        self._regroup()
+
+    def _regroup(self) -> None:
+        live = self.batch.live
+        everyone = bool(live.all())
+        self.group = Group(live.copy(), True, everyone)
+
+    def run(self) -> Outcome:
+        """Run until every lane has ended, or until none progresses."""
+        while True:
+            if self.uniform_at >= 0:
+                outcome = self._run_uniform()
+            else:
+                outcome = self._run_diverged()
+            if outcome is not None:
+                return outcome
+
+    # -- all lanes at one place
+
+    def _run_uniform(self) -> Outcome | None:
+        at = self.uniform_at
+        group = self.group
+        assert group is not None
+        table = self.at_order
+        launch = self.launch
+        while True:
+            bound: Any = table[at]
+            if bound.gate and not self._gate_uniform(bound, group):
+                self._split(at)
+                return None
+            for step in bound.steps:
+                step(group)
+            bound.executed += group.warps
+            launch.steps += bound.op_count
+            if launch.steps > launch.step_limit:
+                self._limit(bound)
+            kind = bound.kind
+            if kind == "fall":
+                at = bound.next
+                continue
+            condition = bound.condition
+            if kind == "bra":
+                if condition is None:
+                    following = bound.target
+                else:
+                    taken = int(np.count_nonzero(condition if group.idx is None else condition[group.idx]))
+                    if bound.negated:
+                        taken = group.count - taken
+                    if taken == 0:
+                        following = bound.next
+                    elif taken == group.count:
+                        following = bound.target
+                    else:
+                        self._diverge(bound, group)
+                        return None
+                if following <= at and self.polling.any() and self._stalled():
+                    self.uniform_at = following
+                    return Outcome.STALLED
+                at = following
+                continue
+            if kind == "brx":
+                self._branch_index(bound, group)
+                return None
+            if kind == "trap":
+                self._trap(bound, group)
+            self._exit(bound, group)
+            if condition is None:
+                self.uniform_at = -1
+                return Outcome.DONE
+            if not self.batch.live.any():
+                return Outcome.DONE
+            self._regroup()
+            group = self.group
+            at = bound.next
+
+    def _stalled(self) -> bool:
+        self.polling[:] = False
+        if self.launch.progress != self.seen_progress:
+            self.seen_progress = self.launch.progress
+            self.idle_rounds = 0
+            return False
+        self.idle_rounds += 1
+        if self.idle_rounds > STALL_ROUNDS:
+            self.idle_rounds = 0
+            return True
+        return False
+
+    def _gate_uniform(self, bound: _Bound, group: Group) -> bool:
+        if bound.gate == "bar":
+            return self.batch.barriers.uniform(bound.gate_op, group)
+        return bound.gate != "cluster"
+
+    def _split(self, at: int) -> None:
+        live = self.batch.live
+        self.at[live] = at
+        self.status[:] = np.where(live, READY, DONE)
+        self.passed[:] = False
+        self.deferred[:] = False
+        self.uniform_at = -1
+        self.slice = 0
+
+    def _diverge(self, bound: _Bound, group: Group) -> None:
+        self.launch.divergences += 1
+        self._split(bound.order)
+        self._advance(bound, group)
+
+    def _exit(self, bound: _Bound, group: Group) -> None:
+        mask = group.mask
+        if bound.condition is not None:
+            mask = mask & (~bound.condition if bound.negated else bound.condition)
+            if not mask.any():
+                return
+        self.batch.live &= ~mask
+        self.status[mask] = DONE
+        self.launch.progress += 1
+        self.batch.queue.on_exit(mask)
+
+    def _trap(self, bound: _Bound, group: Group) -> None:
+        mask = group.mask
+        if bound.condition is not None:
+            mask = mask & (~bound.condition if bound.negated else bound.condition)
+        if mask.any():
+            self.batch.fault("trap", "the kernel executed a trap", bound.segment.end, int(np.argmax(mask)))
+            raise KernelAborted
+
+    def _limit(self, bound: _Bound) -> None:
+        op = bound.segment.end or (bound.segment.ops[0] if bound.segment.ops else None)
+        self.batch.fault("limit", f"more than {self.launch.step_limit} steps", op)
+        raise KernelAborted
+
+    def _branch_index(self, bound: _Bound, group: Group) -> None:
+        self._split(bound.order)
+        self._advance(bound, group)
+
+    # -- groups of lanes
+
+    def _run_diverged(self) -> Outcome | None:
+        while True:
+            ready = (self.status == READY) & ~self.deferred
+            if not ready.any():
+                outcome = self._nothing_ready()
+                if outcome is not None:
+                    return outcome
+                continue
+            order = int(np.min(self.at, where=ready, initial=_FAR))
+            bound: Any = self.at_order[order]
+            here = self.at == order
+            mask = ready & here
+            if bound.gate:
+                mask = self._gate(bound, mask, here)
+                if mask is None:
+                    continue
+            full = int(np.count_nonzero(mask)) == int(np.count_nonzero(self.batch.live))
+            if full:
+                self._regroup()
+                self.deferred[:] = False
+                self.slice = 0
+                group = self.group
+                assert group is not None
+            else:
+                group = Group(mask, False, False)
+            for step in bound.steps:
+                step(group)
+            bound.executed += group.warps
+            self.launch.steps += bound.op_count
+            if self.launch.steps > self.launch.step_limit:
+                self._limit(bound)
+            self._advance(bound, group)
+            if full and self._unite():
+                return None
+
+    def _unite(self) -> bool:
+        """Return to uniform running where all live lanes stand at one place."""
+        live = self.batch.live
+        if not live.any():
+            return False
+        positions = self.at[live]
+        first = int(positions[0])
+        if (positions != first).any() or (self.status[live] != READY).any() or self.passed[live].any():
+            return False
+        self._regroup()
+        self.uniform_at = first
+        return True
+
+    def _advance(self, bound: _Bound, group: Group) -> None:
+        """Move the group's lanes over the closing branch of a segment."""
+        mask, kind = group.mask, bound.kind
+        if kind == "fall":
+            self.at[mask] = bound.next
+            return
+        if kind == "bra":
+            if bound.condition is None:
+                self._move(mask, bound.target, bound.order)
+                return
+            taken = mask & (~bound.condition if bound.negated else bound.condition)
+            self.at[mask & ~taken] = bound.next
+            self._move(taken, bound.target, bound.order)
+            return
+        if kind == "brx":
+            assert bound.index is not None
+            index = np.broadcast_to(bound.index, mask.shape).astype(np.int64)
+            outside = mask & (index >= len(bound.targets))
+            if outside.any():
+                self.batch.fault("value", "brx.idx index is outside of its table", bound.segment.end,
+                                 int(np.argmax(outside)))
+                index = np.minimum(index, len(bound.targets) - 1)
+            for number, target in enumerate(bound.targets):
+                self._move(mask & (index == number), target, bound.order)
+            return
+        if kind == "trap":
+            self._trap(bound, group)
+        self._exit(bound, group)
+        self.at[mask & self.batch.live] = bound.next
+        self.status[self.status == WARP_WAIT] = READY
+        self._release()
+
+    def _move(self, mask: Array, target: int, order: int) -> None:
+        self.at[mask] = target
+        if target <= order:
+            self.slice += 1
+            self.deferred |= mask & self.polling
+            self.polling[mask] = False
+            if self.slice > SLICE:
+                self.slice = 0
+                self.deferred |= mask
+
+    def _release(self) -> None:
+        freed = self.batch.barriers.release()
+        if freed is not None:
+            self.status[freed] = READY
+            self.passed |= freed
+            self.launch.progress += 1
+
+    def _gate(self, bound: _Bound, mask: Array, here: Array) -> Array | None:
+        passed = mask & self.passed
+        if passed.any():
+            self.passed &= ~passed
+            return passed
+        if bound.gate == "warp":
+            candidates = mask | (here & (self.status == WARP_WAIT))
+            complete = self.batch.barriers.warp_complete(bound.gate_op, candidates)
+            self.status[candidates] = WARP_WAIT
+            self.status[complete] = READY
+            return complete if complete.any() else None
+        if bound.gate == "cluster":
+            waiting = self.batch.barriers.cluster_wait(bound.gate_op, mask)
+            self.status[waiting] = CLUSTER_WAIT
+            rest = mask & ~waiting
+            return rest if rest.any() else None
+        self.batch.barriers.arrive(bound.gate_op, mask)
+        self.status[mask] = BARRIER_WAIT
+        self._release()
+        return None
+
+    def wake_cluster(self, mask: Array) -> None:
+        """Let lanes waiting at a cluster barrier go on."""
+        self.status[mask] = READY
+        self.passed |= mask
+        self.launch.progress += 1
+
+    def _nothing_ready(self) -> Outcome | None:
+        live = self.batch.live
+        if not live.any():
+            self.uniform_at = -1
+            return Outcome.DONE
+        deferred = self.deferred & live & (self.status == READY)
+        if deferred.any():
+            self.deferred[:] = False
+            self.slice = 0
+            if self.launch.progress == self.seen_progress:
+                self.idle_rounds += 1
+                if self.idle_rounds > STALL_ROUNDS:
+                    self.idle_rounds = 0
+                    return Outcome.STALLED
+            else:
+                self.seen_progress = self.launch.progress
+                self.idle_rounds = 0
+            return None
+        if self._meet_across_positions():
+            return None
+        return Outcome.STALLED
+
+    def _meet_across_positions(self) -> bool:
+        """Lanes of a warp may meet at different copies of one ``.sync`` operation; let barrier-only ones go on."""
+        waiting = self.status == WARP_WAIT
+        if not waiting.any():
+            return False
+        freed = np.zeros_like(waiting)
+        for order in np.unique(self.at[waiting]):
+            bound: Any = self.at_order[int(order)]
+            if bound.gate_op.opcode != "bar.warp.sync":
+                return False
+        freed = self.batch.barriers.warps_complete_any(waiting)
+        self.status[freed] = READY
+        self.passed |= freed
+        return bool(freed.any())
+
+    # -- what a stalled batch waits for
+
+    def blame(self, resident_limited: bool) -> None:
+        """Log why no lane progresses."""
+        for status, check, text in ((WARP_WAIT, "sync", "lanes of the warp that it needs never arrive"),
+                                    (BARRIER_WAIT, "deadlock", "threads wait at a barrier that never completes"),
+                                    (CLUSTER_WAIT, "deadlock", "blocks wait at a cluster barrier that never completes")):
+            waiting = (self.status == status) & self.batch.live
+            for order in np.unique(self.at[waiting]):
+                bound: Any = self.at_order[int(order)]
+                lanes = waiting & (self.at == order)
+                self.batch.fault(check, f"{bound.gate_op.opcode}: {text}", bound.gate_op, int(np.argmax(lanes)),
+                                 count=int(lanes.sum()))
+        waiting = (self.status == READY) & self.batch.live if self.uniform_at < 0 else self.batch.live
+        reason = "the block it waits for is not resident" if resident_limited else "nothing can end its wait"
+        if waiting.any():
+            at = self.uniform_at if self.uniform_at >= 0 else int(self.at[waiting][0])
+            bound = self.at_order[at]
+            op = bound.segment.end or bound.segment.ops[0]
+            self.batch.fault("deadlock", f"threads poll without end: {reason}", op, int(np.argmax(waiting)),
+                             count=int(waiting.sum()))
+
+
+def _reachable(program: Program) -> set[int]:
+    seen = {0}
+    work = [0]
+    while work:
+        for successor in program.segments[work.pop()].successors():
+            if successor not in seen:
+                seen.add(successor)
+                work.append(successor)
+    return seen

@@ -1,0 +1,202 @@
+"""Shadow of global memory: races between threads, by happens-before over barriers, fences and atomics.
+
+To stay affordable, order is tracked between warps: each warp of the grid has a clock of the other warps it has
+synchronised with, kept sparse. Accesses are recorded for cells of four bytes (two or one where the kernel has narrower accesses).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tilus.simulator.machine import Array, Batch, Group
+from tilus.simulator.syntax import TYPE_BITS
+
+if TYPE_CHECKING:
+    from tilus.simulator.launch import Launch
+    from tilus.simulator.memory import Part, Site
+
+_SHIFT = 5
+MAX_CELLS = 1 << 28
+
+
+def _granularity(launch: Launch) -> int:
+    smallest = 4
+    for op in launch.program.decoded.ops:
+        if op.opcode.split(".", 1)[0] in ("st", "red", "atom"):
+            kind = op.fields.get("t")
+            if kind in TYPE_BITS:
+                smallest = min(smallest, max(1, TYPE_BITS[kind] // 8))
+    return smallest
+
+
+class GlobalShadow:
+    """Last writer and last readers of each cell, as threads of the grid with their epochs."""
+
+    def __init__(self, launch: Launch, size: int) -> None:
+        self.launch = launch
+        self.cell = _granularity(launch)
+        cells = size // self.cell + 8
+        self.enabled = cells <= MAX_CELLS
+        count = cells if self.enabled else 0
+        self.writer = np.zeros(count, np.int64)
+        self.write_epoch = np.zeros(count, np.int32)
+        self.write_atomic = np.zeros(count, bool)
+        self.reader = np.zeros(count, np.int64)
+        self.read_epoch = np.zeros(count, np.int32)
+        self.shared_reads = np.zeros(count, bool)
+        self.warps_per_block = (launch.threads + 31) // 32
+        warps = launch.blocks * self.warps_per_block
+        self.epoch = np.ones(warps, np.int32)
+        self.block_epoch = np.zeros(warps, np.int32)
+        self.clocks: dict[int, dict[int, int]] = {}
+        self.variables: dict[int, dict[int, int]] = {}
+        self.fenced: set[int] = set()
+        self.acquiring: dict[int, dict[int, int]] = {}
+
+    def _threads(self, batch: Batch, lanes: Array | None) -> Array:
+        where = np.arange(batch.lanes) if lanes is None else lanes
+        block = batch.blocks[np.minimum(batch.block_of[where], len(batch.blocks) - 1)]
+        result: Array = block * (self.warps_per_block * 32) + batch.thread_of[where]
+        return result
+
+    def access(self, site: Site, batch: Batch, lanes: Array | None, offsets: Array, size: int) -> None:
+        """Record and check an access."""
+        if not self.enabled or not offsets.size:
+            return
+        cells = (offsets // self.cell)[:, None] + np.arange(max(1, size // self.cell))
+        thread = self._threads(batch, lanes)[:, None]
+        atomic = site.atomic
+        if site.write:
+            self._check_write(site, batch, lanes, cells, thread, atomic)
+            epoch = self.epoch[thread >> _SHIFT]
+            self.writer[cells] = thread + 1
+            self.write_epoch[cells] = epoch
+            self.write_atomic[cells] = atomic
+            return
+        weak = ".volatile" not in site.op.opcode and site.op.fields.get("sem") is None
+        self._check_read(site, batch, lanes, cells, thread, weak)
+        if weak:
+            previous = self.reader[cells]
+            shared = (previous != 0) & (previous != thread + 1) & (self.read_epoch[cells] > 0)
+            if shared.any():
+                self.shared_reads[cells[shared]] = True
+            self.reader[cells] = thread + 1
+            self.read_epoch[cells] = self.epoch[thread >> _SHIFT]
+
+    def _ordered(self, mine: Array, other: Array, epoch: Array) -> Array:
+        """Whether accesses of other threads at their epochs happened before the present ones."""
+        my_warp, warp = mine >> _SHIFT, other >> _SHIFT
+        same_block = my_warp // self.warps_per_block == warp // self.warps_per_block
+        result = (other == mine) | (same_block & (epoch <= self.block_epoch[warp]))
+        open_cases = np.argwhere(~result & (epoch > 0))
+        for row, column in open_cases:
+            clock = self.clocks.get(int(my_warp[row, 0] if my_warp.shape[1] == 1 else my_warp[row, column]))
+            if clock and clock.get(int(warp[row, column]), 0) >= int(epoch[row, column]):
+                result[row, column] = True
+        return result
+
+    def _report(self, batch: Batch, site: Site, lanes: Array | None, bad: Array, other: Array, text: str) -> None:
+        row = int(np.argmax(bad.any(axis=1)))
+        column = int(np.argmax(bad[row]))
+        thread = int(other[row, column])
+        per_block = self.warps_per_block * 32
+        batch.fault("global-race", f"race in global memory: {text} thread {thread % per_block} of block "
+                    f"{thread // per_block} without synchronisation", site.op, row if lanes is None else int(lanes[row]),
+                    count=int(bad.any(axis=1).sum()))
+
+    def _check_read(self, site: Site, batch: Batch, lanes: Array | None, cells: Array, thread: Array, weak: bool) -> None:
+        writer = self.writer[cells]
+        if not writer.any():
+            return
+        suspect = (writer != 0) & (writer != thread + 1) & (weak | ~self.write_atomic[cells])
+        if not suspect.any():
+            return
+        bad = suspect & ~self._ordered(thread, writer - 1, np.where(suspect, self.write_epoch[cells], 0))
+        if bad.any():
+            self._report(batch, site, lanes, bad, writer - 1, "reads what was written by")
+
+    def _check_write(self, site: Site, batch: Batch, lanes: Array | None, cells: Array, thread: Array, atomic: bool) -> None:
+        writer = self.writer[cells]
+        if writer.any():
+            suspect = (writer != 0) & (writer != thread + 1)
+            if atomic:
+                suspect &= ~self.write_atomic[cells]
+            if suspect.any():
+                bad = suspect & ~self._ordered(thread, writer - 1, np.where(suspect, self.write_epoch[cells], 0))
+                if bad.any():
+                    self._report(batch, site, lanes, bad, writer - 1, "overwrites what was written by")
+        reader = self.reader[cells]
+        if reader.any():
+            suspect = (reader != 0) & (reader != thread + 1)
+            if suspect.any():
+                bad = suspect & ~self._ordered(thread, reader - 1, np.where(suspect, self.read_epoch[cells], 0))
+                if bad.any():
+                    self._report(batch, site, lanes, bad, reader - 1, "overwrites what was read by")
+
+    # -- order
+
+    def barrier(self, batch: Batch, lanes: Array) -> None:
+        """Threads of each block meet."""
+        threads = self._threads(batch, np.flatnonzero(lanes))
+        warps = np.unique(threads >> _SHIFT)
+        self.block_epoch[warps] = self.epoch[warps]
+        self.epoch[warps] += 1
+        if self.clocks:
+            self._merge_blocks(warps)
+
+    def _merge_blocks(self, warps: Array) -> None:
+        for block in np.unique(warps // self.warps_per_block):
+            members = warps[warps // self.warps_per_block == block]
+            merged: dict[int, int] = {}
+            for warp in members:
+                for key, value in self.clocks.get(int(warp), {}).items():
+                    merged[key] = max(merged.get(key, 0), value)
+            if merged:
+                for warp in members:
+                    self.clocks[int(warp)] = dict(merged)
+
+    def _past(self, warp: int) -> dict[int, int]:
+        """What happens before a release of the warp: its own epoch, its block's meetings, what it has acquired."""
+        past = dict(self.clocks.get(warp, {}))
+        first = warp // self.warps_per_block * self.warps_per_block
+        for other in range(first, first + self.warps_per_block):
+            past[other] = max(past.get(other, 0), int(self.block_epoch[other]))
+        past[warp] = int(self.epoch[warp])
+        return past
+
+    def fence(self, batch: Batch, g: Group) -> None:
+        """A fence: later relaxed writes release the past, earlier relaxed reads acquire."""
+        for warp in np.unique(self._threads(batch, g.idx) >> _SHIFT):
+            number = int(warp)
+            for key, value in self.acquiring.pop(number, {}).items():
+                clock = self.clocks.setdefault(number, {})
+                clock[key] = max(clock.get(key, 0), value)
+            self.fenced.add(number)
+
+    def synchronise(self, batch: Batch, part: Part, lanes: Array | None, offsets: Array, acquire: bool,
+                    release: bool) -> None:
+        """A strong access (atomic, volatile, relaxed or stronger) to synchronisation variables."""
+        if part.space is not self.launch.memory:
+            return
+        threads = self._threads(batch, lanes)
+        writes = True
+        if not (acquire or release or self.fenced or self.variables):
+            return
+        pairs = {(int(o), int(t) >> _SHIFT) for o, t in zip(offsets, threads, strict=True)}
+        for offset, warp in pairs:
+            self._one(offset, warp, acquire, release, writes)
+
+    def _one(self, offset: int, warp: int, acquire: bool, release: bool, writes: bool) -> None:
+        variable: dict[int, int] = self.variables.setdefault(offset, {})
+        if variable:
+            target: Any = self.clocks if acquire else self.acquiring
+            clock = target.setdefault(warp, {})
+            for key, value in variable.items():
+                clock[key] = max(clock.get(key, 0), value)
+        if release or warp in self.fenced:
+            past = self._past(warp)
+            for key, value in past.items():
+                variable[key] = max(variable.get(key, 0), value)
+            self.epoch[warp] += 1
