@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn, dataclass_transform
+from typing import Any, ClassVar, NoReturn
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
 from tilus.ir.types import TileType, Type, ViewType
@@ -63,7 +63,6 @@ class Effect:
     value: Value | None = None
 
 
-@dataclass_transform(kw_only_default=False, field_specifiers=())
 class Operation:
     """Base of all operations. Subclasses set ``NAME`` and declare fields; see the module's text."""
 

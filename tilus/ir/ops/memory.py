@@ -95,7 +95,8 @@ def _check_mask(op: Operation, mask: Value | None, shape: tuple[int, ...]) -> No
 
 class Load(Operation):
     """The tile of ``shape`` at ``offsets`` (i64 scalars). Where ``mask`` is false or the element is out of bounds,
-    ``other`` (a scalar of the element type; None means 0). ``layout`` is the user's wish, if any."""
+    ``other`` (a scalar of the element type; None means 0). ``layout`` is the user's wish, if any. ``in_bounds`` names
+    the dimensions along which every element is known to be in bounds."""
 
     NAME = "load"
     view: Value
@@ -104,6 +105,7 @@ class Load(Operation):
     mask: Value | None = None
     other: Value | None = None
     layout: RegisterLayout | None = None
+    in_bounds: tuple[int, ...] = ()
 
     def infer(self) -> Sequence[Type]:
         view = self.view.view
@@ -125,6 +127,7 @@ class Store(Operation):
     offsets: tuple[Value, ...]
     value: Value
     mask: Value | None = None
+    in_bounds: tuple[int, ...] = ()
 
     def infer(self) -> Sequence[Type]:
         view, tile = self.view.view, self.value.tile
@@ -257,6 +260,7 @@ class CopyAsync(Operation):
     source: Value
     offsets: tuple[Value, ...]
     mask: Value | None = None
+    in_bounds: tuple[int, ...] = ()
 
     def infer(self) -> Sequence[Type]:
         to, source = self.destination.view, self.source.view

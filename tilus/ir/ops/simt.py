@@ -1,0 +1,253 @@
+"""Thread level of a GPU: special registers, shared memory, barriers, warp collectives, tensor-core instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Effect, Operation, Value
+from tilus.ir.dtypes import DType, bool_, i32
+from tilus.ir.ops.thread import pointer_type
+from tilus.ir.types import PointerType, TileType, Type
+
+SPECIAL_REGISTERS = ("tid", "lane", "warp", "ctaid.x", "ctaid.y", "ctaid.z", "nctaid.x", "nctaid.y", "nctaid.z")
+
+
+class SpecialRegister(Operation):
+    """A special register, as i32: ``tid`` (thread of the block), ``lane``, ``warp``, ``ctaid.*``, ``nctaid.*``."""
+
+    NAME = "special_register"
+    register: str
+
+    def infer(self) -> Sequence[Type]:
+        if self.register not in SPECIAL_REGISTERS:
+            self.fail("E0801", f"there is no special register {self.register!r}")
+        return (TileType(i32),)
+
+
+class SharedBase(Operation):
+    """The shared memory at a byte offset of the block's allocation, as elements of ``dtype``."""
+
+    NAME = "shared_base"
+    offset: int
+    dtype: DType
+
+    def infer(self) -> Sequence[Type]:
+        return (PointerType(self.dtype, "shared"),)
+
+
+class Barrier(Operation):
+    """``bar.sync id, threads`` (``threads`` 0: all of the block), or ``bar.arrive``; orders memory among them."""
+
+    NAME = "barrier"
+    id: int = 0
+    threads: int = 0
+    arrive: bool = False
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+class WarpBarrier(Operation):
+    """``bar.warp.sync`` of the whole warp; orders memory among its lanes."""
+
+    NAME = "warp_barrier"
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+class CpAsync(Operation):
+    """``cp.async`` of ``bytes`` (4, 8 or 16) from global to shared memory. Where ``predicate`` is false the
+    destination is filled with zeros and nothing is read."""
+
+    NAME = "cp_async"
+    destination: Value
+    source: Value
+    bytes: int
+    predicate: Value | None = None
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("read", "global", self.source), Effect("write", "shared", self.destination))
+
+
+class CpAsyncCommit(Operation):
+    """``cp.async.commit_group``."""
+
+    NAME = "cp_async_commit"
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+class CpAsyncWait(Operation):
+    """``cp.async.wait_group pending``."""
+
+    NAME = "cp_async_wait"
+    pending: int
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+class LdMatrix(Operation):
+    """``ldmatrix.sync.aligned.m8n8.xN(.trans).shared.b16``: the row addresses come from lanes 0 to 8N-1. The result
+    has ``count * 4 / itemsize`` elements of the pointer's type: 32 bits of each matrix in turn."""
+
+    NAME = "ldmatrix"
+    pointer: Value
+    count: int
+    trans: bool = False
+
+    def infer(self) -> Sequence[Type]:
+        dtype = pointer_type(self.pointer).dtype
+        return (TileType(dtype, (self.count * 32 // dtype.bits,)),)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("read", "shared", self.pointer),)
+
+
+class StMatrix(Operation):
+    """``stmatrix.sync.aligned.m8n8.xN(.trans).shared.b16``, the inverse of :class:`LdMatrix`."""
+
+    NAME = "stmatrix"
+    pointer: Value
+    value: Value
+    count: int
+    trans: bool = False
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("write", "shared", self.pointer),)
+
+
+class Mma(Operation):
+    """``mma.sync.aligned.SHAPE.row.col`` on fragment vectors; ``shape`` is (m, n, k); ``tf32`` marks f32 operands that
+    the instruction reads as tf32."""
+
+    NAME = "mma"
+    a: Value
+    b: Value
+    c: Value
+    shape: tuple[int, int, int]
+    tf32: bool = False
+
+    def infer(self) -> Sequence[Type]:
+        return (self.c.type,)
+
+
+class WarpShuffle(Operation):
+    """``shfl.sync.MODE.b32`` of each 32-bit part of ``value``: ``mode`` is ``bfly``, ``idx``, ``up`` or ``down``;
+    ``lane`` the lane mask, source lane or distance. Lanes whose source is outside keep their own value."""
+
+    NAME = "warp_shuffle"
+    value: Value
+    lane: Value
+    mode: str = "bfly"
+
+    def infer(self) -> Sequence[Type]:
+        return (self.value.type,)
+
+
+class WarpVote(Operation):
+    """``vote.sync`` of a bool: ``any`` or ``all`` (bool)."""
+
+    NAME = "warp_vote"
+    condition: Value
+    kind: str = "any"
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(bool_),)
+
+
+class WarpRedux(Operation):
+    """``redux.sync.KIND`` of a 32-bit integer over the warp (``add``, ``min``, ``max``, ``and``, ``or``, ``xor``)."""
+
+    NAME = "warp_redux"
+    value: Value
+    kind: str
+
+    def infer(self) -> Sequence[Type]:
+        return (self.value.type,)
+
+
+class PtrAtomic(Operation):
+    """Atomic read-modify-write of one element; gives the old value (0 where ``predicate`` is false)."""
+
+    NAME = "ptr_atomic"
+    kind: str
+    pointer: Value
+    value: Value
+    compare: Value | None = None
+    predicate: Value | None = None
+    order: str = "relaxed"
+    scope: str = "device"
+
+    def infer(self) -> Sequence[Type]:
+        return (self.value.type,)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
+
+
+class AcquireLoad(Operation):
+    """A load of one element with acquire semantics."""
+
+    NAME = "acquire_load"
+    pointer: Value
+    scope: str = "device"
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(pointer_type(self.pointer).dtype),)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
+
+
+class Fence(Operation):
+    """``fence.acq_rel`` at ``scope``."""
+
+    NAME = "fence"
+    scope: str = "device"
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+class PrintThread(Operation):
+    """``vprintf`` of scalars by the executing thread; ``format`` has ``{}`` where each goes."""
+
+    NAME = "print_thread"
+    format: str
+    values: tuple[Value, ...] = ()
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
+class Trap(Operation):
+    """Ends the kernel with an error, after printing ``message``."""
+
+    NAME = "trap"
+    message: str = ""
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
+class ApproxUnary(Operation):
+    """A hardware approximation: ``ex2``, ``lg2``, ``rcp``, ``rsqrt``, ``sqrt``, ``sin``, ``cos``, ``tanh`` of f32
+    (subnormals flushed where ``ftz``)."""
+
+    NAME = "approx_unary"
+    kind: str
+    x: Value
+    ftz: bool = False
+
+    def infer(self) -> Sequence[Type]:
+        return (self.x.type,)
+
+
+__all__ = [
+    "AcquireLoad", "ApproxUnary", "Barrier", "CpAsync", "CpAsyncCommit", "CpAsyncWait", "Fence", "LdMatrix", "Mma",
+    "PrintThread", "PtrAtomic", "SharedBase", "SpecialRegister", "StMatrix", "Trap", "WarpBarrier", "WarpRedux",
+    "WarpShuffle", "WarpVote",
+]

@@ -1,0 +1,324 @@
+"""What is known of integer values: a range and a divisor.
+
+A forward analysis over a function. It decides which index arithmetic fits in 32 bits, which bounds checks can go, and
+which accesses are aligned. Everything is about the mathematical value: arithmetic that might wrap is given the full
+range of its type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tilus.ir.core import Block, Function, Operation, Parameter, Value
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import (
+    Binary,
+    Broadcast,
+    Cast,
+    Const,
+    ConvertLayout,
+    Dim,
+    For,
+    GridIndex,
+    GridSize,
+    If,
+    Iota,
+    Reduce,
+    Reshape,
+    Select,
+    Slice,
+    Stride,
+    Subview,
+    Transpose,
+    While,
+)
+from tilus.ir.types import TileType
+
+MAX_GRID = (1 << 31) - 1
+SMALL_EXTENT = (1 << 30) - 1
+"""The greatest extent of an array whose parameter is marked small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """The value is in [low, high] and a multiple of ``divisor`` (0 for the constant 0)."""
+
+    low: int
+    high: int
+    divisor: int = 1
+
+    @property
+    def is_constant(self) -> bool:
+        return self.low == self.high
+
+    def fits(self, bits: int) -> bool:
+        """Whether every value is representable as a signed integer of ``bits`` bits."""
+        return -(1 << (bits - 1)) <= self.low and self.high < 1 << (bits - 1)
+
+
+def constant_fact(value: int) -> Fact:
+    return Fact(value, value, abs(value))
+
+
+def unknown(dtype: DType) -> Fact:
+    return Fact(dtype.min_value, dtype.max_value, 1)
+
+
+def _join(a: Fact, b: Fact) -> Fact:
+    return Fact(min(a.low, b.low), max(a.high, b.high), math.gcd(a.divisor, b.divisor))
+
+
+class Facts:
+    """The facts of all integer values of a function, computed on construction.
+
+    ``grid`` gives the facts of the extents of the launch grid, where known.
+    """
+
+    def __init__(self, function: Function, grid: tuple[Fact, ...] = ()) -> None:
+        self.known: dict[Value, Fact] = {}
+        self.grid = grid
+        self.parameters: dict[Value, Parameter] = {}
+        for value, parameter in zip(function.body.args, function.parameters, strict=False):
+            self.parameters[value] = parameter
+            if isinstance(value.type, TileType) and value.type.dtype.is_int:
+                fact = unknown(value.type.dtype)
+                self.known[value] = Fact(fact.low, fact.high, 16 if parameter.divisible else 1)
+        self._block(function.body)
+
+    def of(self, value: Value) -> Fact:
+        found = self.known.get(value)
+        if found is not None:
+            return found
+        if isinstance(value.type, TileType) and (value.type.dtype.is_int or value.type.dtype.is_bool):
+            return unknown(value.type.dtype)
+        return Fact(-(1 << 63), (1 << 63) - 1, 1)
+
+    def extent(self, view: Value, axis: int) -> Fact:
+        """The fact of a view's extent."""
+        known = view.view.shape[axis]
+        if known is not None:
+            return constant_fact(known)
+        parameter = self.parameters.get(view)
+        if parameter is not None:
+            high = SMALL_EXTENT if parameter.small else (1 << 62)
+            divisible = bool(parameter.shape_divisible) and parameter.shape_divisible[axis]
+            return Fact(0, high, 16 if divisible else 1)
+        op = view.defining
+        if isinstance(op, Subview):
+            kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
+            return self.of(op.extents[kept[axis]])
+        return Fact(0, 1 << 62, 1)
+
+    def _block(self, block: Block) -> None:
+        for op in block.ops:
+            self._operation(op)
+
+    def _operation(self, op: Operation) -> None:
+        if isinstance(op, For):
+            self._for(op)
+        elif isinstance(op, While):
+            self._block(op.before)
+            self._block(op.body)
+        elif isinstance(op, If):
+            self._block(op.then)
+            self._block(op.orelse)
+            for i, result in enumerate(op.results):
+                if _is_integer(result):
+                    a, b = (r.terminator.operands[i] for r in (op.then, op.orelse))
+                    self.known[result] = _join(self.of(a), self.of(b))
+        else:
+            for region in op.regions:
+                self._block(region)
+            handler = _TRANSFER.get(type(op))
+            if handler is not None and op.results and _is_integer(op.results[0]):
+                self.known[op.results[0]] = handler(self, op)
+
+    def _for(self, op: For) -> None:
+        start, stop, step = self.of(op.start), self.of(op.stop), self.of(op.step)
+        divisor = math.gcd(start.divisor, step.divisor)
+        if step.low > 0:
+            fact = Fact(start.low, max(start.low, stop.high - 1), divisor)
+        elif step.high < 0:
+            fact = Fact(min(start.high, stop.low + 1), start.high, divisor)
+        else:
+            fact = Fact(min(start.low, stop.low), max(start.high, stop.high), divisor)
+        self.known[op.index] = fact
+        self._block(op.body)
+        self._counters(op, start, stop, step)
+
+    def _counters(self, op: For, start: Fact, stop: Fact, step: Fact) -> None:
+        """Carried integers are unknown, save for the ones that keep a divisor: those stepped by multiples of it."""
+        for i, (carried, first) in enumerate(zip(op.carried, op.init, strict=True)):
+            if not _is_integer(carried):
+                continue
+            last = op.body.terminator.operands[i]
+            if last is carried:
+                self.known[carried] = self.of(first)
+            self.known[op.results[i]] = self.of(carried)
+
+
+def _is_integer(value: Value) -> bool:
+    return isinstance(value.type, TileType) and value.type.dtype.is_int
+
+
+def _const(facts: Facts, op: Const) -> Fact:
+    return constant_fact(int(op.value))
+
+
+def _dim(facts: Facts, op: Dim) -> Fact:
+    return facts.extent(op.view, op.axis)
+
+
+def _stride(facts: Facts, op: Stride) -> Fact:
+    parameter = facts.parameters.get(op.view)
+    if parameter is not None:
+        known = parameter.strides[op.axis]
+        if known is not None:
+            return constant_fact(known)
+        divisible = bool(parameter.strides_divisible) and parameter.strides_divisible[op.axis]
+        limit = (1 << 31) - 1 if parameter.small else 1 << 62
+        return Fact(0 if parameter.contiguous else -limit, limit, 16 if divisible else 1)
+    return Fact(-(1 << 62), 1 << 62, 1)
+
+
+def _grid_index(facts: Facts, op: GridIndex) -> Fact:
+    high = facts.grid[op.axis].high - 1 if op.axis < len(facts.grid) else MAX_GRID - 1
+    return Fact(0, max(0, min(high, MAX_GRID - 1)), 1)
+
+
+def _grid_size(facts: Facts, op: GridSize) -> Fact:
+    high = facts.grid[op.axis].high if op.axis < len(facts.grid) else MAX_GRID
+    return Fact(0, max(0, min(high, MAX_GRID)), 1)
+
+
+def _iota(facts: Facts, op: Iota) -> Fact:
+    return Fact(0, max(0, op.shape[op.axis] - 1), 1)
+
+
+def _same(facts: Facts, op: Operation) -> Fact:
+    return facts.of(op.operands[0])
+
+
+def _select(facts: Facts, op: Select) -> Fact:
+    return _join(facts.of(op.x), facts.of(op.y))
+
+
+def _reduce(facts: Facts, op: Reduce) -> Fact:
+    if op.kind in ("min", "max"):
+        return facts.of(op.x)
+    if op.kind.startswith("arg"):
+        return Fact(0, max(0, op.x.tile.shape[op.axis] - 1), 1)
+    return unknown(op.result.tile.dtype)
+
+
+def _cast(facts: Facts, op: Cast) -> Fact:
+    source = op.x.tile.dtype
+    if source.is_bool:
+        return Fact(0, 1, 1)
+    if not source.is_int:
+        return unknown(op.dtype)
+    fact = facts.of(op.x)
+    inside = op.dtype.min_value <= fact.low and fact.high <= op.dtype.max_value
+    return fact if inside else unknown(op.dtype)
+
+
+def _binary(facts: Facts, op: Binary) -> Fact:
+    a, b = facts.of(op.lhs), facts.of(op.rhs)
+    rule = _RULES.get(op.kind)
+    dtype = op.result.tile.dtype
+    if rule is None:
+        return unknown(dtype)
+    fact = rule(a, b)
+    inside = fact is not None and dtype.min_value <= fact.low and fact.high <= dtype.max_value
+    if fact is not None and inside:
+        return fact
+    # Wrapping keeps divisors that are powers of two.
+    divisor = 1 if fact is None or not fact.divisor else fact.divisor & -fact.divisor
+    full = unknown(dtype)
+    return Fact(full.low, full.high, min(divisor, 1 << 16) or 1)
+
+
+def _add(a: Fact, b: Fact) -> Fact:
+    return Fact(a.low + b.low, a.high + b.high, math.gcd(a.divisor, b.divisor))
+
+
+def _sub(a: Fact, b: Fact) -> Fact:
+    return Fact(a.low - b.high, a.high - b.low, math.gcd(a.divisor, b.divisor))
+
+
+def _mul(a: Fact, b: Fact) -> Fact:
+    corners = [x * y for x in (a.low, a.high) for y in (b.low, b.high)]
+    return Fact(min(corners), max(corners), a.divisor * b.divisor)
+
+
+def _floordiv(a: Fact, b: Fact) -> Fact | None:
+    if not b.is_constant or b.low <= 0:
+        return Fact(0, a.high, 1) if a.low >= 0 and b.low >= 1 else None
+    divisor = a.divisor // b.low if a.divisor % b.low == 0 else 1
+    return Fact(a.low // b.low, a.high // b.low, divisor)
+
+
+def _mod(a: Fact, b: Fact) -> Fact | None:
+    if b.low < 1:
+        return None
+    divisor = math.gcd(a.divisor, b.divisor)
+    if b.is_constant and a.low >= 0 and a.high < b.low:
+        return a
+    high = min(a.high, b.high - 1) if a.low >= 0 else b.high - 1
+    return Fact(0, high, divisor)
+
+
+def _min(a: Fact, b: Fact) -> Fact:
+    return Fact(min(a.low, b.low), min(a.high, b.high), math.gcd(a.divisor, b.divisor))
+
+
+def _max(a: Fact, b: Fact) -> Fact:
+    return Fact(max(a.low, b.low), max(a.high, b.high), math.gcd(a.divisor, b.divisor))
+
+
+def _shl(a: Fact, b: Fact) -> Fact | None:
+    return _mul(a, constant_fact(1 << b.low)) if b.is_constant and 0 <= b.low < 63 else None
+
+
+def _shr(a: Fact, b: Fact) -> Fact | None:
+    return _floordiv(a, constant_fact(1 << b.low)) if b.is_constant and 0 <= b.low < 63 else None
+
+
+def _and(a: Fact, b: Fact) -> Fact | None:
+    if a.low >= 0 and b.low >= 0:
+        return Fact(0, min(a.high, b.high), 1)
+    if b.low >= 0:
+        return Fact(0, b.high, 1)
+    return Fact(0, a.high, 1) if a.low >= 0 else None
+
+
+def _or(a: Fact, b: Fact) -> Fact | None:
+    if a.low < 0 or b.low < 0:
+        return None
+    bits = max(a.high, b.high).bit_length()
+    return Fact(max(a.low, b.low), (1 << bits) - 1, 1)
+
+
+_RULES: dict[str, Callable[[Fact, Fact], Fact | None]] = {
+    "add": _add, "sub": _sub, "mul": _mul, "floordiv": _floordiv, "mod": _mod, "min": _min, "max": _max,
+    "shl": _shl, "shr": _shr, "and": _and, "or": _or, "xor": lambda a, b: _or(Fact(0, a.high), Fact(0, b.high))
+    if a.low >= 0 and b.low >= 0 else None,
+}
+_TRANSFER: dict[type[Operation], Callable[[Facts, Operation], Fact]] = {
+    Const: _const, Dim: _dim, Stride: _stride, GridIndex: _grid_index, GridSize: _grid_size, Iota: _iota,  # type: ignore[dict-item]
+    Broadcast: _same, Reshape: _same, Transpose: _same, Slice: _same, ConvertLayout: _same, Select: _select,  # type: ignore[dict-item]
+    Reduce: _reduce, Cast: _cast, Binary: _binary,  # type: ignore[dict-item]
+}
+
+
+def grid_facts(launch: Function) -> tuple[Fact, ...]:
+    """Facts of the grid's extents, from the launch function."""
+    from tilus.ir.ops import Launch
+
+    facts = Facts(launch)
+    for op in launch.walk():
+        if isinstance(op, Launch):
+            return tuple(facts.of(e) for e in op.grid)
+    return ()

@@ -1,0 +1,501 @@
+"""Layout inference: a register layout for every tile, conversions where two demands meet.
+
+Dots and the user's wishes are the anchors; from them layouts spread along operations that keep elements in place.
+What is left is anchored at the memory operations, with coalesced layouts, and spreads likewise. For every layout the
+operation that asked for it is kept. Last, each operation gets its operands in the layouts it needs: tiles that cost
+nothing (constants, indices, broadcasts) are made again, others are converted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+from tilus.diagnostics import UserError
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.ops import (
+    Atomic,
+    Binary,
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Concat,
+    Const,
+    ConvertLayout,
+    DeviceAssert,
+    Dot,
+    Fma,
+    For,
+    Gather,
+    Group,
+    If,
+    Insert,
+    Iota,
+    Load,
+    Map,
+    MulHi,
+    Philox,
+    Reduce,
+    ReduceWith,
+    Reshape,
+    Scan,
+    ScanWith,
+    Scatter,
+    Select,
+    Slice,
+    Store,
+    Take,
+    Transpose,
+    Unary,
+    View,
+    While,
+)
+from tilus.ir.rewriter import find_users
+from tilus.ir.types import TileType, ViewType
+from tilus.layouts import RegisterLayout, blocked
+from tilus.lowering.dot_plan import DotPlan, feeds_first_operand, plan_dot
+from tilus.lowering.facts import Facts, grid_facts
+from tilus.targets import get_target
+
+ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, Philox, Map)
+MEMORY = (Load, Store, Gather, Scatter, Atomic)
+
+
+def infer_layouts(module: Module) -> None:
+    """Assign a layout to every tile of every kernel of a tile module, in place; establishes the form ``layouts``."""
+    grid = grid_facts(module.launch) if module.launch is not None else ()
+    for function in module.kernels:
+        _Inference(module, function, Facts(function, grid)).run()
+    module.form |= {"layouts"}
+
+
+def is_tile(value: Value) -> bool:
+    """Whether the value is a tile of rank 1 or more (scalars have no layout)."""
+    return isinstance(value.type, TileType) and bool(value.type.shape)
+
+
+class _Inference:
+    def __init__(self, module: Module, function: Function, facts: Facts) -> None:
+        self.target = get_target(module.target)
+        self.function = function
+        self.facts = facts
+        self.warps = int(function.attributes["warps"])
+        self.layouts: dict[Value, RegisterLayout] = {}
+        self.reasons: dict[Value, Operation] = {}
+        self.plans: dict[Operation, DotPlan] = {}
+        self.queue: deque[Value] = deque()
+        self.users = find_users(function)
+        self.yields: dict[Operation, Operation] = {}
+        self.group_of: dict[Operation, int] = {}
+        self._index(function.body, self.warps)
+
+    def _index(self, block: Block, warps: int) -> None:
+        for op in block.ops:
+            self.group_of[op] = warps
+            for region in op.regions:
+                if region.ops and region.ops[-1].TERMINATOR:
+                    self.yields[region.ops[-1]] = op
+                self._index(region, op.count if isinstance(op, Group) else warps)
+
+    def threads(self, op: Operation) -> int:
+        return self.group_of[op] * 32
+
+    # -- the three phases
+
+    def run(self) -> None:
+        ops = list(self.function.walk())
+        for op in ops:
+            self._anchor_user(op)
+        for op in ops:
+            if isinstance(op, Dot):
+                self._anchor_dot(op)
+        self._propagate()
+        for op in self._memory_by_size(ops):
+            value = self._main_value(op)
+            if value is not None and value not in self.layouts:
+                self.assign(value, self.access_layout(op, value), op)
+                self._propagate()
+        for op in ops:
+            for value in (*op.results, *(a for r in op.regions for a in r.args)):
+                if is_tile(value) and value not in self.layouts:
+                    self.assign(value, blocked(value.tile.shape, self.threads(op)), op)
+                    self._propagate()
+        _Materialise(self).run()
+
+    def _anchor_user(self, op: Operation) -> None:
+        if isinstance(op, Load) and op.layout is not None:
+            self._check_user_layout(op, op.layout, op.result.tile)
+            self.assign(op.result, op.layout, op)
+        elif isinstance(op, View):
+            self.assign(op.result, op.layout, op)
+            self.assign(op.x, op.from_layout, op)
+        elif isinstance(op, ConvertLayout):
+            self._check_user_layout(op, op.layout, op.result.tile)
+            self.assign(op.result, op.layout, op)
+
+    def _check_user_layout(self, op: Operation, layout: RegisterLayout, tile: TileType) -> None:
+        if not layout.covers(tile.shape):
+            raise UserError.at("E0403", f"a layout of shape {layout.shape} does not cover a tile of shape {tile.shape}",
+                               op.span)
+        if layout.num_threads != self.threads(op):
+            raise UserError.at("E0403", f"a layout of {layout.num_threads} threads in a group of {self.threads(op)}",
+                               op.span, help="set the number of warps with tl.block(warps=...), or fit the layout")
+
+    def _anchor_dot(self, op: Dot) -> None:
+        rows_only = feeds_first_operand(op.result, self.users) or self._first_operand_is_dot(op)
+        plan = self.plans[op] = plan_dot(op, self.target, self.group_of[op], rows_only)
+        self.assign(op.result, plan.c, op)
+
+    def _first_operand_is_dot(self, op: Dot) -> bool:
+        """Whether the first operand comes, elementwise, from another dot's result."""
+        front, seen = [op.a], {op.a}
+        while front:
+            value = front.pop()
+            maker = value.defining
+            if isinstance(maker, Dot):
+                return True
+            if isinstance(maker, ELEMENTWISE):
+                for v in maker.operands:
+                    if is_tile(v) and v not in seen and v.tile.shape == op.a.tile.shape:
+                        seen.add(v)
+                        front.append(v)
+        return False
+
+    def _memory_by_size(self, ops: list[Operation]) -> list[Operation]:
+        found = [op for op in ops if isinstance(op, MEMORY)]
+
+        def weight(op: Operation) -> int:
+            value = self._main_value(op)
+            return -value.tile.size * value.tile.dtype.bits if value is not None else 0
+
+        return sorted(found, key=weight)
+
+    def _main_value(self, op: Operation) -> Value | None:
+        value = op.result if isinstance(op, (Load, Gather, Atomic)) else op.value  # type: ignore[attr-defined]
+        return value if is_tile(value) else None
+
+    # -- assignment and propagation
+
+    def assign(self, value: Value, layout: RegisterLayout, reason: Operation) -> None:
+        if value not in self.layouts and is_tile(value):
+            self.layouts[value] = layout
+            self.reasons[value] = reason
+            self.queue.append(value)
+
+    def _propagate(self) -> None:
+        while self.queue:
+            value = self.queue.popleft()
+            layout = self.layouts[value]
+            if value.defining is not None:
+                self._to_operands(value.defining, value, layout)
+            elif isinstance(value.owner, Block):
+                self._from_argument(value, layout)
+            for user in self.users.get(value, ()):
+                self._to_results(user, value, layout)
+        for op, plan in self.plans.items():
+            assert isinstance(op, Dot)
+            self.assign(op.a, plan.a, op)
+            self.assign(op.b, plan.b, op)
+            self.assign(op.accumulator, plan.c, op)
+        if self.queue:
+            self._propagate()
+
+    def _to_operands(self, op: Operation, value: Value, layout: RegisterLayout) -> None:
+        for operand in op.operands if not isinstance(op, (For, While, If, Dot, Map)) else ():
+            wanted = operand_layout(op, operand, layout)
+            if wanted is not None:
+                self.assign(operand, wanted, op)
+        if isinstance(op, Map):
+            for x in op.xs:
+                self.assign(x, layout, op)
+        if isinstance(op, ELEMENTWISE):
+            for result in op.results:
+                self.assign(result, layout, op)
+        elif isinstance(op, (For, While, If)):
+            self._through_region(op, value.index, layout)
+
+    def _through_region(self, op: Operation, index: int, layout: RegisterLayout) -> None:
+        """Result ``index`` of a region operation and everything that becomes it share a layout."""
+        if isinstance(op, For):
+            shared = [op.init[index], op.carried[index], op.body.terminator.operands[index]]
+        elif isinstance(op, While):
+            shared = [op.init[index], op.before.args[index], op.body.args[index], op.body.terminator.operands[index]]
+        else:
+            assert isinstance(op, If)
+            shared = [op.then.terminator.operands[index], op.orelse.terminator.operands[index]]
+        for value in (*shared, op.results[index]):
+            self.assign(value, layout, op)
+
+    def _from_argument(self, value: Value, layout: RegisterLayout) -> None:
+        for op in self._region_parents().get(value, ()):
+            index = value.index - 1 if isinstance(op, For) else value.index
+            self._through_region(op, index, layout)
+
+    def _region_parents(self) -> dict[Value, list[Operation]]:
+        if not hasattr(self, "_parents"):
+            self._parents: dict[Value, list[Operation]] = {}
+            for op in self.function.walk():
+                if isinstance(op, (For, While)):
+                    for region in op.regions:
+                        for arg in region.args:
+                            self._parents.setdefault(arg, []).append(op)
+        return self._parents
+
+    def _to_results(self, op: Operation, value: Value, layout: RegisterLayout) -> None:
+        if op.TERMINATOR:
+            parent = self.yields.get(op)
+            if isinstance(parent, (For, While, If)) and not (isinstance(parent, While) and op is parent.before.terminator):
+                for index, operand in enumerate(op.operands):
+                    if operand is value:
+                        self._through_region(parent, index, layout)
+            return
+        if isinstance(op, (For, While)):
+            for index, operand in enumerate(op.init):
+                if operand is value:
+                    self._through_region(op, index, layout)
+            return
+        for result in op.results:
+            wanted = result_layout(op, value, layout)
+            if wanted is not None:
+                self.assign(result, wanted, op)
+        if isinstance(op, (*ELEMENTWISE, *MEMORY)):
+            for operand in op.operands:
+                wanted = operand_layout(op, operand, layout) if is_tile(operand) else None
+                if wanted is not None and isinstance(op, MEMORY):
+                    self.assign(operand, wanted, op)
+
+    # -- memory operations
+
+    def access_layout(self, op: Operation, value: Value) -> RegisterLayout:
+        """A coalesced layout for a memory operation, with vectors as wide as alignment allows."""
+        tile = value.tile
+        view = getattr(op, "view").type  # noqa: B009
+        threads = self.threads(op)
+        if isinstance(op, (Gather, Scatter, Atomic)) or not isinstance(view, ViewType):
+            return blocked(tile.shape, threads)
+        order, vector = self.vector_of(op, tile)
+        per_thread = -(-tile.size // threads)
+        while vector > 1 and vector > per_thread:
+            vector //= 2
+        return blocked(tile.shape, threads, vector, order)
+
+    def vector_of(self, op: Operation, tile: TileType) -> tuple[tuple[int, ...], int]:
+        """Dimensions from the fastest in memory to the slowest, and how many elements an access may move."""
+        from tilus.lowering.simt.access import contiguous_order, vector_width
+
+        order = contiguous_order(self.facts, op.view, tile.rank)  # type: ignore[attr-defined]
+        return order, vector_width(self.facts, op, order[0], tile) if order else 1
+
+
+def operand_layout(op: Operation, operand: Value, layout: RegisterLayout) -> RegisterLayout | None:
+    """The layout that ``operand`` has where the result (or main value) of ``op`` has ``layout``, with nothing moved;
+    None where there is none or the operation does not care."""
+    if not is_tile(operand):
+        return None
+    if isinstance(op, (*ELEMENTWISE, *MEMORY)):
+        return layout
+    if isinstance(op, Broadcast):
+        for axis, (have, want) in enumerate(zip(operand.tile.shape, op.shape, strict=True)):
+            if have == 1 and want != 1:
+                layout = layout.reduce(axis, keepdims=True)
+        return layout
+    if isinstance(op, Transpose):
+        inverse = [0] * len(op.permutation)
+        for new, old in enumerate(op.permutation):
+            inverse[old] = new
+        return layout.permute(inverse)
+    if isinstance(op, Reshape):
+        return reshaped(layout, op.result.tile.shape, operand.tile.shape)
+    return None
+
+
+def result_layout(op: Operation, operand: Value, layout: RegisterLayout) -> RegisterLayout | None:
+    """The layout that the result has where ``operand`` has ``layout``, with nothing moved."""
+    if not op.results or not is_tile(op.results[0]):
+        return None
+    if isinstance(op, (*ELEMENTWISE, Gather, Atomic, Load)):
+        return layout
+    if isinstance(op, (Reduce, ReduceWith)):
+        return layout.reduce(op.axis)
+    if isinstance(op, (Scan, ScanWith)):
+        return layout
+    if isinstance(op, Transpose):
+        return layout.permute(op.permutation)
+    if isinstance(op, Reshape):
+        return reshaped(layout, operand.tile.shape, op.shape)
+    return None
+
+
+def reshaped(layout: RegisterLayout, shape: tuple[int, ...], target: tuple[int, ...]) -> RegisterLayout | None:
+    """The layout after a reshape from ``shape`` to ``target`` that moves nothing, or None."""
+    if [d for d in shape if d != 1] == [d for d in target if d != 1]:
+        for axis in reversed(range(len(shape))):
+            if shape[axis] == 1 and layout.shape[axis] == 1:
+                layout = layout.squeeze(axis)
+        if layout.rank == sum(d != 1 for d in target):
+            for axis, extent in enumerate(target):
+                if extent == 1:
+                    layout = layout.expand_dims(axis)
+            return layout
+        return None
+    if layout.shape != shape:
+        return None
+    from tilus.diagnostics import TilusError
+
+    try:
+        return layout.reshape(target)
+    except TilusError:
+        return None
+
+
+class _Materialise:
+    """Writes the layouts into the types and puts conversions where an operation needs another one."""
+
+    def __init__(self, inference: _Inference) -> None:
+        self.inference = inference
+        self.layouts = inference.layouts
+        self.converted: dict[tuple[Value, RegisterLayout], Value] = {}
+
+    def run(self) -> None:
+        for value, layout in self.layouts.items():
+            value.type = replace(value.tile, layout=layout)
+        self._block(self.inference.function.body)
+
+    def _block(self, block: Block) -> None:
+        ops: list[Operation] = []
+        added: list[tuple[Value, RegisterLayout]] = []
+        for op in block.ops:
+            self._operands(op, ops, added)
+            ops.append(op)
+            self._reload(op, ops)
+            for region in op.regions:
+                self._block(region)
+        block.ops = ops
+        for key in added:
+            del self.converted[key]
+
+    def _operands(self, op: Operation, ops: list[Operation], added: list[tuple[Value, RegisterLayout]]) -> None:
+        for operand, wanted in self._demands(op):
+            if operand.tile.layout == wanted:
+                continue
+            key = (operand, wanted)
+            new = self.converted.get(key)
+            if new is None:
+                new = self.converted[key] = self._convert(operand, wanted, ops, op)
+                added.append(key)
+            op.map_operands(lambda v, old=operand, new=new: new if v is old else v)  # type: ignore[misc]
+
+    def _demands(self, op: Operation) -> list[tuple[Value, RegisterLayout]]:
+        """Tile operands with the layouts that the operation needs."""
+        tiles = [v for v in op.operands if is_tile(v)]
+        if not tiles:
+            return []
+        if isinstance(op, Dot):
+            plan = self.inference.plans[op]
+            return [(op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c)]
+        if isinstance(op, (Store, Scatter)):
+            layout = self._store_layout(op)
+            return [(v, layout) for v in tiles]
+        if isinstance(op, View):
+            return [(op.x, op.from_layout)]
+        if op.TERMINATOR or isinstance(op, (For, While)):
+            return self._region_demands(op)
+        if isinstance(op, (Reduce, ReduceWith, Scan, ScanWith, Slice, Insert, Concat, Take, DeviceAssert, ConvertLayout)):
+            first = tiles[0].tile.layout
+            assert first is not None
+            same = [v for v in tiles if v.tile.shape == tiles[0].tile.shape]
+            return [(v, first) for v in same] if isinstance(op, (ReduceWith, ScanWith)) else []
+        main = op.results[0].tile.layout if op.results and is_tile(op.results[0]) else None
+        if main is None:
+            return []
+        out = []
+        for v in tiles:
+            wanted = operand_layout(op, v, main)
+            if wanted is not None:
+                out.append((v, wanted))
+        return out
+
+    def _store_layout(self, op: Operation) -> RegisterLayout:
+        value = op.value  # type: ignore[attr-defined]
+        layout: RegisterLayout = value.tile.layout
+        if not isinstance(op, Store):
+            return layout
+        ideal = self.inference.access_layout(op, value)
+        return ideal if _poor(layout, ideal, value.tile) else layout
+
+    def _reload(self, op: Operation, ops: list[Operation]) -> None:
+        """Global loads whose layout makes for narrow accesses are done in a coalesced one and converted."""
+        if not isinstance(op, Load) or op.layout is not None or not is_tile(op.result):
+            return
+        if op.view.view.space != "global" or op.mask is not None:
+            return
+        wanted = op.result.tile.layout
+        assert wanted is not None
+        ideal = self.inference.access_layout(op, op.result)
+        if not _poor(wanted, ideal, op.result.tile):
+            return
+        result = op.result
+        loaded = Value(replace(result.tile, layout=ideal), result.name, op, 0)
+        op.results = (loaded,)
+        convert = ConvertLayout(loaded, wanted, span=op.span)
+        result.owner = convert
+        convert.results = (result,)
+        ops.append(convert)
+
+    def _region_demands(self, op: Operation) -> list[tuple[Value, RegisterLayout]]:
+        if op.TERMINATOR:
+            parent = self.inference.yields.get(op)
+            if not isinstance(parent, (For, While, If)) or (isinstance(parent, While) and op is parent.before.terminator):
+                return []
+            targets: list[Value] = list(parent.results)
+            given = op.operands
+        else:
+            targets, given = list(op.results), list(op.init)  # type: ignore[attr-defined]
+        out = []
+        for value, target in zip(given, targets, strict=True):
+            if is_tile(value):
+                layout = target.tile.layout
+                assert layout is not None
+                out.append((value, layout))
+        return out
+
+    def _convert(self, value: Value, layout: RegisterLayout, ops: list[Operation], user: Operation) -> Value:
+        remade = self._remake(value, layout, ops, user)
+        if remade is not None:
+            return remade
+        op = ConvertLayout(value, layout, span=user.span)
+        ops.append(op)
+        op.result.name = value.name
+        return op.result
+
+    def _remake(self, value: Value, layout: RegisterLayout, ops: list[Operation], user: Operation) -> Value | None:
+        """A tile that costs nothing is made again in the layout asked for."""
+        maker = value.defining
+        if isinstance(maker, (Const, Iota)):
+            copy = maker.clone({})
+            copy.result.type = replace(value.tile, layout=layout)
+            ops.append(copy)
+            return copy.result
+        if isinstance(maker, Broadcast):
+            operand = maker.x
+            wanted = operand_layout(maker, operand, layout)
+            if wanted is not None and operand.tile.layout != wanted:
+                operand = self._convert(operand, wanted, ops, user)
+            copy = Broadcast(operand, maker.shape, span=maker.span)
+            copy.result.type = replace(value.tile, layout=layout)
+            ops.append(copy)
+            return copy.result
+        return None
+
+
+def _poor(layout: RegisterLayout, ideal: RegisterLayout, tile: TileType) -> bool:
+    """Whether a global access in ``layout`` moves much less per instruction than one in ``ideal``, for a tile that is
+    worth a trip through shared memory."""
+    if layout == ideal or tile.size * tile.dtype.bits < 8 * 2048:
+        return False
+    width = max((layout.vector_width(d) for d in range(layout.rank)), default=1)
+    best = max((ideal.vector_width(d) for d in range(ideal.rank)), default=1)
+    return width * 2 <= best and width * tile.dtype.bits < 128
+
+

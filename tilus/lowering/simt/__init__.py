@@ -1,0 +1,1 @@
+"""Lowering of tile programs to the threads of a GPU."""

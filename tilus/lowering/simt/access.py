@@ -1,0 +1,104 @@
+"""What is known at compile time of a view's strides and alignment, and how wide accesses through it may be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.ops import CopyAsync, PermuteView, Subview
+from tilus.ir.types import TileType
+from tilus.lowering.facts import Fact, Facts, constant_fact
+
+VECTOR_BITS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class ViewFacts:
+    """Facts of a global view: per dimension of extents and strides (in elements); the start of the view is
+    ``alignment`` bytes aligned."""
+
+    extents: tuple[Fact, ...]
+    strides: tuple[Fact, ...]
+    alignment: int
+
+
+def view_facts(facts: Facts, view: Value) -> ViewFacts:
+    """The facts of a view of global memory."""
+    parameter = facts.parameters.get(view)
+    itemsize = max(1, view.view.dtype.bits // 8)
+    if parameter is not None:
+        strides = []
+        for d in range(view.view.rank):
+            known = parameter.strides[d]
+            if known is not None:
+                strides.append(constant_fact(known))
+                continue
+            divisible = bool(parameter.strides_divisible) and parameter.strides_divisible[d]
+            limit = (1 << 31) - 1 if parameter.small else 1 << 62
+            strides.append(Fact(0 if parameter.contiguous else -limit, limit, 16 if divisible else 1))
+        extents = tuple(facts.extent(view, d) for d in range(view.view.rank))
+        return ViewFacts(extents, tuple(strides), 16 if parameter.aligned else itemsize)
+    op = view.defining
+    if isinstance(op, PermuteView):
+        inner = view_facts(facts, op.view)
+        return ViewFacts(tuple(inner.extents[p] for p in op.permutation),
+                         tuple(inner.strides[p] for p in op.permutation), inner.alignment)
+    if isinstance(op, Subview):
+        inner = view_facts(facts, op.view)
+        alignment = inner.alignment
+        for start, stride in zip(op.starts, inner.strides, strict=True):
+            moved = facts.of(start).divisor * stride.divisor * itemsize
+            if moved:
+                alignment = math.gcd(alignment, moved)
+        kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
+        extents = []
+        for d in kept:
+            extent, whole, start = facts.of(op.extents[d]), inner.extents[d], facts.of(op.starts[d])
+            # The window is clipped to what it is a view of.
+            divisor = math.gcd(extent.divisor, math.gcd(whole.divisor, start.divisor))
+            extents.append(Fact(0, max(0, min(extent.high, whole.high)), divisor))
+        return ViewFacts(tuple(extents), tuple(inner.strides[d] for d in kept), alignment)
+    rank = view.view.rank
+    wide = Fact(-(1 << 62), 1 << 62, 1)
+    return ViewFacts((Fact(0, 1 << 62, 1),) * rank, (wide,) * rank, itemsize)
+
+
+def contiguous_order(facts: Facts, view: Value, rank: int) -> tuple[int, ...]:
+    """Dimensions from the fastest in memory to the slowest, as far as strides are known."""
+    if not rank:
+        return ()
+    if view.view.space == "shared":
+        return tuple(reversed(range(rank)))
+    strides = view_facts(facts, view).strides
+
+    def key(d: int) -> tuple[int, int]:
+        fact = strides[d]
+        if fact.is_constant:
+            return (0 if fact.low == 1 else (2 if fact.low else 3), abs(fact.low))
+        return (1, -d)
+
+    return tuple(sorted(range(rank), key=key))
+
+
+def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:
+    """How many elements along ``dim`` one access of a load, store or asynchronous copy may move: a power of two, so
+    that every access is aligned and none straddles the end of the view or of the tile."""
+    view, bits = (op.source if isinstance(op, CopyAsync) else op.view), tile.dtype.bits  # type: ignore[attr-defined]
+    if getattr(op, "mask", None) is not None or bits < 8:
+        return 1
+    known = view_facts(facts, view)
+    stride = known.strides[dim]
+    if not (stride.is_constant and stride.low == 1):
+        return 1
+    itemsize = bits // 8
+    offset = facts.of(op.offsets[dim])  # type: ignore[attr-defined]
+    width = VECTOR_BITS // bits
+    limits = [tile.shape[dim], known.alignment // itemsize, offset.divisor]
+    limits += [s.divisor for d, s in enumerate(known.strides) if d != dim]
+    if dim not in getattr(op, "in_bounds", ()):
+        limits.append(known.extents[dim].divisor)
+    for limit in limits:
+        if limit:
+            width = math.gcd(width, limit)
+    return max(1, width)

@@ -1,0 +1,345 @@
+"""Lowering of operations in which threads exchange values: reductions and replica broadcasts.
+
+A reduction combines each thread's registers, then the lanes of a warp by butterfly shuffles, then the warps through
+shared memory. Every holder of a result gets it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType, bool_, i32, u8
+from tilus.ir.ops import (
+    Binary,
+    Cast,
+    Compare,
+    ConvertLayout,
+    DeviceAssert,
+    If,
+    Print,
+    PtrLoad,
+    PtrStore,
+    Reduce,
+    ReduceWith,
+    Select,
+    Yield,
+)
+from tilus.ir.ops.simt import PrintThread, Trap, WarpShuffle
+from tilus.layouts import RegisterLayout
+from tilus.lowering.simt.context import Thread, layout_of
+from tilus.lowering.simt.convert import barrier, lower_convert, storage_type
+from tilus.lowering.simt.scratch import lane_masks, shared_digits
+
+Combine = Callable[[Thread, Sequence[Value], Sequence[Value]], list[Value]]
+
+_KINDS = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
+
+
+def identity(kind: str, dtype: DType) -> int | float | bool:
+    """The value that a reduction passes over."""
+    if kind in ("sum", "xor"):
+        return 0.0 if dtype.is_float else 0
+    if kind == "prod":
+        return 1.0 if dtype.is_float else 1
+    if kind in ("any", "all"):
+        return kind == "all"
+    if dtype.is_float:
+        return float("nan")
+    return dtype.max_value if kind in ("min", "argmin") else dtype.min_value
+
+
+def _combine_kind(kind: str) -> Combine:
+    def combine(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
+        return [thread.emit(Binary(_KINDS[kind], xs[0], ys[0]))]
+
+    return combine
+
+
+def _combine_arg(kind: str) -> Combine:
+    better = "gt" if kind == "argmax" else "lt"
+
+    def combine(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
+        wins = thread.emit(Compare(better, ys[0], xs[0]))
+        if xs[0].tile.dtype.is_float:  # a number wins over a NaN, which padding is
+            nan = thread.emit(Compare("ne", xs[0], xs[0]))
+            number = thread.emit(Compare("eq", ys[0], ys[0]))
+            wins = thread.emit(Binary("or", wins, thread.emit(Binary("and", nan, number))))
+        same = thread.emit(Compare("eq", ys[0], xs[0]))
+        earlier = thread.emit(Compare("lt", ys[1], xs[1]))
+        wins = thread.emit(Binary("or", wins, thread.emit(Binary("and", same, earlier))))
+        return [thread.emit(Select(wins, y, x)) for x, y in zip(xs, ys, strict=True)]
+
+    return combine
+
+
+def _combine_region(op: ReduceWith) -> Combine:
+    from tilus.lowering.simt.scalar_region import inline_scalar_block
+
+    def combine(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
+        count = xs[0].tile.size
+        columns: list[list[Value]] = [[] for _ in xs]
+        for i in range(count):
+            arguments = [thread.extract(v, i) for v in (*xs, *ys)]
+            for column, value in zip(columns, inline_scalar_block(thread, op.combine, arguments), strict=True):
+                column.append(value)
+        return [thread.pack(c) for c in columns]
+
+    return combine
+
+
+def lower_reduce(thread: Thread, op: Reduce) -> None:
+    x = op.x.tile
+    value = thread.widen(thread.value(op.x), x.dtype)
+    layout = layout_of(op.x)
+    value = _pad(thread, value, layout, x.shape, op.axis, identity(op.kind, x.dtype))
+    if op.kind.startswith("arg"):
+        index = _axis_index(thread, layout, op.axis)
+        results = reduce_values(thread, op, [value, index], layout, op.axis, _combine_arg(op.kind))
+        result = results[1]
+    else:
+        result = reduce_values(thread, op, [value], layout, op.axis, _combine_kind(op.kind))[0]
+    if op.result.tile.is_scalar:
+        result = thread.extract(result, 0)
+    thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def lower_reduce_with(thread: Thread, op: ReduceWith) -> None:
+    from tilus.diagnostics import UnsupportedError
+
+    layout = layout_of(op.xs[0])
+    if layout.shape[op.axis] != op.xs[0].tile.shape[op.axis]:
+        raise UnsupportedError.at("E0507", "a reduction by a function over an axis that the layout pads", op.span,
+                                  help="make the extent a power of two")
+    values = [thread.widen(thread.value(x), x.tile.dtype) for x in op.xs]
+    results = reduce_values(thread, op, values, layout, op.axis, _combine_region(op))
+    for old, new in zip(op.results, results, strict=True):
+        new = thread.extract(new, 0) if old.tile.is_scalar else new
+        thread.set(old, thread.widen(new, thread.element_type(old)))
+
+
+def _axis_index(thread: Thread, layout: RegisterLayout, axis: int) -> Value:
+    part = thread.thread_index(layout, axis)
+    parts = []
+    for offset in layout.local_offsets()[:, axis].tolist():
+        parts.append(thread.const(offset) if part is None else thread.binary("add", part, offset))
+    return thread.pack(parts)
+
+
+def _pad(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, ...], axis: int,
+         filler: int | float | bool) -> Value:
+    """Elements beyond the tile's extent along the axis become the identity."""
+    if layout.shape[axis] == shape[axis]:
+        return value
+    index = _axis_index(thread, layout, axis)
+    count = value.tile.size
+    inside = thread.emit(Compare("lt", index, thread.const(shape[axis], i32, count)))
+    return thread.emit(Select(inside, value, thread.const(filler, value.tile.dtype, count)))
+
+
+def reduce_values(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
+                  combine: Combine) -> list[Value]:
+    """Reduce vectors in ``layout`` along ``axis``; the results are in ``layout.reduce(axis)``."""
+    result = layout.reduce(axis)
+    values = _reduce_locals(thread, values, layout, result, axis, combine)
+    for mask in lane_masks(layout, axis):
+        others = [thread.emit(WarpShuffle(v, thread.const(mask), "bfly")) for v in values]
+        values = combine(thread, values, others)
+    digits = shared_digits(layout, axis)
+    if digits:
+        values = _reduce_warps(thread, op, values, layout, axis, digits, combine)
+    return values
+
+
+def _reduce_locals(thread: Thread, values: list[Value], layout: RegisterLayout, result: RegisterLayout, axis: int,
+                   combine: Combine) -> list[Value]:
+    members: list[list[int]] = [[] for _ in range(result.num_locals)]
+    for local, index in enumerate(layout.local_offsets().tolist()):
+        rest = index[:axis] + index[axis + 1 :]
+        members[result.local_of(rest)].append(local)
+    depth = len(members[0])
+    columns = [[thread.take(v, [m[k] for m in members]) for v in values] for k in range(depth)]
+    while len(columns) > 1:  # neighbours first, so that the order along the axis is kept
+        merged = [combine(thread, columns[i], columns[i + 1]) for i in range(0, len(columns) - 1, 2)]
+        columns = merged + columns[len(columns) - len(columns) % 2 :]
+    return columns[0]
+
+
+def _reduce_warps(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
+                  digits: list[tuple[int, int]], combine: Combine) -> list[Value]:
+    """Through shared memory: one slot per value of the digits, read back and combined in order."""
+    result = layout.reduce(axis)
+    slots = math.prod(size for _, size in digits)
+    slot: Value | None = None
+    for divisor, size in digits:
+        digit = thread.digit(divisor, size, layout.num_threads)
+        slot = digit if slot is None else thread.emit(Binary("add", thread.binary("mul", slot, size), digit))
+    assert slot is not None
+    element = _flat_index(thread, result)
+    locals_ = _flat_locals(result)
+    writer = _first_of_lanes(thread, layout, axis, digits)
+    barrier(thread)
+    base = thread.shared_offsets[op]
+    pointers = []
+    for value in values:
+        storage = storage_type(value.tile.dtype)
+        pointers.append(thread.shared_pointer(base, storage))
+        base += -(-slots * result.size * max(4, storage.itemsize) // 16) * 16
+    for value, pointer in zip(values, pointers, strict=True):
+        stored = thread.emit(Cast(value, u8)) if value.tile.dtype is bool_ else value
+        start = thread.binary("mul", slot, result.size)
+        start = start if element is None else thread.emit(Binary("add", start, element))
+        target = thread.move(pointer, start)
+        for local, offset in enumerate(locals_):
+            thread.emit(PtrStore(thread.move(target, None, offset), thread.extract(stored, local), 0, writer))
+    barrier(thread)
+    total: list[Value] | None = None
+    for s in range(slots):
+        part = []
+        for value, pointer in zip(values, pointers, strict=True):
+            source = thread.move(pointer, element, s * result.size)
+            loads = [thread.emit(PtrLoad(thread.move(source, None, offset))) for offset in locals_]
+            loaded = thread.pack(loads)
+            if value.tile.dtype is bool_:
+                loaded = thread.emit(Compare("ne", loaded, thread.const(0, u8, loaded.tile.size)))
+            part.append(loaded)
+        total = part if total is None else combine(thread, total, part)
+    assert total is not None
+    return total
+
+
+def _flat_index(thread: Thread, layout: RegisterLayout) -> Value | None:
+    """The thread part of the row-major position."""
+    total: Value | None = None
+    stride = 1
+    for d in reversed(range(layout.rank)):
+        part = thread.thread_index(layout, d)
+        if part is not None:
+            moved = thread.binary("mul", part, stride)
+            total = moved if total is None else thread.emit(Binary("add", total, moved))
+        stride *= layout.shape[d]
+    return total
+
+
+def _flat_locals(layout: RegisterLayout) -> list[int]:
+    out = []
+    for index in layout.local_offsets().tolist():
+        flat = 0
+        for i, n in zip(index, layout.shape, strict=True):
+            flat = flat * n + i
+        out.append(flat)
+    return out
+
+
+def _first_of_lanes(thread: Thread, layout: RegisterLayout, axis: int, digits: list[tuple[int, int]]) -> Value | None:
+    """Whether this thread is the one that stores its slot: replicas and lanes that hold the same do not."""
+    result = layout.reduce(axis)
+    chosen = [(d, s) for d, s in digits]
+    predicate: Value | None = None
+    for divisor, size in result.replica_terms:
+        for inner, count in _without(divisor, size, chosen):
+            digit = thread.digit(inner, count, layout.num_threads)
+            predicate = thread.both(predicate, thread.compare("eq", digit, 0))
+    return predicate
+
+
+def _without(divisor: int, size: int, chosen: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of a digit that are in none of ``chosen``, which are parts of it or apart from it."""
+    for inner, count in chosen:
+        if inner >= divisor and inner * count <= divisor * size and (inner - divisor) % divisor == 0:
+            out = []
+            if inner > divisor:
+                out += _without(divisor, inner // divisor, chosen)
+            if inner * count < divisor * size:
+                out += _without(inner * count, divisor * size // (inner * count), chosen)
+            return out
+    return [(divisor, size)]
+
+
+def broadcast_replicas(thread: Thread, op: Operation, value: Value, layout: RegisterLayout) -> Value:
+    """The values that the first holders have, in every holder: through shared memory."""
+    if not layout.is_replicated and layout.rank:
+        return value
+    first = thread.first_replica(layout) if layout.rank else thread.compare("eq", thread.tid(), 0)
+    pointer = thread.shared_pointer(thread.shared_offsets[op], value.tile.dtype)
+    element = _flat_index(thread, layout)
+    offsets = _flat_locals(layout) if layout.rank else [0]
+    target = thread.move(pointer, element)
+    barrier(thread)
+    for local, offset in enumerate(offsets):
+        thread.emit(PtrStore(thread.move(target, None, offset), thread.extract(value, local), 0, first))
+    barrier(thread)
+    loads = [thread.emit(PtrLoad(thread.move(target, None, offset))) for offset in offsets]
+    return loads[0] if value.tile.is_scalar else thread.pack(loads)
+
+
+# -- debugging
+
+
+def lower_assert(thread: Thread, op: DeviceAssert) -> None:
+    value = thread.value(op.condition)
+    held: Value | None = None
+    if op.condition.tile.is_scalar:
+        held = value
+    else:
+        layout = layout_of(op.condition)
+        value = _pad_all(thread, value, layout, op.condition.tile.shape)
+        for i in range(value.tile.size):
+            held = thread.both(held, thread.extract(value, i))
+    assert held is not None
+    from tilus.ir.core import Block
+    from tilus.ir.ops import Unary
+
+    failed = thread.emit(Unary("not", held))
+    then, orelse = Block(), Block()
+    then.ops += [Trap(f"{op.span}: {op.message}", span=op.span), Yield(())]
+    orelse.ops.append(Yield(()))
+    thread.emit(If(failed, then, orelse))
+
+
+def _pad_all(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, ...]) -> Value:
+    for axis in range(layout.rank):
+        value = _pad(thread, value, layout, shape, axis, True)
+    return value
+
+
+def lower_print(thread: Thread, op: Print) -> None:
+    """Scalars are printed by one thread, tiles by every first holder of an element with its index."""
+    from tilus.ir.core import Block
+
+    outer = thread.block
+    then, orelse = Block(), Block()
+    first = thread.compare("eq", thread.tid(), 0)
+    if all(v.tile.is_scalar for v in op.values):
+        thread.block = then
+        thread.emit(PrintThread(op.format, tuple(thread.value(v) for v in op.values)))
+        then.ops.append(Yield(()))
+        orelse.ops.append(Yield(()))
+        thread.block = outer
+        thread.emit(If(first, then, orelse))
+        return
+    tiles = [v for v in op.values if v.tile.shape]
+    layout = layout_of(tiles[0])
+    holder = thread.first_replica(layout)
+    for local in range(layout.num_locals):
+        values = [thread.value(v) if v.tile.is_scalar else thread.extract(thread.value(v), local) for v in op.values]
+        body = Block()
+        thread.block = body
+        thread.emit(PrintThread(f"{op.format} [thread {{}}, register {local}]", (*values, thread.tid())))
+        body.ops.append(Yield(()))
+        thread.block = outer
+        if holder is None:
+            thread.block.ops.extend(body.ops[:-1])
+        else:
+            empty = Block()
+            empty.ops.append(Yield(()))
+            thread.emit(If(holder, body, empty))
+
+
+LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
+    Reduce: lower_reduce, ReduceWith: lower_reduce_with, ConvertLayout: lower_convert, DeviceAssert: lower_assert,
+    Print: lower_print,
+}
+

@@ -1,0 +1,255 @@
+"""The state of lowering one kernel to a GPU thread: what each tile-level value has become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tilus.diagnostics import UNKNOWN_SPAN, Span
+from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.dtypes import DType, bool_, i32, i64, u32
+from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Extract, Pack, PtrAdd, PtrCast, Shuffle, Yield
+from tilus.ir.ops.simt import SharedBase, SpecialRegister
+from tilus.ir.types import PointerType, TileType
+from tilus.layouts import RegisterLayout
+from tilus.layouts.shared import SharedLayout
+from tilus.lowering.facts import Facts
+from tilus.targets import Target
+
+
+@dataclass(slots=True)
+class GlobalView:
+    """A view of global memory: where it begins, and extents and strides in elements (ints where constant).
+
+    ``lows`` are first valid indices, where they are not 0."""
+
+    pointer: Value
+    extents: list[Value | int]
+    strides: list[Value | int]
+    lows: list[Value | None]
+
+
+@dataclass(slots=True)
+class SharedView:
+    """A view of shared memory: its allocation's address moved by ``offset`` elements, and the layout from there."""
+
+    pointer: Value
+    layout: SharedLayout
+    shape: tuple[int, ...]
+
+
+@dataclass
+class Thread:
+    """Lowers one function. ``values`` maps tile-level scalars and tiles to thread-level values, ``views`` views."""
+
+    function: Function
+    facts: Facts
+    target: Target
+    block: Block = field(default_factory=Block)
+    span: Span = UNKNOWN_SPAN
+    values: dict[Value, Value] = field(default_factory=dict)
+    views: dict[Value, GlobalView | SharedView] = field(default_factory=dict)
+    shared_offsets: dict[object, int] = field(default_factory=dict)
+    first_warp: int = 0
+    warps: int = 4
+    barrier_id: int = 0
+    prologue: dict[object, Value] = field(default_factory=dict)
+    prologue_ops: list[Operation] = field(default_factory=list)
+
+    @property
+    def threads(self) -> int:
+        return self.warps * 32
+
+    # -- emission
+
+    def emit(self, op: Operation) -> Value:
+        """Append an operation; gives its first result."""
+        if not op.span.known:
+            op.span = self.span
+        self.block.ops.append(op)
+        return op.results[0] if op.results else _NOTHING
+
+    def const(self, value: int | float | bool, dtype: DType = i32, count: int = 0) -> Value:
+        return self.emit(Const(value, dtype, (count,) if count else ()))
+
+    def binary(self, kind: str, x: Value, y: Value | int) -> Value:
+        """Integer arithmetic on scalars of one type; ``y`` may be a constant. The trivial cases emit nothing."""
+        if isinstance(y, int):
+            if (y == 0 and kind in ("add", "sub", "xor", "or")) or (y == 1 and kind in ("mul", "floordiv")):
+                return x
+            y = self.const(y, x.tile.dtype)
+        return self.emit(Binary(kind, x, y))
+
+    def compare(self, kind: str, x: Value, y: Value | int) -> Value:
+        if isinstance(y, int):
+            y = self.const(y, x.tile.dtype)
+        x, y = self.same_width(x, y)
+        return self.emit(Compare(kind, x, y))
+
+    def same_width(self, x: Value, y: Value) -> tuple[Value, Value]:
+        """Both operands in the wider of their types."""
+        if x.tile.dtype is y.tile.dtype:
+            return x, y
+        return self.widen(x, i64), self.widen(y, i64)
+
+    def widen(self, x: Value, dtype: DType) -> Value:
+        return x if x.tile.dtype is dtype else self.emit(Cast(x, dtype))
+
+    def both(self, x: Value | None, y: Value | None) -> Value | None:
+        """The conjunction of two predicates, None standing for true."""
+        if x is None or y is None:
+            return y if x is None else x
+        return self.emit(Binary("and", x, y))
+
+    def extract(self, vector: Value, index: int) -> Value:
+        """Element ``index`` of a vector; the value itself where it is a scalar."""
+        if vector.tile.is_scalar:
+            return vector
+        maker = vector.defining
+        if isinstance(maker, Pack) and all(p.tile.is_scalar for p in maker.parts):
+            return maker.parts[index]
+        return self.emit(Extract(vector, index))
+
+    def take(self, vector: Value, indices: Sequence[int]) -> Value:
+        """Elements of a vector, as a vector."""
+        wanted = tuple(indices)
+        if wanted == tuple(range(vector.tile.size)):
+            return vector
+        return self.emit(Shuffle(vector, wanted))
+
+    def pack(self, parts: Sequence[Value]) -> Value:
+        if len(parts) == 1 and not parts[0].tile.is_scalar:
+            return parts[0]
+        return self.emit(Pack(tuple(parts)))
+
+    def splat(self, value: Value, count: int) -> Value:
+        return self.emit(Broadcast(value, (count,)))
+
+    def at_entry(self, key: object, build: Callable[[], Value]) -> Value:
+        """A value that depends on the thread only, computed once at the kernel's beginning."""
+        found = self.prologue.get(key)
+        if found is None:
+            outer, self.block = self.block, Block()
+            found = self.prologue[key] = build()
+            self.prologue_ops += self.block.ops
+            self.block = outer
+        return found
+
+    # -- threads
+
+    def special(self, register: str) -> Value:
+        return self.at_entry(register, lambda: self.emit(SpecialRegister(register)))
+
+    def tid(self) -> Value:
+        """The thread's number within its group, i32."""
+        if not self.first_warp:
+            return self.special("tid")
+        first = self.first_warp * 32
+        return self.at_entry(("tid", first), lambda: self.binary("sub", self.special("tid"), first))
+
+    def thread_index(self, layout: RegisterLayout, dim: int) -> Value | None:
+        """The thread part of the index along ``dim``, i32; None where it is 0."""
+        terms = layout.thread_terms(dim)
+        if not terms:
+            return None
+        count = layout.num_threads
+        return self.at_entry((self.first_warp, count, terms), lambda: self._sum_terms(terms, count))
+
+    def _sum_terms(self, terms: Sequence[tuple[int, int, int]], count: int) -> Value:
+        total: Value | None = None
+        for divisor, modulus, multiplier in terms:
+            part = self.digit(divisor, modulus, count)
+            part = self.binary("mul", part, multiplier)
+            total = part if total is None else self.binary("add", total, part)
+        assert total is not None
+        return total
+
+    def digit(self, divisor: int, modulus: int, count: int) -> Value:
+        """``tid // divisor % modulus`` where there are ``count`` threads."""
+
+        def build() -> Value:
+            value = self.tid()
+            if divisor > 1:
+                value = self.unsigned("floordiv", value, divisor)
+            if divisor * modulus < count:
+                value = self.unsigned("mod", value, modulus)
+            return value
+
+        return self.at_entry(("digit", self.first_warp, divisor, modulus, count), build)
+
+    def unsigned(self, kind: str, x: Value, y: int) -> Value:
+        """Floor division or remainder of a non-negative i32 by a positive constant."""
+        if y & (y - 1) == 0:
+            if kind == "floordiv":
+                return self.binary("shr", x, y.bit_length() - 1) if y > 1 else x
+            return self.binary("and", x, y - 1)
+        wide = self.emit(Cast(x, u32))
+        return self.emit(Cast(self.emit(Binary(kind, wide, self.const(y, u32))), i32))
+
+    def first_replica(self, layout: RegisterLayout) -> Value | None:
+        """Whether this thread is the first holder of its elements; None where it always is."""
+        predicate: Value | None = None
+        for divisor, size in layout.replica_terms:
+            digit = self.digit(divisor, size, layout.num_threads)
+            predicate = self.both(predicate, self.at_entry(
+                ("replica", self.first_warp, divisor, size, layout.num_threads),
+                lambda digit=digit: self.compare("eq", digit, 0)))  # type: ignore[misc]
+        return predicate
+
+    # -- pointers
+
+    def move(self, pointer: Value, offset: Value | None, constant: int = 0) -> Value:
+        if offset is None and not constant:
+            return pointer
+        return self.emit(PtrAdd(pointer, offset, constant))
+
+    def pointer_as(self, pointer: Value, dtype: DType) -> Value:
+        assert isinstance(pointer.type, PointerType)
+        return pointer if pointer.type.dtype is dtype else self.emit(PtrCast(pointer, dtype))
+
+    def shared_pointer(self, offset: int, dtype: DType) -> Value:
+        return self.at_entry(("shared", offset, dtype), lambda: self.emit(SharedBase(offset, dtype)))
+
+    # -- what tile-level values have become
+
+    def value(self, value: Value) -> Value:
+        return self.values[value]
+
+    def scalar_as(self, value: Value, dtype: DType) -> Value:
+        """A tile-level integer scalar in a given width."""
+        return self.widen(self.values[value], dtype)
+
+    def set(self, value: Value, lowered: Value) -> None:
+        self.values[value] = lowered
+        if not lowered.name:
+            lowered.name = value.name
+
+    def element_type(self, value: Value) -> DType:
+        """The thread-level element type: i64 is narrowed where the facts allow."""
+        dtype = value.tile.dtype
+        if dtype is i64 and self.facts.of(value).fits(32):
+            return i32
+        return dtype
+
+    def thread_type(self, value: Value) -> TileType:
+        return TileType(self.element_type(value), (locals_of(value),) if value.tile.shape else ())
+
+
+def locals_of(value: Value) -> int:
+    """How many registers each thread has of a tile."""
+    layout = value.tile.layout
+    assert layout is not None
+    return layout.num_locals
+
+
+def layout_of(value: Value) -> RegisterLayout:
+    layout = value.tile.layout
+    assert layout is not None
+    return layout
+
+
+def finish_block(thread: Thread, block: Block, values: Sequence[Value]) -> None:
+    block.ops.append(Yield(tuple(values), span=thread.span))
+
+
+_NOTHING = Value(TileType(bool_))

@@ -1,0 +1,197 @@
+"""Lowering of layout conversions, by the plans of the layout algebra."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType, bool_, u8
+from tilus.ir.ops import Binary, Cast, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
+from tilus.ir.ops.simt import Barrier, WarpShuffle
+from tilus.ir.types import TileType
+from tilus.layouts import RegisterLayout
+from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan, plan_conversion
+from tilus.layouts.shared import row_major
+from tilus.layouts.shuffle import BitMap, ShufflePlan
+from tilus.lowering.simt.context import Thread, layout_of
+
+
+def lower_convert(thread: Thread, op: ConvertLayout) -> None:
+    value = thread.value(op.x)
+    thread.set(op.result, convert(thread, value, layout_of(op.x), op.layout, op.x.tile.shape, op))
+
+
+def convert(thread: Thread, value: Value, source: RegisterLayout, target: RegisterLayout, shape: tuple[int, ...],
+            op: Operation) -> Value:
+    """``value`` moved from one layout to another; ``op`` owns the scratch memory."""
+    bits = _tile_bits(op)
+    plan = plan_conversion(source, target, bits, shape)
+    if isinstance(plan, Identity):
+        return value
+    if isinstance(plan, RegisterPermutation):
+        return thread.take(value, plan.perm)
+    if isinstance(plan, ShufflePlan):
+        return _shuffle(thread, value, plan, target)
+    return _through_shared(thread, value, plan, op, shape)
+
+
+def _tile_bits(op: Operation) -> int:
+    return op.results[0].tile.dtype.bits
+
+
+def storage_type(dtype: DType) -> DType:
+    """The type in which elements lie in scratch memory."""
+    return u8 if dtype.is_bool else dtype
+
+
+def barrier(thread: Thread) -> None:
+    thread.emit(Barrier(thread.barrier_id, thread.threads if thread.barrier_id else 0))
+
+
+def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:
+    from tilus.lowering.simt.memory import SharedAccess, load_matrices, matrix_plan
+
+    dtype = value.tile.dtype
+    stored = thread.emit(Cast(value, u8)) if dtype.is_bool else value
+    storage = storage_type(dtype)
+    pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
+    barrier(thread)
+    rank = plan.src.rank
+    vector = int(np.gcd(plan.store.vector, max(1, 128 // storage.bits)))
+    store = SharedAccess(thread, pointer, plan.shared, plan.src, vector, (0,) * rank)
+    first = thread.first_replica(plan.src)
+    for group in range(plan.src.num_locals // vector):
+        start = group * vector
+        part = thread.take(stored, range(start, start + vector)) if vector > 1 else thread.extract(stored, start)
+        thread.emit(PtrStore(store.address(group), part, vector * storage.itemsize, first))
+    barrier(thread)
+    matrices = matrix_plan(thread, plan.dst, plan.shared, TileType(dtype, plan.dst.shape))
+    if matrices is not None and not dtype.is_bool:
+        access = SharedAccess(thread, pointer, plan.shared, matrices.rows, matrices.vector, (0,) * rank)
+        return load_matrices(thread, access, matrices)
+    vector = int(np.gcd(plan.load.vector, max(1, 128 // storage.bits)))
+    load = SharedAccess(thread, pointer, plan.shared, plan.dst, vector, (0,) * rank)
+    parts = [
+        thread.emit(PtrLoad(load.address(group), vector if vector > 1 else 0, vector * storage.itemsize))
+        for group in range(plan.dst.num_locals // vector)
+    ]
+    result = thread.pack(parts)
+    if dtype.is_bool:
+        from tilus.ir.ops import Compare
+
+        zero = thread.const(0, u8, result.tile.size)
+        return thread.emit(Compare("ne", result, zero))
+    return result
+
+
+def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value) -> Value:
+    """A reshape whose layouts do not fit: the tile is written row-major and read in the result's layout."""
+    from tilus.lowering.simt.memory import SharedAccess
+
+    assert isinstance(op, Reshape)
+    source, target = layout_of(op.x), layout_of(op.result)
+    dtype = value.tile.dtype
+    stored = thread.emit(Cast(value, u8)) if dtype is bool_ else value
+    storage = storage_type(dtype)
+    pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
+    barrier(thread)
+    first = thread.first_replica(source)
+    store = SharedAccess(thread, pointer, row_major(*op.x.tile.shape), source, 1, (0,) * source.rank)
+    from tilus.lowering.simt.memory import _tile_padding
+
+    for local in range(source.num_locals):
+        predicate = thread.both(first, _tile_padding(thread, source, op.x.tile.shape, local))
+        thread.emit(PtrStore(store.address(local), thread.extract(stored, local), 0, predicate))
+    barrier(thread)
+    load = SharedAccess(thread, pointer, row_major(*op.shape), target, 1, (0,) * target.rank)
+    parts = []
+    for local in range(target.num_locals):
+        predicate = _tile_padding(thread, target, op.shape, local)
+        parts.append(thread.emit(PtrLoad(load.address(local), 0, 0, predicate)))
+    result = thread.pack(parts)
+    if dtype is bool_:
+        from tilus.ir.ops import Compare
+
+        return thread.emit(Compare("ne", result, thread.const(0, u8, result.tile.size)))
+    return result
+
+
+# -- shuffles
+
+
+def _bit_map(thread: Thread, bits: BitMap, x: Value) -> Value:
+    """The XOR map of a thread number as arithmetic."""
+    if all(c == 1 << i for i, c in enumerate(bits.columns)):
+        return thread.binary("xor", x, bits.constant)
+    result: Value | None = None
+    for i, column in enumerate(bits.columns):
+        if not column:
+            continue
+        bit = thread.binary("and", thread.binary("shr", x, i), 1)
+        part = thread.binary("mul", bit, column)
+        result = part if result is None else thread.emit(Binary("xor", result, part))
+    if result is None:
+        return thread.const(bits.constant)
+    return thread.binary("xor", result, bits.constant)
+
+
+def _shuffle(thread: Thread, value: Value, plan: ShufflePlan, target: RegisterLayout) -> Value:
+    """The rounds of a plan: offer a register group, shuffle, keep it as the group that the round names."""
+    received: list[tuple[BitMap, Value]] = []
+    for step in plan.rounds:
+        offered = _choose(thread, value, plan, step.send)
+        if not step.is_local:
+            mask = step.xor_mask
+            if mask is not None:
+                offered = thread.emit(WarpShuffle(offered, thread.const(mask), "bfly"))
+            else:
+                lane = thread.binary("and", _bit_map(thread, step.source, thread.tid()), 31)
+                offered = thread.emit(WarpShuffle(offered, lane, "idx"))
+        received.append((step.receive, offered))
+    groups = [_received(thread, received, g) for g in range(plan.dst_groups)]
+    width = plan.unit
+    parts = [thread.take(groups[g], range(o * width, (o + 1) * width))
+             for o in range(plan.repeat) for g in range(plan.dst_groups)]
+    return thread.pack(parts)
+
+
+def _group(thread: Thread, value: Value, plan: ShufflePlan, group: int) -> Value:
+    """One register group of every repetition, as a vector."""
+    return thread.take(value, [(o * plan.src_groups + group) * plan.unit + u
+                               for o in range(plan.repeat) for u in range(plan.unit)])
+
+
+def _choose(thread: Thread, value: Value, plan: ShufflePlan, send: BitMap) -> Value:
+    """The group numbered ``send(thread)``."""
+    if send.is_constant:
+        return _group(thread, value, plan, send.constant)
+    number = thread.at_entry(("send", send), lambda: _bit_map(thread, send, thread.tid()))
+    reachable = sorted(_reachable(send))
+    result = _group(thread, value, plan, reachable[0])
+    for group in reachable[1:]:
+        result = _select_if(thread, number, group, _group(thread, value, plan, group), result)
+    return result
+
+
+def _received(thread: Thread, received: list[tuple[BitMap, Value]], group: int) -> Value:
+    """What a thread keeps as destination group ``group``: from the round that names it."""
+    candidates = [(receive, offered) for receive, offered in received if group in _reachable(receive)]
+    result = candidates[0][1]
+    for receive, offered in candidates[1:]:
+        number = thread.at_entry(("receive", receive), lambda receive=receive: _bit_map(  # type: ignore[misc]
+            thread, receive, thread.tid()))
+        result = _select_if(thread, number, group, offered, result)
+    return result
+
+
+def _select_if(thread: Thread, number: Value, group: int, x: Value, y: Value) -> Value:
+    condition = thread.splat(thread.compare("eq", number, group), x.tile.size)
+    return thread.emit(Select(condition, x, y))
+
+
+def _reachable(bits: BitMap) -> set[int]:
+    values = {bits.constant}
+    for column in bits.columns:
+        if column:
+            values |= {v ^ column for v in values}
+    return values

@@ -1,0 +1,381 @@
+"""Tile level to thread level: what one thread of the block does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tilus.diagnostics import UnsupportedError
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.dtypes import i32, i64, u32
+from tilus.ir.ops import (
+    Assume,
+    Binary,
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Dim,
+    Fma,
+    For,
+    GridIndex,
+    GridSize,
+    If,
+    Iota,
+    MulHi,
+    PermuteView,
+    Philox,
+    Reshape,
+    Select,
+    Stride,
+    Subview,
+    Sync,
+    Transpose,
+    Unary,
+    While,
+    Yield,
+)
+from tilus.ir.ops.simt import Barrier
+from tilus.ir.types import PointerType, TileType, ViewType
+from tilus.lowering.facts import Facts, grid_facts
+from tilus.lowering.simt import collective, dot, memory
+from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
+from tilus.lowering.simt.plan_shared import plan_shared
+from tilus.targets import get_target
+
+
+def lower_to_threads(module: Module) -> Module:
+    """The thread-level module of a scheduled tile module (form ``layouts``)."""
+    grid = grid_facts(module.launch) if module.launch is not None else ()
+    target = get_target(module.target)
+    kernels = []
+    for function in module.kernels:
+        facts = Facts(function, grid)
+        plan = plan_shared(function, target)
+        thread = Thread(function, facts, target, warps=int(function.attributes["warps"]))
+        thread.shared_offsets = plan.offsets
+        kernels.append(_lower_function(thread, plan.bytes))
+    return Module(kernels, module.launch, "thread", module.form, module.target, dict(module.attributes))
+
+
+def _lower_function(thread: Thread, shared_bytes: int) -> Function:
+    source = thread.function
+    body = thread.block
+    arguments: list[str] = []
+    for value, parameter in zip(source.body.args, source.parameters, strict=True):
+        if isinstance(value.type, ViewType):
+            thread.views[value] = _bind_array(thread, body, value, parameter, arguments)
+        else:
+            thread.set(value, body.add_arg(value.type, value.name))
+            arguments.append(f"{parameter.name}")
+    lower_block(thread, source.body)
+    body.ops[:0] = thread.prologue_ops
+    body.ops.append(Yield(()))
+    attributes = {**source.attributes, "shared_bytes": shared_bytes, "arguments": tuple(arguments)}
+    return Function(source.name, body, source.parameters, attributes, source.span)
+
+
+def _bind_array(thread: Thread, body: Block, value: Value, parameter: Any, arguments: list[str]) -> GlobalView:
+    """Thread-level arguments of an array: the pointer, then the extents and strides that are run-time values.
+
+    ``arguments`` names them for the launcher: ``a``, ``a.shape[0]``, ``a.strides[0]``.
+    """
+    name, view = parameter.name, value.view
+    pointer = body.add_arg(PointerType(view.dtype, "global"), name)
+    arguments.append(name)
+    width = i32 if parameter.small else i64
+    extents: list[Value | int] = []
+    for d in range(view.rank):
+        known = view.shape[d]
+        if known is not None:
+            extents.append(known)
+            continue
+        key = ("dim", parameter.dims[d]) if parameter.dims else ("dim", name, d)
+        shared = thread.prologue.get((key, width))
+        if shared is None:
+            shared = thread.prologue[key, width] = body.add_arg(TileType(width), f"{name}_shape{d}")
+            arguments.append(f"{name}.shape[{d}]")
+        extents.append(shared)
+    strides: list[Value | int] = []
+    for d in range(view.rank):
+        known = parameter.strides[d]
+        if known is not None:
+            strides.append(known)
+        elif parameter.contiguous and d + 1 < view.rank and parameter.strides[d + 1] == 1:
+            strides.append(extents[d + 1])
+        else:
+            strides.append(body.add_arg(TileType(width), f"{name}_stride{d}"))
+            arguments.append(f"{name}.strides[{d}]")
+    return GlobalView(pointer, extents, strides, [None] * view.rank)
+
+
+def lower_block(thread: Thread, block: Block) -> None:
+    """Lower the operations of a block, except its terminator, into the current block."""
+    for op in block.ops:
+        if op.TERMINATOR:
+            continue
+        thread.span = op.span
+        handler = _LOWERINGS.get(type(op))
+        if handler is None:
+            raise UnsupportedError.at("E0507", f"{op.NAME} is not supported on {thread.target.name} yet", op.span)
+        handler(thread, op)
+
+
+# -- scalars and elementwise
+
+
+def _const(thread: Thread, op: Const) -> None:
+    dtype = thread.element_type(op.result)
+    count = locals_of(op.result) if op.shape else 0
+    thread.set(op.result, thread.const(op.value, dtype, count))
+
+
+def _iota(thread: Thread, op: Iota) -> None:
+    layout = layout_of(op.result)
+    dtype = thread.element_type(op.result)
+    part = thread.thread_index(layout, op.axis)
+    offsets = layout.local_offsets()[:, op.axis]
+    parts = []
+    for offset in offsets.tolist():
+        if part is None:
+            parts.append(thread.const(offset, dtype))
+        else:
+            parts.append(thread.widen(thread.binary("add", part, offset), dtype))
+    thread.set(op.result, thread.pack(parts))
+
+
+def _compute_type(thread: Thread, *values: Value) -> Any:
+    """i32 where all these i64 values fit in it, else their own type."""
+    dtype = values[0].tile.dtype
+    if dtype is not i64:
+        return dtype
+    return i32 if all(thread.facts.of(v).fits(32) for v in values) else i64
+
+
+def _binary(thread: Thread, op: Binary) -> None:
+    dtype = _compute_type(thread, op.lhs, op.rhs, op.result)
+    x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
+    result = _divide(thread, op, x, y) if op.kind in ("floordiv", "mod") and dtype.is_int else None
+    if result is None:
+        result = thread.emit(Binary(op.kind, x, y, op.contract))
+    thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def _divide(thread: Thread, op: Binary, x: Value, y: Value) -> Value | None:
+    """Floor division by a power of two as a shift or mask; of non-negative numbers without the sign's correction."""
+    divisor = op.rhs.defining
+    shape = x.tile.shape
+    if isinstance(divisor, Const) and int(divisor.value) > 0 and int(divisor.value) & (int(divisor.value) - 1) == 0:
+        number = int(divisor.value)
+        if op.kind == "floordiv":
+            return thread.emit(Binary("shr", x, thread.const(number.bit_length() - 1, x.tile.dtype, *shape)))
+        return thread.emit(Binary("and", x, thread.const(number - 1, x.tile.dtype, *shape)))
+    if thread.facts.of(op.lhs).low >= 0 and thread.facts.of(op.rhs).low > 0 and x.tile.dtype is i32:
+        unsigned = [thread.emit(Cast(v, u32)) for v in (x, y)]
+        return thread.emit(Cast(thread.emit(Binary(op.kind, *unsigned)), i32))
+    return None
+
+
+def _compare(thread: Thread, op: Compare) -> None:
+    dtype = _compute_type(thread, op.lhs, op.rhs)
+    x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
+    thread.set(op.result, thread.emit(Compare(op.kind, x, y)))
+
+
+def _unary(thread: Thread, op: Unary) -> None:
+    x = thread.widen(thread.value(op.x), op.x.tile.dtype)
+    result = thread.emit(Unary(op.kind, x))
+    thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def _select(thread: Thread, op: Select) -> None:
+    dtype = thread.element_type(op.result)
+    x, y = (thread.widen(thread.value(v), dtype) for v in (op.x, op.y))
+    thread.set(op.result, thread.emit(Select(thread.value(op.condition), x, y)))
+
+
+def _cast(thread: Thread, op: Cast) -> None:
+    x = thread.value(op.x)
+    target = thread.element_type(op.result)
+    if op.dtype.is_float and x.tile.dtype is i32 and op.x.tile.dtype is i64 and not op.dtype.is_arithmetic:
+        x = thread.widen(x, i64)
+    if x.tile.dtype is target:
+        thread.set(op.result, x)
+    else:
+        thread.set(op.result, thread.emit(Cast(x, target, op.rounding)))
+
+
+def _same_values(build: Callable[[Any, list[Value]], Operation]) -> Callable[[Thread, Any], None]:
+    """Operations that act on full-width operands and lower to themselves."""
+
+    def lower(thread: Thread, op: Operation) -> None:
+        operands = [thread.widen(thread.value(v), v.tile.dtype) for v in op.operands]
+        new = build(op, operands)
+        thread.emit(new)
+        for old, result in zip(op.results, new.results, strict=True):
+            thread.set(old, result if thread.element_type(old) is result.tile.dtype
+                       else thread.widen(result, thread.element_type(old)))
+
+    return lower
+
+
+def _broadcast(thread: Thread, op: Broadcast) -> None:
+    x = thread.widen(thread.value(op.x), thread.element_type(op.result))
+    count = locals_of(op.result)
+    if op.x.tile.is_scalar:
+        thread.set(op.result, thread.splat(x, count))
+        return
+    source, target = layout_of(op.x), layout_of(op.result)
+    limit = source.shape
+    indices = [
+        source.local_of(tuple(0 if n == 1 else i for i, n in zip(index, limit, strict=True)))
+        for index in target.local_offsets().tolist()
+    ]
+    thread.set(op.result, thread.take(x, indices))
+
+
+def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
+    """Nothing moves: layout inference gave the result the operand's layout under the new shape, or a conversion
+    through shared memory is needed."""
+    from tilus.lowering.infer_layouts import result_layout
+    from tilus.lowering.simt import convert
+
+    x = thread.value(op.x)
+    layout = result_layout(op, op.x, layout_of(op.x))
+    if layout == layout_of(op.result):
+        thread.set(op.result, x)
+        return
+    if layout is not None:
+        thread.set(op.result, convert.convert(thread, x, layout, layout_of(op.result), op.result.tile.shape, op))
+        return
+    thread.set(op.result, convert.reshape_through_shared(thread, op, x))
+
+
+# -- control flow
+
+
+def _for(thread: Thread, op: For) -> None:
+    width = _compute_type(thread, op.index, op.stop, op.start, op.step)
+    last = thread.facts.of(op.stop).high + abs(thread.facts.of(op.step).high)
+    if width is i32 and last >= 1 << 31:
+        width = i64
+    bounds = [thread.widen(thread.value(v), width) for v in (op.start, op.stop, op.step)]
+    init = [thread.value(v) if not isinstance(v.type, TileType) else thread.widen(
+        thread.value(v), thread.element_type(r)) for v, r in zip(op.init, op.results, strict=True)]
+    body = Block([TileType(width), *(v.type for v in init)], [a.name for a in op.body.args])
+    index = body.args[0]
+    outer, thread.block = thread.block, body
+    thread.set(op.index, thread.widen(index, thread.element_type(op.index)))
+    for old, new in zip(op.carried, body.args[1:], strict=True):
+        thread.values[old] = thread.widen(new, thread.element_type(old))
+    lower_block(thread, op.body)
+    _finish(thread, op.body.terminator.operands, [v.type for v in init])
+    thread.block = outer
+    new_op = For(*bounds, tuple(init), body, op.stages, op.unroll, span=op.span)
+    thread.emit(new_op)
+    for old, new in zip(op.results, new_op.results, strict=True):
+        thread.set(old, new)
+
+
+def _finish(thread: Thread, operands: list[Value], types: list[Any]) -> None:
+    values = [thread.widen(thread.value(v), t.dtype) for v, t in zip(operands, types, strict=True)]
+    thread.block.ops.append(Yield(tuple(values), span=thread.span))
+
+
+def _if(thread: Thread, op: If) -> None:
+    types = [thread.thread_type(r) for r in op.results]
+    blocks = []
+    outer = thread.block
+    for region in (op.then, op.orelse):
+        thread.block = Block()
+        lower_block(thread, region)
+        _finish(thread, region.terminator.operands, types)
+        blocks.append(thread.block)
+    thread.block = outer
+    new = If(thread.value(op.condition), *blocks, span=op.span)
+    thread.emit(new)
+    for old, result in zip(op.results, new.results, strict=True):
+        thread.set(old, result)
+
+
+def _while(thread: Thread, op: While) -> None:
+    init = [thread.widen(thread.value(v), thread.element_type(r)) for v, r in zip(op.init, op.results, strict=True)]
+    types = [v.type for v in init]
+    outer = thread.block
+    blocks = []
+    for region in (op.before, op.body):
+        block = thread.block = Block(types, [a.name for a in region.args])
+        for old, new in zip(region.args, block.args, strict=True):
+            thread.values[old] = thread.widen(new, thread.element_type(old))
+        lower_block(thread, region)
+        if region is op.before:
+            block.ops.append(Yield((thread.value(region.terminator.operands[0]),), span=op.span))
+        else:
+            _finish(thread, region.terminator.operands, types)
+        blocks.append(block)
+    thread.block = outer
+    new_op = While(tuple(init), *blocks, span=op.span)
+    thread.emit(new_op)
+    for old, new in zip(op.results, new_op.results, strict=True):
+        thread.set(old, new)
+
+
+# -- grid, views, barriers
+
+
+def _grid_index(thread: Thread, op: GridIndex) -> None:
+    thread.set(op.result, thread.widen(thread.special(f"ctaid.{'xyz'[op.axis]}"), thread.element_type(op.result)))
+
+
+def _grid_size(thread: Thread, op: GridSize) -> None:
+    thread.set(op.result, thread.widen(thread.special(f"nctaid.{'xyz'[op.axis]}"), thread.element_type(op.result)))
+
+
+def _scalar(thread: Thread, value: Value | int, like: Value) -> Value:
+    dtype = thread.element_type(like)
+    return thread.const(value, dtype) if isinstance(value, int) else thread.widen(value, dtype)
+
+
+def _dim(thread: Thread, op: Dim) -> None:
+    view = thread.views[op.view]
+    extent = view.extents[op.axis] if isinstance(view, GlobalView) else view.shape[op.axis]
+    thread.set(op.result, _scalar(thread, extent, op.result))
+
+
+def _stride(thread: Thread, op: Stride) -> None:
+    view = thread.views[op.view]
+    assert isinstance(view, GlobalView)
+    thread.set(op.result, _scalar(thread, view.strides[op.axis], op.result))
+
+
+def _permute_view(thread: Thread, op: PermuteView) -> None:
+    view = thread.views[op.view]
+    order = op.permutation
+    if isinstance(view, SharedView):
+        thread.views[op.result] = SharedView(view.pointer, view.layout.permute(order),
+                                             tuple(view.shape[p] for p in order))
+        return
+    thread.views[op.result] = GlobalView(view.pointer, [view.extents[p] for p in order],
+                                         [view.strides[p] for p in order], [view.lows[p] for p in order])
+
+
+def _sync(thread: Thread, op: Sync) -> None:
+    thread.emit(Barrier(thread.barrier_id, thread.threads if thread.barrier_id else 0))
+
+
+def _nothing(thread: Thread, op: Operation) -> None:
+    pass
+
+
+_LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
+    Const: _const, Iota: _iota, Binary: _binary, Compare: _compare, Unary: _unary, Select: _select, Cast: _cast,
+    Bitcast: _same_values(lambda op, v: Bitcast(v[0], op.dtype)),
+    Fma: _same_values(lambda op, v: Fma(*v)),
+    MulHi: _same_values(lambda op, v: MulHi(*v)),
+    Philox: _same_values(lambda op, v: Philox(*v)),
+    Broadcast: _broadcast, Transpose: _rearrange, Reshape: _rearrange,
+    For: _for, If: _if, While: _while, GridIndex: _grid_index, GridSize: _grid_size, Dim: _dim, Stride: _stride,
+    PermuteView: _permute_view, Subview: memory.lower_subview, Sync: _sync, Assume: _nothing,
+    **memory.LOWERINGS, **collective.LOWERINGS, **dot.LOWERINGS,
+}

@@ -1,0 +1,705 @@
+"""Lowering of memory operations: addresses, predicates and vectors of each thread's part of a tile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import bool_, i32, i64
+from tilus.ir.ops import (
+    AllocShared,
+    Atomic,
+    Binary,
+    CommitAsync,
+    CopyAsync,
+    Gather,
+    Load,
+    PtrLoad,
+    PtrStore,
+    Scatter,
+    Store,
+    Subview,
+    WaitAsync,
+)
+from tilus.ir.ops.simt import CpAsync, CpAsyncCommit, CpAsyncWait, LdMatrix, PtrAtomic
+from tilus.ir.types import TileType
+from tilus.layouts import RegisterLayout, blocked
+from tilus.layouts.mma import ldmatrix_plan
+from tilus.layouts.shared import SharedLayout, row_major
+from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
+from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of
+from tilus.targets import Feature
+
+# -- views
+
+
+def lower_subview(thread: Thread, op: Subview) -> None:
+    view = thread.views[op.view]
+    thread.views[op.result] = (
+        _global_subview(thread, op, view) if isinstance(view, GlobalView) else _shared_subview(thread, op, view)
+    )
+
+
+def _global_subview(thread: Thread, op: Subview, view: GlobalView) -> GlobalView:
+    pointer = view.pointer
+    small = _is_small(thread, op.view)
+    extents: list[Value | int] = []
+    strides: list[Value | int] = []
+    lows: list[Value | None] = []
+    facts = view_facts(thread.facts, op.view)
+    for d, (start, extent) in enumerate(zip(op.starts, op.extents, strict=True)):
+        first = thread.facts.of(start)
+        low_known = first.low >= 0
+        pointer = _advance(thread, pointer, thread.value(start), view.strides[d], small)
+        if d in op.dropped:
+            continue
+        whole = view.extents[d]
+        size: Value | int = thread.value(extent)
+        given = thread.facts.of(extent)
+        if first.is_constant and first.low == 0 and extent.defining is not None and _same_extent(op, d):
+            size = whole
+        elif not (first.high + given.high <= facts.extents[d].low):
+            rest = _minus(thread, whole, thread.value(start))
+            size = thread.emit(Binary("min", *thread.same_width(thread.value(extent), rest)))
+        extents.append(size)
+        strides.append(view.strides[d])
+        low = None if low_known else _minus(thread, 0, thread.value(start))
+        old = view.lows[d]
+        if old is not None:
+            moved = _minus(thread, old, thread.value(start))
+            low = moved if low is None else thread.emit(Binary("max", *thread.same_width(low, moved)))
+        lows.append(low)
+    return GlobalView(pointer, extents, strides, lows)
+
+
+def _same_extent(op: Subview, d: int) -> bool:
+    from tilus.ir.ops import Dim
+
+    maker = op.extents[d].defining
+    return isinstance(maker, Dim) and maker.view is op.view and maker.axis == d
+
+
+def _minus(thread: Thread, x: Value | int, y: Value) -> Value:
+    left = thread.const(x, y.tile.dtype) if isinstance(x, int) else x
+    return thread.emit(Binary("sub", *thread.same_width(left, y)))
+
+
+def _shared_subview(thread: Thread, op: Subview, view: SharedView) -> SharedView:
+    layout, pointer = view.layout, view.pointer
+    for d, start in enumerate(op.starts):
+        fact = thread.facts.of(start)
+        if fact.is_constant and fact.low == 0:
+            continue
+        # Along this dimension the swizzle does not see the start, so that it is an offset of the address.
+        stride = layout.strides[d]
+        if fact.is_constant:
+            pointer = thread.move(pointer, None, fact.low * stride)
+        else:
+            offset = thread.binary("mul", thread.widen(thread.value(start), i32), stride)
+            pointer = thread.move(pointer, offset)
+    shape = []
+    extents = [int(e) if e is not None else 1 for e in _static_extents(op)]
+    layout = layout.slice((0,) * len(extents), extents)
+    for d in sorted(op.dropped, reverse=True):
+        layout = layout.drop(d, 0)
+    shape = [e for d, e in enumerate(extents) if d not in op.dropped]
+    return SharedView(pointer, layout, tuple(shape))
+
+
+def _static_extents(op: Subview) -> list[int | None]:
+    kept = iter(op.shape)
+    return [1 if d in op.dropped else next(kept) for d in range(op.view.view.rank)]
+
+
+def _is_small(thread: Thread, view: Value) -> bool:
+    """Whether offsets of in-bounds elements from the view's start fit in 32 bits."""
+    op = view.defining
+    while op is not None and hasattr(op, "view"):
+        view = op.view
+        op = view.defining
+    parameter = thread.facts.parameters.get(view)
+    return parameter is not None and parameter.small
+
+
+def _advance(thread: Thread, pointer: Value, index: Value, stride: Value | int, small: bool) -> Value:
+    """``pointer`` moved by ``index * stride`` elements; the product is taken in 32 bits where offsets fit."""
+    maker = index.defining
+    from tilus.ir.ops import Const
+
+    if isinstance(maker, Const) and int(maker.value) == 0:
+        return pointer
+    if isinstance(maker, Const) and isinstance(stride, int):
+        return thread.move(pointer, None, int(maker.value) * stride)
+    if isinstance(stride, int) and stride == 1:
+        return thread.move(pointer, index)
+    width = i32 if small else i64
+    index = thread.widen(index, width)
+    if isinstance(stride, int):
+        return thread.move(pointer, thread.binary("mul", index, stride))
+    return thread.move(pointer, thread.emit(Binary("mul", index, thread.widen(stride, width))))
+
+
+# -- global tiles
+
+
+class _GlobalAccess:
+    """Addresses and predicates of one thread's part of a tile in global memory, in groups of ``vector`` locals."""
+
+    def __init__(self, thread: Thread, op: Any, view_value: Value, layout: RegisterLayout, tile: TileType) -> None:
+        view = thread.views[view_value]
+        assert isinstance(view, GlobalView)
+        self.thread, self.view, self.layout, self.tile = thread, view, layout, tile
+        self.offsets: tuple[Value, ...] = op.offsets
+        self.in_bounds: tuple[int, ...] = op.in_bounds
+        self.small = _is_small(thread, view_value)
+        order = contiguous_order(thread.facts, view_value, tile.rank)
+        self.dim = order[0] if order else 0
+        width = vector_width(thread.facts, op, self.dim, tile) if order else 1
+        have = layout.vector_width(self.dim) if order else 1
+        self.vector = int(np.gcd(width, have))
+        self.base = self._thread_pointer()
+        self.indices = layout.local_offsets()[:: self.vector]
+        self._row_pointers: dict[tuple[int, ...], Value] = {}
+        self._bounds: dict[tuple[int, int], Value | None] = {}
+
+    def _thread_pointer(self) -> Value:
+        """The address of the thread's first element. The thread's part comes first, since it does not vary."""
+        thread, pointer = self.thread, self.view.pointer
+        for d in range(self.tile.rank):
+            part = thread.thread_index(self.layout, d)
+            if part is not None:
+                pointer = _advance(thread, pointer, part, self.view.strides[d], self.small)
+        for d, offset in enumerate(self.offsets):
+            pointer = _advance(thread, pointer, thread.value(offset), self.view.strides[d], self.small)
+        return pointer
+
+    def pointer(self, group: int) -> Value:
+        """The address of a group of locals; constant strides go into the constant part of the address."""
+        index = tuple(int(i) for i in self.indices[group])
+        constant, moving = 0, []
+        for i, stride in zip(index, self.view.strides, strict=True):
+            if isinstance(stride, int):
+                constant += i * stride
+                moving.append(0)
+            else:
+                moving.append(i)
+        key = tuple(moving)
+        row = self._row_pointers.get(key)
+        if row is None:
+            row = self.base
+            for i, stride in zip(key, self.view.strides, strict=True):
+                if i:
+                    assert isinstance(stride, Value)
+                    row = self.thread.move(row, self._scaled(stride, i))
+            self._row_pointers[key] = row
+        return self.thread.move(row, None, constant)
+
+    def _scaled(self, stride: Value, count: int) -> Value:
+        width = i32 if self.small else i64
+        return self.thread.binary("mul", self.thread.widen(stride, width), count)
+
+    def predicate(self, group: int) -> Value | None:
+        """Whether a group is in bounds of the view, and within the tile; None where it always is."""
+        result: Value | None = None
+        for d in range(self.tile.rank):
+            local = int(self.indices[group][d])
+            if (d, local) not in self._bounds:
+                self._bounds[d, local] = self._bound(d, local)
+            result = self.thread.both(result, self._bounds[d, local])
+        return result
+
+    def _bound(self, d: int, local: int) -> Value | None:
+        thread = self.thread
+        part = thread.thread_index(self.layout, d)
+        reach = self.layout.shape[d]
+        predicate: Value | None = None
+        if reach > self.tile.shape[d]:  # padded cover
+            if part is None:
+                predicate = None if local < self.tile.shape[d] else thread.const(False, bool_)
+            else:
+                predicate = thread.at_entry(
+                    ("pad", thread.first_warp, self.layout, d, self.tile.shape[d] - local),
+                    lambda: thread.compare("lt", part, self.tile.shape[d] - local))
+        if d in self.in_bounds:
+            return predicate
+        extent = self.view.extents[d]
+        offset = self.offsets[d]
+        fact = thread.facts.of(offset)
+        known_extent = extent if isinstance(extent, int) else None
+        index = thread.value(offset)
+        if part is not None:
+            index = thread.emit(Binary("add", *thread.same_width(part, index)))
+        index = thread.binary("add", index, local)
+        if not (known_extent is not None and fact.high + reach <= known_extent):
+            predicate = thread.both(predicate, thread.compare("lt", index, extent))
+        low = self.view.lows[d]
+        if low is not None:
+            predicate = thread.both(predicate, thread.compare("ge", index, low))
+        elif fact.low < 0:
+            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+        return predicate
+
+
+def _scalar_layout(thread: Thread) -> RegisterLayout:
+    return blocked((), thread.threads)
+
+
+def lower_load(thread: Thread, op: Load) -> None:
+    view = thread.views[op.view]
+    if isinstance(view, SharedView):
+        thread.set(op.result, load_shared(thread, op, view))
+        return
+    tile = op.result.tile
+    layout = layout_of(op.result) if tile.shape else _scalar_layout(thread)
+    access = _GlobalAccess(thread, op, op.view, layout, tile) if tile.shape else _ScalarAccess(thread, op)
+    read_only = not _written(thread, op.view)
+    mask = None if op.mask is None else thread.value(op.mask)
+    parts = []
+    for group in range(len(access.indices)):
+        predicate = access.predicate(group)
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, group * access.vector))
+        count = access.vector if access.vector > 1 else 0
+        other = None
+        if op.other is not None and predicate is not None:
+            value = thread.value(op.other)
+            other = thread.splat(value, count) if count else value
+        parts.append(thread.emit(PtrLoad(
+            access.pointer(group), count, access.vector * max(1, tile.dtype.bits // 8), predicate, other, read_only)))
+    result = parts[0] if tile.is_scalar else thread.pack(parts)
+    dtype = thread.element_type(op.result)
+    thread.set(op.result, thread.widen(result, dtype))
+
+
+class _ScalarAccess:
+    """One element, the same for all threads."""
+
+    def __init__(self, thread: Thread, op: Any) -> None:
+        self.thread, self.op, self.vector = thread, op, 1
+        self.indices = np.zeros((1, 0), dtype=np.int64)
+        view = thread.views[op.view]
+        assert isinstance(view, GlobalView)
+        self.view = view
+        self.small = _is_small(thread, op.view)
+        self.offsets: tuple[Value, ...] = op.offsets if hasattr(op, "offsets") else op.indices
+
+    def pointer(self, group: int) -> Value:
+        pointer = self.view.pointer
+        for d, offset in enumerate(self.offsets):
+            pointer = _advance(self.thread, pointer, self.thread.value(offset), self.view.strides[d], self.small)
+        return pointer
+
+    def predicate(self, group: int) -> Value | None:
+        return element_predicate(self.thread, self.view, [self.thread.value(o) for o in self.offsets],
+                                 [self.thread.facts.of(o) for o in self.offsets])
+
+
+def element_predicate(thread: Thread, view: GlobalView, indices: Sequence[Value], facts: Sequence[Any]) -> Value | None:
+    """Whether an element is in bounds of a view."""
+    predicate: Value | None = None
+    for d, (index, fact) in enumerate(zip(indices, facts, strict=True)):
+        extent = view.extents[d]
+        if not (isinstance(extent, int) and fact.high < extent):
+            predicate = thread.both(predicate, thread.compare("lt", index, extent))
+        low = view.lows[d]
+        if low is not None:
+            predicate = thread.both(predicate, thread.compare("ge", index, low))
+        elif fact.low < 0:
+            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+    return predicate
+
+
+def _written(thread: Thread, view: Value) -> bool:
+    op = view.defining
+    while op is not None and hasattr(op, "view"):
+        view = op.view
+        op = view.defining
+    parameter = thread.facts.parameters.get(view)
+    return parameter is None or parameter.written
+
+
+def _one_thread(thread: Thread) -> Value:
+    return thread.at_entry(("one", thread.first_warp), lambda: thread.compare("eq", thread.tid(), 0))
+
+
+def lower_store(thread: Thread, op: Store) -> None:
+    view = thread.views[op.view]
+    tile = op.value.tile
+    value = thread.widen(thread.value(op.value), tile.dtype)
+    if isinstance(view, SharedView):
+        store_shared(thread, op, view, value)
+        return
+    layout = layout_of(op.value) if tile.shape else _scalar_layout(thread)
+    access = _GlobalAccess(thread, op, op.view, layout, tile) if tile.shape else _ScalarAccess(thread, op)
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout) if tile.shape else _one_thread(thread)
+    for group in range(len(access.indices)):
+        predicate = thread.both(access.predicate(group), first)
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, group * access.vector))
+        start = group * access.vector
+        part = thread.take(value, range(start, start + access.vector)) if access.vector > 1 else (
+            thread.extract(value, start))
+        thread.emit(PtrStore(access.pointer(group), part, access.vector * max(1, tile.dtype.bits // 8), predicate))
+
+
+# -- gather, scatter, atomics
+
+
+def _element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value], list[Value | None]]:
+    view = thread.views[op.view]
+    assert isinstance(view, GlobalView)
+    small = _is_small(thread, op.view)
+    pointers, predicates = [], []
+    vectors = [thread.value(i) for i in op.indices]
+    facts = [thread.facts.of(i) for i in op.indices]
+    for local in range(count):
+        indices = [thread.extract(v, local) for v in vectors]
+        indices = [thread.widen(i, i32) if i.tile.dtype.bits < 32 else i for i in indices]
+        pointer = view.pointer
+        for d, index in enumerate(indices):
+            pointer = _advance(thread, pointer, index, view.strides[d], small)
+        pointers.append(pointer)
+        predicates.append(element_predicate(thread, view, indices, facts))
+    return pointers, predicates
+
+
+def lower_gather(thread: Thread, op: Gather) -> None:
+    tile = op.result.tile
+    count = layout_of(op.result).num_locals if tile.shape else 1
+    pointers, predicates = _element_pointers(thread, op, count)
+    read_only = not _written(thread, op.view)
+    mask = None if op.mask is None else thread.value(op.mask)
+    other = None if op.other is None else thread.value(op.other)
+    parts = []
+    for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        parts.append(thread.emit(PtrLoad(pointer, 0, 0, predicate, other if predicate is not None else None, read_only)))
+    result = thread.pack(parts) if tile.shape else parts[0]
+    thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def lower_scatter(thread: Thread, op: Scatter) -> None:
+    tile = op.value.tile
+    value = thread.widen(thread.value(op.value), tile.dtype)
+    layout = layout_of(op.value) if tile.shape else _scalar_layout(thread)
+    pointers, predicates = _element_pointers(thread, op, layout.num_locals if tile.shape else 1)
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout) if tile.shape else _one_thread(thread)
+    for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+        predicate = thread.both(predicate, first)
+        if tile.shape:
+            predicate = thread.both(predicate, _tile_padding(thread, layout, op.value.tile.shape, local))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        thread.emit(PtrStore(pointer, thread.extract(value, local), 0, predicate))
+
+
+def lower_atomic(thread: Thread, op: Atomic) -> None:
+    """Only the first holder of an element performs the operation; other replicas get its result by a broadcast."""
+    tile = op.result.tile
+    value = thread.widen(thread.value(op.value), tile.dtype)
+    compare = None if op.compare is None else thread.widen(thread.value(op.compare), tile.dtype)
+    layout = layout_of(op.result) if tile.shape else _scalar_layout(thread)
+    pointers, predicates = _element_pointers(thread, op, layout.num_locals if tile.shape else 1)
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout) if tile.shape else _one_thread(thread)
+    parts = []
+    for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+        predicate = thread.both(predicate, first)
+        if tile.shape:
+            predicate = thread.both(predicate, _tile_padding(thread, layout, op.value.tile.shape, local))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        parts.append(thread.emit(PtrAtomic(
+            op.kind, pointer, thread.extract(value, local), None if compare is None else thread.extract(compare, local),
+            predicate, op.order, op.scope)))
+    result = thread.pack(parts) if tile.shape else parts[0]
+    from tilus.lowering.simt.collective import broadcast_replicas
+
+    if _is_used(thread, op.result):
+        result = broadcast_replicas(thread, op, result, layout)
+    thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def _is_used(thread: Thread, value: Value) -> bool:
+    return any(v is value for op in thread.function.walk() for v in op.operands)
+
+
+# -- shared memory
+
+
+def lower_alloc_shared(thread: Thread, op: AllocShared) -> None:
+    layout = op.result.view.layout or row_major(*op.shape)
+    pointer = thread.shared_pointer(thread.shared_offsets[op], op.dtype)
+    thread.views[op.result] = SharedView(pointer, layout, op.shape)
+
+
+class SharedAccess:
+    """Addresses of one thread's part of a tile in shared memory.
+
+    The thread's first address is computed once; the others differ from it by a constant, or, under a swizzle, by a
+    constant XOR and a constant. ``starts`` are constant starts per dimension.
+    """
+
+    def __init__(self, thread: Thread, pointer: Value, layout: SharedLayout, rows: RegisterLayout, vector: int,
+                 starts: tuple[int, ...]) -> None:
+        self.thread, self.pointer, self.layout, self.rows = thread, pointer, layout, rows
+        self.starts = starts
+        self.locals = rows.local_offsets()[::vector]
+        indices = rows.thread_offsets()[:, None, :] + self.locals[None, :, :] + np.array(starts, dtype=np.int64)
+        limits = np.array(layout.shape, dtype=np.int64) - 1
+        self.table = layout.offsets(np.minimum(indices, limits))
+        self.ones = int(np.bitwise_or.reduce(self.table[:, 0])) if len(self.table) else 0
+        self._variants: dict[int, Value] = {}
+
+    def address(self, group: int) -> Value:
+        first, this = self.table[:, 0], self.table[:, group]
+        difference = this - first
+        if (difference == difference[0]).all():
+            return self.thread.move(self._variant(0), None, int(difference[0]))
+        flipped = this ^ first
+        if (flipped == flipped[0]).all():
+            constant = int(flipped[0])
+            low = constant & self.ones
+            return self.thread.move(self._variant(low), None, constant & ~self.ones)
+        return self.thread.move(self.pointer, self._offset(tuple(int(i) for i in self.locals[group])))
+
+    def _variant(self, flip: int) -> Value:
+        found = self._variants.get(flip)
+        if found is None:
+            offset = self._first_offset()
+            offset = offset if not flip else self.thread.binary("xor", offset, flip)
+            found = self._variants[flip] = self.thread.move(self.pointer, offset)
+        return found
+
+    def _first_offset(self) -> Value:
+        key = ("shared offset", self.thread.first_warp, self.layout, self.rows, self.starts)
+        return self.thread.at_entry(key, lambda: self._offset((0,) * self.rows.rank))
+
+    def _offset(self, local: tuple[int, ...]) -> Value:
+        """The swizzled offset of the thread's element at a local index, computed from the thread's number."""
+        thread = self.thread
+        total: Value | None = None
+        constant = self.layout.base
+        for d in range(self.rows.rank):
+            part = thread.thread_index(self.rows, d)
+            start = local[d] + self.starts[d]
+            terms = self.layout.terms(d)
+            for divisor, modulus, stride in terms:
+                if part is None:
+                    constant += start // divisor % modulus * stride
+                    continue
+                digit = part
+                if len(terms) == 1:
+                    constant += start * stride
+                else:
+                    digit = thread.binary("add", digit, start)
+                    digit = thread.unsigned("floordiv", digit, divisor)
+                    if divisor * modulus < self.layout.shape[d]:
+                        digit = thread.unsigned("mod", digit, modulus)
+                moved = thread.binary("mul", digit, stride)
+                total = moved if total is None else thread.binary("add", total, moved)
+        offset = thread.const(constant) if total is None else thread.binary("add", total, constant)
+        swizzle = self.layout.swizzle
+        if swizzle is not None:
+            shifted = thread.binary("and", thread.binary("shr", offset, swizzle.shift), swizzle.mask)
+            offset = thread.binary("xor", offset, shifted)
+        return offset
+
+
+def shared_view_access(thread: Thread, op: Any, view: SharedView, rows: RegisterLayout, vector: int) -> SharedAccess:
+    """Accesses at an operation's offsets: constant ones go into the layout, the others move the address."""
+    starts, pointer = [], view.pointer
+    for d, offset in enumerate(op.offsets):
+        fact = thread.facts.of(offset)
+        if fact.is_constant:
+            starts.append(fact.low)
+            continue
+        starts.append(0)
+        pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
+                                                     view.layout.strides[d]))
+    return SharedAccess(thread, pointer, view.layout, rows, vector, tuple(starts))
+
+
+def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> tuple[int, int]:
+    """The dimension and number of elements of the widest access."""
+    best = (max(0, layout.rank - 1), 1)
+    for d in range(layout.rank):
+        width = int(np.gcd(layout.vector_width(d), shared.vector_width(d)))
+        width = int(np.gcd(width, max(1, 128 // bits)))
+        if width > best[1]:
+            best = (d, width)
+    return best
+
+
+def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
+    tile = op.result.tile
+    if not tile.shape:
+        pointer = view.pointer
+        for d, offset in enumerate(op.offsets):
+            pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
+                                                         view.layout.strides[d]))
+        return thread.widen(thread.emit(PtrLoad(pointer)), thread.element_type(op.result))
+    layout = layout_of(op.result)
+    plan = matrix_plan(thread, layout, view.layout, tile)
+    if plan is not None and op.mask is None:
+        return load_matrices(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan)
+    _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
+    if op.mask is not None:
+        vector = 1
+    access = shared_view_access(thread, op, view, layout, vector)
+    mask = None if op.mask is None else thread.value(op.mask)
+    other = None if op.other is None else thread.value(op.other)
+    parts = []
+    for group in range(layout.num_locals // vector):
+        predicate = None if mask is None else thread.extract(mask, group)
+        predicate = thread.both(predicate, _shared_padding(thread, layout, view, op, group * vector))
+        parts.append(thread.emit(PtrLoad(access.address(group), vector if vector > 1 else 0,
+                                         vector * tile.dtype.itemsize, predicate,
+                                         other if predicate is not None else None)))
+    return thread.widen(thread.pack(parts), thread.element_type(op.result))
+
+
+def _shared_padding(thread: Thread, layout: RegisterLayout, view: SharedView, op: Any, local: int) -> Value | None:
+    """Bounds of a padded cover, or of a tile that starts so far in that it leaves the view."""
+    predicate: Value | None = None
+    offsets = layout.local_offsets()[local]
+    for d in range(layout.rank):
+        fact = thread.facts.of(op.offsets[d])
+        if fact.low >= 0 and fact.high + layout.shape[d] <= view.shape[d]:
+            continue
+        index = thread.binary("add", thread.widen(thread.value(op.offsets[d]), i32), int(offsets[d]))
+        part = thread.thread_index(layout, d)
+        if part is not None:
+            index = thread.emit(Binary("add", index, part))
+        predicate = thread.both(predicate, thread.compare("lt", index, view.shape[d]))
+        if fact.low < 0:
+            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+    return predicate
+
+
+def matrix_plan(thread: Thread, layout: RegisterLayout, shared: SharedLayout, tile: TileType) -> Any:
+    """How ldmatrix loads the tile, or None where it cannot."""
+    if not thread.target.has(Feature.LDMATRIX) or layout.rank != 2 or layout.shape != tile.shape:
+        return None
+    bits = tile.dtype.bits
+    if bits not in (8, 16, 32):
+        return None
+    for dim in (1, 0):
+        if shared.vector_width(dim) * bits >= 128:
+            plan = ldmatrix_plan(layout, bits, dim)
+            if plan is not None and (not plan.trans or bits == 16):
+                return plan
+    return None
+
+
+def load_matrices(thread: Thread, access: SharedAccess, plan: Any) -> Value:
+    parts = [thread.emit(LdMatrix(access.address(i), plan.count, plan.trans)) for i in range(plan.instructions)]
+    return thread.pack(parts)
+
+
+def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> None:
+    tile = op.value.tile
+    if not tile.shape:
+        pointer = view.pointer
+        for d, offset in enumerate(op.offsets):
+            pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
+                                                         view.layout.strides[d]))
+        thread.emit(PtrStore(pointer, value, 0, _one_thread(thread)))
+        return
+    layout = layout_of(op.value)
+    _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
+    vector = 1 if op.mask is not None else vector
+    access = shared_view_access(thread, op, view, layout, vector)
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout)
+    for group in range(layout.num_locals // vector):
+        predicate = thread.both(first, _shared_padding(thread, layout, view, op, group * vector))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, group))
+        start = group * vector
+        part = thread.take(value, range(start, start + vector)) if vector > 1 else thread.extract(value, start)
+        thread.emit(PtrStore(access.address(group), part, vector * tile.dtype.itemsize, predicate))
+
+
+# -- asynchronous copies
+
+
+def copy_layout(thread: Thread, op: CopyAsync) -> tuple[RegisterLayout, int]:
+    """The layout in which a copy moves its tile, and the elements of one move."""
+    shape = tuple(int(d or 1) for d in op.destination.view.shape)
+    dtype = op.destination.view.dtype
+    order = contiguous_order(thread.facts, op.source, len(shape))
+    width = vector_width(thread.facts, op, order[0], TileType(dtype, shape))
+    return blocked(shape, thread.threads, width, order), width
+
+
+def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
+    view = thread.views[op.destination]
+    assert isinstance(view, SharedView)
+    dtype = op.destination.view.dtype
+    layout, width = copy_layout(thread, op)
+    tile = TileType(dtype, view.shape)
+    access = _GlobalAccess(thread, op, op.source, layout, tile)
+    vector = int(np.gcd(access.vector, view.layout.vector_width(access.dim)))
+    if vector != access.vector:
+        access.vector, access.indices = vector, layout.local_offsets()[::vector]
+    shared = SharedAccess(thread, view.pointer, view.layout, layout, vector, (0,) * layout.rank)
+    mask = None if op.mask is None else thread.value(op.mask)
+    size = vector * dtype.itemsize
+    asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
+    loaded = []
+    first = thread.first_replica(layout)
+    for group in range(len(access.indices)):
+        inside = _tile_padding(thread, layout, view.shape, group * vector)
+        inside = thread.both(inside, first)
+        predicate = access.predicate(group)
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, group * vector))
+        if asynchronous and inside is None:
+            thread.emit(CpAsync(shared.address(group), access.pointer(group), size, predicate))
+            continue
+        value = thread.emit(PtrLoad(access.pointer(group), vector if vector > 1 else 0, size,
+                                    thread.both(predicate, inside)))
+        loaded.append((group, value, inside))
+    for group, value, inside in loaded:
+        thread.emit(PtrStore(shared.address(group), value, size, inside))
+
+
+def _tile_padding(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...], local: int) -> Value | None:
+    predicate: Value | None = None
+    offsets = layout.local_offsets()[local]
+    for d, extent in enumerate(shape):
+        if layout.shape[d] <= extent:
+            continue
+        limit = extent - int(offsets[d])
+        part = thread.thread_index(layout, d)
+        if part is None:
+            if limit <= 0:
+                return thread.const(False, bool_)
+            continue
+        predicate = thread.both(predicate, thread.at_entry(
+            ("pad", thread.first_warp, layout, d, limit), lambda part=part, limit=limit: thread.compare("lt", part, limit)))  # type: ignore[misc]
+    return predicate
+
+
+def lower_commit(thread: Thread, op: CommitAsync) -> None:
+    if thread.target.has(Feature.CP_ASYNC):
+        thread.emit(CpAsyncCommit())
+
+
+def lower_wait(thread: Thread, op: WaitAsync) -> None:
+    if thread.target.has(Feature.CP_ASYNC):
+        thread.emit(CpAsyncWait(op.pending))
+
+
+LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
+    Load: lower_load, Store: lower_store, Gather: lower_gather, Scatter: lower_scatter, Atomic: lower_atomic,
+    AllocShared: lower_alloc_shared, CopyAsync: lower_copy_async, CommitAsync: lower_commit, WaitAsync: lower_wait,
+}
+

@@ -1,0 +1,107 @@
+"""Shared-memory planning: byte offsets for the user's and the compiler's allocations, by live range.
+
+Positions number the operations of a kernel in program order. An allocation lives from its definition to its last use;
+one used inside a loop that it was made outside of lives to the loop's end. Scratch memory of an operation (a layout
+conversion, a reduction across warps) lives at its position only. Allocations whose lives overlap get disjoint bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tilus.diagnostics import ResourceError
+from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.ops import AllocShared, For, While
+from tilus.ir.types import ViewType
+from tilus.layouts.shared import row_major
+from tilus.targets import Target
+
+ALIGNMENT = 128
+
+
+@dataclass(slots=True)
+class SharedPlanning:
+    """``offsets`` maps an AllocShared, or an operation with scratch memory, to its byte offset; ``fresh`` holds the
+    scratch users whose bytes nothing has used before."""
+
+    offsets: dict[object, int] = field(default_factory=dict)
+    bytes: int = 0
+    fresh: set[Operation] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Live:
+    key: Operation
+    size: int
+    first: int
+    last: int
+
+
+def plan_shared(function: Function, target: Target) -> SharedPlanning:
+    """Place every allocation. Raises ResourceError (E0503) where the target has less shared memory."""
+    lives = _live_ranges(function)
+    plan = SharedPlanning()
+    placed: list[tuple[_Live, int]] = []
+    for live in sorted(lives, key=lambda x: (-x.size, x.first)):
+        offset = 0
+        for other, start in sorted(placed, key=lambda x: x[1]):
+            overlap = live.first <= other.last and other.first <= live.last
+            if overlap and offset < start + other.size and start < offset + live.size:
+                offset = -(-(start + other.size) // ALIGNMENT) * ALIGNMENT
+        placed.append((live, offset))
+        plan.offsets[live.key] = offset
+        plan.bytes = max(plan.bytes, offset + live.size)
+    limit = target.shared_per_block_optin
+    if plan.bytes > limit:
+        largest = max(lives, key=lambda x: x.size)
+        raise ResourceError.at(
+            "E0503", f"the kernel needs {plan.bytes} bytes of shared memory, {target.name} has {limit} per block",
+            largest.key.span, label=f"{largest.size} bytes of it are for this",
+            help="use smaller tiles or fewer stages")
+    return plan
+
+
+def _live_ranges(function: Function) -> list[_Live]:
+    from tilus.lowering.simt.scratch import scratch_bytes
+
+    lives: dict[Operation, _Live] = {}
+    roots: dict[Value, Operation] = {}
+    position = 0
+
+    def visit(block: Block, loops: list[tuple[int, list[_Live]]]) -> None:
+        nonlocal position
+        for op in block.ops:
+            position += 1
+            if isinstance(op, AllocShared):
+                layout = op.result.view.layout or row_major(*op.shape)
+                lives[op] = _Live(op, _bytes(layout.size, op.dtype.bits), position, position)
+                roots[op.result] = op
+            size = scratch_bytes(op, function)
+            if size:
+                lives[op] = _Live(op, size, position, position)
+            for value in op.operands:
+                root = roots.get(value)
+                if root is None:
+                    continue
+                live = lives[root]
+                live.last = position
+                for start, extended in loops:
+                    if live.first < start:
+                        extended.append(live)
+                for result in op.results:
+                    if isinstance(result.type, ViewType):
+                        roots[result] = root
+            is_loop = isinstance(op, (For, While))
+            frame: tuple[int, list[_Live]] = (position, [])
+            for region in op.regions:
+                visit(region, [*loops, frame] if is_loop else loops)
+            if is_loop:
+                for live in frame[1]:
+                    live.last = max(live.last, position)
+
+    visit(function.body, [])
+    return list(lives.values())
+
+
+def _bytes(elements: int, bits: int) -> int:
+    return -(-elements * bits // 8)

@@ -1,0 +1,92 @@
+"""How much scratch shared memory an operation needs."""
+
+from __future__ import annotations
+
+import math
+
+from tilus.ir.core import Function, Operation
+from tilus.ir.ops import Atomic, ConvertLayout, Reduce, ReduceWith, Reshape, Transpose
+from tilus.ir.types import TileType
+from tilus.layouts import RegisterLayout
+from tilus.layouts.convert import SharedPlan, plan_conversion
+from tilus.lowering.infer_layouts import is_tile, result_layout
+
+
+def scratch_bytes(op: Operation, function: Function) -> int:
+    """Bytes of shared memory that the operation uses while it runs; 0 for none."""
+    if isinstance(op, ConvertLayout):
+        return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout)
+    if isinstance(op, (Transpose, Reshape)) and is_tile(op.x):
+        moved = result_layout(op, op.x, op.x.tile.layout)  # type: ignore[arg-type]
+        tile = op.result.tile
+        if moved is None:
+            return _storage(op.x.tile) * math.prod(tile.shape)
+        return conversion_bytes(tile, moved, tile.layout)
+    if isinstance(op, (Reduce, ReduceWith)):
+        return _reduction_bytes(op)
+    if isinstance(op, Atomic) and is_tile(op.result):
+        layout = op.result.tile.layout
+        assert layout is not None
+        return _storage(op.result.tile) * layout.size if layout.is_replicated else 0
+    if isinstance(op, Atomic):
+        return 8
+    return 0
+
+
+def _storage(tile: TileType) -> int:
+    """Bytes of an element in scratch memory."""
+    return max(1, tile.dtype.bits // 8)
+
+
+def conversion_bytes(tile: TileType, source: RegisterLayout | None, target: RegisterLayout | None) -> int:
+    """Scratch bytes of a conversion between two layouts."""
+    assert source is not None and target is not None
+    plan = plan_conversion(source, target, tile.dtype.bits, tile.shape)
+    if not isinstance(plan, SharedPlan):
+        return 0
+    return plan.shared.size * max(8, plan.element_bits) // 8
+
+
+def shared_digits(layout: RegisterLayout, axis: int) -> list[tuple[int, int]]:
+    """Thread digits ``(divisor, size)`` along ``axis`` that butterfly shuffles within a warp cannot reduce; a digit
+    that crosses the warp's boundary is split at it."""
+    found = []
+    for divisor, size, dim, _ in layout.thread_digits:
+        if dim != axis:
+            continue
+        if not (_power(divisor) and _power(size)) or divisor >= 32:
+            found.append((divisor, size))
+        elif divisor * size > 32:
+            found.append((32, divisor * size // 32))
+    return found
+
+
+def lane_masks(layout: RegisterLayout, axis: int) -> list[int]:
+    """The butterfly masks that reduce the thread digits along ``axis`` within a warp, smallest first."""
+    masks = []
+    for divisor, size, dim, _ in layout.thread_digits:
+        if dim != axis or not (_power(divisor) and _power(size)):
+            continue
+        bit = divisor
+        while bit < min(32, divisor * size):
+            masks.append(bit)
+            bit *= 2
+    return sorted(masks)
+
+
+def _power(n: int) -> bool:
+    return n & (n - 1) == 0
+
+
+def _reduction_bytes(op: Reduce | ReduceWith) -> int:
+    xs = (op.x,) if isinstance(op, Reduce) else op.xs
+    layout = xs[0].tile.layout
+    assert layout is not None
+    count = math.prod(size for _, size in shared_digits(layout, op.axis))
+    if count == 1:
+        return 0
+    elements = layout.reduce(op.axis).size
+    widths = [max(4, _storage(x.tile)) for x in xs]
+    if isinstance(op, Reduce) and op.kind.startswith("arg"):
+        widths.append(8)
+    return sum(-(-count * elements * w // 16) * 16 for w in widths)
