@@ -19,6 +19,9 @@ BANKS = 32
 WORD = 4
 """Bytes of a bank's word."""
 
+_SAMPLED_WARPS = 2
+_SAMPLED_LOCALS = 8
+
 
 def bank_conflicts(addresses: Any, access_bytes: int) -> Any:
     """Wavefronts (passes over the banks) that a warp's request takes.
@@ -79,13 +82,15 @@ class Access:
 def _requests(access: Access) -> IntArray:
     import numpy as np
 
-    table = access.layout.table()[:, ::access.vector]
-    threads = table.shape[0]
-    if threads % 32:
-        table = np.concatenate([table, np.full((-threads % 32, *table.shape[1:]), -1)])
-    # locals differ by a shift of the whole request; the first few show whether shifts matter
-    table = table[:, :16].reshape(-1, 32, min(table.shape[1], 16), table.shape[2])[:4]
-    result: IntArray = np.ascontiguousarray(table.transpose(0, 2, 1, 3)).reshape(-1, 32, table.shape[3])
+    layout = access.layout
+    # other warps and locals shift the whole request; a few of each show whether shifts matter
+    threads = layout.thread_offsets()[:_SAMPLED_WARPS * 32]
+    locals_ = layout.local_offsets()[:_SAMPLED_LOCALS * access.vector:access.vector]
+    if len(threads) % 32:
+        # far below zero, so that adding a local's offset leaves it negative
+        threads = np.concatenate([threads, np.full((-len(threads) % 32, layout.rank), -(1 << 40))])
+    table = threads.reshape(-1, 1, 32, layout.rank) + locals_[None, :, None, :]
+    result: IntArray = np.maximum(table, -1).reshape(-1, 32, layout.rank)
     result.flags.writeable = False
     return result
 
@@ -167,8 +172,7 @@ def _swizzled(plain: SharedLayout, order: Shape, element_bits: int, align_bytes:
     whole = (min(block, 128) // align_bytes).bit_length() - 1
     line = max(block, 128) // align_bytes
     first = Swizzle(whole, base, line.bit_length() - 1)
-    others = [Swizzle(bits, base, shift) for bits in range(whole, 0, -1)
-              for shift in range(bits, line.bit_length() + 4)]
+    others = [Swizzle(whole, base, shift) for shift in range(whole, line.bit_length() + 4)]
     return [plain.with_swizzle(s.bits, s.base, s.shift) for s in dict.fromkeys([first, *others])]
 
 

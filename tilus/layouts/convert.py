@@ -146,12 +146,18 @@ def _permutation(src: RegisterLayout, dst: RegisterLayout, tile: Shape) -> tuple
     """By enumeration, for layouts of any radix: the register permutation, if every thread has what it needs."""
     import numpy as np
 
-    table = dst.table()
-    needed = (table < np.asarray(tile)).all(axis=-1)
-    threads, locals_ = src.owners(np.minimum(table, np.asarray(tile) - 1))
     own = np.arange(src.num_threads)
     for div, size in src.replica_terms:
         own = own - own // div % size * div
+    # most layouts fail at their first or last register, long before the whole table is looked at
+    for local in (0, dst.num_locals - 1):
+        index = dst.thread_offsets() + dst.local_offsets()[local]
+        threads, _ = src.owners(np.minimum(index, np.asarray(tile) - 1))
+        if not ((threads == own) | (index >= np.asarray(tile)).any(axis=-1)).all():
+            return None
+    table = dst.table()
+    needed = (table < np.asarray(tile)).all(axis=-1)
+    threads, locals_ = src.owners(np.minimum(table, np.asarray(tile) - 1))
     if not ((threads == own[:, None]) | ~needed).all():
         return None
     low = np.where(needed, locals_, src.num_locals).min(axis=0)

@@ -12,7 +12,6 @@ from tilus.layouts.register import (
     RegisterLayout,
     column_local,
     column_spatial,
-    concatenate,
     local,
     replicated,
     spatial,
@@ -45,7 +44,6 @@ values: value ("," value)* [","]
     | INT ":" INT -> stride
     | "-" INT -> negative
     | INT -> number
-    | sum
 SHAPE.2: /m\d+n\d+k\d+/
 DTYPE_WIDTH.2: /(sparse|true|false)(?![A-Za-z_0-9])/
 NAME: /[A-Za-z_]\w*/
@@ -77,7 +75,8 @@ def parse_layout(text: str, span: Span | None = None) -> RegisterLayout | Shared
     try:
         tree = _parser().parse(text)
     except lark.exceptions.UnexpectedInput as error:
-        at_end = isinstance(error, lark.exceptions.UnexpectedEOF)
+        token = getattr(error, "token", None)
+        at_end = isinstance(error, lark.exceptions.UnexpectedEOF) or getattr(token, "type", "") == "$END"
         begin = len(text) if at_end or error.pos_in_stream is None else error.pos_in_stream
         raise _fail(text, span, begin, begin + 1, "not expected here") from None
     reader = _Reader(text, span)
@@ -91,7 +90,7 @@ def parse_layout(text: str, span: Span | None = None) -> RegisterLayout | Shared
 def _parser() -> Any:
     import lark
 
-    return lark.Lark(GRAMMAR, parser="earley", propagate_positions=True, maybe_placeholders=False)
+    return lark.Lark(GRAMMAR, parser="lalr", propagate_positions=True, maybe_placeholders=False)
 
 
 def _fail(text: str, span: Span | None, begin: int, end: int, what: str, help: str | None = None) -> UserError:
@@ -192,7 +191,6 @@ class _Reader:
         positional, named = self.arguments(node)
         known: dict[str, Callable[..., Any]] = {
             **_REGISTER, **_SHARED, "replicated": _replicated, "digits": _digits, "shared": _shared, "mma": _mma,
-            "concatenate": lambda *parts, axis: concatenate(parts, axis),
         }
         make = known.get(name)
         if make is None:

@@ -102,8 +102,7 @@ def plan_shuffles(src: RegisterLayout, dst: RegisterLayout, element_bits: int) -
     digits that differ between the layouts are no powers of two."""
     src_locals, dst_locals, unit, repeat = _strip_common(list(src.local_modes), list(dst.local_modes))
     src_threads, dst_threads = list(src.thread_modes), list(dst.thread_modes)
-    while src_threads and dst_threads and src_threads[0] == dst_threads[0] and not _is_power(src_threads[0].size):
-        del src_threads[0], dst_threads[0]
+    _strip_odd(src_threads, dst_threads)
     sources = [_bits(modes) for modes in (src_threads, src_locals)]
     targets = [_bits(modes) for modes in (dst_threads, dst_locals)]
     if any(bits is None for bits in (*sources, *targets)):
@@ -112,7 +111,8 @@ def plan_shuffles(src: RegisterLayout, dst: RegisterLayout, element_bits: int) -
     solved = _solve(s_thread, s_local, d_thread, d_local, src)
     if solved is None:
         return None
-    rounds = tuple(_round(j, *solved) for j in range(1 << len(d_local)))
+    thread_bits = (src.num_threads - 1).bit_length()
+    rounds = tuple(_round(j, *solved, thread_bits) for j in range(1 << len(d_local)))
     words = -(-unit * element_bits // 32) * repeat
     selections = sum(sum(map(bool, m.columns)) for m in (rounds[0].send, rounds[0].receive))
     cost = words * sum((not r.is_local) + selections for r in rounds)
@@ -131,10 +131,28 @@ def _strip_common(src: list[Mode], dst: list[Mode]) -> tuple[list[Mode], list[Mo
             mode = modes.pop()
             if mode.size != size:
                 modes.append(Mode(mode.size // size, mode.dim, mode.stride * size))
-    while src and dst and src[0] == dst[0]:
-        repeat *= src.pop(0).size
-        dst.pop(0)
+    while src and dst and src[0].dim == dst[0].dim and src[0].size * src[0].stride == dst[0].size * dst[0].stride:
+        size = min(src[0].size, dst[0].size)
+        if max(src[0].size, dst[0].size) % size:
+            break
+        repeat *= size
+        for modes in (src, dst):
+            mode = modes.pop(0)
+            if mode.size != size:
+                modes.insert(0, Mode(mode.size // size, mode.dim, mode.stride))
     return src, dst, unit, repeat
+
+
+def _strip_odd(src: list[Mode], dst: list[Mode]) -> None:
+    """Removes an odd factor that both layouts have in the same outermost threads, as in 96 threads of three warps."""
+    while src and dst and src[0].dim == dst[0].dim and src[0].size * src[0].stride == dst[0].size * dst[0].stride:
+        odd = src[0].size // (src[0].size & -src[0].size)
+        if odd == 1 or odd != dst[0].size // (dst[0].size & -dst[0].size):
+            break
+        for modes in (src, dst):
+            mode = modes.pop(0)
+            if mode.size != odd:
+                modes.insert(0, Mode(mode.size // odd, mode.dim, mode.stride))
 
 
 def _is_power(n: int) -> bool:
@@ -200,9 +218,11 @@ def _solve(s_thread: list[Bit], s_local: list[Bit], d_thread: list[Bit], d_local
     return threads, locals_, skew
 
 
-def _round(number: int, threads: list[Row], locals_: list[Row], skew: dict[int, int]) -> Round:
+def _round(number: int, threads: list[Row], locals_: list[Row], skew: dict[int, int],
+           thread_bits: int) -> Round:
     """Round ``number``: destination local ``number ^ skew(thread)``."""
-    columns = [0] * len(threads)
+    # the thread bits above those that were solved for belong to parts that both layouts share
+    columns = [0] * len(threads) + [1 << i for i in range(len(threads), thread_bits)]
     constant = 0
     recover: dict[int, tuple[int, int]] = {}
     for i, row in enumerate(threads):
