@@ -1,4 +1,6 @@
 """Asynchronous copies: kept pending until a wait needs them, or completed at random moments under a seed."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

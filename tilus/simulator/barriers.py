@@ -1,4 +1,6 @@
 """Barriers of a block (``bar``/``barrier``), of a warp's member lanes, and of a cluster, for diverged lanes."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

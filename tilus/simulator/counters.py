@@ -1,4 +1,6 @@
 """Counts of memory transactions: shared-memory wavefronts, global sectors."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ def by_warp(warps: int, lanes: Array | None, values: Array) -> Array:
     """Values as (warps, 32), -1 for the lanes that take no part; warps without a lane are left out."""
     if lanes is None:
         return values.reshape(-1, 32)
-    table = np.full(warps * 32, -1, np.int64)
+    table: Array = np.full(warps * 32, -1, np.int64)
     table[lanes] = values
     table = table.reshape(-1, 32)
     return table[(table >= 0).any(axis=1)]

@@ -7,7 +7,7 @@ result is one flat list of operations with labels.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TypeAlias
 
 from tilus.diagnostics import Span, UnsupportedError, UserError
 from tilus.simulator import isa
@@ -92,7 +92,7 @@ class Sink:
     """``_``: a destination that is thrown away, or an absent operand."""
 
 
-Resolved = Union[Reg, Const, Symbol, Special, Mem, Vec, Both, Sink]
+Resolved: TypeAlias = "Reg | Const | Symbol | Special | Mem | Vec | Both | Sink"
 
 
 @dataclass(slots=True)
@@ -435,11 +435,12 @@ class _Decoder:
 
     def _call(self, ins: Instruction, predicate: Reg | None, frame: _Frame) -> None:
         operands = list(ins.operands)
-        results = operands.pop(0).items if operands and isinstance(operands[0], Group) else ()
-        if not operands or not isinstance(operands[0], Name):
+        results = _take_group(operands)
+        target = operands.pop(0) if operands else None
+        if not isinstance(target, Name):
             raise self.error("call needs a function name", ins.line)
-        name = operands.pop(0).text  # type: ignore[union-attr]
-        args = operands.pop(0).items if operands and isinstance(operands[0], Group) else ()
+        name = target.text
+        args = _take_group(operands)
         skip = self._fresh("skip")
         if predicate is not None:
             opposite = Reg(1, predicate.index, predicate.name, "pred", not predicate.negated)
@@ -495,6 +496,15 @@ class _Decoder:
         if formal.space == "reg" or isinstance(actual, Symbol):
             return actual
         raise self.error(f"argument {formal.name!r} must be a .param variable", ins.line)
+
+
+def _take_group(operands: list[Operand]) -> tuple[Operand, ...]:
+    """Remove a leading parenthesised list."""
+    if operands and isinstance(operands[0], Group):
+        items = operands[0].items
+        del operands[0]
+        return items
+    return ()
 
 
 def _align(value: int, to: int) -> int:

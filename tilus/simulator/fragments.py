@@ -6,6 +6,8 @@
 - B (k x n): register r holds rows ``4 e r + e t + j`` of column ``g``;
 - C (m x n): element i lies at row ``g + 8 (i // 2)`` and column ``2 t + i % 2``.
 """
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

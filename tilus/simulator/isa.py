@@ -99,7 +99,7 @@ def _expand(spec: str) -> list[str]:
         optional = word.startswith("?")
         word = word.lstrip("?")
         name, _, choices = word.partition(":")
-        options = [c for c in (choices or name.lstrip("=")).split("|")]
+        options = (choices or name.lstrip("=")).split("|")
         if optional:
             rows = [f"{row}{{.{'|.'.join(options)}}}" for row in rows]
         else:

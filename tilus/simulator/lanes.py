@@ -1,4 +1,6 @@
 """Register files and special registers of a batch."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ def make_registers(batch: Batch, decoded: Decoded, tracked: set[tuple[int, int]]
         if bits == 128:
             batch.regs[bits] = np.zeros((len(names), batch.lanes, 2), np.uint64)
             continue
-        rows = np.empty((len(names), batch.lanes), _DTYPES[bits])
+        rows: Array = np.empty((len(names), batch.lanes), _DTYPES[bits])
         rows[...] = 0 if bits == 1 else POISON & ((1 << bits) - 1)
         batch.regs[bits] = rows
     if batch.launch.checks.uninitialised:

@@ -1,4 +1,6 @@
 """Addresses: the windows of the generic address space, and where module variables stand."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
 """The state of a batch of blocks: registers as rows over all lanes, groups of active lanes, and operand binding."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

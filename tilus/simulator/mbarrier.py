@@ -1,4 +1,6 @@
 """State of mbarrier objects, kept in their eight bytes of shared memory, and the barrier of a cluster."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
 """The state spaces: global memory (one arena), shared memory of a batch's blocks, local memory of its lanes."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -63,6 +65,7 @@ class Views:
 
 def aligned_zeros(count: int, fill: int = 0) -> Array:
     """Bytes whose address is a multiple of 256."""
+    count = (count + 255) // 256 * 256
     raw = np.empty(count + 256, np.uint8)
     start = -raw.ctypes.data % 256
     data = raw[start:start + count]

@@ -1,4 +1,6 @@
 """Atomic operations and reductions on memory."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def update_of(name: str, kind: str) -> Update:
     """The new value as a function of the old one and the operands, in the register form of the type."""
     if kind in ("f16", "bf16", "f16x2", "bf16x2"):
         return _half_update(name, kind)
-    table: dict[str, Update] = {
+    table: dict[str, Any] = {
         "add": lambda old, x: old + x, "exch": lambda old, x: x,
         "min": np.minimum if dtype_of(kind).kind != "f" else np.fmin,
         "max": np.maximum if dtype_of(kind).kind != "f" else np.fmax,
@@ -31,12 +33,14 @@ def update_of(name: str, kind: str) -> Update:
         "dec": lambda old, x: np.where((old == 0) | (old > x), x, old - 1).astype(old.dtype),
         "cas": lambda old, x, y: np.where(old == x, y, old),
     }
-    return table[name]
+    update: Update = table[name]
+    return update
 
 
 def _half_update(name: str, kind: str) -> Update:
     base = kind.removesuffix("x2")
-    function = {"add": np.add, "min": np.fmin, "max": np.fmax, "exch": lambda old, x: x}[name]
+    functions: dict[str, Any] = {"add": np.add, "min": np.fmin, "max": np.fmax, "exch": lambda old, x: x}
+    function = functions[name]
 
     def fn(old: Array, x: Array) -> Array:
         left, right = (np.ascontiguousarray(v).view(np.uint16) for v in (old, x))
@@ -129,7 +133,9 @@ def atom_vector(b: Binder, op: Op) -> Run:
     if not isinstance(source, Vec) or len(source.items) != count:
         raise b.error("a vector operand is expected", op)
     sources = [b.src(op, item, kind) for item in source.items]
-    rows = [b.dst(op, item, kind) for item in target.items] if isinstance(target, Vec) else [None] * count
+    rows: list[Array | None] = [None] * count
+    if isinstance(target, Vec):
+        rows = [b.dst(op, item, kind) for item in target.items]
     return _bind(b, op, operands[0], kind, str(op.fields["op"]), [sources], rows)
 
 

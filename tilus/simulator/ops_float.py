@@ -1,4 +1,6 @@
 """Single and double precision arithmetic, and the approximate functions."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tilus.simulator.isa import ROUND, instr
-from tilus.simulator.machine import Array, Binder, Op, Predicated, Resolved, dtype_of
+from tilus.simulator.decode import Resolved
+from tilus.simulator.machine import Array, Binder, Op, Predicated, dtype_of
 from tilus.simulator.numbers import (
     F32,
     directed,

@@ -1,4 +1,6 @@
 """Half precision and bfloat16 arithmetic, scalar and packed."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
 """Moves, logic, comparison and selection."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -125,6 +127,7 @@ def bitwise(b: Binder, op: Op) -> Predicated:
     kind = str(op.fields["t"])
     d, a, c = b.need(op, 3)
     name = op.opcode.split(".")[0]
+    ufunc: Any
     if kind == "pred":
         ufunc = {"and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor}[name]
     else:
@@ -197,9 +200,10 @@ def setp(b: Binder, op: Op) -> Predicated | Run:
 
     def run(g: Group) -> None:
         value = np.asarray(function(x, y))
-        extra = (~other if negated else other) if other is not None else None
-        positive = joiner(value, extra) if joiner is not None else value
-        negative = (joiner(~value, extra) if joiner is not None else ~value) if q is not None else None
+        positive, negative = value, ~value
+        if joiner is not None and other is not None:
+            extra = ~other if negated else other
+            positive, negative = joiner(positive, extra), joiner(negative, extra)
         write(g, p, positive)
         if q is not None:
             write(g, q, negative)

@@ -1,4 +1,6 @@
 """Moving 8x8 matrices between shared memory and the registers of a warp."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -108,7 +110,8 @@ def stmatrix(b: Binder, op: Op) -> Run:
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
         offsets = locate(g)
-        words = np.stack([row if lanes is None else row[lanes] for row in rows]).reshape(count, -1, 32)
+        words: Array = np.stack([row if lanes is None else row[lanes] for row in rows])
+        words = words.reshape(count, -1, 32)
         words = np.ascontiguousarray(words.transpose(1, 0, 2))
         if trans:
             halves = words.view(np.uint16).reshape(-1, count, 8, 8)

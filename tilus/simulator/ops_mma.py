@@ -1,4 +1,6 @@
 """mma.sync: matrix products of the fragments of a warp."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

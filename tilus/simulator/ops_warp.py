@@ -1,12 +1,17 @@
 """Operations among the lanes of a warp: shuffles, votes, matches, reductions and election."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from tilus.simulator.barriers import warp_bits
 from tilus.simulator.isa import instr
-from tilus.simulator.machine import POISON, Array, Binder, Both, Const, Group, Op, Reg, Resolved, Run, Sink
+from tilus.simulator.decode import Resolved
+from tilus.simulator.machine import POISON, Array, Binder, Both, Const, Group, Op, Reg, Run, Sink
 from tilus.simulator.ops_logic import write
 
 _LANE_BIT = (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(np.uint32)
@@ -192,6 +197,8 @@ def redux(b: Binder, op: Op) -> Run:
     kind = str(op.fields.get("t") or "b32")
     dst, value = b.dst(op, d, kind), b.src(op, a, kind)
     name = str(op.fields["op"])
+    neutral: Any
+    ufunc: Any
     if kind == "f32":
         neutral = np.float32(np.inf if name == "min" else -np.inf)
         ufunc = {("min", False): np.fmin, ("max", False): np.fmax, ("min", True): np.minimum,

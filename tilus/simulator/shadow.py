@@ -4,6 +4,8 @@ Happens-before is kept between the warps of a block: warp w has an epoch that ea
 other warp u the last epoch that happened before its present. Lanes of one warp are ordered by ``bar.warp.sync``
 and wider barriers alone, as the PTX memory model has it since sm_70.
 """
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
@@ -295,7 +297,7 @@ class SharedShadow:
     def barrier(self, lanes: Array) -> None:
         """The lanes meet, those of each block apart."""
         each = self.per_block
-        warps = lanes.reshape(-1, 32).any(axis=1)
+        warps = np.asarray(lanes.reshape(-1, 32).any(axis=1))
         table = self.known.copy()
         own = np.arange(len(warps))
         table[own, own % each] = self.epoch

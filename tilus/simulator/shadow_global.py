@@ -3,6 +3,8 @@
 To stay affordable, order is tracked between warps: each warp of the grid has a clock of the other warps it has
 synchronised with, kept sparse. Accesses are recorded for cells of four bytes (two or one where the kernel has narrower accesses).
 """
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 

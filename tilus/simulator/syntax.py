@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Union
+from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Group:
     items: tuple[Operand, ...]
 
 
-Operand = Union[Name, Number, Address, Vector, Pair, Group]
+Operand: TypeAlias = "Name | Number | Address | Vector | Pair | Group"
 
 
 @dataclass(slots=True)
@@ -143,7 +143,7 @@ class Scope:
     line: int
 
 
-Statement = Union[Instruction, Label, Variable, RegisterRange, Targets, Location, Scope]
+Statement: TypeAlias = "Instruction | Label | Variable | RegisterRange | Targets | Location | Scope"
 
 
 @dataclass(slots=True)
