@@ -1,0 +1,90 @@
+"""Lowering of a module: each kernel becomes a function of one block, the launch function one over packed arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tilus.diagnostics import Span
+from tilus.ir.core import Block, Function, Module, Value
+from tilus.ir.dtypes import bool_, i64, u8
+from tilus.ir.ops import PtrCast, PtrLoad, Yield
+from tilus.ir.types import PointerType, TileType, ViewType
+from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.launch import lower_launch
+from tilus.lowering.cpu.values import Machine, Memory, Number
+from tilus.lowering.facts import Facts, grid_facts
+
+FRAME_ALIGNMENT = 64
+
+
+@dataclass
+class CpuProgram:
+    """Thread-level functions of one module and what the runtime has to know of them.
+
+    ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` and ``prints`` describe the device
+    assertions and prints, by number.
+    """
+
+    functions: list[Function]
+    frame_bytes: int
+    checks: list[tuple[str, Span]] = field(default_factory=list)
+    prints: list[dict[str, Any]] = field(default_factory=list)
+
+
+def argument_slots(rank: int) -> int:
+    """Slots of 64 bits that an array takes among the packed arguments: address, extents, strides."""
+    return 1 + 2 * rank
+
+
+def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
+    """Lower a simplified tile module. Raises UnsupportedError where the CPU engine lacks something."""
+    program = CpuProgram([], 0)
+    grid = grid_facts(module.launch) if module.launch is not None else ()
+    for kernel in module.kernels:
+        program.functions.append(_lower_kernel(kernel, program, machine or Machine(), grid))
+    if module.launch is not None:
+        program.functions += lower_launch(module, program.frame_bytes)
+    return program
+
+
+def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, grid: Any) -> Function:
+    """``block(arguments, frame, state, b0, b1, b2)``."""
+    body = Block([PointerType(i64), PointerType(u8, "local"), PointerType(i64), *[TileType(i64)] * 3],
+                 ["arguments", "frame", "state", "b0", "b1", "b2"])
+    lowering = BlockLowering(kernel, body, program, machine, Facts(kernel, grid))
+    _bind_arguments(lowering, kernel, body.args[0])
+    lowering.lower_block(kernel.body)
+    lowering.c.b.add(Yield(()))
+    program.frame_bytes = max(program.frame_bytes, lowering.frame_peak)
+    return Function(f"block_{kernel.name}", body, (), {"linkage": "internal", "noalias": (0, 1, 2)}, kernel.span)
+
+
+def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) -> None:
+    c = lowering.c
+    slot = 0
+    for value, parameter in zip(kernel.body.args, kernel.parameters, strict=True):
+        if not isinstance(value.type, ViewType):
+            dtype = value.tile.dtype
+            pointer = c.b.add(PtrCast(c.offset(packed, slot), dtype)).result
+            lowering.scalars[value] = c.b.add(PtrLoad(pointer)).result
+            slot += 1
+            continue
+        view = value.type
+        words = lowering.load_words(packed, slot, argument_slots(view.rank))
+        extents: list[Number] = [words[1 + d] if n is None else n for d, n in enumerate(view.shape)]
+        known = parameter.strides or (None,) * view.rank
+        strides: list[Number] = []
+        for d in range(view.rank):
+            stride = known[d]
+            if stride is None and parameter.kind == "workspace" and d == view.rank - 1:
+                stride = 1
+            strides.append(words[1 + view.rank + d] if stride is None else stride)
+        packed_bits = not view.dtype.is_bool and view.dtype.bits not in (8, 16, 32, 64)
+        lowering.views[value] = Memory(
+            lowering.pointer_of(words[0], view.dtype if not packed_bits else u8), view.dtype, (0,) * view.rank,
+            tuple(extents), tuple(extents), tuple(strides), value, 0, packed_bits, not parameter.written)
+        slot += argument_slots(view.rank)
+
+
+__all__ = ["CpuProgram", "argument_slots", "bool_", "lower_module"]

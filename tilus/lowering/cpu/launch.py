@@ -1,0 +1,209 @@
+"""The launch function of a module for the host: grid, workspaces, and the loop that a core runs over blocks.
+
+Two functions come out. ``launch(arguments, runtime)`` evaluates the launch function over packed arguments and gives
+0 or the number of the check that failed plus one. ``run_KERNEL(state, frame)`` takes blocks from the launch's counter until none is
+left; the pool runs it on every core.
+"""
+
+from __future__ import annotations
+
+from tilus.ir.core import Block, Function, Module, Value
+from tilus.ir.dtypes import i32, i64, u8
+from tilus.ir.ops import (
+    Alloca,
+    Const,
+    Dim,
+    Launch,
+    PtrAdd,
+    PtrCast,
+    PtrLoad,
+    PtrStore,
+    ResidentBlocks,
+    Stride,
+    While,
+    Workspace,
+    Yield,
+)
+from tilus.ir.ops.simd import CallFunction, CallPointer, FunctionAddress, HostAtomic, IntToPtr, PtrToInt
+from tilus.ir.types import PointerType, TileType, ViewType
+from tilus.lowering.cpu.compute import compute
+from tilus.lowering.cpu.emit import Cursor
+from tilus.lowering.cpu.values import Number
+
+# Words of the runtime's table of functions, see tilus/runtime/cpu/pool_ir.py.
+RUNTIME_POOL, RUNTIME_RUN, RUNTIME_ALLOCATE, RUNTIME_FREE, RUNTIME_PRINT, RUNTIME_THREADS, RUNTIME_PANEL = range(7)
+# Words of the state of a launch.
+(STATE_NEXT, STATE_TOTAL, STATE_GRID0, STATE_GRID1, STATE_GRID2, STATE_ARGUMENTS, STATE_ERROR, STATE_CHUNK,
+ STATE_RUNTIME, STATE_GENERATION) = range(10)
+STATE_COOPERATIVE = 10
+STATE_WORDS = 16
+
+
+def lower_launch(module: Module, frame_bytes: int) -> list[Function]:
+    """The functions described above."""
+    launch = module.launch
+    assert launch is not None
+    functions = [_runner(kernel) for kernel in module.kernels]
+    functions.append(_Launcher(module, launch, frame_bytes).run())
+    return functions
+
+
+def _runner(kernel: Function) -> Function:
+    """``run_KERNEL(state, frame)``: blocks in increasing order, a chunk at a time."""
+    body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
+    c = Cursor(body)
+    state, frame = body.args
+
+    def word(index: int) -> Value:
+        return c.b.add(PtrLoad(c.offset(state, index))).result
+
+    chunk, total = word(STATE_CHUNK), word(STATE_TOTAL)
+    counter = c.offset(state, STATE_NEXT)
+    first = c.b.add(HostAtomic("add", counter, chunk)).result
+    arguments = c.b.add(IntToPtr(word(STATE_ARGUMENTS), i64)).result
+    extents = [word(STATE_GRID0), word(STATE_GRID1)]
+
+    def block(index: Value, _: list[Value]) -> list[Value]:
+        b0 = c.arith("mod", index, extents[0])
+        rest = c.arith("floordiv", index, extents[0])
+        b1 = c.arith("mod", rest, extents[1])
+        b2 = c.arith("floordiv", rest, extents[1])
+        c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, b0, b1, b2)))
+        return []
+
+    before, after = Block([TileType(i64)]), Block([TileType(i64)])
+    outer = c.enter(before)
+    c.b.add(Yield((c.compare("lt", before.args[0], total),)))
+    c.leave(outer)
+    outer = c.enter(after)
+    start = after.args[0]
+    c.loop(start, c.min(c.add(start, chunk), total), 1, [], block)
+    error = c.b.add(HostAtomic("load", c.as_pointer(c.offset(state, STATE_ERROR), i64), chunk)).result
+    following = c.b.add(HostAtomic("add", counter, chunk)).result
+    c.b.add(Yield((c.select(c.compare("eq", error, 0), following, total),)))
+    c.leave(outer)
+    c.b.add(While((first,), before, after))
+    c.b.add(Yield(()))
+    return Function(f"run_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)
+
+
+class _Launcher:
+    def __init__(self, module: Module, launch: Function, frame_bytes: int) -> None:
+        self.module = module
+        self.launch = launch
+        self.frame_bytes = frame_bytes
+        self.body = Block([PointerType(i64), PointerType(i64)], ["arguments", "runtime"])
+        self.c = Cursor(self.body)
+        self.values: dict[Value, Value] = {}
+        self.words: dict[Value, list[Number]] = {}
+        self.workspaces: list[Value] = []
+
+    def run(self) -> Function:
+        c = self.c
+        self.bind()
+        status = c.const(0)
+        for op in self.launch.body.ops:
+            if isinstance(op, Yield):
+                break
+            if isinstance(op, Launch):
+                status = self.start(op)
+            elif isinstance(op, Workspace):
+                self.workspace(op)
+            elif isinstance(op, Dim):
+                self.values[op.result] = c.value(self.words[op.view][1 + op.axis])
+            elif isinstance(op, Stride):
+                self.values[op.result] = c.value(self.words[op.view][1 + op.view.view.rank + op.axis])
+            elif isinstance(op, Const):
+                self.values[op.result] = c.const(op.value, op.dtype)
+            elif isinstance(op, ResidentBlocks):
+                threads = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_THREADS))).result
+                self.values[op.result] = c.cast(threads, i32)
+            else:
+                operands = [self.values[v] for v in op.operands]
+                self.values[op.result] = compute(c.b, op, operands)
+        for pointer in self.workspaces:
+            self.call(RUNTIME_FREE, (pointer,))
+        c.b.add(Yield((status,)))
+        return Function("launch", self.body, (), {"returns": "i64", "noalias": (0,)}, self.launch.span)
+
+    def call(self, which: int, args: tuple[Value, ...], *returns: TileType | PointerType) -> Value | None:
+        c = self.c
+        address = c.b.add(PtrLoad(c.offset(self.body.args[1], which))).result
+        op = c.b.add(CallPointer(c.b.add(IntToPtr(address, i64)).result, args, returns))
+        return op.result if returns else None
+
+    def bind(self) -> None:
+        c, packed, slot = self.c, self.body.args[0], 0
+        for value in self.launch.body.args:
+            if isinstance(value.type, ViewType):
+                count = 1 + 2 * value.type.rank
+                words: list[Number] = [c.b.add(PtrLoad(c.offset(packed, slot + i))).result for i in range(count)]
+                for d, n in enumerate(value.type.shape):
+                    if n is not None:
+                        words[1 + d] = n
+                self.words[value] = words
+                slot += count
+            else:
+                pointer = c.b.add(PtrCast(c.offset(packed, slot), value.tile.dtype)).result
+                self.values[value] = c.b.add(PtrLoad(pointer)).result
+                slot += 1
+
+    def workspace(self, op: Workspace) -> None:
+        c = self.c
+        extents: list[Number] = [self.values[e] for e in op.extents]
+        strides: list[Number] = []
+        size: Number = 1
+        for extent in reversed(extents):
+            strides.insert(0, size)
+            size = c.mul(size, extent)
+        size_bytes = c.arith("floordiv", c.add(c.mul(size, max(8, op.dtype.bits)), 7), 8)
+        zero = c.const(1 if op.zero else 0)
+        pointer = self.call(RUNTIME_ALLOCATE, (c.value(size_bytes), zero), TileType(i64))
+        assert pointer is not None
+        self.words[op.result] = [pointer, *extents, *strides]
+        self.workspaces.append(pointer)
+
+    def start(self, op: Launch) -> Value:
+        """Pack the kernel's arguments and run its blocks on the pool."""
+        c, state_words = self.c, STATE_WORDS
+        slots = sum(len(self.words[a]) if a in self.words else 1 for a in op.args)
+        packed = c.b.add(Alloca(i64, max(1, slots), 16)).result
+        slot = 0
+        for argument in op.args:
+            if argument in self.words:
+                for word in self.words[argument]:
+                    self.store(packed, slot, c.value(word))
+                    slot += 1
+            else:
+                value = self.values[argument]
+                c.b.add(PtrStore(c.as_pointer(c.offset(packed, slot), value.tile.dtype), value))
+                slot += 1
+        state = c.b.add(Alloca(i64, state_words, 64)).result
+        grid: list[Number] = [self.values[g] for g in op.grid]
+        grid += [1] * (3 - len(grid))
+        total: Number = 1
+        for extent in grid:
+            total = c.mul(total, c.max(extent, 0))
+        kernel = self.module.kernel(op.kernel)
+        cooperative = 1 if kernel.attributes.get("cooperative") else 0
+        address = c.b.add(PtrToInt(packed)).result
+        entries: dict[int, Number] = {
+            STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
+            STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: 1,
+            STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_COOPERATIVE: cooperative,
+        }
+        for index, entry in entries.items():
+            self.store(state, index, c.value(entry))
+        runner = c.b.add(FunctionAddress(f"run_{op.kernel}")).result
+        pool = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_POOL))).result
+        frame = c.const(self.frame_bytes)
+        positive = c.compare("gt", total, 0)
+
+        def go() -> list[Value]:
+            self.call(RUNTIME_RUN, (pool, runner, state, c.value(total), frame))
+            return [c.b.add(PtrLoad(c.offset(state, STATE_ERROR))).result]
+
+        return c.branch(positive, go, lambda: [c.const(0)])[0]
+
+    def store(self, pointer: Value, index: int, value: Value) -> None:
+        self.c.b.add(PtrStore(self.c.b.add(PtrAdd(pointer, None, index)).result, value))

@@ -1,0 +1,107 @@
+"""How values of the tile level are represented while they are lowered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType
+
+Number = Value | int
+"""A run-time i64, or one that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coord:
+    """The index along one dimension: ``base + const``, plus the lane number where ``vector``."""
+
+    base: Value | None = None
+    const: int = 0
+    vector: bool = False
+
+    def shifted(self, amount: int) -> Coord:
+        return Coord(self.base, self.const + amount, self.vector) if amount else self
+
+
+ZERO = Coord()
+Coords = tuple[Coord, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """A tile in the frame: elements (in containers) at ``pointer``, strides in elements. ``owned`` says that nobody
+    else reads it once its value is dead."""
+
+    pointer: Value
+    dtype: DType
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    owned: bool = True
+
+
+@dataclass(eq=False, slots=True)
+class Memory:
+    """A view. Index ``i`` along ``d`` is in bounds where ``lows[d] <= i < highs[d]``; ``extents`` is what the program
+    sees. ``root`` is the argument or allocation that it is part of. Views of types that are not byte-whole count from
+    the element ``origin`` of packed bits at ``pointer``; for the others the origin is part of the pointer."""
+
+    pointer: Value
+    dtype: DType
+    lows: tuple[Number, ...]
+    highs: tuple[Number, ...]
+    extents: tuple[Number, ...]
+    strides: tuple[Number, ...]
+    root: Value
+    origin: Number = 0
+    packed: bool = False
+    read_only: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Window:
+    """The tile-shaped part of a view that a load or store accesses: element ``c`` of the tile is at
+    ``pointer + c · strides`` and in bounds where ``lows <= c < highs``. None for bounds that always hold. ``full``
+    is a bool that says that all of the tile is in bounds; None where that is always so."""
+
+    memory: Memory
+    pointer: Value
+    origin: Number
+    strides: tuple[Number, ...]
+    lows: tuple[Number | None, ...]
+    highs: tuple[Number | None, ...]
+    full: Value | None
+    shape: tuple[int, ...]
+
+
+@dataclass(eq=False, slots=True)
+class Lazy:
+    """A tile that is computed where it is used. ``roots`` are the memories it reads, ``cost`` an estimate of the work
+    for an element, ``window`` that of a load."""
+
+    op: Operation
+    roots: frozenset[object] = frozenset()
+    cost: int = 1
+    free: bool = False
+    window: Window | None = None
+
+
+Rep = Buffer | Lazy
+
+
+@dataclass(slots=True)
+class Machine:
+    """What the lowering knows of the processor: bytes of a vector register, their number, size of the caches."""
+
+    vector_bytes: int = 32
+    registers: int = 16
+    l1_bytes: int = 32 << 10
+    l2_bytes: int = 512 << 10
+
+
+@dataclass
+class BlockState:
+    """Liveness within the block being lowered."""
+
+    last_use: dict[Value, int] = field(default_factory=dict)
+    position: int = 0
+    pending: list[Value] = field(default_factory=list)

@@ -1,0 +1,184 @@
+"""Conversions of storage types, and with directed rounding, as integer arithmetic on the bits."""
+
+from __future__ import annotations
+
+from tilus.ir.builder import Builder
+from tilus.ir.core import Value
+from tilus.ir.dtypes import DType, f32, f64, integer, u32, u64
+from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Const, Select, Unary
+
+
+def is_native(source: DType, target: DType, rounding: str = "rn") -> bool:
+    """Whether codegen converts directly: no small floats, nearest even where a float is narrowed."""
+    for dtype in (source, target):
+        if dtype.is_float and not dtype.is_arithmetic:
+            return False
+    if rounding == "rn" or not (source.is_float or target.is_float):
+        return not (source.is_int and target.is_float and target.bits == 16 and source.bits >= 32)
+    return source.is_float and target.is_float and target.bits >= source.bits and target is not source
+
+
+class _Bits:
+    """Integer and float arithmetic on scalars or vectors, briefly."""
+
+    def __init__(self, b: Builder, shape: tuple[int, ...]) -> None:
+        self.b = b
+        self.shape = shape
+
+    def const(self, value: int | float, dtype: DType) -> Value:
+        return self.b.add(Const(value, dtype, self.shape)).result
+
+    def op(self, kind: str, x: Value, y: Value | int | float) -> Value:
+        other = y if isinstance(y, Value) else self.const(y, x.tile.dtype)
+        return self.b.add(Binary(kind, x, other, False)).result
+
+    def test(self, kind: str, x: Value, y: Value | int | float) -> Value:
+        other = y if isinstance(y, Value) else self.const(y, x.tile.dtype)
+        return self.b.add(Compare(kind, x, other)).result
+
+    def choose(self, condition: Value, x: Value | int | float, y: Value) -> Value:
+        chosen = x if isinstance(x, Value) else self.const(x, y.tile.dtype)
+        return self.b.add(Select(condition, chosen, y)).result
+
+    def to(self, x: Value, dtype: DType) -> Value:
+        return x if x.tile.dtype is dtype else self.b.add(Cast(x, dtype)).result
+
+    def bits(self, x: Value, dtype: DType) -> Value:
+        return self.b.add(Bitcast(x, dtype)).result
+
+
+def expand_cast(b: Builder, x: Value, target: DType, rounding: str = "rn") -> Value:
+    """The conversion of ``x`` to ``target`` in operations on integers and native floats."""
+    e = _Bits(b, x.tile.shape)
+    source = x.tile.dtype
+    if source.is_float and not source.is_arithmetic:
+        wide = decode(e, x)
+        if target is wide.tile.dtype:
+            return wide
+        return b.add(Cast(wide, target)).result if is_native(wide.tile.dtype, target, rounding) else \
+            expand_cast(b, wide, target, rounding)
+    if target.is_float and (not target.is_arithmetic or target.bits < 64):
+        wide = e.to(x, f64) if source.is_int or source.is_bool else x
+        if source.is_int and source.bits == 64:
+            wide = _integer_to_odd_f64(e, x)
+        if source.is_float and source.bits == 16:
+            wide = e.to(x, f32)
+        if target.exponent > 8:
+            wide = e.to(wide, f64)
+        return encode(e, wide, target, rounding)
+    if target.is_float:
+        return b.add(Cast(x, target)).result
+    kinds = {"rz": "trunc", "rm": "floor", "rp": "ceil"}
+    wide = e.to(x, f32) if source.is_float and source.bits == 16 else x
+    if source.is_float and rounding in kinds:
+        wide = b.add(Unary(kinds[rounding], wide)).result
+    return b.add(Cast(wide, target)).result
+
+
+def _integer_to_odd_f64(e: _Bits, x: Value) -> Value:
+    """A 64-bit integer as f64 rounded to odd: low bits that do not fit are gathered into one."""
+    low = e.op("and", x, 0x7FF)
+    sticky = e.choose(e.test("ne", low, 0), 0x400, e.const(0, x.tile.dtype))
+    magnitude = e.op("or", e.op("sub", x, low), sticky)
+    small = e.test("eq", e.op("shr", e.b.add(Unary("abs", x)).result, 52), 0)
+    return e.to(e.choose(small, x, magnitude), f64)
+
+
+def decode(e: _Bits, x: Value) -> Value:
+    """A small float as f32 (or f64 where its exponent does not fit), exactly."""
+    t = x.tile.dtype
+    if t.name == "tf32":
+        return e.bits(x, f32)
+    wide = f64 if t.exponent > 8 or t.mantissa > 23 else f32
+    u, mantissa_bits, bias = (u64, 52, 1023) if wide is f64 else (u32, 23, 127)
+    code = e.to(e.bits(x, integer(t.bits, signed=False)), u)
+    magnitude = e.op("and", code, (1 << (t.bits - 1)) - 1)
+    sign = e.op("shl", e.op("shr", code, t.bits - 1), u.bits - 1)
+    shifted = e.op("shl", magnitude, mantissa_bits - t.mantissa)
+    normal = e.op("add", shifted, (bias - t.bias) << mantissa_bits)
+    scaled = e.op("mul", e.to(magnitude, wide), 2.0 ** (1 - t.bias - t.mantissa))
+    below = e.test("lt", magnitude, 1 << t.mantissa)
+    value = e.choose(below, e.bits(scaled, u), normal)
+    top = (1 << t.exponent) - 1
+    if t.specials == "ieee":
+        special = e.op("or", shifted, ((1 << (8 if wide is f32 else 11)) - 1) << mantissa_bits)
+        value = e.choose(e.test("ge", magnitude, top << t.mantissa), special, value)
+    elif t.specials == "fn":
+        quiet = (((1 << (8 if wide is f32 else 11)) - 1) << mantissa_bits) | 1 << (mantissa_bits - 1)
+        value = e.choose(e.test("eq", magnitude, (1 << (t.bits - 1)) - 1), quiet, value)
+    return e.bits(e.op("or", value, sign), wide)
+
+
+def encode(e: _Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
+    """f32 or f64 to a narrower float type. Beyond its range: the infinity, or in types without one the greatest
+    number; toward zero and against the sign the greatest number."""
+    source = x.tile.dtype
+    u, mantissa_bits, bias = (u64, 52, 1023) if source is f64 else (u32, 23, 127)
+    bits = e.bits(x, u)
+    sign = e.op("shr", bits, u.bits - 1)
+    magnitude = e.op("and", bits, (1 << (u.bits - 1)) - 1)
+    exponent = e.op("shr", magnitude, mantissa_bits)
+    drop = mantissa_bits - t.mantissa
+    # Where the result is subnormal more bits go; beyond the width nothing is left but the sticky bit.
+    least = bias - t.bias + 1
+    shortfall = e.op("sub", e.const(least, u), e.op("max", exponent, 1))
+    subnormal = e.test("lt", exponent, least)
+    amount = e.op("min", e.choose(subnormal, shortfall, e.const(0, u)), u.bits - 2 - drop)
+    amount = e.op("add", amount, drop)
+    fraction = e.op("and", magnitude, (1 << mantissa_bits) - 1)
+    hidden = e.choose(e.test("ne", exponent, 0), 1 << mantissa_bits, e.const(0, u))
+    significand = e.op("or", fraction, hidden)
+    exponent_field = e.choose(subnormal, e.const(0, u), e.op("sub", exponent, least))
+    kept = e.op("shr", significand, amount)
+    rest = e.op("sub", significand, e.op("shl", kept, amount))
+    rounded = e.op("add", kept, _increment(e, kept, rest, amount, sign, rounding, u))
+    # The hidden bit of a normal number adds one to the exponent field, a carry another one.
+    code = e.op("add", rounded, e.op("shl", exponent_field, t.mantissa))
+    return _finish(e, code, magnitude, sign, mantissa_bits, u, t, rounding)
+
+
+def _increment(e: _Bits, kept: Value, rest: Value, amount: Value, sign: Value, rounding: str, u: DType) -> Value:
+    one, zero = e.const(1, u), e.const(0, u)
+    if rounding == "rz":
+        return zero
+    if rounding in ("rm", "rp"):
+        away = e.test("eq", sign, 1 if rounding == "rm" else 0)
+        inexact = e.test("ne", rest, 0)
+        return e.choose(e.op("and", away, inexact), one, zero)
+    half = e.op("shl", one, e.op("sub", amount, 1))
+    odd = e.test("ne", e.op("and", kept, 1), 0)
+    above, tie = e.test("gt", rest, half), e.test("eq", rest, half)
+    return e.choose(e.op("or", above, e.op("and", tie, odd)), one, zero)
+
+
+def _finish(e: _Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits: int, u: DType, t: DType,
+            rounding: str) -> Value:
+    """Overflow, infinities, NaNs and the sign."""
+    top = (1 << t.exponent) - 1
+    width = 19 if t.name == "tf32" else t.bits
+    greatest = {"ieee": (top << t.mantissa) - 1, "fn": (top << t.mantissa | (1 << t.mantissa) - 1) - 1,
+                "finite": (1 << (width - 1)) - 1}[t.specials]
+    infinity = greatest + 1 if t.specials == "ieee" else greatest
+    beyond = e.const(infinity, u)
+    if rounding == "rz":
+        beyond = e.const(greatest, u)
+    elif rounding in ("rm", "rp"):
+        outward = e.test("eq", sign, 1 if rounding == "rm" else 0)
+        beyond = e.choose(outward, infinity, e.const(greatest, u))
+    infinite = ((1 << (u.bits - 1 - mantissa_bits)) - 1) << mantissa_bits
+    huge = e.op("or", e.test("gt", code, greatest), e.test("ge", magnitude, infinite))
+    code = e.choose(huge, beyond, code)
+    code = e.choose(e.test("eq", magnitude, infinite), infinity, code)
+    quiet = {"ieee": top << t.mantissa | 1 << max(0, t.mantissa - 1), "fn": (1 << (width - 1)) - 1,
+             "finite": 0}[t.specials]
+    nan = e.test("gt", magnitude, infinite)
+    code = e.choose(nan, quiet, code)
+    signed = e.op("or", code, e.op("shl", sign, width - 1))
+    if t.specials == "finite":
+        signed = e.choose(nan, 0, signed)
+    if t.name == "tf32":
+        signed = e.op("shl", signed, 13)
+    return e.bits(e.to(signed, integer(t.bits, signed=False)), t)
+
+
+__all__ = ["decode", "encode", "expand_cast", "is_native"]

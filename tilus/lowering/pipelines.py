@@ -1,0 +1,41 @@
+"""The passes of each target, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tilus.ir.core import Module
+from tilus.lowering.infer_layouts import infer_layouts
+from tilus.lowering.simplify import simplify
+from tilus.lowering.simt.lower import lower_to_threads
+
+Pass = Callable[[Module], None]
+
+GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
+    ("simplify", simplify),
+    ("infer-layouts", infer_layouts),
+    ("simplify-after-layouts", simplify),
+)
+"""From a traced tile module to a scheduled one, for every GPU."""
+
+GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (("simplify-threads", simplify),)
+"""From the lowered thread-level module to what is printed."""
+
+
+def run_passes(module: Module, passes: tuple[tuple[str, Pass], ...], *, verify: bool = False) -> None:
+    """Run passes in place; ``verify`` checks the module after each."""
+    for name, run in passes:
+        run(module)
+        if verify:
+            from tilus.ir.verifier import verify_module
+
+            verify_module(module, name)
+
+
+def lower_for_gpu(module: Module, target: str, *, verify: bool = False) -> Module:
+    """The thread-level module of a traced tile module for a GPU target. The tile module is scheduled in place."""
+    module.target = target
+    run_passes(module, GPU_TILE_PASSES, verify=verify)
+    threads = lower_to_threads(module)
+    run_passes(threads, GPU_THREAD_PASSES, verify=verify)
+    return threads
