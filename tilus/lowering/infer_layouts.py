@@ -56,6 +56,7 @@ from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.dot_plan import DotPlan, feeds_first_operand, plan_dot
 from tilus.lowering.facts import Facts, grid_facts
+from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.targets import get_target
 
 ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, Philox, Map)
@@ -122,6 +123,7 @@ class _Inference:
                     self.assign(value, blocked(value.tile.shape, self.threads(op)), op)
                     self._propagate()
         _Materialise(self).run()
+        choose_shared_layouts(self.function, self.facts, self.target, self.warps)
 
     def _anchor_user(self, op: Operation) -> None:
         if isinstance(op, Load) and op.layout is not None:

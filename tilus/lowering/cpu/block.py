@@ -1,0 +1,392 @@
+"""Lowering of one kernel's body: what is computed when, where values live, and the structured control flow."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from tilus.diagnostics import UnsupportedError
+from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.dtypes import DType, i64
+from tilus.ir.ops import For, If, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops.simd import IntToPtr
+from tilus.ir.rewriter import count_uses
+from tilus.ir.types import TileType, ViewType
+from tilus.lowering.cpu.emit import Cursor
+from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Rep, Window
+from tilus.lowering.facts import Facts
+
+if TYPE_CHECKING:
+    from tilus.lowering.cpu.function import CpuProgram
+
+Handler = Callable[["BlockLowering", Operation], None]
+HANDLERS: dict[type[Operation], Handler] = {}
+FRAME_ALIGNMENT = 64
+MATERIALISE_COST = 6
+"""What a tile that is used more than once may cost an element before it is kept in a buffer."""
+
+
+def handles(*kinds: type[Operation]) -> Callable[[Handler], Handler]:
+    """Registers the lowering of operation classes."""
+
+    def register(function: Handler) -> Handler:
+        for kind in kinds:
+            HANDLERS[kind] = function
+        return function
+
+    return register
+
+
+class BlockLowering:
+    """State of the lowering of one kernel. The arguments of ``body`` are those of the emitted function."""
+
+    def __init__(self, kernel: Function, body: Block, program: CpuProgram, machine: Machine, facts: Facts) -> None:
+        self.kernel = kernel
+        self.program = program
+        self.machine = machine
+        self.facts = facts
+        self.c = Cursor(body)
+        self.arguments, self.frame, self.state, *self.block_index = body.args
+        self.scalars: dict[Value, Value] = {}
+        self.views: dict[Value, Memory] = {}
+        self.reps: dict[Value, Rep] = {}
+        self.uses: Counter[Value] = count_uses(kernel)
+        self.blocks: list[BlockState] = []
+        self.lanes = 0
+        self.full_windows: set[Window] = set()
+        self.frame_top = 0
+        self.frame_peak = 0
+        self.nested_uses: set[Value] = set()
+        self._find_nested_uses(kernel.body, 0, {a: 0 for a in kernel.body.args})
+
+    def _find_nested_uses(self, block: Block, depth: int, owners: dict[Value, int]) -> None:
+        """Values used in a loop that does not contain their definition: they are kept rather than computed anew."""
+        for op in block.ops:
+            for operand in op.operands:
+                if owners.get(operand, depth) < depth:
+                    self.nested_uses.add(operand)
+            for region in op.regions:
+                inner = depth + isinstance(op, (For, While))
+                owners.update((a, inner) for a in region.args)
+                self._find_nested_uses(region, inner, owners)
+            owners.update((r, depth) for r in op.results)
+
+    # Pointers and the frame.
+
+    def load_words(self, pointer: Value, slot: int, count: int) -> list[Value]:
+        return [self.c.b.add(PtrLoad(self.c.offset(pointer, slot + i))).result for i in range(count)]
+
+    def pointer_of(self, address: Value, dtype: DType) -> Value:
+        return self.c.b.add(IntToPtr(address, dtype)).result
+
+    def allocate(self, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...] | None = None,
+                 extra: int = 0) -> Buffer:
+        """A buffer of the frame, until the enclosing region ends. ``extra`` elements may be touched past its end."""
+        strides = row_major(shape) if strides is None else strides
+        count = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True)) if math.prod(shape) else 0
+        return Buffer(self.allocate_raw(dtype, count + extra), dtype, shape, strides)
+
+    def allocate_raw(self, dtype: DType, count: int) -> Value:
+        size = count * container_bytes(dtype)
+        start = self.frame_top
+        self.frame_top = -(-(start + size) // FRAME_ALIGNMENT) * FRAME_ALIGNMENT
+        self.frame_peak = max(self.frame_peak, self.frame_top)
+        pointer = self.c.b.add(PtrAdd(self.frame, None, start)).result if start else self.frame
+        return self.c.b.add(PtrCast(pointer, dtype)).result
+
+    # The walk.
+
+    def lower_block(self, block: Block) -> list[Value]:
+        """Lower the operations of a block; gives the operands of its terminator, not yet forced."""
+        state = BlockState(_last_uses(block))
+        self.blocks.append(state)
+        for position, op in enumerate(block.ops):
+            state.position = position
+            if isinstance(op, Yield):
+                break
+            self.settle(op)
+            handler = HANDLERS.get(type(op))
+            if handler is None:
+                raise UnsupportedError.at("E0507", f"the CPU engine does not support {op.NAME}", op.span)
+            handler(self, op)
+        self.blocks.pop()
+        return list(block.terminator.operands)
+
+    def settle(self, op: Operation) -> None:
+        """Before an operation that changes memory, compute what was to be read from there later."""
+        state = self.blocks[-1]
+        if not state.pending:
+            return
+        written: set[object] = set()
+        everything = False
+        for inner in op.walk():
+            for effect in inner.effects():
+                if effect.kind in ("write", "atomic"):
+                    written.add(self.root_of(effect.value))
+                if effect.kind == "sync":
+                    everything = True
+        if not written and not everything:
+            return
+        own = set(op.operands) if not op.regions else set()
+        for value in list(state.pending):
+            rep = self.reps.get(value)
+            if not isinstance(rep, Lazy):
+                state.pending.remove(value)
+                continue
+            last = state.last_use.get(value, -1)
+            if last < state.position or (last == state.position and value in own):
+                continue  # dead, or read by the operation itself, which sees to it
+            if everything and any(not self._is_constant_memory(r) for r in rep.roots) or rep.roots & written:
+                self.force(value)
+
+    def _is_constant_memory(self, root: object) -> bool:
+        memory = self.views.get(root) if isinstance(root, Value) else None
+        return memory is not None and memory.read_only
+
+    def root_of(self, view: Value | None) -> object:
+        return self.views[view].root if view is not None and view in self.views else None
+
+    # Values.
+
+    def define(self, value: Value, rep: Rep) -> None:
+        """Record how a tile is represented, computing it now where that is better."""
+        self.reps[value] = rep
+        if not isinstance(rep, Lazy):
+            return
+        if not rep.free:
+            if value in self.nested_uses or (self.uses[value] > 1 and rep.cost > MATERIALISE_COST):
+                self.force(value)
+                return
+        if rep.roots:
+            self.blocks[-1].pending.append(value)
+
+    def lazy(self, op: Operation, cost: int, *, free: bool = False, window: Window | None = None,
+             roots: Iterable[object] = ()) -> Lazy:
+        """A lazy tile that depends on the tile operands of ``op``."""
+        all_roots: set[object] = set(roots)
+        for operand in op.operands:
+            if isinstance(operand.type, ViewType) or operand.tile.is_scalar:
+                continue
+            rep = self.reps[operand]
+            if isinstance(rep, Lazy):
+                cost += rep.cost
+                all_roots |= rep.roots
+            else:
+                cost += 1
+                all_roots.add(rep)
+                free = False
+            free = free and isinstance(rep, Lazy) and rep.free
+        return Lazy(op, frozenset(all_roots), min(cost, 1000), free, window)
+
+    def scalar(self, value: Value) -> Value:
+        return self.scalars[value]
+
+    def force(self, value: Value, into: Buffer | None = None) -> Buffer:
+        """The tile in a buffer: computed now if it is lazy; ``into`` says where."""
+        from tilus.lowering.cpu.nest import write_buffer
+
+        rep = self.reps[value]
+        if isinstance(rep, Buffer) and into is None:
+            return rep
+        target = into or self.allocate(value.tile.dtype, value.tile.shape)
+        if target is not rep:
+            write_buffer(self, value, target)
+        self.reps[value] = target
+        return target
+
+    def is_last_use(self, value: Value) -> bool:
+        """Whether nothing after the current operation uses ``value``, defined or carried in this block."""
+        state = self.blocks[-1]
+        return state.last_use.get(value, -1) <= state.position
+
+    def lanes_of(self, coords: Coords) -> int:
+        return self.lanes if any(c.vector for c in coords) else 0
+
+    # Regions.
+
+    def region(self, lower: Callable[[], Sequence[Value]]) -> Sequence[Value]:
+        """Run ``lower`` with a frame of its own on top of the current one."""
+        top = self.frame_top
+        result = lower()
+        self.frame_top = top
+        return result
+
+
+def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides, running = [], 1
+    for n in reversed(shape):
+        strides.append(running)
+        running *= max(n, 1)
+    return tuple(reversed(strides))
+
+
+def container_bytes(dtype: DType) -> int:
+    """Bytes of an element in a buffer of the frame."""
+    return 1 if dtype.is_bool else next(n for n in (8, 16, 32, 64) if n >= dtype.bits) // 8
+
+
+def _last_uses(block: Block) -> dict[Value, int]:
+    last: dict[Value, int] = {}
+    for position, op in enumerate(block.ops):
+        for inner in op.walk():
+            for operand in inner.operands:
+                last[operand] = position
+    return last
+
+
+# Control flow.
+
+
+@handles(If)
+def _if(self: BlockLowering, op: Operation) -> None:
+    assert isinstance(op, If)
+    homes: dict[int, Buffer] = {
+        i: self.allocate(r.tile.dtype, r.tile.shape) for i, r in enumerate(op.results) if not r.tile.is_scalar
+    }
+
+    def branch(block: Block) -> Callable[[], list[Value]]:
+        def lower() -> list[Value]:
+            top = self.frame_top
+            yielded = self.lower_block(block)
+            for i, home in homes.items():
+                _copy_into(self, yielded[i], home)
+            self.frame_top = top
+            return [self.scalars[v] for i, v in enumerate(yielded) if i not in homes]
+
+        return lower
+
+    results = iter(self.c.branch(self.scalars[op.condition], branch(op.then), branch(op.orelse)))
+    for i, result in enumerate(op.results):
+        if i in homes:
+            self.reps[result] = homes[i]
+        else:
+            self.scalars[result] = next(results)
+
+
+def _copy_into(self: BlockLowering, value: Value, home: Buffer) -> None:
+    """Write a tile into ``home`` without changing how the value is represented elsewhere."""
+    rep = self.reps[value]
+    if rep is not home:
+        self.force(value, home)
+        self.reps[value] = rep
+
+
+def _homes(self: BlockLowering, init: tuple[Value, ...]) -> dict[int, Buffer]:
+    """Buffers for the carried tiles of a loop, holding their initial values."""
+    homes: dict[int, Buffer] = {}
+    for i, value in enumerate(init):
+        if value.tile.is_scalar:
+            continue
+        rep = self.reps[value]
+        own = isinstance(rep, Buffer) and rep.owned and self.is_last_use(value) and self.uses[value] == 1 \
+            and value.defining is not None and rep.strides == row_major(rep.shape)
+        if own and isinstance(rep, Buffer):
+            homes[i] = rep
+        else:
+            homes[i] = self.allocate(value.tile.dtype, value.tile.shape)
+            _copy_into(self, value, homes[i])
+    return homes
+
+
+def _carry(self: BlockLowering, yielded: Sequence[Value], homes: dict[int, Buffer]) -> None:
+    """Move the yielded tiles into the homes of the carried ones. A value that reads a home is computed before that
+    home changes: in place if it reads nothing but its own home, each element where it goes."""
+    from tilus.lowering.cpu.nest import elementwise_over
+
+    late: list[tuple[Value, Buffer]] = []
+    moves: list[tuple[Value, Buffer]] = []
+    for i, home in homes.items():
+        rep = self.reps[yielded[i]]
+        if rep is home:
+            continue
+        others = {h for j, h in homes.items() if j != i}
+        if isinstance(rep, Lazy) and not (rep.roots & others) and elementwise_over(self, yielded[i], home):
+            late.append((yielded[i], home))
+        elif isinstance(rep, Lazy) and not rep.roots & set(homes.values()):
+            late.append((yielded[i], home))
+        else:
+            if isinstance(rep, Lazy) or rep in homes.values():
+                copy = self.allocate(yielded[i].tile.dtype, yielded[i].tile.shape)
+                _copy_into(self, yielded[i], copy)
+                self.reps[yielded[i]] = copy
+            moves.append((yielded[i], home))
+    for value, home in late + moves:
+        rep = self.reps[value]
+        _copy_into(self, value, home)
+        self.reps[value] = rep
+
+
+@handles(For)
+def _for(self: BlockLowering, op: Operation) -> None:
+    assert isinstance(op, For)
+    from tilus.lowering.cpu.contraction import try_contraction
+
+    if try_contraction(self, op):
+        return
+    homes = _homes(self, op.init)
+    scalars = [i for i in range(len(op.init)) if i not in homes]
+    start, stop, step = (self.scalars[v] for v in (op.start, op.stop, op.step))
+
+    def body(index: Value, carried: list[Value]) -> list[Value]:
+        top = self.frame_top
+        self.scalars[op.index] = index
+        for i, value in zip(scalars, carried, strict=True):
+            self.scalars[op.carried[i]] = value
+        for i, home in homes.items():
+            self.reps[op.carried[i]] = home
+        yielded = self.lower_block(op.body)
+        _carry(self, yielded, homes)
+        self.frame_top = top
+        return [self.scalars[yielded[i]] for i in scalars]
+
+    init = [self.scalars[op.init[i]] for i in scalars]
+    block = Block([start.type, *(v.type for v in init)])
+    outer = self.c.enter(block)
+    values = body(block.args[0], list(block.args[1:]))
+    self.c.b.add(Yield(tuple(values)))
+    self.c.leave(outer)
+    loop = self.c.b.add(For(start, stop, step, tuple(init), block))
+    for i, result in zip(scalars, loop.results, strict=True):
+        self.scalars[op.results[i]] = result
+    for i, home in homes.items():
+        self.reps[op.results[i]] = home
+
+
+@handles(While)
+def _while(self: BlockLowering, op: Operation) -> None:
+    assert isinstance(op, While)
+    homes = _homes(self, op.init)
+    scalars = [i for i in range(len(op.init)) if i not in homes]
+    init = [self.scalars[op.init[i]] for i in scalars]
+
+    def region(source: Block, after: bool) -> Block:
+        block = Block([v.type for v in init])
+        outer = self.c.enter(block)
+        top = self.frame_top
+        for i, value in zip(scalars, block.args, strict=True):
+            self.scalars[source.args[i]] = value
+        for i, home in homes.items():
+            self.reps[source.args[i]] = home
+        yielded = self.lower_block(source)
+        if after:
+            _carry(self, yielded, homes)
+            self.c.b.add(Yield(tuple(self.scalars[yielded[i]] for i in scalars)))
+        else:
+            self.c.b.add(Yield((self.scalars[yielded[0]],)))
+        self.frame_top = top
+        self.c.leave(outer)
+        return block
+
+    before = region(op.before, False)
+    after = region(op.body, True)
+    loop = self.c.b.add(While(tuple(init), before, after))
+    for i, result in zip(scalars, loop.results, strict=True):
+        self.scalars[op.results[i]] = result
+    for i, home in homes.items():
+        self.reps[op.results[i]] = home
+
+
+def index_type() -> TileType:
+    return TileType(i64)

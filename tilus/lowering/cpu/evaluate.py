@@ -1,0 +1,297 @@
+"""The elements of lazy tiles: a scalar or a vector of lanes at given coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tilus.diagnostics import InternalError
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.dtypes import u32, u64
+from tilus.ir.ops import (
+    Binary,
+    Broadcast,
+    Cast,
+    Const,
+    ConvertLayout,
+    Gather,
+    Iota,
+    Load,
+    Map,
+    MulHi,
+    Philox,
+    PtrLoad,
+    Reshape,
+    Slice,
+    Transpose,
+)
+from tilus.ir.ops.simd import GatherLoad
+from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.compute import compute
+from tilus.lowering.cpu.memory import load_gathered, load_window
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
+
+
+def evaluate(self: BlockLowering, value: Value, coords: Coords) -> Value:
+    """The elements of ``value`` at ``coords``: a vector of ``self.lanes`` where a coordinate is the vector one."""
+    if value.tile.is_scalar:
+        return self.scalars[value]
+    lanes = self.lanes_of(coords)
+    key = ("element", value, coords, lanes)
+    found = self.c.recall(key)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    rep = self.reps[value]
+    if isinstance(rep, Buffer):
+        result = load_buffer(self, rep, coords)
+    else:
+        result = self.c.splat(_evaluate_lazy(self, rep, value, coords, lanes), lanes)
+    self.c.remember(key, result)
+    return result
+
+
+def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords, lanes: int) -> Value:
+    op = rep.op
+    if isinstance(op, Const):
+        return self.c.const(op.value, op.dtype, lanes)
+    if isinstance(op, Iota):
+        return _iota(self, op, coords[op.axis])
+    if isinstance(op, Load):
+        assert rep.window is not None
+        mask = None if op.mask is None else evaluate(self, op.mask, coords)
+        other = None if op.other is None else self.scalars[op.other]
+        return load_window(self, rep.window, coords, mask, other)
+    if isinstance(op, Gather):
+        indices = [evaluate(self, i, coords) for i in op.indices]
+        mask = None if op.mask is None else evaluate(self, op.mask, coords)
+        other = None if op.other is None else self.scalars[op.other]
+        return load_gathered(self, self.views[op.view], indices, mask, other, lanes)
+    if isinstance(op, (Broadcast, Transpose, Slice, Reshape, ConvertLayout)):
+        source = op.operands[0]
+        return evaluate(self, source, source_coords(op, coords))
+    if isinstance(op, Philox):
+        return _philox(self, op, coords, lanes)[value.index]
+    if isinstance(op, Map):
+        return _map(self, op, coords, lanes)[value.index]
+    return compute(self.c.b, op, [self.c.splat(evaluate(self, o, coords), lanes) for o in op.operands])
+
+
+def source_coords(op: Operation, coords: Coords) -> Coords:
+    """Where an operation that rearranges elements finds the element at ``coords`` in its operand."""
+    if isinstance(op, Broadcast):
+        source, target = op.x.tile.shape, op.shape
+        if not source:
+            return ()
+        return tuple(ZERO if a == 1 and b != 1 else c for a, b, c in zip(source, target, coords, strict=True))
+    if isinstance(op, Transpose):
+        result = [ZERO] * len(coords)
+        for d, p in enumerate(op.permutation):
+            result[p] = coords[d]
+        return tuple(result)
+    if isinstance(op, Slice):
+        return tuple(c.shifted(s) for c, s in zip(coords, op.starts, strict=True))
+    if isinstance(op, Reshape):
+        kept = iter(c for c, n in zip(coords, op.shape, strict=True) if n != 1)
+        return tuple(ZERO if n == 1 else next(kept) for n in op.x.tile.shape)
+    return coords
+
+
+def keeps_dimensions(op: Reshape) -> bool:
+    """Whether a reshape only adds and drops dimensions of extent 1."""
+    return [n for n in op.x.tile.shape if n != 1] == [n for n in op.shape if n != 1]
+
+
+def _iota(self: BlockLowering, op: Iota, coord: Coord) -> Value:
+    base = self.c.index(coord)
+    if isinstance(base, int):
+        scalar = self.c.const(base, op.dtype)
+    else:
+        scalar = self.c.cast(base, op.dtype)
+    if not coord.vector:
+        return scalar
+    numbers = self.c.lane_numbers(op.dtype, self.lanes)
+    if isinstance(base, int) and base == 0:
+        return numbers
+    return self.c.b.add(Binary("add", self.c.splat(scalar, self.lanes), numbers)).result
+
+
+def buffer_offset(self: BlockLowering, coords: Coords, strides: Sequence[Number]) -> Number:
+    """The offset in elements of the (first lane's) element."""
+    total: Number = 0
+    for coord, stride in zip(coords, strides, strict=True):
+        if coord.base is not None:
+            total = self.c.add(total, self.c.mul(coord.base, stride))
+    for coord, stride in zip(coords, strides, strict=True):
+        if coord.const:
+            total = self.c.add(total, self.c.mul(coord.const, stride))
+    return total
+
+
+def buffer_pointer(self: BlockLowering, buffer: Buffer, coords: Coords) -> Value:
+    """The address of the (first lane's) element; constant parts are added last, to end up in the instructions."""
+    dynamic: Number = 0
+    constant = 0
+    for coord, stride in zip(coords, buffer.strides, strict=True):
+        if coord.base is not None:
+            dynamic = self.c.add(dynamic, self.c.mul(coord.base, stride))
+        constant += coord.const * stride
+    pointer = buffer.pointer
+    if not isinstance(dynamic, int):
+        pointer = self.c.once(("at", buffer.pointer, dynamic), lambda: self.c.offset(buffer.pointer, dynamic))
+    return self.c.offset(pointer, constant)
+
+
+def load_buffer(self: BlockLowering, buffer: Buffer, coords: Coords) -> Value:
+    pointer = buffer_pointer(self, buffer, coords)
+    stride = next((s for c, s in zip(coords, buffer.strides, strict=True) if c.vector), 0)
+    if not self.lanes_of(coords) or stride == 0:
+        return self.c.b.add(PtrLoad(pointer)).result
+    if stride == 1:
+        return self.c.b.add(PtrLoad(pointer, self.lanes)).result
+    indices = self.c.once(("strided", stride, self.lanes), lambda: self.c.b.add(Binary(
+        "mul", self.c.lane_numbers(u32, self.lanes), self.c.const(stride, u32, self.lanes))).result)
+    return self.c.b.add(GatherLoad(pointer, indices)).result
+
+
+# Philox.
+
+_ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
+_KEY_A, _KEY_B = 0x9E3779B9, 0xBB67AE85
+
+
+def _philox(self: BlockLowering, op: Philox, coords: Coords, lanes: int) -> list[Value]:
+    """Ten rounds of Philox-4x32 (Salmon et al., 2011): the counter is (offset low, offset high, 0, 0), the key the
+    seed's halves."""
+    key = ("philox", op, coords, lanes)
+    found = self.c.recall(key)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    b, c = self.c.b, self.c
+
+    def halves(x: Value) -> tuple[Value, Value]:
+        shift = c.const(32, u64, 0 if x.tile.is_scalar else lanes)
+        return b.add(Cast(x, u32)).result, b.add(Cast(b.add(Binary("shr", x, shift)).result, u32)).result
+
+    def op2(kind: str, x: Value, y: Value) -> Value:
+        return b.add(Binary(kind, x, y)).result
+
+    keys = [c.splat(k, lanes) for k in halves(c.splat(evaluate(self, op.seed, coords), 0))]
+    offset = c.splat(evaluate(self, op.offset, coords), lanes)
+    x = [*halves(offset), c.const(0, u32, lanes), c.const(0, u32, lanes)]
+    a, d = c.const(_ROUND_A, u32, lanes), c.const(_ROUND_B, u32, lanes)
+    for _ in range(10):
+        high_a, low_a = b.add(MulHi(a, x[0])).result, op2("mul", a, x[0])
+        high_d, low_d = b.add(MulHi(d, x[2])).result, op2("mul", d, x[2])
+        x = [op2("xor", op2("xor", high_d, x[1]), keys[0]), low_d, op2("xor", op2("xor", high_a, x[3]), keys[1]), low_a]
+        keys = [op2("add", keys[0], c.const(_KEY_A, u32, lanes)), op2("add", keys[1], c.const(_KEY_B, u32, lanes))]
+    result: list[Value] = c.remember(key, x)
+    return result
+
+
+# Per-element code.
+
+
+def is_straight(block: Block) -> bool:
+    """Whether a block has no control flow, so that it may be done on vectors."""
+    return not any(op.regions for op in block.ops)
+
+
+def inline_block(self: BlockLowering, block: Block, arguments: Sequence[Value], lanes: int) -> list[Value]:
+    """The values that a block of scalar code yields for the given arguments, which are vectors where ``lanes``."""
+    values: dict[Value, Value] = dict(zip(block.args, arguments, strict=True))
+
+    def get(value: Value) -> Value:
+        return self.c.splat(values.get(value) or self.scalars[value], lanes)
+
+    for op in block.ops[:-1]:
+        if isinstance(op, Const):
+            values[op.result] = self.c.const(op.value, op.dtype, lanes)
+        elif op.regions:
+            _inline_control(self, op, values)
+        else:
+            values[op.result] = compute(self.c.b, op, [get(o) for o in op.operands])
+    return [get(v) for v in block.terminator.operands]
+
+
+def _inline_control(self: BlockLowering, op: Operation, values: dict[Value, Value]) -> None:
+    """Control flow within scalar code."""
+    from tilus.ir.ops import For, If, While, Yield
+
+    def get(value: Value) -> Value:
+        return values.get(value) or self.scalars[value]
+
+    def inner(block: Block, arguments: Sequence[Value]) -> list[Value]:
+        nested = {**values, **dict(zip(block.args, arguments, strict=True))}
+        saved = dict(self.scalars)
+        self.scalars.update(nested)
+        result = inline_block(self, block, [nested[a] for a in block.args], 0)
+        self.scalars = saved
+        return result
+
+    def region(block: Block) -> Block:
+        new = Block([a.type for a in block.args])
+        outer = self.c.enter(new)
+        self.c.b.add(Yield(tuple(inner(block, new.args))))
+        self.c.leave(outer)
+        return new
+
+    if isinstance(op, If):
+        copy: Operation = If(get(op.condition), region(op.then), region(op.orelse))
+    elif isinstance(op, While):
+        copy = While(tuple(get(v) for v in op.init), region(op.before), region(op.body))
+    elif isinstance(op, For):
+        copy = For(get(op.start), get(op.stop), get(op.step), tuple(get(v) for v in op.init), region(op.body))
+    else:
+        raise InternalError.at("E0999", f"{op.NAME} within per-element code", op.span)
+    self.c.b.add(copy)
+    values.update(zip(op.results, copy.results, strict=True))
+
+
+def _map(self: BlockLowering, op: Map, coords: Coords, lanes: int) -> list[Value]:
+    key = ("map", op, coords, lanes)
+    found = self.c.recall(key)
+    if found is not None:
+        return found  # type: ignore[no-any-return]
+    arguments = [self.c.splat(evaluate(self, x, coords), lanes) for x in op.xs]
+    arguments += [self.c.splat(self.scalars[x], lanes) for x in op.captured]
+    result: list[Value] = self.c.remember(key, inline_block(self, op.body, arguments, lanes))
+    return result
+
+
+# What a lazy tile reads.
+
+
+def leaves(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> Iterator[
+        tuple[Buffer | Lazy, tuple[int | None, ...]]]:
+    """The buffers, loads and gathers below ``value``, each with the dimension of the consumer that each of its own
+    dimensions follows (None for none)."""
+    seen: set[tuple[Value, tuple[int | None, ...]]] = set()
+    stack = [(value, dims)]
+    while stack:
+        current, at = stack.pop()
+        if current.tile.is_scalar or (current, at) in seen:
+            continue
+        seen.add((current, at))
+        rep = self.reps[current]
+        if isinstance(rep, Buffer):
+            yield rep, at
+            continue
+        yield rep, at
+        for operand in rep.op.operands:
+            if operand in self.views or operand.tile.is_scalar:
+                continue
+            stack.append((operand, source_dims(rep.op, operand, at)))
+
+
+def source_dims(op: Operation, operand: Value, dims: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    if isinstance(op, Broadcast):
+        return tuple(None if a == 1 and b != 1 else d for a, b, d in zip(operand.tile.shape, op.shape, dims,
+                                                                        strict=True))
+    if isinstance(op, Transpose):
+        result: list[int | None] = [None] * len(dims)
+        for d, p in enumerate(op.permutation):
+            result[p] = dims[d]
+        return tuple(result)
+    if isinstance(op, Reshape):
+        kept = iter(d for d, n in zip(dims, op.shape, strict=True) if n != 1)
+        return tuple(None if n == 1 else next(kept) for n in operand.tile.shape)
+    return dims

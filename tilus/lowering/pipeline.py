@@ -1,0 +1,411 @@
+"""Software pipelining: loads of a staged loop go through a ring of shared-memory buffers, ahead of their use.
+
+A loop over tiles ``for k in range(start, stop, step)`` whose loads are S stages deep becomes
+
+* a prologue that starts the copies of the first S - 1 tiles,
+* a main loop, unrolled S times so that the slots of the ring are constants, in which every tile that is copied is
+  whole: its copies have no bounds checks along the loop's dimension,
+* a tail loop that does the remaining iterations, the last partial tile and the drain, with the slot as a variable.
+
+Copies past the loop's end read in bounds or give zeros, and nobody uses them. Where a loop does nothing but dots of
+staged tiles, the fragments of the next step of k are loaded from shared memory before the multiplications of this one,
+across the loop's back edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tilus.ir.builder import Builder
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.dtypes import i64
+from tilus.ir.ops import (
+    AllocShared,
+    Binary,
+    CommitAsync,
+    Const,
+    CopyAsync,
+    Dim,
+    Dot,
+    For,
+    Load,
+    Select,
+    Subview,
+    Sync,
+    Transpose,
+    WaitAsync,
+    Yield,
+)
+from tilus.ir.ops.arith import Compare
+from tilus.ir.rewriter import is_pure
+from tilus.ir.types import TileType
+from tilus.lowering.dot_plan import mma_shape
+from tilus.targets import Target, get_target
+
+DEFAULT_STAGES = 2
+
+
+def pipeline_loops(module: Module) -> None:
+    """Pipeline every loop that asks for it (``stages`` of 2 or more), or that feeds dots from global memory."""
+    target = get_target(module.target)
+    for function in module.kernels:
+        _Pipeliner(function, target).block(function.body)
+
+
+@dataclass(slots=True)
+class _Staged:
+    """A load of the loop with its ring of buffers."""
+
+    load: Load
+    ring: Value
+
+
+class _Pipeliner:
+    def __init__(self, function: Function, target: Target) -> None:
+        self.function, self.target = function, target
+        self.dims: dict[Value, tuple[Any, ...]] = {
+            v: p.dims for v, p in zip(function.body.args, function.parameters, strict=True) if p.kind == "array"
+        }
+        self.written = {v for v, p in zip(function.body.args, function.parameters, strict=True) if p.written}
+
+    def block(self, block: Block) -> None:
+        ops: list[Operation] = []
+        for op in block.ops:
+            for region in op.regions:
+                self.block(region)
+            if isinstance(op, For):
+                staged = self.staged_loads(op)
+                stages = self.stages_of(op, staged)
+                if staged and stages >= 2:
+                    ops += _Pipeline(self, op, staged, stages).build()
+                    continue
+            ops.append(op)
+        block.ops = ops
+
+    def stages_of(self, op: For, loads: list[Load]) -> int:
+        if op.stages:
+            return op.stages
+        return DEFAULT_STAGES if any(self.feeds_dot(op, load.result) for load in loads) else 0
+
+    def feeds_dot(self, op: For, value: Value) -> bool:
+        for user in op.body.walk():
+            if value in user.operands:
+                if isinstance(user, Dot):
+                    return True
+                if isinstance(user, Transpose) and self.feeds_dot(op, user.result):
+                    return True
+        return False
+
+    def staged_loads(self, op: For) -> list[Load]:
+        """Loads of the loop's body whose addresses are known ahead and whose arrays nobody writes."""
+        inside = {r for inner in op.body.walk() for r in inner.results} | set(op.body.args)
+        found = []
+        for inner in op.body.ops:
+            if not isinstance(inner, Load) or not inner.result.tile.shape or inner.layout is not None:
+                continue
+            plain = inner.mask is None and inner.other is None and inner.view.view.space == "global"
+            if plain and self.root(inner.view) not in self.written and self._known_ahead(op, inner, inside):
+                found.append(inner)
+        return found
+
+    def root(self, view: Value) -> Value:
+        while view.defining is not None and hasattr(view.defining, "view"):
+            view = view.defining.view
+        return view
+
+    def _known_ahead(self, loop: For, load: Load, inside: set[Value]) -> bool:
+        """Whether the view and offsets depend on the index and on values from outside the loop only."""
+        front = [load.view, *load.offsets]
+        while front:
+            value = front.pop()
+            if value is loop.index or value not in inside:
+                continue
+            maker = value.defining
+            if maker is None or not (is_pure(maker) or self._reads_constant(maker)) or maker.regions:
+                return False
+            front += maker.operands
+        return True
+
+    def _reads_constant(self, op: Operation) -> bool:
+        """A scalar read of an array that nobody writes, e.g. of a block table."""
+        return isinstance(op, Load) and not op.result.tile.shape and self.root(op.view) not in self.written
+
+    def same_extent(self, value: Value, view: Value, axis: int) -> bool:
+        """Whether ``value`` is at most the extent of ``view`` along ``axis``."""
+        maker = value.defining
+        if isinstance(maker, Binary) and maker.kind == "min":
+            return self.same_extent(maker.lhs, view, axis) or self.same_extent(maker.rhs, view, axis)
+        if isinstance(maker, Const) and view.view.shape[axis] is not None:
+            return int(maker.value) <= int(view.view.shape[axis] or 0)
+        if not isinstance(maker, Dim):
+            return False
+        if maker.view is view and maker.axis == axis:
+            return True
+        mine = self.dim_name(view, axis)
+        return mine is not None and mine == self.dim_name(maker.view, maker.axis)
+
+    def dim_name(self, view: Value, axis: int) -> Any:
+        """The declared name of a view's dimension, followed through views that keep it whole."""
+        while view not in self.dims:
+            op = view.defining
+            if not isinstance(op, Subview):
+                return None
+            kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
+            axis = kept[axis]
+            start, extent = op.starts[axis].defining, op.extents[axis].defining
+            whole = isinstance(start, Const) and start.value == 0 and isinstance(extent, Dim)
+            if not whole:
+                return None
+            assert isinstance(extent, Dim)
+            if extent.view in self.dims and self.dims[extent.view][extent.axis] == self.dims.get(op.view, {axis: None})[axis]:
+                view = op.view
+                continue
+            if extent.view is not op.view:
+                return None
+            view = op.view
+        return self.dims[view][axis]
+
+
+class _Pipeline:
+    """Builds the pipelined form of one loop."""
+
+    def __init__(self, pass_: _Pipeliner, loop: For, loads: list[Load], stages: int) -> None:
+        self.pass_, self.loop, self.stages = pass_, loop, stages
+        self.b = Builder(Block(), loop.span)
+        self.staged: list[_Staged] = []
+        self.loads = loads
+        self.kstep = self._fragment_step()
+
+    # -- the whole
+
+    def build(self) -> list[Operation]:
+        loop, b, s = self.loop, self.b, self.stages
+        for load in self.loads:
+            shape = load.result.tile.shape
+            ring = b.add(AllocShared(load.result.tile.dtype, (s, *shape), span=load.span)).result
+            ring.name = f"{load.result.name}_ring"
+            self.staged.append(_Staged(load, ring))
+        for u in range(s - 1):
+            self.copies(b, self.plus(b, loop.start, u), b.const(u), whole=False)
+        b.add(WaitAsync(s - 2))
+        b.add(Sync())
+        carried = list(loop.init)
+        if self.kstep:
+            carried += self.fragments(b, b.const(0), 0)
+        index, carried = self.main_loop(carried)
+        results = self.tail_loop(index, carried)
+        b.add(WaitAsync(0))
+        mapping = dict(zip(loop.results, results, strict=False))
+        return self.rename(mapping)
+
+    def rename(self, mapping: dict[Value, Value]) -> list[Operation]:
+        """The operations, with the loop's results made the results of the last loop built."""
+        for old, new in mapping.items():
+            owner = new.defining
+            assert owner is not None
+            old.owner, old.index, old.type = owner, new.index, new.type
+            owner.results = tuple(old if r is new else r for r in owner.results)
+        return self.b.block.ops
+
+    def main_loop(self, carried: list[Value]) -> tuple[Value, list[Value]]:
+        loop, b, s = self.loop, self.b, self.stages
+        # the last of s iterations copies a tile that ends 2s - 1 steps after the first begins
+        reach = b.binary("mul", loop.step, b.const(2 * s - 1))
+        stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
+        stride = b.binary("mul", loop.step, b.const(s))
+        body = Block([TileType(i64), TileType(i64), *(v.type for v in carried)],
+                     [loop.index.name, "", *(v.name for v in carried)])
+        inner = b.at(body)
+        values = list(body.args[2:])
+        for u in range(s):
+            values = self.iteration(inner, self.plus(inner, body.args[0], u), values, u, whole=True)
+        following = inner.binary("add", body.args[0], stride)
+        inner.add(Yield((following, *values)))
+        op = b.add(For(loop.start, stop, stride, (loop.start, *carried), body))
+        return op.results[0], list(op.results[1:])
+
+    def tail_loop(self, start: Value, carried: list[Value]) -> list[Value]:
+        loop, b, s = self.loop, self.b, self.stages
+        body = Block([TileType(i64), TileType(i64), *(v.type for v in carried)],
+                     [loop.index.name, "slot", *(v.name for v in carried)])
+        inner = b.at(body)
+        slot = body.args[1]
+        values = self.iteration(inner, body.args[0], list(body.args[2:]), slot, whole=False)
+        inner.add(Yield((self.advance(inner, slot), *values)))
+        op = b.add(For(start, loop.stop, loop.step, (b.const(0), *carried), body))
+        return list(op.results[1 : 1 + len(loop.init)])
+
+    def advance(self, b: Builder, slot: Value) -> Value:
+        """The slot after this one."""
+        following = b.binary("add", slot, b.const(1))
+        last = b.add(Compare("ge", following, b.const(self.stages))).result
+        return b.add(Select(last, b.const(0), following)).result
+
+    def plus(self, b: Builder, index: Value, count: int) -> Value:
+        return index if not count else b.binary("add", index, b.binary("mul", self.loop.step, b.const(count)))
+
+    # -- one iteration
+
+    def iteration(self, b: Builder, index: Value, carried: list[Value], slot: int | Value, whole: bool) -> list[Value]:
+        if isinstance(slot, int):
+            this, previous, following = (b.const((slot + n) % self.stages) for n in (0, self.stages - 1, 1))
+        else:
+            this, following = slot, self.advance(b, slot)
+            before = b.binary("add", slot, b.const(-1))
+            first = b.add(Compare("lt", before, b.const(0))).result
+            previous = b.add(Select(first, b.const(self.stages - 1), before)).result
+        ahead = self.plus(b, index, self.stages - 1)
+        if self.kstep:
+            return self._fragment_iteration(b, index, carried, (this, previous, following), ahead, whole)
+        b.add(WaitAsync(self.stages - 2))
+        b.add(Sync())
+        self.copies(b, ahead, previous, whole)
+        mapping: dict[Value, Value] = {self.loop.index: index}
+        mapping.update(zip(self.loop.carried, carried, strict=True))
+        for staged in self.staged:
+            tile = staged.load.result.tile
+            view = self.slot_view(b, staged.ring, this)
+            mapping[staged.load.result] = self.read(b, view, (0,) * tile.rank, tile.shape, staged.load)
+        return self.clone_body(b, mapping)
+
+    def clone_body(self, b: Builder, mapping: dict[Value, Value]) -> list[Value]:
+        loads = {s.load for s in self.staged}
+        for op in self.loop.body.ops:
+            if isinstance(op, Yield):
+                return [mapping.get(v, v) for v in op.values]
+            if op not in loads:
+                b.block.ops.append(op.clone(mapping))
+        raise AssertionError("a loop's body ends in a yield")
+
+    def slot_view(self, b: Builder, ring: Value, slot: Value) -> Value:
+        shape = tuple(int(d or 0) for d in ring.view.shape[1:])
+        zero = b.const(0)
+        extents = (b.const(1), *(b.const(d) for d in shape))
+        return b.add(Subview(ring, (slot, *(zero for _ in shape)), extents, shape, (0,))).result
+
+    def read(self, b: Builder, view: Value, starts: tuple[int, ...], shape: tuple[int, ...], load: Load) -> Value:
+        offsets = tuple(b.const(n) for n in starts)
+        value = b.add(Load(view, offsets, shape, span=load.span)).result
+        value.name = load.result.name
+        return value
+
+    def copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
+        """Start copying the tiles of the iteration at ``index`` into a slot; ``whole`` tiles end within the loop."""
+        for staged in self.staged:
+            load = staged.load
+            mapping: dict[Value, Value] = {self.loop.index: index}
+            view = self.at_index(b, load.view, mapping)
+            offsets = tuple(self.at_index(b, o, mapping) for o in load.offsets)
+            destination = self.slot_view(b, staged.ring, slot)
+            b.add(CopyAsync(destination, view, offsets, None, self.bounded(load) if whole else (), span=load.span))
+        b.add(CommitAsync())
+
+    def at_index(self, b: Builder, value: Value, mapping: dict[Value, Value]) -> Value:
+        """``value``, as the loop's body computes it, for another index."""
+        if value in mapping:
+            return mapping[value]
+        maker = value.defining
+        inside = maker is not None and any(maker is op for op in self.loop.body.ops)
+        if maker is None or not inside:
+            return value
+        for operand in maker.operands:
+            self.at_index(b, operand, mapping)
+        b.block.ops.append(maker.clone(mapping))
+        return mapping[value]
+
+    def bounded(self, load: Load) -> tuple[int, ...]:
+        """Dimensions along which a whole tile is in bounds: those that the index walks up to their extent."""
+        step = self.loop.step.defining
+        found = []
+        for d, offset in enumerate(load.offsets):
+            covers = isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)
+            if offset is self.loop.index and covers and self.pass_.same_extent(self.loop.stop, load.view, d):
+                start = self.loop.start.defining
+                if isinstance(start, Const) and int(start.value) >= 0:
+                    found.append(d)
+        return tuple(found)
+
+    # -- fragments across the back edge
+
+    def _fragment_step(self) -> int:
+        """The k of one step of fragments, or 0 where the loop does more than dots of staged tiles."""
+        loads = {load.result for load in self.loads}
+        turned = dict.fromkeys(loads)
+        step = 0
+        for op in self.loop.body.ops:
+            if isinstance(op, Transpose) and op.x in loads and op.x.tile.rank == 2:
+                turned[op.result] = None
+            elif isinstance(op, Dot):
+                chosen = mma_shape(op, self.pass_.target)
+                k = op.a.tile.shape[-1]
+                staged = op.a in turned and op.b in turned and op.a.tile.rank == 2
+                if chosen is None or not staged or k % chosen[2] or k // chosen[2] < 2 or step not in (0, chosen[2]):
+                    return 0
+                step = chosen[2]
+            elif not isinstance(op, (Yield, Load)) and any(r.type.shape for r in op.results if isinstance(r.type, TileType)):
+                return 0
+            elif any(v in turned for v in op.operands) or (isinstance(op, Load) and op.result.tile.shape and (
+                    op.result not in loads)):
+                return 0
+        dots = [op for op in self.loop.body.ops if isinstance(op, Dot)]
+        used = [v for op in dots for v in (op.a, op.b)]
+        same_depth = len({op.a.tile.shape[-1] for op in dots}) == 1
+        return step if dots and same_depth and len(set(used)) == len(used) else 0
+
+    def _dots(self) -> list[Dot]:
+        return [op for op in self.loop.body.ops if isinstance(op, Dot)]
+
+    def _operands(self) -> list[tuple[Value, int]]:
+        """The operands of the dots with their k dimension."""
+        return [pair for op in self._dots() for pair in ((op.a, 1), (op.b, 0))]
+
+    def fragments(self, b: Builder, slot: Value, step: int) -> list[Value]:
+        """The fragments of every dot's operands for one step of k, from a slot."""
+        out = []
+        rings = {s.load.result: s for s in self.staged}
+        for operand, dim in self._operands():
+            maker = operand.defining
+            source = maker.x if isinstance(maker, Transpose) else operand
+            axis = 1 - dim if isinstance(maker, Transpose) else dim
+            staged = rings[source]
+            shape = list(source.tile.shape)
+            shape[axis] = self.kstep
+            starts = [0, 0]
+            starts[axis] = step * self.kstep
+            value = self.read(b, self.slot_view(b, staged.ring, slot), tuple(starts), tuple(shape), staged.load)
+            if isinstance(maker, Transpose):
+                value = b.add(Transpose(value, (1, 0), span=maker.span)).result
+            out.append(value)
+        return out
+
+    def _fragment_iteration(self, b: Builder, index: Value, carried: list[Value], slots: tuple[Value, Value, Value],
+                            ahead: Value, whole: bool) -> list[Value]:
+        this, previous, following = slots
+        count = len(self.loop.init)
+        accumulators: dict[Value, Value] = {}
+        mapping: dict[Value, Value] = {self.loop.index: index}
+        mapping.update(zip(self.loop.carried, carried[:count], strict=True))
+        current = carried[count:]
+        steps = self._dots()[0].a.tile.shape[-1] // self.kstep
+        for step in range(steps):
+            if step < steps - 1:
+                coming = self.fragments(b, this, step + 1)
+            else:
+                b.add(WaitAsync(self.stages - 2))
+                b.add(Sync())
+                coming = self.fragments(b, following, 0)
+            if step == 0:
+                self.copies(b, ahead, previous, whole)
+            for n, op in enumerate(self._dots()):
+                start = accumulators.get(op.result)
+                if start is None:
+                    start = self.at_index(b, op.accumulator, mapping)
+                accumulators[op.result] = b.add(Dot(current[2 * n], current[2 * n + 1], start, op.precision,
+                                                    span=op.span)).result
+                accumulators[op.result].name = op.result.name
+            current = coming
+        mapping.update(accumulators)
+        terminator = self.loop.body.terminator
+        assert isinstance(terminator, Yield)
+        return [*(self.at_index(b, v, mapping) for v in terminator.values), *current]

@@ -1,0 +1,116 @@
+"""Shared-memory layouts: for each allocation without one, the swizzle under which its accesses conflict least."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tilus.ir.core import Function, Operation, Value
+from tilus.ir.ops import AllocShared, CopyAsync, Group, Load, PermuteView, Store, Subview
+from tilus.ir.types import TileType, ViewType
+from tilus.layouts import RegisterLayout, blocked
+from tilus.layouts.banks import Access, choose_swizzle
+from tilus.layouts.mma import ldmatrix_plan
+from tilus.layouts.shared import SharedLayout, row_major
+from tilus.lowering.facts import Facts
+from tilus.targets import Feature, Target
+
+
+def choose_shared_layouts(function: Function, facts: Facts, target: Target, warps: int) -> None:
+    """Give every shared allocation a layout, in place."""
+    allocations = [op for op in function.walk() if isinstance(op, AllocShared) and op.layout is None]
+    for op in allocations:
+        if op.dtype.bits < 8:
+            layout = row_major(*op.shape)
+        else:
+            layout = _choose(op, _Accesses(function, facts, target, warps).of(op))
+        op.results[0].type = replace(op.result.view, layout=layout)
+
+
+def _choose(op: AllocShared, found: list[tuple[tuple[int, ...], Access]]) -> SharedLayout:
+    """Accesses that leave out leading dimensions (slots of a ring) decide the layout of one slot."""
+    rank = len(op.shape)
+    ranks = {len(dims) for dims, _ in found}
+    inner = ranks.pop() if len(ranks) == 1 else rank
+    kept = tuple(range(rank - inner, rank))
+    if any(dims != kept for dims, _ in found) or not inner:
+        return row_major(*op.shape)
+    shape = op.shape[rank - inner :]
+    accesses = [a for _, a in found if all(x <= y for x, y in zip(a.layout.shape, shape, strict=True))]
+    layout = choose_swizzle(shape, op.dtype.bits, accesses) if accesses else row_major(*shape)
+    for extent in reversed(op.shape[: rank - inner]):
+        layout = layout.buffers(extent, max(1, 128 * 8 // op.dtype.bits))
+    return layout
+
+
+class _Accesses:
+    """The accesses to an allocation, each with the allocation's dimensions that its own stand for."""
+
+    def __init__(self, function: Function, facts: Facts, target: Target, warps: int) -> None:
+        self.function, self.facts, self.target, self.warps = function, facts, target, warps
+
+    def of(self, allocation: AllocShared) -> list[tuple[tuple[int, ...], Access]]:
+        dims: dict[Value, tuple[int, ...]] = {allocation.result: tuple(range(len(allocation.shape)))}
+        found: list[tuple[tuple[int, ...], Access]] = []
+        seen: set[object] = set()
+        self._visit(self.function.body.ops, dims, found, seen, allocation.dtype.bits, self.warps)
+        return found
+
+    def _visit(self, ops: list[Operation], dims: dict[Value, tuple[int, ...]],
+               found: list[tuple[tuple[int, ...], Access]], seen: set[object], bits: int, warps: int) -> None:
+        for op in ops:
+            if isinstance(op, Subview) and op.view in dims:
+                dims[op.result] = tuple(d for i, d in enumerate(dims[op.view]) if i not in op.dropped)
+            elif isinstance(op, PermuteView) and op.view in dims:
+                dims[op.result] = tuple(dims[op.view][p] for p in op.permutation)
+            elif isinstance(op, (Load, Store, CopyAsync)):
+                self._access(op, dims, found, seen, bits, warps)
+            for region in op.regions:
+                self._visit(region.ops, dims, found, seen, bits, op.count if isinstance(op, Group) else warps)
+
+    def _access(self, op: Load | Store | CopyAsync, dims: dict[Value, tuple[int, ...]],
+                found: list[tuple[tuple[int, ...], Access]], seen: set[object], bits: int, warps: int) -> None:
+        view = op.destination if isinstance(op, CopyAsync) else op.view
+        if view not in dims:
+            return
+        if isinstance(op, CopyAsync):
+            access = self._copy(op, warps)
+        else:
+            tile = (op.result if isinstance(op, Load) else op.value).tile
+            if not tile.shape or tile.layout is None:
+                return
+            access = self._matrix(op, tile.layout, bits) or _plain(tile.layout, bits)
+        mine = dims[view]
+        order = tuple(sorted(range(len(mine)), key=lambda i: mine[i]))
+        if order != tuple(range(len(mine))):
+            access = Access(access.layout.permute(order), access.vector, order.index(access.dim))
+        key = (tuple(sorted(mine)), access)
+        if key not in seen:
+            seen.add(key)
+            found.append(key)
+
+    def _copy(self, op: CopyAsync, warps: int) -> Access:
+        from tilus.lowering.simt.access import contiguous_order, vector_width
+
+        view = op.destination.type
+        assert isinstance(view, ViewType)
+        shape = tuple(int(d or 1) for d in view.shape)
+        order = contiguous_order(self.facts, op.source, len(shape))
+        width = vector_width(self.facts, op, order[0], TileType(view.dtype, shape))
+        return Access(blocked(shape, warps * 32, width, order), width, order[0])
+
+    def _matrix(self, op: Load | Store, layout: RegisterLayout, bits: int) -> Access | None:
+        if not isinstance(op, Load) or not self.target.has(Feature.LDMATRIX) or layout.rank != 2:
+            return None
+        for dim in (1, 0):
+            plan = ldmatrix_plan(layout, bits, dim) if bits in (8, 16, 32) else None
+            if plan is not None and (dim == 1) == (plan.dim == 1) and (not plan.trans or bits == 16) and dim == 1:
+                return plan.access
+        return None
+
+
+def _plain(layout: RegisterLayout, bits: int) -> Access:
+    dim = max(range(layout.rank), key=lambda d: (layout.vector_width(d), d))
+    width = layout.vector_width(dim)
+    while width * bits > 128 or (width & (width - 1)):
+        width -= 1
+    return Access(layout, max(1, width), dim)
