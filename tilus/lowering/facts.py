@@ -8,7 +8,7 @@ range of its type.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tilus.ir.core import Block, Function, Operation, Parameter, Value
@@ -119,8 +119,7 @@ class Facts:
         if isinstance(op, For):
             self._for(op)
         elif isinstance(op, While):
-            self._block(op.before)
-            self._block(op.body)
+            self._while(op)
         elif isinstance(op, If):
             self._block(op.then)
             self._block(op.orelse)
@@ -145,18 +144,54 @@ class Facts:
         else:
             fact = Fact(min(start.low, stop.low), max(start.high, stop.high), divisor)
         self.known[op.index] = fact
-        self._block(op.body)
-        self._counters(op, start, stop, step)
+        self._carried(op.carried, op.init, op.results, op.body)
 
-    def _counters(self, op: For, start: Fact, stop: Fact, step: Fact) -> None:
-        """Carried integers are unknown, save for the ones that keep a divisor: those stepped by multiples of it."""
-        for i, (carried, first) in enumerate(zip(op.carried, op.init, strict=True)):
-            if not _is_integer(carried):
-                continue
-            last = op.body.terminator.operands[i]
-            if last is carried:
-                self.known[carried] = self.of(first)
-            self.known[op.results[i]] = self.of(carried)
+    def _while(self, op: While) -> None:
+        for _ in range(_ROUNDS):
+            for carried, first in zip(op.before.args, op.init, strict=True):
+                self.known.pop(carried, None)
+            self._block(op.before)
+        self._carried(op.body.args, op.init, op.results, op.body)
+        for inside, outside in zip(op.before.args, op.body.args, strict=True):
+            if _is_integer(inside):
+                self.known[inside] = self.of(outside)
+        self._block(op.before)
+
+    def _carried(self, carried: Sequence[Value], init: Sequence[Value], results: Sequence[Value], body: Block) -> None:
+        """Facts of carried integers: from the first values, widened until the body keeps them."""
+        integers = [i for i, v in enumerate(carried) if _is_integer(v)]
+        for i in integers:
+            self.known[carried[i]] = self.of(init[i])
+        for round_ in range(_ROUNDS):
+            self._block(body)
+            last = body.terminator.operands
+            stable = True
+            for i in integers:
+                have = self.known[carried[i]]
+                wanted = _join(have, self.of(last[i]))
+                if wanted == have:
+                    continue
+                stable = False
+                full = unknown(carried[i].tile.dtype)
+                low = have.low if wanted.low == have.low else (wanted.low if round_ < _ROUNDS - 2 else full.low)
+                high = have.high if wanted.high == have.high else (wanted.high if round_ < _ROUNDS - 2 else full.high)
+                self.known[carried[i]] = Fact(low, high, wanted.divisor)
+            if stable:
+                break
+        else:
+            for i in integers:
+                self.known[carried[i]] = unknown(carried[i].tile.dtype)
+            self._block(body)
+        unused = {v for op in body.walk() for v in op.operands}
+        for i in integers:
+            # A value that the body does not read is the first one or the last one computed.
+            read = carried[i] in unused
+            self.known[results[i]] = self.known[carried[i]] if read else _join(
+                self.of(init[i]), self.of(body.terminator.operands[i]))
+
+
+_ROUNDS = 6
+"""How often a loop's body is analysed before its carried integers are given up."""
 
 
 def _is_integer(value: Value) -> bool:

@@ -222,7 +222,7 @@ class _Pipeline:
             values = self.iteration(inner, self.plus(inner, body.args[0], u), values, u, whole=True)
         following = inner.binary("add", body.args[0], stride)
         inner.add(Yield((following, *values)))
-        op = b.add(For(loop.start, stop, stride, (loop.start, *carried), body))
+        op = b.add(For(loop.start, stop, stride, (loop.start, *carried), body, 0, s))
         return op.results[0], list(op.results[1:])
 
     def tail_loop(self, start: Value, carried: list[Value]) -> list[Value]:
@@ -240,7 +240,8 @@ class _Pipeline:
         """The slot after this one."""
         following = b.binary("add", slot, b.const(1))
         last = b.add(Compare("ge", following, b.const(self.stages))).result
-        return b.add(Select(last, b.const(0), following)).result
+        bounded = b.binary("min", following, b.const(self.stages - 1))  # for the analysis of ranges
+        return b.add(Select(last, b.const(0), bounded)).result
 
     def plus(self, b: Builder, index: Value, count: int) -> Value:
         return index if not count else b.binary("add", index, b.binary("mul", self.loop.step, b.const(count)))
@@ -254,7 +255,7 @@ class _Pipeline:
             this, following = slot, self.advance(b, slot)
             before = b.binary("add", slot, b.const(-1))
             first = b.add(Compare("lt", before, b.const(0))).result
-            previous = b.add(Select(first, b.const(self.stages - 1), before)).result
+            previous = b.add(Select(first, b.const(self.stages - 1), b.binary("max", before, b.const(0)))).result
         ahead = self.plus(b, index, self.stages - 1)
         if self.kstep:
             return self._fragment_iteration(b, index, carried, (this, previous, following), ahead, whole)

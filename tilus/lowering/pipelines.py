@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from tilus.ir.core import Module
 from tilus.lowering.infer_layouts import infer_layouts
+from tilus.lowering.pipeline import pipeline_loops
+from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.simplify import simplify
 from tilus.lowering.simt.lower import lower_to_threads
 
@@ -13,12 +15,18 @@ Pass = Callable[[Module], None]
 
 GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
+    ("pipeline-loops", pipeline_loops),
+    ("simplify-after-pipelining", simplify),
     ("infer-layouts", infer_layouts),
     ("simplify-after-layouts", simplify),
 )
 """From a traced tile module to a scheduled one, for every GPU."""
 
-GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (("simplify-threads", simplify),)
+GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
+    ("simplify-threads", simplify),
+    ("induct-pointers", induct_pointers),
+    ("simplify-after-induction", simplify),
+)
 """From the lowered thread-level module to what is printed."""
 
 

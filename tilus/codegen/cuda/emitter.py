@@ -439,8 +439,13 @@ class _KernelPrinter:
                 self.line(guard + text)
         else:
             vector, count, _ = self._vector_of(op.value)
-            text = f"make_{vector}({', '.join(cells.names)})" if count > 1 else cells.names[0]
-            self.line(f"{guard}*({vector}*)({address}) = {text};")
+            if count in (2, 4) and (cells.per > 1 or cells.dtype.bits == 32):
+                # One instruction for certain: the compiler splits vector stores whose alignment it cannot see.
+                words = ", ".join(expressions.to_word(n, cells) for n in cells.names)
+                self.line(f"{guard}{self.need(f'stg_v{count}')}({address}, {words});")
+            else:
+                text = f"make_{vector}({', '.join(cells.names)})" if count > 1 else cells.names[0]
+                self.line(f"{guard}*({vector}*)({address}) = {text};")
         self.consume(op)
 
     def _shared_writes(self, cells: Cells, address: str) -> list[str]:

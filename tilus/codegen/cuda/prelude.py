@@ -72,6 +72,11 @@ def _shared_access() -> dict[str, str]:
     out["sts_v4"] = (f"{_D} void sts_v4(unsigned a, unsigned x, unsigned y, unsigned z, unsigned w) {{ asm volatile("
                      "\"st.shared.v4.u32 [%0], {%1, %2, %3, %4};\" :: \"r\"(a), \"r\"(x), \"r\"(y), \"r\"(z), \"r\"(w) : "
                      "\"memory\"); }")
+    out["stg_v2"] = (f"{_D} void stg_v2(void* a, unsigned x, unsigned y) {{ asm volatile(\"st.global.v2.u32 [%0], {{%1, %2}};\" "
+                     ":: \"l\"(__cvta_generic_to_global(a)), \"r\"(x), \"r\"(y) : \"memory\"); }")
+    out["stg_v4"] = (f"{_D} void stg_v4(void* a, unsigned x, unsigned y, unsigned z, unsigned w) {{ asm volatile("
+                     "\"st.global.v4.u32 [%0], {%1, %2, %3, %4};\" :: \"l\"(__cvta_generic_to_global(a)), \"r\"(x), "
+                     "\"r\"(y), \"r\"(z), \"r\"(w) : \"memory\"); }")
     return out
 
 

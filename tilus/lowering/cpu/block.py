@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.dtypes import DType, i64
+from tilus.ir.dtypes import DType
 from tilus.ir.ops import For, If, PtrAdd, PtrCast, PtrLoad, While, Yield
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
-from tilus.ir.types import TileType, ViewType
+from tilus.ir.types import ViewType
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Rep, Window
 from tilus.lowering.facts import Facts
@@ -201,6 +201,10 @@ class BlockLowering:
         state = self.blocks[-1]
         return state.last_use.get(value, -1) <= state.position
 
+    def _is_stable(self, buffer: Buffer, alias: Value) -> bool:
+        """Whether ``buffer`` keeps its contents as long as ``alias`` is used: not a carried tile, which changes."""
+        return buffer.owned and not buffer.carried and alias not in self.nested_uses
+
     def lanes_of(self, coords: Coords) -> int:
         return self.lanes if any(c.vector for c in coords) else 0
 
@@ -287,7 +291,19 @@ def _homes(self: BlockLowering, init: tuple[Value, ...]) -> dict[int, Buffer]:
         else:
             homes[i] = self.allocate(value.tile.dtype, value.tile.shape)
             _copy_into(self, value, homes[i])
+        homes[i].carried = True
     return homes
+
+
+def _finish_loop(self: BlockLowering, op: Operation, homes: dict[int, Buffer], results: Iterable[Value]) -> None:
+    """Record the results of a loop: its scalars, and the homes that now hold the final tiles."""
+    scalars = iter(results)
+    for i, result in enumerate(op.results):
+        if i in homes:
+            homes[i].carried = False
+            self.reps[result] = homes[i]
+        else:
+            self.scalars[result] = next(scalars)
 
 
 def _carry(self: BlockLowering, yielded: Sequence[Value], homes: dict[int, Buffer]) -> None:
@@ -348,10 +364,7 @@ def _for(self: BlockLowering, op: Operation) -> None:
     self.c.b.add(Yield(tuple(values)))
     self.c.leave(outer)
     loop = self.c.b.add(For(start, stop, step, tuple(init), block))
-    for i, result in zip(scalars, loop.results, strict=True):
-        self.scalars[op.results[i]] = result
-    for i, home in homes.items():
-        self.reps[op.results[i]] = home
+    _finish_loop(self, op, homes, loop.results)
 
 
 @handles(While)
@@ -382,11 +395,4 @@ def _while(self: BlockLowering, op: Operation) -> None:
     before = region(op.before, False)
     after = region(op.body, True)
     loop = self.c.b.add(While(tuple(init), before, after))
-    for i, result in zip(scalars, loop.results, strict=True):
-        self.scalars[op.results[i]] = result
-    for i, home in homes.items():
-        self.reps[op.results[i]] = home
-
-
-def index_type() -> TileType:
-    return TileType(i64)
+    _finish_loop(self, op, homes, loop.results)

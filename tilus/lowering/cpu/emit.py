@@ -7,7 +7,7 @@ from typing import Any
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, bool_, i32, i64
+from tilus.ir.dtypes import DType, i32, i64
 from tilus.ir.ops import (
     Binary,
     Broadcast,
@@ -22,7 +22,7 @@ from tilus.ir.ops import (
     Select,
     Yield,
 )
-from tilus.ir.types import TileType, Type
+from tilus.ir.types import TileType
 from tilus.lowering.cpu.values import Coord, Number
 
 
@@ -201,7 +201,3 @@ class Cursor:
 
     def add_op(self, op: Operation) -> Operation:
         return self.b.add(op)
-
-
-def flag_type() -> Type:
-    return TileType(bool_)

@@ -7,15 +7,14 @@ from typing import Any
 
 from tilus.diagnostics import Span
 from tilus.ir.core import Block, Function, Module, Value
-from tilus.ir.dtypes import bool_, i64, u8
+from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
 from tilus.ir.types import PointerType, TileType, ViewType
+from tilus.lowering.cpu import reduction, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.launch import lower_launch
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, grid_facts
-
-FRAME_ALIGNMENT = 64
 
 
 @dataclass
@@ -85,6 +84,3 @@ def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) ->
             lowering.pointer_of(words[0], view.dtype if not packed_bits else u8), view.dtype, (0,) * view.rank,
             tuple(extents), tuple(extents), tuple(strides), value, 0, packed_bits, not parameter.written)
         slot += argument_slots(view.rank)
-
-
-__all__ = ["CpuProgram", "argument_slots", "bool_", "lower_module"]

@@ -30,13 +30,14 @@ Coords = tuple[Coord, ...]
 @dataclass(eq=False, slots=True)
 class Buffer:
     """A tile in the frame: elements (in containers) at ``pointer``, strides in elements. ``owned`` says that nobody
-    else reads it once its value is dead."""
+    else reads it once its value is dead, ``carried`` that a loop writes it anew."""
 
     pointer: Value
     dtype: DType
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     owned: bool = True
+    carried: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -1,0 +1,143 @@
+"""Thread level of a CPU core: accesses by vectors of indices, host atomics, calls into the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Effect, Operation, Value
+from tilus.ir.dtypes import DType, i64
+from tilus.ir.ops.thread import pointer_type
+from tilus.ir.types import PointerType, TileType, Type
+
+
+class GatherLoad(Operation):
+    """Lane i of the result is element ``indices[i]`` at ``pointer``, where lane i of ``mask`` holds, else lane i of
+    ``other`` (zeros for None). All of them scalars for a single element."""
+
+    NAME = "gather_load"
+    pointer: Value
+    indices: Value
+    mask: Value | None = None
+    other: Value | None = None
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(pointer_type(self.pointer).dtype, self.indices.tile.shape),)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("read", pointer_type(self.pointer).space, self.pointer),)
+
+
+class ScatterStore(Operation):
+    """Element ``indices[i]`` at ``pointer`` becomes lane i of ``value`` where ``mask`` holds; in order of the lanes."""
+
+    NAME = "scatter_store"
+    pointer: Value
+    indices: Value
+    value: Value
+    mask: Value | None = None
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("write", pointer_type(self.pointer).space, self.pointer),)
+
+
+class HostAtomic(Operation):
+    """Atomic read-modify-write of one element; gives the old value. ``kind`` as in the tile-level operation, and
+    ``load`` (``value`` unused)."""
+
+    NAME = "host_atomic"
+    kind: str
+    pointer: Value
+    value: Value
+    compare: Value | None = None
+    order: str = "relaxed"
+
+    def infer(self) -> Sequence[Type]:
+        return (self.value.type,)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
+
+
+class IntToPtr(Operation):
+    """The address given by an i64 as a pointer."""
+
+    NAME = "int_to_ptr"
+    x: Value
+    dtype: DType
+    space: str = "global"
+
+    def infer(self) -> Sequence[Type]:
+        return (PointerType(self.dtype, self.space),)
+
+
+class PtrToInt(Operation):
+    """A pointer's address as an i64."""
+
+    NAME = "ptr_to_int"
+    pointer: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(i64),)
+
+
+class CallPointer(Operation):
+    """Calls the function at address ``callee`` (a pointer) with pointers and scalars; gives values of ``returns``
+    (at most one type)."""
+
+    NAME = "call_pointer"
+    callee: Value
+    args: tuple[Value, ...]
+    returns: tuple[Type, ...] = ()
+
+    def infer(self) -> Sequence[Type]:
+        return self.returns
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
+class CallFunction(Operation):
+    """Calls a function of the module by name, without a result."""
+
+    NAME = "call_function"
+    callee: str
+    args: tuple[Value, ...]
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
+class FunctionAddress(Operation):
+    """The address of a function of the module, as a pointer."""
+
+    NAME = "function_address"
+    callee: str
+
+    def infer(self) -> Sequence[Type]:
+        return (PointerType(i64),)
+
+
+class ReturnIf(Operation):
+    """Ends the function where a scalar bool holds, giving ``value``."""
+
+    NAME = "return_if"
+    condition: Value
+    value: Value | None = None
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
+class AtomicFence(Operation):
+    """A full memory fence of the core."""
+
+    NAME = "atomic_fence"
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+__all__ = [
+    "AtomicFence", "CallFunction", "CallPointer", "FunctionAddress", "GatherLoad", "HostAtomic", "IntToPtr", "PtrToInt",
+    "ReturnIf", "ScatterStore",
+]

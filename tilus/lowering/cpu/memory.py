@@ -1,0 +1,299 @@
+"""Views and the elements behind them: bounds, strides, packed bits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import DType, i64, integer, u8, u64
+from tilus.ir.ops import Binary, Bitcast, Cast, MaskedLoad, MaskedStore, PtrAdd, PtrLoad, PtrStore, Select
+from tilus.ir.ops.simd import GatherLoad, HostAtomic, ScatterStore
+from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.values import Coords, Memory, Number, Window
+
+
+def make_window(self: BlockLowering, memory: Memory, offsets: Sequence[Value], shape: tuple[int, ...]) -> Window:
+    """The window of ``shape`` at ``offsets``; scalar accesses have an empty shape and one element per dimension."""
+    c = self.c
+    extents = shape or (1,) * len(offsets)
+    lows: list[Number | None] = []
+    highs: list[Number | None] = []
+    full: Value | None = None
+    origin: Number = 0
+    for d, (offset, extent) in enumerate(zip(offsets, extents, strict=True)):
+        at = c.number(self.scalars[offset])
+        origin = c.add(origin, c.mul(at, memory.strides[d]))
+        fact = self.facts.of(offset)
+        low, high = memory.lows[d], memory.highs[d]
+        below = isinstance(low, int) and fact.low >= low
+        above = isinstance(high, int) and fact.high + extent <= high
+        lows.append(None if below else c.sub(low, at))
+        highs.append(None if above else c.sub(high, at))
+        if not below:
+            full = c.both(full, c.compare("le", _given(lows[d]), 0))
+        if not above:
+            full = c.both(full, c.compare("ge", _given(highs[d]), extent))
+    if memory.packed:
+        return Window(memory, memory.pointer, c.add(memory.origin, origin), memory.strides, tuple(lows), tuple(highs),
+                      full, shape)
+    pointer = c.offset(memory.pointer, origin)
+    return Window(memory, pointer, 0, memory.strides, tuple(lows), tuple(highs), full, shape)
+
+
+def _given(x: Number | None) -> Number:
+    assert x is not None
+    return x
+
+
+def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | None:
+    """Which elements are in bounds: a vector where a coordinate is, a scalar otherwise, None for all."""
+    if window.full is None or window in self.full_windows:
+        return None
+    c, lanes = self.c, self.lanes_of(coords)
+    condition: Value | None = None
+    masks: list[Value] = []
+    for coord, low, high in zip(coords, window.lows, window.highs, strict=True):
+        at = c.index(coord)
+        if not coord.vector:
+            if low is not None:
+                condition = c.both(condition, c.compare("ge", at, low))
+            if high is not None:
+                condition = c.both(condition, c.compare("lt", at, high))
+            continue
+        if high is not None:
+            masks.append(c.once(("below", at, high, lanes), lambda at=at, high=high: c.lanes_below(c.sub(high, at), lanes)))
+        if low is not None:
+            before = c.once(("below", at, low, lanes), lambda at=at, low=low: c.lanes_below(c.sub(low, at), lanes))
+            masks.append(c.b.add(Binary("xor", before, c.const(True, before.tile.dtype, lanes))).result)
+    if lanes and condition is not None:
+        masks.append(c.splat(condition, lanes))
+        condition = None
+    for mask in masks:
+        condition = c.both(condition, mask)
+    return condition
+
+
+def _unit(stride: Number) -> bool:
+    return isinstance(stride, int) and stride == 1
+
+
+def window_address(self: BlockLowering, window: Window, coords: Coords) -> tuple[Number, Number]:
+    """The (first lane's) offset from the window's pointer, and the stride between lanes."""
+    from tilus.lowering.cpu.evaluate import buffer_offset
+
+    step = next((s for x, s in zip(coords, window.strides, strict=True) if x.vector), 0)
+    offset = self.c.add(window.origin, buffer_offset(self, coords, window.strides)) if window.memory.packed else \
+        buffer_offset(self, coords, window.strides)
+    return offset, step
+
+
+def _lane_offsets(self: BlockLowering, offset: Number, step: Number) -> Value:
+    """A vector of i64: ``offset + lane * step``."""
+    c, lanes = self.c, self.lanes
+    numbers = c.lane_numbers(i64, lanes)
+    scaled = numbers if _unit(step) else c.b.add(Binary("mul", numbers, c.splat(c.value(step), lanes))).result
+    if isinstance(offset, int) and offset == 0:
+        return scaled
+    return c.b.add(Binary("add", scaled, c.splat(c.value(offset), lanes))).result
+
+
+def full_coords(window: Window, coords: Coords) -> Coords:
+    """Coordinates of every dimension of the view, for a scalar access too."""
+    from tilus.lowering.cpu.values import ZERO
+
+    return coords if window.shape else (ZERO,) * len(window.strides)
+
+
+def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value | None, other: Value | None) -> Value:
+    """Elements of a window; ``other`` (zero) where the mask is off or the element is out of bounds."""
+    c = self.c
+    coords = full_coords(window, coords)
+    lanes = self.lanes_of(coords)
+    condition = c.both(window_mask(self, window, coords), mask)
+    offset, step = window_address(self, window, coords)
+    if window.memory.packed:
+        return _load_packed(self, window.memory, offset, step, condition, other, lanes)
+    if not lanes:
+        if condition is None:
+            return c.b.add(PtrLoad(c.offset(window.pointer, offset))).result
+        return c.b.add(GatherLoad(window.pointer, c.value(offset), condition, other)).result
+    if condition is not None:
+        condition = c.splat(condition, lanes)
+    fill = None if other is None else c.splat(other, lanes)
+    if _unit(step):
+        pointer = c.offset(window.pointer, offset)
+        if condition is None:
+            return c.b.add(PtrLoad(pointer, lanes)).result
+        return c.b.add(MaskedLoad(pointer, condition, fill)).result
+    if isinstance(step, int) and step == 0 and condition is None:
+        return c.splat(c.b.add(PtrLoad(c.offset(window.pointer, offset))).result, lanes)
+    return c.b.add(GatherLoad(window.pointer, _lane_offsets(self, offset, step), condition, fill)).result
+
+
+def store_window(self: BlockLowering, window: Window, coords: Coords, value: Value, mask: Value | None,
+                 non_temporal: bool = False) -> None:
+    """Writes elements of a window where they are in bounds and the mask holds."""
+    c = self.c
+    coords = full_coords(window, coords)
+    lanes = self.lanes_of(coords)
+    condition = c.both(window_mask(self, window, coords), mask)
+    offset, step = window_address(self, window, coords)
+    if window.memory.packed:
+        _store_packed(self, window.memory, offset, step, condition, value, lanes)
+        return
+    if not lanes:
+        if condition is None:
+            c.b.add(PtrStore(c.offset(window.pointer, offset), value))
+        else:
+            c.b.add(ScatterStore(window.pointer, c.value(offset), value, condition))
+        return
+    if condition is not None:
+        condition = c.splat(condition, lanes)
+    if _unit(step):
+        pointer = c.offset(window.pointer, offset)
+        if condition is None:
+            c.b.add(PtrStore(pointer, value, 0, None, non_temporal))
+        else:
+            c.b.add(MaskedStore(pointer, value, condition))
+        return
+    c.b.add(ScatterStore(window.pointer, _lane_offsets(self, offset, step), value, condition))
+
+
+# Index tiles.
+
+
+def gathered_offset(self: BlockLowering, memory: Memory, indices: Sequence[Value], mask: Value | None,
+                    lanes: int) -> tuple[Value, Value | None]:
+    """Offsets in elements of the elements at ``indices``, and which of them are in bounds and not masked off."""
+    c = self.c
+    condition, total = mask, None
+    for index, low, high, stride in zip(indices, memory.lows, memory.highs, memory.strides, strict=True):
+        at = c.splat(c.cast(index, i64), lanes)
+        if index.tile.dtype is u64:  # beyond the range of i64 it is out of bounds, which the sign shows
+            at = c.splat(index, lanes)
+            at = c.b.add(Bitcast(at, i64)).result
+        inside_low = _compare(self, "ge", at, low, lanes)
+        inside_high = _compare(self, "lt", at, high, lanes)
+        condition = c.both(c.both(condition, inside_low), inside_high)
+        part = at if _unit(stride) else c.b.add(Binary("mul", at, c.splat(c.value(stride), lanes))).result
+        total = part if total is None else c.b.add(Binary("add", total, part)).result
+    assert total is not None
+    if memory.packed and not (isinstance(memory.origin, int) and memory.origin == 0):
+        total = c.b.add(Binary("add", total, c.splat(c.value(memory.origin), lanes))).result
+    return total, condition
+
+
+def _compare(self: BlockLowering, kind: str, x: Value, bound: Number, lanes: int) -> Value:
+    from tilus.ir.ops import Compare
+
+    return self.c.b.add(Compare(kind, x, self.c.splat(self.c.value(bound), lanes))).result
+
+
+def load_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value], mask: Value | None,
+                  other: Value | None, lanes: int) -> Value:
+    offsets, condition = gathered_offset(self, memory, indices, mask, lanes)
+    fill = None if other is None else self.c.splat(other, lanes)
+    if memory.packed:
+        return _load_bits(self, memory, offsets, condition, fill, lanes)
+    return self.c.b.add(GatherLoad(memory.pointer, offsets, condition, fill)).result
+
+
+def store_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value], value: Value, mask: Value | None,
+                   lanes: int) -> None:
+    offsets, condition = gathered_offset(self, memory, indices, mask, lanes)
+    if memory.packed:
+        _store_bits(self, memory, offsets, condition, value, lanes)
+        return
+    self.c.b.add(ScatterStore(memory.pointer, offsets, value, condition))
+
+
+# Elements that are not byte-whole: bits packed little-endian without padding.
+
+
+def _load_packed(self: BlockLowering, memory: Memory, offset: Number, step: Number, condition: Value | None,
+                 other: Value | None, lanes: int) -> Value:
+    c = self.c
+    index = _lane_offsets(self, offset, step) if lanes else c.value(offset)
+    if condition is not None:
+        condition = c.splat(condition, lanes)
+    return _load_bits(self, memory, index, condition, None if other is None else c.splat(other, lanes), lanes)
+
+
+def _load_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, other: Value | None,
+               lanes: int) -> Value:
+    """Gathers the bytes that hold each element; bytes beyond the element's own are not touched."""
+    c, b, dtype = self.c, self.c.b, memory.dtype
+
+    def const(value: int, kind: DType) -> Value:
+        return c.const(value, kind, lanes)
+
+    first = b.add(Binary("mul", index, const(dtype.bits, i64))).result
+    byte = b.add(Binary("shr", first, const(3, i64))).result
+    shift = b.add(Cast(b.add(Binary("and", first, const(7, i64))).result, u64)).result
+    total: Value | None = None
+    for k in range((dtype.bits + 7 + 7) // 8):
+        address = b.add(Binary("add", byte, const(k, i64))).result if k else byte
+        needed = condition
+        if 8 * k >= dtype.bits - 7 and k:  # the last byte belongs to the element only if its bits reach it
+            reach = b.add(Binary("add", shift, const(dtype.bits, u64))).result
+            from tilus.ir.ops import Compare
+
+            needed = c.both(condition, b.add(Compare("gt", reach, const(8 * k, u64))).result)
+        part = b.add(Cast(b.add(GatherLoad(memory.pointer, address, needed, None)).result, u64)).result
+        part = b.add(Binary("shl", part, const(8 * k, u64))).result if k else part
+        total = part if total is None else b.add(Binary("or", total, part)).result
+    assert total is not None
+    code = b.add(Binary("shr", total, shift)).result
+    unsigned = integer(dtype.bits, signed=False)
+    value = b.add(Bitcast(b.add(Cast(code, unsigned)).result, dtype)).result
+    if condition is None:
+        return value
+    return b.add(Select(condition, value, other if other is not None else c.const(0, dtype, lanes))).result
+
+
+def _store_packed(self: BlockLowering, memory: Memory, offset: Number, step: Number, condition: Value | None,
+                  value: Value, lanes: int) -> None:
+    index = _lane_offsets(self, offset, step) if lanes else self.c.value(offset)
+    _store_bits(self, memory, index, None if condition is None else self.c.splat(condition, lanes), value, lanes)
+
+
+def _store_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, value: Value,
+                lanes: int) -> None:
+    """Element by element, the bits of each byte exchanged atomically: neighbours may be written by other cores."""
+    from tilus.ir.ops import Extract
+
+    c, b, dtype = self.c, self.c.b, memory.dtype
+    for lane in range(max(1, lanes)):
+        def pick(x: Value, lane: int = lane) -> Value:
+            return b.add(Extract(x, lane)).result if lanes else x
+
+        code = c.cast(c.cast(b.add(Bitcast(pick(value), integer(dtype.bits, signed=False))).result, u64), u64)
+        first = c.arith("mul", pick(index), dtype.bits)
+        shift = c.cast(c.arith("and", first, 7), u64)
+        bits = b.add(Binary("shl", code, shift)).result
+        mask = b.add(Binary("shl", c.const((1 << dtype.bits) - 1, u64), shift)).result
+        pointer = b.add(PtrAdd(memory.pointer, c.arith("shr", first, 3))).result
+
+        def write(pointer: Value = pointer, bits: Value = bits, mask: Value = mask) -> list[Value]:
+            for k in range((dtype.bits + 14) // 8):
+                amount = self.c.const(8 * k, u64)
+                part_bits, part_mask = (self.c.cast(self.c.b.add(Binary("shr", x, amount)).result, u8)
+                                        for x in (bits, mask))
+
+                def update(k: int = k, part_bits: Value = part_bits, part_mask: Value = part_mask) -> list[Value]:
+                    at = self.c.offset(pointer, k)
+                    keep = self.c.b.add(Binary("xor", part_mask, self.c.const(255, u8))).result
+                    self.c.b.add(HostAtomic("and", at, keep))
+                    self.c.b.add(HostAtomic("or", at, part_bits))
+                    return []
+
+                from tilus.ir.ops import Compare
+
+                touched = self.c.b.add(Compare("ne", part_mask, self.c.const(0, u8))).result
+                self.c.branch(touched, update)
+            return []
+
+        if condition is None:
+            write()
+        else:
+            c.branch(pick(condition), write)
