@@ -1,0 +1,538 @@
+"""Thread-level functions as LLVM IR for the host CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tilus.codegen.llvm import arith
+from tilus.codegen.llvm.text import Emitter, ModuleText
+from tilus.codegen.llvm.types import TypeSpeller, lanes
+from tilus.diagnostics import InternalError
+from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.dtypes import DType, f32, f64, u16, u32
+from tilus.ir.ops import (
+    Alloca,
+    Binary,
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Extract,
+    Fma,
+    For,
+    If,
+    Iota,
+    MaskedLoad,
+    MaskedStore,
+    MulHi,
+    Pack,
+    PtrAdd,
+    PtrCast,
+    PtrLoad,
+    PtrStore,
+    Select,
+    Shuffle,
+    Unary,
+    While,
+    Yield,
+)
+from tilus.ir.ops.simd import (
+    AtomicFence,
+    CallFunction,
+    CallPointer,
+    FunctionAddress,
+    GatherLoad,
+    HostAtomic,
+    IntToPtr,
+    PtrToInt,
+    ReturnIf,
+    ScatterStore,
+)
+from tilus.ir.ops.thread import pointer_type
+
+TYPES = TypeSpeller(bfloat="i16")
+_ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
+
+
+class HostEmitter:
+    """Emits one function. bf16 is held as i16; its conversions are integer arithmetic."""
+
+    def __init__(self, module: ModuleText, function: Function) -> None:
+        self.e = Emitter(module, TYPES)
+        self.function = function
+        self.names: dict[Value, str] = {}
+        self.constants: dict[Value, int] = {}
+        self.returns = str(function.attributes.get("returns", "void"))
+
+    def run(self) -> None:
+        """Append the function's definition to the module."""
+        function, e = self.function, self.e
+        arguments = []
+        for i, argument in enumerate(function.body.args):
+            name = f"%a{i}"
+            self.names[argument] = name
+            kind = TYPES.type(argument.type)
+            noalias = " noalias" if i in function.attributes.get("noalias", ()) else ""
+            arguments.append(f"{kind}{noalias} {name}")
+        e.start("entry")
+        self.block(function.body)
+        result = function.body.terminator.operands
+        e.do(f"ret {self.returns} {self.names[result[0]]}" if result else "ret void")
+        linkage = function.attributes.get("linkage", "")
+        attributes = function.attributes.get("llvm", "nounwind")
+        head = f"define {linkage} {self.returns} @{function.name}({', '.join(arguments)}) {attributes} {{"
+        e.module.definitions.append("\n".join([head, *e.lines, "}"]))
+
+    def block(self, block: Block) -> None:
+        for op in block.ops:
+            if type(op) is Yield:
+                return
+            handler = _HANDLERS.get(type(op))
+            if handler is None:
+                raise InternalError.at("E0999", f"the host emitter has no operation {op.NAME}", op.span)
+            handler(self, op)
+
+    def typed(self, value: Value) -> str:
+        return f"{TYPES.type(value.type)} {self.names[value]}"
+
+    # Control flow.
+
+    def for_(self, op: For) -> None:
+        """The loop is tested at its bottom, after a guard."""
+        e = self.e
+        start, stop, step = (self.names[v] for v in (op.start, op.stop, op.step))
+        ty = TYPES.type(op.start.type)
+        body, end = e.new_label("body"), e.new_label("end")
+        entry = e.label
+        guard = self._in_range(op, ty, start, stop, step)
+        e.do(f"br i1 {guard}, label %{body}, label %{end}")
+        e.start(body)
+        phis = [e.reserve() for _ in op.body.args]
+        for argument in op.body.args:
+            self.names[argument] = e.fresh()
+        self.block(op.body)
+        following = e.op(f"add nsw {ty} {self.names[op.index]}, {step}")
+        latch = e.label
+        again = self._in_range(op, ty, following, stop, step)
+        e.do(f"br i1 {again}, label %{body}, label %{end}")
+        yielded = [self.names[v] for v in op.body.terminator.operands]
+        first = [start, *(self.names[v] for v in op.init)]
+        for line, argument, a, b in zip(phis, op.body.args, first, [following, *yielded], strict=True):
+            e.lines[line] = f"  {self.names[argument]} = phi {TYPES.type(argument.type)} [ {a}, %{entry} ], " \
+                            f"[ {b}, %{latch} ]"
+        e.start(end)
+        for result, a, b in zip(op.results, first[1:], yielded, strict=True):
+            self.names[result] = e.op(f"phi {TYPES.type(result.type)} [ {a}, %{entry} ], [ {b}, %{latch} ]")
+
+    def _in_range(self, op: For, ty: str, index: str, stop: str, step: str) -> str:
+        e = self.e
+        known = self.constants.get(op.step)
+        if known is not None:
+            return e.op(f"icmp {'slt' if known > 0 else 'sgt'} {ty} {index}, {stop}")
+        up, below, above = (e.op(f"icmp {c} {ty} {a}, {b}")
+                            for c, a, b in (("sgt", step, "0"), ("slt", index, stop), ("sgt", index, stop)))
+        return e.op(f"select i1 {up}, i1 {below}, i1 {above}")
+
+    def if_(self, op: If) -> None:
+        e = self.e
+        then, orelse, end = e.new_label("then"), e.new_label("else"), e.new_label("endif")
+        e.do(f"br i1 {self.names[op.condition]}, label %{then}, label %{orelse}")
+        ends = []
+        for label, region in ((then, op.then), (orelse, op.orelse)):
+            e.start(label)
+            self.block(region)
+            ends.append((e.label, [self.names[v] for v in region.terminator.operands]))
+            e.do(f"br label %{end}")
+        e.start(end)
+        for i, result in enumerate(op.results):
+            incoming = ", ".join(f"[ {values[i]}, %{label} ]" for label, values in ends)
+            self.names[result] = e.op(f"phi {TYPES.type(result.type)} {incoming}")
+
+    def while_(self, op: While) -> None:
+        e = self.e
+        head, body, end = e.new_label("head"), e.new_label("body"), e.new_label("end")
+        entry = e.label
+        e.do(f"br label %{head}")
+        e.start(head)
+        phis = [e.reserve() for _ in op.init]
+        for argument, result in zip(op.before.args, op.results, strict=True):
+            self.names[argument] = self.names[result] = e.fresh()
+        self.block(op.before)
+        e.do(f"br i1 {self.names[op.before.terminator.operands[0]]}, label %{body}, label %{end}")
+        e.start(body)
+        for argument, carried in zip(op.body.args, op.before.args, strict=True):
+            self.names[argument] = self.names[carried]
+        self.block(op.body)
+        for line, argument, first, last in zip(phis, op.before.args, op.init, op.body.terminator.operands, strict=True):
+            e.lines[line] = f"  {self.names[argument]} = phi {TYPES.type(argument.type)} " \
+                            f"[ {self.names[first]}, %{entry} ], [ {self.names[last]}, %{e.label} ]"
+        e.do(f"br label %{head}")
+        e.start(end)
+
+    # Arithmetic.
+
+    def const(self, op: Const) -> None:
+        count = lanes(op.result.tile)
+        self.names[op.result] = TYPES.constant(op.value, op.dtype, count)
+        if op.dtype.is_int:
+            self.constants[op.result] = int(op.value)
+
+    def binary(self, op: Binary) -> None:
+        tile = op.result.tile
+        self.names[op.result] = arith.binary(
+            self.e, op.kind, tile.dtype, lanes(tile), self.names[op.lhs], self.names[op.rhs],
+            contract=op.contract and op.kind in ("add", "sub", "mul"), constant=self.constants.get(op.rhs))
+
+    def unary(self, op: Unary) -> None:
+        tile = op.x.tile
+        self.names[op.result] = arith.unary(self.e, op.kind, tile.dtype, lanes(tile), self.names[op.x])
+
+    def compare(self, op: Compare) -> None:
+        tile = op.lhs.tile
+        self.names[op.result] = arith.compare(self.e, op.kind, tile.dtype, lanes(tile), self.names[op.lhs],
+                                              self.names[op.rhs])
+
+    def select(self, op: Select) -> None:
+        condition, x, y = (self.typed(v) for v in op.operands)
+        self.names[op.result] = self.e.op(f"select {condition}, {x}, {y}")
+
+    def fma(self, op: Fma) -> None:
+        tile = op.result.tile
+        self.names[op.result] = arith.fma(self.e, tile.dtype, lanes(tile), *(self.names[v] for v in op.operands))
+
+    def mulhi(self, op: MulHi) -> None:
+        tile = op.result.tile
+        self.names[op.result] = arith.mulhi(self.e, tile.dtype, lanes(tile), self.names[op.lhs], self.names[op.rhs])
+
+    def cast(self, op: Cast) -> None:
+        tile = op.x.tile
+        self.names[op.result] = self._cast(tile.dtype, op.dtype, lanes(tile), self.names[op.x])
+
+    def _cast(self, source: DType, target: DType, count: int, x: str) -> str:
+        if source.name == "bf16":
+            wide = _widen_bf16(self.e, count, x)
+            return wide if target is f32 else self._cast(f32, target, count, wide)
+        if target.name == "bf16":
+            if source is not f32:
+                x = round_to_odd_f32(self.e, count, x) if source is f64 else self._cast(source, f32, count, x)
+            return _narrow_bf16(self.e, count, x)
+        if target.name == "f16" and source is f64:
+            return self._cast(f32, target, count, round_to_odd_f32(self.e, count, x))
+        if "f16" in (source.name, target.name) and f32 not in (source, target):
+            return self._cast(f32, target, count, self._cast(source, f32, count, x))
+        return arith.cast(self.e, source, target, count, x)
+
+    def bitcast(self, op: Bitcast) -> None:
+        tile = op.x.tile
+        old, new = TYPES.type(tile), TYPES.type(op.result.type)
+        x = self.names[op.x]
+        if old == new:
+            self.names[op.result] = x if tile.dtype.bits in (8, 16, 32, 64) or tile.dtype.is_bool else \
+                arith.wrap(self.e, op.dtype, lanes(tile), x, new)
+        else:
+            self.names[op.result] = self.e.op(f"bitcast {old} {x} to {new}")
+
+    def broadcast(self, op: Broadcast) -> None:
+        self.names[op.result] = arith.splat(self.e, op.x.tile.dtype, op.shape[0] if op.shape else 0, self.names[op.x])
+
+    def iota(self, op: Iota) -> None:
+        self.names[op.result] = arith.lane_numbers(self.e, op.dtype, op.shape[0])
+
+    # Vectors.
+
+    def extract(self, op: Extract) -> None:
+        self.names[op.result] = self.e.op(f"extractelement {self.typed(op.vector)}, i64 {op.index}")
+
+    def shuffle(self, op: Shuffle) -> None:
+        ty = TYPES.type(op.vector.type)
+        self.names[op.result] = self.e.op(
+            f"shufflevector {ty} {self.names[op.vector]}, {ty} poison, {arith.index_list(op.indices)}")
+
+    def pack(self, op: Pack) -> None:
+        """Vectors of one width are joined in pairs, anything else element by element."""
+        parts = [(self.names[p], max(1, p.tile.size), p.tile.is_scalar) for p in op.parts]
+        dtype = op.parts[0].tile.dtype
+        if len(parts) > 1 and len({n for _, n, _ in parts}) == 1 and not any(s for _, _, s in parts) \
+                and len(parts) & (len(parts) - 1) == 0:
+            names, width = [n for n, _, _ in parts], parts[0][1]
+            while len(names) > 1:
+                ty = TYPES.vector(dtype, width)
+                mask = arith.index_list(tuple(range(2 * width)))
+                names = [self.e.op(f"shufflevector {ty} {a}, {ty} {b}, {mask}")
+                         for a, b in zip(names[::2], names[1::2], strict=True)]
+                width *= 2
+            self.names[op.result] = names[0]
+            return
+        ty, element = TYPES.type(op.result.type), TYPES.element(dtype)
+        result, at = "poison", 0
+        for name, width, is_scalar in parts:
+            for i in range(width):
+                item = name if is_scalar else self.e.op(
+                    f"extractelement {TYPES.vector(dtype, width)} {name}, i64 {i}")
+                result = self.e.op(f"insertelement {ty} {result}, {element} {item}, i64 {at}")
+                at += 1
+        self.names[op.result] = result
+
+    # Memory.
+
+    def alloca(self, op: Alloca) -> None:
+        ty = TYPES.memory_element(op.dtype)
+        self.names[op.result] = self.e.op(f"alloca {ty}, i64 {op.count}, align {max(8, op.alignment)}")
+
+    def ptr_add(self, op: PtrAdd) -> None:
+        ty = TYPES.memory_element(pointer_type(op.pointer).dtype)
+        name = self.names[op.pointer]
+        if op.offset is not None:
+            name = self.e.op(f"getelementptr {ty}, ptr {name}, {self.typed(op.offset)}")
+        if op.constant:
+            name = self.e.op(f"getelementptr {ty}, ptr {name}, i64 {op.constant}")
+        self.names[op.result] = name
+
+    def ptr_cast(self, op: PtrCast) -> None:
+        self.names[op.result] = self.names[op.pointer]
+
+    def int_to_ptr(self, op: IntToPtr) -> None:
+        self.names[op.result] = self.e.op(f"inttoptr i64 {self.names[op.x]} to ptr")
+
+    def ptr_to_int(self, op: PtrToInt) -> None:
+        self.names[op.result] = self.e.op(f"ptrtoint ptr {self.names[op.pointer]} to i64")
+
+    def ptr_load(self, op: PtrLoad) -> None:
+        if op.predicate is not None:
+            raise InternalError.at("E0999", "predicated loads are masked loads on the host", op.span)
+        dtype = pointer_type(op.pointer).dtype
+        self.names[op.result] = self._load(dtype, op.count, self.names[op.pointer], op.alignment, op.volatile)
+
+    def _load(self, dtype: DType, count: int, pointer: str, alignment: int, volatile: bool = False) -> str:
+        element = TYPES.memory_element(dtype)
+        ty = f"<{count} x {element}>" if count else element
+        align = alignment or _size(dtype)
+        x = self.e.op(f"load {'volatile ' if volatile else ''}{ty}, ptr {pointer}, align {align}")
+        return self.e.op(f"trunc {ty} {x} to {TYPES.vector(dtype, count)}") if dtype.is_bool else x
+
+    def _memory_value(self, value: Value) -> tuple[str, str]:
+        """The type and operand of a value as it is in memory."""
+        tile = value.tile
+        name = self.names[value]
+        if not tile.dtype.is_bool:
+            return TYPES.type(tile), name
+        count = lanes(tile)
+        ty = f"<{count} x i8>" if count else "i8"
+        return ty, self.e.op(f"zext {TYPES.type(tile)} {name} to {ty}")
+
+    def ptr_store(self, op: PtrStore) -> None:
+        ty, name = self._memory_value(op.value)
+        align = op.alignment or _size(op.value.tile.dtype)
+        hint = ", !nontemporal !{i32 1}" if op.non_temporal else ""
+        self.e.do(f"store {ty} {name}, ptr {self.names[op.pointer]}, align {align}{hint}")
+
+    def masked_load(self, op: MaskedLoad) -> None:
+        tile = op.result.tile
+        dtype, count = tile.dtype, lanes(tile)
+        element = TYPES.memory_element(dtype)
+        ty = f"<{count} x {element}>"
+        other = "zeroinitializer" if op.other is None else self._memory_value(op.other)[1]
+        mask = f"<{count} x i1>"
+        name = f"llvm.masked.load.v{count}{_mangle(element)}.p0"
+        self.e.module.declare(name, f"declare {ty} @{name}(ptr, i32 immarg, {mask}, {ty})")
+        x = self.e.op(f"call {ty} @{name}(ptr {self.names[op.pointer]}, i32 {_size(dtype)}, {mask} "
+                      f"{self.names[op.mask]}, {ty} {other})")
+        self.names[op.result] = self.e.op(f"trunc {ty} {x} to {mask}") if dtype.is_bool else x
+
+    def masked_store(self, op: MaskedStore) -> None:
+        ty, value = self._memory_value(op.value)
+        dtype, count = op.value.tile.dtype, lanes(op.value.tile)
+        mask = f"<{count} x i1>"
+        name = f"llvm.masked.store.v{count}{_mangle(TYPES.memory_element(dtype))}.p0"
+        self.e.module.declare(name, f"declare void @{name}({ty}, ptr, i32 immarg, {mask})")
+        self.e.do(f"call void @{name}({ty} {value}, ptr {self.names[op.pointer]}, i32 {_size(dtype)}, {mask} "
+                  f"{self.names[op.mask]})")
+
+    def gather_load(self, op: GatherLoad) -> None:
+        """One load a lane: gathers of the hardware are no faster on most cores, and this needs no mask support."""
+        tile = op.result.tile
+        dtype, count = tile.dtype, lanes(tile)
+        pointer, element = self.names[op.pointer], TYPES.memory_element(dtype)
+        if not count:
+            self.names[op.result] = self._guarded_load(op, dtype, pointer, element)
+            return
+        index_ty = TYPES.type(op.indices.type)
+        element_ty = TYPES.element(op.indices.tile.dtype)
+        if op.mask is None:
+            result, ty = "poison", f"<{count} x {element}>"
+            for i in range(count):
+                index = self.e.op(f"extractelement {index_ty} {self.names[op.indices]}, i64 {i}")
+                address = self.e.op(f"getelementptr {element}, ptr {pointer}, {element_ty} {index}")
+                x = self.e.op(f"load {element}, ptr {address}, align {_size(dtype)}")
+                result = self.e.op(f"insertelement {ty} {result}, {element} {x}, i64 {i}")
+        else:
+            ty = f"<{count} x {element}>"
+            addresses = self.e.op(f"getelementptr {element}, ptr {pointer}, {index_ty} {self.names[op.indices]}")
+            other = "zeroinitializer" if op.other is None else self._memory_value(op.other)[1]
+            name = f"llvm.masked.gather.v{count}{_mangle(element)}.v{count}p0"
+            mask = f"<{count} x i1>"
+            self.e.module.declare(name, f"declare {ty} @{name}(<{count} x ptr>, i32 immarg, {mask}, {ty})")
+            result = self.e.op(f"call {ty} @{name}(<{count} x ptr> {addresses}, i32 {_size(dtype)}, {mask} "
+                               f"{self.names[op.mask]}, {ty} {other})")
+        self.names[op.result] = self.e.op(f"trunc {ty} {result} to <{count} x i1>") if dtype.is_bool else result
+
+    def _guarded_load(self, op: GatherLoad, dtype: DType, pointer: str, element: str) -> str:
+        e = self.e
+        address = e.op(f"getelementptr {element}, ptr {pointer}, {self.typed(op.indices)}")
+        if op.mask is None:
+            return self._load(dtype, 0, address, 0)
+        other = TYPES.constant(0, dtype) if op.other is None else self.names[op.other]
+        inside, end, before = e.new_label("inside"), e.new_label("end"), e.label
+        e.do(f"br i1 {self.names[op.mask]}, label %{inside}, label %{end}")
+        e.start(inside)
+        x = self._load(dtype, 0, address, 0)
+        e.do(f"br label %{end}")
+        e.start(end)
+        return e.op(f"phi {TYPES.element(dtype)} [ {x}, %{inside} ], [ {other}, %{before} ]")
+
+    def scatter_store(self, op: ScatterStore) -> None:
+        dtype, count = op.value.tile.dtype, lanes(op.value.tile)
+        ty, value = self._memory_value(op.value)
+        element, pointer = TYPES.memory_element(dtype), self.names[op.pointer]
+        e = self.e
+        if not count:
+            address = e.op(f"getelementptr {element}, ptr {pointer}, {self.typed(op.indices)}")
+            self._guarded_store(element, value, address, _size(dtype),
+                                None if op.mask is None else self.names[op.mask])
+            return
+        index_ty, index_element = TYPES.type(op.indices.type), TYPES.element(op.indices.tile.dtype)
+        for i in range(count):
+            index = e.op(f"extractelement {index_ty} {self.names[op.indices]}, i64 {i}")
+            x = e.op(f"extractelement {ty} {value}, i64 {i}")
+            address = e.op(f"getelementptr {element}, ptr {pointer}, {index_element} {index}")
+            flag = None if op.mask is None else e.op(f"extractelement {self.typed(op.mask)}, i64 {i}")
+            self._guarded_store(element, x, address, _size(dtype), flag)
+
+    def _guarded_store(self, element: str, value: str, address: str, align: int, flag: str | None) -> None:
+        e = self.e
+        if flag is None:
+            e.do(f"store {element} {value}, ptr {address}, align {align}")
+            return
+        inside, end = e.new_label("inside"), e.new_label("end")
+        e.do(f"br i1 {flag}, label %{inside}, label %{end}")
+        e.start(inside)
+        e.do(f"store {element} {value}, ptr {address}, align {align}")
+        e.do(f"br label %{end}")
+        e.start(end)
+
+    def host_atomic(self, op: HostAtomic) -> None:
+        from tilus.codegen.llvm.host_atomic import emit_atomic
+
+        dtype = op.value.tile.dtype
+        compare = None if op.compare is None else self.names[op.compare]
+        self.names[op.result] = emit_atomic(self.e, op.kind, dtype, self.names[op.pointer], self.names[op.value],
+                                            compare, _ORDERS[op.order])
+
+    def fence(self, op: AtomicFence) -> None:
+        self.e.do("fence seq_cst")
+
+    # Calls.
+
+    def call_pointer(self, op: CallPointer) -> None:
+        arguments = ", ".join(self.typed(a) for a in op.args)
+        if op.returns:
+            self.names[op.result] = self.e.op(
+                f"call {TYPES.type(op.returns[0])} {self.names[op.callee]}({arguments})")
+        else:
+            self.e.do(f"call void {self.names[op.callee]}({arguments})")
+
+    def call_function(self, op: CallFunction) -> None:
+        self.e.do(f"call void @{op.callee}({', '.join(self.typed(a) for a in op.args)})")
+
+    def function_address(self, op: FunctionAddress) -> None:
+        self.names[op.result] = f"@{op.callee}"
+
+    def return_if(self, op: ReturnIf) -> None:
+        e = self.e
+        leave, stay = e.new_label("leave"), e.new_label("stay")
+        e.do(f"br i1 {self.names[op.condition]}, label %{leave}, label %{stay}")
+        e.start(leave)
+        e.do("ret void" if op.value is None else f"ret {self.typed(op.value)}")
+        e.start(stay)
+
+
+def _size(dtype: DType) -> int:
+    """Bytes of an element in memory."""
+    element = TYPES.memory_element(dtype)
+    return {"half": 2, "float": 4, "double": 8}.get(element) or int(element[1:]) // 8
+
+
+def _mangle(element: str) -> str:
+    return {"half": "f16", "float": "f32", "double": "f64"}.get(element, element)
+
+
+def _widen_bf16(e: Emitter, count: int, x: str) -> str:
+    narrow, wide = TYPES.vector(u16, count), TYPES.vector(u32, count)
+    bits = e.op(f"zext {narrow} {x} to {wide}")
+    bits = e.op(f"shl {wide} {bits}, {TYPES.constant(16, u32, count)}")
+    return e.op(f"bitcast {wide} {bits} to {TYPES.vector(f32, count)}")
+
+
+def _narrow_bf16(e: Emitter, count: int, x: str) -> str:
+    """To nearest even; NaNs stay NaNs, made quiet."""
+    wide, narrow = TYPES.vector(u32, count), TYPES.vector(u16, count)
+    flags = f"<{count} x i1>" if count else "i1"
+    ty = TYPES.vector(f32, count)
+
+    def text(value: int) -> str:
+        return TYPES.constant(value, u32, count)
+
+    bits = e.op(f"bitcast {ty} {x} to {wide}")
+    high = e.op(f"lshr {wide} {bits}, {text(16)}")
+    odd = e.op(f"and {wide} {high}, {text(1)}")
+    bias = e.op(f"add {wide} {odd}, {text(0x7FFF)}")
+    rounded = e.op(f"add {wide} {bits}, {bias}")
+    rounded = e.op(f"lshr {wide} {rounded}, {text(16)}")
+    quiet = e.op(f"or {wide} {high}, {text(0x40)}")
+    nan = e.op(f"fcmp uno {ty} {x}, {x}")
+    chosen = e.op(f"select {flags} {nan}, {wide} {quiet}, {wide} {rounded}")
+    return e.op(f"trunc {wide} {chosen} to {narrow}")
+
+
+def round_to_odd_f32(e: Emitter, count: int, x: str) -> str:
+    """f64 to f32, inexact results rounded to the neighbour with an odd last bit, so that a second rounding to a
+    type of at most 22 bits of precision gives the nearest (Boldo and Melquiond, 2008)."""
+    double, single, bits = (TYPES.vector(d, count) for d in (f64, f32, u32))
+    flags = f"<{count} x i1>" if count else "i1"
+    nearest = e.op(f"fptrunc {double} {x} to {single}")
+    back = e.op(f"fpext {single} {nearest} to {double}")
+    pattern = e.op(f"bitcast {single} {nearest} to {bits}")
+    suffix = e.suffix(f64, count)
+    size_x = e.intrinsic(f"llvm.fabs.{suffix}", double, [(double, x)])
+    size_back = e.intrinsic(f"llvm.fabs.{suffix}", double, [(double, back)])
+    above = e.op(f"fcmp ogt {double} {size_back}, {size_x}")
+    lower = e.op(f"sub {bits} {pattern}, {TYPES.constant(1, u32, count)}")
+    toward_zero = e.op(f"select {flags} {above}, {bits} {lower}, {bits} {pattern}")
+    odd = e.op(f"or {bits} {toward_zero}, {TYPES.constant(1, u32, count)}")
+    inexact = e.op(f"fcmp one {double} {back}, {x}")
+    chosen = e.op(f"select {flags} {inexact}, {bits} {odd}, {bits} {pattern}")
+    return e.op(f"bitcast {bits} {chosen} to {single}")
+
+
+_HANDLERS: dict[type[Operation], Callable[..., None]] = {
+    For: HostEmitter.for_, If: HostEmitter.if_, While: HostEmitter.while_, Const: HostEmitter.const,
+    Binary: HostEmitter.binary, Unary: HostEmitter.unary, Compare: HostEmitter.compare, Select: HostEmitter.select,
+    Fma: HostEmitter.fma, MulHi: HostEmitter.mulhi, Cast: HostEmitter.cast, Bitcast: HostEmitter.bitcast,
+    Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
+    Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,
+    PtrCast: HostEmitter.ptr_cast, IntToPtr: HostEmitter.int_to_ptr, PtrToInt: HostEmitter.ptr_to_int,
+    PtrLoad: HostEmitter.ptr_load, PtrStore: HostEmitter.ptr_store, MaskedLoad: HostEmitter.masked_load,
+    MaskedStore: HostEmitter.masked_store, GatherLoad: HostEmitter.gather_load,
+    ScatterStore: HostEmitter.scatter_store, HostAtomic: HostEmitter.host_atomic, AtomicFence: HostEmitter.fence,
+    CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
+    FunctionAddress: HostEmitter.function_address, ReturnIf: HostEmitter.return_if,
+}
+
+
+def emit_functions(functions: list[Function]) -> str:
+    """The text of an LLVM module that defines thread-level functions for the host."""
+    module = ModuleText()
+    for function in functions:
+        HostEmitter(module, function).run()
+    return str(module)

@@ -1,0 +1,87 @@
+"""A function's text in the making: lines, names, basic blocks, and the declarations that it needs."""
+
+from __future__ import annotations
+
+from tilus.codegen.llvm.types import TypeSpeller
+from tilus.ir.dtypes import DType
+
+
+class ModuleText:
+    """Declarations and definitions of one LLVM module, each once."""
+
+    def __init__(self) -> None:
+        self.declarations: dict[str, str] = {}
+        self.definitions: list[str] = []
+        self.strings: dict[str, str] = {}
+
+    def declare(self, name: str, text: str) -> None:
+        self.declarations.setdefault(name, text)
+
+    def string(self, value: str) -> str:
+        """The name of a constant holding ``value`` in UTF-8 with a final zero byte."""
+        found = self.strings.get(value)
+        if found is None:
+            found = self.strings[value] = f"@.str{len(self.strings)}"
+            data = value.encode() + b"\0"
+            text = "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in data)
+            self.definitions.append(f'{found} = private constant [{len(data)} x i8] c"{text}"')
+        return found
+
+    def __str__(self) -> str:
+        return "\n".join([*self.declarations.values(), *self.definitions]) + "\n"
+
+
+class Emitter:
+    """Appends instructions to the current basic block. Values are operand texts."""
+
+    def __init__(self, module: ModuleText, types: TypeSpeller) -> None:
+        self.module = module
+        self.types = types
+        self.lines: list[str] = []
+        self.label = "entry"
+        self._count = 0
+
+    def fresh(self) -> str:
+        self._count += 1
+        return f"%v{self._count}"
+
+    def op(self, text: str) -> str:
+        """Emit an instruction with a result; gives its name."""
+        self._count += 1
+        name = f"%v{self._count}"
+        self.lines.append(f"  {name} = {text}")
+        return name
+
+    def do(self, text: str) -> None:
+        """Emit an instruction without a result."""
+        self.lines.append("  " + text)
+
+    def new_label(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def start(self, label: str) -> None:
+        """Begin a basic block."""
+        self.lines.append(f"{label}:")
+        self.label = label
+
+    def reserve(self) -> int:
+        """The position of a line to be filled in later."""
+        self.lines.append("")
+        return len(self.lines) - 1
+
+    def intrinsic(self, name: str, result: str, arguments: list[tuple[str, str]]) -> str:
+        """Call an intrinsic, its full mangled name given, on (type, operand) pairs."""
+        kinds = ", ".join(t for t, _ in arguments)
+        self.module.declare(name, f"declare {result} @{name}({kinds})")
+        operands = ", ".join(f"{t} {v}" for t, v in arguments)
+        if result == "void":
+            self.do(f"call void @{name}({operands})")
+            return ""
+        return self.op(f"call {result} @{name}({operands})")
+
+    def suffix(self, dtype: DType, count: int) -> str:
+        """The mangling of a type in an intrinsic's name (``v8f32``)."""
+        element = self.types.element(dtype)
+        short = {"half": "f16", "bfloat": "bf16", "float": "f32", "double": "f64"}.get(element, element)
+        return f"v{count}{short}" if count else short

@@ -1,0 +1,110 @@
+"""LLVM for the host: text to machine code, and machine code to functions."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+from typing import Any
+
+from tilus.lowering.cpu.values import Machine
+
+PASSES = ("sroa", "early-cse", "instcombine", "simplifycfg", "licm", "early-cse", "instcombine", "simplifycfg")
+_lock = threading.Lock()
+
+
+@functools.cache
+def _binding() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # for the inline assembly of the pool
+    return llvm
+
+
+@functools.cache
+def host_features() -> dict[str, bool]:
+    return dict(_binding().get_host_cpu_features())
+
+
+@functools.cache
+def host_description() -> str:
+    """What machine code depends on besides the kernel: LLVM's version, the processor and its features."""
+    llvm = _binding()
+    features = ",".join(k for k, v in sorted(host_features().items()) if v)
+    return f"llvm {llvm.llvm_version_info} {llvm.get_host_cpu_name()} {features}"
+
+
+@functools.cache
+def machine() -> Machine:
+    """The host's vector registers and caches."""
+    features = host_features()
+    if features.get("avx512f") and features.get("avx512vl") and features.get("avx512bw"):
+        return Machine(vector_bytes=64, registers=32)
+    if features.get("avx2"):
+        return Machine(vector_bytes=32, registers=16)
+    return Machine(vector_bytes=16, registers=32 if features.get("neon") else 16)
+
+
+@functools.cache
+def _target_machine() -> Any:
+    llvm = _binding()
+    target = llvm.Target.from_default_triple()
+    features = host_features()
+    text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
+    return target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=text, opt=3, reloc="pic",
+                                        codemodel="default")
+
+
+def optimise(text: str) -> Any:
+    """Parse a module and run the short list of passes that the emitted code profits from."""
+    llvm = _binding()
+    module = llvm.parse_assembly(text)
+    module.triple = llvm.get_default_triple()
+    machine = _target_machine()
+    module.data_layout = str(machine.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=2)
+    builder = llvm.create_pass_builder(machine, options)
+    manager = llvm.create_new_function_pass_manager()
+    add = {"sroa": manager.add_sroa_pass, "instcombine": manager.add_instruction_combine_pass,
+           "simplifycfg": manager.add_simplify_cfg_pass}
+    for name in PASSES:
+        if name in add:
+            add[name]()
+    for function in module.functions:
+        if not function.is_declaration:
+            manager.run(function, builder)
+    return module
+
+
+def compile_object(text: str) -> bytes:
+    """Machine code of an LLVM module: a relocatable object in the host's format."""
+    with _lock:
+        return bytes(_target_machine().emit_object(optimise(text)))
+
+
+class LoadedObject:
+    """An object file in memory, linked against this process."""
+
+    def __init__(self, data: bytes) -> None:
+        llvm = _binding()
+        with _lock:
+            empty = llvm.parse_assembly("")
+            self.engine = llvm.create_mcjit_compiler(empty, _new_target_machine())
+            self.engine.add_object_file(llvm.ObjectFileRef.from_data(data))
+            self.engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        return int(self.engine.get_function_address(name))
+
+
+def _new_target_machine() -> Any:
+    """The execution engine takes ownership of its target machine."""
+    llvm = _binding()
+    return llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
+
+
+def function(address: int, result: Any, *arguments: Any) -> Any:
+    """A C function at ``address``; Python's lock is released while it runs."""
+    return ctypes.CFUNCTYPE(result, *arguments)(address)

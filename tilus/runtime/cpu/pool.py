@@ -1,0 +1,152 @@
+"""The pool of threads that runs the blocks of CPU kernels, and the table of runtime functions that kernels call."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import os
+import platform
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
+from tilus.runtime.cpu.pool_ir import CAPACITY, MAX_THREADS, POOL_WORDS, SPIN, WORKERS, pool_text
+
+SPINS = 4000
+"""Turns that an idle worker looks for work before it sleeps; some tens of microseconds."""
+_VOID, _I64 = None, ctypes.c_int64
+PrintHandler = Callable[[int, int, int], None]
+
+
+class _Code:
+    """The compiled functions of the pool, once per process (they survive a fork)."""
+
+    def __init__(self) -> None:
+        name = platform.machine().lower()
+        architecture = "x86" if name in ("x86_64", "amd64", "i686") else "arm" if name in ("aarch64", "arm64") else ""
+        self.object = LoadedObject(compile_object(pool_text(architecture)))
+        self.init = function(self.object.address("pool_init"), _VOID, _I64)
+        self.stop = function(self.object.address("pool_stop"), _VOID, _I64)
+        self.worker = function(self.object.address("pool_worker"), _VOID, _I64, _I64, _I64)
+
+
+class Pool:
+    """``threads`` cores, the calling thread among them. ``table`` is the address of the runtime table that compiled
+    launch functions take (``tilus/lowering/cpu/launch.py`` names its words)."""
+
+    def __init__(self, code: _Code, threads: int, on_print: Any) -> None:
+        self.code = code
+        self.threads = threads
+        self._raw = ctypes.create_string_buffer(8 * POOL_WORDS + 64)
+        self.address = -(-ctypes.addressof(self._raw) // 64) * 64
+        self._words = (ctypes.c_int64 * POOL_WORDS).from_address(self.address)
+        self._words[WORKERS] = threads - 1
+        self._words[SPIN] = SPINS
+        self._words[CAPACITY] = 0
+        code.init(self.address)
+        address = code.object.address
+        self._table = (ctypes.c_int64 * 16)(
+            self.address, address("pool_run"), address("pool_allocate"), address("pool_free"),
+            ctypes.cast(on_print, ctypes.c_void_p).value or 0, threads)
+        self.table = ctypes.addressof(self._table)
+        self.workers = [threading.Thread(target=self._work, args=(i,), name=f"tilus-cpu-{i}", daemon=True)
+                        for i in range(1, threads)]
+        for worker in self.workers:
+            worker.start()
+
+    def _work(self, index: int) -> None:
+        with contextlib.suppress(OSError, AttributeError):
+            cores = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, {cores[index % len(cores)]})
+        self.code.worker(self.address, index, 0)
+
+    def stop(self) -> None:
+        self.code.stop(self.address)
+        for worker in self.workers:
+            worker.join()
+
+
+_lock = threading.Lock()
+_code: _Code | None = None
+_pool: Pool | None = None
+_wanted: int | None = None
+_print_handlers: dict[int, PrintHandler] = {}
+
+
+def _on_print(kernel: int, number: int, values: int) -> None:
+    handler = _print_handlers.get(kernel)
+    if handler is not None:
+        handler(kernel, number, values)
+
+
+_PRINT = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_on_print)
+
+
+def register_print(kernel: int, handler: PrintHandler) -> None:
+    """``handler(kernel, number, address)`` is called for the prints of the kernel of that number; the address is
+    that of its values, 64 bits each."""
+    _print_handlers[kernel] = handler
+
+
+def default_threads() -> int:
+    """The cores that this process may run on."""
+    try:
+        return max(1, min(MAX_THREADS, len(os.sched_getaffinity(0))))
+    except AttributeError:
+        return max(1, min(MAX_THREADS, os.cpu_count() or 1))
+
+
+def get_num_threads() -> int:
+    """Threads that a CPU kernel runs on."""
+    return _wanted or default_threads()
+
+
+def set_num_threads(count: int) -> None:
+    """Run CPU kernels on ``count`` threads from now on. No kernel may be running. Raises ValueError below 1."""
+    global _wanted
+    if not 1 <= count <= MAX_THREADS:
+        raise ValueError(f"the number of threads is 1 to {MAX_THREADS}, not {count}")
+    with _lock:
+        _wanted = count
+        if _pool is not None and _pool.threads != count:
+            _discard()
+
+
+def _discard() -> None:
+    global _pool
+    if _pool is not None:
+        pool, _pool = _pool, None
+        pool.stop()
+        _stopped.append(pool)
+
+
+_stopped: list[Pool] = []
+"""Pools that calls in progress may still look at."""
+
+
+def current_pool() -> Pool:
+    """The pool, made on first use."""
+    global _code, _pool
+    pool = _pool
+    if pool is not None:
+        return pool
+    with _lock:
+        if _code is None:
+            _code = _Code()
+        if _pool is None:
+            _pool = Pool(_code, get_num_threads(), _PRINT)
+        return _pool
+
+
+def _after_fork() -> None:
+    """A child has none of the threads: it makes a pool of its own when it needs one."""
+    global _pool, _lock
+    _lock = threading.Lock()
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_discard)

@@ -1,0 +1,272 @@
+"""The pool of threads in LLVM IR: fork, join and sleep without Python.
+
+The pool is an array of 64-bit words; the functions below are compiled once per process. Worker ``i`` waits for the
+epoch word to change, first spinning, then asleep on a condition. The low 16 bits of the epoch say how many workers
+take part, so that the others never look at a job they have no part in. The caller of ``run`` is worker 0. A call that
+finds the pool in use runs its job alone, with a frame of its own.
+"""
+
+from __future__ import annotations
+
+MAX_THREADS = 256
+# Words of the pool. Those that different cores write are on cache lines of their own.
+LOCK, EPOCH, REMAINING, FUNCTION, STATE, STOP, SLEEPERS, CAPACITY, WORKERS, SPIN, MUTEX, CONDITION = (
+    0, 8, 16, 24, 25, 26, 32, 40, 41, 42, 48, 56)
+FRAMES = 72
+POOL_WORDS = FRAMES + MAX_THREADS
+
+_PAUSE = {
+    "x86": 'call void asm sideeffect "pause", "~{memory}"()',
+    "arm": 'call void asm sideeffect "yield", "~{memory}"()',
+}
+
+
+def pool_text(architecture: str) -> str:
+    """The module's text; ``architecture`` is ``"x86"``, ``"arm"`` or another without a hint for spinning."""
+    pause = _PAUSE.get(architecture, "fence seq_cst")
+    return _TEXT.replace("PAUSE", pause)
+
+
+def _word(index: int) -> str:
+    return f"getelementptr i64, ptr %pool, i64 {index}"
+
+
+_TEXT = f"""
+declare i32 @pthread_mutex_init(ptr, ptr)
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_init(ptr, ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+declare i32 @sched_yield()
+declare ptr @aligned_alloc(i64, i64)
+declare void @free(ptr)
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+
+define void @pool_init(ptr %pool) {{
+  %mutex = {_word(MUTEX)}
+  %condition = {_word(CONDITION)}
+  %a = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
+  %b = call i32 @pthread_cond_init(ptr %condition, ptr null)
+  ret void
+}}
+
+define void @pool_wake(ptr %pool) {{
+  %sleepers = {_word(SLEEPERS)}
+  %count = load atomic i64, ptr %sleepers seq_cst, align 8
+  %any = icmp ne i64 %count, 0
+  br i1 %any, label %wake, label %done
+wake:
+  %mutex = {_word(MUTEX)}
+  %condition = {_word(CONDITION)}
+  %a = call i32 @pthread_mutex_lock(ptr %mutex)
+  %b = call i32 @pthread_cond_broadcast(ptr %condition)
+  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %done
+done:
+  ret void
+}}
+
+define void @pool_stop(ptr %pool) {{
+  %stop = {_word(STOP)}
+  store atomic i64 1, ptr %stop seq_cst, align 8
+  %mutex = {_word(MUTEX)}
+  %condition = {_word(CONDITION)}
+  %a = call i32 @pthread_mutex_lock(ptr %mutex)
+  %b = call i32 @pthread_cond_broadcast(ptr %condition)
+  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}}
+
+define void @pool_worker(ptr %pool, i64 %index, i64 %seen0) {{
+entry:
+  %epoch = {_word(EPOCH)}
+  %stop = {_word(STOP)}
+  %sleepers = {_word(SLEEPERS)}
+  %mutex = {_word(MUTEX)}
+  %condition = {_word(CONDITION)}
+  %spinw = {_word(SPIN)}
+  %framew = getelementptr i64, ptr %pool, i64 {FRAMES}
+  %myframe = getelementptr i64, ptr %framew, i64 %index
+  %functionw = {_word(FUNCTION)}
+  %statew = {_word(STATE)}
+  %remaining = {_word(REMAINING)}
+  br label %wait
+wait:
+  %seen = phi i64 [ %seen0, %entry ], [ %now, %next ]
+  %limit = load i64, ptr %spinw
+  br label %spin
+spin:
+  %tries = phi i64 [ 0, %wait ], [ %tries1, %again ]
+  %e = load atomic i64, ptr %epoch acquire, align 8
+  %new = icmp ne i64 %e, %seen
+  br i1 %new, label %awake, label %again0
+again0:
+  %s = load atomic i64, ptr %stop monotonic, align 8
+  %stopped = icmp ne i64 %s, 0
+  br i1 %stopped, label %leave, label %again1
+again1:
+  PAUSE
+  %tries1 = add i64 %tries, 1
+  %tired = icmp ugt i64 %tries1, %limit
+  br i1 %tired, label %sleep, label %again
+again:
+  br label %spin
+sleep:
+  %m1 = call i32 @pthread_mutex_lock(ptr %mutex)
+  %old = atomicrmw add ptr %sleepers, i64 1 seq_cst
+  br label %check
+check:
+  %e2 = load atomic i64, ptr %epoch seq_cst, align 8
+  %s2 = load atomic i64, ptr %stop seq_cst, align 8
+  %new2 = icmp ne i64 %e2, %seen
+  %stop2 = icmp ne i64 %s2, 0
+  %go = or i1 %new2, %stop2
+  br i1 %go, label %up, label %doze
+doze:
+  %w = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %check
+up:
+  %old2 = atomicrmw sub ptr %sleepers, i64 1 seq_cst
+  %m2 = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br i1 %stop2, label %leave, label %awake
+awake:
+  %now = phi i64 [ %e, %spin ], [ %e2, %up ]
+  %active = and i64 %now, 65535
+  %mine = icmp ule i64 %index, %active
+  br i1 %mine, label %work, label %next
+work:
+  %function = load ptr, ptr %functionw
+  %state = load ptr, ptr %statew
+  %frame = load ptr, ptr %myframe
+  call void %function(ptr %state, ptr %frame)
+  %left = atomicrmw sub ptr %remaining, i64 1 release
+  br label %next
+next:
+  br label %wait
+leave:
+  ret void
+}}
+
+define internal void @grow(ptr %pool, i64 %bytes) {{
+entry:
+  %framew = getelementptr i64, ptr %pool, i64 {FRAMES}
+  %workersw = {_word(WORKERS)}
+  %workers = load i64, ptr %workersw
+  %half = lshr i64 %bytes, 1
+  %more = add i64 %bytes, %half
+  %padded = add i64 %more, 4095
+  %rounded = and i64 %padded, -4096
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %loop ]
+  %slot = getelementptr i64, ptr %framew, i64 %i
+  %old = load ptr, ptr %slot
+  call void @free(ptr %old)
+  %new = call ptr @aligned_alloc(i64 4096, i64 %rounded)
+  store ptr %new, ptr %slot
+  %i1 = add i64 %i, 1
+  %again = icmp ule i64 %i1, %workers
+  br i1 %again, label %loop, label %done
+done:
+  %capacityw = {_word(CAPACITY)}
+  store i64 %rounded, ptr %capacityw
+  ret void
+}}
+
+define internal void @alone(ptr %function, ptr %state, i64 %bytes) {{
+  %padded = add i64 %bytes, 4159
+  %rounded = and i64 %padded, -64
+  %frame = call ptr @aligned_alloc(i64 64, i64 %rounded)
+  call void %function(ptr %state, ptr %frame)
+  call void @free(ptr %frame)
+  ret void
+}}
+
+define void @pool_run(ptr %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes) {{
+entry:
+  %lock = {_word(LOCK)}
+  %pair = cmpxchg ptr %lock, i64 0, i64 1 acquire monotonic
+  %taken = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %taken, label %owner, label %busy
+busy:
+  call void @alone(ptr %function, ptr %state, i64 %bytes)
+  ret void
+owner:
+  %capacityw = {_word(CAPACITY)}
+  %capacity = load i64, ptr %capacityw
+  %enough = icmp uge i64 %capacity, %bytes
+  br i1 %enough, label %ready, label %small
+small:
+  call void @grow(ptr %pool, i64 %bytes)
+  br label %ready
+ready:
+  %workersw = {_word(WORKERS)}
+  %workers = load i64, ptr %workersw
+  %others = sub i64 %blocks, 1
+  %fewer = icmp ult i64 %others, %workers
+  %active = select i1 %fewer, i64 %others, i64 %workers
+  %framew = getelementptr i64, ptr %pool, i64 {FRAMES}
+  %frame = load ptr, ptr %framew
+  %single = icmp eq i64 %active, 0
+  br i1 %single, label %solo, label %fork
+solo:
+  call void %function(ptr %state, ptr %frame)
+  br label %release
+fork:
+  %functionw = {_word(FUNCTION)}
+  %statew = {_word(STATE)}
+  %remaining = {_word(REMAINING)}
+  %epoch = {_word(EPOCH)}
+  store ptr %function, ptr %functionw
+  store ptr %state, ptr %statew
+  store atomic i64 %active, ptr %remaining monotonic, align 8
+  %e = load atomic i64, ptr %epoch monotonic, align 8
+  %count = lshr i64 %e, 16
+  %count1 = add i64 %count, 1
+  %high = shl i64 %count1, 16
+  %e1 = or i64 %high, %active
+  store atomic i64 %e1, ptr %epoch seq_cst, align 8
+  call void @pool_wake(ptr %pool)
+  call void %function(ptr %state, ptr %frame)
+  br label %join
+join:
+  %tries = phi i64 [ 0, %fork ], [ %tries1, %still ], [ 0, %yield ]
+  %left = load atomic i64, ptr %remaining acquire, align 8
+  %all = icmp eq i64 %left, 0
+  br i1 %all, label %release, label %still0
+still0:
+  PAUSE
+  %tries1 = add i64 %tries, 1
+  %long = icmp ugt i64 %tries1, 20000
+  br i1 %long, label %yield, label %still
+still:
+  br label %join
+yield:
+  %y = call i32 @sched_yield()
+  br label %join
+release:
+  store atomic i64 0, ptr %lock release, align 8
+  ret void
+}}
+
+define i64 @pool_allocate(i64 %bytes, i64 %zero) {{
+  %padded = add i64 %bytes, 127
+  %rounded = and i64 %padded, -64
+  %pointer = call ptr @aligned_alloc(i64 64, i64 %rounded)
+  %clear = icmp ne i64 %zero, 0
+  br i1 %clear, label %fill, label %done
+fill:
+  call void @llvm.memset.p0.i64(ptr %pointer, i8 0, i64 %rounded, i1 false)
+  br label %done
+done:
+  %address = ptrtoint ptr %pointer to i64
+  ret i64 %address
+}}
+
+define void @pool_free(i64 %address) {{
+  %pointer = inttoptr i64 %address to ptr
+  call void @free(ptr %pointer)
+  ret void
+}}
+"""
