@@ -19,17 +19,20 @@ from typing import Any
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Operation, Value
-from tilus.ir.dtypes import i64
+from tilus.ir.dtypes import bool_, i64
 from tilus.ir.ops import (
     AllocShared,
     Binary,
+    Broadcast,
     CommitAsync,
     Const,
     CopyAsync,
     Dim,
     Dot,
     For,
+    Iota,
     Load,
+    Reshape,
     Select,
     Subview,
     Sync,
@@ -167,6 +170,13 @@ class _Pipeliner:
         return self.dims[view][axis]
 
 
+def _unbroadcast(value: Value) -> Value:
+    """The value that broadcasts and reshapes spread."""
+    while isinstance(value.defining, (Broadcast, Reshape)):
+        value = value.defining.x
+    return value
+
+
 class _Pipeline:
     """Builds the pipelined form of one loop."""
 
@@ -268,16 +278,48 @@ class _Pipeline:
             tile = staged.load.result.tile
             view = self.slot_view(b, staged.ring, this)
             mapping[staged.load.result] = self.read(b, view, (0,) * tile.rank, tile.shape, staged.load)
-        return self.clone_body(b, mapping)
+        return self.clone_body(b, mapping, whole)
 
-    def clone_body(self, b: Builder, mapping: dict[Value, Value]) -> list[Value]:
+    def clone_body(self, b: Builder, mapping: dict[Value, Value], whole: bool) -> list[Value]:
         loads = {s.load for s in self.staged}
         for op in self.loop.body.ops:
             if isinstance(op, Yield):
                 return [mapping.get(v, v) for v in op.values]
-            if op not in loads:
+            if whole and isinstance(op, Compare) and self.holds_in_whole_tiles(op):
+                mapping[op.result] = b.const(True, bool_, op.result.tile.shape)
+            elif op not in loads:
                 b.block.ops.append(op.clone(mapping))
         raise AssertionError("a loop's body ends in a yield")
+
+    def holds_in_whole_tiles(self, op: Compare) -> bool:
+        """Whether the comparison is ``index + i < stop`` for i below the step: the mask of the last, partial tile."""
+        step = self.loop.step.defining
+        if op.kind not in ("lt", "gt") or not isinstance(step, Const) or int(step.value) <= 0:
+            return False
+        position, limit = (op.lhs, op.rhs) if op.kind == "lt" else (op.rhs, op.lhs)
+        limit = _unbroadcast(limit)
+        same = limit is self.loop.stop or self._same_number(limit, self.loop.stop)
+        return same and self._reach(_unbroadcast(position)) <= int(step.value)
+
+    def _same_number(self, x: Value, y: Value) -> bool:
+        a, b = x.defining, y.defining
+        if isinstance(a, Dim) and isinstance(b, Dim):
+            first, second = self.pass_.dim_name(a.view, a.axis), self.pass_.dim_name(b.view, b.axis)
+            return first is not None and first == second
+        return isinstance(a, Const) and isinstance(b, Const) and a.value == b.value
+
+    def _reach(self, value: Value) -> float:
+        """How far a position is from the index at most, plus one; infinite where it is not index + iota."""
+        if value is self.loop.index:
+            return 1
+        maker = value.defining
+        if not isinstance(maker, Binary) or maker.kind != "add":
+            return float("inf")
+        for x, y in ((maker.lhs, maker.rhs), (maker.rhs, maker.lhs)):
+            iota = _unbroadcast(y).defining
+            if isinstance(iota, Iota) and _unbroadcast(x) is self.loop.index:
+                return iota.shape[iota.axis]
+        return float("inf")
 
     def slot_view(self, b: Builder, ring: Value, slot: Value) -> Value:
         shape = tuple(int(d or 0) for d in ring.view.shape[1:])

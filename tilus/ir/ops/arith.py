@@ -61,11 +61,13 @@ class Iota(Operation):
 
 
 class Unary(Operation):
-    """An elementwise function of one operand."""
+    """An elementwise function of one operand. ``approximate`` allows a hardware instruction of about 2 ulp of f32 that
+    flushes subnormal results to zero."""
 
     NAME = "unary"
     kind: str
     x: Value
+    approximate: bool = False
 
     def infer(self) -> Sequence[Type]:
         tile, dtype = self.x.tile, self.x.tile.dtype

@@ -5,17 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from tilus.ir.dtypes import DType, f32
-from tilus.ir.ops import Fma, Select
+from tilus.ir.ops import Fma, Select, Unary
 from tilus.lang.context import current
 from tilus.lang.values import Tile, arithmetic, as_tile, broadcast_shapes, broadcast_to, emit, fail, unary, unify
 
 
+_APPROXIMATED = frozenset({"exp", "exp2", "log", "log2", "rcp", "rsqrt", "sqrt", "sin", "cos", "tanh", "sigmoid"})
+"""Functions that GPUs have an approximate instruction for."""
+
+
 def _float_function(kind: str, doc: str) -> Any:
-    def function(x: Any) -> Tile:
+    def function(x: Any, *, approximate: bool = False) -> Tile:
         tile = as_tile(x, None, kind)
         if tile.dtype.is_int or tile.dtype.is_bool:
             tile = tile.to(f32)
-        return unary(kind, tile)
+        if approximate and kind not in _APPROXIMATED:
+            raise fail("E0107", f"{kind} has no approximate form", help=f"those are {', '.join(sorted(_APPROXIMATED))}")
+        return emit(Unary(kind, tile.value, bool(approximate), span=current().span))
 
     function.__name__ = function.__qualname__ = kind
     function.__doc__ = f"{doc} Integers are converted to f32."

@@ -30,7 +30,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simt import PrintThread, Trap, WarpShuffle
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.context import Thread, layout_of
-from tilus.lowering.simt.convert import barrier, lower_convert, storage_type
+from tilus.lowering.simt.convert import barrier, lower_convert, reuse_barrier, storage_type
 from tilus.lowering.simt.scratch import lane_masks, shared_digits
 
 Combine = Callable[[Thread, Sequence[Value], Sequence[Value]], list[Value]]
@@ -180,7 +180,7 @@ def _reduce_warps(thread: Thread, op: Operation, values: list[Value], layout: Re
     element = _flat_index(thread, result)
     locals_ = _flat_locals(result)
     writer = _first_of_lanes(thread, layout, axis, digits)
-    barrier(thread)
+    reuse_barrier(thread, op)
     base = thread.shared_offsets[op]
     pointers = []
     for value in values:
@@ -267,7 +267,7 @@ def broadcast_replicas(thread: Thread, op: Operation, value: Value, layout: Regi
     element = _flat_index(thread, layout)
     offsets = _flat_locals(layout) if layout.rank else [0]
     target = thread.move(pointer, element)
-    barrier(thread)
+    reuse_barrier(thread, op)
     for local, offset in enumerate(offsets):
         thread.emit(PtrStore(thread.move(target, None, offset), thread.extract(value, local), 0, first))
     barrier(thread)

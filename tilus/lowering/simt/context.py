@@ -50,6 +50,7 @@ class Thread:
     values: dict[Value, Value] = field(default_factory=dict)
     views: dict[Value, GlobalView | SharedView] = field(default_factory=dict)
     shared_offsets: dict[object, int] = field(default_factory=dict)
+    fresh_shared: set[Operation] = field(default_factory=set)
     first_warp: int = 0
     warps: int = 4
     barrier_id: int = 0

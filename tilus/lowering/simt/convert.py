@@ -45,7 +45,19 @@ def storage_type(dtype: DType) -> DType:
 
 
 def barrier(thread: Thread) -> None:
+    """A barrier of the executing group, unless nothing has touched memory since the last one."""
+    for op in reversed(thread.block.ops):
+        if isinstance(op, Barrier):
+            return
+        if op.effects() or op.regions:
+            break
     thread.emit(Barrier(thread.barrier_id, thread.threads if thread.barrier_id else 0))
+
+
+def reuse_barrier(thread: Thread, op: Operation) -> None:
+    """A barrier before an operation's shared memory is written, where other data may have been there before."""
+    if op not in thread.fresh_shared:
+        barrier(thread)
 
 
 def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:
@@ -55,7 +67,7 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     stored = thread.emit(Cast(value, u8)) if dtype.is_bool else value
     storage = storage_type(dtype)
     pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
-    barrier(thread)
+    reuse_barrier(thread, op)
     rank = plan.src.rank
     vector = int(np.gcd(plan.store.vector, max(1, 128 // storage.bits)))
     store = SharedAccess(thread, pointer, plan.shared, plan.src, vector, (0,) * rank)
@@ -94,7 +106,7 @@ def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value
     stored = thread.emit(Cast(value, u8)) if dtype is bool_ else value
     storage = storage_type(dtype)
     pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
-    barrier(thread)
+    reuse_barrier(thread, op)
     first = thread.first_replica(source)
     store = SharedAccess(thread, pointer, row_major(*op.x.tile.shape), source, 1, (0,) * source.rank)
     from tilus.lowering.simt.memory import _tile_padding

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
-from tilus.ir.dtypes import i32, i64, u32
+from tilus.ir.dtypes import f32, i32, i64, u32
 from tilus.ir.ops import (
     Assume,
     Binary,
@@ -36,13 +37,14 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
-from tilus.ir.ops.simt import Barrier
+from tilus.ir.ops.simt import ApproxUnary
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import Facts, grid_facts
 from tilus.lowering.simt import collective, dot, memory
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
+from tilus.lowering.simt.convert import barrier
 from tilus.lowering.simt.plan_shared import plan_shared
-from tilus.targets import get_target
+from tilus.targets import Feature, get_target
 
 
 def lower_to_threads(module: Module) -> Module:
@@ -54,7 +56,7 @@ def lower_to_threads(module: Module) -> Module:
         facts = Facts(function, grid)
         plan = plan_shared(function, target)
         thread = Thread(function, facts, target, warps=int(function.attributes["warps"]))
-        thread.shared_offsets = plan.offsets
+        thread.shared_offsets, thread.fresh_shared = plan.offsets, plan.fresh
         kernels.append(_lower_function(thread, plan.bytes))
     return Module(kernels, module.launch, "thread", module.form, module.target, dict(module.attributes))
 
@@ -185,8 +187,39 @@ def _compare(thread: Thread, op: Compare) -> None:
 
 def _unary(thread: Thread, op: Unary) -> None:
     x = thread.widen(thread.value(op.x), op.x.tile.dtype)
-    result = thread.emit(Unary(op.kind, x))
+    result = approximate_unary(thread, op, x) if op.approximate else None
+    if result is None:
+        result = thread.emit(Unary(op.kind, x))
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+_INSTRUCTIONS = {"exp2": "ex2", "log2": "lg2", "rcp": "rcp", "rsqrt": "rsqrt", "sqrt": "sqrt", "sin": "sin", "cos": "cos"}
+
+
+def approximate_unary(thread: Thread, op: Unary, x: Value) -> Value | None:
+    """The hardware's approximation of an f32 function; None where there is none."""
+    if x.tile.dtype is not f32:
+        return None
+    kind, count = op.kind, x.tile.size if x.tile.shape else 0
+
+    def scaled(value: Value, factor: float) -> Value:
+        return thread.emit(Binary("mul", value, thread.const(factor, f32, count)))
+
+    def instruction(name: str, value: Value) -> Value:
+        return thread.emit(ApproxUnary(name, value, name != "tanh"))
+
+    if kind in _INSTRUCTIONS:
+        return instruction(_INSTRUCTIONS[kind], x)
+    if kind == "exp":
+        return instruction("ex2", scaled(x, math.log2(math.e)))
+    if kind == "log":
+        return scaled(instruction("lg2", x), math.log(2.0))
+    if kind == "tanh" and thread.target.has(Feature.TANH):
+        return instruction("tanh", x)
+    if kind == "sigmoid":
+        power = instruction("ex2", scaled(x, -math.log2(math.e)))
+        return instruction("rcp", thread.emit(Binary("add", power, thread.const(1.0, f32, count))))
+    return None
 
 
 def _select(thread: Thread, op: Select) -> None:
@@ -361,7 +394,7 @@ def _permute_view(thread: Thread, op: PermuteView) -> None:
 
 
 def _sync(thread: Thread, op: Sync) -> None:
-    thread.emit(Barrier(thread.barrier_id, thread.threads if thread.barrier_id else 0))
+    barrier(thread)
 
 
 def _nothing(thread: Thread, op: Operation) -> None:

@@ -435,7 +435,10 @@ def _is_used(thread: Thread, value: Value) -> bool:
 
 def lower_alloc_shared(thread: Thread, op: AllocShared) -> None:
     layout = op.result.view.layout or row_major(*op.shape)
+    from tilus.lowering.simt.convert import reuse_barrier
+
     pointer = thread.shared_pointer(thread.shared_offsets[op], op.dtype)
+    reuse_barrier(thread, op)
     thread.views[op.result] = SharedView(pointer, layout, op.shape)
 
 

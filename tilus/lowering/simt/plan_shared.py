@@ -21,8 +21,8 @@ ALIGNMENT = 128
 
 @dataclass(slots=True)
 class SharedPlanning:
-    """``offsets`` maps an AllocShared, or an operation with scratch memory, to its byte offset; ``fresh`` holds the
-    scratch users whose bytes nothing has used before."""
+    """``offsets`` maps an AllocShared, or an operation with scratch memory, to its byte offset; ``fresh`` holds those
+    whose bytes nothing has used before when they run."""
 
     offsets: dict[object, int] = field(default_factory=dict)
     bytes: int = 0
@@ -35,6 +35,7 @@ class _Live:
     size: int
     first: int
     last: int
+    in_loop: bool
 
 
 def plan_shared(function: Function, target: Target) -> SharedPlanning:
@@ -51,6 +52,11 @@ def plan_shared(function: Function, target: Target) -> SharedPlanning:
         placed.append((live, offset))
         plan.offsets[live.key] = offset
         plan.bytes = max(plan.bytes, offset + live.size)
+    for live, offset in placed:
+        earlier = any(other.first < live.first and offset < start + other.size and start < offset + live.size
+                      for other, start in placed)
+        if not earlier and not live.in_loop:
+            plan.fresh.add(live.key)
     limit = target.shared_per_block_optin
     if plan.bytes > limit:
         largest = max(lives, key=lambda x: x.size)
@@ -74,11 +80,11 @@ def _live_ranges(function: Function) -> list[_Live]:
             position += 1
             if isinstance(op, AllocShared):
                 layout = op.result.view.layout or row_major(*op.shape)
-                lives[op] = _Live(op, _bytes(layout.size, op.dtype.bits), position, position)
+                lives[op] = _Live(op, _bytes(layout.size, op.dtype.bits), position, position, bool(loops))
                 roots[op.result] = op
             size = scratch_bytes(op, function)
             if size:
-                lives[op] = _Live(op, size, position, position)
+                lives[op] = _Live(op, size, position, position, bool(loops))
             for value in op.operands:
                 root = roots.get(value)
                 if root is None:

@@ -1,0 +1,191 @@
+"""Dot of tiles: B packed into panels, A row by row, both converted to the accumulator's precision on the way."""
+
+from __future__ import annotations
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType, f32
+from tilus.ir.ops import Cast, Const, Dot, PtrStore
+from tilus.lowering.cpu.block import BlockLowering, handles
+from tilus.lowering.cpu.evaluate import evaluate
+from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
+from tilus.lowering.cpu.nest import nest, store_buffer, versions, windows_of, write_buffer
+from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
+
+PADDING_BYTES = 64
+"""Added to the rows of a packed A, so that they do not all fall on the same sets of the cache."""
+
+
+def compute_type(accumulator: DType) -> DType:
+    """What products are summed in: f32 for a f16 accumulator, which is rounded once."""
+    return f32 if accumulator.is_float and accumulator.bits == 16 else accumulator
+
+
+def converted(self: BlockLowering, value: Value, dtype: DType) -> Value:
+    """``value`` in another type, converted where it is used."""
+    if value.tile.dtype is dtype:
+        return value
+    op = Cast(value, dtype)
+    self.reps[op.result] = self.lazy(op, 1)
+    return op.result
+
+
+def pack_a(self: BlockLowering, a: Value, dtype: DType) -> Buffer:
+    """A tile as rows of ``dtype``: where it is, if it is such already."""
+    rep = self.reps[a]
+    if isinstance(rep, Buffer) and rep.dtype is dtype and rep.strides[-1] == 1:
+        return rep
+    rows, depth = a.tile.shape
+    stride = depth + PADDING_BYTES // (dtype.bits // 8)
+    target = self.allocate(dtype, (rows, depth), (stride, 1))
+    write_buffer(self, converted(self, a, dtype), target)
+    return target
+
+
+def pack_b(self: BlockLowering, b: Value, dtype: DType) -> Value:
+    """The panels of a tile: column pieces of K rows each. Gives their address."""
+    depth, columns = b.tile.shape
+    pointer = self.allocate_raw(dtype, depth * columns + 1)
+    value = converted(self, b, dtype)
+
+    def emit() -> list[Value]:
+        fill_panels(self, value, pointer, depth, columns, dtype)
+        return []
+
+    versions(self, windows_of(self, [value]), emit)
+    return pointer
+
+
+def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number, columns: int, dtype: DType,
+                stride: Number | None = None) -> None:
+    """Write ``depth`` rows of each panel; ``stride`` is the number of rows that a panel has room for."""
+    block = blocking(self.machine, dtype)
+    along = source_dim(self, value)
+    room = depth if stride is None else stride
+    for start, stop, width in column_pieces(columns, block):
+        def panel(j: Number, width: int = width) -> None:
+            place = self.c.offset(pointer, self.c.mul(j, room))
+            if along == 0 and width >= SIDE and isinstance(depth, int):
+                _panel_transposed(self, value, place, j, depth, width)
+            else:
+                _panel(self, value, place, j, depth, width)
+
+        over(self, start, stop, width, panel)
+
+
+def _column(j: Number, vector: bool, shift: int = 0) -> Coord:
+    return Coord(None, j + shift, vector) if isinstance(j, int) else Coord(j, shift, vector)
+
+
+def _panel(self: BlockLowering, value: Value, place: Value, j: Number, depth: Number, width: int) -> None:
+    saved, self.lanes = self.lanes, width if width > 1 else 0
+
+    def row(k: Value, _: list[Value]) -> list[Value]:
+        x = self.c.splat(evaluate(self, value, (Coord(k), _column(j, width > 1))), self.lanes)
+        self.c.b.add(PtrStore(self.c.offset(place, self.c.mul(k, width)), x))
+        return []
+
+    self.c.loop(0, depth, 1, [], row)
+    self.lanes = saved
+
+
+def _panel_transposed(self: BlockLowering, value: Value, place: Value, j: Number, depth: int, width: int) -> None:
+    """The memory runs along K: blocks of eight by eight are transposed in registers."""
+    target = Buffer(place, value.tile.dtype, (depth, width), (width, 1))
+    base, const = (None, j) if isinstance(j, int) else (j, 0)
+    copy_transposed(self, value, (depth, width), 0, 1, lambda coords, x: store_buffer(self, target, coords, x),
+                    origin=(ZERO, Coord(base, const)))
+
+
+def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool) -> None:
+    """``target (+)= a @ b`` for tiles of rank 2; ``clear`` leaves the old contents out."""
+    top = self.frame_top
+    dtype = target.dtype
+    rows, depth = a.tile.shape
+    packed_a = pack_a(self, a, dtype)
+    packed_b = pack_b(self, b, dtype)
+    emit_product(self, Product(packed_a.pointer, packed_a.strides[0], packed_b, depth, target.pointer,
+                               target.strides[0], rows, target.shape[1], depth, dtype, clear))
+    self.frame_top = top
+
+
+@handles(Dot)
+def _dot(self: BlockLowering, op: Operation) -> None:
+    assert isinstance(op, Dot)
+    dtype = compute_type(op.accumulator.tile.dtype)
+    shape = op.result.tile.shape
+    target, clear = accumulator_buffer(self, op.accumulator, dtype)
+    if len(shape) == 2:
+        product_of_tiles(self, op.a, op.b, target, clear)
+    else:
+        _batched(self, op, target, clear)
+    if dtype is op.result.tile.dtype:
+        self.reps[op.result] = target
+    else:
+        narrow = Cast(_buffer_value(self, target), op.result.tile.dtype)
+        self.define(op.result, self.lazy(narrow, 1))
+
+
+def _buffer_value(self: BlockLowering, buffer: Buffer) -> Value:
+    op = Const(0, buffer.dtype, buffer.shape)
+    self.reps[op.result] = buffer
+    return op.result
+
+
+def accumulator_buffer(self: BlockLowering, accumulator: Value, dtype: DType) -> tuple[Buffer, bool]:
+    """A row-major buffer of ``dtype`` with the accumulator's contents, in place where nobody else needs those; and
+    whether they are zero and not written."""
+    from tilus.lowering.cpu.block import row_major
+
+    rep = self.reps[accumulator]
+    shape = accumulator.tile.shape
+    if isinstance(rep, Lazy) and isinstance(rep.op, Const) and rep.op.value == 0:
+        return self.allocate(dtype, shape), True
+    if isinstance(rep, Lazy):
+        home = _home_of(self, accumulator, dtype, shape)
+        if home is not None:
+            self.force(accumulator, home)
+            return home, False
+    if isinstance(rep, Buffer) and rep.dtype is dtype and rep.owned and self.is_last_use(accumulator) \
+            and rep.strides == row_major(shape) and accumulator not in self.nested_uses:
+        return rep, False
+    target = self.allocate(dtype, shape)
+    write_buffer(self, converted(self, accumulator, dtype), target)
+    return target, False
+
+
+def _home_of(self: BlockLowering, accumulator: Value, dtype: DType, shape: tuple[int, ...]) -> Buffer | None:
+    """The home of a carried tile that the accumulator is an elementwise function of, where it can be updated in
+    place: nothing that is still to be computed reads it."""
+    from tilus.lowering.cpu.nest import elementwise_over
+
+    rep = self.reps[accumulator]
+    assert isinstance(rep, Lazy)
+    homes = [r for r in rep.roots if isinstance(r, Buffer) and r.carried and r.shape == shape and r.dtype is dtype]
+    if len(homes) != 1 or not elementwise_over(self, accumulator, homes[0]):
+        return None
+    state = self.blocks[-1]
+    for value, other in self.reps.items():
+        if value is accumulator or state.last_use.get(value, -1) <= state.position:
+            continue
+        if other is homes[0] or (isinstance(other, Lazy) and homes[0] in other.roots):
+            return None
+    return homes[0]
+
+
+def _batched(self: BlockLowering, op: Dot, target: Buffer, clear: bool) -> None:
+    """One product for each index of the leading dimensions."""
+    a, b = self.force(op.a), self.force(op.b)
+    rank = len(target.shape)
+
+    def one(coords: Coords) -> None:
+        def part(buffer: Buffer) -> Buffer:
+            offset: Number = 0
+            for coord, stride in zip(coords, buffer.strides, strict=False):
+                offset = self.c.add(offset, self.c.mul(self.c.index(coord), stride))
+            return Buffer(self.c.offset(buffer.pointer, offset), buffer.dtype, buffer.shape[-2:], buffer.strides[-2:])
+
+        product_of_tiles(self, _buffer_value(self, part(a)), _buffer_value(self, part(b)), part(target), clear)
+
+    nest(self, target.shape[: rank - 2], rank - 3, 1, one)
+

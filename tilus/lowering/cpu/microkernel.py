@@ -1,0 +1,161 @@
+"""The register-blocked inner loops of dot: C += A · B with C held in registers.
+
+A is row-major with any row stride; B is packed in panels of ``width`` columns, each panel K rows of ``width``
+consecutive elements. Row blocks run inside panels, so that a panel stays in the first-level cache while A streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import Binary, Fma, PtrLoad, PtrStore
+from tilus.lowering.cpu.block import BlockLowering, container_bytes
+from tilus.lowering.cpu.nest import vector_pieces
+from tilus.lowering.cpu.values import Machine, Number
+
+UNROLL = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Blocking:
+    """Rows and columns of C in registers, and lanes of a vector, for one element type."""
+
+    rows: int
+    columns: int
+    lanes: int
+
+
+def blocking(machine: Machine, dtype: DType) -> Blocking:
+    """Two vectors of columns; rows so that the accumulators, two vectors of B and one of A fit in the registers."""
+    lanes = machine.vector_bytes // container_bytes(dtype)
+    return Blocking((machine.registers - 3) // 2 if machine.registers <= 16 else 12, 2 * lanes, lanes)
+
+
+def row_pieces(rows: int, block: int) -> list[tuple[int, int, int]]:
+    """(start, stop, height): full blocks, then what is left in one or two blocks of like height."""
+    full, rest = divmod(rows, block)
+    if rest == 0:
+        return [(0, rows, block)] if rows else []
+    if full == 0 or rest >= block - 1:
+        pieces = [(0, full * block, block)] if full else []
+        return [*pieces, (full * block, rows, rest)]
+    start = (full - 1) * block
+    pieces = [(0, start, block)] if start else []
+    first, second = (rest + block + 1) // 2, (rest + block) // 2
+    if first == second:
+        return [*pieces, (start, rows, first)]
+    return [*pieces, (start, start + first, first), (start + first, rows, second)]
+
+
+def column_pieces(columns: int, block: Blocking) -> list[tuple[int, int, int]]:
+    """(start, stop, width) of the panels."""
+    return vector_pieces(columns, block.columns)
+
+
+def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[Number], None]) -> None:
+    """A loop, or its body where it runs once."""
+    if stop - start == step:
+        body(start)
+        return
+
+    def step_body(index: Value, _: list[Value]) -> list[Value]:
+        body(index)
+        return []
+
+    self.c.loop(start, stop, step, [], step_body)
+
+
+@dataclass(slots=True)
+class Product:
+    """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
+    rows that a panel of B is laid out for."""
+
+    a: Value
+    a_stride: Number
+    b: Value
+    b_depth: Number
+    c: Value
+    c_stride: int
+    rows: int
+    columns: int
+    depth: Number
+    dtype: DType
+    clear: bool = False
+
+
+def emit_product(self: BlockLowering, p: Product) -> None:
+    """All of C, panel by panel."""
+    block = blocking(self.machine, p.dtype)
+    for start, stop, width in column_pieces(p.columns, block):
+        def panel(j: Number, width: int = width) -> None:
+            b = self.c.offset(p.b, self.c.mul(j, p.b_depth))
+            for top, bottom, height in row_pieces(p.rows, block.rows):
+                def rows(i: Number, height: int = height) -> None:
+                    a = self.c.offset(p.a, self.c.mul(i, p.a_stride))
+                    c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
+                    _micro(self, p, a, b, c, height, width, block)
+
+                over(self, top, bottom, height, rows)
+
+        over(self, start, stop, width, panel)
+
+
+def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height: int, width: int,
+           block: Blocking) -> None:
+    """``height`` rows by ``width`` columns of C, the sum over K in registers."""
+    cursor = self.c
+    lanes = min(width, block.lanes)
+    vectors = width // lanes
+    scalar = lanes == 1
+
+    def load(pointer: Value) -> Value:
+        return cursor.b.add(PtrLoad(pointer, 0 if scalar else lanes)).result
+
+    def place(i: int, v: int) -> Value:
+        return cursor.offset(c, i * p.c_stride + v * lanes)
+
+    if p.clear:
+        init = [cursor.const(0, p.dtype, 0 if scalar else lanes)] * (height * vectors)
+    else:
+        init = [load(place(i, v)) for i in range(height) for v in range(vectors)]
+
+    def step(k: Number, acc: list[Value], count: int) -> list[Value]:
+        a_k = cursor.offset(a, k)
+        b_k = cursor.offset(b, cursor.mul(k, width))
+        for u in range(count):
+            columns = [load(cursor.offset(b_k, u * width + v * lanes)) for v in range(vectors)]
+            for i in range(height):
+                offset = cursor.add(cursor.mul(i, p.a_stride), u)
+                x = cursor.b.add(PtrLoad(cursor.offset(a_k, offset))).result
+                x = x if scalar else cursor.splat(x, lanes)
+                for v in range(vectors):
+                    acc[i * vectors + v] = _multiply_add(self, x, columns[v], acc[i * vectors + v])
+        return acc
+
+    acc = list(init)
+    if isinstance(p.depth, int):
+        main = p.depth // UNROLL * UNROLL
+        if main == UNROLL:
+            acc = step(0, acc, UNROLL)
+        elif main:
+            acc = cursor.loop(0, main, UNROLL, acc, lambda k, x: step(k, list(x), UNROLL))
+        if p.depth - main:
+            acc = step(main, acc, p.depth - main)
+    else:
+        main_ = cursor.arith("and", p.depth, -UNROLL)
+        acc = cursor.loop(0, main_, UNROLL, acc, lambda k, x: step(k, list(x), UNROLL))
+        acc = cursor.loop(main_, p.depth, 1, acc, lambda k, x: step(k, list(x), 1))
+    for i in range(height):
+        for v in range(vectors):
+            cursor.b.add(PtrStore(place(i, v), acc[i * vectors + v]))
+
+
+def _multiply_add(self: BlockLowering, x: Value, y: Value, z: Value) -> Value:
+    b = self.c.b
+    if x.tile.dtype.is_float:
+        return b.add(Fma(x, y, z, types=(z.type,))).result
+    product = b.add(Binary("mul", x, y, types=(z.type,))).result
+    return b.add(Binary("add", product, z, types=(z.type,))).result
