@@ -4,5 +4,6 @@ from tilus.simulator.arguments import Pointer
 from tilus.simulator.faults import Checks, Fault
 from tilus.simulator.launch import Module, launch, load
 from tilus.simulator.report import Report
+from tilus.simulator.tensor_map import TensorMap
 
-__all__ = ["Checks", "Fault", "Module", "Pointer", "Report", "launch", "load"]
+__all__ = ["Checks", "Fault", "Module", "Pointer", "Report", "TensorMap", "launch", "load"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilus.simulator.decode import Decoded
+from tilus.simulator.flow import registers_of
 from tilus.simulator.machine import POISON, Array, Batch
 
 _DTYPES = {1: np.bool_, 16: np.uint16, 32: np.uint32, 64: np.uint64}
@@ -21,6 +22,11 @@ def make_registers(batch: Batch, decoded: Decoded, tracked: set[tuple[int, int]]
         rows: Array = np.empty((len(names), batch.lanes), _DTYPES[bits])
         rows[...] = 0 if bits == 1 else POISON & ((1 << bits) - 1)
         batch.regs[bits] = rows
+    for op in decoded.ops:
+        if op.opcode.startswith("wgmma.mma_async"):
+            for reg in registers_of(op.operands[0]):
+                if (reg.bits, reg.index) not in batch.in_flight:
+                    batch.in_flight[reg.bits, reg.index] = np.zeros(batch.lanes, bool)
     if batch.launch.checks.uninitialised:
         batch.valid = {key: np.zeros(batch.lanes, bool) for key in tracked}
 

@@ -307,8 +307,9 @@ class Launch:
         batch.barriers.reset()
         batch.queue.reset()
         batch.state["clusters"].reset()
-        for row in batch.valid.values():
+        for row in (*batch.valid.values(), *batch.in_flight.values()):
             row[:] = False
+        batch.state.pop("wgmma", None)
         executor.start()
 
     def _collect_counts(self, executor: Executor) -> None:

@@ -118,6 +118,7 @@ class Batch:
 
     regs: dict[int, Array] = field(default_factory=dict)
     valid: dict[tuple[int, int], Array] = field(default_factory=dict)
+    in_flight: dict[tuple[int, int], Array] = field(default_factory=dict)
     specials: dict[str, Array] = field(default_factory=dict)
     shared: SharedSpace = field(init=False)
     local: LocalSpace = field(init=False)
@@ -295,6 +296,29 @@ class Binder:
         run: Run = made.run if isinstance(made, Predicated) else self._guard(op, made)
         if self.launch.checks.uninitialised:
             run = self._track(op, run)
+        if self.batch.in_flight and self.launch.checks.asynchronous and op.form.kind != "wgmma":
+            run = self._track_flight(op, run)
+        return run
+
+    def _track_flight(self, op: Op, inner: Run) -> Run:
+        """Wrap a step that touches accumulators which a wgmma may still be writing."""
+        from tilus.simulator.flow import reads_and_writes
+
+        reads, writes = reads_and_writes(op)
+        rows = [(r.name, self.batch.in_flight[r.bits, r.index]) for r in reads + writes
+                if (r.bits, r.index) in self.batch.in_flight]
+        if not rows:
+            return inner
+        batch = self.batch
+
+        def run(g: Group) -> None:
+            for name, row in rows:
+                early = row & g.mask
+                if early.any():
+                    batch.fault("async", f"accumulator {name} is used before wgmma.wait_group", op, int(np.argmax(early)),
+                                count=int(early.sum()))
+            inner(g)
+
         return run
 
     def _guard(self, op: Op, inner: Run) -> Run:
@@ -349,18 +373,18 @@ def _ufunc_step(fn: np.ufunc, dst: Array, srcs: tuple[Array, ...], scratch: Arra
 
         def run2(g: Group) -> None:
             if g.m is None:
-                fn(a, c, dst)
+                fn(a, c, out=dst)
             else:
-                fn(a, c, scratch)
+                fn(a, c, out=scratch)
                 copyto(dst, scratch, where=g.m)
 
         return run2
 
     def run(g: Group) -> None:
         if g.m is None:
-            fn(*srcs, dst)
+            fn(*srcs, out=dst)
         else:
-            fn(*srcs, scratch)
+            fn(*srcs, out=scratch)
             copyto(dst, scratch, where=g.m)
 
     return run

@@ -9,6 +9,7 @@ def load_operations() -> None:
         ops_async,
         ops_atomic,
         ops_barrier,
+        ops_bulk,
         ops_calls,
         ops_convert,
         ops_float,
@@ -20,4 +21,6 @@ def load_operations() -> None:
         ops_memory,
         ops_mma,
         ops_warp,
+        ops_wgmma,
+        ops_wmma,
     )

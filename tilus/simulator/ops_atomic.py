@@ -149,7 +149,7 @@ def _bind(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list[list[
     batch, launch = b.batch, b.launch
     sem = op.fields.get("sem")
     acquire, release = sem in ("acquire", "acq_rel"), sem in ("release", "acq_rel")
-    polls = name in ("cas", "exch") or acquire
+    polls = any(row is not None for row in rows)
 
     def run(g: Group) -> None:
         where = address(g)
@@ -166,8 +166,8 @@ def _bind(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list[list[
                 old = read_modify_write(part.space, offsets + i * size, kind, name, values)
                 if row is not None:
                     row[numbers] = old
-                if name != "cas" or (old == values[0]).any():
-                    launch.progress += name != "exch" or bool((old != values[0]).any())
+                after = part.space.views.load(offsets + i * size, size, 1)
+                launch.progress += bool((after != old.view(after.dtype)).any())
         if polls:
             batch.polling[lanes_all] = True
 

@@ -221,9 +221,9 @@ class SharedShadow:
 
     # -- the async proxy
 
-    def bulk_issue(self, op: Op, lane: int, offsets: Array) -> None:
+    def bulk_issue(self, op: Op, lane: int, offsets: Array, size: int) -> None:
         """A bulk copy into shared memory by one thread begins."""
-        cells = np.unique(offsets // self.cell)[:, None]
+        cells = np.unique(self._cells(offsets, size))[:, None]
         where = np.full(len(cells), lane)
         if self.checks.asynchronous and (self.pending[cells] != 0).any():
             self._fault("async", "two asynchronous copies into the same shared memory are in flight", op, where, 0, cells, 1)
@@ -232,9 +232,9 @@ class SharedShadow:
         self.pending[cells] = 1
         self.outstanding += cells.size
 
-    def bulk_done(self, lane: int, offsets: Array, barrier: int) -> None:
+    def bulk_done(self, lane: int, offsets: Array, size: int, barrier: int) -> None:
         """The bulk copy has landed; whoever waits for the mbarrier sees it."""
-        cells = np.unique(offsets // self.cell)
+        cells = np.unique(self._cells(offsets, size))
         self.pending[cells] = 0
         self.outstanding = max(0, self.outstanding - cells.size)
         self.written[cells] = True
@@ -248,9 +248,9 @@ class SharedShadow:
                 pending[column] = max(int(pending[column]), epoch)
                 self.epoch[warp] += 1
 
-    def proxy_read(self, op: Op, lanes: Array, offsets: Array, what: str) -> None:
+    def proxy_read(self, op: Op, lanes: Array, offsets: Array, size: int, what: str) -> None:
         """The async proxy reads shared memory for these lanes: earlier generic writes need a proxy fence."""
-        cells = np.unique(offsets // self.cell)
+        cells = np.unique(self._cells(offsets, size))
         where = np.full(1, int(lanes[0]))
         if self.checks.uninitialised and not self.written[cells].all():
             self._fault("uninitialised", f"{what} reads shared memory that was never written", op, where, 0,
@@ -274,9 +274,9 @@ class SharedShadow:
         if self.racing and len(cells):
             self.record_read(op, np.full(len(cells), int(lanes[0])), cells[:, None])
 
-    def proxy_written(self, cells_offsets: Array) -> None:
+    def proxy_written(self, offsets: Array, size: int) -> None:
         """The async proxy wrote these bytes: no fence is needed before it reads them."""
-        cells = np.unique(cells_offsets // self.cell)
+        cells = np.unique(self._cells(offsets, size))
         self.written[cells] = True
         self.write_time[cells] = 0
 

@@ -1,0 +1,232 @@
+"""wgmma: asynchronous products of a warp group, operands in shared memory by descriptors."""
+
+from __future__ import annotations
+
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
+from typing import Any
+
+import numpy as np
+
+from tilus.simulator import fragments
+from tilus.simulator.isa import instr
+from tilus.simulator.machine import Array, Binder, Const, Group, Op, Reg, Run, Vec
+from tilus.simulator.ops_mma import integer_sum, put, read_accumulator, stack, write_accumulator
+from tilus.simulator.ops_warp import check_member
+from tilus.simulator.syntax import type_bits
+
+_SWIZZLE_BYTES = {0: 16, 1: 128, 2: 64, 3: 32}
+_NS = "|".join(str(n) for n in range(8, 257, 8))
+
+
+def swizzle_address(address: Array, width: int) -> Array:
+    """XOR the 16-byte chunk with the row, as the 32-, 64- and 128-byte swizzles of shared addresses do."""
+    chunks = width // 16
+    if chunks <= 1:
+        return address
+    return address ^ (((address >> 7) & (chunks - 1)) << 4)
+
+
+def operand_addresses(descriptor: int, rows: int, row_bytes: int, major_k: bool, element: int) -> Array:
+    """Shared addresses of an operand's elements, (rows, k).
+
+    Args:
+        descriptor: the 64-bit matrix descriptor.
+        rows: M or N.
+        row_bytes: bytes of K.
+        major_k: whether K is contiguous.
+        element: bytes of an element.
+    """
+    start = (descriptor & 0x3FFF) << 4
+    leading = (descriptor >> 16 & 0x3FFF) << 4
+    stride = (descriptor >> 32 & 0x3FFF) << 4
+    width = _SWIZZLE_BYTES[descriptor >> 62 & 3]
+    r = np.arange(rows)[:, None]
+    k = np.arange(row_bytes // element)[None, :]
+    if major_k:
+        byte = k * element
+        linear = r // 8 * stride + r % 8 * width
+        linear = linear + (byte // 16 * leading + byte % 16 if width == 16 else byte)
+    else:
+        byte = r * element
+        linear = byte % width + k % 8 * width
+        outer, inner = (leading, stride) if width > 16 else (stride, leading)
+        linear = linear + byte // width * outer + k // 8 * inner
+    return swizzle_address(start + linear, width)
+
+
+def read_operand(b: Binder, op: Op, lanes: Array, descriptor: int, rows: int, row_bytes: int, major_k: bool, kind: str
+                 ) -> Array:
+    """An operand matrix (rows, k) from shared memory of the lanes' block, as float32."""
+    batch = b.batch
+    element = max(1, type_bits(kind if kind != "tf32" else "b32") // 8)
+    addresses = operand_addresses(descriptor, rows, row_bytes, major_k, element)
+    space = batch.shared
+    lane = int(lanes[0])
+    if int(addresses.max()) + element > space.size:
+        batch.fault("bounds", f"a matrix descriptor reaches shared address {int(addresses.max())}; the block has "
+                    f"{space.size} bytes", op, lane)
+        return np.zeros((rows, row_bytes // element), np.float32)
+    offsets = addresses + int(space.base[lane])
+    if space.shadow is not None:
+        space.shadow.proxy_read(op, lanes, offsets.reshape(-1), element, "wgmma")
+    raw = space.views.load(offsets, element, 1)
+    if element == 4:
+        return fragments.elements(raw, kind)[..., 0]
+    if element == 2:
+        return raw.view(np.float16).astype(np.float32) if kind == "f16" else fragments.bf16_to_f32(raw)
+    if kind in ("s8", "u8"):
+        return raw.view(np.int8 if kind == "s8" else np.uint8).astype(np.float32)
+    return fragments.TABLES[kind][raw]
+
+
+class WarpGroups:
+    """Products that were issued and not yet waited for, by warp group."""
+
+    def __init__(self) -> None:
+        self.open: dict[int, list[Any]] = {}
+        self.committed: dict[int, list[list[Any]]] = {}
+
+
+def _state(b: Binder) -> WarpGroups:
+    made: WarpGroups = b.batch.state.setdefault("wgmma", WarpGroups())
+    return made
+
+
+def groups_of(b: Binder, op: Op, g: Group) -> list[Array]:
+    """Lanes of each complete warp group in the group."""
+    table = g.mask.reshape(-1, 128) if b.lanes % 128 == 0 and b.batch.stride % 128 == 0 else None
+    if table is None:
+        b.batch.fault("sync", f"{op.opcode} needs blocks of whole warp groups", op, int(g.lanes()[0]))
+        return []
+    partly = table.any(axis=1) & ~table.all(axis=1)
+    if partly.any() and b.launch.checks.sync:
+        b.batch.fault("sync", f"{op.opcode}: lanes of the warp group are missing", op, int(g.lanes()[0]))
+    return [np.arange(128 * w, 128 * w + 128) for w in np.flatnonzero(table.all(axis=1))]
+
+
+@instr(f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k16' for n in _NS.split('|'))} td:f16|f32 ta:f16 tb:f16",
+       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k16' for n in _NS.split('|'))} td:f32 ta:bf16 tb:bf16",
+       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k8' for n in _NS.split('|'))} td:f32 ta:tf32 tb:tf32",
+       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k32' for n in _NS.split('|'))} td:f16|f32 ta:e4m3|e5m2 "
+       "tb:e4m3|e5m2",
+       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k32' for n in _NS.split('|'))} ?satfinite td:s32 ta:s8|u8 "
+       "tb:s8|u8", gate="warp", kind="wgmma")
+def wgmma(b: Binder, op: Op) -> Run:
+    from tilus.simulator.ops_mma import bind_rows, parse_shape
+
+    f = op.fields
+    _, n, k = parse_shape(str(f["shape"]))
+    kd, ka, kb = str(f["td"]), str(f["ta"]), str(f["tb"])
+    d, a, bb, *rest = op.operands
+    rows_d = bind_rows(b, op, d, kd)
+    if len(rows_d) != n // (4 if kd == "f16" else 2):
+        raise b.error(f"{len(rows_d)} accumulator registers for n = {n}", op)
+    from_registers = isinstance(a, Vec)
+    rows_a = bind_rows(b, op, a, ka) if from_registers else []
+    descriptor_a = None if from_registers else b.src(op, a, "b64")
+    descriptor_b = b.src(op, bb, "b64")
+    keep = _scale_d(b, op, rest[0]) if rest else (np.array([True]), False)
+    numbers = [int(item.value) for item in rest[1:] if isinstance(item, Const)]
+    scale = 1.0
+    for value in numbers[:2] if kd != "s32" else []:
+        scale *= value
+    transposes = numbers[2:]
+    trans_b = bool(transposes[-1]) if transposes else False
+    trans_a = bool(transposes[0]) if len(transposes) == 2 else False
+    row_bytes = k * (4 if ka == "tf32" else max(1, type_bits(ka) // 8))
+    rows = [r for r in (d.items if isinstance(d, Vec) else ()) if isinstance(r, Reg)]
+    flights = [b.batch.in_flight[r.bits, r.index] for r in rows]
+
+    def compute(lanes: Array, keeping: bool, left: Array | None, at_a: int, at_b: int) -> None:
+        if left is None:
+            left = read_operand(b, op, lanes, at_a, 64, row_bytes, not trans_a, ka)
+        right = read_operand(b, op, lanes, at_b, n, row_bytes, not trans_b, kb).T
+        product = np.matmul(left, right) * np.float32(scale)
+        old = _gather(read_accumulator(stack(rows_d, lanes), kd), n)
+        if kd == "s32":
+            result = integer_sum(product, old if keeping else np.zeros_like(old), ".satfinite" in op.opcode)
+        else:
+            result = product + old if keeping else product
+        put(rows_d, write_accumulator(_scatter(result, n), kd), lanes)
+        b.launch.matrix_operations += 2 * 64 * n * k
+
+    def run(g: Group) -> None:
+        check_member(b, op, g, np.array([0xFFFFFFFF], np.uint32))
+        for lanes in groups_of(b, op, g):
+            first = int(lanes[0])
+            row, negated = keep
+            keeping = bool(row[first if row.size > 1 else 0]) != negated
+            left = None
+            if from_registers:
+                left = fragments.matrix_a(stack(rows_a, lanes), ka, 16).reshape(64, k)
+            at_a = _word(descriptor_a, first) if descriptor_a is not None else 0
+            at_b = _word(descriptor_b, first)
+            for flight in flights:
+                flight[lanes] = True
+            _state(b).open.setdefault(first, []).append((compute, (lanes, keeping, left, at_a, at_b), flights))
+
+    return run
+
+
+def _word(row: Array, lane: int) -> int:
+    return int(row[lane if row.size > 1 else 0])
+
+
+def _scale_d(b: Binder, op: Op, item: Any) -> tuple[Array, bool]:
+    if isinstance(item, Reg) and item.bits == 1:
+        return b.row(item), item.negated
+    if isinstance(item, Const):
+        return np.array([bool(item.value)]), False
+    raise b.error("scale-d must be a predicate", op)
+
+
+def _gather(values: Array, n: int) -> Array:
+    """(64, n) from accumulator elements (n / 2, 128): element i of a lane at row 16 warp + lane/4 + 8 (i/2 % 2)."""
+    shaped = values.reshape(n // 8, 2, 2, 4, 8, 4)
+    return np.ascontiguousarray(shaped.transpose(3, 1, 4, 0, 5, 2)).reshape(64, n)
+
+
+def _scatter(matrix: Array, n: int) -> Array:
+    shaped = matrix.reshape(4, 2, 8, n // 8, 4, 2)
+    return np.ascontiguousarray(shaped.transpose(3, 1, 5, 0, 2, 4)).reshape(n // 2, 128)
+
+
+@instr("wgmma.fence =sync =aligned", gate="warp", writes=0, kind="fence")
+def wgmma_fence(b: Binder, op: Op) -> Run:
+    return lambda g: None
+
+
+@instr("wgmma.commit_group =sync =aligned", gate="warp", writes=0, kind="wgmma")
+def wgmma_commit(b: Binder, op: Op) -> Run:
+    def run(g: Group) -> None:
+        state = _state(b)
+        for lanes in groups_of(b, op, g):
+            first = int(lanes[0])
+            state.committed.setdefault(first, []).append(state.open.pop(first, []))
+
+    return run
+
+
+@instr("wgmma.wait_group =sync =aligned", gate="warp", writes=0, kind="wgmma")
+def wgmma_wait(b: Binder, op: Op) -> Run:
+    item = b.need(op, 1)[0]
+    if not isinstance(item, Const):
+        raise b.error("the number of groups must be a constant", op)
+    allowed = int(item.value)
+
+    def run(g: Group) -> None:
+        state = _state(b)
+        for lanes in groups_of(b, op, g):
+            groups = state.committed.get(int(lanes[0]), [])
+            while len(groups) > allowed:
+                for compute, arguments, flights in groups.pop(0):
+                    compute(*arguments)
+                    for flight in flights:
+                        flight[lanes] = False
+            for group in groups + [state.open.get(int(lanes[0]), [])]:
+                for _, _, flights in group:
+                    for flight in flights:
+                        flight[lanes] = True
+
+    return run
