@@ -12,3 +12,9 @@ from tilus.targets import get_target
 def to_ptx(source: str, arch: str = "sm_80") -> str:
     """PTX of a CUDA C++ source."""
     return cuda_to_ptx(source, get_target(arch))
+
+
+@functools.lru_cache(maxsize=512)
+def to_ptx_with_lines(source: str, arch: str = "sm_80") -> str:
+    """PTX with the source line of each instruction."""
+    return cuda_to_ptx(source, get_target(arch), options=("--generate-line-info",))

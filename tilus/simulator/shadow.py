@@ -160,6 +160,10 @@ class SharedShadow:
         epoch = self.epoch[self.batch.warp_of[where]]
         packed = self.ident[where] | epoch << _EPOCH_SHIFT | flag | (_AGENT if agent else 0)
         self.writer[cells] = packed[:, None]
+        if flag & _ATOMIC:
+            several = self.writer[cells] != packed[:, None]
+            if several.any():
+                self.writer[cells[several]] |= _AGENT
 
     def _check_readers(self, op: Op, where: Array, cells: Array, reads: Array) -> None:
         known = self.known[self.batch.warp_of[where]][:, None, :]
