@@ -149,6 +149,7 @@ def _bind(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list[list[
     batch, launch = b.batch, b.launch
     sem = op.fields.get("sem")
     acquire, release = sem in ("acquire", "acq_rel"), sem in ("release", "acq_rel")
+    wide = op.fields.get("scope") != "cta"
     polls = any(row is not None for row in rows)
 
     def run(g: Group) -> None:
@@ -159,7 +160,7 @@ def _bind(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list[list[
             numbers = lanes_all if part.select is None else lanes_all[part.select]
             offsets = part.space.locate(site, batch, lanes, part.address, size * count)
             if launch.global_shadow is not None:
-                launch.global_shadow.synchronise(batch, part, lanes, offsets, acquire, release)
+                launch.global_shadow.synchronise(batch, part, lanes, offsets, acquire=acquire, release=release, wide=wide)
             for i, row in enumerate(rows):
                 values = [np.broadcast_to(s[i] if len(s) > 1 else s[0], (batch.lanes,))[numbers] for s in sources] \
                     if count == 1 else [np.broadcast_to(sources[0][i], (batch.lanes,))[numbers]]

@@ -85,11 +85,12 @@ _SCOPE = "cta|cluster|gpu|sys"
        writes=0, kind="fence")
 def fence(b: Binder, op: Op) -> Run:
     batch = b.batch
+    wide = (op.fields.get("scope") or op.fields.get("level")) != "cta"
 
     def run(g: Group) -> None:
         shadow = batch.launch.global_shadow
         if shadow is not None:
-            shadow.fence(batch, g)
+            shadow.fence(batch, g, wide)
 
     return run
 

@@ -104,6 +104,8 @@ def arrive(b: Binder, op: Op) -> Run:
                                                        strict=True)):
             if shadow is not None:
                 shadow.mbarrier_arrive(offset, lane)
+            if batch.launch.global_shadow is not None:
+                batch.launch.global_shadow.arrive(batch, offset, lane)
             count = 1 if expecting else amount
             words[i] = barriers.update(offset, op, lane, arrive=0 if dropping else count, drop=count if dropping else 0,
                                        expect=amount if expecting else 0)
@@ -162,6 +164,8 @@ def test_wait(b: Binder, op: Op) -> Run:
         shadow = batch.shared.shadow
         if shadow is not None and done.any():
             shadow.mbarrier_wait(offsets[done], lanes[done])
+        if batch.launch.global_shadow is not None and done.any():
+            batch.launch.global_shadow.wait(batch, offsets[done], lanes[done])
         dst[lanes] = done
 
     return run

@@ -126,6 +126,7 @@ def ld(b: Binder, op: Op) -> Run:
     batch = b.batch
     synchronising = ".volatile" in op.opcode or op.fields.get("sem") is not None
     acquire = op.fields.get("sem") == "acquire"
+    wide = op.fields.get("scope") != "cta"
     total = size * count
 
     def run(g: Group) -> None:
@@ -144,7 +145,8 @@ def ld(b: Binder, op: Op) -> Run:
                     else:
                         row[lanes] = column
             if synchronising and batch.launch.global_shadow is not None:
-                batch.launch.global_shadow.synchronise(batch, part, lanes, offsets, acquire, False)
+                batch.launch.global_shadow.synchronise(batch, part, lanes, offsets, acquire=acquire, wide=wide,
+                                                               writes=False)
 
     return run
 
@@ -190,6 +192,7 @@ def st(b: Binder, op: Op) -> Run:
     batch, launch = b.batch, b.launch
     sem = op.fields.get("sem")
     marked = ".volatile" in op.opcode or sem is not None
+    wide = op.fields.get("scope") != "cta"
     total = size * count
 
     def run(g: Group) -> None:
@@ -203,7 +206,8 @@ def st(b: Binder, op: Op) -> Run:
             offsets = part.space.locate(site, batch, lanes, part.address, total)
             chosen = data if part.select is None else data[part.select]
             if marked and launch.global_shadow is not None:
-                launch.global_shadow.synchronise(batch, part, lanes, offsets, False, sem == "release")
+                launch.global_shadow.synchronise(batch, part, lanes, offsets, release=sem == "release", wide=wide,
+                                                 reads=False)
             part.space.views.store(offsets, size, count, chosen)
             if launch.checks.race:
                 _clash(b, op, part, lanes, offsets, size, count, chosen)

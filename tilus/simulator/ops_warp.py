@@ -251,5 +251,7 @@ def warp_sync(b: Binder, op: Op) -> Run:
         shadow = batch.shared.shadow
         if shadow is not None:
             shadow.warp_sync(g.mask)
+        if batch.launch.global_shadow is not None:
+            batch.launch.global_shadow.warp_sync(batch, g.mask)
 
     return run

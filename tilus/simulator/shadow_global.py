@@ -8,7 +8,7 @@ synchronised with, kept sparse. Accesses are recorded for cells of four bytes (t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -33,6 +33,19 @@ def _granularity(launch: Launch) -> int:
     return smallest
 
 
+Clock: TypeAlias = dict[int, int]
+"""Warp of the grid to the last epoch of it that is known to have happened before."""
+Entries: TypeAlias = dict[tuple[bool, int], Clock]
+"""Releases to a variable: (beyond the block?, block of the releasing thread) to what was released."""
+
+
+def join(clock: Clock, other: Clock) -> None:
+    """Raise ``clock`` to the maximum of both."""
+    for key, value in other.items():
+        if value > clock.get(key, 0):
+            clock[key] = value
+
+
 class GlobalShadow:
     """Last writer and last readers of each cell, as threads of the grid with their epochs."""
 
@@ -52,10 +65,11 @@ class GlobalShadow:
         warps = launch.blocks * self.warps_per_block
         self.epoch = np.ones(warps, np.int32)
         self.block_epoch = np.zeros(warps, np.int32)
-        self.clocks: dict[int, dict[int, int]] = {}
-        self.variables: dict[int, dict[int, int]] = {}
-        self.fenced: set[int] = set()
-        self.acquiring: dict[int, dict[int, int]] = {}
+        self.warp_epoch = np.zeros(warps, np.int32)
+        self.clocks: dict[int, Clock] = {}
+        self.variables: dict[object, Entries] = {}
+        self.fenced: dict[int, dict[bool, Clock]] = {}
+        self.acquiring: dict[int, Entries] = {}
 
     def _threads(self, batch: Batch, lanes: Array | None) -> Array:
         where = np.arange(batch.lanes) if lanes is None else lanes
@@ -92,6 +106,7 @@ class GlobalShadow:
         my_warp, warp = mine >> _SHIFT, other >> _SHIFT
         same_block = my_warp // self.warps_per_block == warp // self.warps_per_block
         result = (other == mine) | (same_block & (epoch <= self.block_epoch[warp]))
+        result |= (my_warp == warp) & (epoch <= self.warp_epoch[warp])
         open_cases = np.argwhere(~result & (epoch > 0))
         for row, column in open_cases:
             clock = self.clocks.get(int(my_warp[row, 0] if my_warp.shape[1] == 1 else my_warp[row, column]))
@@ -148,57 +163,93 @@ class GlobalShadow:
         if self.clocks:
             self._merge_blocks(warps)
 
+    def warp_sync(self, batch: Batch, mask: Array) -> None:
+        """Lanes of each warp meet."""
+        warps = np.unique(self._threads(batch, np.flatnonzero(mask)) >> _SHIFT)
+        self.warp_epoch[warps] = self.epoch[warps]
+        self.epoch[warps] += 1
+
     def _merge_blocks(self, warps: Array) -> None:
         for block in np.unique(warps // self.warps_per_block):
             members = warps[warps // self.warps_per_block == block]
-            merged: dict[int, int] = {}
+            merged: Clock = {}
             for warp in members:
-                for key, value in self.clocks.get(int(warp), {}).items():
-                    merged[key] = max(merged.get(key, 0), value)
+                join(merged, self.clocks.get(int(warp), {}))
             if merged:
                 for warp in members:
                     self.clocks[int(warp)] = dict(merged)
 
-    def _past(self, warp: int) -> dict[int, int]:
+    def _past(self, warp: int) -> Clock:
         """What happens before a release of the warp: its own epoch, its block's meetings, what it has acquired."""
         past = dict(self.clocks.get(warp, {}))
         first = warp // self.warps_per_block * self.warps_per_block
-        for other in range(first, first + self.warps_per_block):
-            past[other] = max(past.get(other, 0), int(self.block_epoch[other]))
+        join(past, {other: int(self.block_epoch[other]) for other in range(first, first + self.warps_per_block)})
         past[warp] = int(self.epoch[warp])
         return past
 
-    def fence(self, batch: Batch, g: Group) -> None:
+    def _visible(self, entries: Entries, block: int, wide: bool) -> Clock:
+        """What an acquire sees of a variable: releases whose scope and its own include both threads."""
+        result: Clock = {}
+        for (far, releaser), clock in entries.items():
+            if releaser == block or (far and wide):
+                join(result, clock)
+        return result
+
+    def fence(self, batch: Batch, g: Group, wide: bool) -> None:
         """A fence: later relaxed writes release the past, earlier relaxed reads acquire."""
         for warp in np.unique(self._threads(batch, g.idx) >> _SHIFT):
             number = int(warp)
-            for key, value in self.acquiring.pop(number, {}).items():
-                clock = self.clocks.setdefault(number, {})
-                clock[key] = max(clock.get(key, 0), value)
-            self.fenced.add(number)
+            block = number // self.warps_per_block
+            kept = self.acquiring.pop(number, {})
+            if kept:
+                join(self.clocks.setdefault(number, {}), self._visible(kept, block, wide))
+            self.fenced[number] = self.fenced.get(number, {})
+            self.fenced[number][wide] = self._past(number)
 
-    def synchronise(self, batch: Batch, part: Part, lanes: Array | None, offsets: Array, acquire: bool,
-                    release: bool) -> None:
-        """A strong access (atomic, volatile, relaxed or stronger) to synchronisation variables."""
-        if part.space is not self.launch.memory:
+    def synchronise(self, batch: Batch, part: Part, lanes: Array | None, offsets: Array, *, acquire: bool = False,
+                    release: bool = False, wide: bool = True, reads: bool = True, writes: bool = True) -> None:
+        """A strong access (atomic, volatile, relaxed or stronger) to synchronisation variables.
+
+        ``wide`` is a scope beyond the block; an access that writes without reading ends a release sequence.
+        """
+        if part.space is not self.launch.memory or not (release or self.fenced or self.variables):
             return
         threads = self._threads(batch, lanes)
-        writes = True
-        if not (acquire or release or self.fenced or self.variables):
-            return
-        pairs = {(int(o), int(t) >> _SHIFT) for o, t in zip(offsets, threads, strict=True)}
-        for offset, warp in pairs:
-            self._one(offset, warp, acquire, release, writes)
+        for offset, warp in {(int(o), int(t) >> _SHIFT) for o, t in zip(offsets, threads, strict=True)}:
+            self._one(offset, warp, acquire, release, wide, reads, writes)
 
-    def _one(self, offset: int, warp: int, acquire: bool, release: bool, writes: bool) -> None:
-        variable: dict[int, int] = self.variables.setdefault(offset, {})
-        if variable:
-            target: Any = self.clocks if acquire else self.acquiring
-            clock = target.setdefault(warp, {})
-            for key, value in variable.items():
-                clock[key] = max(clock.get(key, 0), value)
-        if release or warp in self.fenced:
-            past = self._past(warp)
-            for key, value in past.items():
-                variable[key] = max(variable.get(key, 0), value)
+    def _one(self, offset: object, warp: int, acquire: bool, release: bool, wide: bool, reads: bool, writes: bool) -> None:
+        block = warp // self.warps_per_block
+        entries = self.variables.get(offset, {})
+        if entries and reads:
+            if acquire:
+                join(self.clocks.setdefault(warp, {}), self._visible(entries, block, wide))
+            else:
+                kept = self.acquiring.setdefault(warp, {})
+                for key, clock in entries.items():
+                    join(kept.setdefault(key, {}), clock)
+        if not writes:
+            return
+        fences = self.fenced.get(warp, {})
+        released: list[tuple[bool, Clock]] = [(far and wide, clock) for far, clock in fences.items()]
+        if release:
+            released.append((wide, self._past(warp)))
+        if not reads:
+            entries = {}
+        for far, clock in released:
+            join(entries.setdefault((far, block), {}), clock)
+        if entries or offset in self.variables:
+            self.variables[offset] = entries
+        if released:
             self.epoch[warp] += 1
+
+    def arrive(self, batch: Batch, key: object, lane: int) -> None:
+        """An arrival at an mbarrier releases the thread's past to the block."""
+        warp = int(self._threads(batch, np.array([lane]))[0]) >> _SHIFT
+        self._one((id(batch), key), warp, False, True, True, True, True)
+
+    def wait(self, batch: Batch, keys: Array, lanes: Array) -> None:
+        """A successful wait at mbarriers acquires."""
+        warps = self._threads(batch, lanes) >> _SHIFT
+        for key, warp in {(int(k), int(w)) for k, w in zip(keys, warps, strict=True)}:
+            self._one((id(batch), key), warp, True, False, True, True, False)
