@@ -77,7 +77,7 @@ def parse(text: str, path: str = "<ptx>") -> Module:
         raise UserError.at("E1001", f"malformed PTX: {error}", Span(path, len(lines))) from None
     _Builder(module).module(tree)
     if module.version == (0, 0):
-        raise UserError.at("E1001", "malformed PTX: no .version directive", Span(path, 1))
+        raise UserError.at("E1001", "malformed PTX: no .version directive at line 1", Span(path, 1))
     return module
 
 
