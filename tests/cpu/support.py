@@ -42,7 +42,7 @@ def trace(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Modu
             value = arguments.get(spec.name, spec.default)
             assert value is not MISSING, spec.name
             constants[spec.name] = value
-        elif arguments.get(spec.name, None) is None:
+        elif arguments.get(spec.name) is None:
             constants[spec.name] = None
     parameters, given = [], []
     for spec in signature.specs:

@@ -59,7 +59,7 @@ class BlockLowering:
         self.frame_top = 0
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()
-        self._find_nested_uses(kernel.body, 0, {a: 0 for a in kernel.body.args})
+        self._find_nested_uses(kernel.body, 0, dict.fromkeys(kernel.body.args, 0))
 
     def _find_nested_uses(self, block: Block, depth: int, owners: dict[Value, int]) -> None:
         """Values used in a loop that does not contain their definition: they are kept rather than computed anew."""
@@ -138,7 +138,7 @@ class BlockLowering:
             last = state.last_use.get(value, -1)
             if last < state.position or (last == state.position and value in own):
                 continue  # dead, or read by the operation itself, which sees to it
-            if everything and any(not self._is_constant_memory(r) for r in rep.roots) or rep.roots & written:
+            if (everything and any(not self._is_constant_memory(r) for r in rep.roots)) or rep.roots & written:
                 self.force(value)
 
     def _is_constant_memory(self, root: object) -> bool:
@@ -318,9 +318,7 @@ def _carry(self: BlockLowering, yielded: Sequence[Value], homes: dict[int, Buffe
         if rep is home:
             continue
         others = {h for j, h in homes.items() if j != i}
-        if isinstance(rep, Lazy) and not (rep.roots & others) and elementwise_over(self, yielded[i], home):
-            late.append((yielded[i], home))
-        elif isinstance(rep, Lazy) and not rep.roots & set(homes.values()):
+        if (isinstance(rep, Lazy) and not (rep.roots & others) and elementwise_over(self, yielded[i], home)) or (isinstance(rep, Lazy) and not rep.roots & set(homes.values())):
             late.append((yielded[i], home))
         else:
             if isinstance(rep, Lazy) or rep in homes.values():

@@ -50,7 +50,7 @@ def vector_dim(self: BlockLowering, shape: tuple[int, ...], values: Sequence[Val
     candidates = [d for d, n in enumerate(shape) if n > 1]
     if len(candidates) <= 1:
         return candidates[0] if candidates else max(0, len(shape) - 1)
-    score = {d: 0.0 for d in candidates}
+    score = dict.fromkeys(candidates, 0.0)
 
     def account(strides: Sequence[object], dims: Sequence[int | None], weight: float) -> None:
         for stride, dim in zip(strides, dims, strict=True):
