@@ -12,10 +12,12 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.values import Coords, Memory, Number, Window
 
 
-def make_window(self: BlockLowering, memory: Memory, offsets: Sequence[Value], shape: tuple[int, ...]) -> Window:
-    """The window of ``shape`` at ``offsets``; scalar accesses have an empty shape and one element per dimension."""
+def make_window(self: BlockLowering, memory: Memory, offsets: Sequence[Value], shape: tuple[int, ...],
+                reach: Sequence[Number] | None = None) -> Window:
+    """The window of ``shape`` at ``offsets``; scalar accesses have an empty shape and one element per dimension.
+    ``reach`` says how much of it is accessed in fact, where that is not all."""
     c = self.c
-    extents = shape or (1,) * len(offsets)
+    extents: Sequence[Number] = reach or shape or (1,) * len(offsets)
     lows: list[Number | None] = []
     highs: list[Number | None] = []
     full: Value | None = None
@@ -26,7 +28,7 @@ def make_window(self: BlockLowering, memory: Memory, offsets: Sequence[Value], s
         fact = self.facts.of(offset)
         low, high = memory.lows[d], memory.highs[d]
         below = isinstance(low, int) and fact.low >= low
-        above = isinstance(high, int) and fact.high + extent <= high
+        above = isinstance(high, int) and isinstance(extent, int) and fact.high + extent <= high
         lows.append(None if below else c.sub(low, at))
         highs.append(None if above else c.sub(high, at))
         if not below:
