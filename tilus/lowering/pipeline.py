@@ -3,8 +3,8 @@
 A loop over tiles ``for k in range(start, stop, step)`` whose loads are S stages deep becomes
 
 * a prologue that starts the copies of the first S - 1 tiles,
-* a main loop, unrolled S times so that the slots of the ring are constants, in which every tile that is copied is
-  whole: its copies have no bounds checks along the loop's dimension,
+* a main loop in which every tile that is copied is whole: its copies have no bounds checks along the loop's dimension
+  (a loop of nothing but dots is unrolled S times, so that the slots of the ring are constants),
 * a tail loop that does the remaining iterations, the last partial tile and the drain, with the slot as a variable.
 
 Copies past the loop's end read in bounds or give zeros, and nobody uses them. Where a loop does nothing but dots of
@@ -203,8 +203,8 @@ class _Pipeline:
         carried = list(loop.init)
         if self.kstep:
             carried += self.fragments(b, b.const(0), 0)
-        index, carried = self.main_loop(carried)
-        results = self.tail_loop(index, carried)
+        index, slot, carried = self.main_loop(carried)
+        results = self.tail_loop(index, slot, carried)
         b.add(WaitAsync(0))
         mapping = dict(zip(loop.results, results, strict=False))
         return self.rename(mapping)
@@ -218,37 +218,42 @@ class _Pipeline:
             owner.results = tuple(old if r is new else r for r in owner.results)
         return self.b.block.ops
 
-    def main_loop(self, carried: list[Value]) -> tuple[Value, list[Value]]:
+    def main_loop(self, carried: list[Value]) -> tuple[Value, Value, list[Value]]:
         loop, b, s = self.loop, self.b, self.stages
-        # the last of s iterations copies a tile that ends 2s - 1 steps after the first begins
-        reach = b.binary("mul", loop.step, b.const(2 * s - 1))
+        count = s if self.kstep else 1
+        # the last of `count` iterations copies a tile that ends this many steps after the first begins
+        reach = b.binary("mul", loop.step, b.const(count + s - 1))
         stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
-        stride = b.binary("mul", loop.step, b.const(s))
-        body = Block([TileType(i64), TileType(i64), *(v.type for v in carried)],
-                     [loop.index.name, "", *(v.name for v in carried)])
+        stride = b.binary("mul", loop.step, b.const(count))
+        body = Block([TileType(i64), TileType(i64), TileType(i64), *(v.type for v in carried)],
+                     [loop.index.name, "", "slot", *(v.name for v in carried)])
         inner = b.at(body)
-        values = list(body.args[2:])
-        for u in range(s):
-            values = self.iteration(inner, self.plus(inner, body.args[0], u), values, u, whole=True)
+        values = list(body.args[3:])
+        slot = body.args[2]
+        for u in range(count):
+            at = u if self.kstep else slot
+            values = self.iteration(inner, self.plus(inner, body.args[0], u), values, at, whole=True)
         following = inner.binary("add", body.args[0], stride)
-        inner.add(Yield((following, *values)))
-        op = b.add(For(loop.start, stop, stride, (loop.start, *carried), body, 0, s))
-        return op.results[0], list(op.results[1:])
+        inner.add(Yield((following, slot if self.kstep else self.advance(inner, slot), *values)))
+        op = b.add(For(loop.start, stop, stride, (loop.start, b.const(0), *carried), body, 0, count))
+        return op.results[0], op.results[1], list(op.results[2:])
 
-    def tail_loop(self, start: Value, carried: list[Value]) -> list[Value]:
-        loop, b, s = self.loop, self.b, self.stages
+    def tail_loop(self, start: Value, first_slot: Value, carried: list[Value]) -> list[Value]:
+        loop, b = self.loop, self.b
         body = Block([TileType(i64), TileType(i64), *(v.type for v in carried)],
                      [loop.index.name, "slot", *(v.name for v in carried)])
         inner = b.at(body)
         slot = body.args[1]
         values = self.iteration(inner, body.args[0], list(body.args[2:]), slot, whole=False)
         inner.add(Yield((self.advance(inner, slot), *values)))
-        op = b.add(For(start, loop.stop, loop.step, (b.const(0), *carried), body))
+        op = b.add(For(start, loop.stop, loop.step, (first_slot, *carried), body))
         return list(op.results[1 : 1 + len(loop.init)])
 
     def advance(self, b: Builder, slot: Value) -> Value:
         """The slot after this one."""
         following = b.binary("add", slot, b.const(1))
+        if self.stages & (self.stages - 1) == 0:
+            return b.binary("and", following, b.const(self.stages - 1))
         last = b.add(Compare("ge", following, b.const(self.stages))).result
         bounded = b.binary("min", following, b.const(self.stages - 1))  # for the analysis of ranges
         return b.add(Select(last, b.const(0), bounded)).result
@@ -264,8 +269,16 @@ class _Pipeline:
         else:
             this, following = slot, self.advance(b, slot)
             before = b.binary("add", slot, b.const(-1))
+            if self.stages & (self.stages - 1) == 0:
+                previous = b.binary("and", before, b.const(self.stages - 1))
+                return self._iteration(b, index, carried, (this, previous, following), whole)
             first = b.add(Compare("lt", before, b.const(0))).result
             previous = b.add(Select(first, b.const(self.stages - 1), b.binary("max", before, b.const(0)))).result
+        return self._iteration(b, index, carried, (this, previous, following), whole)
+
+    def _iteration(self, b: Builder, index: Value, carried: list[Value], slots: tuple[Value, Value, Value],
+                   whole: bool) -> list[Value]:
+        this, previous, following = slots
         ahead = self.plus(b, index, self.stages - 1)
         if self.kstep:
             return self._fragment_iteration(b, index, carried, (this, previous, following), ahead, whole)
@@ -386,9 +399,7 @@ class _Pipeline:
                 if chosen is None or not staged or k % chosen[2] or k // chosen[2] < 2 or step not in (0, chosen[2]):
                     return 0
                 step = chosen[2]
-            elif not isinstance(op, (Yield, Load)) and any(r.type.shape for r in op.results if isinstance(r.type, TileType)):
-                return 0
-            elif any(v in turned for v in op.operands) or (isinstance(op, Load) and op.result.tile.shape and (
+            elif (not isinstance(op, (Yield, Load)) and any(r.type.shape for r in op.results if isinstance(r.type, TileType))) or any(v in turned for v in op.operands) or (isinstance(op, Load) and op.result.tile.shape and (
                     op.result not in loads)):
                 return 0
         dots = [op for op in self.loop.body.ops if isinstance(op, Dot)]

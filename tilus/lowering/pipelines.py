@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.ir.core import Module
+from tilus.lowering.contract import contract
+from tilus.lowering.defer_reductions import defer_reductions
 from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.pipeline import pipeline_loops
 from tilus.lowering.pointer_induction import induct_pointers
@@ -15,6 +17,7 @@ Pass = Callable[[Module], None]
 
 GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
+    ("defer-reductions", defer_reductions),
     ("pipeline-loops", pipeline_loops),
     ("simplify-after-pipelining", simplify),
     ("infer-layouts", infer_layouts),
@@ -26,6 +29,7 @@ GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify-threads", simplify),
     ("induct-pointers", induct_pointers),
     ("simplify-after-induction", simplify),
+    ("contract", contract),
 )
 """From the lowered thread-level module to what is printed."""
 

@@ -11,7 +11,6 @@ from tilus.codegen.cuda.cells import Cells, c_type, per_cell, vector_type
 from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS, mma_function
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
-
 from tilus.ir.ops import (
     Alloca,
     Binary,
@@ -323,7 +322,10 @@ class _KernelPrinter:
         assert isinstance(pointer, PointerType)
         name = self.fresh("p")
         if pointer.space == "shared":
-            self.line(f"const unsigned {name} = {base} + ({offset}) * {max(1, pointer.dtype.bits // 8)};")
+            self.line(f"unsigned {name} = {base} + ({offset}) * {max(1, pointer.dtype.bits // 8)};")
+            if self.depth == 1:
+                # Kept in its register: the compiler would compute it again in every iteration of the loops below.
+                self.line(f'asm volatile("" : "+r"({name}));')
         else:
             self.line(f"auto {name} = {base} + ({offset});")
         self.pointers[op.result] = (name, constant)
@@ -351,6 +353,13 @@ class _KernelPrinter:
         if type_.space == "shared":
             return f"{base} + {constant * max(1, type_.dtype.bits // 8)}"
         return f"{base} + {constant}"
+
+    def shared_address(self, pointer: Value) -> tuple[str, int]:
+        """The register and the constant, in bytes, of a shared-memory address."""
+        base, constant = self.pointers[pointer]
+        type_ = pointer.type
+        assert isinstance(type_, PointerType)
+        return base, constant * max(1, type_.dtype.bits // 8)
 
     def ptr_load(self, op: PtrLoad) -> None:
         pointer = op.pointer.type
@@ -399,9 +408,8 @@ class _KernelPrinter:
         tile = op.result.tile
         cells = max(1, tile.size if tile.shape else 0) // per_cell(tile.dtype, tile.size if tile.shape else 0)
         total = max(1, tile.size if tile.shape else 0) * max(8, tile.dtype.bits)
-        address = self.address(op.pointer)
         names = self.declare(op.result, op.result.name or "x")
-        reads = self._shared_reads(op, names, address, total, cells)
+        reads = self._shared_reads(op, names, total, cells)
         if op.predicate is not None:
             fill = ["0"] * len(names) if op.other is None else self.cells[op.other].names
             for name, text in zip(names, fill, strict=True):
@@ -412,32 +420,32 @@ class _KernelPrinter:
                 self.line(text)
         self.consume(op)
 
-    def _shared_reads(self, op: PtrLoad, names: list[str], address: str, total: int, cells: int) -> list[str]:
+    def _shared_reads(self, op: PtrLoad, names: list[str], total: int, cells: int) -> list[str]:
+        address, at = self.shared_address(op.pointer)
         dtype = op.result.tile.dtype
         if total in (64, 128) and dtype.bits <= 32 and cells > 1:
             width = total // 32
             name = self.fresh("w")
             words = [f"{name}.{c}" for c in "xyzw"[:width]]
-            return [f"const uint{width} {name} = {self.need(f'lds_v{width}')}({address});",
+            return [f"const uint{width} {name} = {self.need(f'lds_v{width}')}<{at}>({address});",
                     *(f"{n} = {expressions.from_word(w, self.cells[op.result])};" for n, w in zip(names, words, strict=True))]
         step = total // cells // 8
         out = []
         for i, name in enumerate(names):
             suffix = expressions.shared_suffix(self.cells[op.result])
-            at = address if not i else f"{address} + {i * step}"
-            out.append(f"{name} = {self.need(f'lds_{suffix}')}({at});")
+            out.append(f"{name} = {self.need(f'lds_{suffix}')}<{at + i * step}>({address});")
         return out
 
     def ptr_store(self, op: PtrStore) -> None:
         pointer = op.pointer.type
         assert isinstance(pointer, PointerType)
-        address = self.address(op.pointer)
         cells = self.cells[op.value]
         guard = "" if op.predicate is None else f"if ({self.scalar(op.predicate)}) "
         if pointer.space == "shared":
-            for text in self._shared_writes(cells, address):
+            for text in self._shared_writes(cells, *self.shared_address(op.pointer)):
                 self.line(guard + text)
         else:
+            address = self.address(op.pointer)
             vector, count, _ = self._vector_of(op.value)
             if count in (2, 4) and (cells.per > 1 or cells.dtype.bits == 32):
                 # One instruction for certain: the compiler splits vector stores whose alignment it cannot see.
@@ -448,15 +456,15 @@ class _KernelPrinter:
                 self.line(f"{guard}*({vector}*)({address}) = {text};")
         self.consume(op)
 
-    def _shared_writes(self, cells: Cells, address: str) -> list[str]:
+    def _shared_writes(self, cells: Cells, address: str, at: int) -> list[str]:
         count = len(cells.names)
         word = cells.per > 1 or cells.dtype.bits == 32
         if word and count in (2, 4):
             words = [expressions.to_word(n, cells) for n in cells.names]
-            return [f"{self.need(f'sts_v{count}')}({address}, {', '.join(words)});"]
+            return [f"{self.need(f'sts_v{count}')}<{at}>({address}, {', '.join(words)});"]
         step = 4 if cells.per > 1 else max(1, cells.dtype.bits // 8)
         suffix = expressions.shared_suffix(cells)
-        return [f"{self.need(f'sts_{suffix}')}({address if not i else f'{address} + {i * step}'}, {n});"
+        return [f"{self.need(f'sts_{suffix}')}<{at + i * step}>({address}, {n});"
                 for i, n in enumerate(cells.names)]
 
     def alloca(self, op: Alloca) -> None:
@@ -469,11 +477,12 @@ class _KernelPrinter:
 
     def cp_async(self, op: CpAsync) -> None:
         name = f"cp_async_{op.bytes}"
-        arguments = [self.address(op.destination), self.address(op.source)]
+        address, at = self.shared_address(op.destination)
+        arguments = [address, self.address(op.source)]
         if op.predicate is not None:
             name += "_if"
             arguments.append(self.scalar(op.predicate))
-        self.line(f"{self.need(name)}({', '.join(arguments)});")
+        self.line(f"{self.need(name)}<{at}>({', '.join(arguments)});")
         self.consume(op)
 
     def cp_async_commit(self, op: CpAsyncCommit) -> None:
@@ -501,7 +510,8 @@ class _KernelPrinter:
         else:
             words = names
         function = self.need(f"ldmatrix_x{op.count}{'_trans' if op.trans else ''}")
-        self.line(f"{function}({', '.join(words)}, {self.address(op.pointer)});")
+        address, at = self.shared_address(op.pointer)
+        self.line(f"{function}<{at}>({', '.join(words)}, {address});")
         if words is not names:
             for name, word in zip(names, words, strict=True):
                 self.line(f"{name} = {expressions.from_word(word, self.cells[op.result])};")
@@ -512,15 +522,12 @@ class _KernelPrinter:
         c = list(self.cells[op.c].names)
         ab = [expressions.mma_operand(n, self.cells[v], operand) for v in (op.a, op.b) for n in self.cells[v].names]
         self.consume(op)
-        if not self.owned(c):
-            stem = self.fresh("acc")
-            ctype = self.cells[op.c].ctype
-            self.line(f"{ctype} {stem}[{len(c)}] = {{{', '.join(c)}}};")
-            c = [f"{stem}[{i}]" for i in range(len(c))]
-            self.bind(op.result, c)
-        else:
+        d = c
+        if self.owned(c):
             self.bind(op.result, c, fresh=False)
-        self.line(f"{name}({', '.join([*c, *ab])});")
+        else:
+            d = self.declare(op.result, "acc")
+        self.line(f"{name}({', '.join([*d, *ab, *c])});")
 
     # -- warps
 

@@ -17,10 +17,7 @@ if TYPE_CHECKING:
     from tilus.codegen.cuda.emitter import _KernelPrinter
 
 RESERVED = frozenset(
-    "auto bool break case char const continue default do double else enum extern float for goto if inline int long "
-    "register return short signed sizeof static struct switch typedef union unsigned void volatile while asm catch "
-    "class delete friend new operator private protected public template this throw try virtual i shared_memory "
-    "shared_base threadIdx blockIdx gridDim blockDim barrier min max abs exp log sin cos true false half".split()
+    ["auto", "bool", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm", "catch", "class", "delete", "friend", "new", "operator", "private", "protected", "public", "template", "this", "throw", "try", "virtual", "i", "shared_memory", "shared_base", "threadIdx", "blockIdx", "gridDim", "blockDim", "barrier", "min", "max", "abs", "exp", "log", "sin", "cos", "true", "false", "half"]
 )
 
 _UNARY_F32 = {
@@ -334,7 +331,7 @@ def _bitcast(x: str, source: DType, target: DType) -> str:
 
 def cast(printer: _KernelPrinter, x: str, source: DType, target: DType, rounding: str, op: Operation) -> str:
     """A conversion of one element; saturating from float to integer."""
-    if source.is_float and not source.is_arithmetic or target.is_float and not target.is_arithmetic:
+    if (source.is_float and not source.is_arithmetic) or (target.is_float and not target.is_arithmetic):
         raise UnsupportedError.at("E0507", f"conversion from {source} to {target} in CUDA C", op.span)
     if target.is_bool:
         return f"({_wide(printer, x, source)} != 0)"

@@ -54,44 +54,51 @@ def _packed_arithmetic() -> dict[str, str]:
     return out
 
 
+# Addresses of shared memory are a register and a constant: left to itself, the compiler keeps the sums in registers.
+
+_AT = "template <int AT> "
+
+
 def _shared_access() -> dict[str, str]:
     out = {}
     for suffix, ctype, constraint, width in (("u8", "unsigned", "r", "u8"), ("u16", "unsigned short", "h", "u16"),
                                              ("u32", "unsigned", "r", "u32"), ("f32", "float", "f", "f32"),
                                              ("u64", "unsigned long long", "l", "u64"), ("f64", "double", "d", "f64")):
-        out[f"lds_{suffix}"] = (f"{_D} {ctype} lds_{suffix}(unsigned a) {{ {ctype} r; asm volatile(\"ld.shared.{width} %0, [%1];\" "
-                                f": \"={constraint}\"(r) : \"r\"(a) : \"memory\"); return r; }}")
-        out[f"sts_{suffix}"] = (f"{_D} void sts_{suffix}(unsigned a, {ctype} x) {{ asm volatile(\"st.shared.{width} [%0], %1;\" "
-                                f":: \"r\"(a), \"{constraint}\"(x) : \"memory\"); }}")
-    out["lds_v2"] = (f"{_D} uint2 lds_v2(unsigned a) {{ uint2 r; asm volatile(\"ld.shared.v2.u32 {{%0, %1}}, [%2];\" : "
-                     "\"=r\"(r.x), \"=r\"(r.y) : \"r\"(a) : \"memory\"); return r; }")
-    out["lds_v4"] = (f"{_D} uint4 lds_v4(unsigned a) {{ uint4 r; asm volatile(\"ld.shared.v4.u32 {{%0, %1, %2, %3}}, [%4];\" "
-                     ": \"=r\"(r.x), \"=r\"(r.y), \"=r\"(r.z), \"=r\"(r.w) : \"r\"(a) : \"memory\"); return r; }")
-    out["sts_v2"] = (f"{_D} void sts_v2(unsigned a, unsigned x, unsigned y) {{ asm volatile(\"st.shared.v2.u32 [%0], {{%1, %2}};\" "
-                     ":: \"r\"(a), \"r\"(x), \"r\"(y) : \"memory\"); }")
-    out["sts_v4"] = (f"{_D} void sts_v4(unsigned a, unsigned x, unsigned y, unsigned z, unsigned w) {{ asm volatile("
-                     "\"st.shared.v4.u32 [%0], {%1, %2, %3, %4};\" :: \"r\"(a), \"r\"(x), \"r\"(y), \"r\"(z), \"r\"(w) : "
-                     "\"memory\"); }")
-    out["stg_v2"] = (f"{_D} void stg_v2(void* a, unsigned x, unsigned y) {{ asm volatile(\"st.global.v2.u32 [%0], {{%1, %2}};\" "
-                     ":: \"l\"(__cvta_generic_to_global(a)), \"r\"(x), \"r\"(y) : \"memory\"); }")
-    out["stg_v4"] = (f"{_D} void stg_v4(void* a, unsigned x, unsigned y, unsigned z, unsigned w) {{ asm volatile("
-                     "\"st.global.v4.u32 [%0], {%1, %2, %3, %4};\" :: \"l\"(__cvta_generic_to_global(a)), \"r\"(x), "
-                     "\"r\"(y), \"r\"(z), \"r\"(w) : \"memory\"); }")
+        out[f"lds_{suffix}"] = (f"{_AT}{_D} {ctype} lds_{suffix}(unsigned a) {{ {ctype} r; asm volatile(\"ld.shared.{width} %0, "
+                                f"[%1 + %2];\" : \"={constraint}\"(r) : \"r\"(a), \"n\"(AT) : \"memory\"); return r; }}")
+        out[f"sts_{suffix}"] = (f"{_AT}{_D} void sts_{suffix}(unsigned a, {ctype} x) {{ asm volatile(\"st.shared.{width} [%0 + %2]"
+                                f", %1;\" :: \"r\"(a), \"{constraint}\"(x), \"n\"(AT) : \"memory\"); }}")
+    for count in (2, 4):
+        parts = "xyzw"[:count]
+        places = ", ".join(f"%{n}" for n in range(count))
+        results = ", ".join(f"\"=r\"(r.{c})" for c in parts)
+        out[f"lds_v{count}"] = (f"{_AT}{_D} uint{count} lds_v{count}(unsigned a) {{ uint{count} r; asm volatile(\"ld.shared.v{count}."
+                                f"u32 {{{places}}}, [%{count} + %{count + 1}];\" : {results} : \"r\"(a), \"n\"(AT) : \"memory\");"
+                                " return r; }")
+        params = ", ".join(f"unsigned {c}" for c in parts)
+        places = ", ".join(f"%{n + 2}" for n in range(count))
+        values = ", ".join(f"\"r\"({c})" for c in parts)
+        out[f"sts_v{count}"] = (f"{_AT}{_D} void sts_v{count}(unsigned a, {params}) {{ asm volatile(\"st.shared.v{count}.u32 [%0 + %1],"
+                                f" {{{places}}};\" :: \"r\"(a), \"n\"(AT), {values} : \"memory\"); }}")
+        places = ", ".join(f"%{n + 1}" for n in range(count))
+        out[f"stg_v{count}"] = (f"{_D} void stg_v{count}(void* a, {params}) {{ asm volatile(\"st.global.v{count}.u32 [%0], "
+                                f"{{{places}}};\" :: \"l\"(__cvta_generic_to_global(a)), {values} : \"memory\"); }}")
     return out
 
 
 def _matrices() -> dict[str, str]:
     out = {}
-    for trans in ("", "_trans"):
-        dot = ".trans" if trans else ""
-        out[f"ldmatrix_x1{trans}"] = (f"{_D} void ldmatrix_x1{trans}(unsigned& a, unsigned p) {{ asm volatile(\"ldmatrix.sync."
-                                      f"aligned.m8n8.x1{dot}.shared.b16 {{%0}}, [%1];\" : \"=r\"(a) : \"r\"(p) : \"memory\"); }}")
-        out[f"ldmatrix_x2{trans}"] = (f"{_D} void ldmatrix_x2{trans}(unsigned& a, unsigned& b, unsigned p) {{ asm volatile("
-                                      f"\"ldmatrix.sync.aligned.m8n8.x2{dot}.shared.b16 {{%0, %1}}, [%2];\" : \"=r\"(a), "
-                                      "\"=r\"(b) : \"r\"(p) : \"memory\"); }")
-        out[f"ldmatrix_x4{trans}"] = (f"{_D} void ldmatrix_x4{trans}(unsigned& a, unsigned& b, unsigned& c, unsigned& d, "
-                                      f"unsigned p) {{ asm volatile(\"ldmatrix.sync.aligned.m8n8.x4{dot}.shared.b16 {{%0, %1, "
-                                      "%2, %3}, [%4];\" : \"=r\"(a), \"=r\"(b), \"=r\"(c), \"=r\"(d) : \"r\"(p) : \"memory\"); }")
+    for count in (1, 2, 4):
+        for trans in ("", "_trans"):
+            names = "abcd"[:count]
+            params = ", ".join(f"unsigned& {c}" for c in names)
+            places = ", ".join(f"%{n}" for n in range(count))
+            results = ", ".join(f"\"=r\"({c})" for c in names)
+            dot = ".trans" if trans else ""
+            out[f"ldmatrix_x{count}{trans}"] = (
+                f"{_AT}{_D} void ldmatrix_x{count}{trans}({params}, unsigned p) {{ asm volatile(\"ldmatrix.sync.aligned.m8n8."
+                f"x{count}{dot}.shared.b16 {{{places}}}, [%{count} + %{count + 1}];\" : {results} : \"r\"(p), \"n\"(AT) : "
+                "\"memory\"); }")
     return out
 
 
@@ -99,13 +106,13 @@ def _copies() -> dict[str, str]:
     out = {}
     for size in (4, 8, 16):
         cache = "cg" if size == 16 else "ca"
-        out[f"cp_async_{size}"] = (f"{_D} void cp_async_{size}(unsigned d, const void* s) {{ asm volatile(\"cp.async.{cache}."
-                                   f"shared.global [%0], [%1], {size};\" :: \"r\"(d), \"l\"(__cvta_generic_to_global(s)) : "
-                                   "\"memory\"); }")
+        out[f"cp_async_{size}"] = (f"{_AT}{_D} void cp_async_{size}(unsigned d, const void* s) {{ asm volatile(\"cp.async.{cache}."
+                                   f"shared.global [%0 + %2], [%1], {size};\" :: \"r\"(d), \"l\"(__cvta_generic_to_global(s)), "
+                                   "\"n\"(AT) : \"memory\"); }")
         out[f"cp_async_{size}_if"] = (
-            f"{_D} void cp_async_{size}_if(unsigned d, const void* s, bool p) {{ asm volatile(\"{{ .reg .pred q; setp.eq.u32 q, "
-            f"%2, 0; cp.async.{cache}.shared.global [%0], [%1], {size}, q; }}\" :: \"r\"(d), \"l\"(__cvta_generic_to_global(s))"
-            ", \"r\"((unsigned)p) : \"memory\"); }")
+            f"{_AT}{_D} void cp_async_{size}_if(unsigned d, const void* s, bool p) {{ asm volatile(\"{{ .reg .pred q; setp.eq.u32 q, "
+            f"%2, 0; cp.async.{cache}.shared.global [%0 + %3], [%1], {size}, q; }}\" :: \"r\"(d), "
+            "\"l\"(__cvta_generic_to_global(s)), \"r\"((unsigned)p), \"n\"(AT) : \"memory\"); }")
     out["cp_async_commit"] = f"{_D} void cp_async_commit() {{ asm volatile(\"cp.async.commit_group;\" ::: \"memory\"); }}"
     out["cp_async_wait"] = (f"template <int N> {_D} void cp_async_wait() {{ asm volatile(\"cp.async.wait_group %0;\" :: \"n\"(N)"
                             " : \"memory\"); }")
@@ -119,15 +126,16 @@ def _copies() -> dict[str, str]:
 def mma_function(name: str, instruction: str, a: int, b: int, c: int, operand: str, accumulator: str) -> str:
     """The wrapper of one mma.sync: ``a``, ``b``, ``c`` are numbers of registers; constraints ``r``, ``f`` or ``d``."""
     ctype = {"r": "unsigned", "f": "float", "d": "double"}
-    params = [f"{ctype[accumulator]}& c{i}" for i in range(c)]
+    params = [f"{ctype[accumulator]}& d{i}" for i in range(c)]
     params += [f"{ctype[operand]} a{i}" for i in range(a)] + [f"{ctype[operand]} b{i}" for i in range(b)]
+    params += [f"{ctype[accumulator]} c{i}" for i in range(c)]
     at = iter(range(100))
-    groups = [", ".join(f"%{next(at)}" for _ in range(n)) for n in (c, a, b)]
-    again = ", ".join(f"%{i}" for i in range(c))
-    outs = ", ".join(f"\"+{accumulator}\"(c{i})" for i in range(c))
-    ins = ", ".join([f"\"{operand}\"(a{i})" for i in range(a)] + [f"\"{operand}\"(b{i})" for i in range(b)])
+    groups = [", ".join(f"%{next(at)}" for _ in range(n)) for n in (c, a, b, c)]
+    outs = ", ".join(f"\"={accumulator}\"(d{i})" for i in range(c))
+    ins = ", ".join([f"\"{operand}\"(a{i})" for i in range(a)] + [f"\"{operand}\"(b{i})" for i in range(b)]
+                    + [f"\"{accumulator}\"(c{i})" for i in range(c)])
     return (f"{_D} void {name}({', '.join(params)}) {{\n  asm volatile(\"{instruction} {{{groups[0]}}}, {{{groups[1]}}}, "
-            f"{{{groups[2]}}}, {{{again}}};\"\n    : {outs}\n    : {ins});\n}}")
+            f"{{{groups[2]}}}, {{{groups[3]}}};\"\n    : {outs}\n    : {ins});\n}}")
 
 
 FUNCTIONS: dict[str, str] = {

@@ -31,11 +31,34 @@ class GlobalView:
 
 @dataclass(slots=True)
 class SharedView:
-    """A view of shared memory: its allocation's address moved by ``offset`` elements, and the layout from there."""
+    """A view of shared memory: the address of its allocation, the layout from the view's start, which lies
+    ``constant`` elements and ``moving`` elements (a run-time i32) after it."""
 
     pointer: Value
     layout: SharedLayout
     shape: tuple[int, ...]
+    constant: int = 0
+    moving: Value | None = None
+
+
+class DeferredMatrices:
+    """A tile in shared memory whose ldmatrix instructions are issued one by one, as their fragments are needed.
+
+    ``load(i)`` issues instruction ``i``, which fills ``width`` locals from ``i * width`` on.
+    """
+
+    def __init__(self, load: Callable[[int], Value], instructions: int, width: int) -> None:
+        self.load, self.instructions, self.width = load, instructions, width
+        self._loaded: dict[int, Value] = {}
+
+    def part(self, index: int) -> Value:
+        found = self._loaded.get(index)
+        if found is None:
+            found = self._loaded[index] = self.load(index)
+        return found
+
+    def all(self) -> list[Value]:
+        return [self.part(i) for i in range(self.instructions)]
 
 
 @dataclass
@@ -50,6 +73,8 @@ class Thread:
     values: dict[Value, Value] = field(default_factory=dict)
     views: dict[Value, GlobalView | SharedView] = field(default_factory=dict)
     shared_offsets: dict[object, int] = field(default_factory=dict)
+    deferrable: set[Operation] = field(default_factory=set)
+    deferred: dict[Value, DeferredMatrices] = field(default_factory=dict)
     fresh_shared: set[Operation] = field(default_factory=set)
     first_warp: int = 0
     warps: int = 4
@@ -214,7 +239,11 @@ class Thread:
     # -- what tile-level values have become
 
     def value(self, value: Value) -> Value:
-        return self.values[value]
+        """What a tile-level value has become; a tile whose loads were put off is loaded now."""
+        found = self.values.get(value)
+        if found is None:
+            found = self.values[value] = self.pack(self.deferred[value].all())
+        return found
 
     def scalar_as(self, value: Value, dtype: DType) -> Value:
         """A tile-level integer scalar in a given width."""

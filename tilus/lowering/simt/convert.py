@@ -13,7 +13,7 @@ from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan, plan_conversion
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
-from tilus.lowering.simt.context import Thread, layout_of
+from tilus.lowering.simt.context import SharedView, Thread, layout_of
 
 
 def lower_convert(thread: Thread, op: ConvertLayout) -> None:
@@ -69,8 +69,9 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
     reuse_barrier(thread, op)
     rank = plan.src.rank
+    there = SharedView(pointer, plan.shared, plan.shared.shape)
     vector = int(np.gcd(plan.store.vector, max(1, 128 // storage.bits)))
-    store = SharedAccess(thread, pointer, plan.shared, plan.src, vector, (0,) * rank)
+    store = SharedAccess(thread, there, plan.src, vector, (0,) * rank)
     first = thread.first_replica(plan.src)
     for group in range(plan.src.num_locals // vector):
         start = group * vector
@@ -79,10 +80,10 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     barrier(thread)
     matrices = matrix_plan(thread, plan.dst, plan.shared, TileType(dtype, plan.dst.shape))
     if matrices is not None and not dtype.is_bool:
-        access = SharedAccess(thread, pointer, plan.shared, matrices.rows, matrices.vector, (0,) * rank)
+        access = SharedAccess(thread, there, matrices.rows, matrices.vector, (0,) * rank)
         return load_matrices(thread, access, matrices)
     vector = int(np.gcd(plan.load.vector, max(1, 128 // storage.bits)))
-    load = SharedAccess(thread, pointer, plan.shared, plan.dst, vector, (0,) * rank)
+    load = SharedAccess(thread, there, plan.dst, vector, (0,) * rank)
     parts = [
         thread.emit(PtrLoad(load.address(group), vector if vector > 1 else 0, vector * storage.itemsize))
         for group in range(plan.dst.num_locals // vector)
@@ -108,14 +109,14 @@ def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value
     pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
     reuse_barrier(thread, op)
     first = thread.first_replica(source)
-    store = SharedAccess(thread, pointer, row_major(*op.x.tile.shape), source, 1, (0,) * source.rank)
+    store = SharedAccess(thread, SharedView(pointer, row_major(*op.x.tile.shape), op.x.tile.shape), source, 1, (0,) * source.rank)
     from tilus.lowering.simt.memory import _tile_padding
 
     for local in range(source.num_locals):
         predicate = thread.both(first, _tile_padding(thread, source, op.x.tile.shape, local))
         thread.emit(PtrStore(store.address(local), thread.extract(stored, local), 0, predicate))
     barrier(thread)
-    load = SharedAccess(thread, pointer, row_major(*op.shape), target, 1, (0,) * target.rank)
+    load = SharedAccess(thread, SharedView(pointer, row_major(*op.shape), op.shape), target, 1, (0,) * target.rank)
     parts = []
     for local in range(target.num_locals):
         predicate = _tile_padding(thread, target, op.shape, local)

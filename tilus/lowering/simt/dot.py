@@ -15,19 +15,30 @@ from tilus.lowering.simt.context import Thread, layout_of
 
 
 def lower_dot(thread: Thread, op: Dot) -> None:
-    a, b, c = (thread.widen(thread.value(v), v.tile.dtype) for v in (op.a, op.b, op.accumulator))
     shape = mma_shape(op, thread.target) if op.a.tile.rank == 2 else None
+    c = thread.value(op.accumulator)
     if shape is None:
-        thread.set(op.result, _multiply_add(thread, op, a, b, c))
+        thread.set(op.result, _multiply_add(thread, op, thread.value(op.a), thread.value(op.b), c))
     else:
-        thread.set(op.result, _mma(thread, op, a, b, c, shape))
+        thread.set(op.result, _mma(thread, op, c, shape))
+
+
+def _fragment(thread: Thread, operand: Value, first: int, count: int) -> Value:
+    """Locals of an operand; from a tile whose loads were put off, by the instructions that fill them."""
+    deferred = thread.deferred.get(operand)
+    if deferred is None or operand in thread.values:
+        return thread.take(thread.value(operand), range(first, first + count))
+    width = deferred.width
+    if count >= width:
+        return thread.pack([deferred.part(i) for i in range(first // width, (first + count) // width)])
+    return thread.take(deferred.part(first // width), range(first % width, first % width + count))
 
 
 def _offsets(layout: RegisterLayout) -> list[tuple[int, ...]]:
     return [tuple(i) for i in layout.local_offsets().tolist()]
 
 
-def _mma(thread: Thread, op: Dot, a: Value, b: Value, c: Value, shape: tuple[int, int, int, int]) -> Value:
+def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) -> Value:
     """One instruction per atom of the result and step of k. The atoms of a fragment are its innermost locals."""
     m, n, k, bits = shape
     atom = fragments(m, n, k, bits)
@@ -44,8 +55,8 @@ def _mma(thread: Thread, op: Dot, a: Value, b: Value, c: Value, shape: tuple[int
         for i, (row, column) in enumerate(c_index):
             assert row in rows
             fa, fb = a_at[row, step], b_at[step, column]
-            accumulators[i] = thread.emit(Mma(
-                thread.take(a, range(fa, fa + na)), thread.take(b, range(fb, fb + nb)), accumulators[i], (m, n, k), tf32))
+            accumulators[i] = thread.emit(Mma(_fragment(thread, op.a, fa, na), _fragment(thread, op.b, fb, nb),
+                                              accumulators[i], (m, n, k), tf32))
     return thread.pack(accumulators)
 
 

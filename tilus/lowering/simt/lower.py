@@ -71,6 +71,7 @@ def _lower_function(thread: Thread, shared_bytes: int) -> Function:
         else:
             thread.set(value, body.add_arg(value.type, value.name))
             arguments.append(f"{parameter.name}")
+    thread.deferrable = memory.deferrable_loads(source.body)
     lower_block(thread, source.body)
     body.ops[:0] = thread.prologue_ops
     body.ops.append(Yield(()))
@@ -274,11 +275,14 @@ def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
     from tilus.lowering.infer_layouts import result_layout
     from tilus.lowering.simt import convert
 
-    x = thread.value(op.x)
     layout = result_layout(op, op.x, layout_of(op.x))
     if layout == layout_of(op.result):
-        thread.set(op.result, x)
+        if op.x in thread.deferred:
+            thread.deferred[op.result] = thread.deferred[op.x]
+        else:
+            thread.set(op.result, thread.value(op.x))
         return
+    x = thread.value(op.x)
     if layout is not None:
         thread.set(op.result, convert.convert(thread, x, layout, layout_of(op.result), op.result.tile.shape, op))
         return
@@ -387,7 +391,7 @@ def _permute_view(thread: Thread, op: PermuteView) -> None:
     order = op.permutation
     if isinstance(view, SharedView):
         thread.views[op.result] = SharedView(view.pointer, view.layout.permute(order),
-                                             tuple(view.shape[p] for p in order))
+                                             tuple(view.shape[p] for p in order), view.constant, view.moving)
         return
     thread.views[op.result] = GlobalView(view.pointer, [view.extents[p] for p in order],
                                          [view.strides[p] for p in order], [view.lows[p] for p in order])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tilus.ir.core import Operation, Value
+from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import bool_, i32, i64
 from tilus.ir.ops import (
     AllocShared,
@@ -15,6 +15,7 @@ from tilus.ir.ops import (
     Binary,
     CommitAsync,
     CopyAsync,
+    Dot,
     Gather,
     Load,
     PtrLoad,
@@ -22,6 +23,7 @@ from tilus.ir.ops import (
     Scatter,
     Store,
     Subview,
+    Transpose,
     WaitAsync,
 )
 from tilus.ir.ops.simt import CpAsync, CpAsyncCommit, CpAsyncWait, LdMatrix, PtrAtomic
@@ -30,7 +32,7 @@ from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major
 from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
-from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of
+from tilus.lowering.simt.context import DeferredMatrices, GlobalView, SharedView, Thread, layout_of
 from tilus.targets import Feature
 
 # -- views
@@ -88,7 +90,7 @@ def _minus(thread: Thread, x: Value | int, y: Value) -> Value:
 
 
 def _shared_subview(thread: Thread, op: Subview, view: SharedView) -> SharedView:
-    layout, pointer = view.layout, view.pointer
+    layout, constant, moving = view.layout, view.constant, view.moving
     for d, start in enumerate(op.starts):
         fact = thread.facts.of(start)
         if fact.is_constant and fact.low == 0:
@@ -96,17 +98,17 @@ def _shared_subview(thread: Thread, op: Subview, view: SharedView) -> SharedView
         # Along this dimension the swizzle does not see the start, so that it is an offset of the address.
         stride = layout.strides[d]
         if fact.is_constant:
-            pointer = thread.move(pointer, None, fact.low * stride)
+            constant += fact.low * stride
         else:
             offset = thread.binary("mul", thread.widen(thread.value(start), i32), stride)
-            pointer = thread.move(pointer, offset)
+            moving = offset if moving is None else thread.emit(Binary("add", moving, offset))
     shape = []
     extents = [int(e) if e is not None else 1 for e in _static_extents(op)]
     layout = layout.slice((0,) * len(extents), extents)
     for d in sorted(op.dropped, reverse=True):
         layout = layout.drop(d, 0)
     shape = [e for d, e in enumerate(extents) if d not in op.dropped]
-    return SharedView(pointer, layout, tuple(shape))
+    return SharedView(view.pointer, layout, tuple(shape), constant, moving)
 
 
 def _static_extents(op: Subview) -> list[int | None]:
@@ -250,6 +252,11 @@ def _scalar_layout(thread: Thread) -> RegisterLayout:
 def lower_load(thread: Thread, op: Load) -> None:
     view = thread.views[op.view]
     if isinstance(view, SharedView):
+        if op in thread.deferrable:
+            deferred = _defer_matrices(thread, op, view)
+            if deferred is not None:
+                thread.deferred[op.result] = deferred
+                return
         thread.set(op.result, load_shared(thread, op, view))
         return
     tile = op.result.tile
@@ -449,36 +456,50 @@ class SharedAccess:
     constant XOR and a constant. ``starts`` are constant starts per dimension.
     """
 
-    def __init__(self, thread: Thread, pointer: Value, layout: SharedLayout, rows: RegisterLayout, vector: int,
+    def __init__(self, thread: Thread, view: SharedView, rows: RegisterLayout, vector: int,
                  starts: tuple[int, ...]) -> None:
-        self.thread, self.pointer, self.layout, self.rows = thread, pointer, layout, rows
+        self.thread, self.view, self.layout, self.rows = thread, view, view.layout, rows
         self.starts = starts
         self.locals = rows.local_offsets()[::vector]
         indices = rows.thread_offsets()[:, None, :] + self.locals[None, :, :] + np.array(starts, dtype=np.int64)
-        limits = np.array(layout.shape, dtype=np.int64) - 1
-        self.table = layout.offsets(np.minimum(indices, limits))
+        limits = np.array(self.layout.shape, dtype=np.int64) - 1
+        self.table = self.layout.offsets(np.minimum(indices, limits))
         self.ones = int(np.bitwise_or.reduce(self.table[:, 0])) if len(self.table) else 0
-        self._variants: dict[int, Value] = {}
+        self._moved: dict[Value, Value] = {}
 
     def address(self, group: int) -> Value:
         first, this = self.table[:, 0], self.table[:, group]
         difference = this - first
         if (difference == difference[0]).all():
-            return self.thread.move(self._variant(0), None, int(difference[0]))
+            return self._at(self._variant(0), int(difference[0]))
         flipped = this ^ first
         if (flipped == flipped[0]).all():
             constant = int(flipped[0])
             low = constant & self.ones
-            return self.thread.move(self._variant(low), None, constant & ~self.ones)
-        return self.thread.move(self.pointer, self._offset(tuple(int(i) for i in self.locals[group])))
+            return self._at(self._variant(low), constant & ~self.ones)
+        pointer = self.thread.move(self.view.pointer, self._offset(tuple(int(i) for i in self.locals[group])))
+        return self._at(pointer, 0)
+
+    def _at(self, pointer: Value, constant: int) -> Value:
+        """A pointer into slot 0, moved to where the view is."""
+        moving = self.view.moving
+        if moving is not None:
+            moved = self._moved.get(pointer)
+            if moved is None:
+                moved = self._moved[pointer] = self.thread.move(pointer, moving)
+            pointer = moved
+        return self.thread.move(pointer, None, constant + self.view.constant)
 
     def _variant(self, flip: int) -> Value:
-        found = self._variants.get(flip)
-        if found is None:
+        """The thread's first address with some of its bits flipped: one for the whole kernel."""
+        thread, view = self.thread, self.view
+        key = ("shared address", thread.first_warp, view.pointer, self.layout, self.rows, self.starts, flip)
+
+        def build() -> Value:
             offset = self._first_offset()
-            offset = offset if not flip else self.thread.binary("xor", offset, flip)
-            found = self._variants[flip] = self.thread.move(self.pointer, offset)
-        return found
+            return thread.move(view.pointer, offset if not flip else thread.binary("xor", offset, flip))
+
+        return thread.at_entry(key, build)
 
     def _first_offset(self) -> Value:
         key = ("shared offset", self.thread.first_warp, self.layout, self.rows, self.starts)
@@ -517,16 +538,17 @@ class SharedAccess:
 
 def shared_view_access(thread: Thread, op: Any, view: SharedView, rows: RegisterLayout, vector: int) -> SharedAccess:
     """Accesses at an operation's offsets: constant ones go into the layout, the others move the address."""
-    starts, pointer = [], view.pointer
+    starts, moving = [], view.moving
     for d, offset in enumerate(op.offsets):
         fact = thread.facts.of(offset)
         if fact.is_constant:
             starts.append(fact.low)
             continue
         starts.append(0)
-        pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
-                                                     view.layout.strides[d]))
-    return SharedAccess(thread, pointer, view.layout, rows, vector, tuple(starts))
+        moved = thread.binary("mul", thread.widen(thread.value(offset), i32), view.layout.strides[d])
+        moving = moved if moving is None else thread.emit(Binary("add", moving, moved))
+    there = SharedView(view.pointer, view.layout, view.shape, view.constant, moving)
+    return SharedAccess(thread, there, rows, vector, tuple(starts))
 
 
 def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> tuple[int, int]:
@@ -540,13 +562,19 @@ def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> t
     return best
 
 
+def _shared_element(thread: Thread, op: Load | Store, view: SharedView) -> Value:
+    """The address of one element, the same for all threads."""
+    pointer = thread.move(view.pointer, view.moving, view.constant)
+    for d, offset in enumerate(op.offsets):
+        pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
+                                                     view.layout.strides[d]))
+    return pointer
+
+
 def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
     tile = op.result.tile
     if not tile.shape:
-        pointer = view.pointer
-        for d, offset in enumerate(op.offsets):
-            pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
-                                                         view.layout.strides[d]))
+        pointer = _shared_element(thread, op, view)
         return thread.widen(thread.emit(PtrLoad(pointer)), thread.element_type(op.result))
     layout = layout_of(op.result)
     plan = matrix_plan(thread, layout, view.layout, tile)
@@ -601,6 +629,45 @@ def matrix_plan(thread: Thread, layout: RegisterLayout, shared: SharedLayout, ti
     return None
 
 
+def _defer_matrices(thread: Thread, op: Load, view: SharedView) -> DeferredMatrices | None:
+    tile, layout = op.result.tile, layout_of(op.result)
+    plan = matrix_plan(thread, layout, view.layout, tile)
+    if plan is None or op.mask is not None:
+        return None
+    access = shared_view_access(thread, op, view, plan.rows, plan.vector)
+
+    def load(index: int) -> Value:
+        return thread.emit(LdMatrix(access.address(index), plan.count, plan.trans))
+
+    return DeferredMatrices(load, plan.instructions, plan.count * plan.registers)
+
+
+def deferrable_loads(block: Block) -> set[Operation]:
+    """Loads from shared memory that only a dot of the same block uses (perhaps transposed), with nothing between that
+    could change the memory."""
+    users: dict[Value, list[Operation]] = {}
+    for op in block.walk():
+        for value in op.operands:
+            users.setdefault(value, []).append(op)
+    position = {id(op): i for i, op in enumerate(block.ops)}
+    found: set[Operation] = set()
+    for i, op in enumerate(block.ops):
+        for region in op.regions:
+            found |= deferrable_loads(region)
+        if not isinstance(op, Load) or op.view.view.space != "shared" or not op.result.tile.shape:
+            continue
+        used = users.get(op.result, [])
+        while len(used) == 1 and isinstance(used[0], Transpose):
+            used = users.get(used[0].result, [])
+        if len(used) != 1 or not isinstance(used[0], Dot) or id(used[0]) not in position:
+            continue
+        between = block.ops[i + 1 : position[id(used[0])]]
+        if all(not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between
+               for inner in o.walk()):
+            found.add(op)
+    return found
+
+
 def load_matrices(thread: Thread, access: SharedAccess, plan: Any) -> Value:
     parts = [thread.emit(LdMatrix(access.address(i), plan.count, plan.trans)) for i in range(plan.instructions)]
     return thread.pack(parts)
@@ -609,11 +676,7 @@ def load_matrices(thread: Thread, access: SharedAccess, plan: Any) -> Value:
 def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> None:
     tile = op.value.tile
     if not tile.shape:
-        pointer = view.pointer
-        for d, offset in enumerate(op.offsets):
-            pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
-                                                         view.layout.strides[d]))
-        thread.emit(PtrStore(pointer, value, 0, _one_thread(thread)))
+        thread.emit(PtrStore(_shared_element(thread, op, view), value, 0, _one_thread(thread)))
         return
     layout = layout_of(op.value)
     _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
@@ -652,7 +715,7 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     vector = int(np.gcd(access.vector, view.layout.vector_width(access.dim)))
     if vector != access.vector:
         access.vector, access.indices = vector, layout.local_offsets()[::vector]
-    shared = SharedAccess(thread, view.pointer, view.layout, layout, vector, (0,) * layout.rank)
+    shared = SharedAccess(thread, view, layout, vector, (0,) * layout.rank)
     mask = None if op.mask is None else thread.value(op.mask)
     size = vector * dtype.itemsize
     asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
