@@ -41,6 +41,7 @@ from tilus.ir.ops.simd import (
     AtomicFence,
     CallFunction,
     CallPointer,
+    CallResult,
     FunctionAddress,
     GatherLoad,
     HostAtomic,
@@ -445,6 +446,10 @@ class HostEmitter:
     def call_function(self, op: CallFunction) -> None:
         self.e.do(f"call void @{op.callee}({', '.join(self.typed(a) for a in op.args)})")
 
+    def call_result(self, op: CallResult) -> None:
+        arguments = ", ".join(self.typed(a) for a in op.args)
+        self.names[op.result] = self.e.op(f"call {TYPES.type(op.returns)} @{op.callee}({arguments})")
+
     def function_address(self, op: FunctionAddress) -> None:
         self.names[op.result] = f"@{op.callee}"
 
@@ -526,7 +531,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     MaskedStore: HostEmitter.masked_store, GatherLoad: HostEmitter.gather_load,
     ScatterStore: HostEmitter.scatter_store, HostAtomic: HostEmitter.host_atomic, AtomicFence: HostEmitter.fence,
     CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
-    FunctionAddress: HostEmitter.function_address, ReturnIf: HostEmitter.return_if,
+    CallResult: HostEmitter.call_result,    FunctionAddress: HostEmitter.function_address, ReturnIf: HostEmitter.return_if,
 }
 
 

@@ -107,6 +107,21 @@ class CallFunction(Operation):
         return (Effect("io"),)
 
 
+class CallResult(Operation):
+    """Calls a function of the module by name; gives its value, of type ``returns``."""
+
+    NAME = "call_result"
+    callee: str
+    args: tuple[Value, ...]
+    returns: Type
+
+    def infer(self) -> Sequence[Type]:
+        return (self.returns,)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
 class FunctionAddress(Operation):
     """The address of a function of the module, as a pointer."""
 
@@ -138,6 +153,6 @@ class AtomicFence(Operation):
 
 
 __all__ = [
-    "AtomicFence", "CallFunction", "CallPointer", "FunctionAddress", "GatherLoad", "HostAtomic", "IntToPtr", "PtrToInt",
-    "ReturnIf", "ScatterStore",
+    "AtomicFence", "CallFunction", "CallPointer", "CallResult", "FunctionAddress", "GatherLoad", "HostAtomic", "IntToPtr",
+    "PtrToInt", "ReturnIf", "ScatterStore",
 ]

@@ -12,6 +12,7 @@ from tilus.ir.ops import PtrCast, PtrLoad, Yield
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu import dot, reduction, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.entry import lower_entry, supports_entry
 from tilus.lowering.cpu.launch import lower_launch
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, grid_facts
@@ -22,13 +23,14 @@ class CpuProgram:
     """Thread-level functions of one module and what the runtime has to know of them.
 
     ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` and ``prints`` describe the device
-    assertions and prints, by number.
+    assertions and prints, by number. ``has_entry`` says that there is an entry point for NumPy arrays.
     """
 
     functions: list[Function]
     frame_bytes: int
     checks: list[tuple[str, Span]] = field(default_factory=list)
     prints: list[dict[str, Any]] = field(default_factory=list)
+    has_entry: bool = False
 
 
 def argument_slots(rank: int) -> int:
@@ -44,6 +46,9 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
         program.functions.append(_lower_kernel(kernel, program, machine or Machine(), grid))
     if module.launch is not None:
         program.functions += lower_launch(module, program.frame_bytes)
+        if supports_entry(module.launch):
+            program.functions.append(lower_entry(module.launch))
+            program.has_entry = True
     return program
 
 

@@ -7,6 +7,7 @@ each scalar its bits, in words of 64 bits and in the order of the parameters.
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import pickle
 import struct
@@ -19,6 +20,16 @@ from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.types import ViewType
 from tilus.lowering.cpu import lower_module
+from tilus.lowering.cpu.entry import (
+    DATA,
+    DESCRIPTOR,
+    EXTENTS,
+    FLAG_WRITEABLE,
+    FLAGS,
+    OBJECT_TYPE,
+    RANK,
+    STRIDES,
+)
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
 from tilus.runtime.cpu.pool import current_pool
 
@@ -32,12 +43,12 @@ def compile_module(module: Module) -> CpuKernel:
     program = lower_module(module, machine())
     code = compile_object(emit_functions(program.functions))
     slots: list[tuple[str, int, str]] = []
-    for parameter, value in zip(module.launch.parameters, module.launch.body.args, strict=True):
+    for value in module.launch.body.args:
         if isinstance(value.type, ViewType):
             slots.append(("array", value.type.rank, value.type.dtype.name))
         else:
             slots.append(("scalar", 0, value.tile.dtype.name))
-    return CpuKernel(code, slots, list(module.launch.parameters), program.checks, program.prints)
+    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints, program.has_entry)
 
 
 class CpuKernel:
@@ -49,7 +60,8 @@ class CpuKernel:
     """
 
     def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
-                 checks: Sequence[tuple[str, Span]], prints: Sequence[dict[str, Any]]) -> None:
+                 checks: Sequence[tuple[str, Span]], prints: Sequence[dict[str, Any]],
+                 has_entry: bool = False) -> None:
         self.code = code
         self.slots = tuple(slots)
         self.parameters = tuple(parameters)
@@ -58,12 +70,51 @@ class CpuKernel:
         self.number = next(_numbers)
         self._object = LoadedObject(code)
         self._launch = function(self._object.address("launch"), ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+        self.has_entry = has_entry
+        self._entry: Any = None
+        self._expected: Any = None
+        self._arrays = all(kind == "array" for kind, _, _ in self.slots)
+        if has_entry and arrays_are_readable():
+            self._bind_entry()
         self.words = sum(1 + 2 * rank if kind == "array" else 1 for kind, rank, _ in self.slots)
 
     def __call__(self, *arguments: Any) -> None:
         """Run on one argument for each parameter: ``(address, extents, strides)`` for an array (strides in elements),
         a number for a scalar. Raises CheckError where a device assertion fails."""
         self.launch(self.pack(arguments))
+
+    def _bind_entry(self) -> None:
+        import numpy as np
+
+        kinds = [ctypes.c_int64 if kind == "array" or not parse_dtype(dtype).is_float else ctypes.c_double
+                 for kind, _, dtype in self.slots]
+        self._entry = function(self._object.address("entry"), ctypes.c_int64, *kinds, ctypes.c_int64, ctypes.c_int64)
+        descriptors = [id(parse_dtype(dtype).numpy) for kind, _, dtype in self.slots if kind == "array"]
+        expected = (ctypes.c_int64 * (1 + len(descriptors)))(id(np.ndarray), *descriptors)
+        self._expected = expected
+        self._expected_address = ctypes.addressof(expected)
+
+    def try_call(self, arguments: Sequence[Any]) -> bool:
+        """Run on NumPy arrays and numbers, one for each parameter, if they are what the code was specialised to:
+        element types, ranks, extents, strides, alignment, equal named dimensions, no overlap of what is written.
+        Otherwise nothing happens and the result is False. This is the cheapest call. Raises CheckError where a device
+        assertion fails."""
+        entry = self._entry
+        if entry is None:
+            return False
+        if self._arrays:
+            given = map(id, arguments)
+        else:
+            given = (id(a) if s[0] == "array" else a for s, a in zip(self.slots, arguments, strict=True))  # type: ignore[assignment]
+        try:
+            status = entry(*given, self._expected_address, current_pool().table)
+        except ctypes.ArgumentError:
+            return False
+        if status:
+            if status < 0:
+                return False
+            self.check(status)
+        return True
 
     def pack(self, arguments: Sequence[Any]) -> Any:
         """The packed arguments, as a ctypes array."""
@@ -91,17 +142,38 @@ class CpuKernel:
 
     def serialize(self) -> bytes:
         """The kernel as bytes for :meth:`from_bytes`, in this process or another on the same kind of machine."""
-        return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints))
+        return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints,
+                             self.has_entry))
 
     @staticmethod
     def from_bytes(data: bytes) -> CpuKernel:
         """A kernel from :meth:`serialize`. Raises ValueError where it was compiled for another machine.
 
         The bytes are trusted: they come from the user's own cache."""
-        description, code, slots, parameters, checks, prints = pickle.loads(data)
+        description, *fields = pickle.loads(data)
         if description != host_description():
             raise ValueError("the kernel was compiled for another processor")
-        return CpuKernel(code, slots, parameters, checks, prints)
+        return CpuKernel(*fields)
+
+
+@functools.cache
+def arrays_are_readable() -> bool:
+    """Whether array objects have the layout of NumPy's C interface, as found on a few of them."""
+    import numpy as np
+
+    base = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    for array in (base, base[:, ::2].T, np.zeros((0, 5), np.int64), np.broadcast_to(np.int16(3), (7,))):
+        words = (ctypes.c_int64 * (FLAGS + 1)).from_address(id(array))
+        rank = words[RANK] & 0xFFFFFFFF
+        if words[OBJECT_TYPE] != id(np.ndarray) or words[DATA] != array.ctypes.data or rank != array.ndim \
+                or words[DESCRIPTOR] != id(array.dtype):
+            return False
+        extents = (ctypes.c_int64 * rank).from_address(words[EXTENTS])
+        strides = (ctypes.c_int64 * rank).from_address(words[STRIDES])
+        writeable = bool(words[FLAGS] & FLAG_WRITEABLE)
+        if tuple(extents) != array.shape or tuple(strides) != array.strides or writeable != array.flags.writeable:
+            return False
+    return True
 
 
 def scalar_bits(value: Any, dtype: DType) -> int:
