@@ -42,10 +42,12 @@ from tilus.ir.ops.simd import (
     CallFunction,
     CallPointer,
     CallResult,
+    ConstantTable,
     FunctionAddress,
     GatherLoad,
     HostAtomic,
     IntToPtr,
+    Pause,
     PtrToInt,
     ReturnIf,
     ScatterStore,
@@ -433,6 +435,20 @@ class HostEmitter:
     def fence(self, op: AtomicFence) -> None:
         self.e.do("fence seq_cst")
 
+    def pause(self, op: Pause) -> None:
+        self.e.module.declare("sched_yield", "declare i32 @sched_yield()")
+        self.e.op("call i32 @sched_yield()")
+
+    def constant_table(self, op: ConstantTable) -> None:
+        module, element = self.e.module, TYPES.memory_element(op.dtype)
+        key = f"{element} {op.values}"
+        name = module.strings.get(key)
+        if name is None:
+            name = module.strings[key] = f"@.table{len(module.strings)}"
+            items = ", ".join(f"{element} {v}" for v in op.values)
+            module.definitions.append(f"{name} = private constant [{len(op.values)} x {element}] [{items}], align 16")
+        self.names[op.result] = name
+
     # Calls.
 
     def call_pointer(self, op: CallPointer) -> None:
@@ -532,6 +548,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     ScatterStore: HostEmitter.scatter_store, HostAtomic: HostEmitter.host_atomic, AtomicFence: HostEmitter.fence,
     CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
     CallResult: HostEmitter.call_result,    FunctionAddress: HostEmitter.function_address, ReturnIf: HostEmitter.return_if,
+    Pause: HostEmitter.pause, ConstantTable: HostEmitter.constant_table,
 }
 
 

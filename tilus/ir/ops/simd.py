@@ -143,6 +143,26 @@ class ReturnIf(Operation):
         return (Effect("io"),)
 
 
+class Pause(Operation):
+    """Tells the core, and the operating system, that the thread is waiting for another one."""
+
+    NAME = "pause"
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+class ConstantTable(Operation):
+    """The address of a table of constants in the module, elements of ``dtype``."""
+
+    NAME = "constant_table"
+    values: tuple[int, ...]
+    dtype: DType
+
+    def infer(self) -> Sequence[Type]:
+        return (PointerType(self.dtype),)
+
+
 class AtomicFence(Operation):
     """A full memory fence of the core."""
 
@@ -153,6 +173,6 @@ class AtomicFence(Operation):
 
 
 __all__ = [
-    "AtomicFence", "CallFunction", "CallPointer", "CallResult", "FunctionAddress", "GatherLoad", "HostAtomic", "IntToPtr",
-    "PtrToInt", "ReturnIf", "ScatterStore",
+    "AtomicFence", "CallFunction", "CallPointer", "CallResult", "ConstantTable", "FunctionAddress", "GatherLoad",
+    "HostAtomic", "IntToPtr", "Pause", "PtrToInt", "ReturnIf", "ScatterStore",
 ]

@@ -10,7 +10,7 @@ from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.cpu import dot, reduction, tiles  # noqa: F401  (registers the lowerings)
+from tilus.lowering.cpu import bits, dot, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.entry import lower_entry, supports_entry
 from tilus.lowering.cpu.launch import lower_launch

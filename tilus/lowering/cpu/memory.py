@@ -196,7 +196,7 @@ def load_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value],
     offsets, condition = gathered_offset(self, memory, indices, mask, lanes)
     fill = None if other is None else self.c.splat(other, lanes)
     if memory.packed:
-        return _load_bits(self, memory, offsets, condition, fill, lanes)
+        return load_bits(self, memory, offsets, condition, fill, lanes)
     return self.c.b.add(GatherLoad(memory.pointer, offsets, condition, fill)).result
 
 
@@ -204,7 +204,7 @@ def store_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value]
                    lanes: int) -> None:
     offsets, condition = gathered_offset(self, memory, indices, mask, lanes)
     if memory.packed:
-        _store_bits(self, memory, offsets, condition, value, lanes)
+        store_bits(self, memory, offsets, condition, value, lanes)
         return
     self.c.b.add(ScatterStore(memory.pointer, offsets, value, condition))
 
@@ -218,10 +218,10 @@ def _load_packed(self: BlockLowering, memory: Memory, offset: Number, step: Numb
     index = _lane_offsets(self, offset, step) if lanes else c.value(offset)
     if condition is not None:
         condition = c.splat(condition, lanes)
-    return _load_bits(self, memory, index, condition, None if other is None else c.splat(other, lanes), lanes)
+    return load_bits(self, memory, index, condition, None if other is None else c.splat(other, lanes), lanes)
 
 
-def _load_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, other: Value | None,
+def load_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, other: Value | None,
                lanes: int) -> Value:
     """Gathers the bytes that hold each element; bytes beyond the element's own are not touched."""
     c, b, dtype = self.c, self.c.b, memory.dtype
@@ -256,10 +256,10 @@ def _load_bits(self: BlockLowering, memory: Memory, index: Value, condition: Val
 def _store_packed(self: BlockLowering, memory: Memory, offset: Number, step: Number, condition: Value | None,
                   value: Value, lanes: int) -> None:
     index = _lane_offsets(self, offset, step) if lanes else self.c.value(offset)
-    _store_bits(self, memory, index, None if condition is None else self.c.splat(condition, lanes), value, lanes)
+    store_bits(self, memory, index, None if condition is None else self.c.splat(condition, lanes), value, lanes)
 
 
-def _store_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, value: Value,
+def store_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, value: Value,
                 lanes: int) -> None:
     """Element by element, the bits of each byte exchanged atomically: neighbours may be written by other cores."""
     from tilus.ir.ops import Extract

@@ -31,7 +31,7 @@ from tilus.lowering.cpu.entry import (
     STRIDES,
 )
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
-from tilus.runtime.cpu.pool import current_pool
+from tilus.runtime.cpu.pool import current_pool, register_print
 
 _numbers = itertools.count(1)
 _FORMATS = {"f16": "e", "f32": "f", "f64": "d"}
@@ -76,6 +76,9 @@ class CpuKernel:
         self._arrays = all(kind == "array" for kind, _, _ in self.slots)
         if has_entry and arrays_are_readable():
             self._bind_entry()
+        self._own_table: Any = None
+        if self.prints:
+            register_print(self.number, self._on_print)
         self.words = sum(1 + 2 * rank if kind == "array" else 1 for kind, rank, _ in self.slots)
 
     def __call__(self, *arguments: Any) -> None:
@@ -107,7 +110,7 @@ class CpuKernel:
         else:
             given = (id(a) if s[0] == "array" else a for s, a in zip(self.slots, arguments, strict=True))  # type: ignore[assignment]
         try:
-            status = entry(*given, self._expected_address, current_pool().table)
+            status = entry(*given, self._expected_address, self._table())
         except ctypes.ArgumentError:
             return False
         if status:
@@ -132,7 +135,22 @@ class CpuKernel:
 
     def launch(self, packed: Any) -> None:
         """Run on packed arguments (a ctypes array that the caller keeps alive)."""
-        self.check(self._launch(ctypes.addressof(packed), current_pool().table))
+        self.check(self._launch(ctypes.addressof(packed), self._table()))
+
+    def _table(self) -> int:
+        """The runtime table: the pool's, or for a kernel that prints a copy that names the kernel."""
+        pool = current_pool()
+        if not self.prints:
+            return pool.table
+        if self._own_table is None or self._own_table[0] is not pool:
+            words = pool.table_for(self.number)
+            self._own_table = (pool, words)
+        return ctypes.addressof(self._own_table[1])
+
+    def _on_print(self, number: int, address: int) -> None:
+        import sys
+
+        sys.stdout.write(format_print(self.prints[number], address) + "\n")
 
     def check(self, status: int) -> None:
         """Raise CheckError for the status that a launch gave, unless it is 0."""
@@ -174,6 +192,25 @@ def arrays_are_readable() -> bool:
         if tuple(extents) != array.shape or tuple(strides) != array.strides or writeable != array.flags.writeable:
             return False
     return True
+
+
+def format_print(description: dict[str, Any], address: int) -> str:
+    """The text of one print: ``address`` is that of its values, 64 bits each."""
+    import numpy as np
+
+    values = []
+    for name, shape in description["values"]:
+        dtype = parse_dtype(name)
+        count = int(np.prod(shape, dtype=np.int64))
+        kind: Any = ctypes.c_double if dtype.is_float else ctypes.c_uint64 if name == "u64" else ctypes.c_int64
+        items = np.array((kind * count).from_address(address)[:])
+        address += 8 * count
+        if dtype.is_bool:
+            items = items.astype(np.bool_)
+        elif dtype.is_float and dtype.bits <= 32:
+            items = items.astype(np.float32)
+        values.append(items.reshape(shape) if shape else items[0])
+    return str(description["format"]).format(*values)
 
 
 def scalar_bits(value: Any, dtype: DType) -> int:

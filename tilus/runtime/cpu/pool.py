@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tilus.lowering.cpu.launch import RUNTIME_KERNEL
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
 from tilus.runtime.cpu.pool_ir import CAPACITY, MAX_THREADS, POOL_WORDS, SPIN, WORKERS, pool_text
 
 SPINS = 4000
 """Turns that an idle worker looks for work before it sleeps; some tens of microseconds."""
 _VOID, _I64 = None, ctypes.c_int64
-PrintHandler = Callable[[int, int, int], None]
+PrintHandler = Callable[[int, int], None]
 
 
 class _Code:
@@ -56,6 +57,12 @@ class Pool:
         for worker in self.workers:
             worker.start()
 
+    def table_for(self, kernel: int) -> Any:
+        """A copy of the runtime table that names a kernel, for its prints."""
+        words = (ctypes.c_int64 * 16)(*self._table)
+        words[RUNTIME_KERNEL] = kernel
+        return words
+
     def _work(self, index: int) -> None:
         with contextlib.suppress(OSError, AttributeError):
             cores = sorted(os.sched_getaffinity(0))
@@ -78,15 +85,15 @@ _print_handlers: dict[int, PrintHandler] = {}
 def _on_print(kernel: int, number: int, values: int) -> None:
     handler = _print_handlers.get(kernel)
     if handler is not None:
-        handler(kernel, number, values)
+        handler(number, values)
 
 
 _PRINT = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_on_print)
 
 
 def register_print(kernel: int, handler: PrintHandler) -> None:
-    """``handler(kernel, number, address)`` is called for the prints of the kernel of that number; the address is
-    that of its values, 64 bits each."""
+    """``handler(number, address)`` is called for the prints of the kernel of that number; the address is that of the
+    values, 64 bits each."""
     _print_handlers[kernel] = handler
 
 

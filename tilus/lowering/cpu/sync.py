@@ -1,0 +1,161 @@
+"""Checks, prints, and waiting between blocks."""
+
+from __future__ import annotations
+
+from tilus.diagnostics import UnsupportedError
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.dtypes import f64, i64, u64
+from tilus.ir.ops import (
+    Alloca,
+    Binary,
+    Bitcast,
+    Cast,
+    DeviceAssert,
+    GridSync,
+    Group,
+    NamedBarrier,
+    Print,
+    PtrLoad,
+    PtrStore,
+    Reduce,
+    WaitUntil,
+    While,
+    Yield,
+)
+from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, Pause, PtrToInt, ReturnIf
+from tilus.lowering.cpu.block import HANDLERS, BlockLowering, handles
+from tilus.lowering.cpu.compute import cast
+from tilus.lowering.cpu.evaluate import evaluate
+from tilus.lowering.cpu.launch import RUNTIME_KERNEL, RUNTIME_PRINT, STATE_ERROR, STATE_RUNTIME
+from tilus.lowering.cpu.memory import gathered_offset
+from tilus.lowering.cpu.nest import nest, versions, windows_of
+from tilus.lowering.cpu.values import Buffer, Coords
+
+
+@handles(DeviceAssert)
+def _device_assert(self: BlockLowering, op: Operation) -> None:
+    """The first failure is recorded in the launch's state; the block ends, and no further ones start."""
+    assert isinstance(op, DeviceAssert)
+    self.program.checks.append((op.message, op.span))
+    code = len(self.program.checks)
+    condition = op.condition
+    while not condition.tile.is_scalar:
+        reduction = Reduce("all", condition, condition.tile.rank - 1)
+        HANDLERS[Reduce](self, reduction)
+        condition = reduction.result
+    c = self.c
+    failed = c.b.add(Binary("xor", self.scalars[condition], c.const(True, condition.tile.dtype))).result
+
+    def record() -> list[Value]:
+        self.c.b.add(HostAtomic("cas", self.c.offset(self.state, STATE_ERROR), self.c.const(code), self.c.const(0)))
+        return []
+
+    c.branch(failed, record)
+    c.b.add(ReturnIf(failed))
+
+
+@handles(Print)
+def _print(self: BlockLowering, op: Operation) -> None:
+    """All elements as 64-bit words, for the runtime to format."""
+    assert isinstance(op, Print)
+    c = self.c
+    total = sum(v.tile.size for v in op.values)
+    words = c.b.add(Alloca(i64, max(1, total), 16)).result if total <= 1024 else self.allocate_raw(i64, total)
+    at = 0
+    layout = []
+    for value in op.values:
+        _store_words(self, value, c.offset(words, at))
+        layout.append((value.tile.dtype.name, value.tile.shape))
+        at += value.tile.size
+    self.program.prints.append({"format": op.format, "values": layout})
+    runtime = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(self.state, STATE_RUNTIME))).result, i64)).result
+    kernel = c.b.add(PtrLoad(c.offset(runtime, RUNTIME_KERNEL))).result
+    callee = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(runtime, RUNTIME_PRINT))).result, i64)).result
+    number = c.const(len(self.program.prints) - 1)
+    c.b.add(CallPointer(callee, (kernel, number, c.b.add(PtrToInt(words)).result)))
+
+
+def _store_words(self: BlockLowering, value: Value, pointer: Value) -> None:
+    def word(x: Value) -> Value:
+        b = self.c.b
+        if x.tile.dtype.is_float:
+            return b.add(Bitcast(cast(b, x, f64), i64)).result
+        if x.tile.dtype is u64:
+            return b.add(Bitcast(x, i64)).result
+        return b.add(Cast(x, i64)).result if x.tile.dtype is not i64 else x
+
+    if value.tile.is_scalar:
+        self.c.b.add(PtrStore(pointer, word(self.scalars[value])))
+        return
+    from tilus.lowering.cpu.block import row_major
+    from tilus.lowering.cpu.nest import store_buffer
+
+    shape = value.tile.shape
+    target = Buffer(pointer, i64, shape, row_major(shape))
+
+    def body(coords: Coords) -> None:
+        store_buffer(self, target, coords, word(evaluate(self, value, coords)))
+
+    def emit() -> list[Value]:
+        nest(self, shape, len(shape) - 1, 1, body)
+        return []
+
+    versions(self, windows_of(self, [value]), emit)
+
+
+@handles(WaitUntil)
+def _wait_until(self: BlockLowering, op: Operation) -> None:
+    """Spins; gives up once a check has failed somewhere, since the awaited block may have ended with it."""
+    assert isinstance(op, WaitUntil)
+    c, memory = self.c, self.views[op.view]
+    offset, inside = gathered_offset(self, memory, [self.scalars[i] for i in op.indices], None, 0)
+    pointer = c.offset(memory.pointer, offset)
+    value = self.scalars[op.value]
+
+    def wait() -> list[Value]:
+        before, body = Block(), Block()
+        outer = self.c.enter(before)
+        seen = self.c.b.add(HostAtomic("load", pointer, value, None, "acquire")).result
+        from tilus.ir.ops import Compare
+
+        holds = self.c.b.add(Compare(op.kind, seen, value)).result
+        error = self.c.b.add(HostAtomic("load", self.c.offset(self.state, STATE_ERROR), self.c.const(0))).result
+        sound = self.c.compare("eq", error, 0)
+        pending = self.c.b.add(Binary("xor", holds, self.c.const(True, holds.tile.dtype))).result
+        self.c.b.add(Yield((self.c.b.add(Binary("and", pending, sound)).result,)))
+        self.c.leave(outer)
+        outer = self.c.enter(body)
+        self.c.b.add(Pause())
+        self.c.b.add(Yield(()))
+        self.c.leave(outer)
+        self.c.b.add(While((), before, body))
+        return []
+
+    if inside is None:
+        wait()
+    else:
+        c.branch(inside, wait)
+
+
+@handles(Group)
+def _group(self: BlockLowering, op: Operation) -> None:
+    """Groups run one after the other, which is one of the orders that a program without barriers among them allows."""
+    assert isinstance(op, Group)
+    for inner in op.body.walk():
+        if isinstance(inner, NamedBarrier) and inner.mode != "sync":
+            raise UnsupportedError.at("E0507", "the CPU engine does not run thread groups that wait for each other",
+                                      inner.span, help="run the kernel on the interpreter or on a GPU")
+        if isinstance(inner, NamedBarrier) and inner.threads != 32 * op.count:
+            raise UnsupportedError.at("E0507", "the CPU engine does not run barriers across thread groups", inner.span,
+                                      help="run the kernel on the interpreter or on a GPU")
+    self.lower_block(op.body)
+
+
+@handles(NamedBarrier)
+def _named_barrier(self: BlockLowering, op: Operation) -> None:
+    """Within one group, or outside of groups, program order is enough."""
+
+
+@handles(GridSync)
+def _grid_sync(self: BlockLowering, op: Operation) -> None:
+    raise UnsupportedError.at("E0507", "the CPU engine has no grid_sync", op.span)
