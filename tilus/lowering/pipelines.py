@@ -11,6 +11,7 @@ from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.pipeline import pipeline_loops
 from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.simplify import simplify
+from tilus.lowering.simt.expand import expand_functions
 from tilus.lowering.simt.lower import lower_to_threads
 
 Pass = Callable[[Module], None]
@@ -27,6 +28,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
 
 GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify-threads", simplify),
+    ("expand-functions", expand_functions),
     ("induct-pointers", induct_pointers),
     ("simplify-after-induction", simplify),
     ("contract", contract),
