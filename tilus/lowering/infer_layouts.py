@@ -111,6 +111,9 @@ class _Inference:
         for op in ops:
             if isinstance(op, Dot):
                 self._anchor_dot(op)
+            elif isinstance(op, (Scan, ScanWith)):
+                for result in op.results:
+                    self.assign(result, scan_layout(result.tile.shape, op.axis, self.threads(op)), op)
         self._propagate()
         for op in self._memory_by_size(ops):
             value = self._main_value(op)
@@ -247,7 +250,7 @@ class _Inference:
     def _to_results(self, op: Operation, value: Value, layout: RegisterLayout) -> None:
         if op.TERMINATOR:
             parent = self.yields.get(op)
-            if isinstance(parent, (For, While, If)) and not (isinstance(parent, While) and op is parent.before.terminator):
+            if isinstance(parent, (For, While, If)) and not _is_test(parent, op):
                 for index, operand in enumerate(op.operands):
                     if operand is value:
                         self._through_region(parent, index, layout)
@@ -290,6 +293,13 @@ class _Inference:
         return order, vector_width(self.facts, op, order[0], tile) if order else 1
 
 
+def scan_layout(shape: tuple[int, ...], axis: int, threads: int) -> RegisterLayout:
+    """A layout for scans along ``axis``: each thread holds a run of neighbours, threads follow along the axis."""
+    order = (axis, *(d for d in reversed(range(len(shape))) if d != axis))
+    run = max(1, -(-shape[axis] // threads))
+    return blocked(shape, threads, run, order)
+
+
 def operand_layout(op: Operation, operand: Value, layout: RegisterLayout) -> RegisterLayout | None:
     """The layout that ``operand`` has where the result (or main value) of ``op`` has ``layout``, with nothing moved;
     None where there is none or the operation does not care."""
@@ -320,8 +330,6 @@ def result_layout(op: Operation, operand: Value, layout: RegisterLayout) -> Regi
         return layout
     if isinstance(op, (Reduce, ReduceWith)):
         return layout.reduce(op.axis)
-    if isinstance(op, (Scan, ScanWith)):
-        return layout
     if isinstance(op, Transpose):
         return layout.permute(op.permutation)
     if isinstance(op, Reshape):
@@ -349,6 +357,11 @@ def reshaped(layout: RegisterLayout, shape: tuple[int, ...], target: tuple[int, 
         return layout.reshape(target)
     except TilusError:
         return None
+
+
+def _is_test(parent: Operation, terminator: Operation) -> bool:
+    """Whether a yield gives the condition of a while."""
+    return isinstance(parent, While) and terminator is parent.before.terminator
 
 
 class _Materialise:
@@ -403,11 +416,19 @@ class _Materialise:
             return [(op.x, op.from_layout)]
         if op.TERMINATOR or isinstance(op, (For, While)):
             return self._region_demands(op)
-        if isinstance(op, (Reduce, ReduceWith, Scan, ScanWith, Slice, Insert, Concat, Take, DeviceAssert, ConvertLayout)):
+        if isinstance(op, (Scan, ScanWith)):
+            wanted = op.results[0].tile.layout
+            assert wanted is not None
+            return [(v, wanted) for v in tiles]
+        if isinstance(op, Take):
+            wanted = op.result.tile.layout
+            assert wanted is not None
+            return [(op.indices, wanted)]
+        if isinstance(op, (Reduce, ReduceWith, Slice, Insert, Concat, DeviceAssert, ConvertLayout)):
             first = tiles[0].tile.layout
             assert first is not None
             same = [v for v in tiles if v.tile.shape == tiles[0].tile.shape]
-            return [(v, first) for v in same] if isinstance(op, (ReduceWith, ScanWith)) else []
+            return [(v, first) for v in same] if isinstance(op, ReduceWith) else []
         main = op.results[0].tile.layout if op.results and is_tile(op.results[0]) else None
         if main is None:
             return []
@@ -448,7 +469,7 @@ class _Materialise:
     def _region_demands(self, op: Operation) -> list[tuple[Value, RegisterLayout]]:
         if op.TERMINATOR:
             parent = self.inference.yields.get(op)
-            if not isinstance(parent, (For, While, If)) or (isinstance(parent, While) and op is parent.before.terminator):
+            if not isinstance(parent, (For, While, If)) or _is_test(parent, op):
                 return []
             targets: list[Value] = list(parent.results)
             given = op.operands

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tilus.ir.core import Operation, Value
+from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, bool_, i32, u8
 from tilus.ir.ops import (
     Binary,
@@ -29,8 +29,9 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simt import PrintThread, Trap, WarpShuffle
 from tilus.layouts import RegisterLayout
+from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import Thread, layout_of
-from tilus.lowering.simt.convert import barrier, lower_convert, reuse_barrier, storage_type
+from tilus.lowering.simt.convert import lower_convert, storage_type
 from tilus.lowering.simt.scratch import lane_masks, shared_digits
 
 Combine = Callable[[Thread, Sequence[Value], Sequence[Value]], list[Value]]
@@ -51,7 +52,9 @@ def identity(kind: str, dtype: DType) -> int | float | bool:
     return dtype.max_value if kind in ("min", "argmin") else dtype.min_value
 
 
-def _combine_kind(kind: str) -> Combine:
+def combine_kind(kind: str) -> Combine:
+    """The combination of a built-in reduction or scan, on vectors."""
+
     def combine(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
         return [thread.emit(Binary(_KINDS[kind], xs[0], ys[0]))]
 
@@ -75,7 +78,8 @@ def _combine_arg(kind: str) -> Combine:
     return combine
 
 
-def _combine_region(op: ReduceWith) -> Combine:
+def combine_region(block: Block) -> Combine:
+    """The combination that a user-given block computes, element by element."""
     from tilus.lowering.simt.scalar_region import inline_scalar_block
 
     def combine(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
@@ -83,7 +87,7 @@ def _combine_region(op: ReduceWith) -> Combine:
         columns: list[list[Value]] = [[] for _ in xs]
         for i in range(count):
             arguments = [thread.extract(v, i) for v in (*xs, *ys)]
-            for column, value in zip(columns, inline_scalar_block(thread, op.combine, arguments), strict=True):
+            for column, value in zip(columns, inline_scalar_block(thread, block, arguments), strict=True):
                 column.append(value)
         return [thread.pack(c) for c in columns]
 
@@ -100,7 +104,7 @@ def lower_reduce(thread: Thread, op: Reduce) -> None:
         results = reduce_values(thread, op, [value, index], layout, op.axis, _combine_arg(op.kind))
         result = results[1]
     else:
-        result = reduce_values(thread, op, [value], layout, op.axis, _combine_kind(op.kind))[0]
+        result = reduce_values(thread, op, [value], layout, op.axis, combine_kind(op.kind))[0]
     if op.result.tile.is_scalar:
         result = thread.extract(result, 0)
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
@@ -114,7 +118,7 @@ def lower_reduce_with(thread: Thread, op: ReduceWith) -> None:
         raise UnsupportedError.at("E0507", "a reduction by a function over an axis that the layout pads", op.span,
                                   help="make the extent a power of two")
     values = [thread.widen(thread.value(x), x.tile.dtype) for x in op.xs]
-    results = reduce_values(thread, op, values, layout, op.axis, _combine_region(op))
+    results = reduce_values(thread, op, values, layout, op.axis, combine_region(op.combine))
     for old, new in zip(op.results, results, strict=True):
         new = thread.extract(new, 0) if old.tile.is_scalar else new
         thread.set(old, thread.widen(new, thread.element_type(old)))
@@ -289,7 +293,6 @@ def lower_assert(thread: Thread, op: DeviceAssert) -> None:
         for i in range(value.tile.size):
             held = thread.both(held, thread.extract(value, i))
     assert held is not None
-    from tilus.ir.core import Block
     from tilus.ir.ops import Unary
 
     failed = thread.emit(Unary("not", held))
@@ -307,8 +310,6 @@ def _pad_all(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[
 
 def lower_print(thread: Thread, op: Print) -> None:
     """Scalars are printed by one thread, tiles by every first holder of an element with its index."""
-    from tilus.ir.core import Block
-
     outer = thread.block
     then, orelse = Block(), Block()
     first = thread.compare("eq", thread.tid(), 0)

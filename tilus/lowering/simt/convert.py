@@ -7,12 +7,13 @@ import numpy as np
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, u8
 from tilus.ir.ops import Binary, Cast, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
-from tilus.ir.ops.simt import Barrier, WarpShuffle
+from tilus.ir.ops.simt import WarpShuffle
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan, plan_conversion
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
+from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
 
 
@@ -42,22 +43,6 @@ def _tile_bits(op: Operation) -> int:
 def storage_type(dtype: DType) -> DType:
     """The type in which elements lie in scratch memory."""
     return u8 if dtype.is_bool else dtype
-
-
-def barrier(thread: Thread) -> None:
-    """A barrier of the executing group, unless nothing has touched memory since the last one."""
-    for op in reversed(thread.block.ops):
-        if isinstance(op, Barrier):
-            return
-        if op.effects() or op.regions:
-            break
-    thread.emit(Barrier(thread.barrier_id, thread.threads if thread.barrier_id else 0))
-
-
-def reuse_barrier(thread: Thread, op: Operation) -> None:
-    """A barrier before an operation's shared memory is written, where other data may have been there before."""
-    if op not in thread.fresh_shared:
-        barrier(thread)
 
 
 def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:
@@ -110,16 +95,16 @@ def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value
     reuse_barrier(thread, op)
     first = thread.first_replica(source)
     store = SharedAccess(thread, SharedView(pointer, row_major(*op.x.tile.shape), op.x.tile.shape), source, 1, (0,) * source.rank)
-    from tilus.lowering.simt.memory import _tile_padding
+    from tilus.lowering.simt.memory import tile_padding
 
     for local in range(source.num_locals):
-        predicate = thread.both(first, _tile_padding(thread, source, op.x.tile.shape, local))
+        predicate = thread.both(first, tile_padding(thread, source, op.x.tile.shape, local))
         thread.emit(PtrStore(store.address(local), thread.extract(stored, local), 0, predicate))
     barrier(thread)
     load = SharedAccess(thread, SharedView(pointer, row_major(*op.shape), op.shape), target, 1, (0,) * target.rank)
     parts = []
     for local in range(target.num_locals):
-        predicate = _tile_padding(thread, target, op.shape, local)
+        predicate = tile_padding(thread, target, op.shape, local)
         parts.append(thread.emit(PtrLoad(load.address(local), 0, 0, predicate)))
     result = thread.pack(parts)
     if dtype is bool_:

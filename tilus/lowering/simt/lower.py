@@ -22,6 +22,7 @@ from tilus.ir.ops import (
     For,
     GridIndex,
     GridSize,
+    Group,
     If,
     Iota,
     MulHi,
@@ -40,9 +41,9 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simt import ApproxUnary
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import Facts, grid_facts
-from tilus.lowering.simt import collective, dot, memory
+from tilus.lowering.simt import collective, dot, groups, memory, rearrange
+from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
-from tilus.lowering.simt.convert import barrier
 from tilus.lowering.simt.plan_shared import plan_shared
 from tilus.targets import Feature, get_target
 
@@ -358,6 +359,10 @@ def _while(thread: Thread, op: While) -> None:
         thread.set(old, new)
 
 
+def _group(thread: Thread, op: Group) -> None:
+    groups.lower_group(thread, op, lower_block)
+
+
 # -- grid, views, barriers
 
 
@@ -411,8 +416,9 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Fma: _same_values(lambda op, v: Fma(*v)),
     MulHi: _same_values(lambda op, v: MulHi(*v)),
     Philox: _same_values(lambda op, v: Philox(*v)),
-    Broadcast: _broadcast, Transpose: _rearrange, Reshape: _rearrange,
+    Group: _group, Broadcast: _broadcast, Transpose: _rearrange, Reshape: _rearrange,
     For: _for, If: _if, While: _while, GridIndex: _grid_index, GridSize: _grid_size, Dim: _dim, Stride: _stride,
     PermuteView: _permute_view, Subview: memory.lower_subview, Sync: _sync, Assume: _nothing,
     **memory.LOWERINGS, **collective.LOWERINGS, **dot.LOWERINGS,
+    **rearrange.LOWERINGS, **groups.LOWERINGS,
 }

@@ -32,6 +32,7 @@ from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major
 from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
+from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import DeferredMatrices, GlobalView, SharedView, Thread, layout_of
 from tilus.targets import Feature
 
@@ -356,13 +357,14 @@ def lower_store(thread: Thread, op: Store) -> None:
 # -- gather, scatter, atomics
 
 
-def _element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value], list[Value | None]]:
+def element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value], list[Value | None]]:
     view = thread.views[op.view]
-    assert isinstance(view, GlobalView)
-    small = _is_small(thread, op.view)
-    pointers, predicates = [], []
     vectors = [thread.value(i) for i in op.indices]
     facts = [thread.facts.of(i) for i in op.indices]
+    if isinstance(view, SharedView):
+        return _shared_elements(thread, view, vectors, facts, count)
+    small = _is_small(thread, op.view)
+    pointers, predicates = [], []
     for local in range(count):
         indices = [thread.extract(v, local) for v in vectors]
         indices = [thread.widen(i, i32) if i.tile.dtype.bits < 32 else i for i in indices]
@@ -374,10 +376,57 @@ def _element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value],
     return pointers, predicates
 
 
+def _shared_elements(thread: Thread, view: SharedView, vectors: list[Value], facts: list[Any],
+                     count: int) -> tuple[list[Value], list[Value | None]]:
+    """Addresses and bounds of elements of shared memory by run-time indices."""
+    pointers, predicates = [], []
+    for local in range(count):
+        indices = [thread.widen(thread.extract(v, local), i32) for v in vectors]
+        predicate: Value | None = None
+        for index, fact, extent in zip(indices, facts, view.shape, strict=True):
+            if fact.high >= extent:
+                predicate = thread.both(predicate, thread.compare("lt", index, extent))
+            if fact.low < 0:
+                predicate = thread.both(predicate, thread.compare("ge", index, 0))
+        offset = shared_offset(thread, view.layout, list(indices), [0] * len(indices))
+        pointer = thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
+        pointers.append(pointer)
+        predicates.append(predicate)
+    return pointers, predicates
+
+
+def shared_offset(thread: Thread, layout: SharedLayout, parts: Sequence[Value | None], starts: Sequence[int]) -> Value:
+    """The swizzled offset of the element at run-time parts plus constant starts."""
+    total: Value | None = None
+    constant = layout.base
+    for d, (part, start) in enumerate(zip(parts, starts, strict=True)):
+        terms = layout.terms(d)
+        for divisor, modulus, stride in terms:
+            if part is None:
+                constant += start // divisor % modulus * stride
+                continue
+            digit = part
+            if len(terms) == 1:
+                constant += start * stride
+            else:
+                digit = thread.binary("add", digit, start)
+                digit = thread.unsigned("floordiv", digit, divisor)
+                if divisor * modulus < layout.shape[d]:
+                    digit = thread.unsigned("mod", digit, modulus)
+            moved = thread.binary("mul", digit, stride)
+            total = moved if total is None else thread.binary("add", total, moved)
+    offset = thread.const(constant) if total is None else thread.binary("add", total, constant)
+    swizzle = layout.swizzle
+    if swizzle is not None:
+        shifted = thread.binary("and", thread.binary("shr", offset, swizzle.shift), swizzle.mask)
+        offset = thread.binary("xor", offset, shifted)
+    return offset
+
+
 def lower_gather(thread: Thread, op: Gather) -> None:
     tile = op.result.tile
     count = layout_of(op.result).num_locals if tile.shape else 1
-    pointers, predicates = _element_pointers(thread, op, count)
+    pointers, predicates = element_pointers(thread, op, count)
     read_only = not _written(thread, op.view)
     mask = None if op.mask is None else thread.value(op.mask)
     other = None if op.other is None else thread.value(op.other)
@@ -394,41 +443,50 @@ def lower_scatter(thread: Thread, op: Scatter) -> None:
     tile = op.value.tile
     value = thread.widen(thread.value(op.value), tile.dtype)
     layout = layout_of(op.value) if tile.shape else _scalar_layout(thread)
-    pointers, predicates = _element_pointers(thread, op, layout.num_locals if tile.shape else 1)
+    pointers, predicates = element_pointers(thread, op, layout.num_locals if tile.shape else 1)
     mask = None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout) if tile.shape else _one_thread(thread)
     for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
         predicate = thread.both(predicate, first)
         if tile.shape:
-            predicate = thread.both(predicate, _tile_padding(thread, layout, op.value.tile.shape, local))
+            predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
         thread.emit(PtrStore(pointer, thread.extract(value, local), 0, predicate))
 
 
 def lower_atomic(thread: Thread, op: Atomic) -> None:
-    """Only the first holder of an element performs the operation; other replicas get its result by a broadcast."""
+    """Only the first holder of an element performs the operation; other replicas get its result by a broadcast. What
+    the block did before a release, or does after an acquire, is ordered by barriers around the thread that does it."""
+    if op.order in ("release", "acq_rel"):
+        barrier(thread)
+    _atomic(thread, op)
+    if op.order in ("acquire", "acq_rel"):
+        barrier(thread)
+
+
+def _atomic(thread: Thread, op: Atomic) -> None:
     tile = op.result.tile
     value = thread.widen(thread.value(op.value), tile.dtype)
     compare = None if op.compare is None else thread.widen(thread.value(op.compare), tile.dtype)
     layout = layout_of(op.result) if tile.shape else _scalar_layout(thread)
-    pointers, predicates = _element_pointers(thread, op, layout.num_locals if tile.shape else 1)
+    pointers, predicates = element_pointers(thread, op, layout.num_locals if tile.shape else 1)
     mask = None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout) if tile.shape else _one_thread(thread)
     parts = []
     for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
         predicate = thread.both(predicate, first)
         if tile.shape:
-            predicate = thread.both(predicate, _tile_padding(thread, layout, op.value.tile.shape, local))
+            predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
         parts.append(thread.emit(PtrAtomic(
             op.kind, pointer, thread.extract(value, local), None if compare is None else thread.extract(compare, local),
             predicate, op.order, op.scope)))
     result = thread.pack(parts) if tile.shape else parts[0]
-    from tilus.lowering.simt.collective import broadcast_replicas
-
     if _is_used(thread, op.result):
+        from tilus.lowering.simt.collective import broadcast_replicas
+
         result = broadcast_replicas(thread, op, result, layout)
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
@@ -442,8 +500,6 @@ def _is_used(thread: Thread, value: Value) -> bool:
 
 def lower_alloc_shared(thread: Thread, op: AllocShared) -> None:
     layout = op.result.view.layout or row_major(*op.shape)
-    from tilus.lowering.simt.convert import reuse_barrier
-
     pointer = thread.shared_pointer(thread.shared_offsets[op], op.dtype)
     reuse_barrier(thread, op)
     thread.views[op.result] = SharedView(pointer, layout, op.shape)
@@ -508,32 +564,8 @@ class SharedAccess:
     def _offset(self, local: tuple[int, ...]) -> Value:
         """The swizzled offset of the thread's element at a local index, computed from the thread's number."""
         thread = self.thread
-        total: Value | None = None
-        constant = self.layout.base
-        for d in range(self.rows.rank):
-            part = thread.thread_index(self.rows, d)
-            start = local[d] + self.starts[d]
-            terms = self.layout.terms(d)
-            for divisor, modulus, stride in terms:
-                if part is None:
-                    constant += start // divisor % modulus * stride
-                    continue
-                digit = part
-                if len(terms) == 1:
-                    constant += start * stride
-                else:
-                    digit = thread.binary("add", digit, start)
-                    digit = thread.unsigned("floordiv", digit, divisor)
-                    if divisor * modulus < self.layout.shape[d]:
-                        digit = thread.unsigned("mod", digit, modulus)
-                moved = thread.binary("mul", digit, stride)
-                total = moved if total is None else thread.binary("add", total, moved)
-        offset = thread.const(constant) if total is None else thread.binary("add", total, constant)
-        swizzle = self.layout.swizzle
-        if swizzle is not None:
-            shifted = thread.binary("and", thread.binary("shr", offset, swizzle.shift), swizzle.mask)
-            offset = thread.binary("xor", offset, shifted)
-        return offset
+        parts = [thread.thread_index(self.rows, d) for d in range(self.rows.rank)]
+        return shared_offset(thread, self.layout, parts, [n + s for n, s in zip(local, self.starts, strict=True)])
 
 
 def shared_view_access(thread: Thread, op: Any, view: SharedView, rows: RegisterLayout, vector: int) -> SharedAccess:
@@ -722,7 +754,7 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     loaded = []
     first = thread.first_replica(layout)
     for group in range(len(access.indices)):
-        inside = _tile_padding(thread, layout, view.shape, group * vector)
+        inside = tile_padding(thread, layout, view.shape, group * vector)
         inside = thread.both(inside, first)
         predicate = access.predicate(group)
         if mask is not None:
@@ -737,7 +769,7 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
         thread.emit(PtrStore(shared.address(group), value, size, inside))
 
 
-def _tile_padding(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...], local: int) -> Value | None:
+def tile_padding(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...], local: int) -> Value | None:
     predicate: Value | None = None
     offsets = layout.local_offsets()[local]
     for d, extent in enumerate(shape):

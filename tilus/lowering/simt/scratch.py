@@ -4,8 +4,22 @@ from __future__ import annotations
 
 import math
 
+from tilus.diagnostics import TilusError
 from tilus.ir.core import Function, Operation
-from tilus.ir.ops import Atomic, ConvertLayout, Reduce, ReduceWith, Reshape, Transpose
+from tilus.ir.ops import (
+    Atomic,
+    Concat,
+    ConvertLayout,
+    Insert,
+    Reduce,
+    ReduceWith,
+    Reshape,
+    Scan,
+    ScanWith,
+    Slice,
+    Take,
+    Transpose,
+)
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import SharedPlan, plan_conversion
@@ -24,6 +38,14 @@ def scratch_bytes(op: Operation, function: Function) -> int:
         return conversion_bytes(tile, moved, tile.layout)
     if isinstance(op, (Reduce, ReduceWith)):
         return _reduction_bytes(op)
+    if isinstance(op, (Scan, ScanWith)):
+        return _scan_bytes(op)
+    if isinstance(op, Slice):
+        return 0 if slice_in_place(op) is not None else _storage(op.x.tile) * op.x.tile.size
+    if isinstance(op, (Insert, Concat)):
+        return _storage(op.result.tile) * op.result.tile.size
+    if isinstance(op, Take):
+        return _storage(op.x.tile) * op.x.tile.size
     if isinstance(op, Atomic) and is_tile(op.result):
         layout = op.result.tile.layout
         assert layout is not None
@@ -90,3 +112,26 @@ def _reduction_bytes(op: Reduce | ReduceWith) -> int:
     if isinstance(op, Reduce) and op.kind.startswith("arg"):
         widths.append(8)
     return sum(-(-count * elements * w // 16) * 16 for w in widths)
+
+
+def _scan_bytes(op: Scan | ScanWith) -> int:
+    xs = (op.x,) if isinstance(op, Scan) else op.xs
+    layout = xs[0].tile.layout
+    assert layout is not None
+    count = math.prod(size for _, size, dim, _ in layout.thread_digits if dim == op.axis)
+    if count == 1:
+        return 0
+    rows = layout.num_locals // math.prod(size for _, size, dim, _ in layout.local_digits if dim == op.axis)
+    return sum(-(-layout.num_threads * rows * max(4, _storage(x.tile)) // 16) * 16 for x in xs)
+
+
+def slice_in_place(op: Slice) -> tuple[int, ...] | None:
+    """The registers that a slice keeps, where every thread has its share already; else None."""
+    layout = op.x.tile.layout
+    if layout is None or layout.shape != op.x.tile.shape:
+        return None
+    try:
+        part = layout.slice(op.starts, op.sizes)
+    except TilusError:
+        return None
+    return tuple(part.locals) if part.layout == op.result.tile.layout else None

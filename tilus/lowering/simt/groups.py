@@ -1,0 +1,82 @@
+"""Lowering of thread groups, named barriers and waits between blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tilus.diagnostics import UnsupportedError, UserError
+from tilus.ir.core import Block, Operation
+from tilus.ir.ops import Compare, GridSync, Group, If, NamedBarrier, Unary, WaitUntil, While, Yield
+from tilus.ir.ops.simt import AcquireLoad, Barrier
+from tilus.lowering.simt.barriers import barrier
+from tilus.lowering.simt.context import GlobalView, Thread
+from tilus.lowering.simt.memory import element_pointers
+
+FIRST_GROUP_BARRIER = 8
+"""Barriers from this number on are the compiler's, for the groups' own synchronisation; the user has 1 to 7."""
+
+
+def lower_group(thread: Thread, op: Group, lower_block: Callable[[Thread, Block], None]) -> None:
+    """The body under "this warp is in the group", with the group's threads numbered from 0."""
+    total = int(thread.function.attributes["warps"])
+    if thread.barrier_id:
+        raise UserError.at("E0106", "a thread group stands inside another one", op.span)
+    if op.first + op.count > total:
+        raise UserError.at("E0504", f"warps {op.first} to {op.first + op.count - 1} of a block of {total} warps", op.span,
+                           help="set the number of warps with tl.block(warps=...)")
+    warp = thread.at_entry("warp number", lambda: thread.binary("shr", thread.special("tid"), 5))
+    inside = thread.both(thread.compare("ge", warp, op.first) if op.first else None,
+                         thread.compare("lt", warp, op.first + op.count))
+    saved = (thread.block, thread.first_warp, thread.warps, thread.barrier_id)
+    thread.block = body = Block()
+    thread.first_warp, thread.warps = op.first, op.count
+    thread.barrier_id = FIRST_GROUP_BARRIER + (op.first % (16 - FIRST_GROUP_BARRIER))
+    lower_block(thread, op.body)
+    body.ops.append(Yield(()))
+    thread.block, thread.first_warp, thread.warps, thread.barrier_id = saved
+    empty = Block()
+    empty.ops.append(Yield(()))
+    assert inside is not None
+    thread.emit(If(inside, body, empty))
+
+
+def lower_named_barrier(thread: Thread, op: NamedBarrier) -> None:
+    if not 1 <= op.id < FIRST_GROUP_BARRIER:
+        raise UserError.at("E0705", f"barrier {op.id} is not one of 1 to {FIRST_GROUP_BARRIER - 1}", op.span)
+    thread.emit(Barrier(op.id, op.threads, op.mode == "arrive"))
+
+
+def lower_wait_until(thread: Thread, op: WaitUntil) -> None:
+    """One thread polls with acquire loads; a barrier lets the others go on after it."""
+    view = thread.views[op.view]
+    if not isinstance(view, GlobalView):
+        raise UnsupportedError.at("E0507", "waiting on shared memory", op.span, help="use named barriers")
+    (pointer,), _ = element_pointers(thread, op, 1)
+    value = thread.widen(thread.value(op.value), op.value.tile.dtype)
+    outer = thread.block
+    thread.block = before = Block()
+    flag = thread.emit(AcquireLoad(pointer, op.scope))
+    held = thread.emit(Compare(op.kind, flag, value))
+    before.ops.append(Yield((thread.emit(Unary("not", held)),)))
+    body = Block()
+    body.ops.append(Yield(()))
+    thread.block = polling = Block()
+    thread.emit(While((), before, body))
+    polling.ops.append(Yield(()))
+    thread.block = outer
+    empty = Block()
+    empty.ops.append(Yield(()))
+    thread.emit(If(thread.compare("eq", thread.tid(), 0), polling, empty))
+    barrier(thread)
+
+
+def lower_grid_sync(thread: Thread, op: GridSync) -> None:
+    raise UnsupportedError.at("E0507", f"grid_sync is not supported on {thread.target.name} yet", op.span,
+                              help="split the kernel in two, or wait on a counter with tl.wait_until")
+
+
+LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
+    NamedBarrier: lower_named_barrier, WaitUntil: lower_wait_until, GridSync: lower_grid_sync,
+}
+
