@@ -147,3 +147,4 @@ from tilus.lang.builtins.reduction import (
     xor_sum,
 )
 from tilus.lang.values import Tile, View
+from tilus.runtime.jit import JitFunction, TilusWarning, engine, jit

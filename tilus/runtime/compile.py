@@ -1,0 +1,258 @@
+"""From a specialisation to a cubin, by either route, through the disk cache."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tilus.diagnostics import Diagnostic, Label, ResourceError, Severity, UserError, render
+from tilus.ir.core import Module
+from tilus.ir.printer import print_module
+from tilus.ir.types import PointerType
+from tilus.runtime.specialise import Specialisation
+from tilus.targets import Target, get_target
+
+ROUTES = ("cuda", "ptx")
+
+
+def module_key(module: Module, *options: str) -> str:
+    """The cache's key of what is made of a traced module: its text (which has everything that the source, the callees,
+    the constants and the assumptions about arguments amount to, with places), the options, the tools and tilus."""
+    from tilus.runtime.cache import key_of
+    from tilus.runtime.fingerprint import compiler_fingerprint, toolchain_fingerprint
+
+    text = print_module(module, locations=True)
+    return key_of([text, *options, toolchain_fingerprint(), compiler_fingerprint()])
+
+
+@dataclass(frozen=True)
+class KernelArgument:
+    """A parameter of the compiled function: ``a``, ``a.shape[0]``, ``a.strides[1]`` or a scalar's name, and its type
+    (``"pointer"`` or an element type)."""
+
+    name: str
+    type: str
+
+
+class CompiledKernel:
+    """A kernel compiled for a GPU.
+
+    Attributes:
+        name, target, via: the kernel's name, the target's, and the route.
+        cubin: the machine code.
+        metadata: ``registers`` and ``local_bytes`` of a thread, ``spill_stores`` and ``spill_loads`` (bytes),
+            ``shared_bytes`` of a block, ``threads`` of a block, ``arguments`` and more; plain JSON.
+    """
+
+    def __init__(self, specialisation: Specialisation, target: Target, via: str, blobs: Mapping[str, bytes],
+                 metadata: Mapping[str, Any]) -> None:
+        self.specialisation = specialisation
+        self.target = target.name
+        self.via = via
+        self.name: str = specialisation.captured.name
+        self.cubin = blobs["cubin"]
+        self.metadata = dict(metadata)
+        self._source = blobs["source"].decode()
+
+    def __repr__(self) -> str:
+        m = self.metadata
+        return (f"<{self.name} for {self.target} via {self.via}: {m['registers']} registers, {m['shared_bytes']} bytes "
+                f"shared, {m['spill_stores']} bytes spilled>")
+
+    @property
+    def arguments(self) -> tuple[KernelArgument, ...]:
+        return tuple(KernelArgument(*a) for a in self.metadata["arguments"])
+
+    @functools.cached_property
+    def launch_module(self) -> Module:
+        """The traced tile module, whose launch function gives grid and workspaces."""
+        return self.specialisation.trace()
+
+    @functools.cached_property
+    def tile(self) -> str:
+        """The traced tile module as text."""
+        return print_module(self.specialisation.trace())
+
+    def _threads(self) -> Module:
+        from tilus.lowering.pipelines import lower_for_gpu
+
+        return lower_for_gpu(self.specialisation.trace(), self.target)
+
+    @functools.cached_property
+    def thread(self) -> str:
+        """The thread-level module as text."""
+        return print_module(self._threads())
+
+    @functools.cached_property
+    def cuda(self) -> str:
+        """The CUDA C."""
+        from tilus.codegen.cuda import emit_cuda
+
+        return self._source if self.via == "cuda" else emit_cuda(self._threads())
+
+    @functools.cached_property
+    def llvm(self) -> str:
+        """The LLVM IR for NVPTX."""
+        from tilus.codegen.llvm import nvptx
+
+        text: str = nvptx.emit_llvm(self._threads())
+        return text
+
+    @functools.cached_property
+    def ptx(self) -> str:
+        """The PTX: what LLVM gave, or what NVRTC makes of the CUDA C."""
+        from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
+
+        if self.via == "ptx":
+            return self._source
+        return cuda_to_ptx(self._source, get_target(self.target), name=f"{self.name}.cu")
+
+    def sass(self) -> str:
+        """The disassembly, by nvdisasm."""
+        from tilus.runtime.toolchains.binutils import disassemble
+
+        return disassemble(self.cubin)
+
+
+def compile_specialisation(specialisation: Specialisation, target_name: str | Target, via: str) -> CompiledKernel:
+    """The kernel compiled for a target; from the cache where it has been compiled before.
+
+    Raises:
+        UserError: the kernel or the target's name is wrong, E0503 or E0504 where it asks for too much.
+    """
+    from tilus.runtime.cache import default_cache
+
+    target = get_target(target_name)
+    if via not in ROUTES:
+        raise UserError.at("E0804", f"via is 'cuda' or 'ptx', not {via!r}")
+    if not target.is_cuda:
+        raise UserError.at("E0501", f"{target.name} has no cubins", help="compile for sm_70 to sm_120a")
+    key = f"{target.name}:{via}"
+    found: CompiledKernel | None = specialisation.runners.get(key)
+    if found is not None:
+        return found
+    with specialisation.lock:
+        module = specialisation.trace()
+        entry = default_cache().get_or_build(
+            module_key(module, target.name, via), lambda: build(module, target, via))
+        compiled = CompiledKernel(specialisation, target, via, entry.blobs, entry.metadata)
+        specialisation.runners[key] = compiled
+    _warn_of_spills(specialisation, compiled)
+    return compiled
+
+
+def emit(module: Module, target: Target, via: str) -> tuple[str, dict[str, Any]]:
+    """CUDA C or PTX of a traced module, which is used up, and what launching it takes."""
+    from tilus.lowering.pipelines import lower_for_gpu
+
+    threads = lower_for_gpu(module, target.name)
+    check_resources(threads, target)
+    kernel = threads.kernels[0]
+    attributes = kernel.attributes
+    if via == "cuda":
+        from tilus.codegen.cuda import emit_cuda
+
+        source = emit_cuda(threads)
+    else:
+        from tilus.codegen.llvm import nvptx
+
+        source = nvptx.emit_ptx(threads)
+    arguments = [
+        [name, "pointer" if isinstance(value.type, PointerType) else value.tile.dtype.name]
+        for name, value in zip(attributes["arguments"], kernel.body.args, strict=True)
+    ]
+    return source, {
+        "kernel": kernel.name, "target": target.name, "via": via,
+        "dynamic_shared_bytes": int(attributes.get("shared_bytes", 0)),
+        "threads": 32 * int(attributes["warps"]), "warps": int(attributes["warps"]),
+        "max_registers": attributes.get("max_registers"), "cluster": int(attributes.get("cluster") or 1),
+        "cooperative": bool(attributes.get("cooperative")), "arguments": arguments,
+    }
+
+
+def build(module: Module, target: Target, via: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Blobs and metadata of a traced module, which is used up."""
+    source, metadata = emit(module, target, via)
+    if via == "cuda":
+        from tilus.runtime.toolchains.nvrtc import compile_cuda
+
+        result = compile_cuda(source, target, name=f"{metadata['kernel']}.cu")
+    else:
+        from tilus.runtime.toolchains.ptxas import assemble
+
+        result = assemble(source, target, max_registers=metadata["max_registers"])
+    metadata.update(
+        registers=result.registers, spill_stores=result.spill_stores, spill_loads=result.spill_loads,
+        local_bytes=result.stack, shared_bytes=metadata["dynamic_shared_bytes"] + result.shared,
+        barriers=max((f.barriers for f in result.functions.values()), default=0),
+    )
+    return {"cubin": result.cubin, "source": source.encode()}, metadata
+
+
+@dataclass(frozen=True)
+class PtxKernel:
+    """What a simulator needs of a kernel: the PTX and how it is launched."""
+
+    ptx: str
+    metadata: Mapping[str, Any]
+
+
+def compile_ptx(specialisation: Specialisation, target_name: str, via: str) -> tuple[PtxKernel, Module]:
+    """The PTX of a specialisation, from the cache or made, and its traced module. Raises UserError."""
+    from tilus.runtime.cache import default_cache
+    from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
+
+    target = get_target(target_name)
+    module, used = specialisation.trace(), specialisation.trace()
+
+    def build_ptx() -> tuple[dict[str, bytes], dict[str, Any]]:
+        source, metadata = emit(used, target, via)
+        ptx = cuda_to_ptx(source, target, name=f"{metadata['kernel']}.cu") if via == "cuda" else source
+        return {"ptx": ptx.encode()}, metadata
+
+    entry = default_cache().get_or_build(module_key(module, target.name, via, "ptx"), build_ptx)
+    return PtxKernel(entry["ptx"].decode(), entry.metadata), module
+
+
+def check_resources(threads: Module, target: Target) -> None:
+    """Raise ResourceError where a block asks for more than the target has."""
+    for kernel in threads.kernels:
+        shared = int(kernel.attributes.get("shared_bytes", 0))
+        if shared > target.shared_per_block_optin:
+            raise ResourceError.at(
+                "E0503", f"{kernel.name} takes {shared} bytes of shared memory a block, but {target.name} has "
+                         f"{target.shared_per_block_optin}", kernel.span,
+                help="use smaller tiles or fewer stages")
+        count = 32 * int(kernel.attributes["warps"])
+        if count > target.max_threads_per_block:
+            raise ResourceError.at("E0504", f"{kernel.name} has {count} threads a block, but {target.name} allows "
+                                            f"{target.max_threads_per_block}", kernel.span)
+
+
+def _warn_of_spills(specialisation: Specialisation, compiled: CompiledKernel) -> None:
+    stores, loads = compiled.metadata["spill_stores"], compiled.metadata["spill_loads"]
+    if not (stores or loads):
+        return
+    from tilus.runtime.jit import TilusWarning
+
+    span = specialisation.captured.span(specialisation.captured.node)
+    message = Diagnostic(
+        "W0505", f"{compiled.name} spills {stores} bytes of registers on {compiled.target} and reads {loads} back",
+        (Label(span),), "use smaller tiles or more warps", severity=Severity.WARNING)
+    warnings.warn(render(message), TilusWarning, stacklevel=4)
+
+
+def metadata_json(compiled: CompiledKernel) -> str:
+    """The metadata as the file that ``tilus compile`` writes next to a cubin."""
+    signature = [
+        {"name": p.name, "kind": p.kind, "contiguous": p.contiguous, "aligned": p.aligned, "small": p.small,
+         "shape_divisible_by_16": list(p.shape_divisible)}
+        for p in compiled.specialisation.parameters
+    ]
+    constants = {n: v if isinstance(v, (int, float, bool, str, type(None))) else str(v)
+                 for n, v in compiled.specialisation.constants.items()}
+    return json.dumps({**compiled.metadata, "constants": constants, "parameters": signature}, indent=2) + "\n"

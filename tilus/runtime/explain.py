@@ -1,0 +1,47 @@
+"""``kernel.explain``: what the compiler makes of a kernel, as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tilus.ir.core import Parameter
+from tilus.runtime.compile import compile_specialisation
+from tilus.runtime.specialise import Specialisation
+
+
+def explain(specialisation: Specialisation, target: str, via: str) -> str:
+    """The specialisation, the operations at both levels, and the resources on ``target``."""
+    from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES, lower_for_gpu
+
+    module = specialisation.trace()
+    lines = [f"{specialisation.captured.name} for {target} via {via}"]
+    constants = ", ".join(f"{n}={v}" for n, v in specialisation.constants.items())
+    lines.append(f"  constants: {constants or 'none'}")
+    lines += [f"  {_parameter(p)}" for p in module.kernels[0].parameters]
+    lines.append(f"  tile operations: {_counts(op.NAME for op in module.kernels[0].walk())}")
+    threads = lower_for_gpu(specialisation.trace(), target)
+    lines.append(f"  passes: {', '.join(n for n, _ in (*GPU_TILE_PASSES, *GPU_THREAD_PASSES))}")
+    kernel = threads.kernels[0]
+    lines.append(f"  thread operations: {_counts(op.NAME for op in kernel.walk())}")
+    compiled = compile_specialisation(specialisation, target, via)
+    m = compiled.metadata
+    lines.append(f"  {m['registers']} registers a thread, {m['threads']} threads, {m['shared_bytes']} bytes of shared "
+                 f"memory, {m['spill_stores']} bytes spilled, {m['local_bytes']} bytes local")
+    return "\n".join(lines)
+
+
+def _counts(names: object) -> str:
+    counted = Counter(names)  # type: ignore[call-overload]
+    return ", ".join(f"{n} {name}" for name, n in counted.most_common())
+
+
+def _parameter(parameter: Parameter) -> str:
+    if parameter.kind == "scalar":
+        return f"{parameter.name}: run-time scalar"
+    facts = ["written" if parameter.written else "read only"]
+    facts += [word for word, holds in (("contiguous", parameter.contiguous), ("16-byte aligned", parameter.aligned),
+                                       ("under 2 GiB", parameter.small)) if holds]
+    divisible = [str(d) for d, yes in enumerate(parameter.shape_divisible) if yes]
+    if divisible:
+        facts.append(f"extents {', '.join(divisible)} multiples of 16")
+    return f"{parameter.name}: {parameter.kind} {list(parameter.dims)}, {', '.join(facts)}"

@@ -1,0 +1,205 @@
+"""Engines that run compiled GPU code: on a GPU through CuPy, and on the PTX simulator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tilus.diagnostics import ToolchainError, UnsupportedError, UserError
+from tilus.interp import evaluate_launch
+from tilus.interp.numbers import held_as
+from tilus.ir.core import Module
+from tilus.ir.dtypes import DType, parse_dtype
+from tilus.runtime.arguments import CUDA, HOST, ArrayArgument
+from tilus.runtime.compile import compile_ptx, compile_specialisation
+from tilus.runtime.engines import Engine, NoPlan, Runner
+from tilus.runtime.specialise import Specialisation
+from tilus.targets import get_target
+
+
+def pack(names: Sequence[Sequence[str]], values: dict[str, Any]) -> list[tuple[Any, str]]:
+    """Each argument of a compiled kernel and its type; ``values`` has arrays and numbers by parameter name."""
+    packed = []
+    for text, type_ in names:
+        match = re.fullmatch(r"(\w+)(?:\.(shape|strides)\[(\d+)\])?", text)
+        assert match is not None, text
+        value = values[match[1]]
+        packed.append((getattr(value, match[2])[int(match[3])] if match[2] else value, type_))
+    return packed
+
+
+def by_name(module: Module, kernel: str, args: Sequence[Any]) -> dict[str, Any]:
+    parameters = module.kernel(kernel).parameters
+    return {p.name: a for p, a in zip(parameters, args, strict=True)}
+
+
+class SimulateEngine(Engine):
+    """``simulate:sm_80``, ``simulate:sm_80:ptx``: the PTX of a route on the simulator."""
+
+    kind = HOST
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        parts = name.split(":")
+        if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("cuda", "ptx")):
+            raise UserError.at("E0506", f"there is no engine {name!r}", help="simulate:sm_80, simulate:sm_80:ptx")
+        self.target = get_target(parts[1])
+        if not self.target.is_cuda:
+            raise UserError.at("E0506", f"there is no engine {name!r}: {self.target} is no GPU")
+        self.via = parts[2] if len(parts) == 3 else "cuda"
+
+    def make(self, specialisation: Specialisation) -> Runner:
+        return _Simulated(specialisation, self)
+
+
+class _Simulated(NoPlan):
+    """``reports`` has the simulator's report of each kernel of the last launch."""
+
+    def __init__(self, specialisation: Specialisation, engine: SimulateEngine) -> None:
+        self.engine = engine
+        self.kernel, self.module = compile_ptx(specialisation, engine.target.name, engine.via)
+        self.reports: list[Any] = []
+
+    def run(self, arguments: Sequence[Any]) -> None:
+        from tilus.simulator import launch
+
+        metadata, target = self.kernel.metadata, self.engine.target
+        self.reports = []
+
+        def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
+            array = np.zeros(shape, held_as(dtype))
+            if not zero:
+                array.view(np.uint8).fill(0xFF)
+            strides = tuple(s // array.itemsize for s in array.strides)
+            return ArrayArgument(array, HOST, dtype, array.ctypes.data, shape, strides, True, array)
+
+        def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
+            packed = [a.array if isinstance(a, ArrayArgument) else a.item() if isinstance(a, np.ndarray) else a
+                      for a, _ in pack(metadata["arguments"], by_name(self.module, name, args))]
+            self.reports.append(launch(
+                self.kernel.ptx, name, grid, (metadata["threads"], 1, 1), packed, target=target.arch,
+                shared_bytes=metadata["dynamic_shared_bytes"]))
+
+        assert self.module.launch is not None
+        evaluate_launch(self.module.launch, arguments, allocate=allocate, start=start,
+                        resident_blocks=lambda: target.sm_count)
+
+
+class CudaEngine(Engine):
+    """The GPU that the arrays are on, through CuPy."""
+
+    kind = CUDA
+
+    def make(self, specialisation: Specialisation) -> Runner:
+        return _Cuda(specialisation)
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise ToolchainError.at("E0901", "running on a GPU needs CuPy, which is not installed",
+                                help="pip install 'tilus[cuda]'") from error
+    return cupy
+
+
+class _Cuda(NoPlan):
+    """Cubins are compiled per architecture at the first call on a device of it."""
+
+    def __init__(self, specialisation: Specialisation) -> None:
+        self.specialisation = specialisation
+        self.module = specialisation.trace()
+        self.functions: dict[int, Any] = {}
+
+    def function(self, device: int) -> tuple[Any, dict[str, Any], int]:
+        """The loaded kernel, its metadata and how many blocks the device holds at once."""
+        found = self.functions.get(device)
+        if found is None:
+            cupy = _cupy()
+            properties = cupy.cuda.runtime.getDeviceProperties(device)
+            compiled = compile_specialisation(self.specialisation, device_target(properties), "cuda")
+            module = cupy.cuda.function.Module()
+            module.load(compiled.cubin)
+            kernel = module.get_function(compiled.name)
+            shared = compiled.metadata["dynamic_shared_bytes"]
+            if shared > 48 * 1024:
+                kernel.max_dynamic_shared_size_bytes = shared
+            target = get_target(compiled.target)
+            per_sm = target.resident_blocks(compiled.metadata["threads"], compiled.metadata["registers"], shared)
+            found = self.functions[device] = (kernel, compiled.metadata,
+                                              per_sm * properties["multiProcessorCount"])
+        return found
+
+    def run(self, arguments: Sequence[Any]) -> None:
+        cupy = _cupy()
+        device = _device_of(cupy, arguments)
+        with cupy.cuda.Device(device):
+            kernel, metadata, resident = self.function(device)
+            keep: list[Any] = []
+
+            def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
+                array = (cupy.zeros if zero else cupy.empty)(shape, held_as(dtype))
+                keep.append(array)
+                strides = tuple(s // array.itemsize for s in array.strides)
+                return ArrayArgument(array, CUDA, dtype, int(array.data.ptr), shape, strides, True)
+
+            def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
+                packed = tuple(_device_value(v, t) for v, t in
+                               pack(metadata["arguments"], by_name(self.module, name, args)))
+                blocks = grid + (1,) * (3 - len(grid))
+                if metadata["cooperative"] and int(np.prod(blocks)) > resident:
+                    raise UserError.at("E0606", f"{name} is cooperative, but the device holds {resident} of its "
+                                                f"{int(np.prod(blocks))} blocks at once")
+                kernel(blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
+                       stream=_stream_of(cupy, arguments), enable_cooperative_groups=metadata["cooperative"])
+
+            assert self.module.launch is not None
+            evaluate_launch(self.module.launch, arguments, allocate=allocate, start=start,
+                            resident_blocks=lambda: resident)
+
+
+def device_target(properties: dict[str, Any]) -> str:
+    """The target that fits a device: the one of its architecture, or the newest one below it of the same family."""
+    arch = properties["major"] * 10 + properties["minor"]
+    for name in (f"sm_{arch}a", f"sm_{arch}"):
+        try:
+            return get_target(name).name
+        except UserError:
+            continue
+    older = [n for n in (120, 100, 90, 89, 86, 80, 75, 70) if n // 10 == arch // 10 and n < arch]
+    if not older:
+        raise UnsupportedError.at("E0501", f"no target fits the device, which is sm_{arch}")
+    return f"sm_{older[0]}"
+
+
+def _device_of(cupy: Any, arguments: Sequence[Any]) -> int:
+    devices = set()
+    for argument in arguments:
+        if isinstance(argument, ArrayArgument) and argument.address:
+            devices.add(int(cupy.cuda.runtime.pointerGetAttributes(argument.address).device))
+    if len(devices) > 1:
+        raise UserError.at("E0601", f"the arrays are on several devices: {sorted(devices)}")
+    return devices.pop() if devices else int(cupy.cuda.Device().id)
+
+
+def _stream_of(cupy: Any, arguments: Sequence[Any]) -> Any:
+    """torch's current stream for torch tensors, CuPy's otherwise."""
+    for argument in arguments:
+        if isinstance(argument, ArrayArgument) and type(argument.owner).__module__.split(".")[0] == "torch":
+            import torch
+
+            return cupy.cuda.ExternalStream(torch.cuda.current_stream(argument.owner.device).cuda_stream)
+    return cupy.cuda.get_current_stream()
+
+
+def _device_value(value: Any, type_: str) -> Any:
+    """An argument as CuPy's launcher takes it: a NumPy scalar of the parameter's size."""
+    if type_ == "pointer":
+        return np.uint64(value.address)
+    dtype = parse_dtype(type_)
+    if dtype.name == "bf16":
+        return np.asarray(value, dtype.numpy).view(np.uint16)[()]
+    return dtype.numpy.type(value)

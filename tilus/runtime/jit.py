@@ -1,0 +1,441 @@
+"""``@tl.jit``: the object that a kernel is, and what a call of it does.
+
+A call is matched against plans by a cheap key (element types, shapes, strides, alignment, compile-time values); a plan
+has everything checked and packed but the addresses. A call without a plan is bound, checked, described and given to an
+engine.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from tilus.diagnostics import Diagnostic, Severity, UserError, render
+from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation
+from tilus.ir.core import Parameter
+from tilus.ir.dtypes import DType
+from tilus.lang import context as tracing
+from tilus.lang.capture import CapturedFunction
+from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation
+from tilus.runtime import arguments as args_
+from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
+from tilus.runtime.specialise import Specialisation, constant_key
+
+if TYPE_CHECKING:
+    from tilus.runtime.compile import CompiledKernel
+
+MAX_PLANS = 4096
+MANY_SPECIALISATIONS = 8
+_engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engine", default=None)
+
+
+class TilusWarning(UserWarning):
+    """A warning that is a whole message already."""
+
+
+@contextmanager
+def engine(name: str) -> Iterator[None]:
+    """Calls of kernels inside the ``with`` block run on this engine: ``"cpu"``, ``"interpret"``, ``"python"``,
+    ``"cuda"`` or ``"simulate:sm_80"`` (``"simulate:sm_80:ptx"`` by way of LLVM)."""
+    from tilus.runtime.engines import check_engine
+
+    check_engine(name)
+    token = _engine.set(name)
+    try:
+        yield
+    finally:
+        _engine.reset(token)
+
+
+class JitFunction:
+    """A kernel. Call it on arrays; ``on`` chooses the engine, ``compile`` gives its cubin without running it."""
+
+    __name__: str
+    __qualname__: str
+
+    def __init__(self, function: Callable[..., Any], engine_name: str | None = None) -> None:
+        self.__tilus_captured__ = CapturedFunction(function)
+        self.function = function
+        self.engine_name = engine_name
+        functools.update_wrapper(self, function)
+        self._lock = threading.Lock()
+        self._plans: dict[Any, Callable[[Sequence[Any]], None]] = {}
+        self._specialisations: dict[Any, Specialisation] = {}
+        self._values_seen: dict[str, set[Any]] = {}
+        self._fast: tuple[tuple[bool, ...], tuple[Any, ...], dict[str, int]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<tilus kernel {self.__qualname__}>"
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        return Signature(self.__tilus_captured__)
+
+    # -- calls
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run on arrays, scalars and compile-time values, on the engine that fits the arrays.
+
+        Raises:
+            UserError: E0601 to E0604 where an argument does not fit; errors of tracing and compilation.
+        """
+        if tracing.active():
+            return self.function(*args, **kwargs)  # a kernel inlined into one that Python itself runs
+        chosen = _engine.get() or self.engine_name
+        self._run(chosen, args, kwargs)
+        return None
+
+    def on(self, engine_name: str) -> Callable[..., None]:
+        """The kernel on a given engine: ``kernel.on("interpret")(a, b)``."""
+        from tilus.runtime.engines import check_engine
+
+        check_engine(engine_name)
+        return lambda *args, **kwargs: self._run(engine_name, args, kwargs)
+
+    def _run(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        fast = self._fast
+        if fast is None:
+            values = self._bind(args, kwargs)
+        else:
+            constants, defaults, places = fast
+            values = list(args)
+            if len(args) != len(defaults) or kwargs:
+                if len(args) > len(defaults):
+                    self._bind(args, kwargs)
+                values += defaults[len(args) :]
+                for name, value in kwargs.items():
+                    place = places.get(name, -1)
+                    if place < len(args):
+                        self._bind(args, kwargs)
+                    values[place] = value
+            key: list[Any] = [chosen]
+            addresses: list[int] = []
+            for value, constant in zip(values, constants, strict=True):
+                kind = type(value)
+                if kind is np.ndarray:
+                    address = value.ctypes.data
+                    addresses.append(address)
+                    key += (value.dtype, value.shape, value.strides, address & 15)
+                elif constant:
+                    key += (kind, value)
+                else:
+                    key.append(kind)
+            try:
+                plan = self._plans.get(tuple(key))
+            except TypeError:  # a compile-time value without a hash: the slow path says so
+                plan = None
+            if plan is not None:
+                plan(values, addresses)  # type: ignore[call-arg]
+                return
+            if any(v is MISSING for v in values):
+                self._bind(args, kwargs)
+        self._slow(chosen, values)
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """One value for each parameter."""
+        signature = self.signature
+        names = signature.names
+        if len(args) > len(names):
+            raise call_error("E0604", f"{self.__name__} takes {len(names)} arguments, not {len(args)}")
+        values = dict(zip(names, args, strict=False))
+        for name, value in kwargs.items():
+            if name not in names:
+                import difflib
+
+                near = difflib.get_close_matches(name, names, 1)
+                raise call_error("E0604", f"{self.__name__} has no parameter {name!r}",
+                                 help=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}")
+            if name in values:
+                raise call_error("E0604", f"{self.__name__} is given {name!r} twice")
+            values[name] = value
+        missing = [s.name for s in signature.specs if s.name not in values and s.default is MISSING]
+        if missing:
+            raise call_error("E0604", f"{self.__name__} is not given {', '.join(map(repr, missing))}",
+                             declared=signature.span(missing[0]))
+        return [values.get(s.name, s.default) for s in signature.specs]
+
+    def _slow(self, chosen: str | None, values: list[Any]) -> None:
+        from tilus.runtime.engines import get_engine
+
+        call = Call(self, values)
+        name = chosen or call.default_engine()
+        runner_engine = get_engine(name)
+        if call.kinds and runner_engine.kind not in call.kinds:
+            where = "GPU" if runner_engine.kind == HOST else "host"
+            raise call_error("E0601", f"the engine {name!r} cannot run on {where} arrays")
+        specialisation = self.specialise(call.constants, call.parameters)
+        runner = runner_engine.runner(specialisation)
+        call.check_written(specialisation)
+        self._remember(chosen, call, specialisation, runner)
+        runner.run(call.arguments)
+
+    def _remember(self, chosen: str | None, call: Call, specialisation: Specialisation, runner: Any) -> None:
+        """Make a plan, so that a call like this one is cheap from now on."""
+        specs = self.signature.specs
+        constant = tuple(call.is_constant[s.name] for s in specs)
+        defaults = tuple(s.default for s in specs)
+        self._fast = (constant, defaults, {s.name: i for i, s in enumerate(specs)})
+        plan = runner.plan(call, specialisation)
+        if plan is None:
+            return
+        key: list[Any] = [chosen]
+        for value, is_constant in zip(call.values, constant, strict=True):
+            if type(value) is np.ndarray:
+                key += (value.dtype, value.shape, value.strides, value.ctypes.data & 15)
+            elif is_constant:
+                key += (type(value), value)
+            else:
+                key.append(type(value))
+        if len(self._plans) >= MAX_PLANS:
+            self._plans.clear()
+        self._plans[tuple(key)] = plan
+
+    # -- specialisations
+
+    def specialise(self, constants: dict[str, Any], parameters: Sequence[Parameter]) -> Specialisation:
+        """The specialisation for these compile-time values and assumptions."""
+        try:
+            key = (tuple((n, constant_key(v)) for n, v in constants.items()), tuple(parameters))
+            found = self._specialisations.get(key)
+        except TypeError:
+            bad = next(n for n, v in constants.items() if not _hashable(v))
+            raise call_error("E0601", f"{bad!r} is compile-time, but its value has no hash",
+                             help="pass a tuple, not a list", declared=self.signature.span(bad)) from None
+        if found is None:
+            with self._lock:
+                found = self._specialisations.setdefault(key, Specialisation(
+                    self.__tilus_captured__, self.signature, dict(constants), tuple(parameters)))
+                self._warn_of_many(constants)
+        return found
+
+    def _warn_of_many(self, constants: dict[str, Any]) -> None:
+        for name, value in constants.items():
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                continue
+            seen = self._values_seen.setdefault(name, set())
+            before = len(seen)
+            seen.add(value)
+            if before == MANY_SPECIALISATIONS and len(seen) > before:
+                type_ = "tl.f32" if isinstance(value, float) else "tl.i32"
+                message = Diagnostic(
+                    "W0605", f"{self.__name__} has been compiled for {len(seen)} values of the compile-time parameter "
+                             f"{name!r}", (), f"annotate it `{name}: {type_}` to make it a run-time value",
+                    severity=Severity.WARNING)
+                warnings.warn(render(message), TilusWarning, stacklevel=2)
+
+    # -- compilation without a call
+
+    def compile(self, target: str = "sm_80", via: str = "cuda", *, assume: str = "divisible",
+                **constants: Any) -> CompiledKernel:
+        """Compile for a GPU target, whether or not one is there.
+
+        Args:
+            target: ``"sm_70"`` to ``"sm_120a"``.
+            via: ``"cuda"`` (CUDA C through NVRTC) or ``"ptx"`` (LLVM and ptxas).
+            assume: what is known of the arrays: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents
+                multiples of 16), ``"contiguous"`` (any extents) or ``"strided"`` (unit last stride only).
+            constants: compile-time parameters; None for an optional array that is absent.
+
+        Raises:
+            UserError: the kernel is wrong, or asks for what the target lacks.
+        """
+        from tilus.runtime.compile import compile_specialisation
+
+        return compile_specialisation(self.assume(assume, constants), target, via)
+
+    def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
+        """The specialisation under the assumptions of :meth:`compile`."""
+        from tilus.lang.signature import default_parameter
+
+        signature = self.signature
+        if assume not in ("divisible", "contiguous", "strided"):
+            raise call_error("E0604", f"assume is 'divisible', 'contiguous' or 'strided', not {assume!r}")
+        unknown = [n for n in constants if n not in signature.names]
+        if unknown:
+            self._bind((), constants)
+        known: dict[str, Any] = {}
+        parameters = []
+        for spec in signature.specs:
+            annotation = signature.annotation(spec, known)
+            if is_constant_annotation(annotation):
+                value = constants.get(spec.name, spec.default)
+                if value is MISSING:
+                    raise call_error("E0604", f"{self.__name__} is not given {spec.name!r}, which is compile-time",
+                                     declared=signature.span(spec.name))
+                known[spec.name] = self._constant(spec, annotation, value)
+            elif spec.name in constants:
+                if constants[spec.name] is not None or not isinstance(annotation, OptionalAnnotation):
+                    raise call_error("E0604", f"{spec.name!r} is a run-time parameter, which compile takes no value of",
+                                     declared=signature.span(spec.name))
+                known[spec.name] = None
+        for spec in signature.specs:
+            if spec.name not in known:
+                parameters.append(default_parameter(spec.name, signature.annotation(spec, known), known,
+                                                    assume=assume))
+        return self.specialise(known, parameters)
+
+    def _constant(self, spec: ParameterSpec, annotation: Any, value: Any) -> Any:
+        try:
+            return args_.convert_constant(spec.name, annotation, value)
+        except TypeError as error:
+            raise call_error("E0601", str(error), declared=self.signature.span(spec.name)) from None
+
+    def explain(self, *args: Any, target: str = "sm_80", via: str = "cuda", assume: str = "divisible",
+                **kwargs: Any) -> str:
+        """What the compiler makes of the kernel: which specialisation, its stages, and the resources it takes.
+
+        With arguments, for those; without, under the assumptions of :meth:`compile`.
+        """
+        from tilus.runtime.explain import explain
+
+        if args:
+            call = Call(self, self._bind(args, kwargs))
+            return explain(self.specialise(call.constants, call.parameters), target, via)
+        return explain(self.assume(assume, kwargs), target, via)
+
+
+class Call:
+    """One call, bound and checked.
+
+    Attributes:
+        constants: compile-time values, and None for absent optional parameters.
+        parameters: what may be assumed of the others, in order.
+        arguments: the others: arrays and numbers.
+        kinds: the kinds of the arrays among them.
+    """
+
+    def __init__(self, kernel: JitFunction, values: list[Any]) -> None:
+        self.kernel = kernel
+        self.values = values
+        self.signature = kernel.signature
+        self.constants: dict[str, Any] = {}
+        self.is_constant: dict[str, bool] = {}
+        self.arrays: list[tuple[str, ArrayAnnotation, ArrayArgument]] = []
+        self.arguments: list[Any] = []
+        self.names: list[str] = []
+        self._bind_constants()
+        self.parameters = self._bind_others()
+        self.kinds = {a.kind for _, _, a in self.arrays}
+        if len(self.kinds) > 1:
+            raise call_error("E0601", "some arrays are in host memory and some on a GPU",
+                             help="move them to one device before the call")
+        reason = args_.check_dims(self.arrays, self.constants)
+        if reason:
+            raise call_error("E0602", reason, declared=kernel.__tilus_captured__.span(kernel.__tilus_captured__.node))
+
+    def _fail(self, name: str, message: str, help: str | None = None) -> UserError:
+        return call_error("E0601", message, help=help, declared=self.signature.span(name))
+
+    def _bind_constants(self) -> None:
+        for spec, value in zip(self.signature.specs, self.values, strict=True):
+            annotation = self.signature.annotation(spec, self.constants)
+            self.is_constant[spec.name] = is_constant_annotation(annotation)
+            if self.is_constant[spec.name]:
+                self.constants[spec.name] = self.kernel._constant(spec, annotation, value)
+            elif value is None:
+                if not isinstance(annotation, OptionalAnnotation):
+                    raise self._fail(spec.name, f"{spec.name!r} is None, but the parameter is {annotation}")
+                self.constants[spec.name] = None
+
+    def _bind_others(self) -> list[Parameter]:
+        parameters = []
+        for spec, value in zip(self.signature.specs, self.values, strict=True):
+            name = spec.name
+            if name in self.constants:
+                continue
+            annotation = self.signature.annotation(spec, self.constants)
+            if isinstance(annotation, OptionalAnnotation):
+                annotation = annotation.inner
+            self.names.append(name)
+            if isinstance(annotation, DType):
+                try:
+                    self.arguments.append(args_.convert_scalar(name, annotation, value))
+                except TypeError as error:
+                    raise self._fail(name, str(error)) from None
+                parameters.append(Parameter(name, "scalar"))
+                continue
+            array = self._array(name, annotation, value)
+            self.arrays.append((name, annotation, array))
+            self.arguments.append(array)
+            parameters.append(args_.describe_array(name, annotation, self.constants, array))
+        return parameters
+
+    def _array(self, name: str, annotation: ArrayAnnotation, value: Any) -> ArrayArgument:
+        try:
+            array = args_.as_array(value)
+        except TypeError as error:
+            raise self._fail(name, f"{name!r}: {error}") from None
+        if array is None:
+            raise self._fail(name, f"{name!r} is a {args_.kind_of(value)}, but the parameter is {annotation}",
+                             "pass a NumPy array, a CuPy array or a torch tensor")
+        reason = args_.check_array(name, annotation, array)
+        if reason:
+            help = None
+            if array.dtype is not annotation.dtype and array.kind == HOST:
+                help = f"convert it: `{name}.astype({_numpy_name(annotation.dtype)})`"
+            raise self._fail(name, reason, help)
+        return array
+
+    def default_engine(self) -> str:
+        return "cuda" if CUDA in self.kinds else "cpu"
+
+    def check_written(self, specialisation: Specialisation) -> None:
+        """Written arrays are writable and share no memory with others. Raises UserError."""
+        assert specialisation.written is not None
+        for i, (name, _, array) in enumerate(self.arrays):
+            if name not in specialisation.written:
+                continue
+            if not array.writable:
+                raise call_error("E0303", f"{name!r} is read-only, but the kernel writes it",
+                                 declared=self.signature.span(name))
+            for j, (other, _, second) in enumerate(self.arrays):
+                pair = {name, other}
+                if i != j and not pair <= specialisation.may_alias and args_.overlap(array, second):
+                    raise call_error("E0603", f"{name!r} is written and overlaps {other!r}",
+                                     help=f"pass a copy, or declare `tl.may_alias({name}, {other})` in the kernel",
+                                     declared=self.signature.span(name))
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(constant_key(value))
+    except TypeError:
+        return False
+    return True
+
+
+def _numpy_name(dtype: DType) -> str:
+    try:
+        name = dtype.numpy.name
+    except TypeError:
+        return str(dtype)
+    return f"ml_dtypes.{name}" if dtype.name == "bf16" or dtype.name.startswith("f8") else f"np.{name}"
+
+
+@overload
+def jit(function: Callable[..., Any], /) -> JitFunction: ...
+@overload
+def jit(*, engine: str | None = None) -> Callable[[Callable[..., Any]], JitFunction]: ...
+def jit(function: Callable[..., Any] | None = None, /, *,
+        engine: str | None = None) -> JitFunction | Callable[[Callable[..., Any]], JitFunction]:
+    """Makes a kernel of a function over tiles.
+
+    ``engine`` fixes where it runs; by default the arrays of each call decide (host arrays: the CPU).
+    """
+    if engine is not None:
+        from tilus.runtime.engines import check_engine
+
+        check_engine(engine)
+    if function is None:
+        return lambda f: JitFunction(f, engine)
+    return JitFunction(function, engine)
+
+
+__all__ = ["Call", "JitFunction", "TilusWarning", "engine", "jit"]

@@ -1,0 +1,48 @@
+"""Specialisations: a kernel with its compile-time arguments and what is assumed of the others."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from tilus.ir.core import Module, Parameter
+from tilus.lang.capture import CapturedFunction
+from tilus.lang.program import trace_kernel
+from tilus.lang.signature import Signature
+
+
+@dataclass(eq=False)
+class Specialisation:
+    """One specialisation of a kernel.
+
+    Attributes:
+        constants: the compile-time arguments, and None for absent optional ones.
+        parameters: what is assumed of the other arguments, in order.
+        runners: what runs it, by engine.
+        written: the names of the arrays that it may write, once traced.
+    """
+
+    captured: CapturedFunction
+    signature: Signature
+    constants: dict[str, Any]
+    parameters: tuple[Parameter, ...]
+    runners: dict[str, Any] = field(default_factory=dict)
+    written: frozenset[str] | None = None
+    may_alias: frozenset[str] = frozenset()
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def trace(self) -> Module:
+        """A new tile module of it. Raises UserError."""
+        module = trace_kernel(self.captured, self.signature, self.constants, list(self.parameters))
+        kernel = module.kernels[0]
+        self.written = frozenset(p.name for p in kernel.parameters if p.written and p.kind == "array")
+        self.may_alias = frozenset(kernel.attributes.get("may_alias", ()))
+        return module
+
+
+def constant_key(value: Any) -> Any:
+    """A key under which equal compile-time values are one: 1, 1.0 and True are three."""
+    if isinstance(value, (tuple, list)):
+        return (type(value).__name__, tuple(constant_key(v) for v in value))
+    return (type(value).__name__, value, str(value)) if isinstance(value, float) else (type(value).__name__, value)
