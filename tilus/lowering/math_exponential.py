@@ -43,7 +43,18 @@ def _expm1_reduced(m: Arithmetic, r: Value) -> Value:
 def expand_exp(m: Arithmetic, x: Value) -> Value:
     x = _clamp(m, x, m.pick(-104.0, -746.0), m.pick(89.0, 710.0))
     r, n = _reduce_exp(m, x)
-    return m.scale(m.add(_expm1_reduced(m, r), 1.0), n)
+    return _scale_near_one(m, m.add(_expm1_reduced(m, r), 1.0), n, x)
+
+
+def _scale_near_one(m: Arithmetic, p: Value, n: Value, x: Value) -> Value:
+    """``p * 2^n`` for p near 1 and an n of the sign of x: the exponent is added short of the range's end, the rest is
+    multiplied, so that the result may be subnormal or overflow."""
+    part = m.pick(64, 512)
+    negative = m.test("lt", x, 0.0)
+    exponent = m.add(n, m.where(negative, m.const(part, m.signed), m.const(-part, m.signed)))
+    raised = m.add(m.bits(p, m.signed), m.binary("shl", exponent, m.mantissa))
+    # x - x is 0, or the NaN that the integer addition has destroyed: x is finite otherwise.
+    return m.fma(m.float_of(raised), m.where(negative, 2.0**-part, 2.0**part), m.sub(x, x))
 
 
 def expand_exp2(m: Arithmetic, x: Value) -> Value:
@@ -51,7 +62,7 @@ def expand_exp2(m: Arithmetic, x: Value) -> Value:
     n, integer = m.round_to_integer(x)
     r = m.sub(x, n)
     p = m.polynomial(r, tables.EXP2_F32 if m.single else tables.EXP2_F64)
-    return m.scale(m.fma(r, p, 1.0), integer)
+    return _scale_near_one(m, m.fma(r, p, 1.0), integer, x)
 
 
 def expand_expm1(m: Arithmetic, x: Value) -> Value:

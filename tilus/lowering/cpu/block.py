@@ -56,6 +56,7 @@ class BlockLowering:
         self.blocks: list[BlockState] = []
         self.lanes = 0
         self.full_windows: set[Window] = set()
+        self.write_only: set[Value] | None = None
         self.frame_top = 0
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()

@@ -24,7 +24,7 @@ from tilus.ir.ops import (
     Workspace,
     Yield,
 )
-from tilus.ir.ops.simd import CallFunction, CallPointer, FunctionAddress, HostAtomic, IntToPtr, PtrToInt
+from tilus.ir.ops.simd import AtomicFence, CallFunction, CallPointer, FunctionAddress, HostAtomic, IntToPtr, PtrToInt
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu.compute import compute
 from tilus.lowering.cpu.emit import Cursor
@@ -83,6 +83,7 @@ def _runner(kernel: Function) -> Function:
     c.b.add(Yield((c.select(c.compare("eq", error, 0), following, total),)))
     c.leave(outer)
     c.b.add(While((first,), before, after))
+    c.b.add(AtomicFence())  # streaming stores are ordered by nothing else
     c.b.add(Yield(()))
     return Function(f"run_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)
 

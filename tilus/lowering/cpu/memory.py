@@ -9,6 +9,7 @@ from tilus.ir.dtypes import DType, i64, integer, u8, u64
 from tilus.ir.ops import Binary, Bitcast, Cast, MaskedLoad, MaskedStore, PtrAdd, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import GatherLoad, HostAtomic, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.block import container_bytes as memory_bytes
 from tilus.lowering.cpu.values import Coords, Memory, Number, Window
 
 
@@ -154,7 +155,8 @@ def store_window(self: BlockLowering, window: Window, coords: Coords, value: Val
     if _unit(step):
         pointer = c.offset(window.pointer, offset)
         if condition is None:
-            c.b.add(PtrStore(pointer, value, 0, None, non_temporal))
+            alignment = lanes * memory_bytes(value.tile.dtype) if non_temporal else 0
+            c.b.add(PtrStore(pointer, value, min(alignment, self.machine.vector_bytes), None, non_temporal))
         else:
             c.b.add(MaskedStore(pointer, value, condition))
         return

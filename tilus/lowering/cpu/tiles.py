@@ -50,6 +50,7 @@ from tilus.lowering.cpu.compute import compute, cost_of
 from tilus.lowering.cpu.evaluate import evaluate, is_straight, keeps_dimensions
 from tilus.lowering.cpu.launch import STATE_GRID0
 from tilus.lowering.cpu.memory import gathered_offset, load_window, make_window, store_gathered, store_window
+from tilus.lowering.cpu.streaming import streaming
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 
@@ -391,13 +392,20 @@ def _store(self: BlockLowering, op: Operation) -> None:
     vector = vector_dim(self, shape, inputs, [window.strides])
     lanes = vector_lanes(self, inputs, shape[vector])
 
-    def body(coords: Coords) -> None:
-        value = self.c.splat(evaluate(self, op.value, coords), self.lanes_of(coords))
-        mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), self.lanes_of(coords))
-        store_window(self, window, coords, value, mask)
+    def write(non_temporal: bool) -> None:
+        def body(coords: Coords) -> None:
+            value = self.c.splat(evaluate(self, op.value, coords), self.lanes_of(coords))
+            mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), self.lanes_of(coords))
+            store_window(self, window, coords, value, mask, non_temporal)
+
+        nest(self, shape, vector, lanes, body)
 
     def emit() -> list[Value]:
-        nest(self, shape, vector, lanes, body)
+        streams = streaming(self, window, op, vector, lanes)
+        if streams is None:
+            write(False)
+        else:
+            self.c.branch(streams, lambda: write(True) or [], lambda: write(False) or [])
         return []
 
     versions(self, [window, *windows_of(self, inputs)], emit)

@@ -91,12 +91,14 @@ Rep = Buffer | Lazy
 
 @dataclass(slots=True)
 class Machine:
-    """What the lowering knows of the processor: bytes of a vector register, their number, size of the caches."""
+    """What the lowering knows of the processor: bytes of a vector register, their number, size of the
+    caches; arrays from ``stream_bytes`` on are written around the caches."""
 
     vector_bytes: int = 32
     registers: int = 16
     l1_bytes: int = 32 << 10
     l2_bytes: int = 512 << 10
+    stream_bytes: int = 16 << 20
 
 
 @dataclass
