@@ -384,6 +384,7 @@ class _Materialise:
             self._operands(op, ops, added)
             ops.append(op)
             self._reload(op, ops)
+            self._natural_results(op, ops)
             for region in op.regions:
                 self._block(region)
         block.ops = ops
@@ -458,13 +459,18 @@ class _Materialise:
         ideal = self.inference.access_layout(op, op.result)
         if not _poor(wanted, ideal, op.result.tile):
             return
-        result = op.result
-        loaded = Value(replace(result.tile, layout=ideal), result.name, op, 0)
-        op.results = (loaded,)
-        convert = ConvertLayout(loaded, wanted, span=op.span)
-        result.owner = convert
-        convert.results = (result,)
-        ops.append(convert)
+        _produce_in(op, 0, ideal, ops)
+
+    def _natural_results(self, op: Operation, ops: list[Operation]) -> None:
+        """Reductions give their results in the layout that follows from the operand's; others are converted to."""
+        if not isinstance(op, (Reduce, ReduceWith)):
+            return
+        source = op.operands[0].tile.layout
+        assert source is not None
+        natural = source.reduce(op.axis)
+        for i, result in enumerate(op.results):
+            if is_tile(result) and result.tile.layout != natural:
+                _produce_in(op, i, natural, ops)
 
     def _region_demands(self, op: Operation) -> list[tuple[Value, RegisterLayout]]:
         if op.TERMINATOR:
@@ -510,6 +516,19 @@ class _Materialise:
             ops.append(copy)
             return copy.result
         return None
+
+
+def _produce_in(op: Operation, index: int, layout: RegisterLayout, ops: list[Operation]) -> None:
+    """Let an operation give a result in another layout; a conversion after it gives the value that the users know."""
+    result = op.results[index]
+    wanted = result.tile.layout
+    assert wanted is not None
+    made = Value(replace(result.tile, layout=layout), result.name, op, index)
+    op.results = tuple(made if r is result else r for r in op.results)
+    convert = ConvertLayout(made, wanted, span=op.span)
+    result.owner, result.index = convert, 0
+    convert.results = (result,)
+    ops.append(convert)
 
 
 def _poor(layout: RegisterLayout, ideal: RegisterLayout, tile: TileType) -> bool:
