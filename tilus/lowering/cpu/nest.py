@@ -23,8 +23,8 @@ def vector_lanes(self: BlockLowering, values: Sequence[Value], extent: int) -> i
             if isinstance(rep, Lazy):
                 cost = max(cost, rep.cost)
                 for v in (*rep.op.results, *rep.op.operands):
-                    if v not in self.views and v.tile.dtype.bits <= 64:
-                        widest = max(widest, min(_compute_bytes(v), 4 if not v.tile.dtype.is_arithmetic else 8))
+                    if v not in self.views and not v.tile.is_scalar:
+                        widest = max(widest, _compute_bytes(v))
             else:
                 widest = max(widest, container_bytes(rep.dtype))
         widest = max(widest, _compute_bytes(value))
