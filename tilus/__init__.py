@@ -7,6 +7,7 @@
 ...     tl.store(y, i * BLOCK, tl.load(x, i * BLOCK, BLOCK) * 2)
 """
 
+from tilus import layouts
 from tilus.diagnostics import TilusError, UserError
 from tilus.ir.dtypes import (
     DType,
@@ -46,6 +47,7 @@ from tilus.ir.dtypes import (
 )
 from tilus.ir.dtypes import bool_ as bool
 from tilus.ir.dtypes import float_ as float
+from tilus.lang.builtins import random
 from tilus.lang.builtins.control import (
     assume,
     block,
@@ -111,6 +113,8 @@ from tilus.lang.builtins.elementwise import (
     trunc,
     where,
 )
+from tilus.lang.builtins.functional import map, reduce, scan
+from tilus.lang.builtins.layouts import mma
 from tilus.lang.builtins.memory import (
     atomic_add,
     atomic_and,
@@ -124,6 +128,7 @@ from tilus.lang.builtins.memory import (
     copy_async,
     gather,
     load,
+    may_alias,
     scatter,
     shared,
     store,
@@ -141,10 +146,34 @@ from tilus.lang.builtins.reduction import (
     cumsum,
     dot,
     max,
+    mean,
     min,
     prod,
     sum,
     xor_sum,
+)
+from tilus.lang.builtins.shape import (
+    broadcast_to,
+    concatenate,
+    convert_layout,
+    expand_dims,
+    insert,
+    reshape,
+    split,
+    squeeze,
+    take,
+    transpose,
+    view,
+)
+from tilus.lang.builtins.sync import (
+    acquire,
+    grid_sync,
+    group,
+    named_barrier,
+    release,
+    resident_blocks,
+    sync,
+    wait_until,
 )
 from tilus.lang.values import Tile, View
 from tilus.runtime.jit import JitFunction, TilusWarning, engine, jit

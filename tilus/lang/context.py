@@ -33,6 +33,14 @@ class Context(Protocol):
 
     def declare_workspace(self, extents: tuple[Tile, ...], dtype: Any, zero: bool) -> Value: ...
 
+    def declare_alias(self, names: tuple[str, ...]) -> None: ...
+
+    def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
+        """``function`` on each element; the results, and whether it gave one value rather than a tuple."""
+
+    def combine_along(self, combine: Any, xs: list[Tile], axis: int, reverse: bool | None) -> list[Tile]:
+        """A reduction by ``combine``, or a scan where ``reverse`` is not None."""
+
 
 class TraceContext:
     """Appends operations to the current block of a function being traced."""
@@ -82,6 +90,19 @@ class TraceContext:
         value = Value(ViewType(dtype, (None,) * len(extents)), f"workspace{len(self.workspaces)}")
         self.workspaces.append((extents, dtype, zero, value))
         return value
+
+    def declare_alias(self, names: tuple[str, ...]) -> None:
+        self.attributes["may_alias"] = tuple(dict.fromkeys((*self.attributes.get("may_alias", ()), *names)))
+
+    def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
+        from tilus.lang import regions
+
+        return regions.map_elements(self, function, xs)
+
+    def combine_along(self, combine: Any, xs: list[Tile], axis: int, reverse: bool | None) -> list[Tile]:
+        from tilus.lang import regions
+
+        return regions.combine_along(self, combine, xs, axis, reverse)
 
 
 def current() -> Context:

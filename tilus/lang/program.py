@@ -86,8 +86,11 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     written = _written(body)
     from dataclasses import replace
 
-    kernel_parameters = [replace(p, written=True) if body.args[i] in written else p
-                         for i, p in enumerate(kernel_parameters)]
+    names = {value.name for value in written}
+    aliases = set(context.attributes.get("may_alias", ()))
+    if aliases & names:
+        names |= aliases  # a write through one name may be read through another
+    kernel_parameters = [replace(p, written=True) if p.name in names else p for p in kernel_parameters]
     attributes: dict[str, Any] = {"warps": DEFAULT_WARPS, "grid_rank": len(context.grid_extents), **context.attributes}
     span = captured.span(captured.node)
     launch = _launch_function(captured, context, body, kernel_parameters, len(parameters))

@@ -60,7 +60,10 @@ class Signature:
         function = self.captured.function
         scope = {**self.captured.closure, **constants}
         try:
-            value = eval(self._codes[spec.name], function.__globals__, scope)
+            # Where Python has evaluated it, variables of enclosing functions have been seen too.
+            value = function.__annotations__.get(spec.name)
+            if value is None or isinstance(value, str):
+                value = eval(self._codes[spec.name], function.__globals__, scope)
             if isinstance(value, str):  # a quoted annotation
                 value = eval(value, function.__globals__, scope)
         except UserError:

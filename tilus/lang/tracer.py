@@ -34,6 +34,10 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.BitOr: operator.or_, ast.BitXor: operator.xor, ast.LShift: operator.lshift, ast.RShift: operator.rshift,
     ast.MatMult: operator.matmul,
 }
+_CONVERSIONS: dict[str, Callable[[Any], str]] = {"s": str, "r": repr, "a": ascii}
+_UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
+    ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert,
+}
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
     ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
@@ -254,8 +258,8 @@ class Tracer:
         for item in statement.items:
             manager = self.eval(item.context_expr)
             if not hasattr(type(manager), "__tilus_region__"):
-                raise self.fail("E0101", f"`with` on a {_kind(manager)} is not supported in a kernel", item.context_expr,
-                                help="with tl.group(...) is")
+                raise self.fail("E0101", f"`with` on a {_kind(manager)} is not supported in a kernel",
+                                item.context_expr, help="`with tl.group(...)` is")
             managers.append(manager)
             value = self._apply(item.context_expr, manager.__enter__)
             if item.optional_vars is not None:
@@ -268,7 +272,8 @@ class Tracer:
             raise self.fail("E0101", "`break`, `continue` and `return` cannot leave a thread group", statement)
         for name, value in list(self.scope.items()):
             if value is not before.get(name, UNSET) and flow.has_tiles(value):
-                self.scope[name] = Undefined(f"{name!r} belongs to the thread group that assigned it", self.context.span)
+                self.scope[name] = Undefined(f"{name!r} belongs to the thread group that assigned it",
+                                             self.captured.span(statement))
         for manager in reversed(managers):
             manager.__exit__(None, None, None)
 
@@ -413,7 +418,7 @@ class Tracer:
                 condition = value if value.dtype.is_bool else compare("ne", value, 0)
                 return self._apply(node, unary, "not", condition)
             return not self._truth(value, node)
-        function = {ast.USub: operator.neg, ast.UAdd: operator.pos, ast.Invert: operator.invert}[type(node.op)]
+        function = _UNARY[type(node.op)]
         return self._apply(node, function, value)
 
     def _bool_op(self, node: ast.BoolOp) -> Any:
@@ -604,7 +609,7 @@ class Tracer:
                                     help="pass it to tl.print as an argument of its own")
                 spec = self.eval(part.format_spec) if part.format_spec else ""
                 if part.conversion > 0:
-                    value = {"s": str, "r": repr, "a": ascii}[chr(part.conversion)](value)
+                    value = _CONVERSIONS[chr(part.conversion)](value)
                 parts.append(format(value, spec))
             else:
                 parts.append(str(self.eval(part)))

@@ -39,6 +39,11 @@ def emit(op: Operation) -> Tile:
     return Tile(current().emit(op)[0])
 
 
+def emit_all(op: Operation) -> tuple[Tile, ...]:
+    """Run an operation with any number of results."""
+    return tuple(Tile(v) for v in current().emit(op))
+
+
 def fail(code: str, message: str, *, help: str | None = None) -> UserError:
     """A user error at the construct being executed."""
     return UserError.at(code, message, current().span, help=help)
@@ -138,12 +143,13 @@ class Tile:
     Attributes ``dtype`` (DType) and ``shape`` (tuple of int) are compile-time values.
     """
 
-    __slots__ = ("value",)
+    __slots__ = ("pinned", "value")
     __hash__ = None  # type: ignore[assignment]
     __array_ufunc__ = None  # NumPy scalars on the left defer to our reflected operators
 
     def __init__(self, value: Value) -> None:
         self.value = value
+        self.pinned: Any = None  # the register layout that the user asked for, for tl.view
 
     @property
     def dtype(self) -> DType:
@@ -191,13 +197,19 @@ class Tile:
         return emit(Transpose(self.value, order, span=current().span))
 
     def sum(self, axis: int | None = None) -> Tile:
-        return _reduction("sum")(self, axis)
+        from tilus.lang.builtins import reduction
+
+        return reduction.sum(self, axis)
 
     def max(self, axis: int | None = None) -> Tile:
-        return _reduction("max")(self, axis)
+        from tilus.lang.builtins import reduction
+
+        return reduction.max(self, axis)
 
     def min(self, axis: int | None = None) -> Tile:
-        return _reduction("min")(self, axis)
+        from tilus.lang.builtins import reduction
+
+        return reduction.min(self, axis)
 
     def __getitem__(self, key: Any) -> Tile:
         """Slices with constant bounds, ``None`` for a new dimension of extent 1, integers to drop one, ``...``."""
@@ -339,12 +351,6 @@ class Tile:
 
     def __iter__(self) -> Iterator[Tile]:
         raise fail("E0113", "a tile is iterated over by Python", help="use tile operations on the whole tile instead")
-
-
-def _reduction(name: str) -> Any:
-    from tilus.lang.builtins import reduction
-
-    return getattr(reduction, name)
 
 
 def unary(kind: str, x: Any) -> Tile:
@@ -581,8 +587,8 @@ class View:
             raise fail("E0304", "views have no step")
         for bound in (key.start, key.stop):
             if isinstance(bound, int) and bound < 0:
-                raise fail("E0304", f"the bound {bound} of a view counts from its start: negative ones are out of bounds",
-                           help="write it from the extent, e.g. `a.shape[0] - 1`")
+                raise fail("E0304", f"the bound {bound} of a view counts from its start: negative ones are out of "
+                                    "bounds", help="write it from the extent, e.g. `a.shape[0] - 1`")
         start = 0 if key.start is None else key.start
         if key.stop is None:
             return start, extent if isinstance(start, int) and start == 0 else _extent(start, extent)
@@ -599,5 +605,5 @@ def _extent(start: Any, stop: Any) -> Any:
 
 __all__ = [
     "Tile", "View", "arithmetic", "as_index", "as_tile", "broadcast_shapes", "broadcast_to", "compare",
-    "constant", "divide", "emit", "fail", "static_shape", "unary", "unify",
+    "constant", "divide", "emit", "emit_all", "fail", "static_shape", "unary", "unify",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tilus.diagnostics import Span, UnsupportedError, UserError
+from tilus.interp import tiles
 from tilus.interp.evaluate import evaluate
 from tilus.interp.launch import RESIDENT_BLOCKS, bind_array, host_array, numbers_of
 from tilus.interp.machine import BlockRun, Grid
@@ -21,7 +22,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import GridSync, Group, NamedBarrier, ResidentBlocks, WaitUntil
 from tilus.ir.types import TileType, Type, ViewType
 from tilus.lang.context import use_context
-from tilus.lang.values import Tile, View
+from tilus.lang.values import Tile, View, as_tile
 from tilus.runtime.arguments import frame_span
 from tilus.runtime.specialise import Specialisation
 
@@ -133,6 +134,49 @@ class EagerContext:
             self.workspaces.append(EagerValue(ViewType(dtype, (None,) * len(shape)), data, name))
         self.declared += 1
         return self.workspaces[self.declared - 1]
+
+
+    def declare_alias(self, names: tuple[str, ...]) -> None:
+        """The order of Python is the order of the program."""
+
+    def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
+        """The function runs once per element, in Python."""
+        arrays = [x.value.data for x in xs]  # type: ignore[attr-defined]
+        outs: list[Any] = []
+        types: list[DType] = []
+        single = True
+        for at in np.ndindex(arrays[0].shape):
+            result = function(*(_scalar(a[at], x.dtype) for a, x in zip(arrays, xs, strict=True)))
+            single = not isinstance(result, (tuple, list))
+            values = [as_tile(v) for v in ((result,) if single else result)]
+            if not outs:
+                types = [v.dtype for v in values]
+                outs = [np.zeros(arrays[0].shape, held_as(t)) for t in types]
+            for out, value in zip(outs, values, strict=True):
+                out[at] = value.value.data  # type: ignore[attr-defined]
+        return [Tile(EagerValue(TileType(t, o.shape), o)) for t, o in zip(types, outs, strict=True)], single
+
+    def combine_along(self, combine: Any, xs: list[Tile], axis: int, reverse: bool | None) -> list[Tile]:
+        dtypes = [x.dtype for x in xs]
+
+        def run(left: list[Any], right: list[Any]) -> list[Any]:
+            outs = [np.zeros(np.shape(left[0]), held_as(t)) for t in dtypes]
+            for at in np.ndindex(np.shape(left[0])):
+                args = [_scalar(a[at], t) for side in (left, right) for a, t in zip(side, dtypes, strict=True)]
+                result = combine(*args)
+                values = result if isinstance(result, (tuple, list)) else (result,)
+                for out, value, t in zip(outs, values, dtypes, strict=True):
+                    out[at] = as_tile(value, t).value.data  # type: ignore[attr-defined]
+            return outs
+
+        arrays = [x.value.data for x in xs]  # type: ignore[attr-defined]
+        results = tiles.reduce_with(arrays, axis, run) if reverse is None else \
+            tiles.scan_with(arrays, axis, run, reverse)
+        return [Tile(EagerValue(TileType(t, r.shape), r)) for t, r in zip(dtypes, results, strict=True)]
+
+
+def _scalar(value: Any, dtype: DType) -> Tile:
+    return Tile(EagerValue(TileType(dtype), np.asarray(value, held_as(dtype))))
 
 
 def _index(i: int) -> Tile:

@@ -9,7 +9,6 @@ from tilus.ir.ops import Fma, Select, Unary
 from tilus.lang.context import current
 from tilus.lang.values import Tile, arithmetic, as_tile, broadcast_shapes, broadcast_to, emit, fail, unary, unify
 
-
 _APPROXIMATED = frozenset({"exp", "exp2", "log", "log2", "rcp", "rsqrt", "sqrt", "sin", "cos", "tanh", "sigmoid"})
 """Functions that GPUs have an approximate instruction for."""
 
@@ -150,18 +149,20 @@ def relu(x: Any) -> Tile:
 
 def silu(x: Any) -> Tile:
     """x * sigmoid(x)."""
-    return x * sigmoid(x)
+    tile = as_tile(x)
+    return arithmetic("mul", tile, sigmoid(tile))
 
 
 def gelu(x: Any, approximate: str = "none") -> Tile:
     """Gaussian error linear unit: ``x/2 (1 + erf(x/√2))``, or with ``approximate="tanh"`` the tanh form of
     Hendrycks and Gimpel (2016)."""
+    tile = as_tile(x)
     if approximate == "tanh":
-        inner = (x + x * x * x * 0.044715) * 0.7978845608028654
-        return x * 0.5 * (tanh(inner) + 1.0)
+        inner = (tile + tile * tile * tile * 0.044715) * 0.7978845608028654
+        return arithmetic("mul", tile * 0.5, tanh(inner) + 1.0)
     if approximate != "none":
         raise fail("E0107", f"approximate is 'none' or 'tanh', not {approximate!r}")
-    return x * 0.5 * (erf(x * 0.7071067811865476) + 1.0)
+    return arithmetic("mul", tile * 0.5, erf(tile * 0.7071067811865476) + 1.0)
 
 
 def cast(x: Any, dtype: DType, rounding: str = "rn") -> Tile:

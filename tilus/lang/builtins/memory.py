@@ -89,8 +89,10 @@ def load(array: View, offsets: Any = None, shape: Any = None, *, mask: Any = Non
     if len(extents) != view.rank:
         raise fail("E0301", f"an array of rank {view.rank} is loaded as a tile of shape {extents}",
                    help="index the other dimensions away first, e.g. `a[i, :, :]`")
-    return emit(Load(view.value, _offsets(view, offsets), extents, _mask(mask, extents), _other(other, view.dtype),
+    tile = emit(Load(view.value, _offsets(view, offsets), extents, _mask(mask, extents), _other(other, view.dtype),
                      layout, span=current().span))
+    tile.pinned = layout
+    return tile
 
 
 def store(array: View, offsets: Any, value: Any, *, mask: Any = None) -> None:
@@ -232,3 +234,14 @@ def workspace(shape: Any, dtype: DType, zero: bool = False) -> View:
     extents = tuple(as_index(d, "an extent of the workspace") for d in _tuple(shape))
     return View(current().declare_workspace(extents, dtype, zero))
 
+
+def may_alias(*arrays: View) -> None:
+    """Declares that these array parameters may share memory; without it a call whose written arguments overlap others
+    is refused. Reads and writes through them happen in program order within a block."""
+    names = []
+    for array in arrays:
+        view = _view(array, "tl.may_alias")
+        if not view.value.name or view.value.defining is not None:
+            raise fail("E0107", "tl.may_alias takes array parameters, not views of them")
+        names.append(view.value.name)
+    current().declare_alias(tuple(names))

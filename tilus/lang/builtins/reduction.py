@@ -56,6 +56,17 @@ def prod(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
     return result.to(tile.dtype) if tile.dtype.is_float else result
 
 
+def mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+    """Mean along ``axis`` (all axes by default), in f32 for integers and 16-bit floats, which are rounded once."""
+    tile = as_tile(x)
+    wide = f32 if not tile.dtype.is_float or tile.dtype.bits == 16 else tile.dtype
+    count = 1
+    for d, n in enumerate(tile.shape):
+        count *= n if axis is None or d == _axis(tile, axis) else 1
+    result = _reduce("sum", tile.to(wide), axis, keepdims) * (1.0 / count if count else float("nan"))
+    return result.to(tile.dtype) if tile.dtype.is_float else result
+
+
 def max(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
     """Greatest element along ``axis``; NaNs are passed over unless all are NaN."""
     return _reduce("max", x, axis, keepdims)
@@ -134,5 +145,3 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
     elif dtype is not None and accumulator.dtype is not dtype:
         raise fail("E0206", f"the accumulator is {accumulator.dtype}, but dtype={dtype} is asked for")
     return emit(Dot(a.value, b.value, accumulator.value, precision, span=current().span))
-
-

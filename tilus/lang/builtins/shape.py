@@ -1,0 +1,133 @@
+"""Functions that rearrange the elements of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import Concat, ConvertLayout, Insert, Slice, Take
+from tilus.ir.ops import View as ViewBits
+from tilus.lang.context import current
+from tilus.lang.values import Tile, as_tile, emit, fail, static_shape
+from tilus.lang.values import broadcast_to as _broadcast_to
+
+
+def _axis(axis: Any, rank: int, what: str) -> int:
+    if isinstance(axis, bool) or not isinstance(axis, int) or not -rank <= axis < rank:
+        raise fail("E0204", f"axis {axis} is not one of {what}")
+    return axis % rank
+
+
+def _tile(x: Any, what: str) -> Tile:
+    if not isinstance(x, Tile):
+        raise fail("E0201", f"{what} takes a tile, not a Python {type(x).__name__}")
+    return x
+
+
+def reshape(x: Tile, *shape: Any) -> Tile:
+    """The same elements, row-major, under another shape; one extent may be -1."""
+    return _tile(x, "tl.reshape").reshape(*shape)
+
+
+def transpose(x: Tile, *permutation: Any) -> Tile:
+    """Dimensions permuted (reversed by default), as in NumPy."""
+    return _tile(x, "tl.transpose").transpose(*permutation)
+
+
+def expand_dims(x: Tile, axis: int | Sequence[int]) -> Tile:
+    """New dimensions of extent 1 at the positions ``axis`` of the result."""
+    tile = as_tile(x)
+    axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+    rank = len(tile.shape) + len(axes)
+    places = {_axis(a, rank, f"a tile of rank {rank}") for a in axes}
+    if len(places) != len(axes):
+        raise fail("E0204", f"axes {axes} are not all different")
+    old = iter(tile.shape)
+    return tile.reshape(tuple(1 if d in places else next(old) for d in range(rank)))
+
+
+def squeeze(x: Tile, axis: int) -> Tile:
+    """Without a dimension of extent 1."""
+    tile = _tile(x, "tl.squeeze")
+    place = _axis(axis, len(tile.shape), f"a tile of shape {tile.shape}")
+    if tile.shape[place] != 1:
+        raise fail("E0202", f"dimension {axis} of a tile of shape {tile.shape} has not extent 1")
+    return tile.reshape(tile.shape[:place] + tile.shape[place + 1 :])
+
+
+def broadcast_to(x: Any, shape: Any) -> Tile:
+    """NumPy broadcasting to ``shape``."""
+    tile, extents = as_tile(x), static_shape(shape)
+    if len(tile.shape) > len(extents):
+        raise fail("E0202", f"shape {tile.shape} does not broadcast to {extents}")
+    return _broadcast_to(tile, extents)
+
+
+def concatenate(tiles: Sequence[Tile], axis: int = 0) -> Tile:
+    """Tiles joined along ``axis``."""
+    parts = [_tile(t, "tl.concatenate") for t in tiles]
+    if not parts:
+        raise fail("E0107", "tl.concatenate of no tiles")
+    place = _axis(axis, len(parts[0].shape), f"a tile of shape {parts[0].shape}")
+    return emit(Concat(tuple(p.value for p in parts), place, span=current().span))
+
+
+def split(x: Tile, parts: int | Sequence[int], axis: int = 0) -> tuple[Tile, ...]:
+    """The tile cut along ``axis``: into ``parts`` equal pieces, or pieces of the given extents."""
+    tile = _tile(x, "tl.split")
+    place = _axis(axis, len(tile.shape), f"a tile of shape {tile.shape}")
+    extent = tile.shape[place]
+    if isinstance(parts, int):
+        if parts < 1 or extent % parts:
+            raise fail("E0202", f"an extent of {extent} is not cut into {parts} equal parts")
+        sizes: tuple[int, ...] = (extent // parts,) * parts
+    else:
+        sizes = static_shape(tuple(parts), "the sizes of the parts")
+        if sum(sizes) != extent:
+            raise fail("E0202", f"parts of {sizes} do not make an extent of {extent}")
+    out, start = [], 0
+    for size in sizes:
+        starts = tuple(start if d == place else 0 for d in range(len(tile.shape)))
+        extents = tuple(size if d == place else n for d, n in enumerate(tile.shape))
+        out.append(emit(Slice(tile.value, starts, extents, span=current().span)))
+        start += size
+    return tuple(out)
+
+
+def insert(x: Tile, part: Any, starts: Any) -> Tile:
+    """``x`` with the box at the constant ``starts`` replaced by the tile ``part`` of the same rank."""
+    tile = _tile(x, "tl.insert")
+    piece = as_tile(part, None if isinstance(part, Tile) else tile.dtype)
+    return emit(Insert(tile.value, piece.value, static_shape(starts, "the starts"), span=current().span))
+
+
+def take(x: Tile, indices: Tile, axis: int = 0) -> Tile:
+    """``x`` at ``indices`` along ``axis``, elementwise in the other dimensions (NumPy's take_along_axis); an index
+    outside gives 0."""
+    tile = _tile(x, "tl.take")
+    place = _axis(axis, len(tile.shape), f"a tile of shape {tile.shape}")
+    return emit(Take(tile.value, _tile(indices, "tl.take").value, place, span=current().span))
+
+
+def view(x: Tile, *, dtype: DType | None = None, layout: Any, from_layout: Any = None) -> Tile:
+    """The same register bits as another type under another layout: each thread's bits under the layout of ``x`` are
+    read as ``dtype`` under ``layout``.
+
+    The layout of ``x`` is the one that its load or the previous view was given, or ``from_layout``.
+    """
+    tile = _tile(x, "tl.view")
+    source = from_layout if from_layout is not None else tile.pinned
+    if source is None:
+        raise fail("E0403", "tl.view of a tile whose layout is not pinned",
+                   help="give `layout=` to its tl.load, or `from_layout=` here")
+    result = emit(ViewBits(tile.value, dtype or tile.dtype, source, layout, span=current().span))
+    result.pinned = layout
+    return result
+
+
+def convert_layout(x: Tile, layout: Any) -> Tile:
+    """The tile held in the register layout ``layout``; its values do not change."""
+    result = emit(ConvertLayout(_tile(x, "tl.convert_layout").value, layout, span=current().span))
+    result.pinned = layout
+    return result

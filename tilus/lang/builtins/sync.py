@@ -1,0 +1,118 @@
+"""Synchronisation that the user names: barriers, thread groups, semaphores between blocks."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from tilus.ir.core import Block
+from tilus.ir.ops import Atomic, GridSync, Group, NamedBarrier, ResidentBlocks, Sync, WaitUntil, Yield
+from tilus.ir.ops.arith import COMPARE_KINDS
+from tilus.lang.builtins.memory import _indices, _view
+from tilus.lang.context import TraceContext, current
+from tilus.lang.values import Tile, View, as_tile, emit, fail
+
+
+def sync() -> None:
+    """Barrier among the threads that execute it (a group's, or all of the block); orders their memory accesses."""
+    current().emit(Sync(span=current().span))
+
+
+def grid_sync() -> None:
+    """Barrier among all blocks of a cooperative launch (``tl.block(cooperative=True)``); orders global memory."""
+    current().emit(GridSync(span=current().span))
+
+
+def resident_blocks() -> Tile:
+    """How many blocks of this kernel the device runs at once (i32); for the extents of the grid and of workspaces."""
+    return emit(ResidentBlocks(span=current().span))
+
+
+class group:
+    """``with tl.group(first_warp, warps):`` runs its body on those warps of the block only. Groups of different warps
+    run side by side; a tile made in one belongs to it."""
+
+    __tilus_region__ = True
+
+    def __init__(self, first_warp: int, warps: int) -> None:
+        try:
+            self.first, self.count = operator.index(first_warp), operator.index(warps)
+        except TypeError:
+            raise fail("E0105", "the warps of a group are compile-time integers") from None
+        if self.first < 0 or self.count < 1 or self.first + self.count > 32:
+            last = self.first + self.count - 1
+            raise fail("E0504", f"a group of warps {self.first} to {last}: a block has at most 32")
+
+    def __enter__(self) -> None:
+        context = current()
+        self.span = context.span
+        self.body = Block()
+        if isinstance(context, TraceContext):
+            self.outer, context.block = context.block, self.body
+        else:
+            context.emit(Group(self.first, self.count, self.body, span=self.span))
+
+    def __exit__(self, *exception: object) -> None:
+        context = current()
+        if isinstance(context, TraceContext):
+            self.body.ops.append(Yield((), span=self.span))
+            context.block = self.outer
+            context.emit(Group(self.first, self.count, self.body, span=self.span))
+
+
+class named_barrier:
+    """Barrier ``id`` (1 to 15) of the block, complete when ``warps`` warps have arrived."""
+
+    def __init__(self, id: int, warps: int) -> None:
+        try:
+            self.id, self.warps = operator.index(id), operator.index(warps)
+        except TypeError:
+            raise fail("E0105", "a named barrier takes compile-time integers") from None
+        if not 1 <= self.id <= 15:
+            raise fail("E0107", f"named barriers have the numbers 1 to 15, not {self.id}")
+        if not 1 <= self.warps <= 32:
+            raise fail("E0107", f"a barrier waits for 1 to 32 warps, not {self.warps}")
+
+    def sync(self) -> None:
+        """Arrive and wait."""
+        current().emit(NamedBarrier(self.id, 32 * self.warps, "sync", span=current().span))
+
+    def arrive(self) -> None:
+        """Arrive and go on."""
+        current().emit(NamedBarrier(self.id, 32 * self.warps, "arrive", span=current().span))
+
+
+def wait_until(array: View, indices: Any, kind: str, value: Any, *, scope: str = "device") -> None:
+    """Waits, with acquire semantics, until ``array[indices] KIND value`` holds.
+
+    ``kind`` is one of ``eq``, ``ne``, ``lt``, ``le``, ``gt``, ``ge``. Blocks may wait for blocks of lower number only,
+    unless the launch is cooperative.
+    """
+    view = _view(array, "tl.wait_until")
+    if kind not in COMPARE_KINDS:
+        raise fail("E0107", f"a comparison is one of {', '.join(COMPARE_KINDS)}, not {kind!r}")
+    values = _scalar_indices(view, indices)
+    wanted = as_tile(value, view.dtype)
+    current().emit(WaitUntil(kind, view.value, values, wanted.value, scope, span=current().span))
+
+
+def acquire(array: View, indices: Any, value: Any, *, scope: str = "device") -> None:
+    """Waits until the semaphore ``array[indices]`` is ``value``; what was written before its release is then seen."""
+    wait_until(array, indices, "eq", value, scope=scope)
+
+
+def release(array: View, indices: Any, value: Any, *, scope: str = "device") -> None:
+    """Sets the semaphore ``array[indices]`` to ``value`` after all that this block has written before."""
+    view = _view(array, "tl.release")
+    values = _scalar_indices(view, indices)
+    context = current()
+    context.emit(Sync(span=context.span))
+    context.emit(Atomic("exchange", view.value, values, as_tile(value, view.dtype).value, None, None, "release", scope,
+                        span=context.span))
+
+
+def _scalar_indices(view: View, indices: Any) -> tuple[Any, ...]:
+    values, shape = _indices(view, indices)
+    if shape:
+        raise fail("E0301", f"a semaphore is one element, but its indices have shape {shape}")
+    return values
