@@ -6,6 +6,7 @@ import ast
 import functools
 import inspect
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 from tilus.diagnostics import UserError
@@ -71,7 +72,7 @@ class Signature:
         except Exception as error:
             raise UserError.at("E0109", f"the annotation of {spec.name!r} cannot be evaluated: {error}",
                                self.captured.span(spec.annotation)) from error
-        if value is None or not (isinstance(value, (ArrayAnnotation, OptionalAnnotation, DType, type))
+        if value is None or not (isinstance(value, (ArrayAnnotation, OptionalAnnotation, DType, type, UnionType))
                                  or hasattr(value, "__origin__")):
             raise UserError.at("E0109", f"{value!r} is not the type of a parameter",
                                self.captured.span(spec.annotation))

@@ -780,7 +780,8 @@ def _mma_wrapper(printer: _KernelPrinter, op: Mma) -> tuple[str, str, str]:
     accumulator = {"f32": "f", "f64": "d"}.get(c.name, "r")
     counts = [len(printer.cells[v].names) for v in (op.a, op.b, op.c)]
     name = f"mma_{shape}_{names[a.name]}_{names[b.name]}_{c.name}"
-    return name, mma_function(name, instruction, *counts, operand, accumulator), operand
+    held = printer.cells[op.c].ctype
+    return name, mma_function(name, instruction, *counts, operand, accumulator, held), operand
 
 
 _HANDLERS: dict[type[Operation], Callable[[_KernelPrinter, Any], None]] = {

@@ -123,12 +123,13 @@ def _copies() -> dict[str, str]:
     return out
 
 
-def mma_function(name: str, instruction: str, a: int, b: int, c: int, operand: str, accumulator: str) -> str:
-    """The wrapper of one mma.sync: ``a``, ``b``, ``c`` are numbers of registers; constraints ``r``, ``f`` or ``d``."""
+def mma_function(name: str, instruction: str, a: int, b: int, c: int, operand: str, accumulator: str, held: str) -> str:
+    """The wrapper of one mma.sync: ``a``, ``b``, ``c`` are numbers of registers; constraints ``r``, ``f`` or ``d``;
+    ``held`` the C type of an accumulator."""
     ctype = {"r": "unsigned", "f": "float", "d": "double"}
-    params = [f"{ctype[accumulator]}& d{i}" for i in range(c)]
+    params = [f"{held}& d{i}" for i in range(c)]
     params += [f"{ctype[operand]} a{i}" for i in range(a)] + [f"{ctype[operand]} b{i}" for i in range(b)]
-    params += [f"{ctype[accumulator]} c{i}" for i in range(c)]
+    params += [f"{held} c{i}" for i in range(c)]
     at = iter(range(100))
     groups = [", ".join(f"%{next(at)}" for _ in range(n)) for n in (c, a, b, c)]
     outs = ", ".join(f"\"={accumulator}\"(d{i})" for i in range(c))
