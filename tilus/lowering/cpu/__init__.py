@@ -5,6 +5,6 @@ to the store or reduction that ends them. What is used more than once and costs 
 and what is rearranged lives in a buffer of the frame, a piece of memory that belongs to the executing core.
 """
 
-from tilus.lowering.cpu.function import CpuProgram, lower_module
+from tilus.lowering.cpu.function import CpuProgram, PrintDescription, lower_module
 
-__all__ = ["CpuProgram", "lower_module"]
+__all__ = ["CpuProgram", "PrintDescription", "lower_module"]

@@ -18,18 +18,21 @@ from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, grid_facts
 
 
+PrintDescription = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
+
+
 @dataclass
 class CpuProgram:
     """Thread-level functions of one module and what the runtime has to know of them.
 
-    ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` and ``prints`` describe the device
-    assertions and prints, by number. ``has_entry`` says that there is an entry point for NumPy arrays.
+    ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` describes the device
+    assertions by number, ``prints`` the prints by key: format, and type and shape of each value. ``has_entry`` says that there is an entry point for NumPy arrays.
     """
 
     functions: list[Function]
     frame_bytes: int
     checks: list[tuple[str, Span]] = field(default_factory=list)
-    prints: list[dict[str, Any]] = field(default_factory=list)
+    prints: dict[int, PrintDescription] = field(default_factory=dict)
     has_entry: bool = False
 
 

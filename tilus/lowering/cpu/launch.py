@@ -31,7 +31,7 @@ from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.values import Number
 
 # Words of the runtime's table of functions, see tilus/runtime/cpu/pool_ir.py.
-RUNTIME_POOL, RUNTIME_RUN, RUNTIME_ALLOCATE, RUNTIME_FREE, RUNTIME_PRINT, RUNTIME_THREADS, RUNTIME_KERNEL = range(7)
+RUNTIME_POOL, RUNTIME_RUN, RUNTIME_ALLOCATE, RUNTIME_FREE, RUNTIME_PRINT, RUNTIME_THREADS = range(6)
 # Words of the state of a launch.
 (STATE_NEXT, STATE_TOTAL, STATE_GRID0, STATE_GRID1, STATE_GRID2, STATE_ARGUMENTS, STATE_ERROR, STATE_CHUNK,
  STATE_RUNTIME, STATE_GENERATION) = range(10)

@@ -26,7 +26,7 @@ from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, Pause, PtrToInt
 from tilus.lowering.cpu.block import HANDLERS, BlockLowering, handles
 from tilus.lowering.cpu.compute import cast
 from tilus.lowering.cpu.evaluate import evaluate
-from tilus.lowering.cpu.launch import RUNTIME_KERNEL, RUNTIME_PRINT, STATE_ERROR, STATE_RUNTIME
+from tilus.lowering.cpu.launch import RUNTIME_PRINT, STATE_ERROR, STATE_RUNTIME
 from tilus.lowering.cpu.memory import gathered_offset
 from tilus.lowering.cpu.nest import nest, versions, windows_of
 from tilus.lowering.cpu.values import Buffer, Coords
@@ -67,12 +67,19 @@ def _print(self: BlockLowering, op: Operation) -> None:
         _store_words(self, value, c.offset(words, at))
         layout.append((value.tile.dtype.name, value.tile.shape))
         at += value.tile.size
-    self.program.prints.append({"format": op.format, "values": layout})
+    description = (op.format, tuple(layout))
+    key = print_key(description)
+    self.program.prints[key] = description
     runtime = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(self.state, STATE_RUNTIME))).result, i64)).result
-    kernel = c.b.add(PtrLoad(c.offset(runtime, RUNTIME_KERNEL))).result
     callee = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(runtime, RUNTIME_PRINT))).result, i64)).result
-    number = c.const(len(self.program.prints) - 1)
-    c.b.add(CallPointer(callee, (kernel, number, c.b.add(PtrToInt(words)).result)))
+    c.b.add(CallPointer(callee, (c.const(key), c.b.add(PtrToInt(words)).result)))
+
+
+def print_key(description: object) -> int:
+    """A number for what a print says, the same in every process."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(repr(description).encode()).digest()[:7], "little")
 
 
 def _store_words(self: BlockLowering, value: Value, pointer: Value) -> None:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import itertools
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilus.codegen.llvm.host import emit_functions
@@ -19,7 +18,7 @@ from tilus.diagnostics import CheckError, Span
 from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.types import ViewType
-from tilus.lowering.cpu import lower_module
+from tilus.lowering.cpu import PrintDescription, lower_module
 from tilus.lowering.cpu.entry import (
     DATA,
     DESCRIPTOR,
@@ -33,7 +32,6 @@ from tilus.lowering.cpu.entry import (
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
 from tilus.runtime.cpu.pool import current_pool, register_print
 
-_numbers = itertools.count(1)
 _FORMATS = {"f16": "e", "f32": "f", "f64": "d"}
 
 
@@ -60,14 +58,13 @@ class CpuKernel:
     """
 
     def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
-                 checks: Sequence[tuple[str, Span]], prints: Sequence[dict[str, Any]],
+                 checks: Sequence[tuple[str, Span]], prints: Mapping[int, PrintDescription],
                  has_entry: bool = False) -> None:
         self.code = code
         self.slots = tuple(slots)
         self.parameters = tuple(parameters)
         self.checks = tuple(checks)
-        self.prints = tuple(prints)
-        self.number = next(_numbers)
+        self.prints = dict(prints)
         self._object = LoadedObject(code)
         self._launch = function(self._object.address("launch"), ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
         self.has_entry = has_entry
@@ -76,9 +73,8 @@ class CpuKernel:
         self._arrays = all(kind == "array" for kind, _, _ in self.slots)
         if has_entry and arrays_are_readable():
             self._bind_entry()
-        self._own_table: Any = None
-        if self.prints:
-            register_print(self.number, self._on_print)
+        for key, description in self.prints.items():
+            register_print(key, functools.partial(_print, description))
         self.words = sum(1 + 2 * rank if kind == "array" else 1 for kind, rank, _ in self.slots)
 
     def __call__(self, *arguments: Any) -> None:
@@ -110,7 +106,7 @@ class CpuKernel:
         else:
             given = (id(a) if s[0] == "array" else a for s, a in zip(self.slots, arguments, strict=True))  # type: ignore[assignment]
         try:
-            status = entry(*given, self._expected_address, self._table())
+            status = entry(*given, self._expected_address, current_pool().table)
         except ctypes.ArgumentError:
             return False
         if status:
@@ -135,22 +131,7 @@ class CpuKernel:
 
     def launch(self, packed: Any) -> None:
         """Run on packed arguments (a ctypes array that the caller keeps alive)."""
-        self.check(self._launch(ctypes.addressof(packed), self._table()))
-
-    def _table(self) -> int:
-        """The runtime table: the pool's, or for a kernel that prints a copy that names the kernel."""
-        pool = current_pool()
-        if not self.prints:
-            return pool.table
-        if self._own_table is None or self._own_table[0] is not pool:
-            words = pool.table_for(self.number)
-            self._own_table = (pool, words)
-        return ctypes.addressof(self._own_table[1])
-
-    def _on_print(self, number: int, address: int) -> None:
-        import sys
-
-        sys.stdout.write(format_print(self.prints[number], address) + "\n")
+        self.check(self._launch(ctypes.addressof(packed), current_pool().table))
 
     def check(self, status: int) -> None:
         """Raise CheckError for the status that a launch gave, unless it is 0."""
@@ -194,12 +175,18 @@ def arrays_are_readable() -> bool:
     return True
 
 
-def format_print(description: dict[str, Any], address: int) -> str:
+def _print(description: PrintDescription, address: int) -> None:
+    import sys
+
+    sys.stdout.write(format_print(description, address) + "\n")
+
+
+def format_print(description: PrintDescription, address: int) -> str:
     """The text of one print: ``address`` is that of its values, 64 bits each."""
     import numpy as np
 
     values = []
-    for name, shape in description["values"]:
+    for name, shape in description[1]:
         dtype = parse_dtype(name)
         count = int(np.prod(shape, dtype=np.int64))
         kind: Any = ctypes.c_double if dtype.is_float else ctypes.c_uint64 if name == "u64" else ctypes.c_int64
@@ -210,7 +197,7 @@ def format_print(description: dict[str, Any], address: int) -> str:
         elif dtype.is_float and dtype.bits <= 32:
             items = items.astype(np.float32)
         values.append(items.reshape(shape) if shape else items[0])
-    return str(description["format"]).format(*values)
+    return description[0].format(*values)
 
 
 def scalar_bits(value: Any, dtype: DType) -> int:

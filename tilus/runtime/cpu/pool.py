@@ -11,14 +11,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from tilus.lowering.cpu.launch import RUNTIME_KERNEL
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
 from tilus.runtime.cpu.pool_ir import CAPACITY, MAX_THREADS, POOL_WORDS, SPIN, WORKERS, pool_text
 
 SPINS = 4000
 """Turns that an idle worker looks for work before it sleeps; some tens of microseconds."""
 _VOID, _I64 = None, ctypes.c_int64
-PrintHandler = Callable[[int, int], None]
+PrintHandler = Callable[[int], None]
 
 
 class _Code:
@@ -57,12 +56,6 @@ class Pool:
         for worker in self.workers:
             worker.start()
 
-    def table_for(self, kernel: int) -> Any:
-        """A copy of the runtime table that names a kernel, for its prints."""
-        words = (ctypes.c_int64 * 16)(*self._table)
-        words[RUNTIME_KERNEL] = kernel
-        return words
-
     def _work(self, index: int) -> None:
         with contextlib.suppress(OSError, AttributeError):
             cores = sorted(os.sched_getaffinity(0))
@@ -82,19 +75,18 @@ _wanted: int | None = None
 _print_handlers: dict[int, PrintHandler] = {}
 
 
-def _on_print(kernel: int, number: int, values: int) -> None:
-    handler = _print_handlers.get(kernel)
+def _on_print(key: int, values: int) -> None:
+    handler = _print_handlers.get(key)
     if handler is not None:
-        handler(number, values)
+        handler(values)
 
 
-_PRINT = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_on_print)
+_PRINT = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)(_on_print)
 
 
-def register_print(kernel: int, handler: PrintHandler) -> None:
-    """``handler(number, address)`` is called for the prints of the kernel of that number; the address is that of the
-    values, 64 bits each."""
-    _print_handlers[kernel] = handler
+def register_print(key: int, handler: PrintHandler) -> None:
+    """``handler(address)`` is called for prints of that key, with the address of the values, 64 bits each."""
+    _print_handlers[key] = handler
 
 
 def default_threads() -> int:
