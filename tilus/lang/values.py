@@ -551,7 +551,7 @@ class View:
                 dropped.append(d)
             starts.append(as_index(start).value)
             extents.append(as_index(size).value)
-        if all(isinstance(k, slice) and k == slice(None) for k in keys):
+        if all(isinstance(k, slice) and k.start is None and k.stop is None and k.step is None for k in keys):
             return self
         op = Subview(self.value, tuple(starts), tuple(extents), tuple(shape), tuple(dropped), span=span)
         return View(current().emit(op)[0], tuple(dims))
