@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -81,6 +83,56 @@ def directed(s: Array, err: Array, mode: str) -> Array:
     return np.where(down, np.nextafter(s, -np.inf), s)
 
 
+_SAFE_LOW, _SAFE_HIGH = 2.0 ** -480, 2.0 ** 480
+
+
+def repair_extremes(result: Array, args: tuple[Array, ...], mode: str, exact: Callable[..., Fraction]) -> Array:
+    """Recompute the lanes whose float64 operands are too large or small for the error-free transformations.
+
+    ``exact`` gives the true value of one lane's operands as a fraction; lanes with infinities, NaN or zero results keep theirs.
+    """
+    wide = [np.broadcast_to(np.asarray(a), result.shape) for a in args]
+    risky = np.zeros(result.shape, bool)
+    usable = np.ones(result.shape, bool)
+    for a in wide:
+        size = np.abs(a)
+        risky |= (size > _SAFE_HIGH) | ((size < _SAFE_LOW) & (size > 0))
+        usable &= np.isfinite(a)
+    lanes = np.flatnonzero(risky & usable)
+    if not lanes.size:
+        return result
+    result = result.copy()
+    for lane in lanes:
+        try:
+            value = exact(*[Fraction(float(a[lane])) for a in wide])
+        except ZeroDivisionError:
+            continue
+        if value:
+            result[lane] = nearest_or_directed(value, mode)
+    return result
+
+
+def nearest_or_directed(value: Fraction, mode: str) -> float:
+    """A non-zero fraction rounded to float64."""
+    sign = 1.0 if value > 0 else -1.0
+    try:
+        near = float(value)
+    except OverflowError:
+        stays = mode == "rz" or (mode == "rm" and value > 0) or (mode == "rp" and value < 0)
+        return sign * (float(np.finfo(np.float64).max) if stays else float("inf"))
+    if near == 0.0:
+        near = sign * 0.0
+    exact = Fraction(near)
+    if mode == "rn" or exact == value:
+        return near
+    down = mode == "rm" or (mode == "rz" and value > 0)
+    if down and exact > value:
+        return float(np.nextafter(near, -np.inf))
+    if not down and exact < value:
+        return float(np.nextafter(near, np.inf))
+    return near
+
+
 _EDGE = 0x10000000
 _LOW = 0x1FFFFFFF
 
@@ -96,7 +148,15 @@ def fma_f32(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:
         s, err = two_sum(product, np.asarray(c, np.float64))
         return to_odd(s, err).astype(np.float32)
     s, err = two_sum(product, np.asarray(c, np.float64))
-    return round_to(to_odd(s, err), F32, mode).astype(np.float32)
+    return cancelled(round_to(to_odd(s, err), F32, mode), product, c, mode).astype(np.float32)
+
+
+def cancelled(value: Array, x: Array, y: Array, mode: str) -> Array:
+    """A sum that cancels to zero is negative when rounding down."""
+    if mode != "rm":
+        return value
+    zero = (value == 0) & (np.signbit(x) != np.signbit(y))
+    return np.where(zero, np.copysign(0.0, -1.0), value)
 
 
 def fma_f64(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:
@@ -111,7 +171,9 @@ def fma_f64(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:
         s, err = two_sum(vh, to_odd(z, zerr))
         result = directed(s, err, mode)
     plain = a * b + c
-    return np.where(np.isfinite(plain) & np.isfinite(result), result, plain)
+    result = np.where(np.isfinite(plain) & np.isfinite(result) & ((result != 0) | (plain != 0)), result, plain)
+    result = cancelled(result, a * b, c, mode)
+    return repair_extremes(result, (a, b, c), mode, lambda x, y, z: x * y + z)
 
 
 def round_to(x: Array, fmt: Format, mode: str = "rn", saturate: bool = False) -> Array:

@@ -18,6 +18,7 @@ from tilus.simulator.numbers import (
     flush,
     fma_f32,
     fma_f64,
+    repair_extremes,
     round_to,
     to_odd,
     two_product,
@@ -62,7 +63,7 @@ def _sum(kind: str, mode: str, subtract: bool) -> Function:
         s, err = two_sum(x.astype(np.float64), right.astype(np.float64))
         exact_zero = (s == 0) & (err == 0)
         if kind == "f64":
-            value = directed(s, err, mode)
+            value = repair_extremes(directed(s, err, mode), (x, right), mode, lambda a, b: a + b)
         else:
             value = round_to(to_odd(s, err), F32, mode).astype(np.float32)
         if mode == "rm":
@@ -89,7 +90,7 @@ def _product(kind: str, mode: str) -> Function:
         if kind == "f32":
             return round_to(x.astype(np.float64) * y.astype(np.float64), F32, mode).astype(np.float32)
         p, err = two_product(*np.broadcast_arrays(x, y))
-        return directed(p, err, mode)
+        return repair_extremes(directed(p, err, mode), (x, y), mode, lambda a, b: a * b)
 
     return fn
 
@@ -152,7 +153,7 @@ def _quotient(kind: str, mode: str) -> Function:
         rest = (wide - p) - err
         rest = np.where(np.isfinite(q) & np.isfinite(rest), np.where(under < 0, -rest, rest), 0.0)
         if kind == "f64":
-            return directed(q, rest, mode)
+            return repair_extremes(directed(q, rest, mode), (x, y), mode, lambda a, b: a / b)
         return round_to(to_odd(q, rest), F32, mode).astype(np.float32)
 
     return fn
@@ -199,12 +200,17 @@ def _square_root(kind: str, mode: str) -> Function:
 
     def fn(x: Array) -> Array:
         wide = x.astype(np.float64)
+        # Roots of tiny and huge numbers are taken of numbers near 1, by an even power of two.
+        shift = np.where(np.isfinite(wide), (np.frexp(wide)[1] // 2) * 2, 0)
+        scaled = kind == "f64"
+        if scaled:
+            wide = np.ldexp(wide, -shift)
         s = np.sqrt(wide)
         p, err = two_product(s, s)
         rest = (wide - p) - err
         rest = np.where(np.isfinite(s) & np.isfinite(rest), rest, 0.0)
         if kind == "f64":
-            return directed(s, rest, mode)
+            return directed(s, rest, mode) if not scaled else np.ldexp(directed(s, rest, mode), shift // 2)
         return round_to(to_odd(s, rest), F32, mode).astype(np.float32)
 
     return fn
