@@ -19,7 +19,9 @@ class ArrayAnnotation:
     def rank(self) -> int:
         return len(self.dims)
 
-    def __or__(self, other: None) -> Any:
+    def __or__(self, other: ArrayAnnotation | None) -> Any:
+        if isinstance(other, ArrayAnnotation):
+            return UnionAnnotation((self, other))
         return OptionalAnnotation(self) if other is None else NotImplemented
 
     def __str__(self) -> str:
@@ -27,10 +29,29 @@ class ArrayAnnotation:
 
 
 @dataclass(frozen=True, slots=True)
+class UnionAnnotation:
+    """An array of one of several element types, each of which is a specialisation; the first is the default."""
+
+    options: tuple[ArrayAnnotation, ...]
+
+    def __or__(self, other: ArrayAnnotation | None) -> Any:
+        if isinstance(other, ArrayAnnotation):
+            return UnionAnnotation((*self.options, other))
+        return OptionalAnnotation(self) if other is None else NotImplemented
+
+    def option(self, dtype: DType | None) -> ArrayAnnotation | None:
+        """The option of an element type, None where there is none; the first for None."""
+        return self.options[0] if dtype is None else next((o for o in self.options if o.dtype is dtype), None)
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.options))
+
+
+@dataclass(frozen=True, slots=True)
 class OptionalAnnotation:
     """A parameter that may be None."""
 
-    inner: ArrayAnnotation | DType
+    inner: ArrayAnnotation | UnionAnnotation | DType
 
     def __str__(self) -> str:
         return f"{self.inner} | None"

@@ -8,6 +8,7 @@ needs them asks :func:`tilus.ir.rewriter.count_uses`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
@@ -84,7 +85,7 @@ class Operation:
         for base in reversed(cls.__mro__):
             if base is Operation or not issubclass(base, Operation):
                 continue
-            for name, annotation in base.__dict__.get("__annotations__", {}).items():
+            for name, annotation in inspect.get_annotations(base).items():
                 if not annotation.startswith("ClassVar"):
                     fields[name] = annotation
         cls.FIELDS = tuple(fields)
@@ -148,7 +149,9 @@ class Operation:
         return found
 
     @property
-    def regions(self) -> list[Block]:
+    def regions(self) -> Sequence[Block]:
+        if not self.REGION_FIELDS:
+            return ()
         return [r for r in (getattr(self, n) for n in self.REGION_FIELDS) if r is not None]
 
     @property

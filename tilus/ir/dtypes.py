@@ -129,7 +129,8 @@ def _numpy_dtype(dtype: DType) -> np.dtype[Any]:
 
     names = {"bf16": "bfloat16", "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
     if dtype.name in names:
-        return np.dtype(getattr(ml_dtypes, names[dtype.name]))
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, names[dtype.name]))
+        return found
     raise TypeError(f"no NumPy dtype holds {dtype}")
 
 
@@ -215,8 +216,8 @@ def parse_dtype(name: str) -> DType:
             return float_(exponent, mantissa, specials)
     match = re.fullmatch(r"f(\d+)e(\d+)m(\d+)(fn|fin|ieee)?", name)
     if match and int(match[1]) == 1 + int(match[2]) + int(match[3]):
-        specials = {"fn": "fn", "fin": "finite", "ieee": "ieee", None: None}[match[4]]
-        return float_(int(match[2]), int(match[3]), specials)
+        given = {"fn": "fn", "fin": "finite", "ieee": "ieee", None: None}[match[4]]
+        return float_(int(match[2]), int(match[3]), given)
     raise ValueError(f"no element type is called {name!r}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilus.diagnostics import InternalError, TilusError
 from tilus.ir.core import Block, Function, Module, Operation, Value
-from tilus.ir.types import TileType, Type
+from tilus.ir.types import TileType, Type, ViewType
 
 
 def verify_module(module: Module, after: str = "") -> None:
@@ -52,7 +52,7 @@ def _verify_types(op: Operation, after: str, where: str) -> None:
 def _bare(type_: Type) -> object:
     if isinstance(type_, TileType):
         return (type_.dtype, type_.shape)
-    if hasattr(type_, "layout"):
+    if isinstance(type_, ViewType):
         return (type_.dtype, type_.shape, type_.space)
     return type_
 

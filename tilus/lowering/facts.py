@@ -148,7 +148,7 @@ class Facts:
 
     def _while(self, op: While) -> None:
         for _ in range(_ROUNDS):
-            for carried, first in zip(op.before.args, op.init, strict=True):
+            for carried in op.before.args:
                 self.known.pop(carried, None)
             self._block(op.before)
         self._carried(op.body.args, op.init, op.results, op.body)

@@ -161,7 +161,10 @@ class _Pipeliner:
             if not whole:
                 return None
             assert isinstance(extent, Dim)
-            if extent.view in self.dims and self.dims[extent.view][extent.axis] == self.dims.get(op.view, {axis: None})[axis]:
+            if (
+                extent.view in self.dims
+                and self.dims[extent.view][extent.axis] == self.dims.get(op.view, {axis: None})[axis]
+            ):
                 view = op.view
                 continue
             if extent.view is not op.view:
@@ -225,8 +228,10 @@ class _Pipeline:
         reach = b.binary("mul", loop.step, b.const(count + s - 1))
         stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
         stride = b.binary("mul", loop.step, b.const(count))
-        body = Block([TileType(i64), TileType(i64), TileType(i64), *(v.type for v in carried)],
-                     [loop.index.name, "", "slot", *(v.name for v in carried)])
+        body = Block(
+            [TileType(i64), TileType(i64), TileType(i64), *(v.type for v in carried)],
+            [loop.index.name, "", "slot", *(v.name for v in carried)],
+        )
         inner = b.at(body)
         values = list(body.args[3:])
         slot = body.args[2]
@@ -240,8 +245,10 @@ class _Pipeline:
 
     def tail_loop(self, start: Value, first_slot: Value, carried: list[Value]) -> list[Value]:
         loop, b = self.loop, self.b
-        body = Block([TileType(i64), TileType(i64), *(v.type for v in carried)],
-                     [loop.index.name, "slot", *(v.name for v in carried)])
+        body = Block(
+            [TileType(i64), TileType(i64), *(v.type for v in carried)],
+            [loop.index.name, "slot", *(v.name for v in carried)],
+        )
         inner = b.at(body)
         slot = body.args[1]
         values = self.iteration(inner, body.args[0], list(body.args[2:]), slot, whole=False)
@@ -276,8 +283,9 @@ class _Pipeline:
             previous = b.add(Select(first, b.const(self.stages - 1), b.binary("max", before, b.const(0)))).result
         return self._iteration(b, index, carried, (this, previous, following), whole)
 
-    def _iteration(self, b: Builder, index: Value, carried: list[Value], slots: tuple[Value, Value, Value],
-                   whole: bool) -> list[Value]:
+    def _iteration(
+        self, b: Builder, index: Value, carried: list[Value], slots: tuple[Value, Value, Value], whole: bool
+    ) -> list[Value]:
         this, previous, following = slots
         ahead = self.plus(b, index, self.stages - 1)
         if self.kstep:
@@ -399,8 +407,14 @@ class _Pipeline:
                 if chosen is None or not staged or k % chosen[2] or k // chosen[2] < 2 or step not in (0, chosen[2]):
                     return 0
                 step = chosen[2]
-            elif (not isinstance(op, (Yield, Load)) and any(r.type.shape for r in op.results if isinstance(r.type, TileType))) or any(v in turned for v in op.operands) or (isinstance(op, Load) and op.result.tile.shape and (
-                    op.result not in loads)):
+            elif (
+                (
+                    not isinstance(op, (Yield, Load))
+                    and any(r.type.shape for r in op.results if isinstance(r.type, TileType))
+                )
+                or any(v in turned for v in op.operands)
+                or (isinstance(op, Load) and op.result.tile.shape and (op.result not in loads))
+            ):
                 return 0
         dots = [op for op in self.loop.body.ops if isinstance(op, Dot)]
         used = [v for op in dots for v in (op.a, op.b)]
@@ -433,8 +447,15 @@ class _Pipeline:
             out.append(value)
         return out
 
-    def _fragment_iteration(self, b: Builder, index: Value, carried: list[Value], slots: tuple[Value, Value, Value],
-                            ahead: Value, whole: bool) -> list[Value]:
+    def _fragment_iteration(
+        self,
+        b: Builder,
+        index: Value,
+        carried: list[Value],
+        slots: tuple[Value, Value, Value],
+        ahead: Value,
+        whole: bool,
+    ) -> list[Value]:
         this, previous, following = slots
         count = len(self.loop.init)
         accumulators: dict[Value, Value] = {}
@@ -455,8 +476,9 @@ class _Pipeline:
                 start = accumulators.get(op.result)
                 if start is None:
                     start = self.at_index(b, op.accumulator, mapping)
-                accumulators[op.result] = b.add(Dot(current[2 * n], current[2 * n + 1], start, op.precision,
-                                                    span=op.span)).result
+                accumulators[op.result] = b.add(
+                    Dot(current[2 * n], current[2 * n + 1], start, op.precision, span=op.span)
+                ).result
                 accumulators[op.result].name = op.result.name
             current = coming
         mapping.update(accumulators)

@@ -60,9 +60,15 @@ from tilus.ir.types import PointerType
 
 _ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, ApproxUnary)
 _REGISTERS = {
-    "tid": "(int)threadIdx.x", "lane": "(int)(threadIdx.x & 31)", "warp": "(int)(threadIdx.x >> 5)",
-    "ctaid.x": "(int)blockIdx.x", "ctaid.y": "(int)blockIdx.y", "ctaid.z": "(int)blockIdx.z",
-    "nctaid.x": "(int)gridDim.x", "nctaid.y": "(int)gridDim.y", "nctaid.z": "(int)gridDim.z",
+    "tid": "(int)threadIdx.x",
+    "lane": "(int)(threadIdx.x & 31)",
+    "warp": "(int)(threadIdx.x >> 5)",
+    "ctaid.x": "(int)blockIdx.x",
+    "ctaid.y": "(int)blockIdx.y",
+    "ctaid.z": "(int)blockIdx.z",
+    "nctaid.x": "(int)gridDim.x",
+    "nctaid.y": "(int)gridDim.y",
+    "nctaid.z": "(int)gridDim.z",
 }
 
 
@@ -190,9 +196,11 @@ class _KernelPrinter:
         tile = value.tile
         count = tile.size if tile.shape else 0
         per = per_cell(tile.dtype, count)
-        packed = elements if per == 1 else [
-            expressions.pack(self, tile.dtype, elements[i : i + per]) for i in range(0, len(elements), per)
-        ]
+        packed = (
+            elements
+            if per == 1
+            else [expressions.pack(self, tile.dtype, elements[i : i + per]) for i in range(0, len(elements), per)]
+        )
         self.store_cells(value, packed)
 
     def store_cells(self, value: Value, packed: list[str]) -> None:
@@ -427,8 +435,13 @@ class _KernelPrinter:
             width = total // 32
             name = self.fresh("w")
             words = [f"{name}.{c}" for c in "xyzw"[:width]]
-            return [f"const uint{width} {name} = {self.need(f'lds_v{width}')}<{at}>({address});",
-                    *(f"{n} = {expressions.from_word(w, self.cells[op.result])};" for n, w in zip(names, words, strict=True))]
+            return [
+                f"const uint{width} {name} = {self.need(f'lds_v{width}')}<{at}>({address});",
+                *(
+                    f"{n} = {expressions.from_word(w, self.cells[op.result])};"
+                    for n, w in zip(names, words, strict=True)
+                ),
+            ]
         step = total // cells // 8
         out = []
         for i, name in enumerate(names):
@@ -464,8 +477,7 @@ class _KernelPrinter:
             return [f"{self.need(f'sts_v{count}')}<{at}>({address}, {', '.join(words)});"]
         step = 4 if cells.per > 1 else max(1, cells.dtype.bits // 8)
         suffix = expressions.shared_suffix(cells)
-        return [f"{self.need(f'sts_{suffix}')}<{at + i * step}>({address}, {n});"
-                for i, n in enumerate(cells.names)]
+        return [f"{self.need(f'sts_{suffix}')}<{at + i * step}>({address}, {n});" for i, n in enumerate(cells.names)]
 
     def alloca(self, op: Alloca) -> None:
         name = self.fresh("local")
@@ -567,13 +579,16 @@ class _KernelPrinter:
         scope = {"block": "cta", "cluster": "cluster", "device": "gpu", "system": "sys"}[op.scope]
         bits, constraint = dtype.bits, "r" if dtype.bits == 32 else "l"
         self.line(f"{c_type(dtype)} {name};")
-        self.line(f'asm volatile("ld.acquire.{scope}.global.u{bits} %0, [%1];" : "={constraint}"({name}) : '
-                  f'"l"({self.address(op.pointer)}) : "memory");')
+        self.line(
+            f'asm volatile("ld.acquire.{scope}.global.u{bits} %0, [%1];" : "={constraint}"({name}) : '
+            f'"l"({self.address(op.pointer)}) : "memory");'
+        )
         self.bind(op.result, [name])
 
     def fence(self, op: Fence) -> None:
-        self.line({"block": "__threadfence_block();", "system": "__threadfence_system();"}.get(
-            op.scope, "__threadfence();"))
+        self.line(
+            {"block": "__threadfence_block();", "system": "__threadfence_system();"}.get(op.scope, "__threadfence();")
+        )
 
     def print_thread(self, op: PrintThread) -> None:
         pieces, values = expressions.printf_format(op)
@@ -769,34 +784,59 @@ def _mentions(text: str, names: set[str]) -> bool:
 def _mma_wrapper(printer: _KernelPrinter, op: Mma) -> tuple[str, str, str]:
     m, n, k = op.shape
     a, b, c = op.a.tile.dtype, op.b.tile.dtype, op.c.tile.dtype
-    names = {"f16": "f16", "bf16": "bf16", "f32": "tf32" if op.tf32 else "f32", "f64": "f64", "i8": "s8", "u8": "u8",
-             "i32": "s32", "f8e4m3fn": "e4m3", "f8e5m2": "e5m2"}
+    names = {
+        "f16": "f16",
+        "bf16": "bf16",
+        "f32": "tf32" if op.tf32 else "f32",
+        "f64": "f64",
+        "i8": "s8",
+        "u8": "u8",
+        "i32": "s32",
+        "f8e4m3fn": "e4m3",
+        "f8e5m2": "e5m2",
+    }
     shape = f"m{m}n{n}k{k}"
-    types = f"{names[c.name] if c.name != 'f32' else 'f32'}.{names[a.name]}.{names[b.name]}.{'f32' if c.name == 'f32' else names[c.name]}"
-    instruction = f"mma.sync.aligned.{shape}.row.col.{types}"
-    if a.is_int:
-        instruction = f"mma.sync.aligned.{shape}.row.col.satfinite.{types}".replace(".satfinite", "")
+    result = "f32" if c.name == "f32" else names[c.name]
+    instruction = f"mma.sync.aligned.{shape}.row.col.{result}.{names[a.name]}.{names[b.name]}.{result}"
     operand = "d" if a.name == "f64" else "r"
     accumulator = {"f32": "f", "f64": "d"}.get(c.name, "r")
-    counts = [len(printer.cells[v].names) for v in (op.a, op.b, op.c)]
+    na, nb, nc = (len(printer.cells[v].names) for v in (op.a, op.b, op.c))
     name = f"mma_{shape}_{names[a.name]}_{names[b.name]}_{c.name}"
     held = printer.cells[op.c].ctype
-    return name, mma_function(name, instruction, *counts, operand, accumulator, held), operand
+    return name, mma_function(name, instruction, na, nb, nc, operand, accumulator, held), operand
 
 
 _HANDLERS: dict[type[Operation], Callable[[_KernelPrinter, Any], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _KernelPrinter.elementwise),
-    Const: _KernelPrinter.const, SpecialRegister: _KernelPrinter.special, Broadcast: _KernelPrinter.broadcast,
-    Extract: _KernelPrinter.extract, Shuffle: _KernelPrinter.shuffle, Pack: _KernelPrinter.pack,
-    PtrAdd: _KernelPrinter.ptr_add, PtrCast: _KernelPrinter.ptr_cast, SharedBase: _KernelPrinter.shared_base,
-    PtrLoad: _KernelPrinter.ptr_load, PtrStore: _KernelPrinter.ptr_store, Alloca: _KernelPrinter.alloca,
-    CpAsync: _KernelPrinter.cp_async, CpAsyncCommit: _KernelPrinter.cp_async_commit,
-    CpAsyncWait: _KernelPrinter.cp_async_wait, Barrier: _KernelPrinter.barrier,
-    WarpBarrier: _KernelPrinter.warp_barrier, LdMatrix: _KernelPrinter.ldmatrix, Mma: _KernelPrinter.mma,
-    WarpShuffle: _KernelPrinter.warp_shuffle, WarpVote: _KernelPrinter.warp_vote,
-    WarpRedux: _KernelPrinter.warp_redux, PtrAtomic: _KernelPrinter.ptr_atomic,
-    AcquireLoad: _KernelPrinter.acquire_load, Fence: _KernelPrinter.fence,
-    PrintThread: _KernelPrinter.print_thread, Trap: _KernelPrinter.trap, Philox: _KernelPrinter.philox,
-    For: _KernelPrinter.for_loop, If: _KernelPrinter.if_op, While: _KernelPrinter.while_loop,
+    Const: _KernelPrinter.const,
+    SpecialRegister: _KernelPrinter.special,
+    Broadcast: _KernelPrinter.broadcast,
+    Extract: _KernelPrinter.extract,
+    Shuffle: _KernelPrinter.shuffle,
+    Pack: _KernelPrinter.pack,
+    PtrAdd: _KernelPrinter.ptr_add,
+    PtrCast: _KernelPrinter.ptr_cast,
+    SharedBase: _KernelPrinter.shared_base,
+    PtrLoad: _KernelPrinter.ptr_load,
+    PtrStore: _KernelPrinter.ptr_store,
+    Alloca: _KernelPrinter.alloca,
+    CpAsync: _KernelPrinter.cp_async,
+    CpAsyncCommit: _KernelPrinter.cp_async_commit,
+    CpAsyncWait: _KernelPrinter.cp_async_wait,
+    Barrier: _KernelPrinter.barrier,
+    WarpBarrier: _KernelPrinter.warp_barrier,
+    LdMatrix: _KernelPrinter.ldmatrix,
+    Mma: _KernelPrinter.mma,
+    WarpShuffle: _KernelPrinter.warp_shuffle,
+    WarpVote: _KernelPrinter.warp_vote,
+    WarpRedux: _KernelPrinter.warp_redux,
+    PtrAtomic: _KernelPrinter.ptr_atomic,
+    AcquireLoad: _KernelPrinter.acquire_load,
+    Fence: _KernelPrinter.fence,
+    PrintThread: _KernelPrinter.print_thread,
+    Trap: _KernelPrinter.trap,
+    Philox: _KernelPrinter.philox,
+    For: _KernelPrinter.for_loop,
+    If: _KernelPrinter.if_op,
+    While: _KernelPrinter.while_loop,
 }
-

@@ -17,17 +17,33 @@ if TYPE_CHECKING:
     from tilus.codegen.cuda.emitter import _KernelPrinter
 
 RESERVED = frozenset(
-    ["auto", "bool", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm", "catch", "class", "delete", "friend", "new", "operator", "private", "protected", "public", "template", "this", "throw", "try", "virtual", "i", "shared_memory", "shared_base", "threadIdx", "blockIdx", "gridDim", "blockDim", "barrier", "min", "max", "abs", "exp", "log", "sin", "cos", "true", "false", "half"]
+    {
+        "auto", "bool", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum",
+        "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "return", "short", "signed",
+        "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm",
+        "catch", "class", "delete", "friend", "new", "operator", "private", "protected", "public", "template",
+        "this", "throw", "try", "virtual", "i", "shared_memory", "shared_base", "threadIdx", "blockIdx", "gridDim",
+        "blockDim", "barrier", "min", "max", "abs", "exp", "log", "sin", "cos", "true", "false", "half",
+    }
 )
+"""Names that generated variables must not have."""
 
 _UNARY_F32 = {
-    "exp": "expf", "exp2": "exp2f", "expm1": "expm1f", "log": "logf", "log2": "log2f", "log10": "log10f",
-    "log1p": "log1pf", "sqrt": "__fsqrt_rn", "rsqrt": "rsqrtf", "sin": "sinf", "cos": "cosf", "tan": "tanf",
-    "asin": "asinf", "acos": "acosf", "atan": "atanf", "sinh": "sinhf", "cosh": "coshf", "tanh": "tanhf",
-    "asinh": "asinhf", "acosh": "acoshf", "atanh": "atanhf", "erf": "erff", "erfc": "erfcf", "floor": "floorf",
-    "ceil": "ceilf", "round": "rintf", "trunc": "truncf", "abs": "fabsf",
+    "sqrt": "__fsqrt_rn",
+    "floor": "floorf",
+    "ceil": "ceilf",
+    "round": "rintf",
+    "trunc": "truncf",
+    "abs": "fabsf",
 }
-_UNARY_F64 = {k: v.removesuffix("f") for k, v in _UNARY_F32.items()} | {"sqrt": "__dsqrt_rn", "erf": "erf", "abs": "fabs"}
+_UNARY_F64 = {
+    "sqrt": "__dsqrt_rn",
+    "floor": "floor",
+    "ceil": "ceil",
+    "round": "rint",
+    "trunc": "trunc",
+    "abs": "fabs",
+}
 _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
@@ -52,7 +68,11 @@ def literal(value: int | float | bool, dtype: DType) -> str:
         return "__int_as_float(0x7fc00000)" if dtype.bits == 32 else "__longlong_as_double(0x7ff8000000000000LL)"
     if math.isinf(value):
         sign = "" if value > 0 else "-"
-        return f"{sign}__int_as_float(0x7f800000)" if dtype.bits == 32 else f"{sign}__longlong_as_double(0x7ff0000000000000LL)"
+        return (
+            f"{sign}__int_as_float(0x7f800000)"
+            if dtype.bits == 32
+            else f"{sign}__longlong_as_double(0x7ff0000000000000LL)"
+        )
     if dtype.bits == 32:
         value = struct.unpack("f", struct.pack("f", value))[0]
         return f"{_decimal(value)}f"
@@ -150,7 +170,13 @@ def packed(printer: _KernelPrinter, op: Operation) -> list[str] | None:
         if cells[0].per == 2:
             function = printer.need("f16x2_fma")
             return [f"{function}({', '.join(n)})" for n in zip(*(c.names for c in cells), strict=True)]
-    if isinstance(op, Cast) and is_half(op.dtype) and result.tile.size % 2 == 0 and result.tile.shape and op.rounding == "rn":
+    if (
+        isinstance(op, Cast)
+        and is_half(op.dtype)
+        and result.tile.size % 2 == 0
+        and result.tile.shape
+        and op.rounding == "rn"
+    ):
         source = printer.cells[op.x]
         if source.dtype.name == "f32":
             function = printer.need(f"pack_{op.dtype}")
@@ -204,11 +230,18 @@ def _unary(printer: _KernelPrinter, kind: str, x: str, dtype: DType) -> str:
         return f"!{x}"
     if dtype.is_int:
         if kind == "neg":
-            return _wrapped(f"-{x}" if dtype.kind == "uint" or dtype.bits < 32 else f"({c_type(dtype)})(0u - "
-                            f"({_unsigned(dtype)}){x})", dtype)
+            return _wrapped(
+                f"-{x}"
+                if dtype.kind == "uint" or dtype.bits < 32
+                else f"({c_type(dtype)})(0u - ({_unsigned(dtype)}){x})",
+                dtype,
+            )
         if kind == "abs":
-            return x if dtype.kind == "uint" else _wrapped(f"({x} < 0 ? ({c_type(dtype)})(0u - ({_unsigned(dtype)}){x}) : {x})",
-                                                           dtype)
+            return (
+                x
+                if dtype.kind == "uint"
+                else _wrapped(f"({x} < 0 ? ({c_type(dtype)})(0u - ({_unsigned(dtype)}){x}) : {x})", dtype)
+            )
         if kind == "not":
             return _wrapped(f"~{x}", dtype)
         word = f"({_unsigned(dtype)}){x}"
@@ -234,8 +267,6 @@ def _unary(printer: _KernelPrinter, kind: str, x: str, dtype: DType) -> str:
     one = "1.0" if double else "1.0f"
     if kind == "rcp":
         result = f"({one} / {wide})"
-    elif kind == "sigmoid":
-        result = f"({one} / ({one} + {'exp' if double else 'expf'}(-({wide}))))"
     else:
         result = f"{(_UNARY_F64 if double else _UNARY_F32)[kind]}({wide})"
     return _narrow(printer, result, dtype)
@@ -321,11 +352,17 @@ def _fma(printer: _KernelPrinter, op: Fma, operands: list[str]) -> str:
 
 def _bitcast(x: str, source: DType, target: DType) -> str:
     if source.bits == 32 and source.is_float != target.is_float:
-        return f"__float_as_{'int' if target.kind == 'int' else 'uint'}({x})" if source.is_float else (
-            f"__{'int' if source.kind == 'int' else 'uint'}_as_float({x})")
+        return (
+            f"__float_as_{'int' if target.kind == 'int' else 'uint'}({x})"
+            if source.is_float
+            else (f"__{'int' if source.kind == 'int' else 'uint'}_as_float({x})")
+        )
     if source.bits == 64 and source.is_float != target.is_float:
-        return f"({c_type(target)})__double_as_longlong({x})" if source.is_float else (
-            f"__longlong_as_double((long long){x})")
+        return (
+            f"({c_type(target)})__double_as_longlong({x})"
+            if source.is_float
+            else (f"__longlong_as_double((long long){x})")
+        )
     return f"({c_type(target)}){x}"
 
 
@@ -336,8 +373,11 @@ def cast(printer: _KernelPrinter, x: str, source: DType, target: DType, rounding
     if target.is_bool:
         return f"({_wide(printer, x, source)} != 0)"
     if source.is_bool:
-        return _narrow(printer, f"({x} ? 1.0f : 0.0f)", target) if target.is_float and target.bits < 64 else (
-            f"({c_type(target)}){x}")
+        return (
+            _narrow(printer, f"({x} ? 1.0f : 0.0f)", target)
+            if target.is_float and target.bits < 64
+            else (f"({c_type(target)}){x}")
+        )
     if source.is_int and target.is_int:
         return f"({c_type(target)}){x}"
     if source.is_int:
@@ -383,7 +423,16 @@ def atomic(printer: _KernelPrinter, op: PtrAtomic) -> str:
     pointer = op.pointer.type
     space = getattr(pointer, "space", "global")
     scope = {"block": "cta", "cluster": "cluster", "device": "gpu", "system": "sys"}[op.scope]
-    names = {"add": "add", "min": "min", "max": "max", "and": "and", "or": "or", "xor": "xor", "exchange": "exch", "cas": "cas"}
+    names = {
+        "add": "add",
+        "min": "min",
+        "max": "max",
+        "and": "and",
+        "or": "or",
+        "xor": "xor",
+        "exchange": "exch",
+        "cas": "cas",
+    }
     kind = names[op.kind]
     value, address = printer.scalar(op.value), printer.address(op.pointer)
     if dtype.is_float and op.kind in ("min", "max"):
@@ -396,24 +445,31 @@ def atomic(printer: _KernelPrinter, op: PtrAtomic) -> str:
         type_ = f"u{dtype.bits}" if dtype.bits == 64 or dtype.kind == "uint" else f"s{dtype.bits}"
     else:
         type_ = f"{'s' if dtype.kind == 'int' else 'u'}{dtype.bits}"
-    constraint = {16: "h", 32: "r", 64: "l"}[dtype.bits] if not dtype.is_float or type_.startswith("b") else (
-        {16: "h", 32: "f", 64: "d"}[dtype.bits])
+    constraint = (
+        {16: "h", 32: "r", 64: "l"}[dtype.bits]
+        if not dtype.is_float or type_.startswith("b")
+        else ({16: "h", 32: "f", 64: "d"}[dtype.bits])
+    )
     operands = [value] if op.compare is None else [printer.scalar(op.compare), value]
     if type_.startswith("b") and dtype.is_float:
         raise UnsupportedError.at("E0507", f"atomic {op.kind} of {dtype} in CUDA C", op.span)
     places = ", ".join(f"%{i + 2}" for i in range(len(operands)))
     inputs = ", ".join(f'"{constraint}"({o})' for o in operands)
     where = "r" if space == "shared" else "l"
-    return (f'asm volatile("atom.{op.order}.{scope}.{space}.{kind}.{type_} %0, [%1], {places};" : "={constraint}"($) : '
-            f'"{where}"({address}), {inputs} : "memory");')
+    return (
+        f'asm volatile("atom.{op.order}.{scope}.{space}.{kind}.{type_} %0, [%1], {places};" : "={constraint}"($) : '
+        f'"{where}"({address}), {inputs} : "memory");'
+    )
 
 
 def _float_extremum(kind: str, address: str, value: str) -> str:
     """Floats are ordered like their bits: as signed integers where not negative, reversed as unsigned where so."""
     up = "Max" if kind == "max" else "Min"
     down = "Min" if kind == "max" else "Max"
-    return (f"$ = ({value}) >= 0.0f ? __int_as_float(atomic{up}((int*)({address}), __float_as_int({value}))) : "
-            f"__uint_as_float(atomic{down}((unsigned*)({address}), __float_as_uint({value})));")
+    return (
+        f"$ = ({value}) >= 0.0f ? __int_as_float(atomic{up}((int*)({address}), __float_as_int({value}))) : "
+        f"__uint_as_float(atomic{down}((unsigned*)({address}), __float_as_uint({value})));"
+    )
 
 
 def printf_format(op: PrintThread) -> tuple[str, list[Value]]:

@@ -314,7 +314,7 @@ class _KernelEmitter:
         return arith.binary(e, kind, dtype, count, *operands, contract=op.contract)
 
     def _convert(self, x: str, source: DType, target: DType, count: int) -> str:
-        if source.is_float and not source.is_arithmetic or target.is_float and not target.is_arithmetic:
+        if (source.is_float and not source.is_arithmetic) or (target.is_float and not target.is_arithmetic):
             raise UnsupportedError.at("E0507", f"conversion from {source} to {target} on the PTX route")
         if "bf16" in (source.name, target.name) and source is not target:
             return self._convert_bf16(x, source, target, count)
@@ -331,7 +331,7 @@ class _KernelEmitter:
             wide = e.op(f"bitcast {word} {shifted} to {single}")
             return wide if target is f32 else self._convert(wide, f32, target, count)
         if source is not f32:
-            x = self._convert(x, source, f32 if source is not f64 else f32, count)
+            x = self._convert(x, source, f32, count)
         if count:
             single, bf = self.types.vector(f32, count), self.types.vector(target, count)
             if count == 2 and self.target.has(Feature.CVT_BF16):

@@ -10,10 +10,27 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops.simt import Mma, PrintThread, PtrAtomic
 
 SCOPES = {"block": "cta", "cluster": "cluster", "device": "gpu", "system": "sys"}
-_CONSTRAINTS = {"i1": "b", "i8": "h", "i16": "h", "half": "h", "bfloat": "h", "i32": "r", "float": "f", "i64": "l",
-                "double": "d"}
-_WIDTHS = {"i8": "b8", "i16": "b16", "half": "b16", "bfloat": "b16", "i32": "b32", "float": "b32", "i64": "b64",
-           "double": "b64"}
+_CONSTRAINTS = {
+    "i1": "b",
+    "i8": "h",
+    "i16": "h",
+    "half": "h",
+    "bfloat": "h",
+    "i32": "r",
+    "float": "f",
+    "i64": "l",
+    "double": "d",
+}
+_WIDTHS = {
+    "i8": "b8",
+    "i16": "b16",
+    "half": "b16",
+    "bfloat": "b16",
+    "i32": "b32",
+    "float": "b32",
+    "i64": "b64",
+    "double": "b64",
+}
 
 
 def volatile(e: Emitter, text: str, inputs: Sequence[tuple[str, str, str]] = ()) -> None:
@@ -23,8 +40,15 @@ def volatile(e: Emitter, text: str, inputs: Sequence[tuple[str, str, str]] = ())
     e.do(f'call void asm sideeffect "{text}", "{constraints}"({operands}) #0')
 
 
-def _results(e: Emitter, text: str, outputs: Sequence[tuple[str, str]], inputs: Sequence[tuple[str, str, str]], *,
-             effects: bool = True, memory: bool = True) -> list[str]:
+def _results(
+    e: Emitter,
+    text: str,
+    outputs: Sequence[tuple[str, str]],
+    inputs: Sequence[tuple[str, str, str]],
+    *,
+    effects: bool = True,
+    memory: bool = True,
+) -> list[str]:
     """A statement with results; ``outputs`` are (constraint, type)."""
     constraints = [f"={c}" for c, _ in outputs] + [c for c, _, _ in inputs] + (["~{memory}"] if memory else [])
     kind = outputs[0][1] if len(outputs) == 1 else "{ " + ", ".join(t for _, t in outputs) + " }"
@@ -41,21 +65,33 @@ def _pointer(types: TypeSpeller, space: str, address: str) -> tuple[str, str, st
     return ("r" if space == "shared" else "l", types.pointer(space), address)
 
 
-def load(e: Emitter, types: TypeSpeller, word: str, words: int, address: str, space: str, predicate: str,
-         other: list[str] | None, read_only: bool) -> list[str]:
+def load(
+    e: Emitter,
+    types: TypeSpeller,
+    word: str,
+    words: int,
+    address: str,
+    space: str,
+    predicate: str,
+    other: list[str] | None,
+    read_only: bool,
+) -> list[str]:
     """A load under a predicate; where it is off the words are ``other``, or zeros."""
     kind = "i16" if word in ("i8", "half", "bfloat") else word
     outputs = [(_CONSTRAINTS[kind], kind)] * words
     inputs = [_pointer(types, space, address), ("b", "i1", predicate)]
     base = words
     moves = []
+    move, zero = {
+        "float": ("mov.f32", "0f00000000"),
+        "double": ("mov.f64", "0d0000000000000000"),
+    }.get(kind, (f"mov.{_WIDTHS[kind]}", "0"))
     for i in range(words):
         if other is None:
-            moves.append(f"mov.{_WIDTHS[kind]} ${i}, 0;" if kind not in ("float", "double") else
-                         f"mov.{'f32' if kind == 'float' else 'f64'} ${i}, 0{'f00000000' if kind == 'float' else 'd0000000000000000'};")
+            moves.append(f"{move} ${i}, {zero};")
         else:
             inputs.append((_CONSTRAINTS[kind], kind, _as(e, other[i], word, kind)))
-            moves.append(f"mov.{'f32' if kind == 'float' else 'f64' if kind == 'double' else _WIDTHS[kind]} ${i}, ${base + 2 + i};")
+            moves.append(f"{move} ${i}, ${base + 2 + i};")
     suffix = "u8" if word == "i8" else _WIDTHS[word]
     vector = f".v{words}" if words > 1 else ""
     targets = "{" + ", ".join(f"${i}" for i in range(words)) + "}" if words > 1 else "$0"
@@ -76,8 +112,9 @@ def _as(e: Emitter, name: str, source: str, target: str) -> str:
     return e.op(f"bitcast {source} {name} to {target}")
 
 
-def store(e: Emitter, types: TypeSpeller, word: str, names: list[str], address: str, space: str,
-          predicate: str) -> None:
+def store(
+    e: Emitter, types: TypeSpeller, word: str, names: list[str], address: str, space: str, predicate: str
+) -> None:
     """A store under a predicate."""
     kind = "i16" if word in ("i8", "half", "bfloat") else word
     values = [(_CONSTRAINTS[kind], kind, _as(e, n, word, kind)) for n in names]
@@ -85,8 +122,11 @@ def store(e: Emitter, types: TypeSpeller, word: str, names: list[str], address: 
     vector = f".v{len(names)}" if len(names) > 1 else ""
     places = ", ".join(f"${2 + i}" for i in range(len(names)))
     operand = "{" + places + "}" if len(names) > 1 else places
-    volatile(e, f"@$1 st.{space}{vector}.{suffix} [$0], {operand};",
-             [_pointer(types, space, address), ("b", "i1", predicate), *values])
+    volatile(
+        e,
+        f"@$1 st.{space}{vector}.{suffix} [$0], {operand};",
+        [_pointer(types, space, address), ("b", "i1", predicate), *values],
+    )
 
 
 def cp_async(e: Emitter, destination: str, source: str, size: int, predicate: str | None) -> None:
@@ -106,8 +146,17 @@ def ldmatrix(e: Emitter, address: str, count: int, trans: bool) -> list[str]:
     return _results(e, text, [("r", "i32")] * count, [("r", "ptr addrspace(3)", address)])
 
 
-_MMA_TYPES = {"f16": "f16", "bf16": "bf16", "f32": "f32", "f64": "f64", "i8": "s8", "u8": "u8", "i32": "s32",
-              "f8e4m3fn": "e4m3", "f8e5m2": "e5m2"}
+_MMA_TYPES = {
+    "f16": "f16",
+    "bf16": "bf16",
+    "f32": "f32",
+    "f64": "f64",
+    "i8": "s8",
+    "u8": "u8",
+    "i32": "s32",
+    "f8e4m3fn": "e4m3",
+    "f8e5m2": "e5m2",
+}
 
 
 def mma(e: Emitter, op: Mma, a: list[str], b: list[str], c: list[str]) -> list[str]:
@@ -120,8 +169,10 @@ def mma(e: Emitter, op: Mma, a: list[str], b: list[str], c: list[str]) -> list[s
     accumulator = {"f32": ("f", "float"), "f64": ("d", "double")}.get(types[2], ("r", "i32"))
     at = iter(range(100))
     groups = [", ".join(f"${next(at)}" for _ in part) for part in (c, a, b, c)]
-    text = (f"mma.sync.aligned.m{m}n{n}k{k}.row.col.{types[2]}.{types[0]}.{types[1]}.{types[2]} "
-            f"{{{groups[0]}}}, {{{groups[1]}}}, {{{groups[2]}}}, {{{groups[3]}}};")
+    text = (
+        f"mma.sync.aligned.m{m}n{n}k{k}.row.col.{types[2]}.{types[0]}.{types[1]}.{types[2]} "
+        f"{{{groups[0]}}}, {{{groups[1]}}}, {{{groups[2]}}}, {{{groups[3]}}};"
+    )
     inputs = [(operand[0], operand[1], x) for x in (*a, *b)] + [(accumulator[0], accumulator[1], x) for x in c]
     return _results(e, text, [accumulator] * len(c), inputs, effects=True, memory=False)
 
@@ -154,8 +205,17 @@ def round_to_bf16(e: Emitter, x: str) -> str:
     return e.op(f"bitcast i16 {chosen} to bfloat")
 
 
-def atomic(e: Emitter, types: TypeSpeller, op: PtrAtomic, dtype: DType, space: str, address: str, value: str,
-           compare: str | None, predicate: str | None) -> str:
+def atomic(
+    e: Emitter,
+    types: TypeSpeller,
+    op: PtrAtomic,
+    dtype: DType,
+    space: str,
+    address: str,
+    value: str,
+    compare: str | None,
+    predicate: str | None,
+) -> str:
     """An atomic operation under a predicate; 0 where it is off."""
     ty = types.element(dtype)
     kind = {"exchange": "exch"}.get(op.kind, op.kind)
@@ -169,7 +229,9 @@ def atomic(e: Emitter, types: TypeSpeller, op: PtrAtomic, dtype: DType, space: s
         suffix = f"u{dtype.bits}" if dtype.bits == 64 or dtype.kind == "uint" else f"s{dtype.bits}"
     else:
         suffix = f"{'s' if dtype.kind == 'int' else 'u'}{dtype.bits}"
-    word = f"i{dtype.bits}" if suffix.startswith("b") and dtype.is_float else ("i16" if ty in ("half", "bfloat") else ty)
+    word = (
+        f"i{dtype.bits}" if suffix.startswith("b") and dtype.is_float else ("i16" if ty in ("half", "bfloat") else ty)
+    )
     operands = [_as(e, v, ty, word) for v in ((value,) if compare is None else (compare, value))]
     inputs = [_pointer(types, space, address), *((_CONSTRAINTS[word], word, v) for v in operands)]
     places = ", ".join(f"${2 + i}" for i in range(len(operands)))
@@ -177,24 +239,27 @@ def atomic(e: Emitter, types: TypeSpeller, op: PtrAtomic, dtype: DType, space: s
     if predicate is not None:
         inputs.append(("b", "i1", predicate))
         zero = {"float": "mov.f32 $0, 0f00000000;", "double": "mov.f64 $0, 0d0000000000000000;"}.get(
-            word, f"mov.{_WIDTHS[word]} $0, 0;")
+            word, f"mov.{_WIDTHS[word]} $0, 0;"
+        )
         text = f"{zero} @${1 + len(inputs) - 1} {text}"
     name = _results(e, text, [(f"&{_CONSTRAINTS[word]}", word)], inputs)[0]
     return _as(e, name, word, ty)
 
 
-def _float_extremum(e: Emitter, types: TypeSpeller, op: PtrAtomic, space: str, address: str, value: str,
-                    predicate: str | None) -> str:
+def _float_extremum(
+    e: Emitter, types: TypeSpeller, op: PtrAtomic, space: str, address: str, value: str, predicate: str | None
+) -> str:
     """Floats are ordered like their bits: as signed integers where not negative, reversed as unsigned where so."""
     up, down = ("max", "min") if op.kind == "max" else ("min", "max")
     bits = e.op(f"bitcast float {value} to i32")
     positive = e.op(f"icmp sge i32 {bits}, 0")
     head = f"{op.order}.{SCOPES[op.scope]}.{space}"
     guard = "" if predicate is None else "and.pred p, p, $4; and.pred q, q, $4; "
-    text = (f"{{ .reg .pred p, q; mov.b32 $0, 0; setp.ne.b32 p, $3, 0; setp.eq.b32 q, $3, 0; {guard}"
-            f"@p atom.{head}.{up}.s32 $0, [$1], $2; @q atom.{head}.{down}.u32 $0, [$1], $2; }}")
-    inputs = [_pointer(types, space, address), ("r", "i32", bits),
-              ("r", "i32", e.op(f"zext i1 {positive} to i32"))]
+    text = (
+        f"{{ .reg .pred p, q; mov.b32 $0, 0; setp.ne.b32 p, $3, 0; setp.eq.b32 q, $3, 0; {guard}"
+        f"@p atom.{head}.{up}.s32 $0, [$1], $2; @q atom.{head}.{down}.u32 $0, [$1], $2; }}"
+    )
+    inputs = [_pointer(types, space, address), ("r", "i32", bits), ("r", "i32", e.op(f"zext i1 {positive} to i32"))]
     if predicate is not None:
         inputs.append(("b", "i1", predicate))
     name = _results(e, text, [("&r", "i32")], inputs)[0]
@@ -213,8 +278,8 @@ def printf(e: Emitter, module: ModuleText, op: PrintThread, values: list[tuple[s
     """A call of vprintf with the values in a local buffer of 8-byte slots."""
     pieces = op.format.replace("{{", "\0").replace("}}", "\1").split("{}")
     text = pieces[0].replace("%", "%%")
-    for (kind, _), piece, value in zip(values, pieces[1:], op.values, strict=True):
-        code = "%g" if kind == "double" else ("%llu" if value.tile.dtype.kind == "uint" else "%lld")
+    for (kind, _), piece, operand in zip(values, pieces[1:], op.values, strict=True):
+        code = "%g" if kind == "double" else ("%llu" if operand.tile.dtype.kind == "uint" else "%lld")
         text += code + piece.replace("%", "%%")
     text = text.replace("\0", "{").replace("\1", "}") + "\n"
     module.declare("vprintf", "declare i32 @vprintf(ptr, ptr)")
@@ -236,6 +301,7 @@ def global_string(module: ModuleText, text: str) -> str:
 
 def philox(e: Emitter, seed: str, offset: str) -> list[str]:
     """Philox-4x32-10: the four words for one element."""
+
     def split(x: str) -> tuple[str, str]:
         return e.op(f"trunc i64 {x} to i32"), e.op(f"trunc i64 {e.op(f'lshr i64 {x}, 32')} to i32")
 
@@ -254,4 +320,3 @@ def philox(e: Emitter, seed: str, offset: str) -> list[str]:
         c0, c1, c2, c3 = n0, l1, n2, l0
         k0, k1 = e.op(f"add i32 {k0}, {0x9E3779B9 - (1 << 32)}"), e.op(f"add i32 {k1}, {0xBB67AE85 - (1 << 32)}")
     return [c0, c1, c2, c3]
-

@@ -1,4 +1,4 @@
-"""Elementwise operations, for block-uniform scalars and for tiles alike; operands have one shape, made so by broadcasts.
+"""Elementwise operations, for block-uniform scalars and for tiles alike; operands have one shape, by broadcasts.
 
 Semantics are those of docs/language.md: integers wrap, ``floordiv`` and ``mod`` are floor as in Python (division by
 zero gives 0 and the dividend), ``minimum``/``maximum`` prefer a number to a NaN, float to integer saturates and
@@ -14,8 +14,11 @@ from tilus.ir.dtypes import DType, bool_, i64, u32
 from tilus.ir.types import TileType, Type
 
 FLOAT_UNARY = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt rcp sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh erf "
-    "erfc sigmoid floor ceil round trunc".split()
+    {
+        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "rcp", "sin", "cos", "tan", "asin",
+        "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid", "floor", "ceil",
+        "round", "trunc",
+    }
 )
 """Unary functions of floats to the same type; ``round`` is to nearest even."""
 NUMERIC_UNARY = frozenset({"neg", "abs"})

@@ -20,8 +20,8 @@ class For(Operation):
     """``for i in range(start, stop, step)`` with carried values: ``body`` takes the index and the carried values and
     yields their next ones. The step is not 0; a trip count of zero gives ``init``.
 
-    ``stages`` asks for software pipelining of the loads (0: not asked). ``unroll`` asks for unrolling by that factor in a
-    traced module; in a scheduled one it says how many original iterations one of this loop does.
+    ``stages`` asks for software pipelining of the loads (0: not asked). ``unroll`` asks for unrolling by that factor in
+    a traced module; in a scheduled one it says how many original iterations one of this loop does.
     """
 
     NAME = "for"

@@ -80,8 +80,11 @@ def _check_offsets(op: Operation, view: ViewType, offsets: tuple[Value, ...], sh
     if len(offsets) != view.rank:
         op.fail("E0301", f"an array of rank {view.rank} is accessed with {len(offsets)} offsets")
     if shape and len(shape) != view.rank:
-        op.fail("E0301", f"an array of rank {view.rank} is accessed with a tile of shape {shape}",
-                help="index the other dimensions away first, e.g. `a[i, :, :]`")
+        op.fail(
+            "E0301",
+            f"an array of rank {view.rank} is accessed with a tile of shape {shape}",
+            help="index the other dimensions away first, e.g. `a[i, :, :]`",
+        )
 
 
 def _check_mask(op: Operation, mask: Value | None, shape: tuple[int, ...]) -> None:
@@ -134,8 +137,11 @@ class Store(Operation):
         _check_offsets(self, view, self.offsets, tile.shape)
         _check_mask(self, self.mask, tile.shape)
         if tile.dtype is not view.dtype:
-            self.fail("E0201", f"a tile of {tile.dtype} is stored into an array of {view.dtype}",
-                      help=f"convert it: `.to(tl.{view.dtype})`")
+            self.fail(
+                "E0201",
+                f"a tile of {tile.dtype} is stored into an array of {view.dtype}",
+                help=f"convert it: `.to(tl.{view.dtype})`",
+            )
         return ()
 
     def effects(self) -> Sequence[Effect]:
@@ -185,8 +191,10 @@ class Scatter(Operation):
         shape = _check_indices(self, self.view.view, self.indices)
         _check_mask(self, self.mask, shape)
         if self.value.tile != TileType(self.view.view.dtype, shape):
-            self.fail("E0201", f"{self.value.tile} is scattered into an array of {self.view.view.dtype} by indices of "
-                               f"shape {shape}")
+            self.fail(
+                "E0201",
+                f"{self.value.tile} is scattered into an array of {self.view.view.dtype} by indices of shape {shape}",
+            )
         return ()
 
     def effects(self) -> Sequence[Effect]:
@@ -217,7 +225,7 @@ class Atomic(Operation):
         if self.kind in ("and", "or", "xor"):
             valid = dtype.is_int and dtype.bits in (32, 64)
         elif self.kind in ("min", "max"):
-            valid = dtype.is_int and dtype.bits in (32, 64) or dtype.name == "f32"
+            valid = (dtype.is_int and dtype.bits in (32, 64)) or dtype.name == "f32"
         elif self.kind == "add":
             valid = (dtype.is_int and dtype.bits in (32, 64)) or dtype.name in ("f16", "bf16", "f32", "f64")
         else:
@@ -292,4 +300,3 @@ class WaitAsync(Operation):
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync"),)
-

@@ -147,7 +147,8 @@ class Dot(Operation):
                                f"{a.shape[-1]} and {b.shape[-2]}")
         shape = (*a.shape[:-1], b.shape[-1])
         if c.shape != shape:
-            self.fail("E0202", f"dot of shapes {a.shape} and {b.shape} gives {shape}, but the accumulator has {c.shape}")
+            self.fail("E0202", f"dot of shapes {a.shape} and {b.shape} gives {shape}, but the accumulator has "
+                               f"{c.shape}")
         if self.precision not in ("ieee", "tf32"):
             self.fail("E0107", f"precision is 'ieee' or 'tf32', not {self.precision!r}")
         return (TileType(c.dtype, shape),)

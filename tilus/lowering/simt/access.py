@@ -52,13 +52,13 @@ def view_facts(facts: Facts, view: Value) -> ViewFacts:
             if moved:
                 alignment = math.gcd(alignment, moved)
         kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
-        extents = []
+        clipped = []
         for d in kept:
-            extent, whole, start = facts.of(op.extents[d]), inner.extents[d], facts.of(op.starts[d])
+            given, whole, first = facts.of(op.extents[d]), inner.extents[d], facts.of(op.starts[d])
             # The window is clipped to what it is a view of.
-            divisor = math.gcd(extent.divisor, math.gcd(whole.divisor, start.divisor))
-            extents.append(Fact(0, max(0, min(extent.high, whole.high)), divisor))
-        return ViewFacts(tuple(extents), tuple(inner.strides[d] for d in kept), alignment)
+            divisor = math.gcd(given.divisor, math.gcd(whole.divisor, first.divisor))
+            clipped.append(Fact(0, max(0, min(given.high, whole.high)), divisor))
+        return ViewFacts(tuple(clipped), tuple(inner.strides[d] for d in kept), alignment)
     rank = view.view.rank
     wide = Fact(-(1 << 62), 1 << 62, 1)
     return ViewFacts((Fact(0, 1 << 62, 1),) * rank, (wide,) * rank, itemsize)

@@ -22,8 +22,9 @@ def lower_convert(thread: Thread, op: ConvertLayout) -> None:
     thread.set(op.result, convert(thread, value, layout_of(op.x), op.layout, op.x.tile.shape, op))
 
 
-def convert(thread: Thread, value: Value, source: RegisterLayout, target: RegisterLayout, shape: tuple[int, ...],
-            op: Operation) -> Value:
+def convert(
+    thread: Thread, value: Value, source: RegisterLayout, target: RegisterLayout, shape: tuple[int, ...], op: Operation
+) -> Value:
     """``value`` moved from one layout to another; ``op`` owns the scratch memory."""
     bits = _tile_bits(op)
     plan = plan_conversion(source, target, bits, shape)
@@ -94,7 +95,9 @@ def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value
     pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
     reuse_barrier(thread, op)
     first = thread.first_replica(source)
-    store = SharedAccess(thread, SharedView(pointer, row_major(*op.x.tile.shape), op.x.tile.shape), source, 1, (0,) * source.rank)
+    store = SharedAccess(
+        thread, SharedView(pointer, row_major(*op.x.tile.shape), op.x.tile.shape), source, 1, (0,) * source.rank
+    )
     from tilus.lowering.simt.memory import tile_padding
 
     for local in range(source.num_locals):
@@ -148,15 +151,19 @@ def _shuffle(thread: Thread, value: Value, plan: ShufflePlan, target: RegisterLa
         received.append((step.receive, offered))
     groups = [_received(thread, received, g) for g in range(plan.dst_groups)]
     width = plan.unit
-    parts = [thread.take(groups[g], range(o * width, (o + 1) * width))
-             for o in range(plan.repeat) for g in range(plan.dst_groups)]
+    parts = [
+        thread.take(groups[g], range(o * width, (o + 1) * width))
+        for o in range(plan.repeat)
+        for g in range(plan.dst_groups)
+    ]
     return thread.pack(parts)
 
 
 def _group(thread: Thread, value: Value, plan: ShufflePlan, group: int) -> Value:
     """One register group of every repetition, as a vector."""
-    return thread.take(value, [(o * plan.src_groups + group) * plan.unit + u
-                               for o in range(plan.repeat) for u in range(plan.unit)])
+    return thread.take(
+        value, [(o * plan.src_groups + group) * plan.unit + u for o in range(plan.repeat) for u in range(plan.unit)]
+    )
 
 
 def _choose(thread: Thread, value: Value, plan: ShufflePlan, send: BitMap) -> Value:
@@ -176,8 +183,12 @@ def _received(thread: Thread, received: list[tuple[BitMap, Value]], group: int) 
     candidates = [(receive, offered) for receive, offered in received if group in _reachable(receive)]
     result = candidates[0][1]
     for receive, offered in candidates[1:]:
-        number = thread.at_entry(("receive", receive), lambda receive=receive: _bit_map(  # type: ignore[misc]
-            thread, receive, thread.tid()))
+        number = thread.at_entry(
+            ("receive", receive),
+            lambda receive=receive: _bit_map(  # type: ignore[misc]
+                thread, receive, thread.tid()
+            ),
+        )
         result = _select_if(thread, number, group, offered, result)
     return result
 

@@ -73,8 +73,8 @@ def _multiply_add(thread: Thread, op: Dot, a: Value, b: Value, c: Value) -> Valu
     c_index = _offsets(lc)
     result = c
     for k in range(op.a.tile.shape[-1]):
-        xs = [a_at[(*index[: rank - 1], k)] for index in c_index]
-        ys = [b_at[(*index[: rank - 2], k, index[-1])] for index in c_index]
+        xs = [a_at[index[: rank - 1] + (k,)] for index in c_index]
+        ys = [b_at[index[: rank - 2] + (k, index[-1])] for index in c_index]
         x, y = thread.take(a, xs), thread.take(b, ys)
         if dtype.is_float and compute is not None:
             result = thread.emit(Fma(x, y, result))

@@ -23,11 +23,16 @@ def lower_group(thread: Thread, op: Group, lower_block: Callable[[Thread, Block]
     if thread.barrier_id:
         raise UserError.at("E0106", "a thread group stands inside another one", op.span)
     if op.first + op.count > total:
-        raise UserError.at("E0504", f"warps {op.first} to {op.first + op.count - 1} of a block of {total} warps", op.span,
-                           help="set the number of warps with tl.block(warps=...)")
+        raise UserError.at(
+            "E0504",
+            f"warps {op.first} to {op.first + op.count - 1} of a block of {total} warps",
+            op.span,
+            help="set the number of warps with tl.block(warps=...)",
+        )
     warp = thread.at_entry("warp number", lambda: thread.binary("shr", thread.special("tid"), 5))
-    inside = thread.both(thread.compare("ge", warp, op.first) if op.first else None,
-                         thread.compare("lt", warp, op.first + op.count))
+    inside = thread.both(
+        thread.compare("ge", warp, op.first) if op.first else None, thread.compare("lt", warp, op.first + op.count)
+    )
     saved = (thread.block, thread.first_warp, thread.warps, thread.barrier_id)
     thread.block = body = Block()
     thread.first_warp, thread.warps = op.first, op.count
@@ -72,11 +77,16 @@ def lower_wait_until(thread: Thread, op: WaitUntil) -> None:
 
 
 def lower_grid_sync(thread: Thread, op: GridSync) -> None:
-    raise UnsupportedError.at("E0507", f"grid_sync is not supported on {thread.target.name} yet", op.span,
-                              help="split the kernel in two, or wait on a counter with tl.wait_until")
+    raise UnsupportedError.at(
+        "E0507",
+        f"grid_sync is not supported on {thread.target.name} yet",
+        op.span,
+        help="split the kernel in two, or wait on a counter with tl.wait_until",
+    )
 
 
 LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
-    NamedBarrier: lower_named_barrier, WaitUntil: lower_wait_until, GridSync: lower_grid_sync,
+    NamedBarrier: lower_named_barrier,
+    WaitUntil: lower_wait_until,
+    GridSync: lower_grid_sync,
 }
-

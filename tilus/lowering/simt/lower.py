@@ -195,7 +195,15 @@ def _unary(thread: Thread, op: Unary) -> None:
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
 
-_INSTRUCTIONS = {"exp2": "ex2", "log2": "lg2", "rcp": "rcp", "rsqrt": "rsqrt", "sqrt": "sqrt", "sin": "sin", "cos": "cos"}
+_INSTRUCTIONS = {
+    "exp2": "ex2",
+    "log2": "lg2",
+    "rcp": "rcp",
+    "rsqrt": "rsqrt",
+    "sqrt": "sqrt",
+    "sin": "sin",
+    "cos": "cos",
+}
 
 
 def approximate_unary(thread: Thread, op: Unary, x: Value) -> Value | None:
@@ -249,8 +257,12 @@ def _same_values(build: Callable[[Any, list[Value]], Operation]) -> Callable[[Th
         new = build(op, operands)
         thread.emit(new)
         for old, result in zip(op.results, new.results, strict=True):
-            thread.set(old, result if thread.element_type(old) is result.tile.dtype
-                       else thread.widen(result, thread.element_type(old)))
+            thread.set(
+                old,
+                result
+                if thread.element_type(old) is result.tile.dtype
+                else thread.widen(result, thread.element_type(old)),
+            )
 
     return lower
 
@@ -299,8 +311,10 @@ def _for(thread: Thread, op: For) -> None:
     if width is i32 and last >= 1 << 31:
         width = i64
     bounds = [thread.widen(thread.value(v), width) for v in (op.start, op.stop, op.step)]
-    init = [thread.value(v) if not isinstance(v.type, TileType) else thread.widen(
-        thread.value(v), thread.element_type(r)) for v, r in zip(op.init, op.results, strict=True)]
+    init = [
+        thread.value(v) if not isinstance(v.type, TileType) else thread.widen(thread.value(v), thread.element_type(r))
+        for v, r in zip(op.init, op.results, strict=True)
+    ]
     body = Block([TileType(width), *(v.type for v in init)], [a.name for a in op.body.args])
     index = body.args[0]
     outer, thread.block = thread.block, body
@@ -395,11 +409,13 @@ def _permute_view(thread: Thread, op: PermuteView) -> None:
     view = thread.views[op.view]
     order = op.permutation
     if isinstance(view, SharedView):
-        thread.views[op.result] = SharedView(view.pointer, view.layout.permute(order),
-                                             tuple(view.shape[p] for p in order), view.constant, view.moving)
+        thread.views[op.result] = SharedView(
+            view.pointer, view.layout.permute(order), tuple(view.shape[p] for p in order), view.constant, view.moving
+        )
         return
-    thread.views[op.result] = GlobalView(view.pointer, [view.extents[p] for p in order],
-                                         [view.strides[p] for p in order], [view.lows[p] for p in order])
+    thread.views[op.result] = GlobalView(
+        view.pointer, [view.extents[p] for p in order], [view.strides[p] for p in order], [view.lows[p] for p in order]
+    )
 
 
 def _sync(thread: Thread, op: Sync) -> None:
@@ -411,14 +427,35 @@ def _nothing(thread: Thread, op: Operation) -> None:
 
 
 _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
-    Const: _const, Iota: _iota, Binary: _binary, Compare: _compare, Unary: _unary, Select: _select, Cast: _cast,
+    Const: _const,
+    Iota: _iota,
+    Binary: _binary,
+    Compare: _compare,
+    Unary: _unary,
+    Select: _select,
+    Cast: _cast,
     Bitcast: _same_values(lambda op, v: Bitcast(v[0], op.dtype)),
     Fma: _same_values(lambda op, v: Fma(*v)),
     MulHi: _same_values(lambda op, v: MulHi(*v)),
     Philox: _same_values(lambda op, v: Philox(*v)),
-    Group: _group, Broadcast: _broadcast, Transpose: _rearrange, Reshape: _rearrange,
-    For: _for, If: _if, While: _while, GridIndex: _grid_index, GridSize: _grid_size, Dim: _dim, Stride: _stride,
-    PermuteView: _permute_view, Subview: memory.lower_subview, Sync: _sync, Assume: _nothing,
-    **memory.LOWERINGS, **collective.LOWERINGS, **dot.LOWERINGS,
-    **rearrange.LOWERINGS, **groups.LOWERINGS,
+    Group: _group,
+    Broadcast: _broadcast,
+    Transpose: _rearrange,
+    Reshape: _rearrange,
+    For: _for,
+    If: _if,
+    While: _while,
+    GridIndex: _grid_index,
+    GridSize: _grid_size,
+    Dim: _dim,
+    Stride: _stride,
+    PermuteView: _permute_view,
+    Subview: memory.lower_subview,
+    Sync: _sync,
+    Assume: _nothing,
+    **memory.LOWERINGS,
+    **collective.LOWERINGS,
+    **dot.LOWERINGS,
+    **rearrange.LOWERINGS,
+    **groups.LOWERINGS,
 }

@@ -225,7 +225,8 @@ class _GlobalAccess:
             else:
                 predicate = thread.at_entry(
                     ("pad", thread.first_warp, self.layout, d, self.tile.shape[d] - local),
-                    lambda: thread.compare("lt", part, self.tile.shape[d] - local))
+                    lambda: thread.compare("lt", part, self.tile.shape[d] - local),
+                )
         if d in self.in_bounds:
             return predicate
         extent = self.view.extents[d]
@@ -275,8 +276,18 @@ def lower_load(thread: Thread, op: Load) -> None:
         if op.other is not None and predicate is not None:
             value = thread.value(op.other)
             other = thread.splat(value, count) if count else value
-        parts.append(thread.emit(PtrLoad(
-            access.pointer(group), count, access.vector * max(1, tile.dtype.bits // 8), predicate, other, read_only)))
+        parts.append(
+            thread.emit(
+                PtrLoad(
+                    access.pointer(group),
+                    count,
+                    access.vector * max(1, tile.dtype.bits // 8),
+                    predicate,
+                    other,
+                    read_only,
+                )
+            )
+        )
     result = parts[0] if tile.is_scalar else thread.pack(parts)
     dtype = thread.element_type(op.result)
     thread.set(op.result, thread.widen(result, dtype))
@@ -301,8 +312,12 @@ class _ScalarAccess:
         return pointer
 
     def predicate(self, group: int) -> Value | None:
-        return element_predicate(self.thread, self.view, [self.thread.value(o) for o in self.offsets],
-                                 [self.thread.facts.of(o) for o in self.offsets])
+        return element_predicate(
+            self.thread,
+            self.view,
+            [self.thread.value(o) for o in self.offsets],
+            [self.thread.facts.of(o) for o in self.offsets],
+        )
 
 
 def element_predicate(thread: Thread, view: GlobalView, indices: Sequence[Value], facts: Sequence[Any]) -> Value | None:
@@ -349,8 +364,11 @@ def lower_store(thread: Thread, op: Store) -> None:
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, group * access.vector))
         start = group * access.vector
-        part = thread.take(value, range(start, start + access.vector)) if access.vector > 1 else (
-            thread.extract(value, start))
+        part = (
+            thread.take(value, range(start, start + access.vector))
+            if access.vector > 1
+            else (thread.extract(value, start))
+        )
         thread.emit(PtrStore(access.pointer(group), part, access.vector * max(1, tile.dtype.bits // 8), predicate))
 
 
@@ -376,8 +394,9 @@ def element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value], 
     return pointers, predicates
 
 
-def _shared_elements(thread: Thread, view: SharedView, vectors: list[Value], facts: list[Any],
-                     count: int) -> tuple[list[Value], list[Value | None]]:
+def _shared_elements(
+    thread: Thread, view: SharedView, vectors: list[Value], facts: list[Any], count: int
+) -> tuple[list[Value], list[Value | None]]:
     """Addresses and bounds of elements of shared memory by run-time indices."""
     pointers, predicates = [], []
     for local in range(count):
@@ -434,7 +453,9 @@ def lower_gather(thread: Thread, op: Gather) -> None:
     for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
-        parts.append(thread.emit(PtrLoad(pointer, 0, 0, predicate, other if predicate is not None else None, read_only)))
+        parts.append(
+            thread.emit(PtrLoad(pointer, 0, 0, predicate, other if predicate is not None else None, read_only))
+        )
     result = thread.pack(parts) if tile.shape else parts[0]
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
@@ -480,9 +501,19 @@ def _atomic(thread: Thread, op: Atomic) -> None:
             predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
-        parts.append(thread.emit(PtrAtomic(
-            op.kind, pointer, thread.extract(value, local), None if compare is None else thread.extract(compare, local),
-            predicate, op.order, op.scope)))
+        parts.append(
+            thread.emit(
+                PtrAtomic(
+                    op.kind,
+                    pointer,
+                    thread.extract(value, local),
+                    None if compare is None else thread.extract(compare, local),
+                    predicate,
+                    op.order,
+                    op.scope,
+                )
+            )
+        )
     result = thread.pack(parts) if tile.shape else parts[0]
     if _is_used(thread, op.result):
         from tilus.lowering.simt.collective import broadcast_replicas
@@ -512,8 +543,9 @@ class SharedAccess:
     constant XOR and a constant. ``starts`` are constant starts per dimension.
     """
 
-    def __init__(self, thread: Thread, view: SharedView, rows: RegisterLayout, vector: int,
-                 starts: tuple[int, ...]) -> None:
+    def __init__(
+        self, thread: Thread, view: SharedView, rows: RegisterLayout, vector: int, starts: tuple[int, ...]
+    ) -> None:
         self.thread, self.view, self.layout, self.rows = thread, view, view.layout, rows
         self.starts = starts
         self.locals = rows.local_offsets()[::vector]
@@ -598,8 +630,9 @@ def _shared_element(thread: Thread, op: Load | Store, view: SharedView) -> Value
     """The address of one element, the same for all threads."""
     pointer = thread.move(view.pointer, view.moving, view.constant)
     for d, offset in enumerate(op.offsets):
-        pointer = thread.move(pointer, thread.binary("mul", thread.widen(thread.value(offset), i32),
-                                                     view.layout.strides[d]))
+        pointer = thread.move(
+            pointer, thread.binary("mul", thread.widen(thread.value(offset), i32), view.layout.strides[d])
+        )
     return pointer
 
 
@@ -622,9 +655,17 @@ def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
     for group in range(layout.num_locals // vector):
         predicate = None if mask is None else thread.extract(mask, group)
         predicate = thread.both(predicate, _shared_padding(thread, layout, view, op, group * vector))
-        parts.append(thread.emit(PtrLoad(access.address(group), vector if vector > 1 else 0,
-                                         vector * tile.dtype.itemsize, predicate,
-                                         other if predicate is not None else None)))
+        parts.append(
+            thread.emit(
+                PtrLoad(
+                    access.address(group),
+                    vector if vector > 1 else 0,
+                    vector * tile.dtype.itemsize,
+                    predicate,
+                    other if predicate is not None else None,
+                )
+            )
+        )
     return thread.widen(thread.pack(parts), thread.element_type(op.result))
 
 
@@ -694,8 +735,9 @@ def deferrable_loads(block: Block) -> set[Operation]:
         if len(used) != 1 or not isinstance(used[0], Dot) or id(used[0]) not in position:
             continue
         between = block.ops[i + 1 : position[id(used[0])]]
-        if all(not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between
-               for inner in o.walk()):
+        if all(
+            not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between for inner in o.walk()
+        ):
             found.add(op)
     return found
 
@@ -762,14 +804,22 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
         if asynchronous and inside is None:
             thread.emit(CpAsync(shared.address(group), access.pointer(group), size, predicate))
             continue
-        value = thread.emit(PtrLoad(access.pointer(group), vector if vector > 1 else 0, size,
-                                    thread.both(predicate, inside)))
+        value = thread.emit(
+            PtrLoad(access.pointer(group), vector if vector > 1 else 0, size, thread.both(predicate, inside))
+        )
         loaded.append((group, value, inside))
     for group, value, inside in loaded:
         thread.emit(PtrStore(shared.address(group), value, size, inside))
 
 
+def _below(thread: Thread, layout: RegisterLayout, d: int, part: Value, limit: int) -> Value:
+    """Whether the thread's part of the index along ``d`` is below a constant."""
+    key = ("pad", thread.first_warp, layout, d, limit)
+    return thread.at_entry(key, lambda: thread.compare("lt", part, limit))
+
+
 def tile_padding(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...], local: int) -> Value | None:
+    """Whether a local holds an element of the tile; None where it always does."""
     predicate: Value | None = None
     offsets = layout.local_offsets()[local]
     for d, extent in enumerate(shape):
@@ -781,8 +831,7 @@ def tile_padding(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...],
             if limit <= 0:
                 return thread.const(False, bool_)
             continue
-        predicate = thread.both(predicate, thread.at_entry(
-            ("pad", thread.first_warp, layout, d, limit), lambda part=part, limit=limit: thread.compare("lt", part, limit)))  # type: ignore[misc]
+        predicate = thread.both(predicate, _below(thread, layout, d, part, limit))
     return predicate
 
 
@@ -797,7 +846,13 @@ def lower_wait(thread: Thread, op: WaitAsync) -> None:
 
 
 LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
-    Load: lower_load, Store: lower_store, Gather: lower_gather, Scatter: lower_scatter, Atomic: lower_atomic,
-    AllocShared: lower_alloc_shared, CopyAsync: lower_copy_async, CommitAsync: lower_commit, WaitAsync: lower_wait,
+    Load: lower_load,
+    Store: lower_store,
+    Gather: lower_gather,
+    Scatter: lower_scatter,
+    Atomic: lower_atomic,
+    AllocShared: lower_alloc_shared,
+    CopyAsync: lower_copy_async,
+    CommitAsync: lower_commit,
+    WaitAsync: lower_wait,
 }
-

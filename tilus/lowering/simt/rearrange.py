@@ -174,8 +174,9 @@ def lower_scan_with(thread: Thread, op: ScanWith) -> None:
         _set(thread, old, new)
 
 
-def _scan(thread: Thread, op: Any, values: list[Value], layout: RegisterLayout, axis: int, reverse: bool,
-          combine: Combine) -> list[Value]:
+def _scan(
+    thread: Thread, op: Any, values: list[Value], layout: RegisterLayout, axis: int, reverse: bool, combine: Combine
+) -> list[Value]:
     """Within each thread, then over the threads along the axis, whose totals go through shared memory. Elements in
     the padding beyond the tile come last along the axis (first where reversed, with nothing before them)."""
     rows = _rows(layout, axis, reverse)
@@ -211,14 +212,24 @@ def _rows(layout: RegisterLayout, axis: int, reverse: bool) -> list[list[int]]:
     return [[local for _, local in sorted(members, reverse=reverse)] for members in rows.values()]
 
 
-def _prefixes(thread: Thread, op: Any, totals: list[list[Value]], layout: RegisterLayout, axis: int, reverse: bool,
-              digits: list[tuple[int, int]], combine: Combine) -> list[tuple[Value, list[Value]]]:
+def _prefixes(
+    thread: Thread,
+    op: Any,
+    totals: list[list[Value]],
+    layout: RegisterLayout,
+    axis: int,
+    reverse: bool,
+    digits: list[tuple[int, int]],
+    combine: Combine,
+) -> list[tuple[Value, list[Value]]]:
     """For each row whether threads come before this one along the axis, and what their totals combine to."""
     count = 1
     position: Value | None = None
     for divisor, size in digits:
         digit = thread.digit(divisor, size, layout.num_threads)
-        position = digit if position is None else thread.emit(Binary("add", thread.binary("mul", position, size), digit))
+        position = (
+            digit if position is None else thread.emit(Binary("add", thread.binary("mul", position, size), digit))
+        )
         count *= size
     assert position is not None
     if reverse:
@@ -241,12 +252,23 @@ def _prefixes(thread: Thread, op: Any, totals: list[list[Value]], layout: Regist
             thread.emit(PtrStore(at, thread.extract(stored, 0)))
     barrier(thread)
     exists = thread.splat(thread.compare("gt", position, 0), 1)
-    return [(exists, _combined(thread, pointers, total, row, group, len(totals), position, lane, combine))
-            for row, total in enumerate(totals)]
+    return [
+        (exists, _combined(thread, pointers, total, row, group, len(totals), position, lane, combine))
+        for row, total in enumerate(totals)
+    ]
 
 
-def _combined(thread: Thread, pointers: list[Value], like: list[Value], row: int, group: int, rows: int,
-              position: Value, lane: Value | None, combine: Combine) -> list[Value]:
+def _combined(
+    thread: Thread,
+    pointers: list[Value],
+    like: list[Value],
+    row: int,
+    group: int,
+    rows: int,
+    position: Value,
+    lane: Value | None,
+    combine: Combine,
+) -> list[Value]:
     """The totals of the threads before this one, combined in order by a loop over them."""
 
     def load(slot: Value | None) -> list[Value]:
@@ -282,6 +304,10 @@ def _other_digits(thread: Thread, layout: RegisterLayout, axis: int) -> Value | 
 
 
 LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
-    Slice: lower_slice, Insert: lower_insert, Concat: lower_concat, Take: lower_take, Scan: lower_scan,
+    Slice: lower_slice,
+    Insert: lower_insert,
+    Concat: lower_concat,
+    Take: lower_take,
+    Scan: lower_scan,
     ScanWith: lower_scan_with,
 }

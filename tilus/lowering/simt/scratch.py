@@ -62,7 +62,8 @@ def _storage(tile: TileType) -> int:
 
 def conversion_bytes(tile: TileType, source: RegisterLayout | None, target: RegisterLayout | None) -> int:
     """Scratch bytes of a conversion between two layouts."""
-    assert source is not None and target is not None
+    assert source is not None
+    assert target is not None
     plan = plan_conversion(source, target, tile.dtype.bits, tile.shape)
     if not isinstance(plan, SharedPlan):
         return 0
