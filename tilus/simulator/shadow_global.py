@@ -215,7 +215,9 @@ class GlobalShadow:
         if part.space is not self.launch.memory or not (release or self.fenced or self.variables):
             return
         threads = self._threads(batch, lanes)
-        for offset, warp in {(int(o), int(t) >> _SHIFT) for o, t in zip(offsets, threads, strict=True)}:
+        # In the order of the lanes, in which the atomics of one instruction take effect.
+        pairs = zip(offsets.tolist(), (threads >> _SHIFT).tolist(), strict=True)
+        for offset, warp in dict.fromkeys(pairs):
             self._one(offset, warp, acquire, release, wide, reads, writes)
 
     def _one(self, offset: object, warp: int, acquire: bool, release: bool, wide: bool, reads: bool, writes: bool) -> None:
