@@ -20,6 +20,7 @@ from tilus.ir.dtypes import (
     f16,
     f32,
     f64,
+    from_numpy,
     i1,
     i2,
     i3,
@@ -114,7 +115,7 @@ from tilus.lang.builtins.elementwise import (
     where,
 )
 from tilus.lang.builtins.functional import map, reduce, scan
-from tilus.lang.builtins.layouts import mma
+from tilus.lang.builtins.layouts import Layout, mma
 from tilus.lang.builtins.memory import (
     atomic_add,
     atomic_and,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tilus.diagnostics import UserError
-from tilus.ir.annotations import OptionalAnnotation
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Const, Dim, GridIndex, Launch, Stride, Workspace
@@ -13,7 +12,7 @@ from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import TraceContext, use_context
-from tilus.lang.signature import Signature, is_constant_annotation
+from tilus.lang.signature import Signature, is_constant_annotation, parameter_type_of
 from tilus.lang.tracer import Tracer
 from tilus.lang.values import Tile, View
 
@@ -48,8 +47,7 @@ def _bind_parameters(signature: Signature, constants: dict[str, Any], parameters
     arguments: dict[str, Any] = {}
     for parameter in parameters:
         annotation = annotations[parameter.name]
-        if isinstance(annotation, OptionalAnnotation):
-            annotation = annotation.inner
+        annotation = parameter_type_of(annotation)
         if isinstance(annotation, DType):
             arguments[parameter.name] = Tile(body.add_arg(TileType(annotation), parameter.name))
         elif is_constant_annotation(annotation):

@@ -10,7 +10,7 @@ from types import UnionType
 from typing import Any
 
 from tilus.diagnostics import UserError
-from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation
+from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
 from tilus.lang.capture import CapturedFunction
@@ -25,6 +25,9 @@ class ParameterSpec:
     name: str
     annotation: ast.expr | None
     default: Any
+
+
+_KINDS = (ArrayAnnotation, UnionAnnotation, OptionalAnnotation, DType, type, UnionType)
 
 
 class Signature:
@@ -53,7 +56,21 @@ class Signature:
         return self.captured.span(self._nodes[name])
 
     def annotation(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
-        """The evaluated annotation, given the values of earlier compile-time parameters. Raises UserError (E0109)."""
+        """The evaluated annotation, given the values of earlier compile-time parameters. Raises UserError (E0109).
+
+        Of several element types the one in ``constants`` under the parameter's :func:`type_key` is chosen.
+        """
+        value = self._evaluate(spec, constants)
+        key = type_key(spec.name)
+        if key in constants:
+            optional = isinstance(value, OptionalAnnotation)
+            union = value.inner if isinstance(value, OptionalAnnotation) else value
+            chosen = union.option(constants[key]) if isinstance(union, UnionAnnotation) else None
+            if chosen is not None:
+                return OptionalAnnotation(chosen) if optional else chosen
+        return value
+
+    def _evaluate(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
         if spec.annotation is None:
             raise UserError.at("E0109", f"parameter {spec.name!r} has no annotation", self.span(spec.name),
                                help='annotate arrays `tl.f32["M", "N"]`, run-time scalars `tl.i32`, and compile-time '
@@ -72,7 +89,7 @@ class Signature:
         except Exception as error:
             raise UserError.at("E0109", f"the annotation of {spec.name!r} cannot be evaluated: {error}",
                                self.captured.span(spec.annotation)) from error
-        if value is None or not (isinstance(value, (ArrayAnnotation, OptionalAnnotation, DType, type, UnionType))
+        if value is None or not (isinstance(value, _KINDS)
                                  or hasattr(value, "__origin__")):
             raise UserError.at("E0109", f"{value!r} is not the type of a parameter",
                                self.captured.span(spec.annotation))
@@ -81,7 +98,12 @@ class Signature:
 
 def is_constant_annotation(annotation: Any) -> bool:
     """Whether a parameter so annotated is a compile-time constant."""
-    return not isinstance(annotation, (ArrayAnnotation, OptionalAnnotation, DType))
+    return not isinstance(annotation, (ArrayAnnotation, UnionAnnotation, OptionalAnnotation, DType))
+
+
+def type_key(name: str) -> str:
+    """Where the constants of a specialisation keep the element type of a parameter that allows several."""
+    return f"{name}.dtype"
 
 
 def dim_value(dim: str | int, constants: dict[str, Any]) -> int | None:
@@ -110,8 +132,7 @@ def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, 
     ``assume``: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents multiples of 16), ``"contiguous"``
     (aligned, any extents) or ``"strided"`` (nothing but a last stride of 1).
     """
-    if isinstance(annotation, OptionalAnnotation):
-        annotation = annotation.inner
+    annotation = parameter_type_of(annotation)
     if isinstance(annotation, DType):
         return Parameter(name, "scalar", divisible=False)
     shape = tuple(dim_value(d, constants) for d in annotation.dims)
@@ -148,5 +169,6 @@ def strides_divisibility(shape: tuple[int | None, ...], strides: tuple[int | Non
 
 
 def parameter_type_of(annotation: Any) -> Any:
-    """The array annotation or DType of a possibly optional annotation."""
-    return annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+    """The array annotation or DType of an annotation that may be optional or a union, of which the first counts."""
+    inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+    return inner.options[0] if isinstance(inner, UnionAnnotation) else inner

@@ -6,6 +6,7 @@ import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -237,8 +238,11 @@ def convert_constant(name: str, annotation: Any, value: Any) -> Any:
         return float(value)
     if annotation is bool and isinstance(value, (bool, np.bool_)):
         return bool(value)
-    if annotation in (int, float, bool) or (isinstance(annotation, type) and not isinstance(value, annotation)):
-        raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is a compile-time {annotation.__name__}")
+    if annotation in (int, float, bool) or (
+        isinstance(annotation, (type, UnionType)) and not isinstance(value, annotation)
+    ):
+        wanted = getattr(annotation, "__name__", str(annotation))
+        raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is a compile-time {wanted}")
     return value
 
 

@@ -22,6 +22,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import GridSync, Group, NamedBarrier, ResidentBlocks, WaitUntil
 from tilus.ir.types import TileType, Type, ViewType
 from tilus.lang.context import use_context
+from tilus.lang.signature import parameter_type_of
 from tilus.lang.values import Tile, View, as_tile
 from tilus.runtime.arguments import frame_span
 from tilus.runtime.specialise import Specialisation
@@ -192,7 +193,7 @@ def run_eagerly(specialisation: Specialisation, arguments: Sequence[Any]) -> Non
     for parameter, argument in zip(specialisation.parameters, arguments, strict=True):
         spec = next(s for s in specialisation.signature.specs if s.name == parameter.name)
         annotation = specialisation.signature.annotation(spec, specialisation.constants)
-        dtype = getattr(annotation, "inner", annotation)
+        dtype = parameter_type_of(annotation)
         if isinstance(dtype, DType):
             values[parameter.name] = Tile(EagerValue(TileType(dtype), numbers_of(argument, dtype), parameter.name))
         else:

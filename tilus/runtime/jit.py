@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from tilus.diagnostics import Diagnostic, Severity, UserError, render
-from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation
+from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation
+from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, type_key
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.specialise import Specialisation, constant_key
@@ -270,6 +270,8 @@ class JitFunction:
                     raise call_error("E0604", f"{self.__name__} is not given {spec.name!r}, which is compile-time",
                                      declared=signature.span(spec.name))
                 known[spec.name] = self._constant(spec, annotation, value)
+            elif isinstance(constants.get(spec.name), DType):
+                known[type_key(spec.name)] = self._element_type(spec, annotation, constants[spec.name])
             elif spec.name in constants:
                 if constants[spec.name] is not None or not isinstance(annotation, OptionalAnnotation):
                     raise call_error("E0604", f"{spec.name!r} is a run-time parameter, which compile takes no value of",
@@ -280,6 +282,13 @@ class JitFunction:
                 parameters.append(default_parameter(spec.name, signature.annotation(spec, known), known,
                                                     assume=assume))
         return self.specialise(known, parameters)
+
+    def _element_type(self, spec: ParameterSpec, annotation: Any, dtype: DType) -> DType:
+        union = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+        if not isinstance(union, UnionAnnotation) or union.option(dtype) is None:
+            raise call_error("E0601", f"{spec.name!r} is {annotation}, which has no option {dtype}",
+                             declared=self.signature.span(spec.name))
+        return dtype
 
     def _constant(self, spec: ParameterSpec, annotation: Any, value: Any) -> Any:
         try:
@@ -353,6 +362,8 @@ class Call:
             annotation = self.signature.annotation(spec, self.constants)
             if isinstance(annotation, OptionalAnnotation):
                 annotation = annotation.inner
+            if isinstance(annotation, UnionAnnotation):
+                annotation = self._choose(name, annotation, value)
             self.names.append(name)
             if isinstance(annotation, DType):
                 try:
@@ -366,6 +377,19 @@ class Call:
             self.arguments.append(array)
             parameters.append(args_.describe_array(name, annotation, self.constants, array))
         return parameters
+
+    def _choose(self, name: str, union: UnionAnnotation, value: Any) -> ArrayAnnotation:
+        """The option for the element type of an array."""
+        try:
+            array = args_.as_array(value)
+        except TypeError as error:
+            raise self._fail(name, f"{name!r}: {error}") from None
+        option = None if array is None else union.option(array.dtype)
+        if option is None:
+            held = f"holds {array.dtype}" if array else f"is a {args_.kind_of(value)}"
+            raise self._fail(name, f"{name!r} {held}, but the parameter is {union}")
+        self.constants[type_key(name)] = option.dtype
+        return option
 
     def _array(self, name: str, annotation: ArrayAnnotation, value: Any) -> ArrayArgument:
         try:

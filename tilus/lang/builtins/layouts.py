@@ -6,7 +6,11 @@ from typing import Any
 
 from tilus.ir.dtypes import DType
 from tilus.lang.values import fail, static_shape
+from tilus.layouts import RegisterLayout, SharedLayout
 from tilus.layouts.mma import BlockFragments, block_fragments, fragments
+
+Layout = RegisterLayout | SharedLayout
+"""The annotation of a compile-time parameter that is a layout."""
 
 _ATOMS = {64: (8, 8, 4), 32: (16, 8, 8), 16: (16, 8, 16), 8: (16, 8, 32)}
 

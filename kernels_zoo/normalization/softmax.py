@@ -1,0 +1,52 @@
+"""y[m, :] = exp(x[m, :] − max) / Σ, row by row; rows longer than a tile are done online (Milakov and Gimelshein, 2018)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tilus as tl
+from kernels_zoo.checking import Case, empty, normal, report, wide
+
+SHAPES = [(0, 3), (1, 1), (7, 1023), (8, 1024), (9, 1025), (3, 5003)]
+
+
+@tl.jit
+def softmax(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
+            y: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], BM: int = 4, BN: int = 1024):
+    M, N = x.shape
+    i = tl.grid(tl.cdiv(M, BM)) * BM
+    if N <= BN:
+        row = tl.load(x, (i, 0), (BM, BN), other=-float("inf")).to(tl.f32)
+        e = tl.exp(row - tl.max(row, axis=1, keepdims=True))
+        tl.store(y, (i, 0), (e / tl.sum(e, axis=1, keepdims=True)).to(y.dtype))
+    else:
+        top = tl.full((BM, 1), -float("inf"), tl.f32)
+        total = tl.zeros((BM, 1), tl.f32)
+        for j in tl.range(0, N, BN):
+            part = tl.load(x, (i, j), (BM, BN), other=-float("inf")).to(tl.f32)
+            higher = tl.maximum(top, tl.max(part, axis=1, keepdims=True))
+            total = total * tl.exp(top - higher) + tl.sum(tl.exp(part - higher), axis=1, keepdims=True)
+            top = higher
+        for j in tl.range(0, N, BN):
+            part = tl.load(x, (i, j), (BM, BN)).to(tl.f32)
+            tl.store(y, (i, j), (tl.exp(part - top) / total).to(y.dtype))
+
+
+def reference(x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    if x.size == 0:
+        return x
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:
+    x, y = normal(np.random.default_rng(seed), shape, dtype), empty(shape, dtype)
+    return Case((x, y), (y,), (reference(wide(x)),))
+
+
+def main() -> None:
+    report(softmax, SHAPES, case)
+
+
+if __name__ == "__main__":
+    main()
