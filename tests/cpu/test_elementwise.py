@@ -53,9 +53,9 @@ def floats(x: "T['N']", y: "T['N']", out: "T['R', 'N']", T: object, B: int = 64)
 
 def constants_first(function: Any, dtype: dt.DType) -> Any:
     """The kernel with its element type bound: annotations are evaluated where ``T`` is known."""
+    import inspect
     import linecache
     import textwrap
-    import inspect
 
     source = textwrap.dedent(inspect.getsource(function)).replace("\"T['N']\"", f"tl.{dtype}['N']")
     source = source.replace("\"T['R', 'N']\"", f"tl.{dtype}['R', 'N']").replace(", T: object", "")
@@ -182,8 +182,8 @@ def _nearest_bf16(value: float) -> int:
     return encode_float(float(value), dt.bf16)
 
 
-@pytest.mark.parametrize("source", (*INTEGERS, *FLOATS, dt.bool_), ids=str)
-@pytest.mark.parametrize("target", (*INTEGERS, *FLOATS, dt.bool_), ids=str)
+@pytest.mark.parametrize("source", [*INTEGERS, *FLOATS, dt.bool_], ids=str)
+@pytest.mark.parametrize("target", [*INTEGERS, *FLOATS, dt.bool_], ids=str)
 def test_casts(source: dt.DType, target: dt.DType) -> None:
     x = values(source, 9)
     if source.is_float:
@@ -196,7 +196,7 @@ def test_casts(source: dt.DType, target: dt.DType) -> None:
     np.testing.assert_array_equal(out.astype(np.float64), expected.astype(np.float64))
 
 
-@pytest.mark.parametrize("target", (dt.f8e4m3fn, dt.f8e5m2), ids=str)
+@pytest.mark.parametrize("target", [dt.f8e4m3fn, dt.f8e5m2], ids=str)
 def test_every_half_to_a_small_float_and_back(target: dt.DType) -> None:
     x = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     out = np.zeros(x.shape, target.numpy)

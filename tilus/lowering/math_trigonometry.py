@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -62,12 +63,12 @@ def _reduce_large(m: Arithmetic, x: Value) -> Sequence[Value]:
     words = _words(wide, index, 4)
     back = wide.sub(wide.const(64, u64), shift)
     aligned = [wide.binary("or", wide.binary("shl", a, shift), wide.binary("shr", b, back))
-               for a, b in zip(words, words[1:], strict=False)]
+               for a, b in itertools.pairwise(words)]
     product = _product(wide, mantissa, aligned)
     left = wide.add(exponent, 62)
     right = wide.sub(wide.const(64, u64), left)
     top, restored = (wide.where(small, wide.binary("or", wide.binary("shl", a, left), wide.binary("shr", b, right)), b)
-                     for a, b in zip(product, product[1:], strict=False))
+                     for a, b in itertools.pairwise(product))
     n, r = _fraction(wide, top, restored)
     negative_x = wide.test("lt", m.to(x, f64), 0.0)
     r = wide.where(negative_x, wide.neg(r), r)

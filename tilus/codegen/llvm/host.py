@@ -122,8 +122,8 @@ class HostEmitter:
         yielded = [self.names[v] for v in op.body.terminator.operands]
         first = [start, *(self.names[v] for v in op.init)]
         for line, argument, a, b in zip(phis, op.body.args, first, [following, *yielded], strict=True):
-            e.lines[line] = f"  {self.names[argument]} = phi {TYPES.type(argument.type)} [ {a}, %{entry} ], " \
-                            f"[ {b}, %{latch} ]"
+            kind = TYPES.type(argument.type)
+            e.lines[line] = f"  {self.names[argument]} = phi {kind} [ {a}, %{entry} ], [ {b}, %{latch} ]"
         e.start(end)
         for result, a, b in zip(op.results, first[1:], yielded, strict=True):
             self.names[result] = e.op(f"phi {TYPES.type(result.type)} [ {a}, %{entry} ], [ {b}, %{latch} ]")
@@ -168,8 +168,8 @@ class HostEmitter:
             self.names[argument] = self.names[carried]
         self.block(op.body)
         for line, argument, first, last in zip(phis, op.before.args, op.init, op.body.terminator.operands, strict=True):
-            e.lines[line] = f"  {self.names[argument]} = phi {TYPES.type(argument.type)} " \
-                            f"[ {self.names[first]}, %{entry} ], [ {self.names[last]}, %{e.label} ]"
+            kind, a, b = TYPES.type(argument.type), self.names[first], self.names[last]
+            e.lines[line] = f"  {self.names[argument]} = phi {kind} [ {a}, %{entry} ], [ {b}, %{e.label} ]"
         e.do(f"br label %{head}")
         e.start(end)
 
@@ -547,7 +547,8 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     MaskedStore: HostEmitter.masked_store, GatherLoad: HostEmitter.gather_load,
     ScatterStore: HostEmitter.scatter_store, HostAtomic: HostEmitter.host_atomic, AtomicFence: HostEmitter.fence,
     CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
-    CallResult: HostEmitter.call_result,    FunctionAddress: HostEmitter.function_address, ReturnIf: HostEmitter.return_if,
+    CallResult: HostEmitter.call_result, FunctionAddress: HostEmitter.function_address,
+    ReturnIf: HostEmitter.return_if,
     Pause: HostEmitter.pause, ConstantTable: HostEmitter.constant_table,
 }
 

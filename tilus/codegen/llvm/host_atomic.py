@@ -43,7 +43,9 @@ def _float_loop(e: Emitter, kind: str, dtype: DType, pointer: str, value: str, o
     phi = e.reserve()
     seen = e.fresh()
     if dtype.bits == 16:
-        widen = (lambda x: _widen_bf16(e, 0, x)) if ty == "i16" else (lambda x: e.op(f"fpext half {x} to float"))
+        def widen(x: str) -> str:
+            return _widen_bf16(e, 0, x) if ty == "i16" else e.op(f"fpext half {x} to float")
+
         old = widen(_from_bits(e, ty, seen, bits))
         total = e.op(f"fadd float {old}, {widen(value)}")
         new = _narrow_bf16(e, 0, total) if ty == "i16" else e.op(f"fptrunc float {total} to half")

@@ -116,7 +116,7 @@ def encode_float(value: float, dtype: DType) -> int:
         return sign
     exponent = max(math.frexp(magnitude)[1] - 1, 1 - dtype.bias)
     units = magnitude / math.ldexp(1.0, exponent - dtype.mantissa) if exponent - dtype.mantissa > -1075 else 0.0
-    code = int(round(units)) + ((exponent + dtype.bias - 1) << dtype.mantissa)
+    code = round(units) + ((exponent + dtype.bias - 1) << dtype.mantissa)
     return sign | (code if code <= greatest else overflow)
 
 

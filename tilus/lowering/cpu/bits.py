@@ -25,7 +25,11 @@ def _view(self: BlockLowering, op: Operation) -> None:
     stride = -(-bits // 8)
     room = self.allocate_raw(u8, threads * stride + 8)
     c = self.c
-    c.loop(0, threads * stride, 1, [], lambda i, _: c.b.add(PtrStore(c.offset(room, i), c.const(0, u8))) and [])
+
+    def clear(i: Value, _: list[Value]) -> None:
+        c.b.add(PtrStore(c.offset(room, i), c.const(0, u8)))
+
+    c.loop(0, threads * stride, 1, [], clear)
     _registers(self, op.from_layout, op.x.tile.dtype, room, stride, source, True)
     _registers(self, op.layout, op.dtype, room, stride, result, False)
     self.reps[op.result] = result
@@ -49,8 +53,7 @@ def _registers(self: BlockLowering, layout: RegisterLayout, dtype: DType, room: 
         else:
             c.b.add(PtrStore(pointer, load_bits(self, place, local, None, None, 0)))
 
-    def row(thread: Value, _: list[Value]) -> list[Value]:
-        c.loop(0, count, 1, [], lambda local, _: element(thread, local) or [])
-        return []
+    def row(thread: Value, _: list[Value]) -> None:
+        c.loop(0, count, 1, [], lambda local, _: element(thread, local))
 
     c.loop(0, layout.num_threads, 1, [], row)

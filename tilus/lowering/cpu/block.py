@@ -319,7 +319,9 @@ def _carry(self: BlockLowering, yielded: Sequence[Value], homes: dict[int, Buffe
         if rep is home:
             continue
         others = {h for j, h in homes.items() if j != i}
-        if (isinstance(rep, Lazy) and not (rep.roots & others) and elementwise_over(self, yielded[i], home)) or (isinstance(rep, Lazy) and not rep.roots & set(homes.values())):
+        in_place = isinstance(rep, Lazy) and not rep.roots & others and (
+            home not in rep.roots or elementwise_over(self, yielded[i], home))
+        if in_place:
             late.append((yielded[i], home))
         else:
             if isinstance(rep, Lazy) or rep in homes.values():

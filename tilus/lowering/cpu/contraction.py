@@ -34,7 +34,7 @@ from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, emit_product
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
-from tilus.lowering.cpu.values import Buffer, Coord, Number
+from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
 
 CHUNK_BYTES = 1024
 """Bytes of K that a row of a chunk takes: a panel of B (K × 16 f32) then fills half of a first-level cache."""
@@ -184,7 +184,7 @@ class _Contraction:
         """Both operands over the chunk that starts where the loop's index has the given value."""
         lowering = self.lowering
         lowering.scalars[self.loop.op.index] = index
-        from tilus.lowering.cpu.block import HANDLERS, BlockState
+        from tilus.lowering.cpu.block import HANDLERS
 
         lowering.blocks.append(BlockState())
         mapping: dict[Value, Value] = {}
@@ -272,7 +272,8 @@ class _Contraction:
 
         def emit() -> list[Value]:
             if source_dim(lowering, value) == 0 and self.rows >= SIDE:
-                copy_transposed(lowering, value, target.shape, 0, 1, lambda at, x: store_buffer(lowering, target, at, x))
+                copy_transposed(lowering, value, target.shape, 0, 1,
+                                lambda at, x: store_buffer(lowering, target, at, x))
                 return []
             lanes = min(4 * lowering.machine.vector_bytes // container_bytes(self.dtype), self.chunk)
             lanes = 1 << (lanes.bit_length() - 1)

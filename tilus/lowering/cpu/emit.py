@@ -60,7 +60,8 @@ class Cursor:
                 self.known[result] = int(value)
             return result
 
-        return self.once(("const", value, type(value), str(value), dtype, lanes), make)
+        found: Value = self.once(("const", value, type(value), str(value), dtype, lanes), make)
+        return found
 
     def number(self, value: Value) -> Number:
         """The value as a Python int where it is a known constant."""
@@ -162,26 +163,27 @@ class Cursor:
     # Control flow.
 
     def loop(self, start: Number, stop: Number, step: int, init: Sequence[Value],
-             body: Callable[[Value, list[Value]], Sequence[Value]]) -> list[Value]:
-        """A thread-level ``for``; ``body`` takes the index and the carried values and gives the next ones."""
+             body: Callable[[Value, list[Value]], Sequence[Value] | None]) -> list[Value]:
+        """A thread-level ``for``; ``body`` takes the index and the carried values and gives the next ones (None
+        where nothing is carried)."""
         first, last, by = self.value(start), self.value(stop), self.const(step)
         block = Block([TileType(i64), *(v.type for v in init)])
         outer = self.enter(block)
-        yielded = tuple(body(block.args[0], list(block.args[1:])))
+        yielded = tuple(body(block.args[0], list(block.args[1:])) or ())
         self.b.add(Yield(yielded))
         self.leave(outer)
         op = For(first, last, by, tuple(init), block)
         self.b.add(op)
         return list(op.results)
 
-    def branch(self, condition: Value, then: Callable[[], Sequence[Value]],
-               orelse: Callable[[], Sequence[Value]] | None = None) -> list[Value]:
-        """A thread-level ``if``; both functions give the values of the results."""
+    def branch(self, condition: Value, then: Callable[[], Sequence[Value] | None],
+               orelse: Callable[[], Sequence[Value] | None] | None = None) -> list[Value]:
+        """A thread-level ``if``; both functions give the values of the results (None for no results)."""
         blocks = []
         for make in (then, orelse):
             block = Block()
             outer = self.enter(block)
-            values = tuple(make()) if make is not None else ()
+            values = tuple(make() or ()) if make is not None else ()
             self.b.add(Yield(values))
             self.leave(outer)
             blocks.append(block)

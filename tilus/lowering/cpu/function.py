@@ -17,7 +17,6 @@ from tilus.lowering.cpu.launch import lower_launch
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, grid_facts
 
-
 PrintDescription = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
 
 
@@ -26,7 +25,8 @@ class CpuProgram:
     """Thread-level functions of one module and what the runtime has to know of them.
 
     ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` describes the device
-    assertions by number, ``prints`` the prints by key: format, and type and shape of each value. ``has_entry`` says that there is an entry point for NumPy arrays.
+    assertions by number, ``prints`` the prints by key: format, and type and shape of each value. ``has_entry`` says
+    that there is an entry point for NumPy arrays.
     """
 
     functions: list[Function]

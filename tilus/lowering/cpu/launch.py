@@ -1,8 +1,8 @@
 """The launch function of a module for the host: grid, workspaces, and the loop that a core runs over blocks.
 
 Two functions come out. ``launch(arguments, runtime)`` evaluates the launch function over packed arguments and gives
-0 or the number of the check that failed plus one. ``run_KERNEL(state, frame)`` takes blocks from the launch's counter until none is
-left; the pool runs it on every core.
+0 or the number of the check that failed plus one. ``run_KERNEL(state, frame)`` takes blocks from the launch's counter
+until none is left; the pool runs it on every core.
 """
 
 from __future__ import annotations

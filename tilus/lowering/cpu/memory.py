@@ -64,9 +64,9 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
                 condition = c.both(condition, c.compare("lt", at, high))
             continue
         if high is not None:
-            masks.append(c.once(("below", at, high, lanes), lambda at=at, high=high: c.lanes_below(c.sub(high, at), lanes)))
+            masks.append(_lanes_below(self, at, high, lanes))
         if low is not None:
-            before = c.once(("below", at, low, lanes), lambda at=at, low=low: c.lanes_below(c.sub(low, at), lanes))
+            before = _lanes_below(self, at, low, lanes)
             masks.append(c.b.add(Binary("xor", before, c.const(True, before.tile.dtype, lanes))).result)
     if lanes and condition is not None:
         masks.append(c.splat(condition, lanes))
@@ -74,6 +74,13 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
     for mask in masks:
         condition = c.both(condition, mask)
     return condition
+
+
+def _lanes_below(self: BlockLowering, at: Number, limit: Number, lanes: int) -> Value:
+    """Which of the lanes from index ``at`` on are below ``limit``."""
+    result: Value = self.c.once(("below", at, limit, lanes),
+                                lambda: self.c.lanes_below(self.c.sub(limit, at), lanes))
+    return result
 
 
 def _unit(stride: Number) -> bool:

@@ -151,7 +151,8 @@ def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
 
     vector = width > 1
     if stop - start == width:
-        return element(Coord(None, start, vector))
+        only = element(Coord(None, start, vector))
+        return combiner.combine(combiner.initial(self.lanes), only) if combiner.is_arg else only
     return self.c.loop(start, stop, width, combiner.initial(self.lanes),
                        lambda index, parts: combiner.combine(parts, element(Coord(index, 0, vector))))
 

@@ -50,8 +50,8 @@ from tilus.lowering.cpu.compute import compute, cost_of
 from tilus.lowering.cpu.evaluate import evaluate, is_straight, keeps_dimensions
 from tilus.lowering.cpu.launch import STATE_GRID0
 from tilus.lowering.cpu.memory import gathered_offset, load_window, make_window, store_gathered, store_window
-from tilus.lowering.cpu.streaming import streaming
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.streaming import streaming
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 
 
@@ -272,8 +272,9 @@ def _subview(self: BlockLowering, op: Operation) -> None:
         start, extent = c.number(self.scalars[op.starts[d]]), c.number(self.scalars[op.extents[d]])
         origin = c.add(origin, c.mul(start, memory.strides[d]))
         if d in op.dropped:
-            if not (isinstance(start, int) and isinstance(memory.lows[d], int) and start >= memory.lows[d]):
-                valid = c.both(valid, c.compare("ge", start, memory.lows[d]))
+            low = memory.lows[d]
+            if not (isinstance(start, int) and isinstance(low, int) and start >= low):
+                valid = c.both(valid, c.compare("ge", start, low))
             valid = c.both(valid, c.compare("lt", start, memory.highs[d]))
             continue
         kept.append(d)
@@ -405,7 +406,7 @@ def _store(self: BlockLowering, op: Operation) -> None:
         if streams is None:
             write(False)
         else:
-            self.c.branch(streams, lambda: write(True) or [], lambda: write(False) or [])
+            self.c.branch(streams, lambda: write(True), lambda: write(False))
         return []
 
     versions(self, [window, *windows_of(self, inputs)], emit)

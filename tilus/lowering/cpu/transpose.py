@@ -1,4 +1,4 @@
-"""Tiles whose memory runs along another dimension than what they are written to: 8×8 blocks, transposed in registers."""
+"""Tiles whose memory runs along another dimension than their destination's: 8×8 blocks, transposed in registers."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def copy_transposed(self: BlockLowering, value: Value, shape: tuple[int, ...], a
 
     def blocks(outer: Coords) -> None:
         def inner(i: Value, _: list[Value]) -> list[Value]:
-            c.loop(0, main[across], SIDE, [], lambda j, _: block(outer, i, j) or [])
+            c.loop(0, main[across], SIDE, [], lambda j, _: block(outer, i, j))
             return []
 
         c.loop(0, main[along], SIDE, [], inner)
@@ -107,8 +107,8 @@ def _outer_nest(self: BlockLowering, shape: tuple[int, ...], body: Callable[[Coo
     nest(self, shape, len(shape) - 1, 1, body)
 
 
-def _rest(self: BlockLowering, get: Callable[[Coords], Value], shape: tuple[int, ...], main: tuple[int, ...], along: int, across: int,
-          put: Put) -> None:
+def _rest(self: BlockLowering, get: Callable[[Coords], Value], shape: tuple[int, ...], main: tuple[int, ...],
+          along: int, across: int, put: Put) -> None:
     """The two strips beside the full blocks."""
     strips = [(main[along], 0, shape[along] - main[along], shape[across]),
               (0, main[across], main[along], shape[across] - main[across])]
