@@ -1,4 +1,6 @@
 """Wavefronts and sectors of access patterns, against numbers worked out by hand."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
 """Small CUDA C++ kernels of one expression each, compiled by NVRTC and compared with NumPy's definition."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501
 
 from __future__ import annotations
 

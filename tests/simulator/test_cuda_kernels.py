@@ -1,4 +1,6 @@
 """Cooperative CUDA C++ kernels: shared memory, warp collectives, barriers, atomics, calls, clusters, asynchronous copies."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501
 
 from __future__ import annotations
 

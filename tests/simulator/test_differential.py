@@ -1,4 +1,6 @@
 """Random programs run by the fast and by the plain path; every register must agree."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501
 
 from __future__ import annotations
 

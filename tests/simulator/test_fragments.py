@@ -1,4 +1,6 @@
 """Tensor-core instructions against the layout tables of CuTe (golden/cute_layouts.cu made them) and NumPy's products."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501
 
 from __future__ import annotations
 

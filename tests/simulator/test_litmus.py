@@ -1,4 +1,6 @@
 """Litmus programs of the memory model: which orders make an exchange through global memory race-free."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501, ISC004
 
 from __future__ import annotations
 

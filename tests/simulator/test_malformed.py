@@ -1,4 +1,6 @@
 """Malformed PTX ends in an error that names the line, or runs as it now reads; never in a traceback or a hang."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501, PT017
 
 from __future__ import annotations
 

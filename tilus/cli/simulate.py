@@ -53,8 +53,21 @@ def _argument(text: str) -> tuple[str, Any, pathlib.Path | None]:
 @click.option("--save/--no-save", default=False, help="Write changed arrays back to their .npy files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--listing", is_flag=True, help="Print the PTX with counts for each line.")
-def command(file: pathlib.Path, entry: str | None, grid: str, block: str, cluster: str | None, arguments: tuple[str, ...],
-            shared: int, checks: bool, counters: bool, seed: int | None, save: bool, as_json: bool, listing: bool) -> None:
+def command(
+    file: pathlib.Path,
+    entry: str | None,
+    grid: str,
+    block: str,
+    cluster: str | None,
+    arguments: tuple[str, ...],
+    shared: int,
+    checks: bool,
+    counters: bool,
+    seed: int | None,
+    save: bool,
+    as_json: bool,
+    listing: bool,
+) -> None:
     """Execute a kernel of the PTX file FILE on a simulated GPU, check it and count what it does.
 
     \b
@@ -69,7 +82,9 @@ def command(file: pathlib.Path, entry: str | None, grid: str, block: str, cluste
     module = simulator.load(file.read_text(encoding="utf-8"), str(file))
     if entry is None:
         if len(module.entries) != 1:
-            raise UserError.at("E0804", f"choose a kernel with --entry: {', '.join(module.entries) or 'the file has none'}")
+            raise UserError.at(
+                "E0804", f"choose a kernel with --entry: {', '.join(module.entries) or 'the file has none'}"
+            )
         entry = module.entries[0]
     parsed = [_argument(text) for text in arguments]
     report = module.launch(entry, _extents(grid), _extents(block), {name: value for name, value, _ in parsed},

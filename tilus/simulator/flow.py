@@ -12,8 +12,8 @@ from tilus.simulator.decode import Both, Decoded, Mem, Op, Reg, Resolved, Vec
 class Segment:
     """Operations that run without a branch between them.
 
-    ``gate`` is the form's gate of the first operation. ``end`` is the closing branch, ``brx``, ``exit`` or ``trap``, or None
-    where control falls through; ``next`` is the segment that follows, ``targets`` the branch targets.
+    ``gate`` is the form's gate of the first operation. ``end`` is the closing branch, ``brx``, ``exit`` or ``trap``,
+    or None where control falls through; ``next`` is the segment that follows, ``targets`` the branch targets.
     """
 
     index: int
@@ -44,7 +44,7 @@ class Program:
 
 
 def build(decoded: Decoded, path: str) -> Program:
-    """Cut the operations into segments, order them for reconvergence and find the registers that may be read unwritten."""
+    """Cut the operations into segments in reconvergence order; find the registers that may be read unwritten."""
     segments = _cut(decoded, path)
     _order(segments)
     return Program(decoded, segments, _maybe_unwritten(segments))

@@ -1,8 +1,8 @@
 """The instruction table: each handler declares the instruction forms it executes.
 
 A form is written like the headings of the PTX ISA: ``"mul mode:hi|lo t:u32|s32"`` stands for ``mul.{hi,lo}.{u32,s32}``;
-``?sat`` is an optional modifier, ``?r:rn|rz`` an optional choice, ``=relu`` a fixed word. Whatever no form matches is an
-unknown instruction.
+``?sat`` is an optional modifier, ``?r:rn|rz`` an optional choice, ``=relu`` a fixed word. Whatever no form matches is
+an unknown instruction.
 """
 
 from __future__ import annotations

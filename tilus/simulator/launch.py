@@ -51,11 +51,24 @@ class Module:
             self._programs[entry] = flow.build(decoding.decode(self.syntax, entry), self.syntax.path)
         return self._programs[entry]
 
-    def launch(self, entry: str, grid: int | Sequence[int], block: int | Sequence[int], args: Sequence[Any] | Mapping[str, Any],
-               *, shared_bytes: int = 0, cluster: Sequence[int] | None = None,
-               tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
-               checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
-               seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40) -> Report:
+    def launch(
+        self,
+        entry: str,
+        grid: int | Sequence[int],
+        block: int | Sequence[int],
+        args: Sequence[Any] | Mapping[str, Any],
+        *,
+        shared_bytes: int = 0,
+        cluster: Sequence[int] | None = None,
+        tensor_maps: Mapping[str, Any] | None = None,
+        target: int | None = None,
+        checks: bool | Checks | Iterable[str] = True,
+        counters: bool = True,
+        resident_blocks: int | None = None,
+        seed: int | None = None,
+        collect: bool = False,
+        max_steps: int = 1 << 40,
+    ) -> Report:
         """Run a kernel; see :func:`launch`."""
         program = self.program(entry)
         run = Launch(self.syntax, program, dim3(grid), dim3(block), _cluster(program, cluster), shared_bytes,
@@ -85,8 +98,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
         entry: name of the kernel.
         grid: blocks in x, y, z.
         block: threads in x, y, z.
-        args: one value for each parameter, by position or by name. An array stands for a pointer to its first element and
-            is changed in place; its own extent bounds the accesses. ``Pointer`` adds an offset. Scalars
+        args: one value for each parameter, by position or by name. An array stands for a pointer to its first element
+            and is changed in place; its own extent bounds the accesses. ``Pointer`` adds an offset. Scalars
             take the parameter's type; ``bytes`` fill a struct.
         shared_bytes: dynamic shared memory, bytes.
         cluster: blocks of a cluster in x, y, z.
@@ -264,7 +277,8 @@ class Launch:
         per_lane = sum(bits // 8 * len(names) if bits > 1 else len(names)
                        for bits, names in self.program.decoded.registers.items()) + self.program.decoded.local_bytes
         lanes = max(stride, min(LANES_AT_ONCE, BYTES_AT_ONCE // max(1, per_lane)))
-        blocks = max(1, min(lanes // stride, self.blocks, self.resident_blocks, BYTES_AT_ONCE // max(1, self.shared_size)))
+        fitting = BYTES_AT_ONCE // max(1, self.shared_size)
+        blocks = max(1, min(lanes // stride, self.blocks, self.resident_blocks, fitting))
         size = self.cluster_size
         return max(size, blocks // size * size)
 

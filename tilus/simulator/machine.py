@@ -193,7 +193,9 @@ class Binder:
         if isinstance(item, Const):
             return self.constant(item.value, kind)
         if isinstance(item, Symbol):
-            return np.array([self.symbol_address(item) & ((1 << 8 * dtype.itemsize) - 1)], f"u{dtype.itemsize}").view(dtype)
+            return np.array([self.symbol_address(item) & ((1 << 8 * dtype.itemsize) - 1)], f"u{dtype.itemsize}").view(
+                dtype
+            )
         if isinstance(item, Special):
             row = self.special(item.name, op)
             return row if row.dtype == dtype else self._special_view(row, dtype)
@@ -315,8 +317,13 @@ class Binder:
             for name, row in rows:
                 early = row & g.mask
                 if early.any():
-                    batch.fault("async", f"accumulator {name} is used before wgmma.wait_group", op, int(np.argmax(early)),
-                                count=int(early.sum()))
+                    batch.fault(
+                        "async",
+                        f"accumulator {name} is used before wgmma.wait_group",
+                        op,
+                        int(np.argmax(early)),
+                        count=int(early.sum()),
+                    )
             inner(g)
 
         return run
@@ -414,5 +421,22 @@ def _masked_step(fn: Callable[..., Any], dst: Array, srcs: tuple[Array, ...], pr
     return run
 
 
-__all__ = ["LOCAL_WINDOW", "SHARED_WINDOW", "Batch", "Binder", "Both", "Const", "Group", "Mem", "Op", "Predicated", "Reg",
-           "Run", "Sink", "Special", "Symbol", "Vec", "dtype_of"]
+__all__ = [
+    "LOCAL_WINDOW",
+    "SHARED_WINDOW",
+    "Batch",
+    "Binder",
+    "Both",
+    "Const",
+    "Group",
+    "Mem",
+    "Op",
+    "Predicated",
+    "Reg",
+    "Run",
+    "Sink",
+    "Special",
+    "Symbol",
+    "Vec",
+    "dtype_of",
+]

@@ -85,13 +85,21 @@ class Space:
         """Byte offsets into the buffer for the lanes' addresses; those of faulty lanes lead to a trash area."""
         raise NotImplementedError
 
-    def _aligned(self, site: Site, batch: Batch, lanes: Array | None, address: Array, offsets: Array, size: int) -> Array:
+    def _aligned(
+        self, site: Site, batch: Batch, lanes: Array | None, address: Array, offsets: Array, size: int
+    ) -> Array:
         if size > 1:
             wrong = (address & (size - 1)) != 0
             if wrong.any():
                 lane = int(np.argmax(wrong))
-                batch.fault("align", f"{self.name} address {int(address[lane]):#x} is not a multiple of {size}", site.op,
-                            lane if lanes is None else int(lanes[lane]), int(address[lane]), int(wrong.sum()))
+                batch.fault(
+                    "align",
+                    f"{self.name} address {int(address[lane]):#x} is not a multiple of {size}",
+                    site.op,
+                    lane if lanes is None else int(lanes[lane]),
+                    int(address[lane]),
+                    int(wrong.sum()),
+                )
                 return np.where(wrong, 0, offsets)
         return offsets
 

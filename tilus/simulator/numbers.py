@@ -89,7 +89,8 @@ _SAFE_LOW, _SAFE_HIGH = 2.0 ** -480, 2.0 ** 480
 def repair_extremes(result: Array, args: tuple[Array, ...], mode: str, exact: Callable[..., Fraction]) -> Array:
     """Recompute the lanes whose float64 operands are too large or small for the error-free transformations.
 
-    ``exact`` gives the true value of one lane's operands as a fraction; lanes with infinities, NaN or zero results keep theirs.
+    ``exact`` gives the true value of one lane's operands as a fraction; lanes with infinities, NaN or zero results keep
+    theirs.
     """
     wide = [np.broadcast_to(np.asarray(a), result.shape) for a in args]
     risky = np.zeros(result.shape, bool)
@@ -160,7 +161,7 @@ def cancelled(value: Array, x: Array, y: Array, mode: str) -> Array:
 
 
 def fma_f64(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:
-    """``a * b + c`` with one rounding, float64 (Boldo and Melquiond), barring overflow of the intermediate splitting."""
+    """``a * b + c`` with one rounding, float64 (Boldo and Melquiond)."""
     uh, ul = two_product(a, b)
     th, tl = two_sum(np.broadcast_to(c, np.broadcast_shapes(np.shape(c), ul.shape)), ul)
     vh, vl = two_sum(uh, th)
@@ -199,7 +200,8 @@ def round_to(x: Array, fmt: Format, mode: str = "rn", saturate: bool = False) ->
     over = np.abs(result) > fmt.largest
     if over.any():
         limit = np.copysign(fmt.largest, result)
-        keep = np.isfinite(x) & (np.full(x.shape, mode == "rz") | ((mode == "rm") & (x > 0)) | ((mode == "rp") & (x < 0)))
+        inward = np.full(x.shape, mode == "rz") | ((mode == "rm") & (x > 0)) | ((mode == "rp") & (x < 0))
+        keep = np.isfinite(x) & inward
         if saturate:
             keep = np.ones(x.shape, bool)
         result = np.where(over, np.where(keep, limit, np.copysign(np.inf, result)), result)
@@ -258,7 +260,7 @@ FORMATS: dict[str, Format] = {f.name: f for f in (F16, BF16, TF32, F32, E4M3, E5
 
 
 def encode(x: Array, fmt: Format, mode: str = "rn", saturate: bool = True) -> Array:
-    """Codes (uint8) of the nearest values of an 8-bit or narrower format; NaN takes the format's NaN, or its largest."""
+    """Codes (uint8) of the nearest values of a narrow format; NaN takes the format's NaN, or its largest."""
     rounded = np.atleast_1d(round_to(np.asarray(x, np.float64), fmt, mode, saturate))
     table = TABLES[fmt.name].astype(np.float64)
     half = len(table) // 2

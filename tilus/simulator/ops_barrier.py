@@ -109,8 +109,15 @@ def fence_proxy(b: Binder, op: Op) -> Run:
     return run
 
 
-@instr("nanosleep t:u32", "griddepcontrol action:launch_dependents|wait", "setmaxnreg action:inc|dec =sync =aligned =u32",
-       "pmevent ?mask", "brkpt", writes=0, kind="other")
+@instr(
+    "nanosleep t:u32",
+    "griddepcontrol action:launch_dependents|wait",
+    "setmaxnreg action:inc|dec =sync =aligned =u32",
+    "pmevent ?mask",
+    "brkpt",
+    writes=0,
+    kind="other",
+)
 def nothing(b: Binder, op: Op) -> Run:
     if op.opcode.startswith("nanosleep"):
         polling = b.batch.polling

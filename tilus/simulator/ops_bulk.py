@@ -64,8 +64,12 @@ def _fixed(mem: Any, g: Group, lane: int, address: Any) -> int:
     return int(values[int(np.searchsorted(g.lanes(), lane))])
 
 
-@instr(f"cp.async.bulk dst:shared::cluster|shared::cta =global =mbarrier::complete_tx::bytes ?mc:multicast::cluster {_HINT}",
-       writes=0, kind="bulk-copy")
+@instr(
+    "cp.async.bulk dst:shared::cluster|shared::cta =global =mbarrier::complete_tx::bytes "
+    f"?mc:multicast::cluster {_HINT}",
+    writes=0,
+    kind="bulk-copy",
+)
 def bulk_load(b: Binder, op: Op) -> Run:
     dst, src, size, bar, *rest = op.operands
     to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
@@ -112,18 +116,18 @@ def _issue_load(c: _Copier, lane: int, offsets: Array, sources: Array, size: int
     c.batch.queue.issue_bulk(barrier, lane, finish)
 
 
-@instr(f"cp.async.bulk =shared::cluster =shared::cta =mbarrier::complete_tx::bytes", writes=0, kind="bulk-copy")
+@instr("cp.async.bulk =shared::cluster =shared::cta =mbarrier::complete_tx::bytes", writes=0, kind="bulk-copy")
 def bulk_between(b: Binder, op: Op) -> Run:
     dst, src, size, bar = b.need(op, 4)
     to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
     c = _Copier(b, op)
 
     def run(g: Group) -> None:
+        shadow = b.batch.shared.shadow
         for i, lane in enumerate(g.lanes().tolist()):
             count = _value(b, op, size, lane)
             there, here = c.shared(lane, int(to(g)[i]), count), c.shared(lane, int(source(g)[i]), count)
             target = c.shared(lane, int(barrier(g)[i]), 8)
-            shadow = b.batch.shared.shadow
             if shadow is not None:
                 shadow.proxy_read(op, np.array([lane]), here + np.arange(0, count, 4), 4, "cp.async.bulk")
 
@@ -159,7 +163,9 @@ def bulk_store(b: Binder, op: Op) -> Run:
             step = 16
             pieces = np.arange(count // step) * step
             there = c.launch.memory.locate(c.write_site, b.batch, np.full(pieces.size, lane), where + pieces, step)
-            _issue_store(c, lane, offset + pieces, there, step, np.ones(pieces.size, bool), kind, str(op.fields.get("op")))
+            _issue_store(
+                c, lane, offset + pieces, there, step, np.ones(pieces.size, bool), kind, str(op.fields.get("op"))
+            )
 
     return run
 
@@ -212,7 +218,8 @@ def bulk_wait(b: Binder, op: Op) -> Run:
 
 # -- tensors
 
-def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: Any) -> tuple[TensorMap | None, list[int]]:
+def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: Any
+            ) -> tuple[TensorMap | None, list[int]]:
     where = int(address(g)[i])
     found = b.launch.tensor_maps.get(where)
     if found is None:
@@ -275,7 +282,8 @@ def _sources(c: _Copier, lane: int, addresses: Array, inside: Array, size: int) 
 
 
 @instr(f"cp.async.bulk.tensor {_DIMS} =global =shared::cta ?tile =bulk_group {_HINT}",
-       f"cp.reduce.async.bulk.tensor {_DIMS} =global =shared::cta op:add|min|max|inc|dec|and|or|xor ?tile =bulk_group {_HINT}",
+       f"cp.reduce.async.bulk.tensor {_DIMS} =global =shared::cta op:add|min|max|inc|dec|and|or|xor ?tile "
+       f"=bulk_group {_HINT}",
        writes=0, kind="tensor-copy")
 def tensor_store(b: Binder, op: Op) -> Run:
     dst, src = op.operands[:2]

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tilus.simulator.isa import ROUND, instr
 from tilus.simulator.decode import Resolved
+from tilus.simulator.isa import ROUND, instr
 from tilus.simulator.machine import Array, Binder, Op, Predicated, dtype_of
 from tilus.simulator.numbers import (
     F32,
@@ -139,7 +139,9 @@ def packed_f32(b: Binder, op: Op) -> Predicated:
             return fma_f32(x, y, z, mode)
     else:
         fn = _sum("f32", mode, name == "sub")
-    return b.alu(op, packed_pairs(finish(op, fn)), b.dst(op, items[0], "b64"), *[b.src(op, i, "b64") for i in items[1:]])
+    return b.alu(
+        op, packed_pairs(finish(op, fn)), b.dst(op, items[0], "b64"), *[b.src(op, i, "b64") for i in items[1:]]
+    )
 
 
 def _quotient(kind: str, mode: str) -> Function:
@@ -301,7 +303,9 @@ def extremum(name: str, nan: bool, xorsign: bool = False) -> Function:
         zero = (left == 0) & (right == 0)
         if zero.any():
             sign = np.signbit(left) | np.signbit(right) if name == "min" else np.signbit(left) & np.signbit(right)
-            value = np.where(zero, np.copysign(value.dtype.type(0), np.where(sign, -1.0, 1.0)).astype(value.dtype), value)
+            value = np.where(
+                zero, np.copysign(value.dtype.type(0), np.where(sign, -1.0, 1.0)).astype(value.dtype), value
+            )
         if xorsign:
             value = np.where(np.isnan(value), value,
                              np.where(np.signbit(x) ^ np.signbit(y), -np.abs(value), np.abs(value)))

@@ -81,7 +81,7 @@ def ldmatrix(b: Binder, op: Op) -> Run:
         lanes = whole_warps(b, op, g)
         offsets = locate(g)
         if trans:
-            data = views.load(offsets, 2, 8).reshape(-1, count, 8, 8)
+            data: Array = views.load(offsets, 2, 8).reshape(-1, count, 8, 8)
             words = np.ascontiguousarray(data.transpose(1, 0, 3, 2)).view(np.uint32).reshape(count, -1)
         else:
             data = views.load(offsets, 4, 4).reshape(-1, count, 32)
@@ -110,9 +110,8 @@ def stmatrix(b: Binder, op: Op) -> Run:
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
         offsets = locate(g)
-        words: Array = np.stack([row if lanes is None else row[lanes] for row in rows])
-        words = words.reshape(count, -1, 32)
-        words = np.ascontiguousarray(words.transpose(1, 0, 2))
+        stacked = np.stack([row if lanes is None else row[lanes] for row in rows]).reshape(count, -1, 32)
+        words: Any = np.ascontiguousarray(stacked.transpose(1, 0, 2))
         if trans:
             halves = words.view(np.uint16).reshape(-1, count, 8, 8)
             words = np.ascontiguousarray(halves.transpose(0, 1, 3, 2)).view(np.uint32)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from tilus.simulator.barriers import warp_bits
-from tilus.simulator.isa import instr
 from tilus.simulator.decode import Resolved
+from tilus.simulator.isa import instr
 from tilus.simulator.machine import POISON, Array, Binder, Both, Const, Group, Op, Reg, Run, Sink
 from tilus.simulator.ops_logic import write
 

@@ -11,12 +11,16 @@ import numpy as np
 from tilus.simulator import fragments
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Reg, Run, Vec
+from tilus.simulator.numbers import TABLES, bf16_to_f32
 from tilus.simulator.ops_mma import integer_sum, put, read_accumulator, stack, write_accumulator
 from tilus.simulator.ops_warp import check_member
 from tilus.simulator.syntax import type_bits
 
 _SWIZZLE_BYTES = {0: 16, 1: 128, 2: 64, 3: 32}
-_NS = "|".join(str(n) for n in range(8, 257, 8))
+
+
+def _shapes(k: int) -> str:
+    return "|".join(f"m64n{n}k{k}" for n in range(8, 257, 8))
 
 
 def swizzle_address(address: Array, width: int) -> Array:
@@ -74,10 +78,10 @@ def read_operand(b: Binder, op: Op, lanes: Array, descriptor: int, rows: int, ro
     if element == 4:
         return fragments.elements(raw, kind)[..., 0]
     if element == 2:
-        return raw.view(np.float16).astype(np.float32) if kind == "f16" else fragments.bf16_to_f32(raw)
+        return raw.view(np.float16).astype(np.float32) if kind == "f16" else bf16_to_f32(raw)
     if kind in ("s8", "u8"):
         return raw.view(np.int8 if kind == "s8" else np.uint8).astype(np.float32)
-    return fragments.TABLES[kind][raw]
+    return TABLES[kind][raw]
 
 
 class WarpGroups:
@@ -105,13 +109,17 @@ def groups_of(b: Binder, op: Op, g: Group) -> list[Array]:
     return [np.arange(128 * w, 128 * w + 128) for w in np.flatnonzero(table.all(axis=1))]
 
 
-@instr(f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k16' for n in _NS.split('|'))} td:f16|f32 ta:f16 tb:f16",
-       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k16' for n in _NS.split('|'))} td:f32 ta:bf16 tb:bf16",
-       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k8' for n in _NS.split('|'))} td:f32 ta:tf32 tb:tf32",
-       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k32' for n in _NS.split('|'))} td:f16|f32 ta:e4m3|e5m2 "
-       "tb:e4m3|e5m2",
-       f"wgmma.mma_async =sync =aligned shape:{'|'.join(f'm64n{n}k32' for n in _NS.split('|'))} ?satfinite td:s32 ta:s8|u8 "
-       "tb:s8|u8", gate="warp", kind="wgmma")
+@instr(
+    f"wgmma.mma_async =sync =aligned shape:{_shapes(16)} td:f16|f32 ta:f16 tb:f16",
+    f"wgmma.mma_async =sync =aligned shape:{_shapes(16)} td:f32 ta:bf16 tb:bf16",
+    f"wgmma.mma_async =sync =aligned shape:{_shapes(8)} td:f32 ta:tf32 tb:tf32",
+    f"wgmma.mma_async =sync =aligned shape:{_shapes(32)} td:f16|f32 ta:e4m3|e5m2 "
+    "tb:e4m3|e5m2",
+    f"wgmma.mma_async =sync =aligned shape:{_shapes(32)} ?satfinite td:s32 ta:s8|u8 "
+    "tb:s8|u8",
+    gate="warp",
+    kind="wgmma",
+)
 def wgmma(b: Binder, op: Op) -> Run:
     from tilus.simulator.ops_mma import bind_rows, parse_shape
 

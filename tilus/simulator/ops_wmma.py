@@ -1,7 +1,7 @@
 """wmma: warp matrices in fragments whose layout the ISA leaves open.
 
-Here the elements of a matrix, in row-major order, are dealt out to the lanes in runs; registers beyond those needed repeat the
-first ones, as the fragments of some types hold each element twice.
+Here the elements of a matrix, in row-major order, are dealt out to the lanes in runs; registers beyond those needed
+repeat the first ones, as the fragments of some types hold each element twice.
 """
 
 from __future__ import annotations
@@ -150,8 +150,8 @@ def _words(matrix: Array, kind: str, count: int) -> Array:
 @instr("wmma.mma =sync =aligned la:row|col lb:row|col shape:m16n16k16|m32n8k16|m8n32k16 td:f16|f32 tc:f16|f32",
        "wmma.mma =sync =aligned la:row|col lb:row|col shape:m16n16k16|m32n8k16|m8n32k16 td:f32 ta:bf16 tb:bf16 tc:f32",
        "wmma.mma =sync =aligned la:row|col lb:row|col shape:m16n16k8 td:f32 ta:tf32 tb:tf32 tc:f32",
-       "wmma.mma =sync =aligned la:row|col lb:row|col shape:m16n16k16|m32n8k16|m8n32k16 td:s32 ta:s8|u8 tb:s8|u8 tc:s32 "
-       "?satfinite",
+       "wmma.mma =sync =aligned la:row|col lb:row|col shape:m16n16k16|m32n8k16|m8n32k16 td:s32 ta:s8|u8 tb:s8|u8 "
+       "tc:s32 ?satfinite",
        "wmma.mma =sync =aligned la:row lb:col shape:m8n8k32 td:s32 ta:s4|u4 tb:s4|u4 tc:s32 ?satfinite",
        "wmma.mma =sync =aligned la:row|col lb:row|col shape:m8n8k4 ?r:rn|rz|rm|rp td:f64 ta:f64 tb:f64 tc:f64",
        "wmma.mma bool:xor|and =popc =sync =aligned la:row lb:col shape:m8n8k128 td:s32 ta:b1 tb:b1 tc:s32",

@@ -24,7 +24,7 @@ item: VERSION | TARGET | ADDRESS_SIZE | FILE | LOC | PRAGMA | ALIAS | SECTION | 
 
 function: LINKAGE* FUNCTION_KIND [parameters] NAME [parameters] attribute* (body | ";")
 parameters: "(" [PARAMETER ("," PARAMETER)*] ")"
-attribute: ATTRIBUTE [NUMBERS] | PRAGMA
+attribute: (ATTRIBUTE | CLUSTER) [NUMBERS] | PRAGMA
 
 body: "{" statement* "}"
 statement: body | INSTRUCTION | TARGETS | LABEL | DECLARATION | LOC | PRAGMA | FILE | SECTION
@@ -39,7 +39,8 @@ ALIAS.9: /\.alias\s+[\w$]+\s*,\s*[\w$]+\s*;/
 SECTION.9: /\.section\s+[.\w$]+\s*\{[^}]*\}/
 FUNCTION_KIND.8: /\.(entry|func)\b/
 LINKAGE.8: /\.(visible|extern|weak|common)\b(?=[\s.a-z]*\.(entry|func)\b)/
-ATTRIBUTE.7: /\.(maxntid|reqntid|minnctapersm|maxnctapersm|maxnreg|noreturn|unified|reqnctapercluster|explicitcluster|maxclusterrank|blocksareclusters|abi_preserve\w*)\b/
+ATTRIBUTE.7: /\.(maxntid|reqntid|m(in|ax)nctapersm|maxnreg|noreturn|unified|abi_preserve\w*)\b/
+CLUSTER.7: /\.(reqnctapercluster|explicitcluster|maxclusterrank|blocksareclusters)\b/
 PARAMETER.6: /\.(param|reg)\b[^,;(){}]*/
 DECLARATION.5: /(\.(visible|extern|weak|common)\s+)?\.(reg|local|shared|param|const|global|tex)\b[^;{]*(\{[^;]*\}\s*)?;/
 TARGETS.5: /[A-Za-z_$%][\w$]*\s*:\s*\.(branchtargets|calltargets|callprototype)\b[^;]*;/

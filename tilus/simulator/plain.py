@@ -23,7 +23,12 @@ from tilus.simulator.parser import parse
 from tilus.simulator.syntax import type_bits
 
 Number = int | float
-_FORMAT = {"f16": (11, -14, "<e", 16), "bf16": (8, -126, "", 16), "f32": (24, -126, "<f", 32), "f64": (53, -1022, "<d", 64)}
+_FORMAT = {
+    "f16": (11, -14, "<e", 16),
+    "bf16": (8, -126, "", 16),
+    "f32": (24, -126, "<f", 32),
+    "f64": (53, -1022, "<d", 64),
+}
 
 
 def unsigned(value: int, bits: int) -> int:
@@ -101,7 +106,9 @@ class Plain:
         self.exchange: dict[int, dict[int, tuple[Op, dict[str, int]]]] = {}
 
     def run(self) -> None:
-        warps = [[Thread(n) for n in range(start, min(start + 32, self.threads))] for start in range(0, self.threads, 32)]
+        warps = [
+            [Thread(n) for n in range(start, min(start + 32, self.threads))] for start in range(0, self.threads, 32)
+        ]
         for warp in warps:
             self._run_warp(warp)
 
@@ -164,7 +171,9 @@ class Plain:
             return unsigned(t.regs.get((item.bits, item.index), 0), bits)
         if isinstance(item, Const):
             if isinstance(item.value, float):
-                return to_bits(item.value if bits == 64 else float(np.float32(item.value)), {32: "f32", 64: "f64"}[bits])
+                return to_bits(
+                    item.value if bits == 64 else float(np.float32(item.value)), {32: "f32", 64: "f64"}[bits]
+                )
             return unsigned(item.value, bits)
         if isinstance(item, Symbol):
             return unsigned(item.address, bits)
@@ -254,8 +263,12 @@ class Plain:
     def _compare(self, t: Thread, op: Op, kind: str) -> None:
         bits, relation = type_bits(kind), str(op.fields["cmp"])
         a, b = self.read(t, op.operands[1], bits), self.read(t, op.operands[2], bits)
-        result = compare_floats(self._value(a, kind, op), self._value(b, kind, op), relation) if kind in _FORMAT else \
-            compare_integers(*((signed(v, bits) if kind[0] == "s" else v) for v in (a, b)), relation)
+        if kind in _FORMAT:
+            result = compare_floats(self._value(a, kind, op), self._value(b, kind, op), relation)
+        elif kind[0] == "s":
+            result = compare_integers(signed(a, bits), signed(b, bits), relation)
+        else:
+            result = compare_integers(a, b, relation)
         extra = None
         if op.fields["bool"]:
             item = op.operands[3]
@@ -349,6 +362,18 @@ class Plain:
         return function(op, values, raw, bits)
 
 
+REDUCE: dict[str, Callable[[int, int], int]] = {
+    "add": lambda x, y: x + y, "min": lambda x, y: min(x, y), "max": lambda x, y: max(x, y), "and": lambda x, y: x & y,
+    "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y,
+}
+TO_INTEGER: dict[str, Callable[[Fraction], int]] = {
+    "rni": round,
+    "rzi": math.trunc,
+    "rmi": math.floor,
+    "rpi": math.ceil,
+}
+
+
 def collective(op: Op, lane: int, members: dict[int, dict[str, int]]) -> dict[str, int]:
     """What a lane receives from a collective of the member lanes."""
     own = members[lane]
@@ -378,8 +403,7 @@ def collective(op: Op, lane: int, members: dict[int, dict[str, int]]) -> dict[st
     numbers = [signed(v, 32) if op.fields.get("t") == "s32" else v for v in values.values()]
     result = numbers[0]
     for v in numbers[1:]:
-        result = {"add": lambda x, y: x + y, "min": min, "max": max, "and": lambda x, y: x & y, "or": lambda x, y: x | y,
-                  "xor": lambda x, y: x ^ y}[str(op.fields["op"])](result, v)
+        result = REDUCE[str(op.fields["op"])](result, v)
     return {"value": unsigned(result, 32)}
 
 
@@ -456,7 +480,7 @@ def convert_to_float(value: Number, td: str, ts: str, mode: str | None, opcode: 
         return to_bits(value, td) if td != ts else raw
     if mode in ("rni", "rzi", "rmi", "rpi"):
         number = Fraction(value)
-        rounded = {"rni": round, "rzi": math.trunc, "rmi": math.floor, "rpi": math.ceil}[mode](number)
+        rounded = TO_INTEGER[mode](number)
         result = round_exact(Fraction(rounded), td, "rn", math.copysign(1, value))
     else:
         result = round_exact(Fraction(value), td, mode or "rn", math.copysign(1, value))
@@ -472,7 +496,7 @@ def float_to_integer(value: float, mode: str, low: int, high: int, bits: int) ->
         return 1 << 63 if bits == 64 else 0
     if math.isinf(value):
         return high if value > 0 else low
-    rounded = {"rni": round, "rzi": math.trunc, "rmi": math.floor, "rpi": math.ceil}[mode](Fraction(value))
+    rounded = TO_INTEGER[mode](Fraction(value))
     return min(max(int(rounded), low), high)
 
 
@@ -519,7 +543,9 @@ def _multiply(op: Op, v: Sequence[int], bits: int) -> int:
 
 
 def _lop3(raw: Sequence[int]) -> int:
-    return sum((raw[3] >> ((raw[0] >> i & 1) * 4 + (raw[1] >> i & 1) * 2 + (raw[2] >> i & 1)) & 1) << i for i in range(32))
+    return sum(
+        (raw[3] >> ((raw[0] >> i & 1) * 4 + (raw[1] >> i & 1) * 2 + (raw[2] >> i & 1)) & 1) << i for i in range(32)
+    )
 
 
 def _highest(v: int, bits: int) -> int:
@@ -536,23 +562,34 @@ def _bytes_dot(op: Op, raw: Sequence[int]) -> int:
 
 Integer = Callable[[Op, Sequence[int], Sequence[int], int], int]
 INTEGER: dict[str, Integer] = {
-    "add": lambda op, v, r, n: (min(max(v[0] + v[1], -1 << 31), (1 << 31) - 1) if ".sat" in op.opcode else v[0] + v[1]),
-    "sub": lambda op, v, r, n: (min(max(v[0] - v[1], -1 << 31), (1 << 31) - 1) if ".sat" in op.opcode else v[0] - v[1]),
+    "add": lambda op, v, r, n: min(max(v[0] + v[1], -1 << 31), (1 << 31) - 1) if ".sat" in op.opcode else v[0] + v[1],
+    "sub": lambda op, v, r, n: min(max(v[0] - v[1], -1 << 31), (1 << 31) - 1) if ".sat" in op.opcode else v[0] - v[1],
     "mul": lambda op, v, r, n: _multiply(op, v, n),
     "mad": lambda op, v, r, n: _multiply(op, v, n) + r[2],
     "div": lambda op, v, r, n: _truncated(v[0], v[1]) if v[1] else -1,
     "rem": lambda op, v, r, n: v[0] - _truncated(v[0], v[1]) * v[1] if v[1] else v[0],
-    "min": lambda op, v, r, n: min(v[0], v[1]), "max": lambda op, v, r, n: max(v[0], v[1]),
-    "abs": lambda op, v, r, n: abs(v[0]), "neg": lambda op, v, r, n: -v[0],
-    "and": lambda op, v, r, n: r[0] & r[1], "or": lambda op, v, r, n: r[0] | r[1], "xor": lambda op, v, r, n: r[0] ^ r[1],
-    "not": lambda op, v, r, n: ~r[0], "cnot": lambda op, v, r, n: int(r[0] == 0),
-    "shl": lambda op, v, r, n: r[0] << min(r[1], n), "shr": lambda op, v, r, n: v[0] >> min(r[1], n),
-    "shf": lambda op, v, r, n: _funnel(op, r), "lop3": lambda op, v, r, n: _lop3(r), "prmt": lambda op, v, r, n: _permute(r),
+    "min": lambda op, v, r, n: min(v[0], v[1]),
+    "max": lambda op, v, r, n: max(v[0], v[1]),
+    "abs": lambda op, v, r, n: abs(v[0]),
+    "neg": lambda op, v, r, n: -v[0],
+    "and": lambda op, v, r, n: r[0] & r[1],
+    "or": lambda op, v, r, n: r[0] | r[1],
+    "xor": lambda op, v, r, n: r[0] ^ r[1],
+    "not": lambda op, v, r, n: ~r[0],
+    "cnot": lambda op, v, r, n: int(r[0] == 0),
+    "shl": lambda op, v, r, n: r[0] << min(r[1], n),
+    "shr": lambda op, v, r, n: v[0] >> min(r[1], n),
+    "shf": lambda op, v, r, n: _funnel(op, r),
+    "lop3": lambda op, v, r, n: _lop3(r),
+    "prmt": lambda op, v, r, n: _permute(r),
     "bfe": lambda op, v, r, n: _extract(v, r, n, str(op.fields["t"])[0] == "s"),
     "bfi": lambda op, v, r, n: _insert(r, n),
-    "popc": lambda op, v, r, n: bin(r[0]).count("1"), "clz": lambda op, v, r, n: n - r[0].bit_length(),
-    "brev": lambda op, v, r, n: int(f"{r[0]:0{n}b}"[::-1], 2), "bfind": lambda op, v, r, n: _highest(v[0], n),
-    "sad": lambda op, v, r, n: v[2] + abs(v[0] - v[1]), "dp4a": lambda op, v, r, n: _bytes_dot(op, r),
+    "popc": lambda op, v, r, n: bin(r[0]).count("1"),
+    "clz": lambda op, v, r, n: n - r[0].bit_length(),
+    "brev": lambda op, v, r, n: int(f"{r[0]:0{n}b}"[::-1], 2),
+    "bfind": lambda op, v, r, n: _highest(v[0], n),
+    "sad": lambda op, v, r, n: v[2] + abs(v[0] - v[1]),
+    "dp4a": lambda op, v, r, n: _bytes_dot(op, r),
     "selp": lambda op, v, r, n: 0,
 }
 

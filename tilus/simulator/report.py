@@ -164,7 +164,8 @@ def build_report(launch: Launch) -> Report:
             report.lines[segment.end.line] = report.lines.get(segment.end.line, 0) + count
     for site in launch.sites.values():
         if site.requests:
-            report.sites.append(SiteCount(site.op.line, site.op.opcode, site.space, site.requests, site.units, site.ideal,
-                                          site.bytes))
+            report.sites.append(
+                SiteCount(site.op.line, site.op.opcode, site.space, site.requests, site.units, site.ideal, site.bytes)
+            )
     report.sites.sort(key=lambda s: s.line)
     return report

@@ -418,9 +418,11 @@ class Executor:
 
     def blame(self, resident_limited: bool) -> None:
         """Log why no lane progresses."""
-        for status, check, text in ((WARP_WAIT, "sync", "lanes of the warp that it needs never arrive"),
-                                    (BARRIER_WAIT, "deadlock", "threads wait at a barrier that never completes"),
-                                    (CLUSTER_WAIT, "deadlock", "blocks wait at a cluster barrier that never completes")):
+        for status, check, text in (
+            (WARP_WAIT, "sync", "lanes of the warp that it needs never arrive"),
+            (BARRIER_WAIT, "deadlock", "threads wait at a barrier that never completes"),
+            (CLUSTER_WAIT, "deadlock", "blocks wait at a cluster barrier that never completes"),
+        ):
             waiting = (self.status == status) & self.batch.live
             for order in np.unique(self.at[waiting]):
                 bound: Any = self.at_order[int(order)]

@@ -1,7 +1,7 @@
 """Shadow of shared memory: who wrote and read each cell, to find races, uninitialised reads and missing waits.
 
-Happens-before is kept between the warps of a block: warp w has an epoch that each of its releases ends, and knows of every
-other warp u the last epoch that happened before its present. Lanes of one warp are ordered by ``bar.warp.sync``
+Happens-before is kept between the warps of a block: warp w has an epoch that each of its releases ends, and knows of
+every other warp u the last epoch that happened before its present. Lanes of one warp are ordered by ``bar.warp.sync``
 and wider barriers alone, as the PTX memory model has it since sm_70.
 """
 # NumPy types the results of most functions as Any.
@@ -188,8 +188,8 @@ class SharedShadow:
         column = int(np.argmax(bad[lane]))
         other = int(packed[lane, column])
         thread = (other >> _WARP_SHIFT & 31) * 32 + (other & _LANE)
-        self._fault("race", f"race: a thread {mine} (thread {thread} of the block) {theirs} without a barrier between", op,
-                    where, lane, cells[:, column:], int(bad.any(axis=1).sum()))
+        message = f"race: a thread {mine} (thread {thread} of the block) {theirs} without a barrier between"
+        self._fault("race", message, op, where, lane, cells[:, column:], int(bad.any(axis=1).sum()))
 
     # -- asynchronous copies
 
@@ -197,8 +197,8 @@ class SharedShadow:
         bad = (self.pending[cells] != 0).any(axis=1)
         if bad.any():
             verb = "written" if site.write else "read"
-            self._fault("async", f"shared memory is {verb} before the asynchronous copy into it was waited for", site.op,
-                        where, int(np.argmax(bad)), cells, int(bad.sum()))
+            message = f"shared memory is {verb} before the asynchronous copy into it was waited for"
+            self._fault("async", message, site.op, where, int(np.argmax(bad)), cells, int(bad.sum()))
 
     def async_issue(self, op: Op, where: Array, offsets: Array, size: int) -> None:
         """A copy into shared memory begins: it may write from now on."""
@@ -230,7 +230,8 @@ class SharedShadow:
         cells = np.unique(self._cells(offsets, size))[:, None]
         where = np.full(len(cells), lane)
         if self.checks.asynchronous and (self.pending[cells] != 0).any():
-            self._fault("async", "two asynchronous copies into the same shared memory are in flight", op, where, 0, cells, 1)
+            message = "two asynchronous copies into the same shared memory are in flight"
+            self._fault("async", message, op, where, 0, cells, 1)
         if self.racing:
             self.record_write(op, where, cells, 0, agent=True)
         self.pending[cells] = 1

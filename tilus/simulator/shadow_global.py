@@ -1,7 +1,8 @@
 """Shadow of global memory: races between threads, by happens-before over barriers, fences and atomics.
 
 To stay affordable, order is tracked between warps: each warp of the grid has a clock of the other warps it has
-synchronised with, kept sparse. Accesses are recorded for cells of four bytes (two or one where the kernel has narrower accesses).
+synchronised with, kept sparse. Accesses are recorded for cells of four bytes, or fewer where the kernel has narrower
+accesses.
 """
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
@@ -120,10 +121,11 @@ class GlobalShadow:
         thread = int(other[row, column])
         per_block = self.warps_per_block * 32
         batch.fault("global-race", f"race in global memory: {text} thread {thread % per_block} of block "
-                    f"{thread // per_block} without synchronisation", site.op, row if lanes is None else int(lanes[row]),
-                    count=int(bad.any(axis=1).sum()))
+                    f"{thread // per_block} without synchronisation", site.op,
+                    row if lanes is None else int(lanes[row]), count=int(bad.any(axis=1).sum()))
 
-    def _check_read(self, site: Site, batch: Batch, lanes: Array | None, cells: Array, thread: Array, weak: bool) -> None:
+    def _check_read(self, site: Site, batch: Batch, lanes: Array | None, cells: Array, thread: Array,
+                    weak: bool) -> None:
         writer = self.writer[cells]
         if not writer.any():
             return
@@ -134,7 +136,8 @@ class GlobalShadow:
         if bad.any():
             self._report(batch, site, lanes, bad, writer - 1, "reads what was written by")
 
-    def _check_write(self, site: Site, batch: Batch, lanes: Array | None, cells: Array, thread: Array, atomic: bool) -> None:
+    def _check_write(self, site: Site, batch: Batch, lanes: Array | None, cells: Array, thread: Array,
+                     atomic: bool) -> None:
         writer = self.writer[cells]
         if writer.any():
             suspect = (writer != 0) & (writer != thread + 1)
@@ -220,7 +223,8 @@ class GlobalShadow:
         for offset, warp in dict.fromkeys(pairs):
             self._one(offset, warp, acquire, release, wide, reads, writes)
 
-    def _one(self, offset: object, warp: int, acquire: bool, release: bool, wide: bool, reads: bool, writes: bool) -> None:
+    def _one(self, offset: object, warp: int, acquire: bool, release: bool, wide: bool, reads: bool,
+             writes: bool) -> None:
         block = warp // self.warps_per_block
         entries = self.variables.get(offset, {})
         if entries and reads:

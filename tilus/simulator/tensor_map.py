@@ -26,8 +26,15 @@ class TensorMap:
         nan_fill: fill out-of-bounds elements of floats with NaN instead of zero.
     """
 
-    def __init__(self, array: Array, box: Sequence[int], *, swizzle: int = 0, element_strides: Sequence[int] | None = None,
-                 nan_fill: bool = False) -> None:
+    def __init__(
+        self,
+        array: Array,
+        box: Sequence[int],
+        *,
+        swizzle: int = 0,
+        element_strides: Sequence[int] | None = None,
+        nan_fill: bool = False,
+    ) -> None:
         if swizzle not in (0, 32, 64, 128):
             raise UserError.at("E1003", f"a swizzle of {swizzle} bytes does not exist: 0, 32, 64 or 128")
         if len(box) != array.ndim or not 1 <= array.ndim <= 5:
@@ -39,7 +46,9 @@ class TensorMap:
         if any(not 1 <= extent <= 256 for extent in box):
             raise UserError.at("E1003", f"box {tuple(box)}: extents go from 1 to 256")
         if swizzle and box[-1] * array.itemsize > swizzle:
-            raise UserError.at("E1003", f"the box is {box[-1] * array.itemsize} bytes wide, more than its swizzle of {swizzle}")
+            raise UserError.at(
+                "E1003", f"the box is {box[-1] * array.itemsize} bytes wide, more than its swizzle of {swizzle}"
+            )
         if box[-1] * array.itemsize % 16:
             raise UserError.at("E1003", "the box's last extent must be a multiple of 16 bytes")
         self.array = array
