@@ -82,7 +82,7 @@ class _Printer:
         text += self.location(op.span)
         regions = [(n, getattr(op, n)) for n in op.REGION_FIELDS if getattr(op, n) is not None]
         for name, region in regions:
-            self.lines.append(f"{text} {name}({self.typed(region.args)}) {{")
+            self.lines.append(f"{text} ^{name}({self.typed(region.args)}) {{")
             self.block_ops(region, depth + 1)
             text = f"{pad}}}"
         self.lines.append(text)

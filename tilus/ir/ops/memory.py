@@ -190,7 +190,7 @@ class Scatter(Operation):
     def infer(self) -> Sequence[Type]:
         shape = _check_indices(self, self.view.view, self.indices)
         _check_mask(self, self.mask, shape)
-        if self.value.tile != TileType(self.view.view.dtype, shape):
+        if self.value.tile.without_layout() != TileType(self.view.view.dtype, shape):
             self.fail(
                 "E0201",
                 f"{self.value.tile} is scattered into an array of {self.view.view.dtype} by indices of shape {shape}",
@@ -232,7 +232,7 @@ class Atomic(Operation):
             valid = dtype.is_arithmetic and dtype.bits in (32, 64)
         if not valid:
             self.fail("E0203", f"atomic {self.kind} is not defined for {dtype}")
-        if self.value.tile != TileType(dtype, shape):
+        if self.value.tile.without_layout() != TileType(dtype, shape):
             self.fail("E0201", f"atomic {self.kind} of {self.value.tile} on {dtype} elements of shape {shape}")
         if (self.compare is None) == (self.kind == "cas"):
             self.fail("E0107", "atomic cas takes a value to compare with, the others do not")

@@ -1,0 +1,65 @@
+"""The text form: every stage of a kernel prints, is read back, and prints the same."""
+
+import pytest
+
+import tilus as tl
+from tests.lowering import kernels
+from tilus.diagnostics import UserError
+from tilus.ir.parser import parse_module
+from tilus.ir.printer import print_module
+from tilus.ir.verifier import verify_module
+from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES
+from tilus.lowering.simt.lower import lower_to_threads
+
+KERNELS = {
+    "arithmetic": (kernels.arithmetic(tl.f16), {}),
+    "reductions": (kernels.reductions, {}),
+    "rearranged": (kernels.rearranged, {}),
+    "scans": (kernels.scans, {}),
+    "gathers": (kernels.gathers, {}),
+    "control": (kernels.control, {}),
+    "matmul": (kernels.matmul(tl.bf16, tl.f32), {}),
+    "explicit_shared": (kernels.explicit_shared, {}),
+}
+
+
+def stages(kernel, constants):
+    """The module at every stage, in order."""
+    module = kernel.assume("divisible", constants).trace()
+    module.target = "sm_80"
+    yield "traced", module
+    for name, run in GPU_TILE_PASSES:
+        run(module)
+        yield name, module
+    threads = lower_to_threads(module)
+    yield "lowered", threads
+    for name, run in GPU_THREAD_PASSES:
+        run(threads)
+        yield name, threads
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("locations", [False, True])
+def test_round_trip(name, locations):
+    for stage, module in stages(*KERNELS[name]):
+        text = print_module(module, locations=locations)
+        again = parse_module(text)
+        verify_module(again, stage)
+        assert print_module(again, locations=locations) == text, stage
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (("binary(", "binray("), "did you mean 'binary'"),
+    (("lhs=%", "left=%"), "has no field 'left'"),
+    ((") {grid_rank", " {grid_rank"), "malformed IR"),
+    (("f32[?]", "f33[?]"), "f33"),
+    (("lhs=%i", "lhs=%nowhere"), "%nowhere is not defined"),
+])
+def test_errors_name_the_place(change, message):
+    module = kernels.control.assume("divisible", {}).trace()
+    text = print_module(module)
+    assert change[0] in text
+    with pytest.raises(UserError) as caught:
+        parse_module(text.replace(*change, 1), "kernel.tile")
+    assert message in str(caught.value)
+    assert "kernel.tile:" in str(caught.value)
