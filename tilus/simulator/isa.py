@@ -52,7 +52,8 @@ class Table:
             match = form.pattern.match(opcode)
             if match:
                 return form, match.groupdict()
-        return None
+        ordered = _memory_order(opcode)
+        return self.find(ordered) if ordered != opcode else None
 
     def rows(self) -> list[str]:
         """Every instruction form in full, one for each choice of a type: the rows of the published table."""
@@ -64,6 +65,19 @@ class Table:
 
 
 TABLE = Table()
+
+
+_ORDER = ({"weak", "volatile", "relaxed", "acquire", "release", "acq_rel"}, {"cta", "cluster", "gpu", "sys"},
+          {"global", "shared", "shared::cta", "shared::cluster"})
+
+
+def _memory_order(opcode: str) -> str:
+    """ld, st, atom and red with semantics, scope and space first, in the ISA's order; ptxas takes them in any order."""
+    family, *words = opcode.split(".")
+    if family not in ("ld", "st", "atom", "red"):
+        return opcode
+    front = [word for group in _ORDER for word in words if word in group]
+    return ".".join([family, *front, *[word for word in words if word not in front]])
 
 
 def instr(*specs: str, gate: str = "", writes: int = 1, kind: str = "alu") -> Callable[[Handler], Handler]:
