@@ -57,6 +57,7 @@ class BlockLowering:
         self.lanes = 0
         self.full_windows: set[Window] = set()
         self.write_only: set[Value] | None = None
+        self.memos: list[Value] = []
         self.frame_top = 0
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()

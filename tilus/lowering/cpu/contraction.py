@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tilus.ir.core import Operation, Value
+from tilus.ir.core import Function, Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import (
     Binary,
@@ -22,20 +22,26 @@ from tilus.ir.ops import (
     Fma,
     For,
     Load,
+    PtrLoad,
+    PtrStore,
     Select,
     Transpose,
     Unary,
 )
+from tilus.ir.ops.simd import PtrToInt
 from tilus.ir.types import TileType, ViewType
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
-from tilus.lowering.cpu.evaluate import evaluate, source_dims
+from tilus.lowering.cpu.evaluate import evaluate, leaves, source_dims
 from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, emit_product
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
 
+MEMO_BYTES = 2 << 20
+"""Room for the packed B of a whole loop, kept from one block to the next on the same core."""
+MAX_MEMOS = 2
 CHUNK_BYTES = 1024
 """Bytes of K that a row of a chunk takes: a panel of B (K × 16 f32) then fills half of a first-level cache."""
 _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
@@ -139,6 +145,24 @@ def _constant(self: BlockLowering, value: Value) -> int | None:
     return known if isinstance(known, int) else None
 
 
+def count_memos(kernel: Function) -> int:
+    """How many loops over dots of a kernel get a memory of their packed B."""
+    loops = sum(isinstance(op, For) and any(isinstance(o, Dot) for o in op.body.ops) for op in kernel.walk())
+    return min(loops, MAX_MEMOS)
+
+
+@dataclass(slots=True)
+class _Memo:
+    """Packed panels of B kept between blocks: ``hit`` says that those at ``panels`` are the ones wanted, ``fits``
+    that there is room for them."""
+
+    key: Value
+    identity: list[Value]
+    panels: Value
+    hit: Value
+    fits: Value
+
+
 class _Contraction:
     def __init__(self, lowering: BlockLowering, loop: _Loop) -> None:
         self.lowering = lowering
@@ -165,18 +189,66 @@ class _Contraction:
         a = lowering.allocate(self.dtype, (self.rows, self.chunk), (stride, 1), extra=slack)
         b = lowering.allocate_raw(self.dtype, self.chunk * self.columns)
 
-        def body(at: Value, _: list[Value]) -> list[Value]:
+        memo = self.memo(start, total, slack)
+
+        def body(at: Value, _: list[Value]) -> None:
             depth = c.min(c.sub(total, at), self.chunk)
             index = c.add(start, c.mul(c.arith("floordiv", at, self.loop.block), step))
             x, y = self.chunk_of(c.value(index), depth, slack)
             self.fill_a(x, a, depth)
-            versions(lowering, windows_of(lowering, [y]), lambda: self.fill_b(y, b, depth))
-            emit_product(lowering, Product(a.pointer, stride, b, self.chunk, home.pointer, home.strides[0], self.rows,
-                                           self.columns, depth, self.dtype))
-            return []
+            panels = b
+            if memo is None:
+                versions(lowering, windows_of(lowering, [y]), lambda: self.fill_b(y, b, depth))
+            else:
+                kept = c.offset(memo.panels, c.mul(at, self.columns))
+                panels = c.b.add(Select(memo.fits, kept, b, types=(b.type,))).result
+                c.branch(memo.hit, lambda: None, lambda: versions(
+                    lowering, windows_of(lowering, [y]), lambda: self.fill_b(y, panels, depth)))
+            emit_product(lowering, Product(a.pointer, stride, panels, self.chunk, home.pointer, home.strides[0],
+                                           self.rows, self.columns, depth, self.dtype))
 
         c.loop(0, total, self.chunk, [], body)
+        if memo is not None:
+            self.remember(memo)
         lowering.frame_top = top
+
+    # The memory of packed panels.
+
+    def memo(self, start: Value, total: Number, slack: int) -> _Memo | None:
+        """B is recognised by the address of its first element, its depth and its bounds (six words at most), if it
+        comes from one load of an array that the kernel does not write, by conversions only."""
+        lowering, c = self.lowering, self.lowering.c
+        if not lowering.memos or not self.is_plain(self.loop.dot.b):
+            return None
+        _, y = self.chunk_of(start, 1, slack)
+        windows = [rep.window for rep, _ in leaves(lowering, y, (None, None))
+                   if not isinstance(rep, Buffer) and rep.window is not None]
+        if len(windows) != 1 or not windows[0].memory.read_only or windows[0].memory.packed:
+            return None
+        identity = [c.b.add(PtrToInt(windows[0].pointer)).result, c.value(total)]
+        identity += [bound for bound in (*windows[0].lows, *windows[0].highs) if isinstance(bound, Value)]
+        key = lowering.memos.pop()
+        hit: Value | None = None
+        for i, word in enumerate(identity):
+            old = c.b.add(PtrLoad(c.offset(key, i))).result
+            hit = c.both(hit, c.compare("eq", old, word))
+        room = MEMO_BYTES // container_bytes(self.dtype)
+        fits = c.compare("le", c.mul(c.add(total, self.chunk), self.columns), room)
+        panels = c.as_pointer(c.offset(key, 8), self.dtype)
+        found = c.both(hit, fits)
+        assert found is not None
+        return _Memo(key, identity, panels, found, fits)
+
+    def is_plain(self, value: Value) -> bool:
+        op = value.defining
+        if isinstance(op, (Cast, Transpose)):
+            return self.is_plain(op.x)
+        return isinstance(op, Load)
+
+    def remember(self, memo: _Memo) -> None:
+        c = self.lowering.c
+        for i, word in enumerate(memo.identity):
+            c.b.add(PtrStore(c.offset(memo.key, i), c.select(memo.fits, word, 0)))
 
     # The operands over a chunk.
 

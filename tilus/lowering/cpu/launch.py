@@ -27,6 +27,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simd import AtomicFence, CallFunction, CallPointer, FunctionAddress, HostAtomic, IntToPtr, PtrToInt
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu.compute import compute
+from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.values import Number
 
@@ -58,6 +59,9 @@ def _runner(kernel: Function) -> Function:
         return c.b.add(PtrLoad(c.offset(state, index))).result
 
     chunk, total = word(STATE_CHUNK), word(STATE_TOTAL)
+    for memo in range(count_memos(kernel)):  # what another launch has left there is of no use
+        key = c.as_pointer(c.offset(frame, memo * (64 + MEMO_BYTES)), i64)
+        c.b.add(PtrStore(key, c.const(0)))
     counter = c.offset(state, STATE_NEXT)
     first = c.b.add(HostAtomic("add", counter, chunk)).result
     arguments = c.b.add(IntToPtr(word(STATE_ARGUMENTS), i64)).result
