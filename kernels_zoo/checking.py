@@ -56,7 +56,8 @@ def run(kernel: tl.JitFunction, case: Case, engine: str | None = None, **constan
     return max(relative_error(o, r) for o, r in zip(case.outputs, case.references, strict=True))
 
 
-def report(kernel: tl.JitFunction, shapes: Iterable[tuple[int, ...]], make: Callable[..., Case], **constants: Any) -> None:
+def report(kernel: tl.JitFunction, shapes: Iterable[tuple[int, ...]], make: Callable[..., Case],
+           **constants: Any) -> None:
     """Run the kernel on every shape, print the errors, and exit with 1 where one is beyond its tolerance."""
     wrong = 0
     for shape in shapes:

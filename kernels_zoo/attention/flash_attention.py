@@ -17,6 +17,8 @@ from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
 LOG2_E = math.log2(math.e)
 INFINITY = float("inf")
+LOWEST = -1e38                                                     # below every score, and finite when scaled
+State = tuple[tl.Tile, tl.Tile, tl.Tile]
 SHAPES = [(1, 1, 1, 1, 1, 64), (2, 127, 129, 2, 1, 64), (1, 128, 128, 4, 2, 64), (1, 65, 191, 2, 2, 59),
           (0, 8, 8, 1, 1, 64), (1, 5, 0, 1, 1, 64)]
 
@@ -29,7 +31,7 @@ def flash_attention_forward(
     o: tl.f16["B", "Sq", "H", "D"] | tl.bf16["B", "Sq", "H", "D"] | tl.f32["B", "Sq", "H", "D"],
     lse: tl.f32["B", "H", "Sq"],
     D: int = 64, causal: bool = False, BM: int = 128, BN: int = 64, stages: int = 2, warps: int = 4,
-):
+) -> None:
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)
@@ -40,13 +42,13 @@ def flash_attention_forward(
     rows, shift = start + tl.arange(BM), Sk - Sq
 
     x = tl.load(queries, (start, 0), (BM, D))
-    m = tl.full((BM,), -INFINITY, tl.f32)                          # the row's maximum so far,
+    m = tl.full((BM,), LOWEST, tl.f32)                             # the row's maximum so far,
     l = tl.zeros((BM,), tl.f32)                                    # its sum of exponentials,
     acc = tl.zeros((BM, D), tl.f32)                                # and its output, not yet divided by l
 
-    def step(state, j, masked):
+    def step(state: State, j: tl.Tile, masked: bool) -> State:
         m, l, acc = state
-        s = tl.dot(x, tl.load(keys, (j, 0), (BN, D)).T) * scale
+        s = tl.dot(x, tl.load(keys, (j, 0), (BN, D)).T)
         if masked:
             columns = j + tl.arange(BN)[None, :]
             visible = columns < Sk
@@ -54,25 +56,27 @@ def flash_attention_forward(
                 visible = visible & (columns <= rows[:, None] + shift)
             s = tl.where(visible, s, -INFINITY)
         top = tl.maximum(m, tl.max(s, axis=1))
-        base = tl.where(top == -INFINITY, 0.0, top) if masked else top
-        p = tl.exp2(s - base[:, None])
-        shrink = tl.exp2(m - base)
+        p = tl.exp2(s * scale - (top * scale)[:, None], approximate=True)
+        shrink = tl.exp2((m - top) * scale, approximate=True)
         l = l * shrink + tl.sum(p, axis=1)
         acc = tl.dot(p.to(v.dtype), tl.load(values, (j, 0), (BN, D)), acc * shrink[:, None])
         return top, l, acc
 
-    end = tl.minimum(Sk, start + BM + shift) if causal else Sk     # no row of this tile sees a key from here on
-    whole = tl.minimum(Sk, start + 1 + shift) if causal else Sk    # every row sees all keys up to here
-    whole = tl.maximum(whole, 0) // BN * BN
-    for j in tl.range(0, whole, BN, stages=stages):
-        m, l, acc = step((m, l, acc), j, False)
-    for j in tl.range(whole, end, BN):
-        m, l, acc = step((m, l, acc), j, True)
+    if causal:
+        whole = tl.maximum(tl.minimum(Sk, start + 1 + shift), 0) // BN * BN   # every row sees all keys up to here,
+        end = tl.minimum(Sk, start + BM + shift)                              # and none sees a key from here on
+        for j in tl.range(0, whole, BN, stages=stages):
+            m, l, acc = step((m, l, acc), j, False)
+        for j in tl.range(whole, end, BN, stages=stages):
+            m, l, acc = step((m, l, acc), j, True)
+    else:
+        for j in tl.range(0, Sk, BN, stages=stages):
+            m, l, acc = step((m, l, acc), j, True)
 
     empty_row = l == 0.0
     acc = acc / tl.where(empty_row, 1.0, l)[:, None]
     tl.store(o[b, :, h, :], (start, 0), acc.to(o.dtype))
-    tl.store(lse[b, h, :], start, tl.where(empty_row, INFINITY, (m + tl.log2(l)) / LOG2_E))
+    tl.store(lse[b, h, :], start, tl.where(empty_row, INFINITY, (m * scale + tl.log2(l)) / LOG2_E))
 
 
 def reference(q: Array, k: Array, v: Array, causal: bool) -> tuple[Array, Array]:

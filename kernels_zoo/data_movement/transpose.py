@@ -12,7 +12,7 @@ SHAPES = [(0, 5), (1, 1), (63, 65), (64, 64), (127, 1), (331, 257)]
 
 @tl.jit
 def transpose(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
-              y: tl.f32["N", "M"] | tl.f16["N", "M"] | tl.bf16["N", "M"], BM: int = 64, BN: int = 64):
+              y: tl.f32["N", "M"] | tl.f16["N", "M"] | tl.bf16["N", "M"], BM: int = 64, BN: int = 64) -> None:
     M, N = x.shape
     i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN))
     tile = tl.load(x, (i * BM, j * BN), (BM, BN))

@@ -11,7 +11,7 @@ SHAPES = [(0,), (1,), (1023,), (1024,), (1025,), (99991,)]
 
 
 @tl.jit
-def saxpy(a: tl.f32, x: tl.f32["N"], y: tl.f32["N"], BLOCK: int = 1024):
+def saxpy(a: tl.f32, x: tl.f32["N"], y: tl.f32["N"], BLOCK: int = 1024) -> None:
     (N,) = x.shape
     start = tl.grid(tl.cdiv(N, BLOCK)) * BLOCK
     tl.store(y, start, a * tl.load(x, start, BLOCK) + tl.load(y, start, BLOCK))

@@ -12,7 +12,7 @@ SHAPES = [(0,), (1,), (1023,), (1024,), (1025,), (99991,)]
 
 @tl.jit
 def vector_add(x: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"], y: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"],
-               z: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"], BLOCK: int = 1024):
+               z: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"], BLOCK: int = 1024) -> None:
     (N,) = x.shape
     start = tl.grid(tl.cdiv(N, BLOCK)) * BLOCK
     tl.store(z, start, tl.load(x, start, BLOCK) + tl.load(y, start, BLOCK))

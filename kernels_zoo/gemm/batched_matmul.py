@@ -14,7 +14,7 @@ SHAPES = [(0, 3, 4, 5), (1, 1, 1, 1), (3, 63, 65, 31), (2, 64, 64, 64), (5, 37, 
 def batched_matmul(a: tl.f16["B", "M", "K"] | tl.bf16["B", "M", "K"] | tl.f32["B", "M", "K"],
                    b: tl.f16["B", "K", "N"] | tl.bf16["B", "K", "N"] | tl.f32["B", "K", "N"],
                    c: tl.f16["B", "M", "N"] | tl.bf16["B", "M", "N"] | tl.f32["B", "M", "N"],
-                   BM: int = 64, BN: int = 64, BK: int = 32, stages: int = 3, warps: int = 4):
+                   BM: int = 64, BN: int = 64, BK: int = 32, stages: int = 3, warps: int = 4) -> None:
     B, M, K = a.shape
     N = b.shape[2]
     tl.block(warps=warps)

@@ -14,7 +14,7 @@ SHAPES = [(0, 5, 3), (3, 5, 0), (1, 1, 1), (127, 129, 33), (128, 128, 64), (257,
 def matmul(a: tl.f16["M", "K"] | tl.bf16["M", "K"] | tl.f32["M", "K"],
            b: tl.f16["K", "N"] | tl.bf16["K", "N"] | tl.f32["K", "N"],
            c: tl.f16["M", "N"] | tl.bf16["M", "N"] | tl.f32["M", "N"],
-           BM: int = 128, BN: int = 128, BK: int = 32, stages: int = 3, warps: int = 4):
+           BM: int = 128, BN: int = 128, BK: int = 32, stages: int = 3, warps: int = 4) -> None:
     M, K = a.shape
     _, N = b.shape
     tl.block(warps=warps)

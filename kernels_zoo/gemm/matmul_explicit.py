@@ -12,7 +12,7 @@ SHAPES = automatic.SHAPES
 @tl.jit
 def matmul_explicit(a: tl.f16["M", "K"] | tl.bf16["M", "K"], b: tl.f16["K", "N"] | tl.bf16["K", "N"],
                     c: tl.f16["M", "N"] | tl.bf16["M", "N"],
-                    BM: int = 128, BN: int = 128, BK: int = 32, stages: int = 3, warps: int = 4):
+                    BM: int = 128, BN: int = 128, BK: int = 32, stages: int = 3, warps: int = 4) -> None:
     M, K = a.shape
     _, N = b.shape
     tl.block(warps=warps)
@@ -20,13 +20,13 @@ def matmul_explicit(a: tl.f16["M", "K"] | tl.bf16["M", "K"], b: tl.f16["K", "N"]
     sa = tl.shared((stages, BM, BK), a.dtype)
     sb = tl.shared((stages, BK, BN), b.dtype)
 
-    def fetch(tile):
+    def fetch(tile: int | tl.Tile) -> None:
         tl.copy_async(sa[tile % stages], a, (i * BM, tile * BK))
         tl.copy_async(sb[tile % stages], b, (tile * BK, j * BN))
         tl.commit()
 
-    for tile in tl.static_range(stages - 1):
-        fetch(tile)
+    for early in tl.static_range(stages - 1):
+        fetch(early)
     acc = tl.zeros((BM, BN), tl.f32)
     for tile in tl.range(tl.cdiv(K, BK)):
         tl.wait(stages - 2)                 # this tile has arrived for this thread,

@@ -1,4 +1,4 @@
-"""c = a @ b with the sum over k shared out among ``splits`` blocks, which add up one after another under a semaphore."""
+"""c = a @ b with the sum over k shared out among blocks, which add up one after another under a semaphore."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHAPES = [(0, 5, 3), (3, 5, 0), (1, 1, 1), (65, 63, 1000), (64, 64, 4096), (17, 
 def matmul_split_k(a: tl.f16["M", "K"] | tl.bf16["M", "K"] | tl.f32["M", "K"],
                    b: tl.f16["K", "N"] | tl.bf16["K", "N"] | tl.f32["K", "N"],
                    c: tl.f16["M", "N"] | tl.bf16["M", "N"] | tl.f32["M", "N"], splits: tl.i32 = 4,
-                   BM: int = 64, BN: int = 64, BK: int = 32, stages: int = 3, warps: int = 4):
+                   BM: int = 64, BN: int = 64, BK: int = 32, stages: int = 3, warps: int = 4) -> None:
     M, K = a.shape
     _, N = b.shape
     tl.block(warps=warps)

@@ -14,15 +14,15 @@ SHAPES = [(0, 3), (1, 1), (7, 1023), (8, 1024), (9, 1025), (3, 5003)]
 def layer_norm(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
                weight: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"], bias: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"],
                y: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], eps: tl.f32 = 1e-5,
-               BM: int = 4, BN: int = 1024):
+               BM: int = 4, BN: int = 1024) -> None:
     M, N = x.shape
     i = tl.grid(tl.cdiv(M, BM)) * BM
 
-    def centred(part, mean, j):
+    def centred(part: tl.Tile, mean: tl.Tile, j: int | tl.Tile) -> tl.Tile:
         """The part less the mean, and 0 beyond the row."""
         return tl.where(j + tl.arange(BN)[None, :] < N, part - mean, 0.0)
 
-    def finish(part, scale, j):
+    def finish(part: tl.Tile, scale: tl.Tile, j: int | tl.Tile) -> None:
         w, b = tl.load(weight, j, BN).to(tl.f32), tl.load(bias, j, BN).to(tl.f32)
         tl.store(y, (i, j), (part * scale * w + b).to(y.dtype))
 

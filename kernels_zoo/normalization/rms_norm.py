@@ -14,7 +14,7 @@ SHAPES = [(0, 3), (1, 1), (7, 1023), (8, 1024), (9, 1025), (3, 5003)]
 def rms_norm(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
              weight: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"],
              y: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], eps: tl.f32 = 1e-6,
-             BM: int = 4, BN: int = 1024):
+             BM: int = 4, BN: int = 1024) -> None:
     M, N = x.shape
     i = tl.grid(tl.cdiv(M, BM)) * BM
     if N <= BN:

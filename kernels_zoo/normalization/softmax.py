@@ -1,18 +1,21 @@
-"""y[m, :] = exp(x[m, :] − max) / Σ, row by row; rows longer than a tile are done online (Milakov and Gimelshein, 2018)."""
+"""y[m, :] = exp(x[m, :] − max) / Σ, row by row.
+
+Rows longer than a tile are done online (Milakov and Gimelshein, 2018).
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 import tilus as tl
-from kernels_zoo.checking import Case, empty, normal, report, wide
+from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
 SHAPES = [(0, 3), (1, 1), (7, 1023), (8, 1024), (9, 1025), (3, 5003)]
 
 
 @tl.jit
 def softmax(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
-            y: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], BM: int = 4, BN: int = 1024):
+            y: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], BM: int = 4, BN: int = 1024) -> None:
     M, N = x.shape
     i = tl.grid(tl.cdiv(M, BM)) * BM
     if N <= BN:
@@ -32,11 +35,11 @@ def softmax(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
             tl.store(y, (i, j), (tl.exp(part - top) / total).to(y.dtype))
 
 
-def reference(x: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def reference(x: Array) -> Array:
     if x.size == 0:
         return x
     e = np.exp(x - x.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+    return np.asarray(e / e.sum(axis=1, keepdims=True))
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:

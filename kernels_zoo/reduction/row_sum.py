@@ -11,7 +11,8 @@ SHAPES = [(0, 7), (3, 0), (1, 1), (17, 511), (16, 512), (5, 513), (31, 4099)]
 
 
 @tl.jit
-def row_sum(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], y: tl.f32["M"], BM: int = 4, BN: int = 512):
+def row_sum(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], y: tl.f32["M"],
+            BM: int = 4, BN: int = 512) -> None:
     M, N = x.shape
     i = tl.grid(tl.cdiv(M, BM)) * BM
     total = tl.zeros((BM, BN), tl.f32)

@@ -21,7 +21,7 @@ def lstm_step(wx: tl.f16["B", 4, "N", "D"] | tl.bf16["B", 4, "N", "D"] | tl.f32[
               h: tl.f16["B", "N", "D"] | tl.bf16["B", "N", "D"] | tl.f32["B", "N", "D"], c: tl.f32["B", "N", "D"],
               h_out: tl.f16["B", "N", "D"] | tl.bf16["B", "N", "D"] | tl.f32["B", "N", "D"],
               c_out: tl.f32["B", "N", "D"],
-              BM: int = 16, BN: int = 32, BK: int = 32, stages: int = 2, warps: int = 2):
+              BM: int = 16, BN: int = 32, BK: int = 32, stages: int = 2, warps: int = 2) -> None:
     B, _, N, D = wx.shape
     tl.block(warps=warps)
     i, j, n = tl.grid(tl.cdiv(B, BM), tl.cdiv(D, BN), N)
@@ -31,7 +31,7 @@ def lstm_step(wx: tl.f16["B", 4, "N", "D"] | tl.bf16["B", 4, "N", "D"] | tl.f32[
         state = tl.load(h[:, n, :], (row, k), (BM, BK))
         gates = [tl.dot(state, tl.load(r[g, n, :, :], (column, k), (BN, BK)).T, gates[g]) for g in range(4)]
 
-    def gate(g):
+    def gate(g: int) -> tl.Tile:
         offset = tl.load(bias[g, n, :], column, BN).to(tl.f32)
         return gates[g] + tl.load(wx[:, g, n, :], (row, column), (BM, BN)).to(tl.f32) + offset
 

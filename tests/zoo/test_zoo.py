@@ -1,0 +1,104 @@
+"""Every kernel of the zoo against its float64 reference."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilus as tl
+from kernels_zoo.checking import Case, relative_error, run
+
+KERNELS = {
+    "elementwise.vector_add": "vector_add", "elementwise.saxpy": "saxpy", "data_movement.transpose": "transpose",
+    "reduction.row_sum": "row_sum", "normalization.softmax": "softmax", "normalization.layer_norm": "layer_norm",
+    "normalization.rms_norm": "rms_norm", "gemm.matmul": "matmul", "gemm.matmul_explicit": "matmul_explicit",
+    "gemm.matmul_split_k": "matmul_split_k", "gemm.batched_matmul": "batched_matmul",
+    "attention.flash_attention": "flash_attention_forward", "rnn.lstm": "lstm_step",
+}
+SMALL = 40_000
+"""Elements of the largest argument of a shape that is quick on the interpreter."""
+
+
+def module_of(name: str) -> ModuleType:
+    return importlib.import_module(f"kernels_zoo.{name}")
+
+
+def dtypes_of(name: str) -> list[Any]:
+    few = {"elementwise.saxpy": [tl.f32], "gemm.matmul_explicit": [tl.f16, tl.bf16]}
+    return few.get(name, [tl.f32, tl.f16, tl.bf16])
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    return [{}, {"causal": True}] if name == "attention.flash_attention" else [{}]
+
+
+def size_of(case: Case) -> int:
+    return max(a.size for a in case.arguments if isinstance(a, np.ndarray))
+
+
+CASES = [(name, dtype) for name in KERNELS for dtype in dtypes_of(name)]
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu"])
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
+def test_small_shapes(name: str, dtype: tl.DType, engine: str) -> None:
+    module = module_of(name)
+    kernel = getattr(module, KERNELS[name])
+    ran = 0
+    for shape in module.SHAPES:
+        for keywords in variants(name):
+            case = module.case(shape, dtype, **keywords)
+            if size_of(case) <= SMALL:
+                assert run(kernel, case, engine) <= case.tolerance, (shape, keywords)
+                ran += 1
+    assert ran >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
+def test_all_shapes_on_the_cpu(name: str, dtype: tl.DType) -> None:
+    module = module_of(name)
+    for shape in module.SHAPES:
+        for keywords in variants(name):
+            case = module.case(shape, dtype, **keywords)
+            assert run(getattr(module, KERNELS[name]), case, "cpu") <= case.tolerance, (shape, keywords)
+
+
+def spread(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values in memory with gaps, and reversed along the first axis."""
+    shape = tuple(2 * n + 1 for n in array.shape)
+    view = np.zeros(shape, array.dtype)[tuple(slice(1, 2 * n + 1, 2) for n in array.shape)][::-1]
+    view[...] = array
+    return view
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu"])
+@pytest.mark.parametrize("name", KERNELS)
+def test_non_contiguous_views(name: str, engine: str) -> None:
+    module = module_of(name)
+    dtype = dtypes_of(name)[0]
+    shape = module.SHAPES[3]
+    case = module.case(shape, dtype)
+    arguments = [spread(a) if isinstance(a, np.ndarray) else a for a in case.arguments]
+    getattr(module, KERNELS[name]).on(engine)(*arguments, **case.constants)
+    for output, reference in zip(case.outputs, case.references, strict=True):
+        place = next(i for i, a in enumerate(case.arguments) if a is output)
+        assert relative_error(arguments[place], reference) <= case.tolerance
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_eager_python_agrees(name: str) -> None:
+    module = module_of(name)
+    dtype = dtypes_of(name)[0]
+    case = min((module.case(s, dtype) for s in module.SHAPES if all(s)), key=size_of)
+    assert run(getattr(module, KERNELS[name]), case, "python") <= case.tolerance
+
+
+@pytest.mark.parametrize("name", ["elementwise.vector_add", "gemm.matmul"])
+def test_main(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module_of(name).main()
+    assert "WRONG" not in capsys.readouterr().out

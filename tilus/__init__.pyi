@@ -1,0 +1,179 @@
+"""What type checkers see of tilus.
+
+Element types are of type Any, so that annotations such as `tl.f16["M", "K"]` pass; functions have their own types.
+"""
+
+from typing import Any
+
+from tilus import layouts as layouts
+from tilus.diagnostics import TilusError as TilusError
+from tilus.diagnostics import UserError as UserError
+from tilus.ir.dtypes import DType as DType
+from tilus.ir.dtypes import bool_ as bool
+from tilus.ir.dtypes import float_ as float
+from tilus.ir.dtypes import from_numpy as from_numpy
+from tilus.ir.dtypes import integer as integer
+from tilus.lang.builtins import random as random
+from tilus.lang.builtins.control import assume as assume
+from tilus.lang.builtins.control import block as block
+from tilus.lang.builtins.control import cdiv as cdiv
+from tilus.lang.builtins.control import device_assert as device_assert
+from tilus.lang.builtins.control import grid as grid
+from tilus.lang.builtins.control import grid_size as grid_size
+from tilus.lang.builtins.control import print as print
+from tilus.lang.builtins.control import range as range
+from tilus.lang.builtins.control import static_assert as static_assert
+from tilus.lang.builtins.control import static_range as static_range
+from tilus.lang.builtins.creation import arange as arange
+from tilus.lang.builtins.creation import full as full
+from tilus.lang.builtins.creation import iota as iota
+from tilus.lang.builtins.creation import ones as ones
+from tilus.lang.builtins.creation import scalar as scalar
+from tilus.lang.builtins.creation import zeros as zeros
+from tilus.lang.builtins.creation import zeros_like as zeros_like
+from tilus.lang.builtins.elementwise import abs as abs
+from tilus.lang.builtins.elementwise import acos as acos
+from tilus.lang.builtins.elementwise import acosh as acosh
+from tilus.lang.builtins.elementwise import asin as asin
+from tilus.lang.builtins.elementwise import asinh as asinh
+from tilus.lang.builtins.elementwise import atan as atan
+from tilus.lang.builtins.elementwise import atan2 as atan2
+from tilus.lang.builtins.elementwise import atanh as atanh
+from tilus.lang.builtins.elementwise import bitcast as bitcast
+from tilus.lang.builtins.elementwise import cast as cast
+from tilus.lang.builtins.elementwise import ceil as ceil
+from tilus.lang.builtins.elementwise import clamp as clamp
+from tilus.lang.builtins.elementwise import clz as clz
+from tilus.lang.builtins.elementwise import copysign as copysign
+from tilus.lang.builtins.elementwise import cos as cos
+from tilus.lang.builtins.elementwise import cosh as cosh
+from tilus.lang.builtins.elementwise import div as div
+from tilus.lang.builtins.elementwise import erf as erf
+from tilus.lang.builtins.elementwise import erfc as erfc
+from tilus.lang.builtins.elementwise import exp as exp
+from tilus.lang.builtins.elementwise import exp2 as exp2
+from tilus.lang.builtins.elementwise import expm1 as expm1
+from tilus.lang.builtins.elementwise import floor as floor
+from tilus.lang.builtins.elementwise import fma as fma
+from tilus.lang.builtins.elementwise import fmod as fmod
+from tilus.lang.builtins.elementwise import gelu as gelu
+from tilus.lang.builtins.elementwise import isfinite as isfinite
+from tilus.lang.builtins.elementwise import isinf as isinf
+from tilus.lang.builtins.elementwise import isnan as isnan
+from tilus.lang.builtins.elementwise import log as log
+from tilus.lang.builtins.elementwise import log1p as log1p
+from tilus.lang.builtins.elementwise import log2 as log2
+from tilus.lang.builtins.elementwise import log10 as log10
+from tilus.lang.builtins.elementwise import maximum as maximum
+from tilus.lang.builtins.elementwise import minimum as minimum
+from tilus.lang.builtins.elementwise import popcount as popcount
+from tilus.lang.builtins.elementwise import pow as pow
+from tilus.lang.builtins.elementwise import rcp as rcp
+from tilus.lang.builtins.elementwise import relu as relu
+from tilus.lang.builtins.elementwise import round as round
+from tilus.lang.builtins.elementwise import rsqrt as rsqrt
+from tilus.lang.builtins.elementwise import sigmoid as sigmoid
+from tilus.lang.builtins.elementwise import silu as silu
+from tilus.lang.builtins.elementwise import sin as sin
+from tilus.lang.builtins.elementwise import sinh as sinh
+from tilus.lang.builtins.elementwise import sqrt as sqrt
+from tilus.lang.builtins.elementwise import tan as tan
+from tilus.lang.builtins.elementwise import tanh as tanh
+from tilus.lang.builtins.elementwise import trunc as trunc
+from tilus.lang.builtins.elementwise import where as where
+from tilus.lang.builtins.functional import map as map
+from tilus.lang.builtins.functional import reduce as reduce
+from tilus.lang.builtins.functional import scan as scan
+from tilus.lang.builtins.layouts import Layout as Layout
+from tilus.lang.builtins.layouts import mma as mma
+from tilus.lang.builtins.memory import atomic_add as atomic_add
+from tilus.lang.builtins.memory import atomic_and as atomic_and
+from tilus.lang.builtins.memory import atomic_cas as atomic_cas
+from tilus.lang.builtins.memory import atomic_exchange as atomic_exchange
+from tilus.lang.builtins.memory import atomic_max as atomic_max
+from tilus.lang.builtins.memory import atomic_min as atomic_min
+from tilus.lang.builtins.memory import atomic_or as atomic_or
+from tilus.lang.builtins.memory import atomic_xor as atomic_xor
+from tilus.lang.builtins.memory import commit as commit
+from tilus.lang.builtins.memory import copy_async as copy_async
+from tilus.lang.builtins.memory import gather as gather
+from tilus.lang.builtins.memory import load as load
+from tilus.lang.builtins.memory import may_alias as may_alias
+from tilus.lang.builtins.memory import scatter as scatter
+from tilus.lang.builtins.memory import shared as shared
+from tilus.lang.builtins.memory import store as store
+from tilus.lang.builtins.memory import wait as wait
+from tilus.lang.builtins.memory import workspace as workspace
+from tilus.lang.builtins.reduction import all as all
+from tilus.lang.builtins.reduction import any as any
+from tilus.lang.builtins.reduction import argmax as argmax
+from tilus.lang.builtins.reduction import argmin as argmin
+from tilus.lang.builtins.reduction import cummax as cummax
+from tilus.lang.builtins.reduction import cummin as cummin
+from tilus.lang.builtins.reduction import cumprod as cumprod
+from tilus.lang.builtins.reduction import cumsum as cumsum
+from tilus.lang.builtins.reduction import dot as dot
+from tilus.lang.builtins.reduction import max as max
+from tilus.lang.builtins.reduction import mean as mean
+from tilus.lang.builtins.reduction import min as min
+from tilus.lang.builtins.reduction import prod as prod
+from tilus.lang.builtins.reduction import sum as sum
+from tilus.lang.builtins.reduction import xor_sum as xor_sum
+from tilus.lang.builtins.shape import broadcast_to as broadcast_to
+from tilus.lang.builtins.shape import concatenate as concatenate
+from tilus.lang.builtins.shape import convert_layout as convert_layout
+from tilus.lang.builtins.shape import expand_dims as expand_dims
+from tilus.lang.builtins.shape import insert as insert
+from tilus.lang.builtins.shape import reshape as reshape
+from tilus.lang.builtins.shape import split as split
+from tilus.lang.builtins.shape import squeeze as squeeze
+from tilus.lang.builtins.shape import take as take
+from tilus.lang.builtins.shape import transpose as transpose
+from tilus.lang.builtins.shape import view as view
+from tilus.lang.builtins.sync import acquire as acquire
+from tilus.lang.builtins.sync import grid_sync as grid_sync
+from tilus.lang.builtins.sync import group as group
+from tilus.lang.builtins.sync import named_barrier as named_barrier
+from tilus.lang.builtins.sync import release as release
+from tilus.lang.builtins.sync import resident_blocks as resident_blocks
+from tilus.lang.builtins.sync import sync as sync
+from tilus.lang.builtins.sync import wait_until as wait_until
+from tilus.lang.values import Tile as Tile
+from tilus.lang.values import View as View
+from tilus.runtime.jit import JitFunction as JitFunction
+from tilus.runtime.jit import TilusWarning as TilusWarning
+from tilus.runtime.jit import engine as engine
+from tilus.runtime.jit import jit as jit
+
+bf16: Any
+f4e2m1: Any
+f6e2m3: Any
+f6e3m2: Any
+f8e4m3fn: Any
+f8e5m2: Any
+f16: Any
+f32: Any
+f64: Any
+i1: Any
+i2: Any
+i3: Any
+i4: Any
+i5: Any
+i6: Any
+i7: Any
+i8: Any
+i16: Any
+i32: Any
+i64: Any
+tf32: Any
+u1: Any
+u2: Any
+u3: Any
+u4: Any
+u5: Any
+u6: Any
+u7: Any
+u8: Any
+u16: Any
+u32: Any
+u64: Any
