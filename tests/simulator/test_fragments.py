@@ -15,7 +15,9 @@ import pytest
 
 from tests.simulator.cuda import to_ptx
 from tilus import simulator
+from tilus.runtime.toolchains.ptxas import assemble
 from tilus.simulator.ops_wgmma import operand_addresses
+from tilus.targets import get_target
 
 TABLES: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "cute_layouts.json").read_text())
 # The headers give this atom a B layout that names some elements twice and others never; m8n8k32 has the same B.
@@ -217,3 +219,60 @@ def test_wmma(types: tuple[str, str], fragment: str, shape: tuple[int, int, int]
     stored = np.ascontiguousarray(a if layout == "row" else a.T).astype(dtype)
     simulator.launch(to_ptx(source), "k", 1, 32, [stored.view(f"u{stored.itemsize}"), b.astype(dtype).view(f"u{stored.itemsize}"), out])
     np.testing.assert_array_equal(out, 2 * (a @ b) + 1)
+
+
+SCALED = [("m16n8k32", "mxf8f6f4", "scale_vec::1X", "e4m3", "ue8m0", 1, 2), ("m16n8k32", "mxf8f6f4", "scale_vec::1X", "e5m2", "ue8m0", 1, 1),
+          ("m16n8k64", "mxf4", "scale_vec::2X", "e2m1", "ue8m0", 2, 2), ("m16n8k64", "mxf4nvf4", "scale_vec::4X", "e2m1", "ue4m3", 4, 0)]
+
+
+@pytest.mark.parametrize(("shape", "kind", "vector", "element", "scale", "blocks", "byte"), SCALED, ids=[f"{s[1]}-{s[3]}-{s[4]}" for s in SCALED])
+def test_block_scaled_mma(shape: str, kind: str, vector: str, element: str, scale: str, blocks: int, byte: int) -> None:
+    """Fragments by the formulas of the PTX ISA; thread selectors 1 for A and 3 for B."""
+    k = int(shape.split("k")[1])
+    random = np.random.default_rng(7)
+    codes = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]
+    a, b = (random.choice(codes, size) * random.choice([-1, 1], size) for size in ((16, k), (k, 8)))
+    bits = 4 if element == "e2m1" else 8
+    per = 32 // bits
+
+    def code(values: np.ndarray) -> np.ndarray:
+        if bits == 8:
+            return values.astype(NUMPY[element]).view("u1").astype("u4")
+        return (np.array([codes.index(abs(v)) for v in values]) + 8 * (values < 0)).astype("u4")
+
+    words = {"a": np.zeros((32, 4), "u4"), "b": np.zeros((32, 2), "u4"), "c": np.zeros((32, 4), "f4"), "s": np.zeros((32, 2), "u4")}
+    c = random.integers(-9, 9, (16, 8)).astype("f4")
+    raw_a, raw_b = (random.integers(125, 130, (count, blocks)) if scale == "ue8m0" else random.integers(40, 70, (count, blocks))
+                    for count in (16, 8))
+    value = (lambda x: 2.0 ** (x - 127)) if scale == "ue8m0" else (lambda x: x.astype("u1").view(ml_dtypes.float8_e4m3fn).astype("f8"))
+    shifts = np.arange(per, dtype="u4") * np.uint32(bits)
+    for lane in range(32):
+        g, t = lane // 4, lane % 4
+        for r in range(4):
+            columns = 4 * per * (r // 2) + per * t + np.arange(per)
+            words["a"][lane, r] = (code(a[g + 8 * (r % 2), columns]) << shifts).sum()
+            words["c"][lane, r] = c[g + 8 * (r // 2), 2 * t + r % 2]
+        for r in range(2):
+            words["b"][lane, r] = (code(b[4 * per * r + per * t + np.arange(per), g]) << shifts).sum()
+        if t // 2 == 1:
+            row = raw_a[g + 8 * (t % 2)]
+            words["s"][lane, 0] = sum(int(v) << 8 * (byte + i) for i, v in enumerate(row))
+        if t == 3:
+            words["s"][lane, 1] = sum(int(v) << 8 * (byte + i) for i, v in enumerate(raw_b[g]))
+    opcode = f"mma.sync.aligned.{shape}.row.col.kind::{kind}.block_scale.{vector}.f32.{element}.{element}.f32.{scale}"
+    loads = "\n".join(f"ld.global.b32 %{x}{i}, [%p{x}+{4 * i}];" for x, n in (("a", 4), ("b", 2), ("c", 4), ("s", 2)) for i in range(n))
+    address = "\n".join(f"ld.param.u64 %p{x}, [p{x}]; mad.wide.u32 %p{x}, %t, {4 * n}, %p{x};" for x, n in (("d", 4), ("a", 4), ("b", 2), ("c", 4), ("s", 2)))
+    stores = "\n".join(f"st.global.f32 [%pd+{4 * i}], %d{i};" for i in range(4))
+    text = (f".version 8.8\n.target sm_120a\n.address_size 64\n.visible .entry k(.param .u64 pd, .param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 ps)\n"
+            f"{{\n.reg .b32 %t, %a<4>, %b<2>, %s<2>; .reg .f32 %c<4>, %d<4>; .reg .b64 %pd, %pa, %pb, %pc, %ps;\nmov.u32 %t, %tid.x;\n{address}\n{loads}\n"
+            f"{opcode} {{%d0, %d1, %d2, %d3}}, {{%a0, %a1, %a2, %a3}}, {{%b0, %b1}}, {{%c0, %c1, %c2, %c3}}, %s0, {{{byte}, 1}}, %s1, {{{byte}, 3}};\n"
+            f"{stores}\nret;\n}}\n")
+    assemble(text, get_target("sm_120a"))
+    out = np.zeros((32, 4), "f4")
+    simulator.launch(text, "k", 1, 32, [out, *(words[x] for x in "abcs")])
+    scaled_a = a * np.repeat(value(raw_a), k // blocks, axis=1)
+    scaled_b = b * np.repeat(value(raw_b), k // blocks, axis=1).T
+    wanted = (scaled_a @ scaled_b + c).astype("f4")
+    for lane in range(32):
+        g, t = lane // 4, lane % 4
+        np.testing.assert_allclose(out[lane], [wanted[g, 2 * t], wanted[g, 2 * t + 1], wanted[g + 8, 2 * t], wanted[g + 8, 2 * t + 1]], rtol=1e-6)

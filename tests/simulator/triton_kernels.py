@@ -104,7 +104,7 @@ def main() -> None:
         jobs["matmul_fp8"] = (matmul, f8, {**tiles, "BK": 64, "SPLIT": 1}, 6)
     result = {}
     for name, (function, signature, constants, pointers) in jobs.items():
-        full = {**signature, **{key: "constexpr" for key in constants}}
+        full = {**signature, **dict.fromkeys(constants, "constexpr")}
         attributes = {(i,): aligned for i in range(pointers)}
         source = ASTSource(function, full, {(list(full).index(k),): v for k, v in constants.items()}, attributes)
         made = triton.compile(source, target=target, options={"num_warps": 4, "num_stages": 3})

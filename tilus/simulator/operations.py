@@ -20,6 +20,7 @@ def load_operations() -> None:
         ops_mbarrier,
         ops_memory,
         ops_mma,
+        ops_mma_scaled,
         ops_warp,
         ops_wgmma,
         ops_wmma,

@@ -1,0 +1,78 @@
+"""mma.sync with block scales: the mx and nv forms of 8-, 6- and 4-bit floats."""
+
+from __future__ import annotations
+
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
+from typing import Any
+
+import numpy as np
+
+from tilus.simulator import fragments
+from tilus.simulator.isa import instr
+from tilus.simulator.machine import Array, Binder, Const, Group, Op, Run, Vec
+from tilus.simulator.numbers import TABLES
+from tilus.simulator.ops_matrix import whole_warps
+from tilus.simulator.ops_mma import bind_rows, parse_shape, put, read_accumulator, stack, write_accumulator
+
+_NARROW = "e4m3|e5m2|e3m2|e2m3|e2m1"
+
+
+@instr(f"mma =sync =aligned shape:m16n8k32 =row =col =kind::mxf8f6f4 =block_scale ?sv:scale_vec::1X =f32 ta:{_NARROW} "
+       f"tb:{_NARROW} =f32 ts:ue8m0",
+       "mma =sync =aligned shape:m16n8k64 =row =col =kind::mxf4 =block_scale ?sv:scale_vec::2X =f32 ta:e2m1 tb:e2m1 =f32 "
+       "ts:ue8m0",
+       "mma =sync =aligned shape:m16n8k64 =row =col =kind::mxf4nvf4 =block_scale sv:scale_vec::2X =f32 ta:e2m1 tb:e2m1 "
+       "=f32 ts:ue8m0",
+       "mma =sync =aligned shape:m16n8k64 =row =col =kind::mxf4nvf4 =block_scale sv:scale_vec::4X =f32 ta:e2m1 tb:e2m1 "
+       "=f32 ts:ue4m3", gate="warp", kind="mma")
+def mma_scaled(b: Binder, op: Op) -> Run:
+    f = op.fields
+    m, n, k = parse_shape(str(f["shape"]))
+    default = 1 if k == 32 else 2
+    blocks = int(str(f["sv"])[-2]) if f["sv"] else default
+    packed = k == 64
+    ta, tb = (str(f[x]) if packed or f[x] != "e2m1" else "e2m1p" for x in ("ta", "tb"))
+    d, a, bb, c, scale_a, select_a, scale_b, select_b = b.need(op, 8)
+    rows_d, rows_a = bind_rows(b, op, d, "f32"), bind_rows(b, op, a, ta)
+    rows_b, rows_c = bind_rows(b, op, bb, tb), bind_rows(b, op, c, "f32")
+    if (len(rows_d), len(rows_a), len(rows_b), len(rows_c)) != (4, 4, 2, 4):
+        raise b.error("fragments of other sizes than 4, 4, 2 and 4 registers", op)
+    word_a, word_b = b.src(op, scale_a, "b32"), b.src(op, scale_b, "b32")
+    byte_a, thread_a = _selector(b, op, select_a)
+    byte_b, thread_b = _selector(b, op, select_b)
+    table = TABLES["ue8m0"] if f["ts"] == "ue8m0" else np.abs(TABLES["e4m3"][np.arange(256) & 127])
+    row = np.arange(m)
+    lane_a = 4 * (row % 8) + 2 * thread_a + row // 8
+    lane_b = 4 * np.arange(n) + thread_b
+
+    def scales(word: Array, lanes: Array | None, source: Array, first: int) -> Array:
+        """(warps, rows or columns, k): the scale of each element."""
+        full = np.broadcast_to(word, (b.lanes,))
+        words = np.ascontiguousarray(full if lanes is None else full[lanes]).reshape(-1, 32)[:, source]
+        codes = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)[..., first:first + blocks]
+        return np.repeat(table[codes], k // blocks, axis=2)
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        left = fragments.matrix_a(stack(rows_a, lanes), ta, m) * scales(word_a, lanes, lane_a, byte_a)
+        right = fragments.matrix_b(stack(rows_b, lanes), tb)
+        right = right * scales(word_b, lanes, lane_b, byte_b).transpose(0, 2, 1)
+        base = fragments.matrix_c(read_accumulator(stack(rows_c, lanes), "f32"), m)
+        result = (np.matmul(left.astype(np.float64), right) + base).astype(np.float32)
+        put(rows_d, write_accumulator(fragments.scatter_c(result), "f32"), lanes)
+        b.launch.matrix_operations += 2 * m * n * k * len(left)
+
+    return run
+
+
+def _selector(b: Binder, op: Op, item: Any) -> tuple[int, int]:
+    """The constants {byte, thread} that choose which scales of a quad count."""
+    if not isinstance(item, Vec) or len(item.items) != 2:
+        raise b.error("a selector {byte-id, thread-id} is expected", op)
+    numbers = []
+    for part in item.items:
+        if not isinstance(part, Const):
+            raise b.error("the scale selectors must be constants", op)
+        numbers.append(int(part.value))
+    return numbers[0], numbers[1]
