@@ -139,6 +139,9 @@ class _Pipeliner:
         maker = value.defining
         if isinstance(maker, Binary) and maker.kind == "min":
             return self.same_extent(maker.lhs, view, axis) or self.same_extent(maker.rhs, view, axis)
+        inner = _rounded_down(maker)
+        if inner is not None:
+            return self.same_extent(inner, view, axis)
         if isinstance(maker, Const) and view.view.shape[axis] is not None:
             return int(maker.value) <= int(view.view.shape[axis] or 0)
         if not isinstance(maker, Dim):
@@ -180,6 +183,21 @@ def _unbroadcast(value: Value) -> Value:
     return value
 
 
+def _rounded_down(op: Operation | None) -> Value | None:
+    """What ``x // c * c`` rounds down, and ``max(x, 0)`` of what may be negative: values that are at most ``x`` where
+    that is an extent."""
+    if not isinstance(op, Binary) or not isinstance(op.rhs.defining, Const):
+        return None
+    constant = int(op.rhs.defining.value)
+    if op.kind == "max" and constant == 0:
+        return op.lhs
+    quotient = op.lhs.defining
+    if op.kind != "mul" or constant <= 0 or not isinstance(quotient, Binary) or quotient.kind != "floordiv":
+        return None
+    divisor = quotient.rhs.defining
+    return quotient.lhs if isinstance(divisor, Const) and int(divisor.value) == constant else None
+
+
 class _Pipeline:
     """Builds the pipelined form of one loop."""
 
@@ -206,11 +224,18 @@ class _Pipeline:
         carried = list(loop.init)
         if self.kstep:
             carried += self.fragments(b, b.const(0), 0)
-        index, slot, carried = self.main_loop(carried)
+        index, slot = loop.start, b.const(0)
+        if self.worth_splitting():
+            index, slot, carried = self.main_loop(carried)
         results = self.tail_loop(index, slot, carried)
         b.add(WaitAsync(0))
         mapping = dict(zip(loop.results, results, strict=False))
         return self.rename(mapping)
+
+    def worth_splitting(self) -> bool:
+        """Whether a loop over whole tiles does without checks that the loop over all of them needs."""
+        masks = any(isinstance(op, Compare) and self.holds_in_whole_tiles(op) for op in self.loop.body.ops)
+        return bool(self.kstep) or masks or any(self.bounded(load) for load in self.loads)
 
     def rename(self, mapping: dict[Value, Value]) -> list[Operation]:
         """The operations, with the loop's results made the results of the last loop built."""
@@ -295,20 +320,20 @@ class _Pipeline:
         self.copies(b, ahead, previous, whole)
         mapping: dict[Value, Value] = {self.loop.index: index}
         mapping.update(zip(self.loop.carried, carried, strict=True))
-        for staged in self.staged:
-            tile = staged.load.result.tile
-            view = self.slot_view(b, staged.ring, this)
-            mapping[staged.load.result] = self.read(b, view, (0,) * tile.rank, tile.shape, staged.load)
-        return self.clone_body(b, mapping, whole)
+        return self.clone_body(b, mapping, this, whole)
 
-    def clone_body(self, b: Builder, mapping: dict[Value, Value], whole: bool) -> list[Value]:
-        loads = {s.load for s in self.staged}
+    def clone_body(self, b: Builder, mapping: dict[Value, Value], slot: Value, whole: bool) -> list[Value]:
+        rings = {s.load: s.ring for s in self.staged}
         for op in self.loop.body.ops:
             if isinstance(op, Yield):
                 return [mapping.get(v, v) for v in op.values]
             if whole and isinstance(op, Compare) and self.holds_in_whole_tiles(op):
                 mapping[op.result] = b.const(True, bool_, op.result.tile.shape)
-            elif op not in loads:
+            elif isinstance(op, Load) and op in rings:
+                tile = op.result.tile
+                view = self.slot_view(b, rings[op], slot)
+                mapping[op.result] = self.read(b, view, (0,) * tile.rank, tile.shape, op)
+            else:
                 b.block.ops.append(op.clone(mapping))
         raise AssertionError("a loop's body ends in a yield")
 

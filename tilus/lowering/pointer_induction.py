@@ -253,6 +253,9 @@ class _Reduction:
                 continue
             if walker.latest_rest == wanted:
                 return walker.latest
+            if self.loop.unroll <= 1:
+                # As many additions as a walker of its own would take, in fewer registers: the difference is uniform.
+                return self._moved(walker.argument, wanted + walker.rest.scaled(-1), ops)
             if hop is not None and walker.latest_rest + hop == wanted:
                 walker.latest = self._moved(walker.latest, hop, ops)
                 walker.latest_rest = wanted

@@ -664,6 +664,8 @@ class _KernelEmitter:
         start, stop, step = (self.scalar(v) for v in (op.start, op.stop, op.step))
         ty = self.types.element(op.index.tile.dtype)
         init = [pair for v in op.init for pair in self._flat(v)]
+        init = [(kind, ptx.pinned(e, kind, name)) if kind == "ptr addrspace(1)" else (kind, name)
+                for kind, name in init]
         head, done = e.new_label("loop"), e.new_label("done")
         enter = self._in_range(op, ty, start, stop, step)
         e.do(f"br i1 {enter}, label %{head}, label %{done}")

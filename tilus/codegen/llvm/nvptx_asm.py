@@ -139,6 +139,11 @@ def cp_async(e: Emitter, destination: str, source: str, size: int, predicate: st
     volatile(e, f"cp.async.{cache}.shared.global [$0], [$1], {size}, $2;", [*inputs, ("b", "i1", ignored)])
 
 
+def pinned(e: Emitter, kind: str, pointer: str) -> str:
+    """The same pointer, of unknown origin: LLVM would take a pointer that walks with a loop apart again."""
+    return e.op(f'call {kind} asm "mov.b64 $0, $1;", "=l,l"({kind} {pointer}) #1')
+
+
 def ldmatrix(e: Emitter, address: str, count: int, trans: bool) -> list[str]:
     dot = ".trans" if trans else ""
     targets = ", ".join(f"${i}" for i in range(count))

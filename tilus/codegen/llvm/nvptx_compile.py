@@ -44,6 +44,8 @@ def _optimise(module: Any, machine: Any) -> None:
 def _machine(name: str, ptx_version: tuple[int, int]) -> Any:
     import llvmlite.binding as llvm
 
+    # Shared memory is addressed by 32 bits: half the registers of what LLVM does on its own.
+    llvm.set_option("tilus", "-nvptx-short-ptr")
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     target = llvm.Target.from_triple("nvptx64-nvidia-cuda")

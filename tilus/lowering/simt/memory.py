@@ -735,7 +735,7 @@ def deferrable_loads(block: Block) -> set[Operation]:
         if len(used) != 1 or not isinstance(used[0], Dot) or id(used[0]) not in position:
             continue
         between = block.ops[i + 1 : position[id(used[0])]]
-        if all(
+        if not any(isinstance(o, Dot) for o in between) and all(
             not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between for inner in o.walk()
         ):
             found.add(op)
