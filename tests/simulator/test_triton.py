@@ -28,7 +28,8 @@ def compiled(capability: int) -> dict[str, Any]:
     if PYTHON is None:
         pytest.skip("Triton is not installed")
     script = Path(__file__).parent / "triton_kernels.py"
-    done = subprocess.run([PYTHON, str(script), str(capability)], capture_output=True, text=True, timeout=300, check=False)
+    command = [PYTHON, str(script), str(capability)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result

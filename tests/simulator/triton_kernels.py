@@ -1,4 +1,4 @@
-"""Triton kernels, compiled to PTX without a GPU: ``python triton_kernels.py CAPABILITY`` prints JSON of name to PTX and facts.
+"""Triton kernels to PTX without a GPU: ``python triton_kernels.py CAPABILITY`` prints JSON of name to PTX and facts.
 
 Runs in an environment of its own, since Triton is no dependency.
 """
@@ -93,7 +93,7 @@ def main() -> None:
     jobs = {
         "vector_add": (vector_add, {"x": "*fp32", "y": "*fp32", "out": "*fp32", "n": "i32"}, {"BLOCK": 256}, 3),
         "softmax": (softmax, {"x": "*fp32", "out": "*fp32", "columns": "i32"}, {"BLOCK": 256}, 2),
-        "layer_norm": (layer_norm, {"x": "*fp32", "w": "*fp32", "b": "*fp32", "out": "*fp32", "columns": "i32", "eps": "fp32"},
+        "layer_norm": (layer_norm, {**dict.fromkeys(("x", "w", "b", "out"), "*fp32"), "columns": "i32", "eps": "fp32"},
                        {"BLOCK": 256}, 4),
         "matmul": (matmul, gemm, {**tiles, "SPLIT": 1}, 6),
         "matmul_split": (matmul, gemm, {**tiles, "SPLIT": 2}, 6),

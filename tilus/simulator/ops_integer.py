@@ -40,9 +40,9 @@ def saturating(b: Binder, op: Op) -> Predicated:
     return b.alu(op, fn, *_three(b, op, "s32"))
 
 
-@instr("add t:u16x2|s16x2", "sub t:u16x2|s16x2", "min t:u16x2|s16x2", "max t:u16x2|s16x2")
+@instr("add t:u16x2|s16x2", "min t:u16x2|s16x2", "max t:u16x2|s16x2")
 def packed_halves(b: Binder, op: Op) -> Predicated:
-    ufunc = {"add": np.add, "sub": np.subtract, "min": np.minimum, "max": np.maximum}[op.opcode.split(".")[0]]
+    ufunc = {"add": np.add, "min": np.minimum, "max": np.maximum}[op.opcode.split(".")[0]]
     half = np.int16 if op.fields["t"] == "s16x2" else np.uint16
 
     def fn(x: Array, y: Array) -> Array:

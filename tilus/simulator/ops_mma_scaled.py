@@ -20,8 +20,8 @@ _NARROW = "e4m3|e5m2|e3m2|e2m3|e2m1"
 
 @instr(f"mma =sync =aligned shape:m16n8k32 =row =col =kind::mxf8f6f4 =block_scale ?sv:scale_vec::1X =f32 ta:{_NARROW} "
        f"tb:{_NARROW} =f32 ts:ue8m0",
-       "mma =sync =aligned shape:m16n8k64 =row =col =kind::mxf4 =block_scale ?sv:scale_vec::2X =f32 ta:e2m1 tb:e2m1 =f32 "
-       "ts:ue8m0",
+       "mma =sync =aligned shape:m16n8k64 =row =col =kind::mxf4 =block_scale ?sv:scale_vec::2X =f32 ta:e2m1 tb:e2m1 "
+       "=f32 ts:ue8m0",
        "mma =sync =aligned shape:m16n8k64 =row =col =kind::mxf4nvf4 =block_scale sv:scale_vec::2X =f32 ta:e2m1 tb:e2m1 "
        "=f32 ts:ue8m0",
        "mma =sync =aligned shape:m16n8k64 =row =col =kind::mxf4nvf4 =block_scale sv:scale_vec::4X =f32 ta:e2m1 tb:e2m1 "
