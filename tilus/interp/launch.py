@@ -163,8 +163,8 @@ def _alone(block: BlockRun, strand: Strand) -> None:
     """A block that may wait only for lower ones, which have all ended."""
     for waiting in strand:
         if not waiting.ready():
-            raise _deadlock([(block, waiting)],
-                            "blocks may wait for lower ones only; tl.block(cooperative=True) lifts this")
+            help = "blocks may wait for lower ones only; tl.block(cooperative=True) lifts this"
+            raise _deadlock([(block, waiting)], help if waiting.what == "a semaphore" else None)
 
 
 def _together(blocks: list[tuple[BlockRun, Strand]]) -> None:

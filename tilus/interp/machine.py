@@ -303,6 +303,9 @@ class BlockRun:
             return
         outside = view.empty or any(o < low or o + n > high for o, n, low, high in
                                     zip(offsets, shape, view.low, view.high, strict=True) if n)
+        if view.empty and all(shape):
+            raise CheckError.at("E0703", f"an access of {view.memory.name} through a view that lies outside of its "
+                                         f"shape {view.memory.array.shape}", span, notes=(f"in {task.where}",))
         if outside and all(shape):
             raise CheckError.at("E0703", f"an access of shape {shape} at {tuple(offsets)} exceeds shared memory of "
                                          f"shape {view.extents}", span, notes=(f"in {task.where}",))

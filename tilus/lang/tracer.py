@@ -188,7 +188,7 @@ class Tracer:
     def bind(self, target: ast.expr, value: Any) -> None:
         """Assign ``value`` to a name, a subscript, or a tuple of those."""
         if isinstance(target, ast.Name):
-            if isinstance(value, Tile) and not value.value.name:
+            if isinstance(value, (Tile, View)) and not value.value.name:
                 value.value.name = target.id
             self.scope[target.id] = value
         elif isinstance(target, (ast.Tuple, ast.List)):
@@ -405,7 +405,8 @@ class Tracer:
             import difflib
 
             near = difflib.get_close_matches(node.attr, [a for a in dir(value) if not a.startswith("_")], 1)
-            raise self.fail("E0114", f"a {_kind(value)} has no attribute {node.attr!r}", node,
+            kind = _kind(value) if isinstance(value, types.ModuleType) else f"a {_kind(value)}"
+            raise self.fail("E0114", f"{kind} has no attribute {node.attr!r}", node,
                             help=f"did you mean {near[0]!r}?" if near else None) from None
 
     def _bin_op(self, node: ast.BinOp) -> Any:

@@ -179,7 +179,7 @@ def check_array(name: str, annotation: ArrayAnnotation, argument: ArrayArgument)
     if argument.dtype is not annotation.dtype:
         return f"{name!r} holds {argument.dtype}, but the parameter is {annotation}"
     if len(argument.shape) != annotation.rank:
-        return f"{name!r} has {len(argument.shape)} dimensions, but the parameter is {annotation}"
+        return f"{name!r} has rank {len(argument.shape)}, but the parameter is {annotation}"
     return None
 
 

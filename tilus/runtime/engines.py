@@ -6,8 +6,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from tilus.diagnostics import UserError
-from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, byte_range
+from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, byte_range, call_error
 from tilus.runtime.specialise import Specialisation
 
 NAMES = ("cpu", "interpret", "python", "cuda", "simulate:sm_XX")
@@ -77,7 +76,7 @@ def _make_engine(name: str) -> Engine:
         from tilus.runtime.gpu import SimulateEngine
 
         return SimulateEngine(name)
-    raise UserError.at("E0506", f"there is no engine {name!r}", help=f"engines: {', '.join(NAMES)}")
+    raise call_error("E0506", f"there is no engine {name!r}", help=f"engines: {', '.join(NAMES)}")
 
 
 class NoPlan:

@@ -27,6 +27,7 @@ from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.specialise import Specialisation, constant_key
+from tilus.targets import get_target
 
 if TYPE_CHECKING:
     from tilus.runtime.compile import CompiledKernel
@@ -143,7 +144,8 @@ class JitFunction:
         signature = self.signature
         names = signature.names
         if len(args) > len(names):
-            raise call_error("E0604", f"{self.__name__} takes {len(names)} arguments, not {len(args)}")
+            plural = "" if len(names) == 1 else "s"
+            raise call_error("E0604", f"{self.__name__} takes {len(names)} argument{plural}, not {len(args)}")
         values = dict(zip(names, args, strict=False))
         for name, value in kwargs.items():
             if name not in names:
@@ -195,7 +197,10 @@ class JitFunction:
                 key.append(type(value))
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
-        self._plans[tuple(key)] = plan
+        try:
+            self._plans[tuple(key)] = plan
+        except TypeError:
+            return  # a list among the compile-time values: every call is a slow one
 
     # -- specialisations
 
@@ -207,7 +212,8 @@ class JitFunction:
         except TypeError:
             bad = next(n for n, v in constants.items() if not _hashable(v))
             raise call_error("E0601", f"{bad!r} is compile-time, but its value has no hash",
-                             help="pass a tuple, not a list", declared=self.signature.span(bad)) from None
+                             help="pass a value that can be hashed, such as a tuple",
+                             declared=self.signature.span(bad)) from None
         if found is None:
             with self._lock:
                 found = self._specialisations.setdefault(key, Specialisation(
@@ -248,7 +254,8 @@ class JitFunction:
         """
         from tilus.runtime.compile import compile_specialisation
 
-        return compile_specialisation(self.assume(assume, constants), target, via)
+        found = get_target(target, args_.caller_span())
+        return compile_specialisation(self.assume(assume, constants), found, via)
 
     def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
         """The specialisation under the assumptions of :meth:`compile`."""

@@ -46,7 +46,7 @@ def _offsets(view: View, offsets: Any) -> tuple[Any, ...]:
     given = (0,) * view.rank if offsets is None else _tuple(offsets)
     if len(given) != view.rank:
         raise fail("E0301", f"an array of rank {view.rank} is accessed with {len(given)} offsets",
-                   help=f"give {view.rank} offsets, e.g. ({', '.join(['0'] * view.rank)},)")
+                   help=f"give {view.rank} offsets, e.g. {(0,) * view.rank}")
     return tuple(as_index(o, "an offset").value for o in given)
 
 

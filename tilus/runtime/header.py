@@ -1,0 +1,193 @@
+"""A C header that loads a cubin and launches its kernel through the CUDA driver, grid and workspaces included."""
+
+from __future__ import annotations
+
+from tilus.diagnostics import UnsupportedError
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.ops import (
+    Binary,
+    Cast,
+    Compare,
+    Const,
+    Dim,
+    Launch,
+    ResidentBlocks,
+    Select,
+    Stride,
+    Unary,
+    Workspace,
+    Yield,
+)
+from tilus.ir.types import ViewType
+from tilus.runtime.compile import CompiledKernel
+
+_TYPES = {"f32": "float", "f64": "double", "bool": "bool", "f16": "uint16_t", "bf16": "uint16_t"}
+_OPERATORS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "div": "/"}
+_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
+
+_HEAD = """\
+/* {name} for {target}, compiled by tilus. Arrays are device pointers; strides count elements.
+   Every function gives a CUresult; link with -lcuda. */
+#pragma once
+#include <cuda.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+static inline int64_t {name}_floordiv(int64_t a, int64_t b) {{
+  if (b == 0) return 0;
+  int64_t q = a / b;
+  return q - ((a % b != 0) && ((a < 0) != (b < 0)));
+}}
+
+typedef struct {{ CUmodule module; CUfunction function; }} {name}_kernel;
+
+/* Loads the cubin file; the context must be current. */
+static inline CUresult {name}_load({name}_kernel *kernel, const char *path /* {file} */) {{
+  CUresult status = cuModuleLoad(&kernel->module, path);
+  if (status == CUDA_SUCCESS) status = cuModuleGetFunction(&kernel->function, kernel->module, "{name}");
+  if (status == CUDA_SUCCESS && {shared} > 48 * 1024)
+    status = cuFuncSetAttribute(kernel->function, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, {shared});
+  return status;
+}}
+"""
+
+
+def c_type(dtype: DType) -> str:
+    if dtype.name in _TYPES:
+        return _TYPES[dtype.name]
+    return f"{'' if dtype.kind == 'int' else 'u'}int{dtype.bits}_t"
+
+
+def c_header(compiled: CompiledKernel, file: str) -> str:
+    """The header for a compiled kernel whose cubin is called ``file``."""
+    writer = _Writer(compiled)
+    head = _HEAD.format(name=compiled.name, target=compiled.target, file=file,
+                        shared=compiled.metadata["dynamic_shared_bytes"])
+    return head + "\n" + writer.text() + "\n"
+
+
+class _Writer:
+    def __init__(self, compiled: CompiledKernel) -> None:
+        self.compiled = compiled
+        module = compiled.launch_module
+        assert module.launch is not None
+        self.launch = module.launch
+        self.kernel = module.kernels[0]
+        self.names: dict[Value, str] = {}
+        self.workspaces: list[str] = []
+        self.shapes: dict[str, list[str]] = {}  # of workspaces
+
+    def text(self) -> str:
+        name = self.compiled.name
+        structs, parameters = [], [f"{name}_kernel *kernel", "CUstream stream"]
+        for value in self.launch.body.args:
+            self.names[value] = value.name
+            if isinstance(value.type, ViewType):
+                rank = value.type.rank
+                fields = f"CUdeviceptr data; int64_t shape[{rank}]; int64_t strides[{rank}];"
+                structs.append(f"typedef struct {{ {fields} }} {name}_{value.name};")
+                parameters.append(f"{name}_{value.name} {value.name}")
+            else:
+                parameters.append(f"{c_type(value.tile.dtype)} {value.name}")
+        body: list[str] = []
+        for op in self.launch.body.ops:
+            if not isinstance(op, Yield):
+                body += self.statement(op)
+        body += ["return status;"]
+        lines = ["static inline CUresult " + f"{name}_launch({', '.join(parameters)}) {{",
+                 "  CUresult status = CUDA_SUCCESS;", *(f"  {line}" for line in body), "}"]
+        return "\n".join([*structs, "", "/* Enqueues a launch on the stream. */", *lines])
+
+    def statement(self, op: Operation) -> list[str]:
+        if isinstance(op, Launch):
+            return self.start(op)
+        if isinstance(op, Workspace):
+            return self.workspace(op)
+        result = op.result
+        self.names[result] = f"v{len(self.names)}"
+        return [f"{c_type(result.tile.dtype)} {self.names[result]} = {self.expression(op)};"]
+
+    def expression(self, op: Operation) -> str:
+        n = self.names
+        if isinstance(op, Const):
+            return str(op.value).lower()
+        if isinstance(op, Dim):
+            return f"{n[op.view]}.shape[{op.axis}]"
+        if isinstance(op, Stride):
+            return f"{n[op.view]}.strides[{op.axis}]"
+        if isinstance(op, Compare):
+            return f"{n[op.lhs]} {_COMPARE[op.kind]} {n[op.rhs]}"
+        if isinstance(op, Select):
+            return f"{n[op.condition]} ? {n[op.x]} : {n[op.y]}"
+        if isinstance(op, Cast):
+            return f"({c_type(op.dtype)}){n[op.x]}"
+        if isinstance(op, Unary) and op.kind in ("neg", "not"):
+            return f"{'-' if op.kind == 'neg' else '~' if not op.x.tile.dtype.is_bool else '!'}{n[op.x]}"
+        if isinstance(op, Binary):
+            a, b = n[op.lhs], n[op.rhs]
+            if op.kind in _OPERATORS:
+                return f"{a} {_OPERATORS[op.kind]} {b}"
+            if op.kind in ("min", "max"):
+                return f"{a} {'<' if op.kind == 'min' else '>'} {b} ? {a} : {b}"
+            division = f"{self.compiled.name}_floordiv({a}, {b})"
+            if op.kind == "floordiv":
+                return division
+            if op.kind == "mod":
+                return f"{a} - {division} * {b}"
+        if isinstance(op, ResidentBlocks):
+            return str(self.resident())
+        raise UnsupportedError.at("E0507", f"{op.NAME} in a launch function has no form in C", op.span)
+
+    def resident(self) -> int:
+        from tilus.targets import get_target
+
+        m, target = self.compiled.metadata, get_target(self.compiled.target)
+        return target.sm_count * target.resident_blocks(m["threads"], m["registers"], m["dynamic_shared_bytes"])
+
+    def workspace(self, op: Workspace) -> list[str]:
+        name = f"workspace{len(self.workspaces)}"
+        self.workspaces.append(name)
+        self.names[op.result] = name
+        extents = [self.names[e] for e in op.extents]
+        size = " * ".join([*extents, str(op.dtype.itemsize)])
+        lines = [f"CUdeviceptr {name} = 0;",
+                 f"if (status == CUDA_SUCCESS && {size} > 0) status = cuMemAllocAsync(&{name}, {size}, stream);"]
+        if op.zero:
+            lines.append(f"if (status == CUDA_SUCCESS && {size} > 0) "
+                         f"status = cuMemsetD8Async({name}, 0, {size}, stream);")
+        self.shapes[name] = extents
+        return lines
+
+    def start(self, op: Launch) -> list[str]:
+        sources = {p.name: self.names[a] for p, a in zip(self.kernel.parameters, op.args, strict=True)}
+        lines, addresses = [], []
+        for i, argument in enumerate(self.compiled.arguments):
+            base, _, rest = argument.name.partition(".")
+            source = sources[base]
+            is_workspace = source in self.workspaces
+            if argument.type == "pointer":
+                text, type_ = source if is_workspace else f"{source}.data", "CUdeviceptr"
+            elif rest and is_workspace:
+                axis = int(rest[rest.index("[") + 1 : -1])
+                extents = self.shapes[source]
+                text = extents[axis] if rest.startswith("shape") else " * ".join(extents[axis + 1 :]) or "1"
+                type_ = c_type(parse_dtype(argument.type))
+            else:
+                text = f"{source}.{rest}" if rest else source
+                type_ = c_type(parse_dtype(argument.type))
+            lines.append(f"{type_} argument{i} = ({type_})({text});")
+            addresses.append(f"&argument{i}")
+        grid = [self.names[g] for g in op.grid]
+        grid += ["1"] * (3 - len(grid))
+        m = self.compiled.metadata
+        lines.append(f"void *arguments[] = {{{', '.join(addresses)}}};")
+        call = "cuLaunchCooperativeKernel" if m["cooperative"] else "cuLaunchKernel"
+        tail = "arguments" if m["cooperative"] else "arguments, NULL"
+        blocks = ", ".join(f"(unsigned)({g})" for g in grid)
+        positive = " && ".join(f"({g}) > 0" for g in grid if g != "1") or "1"
+        lines.append(f"if (status == CUDA_SUCCESS && {positive})")
+        lines.append(f"  status = {call}(kernel->function, {blocks}, {m['threads']}, 1, 1, "
+                     f"{m['dynamic_shared_bytes']}, stream, {tail});")
+        lines += [f"if ({w}) cuMemFreeAsync({w}, stream);" for w in self.workspaces]
+        return lines
