@@ -382,3 +382,77 @@ def test_bad_launches() -> None:
         simulator.launch(ptx, "other", 1, 1, [])
     simulator.launch(ptx, "k", 1, 1, {"0": a, "1": 2, "2": 9.5})
     assert a[2] == 9
+
+
+def test_copies_that_arrive_at_an_mbarrier() -> None:
+    x = RNG.integers(0, 1000, 64, dtype="i4")
+    out = np.zeros(64, "i4")
+    run(PIPE + """extern "C" __global__ void k(const int* x, int* o) { __shared__ int s[64]; __shared__ unsigned long long bar;
+        int t = threadIdx.x; if (t == 0) asm volatile("mbarrier.init.shared.b64 [%0], 64;" :: "r"(sa(&bar))); __syncthreads();
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(sa(s + t)), "l"(x + t) : "memory");
+        asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" :: "r"(sa(&bar)) : "memory");
+        asm volatile("{ .reg .pred p;\\nL: mbarrier.test_wait.parity.shared.b64 p, [%0], 0;\\n@!p bra L; }" :: "r"(sa(&bar)) : "memory");
+        o[t] = s[63 - t]; __syncthreads(); if (t == 0) asm volatile("mbarrier.inval.shared.b64 [%0];" :: "r"(sa(&bar))); }""", 1, 64,
+        [x, out])
+    np.testing.assert_array_equal(out, x[::-1])
+
+
+def test_wait_all_and_copy_sizes() -> None:
+    x = RNG.integers(0, 1000, 128, dtype="i4")
+    out = np.zeros(128, "i4")
+    run(PIPE + """extern "C" __global__ void k(const int* x, int* o) { __shared__ __align__(16) int s[128]; int t = threadIdx.x;
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 8;" :: "r"(sa(s + 2 * t)), "l"(x + 2 * t) : "memory");
+        asm volatile("cp.async.wait_all;" ::: "memory"); __syncthreads(); o[t] = s[t] + 1; o[64 + t] = s[64 + t] + 1; }""", 1, 64, [x, out])
+    np.testing.assert_array_equal(out, x + 1)
+
+
+def test_bulk_reductions_and_transactions() -> None:
+    f, u = np.ones(64, "f4"), np.full(64, 100, "u4")
+    run(PIPE + """extern "C" __global__ void k(float* f, unsigned* u) { __shared__ __align__(128) float s[64]; __shared__ __align__(128) unsigned v[64];
+        __shared__ unsigned long long bar; int t = threadIdx.x; s[t] = t; v[t] = 3 * t; asm volatile("fence.proxy.async;" ::: "memory");
+        if (t == 0) asm volatile("mbarrier.init.shared.b64 [%0], 1;" :: "r"(sa(&bar))); __syncthreads(); if (t == 0) {
+        asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%0], [%1], 256;" :: "l"(f), "r"(sa(s)) : "memory");
+        asm volatile("cp.reduce.async.bulk.global.shared::cta.bulk_group.max.u32 [%0], [%1], 256;" :: "l"(u), "r"(sa(v)) : "memory");
+        asm volatile("cp.async.bulk.commit_group;\\ncp.async.bulk.wait_group.read 0;" ::: "memory");
+        asm volatile("mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%0], 64;" :: "r"(sa(&bar)) : "memory");
+        asm volatile("mbarrier.arrive.shared.b64 _, [%0];" :: "r"(sa(&bar)) : "memory");
+        asm volatile("mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%0], 64;" :: "r"(sa(&bar)) : "memory");
+        asm volatile("{ .reg .pred p;\\nL: mbarrier.try_wait.parity.shared.b64 p, [%0], 0;\\n@!p bra L; }" :: "r"(sa(&bar)) : "memory"); } }""",
+        1, 64, [f, u], arch="sm_90")
+    np.testing.assert_array_equal(f, 1 + np.arange(64))
+    np.testing.assert_array_equal(u, np.maximum(100, 3 * np.arange(64)))
+
+
+def test_copy_between_blocks_and_multicast() -> None:
+    x = RNG.integers(0, 1000, 64, dtype="i4")
+    out = np.zeros((2, 128), "i4")
+    run(PIPE + """extern "C" __global__ void __cluster_dims__(2, 1, 1) k(const int* x, int* o) { __shared__ __align__(128) int s[64], r[64];
+        __shared__ unsigned long long bar, two; int t = threadIdx.x; unsigned rank = blockIdx.x;
+        if (t == 0) { asm volatile("mbarrier.init.shared.b64 [%0], 1;\\nmbarrier.init.shared.b64 [%1], 1;" :: "r"(sa(&bar)), "r"(sa(&two)));
+        asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], 256;\\nmbarrier.arrive.expect_tx.shared.b64 _, [%1], 256;" :: "r"(sa(&bar)), "r"(sa(&two))); }
+        asm volatile("fence.mbarrier_init.release.cluster;\\nbarrier.cluster.arrive.aligned;\\nbarrier.cluster.wait.aligned;" ::: "memory");
+        if (t == 0 && rank == 0) asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], 256, [%2], %3;"
+        :: "r"(sa(s)), "l"(x), "r"(sa(&bar)), "h"((short)3) : "memory");
+        asm volatile("{ .reg .pred p;\\nL: mbarrier.try_wait.parity.shared.b64 p, [%0], 0;\\n@!p bra L; }" :: "r"(sa(&bar)) : "memory");
+        o[rank * 128 + t] = s[t]; s[t] += rank + 1; asm volatile("fence.proxy.async;" ::: "memory"); __syncthreads();
+        if (t == 0) { unsigned there, mb; asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(sa(r)), "r"(rank ^ 1));
+        asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mb) : "r"(sa(&two)), "r"(rank ^ 1));
+        asm volatile("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], 256, [%2];" :: "r"(there), "r"(sa(s)), "r"(mb) : "memory"); }
+        asm volatile("{ .reg .pred p;\\nL: mbarrier.try_wait.parity.shared.b64 p, [%0], 0;\\n@!p bra L; }" :: "r"(sa(&two)) : "memory");
+        o[rank * 128 + 64 + t] = r[t]; asm volatile("barrier.cluster.arrive.aligned;\\nbarrier.cluster.wait.aligned;" ::: "memory"); }""",
+        2, 64, [x, out], arch="sm_90")
+    np.testing.assert_array_equal(out, [np.concatenate([x, x + 2]), np.concatenate([x, x + 1])])
+
+
+def test_assertion_failure_names_its_place() -> None:
+    with pytest.raises(CheckError, match="x > 3` failed at file.cu:7"):
+        run("""extern "C" __device__ void __assertfail(const char*, const char*, unsigned, const char*, size_t);
+            extern "C" __global__ void k(int x) { if (x <= 3) __assertfail("x > 3", "file.cu", 7, "k", 1); }""", 1, 32, [2])
+
+
+def test_hints_for_the_scheduler() -> None:
+    out = np.zeros(128, "i4")
+    run("""extern "C" __global__ void __launch_bounds__(128) k(int* o) { asm volatile("setmaxnreg.inc.sync.aligned.u32 64;");
+        asm volatile("griddepcontrol.wait;" ::: "memory"); o[threadIdx.x] = threadIdx.x; asm volatile("griddepcontrol.launch_dependents;"); }""",
+        1, 128, [out], arch="sm_90a")
+    np.testing.assert_array_equal(out, np.arange(128))

@@ -276,3 +276,40 @@ def test_block_scaled_mma(shape: str, kind: str, vector: str, element: str, scal
     for lane in range(32):
         g, t = lane // 4, lane % 4
         np.testing.assert_allclose(out[lane], [wanted[g, 2 * t], wanted[g, 2 * t + 1], wanted[g + 8, 2 * t], wanted[g + 8, 2 * t + 1]], rtol=1e-6)
+
+
+def bytes_source(opcode: str, n: int, result: str, letter: str, tail: str) -> str:
+    """A and B as rows of 128 bytes of K, copied with the 128-byte swizzle."""
+    count = n // 2
+    outputs = ", ".join(f'"+{letter}"(d[{i}])' for i in range(count))
+    registers = ", ".join(f"%{i}" for i in range(count))
+    return f"""
+    __device__ unsigned long long desc(const void* p) {{ unsigned a = (unsigned)__cvta_generic_to_shared(p);
+      return (unsigned long long)((a & 0x3ffff) >> 4) | 1ull << 16 | (1024ull >> 4) << 32 | 1ull << 62; }}
+    extern "C" __global__ void k(const uint4* A, const uint4* B, {result}* D) {{
+      __shared__ __align__(1024) uint4 a[64 * 8], b[{n} * 8]; int t = threadIdx.x; {result} d[{count}];
+      for (int i = 0; i < {count}; ++i) d[i] = 0;
+      for (int i = t; i < 64 * 8; i += 128) a[i / 8 * 8 + (i % 8 ^ i / 8 % 8)] = A[i];
+      for (int i = t; i < {n} * 8; i += 128) b[i / 8 * 8 + (i % 8 ^ i / 8 % 8)] = B[i];
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); __syncthreads(); asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+      for (int kk = 0; kk < 4; ++kk) asm volatile("{opcode} {{{registers}}}, %{count}, %{count + 1}, 1{tail};"
+          : {outputs} : "l"(desc((char*)a + kk * 32)), "l"(desc((char*)b + kk * 32)));
+      asm volatile("wgmma.commit_group.sync.aligned;\\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+      for (int i = 0; i < {count}; ++i) {{ int r = t / 32 * 16 + t % 32 / 4 + (i / 2 % 2) * 8, c = i / 4 * 8 + t % 4 * 2 + i % 2; D[r * {n} + c] = d[i]; }}
+    }}"""
+
+
+@pytest.mark.parametrize(("a", "b"), [("bf16", "bf16"), ("tf32", "tf32"), ("e4m3", "e5m2"), ("s8", "s8"), ("u8", "s8")])
+def test_wgmma_types(a: str, b: str) -> None:
+    n, bits = 16, BITS[a]
+    k = 128 * 8 // bits
+    integer = a in ("s8", "u8")
+    left, right = random_matrix(a, (64, k), 1), random_matrix(b, (k, n), 2)
+    depth = 256 // bits
+    opcode = f"wgmma.mma_async.sync.aligned.m64n{n}k{depth}.{'s32' if integer else 'f32'}.{a}.{b}"
+    tail = "" if integer else ", 1, 1, 0, 0" if bits == 16 else ", 1, 1"
+    out = np.zeros((64, n), "i4" if integer else "f4")
+    source = bytes_source(opcode, n, "int" if integer else "float", "r" if integer else "f", tail)
+    raw_a, raw_b = left.astype(NUMPY[a]).view("u1"), np.ascontiguousarray(right.T).astype(NUMPY[b]).view("u1")
+    simulator.launch(to_ptx(source, "sm_90a"), "k", 1, 128, [raw_a, raw_b, out])
+    np.testing.assert_array_equal(out, left @ right)

@@ -24,8 +24,7 @@ def bind_rows(b: Binder, op: Op, item: Any, kind: str) -> list[Array]:
         if isinstance(part, Reg):
             rows.append(b.src(op, part, "b64" if kind == "f64" else "b32"))
         else:
-            rows.append(np.broadcast_to(b.src(op, part, kind).view(np.uint64 if kind == "f64" else np.uint32),
-                                        (b.lanes,)))
+            rows.append(np.broadcast_to(b.src(op, part, "b64" if kind == "f64" else "b32"), (b.lanes,)))
     return rows
 
 
