@@ -104,8 +104,12 @@ def expand_fmod(m: Arithmetic, x: Value, y: Value) -> Value:
         active = a.test("ge", rest, d0)
         k = a.sub(exponent(a, rest), exponent(a, d0))
         k = a.where(active, k, a.const(0, a.signed))
-        t = a.scale(d0, k)
-        t = a.where(a.test("gt", t, rest), a.scale(d0, a.sub(k, 1)), t)
+        # From a subnormal to a large number is further than one scaling goes.
+        first = a.binary("min", k, a.const(100, a.signed))
+        lifted = a.scale(d0, first)
+        k = a.sub(k, first)
+        t = a.scale(lifted, k)
+        t = a.where(a.test("gt", t, rest), a.scale(lifted, a.sub(k, 1)), t)
         return [a.where(active, a.sub(rest, t), rest)]
 
     (rest,) = m.while_any([r0], going, step)
