@@ -54,7 +54,7 @@ def write() -> None:
     found = record()
     rows = forms()
     lines = ["# Instructions of the simulator", "", *INTRODUCTION.strip().split("\n"), "",
-             f"{sum(spec in found for spec in rows)} of {len(rows)} forms are executed by a test of an expected result.", "",
+             f"{sum(spec in found for spec in rows)} of {len(rows)} forms are executed by a test.", "",
              "| form | test |", "|---|---|"]
     lines += [f"| `{_short(spec)}` | {found.get(spec, '—')} |" for spec in rows]
     TARGET.write_text("\n".join(lines) + "\n", encoding="utf-8")

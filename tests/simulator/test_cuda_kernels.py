@@ -445,7 +445,7 @@ def test_copy_between_blocks_and_multicast() -> None:
 
 
 def test_assertion_failure_names_its_place() -> None:
-    with pytest.raises(CheckError, match="x > 3` failed at file.cu:7"):
+    with pytest.raises(CheckError, match=r"x > 3` failed at file\.cu:7"):
         run("""extern "C" __device__ void __assertfail(const char*, const char*, unsigned, const char*, size_t);
             extern "C" __global__ void k(int x) { if (x <= 3) __assertfail("x > 3", "file.cu", 7, "k", 1); }""", 1, 32, [2])
 

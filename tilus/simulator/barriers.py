@@ -164,6 +164,8 @@ class BarrierState:
     def warp_complete(self, op: Op | None, mask: Array) -> Array:
         """Of the lanes at a warp-wide operation, those whose member lanes are all there."""
         assert op is not None
+        if op.form is not None and op.form.gate == "group":
+            return self._group_complete(mask)
         present = warp_bits(mask)
         live = warp_bits(self.batch.live)
         members = self.members.get(id(op))
@@ -172,6 +174,13 @@ class BarrierState:
             return mask & np.repeat(complete, 32)
         wanted = np.broadcast_to(members, mask.shape) & np.repeat(live, 32)
         return mask & ((wanted & ~np.repeat(present, 32)) == 0)
+
+    def _group_complete(self, mask: Array) -> Array:
+        """Of the lanes at an operation of warp groups, those whose group of 128 threads is all there."""
+        batch = self.batch
+        number = batch.block_of * ((batch.stride + 127) // 128) + batch.thread_of // 128
+        missing = np.bincount(number, weights=batch.live & ~mask)
+        return mask & (missing[number] == 0)
 
     def warps_complete_any(self, waiting: Array) -> Array:
         """Lanes waiting at ``bar.warp.sync`` anywhere whose warps are complete."""

@@ -29,7 +29,7 @@ class Form:
 
     Attributes:
         spec: the declaration as written.
-        gate: how lanes meet before it: ``""``, ``"warp"`` (member lanes), ``"bar"``, ``"mbar"`` or ``"cluster"``.
+        gate: how lanes meet before it: ``""``, ``"warp"`` (member lanes), ``"group"`` (a warp group), ``"bar"`` or ``"cluster"``.
         writes: how many leading operands are destinations.
         kind: the counter class.
     """

@@ -117,7 +117,7 @@ def groups_of(b: Binder, op: Op, g: Group) -> list[Array]:
     "tb:e4m3|e5m2",
     f"wgmma.mma_async =sync =aligned shape:{_shapes(32)} ?satfinite td:s32 ta:s8|u8 "
     "tb:s8|u8",
-    gate="warp",
+    gate="group",
     kind="wgmma",
 )
 def wgmma(b: Binder, op: Op) -> Run:
@@ -200,12 +200,12 @@ def _scatter(matrix: Array, n: int) -> Array:
     return np.ascontiguousarray(shaped.transpose(3, 1, 5, 0, 2, 4)).reshape(n // 2, 128)
 
 
-@instr("wgmma.fence =sync =aligned", gate="warp", writes=0, kind="fence")
+@instr("wgmma.fence =sync =aligned", gate="group", writes=0, kind="fence")
 def wgmma_fence(b: Binder, op: Op) -> Run:
     return lambda g: None
 
 
-@instr("wgmma.commit_group =sync =aligned", gate="warp", writes=0, kind="wgmma")
+@instr("wgmma.commit_group =sync =aligned", gate="group", writes=0, kind="wgmma")
 def wgmma_commit(b: Binder, op: Op) -> Run:
     def run(g: Group) -> None:
         state = _state(b)
@@ -216,7 +216,7 @@ def wgmma_commit(b: Binder, op: Op) -> Run:
     return run
 
 
-@instr("wgmma.wait_group =sync =aligned", gate="warp", writes=0, kind="wgmma")
+@instr("wgmma.wait_group =sync =aligned", gate="group", writes=0, kind="wgmma")
 def wgmma_wait(b: Binder, op: Op) -> Run:
     item = b.need(op, 1)[0]
     if not isinstance(item, Const):

@@ -355,7 +355,7 @@ class Executor:
         if passed.any():
             self.passed &= ~passed
             return passed
-        if bound.gate == "warp":
+        if bound.gate in ("warp", "group"):
             candidates = mask | (here & (self.status == WARP_WAIT))
             complete = self.batch.barriers.warp_complete(bound.gate_op, candidates)
             self.status[candidates] = WARP_WAIT
