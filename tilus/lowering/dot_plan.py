@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import Dot
 from tilus.ir.types import TileType
-from tilus.layouts import RegisterLayout, blocked
+from tilus.layouts import RegisterLayout, local, spatial
 from tilus.layouts.mma import BlockFragments, block_fragments, fragments
 from tilus.targets import Feature, Target
 
 
 @dataclass(frozen=True, slots=True)
 class DotPlan:
-    """The layouts of a dot's operands. ``fragments`` is None where it is done by FMA instructions."""
+    """The layouts of a dot's operands; None where it does not care, as multiply-adds do not (``fragments`` is None)."""
 
-    a: RegisterLayout
-    b: RegisterLayout
+    a: RegisterLayout | None
+    b: RegisterLayout | None
     c: RegisterLayout
     fragments: BlockFragments | None
     warps: tuple[int, int]
@@ -84,16 +84,24 @@ def _warp_grid(warps: int, m: int, n: int, am: int, an: int, rows_only: bool) ->
 
 
 def _fma_plan(op: Dot, warps: int) -> DotPlan:
-    """Every thread computes a block of the result from whole rows of a and columns of b, which it holds."""
-    c = op.accumulator.tile
-    layout = blocked(c.shape, warps * 32, 4 if c.shape[-1] >= 16 else 1)
-    rank = c.rank
-    rows = layout.reduce(rank - 1, keepdims=True)
-    columns = layout.reduce(rank - 2, keepdims=True)
-    k = op.a.tile.shape[-1]
-    a = rows.local(*(k if d == rank - 1 else 1 for d in range(rank)))
-    b = columns.local(*(k if d == rank - 2 else 1 for d in range(rank)))
-    return DotPlan(a, b, layout, None, (warps, 1))
+    """A block of rows and columns per thread, so that few operands are read for many multiply-adds; the operands are
+    read from shared memory, in whatever layout they come."""
+    shape = op.accumulator.tile.shape
+    m, n = shape[-2:]
+    threads = warps * 32
+    vector = 4 if n % 4 == 0 else 1
+    best, best_cost = (1, threads), float("inf")
+    for tm in (d for d in range(1, threads + 1) if threads % d == 0):
+        tn = threads // tm
+        rows, columns = -(-m // tm), -(-n // (tn * vector))
+        padding = rows * tm * columns * tn * vector / max(1, m * n)
+        cost = padding * 1e6 + rows + columns
+        if cost < best_cost:
+            best, best_cost = (tm, tn), cost
+    tm, tn = best
+    batch = (1,) * (len(shape) - 2)
+    layout = local(*shape[:-2], -(-m // tm), -(-n // (tn * vector))) * spatial(*batch, tm, tn) * local(*batch, 1, vector)
+    return DotPlan(None, None, layout, None, (warps, 1))
 
 
 def feeds_first_operand(value: Value, users: dict[Value, list[Operation]], limit: int = 12) -> bool:

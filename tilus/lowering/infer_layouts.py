@@ -200,8 +200,9 @@ class _Inference:
                 self._to_results(user, value, layout)
         for op, plan in self.plans.items():
             assert isinstance(op, Dot)
-            self.assign(op.a, plan.a, op)
-            self.assign(op.b, plan.b, op)
+            for operand, wanted in ((op.a, plan.a), (op.b, plan.b)):
+                if wanted is not None:
+                    self.assign(operand, wanted, op)
             self.assign(op.accumulator, plan.c, op)
         if self.queue:
             self._propagate()
@@ -409,7 +410,7 @@ class _Materialise:
             return []
         if isinstance(op, Dot):
             plan = self.inference.plans[op]
-            return [(op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c)]
+            return [(v, l) for v, l in ((op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c)) if l is not None]
         if isinstance(op, (Store, Scatter)):
             layout = self._store_layout(op)
             return [(v, layout) for v in tiles]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tilus.ir.core import Function, Operation, Value
-from tilus.ir.ops import AllocShared, CopyAsync, Group, Load, PermuteView, Store, Subview
+from tilus.ir.ops import AllocShared, CopyAsync, Dot, Group, Load, PermuteView, Store, Subview, Transpose
+from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.banks import Access, choose_swizzle
 from tilus.layouts.mma import ldmatrix_plan
-from tilus.layouts.shared import SharedLayout, row_major
+from tilus.layouts.shared import SharedLayout, row_major, strided_order
+from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.facts import Facts
 from tilus.targets import Feature, Target
 
@@ -26,18 +28,33 @@ def choose_shared_layouts(function: Function, facts: Facts, target: Target, warp
         op.results[0].type = replace(op.result.view, layout=layout)
 
 
-def _choose(op: AllocShared, found: list[tuple[tuple[int, ...], Access]]) -> SharedLayout:
+def _choose(op: AllocShared, found: list[tuple[tuple[int, ...], Access | None]]) -> SharedLayout:
     """Accesses that leave out leading dimensions (slots of a ring) decide the layout of one slot."""
     rank = len(op.shape)
+    if any(access is None for _, access in found):
+        return _linear(op)
     ranks = {len(dims) for dims, _ in found}
     inner = ranks.pop() if len(ranks) == 1 else rank
     kept = tuple(range(rank - inner, rank))
     if any(dims != kept for dims, _ in found) or not inner:
         return row_major(*op.shape)
     shape = op.shape[rank - inner :]
-    accesses = [a for _, a in found if all(x <= y for x, y in zip(a.layout.shape, shape, strict=True))]
+    accesses = [a for _, a in found if a is not None and all(x <= y for x, y in zip(a.layout.shape, shape, strict=True))]
     layout = choose_swizzle(shape, op.dtype.bits, accesses) if accesses else row_major(*shape)
     for extent in reversed(op.shape[: rank - inner]):
+        layout = layout.buffers(extent, max(1, 128 * 8 // op.dtype.bits))
+    return layout
+
+
+def _linear(op: AllocShared) -> SharedLayout:
+    """Rows apart by an odd number of 16 bytes and no swizzle: multiply-adds walk along a dimension in a loop."""
+    rank = len(op.shape)
+    if rank < 2:
+        return row_major(*op.shape)
+    inner = op.shape[-2:]
+    pad = max(1, 128 // op.dtype.bits)
+    layout = strided_order(inner, (1, 0), pad)
+    for extent in reversed(op.shape[:-2]):
         layout = layout.buffers(extent, max(1, 128 * 8 // op.dtype.bits))
     return layout
 
@@ -47,16 +64,17 @@ class _Accesses:
 
     def __init__(self, function: Function, facts: Facts, target: Target, warps: int) -> None:
         self.function, self.facts, self.target, self.warps = function, facts, target, warps
+        self.users = find_users(function)
 
-    def of(self, allocation: AllocShared) -> list[tuple[tuple[int, ...], Access]]:
+    def of(self, allocation: AllocShared) -> list[tuple[tuple[int, ...], Access | None]]:
         dims: dict[Value, tuple[int, ...]] = {allocation.result: tuple(range(len(allocation.shape)))}
-        found: list[tuple[tuple[int, ...], Access]] = []
+        found: list[tuple[tuple[int, ...], Access | None]] = []
         seen: set[object] = set()
         self._visit(self.function.body.ops, dims, found, seen, allocation.dtype.bits, self.warps)
         return found
 
     def _visit(self, ops: list[Operation], dims: dict[Value, tuple[int, ...]],
-               found: list[tuple[tuple[int, ...], Access]], seen: set[object], bits: int, warps: int) -> None:
+               found: list[tuple[tuple[int, ...], Access | None]], seen: set[object], bits: int, warps: int) -> None:
         for op in ops:
             if isinstance(op, Subview) and op.view in dims:
                 dims[op.result] = tuple(d for i, d in enumerate(dims[op.view]) if i not in op.dropped)
@@ -68,9 +86,13 @@ class _Accesses:
                 self._visit(region.ops, dims, found, seen, bits, op.count if isinstance(op, Group) else warps)
 
     def _access(self, op: Load | Store | CopyAsync, dims: dict[Value, tuple[int, ...]],
-                found: list[tuple[tuple[int, ...], Access]], seen: set[object], bits: int, warps: int) -> None:
+                found: list[tuple[tuple[int, ...], Access | None]], seen: set[object], bits: int, warps: int) -> None:
         view = op.destination if isinstance(op, CopyAsync) else op.view
         if view not in dims:
+            return
+        access: Access | None
+        if isinstance(op, Load) and self._feeds_multiply_adds(op.result):
+            found.append((dims[view], None))
             return
         if isinstance(op, CopyAsync):
             access = self._copy(op, warps)
@@ -87,6 +109,14 @@ class _Accesses:
         if key not in seen:
             seen.add(key)
             found.append(key)
+
+    def _feeds_multiply_adds(self, value: Value) -> bool:
+        for user in self.users.get(value, ()):
+            if isinstance(user, Dot):
+                return user.a.tile.rank != 2 or mma_shape(user, self.target) is None
+            if isinstance(user, Transpose) and self._feeds_multiply_adds(user.result):
+                return True
+        return False
 
     def _copy(self, op: CopyAsync, warps: int) -> Access:
         from tilus.lowering.simt.access import contiguous_order, vector_width

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from tilus.diagnostics import UNKNOWN_SPAN, Span
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType, bool_, i32, i64, u32
-from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Extract, Pack, PtrAdd, PtrCast, Shuffle, Yield
+from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Dot, Extract, Pack, PtrAdd, PtrCast, Shuffle, Yield
 from tilus.ir.ops.simt import SharedBase, SpecialRegister
 from tilus.ir.types import PointerType, TileType
 from tilus.layouts import RegisterLayout
@@ -73,7 +73,8 @@ class Thread:
     values: dict[Value, Value] = field(default_factory=dict)
     views: dict[Value, GlobalView | SharedView] = field(default_factory=dict)
     shared_offsets: dict[object, int] = field(default_factory=dict)
-    deferrable: set[Operation] = field(default_factory=set)
+    in_shared: dict[Value, SharedView] = field(default_factory=dict)
+    deferrable: dict[Operation, Dot] = field(default_factory=dict)
     deferred: dict[Value, DeferredMatrices] = field(default_factory=dict)
     fresh_shared: set[Operation] = field(default_factory=set)
     first_warp: int = 0

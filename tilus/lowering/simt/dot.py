@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from tilus.ir.core import Operation, Value
-from tilus.ir.ops import Binary, Cast, Dot, Fma, Map
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.dtypes import bool_, i32
+from tilus.ir.ops import Binary, Cast, Dot, Fma, For, Map, PtrLoad, PtrStore, Yield
 from tilus.ir.ops.simt import Mma
+from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.mma import fragments
+from tilus.layouts.shared import row_major
 from tilus.lowering.dot_plan import mma_shape
-from tilus.lowering.simt.context import Thread, layout_of
+from tilus.lowering.simt.barriers import barrier, reuse_barrier
+from tilus.lowering.simt.context import SharedView, Thread, layout_of
+from tilus.lowering.simt.memory import SharedAccess, tile_padding
+from tilus.lowering.simt.scratch import operand_bytes
 
 
 def lower_dot(thread: Thread, op: Dot) -> None:
     shape = mma_shape(op, thread.target) if op.a.tile.rank == 2 else None
     c = thread.value(op.accumulator)
     if shape is None:
-        thread.set(op.result, _multiply_add(thread, op, thread.value(op.a), thread.value(op.b), c))
+        thread.set(op.result, _multiply_add(thread, op, c))
     else:
         thread.set(op.result, _mma(thread, op, c, shape))
 
@@ -60,27 +67,132 @@ def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) ->
     return thread.pack(accumulators)
 
 
-def _multiply_add(thread: Thread, op: Dot, a: Value, b: Value, c: Value) -> Value:
-    """Each thread holds the rows of a and the columns of b that its elements of the result need."""
+@dataclass(slots=True)
+class _Operand:
+    """A tile in shared memory: the address of its first element, and strides in elements."""
+
+    pointer: Value
+    strides: tuple[int, ...]
+
+
+UNROLL = 8
+"""Steps of k in one iteration of the loop of multiply-adds."""
+
+
+def _multiply_add(thread: Thread, op: Dot, c: Value) -> Value:
+    """A loop over k: each thread reads the rows of a and the columns of b that its elements of the result need."""
+    a, b = _operands(thread, op)
+    layout = layout_of(op.result)
+    depth = op.a.tile.shape[-1]
+    steps = next(n for n in (UNROLL, 4, 2, 1) if depth % n == 0)
+    first_a = _thread_address(thread, a, layout, column=False)
+    first_b = _thread_address(thread, b, layout, column=True)
+    body = Block([TileType(i32), c.type], ["k"])
+    outer, thread.block = thread.block, body
+    index = body.args[0]
+    at_a = thread.move(first_a, thread.binary("mul", index, a.strides[-1]))
+    at_b = thread.move(first_b, thread.binary("mul", index, b.strides[-2]))
+    result = body.args[1]
+    for step in range(steps):
+        x = _reads(thread, at_a, a, layout, step * a.strides[-1], op, column=False)
+        y = _reads(thread, at_b, b, layout, step * b.strides[-2], op, column=True)
+        result = _accumulate(thread, x, y, result)
+    body.ops.append(Yield((result,)))
+    thread.block = outer
+    loop = For(thread.const(0), thread.const(depth), thread.const(steps), (c,), body)
+    thread.emit(loop)
+    return loop.results[0]
+
+
+def _accumulate(thread: Thread, x: Value, y: Value, c: Value) -> Value:
+    if c.tile.dtype.is_float and c.tile.dtype.bits >= 32:
+        return thread.emit(Fma(x, y, c))
+    return thread.emit(Binary("add", c, thread.emit(Binary("mul", x, y))))
+
+
+def _operands(thread: Thread, op: Dot) -> tuple[_Operand, _Operand]:
+    """Where the operands are in shared memory; those in registers are stored first."""
+    found: list[_Operand | None] = []
+    stored = []
+    offset = thread.shared_offsets.get(op, 0)
+    for value in (op.a, op.b):
+        view = thread.in_shared.get(value)
+        if view is not None:
+            strides = view.layout.strides
+            found.append(_Operand(thread.move(view.pointer, view.moving, view.constant), strides))
+            continue
+        pointer = thread.shared_pointer(offset, value.tile.dtype)
+        offset += operand_bytes(value)
+        stored.append((value, pointer))
+        found.append(_Operand(pointer, row_major(*value.tile.shape).strides))
+    if stored:
+        reuse_barrier(thread, op)
+        for value, pointer in stored:
+            _store(thread, value, pointer)
+        barrier(thread)
+    a, b = found
+    assert a is not None
+    assert b is not None
+    return a, b
+
+
+def _store(thread: Thread, value: Value, pointer: Value) -> None:
+    tile, layout = value.tile, layout_of(value)
+    access = SharedAccess(thread, SharedView(pointer, row_major(*tile.shape), tile.shape), layout, 1, (0,) * tile.rank)
+    vector = thread.widen(thread.value(value), tile.dtype)
+    first = thread.first_replica(layout)
+    for local in range(layout.num_locals):
+        predicate = thread.both(first, tile_padding(thread, layout, tile.shape, local))
+        thread.emit(PtrStore(access.address(local), thread.extract(vector, local), 0, predicate))
+
+
+def _dims(layout: RegisterLayout, column: bool) -> tuple[int, ...]:
+    """The dimensions of the result that an operand shares with it: batch, and rows or columns."""
+    return (*range(layout.rank - 2), layout.rank - 1 if column else layout.rank - 2)
+
+
+def _thread_address(thread: Thread, operand: _Operand, layout: RegisterLayout, column: bool) -> Value:
+    pointer = operand.pointer
+    for d in _dims(layout, column):
+        part = thread.thread_index(layout, d)
+        if part is not None:
+            pointer = thread.move(pointer, thread.binary("mul", part, operand.strides[d]))
+    return pointer
+
+
+def _reads(thread: Thread, pointer: Value, operand: _Operand, layout: RegisterLayout, constant: int, op: Dot,
+           column: bool) -> Value:
+    """For every element of the result, the operand's element at this step of k: each is read once. Reads beyond the
+    tile, in the padding of the result, stay within the allocation."""
+    value = op.b if column else op.a
+    extent = value.tile.shape[-1 if column else -2]
+    dims = _dims(layout, column)
+    read: dict[int, Value] = {}
+    chosen = []
+    limit = _last_element(operand, value)
+    for index in layout.local_offsets().tolist():
+        at = constant + sum(index[d] * operand.strides[d] for d in dims)
+        if at not in read:
+            padded = layout.shape[dims[-1]] > extent
+            predicate = _inside(thread, layout, dims[-1], index[dims[-1]], extent) if padded else None
+            assert predicate is not None or at <= limit
+            read[at] = thread.emit(PtrLoad(thread.move(pointer, None, at), 0, 0, predicate))
+        chosen.append(read[at])
+    vector = thread.pack(chosen)
     dtype = op.accumulator.tile.dtype
-    compute = dtype if dtype.bits >= 32 else None
-    la, lb, lc = layout_of(op.a), layout_of(op.b), layout_of(op.result)
-    rank = lc.rank
-    if op.a.tile.dtype is not dtype:
-        a, b = (thread.emit(Cast(v, dtype)) for v in (a, b))
-    a_at = {index: i for i, index in enumerate(_offsets(la))}
-    b_at = {index: i for i, index in enumerate(_offsets(lb))}
-    c_index = _offsets(lc)
-    result = c
-    for k in range(op.a.tile.shape[-1]):
-        xs = [a_at[index[: rank - 1] + (k,)] for index in c_index]
-        ys = [b_at[index[: rank - 2] + (k, index[-1])] for index in c_index]
-        x, y = thread.take(a, xs), thread.take(b, ys)
-        if dtype.is_float and compute is not None:
-            result = thread.emit(Fma(x, y, result))
-        else:
-            result = thread.emit(Binary("add", result, thread.emit(Binary("mul", x, y))))
-    return result
+    return vector if vector.tile.dtype is dtype else thread.emit(Cast(vector, dtype))
+
+
+def _inside(thread: Thread, layout: RegisterLayout, d: int, local: int, extent: int) -> Value | None:
+    part = thread.thread_index(layout, d)
+    if part is None:
+        return None if local < extent else thread.const(False, bool_)
+    return thread.at_entry(("pad", thread.first_warp, layout, d, extent - local),
+                           lambda: thread.compare("lt", part, extent - local))
+
+
+def _last_element(operand: _Operand, value: Value) -> int:
+    return sum((n - 1) * s for n, s in zip(value.tile.shape, operand.strides, strict=True))
 
 
 def lower_map(thread: Thread, op: Map) -> None:

@@ -290,7 +290,12 @@ def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
 
     layout = result_layout(op, op.x, layout_of(op.x))
     if layout == layout_of(op.result):
-        if op.x in thread.deferred:
+        if op.x in thread.in_shared:
+            view, order = thread.in_shared[op.x], op.permutation if isinstance(op, Transpose) else (0,)
+            thread.in_shared[op.result] = SharedView(
+                view.pointer, view.layout.permute(order), tuple(view.shape[p] for p in order), view.constant, view.moving
+            )
+        elif op.x in thread.deferred:
             thread.deferred[op.result] = thread.deferred[op.x]
         else:
             thread.set(op.result, thread.value(op.x))

@@ -31,6 +31,8 @@ from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major
+from tilus.lowering.dot_plan import mma_shape
+from tilus.lowering.facts import Facts
 from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import DeferredMatrices, GlobalView, SharedView, Thread, layout_of
@@ -256,6 +258,14 @@ def lower_load(thread: Thread, op: Load) -> None:
     if isinstance(view, SharedView):
         if op in thread.deferrable:
             deferred = _defer_matrices(thread, op, view)
+            dot = thread.deferrable[op]
+            multiply_adds = dot.a.tile.rank != 2 or mma_shape(dot, thread.target) is None
+            if deferred is None and multiply_adds and is_linear(op, view, thread.facts):
+                starts = sum(thread.facts.of(o).low * s for o, s in zip(op.offsets, view.layout.strides, strict=True))
+                thread.in_shared[op.result] = SharedView(
+                    view.pointer, view.layout, view.shape, view.constant + starts, view.moving
+                )
+                return
             if deferred is not None:
                 thread.deferred[op.result] = deferred
                 return
@@ -715,7 +725,16 @@ def _defer_matrices(thread: Thread, op: Load, view: SharedView) -> DeferredMatri
     return DeferredMatrices(load, plan.instructions, plan.count * plan.registers)
 
 
-def deferrable_loads(block: Block) -> set[Operation]:
+def is_linear(op: Load, view: SharedView, facts: Facts) -> bool:
+    """Whether a whole tile lies at constant strides from a constant place of a shared view, for a dot to read."""
+    plain = view.layout.swizzle is None and all(len(m) <= 1 for m in view.layout.modes) and view.layout.base == 0
+    constant = all(facts.of(o).is_constant and facts.of(o).low >= 0 for o in op.offsets)
+    return plain and constant and op.mask is None and all(
+        facts.of(o).low + n <= e for o, n, e in zip(op.offsets, op.shape, view.shape, strict=True)
+    )
+
+
+def deferrable_loads(block: Block) -> dict[Operation, Dot]:
     """Loads from shared memory that only a dot of the same block uses (perhaps transposed), with nothing between that
     could change the memory."""
     users: dict[Value, list[Operation]] = {}
@@ -723,10 +742,10 @@ def deferrable_loads(block: Block) -> set[Operation]:
         for value in op.operands:
             users.setdefault(value, []).append(op)
     position = {id(op): i for i, op in enumerate(block.ops)}
-    found: set[Operation] = set()
+    found: dict[Operation, Dot] = {}
     for i, op in enumerate(block.ops):
         for region in op.regions:
-            found |= deferrable_loads(region)
+            found.update(deferrable_loads(region))
         if not isinstance(op, Load) or op.view.view.space != "shared" or not op.result.tile.shape:
             continue
         used = users.get(op.result, [])
@@ -738,7 +757,7 @@ def deferrable_loads(block: Block) -> set[Operation]:
         if not any(isinstance(o, Dot) for o in between) and all(
             not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between for inner in o.walk()
         ):
-            found.add(op)
+            found[op] = used[0]
     return found
 
 

@@ -40,7 +40,7 @@ class _Live:
 
 def plan_shared(function: Function, target: Target) -> SharedPlanning:
     """Place every allocation. Raises ResourceError (E0503) where the target has less shared memory."""
-    lives = _live_ranges(function)
+    lives = _live_ranges(function, target)
     plan = SharedPlanning()
     placed: list[tuple[_Live, int]] = []
     for live in sorted(lives, key=lambda x: (-x.size, x.first)):
@@ -67,7 +67,7 @@ def plan_shared(function: Function, target: Target) -> SharedPlanning:
     return plan
 
 
-def _live_ranges(function: Function) -> list[_Live]:
+def _live_ranges(function: Function, target: Target) -> list[_Live]:
     from tilus.lowering.simt.scratch import scratch_bytes
 
     lives: dict[Operation, _Live] = {}
@@ -82,7 +82,7 @@ def _live_ranges(function: Function) -> list[_Live]:
                 layout = op.result.view.layout or row_major(*op.shape)
                 lives[op] = _Live(op, _bytes(layout.size, op.dtype.bits), position, position, bool(loops))
                 roots[op.result] = op
-            size = scratch_bytes(op, function)
+            size = scratch_bytes(op, target)
             if size:
                 lives[op] = _Live(op, size, position, position, bool(loops))
             for value in op.operands:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from tilus.diagnostics import TilusError
-from tilus.ir.core import Function, Operation
+from tilus.ir.core import Operation, Value
 from tilus.ir.ops import (
     Atomic,
     Concat,
     ConvertLayout,
+    Dot,
     Insert,
     Reduce,
     ReduceWith,
@@ -23,10 +24,12 @@ from tilus.ir.ops import (
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import SharedPlan, plan_conversion
+from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.infer_layouts import is_tile, result_layout
+from tilus.targets import Target
 
 
-def scratch_bytes(op: Operation, function: Function) -> int:
+def scratch_bytes(op: Operation, target: Target) -> int:
     """Bytes of shared memory that the operation uses while it runs; 0 for none."""
     if isinstance(op, ConvertLayout):
         return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout)
@@ -44,6 +47,8 @@ def scratch_bytes(op: Operation, function: Function) -> int:
         return 0 if slice_in_place(op) is not None else _storage(op.x.tile) * op.x.tile.size
     if isinstance(op, (Insert, Concat)):
         return _storage(op.result.tile) * op.result.tile.size
+    if isinstance(op, Dot):
+        return _dot_bytes(op, target)
     if isinstance(op, Take):
         return _storage(op.x.tile) * op.x.tile.size
     if isinstance(op, Atomic) and is_tile(op.result):
@@ -124,6 +129,18 @@ def _scan_bytes(op: Scan | ScanWith) -> int:
         return 0
     rows = layout.num_locals // math.prod(size for _, size, dim, _ in layout.local_digits if dim == op.axis)
     return sum(-(-layout.num_threads * rows * max(4, _storage(x.tile)) // 16) * 16 for x in xs)
+
+
+def _dot_bytes(op: Dot, target: Target) -> int:
+    """Operands of multiply-adds that are in registers go through shared memory."""
+    if op.a.tile.rank == 2 and mma_shape(op, target) is not None:
+        return 0
+    return operand_bytes(op.a) + operand_bytes(op.b)
+
+
+def operand_bytes(value: Value) -> int:
+    """Scratch bytes of a dot's operand, a multiple of 16."""
+    return -(-_storage(value.tile) * value.tile.size // 16) * 16
 
 
 def slice_in_place(op: Slice) -> tuple[int, ...] | None:
