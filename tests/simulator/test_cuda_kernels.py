@@ -174,6 +174,18 @@ def test_waiting_for_a_later_block_that_is_not_resident_is_reported() -> None:
         run(source, 8, 32, [flag], resident_blocks=4)
 
 
+def test_long_loops_of_volatile_reads_are_no_deadlock() -> None:
+    x = np.arange(2000, dtype="i4")
+    out = np.zeros(64, "i4")
+    source = """extern "C" __global__ void k(const volatile int* x, int* o) { int s = 0; if (threadIdx.x % 2 DIVERGED) for (int i = 0; i < 1500;
+        ++i) s += x[i + threadIdx.x]; o[threadIdx.x] = s; }"""
+    for diverged in (">= 0", "== 1"):
+        run(source.replace("DIVERGED", diverged), 1, 64, [x, out])
+        t = np.arange(64)
+        wanted = 1500 * 1499 // 2 + 1500 * t
+        np.testing.assert_array_equal(out, wanted if diverged == ">= 0" else np.where(t % 2 == 1, wanted, 0))
+
+
 def test_divergent_loops_and_early_exit() -> None:
     x = RNG.integers(0, 60, 300, dtype="i4")
     out = np.zeros(300, "i4")

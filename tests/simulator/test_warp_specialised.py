@@ -17,7 +17,7 @@ __device__ void wait(unsigned bar, int par){ asm volatile("{ .reg .pred p;\nL: m
 __device__ unsigned long long desc(unsigned a) { return (unsigned long long)((a & 0x3ffff) >> 4) | 1ull << 16 | (1024ull >> 4) << 32 | 1ull << 62; }
 extern "C" __global__ void __launch_bounds__(256) k(const __grid_constant__ Map A, const __grid_constant__ Map B, float* C, int N, int K){
  extern __shared__ __align__(1024) char sm[]; __shared__ unsigned long long full[3], empty[3];
- int t=threadIdx.x, wg=t/128; 
+ int t=threadIdx.x, wg=t/128;
  if(t==0){ for(int i=0;i<3;i++){ asm volatile("mbarrier.init.shared.b64 [%0], 1;"::"r"(sa(&full[i]))); asm volatile("mbarrier.init.shared.b64 [%0], 128;"::"r"(sa(&empty[i]))); } asm volatile("fence.mbarrier_init.release.cluster;"); }
  __syncthreads();
  int T=K/64; unsigned base=sa(sm);

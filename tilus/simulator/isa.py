@@ -29,7 +29,8 @@ class Form:
 
     Attributes:
         spec: the declaration as written.
-        gate: how lanes meet before it: ``""``, ``"warp"`` (member lanes), ``"group"`` (a warp group), ``"bar"`` or ``"cluster"``.
+        gate: how lanes meet before it: ``""``, ``"warp"`` (member lanes), ``"group"`` (four warps), ``"bar"`` or
+            ``"cluster"``.
         writes: how many leading operands are destinations.
         kind: the counter class.
     """

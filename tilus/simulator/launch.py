@@ -323,6 +323,7 @@ class Launch:
         batch.state["clusters"].reset()
         for row in (*batch.valid.values(), *batch.in_flight.values()):
             row[:] = False
+        batch.polled.clear()
         batch.state.pop("wgmma", None)
         executor.start()
 

@@ -124,8 +124,7 @@ class Batch:
     local: LocalSpace = field(init=False)
     barriers: BarrierState = field(init=False)
     queue: AsyncQueue = field(init=False)
-    spinning: bool = False
-    progress: int = 0
+    polled: dict[tuple[int, int, int], Array] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.lanes = self.capacity * self.stride
@@ -145,6 +144,15 @@ class Batch:
         if key not in self._scratch:
             self._scratch[key] = np.zeros(self.lanes, key)
         return self._scratch[key]
+
+    def poll(self, op: Op, lanes: Array, address: Array) -> None:
+        """Lanes read what another thread may be about to change; reading on at new addresses is progress."""
+        self.polling[lanes] = True
+        key = (id(op), int(lanes[0]), lanes.size)
+        before = self.polled.get(key)
+        if before is None or not np.array_equal(before, address):
+            self.polled[key] = address.copy()
+            self.launch.progress += 1
 
     def position(self, lane: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Block and thread coordinates of a lane."""

@@ -135,7 +135,7 @@ class GlobalSpace(Space):
         launch = batch.launch
         if launch.counting and site.space not in ("param", "const"):
             counters.count_global(site, batch.warps, lanes, offsets, size)
-        if launch.global_shadow is not None:
+        if launch.global_shadow is not None and site.space not in ("param", "const"):
             launch.global_shadow.access(site, batch, lanes, offsets, size)
         return offsets
 

@@ -172,7 +172,7 @@ def _bind(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list[list[
                 after = part.space.views.load(offsets + i * size, size, 1)
                 launch.progress += bool((after != old.view(after.dtype)).any())
         if polls:
-            batch.polling[lanes_all] = True
+            batch.poll(op, lanes_all, where)
 
     return run
 

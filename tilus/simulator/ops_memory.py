@@ -131,8 +131,8 @@ def ld(b: Binder, op: Op) -> Run:
 
     def run(g: Group) -> None:
         where = address(g)
-        if synchronising:
-            batch.polling[g.lanes()] = True
+        if synchronising and where.size:
+            batch.poll(op, g.lanes(), where)
         for part in parts_of(b, space, where):
             lanes = part_lanes(part, g)
             offsets = part.space.locate(site, batch, lanes, part.address, total)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tilus.simulator.memory import Part, Site
 
 _SHIFT = 5
-MAX_CELLS = 1 << 28
+MAX_CELLS = 1 << 26
 
 
 def _granularity(launch: Launch) -> int:
