@@ -74,7 +74,7 @@ def flash_attention_forward(
             m, l, acc = step((m, l, acc), j, True)
 
     empty_row = l == 0.0
-    acc = acc / tl.where(empty_row, 1.0, l)[:, None]
+    acc = acc * (1.0 / tl.where(empty_row, 1.0, l))[:, None]
     tl.store(o[b, :, h, :], (start, 0), acc.to(o.dtype))
     tl.store(lse[b, h, :], start, tl.where(empty_row, INFINITY, (m * scale + tl.log2(l)) / LOG2_E))
 

@@ -20,19 +20,21 @@ def softmax(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
     i = tl.grid(tl.cdiv(M, BM)) * BM
     if N <= BN:
         row = tl.load(x, (i, 0), (BM, BN), other=-float("inf")).to(tl.f32)
-        e = tl.exp(row - tl.max(row, axis=1, keepdims=True))
-        tl.store(y, (i, 0), (e / tl.sum(e, axis=1, keepdims=True)).to(y.dtype))
+        e = tl.exp(row - tl.max(row, axis=1, keepdims=True), approximate=True)
+        tl.store(y, (i, 0), (e * (1.0 / tl.sum(e, axis=1, keepdims=True))).to(y.dtype))
     else:
         top = tl.full((BM, 1), -float("inf"), tl.f32)
         total = tl.zeros((BM, 1), tl.f32)
         for j in tl.range(0, N, BN):
             part = tl.load(x, (i, j), (BM, BN), other=-float("inf")).to(tl.f32)
             higher = tl.maximum(top, tl.max(part, axis=1, keepdims=True))
-            total = total * tl.exp(top - higher) + tl.sum(tl.exp(part - higher), axis=1, keepdims=True)
+            e = tl.exp(part - higher, approximate=True)
+            total = total * tl.exp(top - higher, approximate=True) + tl.sum(e, axis=1, keepdims=True)
             top = higher
+        scale = 1.0 / total
         for j in tl.range(0, N, BN):
             part = tl.load(x, (i, j), (BM, BN)).to(tl.f32)
-            tl.store(y, (i, j), (tl.exp(part - top) / total).to(y.dtype))
+            tl.store(y, (i, j), (tl.exp(part - top, approximate=True) * scale).to(y.dtype))
 
 
 def reference(x: Array) -> Array:

@@ -100,7 +100,8 @@ def _fma_plan(op: Dot, warps: int) -> DotPlan:
             best, best_cost = (tm, tn), cost
     tm, tn = best
     batch = (1,) * (len(shape) - 2)
-    layout = local(*shape[:-2], -(-m // tm), -(-n // (tn * vector))) * spatial(*batch, tm, tn) * local(*batch, 1, vector)
+    repeats = local(*shape[:-2], -(-m // tm), -(-n // (tn * vector)))
+    layout = repeats * spatial(*batch, tm, tn) * local(*batch, 1, vector)
     return DotPlan(None, None, layout, None, (warps, 1))
 
 

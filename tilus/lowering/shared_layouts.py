@@ -39,7 +39,8 @@ def _choose(op: AllocShared, found: list[tuple[tuple[int, ...], Access | None]])
     if any(dims != kept for dims, _ in found) or not inner:
         return row_major(*op.shape)
     shape = op.shape[rank - inner :]
-    accesses = [a for _, a in found if a is not None and all(x <= y for x, y in zip(a.layout.shape, shape, strict=True))]
+    given = [a for _, a in found if a is not None]
+    accesses = [a for a in given if all(x <= y for x, y in zip(a.layout.shape, shape, strict=True))]
     layout = choose_swizzle(shape, op.dtype.bits, accesses) if accesses else row_major(*shape)
     for extent in reversed(op.shape[: rank - inner]):
         layout = layout.buffers(extent, max(1, 128 * 8 // op.dtype.bits))

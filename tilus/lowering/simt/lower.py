@@ -292,9 +292,9 @@ def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
     if layout == layout_of(op.result):
         if op.x in thread.in_shared:
             view, order = thread.in_shared[op.x], op.permutation if isinstance(op, Transpose) else (0,)
-            thread.in_shared[op.result] = SharedView(
-                view.pointer, view.layout.permute(order), tuple(view.shape[p] for p in order), view.constant, view.moving
-            )
+            shape = tuple(view.shape[p] for p in order)
+            turned = SharedView(view.pointer, view.layout.permute(order), shape, view.constant, view.moving)
+            thread.in_shared[op.result] = turned
         elif op.x in thread.deferred:
             thread.deferred[op.result] = thread.deferred[op.x]
         else:
