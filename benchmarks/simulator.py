@@ -35,7 +35,9 @@ def show(name: str, value: float, limit: float | None = None) -> None:
 
 
 def parsing(ptx: str) -> None:
-    lines = [line for line in ptx.split("\n") if line.startswith("\t") and line.rstrip().endswith(";") and "bra" not in line]
+    lines = [
+        line for line in ptx.split("\n") if line.startswith("\t") and line.rstrip().endswith(";") and "bra" not in line
+    ]
     end = ptx.rindex("ret;")
     text = ptx[:end] + "\n".join((lines * (3000 // len(lines) + 1))[:3000]) + "\n" + ptx[end:]
     show(f"parse {text.count(chr(10))} lines of PTX", seconds(lambda: parse(text)), 0.3)
