@@ -1,8 +1,8 @@
 """Random tile programs, as Python source, with bounds on what each value may differ between engines.
 
-Every float value carries its largest magnitude ``bound``, the grid 2**``grid`` whose multiples it takes while it is exact,
-and the absolute ``error`` that rounding may have put into it on any engine. While a result is representable in its type
-the error stays 0, and engines have to agree to the bit; values that are not exact never feed an operation that is not
+Every float value carries its largest magnitude ``bound``, the grid 2**``grid`` whose multiples it takes while it is
+exact, and the absolute ``error`` that rounding may have put into it on any engine. While a result is representable in
+its type the error stays 0, and engines have to agree to the bit; values that are not exact never feed an operation that is not
 continuous (comparisons, conversions to integers, rounding). Integers always have to be equal.
 """
 
@@ -350,8 +350,8 @@ class Generator:
             if y is not None:
                 starts = [self.random.randint(0, n - m) for m, n in zip(y.shape, x.shape, strict=True)]
                 grid = None if x.grid is None or y.grid is None else min(x.grid, y.grid)
-                self.new(f"tl.insert({x.name}, {y.name}, {tuple(starts)})", x.dtype, x.shape, max(x.bound, y.bound), grid,
-                         max(x.error, y.error))
+                self.new(f"tl.insert({x.name}, {y.name}, {tuple(starts)})", x.dtype, x.shape,
+                         max(x.bound, y.bound), grid, max(x.error, y.error))
         elif kind == "broadcast" and 1 in x.shape:
             shape = tuple(self.random.choice(EXTENTS[:6]) if n == 1 else n for n in x.shape)
             if math.prod(shape) <= 4096:
@@ -447,8 +447,8 @@ class Generator:
 
     def run(self) -> Program:
         statements = [(self.binary, 6), (self.unary, 3), (self.cast, 2), (self.compare, 2), (self.reduce, 3),
-                      (self.dot, 3), (self.rearrange, 3), (self.loop, 1), (self.branch, 1), (self.load, 2), (self.map, 0.3),
-                      (self.gather, 0.7)]
+                      (self.dot, 3), (self.rearrange, 3), (self.loop, 1), (self.branch, 1), (self.load, 2),
+                      (self.map, 0.3), (self.gather, 0.7)]
         for _ in range(self.random.randint(3, 4)):
             self.load()
         kinds, weights = zip(*statements, strict=True)

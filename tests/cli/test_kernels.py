@@ -1,0 +1,109 @@
+"""``tilus run``, ``compile`` and ``opt`` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tilus.cli.main import main
+
+ADD = '''
+import numpy as np
+import tilus as tl
+
+
+@tl.jit
+def add(x: tl.f32["N"], y: tl.f32["N"], BLOCK: int = 256):
+    i = tl.grid(tl.cdiv(x.shape[0], BLOCK)) * BLOCK
+    tl.store(y, i, tl.load(x, i, BLOCK) + 1)
+
+
+def main():
+    x, y = np.arange(10, dtype=np.float32), np.zeros(10, np.float32)
+    add(x, y)
+    print("sum", y.sum())
+'''
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "add_kernel.py"
+    path.write_text(ADD)
+    return path
+
+
+def tilus(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as done:
+        main([str(a) for a in arguments])
+    return int(done.value.code or 0)
+
+
+@pytest.mark.parametrize("options", [(), ("--engine", "interpret"), ("--engine", "python")])
+def test_run(file: Path, options: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tilus("run", file, *options) == 0
+    assert capsys.readouterr().out == "sum 55.0\n"
+
+
+def test_run_without_a_main(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty_kernels.py"
+    path.write_text("")
+    assert tilus("run", path) == 1
+    assert "has no main()" in capsys.readouterr().err
+
+
+def test_compile(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "add.cubin"
+    assert tilus("compile", f"{file}:add", "--target", "sm_86", "--set", "BLOCK=512", "-o", out) == 0
+    assert "registers" in capsys.readouterr().out
+    assert out.read_bytes()[:4] == b"\x7fELF"
+    metadata = json.loads(out.with_suffix(".json").read_text())
+    assert (metadata["target"], metadata["constants"]) == ("sm_86", {"BLOCK": 512})
+    assert "add_launch" in out.with_suffix(".h").read_text()
+
+
+@pytest.mark.parametrize(("stage", "marker"), [
+    ("cuda", "__global__"), ("ptx", ".entry"), ("tile", "kernel @add"), ("thread", "ptr_store"),
+])
+def test_emit(file: Path, stage: str, marker: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tilus("compile", file, "--emit", stage) == 0
+    assert marker in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--target", "sm_81"), "unknown target"), (("--set", "BLOKC=3"), "did you mean 'BLOCK'"),
+    (("--set", "3"), "NAME="),
+])
+def test_compile_mistakes(file: Path, arguments: tuple[str, ...], message: str,
+                          capsys: pytest.CaptureFixture[str]) -> None:
+    assert tilus("compile", file, *arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_kernel(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tilus("compile", f"{file}:sub") == 1
+    assert "kernels: add" in capsys.readouterr().err
+
+
+def test_opt(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "add.tile"
+    assert tilus("compile", file, "--emit", "tile", "-o", text) == 0
+    capsys.readouterr()
+    assert tilus("opt", text, "--passes", "simplify", "--time", "--dump") == 0
+    captured = capsys.readouterr()
+    assert "kernel @add" in captured.out
+    assert "ms  simplify" in captured.err
+    assert "// after simplify" in captured.err
+    assert tilus("opt", text, "--target", "sm_80", "--lower") == 0
+    assert "ptr_store" in capsys.readouterr().out
+
+
+def test_opt_mistakes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "add.tile"
+    tilus("compile", file, "--emit", "tile", "-o", text)
+    assert tilus("opt", text, "--passes", "simplfy") == 1
+    assert "did you mean 'simplify'" in capsys.readouterr().err
+    text.write_text("module {")
+    assert tilus("opt", text) == 1
+    assert "E0801" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""``tilus opt``: passes over textual IR."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+
+@click.command("opt")
+@click.argument("file", required=False, type=click.Path(path_type=pathlib.Path, allow_dash=True))
+@click.option("--passes", default="", metavar="A,B", help="Passes by name, in order; --list names them.")
+@click.option("--target", default="", help="The target, where the module names none.")
+@click.option("--lower", is_flag=True, help="All GPU passes that remain, to a thread-level module.")
+@click.option("--dump", is_flag=True, help="Print the module after every pass, to standard error.")
+@click.option("--time", "timed", is_flag=True, help="Print how long each pass took, to standard error.")
+@click.option("--locations", is_flag=True, help="Print the place in the source of every operation.")
+@click.option("--no-verify", is_flag=True, help="Do not verify the module before and after every pass.")
+@click.option("--list", "listed", is_flag=True, help="List the passes and exit.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=pathlib.Path))
+def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, dump: bool, timed: bool, locations: bool,
+            no_verify: bool, listed: bool, output: pathlib.Path | None) -> None:
+    """Read a module from FILE ('-': standard input), run passes over it, and print it.
+
+    \b
+    Examples:
+      tilus compile kernels_zoo/gemm/matmul.py --emit tile | tilus opt - --passes simplify
+      tilus opt matmul.tile --target sm_80 --lower --time
+      tilus opt --list
+    """
+    from tilus.diagnostics import UserError
+    from tilus.ir.parser import parse_module
+    from tilus.ir.printer import print_module
+    from tilus.ir.verifier import verify_module
+
+    known = all_passes()
+    if listed:
+        for name in known:
+            click.echo(name)
+        return
+    if file is None:
+        raise UserError.at("E0804", "tilus opt takes a file, or '-' for standard input")
+    chosen = [name for name in passes.split(",") if name]
+    for name in chosen:
+        if name not in known:
+            import difflib
+
+            near = difflib.get_close_matches(name, known, 1)
+            raise UserError.at("E0803", f"there is no pass {name!r}",
+                               help=f"did you mean {near[0]!r}?" if near else f"passes: {', '.join(known)}")
+    if str(file) == "-":
+        text = click.get_text_stream("stdin").read()
+    elif file.is_file():
+        text = file.read_text(encoding="utf-8")
+    else:
+        raise UserError.at("E0804", f"there is no file {str(file)!r}")
+    module = parse_module(text, str(file))
+    module.target = target or module.target
+    if not no_verify:
+        verify_module(module)
+    if lower:
+        chosen = [*chosen, *remaining(module)]
+    for name in chosen:
+        start = time.perf_counter()
+        module = run_pass(name, known[name], module)
+        if timed:
+            click.echo(f"{(time.perf_counter() - start) * 1e3:9.2f} ms  {name}", err=True)
+        if not no_verify:
+            verify_module(module, name)
+        if dump:
+            click.echo(f"// after {name}\n{print_module(module, locations=locations)}", err=True)
+    result = print_module(module, locations=locations)
+    if output is None:
+        click.echo(result, nl=False)
+    else:
+        output.write_text(result, encoding="utf-8")
+
+
+LOWERING = "lower-to-threads"
+
+
+def all_passes() -> dict[str, Callable[[Any], Any]]:
+    """Every pass by name, in the order of the pipelines."""
+    from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES
+    from tilus.lowering.simt.lower import lower_to_threads
+
+    return {**dict(GPU_TILE_PASSES), LOWERING: lower_to_threads, **dict(GPU_THREAD_PASSES)}
+
+
+def remaining(module: Any) -> list[str]:
+    """The GPU passes that a module has yet to go through."""
+    names = list(all_passes())
+    if module.level == "thread":
+        return names[names.index(LOWERING) + 1 :]
+    return names[names.index(LOWERING) :] if "layouts" in module.form else names
+
+
+def run_pass(name: str, function: Callable[[Any], Any], module: Any) -> Any:
+    """Run one pass; what it raises that is no message of ours is an internal error, with a file that reproduces it."""
+    import tempfile
+
+    from tilus.diagnostics import InternalError, TilusError, UserError
+    from tilus.ir.printer import print_module
+
+    if name == LOWERING and not module.target:
+        raise UserError.at("E0804", "lowering needs a target", help="--target sm_80")
+    before = print_module(module, locations=True)
+    try:
+        return function(module) or module
+    except TilusError:
+        raise
+    except Exception as error:
+        with tempfile.NamedTemporaryFile("w", prefix="tilus-reproducer-", suffix=".tile", delete=False) as report:
+            report.write(f"// tilus opt {report.name} --target {module.target} --passes {name}\n{before}")
+        raise InternalError.at("E0999", f"the pass {name} failed: {type(error).__name__}: {error}",
+                               help=f"this is a bug in tilus; {report.name} reproduces it") from error
