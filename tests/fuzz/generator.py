@@ -2,8 +2,8 @@
 
 Every float value carries its largest magnitude ``bound``, the grid 2**``grid`` whose multiples it takes while it is
 exact, and the absolute ``error`` that rounding may have put into it on any engine. While a result is representable in
-its type the error stays 0, and engines have to agree to the bit; values that are not exact never feed an operation that is not
-continuous (comparisons, conversions to integers, rounding). Integers always have to be equal.
+its type the error stays 0, and engines have to agree to the bit; values that are not exact never feed an operation that
+is not continuous (comparisons, conversions to integers, rounding). Integers always have to be equal.
 """
 
 from __future__ import annotations

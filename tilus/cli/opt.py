@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, du
     from tilus.ir.printer import print_module
     from tilus.ir.verifier import verify_module
 
-    known = all_passes()
+    known: dict[str, Callable[[Any], Any]] = all_passes()
     if listed:
         for name in known:
             click.echo(name)
@@ -52,7 +53,7 @@ def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, du
             raise UserError.at("E0803", f"there is no pass {name!r}",
                                help=f"did you mean {near[0]!r}?" if near else f"passes: {', '.join(known)}")
     if str(file) == "-":
-        text = click.get_text_stream("stdin").read()
+        text = sys.stdin.read()
     elif file.is_file():
         text = file.read_text(encoding="utf-8")
     else:
@@ -87,7 +88,10 @@ def all_passes() -> dict[str, Callable[[Any], Any]]:
     from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES
     from tilus.lowering.simt.lower import lower_to_threads
 
-    return {**dict(GPU_TILE_PASSES), LOWERING: lower_to_threads, **dict(GPU_THREAD_PASSES)}
+    passes: dict[str, Callable[[Any], Any]] = dict(GPU_TILE_PASSES)
+    passes[LOWERING] = lower_to_threads
+    passes.update(GPU_THREAD_PASSES)
+    return passes
 
 
 def remaining(module: Any) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import UnionType
 from typing import Any
@@ -45,6 +45,25 @@ class ArrayArgument:
     def extent_bytes(self) -> tuple[int, int]:
         """The first byte and the one past the last that elements lie in, relative to the address."""
         return byte_range(self.shape, self.strides, self.dtype.itemsize)
+
+
+def _find_address_of() -> Callable[[np.ndarray[Any, Any]], int]:
+    """The quickest way to an array's address that works here.
+
+    ``array.ctypes.data`` takes 1.5 µs, a good part of a warm call. In CPython the pointer is the first word of the array
+    object after its header; that is tried on an array whose address is known.
+    """
+    import ctypes
+
+    header, word_at = object.__basicsize__, ctypes.c_ssize_t.from_address
+    probes = [np.zeros(3, np.int8), np.zeros((2, 5))[1:]]
+    if sys.implementation.name == "cpython" and all(word_at(id(p) + header).value == p.ctypes.data for p in probes):
+        return lambda array: word_at(id(array) + header).value
+    return lambda array: int(array.ctypes.data)
+
+
+address_of = _find_address_of()
+"""The address of a NumPy array's first element."""
 
 
 def byte_range(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:

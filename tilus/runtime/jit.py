@@ -25,7 +25,7 @@ from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, type_key
 from tilus.runtime import arguments as args_
-from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
+from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, address_of, call_error
 from tilus.runtime.specialise import Specialisation, constant_key
 from tilus.targets import get_target
 
@@ -121,7 +121,7 @@ class JitFunction:
             for value, constant in zip(values, constants, strict=True):
                 kind = type(value)
                 if kind is np.ndarray:
-                    address = value.ctypes.data
+                    address = address_of(value)
                     addresses.append(address)
                     key += (value.dtype, value.shape, value.strides, address & 15)
                 elif constant:
