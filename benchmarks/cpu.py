@@ -1,8 +1,8 @@
 """The CPU engine against NumPy with OpenBLAS and PyTorch: ratios of times, above 1 where tilus is faster.
 
-Run ``python -m benchmarks.cpu [--peer-python PYTHON] [--threads 1 2]``. Each measurement runs in a process of its own, on
-the given number of threads, tilus and its peer by turns, the best of several rounds each. ``--peer-python`` is a Python
-that has torch (2.13 was used for the marks); without one only NumPy's lines appear.
+Run ``python -m benchmarks.cpu [--peer-python PYTHON] [--threads 1 2]``. Each measurement runs in a process of its own,
+on the given number of threads, tilus and its peer by turns, the best of several rounds each. ``--peer-python`` is a
+Python that has torch (2.13 was used for the marks); without one only NumPy's lines appear.
 """
 
 from __future__ import annotations

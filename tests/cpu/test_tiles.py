@@ -210,7 +210,8 @@ def test_per_element_code_with_control_flow() -> None:
     np.testing.assert_array_equal(out, [steps(int(x)) for x in n])
 
 
-def online(x: tl.f32["M", "N"], top: tl.f32["M"], where: tl.i32["M"], run_: tl.f32["M", "N"], M_: int = 4, N_: int = 50):
+def online(x: tl.f32["M", "N"], top: tl.f32["M"], where: tl.i32["M"], run_: tl.f32["M", "N"], M_: int = 4,
+           N_: int = 50):
     tl.grid(1)
     v = tl.load(x, (0, 0), (M_, N_))
 

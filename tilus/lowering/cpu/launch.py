@@ -7,12 +7,15 @@ until none is left; the pool runs it on every core.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i32, i64, u8
 from tilus.ir.ops import (
     Alloca,
     Const,
     Dim,
+    GridSync,
     Launch,
     PtrAdd,
     PtrCast,
@@ -33,10 +36,11 @@ from tilus.lowering.cpu.values import Number
 
 # Words of the runtime's table of functions, see tilus/runtime/cpu/pool_ir.py.
 RUNTIME_POOL, RUNTIME_RUN, RUNTIME_ALLOCATE, RUNTIME_FREE, RUNTIME_PRINT, RUNTIME_THREADS = range(6)
+RUNTIME_COOPERATE, RUNTIME_YIELD = 6, 7
 # Words of the state of a launch.
 (STATE_NEXT, STATE_TOTAL, STATE_GRID0, STATE_GRID1, STATE_GRID2, STATE_ARGUMENTS, STATE_ERROR, STATE_CHUNK,
  STATE_RUNTIME, STATE_GENERATION) = range(10)
-STATE_COOPERATIVE = 10
+STATE_ARRIVED = 10  # blocks that have come to a grid barrier, over all barriers
 STATE_WORDS = 16
 
 
@@ -44,9 +48,55 @@ def lower_launch(module: Module, frame_bytes: int) -> list[Function]:
     """The functions described above."""
     launch = module.launch
     assert launch is not None
-    functions = [_runner(kernel) for kernel in module.kernels]
+    functions: list[Function] = []
+    for kernel in module.kernels:
+        functions += _cooperative_runner(kernel, frame_bytes) if is_cooperative(kernel) else [_runner(kernel)]
     functions.append(_Launcher(module, launch, frame_bytes).run())
     return functions
+
+
+def is_cooperative(kernel: Function) -> bool:
+    """Whether the blocks of a kernel run as tasks that can be suspended, since they wait for each other."""
+    return bool(kernel.attributes.get("cooperative")) or any(isinstance(op, GridSync) for op in kernel.walk())
+
+
+def _cooperative_runner(kernel: Function, frame_bytes: int) -> list[Function]:
+    """``run_KERNEL(state, frame)`` hands the blocks to the runtime, which gives each a stack and a frame of its own and
+    calls ``enter_KERNEL(state, frame, index)`` there."""
+    body = Block([PointerType(i64), PointerType(u8, "local"), TileType(i64)], ["state", "frame", "index"])
+    c = Cursor(body)
+    state, frame, index = body.args
+    _forget_memos(c, kernel, frame)
+    extents = [c.b.add(PtrLoad(c.offset(state, STATE_GRID0 + i))).result for i in range(2)]
+    arguments = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(state, STATE_ARGUMENTS))).result, i64)).result
+    _call_block(c, kernel, arguments, frame, state, index, extents)
+    c.b.add(Yield(()))
+    enter = Function(f"enter_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)
+    body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
+    c = Cursor(body)
+    state = body.args[0]
+    runtime = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(state, STATE_RUNTIME))).result, i64)).result
+    callee = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(runtime, RUNTIME_COOPERATE))).result, i64)).result
+    address = c.b.add(FunctionAddress(f"enter_{kernel.name}")).result
+    c.b.add(CallPointer(callee, (state, address, c.const(frame_bytes))))
+    c.b.add(Yield(()))
+    return [enter, Function(f"run_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)]
+
+
+def _forget_memos(c: Cursor, kernel: Function, frame: Value) -> None:
+    """What another launch has left in the memories of packed panels is of no use."""
+    for memo in range(count_memos(kernel)):
+        key = c.as_pointer(c.offset(frame, memo * (64 + MEMO_BYTES)), i64)
+        c.b.add(PtrStore(key, c.const(0)))
+
+
+def _call_block(c: Cursor, kernel: Function, arguments: Value, frame: Value, state: Value, index: Value,
+                extents: Sequence[Value]) -> None:
+    b0 = c.arith("mod", index, extents[0])
+    rest = c.arith("floordiv", index, extents[0])
+    b1 = c.arith("mod", rest, extents[1])
+    b2 = c.arith("floordiv", rest, extents[1])
+    c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, b0, b1, b2)))
 
 
 def _runner(kernel: Function) -> Function:
@@ -59,21 +109,14 @@ def _runner(kernel: Function) -> Function:
         return c.b.add(PtrLoad(c.offset(state, index))).result
 
     chunk, total = word(STATE_CHUNK), word(STATE_TOTAL)
-    for memo in range(count_memos(kernel)):  # what another launch has left there is of no use
-        key = c.as_pointer(c.offset(frame, memo * (64 + MEMO_BYTES)), i64)
-        c.b.add(PtrStore(key, c.const(0)))
+    _forget_memos(c, kernel, frame)
     counter = c.offset(state, STATE_NEXT)
     first = c.b.add(HostAtomic("add", counter, chunk)).result
     arguments = c.b.add(IntToPtr(word(STATE_ARGUMENTS), i64)).result
     extents = [word(STATE_GRID0), word(STATE_GRID1)]
 
-    def block(index: Value, _: list[Value]) -> list[Value]:
-        b0 = c.arith("mod", index, extents[0])
-        rest = c.arith("floordiv", index, extents[0])
-        b1 = c.arith("mod", rest, extents[1])
-        b2 = c.arith("floordiv", rest, extents[1])
-        c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, b0, b1, b2)))
-        return []
+    def block(index: Value, _: list[Value]) -> None:
+        _call_block(c, kernel, arguments, frame, state, index, extents)
 
     before, after = Block([TileType(i64)]), Block([TileType(i64)])
     outer = c.enter(before)
@@ -189,13 +232,11 @@ class _Launcher:
         total: Number = 1
         for extent in grid:
             total = c.mul(total, c.max(extent, 0))
-        kernel = self.module.kernel(op.kernel)
-        cooperative = 1 if kernel.attributes.get("cooperative") else 0
         address = c.b.add(PtrToInt(packed)).result
         entries: dict[int, Number] = {
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
             STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: 1,
-            STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_COOPERATIVE: cooperative,
+            STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_ARRIVED: 0,
         }
         for index, entry in entries.items():
             self.store(state, index, c.value(entry))

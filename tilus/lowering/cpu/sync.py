@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import f64, i64, u64
@@ -10,6 +12,7 @@ from tilus.ir.ops import (
     Binary,
     Bitcast,
     Cast,
+    Compare,
     DeviceAssert,
     GridSync,
     Group,
@@ -26,7 +29,15 @@ from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, Pause, PtrToInt
 from tilus.lowering.cpu.block import HANDLERS, BlockLowering, handles
 from tilus.lowering.cpu.compute import cast
 from tilus.lowering.cpu.evaluate import evaluate
-from tilus.lowering.cpu.launch import RUNTIME_PRINT, STATE_ERROR, STATE_RUNTIME
+from tilus.lowering.cpu.launch import (
+    RUNTIME_PRINT,
+    RUNTIME_YIELD,
+    STATE_ARRIVED,
+    STATE_ERROR,
+    STATE_RUNTIME,
+    STATE_TOTAL,
+    is_cooperative,
+)
 from tilus.lowering.cpu.memory import gathered_offset
 from tilus.lowering.cpu.nest import nest, versions, windows_of
 from tilus.lowering.cpu.values import Buffer, Coords
@@ -119,24 +130,13 @@ def _wait_until(self: BlockLowering, op: Operation) -> None:
     pointer = c.offset(memory.pointer, offset)
     value = self.scalars[op.value]
 
-    def wait() -> list[Value]:
-        before, body = Block(), Block()
-        outer = self.c.enter(before)
+    def pending() -> Value:
         seen = self.c.b.add(HostAtomic("load", pointer, value, None, "acquire")).result
-        from tilus.ir.ops import Compare
-
         holds = self.c.b.add(Compare(op.kind, seen, value)).result
-        error = self.c.b.add(HostAtomic("load", self.c.offset(self.state, STATE_ERROR), self.c.const(0))).result
-        sound = self.c.compare("eq", error, 0)
-        pending = self.c.b.add(Binary("xor", holds, self.c.const(True, holds.tile.dtype))).result
-        self.c.b.add(Yield((self.c.b.add(Binary("and", pending, sound)).result,)))
-        self.c.leave(outer)
-        outer = self.c.enter(body)
-        self.c.b.add(Pause())
-        self.c.b.add(Yield(()))
-        self.c.leave(outer)
-        self.c.b.add(While((), before, body))
-        return []
+        return self.c.b.add(Binary("xor", holds, self.c.const(True, holds.tile.dtype))).result
+
+    def wait() -> None:
+        _spin(self, pending)
 
     if inside is None:
         wait()
@@ -165,4 +165,35 @@ def _named_barrier(self: BlockLowering, op: Operation) -> None:
 
 @handles(GridSync)
 def _grid_sync(self: BlockLowering, op: Operation) -> None:
-    raise UnsupportedError.at("E0507", "the CPU engine has no grid_sync", op.span)
+    """Counts arrivals over the whole launch; the block is suspended until all have come this far. When a check has
+    failed somewhere it ends, since not all will come."""
+    c = self.c
+    arrived = c.offset(self.state, STATE_ARRIVED)
+    total = c.b.add(PtrLoad(c.offset(self.state, STATE_TOTAL))).result
+    before = c.b.add(HostAtomic("add", arrived, c.const(1), None, "acq_rel")).result
+    target = c.mul(c.add(c.arith("floordiv", before, total), 1), total)
+    _spin(self, lambda: self.c.compare("lt", self.c.b.add(
+        HostAtomic("load", arrived, self.c.const(0), None, "acquire")).result, target))
+    error = c.b.add(HostAtomic("load", c.offset(self.state, STATE_ERROR), c.const(0))).result
+    c.b.add(ReturnIf(c.compare("ne", error, 0)))
+
+
+def _spin(self: BlockLowering, pending: Callable[[], Value]) -> None:
+    """Wait while ``pending()`` holds and no check has failed, letting other blocks run."""
+    before, body = Block(), Block()
+    outer = self.c.enter(before)
+    waiting = pending()
+    error = self.c.b.add(HostAtomic("load", self.c.offset(self.state, STATE_ERROR), self.c.const(0))).result
+    sound = self.c.compare("eq", error, 0)
+    self.c.b.add(Yield((self.c.b.add(Binary("and", waiting, sound)).result,)))
+    self.c.leave(outer)
+    outer = self.c.enter(body)
+    if is_cooperative(self.kernel):
+        runtime = self.c.b.add(IntToPtr(self.c.b.add(PtrLoad(self.c.offset(self.state, STATE_RUNTIME))).result, i64))
+        address = self.c.b.add(PtrLoad(self.c.offset(runtime.result, RUNTIME_YIELD))).result
+        self.c.b.add(CallPointer(self.c.b.add(IntToPtr(address, i64)).result, (self.frame,)))
+    else:
+        self.c.b.add(Pause())
+    self.c.b.add(Yield(()))
+    self.c.leave(outer)
+    self.c.b.add(While((), before, body))

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tilus.runtime.cpu.fiber_ir import fiber_text
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
 from tilus.runtime.cpu.pool_ir import CAPACITY, MAX_THREADS, POOL_WORDS, SPIN, WORKERS, pool_text
 
@@ -26,7 +27,8 @@ class _Code:
     def __init__(self) -> None:
         name = platform.machine().lower()
         architecture = "x86" if name in ("x86_64", "amd64", "i686") else "arm" if name in ("aarch64", "arm64") else ""
-        self.object = LoadedObject(compile_object(pool_text(architecture)))
+        self.object = LoadedObject(compile_object(fiber_text(architecture) + pool_text(architecture)))
+        self.has_fibers = bool(fiber_text(architecture))
         self.init = function(self.object.address("pool_init"), _VOID, _I64)
         self.stop = function(self.object.address("pool_stop"), _VOID, _I64)
         self.worker = function(self.object.address("pool_worker"), _VOID, _I64, _I64, _I64)
@@ -49,7 +51,8 @@ class Pool:
         address = code.object.address
         self._table = (ctypes.c_int64 * 16)(
             self.address, address("pool_run"), address("pool_allocate"), address("pool_free"),
-            ctypes.cast(on_print, ctypes.c_void_p).value or 0, threads)
+            ctypes.cast(on_print, ctypes.c_void_p).value or 0, threads,
+            address("cooperate") if code.has_fibers else 0, address("cooperate_yield") if code.has_fibers else 0)
         self.table = ctypes.addressof(self._table)
         self.workers = [threading.Thread(target=self._work, args=(i,), name=f"tilus-cpu-{i}", daemon=True)
                         for i in range(1, threads)]

@@ -1,0 +1,147 @@
+"""Threads, forks, concurrent calls, waiting blocks and cooperative launches."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.cpu.lang import tl
+from tests.cpu.support import compile_kernel, pack, run
+from tilus.diagnostics import CheckError
+from tilus.runtime.cpu import CpuKernel, get_num_threads, set_num_threads
+
+
+@pytest.fixture(params=[1, 2, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = get_num_threads()
+    set_num_threads(request.param)
+    yield request.param
+    set_num_threads(before)
+
+
+def add(x: tl.f32["N"], y: tl.f32["N"], z: tl.f32["N"], B: int = 64):
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    tl.store(z, i * B, tl.load(x, i * B, B) + tl.load(y, i * B, B))
+
+
+def arrays(n: int = 1000) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.random(n).astype("f"), rng.random(n).astype("f"), np.zeros(n, "f")]
+
+
+def test_any_number_of_threads(threads: int) -> None:
+    x, y, z = arrays()
+    run(add, x=x, y=y, z=z)
+    np.testing.assert_array_equal(z, x + y)
+    assert get_num_threads() == threads
+
+
+def test_a_pool_needs_a_thread() -> None:
+    with pytest.raises(ValueError):
+        set_num_threads(0)
+
+
+def test_concurrent_calls() -> None:
+    x, y, z = arrays()
+    kernel, _ = compile_kernel(add, x=x, y=y, z=z)
+    failures = []
+
+    def work() -> None:
+        out = np.zeros_like(z)
+        for _ in range(300):
+            out[:] = 0
+            kernel(pack(x), pack(y), pack(out))
+            if not np.array_equal(out, x + y):
+                failures.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join()
+    assert not failures
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_after_a_fork() -> None:
+    x, y, z = arrays()
+    kernel, _ = compile_kernel(add, x=x, y=y, z=z)
+    kernel(pack(x), pack(y), pack(z))
+    child = os.fork()
+    if child == 0:
+        z[:] = 0
+        kernel(pack(x), pack(y), pack(z))
+        os._exit(0 if np.array_equal(z, x + y) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_serialised_kernels_and_array_calls() -> None:
+    x, y, z = arrays()
+    kernel, _ = compile_kernel(add, x=x, y=y, z=z)
+    copy = CpuKernel.from_bytes(kernel.serialize())
+    assert copy.try_call((x, y, z))
+    np.testing.assert_array_equal(z, x + y)
+    z[:] = 0
+    read_only = z.copy()
+    read_only.flags.writeable = False
+    for wrong in ((x, y, x), (x, y[:500], z), (x.astype("d"), y, z), (x[::2], y[::2], z[::2]), ([1.0], y, z),
+                  (x[:500], y[:500], x[400:900]), (x, y, read_only), (x.reshape(10, 100), y, z)):
+        assert not copy.try_call(wrong)
+    assert (z == 0).all()
+
+
+def phases(x: tl.f32["N"], y: tl.f32["N"], B: int = 16):
+    tl.block(cooperative=True)
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    n = tl.grid_size(0)
+    for k in range(5):
+        source = (i + k + 1) % n
+        v = tl.load(x, source * B, B)
+        tl.grid_sync()
+        tl.store(x, i * B, v + 1.0)
+        tl.grid_sync()
+    tl.store(y, i * B, tl.load(x, i * B, B))
+
+
+def test_grid_sync(threads: int) -> None:
+    n = 40
+    x = np.arange(16 * n, dtype="f")
+    expected = x.reshape(n, 16).copy()
+    for k in range(5):
+        expected = np.roll(expected, -(k + 1), axis=0) + 1
+    y = np.zeros_like(x)
+    run(phases, x=x, y=y)
+    np.testing.assert_array_equal(y.reshape(n, 16), expected)
+
+
+def failing(x: tl.f32["N"], B: int = 16):
+    tl.block(cooperative=True)
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    tl.device_assert(i != 7, "block 7 gives up")
+    tl.grid_sync()
+    tl.store(x, i * B, tl.load(x, i * B, B) + 1)
+
+
+def test_a_failed_check_ends_a_cooperative_launch(threads: int) -> None:
+    with pytest.raises(CheckError, match="block 7 gives up"):
+        run(failing, x=np.zeros(16 * 20, "f"))
+
+
+def ring(flag: tl.i32["G"], order: tl.i32["G"]):
+    tl.block(cooperative=True)
+    i = tl.grid(flag.shape[0])
+    n = tl.grid_size(0)
+    tl.wait_until(flag, i, "eq", 1)
+    order[i] = order[(i + 1) % n] + 1
+    tl.atomic_exchange(flag, (i + n - 1) % n, 1, order="release")
+
+
+def test_cooperative_blocks_wait_for_any_other(threads: int) -> None:
+    flag, order = np.zeros(12, "i4"), np.zeros(12, "i4")
+    flag[11] = 1
+    run(ring, flag=flag, order=order)
+    np.testing.assert_array_equal(order, np.arange(12, 0, -1))

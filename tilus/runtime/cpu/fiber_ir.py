@@ -1,0 +1,161 @@
+"""Tasks that can be suspended, in LLVM IR: each block of a cooperative launch runs on a stack of its own.
+
+A fiber is a piece of memory: eight words that describe it, its frame, and its stack. A core starts blocks as long as
+there are any, each until it first waits, and then resumes its own in turn until all are done. The word before a frame
+is the address of its fiber.
+"""
+
+from __future__ import annotations
+
+STACK_BYTES = 256 << 10
+# Words of a fiber: stack pointers of the fiber and of its core, whether it is done, the next one, what it runs.
+SP, CORE_SP, DONE, NEXT, STATE, ENTER, INDEX, FRAME = range(8)
+HEADER_BYTES = 192
+"""The eight words, and the word before the frame, at the end."""
+
+_SWITCH_X86 = [
+    ".text", ".globl tilus_switch", "tilus_switch:", "pushq %rbp", "pushq %rbx", "pushq %r12", "pushq %r13",
+    "pushq %r14", "pushq %r15", "movq %rsp, (%rdi)", "movq (%rsi), %rsp", "popq %r15", "popq %r14", "popq %r13",
+    "popq %r12", "popq %rbx", "popq %rbp", "retq", ".globl tilus_start", "tilus_start:", "movq %r12, %rdi",
+    "callq *%r13", "ud2",
+]
+_SWITCH_ARM = [
+    ".text", ".globl tilus_switch", "tilus_switch:", "sub sp, sp, #160", "stp x19, x20, [sp, #0]",
+    "stp x21, x22, [sp, #16]", "stp x23, x24, [sp, #32]", "stp x25, x26, [sp, #48]", "stp x27, x28, [sp, #64]",
+    "stp x29, x30, [sp, #80]", "stp d8, d9, [sp, #96]", "stp d10, d11, [sp, #112]", "stp d12, d13, [sp, #128]",
+    "stp d14, d15, [sp, #144]", "mov x9, sp", "str x9, [x0]", "ldr x9, [x1]", "mov sp, x9", "ldp x19, x20, [sp, #0]",
+    "ldp x21, x22, [sp, #16]", "ldp x23, x24, [sp, #32]", "ldp x25, x26, [sp, #48]", "ldp x27, x28, [sp, #64]",
+    "ldp x29, x30, [sp, #80]", "ldp d8, d9, [sp, #96]", "ldp d10, d11, [sp, #112]", "ldp d12, d13, [sp, #128]",
+    "ldp d14, d15, [sp, #144]", "add sp, sp, #160", "ret", ".globl tilus_start", "tilus_start:", "mov x0, x19",
+    "blr x20", "brk #0",
+]
+# Bytes that a suspended stack holds, and where the registers with the entry, the fiber and the return address are.
+_LAYOUT = {"x86": (72, 16, 24, 48), "arm": (160, 8, 0, 88)}
+
+
+def fiber_text(architecture: str) -> str:
+    """The functions ``cooperate(state, enter, bytes)`` and ``cooperate_yield(frame)``; empty for processors whose
+    switch of stacks is not known."""
+    if architecture not in _LAYOUT:
+        return ""
+    size, entry, fiber, back = _LAYOUT[architecture]
+    lines = _SWITCH_X86 if architecture == "x86" else _SWITCH_ARM
+    assembly = "\n".join(f'module asm "{line}"' for line in lines)
+    return assembly + _TEXT.format(size=size, entry=entry, fiber=fiber, back=back, stack=STACK_BYTES,
+                                   header=HEADER_BYTES)
+
+
+_TEXT = """
+declare void @tilus_switch(ptr, ptr)
+declare void @tilus_start()
+
+define internal void @fiber_main(ptr %f) {{
+  %statep = getelementptr i64, ptr %f, i64 4
+  %enterp = getelementptr i64, ptr %f, i64 5
+  %indexp = getelementptr i64, ptr %f, i64 6
+  %framep = getelementptr i64, ptr %f, i64 7
+  %state = load ptr, ptr %statep
+  %enter = load ptr, ptr %enterp
+  %index = load i64, ptr %indexp
+  %frame = load ptr, ptr %framep
+  call void %enter(ptr %state, ptr %frame, i64 %index)
+  %donep = getelementptr i64, ptr %f, i64 2
+  store i64 1, ptr %donep
+  %core = getelementptr i64, ptr %f, i64 1
+  call void @tilus_switch(ptr %f, ptr %core)
+  unreachable
+}}
+
+define void @cooperate_yield(ptr %frame) {{
+  %slot = getelementptr i8, ptr %frame, i64 -8
+  %f = load ptr, ptr %slot
+  %core = getelementptr i64, ptr %f, i64 1
+  call void @tilus_switch(ptr %f, ptr %core)
+  ret void
+}}
+
+define internal ptr @fiber_new(ptr %state, ptr %enter, i64 %index, i64 %bytes) {{
+  %room = add i64 %bytes, {header}
+  %whole = add i64 %room, {stack}
+  %padded = add i64 %whole, 8191
+  %total = and i64 %padded, -4096
+  %f = call ptr @aligned_alloc(i64 4096, i64 %total)
+  %donep = getelementptr i64, ptr %f, i64 2
+  store i64 0, ptr %donep
+  %statep = getelementptr i64, ptr %f, i64 4
+  store ptr %state, ptr %statep
+  %enterp = getelementptr i64, ptr %f, i64 5
+  store ptr %enter, ptr %enterp
+  %indexp = getelementptr i64, ptr %f, i64 6
+  store i64 %index, ptr %indexp
+  %frame = getelementptr i8, ptr %f, i64 {header}
+  %framep = getelementptr i64, ptr %f, i64 7
+  store ptr %frame, ptr %framep
+  %self = getelementptr i8, ptr %frame, i64 -8
+  store ptr %f, ptr %self
+  %top = getelementptr i8, ptr %f, i64 %total
+  %sp = getelementptr i8, ptr %top, i64 -{size}
+  store ptr %sp, ptr %f
+  %e = getelementptr i8, ptr %sp, i64 {entry}
+  store ptr @fiber_main, ptr %e
+  %a = getelementptr i8, ptr %sp, i64 {fiber}
+  store ptr %f, ptr %a
+  %r = getelementptr i8, ptr %sp, i64 {back}
+  store ptr @tilus_start, ptr %r
+  ret ptr %f
+}}
+
+define void @cooperate(ptr %state, ptr %enter, i64 %bytes) {{
+entry:
+  %list = alloca ptr
+  store ptr null, ptr %list
+  %totalp = getelementptr i64, ptr %state, i64 1
+  %total = load i64, ptr %totalp
+  br label %take
+take:
+  %index = atomicrmw add ptr %state, i64 1 monotonic
+  %more = icmp slt i64 %index, %total
+  br i1 %more, label %begin, label %round
+begin:
+  %new = call ptr @fiber_new(ptr %state, ptr %enter, i64 %index, i64 %bytes)
+  %newnext = getelementptr i64, ptr %new, i64 3
+  %head = load ptr, ptr %list
+  store ptr %head, ptr %newnext
+  store ptr %new, ptr %list
+  %newcore = getelementptr i64, ptr %new, i64 1
+  call void @tilus_switch(ptr %newcore, ptr %new)
+  br label %take
+round:
+  %first = load ptr, ptr %list
+  %none = icmp eq ptr %first, null
+  br i1 %none, label %finished, label %visit
+visit:
+  %link = phi ptr [ %list, %round ], [ %link2, %advance ]
+  %f = load ptr, ptr %link
+  %end = icmp eq ptr %f, null
+  br i1 %end, label %rest, label %look
+look:
+  %donep = getelementptr i64, ptr %f, i64 2
+  %done = load i64, ptr %donep
+  %isdone = icmp ne i64 %done, 0
+  %next = getelementptr i64, ptr %f, i64 3
+  br i1 %isdone, label %remove, label %resume
+remove:
+  %following = load ptr, ptr %next
+  store ptr %following, ptr %link
+  call void @free(ptr %f)
+  br label %advance
+resume:
+  %core = getelementptr i64, ptr %f, i64 1
+  call void @tilus_switch(ptr %core, ptr %f)
+  br label %advance
+advance:
+  %link2 = phi ptr [ %link, %remove ], [ %next, %resume ]
+  br label %visit
+rest:
+  %y = call i32 @sched_yield()
+  br label %round
+finished:
+  ret void
+}}
+"""
