@@ -50,13 +50,13 @@ class ArrayArgument:
 def _find_address_of() -> Callable[[np.ndarray[Any, Any]], int]:
     """The quickest way to an array's address that works here.
 
-    ``array.ctypes.data`` takes 1.5 µs, a good part of a warm call. In CPython the pointer is the first word of the array
-    object after its header; that is tried on an array whose address is known.
+    ``array.ctypes.data`` takes 1.5 µs, a good part of a warm call. In CPython the pointer is the first word of the
+    array object after its header; that is tried on arrays whose address is known.
     """
     import ctypes
 
     header, word_at = object.__basicsize__, ctypes.c_ssize_t.from_address
-    probes = [np.zeros(3, np.int8), np.zeros((2, 5))[1:]]
+    probes: list[np.ndarray[Any, Any]] = [np.zeros(3, np.int8), np.zeros((2, 5))[1:]]
     if sys.implementation.name == "cpython" and all(word_at(id(p) + header).value == p.ctypes.data for p in probes):
         return lambda array: word_at(id(array) + header).value
     return lambda array: int(array.ctypes.data)
