@@ -1,7 +1,8 @@
 """Shared-memory planning: byte offsets for the user's and the compiler's allocations, by live range.
 
 Positions number the operations of a kernel in program order. An allocation lives from its definition to its last use;
-one used inside a loop that it was made outside of lives to the loop's end. Scratch memory of an operation (a layout
+one used inside a loop that it was made outside of lives to the loop's end, one that is copied into asynchronously to the
+wait for all copies. Scratch memory of an operation (a layout
 conversion, a reduction across warps) lives at its position only. Allocations whose lives overlap get disjoint bytes.
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.ops import AllocShared, For, While
+from tilus.ir.ops import AllocShared, CopyAsync, For, WaitAsync, While
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
 from tilus.targets import Target
@@ -72,6 +73,8 @@ def _live_ranges(function: Function, target: Target) -> list[_Live]:
 
     lives: dict[Operation, _Live] = {}
     roots: dict[Value, Operation] = {}
+    copied: set[Operation] = set()
+    drained: list[int] = []
     position = 0
 
     def visit(block: Block, loops: list[tuple[int, list[_Live]]]) -> None:
@@ -85,12 +88,16 @@ def _live_ranges(function: Function, target: Target) -> list[_Live]:
             size = scratch_bytes(op, target)
             if size:
                 lives[op] = _Live(op, size, position, position, bool(loops))
+            if isinstance(op, WaitAsync) and op.pending == 0 and not loops:
+                drained.append(position)
             for value in op.operands:
                 root = roots.get(value)
                 if root is None:
                     continue
                 live = lives[root]
                 live.last = position
+                if isinstance(op, CopyAsync) and value is op.destination:
+                    copied.add(root)
                 for start, extended in loops:
                     if live.first < start:
                         extended.append(live)
@@ -106,6 +113,9 @@ def _live_ranges(function: Function, target: Target) -> list[_Live]:
                     live.last = max(live.last, position)
 
     visit(function.body, [])
+    for root in copied:  # a copy may arrive as late as the wait for all copies, or never be waited for
+        live = lives[root]
+        live.last = min((at for at in drained if at >= live.last), default=position)
     return list(lives.values())
 
 

@@ -1,0 +1,157 @@
+"""What the main loops of the zoo's kernels look like in SASS, by both routes: instructions per tile, registers, spills.
+
+    python -m benchmarks.gpu_code [--target sm_80] [--cubins DIR]
+
+Nothing is run: the cubins are disassembled. The loop of a kernel is the innermost one with the most tensor-core
+instructions. Peers' figures for the same tiles, read the same way, are printed beside (see PEERS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from kernels_zoo.attention.flash_attention import flash_attention_forward
+from kernels_zoo.elementwise.vector_add import vector_add
+from kernels_zoo.gemm.matmul import matmul
+from kernels_zoo.normalization.layer_norm import layer_norm
+from kernels_zoo.normalization.softmax import softmax
+from tilus.runtime.toolchains.binutils import disassemble
+
+INTEGER = frozenset({
+    "IMAD", "IADD3", "LOP3", "IADD", "SHF", "LEA", "ISETP", "PRMT", "VIADD", "IMNMX", "VIADDMNMX", "VIMNMX", "SEL",
+    "LOP", "SHL", "SHR", "PLOP3", "POPC", "BREV", "IABS", "I2FP", "SGXT", "BMSK", "IDP", "VABSDIFF", "R2P",
+})
+"""Integer instructions outside of the uniform datapath."""
+MATRIX = frozenset({"HMMA", "IMMA", "DMMA", "HGMMA", "QMMA"})
+PEERS = {"matmul": "122 (INT/MMA 0.43), static shapes", "attention": "616, static or dynamic length"}
+"""The best of Triton, TileLang, CuTe DSL, cuTile and NVIDIA's tilus on sm_80, measured in November 2026."""
+
+
+COLUMNS = ("kernel", "route", "registers", "spilled bytes", "instructions", "INT/MMA", "LDSM", "SHFL", "BAR", "best peer")
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop of a kernel: its instructions by opcode, modifiers dropped, without NOPs."""
+
+    opcodes: Counter[str]
+
+    @property
+    def total(self) -> int:
+        return sum(self.opcodes.values())
+
+    @property
+    def matrix(self) -> int:
+        return sum(n for op, n in self.opcodes.items() if op in MATRIX)
+
+    @property
+    def integer(self) -> int:
+        return sum(n for op, n in self.opcodes.items() if op in INTEGER)
+
+
+def instructions(sass: str) -> list[tuple[int, str]]:
+    """Address and text of every instruction of a disassembly, NOPs left out."""
+    found = []
+    for line in sass.splitlines():
+        match = re.match(r"\s*/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", line)
+        if match and not match[2].startswith("NOP"):
+            found.append((int(match[1], 16), match[2]))
+    return found
+
+
+def opcode(text: str) -> str:
+    words = text.split()
+    return words[1 if words[0].startswith("@") else 0].split(".")[0]
+
+
+def labels(sass: str) -> dict[str, int]:
+    """The address that each label stands before."""
+    found: dict[str, int] = {}
+    waiting: list[str] = []
+    for line in sass.splitlines():
+        label = re.match(r"\s*(\.L_x_\d+):", line)
+        if label:
+            waiting.append(label[1])
+        address = re.match(r"\s*/\*([0-9a-f]{4,})\*/", line)
+        if address and waiting:
+            found.update(dict.fromkeys(waiting, int(address[1], 16)))
+            waiting.clear()
+    return found
+
+
+def loops(sass: str) -> list[Loop]:
+    """The loops of a disassembly: from the target of a backward branch to the branch."""
+    code, where = instructions(sass), labels(sass)
+    found = []
+    for address, text in code:
+        match = re.search(r"BRA.*?(\.L_x_\d+)", text)
+        start = where.get(match[1]) if match else None
+        if start is not None and start < address:
+            found.append(Loop(Counter(opcode(t) for a, t in code if start <= a <= address)))
+    return found
+
+
+def main_loop(sass: str) -> Loop | None:
+    """The smallest of the loops that hold the most tensor-core instructions."""
+    found = [loop for loop in loops(sass) if loop.matrix]
+    return min(found, key=lambda loop: (-loop.matrix, loop.total)) if found else None
+
+
+CASES: list[tuple[str, Any, dict[str, Any], int]] = [
+    ("matmul 128×128×32, 3 stages", matmul, {"stages": 3}, 64),
+    ("matmul 128×128×32, 4 stages", matmul, {"stages": 4}, 64),
+    ("attention d64, 128×64", flash_attention_forward, {}, 128),
+    ("attention d64, 128×64, causal", flash_attention_forward, {"causal": True}, 128),
+]
+"""Name, kernel, constants, and the tensor-core instructions of one tile."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--target", default="sm_80")
+    parser.add_argument("--cubins", type=Path, help="keep the cubins in this folder")
+    options = parser.parse_args()
+    table = Table(title=f"main loops on {options.target}, per tile")
+    for column in COLUMNS:
+        table.add_column(column)
+    for name, kernel, constants, per_tile in CASES:
+        for via in ("cuda", "ptx"):
+            compiled = kernel.compile(target=options.target, via=via, **constants)
+            if options.cubins:
+                options.cubins.mkdir(parents=True, exist_ok=True)
+                (options.cubins / f"{kernel.__name__}_{via}_{len(table.rows)}.cubin").write_bytes(compiled.cubin)
+            loop = main_loop(disassemble(compiled.cubin))
+            if loop is None:
+                table.add_row(name, via, "no loop with tensor-core instructions")
+                continue
+            tiles = loop.matrix / per_tile
+            row = [f"{loop.total / tiles:.1f}", f"{loop.integer / loop.matrix:.2f}"]
+            row += [f"{loop.opcodes[op] / tiles:.1f}" for op in ("LDSM", "SHFL", "BAR")]
+            table.add_row(name, via, str(compiled.metadata["registers"]), str(compiled.metadata["spill_stores"]), *row,
+                          PEERS[name.split()[0]])
+    Console(width=150).print(table)
+    flat = Table(title="row-wise kernels, whole kernel")
+    for column in ("kernel", "route", "registers", "instructions", "128-bit loads", "other loads"):
+        flat.add_column(column)
+    rows = (("vector add f32", vector_add), ("softmax f32, 4×1024", softmax), ("layer norm f32, 4×1024", layer_norm))
+    for name, kernel in rows:
+        for via in ("cuda", "ptx"):
+            compiled = kernel.compile(target=options.target, via=via)
+            code = [t for _, t in instructions(disassemble(compiled.cubin))]
+            loads = [t for t in code if opcode(t) == "LDG"]
+            wide = sum(".128" in t for t in loads)
+            registers = str(compiled.metadata["registers"])
+            flat.add_row(name, via, registers, str(len(code)), str(wide), str(len(loads) - wide))
+    Console(width=150).print(flat)
+
+
+if __name__ == "__main__":
+    main()
