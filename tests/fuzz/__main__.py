@@ -14,6 +14,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--engines", default="cpu")
+    parser.add_argument("--stop", action="store_true", help="stop at the first disagreement")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     options = parser.parse_args()
     counts: Counter[str] = Counter()
@@ -23,11 +24,12 @@ def main() -> None:
             wrong += 1
             print(found, "\n", flush=True)
         ran += 1
-        if time.perf_counter() - start > options.seconds:
+        if time.perf_counter() - start > options.seconds or (options.stop and wrong):
             break
     print(f"{ran} programs, {wrong} disagreements, {time.perf_counter() - start:.0f} s")
     for name, count in counts.most_common():
         print(f"{count:7d} {name}")
+    raise SystemExit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -43,3 +43,18 @@ def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
                  "map", "gather", "cast", "where", "array strided", "shape insert", "shape take", "rank 3"):
         assert counts[name] >= 3, name
     assert 0.3 < exact / total < 0.95
+
+
+def test_every_mutant_still_applies() -> None:
+    from tests.fuzz.mutants import MUTANTS, applies
+
+    assert len(MUTANTS) >= 20
+    assert [m.name for m in MUTANTS if not applies(m)] == []
+
+
+@pytest.mark.slow
+def test_mutants_are_found() -> None:
+    from tests.fuzz.mutants import MUTANTS, is_found
+
+    found = [m.name for m in MUTANTS if is_found(m, 300)]
+    assert len(found) >= 0.9 * len(MUTANTS)

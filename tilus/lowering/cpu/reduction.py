@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, i64
+from tilus.ir.dtypes import DType, f32, i64
 from tilus.ir.ops import Binary, Compare, Reduce, ReduceWith, Scan, ScanWith, Select, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, handles
-from tilus.lowering.cpu.compute import binary
+from tilus.lowering.cpu.compute import binary, cast
 from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, vector_pieces, versions, windows_of
 from tilus.lowering.cpu.values import ZERO, Coord, Coords
@@ -62,6 +62,8 @@ class _Combiner:
             return [binary(builder, _KINDS[self.kind], a[0], b[0])]
 
         def test(kind: str, x: Value, y: Value) -> Value:
+            if x.tile.dtype.is_float and x.tile.dtype.bits == 16:
+                x, y = cast(builder, x, f32), cast(builder, y, f32)
             return builder.add(Compare(kind, x, y)).result
 
         def both(kind: str, x: Value, y: Value) -> Value:
