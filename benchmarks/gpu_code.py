@@ -35,7 +35,9 @@ PEERS = {"matmul": "122 (INT/MMA 0.43), static shapes", "attention": "616, stati
 """The best of Triton, TileLang, CuTe DSL, cuTile and NVIDIA's tilus on sm_80, measured in November 2026."""
 
 
-COLUMNS = ("kernel", "route", "registers", "spilled bytes", "instructions", "INT/MMA", "LDSM", "SHFL", "BAR", "best peer")
+COLUMNS = (
+    "kernel", "route", "registers", "spilled bytes", "instructions", "INT/MMA", "LDSM", "SHFL", "BAR", "best peer",
+)
 
 
 @dataclass(frozen=True)
