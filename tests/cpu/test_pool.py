@@ -145,3 +145,41 @@ def test_cooperative_blocks_wait_for_any_other(threads: int) -> None:
     flag[11] = 1
     run(ring, flag=flag, order=order)
     np.testing.assert_array_equal(order, np.arange(12, 0, -1))
+
+
+def ring_of_groups(x: tl.f32["N"], y: tl.f32["N"], n: tl.i32, B: int = 32):
+    tl.grid(1)
+    tl.block(warps=4)
+    stage = tl.shared((2, B), tl.f32)
+    scale = tl.load(x, 0, B) * 0.0 + 2.0
+    with tl.group(2, 2):  # the consumer stands first, so that it has to wait
+        for k in range(n):
+            if k % 2 == 0:
+                tl.named_barrier(1, 4).sync()
+            else:
+                tl.named_barrier(2, 4).sync()
+            tl.store(y, k * B, tl.load(stage[k % 2], 0, B) * scale)
+            if k % 2 == 0:
+                tl.named_barrier(3, 4).arrive()
+            else:
+                tl.named_barrier(4, 4).arrive()
+    with tl.group(0, 2):
+        for k in range(n):
+            if k >= 2:
+                if k % 2 == 0:
+                    tl.named_barrier(3, 4).sync()
+                else:
+                    tl.named_barrier(4, 4).sync()
+            tl.store(stage[k % 2], 0, tl.load(x, k * B, B) + 1.0)
+            if k % 2 == 0:
+                tl.named_barrier(1, 4).arrive()
+            else:
+                tl.named_barrier(2, 4).arrive()
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 7])
+def test_groups_that_wait_for_each_other(n: int) -> None:
+    x = np.random.default_rng(0).random(max(1, n) * 32).astype("f")
+    y = np.zeros_like(x)
+    run(ring_of_groups, x=x, y=y, n=n)
+    np.testing.assert_allclose(y[: 32 * n], (x[: 32 * n] + 1) * 2, rtol=1e-6)

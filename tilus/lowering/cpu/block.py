@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import For, If, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops import For, Group, If, PtrAdd, PtrCast, PtrLoad, While, Yield
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
 from tilus.ir.types import ViewType
@@ -58,19 +58,22 @@ class BlockLowering:
         self.full_windows: set[Window] = set()
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
+        self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one
+        self.barriers: Value | None = None  # the words of the groups that run as tasks
+        self.group_threads = 0
         self.frame_top = 0
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()
         self._find_nested_uses(kernel.body, 0, dict.fromkeys(kernel.body.args, 0))
 
     def _find_nested_uses(self, block: Block, depth: int, owners: dict[Value, int]) -> None:
-        """Values used in a loop that does not contain their definition: they are kept rather than computed anew."""
+        """Values used in a loop or group that does not contain their definition: they are kept, not computed anew."""
         for op in block.ops:
             for operand in op.operands:
                 if owners.get(operand, depth) < depth:
                     self.nested_uses.add(operand)
             for region in op.regions:
-                inner = depth + isinstance(op, (For, While))
+                inner = depth + isinstance(op, (For, While, Group))
                 owners.update((a, inner) for a in region.args)
                 self._find_nested_uses(region, inner, owners)
             owners.update((r, depth) for r in op.results)
@@ -104,17 +107,45 @@ class BlockLowering:
         """Lower the operations of a block; gives the operands of its terminator, not yet forced."""
         state = BlockState(_last_uses(block))
         self.blocks.append(state)
-        for position, op in enumerate(block.ops):
+        position = -1
+        while position + 1 < len(block.ops):
+            position += 1
+            op = block.ops[position]
             state.position = position
             if isinstance(op, Yield):
                 break
             self.settle(op)
+            if isinstance(op, Group):
+                position = self._section(block, position)
+                continue
             handler = HANDLERS.get(type(op))
             if handler is None:
                 raise UnsupportedError.at("E0507", f"the CPU engine does not support {op.NAME}", op.span)
             handler(self, op)
         self.blocks.pop()
         return list(block.terminator.operands)
+
+    def _section(self, block: Block, position: int) -> int:
+        """Lower the groups from ``position`` on with nothing but pure operations between them; gives the position of
+        the last."""
+        from tilus.lowering.cpu.groups import lower_section
+
+        groups: list[Group] = []
+        last = at = position
+        while at < len(block.ops):
+            op = block.ops[at]
+            if isinstance(op, Group):
+                self.settle(op)
+                groups.append(op)
+                last = at
+            elif op.TERMINATOR or op.regions or op.effects():
+                break
+            at += 1
+        for op in block.ops[position:last]:
+            if not isinstance(op, Group):
+                HANDLERS[type(op)](self, op)
+        lower_section(self, groups)
+        return last
 
     def settle(self, op: Operation) -> None:
         """Before an operation that changes memory, compute what was to be read from there later."""

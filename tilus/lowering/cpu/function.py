@@ -10,11 +10,11 @@ from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.cpu import bits, dot, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
+from tilus.lowering.cpu import bits, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.entry import lower_entry, supports_entry
-from tilus.lowering.cpu.launch import lower_launch
+from tilus.lowering.cpu.launch import is_cooperative, lower_launch
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, grid_facts
 
@@ -61,6 +61,8 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, grid:
     body = Block([PointerType(i64), PointerType(u8, "local"), PointerType(i64), *[TileType(i64)] * 3],
                  ["arguments", "frame", "state", "b0", "b1", "b2"])
     lowering = BlockLowering(kernel, body, program, machine, Facts(kernel, grid))
+    if is_cooperative(kernel):
+        lowering.yield_frame = body.args[1]
     for _ in range(count_memos(kernel)):
         lowering.memos.append(lowering.allocate_raw(i64, 8 + MEMO_BYTES // 8))
     _bind_arguments(lowering, kernel, body.args[0])

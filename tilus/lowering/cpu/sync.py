@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import f64, i64, u64
 from tilus.ir.ops import (
@@ -15,8 +14,6 @@ from tilus.ir.ops import (
     Compare,
     DeviceAssert,
     GridSync,
-    Group,
-    NamedBarrier,
     Print,
     PtrLoad,
     PtrStore,
@@ -36,7 +33,6 @@ from tilus.lowering.cpu.launch import (
     STATE_ERROR,
     STATE_RUNTIME,
     STATE_TOTAL,
-    is_cooperative,
 )
 from tilus.lowering.cpu.memory import gathered_offset
 from tilus.lowering.cpu.nest import nest, versions, windows_of
@@ -136,31 +132,12 @@ def _wait_until(self: BlockLowering, op: Operation) -> None:
         return self.c.b.add(Binary("xor", holds, self.c.const(True, holds.tile.dtype))).result
 
     def wait() -> None:
-        _spin(self, pending)
+        spin(self, pending)
 
     if inside is None:
         wait()
     else:
         c.branch(inside, wait)
-
-
-@handles(Group)
-def _group(self: BlockLowering, op: Operation) -> None:
-    """Groups run one after the other, which is one of the orders that a program without barriers among them allows."""
-    assert isinstance(op, Group)
-    for inner in op.body.walk():
-        if isinstance(inner, NamedBarrier) and inner.mode != "sync":
-            raise UnsupportedError.at("E0507", "the CPU engine does not run thread groups that wait for each other",
-                                      inner.span, help="run the kernel on the interpreter or on a GPU")
-        if isinstance(inner, NamedBarrier) and inner.threads != 32 * op.count:
-            raise UnsupportedError.at("E0507", "the CPU engine does not run barriers across thread groups", inner.span,
-                                      help="run the kernel on the interpreter or on a GPU")
-    self.lower_block(op.body)
-
-
-@handles(NamedBarrier)
-def _named_barrier(self: BlockLowering, op: Operation) -> None:
-    """Within one group, or outside of groups, program order is enough."""
 
 
 @handles(GridSync)
@@ -172,13 +149,13 @@ def _grid_sync(self: BlockLowering, op: Operation) -> None:
     total = c.b.add(PtrLoad(c.offset(self.state, STATE_TOTAL))).result
     before = c.b.add(HostAtomic("add", arrived, c.const(1), None, "acq_rel")).result
     target = c.mul(c.add(c.arith("floordiv", before, total), 1), total)
-    _spin(self, lambda: self.c.compare("lt", self.c.b.add(
+    spin(self, lambda: self.c.compare("lt", self.c.b.add(
         HostAtomic("load", arrived, self.c.const(0), None, "acquire")).result, target))
     error = c.b.add(HostAtomic("load", c.offset(self.state, STATE_ERROR), c.const(0))).result
     c.b.add(ReturnIf(c.compare("ne", error, 0)))
 
 
-def _spin(self: BlockLowering, pending: Callable[[], Value]) -> None:
+def spin(self: BlockLowering, pending: Callable[[], Value]) -> None:
     """Wait while ``pending()`` holds and no check has failed, letting other blocks run."""
     before, body = Block(), Block()
     outer = self.c.enter(before)
@@ -188,10 +165,10 @@ def _spin(self: BlockLowering, pending: Callable[[], Value]) -> None:
     self.c.b.add(Yield((self.c.b.add(Binary("and", waiting, sound)).result,)))
     self.c.leave(outer)
     outer = self.c.enter(body)
-    if is_cooperative(self.kernel):
+    if self.yield_frame is not None:
         runtime = self.c.b.add(IntToPtr(self.c.b.add(PtrLoad(self.c.offset(self.state, STATE_RUNTIME))).result, i64))
         address = self.c.b.add(PtrLoad(self.c.offset(runtime.result, RUNTIME_YIELD))).result
-        self.c.b.add(CallPointer(self.c.b.add(IntToPtr(address, i64)).result, (self.frame,)))
+        self.c.b.add(CallPointer(self.c.b.add(IntToPtr(address, i64)).result, (self.yield_frame,)))
     else:
         self.c.b.add(Pause())
     self.c.b.add(Yield(()))
