@@ -256,3 +256,28 @@ def _timed(function: Any, repeat: int = 50) -> float:
     for _ in range(repeat):
         function()
     return (time.perf_counter() - start) / repeat
+
+
+def test_a_crash_of_the_compiler_is_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import re
+    from pathlib import Path
+
+    import tilus.runtime.cpu
+    from tilus.diagnostics import InternalError
+    from tilus.ir.parser import parse_module
+
+    @tl.jit
+    def kernel(x: tl.f32["N"]):
+        tl.grid(1)
+        tl.store(x, 0, tl.load(x, 0, 8) * 3)
+
+    def crash(module: Any) -> Any:
+        raise IndexError("planted")
+
+    monkeypatch.setattr(tilus.runtime.cpu, "compile_module", crash)
+    with pytest.raises(InternalError) as caught:
+        kernel(np.ones(8, np.float32))
+    assert "IndexError: planted" in str(caught.value)
+    path = Path(re.search(r"(\S+\.tile) reproduces", str(caught.value))[1])  # type: ignore[index]
+    assert parse_module(path.read_text()).kernels[0].name == "kernel"
+    path.unlink()

@@ -13,6 +13,7 @@ from tilus.diagnostics import Diagnostic, Label, ResourceError, Severity, UserEr
 from tilus.ir.core import Module
 from tilus.ir.printer import print_module
 from tilus.ir.types import PointerType
+from tilus.runtime.internal import guarded
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
 
@@ -138,7 +139,9 @@ def compile_specialisation(specialisation: Specialisation, target_name: str | Ta
     with specialisation.lock:
         module = specialisation.trace()
         entry = default_cache().get_or_build(
-            module_key(module, target.name, via), lambda: build(module, target, via))
+            module_key(module, target.name, via),
+            lambda: guarded(specialisation, f"compilation for {target.name} via {via}",
+                            lambda: build(module, target, via)))
         compiled = CompiledKernel(specialisation, target, via, entry.blobs, entry.metadata)
         specialisation.runners[key] = compiled
     _warn_of_spills(specialisation, compiled)
@@ -210,7 +213,8 @@ def compile_ptx(specialisation: Specialisation, target_name: str, via: str) -> t
     module, used = specialisation.trace(), specialisation.trace()
 
     def build_ptx() -> tuple[dict[str, bytes], dict[str, Any]]:
-        source, metadata = emit(used, target, via)
+        source, metadata = guarded(specialisation, f"compilation for {target.name} via {via}",
+                                   lambda: emit(used, target, via))
         ptx = cuda_to_ptx(source, target, name=f"{metadata['kernel']}.cu") if via == "cuda" else source
         return {"ptx": ptx.encode()}, metadata
 

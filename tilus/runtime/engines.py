@@ -135,6 +135,7 @@ def load_native(specialisation: Specialisation) -> Any:
     from tilus.runtime.compile import module_key
     from tilus.runtime.cpu import CpuKernel, compile_module
     from tilus.runtime.cpu.llvm import host_description
+    from tilus.runtime.internal import guarded
 
     module = specialisation.trace()
     key = module_key(module, "cpu", str(host_description()))
@@ -143,7 +144,8 @@ def load_native(specialisation: Specialisation) -> Any:
         simplify(module)
         return {"kernel": compile_module(module).serialize()}, {}
 
-    entry = default_cache().get_or_build(key, build)
+    entry = default_cache().get_or_build(
+        key, lambda: guarded(specialisation, "compilation for the CPU", build))
     return CpuKernel.from_bytes(entry["kernel"])
 
 

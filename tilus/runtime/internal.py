@@ -1,0 +1,36 @@
+"""Turns crashes of the compiler into internal errors with a file that reproduces them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from tilus.diagnostics import InternalError, TilusError
+from tilus.ir.printer import print_module
+from tilus.runtime.specialise import Specialisation
+
+T = TypeVar("T")
+
+
+def guarded(specialisation: Specialisation, stage: str, function: Callable[[], T]) -> T:
+    """``function()``; what it raises that is no message of ours becomes an InternalError (E0999), which names a file
+    with the traced module for ``tilus opt``."""
+    try:
+        return function()
+    except (TilusError, MemoryError):
+        raise
+    except Exception as error:
+        path = write_reproducer(specialisation, stage)
+        kernel = specialisation.captured
+        raise InternalError.at("E0999", f"{stage} of {kernel.name} failed: {type(error).__name__}: {error}",
+                               kernel.span(kernel.node), help=f"this is a bug in tilus; {path} reproduces it") from error
+
+
+def write_reproducer(specialisation: Specialisation, stage: str) -> str:
+    """A file with the traced module; its path."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", prefix="tilus-reproducer-", suffix=".tile", delete=False) as report:
+        report.write(f"// {stage}: tilus opt {report.name} --lower --target sm_80\n")
+        report.write(print_module(specialisation.trace(), locations=True))
+    return report.name
