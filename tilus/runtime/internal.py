@@ -23,7 +23,8 @@ def guarded(specialisation: Specialisation, stage: str, function: Callable[[], T
         path = write_reproducer(specialisation, stage)
         kernel = specialisation.captured
         raise InternalError.at("E0999", f"{stage} of {kernel.name} failed: {type(error).__name__}: {error}",
-                               kernel.span(kernel.node), help=f"this is a bug in tilus; {path} reproduces it") from error
+                               kernel.span(kernel.node),
+                               help=f"this is a bug in tilus; {path} reproduces it") from error
 
 
 def write_reproducer(specialisation: Specialisation, stage: str) -> str:
