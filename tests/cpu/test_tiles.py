@@ -316,3 +316,30 @@ def test_packed_integers() -> None:
     np.testing.assert_array_equal(y, codes + 100 * three)
     got = np.unpackbits(z.data, bitorder="little")[: 4 * n].reshape(n, 4) @ (1 << np.arange(4))
     np.testing.assert_array_equal(got, 15 - codes)
+
+
+def test_views_of_bits() -> None:
+    """Each thread's bits under one layout are read under the other."""
+    import linecache
+
+    from tilus.layouts import local, spatial
+
+    old, new = spatial(8).local(8), local(4).spatial(8).local(4)
+    source = '''
+def kernel(x: tl.u8[64], y: tl.i32[128]):
+    tl.grid(1)
+    v = tl.load(x, 0, 64)
+    tl.store(y, 0, tl.view(v, dtype=tl.i4, layout=NEW, from_layout=OLD).to(tl.i32))
+'''
+    linecache.cache["<view>"] = (len(source), None, source.splitlines(True), "<view>")
+    scope: dict[str, Any] = {"tl": tl, "OLD": old, "NEW": new}
+    exec(compile(source, "<view>", "exec"), scope)
+    x = rng().integers(0, 256, 64).astype("u1")
+    y = np.zeros(128, "i4")
+    run(scope["kernel"], x=x, y=y)
+    expected = np.zeros(128, "i4")
+    before, after = old.table()[..., 0], new.table()[..., 0]
+    for thread in range(8):
+        bits = np.unpackbits(x[before[thread]], bitorder="little").reshape(-1, 4) @ (1 << np.arange(4))
+        expected[after[thread]] = np.where(bits >= 8, bits.astype(int) - 16, bits)
+    np.testing.assert_array_equal(y, expected)
