@@ -23,6 +23,7 @@ from tilus.ir.ops import (
     PtrStore,
     ResidentBlocks,
     Stride,
+    WaitUntil,
     While,
     Workspace,
     Yield,
@@ -235,7 +236,7 @@ class _Launcher:
         address = c.b.add(PtrToInt(packed)).result
         entries: dict[int, Number] = {
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
-            STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: 1,
+            STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total),
             STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_ARRIVED: 0,
         }
         for index, entry in entries.items():
@@ -250,6 +251,16 @@ class _Launcher:
             return [c.b.add(PtrLoad(c.offset(state, STATE_ERROR))).result]
 
         return c.branch(positive, go, lambda: [c.const(0)])[0]
+
+    def chunk(self, op: Launch, total: Number) -> Number:
+        """Blocks that a core takes at a time: a sixteenth of its share, up to 64. One where blocks wait for others,
+        so that those are on their way."""
+        if any(isinstance(inner, WaitUntil) for inner in self.module.kernel(op.kernel).walk()):
+            return 1
+        c = self.c
+        threads = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_THREADS))).result
+        share = c.arith("floordiv", total, c.mul(threads, 16))
+        return c.max(c.min(share, 64), 1)
 
     def store(self, pointer: Value, index: int, value: Value) -> None:
         self.c.b.add(PtrStore(self.c.b.add(PtrAdd(pointer, None, index)).result, value))
