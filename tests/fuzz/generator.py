@@ -196,6 +196,26 @@ class Generator:
             if grid is None and value.error == 0.0:
                 value.error = max(x.error, y.error)
 
+    def literal(self) -> None:
+        """An operation with a constant: what simplifiers look at."""
+        x = self.pick()
+        if x is None:
+            return
+        self.counts["literal"] += 1
+        if not x.is_float:
+            c = self.random.choice((0, 0, 1, 1, 2, 3, 8, 16, 100))
+            op = self.random.choice(("+", "-", "*", "//", "%", "&", "|", "^", "<<", ">>"))
+            text = f"{x.name} {op} {c}" if self.random.random() < 0.6 else f"{c} {op} {x.name}"
+            self.new(text, x.dtype, x.shape)
+            return
+        op, c = self.random.choice((("+", 1.0), ("-", 0.0), ("*", 2.0), ("*", 0.5), ("*", 1.0), ("+", 0.0)))
+        if op == "*":
+            grid = None if x.grid is None else x.grid + {2.0: 1, 0.5: -1, 1.0: 0}[c]
+            self.rounded(f"{x.name} * {c}", x.dtype, x.shape, x.bound * c, grid, x.error * c)
+        else:
+            grid = None if x.grid is None else min(x.grid, 0)
+            self.rounded(f"{x.name} {op} {c}", x.dtype, x.shape, x.bound + c, grid, x.error)
+
     def unary(self) -> None:
         x = self.pick()
         if x is None:
@@ -446,9 +466,9 @@ class Generator:
     # -- a whole program
 
     def run(self) -> Program:
-        statements = [(self.binary, 6), (self.unary, 3), (self.cast, 2), (self.compare, 2), (self.reduce, 3),
-                      (self.dot, 3), (self.rearrange, 3), (self.loop, 1), (self.branch, 1), (self.load, 2),
-                      (self.map, 0.3), (self.gather, 0.7)]
+        statements = [(self.binary, 6), (self.literal, 3), (self.unary, 3), (self.cast, 2), (self.compare, 2),
+                      (self.reduce, 3), (self.dot, 3), (self.rearrange, 3), (self.loop, 1), (self.branch, 1),
+                      (self.load, 2), (self.map, 0.3), (self.gather, 0.7)]
         for _ in range(self.random.randint(3, 4)):
             self.load()
         kinds, weights = zip(*statements, strict=True)
