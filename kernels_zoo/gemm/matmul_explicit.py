@@ -33,6 +33,7 @@ def matmul_explicit(a: tl.f16["M", "K"] | tl.bf16["M", "K"], b: tl.f16["K", "N"]
         tl.sync()                           # and now for all, which have also read the tile that is fetched over
         fetch(tile + stages - 1)
         acc = tl.dot(tl.load(sa[tile % stages]), tl.load(sb[tile % stages]), acc)
+    tl.wait(0)                              # no copy is under way, so that the memory can serve the store
     tl.store(c, (i * BM, j * BN), acc.to(c.dtype))
 
 

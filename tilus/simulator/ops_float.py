@@ -14,6 +14,7 @@ from tilus.simulator.isa import ROUND, instr
 from tilus.simulator.machine import Array, Binder, Op, Predicated, dtype_of
 from tilus.simulator.numbers import (
     F32,
+    bf16_to_f32,
     directed,
     flush,
     fma_f32,
@@ -115,6 +116,39 @@ def fma(b: Binder, op: Op) -> Predicated:
 
     return b.alu(op, finish(op, fn, kind), b.dst(op, d, kind), source(b, op, a, kind), source(b, op, c, kind),
                  source(b, op, e, kind))
+
+
+def _widened(b: Binder, op: Op, item: Resolved, kind: str) -> tuple[Array, Function]:
+    """A 16-bit float operand of a mixed-precision operation: its bits, and the function that gives them as f32."""
+    bits = b.src(op, item, "b16")
+    return bits, bf16_to_f32 if kind == "bf16" else (lambda x: x.view(np.float16).astype(np.float32))
+
+
+@instr(f"add ?r:{ROUND} ?sat =f32 t:f16|bf16", f"sub ?r:{ROUND} ?sat =f32 t:f16|bf16", kind="float")
+def add_sub_mixed(b: Binder, op: Op) -> Predicated:
+    """PTX ISA 8.6: the first operand has 16 bits, the second and the result are f32."""
+    d, a, c = b.need(op, 3)
+    bits, widen = _widened(b, op, a, str(op.fields["t"]))
+    combine = finish(op, _sum("f32", _mode(op), op.opcode.startswith("sub")))
+
+    def fn(x: Array, y: Array) -> Array:
+        return np.asarray(combine(widen(x), y))
+
+    return b.alu(op, fn, b.dst(op, d, "f32"), bits, source(b, op, c, "f32"))
+
+
+@instr(f"fma r:{ROUND} ?sat =f32 t:f16|bf16", kind="float")
+def fma_mixed(b: Binder, op: Op) -> Predicated:
+    """PTX ISA 8.6: the factors have 16 bits, the addend and the result are f32."""
+    d, a, c, e = b.need(op, 4)
+    mode = _mode(op)
+    first, widen = _widened(b, op, a, str(op.fields["t"]))
+    second, _ = _widened(b, op, c, str(op.fields["t"]))
+
+    def fused(x: Array, y: Array, z: Array) -> Array:
+        return fma_f32(widen(x), widen(y), z, mode)
+
+    return b.alu(op, finish(op, fused), b.dst(op, d, "f32"), first, second, source(b, op, e, "f32"))
 
 
 def packed_pairs(fn: Function) -> Function:
