@@ -246,3 +246,21 @@ def test_blocks_wait_for_lower_ones() -> None:
         expected = expected * np.float32(0.5) + part.sum()
     np.testing.assert_array_equal(order, np.arange(40))
     np.testing.assert_allclose(total[0], expected, rtol=1e-4)
+
+
+def copy_rows(x: tl.f32["M", "N"], y: tl.f32["M", "N"], BM: int = 4, BN: int = 1000):
+    i, j = tl.grid(tl.cdiv(x.shape[0], BM), tl.cdiv(x.shape[1], BN))
+    tl.store(y, (i * BM, j * BN), tl.load(x, (i * BM, j * BN), (BM, BN)) * 2.0)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 5])
+@pytest.mark.parametrize("columns", [4096, 4099])
+def test_large_arrays_that_are_only_written(offset: int, columns: int) -> None:
+    rows = (18 << 20) // (4 * columns)
+    x = rng().random((rows, columns), dtype="f")
+    backing = np.zeros(rows * columns + 16, "f")
+    y = backing[offset : offset + rows * columns].reshape(rows, columns)
+    run(copy_rows, x=x, y=y)
+    np.testing.assert_array_equal(y, x * 2)
+    assert not backing[:offset].any()
+    assert not backing[offset + rows * columns :].any()

@@ -327,6 +327,9 @@ class HostEmitter:
     def ptr_store(self, op: PtrStore) -> None:
         ty, name = self._memory_value(op.value)
         align = op.alignment or _size(op.value.tile.dtype)
+        if op.non_temporal and ty in ("float", "double"):  # scalar instructions of that kind are those of integers
+            bits = f"i{8 * _size(op.value.tile.dtype)}"
+            ty, name = bits, self.e.op(f"bitcast {ty} {name} to {bits}")
         hint = ", !nontemporal !{i32 1}" if op.non_temporal else ""
         self.e.do(f"store {ty} {name}, ptr {self.names[op.pointer]}, align {align}{hint}")
 

@@ -153,7 +153,7 @@ def store_window(self: BlockLowering, window: Window, coords: Coords, value: Val
         return
     if not lanes:
         if condition is None:
-            c.b.add(PtrStore(c.offset(window.pointer, offset), value))
+            c.b.add(PtrStore(c.offset(window.pointer, offset), value, 0, None, non_temporal))
         else:
             c.b.add(ScatterStore(window.pointer, c.value(offset), value, condition))
         return

@@ -51,7 +51,7 @@ from tilus.lowering.cpu.evaluate import evaluate, is_straight, keeps_dimensions
 from tilus.lowering.cpu.launch import STATE_GRID0
 from tilus.lowering.cpu.memory import gathered_offset, load_window, make_window, store_gathered, store_window
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
-from tilus.lowering.cpu.streaming import streaming
+from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 
 
@@ -393,20 +393,21 @@ def _store(self: BlockLowering, op: Operation) -> None:
     vector = vector_dim(self, shape, inputs, [window.strides])
     lanes = vector_lanes(self, inputs, shape[vector])
 
-    def write(non_temporal: bool) -> None:
-        def body(coords: Coords) -> None:
-            value = self.c.splat(evaluate(self, op.value, coords), self.lanes_of(coords))
-            mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), self.lanes_of(coords))
-            store_window(self, window, coords, value, mask, non_temporal)
+    def body(coords: Coords, streams: bool = False) -> None:
+        value = self.c.splat(evaluate(self, op.value, coords), self.lanes_of(coords))
+        mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), self.lanes_of(coords))
+        store_window(self, window, coords, value, mask, streams)
 
+    def write() -> None:
         nest(self, shape, vector, lanes, body)
 
     def emit() -> list[Value]:
         streams = streaming(self, window, op, vector, lanes)
         if streams is None:
-            write(False)
+            write()
         else:
-            self.c.branch(streams, lambda: write(True), lambda: write(False))
+            self.c.branch(streams, lambda: stream_nest(
+                self, window, shape, vector, lanes, lambda coords: body(coords, True)), write)
         return []
 
     versions(self, [window, *windows_of(self, inputs)], emit)
