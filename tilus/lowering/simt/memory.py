@@ -16,6 +16,7 @@ from tilus.ir.ops import (
     CommitAsync,
     CopyAsync,
     Dot,
+    For,
     Gather,
     Load,
     PtrLoad,
@@ -25,6 +26,7 @@ from tilus.ir.ops import (
     Subview,
     Transpose,
     WaitAsync,
+    Yield,
 )
 from tilus.ir.ops.simt import CpAsync, CpAsyncCommit, CpAsyncWait, LdMatrix, PtrAtomic
 from tilus.ir.types import TileType
@@ -812,6 +814,9 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     mask = None if op.mask is None else thread.value(op.mask)
     size = vector * dtype.itemsize
     asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
+    if not asynchronous and len(access.indices) > 2 * COPIES_AT_ONCE and mask is None and not layout.is_replicated:
+        _copy_in_loop(thread, op, view, layout)
+        return
     loaded = []
     first = thread.first_replica(layout)
     for group in range(len(access.indices)):
@@ -829,6 +834,68 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
         loaded.append((group, value, inside))
     for group, value, inside in loaded:
         thread.emit(PtrStore(shared.address(group), value, size, inside))
+
+
+COPIES_AT_ONCE = 8
+"""Single elements that a thread copies between two waits for memory, where alignment allows no wider copies."""
+
+
+def _copy_in_loop(thread: Thread, op: CopyAsync, view: SharedView, layout: RegisterLayout) -> None:
+    """Copies of single elements in a loop: unrolled, their addresses and predicates would fill the registers."""
+    count = next(n for n in range(COPIES_AT_ONCE, 0, -1) if layout.num_locals % n == 0)
+    body = Block([TileType(i32)], ["copied"])
+    outer, thread.block = thread.block, body
+    loaded = []
+    for u in range(count):
+        local = thread.binary("add", body.args[0], u)
+        parts = [_index_of(thread, layout, d, local) for d in range(layout.rank)]
+        inside, predicate, pointer = _source_element(thread, op, layout, view, parts)
+        value = thread.emit(PtrLoad(pointer, 0, 0, thread.both(predicate, inside)))
+        offset = shared_offset(thread, view.layout, list(parts), [0] * len(parts))
+        loaded.append((thread.move(thread.move(view.pointer, view.moving), offset, view.constant), value, inside))
+    for pointer, value, inside in loaded:
+        thread.emit(PtrStore(pointer, value, 0, inside))
+    body.ops.append(Yield(()))
+    thread.block = outer
+    thread.emit(For(thread.const(0), thread.const(layout.num_locals), thread.const(count), (), body))
+
+
+def _index_of(thread: Thread, layout: RegisterLayout, d: int, local: Value) -> Value:
+    """The index along ``d`` of the thread's element with a run-time local number."""
+    total = thread.thread_index(layout, d)
+    for divisor, modulus, multiplier in layout.local_terms(d):
+        digit = thread.unsigned("floordiv", local, divisor)
+        if divisor * modulus < layout.num_locals:
+            digit = thread.unsigned("mod", digit, modulus)
+        part = thread.binary("mul", digit, multiplier)
+        total = part if total is None else thread.emit(Binary("add", total, part))
+    return thread.const(0) if total is None else total
+
+
+def _source_element(
+    thread: Thread, op: CopyAsync, layout: RegisterLayout, view: SharedView, parts: Sequence[Value]
+) -> tuple[Value | None, Value | None, Value]:
+    """Whether an element is in the tile, whether it is in bounds of the source, and its address."""
+    source = thread.views[op.source]
+    assert isinstance(source, GlobalView)
+    small = _is_small(thread, op.source)
+    inside: Value | None = None
+    predicate: Value | None = None
+    pointer = source.pointer
+    for d, (part, offset) in enumerate(zip(parts, op.offsets, strict=True)):
+        if layout.shape[d] > view.shape[d]:
+            inside = thread.both(inside, thread.compare("lt", part, view.shape[d]))
+        index = thread.emit(Binary("add", *thread.same_width(part, thread.value(offset))))
+        pointer = _advance(thread, pointer, index, source.strides[d], small)
+        if d in op.in_bounds:
+            continue
+        predicate = thread.both(predicate, thread.compare("lt", index, source.extents[d]))
+        low = source.lows[d]
+        if low is not None:
+            predicate = thread.both(predicate, thread.compare("ge", index, low))
+        elif thread.facts.of(offset).low < 0:
+            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+    return inside, predicate, pointer
 
 
 def _below(thread: Thread, layout: RegisterLayout, d: int, part: Value, limit: int) -> Value:

@@ -1,8 +1,8 @@
 """Shared-memory planning: byte offsets for the user's and the compiler's allocations, by live range.
 
 Positions number the operations of a kernel in program order. An allocation lives from its definition to its last use;
-one used inside a loop that it was made outside of lives to the loop's end, one that is copied into asynchronously to the
-wait for all copies. Scratch memory of an operation (a layout
+one used inside a loop that it was made outside of lives to the loop's end, one that is copied into asynchronously to
+the wait for all copies. Scratch memory of an operation (a layout
 conversion, a reduction across warps) lives at its position only. Allocations whose lives overlap get disjoint bytes.
 """
 
