@@ -289,14 +289,16 @@ def overlap(a: ArrayArgument, b: ArrayArgument) -> bool:
 
 
 def caller_span() -> Span | None:
-    """The innermost line outside of tilus that led here."""
+    """The innermost line of the user's that led here; None where the command line did."""
     import os
 
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
     frame: Any = sys._getframe(1)
     while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(root):
         frame = frame.f_back
-    return None if frame is None else frame_span(frame)
+    if frame is None or str(frame.f_globals.get("__name__", "")).startswith("click."):
+        return None
+    return frame_span(frame)
 
 
 def frame_span(frame: Any) -> Span:
