@@ -216,6 +216,39 @@ class Generator:
             grid = None if x.grid is None else min(x.grid, 0)
             self.rounded(f"{x.name} {op} {c}", x.dtype, x.shape, x.bound + c, grid, x.error)
 
+    def folding(self) -> None:
+        """What a simplifier can fold: constants that wrap, comparisons of indices at their edges, rearrangements of
+        rearrangements."""
+        x = self.pick(lambda v: len(v.shape) >= 2)
+        if x is None:
+            return
+        self.counts["folding"] += 1
+        same = {"bound": x.bound, "grid": x.grid, "error": x.error}
+        rank = len(x.shape)
+        kind = self.random.choice(("constants", "edge", "edge", "chain"))
+        if kind == "constants":
+            dtype = self.random.choice(INTEGERS)
+            op = self.random.choice(("+", "*", "-", "|", "//", "%"))
+            self.new(f"tl.full({x.shape}, 100, tl.{dtype}) {op} tl.full({x.shape}, {self.random.choice((1, 3, 120))}, "
+                     f"tl.{dtype})", dtype, x.shape)
+        elif kind == "edge":
+            axis = self.random.randrange(rank)
+            n = x.shape[axis]
+            limit = self.random.choice((0, 1, n - 3, n - 2, n - 1, n, n + 1, -1))
+            op = self.random.choice(("<", "<=", ">", ">=", "==", "!="))
+            index = f"tl.iota({x.shape}, {axis})"
+            left = self.random.choice((index, index, f"({index} - {self.random.randint(0, 3)})", f"({n} - {index})"))
+            self.new(f"tl.where({left} {op} {limit}, {x.name}, tl.zeros({x.shape}, tl.{x.dtype}))", x.dtype, x.shape,
+                     **same)
+        else:
+            first, second = list(range(rank)), list(range(rank))
+            self.random.shuffle(first)
+            self.random.shuffle(second)
+            shape = tuple(x.shape[first[p]] for p in second)
+            text = f"{x.name}.transpose{tuple(first)}.transpose{tuple(second)}"
+            flat = f"{text}.reshape(-1).reshape{shape}" if self.random.random() < 0.5 else text
+            self.new(flat, x.dtype, shape, **same)
+
     def unary(self) -> None:
         x = self.pick()
         if x is None:
@@ -466,9 +499,9 @@ class Generator:
     # -- a whole program
 
     def run(self) -> Program:
-        statements = [(self.binary, 6), (self.literal, 3), (self.unary, 3), (self.cast, 2), (self.compare, 2),
-                      (self.reduce, 3), (self.dot, 3), (self.rearrange, 3), (self.loop, 1), (self.branch, 1),
-                      (self.load, 2), (self.map, 0.3), (self.gather, 0.7)]
+        statements = [(self.binary, 6), (self.literal, 3), (self.folding, 3), (self.unary, 3), (self.cast, 2),
+                      (self.compare, 2), (self.reduce, 3), (self.dot, 3), (self.rearrange, 3), (self.loop, 1),
+                      (self.branch, 1), (self.load, 2), (self.map, 0.3), (self.gather, 0.7)]
         for _ in range(self.random.randint(3, 4)):
             self.load()
         kinds, weights = zip(*statements, strict=True)
