@@ -814,7 +814,7 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     mask = None if op.mask is None else thread.value(op.mask)
     size = vector * dtype.itemsize
     asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
-    if not asynchronous and len(access.indices) > 2 * COPIES_AT_ONCE and mask is None and not layout.is_replicated:
+    if not asynchronous and len(access.indices) > COPIES_AT_ONCE and mask is None and not layout.is_replicated:
         _copy_in_loop(thread, op, view, layout)
         return
     loaded = []
