@@ -393,24 +393,34 @@ class _Materialise:
             del self.converted[key]
 
     def _operands(self, op: Operation, ops: list[Operation], added: list[tuple[Value, RegisterLayout]]) -> None:
+        if isinstance(op, Dot):  # one tile may be both operands, in two layouts
+            plan = self.inference.plans[op]
+            op.a, op.b, op.accumulator = (
+                v if wanted is None else self._in_layout(v, wanted, op, ops, added)
+                for v, wanted in ((op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c))
+            )
+            return
         for operand, wanted in self._demands(op):
-            if operand.tile.layout == wanted:
-                continue
-            key = (operand, wanted)
-            new = self.converted.get(key)
-            if new is None:
-                new = self.converted[key] = self._convert(operand, wanted, ops, op)
-                added.append(key)
+            new = self._in_layout(operand, wanted, op, ops, added)
             op.map_operands(lambda v, old=operand, new=new: new if v is old else v)  # type: ignore[misc]
+
+    def _in_layout(self, operand: Value, wanted: RegisterLayout, op: Operation, ops: list[Operation],
+                   added: list[tuple[Value, RegisterLayout]]) -> Value:
+        """The operand in the layout that an operation needs, converted before it where it has another."""
+        if operand.tile.layout == wanted:
+            return operand
+        key = (operand, wanted)
+        new = self.converted.get(key)
+        if new is None:
+            new = self.converted[key] = self._convert(operand, wanted, ops, op)
+            added.append(key)
+        return new
 
     def _demands(self, op: Operation) -> list[tuple[Value, RegisterLayout]]:
         """Tile operands with the layouts that the operation needs."""
         tiles = [v for v in op.operands if is_tile(v)]
         if not tiles:
             return []
-        if isinstance(op, Dot):
-            plan = self.inference.plans[op]
-            return [(v, l) for v, l in ((op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c)) if l is not None]
         if isinstance(op, (Store, Scatter)):
             layout = self._store_layout(op)
             return [(v, layout) for v in tiles]

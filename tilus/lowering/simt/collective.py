@@ -98,7 +98,7 @@ def lower_reduce(thread: Thread, op: Reduce) -> None:
     x = op.x.tile
     value = thread.widen(thread.value(op.x), x.dtype)
     layout = layout_of(op.x)
-    value = _pad(thread, value, layout, x.shape, op.axis, identity(op.kind, x.dtype))
+    value = pad(thread, value, layout, x.shape, op.axis, identity(op.kind, x.dtype))
     if op.kind.startswith("arg"):
         index = _axis_index(thread, layout, op.axis)
         results = reduce_values(thread, op, [value, index], layout, op.axis, _combine_arg(op.kind))
@@ -132,7 +132,7 @@ def _axis_index(thread: Thread, layout: RegisterLayout, axis: int) -> Value:
     return thread.pack(parts)
 
 
-def _pad(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, ...], axis: int,
+def pad(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, ...], axis: int,
          filler: int | float | bool) -> Value:
     """Elements beyond the tile's extent along the axis become the identity."""
     if layout.shape[axis] == shape[axis]:
@@ -304,7 +304,7 @@ def lower_assert(thread: Thread, op: DeviceAssert) -> None:
 
 def _pad_all(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, ...]) -> Value:
     for axis in range(layout.rank):
-        value = _pad(thread, value, layout, shape, axis, True)
+        value = pad(thread, value, layout, shape, axis, True)
     return value
 
 

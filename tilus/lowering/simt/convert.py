@@ -47,7 +47,7 @@ def storage_type(dtype: DType) -> DType:
 
 
 def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:
-    from tilus.lowering.simt.memory import SharedAccess, load_matrices, matrix_plan
+    from tilus.lowering.simt.memory import SharedAccess, load_matrices, matrix_plan, tile_padding
 
     dtype = value.tile.dtype
     stored = thread.emit(Cast(value, u8)) if dtype.is_bool else value
@@ -64,14 +64,17 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
         part = thread.take(stored, range(start, start + vector)) if vector > 1 else thread.extract(stored, start)
         thread.emit(PtrStore(store.address(group), part, vector * storage.itemsize, first))
     barrier(thread)
-    matrices = matrix_plan(thread, plan.dst, plan.shared, TileType(dtype, plan.dst.shape))
+    matrices = matrix_plan(thread, plan.dst, plan.shared, TileType(dtype, shape))
     if matrices is not None and not dtype.is_bool:
         access = SharedAccess(thread, there, matrices.rows, matrices.vector, (0,) * rank)
         return load_matrices(thread, access, matrices)
     vector = int(np.gcd(plan.load.vector, max(1, 128 // storage.bits)))
+    if plan.dst.shape != shape:  # the padding was perhaps not written
+        vector = 1
     load = SharedAccess(thread, there, plan.dst, vector, (0,) * rank)
     parts = [
-        thread.emit(PtrLoad(load.address(group), vector if vector > 1 else 0, vector * storage.itemsize))
+        thread.emit(PtrLoad(load.address(group), vector if vector > 1 else 0, vector * storage.itemsize,
+                            tile_padding(thread, plan.dst, shape, group * vector)))
         for group in range(plan.dst.num_locals // vector)
     ]
     result = thread.pack(parts)

@@ -16,6 +16,7 @@ from tilus.layouts.mma import fragments
 from tilus.layouts.shared import row_major
 from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
+from tilus.lowering.simt.collective import pad
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
 from tilus.lowering.simt.memory import SharedAccess, tile_padding
 from tilus.lowering.simt.scratch import operand_bytes
@@ -30,8 +31,11 @@ def lower_dot(thread: Thread, op: Dot) -> None:
         thread.set(op.result, _mma(thread, op, c, shape))
 
 
-def _fragment(thread: Thread, operand: Value, first: int, count: int) -> Value:
-    """Locals of an operand; from a tile whose loads were put off, by the instructions that fill them."""
+def _fragment(thread: Thread, operand: Value, first: int, count: int, given: dict[Value, Value]) -> Value:
+    """Locals of an operand: of what is ``given`` for it, or from a tile whose loads were put off, by the instructions
+    that fill them."""
+    if operand in given:
+        return thread.take(given[operand], range(first, first + count))
     deferred = thread.deferred.get(operand)
     if deferred is None or operand in thread.values:
         return thread.take(thread.value(operand), range(first, first + count))
@@ -50,6 +54,12 @@ def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) ->
     m, n, k, bits = shape
     atom = fragments(m, n, k, bits)
     la, lb, lc = layout_of(op.a), layout_of(op.b), layout_of(op.result)
+    given: dict[Value, Value] = {}
+    for operand, layout, axis in ((op.a, la, 1), (op.b, lb, 0)):
+        if layout.shape[axis] != operand.tile.shape[axis]:
+            # What lies beyond the tile along k must not count, whatever it is.
+            zero = 0.0 if operand.tile.dtype.is_float else 0
+            given[operand] = pad(thread, thread.value(operand), layout, operand.tile.shape, axis, zero)
     na, nb, nc = atom.a.num_locals, atom.b.num_locals, atom.c.num_locals
     a_at = {index: i * na for i, index in enumerate(_offsets(la)[::na])}
     b_at = {index: i * nb for i, index in enumerate(_offsets(lb)[::nb])}
@@ -62,7 +72,7 @@ def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) ->
         for i, (row, column) in enumerate(c_index):
             assert row in rows
             fa, fb = a_at[row, step], b_at[step, column]
-            accumulators[i] = thread.emit(Mma(_fragment(thread, op.a, fa, na), _fragment(thread, op.b, fb, nb),
+            accumulators[i] = thread.emit(Mma(_fragment(thread, op.a, fa, na, given), _fragment(thread, op.b, fb, nb, given),
                                               accumulators[i], (m, n, k), tf32))
     return thread.pack(accumulators)
 

@@ -29,7 +29,7 @@ from tilus.ir.ops import (
 )
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
-from tilus.lowering.simt.collective import Combine, combine_kind, combine_region
+from tilus.lowering.simt.collective import Combine, combine_kind, combine_region, identity, pad
 from tilus.lowering.simt.context import Thread, layout_of
 from tilus.lowering.simt.convert import storage_type
 from tilus.lowering.simt.memory import tile_padding
@@ -163,6 +163,7 @@ def axis_threads(layout: RegisterLayout, axis: int) -> list[tuple[int, int]]:
 
 def lower_scan(thread: Thread, op: Scan) -> None:
     value = _full(thread, op.x)
+    value = pad(thread, value, layout_of(op.x), op.x.tile.shape, op.axis, identity(op.kind, op.x.tile.dtype))
     (result,) = _scan(thread, op, [value], layout_of(op.x), op.axis, op.reverse, combine_kind(op.kind))
     _set(thread, op.result, result)
 
@@ -178,7 +179,7 @@ def _scan(
     thread: Thread, op: Any, values: list[Value], layout: RegisterLayout, axis: int, reverse: bool, combine: Combine
 ) -> list[Value]:
     """Within each thread, then over the threads along the axis, whose totals go through shared memory. Elements in
-    the padding beyond the tile come last along the axis (first where reversed, with nothing before them)."""
+    the padding beyond the tile come last along the axis; where reversed they come first, as identities."""
     rows = _rows(layout, axis, reverse)
     columns: list[list[list[Value]]] = []  # [row][position][operand]
     for members in rows:

@@ -15,6 +15,10 @@ def inline_scalar_block(thread: Thread, block: Block, arguments: Sequence[Value]
     Scalar operations mean the same at thread level, so they are cloned as they are.
     """
     mapping: dict[Value, Value] = dict(zip(block.args, arguments, strict=True))
+    for inner in block.walk():  # values from outside that simplification has shared with the region
+        for value in inner.operands:
+            if value in thread.values and value not in mapping:
+                mapping[value] = thread.widen(thread.value(value), value.tile.dtype)
     for op in block.ops:
         if isinstance(op, Yield):
             return [mapping.get(v, v) for v in op.values]
