@@ -191,7 +191,8 @@ class _KernelEmitter:
         ty, element = self.cell_type(dtype, per), self.types.element(dtype)
         names = []
         for start in range(0, len(elements), per):
-            name = "poison"
+            # From poison LLVM would merge bytes into a register that nothing has written.
+            name = "poison" if per == 2 else "zeroinitializer"
             for i in range(per):
                 name = self.e.op(f"insertelement {ty} {name}, {element} {elements[start + i]}, i32 {i}")
             names.append(name)
@@ -356,8 +357,6 @@ class _KernelEmitter:
 
     def _wide_unary(self, op: Unary, dtype: DType, count: int, x: str) -> str:
         e = self.e
-        if op.kind == "sqrt":
-            return ptx.sqrt(e, dtype, x)
         if op.kind == "rcp":
             one = self.types.constant(1.0, dtype, count)
             return arith.binary(e, "div", dtype, count, one, x)

@@ -193,12 +193,6 @@ def approx_unary(e: Emitter, kind: str, x: str, ftz: bool) -> str:
     return _results(e, text, [("f", "float")], [("f", "float", x)], effects=False, memory=False)[0]
 
 
-def sqrt(e: Emitter, dtype: DType, x: str) -> str:
-    kind, constraint = ("double", "d") if dtype.bits == 64 else ("float", "f")
-    text = f"sqrt.rn.f{dtype.bits} $0, $1;"
-    return _results(e, text, [(constraint, kind)], [(constraint, kind, x)], effects=False, memory=False)[0]
-
-
 def round_to_bf16(e: Emitter, x: str) -> str:
     """To nearest even in integer arithmetic, for targets without the conversion."""
     bits = e.op(f"bitcast float {x} to i32")

@@ -72,8 +72,8 @@ def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) ->
         for i, (row, column) in enumerate(c_index):
             assert row in rows
             fa, fb = a_at[row, step], b_at[step, column]
-            accumulators[i] = thread.emit(Mma(_fragment(thread, op.a, fa, na, given), _fragment(thread, op.b, fb, nb, given),
-                                              accumulators[i], (m, n, k), tf32))
+            x, y = _fragment(thread, op.a, fa, na, given), _fragment(thread, op.b, fb, nb, given)
+            accumulators[i] = thread.emit(Mma(x, y, accumulators[i], (m, n, k), tf32))
     return thread.pack(accumulators)
 
 
