@@ -53,7 +53,7 @@ class Table:
             match = form.pattern.match(opcode)
             if match:
                 return form, match.groupdict()
-        ordered = _memory_order(opcode)
+        ordered = _matrix_order(opcode) if opcode.startswith("mma.") else _memory_order(opcode)
         return self.find(ordered) if ordered != opcode else None
 
     def rows(self) -> list[str]:
@@ -79,6 +79,17 @@ def _memory_order(opcode: str) -> str:
         return opcode
     front = [word for group in _ORDER for word in words if word in group]
     return ".".join([family, *front, *[word for word in words if word not in front]])
+
+
+def _matrix_order(opcode: str) -> str:
+    """mma with its kind and scaling behind the operands' layouts, in the ISA's order; ptxas takes them earlier too."""
+    words = opcode.split(".")
+    kind = [word for word in words if word.startswith(("kind::", "scale_vec::")) or word == "block_scale"]
+    if not kind or "col" not in words:
+        return opcode
+    rest = [word for word in words if word not in kind]
+    at = rest.index("col") + 1
+    return ".".join([*rest[:at], *kind, *rest[at:]])
 
 
 def instr(*specs: str, gate: str = "", writes: int = 1, kind: str = "alu") -> Callable[[Handler], Handler]:

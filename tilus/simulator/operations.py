@@ -21,6 +21,7 @@ def load_operations() -> None:
         ops_memory,
         ops_mma,
         ops_mma_scaled,
+        ops_mma_sparse,
         ops_warp,
         ops_wgmma,
         ops_wmma,

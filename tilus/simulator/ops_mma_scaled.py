@@ -29,41 +29,58 @@ _NARROW = "e4m3|e5m2|e3m2|e2m3|e2m1"
 def mma_scaled(b: Binder, op: Op) -> Run:
     f = op.fields
     m, n, k = parse_shape(str(f["shape"]))
-    default = 1 if k == 32 else 2
-    blocks = int(str(f["sv"])[-2]) if f["sv"] else default
     packed = k == 64
     ta, tb = (str(f[x]) if packed or f[x] != "e2m1" else "e2m1p" for x in ("ta", "tb"))
-    d, a, bb, c, scale_a, select_a, scale_b, select_b = b.need(op, 8)
+    d, a, bb, c = b.need(op, 8)[:4]
     rows_d, rows_a = bind_rows(b, op, d, "f32"), bind_rows(b, op, a, ta)
     rows_b, rows_c = bind_rows(b, op, bb, tb), bind_rows(b, op, c, "f32")
     if (len(rows_d), len(rows_a), len(rows_b), len(rows_c)) != (4, 4, 2, 4):
         raise b.error("fragments of other sizes than 4, 4, 2 and 4 registers", op)
-    word_a, word_b = b.src(op, scale_a, "b32"), b.src(op, scale_b, "b32")
-    byte_a, thread_a = _selector(b, op, select_a)
-    byte_b, thread_b = _selector(b, op, select_b)
-    table = TABLES["ue8m0"] if f["ts"] == "ue8m0" else np.abs(TABLES["e4m3"][np.arange(256) & 127])
-    row = np.arange(m)
-    lane_a = 4 * (row % 8) + 2 * thread_a + row // 8
-    lane_b = 4 * np.arange(n) + thread_b
-
-    def scales(word: Array, lanes: Array | None, source: Array, first: int) -> Array:
-        """(warps, rows or columns, k): the scale of each element."""
-        full = np.broadcast_to(word, (b.lanes,))
-        words = np.ascontiguousarray(full if lanes is None else full[lanes]).reshape(-1, 32)[:, source]
-        codes = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)[..., first:first + blocks]
-        return np.repeat(table[codes], k // blocks, axis=2)
+    scales = Scales(b, op, op.operands[4:])
 
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
-        left = fragments.matrix_a(stack(rows_a, lanes), ta, m) * scales(word_a, lanes, lane_a, byte_a)
-        right = fragments.matrix_b(stack(rows_b, lanes), tb)
-        right = right * scales(word_b, lanes, lane_b, byte_b).transpose(0, 2, 1)
+        left, right = scales.apply(fragments.matrix_a(stack(rows_a, lanes), ta, m),
+                                   fragments.matrix_b(stack(rows_b, lanes), tb), lanes)
         base = fragments.matrix_c(read_accumulator(stack(rows_c, lanes), "f32"), m)
-        result = (np.matmul(left.astype(np.float64), right) + base).astype(np.float32)
+        result = (np.matmul(left, right) + base).astype(np.float32)
         put(rows_d, write_accumulator(fragments.scatter_c(result), "f32"), lanes)
         b.launch.matrix_operations += 2 * m * n * k * len(left)
 
     return run
+
+
+class Scales:
+    """The operands scale-a, selector, scale-b, selector of a block-scaled instruction."""
+
+    def __init__(self, b: Binder, op: Op, operands: tuple[Any, ...]) -> None:
+        self.b = b
+        f = op.fields
+        m, n, _ = parse_shape(str(f["shape"]))
+        default = 1 if "mxf8f6f4" in op.opcode else 2
+        self.blocks = int(str(f["sv"])[-2]) if f["sv"] else default
+        scale_a, select_a, scale_b, select_b = operands
+        self.words = (b.src(op, scale_a, "b32"), b.src(op, scale_b, "b32"))
+        byte_a, thread_a = _selector(b, op, select_a)
+        byte_b, thread_b = _selector(b, op, select_b)
+        self.first = (byte_a, byte_b)
+        self.table = TABLES["ue8m0"] if f["ts"] == "ue8m0" else np.abs(TABLES["e4m3"][np.arange(256) & 127])
+        row = np.arange(m)
+        self.source = (4 * (row % 8) + 2 * thread_a + row // 8, 4 * np.arange(n) + thread_b)
+
+    def _factors(self, which: int, lanes: Array | None, k: int) -> Array:
+        """(warps, rows or columns, k): the scale of each element."""
+        full = np.broadcast_to(self.words[which], (self.b.lanes,))
+        words = np.ascontiguousarray(full if lanes is None else full[lanes]).reshape(-1, 32)[:, self.source[which]]
+        bytes_ = np.ascontiguousarray(words).view(np.uint8).reshape(*words.shape, 4)
+        codes = bytes_[..., self.first[which]:self.first[which] + self.blocks]
+        return np.repeat(self.table[codes], k // self.blocks, axis=2)
+
+    def apply(self, left: Array, right: Array, lanes: Array | None) -> tuple[Array, Array]:
+        """A (warps, m, k) and B (warps, k, n) times their scales, in float64."""
+        k = left.shape[2]
+        scaled = right * self._factors(1, lanes, k).transpose(0, 2, 1)
+        return (left * self._factors(0, lanes, k)).astype(np.float64), scaled.astype(np.float64)
 
 
 def _selector(b: Binder, op: Op, item: Any) -> tuple[int, int]:
