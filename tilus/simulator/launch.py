@@ -325,6 +325,7 @@ class Launch:
             row[:] = False
         batch.polled.clear()
         batch.state.pop("wgmma", None)
+        batch.state.pop("tensor memory", None)
         executor.start()
 
     def _collect_counts(self, executor: Executor) -> None:

@@ -119,6 +119,7 @@ class Batch:
     regs: dict[int, Array] = field(default_factory=dict)
     valid: dict[tuple[int, int], Array] = field(default_factory=dict)
     in_flight: dict[tuple[int, int], Array] = field(default_factory=dict)
+    loaded: set[tuple[int, int]] = field(default_factory=set)
     specials: dict[str, Array] = field(default_factory=dict)
     shared: SharedSpace = field(init=False)
     local: LocalSpace = field(init=False)
@@ -306,32 +307,28 @@ class Binder:
         run: Run = made.run if isinstance(made, Predicated) else self._guard(op, made)
         if self.launch.checks.uninitialised:
             run = self._track(op, run)
-        if self.batch.in_flight and self.launch.checks.asynchronous and op.form.kind != "wgmma":
+        if self.batch.in_flight and self.launch.checks.asynchronous and op.form.kind not in ("wgmma", "tcgen05-load"):
             run = self._track_flight(op, run)
         return run
 
     def _track_flight(self, op: Op, inner: Run) -> Run:
-        """Wrap a step that touches accumulators which a wgmma may still be writing."""
+        """Wrap a step that touches registers which a wgmma or tcgen05.ld may still be writing."""
         from tilus.simulator.flow import reads_and_writes
 
         reads, writes = reads_and_writes(op)
-        rows = [(r.name, self.batch.in_flight[r.bits, r.index]) for r in reads + writes
-                if (r.bits, r.index) in self.batch.in_flight]
+        loaded = self.batch.loaded
+        rows = [(f"register {r.name} is used before tcgen05.wait::ld" if (r.bits, r.index) in loaded else
+                 f"accumulator {r.name} is used before wgmma.wait_group", self.batch.in_flight[r.bits, r.index])
+                for r in reads + writes if (r.bits, r.index) in self.batch.in_flight]
         if not rows:
             return inner
         batch = self.batch
 
         def run(g: Group) -> None:
-            for name, row in rows:
+            for message, row in rows:
                 early = row & g.mask
                 if early.any():
-                    batch.fault(
-                        "async",
-                        f"accumulator {name} is used before wgmma.wait_group",
-                        op,
-                        int(np.argmax(early)),
-                        count=int(early.sum()),
-                    )
+                    batch.fault("async", message, op, int(np.argmax(early)), count=int(early.sum()))
             inner(g)
 
         return run

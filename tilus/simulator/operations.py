@@ -22,6 +22,8 @@ def load_operations() -> None:
         ops_mma,
         ops_mma_scaled,
         ops_mma_sparse,
+        ops_tcgen05,
+        ops_tcgen05_mma,
         ops_warp,
         ops_wgmma,
         ops_wmma,

@@ -21,7 +21,7 @@ _HINT = "?hint:L2::cache_hint"
 _DIMS = "dim:1d|2d|3d|4d|5d"
 
 
-class _Copier:
+class Copier:
     """Helpers of the bulk copies of one instruction."""
 
     def __init__(self, b: Binder, op: Op) -> None:
@@ -73,7 +73,7 @@ def _fixed(mem: Any, g: Group, lane: int, address: Any) -> int:
 def bulk_load(b: Binder, op: Op) -> Run:
     dst, src, size, bar, *rest = op.operands
     to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
-    c = _Copier(b, op)
+    c = Copier(b, op)
     multicast = op.fields["mc"] is not None
 
     def run(g: Group) -> None:
@@ -93,7 +93,7 @@ def bulk_load(b: Binder, op: Op) -> Run:
     return run
 
 
-def _issue_load(c: _Copier, lane: int, offsets: Array, sources: Array, size: int, inside: Array | None, barrier: int,
+def _issue_load(c: Copier, lane: int, offsets: Array, sources: Array, size: int, inside: Array | None, barrier: int,
                 count: int, fill: int = 0) -> None:
     shadow = c.batch.shared.shadow
     if shadow is not None:
@@ -120,7 +120,7 @@ def _issue_load(c: _Copier, lane: int, offsets: Array, sources: Array, size: int
 def bulk_between(b: Binder, op: Op) -> Run:
     dst, src, size, bar = b.need(op, 4)
     to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
-    c = _Copier(b, op)
+    c = Copier(b, op)
 
     def run(g: Group) -> None:
         shadow = b.batch.shared.shadow
@@ -150,7 +150,7 @@ def bulk_between(b: Binder, op: Op) -> Run:
 def bulk_store(b: Binder, op: Op) -> Run:
     dst, src, size = op.operands[:3]
     to, source = address_of(b, op, dst), address_of(b, op, src)
-    c = _Copier(b, op)
+    c = Copier(b, op)
     kind = op.fields.get("t")
 
     def run(g: Group) -> None:
@@ -170,7 +170,7 @@ def bulk_store(b: Binder, op: Op) -> Run:
     return run
 
 
-def _issue_store(c: _Copier, lane: int, offsets: Array, targets: Array, size: int, inside: Array, kind: str | None,
+def _issue_store(c: Copier, lane: int, offsets: Array, targets: Array, size: int, inside: Array, kind: str | None,
                  operation: str) -> None:
     shadow = c.batch.shared.shadow
     if shadow is not None and offsets.size:
@@ -189,7 +189,7 @@ def _issue_store(c: _Copier, lane: int, offsets: Array, targets: Array, size: in
     c.batch.queue.issue_bulk(-1, lane, finish)
 
 
-def _reduce(c: _Copier, offsets: Array, targets: Array, size: int, kind: str, operation: str) -> None:
+def _reduce(c: Copier, offsets: Array, targets: Array, size: int, kind: str, operation: str) -> None:
     from tilus.simulator.machine import dtype_of
     from tilus.simulator.syntax import type_bits
 
@@ -241,7 +241,7 @@ def tensor_load(b: Binder, op: Op) -> Run:
     if not isinstance(src, Mem) or not src.extra:
         raise b.error("tensor coordinates are expected", op)
     to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
-    c = _Copier(b, op)
+    c = Copier(b, op)
     multicast = op.fields["mc"] is not None
 
     def run(g: Group) -> None:
@@ -265,7 +265,7 @@ def tensor_load(b: Binder, op: Op) -> Run:
     return run
 
 
-def _sources(c: _Copier, lane: int, addresses: Array, inside: Array, size: int) -> Array:
+def _sources(c: Copier, lane: int, addresses: Array, inside: Array, size: int) -> Array:
     result = np.zeros(addresses.size, np.int64)
     if inside.any():
         lanes = np.full(int(inside.sum()), lane)
@@ -290,7 +290,7 @@ def tensor_store(b: Binder, op: Op) -> Run:
     if not isinstance(dst, Mem) or not dst.extra:
         raise b.error("tensor coordinates are expected", op)
     to, source = address_of(b, op, dst), address_of(b, op, src)
-    c = _Copier(b, op)
+    c = Copier(b, op)
     operation = op.fields.get("op")
 
     def run(g: Group) -> None:

@@ -123,8 +123,8 @@ def _specs() -> list[str]:
               ("m16n8k64", "", "f16|f32", "e4m3|e5m2", "e4m3|e5m2", "f16|f32")]
     result = [f"{head} =sync =aligned shape:{shape} =row =col {extra}td:{td} ta:{ta} tb:{tb} tc:{tc}"
               for head in ("mma.sp", "mma.sp::ordered_metadata") for shape, extra, td, ta, tb, tc in shapes]
-    return [*result, "mma.sp::ordered_metadata =sync =aligned shape:m16n8k64 =row =col kind:kind::f8f6f4 td:f16|f32 "
-            f"ta:{_NARROW} tb:{_NARROW} tc:f16|f32"]
+    narrow = "mma.sp::ordered_metadata =sync =aligned shape:m16n8k64 =row =col kind:kind::f8f6f4 td:f16|f32"
+    return [*result, f"{narrow} ta:{_NARROW} tb:{_NARROW} tc:f16|f32"]
 
 
 def _bind(b: Binder, op: Op, kinds: tuple[str, str, str, str], pairs: bool, scales: Any) -> Run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,39 @@ def swizzle_address(address: Array, width: int) -> Array:
     return address ^ (((address >> 7) & (chunks - 1)) << 4)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A matrix descriptor: bytes from the start, between repeats of the pattern, and the swizzle's width.
+
+    ``width`` is 16 for no swizzle; ``atom`` is 32 where 128-byte rows are swizzled in units of 32 bytes, else 16.
+    """
+
+    start: int
+    leading: int
+    stride: int
+    width: int
+    atom: int = 16
+
+    def swizzle(self, address: Array) -> Array:
+        if self.atom == 32:
+            return address ^ ((address >> 7 & 3) << 5)
+        return swizzle_address(address, self.width)
+
+
+def wgmma_descriptor(descriptor: int) -> Layout:
+    return Layout((descriptor & 0x3FFF) << 4, (descriptor >> 16 & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4,
+                  _SWIZZLE_BYTES[descriptor >> 62 & 3])
+
+
+def umma_descriptor(descriptor: int) -> Layout:
+    """The descriptor of tcgen05, whose swizzling mode has three bits; the width is 0 where the mode is invalid."""
+    mode = descriptor >> 61 & 7
+    return Layout((descriptor & 0x3FFF) << 4, (descriptor >> 16 & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4,
+                  {0: 16, 1: 128, 2: 128, 4: 64, 6: 32}.get(mode, 0), 32 if mode == 1 else 16)
+
+
 def operand_addresses(descriptor: int, rows: int, row_bytes: int, major_k: bool, element: int) -> Array:
-    """Shared addresses of an operand's elements, (rows, k).
+    """Shared addresses of an operand's elements, (rows, k), for a descriptor of wgmma.
 
     Args:
         descriptor: the 64-bit matrix descriptor.
@@ -41,22 +73,26 @@ def operand_addresses(descriptor: int, rows: int, row_bytes: int, major_k: bool,
         major_k: whether K is contiguous.
         element: bytes of an element.
     """
-    start = (descriptor & 0x3FFF) << 4
-    leading = (descriptor >> 16 & 0x3FFF) << 4
-    stride = (descriptor >> 32 & 0x3FFF) << 4
-    width = _SWIZZLE_BYTES[descriptor >> 62 & 3]
-    r = np.arange(rows)[:, None]
-    k = np.arange(row_bytes // element)[None, :]
-    if major_k:
-        byte = k * element
-        linear = r // 8 * stride + r % 8 * width
-        linear = linear + (byte // 16 * leading + byte % 16 if width == 16 else byte)
-    else:
-        byte = r * element
-        linear = byte % width + k % 8 * width
-        outer, inner = (leading, stride) if width > 16 else (stride, leading)
-        linear = linear + byte // width * outer + k // 8 * inner
-    return swizzle_address(start + linear, width)
+    layout = wgmma_descriptor(descriptor)
+    if not major_k:
+        return element_addresses(layout, rows, row_bytes // element, element)
+    byte = np.arange(row_bytes // element) * element
+    return chunk_addresses(layout, rows, -(-row_bytes // 16))[:, byte // 16] + byte % 16
+
+
+def chunk_addresses(layout: Layout, rows: int, chunks: int) -> Array:
+    """Addresses of the 16-byte chunks (rows, chunks) of a matrix whose K is contiguous."""
+    r, byte = np.arange(rows)[:, None], 16 * np.arange(chunks)[None, :]
+    linear = r // 8 * layout.stride + r % 8 * layout.width + byte // layout.width * layout.leading + byte % layout.width
+    return layout.swizzle(layout.start + linear)
+
+
+def element_addresses(layout: Layout, rows: int, k: int, element: int) -> Array:
+    """Addresses of the elements (rows, k) of a matrix whose rows are contiguous (MN-major)."""
+    byte, depth = np.arange(rows)[:, None] * element, np.arange(k)[None, :]
+    outer, inner = (layout.leading, layout.stride) if layout.width > 16 else (layout.stride, layout.leading)
+    linear = byte % layout.width + depth % 8 * layout.width + byte // layout.width * outer + depth // 8 * inner
+    return layout.swizzle(layout.start + linear)
 
 
 def read_operand(b: Binder, op: Op, lanes: Array, descriptor: int, rows: int, row_bytes: int, major_k: bool, kind: str

@@ -233,6 +233,9 @@ class Executor:
         self.status[mask] = DONE
         self.launch.progress += 1
         self.batch.queue.on_exit(mask)
+        memory = self.batch.state.get("tensor memory")
+        if memory is not None:
+            memory.on_exit()
 
     def _trap(self, bound: _Bound, group: Group) -> None:
         mask = group.mask
