@@ -252,3 +252,425 @@ def test_product(case: Case) -> None:
 def partial(source: str, shared: Shared, descriptors: list[list[int]], idesc: int, columns: int) -> np.ndarray:
     """M = 64 leaves half of the lanes unwritten: fill them first."""
     return Setup(source, shared, list(zip(*descriptors, strict=True)), idesc, columns, tensor=np.zeros((columns, 128), "u4")).run()
+
+
+def reference(case: Any, random: np.random.Generator, k: int) -> tuple[np.ndarray, np.ndarray]:
+    return values(case.a, (case.m, k * case.steps), random), values(case.b, (case.n, k * case.steps), random)
+
+
+@pytest.mark.parametrize(("kind", "a", "m", "suffix"), [("f16", "f16", 128, ""), ("f16", "bf16", 64, ""), ("tf32", "tf32", 128, ""), ("i8", "s8", 128, ""), ("f8f6f4", "e4m3", 128, ""),
+                                                        ("f16", "f16", 32, ".ws")])
+def test_a_in_tensor_memory(kind: str, a: str, m: int, suffix: str) -> None:
+    case = Case(kind, a, a, "s32" if kind == "i8" else "f32", m, 64, stationary=bool(suffix))
+    random, k = np.random.default_rng(1), DEPTH[kind]
+    left, right = reference(case, random, k)
+    shared = Shared()
+    of_b = shared.k_major(row_bytes(right, case.b), 128)
+    packed = row_bytes(left, a).view("u4")
+    tensor = np.zeros((64 + packed.shape[1], 128), "u4")
+    rows = np.arange(m)
+    tensor[64:, rows // 16 * 32 + rows % 16 if m == 64 else rows] = packed.T
+    pairs = [(64 + 8 * i, d) for i, d in enumerate(of_b)]
+    words = Setup(runner(kind, suffix, "r", "%3, "), shared, pairs, instruction(a, a, case.d, m, 64), 64, tensor=tensor).run()
+    np.testing.assert_array_equal(result_of(words, case), left @ right.T)
+
+
+@pytest.mark.parametrize(("kind", "vector", "a", "b"), [
+    ("mxf8f6f4", "", "e4m3", "e5m2"), ("mxf8f6f4", ".scale_vec::1X", "e2m1", "e3m2"), ("mxf8f6f4", ".block32", "e5m2", "e2m3"), ("mxf4", "", "f4", "f4"),
+    ("mxf4", ".scale_vec::2X", "f4", "f4"), ("mxf4nvf4", ".scale_vec::2X", "f4", "f4"), ("mxf4nvf4", ".scale_vec::4X", "f4", "f4"), ("mxf4nvf4", ".block16", "f4", "f4")])
+@pytest.mark.parametrize("n", [64, 96])
+def test_block_scaled(kind: str, vector: str, a: str, b: str, n: int) -> None:
+    case = Case(kind, a, b, n=n)
+    random = np.random.default_rng(n)
+    k = 32 if kind == "mxf8f6f4" else 64
+    left, right = reference(case, random, k)
+    shared = Shared()
+    descriptors = [shared.k_major(row_bytes(left, a), 128), shared.k_major(row_bytes(right, b), 128)]
+    blocks = {"": 1 if k == 32 else 2, ".scale_vec::1X": 1, ".block32": 1, ".scale_vec::2X": 2, ".scale_vec::4X": 4, ".block16": 4}[vector]
+    e4m3 = blocks == 4
+    scales = [random.choice([0x30, 0x38, 0x40, 0x34], (rows, 2, blocks)) if e4m3 else random.integers(125, 130, (rows, 2, blocks)) for rows in (128, n)]
+    identifier = {1: 3, 2: 2, 4: 0}[blocks]
+    tensor = np.zeros((n + 16, 128), "u4")
+    # step i reads its scales from column base + i on: row r in lane r % 32 (in each of the four parts), column r / 32; the steps' words overlap, so step 1 uses others
+    for which, at in ((0, n), (1, n + 8)):
+        for r in range(len(scales[which])):
+            word = sum(int(code) << 8 * (identifier + j) for j, code in enumerate(scales[which][r, 0]))
+            for part in range(4):
+                tensor[at + r // 32, part * 32 + r % 32] = word
+    idesc = identifier << 4 | CODES[a] << 7 | CODES[b] << 10 | n // 8 << 17 | (0 if e4m3 else 1) << 23 | 128 // 16 << 24 | identifier << 29
+    operands = "%3, [%6], [%7], "
+    words = Setup(runner(f"{kind}.block_scale{vector}", operands=operands), shared, list(zip(*descriptors, strict=True))[:1], idesc, n, scales=(n, n + 8), tensor=tensor).run()
+    value = (lambda x: x.astype("u1").view(ml_dtypes.float8_e4m3fn).astype("f8")) if e4m3 else (lambda x: 2.0 ** (x - 127))
+    factors = [np.repeat(value(s[:, 0]), k // blocks, 1) for s in scales]
+    np.testing.assert_array_equal(result_of(words, case), ((left[:, :k] * factors[0]) @ (right[:, :k] * factors[1]).T).astype("f4"))
+
+
+@pytest.mark.parametrize(("kind", "a", "b", "selector"), [("f16", "f16", "f16", 0), ("f16", "bf16", "bf16", 1), ("tf32", "tf32", "tf32", 0), ("i8", "s8", "u8", 0), ("f8f6f4", "e4m3", "e5m2", 0)])
+def test_sparse(kind: str, a: str, b: str, selector: int) -> None:
+    case = Case(kind, a, b, "s32" if kind == "i8" else "f32", steps=1)
+    random, k = np.random.default_rng(5), 2 * DEPTH[kind]
+    stored, right = values(a, (128, k // 2), random), values(b, (64, k), random)
+    chunk = 2 if kind == "tf32" else 4
+    dense, codes = np.zeros((128, k)), np.zeros((128, k // chunk), "u4")
+    for r, c in np.ndindex(codes.shape):
+        if chunk == 2:
+            at = int(random.integers(2))
+            codes[r, c], dense[r, 2 * c + at] = (0b1110 if at else 0b0100), stored[r, c]
+        else:
+            first, second = sorted(random.permutation(4)[:2])
+            codes[r, c] = first | second << 2
+            dense[r, 4 * c + first], dense[r, 4 * c + second] = stored[r, 2 * c:2 * c + 2]
+    tensor = np.zeros((68, 128), "u4")
+    for r in range(128):
+        if kind in ("f16", "tf32"):  # 16 bits for each half of K: rows r and r + 8 share a word, the halves lie 8 lanes apart
+            for half in range(2):
+                bits = sum(int(code) << 4 * i for i, code in enumerate(codes[r, 4 * half:4 * half + 4]))
+                tensor[64 + selector, r // 16 * 16 + r % 8 + 8 * half] |= np.uint32(bits << 16 * (r // 8 % 2))
+        else:
+            for j in range(2):
+                tensor[64 + j, r] = sum(int(code) << 4 * i for i, code in enumerate(codes[r, 8 * j:8 * j + 8]))
+    shared = Shared()
+    pairs = list(zip(shared.k_major(row_bytes(stored, a), 32), shared.k_major(row_bytes(right, b), 64, 64), strict=True))
+    setup = Setup(runner(kind, ".sp", operands="[%5], %3, "), shared, pairs, instruction(a, b, case.d, 128, 64, sparse=1) | selector, 64, meta=64, tensor=tensor)
+    np.testing.assert_array_equal(result_of(setup.run(), case), dense @ right.T)
+
+
+def test_accumulating_with_scale_and_disabled_lanes() -> None:
+    case = Case("f16", "f16", "f16", n=16, steps=1)
+    random = np.random.default_rng(2)
+    a, b = reference(case, random, 16)
+    shared = Shared()
+    pairs = list(zip(shared.k_major(row_bytes(a, "f16"), 32), shared.k_major(row_bytes(b, "f16"), 32), strict=True))
+    before = random.integers(-64, 64, (16, 128)).astype("f4")
+    source = runner("f16", operands="%3, {z, 0xff00, z, 1}, ", extra=", 3").replace("0xff00", "%5").replace(", 1}", ", %6}")
+    setup = Setup(source, shared, pairs, instruction("f16", "f16", "f32", 128, 16), 16, keep=1, tensor=before.view("u4"))
+    setup.meta, setup.scales = 0xFF00, (1, 0)
+    words = setup.run()
+    wanted = a @ b.T + before.T / 8
+    off = np.zeros(128, bool)
+    off[[*range(40, 48), 96]] = True
+    wanted[off] = before.T[off]
+    np.testing.assert_array_equal(result_of(words, case), wanted)
+
+
+def test_pair_of_blocks() -> None:
+    """cta_group::2: M = 256 and 128, each block holds half of the rows of A, half of B's and of D's."""
+    for m in (256, 128):
+        n, k, half = 64, 16, m // 2
+        random = np.random.default_rng(m)
+        a, b = random.integers(-4, 5, (m, k)).astype("f2"), random.integers(-4, 5, (n, k)).astype("f2")
+        images, descriptors = [], []
+        for block in range(2):
+            shared = Shared()
+            descriptors = [shared.k_major(row_bytes(a[half * block:half * block + half], "f16"), 32)[0], shared.k_major(row_bytes(b[n // 2 * block:n // 2 * block + n // 2], "f16"), 32)[0]]
+            images.append(shared.image[:shared.end].copy())
+        words = np.stack(images).view("u4")
+        out = np.zeros((2, n, 128), "u4")
+        source = HEAD + """
+        extern "C" __global__ __cluster_dims__(2, 1, 1) void k(const uint4* S, int nS, u64 da, u64 db, u32 idesc, u32* O, int nO) {
+          extern __shared__ __align__(1024) uint4 s[]; __shared__ u32 slot; __shared__ u64 bar; int t = threadIdx.x, w = t / 32, r = blockIdx.x;
+          for (int i = t; i < nS; i += 128) s[i] = S[r * nS + i];
+          if (!t) INIT(&bar, 1); if (!w) ASM("tcgen05.alloc.cta_group::2.sync.aligned.shared::cta.b32 [%0], %1;" :: "r"(sa(&slot)), "r"(64) : "memory");
+          FENCE; BEFORE; SYNC; AFTER; ASM("barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;" ::: "memory");
+          u64 at = sa(s) >> 4;
+          if (!t && !r) { ASM("{ .reg .pred p; setp.ne.u32 p, 0, 0; tcgen05.mma.cta_group::2.kind::f16 [%0], %1, %2, %3, p; }" :: "r"(slot), "l"(da + at), "l"(db + at), "r"(idesc) : "memory");
+            ASM("tcgen05.commit.cta_group::2.mbarrier::arrive::one.shared::cluster.multicast::cluster.b64 [%0], %1;" :: "r"(sa(&bar)), "h"((short)3) : "memory"); }
+          TRY(&bar, 0); AFTER;
+          for (int c = 0; c < nO; ++c) { u32 v; LD1(v, slot + (w << 21) + c); WAITLD; O[(r * 64 + c) * 128 + t] = v; }
+          BEFORE; ASM("barrier.cluster.arrive.aligned; barrier.cluster.wait.aligned;" ::: "memory"); if (!w) ASM("tcgen05.dealloc.cta_group::2.sync.aligned.b32 %0, %1;" :: "r"(slot), "r"(64)); }"""
+        used = n if m == 256 else n // 2
+        simulator.launch(to_ptx(source, ARCH), "k", 2, 128, [words, words.shape[1] // 4, *descriptors, instruction("f16", "f16", "f32", m, n), out, used], shared_bytes=words.nbytes + 1024)
+        found = out.view("f4")
+        wanted = (a.astype("f4") @ b.astype("f4").T).reshape(2, half, n)
+        if m == 256:
+            np.testing.assert_array_equal(found.transpose(0, 2, 1), wanted)
+        else:
+            np.testing.assert_array_equal(np.concatenate([found[:, :32, :64], found[:, :32, 64:]], axis=1).transpose(0, 2, 1), wanted)
+
+
+# -- loads, stores, copies
+
+def number_of(shape: str, count: int) -> int:
+    return {"32x32b": 1, "16x32bx2": 1, "16x64b": 1, "16x128b": 2, "16x256b": 4}[shape] * count
+
+
+def transfer_source(shape: str, count: int, packed: bool, lane: int) -> str:
+    registers = number_of(shape, count)
+    names = ", ".join(f"%{i}" for i in range(registers))
+    outs = ", ".join(f'"=r"(v[{i}])' for i in range(registers))
+    ins = ", ".join(f'"r"(v[{i}])' for i in range(registers))
+    split = f", {count * (2 if packed else 1)}" if shape == "16x32bx2" else ""
+    pack, unpack = (".pack::16b", ".unpack::16b") if packed else ("", "")
+    stored = ", ".join(f"%{i}" for i in range(registers))
+    return HEAD + f"""
+    extern "C" __global__ void k(const u32* T, int n, u32* R, u32* O) {{ __shared__ u32 slot; int t = threadIdx.x, w = t / 32; u32 v[{registers}];
+      if (!w) ALLOC(&slot, 512); SYNC; u32 mine = slot + (w << 21), at = mine + ({lane} << 16);
+      for (int c = 0; c < n; ++c) ST1(mine + c, T[c * 128 + t]); WAITST;
+      ASM("tcgen05.ld.sync.aligned.{shape}.x{count}{pack}.b32 {{{names}}}, [%{registers}]{split};" : {outs} : "r"(at) : "memory"); WAITLD;
+      for (int i = 0; i < {registers}; ++i) {{ R[t * {registers} + i] = v[i]; v[i] = v[i] ^ 0x5a5a0f0fu; }}
+      ASM("tcgen05.st.sync.aligned.{shape}.x{count}{unpack}.b32 [%{registers}]{split}, {{{stored}}};" :: {ins}, "r"(at) : "memory"); WAITST;
+      for (int c = 0; c < n; ++c) {{ u32 x; LD1(x, mine + c); WAITLD; O[c * 128 + t] = x; }}
+      SYNC; if (!w) DEALLOC(slot, 512); }}"""
+
+
+SHAPES = [(shape, count) for shape in ("32x32b", "16x64b", "16x128b", "16x256b", "16x32bx2") for count in (1, 2, 8) if number_of(shape, count) <= 32]
+
+
+def places(shape: str, count: int, packed: bool) -> Callable[[int, int], tuple[int, int]]:
+    """(lane, column) of register i of thread t, by the layouts of the CuTe headers (copy_traits_sm100): bits numbered row by row."""
+    width = {"32x32b": 32, "16x32bx2": 64, "16x64b": 64, "16x128b": 128, "16x256b": 256}[shape] * count
+    def place(t: int, i: int) -> tuple[int, int]:
+        if shape == "32x32b":
+            bit = width * t + 32 * i
+        elif shape == "16x32bx2":
+            bit = width * (t % 16) + width // 2 * (t // 16) + 32 * i
+        elif shape == "16x64b":
+            bit = 8 * width * (t % 2) + 32 * (t // 2 % 2) + width * (t // 4) + 64 * i
+        elif shape == "16x128b":
+            bit = 32 * (t % 4) + width * (t // 4) + 8 * width * (i % 2) + 128 * (i // 2)
+        else:
+            bit = 64 * (t % 4) + width * (t // 4) + 32 * (i % 2) + 8 * width * (i // 2 % 2) + 256 * (i // 4)
+        return bit // width, bit % width // 32
+
+    return place
+
+
+@pytest.mark.parametrize(("shape", "count"), SHAPES)
+@pytest.mark.parametrize("packed", [False, True])
+def test_load_and_store(shape: str, count: int, packed: bool) -> None:
+    lane = 16 if shape != "32x32b" and count == 2 else 0
+    registers, columns = number_of(shape, count), 128
+    table = np.random.default_rng(count).integers(0, 1 << 32, (columns, 128), dtype="u4")
+    loaded, out = np.zeros((128, registers), "u4"), np.zeros((columns, 128), "u4")
+    simulator.launch(to_ptx(transfer_source(shape, count, packed, lane), ARCH), "k", 1, 128, [table, columns, loaded, out])
+    place = places(shape, count, packed)
+    changed = table.copy()
+    for t, i in np.ndindex(128, registers):
+        row, column = place(t % 32, i)
+        row += t // 32 * 32 + lane
+        if packed:
+            low, high = table[2 * column:2 * column + 2, row]
+            word = int(low) & 0xFFFF | (int(high) & 0xFFFF) << 16
+            new = word ^ 0x5A5A0F0F
+            changed[2 * column:2 * column + 2, row] = new & 0xFFFF, new >> 16
+        else:
+            word = int(table[column, row])
+            changed[column, row] = word ^ 0x5A5A0F0F
+        assert loaded[t, i] == word
+    np.testing.assert_array_equal(out, changed)
+
+
+COPIES = [("128x256b", 128, 32), ("4x256b", 4, 32), ("128x128b", 128, 16), ("64x128b.warpx2::02_13", 64, 16), ("64x128b.warpx2::01_23", 64, 16), ("32x128b.warpx4", 32, 16)]
+
+
+def copy_source(shape: str) -> str:
+    return HEAD + f"""
+    extern "C" __global__ void k(const uint4* S, int nS, u64 d, u32* O) {{ extern __shared__ __align__(1024) uint4 s[]; __shared__ u32 slot; __shared__ u64 bar; int t = threadIdx.x, w = t / 32;
+      for (int i = t; i < nS; i += 128) s[i] = S[i];
+      if (!t) INIT(&bar, 1); if (!w) ALLOC(&slot, 32); FENCE; BEFORE; SYNC; AFTER;
+      u32 mine = slot + (w << 21); for (int c = 0; c < 8; ++c) ST1(mine + c, 0xdeadu); WAITST; BEFORE; SYNC; AFTER;
+      if (!t) {{ ASM("tcgen05.cp.cta_group::1.{shape} [%0], %1;" :: "r"(slot), "l"(d + (sa(s) >> 4)) : "memory"); COMMIT(&bar); }}
+      TRY(&bar, 0); AFTER; for (int c = 0; c < 8; ++c) {{ u32 v; LD1(v, mine + c); WAITLD; O[c * 128 + t] = v; }}
+      BEFORE; SYNC; if (!w) DEALLOC(slot, 32); }}"""
+
+
+@pytest.mark.parametrize(("shape", "rows", "width"), COPIES, ids=[c[0] for c in COPIES])
+@pytest.mark.parametrize("packing", ["", ".b8x16.b6x16_p32", ".b8x16.b4x16_p64"])
+def test_copy_from_shared_memory(shape: str, rows: int, width: int, packing: str) -> None:
+    random = np.random.default_rng(rows)
+    data = random.integers(0, 256, (rows, width), dtype="u1")
+    shared = Shared()
+    padded = np.zeros((max(8, rows), width), "u1")
+    padded[:rows] = data
+    at = shared.k_major(padded, 0, width)[0]
+    out = np.zeros((8, 128), "u4")
+    words = shared.image[:shared.end].view("u4")
+    simulator.launch(to_ptx(copy_source(shape + packing), ARCH), "k", 1, 128, [words, words.size // 4, at, out], shared_bytes=words.nbytes + 1024)
+    unit = data.reshape(-1, 16)
+    if "b4" in packing:
+        unit = np.stack([unit[:, :8] & 15, unit[:, :8] >> 4], -1).reshape(-1, 16) << 2
+    elif packing:
+        unit = np.array([[int.from_bytes(u.tobytes(), "little") >> 6 * i & 63 for i in range(16)] for u in unit], "u1")
+    moved = unit.reshape(rows, width).view("u4")
+    wanted = np.full((128, 8), 0xDEAD, "u4")
+    for r in range(rows):
+        lanes = {"128": [r], "4x2": [32 * r], "64x": [r, r + 64] if "02_13" in shape else [r % 32 + 64 * (r // 32), r % 32 + 64 * (r // 32) + 32],
+                 "32x": [r + 32 * i for i in range(4)]}[shape[:3]]
+        for lane in lanes:
+            wanted[lane, :width // 4] = moved[r]
+    np.testing.assert_array_equal(out.T, wanted)
+
+
+def test_shift() -> None:
+    table = np.random.default_rng(0).integers(0, 1 << 32, (8, 128), dtype="u4")
+    out = np.zeros((8, 128), "u4")
+    source = HEAD + """
+    extern "C" __global__ void k(const u32* T, u32* O) { __shared__ u32 slot; __shared__ u64 bar; int t = threadIdx.x, w = t / 32; if (!t) INIT(&bar, 1);
+      if (!w) { ALLOC(&slot, 32); ASM("tcgen05.relinquish_alloc_permit.cta_group::1.sync.aligned;"); } SYNC;
+      u32 mine = slot + (w << 21); for (int c = 0; c < 8; ++c) ST1(mine + c, T[c * 128 + t]); WAITST; BEFORE; SYNC; AFTER;
+      if (!t) { ASM("tcgen05.shift.cta_group::1.down [%0];" :: "r"(slot + (32 << 16)) : "memory"); COMMIT(&bar); } TRY(&bar, 0); AFTER;
+      for (int c = 0; c < 8; ++c) { u32 v; LD1(v, mine + c); WAITLD; O[c * 128 + t] = v; } BEFORE; SYNC; if (!w) DEALLOC(slot, 32); }"""
+    simulator.launch(to_ptx(source, ARCH), "k", 1, 128, [table, out])
+    wanted = table.copy()
+    wanted[:, 33:64] = table[:, 32:63]
+    np.testing.assert_array_equal(out, wanted)
+
+
+# -- whole kernels: the device writes the swizzled tiles itself
+
+GEMM = HEAD + """
+__device__ __forceinline__ u64 desc(const void* p) { return (u64)(sa(p) >> 4) | (u64)1 << 16 | (u64)64 << 32 | (u64)1 << 46 | (u64)2 << 61; }
+extern "C" __global__ __launch_bounds__(160) void k(const unsigned short* A, const unsigned short* B, float* D, int N, int K) {
+  __shared__ __align__(1024) unsigned short a[2][128 * 64], b[2][64 * 64]; __shared__ u32 slot; __shared__ u64 full[2], empty[2], done;
+  int t = threadIdx.x, w = t / 32, m0 = blockIdx.y * 128, n0 = blockIdx.x * 64;
+  if (w == 4) ALLOC(&slot, 64); if (!t) { for (int i = 0; i < 2; ++i) { INIT(&full[i], 128); INIT(&empty[i], 1); } INIT(&done, 1); }
+  BEFORE; SYNC; AFTER; u32 base = slot;
+  if (w < 4) { for (int s = 0; s < K / 64; ++s) { int i = s & 1; if (s > 1) { TRY(&empty[i], (s / 2 - 1) & 1); }
+      for (int e = t; e < 128 * 64; e += 128) { int r = e / 64, c = e % 64; a[i][r * 64 + ((c / 8 ^ r % 8) * 8) + c % 8] = A[(m0 + r) * K + s * 64 + c]; }
+      for (int e = t; e < 64 * 64; e += 128) { int r = e / 64, c = e % 64; b[i][r * 64 + ((c / 8 ^ r % 8) * 8) + c % 8] = B[(n0 + r) * K + s * 64 + c]; }
+      FENCE; ASM("mbarrier.arrive.shared.b64 _, [%0];" :: "r"(sa(&full[i])) : "memory"); }
+    TRY(&done, 0); AFTER; float v[16];
+    for (int c = 0; c < 64; c += 16) {
+      ASM("tcgen05.ld.sync.aligned.32x32b.x16.b32 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, [%16];" : "=f"(v[0]), "=f"(v[1]), "=f"(v[2]), "=f"(v[3]), "=f"(v[4]),
+        "=f"(v[5]), "=f"(v[6]), "=f"(v[7]), "=f"(v[8]), "=f"(v[9]), "=f"(v[10]), "=f"(v[11]), "=f"(v[12]), "=f"(v[13]), "=f"(v[14]), "=f"(v[15]) : "r"(base + (w << 21) + c)); WAITLD;
+      for (int i = 0; i < 16; ++i) D[(m0 + t) * N + n0 + c + i] = v[i]; }
+    BEFORE; }
+  else if (t == 128) { for (int s = 0; s < K / 64; ++s) { int i = s & 1; TRY(&full[i], (s / 2) & 1);
+      for (int kk = 0; kk < 4; ++kk) MMA("f16", base, desc((char*)a[i] + kk * 32), desc((char*)b[i] + kk * 32), (1u << 4) | (64u / 8 << 17) | (128u / 16 << 24), (s || kk) ? 1u : 0u);
+      COMMIT(&empty[i]); } COMMIT(&done); }
+  SYNC; if (w == 4) { AFTER; DEALLOC(base, 64); } }
+"""
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_warp_specialised_matmul(seed: int | None) -> None:
+    random = np.random.default_rng(0)
+    m, n, k = 256, 128, 320
+    a, b = random.integers(-4, 5, (m, k)).astype("f2"), random.integers(-4, 5, (n, k)).astype("f2")
+    out = np.zeros((m, n), "f4")
+    report = simulator.launch(to_ptx(GEMM, ARCH), "k", (n // 64, m // 128), 160, [a.view("u2"), b.view("u2"), out, n, k], seed=seed)
+    np.testing.assert_array_equal(out, a.astype("f4") @ b.astype("f4").T)
+    assert report.matrix_operations == 2 * m * n * k
+
+
+SCALED_GEMM = HEAD + """
+__device__ __forceinline__ u64 desc(const void* p, u32 lead, u32 stride, u64 mode) { return (u64)(sa(p) >> 4) | (u64)(lead >> 4) << 16 | (u64)(stride >> 4) << 32 | (u64)1 << 46 | mode << 61; }
+extern "C" __global__ void k(const unsigned char* A, const unsigned char* B, const unsigned char* SA, const unsigned char* SB, float* D, int K) {
+  __shared__ __align__(1024) unsigned char a[128 * 128], b[64 * 128], sc[512], sd[512]; __shared__ u32 slot; __shared__ u64 bar; int t = threadIdx.x, w = t / 32;
+  if (!w) ALLOC(&slot, 128); if (!t) INIT(&bar, 1); BEFORE; SYNC; AFTER; u32 base = slot, phase = 0;
+  for (int s = 0; s < K / 128; ++s) {
+    for (int e = t; e < 128 * 128; e += 128) { int r = e / 128, c = e % 128; a[r * 128 + ((c / 16 ^ r % 8) * 16) + c % 16] = A[r * K + s * 128 + c]; }
+    for (int e = t; e < 64 * 128; e += 128) { int r = e / 128, c = e % 128; b[r * 128 + ((c / 16 ^ r % 8) * 16) + c % 16] = B[r * K + s * 128 + c]; }
+    for (int j = 0; j < 4; ++j) { sc[t % 32 * 16 + t / 32 * 4 + j] = SA[t * (K / 32) + s * 4 + j]; sd[t % 32 * 16 + t / 32 * 4 + j] = t < 64 ? SB[t * (K / 32) + s * 4 + j] : 0; }
+    FENCE; SYNC;
+    if (!t) { ASM("tcgen05.cp.cta_group::1.32x128b.warpx4 [%0], %1;" :: "r"(base + 64), "l"(desc(sc, 128, 128, 0)) : "memory");
+      ASM("tcgen05.cp.cta_group::1.32x128b.warpx4 [%0], %1;" :: "r"(base + 68), "l"(desc(sd, 128, 128, 0)) : "memory");
+      for (u32 kk = 0; kk < 4; ++kk) { u32 i = kk << 4 | 64u / 8 << 17 | 1u << 23 | 128u / 16 << 24 | kk << 29;
+        ASM("{ .reg .pred p; setp.ne.u32 p, %4, 0; tcgen05.mma.cta_group::1.kind::mxf8f6f4.block_scale.scale_vec::1X [%0], %1, %2, %3, [%5], [%6], p; }" :: "r"(base), "l"(desc(a + kk * 32, 16, 1024, 2)),
+          "l"(desc(b + kk * 32, 16, 1024, 2)), "r"(i), "r"((s || kk) ? 1u : 0u), "r"(base + 64), "r"(base + 68) : "memory"); }
+      COMMIT(&bar); }
+    TRY(&bar, phase); phase ^= 1; }
+  AFTER; for (int c = 0; c < 64; ++c) { u32 v; LD1(v, base + (w << 21) + c); WAITLD; D[t * 64 + c] = __uint_as_float(v); }
+  BEFORE; SYNC; if (!w) { AFTER; DEALLOC(base, 128); } }
+"""
+
+
+def test_block_scaled_matmul() -> None:
+    random = np.random.default_rng(4)
+    k = 256
+    a, b = values("e4m3", (128, k), random), values("e4m3", (64, k), random)
+    scales = [random.integers(125, 130, (rows, k // 32)) for rows in (128, 64)]
+    out = np.zeros((128, 64), "f4")
+    raw = [x.astype(TYPES["e4m3"]).view("u1") for x in (a, b)]
+    simulator.launch(to_ptx(SCALED_GEMM, ARCH), "k", 1, 128, [*raw, *[s.astype("u1") for s in scales], out, k])
+    factors = [np.repeat(2.0 ** (s - 127), 32, 1) for s in scales]
+    np.testing.assert_array_equal(out, ((a * factors[0]) @ (b * factors[1]).T).astype("f4"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [GEMM, SCALED_GEMM, *[copy_source(c[0] + p) for c in COPIES for p in ("", ".b8x16.b4x16_p64")],
+                                    *[transfer_source(s, c, p, 0) for s, c in SHAPES[::3] for p in (False, True)],
+                                    *[runner(k, s, a, o) for k, s, a, o in (("f16", "", "l", "%3, "), ("tf32", "", "r", "%3, "), ("i8", ".ws", "l", "%3, "), ("f16", ".sp", "l", "[%5], %3, "),
+                                      ("mxf8f6f4.block_scale.scale_vec::1X", "", "l", "%3, [%6], [%7], "), ("mxf4nvf4.block_scale.block16", "", "l", "%3, [%6], [%7], "))]])
+def test_assembler_accepts_the_kernel(source: str) -> None:
+    assemble(to_ptx(source, ARCH), get_target(ARCH))
+
+
+# -- planted faults
+
+@dataclass
+class Planted:
+    """``body`` commits a fault at its lines marked ``//!``; ``fix`` turns it into the correct twin."""
+
+    name: str
+    check: str
+    body: str
+    fix: list[tuple[str, str]]
+
+
+START = "__shared__ u32 slot; __shared__ u64 bar; if (!t) INIT(&bar, 1);\nif (!w) { ALLOC(&slot, 64); } BEFORE; SYNC; AFTER; u32 base = slot, mine = base + (w << 21), v = 0;\n"
+TILES = ("__shared__ __align__(1024) uint4 s[512]; for (int i = t; i < 512; i += 128) s[i] = make_uint4(0x3c003c00, 0x3c003c00, 0x3c003c00, 0x3c003c00); FENCE;\n" + START
+         + "u64 da = (u64)(sa(s) >> 4) | 128ull >> 4 << 16 | 256ull >> 4 << 32 | 1ull << 46, db = da + 256; u32 idesc = 1u << 4 | 64u / 8 << 17 | 128u / 16 << 24;\n")
+ONE = 'MMA("f16", base, da, db, idesc, 0);'
+END = "BEFORE; SYNC; if (!w) { AFTER; DEALLOC(base, 64); }\n"
+FILL = "for (int c = 0; c < 8; ++c) ST1(mine + c, t); WAITST; "
+PLANTED = [
+    Planted("column_never_allocated", "bounds", START + FILL + "\nLD1(v, mine + 64); WAITLD; //!\nO[t] = v;\n" + END, [("mine + 64", "mine + 6")]),
+    Planted("used_after_dealloc", "bounds", START + FILL + "SYNC; if (!w) DEALLOC(base, 64); SYNC;\nLD1(v, mine); WAITLD; //!\nO[t] = v;\n",
+            [("SYNC; if (!w) DEALLOC(base, 64); SYNC;\nLD1(v, mine); WAITLD; //!", "LD1(v, mine); WAITLD; SYNC; if (!w) DEALLOC(base, 64);")]),
+    Planted("lanes_of_another_warp", "bounds", START + FILL + "BEFORE; SYNC; AFTER;\nLD1(v, base); WAITLD; //!\nO[t] = v;\n" + END, [("LD1(v, base)", "LD1(v, mine)")]),
+    Planted("read_before_it_is_written", "uninitialised", START + FILL + "\nLD1(v, mine + 9); WAITLD; //!\nO[t] = v;\n" + END, [("mine + 9", "mine + 7")]),
+    Planted("accumulator_read_before_commit", "async", TILES + "if (!t) { " + ONE + " COMMIT(&bar); } __syncwarp();\nLD1(v, mine); WAITLD; //!\nO[t] = v; TRY(&bar, 0);\n" + END,
+            [("__syncwarp();", "TRY(&bar, 0); AFTER;"), (" TRY(&bar, 0);\n" + END, "\n" + END)]),
+    Planted("commit_before_the_product", "async", TILES + "if (!t) { COMMIT(&bar); " + ONE + " } TRY(&bar, 0); AFTER;\nLD1(v, mine); WAITLD; //!\nO[t] = v;\n" + END.replace("DEALLOC(base, 64)", "DEALLOC(base, 64)"),
+            [("COMMIT(&bar); " + ONE, ONE + " COMMIT(&bar);")]),
+    Planted("fence_after_missing", "race", TILES + "if (!t) { " + ONE + " COMMIT(&bar); } TRY(&bar, 0);\nLD1(v, mine); WAITLD; //!\nO[t] = v;\n" + END, [("TRY(&bar, 0);", "TRY(&bar, 0); AFTER;")]),
+    Planted("fence_before_missing", "race", TILES + FILL + 'SYNC; AFTER;\nif (!t) { MMA("f16", base, da, db, idesc, 0); COMMIT(&bar); } //!\nTRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END,
+            [("SYNC; AFTER;\nif", "BEFORE; SYNC; AFTER;\nif")]),
+    Planted("fence_after_missing_before_the_product", "race", TILES + FILL + 'BEFORE; SYNC;\nif (!t) { MMA("f16", base, da, db, idesc, 0); COMMIT(&bar); } //!\nTRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END,
+            [("SYNC;\nif", "SYNC; AFTER;\nif")]),
+    Planted("barrier_missing", "race", TILES + FILL + 'BEFORE; AFTER;\nif (t == 64) { MMA("f16", base, da, db, idesc, 0); COMMIT(&bar); } //!\nTRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END,
+            [("BEFORE; AFTER;\nif", "BEFORE; SYNC; AFTER;\nif")]),
+    Planted("registers_used_before_wait_ld", "async", START + FILL + "LD1(v, mine);\nO[t] = v; //!\nWAITLD;\n" + END, [("LD1(v, mine);", "LD1(v, mine); WAITLD;")]),
+    Planted("wait_st_missing", "async", START + "ST1(mine, t);\nLD1(v, mine); WAITLD; //!\nO[t] = v; WAITST;\n" + END, [("ST1(mine, t);", "ST1(mine, t); WAITST;")]),
+    Planted("operand_overwritten_in_flight", "async", TILES + 'if (!t) {\nMMA("f16", base, da, db, idesc, 0); //!\nCOMMIT(&bar); } SYNC; s[t].x = 5; TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END,
+            [("SYNC; s[t].x = 5; TRY(&bar, 0);", "TRY(&bar, 0); s[t].x = 5;")]),
+    Planted("proxy_fence_missing", "proxy", TILES.replace("FENCE;", "") + 'if (!t) {\nMMA("f16", base, da, db, idesc, 0); //!\nCOMMIT(&bar); } TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END,
+            [("BEFORE; SYNC;", "FENCE; BEFORE; SYNC;")]),
+    Planted("size_not_a_power_of_two", "value", "__shared__ u32 slot;\nif (!w) ALLOC(&slot, 48); //!\nSYNC; if (!w) DEALLOC(slot, 64);\n", [("48", "64")]),
+    Planted("size_below_32", "value", "__shared__ u32 slot;\nif (!w) ALLOC(&slot, 16); //!\nSYNC; if (!w) DEALLOC(slot, 32);\n", [("16", "32")]),
+    Planted("never_deallocated", "value", "__shared__ u32 slot;\nif (!w) ALLOC(&slot, 32); //!\nSYNC;\n", [("SYNC;", "SYNC; if (!w) DEALLOC(slot, 32);")]),
+    Planted("deallocated_with_another_size", "value", "__shared__ u32 slot;\nif (!w) ALLOC(&slot, 64); SYNC;\nif (!w) DEALLOC(slot, 32); //!\n", [("slot, 32", "slot, 64")]),
+    Planted("alloc_after_relinquish", "value", '__shared__ u32 slot; if (!w) ASM("tcgen05.relinquish_alloc_permit.cta_group::1.sync.aligned;");\nif (!w) ALLOC(&slot, 32); //!\nSYNC; if (!w) DEALLOC(slot, 32);\n',
+            [('if (!w) ASM("tcgen05.relinquish_alloc_permit.cta_group::1.sync.aligned;");', "")]),
+    Planted("too_many_columns", "value", "__shared__ u32 one, two;\nif (!w) { ALLOC(&one, 512);\nALLOC(&two, 32); //!\n} SYNC; if (!w) { DEALLOC(one, 512); }\n",
+            [("ALLOC(&one, 512)", "ALLOC(&one, 256)"), ("DEALLOC(one, 512);", "DEALLOC(one, 256); DEALLOC(two, 32);")]),
+    Planted("half_a_warp", "sync", START + FILL + "if (t % 32 < 16 + n)\nLD1(v, mine); //!\nWAITLD; O[t] = v;\n" + END, [("16 + n", "32 + n")]),
+    Planted("descriptor_outside_of_shared_memory", "bounds", TILES + 'if (!t) {\nMMA("f16", base, da + 4096, db, idesc, 0); //!\nCOMMIT(&bar); } TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END,
+            [("da + 4096", "da")]),
+    Planted("bad_instruction_descriptor", "value", TILES + 'if (!t) {\nMMA("f16", base, da, db, idesc + (3u << 17), 0); //!\nCOMMIT(&bar); } TRY(&bar, 0); AFTER; if (n) { LD1(v, mine); WAITLD; } O[t] = v;\n' + END,
+            [("idesc + (3u << 17)", "idesc")]),
+]
+
+
+def launch_planted(body: str) -> tuple[simulator.Report, str]:
+    source = HEAD + 'extern "C" __global__ void k(u32* O, int n) { int t = threadIdx.x, w = t / 32;\n' + body + "}\n"
+    return simulator.launch(to_ptx_with_lines(source, ARCH), "k", 1, 128, [np.zeros(128, "u4"), 0], collect=True), source
+
+
+@pytest.mark.parametrize("case", PLANTED, ids=lambda case: case.name)
+def test_fault_is_found_at_its_line(case: Planted) -> None:
+    report, source = launch_planted(case.body)
+    marked = {number for number, line in enumerate(source.split("\n"), 1) if "//!" in line}
+    found = {(fault.check, fault.source[1] if fault.source else 0) for fault in report.faults}
+    assert any(check == case.check and line in marked for check, line in found), (found, marked)
+
+
+@pytest.mark.parametrize("case", PLANTED, ids=lambda case: case.name)
+def test_correct_twin_is_clean(case: Planted) -> None:
+    body = case.body
+    for old, new in case.fix:
+        assert old in body
+        body = body.replace(old, new)
+    report, _ = launch_planted(body)
+    assert not report.faults, report.faults
