@@ -193,7 +193,7 @@ def test_invalid_metadata_is_a_fault(code: int, ordered: bool) -> None:
     arguments = [zeros, zeros, meta, zeros, np.zeros((32, 4), "f4")]
     simulator.launch(ptx, "k", 1, 32, arguments)
     meta[8] = meta[8] & 0xFFFFFFF0 | code
-    with pytest.raises(CheckError, match="metadata .* row 2"):
+    with pytest.raises(CheckError, match=r"metadata .* row 2"):
         simulator.launch(ptx, "k", 1, 32, arguments)
 
 

@@ -4,6 +4,6 @@ from tilus.simulator.arguments import Pointer
 from tilus.simulator.faults import Checks, Fault
 from tilus.simulator.launch import Module, launch, load
 from tilus.simulator.report import Report
-from tilus.simulator.tensor_map import TensorMap
+from tilus.simulator.tensor_map import Im2colMap, TensorMap
 
-__all__ = ["Checks", "Fault", "Module", "Pointer", "Report", "TensorMap", "launch", "load"]
+__all__ = ["Checks", "Fault", "Im2colMap", "Module", "Pointer", "Report", "TensorMap", "launch", "load"]

@@ -7,6 +7,7 @@ def load_operations() -> None:
     """Fill the instruction table."""
     from tilus.simulator import (  # noqa: F401
         ops_async,
+        ops_async_store,
         ops_atomic,
         ops_barrier,
         ops_bulk,

@@ -109,7 +109,7 @@ _OPS = ("op:add|min|max|inc|dec ?n:noftz ?hint:L2::cache_hint t:u32|u64|s32|s64|
 _VECTOR = "op:add|min|max ?n:noftz ?hint:L2::cache_hint vec:v2|v4|v8 t:f32|f16|bf16|f16x2|bf16x2"
 
 
-@instr(*[f"atom {_HEAD} {ops}" for ops in _OPS], *[f"red ?async {_HEAD} {ops}" for ops in _OPS[:2]], kind="atomic")
+@instr(*[f"atom {_HEAD} {ops}" for ops in _OPS], *[f"red {_HEAD} {ops}" for ops in _OPS[:2]], kind="atomic")
 def atom(b: Binder, op: Op) -> Run:
     kind = str(op.fields["t"])
     reduction = op.opcode.startswith("red")
@@ -121,7 +121,7 @@ def atom(b: Binder, op: Op) -> Run:
         raise b.error(f"{len(operands)} operands", op)
     sources = [b.src(op, item, kind) for item in operands[1:wanted]]
     row = None if isinstance(target, Sink) else b.dst(op, target, kind)
-    return _bind(b, op, operands[0], kind, name, [[s] for s in sources], [row])
+    return bind_atomic(b, op, operands[0], kind, name, [[s] for s in sources], [row])
 
 
 @instr(f"atom {_HEAD} {_VECTOR}", f"red {_HEAD} {_VECTOR}", kind="atomic")
@@ -136,10 +136,10 @@ def atom_vector(b: Binder, op: Op) -> Run:
     rows: list[Array | None] = [None] * count
     if isinstance(target, Vec):
         rows = [b.dst(op, item, kind) for item in target.items]
-    return _bind(b, op, operands[0], kind, str(op.fields["op"]), [sources], rows)
+    return bind_atomic(b, op, operands[0], kind, str(op.fields["op"]), [sources], rows)
 
 
-def _bind(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list[list[Array]],
+def bind_atomic(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list[list[Array]],
           rows: list[Array | None]) -> Run:
     space = space_of(b, op, mem, op.fields.get("ss"))
     address = address_of(b, op, mem)

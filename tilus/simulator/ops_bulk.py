@@ -10,12 +10,13 @@ import numpy as np
 
 from tilus.simulator.isa import instr
 from tilus.simulator.layout import CLUSTER_SHIFT, SHARED_WINDOW
-from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Run
+from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Run, Vec, dtype_of
 from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.memory import Site
 from tilus.simulator.ops_atomic import read_modify_write
 from tilus.simulator.ops_memory import address_of
-from tilus.simulator.tensor_map import TensorMap
+from tilus.simulator.syntax import type_bits
+from tilus.simulator.tensor_map import Im2colMap, TensorMap
 
 _HINT = "?hint:L2::cache_hint"
 _DIMS = "dim:1d|2d|3d|4d|5d"
@@ -116,9 +117,12 @@ def _issue_load(c: Copier, lane: int, offsets: Array, sources: Array, size: int,
     c.batch.queue.issue_bulk(barrier, lane, finish)
 
 
-@instr("cp.async.bulk =shared::cluster =shared::cta =mbarrier::complete_tx::bytes", writes=0, kind="bulk-copy")
+@instr("cp.async.bulk =shared::cluster =shared::cta =mbarrier::complete_tx::bytes",
+       "cp.reduce.async.bulk =shared::cluster =shared::cta =mbarrier::complete_tx::bytes "
+       "op:add|min|max|and|or|xor|inc|dec t:u32|s32|u64|s64|b32", writes=0, kind="bulk-copy")
 def bulk_between(b: Binder, op: Op) -> Run:
     dst, src, size, bar = b.need(op, 4)
+    kind, operation = op.fields.get("t"), str(op.fields.get("op"))
     to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
     c = Copier(b, op)
 
@@ -128,13 +132,21 @@ def bulk_between(b: Binder, op: Op) -> Run:
             count = _value(b, op, size, lane)
             there, here = c.shared(lane, int(to(g)[i]), count), c.shared(lane, int(source(g)[i]), count)
             target = c.shared(lane, int(barrier(g)[i]), 8)
+            for value, what in ((there, "shared address"), (here, "shared address"), (count, "size")):
+                c.align(lane, value, 16, what)
             if shadow is not None:
                 shadow.proxy_read(op, np.array([lane]), here + np.arange(0, count, 4), 4, "cp.async.bulk")
 
             def finish(there: int = there, here: int = here, count: int = count, target: int = target,
                        lane: int = lane) -> None:
-                data = b.batch.shared.views.data
-                data[there:there + count] = data[here:here + count]
+                if kind is not None:
+                    element = type_bits(kind) // 8
+                    steps = np.arange(count // element) * element
+                    values = b.batch.shared.views.load(here + steps, element, 1).view(dtype_of(kind))
+                    read_modify_write(b.batch.shared, there + steps, kind, operation, [values])
+                else:
+                    data = b.batch.shared.views.data
+                    data[there:there + count] = data[here:here + count]
                 if shadow is not None:
                     shadow.proxy_written(there + np.arange(0, count, 4), 4)
                 barriers_of(b.batch).update(target, op, lane, complete=count)
@@ -144,7 +156,7 @@ def bulk_between(b: Binder, op: Op) -> Run:
     return run
 
 
-@instr(f"cp.async.bulk =global =shared::cta =bulk_group {_HINT}",
+@instr(f"cp.async.bulk =global =shared::cta =bulk_group {_HINT} ?mask:cp_mask",
        f"cp.reduce.async.bulk =global =shared::cta =bulk_group {_HINT} op:add|min|max|and|or|xor|inc|dec ?n:noftz "
        "t:f16|bf16|f32|f64|u32|s32|u64|s64|b32|b64", writes=0, kind="bulk-copy")
 def bulk_store(b: Binder, op: Op) -> Run:
@@ -152,6 +164,7 @@ def bulk_store(b: Binder, op: Op) -> Run:
     to, source = address_of(b, op, dst), address_of(b, op, src)
     c = Copier(b, op)
     kind = op.fields.get("t")
+    masked = op.fields.get("mask") is not None
 
     def run(g: Group) -> None:
         for i, lane in enumerate(g.lanes().tolist()):
@@ -160,11 +173,16 @@ def bulk_store(b: Binder, op: Op) -> Run:
             for value, what in ((start, "shared address"), (where, "global address"), (count, "size")):
                 c.align(lane, value, 16, what)
             offset = c.shared(lane, start, count)
-            step = 16
+            step = 1 if masked else 16
             pieces = np.arange(count // step) * step
+            inside = np.ones(pieces.size, bool)
+            if masked:
+                word = _value(b, op, op.operands[-1], lane, "b16")
+                inside = (word >> pieces % 16 & 1).astype(bool)
+                pieces, inside = pieces[inside], inside[inside]
             there = c.launch.memory.locate(c.write_site, b.batch, np.full(pieces.size, lane), where + pieces, step)
             _issue_store(
-                c, lane, offset + pieces, there, step, np.ones(pieces.size, bool), kind, str(op.fields.get("op"))
+                c, lane, offset + pieces, there, step, inside, kind, str(op.fields.get("op"))
             )
 
     return run
@@ -190,9 +208,6 @@ def _issue_store(c: Copier, lane: int, offsets: Array, targets: Array, size: int
 
 
 def _reduce(c: Copier, offsets: Array, targets: Array, size: int, kind: str, operation: str) -> None:
-    from tilus.simulator.machine import dtype_of
-    from tilus.simulator.syntax import type_bits
-
     element = type_bits(kind) // 8
     steps = np.arange(max(1, size // element)) * element
     here, there = (offsets[:, None] + steps).reshape(-1), (targets[:, None] + steps).reshape(-1)
@@ -227,6 +242,9 @@ def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: A
         return None, []
     coordinates = mem.extra[0].items
     values = [_value(b, op, item, lane, "s32") for item in coordinates]
+    if isinstance(found, Im2colMap) != (".im2col" in op.opcode):
+        b.batch.fault("value", "the tensor map is not of the instruction's mode (tile or im2col)", op, lane)
+        return None, []
     if len(values) != len(found.box) or len(values) != int(str(op.fields["dim"])[0]):
         b.batch.fault("value", f"{len(values)} coordinates for a tensor of {len(found.box)} dimensions", op, lane)
         return None, []
@@ -234,6 +252,8 @@ def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: A
 
 
 @instr(f"cp.async.bulk.tensor {_DIMS} dst:shared::cluster|shared::cta =global ?tile "
+       f"=mbarrier::complete_tx::bytes ?mc:multicast::cluster ?cg:cta_group::1|cta_group::2 {_HINT}",
+       f"cp.async.bulk.tensor dim:3d|4d|5d dst:shared::cluster|shared::cta =global =im2col "
        f"=mbarrier::complete_tx::bytes ?mc:multicast::cluster ?cg:cta_group::1|cta_group::2 {_HINT}", writes=0,
        kind="tensor-copy")
 def tensor_load(b: Binder, op: Op) -> Run:
@@ -243,6 +263,7 @@ def tensor_load(b: Binder, op: Op) -> Run:
     to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
     c = Copier(b, op)
     multicast = op.fields["mc"] is not None
+    offsets = rest.pop(0) if ".im2col" in op.opcode and rest else None
 
     def run(g: Group) -> None:
         for i, lane in enumerate(g.lanes().tolist()):
@@ -254,7 +275,8 @@ def tensor_load(b: Binder, op: Op) -> Run:
             offset = c.shared(lane, start, made.box_bytes)
             target = c.shared(lane, int(barrier(g)[i]), 8)
             mask = _value(b, op, rest[0], lane, "b16") if multicast else None
-            addresses, inside = made.tile(coordinates)
+            steps = [_value(b, op, item, lane, "b16") for item in offsets.items] if isinstance(offsets, Vec) else []
+            addresses, inside = made.tile(coordinates, steps)
             sources = _sources(c, lane, addresses, inside, made.size)
             fill = {2: 0x7FFF, 4: 0x7FFFFFFF}.get(made.size, 0) if made.nan_fill else 0
             base = offset // b.batch.shared.stride * b.batch.shared.stride
@@ -282,6 +304,9 @@ def _sources(c: Copier, lane: int, addresses: Array, inside: Array, size: int) -
 
 
 @instr(f"cp.async.bulk.tensor {_DIMS} =global =shared::cta ?tile =bulk_group {_HINT}",
+       f"cp.async.bulk.tensor dim:3d|4d|5d =global =shared::cta =im2col_no_offs =bulk_group {_HINT}",
+       f"cp.reduce.async.bulk.tensor dim:3d|4d|5d =global =shared::cta op:add|min|max|inc|dec|and|or|xor "
+       f"=im2col_no_offs =bulk_group {_HINT}",
        f"cp.reduce.async.bulk.tensor {_DIMS} =global =shared::cta op:add|min|max|inc|dec|and|or|xor ?tile "
        f"=bulk_group {_HINT}",
        writes=0, kind="tensor-copy")

@@ -1,4 +1,4 @@
-"""Moving 8x8 matrices between shared memory and the registers of a warp."""
+"""Moving matrices between shared memory and the registers of a warp."""
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
 
@@ -40,9 +40,10 @@ def rows_of(b: Binder, op: Op, item: Any) -> list[Array]:
 
 
 class _Rows:
-    """Addresses of matrix rows: lane 8m+r gives row r of matrix m."""
+    """Addresses of matrix rows of 16 bytes: lane 8m+r gives row r of matrix m, for 8-row matrices."""
 
     def __init__(self, b: Binder, op: Op, mem: Any, matrices: int, write: bool) -> None:
+        """``matrices`` counts groups of 8 rows."""
         self.b, self.op = b, op
         self.address = address_of(b, op, mem)
         self.space = space_of(b, op, mem, op.fields.get("ss"))
@@ -136,5 +137,97 @@ def movmatrix(b: Binder, op: Op) -> Run:
             target[...] = value
         else:
             target[lanes] = value
+
+    return run
+
+
+def decompress(data: Array, source: str) -> Array:
+    """Bytes of padded 6- or 4-bit elements, 16 to 16 bytes, as one byte each; 4-bit elements at bits 2 to 5."""
+    chunks = data.reshape(-1, 16)
+    if source == "b4x16_p64":
+        codes: Array = np.stack([chunks[:, :8] & 15, chunks[:, :8] >> 4], axis=-1) << 2
+    else:
+        bits = np.unpackbits(np.ascontiguousarray(chunks[:, :12]), axis=1, bitorder="little").reshape(-1, 16, 6)
+        codes = np.packbits(bits, axis=2, bitorder="little")
+    return codes.astype(np.uint8).reshape(data.shape)
+
+
+@instr("ldmatrix =sync =aligned =m8n16 num:x1|x2|x4 ?ss:shared|shared::cta =b8x16 src:b6x16_p32|b4x16_p64", gate="warp",
+       kind="matrix-load")
+def ldmatrix_packed(b: Binder, op: Op) -> Run:
+    """Rows of 16 padded narrow elements, each of which becomes a byte."""
+    d, mem = b.need(op, 2)
+    count = int(str(op.fields["num"])[1:])
+    rows = rows_of(b, op, d)
+    if len(rows) != count:
+        raise b.error(f"{len(rows)} registers for {count} matrices", op)
+    locate = _Rows(b, op, mem, count, False)
+    source, views = str(op.fields["src"]), b.batch.shared.views
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        data = np.ascontiguousarray(views.load(locate(g), 8, 2)).view(np.uint8)
+        words = np.ascontiguousarray(decompress(data, source)).view(np.uint32).reshape(-1, count, 32)
+        for row, value in zip(rows, words.transpose(1, 0, 2).reshape(count, -1), strict=True):
+            _put(row, lanes, value)
+
+    return run
+
+
+@instr("ldmatrix =sync =aligned =m16n16 num:x1|x2 =trans ?ss:shared|shared::cta =b8",
+       "ldmatrix =sync =aligned =m16n16 num:x1|x2 =trans ?ss:shared|shared::cta =b8x16 src:b6x16_p32|b4x16_p64",
+       gate="warp", kind="matrix-load")
+def ldmatrix_bytes(b: Binder, op: Op) -> Run:
+    """Byte h + 2v of register j of lane l comes from row 4 (l % 4) + h + 2j, column l / 4 + 8v of its matrix."""
+    d, mem = b.need(op, 2)
+    count = int(str(op.fields["num"])[1:])
+    rows = rows_of(b, op, d)
+    if len(rows) != 2 * count:
+        raise b.error(f"{len(rows)} registers for {count} matrices", op)
+    locate = _Rows(b, op, mem, 2 * count, False)
+    source, views = op.fields.get("src"), b.batch.shared.views
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        data = np.ascontiguousarray(views.load(locate(g), 8, 2)).view(np.uint8)
+        data = decompress(data, str(source)) if source else data
+        # (warp, matrix, lane % 4, j, h, v, lane / 4) to (matrix, j, warp, lane / 4, lane % 4, v, h)
+        split = data.reshape(-1, count, 4, 2, 2, 2, 8).transpose(1, 3, 0, 6, 2, 5, 4)
+        words = np.ascontiguousarray(split).reshape(-1, 4).view(np.uint32).reshape(2 * count, -1)
+        for row, value in zip(rows, words, strict=True):
+            _put(row, lanes, value)
+
+    return run
+
+
+def _put(row: Array, lanes: Array | None, value: Array) -> None:
+    if lanes is None:
+        row[...] = value
+    elif value.size == lanes.size:
+        row[lanes] = value
+
+
+@instr("stmatrix =sync =aligned =m16n8 num:x1|x2|x4 =trans ?ss:shared|shared::cta =b8", gate="warp", writes=0,
+       kind="matrix-store")
+def stmatrix_bytes(b: Binder, op: Op) -> Run:
+    """Byte h + 2v of lane l goes to row 2 (l % 4) + h, column l / 4 + 8v of its matrix."""
+    mem, source = b.need(op, 2)
+    count = int(str(op.fields["num"])[1:])
+    rows = rows_of(b, op, source)
+    if len(rows) != count:
+        raise b.error(f"{len(rows)} registers for {count} matrices", op)
+    locate = _Rows(b, op, mem, count, True)
+    views = b.batch.shared.views
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        offsets = locate(g)
+        stacked = np.stack([row if lanes is None else row[lanes] for row in rows])
+        # (matrix, warp, lane / 4, lane % 4, v, h) to (warp, matrix, lane % 4, h, v, lane / 4)
+        split = np.ascontiguousarray(stacked).view(np.uint8).reshape(count, -1, 8, 4, 2, 2).transpose(1, 0, 3, 5, 4, 2)
+        values = np.ascontiguousarray(split).reshape(-1, 16).view(np.uint64)
+        if len(values) == len(offsets):
+            views.store(offsets, 8, 2, values)
+        b.launch.progress += 1
 
     return run

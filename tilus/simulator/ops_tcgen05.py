@@ -13,7 +13,7 @@ from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Reg, R
 from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.memory import Site
 from tilus.simulator.ops_bulk import Copier
-from tilus.simulator.ops_matrix import rows_of, whole_warps
+from tilus.simulator.ops_matrix import decompress, rows_of, whole_warps
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
 from tilus.simulator.ops_wgmma import chunk_addresses, umma_descriptor
 from tilus.simulator.tensor_memory import Issued, tensor_memory
@@ -237,17 +237,6 @@ def copy_lanes(shape: str, spread: str | None) -> list[Array]:
     if spread == "warpx4":
         return [rows + 32 * i for i in range(4)]
     return [rows]
-
-
-def decompress(data: Array, source: str) -> Array:
-    """Bytes of padded 6- or 4-bit elements, 16 to 16 bytes, as one byte each; 4-bit elements at bits 2 to 5."""
-    chunks = data.reshape(-1, 16)
-    if source == "b4x16_p64":
-        codes: Array = np.stack([chunks[:, :8] & 15, chunks[:, :8] >> 4], axis=-1) << 2
-    else:
-        bits = np.unpackbits(np.ascontiguousarray(chunks[:, :12]), axis=1, bitorder="little").reshape(-1, 16, 6)
-        codes = np.packbits(bits, axis=2, bitorder="little")
-    return codes.astype(np.uint8).reshape(data.shape)
 
 
 @instr(f"tcgen05.cp {_CG} shape:128x256b|4x256b|128x128b ?dst:b8x16 ?src:b6x16_p32|b4x16_p64",

@@ -18,8 +18,9 @@ from tilus.simulator import fragments
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Reg, Run, Sink, Vec
 from tilus.simulator.numbers import TABLES
+from tilus.simulator.ops_matrix import decompress
 from tilus.simulator.ops_mma_sparse import expand, invalid
-from tilus.simulator.ops_tcgen05 import SharedOperand, blocks_of, decompress, tensor_address, value_of
+from tilus.simulator.ops_tcgen05 import SharedOperand, blocks_of, tensor_address, value_of
 from tilus.simulator.ops_wgmma import chunk_addresses, element_addresses, umma_descriptor
 from tilus.simulator.tensor_memory import Issued, TensorMemory, tensor_memory
 
@@ -134,8 +135,8 @@ class _Product:
         for block in self.blocks:
             if transpose:
                 addresses = element_addresses(layout, rows, stored, size)
-                chunks, index = np.unique(addresses // 16 * 16, return_inverse=True)
-                held = SharedOperand(self.b, self.op, self.lane, block, chunks)
+                units, index = np.unique(addresses // 16 * 16, return_inverse=True)
+                held = SharedOperand(self.b, self.op, self.lane, block, units)
                 where = index.reshape(addresses.shape)[..., None], (addresses % 16)[..., None] + np.arange(size)
 
                 def gather(held: SharedOperand = held, where: Any = where) -> Array:
@@ -143,8 +144,8 @@ class _Product:
 
                 result.append(gather)
             else:
-                held = SharedOperand(self.b, self.op, self.lane, block,
-                                     chunk_addresses(layout, rows, stored * size // 16 // (2 if self.shape.packed else 1)))
+                chunks = stored * size // 16 // (2 if self.shape.packed else 1)
+                held = SharedOperand(self.b, self.op, self.lane, block, chunk_addresses(layout, rows, chunks))
 
                 def read(held: SharedOperand = held) -> Array:
                     return elements_of(held.bytes().reshape(rows, -1), kind, self.shape.packed)
@@ -252,7 +253,8 @@ def _enabled(b: Binder, op: Op, item: Any, lane: int) -> bool:
 
 @instr(f"tcgen05.mma {_CG} {_PLAIN} {_COLLECT}", f"tcgen05.mma.sp {_CG} {_PLAIN} {_COLLECT}",
        f"tcgen05.mma {_CG} {_SCALED} {_COLLECT}", f"tcgen05.mma.sp {_CG} {_SCALED} {_COLLECT}",
-       f"tcgen05.mma.ws =cta_group::1 {_PLAIN} {_WS_COLLECT}", f"tcgen05.mma.ws.sp =cta_group::1 {_PLAIN} {_WS_COLLECT}",
+       f"tcgen05.mma.ws =cta_group::1 {_PLAIN} {_WS_COLLECT}",
+       f"tcgen05.mma.ws.sp =cta_group::1 {_PLAIN} {_WS_COLLECT}",
        writes=0, kind="tcgen05-mma")
 def mma(b: Binder, op: Op) -> Run:
     kind = str(op.fields["kind"]).removeprefix("kind::")
@@ -297,7 +299,8 @@ def _issue(b: Binder, op: Op, lane: int, shape: Shape, kind: str, roles: _Operan
     if roles.scale_a is not None:
         count = _blocks(op, kind)
         at_a, at_b = (tensor_address(b, op, item, lane) for item in (roles.scale_a, roles.scale_b))
-        scales = (_factors(p, at_a, p.rows, shape.scale_a, count, 4), _factors(p, at_b, shape.n, shape.scale_b, count, 4))
+        scales = (_factors(p, at_a, p.rows, shape.scale_a, count, 4),
+                  _factors(p, at_b, shape.n, shape.scale_b, count, 4))
     target = tensor_address(b, op, roles.d, lane)
     lanes, columns = accumulator(shape, pair, stationary)
     keep = _enabled(b, op, roles.enable, lane)

@@ -69,8 +69,8 @@ class TensorMap:
     def box_bytes(self) -> int:
         return int(np.prod(self.box)) * self.size
 
-    def tile(self, coordinates: Sequence[int]) -> tuple[Array, Array]:
-        """(global address, inside) of each element of a tile, dimension 0 fastest."""
+    def tile(self, coordinates: Sequence[int], offsets: Sequence[int] = ()) -> tuple[Array, Array]:
+        """(global address, inside) of each element of a tile, dimension 0 fastest; ``offsets`` are of im2col."""
         address = np.full(1, self.base, np.int64)
         inside = np.ones(1, bool)
         for extent, stride, box, step, start in zip(self.extents, self.strides, self.box, self.steps, coordinates,
@@ -84,4 +84,58 @@ class TensorMap:
         """Shared address of each element of a tile that begins at ``start``, with the swizzle."""
         from tilus.simulator.ops_wgmma import swizzle_address
 
-        return swizzle_address(start + np.arange(int(np.prod(self.box))) * self.size, self.swizzle or 16)
+        return swizzle_address(start + np.arange(self.box_bytes // self.size) * self.size, self.swizzle or 16)
+
+
+class Im2colMap(TensorMap):
+    """What ``cuTensorMapEncodeIm2col`` would encode: columns of pixels of an image tensor.
+
+    The pixels of a column are those of a bounding box, walked along the innermost spatial axis first; the box reaches
+    from ``lower`` to the extent plus ``upper`` minus 1 in each spatial axis. Offsets of the instruction move each pixel.
+
+    Args:
+        array: (batch, [depth, [height,]] width, channels), channels contiguous.
+        channels: channels of each pixel that are copied.
+        pixels: pixels of a column.
+        lower, upper: corners of the bounding box for each spatial axis, in the order of the array's axes.
+        swizzle: 0, 32, 64 or 128 bytes.
+        element_strides: steps between pixels in each axis, in the order of the array's axes.
+    """
+
+    def __init__(self, array: Array, channels: int, pixels: int, lower: Sequence[int], upper: Sequence[int], *,
+                 swizzle: int = 0, element_strides: Sequence[int] | None = None, nan_fill: bool = False) -> None:
+        if not 3 <= array.ndim <= 5 or len(lower) != array.ndim - 2 or len(upper) != array.ndim - 2:
+            raise UserError.at("E1003", "an im2col tensor map needs 3 to 5 axes, and corners for all but the first "
+                               "and last")
+        if not 1 <= pixels <= 1024:
+            raise UserError.at("E1003", f"{pixels} pixels in a column: 1 to 1024 are possible")
+        super().__init__(array, (1,) * (array.ndim - 1) + (channels,), swizzle=swizzle,
+                         element_strides=element_strides, nan_fill=nan_fill)
+        self.pixels = pixels
+        self.lower = tuple(reversed(lower))
+        self.upper = tuple(reversed(upper))
+
+    @property
+    def box_bytes(self) -> int:
+        return self.pixels * self.box[0] * self.size
+
+    def tile(self, coordinates: Sequence[int], offsets: Sequence[int] = ()) -> tuple[Array, Array]:
+        spatial = len(self.lower)
+        at = list(coordinates[1:])
+        steps = list(offsets) + [0] * (spatial - len(offsets))
+        addresses, inside = [], []
+        channels = coordinates[0] + np.arange(self.box[0]) * self.steps[0]
+        for _ in range(self.pixels):
+            position = [at[i] + steps[i] for i in range(spatial)] + at[spatial:]
+            within = all(0 <= p < e for p, e in zip(position, self.extents[1:], strict=True))
+            start = self.base + sum(p * s for p, s in zip(position, self.strides[1:], strict=True))
+            addresses.append(start + channels * self.strides[0])
+            inside.append((channels >= 0) & (channels < self.extents[0]) & within)
+            for i in range(spatial):
+                at[i] += self.steps[i + 1]
+                if at[i] < self.extents[i + 1] + self.upper[i]:
+                    break
+                at[i] = self.lower[i]
+            else:
+                at[spatial] += 1
+        return np.concatenate(addresses), np.concatenate(inside)

@@ -77,8 +77,8 @@ class TensorMemory:
         """The first column of ``count`` free ones."""
         state = self.blocks[block]
         if count < 32 or count > COLUMNS or count & (count - 1):
-            self.batch.fault("value", f"tcgen05.alloc of {count} columns: a power of two from 32 to 512 is expected", op,
-                             lane)
+            self.batch.fault("value", f"tcgen05.alloc of {count} columns: a power of two from 32 to 512 is expected",
+                             op, lane)
             count = min(COLUMNS, max(32, 1 << (count - 1).bit_length() if count > 0 else 32))
         if state.relinquished:
             self.batch.fault("value", "tcgen05.alloc after tcgen05.relinquish_alloc_permit", op, lane)
@@ -137,8 +137,8 @@ class TensorMemory:
         if checks.asynchronous:
             if generic and self.writing[block, half, columns].any():
                 verb = "written" if write else "read"
-                batch.fault("async", f"tensor memory is {verb} before the tcgen05 operation that writes it was committed "
-                            "and waited for", op, lane)
+                batch.fault("async", f"tensor memory is {verb} before the tcgen05 operation that writes it was "
+                            "committed and waited for", op, lane)
             if generic and write and self.reading[block, half, columns].any():
                 batch.fault("async", "tensor memory is written while a tcgen05 operation in flight reads it", op, lane)
             if self.storing[block, half, columns].any():
@@ -185,8 +185,8 @@ class TensorMemory:
                 verb = "written" if write else "read"
                 missing = "tcgen05.fence::before_thread_sync" if at == len(fences) else \
                     "a barrier and tcgen05.fence::after_thread_sync"
-                self.batch.fault("race", f"race: tensor memory is {verb} that warp {owner} of the block {theirs}, without "
-                                 f"{missing} between", op, lane)
+                self.batch.fault("race", f"race: tensor memory is {verb} that warp {owner} of the block {theirs}, "
+                                 f"without {missing} between", op, lane)
                 return
 
     def fence_before(self, warps: Array) -> None:
