@@ -8,6 +8,7 @@ from tilus.ir.core import Module
 from tilus.lowering.contract import contract
 from tilus.lowering.defer_reductions import defer_reductions
 from tilus.lowering.infer_layouts import infer_layouts
+from tilus.lowering.order_memory import order_memory
 from tilus.lowering.pipeline import pipeline_loops
 from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.simplify import simplify
@@ -23,6 +24,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify-after-pipelining", simplify),
     ("infer-layouts", infer_layouts),
     ("simplify-after-layouts", simplify),
+    ("order-memory", order_memory),
 )
 """From a traced tile module to a scheduled one, for every GPU."""
 

@@ -144,7 +144,8 @@ class _KernelPrinter:
         if isinstance(value.type, PointerType):
             written = next((p.written for p in self.function.parameters if p.name == value.name), True)
             const = "" if written else "const "
-            return f"{const}{c_type(value.type.dtype)}* __restrict__ {self.pointers[value][0]}"
+            restrict = "" if value.name in self.function.attributes.get("may_alias", ()) else "__restrict__ "
+            return f"{const}{c_type(value.type.dtype)}* {restrict}{self.pointers[value][0]}"
         return f"{c_type(value.tile.dtype)} {self.cells[value].names[0]}"
 
     # -- values

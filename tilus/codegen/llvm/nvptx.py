@@ -127,7 +127,8 @@ class _KernelEmitter:
                 align = 16 if aligned else max(1, value.type.dtype.bits // 8)
                 written = next((p.written for p in self.function.parameters if p.name == value.name), True)
                 read_only = "" if written else "readonly "
-                parameters.append(f"ptr addrspace(1) noalias {read_only}align {align} {name}")
+                alone = "" if value.name in self.function.attributes.get("may_alias", ()) else "noalias "
+                parameters.append(f"ptr addrspace(1) {alone}{read_only}align {align} {name}")
                 self.pointers[value] = name
             else:
                 parameters.append(f"{self.types.element(value.tile.dtype)} {name}")

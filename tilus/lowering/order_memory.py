@@ -1,0 +1,313 @@
+"""Barriers that keep global memory in program order within a block.
+
+The threads of a block run ahead of each other, so an element that one thread writes and another one reads or writes
+needs a barrier in between. Of two accesses to one array, at least one a write, none is needed where
+
+* every element is accessed by the same thread both times: the same tile of the array in the same layout, or
+* the two tiles cannot meet: their offsets along a dimension differ by at least the tile's extent, also between the
+  iterations of a loop.
+
+Offsets are compared as linear forms. Shared memory that the user named is not ordered for him.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.ops import (
+    Atomic,
+    Binary,
+    Const,
+    CopyAsync,
+    For,
+    Gather,
+    Group,
+    If,
+    Load,
+    PermuteView,
+    Scatter,
+    Store,
+    Subview,
+    Sync,
+    WaitUntil,
+    While,
+)
+from tilus.layouts import RegisterLayout
+
+
+def order_memory(module: Module) -> None:
+    """Insert the barriers that program order of global memory needs. Layouts must have been chosen."""
+    for function in module.kernels:
+        _Order(function).run()
+
+
+@dataclass(frozen=True)
+class _Form:
+    """``constant`` plus a sum of values times coefficients; None among the leaves' values cannot be compared."""
+
+    constant: int
+    terms: frozenset[tuple[Value, int]] = frozenset()
+
+    def plus(self, other: _Form, factor: int = 1) -> _Form:
+        total = dict(self.terms)
+        for value, coefficient in other.terms:
+            total[value] = total.get(value, 0) + factor * coefficient
+        terms = frozenset((v, c) for v, c in total.items() if c)
+        return _Form(self.constant + factor * other.constant, terms)
+
+    def times(self, factor: int) -> _Form:
+        terms = frozenset((v, c * factor) for v, c in self.terms) if factor else frozenset()
+        return _Form(self.constant * factor, terms)
+
+
+ONE_THREAD = "one thread"
+
+
+@dataclass(frozen=True)
+class _Access:
+    """An access to an array since the last barrier.
+
+    ``window`` gives per dimension of the array the first index and the extent, None where the indices are run-time
+    tiles. ``owner`` says which thread has which element: a layout, ``ONE_THREAD`` for what the first thread does alone,
+    None where an element is accessed by several threads. ``iterations`` are the loops of which an earlier iteration
+    made the access; ``unknown`` are values of ``window`` that have changed since then.
+    """
+
+    root: Value
+    kind: str
+    window: tuple[tuple[_Form, int], ...] | None
+    owner: RegisterLayout | str | None
+    group: Group | None
+    iterations: tuple[For | While, ...] = ()
+    unknown: frozenset[Value] = frozenset()
+
+
+class _Order:
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        names = set(function.attributes.get("may_alias", ()))
+        aliased = [v for v, p in zip(function.body.args, function.parameters, strict=True) if p.name in names]
+        self.one_root = dict.fromkeys(aliased, aliased[0]) if aliased else {}
+        self.group: Group | None = None
+        self.roots = self._hazardous()
+
+    def run(self) -> None:
+        if self.roots:
+            self._block(self.function.body, [])
+
+    def _hazardous(self) -> set[Value]:
+        """Arrays that are written and accessed otherwise too, or written in a loop or twice."""
+        found: set[Value] = set()
+        seen: set[Value] = set()
+        written: set[Value] = set()
+
+        def visit(block: Block, looped: bool) -> None:
+            for op in block.ops:
+                for access in self._accesses(op):
+                    if access.root in seen or looped:
+                        found.add(access.root)
+                    seen.add(access.root)
+                    if access.kind != "read":
+                        written.add(access.root)
+                for region in op.regions:
+                    visit(region, looped or isinstance(op, (For, While)))
+
+        self.roots = set()
+        visit(self.function.body, False)
+        return found & written
+
+    # -- the walk
+
+    def _block(self, block: Block, pending: list[_Access]) -> list[_Access]:
+        """Insert barriers into a block that is entered with ``pending`` accesses; gives those it is left with."""
+        ops: list[Operation] = []
+        for op in block.ops:
+            if isinstance(op, Sync):
+                pending = self._after_barrier(pending)
+            mine = [a for a in self._accesses(op) if a.root in self.roots]
+            if isinstance(op, Group):
+                mine = [a for inner in op.body.walk() for a in self._accesses(inner) if a.root in self.roots]
+                mine = [replace(a, group=op) for a in mine]
+            if any(self._meet(old, new) for old in pending for new in mine):
+                ops.append(Sync(span=op.span))
+                pending = self._after_barrier(pending)
+            if not isinstance(op, Group):
+                pending = pending + mine
+            if op.regions:
+                pending = self._regions(op, pending)
+            if isinstance(op, WaitUntil):
+                pending = self._after_barrier(pending)
+            ops.append(op)
+        block.ops = ops
+        return pending
+
+    def _after_barrier(self, pending: list[_Access]) -> list[_Access]:
+        """A group's barrier orders its own accesses only."""
+        return [] if self.group is None else [a for a in pending if a.group is not self.group]
+
+    def _regions(self, op: Operation, pending: list[_Access]) -> list[_Access]:
+        if isinstance(op, (For, While)):
+            return self._loop(op, pending)
+        if isinstance(op, Group):
+            outer, self.group = self.group, op
+            after = self._block(op.body, pending)
+            self.group = outer
+            return _leave(op, after)
+        merged: list[_Access] = []
+        for region in op.regions:
+            merged += self._block(region, list(pending))
+        return _leave(op, merged if isinstance(op, If) else pending + merged)
+
+    def _loop(self, op: For | While, pending: list[_Access]) -> list[_Access]:
+        """Barriers are only ever added, so that what is left after a first walk covers what later walks leave."""
+        bodies = [op.body] if isinstance(op, For) else [op.before, op.body]
+        after = list(pending)
+        for body in bodies:
+            after = self._block(body, after)
+        before = {id(a) for a in pending}
+        carried = [a if id(a) in before else replace(a, iterations=(*a.iterations, op)) for a in after]
+        again = _unique([*pending, *carried])
+        for body in bodies:
+            again = self._block(body, again)
+        return _leave(op, _unique([*pending, *again]))
+
+    # -- accesses
+
+    def _accesses(self, op: Operation) -> list[_Access]:
+        found = []
+        for effect in op.effects():
+            if effect.space != "global" or effect.value is None or effect.kind not in ("read", "write", "atomic"):
+                continue
+            root = _root(effect.value)
+            root = self.one_root.get(root, root)
+            found.append(_Access(root, effect.kind, self._window(op, effect.value), _owner(op), self.group))
+        return found
+
+    def _window(self, op: Operation, view: Value) -> tuple[tuple[_Form, int], ...] | None:
+        """The part of the whole array that an access covers."""
+        if isinstance(op, (Load, Store, CopyAsync)):
+            shape = _shape(op)
+            place = [(_form(o), n) for o, n in zip(op.offsets, shape or (1,) * len(op.offsets), strict=True)]
+        elif isinstance(op, (Gather, Scatter, Atomic)) and all(i.tile.is_scalar for i in op.indices):
+            place = [(_form(i), 1) for i in op.indices]
+        else:
+            return None
+        while view.defining is not None:
+            maker = view.defining
+            if isinstance(maker, Subview):
+                kept = iter(place)
+                starts = [_form(s) for s in maker.starts]
+                place = [(s, 1) if d in maker.dropped else _shifted(next(kept), s) for d, s in enumerate(starts)]
+                view = maker.view
+            elif isinstance(maker, PermuteView):
+                turned = dict(zip(maker.permutation, place, strict=True))
+                place = [turned[d] for d in range(len(place))]
+                view = maker.view
+            else:
+                return None
+        return None if view in self.one_root else tuple(place)
+
+    # -- whether two accesses need a barrier in between
+
+    def _meet(self, old: _Access, new: _Access) -> bool:
+        if old.root is not new.root or old.kind == new.kind == "read" or old.kind == new.kind == "atomic":
+            return False
+        if old.group is not new.group and old.group is not None and new.group is not None:
+            return False  # groups run side by side: the user orders them
+        owned = old.owner is not None and old.owner == new.owner and old.group is new.group
+        if owned and old.owner == ONE_THREAD:
+            return False
+        if old.window is None or new.window is None:
+            return True
+        same = owned
+        for (first, extent), (second, width) in zip(old.window, new.window, strict=True):
+            difference = self._difference(old, first, second)
+            if difference is None:
+                same = False
+                continue
+            distance, step = difference
+            nearest = distance + step
+            if (step >= 0 and nearest >= extent) or (step <= 0 and -nearest >= width):
+                return False
+            same = same and distance == 0 and step == 0 and extent == width
+        return not same
+
+    def _difference(self, old: _Access, first: _Form, second: _Form) -> tuple[int, int] | None:
+        """How far ``second`` is past ``first``: a distance, and what each later iteration adds to it."""
+        if any(v in old.unknown for v, _ in first.terms):
+            return None
+        if not old.iterations:
+            gap = second.plus(first, -1)
+            return None if gap.terms else (gap.constant, 0)
+        if len(old.iterations) > 1 or not isinstance(old.iterations[0], For):
+            return None
+        loop = old.iterations[0]
+        inside = {v for inner in loop.body.walk() for v in inner.results} | set(loop.carried)
+        for inner in loop.body.walk():
+            inside |= {a for region in inner.regions for a in region.args}
+        step = _form(loop.step)
+        if step.terms or any(v in inside for form in (first, second) for v, _ in form.terms):
+            return None
+        per_index = dict(first.terms).get(loop.index, 0)
+        if per_index != dict(second.terms).get(loop.index, 0):
+            return None
+        gap = second.plus(first, -1)
+        return None if gap.terms else (gap.constant, per_index * step.constant)
+
+
+def _leave(op: Operation, accesses: Iterable[_Access]) -> list[_Access]:
+    """Accesses that come out of a region: what is defined in it varies and cannot be compared any more."""
+    inside = {v for inner in op.walk() for region in inner.regions for v in region.args}
+    inside |= {r for region in op.regions for inner in region.walk() for r in inner.results}
+    left = []
+    for access in accesses:
+        used = {v for form, _ in access.window or () for v, _ in form.terms} & inside
+        loops = tuple(loop for loop in access.iterations if loop is not op)
+        left.append(replace(access, unknown=access.unknown | used, iterations=loops) if used or
+                    loops != access.iterations else access)
+    return _unique(left)
+
+
+def _unique(accesses: Iterable[_Access]) -> list[_Access]:
+    return list(dict.fromkeys(accesses))
+
+
+def _root(view: Value) -> Value:
+    while isinstance(view.defining, (Subview, PermuteView)):
+        view = view.defining.view
+    return view
+
+
+def _shape(op: Load | Store | CopyAsync) -> tuple[int, ...]:
+    if isinstance(op, CopyAsync):
+        return tuple(d or 0 for d in op.destination.view.shape)
+    return op.shape if isinstance(op, Load) else op.value.tile.shape
+
+
+def _owner(op: Operation) -> RegisterLayout | str | None:
+    """Which thread accesses an element."""
+    if isinstance(op, (Store, Scatter, Atomic)) and op.value.tile.is_scalar:
+        return ONE_THREAD
+    value = op.result if isinstance(op, Load) else op.value if isinstance(op, Store) else None
+    layout = value.tile.layout if value is not None else None
+    return None if layout is None or layout.is_replicated else layout
+
+
+def _shifted(place: tuple[_Form, int], start: _Form) -> tuple[_Form, int]:
+    return place[0].plus(start), place[1]
+
+
+def _form(value: Value) -> _Form:
+    """An integer scalar as a linear form."""
+    op = value.defining
+    if isinstance(op, Const):
+        return _Form(int(op.value))
+    if isinstance(op, Binary) and op.kind in ("add", "sub"):
+        return _form(op.lhs).plus(_form(op.rhs), 1 if op.kind == "add" else -1)
+    if isinstance(op, Binary) and op.kind == "mul":
+        for factor, other in ((op.lhs.defining, op.rhs), (op.rhs.defining, op.lhs)):
+            if isinstance(factor, Const):
+                return _form(other).times(int(factor.value))
+    return _Form(0, frozenset({(value, 1)}))
