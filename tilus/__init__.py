@@ -177,4 +177,5 @@ from tilus.lang.builtins.sync import (
     wait_until,
 )
 from tilus.lang.values import Tile, View
+from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, TilusWarning, engine, jit

@@ -140,6 +140,8 @@ from tilus.lang.builtins.sync import sync as sync
 from tilus.lang.builtins.sync import wait_until as wait_until
 from tilus.lang.values import Tile as Tile
 from tilus.lang.values import View as View
+from tilus.runtime.fuse import FusedFunction as FusedFunction
+from tilus.runtime.fuse import fuse as fuse
 from tilus.runtime.jit import JitFunction as JitFunction
 from tilus.runtime.jit import TilusWarning as TilusWarning
 from tilus.runtime.jit import engine as engine

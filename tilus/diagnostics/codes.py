@@ -23,6 +23,7 @@ CODES: dict[str, str] = {
     "E0112": "inlining does not end",
     "E0113": "run-time value used as a Python value",
     "E0114": "unknown attribute or method",
+    "E0115": "not available in a fused function",
     # types and shapes
     "E0201": "type mismatch",
     "E0202": "shape mismatch",

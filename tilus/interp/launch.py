@@ -127,7 +127,11 @@ def interpret(module: Module, arguments: Sequence[Any], *, output: TextIO | None
         return HostArray(array)
 
     def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-        run_kernel(module.kernel(name), grid, args, fresh, output or sys.stdout, check_races)
+        kernel = module.kernel(name)
+        run_kernel(kernel, grid, args, fresh, output or sys.stdout, check_races)
+        # For later kernels of the launch a workspace is what an earlier one has left in it.
+        fresh.difference_update(id(a.array) for p, a in zip(kernel.parameters, args, strict=True) if p.written
+                                and isinstance(a, HostArray))
 
     evaluate_launch(module.launch, values, allocate=allocate, start=start, resident_blocks=lambda: RESIDENT_BLOCKS)
 

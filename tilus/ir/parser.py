@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from tilus.diagnostics import UNKNOWN_SPAN, Span, TilusError, UserError
 from tilus.ir import ops as _declared  # noqa: F401  (declares the operations)
 from tilus.ir.core import REGISTRY, Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.ops import array as _array  # noqa: F401
 from tilus.ir.ops import simt as _simt  # noqa: F401
-from tilus.ir.types import PointerType, TileType, Type, ViewType
+from tilus.ir.types import PointerType, TileType, Type, ViewType, array_type
 
 GRAMMAR = r"""
 start: "module" attributes function*
@@ -39,7 +41,7 @@ type: NAME -> scalar_type
 KIND.2: /kernel\b|launch\b/
 VALUE: /%[A-Za-z_0-9]+/
 NAME: /[A-Za-z_][A-Za-z_0-9]*/
-DIMS: /(\d+|\?)(x(\d+|\?))*/
+DIMS: /(\d+|\?|'\w+')(x(\d+|\?|'\w+'))*/
 INT: /-?\d+/
 FLOAT.2: /-?(\d+\.\d*([eE][+-]?\d+)?|\d+[eE][+-]?\d+|inf)/ | "nan"
 STRING: /"(\\.|[^"\\])*"/
@@ -245,6 +247,9 @@ class _Reader:
             return PointerType(self.dtype(children[1]), str(children[2]))
         layout = self.layout(children.pop()) if children[-1].type == "LAYOUT" else None
         dims = str(children.pop()) if children[-1].type == "DIMS" else ""
+        if "'" in dims:
+            return array_type(self.dtype(children[0]), tuple(
+                d[1:-1] if d[0] == "'" else int(d) for d in re.findall(r"'\w+'|\d+", dims)))
         shape = tuple(None if d == "?" else int(d) for d in dims.split("x")) if dims else ()
         if tree.data == "tile_type":
             return TileType(self.dtype(children[0]), tuple(d or 0 for d in shape), layout)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from tilus.ir.dtypes import DType
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class TileType:
     """A tile of elements held in registers; a block-uniform scalar where ``shape`` is ``()``.
 
-    At thread level the same type with shape ``(n,)`` is a vector of n registers of one thread.
+    At thread level the same type with shape ``(n,)`` is a vector of n registers of one thread. At array level it is a
+    whole array, and an extent may be a symbol: the name (a str) of a run-time extent; see :func:`array_type`.
     ``layout`` is None until layout inference has run; it may cover more than ``shape`` (a padded cover).
     """
 
@@ -45,7 +46,7 @@ class TileType:
     def __str__(self) -> str:
         if not self.shape:
             return self.dtype.name
-        dims = "x".join(map(str, self.shape))
+        dims = "x".join(f"'{d}'" if isinstance(d, str) else str(d) for d in self.shape)
         return f"{self.dtype}[{dims}]" if self.layout is None else f"{self.dtype}[{dims}, {self.layout}]"
 
 
@@ -88,3 +89,18 @@ Type = TileType | ViewType | PointerType
 
 def scalar(dtype: DType) -> TileType:
     return TileType(dtype)
+
+
+Extent = int | str
+"""An extent of an array: a number, or the name of a run-time extent (which is not 1)."""
+
+
+def array_type(dtype: DType, extents: tuple[Extent, ...]) -> TileType:
+    """The type of an array at array level. Only there do types hold symbols, so ``TileType.shape`` is declared as it is
+    at the other levels, where nearly all code works."""
+    return TileType(dtype, cast("tuple[int, ...]", extents))
+
+
+def extents_of(type_: TileType) -> tuple[Extent, ...]:
+    """The extents of an array-level type, symbols included."""
+    return cast("tuple[Extent, ...]", type_.shape)

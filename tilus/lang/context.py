@@ -17,10 +17,12 @@ _state = threading.local()
 class Context(Protocol):
     """Receives the operations of the kernel that is being run.
 
-    ``span`` is the construct being executed; ``grid`` declares the launch grid and gives this block's indices.
+    ``span`` is the construct being executed, ``level`` that of the operations; ``grid`` declares the launch grid and
+    gives this block's indices.
     """
 
     span: Span
+    level: str
 
     def emit(self, op: Operation) -> tuple[Value, ...]: ...
 
@@ -44,6 +46,8 @@ class Context(Protocol):
 
 class TraceContext:
     """Appends operations to the current block of a function being traced."""
+
+    level = "tile"
 
     def __init__(self) -> None:
         self.span: Span = UNKNOWN_SPAN

@@ -525,7 +525,7 @@ class Tracer:
         except TypeError as error:
             raise self.fail("E0107", f"{captured.name}: {error}", node) from None
         bound.apply_defaults()
-        inner = Tracer(captured, self.context, self.depth + 1)
+        inner = type(self)(captured, self.context, self.depth + 1)
         result = inner.run(dict(bound.arguments))
         self.context.span = self.captured.span(node)
         return result
@@ -547,7 +547,7 @@ class Tracer:
         wrong = [n for n in names if n not in values] + [n for n in values if n not in names]
         if wrong:
             raise self.fail("E0107", f"{function.name}: missing or unknown argument {wrong[0]!r}", node)
-        inner = Tracer(self.captured, self.context, self.depth + 1)
+        inner = type(self)(self.captured, self.context, self.depth + 1)
         inner.outer = {**self.outer, **function.scope}
         inner.scope.update(values)
         span = self.context.span

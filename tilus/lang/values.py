@@ -78,10 +78,10 @@ def broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     full_a, full_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
     out = []
     for m, n in zip(full_a, full_b, strict=True):
-        if m != n and 1 not in (m, n):
+        if m != n and 1 not in (m, n) and not isinstance(m, str) and not isinstance(n, str):
             raise fail("E0202", f"shapes {a} and {b} do not broadcast",
                        help="dimensions are aligned from the right; each pair must be equal or contain 1")
-        out.append(n if m == 1 else m)
+        out.append(n if m == 1 or (isinstance(m, str) and n != 1 and not isinstance(n, str)) else m)
     return tuple(out)
 
 
@@ -406,6 +406,10 @@ def compare(kind: str, x: Any, y: Any) -> Tile:
 def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int, ...]:
     if len(given) == 1 and isinstance(given[0], (tuple, list)):
         given = tuple(given[0])
+    if current().level == "array":
+        from tilus.lang.arrays import symbolic_target
+
+        return symbolic_target(shape, given)
     target = static_shape(given, "the new shape", allow=-1)
     if target.count(-1) > 1:
         raise fail("E0204", "only one extent of the new shape may be -1")
@@ -470,6 +474,11 @@ def _index_tile(x: Tile, key: Any) -> Tile:
 def _static_slice(key: Any, extent: int) -> tuple[int, int, bool]:
     """Start, size and whether the dimension stays."""
     if isinstance(key, slice):
+        if key == slice(None):
+            return 0, extent, True
+        if isinstance(extent, str):
+            raise fail("E0115", "an array of a fused function is sliced along a run-time extent",
+                       help="slice it before the call")
         if key.step not in (None, 1):
             raise fail("E0204", "slices of tiles have no step", help="use tl.take, or reshape and slice")
         bounds = [b if b is None else static_shape((b,), "a slice of a tile", allow=-(1 << 62))[0]

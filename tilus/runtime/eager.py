@@ -61,6 +61,8 @@ class _EmptyGrid(Exception):
 class EagerContext:
     """Evaluates each operation at once. One for each launch; ``begin`` starts a block."""
 
+    level = "tile"
+
     def __init__(self) -> None:
         self.extents: tuple[int, ...] | None = None
         self.grid = Grid((1,), 4)

@@ -213,7 +213,8 @@ class Bitcast(Operation):
 
 
 class Broadcast(Operation):
-    """NumPy broadcasting to ``shape``: from a scalar, or of dimensions of extent 1 (ranks equal)."""
+    """NumPy broadcasting to ``shape``: from a scalar, or of dimensions of extent 1 (ranks equal). At array level a
+    symbol against another extent that is not 1 demands that the two are equal, which is checked at the call."""
 
     NAME = "broadcast"
     x: Value
@@ -222,7 +223,9 @@ class Broadcast(Operation):
     def infer(self) -> Sequence[Type]:
         tile = self.x.tile
         fits = not tile.shape or (
-            tile.rank == len(self.shape) and all(a in (b, 1) for a, b in zip(tile.shape, self.shape, strict=True))
+            tile.rank == len(self.shape)
+            and all(a in (b, 1) or isinstance(a, str) or isinstance(b, str)
+                    for a, b in zip(tile.shape, self.shape, strict=True))
         )
         if not fits:
             self.fail("E0202", f"shape {tile.shape} does not broadcast to {self.shape}")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class Reshape(Operation):
-    """The same elements in row-major order under another shape of the same size."""
+    """The same elements in row-major order under another shape of the same size. Where extents are symbols (at array
+    level), only extents of 1 come and go."""
 
     NAME = "reshape"
     x: Value
@@ -23,6 +24,11 @@ class Reshape(Operation):
 
     def infer(self) -> Sequence[Type]:
         tile = self.x.tile
+        if any(isinstance(n, str) for n in (*tile.shape, *self.shape)):
+            if [n for n in tile.shape if n != 1] != [n for n in self.shape if n != 1]:
+                self.fail("E0202", f"an array of shape {tile.shape} cannot be reshaped to {self.shape}",
+                          help="with run-time extents, reshape may only insert and remove dimensions of extent 1")
+            return (TileType(tile.dtype, self.shape),)
         if math.prod(self.shape) != tile.size:
             self.fail("E0202", f"a tile of shape {tile.shape} cannot be reshaped to {self.shape}: "
                                f"{tile.size} elements against {math.prod(self.shape)}")

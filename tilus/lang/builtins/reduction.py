@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tilus.ir.dtypes import DType, f32, i32
@@ -60,10 +61,15 @@ def mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
     """Mean along ``axis`` (all axes by default), in f32 for integers and 16-bit floats, which are rounded once."""
     tile = as_tile(x)
     wide = f32 if not tile.dtype.is_float or tile.dtype.bits == 16 else tile.dtype
-    count = 1
-    for d, n in enumerate(tile.shape):
-        count *= n if axis is None or d == _axis(tile, axis) else 1
-    result = _reduce("sum", tile.to(wide), axis, keepdims) * (1.0 / count if count else float("nan"))
+    extents = tile.shape if axis is None else (tile.shape[_axis(tile, axis)],)
+    total = _reduce("sum", tile.to(wide), axis, keepdims)
+    if any(isinstance(n, str) for n in extents):
+        from tilus.lang.arrays import element_count
+
+        result = total / element_count(extents).to(wide)
+    else:
+        count = math.prod(extents)
+        result = total * (1.0 / count if count else float("nan"))
     return result.to(tile.dtype) if tile.dtype.is_float else result
 
 
@@ -136,6 +142,11 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
     The accumulator defaults to zeros of ``dtype``, or of the default type of the pair. ``precision="tf32"`` lets f32
     operands be rounded to tf32 for the tensor cores.
     """
+    context = current()
+    if context.level == "array":
+        from tilus.lang.arrays import contract
+
+        return contract(a, b, accumulator, dtype, precision)
     for operand, name in ((a, "first"), (b, "second")):
         if not isinstance(operand, Tile) or len(operand.shape) < 2:
             raise fail("E0202", f"the {name} operand of dot is not a tile of rank 2 or more")

@@ -1,0 +1,68 @@
+"""Operations of the array level only. Elementwise operations, casts, broadcasts, transpositions, reshapes and
+reductions are those of the tile level, on types whose extents may be symbols.
+
+At array level the element type of a float is nominal: the type that it is rounded to where it is an output or where the
+user says ``.to``. Until then it has the precision of f32, or of f64 if that is its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType, i32, i64
+from tilus.ir.types import TileType, Type, array_type, extents_of
+
+
+class Extent(Operation):
+    """The value of a symbolic extent, as an i64 scalar."""
+
+    NAME = "extent"
+    symbol: str
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(i64),)
+
+
+class RoundTo(Operation):
+    """The values rounded to ``dtype``: what ``.to`` in a fused function means, as opposed to a cast that promotion asks
+    for, which changes the nominal type only."""
+
+    NAME = "round_to"
+    x: Value
+    dtype: DType
+    rounding: str = "rn"
+
+    def infer(self) -> Sequence[Type]:
+        return (self.x.tile.with_dtype(self.dtype),)
+
+
+class Contract(Operation):
+    """``a @ b``: the sum over the last dimension of ``a`` and the last but one of ``b``, whose extents are equal
+    (checked at the call where symbols differ). Leading dimensions are batch and equal in both. Operands have one type;
+    the products are summed in f32 (f64 for f64, i32 for 8-bit integers)."""
+
+    NAME = "contract"
+    a: Value
+    b: Value
+    precision: str = "ieee"
+
+    def infer(self) -> Sequence[Type]:
+        a, b = self.a.tile, self.b.tile
+        shape_a, shape_b = extents_of(a), extents_of(b)
+        if len(shape_a) < 2 or len(shape_a) != len(shape_b):
+            self.fail("E0202", f"a contraction needs two arrays of one rank ≥ 2, not {a} and {b}")
+        if shape_a[:-2] != shape_b[:-2]:
+            self.fail("E0202", f"batch dimensions {shape_a[:-2]} and {shape_b[:-2]} differ")
+        m, n = shape_a[-1], shape_b[-2]
+        if m != n and isinstance(m, int) and isinstance(n, int):
+            self.fail("E0202", f"a contraction of {a} and {b}: the inner dimensions are {m} and {n}")
+        if a.dtype is not b.dtype and not (a.dtype.is_int and b.dtype.is_int):
+            self.fail("E0206", f"a contraction of {a.dtype} and {b.dtype}")
+        if a.dtype.is_int and not a.dtype.bits == b.dtype.bits == 8:
+            self.fail("E0206", f"a contraction of {a.dtype} and {b.dtype} is not supported",
+                      help="convert the operands to f32 or to 8-bit integers")
+        if not a.dtype.is_arithmetic:
+            self.fail("E0206", f"a contraction of {a.dtype}: it is a storage type", help="convert it with `.to(...)`")
+        dtype = i32 if a.dtype.is_int else a.dtype
+        return (array_type(dtype, (*shape_a[:-1], shape_b[-1])),)

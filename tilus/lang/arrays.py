@@ -1,0 +1,237 @@
+"""The front end of fused functions: the same tracer, builtins and operators over whole arrays.
+
+An array is a :class:`~tilus.lang.values.Tile` whose extents may be symbols. Every array parameter has a symbol for each
+dimension that its annotation does not fix and whose extent is not 1 (which extents are 1 is specialised, since
+broadcasting depends on it). Where two symbols meet they have to be equal at the call: the module keeps those demands in
+its broadcasts and contractions.
+"""
+
+from __future__ import annotations
+
+import ast
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tilus.diagnostics import UserError
+from tilus.ir.core import Function, Module, Operation, Parameter, Value
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import (
+    Binary,
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Fma,
+    Iota,
+    Reduce,
+    Reshape,
+    Select,
+    Transpose,
+    Unary,
+    Yield,
+)
+from tilus.ir.ops.array import Contract, Extent, RoundTo
+from tilus.ir.rewriter import erase_dead
+from tilus.ir.types import Extent as ExtentValue
+from tilus.ir.types import TileType, array_type
+from tilus.lang.builtins import elementwise
+from tilus.lang.capture import CapturedFunction
+from tilus.lang.context import TraceContext, current, use_context
+from tilus.lang.promotion import promote
+from tilus.lang.tracer import Tracer
+from tilus.lang.values import Tile, as_tile, broadcast_shapes, broadcast_to, constant, emit, fail
+
+ARRAY_OPS = (
+    Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Reshape, RoundTo, Select,
+    Transpose, Unary,
+)
+"""What an array-level module consists of."""
+REDUCTIONS = ("sum", "prod", "min", "max", "any", "all", "xor")
+"""Reductions that may be done part by part without keeping indices."""
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """An array parameter: its element type, and per dimension an extent or a symbol."""
+
+    name: str
+    dtype: DType
+    extents: tuple[ExtentValue, ...]
+
+
+class ArrayContext(TraceContext):
+    """Appends operations of the array level; refuses those that only make sense on tiles."""
+
+    level = "array"
+
+    def emit(self, op: Operation) -> tuple[Value, ...]:
+        if not isinstance(op, ARRAY_OPS):
+            raise self.refused(f"`{op.NAME}`")
+        if isinstance(op, Reduce) and op.kind not in REDUCTIONS:
+            raise self.refused(f"tl.{op.kind}")
+        return super().emit(op)
+
+    def refused(self, what: str) -> UserError:
+        return UserError.at("E0115", f"{what} is not available in a fused function", self.span,
+                            help="fused functions are made of elementwise operations, reductions, `@`, casts, "
+                                 "broadcasts and transpositions of whole arrays; write a @tl.jit kernel for others, "
+                                 "and use tl.where for choices and tl.static_range for loops")
+
+    def declare_grid(self, extents: tuple[Tile, ...]) -> tuple[Tile, ...]:
+        raise self.refused("tl.grid")
+
+    def declare_block(self, **attributes: Any) -> None:
+        raise self.refused("tl.block")
+
+    def declare_workspace(self, extents: tuple[Tile, ...], dtype: Any, zero: bool) -> Value:
+        raise self.refused("tl.workspace")
+
+    def declare_alias(self, names: tuple[str, ...]) -> None:
+        raise self.refused("tl.may_alias")
+
+    def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
+        raise self.refused("tl.map")
+
+    def combine_along(self, combine: Any, xs: list[Tile], axis: int, reverse: bool | None) -> list[Tile]:
+        raise self.refused("tl.reduce or tl.scan with a function")
+
+
+class ArrayTracer(Tracer):
+    """What differs from tiles: ``.to`` rounds, and the extents of arrays are run-time scalars."""
+
+    def eval(self, node: ast.expr) -> Any:
+        if isinstance(node, ast.Attribute) and node.attr == "shape":
+            value = self.eval(node.value)
+            if isinstance(value, Tile):
+                self.context.span = self.captured.span(node)
+                return tuple(extent_scalar(n) for n in value.shape)
+        return super().eval(node)
+
+    def choose(self, condition: Any, node: ast.AST, then: Any, orelse: Any) -> None:
+        if isinstance(condition, Tile):
+            assert isinstance(self.context, ArrayContext)
+            self.context.span = self.captured.span(node)
+            raise self.context.refused("a condition on run-time values")
+        super().choose(condition, node, then, orelse)
+
+    def call(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
+        if isinstance(function, types.MethodType) and function.__func__ is Tile.to:
+            function = round_to(function.__self__)
+        elif function is elementwise.cast and args:
+            function, args = round_to(as_tile(args[0])), args[1:]
+        return super().call(function, args, kwargs, node)
+
+
+def round_to(x: Any) -> Any:
+    """``x.to`` as a function that rounds."""
+
+    def to(dtype: DType, *, rounding: str = "rn") -> Tile:
+        if not isinstance(dtype, DType):
+            raise fail("E0107", f".to takes an element type such as tl.f16, not a Python {type(dtype).__name__}")
+        return emit(RoundTo(x.value, dtype, rounding, span=current().span))
+
+    return to
+
+
+def extent_scalar(extent: ExtentValue) -> Any:
+    """An extent as the user sees it: an int, or an i64 scalar."""
+    return emit(Extent(extent, span=current().span)) if isinstance(extent, str) else extent
+
+
+def symbolic_target(shape: tuple[int, ...], given: Sequence[Any]) -> tuple[int, ...]:
+    """The new shape that a reshape of an array of ``shape`` asks for; an extent may be what ``shape`` of an array gave,
+    and one may be -1. Only extents of 1 come and go."""
+    target: list[Any] = []
+    for item in given:
+        op = item.value.defining if isinstance(item, Tile) else None
+        target.append(op.symbol if isinstance(op, Extent) else item)
+    kept = [n for n in shape if n != 1]
+    if -1 in target:
+        others = [n for n in target if n not in (1, -1)]
+        missing = [n for n in kept if n not in others]
+        target[target.index(-1)] = missing[0] if len(missing) == 1 else 1
+    if [n for n in target if n != 1] != kept:
+        raise fail("E0115", f"an array of shape {shape} is reshaped to {tuple(given)} in a fused function",
+                   help="there reshape may only insert and remove dimensions of extent 1; reshape before the call")
+    return tuple(target)
+
+
+def element_count(extents: Sequence[Any]) -> Tile:
+    """The product of extents, as an i64 scalar."""
+    count: Any = 1
+    for extent in extents:
+        count = extent_scalar(extent) * count
+    return as_tile(count)
+
+
+def contract(a: Any, b: Any, accumulator: Any, dtype: DType | None, precision: str) -> Tile:
+    """``a @ b`` of arrays, as NumPy's matmul: batch dimensions broadcast, and arrays of rank 1 are rows and columns."""
+    for operand, name in ((a, "first"), (b, "second")):
+        if not isinstance(operand, Tile) or not operand.shape:
+            raise fail("E0202", f"the {name} operand of @ is not an array of rank 1 or more")
+    if accumulator is not None or dtype is not None:
+        raise fail("E0115", "tl.dot takes no accumulator or dtype in a fused function",
+                   help="add to the product, or convert it with `.to`")
+    row, column = len(a.shape) == 1, len(b.shape) == 1
+    a = a.reshape(1, a.shape[0]) if row else a
+    b = b.reshape(b.shape[0], 1) if column else b
+    kind = promote(a.dtype, b.dtype)
+    if kind is None:
+        raise fail("E0201", f"@ of {a.dtype} and {b.dtype}: the types do not meet",
+                   help="convert one operand with `.to(dtype)`")
+    if not (a.dtype.is_int and b.dtype.is_int):
+        a, b = a.to(kind), b.to(kind)
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a, b = broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(b, (*batch, *b.shape[-2:]))
+    result = emit(Contract(a.value, b.value, precision, span=current().span))
+    shape = result.shape
+    if row or column:
+        result = result.reshape(shape[:-2] + (() if row else shape[-2:-1]) + (() if column else shape[-1:]))
+    return result
+
+
+def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalars: Sequence[tuple[str, DType]],
+                 constants: dict[str, Any]) -> tuple[Module, bool]:
+    """The array-level module of a fused function, and whether it returns a tuple rather than one value.
+
+    The module's only kernel takes the arrays, then the scalars, and yields the outputs; an output of rank 0 is yielded
+    with shape (1,), and ``attributes["scalars"]`` lists those. Raises UserError.
+    """
+    context = ArrayContext()
+    node = captured.node
+    context.span = captured.span(node)
+    body = context.block
+    arguments = dict(constants)
+    for spec in arrays:
+        arguments[spec.name] = Tile(body.add_arg(array_type(spec.dtype, spec.extents), spec.name))
+    for name, dtype in scalars:
+        arguments[name] = Tile(body.add_arg(TileType(dtype), name))
+    with use_context(context):
+        result = ArrayTracer(captured, context).run(arguments)
+        context.span = captured.span(node)
+        several = isinstance(result, (tuple, list))
+        values = list(result) if several else [result]
+        outputs = []
+        for value in values:
+            if isinstance(value, (bool, int, float)):
+                value = constant(value, as_tile(value).dtype)
+            if not isinstance(value, Tile):
+                raise UserError.at("E0103", f"{captured.name} returns a Python {type(value).__name__}, not an array",
+                                   captured.span(node), help="a fused function returns an array or a tuple of arrays")
+            outputs.append(value)
+        if not outputs:
+            raise UserError.at("E0103", f"{captured.name} returns no array", captured.span(node))
+        flat = tuple(i for i, v in enumerate(outputs) if not v.shape)
+        yielded = [v.reshape(1) if not v.shape else v for v in outputs]
+    body.ops.append(Yield(tuple(v.value for v in yielded), span=captured.span(node)))
+    parameters = [Parameter(s.name, "array", s.extents) for s in arrays]
+    parameters += [Parameter(name, "scalar") for name, _ in scalars]
+    function = Function(captured.name, body, parameters, {"scalars": flat}, captured.span(node))
+    erase_dead(function)
+    return Module([function], None, "array"), several
+
+
+__all__ = ["ARRAY_OPS", "ArraySpec", "contract", "element_count", "trace_arrays"]

@@ -1,0 +1,7 @@
+"""From array-level modules to tile modules: symbols, partition into kernels, tiling."""
+
+from tilus.lowering.array.symbols import Demand, demands, unify_symbols
+from tilus.lowering.array.tiles import Tiling
+from tilus.lowering.array.tiling import Description, tile_arrays
+
+__all__ = ["Demand", "Description", "Tiling", "demands", "tile_arrays", "unify_symbols"]

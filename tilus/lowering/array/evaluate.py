@@ -1,0 +1,306 @@
+"""Computes tiles of array-level values inside one kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from tilus.ir.builder import Builder
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.dtypes import DType, f32, f64, i32, i64
+from tilus.ir.ops import (
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Dim,
+    Dot,
+    For,
+    Iota,
+    Load,
+    PermuteView,
+    Reduce,
+    Reshape,
+    Select,
+    Store,
+    Subview,
+    Transpose,
+    Yield,
+)
+from tilus.ir.ops.array import Contract, RoundTo
+from tilus.ir.ops.array import Extent as ExtentOp
+from tilus.ir.types import Extent, TileType, extents_of
+from tilus.lowering.array.access import MOVEMENTS, Axes, Axis, Places, operand_axes, tile_shape
+from tilus.lowering.array.tiles import Tiling
+
+COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
+Key = tuple[Value, Axes]
+
+
+def wide(dtype: DType) -> DType:
+    """The type that values of a nominal type are computed in."""
+    return f32 if dtype.is_float and dtype.is_arithmetic and dtype.bits == 16 else dtype
+
+
+def held(value: Value, stored: dict[Value, Value]) -> DType:
+    """The type that a tile of the value has: that of its memory, that it has been rounded to, or the wide one."""
+    if value in stored:
+        return stored[value].view.dtype
+    op = value.defining
+    if isinstance(op, RoundTo):
+        return op.dtype
+    if isinstance(op, MOVEMENTS):
+        return held(op.operands[0], stored)
+    return wide(value.tile.dtype)
+
+
+def identity(kind: str, dtype: DType) -> bool | int | float:
+    """What a reduction starts from."""
+    if kind in ("any", "all"):
+        return kind == "all"
+    if kind in ("min", "max"):
+        if dtype.is_float:
+            return float("inf") if kind == "min" else -float("inf")
+        if dtype.is_bool:
+            return kind == "min"
+        return dtype.max_value if kind == "min" else dtype.min_value
+    start = 1 if kind == "prod" else 0
+    return float(start) if dtype.is_float else start
+
+
+class Evaluator:
+    """Emits into a kernel's body.
+
+    Attributes:
+        stored: the views of values in memory: parameters, workspaces, outputs that are read again.
+        resident: extents all of which fit into a tile, in the branch being emitted.
+    """
+
+    def __init__(self, block: Block, tiling: Tiling, stored: dict[Value, Value], extents: dict[str, Value],
+                 scalars: dict[Value, Value]) -> None:
+        self.b = Builder(block)
+        self.tiling = tiling
+        self.stored = stored
+        self.extents = extents
+        self.scalars = scalars
+        self.resident: dict[tuple[Extent, int], Axis] = {}
+        self.places = Places(stored)
+        self.memo: list[dict[Key, Value]] = [{}]
+
+    # -- scopes
+
+    @contextmanager
+    def into(self, block: Block) -> Iterator[None]:
+        """Emit into ``block``; what is computed there is not known after."""
+        outer, self.b = self.b, self.b.at(block)
+        self.memo.append({})
+        yield
+        self.memo.pop()
+        self.b = outer
+
+    def extent(self, extent: Extent) -> Value:
+        return self.extents[extent] if isinstance(extent, str) else self.b.const(extent)
+
+    def size_at(self, place: int) -> int:
+        """The tile size of a dimension ``place`` steps before the last; 0 for one index at a time."""
+        return (self.tiling.BN, self.tiling.BM)[place] if place < 2 else 0
+
+    def loop(self, extent: Extent, size: int, init: Sequence[Value], body: Callable[[Axis, list[Value]], list[Value]],
+             stages: int = 0) -> tuple[Value, ...]:
+        """A loop over the tiles of a dimension, with carried values."""
+        block = Block([TileType(i64), *(v.type for v in init)])
+        with self.into(block):
+            results = body(Axis(extent, size, block.args[0]), block.args[1:])
+            self.b.add(Yield(tuple(results)))
+        start, step = self.b.const(0), self.b.const(max(1, size))
+        return self.b.add(For(start, self.extent(extent), step, tuple(init), block, stages)).results
+
+    # -- values
+
+    def wide(self, value: Value, axes: Axes) -> Value:
+        """The tile in the type it is computed in."""
+        return self.cast(self.tile(value, axes), wide(value.tile.dtype))
+
+    def cast(self, tile: Value, dtype: DType) -> Value:
+        return tile if tile.tile.dtype is dtype else self.b.add(Cast(tile, dtype)).result
+
+    def tile(self, value: Value, axes: Axes) -> Value:
+        """The tile of a value at coordinates, of the type :func:`held`."""
+        if value in self.scalars:
+            return self.scalars[value]
+        key = (value, axes)
+        for known in reversed(self.memo):
+            if key in known:
+                return known[key]
+        span = self.b.span
+        op = value.defining
+        if op is not None and op.span.known:
+            self.b.span = op.span
+        result = self.load(value, self.stored[value], axes) if value in self.stored else self.compute(value, axes)
+        self.b.span = span
+        self.memo[-1][key] = result
+        return result
+
+    def compute(self, value: Value, axes: Axes) -> Value:
+        op = value.defining
+        assert op is not None
+        if isinstance(op, Reduce):
+            return self.reduce(op, axes)
+        if isinstance(op, Contract):
+            return self.contract(op, axes)
+        if isinstance(op, MOVEMENTS):
+            return self.move(op, axes)
+        if isinstance(op, Const):
+            return self.b.const(op.value, wide(op.dtype), tile_shape(axes))
+        if isinstance(op, ExtentOp):
+            return self.extents[op.symbol]
+        if isinstance(op, Iota):
+            return self.iota(op, axes)
+        operands = [self.wide(v, at) for v, at in operand_axes(op, axes)]
+        return self.elementwise(op, operands)
+
+    def elementwise(self, op: Operation, operands: list[Value]) -> Value:
+        if isinstance(op, RoundTo):
+            return self.b.add(Cast(operands[0], op.dtype, op.rounding)).result
+        if isinstance(op, Cast):
+            source, target = wide(op.x.tile.dtype), wide(op.dtype)
+            return operands[0] if source is target else self.b.add(Cast(operands[0], target, op.rounding)).result
+        if isinstance(op, Bitcast):
+            bits = self.b.add(Bitcast(self.cast(operands[0], op.x.tile.dtype), op.dtype)).result
+            return self.cast(bits, wide(op.dtype))
+        given = iter(operands)
+        fields = {**op.attributes, **{name: next(given) for name, _ in op.OPERAND_FIELDS}}
+        return self.b.add(type(op)(span=op.span, **fields)).result
+
+    def iota(self, op: Iota, axes: Axes) -> Value:
+        axis = axes[op.axis]
+        shape = tile_shape(axes)
+        offset = self.offset(axis)
+        if axis.is_point:
+            return self.spread(self.cast(offset, op.dtype), shape)
+        index = self.b.add(Iota(shape, len(tile_shape(axes[: op.axis])), i64)).result
+        return self.cast(self.b.binary("add", index, self.spread(offset, shape)), op.dtype)
+
+    def spread(self, value: Value, shape: tuple[int, ...]) -> Value:
+        return self.b.add(Broadcast(value, shape)).result if value.tile.shape != shape else value
+
+    def offset(self, axis: Axis) -> Value:
+        return self.b.const(0) if axis.offset is None else axis.offset
+
+    def move(self, op: Operation, axes: Axes) -> Value:
+        ((source, at),) = operand_axes(op, axes)
+        shape = tile_shape(axes)
+        if isinstance(op, Transpose):
+            if source in self.stored:
+                view = self.b.add(PermuteView(self.stored[source], op.permutation)).result
+                return self.load(source, view, axes)
+            kept = [d for d, axis in enumerate(at) if not axis.is_point]
+            order = tuple(kept.index(p) for p in op.permutation if p in kept)
+            tile = self.tile(source, at)
+            return tile if order == tuple(range(len(order))) else self.b.add(Transpose(tile, order)).result
+        tile = self.tile(source, at)
+        if isinstance(op, Reshape):
+            # The tile of a kernel may be larger than a dimension of extent 1; what is beyond it is never written.
+            bare = tuple(1 if n == 1 else axis.size for n, axis in zip(op.shape, axes, strict=True)
+                         if not axis.is_point)
+            tile = tile if tile.tile.shape == bare else self.b.add(Reshape(tile, bare)).result
+        return self.spread(tile, shape)
+
+    # -- memory
+
+    def load(self, value: Value, view: Value, axes: Axes) -> Value:
+        view, kept = self.window(view, axes)
+        offsets = tuple(self.offset(a) for a in kept)
+        return self.b.add(Load(view, offsets, tile_shape(kept))).result
+
+    def store(self, view: Value, axes: Axes, tile: Value) -> None:
+        view, kept = self.window(view, axes)
+        self.b.add(Store(view, tuple(self.offset(a) for a in kept), self.cast(tile, view.view.dtype)))
+
+    def window(self, view: Value, axes: Axes) -> tuple[Value, Axes]:
+        """The view without the dimensions of which one index is taken, unless it is a single element."""
+        dropped = tuple(d for d, axis in enumerate(axes) if axis.is_point)
+        kept = tuple(axis for axis in axes if not axis.is_point)
+        if not dropped or not kept:
+            return view, axes
+        type_ = view.view
+        starts = tuple(self.offset(axis) if axis.is_point else self.b.const(0) for axis in axes)
+        extents = tuple(self.b.const(1) if axis.is_point else self.extent_of(view, d) for d, axis in enumerate(axes))
+        shape = tuple(n for d, n in enumerate(type_.shape) if d not in dropped)
+        return self.b.add(Subview(view, starts, extents, shape, dropped)).result, kept
+
+    def extent_of(self, view: Value, axis: int) -> Value:
+        known = view.view.shape[axis]
+        return self.b.add(Dim(view, axis)).result if known is None else self.b.const(known)
+
+    # -- reductions
+
+    def reduce(self, op: Reduce, axes: Axes) -> Value:
+        extents = extents_of(op.x.tile)
+        extent, dtype = extents[op.axis], wide(op.x.tile.dtype)
+        size = self.size_at(self.places(op.x)[op.axis])
+        whole = self.resident.get((extent, size))
+        if whole is not None:
+            return self.partial(op, axes, whole)
+        at = (*axes[: op.axis], Axis(extent, size), *axes[op.axis :])
+        self.prepare(op.x, at, at[op.axis])
+        start = self.b.const(identity(op.kind, dtype), dtype, tile_shape(axes))
+
+        def body(axis: Axis, carried: list[Value]) -> list[Value]:
+            return [self.b.binary(COMBINE[op.kind], carried[0], self.partial(op, axes, axis))]
+
+        return self.loop(extent, size, [start], body)[0]
+
+    def partial(self, op: Reduce, axes: Axes, axis: Axis) -> Value:
+        """The reduction over one tile, in which what lies beyond the array counts as nothing."""
+        at = (*axes[: op.axis], axis, *axes[op.axis :])
+        tile = self.wide(op.x, at)
+        if axis.is_point:
+            return tile
+        place, shape = len(tile_shape(axes[: op.axis])), tile_shape(at)
+        if not (isinstance(axis.extent, int) and axis.extent % axis.size == 0):
+            index = self.b.add(Iota((axis.size,), 0, i64)).result
+            if axis.offset is not None:
+                index = self.b.binary("add", index, self.spread(axis.offset, (axis.size,)))
+            inside = self.b.add(Compare("lt", index, self.spread(self.extent(axis.extent), (axis.size,)))).result
+            aligned = tuple(axis.size if d == place else 1 for d in range(len(shape)))
+            if aligned != (axis.size,):
+                inside = self.b.add(Reshape(inside, aligned)).result
+            neutral = self.b.const(identity(op.kind, tile.tile.dtype), tile.tile.dtype, shape)
+            tile = self.b.add(Select(self.spread(inside, shape), tile, neutral)).result
+        return self.b.add(Reduce(op.kind, tile, place)).result
+
+    def prepare(self, value: Value, axes: Axes, varying: Axis) -> None:
+        """Compute now the reductions that ``value`` needs and that do not depend on ``varying``, the axis of a loop
+        that is about to begin."""
+        if value in self.stored or value in self.scalars or value.defining is None:
+            return
+        op = value.defining
+        if isinstance(op, (Reduce, Contract)):
+            if varying not in axes:
+                self.tile(value, axes)
+            return
+        for operand, at in operand_axes(op, axes):
+            self.prepare(operand, at, varying)
+
+    # -- contractions
+
+    def contract(self, op: Contract, axes: Axes) -> Value:
+        *batch, row, column = axes
+        extent = extents_of(op.a.tile)[-1]
+        kinds = [held(v, self.stored) for v in op.operands]
+        nominal = [v.tile.dtype for v in op.operands]
+        exact = all(k.bits <= 16 and k is n for k, n in zip(kinds, nominal, strict=True))
+        accumulator = f64 if nominal[0] is f64 else i32 if nominal[0].is_int else f32
+        take = self.tile if exact else self.wide
+        start = self.b.const(0.0 if accumulator.is_float else 0, accumulator, tile_shape(axes))
+
+        def body(k: Axis, carried: list[Value]) -> list[Value]:
+            a, b = take(op.a, (*batch, row, k)), take(op.b, (*batch, k, column))
+            return [self.b.add(Dot(a, b, carried[0], op.precision)).result]
+
+        return self.loop(extent, self.tiling.BK, [start], body, self.tiling.stages)[0]
+
+
+__all__ = ["Evaluator", "held", "identity", "wide"]

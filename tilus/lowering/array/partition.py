@@ -1,0 +1,209 @@
+"""Fusion: which values of an array-level function are written to memory, and which kernel writes them.
+
+Everything is fused into its consumers but what :class:`_Partition` materialises:
+
+* operands of a contraction that hold a reduction or another contraction (they would be done again for every tile);
+* a contraction that a reduction, or more than one place, reads: contractions are done once;
+* reductions next to a contraction that they do not depend on, reductions to a single number that more work follows,
+  and reductions along another dimension than the kernel's other ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tilus.ir.core import Function, Value
+from tilus.ir.ops import Reduce, Transpose
+from tilus.ir.ops.array import Contract
+from tilus.ir.types import Extent, extents_of
+from tilus.lowering.array.access import ORIGIN, Axes, Axis, operand_axes, strip
+
+
+@dataclass(eq=False)
+class KernelPlan:
+    """One kernel: the values it writes (of one shape), and which dimensions of them it walks within a block."""
+
+    roots: list[Value]
+    looped: tuple[int, ...] = ()
+    contracts: bool = False
+    reduces: list[Reduce] = field(default_factory=list)
+    transposes: bool = False
+    reads: set[Value] = field(default_factory=set)
+    heavy: set[Value] = field(default_factory=set)
+
+
+@dataclass(eq=False)
+class Demands:
+    """What computing a root needs: reductions and contractions, with the coordinates they are needed at, and the loads.
+
+    ``outer`` are the demands outside of any reduction."""
+
+    heavy: list[tuple[Reduce | Contract, Axes]] = field(default_factory=list)
+    outer: list[tuple[Reduce | Contract, Axes]] = field(default_factory=list)
+    loads: set[Value] = field(default_factory=set)
+    transposes: bool = False
+
+
+def partition(function: Function) -> tuple[list[KernelPlan], list[Value]]:
+    """The kernels in an order in which they can run, and the materialised values that are not outputs."""
+    return _Partition(function).run()
+
+
+class _Partition:
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.order = {r: i for i, op in enumerate(function.body.ops) for r in op.results}
+        self.leaves = set(function.body.args)
+        self.outputs = list(dict.fromkeys(function.body.terminator.operands))
+        self.stored: set[Value] = set()
+
+    def run(self) -> tuple[list[KernelPlan], list[Value]]:
+        self._forward()
+        while True:
+            roots = sorted(self.stored | set(self.outputs), key=lambda v: self.order.get(v, -1))
+            plans = [self._plan(root) for root in roots]
+            complete = [p for p in plans if p is not None]
+            if len(complete) < len(plans):
+                continue
+            kernels = self._merge(complete)
+            again = _done_twice(kernels) - self.stored
+            if not again:
+                return kernels, [v for v in roots if v not in self.outputs]
+            self.stored |= again
+
+    def _forward(self) -> None:
+        """Materialise by what each operation reads; ``inside`` has the contractions and reductions fused into a value
+        and not hidden in another one."""
+        inside: dict[Value, frozenset[Reduce | Contract]] = {}
+
+        def of(value: Value) -> frozenset[Reduce | Contract]:
+            return frozenset() if value in self.stored else inside.get(value, frozenset())
+
+        for op in self.function.body.ops[:-1]:
+            if isinstance(op, Contract):
+                for operand in op.operands:
+                    if of(operand):
+                        self.stored.add(strip(operand))
+                inside[op.result] = frozenset([op])
+            elif isinstance(op, Reduce):
+                if any(isinstance(h, Contract) for h in of(op.x)):
+                    self.stored.add(strip(op.x))
+                inside[op.result] = frozenset([op])
+            else:
+                union = frozenset[Reduce | Contract]().union(*(of(v) for v in op.operands))
+                if any(isinstance(h, Contract) for h in union):
+                    self.stored.update(h.result for h in union if isinstance(h, Reduce))
+                    union = frozenset(h for h in union if isinstance(h, Contract))
+                for result in op.results:
+                    inside[result] = union
+
+    def demands(self, root: Value, axes: Axes) -> Demands:
+        found = Demands()
+        seen: set[tuple[Value, Axes, bool]] = set()
+        inner: dict[tuple[Reduce | Contract, Axes], Axis] = {}
+
+        def walk(value: Value, axes: Axes, outer: bool) -> None:
+            if (value, axes, outer) in seen:
+                return
+            seen.add((value, axes, outer))
+            if value in self.leaves or (value in self.stored and value is not root):
+                found.loads.add(value)
+                return
+            op = value.defining
+            assert op is not None
+            if isinstance(op, (Reduce, Contract)):
+                if (op, axes) not in found.heavy:
+                    found.heavy.append((op, axes))
+                if outer:
+                    found.outer.append((op, axes))
+                for operand, below in heavy_axes(op, axes, inner):
+                    walk(operand, below, False)
+                return
+            found.transposes |= isinstance(op, Transpose)
+            for operand, below in operand_axes(op, axes):
+                walk(operand, below, outer)
+
+        walk(root, axes, True)
+        return found
+
+    def _plan(self, root: Value) -> KernelPlan | None:
+        """How to compute a root; None where something more has to be materialised first."""
+        extents = extents_of(root.tile)
+        axes = tuple(ORIGIN if n == 1 else Axis(n, 1) for n in extents)
+        found = self.demands(root, axes)
+        needed = {axis for axis in axes if axis is not ORIGIN}
+        missing: Value | None = None
+        looped: set[Axis] = set()
+        places: dict[Contract, Axes] = {}
+        for op, at in found.heavy:
+            if isinstance(op, Contract) and places.setdefault(op, at) != at:
+                missing = op.result
+        for op, at in found.outer:
+            if op.result is root:
+                continue
+            free = needed - set(at)
+            if isinstance(op, Contract):
+                missing = op.result if free else missing
+            elif (free and not needed & set(at)) or (free and looped and free != looped):
+                missing = op.result
+            else:
+                looped |= free
+        if missing is not None:
+            self.stored.add(missing)
+            return None
+        return KernelPlan([root], tuple(d for d, axis in enumerate(axes) if axis in looped),
+                          any(isinstance(op, Contract) for op, _ in found.heavy),
+                          [op for op, _ in found.heavy if isinstance(op, Reduce)], found.transposes, found.loads,
+                          {op.result for op, _ in found.heavy})
+
+    def _merge(self, plans: list[KernelPlan]) -> list[KernelPlan]:
+        """Put roots that are independent and share iteration space and loops into one kernel."""
+        kernels: list[KernelPlan] = []
+        for plan in plans:
+            host = next((k for k in kernels if self._fits(k, plan, kernels)), None)
+            if host is None:
+                kernels.append(plan)
+                continue
+            host.roots += plan.roots
+            host.reduces += [r for r in plan.reduces if r not in host.reduces]
+            host.transposes |= plan.transposes
+            host.reads |= plan.reads
+            host.heavy |= plan.heavy
+        return kernels
+
+    def _fits(self, kernel: KernelPlan, plan: KernelPlan, kernels: list[KernelPlan]) -> bool:
+        if (kernel.looped, kernel.contracts) != (plan.looped, plan.contracts):
+            return False
+        if bool(kernel.reduces) != bool(plan.reduces) and not plan.looped:
+            return False
+        if self._extents(kernel) != self._extents(plan):
+            return False
+        # What the kernel and those after it write must not be read by the newcomer.
+        later = {root for k in kernels[kernels.index(kernel) :] for root in k.roots}
+        return not later & plan.reads
+
+    def _extents(self, plan: KernelPlan) -> tuple[Extent, ...]:
+        return extents_of(plan.roots[0].tile)
+
+
+def _done_twice(kernels: list[KernelPlan]) -> set[Value]:
+    """Reductions and contractions that several kernels would compute."""
+    seen: set[Value] = set()
+    again: set[Value] = set()
+    for kernel in kernels:
+        again |= seen & kernel.heavy
+        seen |= kernel.heavy
+    return again
+
+
+def heavy_axes(op: Reduce | Contract, axes: Axes, inner: dict[tuple[Reduce | Contract, Axes], Axis]
+               ) -> Iterator[tuple[Value, Axes]]:
+    """The operands of a reduction or contraction with their coordinates; ``inner`` keeps the axes summed over."""
+    if isinstance(op, Reduce):
+        axis = inner.setdefault((op, axes), Axis(extents_of(op.x.tile)[op.axis], 1))
+        yield op.x, (*axes[: op.axis], axis, *axes[op.axis :])
+        return
+    axis = inner.setdefault((op, axes), Axis(extents_of(op.a.tile)[-1], 1))
+    yield op.a, (*axes[:-1], axis)
+    yield op.b, (*axes[:-2], axis, axes[-1])

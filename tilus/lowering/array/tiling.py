@@ -1,0 +1,300 @@
+"""Tiling: every kernel of a partition becomes an ordinary tile kernel, all of them and their workspaces one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from tilus.ir.builder import Builder
+from tilus.ir.core import Block, Function, Module, Parameter, Value
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import Compare, Dim, GridIndex, If, Launch, Workspace, Yield
+from tilus.ir.ops.array import RoundTo
+from tilus.ir.rewriter import count_uses, erase_dead
+from tilus.ir.types import Extent, TileType, ViewType, extents_of
+from tilus.lowering.array.access import UNIT, Axes, Axis, Places
+from tilus.lowering.array.evaluate import Evaluator, held, wide
+from tilus.lowering.array.partition import KernelPlan, partition
+from tilus.lowering.array.tiles import Tiling, contraction_tiling, loop_tiling
+from tilus.lowering.simplify import simplify_function
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of the arguments of a fused function: its parameters' facts, then those of its outputs."""
+
+    inputs: tuple[Parameter, ...]
+    outputs: tuple[Parameter, ...]
+
+
+def default_parameters(function: Function) -> Description:
+    """Contiguous arrays of any extents."""
+    def array(name: str, type_: TileType, written: bool) -> Parameter:
+        shape = tuple(n if isinstance(n, int) else None for n in extents_of(type_))
+        rank = len(shape)
+        return Parameter(name, "array", extents_of(type_), shape, (None,) * max(0, rank - 1) + (1,) * min(1, rank),
+                         True, (False,) * rank, (False,) * rank, aligned=True, small=True, written=written)
+
+    inputs = [array(v.name, v.tile, False) if p.kind == "array" else p
+              for v, p in zip(function.body.args, function.parameters, strict=True)]
+    outputs = [array(f"out{i}", v.tile, True) for i, v in enumerate(function.body.terminator.operands)]
+    return Description(tuple(inputs), tuple(outputs))
+
+
+def tile_arrays(module: Module, description: Description | None = None, machine: str = "gpu",
+                overrides: Mapping[str, int] | None = None) -> Module:
+    """The tile module of an array-level module whose symbols are unified.
+
+    ``machine`` is ``"cpu"`` or ``"gpu"``, for the tile sizes, which ``overrides`` (``BM``, ``BN``, ``BK``, ``stages``,
+    ``warps``) replace.
+    """
+    (function,) = module.kernels
+    return _Tiler(function, description or default_parameters(function), machine, dict(overrides or {})).run()
+
+
+class _Tiler:
+    def __init__(self, function: Function, description: Description, machine: str, overrides: dict[str, int]) -> None:
+        self.function = function
+        self.machine = machine
+        self.overrides = overrides
+        self.inputs = list(zip(function.body.args, description.inputs, strict=True))
+        self.outputs = list(zip(function.body.terminator.operands, description.outputs, strict=True))
+        self.symbols: dict[str, tuple[Value, int]] = {}
+        self.plans, self.intermediate = partition(function)
+        self.memory: dict[Value, tuple[Parameter, DType]] = {}
+        self.writes: dict[Value, list[tuple[Parameter, DType]]] = {}
+        self.workspaces: list[tuple[Value, Parameter, DType]] = []
+
+    def run(self) -> Module:
+        names = [p.name for _, p in (*self.inputs, *self.outputs)]
+        types: list[TileType | ViewType] = [
+            ViewType(v.tile.dtype, p.shape) if p.kind == "array" else v.tile
+            for v, p in (*self.inputs, *self.outputs)]
+        body = Block(types, names)
+        self.arguments = {p.name: a for (_, p), a in zip((*self.inputs, *self.outputs), body.args, strict=True)}
+        self._place()
+        b = Builder(body, self.function.span)
+        self.extents = self._extents(b, [(p, self.arguments[p.name]) for _, p in (*self.inputs, *self.outputs)
+                                         if p.kind == "array"])
+        for value, parameter, dtype in self.workspaces:
+            sizes = tuple(self._extent(b, n) for n in extents_of(value.tile))
+            self.arguments[parameter.name] = b.add(Workspace(sizes, dtype)).result
+        kernels = [self._kernel(plan, index, b) for index, plan in enumerate(self.plans)]
+        b.add(Yield(()))
+        parameters = [p for _, p in (*self.inputs, *self.outputs)]
+        launch = Function("launch", body, parameters, {}, self.function.span)
+        simplify_function(launch)
+        return Module(kernels, launch)
+
+    def _place(self) -> None:
+        """The memory of each stored value: arguments, outputs, and workspaces for what outputs do not hold exactly."""
+        for value, parameter in self.inputs:
+            if parameter.kind == "array":
+                self.memory[value] = (parameter, value.tile.dtype)
+        read = {v for plan in self.plans for v in plan.reads}
+        for value, parameter in self.outputs:
+            self.writes.setdefault(value, []).append((parameter, value.tile.dtype))
+            if value not in self.memory and _exact(value) is value.tile.dtype:
+                self.memory[value] = (parameter, value.tile.dtype)
+        for plan in self.plans:
+            for root in plan.roots:
+                if root in read and root not in self.memory:
+                    dtype = _exact(root)
+                    rank = len(extents_of(root.tile))
+                    shape = tuple(n if isinstance(n, int) else None for n in extents_of(root.tile))
+                    parameter = Parameter(f"workspace{len(self.workspaces)}", "workspace", shape=(None,) * len(shape),
+                                          strides=(None,) * rank, contiguous=True, aligned=True, small=True)
+                    self.workspaces.append((root, parameter, dtype))
+                    self.memory[root] = (parameter, dtype)
+                    self.writes.setdefault(root, []).append((parameter, dtype))
+
+    def _extents(self, b: Builder, views: list[tuple[Parameter, Value]]) -> dict[str, Value]:
+        """Every symbol's value, from the first array that has it."""
+        found: dict[str, Value] = {}
+        for parameter, view in views:
+            for axis, symbol in enumerate(parameter.dims):
+                if isinstance(symbol, str) and symbol not in found and parameter.shape[axis] is None:
+                    found[symbol] = b.add(Dim(view, axis)).result
+                    found[symbol].name = symbol
+        return found
+
+    def _extent(self, b: Builder, extent: Extent) -> Value:
+        return b.const(extent) if isinstance(extent, int) else self.extents[extent]
+
+    def _tiling(self, plan: KernelPlan) -> Tiling:
+        if plan.contracts:
+            stored = {v: Value(ViewType(d, ())) for v, (_, d) in self.memory.items()}
+            kinds = [held(o, stored) for op in self.function.walk() if op.NAME == "contract" for o in op.operands]
+            base = contraction_tiling(max(kinds, key=lambda d: d.bits), self.machine)
+        else:
+            last = any(r.axis == len(r.x.tile.shape) - 1 for r in plan.reduces)
+            base = loop_tiling(last, len(plan.reduces) > 0, plan.transposes, self.machine)
+        return base.overridden(self.overrides)
+
+    def _kernel(self, plan: KernelPlan, index: int, launch: Builder) -> Function:
+        """One kernel, and its launch."""
+        name = self.function.name if len(self.plans) == 1 else f"{self.function.name}_{index}"
+        kernel = _Kernel(self, plan, self._tiling(plan))
+        function = kernel.build(name)
+        grid = tuple(kernel.grid(lambda n: self._extent(launch, n), launch))
+        launch.add(Launch(name, grid, tuple(self.arguments[p.name] for p in function.parameters)))
+        return function
+
+
+def _exact(value: Value) -> DType:
+    """The type that holds a computed value without rounding it once more."""
+    op = value.defining
+    return op.dtype if isinstance(op, RoundTo) else wide(value.tile.dtype)
+
+
+class _Kernel:
+    def __init__(self, tiler: _Tiler, plan: KernelPlan, tiling: Tiling) -> None:
+        self.tiler, self.plan, self.tiling = tiler, plan, tiling
+        self.extents = extents_of(plan.roots[0].tile)
+        self.places = Places(plan.reads)
+        at = [self.places(root) for root in plan.roots]
+        self.sizes = [(tiling.BN, tiling.BM)[p] if p < 2 else 0 for p in map(max, zip(*at, strict=True))]
+        self.looped = set(plan.looped)
+
+    def grid(self, extent: Callable[[Extent], Value], b: Builder) -> list[Value]:
+        """Rows of tiles and single indices on the first axis, columns of tiles on the second."""
+        counts = self._counts(extent, b)
+        outer = [c for d, c in counts if d != self._column()]
+        total = outer[0] if outer else None
+        for count in outer[1:]:
+            assert total is not None
+            total = b.binary("mul", total, count)
+        column = [c for d, c in counts if d == self._column()]
+        return [*([total] if total is not None else []), *column] or [b.const(1)]
+
+    def _column(self) -> int:
+        return len(self.extents) - 1
+
+    def _counts(self, extent: Callable[[Extent], Value], b: Builder) -> list[tuple[int, Value]]:
+        """For each dimension on the grid, innermost tiles first, how many tiles or indices it has."""
+        found = []
+        for d in reversed(range(len(self.extents))):
+            if d in self.looped:
+                continue
+            count, size = extent(self.extents[d]), self.sizes[d]
+            if size > 1:
+                count = b.binary("floordiv", b.binary("add", count, b.const(size - 1)), b.const(size))
+            found.append((d, count))
+        return found
+
+    def build(self, name: str) -> Function:
+        tiler, plan = self.tiler, self.plan
+        parameters = {p.name: (p, d) for p, d in (tiler.memory[v] for v in plan.reads)}
+        for root in plan.roots:
+            parameters.update({p.name: (replace(p, written=True), d) for p, d in tiler.writes[root]})
+        scalars = [(v, p) for v, p in tiler.inputs if p.kind == "scalar"]
+        order = [n for n in tiler.arguments if n in parameters]
+        # Arrays whose extents are needed although nothing reads them.
+        known = {s for p, _ in parameters.values() for s in p.dims}
+        for value, p in tiler.inputs:
+            if p.kind == "array" and p.name not in parameters and not set(p.dims) <= known:
+                parameters[p.name] = (p, value.tile.dtype)
+                order.append(p.name)
+                known |= set(p.dims)
+        body = Block()
+        views = {n: body.add_arg(ViewType(parameters[n][1], parameters[n][0].shape), n) for n in order}
+        given = {v: body.add_arg(v.tile, p.name) for v, p in scalars}
+        b = Builder(body, tiler.function.span)
+        extents = tiler._extents(b, [(parameters[n][0], views[n]) for n in order])
+        stored = {v: views[p.name] for v, (p, _) in tiler.memory.items() if v in plan.reads}
+        evaluator = Evaluator(body, self.tiling, stored, extents, given)
+        evaluator.b.span = tiler.function.span
+        outputs = [(root, [views[p.name] for p, _ in tiler.writes[root]]) for root in plan.roots]
+        self._body(evaluator, outputs)
+        evaluator.b.add(Yield(()))
+        rank = len(self.grid(evaluator.extent, Builder(Block())))
+        function = Function(name, body, [parameters[n][0] for n in order] + [p for _, p in scalars],
+                            {"warps": self.tiling.warps, "grid_rank": rank}, tiler.function.span)
+        erase_dead(function)
+        self._drop_unused(function)
+        return function
+
+    def _drop_unused(self, function: Function) -> None:
+        uses = count_uses(function)
+        kept = [i for i, a in enumerate(function.body.args) if uses[a]]
+        function.body.args = [function.body.args[i] for i in kept]
+        for index, argument in enumerate(function.body.args):
+            argument.index = index
+        function.parameters = tuple(function.parameters[i] for i in kept)
+
+    def _body(self, e: Evaluator, outputs: list[tuple[Value, list[Value]]]) -> None:
+        axes = self._grid_axes(e)
+        kinds = {(extents_of(r.x.tile)[r.axis], self.places(r.x)[r.axis]) for r in self.plan.reduces}
+        passes = len(self.plan.reduces) + len(self.looped)
+        ((extent, place),) = kinds if len(kinds) == 1 else [(0, 2)]
+        size = e.size_at(place)
+        if size < 2 or passes < 2 or any(self.sizes[d] != size or self.extents[d] != extent for d in self.looped):
+            self._store_all(e, axes, outputs)
+            return
+        if isinstance(extent, int):
+            if extent <= size:
+                e.resident[extent, size] = Axis(extent, size)
+            self._store_all(e, axes, outputs)
+            return
+        fits = e.b.add(Compare("le", e.extent(extent), e.b.const(size))).result
+        then, orelse = Block(), Block()
+        with e.into(then):
+            e.resident[extent, size] = Axis(extent, size)
+            self._store_all(e, axes, outputs)
+            e.b.add(Yield(()))
+        e.resident.clear()
+        with e.into(orelse):
+            self._store_all(e, axes, outputs)
+            e.b.add(Yield(()))
+        e.b.add(If(fits, then, orelse))
+
+    def _grid_axes(self, e: Evaluator) -> list[Axis | None]:
+        """The block's coordinates; None for the dimensions that it walks itself."""
+        axes: list[Axis | None] = [None] * len(self.extents)
+        counts = self._counts(e.extent, e.b)
+        outer = [(d, c) for d, c in counts if d != self._column()]
+        rest = e.b.add(GridIndex(0)).result if outer else None
+        for position, (d, count) in enumerate(outer):
+            assert rest is not None
+            last = position == len(outer) - 1
+            index = rest if last else e.b.binary("mod", rest, count)
+            rest = rest if last else e.b.binary("floordiv", rest, count)
+            axes[d] = self._axis(e, d, index)
+        if len(outer) < len(counts):
+            axes[self._column()] = self._axis(e, self._column(), e.b.add(GridIndex(1 if outer else 0)).result)
+        return axes
+
+    def _axis(self, e: Evaluator, dim: int, index: Value) -> Axis:
+        size = self.sizes[dim]
+        if size > 1:
+            index = e.b.binary("mul", index, e.b.const(size))
+        return Axis(self.extents[dim], size, index)
+
+    def _store_all(self, e: Evaluator, axes: list[Axis | None], outputs: list[tuple[Value, list[Value]]]) -> None:
+        """Loops over the dimensions that the block walks, and in them the stores."""
+        missing = next((d for d, axis in enumerate(axes) if axis is None), None)
+        if missing is None:
+            at: Axes = tuple(a or UNIT for a in axes)
+            for root, views in outputs:
+                tile = e.tile(root, at)
+                for view in views:
+                    e.store(view, at, tile)
+            return
+        extent, size = self.extents[missing], self.sizes[missing]
+        whole = e.resident.get((extent, size))
+        if whole is not None:
+            self._store_all(e, [whole if d == missing else a for d, a in enumerate(axes)], outputs)
+            return
+        trial = Axis(extent, size)
+        at = tuple(trial if a is None else a for a in axes)
+        for root, _ in outputs:
+            e.prepare(root, at, trial)
+
+        def body(axis: Axis, carried: list[Value]) -> list[Value]:
+            self._store_all(e, [axis if d == missing else a for d, a in enumerate(axes)], outputs)
+            return []
+
+        e.loop(extent, size, [], body)
+
+
+__all__ = ["Description", "default_parameters", "tile_arrays"]

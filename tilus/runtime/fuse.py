@@ -1,0 +1,448 @@
+"""``@tl.fuse``: the object that a fused function is.
+
+A call binds its arguments, finds the program for their element types, ranks and extents of 1, computes the extents of
+the outputs, allocates those, and calls a kernel whose parameters are inputs and outputs: a
+:class:`~tilus.runtime.jit.JitFunction` whose specialisations are traced by tiling.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from tilus.diagnostics import Span
+from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
+from tilus.ir.core import Module
+from tilus.ir.dtypes import DType
+from tilus.ir.types import Extent
+from tilus.lang import context as tracing
+from tilus.lang.capture import CapturedFunction
+from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation
+from tilus.runtime import arguments as args_
+from tilus.runtime.arguments import ArrayArgument, call_error
+from tilus.runtime.jit import JitFunction, _engine
+from tilus.runtime.specialise import Specialisation, constant_key
+
+if TYPE_CHECKING:
+    from tilus.lang.arrays import ArraySpec
+    from tilus.runtime.compile import CompiledKernel
+
+TILES = ("BM", "BN", "BK", "stages", "warps")
+
+
+class FusedSpecialisation(Specialisation):
+    """A specialisation that is tiled rather than traced."""
+
+    program: Program
+
+    def trace(self) -> Module:
+        from tilus.lowering.array import Description, tile_arrays
+
+        inputs = tuple(p for p in self.parameters if p.name not in self.program.output_names)
+        outputs = tuple(p for p in self.parameters if p.name in self.program.output_names)
+        self.written = frozenset(self.program.output_names)
+        return tile_arrays(self.program.trace(), Description(inputs, outputs), self.program.machine,
+                           self.program.overrides)
+
+
+class _KernelSignature:
+    """The inputs and outputs of a program, as the signature of a kernel."""
+
+    def __init__(self, captured: CapturedFunction, annotations: Mapping[str, Any],
+                 spans: Callable[[str], Span | None]) -> None:
+        self.captured = captured
+        self.annotations = dict(annotations)
+        self.names = tuple(annotations)
+        self.specs = tuple(ParameterSpec(name, None, MISSING) for name in annotations)
+        self._spans = spans
+
+    def span(self, name: str) -> Any:
+        return self._spans(name)
+
+    def annotation(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
+        return self.annotations[spec.name]
+
+
+class FusedKernel(JitFunction):
+    """The kernels of a program, called with its inputs and then its outputs."""
+
+    def __init__(self, function: Callable[..., Any], program: Program, signature: Any) -> None:
+        super().__init__(function)
+        self.program = program
+        self.__dict__["signature"] = signature
+
+    def specialise(self, constants: dict[str, Any], parameters: Any) -> Specialisation:
+        key = tuple(parameters)
+        found = self._specialisations.get(key)
+        if found is None:
+            with self._lock:
+                made = FusedSpecialisation(self.__tilus_captured__, self.signature, dict(constants), key)
+                made.program = self.program
+                found = self._specialisations.setdefault(key, made)
+        return found
+
+
+class Program:
+    """A fused function for given element types, ranks, extents of 1, compile-time values and tile sizes.
+
+    Attributes:
+        arrays: the array parameters; scalars: the run-time scalars.
+        outputs: element type and extents of each output.
+        demands: extents that the call has to check.
+        kernel: what runs it, on the arrays, the scalars and the outputs.
+    """
+
+    def __init__(self, fused: FusedFunction, arrays: tuple[ArraySpec, ...], scalars: tuple[tuple[str, DType], ...],
+                 constants: dict[str, Any], machine: str, overrides: dict[str, int]) -> None:
+        from tilus.ir.ops import Reduce
+        from tilus.ir.types import extents_of
+        from tilus.lang.arrays import trace_arrays
+        from tilus.lowering.array import demands, unify_symbols
+
+        self.fused, self.arrays, self.scalars, self.constants = fused, arrays, scalars, constants
+        self.machine, self.overrides = machine, overrides
+        module, self.several = trace_arrays(fused.captured, arrays, scalars, constants)
+        self.text_module = module.kernels[0].clone()
+        (function,) = module.kernels
+        self.flat: tuple[int, ...] = function.attributes["scalars"]
+        self.demands = demands(function)
+        self.nonempty = [(extents_of(op.x.tile)[op.axis], op.kind, op.span) for op in function.walk()
+                         if isinstance(op, Reduce) and op.kind in ("min", "max")]
+        self.sources = {n: (spec.name, axis) for spec in reversed(arrays)
+                        for axis, n in reversed(list(enumerate(spec.extents))) if isinstance(n, str)}
+        self.outputs = [(v.tile.dtype, extents_of(v.tile)) for v in function.body.terminator.operands]
+        taken = {s.name for s in arrays} | {name for name, _ in scalars}
+        names = ["out"] if len(self.outputs) == 1 else [f"out{i}" for i in range(len(self.outputs))]
+        self.output_names = [_fresh(name, taken) for name in names]
+        unify_symbols(module)
+        self.unified = module
+        self.kernel = FusedKernel(fused.function, self, self._signature())
+
+    def trace(self) -> Module:
+        """A new copy of the array-level module, with its symbols unified."""
+        return Module([self.unified.kernels[0].clone()], None, "array")
+
+    def _signature(self) -> _KernelSignature:
+        from tilus.ir.types import extents_of
+
+        (function,) = self.unified.kernels
+        annotations: dict[str, Any] = {}
+        for spec, value in zip(self.arrays, function.body.args, strict=False):
+            annotations[spec.name] = ArrayAnnotation(spec.dtype, extents_of(value.tile))
+        annotations.update(self.scalars)
+        for name, value in zip(self.output_names, function.body.terminator.operands, strict=True):
+            annotations[name] = ArrayAnnotation(value.tile.dtype, extents_of(value.tile))
+        return _KernelSignature(self.fused.captured, annotations, self.fused.span)
+
+    def extents(self, arrays: Mapping[str, ArrayArgument]) -> dict[str, int]:
+        """The value of every symbol. Raises UserError (E0602) where extents that have to be equal are not."""
+        values = {symbol: arrays[name].shape[axis] for symbol, (name, axis) in self.sources.items()}
+        for spec in self.arrays:
+            for axis, (symbol, n) in enumerate(zip(spec.extents, arrays[spec.name].shape, strict=True)):
+                expected = values[symbol] if isinstance(symbol, str) else symbol
+                if expected != n:
+                    raise call_error("E0602", f"dimension {symbol!r} is {expected}, but {spec.name}.shape[{axis}] = "
+                                              f"{n}", declared=self.fused.span(spec.name))
+        for demand in self.demands:
+            m, n = (values[e] if isinstance(e, str) else e for e in (demand.left, demand.right))
+            if m != n:
+                raise call_error("E0602", f"the extents of a {demand.what} differ: {self._place(demand.left)} = {m} "
+                                          f"and {self._place(demand.right)} = {n}", declared=demand.span,
+                                 note="they meet here")
+        for extent, kind, span in self.nonempty:
+            if (values[extent] if isinstance(extent, str) else extent) == 0:
+                raise call_error("E0602", f"tl.{kind} over an empty axis has no value: {self._place(extent)} = 0",
+                                 declared=span, note="reduced here")
+        return values
+
+    def _place(self, extent: Extent) -> str:
+        if isinstance(extent, int):
+            return "the constant"
+        name, axis = self.sources[extent]
+        return f"{name}.shape[{axis}]"
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+class FusedFunction:
+    """A function of whole arrays that is compiled to few kernels. Call it on arrays: the outputs are allocated, of the
+    arrays' kind, unless ``out=`` gives them. ``on`` chooses the engine, ``compile`` gives cubins without running.
+
+    ``BM``, ``BN``, ``BK``, ``stages`` and ``warps`` as keywords override the tile sizes.
+    """
+
+    __name__: str
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.captured = self.__tilus_captured__ = CapturedFunction(function)
+        self.function = function
+        functools.update_wrapper(self, function)
+        self._programs: dict[Any, Program] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<tilus fused function {self.__name__}>"
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        return Signature(self.captured)
+
+    @functools.cached_property
+    def _tiles(self) -> tuple[str, ...]:
+        return tuple(n for n in TILES if n not in self.signature.names)
+
+    def span(self, name: str) -> Span | None:
+        """Where a parameter is declared; the function itself for an output."""
+        known = name in self.signature.names
+        found: Span = self.signature.span(name) if known else self.captured.span(self.captured.node)
+        return found
+
+    # -- calls
+
+    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        """The outputs for these arrays: one array, or a tuple where the function returns one.
+
+        Raises:
+            UserError: E0601 to E0604 where an argument does not fit; errors of tracing and compilation.
+        """
+        if tracing.active():
+            return self.function(*args, **kwargs)
+        return self._run(_engine.get(), args, out, kwargs)
+
+    def on(self, engine_name: str) -> Callable[..., Any]:
+        """The function on a given engine: ``mlp.on("interpret")(x, w, b)``."""
+        from tilus.runtime.engines import check_engine
+
+        check_engine(engine_name)
+        if engine_name == "python":
+            raise call_error("E0507", "fused functions do not run on the engine 'python'",
+                             help="`interpret` runs their kernels in NumPy")
+        return lambda *args, out=None, **kwargs: self._run(engine_name, args, out, kwargs)
+
+    def _run(self, chosen: str | None, args: tuple[Any, ...], out: Any, kwargs: dict[str, Any]) -> Any:
+        overrides = {n: kwargs.pop(n) for n in self._tiles if n in kwargs}
+        values = self._bind(args, kwargs)
+        arrays: dict[str, ArrayArgument] = {}
+        for name, value in values.items():
+            try:
+                found = None if isinstance(value, (bool, int, float)) else args_.as_array(value)
+            except TypeError as error:
+                raise call_error("E0601", f"{name!r}: {error}", declared=self.span(name)) from None
+            if found is not None:
+                arrays[name] = found
+        on_gpu = any(a.kind == args_.CUDA for a in arrays.values())
+        engine_name = chosen or ("cuda" if on_gpu else "cpu")
+        described = {n: (a.dtype, tuple(1 if e == 1 else None for e in a.shape)) for n, a in arrays.items()}
+        machine = "cpu" if engine_name == "cpu" else "gpu"
+        program = self._program(values, described, machine, self._sizes(overrides))
+        extents = program.extents(arrays)
+        outputs = self._outputs(program, extents, arrays, out)
+        passed = [o.reshape(1) if i in program.flat and hasattr(o, "reshape") else o for i, o in enumerate(outputs)]
+        inputs = [values[s.name] for s in program.arrays] + [values[name] for name, _ in program.scalars]
+        program.kernel._run(engine_name, (*inputs, *passed), {})
+        return tuple(outputs) if program.several else outputs[0]
+
+    def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            bound = inspect.signature(self.function).bind(*args, **kwargs)
+        except TypeError as error:
+            raise call_error("E0604", f"{self.__name__}: {error}", help=f"it has {', '.join(self.signature.names)}",
+                             declared=self.captured.span(self.captured.node)) from None
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def _sizes(self, overrides: dict[str, Any]) -> dict[str, int]:
+        for name, value in overrides.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "stages" else 1):
+                raise call_error("E0601", f"{name} is a tile size, not {value!r}")
+        return overrides
+
+    def _annotation(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
+        return None if spec.annotation is None else self.signature.annotation(spec, constants)
+
+    def _program(self, values: dict[str, Any], described: Mapping[str, tuple[DType, tuple[int | None, ...]]],
+                 machine: str, overrides: dict[str, int]) -> Program:
+        """The program for values of parameters; ``described`` has element types and known extents of the arrays."""
+        arrays: list[ArraySpec] = []
+        scalars: list[tuple[str, DType]] = []
+        constants: dict[str, Any] = {}
+        for spec in self.signature.specs:
+            annotation = self._annotation(spec, constants)
+            value = values[spec.name]
+            inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+            if spec.name in described:
+                arrays.append(self._array(spec.name, inner, *described[spec.name]))
+            elif isinstance(inner, DType) and value is not None:
+                scalars.append((spec.name, inner))
+            elif value is None and isinstance(annotation, OptionalAnnotation):
+                constants[spec.name] = None
+            elif annotation is not None and not is_constant_annotation(annotation):
+                raise call_error("E0601", f"{spec.name!r} is a {args_.kind_of(value)}, but the parameter is "
+                                          f"{annotation}", declared=self.span(spec.name))
+            else:
+                constants[spec.name] = value
+        if not arrays:
+            raise call_error("E0601", f"{self.__name__} is given no array",
+                             declared=self.captured.span(self.captured.node))
+        try:
+            key = (tuple(arrays), tuple(scalars), tuple((n, constant_key(v)) for n, v in constants.items()), machine,
+                   tuple(overrides.items()))
+            found = self._programs.get(key)
+        except TypeError:
+            bad = next(n for n, v in constants.items() if not _hashable(v))
+            raise call_error("E0601", f"{bad!r} is a {args_.kind_of(constants[bad])}, neither an array nor a "
+                                      "compile-time value with a hash", declared=self.span(bad)) from None
+        if found is None:
+            with self._lock:
+                found = self._programs.get(key) or Program(self, tuple(arrays), tuple(scalars), constants, machine,
+                                                           overrides)
+                self._programs[key] = found
+        return found
+
+    def _array(self, name: str, annotation: Any, dtype: DType, known: tuple[int | None, ...]) -> ArraySpec:
+        from tilus.lang.arrays import ArraySpec
+
+        if isinstance(annotation, UnionAnnotation):
+            annotation = annotation.option(dtype) or annotation
+        if isinstance(annotation, ArrayAnnotation):
+            if annotation.dtype is not dtype or annotation.rank != len(known):
+                raise call_error("E0601", f"{name!r} is an array of {dtype} of rank {len(known)}, but the parameter is "
+                                          f"{annotation}", declared=self.span(name))
+            dims: tuple[str | int, ...] = annotation.dims
+            bad = next((d for d in dims if isinstance(d, str) and not d.isidentifier()), None)
+            if bad is not None:
+                raise call_error("E0601", f"the dimension {bad!r} of {name!r} is an expression, which fused functions "
+                                          "do not take", declared=self.span(name))
+        elif annotation is None:
+            dims = tuple(f"{name}_{axis}" for axis in range(len(known)))
+        else:
+            raise call_error("E0601", f"{name!r} is an array, but the parameter is {annotation}",
+                             declared=self.span(name))
+        return ArraySpec(name, dtype, tuple(1 if n == 1 else d for n, d in zip(known, dims, strict=True)))
+
+    # -- outputs
+
+    def _outputs(self, program: Program, extents: Mapping[str, int], arrays: Mapping[str, ArrayArgument],
+                 out: Any) -> list[Any]:
+        if out is not None:
+            given = list(out) if program.several and isinstance(out, (tuple, list)) else [out]
+            if len(given) != len(program.outputs):
+                raise call_error("E0604", f"{self.__name__} has {len(program.outputs)} outputs, but `out` has "
+                                          f"{len(given)}")
+            return given
+        model = next(iter(arrays.values()))
+        shapes = [tuple(extents[e] if isinstance(e, str) else e for e in shape) for _, shape in program.outputs]
+        return [_empty_like(model, () if i in program.flat else shape, dtype)
+                for i, ((dtype, _), shape) in enumerate(zip(program.outputs, shapes, strict=True))]
+
+    # -- without a call
+
+    def program(self, target: str, constants: dict[str, Any]) -> Program:
+        """The program for annotated parameters, or those that ``constants`` gives an array type
+        (``x=tl.f16["M", "K"]``) or a value."""
+        overrides = self._sizes({n: constants.pop(n) for n in self._tiles if n in constants})
+        described: dict[str, tuple[DType, tuple[int | None, ...]]] = {}
+        annotations: dict[str, Any] = {}
+        values: dict[str, Any] = {}
+        for name in constants:
+            if name not in self.signature.names:
+                raise call_error("E0604", f"{self.__name__} has no parameter {name!r}")
+        for spec in self.signature.specs:
+            given = constants.get(spec.name, MISSING)
+            annotation = given if isinstance(given, ArrayAnnotation) else self._annotation(spec, {})
+            inner = annotation.inner if isinstance(annotation, OptionalAnnotation) and given is not None else annotation
+            inner = inner.options[0] if isinstance(inner, UnionAnnotation) else inner
+            if isinstance(inner, ArrayAnnotation):
+                described[spec.name] = (inner.dtype, tuple(d if isinstance(d, int) else None for d in inner.dims))
+                annotations[spec.name] = inner
+            elif isinstance(inner, DType):
+                given = 0
+            elif given is MISSING:
+                given = spec.default
+            if given is MISSING and spec.name not in described:
+                raise call_error("E0604", f"{self.__name__} is not given {spec.name!r}", declared=self.span(spec.name),
+                                 help=f'give an array type, `{spec.name}=tl.f32["M", "N"]`, or a value')
+            values[spec.name] = given
+        machine = "cpu" if target == "cpu" else "gpu"
+        return self._program_of(values, described, annotations, machine, overrides)
+
+    def _program_of(self, values: dict[str, Any], described: Any, annotations: dict[str, Any], machine: str,
+                    overrides: dict[str, int]) -> Program:
+        """As :meth:`_program`, with named dimensions of given array types."""
+        from tilus.lang.arrays import ArraySpec
+
+        arrays = tuple(ArraySpec(n, a.dtype, a.dims) for n, a in annotations.items())
+        scalars = tuple((s.name, a) for s in self.signature.specs if s.name not in annotations
+                        and isinstance(a := self._annotation(s, {}), DType))
+        constants = {n: v for n, v in values.items() if n not in annotations and n not in dict(scalars)}
+        return Program(self, arrays, scalars, constants, machine, overrides)
+
+    def compile(self, target: str = "sm_80", via: str = "cuda", *, assume: str = "divisible",
+                **constants: Any) -> CompiledKernel:
+        """Compile for a GPU target: parameters have the array types of their annotations, or those given here
+        (``x=tl.f16["M", "K"]``). See :meth:`JitFunction.compile`."""
+        return self.program(target, dict(constants)).kernel.compile(target, via, assume=assume)
+
+    def explain(self, *, target: str = "sm_80", via: str = "cuda", assume: str = "divisible", **constants: Any) -> str:
+        """What becomes of the function: the array-level module, the kernels, and the resources they take."""
+        from tilus.ir.printer import print_module
+
+        program = self.program(target, dict(constants))
+        kernel = program.kernel
+        specialisation = kernel.assume(assume, {})
+        module = specialisation.trace()
+        lines = [print_module(Module([program.text_module], None, "array")).rstrip()]
+        lines.append(f"kernels: {', '.join(k.name for k in module.kernels)}")
+        lines.append(kernel.explain(target=target, via=via, assume=assume))
+        return "\n".join(lines)
+
+    def array_module(self, **constants: Any) -> Module:
+        """The array-level module, for ``tilus opt`` and for reading; arguments as for :meth:`compile`."""
+        return self.program("gpu", dict(constants)).trace()
+
+
+def _empty_like(model: ArrayArgument, shape: tuple[int, ...], dtype: DType) -> Any:
+    """An uninitialised array of the same kind as ``model``, on the same device."""
+    owner = model.owner
+    module = type(owner).__module__.split(".")[0]
+    if module == "torch":
+        import sys
+
+        names = {v: k for k, v in args_._TORCH_TYPES.items()}
+        torch_dtype = getattr(sys.modules["torch"], names[dtype.name].removeprefix("torch."))
+        return owner.new_empty(shape, dtype=torch_dtype)
+    if model.kind == args_.CUDA:
+        import cupy
+
+        return cupy.empty(shape, dtype.numpy)
+    return np.empty(shape, dtype.numpy)
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(constant_key(value))
+    except TypeError:
+        return False
+    return True
+
+
+@overload
+def fuse(function: Callable[..., Any], /) -> FusedFunction: ...
+@overload
+def fuse() -> Callable[[Callable[..., Any]], FusedFunction]: ...
+def fuse(function: Callable[..., Any] | None = None, /) -> FusedFunction | Callable[..., FusedFunction]:
+    """Makes one function over whole arrays into few kernels: elementwise operations, reductions and ``@`` are fused
+    and tiled; the call allocates the outputs."""
+    return FusedFunction if function is None else FusedFunction(function)
+
+
+__all__ = ["FusedFunction", "Program", "fuse"]
