@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilus.diagnostics import Diagnostic, Label, ResourceError, Severity, UserError, render
-from tilus.ir.core import Module
+from tilus.ir.core import Function, Module
 from tilus.ir.printer import print_module
 from tilus.ir.types import PointerType
 from tilus.runtime.internal import guarded
@@ -46,7 +46,8 @@ class CompiledKernel:
         name, target, via: the kernel's name, the target's, and the route.
         cubin: the machine code.
         metadata: ``registers`` and ``local_bytes`` of a thread, ``spill_stores`` and ``spill_loads`` (bytes),
-            ``shared_bytes`` of a block, ``threads`` of a block, ``arguments`` and more; plain JSON.
+            ``shared_bytes`` of a block, ``threads`` of a block, ``arguments`` and more; plain JSON. Where a fused
+            function has several kernels these are the first one's or the greatest; ``kernels`` has each one's.
     """
 
     def __init__(self, specialisation: Specialisation, target: Target, via: str, blobs: Mapping[str, bytes],
@@ -154,8 +155,6 @@ def emit(module: Module, target: Target, via: str) -> tuple[str, dict[str, Any]]
 
     threads = lower_for_gpu(module, target.name)
     check_resources(threads, target)
-    kernel = threads.kernels[0]
-    attributes = kernel.attributes
     if via == "cuda":
         from tilus.codegen.cuda import emit_cuda
 
@@ -164,12 +163,22 @@ def emit(module: Module, target: Target, via: str) -> tuple[str, dict[str, Any]]
         from tilus.codegen.llvm import nvptx
 
         source = nvptx.emit_ptx(threads)
+    kernels = {kernel.name: _launch_facts(kernel) for kernel in threads.kernels}
+    first = kernels[threads.kernels[0].name]
+    return source, {
+        **first, "kernel": threads.kernels[0].name, "target": target.name, "via": via,
+        "dynamic_shared_bytes": max(k["dynamic_shared_bytes"] for k in kernels.values()), "kernels": kernels,
+    }
+
+
+def _launch_facts(kernel: Function) -> dict[str, Any]:
+    """What launching a kernel takes."""
+    attributes = kernel.attributes
     arguments = [
         [name, "pointer" if isinstance(value.type, PointerType) else value.tile.dtype.name]
         for name, value in zip(attributes["arguments"], kernel.body.args, strict=True)
     ]
-    return source, {
-        "kernel": kernel.name, "target": target.name, "via": via,
+    return {
         "dynamic_shared_bytes": int(attributes.get("shared_bytes", 0)),
         "threads": 32 * int(attributes["warps"]), "warps": int(attributes["warps"]),
         "max_registers": attributes.get("max_registers"), "cluster": int(attributes.get("cluster") or 1),
@@ -193,6 +202,8 @@ def build(module: Module, target: Target, via: str) -> tuple[dict[str, bytes], d
         local_bytes=result.stack, shared_bytes=metadata["dynamic_shared_bytes"] + result.shared,
         barriers=max((f.barriers for f in result.functions.values()), default=0),
     )
+    for name, facts in metadata["kernels"].items():
+        facts["registers"] = result.functions[name].registers if name in result.functions else result.registers
     return {"cubin": result.cubin, "source": source.encode()}, metadata
 
 

@@ -77,11 +77,12 @@ class _Simulated(NoPlan):
             return ArrayArgument(array, HOST, dtype, array.ctypes.data, shape, strides, True, array)
 
         def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
+            facts = metadata["kernels"][name]
             packed = [a.array if isinstance(a, ArrayArgument) else a.item() if isinstance(a, np.ndarray) else a
-                      for a, _ in pack(metadata["arguments"], by_name(self.module, name, args))]
+                      for a, _ in pack(facts["arguments"], by_name(self.module, name, args))]
             self.reports.append(launch(
-                self.kernel.ptx, name, grid, (metadata["threads"], 1, 1), packed, target=target.arch,
-                shared_bytes=metadata["dynamic_shared_bytes"]))
+                self.kernel.ptx, name, grid, (facts["threads"], 1, 1), packed, target=target.arch,
+                shared_bytes=facts["dynamic_shared_bytes"]))
 
         assert self.module.launch is not None
         evaluate_launch(self.module.launch, arguments, allocate=allocate, start=start,
@@ -114,8 +115,8 @@ class _Cuda(NoPlan):
         self.module = specialisation.trace()
         self.functions: dict[int, Any] = {}
 
-    def function(self, device: int) -> tuple[Any, dict[str, Any], int]:
-        """The loaded kernel, its metadata and how many blocks the device holds at once."""
+    def function(self, device: int) -> tuple[dict[str, Any], dict[str, Any], int]:
+        """The loaded kernels, the metadata of each, and how many blocks of the first the device holds at once."""
         found = self.functions.get(device)
         if found is None:
             cupy = _cupy()
@@ -123,13 +124,15 @@ class _Cuda(NoPlan):
             compiled = compile_specialisation(self.specialisation, device_target(properties), "cuda")
             module = cupy.cuda.function.Module()
             module.load(compiled.cubin)
-            kernel = module.get_function(compiled.name)
-            shared = compiled.metadata["dynamic_shared_bytes"]
-            if shared > 48 * 1024:
-                kernel.max_dynamic_shared_size_bytes = shared
+            facts = compiled.metadata["kernels"]
+            kernels = {name: module.get_function(name) for name in facts}
+            for name, kernel in kernels.items():
+                if facts[name]["dynamic_shared_bytes"] > 48 * 1024:
+                    kernel.max_dynamic_shared_size_bytes = facts[name]["dynamic_shared_bytes"]
+            first = facts[compiled.metadata["kernel"]]
             target = get_target(compiled.target)
-            per_sm = target.resident_blocks(compiled.metadata["threads"], compiled.metadata["registers"], shared)
-            found = self.functions[device] = (kernel, compiled.metadata,
+            per_sm = target.resident_blocks(first["threads"], first["registers"], first["dynamic_shared_bytes"])
+            found = self.functions[device] = (kernels, facts,
                                               per_sm * properties["multiProcessorCount"])
         return found
 
@@ -137,7 +140,7 @@ class _Cuda(NoPlan):
         cupy = _cupy()
         device = _device_of(cupy, arguments)
         with cupy.cuda.Device(device):
-            kernel, metadata, resident = self.function(device)
+            kernels, facts, resident = self.function(device)
             keep: list[Any] = []
 
             def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
@@ -147,13 +150,14 @@ class _Cuda(NoPlan):
                 return ArrayArgument(array, CUDA, dtype, int(array.data.ptr), shape, strides, True)
 
             def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
+                metadata = facts[name]
                 packed = tuple(_device_value(v, t) for v, t in
                                pack(metadata["arguments"], by_name(self.module, name, args)))
                 blocks = grid + (1,) * (3 - len(grid))
                 if metadata["cooperative"] and int(np.prod(blocks)) > resident:
                     raise UserError.at("E0606", f"{name} is cooperative, but the device holds {resident} of its "
                                                 f"{int(np.prod(blocks))} blocks at once")
-                kernel(blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
+                kernels[name](blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
                        stream=_stream_of(cupy, arguments), enable_cooperative_groups=metadata["cooperative"])
 
             assert self.module.launch is not None

@@ -63,7 +63,7 @@ def mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
     wide = f32 if not tile.dtype.is_float or tile.dtype.bits == 16 else tile.dtype
     extents = tile.shape if axis is None else (tile.shape[_axis(tile, axis)],)
     total = _reduce("sum", tile.to(wide), axis, keepdims)
-    if any(isinstance(n, str) for n in extents):
+    if [n for n in extents if isinstance(n, str)]:  # extents of an array that are known at the call only
         from tilus.lang.arrays import element_count
 
         result = total / element_count(extents).to(wide)
