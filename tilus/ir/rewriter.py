@@ -73,8 +73,8 @@ def is_pure(op: Operation) -> bool:
 def erase_dead(function: Function) -> int:
     """Remove pure operations whose results are not used (reads count as removable). Returns how many."""
     total = 0
+    uses = count_uses(function)
     while True:
-        uses = count_uses(function)
         removed = _erase_in(function.body, uses)
         total += removed
         if not removed:
@@ -87,7 +87,8 @@ def _erase_in(block: Block, uses: Counter[Value]) -> int:
     for op in reversed(block.ops):
         if not op.TERMINATOR and _removable(op) and not any(uses[r] for r in op.results):
             for inner in op.walk():
-                uses.subtract(inner.operands)
+                for operand in inner.operands:
+                    uses[operand] -= 1
             removed += 1
             continue
         for region in op.regions:

@@ -45,8 +45,8 @@ def simplify(module: Module) -> None:
 def simplify_function(function: Function, facts: Facts | None = None) -> None:
     """Fold, share and hoist within a function, in place; ``facts`` also fold comparisons that always hold."""
     _Folder(facts, function).run(function.body)
-    hoist_invariants(function.body)
-    _Folder(facts, function).run(function.body)
+    if hoist_invariants(function.body):
+        _Folder(facts, function).run(function.body)  # what loops had in common is now side by side
     erase_dead(function)
 
 
@@ -322,17 +322,21 @@ _FOLDS: dict[type[Operation], Callable[[_Folder, Any], Operation | Value | None]
 }
 
 
-def hoist_invariants(block: Block) -> None:
-    """Move pure operations without regions out of loops in which none of their operands is defined. Divisions are
-    total here, so executing one that the loop might skip is harmless."""
+def hoist_invariants(block: Block) -> bool:
+    """Move pure operations without regions out of loops in which none of their operands is defined; whether there were
+    any. Divisions are total here, so executing one that the loop might skip is harmless."""
     ops: list[Operation] = []
+    moved = False
     for op in block.ops:
         for region in op.regions:
-            hoist_invariants(region)
+            moved |= hoist_invariants(region)
         if isinstance(op, (For, While)):
-            ops.extend(_extract_invariants(op))
+            hoisted = _extract_invariants(op)
+            moved |= bool(hoisted)
+            ops.extend(hoisted)
         ops.append(op)
     block.ops = ops
+    return moved
 
 
 def _extract_invariants(loop: For | While) -> list[Operation]:

@@ -12,6 +12,8 @@ from tilus.runtime.cache import Cache, default_cache, key_of
 from tilus.runtime.toolchains.locate import TOOLS, version
 
 _SUFFIXES = (".py", ".lark")
+_ASIDE = ("__pycache__", "simulator", "interp", "cli")
+"""Folders with nothing that compiled code depends on."""
 
 
 @functools.cache
@@ -48,7 +50,7 @@ def _sources(directory: str) -> Iterator[tuple[str, str]]:
             if entry.name.endswith(_SUFFIXES):
                 status = entry.stat()
                 yield entry.path, f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
-            elif entry.is_dir() and entry.name != "__pycache__":
+            elif entry.is_dir() and entry.name not in _ASIDE:
                 yield from _sources(entry.path)
 
 

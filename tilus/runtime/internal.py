@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tilus.diagnostics import InternalError, TilusError
@@ -16,7 +18,8 @@ def guarded(specialisation: Specialisation, stage: str, function: Callable[[], T
     """``function()``; what it raises that is no message of ours becomes an InternalError (E0999), which names a file
     with the traced module for ``tilus opt``."""
     try:
-        return function()
+        with collection_paused():
+            return function()
     except (TilusError, MemoryError):
         raise
     except Exception as error:
@@ -25,6 +28,19 @@ def guarded(specialisation: Specialisation, stage: str, function: Callable[[], T
         raise InternalError.at("E0999", f"{stage} of {kernel.name} failed: {type(error).__name__}: {error}",
                                kernel.span(kernel.node),
                                help=f"this is a bug in tilus; {path} reproduces it") from error
+
+
+@contextmanager
+def collection_paused() -> Iterator[None]:
+    """No cyclic garbage collection meanwhile: a compilation makes many objects at once and they all stay until its
+    end, so that collecting only walks them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def write_reproducer(specialisation: Specialisation, stage: str) -> str:
