@@ -200,7 +200,7 @@ class Evaluator:
             tile = self.tile(source, at)
             return tile if order == tuple(range(len(order))) else self.b.add(Transpose(tile, order)).result
         tile = self.tile(source, at)
-        if isinstance(op, Reshape):
+        if isinstance(op, Reshape) and tile.tile.shape:
             # The tile of a kernel may be larger than a dimension of extent 1; what is beyond it is never written.
             bare = tuple(1 if n == 1 else axis.size for n, axis in zip(op.shape, axes, strict=True)
                          if not axis.is_point)

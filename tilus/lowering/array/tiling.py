@@ -153,7 +153,10 @@ class _Kernel:
         self.extents = extents_of(plan.roots[0].tile)
         self.places = Places(plan.reads)
         at = [self.places(root) for root in plan.roots]
-        self.sizes = [(tiling.BN, tiling.BM)[p] if p < 2 else 0 for p in map(max, zip(*at, strict=True))]
+        sizes = [(tiling.BN, tiling.BM)[p] if p < 2 else 0 for p in map(max, zip(*at, strict=True))]
+        # A product keeps tiles that suit tensor cores even for one row or column.
+        self.sizes = [0 if n == 1 and not plan.contracts else size
+                      for n, size in zip(self.extents, sizes, strict=True)]
         self.looped = set(plan.looped)
 
     def grid(self, extent: Callable[[Extent], Value], b: Builder) -> list[Value]:
