@@ -83,12 +83,14 @@ def test_bulk_store_with_a_byte_mask() -> None:
 
 
 def test_multimem_is_the_memory_of_this_device() -> None:
-    x, out = np.arange(32, dtype="u4"), np.full(96, 7, "u4")
+    x, out = np.arange(32, dtype="u4"), np.full(128, 7, "u4")
     run("""u32 v; ASM("multimem.ld_reduce.relaxed.sys.global.add.u32 %0, [%1];" : "=r"(v) : "l"(x + t) : "memory"); o[t] = v;
         ASM("multimem.st.relaxed.gpu.global.u32 [%0], %1;" :: "l"(o + 32 + t), "r"(v * 3) : "memory"); ASM("multimem.red.relaxed.gpu.global.add.u32 [%0], %1;" :: "l"(o + 64), "r"(v) : "memory");
+        ASM("multimem.ld_reduce.weak.global.min.u32 %0, [%1];" : "=r"(v) : "l"(x + 31 - t) : "memory"); ASM("multimem.st.weak.global.u32 [%0], %1;" :: "l"(o + 96 + t), "r"(v) : "memory"); v = t;
         ASM("multimem.red.relaxed.gpu.global.max.u32 [%0], %1;" :: "l"(o + 65 + t % 2), "r"(v) : "memory");""", 1, 32, [x, out])
     np.testing.assert_array_equal(out[:64], np.concatenate([x, 3 * x]))
     assert list(out[64:68]) == [7 + x.sum(), 30, 31, 7]
+    np.testing.assert_array_equal(out[96:], x[::-1])
 
 
 def columns(x: np.ndarray, start: tuple[int, ...], offsets: tuple[int, ...], pixels: int, lower: tuple[int, ...], upper: tuple[int, ...], channels: int) -> np.ndarray:
@@ -144,3 +146,20 @@ def test_im2col_store_writes_pixels_in_order() -> None:
 def test_im2col_map_with_too_few_corners() -> None:
     with pytest.raises(UserError, match="corners"):
         simulator.Im2colMap(np.zeros((2, 4, 5, 8), "i4"), 8, 12, (0,), (0, 0))
+
+
+@pytest.mark.parametrize("mode", ["tile", "im2col_no_offs"])
+def test_tensor_reduction(mode: str) -> None:
+    x = np.arange(2 * 4 * 5 * 8, dtype="i4").reshape(2, 4, 5, 8)
+    before = x.copy()
+    made = simulator.TensorMap(x, (1, 2, 3, 8)) if mode == "tile" else simulator.Im2colMap(x, 8, 6, (0, 0), (0, 0))
+    body = f"""__shared__ __align__(128) u32 s[48]; for (int i = t; i < 48; i += 32) s[i] = 1000 * i; FENCE; SYNC; if (!t) {{
+        ASM("cp.reduce.async.bulk.tensor.4d.global.shared::cta.add.{mode}.bulk_group [%0, {{%2, %3, %3, %2}}], [%1];" :: "l"(&m), "r"(sa(s)), "r"(0), "r"(1) : "memory");
+        ASM("cp.async.bulk.commit_group; cp.async.bulk.wait_group 0;" ::: "memory"); }} o[t] = 1;"""
+    launch_map(body, [made, np.zeros(32, "u4")])
+    added = 1000 * np.arange(48).reshape(6, 8)
+    if mode == "tile":
+        before[0, 1:3, 1:4] += added.reshape(2, 3, 8).astype("i4")
+    else:
+        before.reshape(40, 8)[6:12] += added.astype("i4")
+    np.testing.assert_array_equal(x, before)

@@ -221,11 +221,52 @@ def test_wmma(types: tuple[str, str], fragment: str, shape: tuple[int, int, int]
     np.testing.assert_array_equal(out, 2 * (a @ b) + 1)
 
 
+WMMA = [("precision::tf32", "float", "float", (16, 16, 8), "f4", "f4"), ("double", "double", "double", (8, 8, 4), "f8", "f8")]
+
+
+@pytest.mark.parametrize(("kind", "element", "result", "shape", "dtype", "out_dtype"), WMMA)
+def test_wmma_of_wide_types(kind: str, element: str, result: str, shape: tuple[int, int, int], dtype: str, out_dtype: str) -> None:
+    m, n, k = shape
+    source = f"""#include <mma.h>
+    using namespace nvcuda::wmma; extern "C" __global__ void k(const {element}* A, const {element}* B, {result}* C) {{ fragment<matrix_a, {m}, {n}, {k}, {kind}, row_major> a;
+      fragment<matrix_b, {m}, {n}, {k}, {kind}, col_major> b; fragment<accumulator, {m}, {n}, {k}, {result}> c; load_matrix_sync(c, C, {n}, mem_row_major);
+      load_matrix_sync(a, A, {k}); load_matrix_sync(b, B, {k}); mma_sync(c, a, b, c); store_matrix_sync(C, c, {n}, mem_row_major); }}"""
+    random = np.random.default_rng(3)
+    a, b, c = random.integers(-4, 5, (m, k)).astype(dtype), random.integers(-4, 5, (n, k)).astype(dtype), random.integers(-9, 9, (m, n)).astype(out_dtype)
+    wanted = a @ b.T + c
+    simulator.launch(to_ptx(source), "k", 1, 32, [a, b, c])
+    np.testing.assert_array_equal(c, wanted)
+
+
+@pytest.mark.parametrize("kind", ["s4", "u4", "b1-xor", "b1-and"])
+def test_wmma_of_narrow_types(kind: str) -> None:
+    """Packed operands in memory, low bits first: A by rows, B by columns."""
+    m = n = 8
+    bits, k = (4, 32) if kind.endswith("4") else (1, 128)
+    random = np.random.default_rng(1)
+    low = -8 if kind == "s4" else 0
+    a, b = random.integers(low, low + (1 << bits), (m, k)), random.integers(low, low + (1 << bits), (n, k))
+    packed = [np.stack([sum((row[i::32 // bits].astype("i8") & ((1 << bits) - 1)) << bits * i for i in range(32 // bits)) for row in x]).astype("u4") for x in (a, b)]
+    mma = f"mma.sync.aligned.row.col.m8n8k32.s32.{kind}.{kind}.s32" if bits == 4 else f"mma.{kind[3:]}.popc.sync.aligned.row.col.m8n8k128.s32.b1.b1.s32"
+    name = kind[:2]
+    source = f"""extern "C" __global__ void k(const unsigned* A, const unsigned* B, int* C) {{ unsigned a, b; int c0, c1;
+      asm volatile("wmma.load.a.sync.aligned.row.m8n8k{k}.global.{name} {{%0}}, [%1], %2;" : "=r"(a) : "l"(A), "r"({k}));
+      asm volatile("wmma.load.b.sync.aligned.col.m8n8k{k}.global.{name} {{%0}}, [%1], %2;" : "=r"(b) : "l"(B), "r"({k}));
+      asm volatile("wmma.load.c.sync.aligned.row.m8n8k{k}.global.s32 {{%0, %1}}, [%2], %3;" : "=r"(c0), "=r"(c1) : "l"(C), "r"(8));
+      asm volatile("wmma.{mma} {{%0, %1}}, {{%2}}, {{%3}}, {{%0, %1}};" : "+r"(c0), "+r"(c1) : "r"(a), "r"(b));
+      asm volatile("wmma.store.d.sync.aligned.row.m8n8k{k}.global.s32 [%0], {{%1, %2}}, %3;" :: "l"(C), "r"(c0), "r"(c1), "r"(8) : "memory"); }}"""
+    c = random.integers(-99, 99, (m, n)).astype("i4")
+    wanted = c + (a.sum(1)[:, None] + b.sum(1) - 2 * a @ b.T if kind == "b1-xor" else a @ b.T)
+    simulator.launch(to_ptx(source), "k", 1, 32, [*packed, c])
+    np.testing.assert_array_equal(c, wanted)
+
+
 SCALED = [("m16n8k32", "mxf8f6f4", "scale_vec::1X", "e4m3", "ue8m0", 1, 2), ("m16n8k32", "mxf8f6f4", "scale_vec::1X", "e5m2", "ue8m0", 1, 1),
-          ("m16n8k64", "mxf4", "scale_vec::2X", "e2m1", "ue8m0", 2, 2), ("m16n8k64", "mxf4nvf4", "scale_vec::4X", "e2m1", "ue4m3", 4, 0)]
+          ("m16n8k64", "mxf4", "scale_vec::2X", "e2m1", "ue8m0", 2, 2), ("m16n8k64", "mxf4nvf4", "scale_vec::4X", "e2m1", "ue4m3", 4, 0),
+          ("m16n8k64", "mxf4nvf4", "scale_vec::2X", "e2m1", "ue8m0", 2, 0)]
 
 
-@pytest.mark.parametrize(("shape", "kind", "vector", "element", "scale", "blocks", "byte"), SCALED, ids=[f"{s[1]}-{s[3]}-{s[4]}" for s in SCALED])
+@pytest.mark.parametrize(("shape", "kind", "vector", "element", "scale", "blocks", "byte"), SCALED, ids=[f"{s[1]}-{s[2]}-{s[3]}-{s[4]}" for s in SCALED])
 def test_block_scaled_mma(shape: str, kind: str, vector: str, element: str, scale: str, blocks: int, byte: int) -> None:
     """Fragments by the formulas of the PTX ISA; thread selectors 1 for A and 3 for B."""
     k = int(shape.split("k")[1])

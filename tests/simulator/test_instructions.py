@@ -205,6 +205,11 @@ def run(line: str, inputs: np.ndarray, check: bool = True) -> np.ndarray:
 
 @pytest.mark.parametrize(("line", "inputs", "definition", "ulps"), ROWS, ids=[r[0].split(" ", 1)[0].strip("{") + f"-{n}" for n, r in enumerate(ROWS)])
 def test_instruction(line: str, inputs: np.ndarray, definition: Callable[..., np.ndarray], ulps: float) -> None:
+    verify(line, inputs, definition, ulps)
+
+
+def verify(line: str, inputs: np.ndarray, definition: Callable[..., np.ndarray], ulps: float) -> None:
+    """Run an instruction on every input and compare with its definition, bit for bit or within ulps."""
     out = run(line, inputs)
     arrays = [np.ascontiguousarray(x).view("u4") for x in inputs]
     with np.errstate(all="ignore"):

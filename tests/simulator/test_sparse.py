@@ -48,6 +48,7 @@ CASES = [Case((16, 1), "f32", "f16", "f16", selector=s) for s in range(4)] + [Ca
     Case((64, 4), "f32", "e4m3", "e2m3", "mxf8f6f4.block_scale.scale_vec::1X", "sm_120a", True),
     Case((128, 4), "f32", "e2m1x2", "e2m1x2", "mxf4.block_scale.scale_vec::2X", "sm_120a", True),
     Case((128, 4), "f32", "e2m1x2", "e2m1x2", "mxf4nvf4.block_scale.scale_vec::4X", "sm_120a", True),
+    Case((128, 4), "f32", "e2m1x2", "e2m1x2", "mxf4nvf4.block_scale.scale_vec::2X", "sm_120a", True),
 ]
 
 
@@ -201,3 +202,17 @@ def test_selector_outside_of_its_range() -> None:
     case = Case((32, 2), "f32", "f16", "f16", selector=2)
     with pytest.raises(UserError, match="sparsity selector 2"):
         simulator.launch(to_ptx(source(case, (4, 4, 4))), "k", 1, 32, [np.zeros((32, 4), "u4")] * 4 + [np.zeros((32, 4), "f4")])
+
+
+@pytest.mark.parametrize(("a", "b", "result"), [("e2m1", "e4m3", "f32"), ("e3m2", "e2m3", "f32"), ("e5m2", "e2m1", "f16"), ("e2m3", "e3m2", "f32")])
+def test_dense_product_of_narrow_floats(a: str, b: str, result: str) -> None:
+    random = np.random.default_rng(2)
+    left, right, c = randoms(a, (16, 32), random), randoms(b, (32, 8), random), random.integers(-9, 9, (16, 8)).astype("f8")
+    case = Case((32, 1), result, a, b, "f8f6f4", "sm_120a")
+    lane = np.arange(32)
+    rows, columns = np.stack([lane // 4, lane // 4, lane // 4 + 8, lane // 4 + 8], 1), np.stack([lane % 4 * 2, lane % 4 * 2 + 1] * 2, 1)
+    values = c[rows, columns].astype("f4" if result == "f32" else "f2")
+    held = np.ascontiguousarray(values).view("f4" if result == "f32" else "u4")
+    text = source(case, (4, 2, held.shape[1])).replace("mma.sp.", "mma.").replace(f", %{held.shape[1] + 6}, 0;", ";")
+    simulator.launch(to_ptx(text, case.arch), "k", 1, 32, [words(left, a, 16), words(right.T, b, 8), np.zeros(32, "u4"), np.zeros((32, 2), "u4"), held])
+    np.testing.assert_array_equal(held.view(values.dtype), (left @ right + c)[rows, columns].astype(values.dtype))

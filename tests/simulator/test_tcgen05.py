@@ -305,10 +305,12 @@ def test_block_scaled(kind: str, vector: str, a: str, b: str, n: int) -> None:
     np.testing.assert_array_equal(result_of(words, case), ((left[:, :k] * factors[0]) @ (right[:, :k] * factors[1]).T).astype("f4"))
 
 
-@pytest.mark.parametrize(("kind", "a", "b", "selector"), [("f16", "f16", "f16", 0), ("f16", "bf16", "bf16", 1), ("tf32", "tf32", "tf32", 0), ("i8", "s8", "u8", 0), ("f8f6f4", "e4m3", "e5m2", 0)])
+@pytest.mark.parametrize(("kind", "a", "b", "selector"), [("f16", "f16", "f16", 0), ("f16", "bf16", "bf16", 1), ("tf32", "tf32", "tf32", 0), ("i8", "s8", "u8", 0), ("f8f6f4", "e4m3", "e5m2", 0),
+                                                      ("f16 ws", "f16", "f16", 1), ("mxf8f6f4.block_scale", "e4m3", "e5m2", 0)])
 def test_sparse(kind: str, a: str, b: str, selector: int) -> None:
     case = Case(kind, a, b, "s32" if kind == "i8" else "f32", steps=1)
-    random, k = np.random.default_rng(5), 2 * DEPTH[kind]
+    kind, scaled, suffix = kind.removesuffix(" ws"), "block_scale" in kind, ".ws.sp" if kind.endswith("ws") else ".sp"
+    random, k = np.random.default_rng(5), 64 if scaled else 2 * DEPTH[kind]
     stored, right = values(a, (128, k // 2), random), values(b, (64, k), random)
     chunk = 2 if kind == "tf32" else 4
     dense, codes = np.zeros((128, k)), np.zeros((128, k // chunk), "u4")
@@ -320,7 +322,11 @@ def test_sparse(kind: str, a: str, b: str, selector: int) -> None:
             first, second = sorted(random.permutation(4)[:2])
             codes[r, c] = first | second << 2
             dense[r, 4 * c + first], dense[r, 4 * c + second] = stored[r, 2 * c:2 * c + 2]
-    tensor = np.zeros((68, 128), "u4")
+    tensor = np.zeros((80, 128), "u4")
+    scales = [random.integers(125, 130, rows) for rows in (128, 64)]
+    for which, at in ((0, 72), (1, 76)):
+        for r, lane in np.ndindex(len(scales[which]), 4):
+            tensor[at + r // 32, 32 * lane + r % 32] = scales[which][r]
     for r in range(128):
         if kind in ("f16", "tf32"):  # 16 bits for each half of K: rows r and r + 8 share a word, the halves lie 8 lanes apart
             for half in range(2):
@@ -331,8 +337,13 @@ def test_sparse(kind: str, a: str, b: str, selector: int) -> None:
                 tensor[64 + j, r] = sum(int(code) << 4 * i for i, code in enumerate(codes[r, 8 * j:8 * j + 8]))
     shared = Shared()
     pairs = list(zip(shared.k_major(row_bytes(stored, a), 32), shared.k_major(row_bytes(right, b), 64, 64), strict=True))
-    setup = Setup(runner(kind, ".sp", operands="[%5], %3, "), shared, pairs, instruction(a, b, case.d, 128, 64, sparse=1) | selector, 64, meta=64, tensor=tensor)
-    np.testing.assert_array_equal(result_of(setup.run(), case), dense @ right.T)
+    word = instruction(a, b, case.d, 128, 64, sparse=1) | selector
+    source = runner(kind, suffix, operands="[%5], %3, " + ("[%6], [%7], " if scaled else ""))
+    setup = Setup(source, shared, pairs, word & ~48 | 1 << 23 if scaled else word, 64, meta=64, scales=(72, 76), tensor=tensor)
+    wanted = dense @ right.T
+    if scaled:
+        wanted = wanted * 2.0 ** (scales[0][:, None] - 127) * 2.0 ** (scales[1] - 127)
+    np.testing.assert_array_equal(result_of(setup.run(), case), wanted)
 
 
 def test_accumulating_with_scale_and_disabled_lanes() -> None:

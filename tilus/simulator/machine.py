@@ -192,6 +192,10 @@ class Binder:
 
         ``loose`` lets a wider register stand for its low bits, as ld, st and cvt allow.
         """
+        if kind == "b128":
+            if not isinstance(item, Reg) or item.bits != 128:
+                raise self.error("a register of 128 bits is expected", op)
+            return self.row(item)
         dtype = dtype_of(kind)
         if isinstance(item, Reg):
             if kind == "pred":
@@ -247,8 +251,6 @@ class Binder:
         row = self.row(reg)
         size = row.dtype.itemsize
         if reg.bits == 128:
-            if dtype.itemsize == 16:
-                return row
             raise self.error(f"register {reg.name!r} has the wrong size", op)
         if size == dtype.itemsize:
             return row if row.dtype == dtype else row.view(dtype)

@@ -195,7 +195,7 @@ def cvt_packed(b: Binder, op: Op) -> Predicated:
     return b.alu(op, fn, b.dst(op, d, "b32"), b.src(op, a, "f32"), b.src(op, c, "f32"))
 
 
-@instr("cvt r:rn|rz ?relu ?satfinite td:f16|bf16 =f32", "cvt r:rn|rz =relu ?satfinite td:f16|bf16 =f32", kind="convert")
+@instr("cvt r:rn|rz ?relu ?satfinite td:f16|bf16 =f32", kind="convert")
 def cvt_half_relu(b: Binder, op: Op) -> Predicated:
     d, a = b.need(op, 2)
     kind, mode = str(op.fields["td"]), str(op.fields["r"])
@@ -210,7 +210,7 @@ def cvt_half_relu(b: Binder, op: Op) -> Predicated:
     return b.alu(op, fn, b.dst(op, d, kind), b.src(op, a, "f32"))
 
 
-@instr("cvt r:rna|rn|rz ?satfinite ?relu =tf32 =f32", "cvt r:rna|rn|rz ?relu ?satfinite =tf32 =f32", kind="convert")
+@instr("cvt r:rna|rn|rz ?satfinite ?relu =tf32 =f32", kind="convert")
 def cvt_tf32(b: Binder, op: Op) -> Predicated:
     d, a = b.need(op, 2)
     mode = str(op.fields["r"])

@@ -63,6 +63,7 @@ def lift(op: Op, kind: str, fn: Function) -> Function:
     return wrapped
 
 
+_FILL = np.uint16(0x7FFF)
 _HALF = "f16|f16x2|bf16|bf16x2"
 
 
@@ -106,15 +107,31 @@ def _bf16_sum(function: Any) -> Function:
     return fn
 
 
-@instr(f"fma =rn ?ftz ?sat t:{_HALF}", f"fma =rn ?ftz ?relu t:{_HALF}", "fma =rn ?oob ?relu t:f16|f16x2|bf16|bf16x2",
-       kind="half")
+@instr(f"fma =rn ?ftz ?sat t:{_HALF}", f"fma =rn ?ftz ?relu t:{_HALF}", kind="half")
 def fma(b: Binder, op: Op) -> Predicated:
-    def fn(x: Array, y: Array, z: Array) -> Array:
-        x, y, z = np.broadcast_arrays(x, y, z)
-        s, err = two_sum(x.astype(np.float64) * y, z.astype(np.float64))
-        return to_odd(s, err)
+    return _apply(b, op, 4, _fused)
 
-    return _apply(b, op, 4, fn)
+
+def _fused(x: Array, y: Array, z: Array) -> Array:
+    x, y, z = np.broadcast_arrays(x, y, z)
+    s, err = two_sum(x.astype(np.float64) * y, z.astype(np.float64))
+    return to_odd(s, err)
+
+
+@instr(f"fma =rn =oob ?relu t:{_HALF}", kind="half")
+def fma_oob(b: Binder, op: Op) -> Predicated:
+    """0 where a factor is the NaN that tensor copies fill with, else as fma."""
+    kind = str(op.fields["t"])
+    d, *sources = b.need(op, 4)
+    inner = lift(op, kind, _fused)
+
+    def fn(*words: Array) -> Array:
+        wide = np.broadcast_arrays(*words)
+        halves = [np.ascontiguousarray(word).view(np.uint16) for word in wide]
+        result = np.ascontiguousarray(inner(*wide)).view(np.uint16)
+        return np.where((halves[0] == _FILL) | (halves[1] == _FILL), np.uint16(0), result).view(wide[0].dtype)
+
+    return b.alu(op, fn, b.dst(op, d, _bits(kind)), *[b.src(op, item, _bits(kind)) for item in sources])
 
 
 @instr(f"abs ?ftz t:{_HALF}", f"neg ?ftz t:{_HALF}", kind="half")
@@ -138,11 +155,6 @@ def minmax(b: Binder, op: Op) -> Predicated:
 @instr("ex2 =approx ?ftz t:f16|f16x2|bf16|bf16x2", "tanh =approx t:f16|f16x2|bf16|bf16x2", kind="special")
 def approximations(b: Binder, op: Op) -> Predicated:
     return _apply(b, op, 2, approximate(b, np.exp2 if op.opcode.startswith("ex2") else np.tanh))
-
-
-@instr("copysign t:f16|bf16", kind="half")
-def copysign(b: Binder, op: Op) -> Predicated:
-    return _apply(b, op, 3, lambda x, y: np.copysign(y, x))
 
 
 __all__ = ["F16", "pack", "unpack"]

@@ -116,7 +116,6 @@ def arrive(b: Binder, op: Op) -> Run:
 
 
 @instr(f"mbarrier.expect_tx {_SEM} {_ANY} =b64", f"mbarrier.complete_tx {_SEM} {_ANY} =b64",
-       f"mbarrier.expect_tx =relaxed ?scope:cta|cluster {_ANY} =b64",
        writes=0, kind="mbarrier")
 def transactions(b: Binder, op: Op) -> Run:
     place = _Place(b, op, 0)

@@ -83,6 +83,7 @@ class _Access:
         self.site = b.launch.site(op, name, write)
         self.per_lane = self.rows * self.columns // 32
         self.unit = max(1, 8 // self.bits)
+        self.by_columns = which == "b" and self.bits < 8  # the elements of a byte follow each other in a column
 
     def _addresses(self, g: Group, position: int) -> Array:
         """Byte addresses of the lanes' unit number ``position``."""
@@ -90,6 +91,8 @@ class _Access:
         lane = g.lanes() % 32
         index = lane * self.per_lane + position * self.unit
         row, column = index // self.columns, index % self.columns
+        if self.by_columns:
+            row, column = index % self.rows, index // self.rows
         default = self.columns if self.by_row else self.rows
         if not self.by_row:
             row, column = column, row
@@ -153,7 +156,8 @@ def _words(matrix: Array, kind: str, count: int) -> Array:
        "wmma.mma =sync =aligned la:row|col lb:row|col shape:m16n16k16|m32n8k16|m8n32k16 td:s32 ta:s8|u8 tb:s8|u8 "
        "tc:s32 ?satfinite",
        "wmma.mma =sync =aligned la:row lb:col shape:m8n8k32 td:s32 ta:s4|u4 tb:s4|u4 tc:s32 ?satfinite",
-       "wmma.mma =sync =aligned la:row|col lb:row|col shape:m8n8k4 ?r:rn|rz|rm|rp td:f64 ta:f64 tb:f64 tc:f64",
+       "wmma.mma =sync =aligned la:row|col lb:row|col shape:m8n8k4 ?r:rn|rz|rm|rp td:f64 ta:f64 tb:f64 tc:f64 "
+       "?late:rn|rz|rm|rp",
        "wmma.mma bool:xor|and =popc =sync =aligned la:row lb:col shape:m8n8k128 td:s32 ta:b1 tb:b1 tc:s32",
        gate="warp", kind="mma")
 def mma(b: Binder, op: Op) -> Run:
@@ -168,7 +172,8 @@ def mma(b: Binder, op: Op) -> Run:
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
         left = _matrix(stack(rows_a, lanes), ka, m, k)
-        right = _matrix(stack(rows_b, lanes), kb, k, n)
+        words = stack(rows_b, lanes)
+        right = _matrix(words, kb, n, k).transpose(0, 2, 1) if _bits(kb) < 8 else _matrix(words, kb, k, n)
         base = _matrix(stack(rows_c, lanes), kc, m, n)
         if ka == "b1":
             both = np.matmul(left, right)

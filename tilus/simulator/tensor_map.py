@@ -91,7 +91,7 @@ class Im2colMap(TensorMap):
     """What ``cuTensorMapEncodeIm2col`` would encode: columns of pixels of an image tensor.
 
     The pixels of a column are those of a bounding box, walked along the innermost spatial axis first; the box reaches
-    from ``lower`` to the extent plus ``upper`` minus 1 in each spatial axis. Offsets of the instruction move each pixel.
+    from ``lower`` to the extent plus ``upper`` minus 1 in each spatial axis. Offsets of the instruction move all.
 
     Args:
         array: (batch, [depth, [height,]] width, channels), channels contiguous.
