@@ -30,6 +30,12 @@ __device__ __forceinline__ unsigned sa(const void* p) { return (unsigned)__cvta_
 #define BWAIT ASM("cp.async.bulk.wait_group 0;" ::: "memory")
 #define FENCE ASM("fence.proxy.async.shared::cta;" ::: "memory")
 #define SYNC __syncthreads()
+#define ARRIVEC ASM("barrier.cluster.arrive.aligned;" ::: "memory")
+#define WAITC ASM("barrier.cluster.wait.aligned;" ::: "memory")
+#define CLUSTER ARRIVEC; WAITC
+__device__ __forceinline__ unsigned peer(const void* p, unsigned r) { unsigned d; asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(d) : "r"(sa(p)), "r"(r)); return d; }
+#define FARLOAD(v, p) float v; ASM("ld.shared::cluster.f32 %0, [%1];" : "=f"(v) : "r"(p) : "memory")
+#define FARSTORE(p, v) ASM("st.shared::cluster.f32 [%0], %1;" :: "r"(p), "f"((float)v) : "memory")
 #define LDM(r, p) ASM("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];" : "=r"(r) : "r"(sa(p)) : "memory")
 extern "C" __global__ void k(float* a, float* b, int* f, int n) {
   int t = threadIdx.x, w = t / 32, l = t % 32, B = blockIdx.x;
@@ -50,6 +56,7 @@ class Planted:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+CLUSTERED: dict[str, Any] = {"grid": 2, "arch": "sm_90", "options": {"cluster": (2, 1, 1)}}
 S = "__shared__ __align__(128) float s[256];"
 BAR = "__shared__ unsigned long long bar;"
 PLANTED = [
@@ -171,6 +178,19 @@ PLANTED = [
             [("TRY(&bar, 0);\n", "TRY(&bar, 0); ARRIVE(&bar);\n")], arch="sm_90"),
     Planted("mbarrier_not_initialised", "value", BAR + "\nARRIVE(&bar); //!\na[t] = 1;", [("\nARRIVE", "if (!t) INIT(&bar, 64); SYNC;\nARRIVE")],
             arch="sm_90"),
+    # another block's shared memory
+    Planted("far_read_without_a_cluster_barrier", "race", S + "s[t] = a[t]; SYNC;\nFARLOAD(v, peer(s + t, 1 - B)); b[64 * B + t] = v; //!\nCLUSTER;", [("SYNC;", "CLUSTER;")], **CLUSTERED),
+    Planted("far_write_under_a_reader", "race", S + "s[t] = a[t]; CLUSTER;\nb[64 * B + t] = s[63 - t]; //!\nFARSTORE(peer(s + t, 1 - B), 2); //!\nCLUSTER;",
+            [("FARSTORE", "CLUSTER; FARSTORE")], **CLUSTERED),
+    Planted("far_write_read_too_early", "race", S + "CLUSTER; FARSTORE(peer(s + t, 1 - B), 2); SYNC;\nb[64 * B + t] = s[t]; //!\nCLUSTER;", [("SYNC;", "CLUSTER;")], **CLUSTERED),
+    Planted("relaxed_arrival", "race", S + 's[t] = a[t]; ASM("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); WAITC;\nFARLOAD(v, peer(s + t, 1 - B)); b[64 * B + t] = v; //!\nCLUSTER;',
+            [("arrive.relaxed", "arrive.release")], **CLUSTERED),
+    Planted("write_after_the_arrival", "race", S + "ARRIVEC; s[t] = a[t]; WAITC;\nFARLOAD(v, peer(s + t, 1 - B)); b[64 * B + t] = v; //!\nCLUSTER;", [("ARRIVEC; s[t] = a[t];", "s[t] = a[t]; ARRIVEC;")], **CLUSTERED),
+    Planted("far_plain_write_with_an_atomic", "race", S + 'if (!t) s[0] = 0; CLUSTER; if (t == 5 && B)\nFARSTORE(peer(s, 0), 3); //!\nelse ASM("red.shared::cluster.add.f32 [%0], 1.0;" :: "r"(peer(s, 0)) : "memory"); //!\n'
+            "CLUSTER; b[t] = s[0];", [("if (t == 5 && B)", "if (t > 99)"), ("b[t] = s[0]", "if (!B) b[t] = s[0]")], **CLUSTERED),
+    Planted("far_read_before_the_mbarrier", "race", S + BAR + 'if (!t) INIT(&bar, 64); s[t] = 0; CLUSTER; FARSTORE(peer(s + t, 1 - B), 7);\n'
+            'ASM("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(peer(&bar, 1 - B)) : "memory");\nb[64 * B + t] = s[t]; //!\nTRY(&bar, 0); CLUSTER;',
+            [("\nb[64 * B + t] = s[t]; //!\nTRY(&bar, 0);", "\nTRY(&bar, 0); b[64 * B + t] = s[t];")], **CLUSTERED),
     # other
     Planted("trap", "trap", "if (a[t] == 1) { \n__trap(); //!\n } b[t] = 1;", [("a[t] == 1", "a[t] == 3")]),
     Planted("wait_for_a_flag_that_nobody_sets", "deadlock", "\nwhile (atomicAdd(f, 0) == 0) {} //!\na[t] = 1;", [("== 0", "== 9")]),

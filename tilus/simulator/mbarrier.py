@@ -88,7 +88,27 @@ class ClusterBarrier:
             self.batch.fault("barrier", "a thread arrives twice at the cluster barrier", op, int(np.argmax(twice)))
         self.arrived |= mask
         self.target[mask] = self.generation[self.cluster_of[mask]] + 1
+        if ".relaxed" not in op.opcode:
+            self._release(mask)
         self.check()
+
+    def _release(self, mask: Array) -> None:
+        batch = self.batch
+        if batch.shared.shadow is not None:
+            batch.shared.shadow.cluster_arrive(mask)
+        if batch.launch.global_shadow is not None:
+            for warp in np.unique(batch.warp_of[mask]).tolist():
+                batch.launch.global_shadow.arrive(batch, ("cluster", int(self.cluster_of[32 * warp])), 32 * warp)
+
+    def acquire(self, mask: Array) -> None:
+        """Lanes have passed the wait."""
+        batch = self.batch
+        if batch.shared.shadow is not None:
+            batch.shared.shadow.cluster_wait(mask)
+        if batch.launch.global_shadow is not None:
+            first = np.unique(batch.warp_of[mask]) * 32
+            for lane in first.tolist():
+                batch.launch.global_shadow.wait(batch, [("cluster", int(self.cluster_of[lane]))], np.array([lane]))
 
     def wait(self, op: Op | None, mask: Array) -> Array:
         """The lanes that must wait."""
@@ -113,7 +133,7 @@ class ClusterBarrier:
         self.generation[done] += 1
         self.arrived &= ~lanes
         if self.batch.shared.shadow is not None:
-            self.batch.shared.shadow.barrier(lanes & self.batch.live)
+            self.batch.shared.shadow.cluster_complete(lanes & self.batch.live)
         freed = self.waiting & lanes
         self.waiting &= ~freed
         if freed.any():

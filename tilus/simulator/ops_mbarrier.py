@@ -164,7 +164,7 @@ def test_wait(b: Binder, op: Op) -> Run:
         if shadow is not None and done.any():
             shadow.mbarrier_wait(offsets[done], lanes[done])
         if batch.launch.global_shadow is not None and done.any():
-            batch.launch.global_shadow.wait(batch, offsets[done], lanes[done])
+            batch.launch.global_shadow.wait(batch, offsets[done].tolist(), lanes[done])
         dst[lanes] = done
 
     return run
@@ -212,4 +212,5 @@ def cluster_arrive(b: Binder, op: Op) -> Run:
 
 @instr("barrier.cluster.wait ?acquire ?aligned", gate="cluster", writes=0, kind="barrier")
 def cluster_wait(b: Binder, op: Op) -> Run:
-    return lambda g: None
+    state = b.batch.state
+    return lambda g: state["clusters"].acquire(g.mask)

@@ -1,7 +1,7 @@
 """Shadow of shared memory: who wrote and read each cell, to find races, uninitialised reads and missing waits.
 
-Happens-before is kept between the warps of a block: warp w has an epoch that each of its releases ends, and knows of
-every other warp u the last epoch that happened before its present. Lanes of one warp are ordered by ``bar.warp.sync``
+Happens-before is kept between the warps of a block, or of a cluster: warp w has an epoch that each of its releases ends,
+and knows of every other warp u the last epoch that happened before its present. Lanes of one warp are ordered by ``bar.warp.sync``
 and wider barriers alone, as the PTX memory model has it since sm_70.
 """
 # NumPy types the results of most functions as Any.
@@ -20,7 +20,9 @@ from tilus.simulator.syntax import TYPE_BITS
 if TYPE_CHECKING:
     from tilus.simulator.memory import Site
 
-_LANE, _WARP_SHIFT, _ATOMIC, _AGENT, _EPOCH_SHIFT = 31, 5, 1 << 10, 1 << 11, 16
+_LANE, _WARP_SHIFT, _WARPS, _ATOMIC, _AGENT, _EPOCH_SHIFT = 31, 5, 511, 1 << 14, 1 << 15, 16
+_THREAD = _WARPS << _WARP_SHIFT | _LANE
+MAX_READERS = 1 << 26
 _SHARED_FAMILIES = ("ld", "st", "atom", "red")
 
 
@@ -45,26 +47,30 @@ class SharedShadow:
     def __init__(self, batch: Batch, cell: int) -> None:
         self.batch = batch
         self.cell = cell
-        self.per_block = batch.stride // 32
+        self.warps_per_block = batch.stride // 32
         space = batch.shared
         cells = len(space.views.data) // cell
         checks = batch.launch.checks
         self.checks = checks
         self.limit = space.trash // cell
+        cluster = batch.launch.cluster_size
+        # Readers are a table of cells by warps: where it grows too large, blocks are looked at one by one.
+        self.blocks_each = cluster if cells * cluster * self.warps_per_block <= MAX_READERS else 1
+        self.per_group = self.warps_per_block * self.blocks_each
         self.written = np.zeros(cells, bool)
         self.racing = checks.race
         self.writer = np.zeros(cells if self.racing else 0, np.int64)
         self.reader = np.zeros(cells if self.racing else 0, np.int64)
-        self.readers = np.zeros((cells, self.per_block) if self.racing else (0, 0), np.int32)
+        self.readers = np.zeros((cells, self.per_group) if self.racing else (0, 0), np.int32)
         self.pending = np.zeros(cells, np.uint8)
         self.outstanding = 0
         self.write_time = np.zeros(cells, np.int64)
-        self.warp_in_block = batch.warp_of % self.per_block
-        self.ident = (np.arange(batch.lanes) % 32 | self.warp_in_block << _WARP_SHIFT).astype(np.int64)
+        self.column = batch.warp_of % self.per_group
+        self.ident = (np.arange(batch.lanes) % 32 | self.column << _WARP_SHIFT).astype(np.int64)
         self.reset()
 
     def reset(self) -> None:
-        warps, each = self.batch.warps, self.per_block
+        warps, each = self.batch.warps, self.per_group
         self.written[:] = False
         self.pending[:] = 0
         self.outstanding = 0
@@ -79,6 +85,9 @@ class SharedShadow:
         self.clock = 0
         self.uses_async_proxy = False
         self.clocks: dict[int, tuple[Array, Array]] = {}
+        groups = warps // each
+        self.arriving: Array = np.zeros((groups, each), np.int64)
+        self.arrived: Array = np.zeros((groups, each), np.int64)
 
     # -- accesses
 
@@ -124,7 +133,7 @@ class SharedShadow:
 
     def _known(self, where: Array, packed: Array) -> Array:
         """The epoch of the packed access's warp that the accessing lanes know."""
-        warp = (packed >> _WARP_SHIFT) & 31
+        warp = (packed >> _WARP_SHIFT) & _WARPS
         result: Array = self.known[self.batch.warp_of[where][:, None], warp]
         return result
 
@@ -132,17 +141,17 @@ class SharedShadow:
         """Whether earlier accesses are concurrent with the present ones of the lanes."""
         recent = (packed >> _EPOCH_SHIFT) > self._known(where, packed)
         own = self.ident[where][:, None]
-        same = ((packed & 1023) == own) & ((packed & _AGENT) == 0)
+        same = ((packed & _THREAD) == own) & ((packed & _AGENT) == 0)
         return recent & ~same
 
     def record_read(self, op: Op, where: Array, cells: Array) -> None:
         previous = self.writer[cells]
         if (int(previous.max()) >> _EPOCH_SHIFT) > self.floor:
-            bad = self._unordered(where, previous) & (cells < self.limit) & self._same_block(where, cells)
+            bad = self._unordered(where, previous) & (cells < self.limit) & self._same_group(where, cells)
             if bad.any():
                 self._race("reads what another thread", "writes", op, where, cells, bad, previous)
         epoch = self.epoch[self.batch.warp_of[where]]
-        self.readers[cells, self.warp_in_block[where][:, None]] = epoch[:, None]
+        self.readers[cells, self.column[where][:, None]] = epoch[:, None]
         self.reader[cells] = (self.ident[where] | epoch << _EPOCH_SHIFT)[:, None]
 
     def record_write(self, op: Op, where: Array, cells: Array, flag: int, agent: bool = False) -> None:
@@ -151,7 +160,7 @@ class SharedShadow:
             bad = self._unordered(where, previous)
             if flag & _ATOMIC:
                 bad &= (previous & _ATOMIC) == 0
-            bad &= (cells < self.limit) & self._same_block(where, cells)
+            bad &= (cells < self.limit) & self._same_group(where, cells)
             if bad.any():
                 self._race("writes what another thread", "writes", op, where, cells, bad, previous)
         reads = self.readers[cells]
@@ -168,27 +177,32 @@ class SharedShadow:
     def _check_readers(self, op: Op, where: Array, cells: Array, reads: Array) -> None:
         known = self.known[self.batch.warp_of[where]][:, None, :]
         late = reads > known
-        own_warp = self.warp_in_block[where]
+        own_warp = self.column[where]
         own_late = np.take_along_axis(late, own_warp[:, None, None].repeat(cells.shape[1], 1), axis=2)[..., 0]
         last = self.reader[cells]
-        only_self = (last & 1023) == self.ident[where][:, None]
+        only_self = (last & _THREAD) == self.ident[where][:, None]
         others = late.copy()
         np.put_along_axis(others, own_warp[:, None, None].repeat(cells.shape[1], 1), False, axis=2)
         bad = others.any(axis=2) | (own_late & ~only_self)
-        bad &= (cells < self.limit) & self._same_block(where, cells)
+        bad &= (cells < self.limit) & self._same_group(where, cells)
         if bad.any():
             self._race("writes what another thread", "reads", op, where, cells, bad, last)
 
-    def _same_block(self, where: Array, cells: Array) -> Array:
-        result: Array = cells * self.cell // self.batch.shared.stride == self.batch.block_of[where][:, None]
+    def _same_group(self, where: Array, cells: Array) -> Array:
+        block = cells * self.cell // self.batch.shared.stride
+        result: Array = block // self.blocks_each == self.batch.block_of[where][:, None] // self.blocks_each
         return result
 
     def _race(self, mine: str, theirs: str, op: Op, where: Array, cells: Array, bad: Array, packed: Array) -> None:
         lane = int(np.argmax(bad.any(axis=1)))
         column = int(np.argmax(bad[lane]))
         other = int(packed[lane, column])
-        thread = (other >> _WARP_SHIFT & 31) * 32 + (other & _LANE)
-        message = f"race: a thread {mine} (thread {thread} of the block) {theirs} without a barrier between"
+        warp = other >> _WARP_SHIFT & _WARPS
+        thread = warp % self.warps_per_block * 32 + (other & _LANE)
+        rank = warp // self.warps_per_block
+        same = rank == int(self.batch.block_of[where[lane]]) % self.blocks_each
+        block = "the block" if same else f"block {rank} of the cluster"
+        message = f"race: a thread {mine} (thread {thread} of {block}) {theirs} without a barrier between"
         self._fault("race", message, op, where, lane, cells[:, column:], int(bad.any(axis=1).sum()))
 
     # -- asynchronous copies
@@ -249,7 +263,7 @@ class SharedShadow:
             self.writer[cells] = int(self.ident[lane]) | epoch << _EPOCH_SHIFT | _AGENT
             if barrier >= 0:
                 pending, _ = self._clock(barrier)
-                column = int(self.warp_in_block[lane])
+                column = int(self.column[lane])
                 pending[column] = max(int(pending[column]), epoch)
                 self.epoch[warp] += 1
 
@@ -267,7 +281,8 @@ class SharedShadow:
         if self.checks.asynchronous and times.any():
             block = cells * self.cell // self.batch.shared.stride
             if self.racing:
-                writers = block * self.per_block + ((self.writer[cells] >> _WARP_SHIFT) & 31)
+                group = block // self.blocks_each
+                writers = group * self.per_group + ((self.writer[cells] >> _WARP_SHIFT) & _WARPS)
                 fenced = self.fenced[np.minimum(writers, len(self.fenced) - 1)]
             else:
                 fenced = np.zeros(cells.shape, np.int64)
@@ -293,7 +308,10 @@ class SharedShadow:
 
     def full_barrier(self) -> None:
         """Every live thread of every block meets its block."""
-        each = self.per_block
+        if self.blocks_each > 1:
+            self.barrier(np.ones(self.batch.lanes, bool))
+            return
+        each = self.per_group
         table = self.epoch.reshape(-1, 1, each)
         self.known.reshape(-1, each, each)[...] = np.maximum(self.known.reshape(-1, each, each), table)
         self.floor = int(self.epoch.min())
@@ -301,13 +319,13 @@ class SharedShadow:
 
     def barrier(self, lanes: Array) -> None:
         """The lanes meet, those of each block apart."""
-        each = self.per_block
+        each, members = self.per_group, self.warps_per_block
         warps = np.asarray(lanes.reshape(-1, 32).any(axis=1))
         table = self.known.copy()
         own = np.arange(len(warps))
         table[own, own % each] = self.epoch
-        shaped = np.where(warps[:, None], table, 0).reshape(-1, each, each)
-        joined = np.repeat(shaped.max(axis=1), each, axis=0)
+        shaped = np.where(warps[:, None], table, 0).reshape(-1, members, each)
+        joined = np.repeat(shaped.max(axis=1), members, axis=0)
         self.known[warps] = np.maximum(self.known[warps], joined[warps])
         self.epoch[warps] += 1
         self._lower()
@@ -315,9 +333,32 @@ class SharedShadow:
     def warp_sync(self, mask: Array) -> None:
         """The lanes of each warp meet."""
         warps = np.flatnonzero(mask.reshape(-1, 32).any(axis=1))
-        self.known[warps, warps % self.per_block] = self.epoch[warps]
+        self.known[warps, warps % self.per_group] = self.epoch[warps]
         self.epoch[warps] += 1
-        if self.per_block == 1:
+        if self.per_group == 1:
+            self._lower()
+
+    def cluster_arrive(self, mask: Array) -> None:
+        """A release at the cluster barrier."""
+        warps = np.flatnonzero(mask.reshape(-1, 32).any(axis=1))
+        table = self.known[warps]
+        table[np.arange(len(warps)), warps % self.per_group] = self.epoch[warps]
+        np.maximum.at(self.arriving, warps // self.per_group, table)
+        self.epoch[warps] += 1
+
+    def cluster_complete(self, mask: Array) -> None:
+        """All of these lanes' clusters have arrived."""
+        if self.blocks_each != self.batch.launch.cluster_size:
+            self.barrier(mask)
+            return
+        groups = np.unique(self.batch.warp_of[mask] // self.per_group)
+        self.arrived[groups] = np.maximum(self.arrived[groups], self.arriving[groups])
+
+    def cluster_wait(self, mask: Array) -> None:
+        """An acquire at the cluster barrier."""
+        if self.blocks_each == self.batch.launch.cluster_size:
+            warps = np.flatnonzero(mask.reshape(-1, 32).any(axis=1))
+            self.known[warps] = np.maximum(self.known[warps], self.arrived[warps // self.per_group])
             self._lower()
 
     def _lower(self) -> None:
@@ -325,7 +366,7 @@ class SharedShadow:
 
     def _clock(self, offset: int) -> tuple[Array, Array]:
         if offset not in self.clocks:
-            self.clocks[offset] = (np.zeros(self.per_block, np.int64), np.zeros(self.per_block, np.int64))
+            self.clocks[offset] = (np.zeros(self.per_group, np.int64), np.zeros(self.per_group, np.int64))
         return self.clocks[offset]
 
     def mbarrier_init(self, offset: int, lane: int) -> None:
@@ -335,12 +376,16 @@ class SharedShadow:
         """A release: the arriving warp's past becomes part of the phase."""
         warp = int(self.batch.warp_of[lane])
         pending, _ = self._clock(offset)
-        if offset // self.batch.shared.stride != int(self.batch.block_of[lane]):
+        if not self._together(offset, int(self.batch.block_of[lane])):
             return
         np.maximum(pending, self.known[warp], out=pending)
-        column = warp % self.per_block
+        column = warp % self.per_group
         pending[column] = max(int(pending[column]), int(self.epoch[warp]))
         self.epoch[warp] += 1
+
+    def _together(self, offset: int, block: int) -> bool:
+        """Whether the block's warps are in the group of the block that holds an offset."""
+        return offset // self.batch.shared.stride // self.blocks_each == block // self.blocks_each
 
     def mbarrier_complete(self, offset: int) -> None:
         pending, done = self._clock(offset)
@@ -351,6 +396,6 @@ class SharedShadow:
         warps = self.batch.warp_of[lanes]
         pairs = {(int(o), int(w)) for o, w in zip(offsets, warps, strict=True)}
         for offset, warp in pairs:
-            if offset in self.clocks and offset // self.batch.shared.stride == warp // self.per_block:
+            if offset in self.clocks and self._together(offset, warp // self.warps_per_block):
                 np.maximum(self.known[warp], self.clocks[offset][1], out=self.known[warp])
         self._lower()

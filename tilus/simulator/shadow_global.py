@@ -9,6 +9,7 @@ accesses.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -254,8 +255,8 @@ class GlobalShadow:
         warp = int(self._threads(batch, np.array([lane]))[0]) >> _SHIFT
         self._one((id(batch), key), warp, False, True, True, True, True)
 
-    def wait(self, batch: Batch, keys: Array, lanes: Array) -> None:
-        """A successful wait at mbarriers acquires."""
+    def wait(self, batch: Batch, keys: Sequence[object], lanes: Array) -> None:
+        """A successful wait at mbarriers, or at the barrier of a cluster, acquires."""
         warps = self._threads(batch, lanes) >> _SHIFT
-        for key, warp in {(int(k), int(w)) for k, w in zip(keys, warps, strict=True)}:
+        for key, warp in {(k, int(w)) for k, w in zip(keys, warps, strict=True)}:
             self._one((id(batch), key), warp, True, False, True, True, False)

@@ -69,7 +69,8 @@ class TensorMemory:
         self.pipe: list[Issued] = []
         self.serial = 0
         self.fences: list[list[int]] = [[] for _ in range(batch.warps)]
-        self.seen = np.zeros((batch.warps, self.per_block), np.int64)
+        shadow = batch.shared.shadow
+        self.seen = np.zeros((batch.warps, shadow.per_group if shadow is not None else self.per_block), np.int64)
 
     # -- allocation
 
@@ -181,7 +182,8 @@ class TensorMemory:
                 continue
             fences = self.fences[block * self.per_block + owner]
             at = bisect_right(fences, epoch)
-            if at == len(fences) or self.seen[warp, owner] < fences[at]:
+            in_group = (block * self.per_block + owner) % self.seen.shape[1]
+            if at == len(fences) or self.seen[warp, in_group] < fences[at]:
                 verb = "written" if write else "read"
                 missing = "tcgen05.fence::before_thread_sync" if at == len(fences) else \
                     "a barrier and tcgen05.fence::after_thread_sync"
