@@ -468,3 +468,15 @@ def test_hints_for_the_scheduler() -> None:
         asm volatile("griddepcontrol.wait;" ::: "memory"); o[threadIdx.x] = threadIdx.x; asm volatile("griddepcontrol.launch_dependents;"); }""",
         1, 128, [out], arch="sm_90a")
     np.testing.assert_array_equal(out, np.arange(128))
+
+
+def test_report_says_when_the_global_race_check_is_off() -> None:
+    source = 'extern "C" __global__ void k(int* o) { o[0] = 1; }'
+    small = simulator.Checks(global_limit=1024)
+    report = run(source, 2, 1, [np.zeros(4096, "i4")], checks=small, collect=True)
+    assert not report.faults
+    assert "global_race was off" in report.notes[0]
+    assert "note: global_race was off" in report.text()
+    assert run(source, 1, 1, [np.zeros(4096, "i4")]).notes == []
+    with pytest.raises(CheckError):
+        run(source, 2, 1, [np.zeros(4096, "i4")], checks=simulator.Checks(global_limit=1 << 20))

@@ -32,13 +32,14 @@ class Checks:
     global_race: bool = True     # about 20 %: global memory
     asynchronous: bool = True    # about 5 %: data used before its wait, proxy fences
     sync: bool = True            # below 1 %: lanes missing at warp-wide operations
+    global_limit: int = 1 << 28  # bytes of global memory above which global_race is off; about 6 times as many are used
 
     @classmethod
     def of(cls, value: bool | Checks | Iterable[str]) -> Checks:
         """``True``: all, ``False``: none, or the names of those wanted."""
         if isinstance(value, Checks):
             return value
-        names = [f.name for f in fields(cls)]
+        names = [f.name for f in fields(cls) if f.name != "global_limit"]
         if isinstance(value, bool):
             return cls(**dict.fromkeys(names, value))
         wanted = {str(name).replace("-", "_") for name in value}

@@ -162,6 +162,7 @@ class Launch:
         self.device_params: set[str] = set()
         self.sites: dict[tuple[int, str], Site] = {}
         self.printed: list[str] = []
+        self.notes: list[str] = []
         self.tensor_maps: dict[int, Any] = {}
         self.resident_blocks = resident_blocks or 132 * max(1, 2048 // max(32, self.threads))
         self.target = target or _target_number(syntax.target)
@@ -193,6 +194,11 @@ class Launch:
         if key not in self.sites:
             self.sites[key] = Site(op, space, write, atomic)
         return self.sites[key]
+
+    def note(self, text: str) -> None:
+        """Say once in the report what was not looked at."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def execute(self, args: Sequence[Any] | Mapping[str, Any], tensor_maps: Mapping[str, Any], collect: bool) -> Report:
         with np.errstate(all="ignore"):

@@ -42,6 +42,7 @@ class Report:
         lines: warp instructions executed, by PTX line.
         sites: transactions of each memory instruction.
         printed: lines that the kernel printed.
+        notes: what was not looked at, such as checks that were off for lack of memory.
     """
 
     entry: str
@@ -52,6 +53,7 @@ class Report:
     sites: list[SiteCount] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     printed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     matrix_operations: int = 0
     divergences: int = 0
     barrier_waits: int = 0
@@ -102,7 +104,7 @@ class Report:
                        "ideal": s.ideal, "bytes": s.bytes} for s in self.sites],
             "lines": {str(k): v for k, v in sorted(self.lines.items())},
             "faults": [fault.to_dict() for fault in self.faults],
-            "printed": self.printed,
+            "printed": self.printed, "notes": self.notes,
         }
 
     def to_json(self) -> str:
@@ -123,6 +125,7 @@ class Report:
         for site in worst:
             unit = "wavefronts" if site.space == "shared" else "sectors"
             out.append(f"  line {site.line}: {site.opcode}: {site.units} {unit}, {site.ideal} would do")
+        out += [f"note: {note}" for note in self.notes]
         for fault in self.faults:
             out.append(f"fault: {fault.message} (line {fault.line}, {fault.count} times)")
         return "\n".join(out)
@@ -148,7 +151,7 @@ class Report:
 def build_report(launch: Launch) -> Report:
     """Gather the counters of a finished launch."""
     report = Report(launch.program.decoded.name, launch.grid, launch.block, faults=list(launch.faults.entries.values()),
-                    printed=launch.printed, matrix_operations=launch.matrix_operations,
+                    printed=launch.printed, notes=launch.notes, matrix_operations=launch.matrix_operations,
                     divergences=launch.divergences, barrier_waits=launch.barrier_waits,
                     warps=launch.blocks * ((launch.threads + 31) // 32), source=launch.syntax.lines)
     for segment in launch.program.segments:

@@ -1,8 +1,8 @@
 """Shadow of shared memory: who wrote and read each cell, to find races, uninitialised reads and missing waits.
 
-Happens-before is kept between the warps of a block, or of a cluster: warp w has an epoch that each of its releases ends,
-and knows of every other warp u the last epoch that happened before its present. Lanes of one warp are ordered by ``bar.warp.sync``
-and wider barriers alone, as the PTX memory model has it since sm_70.
+Happens-before is kept between the warps of a block, or of a cluster: warp w has an epoch that each of its releases
+ends, and knows of every other warp u the last epoch that happened before its present. Lanes of one warp are ordered by
+``bar.warp.sync`` and wider barriers alone, as the PTX memory model has it since sm_70.
 """
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
@@ -57,6 +57,9 @@ class SharedShadow:
         # Readers are a table of cells by warps: where it grows too large, blocks are looked at one by one.
         self.blocks_each = cluster if cells * cluster * self.warps_per_block <= MAX_READERS else 1
         self.per_group = self.warps_per_block * self.blocks_each
+        if self.blocks_each < cluster and batch.launch.checks.race:
+            batch.launch.note("race looked at each block alone: clusters of this size with so much shared memory need "
+                              f"a table of more than {MAX_READERS} readers")
         self.written = np.zeros(cells, bool)
         self.racing = checks.race
         self.writer = np.zeros(cells if self.racing else 0, np.int64)

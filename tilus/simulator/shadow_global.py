@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tilus.simulator.memory import Part, Site
 
 _SHIFT = 5
-MAX_CELLS = 1 << 26
 
 
 def _granularity(launch: Launch) -> int:
@@ -55,7 +54,10 @@ class GlobalShadow:
         self.launch = launch
         self.cell = _granularity(launch)
         cells = size // self.cell + 8
-        self.enabled = cells <= MAX_CELLS
+        self.enabled = size <= launch.checks.global_limit
+        if not self.enabled:
+            launch.note(f"global_race was off: the arguments take {size} bytes, more than the limit of "
+                        f"{launch.checks.global_limit} (Checks.global_limit)")
         count = cells if self.enabled else 0
         self.writer = np.zeros(count, np.int64)
         self.write_epoch = np.zeros(count, np.int32)
