@@ -19,7 +19,8 @@ class Case:
     """One call of a kernel, with what it should give.
 
     Attributes:
-        arguments: positional arguments; ``outputs`` are those among them that the kernel writes.
+        arguments: positional arguments; ``outputs`` are those among them that the kernel writes (of a fused function,
+            those that it is given beside them).
         references: what each output should be, in f64.
         constants: keyword arguments.
         depth: the length of the longest sum behind an element, which widens the tolerance of f32.
@@ -49,14 +50,16 @@ def relative_error(out: Array, reference: Array) -> float:
     return distance / max(float(np.linalg.norm(exact[finite])), 1e-30) if distance else 0.0
 
 
-def run(kernel: tl.JitFunction, case: Case, engine: str | None = None, **constants: Any) -> float:
-    """Call the kernel; the greatest relative error of its outputs."""
+def run(kernel: tl.JitFunction | tl.FusedFunction, case: Case, engine: str | None = None, **constants: Any) -> float:
+    """Call the kernel; the greatest relative error of its outputs. A fused function is given them as ``out``."""
     call = kernel if engine is None else kernel.on(engine)
+    if isinstance(kernel, tl.FusedFunction):
+        constants["out"] = case.outputs[0] if len(case.outputs) == 1 else tuple(case.outputs)
     call(*case.arguments, **{**case.constants, **constants})
     return max(relative_error(o, r) for o, r in zip(case.outputs, case.references, strict=True))
 
 
-def report(kernel: tl.JitFunction, shapes: Iterable[tuple[int, ...]], make: Callable[..., Case],
+def report(kernel: tl.JitFunction | tl.FusedFunction, shapes: Iterable[tuple[int, ...]], make: Callable[..., Case],
            **constants: Any) -> None:
     """Run the kernel on every shape, print the errors, and exit with 1 where one is beyond its tolerance."""
     wrong = 0

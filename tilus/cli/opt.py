@@ -81,14 +81,17 @@ def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, du
 
 
 LOWERING = "lower-to-threads"
+ARRAY_PASSES = ("unify-symbols", "tile-arrays")
 
 
 def all_passes() -> dict[str, Callable[[Any], Any]]:
     """Every pass by name, in the order of the pipelines."""
+    from tilus.lowering.array import tile_arrays, unify_symbols
     from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES
     from tilus.lowering.simt.lower import lower_to_threads
 
-    passes: dict[str, Callable[[Any], Any]] = dict(GPU_TILE_PASSES)
+    passes: dict[str, Callable[[Any], Any]] = dict(zip(ARRAY_PASSES, (unify_symbols, tile_arrays), strict=True))
+    passes.update(GPU_TILE_PASSES)
     passes[LOWERING] = lower_to_threads
     passes.update(GPU_THREAD_PASSES)
     return passes
@@ -97,6 +100,9 @@ def all_passes() -> dict[str, Callable[[Any], Any]]:
 def remaining(module: Any) -> list[str]:
     """The GPU passes that a module has yet to go through."""
     names = list(all_passes())
+    if module.level == "array":
+        return names
+    names = names[len(ARRAY_PASSES) :]
     if module.level == "thread":
         return names[names.index(LOWERING) + 1 :]
     return names[names.index(LOWERING) :] if "layouts" in module.form else names

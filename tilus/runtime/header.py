@@ -60,7 +60,10 @@ def c_type(dtype: DType) -> str:
 
 
 def c_header(compiled: CompiledKernel, file: str) -> str:
-    """The header for a compiled kernel whose cubin is called ``file``."""
+    """The header for a compiled kernel whose cubin is called ``file``. Raises UnsupportedError for several kernels."""
+    if len(compiled.metadata["kernels"]) > 1:
+        raise UnsupportedError.at("E0507", f"{compiled.name} is several kernels, which the C header does not launch",
+                                  help="write another stage: --emit cuda, ptx or sass")
     writer = _Writer(compiled)
     head = _HEAD.format(name=compiled.name, target=compiled.target, file=file,
                         shared=compiled.metadata["dynamic_shared_bytes"])

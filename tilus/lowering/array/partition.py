@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from tilus.ir.core import Function, Value
-from tilus.ir.ops import Reduce, Transpose
+from tilus.ir.ops import Reduce, Transpose, Unary
+from tilus.ir.ops.arith import FLOAT_UNARY
 from tilus.ir.ops.array import Contract
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import ORIGIN, Axes, Axis, operand_axes, strip
@@ -29,6 +30,7 @@ class KernelPlan:
     contracts: bool = False
     reduces: list[Reduce] = field(default_factory=list)
     transposes: bool = False
+    functions: bool = False
     reads: set[Value] = field(default_factory=set)
     heavy: set[Value] = field(default_factory=set)
 
@@ -43,6 +45,7 @@ class Demands:
     outer: list[tuple[Reduce | Contract, Axes]] = field(default_factory=list)
     loads: set[Value] = field(default_factory=set)
     transposes: bool = False
+    functions: bool = False
 
 
 def partition(function: Function) -> tuple[list[KernelPlan], list[Value]]:
@@ -121,6 +124,7 @@ class _Partition:
                     walk(operand, below, False)
                 return
             found.transposes |= isinstance(op, Transpose)
+            found.functions |= isinstance(op, Unary) and op.kind in FLOAT_UNARY
             for operand, below in operand_axes(op, axes):
                 walk(operand, below, outer)
 
@@ -154,8 +158,8 @@ class _Partition:
             return None
         return KernelPlan([root], tuple(d for d, axis in enumerate(axes) if axis in looped),
                           any(isinstance(op, Contract) for op, _ in found.heavy),
-                          [op for op, _ in found.heavy if isinstance(op, Reduce)], found.transposes, found.loads,
-                          {op.result for op, _ in found.heavy})
+                          [op for op, _ in found.heavy if isinstance(op, Reduce)], found.transposes,
+                          found.functions, found.loads, {op.result for op, _ in found.heavy})
 
     def _merge(self, plans: list[KernelPlan]) -> list[KernelPlan]:
         """Put roots that are independent and share iteration space and loops into one kernel."""
@@ -168,6 +172,7 @@ class _Partition:
             host.roots += plan.roots
             host.reduces += [r for r in plan.reduces if r not in host.reduces]
             host.transposes |= plan.transposes
+            host.functions |= plan.functions
             host.reads |= plan.reads
             host.heavy |= plan.heavy
         return kernels

@@ -29,25 +29,24 @@ class Tiling:
         return replace(self, **given)
 
 
-def contraction_tiling(operand: DType, machine: str) -> Tiling:
-    """16-bit and 8-bit operands go to tensor cores, where 128×128 tiles reuse most per byte; f32 and f64 are multiplied
-    by plain instructions and keep their accumulators in registers, which 64×64 leaves room for. A CPU re-tiles
-    products itself and only wants enough of them in a block."""
+def contraction_tiling(operand: DType, functions: bool, machine: str) -> Tiling:
+    """16-bit and 8-bit operands go to tensor cores, where 128×128 tiles reuse most per byte. ``functions`` (exp, erf, …
+    of the product) take registers beside the accumulators: then a thread has 32 of those instead of 128. f32 and f64
+    are multiplied by plain instructions. A CPU re-tiles products itself and only wants enough of them in a block."""
     if machine == "cpu":
         return Tiling(128, 128, 32)
     if operand.bits <= 16:
-        return Tiling(128, 128, 32, stages=3)
-    return Tiling(64, 64, 16 if operand.bits == 32 else 8, stages=2)
+        return Tiling(128, 64, 32, stages=3, warps=8) if functions else Tiling(128, 128, 32, stages=3)
+    return Tiling(64, 64, 16 if operand.bits == 32 else 8, stages=2, warps=8)
 
 
-def loop_tiling(last_reduced: bool, others_reduced: bool, transposed: bool, machine: str) -> Tiling:
-    """Elementwise kernels and reductions: 4096 elements a tile at most, wide along the contiguous dimension.
-
-    A reduction along another dimension than the last keeps a narrow strip of columns and walks down it."""
+def loop_tiling(last_reduced: bool, reduced: bool, transposed: bool, machine: str) -> Tiling:
+    """Elementwise kernels and reductions: at most 4096 elements a tile (on GPUs 16 a thread), wide along the contiguous
+    dimension. A reduction along another dimension than the last keeps a strip of columns and walks down it."""
     if transposed:
         return Tiling(32, 64)
-    if others_reduced and not last_reduced:
+    if reduced and not last_reduced:
         return Tiling(32, 128)
-    if last_reduced:
+    if machine == "cpu":
         return Tiling(4, 1024)
-    return Tiling(4, 1024 if machine == "cpu" else 512)
+    return Tiling(2, 1024) if reduced else Tiling(4, 512)

@@ -9,7 +9,7 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Compare, Dim, GridIndex, If, Launch, Workspace, Yield
-from tilus.ir.ops.array import RoundTo
+from tilus.ir.ops.array import Contract, RoundTo
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places
@@ -49,7 +49,9 @@ def tile_arrays(module: Module, description: Description | None = None, machine:
     ``warps``) replace.
     """
     (function,) = module.kernels
-    return _Tiler(function, description or default_parameters(function), machine, dict(overrides or {})).run()
+    tiled = _Tiler(function, description or default_parameters(function), machine, dict(overrides or {})).run()
+    tiled.target = module.target
+    return tiled
 
 
 class _Tiler:
@@ -124,8 +126,9 @@ class _Tiler:
     def _tiling(self, plan: KernelPlan) -> Tiling:
         if plan.contracts:
             stored = {v: Value(ViewType(d, ())) for v, (_, d) in self.memory.items()}
-            kinds = [held(o, stored) for op in self.function.walk() if op.NAME == "contract" for o in op.operands]
-            base = contraction_tiling(max(kinds, key=lambda d: d.bits), self.machine)
+            kinds = [held(o, stored) for r in plan.heavy if isinstance(r.defining, Contract)
+                     for o in r.defining.operands]
+            base = contraction_tiling(max(kinds, key=lambda d: d.bits), plan.functions, self.machine)
         else:
             last = any(r.axis == len(r.x.tile.shape) - 1 for r in plan.reduces)
             base = loop_tiling(last, len(plan.reduces) > 0, plan.transposes, self.machine)
@@ -187,7 +190,7 @@ class _Kernel:
 
     def build(self, name: str) -> Function:
         tiler, plan = self.tiler, self.plan
-        parameters = {p.name: (p, d) for p, d in (tiler.memory[v] for v in plan.reads)}
+        parameters = {p.name: (p, d) for p, d in (tiler.memory[v] for v in plan.reads if v in tiler.memory)}
         for root in plan.roots:
             parameters.update({p.name: (replace(p, written=True), d) for p, d in tiler.writes[root]})
         scalars = [(v, p) for v, p in tiler.inputs if p.kind == "scalar"]
