@@ -479,4 +479,4 @@ def test_report_says_when_the_global_race_check_is_off() -> None:
     assert "note: global_race was off" in report.text()
     assert run(source, 1, 1, [np.zeros(4096, "i4")]).notes == []
     with pytest.raises(CheckError):
-        run(source, 2, 1, [np.zeros(4096, "i4")], checks=simulator.Checks(global_limit=1 << 20))
+        run('extern "C" __global__ void k(int* o) { o[0] += 1; }', 2, 1, [np.zeros(4096, "i4")], checks=simulator.Checks(global_limit=1 << 20))

@@ -303,6 +303,12 @@ def test_longer_programs() -> None:
         agree(seed, 4)
 
 
+@pytest.mark.parametrize("seed", [18575, 19319, 23849, 26286, 27215, 29183])
+def test_programs_that_once_differed(seed: int) -> None:
+    """fma.rm whose result underflows to zero."""
+    agree(seed, 1 + seed % 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(20))
 def test_twenty_thousand_programs(block: int) -> None:

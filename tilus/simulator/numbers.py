@@ -149,7 +149,8 @@ def fma_f32(a: Array, b: Array, c: Array, mode: str = "rn") -> Array:
         s, err = two_sum(product, np.asarray(c, np.float64))
         return to_odd(s, err).astype(np.float32)
     s, err = two_sum(product, np.asarray(c, np.float64))
-    return cancelled(round_to(to_odd(s, err), F32, mode), product, c, mode).astype(np.float32)
+    exact = cancelled(to_odd(s, err), product, c, mode)
+    return round_to(exact, F32, mode).astype(np.float32)
 
 
 def cancelled(value: Array, x: Array, y: Array, mode: str) -> Array:
