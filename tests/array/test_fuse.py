@@ -218,7 +218,8 @@ def test_fused_functions_call_each_other() -> None:
 
 def test_tile_sizes_can_be_given() -> None:
     _, reference, _, _ = FUNCTIONS["mlp"]
-    check(mlp, reference, [normal((33, 40)), normal((40, 35)), normal((35,))], "interpret", BM=16, BN=32, BK=16, warps=1)
+    arguments = [normal((33, 40)), normal((40, 35)), normal((35,))]
+    check(mlp, reference, arguments, "interpret", BM=16, BN=32, BK=16, warps=1)
 
 
 def test_torch() -> None:

@@ -3,7 +3,8 @@
 Everything is fused into its consumers but what :class:`_Partition` materialises:
 
 * operands of a contraction that hold a reduction or another contraction (they would be done again for every tile);
-* a contraction that a reduction, or more than one place, reads: contractions are done once;
+* a contraction that a reduction, or more than one place, reads: contractions are done once; and one whose rows or
+  columns are dropped (products of vectors);
 * reductions next to a contraction that they do not depend on, reductions to a single number that more work follows,
   and reductions along another dimension than the kernel's other ones.
 """
@@ -134,14 +135,14 @@ class _Partition:
     def _plan(self, root: Value) -> KernelPlan | None:
         """How to compute a root; None where something more has to be materialised first."""
         extents = extents_of(root.tile)
-        axes = tuple(ORIGIN if n == 1 else Axis(n, 1) for n in extents)
+        axes = tuple(Axis(n, 1) for n in extents)
         found = self.demands(root, axes)
-        needed = {axis for axis in axes if axis is not ORIGIN}
+        needed = {axis for axis in axes if axis.extent != 1}
         missing: Value | None = None
         looped: set[Axis] = set()
         places: dict[Contract, Axes] = {}
         for op, at in found.heavy:
-            if isinstance(op, Contract) and places.setdefault(op, at) != at:
+            if isinstance(op, Contract) and (places.setdefault(op, at) != at or ORIGIN in at[-2:]):
                 missing = op.result
         for op, at in found.outer:
             if op.result is root:
