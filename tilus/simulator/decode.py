@@ -180,6 +180,7 @@ class _Decoder:
         self.forms: dict[str, tuple[Form, Fields] | None] = {}
         self.instances = 0
         self.frames: list[str] = []
+        self.taken: set[str] | None = None
 
     def run(self) -> Decoded:
         offset = 0
@@ -370,6 +371,8 @@ class _Decoder:
                 return Special(text)
         if found is None and text == "WARP_SZ":
             return Const(32)
+        if found is None and text in self.out.placement.functions:
+            return Const(self.out.placement.functions[text])
         if found is None:
             raise self.error(f"{text!r} is not declared", ins.line)
         if isinstance(found, Symbol) and item.offset:
@@ -469,8 +472,44 @@ class _Decoder:
 
     def _indirect(self, pointer: Resolved | None, rest: list[Operand], values: tuple[Resolved, ...],
                   returns: tuple[Resolved, ...], ins: Instruction, frame: _Frame) -> None:
-        raise UnsupportedError.at("E1002", f"indirect call at line {ins.line} is not supported",
-                                  Span(self.module.path, ins.line))
+        """A call through a register, as a chain of comparisons with the functions that it may reach."""
+        if not isinstance(pointer, Reg) or pointer.bits != 64:
+            raise self.error("call needs a function or a register of 64 bits", ins.line)
+        label = rest[0].text if rest and isinstance(rest[0], Name) else ""
+        if label not in frame.targets:
+            raise self.error("an indirect call needs a .callprototype or .calltargets list", ins.line)
+        names = frame.targets[label] or self._addressed(len(values), len(returns))
+        pool = self.out.registers[1]
+        differs = Reg(1, len(pool), "call target", "pred")
+        pool.append("call target")
+        compare = isa.TABLE.find("setp.ne.u64")
+        nowhere = isa.TABLE.find("call.(nowhere)")
+        assert compare is not None and nowhere is not None
+        done = self._fresh("called")
+        for name in names:
+            function = self.module.functions.get(name)
+            if function is None or function.body is None:
+                raise self.error(f"call target {name!r} has no body", ins.line)
+            following = self._fresh("next")
+            address = Const(self.out.placement.functions[name])
+            self._emit(Op("setp.ne.u64", *compare, (differs, pointer, address), None, ins.line, self.source))
+            self._emit(Op("bra", None, {}, (), differs, ins.line, self.source, (following,)))
+            self._inline(function, values, returns, ins)
+            self._emit(Op("bra", None, {}, (), None, ins.line, self.source, (done,)))
+            self.out.labels[following] = len(self.out.ops)
+        self._emit(Op("call.(nowhere)", *nowhere, (pointer,), None, ins.line, self.source))
+        self.out.labels[done] = len(self.out.ops)
+
+    def _addressed(self, parameters: int, results: int) -> tuple[str, ...]:
+        """Functions of so many parameters and results whose address the module takes."""
+        if self.taken is None:
+            operands = [value for variable in self.module.variables.values() for value in variable.values]
+            for function in self.module.functions.values():
+                operands += _operands_of(function.body or [])
+            self.taken = {item.text for item in operands if isinstance(item, Name)}
+        return tuple(f.name for f in self.module.functions.values()
+                     if f.name in (self.taken or ()) and not f.is_entry and f.body is not None
+                     and (len(f.params), len(f.results)) == (parameters, results))
 
     def _inline(self, function: Function, values: tuple[Resolved, ...], returns: tuple[Resolved, ...],
                 ins: Instruction) -> None:
@@ -505,6 +544,19 @@ def _take_group(operands: list[Operand]) -> tuple[Operand, ...]:
         del operands[0]
         return items
     return ()
+
+
+def _operands_of(body: list[Statement]) -> list[Operand]:
+    """Operands of all instructions but calls, and values of variables."""
+    result: list[Operand] = []
+    for statement in body:
+        if isinstance(statement, Instruction) and statement.family != "call":
+            result += statement.operands
+        elif isinstance(statement, Variable):
+            result += statement.values
+        elif isinstance(statement, Scope):
+            result += _operands_of(statement.body)
+    return result
 
 
 def _align(value: int, to: int) -> int:

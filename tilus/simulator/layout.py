@@ -14,6 +14,7 @@ from tilus.simulator.syntax import Module, Name, Number, Variable
 GLOBAL_BASE = 0x7000_0000_0000
 SHARED_WINDOW = 0x7E00_0000_0000
 LOCAL_WINDOW = 0x7D00_0000_0000
+FUNCTION_BASE = 0x7C00_0000_0000
 WINDOW_BYTES = 1 << 32
 CLUSTER_SHIFT = 24
 GUARD = 256
@@ -31,6 +32,7 @@ class Placement:
     end: int = GUARD + PARAM_BYTES + GUARD
     addresses: dict[str, int] = field(default_factory=dict)
     variables: list[tuple[Variable, int]] = field(default_factory=list)
+    functions: dict[str, int] = field(default_factory=dict)
 
     def add(self, variable: Variable, key: str, path: str) -> int:
         """Give a variable an address; a second call with the same key returns the first address."""
@@ -62,6 +64,8 @@ class Placement:
     def _encode(self, value: object, variable: Variable, bits: int, path: str) -> bytes:
         if isinstance(value, Name) and value.text in self.addresses:
             return (self.addresses[value.text] + value.offset).to_bytes(8, "little")[:bits // 8]
+        if isinstance(value, Name) and value.text in self.functions:
+            return self.functions[value.text].to_bytes(8, "little")[:bits // 8]
         if isinstance(value, Number):
             if variable.type in _FORMATS:
                 return np.array(value.value, _FORMATS[variable.type]).tobytes()
@@ -72,8 +76,10 @@ class Placement:
 
 
 def place_globals(module: Module, path: str) -> Placement:
-    """Addresses for the module-scope .global and .const variables."""
+    """Addresses for the module-scope .global and .const variables, and for the functions."""
     placement = Placement()
+    for number, name in enumerate(module.functions):
+        placement.functions[name] = FUNCTION_BASE + 16 * (number + 1)
     for variable in module.variables.values():
         if variable.space in ("global", "const"):
             placement.add(variable, variable.name, path)

@@ -115,3 +115,17 @@ def assertfail(b: Binder, op: Op) -> Run:
         raise KernelAborted
 
     return run
+
+
+@instr("call.(nowhere)", writes=0, kind="call")
+def nowhere(b: Binder, op: Op) -> Run:
+    """A call through a register that holds no function of the call's prototype."""
+    row = b.src(op, op.operands[0], "b64")
+
+    def run(g: Group) -> None:
+        lane = int(g.lanes()[0])
+        b.batch.fault("value", f"call of {int(row[lane]):#x}, which is no function of the call's prototype", op, lane,
+                      count=g.count)
+        raise KernelAborted
+
+    return run
