@@ -76,9 +76,9 @@ class ArrayContext(TraceContext):
 
     def refused(self, what: str) -> UserError:
         return UserError.at("E0115", f"{what} is not available in a fused function", self.span,
-                            help="fused functions are made of elementwise operations, reductions, `@`, casts, "
-                                 "broadcasts and transpositions of whole arrays; write a @tl.jit kernel for others, "
-                                 "and use tl.where for choices and tl.static_range for loops")
+                            help="there are elementwise operations, reductions, `@`, casts, broadcasts and "
+                                 "transpositions; use tl.where for choices, tl.static_range for loops, and a @tl.jit "
+                                 "kernel for the rest")
 
     def declare_grid(self, extents: tuple[Tile, ...]) -> tuple[Tile, ...]:
         raise self.refused("tl.grid")

@@ -1,0 +1,216 @@
+"""Mistakes in fused functions: each function makes one, and its golden file has the message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import tilus as tl
+
+
+def f32(*shape: int) -> Any:
+    return np.zeros(shape, np.float32)
+
+
+def inner_extents_differ() -> None:
+    @tl.fuse
+    def product(x, w):
+        return tl.relu(x @ w)
+
+    product(f32(4, 5), f32(6, 7))
+
+
+def shapes_that_do_not_broadcast() -> None:
+    @tl.fuse
+    def add(x, y):
+        return x * 2 + y
+
+    add(f32(4, 5), f32(4))
+
+
+def constant_shapes_that_do_not_broadcast() -> None:
+    @tl.fuse
+    def add(x: tl.f32["M", 4], y: tl.f32["M", 5]):
+        return x + y
+
+    add(f32(4, 4), f32(4, 5))
+
+
+def rank_that_is_not_annotated() -> None:
+    @tl.fuse
+    def twice(x: tl.f32["M", "N"]):
+        return x + x
+
+    twice(f32(8))
+
+
+def named_dimensions_that_differ() -> None:
+    @tl.fuse
+    def add(x: tl.f32["M", "N"], y: tl.f32["N"]):
+        return x + y
+
+    add(f32(4, 5), f32(6))
+
+
+def axis_out_of_range() -> None:
+    @tl.fuse
+    def total(x):
+        return tl.sum(x, axis=2)
+
+    total(f32(4, 5))
+
+
+def a_scan() -> None:
+    @tl.fuse
+    def running(x):
+        return tl.cumsum(x, axis=1)
+
+    running(f32(4, 5))
+
+
+def an_index_of_an_extremum() -> None:
+    @tl.fuse
+    def best(x):
+        return tl.argmax(x, axis=1)
+
+    best(f32(4, 5))
+
+
+def a_grid() -> None:
+    @tl.fuse
+    def kernel(x):
+        tl.grid(1)
+        return x
+
+    kernel(f32(4))
+
+
+def a_condition_on_values() -> None:
+    @tl.fuse
+    def choose(x):
+        if tl.sum(x) > 0:
+            return x
+        return -x
+
+    choose(f32(4))
+
+
+def a_run_time_loop() -> None:
+    @tl.fuse
+    def power(x):
+        y = x
+        for _ in range(3):
+            y = y * x
+        return y
+
+    power(f32(4))
+
+
+def a_reshape_of_elements() -> None:
+    @tl.fuse
+    def halves(x):
+        return x.reshape(2, 8)
+
+    halves(f32(4, 4))
+
+
+def a_slice_of_an_array() -> None:
+    @tl.fuse
+    def head(x):
+        return x[:2]
+
+    head(f32(4))
+
+
+def no_result() -> None:
+    @tl.fuse
+    def nothing(x):
+        x + x
+
+    nothing(f32(4))
+
+
+def product_of_integers() -> None:
+    @tl.fuse
+    def product(x, y):
+        return x @ y
+
+    product(np.zeros((4, 4), np.int32), np.zeros((4, 4), np.int32))
+
+
+def product_of_a_number() -> None:
+    @tl.fuse
+    def product(x):
+        return x @ 2
+
+    product(f32(4, 4))
+
+
+def types_that_do_not_meet() -> None:
+    @tl.fuse
+    def add(x, y):
+        return x + y
+
+    add(np.zeros(4, np.uint64), np.zeros(4, np.int8))
+
+
+def maximum_of_nothing() -> None:
+    @tl.fuse
+    def greatest(x):
+        return tl.max(x, axis=1)
+
+    greatest(f32(4, 0))
+
+
+def an_argument_that_is_no_array() -> None:
+    @tl.fuse
+    def twice(x: tl.f32["N"]):
+        return x + x
+
+    twice([1.0, 2.0])
+
+
+def an_unknown_argument() -> None:
+    @tl.fuse
+    def twice(x):
+        return x + x
+
+    twice(f32(4), y=3)
+
+
+def no_array_at_all() -> None:
+    @tl.fuse
+    def twice(x):
+        return x + x
+
+    twice(3.0)
+
+
+def out_of_another_shape() -> None:
+    @tl.fuse
+    def twice(x):
+        return x + x
+
+    twice(f32(4), out=f32(5))
+
+
+def out_that_overlaps() -> None:
+    @tl.fuse
+    def twice(x):
+        return x + x
+
+    x = f32(5)
+    twice(x[:4], out=x[1:])
+
+
+def bad_tile_size() -> None:
+    @tl.fuse
+    def twice(x):
+        return x + x
+
+    twice(f32(4), BN=0)
+
+
+PROGRAMS = {name: value for name, value in vars().items()
+            if callable(value) and getattr(value, "__module__", "") == __name__ and name != "f32"}

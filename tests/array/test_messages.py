@@ -1,0 +1,37 @@
+"""Each mistake gives one clear message at the user's line: compared with its golden file.
+
+``TILUS_UPDATE_GOLDEN=1`` writes the files; look at what changed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import tilus as tl
+from tests.array.programs import PROGRAMS
+
+GOLDEN = Path(__file__).parent / "golden"
+
+def message_of(name: str) -> str:
+    with pytest.raises(tl.TilusError) as caught:
+        PROGRAMS[name]()
+    text = str(caught.value)
+    return text.replace(str(Path(__file__).parent) + os.sep, "") + "\n"
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_message(name: str) -> None:
+    text = message_of(name)
+    path = GOLDEN / f"{name}.txt"
+    if os.environ.get("TILUS_UPDATE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == path.read_text()
+    assert text.count("error[") == 1
+    assert "^" in text
+    assert "--> programs.py:" in text
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {p.stem for p in GOLDEN.glob("*.txt")} == set(PROGRAMS)
