@@ -77,6 +77,14 @@ class Mem:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes or halves of a register, as video instructions name them: ``b0``, ``h1``, ``b3210``."""
+
+    reg: Reg
+    selector: str
+
+
+@dataclass(frozen=True, slots=True)
 class Vec:
     items: tuple[Resolved, ...]
 
@@ -92,7 +100,7 @@ class Sink:
     """``_``: a destination that is thrown away, or an absent operand."""
 
 
-Resolved: TypeAlias = "Reg | Const | Symbol | Special | Mem | Vec | Both | Sink"
+Resolved: TypeAlias = "Reg | Const | Symbol | Special | Mem | Vec | Both | Part | Sink"
 
 
 @dataclass(slots=True)
@@ -373,6 +381,11 @@ class _Decoder:
             return Const(32)
         if found is None and text in self.out.placement.functions:
             return Const(self.out.placement.functions[text])
+        if found is None and "." in text:
+            whole, _, selector = text.rpartition(".")
+            reg = frame.find(whole)
+            if isinstance(reg, Reg):
+                return Part(Reg(reg.bits, reg.index, reg.name, reg.type, item.negated, item.minus), selector)
         if found is None:
             raise self.error(f"{text!r} is not declared", ins.line)
         if isinstance(found, Symbol) and item.offset:
@@ -484,7 +497,8 @@ class _Decoder:
         pool.append("call target")
         compare = isa.TABLE.find("setp.ne.u64")
         nowhere = isa.TABLE.find("call.(nowhere)")
-        assert compare is not None and nowhere is not None
+        assert compare is not None
+        assert nowhere is not None
         done = self._fresh("called")
         for name in names:
             function = self.module.functions.get(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tilus.diagnostics import Span, UserError
-from tilus.simulator.decode import Both, Decoded, Mem, Op, Reg, Resolved, Vec
+from tilus.simulator.decode import Both, Decoded, Mem, Op, Part, Reg, Resolved, Vec
 
 
 @dataclass(slots=True)
@@ -140,6 +140,8 @@ def registers_of(item: Resolved) -> list[Reg]:
     """The registers named anywhere in an operand."""
     if isinstance(item, Reg):
         return [item]
+    if isinstance(item, Part):
+        return [item.reg]
     if isinstance(item, Vec):
         return [r for part in item.items for r in registers_of(part)]
     if isinstance(item, Both):

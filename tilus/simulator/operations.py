@@ -25,6 +25,7 @@ def load_operations() -> None:
         ops_mma_sparse,
         ops_tcgen05,
         ops_tcgen05_mma,
+        ops_video,
         ops_warp,
         ops_wgmma,
         ops_wmma,

@@ -25,7 +25,7 @@ from tilus.simulator.syntax import (
 _NUMBER = re.compile(
     r"[-+]?(?:0[fF][0-9a-fA-F]{8}|0[dD][0-9a-fA-F]{16}|0[xX][0-9a-fA-F]+U?|0[bB][01]+U?"
     r"|\d+\.\d*(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\d+U?)\Z")
-_NAME = re.compile(r"(!?)(-?)\s*([A-Za-z_$%][\w$]*(?:\.[xyzw]|::\w+)?)(?:\s*([-+])\s*(\w+))?\Z")
+_NAME = re.compile(r"(!?)(-?)\s*([A-Za-z_$%][\w$]*(?:\.(?:[xyzw]|[bh]\d{1,4})|::\w+)?)(?:\s*([-+])\s*(\w+))?\Z")
 _HEAD = re.compile(r"(?:@(!?)\s*([%\w$]+)\s+)?([a-z][a-z0-9_]*(?:(?:::?|\.)\w+)*)\s*(.*);\Z", re.S)
 _REGISTER = re.compile(r"([%A-Za-z_$][\w$]*)(?:<(\d+)>)?\Z")
 _TYPE_WORD = re.compile(r"\.([a-z]\w*)")
