@@ -63,6 +63,8 @@ class Shape:
 def decode_instruction(word: int, kind: str) -> Shape | str:
     """The fields of an instruction descriptor, or what is wrong with it."""
     scaled = kind.startswith("mx")
+    if word >> 31 & 1 if scaled else word >> 30 & 3:
+        return "products 96 deep are not supported" if scaled else "the shift of B is not supported"
     a, b = (_TYPES[kind].get(word >> at & 7) for at in (7, 10))
     d = "f32" if scaled else _RESULTS[kind].get(word >> 4 & 3)
     if a is None or b is None or d is None:
@@ -238,8 +240,12 @@ def _roles(b: Binder, op: Op, stationary: bool) -> _Operands:
     disabled = rest.pop(0) if isinstance(rest[0], Vec) else None
     enable = rest.pop(0) if rest else Sink()
     shift = rest.pop(0) if rest else None
-    if rest or (stationary and isinstance(shift, Const) and shift.value):
+    if rest:
         raise b.error(f"{len(items)} operands", op)
+    if stationary and shift is not None:
+        raise b.error("the zero-column mask is not supported", op)
+    if shift is not None and not (isinstance(shift, Const) and 0 <= shift.value <= 15):
+        raise b.error("scale-input-d must be a constant from 0 to 15", op)
     return _Operands(d, a, bb, metadata, word, scale_a, scale_b, disabled, enable, shift)
 
 
@@ -304,7 +310,7 @@ def _issue(b: Binder, op: Op, lane: int, shape: Shape, kind: str, roles: _Operan
     target = tensor_address(b, op, roles.d, lane)
     lanes, columns = accumulator(shape, pair, stationary)
     keep = _enabled(b, op, roles.enable, lane)
-    power = int(roles.shift.value) if isinstance(roles.shift, Const) and not stationary else 0
+    power = int(roles.shift.value) if isinstance(roles.shift, Const) else 0
     allowed = _allowed(b, op, roles.disabled, lane, len(p.blocks))
     regions = []
     for block in p.blocks:
