@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ SHAPES = [(0, 5, 3), (3, 5, 0), (1, 1, 1), (127, 65, 33), (128, 64, 64), (129, 1
 @tl.fuse
 def mlp(x: tl.f16["M", "K"] | tl.bf16["M", "K"] | tl.f32["M", "K"],
         w: tl.f16["K", "N"] | tl.bf16["K", "N"] | tl.f32["K", "N"],
-        b: tl.f16["N"] | tl.bf16["N"] | tl.f32["N"]) -> tl.Tile:
+        b: tl.f16["N"] | tl.bf16["N"] | tl.f32["N"]) -> Any:
     return tl.gelu(x @ w + b)
 
 

@@ -204,6 +204,15 @@ def out_that_overlaps() -> None:
     twice(x[:4], out=x[1:])
 
 
+def the_python_engine() -> None:
+    @tl.fuse
+    def twice(x):
+        return x + x
+
+    with tl.engine("python"):
+        twice(f32(4))
+
+
 def bad_tile_size() -> None:
     @tl.fuse
     def twice(x):

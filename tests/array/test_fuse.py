@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import ml_dtypes
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from kernels_zoo.checking import relative_error
+from kernels_zoo.checking import relative_error, run
 from tests.array.functions import FUNCTIONS, mlp, softmax, two_layers
 
 TOLERANCES = {"float32": 1e-6, "float16": 2e-3, "bfloat16": 1e-2, "float64": 1e-12}
@@ -228,3 +229,29 @@ def test_torch() -> None:
     y = softmax(x)
     assert isinstance(y, torch.Tensor)
     torch.testing.assert_close(y, torch.softmax(x, 1))
+
+
+@pytest.mark.parametrize("name", ["mlp", "softmax"])
+def test_zoo(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    module = importlib.import_module(f"kernels_zoo.fused.{name}")
+    module.main()
+    assert capsys.readouterr().out.count("(ok)") == len(module.SHAPES)
+    case = module.case(module.SHAPES[3], tl.bf16)
+    assert run(getattr(module, name), case, "interpret") <= case.tolerance
+
+
+def test_repeated_calls() -> None:
+    """The second call of a kind takes a shorter way."""
+
+    @tl.fuse
+    def combine(x, y, factor=2.0):
+        return x * factor + y
+
+    x, y, z = normal((3, 5)), normal((5,)), normal((3, 1))
+    for _ in range(3):
+        np.testing.assert_allclose(combine(x, y), x * 2 + y, rtol=1e-5)
+        np.testing.assert_allclose(combine(x, y=z), x * 2 + z, rtol=1e-5)
+        np.testing.assert_allclose(combine(y=y, x=x, factor=3.0), x * 3 + y, rtol=1e-5)
+        np.testing.assert_allclose(combine(y, x, 0.5), y * 0.5 + x, rtol=1e-5)
+        with pytest.raises(tl.UserError, match="E0602"):
+            combine(x, normal((4,)))

@@ -25,7 +25,7 @@ from tilus.lang.capture import CapturedFunction
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import ArrayArgument, call_error
-from tilus.runtime.jit import JitFunction, _engine
+from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.specialise import Specialisation, constant_key
 
 if TYPE_CHECKING:
@@ -173,6 +173,47 @@ def _fresh(name: str, taken: set[str]) -> str:
     return name
 
 
+class _Plan:
+    """A call, but for its arguments: ``sources`` says for each input of the kernel its position, its name and its
+    default, ``model`` and ``model_name`` which argument outputs are made after."""
+
+    def __init__(self, program: Program, engine_name: str, sources: list[tuple[int, str, Any]],
+                 shapes: list[tuple[int, ...]], model: int, model_name: str) -> None:
+        self.program, self.engine_name, self.sources = program, engine_name, sources
+        self.shapes, self.model, self.model_name = shapes, model, model_name
+
+    def run(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        program = self.program
+        if out is None:
+            model = args[self.model] if self.model < len(args) else kwargs[self.model_name]
+            outputs = [_empty_like(model, shape, dtype)
+                       for (dtype, _), shape in zip(program.outputs, self.shapes, strict=True)]
+        else:
+            outputs = list(out) if program.several and isinstance(out, (tuple, list)) else [out]
+            if len(outputs) != len(program.outputs):
+                raise call_error("E0604", f"{fused.__name__} has {len(program.outputs)} outputs, but `out` has "
+                                          f"{len(outputs)}")
+        inputs = [args[place] if place < len(args) else kwargs.get(name, default)
+                  for place, name, default in self.sources]
+        passed = [o.reshape(1) if i in program.flat and hasattr(o, "reshape") else o for i, o in enumerate(outputs)]
+        program.kernel._run(self.engine_name, (*inputs, *passed), {})
+        return tuple(outputs) if program.several else outputs[0]
+
+
+def _call_key(chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a plan depends on; None where an argument is neither a NumPy array nor a plain Python value."""
+    key: list[Any] = [chosen]
+    for value in args if not kwargs else (*args, *kwargs.values()):
+        kind = type(value)
+        if kind is np.ndarray:
+            key += (value.dtype, value.shape)
+        elif kind in (int, float, bool, str, type(None)):
+            key += (kind, str(value) if kind is float else value)  # 0.0 and -0.0 are two constants
+        else:
+            return None
+    return (*key, len(args), *kwargs)
+
+
 class FusedFunction:
     """A function of whole arrays that is compiled to few kernels. Call it on arrays: the outputs are allocated, of the
     arrays' kind, unless ``out=`` gives them. ``on`` chooses the engine, ``compile`` gives cubins without running.
@@ -187,6 +228,7 @@ class FusedFunction:
         self.function = function
         functools.update_wrapper(self, function)
         self._programs: dict[Any, Program] = {}
+        self._plans: dict[Any, _Plan] = {}
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -223,14 +265,26 @@ class FusedFunction:
         from tilus.runtime.engines import check_engine
 
         check_engine(engine_name)
-        if engine_name == "python":
-            raise call_error("E0507", "fused functions do not run on the engine 'python'",
-                             help="`interpret` runs their kernels in NumPy")
         return lambda *args, out=None, **kwargs: self._run(engine_name, args, out, kwargs)
 
     def _run(self, chosen: str | None, args: tuple[Any, ...], out: Any, kwargs: dict[str, Any]) -> Any:
-        overrides = {n: kwargs.pop(n) for n in self._tiles if n in kwargs}
-        values = self._bind(args, kwargs)
+        if chosen == "python":
+            raise call_error("E0507", "fused functions do not run on the engine 'python'",
+                             help="`interpret` runs their kernels in NumPy")
+        key = _call_key(chosen, args, kwargs)
+        plan = None if key is None else self._plans.get(key)
+        if plan is None:
+            plan = self._plan(chosen, args, kwargs)
+            if key is not None and not plan.program.scalars:
+                if len(self._plans) >= MAX_PLANS:
+                    self._plans.clear()
+                self._plans[key] = plan
+        return plan.run(self, args, kwargs, out)
+
+    def _plan(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Plan:
+        """What a call with arguments of these types and shapes does, with everything checked but ``out``."""
+        overrides = {n: kwargs[n] for n in self._tiles if n in kwargs}
+        values = self._bind(args, {n: v for n, v in kwargs.items() if n not in overrides})
         arrays: dict[str, ArrayArgument] = {}
         for name, value in values.items():
             try:
@@ -245,11 +299,12 @@ class FusedFunction:
         machine = "cpu" if engine_name == "cpu" else "gpu"
         program = self._program(values, described, machine, self._sizes(overrides))
         extents = program.extents(arrays)
-        outputs = self._outputs(program, extents, arrays, out)
-        passed = [o.reshape(1) if i in program.flat and hasattr(o, "reshape") else o for i, o in enumerate(outputs)]
-        inputs = [values[s.name] for s in program.arrays] + [values[name] for name, _ in program.scalars]
-        program.kernel._run(engine_name, (*inputs, *passed), {})
-        return tuple(outputs) if program.several else outputs[0]
+        shapes = [() if i in program.flat else tuple(extents[e] if isinstance(e, str) else e for e in shape)
+                  for i, (_, shape) in enumerate(program.outputs)]
+        names = [s.name for s in program.arrays] + [name for name, _ in program.scalars]
+        places = {name: i for i, name in enumerate(self.signature.names)}
+        sources = [(places[n], n, values[n] if places[n] >= len(args) and n not in kwargs else None) for n in names]
+        return _Plan(program, engine_name, sources, shapes, places[next(iter(arrays))], next(iter(arrays)))
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -329,21 +384,6 @@ class FusedFunction:
                              declared=self.span(name))
         return ArraySpec(name, dtype, tuple(1 if n == 1 else d for n, d in zip(known, dims, strict=True)))
 
-    # -- outputs
-
-    def _outputs(self, program: Program, extents: Mapping[str, int], arrays: Mapping[str, ArrayArgument],
-                 out: Any) -> list[Any]:
-        if out is not None:
-            given = list(out) if program.several and isinstance(out, (tuple, list)) else [out]
-            if len(given) != len(program.outputs):
-                raise call_error("E0604", f"{self.__name__} has {len(program.outputs)} outputs, but `out` has "
-                                          f"{len(given)}")
-            return given
-        model = next(iter(arrays.values()))
-        shapes = [tuple(extents[e] if isinstance(e, str) else e for e in shape) for _, shape in program.outputs]
-        return [_empty_like(model, () if i in program.flat else shape, dtype)
-                for i, ((dtype, _), shape) in enumerate(zip(program.outputs, shapes, strict=True))]
-
     # -- without a call
 
     def program(self, target: str, constants: dict[str, Any]) -> Program:
@@ -410,9 +450,10 @@ class FusedFunction:
         return self.program("gpu", dict(constants)).trace()
 
 
-def _empty_like(model: ArrayArgument, shape: tuple[int, ...], dtype: DType) -> Any:
-    """An uninitialised array of the same kind as ``model``, on the same device."""
-    owner = model.owner
+def _empty_like(owner: Any, shape: tuple[int, ...], dtype: DType) -> Any:
+    """An uninitialised array of the same kind as ``owner``, on the same device."""
+    if type(owner) is np.ndarray:
+        return np.empty(shape, dtype.numpy)
     module = type(owner).__module__.split(".")[0]
     if module == "torch":
         import sys
@@ -420,7 +461,8 @@ def _empty_like(model: ArrayArgument, shape: tuple[int, ...], dtype: DType) -> A
         names = {v: k for k, v in args_._TORCH_TYPES.items()}
         torch_dtype = getattr(sys.modules["torch"], names[dtype.name].removeprefix("torch."))
         return owner.new_empty(shape, dtype=torch_dtype)
-    if model.kind == args_.CUDA:
+    found = args_.as_array(owner)
+    if found is not None and found.kind == args_.CUDA:
         import cupy
 
         return cupy.empty(shape, dtype.numpy)
