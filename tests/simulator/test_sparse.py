@@ -216,3 +216,49 @@ def test_dense_product_of_narrow_floats(a: str, b: str, result: str) -> None:
     text = source(case, (4, 2, held.shape[1])).replace("mma.sp.", "mma.").replace(f", %{held.shape[1] + 6}, 0;", ";")
     simulator.launch(to_ptx(text, case.arch), "k", 1, 32, [words(left, a, 16), words(right.T, b, 8), np.zeros(32, "u4"), np.zeros((32, 2), "u4"), held])
     np.testing.assert_array_equal(held.view(values.dtype), (left @ right + c)[rows, columns].astype(values.dtype))
+
+
+GROUP = [Case((32, 2), "f32", "f16", "f16", selector=s) for s in range(2)] + [Case((32, 2), "f16", "f16", "f16"), Case((32, 2), "f32", "bf16", "bf16"), Case((16, 2), "f32", "tf32", "tf32"),
+         Case((64, 4), "f32", "e4m3", "e5m2"), Case((64, 4), "s32", "s8", "u8")]
+
+
+@pytest.mark.parametrize("case", GROUP, ids=lambda c: f"{c.result}-{c.a}-{c.b}-{c.selector}")
+@pytest.mark.parametrize("from_registers", [False, True])
+def test_sparse_product_of_a_warp_group(case: Case, from_registers: bool) -> None:
+    """wgmma.mma_async.sp with n = 16: operands without a swizzle, 16-byte chunks of 8 rows next to each other."""
+    random = np.random.default_rng(7)
+    parts = [sparse_matrix(case, random) for _ in range(4)]
+    b = randoms(case.b, (case.k, 16), random)
+    dense, stored = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    meta = np.concatenate([metadata(p[2], case) for p in parts])
+    registers = np.concatenate([words(p[1], case.a, 16) for p in parts])
+
+    def chunks(matrix: np.ndarray, kind: str) -> np.ndarray:
+        raw = np.ascontiguousarray(codes(np.ascontiguousarray(matrix), kind).astype(f"u{BITS[kind] // 8}")).view("u1").reshape(len(matrix) // 8, 8, -1, 16)
+        return np.ascontiguousarray(raw.transpose(0, 2, 1, 3)).reshape(-1).view("u4")
+
+    left, right = chunks(stored, case.a), chunks(b.T, case.b)
+    per_row = [case.k // 2 * BITS[case.a] // 8, case.k * BITS[case.b] // 8]
+    count = 4 if case.result == "f16" else 8
+    kind = {"f32": "f", "s32": "r", "f16": "r"}[case.result]
+    element = "float" if case.result == "f32" else "unsigned"
+    outs, names = ", ".join(f'"+{kind}"(d[{i}])' for i in range(count)), ", ".join(f"%{i}" for i in range(count))
+    a = "{" + ", ".join(f"%{count + 2 + i}" for i in range(4)) + "}" if from_registers else f"%{count + 2}"
+    ins = ", ".join(f'"r"(R[t * 4 + {i}])' for i in range(4)) if from_registers else '"l"(da)'
+    tail = ", 1, 1" if case.result != "s32" else ""
+    tail += {True: ", 0", False: ", 0, 0"}[from_registers] if BITS[case.a] == 16 else ""
+    text = f"wgmma.mma_async.sp.sync.aligned.m64n16k{case.k}.{case.result}.{case.a}.{case.b} {{{names}}}, {a}, %{count}, %{count + 1}, {case.selector}, 1{tail};"
+    ptx = to_ptx(f"""extern "C" __global__ void k(const unsigned* A, const unsigned* B, const unsigned* R, const unsigned* E, {element}* D) {{
+      __shared__ __align__(1024) unsigned a[{left.size}], b[{right.size}]; int t = threadIdx.x; {element} d[{count}];
+      for (int i = t; i < {left.size}; i += 128) a[i] = A[i]; for (int i = t; i < {right.size}; i += 128) b[i] = B[i]; for (int i = 0; i < {count}; ++i) d[i] = D[t * {count} + i];
+      asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); __syncthreads(); asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+      unsigned long long da = (unsigned)__cvta_generic_to_shared(a) >> 4 | 128ull >> 4 << 16 | {8 * per_row[0]}ull >> 4 << 32, db = (unsigned)__cvta_generic_to_shared(b) >> 4 | 128ull >> 4 << 16 | {8 * per_row[1]}ull >> 4 << 32;
+      asm volatile("{text}" : {outs} : "l"(db), "r"(E[t]), {ins}); asm volatile("wgmma.commit_group.sync.aligned;\\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
+      for (int i = 0; i < {count}; ++i) D[t * {count} + i] = d[i]; }}""", "sm_90a")
+    c = random.integers(-9, 9, (64, 16)).astype("f8")
+    t = np.arange(128)[:, None]
+    i = np.arange(8)[None, :]
+    rows, columns = t // 32 * 16 + t % 32 // 4 + i // 2 % 2 * 8, i // 4 * 8 + t % 4 * 2 + i % 2
+    values = np.ascontiguousarray(c[rows, columns].astype({"f32": "f4", "s32": "i4", "f16": "f2"}[case.result]))
+    simulator.launch(ptx, "k", 1, 128, [left, right, registers, meta, values.view("f4" if case.result == "f32" else "u4")])
+    np.testing.assert_array_equal(values, (dense @ b + c)[rows, columns].astype(values.dtype))

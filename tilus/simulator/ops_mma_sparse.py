@@ -78,7 +78,7 @@ def invalid(codes: Array, kind: str, ordered: bool) -> Array:
 
 
 @dataclass
-class _Sparse:
+class Metadata:
     """The metadata operands of one instruction."""
 
     b: Binder
@@ -86,10 +86,12 @@ class _Sparse:
     kind: str
     pairs: bool
     k: int
+    words: Any
+    choice: Any
 
     def __post_init__(self) -> None:
-        self.word = self.b.src(self.op, self.op.operands[4], "b32")
-        item = self.op.operands[5]
+        self.word = self.b.src(self.op, self.words, "b32")
+        item = self.choice
         if not isinstance(item, Const):
             raise self.b.error("the sparsity selector must be a constant", self.op)
         self.selector = int(item.value)
@@ -102,6 +104,11 @@ class _Sparse:
                                f"goes from 0 to {4 // threads - 1}", self.op)
 
     def dense(self, stored: Array, lanes: Array | None) -> Array:
+        """The dense matrices (warps, 16, k) of stored ones."""
+        return expand(stored, self.codes_of(lanes), self.kind, self.pairs)
+
+    def codes_of(self, lanes: Array | None) -> Array:
+        """Codes (warps, 16, chunks), after checking them."""
         full = np.broadcast_to(self.word, (self.b.lanes,))
         words = np.ascontiguousarray(full if lanes is None else full[lanes]).reshape(-1, 32)
         codes = unpack_codes(words, self.halves, self.selector, self.codes)
@@ -111,7 +118,7 @@ class _Sparse:
             lane = 32 * warp if lanes is None else int(lanes[32 * warp])
             self.b.batch.fault("value", f"invalid sparsity metadata {int(codes[warp, row, column]):#06b} for row {row}",
                                self.op, lane, count=int(wrong.sum()))
-        return expand(stored, codes, self.kind, self.pairs)
+        return codes
 
 
 def _specs() -> list[str]:
@@ -138,7 +145,7 @@ def _bind(b: Binder, op: Op, kinds: tuple[str, str, str, str], pairs: bool, scal
     found = (len(rows_d), len(rows_a), len(rows_b), len(rows_c))
     if found != expected:
         raise b.error(f"fragments of {found} registers instead of {expected}", op)
-    sparse = _Sparse(b, op, ka, pairs, k)
+    sparse = Metadata(b, op, ka, pairs, k, op.operands[4], op.operands[5])
     product = product_of(op, kd)
 
     def run(g: Group) -> None:

@@ -13,7 +13,7 @@ from tilus.simulator import fragments
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Reg, Run, Vec
 from tilus.simulator.numbers import TABLES, bf16_to_f32
-from tilus.simulator.ops_mma import integer_sum, put, read_accumulator, stack, write_accumulator
+from tilus.simulator.ops_mma import bind_rows, integer_sum, parse_shape, put, read_accumulator, stack, write_accumulator
 from tilus.simulator.ops_warp import check_member
 from tilus.simulator.syntax import type_bits
 
@@ -153,16 +153,29 @@ def groups_of(b: Binder, op: Op, g: Group) -> list[Array]:
     "tb:e4m3|e5m2",
     f"wgmma.mma_async =sync =aligned shape:{_shapes(32)} ?satfinite td:s32 ta:s8|u8 "
     "tb:s8|u8",
+    f"wgmma.mma_async.sp =sync =aligned shape:{_shapes(32)} td:f16|f32 ta:f16 tb:f16",
+    f"wgmma.mma_async.sp =sync =aligned shape:{_shapes(32)} td:f32 ta:bf16 tb:bf16",
+    f"wgmma.mma_async.sp =sync =aligned shape:{_shapes(16)} td:f32 ta:tf32 tb:tf32",
+    f"wgmma.mma_async.sp =sync =aligned shape:{_shapes(64)} td:f16|f32 ta:e4m3|e5m2 "
+    "tb:e4m3|e5m2",
+    f"wgmma.mma_async.sp =sync =aligned shape:{_shapes(64)} ?satfinite td:s32 ta:s8|u8 "
+    "tb:s8|u8",
     gate="group",
     kind="wgmma",
 )
 def wgmma(b: Binder, op: Op) -> Run:
-    from tilus.simulator.ops_mma import bind_rows, parse_shape
+    from tilus.simulator.ops_mma_sparse import Metadata, expand
 
     f = op.fields
     _, n, k = parse_shape(str(f["shape"]))
     kd, ka, kb = str(f["td"]), str(f["ta"]), str(f["tb"])
     d, a, bb, *rest = op.operands
+    sparse = None
+    if ".sp." in op.opcode:
+        if len(rest) < 2:
+            raise b.error(f"{len(op.operands)} operands", op)
+        sparse = Metadata(b, op, ka, False, k, rest.pop(0), rest.pop(0))
+    stored = k // 2 if sparse is not None else k
     rows_d = bind_rows(b, op, d, kd)
     if len(rows_d) != n // (4 if kd == "f16" else 2):
         raise b.error(f"{len(rows_d)} accumulator registers for n = {n}", op)
@@ -179,12 +192,15 @@ def wgmma(b: Binder, op: Op) -> Run:
     trans_b = bool(transposes[-1]) if transposes else False
     trans_a = bool(transposes[0]) if len(transposes) == 2 else False
     row_bytes = k * (4 if ka == "tf32" else max(1, type_bits(ka) // 8))
+    stored_bytes = row_bytes * stored // k
     rows = [r for r in (d.items if isinstance(d, Vec) else ()) if isinstance(r, Reg)]
     flights = [b.batch.in_flight[r.bits, r.index] for r in rows]
 
-    def compute(lanes: Array, keeping: bool, left: Array | None, at_a: int, at_b: int) -> None:
+    def compute(lanes: Array, keeping: bool, left: Array | None, at_a: int, at_b: int, codes: Array | None) -> None:
         if left is None:
-            left = read_operand(b, op, lanes, at_a, 64, row_bytes, not trans_a, ka)
+            left = read_operand(b, op, lanes, at_a, 64, stored_bytes, not trans_a, ka)
+        if codes is not None:
+            left = expand(left.reshape(4, 16, stored), codes, ka, False).reshape(64, k)
         right = read_operand(b, op, lanes, at_b, n, row_bytes, not trans_b, kb).T
         product = np.matmul(left, right) * np.float32(scale)
         old = _gather(read_accumulator(stack(rows_d, lanes), kd), n)
@@ -193,7 +209,7 @@ def wgmma(b: Binder, op: Op) -> Run:
         else:
             result = product + old if keeping else product
         put(rows_d, write_accumulator(_scatter(result, n), kd), lanes)
-        b.launch.matrix_operations += 2 * 64 * n * k
+        b.launch.matrix_operations += 2 * 64 * n * stored
 
     def run(g: Group) -> None:
         check_member(b, op, g, np.array([0xFFFFFFFF], np.uint32))
@@ -203,12 +219,13 @@ def wgmma(b: Binder, op: Op) -> Run:
             keeping = bool(row[first if row.size > 1 else 0]) != negated
             left = None
             if from_registers:
-                left = fragments.matrix_a(stack(rows_a, lanes), ka, 16).reshape(64, k)
+                left = fragments.matrix_a(stack(rows_a, lanes), ka, 16).reshape(64, stored)
             at_a = _word(descriptor_a, first) if descriptor_a is not None else 0
             at_b = _word(descriptor_b, first)
+            codes = sparse.codes_of(lanes) if sparse is not None else None
             for flight in flights:
                 flight[lanes] = True
-            _state(b).open.setdefault(first, []).append((compute, (lanes, keeping, left, at_a, at_b), flights))
+            _state(b).open.setdefault(first, []).append((compute, (lanes, keeping, left, at_a, at_b, codes), flights))
 
     return run
 
