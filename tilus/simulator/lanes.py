@@ -23,7 +23,7 @@ def make_registers(batch: Batch, decoded: Decoded, tracked: set[tuple[int, int]]
         rows[...] = 0 if bits == 1 else POISON & ((1 << bits) - 1)
         batch.regs[bits] = rows
     for op in decoded.ops:
-        if op.opcode.startswith(("wgmma.mma_async", "tcgen05.ld")):
+        if op.operands and op.opcode.startswith(("wgmma.mma_async", "tcgen05.ld")):
             for reg in registers_of(op.operands[0]):
                 if op.opcode.startswith("tcgen05"):
                     batch.loaded.add((reg.bits, reg.index))

@@ -305,7 +305,10 @@ class Binder:
     def step(self, op: Op) -> Run:
         """Bind an operation."""
         assert op.form is not None
-        made = op.form.handler(self, op)
+        try:
+            made = op.form.handler(self, op)
+        except (ValueError, IndexError) as problem:
+            raise self.error("operands of the wrong number or kind", op) from problem
         run: Run = made.run if isinstance(made, Predicated) else self._guard(op, made)
         if self.launch.checks.uninitialised:
             run = self._track(op, run)

@@ -41,6 +41,15 @@ class Copier:
         self.batch.shared.place(self.shared_site, lanes, np.array([address + count - 1], np.int64), 1)
         return first
 
+    def size(self, lane: int, count: int) -> int:
+        """The bytes of a copy; 0, after a fault, where shared memory cannot hold them."""
+        most = self.batch.shared.size
+        if count <= most:
+            return count
+        self.batch.fault("bounds", f"a copy of {count} bytes; the block has {most} bytes of shared memory", self.op,
+                         lane)
+        return 0
+
     def align(self, lane: int, value: int, to: int, what: str) -> None:
         if value % to:
             self.batch.fault("align", f"{what} {value:#x} is not a multiple of {to}", self.op, lane, value)
@@ -79,7 +88,7 @@ def bulk_load(b: Binder, op: Op) -> Run:
 
     def run(g: Group) -> None:
         for i, lane in enumerate(g.lanes().tolist()):
-            count = _value(b, op, size, lane)
+            count = c.size(lane, _value(b, op, size, lane))
             start, where, bar_address = int(to(g)[i]), int(source(g)[i]), int(barrier(g)[i])
             for value, what in ((start, "shared address"), (where, "global address"), (count, "size")):
                 c.align(lane, value, 16, what)
@@ -129,7 +138,7 @@ def bulk_between(b: Binder, op: Op) -> Run:
     def run(g: Group) -> None:
         shadow = b.batch.shared.shadow
         for i, lane in enumerate(g.lanes().tolist()):
-            count = _value(b, op, size, lane)
+            count = c.size(lane, _value(b, op, size, lane))
             there, here = c.shared(lane, int(to(g)[i]), count), c.shared(lane, int(source(g)[i]), count)
             target = c.shared(lane, int(barrier(g)[i]), 8)
             for value, what in ((there, "shared address"), (here, "shared address"), (count, "size")):
@@ -168,7 +177,7 @@ def bulk_store(b: Binder, op: Op) -> Run:
 
     def run(g: Group) -> None:
         for i, lane in enumerate(g.lanes().tolist()):
-            count = _value(b, op, size, lane)
+            count = c.size(lane, _value(b, op, size, lane))
             where, start = int(to(g)[i]), int(source(g)[i])
             for value, what in ((start, "shared address"), (where, "global address"), (count, "size")):
                 c.align(lane, value, 16, what)

@@ -98,6 +98,8 @@ def _targets(b: Binder, op: Op, item: Resolved, kind: str, count: int) -> list[A
         row = b.row(part)
         if part.bits < type_bits(kind):
             raise b.error(f"register {part.name!r} is too narrow", op)
+        if part.bits == 128 and type_bits(kind) != 128:
+            raise b.error(f"register {part.name!r} of 128 bits does not fit the type", op)
         rows.append(row.view(f"i{row.dtype.itemsize}") if signed else row)
     return rows
 

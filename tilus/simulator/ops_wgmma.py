@@ -181,6 +181,8 @@ def wgmma(b: Binder, op: Op) -> Run:
         raise b.error(f"{len(rows_d)} accumulator registers for n = {n}", op)
     from_registers = isinstance(a, Vec)
     rows_a = bind_rows(b, op, a, ka) if from_registers else []
+    if from_registers and len(rows_a) != 4:
+        raise b.error(f"{len(rows_a)} registers for A instead of 4", op)
     descriptor_a = None if from_registers else b.src(op, a, "b64")
     descriptor_b = b.src(op, bb, "b64")
     keep = _scale_d(b, op, rest[0]) if rest else (np.array([True]), False)
