@@ -60,6 +60,7 @@ from tilus.lang.builtins.control import (
     range,
     static_assert,
     static_range,
+    supports,
 )
 from tilus.lang.builtins.creation import arange, full, iota, ones, scalar, zeros, zeros_like
 from tilus.lang.builtins.elementwise import (

@@ -21,9 +21,13 @@ def matmul_explicit(a: tl.f16["M", "K"] | tl.bf16["M", "K"], b: tl.f16["K", "N"]
     sb = tl.shared((stages, BK, BN), b.dtype)
 
     def fetch(tile: int | tl.Tile) -> None:
-        tl.copy_async(sa[tile % stages], a, (i * BM, tile * BK))
-        tl.copy_async(sb[tile % stages], b, (tile * BK, j * BN))
-        tl.commit()
+        if tl.supports(tl.copy_async):
+            tl.copy_async(sa[tile % stages], a, (i * BM, tile * BK))
+            tl.copy_async(sb[tile % stages], b, (tile * BK, j * BN))
+            tl.commit()
+        else:                               # before sm_80 tiles go to shared memory by way of registers
+            tl.store(sa[tile % stages], (0, 0), tl.load(a, (i * BM, tile * BK), (BM, BK)))
+            tl.store(sb[tile % stages], (0, 0), tl.load(b, (tile * BK, j * BN), (BK, BN)))
 
     for early in tl.static_range(stages - 1):
         fetch(early)

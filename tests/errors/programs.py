@@ -562,5 +562,3 @@ def unhashable_constant() -> None:
     kernel(f32(8), {1: 2})
 
 
-PROGRAMS = {name: value for name, value in vars().items()
-            if callable(value) and getattr(value, "__module__", "") == __name__ and name != "f32"}

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 import tilus as tl
-from tests.errors.programs import PROGRAMS
+from tests.errors import machine_programs, programs
 
 GOLDEN = Path(__file__).parent / "golden"
+MODULES = (programs, machine_programs)
+PROGRAMS = {name: (module, value) for module in MODULES for name, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", "") == module.__name__ and name != "f32"}
 
 
 def message_of(name: str) -> str:
     with pytest.raises(tl.TilusError) as caught:
-        PROGRAMS[name]()
+        PROGRAMS[name][1]()
     text = str(caught.value)
     return text.replace(str(Path(__file__).parent) + os.sep, "") + "\n"
 
@@ -37,7 +40,7 @@ def test_message(name: str) -> None:
     assert text == path.read_text()
     assert text.count("error[") == 1
     assert "^" in text
-    assert "--> programs.py:" in text
+    assert f"--> {PROGRAMS[name][0].__name__.split('.')[-1]}.py:" in text
 
 
 def test_no_golden_file_is_left_over() -> None:

@@ -10,6 +10,7 @@ from tilus.ir.core import Block, Operation, Value
 
 if TYPE_CHECKING:
     from tilus.lang.values import Tile
+    from tilus.targets import Target
 
 _state = threading.local()
 
@@ -17,12 +18,13 @@ _state = threading.local()
 class Context(Protocol):
     """Receives the operations of the kernel that is being run.
 
-    ``span`` is the construct being executed, ``level`` that of the operations; ``grid`` declares the launch grid and
-    gives this block's indices.
+    ``span`` is the construct being executed, ``level`` that of the operations, ``target`` what they are for (None: the
+    engines that run every operation by its meaning); ``grid`` declares the launch grid and gives this block's indices.
     """
 
     span: Span
     level: str
+    target: Target | None
 
     def emit(self, op: Operation) -> tuple[Value, ...]: ...
 
@@ -49,8 +51,9 @@ class TraceContext:
 
     level = "tile"
 
-    def __init__(self) -> None:
+    def __init__(self, target: Target | None = None) -> None:
         self.span: Span = UNKNOWN_SPAN
+        self.target = target
         self.block = Block()
         self.grid_extents: tuple[Tile, ...] | None = None
         self.grid_span: Span = UNKNOWN_SPAN

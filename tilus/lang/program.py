@@ -15,18 +15,19 @@ from tilus.lang.context import TraceContext, use_context
 from tilus.lang.signature import Signature, is_constant_annotation, parameter_type_of
 from tilus.lang.tracer import Tracer
 from tilus.lang.values import Tile, View
+from tilus.targets import Target
 
 DEFAULT_WARPS = 4
 
 
 def trace_kernel(captured: CapturedFunction, signature: Signature, constants: dict[str, Any],
-                 parameters: list[Parameter], scalar_types: dict[str, DType] | None = None) -> Module:
+                 parameters: list[Parameter], target: Target | None = None) -> Module:
     """Trace one specialisation.
 
     ``constants`` gives the compile-time parameters and None for absent optional ones; ``parameters`` describes the
-    arrays and run-time scalars, in order. Raises UserError.
+    arrays and run-time scalars, in order; ``target`` is what `tl.supports` asks. Raises UserError.
     """
-    context = TraceContext()
+    context = TraceContext(target)
     context.span = captured.span(captured.node)
     body = context.block
     arguments: dict[str, Any] = dict(constants)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.ir.core import Module
+from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
 from tilus.lowering.defer_reductions import defer_reductions
 from tilus.lowering.infer_layouts import infer_layouts
@@ -18,6 +19,7 @@ from tilus.lowering.simt.lower import lower_to_threads
 Pass = Callable[[Module], None]
 
 GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
+    ("check-instructions", check_instructions),
     ("simplify", simplify),
     ("defer-reductions", defer_reductions),
     ("pipeline-loops", pipeline_loops),

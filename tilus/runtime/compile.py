@@ -72,17 +72,17 @@ class CompiledKernel:
     @functools.cached_property
     def launch_module(self) -> Module:
         """The traced tile module, whose launch function gives grid and workspaces."""
-        return self.specialisation.trace()
+        return self.specialisation.trace(get_target(self.target))
 
     @functools.cached_property
     def tile(self) -> str:
         """The traced tile module as text."""
-        return print_module(self.specialisation.trace())
+        return print_module(self.launch_module)
 
     def _threads(self) -> Module:
         from tilus.lowering.pipelines import lower_for_gpu
 
-        return lower_for_gpu(self.specialisation.trace(), self.target)
+        return lower_for_gpu(self.specialisation.trace(get_target(self.target)), self.target)
 
     @functools.cached_property
     def thread(self) -> str:
@@ -138,7 +138,7 @@ def compile_specialisation(specialisation: Specialisation, target_name: str | Ta
     if found is not None:
         return found
     with specialisation.lock:
-        module = specialisation.trace()
+        module = specialisation.trace(target)
         entry = default_cache().get_or_build(
             module_key(module, target.name, via),
             lambda: guarded(specialisation, f"compilation for {target.name} via {via}",
@@ -221,7 +221,7 @@ def compile_ptx(specialisation: Specialisation, target_name: str, via: str) -> t
     from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 
     target = get_target(target_name)
-    module, used = specialisation.trace(), specialisation.trace()
+    module, used = specialisation.trace(target), specialisation.trace(target)
 
     def build_ptx() -> tuple[dict[str, bytes], dict[str, Any]]:
         source, metadata = guarded(specialisation, f"compilation for {target.name} via {via}",

@@ -26,6 +26,7 @@ from tilus.lang.signature import parameter_type_of
 from tilus.lang.values import Tile, View, as_tile
 from tilus.runtime.arguments import frame_span
 from tilus.runtime.specialise import Specialisation
+from tilus.targets import Target
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -62,6 +63,7 @@ class EagerContext:
     """Evaluates each operation at once. One for each launch; ``begin`` starts a block."""
 
     level = "tile"
+    target: Target | None = None
 
     def __init__(self) -> None:
         self.extents: tuple[int, ...] | None = None

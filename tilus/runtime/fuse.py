@@ -27,6 +27,7 @@ from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import ArrayArgument, call_error
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.specialise import Specialisation, constant_key
+from tilus.targets import Target
 
 if TYPE_CHECKING:
     from tilus.lang.arrays import ArraySpec
@@ -40,7 +41,7 @@ class FusedSpecialisation(Specialisation):
 
     program: Program
 
-    def trace(self) -> Module:
+    def trace(self, target: Target | None = None) -> Module:
         from tilus.lowering.array import Description, tile_arrays
 
         inputs = tuple(p for p in self.parameters if p.name not in self.program.output_names)

@@ -112,11 +112,12 @@ class _Cuda(NoPlan):
 
     def __init__(self, specialisation: Specialisation) -> None:
         self.specialisation = specialisation
-        self.module = specialisation.trace()
+        specialisation.trace()  # says which arrays are written
         self.functions: dict[int, Any] = {}
 
-    def function(self, device: int) -> tuple[dict[str, Any], dict[str, Any], int]:
-        """The loaded kernels, the metadata of each, and how many blocks of the first the device holds at once."""
+    def function(self, device: int) -> tuple[dict[str, Any], dict[str, Any], int, Module]:
+        """The loaded kernels, the metadata of each, how many blocks of the first the device holds at once, and the
+        module with the launch function."""
         found = self.functions.get(device)
         if found is None:
             cupy = _cupy()
@@ -132,15 +133,15 @@ class _Cuda(NoPlan):
             first = facts[compiled.metadata["kernel"]]
             target = get_target(compiled.target)
             per_sm = target.resident_blocks(first["threads"], first["registers"], first["dynamic_shared_bytes"])
-            found = self.functions[device] = (kernels, facts,
-                                              per_sm * properties["multiProcessorCount"])
+            found = self.functions[device] = (kernels, facts, per_sm * properties["multiProcessorCount"],
+                                              compiled.launch_module)
         return found
 
     def run(self, arguments: Sequence[Any]) -> None:
         cupy = _cupy()
         device = _device_of(cupy, arguments)
         with cupy.cuda.Device(device):
-            kernels, facts, resident = self.function(device)
+            kernels, facts, resident, module = self.function(device)
             keep: list[Any] = []
 
             def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
@@ -152,7 +153,7 @@ class _Cuda(NoPlan):
             def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
                 metadata = facts[name]
                 packed = tuple(_device_value(v, t) for v, t in
-                               pack(metadata["arguments"], by_name(self.module, name, args)))
+                               pack(metadata["arguments"], by_name(module, name, args)))
                 blocks = grid + (1,) * (3 - len(grid))
                 if metadata["cooperative"] and int(np.prod(blocks)) > resident:
                     raise UserError.at("E0606", f"{name} is cooperative, but the device holds {resident} of its "
@@ -160,8 +161,8 @@ class _Cuda(NoPlan):
                 kernels[name](blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
                        stream=_stream_of(cupy, arguments), enable_cooperative_groups=metadata["cooperative"])
 
-            assert self.module.launch is not None
-            evaluate_launch(self.module.launch, arguments, allocate=allocate, start=start,
+            assert module.launch is not None
+            evaluate_launch(module.launch, arguments, allocate=allocate, start=start,
                             resident_blocks=lambda: resident)
 
 

@@ -10,6 +10,7 @@ from tilus.ir.core import Module, Parameter
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.program import trace_kernel
 from tilus.lang.signature import Signature
+from tilus.targets import Target
 
 
 @dataclass(eq=False)
@@ -20,7 +21,7 @@ class Specialisation:
         constants: the compile-time arguments, and None for absent optional ones.
         parameters: what is assumed of the other arguments, in order.
         runners: what runs it, by engine.
-        written: the names of the arrays that it may write, once traced.
+        written: the names of the arrays that it may write, on any target it has been traced for.
     """
 
     captured: CapturedFunction
@@ -32,11 +33,12 @@ class Specialisation:
     may_alias: frozenset[str] = frozenset()
     lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def trace(self) -> Module:
-        """A new tile module of it. Raises UserError."""
-        module = trace_kernel(self.captured, self.signature, self.constants, list(self.parameters))
+    def trace(self, target: Target | None = None) -> Module:
+        """A new tile module of it for a target (None: for the engines of the host). Raises UserError."""
+        module = trace_kernel(self.captured, self.signature, self.constants, list(self.parameters), target)
         kernel = module.kernels[0]
-        self.written = frozenset(p.name for p in kernel.parameters if p.written and p.kind == "array")
+        written = frozenset(p.name for p in kernel.parameters if p.written and p.kind == "array")
+        self.written = written | (self.written or frozenset())
         self.may_alias = frozenset(kernel.attributes.get("may_alias", ()))
         return module
 

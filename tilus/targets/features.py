@@ -71,3 +71,7 @@ class Feature(enum.Enum):
     LD_256 = "global loads and stores of 256 bits"
     CACHE_HINT = "createpolicy and L2 cache hints"
     PREFETCH_SIZE = "L2 prefetch size on loads"
+
+
+NAMED_INSTRUCTIONS = {"copy_async": Feature.CP_ASYNC}
+"""Operations of the language that stand for an instruction, and what a target needs for them."""

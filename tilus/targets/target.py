@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from tilus.targets.features import Feature
+from tilus.targets.features import NAMED_INSTRUCTIONS, Feature
 
 
 class TargetKind(enum.Enum):
@@ -57,6 +57,11 @@ class Target:
 
     def has(self, feature: Feature) -> bool:
         return feature in self.features
+
+    def supports(self, operation: str) -> bool:
+        """Whether a kernel may name this operation of the language; the CPU runs them all by their meaning."""
+        feature = NAMED_INSTRUCTIONS.get(operation)
+        return feature is None or not self.is_cuda or self.has(feature)
 
     def __hash__(self) -> int:
         return hash(self.name)

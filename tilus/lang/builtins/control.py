@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tilus.ir.ops import Assume, DeviceAssert, GridSize, Print
@@ -76,6 +76,16 @@ def cdiv(a: Any, b: Any) -> Any:
     if isinstance(a, Tile) or isinstance(b, Tile):
         return arithmetic("floordiv", arithmetic("add", a, b - 1), b)
     return -(-a // b)
+
+
+def supports(operation: Callable[..., Any]) -> bool:
+    """Whether the target has the instruction that an operation of the language names, e.g. ``tl.copy_async``; a
+    compile-time value. The engines of the host run every operation, by its meaning."""
+    if not getattr(operation, "__module__", "").startswith("tilus.lang."):
+        name = getattr(operation, "__qualname__", operation)
+        raise fail("E0107", f"tl.supports takes an operation such as tl.copy_async, not {name!r}")
+    target = current().target
+    return target is None or target.supports(operation.__name__)
 
 
 def static_assert(condition: Any, message: str = "") -> None:
