@@ -71,7 +71,7 @@ def tilus_softmax() -> Thunk:
 
     x = normal(SIZE, SIZE)
     y = np.zeros_like(x)
-    return lambda: softmax(x, y, BM=1, BN=SIZE)
+    return lambda: softmax(x, y, BN=SIZE, fits=True)
 
 
 def tilus_layer_norm() -> Thunk:
@@ -79,7 +79,7 @@ def tilus_layer_norm() -> Thunk:
 
     x, w, b = normal(SIZE, SIZE), normal(SIZE), normal(SIZE)
     y = np.zeros_like(x)
-    return lambda: layer_norm(x, w, b, y)
+    return lambda: layer_norm(x, w, b, y, BN=SIZE, fits=True)
 
 
 def tilus_attention(causal: bool = False) -> Thunk:

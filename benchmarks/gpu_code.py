@@ -1,6 +1,6 @@
 """What the main loops of the zoo's kernels look like in SASS, by both routes: instructions per tile, registers, spills.
 
-    python -m benchmarks.gpu_code [--target sm_80] [--cubins DIR]
+    python -m benchmarks.gpu_code [--target sm_80] [--cubins DIR] [--peer PYTHON]
 
 Nothing is run: the cubins are disassembled. The loop of a kernel is the innermost one with the most tensor-core
 instructions. Peers' figures for the same tiles, read the same way, are printed beside (see PEERS).
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+import tilus as tl
 from kernels_zoo.attention.flash_attention import flash_attention_forward
 from kernels_zoo.elementwise.vector_add import vector_add
 from kernels_zoo.gemm.matmul import matmul
@@ -120,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="sm_80")
     parser.add_argument("--cubins", type=Path, help="keep the cubins in this folder")
+    parser.add_argument("--peer", help="the Python of an environment with Triton, for the row-wise kernels")
     options = parser.parse_args()
     table = Table(title=f"main loops on {options.target}, per tile")
     for column in COLUMNS:
@@ -140,18 +144,43 @@ def main() -> None:
             table.add_row(name, via, str(compiled.metadata["registers"]), str(compiled.metadata["spill_stores"]), *row,
                           PEERS[name.split()[0]])
     Console(width=150).print(table)
-    flat = Table(title="row-wise kernels, whole kernel")
-    for column in ("kernel", "route", "registers", "instructions", "128-bit loads", "other loads"):
+    print_row_wise(options.peer)
+
+
+def counted(sass: str) -> tuple[int, int, int]:
+    """Instructions, and loads and stores of 128 bits and of fewer, of a whole kernel."""
+    code = [t for _, t in instructions(sass)]
+    memory = [t for t in code if opcode(t) in ("LDG", "STG")]
+    wide = sum(".128" in t for t in memory)
+    return len(code), wide, len(memory) - wide
+
+
+def print_row_wise(peer: str | None) -> None:
+    """Row-wise kernels on sm_80, four warps, tiles of one row and 1024 columns: ``fits`` reads rows once."""
+    flat = Table(title="row-wise kernels on sm_80, whole kernel, 4 warps, tiles of 1×1024")
+    for column in ("kernel", "type", "route", "registers", "instructions", "128-bit accesses", "others", "Triton",
+                   "ratio"):
         flat.add_column(column)
-    rows = (("vector add f32", vector_add), ("softmax f32, 4×1024", softmax), ("layer norm f32, 4×1024", layer_norm))
-    for name, kernel in rows:
-        for via in ("cuda", "ptx"):
-            compiled = kernel.compile(target=options.target, via=via)
-            code = [t for _, t in instructions(disassemble(compiled.cubin))]
-            loads = [t for t in code if opcode(t) == "LDG"]
-            wide = sum(".128" in t for t in loads)
-            registers = str(compiled.metadata["registers"])
-            flat.add_row(name, via, registers, str(len(code)), str(wide), str(len(loads) - wide))
+    rows: list[tuple[str, Any, tuple[str, ...], dict[str, Any]]] = [
+        ("vector_add", vector_add, ("x", "y", "z"), {}),
+        ("softmax_fits", softmax, ("x", "y"), {"fits": True}),
+        ("softmax", softmax, ("x", "y"), {}),
+        ("layer_norm_fits", layer_norm, ("x", "weight", "bias", "y"), {"fits": True}),
+        ("layer_norm", layer_norm, ("x", "weight", "bias", "y"), {}),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        if peer:
+            subprocess.run([peer, str(Path(__file__).with_name("triton_row_wise.py")), folder], check=True,
+                           stderr=subprocess.DEVNULL)
+        for name, kernel, arrays, constants in rows:
+            for dtype in (tl.f32, tl.f16):
+                cubin = Path(folder) / f"{name}_{dtype}.cubin"
+                theirs = counted(disassemble(cubin.read_bytes()))[0] if peer else None
+                for via in ("cuda", "ptx"):
+                    compiled = kernel.compile(target="sm_80", via=via, **constants, **dict.fromkeys(arrays, dtype))
+                    ours, wide, others = counted(disassemble(compiled.cubin))
+                    flat.add_row(name, str(dtype), via, str(compiled.metadata["registers"]), str(ours), str(wide),
+                                 str(others), str(theirs or "-"), f"{ours / theirs:.2f}" if theirs else "-")
     Console(width=150).print(flat)
 
 

@@ -83,5 +83,10 @@ def empty(shape: tuple[int, ...], dtype: tl.DType) -> Array:
     return np.full(shape, np.nan, dtype.numpy)
 
 
+def one_tile(extent: int) -> dict[str, Any]:
+    """Constants of a row-wise kernel whose rows of this length fit a tile."""
+    return {"BN": 1 << max(0, extent - 1).bit_length(), "fits": True}
+
+
 def wide(array: Array) -> Array:
     return array.astype(np.float64)

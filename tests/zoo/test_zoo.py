@@ -33,6 +33,8 @@ def dtypes_of(name: str) -> list[Any]:
 
 
 def variants(name: str) -> list[dict[str, Any]]:
+    if name.startswith("normalization"):
+        return [{}, {"fits": True}]
     return [{}, {"causal": True}] if name == "attention.flash_attention" else [{}]
 
 

@@ -18,7 +18,7 @@ from tilus.interp.memory import Memory, View, poisoned, whole
 from tilus.interp.numbers import Array
 from tilus.ir.core import Function, Module, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Dim, Launch, ResidentBlocks, Stride, Workspace, Yield
+from tilus.ir.ops import DeviceAssert, Dim, Launch, ResidentBlocks, Stride, Workspace, Yield
 
 RESIDENT_BLOCKS = 8
 """What tl.resident_blocks() gives in the interpreter."""
@@ -45,6 +45,10 @@ def evaluate_launch(launch: Function, arguments: Sequence[Any], *,
         allocate: makes a workspace of a shape and element type, zero-filled where asked.
         start: runs a kernel over a grid (never one with an empty extent) on arguments and workspaces.
         resident_blocks: how many blocks run at once.
+
+    Raises:
+        CheckError: an assertion on the arguments fails (E0704).
+        UserError: the grid is too large (E0606).
     """
     env: dict[Value, Any] = {}
     for value, argument in zip(launch.body.args, arguments, strict=True):
@@ -60,6 +64,9 @@ def evaluate_launch(launch: Function, arguments: Sequence[Any], *,
             _check_grid(grid, op)
             if all(extent > 0 for extent in grid):
                 start(op.kernel, grid, [env[a] for a in op.args])
+        elif isinstance(op, DeviceAssert):
+            if not env[op.condition]:
+                raise CheckError.at("E0704", op.message or "assertion failed", op.span)
         elif isinstance(op, Dim):
             env[op.result] = np.asarray(env[op.view].shape[op.axis], np.int64)
         elif isinstance(op, Stride):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Const, Dim, GridIndex, Launch, Stride, Workspace
+from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, Launch, Stride, Workspace
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
@@ -123,7 +124,7 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
         if value in mapping:
             return mapping[value]
         op = value.defining
-        if op is None or op.effects() or isinstance(op, GridIndex) or op.regions or not _launchable(op):
+        if op is None or not _launchable(op):
             raise UserError.at("E0105", f"{what} is not computable at the launch", span,
                                help="it may depend on shapes, strides and scalar parameters only")
         for operand in op.operands:
@@ -131,6 +132,7 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
         launch.ops.append(op.clone(mapping))
         return mapping[value]
 
+    _move_assertions(body, launch, import_value)
     args = list(launch.args)
     for extents, dtype, zero, _ in context.workspaces:
         sizes = tuple(import_value(e.value, "an extent of the workspace", context.grid_span) for e in extents)
@@ -146,7 +148,25 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
     return Function("launch", launch, parameters[:given], {}, captured.span(captured.node))
 
 
+def _move_assertions(body: Block, launch: Block, import_value: Callable[[Value, str, Any], Value]) -> None:
+    """Assertions of the kernel's top level on shapes, strides and scalar parameters are the launch's: they fail the
+    call, before anything runs, and cost the device nothing."""
+    parameters = set(body.args)
+
+    def known(value: Value) -> bool:
+        op = value.defining
+        return value in parameters or (op is not None and _launchable(op) and all(map(known, op.operands)))
+
+    for op in [op for op in body.ops if isinstance(op, DeviceAssert)]:
+        if op.condition.tile.is_scalar and known(op.condition):
+            condition = import_value(op.condition, "an assertion", op.span)
+            launch.ops.append(DeviceAssert(condition, op.message, span=op.span))
+            body.ops.remove(op)
+
+
 def _launchable(op: Operation) -> bool:
+    if op.effects() or op.regions or isinstance(op, GridIndex):
+        return False
     if isinstance(op, (Const, Dim, Stride)):
         return True
     return all(isinstance(v.type, TileType) and v.type.is_scalar for v in (*op.operands, *op.results))

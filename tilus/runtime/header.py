@@ -10,6 +10,7 @@ from tilus.ir.ops import (
     Cast,
     Compare,
     Const,
+    DeviceAssert,
     Dim,
     Launch,
     ResidentBlocks,
@@ -107,6 +108,9 @@ class _Writer:
             return self.start(op)
         if isinstance(op, Workspace):
             return self.workspace(op)
+        if isinstance(op, DeviceAssert):
+            return [(f"if (!({self.names[op.condition]})) return CUDA_ERROR_INVALID_VALUE; "
+                    f"/* {(op.message or 'an assertion').replace('*/', '* /')} */")]
         result = op.result
         self.names[result] = f"v{len(self.names)}"
         return [f"{c_type(result.tile.dtype)} {self.names[result]} = {self.expression(op)};"]

@@ -90,6 +90,7 @@ class _KernelPrinter:
         self.depth = 1
         self.cells: dict[Value, Cells] = {}
         self.pointers: dict[Value, tuple[str, int]] = {}  # an expression and a constant offset in elements
+        self.byte_offsets: dict[tuple[Value, int], str] = {}  # 64-bit forms of offsets in elements of a size
         self.functions: dict[str, str] = {}
         self.uses: Counter[Value] = count_uses(function)
         self.pending: Counter[str] = Counter()  # uses to come of each cell
@@ -336,8 +337,25 @@ class _KernelPrinter:
                 # Kept in its register: the compiler would compute it again in every iteration of the loops below.
                 self.line(f'asm volatile("" : "+r"({name}));')
         else:
-            self.line(f"auto {name} = {base} + ({offset});")
+            self._global_pointer(name, base, offset, op)
         self.pointers[op.result] = (name, constant)
+
+    def _global_pointer(self, name: str, base: str, offset: str, op: PtrAdd) -> None:
+        """Outside of loops an offset in bytes is computed once for all arrays, and an address once for all accesses:
+        under their predicates the compiler would compute them again for each."""
+        if self.depth > 1:
+            self.line(f"auto {name} = {base} + ({offset});")
+            return
+        assert op.offset is not None
+        assert isinstance(op.result.type, PointerType)
+        size = op.result.type.dtype.itemsize
+        wide = self.byte_offsets.get((op.offset, size))
+        if wide is None:
+            wide = self.byte_offsets[op.offset, size] = self.fresh("bytes")
+            self.line(f"long long {wide} = (long long){offset} * {size};")
+            self.line(f'asm("" : "+l"({wide}));')
+        self.line(f"auto {name} = {self.need('at_byte')}({base}, {wide});")
+        self.line(f'asm("" : "+l"({name}));')
 
     def ptr_cast(self, op: PtrCast) -> None:
         source = op.pointer.type

@@ -139,19 +139,19 @@ def mma_function(name: str, instruction: str, a: int, b: int, c: int, operand: s
             f"{{{groups[2]}}}, {{{groups[3]}}};\"\n    : {outs}\n    : {ins});\n}}")
 
 
+def _approximations() -> dict[str, str]:
+    found = {}
+    for kind in ("ex2", "lg2", "rcp", "rsqrt", "sqrt", "sin", "cos", "tanh"):
+        for ftz in ("", "_ftz") if kind != "tanh" else ("",):
+            name, instruction = f"approx_{kind}{ftz}", f"{kind}.approx{ftz.replace('_', '.')}.f32"
+            found[name] = (f"{_D} float {name}(float x) {{ float r; asm(\"{instruction} %0, %1;\" : \"=f\"(r) : "
+                           "\"f\"(x)); return r; }")
+    return found
+
+
 FUNCTIONS: dict[str, str] = {
-    **_conversions(), **_packed_arithmetic(), **_shared_access(), **_matrices(), **_copies(),
-    "approx_ex2": f"{_D} float approx_ex2(float x) {{ float r; asm(\"ex2.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); return r; }}",
-    "approx_ex2_ftz": f"{_D} float approx_ex2_ftz(float x) {{ float r; asm(\"ex2.approx.ftz.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); "
-                      "return r; }",
-    "approx_lg2": f"{_D} float approx_lg2(float x) {{ float r; asm(\"lg2.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); return r; }}",
-    "approx_rcp": f"{_D} float approx_rcp(float x) {{ float r; asm(\"rcp.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); return r; }}",
-    "approx_rsqrt": f"{_D} float approx_rsqrt(float x) {{ float r; asm(\"rsqrt.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); "
-                    "return r; }",
-    "approx_sqrt": f"{_D} float approx_sqrt(float x) {{ float r; asm(\"sqrt.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); return r; }}",
-    "approx_sin": f"{_D} float approx_sin(float x) {{ float r; asm(\"sin.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); return r; }}",
-    "approx_cos": f"{_D} float approx_cos(float x) {{ float r; asm(\"cos.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); return r; }}",
-    "approx_tanh": f"{_D} float approx_tanh(float x) {{ float r; asm(\"tanh.approx.f32 %0, %1;\" : \"=f\"(r) : \"f\"(x)); return r; }}",
+    **_conversions(), **_packed_arithmetic(), **_shared_access(), **_matrices(), **_copies(), **_approximations(),
+    "at_byte": "template <class T> " + _D + " T* at_byte(T* p, long long offset) { return (T*)((const char*)p + offset); }",
     "floordiv": "template <class T> " + _D + " T floordiv(T a, T b) { if (b == 0) return 0; if (b == (T)-1 && (T)-1 < 0) return "
                 "(T)(0 - (unsigned long long)a); T q = a / b; return q - ((a % b != 0) & ((a < 0) != (b < 0))); }",
     "floormod": "template <class T> " + _D + " T floormod(T a, T b) { if (b == 0) return a; if (b == (T)-1 && (T)-1 < 0) return 0; "

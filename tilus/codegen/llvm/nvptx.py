@@ -681,7 +681,7 @@ class _KernelEmitter:
         following = e.op(f"add {ty} {index}, {step}")
         again = self._in_range(op, ty, following, stop, step)
         latch = e.label
-        e.do(f"br i1 {again}, label %{head}, label %{done}")
+        e.do(f"br i1 {again}, label %{head}, label %{done}{self.module.rolled_loop()}")
         e.lines[places[0]] = f"  {index} = phi {ty} [ {start}, %{entry} ], [ {following}, %{latch} ]"
         for place, phi, (kind, first), last in zip(places[1:], phis, init, final, strict=True):
             e.lines[place] = f"  {phi} = phi {kind} [ {first}, %{entry} ], [ {last}, %{latch} ]"

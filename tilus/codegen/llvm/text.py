@@ -13,6 +13,16 @@ class ModuleText:
         self.declarations: dict[str, str] = {}
         self.definitions: list[str] = []
         self.strings: dict[str, str] = {}
+        self._loops = 0
+
+    def rolled_loop(self) -> str:
+        """What a branch back to a loop's head carries so that the loop is not unrolled, by LLVM or by ptxas."""
+        if not self._loops:
+            self.definitions.append('!1 = !{!"llvm.loop.unroll.disable"}')
+        self._loops += 1
+        name = f"!{self._loops + 1}"
+        self.definitions.append(f"{name} = distinct !{{{name}, !1}}")
+        return f", !llvm.loop {name}"
 
     def declare(self, name: str, text: str) -> None:
         self.declarations.setdefault(name, text)

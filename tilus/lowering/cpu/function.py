@@ -49,7 +49,7 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
     for kernel in module.kernels:
         program.functions.append(_lower_kernel(kernel, program, machine or Machine(), grid))
     if module.launch is not None:
-        program.functions += lower_launch(module, program.frame_bytes)
+        program.functions += lower_launch(module, program.frame_bytes, program.checks)
         if supports_entry(module.launch):
             program.functions.append(lower_entry(module.launch))
             program.has_entry = True

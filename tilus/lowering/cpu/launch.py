@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilus.diagnostics import Span
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i32, i64, u8
 from tilus.ir.ops import (
     Alloca,
+    Binary,
     Const,
+    DeviceAssert,
     Dim,
     GridSync,
     Launch,
@@ -45,14 +48,14 @@ STATE_ARRIVED = 10  # blocks that have come to a grid barrier, over all barriers
 STATE_WORDS = 16
 
 
-def lower_launch(module: Module, frame_bytes: int) -> list[Function]:
-    """The functions described above."""
+def lower_launch(module: Module, frame_bytes: int, checks: list[tuple[str, Span]]) -> list[Function]:
+    """The functions described above; assertions of the launch are appended to ``checks``."""
     launch = module.launch
     assert launch is not None
     functions: list[Function] = []
     for kernel in module.kernels:
         functions += _cooperative_runner(kernel, frame_bytes) if is_cooperative(kernel) else [_runner(kernel)]
-    functions.append(_Launcher(module, launch, frame_bytes).run())
+    functions.append(_Launcher(module, launch, frame_bytes, checks).run())
     return functions
 
 
@@ -137,8 +140,9 @@ def _runner(kernel: Function) -> Function:
 
 
 class _Launcher:
-    def __init__(self, module: Module, launch: Function, frame_bytes: int) -> None:
+    def __init__(self, module: Module, launch: Function, frame_bytes: int, checks: list[tuple[str, Span]]) -> None:
         self.module = module
+        self.checks = checks
         self.launch = launch
         self.frame_bytes = frame_bytes
         self.body = Block([PointerType(i64), PointerType(i64)], ["arguments", "runtime"])
@@ -155,7 +159,9 @@ class _Launcher:
             if isinstance(op, Yield):
                 break
             if isinstance(op, Launch):
-                status = self.start(op)
+                status = self.start(op, status)
+            elif isinstance(op, DeviceAssert):
+                status = self.check(op, status)
             elif isinstance(op, Workspace):
                 self.workspace(op)
             elif isinstance(op, Dim):
@@ -212,8 +218,14 @@ class _Launcher:
         self.words[op.result] = [pointer, *extents, *strides]
         self.workspaces.append(pointer)
 
-    def start(self, op: Launch) -> Value:
-        """Pack the kernel's arguments and run its blocks on the pool."""
+    def check(self, op: DeviceAssert, status: Value) -> Value:
+        """The status, unless it is 0 and the assertion fails."""
+        self.checks.append((op.message, op.span))
+        failed = self.c.select(self.values[op.condition], 0, len(self.checks))
+        return self.c.select(self.c.compare("eq", status, 0), failed, status)
+
+    def start(self, op: Launch, status: Value) -> Value:
+        """Pack the kernel's arguments and run its blocks on the pool, unless something failed before."""
         c, state_words = self.c, STATE_WORDS
         slots = sum(len(self.words[a]) if a in self.words else 1 for a in op.args)
         packed = c.b.add(Alloca(i64, max(1, slots), 16)).result
@@ -244,13 +256,13 @@ class _Launcher:
         runner = c.b.add(FunctionAddress(f"run_{op.kernel}")).result
         pool = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_POOL))).result
         frame = c.const(self.frame_bytes)
-        positive = c.compare("gt", total, 0)
+        runs = c.b.add(Binary("and", c.compare("gt", total, 0), c.compare("eq", status, 0))).result
 
         def go() -> list[Value]:
             self.call(RUNTIME_RUN, (pool, runner, state, c.value(total), frame))
             return [c.b.add(PtrLoad(c.offset(state, STATE_ERROR))).result]
 
-        return c.branch(positive, go, lambda: [c.const(0)])[0]
+        return c.branch(runs, go, lambda: [status])[0]
 
     def chunk(self, op: Launch, total: Number) -> Number:
         """Blocks that a core takes at a time: a sixteenth of its share, up to 64. One where blocks wait for others,

@@ -9,6 +9,7 @@ from tilus.ir.core import Operation, Value
 from tilus.ir.ops import CopyAsync, PermuteView, Subview
 from tilus.ir.types import TileType
 from tilus.lowering.facts import Fact, Facts, constant_fact
+from tilus.lowering.simt.runs import mask_run
 
 VECTOR_BITS = 128
 
@@ -85,7 +86,7 @@ def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:
     """How many elements along ``dim`` one access of a load, store or asynchronous copy may move: a power of two, so
     that every access is aligned and none straddles the end of the view or of the tile."""
     view, bits = (op.source if isinstance(op, CopyAsync) else op.view), tile.dtype.bits  # type: ignore[attr-defined]
-    if getattr(op, "mask", None) is not None or bits < 8:
+    if bits < 8:
         return 1
     known = view_facts(facts, view)
     stride = known.strides[dim]
@@ -98,6 +99,9 @@ def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:
     limits += [s.divisor for d, s in enumerate(known.strides) if d != dim]
     if dim not in getattr(op, "in_bounds", ()):
         limits.append(known.extents[dim].divisor)
+    mask: Value | None = getattr(op, "mask", None)
+    if mask is not None:
+        limits.append(mask_run(facts, mask, dim))
     for limit in limits:
         if limit:
             width = math.gcd(width, limit)

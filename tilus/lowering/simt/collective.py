@@ -28,6 +28,7 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.ops.simt import PrintThread, Trap, WarpShuffle
+from tilus.ir.types import PointerType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import Thread, layout_of
@@ -200,18 +201,34 @@ def _reduce_warps(thread: Thread, op: Operation, values: list[Value], layout: Re
             thread.emit(PtrStore(thread.move(target, None, offset), thread.extract(stored, local), 0, writer))
     barrier(thread)
     total: list[Value] | None = None
+    rows = [_load_slots(thread, p, element, locals_, slots, result.size) for p in pointers]
     for s in range(slots):
         part = []
-        for value, pointer in zip(values, pointers, strict=True):
-            source = thread.move(pointer, element, s * result.size)
-            loads = [thread.emit(PtrLoad(thread.move(source, None, offset))) for offset in locals_]
-            loaded = thread.pack(loads)
+        for value, row in zip(values, rows, strict=True):
+            loaded = row(s)
             if value.tile.dtype is bool_:
                 loaded = thread.emit(Compare("ne", loaded, thread.const(0, u8, loaded.tile.size)))
             part.append(loaded)
         total = part if total is None else combine(thread, total, part)
     assert total is not None
     return total
+
+
+def _load_slots(thread: Thread, pointer: Value, element: Value | None, locals_: Sequence[int], slots: int,
+                stride: int) -> Callable[[int], Value]:
+    """What gives the vector that was stored in a slot. Slots of one element each are loaded 16 bytes at a time."""
+    assert isinstance(pointer.type, PointerType)
+    width = math.gcd(slots, 16 // pointer.type.dtype.itemsize)
+    if stride != 1 or width == 1:
+
+        def load(slot: int) -> Value:
+            source = thread.move(pointer, element, slot * stride)
+            return thread.pack([thread.emit(PtrLoad(thread.move(source, None, offset))) for offset in locals_])
+
+        return load
+    size = width * pointer.type.dtype.itemsize
+    wide = [thread.emit(PtrLoad(thread.move(pointer, None, s), width, size)) for s in range(0, slots, width)]
+    return lambda slot: thread.take(wide[slot // width], [slot % width])
 
 
 def _flat_index(thread: Thread, layout: RegisterLayout) -> Value | None:

@@ -63,7 +63,8 @@ class DeferredMatrices:
 
 @dataclass
 class Thread:
-    """Lowers one function. ``values`` maps tile-level scalars and tiles to thread-level values, ``views`` views."""
+    """Lowers one function. ``values`` maps tile-level scalars and tiles to thread-level values, ``views`` views;
+    ``loops`` counts the loops around the operation that is being lowered."""
 
     function: Function
     facts: Facts
@@ -80,6 +81,7 @@ class Thread:
     first_warp: int = 0
     warps: int = 4
     barrier_id: int = 0
+    loops: int = 0
     prologue: dict[object, Value] = field(default_factory=dict)
     prologue_ops: list[Operation] = field(default_factory=list)
 

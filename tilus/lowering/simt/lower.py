@@ -45,6 +45,7 @@ from tilus.lowering.simt import collective, dot, groups, memory, rearrange
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
 from tilus.lowering.simt.plan_shared import plan_shared
+from tilus.lowering.simt.runs import mask_run
 from tilus.targets import Feature, get_target
 
 
@@ -184,7 +185,23 @@ def _divide(thread: Thread, op: Binary, x: Value, y: Value) -> Value | None:
 def _compare(thread: Thread, op: Compare) -> None:
     dtype = _compute_type(thread, op.lhs, op.rhs)
     x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
-    thread.set(op.result, thread.emit(Compare(op.kind, x, y)))
+    run = _run_of_locals(thread, op.result)
+    if run == 1:
+        thread.set(op.result, thread.emit(Compare(op.kind, x, y)))
+        return
+    count = locals_of(op.result)
+    firsts = [thread.take(v, range(0, count, run)) for v in (x, y)]
+    thread.set(op.result, thread.take(thread.emit(Compare(op.kind, *firsts)), [i // run for i in range(count)]))
+
+
+def _run_of_locals(thread: Thread, mask: Value) -> int:
+    """Over how many consecutive locals a comparison of indices has one outcome."""
+    if not mask.tile.shape:
+        return 1
+    layout = layout_of(mask)
+    widths = {d: layout.vector_width(d) for d in range(layout.rank)}
+    dim = max(widths, key=lambda d: widths[d])
+    return math.gcd(mask_run(thread.facts, mask, dim), widths[dim])
 
 
 def _unary(thread: Thread, op: Unary) -> None:
@@ -323,11 +340,13 @@ def _for(thread: Thread, op: For) -> None:
     body = Block([TileType(width), *(v.type for v in init)], [a.name for a in op.body.args])
     index = body.args[0]
     outer, thread.block = thread.block, body
+    thread.loops += 1
     thread.set(op.index, thread.widen(index, thread.element_type(op.index)))
     for old, new in zip(op.carried, body.args[1:], strict=True):
         thread.values[old] = thread.widen(new, thread.element_type(old))
     lower_block(thread, op.body)
     _finish(thread, op.body.terminator.operands, [v.type for v in init])
+    thread.loops -= 1
     thread.block = outer
     new_op = For(*bounds, tuple(init), body, op.stages, op.unroll, span=op.span)
     thread.emit(new_op)
@@ -361,6 +380,7 @@ def _while(thread: Thread, op: While) -> None:
     types = [v.type for v in init]
     outer = thread.block
     blocks = []
+    thread.loops += 1
     for region in (op.before, op.body):
         block = thread.block = Block(types, [a.name for a in region.args])
         for old, new in zip(region.args, block.args, strict=True):
@@ -371,6 +391,7 @@ def _while(thread: Thread, op: While) -> None:
         else:
             _finish(thread, region.terminator.operands, types)
         blocks.append(block)
+    thread.loops -= 1
     thread.block = outer
     new_op = While(tuple(init), *blocks, span=op.span)
     thread.emit(new_op)

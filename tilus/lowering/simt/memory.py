@@ -173,8 +173,13 @@ class _GlobalAccess:
         self._bounds: dict[tuple[int, int], Value | None] = {}
 
     def _thread_pointer(self) -> Value:
-        """The address of the thread's first element. The thread's part comes first, since it does not vary."""
+        """The address of the thread's first element. In loops the thread's part comes first, since it does not vary;
+        elsewhere one sum in 32 bits is widened once."""
         thread, pointer = self.thread, self.view.pointer
+        if self.small and not thread.loops:
+            total = self._thread_offset()
+            if total is not None:
+                return thread.move(pointer, total)
         for d in range(self.tile.rank):
             part = thread.thread_index(self.layout, d)
             if part is not None:
@@ -182,6 +187,22 @@ class _GlobalAccess:
         for d, offset in enumerate(self.offsets):
             pointer = _advance(thread, pointer, thread.value(offset), self.view.strides[d], self.small)
         return pointer
+
+    def _thread_offset(self) -> Value | None:
+        """The offset of the thread's first element in 32 bits, where there is one and all its parts have them."""
+        thread, total = self.thread, None
+        for d, (offset, stride) in enumerate(zip(self.offsets, self.view.strides, strict=True)):
+            part, start = thread.thread_index(self.layout, d), thread.value(offset)
+            if start.tile.dtype is not i32 or (isinstance(stride, Value) and stride.tile.dtype is not i32):
+                return None
+            fact = thread.facts.of(offset)
+            zero = fact.is_constant and fact.low == 0
+            index = part if zero else start if part is None else thread.emit(Binary("add", part, start))
+            if index is None:
+                continue
+            moved = thread.binary("mul", index, stride)
+            total = moved if total is None else thread.emit(Binary("add", total, moved))
+        return total
 
     def pointer(self, group: int) -> Value:
         """The address of a group of locals; constant strides go into the constant part of the address."""
