@@ -14,7 +14,7 @@ from tilus.ir.verifier import verify_module
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.program import trace_kernel
 from tilus.lang.signature import MISSING, Signature, dim_value, is_constant_annotation
-from tilus.lowering.simplify import simplify
+from tilus.lowering.pipelines import CPU_TILE_PASSES, run_passes
 from tilus.runtime.cpu import CpuKernel, compile_module
 
 
@@ -53,7 +53,7 @@ def trace(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Modu
         given.append(value)
     module = trace_kernel(captured, signature, constants, parameters)
     verify_module(module)
-    simplify(module)
+    run_passes(module, CPU_TILE_PASSES)
     return module, given
 
 

@@ -87,7 +87,7 @@ class _Pipeliner:
         block.ops = ops
 
     def stages_of(self, op: For, loads: list[Load]) -> int:
-        if op.stages:
+        if op.stages or op.unroll == 0:  # what is unrolled whole is no loop
             return op.stages
         return DEFAULT_STAGES if any(self.feeds_dot(op, load.result) for load in loads) else 0
 
@@ -235,7 +235,7 @@ class _Pipeline:
     def worth_splitting(self) -> bool:
         """Whether a loop over whole tiles does without checks that the loop over all of them needs."""
         masks = any(isinstance(op, Compare) and self.holds_in_whole_tiles(op) for op in self.loop.body.ops)
-        return bool(self.kstep) or masks or any(self.bounded(load) for load in self.loads)
+        return bool(self.kstep) or masks or self.loop.unroll > 1 or any(self.bounded(load) for load in self.loads)
 
     def rename(self, mapping: dict[Value, Value]) -> list[Operation]:
         """The operations, with the loop's results made the results of the last loop built."""
@@ -248,7 +248,8 @@ class _Pipeline:
 
     def main_loop(self, carried: list[Value]) -> tuple[Value, Value, list[Value]]:
         loop, b, s = self.loop, self.b, self.stages
-        count = s if self.kstep else 1
+        # With constant slots, a multiple of the ring's length.
+        count = s * -(-loop.unroll // s) if self.kstep else loop.unroll
         # the last of `count` iterations copies a tile that ends this many steps after the first begins
         reach = b.binary("mul", loop.step, b.const(count + s - 1))
         stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
@@ -263,9 +264,11 @@ class _Pipeline:
         for u in range(count):
             at = u if self.kstep else slot
             values = self.iteration(inner, self.plus(inner, body.args[0], u), values, at, whole=True)
+            if not self.kstep:
+                slot = self.advance(inner, slot)
         following = inner.binary("add", body.args[0], stride)
-        inner.add(Yield((following, slot if self.kstep else self.advance(inner, slot), *values)))
-        op = b.add(For(loop.start, stop, stride, (loop.start, b.const(0), *carried), body, 0, count))
+        inner.add(Yield((following, slot, *values)))
+        op = b.add(For(loop.start, stop, stride, (loop.start, b.const(0), *carried), body, iterations=count))
         return op.results[0], op.results[1], list(op.results[2:])
 
     def tail_loop(self, start: Value, first_slot: Value, carried: list[Value]) -> list[Value]:

@@ -15,6 +15,7 @@ from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.simplify import simplify
 from tilus.lowering.simt.expand import expand_functions
 from tilus.lowering.simt.lower import lower_to_threads
+from tilus.lowering.unroll import unroll_loops, unroll_loops_without_dots
 
 Pass = Callable[[Module], None]
 
@@ -23,12 +24,19 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
     ("defer-reductions", defer_reductions),
     ("pipeline-loops", pipeline_loops),
+    ("unroll-loops", unroll_loops),
     ("simplify-after-pipelining", simplify),
     ("infer-layouts", infer_layouts),
     ("simplify-after-layouts", simplify),
     ("order-memory", order_memory),
 )
 """From a traced tile module to a scheduled one, for every GPU."""
+
+CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
+    ("unroll-loops", unroll_loops_without_dots),
+    ("simplify", simplify),
+)
+"""From a traced tile module to the one that is lowered for the CPU."""
 
 GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify-threads", simplify),

@@ -213,7 +213,7 @@ class _Reduction:
         mapping: dict[Value, Value] = {}
         for address in used:
             advance = address.coefficient * self.step
-            hop = hop_of.setdefault(advance, advance.divided(loop.unroll) if loop.unroll > 1 else None)
+            hop = hop_of.setdefault(advance, advance.divided(loop.iterations) if loop.iterations > 1 else None)
             ops: list[Operation] = []
             pointer = self._pointer(address, hop, ops)
             constant = PtrAdd(pointer, None, address.rest.constant, span=address.op.span)
@@ -253,7 +253,7 @@ class _Reduction:
                 continue
             if walker.latest_rest == wanted:
                 return walker.latest
-            if self.loop.unroll <= 1:
+            if self.loop.iterations <= 1:
                 # As many additions as a walker of its own would take, in fewer registers: the difference is uniform.
                 return self._moved(walker.argument, wanted + walker.rest.scaled(-1), ops)
             if hop is not None and walker.latest_rest + hop == wanted:

@@ -130,7 +130,7 @@ class CpuEngine(Engine):
 
 def load_native(specialisation: Specialisation) -> Any:
     """The CPU kernel of a specialisation, from the cache or compiled."""
-    from tilus.lowering.simplify import simplify
+    from tilus.lowering.pipelines import CPU_TILE_PASSES, run_passes
     from tilus.runtime.cache import default_cache
     from tilus.runtime.compile import module_key
     from tilus.runtime.cpu import CpuKernel, compile_module
@@ -141,7 +141,7 @@ def load_native(specialisation: Specialisation) -> Any:
     key = module_key(module, "cpu", str(host_description()))
 
     def build() -> Any:
-        simplify(module)
+        run_passes(module, CPU_TILE_PASSES)
         return {"kernel": compile_module(module).serialize()}, {}
 
     entry = default_cache().get_or_build(

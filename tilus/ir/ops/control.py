@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
+from tilus.ir.ops.arith import Const
 from tilus.ir.types import Type
 
 
@@ -20,8 +21,8 @@ class For(Operation):
     """``for i in range(start, stop, step)`` with carried values: ``body`` takes the index and the carried values and
     yields their next ones. The step is not 0; a trip count of zero gives ``init``.
 
-    ``stages`` asks for software pipelining of the loads (0: not asked). ``unroll`` asks for unrolling by that factor in
-    a traced module; in a scheduled one it says how many original iterations one of this loop does.
+    ``stages`` asks for software pipelining of the loads (0: not asked), ``unroll`` for unrolling by that factor (0: all
+    of a constant trip count). ``iterations`` says how many iterations of the loop as written one of this loop does.
     """
 
     NAME = "for"
@@ -32,6 +33,7 @@ class For(Operation):
     body: Block
     stages: int = 0
     unroll: int = 1
+    iterations: int = 1
 
     def infer(self) -> Sequence[Type]:
         return tuple(v.type for v in self.init)
@@ -48,6 +50,8 @@ class For(Operation):
         given = [v.type for v in self.body.terminator.operands]
         if not given == [v.type for v in self.carried] == [v.type for v in self.init]:
             self.fail("E0802", "a loop's carried values change type")
+        if self.unroll == 0 and not all(isinstance(v.defining, Const) for v in (self.start, self.stop, self.step)):
+            self.fail("E0802", "a loop is to be unrolled whole, but its bounds are no constants")
 
 
 class If(Operation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -34,13 +35,19 @@ def block(*, warps: int | None = None, cluster: int | None = None, max_registers
     current().declare_block(**{k: v for k, v in given.items() if v is not None})
 
 
+MAX_UNROLL = 1024
+"""Copies of a loop's body beyond which nobody wants to wait for the compiler."""
+
+
 class range:
     """``for i in tl.range(start, stop, step, stages=, unroll=)``: a run-time loop.
 
-    With ``stages`` > 1 the loads of the loop are pipelined that many iterations deep.
+    With ``stages`` > 1 the loads of the loop are pipelined that many iterations deep. With ``unroll`` > 1 that many
+    iterations become one, and a second loop does the rest; with ``unroll=True`` all iterations of constant bounds are
+    written out. Neither changes a value.
     """
 
-    def __init__(self, *bounds: Any, stages: int = 0, unroll: int = 1) -> None:
+    def __init__(self, *bounds: Any, stages: int = 0, unroll: int | builtins.bool = 1) -> None:
         if not 1 <= len(bounds) <= 3:
             raise fail("E0107", f"range takes one to three bounds, not {len(bounds)}")
         start, stop, step = {1: (0, bounds[0], 1), 2: (*bounds, 1)}.get(len(bounds), bounds)
@@ -48,7 +55,20 @@ class range:
             raise fail("E0107", "the step of a range is 0")
         self.start, self.stop, self.step = start, stop, step
         (self.stages,) = static_shape((stages,), "stages")
-        (self.unroll,) = static_shape((unroll,), "unroll", allow=1)
+        self.unroll = 0 if unroll is True else static_shape((unroll,), "unroll", allow=1)[0]
+        trips = self.unroll
+        if unroll is True:
+            if self.stages > 1:
+                raise fail("E0107", "a loop that is unrolled whole cannot be pipelined too",
+                           help="leave out stages=, or give a factor, e.g. unroll=4")
+            if any(isinstance(n, Tile) for n in (start, stop, step)):
+                raise fail("E0105", "unroll=True takes constant bounds, and one of these is a run-time value",
+                           help="give a factor, e.g. unroll=4")
+            for bound in (start, stop, step):
+                as_index(bound, "a bound of the range")
+            trips = len(builtins.range(start, stop, step))
+        if trips > MAX_UNROLL:
+            raise fail("E0107", f"unrolling of {trips} iterations: {MAX_UNROLL} is the most")
 
     def __iter__(self) -> Iterator[Tile]:
         """Iteration by Python itself: the python engine, where every bound is known."""
@@ -63,8 +83,6 @@ class static_range:
     """``for i in tl.static_range(n)``: unrolled at compile time; ``i`` is a Python int."""
 
     def __init__(self, *bounds: Any) -> None:
-        import builtins
-
         self.values = builtins.range(*static_shape(bounds, "tl.static_range", allow=-(1 << 62)))
 
     def __iter__(self) -> Iterator[int]:

@@ -348,7 +348,7 @@ def _for(thread: Thread, op: For) -> None:
     _finish(thread, op.body.terminator.operands, [v.type for v in init])
     thread.loops -= 1
     thread.block = outer
-    new_op = For(*bounds, tuple(init), body, op.stages, op.unroll, span=op.span)
+    new_op = For(*bounds, tuple(init), body, op.stages, iterations=op.iterations, span=op.span)
     thread.emit(new_op)
     for old, new in zip(op.results, new_op.results, strict=True):
         thread.set(old, new)
