@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 import tilus as tl
 
-Array = np.ndarray[Any, Any]
+if TYPE_CHECKING:  # compiling a kernel takes no NumPy, and is quicker without
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+else:
+    Array = Any
 TOLERANCES = {"f32": 1e-6, "f64": 1e-12, "f16": 2e-3, "bf16": 1e-2}
 
 
@@ -35,6 +38,8 @@ class Case:
     @property
     def tolerance(self) -> float:
         """For the worst of the outputs' element types: ‖out − ref‖ / ‖ref‖."""
+        import numpy as np
+
         names = {tl.from_numpy(a.dtype).name for a in self.arguments if isinstance(a, np.ndarray)}
         worst = max(TOLERANCES.get(name, 0.0) for name in names)
         return worst * max(1.0, (self.depth / 1024) ** 0.5) if worst == TOLERANCES["f32"] else worst
@@ -42,6 +47,8 @@ class Case:
 
 def relative_error(out: Array, reference: Array) -> float:
     """‖out − ref‖ / ‖ref‖ over finite references; infinite where an infinity or NaN is not in its place."""
+    import numpy as np
+
     wide, exact = out.astype(np.float64), np.asarray(reference, np.float64)
     finite = np.isfinite(exact)
     if not np.array_equal(wide[~finite], exact[~finite], equal_nan=True) or not np.isfinite(wide[finite]).all():
@@ -80,6 +87,8 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: tl.DType) ->
 
 def empty(shape: tuple[int, ...], dtype: tl.DType) -> Array:
     """An output, filled with NaN so that what is not written shows."""
+    import numpy as np
+
     return np.full(shape, np.nan, dtype.numpy)
 
 
@@ -89,4 +98,6 @@ def one_tile(extent: int) -> dict[str, Any]:
 
 
 def wide(array: Array) -> Array:
+    import numpy as np
+
     return array.astype(np.float64)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
@@ -81,6 +79,8 @@ def flash_attention_forward(
 
 def reference(q: Array, k: Array, v: Array, causal: bool) -> tuple[Array, Array]:
     """Output (B, Sq, H, D) and log-sum-exp (B, H, Sq) by the definition, in the arrays' type."""
+    import numpy as np
+
     (_, sq, h, d), (_, sk, hk, _) = q.shape, k.shape
     k, v = np.repeat(k, h // hk, axis=2), np.repeat(v, h // hk, axis=2)
     s = np.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(d)
@@ -98,6 +98,8 @@ def reference(q: Array, k: Array, v: Array, causal: bool) -> tuple[Array, Array]
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, causal: bool = False) -> Case:
     """``shape`` is (B, Sq, Sk, H, Hk, D)."""
+    import numpy as np
+
     batch, sq, sk, h, hk, d = shape
     rng = np.random.default_rng(seed)
     q = normal(rng, (batch, sq, h, d), dtype)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, report, wide
 
@@ -20,6 +18,8 @@ def transpose(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:
+    import numpy as np
+
     x = normal(np.random.default_rng(seed), shape, dtype)
     y = empty(shape[::-1], dtype)
     return Case((x, y), (y,), (wide(x).T,))

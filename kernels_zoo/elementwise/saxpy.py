@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, normal, report, wide
 
@@ -18,6 +16,8 @@ def saxpy(a: tl.f32, x: tl.f32["N"], y: tl.f32["N"], BLOCK: int = 1024) -> None:
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     x, y = normal(rng, shape, dtype), normal(rng, shape, dtype)
     return Case((2.5, x, y), (y,), (2.5 * wide(x) + wide(y),))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, report, wide
 
@@ -19,6 +17,8 @@ def vector_add(x: tl.f32["N"] | tl.f16["N"] | tl.bf16["N"], y: tl.f32["N"] | tl.
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     x, y, z = normal(rng, shape, dtype), normal(rng, shape, dtype), empty(shape, dtype)
     return Case((x, y, z), (z,), (wide(x) + wide(y),))

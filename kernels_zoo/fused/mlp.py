@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
@@ -21,6 +19,8 @@ def mlp(x: tl.f16["M", "K"] | tl.bf16["M", "K"] | tl.f32["M", "K"],
 
 
 def reference(x: Array, w: Array, b: Array) -> Array:
+    import numpy as np
+
     h = x @ w + b
     erf = np.vectorize(math.erf, otypes=[np.float64])
     return np.asarray(h / 2 * (1 + erf(h / math.sqrt(2))))
@@ -28,6 +28,8 @@ def reference(x: Array, w: Array, b: Array) -> Array:
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
     """``shape`` is (M, N, K)."""
+    import numpy as np
+
     m, n, k = shape
     rng = np.random.default_rng(seed)
     x, w, b = normal(rng, (m, k), dtype), normal(rng, (k, n), dtype), normal(rng, (n,), dtype)

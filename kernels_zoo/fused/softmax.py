@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, report, wide
 from kernels_zoo.normalization.softmax import reference
@@ -20,6 +18,8 @@ def softmax(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"]) -> Any:
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:
+    import numpy as np
+
     x = normal(np.random.default_rng(seed), shape, dtype)
     return Case((x,), (empty(shape, dtype),), (reference(wide(x)),))
 

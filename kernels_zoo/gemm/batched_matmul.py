@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, report, wide
 
@@ -28,6 +26,8 @@ def batched_matmul(a: tl.f16["B", "M", "K"] | tl.bf16["B", "M", "K"] | tl.f32["B
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
     """``shape`` is (B, M, N, K)."""
+    import numpy as np
+
     batch, m, n, k = shape
     rng = np.random.default_rng(seed)
     a, b, c = normal(rng, (batch, m, k), dtype), normal(rng, (batch, k, n), dtype), empty((batch, m, n), dtype)

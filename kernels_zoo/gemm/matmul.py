@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, report, wide
 
@@ -29,6 +27,8 @@ def matmul(a: tl.f16["M", "K"] | tl.bf16["M", "K"] | tl.f32["M", "K"],
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
     """``shape`` is (M, N, K)."""
+    import numpy as np
+
     m, n, k = shape
     rng = np.random.default_rng(seed)
     a, b, c = normal(rng, (m, k), dtype), normal(rng, (k, n), dtype), empty((m, n), dtype)

@@ -5,8 +5,6 @@ Rows of any length are read three times; with ``fits`` they are at most ``BN`` l
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, one_tile, report, wide
 
@@ -50,6 +48,8 @@ def layer_norm(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0, fits: bool = False) -> Case:
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     x, y = normal(rng, shape, dtype), empty(shape, dtype)
     w, b = normal(rng, shape[1:], dtype), normal(rng, shape[1:], dtype)

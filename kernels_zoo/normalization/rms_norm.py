@@ -5,8 +5,6 @@ Rows of any length are read twice; with ``fits`` they are at most ``BN`` long, a
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, one_tile, report, wide
 
@@ -40,6 +38,8 @@ def rms_norm(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"],
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0, fits: bool = False) -> Case:
+    import numpy as np
+
     rng = np.random.default_rng(seed)
     x, w, y = normal(rng, shape, dtype), normal(rng, shape[1:], dtype), empty(shape, dtype)
     scale = 1 / np.sqrt((wide(x) ** 2).mean(axis=1, keepdims=True) + 1e-6)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Case, empty, normal, report, wide
 
@@ -22,6 +20,8 @@ def row_sum(x: tl.f32["M", "N"] | tl.f16["M", "N"] | tl.bf16["M", "N"], y: tl.f3
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:
+    import numpy as np
+
     x = np.abs(normal(np.random.default_rng(seed), shape, dtype))
     y = empty(shape[:1], tl.f32)
     return Case((x, y), (y,), (wide(x).sum(axis=1),), depth=shape[1])

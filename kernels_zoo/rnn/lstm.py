@@ -6,8 +6,6 @@ c' = σ(f) c + σ(i) tanh(z) and h' = σ(o) tanh(c').
 
 from __future__ import annotations
 
-import numpy as np
-
 import tilus as tl
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
@@ -43,6 +41,8 @@ def lstm_step(wx: tl.f16["B", 4, "N", "D"] | tl.bf16["B", 4, "N", "D"] | tl.f32[
 
 def reference(wx: Array, r: Array, bias: Array, h: Array, c: Array) -> tuple[Array, Array]:
     """h' and c'."""
+    import numpy as np
+
     i, f, z, o = np.moveaxis(wx + np.einsum("gnij,bnj->bgni", r, h) + bias, 1, 0)
 
     def sigmoid(x: Array) -> Array:
@@ -54,6 +54,8 @@ def reference(wx: Array, r: Array, bias: Array, h: Array, c: Array) -> tuple[Arr
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
     """``shape`` is (B, N, D)."""
+    import numpy as np
+
     batch, heads, d = shape
     rng = np.random.default_rng(seed)
     wx, bias = normal(rng, (batch, 4, heads, d), dtype), normal(rng, (4, heads, d), dtype)

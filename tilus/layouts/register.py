@@ -244,6 +244,11 @@ class RegisterLayout:
         return self._local_array
 
     @cached_property
+    def local_indices(self) -> tuple[Shape, ...]:
+        """The local parts of the indices, one index for each local: :meth:`local_offsets` without NumPy."""
+        return tuple(_index(self.local_digits, n, self.rank) for n in range(self.num_locals))
+
+    @cached_property
     def _table(self) -> IntArray:
         table = self._thread_array[:, None, :] + self._local_array[None, :, :]
         table.flags.writeable = False

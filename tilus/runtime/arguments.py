@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import UnionType
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType, from_numpy, parse_dtype
 from tilus.lang.signature import contiguous_strides, dim_value
+
+if TYPE_CHECKING:
+    import numpy as np  # loaded by the first call on an array, not by a compilation
 
 HOST, CUDA = "host", "cuda"
 SMALL_BYTES = 1 << 31
@@ -47,23 +50,22 @@ class ArrayArgument:
         return byte_range(self.shape, self.strides, self.dtype.itemsize)
 
 
-def _find_address_of() -> Callable[[np.ndarray[Any, Any]], int]:
-    """The quickest way to an array's address that works here.
+@cache
+def address_of() -> Callable[[np.ndarray[Any, Any]], int]:
+    """The quickest way to the address of an array's first element that works here.
 
     ``array.ctypes.data`` takes 1.5 µs, a good part of a warm call. In CPython the pointer is the first word of the
     array object after its header; that is tried on arrays whose address is known.
     """
     import ctypes
 
+    import numpy as np
+
     header, word_at = object.__basicsize__, ctypes.c_ssize_t.from_address
     probes: list[np.ndarray[Any, Any]] = [np.zeros(3, np.int8), np.zeros((2, 5))[1:]]
     if sys.implementation.name == "cpython" and all(word_at(id(p) + header).value == p.ctypes.data for p in probes):
         return lambda array: word_at(id(array) + header).value
     return lambda array: int(array.ctypes.data)
-
-
-address_of = _find_address_of()
-"""The address of a NumPy array's first element."""
 
 
 def byte_range(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:
@@ -76,6 +78,8 @@ def byte_range(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> t
 
 def as_array(value: Any) -> ArrayArgument | None:
     """What ``value`` says of itself as an array; None where it is none. Raises TypeError for unknown element types."""
+    import numpy as np
+
     if isinstance(value, np.ndarray):
         return _from_numpy(value, value)
     module = type(value).__module__.split(".")[0]
@@ -130,6 +134,8 @@ def host_view(address: int, dtype: DType, shape: tuple[int, ...], strides: tuple
     """A NumPy array over memory that ``owner`` holds."""
     import ctypes
 
+    import numpy as np
+
     low, high = byte_range(shape, strides, dtype.itemsize)
     if high <= low:
         return np.zeros(shape, dtype.numpy)
@@ -142,6 +148,8 @@ def host_view(address: int, dtype: DType, shape: tuple[int, ...], strides: tuple
 
 def _from_cuda(owner: Any, interface: dict[str, Any]) -> ArrayArgument:
     """By version 3 of the CUDA array interface."""
+    import numpy as np
+
     text = getattr(owner, "dtype", None)
     dtype = from_numpy(np.dtype(text if isinstance(text, np.dtype) else interface["typestr"]))
     shape = tuple(int(n) for n in interface["shape"])
@@ -152,6 +160,8 @@ def _from_cuda(owner: Any, interface: dict[str, Any]) -> ArrayArgument:
 
 
 def _from_dlpack(value: Any) -> ArrayArgument:
+    import numpy as np
+
     device = value.__dlpack_device__()[0]
     if device in (1, 3):  # CPU, CUDA pinned
         return _from_numpy(value, np.from_dlpack(value))
@@ -230,14 +240,23 @@ def check_dims(arrays: Sequence[tuple[str, ArrayAnnotation, ArrayArgument]], con
     return None
 
 
+def is_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
+
+
+def is_real(value: Any) -> bool:
+    """Whether it is a number of Python's or NumPy's that is neither complex nor a bool."""
+    return isinstance(value, numbers.Real) and not is_bool(value)
+
+
 def convert_scalar(name: str, dtype: DType, value: Any) -> bool | int | float:
     """A run-time scalar as a Python number. Raises TypeError with the reason where it does not fit."""
     if dtype.is_bool:
-        if isinstance(value, (bool, np.bool_)):
+        if is_bool(value):
             return bool(value)
         raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is bool")
     if dtype.is_int:
-        if isinstance(value, (bool, np.bool_)) or not hasattr(value, "__index__"):
+        if is_bool(value) or not hasattr(value, "__index__"):
             raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is {dtype}")
         number = operator.index(value)
         if not dtype.min_value <= number <= dtype.max_value:
@@ -253,9 +272,9 @@ def convert_constant(name: str, annotation: Any, value: Any) -> Any:
     """A compile-time argument, of the annotated Python type. Raises TypeError with the reason where it does not fit."""
     if annotation is int and not isinstance(value, bool) and hasattr(value, "__index__"):
         return operator.index(value)
-    if annotation is float and isinstance(value, (int, float, np.floating, np.integer)) and not isinstance(value, bool):
+    if annotation is float and is_real(value):
         return float(value)
-    if annotation is bool and isinstance(value, (bool, np.bool_)):
+    if annotation is bool and is_bool(value):
         return bool(value)
     if annotation in (int, float, bool) or (
         isinstance(annotation, (type, UnionType)) and not isinstance(value, annotation)
@@ -266,6 +285,8 @@ def convert_constant(name: str, annotation: Any, value: Any) -> Any:
 
 
 def kind_of(value: Any) -> str:
+    import numpy as np
+
     if isinstance(value, np.ndarray):
         return f"NumPy array of {value.dtype}"
     if value is None:
@@ -275,6 +296,8 @@ def kind_of(value: Any) -> str:
 
 def overlap(a: ArrayArgument, b: ArrayArgument) -> bool:
     """Whether two arrays share an element (for intricate strides: may share one)."""
+    import numpy as np
+
     if a.kind != b.kind:
         return False
     (low_a, high_a), (low_b, high_b) = a.extent_bytes(), b.extent_bytes()

@@ -13,8 +13,6 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from tilus.diagnostics import Span
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Module
@@ -203,6 +201,8 @@ class _Plan:
 
 def _call_key(chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a plan depends on; None where an argument is neither a NumPy array nor a plain Python value."""
+    import numpy as np
+
     key: list[Any] = [chosen]
     for value in args if not kwargs else (*args, *kwargs.values()):
         kind = type(value)
@@ -453,6 +453,8 @@ class FusedFunction:
 
 def _empty_like(owner: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     """An uninitialised array of the same kind as ``owner``, on the same device."""
+    import numpy as np
+
     if type(owner) is np.ndarray:
         return np.empty(shape, dtype.numpy)
     module = type(owner).__module__.split(".")[0]

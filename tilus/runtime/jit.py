@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-
 from tilus.diagnostics import Diagnostic, Severity, UserError, render
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Parameter
@@ -25,7 +23,7 @@ from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, type_key
 from tilus.runtime import arguments as args_
-from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, address_of, call_error
+from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.specialise import Specialisation, constant_key
 from tilus.targets import get_target
 
@@ -70,7 +68,7 @@ class JitFunction:
         self._plans: dict[Any, Callable[[Sequence[Any]], None]] = {}
         self._specialisations: dict[Any, Specialisation] = {}
         self._values_seen: dict[str, set[Any]] = {}
-        self._fast: tuple[tuple[bool, ...], tuple[Any, ...], dict[str, int]] | None = None
+        self._fast: tuple[type, Callable[[Any], int], tuple[bool, ...], tuple[Any, ...], dict[str, int]] | None = None
 
     def __repr__(self) -> str:
         return f"<tilus kernel {self.__qualname__}>"
@@ -105,7 +103,7 @@ class JitFunction:
         if fast is None:
             values = self._bind(args, kwargs)
         else:
-            constants, defaults, places = fast
+            ndarray, address_of, constants, defaults, places = fast
             values = list(args)
             if len(args) != len(defaults) or kwargs:
                 if len(args) > len(defaults):
@@ -120,7 +118,7 @@ class JitFunction:
             addresses: list[int] = []
             for value, constant in zip(values, constants, strict=True):
                 kind = type(value)
-                if kind is np.ndarray:
+                if kind is ndarray:
                     address = address_of(value)
                     addresses.append(address)
                     key += (value.dtype, value.shape, value.strides, address & 15)
@@ -180,10 +178,13 @@ class JitFunction:
 
     def _remember(self, chosen: str | None, call: Call, specialisation: Specialisation, runner: Any) -> None:
         """Make a plan, so that a call like this one is cheap from now on."""
+        import numpy as np
+
         specs = self.signature.specs
         constant = tuple(call.is_constant[s.name] for s in specs)
         defaults = tuple(s.default for s in specs)
-        self._fast = (constant, defaults, {s.name: i for i, s in enumerate(specs)})
+        places = {s.name: i for i, s in enumerate(specs)}
+        self._fast = (np.ndarray, args_.address_of(), constant, defaults, places)
         plan = runner.plan(call, specialisation)
         if plan is None:
             return

@@ -128,7 +128,7 @@ def lower_reduce_with(thread: Thread, op: ReduceWith) -> None:
 def _axis_index(thread: Thread, layout: RegisterLayout, axis: int) -> Value:
     part = thread.thread_index(layout, axis)
     parts = []
-    for offset in layout.local_offsets()[:, axis].tolist():
+    for offset in (index[axis] for index in layout.local_indices):
         parts.append(thread.const(offset) if part is None else thread.binary("add", part, offset))
     return thread.pack(parts)
 
@@ -161,7 +161,7 @@ def reduce_values(thread: Thread, op: Operation, values: list[Value], layout: Re
 def _reduce_locals(thread: Thread, values: list[Value], layout: RegisterLayout, result: RegisterLayout, axis: int,
                    combine: Combine) -> list[Value]:
     members: list[list[int]] = [[] for _ in range(result.num_locals)]
-    for local, index in enumerate(layout.local_offsets().tolist()):
+    for local, index in enumerate(layout.local_indices):
         rest = index[:axis] + index[axis + 1 :]
         members[result.local_of(rest)].append(local)
     depth = len(members[0])
@@ -246,7 +246,7 @@ def _flat_index(thread: Thread, layout: RegisterLayout) -> Value | None:
 
 def _flat_locals(layout: RegisterLayout) -> list[int]:
     out = []
-    for index in layout.local_offsets().tolist():
+    for index in layout.local_indices:
         flat = 0
         for i, n in zip(index, layout.shape, strict=True):
             flat = flat * n + i

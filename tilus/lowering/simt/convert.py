@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, u8
@@ -56,7 +56,7 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     reuse_barrier(thread, op)
     rank = plan.src.rank
     there = SharedView(pointer, plan.shared, plan.shared.shape)
-    vector = int(np.gcd(plan.store.vector, max(1, 128 // storage.bits)))
+    vector = math.gcd(plan.store.vector, max(1, 128 // storage.bits))
     store = SharedAccess(thread, there, plan.src, vector, (0,) * rank)
     first = thread.first_replica(plan.src)
     for group in range(plan.src.num_locals // vector):
@@ -68,7 +68,7 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     if matrices is not None and not dtype.is_bool:
         access = SharedAccess(thread, there, matrices.rows, matrices.vector, (0,) * rank)
         return load_matrices(thread, access, matrices)
-    vector = int(np.gcd(plan.load.vector, max(1, 128 // storage.bits)))
+    vector = math.gcd(plan.load.vector, max(1, 128 // storage.bits))
     if plan.dst.shape != shape:  # the padding was perhaps not written
         vector = 1
     load = SharedAccess(thread, there, plan.dst, vector, (0,) * rank)

@@ -46,7 +46,7 @@ def _fragment(thread: Thread, operand: Value, first: int, count: int, given: dic
 
 
 def _offsets(layout: RegisterLayout) -> list[tuple[int, ...]]:
-    return [tuple(i) for i in layout.local_offsets().tolist()]
+    return list(layout.local_indices)
 
 
 def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) -> Value:
@@ -180,7 +180,7 @@ def _reads(thread: Thread, pointer: Value, operand: _Operand, layout: RegisterLa
     read: dict[int, Value] = {}
     chosen = []
     limit = _last_element(operand, value)
-    for index in layout.local_offsets().tolist():
+    for index in layout.local_indices:
         at = constant + sum(index[d] * operand.strides[d] for d in dims)
         if at not in read:
             padded = layout.shape[dims[-1]] > extent

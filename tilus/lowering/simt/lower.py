@@ -140,9 +140,8 @@ def _iota(thread: Thread, op: Iota) -> None:
     layout = layout_of(op.result)
     dtype = thread.element_type(op.result)
     part = thread.thread_index(layout, op.axis)
-    offsets = layout.local_offsets()[:, op.axis]
     parts = []
-    for offset in offsets.tolist():
+    for offset in (index[op.axis] for index in layout.local_indices):
         if part is None:
             parts.append(thread.const(offset, dtype))
         else:
@@ -294,7 +293,7 @@ def _broadcast(thread: Thread, op: Broadcast) -> None:
     limit = source.shape
     indices = [
         source.local_of(tuple(0 if n == 1 else i for i, n in zip(index, limit, strict=True)))
-        for index in target.local_offsets().tolist()
+        for index in target.local_indices
     ]
     thread.set(op.result, thread.take(x, indices))
 

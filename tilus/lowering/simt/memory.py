@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import bool_, i32, i64
@@ -166,9 +165,9 @@ class _GlobalAccess:
         self.dim = order[0] if order else 0
         width = vector_width(thread.facts, op, self.dim, tile) if order else 1
         have = layout.vector_width(self.dim) if order else 1
-        self.vector = int(np.gcd(width, have))
+        self.vector = math.gcd(width, have)
         self.base = self._thread_pointer()
-        self.indices = layout.local_offsets()[:: self.vector]
+        self.indices = layout.local_indices[:: self.vector]
         self._row_pointers: dict[tuple[int, ...], Value] = {}
         self._bounds: dict[tuple[int, int], Value | None] = {}
 
@@ -206,7 +205,7 @@ class _GlobalAccess:
 
     def pointer(self, group: int) -> Value:
         """The address of a group of locals; constant strides go into the constant part of the address."""
-        index = tuple(int(i) for i in self.indices[group])
+        index = self.indices[group]
         constant, moving = 0, []
         for i, stride in zip(index, self.view.strides, strict=True):
             if isinstance(stride, int):
@@ -233,7 +232,7 @@ class _GlobalAccess:
         """Whether a group is in bounds of the view, and within the tile; None where it always is."""
         result: Value | None = None
         for d in range(self.tile.rank):
-            local = int(self.indices[group][d])
+            local = self.indices[group][d]
             if (d, local) not in self._bounds:
                 self._bounds[d, local] = self._bound(d, local)
             result = self.thread.both(result, self._bounds[d, local])
@@ -331,7 +330,7 @@ class _ScalarAccess:
 
     def __init__(self, thread: Thread, op: Any) -> None:
         self.thread, self.op, self.vector = thread, op, 1
-        self.indices = np.zeros((1, 0), dtype=np.int64)
+        self.indices: tuple[tuple[int, ...], ...] = ((),)
         view = thread.views[op.view]
         assert isinstance(view, GlobalView)
         self.view = view
@@ -581,8 +580,11 @@ class SharedAccess:
     ) -> None:
         self.thread, self.view, self.layout, self.rows = thread, view, view.layout, rows
         self.starts = starts
-        self.locals = rows.local_offsets()[::vector]
-        indices = rows.thread_offsets()[:, None, :] + self.locals[None, :, :] + np.array(starts, dtype=np.int64)
+        self.locals = rows.local_indices[::vector]
+        import numpy as np
+
+        locals_ = rows.local_offsets()[::vector]
+        indices = rows.thread_offsets()[:, None, :] + locals_[None, :, :] + np.array(starts, dtype=np.int64)
         limits = np.array(self.layout.shape, dtype=np.int64) - 1
         self.table = self.layout.offsets(np.minimum(indices, limits))
         self.ones = int(np.bitwise_or.reduce(self.table[:, 0])) if len(self.table) else 0
@@ -598,7 +600,7 @@ class SharedAccess:
             constant = int(flipped[0])
             low = constant & self.ones
             return self._at(self._variant(low), constant & ~self.ones)
-        pointer = self.thread.move(self.view.pointer, self._offset(tuple(int(i) for i in self.locals[group])))
+        pointer = self.thread.move(self.view.pointer, self._offset(self.locals[group]))
         return self._at(pointer, 0)
 
     def _at(self, pointer: Value, constant: int) -> Value:
@@ -652,8 +654,8 @@ def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> t
     """The dimension and number of elements of the widest access."""
     best = (max(0, layout.rank - 1), 1)
     for d in range(layout.rank):
-        width = int(np.gcd(layout.vector_width(d), shared.vector_width(d)))
-        width = int(np.gcd(width, max(1, 128 // bits)))
+        width = math.gcd(layout.vector_width(d), shared.vector_width(d))
+        width = math.gcd(width, max(1, 128 // bits))
         if width > best[1]:
             best = (d, width)
     return best
@@ -705,12 +707,12 @@ def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
 def _shared_padding(thread: Thread, layout: RegisterLayout, view: SharedView, op: Any, local: int) -> Value | None:
     """Bounds of a padded cover, or of a tile that starts so far in that it leaves the view."""
     predicate: Value | None = None
-    offsets = layout.local_offsets()[local]
+    offsets = layout.local_indices[local]
     for d in range(layout.rank):
         fact = thread.facts.of(op.offsets[d])
         if fact.low >= 0 and fact.high + layout.shape[d] <= view.shape[d]:
             continue
-        index = thread.binary("add", thread.widen(thread.value(op.offsets[d]), i32), int(offsets[d]))
+        index = thread.binary("add", thread.widen(thread.value(op.offsets[d]), i32), offsets[d])
         part = thread.thread_index(layout, d)
         if part is not None:
             index = thread.emit(Binary("add", index, part))
@@ -828,9 +830,9 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     layout, width = copy_layout(thread, op)
     tile = TileType(dtype, view.shape)
     access = _GlobalAccess(thread, op, op.source, layout, tile)
-    vector = int(np.gcd(access.vector, view.layout.vector_width(access.dim)))
+    vector = math.gcd(access.vector, view.layout.vector_width(access.dim))
     if vector != access.vector:
-        access.vector, access.indices = vector, layout.local_offsets()[::vector]
+        access.vector, access.indices = vector, layout.local_indices[::vector]
     shared = SharedAccess(thread, view, layout, vector, (0,) * layout.rank)
     mask = None if op.mask is None else thread.value(op.mask)
     size = vector * dtype.itemsize
@@ -928,11 +930,11 @@ def _below(thread: Thread, layout: RegisterLayout, d: int, part: Value, limit: i
 def tile_padding(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...], local: int) -> Value | None:
     """Whether a local holds an element of the tile; None where it always does."""
     predicate: Value | None = None
-    offsets = layout.local_offsets()[local]
+    offsets = layout.local_indices[local]
     for d, extent in enumerate(shape):
         if layout.shape[d] <= extent:
             continue
-        limit = extent - int(offsets[d])
+        limit = extent - offsets[d]
         part = thread.thread_index(layout, d)
         if part is None:
             if limit <= 0:

@@ -65,7 +65,7 @@ class _Buffer:
         thread = self.thread
         stored = thread.emit(Cast(value, u8)) if value.tile.dtype is bool_ else value
         base, first = self.base(layout), thread.first_replica(layout)
-        for local, index in enumerate(layout.local_offsets().tolist()):
+        for local, index in enumerate(layout.local_indices):
             predicate = thread.both(first, tile_padding(thread, layout, extents, local))
             at = self.constant([i + s for i, s in zip(index, starts, strict=True)])
             thread.emit(PtrStore(thread.move(base, None, at), thread.extract(stored, local), 0, predicate))
@@ -74,7 +74,7 @@ class _Buffer:
         """The tile of ``extents`` whose corner is at ``starts``, in ``layout``."""
         thread, base = self.thread, self.base(layout)
         parts = []
-        for local, index in enumerate(layout.local_offsets().tolist()):
+        for local, index in enumerate(layout.local_indices):
             predicate = tile_padding(thread, layout, extents, local)
             at = self.constant([i + s for i, s in zip(index, starts, strict=True)])
             parts.append(thread.emit(PtrLoad(thread.move(base, None, at), 0, 0, predicate)))
@@ -142,13 +142,13 @@ def lower_take(thread: Thread, op: Take) -> None:
             pointer = thread.move(pointer, thread.binary("mul", part, stride))
     indices = thread.value(op.indices)
     parts = []
-    for local, offset in enumerate(layout.local_offsets().tolist()):
+    for local, offset in enumerate(layout.local_indices):
         index = thread.extract(indices, local)
         index = thread.widen(index, i32) if index.tile.dtype.bits < 32 else index
         predicate = thread.both(thread.compare("ge", index, 0), thread.compare("lt", index, tile.shape[op.axis]))
         predicate = thread.both(predicate, tile_padding(thread, layout, op.result.tile.shape, local))
-        offset[op.axis] = 0
-        at = thread.move(pointer, thread.binary("mul", index, buffer.strides[op.axis]), buffer.constant(offset))
+        elsewhere = [0 if d == op.axis else n for d, n in enumerate(offset)]
+        at = thread.move(pointer, thread.binary("mul", index, buffer.strides[op.axis]), buffer.constant(elsewhere))
         parts.append(thread.emit(PtrLoad(at, 0, 0, predicate)))
     _set(thread, op.result, buffer.loaded(parts))
 
@@ -208,7 +208,7 @@ def _scan(
 def _rows(layout: RegisterLayout, axis: int, reverse: bool) -> list[list[int]]:
     """Locals that differ along the axis only, in the order of the scan."""
     rows: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-    for local, index in enumerate(layout.local_offsets().tolist()):
+    for local, index in enumerate(layout.local_indices):
         rows.setdefault(tuple(index[:axis] + index[axis + 1 :]), []).append((index[axis], local))
     return [[local for _, local in sorted(members, reverse=reverse)] for members in rows.values()]
 
