@@ -29,3 +29,22 @@ def supports_of_something_else() -> None:
             tl.store(x, 0, tl.zeros(8))
 
     kernel.compile("sm_75")
+
+
+def grid_sync_without_cooperation() -> None:
+    @tl.jit
+    def kernel(x: tl.f32["N"]):
+        tl.grid(4)
+        tl.grid_sync()
+
+    kernel(np.zeros(8, np.float32))
+
+
+def blocks_that_do_not_fit() -> None:
+    @tl.jit
+    def kernel(x: tl.f32["N"]):
+        tl.grid(x.shape[0])
+        tl.block(cooperative=True)
+        tl.grid_sync()
+
+    kernel.on("simulate:sm_80")(np.zeros(100_000, np.float32))

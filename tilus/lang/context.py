@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
 from tilus.ir.core import Block, Operation, Value
+from tilus.ir.dtypes import i32, i64
 
 if TYPE_CHECKING:
     from tilus.lang.values import Tile
@@ -39,6 +40,9 @@ class Context(Protocol):
 
     def declare_alias(self, names: tuple[str, ...]) -> None: ...
 
+    def grid_counter(self) -> Value | None:
+        """Where the blocks count themselves at tl.grid_sync, on targets where that takes global memory."""
+
     def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
         """``function`` on each element; the results, and whether it gave one value rather than a tuple."""
 
@@ -59,6 +63,7 @@ class TraceContext:
         self.grid_span: Span = UNKNOWN_SPAN
         self.workspaces: list[tuple[tuple[Tile, ...], Any, bool, Value]] = []
         self.attributes: dict[str, Any] = {}
+        self._grid_counter: Value | None = None
         self.depth = 0  # nesting of run-time control flow
 
     def emit(self, op: Operation) -> tuple[Value, ...]:
@@ -90,13 +95,25 @@ class TraceContext:
         self.attributes.update(attributes)
 
     def declare_workspace(self, extents: tuple[Tile, ...], dtype: Any, zero: bool) -> Value:
-        from tilus.ir.types import ViewType
-
         if self.depth:
             raise UserError.at("E0106", "tl.workspace stands inside run-time control flow", self.span)
+        return self._add_workspace(extents, dtype, zero)
+
+    def _add_workspace(self, extents: tuple[Tile, ...], dtype: Any, zero: bool) -> Value:
+        from tilus.ir.types import ViewType
+
         value = Value(ViewType(dtype, (None,) * len(extents)), f"workspace{len(self.workspaces)}")
         self.workspaces.append((extents, dtype, zero, value))
         return value
+
+    def grid_counter(self) -> Value | None:
+        from tilus.lang.values import constant
+
+        if self.target is None or not self.target.is_cuda:
+            return None
+        if self._grid_counter is None:
+            self._grid_counter = self._add_workspace((constant(1, i64),), i32, True)
+        return self._grid_counter
 
     def declare_alias(self, names: tuple[str, ...]) -> None:
         self.attributes["may_alias"] = tuple(dict.fromkeys((*self.attributes.get("may_alias", ()), *names)))

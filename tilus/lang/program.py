@@ -8,7 +8,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, Launch, Stride, Workspace
+from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, GridSync, Launch, Stride, Workspace
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
@@ -75,6 +75,7 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     from tilus.ir.ops import Yield
 
     body.ops.append(Yield((), span=context.span))
+    _check_cooperative(context, body)
     assert context.grid_extents is not None
     kernel_parameters = list(parameters)
     for extents, _, _, value in context.workspaces:
@@ -97,6 +98,13 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     kernel = Function(captured.name, body, kernel_parameters, attributes, span)
     erase_dead(kernel)
     return Module([kernel], launch)
+
+
+def _check_cooperative(context: TraceContext, body: Block) -> None:
+    for op in body.walk():
+        if isinstance(op, GridSync) and not context.attributes.get("cooperative"):
+            raise UserError.at("E0705", "tl.grid_sync needs a cooperative launch", op.span,
+                               help="call tl.block(cooperative=True)")
 
 
 def _written(body: Block) -> set[Value]:

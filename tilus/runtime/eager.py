@@ -141,6 +141,9 @@ class EagerContext:
         return self.workspaces[self.declared - 1]
 
 
+    def grid_counter(self) -> None:
+        """The interpreter counts the blocks."""
+
     def declare_alias(self, names: tuple[str, ...]) -> None:
         """The order of Python is the order of the program."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from tilus.interp import evaluate_launch
 from tilus.interp.numbers import held_as
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType, parse_dtype
-from tilus.runtime.arguments import CUDA, HOST, ArrayArgument
+from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.compile import compile_ptx, compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.specialise import Specialisation
@@ -59,9 +60,15 @@ class _Simulated(NoPlan):
     """``reports`` has the simulator's report of each kernel of the last launch."""
 
     def __init__(self, specialisation: Specialisation, engine: SimulateEngine) -> None:
-        self.engine = engine
+        self.engine, self.specialisation = engine, specialisation
         self.kernel, self.module = compile_ptx(specialisation, engine.target.name, engine.via)
         self.reports: list[Any] = []
+
+    def resident(self) -> int:
+        """How many blocks of the first kernel the target's board holds at once."""
+        compiled = compile_specialisation(self.specialisation, self.engine.target, self.engine.via)
+        m, target = compiled.metadata, self.engine.target
+        return target.sm_count * target.resident_blocks(m["threads"], m["registers"], m["shared_bytes"])
 
     def run(self, arguments: Sequence[Any]) -> None:
         from tilus.simulator import launch
@@ -78,15 +85,25 @@ class _Simulated(NoPlan):
 
         def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
             facts = metadata["kernels"][name]
+            if facts["cooperative"]:
+                check_resident(name, grid, self.resident())
             packed = [a.array if isinstance(a, ArrayArgument) else a.item() if isinstance(a, np.ndarray) else a
                       for a, _ in pack(facts["arguments"], by_name(self.module, name, args))]
             self.reports.append(launch(
                 self.kernel.ptx, name, grid, (facts["threads"], 1, 1), packed, target=target.arch,
-                shared_bytes=facts["dynamic_shared_bytes"]))
+                shared_bytes=facts["dynamic_shared_bytes"],
+                resident_blocks=self.resident() if facts["cooperative"] else None))
 
         assert self.module.launch is not None
         evaluate_launch(self.module.launch, arguments, allocate=allocate, start=start,
                         resident_blocks=lambda: target.sm_count)
+
+
+def check_resident(name: str, grid: Sequence[int], resident: int) -> None:
+    """Raise UserError where the blocks of a cooperative launch cannot all run at once."""
+    if math.prod(grid) > resident:
+        raise call_error("E0606", f"{name} is cooperative, but the device holds {resident} of its {math.prod(grid)} "
+                                  "blocks at once", help="size the grid by tl.resident_blocks()")
 
 
 class CudaEngine(Engine):
@@ -155,9 +172,8 @@ class _Cuda(NoPlan):
                 packed = tuple(_device_value(v, t) for v, t in
                                pack(metadata["arguments"], by_name(module, name, args)))
                 blocks = grid + (1,) * (3 - len(grid))
-                if metadata["cooperative"] and int(np.prod(blocks)) > resident:
-                    raise UserError.at("E0606", f"{name} is cooperative, but the device holds {resident} of its "
-                                                f"{int(np.prod(blocks))} blocks at once")
+                if metadata["cooperative"]:
+                    check_resident(name, grid, resident)
                 kernels[name](blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
                        stream=_stream_of(cupy, arguments), enable_cooperative_groups=metadata["cooperative"])
 

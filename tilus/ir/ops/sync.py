@@ -63,9 +63,11 @@ class Group(Operation):
 
 
 class GridSync(Operation):
-    """Barrier among all blocks of a cooperative launch; orders their accesses to global memory."""
+    """Barrier among all blocks of a cooperative launch; orders their accesses to global memory. Where the target's
+    blocks have to count themselves, ``counter`` is an i32 of global memory, 0 at the launch."""
 
     NAME = "grid_sync"
+    counter: Value | None = None
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync", "global"),)

@@ -20,7 +20,8 @@ def sync() -> None:
 
 def grid_sync() -> None:
     """Barrier among all blocks of a cooperative launch (``tl.block(cooperative=True)``); orders global memory."""
-    current().emit(GridSync(span=current().span))
+    context = current()
+    context.emit(GridSync(context.grid_counter(), span=context.span))
 
 
 def resident_blocks() -> Tile:

@@ -6,9 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from tilus.diagnostics import UnsupportedError, UserError
-from tilus.ir.core import Block, Operation
-from tilus.ir.ops import Compare, GridSync, Group, If, NamedBarrier, Unary, WaitUntil, While, Yield
-from tilus.ir.ops.simt import AcquireLoad, Barrier
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.ops import (
+    Binary,
+    Compare,
+    GridSync,
+    Group,
+    If,
+    NamedBarrier,
+    Select,
+    Unary,
+    WaitUntil,
+    While,
+    Yield,
+)
+from tilus.ir.ops.simt import AcquireLoad, Barrier, PtrAtomic
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, Thread
 from tilus.lowering.simt.memory import element_pointers
@@ -40,10 +52,8 @@ def lower_group(thread: Thread, op: Group, lower_block: Callable[[Thread, Block]
     lower_block(thread, op.body)
     body.ops.append(Yield(()))
     thread.block, thread.first_warp, thread.warps, thread.barrier_id = saved
-    empty = Block()
-    empty.ops.append(Yield(()))
     assert inside is not None
-    thread.emit(If(inside, body, empty))
+    thread.emit(If(inside, body, _nothing()))
 
 
 def lower_named_barrier(thread: Thread, op: NamedBarrier) -> None:
@@ -64,25 +74,52 @@ def lower_wait_until(thread: Thread, op: WaitUntil) -> None:
     flag = thread.emit(AcquireLoad(pointer, op.scope))
     held = thread.emit(Compare(op.kind, flag, value))
     before.ops.append(Yield((thread.emit(Unary("not", held)),)))
-    body = Block()
-    body.ops.append(Yield(()))
     thread.block = polling = Block()
-    thread.emit(While((), before, body))
+    thread.emit(While((), before, _nothing()))
     polling.ops.append(Yield(()))
     thread.block = outer
-    empty = Block()
-    empty.ops.append(Yield(()))
-    thread.emit(If(thread.compare("eq", thread.tid(), 0), polling, empty))
+    thread.emit(If(thread.compare("eq", thread.tid(), 0), polling, _nothing()))
     barrier(thread)
 
 
 def lower_grid_sync(thread: Thread, op: GridSync) -> None:
-    raise UnsupportedError.at(
-        "E0507",
-        f"grid_sync is not supported on {thread.target.name} yet",
-        op.span,
-        help="split the kernel in two, or wait on a counter with tl.wait_until",
-    )
+    """One thread of each block adds to a counter and polls until its sign changes: block 0 adds 2³¹ less the number of
+    the other blocks, which add 1. Barriers around it make it an order of all that the blocks' threads do."""
+    assert op.counter is not None
+    view = thread.views[op.counter]
+    assert isinstance(view, GlobalView)
+    share = _share(thread)
+    barrier(thread)
+    outer = thread.block
+    thread.block = arriving = Block()
+    before = thread.emit(PtrAtomic("add", view.pointer, share, order="acq_rel"))
+    thread.block = unchanged = Block()
+    now = thread.emit(AcquireLoad(view.pointer))
+    same_sign = thread.compare("ge", thread.emit(Binary("xor", now, before)), 0)
+    unchanged.ops.append(Yield((same_sign,)))
+    thread.block = arriving
+    thread.emit(While((), unchanged, _nothing()))
+    arriving.ops.append(Yield(()))
+    thread.block = outer
+    thread.emit(If(thread.compare("eq", thread.tid(), 0), arriving, _nothing()))
+    barrier(thread)
+
+
+def _share(thread: Thread) -> Value:
+    """What this block adds to the counter: the shares of all blocks are 2³¹ together."""
+    axes = "xyz"[: int(thread.function.attributes["grid_rank"])]
+    blocks, index = thread.special("nctaid.x"), thread.special("ctaid.x")
+    for axis in axes[1:]:
+        blocks = thread.emit(Binary("mul", blocks, thread.special(f"nctaid.{axis}")))
+        index = thread.emit(Binary("or", index, thread.special(f"ctaid.{axis}")))
+    first = thread.emit(Binary("sub", thread.const(-(2**31) + 1), blocks))
+    return thread.emit(Select(thread.compare("eq", index, 0), first, thread.const(1)))
+
+
+def _nothing() -> Block:
+    block = Block()
+    block.ops.append(Yield(()))
+    return block
 
 
 LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
