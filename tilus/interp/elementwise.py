@@ -180,7 +180,7 @@ def _fma64(a: float, b: float, c: float) -> float:
     try:
         return float(exact)
     except OverflowError:
-        return math.copysign(math.inf, exact.numerator)
+        return math.inf if exact > 0 else -math.inf
 
 
 _FMA64 = np.frompyfunc(_fma64, 3, 1)

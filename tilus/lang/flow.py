@@ -243,9 +243,11 @@ class _Loop:
         stable = True
         value = end.get("$value", UNSET)
         if value is not UNSET and "$value" not in self.names:
+            # The first values are zeros of these types, made before the loop by `initial`.
+            leaves, rebuild, _ = flatten(value)
             self.names.append("$value")
-            self.init["$value"] = _zero_like(value)
-            self._plan("$value")
+            self.init["$value"] = rebuild([0 if isinstance(x, Tile) else x for x in leaves])
+            self.slots["$value"] = [x.value.tile.without_layout() if isinstance(x, Tile) else None for x in leaves]
             return False
         for name in self.names:
             if not self._settle_name(name, end[name]):

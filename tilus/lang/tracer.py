@@ -142,16 +142,20 @@ class Tracer:
             return
         saved = {flag: self.scope[flag] for flag in FLAGS}
         clear = dict.fromkeys(FLAGS, False)
+        ends: list[str] = []
 
         def body() -> None:
             self.scope.update(clear)
             self.exec_block(rest)
+            ends.extend(flag for flag in FLAGS if self.scope[flag] is True)
 
         self.branch(unary("not", stopped), body, lambda: self.scope.update(clear))
         for flag, before in saved.items():
             if before is not False:
                 after = self.scope[flag]
                 self.scope[flag] = before if after is False else arithmetic("or", before, after)
+            if flag in ends and all(saved[other] is False for other in FLAGS if other != flag):
+                self.scope[flag] = True  # the paths that stopped before had set the same flag
 
     def _stopped(self, flags: Sequence[str] = FLAGS) -> Any:
         result: Any = False

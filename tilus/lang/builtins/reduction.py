@@ -22,13 +22,14 @@ def _axis(x: Tile, axis: Any) -> int:
 
 def _reduce(kind: str, x: Any, axis: Any, keepdims: bool) -> Tile:
     tile = as_tile(x)
+    rank = len(tile.shape)
     if axis is None:
-        if kind.startswith("arg") and len(tile.shape) != 1:
+        if kind.startswith("arg") and rank != 1:
             tile = tile.reshape(-1)
         result = tile
         for _ in range(len(tile.shape)):
             result = emit(Reduce(kind, result.value, len(result.shape) - 1, span=current().span))
-        return result.reshape((1,) * len(tile.shape)) if keepdims else result
+        return result.reshape((1,) * rank) if keepdims else result
     position = _axis(tile, axis)
     result = emit(Reduce(kind, tile.value, position, span=current().span))
     return result.reshape(tile.shape[:position] + (1,) + tile.shape[position + 1 :]) if keepdims else result
