@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tilus.diagnostics import InternalError, TilusError
 from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.ops.control import For, If, While
 from tilus.ir.types import TileType, Type, ViewType
 
 
@@ -62,6 +63,11 @@ def _verify_layouts(function: Function, after: str) -> None:
         for value in op.results:
             if isinstance(value.type, TileType) and value.type.shape and value.type.layout is None:
                 _fail(op, f"{value!r} has no layout", after, function.name)
+        ends = [op.then, op.orelse] if isinstance(op, If) else [op.body] if isinstance(op, (For, While)) else []
+        for region in ends:
+            for given, result in zip(region.terminator.operands, op.results, strict=True):
+                if given.type != result.type:
+                    _fail(op, f"{given!r} becomes a result of type {result.type}", after, function.name)
 
 
 def _fail(op: Operation, message: str, after: str, where: str) -> None:

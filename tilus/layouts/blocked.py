@@ -15,8 +15,8 @@ def blocked(shape: Sequence[int], num_threads: int, vector: int = 1, order: Sequ
     """A layout whose threads read a tile of any shape from global memory in coalesced vectors.
 
     Args:
-        shape: extents of the tile. The result covers it; it is padded where the extents need it, and replicated
-            where there are more threads than vectors.
+        shape: extents of the tile. The result covers it; it is padded where the extents need it (an extent of 0 to
+            1), and replicated where there are more threads than vectors.
         num_threads: how many threads share the tile (any number).
         vector: consecutive elements along the fastest dimension that one access moves.
         order: the dimensions from the fastest in memory to the slowest; the last one is the fastest by default.
@@ -29,9 +29,11 @@ def blocked(shape: Sequence[int], num_threads: int, vector: int = 1, order: Sequ
     order = tuple(reversed(range(rank))) if order is None else tuple(d % rank for d in order)
     if sorted(order) != list(range(rank)):
         raise misfit(f"order {order} does not name each of the {rank} dimensions once")
-    if min(shape, default=1) < 1 or num_threads < 1 or vector < 1:
-        raise misfit(f"extents, threads and vector must be positive, got {tuple(shape)}, {num_threads}, {vector}")
-    return _blocked(tuple(shape), num_threads, vector if rank else 1, order, min_run or max(4 * vector, 16))
+    if min(shape, default=1) < 0 or num_threads < 1 or vector < 1:
+        raise misfit(f"threads and vector must be positive, extents not negative, got {num_threads}, {vector} and "
+                     f"{tuple(shape)}")
+    extents = tuple(max(1, n) for n in shape)
+    return _blocked(extents, num_threads, vector if rank else 1, order, min_run or max(4 * vector, 16))
 
 
 @lru_cache(maxsize=1024)

@@ -8,6 +8,7 @@ nothing (constants, indices, broadcasts) are made again, others are converted.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import replace
 
@@ -298,7 +299,12 @@ def scan_layout(shape: tuple[int, ...], axis: int, threads: int) -> RegisterLayo
     """A layout for scans along ``axis``: each thread holds a run of neighbours, threads follow along the axis."""
     order = (axis, *(d for d in reversed(range(len(shape))) if d != axis))
     run = max(1, -(-shape[axis] // threads))
-    return blocked(shape, threads, run, order)
+    while True:
+        layout = blocked(shape, threads, run, order)
+        along = math.prod(size for _, size, dim, _ in layout.thread_digits if dim == axis)
+        if along * run >= shape[axis]:
+            return layout
+        run = -(-shape[axis] // along)  # else each thread would hold several runs
 
 
 def operand_layout(op: Operation, operand: Value, layout: RegisterLayout) -> RegisterLayout | None:
@@ -436,11 +442,11 @@ class _Materialise:
             wanted = op.result.tile.layout
             assert wanted is not None
             return [(op.indices, wanted)]
-        if isinstance(op, (Reduce, ReduceWith, Slice, Insert, Concat, DeviceAssert, ConvertLayout)):
-            first = tiles[0].tile.layout
-            assert first is not None
-            same = [v for v in tiles if v.tile.shape == tiles[0].tile.shape]
-            return [(v, first) for v in same] if isinstance(op, ReduceWith) else []
+        if isinstance(op, ReduceWith):  # left to right, so that it has to know the order
+            wanted = scan_layout(tiles[0].tile.shape, op.axis, self.inference.threads(op))
+            return [(v, wanted) for v in tiles]
+        if isinstance(op, (Reduce, Slice, Insert, Concat, DeviceAssert, ConvertLayout)):
+            return []
         main = op.results[0].tile.layout if op.results and is_tile(op.results[0]) else None
         if main is None:
             return []

@@ -63,6 +63,7 @@ class _Form:
 
 
 ONE_THREAD = "one thread"
+Owner = tuple[RegisterLayout, tuple[int, ...]] | str | None
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,16 @@ class _Access:
     """An access to an array since the last barrier.
 
     ``window`` gives per dimension of the array the first index and the extent, None where the indices are run-time
-    tiles. ``owner`` says which thread has which element: a layout, ``ONE_THREAD`` for what the first thread does alone,
-    None where an element is accessed by several threads. ``iterations`` are the loops of which an earlier iteration
-    made the access; ``unknown`` are values of ``window`` that have changed since then.
+    tiles. ``owner`` says which thread has which element: a layout and the array's axes of its dimensions,
+    ``ONE_THREAD`` for what the first thread does alone, None where an element is accessed by several threads.
+    ``iterations`` are the loops of which an earlier iteration made the access; ``unknown`` are values of ``window``
+    that have changed since then.
     """
 
     root: Value
     kind: str
     window: tuple[tuple[_Form, int], ...] | None
-    owner: RegisterLayout | str | None
+    owner: Owner
     group: Group | None
     iterations: tuple[For | While, ...] = ()
     unknown: frozenset[Value] = frozenset()
@@ -286,13 +288,24 @@ def _shape(op: Load | Store | CopyAsync) -> tuple[int, ...]:
     return op.shape if isinstance(op, Load) else op.value.tile.shape
 
 
-def _owner(op: Operation) -> RegisterLayout | str | None:
+def _axes(view: Value) -> tuple[int, ...]:
+    """Which axis of the whole array each dimension of a view is."""
+    maker = view.defining
+    if isinstance(maker, Subview):
+        return tuple(axis for d, axis in enumerate(_axes(maker.view)) if d not in maker.dropped)
+    if isinstance(maker, PermuteView):
+        inner = _axes(maker.view)
+        return tuple(inner[p] for p in maker.permutation)
+    return tuple(range(view.view.rank))
+
+
+def _owner(op: Operation) -> Owner:
     """Which thread accesses an element."""
     if isinstance(op, (Store, Scatter, Atomic)) and op.value.tile.is_scalar:
         return ONE_THREAD
     value = op.result if isinstance(op, Load) else op.value if isinstance(op, Store) else None
     layout = value.tile.layout if value is not None else None
-    return None if layout is None or layout.is_replicated else layout
+    return None if layout is None or layout.is_replicated else (layout, _axes(op.view))  # type: ignore[attr-defined]
 
 
 def _shifted(place: tuple[_Form, int], start: _Form) -> tuple[_Form, int]:

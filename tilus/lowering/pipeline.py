@@ -176,6 +176,17 @@ class _Pipeliner:
         return self.dims[view][axis]
 
 
+def _windows(view: Value) -> list[Subview]:
+    """The windows between an array and a view of it in which dimensions are dropped."""
+    found = []
+    op = view.defining
+    while op is not None and hasattr(op, "view"):
+        if isinstance(op, Subview) and op.dropped:
+            found.append(op)
+        op = op.view.defining
+    return found
+
+
 def _unbroadcast(value: Value) -> Value:
     """The value that broadcasts and reshapes spread."""
     while isinstance(value.defining, (Broadcast, Reshape)):
@@ -253,6 +264,9 @@ class _Pipeline:
         # the last of `count` iterations copies a tile that ends this many steps after the first begins
         reach = b.binary("mul", loop.step, b.const(count + s - 1))
         stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
+        inside = self.windows_inside()
+        if inside is not None:
+            stop = b.add(Select(inside, stop, loop.start)).result
         stride = b.binary("mul", loop.step, b.const(count))
         body = Block(
             [TileType(i64), TileType(i64), TileType(i64), *(v.type for v in carried)],
@@ -409,7 +423,9 @@ class _Pipeline:
     def bounded(self, load: Load) -> tuple[int, ...]:
         """Dimensions along which a whole tile is in bounds: those that the index walks up to their extent."""
         step = self.loop.step.defining
-        found = []
+        found: list[int] = []
+        if any(any(window is op for op in self.loop.body.ops) for window in _windows(load.view)):
+            return ()
         for d, offset in enumerate(load.offsets):
             covers = isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)
             if offset is self.loop.index and covers and self.pass_.same_extent(self.loop.stop, load.view, d):
@@ -417,6 +433,21 @@ class _Pipeline:
                 if isinstance(start, Const) and int(start.value) >= 0:
                     found.append(d)
         return tuple(found)
+
+    def windows_inside(self) -> Value | None:
+        """Whether the indices that dropped dimensions of bounded loads' arrays are in bounds: else these loads have
+        nothing to read, and no tile of theirs is whole."""
+        b = self.b
+        inside: Value | None = None
+        windows = dict.fromkeys(w for load in self.loads if self.bounded(load) for w in _windows(load.view))
+        for window in windows:
+            for d in window.dropped:
+                start = window.starts[d]
+                above = b.add(Compare("ge", start, b.const(0))).result
+                below = b.add(Compare("lt", start, b.add(Dim(window.view, d)).result)).result
+                both = b.binary("and", above, below)
+                inside = both if inside is None else b.binary("and", inside, both)
+        return inside
 
     # -- fragments across the back edge
 

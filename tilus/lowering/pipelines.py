@@ -8,6 +8,7 @@ from tilus.ir.core import Module
 from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
 from tilus.lowering.defer_reductions import defer_reductions
+from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.order_memory import order_memory
 from tilus.lowering.pipeline import pipeline_loops
@@ -21,6 +22,7 @@ Pass = Callable[[Module], None]
 
 GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("check-instructions", check_instructions),
+    ("drop-empty-tiles", drop_empty_tiles),
     ("simplify", simplify),
     ("defer-reductions", defer_reductions),
     ("pipeline-loops", pipeline_loops),

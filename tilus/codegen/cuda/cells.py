@@ -23,7 +23,8 @@ def c_type(dtype: DType) -> str:
     known = _C_TYPES.get(dtype.name)
     if known is not None:
         return known
-    return "unsigned char" if dtype.bits <= 8 else "unsigned short"
+    room = next(n for n in (8, 16, 32, 64) if dtype.bits <= n)
+    return _C_TYPES[f"{'i' if dtype.kind == 'int' else 'u'}{room}"]
 
 
 def per_cell(dtype: DType, count: int) -> int:

@@ -379,7 +379,7 @@ def cast(printer: _KernelPrinter, x: str, source: DType, target: DType, rounding
             else (f"({c_type(target)}){x}")
         )
     if source.is_int and target.is_int:
-        return f"({c_type(target)}){x}"
+        return _wrap(f"({c_type(target)}){x}", source, target)
     if source.is_int:
         if is_half(target):
             return _narrow(printer, _int_to_f32(x, source), target)
@@ -396,6 +396,18 @@ def cast(printer: _KernelPrinter, x: str, source: DType, target: DType, rounding
     return f"({c_type(target)}){wide}"
 
 
+def _wrap(x: str, source: DType, target: DType) -> str:
+    """An integer in the container of ``target``, reduced to its bits where not every value of ``source`` fits."""
+    if target.is_arithmetic or (source.bits < target.bits and (source.kind == "uint" or target.kind == "int")) or \
+            (source.bits == target.bits and source.kind == target.kind):
+        return x
+    if target.kind == "uint":
+        return f"({c_type(target)})({x} & {hex((1 << target.bits) - 1)}{'ull' if target.bits > 32 else 'u'})"
+    wide, size = ("long long", 64) if target.bits > 32 else ("int", 32)
+    lost = size - target.bits
+    return f"({c_type(target)})(({wide})((unsigned {wide}){x} << {lost}) >> {lost})"
+
+
 def _int_to_f32(x: str, source: DType) -> str:
     return f"(float){x}"
 
@@ -410,8 +422,13 @@ def _saturate(printer: _KernelPrinter, x: str, source: DType, target: DType) -> 
             return converted  # the instruction gives 0 for NaN
         return f"(({x}) != ({x}) ? ({c_type(target)})0 : ({c_type(target)}){converted})"
     low, high = target.min_value, target.max_value
+    if target.bits > 31:
+        wide = f"__{'double' if double else 'float'}2ll_rz({x})"
+        clamped = f"({c_type(target)})min(max({wide}, {low}ll), {high}ll)"
+        return f"(({x}) != ({x}) ? ({c_type(target)})0 : {clamped})"
     wide = f"__{'double' if double else 'float'}2int_rz({x})"
-    return f"({c_type(target)})min(max({wide}, {low}), {high})"
+    clamped = f"({c_type(target)})min(max({wide}, {low}), {high})"
+    return f"(({x}) != ({x}) ? ({c_type(target)})0 : {clamped})" if double else clamped
 
 
 # -- atomics, printing, random numbers

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.ops.arith import Const
-from tilus.ir.types import Type
+from tilus.ir.types import TileType, Type
+
+
+def _types(values: Sequence[Value]) -> list[Type]:
+    """The types, without layouts: those of what meets agree once layouts are assigned."""
+    return [v.type.without_layout() if isinstance(v.type, TileType) else v.type for v in values]
 
 
 class Yield(Operation):
@@ -47,8 +52,7 @@ class For(Operation):
         return self.body.args[1:]
 
     def verify(self) -> None:
-        given = [v.type for v in self.body.terminator.operands]
-        if not given == [v.type for v in self.carried] == [v.type for v in self.init]:
+        if not _types(self.body.terminator.operands) == _types(self.carried) == _types(self.init):
             self.fail("E0802", "a loop's carried values change type")
         if self.unroll == 0 and not all(isinstance(v.defining, Const) for v in (self.start, self.stop, self.step)):
             self.fail("E0802", "a loop is to be unrolled whole, but its bounds are no constants")
@@ -66,7 +70,7 @@ class If(Operation):
         return tuple(v.type for v in self.then.terminator.operands)
 
     def verify(self) -> None:
-        if [v.type for v in self.orelse.terminator.operands] != [r.type for r in self.results]:
+        if _types(self.orelse.terminator.operands) != _types(self.results):
             self.fail("E0802", "the branches of an if yield different types")
 
 
@@ -83,5 +87,5 @@ class While(Operation):
         return tuple(v.type for v in self.init)
 
     def verify(self) -> None:
-        if [v.type for v in self.body.terminator.operands] != [v.type for v in self.init]:
+        if _types(self.body.terminator.operands) != _types(self.init):
             self.fail("E0802", "a loop's carried values change type")

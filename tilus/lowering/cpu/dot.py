@@ -114,7 +114,7 @@ def _dot(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Dot)
     dtype = compute_type(op.accumulator.tile.dtype)
     shape = op.result.tile.shape
-    target, clear = accumulator_buffer(self, op.accumulator, dtype)
+    target, clear = accumulator_buffer(self, op.accumulator, dtype, (op.a, op.b))
     if len(shape) == 2:
         product_of_tiles(self, op.a, op.b, target, clear)
     else:
@@ -132,9 +132,10 @@ def _buffer_value(self: BlockLowering, buffer: Buffer) -> Value:
     return op.result
 
 
-def accumulator_buffer(self: BlockLowering, accumulator: Value, dtype: DType) -> tuple[Buffer, bool]:
-    """A row-major buffer of ``dtype`` with the accumulator's contents, in place where nobody else needs those; and
-    whether they are zero and not written."""
+def accumulator_buffer(self: BlockLowering, accumulator: Value, dtype: DType,
+                       operands: tuple[Value, ...] = ()) -> tuple[Buffer, bool]:
+    """A row-major buffer of ``dtype`` with the accumulator's contents, in place where nobody else needs those (nor
+    ``operands`` of the product); and whether they are zero and not written."""
     from tilus.lowering.cpu.block import row_major
 
     rep = self.reps[accumulator]
@@ -143,15 +144,24 @@ def accumulator_buffer(self: BlockLowering, accumulator: Value, dtype: DType) ->
         return self.allocate(dtype, shape), True
     if isinstance(rep, Lazy):
         home = _home_of(self, accumulator, dtype, shape)
-        if home is not None:
+        if home is not None and not any(_reads(self, v, home) for v in operands):
             self.force(accumulator, home)
             return home, False
     if isinstance(rep, Buffer) and rep.dtype is dtype and rep.owned and self.is_last_use(accumulator) \
-            and rep.strides == row_major(shape) and accumulator not in self.nested_uses:
+            and rep.strides == row_major(shape) and accumulator not in self.nested_uses \
+            and not any(_reads(self, v, rep) for v in operands):
         return rep, False
     target = self.allocate(dtype, shape)
     write_buffer(self, converted(self, accumulator, dtype), target)
     return target, False
+
+
+def _reads(self: BlockLowering, value: Value, buffer: Buffer) -> bool:
+    """Whether a tile is in a buffer or is computed from it."""
+    rep = self.reps[value]
+    if isinstance(rep, Buffer):
+        return rep.pointer is buffer.pointer
+    return isinstance(rep, Lazy) and any(isinstance(r, Buffer) and r.pointer is buffer.pointer for r in rep.roots)
 
 
 def _home_of(self: BlockLowering, accumulator: Value, dtype: DType, shape: tuple[int, ...]) -> Buffer | None:

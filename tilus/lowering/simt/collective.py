@@ -112,17 +112,31 @@ def lower_reduce(thread: Thread, op: Reduce) -> None:
 
 
 def lower_reduce_with(thread: Thread, op: ReduceWith) -> None:
-    from tilus.diagnostics import UnsupportedError
-
-    layout = layout_of(op.xs[0])
-    if layout.shape[op.axis] != op.xs[0].tile.shape[op.axis]:
-        raise UnsupportedError.at("E0507", "a reduction by a function over an axis that the layout pads", op.span,
-                                  help="make the extent a power of two")
+    """Layout inference gave the operands a layout in which threads follow along the axis. Elements of its padding
+    come last; they are passed over by a flag that goes along."""
+    layout, shape = layout_of(op.xs[0]), op.xs[0].tile.shape
     values = [thread.widen(thread.value(x), x.tile.dtype) for x in op.xs]
-    results = reduce_values(thread, op, values, layout, op.axis, combine_region(op.combine))
-    for old, new in zip(op.results, results, strict=True):
+    combine = combine_region(op.combine)
+    if layout.shape[op.axis] != shape[op.axis]:
+        index = _axis_index(thread, layout, op.axis)
+        values.append(thread.emit(Compare("lt", index, thread.const(shape[op.axis], i32, index.tile.size))))
+        combine = _where_right_exists(combine)
+    results = reduce_values(thread, op, values, layout, op.axis, combine, ordered=True)
+    for old, new in zip(op.results, results, strict=False):
         new = thread.extract(new, 0) if old.tile.is_scalar else new
         thread.set(old, thread.widen(new, thread.element_type(old)))
+
+
+def _where_right_exists(combine: Combine) -> Combine:
+    """The combination of tiles with, as the last one, whether each element exists; the left one does if the right one
+    does."""
+
+    def flagged(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
+        joined = combine(thread, xs[:-1], ys[:-1])
+        kept = [thread.emit(Select(ys[-1], new, x)) for new, x in zip(joined, xs[:-1], strict=True)]
+        return [*kept, xs[-1]]
+
+    return flagged
 
 
 def _axis_index(thread: Thread, layout: RegisterLayout, axis: int) -> Value:
@@ -145,17 +159,30 @@ def pad(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, 
 
 
 def reduce_values(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
-                  combine: Combine) -> list[Value]:
-    """Reduce vectors in ``layout`` along ``axis``; the results are in ``layout.reduce(axis)``."""
+                  combine: Combine, *, ordered: bool = False) -> list[Value]:
+    """Reduce vectors in ``layout`` along ``axis``; the results are in ``layout.reduce(axis)``. ``ordered`` keeps the
+    order along the axis, in a layout in which threads, then neighbouring registers, follow along it."""
     result = layout.reduce(axis)
     values = _reduce_locals(thread, values, layout, result, axis, combine)
     for mask in lane_masks(layout, axis):
         others = [thread.emit(WarpShuffle(v, thread.const(mask), "bfly")) for v in values]
+        if ordered:
+            values, others = _in_order(thread, mask, values, others)
         values = combine(thread, values, others)
     digits = shared_digits(layout, axis)
     if digits:
         values = _reduce_warps(thread, op, values, layout, axis, digits, combine)
     return values
+
+
+def _in_order(thread: Thread, mask: int, mine: list[Value], others: list[Value]) -> tuple[list[Value], list[Value]]:
+    """The values of the lower and of the upper of two lanes that exchanged theirs."""
+    upper = thread.at_entry(("upper", thread.first_warp, mask), lambda: thread.compare(
+        "ne", thread.binary("and", thread.tid(), mask), 0))
+    pairs = list(zip(mine, others, strict=True))
+    low = [thread.emit(Select(thread.splat(upper, m.tile.size), o, m)) for m, o in pairs]
+    high = [thread.emit(Select(thread.splat(upper, m.tile.size), m, o)) for m, o in pairs]
+    return low, high
 
 
 def _reduce_locals(thread: Thread, values: list[Value], layout: RegisterLayout, result: RegisterLayout, axis: int,

@@ -6,7 +6,7 @@ import math
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, u8
-from tilus.ir.ops import Binary, Cast, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
+from tilus.ir.ops import Binary, Cast, Compare, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
 from tilus.ir.ops.simt import WarpShuffle
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
@@ -79,8 +79,6 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     ]
     result = thread.pack(parts)
     if dtype.is_bool:
-        from tilus.ir.ops import Compare
-
         zero = thread.const(0, u8, result.tile.size)
         return thread.emit(Compare("ne", result, zero))
     return result
@@ -88,25 +86,12 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
 
 def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value) -> Value:
     """A reshape whose layouts do not fit: the tile is written row-major and read in the result's layout."""
-    from tilus.lowering.simt.memory import SharedAccess
+    from tilus.lowering.simt.memory import SharedAccess, tile_padding
 
     assert isinstance(op, Reshape)
-    source, target = layout_of(op.x), layout_of(op.result)
+    target = layout_of(op.result)
     dtype = value.tile.dtype
-    stored = thread.emit(Cast(value, u8)) if dtype is bool_ else value
-    storage = storage_type(dtype)
-    pointer = thread.shared_pointer(thread.shared_offsets[op], storage)
-    reuse_barrier(thread, op)
-    first = thread.first_replica(source)
-    store = SharedAccess(
-        thread, SharedView(pointer, row_major(*op.x.tile.shape), op.x.tile.shape), source, 1, (0,) * source.rank
-    )
-    from tilus.lowering.simt.memory import tile_padding
-
-    for local in range(source.num_locals):
-        predicate = thread.both(first, tile_padding(thread, source, op.x.tile.shape, local))
-        thread.emit(PtrStore(store.address(local), thread.extract(stored, local), 0, predicate))
-    barrier(thread)
+    pointer = _write_row_major(thread, op, value)
     load = SharedAccess(thread, SharedView(pointer, row_major(*op.shape), op.shape), target, 1, (0,) * target.rank)
     parts = []
     for local in range(target.num_locals):
@@ -114,10 +99,40 @@ def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value
         parts.append(thread.emit(PtrLoad(load.address(local), 0, 0, predicate)))
     result = thread.pack(parts)
     if dtype is bool_:
-        from tilus.ir.ops import Compare
-
         return thread.emit(Compare("ne", result, thread.const(0, u8, result.tile.size)))
     return result
+
+
+def _write_row_major(thread: Thread, op: Reshape | Transpose, value: Value) -> Value:
+    """Write the operand into the operation's scratch memory; its address."""
+    from tilus.lowering.simt.memory import SharedAccess, tile_padding
+
+    source, shape = layout_of(op.x), op.x.tile.shape
+    stored = thread.emit(Cast(value, u8)) if value.tile.dtype is bool_ else value
+    pointer = thread.shared_pointer(thread.shared_offsets[op], storage_type(value.tile.dtype))
+    reuse_barrier(thread, op)
+    first = thread.first_replica(source)
+    store = SharedAccess(thread, SharedView(pointer, row_major(*shape), shape), source, 1, (0,) * source.rank)
+    for local in range(source.num_locals):
+        predicate = thread.both(first, tile_padding(thread, source, shape, local))
+        thread.emit(PtrStore(store.address(local), thread.extract(stored, local), 0, predicate))
+    barrier(thread)
+    return pointer
+
+
+def only_element(thread: Thread, op: Reshape | Transpose, value: Value) -> Value:
+    """The element of a tile that has one, as a scalar in every thread."""
+    if holds_only_element(layout_of(op.x)):
+        return thread.extract(value, 0)
+    result = thread.emit(PtrLoad(_write_row_major(thread, op, value)))
+    if value.tile.dtype is bool_:
+        return thread.emit(Compare("ne", result, thread.const(0, u8)))
+    return result
+
+
+def holds_only_element(layout: RegisterLayout) -> bool:
+    """Whether every thread's first register is the element at index 0."""
+    return not any(layout.thread_terms(d) for d in range(layout.rank))
 
 
 # -- shuffles

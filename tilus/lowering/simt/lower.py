@@ -283,6 +283,12 @@ def _same_values(build: Callable[[Any, list[Value]], Operation]) -> Callable[[Th
     return lower
 
 
+def _bitcast(op: Bitcast, values: list[Value]) -> Operation:
+    """Integers of the same width differ in how their container is extended, which a conversion sets right."""
+    both = op.x.tile.dtype.is_int and op.dtype.is_int
+    return Cast(values[0], op.dtype) if both else Bitcast(values[0], op.dtype)
+
+
 def _broadcast(thread: Thread, op: Broadcast) -> None:
     x = thread.widen(thread.value(op.x), thread.element_type(op.result))
     count = locals_of(op.result)
@@ -304,6 +310,14 @@ def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
     from tilus.lowering.infer_layouts import result_layout
     from tilus.lowering.simt import convert
 
+    if op.x.tile.is_scalar:
+        count = locals_of(op.result) if op.result.tile.shape else 0
+        value = thread.value(op.x)
+        thread.set(op.result, thread.splat(value, count) if count else value)
+        return
+    if op.result.tile.is_scalar:
+        thread.set(op.result, convert.only_element(thread, op, thread.value(op.x)))
+        return
     layout = result_layout(op, op.x, layout_of(op.x))
     if layout == layout_of(op.result):
         if op.x in thread.in_shared:
@@ -459,7 +473,7 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Unary: _unary,
     Select: _select,
     Cast: _cast,
-    Bitcast: _same_values(lambda op, v: Bitcast(v[0], op.dtype)),
+    Bitcast: _same_values(_bitcast),
     Fma: _same_values(lambda op, v: Fma(*v)),
     MulHi: _same_values(lambda op, v: MulHi(*v)),
     Philox: _same_values(lambda op, v: Philox(*v)),

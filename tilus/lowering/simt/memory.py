@@ -21,6 +21,7 @@ from tilus.ir.ops import (
     PtrLoad,
     PtrStore,
     Scatter,
+    Select,
     Store,
     Subview,
     Transpose,
@@ -33,7 +34,7 @@ from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major
 from tilus.lowering.dot_plan import mma_shape
-from tilus.lowering.facts import Facts
+from tilus.lowering.facts import Fact, Facts
 from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import DeferredMatrices, GlobalView, SharedView, Thread, layout_of
@@ -55,12 +56,15 @@ def _global_subview(thread: Thread, op: Subview, view: GlobalView) -> GlobalView
     extents: list[Value | int] = []
     strides: list[Value | int] = []
     lows: list[Value | None] = []
+    inside: Value | None = None
     facts = view_facts(thread.facts, op.view)
     for d, (start, extent) in enumerate(zip(op.starts, op.extents, strict=True)):
         first = thread.facts.of(start)
         low_known = first.low >= 0
         pointer = _advance(thread, pointer, thread.value(start), view.strides[d], small)
         if d in op.dropped:
+            bounds = element_predicate(thread, view, [start], [d])
+            inside = thread.both(inside, bounds)
             continue
         whole = view.extents[d]
         size: Value | int = thread.value(extent)
@@ -72,12 +76,15 @@ def _global_subview(thread: Thread, op: Subview, view: GlobalView) -> GlobalView
             size = thread.emit(Binary("min", *thread.same_width(thread.value(extent), rest)))
         extents.append(size)
         strides.append(view.strides[d])
-        low = None if low_known else _minus(thread, 0, thread.value(start))
-        old = view.lows[d]
-        if old is not None:
-            moved = _minus(thread, old, thread.value(start))
-            low = moved if low is None else thread.emit(Binary("max", *thread.same_width(low, moved)))
+        before = view.lows[d]
+        low = None
+        if before is not None or not low_known:
+            low = _minus(thread, 0 if before is None else before, thread.value(start))
+            low = thread.emit(Binary("max", low, thread.const(0, low.tile.dtype)))
         lows.append(low)
+    if inside is not None and extents:  # an index outside of a dropped dimension: nothing is in bounds
+        size = extents[0] if isinstance(extents[0], Value) else thread.const(extents[0])
+        extents[0] = thread.emit(Select(inside, size, thread.const(0, size.tile.dtype)))
     return GlobalView(pointer, extents, strides, lows)
 
 
@@ -258,6 +265,8 @@ class _GlobalAccess:
         fact = thread.facts.of(offset)
         known_extent = extent if isinstance(extent, int) else None
         index = thread.value(offset)
+        if fact.high + reach >= 1 << 31:
+            index = thread.widen(index, i64)
         if part is not None:
             index = thread.emit(Binary("add", *thread.same_width(part, index)))
         index = thread.binary("add", index, local)
@@ -344,26 +353,31 @@ class _ScalarAccess:
         return pointer
 
     def predicate(self, group: int) -> Value | None:
-        return element_predicate(
-            self.thread,
-            self.view,
-            [self.thread.value(o) for o in self.offsets],
-            [self.thread.facts.of(o) for o in self.offsets],
-        )
+        return element_predicate(self.thread, self.view, self.offsets, range(len(self.offsets)))
 
 
-def element_predicate(thread: Thread, view: GlobalView, indices: Sequence[Value], facts: Sequence[Any]) -> Value | None:
-    """Whether an element is in bounds of a view."""
+def element_predicate(thread: Thread, view: GlobalView, offsets: Sequence[Value], dims: Sequence[int]) -> Value | None:
+    """Whether indices along ``dims``, tile-level scalars, are in bounds of a view."""
     predicate: Value | None = None
-    for d, (index, fact) in enumerate(zip(indices, facts, strict=True)):
-        extent = view.extents[d]
-        if not (isinstance(extent, int) and fact.high < extent):
-            predicate = thread.both(predicate, thread.compare("lt", index, extent))
-        low = view.lows[d]
-        if low is not None:
-            predicate = thread.both(predicate, thread.compare("ge", index, low))
-        elif fact.low < 0:
-            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+    for d, offset in zip(dims, offsets, strict=True):
+        bounds = index_predicate(thread, view, d, thread.value(offset), thread.facts.of(offset))
+        predicate = thread.both(predicate, bounds)
+    return predicate
+
+
+def index_predicate(thread: Thread, view: GlobalView, d: int, index: Value, fact: Fact) -> Value | None:
+    """Whether an index is in bounds along one dimension of a view."""
+    predicate: Value | None = None
+    extent, low = view.extents[d], view.lows[d]
+    if fact.high >= 1 << 63:  # of u64: as a signed number it would seem to be negative
+        largest = thread.const((1 << 63) - 1, index.tile.dtype)
+        index = thread.widen(thread.emit(Binary("min", index, largest)), i64)
+    if not (isinstance(extent, int) and fact.high < extent):
+        predicate = thread.compare("lt", index, extent)
+    if low is not None:
+        predicate = thread.both(predicate, thread.compare("ge", index, low))
+    elif fact.low < 0:
+        predicate = thread.both(predicate, thread.compare("ge", index, 0))
     return predicate
 
 
@@ -422,7 +436,10 @@ def element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value], 
         for d, index in enumerate(indices):
             pointer = _advance(thread, pointer, index, view.strides[d], small)
         pointers.append(pointer)
-        predicates.append(element_predicate(thread, view, indices, facts))
+        predicate: Value | None = None
+        for d, (index, fact) in enumerate(zip(indices, facts, strict=True)):
+            predicate = thread.both(predicate, index_predicate(thread, view, d, index, fact))
+        predicates.append(predicate)
     return pointers, predicates
 
 
@@ -432,13 +449,15 @@ def _shared_elements(
     """Addresses and bounds of elements of shared memory by run-time indices."""
     pointers, predicates = [], []
     for local in range(count):
-        indices = [thread.widen(thread.extract(v, local), i32) for v in vectors]
+        given = [thread.extract(v, local) for v in vectors]
+        given = [thread.widen(i, i32) if i.tile.dtype.bits < 32 else i for i in given]
         predicate: Value | None = None
-        for index, fact, extent in zip(indices, facts, view.shape, strict=True):
+        for index, fact, extent in zip(given, facts, view.shape, strict=True):
             if fact.high >= extent:
                 predicate = thread.both(predicate, thread.compare("lt", index, extent))
             if fact.low < 0:
                 predicate = thread.both(predicate, thread.compare("ge", index, 0))
+        indices = [thread.widen(i, i32) for i in given]
         offset = shared_offset(thread, view.layout, list(indices), [0] * len(indices))
         pointer = thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
         pointers.append(pointer)
@@ -476,13 +495,15 @@ def shared_offset(thread: Thread, layout: SharedLayout, parts: Sequence[Value | 
 
 def lower_gather(thread: Thread, op: Gather) -> None:
     tile = op.result.tile
-    count = layout_of(op.result).num_locals if tile.shape else 1
-    pointers, predicates = element_pointers(thread, op, count)
+    layout = layout_of(op.result) if tile.shape else _scalar_layout(thread)
+    pointers, predicates = element_pointers(thread, op, layout.num_locals if tile.shape else 1)
     read_only = not _written(thread, op.view)
     mask = None if op.mask is None else thread.value(op.mask)
     other = None if op.other is None else thread.value(op.other)
     parts = []
     for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+        if tile.shape:  # what is known of the indices does not hold of the padding
+            predicate = thread.both(predicate, tile_padding(thread, layout, tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
         parts.append(

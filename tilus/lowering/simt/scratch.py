@@ -33,6 +33,11 @@ def scratch_bytes(op: Operation, target: Target) -> int:
     """Bytes of shared memory that the operation uses while it runs; 0 for none."""
     if isinstance(op, ConvertLayout):
         return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout)
+    if isinstance(op, Reshape) and is_tile(op.x) and op.result.tile.is_scalar:
+        from tilus.lowering.simt.convert import holds_only_element
+
+        assert op.x.tile.layout is not None
+        return 0 if holds_only_element(op.x.tile.layout) else _storage(op.x.tile)
     if isinstance(op, (Transpose, Reshape)) and is_tile(op.x):
         moved = result_layout(op, op.x, op.x.tile.layout)  # type: ignore[arg-type]
         tile = op.result.tile
@@ -117,6 +122,8 @@ def _reduction_bytes(op: Reduce | ReduceWith) -> int:
     widths = [max(4, _storage(x.tile)) for x in xs]
     if isinstance(op, Reduce) and op.kind.startswith("arg"):
         widths.append(8)
+    if isinstance(op, ReduceWith) and layout.shape[op.axis] != xs[0].tile.shape[op.axis]:
+        widths.append(4)  # whether an element exists
     return sum(-(-count * elements * w // 16) * 16 for w in widths)
 
 
