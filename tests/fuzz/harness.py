@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import linecache
+import math
+import re
 import types
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tests.fuzz.generator import ArrayInput, Output, Program, generate
+from tests.fuzz.generator import generate
+from tests.fuzz.passes import runs_after_passes
+from tests.fuzz.program import ArrayArgument, Program
+from tilus.diagnostics import UnsupportedError
 from tilus.ir.dtypes import parse_dtype
 
 Array = np.ndarray[Any, Any]
+UNTOUCHED = 77
+SPECIAL = (0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.5, 65504.0, 1e-7, 3.4e38, 1e-40)
+WITHOUT_GROUPS = ("python",)
+"""Engines that are documented to have no thread groups: they pass over programs that use them."""
 
 
 @dataclass
@@ -29,77 +39,177 @@ class Disagreement:
     def __str__(self) -> str:
         return f"seed {self.seed} on {self.engine}: {self.what}\n{self.source}"
 
+    @property
+    def kind(self) -> str:
+        """What stays the same while the program is reduced."""
+        code = re.search(r"\[(E\d+)\]", self.what)
+        if code is not None:
+            return f"{self.engine} {code[1]} {re.sub(r'[0-9]+', '', self.what.splitlines()[0])[:60]}"
+        error = re.match(r"(?:after [\w-]+: )?(\w+(?:Error|Exception)):", self.what)
+        return f"{self.engine} {error[1] if error else 'differs'}"
+
 
 def load_kernel(program: Program) -> Any:
     """The kernel of a program; its source is known to linecache, so that messages show it."""
-    name = f"<fuzz {program.seed}>"
-    linecache.cache[name] = (len(program.source), None, program.source.splitlines(keepends=True), name)
+    source = program.source
+    name = f"<fuzz {program.seed} {zlib.crc32(source.encode())}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     module = types.ModuleType(f"fuzz_{program.seed}")
-    exec(compile(program.source, name, "exec"), module.__dict__)
+    exec(compile(source, name, "exec"), module.__dict__)
     return module.__dict__["kernel"]
 
 
-def make_input(source: ArrayInput, rng: np.random.Generator) -> Array:
-    step = 2.0**source.grid
-    dtype = parse_dtype(source.dtype).numpy
-    count = int((source.high - source.low) / step)
-    data = (rng.integers(0, count + 1, source.shape) * step + source.low).astype(dtype)
-    if source.layout == "F":
+# -- arguments
+
+
+def elements(array: ArrayArgument, rng: np.random.Generator) -> Array:
+    """The values an array is filled with: multiples of 1/4 up to 8, small or arbitrary integers, or arbitrary bits."""
+    dtype = parse_dtype(array.dtype)
+    if array.fill == "grid":
+        return (rng.integers(-32, 33, array.shape) / 4).astype(dtype.numpy)
+    if array.fill == "small":
+        low = -20 if dtype.is_signed else 0
+        return rng.integers(low, 21, array.shape).astype(dtype.numpy)
+    if dtype.is_bool:
+        return rng.integers(0, 2, array.shape).astype(np.bool_)
+    bits = rng.integers(0, 1 << 64, array.shape, dtype=np.uint64).astype(f"u{dtype.numpy.itemsize}")
+    if array.fill == "full":
+        near = rng.integers(-3, 4, array.shape).astype(np.int64).astype(bits.dtype)
+        edge = np.asarray(1 << (8 * bits.itemsize - 1), bits.dtype)
+        kind = rng.integers(0, 6, array.shape)
+        bits = np.where(kind == 0, near, np.where(kind == 1, near + edge, bits))
+    elif array.fill == "wild":
+        with np.errstate(over="ignore"):
+            special = np.array(SPECIAL).astype(dtype.numpy)
+        picked = special[rng.integers(0, len(special), array.shape)].view(bits.dtype)
+        usual = (rng.integers(-4000, 4001, array.shape) / 64).astype(dtype.numpy).view(bits.dtype)
+        kind = rng.integers(0, 4, array.shape)
+        bits = np.where(kind == 0, picked, np.where(kind == 1, bits, usual))
+    return bits.view(dtype.numpy)
+
+
+def laid_out(data: Array, layout: str) -> Array:
+    """The same elements under other strides; zero strides and overlaps repeat what comes first."""
+    if layout == "F":
         return np.asfortranarray(data)
-    if source.layout in ("strided", "reversed"):
-        step_ = 2 if source.layout == "strided" else -1
-        room = np.zeros(tuple(n * abs(step_) for n in source.shape), dtype)
-        view = room[(slice(None, None, step_),) * data.ndim]
-        view[...] = data
-        return view
-    return data
+    if layout in ("strided", "reversed"):
+        step = 2 if layout == "strided" else -1
+        room = np.zeros(tuple(n * abs(step) for n in data.shape), data.dtype)
+        view = room[(slice(None, None, step),) * data.ndim]
+    elif layout == "padded":
+        room = np.zeros((*data.shape[:-1], -(-data.shape[-1] // 16) * 16 + 16), data.dtype)
+        view = room[..., : data.shape[-1]]
+    elif layout == "offset":
+        room = np.zeros(data.size + 1, data.dtype)
+        view = room[1:].reshape(data.shape)
+    elif layout == "zero" and data.ndim and data.shape[0]:
+        return np.broadcast_to(data[:1], data.shape)
+    elif layout == "overlapping" and data.ndim == 2 and data.size:
+        flat = np.resize(data.reshape(-1), sum(data.shape))
+        return np.lib.stride_tricks.as_strided(flat, data.shape, (flat.itemsize, flat.itemsize))
+    else:
+        return np.ascontiguousarray(data)
+    view[...] = data
+    return view
 
 
-def run_on(kernel: Any, engine: str, program: Program) -> list[Array]:
-    rng = np.random.default_rng(program.seed)
-    inputs = [make_input(x, rng) for x in program.inputs]
-    outputs = [np.full((program.blocks, *o.shape), 77, parse_dtype(o.dtype).numpy) for o in program.outputs]
+Results = list[tuple[str, float, Array]]
+"""What a run stored: names, bounds on their errors, arrays."""
+Call = Callable[..., None]
+
+
+def make_arguments(program: Program) -> tuple[list[Any], Results]:
+    """The arguments of a call, and the arrays among them that it writes."""
+    arguments: list[Any] = []
+    written: Results = []
+    for array in program.arrays:
+        if array.absent:
+            arguments.append(None)
+            continue
+        rng = np.random.default_rng((program.seed, int(array.name[1:])))
+        arguments.append(laid_out(elements(array, rng), array.layout))
+        if array.written:
+            written.append((array.name, 0.0, arguments[-1]))
+    for output in program.outputs:
+        untouched = np.full((program.blocks, *output.shape), UNTOUCHED, parse_dtype(output.dtype).numpy)
+        arguments.append(laid_out(untouched, output.layout))
+        written.append((output.name, output.error, arguments[-1]))
+    return [*arguments, *program.scalars.values()], written
+
+
+# -- runs
+
+
+def run(program: Program, call: Call) -> Results:
+    """Fresh arguments, given to ``call``, and what it stored."""
+    arguments, written = make_arguments(program)
     with np.errstate(all="ignore"):
-        kernel.on(engine)(*inputs, *outputs, program.scalar)
-    return outputs
+        call(*arguments)
+    return written
 
 
-def difference(output: Output, want: Array, got: Array) -> str | None:
-    """Why two engines' outputs are not the same, if so."""
-    if want.dtype.kind in "iub" or output.error == 0.0:
-        if np.array_equal(want, got, equal_nan=want.dtype.kind not in "iub"):
-            return None
-        wide = want.astype(np.float64) != got.astype(np.float64)
-        at = tuple(map(int, np.argwhere(wide)[0])) if wide.any() else ()
-        return f"{output.name}{at}: {got[at]} instead of {want[at]} (exactly)"
-    a, b = want.astype(np.float64), got.astype(np.float64)
-    bad = ~(np.abs(a - b) <= 2 * output.error)
-    if not bad.any():
+def steps(kernel: Any, engine: str, program: Program) -> Iterator[tuple[str, Call]]:
+    """What to call for an engine: its kernel; for ``passes:TARGET`` the module after each pass."""
+    if not engine.startswith("passes:"):
+        yield "", kernel.on(engine)
+        return
+    arguments, _ = make_arguments(program)
+    for name, interpreted in runs_after_passes(kernel, engine.removeprefix("passes:"), arguments):
+        yield f"after {name}: ", lambda *given, interpreted=interpreted: interpreted(given)
+
+
+def difference(name: str, error: float, want: Array, got: Array) -> str | None:
+    """Why two engines' results are not the same, if so. ``error`` bounds how far each is from the true value."""
+    exactly = want.dtype.kind in "iub" or error == 0.0
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        a, b = (want, got) if want.dtype.kind in "iub" else (want.astype(np.float64), got.astype(np.float64))
+    same = (a == b) | ((a != a) & (b != b)) if exactly else np.abs(a - b) <= 2 * error
+    if same.all():
         return None
-    at = tuple(map(int, np.argwhere(bad)[0]))
-    return f"{output.name}{at}: {got[at]} instead of {want[at]} ± {2 * output.error:.3g}"
+    at = tuple(map(int, np.argwhere(~same)[0]))
+    bound = "exactly" if exactly else f"± {2 * error:.3g}"
+    return f"{name}{at}: {got[at]} instead of {want[at]} ({bound}; {np.count_nonzero(~same)} of {same.size})"
+
+
+def compare(wanted: Results, got: Results) -> str | None:
+    """The first difference between two runs."""
+    for (name, error, want), (_, _, have) in zip(wanted, got, strict=True):
+        reason = difference(name, error, want, have)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _reason(kernel: Any, engine: str, program: Program, wanted: Results) -> str | None:
+    """Why an engine does not agree, if so."""
+    step = ""
+    try:
+        for step, call in steps(kernel, engine, program):
+            reason = compare(wanted, run(program, call))
+            if reason is not None:
+                return step + reason
+    except UnsupportedError as error:
+        if engine not in WITHOUT_GROUPS or "tl.group" not in program.source:
+            return f"{step}UnsupportedError: {error}"
+    except Exception as error:
+        return f"{step}{type(error).__name__}: {error}"
+    return None
+
+
+def check_program(program: Program, engines: Sequence[str]) -> list[Disagreement]:
+    """Run a program on the interpreter and on ``engines``; what does not agree."""
+    try:
+        kernel = load_kernel(program)
+        wanted = run(program, kernel.on("interpret"))
+    except Exception as error:
+        return [Disagreement(program.seed, "interpret", f"{type(error).__name__}: {error}", program.source)]
+    reasons = ((engine, _reason(kernel, engine, program, wanted)) for engine in engines)
+    return [Disagreement(program.seed, engine, reason, program.source) for engine, reason in reasons if reason]
 
 
 def check(seed: int, engines: Sequence[str], counts: Counter[str] | None = None) -> list[Disagreement]:
-    """Run the program of a seed on the interpreter and on ``engines``; what does not agree."""
+    """:func:`check_program` of the program of a seed."""
     program = generate(seed)
     if counts is not None:
         counts.update(program.counts)
-    found: list[Disagreement] = []
-    try:
-        kernel = load_kernel(program)
-        wanted = run_on(kernel, "interpret", program)
-    except Exception as error:
-        return [Disagreement(seed, "interpret", f"{type(error).__name__}: {error}", program.source)]
-    for engine in engines:
-        try:
-            outputs = run_on(kernel, engine, program)
-        except Exception as error:
-            found.append(Disagreement(seed, engine, f"{type(error).__name__}: {error}", program.source))
-            continue
-        for output, want, got in zip(program.outputs, wanted, outputs, strict=True):
-            reason = difference(output, want, got)
-            if reason is not None:
-                found.append(Disagreement(seed, engine, reason, program.source))
-                break
-    return found
+    return check_program(program, engines)

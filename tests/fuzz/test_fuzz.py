@@ -1,26 +1,43 @@
-"""Random tile programs: engines agree to the bit on integers and exact floats, within derived bounds on the rest."""
+"""Random tile programs: engines agree to the bit on integers and determined floats, on the rest within a bound."""
 
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from tests.fuzz.generator import generate
-from tests.fuzz.harness import check
+from tests.fuzz.harness import check, check_program
+from tests.fuzz.program import Program
 
-CHUNK = 25
+GPU = ("simulate:sm_80:cuda", "simulate:sm_80:ptx")
+CHUNK = 15
+REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 
 
-@pytest.mark.parametrize("chunk", range(12))
+@pytest.mark.parametrize("chunk", range(8))
 def test_interpreter_and_cpu_agree(chunk: int) -> None:
     found = [d for seed in range(CHUNK * chunk, CHUNK * (chunk + 1)) for d in check(seed, ["cpu"])]
     assert not found, "\n\n".join(map(str, found))
 
 
 @pytest.mark.parametrize("chunk", range(2))
-def test_interpreter_and_python_agree(chunk: int) -> None:
-    found = [d for seed in range(CHUNK * chunk, CHUNK * (chunk + 1)) for d in check(seed, ["python"])]
+def test_the_gpu_routes_agree(chunk: int) -> None:
+    found = [d for seed in range(1000 + CHUNK * chunk, 1000 + CHUNK * (chunk + 1)) for d in check(seed, GPU)]
+    assert not found, "\n\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("chunk", range(10))
+def test_passes_and_the_python_engine_agree(chunk: int) -> None:
+    seeds = range(2000 + CHUNK * chunk, 2000 + CHUNK * (chunk + 1))
+    found = [d for seed in seeds for d in check(seed, ["python", "passes:sm_80"])]
+    assert not found, "\n\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("path", REGRESSIONS, ids=lambda p: p.stem)
+def test_programs_that_failed_once(path: Path) -> None:
+    found = check_program(Program.from_json(path.read_text()), ["cpu", "python", "passes:sm_80", *GPU])
     assert not found, "\n\n".join(map(str, found))
 
 
@@ -31,30 +48,21 @@ def test_seeds_are_reproducible() -> None:
 
 def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
     counts: Counter[str] = Counter()
-    exact = total = 0
     for seed in range(500):
-        program = generate(seed)
-        counts.update(program.counts)
-        exact += sum(o.error == 0.0 for o in program.outputs)
-        total += len(program.outputs)
+        counts.update(generate(seed).counts)
     with capsys.disabled():
-        print("\nfuzzer, 500 programs: " + ", ".join(f"{name} {n}" for name, n in counts.most_common()))
-    for name in ("mask", "other", "dot f16", "dot f32", "dot i8", "reduce argmax", "loop break", "loop while", "if",
-                 "map", "gather", "cast", "where", "array strided", "shape insert", "shape take", "rank 3"):
+        print("\nfuzzer, 500 programs: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
+    for name in ("mask", "mask of data", "other", "dot f16", "dot f32", "dot i8", "reduce argmax", "loop break",
+                 "loop while", "if else", "map early", "gather", "scatter", "where", "array strided",
+                 "array zero", "view nested", "view dropped", "shape insert", "shape take", "rank 3", "convert layout",
+                 "shared memory", "ring of copies", "store then load", "combine scan", "stored masked", "dot of dot"):
         assert counts[name] >= 3, name
-    assert 0.3 < exact / total < 0.95
+    determined, rest = counts["result determined"], counts["result within a bound"]
+    assert 0.02 < rest / (determined + rest) < 0.7
 
 
 def test_every_mutant_still_applies() -> None:
     from tests.fuzz.mutants import MUTANTS, applies
 
-    assert len(MUTANTS) >= 20
+    assert len(MUTANTS) >= 25
     assert [m.name for m in MUTANTS if not applies(m)] == []
-
-
-@pytest.mark.slow
-def test_mutants_are_found() -> None:
-    from tests.fuzz.mutants import MUTANTS, is_found
-
-    found = [m.name for m in MUTANTS if is_found(m, 300)]
-    assert len(found) >= 0.9 * len(MUTANTS)
