@@ -23,6 +23,8 @@ REASONS: dict[str, str] = {
     "applypriority ?ss:global =L2::evict_normal": "a hint without an effect in the simulator",
     "discard ?ss:global =L2": "the data become undefined; the simulator keeps them",
     "cp.async.bulk.prefetch =L2 =global ?hint:L2::cache_hint": "a hint without an effect in the simulator",
+    "cp.async.bulk.prefetch.tensor dim:1d|2d|3d|4d|5d =L2 =global ?mode:tile|tile::gather4|im2col|im2col::w|"
+    "im2col::w::128 ?hint:L2::cache_hint": "a hint without an effect in the simulator",
     "brkpt": "there is no debugger; it does nothing",
 }
 # These decode random or damaged text, which says nothing about a form's meaning.

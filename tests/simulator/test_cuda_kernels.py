@@ -11,7 +11,7 @@ import pytest
 
 from tests.simulator.cuda import to_ptx
 from tilus import simulator
-from tilus.diagnostics import CheckError, UnsupportedError, UserError
+from tilus.diagnostics import CheckError, UserError
 
 RNG = np.random.default_rng(0)
 
@@ -217,12 +217,6 @@ def test_function_calls_and_local_arrays() -> None:
         P p{v[x[t] % 16], 2.5f, -t}; o[t] = mix(p, v[t % 16]); }""", 1, 64, [x, out])
     t = np.arange(64)
     np.testing.assert_array_equal(out, 3 * (x + (x % 16) ** 2) + 2 - t + x + (t % 16) ** 2)
-
-
-def test_recursion_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="recursive"):
-        run("""__device__ __noinline__ int f(int n) { return n < 2 ? 1 : f(n - 1) + f(n - 2); }
-            extern "C" __global__ void k(int* o) { o[0] = f(o[1]); }""", 1, 1, [np.array([0, 5], "i4")])
 
 
 def test_constants_globals_and_struct_parameters() -> None:

@@ -95,6 +95,17 @@ def test_load_and_store_of_128_bits() -> None:
     verify(line, INTS, lambda a, b, c: c, 0)
 
 
+def test_bulk_zeros_in_shared_memory() -> None:
+    line = ("{ .reg .b32 m, n; .reg .b64 w, k; .shared .align 8 .b8 s[512]; mov.u32 m, s; mad.lo.u32 m, %tx, 8, m; st.shared.v2.b32 [m], {%a, %b}; bar.sync 0; cvt.u64.u32 w, m; cvta.shared.u64 w, w; mov.u64 k, 16; and.b32 n, %tx, 3; "
+            "setp.eq.u32 %q, n, 1; @%q st.bulk.weak [w], k, 0; mov.u32 n, s; setp.eq.u32 %q, %tx, 8; add.u32 m, n, 64; cvt.u64.u32 w, m; @%q st.bulk.shared::cta [w], 8, 0; bar.sync 0; mad.lo.u32 m, %tx, 8, n; ld.shared.b32 %d, [m]; }")
+
+    def wanted(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+        t = np.arange(N) % 64
+        return np.where((t % 4 == 1) | (t % 4 == 2) | (t == 8), 0, a)
+
+    verify(line, INTS, wanted, 0)
+
+
 def test_assert_fail_by_its_other_name() -> None:
     source = text("mov.u32 %d, %a; { .param .b64 m; .param .b64 f; .param .b32 l; .param .b64 n; .param .b64 s; st.param.b64 [m], %pa; st.param.b64 [f], %pa; st.param.b32 [l], 7; st.param.b64 [n], %pa; st.param.b64 [s], 1; "
                   "call.uni __assert_fail, (m, f, l, n); }")

@@ -191,6 +191,23 @@ PLANTED = [
     Planted("far_read_before_the_mbarrier", "race", S + BAR + 'if (!t) INIT(&bar, 64); s[t] = 0; CLUSTER; FARSTORE(peer(s + t, 1 - B), 7);\n'
             'ASM("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" :: "r"(peer(&bar, 1 - B)) : "memory");\nb[64 * B + t] = s[t]; //!\nTRY(&bar, 0); CLUSTER;',
             [("\nb[64 * B + t] = s[t]; //!\nTRY(&bar, 0);", "\nTRY(&bar, 0); b[64 * B + t] = s[t];")], **CLUSTERED),
+    # orders that a coarser model misses
+    Planted("neighbours_of_another_block_in_place", "global-race", "int i = B * 64 + t; float x = i ? a[i - 1] : 0, y = a[i], z = i < n - 1 ? a[i + 1] : 0; SYNC;\na[i] = x + y + z; //!",
+            [("a[i] =", "b[i] =")], grid=4),
+    Planted("write_after_reads_of_other_blocks", "global-race", "float v = a[0]; SYNC; b[64 * B + t] = v; if (B == 3 && t == 0)\na[0] = 2; //!", [("B == 3", "B == 9")], grid=4),
+    Planted("halves_of_a_warp_sync_apart", "race", S + "s[t] = a[t]; __syncwarp(l < 16 ? 0xffffu : 0xffff0000u);\nb[t] = s[t ^ 16]; //!", [("t ^ 16", "t ^ 5")]),
+    Planted("halves_of_a_warp_in_global_memory", "global-race", "b[t] = a[t]; __syncwarp(l < 16 ? 0xffffu : 0xffff0000u);\na[t] = b[t ^ 16]; //!", [("t ^ 16", "t ^ 5")]),
+    Planted("two_barriers_of_one_warp", "sync", 'if (l < 16)\nSYNC; //!\nelse\nASM("bar.sync 0;" ::: "memory"); //!\na[t] = 1;', [("if (l < 16)", "if (w == 0)")]),
+    Planted("source_of_a_bulk_store_reused", "async", S + "s[t] = a[t]; FENCE; SYNC; if (!t) { STORE(b, s, 256); BCOMMIT;\ns[0] = 9; //!\nBWAIT; }",
+            [("BCOMMIT;\n", "BCOMMIT; BWAIT;\n")], arch="sm_90"),
+    Planted("mbarrier_used_before_it_is_ready", "race", BAR + "if (!t) INIT(&bar, 64);\nARRIVE(&bar); //!\nTRY(&bar, 0);", [("64);\n", "64); SYNC;\n")], arch="sm_90"),
+    Planted("bulk_copy_past_the_end", "bounds", S + BAR + "if (!t) INIT(&bar, 1); SYNC; if (!t) { EXPECT(&bar, 512);\nBULK(s + n - 64, a, 512, &bar); } //!\nTRY(&bar, 0); b[t] = s[n - 64];",
+            [("+ n - 64", "+ n - 128"), ("s[n - 64]", "s[n - 128]")], arch="sm_90"),
+    Planted("half_warp_at_a_product", "sync", "float c[4] = {0, 0, 0, 0}; unsigned x = 1; if (l < 16)\n"
+            'ASM("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%4,%4,%4}, {%4,%4}, {%0,%1,%2,%3};" : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(x)); //!\nb[t] = c[0];',
+            [("l < 16", "l < 32")]),
+    Planted("a_register_never_written", "uninitialised", 'unsigned r;\nASM("{ .reg .u32 q; add.u32 %0, q, 1; }" : "=r"(r)); //!\nb[t] = r;', [("add.u32 %0, q", "mov.u32 q, 3; add.u32 %0, q")]),
+    Planted("local_array_past_its_end", "bounds", "volatile int v[16]; for (int i = 0; i < 16; i++) v[i] = i;\nb[t] = v[n / 8 + (int)a[t]]; //!", [("n / 8", "n / 32")]),
     # other
     Planted("trap", "trap", "if (a[t] == 1) { \n__trap(); //!\n } b[t] = 1;", [("a[t] == 1", "a[t] == 3")]),
     Planted("wait_for_a_flag_that_nobody_sets", "deadlock", "\nwhile (atomicAdd(f, 0) == 0) {} //!\na[t] = 1;", [("== 0", "== 9")]),

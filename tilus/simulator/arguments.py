@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilus.diagnostics import UserError
-from tilus.simulator.decode import Decoded
 from tilus.simulator.layout import GLOBAL_BASE, GUARD
+from tilus.simulator.resolved import Decoded
 from tilus.simulator.syntax import Variable
 
 Array = npt.NDArray[Any]

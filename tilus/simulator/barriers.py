@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from tilus.simulator.decode import Const, Op
 from tilus.simulator.machine import Array, Batch, Group
+from tilus.simulator.resolved import Const, Op
 
 _FULL = np.uint32(0xFFFFFFFF)
 _BITS = (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(np.uint32)
+
+
+def _aligned(op: Op) -> bool:
+    return op.opcode.startswith("bar.") or ".aligned" in op.opcode
 
 
 def warp_bits(mask: Array) -> Array:
@@ -43,6 +47,8 @@ class BarrierState:
         self.modes: dict[int, str] = {}
         self.ops: dict[int, BarrierOp] = {}
         self.members: dict[int, Array | None] = {}
+        self.places: dict[int, Array] = {}
+        self.origin: dict[int, Op] = {}
         self.cluster_arrived = np.zeros(batch.lanes, bool)
         self.waits = 0
 
@@ -50,6 +56,7 @@ class BarrierState:
         self.arrived.clear()
         self.waiting.clear()
         self.expected.clear()
+        self.places.clear()
         self.cluster_arrived[:] = False
 
     # -- block barriers
@@ -75,6 +82,7 @@ class BarrierState:
         """Lanes arrive and, unless the operation is ``arrive``, wait."""
         assert op is not None
         info = self.ops[id(op)]
+        self.origin.setdefault(op.line, op)
         lanes = np.flatnonzero(mask)
         idents = np.broadcast_to(info.ident, mask.shape)
         batch = self.batch
@@ -91,6 +99,8 @@ class BarrierState:
                 batch.fault("barrier", f"a thread arrives twice at barrier {number} in one phase", op,
                             int(np.argmax(again)))
             arrived |= part
+            # Copies of an inlined function share their line: lanes at them are at one instruction.
+            self.places.setdefault(number, np.zeros(batch.lanes, np.int64))[part] = op.line if _aligned(op) else 0
             if info.mode != "arrive":
                 self.waiting.setdefault(number, np.zeros(batch.lanes, bool))[part] = True
             if info.predicate is not None:
@@ -148,8 +158,22 @@ class BarrierState:
                 del self.arrived[number]
         return freed
 
+    def _check_aligned(self, number: int, lanes: Array) -> None:
+        """Whether each warp came whole, and to one instruction, where the barrier is ``.aligned``."""
+        batch = self.batch
+        place = np.where(lanes, self.places[number], 0).reshape(-1, 32)
+        first = place.max(axis=1)
+        apart = (first > 0) & ((place != first[:, None]) & batch.live.reshape(-1, 32)).any(axis=1)
+        if apart.any():
+            warp = int(np.argmax(apart))
+            lane = warp * 32 + int(np.argmax(place[warp] == first[warp]))
+            op = next(op for op in self.origin.values() if op.line == first[warp])
+            batch.fault("sync", f"{op.opcode} is .aligned: all lanes of a warp must be at it, and some are elsewhere",
+                        op, lane, count=int(apart.sum()))
+
     def _finish(self, number: int, done: Array, lanes: Array) -> None:
         batch = self.batch
+        self._check_aligned(number, lanes)
         if self.modes.get(number) in ("popc", "and", "or"):
             votes = (self.votes & lanes).reshape(batch.capacity, -1).sum(axis=1)
             total = lanes.reshape(batch.capacity, -1).sum(axis=1)

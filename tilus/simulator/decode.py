@@ -1,18 +1,34 @@
 """Resolves the names of one entry function and flattens its calls: syntax tree to a list of operations.
 
-Device functions are inlined at their call sites, each call with registers and local variables of its own, so the
-result is one flat list of operations with labels.
+Device functions are inlined at their call sites, each call with registers and local variables of its own; recursive
+functions follow the kernel, each once, and calls of them push a frame. The result is one flat list of operations.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+import re
 
 from tilus.diagnostics import Span, UnsupportedError, UserError
 from tilus.simulator import isa
+from tilus.simulator.call_graph import addressed_functions, recursive_functions
 from tilus.simulator.isa import Fields, Form
-from tilus.simulator.layout import Placement, place_globals
+from tilus.simulator.layout import place_globals
+from tilus.simulator.resolved import (
+    Both,
+    Const,
+    Decoded,
+    Mem,
+    Op,
+    Part,
+    Reg,
+    Resolved,
+    Routine,
+    Sink,
+    Special,
+    StackCall,
+    Symbol,
+    Vec,
+)
 from tilus.simulator.syntax import (
     Address,
     Function,
@@ -36,104 +52,6 @@ from tilus.simulator.syntax import (
 
 MAX_CALL_DEPTH = 24
 MAX_OPERATIONS = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Reg:
-    """A register of a width class (1, 16, 32, 64 or 128 bits), unique in the program."""
-
-    bits: int
-    index: int
-    name: str
-    type: str
-    negated: bool = False
-    minus: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Const:
-    value: int | float
-
-
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """The address of a variable: ``space`` is global, const, shared, local, param."""
-
-    name: str
-    space: str
-    address: int
-
-
-@dataclass(frozen=True, slots=True)
-class Special:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Mem:
-    base: Reg | Const | Symbol
-    offset: int
-    extra: tuple[Resolved, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Bytes or halves of a register, as video instructions name them: ``b0``, ``h1``, ``b3210``."""
-
-    reg: Reg
-    selector: str
-
-
-@dataclass(frozen=True, slots=True)
-class Vec:
-    items: tuple[Resolved, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Both:
-    first: Resolved
-    second: Resolved
-
-
-@dataclass(frozen=True, slots=True)
-class Sink:
-    """``_``: a destination that is thrown away, or an absent operand."""
-
-
-Resolved: TypeAlias = "Reg | Const | Symbol | Special | Mem | Vec | Both | Part | Sink"
-
-
-@dataclass(slots=True)
-class Op:
-    """One operation ready to be bound: the table's form, its modifiers and resolved operands."""
-
-    opcode: str
-    form: Form | None
-    fields: Fields
-    operands: tuple[Resolved, ...]
-    predicate: Reg | None
-    line: int
-    source: tuple[str, int] | None
-    targets: tuple[str, ...] = ()
-    data: object = None
-
-
-@dataclass(slots=True)
-class Decoded:
-    """An entry function as flat operations; ``labels`` map to positions in ``ops``."""
-
-    name: str
-    ops: list[Op] = field(default_factory=list)
-    labels: dict[str, int] = field(default_factory=dict)
-    registers: dict[int, list[str]] = field(default_factory=dict)
-    params: list[tuple[Variable, int]] = field(default_factory=list)
-    param_bytes: int = 0
-    shared_bytes: int = 0
-    dynamic_shared: bool = False
-    dynamic_align: int = 16
-    local_bytes: int = 0
-    attributes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    placement: Placement = field(default_factory=Placement)
 
 
 FLOW = {"bra", "brx", "ret", "exit", "trap", "call"}
@@ -189,6 +107,10 @@ class _Decoder:
         self.instances = 0
         self.frames: list[str] = []
         self.taken: set[str] | None = None
+        self.recursive: set[str] | None = None
+        self.routine: Routine | None = None
+        self.routine_frame: _Frame | None = None
+        self.link: tuple[Reg, Reg] | None = None
 
     def run(self) -> Decoded:
         offset = 0
@@ -203,6 +125,7 @@ class _Decoder:
         self.frames.append(self.entry.name)
         self._body(self.entry.body or [], frame)
         self._emit(Op("exit", None, {}, (), None, self.entry.line, None))
+        self._routines()
         return self.out
 
     def error(self, message: str, line: int, code: str = "E1001") -> UserError:
@@ -292,6 +215,8 @@ class _Decoder:
             name = f"{self.frames[-1]}::{variable.name}"
             start = self.shared[name] if name in self.shared else self._place_shared(variable, name)
             return Symbol(variable.name, "shared", start)
+        if variable.space == "local" and self.routine is not None and frame is self.routine_frame:
+            return Symbol(variable.name, "frame", self._in_frame(self.routine, variable))
         if variable.space in ("local", "param"):
             start = _align(self.out.local_bytes, variable.align)
             self.out.local_bytes = start + max(variable.bytes, variable.element_bytes)
@@ -325,17 +250,24 @@ class _Decoder:
         if family in FLOW:
             self._flow(ins, family, predicate, frame)
             return
-        if ins.opcode not in self.forms:
-            self.forms[ins.opcode] = isa.TABLE.find(ins.opcode)
-        match = self.forms[ins.opcode]
+        match = self._find(ins.opcode)
         if match is None:
             raise isa.unknown(ins.opcode, self.module.path, ins.line)
+        opcode = ins.opcode
         operands = tuple([self._operand(item, frame, ins) for item in ins.operands])
+        if self.routine is not None:
+            opcode, operands = self._from_frame(ins, operands)
+            match = self._find(opcode) or match
         form, fields = match
         if form.gate and predicate is not None:
-            self._emit_guarded(Op(ins.opcode, form, fields, operands, None, ins.line, self.source), predicate)
+            self._emit_guarded(Op(opcode, form, fields, operands, None, ins.line, self.source), predicate)
         else:
-            self._emit(Op(ins.opcode, form, fields, operands, predicate, ins.line, self.source))
+            self._emit(Op(opcode, form, fields, operands, predicate, ins.line, self.source))
+
+    def _find(self, opcode: str) -> tuple[Form, Fields] | None:
+        if opcode not in self.forms:
+            self.forms[opcode] = isa.TABLE.find(opcode)
+        return self.forms[opcode]
 
     def _emit_guarded(self, op: Op, predicate: Reg) -> None:
         """A predicated operation at which lanes meet, as a branch around it."""
@@ -402,6 +334,8 @@ class _Decoder:
             if name in self.shared:
                 return Symbol(name, "shared", self.shared[name])
             return self._dynamic_symbol(variable)
+        if name not in self.out.placement.addresses:
+            raise self.error(f"variable {name!r} of the module is in .{variable.space}", variable.line)
         return Symbol(name, variable.space, self.out.placement.addresses[name])
 
     # -- control flow
@@ -475,7 +409,7 @@ class _Decoder:
         match = isa.TABLE.find(f"call.{name}")
         function = self.module.functions.get(name)
         if function is not None and function.body is not None:
-            self._inline(function, values, returns, ins)
+            self._invoke(function, values, returns, ins)
         elif match is not None:
             form, fields = match
             self._emit(Op(f"call.{name}", form, fields, returns + values, None, ins.line, self.source,
@@ -508,7 +442,7 @@ class _Decoder:
             address = Const(self.out.placement.functions[name])
             self._emit(Op("setp.ne.u64", *compare, (differs, pointer, address), None, ins.line, self.source))
             self._emit(Op("bra", None, {}, (), differs, ins.line, self.source, (following,)))
-            self._inline(function, values, returns, ins)
+            self._invoke(function, values, returns, ins)
             self._emit(Op("bra", None, {}, (), None, ins.line, self.source, (done,)))
             self.out.labels[following] = len(self.out.ops)
         self._emit(Op("call.(nowhere)", *nowhere, (pointer,), None, ins.line, self.source))
@@ -517,21 +451,27 @@ class _Decoder:
     def _addressed(self, parameters: int, results: int) -> tuple[str, ...]:
         """Functions of so many parameters and results whose address the module takes."""
         if self.taken is None:
-            operands = [value for variable in self.module.variables.values() for value in variable.values]
-            for function in self.module.functions.values():
-                operands += _operands_of(function.body or [])
-            self.taken = {item.text for item in operands if isinstance(item, Name)}
+            self.taken = addressed_functions(self.module)
         return tuple(f.name for f in self.module.functions.values()
-                     if f.name in (self.taken or ()) and not f.is_entry and f.body is not None
+                     if f.name in self.taken and not f.is_entry and f.body is not None
                      and (len(f.params), len(f.results)) == (parameters, results))
+
+    def _invoke(self, function: Function, values: tuple[Resolved, ...], returns: tuple[Resolved, ...],
+                ins: Instruction) -> None:
+        if len(values) != len(function.params) or len(returns) != len(function.results):
+            raise self.error(f"call of {function.name!r} with wrong number of arguments", ins.line)
+        if self.recursive is None:
+            self.recursive = recursive_functions(self.module)
+        if function.name in self.recursive:
+            self._push(function, values, returns, ins)
+        else:
+            self._inline(function, values, returns, ins)
 
     def _inline(self, function: Function, values: tuple[Resolved, ...], returns: tuple[Resolved, ...],
                 ins: Instruction) -> None:
-        if len(self.frames) > MAX_CALL_DEPTH or self.frames.count(function.name) > 2:
-            raise UnsupportedError.at("E1002", f"recursive call of {function.name!r} at line {ins.line} is not "
+        if len(self.frames) > MAX_CALL_DEPTH:
+            raise UnsupportedError.at("E1002", f"more than {MAX_CALL_DEPTH} nested calls at line {ins.line} are not "
                                       "supported", Span(self.module.path, ins.line))
-        if len(values) != len(function.params) or len(returns) != len(function.results):
-            raise self.error(f"call of {function.name!r} with wrong number of arguments", ins.line)
         self.instances += 1
         done = self._fresh("return")
         inner = _Frame(f"{function.name}@{self.instances}/", done)
@@ -544,6 +484,107 @@ class _Decoder:
         self.frames.pop()
         self.source = source
         self.out.labels[done] = len(self.out.ops)
+
+    # -- recursive functions
+
+    def _push(self, function: Function, values: tuple[Resolved, ...], returns: tuple[Resolved, ...],
+              ins: Instruction) -> None:
+        """A call of a recursive function: a frame, a jump, and at the return the frame's end."""
+        routine = self._routine(function)
+        if self.link is None:
+            self.link = (self._temporary(64, "frame"), self._temporary(32, "return"))
+        after = self._fresh("after")
+        call = StackCall(len(routine.returns), self.routine, routine, *self.link,
+                         self._copies(routine, function.params, values, ins),
+                         self._copies(routine, function.results, returns, ins))
+        routine.returns.append(after)
+        for name in ("push", "pop"):
+            match = isa.TABLE.find(f"call.({name})")
+            assert match is not None
+            self._emit(Op(f"call.({name})", *match, self.link, None, ins.line, self.source, data=call))
+            if name == "push":
+                self._emit(Op("bra", None, {}, (), None, ins.line, self.source, (routine.entry,)))
+                self.out.labels[after] = len(self.out.ops)
+
+    def _routine(self, function: Function) -> Routine:
+        if function.name not in self.out.routines:
+            routine = Routine(function, self._fresh(function.name))
+            for variable in function.params + function.results:
+                routine.places[variable.name] = self._in_frame(routine, variable)
+            self.out.routines[function.name] = routine
+        return self.out.routines[function.name]
+
+    def _in_frame(self, routine: Routine, variable: Variable) -> int:
+        """A place for a variable in the frames of a routine; frames start at multiples of 16."""
+        start = _align(routine.frame_bytes, variable.align)
+        routine.frame_bytes = _align(start + max(variable.bytes, variable.element_bytes), 16)
+        return start
+
+    def _copies(self, routine: Routine, formals: list[Variable], actuals: tuple[Resolved, ...],
+                ins: Instruction) -> tuple[tuple[Symbol, int, int], ...]:
+        copies = []
+        for formal, actual in zip(formals, actuals, strict=True):
+            if formal.space == "reg" or not isinstance(actual, Symbol) or actual.space not in ("local", "frame"):
+                raise self.error(f"argument {formal.name!r} of the recursive function {routine.name!r} must be a "
+                                 ".param variable", ins.line)
+            copies.append((actual, routine.places[formal.name], formal.bytes))
+        return tuple(copies)
+
+    def _temporary(self, bits: int, name: str) -> Reg:
+        pool = self.out.registers[bits]
+        pool.append(name)
+        return Reg(bits, len(pool) - 1, name, f"b{bits}")
+
+    def _routines(self) -> None:
+        """Decode the recursive functions that were called; their bodies may call more of them."""
+        done: set[str] = set()
+        while waiting := [r for name, r in self.out.routines.items() if name not in done]:
+            for routine in waiting:
+                done.add(routine.name)
+                self._routine_body(routine)
+        for op in self.out.ops:
+            if isinstance(op.data, Routine):
+                op.targets = tuple(op.data.returns)
+        self.out.local_bytes = _align(self.out.local_bytes, 16)
+
+    def _routine_body(self, routine: Routine) -> None:
+        assert self.link is not None
+        function = routine.function
+        before = {bits: len(pool) for bits, pool in self.out.registers.items()}
+        end = self._fresh("return")
+        frame = _Frame(f"{function.name}/", end)
+        for variable in function.params + function.results:
+            frame.scopes[0][variable.name] = Symbol(variable.name, "frame", routine.places[variable.name])
+        frame.scopes.append({})
+        self.routine, self.routine_frame, self.frames = routine, frame, [function.name]
+        self.out.labels[routine.entry] = len(self.out.ops)
+        self._body(function.body or [], frame)
+        self.out.labels[end] = len(self.out.ops)
+        self._emit(Op("brx", None, {}, (self.link[1],), None, function.line, self.source, data=routine))
+        routine.registers = [(bits, index) for bits, pool in self.out.registers.items()
+                             for index in range(before[bits], len(pool))]
+
+    def _from_frame(self, ins: Instruction, operands: tuple[Resolved, ...]) -> tuple[str, tuple[Resolved, ...]]:
+        """Frame variables as what the frame register plus their offset points to."""
+        opcode = ins.opcode
+        result: list[Resolved] = []
+        for item in operands:
+            if isinstance(item, Mem) and isinstance(item.base, Symbol) and item.base.space == "frame":
+                result.append(Mem(self._frame_address(item.base, ins), item.offset, item.extra))
+                opcode = re.sub(r"\.param(::\w+)?(?=\.)", ".local", opcode)
+            elif isinstance(item, Symbol) and item.space == "frame":
+                result.append(self._frame_address(item, ins))
+            else:
+                result.append(item)
+        return opcode, tuple(result)
+
+    def _frame_address(self, symbol: Symbol, ins: Instruction) -> Reg:
+        match = isa.TABLE.find("add.u64")
+        assert match is not None
+        assert self.link is not None
+        address = self._temporary(64, f"address of {symbol.name}")
+        self._emit(Op("add.u64", *match, (address, self.link[0], Const(symbol.address)), None, ins.line, self.source))
+        return address
 
     def _bind_argument(self, formal: Variable, actual: Resolved, ins: Instruction) -> Resolved:
         if formal.space == "reg" or isinstance(actual, Symbol):
@@ -558,19 +599,6 @@ def _take_group(operands: list[Operand]) -> tuple[Operand, ...]:
         del operands[0]
         return items
     return ()
-
-
-def _operands_of(body: list[Statement]) -> list[Operand]:
-    """Operands of all instructions but calls, and values of variables."""
-    result: list[Operand] = []
-    for statement in body:
-        if isinstance(statement, Instruction) and statement.family != "call":
-            result += statement.operands
-        elif isinstance(statement, Variable):
-            result += statement.values
-        elif isinstance(statement, Scope):
-            result += _operands_of(statement.body)
-    return result
 
 
 def _align(value: int, to: int) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tilus.diagnostics import CheckError, Diagnostic, Label, Span, UserError
 
 if TYPE_CHECKING:
-    from tilus.simulator.decode import Op
+    from tilus.simulator.resolved import Op
 
 CODES = {
     "bounds": "E0703", "align": "E0703", "readonly": "E0703",

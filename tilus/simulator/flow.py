@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tilus.diagnostics import Span, UserError
-from tilus.simulator.decode import Both, Decoded, Mem, Op, Part, Reg, Resolved, Vec
+from tilus.simulator.resolved import Both, Decoded, Mem, Op, Part, Reg, Resolved, Vec
 
 
 @dataclass(slots=True)

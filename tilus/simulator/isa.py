@@ -72,13 +72,22 @@ _ORDER = ({"weak", "volatile", "relaxed", "acquire", "release", "acq_rel"}, {"ct
           {"global", "shared", "shared::cta", "shared::cluster"})
 
 
+_TYPE, _VECTOR = re.compile(r"[busf]f?\d+(x2)?\Z"), re.compile(r"v[248]\Z")
+
+
 def _memory_order(opcode: str) -> str:
-    """ld, st, atom and red with semantics, scope and space first, in the ISA's order; ptxas takes them in any order."""
+    """ld, st, atom and red with semantics, scope and space first, in the ISA's order; ptxas takes them in any order.
+
+    The type and vector of atom and red go last.
+    """
     family, *words = opcode.split(".")
     if family not in ("ld", "st", "atom", "red"):
         return opcode
     front = [word for group in _ORDER for word in words if word in group]
-    return ".".join([family, *front, *[word for word in words if word not in front]])
+    rest = [word for word in words if word not in front]
+    if family in ("atom", "red"):
+        rest.sort(key=lambda word: 2 if _TYPE.match(word) else 1 if _VECTOR.match(word) else 0)
+    return ".".join([family, *front, *rest])
 
 
 def _matrix_order(opcode: str) -> str:

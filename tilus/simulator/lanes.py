@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tilus.simulator.decode import Decoded
 from tilus.simulator.flow import registers_of
 from tilus.simulator.machine import POISON, Array, Batch
+from tilus.simulator.resolved import Decoded
 
 _DTYPES = {1: np.bool_, 16: np.uint16, 32: np.uint32, 64: np.uint64}
 
@@ -53,7 +53,9 @@ def make_specials(batch: Batch) -> None:
         "%is_explicit_cluster": int(launch.cluster_size > 1), "%cluster_nctarank": launch.cluster_size,
         "%clock": 0, "%clock_hi": 0, "%globaltimer_lo": 0, "%globaltimer_hi": 0,
     }
-    constants.update({f"%envreg{i}": 0 for i in range(32)})
+    for name, count in (("%envreg", 32), ("%pm", 8)):
+        constants.update({f"{name}{i}": 0 for i in range(count)})
+    constants.update({f"%reserved_smem_offset_{part}": 0 for part in ("begin", "end", "cap", "0", "1")})
     for i, axis in enumerate("xyz"):
         constants[f"%ntid.{axis}"] = launch.block[i]
         constants[f"%nctaid.{axis}"] = launch.grid[i]
@@ -68,7 +70,7 @@ def make_specials(batch: Batch) -> None:
             batch.specials[f"{name}.{axis}"] = np.zeros(batch.lanes, np.uint32)
     batch.specials["%cluster_ctarank"] = np.zeros(batch.lanes, np.uint32)
     batch.specials["%smid"] = np.zeros(batch.lanes, np.uint32)
-    for name in ("%clock64", "%globaltimer"):
+    for name in ("%clock64", "%globaltimer", "%current_graph_exec", *(f"%pm{i}_64" for i in range(8))):
         batch.specials[name] = np.zeros(batch.lanes, np.uint64)
 
 

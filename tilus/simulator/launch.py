@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tilus.diagnostics import ResourceError, UserError
-from tilus.simulator import decode as decoding
 from tilus.simulator import flow
 from tilus.simulator.arguments import pack_arguments
 from tilus.simulator.asynchronous import AsyncQueue
 from tilus.simulator.barriers import BarrierState
+from tilus.simulator.decode import decode
 from tilus.simulator.faults import Checks, FaultLog
 from tilus.simulator.layout import GLOBAL_BASE, GUARD
 from tilus.simulator.machine import Array, Batch, Binder, Op
@@ -23,6 +23,7 @@ from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace, Site
 from tilus.simulator.operations import load_operations
 from tilus.simulator.parser import parse
 from tilus.simulator.report import Report, build_report
+from tilus.simulator.resolved import Decoded
 from tilus.simulator.schedule import Executor, KernelAborted, Outcome
 from tilus.simulator.syntax import Module as Syntax
 
@@ -30,6 +31,7 @@ LANES_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 29
 MAX_SHARED = 227 * 1024
 MAX_GLOBAL = 1 << 34
+STACK_BYTES = 1 << 14
 Dim = tuple[int, int, int]
 
 
@@ -48,7 +50,7 @@ class Module:
     def program(self, entry: str) -> flow.Program:
         if entry not in self._programs:
             load_operations()
-            self._programs[entry] = flow.build(decoding.decode(self.syntax, entry), self.syntax.path)
+            self._programs[entry] = flow.build(decode(self.syntax, entry), self.syntax.path)
         return self._programs[entry]
 
     def launch(
@@ -68,11 +70,12 @@ class Module:
         seed: int | None = None,
         collect: bool = False,
         max_steps: int = 1 << 40,
+        stack_bytes: int = STACK_BYTES,
     ) -> Report:
         """Run a kernel; see :func:`launch`."""
         program = self.program(entry)
         run = Launch(self.syntax, program, dim3(grid), dim3(block), _cluster(program, cluster), shared_bytes,
-                     Checks.of(checks), counters, resident_blocks, seed, max_steps, target)
+                     Checks.of(checks), counters, resident_blocks, seed, max_steps, target, stack_bytes)
         return run.execute(args, tensor_maps or {}, collect)
 
 
@@ -90,7 +93,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
            args: Sequence[Any] | Mapping[str, Any], *, shared_bytes: int = 0, cluster: Sequence[int] | None = None,
            tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
            checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
-           seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40) -> Report:
+           seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40,
+           stack_bytes: int = STACK_BYTES) -> Report:
     """Run a kernel of a PTX module on arrays.
 
     Args:
@@ -111,6 +115,7 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
         seed: completes asynchronous copies at random moments, and moves approximate functions inside their bounds.
         collect: return the faults in the report instead of raising.
         max_steps: instructions of a batch of blocks after which the run is given up.
+        stack_bytes: local memory of a thread for the frames of recursive functions.
 
     Raises:
         CheckError: with one diagnostic for each fault.
@@ -118,7 +123,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
     """
     return load(ptx).launch(entry, grid, block, args, shared_bytes=shared_bytes, cluster=cluster,
                             tensor_maps=tensor_maps, target=target, checks=checks, counters=counters,
-                            resident_blocks=resident_blocks, seed=seed, collect=collect, max_steps=max_steps)
+                            resident_blocks=resident_blocks, seed=seed, collect=collect, max_steps=max_steps,
+                            stack_bytes=stack_bytes)
 
 
 def dim3(value: int | Sequence[int]) -> Dim:
@@ -142,7 +148,7 @@ class Launch:
 
     def __init__(self, syntax: Syntax, program: flow.Program, grid: Dim, block: Dim, cluster: Dim, shared_bytes: int,
                  checks: Checks, counting: bool, resident_blocks: int | None, seed: int | None, max_steps: int,
-                 target: int | None) -> None:
+                 target: int | None, stack_bytes: int) -> None:
         decoded = program.decoded
         self.syntax, self.program, self.path = syntax, program, syntax.path
         self.grid, self.block, self.cluster = grid, block, cluster
@@ -157,7 +163,9 @@ class Launch:
         self.dynamic_bytes = shared_bytes
         self.shared_size = (self.dynamic_base if decoded.dynamic_shared or shared_bytes else decoded.shared_bytes) \
             + shared_bytes
+        self.local_size = decoded.local_bytes + (stack_bytes if decoded.uses_stack else 0)
         self.steps, self.step_limit, self.progress, self.divergences = 0, max_steps, 0, 0
+        self.clock_reads = 0
         self.perturb = np.random.default_rng(seed) if seed is not None else None
         self.device_params: set[str] = set()
         self.sites: dict[tuple[int, str], Site] = {}
@@ -173,7 +181,7 @@ class Launch:
         self.barrier_waits = 0
         self._validate(decoded)
 
-    def _validate(self, decoded: decoding.Decoded) -> None:
+    def _validate(self, decoded: Decoded) -> None:
         if self.threads > 1024:
             raise UserError.at("E1003", f"a block has at most 1024 threads, not {self.threads}")
         if self.shared_size > MAX_SHARED:
@@ -281,7 +289,7 @@ class Launch:
 
     def _capacity(self, stride: int) -> int:
         per_lane = sum(bits // 8 * len(names) if bits > 1 else len(names)
-                       for bits, names in self.program.decoded.registers.items()) + self.program.decoded.local_bytes
+                       for bits, names in self.program.decoded.registers.items()) + self.local_size
         lanes = max(stride, min(LANES_AT_ONCE, BYTES_AT_ONCE // max(1, per_lane)))
         fitting = BYTES_AT_ONCE // max(1, self.shared_size)
         blocks = max(1, min(lanes // stride, self.blocks, self.resident_blocks, fitting))
@@ -308,7 +316,7 @@ class Launch:
         make_registers(batch, decoded, self.program.tracked)
         make_specials(batch)
         batch.shared = SharedSpace(batch, self.shared_size)
-        batch.local = LocalSpace(batch, decoded.local_bytes)
+        batch.local = LocalSpace(batch, self.local_size)
         batch.barriers = BarrierState(batch)
         batch.queue = AsyncQueue(batch)
         batch.state["clusters"] = ClusterBarrier(batch)
@@ -330,7 +338,8 @@ class Launch:
         for row in (*batch.valid.values(), *batch.in_flight.values()):
             row[:] = False
         batch.polled.clear()
-        batch.state.pop("wgmma", None)
+        for name in ("wgmma", "call stack"):
+            batch.state.pop(name, None)
         batch.state.pop("tensor memory", None)
         executor.start()
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tilus.diagnostics import Span, UserError
-from tilus.simulator.decode import Both, Const, Mem, Op, Reg, Resolved, Sink, Special, Symbol, Vec
 from tilus.simulator.layout import LOCAL_WINDOW, SHARED_WINDOW
+from tilus.simulator.resolved import Both, Const, Mem, Op, Reg, Resolved, Sink, Special, Symbol, Vec
 from tilus.simulator.syntax import type_bits
 
 if TYPE_CHECKING:

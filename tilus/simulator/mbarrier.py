@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilus.simulator.decode import Op
 from tilus.simulator.machine import Array, Batch
+from tilus.simulator.resolved import Op
 
 if TYPE_CHECKING:
     from tilus.simulator.schedule import Executor

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilus.simulator import counters
-from tilus.simulator.decode import Op
 from tilus.simulator.layout import CLUSTER_SHIFT, GLOBAL_BASE, GUARD, LOCAL_WINDOW, SHARED_WINDOW, WINDOW_BYTES
 from tilus.simulator.machine import Array, Batch
+from tilus.simulator.resolved import Op
 
 if TYPE_CHECKING:
     from tilus.simulator.shadow import SharedShadow
@@ -222,6 +222,8 @@ class SharedSpace(Space):
         block = base // self.stride
         block = np.where(remote, block // cluster * cluster + rank - 1, block)
         local = np.where(remote, address & ((1 << CLUSTER_SHIFT) - 1), address)
+        if remote.any():
+            self._check_resident(site, lanes, address, block, remote)
         outside = (local + size > self.size) | (local < 0)
         if outside.any():
             lane = int(np.argmax(outside))
@@ -231,6 +233,17 @@ class SharedSpace(Space):
                              int(address[lane]), int(outside.sum()))
         local = np.where(outside, 0, local)
         return local, np.where(outside, self.trash, block * self.stride)
+
+    def _check_resident(self, site: Site, lanes: Array | None, address: Array, block: Array, remote: Array) -> None:
+        """Shared memory of a block of the cluster that has ended is gone."""
+        alive = self.batch.live.reshape(self.batch.capacity, -1).any(axis=1)
+        gone = remote & ~np.asarray(alive)[block]
+        if gone.any():
+            lane = int(np.argmax(gone))
+            verb = "written" if site.write else "read"
+            self.batch.fault("bounds", f"shared memory of block {int(block[lane]) % self.batch.launch.cluster_size} of "
+                             f"the cluster is {verb} after that block has ended", site.op,
+                             lane if lanes is None else int(lanes[lane]), int(address[lane]), int(gone.sum()))
 
     def full_barrier(self, group: Any) -> None:
         if self.shadow is not None:

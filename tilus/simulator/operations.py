@@ -23,6 +23,7 @@ def load_operations() -> None:
         ops_mma,
         ops_mma_scaled,
         ops_mma_sparse,
+        ops_stack,
         ops_tcgen05,
         ops_tcgen05_mma,
         ops_video,

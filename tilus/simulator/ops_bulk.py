@@ -38,8 +38,13 @@ class Copier:
             address -= SHARED_WINDOW
         lanes = np.array([lane])
         first = int(self.batch.shared.place(self.shared_site, lanes, np.array([address], np.int64), 1)[0])
-        self.batch.shared.place(self.shared_site, lanes, np.array([address + count - 1], np.int64), 1)
-        return first
+        last = address + max(0, count - 1)
+        end = int(self.batch.shared.place(self.shared_site, lanes, np.array([last], np.int64), 1)[0])
+        return first if end - first == last - address else self.batch.shared.trash
+
+    def room(self, offset: int, count: int) -> int:
+        """The bytes to copy at an offset that ``shared`` gave: none where it reported a fault."""
+        return 0 if offset >= self.batch.shared.trash else count
 
     def size(self, lane: int, count: int) -> int:
         """The bytes of a copy; 0, after a fault, where shared memory cannot hold them."""
@@ -95,7 +100,7 @@ def bulk_load(b: Binder, op: Op) -> Run:
             offset = c.shared(lane, start, count)
             target = c.shared(lane, bar_address, 8)
             mask = _value(b, op, rest[0], lane, "b16") if multicast else None
-            pieces = np.arange(count // 16) * 16
+            pieces = np.arange(c.room(offset, count) // 16) * 16
             begins = c.launch.memory.locate(c.read_site, b.batch, np.full(pieces.size, lane), where + pieces, 16)
             for there, bar_there in zip(c.copies(offset, mask), c.copies(target, mask), strict=True):
                 _issue_load(c, lane, there + pieces, begins, 16, None, bar_there, count)
@@ -143,21 +148,22 @@ def bulk_between(b: Binder, op: Op) -> Run:
             target = c.shared(lane, int(barrier(g)[i]), 8)
             for value, what in ((there, "shared address"), (here, "shared address"), (count, "size")):
                 c.align(lane, value, 16, what)
-            if shadow is not None:
-                shadow.proxy_read(op, np.array([lane]), here + np.arange(0, count, 4), 4, "cp.async.bulk")
+            copied = min(c.room(there, count), c.room(here, count))
+            if shadow is not None and copied:
+                shadow.proxy_read(op, np.array([lane]), here + np.arange(0, copied, 4), 4, "cp.async.bulk")
 
-            def finish(there: int = there, here: int = here, count: int = count, target: int = target,
-                       lane: int = lane) -> None:
+            def finish(there: int = there, here: int = here, copied: int = copied, count: int = count,
+                       target: int = target, lane: int = lane) -> None:
                 if kind is not None:
                     element = type_bits(kind) // 8
-                    steps = np.arange(count // element) * element
+                    steps = np.arange(copied // element) * element
                     values = b.batch.shared.views.load(here + steps, element, 1).view(dtype_of(kind))
                     read_modify_write(b.batch.shared, there + steps, kind, operation, [values])
                 else:
                     data = b.batch.shared.views.data
-                    data[there:there + count] = data[here:here + count]
+                    data[there:there + copied] = data[here:here + copied]
                 if shadow is not None:
-                    shadow.proxy_written(there + np.arange(0, count, 4), 4)
+                    shadow.proxy_written(there + np.arange(0, copied, 4), 4)
                 barriers_of(b.batch).update(target, op, lane, complete=count)
 
             b.batch.queue.issue_bulk(target, lane, finish)
@@ -183,7 +189,7 @@ def bulk_store(b: Binder, op: Op) -> Run:
                 c.align(lane, value, 16, what)
             offset = c.shared(lane, start, count)
             step = 1 if masked else 16
-            pieces = np.arange(count // step) * step
+            pieces = np.arange(c.room(offset, count) // step) * step
             inside = np.ones(pieces.size, bool)
             if masked:
                 word = _value(b, op, op.operands[-1], lane, "b16")
@@ -202,8 +208,11 @@ def _issue_store(c: Copier, lane: int, offsets: Array, targets: Array, size: int
     shadow = c.batch.shared.shadow
     if shadow is not None and offsets.size:
         shadow.proxy_read(c.op, np.array([lane]), offsets, size, c.op.opcode)
+        shadow.bulk_source(offsets, size, False)
 
     def finish() -> None:
+        if shadow is not None and offsets.size:
+            shadow.bulk_source(offsets, size, True)
         chosen = offsets[inside]
         if kind is not None:
             _reduce(c, chosen, targets[inside], size, kind, operation)
@@ -290,6 +299,8 @@ def tensor_load(b: Binder, op: Op) -> Run:
             fill = {2: 0x7FFF, 4: 0x7FFFFFFF}.get(made.size, 0) if made.nan_fill else 0
             base = offset // b.batch.shared.stride * b.batch.shared.stride
             placed = made.shared_offsets(offset - base)
+            if not c.room(offset, made.box_bytes):
+                placed, sources, inside = placed[:0], sources[:0], inside[:0]
             for there, bar_there in zip(c.copies(base, mask), c.copies(target, mask), strict=True):
                 _issue_load(c, lane, there + placed, sources, made.size, inside, bar_there, made.box_bytes, fill)
 
@@ -341,6 +352,8 @@ def tensor_store(b: Binder, op: Op) -> Run:
             targets[inside] = c.launch.memory.locate(c.write_site, b.batch, lanes, addresses[inside], made.size)
             base = offset // b.batch.shared.stride * b.batch.shared.stride
             kind = _reduction_kind(made) if operation else None
+            if not c.room(offset, made.box_bytes):
+                continue
             _issue_store(c, lane, base + made.shared_offsets(offset - base), targets, made.size, inside, kind,
                          str(operation))
 

@@ -9,10 +9,10 @@ import struct
 
 import numpy as np
 
-from tilus.simulator.decode import Resolved, Symbol
 from tilus.simulator.isa import instr
 from tilus.simulator.layout import GLOBAL_BASE, LOCAL_WINDOW
 from tilus.simulator.machine import Array, Binder, Group, Op, Run
+from tilus.simulator.resolved import Resolved, Symbol
 from tilus.simulator.schedule import KernelAborted
 
 _LINES = 4096
@@ -49,6 +49,8 @@ def _string(b: Binder, address: int, lane: int) -> str:
 def vprintf(b: Binder, op: Op) -> Run:
     count = int(op.data) if isinstance(op.data, int) else 0
     results, arguments = op.operands[:count], op.operands[count:]
+    if len(arguments) != 2:
+        raise b.error(f"{len(arguments)} arguments instead of a format and a buffer", op)
 
     def run(g: Group) -> None:
         for lane in g.lanes():
@@ -105,6 +107,8 @@ def _format(b: Binder, text: str, buffer: int, lane: int) -> str:
 def assertfail(b: Binder, op: Op) -> Run:
     count = int(op.data) if isinstance(op.data, int) else 0
     arguments = op.operands[count:]
+    if not arguments:
+        raise b.error("no arguments", op)
 
     def run(g: Group) -> None:
         lane = int(g.lanes()[0])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from tilus.simulator.decode import Resolved
 from tilus.simulator.isa import ROUND, instr
 from tilus.simulator.machine import Array, Binder, Op, Predicated, dtype_of
 from tilus.simulator.numbers import (
@@ -25,6 +24,7 @@ from tilus.simulator.numbers import (
     two_product,
     two_sum,
 )
+from tilus.simulator.resolved import Resolved
 
 Function = Callable[..., Any]
 

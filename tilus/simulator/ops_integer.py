@@ -201,6 +201,10 @@ def sad(b: Binder, op: Op) -> Predicated:
 @instr("add =cc t:u32|s32|u64|s64", "addc ?cc t:u32|s32|u64|s64", "sub =cc t:u32|s32|u64|s64",
        "subc ?cc t:u32|s32|u64|s64")
 def carried(b: Binder, op: Op) -> Run:
+    """The flag after a subtraction is the carry of ``a + ~b + 1``, set where nothing was borrowed.
+
+    Within one family that is all the same; the 128-bit division of CUDA C++ reads the flag of ``subc.cc`` by ``addc``.
+    """
     kind = "u" + str(op.fields["t"])[1:]
     dst, x, y = _three(b, op, kind)
     head = op.opcode.split(".")[0]
@@ -209,11 +213,12 @@ def carried(b: Binder, op: Op) -> Run:
     subtract = head.startswith("sub")
 
     def run(g: Group) -> None:
-        extra = flag.astype(x.dtype) if uses else np.zeros(1, x.dtype)
         if subtract:
-            value = x - y - extra
-            out = (x < y) | ((x == y) & (extra != 0))
+            borrow = (~flag).astype(x.dtype) if uses else np.zeros(1, x.dtype)
+            value = x - y - borrow
+            out = (x > y) | ((x == y) & (borrow == 0))
         else:
+            extra = flag.astype(x.dtype) if uses else np.zeros(1, x.dtype)
             partial = x + y
             value = partial + extra
             out = (partial < x) | (value < partial)

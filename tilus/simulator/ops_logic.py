@@ -56,10 +56,11 @@ def mov(b: Binder, op: Op) -> Predicated | Run:
         return copy
     dst = b.dst(op, d, kind)
     if isinstance(a, Special) and a.name in _CLOCKS:
-        launch = b.launch
+        launch, shift = b.launch, 32 if a.name.endswith("_hi") else 0
 
         def clock(g: Group) -> None:
-            write(g, dst, np.uint64(launch.steps).astype(dst.dtype))
+            launch.clock_reads += 1
+            write(g, dst, np.uint64(launch.steps + launch.clock_reads >> shift).astype(dst.dtype))
 
         return clock
     if isinstance(a, Symbol) and a.space == "local" and a.name in b.launch.device_params:
@@ -320,7 +321,7 @@ def cvta(b: Binder, op: Op) -> Predicated:
     return b.alu(op, np.add, dst, src, offset)
 
 
-@instr("isspacep ss:shared|shared::cta|shared::cluster|global|local|const|param", kind="compare")
+@instr("isspacep ss:shared|shared::cta|shared::cluster|global|local|const|param|param::entry", kind="compare")
 def isspacep(b: Binder, op: Op) -> Predicated:
     space = str(op.fields["ss"])
     d, a = b.need(op, 2)

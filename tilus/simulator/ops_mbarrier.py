@@ -28,6 +28,14 @@ class _Place:
         self.site = Site(op, "shared", True, True)
 
     def __call__(self, g: Group) -> Array:
+        offsets = self._offsets(g)
+        shadow = self.b.batch.shared.shadow
+        if shadow is not None and not self.op.opcode.startswith(("mbarrier.init", "mbarrier.inval")):
+            for offset, lane in zip(offsets.tolist(), g.lanes().tolist(), strict=True):
+                shadow.mbarrier_used(self.op, offset, lane)
+        return offsets
+
+    def _offsets(self, g: Group) -> Array:
         batch = self.b.batch
         where = self.address(g)
         if self.space is not None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from tilus.simulator.decode import Resolved
 from tilus.simulator.isa import instr
 from tilus.simulator.layout import CLUSTER_SHIFT, SHARED_WINDOW
 from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Predicated, Reg, Run, Sink, Symbol, Vec
 from tilus.simulator.memory import Part, Space, split_generic
+from tilus.simulator.resolved import Resolved
 from tilus.simulator.syntax import type_bits
 
 SPACES = "global|shared|shared::cta|shared::cluster|local|const|param|param::entry|param::func"
@@ -261,13 +261,43 @@ def _store_128(b: Binder, op: Op, items: tuple[Any, ...], space: Space | None, a
     return run
 
 
+@instr("st.bulk ?weak ?ss:shared::cta", writes=0, kind="store")
+def st_bulk(b: Binder, op: Op) -> Run:
+    """Zeros in shared memory of the thread's block; sizes and addresses are multiples of 8."""
+    mem, count, value = b.need(op, 3)
+    if not isinstance(value, Const) or value.value != 0:
+        raise b.error("the value must be 0", op)
+    space = space_of(b, op, mem, op.fields.get("ss")) or b.batch.shared
+    address, size = address_of(b, op, mem), b.src(op, count, "u64", loose=True) if isinstance(count, Const) else \
+        b.row(count) if isinstance(count, Reg) else None
+    if size is None:
+        raise b.error("the size is a register or a constant", op)
+    generic = op.fields.get("ss") is None
+    site = b.launch.site(op, "shared", True)
+
+    def run(g: Group) -> None:
+        first = address(g) - (SHARED_WINDOW if generic else 0)
+        for lane, start in zip(g.lanes().tolist(), first.tolist(), strict=True):
+            bytes_of_lane = int(size[lane if size.size > 1 else 0])
+            if bytes_of_lane % 8:
+                b.batch.fault("align", f"size {bytes_of_lane} is not a multiple of 8", op, lane)
+            count = min(bytes_of_lane, b.launch.shared_size + 8) // 8
+            at = start + 8 * np.arange(count)
+            offsets = space.locate(site, b.batch, np.full(count, lane), at, 8)
+            space.views.store(offsets, 8, 1, np.zeros(count, np.uint64))
+
+    return run
+
+
 def _nothing(g: Group) -> None:
     """An operation without an effect that the simulator models."""
 
 
 @instr("prefetch ?ss:global|local ?tm:tensormap level:L1|L2", "prefetch =global level:L2::evict_last|L2::evict_normal",
        "prefetchu =L1", "prefetch ?ss:param|const =tensormap", "applypriority ?ss:global =L2::evict_normal",
-       "discard ?ss:global =L2", "cp.async.bulk.prefetch =L2 =global ?hint:L2::cache_hint", writes=0, kind="other")
+       "discard ?ss:global =L2", "cp.async.bulk.prefetch =L2 =global ?hint:L2::cache_hint",
+       "cp.async.bulk.prefetch.tensor dim:1d|2d|3d|4d|5d =L2 =global "
+       "?mode:tile|tile::gather4|im2col|im2col::w|im2col::w::128 ?hint:L2::cache_hint", writes=0, kind="other")
 def prefetch(b: Binder, op: Op) -> Run:
     return _nothing
 

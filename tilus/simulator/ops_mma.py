@@ -28,6 +28,14 @@ def bind_rows(b: Binder, op: Op, item: Any, kind: str) -> list[Array]:
     return rows
 
 
+def bind_target(b: Binder, op: Op, item: Any, kind: str) -> list[Array]:
+    """Rows of the registers that the result goes to."""
+    for part in item.items if isinstance(item, Vec) else (item,):
+        if not isinstance(part, Reg):
+            raise b.error("the destination is not a register", op)
+    return bind_rows(b, op, item, kind)
+
+
 def stack(rows: list[Array], lanes: Array | None) -> Array:
     """Rows as one array (registers, lanes)."""
     return np.stack(rows) if lanes is None else np.stack([row[lanes] for row in rows])
@@ -83,7 +91,7 @@ def bind_mma(b: Binder, op: Op, shape: tuple[int, int, int], kinds: tuple[str, s
     m, n, k = shape
     kd, ka, kb, kc = kinds
     d, a, bb, c = b.need(op, 4)
-    rows_d, rows_a = bind_rows(b, op, d, kd), bind_rows(b, op, a, ka)
+    rows_d, rows_a = bind_target(b, op, d, kd), bind_rows(b, op, a, ka)
     rows_b, rows_c = bind_rows(b, op, bb, kb), bind_rows(b, op, c, kc)
     per_register = {kind: (64 if kind == "f64" else 32) // bits_of(kind) for kind in (ka, kb)}
     expected = (m * n // 32 // (2 if kd == "f16" else 1), m * k // 32 // per_register[ka],
@@ -165,8 +173,8 @@ def mma_volta(b: Binder, op: Op) -> Run:
     f = op.fields
     kd, kc = str(f["td"]), str(f["tc"])
     d, a, bb, c = b.need(op, 4)
-    rows_d, rows_a, rows_b, rows_c = (bind_rows(b, op, item, kind) for item, kind in
-                                      ((d, kd), (a, "f16"), (bb, "f16"), (c, kc)))
+    rows_d = bind_target(b, op, d, kd)
+    rows_a, rows_b, rows_c = (bind_rows(b, op, item, kind) for item, kind in ((a, "f16"), (bb, "f16"), (c, kc)))
     found = (len(rows_d), len(rows_a), len(rows_b), len(rows_c))
     expected = (4 if kd == "f16" else 8, 2, 2, 4 if kc == "f16" else 8)
     if found != expected:

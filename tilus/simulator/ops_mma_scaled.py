@@ -13,7 +13,7 @@ from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Run, Vec
 from tilus.simulator.numbers import TABLES
 from tilus.simulator.ops_matrix import whole_warps
-from tilus.simulator.ops_mma import bind_rows, parse_shape, put, read_accumulator, stack, write_accumulator
+from tilus.simulator.ops_mma import bind_rows, bind_target, parse_shape, put, read_accumulator, stack, write_accumulator
 
 _NARROW = "e4m3|e5m2|e3m2|e2m3|e2m1"
 
@@ -32,7 +32,7 @@ def mma_scaled(b: Binder, op: Op) -> Run:
     packed = k == 64
     ta, tb = (str(f[x]) if packed or f[x] != "e2m1" else "e2m1p" for x in ("ta", "tb"))
     d, a, bb, c = b.need(op, 8)[:4]
-    rows_d, rows_a = bind_rows(b, op, d, "f32"), bind_rows(b, op, a, ta)
+    rows_d, rows_a = bind_target(b, op, d, "f32"), bind_rows(b, op, a, ta)
     rows_b, rows_c = bind_rows(b, op, bb, tb), bind_rows(b, op, c, "f32")
     if (len(rows_d), len(rows_a), len(rows_b), len(rows_c)) != (4, 4, 2, 4):
         raise b.error("fragments of other sizes than 4, 4, 2 and 4 registers", op)

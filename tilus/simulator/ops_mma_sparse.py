@@ -26,6 +26,7 @@ from tilus.simulator.machine import Array, Binder, Const, Group, Op, Run
 from tilus.simulator.ops_matrix import whole_warps
 from tilus.simulator.ops_mma import (
     bind_rows,
+    bind_target,
     bits_of,
     parse_shape,
     product_of,
@@ -138,7 +139,7 @@ def _bind(b: Binder, op: Op, kinds: tuple[str, str, str, str], pairs: bool, scal
     m, n, k = parse_shape(str(op.fields["shape"]))
     kd, ka, kb, kc = kinds
     d, a, bb, c = op.operands[:4]
-    rows_d, rows_a = bind_rows(b, op, d, kd), bind_rows(b, op, a, ka)
+    rows_d, rows_a = bind_target(b, op, d, kd), bind_rows(b, op, a, ka)
     rows_b, rows_c = bind_rows(b, op, bb, kb), bind_rows(b, op, c, kc)
     expected = (2 if kd == "f16" else 4, m * k * bits_of(ka) // 2048, k * n * bits_of(kb) // 1024,
                 2 if kc == "f16" else 4)

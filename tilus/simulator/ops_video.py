@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tilus.simulator.decode import Part
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Op, Predicated, Reg
+from tilus.simulator.resolved import Part
 
 _TYPES = "td:u32|s32 ta:u32|s32 tb:u32|s32"
 _SECOND: dict[str, Callable[[Array, Array], Array]] = {"add": np.add, "min": np.minimum, "max": np.maximum}

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tilus.simulator.barriers import warp_bits
-from tilus.simulator.decode import Resolved
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import POISON, Array, Binder, Both, Const, Group, Op, Reg, Run, Sink
 from tilus.simulator.ops_logic import write
+from tilus.simulator.resolved import Resolved
 
 _LANE_BIT = (np.uint32(1) << np.arange(32, dtype=np.uint32)).astype(np.uint32)
 
@@ -248,10 +248,11 @@ def warp_sync(b: Binder, op: Op) -> Run:
 
     def run(g: Group) -> None:
         check_member(b, op, g, mask)
+        together = np.broadcast_to(mask, g.mask.shape)
         shadow = batch.shared.shadow
         if shadow is not None:
-            shadow.warp_sync(g.mask)
+            shadow.warp_sync(g.mask, together)
         if batch.launch.global_shadow is not None:
-            batch.launch.global_shadow.warp_sync(batch, g.mask)
+            batch.launch.global_shadow.warp_sync(batch, g.mask, together)
 
     return run

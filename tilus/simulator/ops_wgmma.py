@@ -13,7 +13,16 @@ from tilus.simulator import fragments
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Reg, Run, Vec
 from tilus.simulator.numbers import TABLES, bf16_to_f32
-from tilus.simulator.ops_mma import bind_rows, integer_sum, parse_shape, put, read_accumulator, stack, write_accumulator
+from tilus.simulator.ops_mma import (
+    bind_rows,
+    bind_target,
+    integer_sum,
+    parse_shape,
+    put,
+    read_accumulator,
+    stack,
+    write_accumulator,
+)
 from tilus.simulator.ops_warp import check_member
 from tilus.simulator.syntax import type_bits
 
@@ -176,7 +185,7 @@ def wgmma(b: Binder, op: Op) -> Run:
             raise b.error(f"{len(op.operands)} operands", op)
         sparse = Metadata(b, op, ka, False, k, rest.pop(0), rest.pop(0))
     stored = k // 2 if sparse is not None else k
-    rows_d = bind_rows(b, op, d, kd)
+    rows_d = bind_target(b, op, d, kd)
     if len(rows_d) != n // (4 if kd == "f16" else 2):
         raise b.error(f"{len(rows_d)} accumulator registers for n = {n}", op)
     from_registers = isinstance(a, Vec)

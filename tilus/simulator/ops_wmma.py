@@ -17,7 +17,7 @@ from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Group, Op, Run, Sink, Vec
 from tilus.simulator.ops_matrix import whole_warps
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
-from tilus.simulator.ops_mma import bind_rows, integer_sum, parse_shape, product_of, put, stack
+from tilus.simulator.ops_mma import bind_rows, bind_target, integer_sum, parse_shape, product_of, put, stack
 from tilus.simulator.syntax import type_bits
 
 _SS = "?ss:global|shared|shared::cta"
@@ -40,7 +40,7 @@ def _extent(op: Op, which: str) -> tuple[int, int]:
 def load(b: Binder, op: Op) -> Run:
     d, mem = op.operands[:2]
     kind = str(op.fields["t"])
-    rows = bind_rows(b, op, d, "f64" if kind == "f64" else "b32")
+    rows = bind_target(b, op, d, "f64" if kind == "f64" else "b32")
     access = _Access(b, op, mem, op.operands[2] if len(op.operands) > 2 else None, op.opcode.split(".")[2], kind, False)
 
     def run(g: Group) -> None:
@@ -165,8 +165,9 @@ def mma(b: Binder, op: Op) -> Run:
     m, n, k = parse_shape(str(f["shape"]))
     kd, kc = str(f["td"]), str(f["tc"])
     ka, kb = str(f.get("ta") or "f16"), str(f.get("tb") or "f16")
-    rows_d, rows_a, rows_b, rows_c = (bind_rows(b, op, item, kind) for item, kind in
-                                      zip(b.need(op, 4), (kd, ka, kb, kc), strict=True))
+    d, *sources = b.need(op, 4)
+    rows_d = bind_target(b, op, d, kd)
+    rows_a, rows_b, rows_c = (bind_rows(b, op, item, kind) for item, kind in zip(sources, (ka, kb, kc), strict=True))
     product = product_of(op, kd)
 
     def run(g: Group) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 from tilus.diagnostics import Span, UnsupportedError
 from tilus.simulator import decode as decoding
 from tilus.simulator.arguments import pack_arguments
-from tilus.simulator.decode import Both, Const, Decoded, Mem, Op, Reg, Resolved, Sink, Special, Symbol, Vec
 from tilus.simulator.layout import GLOBAL_BASE, GUARD
 from tilus.simulator.operations import load_operations
 from tilus.simulator.parser import parse
+from tilus.simulator.resolved import Both, Const, Decoded, Mem, Op, Reg, Resolved, Sink, Special, Symbol, Vec
 from tilus.simulator.syntax import type_bits
 
 Number = int | float
@@ -326,8 +326,8 @@ class Plain:
         values = [self.read(t, item, bits) for item in op.operands[1:]]
         incoming = t.carry if name in ("addc", "subc", "madc") else 0
         if name in ("sub", "subc"):
-            total = values[0] - values[1] - incoming
-            carry = int(total < 0)
+            total = values[0] - values[1] - (1 - t.carry if name == "subc" else 0)
+            carry = int(total >= 0)
         else:
             if name in ("mad", "madc"):
                 x, y = ((signed(v, bits) if kind[0] == "s" else v) for v in values[:2])

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from tilus.simulator.decode import Op, Reg
 from tilus.simulator.faults import Checks
 from tilus.simulator.flow import Program, Segment
 from tilus.simulator.machine import Array, Batch, Binder, Group, Run
+from tilus.simulator.resolved import Op, Reg
 
 READY, WARP_WAIT, BARRIER_WAIT, CLUSTER_WAIT, DONE = range(5)
 _FAR = 1 << 30

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilus.simulator.decode import Op
+from tilus.simulator.barriers import warp_bits
 from tilus.simulator.machine import Array, Batch
+from tilus.simulator.resolved import Op
 from tilus.simulator.syntax import TYPE_BITS
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class SharedShadow:
         self.readers = np.zeros((cells, self.per_group) if self.racing else (0, 0), np.int32)
         self.pending = np.zeros(cells, np.uint8)
         self.outstanding = 0
+        self.source = np.zeros(cells, np.uint8)
+        self.sources = 0
         self.write_time = np.zeros(cells, np.int64)
         self.column = batch.warp_of % self.per_group
         self.ident = (np.arange(batch.lanes) % 32 | self.column << _WARP_SHIFT).astype(np.int64)
@@ -77,6 +80,8 @@ class SharedShadow:
         self.written[:] = False
         self.pending[:] = 0
         self.outstanding = 0
+        self.source[:] = 0
+        self.sources = 0
         self.writer[:] = 0
         self.reader[:] = 0
         self.readers[:] = 0
@@ -84,6 +89,8 @@ class SharedShadow:
         self.epoch = np.ones(warps, np.int64)
         self.known = np.zeros((warps, each), np.int64)
         self.floor = 0
+        self.lanes_known: Array | None = None
+        self.initialised: dict[int, tuple[int, int, set[int]]] = {}
         self.fenced = np.zeros(warps, np.int64)
         self.clock = 0
         self.uses_async_proxy = False
@@ -108,6 +115,8 @@ class SharedShadow:
         where = np.arange(self.batch.lanes) if lanes is None else lanes
         if self.outstanding and self.checks.asynchronous:
             self._check_pending(site, where, cells)
+        if self.sources and site.write and self.checks.asynchronous:
+            self._check_source(site.op, where, cells)
         reading = not site.write or site.atomic
         if reading and self.checks.uninitialised:
             self._check_written(site.op, where, cells)
@@ -145,6 +154,8 @@ class SharedShadow:
         recent = (packed >> _EPOCH_SHIFT) > self._known(where, packed)
         own = self.ident[where][:, None]
         same = ((packed & _THREAD) == own) & ((packed & _AGENT) == 0)
+        if self.lanes_known is not None:
+            same |= self._met(where, packed)
         return recent & ~same
 
     def record_read(self, op: Op, where: Array, cells: Array) -> None:
@@ -184,6 +195,8 @@ class SharedShadow:
         own_late = np.take_along_axis(late, own_warp[:, None, None].repeat(cells.shape[1], 1), axis=2)[..., 0]
         last = self.reader[cells]
         only_self = (last & _THREAD) == self.ident[where][:, None]
+        if self.lanes_known is not None:
+            only_self |= self._met(where, last)
         others = late.copy()
         np.put_along_axis(others, own_warp[:, None, None].repeat(cells.shape[1], 1), False, axis=2)
         bad = others.any(axis=2) | (own_late & ~only_self)
@@ -217,6 +230,21 @@ class SharedShadow:
             message = f"shared memory is {verb} before the asynchronous copy into it was waited for"
             self._fault("async", message, site.op, where, int(np.argmax(bad)), cells, int(bad.sum()))
 
+    def _check_source(self, op: Op, where: Array, cells: Array) -> None:
+        bad = (self.source[cells] != 0).any(axis=1)
+        if bad.any():
+            self._fault("async", "shared memory is written while an asynchronous copy may still read it", op, where,
+                        int(np.argmax(bad)), cells, int(bad.sum()))
+
+    def bulk_source(self, offsets: Array, size: int, ends: bool) -> None:
+        """A bulk copy reads shared memory from now on, or has read it."""
+        cells = np.unique(self._cells(offsets, size))
+        if ends:
+            self.source[cells] -= np.minimum(self.source[cells], 1)
+        else:
+            self.source[cells] += 1
+        self.sources += -1 if ends else 1
+
     def async_issue(self, op: Op, where: Array, offsets: Array, size: int) -> None:
         """A copy into shared memory begins: it may write from now on."""
         cells = self._cells(offsets, size)
@@ -244,6 +272,8 @@ class SharedShadow:
 
     def bulk_issue(self, op: Op, lane: int, offsets: Array, size: int) -> None:
         """A bulk copy into shared memory by one thread begins."""
+        if not offsets.size:
+            return
         cells = np.unique(self._cells(offsets, size))[:, None]
         where = np.full(len(cells), lane)
         if self.checks.asynchronous and (self.pending[cells] != 0).any():
@@ -333,13 +363,43 @@ class SharedShadow:
         self.epoch[warps] += 1
         self._lower()
 
-    def warp_sync(self, mask: Array) -> None:
-        """The lanes of each warp meet."""
+    def warp_sync(self, mask: Array, together: Array) -> None:
+        """The lanes of each warp meet, or sets of them: ``together`` has for each lane those it meets as bits."""
         warps = np.flatnonzero(mask.reshape(-1, 32).any(axis=1))
-        self.known[warps, warps % self.per_group] = self.epoch[warps]
+        whole = ((together | ~self.alive()) == 0xFFFFFFFF).reshape(-1, 32) | ~mask.reshape(-1, 32)
+        full = warps[whole[warps].all(axis=1)]
+        self.known[full, full % self.per_group] = self.epoch[full]
+        parts = warps[~whole[warps].all(axis=1)]
+        if len(parts):
+            self._meet_in_parts(parts, mask, together)
         self.epoch[warps] += 1
         if self.per_group == 1:
             self._lower()
+
+    def alive(self) -> Array:
+        """For each lane the lanes of its warp that have not ended, as bits."""
+        return np.repeat(warp_bits(self.batch.live), 32)
+
+    def _meet_in_parts(self, warps: Array, mask: Array, together: Array) -> None:
+        """Lanes learn of the accesses of the lanes of their part alone."""
+        if self.lanes_known is None:
+            self.lanes_known = np.zeros((self.batch.warps, 32, 32), np.int64)
+        bits = np.arange(32, dtype=np.uint32)
+        for warp in warps.tolist():
+            known = self.lanes_known[warp]
+            here = mask[32 * warp:32 * warp + 32]
+            meets = ((together[32 * warp:32 * warp + 32, None] >> bits) & 1).astype(bool) & here & here[:, None]
+            # What any lane of the part knows, all of its lanes know now; and of each other's past.
+            joined = np.where(meets[:, :, None], known[None], 0).max(axis=1)
+            self.lanes_known[warp] = np.maximum(known, np.maximum(joined, np.where(meets, self.epoch[warp], 0)))
+
+    def _met(self, where: Array, packed: Array) -> Array:
+        """Whether earlier accesses of lanes of the own warp came before a meeting of a part of the warp."""
+        assert self.lanes_known is not None
+        warp = self.batch.warp_of[where]
+        own = ((packed >> _WARP_SHIFT) & _WARPS) == self.column[where][:, None]
+        known = self.lanes_known[warp[:, None], (where % 32)[:, None], packed & _LANE]
+        return own & ((packed >> _EPOCH_SHIFT) <= known)
 
     def cluster_arrive(self, mask: Array) -> None:
         """A release at the cluster barrier."""
@@ -374,6 +434,23 @@ class SharedShadow:
 
     def mbarrier_init(self, offset: int, lane: int) -> None:
         self.clocks.pop(offset, None)
+        self.initialised[offset] = (lane, int(self.epoch[self.batch.warp_of[lane]]), {lane})
+
+    def mbarrier_used(self, op: Op, offset: int, lane: int) -> None:
+        """Whether a thread that uses an mbarrier comes after the one that initialised it."""
+        found = self.initialised.get(offset)
+        if found is None or lane in found[2]:
+            return
+        maker, epoch, after = found
+        after.add(lane)
+        if not self.racing or not self._together(offset, int(self.batch.block_of[lane])) or \
+                not self._together(offset, int(self.batch.block_of[maker])):
+            return
+        packed = np.array([[int(self.ident[maker]) | epoch << _EPOCH_SHIFT]])
+        if self._unordered(np.array([lane]), packed).any():
+            cells = self._cells(np.array([offset]), 8)
+            self._fault("race", f"race: an mbarrier is used that thread {int(self.batch.thread_of[maker])} initialises "
+                        "without a barrier between", op, np.array([lane]), 0, cells, 1)
 
     def mbarrier_arrive(self, offset: int, lane: int) -> None:
         """A release: the arriving warp's past becomes part of the phase."""

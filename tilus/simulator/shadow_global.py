@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from tilus.simulator.barriers import warp_bits
 from tilus.simulator.machine import Array, Batch, Group
 from tilus.simulator.syntax import TYPE_BITS
 
@@ -48,7 +49,7 @@ def join(clock: Clock, other: Clock) -> None:
 
 
 class GlobalShadow:
-    """Last writer and last readers of each cell, as threads of the grid with their epochs."""
+    """The last writer and some last readers of each cell, as threads of the grid with their epochs."""
 
     def __init__(self, launch: Launch, size: int) -> None:
         self.launch = launch
@@ -62,14 +63,15 @@ class GlobalShadow:
         self.writer = np.zeros(count, np.int64)
         self.write_epoch = np.zeros(count, np.int32)
         self.write_atomic = np.zeros(count, bool)
-        self.reader = np.zeros(count, np.int64)
-        self.read_epoch = np.zeros(count, np.int32)
-        self.shared_reads = np.zeros(count, bool)
+        # The last reader, the last of another warp of its block, and the last of another block.
+        self.readers = [np.zeros(count, np.int64) for _ in range(3)]
+        self.read_epochs = [np.zeros(count, np.int32) for _ in range(3)]
         self.warps_per_block = (launch.threads + 31) // 32
         warps = launch.blocks * self.warps_per_block
         self.epoch = np.ones(warps, np.int32)
         self.block_epoch = np.zeros(warps, np.int32)
         self.warp_epoch = np.zeros(warps, np.int32)
+        self.lanes_known: dict[int, Array] = {}
         self.clocks: dict[int, Clock] = {}
         self.variables: dict[object, Entries] = {}
         self.fenced: dict[int, dict[bool, Clock]] = {}
@@ -98,12 +100,28 @@ class GlobalShadow:
         weak = ".volatile" not in site.op.opcode and site.op.fields.get("sem") is None
         self._check_read(site, batch, lanes, cells, thread, weak)
         if weak:
-            previous = self.reader[cells]
-            shared = (previous != 0) & (previous != thread + 1) & (self.read_epoch[cells] > 0)
-            if shared.any():
-                self.shared_reads[cells[shared]] = True
-            self.reader[cells] = thread + 1
-            self.read_epoch[cells] = self.epoch[thread >> _SHIFT]
+            self._note_readers(cells, thread)
+
+    def _note_readers(self, cells: Array, thread: Array) -> None:
+        """Make the threads the last readers; one that they replace stays as that of another warp or block."""
+        now, epochs = thread + 1, self.epoch[thread >> _SHIFT]
+        self._displace(cells, now, self.readers[0][cells], self.read_epochs[0][cells])
+        self.readers[0][cells] = now
+        self.read_epochs[0][cells] = epochs
+        last = self.readers[0][cells]
+        if (last != now).any():
+            # Threads of one instruction that read one cell: the last of them stands in its place.
+            self._displace(cells, last, np.broadcast_to(now, cells.shape), np.broadcast_to(epochs, cells.shape))
+
+    def _displace(self, cells: Array, now: Array, old: Array, epochs: Array) -> None:
+        moved = (old != 0) & ((old - 1) >> _SHIFT != (now - 1) >> _SHIFT)
+        if not moved.any():
+            return
+        per_block = self.warps_per_block << _SHIFT
+        far = moved & ((old - 1) // per_block != (now - 1) // per_block)
+        for slot, chosen in ((1, moved & ~far), (2, far)):
+            self.readers[slot][cells[chosen]] = old[chosen]
+            self.read_epochs[slot][cells[chosen]] = epochs[chosen]
 
     def _ordered(self, mine: Array, other: Array, epoch: Array) -> Array:
         """Whether accesses of other threads at their epochs happened before the present ones."""
@@ -113,7 +131,13 @@ class GlobalShadow:
         result |= (my_warp == warp) & (epoch <= self.warp_epoch[warp])
         open_cases = np.argwhere(~result & (epoch > 0))
         for row, column in open_cases:
-            clock = self.clocks.get(int(my_warp[row, 0] if my_warp.shape[1] == 1 else my_warp[row, column]))
+            number = int(my_warp[row, 0] if my_warp.shape[1] == 1 else my_warp[row, column])
+            if number == int(warp[row, column]) and number in self.lanes_known:
+                lane = int(mine[row, 0] if mine.shape[1] == 1 else mine[row, column]) & 31
+                if self.lanes_known[number][lane, int(other[row, column]) & 31] >= int(epoch[row, column]):
+                    result[row, column] = True
+                    continue
+            clock = self.clocks.get(number)
             if clock and clock.get(int(warp[row, column]), 0) >= int(epoch[row, column]):
                 result[row, column] = True
         return result
@@ -150,13 +174,14 @@ class GlobalShadow:
                 bad = suspect & ~self._ordered(thread, writer - 1, np.where(suspect, self.write_epoch[cells], 0))
                 if bad.any():
                     self._report(batch, site, lanes, bad, writer - 1, "overwrites what was written by")
-        reader = self.reader[cells]
-        if reader.any():
+        for readers, epochs in zip(self.readers, self.read_epochs, strict=True):
+            reader = readers[cells]
             suspect = (reader != 0) & (reader != thread + 1)
             if suspect.any():
-                bad = suspect & ~self._ordered(thread, reader - 1, np.where(suspect, self.read_epoch[cells], 0))
+                bad = suspect & ~self._ordered(thread, reader - 1, np.where(suspect, epochs[cells], 0))
                 if bad.any():
                     self._report(batch, site, lanes, bad, reader - 1, "overwrites what was read by")
+                    return
 
     # -- order
 
@@ -169,11 +194,30 @@ class GlobalShadow:
         if self.clocks:
             self._merge_blocks(warps)
 
-    def warp_sync(self, batch: Batch, mask: Array) -> None:
-        """Lanes of each warp meet."""
-        warps = np.unique(self._threads(batch, np.flatnonzero(mask)) >> _SHIFT)
-        self.warp_epoch[warps] = self.epoch[warps]
-        self.epoch[warps] += 1
+    def warp_sync(self, batch: Batch, mask: Array, together: Array) -> None:
+        """Lanes of each warp meet, or sets of them: ``together`` has for each lane those it meets as bits."""
+        lanes = np.flatnonzero(mask)
+        threads = self._threads(batch, lanes)
+        alive = np.repeat(warp_bits(batch.live), 32)
+        whole = (together[lanes] | ~alive[lanes]) == 0xFFFFFFFF
+        if not whole.all():
+            self._meet_in_parts(threads[~whole], together[lanes][~whole])
+        full = np.unique(threads[whole] >> _SHIFT)
+        self.warp_epoch[full] = self.epoch[full]
+        self.epoch[np.unique(threads >> _SHIFT)] += 1
+
+    def _meet_in_parts(self, threads: Array, together: Array) -> None:
+        """Lanes learn of the accesses of the lanes of their part alone."""
+        bits = np.arange(32, dtype=np.uint32)
+        for warp in np.unique(threads >> _SHIFT).tolist():
+            known = self.lanes_known.setdefault(warp, np.zeros((32, 32), np.int64))
+            here = np.zeros(32, bool)
+            here[threads[threads >> _SHIFT == warp] & 31] = True
+            masks = np.zeros(32, np.uint32)
+            masks[threads[threads >> _SHIFT == warp] & 31] = together[threads >> _SHIFT == warp]
+            meets = ((masks[:, None] >> bits) & 1).astype(bool) & here & here[:, None]
+            joined = np.where(meets[:, :, None], known[None], 0).max(axis=1)
+            np.maximum(known, np.maximum(joined, np.where(meets, self.epoch[warp], 0)), out=known)
 
     def _merge_blocks(self, warps: Array) -> None:
         for block in np.unique(warps // self.warps_per_block):

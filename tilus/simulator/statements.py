@@ -122,6 +122,8 @@ def _operand(text: str) -> Operand:
         if not _NUMBER.match(amount):
             raise ValueError(amount)
         offset = int(number(amount)) * (-1 if sign == "-" else 1)
+        if abs(offset) >= 1 << 62:
+            raise ValueError(amount)
     return Name(name, offset, bool(negated), bool(minus))
 
 
@@ -139,11 +141,13 @@ def _address(text: str) -> Address:
             raise ValueError(amount)
         base, offset = match.group(1), int(number(amount))
     inner = _operand(base)
+    if abs(offset) >= 1 << 62:
+        raise ValueError(str(offset))
     if isinstance(inner, Name):
         if inner.negated or inner.minus:
             raise ValueError(base)
         return Address(Name(inner.text), offset + inner.offset, extra)
-    if isinstance(inner, Number) and isinstance(inner.value, int):
+    if isinstance(inner, Number) and isinstance(inner.value, int) and abs(inner.value) < 1 << 62:
         return Address(inner, offset, extra)
     raise ValueError(base)
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tilus.simulator.decode import Op
 from tilus.simulator.machine import Array, Batch
+from tilus.simulator.resolved import Op
 
 LANES, COLUMNS, HALVES = 128, 512, 8
 

@@ -1,0 +1,149 @@
+"""What the decoder gives: operands with their names resolved, operations, and an entry function as a list of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from tilus.simulator.isa import Fields, Form
+from tilus.simulator.layout import Placement
+from tilus.simulator.syntax import Function, Variable
+
+
+@dataclass(frozen=True, slots=True)
+class Reg:
+    """A register of a width class (1, 16, 32, 64 or 128 bits), unique in the program."""
+
+    bits: int
+    index: int
+    name: str
+    type: str
+    negated: bool = False
+    minus: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    value: int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """The address of a variable: ``space`` is global, const, shared, dynamic, local, param, or frame.
+
+    ``frame`` is local memory from the frame of the running recursive function on.
+    """
+
+    name: str
+    space: str
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mem:
+    base: Reg | Const | Symbol
+    offset: int
+    extra: tuple[Resolved, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes or halves of a register, as video instructions name them: ``b0``, ``h1``, ``b3210``."""
+
+    reg: Reg
+    selector: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vec:
+    items: tuple[Resolved, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    first: Resolved
+    second: Resolved
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """``_``: a destination that is thrown away, or an absent operand."""
+
+
+Resolved: TypeAlias = "Reg | Const | Symbol | Special | Mem | Vec | Both | Part | Sink"
+
+
+@dataclass(slots=True)
+class Op:
+    """One operation ready to be bound: the table's form, its modifiers and resolved operands."""
+
+    opcode: str
+    form: Form | None
+    fields: Fields
+    operands: tuple[Resolved, ...]
+    predicate: Reg | None
+    line: int
+    source: tuple[str, int] | None
+    targets: tuple[str, ...] = ()
+    data: object = None
+
+
+@dataclass(slots=True)
+class Routine:
+    """A recursive function: one piece of code, with frames in local memory.
+
+    ``places`` has the offset in the frame of each parameter and result, ``registers`` what a call made in it must keep.
+    """
+
+    function: Function
+    entry: str
+    frame_bytes: int = 0
+    places: dict[str, int] = field(default_factory=dict)
+    registers: list[tuple[int, int]] = field(default_factory=list)
+    returns: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return self.function.name
+
+
+@dataclass(frozen=True, slots=True)
+class StackCall:
+    """A call of a recursive function; arguments and results are (caller's variable, offset in the frame, bytes)."""
+
+    number: int
+    caller: Routine | None
+    callee: Routine
+    frame: Reg
+    back: Reg
+    arguments: tuple[tuple[Symbol, int, int], ...]
+    results: tuple[tuple[Symbol, int, int], ...]
+
+
+@dataclass(slots=True)
+class Decoded:
+    """An entry function as flat operations; ``labels`` map to positions in ``ops``."""
+
+    name: str
+    ops: list[Op] = field(default_factory=list)
+    labels: dict[str, int] = field(default_factory=dict)
+    registers: dict[int, list[str]] = field(default_factory=dict)
+    params: list[tuple[Variable, int]] = field(default_factory=list)
+    param_bytes: int = 0
+    shared_bytes: int = 0
+    dynamic_shared: bool = False
+    dynamic_align: int = 16
+    local_bytes: int = 0
+    attributes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    placement: Placement = field(default_factory=Placement)
+    routines: dict[str, Routine] = field(default_factory=dict)
+
+    @property
+    def uses_stack(self) -> bool:
+        """Whether a thread needs local memory whose size is not known: for recursive functions or ``alloca``."""
+        return bool(self.routines) or any(op.opcode.startswith("alloca") for op in self.ops)
