@@ -80,41 +80,57 @@ def _body(g: Generator, carried: Value, kind: str, index: str) -> None:
 
 
 def accumulate(g: Generator) -> None:
-    """A loop over tiles of an array: a sum and a maximum are carried."""
+    """A loop over tiles of an array: a sum and a maximum are carried. Tiles may overlap, begin anywhere, go back."""
     rows, columns = g.random.choice((1, 4, 16, 32)), g.random.choice((8, 16, 17, 32))
-    dtype = g.random.choice(("f32", "f16", "i32", "f64", "bf16"))
-    length = g.random.choice((0, 1, columns, 2 * columns, 3 * columns - 5, 100))
+    dtype = g.random.choice(("f32", "f16", "i32", "f64", "bf16", "i32"))
+    length = g.random.choice((0, 1, columns, 2 * columns, 3 * columns - 5, 100, 96))
     fill = "small" if dtype == "i32" else "grid"
     array = g.array(dtype, (rows + g.random.choice((0, 0, -1, 3)), length), fill,
                     g.random.choice(("C", "C", "F", "padded")))
     stages = g.random.choice(("", "", ", stages=2", ", stages=3"))
     g.count("loop over tiles" + (" staged" if stages else ""))
     wide = "f32" if dtype in ("f16", "bf16") else dtype
-    total, best = g.name(), g.name()
+    total, best, k, tile = g.name(), g.name(), g.name("k"), g.name("t")
     transposed = g.chance(0.3)
     shape: Shape = (columns, rows) if transposed else (rows, columns)
-    g.line(f"{total} = tl.zeros({shape}, tl.{wide})")
+    g.line(f"{total} = tl.full({shape}, {g.random.choice((0, 1))}, tl.{wide})")
     g.line(f"{best} = tl.full({shape}, -8, tl.{dtype})")
-    k, tile = g.name("k"), g.name("t")
-    stop = g.random.choice((f"{array.name}.shape[1]", str(length), f"{array.name}.shape[1] - n",
-                            f"tl.minimum({array.name}.shape[1], {columns} * g)"))
-    mask = ""
-    if g.chance(0.3):
-        mask = f", mask=tl.iota(({rows}, {columns}), 1) + {k} < {array.name}.shape[1] - 1"
-    g.line(f"for {k} in tl.range(0, {stop}, {columns}{stages}):")
-    g.line(f"    {tile} = tl.load({array.name}, (0, {k}), ({rows}, {columns}){mask})" + (".T" if transposed else ""))
+    step = g.random.choice((columns, columns, columns, columns // 2, columns + 3))
+    stop = g.random.choice((f"{array.name}.shape[1]", f"{array.name}.shape[1]", str(length),
+                            f"{array.name}.shape[1] - n", f"tl.minimum({array.name}.shape[1], {columns} * g)"))
+    start = g.random.choice(("0", "0", "0", "g", "1", "n", "-3"))
+    at = g.random.choice((k, k, k, f"{k} - 3", f"{k} + g * 8", f"{length} - {k}"))
+    mask = f", mask=tl.iota(({rows}, {columns}), 1) + {k} < {array.name}.shape[1] - 1" if g.chance(0.3) else ""
+    g.line(f"for {k} in tl.range({start}, {stop}, {step}{stages}):")
+    g.line(f"    {tile} = tl.load({array.name}, (0, {at}), ({rows}, {columns}){mask})" + (".T" if transposed else ""))
     if g.chance(0.5):
         inside = f"tl.iota({shape}, {0 if transposed else 1}) + {k} < {array.name}.shape[1]"
         g.line(f"    {tile} = tl.where({inside}, {tile}, tl.full({shape}, -7, tl.{dtype}))")
     g.line(f"    {total} = {total} + {tile}.to(tl.{wide})" + (f" + {k}.to(tl.i32)" if dtype == "i32" else ""))
     g.line(f"    {best} = tl.maximum({best}, {tile})")
-    trips = -(-length // columns)
+    trips = 2 + (length + 3) // max(1, step)
     if dtype == "i32":
         g.add(Value(total, wide, shape))
         g.add(Value(best, dtype, shape))
     else:
-        g.add(Value(total, wide, shape, 8.0 * max(1, trips), -2, zeros=False))
+        g.add(Value(total, wide, shape, 8.0 * trips, -2, zeros=False))
         g.add(Value(best, dtype, shape, 8.0, -2, zeros=False))
+
+
+def update_in_place(g: Generator) -> None:
+    """A loop that reads and writes one array, each iteration where another one does."""
+    size, trips = g.random.choice((8, 16, 33)), g.random.randint(1, 4)
+    dtype = g.random.choice(("i32", "i64", "i16"))
+    array = g.array(dtype, (g.blocks, size * trips + g.random.choice((0, 0, -3, 5))), "small", written=True)
+    k, tile = g.name("k"), g.name("t")
+    step = g.random.choice((size, size, size - 1, size // 2))
+    reads = g.random.choice((f"{k}", f"{k} - {step}", f"{k} + 1", f"{k} - 1"))
+    stages = g.random.choice(("", ", stages=2", ", stages=3"))
+    g.count("loop in place")
+    g.line(f"for {k} in tl.range(0, {array.name}.shape[1], {step}{stages}):")
+    g.line(f"    {tile} = tl.load({array.name}[g, :], {reads}, {size})")
+    g.line(f"    tl.store({array.name}[g, :], {k}, {tile} * 2 + {k}.to(tl.{dtype}))")
+    g.made(f"tl.load({array.name}[g, :], 1, {size})", dtype, (size,))
 
 
 def matmul(g: Generator) -> None:
@@ -145,10 +161,11 @@ def matmul(g: Generator) -> None:
     g.count(f"matmul {dtype} stages {stages}")
     g.line(f"{acc} = tl.zeros(({m}, {n}), tl.{wide})")
     if sums:
-        g.line(f"{total} = tl.zeros(({m},), tl.{wide})")
+        g.line(f"{total} = tl.full(({m},), {g.random.choice((0.0, 1.0))}, tl.{wide})")
     if maxima:
         g.line(f"{best} = tl.full(({k}, {n}), 1, tl.{dtype})")
-    g.line(f"for {kk} in tl.range(0, {extent}, {k}{tail}):")
+    start = g.random.choice(("0", "0", "0", "0", "g", str(k), "3"))
+    g.line(f"for {kk} in tl.range({start}, {extent}, {k}{tail}):")
     g.line(f"    {x} = tl.load({left}, ({row}, {kk}), ({m}, {k}))")
     g.line(f"    {y} = tl.load({right}, ({kk}, {column}), ({k}, {n}))")
     bound, grid = 8.0, -2
@@ -174,7 +191,7 @@ def matmul(g: Generator) -> None:
         _float_sum(g, acc, wide, (m, n), count, bound * 8.0, grid - 2)
         if sums:
             halvings = -(-count // k)
-            _float_sum(g, total, wide, (m,), count, bound, grid - halvings)
+            _float_sum(g, total, wide, (m,), count + 1, bound, grid - halvings)
     if maxima:
         g.add(Value(best, dtype, (k, n), 8.0, -2, zeros=False) if not integer else Value(best, dtype, (k, n)))
 
@@ -314,5 +331,6 @@ def helper(g: Generator) -> None:
 
 assert MOST >= 64 * 64
 STATEMENTS: list[tuple[Statement, float]] = [
-    (loop, 2), (accumulate, 1), (matmul, 1.5), (attention, 0.5), (branch, 1.2), (map_elements, 0.6), (helper, 0.5),
+    (loop, 2), (accumulate, 1), (update_in_place, 0.4), (matmul, 1.5), (attention, 0.5), (branch, 1.2),
+    (map_elements, 0.6), (helper, 0.5),
 ]

@@ -275,6 +275,12 @@ def _binary(facts: Facts, op: Binary) -> Fact:
     return Fact(full.low, full.high, min(divisor, 1 << 16) or 1)
 
 
+def overflows(kind: str, a: Fact, b: Fact, dtype: DType) -> bool:
+    """Whether a sum or difference of values with these facts may be outside of the type."""
+    fact = _add(a, b) if kind == "add" else _sub(a, b)
+    return fact.low < dtype.min_value or fact.high > dtype.max_value
+
+
 def _add(a: Fact, b: Fact) -> Fact:
     return Fact(a.low + b.low, a.high + b.high, math.gcd(a.divisor, b.divisor))
 

@@ -118,25 +118,31 @@ def lower_reduce_with(thread: Thread, op: ReduceWith) -> None:
     values = [thread.widen(thread.value(x), x.tile.dtype) for x in op.xs]
     combine = combine_region(op.combine)
     if layout.shape[op.axis] != shape[op.axis]:
-        index = _axis_index(thread, layout, op.axis)
-        values.append(thread.emit(Compare("lt", index, thread.const(shape[op.axis], i32, index.tile.size))))
-        combine = _where_right_exists(combine)
+        values.append(exists(thread, layout, op.axis, shape[op.axis]))
+        combine = where_it_exists(combine, left=False)
     results = reduce_values(thread, op, values, layout, op.axis, combine, ordered=True)
     for old, new in zip(op.results, results, strict=False):
         new = thread.extract(new, 0) if old.tile.is_scalar else new
         thread.set(old, thread.widen(new, thread.element_type(old)))
 
 
-def _where_right_exists(combine: Combine) -> Combine:
-    """The combination of tiles with, as the last one, whether each element exists; the left one does if the right one
-    does."""
+def where_it_exists(combine: Combine, *, left: bool) -> Combine:
+    """The combination of tiles with, as the last one, whether each element exists. Where the left (or right) one does
+    not, the other one stands."""
 
     def flagged(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
         joined = combine(thread, xs[:-1], ys[:-1])
-        kept = [thread.emit(Select(ys[-1], new, x)) for new, x in zip(joined, xs[:-1], strict=True)]
-        return [*kept, xs[-1]]
+        flag, other = (xs[-1], ys) if left else (ys[-1], xs)
+        kept = [thread.emit(Select(flag, new, old)) for new, old in zip(joined, other[:-1], strict=True)]
+        return [*kept, other[-1]]
 
     return flagged
+
+
+def exists(thread: Thread, layout: RegisterLayout, axis: int, extent: int) -> Value:
+    """Which elements are not in the padding along an axis."""
+    index = _axis_index(thread, layout, axis)
+    return thread.emit(Compare("lt", index, thread.const(extent, i32, index.tile.size)))
 
 
 def _axis_index(thread: Thread, layout: RegisterLayout, axis: int) -> Value:

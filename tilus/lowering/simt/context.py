@@ -32,13 +32,16 @@ class GlobalView:
 @dataclass(slots=True)
 class SharedView:
     """A view of shared memory: the address of its allocation, the layout from the view's start, which lies
-    ``constant`` elements and ``moving`` elements (a run-time i32) after it."""
+    ``constant`` elements and ``moving`` elements (a run-time i32, a multiple of ``step``) after it. ``inner`` is a
+    run-time start that the swizzle sees: it is added before swizzling."""
 
     pointer: Value
     layout: SharedLayout
     shape: tuple[int, ...]
     constant: int = 0
     moving: Value | None = None
+    step: int = 0
+    inner: Value | None = None
 
 
 class DeferredMatrices:
@@ -108,6 +111,11 @@ class Thread:
                 return x
             y = self.const(y, x.tile.dtype)
         return self.emit(Binary(kind, x, y))
+
+    def wrapping(self, kind: str, x: Value, y: Value) -> Value:
+        """A sum or difference of i32 that may overflow: of i32 as such, C leaves that undefined."""
+        unsigned = [self.emit(Cast(v, u32)) for v in (x, y)]
+        return self.emit(Cast(self.emit(Binary(kind, *unsigned)), i32))
 
     def compare(self, kind: str, x: Value, y: Value | int) -> Value:
         if isinstance(y, int):

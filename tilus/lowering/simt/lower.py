@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tilus.diagnostics import UnsupportedError
@@ -40,7 +41,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simt import ApproxUnary
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.facts import Facts, grid_facts
+from tilus.lowering.facts import Facts, grid_facts, overflows
 from tilus.lowering.simt import collective, dot, groups, memory, rearrange
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
@@ -162,7 +163,11 @@ def _binary(thread: Thread, op: Binary) -> None:
     x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
     result = _divide(thread, op, x, y) if op.kind in ("floordiv", "mod") and dtype.is_int else None
     if result is None:
-        result = thread.emit(Binary(op.kind, x, y, op.contract))
+        user = op.result.tile.dtype is i32 and op.kind in ("add", "sub")
+        if user and overflows(op.kind, thread.facts.of(op.lhs), thread.facts.of(op.rhs), i32):
+            result = thread.wrapping(op.kind, x, y)
+        else:
+            result = thread.emit(Binary(op.kind, x, y, op.contract))
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
 
@@ -323,7 +328,7 @@ def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
         if op.x in thread.in_shared:
             view, order = thread.in_shared[op.x], op.permutation if isinstance(op, Transpose) else (0,)
             shape = tuple(view.shape[p] for p in order)
-            turned = SharedView(view.pointer, view.layout.permute(order), shape, view.constant, view.moving)
+            turned = replace(view, layout=view.layout.permute(order), shape=shape)
             thread.in_shared[op.result] = turned
         elif op.x in thread.deferred:
             thread.deferred[op.result] = thread.deferred[op.x]
@@ -448,9 +453,8 @@ def _permute_view(thread: Thread, op: PermuteView) -> None:
     view = thread.views[op.view]
     order = op.permutation
     if isinstance(view, SharedView):
-        thread.views[op.result] = SharedView(
-            view.pointer, view.layout.permute(order), tuple(view.shape[p] for p in order), view.constant, view.moving
-        )
+        shape = tuple(view.shape[p] for p in order)
+        thread.views[op.result] = replace(view, layout=view.layout.permute(order), shape=shape)
         return
     thread.views[op.result] = GlobalView(
         view.pointer, [view.extents[p] for p in order], [view.strides[p] for p in order], [view.lows[p] for p in order]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
@@ -101,25 +102,46 @@ def _minus(thread: Thread, x: Value | int, y: Value) -> Value:
 
 
 def _shared_subview(thread: Thread, op: Subview, view: SharedView) -> SharedView:
-    layout, constant, moving = view.layout, view.constant, view.moving
-    for d, start in enumerate(op.starts):
-        fact = thread.facts.of(start)
-        if fact.is_constant and fact.low == 0:
-            continue
-        # Along this dimension the swizzle does not see the start, so that it is an offset of the address.
-        stride = layout.strides[d]
-        if fact.is_constant:
-            constant += fact.low * stride
-        else:
-            offset = thread.binary("mul", thread.widen(thread.value(start), i32), stride)
-            moving = offset if moving is None else thread.emit(Binary("add", moving, offset))
-    shape = []
-    extents = [int(e) if e is not None else 1 for e in _static_extents(op)]
-    layout = layout.slice((0,) * len(extents), extents)
+    starts, moved = _moved_to(thread, view, op.starts)
+    # Of a window with a run-time extent, as much as there may be.
+    extents = tuple(
+        whole - max(0, thread.facts.of(start).low) if given is None else given
+        for given, whole, start in zip(_static_extents(op), view.shape, op.starts, strict=True)
+    )
+    layout = moved.layout.slice(starts, extents)
     for d in sorted(op.dropped, reverse=True):
         layout = layout.drop(d, 0)
-    shape = [e for d, e in enumerate(extents) if d not in op.dropped]
-    return SharedView(view.pointer, layout, tuple(shape), constant, moving)
+    shape = tuple(e for d, e in enumerate(extents) if d not in op.dropped)
+    return replace(moved, layout=layout, shape=shape)
+
+
+def _moved_to(thread: Thread, view: SharedView, offsets: Sequence[Value]) -> tuple[tuple[int, ...], SharedView]:
+    """A view moved to an index: the constant starts that are left for its layout, and the view moved by the others.
+
+    A start that moves by whole periods of the swizzle is an offset of the address. Others are seen by the swizzle.
+    """
+    layout, moved = view.layout, view
+    swizzle = layout.swizzle
+    period = 1 if swizzle is None else 1 << (swizzle.base + swizzle.shift + swizzle.bits)
+    starts = [0] * len(offsets)
+    for d, offset in enumerate(offsets):
+        fact = thread.facts.of(offset)
+        if fact.is_constant:
+            stride = layout.strides[d] if len(layout.modes[d]) <= 1 else 0
+            if stride and fact.low * stride % period == 0:
+                moved = replace(moved, constant=moved.constant + fact.low * stride)
+            else:
+                starts[d] = fact.low
+            continue
+        stride = layout.strides[d]
+        by = thread.binary("mul", thread.widen(thread.value(offset), i32), stride)
+        if stride % period == 0:
+            total = by if moved.moving is None else thread.emit(Binary("add", moved.moving, by))
+            moved = replace(moved, moving=total, step=math.gcd(moved.step, fact.divisor * stride))
+        else:
+            total = by if moved.inner is None else thread.emit(Binary("add", moved.inner, by))
+            moved = replace(moved, inner=total)
+    return tuple(starts), moved
 
 
 def _static_extents(op: Subview) -> list[int | None]:
@@ -294,7 +316,7 @@ def lower_load(thread: Thread, op: Load) -> None:
             if deferred is None and multiply_adds and is_linear(op, view, thread.facts):
                 starts = sum(thread.facts.of(o).low * s for o, s in zip(op.offsets, view.layout.strides, strict=True))
                 thread.in_shared[op.result] = SharedView(
-                    view.pointer, view.layout, view.shape, view.constant + starts, view.moving
+                    view.pointer, view.layout, view.shape, view.constant + starts, view.moving, view.step
                 )
                 return
             if deferred is not None:
@@ -458,16 +480,22 @@ def _shared_elements(
             if fact.low < 0:
                 predicate = thread.both(predicate, thread.compare("ge", index, 0))
         indices = [thread.widen(i, i32) for i in given]
-        offset = shared_offset(thread, view.layout, list(indices), [0] * len(indices))
+        offset = shared_offset(thread, view.layout, list(indices), [0] * len(indices), view.inner)
         pointer = thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
         pointers.append(pointer)
         predicates.append(predicate)
     return pointers, predicates
 
 
-def shared_offset(thread: Thread, layout: SharedLayout, parts: Sequence[Value | None], starts: Sequence[int]) -> Value:
-    """The swizzled offset of the element at run-time parts plus constant starts."""
-    total: Value | None = None
+def shared_offset(
+    thread: Thread,
+    layout: SharedLayout,
+    parts: Sequence[Value | None],
+    starts: Sequence[int],
+    inner: Value | None = None,
+) -> Value:
+    """The swizzled offset of the element at run-time parts plus constant starts, ``inner`` added before swizzling."""
+    total = inner
     constant = layout.base
     for d, (part, start) in enumerate(zip(parts, starts, strict=True)):
         terms = layout.terms(d)
@@ -612,6 +640,8 @@ class SharedAccess:
         self._moved: dict[Value, Value] = {}
 
     def address(self, group: int) -> Value:
+        if self.view.inner is not None:
+            return self._at(self.thread.move(self.view.pointer, self._offset(self.locals[group])), 0)
         first, this = self.table[:, 0], self.table[:, group]
         difference = this - first
         if (difference == difference[0]).all():
@@ -653,22 +683,26 @@ class SharedAccess:
         """The swizzled offset of the thread's element at a local index, computed from the thread's number."""
         thread = self.thread
         parts = [thread.thread_index(self.rows, d) for d in range(self.rows.rank)]
-        return shared_offset(thread, self.layout, parts, [n + s for n, s in zip(local, self.starts, strict=True)])
+        starts = [n + s for n, s in zip(local, self.starts, strict=True)]
+        return shared_offset(thread, self.layout, parts, starts, self.view.inner)
 
 
 def shared_view_access(thread: Thread, op: Any, view: SharedView, rows: RegisterLayout, vector: int) -> SharedAccess:
     """Accesses at an operation's offsets: constant ones go into the layout, the others move the address."""
-    starts, moving = [], view.moving
-    for d, offset in enumerate(op.offsets):
-        fact = thread.facts.of(offset)
-        if fact.is_constant:
-            starts.append(fact.low)
-            continue
-        starts.append(0)
-        moved = thread.binary("mul", thread.widen(thread.value(offset), i32), view.layout.strides[d])
-        moving = moved if moving is None else thread.emit(Binary("add", moving, moved))
-    there = SharedView(view.pointer, view.layout, view.shape, view.constant, moving)
-    return SharedAccess(thread, there, rows, vector, tuple(starts))
+    starts, there = _moved_to(thread, view, op.offsets)
+    return SharedAccess(thread, there, rows, vector, starts)
+
+
+def _aligned(thread: Thread, op: Any, view: SharedView, vector: int) -> int:
+    """The part of a vector's width that is left for an access at an operation's offsets in a view."""
+    if vector == 1:
+        return 1
+    starts, there = _moved_to(thread, view, op.offsets)
+    return _aligned_at(there, vector, starts)
+
+
+def _aligned_at(view: SharedView, vector: int, starts: Sequence[int] = ()) -> int:
+    return 1 if view.inner is not None else math.gcd(vector, view.constant, view.step, *starts)
 
 
 def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> tuple[int, int]:
@@ -684,12 +718,9 @@ def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> t
 
 def _shared_element(thread: Thread, op: Load | Store, view: SharedView) -> Value:
     """The address of one element, the same for all threads."""
-    pointer = thread.move(view.pointer, view.moving, view.constant)
-    for d, offset in enumerate(op.offsets):
-        pointer = thread.move(
-            pointer, thread.binary("mul", thread.widen(thread.value(offset), i32), view.layout.strides[d])
-        )
-    return pointer
+    indices = [thread.widen(thread.value(o), i32) for o in op.offsets]
+    offset = shared_offset(thread, view.layout, indices, [0] * len(indices), view.inner)
+    return thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
 
 
 def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
@@ -699,11 +730,10 @@ def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
         return thread.widen(thread.emit(PtrLoad(pointer)), thread.element_type(op.result))
     layout = layout_of(op.result)
     plan = matrix_plan(thread, layout, view.layout, tile)
-    if plan is not None and op.mask is None:
+    if plan is not None and op.mask is None and _aligned(thread, op, view, plan.vector) == plan.vector:
         return load_matrices(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan)
     _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
-    if op.mask is not None:
-        vector = 1
+    vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
     access = shared_view_access(thread, op, view, layout, vector)
     mask = None if op.mask is None else thread.value(op.mask)
     other = None if op.other is None else thread.value(op.other)
@@ -761,7 +791,7 @@ def matrix_plan(thread: Thread, layout: RegisterLayout, shared: SharedLayout, ti
 def _defer_matrices(thread: Thread, op: Load, view: SharedView) -> DeferredMatrices | None:
     tile, layout = op.result.tile, layout_of(op.result)
     plan = matrix_plan(thread, layout, view.layout, tile)
-    if plan is None or op.mask is not None:
+    if plan is None or op.mask is not None or _aligned(thread, op, view, plan.vector) != plan.vector:
         return None
     access = shared_view_access(thread, op, view, plan.rows, plan.vector)
 
@@ -819,7 +849,7 @@ def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> N
         return
     layout = layout_of(op.value)
     _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
-    vector = 1 if op.mask is not None else vector
+    vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
     access = shared_view_access(thread, op, view, layout, vector)
     mask = None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout)
@@ -851,7 +881,7 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     layout, width = copy_layout(thread, op)
     tile = TileType(dtype, view.shape)
     access = _GlobalAccess(thread, op, op.source, layout, tile)
-    vector = math.gcd(access.vector, view.layout.vector_width(access.dim))
+    vector = _aligned_at(view, math.gcd(access.vector, view.layout.vector_width(access.dim)))
     if vector != access.vector:
         access.vector, access.indices = vector, layout.local_indices[::vector]
     shared = SharedAccess(thread, view, layout, vector, (0,) * layout.rank)
@@ -895,7 +925,7 @@ def _copy_in_loop(thread: Thread, op: CopyAsync, view: SharedView, layout: Regis
         parts = [_index_of(thread, layout, d, local) for d in range(layout.rank)]
         inside, predicate, pointer = _source_element(thread, op, layout, view, parts)
         value = thread.emit(PtrLoad(pointer, 0, 0, thread.both(predicate, inside)))
-        offset = shared_offset(thread, view.layout, list(parts), [0] * len(parts))
+        offset = shared_offset(thread, view.layout, list(parts), [0] * len(parts), view.inner)
         loaded.append((thread.move(thread.move(view.pointer, view.moving), offset, view.constant), value, inside))
     for pointer, value, inside in loaded:
         thread.emit(PtrStore(pointer, value, 0, inside))

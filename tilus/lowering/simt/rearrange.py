@@ -29,7 +29,15 @@ from tilus.ir.ops import (
 )
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
-from tilus.lowering.simt.collective import Combine, combine_kind, combine_region, identity, pad
+from tilus.lowering.simt.collective import (
+    Combine,
+    combine_kind,
+    combine_region,
+    exists,
+    identity,
+    pad,
+    where_it_exists,
+)
 from tilus.lowering.simt.context import Thread, layout_of
 from tilus.lowering.simt.convert import storage_type
 from tilus.lowering.simt.memory import tile_padding
@@ -170,8 +178,12 @@ def lower_scan(thread: Thread, op: Scan) -> None:
 
 def lower_scan_with(thread: Thread, op: ScanWith) -> None:
     values = [_full(thread, x) for x in op.xs]
-    results = _scan(thread, op, values, layout_of(op.xs[0]), op.axis, op.reverse, combine_region(op.combine))
-    for old, new in zip(op.results, results, strict=True):
+    layout, combine = layout_of(op.xs[0]), combine_region(op.combine)
+    if op.reverse and layout.shape[op.axis] != op.xs[0].tile.shape[op.axis]:
+        values.append(exists(thread, layout, op.axis, op.xs[0].tile.shape[op.axis]))
+        combine = where_it_exists(combine, left=True)
+    results = _scan(thread, op, values, layout, op.axis, op.reverse, combine)
+    for old, new in zip(op.results, results, strict=False):
         _set(thread, old, new)
 
 

@@ -135,7 +135,10 @@ def _scan_bytes(op: Scan | ScanWith) -> int:
     if count == 1:
         return 0
     rows = layout.num_locals // math.prod(size for _, size, dim, _ in layout.local_digits if dim == op.axis)
-    return sum(-(-layout.num_threads * rows * max(4, _storage(x.tile)) // 16) * 16 for x in xs)
+    widths = [max(4, _storage(x.tile)) for x in xs]
+    if isinstance(op, ScanWith) and op.reverse and layout.shape[op.axis] != xs[0].tile.shape[op.axis]:
+        widths.append(4)  # whether an element exists
+    return sum(-(-layout.num_threads * rows * width // 16) * 16 for width in widths)
 
 
 def _dot_bytes(op: Dot, target: Target) -> int:
