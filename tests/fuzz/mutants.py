@@ -1,89 +1,155 @@
 """Plants bugs, one at a time, in copies of the compiler, and counts how many of them the fuzzer finds.
 
-``python -m tests.fuzz.mutants --programs 150``; each mutant is one replacement of text in one file.
+``python -m tests.fuzz.mutants`` prints a table: each mutant (one replacement of text in one file), whether it is found,
+and after how many programs. The exit status says whether nine in ten are.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = 500
+"""How many programs a mutant may survive."""
+CPU, GPU, PASSES = "cpu", "simulate:sm_80:ptx", "passes:sm_80"
+CUDA = "simulate:sm_80:cuda"
 
 
 @dataclass(frozen=True)
 class Mutant:
+    """A replacement of text in a file, and the engines on which it shows."""
+
     name: str
     file: str
     old: str
     new: str
+    engines: str = GPU
 
 
 _SIMPLIFY, _FACTS = "tilus/lowering/simplify.py", "tilus/lowering/facts.py"
 _MEMORY, _REDUCTION = "tilus/lowering/cpu/memory.py", "tilus/lowering/cpu/reduction.py"
-_ARITH, _COMPUTE = "tilus/codegen/llvm/arith.py", "tilus/lowering/cpu/compute.py"
+_ARITH = "tilus/codegen/llvm/arith.py"
+_PIPELINE, _DEFER = "tilus/lowering/pipeline.py", "tilus/lowering/defer_reductions.py"
+_INFER, _ORDER = "tilus/lowering/infer_layouts.py", "tilus/lowering/order_memory.py"
+_INDUCTION, _CONTRACT = "tilus/lowering/pointer_induction.py", "tilus/lowering/contract.py"
+_REGISTER, _CONVERT = "tilus/layouts/register.py", "tilus/layouts/convert.py"
+_SHARED, _SIMT = "tilus/layouts/shared.py", "tilus/lowering/simt"
 
 MUTANTS = (
+    # passes over tiles, for every target
     Mutant("x % 1 is x", _SIMPLIFY, 'if b == 1 and op.kind == "mod":\n        return Const(0, dtype, shape)',
-           'if b == 1 and op.kind == "mod":\n        return op.lhs'),
+           'if b == 1 and op.kind == "mod":\n        return op.lhs', PASSES),
     Mutant("0 - x is x", _SIMPLIFY, 'if a == 0 and op.kind in ("add", "or", "xor"):',
-           'if a == 0 and op.kind in ("add", "or", "xor", "sub"):'),
-    Mutant("x * 0 is x", _SIMPLIFY, '("mul", "and"):\n        return Const(0, dtype, shape)',
-           '("mul", "and"):\n        return op.lhs'),
+           'if a == 0 and op.kind in ("add", "or", "xor", "sub"):', PASSES),
     Mutant("folded integers do not wrap", _SIMPLIFY, "value &= (1 << dtype.bits) - 1\n    return value -",
-           "return value\n    return value -"),
+           "return value\n    return value -", PASSES),
     Mutant("a - b and b - a are one", _SIMPLIFY, 'op.kind in ("add", "mul", "and", "or", "xor", "eq", "ne"):',
-           'op.kind in ("add", "sub", "mul", "and", "or", "xor", "eq", "ne", "lt"):'),
+           'op.kind in ("add", "sub", "mul", "and", "or", "xor", "eq", "ne", "lt"):', PASSES),
     Mutant("attributes do not tell operations apart", _SIMPLIFY,
-           "attributes = tuple(_hashable(getattr(op, n)) for n in op.ATTRIBUTE_FIELDS)", "attributes = ()"),
-    Mutant("comparisons that always hold are false", _SIMPLIFY, "known = True if x.high < y.low else (False",
-           "known = False if x.high < y.low else (False"),
+           "attributes = tuple(_hashable(getattr(op, n)) for n in op.ATTRIBUTE_FIELDS)", "attributes = ()", PASSES),
     Mutant("x < y folds at x.high == y.low", _SIMPLIFY, "known = True if x.high < y.low else",
-           "known = True if x.high <= y.low else"),
-    Mutant("select takes the other value", _SIMPLIFY, "return op.x if condition else op.y",
-           "return op.y if condition else op.x"),
-    Mutant("reshape of a reshape forgets", _SIMPLIFY, "return Reshape(inner.x, op.shape, span=op.span)",
-           "return Reshape(op.x, op.shape[::-1], span=op.span)"),
+           "known = True if x.high <= y.low else", PASSES),
     Mutant("transposes compose the wrong way", _SIMPLIFY, "tuple(inner.permutation[p] for p in op.permutation)",
-           "tuple(op.permutation[p] for p in inner.permutation)"),
+           "tuple(op.permutation[p] for p in inner.permutation)", PASSES),
     Mutant("the results of an if are its then", _SIMPLIFY, "                if a is b:\n",
-           "                if True:\n"),
-    Mutant("iota reaches further than it does", _FACTS, "return Fact(0, max(0, op.shape[op.axis] - 1), 1)",
-           "return Fact(0, max(0, op.shape[op.axis] - 3), 1)"),
+           "                if True:\n", PASSES),
+    Mutant("what a loop changes is hoisted", _SIMPLIFY, "        inside.update(region.args)\n    hoisted",
+           "        inside.update(region.args[:1])\n    hoisted", PASSES),
+    Mutant("iota reaches less far", _FACTS, "return Fact(0, max(0, op.shape[op.axis] - 1), 1)",
+           "return Fact(0, max(0, op.shape[op.axis] - 3), 1)", PASSES),
     Mutant("a difference's range is a sum's", _FACTS, "return Fact(a.low - b.high, a.high - b.low,",
-           "return Fact(a.low - b.low, a.high - b.high,"),
-    Mutant("bounds above are off by one", _MEMORY, "fact.high + extent <= high", "fact.high + extent <= high + 1"),
-    Mutant("bounds above are not looked at", _MEMORY, "highs.append(None if above else c.sub(high, at))",
-           "highs.append(None if True else c.sub(high, at))"),
-    Mutant("negative offsets are in bounds", _MEMORY, "lows.append(None if below else c.sub(low, at))",
-           "lows.append(None if True else c.sub(low, at))"),
-    Mutant("`other` is zero", _MEMORY, "fill = None if other is None else c.splat(other, lanes)", "fill = None"),
+           "return Fact(a.low - b.low, a.high - b.high,", PASSES),
+    # passes for GPUs
+    Mutant("the main loop goes on into the partial tile", _PIPELINE, "b.const(count + s - 1))",
+           "b.const(count + s - 2))"),
+    Mutant("one copy too many may be open", _PIPELINE,
+           "b.add(WaitAsync(self.stages - 2))\n        b.add(Sync())\n        self.copies",
+           "b.add(WaitAsync(self.stages - 1))\n        b.add(Sync())\n        self.copies"),
+    Mutant("no barrier before a slot is filled again", _PIPELINE,
+           "b.add(WaitAsync(self.stages - 2))\n        b.add(Sync())\n        self.copies",
+           "b.add(WaitAsync(self.stages - 2))\n        self.copies"),
+    Mutant("tiles longer than the step are whole", _PIPELINE,
+           "covers = isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)",
+           "covers = isinstance(step, Const)"),
+    Mutant("any comparison holds in whole tiles", _PIPELINE,
+           "same = limit is self.loop.stop or self._same_number(limit, self.loop.stop)", "same = True", PASSES),
+    Mutant("loads of written arrays are staged", _PIPELINE,
+           "if plain and self.root(inner.view) not in self.written and", "if plain and", PASSES),
+    Mutant("a slot is read before it is this one's turn", _PIPELINE,
+           "this, following = slot, self.advance(b, slot)", "this, following = self.advance(b, slot), slot", PASSES),
+    Mutant("deferred sums forget their factor", _DEFER, "if found.factor is not None:", "if False:", PASSES),
+    Mutant("deferred sums begin at 0", _DEFER, "if isinstance(maker, Const) and maker.value == 0:",
+           "if isinstance(maker, Const):", PASSES),
+    Mutant("a reduction's result is where it is wanted", _INFER,
+           "if is_tile(result) and result.tile.layout != natural:", "if False:"),
+    Mutant("scans in several runs per thread", _INFER, "if along * run >= shape[axis]:", "if True:"),
+    Mutant("transposes take the layout the wrong way", _INFER, "return layout.permute(inverse)",
+           "return layout.permute(op.permutation)"),
+    Mutant("no barrier between a store and a load", _ORDER, "if any(self._meet(old, new) for",
+           "if False and any(self._meet(old, new) for"),
+    Mutant("later iterations of a loop are forgotten", _ORDER, "again = _unique([*pending, *carried])",
+           "again = list(pending)"),
+    Mutant("neighbouring tiles do not meet", _ORDER, "if (step >= 0 and nearest >= extent)",
+           "if (step >= 0 and nearest >= extent - 1)"),
+    Mutant("what a loop needs dies in its first iteration", f"{_SIMT}/plan_shared.py",
+           "live.last = max(live.last, position)", "pass"),
+    Mutant("scratch memory is always fresh", f"{_SIMT}/plan_shared.py", "if not earlier and not live.in_loop:",
+           "if True:"),
+    Mutant("differences of indices are sums", _INDUCTION, 'sign = 1 if maker.kind == "add" else -1', "sign = 1"),
+    Mutant("pointers begin at index 0", _INDUCTION, "walker.coefficient * start + walker.rest", "walker.rest"),
+    Mutant("z - x * y is z + x * y", _CONTRACT,
+           'factor = product.lhs if op.kind == "add" else _negate(product.lhs, ops, negated)', "factor = product.lhs"),
+    # layouts
+    Mutant("permuted registers are taken for equal", _CONVERT, "Identity() if perm == tuple(range(src.num_locals))",
+           "Identity() if sorted(perm) == list(range(src.num_locals))"),
+    Mutant("slices take the wrong registers", _REGISTER, "first += digit * self.local_digits[at][0]", "first += digit"),
+    Mutant("buffers of shared memory overlap", _SHARED, "stride = -(-self.size // align) * align",
+           "stride = max(align, self.size // 2 // align * align)"),
+    Mutant("vectors cross a swizzle", _SHARED, "width = math.gcd(width, 1 << self.swizzle.base)", "pass"),
+    # lowering to threads
+    Mutant("one element of the padding is stored", f"{_SIMT}/memory.py", "limit = extent - offsets[d]\n",
+           "limit = extent - offsets[d] + 1\n"),
+    Mutant("indices of dropped dimensions are in bounds", f"{_SIMT}/memory.py",
+           "inside = thread.both(inside, bounds)", "inside = None"),
+    Mutant("every replica does the atomic", f"{_SIMT}/memory.py",
+           "first = thread.first_replica(layout) if tile.shape else _one_thread(thread)\n    parts = []",
+           "first = None if tile.shape else _one_thread(thread)\n    parts = []"),
+    Mutant("windows of windows begin too early", f"{_SIMT}/memory.py",
+           "low = _minus(thread, 0 if before is None else before, thread.value(start))",
+           "low = _minus(thread, 0, thread.value(start))"),
+    Mutant("lanes reduce in any order", f"{_SIMT}/collective.py", "if ordered:\n            values, others",
+           "if False:\n            values, others"),
+    Mutant("argmax takes the last of equals", f"{_SIMT}/collective.py",
+           'earlier = thread.emit(Compare("lt", ys[1], xs[1]))', 'earlier = thread.emit(Compare("gt", ys[1], xs[1]))'),
+    Mutant("negative numbers divide as unsigned", f"{_SIMT}/lower.py",
+           "thread.facts.of(op.lhs).low >= 0 and thread.facts.of(op.rhs).low > 0", "thread.facts.of(op.rhs).low > 0"),
+    Mutant("reversed scans do not turn round", f"{_SIMT}/rearrange.py",
+           'position = thread.emit(Binary("sub", thread.const(count - 1), position))', "pass"),
+    Mutant("ties round away", "tilus/lowering/expand_casts.py", 'e.op("or", above, e.op("and", tie, odd))',
+           'e.op("or", above, tie)'),
+    Mutant("sub-byte integers keep all bits", "tilus/codegen/cuda/expressions.py",
+           'return _wrap(f"({c_type(target)}){x}", source, target)', 'return f"({c_type(target)}){x}"', CUDA),
+    # the CPU
+    Mutant("bounds above are off by one", _MEMORY, "fact.high + extent <= high", "fact.high + extent <= high + 1", CPU),
     Mutant("user masks are dropped", _MEMORY, "condition = c.both(window_mask(self, window, coords), mask)",
-           "condition = window_mask(self, window, coords)"),
-    Mutant("argmax takes the last", _REDUCTION, 'test("lt", b[1], a[1])', 'test("gt", b[1], a[1])'),
+           "condition = window_mask(self, window, coords)", CPU),
     Mutant("products start at 0", _REDUCTION, 'if kind == "prod":\n        return 1',
-           'if kind == "prod":\n        return 0'),
-    Mutant("minima start at the least", _REDUCTION, 'return dtype.max_value if kind in ("min", "argmin")',
-           'return dtype.max_value if kind in ("max", "argmin")'),
+           'if kind == "prod":\n        return 0', CPU),
+    Mutant("accumulators are overwritten while they are read", "tilus/lowering/cpu/dot.py",
+           "            and not any(_reads(self, v, rep) for v in operands):", "            and True:", CPU),
     Mutant("floor division truncates", _ARITH, 'lower = e.op(f"sub {ty} {quotient}, {text(1)}")',
-           'lower = e.op(f"sub {ty} {quotient}, {text(0)}")'),
-    Mutant("the remainder has the dividend's sign", _ARITH, 'raised = e.op(f"add {ty} {remainder}, {divisor}")',
-           'raised = e.op(f"add {ty} {remainder}, {text(0)}")'),
-    Mutant("division by zero gives the dividend", _ARITH, 'otherwise = text(0) if kind == "floordiv" else a',
-           "otherwise = a"),
+           'lower = e.op(f"sub {ty} {quotient}, {text(0)}")', CPU),
     Mutant("shifts by the width are masked", _ARITH, 'inside = e.op(f"icmp ule {ty} {b}, {limit}")',
-           'inside = e.op(f"icmp uge {ty} {limit}, {limit}")'),
-    Mutant("16-bit floats keep f32 precision", _COMPUTE,
-           "return cast(b, binary(b, kind, cast(b, x, f32), cast(b, y, f32)), dtype)",
-           "return cast(b, binary(b, 'add' if kind == 'sub' else kind, cast(b, x, f32), cast(b, y, f32)), dtype)"),
-    Mutant("maxima are minima", _ARITH, "name = f\"llvm.{'s' if dtype.kind == 'int' else 'u'}{kind}.",
-           "name = f\"llvm.{'s' if dtype.kind == 'int' else 's'}{kind}."),
+           'inside = e.op(f"icmp uge {ty} {limit}, {limit}")', CPU),
 )
 
 
@@ -92,34 +158,41 @@ def applies(mutant: Mutant) -> bool:
     return mutant.old in (ROOT / mutant.file).read_text()
 
 
-def is_found(mutant: Mutant, programs: int, seconds: float = 300.0) -> bool:
-    """Whether the fuzzer disagrees with a copy that has the bug."""
+def programs_until_found(mutant: Mutant, programs: int = PROGRAMS, first: int = 0) -> int | None:
+    """After how many programs the fuzzer disagrees with a copy that has the bug; None where it does not."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)
-        unused = shutil.ignore_patterns("__pycache__", "simulator", "golden")
         for name in ("tilus", "tests"):
-            shutil.copytree(ROOT / name, copy / name, ignore=unused)
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
         path = copy / mutant.file
         path.write_text(path.read_text().replace(mutant.old, mutant.new))
         environment = {**os.environ, "TILUS_CACHE_DIR": str(copy / "cache"), "PYTHONPATH": str(copy)}
-        command = [sys.executable, "-m", "tests.fuzz", "--count", str(programs), "--engines", "cpu", "--stop"]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=seconds,
-                              check=False)
-        return done.returncode != 0
+        command = [sys.executable, "-m", "tests.fuzz", "--first", str(first), "--count", str(programs), "--engines",
+                   mutant.engines, "--stop", "--brief"]
+        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+        ran = re.search(r"^(\d+) programs, (\d+) disagreements", done.stdout, re.MULTILINE)
+        if ran is None:
+            raise RuntimeError(f"the fuzzer did not end with {mutant.name}:\n{done.stdout}\n{done.stderr}")
+        return int(ran[1]) if int(ran[2]) else None
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--programs", type=int, default=150)
+    parser.add_argument("--programs", type=int, default=PROGRAMS)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
-    found = [m for m in MUTANTS if options.only in m.name]
-    missed = []
-    for mutant in found:
-        verdict = is_found(mutant, options.programs)
-        print(f"{'found ' if verdict else 'MISSED'} {mutant.name}", flush=True)
-        missed += [] if verdict else [mutant.name]
-    print(f"{len(found) - len(missed)} of {len(found)} found")
+    chosen = [m for m in MUTANTS if options.only in m.name or options.only in m.file]
+    found = 0
+    with ThreadPoolExecutor(options.jobs) as pool:
+        results = pool.map(lambda m: programs_until_found(m, options.programs, options.first), chosen)
+        for mutant, after in zip(chosen, results, strict=True):
+            found += after is not None
+            verdict = f"found after {after:4d}" if after is not None else "MISSED          "
+            print(f"{verdict}  {mutant.file.removeprefix('tilus/'):32s} {mutant.name}", flush=True)
+    print(f"{found} of {len(chosen)} mutants found within {options.programs} programs each")
+    raise SystemExit(0 if found >= 0.9 * len(chosen) else 1)
 
 
 if __name__ == "__main__":
