@@ -77,7 +77,7 @@ def decode(x: Array, dtype: DType) -> Array:
         value = np.where(exponent == top, np.where(fraction == 0, np.inf, np.nan), value)
     elif dtype.specials == "fn":
         value = np.where((exponent == top) & (fraction == (1 << dtype.mantissa) - 1), np.nan, value)
-    return sign * value
+    return np.copysign(value, sign)  # of NaNs too
 
 
 def encode(values: Array, dtype: DType, rounding: str = "rn") -> Array:

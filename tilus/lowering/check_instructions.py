@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tilus.diagnostics import Diagnostic, Label, UnsupportedError
-from tilus.ir.core import Module
+from tilus.ir.core import Module, Operation
+from tilus.ir.types import ViewType
 from tilus.targets import TARGETS, get_target
 from tilus.targets.features import NAMED_INSTRUCTIONS
 
@@ -14,10 +15,23 @@ def check_instructions(module: Module) -> None:
     missing: dict[str, dict[Label, None]] = {}
     for function in module.kernels:
         for op in function.walk():
+            _check_memory(op, target.name)
             if not target.supports(op.NAME):
                 missing.setdefault(op.NAME, {})[Label(op.span, "named here")] = None
     if missing:
         raise UnsupportedError([_lacks(name, tuple(places), target.name) for name, places in missing.items()])
+
+
+def _check_memory(op: Operation, target: str) -> None:
+    for effect in op.effects():
+        view = op.results[0] if effect.kind == "alloc" and op.results else effect.value
+        if view is None or not isinstance(view.type, ViewType):
+            continue
+        dtype = view.view.dtype
+        if not dtype.is_bool and dtype.bits not in (8, 16, 32, 64):
+            raise UnsupportedError.at("E0507", f"memory of {dtype} is not supported on {target} yet", op.span,
+                                      help=f"load and store the bytes that hold it, and view them: "
+                                           f"tl.view(bytes, dtype=tl.{dtype}, layout=...)")
 
 
 def _lacks(name: str, places: tuple[Label, ...], target: str) -> Diagnostic:

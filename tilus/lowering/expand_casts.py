@@ -58,14 +58,8 @@ def expand_cast(b: Builder, x: Value, target: DType, rounding: str = "rn") -> Va
         return b.add(Cast(wide, target)).result if is_native(wide.tile.dtype, target, rounding) else \
             expand_cast(b, wide, target, rounding)
     if target.is_float and (not target.is_arithmetic or target.bits < 64):
-        wide = e.to(x, f64) if source.is_int or source.is_bool else x
-        if source.is_int and source.bits == 64:
-            wide = _integer_to_odd_f64(e, x)
-        if source.is_float and source.bits == 16:
-            wide = e.to(x, f32)
-        if target.exponent > 8:
-            wide = e.to(wide, f64)
-        return encode(e, wide, target, rounding)
+        code = float_to_code(b, x, target, rounding)
+        return e.bits(e.to(code, integer(target.bits, signed=False)), target)
     if target.is_float:
         return b.add(Cast(x, target)).result
     kinds = {"rz": "trunc", "rm": "floor", "rp": "ceil"}
@@ -73,6 +67,25 @@ def expand_cast(b: Builder, x: Value, target: DType, rounding: str = "rn") -> Va
     if source.is_float and rounding in kinds:
         wide = b.add(Unary(kinds[rounding], wide)).result
     return b.add(Cast(wide, target)).result
+
+
+def float_to_code(b: Builder, x: Value, target: DType, rounding: str = "rn") -> Value:
+    """The code, in u32 or u64, of the number of a narrower float type nearest to a native float, integer or bool."""
+    e = _Bits(b, x.tile.shape)
+    source = x.tile.dtype
+    wide = e.to(x, f64) if source.is_int or source.is_bool else x
+    if source.is_int and source.bits == 64:
+        wide = _integer_to_odd_f64(e, x)
+    if source.is_float and source.bits == 16:
+        wide = e.to(x, f32)
+    if target.exponent > 8:
+        wide = e.to(wide, f64)
+    return encode(e, wide, target, rounding)
+
+
+def code_to_float(b: Builder, code: Value, source: DType) -> Value:
+    """The number that a code (an unsigned integer) stands for, in f32 or f64."""
+    return _decode_code(_Bits(b, code.tile.shape), code, source)
 
 
 def _integer_to_odd_f64(e: _Bits, x: Value) -> Value:
@@ -89,9 +102,13 @@ def decode(e: _Bits, x: Value) -> Value:
     t = x.tile.dtype
     if t.name == "tf32":
         return e.bits(x, f32)
+    return _decode_code(e, e.bits(x, integer(t.bits, signed=False)), t)
+
+
+def _decode_code(e: _Bits, x: Value, t: DType) -> Value:
     wide = f64 if t.exponent > 8 or t.mantissa > 23 else f32
     u, mantissa_bits, bias = (u64, 52, 1023) if wide is f64 else (u32, 23, 127)
-    code = e.to(e.bits(x, integer(t.bits, signed=False)), u)
+    code = e.to(x, u)
     magnitude = e.op("and", code, (1 << (t.bits - 1)) - 1)
     sign = e.op("shl", e.op("shr", code, t.bits - 1), u.bits - 1)
     shifted = e.op("shl", magnitude, mantissa_bits - t.mantissa)
@@ -110,8 +127,8 @@ def decode(e: _Bits, x: Value) -> Value:
 
 
 def encode(e: _Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
-    """f32 or f64 to a narrower float type. Beyond its range: the infinity, or in types without one the greatest
-    number; toward zero and against the sign the greatest number."""
+    """f32 or f64 to the code of a narrower float type. Beyond its range: the infinity, or in types without one the
+    greatest number; toward zero and against the sign the greatest number."""
     source = x.tile.dtype
     u, mantissa_bits, bias = (u64, 52, 1023) if source is f64 else (u32, 23, 127)
     bits = e.bits(x, u)
@@ -178,7 +195,7 @@ def _finish(e: _Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits:
         signed = e.choose(nan, 0, signed)
     if t.name == "tf32":
         signed = e.op("shl", signed, 13)
-    return e.bits(e.to(signed, integer(t.bits, signed=False)), t)
+    return signed
 
 
-__all__ = ["decode", "encode", "expand_cast", "is_native"]
+__all__ = ["code_to_float", "decode", "expand_cast", "float_to_code", "is_native"]

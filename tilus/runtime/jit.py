@@ -411,7 +411,9 @@ class Call:
         if reason:
             help = None
             if array.dtype is not annotation.dtype and array.kind == HOST:
-                help = f"convert it: `{name}.astype({_numpy_name(annotation.dtype)})`"
+                known = _numpy_name(annotation.dtype)
+                help = f"convert it: `{name}.astype({known})`" if known else \
+                    f"no NumPy dtype holds {annotation.dtype}: pass the bytes as tl.u8, and tl.view them in the kernel"
             raise self._fail(name, reason, help)
         return array
 
@@ -443,11 +445,11 @@ def _hashable(value: Any) -> bool:
     return True
 
 
-def _numpy_name(dtype: DType) -> str:
+def _numpy_name(dtype: DType) -> str | None:
     try:
         name = dtype.numpy.name
     except TypeError:
-        return str(dtype)
+        return None
     return f"ml_dtypes.{name}" if dtype.name == "bf16" or dtype.name.startswith("f8") else f"np.{name}"
 
 

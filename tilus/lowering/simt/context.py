@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.dtypes import DType, bool_, i32, i64, u32
+from tilus.ir.dtypes import DType, bool_, i32, i64, integer, u32
 from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Dot, Extract, Pack, PtrAdd, PtrCast, Shuffle, Yield
 from tilus.ir.ops.simt import SharedBase, SpecialRegister
 from tilus.ir.types import PointerType, TileType
@@ -130,6 +130,8 @@ class Thread:
         return self.widen(x, i64), self.widen(y, i64)
 
     def widen(self, x: Value, dtype: DType) -> Value:
+        """``x`` in the registers of another type."""
+        dtype = register_type(dtype)
         return x if x.tile.dtype is dtype else self.emit(Cast(x, dtype))
 
     def both(self, x: Value | None, y: Value | None) -> Value | None:
@@ -270,10 +272,18 @@ class Thread:
         dtype = value.tile.dtype
         if dtype is i64 and self.facts.of(value).fits(32):
             return i32
-        return dtype
+        return register_type(dtype)
 
     def thread_type(self, value: Value) -> TileType:
         return TileType(self.element_type(value), (locals_of(value),) if value.tile.shape else ())
+
+
+def register_type(dtype: DType) -> DType:
+    """The type that holds an element in a register: the element's own, or, for those that fill no register type, the
+    next unsigned integer, which holds the code."""
+    if dtype.is_bool or dtype.bits in (8, 16, 32, 64):
+        return dtype
+    return integer(next(bits for bits in (8, 16, 32, 64) if bits > dtype.bits), signed=False)
 
 
 def locals_of(value: Value) -> int:

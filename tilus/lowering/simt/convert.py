@@ -14,7 +14,7 @@ from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan, pla
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
-from tilus.lowering.simt.context import SharedView, Thread, layout_of
+from tilus.lowering.simt.context import SharedView, Thread, layout_of, register_type
 
 
 def lower_convert(thread: Thread, op: ConvertLayout) -> None:
@@ -38,12 +38,12 @@ def convert(
 
 
 def _tile_bits(op: Operation) -> int:
-    return op.results[0].tile.dtype.bits
+    return register_type(op.results[0].tile.dtype).bits
 
 
 def storage_type(dtype: DType) -> DType:
     """The type in which elements lie in scratch memory."""
-    return u8 if dtype.is_bool else dtype
+    return u8 if dtype.is_bool else register_type(dtype)
 
 
 def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:

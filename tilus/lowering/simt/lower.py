@@ -36,15 +36,16 @@ from tilus.ir.ops import (
     Sync,
     Transpose,
     Unary,
+    View,
     While,
     Yield,
 )
 from tilus.ir.ops.simt import ApproxUnary
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import Facts, grid_facts, overflows
-from tilus.lowering.simt import collective, dot, groups, memory, rearrange
+from tilus.lowering.simt import collective, dot, groups, memory, narrow, rearrange
 from tilus.lowering.simt.barriers import barrier
-from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
+from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
 from tilus.lowering.simt.plan_shared import plan_shared
 from tilus.lowering.simt.runs import mask_run
 from tilus.targets import Feature, get_target
@@ -132,9 +133,11 @@ def lower_block(thread: Thread, block: Block) -> None:
 
 
 def _const(thread: Thread, op: Const) -> None:
-    dtype = thread.element_type(op.result)
     count = locals_of(op.result) if op.shape else 0
-    thread.set(op.result, thread.const(op.value, dtype, count))
+    if narrow.is_narrow(op.dtype):
+        thread.set(op.result, narrow.constant(thread, op.value, op.dtype, count))
+        return
+    thread.set(op.result, thread.const(op.value, thread.element_type(op.result), count))
 
 
 def _iota(thread: Thread, op: Iota) -> None:
@@ -154,7 +157,7 @@ def _compute_type(thread: Thread, *values: Value) -> Any:
     """i32 where all these i64 values fit in it, else their own type."""
     dtype = values[0].tile.dtype
     if dtype is not i64:
-        return dtype
+        return register_type(dtype)
     return i32 if all(thread.facts.of(v).fits(32) for v in values) else i64
 
 
@@ -261,6 +264,9 @@ def _select(thread: Thread, op: Select) -> None:
 
 def _cast(thread: Thread, op: Cast) -> None:
     x = thread.value(op.x)
+    if narrow.is_narrow(op.x.tile.dtype) or narrow.is_narrow(op.dtype):
+        thread.set(op.result, narrow.convert(thread, x, op.x.tile.dtype, op.dtype, op.rounding))
+        return
     target = thread.element_type(op.result)
     if op.dtype.is_float and x.tile.dtype is i32 and op.x.tile.dtype is i64 and not op.dtype.is_arithmetic:
         x = thread.widen(x, i64)
@@ -268,6 +274,14 @@ def _cast(thread: Thread, op: Cast) -> None:
         thread.set(op.result, x)
     else:
         thread.set(op.result, thread.emit(Cast(x, target, op.rounding)))
+
+
+def _bitcast(thread: Thread, op: Bitcast) -> None:
+    if narrow.is_narrow(op.dtype):  # the same code
+        thread.set(op.result, thread.value(op.x))
+        return
+    x = thread.widen(thread.value(op.x), op.x.tile.dtype)
+    thread.set(op.result, thread.widen(thread.emit(Bitcast(x, op.dtype)), thread.element_type(op.result)))
 
 
 def _same_values(build: Callable[[Any, list[Value]], Operation]) -> Callable[[Thread, Any], None]:
@@ -286,12 +300,6 @@ def _same_values(build: Callable[[Any, list[Value]], Operation]) -> Callable[[Th
             )
 
     return lower
-
-
-def _bitcast(op: Bitcast, values: list[Value]) -> Operation:
-    """Integers of the same width differ in how their container is extended, which a conversion sets right."""
-    both = op.x.tile.dtype.is_int and op.dtype.is_int
-    return Cast(values[0], op.dtype) if both else Bitcast(values[0], op.dtype)
 
 
 def _broadcast(thread: Thread, op: Broadcast) -> None:
@@ -477,7 +485,8 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Unary: _unary,
     Select: _select,
     Cast: _cast,
-    Bitcast: _same_values(_bitcast),
+    Bitcast: _bitcast,
+    View: narrow.lower_view,
     Fma: _same_values(lambda op, v: Fma(*v)),
     MulHi: _same_values(lambda op, v: MulHi(*v)),
     Philox: _same_values(lambda op, v: Philox(*v)),

@@ -26,6 +26,7 @@ from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import SharedPlan, plan_conversion
 from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.infer_layouts import is_tile, result_layout
+from tilus.lowering.simt.context import register_type
 from tilus.targets import Target
 
 
@@ -67,14 +68,14 @@ def scratch_bytes(op: Operation, target: Target) -> int:
 
 def _storage(tile: TileType) -> int:
     """Bytes of an element in scratch memory."""
-    return max(1, tile.dtype.bits // 8)
+    return max(1, register_type(tile.dtype).bits // 8)
 
 
 def conversion_bytes(tile: TileType, source: RegisterLayout | None, target: RegisterLayout | None) -> int:
     """Scratch bytes of a conversion between two layouts."""
     assert source is not None
     assert target is not None
-    plan = plan_conversion(source, target, tile.dtype.bits, tile.shape)
+    plan = plan_conversion(source, target, register_type(tile.dtype).bits, tile.shape)
     if not isinstance(plan, SharedPlan):
         return 0
     return plan.shared.size * max(8, plan.element_bits) // 8
