@@ -130,9 +130,9 @@ def _floor_mod(a: Array, b: Array) -> Array:
 
 
 def _floor_divide(a: Array, b: Array) -> Array:
-    """floor(a / b) of the exact quotient; a / 0 as in division."""
+    """floor(a / b) of the exact quotient; a / 0 as in division, NaN for an infinite dividend."""
     exact = np.rint((a - _floor_mod(a, b)) / b)
-    return np.where((b == 0) | ~np.isfinite(a) | ~np.isfinite(b), np.floor(a / b), exact)
+    return np.where((b != 0) & np.isfinite(a) & np.isfinite(b), exact, np.floor_divide(a, b))
 
 
 def _shift(kind: str, x: Array, y: Array, dtype: DType) -> Array:

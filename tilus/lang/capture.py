@@ -34,7 +34,13 @@ class CapturedFunction:
         if found is None:
             raise UserError.at("E0111", f"the source of {self.name!r} is not where Python says it is: {self.file}",
                                help="the file has changed since it was imported; restart Python")
-        return found
+        if len(found) == 1 or not isinstance(found[0], ast.Lambda):
+            return found[-1]
+        chosen = _lambda_of(self.function.__code__, [n for n in found if isinstance(n, ast.Lambda)])
+        if chosen is None:
+            raise UserError.at("E0111", "several lambdas begin on one line, and Python does not say which one this is",
+                               self.span(found[0]), help="put each on a line of its own, or define functions")
+        return chosen
 
     @property
     def source(self) -> str:
@@ -80,12 +86,26 @@ def _source(file: str, name: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _function_nodes(file: str, source: str) -> dict[tuple[int, str], ast.FunctionDef | ast.Lambda]:
-    found: dict[tuple[int, str], ast.FunctionDef | ast.Lambda] = {}
+def _function_nodes(file: str, source: str) -> dict[tuple[int, str], list[ast.FunctionDef | ast.Lambda]]:
+    """The functions that begin on a line, by name."""
+    found: dict[tuple[int, str], list[ast.FunctionDef | ast.Lambda]] = {}
     for node in ast.walk(ast.parse(source, file)):
         if isinstance(node, ast.FunctionDef):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            found[first, node.name] = node
+            found.setdefault((first, node.name), []).append(node)
         elif isinstance(node, ast.Lambda):
-            found.setdefault((node.lineno, "<lambda>"), node)
+            found.setdefault((node.lineno, "<lambda>"), []).append(node)
     return found
+
+
+def _lambda_of(code: types.CodeType, candidates: list[ast.Lambda]) -> ast.Lambda | None:
+    """The innermost lambda whose body holds the places of all instructions (which Python keeps since 3.11)."""
+    if not hasattr(code, "co_positions"):
+        return None
+    places = [(line, column) for line, _, column, end in code.co_positions() if line and column is not None and end]
+    inside = []
+    for node in candidates:
+        first, last = (node.body.lineno, node.body.col_offset), (node.body.end_lineno, node.body.end_col_offset)
+        if places and all(first <= place < last for place in places):
+            inside.append((first, node))
+    return max(inside, key=lambda pair: pair[0])[1] if inside else None

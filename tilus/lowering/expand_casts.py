@@ -9,13 +9,14 @@ from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Const, Select, Unary
 
 
 def is_native(source: DType, target: DType, rounding: str = "rn") -> bool:
-    """Whether codegen converts directly: no small floats, nearest even where a float is narrowed."""
+    """Whether codegen converts directly: no small floats, nearest even where a float loses bits."""
     for dtype in (source, target):
         if dtype.is_float and not dtype.is_arithmetic:
             return False
     if rounding == "rn" or not (source.is_float or target.is_float):
         return not (source.is_int and target.is_float and target.bits == 16 and source.bits >= 32)
-    return source.is_float and target.is_float and target.bits >= source.bits and target is not source
+    holds = target.mantissa >= source.mantissa and target.exponent >= source.exponent
+    return source.is_float and target.is_float and holds and target is not source
 
 
 class _Bits:

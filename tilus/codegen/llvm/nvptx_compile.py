@@ -6,6 +6,7 @@ import functools
 import threading
 from typing import Any
 
+from tilus.codegen.llvm.ptx_registers import define_registers
 from tilus.diagnostics import InternalError
 from tilus.targets import Target
 
@@ -24,7 +25,8 @@ def llvm_to_ptx(text: str, target: Target) -> str:
             raise InternalError.at("E0999", f"LLVM refuses the generated IR: {error}") from error
         module.data_layout = str(machine.target_data)
         _optimise(module, machine)
-        return str(machine.emit_assembly(module))
+        ptx = str(machine.emit_assembly(module))
+    return define_registers(ptx) if " x i8>" in text else ptx
 
 
 def _optimise(module: Any, machine: Any) -> None:
