@@ -474,3 +474,26 @@ def test_report_says_when_the_global_race_check_is_off() -> None:
     assert run(source, 1, 1, [np.zeros(4096, "i4")]).notes == []
     with pytest.raises(CheckError):
         run('extern "C" __global__ void k(int* o) { o[0] += 1; }', 2, 1, [np.zeros(4096, "i4")], checks=simulator.Checks(global_limit=1 << 20))
+
+
+def test_struct_that_holds_a_pointer() -> None:
+    source = """struct P { float scale; int start; float* out; const int* in; };
+        extern "C" __global__ void k(P p, int n) { int t = threadIdx.x; if (t < n) p.out[t] = p.scale * p.in[t + p.start]; }"""
+    numbers, out = np.arange(64, dtype="i4"), np.zeros(40, "f4")
+    head = np.array((1.5, 3, 0, 0), np.dtype([("scale", "f4"), ("start", "i4"), ("out", "u8"), ("in", "u8")]))
+    given = simulator.Struct(head[()], {8: out, 16: simulator.Pointer(numbers, 4)})
+    run(source, 1, 64, [given, 40])
+    np.testing.assert_array_equal(out, 1.5 * (np.arange(40) + 4))
+    with pytest.raises(UserError, match="no pointer can be at byte 20"):
+        run(source, 1, 64, [simulator.Struct(head[()], {20: out}), 40])
+
+
+def test_variables_of_the_module_are_set_and_changed() -> None:
+    source = """__constant__ float weight[4]; __device__ int counter; __device__ float table[2][3];
+        extern "C" __global__ void k(float* x) { int t = threadIdx.x; x[t] = weight[t % 4] + table[t % 2][t % 3]; atomicAdd(&counter, 1); }"""
+    x, counter = np.zeros(32, "f4"), np.array([100], "i4")
+    weight, table = np.array([1, 2, 3, 4], "f4"), np.arange(6, dtype="f4").reshape(2, 3)
+    run(source, 1, 32, [x], variables={"weight": weight, "counter": counter, "table": table})
+    t = np.arange(32)
+    np.testing.assert_array_equal(x, weight[t % 4] + table[t % 2, t % 3])
+    assert counter[0] == 132

@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+MOST_BYTES = 1 << 34
+CHECKS = ("uninitialised", "race", "global_race", "asynchronous", "sync")
+
 
 def _extents(text: str) -> tuple[int, ...]:
     try:
@@ -15,27 +18,74 @@ def _extents(text: str) -> tuple[int, ...]:
         raise click.BadParameter(f"{text!r}: write extents as 4,2 or 4x2") from None
 
 
-def _argument(text: str) -> tuple[str, Any, pathlib.Path | None]:
-    """``name=value``: a .npy file becomes an array (changed in place), ``zeros:f4:128`` a new one, else a number."""
+def _saved_array(path: pathlib.Path) -> Any:
     import numpy as np
 
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as problem:
+        raise click.BadParameter(f"{path}: cannot be read as a .npy file ({problem})") from None
+
+
+def _zeros(text: str) -> Any:
+    """``f4:64x64``: zeros of a NumPy type and shape."""
+    import numpy as np
+
+    dtype, found, shape = text.partition(":")
+    if not found:
+        raise click.BadParameter(f"zeros:{text}: write zeros:DTYPE:SHAPE, as zeros:f4:64x64")
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        raise click.BadParameter(f"zeros:{text}: NumPy has no type {dtype!r}") from None
+    extents = _extents(shape)
+    count = 1
+    for extent in extents:
+        count *= extent
+    if min(extents) < 0 or count * kind.itemsize > MOST_BYTES:
+        raise click.BadParameter(f"zeros:{text}: at most {MOST_BYTES >> 30} GiB of positive extents")
+    return np.zeros(extents, kind)
+
+
+def _argument(text: str) -> tuple[str, Any, pathlib.Path | None]:
+    """``name=value``: a .npy file becomes an array (changed in place), ``zeros:f4:128`` a new one, else a number."""
     name, found, value = text.partition("=")
     if not found or not value:
         raise click.BadParameter(f"{text!r}: write an argument as name=value")
     if value.endswith(".npy"):
-        path = pathlib.Path(value)
-        return name, np.load(path), path
+        return name, _saved_array(pathlib.Path(value)), pathlib.Path(value)
     if value.startswith("zeros:"):
-        _, dtype, shape = value.split(":")
-        return name, np.zeros(_extents(shape), dtype), None
+        return name, _zeros(value.removeprefix("zeros:")), None
     try:
-        return name, int(value, 0), None
+        if value.startswith("hex:"):
+            return name, bytes.fromhex(value.removeprefix("hex:")), None
     except ValueError:
-        pass
-    try:
-        return name, float(value), None
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is neither a number, a .npy file nor zeros:DTYPE:SHAPE") from None
+        raise click.BadParameter(f"{value!r}: write bytes as hex:0123abcd") from None
+    for kind in (lambda v: int(v, 0), float):
+        try:
+            return name, kind(value), None
+        except ValueError:
+            pass
+    raise click.BadParameter(f"{value!r} is neither a number, a .npy file, zeros:DTYPE:SHAPE nor hex:BYTES")
+
+
+def _arguments(texts: tuple[str, ...]) -> list[tuple[str, Any, pathlib.Path | None]]:
+    parsed = [_argument(text) for text in texts]
+    names = [name for name, _, _ in parsed]
+    for name in names:
+        if names.count(name) > 1:
+            raise click.BadParameter(f"argument {name!r} is given twice")
+    return parsed
+
+
+def _checks(every: bool, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> Any:
+    if wanted and unwanted:
+        raise click.UsageError("give --check or --no-check, not both")
+    if wanted:
+        return wanted
+    if unwanted:
+        return [name for name in CHECKS if name not in unwanted]
+    return every
 
 
 @click.command("simulate")
@@ -45,11 +95,20 @@ def _argument(text: str) -> tuple[str, Any, pathlib.Path | None]:
 @click.option("--block", default="32", show_default=True, help="Threads of a block, as 32,8.")
 @click.option("--cluster", help="Blocks of a cluster, as 2,1.")
 @click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE",
-              help="A parameter by name or number: a number, FILE.npy or zeros:f4:64x64.")
-@click.option("--shared", default=0, help="Dynamic shared memory, bytes.")
+              help="A parameter by name or number: a number, FILE.npy, zeros:f4:64x64, or hex:… for a struct's bytes.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
+              help="Contents of a variable of the module, such as a __constant__ array: FILE.npy or zeros:f4:8.")
+@click.option("--shared", default=0, type=click.IntRange(min=0), help="Dynamic shared memory, bytes.")
 @click.option("--checks/--no-checks", default=True, help="Look for races, missing waits and uninitialised reads.")
+@click.option("--check", "wanted", multiple=True, type=click.Choice(CHECKS), help="Only this check; may be repeated.")
+@click.option("--no-check", "unwanted", multiple=True, type=click.Choice(CHECKS), help="All checks but this one.")
 @click.option("--counters/--no-counters", default=True, help="Count memory transactions.")
 @click.option("--seed", type=int, help="Complete asynchronous copies at random moments.")
+@click.option("--resident-blocks", type=click.IntRange(min=1),
+              help="Blocks that run at once where they wait for others.")
+@click.option("--stack", "stack_bytes", default=1 << 14, show_default=True, type=click.IntRange(min=0),
+              help="Bytes of a thread for recursive functions.")
+@click.option("--max-steps", default=1 << 40, type=click.IntRange(min=1), help="Instructions after which to give up.")
 @click.option("--save/--no-save", default=False, help="Write changed arrays back to their .npy files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--listing", is_flag=True, help="Print the PTX with counts for each line.")
@@ -60,10 +119,16 @@ def command(
     block: str,
     cluster: str | None,
     arguments: tuple[str, ...],
+    settings: tuple[str, ...],
     shared: int,
     checks: bool,
+    wanted: tuple[str, ...],
+    unwanted: tuple[str, ...],
     counters: bool,
     seed: int | None,
+    resident_blocks: int | None,
+    stack_bytes: int,
+    max_steps: int,
     save: bool,
     as_json: bool,
     listing: bool,
@@ -79,22 +144,27 @@ def command(
     from tilus import simulator
     from tilus.diagnostics import UserError
 
-    module = simulator.load(file.read_text(encoding="utf-8"), str(file))
+    module = simulator.load(file.read_bytes().decode("utf-8", "replace"), str(file))
     if entry is None:
         if len(module.entries) != 1:
             raise UserError.at(
                 "E0804", f"choose a kernel with --entry: {', '.join(module.entries) or 'the file has none'}"
             )
         entry = module.entries[0]
-    parsed = [_argument(text) for text in arguments]
+    parsed, variables = _arguments(arguments), _arguments(settings)
     report = module.launch(entry, _extents(grid), _extents(block), {name: value for name, value, _ in parsed},
-                           shared_bytes=shared, cluster=_extents(cluster) if cluster else None, checks=checks,
-                           counters=counters, seed=seed, collect=True)
-    for line in report.printed:
-        click.echo(line, nl=False)
+                           shared_bytes=shared, cluster=_extents(cluster) if cluster else None,
+                           checks=_checks(checks, wanted, unwanted), counters=counters, seed=seed, collect=True,
+                           resident_blocks=resident_blocks, stack_bytes=stack_bytes, max_steps=max_steps,
+                           variables={name: value for name, value, _ in variables})
+    if not as_json:
+        for line in report.printed:
+            click.echo(line, nl=False)
     click.echo(report.to_json() if as_json else report.listing() if listing else report.text())
+    if listing and not as_json and report.faults:
+        click.echo("\n".join(report.fault_lines()))
     if save:
-        for _, value, path in parsed:
+        for _, value, path in parsed + variables:
             if path is not None:
                 np.save(path, value)
     if report.faults:

@@ -1,9 +1,9 @@
 """A simulator of PTX: parses, runs and checks GPU kernels on any machine."""
 
-from tilus.simulator.arguments import Pointer
+from tilus.simulator.arguments import Pointer, Struct
 from tilus.simulator.faults import Checks, Fault
 from tilus.simulator.launch import Module, launch, load
 from tilus.simulator.report import Report
 from tilus.simulator.tensor_map import Im2colMap, TensorMap
 
-__all__ = ["Checks", "Fault", "Im2colMap", "Module", "Pointer", "Report", "TensorMap", "launch", "load"]
+__all__ = ["Checks", "Fault", "Im2colMap", "Module", "Pointer", "Report", "Struct", "TensorMap", "launch", "load"]

@@ -29,6 +29,14 @@ class Pointer:
     offset: int = 0
 
 
+@dataclass(frozen=True)
+class Struct:
+    """A struct by value that holds pointers: its bytes, and by byte offset the arrays that its pointers name."""
+
+    data: bytes | np.generic | Array
+    pointers: Mapping[int, Array | Pointer]
+
+
 @dataclass
 class _Range:
     """Host bytes [low, high) that one or more arguments name, and where they stand in the arena."""
@@ -95,11 +103,11 @@ class Arguments:
 
     def parameter_bytes(self) -> Array:
         data = np.zeros(self.decoded.param_bytes, np.uint8)
+        for offset, raw in self.scalars:
+            data[offset:offset + len(raw)] = np.frombuffer(raw, np.uint8)
         for offset, host, _ in self.pointers:
             value = self.device_address(host)
             data[offset:offset + 8] = np.frombuffer(value.to_bytes(8, "little"), np.uint8)
-        for offset, raw in self.scalars:
-            data[offset:offset + len(raw)] = np.frombuffer(raw, np.uint8)
         return data
 
     def copy_in(self, arena: Array) -> None:
@@ -174,16 +182,31 @@ def _pack_one(result: Arguments, variable: Variable, offset: int, value: Any) ->
         result.add_array(value.array, variable.name)
         result.maps.append((offset, value))
         return
-    if isinstance(value, Pointer):
-        host = result.add_array(value.array, variable.name) + value.offset
-        result.pointers.append((offset, host, variable.name))
+    if isinstance(value, Struct):
+        raw = value.data if isinstance(value.data, bytes) else value.data.tobytes()
+        result.scalars.append((offset, _scalar(variable, raw)))
+        for place, target in value.pointers.items():
+            if not 0 <= place <= variable.bytes - 8:
+                raise UserError.at("E1003", f"parameter {variable.name!r} has {variable.bytes} bytes: no pointer can "
+                                   f"be at byte {place}")
+            _point(result, f"{variable.name}+{place}", offset + place, target)
         return
-    if isinstance(value, np.ndarray):
-        if variable.bytes != 8:
-            raise UserError.at("E1003", f"parameter {variable.name!r} has {variable.bytes} bytes and takes no array")
-        result.pointers.append((offset, result.add_array(value, variable.name), variable.name))
+    if isinstance(value, (Pointer, np.ndarray)) and not variable.is_array:
+        if variable.bytes != 8 or variable.type[0] == "f":
+            raise UserError.at("E1003", f"parameter {variable.name!r} of type .{variable.type} takes no array")
+        _point(result, variable.name, offset, value)
         return
+    if isinstance(value, np.ndarray) and value.nbytes == variable.bytes:
+        value = value.tobytes()
     result.scalars.append((offset, _scalar(variable, value)))
+
+
+def _point(result: Arguments, name: str, offset: int, value: Array | Pointer) -> None:
+    """Put the address of an array at an offset of the parameters."""
+    array, start = (value.array, value.offset) if isinstance(value, Pointer) else (value, 0)
+    if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+        raise UserError.at("E1003", f"{name!r} needs a NumPy array of numbers")
+    result.pointers.append((offset, result.add_array(array, name) + start, name))
 
 
 def _scalar(variable: Variable, value: Any) -> bytes:
@@ -192,6 +215,8 @@ def _scalar(variable: Variable, value: Any) -> bytes:
         if len(raw) != variable.bytes:
             raise UserError.at("E1003", f"parameter {variable.name!r} has {variable.bytes} bytes, not {len(raw)}")
         return raw
+    if isinstance(value, (float, np.floating)) and variable.type[0] in "us":
+        raise UserError.at("E1003", f"parameter {variable.name!r} of type .{variable.type} takes no float: {value!r}")
     if isinstance(value, np.generic) and value.dtype.itemsize == variable.bytes and value.dtype.kind not in "iub":
         return value.tobytes()
     if variable.is_array:

@@ -61,13 +61,23 @@ class Fault:
     address: int | None = None
     count: int = 1
 
+    def text(self, path: str) -> str:
+        """One line for the report."""
+        where = f"{path}:{self.line}" if self.line > 0 else path
+        source = f" ({self.source[0]}:{self.source[1]})" if self.source is not None else ""
+        details = [f"block {self.block}, thread {self.thread}"] if self.block is not None else []
+        details += [f"address {self.address:#x}"] if self.address is not None else []
+        details += [f"{self.count} times"] if self.count > 1 else []
+        return f"fault: {where}{source}: {self.check}: {self.message}" + (f" [{'; '.join(details)}]" if details else "")
+
     def diagnostic(self, path: str) -> Diagnostic:
         labels = [Label(Span(path, self.line), f"{self.check} fault")] if self.line > 0 else []
         notes = []
         if self.source is not None:
             notes.append(f"from {self.source[0]}:{self.source[1]}")
         if self.block is not None:
-            notes.append(f"block {self.block}, thread {self.thread}")
+            at = f", address {self.address:#x}" if self.address is not None else ""
+            notes.append(f"block {self.block}, thread {self.thread}{at}")
         if self.count > 1:
             notes.append(f"seen {self.count} times")
         where = f" (PTX line {self.line})" if self.line > 0 else ""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ LANES_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 29
 MAX_SHARED = 227 * 1024
 MAX_GLOBAL = 1 << 34
+MAX_EXTENT = (1 << 31) - 1
+MAX_BLOCKS = 1 << 28
 STACK_BYTES = 1 << 14
 Dim = tuple[int, int, int]
 
@@ -71,12 +74,13 @@ class Module:
         collect: bool = False,
         max_steps: int = 1 << 40,
         stack_bytes: int = STACK_BYTES,
+        variables: Mapping[str, Array] | None = None,
     ) -> Report:
         """Run a kernel; see :func:`launch`."""
         program = self.program(entry)
         run = Launch(self.syntax, program, dim3(grid), dim3(block), _cluster(program, cluster), shared_bytes,
                      Checks.of(checks), counters, resident_blocks, seed, max_steps, target, stack_bytes)
-        return run.execute(args, tensor_maps or {}, collect)
+        return run.execute(args, tensor_maps or {}, collect, variables or {})
 
 
 @functools.lru_cache(maxsize=64)
@@ -94,7 +98,7 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
            tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
            checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
            seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40,
-           stack_bytes: int = STACK_BYTES) -> Report:
+           stack_bytes: int = STACK_BYTES, variables: Mapping[str, Array] | None = None) -> Report:
     """Run a kernel of a PTX module on arrays.
 
     Args:
@@ -116,6 +120,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
         collect: return the faults in the report instead of raising.
         max_steps: instructions of a batch of blocks after which the run is given up.
         stack_bytes: local memory of a thread for the frames of recursive functions.
+        variables: contents of variables of the module by name, as ``cudaMemcpyToSymbol`` sets them; those that the
+            kernel may write are changed in place.
 
     Raises:
         CheckError: with one diagnostic for each fault.
@@ -124,14 +130,19 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
     return load(ptx).launch(entry, grid, block, args, shared_bytes=shared_bytes, cluster=cluster,
                             tensor_maps=tensor_maps, target=target, checks=checks, counters=counters,
                             resident_blocks=resident_blocks, seed=seed, collect=collect, max_steps=max_steps,
-                            stack_bytes=stack_bytes)
+                            stack_bytes=stack_bytes, variables=variables)
 
 
 def dim3(value: int | Sequence[int]) -> Dim:
     """Three extents from one to three given ones."""
-    items = [int(value)] if isinstance(value, (int, np.integer)) else [int(v) for v in value]
+    try:
+        items = [int(value)] if isinstance(value, (int, np.integer)) else [int(v) for v in value]
+    except (TypeError, ValueError):
+        raise UserError.at("E1003", f"bad extents {value!r}: one to three positive numbers are expected") from None
     if not 1 <= len(items) <= 3 or min(items) < 1:
         raise UserError.at("E1003", f"bad extents {value!r}: one to three positive numbers are expected")
+    if max(items) > MAX_EXTENT or math.prod(items) > MAX_BLOCKS:
+        raise UserError.at("E1003", f"bad extents {value!r}: at most {MAX_BLOCKS} in all are simulated")
     x, y, z = items + [1] * (3 - len(items))
     return x, y, z
 
@@ -182,6 +193,8 @@ class Launch:
         self._validate(decoded)
 
     def _validate(self, decoded: Decoded) -> None:
+        if self.dynamic_bytes < 0:
+            raise UserError.at("E1003", f"shared_bytes is {self.dynamic_bytes}; it cannot be negative")
         if self.threads > 1024:
             raise UserError.at("E1003", f"a block has at most 1024 threads, not {self.threads}")
         if self.shared_size > MAX_SHARED:
@@ -208,15 +221,22 @@ class Launch:
         if text not in self.notes:
             self.notes.append(text)
 
-    def execute(self, args: Sequence[Any] | Mapping[str, Any], tensor_maps: Mapping[str, Any], collect: bool) -> Report:
+    def execute(self, args: Sequence[Any] | Mapping[str, Any], tensor_maps: Mapping[str, Any], collect: bool,
+                variables: Mapping[str, Array]) -> Report:
         with np.errstate(all="ignore"):
             values = pack_arguments(self.program.decoded, args, tensor_maps)
             self._build_memory(values)
+            settings = [(self._variable(name, array), array) for name, array in variables.items()]
+            for place, array in settings:
+                place[:] = np.frombuffer(array.tobytes(), np.uint8)
             try:
                 self._run_blocks()
             except KernelAborted:
                 pass
             values.copy_back(self.memory.views.data)
+            for place, array in settings:
+                if array.flags.writeable:
+                    array[...] = np.frombuffer(place.tobytes(), array.dtype).reshape(array.shape)
         report = build_report(self)
         error = self.faults.error(self.path)
         if error is not None and not collect:
@@ -245,6 +265,20 @@ class Launch:
             from tilus.simulator.shadow_global import GlobalShadow
 
             self.global_shadow = GlobalShadow(self, end + GUARD)
+
+    def _variable(self, name: str, array: Array) -> Array:
+        """The bytes of a variable of the module, as many as the array has."""
+        placement = self.program.decoded.placement
+        address = placement.addresses.get(name)
+        if address is None:
+            known = ", ".join(placement.addresses) or "it has none"
+            raise UserError.at("E1003", f"the module has no variable {name!r} in .global or .const; its variables: "
+                               f"{known}")
+        size = next(variable.bytes for variable, place in placement.variables if place == address)
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject or array.nbytes > size:
+            raise UserError.at("E1003", f"variable {name!r} needs a NumPy array of at most {size} bytes")
+        start = address - GLOBAL_BASE
+        return self.memory.views.data[start:start + array.nbytes]
 
     # -- batches
 

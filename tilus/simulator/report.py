@@ -59,6 +59,7 @@ class Report:
     barrier_waits: int = 0
     warps: int = 0
     source: list[str] = field(default_factory=list)
+    path: str = "<ptx>"
 
     @property
     def total_instructions(self) -> int:
@@ -126,9 +127,11 @@ class Report:
             unit = "wavefronts" if site.space == "shared" else "sectors"
             out.append(f"  line {site.line}: {site.opcode}: {site.units} {unit}, {site.ideal} would do")
         out += [f"note: {note}" for note in self.notes]
-        for fault in self.faults:
-            out.append(f"fault: {fault.message} (line {fault.line}, {fault.count} times)")
-        return "\n".join(out)
+        return "\n".join(out + self.fault_lines())
+
+    def fault_lines(self) -> list[str]:
+        """Each fault with its PTX line, source line, block, thread and address."""
+        return [fault.text(self.path) for fault in self.faults]
 
     __str__ = text
 
@@ -153,7 +156,7 @@ def build_report(launch: Launch) -> Report:
     report = Report(launch.program.decoded.name, launch.grid, launch.block, faults=list(launch.faults.entries.values()),
                     printed=launch.printed, notes=launch.notes, matrix_operations=launch.matrix_operations,
                     divergences=launch.divergences, barrier_waits=launch.barrier_waits,
-                    warps=launch.blocks * ((launch.threads + 31) // 32), source=launch.syntax.lines)
+                    warps=launch.blocks * ((launch.threads + 31) // 32), source=launch.syntax.lines, path=launch.path)
     for segment in launch.program.segments:
         count = launch.executed.get(segment.index, 0)
         if not count:
