@@ -55,19 +55,31 @@ class Program:
         if kind == 1:
             return [self.collective()]
         makers = (self.integer, self.integer, self.bits, self.bits, self.floating, self.floating, self.compare, self.convert,
-                  self.convert, self.move, self.carry, self.memory)
+                  self.convert, self.move, self.carry, self.memory, self.rare, self.packed, self.choosing)
         line = makers[self.random.integers(len(makers))]()
         return [guard + line, *self.without_payload(line)]
 
     def without_payload(self, line: str) -> list[str]:
         """NaN payloads are not defined: make a NaN that a float operation leaves one fixed pattern."""
         opcode, target = line.split()[0], line.split()[1].rstrip(",;")
+        packed = [k for k in opcode.split(".") if k in ("f16x2", "bf16x2", "f32x2")]
+        if packed:
+            return self.halves_without_payload(packed[0], target)
         kinds = [k for k in opcode.split(".") if k in ("f16", "bf16", "f32", "f64")]
+        if opcode.startswith(("set.", "slct", "copysign", "testp")):
+            return []
         if not kinds or target[1] not in "hrd" or (opcode.startswith("cvt") and opcode.split(".")[-2] not in kinds):
             return []
         kind = opcode.split(".")[-2] if opcode.startswith("cvt") else kinds[-1]
         bits = int(kind.removeprefix("b")[1:])
         return [f"setp.nan.{kind} %q, {target}, {target};", f"@%q mov.b{bits} {target}, {(1 << bits - 1) - 1};"]
+
+    def halves_without_payload(self, kind: str, target: str) -> list[str]:
+        element = kind.removesuffix("x2")
+        bits, low, high = (32, "%c58", "%c59") if kind == "f32x2" else (16, "%x", "%y")
+        return [f"mov.b{2 * bits} {{{low}, {high}}}, {target};",
+                *[line for part in (low, high) for line in (f"setp.nan.{element} %q, {part}, {part};", f"@%q mov.b{bits} {part}, {(1 << bits - 1) - 1};")],
+                f"mov.b{2 * bits} {target}, {{{low}, {high}}};"]
 
     def integer(self) -> str:
         t = self.pick(INT)
@@ -209,7 +221,10 @@ class Program:
 
     def collective(self) -> str:
         r = self.reg
-        choice = self.random.integers(5)
+        choice = self.random.integers(6)
+        if choice == 5:
+            half = self.pick(("0xffff", "0xffffffff", "0x55555555"))
+            return self.partial(half)
         if choice == 0:
             mode = self.pick(("up", "down", "bfly", "idx"))
             clamp = self.pick(("31", "0", "0x1f", "0x181f", "0x1c1f", "0x1000"))
@@ -227,6 +242,71 @@ class Program:
             return f"redux.sync.{self.pick(('add', 'min', 'max'))}.{self.pick(('u32', 's32'))} {r(32)}, {r(32)}, 0xffffffff;"
         return f"redux.sync.{self.pick(('and', 'or', 'xor'))}.b32 {r(32)}, {r(32)}, 0xffffffff;"
 
+    def partial(self, mask: str) -> str:
+        """A collective of some lanes, under the predicate that they are."""
+        r = self.reg
+        forms = [f"shfl.sync.bfly.b32 {r(32)}, {r(32)}, {self.pick(('2', '4', '8'))}, 31", f"vote.sync.ballot.b32 {r(32)}, {self.pred()}",
+                 f"match.any.sync.b32 {r(32)}, {r(32)}", f"redux.sync.{self.pick(('add', 'min', 'max'))}.s32 {r(32)}, {r(32)}",
+                 f"elect.sync {r(32)}|%w"]
+        line = forms[self.random.integers(len(forms))]
+        return f"mov.u32 %c60, {mask}; shr.u32 %c60, %c60, %t; and.b32 %c60, %c60, 1; setp.ne.u32 %q, %c60, 0;\n@%q {line}, {mask};"
+
+    def rare(self) -> str:
+        """Integer instructions that compilers seldom emit."""
+        r, v = self.reg, self.value
+        forms = [
+            lambda: f"mul24.{self.pick(('lo', 'hi'))}.{self.pick(('u32', 's32'))} {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"mad24.{self.pick(('lo', 'hi'))}.{self.pick(('u32', 's32'))} {r(32)}, {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"dp2a.{self.pick(('lo', 'hi'))}.{self.pick(('u32', 's32'))}.{self.pick(('u32', 's32'))} {r(32)}, {r(32)}, {r(32)}, {r(32)};",
+            lambda: f"{self.pick(('add', 'sub'))}.sat.s32 {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"mad.hi.sat.s32 {r(32)}, {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"{self.pick(('min', 'max'))}.relu.s32 {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"bmsk.{self.pick(('clamp', 'wrap'))}.b32 {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"szext.{self.pick(('clamp', 'wrap'))}.{self.pick(('u32', 's32'))} {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"prmt.b32.{self.pick(('f4e', 'b4e', 'rc8', 'ecl', 'ecr', 'rc16'))} {r(32)}, {r(32)}, {r(32)}, {v(32)};",
+            lambda: f"bfind.shiftamt.{self.pick(('u32', 's32'))} {r(32)}, {r(32)};",
+            lambda: f"bfind.shiftamt.{self.pick(('u64', 's64'))} {r(32)}, {r(64)};",
+            lambda: f"{self.pick(('shl.b16', 'shr.u16', 'shr.s16'))} {r(16)}, {r(16)}, {v(32)};",
+            lambda: f"{self.pick(('and', 'or', 'xor'))}.b16 {r(16)}, {r(16)}, {v(16)};",
+            lambda: f"{self.pick(('and', 'or', 'xor'))}.pred {self.pred()}, {self.pred()}, {self.pred()};",
+            lambda: f"cnot.b16 {r(16)}, {r(16)};",
+        ]
+        return forms[self.random.integers(len(forms))]()
+
+    def packed(self) -> str:
+        """Two numbers in a register."""
+        r = self.reg
+        if self.random.random() < 0.3:
+            return f"{self.pick(('add', 'min', 'max'))}.{self.pick(('u16x2', 's16x2'))} {r(32)}, {r(32)}, {r(32)};"
+        if self.random.random() < 0.3:
+            name = self.pick(("add", "mul", "fma"))
+            return f"{name}.{self.pick(ROUND)}.f32x2 {r(64)}, {', '.join(r(64) for _ in range(3 if name == 'fma' else 2))};"
+        t = self.pick(("f16x2", "bf16x2"))
+        name = self.pick(("add", "sub", "mul", "fma.rn", "fma.rn.relu", "min", "max", "min.NaN", "max.NaN", "neg", "abs"))
+        count = {"fma.rn": 3, "fma.rn.relu": 3, "neg": 1, "abs": 1}.get(name, 2)
+        return f"{name}.{t} {r(32)}, {', '.join(r(32) for _ in range(count))};"
+
+    def choosing(self) -> str:
+        """Comparisons into registers, tests and selections."""
+        r = self.reg
+        t = self.pick(("f32", "f32", "u32", "s32", "u64", "s64", "f64", "u16", "s16"))
+        b = int(t[1:])
+        forms = [
+            lambda: f"set.{self.pick(COMPARE)}.{self.pick(('u32', 's32', 'f32'))}.{t} {r(32)}, {r(b)}, {r(b)};",
+            lambda: f"set.{self.pick(COMPARE)}.{self.pick(('and', 'or', 'xor'))}.u32.{t} {r(32)}, {r(b)}, {r(b)}, {self.pred()};",
+            lambda: f"testp.{self.pick(('finite', 'infinite', 'number', 'notanumber', 'normal', 'subnormal'))}.f32 {self.pred()}, {r(32)};",
+            lambda: f"testp.{self.pick(('finite', 'infinite', 'number', 'notanumber', 'normal', 'subnormal'))}.f64 {self.pred()}, {r(64)};",
+            lambda: f"slct.{t}.s32 {r(b)}, {r(b)}, {r(b)}, {r(32)};",
+            lambda: f"copysign.f32 {r(32)}, {r(32)}, {r(32)};", lambda: f"copysign.f64 {r(64)}, {r(64)}, {r(64)};",
+            lambda: f"{self.pick(('min', 'max'))}{self.pick(('', '.NaN'))}.f32 {r(32)}, {r(32)}, {r(32)}, {r(32)};",
+            lambda: f"{self.pick(('min', 'max'))}{self.pick(('', '.NaN'))}.xorsign.abs.f32 {r(32)}, {r(32)}, {r(32)};",
+            lambda: f"setp.{self.pick(FLOAT_COMPARE)}.{self.pick(('f16', 'bf16'))} {self.pred()}, {r(16)}, {r(16)};",
+            lambda: f"setp.{self.pick(('lo', 'ls', 'hi', 'hs'))}.{self.pick(('u32', 'u64'))[:3]} {self.pred()}, {r(32)}, {r(32)};".replace("u64", "u32"),
+            lambda: f"cvt.{self.pick(ROUND)}.bf16.f32 {r(16)}, {r(32)};", lambda: f"cvt.f32.bf16 {r(32)}, {r(16)};",
+            lambda: f"cvt.sat.f32.f32 {r(32)}, {r(32)};", lambda: f"cvt.rn.sat.f32.f64 {r(32)}, {r(64)};",
+        ]
+        return forms[self.random.integers(len(forms))]()
+
     def text(self) -> str:
         loads, stores, offset = [], [], 0
         for bits in (64, 32, 16):
@@ -239,8 +319,8 @@ class Program:
         predicates = "\n".join(f"setp.lt.s32 %p{i}, %r{i}, %r{i + 1};" for i in range(3))
         flags = "\n".join(f"selp.b32 %r0, {1 << i}, 0, %p{i}; st.global.u32 [%out+{offset + 4 * i}], %r0;" for i in range(3))
         zero = "\n".join(f"st.local.u64 [scratch+{8 * i}], 0; st.shared.u64 [%sl+{8 * i}], 0;" for i in range(8))
-        return (f""".version 8.0\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 a, .param .u64 b)\n{{
-.reg .pred %p<3>, %q; .reg .b16 %h<{COUNT}>; .reg .b32 %r<{COUNT}>, %t, %sl, %sb; .reg .b32 %c<61>; .reg .b64 %d<{COUNT}>, %in, %out;
+        return (f""".version 8.0\n.target sm_100\n.address_size 64\n.visible .entry k(.param .u64 a, .param .u64 b)\n{{
+.reg .pred %p<3>, %q, %w; .reg .b16 %h<{COUNT}>, %x, %y; .reg .b32 %r<{COUNT}>, %t, %sl, %sb; .reg .b32 %c<61>; .reg .b64 %d<{COUNT}>, %in, %out;
 .local .align 8 .b8 scratch[64]; .shared .align 8 .b8 common[4096];
 mov.u32 %t, %tid.x; ld.param.u64 %in, [a]; ld.param.u64 %out, [b]; mad.wide.u32 %in, %t, 96, %in; mad.wide.u32 %out, %t, 96, %out;
 mov.u32 %sb, common; mad.lo.u32 %sl, %t, 64, %sb;

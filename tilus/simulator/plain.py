@@ -6,9 +6,7 @@ It covers the scalar ISA and the warp collectives, shares only the decoder with 
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Generator, Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,72 +17,24 @@ from tilus.simulator.arguments import pack_arguments
 from tilus.simulator.layout import GLOBAL_BASE, GUARD
 from tilus.simulator.operations import load_operations
 from tilus.simulator.parser import parse
+from tilus.simulator.plain_integer import INTEGER
+from tilus.simulator.plain_numbers import (
+    FORMATS,
+    Number,
+    compare_floats,
+    compare_integers,
+    convert_to_float,
+    float_operation,
+    float_to_integer,
+    signed,
+    to_bits,
+    to_float,
+    unsigned,
+)
 from tilus.simulator.resolved import Both, Const, Decoded, Mem, Op, Reg, Resolved, Sink, Special, Symbol, Vec
-from tilus.simulator.syntax import type_bits
+from tilus.simulator.syntax import TYPE_BITS, type_bits
 
-Number = int | float
-_FORMAT = {
-    "f16": (11, -14, "<e", 16),
-    "bf16": (8, -126, "", 16),
-    "f32": (24, -126, "<f", 32),
-    "f64": (53, -1022, "<d", 64),
-}
-
-
-def unsigned(value: int, bits: int) -> int:
-    return value & ((1 << bits) - 1)
-
-
-def signed(value: int, bits: int) -> int:
-    value = unsigned(value, bits)
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def to_float(bits: int, kind: str) -> float:
-    """The value of a register's bits."""
-    if kind == "bf16":
-        return float(struct.unpack("<f", struct.pack("<I", bits << 16))[0])
-    _, _, code, width = _FORMAT[kind]
-    return float(struct.unpack(code, bits.to_bytes(width // 8, "little"))[0])
-
-
-def to_bits(value: float, kind: str) -> int:
-    """Bits of a value that the type represents exactly."""
-    if kind == "bf16":
-        return int(struct.unpack("<I", struct.pack("<f", value))[0]) >> 16
-    _, _, code, width = _FORMAT[kind]
-    return int.from_bytes(struct.pack(code, value), "little")
-
-
-def round_exact(value: Fraction | float, kind: str, mode: str = "rn", zero_sign: float = 1.0) -> float:
-    """Round an exact value to a type; ``zero_sign`` gives the sign of an exact zero."""
-    if isinstance(value, float):
-        return value
-    if value == 0:
-        return math.copysign(0.0, zero_sign)
-    precision, emin, _, _ = _FORMAT[kind]
-    magnitude = abs(value)
-    exponent = magnitude.numerator.bit_length() - magnitude.denominator.bit_length()
-    if magnitude < Fraction(2) ** exponent:
-        exponent -= 1
-    quantum = Fraction(2) ** (max(exponent, emin) - precision + 1)
-    scaled = value / quantum
-    floor = math.floor(scaled)
-    rest = scaled - floor
-    if mode == "rn":
-        chosen = floor + (rest > Fraction(1, 2) or (rest == Fraction(1, 2) and floor % 2 == 1))
-    elif mode == "rz":
-        chosen = floor if value > 0 or rest == 0 else floor + 1
-    elif mode == "rm":
-        chosen = floor
-    else:
-        chosen = floor + (rest > 0)
-    result = chosen * quantum
-    largest = (2 - Fraction(2) ** (1 - precision)) * Fraction(2) ** (-emin + 1)
-    if abs(result) > largest:
-        stays = mode == "rz" or (mode == "rm" and value > 0) or (mode == "rp" and value < 0)
-        return math.copysign(float(largest) if stays else math.inf, 1 if value > 0 else -1)
-    return float(result) if result else math.copysign(0.0, 1 if value > 0 else -1)
+PACKED = {"f16x2": "f16", "bf16x2": "bf16", "f32x2": "f32", "u16x2": "u16", "s16x2": "s16"}
 
 
 class Thread:
@@ -159,6 +109,8 @@ class Plain:
                 position = self.decoded.labels[op.targets[self.read(t, op.operands[0], 32)]]
             elif op.opcode == "exit":
                 return
+            elif name == "elect":
+                self._accept(t, op, (yield op, {"mask": self.read(t, op.operands[-1], 32), "value": 0}))
             elif name in ("shfl", "vote", "match", "redux"):
                 answer = yield op, self._request(t, op)
                 self._accept(t, op, answer)
@@ -208,7 +160,7 @@ class Plain:
             self.write(t, target, answer["value"])
 
     def _execute(self, t: Thread, op: Op, name: str) -> None:
-        kind = str(op.fields.get("t") or "b32")
+        kind = str(op.fields.get("t") or _fixed_type(op))
         if name == "mov":
             self._move(t, op, kind)
         elif name in ("ld", "st"):
@@ -219,9 +171,13 @@ class Plain:
             self._convert(t, op)
         elif name in ("cvta",):
             self.write(t, op.operands[0], self.read(t, op.operands[1], 64))
+        elif name in ("set", "testp", "slct"):
+            self._choose(t, op, name, kind)
+        elif kind in PACKED:
+            self._packed(t, op, name, PACKED[kind])
         elif ".cc" in op.opcode or name in ("addc", "subc", "madc"):
             self._carry(t, op, name, kind)
-        elif kind in _FORMAT and name != "selp":
+        elif kind in FORMATS and name != "selp":
             self.write(t, op.operands[0], self._float(t, op, name, kind))
         else:
             self.write(t, op.operands[0], self._integer(t, op, name, kind))
@@ -261,14 +217,7 @@ class Plain:
                 self.write(t, item, signed(value, 8 * size) if kind[0] == "s" else value)
 
     def _compare(self, t: Thread, op: Op, kind: str) -> None:
-        bits, relation = type_bits(kind), str(op.fields["cmp"])
-        a, b = self.read(t, op.operands[1], bits), self.read(t, op.operands[2], bits)
-        if kind in _FORMAT:
-            result = compare_floats(self._value(a, kind, op), self._value(b, kind, op), relation)
-        elif kind[0] == "s":
-            result = compare_integers(signed(a, bits), signed(b, bits), relation)
-        else:
-            result = compare_integers(a, b, relation)
+        result = self._relation([self.read(t, item, type_bits(kind)) for item in op.operands[1:3]], kind, op)
         extra = None
         if op.fields["bool"]:
             item = op.operands[3]
@@ -280,6 +229,57 @@ class Plain:
                 value = {"and": value and extra, "or": value or extra, "xor": value != extra}[str(op.fields["bool"])]
             self.write(t, item, int(value))
 
+    def _choose(self, t: Thread, op: Op, name: str, kind: str) -> None:
+        """set, testp and slct."""
+        target, *items = op.operands
+        bits = type_bits(kind)
+        raw = [self.read(t, item, bits) for item in items[:2]]
+        if name == "testp":
+            value = to_float(raw[0], kind)
+            least = math.ldexp(1.0, FORMATS[kind][1])
+            found = {"finite": math.isfinite(value), "infinite": math.isinf(value), "number": not math.isnan(value),
+                     "notanumber": math.isnan(value), "normal": math.isfinite(value) and abs(value) >= least,
+                     "subnormal": 0 < abs(value) < least}
+            self.write(t, target, int(found[str(op.fields["mode"])]))
+            return
+        if name == "slct":
+            chooser = self.read(t, items[2], 32)
+            negative = self._value(chooser, "f32", op) < 0 or math.isnan(to_float(chooser, "f32")) \
+                if op.fields["tc"] == "f32" else bool(chooser >> 31)
+            self.write(t, target, raw[1 if negative else 0])
+            return
+        result = self._relation(raw, kind, op)
+        if op.fields["bool"]:
+            item = items[2]
+            extra = bool(self.read(t, item, 1)) != (isinstance(item, Reg) and item.negated)
+            result = {"and": result and extra, "or": result or extra, "xor": result != extra}[str(op.fields["bool"])]
+        td = str(op.fields["td"])
+        one = to_bits(1.0, td) if td in FORMATS else (1 << type_bits(td)) - 1
+        self.write(t, target, one if result else 0)
+
+    def _relation(self, raw: Sequence[int], kind: str, op: Op) -> bool:
+        relation, bits = str(op.fields["cmp"]), type_bits(kind)
+        if kind in FORMATS:
+            return compare_floats(self._value(raw[0], kind, op), self._value(raw[1], kind, op), relation)
+        if kind[0] == "s":
+            return compare_integers(signed(raw[0], bits), signed(raw[1], bits), relation)
+        return compare_integers(raw[0], raw[1], relation)
+
+    def _packed(self, t: Thread, op: Op, name: str, kind: str) -> None:
+        """The same operation on each half."""
+        bits = type_bits(kind)
+        whole = [self.read(t, item, 2 * bits) for item in op.operands[1:]]
+        result = 0
+        for half in range(2):
+            raw = [unsigned(word >> bits * half, bits) for word in whole]
+            if kind in FORMATS:
+                value = self._arithmetic(raw, op, name, kind)
+            else:
+                values = [signed(v, bits) if kind[0] == "s" else v for v in raw]
+                value = INTEGER[name](op, values, raw, bits)
+            result |= unsigned(value, bits) << bits * half
+        self.write(t, op.operands[0], result)
+
     def _value(self, bits: int, kind: str, op: Op) -> float:
         value = to_float(bits, kind)
         if ".ftz" in op.opcode and kind == "f32" and abs(value) < 2.0 ** -126:
@@ -288,30 +288,37 @@ class Plain:
 
     def _float(self, t: Thread, op: Op, name: str, kind: str) -> int:
         bits = type_bits(kind)
-        args = [self._value(self.read(t, item, bits), kind, op) for item in op.operands[1:]]
+        return self._arithmetic([self.read(t, item, bits) for item in op.operands[1:]], op, name, kind)
+
+    def _arithmetic(self, raw: Sequence[int], op: Op, name: str, kind: str) -> int:
+        """The bits of a float operation on the bits of its operands."""
+        top = 1 << type_bits(kind) - 1
+        args = [self._value(word, kind, op) for word in raw]
         mode = str(op.fields.get("r") or "rn")
+        if name == "copysign":
+            return raw[1] & ~top | raw[0] & top
         if name in ("abs", "neg"):
-            raw = self.read(t, op.operands[1], bits)
-            top = 1 << bits - 1
             if ".ftz" not in op.opcode:
-                return raw & ~top if name == "abs" else raw ^ top
+                return raw[0] & ~top if name == "abs" else raw[0] ^ top
             return to_bits(abs(args[0]) if name == "abs" else -args[0], kind)
         result = float_operation(name, args, kind, mode, op.opcode)
         if ".ftz" in op.opcode and kind == "f32" and abs(result) < 2.0 ** -126:
             result = math.copysign(0.0, result)
         if ".sat" in op.opcode:
             result = 0.0 if math.isnan(result) else min(max(result, 0.0), 1.0) + 0.0
+        if ".relu" in op.opcode and not math.isnan(result):
+            result = max(result, 0.0) + 0.0
         return to_bits(result, kind)
 
     def _convert(self, t: Thread, op: Op) -> None:
         td, ts, mode = str(op.fields["td"]), str(op.fields["ts"]), op.fields["r"]
         raw = self.read(t, op.operands[1], type_bits(ts))
         bits = type_bits(td)
-        if ts in _FORMAT:
+        if ts in FORMATS:
             value: Number = self._value(raw, ts, op)
         else:
             value = signed(raw, type_bits(ts)) if ts[0] == "s" else raw
-        if td in _FORMAT:
+        if td in FORMATS:
             self.write(t, op.operands[0], convert_to_float(value, td, ts, mode, op.opcode, raw))
             return
         low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if td[0] == "s" else (0, (1 << bits) - 1)
@@ -362,21 +369,23 @@ class Plain:
         return function(op, values, raw, bits)
 
 
+def _fixed_type(op: Op) -> str:
+    """The type of an instruction that has only one."""
+    return next((word for word in reversed(op.opcode.split(".")) if word in TYPE_BITS), "b32")
+
+
 REDUCE: dict[str, Callable[[int, int], int]] = {
     "add": lambda x, y: x + y, "min": lambda x, y: min(x, y), "max": lambda x, y: max(x, y), "and": lambda x, y: x & y,
     "or": lambda x, y: x | y, "xor": lambda x, y: x ^ y,
-}
-TO_INTEGER: dict[str, Callable[[Fraction], int]] = {
-    "rni": round,
-    "rzi": math.trunc,
-    "rmi": math.floor,
-    "rpi": math.ceil,
 }
 
 
 def collective(op: Op, lane: int, members: dict[int, dict[str, int]]) -> dict[str, int]:
     """What a lane receives from a collective of the member lanes."""
     own = members[lane]
+    if op.opcode.startswith("elect"):
+        lowest = min(other for other in members if own["mask"] >> other & 1)
+        return {"value": lowest, "flag": int(lane == lowest)}
     values = {other: data["value"] for other, data in members.items() if own["mask"] >> other & 1}
     if op.opcode.startswith("shfl"):
         amount, control = own["amount"] & 31, own["control"]
@@ -405,193 +414,6 @@ def collective(op: Op, lane: int, members: dict[int, dict[str, int]]) -> dict[st
     for v in numbers[1:]:
         result = REDUCE[str(op.fields["op"])](result, v)
     return {"value": unsigned(result, 32)}
-
-
-def compare_integers(a: int, b: int, relation: str) -> bool:
-    return {"eq": a == b, "ne": a != b, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b, "lo": a < b, "ls": a <= b,
-            "hi": a > b, "hs": a >= b}[relation]
-
-
-def compare_floats(a: float, b: float, relation: str) -> bool:
-    nan = math.isnan(a) or math.isnan(b)
-    if relation in ("num", "nan"):
-        return nan == (relation == "nan")
-    unordered = relation.endswith("u")
-    return unordered if nan else compare_integers_like(a, b, relation[:-1] if unordered else relation)
-
-
-def compare_integers_like(a: float, b: float, relation: str) -> bool:
-    return {"eq": a == b, "ne": a != b, "lt": a < b, "le": a <= b, "gt": a > b, "ge": a >= b}[relation]
-
-
-def float_operation(name: str, args: Sequence[float], kind: str, mode: str, opcode: str) -> float:
-    """add, sub, mul, fma, div, sqrt, rcp, min and max with one rounding."""
-    if name in ("min", "max"):
-        return extremum(name, args[0], args[1], ".NaN" in opcode)
-    if name == "rcp":
-        name, args = "div", [1.0, args[0]]
-    if name == "sub":
-        name, args = "add", [args[0], -args[1]]
-    if name == "add":
-        name, args = "fma", [args[0], 1.0, args[1]]
-    if any(not math.isfinite(a) for a in args) or (name == "div" and args[1] == 0) or (name == "sqrt" and args[0] <= 0):
-        return special_case(name, args)
-    x = [Fraction(a) for a in args]
-    if name == "mul":
-        return round_exact(x[0] * x[1], kind, mode, math.copysign(1, args[0]) * math.copysign(1, args[1]))
-    if name in ("fma", "mad"):
-        product = math.copysign(1, args[0]) * math.copysign(1, args[1])
-        addend = math.copysign(1, args[2])
-        sign = product if product == addend else (-1.0 if mode == "rm" else 1.0)
-        return round_exact(x[0] * x[1] + x[2], kind, mode, sign)
-    if name == "div":
-        return round_exact(x[0] / x[1], kind, mode, math.copysign(1, args[0]) * math.copysign(1, args[1]))
-    shift = 1300
-    scaled = x[0] * Fraction(4) ** shift
-    root = math.isqrt(math.floor(scaled))
-    exact = root * root == scaled
-    return round_exact(Fraction(2 * root + (0 if exact else 1), 2) / Fraction(2) ** shift, kind, mode)
-
-
-def special_case(name: str, args: Sequence[float]) -> float:
-    """Results that involve infinities, NaN, or division by zero."""
-    with np.errstate(all="ignore"):
-        x = [np.float64(a) for a in args]
-        if name == "mul":
-            return float(x[0] * x[1])
-        if name in ("fma", "mad"):
-            return float(x[0] * x[1] + x[2])
-        return float(x[0] / x[1]) if name == "div" else float(np.sqrt(x[0]))
-
-
-def extremum(name: str, a: float, b: float, nan: bool) -> float:
-    if math.isnan(a) or math.isnan(b):
-        return math.nan if nan or (math.isnan(a) and math.isnan(b)) else (b if math.isnan(a) else a)
-    key = (a, math.copysign(1, a)), (b, math.copysign(1, b))
-    return (min(key) if name == "min" else max(key))[0] if a != b else \
-        math.copysign(a, (min if name == "min" else max)(math.copysign(1, a), math.copysign(1, b)))
-
-
-def convert_to_float(value: Number, td: str, ts: str, mode: str | None, opcode: str, raw: int) -> int:
-    """Bits of a conversion's result."""
-    if isinstance(value, float) and not math.isfinite(value):
-        if ".sat" in opcode:
-            return to_bits(1.0 if value > 0 else 0.0, td)
-        return to_bits(value, td) if td != ts else raw
-    if mode in ("rni", "rzi", "rmi", "rpi"):
-        number = Fraction(value)
-        rounded = TO_INTEGER[mode](number)
-        result = round_exact(Fraction(rounded), td, "rn", math.copysign(1, value))
-    else:
-        result = round_exact(Fraction(value), td, mode or "rn", math.copysign(1, value))
-    if ".sat" in opcode:
-        result = min(max(result, 0.0), 1.0) + 0.0
-    if ".ftz" in opcode and td == "f32" and abs(result) < 2.0 ** -126:
-        result = math.copysign(0.0, result)
-    return to_bits(result, td)
-
-
-def float_to_integer(value: float, mode: str, low: int, high: int, bits: int) -> int:
-    if math.isnan(value):
-        return 1 << 63 if bits == 64 else 0
-    if math.isinf(value):
-        return high if value > 0 else low
-    rounded = TO_INTEGER[mode](Fraction(value))
-    return min(max(int(rounded), low), high)
-
-
-def _truncated(a: int, b: int) -> int:
-    return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
-
-
-def _permute(raw: Sequence[int]) -> int:
-    pool = (raw[1] << 32 | raw[0]).to_bytes(8, "little")
-    result = 0
-    for i in range(4):
-        nibble = raw[2] >> 4 * i & 15
-        byte = pool[nibble & 7]
-        result |= ((255 if byte & 128 else 0) if nibble & 8 else byte) << 8 * i
-    return result
-
-
-def _extract(values: Sequence[int], raw: Sequence[int], bits: int, sign: bool) -> int:
-    position, length = raw[1] & 255, raw[2] & 255
-    if length == 0:
-        return 0
-    result = raw[0] >> position & ((1 << length) - 1)
-    top = raw[0] >> min(position + length - 1, bits - 1) & 1
-    if sign and top:
-        kept = max(0, min(length, bits - position))
-        result |= -1 << kept
-    return result
-
-
-def _insert(raw: Sequence[int], bits: int) -> int:
-    position, length = raw[2] & 255, min(raw[3] & 255, bits)
-    mask = unsigned(((1 << length) - 1) << position, bits)
-    return (raw[1] & ~mask) | (raw[0] << position & mask)
-
-
-def _funnel(op: Op, raw: Sequence[int]) -> int:
-    amount = min(raw[2], 32) if op.fields["mode"] == "clamp" else raw[2] & 31
-    full = raw[1] << 32 | raw[0]
-    return full << amount >> 32 if op.fields["way"] == "l" else full >> amount
-
-
-def _multiply(op: Op, v: Sequence[int], bits: int) -> int:
-    return v[0] * v[1] >> (bits if op.fields["mode"] == "hi" else 0)
-
-
-def _lop3(raw: Sequence[int]) -> int:
-    return sum(
-        (raw[3] >> ((raw[0] >> i & 1) * 4 + (raw[1] >> i & 1) * 2 + (raw[2] >> i & 1)) & 1) << i for i in range(32)
-    )
-
-
-def _highest(v: int, bits: int) -> int:
-    return ((~v if v < 0 else v).bit_length() - 1) & 0xFFFFFFFF
-
-
-def _bytes_dot(op: Op, raw: Sequence[int]) -> int:
-    def split(value: int, kind: str) -> list[int]:
-        return [(b - 256 if kind == "s32" and b > 127 else b) for b in value.to_bytes(4, "little")]
-
-    return raw[2] + sum(x * y for x, y in zip(split(raw[0], str(op.fields["ta"])), split(raw[1], str(op.fields["tb"])),
-                                              strict=True))
-
-
-Integer = Callable[[Op, Sequence[int], Sequence[int], int], int]
-INTEGER: dict[str, Integer] = {
-    "add": lambda op, v, r, n: min(max(v[0] + v[1], -1 << 31), (1 << 31) - 1) if ".sat" in op.opcode else v[0] + v[1],
-    "sub": lambda op, v, r, n: min(max(v[0] - v[1], -1 << 31), (1 << 31) - 1) if ".sat" in op.opcode else v[0] - v[1],
-    "mul": lambda op, v, r, n: _multiply(op, v, n),
-    "mad": lambda op, v, r, n: _multiply(op, v, n) + r[2],
-    "div": lambda op, v, r, n: _truncated(v[0], v[1]) if v[1] else -1,
-    "rem": lambda op, v, r, n: v[0] - _truncated(v[0], v[1]) * v[1] if v[1] else v[0],
-    "min": lambda op, v, r, n: min(v[0], v[1]),
-    "max": lambda op, v, r, n: max(v[0], v[1]),
-    "abs": lambda op, v, r, n: abs(v[0]),
-    "neg": lambda op, v, r, n: -v[0],
-    "and": lambda op, v, r, n: r[0] & r[1],
-    "or": lambda op, v, r, n: r[0] | r[1],
-    "xor": lambda op, v, r, n: r[0] ^ r[1],
-    "not": lambda op, v, r, n: ~r[0],
-    "cnot": lambda op, v, r, n: int(r[0] == 0),
-    "shl": lambda op, v, r, n: r[0] << min(r[1], n),
-    "shr": lambda op, v, r, n: v[0] >> min(r[1], n),
-    "shf": lambda op, v, r, n: _funnel(op, r),
-    "lop3": lambda op, v, r, n: _lop3(r),
-    "prmt": lambda op, v, r, n: _permute(r),
-    "bfe": lambda op, v, r, n: _extract(v, r, n, str(op.fields["t"])[0] == "s"),
-    "bfi": lambda op, v, r, n: _insert(r, n),
-    "popc": lambda op, v, r, n: bin(r[0]).count("1"),
-    "clz": lambda op, v, r, n: n - r[0].bit_length(),
-    "brev": lambda op, v, r, n: int(f"{r[0]:0{n}b}"[::-1], 2),
-    "bfind": lambda op, v, r, n: _highest(v[0], n),
-    "sad": lambda op, v, r, n: v[2] + abs(v[0] - v[1]),
-    "dp4a": lambda op, v, r, n: _bytes_dot(op, r),
-    "selp": lambda op, v, r, n: 0,
-}
 
 
 def run(ptx: str, entry: str, threads: int, args: Sequence[Any]) -> None:
