@@ -51,7 +51,9 @@ from tilus.simulator.syntax import (
 )
 
 MAX_CALL_DEPTH = 24
-MAX_OPERATIONS = 1 << 20
+MAX_OPERATIONS = 1 << 19
+MAX_REGISTERS = 1 << 20
+INLINED_OPERATIONS = 1 << 15
 
 
 FLOW = {"bra", "brx", "ret", "exit", "trap", "call"}
@@ -206,6 +208,8 @@ class _Decoder:
                 made.append(reg)
             if entry.vector > 1:
                 scope[name] = Vec(tuple(made))
+        if sum(len(pool) for pool in self.out.registers.values()) > MAX_REGISTERS:
+            raise self.error(f"more than {MAX_REGISTERS} registers", entry.line)
 
     def _declare_variable(self, variable: Variable, frame: _Frame) -> Resolved:
         key = f"{frame.prefix}{variable.name}"
@@ -319,7 +323,7 @@ class _Decoder:
             if isinstance(reg, Reg):
                 return Part(Reg(reg.bits, reg.index, reg.name, reg.type, item.negated, item.minus), selector)
         if found is None:
-            raise self.error(f"{text!r} is not declared", ins.line)
+            raise self.error(f"{text[:80]!r} is not declared", ins.line)
         if isinstance(found, Symbol) and item.offset:
             return Symbol(found.name, found.space, found.address + item.offset)
         if isinstance(found, Reg) and (item.negated or item.minus):
@@ -462,7 +466,10 @@ class _Decoder:
             raise self.error(f"call of {function.name!r} with wrong number of arguments", ins.line)
         if self.recursive is None:
             self.recursive = recursive_functions(self.module)
-        if function.name in self.recursive:
+        # What is called over and over is kept once: the text stays as long as its functions are.
+        long = len(self.out.ops) > INLINED_OPERATIONS and all(
+            variable.space == "param" for variable in function.params + function.results)
+        if function.name in self.recursive or long:
             self._push(function, values, returns, ins)
         else:
             self._inline(function, values, returns, ins)

@@ -30,6 +30,7 @@ from tilus.simulator.syntax import Module as Syntax
 
 LANES_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 29
+BLOCK_BYTES = 1 << 31
 MAX_SHARED = 227 * 1024
 MAX_GLOBAL = 1 << 34
 MAX_EXTENT = (1 << 31) - 1
@@ -324,6 +325,9 @@ class Launch:
     def _capacity(self, stride: int) -> int:
         per_lane = sum(bits // 8 * len(names) if bits > 1 else len(names)
                        for bits, names in self.program.decoded.registers.items()) + self.local_size
+        if per_lane * stride > BLOCK_BYTES:
+            raise ResourceError.at("E0503", f"registers and local memory of one block take {per_lane * stride} bytes; "
+                                   f"at most {BLOCK_BYTES} are simulated")
         lanes = max(stride, min(LANES_AT_ONCE, BYTES_AT_ONCE // max(1, per_lane)))
         fitting = BYTES_AT_ONCE // max(1, self.shared_size)
         blocks = max(1, min(lanes // stride, self.blocks, self.resident_blocks, fitting))

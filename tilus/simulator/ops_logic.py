@@ -79,7 +79,7 @@ def _register(b: Binder, op: Op, item: object) -> Reg:
 
 def _unpack(b: Binder, op: Op, kind: str, items: tuple[Any, ...], source: Any) -> Run:
     size = type_bits(kind) // 8
-    part = size // len(items)
+    part = _part_size(b, op, size, len(items))
     name = {1: "b8", 2: "b16", 4: "b32", 8: "b64"}[part]
     row = b.row(source) if isinstance(source, Reg) else np.full(b.lanes, b.src(op, source, kind))
     if row.dtype.itemsize * ((row.ndim > 1 and 2) or 1) != size:
@@ -96,6 +96,13 @@ def _unpack(b: Binder, op: Op, kind: str, items: tuple[Any, ...], source: Any) -
     return run
 
 
+def _part_size(b: Binder, op: Op, size: int, count: int) -> int:
+    """Bytes of each of the parts of a register."""
+    if count not in (2, 4, 8) or size < count or size // count > 8:
+        raise b.error(f"{count} parts of {size} bytes", op)
+    return size // count
+
+
 def _narrow(b: Binder, op: Op, item: Any, name: str) -> Array:
     """A destination row; 8-bit values go to the low byte's register in full."""
     return b.row(_register(b, op, item)) if name == "b8" else b.dst(op, item, name)
@@ -103,7 +110,7 @@ def _narrow(b: Binder, op: Op, item: Any, name: str) -> Array:
 
 def _pack(b: Binder, op: Op, kind: str, target: Any, source: Any) -> Run:
     size = type_bits(kind) // 8
-    part = size // len(source.items)
+    part = _part_size(b, op, size, len(source.items))
     name = {1: "b8", 2: "b16", 4: "b32", 8: "b64"}[part]
     row = b.row(_register(b, op, target))
     rows = [b.src(op, item, name, loose=True) for item in source.items]

@@ -115,6 +115,18 @@ def _syntax_error(error: Any, clean: str, lines: list[str], path: str) -> UserEr
                         label="not understood here")
 
 
+MAX_NESTING = 64
+
+
+def _line_of(node: Any) -> int:
+    """The line of the first token in a tree, 0 where it has none."""
+    while not hasattr(node, "line"):
+        node = next((child for child in node.children if child is not None), None)
+        if node is None:
+            return 0
+    return int(node.line)
+
+
 class _Builder:
     """Walks the structure tree and takes the statement tokens apart."""
 
@@ -188,15 +200,18 @@ class _Builder:
                 values = tuple(int(v) for v in str(numbers).split(",")) if numbers else ()
                 attributes[str(head).lstrip(".")] = values
             else:
-                body = self._body(child)
+                body = self._body(child, line)
         return Function(name, is_entry, lists[0] if lists else [], before_name, attributes, body, line)
 
-    def _body(self, node: Any) -> list[Statement]:
+    def _body(self, node: Any, around: int, depth: int = 0) -> list[Statement]:
         result: list[Statement] = []
+        if depth > MAX_NESTING:
+            raise self.where.error(f"more than {MAX_NESTING} scopes within each other", around)
         for child in node.children:
             token = child.children[0]
             if not hasattr(token, "type"):
-                result.append(Scope(self._body(token), token.meta.line if hasattr(token.meta, "line") else 0))
+                inner = _line_of(token) or around
+                result.append(Scope(self._body(token, inner, depth + 1), inner))
                 continue
             kind, line = token.type, token.line
             if kind == "INSTRUCTION":

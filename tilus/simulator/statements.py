@@ -52,7 +52,7 @@ def instruction(text: str, line: int, where: Where) -> Instruction:
     try:
         operands = _operand_list(rest) if rest else ()
     except ValueError as problem:
-        raise where.error(f"unexpected token {str(problem)!r} in {_short(text)!r}", line) from None
+        raise where.error(f"unexpected token {_short(str(problem))!r} in {_short(text)!r}", line) from None
     guard = Name(predicate, 0, bool(negated)) if predicate else None
     return Instruction(opcode, operands, guard, line, text)
 
@@ -155,6 +155,8 @@ def _address(text: str) -> Address:
 def number(text: str) -> int | float:
     """The value of a PTX literal: ``0f3F800000`` and ``0d...`` are bit patterns, ``017`` is octal."""
     sign = 1
+    if len(text) > 400:
+        raise ValueError(text)
     if text[0] in "+-":
         sign = -1 if text[0] == "-" else 1
         text = text[1:]
