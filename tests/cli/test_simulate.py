@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.simulator.cuda import to_ptx_with_lines
-from tilus.cli.simulate import command
+from tilus.cli.simulate import CHECKS, command
 from tilus.diagnostics import TilusError
+from tilus.simulator.faults import check_names
 
 SOURCE = """__constant__ float weights[4];
 extern "C" __global__ void saxpy(float a, const float* x, float* y, int n) {
@@ -90,6 +91,14 @@ def test_one_check_alone() -> None:
     assert [f["check"] for f in json.loads(run(*words, "--check", "race").output)["faults"]] == ["race"]
     for off in (("--no-check", "race"), ("--check", "sync"), ("--no-checks",)):
         assert not json.loads(run(*words, *off).output)["faults"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_bounds_are_a_switch_too() -> None:
+    words = ("k.ptx", "--entry", "past", "--block", "128", "--arg", "0=x.npy", "--arg", "1=3", "--json")
+    assert [f["check"] for f in json.loads(run(*words, "--no-checks").output)["faults"]] == ["bounds"]
+    assert not json.loads(run(*words, "--no-check", "bounds").output)["faults"]
+    assert tuple(check_names()) == CHECKS
 
 
 @pytest.mark.usefixtures("folder")

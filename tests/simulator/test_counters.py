@@ -13,7 +13,8 @@ from tilus import simulator
 # Stride in words -> wavefronts of one warp: lanes i and j collide when i*s = j*s modulo 32, so gcd(s, 32) lanes share a
 # bank (stride 0 is a broadcast).
 STRIDES = {0: 1, 1: 1, 2: 2, 3: 1, 4: 4, 5: 1, 6: 2, 7: 1, 8: 8, 9: 1, 10: 2, 11: 1, 12: 4, 13: 1, 14: 2, 15: 1, 16: 16,
-           17: 1, 18: 2, 20: 4, 24: 8, 28: 4, 30: 2, 31: 1, 32: 32, 33: 1}
+           17: 1, 18: 2, 19: 1, 20: 4, 21: 1, 22: 2, 23: 1, 24: 8, 25: 1, 26: 2, 27: 1, 28: 4, 29: 1, 30: 2, 31: 1,
+           32: 32, 33: 1}
 
 # name, type, index of the first element (of that type) for lane t, wavefronts of a warp
 PATTERNS = [

@@ -497,3 +497,23 @@ def test_variables_of_the_module_are_set_and_changed() -> None:
     t = np.arange(32)
     np.testing.assert_array_equal(x, weight[t % 4] + table[t % 2, t % 3])
     assert counter[0] == 132
+
+
+def test_relaxed_store_to_fresh_shared_memory() -> None:
+    """It reads nothing, though it takes part in races as an atomic does."""
+    out = np.zeros(64, "i4")
+    run("""extern "C" __global__ void k(int* o) { __shared__ int s[64]; int t = threadIdx.x; unsigned p = (unsigned)__cvta_generic_to_shared(s + t);
+        asm volatile("st.relaxed.cta.shared.u32 [%0], %1;" :: "r"(p), "r"(t) : "memory"); __syncthreads(); o[t] = s[63 - t]; }""", 1, 64, [out])
+    np.testing.assert_array_equal(out, 63 - np.arange(64))
+
+
+def test_workspace_of_a_cooperative_launch() -> None:
+    """The grid's barrier as cooperative groups has it: the first block counts the others in, a flipped top bit lets all go on."""
+    source = """extern "C" __global__ void k(int* x, int n) { unsigned high, low; asm("mov.u32 %0, %%envreg1;" : "=r"(high)); asm("mov.u32 %0, %%envreg2;" : "=r"(low));
+        unsigned* word = (unsigned*)((unsigned long long)high << 32 | low) + 1; int i = blockIdx.x * blockDim.x + threadIdx.x; x[i] = i;
+        for (int round = 0; round < 2; round++) { __syncthreads(); if (threadIdx.x == 0) { unsigned add = blockIdx.x == 0 ? 0x80000000u - (gridDim.x - 1) : 1;
+          __threadfence(); unsigned old = atomicAdd(word, add); while ((((old ^ *(volatile unsigned*)word) & 0x80000000u) == 0)) {} __threadfence(); } __syncthreads();
+          int v = x[(i + 100) % n]; if (round == 1) { x[n + i] = v; } } }"""
+    x = np.zeros(512, "i4")
+    run(source, 4, 64, [x, 256])
+    np.testing.assert_array_equal(x[256:], (np.arange(256) + 100) % 256)

@@ -21,6 +21,7 @@ SPECIAL[64] = [0, 1, 63, 64, 1 << 63, (1 << 63) - 1, (1 << 64) - 1, 0x7FF0000000
                0x3FF0000000000000, 1, 0x000FFFFFFFFFFFFF, 0x43E0000000000000, 0x41EFFFFFFFE00000]
 SPECIAL[16] = [0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x7C00, 0x3C00, 255, 256]
 COUNT = 6
+COLLECTIVES = ("shfl", "vote", "match", "redux", "elect")
 
 
 class Program:
@@ -211,8 +212,7 @@ class Program:
     def branch(self) -> list[str]:
         self.labels += 1
         label = f"L{self.labels}"
-        inner = [line for _ in range(self.random.integers(1, 4)) for line in self.statement() if "shfl" not in line and "vote" not in line
-                 and "match" not in line and "redux" not in line]
+        inner = [line for _ in range(self.random.integers(1, 4)) for line in self.statement() if not any(name in line for name in COLLECTIVES)]
         if self.random.random() < 0.6:
             return [f"@{self.pick(('', '!'))}{self.pred()} bra {label};", *inner, f"{label}:"]
         counter = f"%c{min(self.labels, 60)}"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 MOST_BYTES = 1 << 34
-CHECKS = ("uninitialised", "race", "global_race", "asynchronous", "sync")
+CHECKS = ("uninitialised", "race", "global_race", "asynchronous", "sync", "bounds", "barrier")
 
 
 def _extents(text: str) -> tuple[int, ...]:
@@ -84,7 +84,9 @@ def _checks(every: bool, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> 
     if wanted:
         return wanted
     if unwanted:
-        return [name for name in CHECKS if name not in unwanted]
+        from tilus.simulator import Checks
+
+        return Checks(**dict.fromkeys(unwanted, False))
     return every
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilus.simulator.flow import registers_of
+from tilus.simulator.layout import GLOBAL_BASE, WORKSPACE
 from tilus.simulator.machine import POISON, Array, Batch
 from tilus.simulator.resolved import Decoded
 
@@ -55,6 +56,8 @@ def make_specials(batch: Batch) -> None:
     }
     for name, count in (("%envreg", 32), ("%pm", 8)):
         constants.update({f"{name}{i}": 0 for i in range(count)})
+    workspace = GLOBAL_BASE + WORKSPACE
+    constants.update({"%envreg1": workspace >> 32, "%envreg2": workspace & 0xFFFFFFFF})
     constants.update({f"%reserved_smem_offset_{part}": 0 for part in ("begin", "end", "cap", "0", "1")})
     for i, axis in enumerate("xyz"):
         constants[f"%ntid.{axis}"] = launch.block[i]

@@ -18,7 +18,7 @@ from tilus.simulator.asynchronous import AsyncQueue
 from tilus.simulator.barriers import BarrierState
 from tilus.simulator.decode import decode
 from tilus.simulator.faults import Checks, FaultLog
-from tilus.simulator.layout import GLOBAL_BASE, GUARD
+from tilus.simulator.layout import GLOBAL_BASE, GUARD, WORKSPACE, WORKSPACE_BYTES
 from tilus.simulator.machine import Array, Batch, Binder, Op
 from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace, Site
 from tilus.simulator.operations import load_operations
@@ -169,7 +169,7 @@ class Launch:
         self.cluster_size = cluster[0] * cluster[1] * cluster[2]
         self.checks, self.counting = checks, counting
         self.shadow_hooks = checks.race or checks.asynchronous or checks.uninitialised or checks.global_race
-        self.faults = FaultLog()
+        self.faults = FaultLog(unreported=checks.unreported)
         align = decoded.dynamic_align
         self.dynamic_base = (decoded.shared_bytes + align - 1) // align * align
         self.dynamic_bytes = shared_bytes
@@ -252,6 +252,8 @@ class Launch:
         self.memory = GlobalSpace(end + GUARD)
         data = self.memory.views.data
         entries = [(GUARD, GUARD + max(1, self.program.decoded.param_bytes), "the kernel's parameters", False)]
+        entries.append((WORKSPACE, WORKSPACE + WORKSPACE_BYTES, "the workspace of a cooperative launch", True))
+        data[WORKSPACE:WORKSPACE + 4] = np.frombuffer(WORKSPACE_BYTES.to_bytes(4, "little"), np.uint8)
         for variable, address in placement.variables:
             start = address - GLOBAL_BASE
             data[start:start + variable.bytes] = placement.initial(variable, self.path)

@@ -20,6 +20,9 @@ CLUSTER_SHIFT = 24
 GUARD = 256
 PARAM_BYTES = 32768
 MAX_STATIC = 1 << 30
+# What the driver gives a cooperative launch, in the guard behind the parameters: its size and the grid's barrier.
+WORKSPACE = GUARD + PARAM_BYTES + 64
+WORKSPACE_BYTES = 64
 
 _FORMATS = {"f16": "<f2", "f32": "<f4", "f64": "<f8"}
 

@@ -22,7 +22,9 @@ _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 class Site:
     """One memory instruction: its counters, and the allocation that it touched last."""
 
-    __slots__ = ("atomic", "bytes", "hi", "ideal", "lo", "op", "requests", "space", "units", "writable", "write")
+    __slots__ = (
+        "atomic", "bytes", "hi", "ideal", "lo", "op", "reads", "requests", "space", "units", "writable", "write",
+    )
 
     def __init__(self, op: Op, space: str, write: bool, atomic: bool = False) -> None:
         self.op = op
@@ -32,6 +34,7 @@ class Site:
         self.writable = False
         self.write = write
         self.atomic = atomic
+        self.reads = not write or (atomic and not op.opcode.startswith("st."))
         self.requests = 0
         self.units = 0
         self.ideal = 0
@@ -298,7 +301,7 @@ class LocalSpace(Space):
         cells = offsets[:, None] + np.arange(size)
         if site.write:
             self.written[cells] = True
-            if not site.atomic:
+            if not site.reads:
                 return
         missing = ~self.written[cells].all(axis=1)
         if missing.any():

@@ -117,8 +117,7 @@ class SharedShadow:
             self._check_pending(site, where, cells)
         if self.sources and site.write and self.checks.asynchronous:
             self._check_source(site.op, where, cells)
-        reading = not site.write or site.atomic
-        if reading and self.checks.uninitialised:
+        if site.reads and self.checks.uninitialised:
             self._check_written(site.op, where, cells)
         if site.write:
             self.written[cells] = True
