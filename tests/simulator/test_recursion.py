@@ -61,7 +61,7 @@ def test_frames_hold_arrays_that_callees_write() -> None:
         assert out[t] == r * 1000 + top[2]
 
 
-def test_quicksort() -> None:
+def test_quicksort_of_an_array_on_the_stack() -> None:
     x = np.random.default_rng(0).integers(0, 1000, (32, 20)).astype("i4")
     wanted = np.sort(x, axis=1)
     simulator.launch(to_ptx(QUICKSORT), "k", 1, 32, [x, 20])
