@@ -46,6 +46,8 @@ SHAPES = {
     "parameter_of_the_module": (kernel("st.param.u32 [q], 1;", before=".param .b32 q;\n"), "q"),
     "bulk_copy_of_4_gib": (kernel("mov.u32 %r1, 4294967280; cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [0], [%d1], %r1, [8];"), ""),
     "bulk_zeros_without_end": (kernel("mov.u64 %d1, 0; st.bulk.shared::cta [%d1], 99999999999992, 0;"), ""),
+    "groups_without_number": (kernel(f"cp.async.wait_group {10 ** 30};"), "number of groups must be a constant"),
+    "fewer_groups_than_none": (kernel("cp.async.bulk.wait_group -1;"), "number of groups must be a constant"),
     "comment_without_end": (kernel("/* add"), "unexpected"),
     "zero_byte": (kernel("\0"), "unexpected"),
     "carriage_returns": (kernel("add.u32 %r1, 1, 2;").replace("\n", "\r\n"), ""),

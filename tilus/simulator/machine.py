@@ -275,6 +275,12 @@ class Binder:
             raise self.error(f"special register {name!r} is not supported", op)
         return row
 
+    def groups(self, op: Op, item: Resolved) -> int:
+        """How many groups a wait leaves open."""
+        if not isinstance(item, Const) or not isinstance(item.value, int) or not 0 <= item.value < 1 << 31:
+            raise self.error("the number of groups must be a constant from 0 on", op)
+        return item.value
+
     def need(self, op: Op, *counts: int) -> tuple[Resolved, ...]:
         """The operands, after checking how many there are."""
         if len(op.operands) not in counts:

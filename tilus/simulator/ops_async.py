@@ -97,7 +97,5 @@ def wait_group(b: Binder, op: Op) -> Run:
     if op.opcode.endswith("all"):
         return lambda g: queue.wait_all(g.mask)
     item = b.need(op, 1)[0]
-    if not isinstance(item, Const):
-        raise b.error("the number of groups must be a constant", op)
-    allowed = int(item.value)
+    allowed = b.groups(op, item)
     return lambda g: queue.wait(g.mask, allowed)

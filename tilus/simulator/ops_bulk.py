@@ -10,7 +10,7 @@ import numpy as np
 
 from tilus.simulator.isa import instr
 from tilus.simulator.layout import CLUSTER_SHIFT, SHARED_WINDOW
-from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Run, Vec, dtype_of
+from tilus.simulator.machine import Array, Binder, Group, Mem, Op, Run, Vec, dtype_of
 from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.memory import Site
 from tilus.simulator.ops_atomic import read_modify_write
@@ -242,9 +242,7 @@ def bulk_commit(b: Binder, op: Op) -> Run:
 @instr("cp.async.bulk.wait_group ?read", writes=0, kind="bulk-copy")
 def bulk_wait(b: Binder, op: Op) -> Run:
     item = b.need(op, 1)[0]
-    if not isinstance(item, Const):
-        raise b.error("the number of groups must be a constant", op)
-    allowed = int(item.value)
+    allowed = b.groups(op, item)
     queue = b.batch.queue
     return lambda g: queue.wait_bulk(g.mask, allowed)
 

@@ -283,9 +283,7 @@ def wgmma_commit(b: Binder, op: Op) -> Run:
 @instr("wgmma.wait_group =sync =aligned", gate="group", writes=0, kind="wgmma")
 def wgmma_wait(b: Binder, op: Op) -> Run:
     item = b.need(op, 1)[0]
-    if not isinstance(item, Const):
-        raise b.error("the number of groups must be a constant", op)
-    allowed = int(item.value)
+    allowed = b.groups(op, item)
 
     def run(g: Group) -> None:
         state = _state(b)
