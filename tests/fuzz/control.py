@@ -87,7 +87,7 @@ def accumulate(g: Generator) -> None:
     fill = "small" if dtype == "i32" else "grid"
     array = g.array(dtype, (rows + g.random.choice((0, 0, -1, 3)), length), fill,
                     g.random.choice(("C", "C", "F", "padded")))
-    stages = g.random.choice(("", "", ", stages=2", ", stages=3"))
+    stages = g.random.choice(("", ", stages=2", ", stages=3"))
     g.count("loop over tiles" + (" staged" if stages else ""))
     wide = "f32" if dtype in ("f16", "bf16") else dtype
     total, best, k, tile = g.name(), g.name(), g.name("k"), g.name("t")
@@ -95,16 +95,17 @@ def accumulate(g: Generator) -> None:
     shape: Shape = (columns, rows) if transposed else (rows, columns)
     g.line(f"{total} = tl.full({shape}, {g.random.choice((0, 1))}, tl.{wide})")
     g.line(f"{best} = tl.full({shape}, -8, tl.{dtype})")
-    step = g.random.choice((columns, columns, columns, columns // 2, columns + 3))
+    step = g.random.choice((columns, columns, columns, columns // 2, columns // 2, columns + 3))
     stop = g.random.choice((f"{array.name}.shape[1]", f"{array.name}.shape[1]", str(length),
                             f"{array.name}.shape[1] - n", f"tl.minimum({array.name}.shape[1], {columns} * g)"))
-    start = g.random.choice(("0", "0", "0", "g", "1", "n", "-3"))
-    at = g.random.choice((k, k, k, f"{k} - 3", f"{k} + g * 8", f"{length} - {k}"))
-    mask = f", mask=tl.iota(({rows}, {columns}), 1) + {k} < {array.name}.shape[1] - 1" if g.chance(0.3) else ""
+    start = g.random.choice(("0", "0", "0", "0", "g", "1", "n", "-3"))
+    at = g.random.choice((k, k, k, k, f"{k} - 3", f"{k} + g * 8", f"{length} - {k}"))
+    mask = f", mask=tl.iota(({rows}, {columns}), 1) + {k} < {array.name}.shape[1] - 1" if g.chance(0.2) else ""
     g.line(f"for {k} in tl.range({start}, {stop}, {step}{stages}):")
     g.line(f"    {tile} = tl.load({array.name}, (0, {at}), ({rows}, {columns}){mask})" + (".T" if transposed else ""))
     if g.chance(0.5):
-        inside = f"tl.iota({shape}, {0 if transposed else 1}) + {k} < {array.name}.shape[1]"
+        limit = g.random.choice((f"{array.name}.shape[1]", f"{array.name}.shape[1]", "20", f"{length} - 9", "n * 9"))
+        inside = f"tl.iota({shape}, {0 if transposed else 1}) + {k} < {limit}"
         g.line(f"    {tile} = tl.where({inside}, {tile}, tl.full({shape}, -7, tl.{dtype}))")
     g.line(f"    {total} = {total} + {tile}.to(tl.{wide})" + (f" + {k}.to(tl.i32)" if dtype == "i32" else ""))
     g.line(f"    {best} = tl.maximum({best}, {tile})")
@@ -331,6 +332,6 @@ def helper(g: Generator) -> None:
 
 assert MOST >= 64 * 64
 STATEMENTS: list[tuple[Statement, float]] = [
-    (loop, 2), (accumulate, 1), (update_in_place, 0.4), (matmul, 1.5), (attention, 0.5), (branch, 1.2),
+    (loop, 2), (accumulate, 3), (update_in_place, 1), (matmul, 2.5), (attention, 0.5), (branch, 1.2),
     (map_elements, 0.6), (helper, 0.5),
 ]

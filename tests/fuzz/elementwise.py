@@ -147,10 +147,12 @@ def folding(g: Generator) -> None:
     kind = g.random.choice(("constants", "edge", "edge", "chain", "select", "twice"))
     shape = x.shape
     if kind == "constants":
-        dtype = g.random.choice(INTEGERS)
-        op = g.random.choice(("+", "*", "-", "|", "//", "%", "<<", ">>"))
-        g.made(f"tl.full({shape}, 100, tl.{dtype}) {op} tl.full({shape}, {g.random.choice((0, 1, 3, 120))}, "
-               f"tl.{dtype})", dtype, shape)
+        dtype = g.random.choice((*INTEGERS, "i8", "u8", "u16", "u32"))
+        op = g.random.choice(("+", "*", "-", "-", "|", "//", "%", "<<", ">>"))
+        a, b = g.random.choice((100, 127, 1, 5)), g.random.choice((0, 1, 3, 120))
+        c = g.made(f"tl.full({shape}, {a}, tl.{dtype}) {op} tl.full({shape}, {b}, tl.{dtype})", dtype, shape)
+        if dtype in ("u8", "i8", "u16"):
+            g.made(f"{c.name}.to(tl.i64) * 3 - 7", "i64", shape)
     elif kind == "edge":
         axis = g.random.randrange(len(shape))
         n = shape[axis]
@@ -407,7 +409,7 @@ def limits(g: Generator) -> None:
 
 assert all(t in GREATEST for t in FLOATS)
 STATEMENTS: list[tuple[Statement, float]] = [
-    (binary, 10), (fma, 1), (literal, 3), (power, 0.5), (folding, 3), (same_twice, 0.7), (unary, 3), (functions, 2),
+    (binary, 10), (fma, 1), (literal, 3), (power, 0.5), (folding, 4), (same_twice, 0.7), (unary, 3), (functions, 2),
     (cast, 3), (storage, 0.7), (bitcast, 0.7), (compare, 2), (logic, 1), (where, 3), (mixed, 1), (philox, 0.3),
     (limits, 0.5),
 ]
