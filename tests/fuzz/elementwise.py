@@ -144,12 +144,12 @@ def folding(g: Generator) -> None:
     if x is None:
         return
     g.count("folding")
-    kind = g.random.choice(("constants", "edge", "edge", "chain", "select", "twice"))
+    kind = g.random.choice(("constants", "constants", "edge", "edge", "chain", "select", "twice"))
     shape = x.shape
     if kind == "constants":
-        dtype = g.random.choice((*INTEGERS, "i8", "u8", "u16", "u32"))
-        op = g.random.choice(("+", "*", "-", "-", "|", "//", "%", "<<", ">>"))
-        a, b = g.random.choice((100, 127, 1, 5)), g.random.choice((0, 1, 3, 120))
+        dtype = g.random.choice((*INTEGERS, "i8", "i8", "i8", "u8", "u8", "u8"))
+        op = g.random.choice(("+", "+", "*", "*", "-", "-", "|", "//", "%", "<<", ">>"))
+        a, b = g.random.choice((100, 127, 5)), g.random.choice((0, 1, 3, 100, 120))
         c = g.made(f"tl.full({shape}, {a}, tl.{dtype}) {op} tl.full({shape}, {b}, tl.{dtype})", dtype, shape)
         if dtype in ("u8", "i8", "u16"):
             g.made(f"{c.name}.to(tl.i64) * 3 - 7", "i64", shape)

@@ -203,5 +203,5 @@ def groups(g: Generator) -> None:
 
 
 STATEMENTS: list[tuple[Statement, float]] = [
-    (pinned, 1.5), (register_view, 0.0), (fragment_dot, 0.4), (shared, 1), (ring, 0.5), (groups, 0.2),
+    (pinned, 1.5), (register_view, 0.6), (fragment_dot, 0.4), (shared, 1), (ring, 0.5), (groups, 0.2),
 ]

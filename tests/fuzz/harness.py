@@ -23,8 +23,8 @@ from tilus.ir.dtypes import parse_dtype
 Array = np.ndarray[Any, Any]
 UNTOUCHED = 77
 SPECIAL = (0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.5, 65504.0, 1e-7, 3.4e38, 1e-40)
-WITHOUT_GROUPS = ("python",)
-"""Engines that are documented to have no thread groups: they pass over programs that use them."""
+REFUSED = (("python", "tl.group"), ("sm_70", "tl.copy_async"), ("sm_75", "tl.copy_async"))
+"""What is documented to be refused: engines that pass over programs with these instructions."""
 
 
 @dataclass
@@ -189,7 +189,7 @@ def _reason(kernel: Any, engine: str, program: Program, wanted: Results) -> str 
             if reason is not None:
                 return step + reason
     except UnsupportedError as error:
-        if engine not in WITHOUT_GROUPS or "tl.group" not in program.source:
+        if not any(name in engine and text in program.source for name, text in REFUSED):
             return f"{step}UnsupportedError: {error}"
     except Exception as error:
         return f"{step}{type(error).__name__}: {error}"

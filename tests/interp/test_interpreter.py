@@ -221,3 +221,27 @@ def test_printing(capsys: pytest.CaptureFixture[str]) -> None:
 
     run(kernel, np.arange(4, dtype=np.float32))
     assert capsys.readouterr().out == "block 0 has [0., 1.]\nblock 1 has [2., 3.]\n"
+
+
+def test_the_source_of_a_copy_is_not_written_before_the_wait():
+    @tl.jit
+    def kernel(x: tl.f32["N"], y: tl.f32["N"], late: int = 0):
+        tl.grid(1)
+        s = tl.shared((8,), tl.f32)
+        tl.copy_async(s, x, 0)
+        tl.commit()
+        if late:
+            tl.wait(0)
+        tl.store(x, 0, tl.full((8,), 5.0))
+        tl.wait(0)
+        tl.sync()
+        tl.store(y, 0, tl.load(s, 0, 8))
+
+    def arrays():
+        return np.arange(8, dtype=np.float32), np.zeros(8, np.float32)
+
+    with pytest.raises(tl.TilusError, match="E0701.*written while an asynchronous copy"):
+        kernel.on("interpret")(*arrays())
+    x, y = arrays()
+    kernel.on("interpret")(x, y, late=1)
+    np.testing.assert_array_equal(y, np.arange(8))

@@ -379,12 +379,23 @@ class BlockRun:
         if not target.empty:
             target.set(pending, memory.span_number(op.span))
 
-        def land() -> None:
-            access = source.box(offsets, shape, mask)
-            source.memory.on_read(task, access, op.span)
+        access = source.box(offsets, shape, mask)
+
+        def read() -> Array:
             out = np.zeros(shape, memory.array.dtype)
             if not access.empty:
                 access.fill(out, access.get(source.memory.array))
+            return out
+
+        at_start = read()
+
+        def land() -> None:
+            source.memory.on_read(task, access, op.span)
+            out = read()
+            if out.tobytes() != at_start.tobytes():
+                raise CheckError.at("E0701", f"race on {source.memory.name}: it is written while an asynchronous copy "
+                                    "reads it", op.span, help="call tl.wait before the store",
+                                    notes=(f"in {task.where}",))
             if not target.empty:
                 target.set(memory.array, out[target.tile])
                 target.set(pending, -1)
