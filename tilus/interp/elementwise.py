@@ -106,7 +106,14 @@ def binary(kind: str, x: Array, y: Array, dtype: DType) -> Array:
     raise KeyError(kind)
 
 
+def quiet(x: Array) -> Array:
+    """Floats without signalling NaNs, which minNum and maxNum would hand on."""
+    return np.where(np.isnan(x), x.dtype.type(np.nan), x)
+
+
 def _float_binary(kind: str, x: Array, y: Array, dtype: DType) -> Array:
+    if kind in ("min", "max"):
+        x, y = quiet(x), quiet(y)
     if kind in _FLOAT_BINARY:
         return round_to(_FLOAT_BINARY[kind](widen(x, dtype), widen(y, dtype)), dtype)
     if kind == "copysign":

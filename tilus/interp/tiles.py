@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tilus.interp.elementwise import quiet
 from tilus.interp.numbers import Array, decode, held_as, round_to
 from tilus.ir.dtypes import DType, u8
 from tilus.layouts import RegisterLayout
@@ -47,7 +48,7 @@ def reduce(kind: str, x: Array, axis: int, dtype: DType) -> Array:
         if kind in ("min", "max"):
             function: Any = (np.fmin if kind == "min" else np.fmax) if dtype.is_float else (
                 np.minimum if kind == "min" else np.maximum)
-            return np.asarray(function.reduce(x, axis=axis))
+            return np.asarray(function.reduce(quiet(x) if dtype.is_float else x, axis=axis))
         if kind in ("argmin", "argmax"):
             return _arg(kind, x, axis, dtype)
         if dtype.is_float:
@@ -71,7 +72,7 @@ def scan(kind: str, x: Array, axis: int, reverse: bool, dtype: DType) -> Array:
                      "max": np.fmax if dtype.is_float else np.maximum}[kind]
     source = np.flip(x, axis) if reverse else x
     with np.errstate(all="ignore"):
-        wide = source.astype(np.float64) if dtype.is_float else source
+        wide = quiet(source).astype(np.float64) if dtype.is_float else source
         out = function.accumulate(wide, axis=axis)
         result = round_to(out, dtype) if dtype.is_float else out.astype(x.dtype)
     return np.flip(result, axis) if reverse else result
