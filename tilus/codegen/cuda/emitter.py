@@ -36,6 +36,7 @@ from tilus.ir.ops import (
     While,
 )
 from tilus.ir.ops.simt import (
+    REREAD,
     AcquireLoad,
     ApproxUnary,
     Barrier,
@@ -276,7 +277,10 @@ class _KernelPrinter:
 
     def special(self, op: SpecialRegister) -> None:
         name = self.fresh(op.register.replace(".", "_"))
-        self.line(f"const int {name} = {_REGISTERS[op.register]};")
+        if op.phase and op.register in REREAD:
+            self.line(f'int {name}; asm volatile("mov.u32 %0, %%{REREAD[op.register]};" : "=r"({name}));')
+        else:
+            self.line(f"const int {name} = {_REGISTERS[op.register]};")
         self.bind(op.result, [name])
 
     def broadcast(self, op: Broadcast) -> None:

@@ -42,6 +42,7 @@ from tilus.ir.ops import (
     While,
 )
 from tilus.ir.ops.simt import (
+    REREAD,
     AcquireLoad,
     ApproxUnary,
     Barrier,
@@ -379,6 +380,10 @@ class _KernelEmitter:
         if op.register == "warp":
             tid = self.e.intrinsic("llvm.nvvm.read.ptx.sreg.tid.x", "i32", [])
             self.bind(op.result, [self.e.op(f"lshr i32 {tid}, 5")])
+            return
+        if op.phase and op.register in REREAD:
+            text = f'call i32 asm sideeffect "mov.u32 $0, %{REREAD[op.register]};", "=r"()'
+            self.bind(op.result, [self.e.op(text)])
             return
         self.bind(op.result, [self.e.intrinsic(f"llvm.nvvm.read.ptx.sreg.{_SPECIAL[op.register]}", "i32", [])])
 

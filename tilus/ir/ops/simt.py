@@ -11,12 +11,17 @@ from tilus.ir.types import PointerType, TileType, Type
 
 SPECIAL_REGISTERS = ("tid", "lane", "warp", "ctaid.x", "ctaid.y", "ctaid.z", "nctaid.x", "nctaid.y", "nctaid.z")
 
+REREAD = {"tid": "tid.x", "ctaid.x": "ctaid.x", "ctaid.y": "ctaid.y", "ctaid.z": "ctaid.z"}
+"""Registers, with their names in PTX, that are cheaper to read once more than to keep."""
+
 
 class SpecialRegister(Operation):
-    """A special register, as i32: ``tid`` (thread of the block), ``lane``, ``warp``, ``ctaid.*``, ``nctaid.*``."""
+    """A special register, as i32: ``tid`` (thread of the block), ``lane``, ``warp``, ``ctaid.*``, ``nctaid.*``.
+    Reads of different ``phase`` are not merged."""
 
     NAME = "special_register"
     register: str
+    phase: int = 0
 
     def infer(self) -> Sequence[Type]:
         if self.register not in SPECIAL_REGISTERS:

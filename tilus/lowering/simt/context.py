@@ -8,7 +8,21 @@ from dataclasses import dataclass, field
 from tilus.diagnostics import UNKNOWN_SPAN, Span
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType, bool_, i32, i64, integer, u32
-from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Dot, Extract, Pack, PtrAdd, PtrCast, Shuffle, Yield
+from tilus.ir.ops import (
+    Binary,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Dot,
+    Extract,
+    GridIndex,
+    Pack,
+    PtrAdd,
+    PtrCast,
+    Shuffle,
+    Yield,
+)
 from tilus.ir.ops.simt import SharedBase, SpecialRegister
 from tilus.ir.types import PointerType, TileType
 from tilus.layouts import RegisterLayout
@@ -67,7 +81,7 @@ class DeferredMatrices:
 @dataclass
 class Thread:
     """Lowers one function. ``values`` maps tile-level scalars and tiles to thread-level values, ``views`` views;
-    ``loops`` counts the loops around the operation that is being lowered."""
+    ``loops`` counts the loops around the operation that is being lowered, ``phase`` the loops that came before it."""
 
     function: Function
     facts: Facts
@@ -85,8 +99,13 @@ class Thread:
     warps: int = 4
     barrier_id: int = 0
     loops: int = 0
+    phase: int = 0
     prologue: dict[object, Value] = field(default_factory=dict)
     prologue_ops: list[Operation] = field(default_factory=list)
+    after_loops: dict[object, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.top = self.block
 
     @property
     def threads(self) -> int:
@@ -165,7 +184,19 @@ class Thread:
         return self.emit(Broadcast(value, (count,)))
 
     def at_entry(self, key: object, build: Callable[[], Value]) -> Value:
-        """A value that depends on the thread only, computed once at the kernel's beginning."""
+        """A value that depends on the thread only, computed once at the kernel's beginning; after a loop once more,
+        so that it takes no register in the loop."""
+        if not self.phase:
+            return self.in_prologue(key, build)
+        found = self.after_loops.get(key)
+        if found is None:
+            # What holds the current block is appended to the top once its regions are complete.
+            outer, self.block = self.block, self.top
+            found = self.after_loops[key] = build()
+            self.block = outer
+        return found
+
+    def in_prologue(self, key: object, build: Callable[[], Value]) -> Value:
         found = self.prologue.get(key)
         if found is None:
             outer, self.block = self.block, Block()
@@ -177,7 +208,22 @@ class Thread:
     # -- threads
 
     def special(self, register: str) -> Value:
-        return self.at_entry(register, lambda: self.emit(SpecialRegister(register)))
+        return self.at_entry(register, lambda: self.emit(SpecialRegister(register, self.phase)))
+
+    def grid_index(self, value: Value) -> Value:
+        """The block's index that a tile-level ``GridIndex`` gives."""
+        assert isinstance(value.defining, GridIndex)
+        register, dtype = f"ctaid.{'xyz'[value.defining.axis]}", self.element_type(value)
+        return self.at_entry((register, dtype), lambda: self.widen(self.special(register), dtype))
+
+    def loop_begins(self) -> None:
+        self.loops += 1
+
+    def loop_ends(self) -> None:
+        self.loops -= 1
+        if not self.loops:
+            self.phase += 1
+            self.after_loops.clear()
 
     def tid(self) -> Value:
         """The thread's number within its group, i32."""
@@ -247,12 +293,14 @@ class Thread:
         return pointer if pointer.type.dtype is dtype else self.emit(PtrCast(pointer, dtype))
 
     def shared_pointer(self, offset: int, dtype: DType) -> Value:
-        return self.at_entry(("shared", offset, dtype), lambda: self.emit(SharedBase(offset, dtype)))
+        return self.in_prologue(("shared", offset, dtype), lambda: self.emit(SharedBase(offset, dtype)))
 
     # -- what tile-level values have become
 
     def value(self, value: Value) -> Value:
         """What a tile-level value has become; a tile whose loads were put off is loaded now."""
+        if self.phase and isinstance(value.defining, GridIndex):
+            return self.grid_index(value)  # read again, so that it takes no register in the loops
         found = self.values.get(value)
         if found is None:
             found = self.values[value] = self.pack(self.deferred[value].all())

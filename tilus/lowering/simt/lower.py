@@ -366,13 +366,13 @@ def _for(thread: Thread, op: For) -> None:
     body = Block([TileType(width), *(v.type for v in init)], [a.name for a in op.body.args])
     index = body.args[0]
     outer, thread.block = thread.block, body
-    thread.loops += 1
+    thread.loop_begins()
     thread.set(op.index, thread.widen(index, thread.element_type(op.index)))
     for old, new in zip(op.carried, body.args[1:], strict=True):
         thread.values[old] = thread.widen(new, thread.element_type(old))
     lower_block(thread, op.body)
     _finish(thread, op.body.terminator.operands, [v.type for v in init])
-    thread.loops -= 1
+    thread.loop_ends()
     thread.block = outer
     new_op = For(*bounds, tuple(init), body, op.stages, iterations=op.iterations, span=op.span)
     thread.emit(new_op)
@@ -406,7 +406,7 @@ def _while(thread: Thread, op: While) -> None:
     types = [v.type for v in init]
     outer = thread.block
     blocks = []
-    thread.loops += 1
+    thread.loop_begins()
     for region in (op.before, op.body):
         block = thread.block = Block(types, [a.name for a in region.args])
         for old, new in zip(region.args, block.args, strict=True):
@@ -417,7 +417,7 @@ def _while(thread: Thread, op: While) -> None:
         else:
             _finish(thread, region.terminator.operands, types)
         blocks.append(block)
-    thread.loops -= 1
+    thread.loop_ends()
     thread.block = outer
     new_op = While(tuple(init), *blocks, span=op.span)
     thread.emit(new_op)
@@ -433,7 +433,7 @@ def _group(thread: Thread, op: Group) -> None:
 
 
 def _grid_index(thread: Thread, op: GridIndex) -> None:
-    thread.set(op.result, thread.widen(thread.special(f"ctaid.{'xyz'[op.axis]}"), thread.element_type(op.result)))
+    thread.set(op.result, thread.grid_index(op.result))
 
 
 def _grid_size(thread: Thread, op: GridSize) -> None:

@@ -888,12 +888,16 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     mask = None if op.mask is None else thread.value(op.mask)
     size = vector * dtype.itemsize
     asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
-    if not asynchronous and len(access.indices) > COPIES_AT_ONCE and mask is None and not layout.is_replicated:
+    many = not asynchronous and len(access.indices) > COPIES_AT_ONCE
+    if many and vector == 1 and mask is None and not layout.is_replicated:
         _copy_in_loop(thread, op, view, layout)
         return
-    loaded = []
+    loaded: list[tuple[int, Value, Value | None]] = []
+    at_once = max(1, BYTES_AT_ONCE // size)
     first = thread.first_replica(layout)
     for group in range(len(access.indices)):
+        if len(loaded) == at_once:
+            _store_loaded(thread, shared, loaded, size)
         inside = tile_padding(thread, layout, view.shape, group * vector)
         inside = thread.both(inside, first)
         predicate = access.predicate(group)
@@ -906,10 +910,19 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
             PtrLoad(access.pointer(group), vector if vector > 1 else 0, size, thread.both(predicate, inside))
         )
         loaded.append((group, value, inside))
+    _store_loaded(thread, shared, loaded, size)
+
+
+def _store_loaded(
+    thread: Thread, shared: SharedAccess, loaded: list[tuple[int, Value, Value | None]], size: int
+) -> None:
     for group, value, inside in loaded:
         thread.emit(PtrStore(shared.address(group), value, size, inside))
+    loaded.clear()
 
 
+BYTES_AT_ONCE = 32
+"""What a thread copies between two waits for memory where there are no asynchronous copies: eight registers."""
 COPIES_AT_ONCE = 8
 """Single elements that a thread copies between two waits for memory, where alignment allows no wider copies."""
 
