@@ -132,7 +132,7 @@ class _KernelPrinter:
         self.block(function.body)
         parameters = ", ".join(self._parameter(v) for v in function.body.args)
         threads = int(function.attributes["warps"]) * 32
-        bounds = f"__launch_bounds__({threads})"
+        bounds = f"__launch_bounds__({threads}, 1)"  # 1: registers are not given up for occupancy by spilling
         if function.attributes.get("max_registers"):
             bounds += f" __maxnreg__({function.attributes['max_registers']})"
         head = f'extern "C" __global__ void {bounds}\n{function.name}({parameters}) {{'

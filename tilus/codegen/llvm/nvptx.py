@@ -137,7 +137,7 @@ class _KernelEmitter:
         self.block(self.function.body)
         self.e.do("ret void")
         threads = int(self.function.attributes["warps"]) * 32
-        attributes = [f'"nvvm.maxntid"="{threads}"', "nounwind"]
+        attributes = [f'"nvvm.maxntid"="{threads}"', '"nvvm.minctasm"="1"', "nounwind"]
         if self.function.attributes.get("max_registers"):
             attributes.append(f'"nvvm.maxnreg"="{self.function.attributes["max_registers"]}"')
         head = f"define ptx_kernel void @{self.function.name}({', '.join(parameters)}) {' '.join(attributes)} {{"

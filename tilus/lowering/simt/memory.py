@@ -923,7 +923,7 @@ def _store_loaded(
 
 BYTES_AT_ONCE = 32
 """What a thread copies between two waits for memory where there are no asynchronous copies: eight registers."""
-COPIES_AT_ONCE = 8
+COPIES_AT_ONCE = 4
 """Single elements that a thread copies between two waits for memory, where alignment allows no wider copies."""
 
 
