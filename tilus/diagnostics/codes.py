@@ -49,6 +49,7 @@ CODES: dict[str, str] = {
     "W0505": "registers are spilled",
     "E0506": "unknown engine",
     "E0507": "not supported by this engine",
+    "E0508": "too many registers",
     # calls and arguments
     "E0601": "wrong argument type",
     "E0602": "inconsistent dimensions",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import builtins
 import functools
+import inspect
 import linecache
 import types
 from collections.abc import Callable
 from typing import Any
 
 from tilus.diagnostics import Span, UserError
+from tilus.diagnostics.frames import caller_span
 
 
 class CapturedFunction:
@@ -21,7 +23,12 @@ class CapturedFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         if not isinstance(function, types.FunctionType):
-            raise UserError.at("E0111", f"{function!r} is not a plain Python function")
+            name = getattr(function, "__qualname__", function)
+            raise UserError.at("E0111", f"{name!r} is not a plain Python function", caller_span(),
+                               help="decorate a function written with `def`")
+        if function.__code__.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+            raise UserError.at("E0101", f"{function.__name__!r} is an `async` function, which is not supported as a "
+                                        "kernel", caller_span(), help="write `def`")
         self.function = function
         self.name = function.__name__
         self.file = function.__code__.co_filename

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
+from tilus.diagnostics.frames import caller_span
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import i32, i64
 
@@ -64,6 +65,7 @@ class TraceContext:
         self.workspaces: list[tuple[tuple[Tile, ...], Any, bool, Value]] = []
         self.attributes: dict[str, Any] = {}
         self._grid_counter: Value | None = None
+        self.inlined = 0  # nesting of calls of functions defined in the kernel
         self.depth = 0  # nesting of run-time control flow
 
     def emit(self, op: Operation) -> tuple[Value, ...]:
@@ -79,7 +81,8 @@ class TraceContext:
 
         if self.grid_extents is not None:
             raise UserError.at("E0106", "tl.grid appears twice", self.span,
-                               help="declare all axes of the grid in one call")
+                               help="declare all axes of the grid in one call; a kernel that is called in a kernel is "
+                                    "inlined, and declares none")
         if self.depth:
             raise UserError.at("E0106", "tl.grid stands inside run-time control flow", self.span,
                                help="call tl.grid at the top level of the kernel")
@@ -133,7 +136,7 @@ def current() -> Context:
     """The context of the kernel being run on this thread. Raises UserError outside of one."""
     context: Context | None = getattr(_state, "context", None)
     if context is None:
-        raise UserError.at("E0107", "this function of tilus works only inside a kernel",
+        raise UserError.at("E0107", "this function of tilus works only inside a kernel", caller_span(),
                            help="decorate the function that calls it with @tl.jit and call that")
     return context
 

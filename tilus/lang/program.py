@@ -8,7 +8,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, GridSync, Launch, Stride, Workspace
+from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, GridSync, Group, Launch, Stride, Workspace
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
@@ -34,7 +34,14 @@ def trace_kernel(captured: CapturedFunction, signature: Signature, constants: di
     arguments: dict[str, Any] = dict(constants)
     with use_context(context):
         arguments.update(_bind_parameters(signature, constants, parameters, body, context))
-        Tracer(captured, context).run(arguments)
+        try:
+            result = Tracer(captured, context).run(arguments)
+        except RecursionError:
+            raise UserError.at("E0112", f"the inlining of functions into {captured.name} does not end", context.span,
+                               help="recursion must end on compile-time arguments") from None
+    if result is not None:
+        raise UserError.at("E0107", f"the kernel {captured.name} returns a value", captured.span(captured.node),
+                           help="store it into an array parameter; a function with a value is a @tl.fuse function")
     if context.grid_extents is None:
         raise UserError.at("E0106", f"{captured.name} does not declare a grid", captured.span(captured.node),
                            help="call `i = tl.grid(...)` at the top of the kernel; `tl.grid(1)` runs one block")
@@ -75,7 +82,7 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     from tilus.ir.ops import Yield
 
     body.ops.append(Yield((), span=context.span))
-    _check_cooperative(context, body)
+    _check_launch(context, body)
     assert context.grid_extents is not None
     kernel_parameters = list(parameters)
     for extents, _, _, value in context.workspaces:
@@ -100,8 +107,13 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     return Module([kernel], launch)
 
 
-def _check_cooperative(context: TraceContext, body: Block) -> None:
+def _check_launch(context: TraceContext, body: Block) -> None:
+    warps = int(context.attributes.get("warps", DEFAULT_WARPS))
     for op in body.walk():
+        if isinstance(op, Group) and op.first + op.count > warps:
+            raise UserError.at("E0504", f"a group of warps {op.first} to {op.first + op.count - 1} in a block of "
+                                        f"{warps} warps", op.span,
+                               help="set the number of warps with tl.block(warps=...)")
         if isinstance(op, GridSync) and not context.attributes.get("cooperative"):
             raise UserError.at("E0705", "tl.grid_sync needs a cooperative launch", op.span,
                                help="call tl.block(cooperative=True)")

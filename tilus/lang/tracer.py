@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import ast
 import builtins
+import difflib
+import inspect
 import operator
+import sys
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -114,6 +117,9 @@ class Tracer:
 
     def _returned(self, node: ast.AST) -> Any:
         returned, value = self.scope[RETURN], self.scope[VALUE]
+        if isinstance(value, Undefined):
+            reason = value.reason.replace(repr(VALUE), "the value returned")
+            raise UserError.at("E0104", reason, value.span, help="convert all to one type and shape")
         if returned is True:
             return value
         if returned is False or value is UNSET or value is None:
@@ -260,6 +266,11 @@ class Tracer:
     def _with(self, statement: ast.With) -> None:
         managers = []
         for item in statement.items:
+            call = item.context_expr
+            kind = self.eval(call.func) if isinstance(call, ast.Call) else None
+            if isinstance(call, ast.Call) and not hasattr(kind, "__tilus_region__"):
+                raise self.fail("E0101", f"`with {ast.unparse(call.func)}(...)` is not supported in a kernel", call,
+                                help="`with tl.group(...)` is")
             manager = self.eval(item.context_expr)
             if not hasattr(type(manager), "__tilus_region__"):
                 raise self.fail("E0101", f"`with` on a {_kind(manager)} is not supported in a kernel",
@@ -375,8 +386,33 @@ class Tracer:
         except RecursionError:
             raise
         except Exception as error:
-            name = getattr(function, "__name__", "operation")
-            raise self.fail("E0107", f"{name}: {type(error).__name__}: {error}", node) from error
+            raise self._python_error(node, function, args, kwargs, error) from error
+
+    def _python_error(self, node: ast.AST, function: Any, args: Sequence[Any], kwargs: dict[str, Any],
+                      error: Exception) -> UserError:
+        """What to say of an exception that Python code raised."""
+        name = getattr(function, "__name__", "operation")
+        module = str(getattr(function, "__module__", None) or type(function).__module__)
+        if module.startswith("tilus.lang.") and isinstance(error, TypeError):
+            try:
+                inspect.signature(function).bind(*args, **kwargs)
+            except TypeError as reason:
+                return self._wrong_arguments(node, f"tl.{name}", function, kwargs, str(reason))
+        if module.split(".")[0] in ("numpy", "math", "cmath") and flow.has_tiles((args, kwargs)):
+            own = hasattr(sys.modules["tilus"], name)
+            return self.fail("E0113", f"{module.split('.')[0]}.{name} is given a run-time value", node,
+                             f"use tl.{name}" if own else "it works on Python and NumPy values only")
+        return self.fail("E0107", f"{name}: {type(error).__name__}: {error}", node)
+
+    def _wrong_arguments(self, node: ast.AST, name: str, function: Any, kwargs: dict[str, Any],
+                         reason: str) -> UserError:
+        known = inspect.signature(function).parameters
+        unknown = next((k for k in kwargs if k not in known), None)
+        if unknown is None:
+            return self.fail("E0107", f"{name}: {reason}", node)
+        near = difflib.get_close_matches(unknown, known, 1)
+        return self.fail("E0107", f"{name} has no parameter {unknown!r}", node,
+                         f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
 
     def _constant(self, node: ast.Constant) -> Any:
         return node.value
@@ -393,8 +429,6 @@ class Tracer:
         try:
             return self.captured.lookup(name)
         except KeyError:
-            import difflib
-
             known = [*self.scope, *self.outer, *self.captured.closure, *self.captured.function.__globals__]
             near = difflib.get_close_matches(name, [k for k in known if not k.startswith("$")], 1)
             raise self.fail("E0102", f"name {name!r} is not defined", node,
@@ -406,8 +440,6 @@ class Tracer:
         try:
             return getattr(value, node.attr)
         except AttributeError:
-            import difflib
-
             near = difflib.get_close_matches(node.attr, [a for a in dir(value) if not a.startswith("_")], 1)
             kind = _kind(value) if isinstance(value, types.ModuleType) else f"a {_kind(value)}"
             raise self.fail("E0114", f"{kind} has no attribute {node.attr!r}", node,
@@ -521,8 +553,6 @@ class Tracer:
 
     def _inline_captured(self, captured: CapturedFunction, args: Sequence[Any], kwargs: dict[str, Any],
                          node: ast.AST) -> Any:
-        import inspect
-
         self._check_depth(captured.name, node)
         try:
             bound = inspect.signature(captured.function).bind(*args, **kwargs)
@@ -552,6 +582,7 @@ class Tracer:
         if wrong:
             raise self.fail("E0107", f"{function.name}: missing or unknown argument {wrong[0]!r}", node)
         inner = type(self)(self.captured, self.context, self.depth + 1)
+        self.context.inlined += 1
         inner.outer = {**self.outer, **function.scope}
         inner.scope.update(values)
         span = self.context.span
@@ -561,10 +592,11 @@ class Tracer:
             inner.exec_block(node.body)
             result = inner._returned(node)
         self.context.span = span
+        self.context.inlined -= 1
         return result
 
     def _check_depth(self, name: str, node: ast.AST) -> None:
-        if self.depth >= MAX_INLINE_DEPTH:
+        if max(self.depth, self.context.inlined) >= MAX_INLINE_DEPTH:
             raise self.fail("E0112", f"{name} is inlined more than {MAX_INLINE_DEPTH} levels deep", node,
                             help="recursion must end on compile-time arguments")
 
@@ -634,7 +666,11 @@ class Tracer:
                 out.append(self.eval(node.elt))
                 return
             generator = node.generators[index]
-            for item in self.eval(generator.iter):
+            iterable = self.eval(generator.iter)
+            if isinstance(iterable, control.range) and not iterable.is_constant:
+                raise self.fail("E0113", "a comprehension runs while compiling, and the bounds of its range are "
+                                         "run-time values", generator.iter, "use a `for` statement, or constant bounds")
+            for item in iterable:
                 self.bind(generator.target, item)
                 if all(self._truth(self.eval(test), test) for test in generator.ifs):
                     level(index + 1)
@@ -706,11 +742,13 @@ def _kind(value: Any) -> str:
 
 
 def _describe(node: ast.AST) -> str:
-    names = {"Try": "try", "ClassDef": "a class", "Import": "import", "ImportFrom": "import", "Global": "global",
+    names = {"Try": "try", "ClassDef": "class", "Import": "import", "ImportFrom": "import", "Global": "global",
              "Nonlocal": "nonlocal", "Delete": "del", "Raise": "raise", "Yield": "yield", "YieldFrom": "yield",
              "Await": "await", "AsyncFor": "async for", "AsyncWith": "async with", "Match": "match",
              "SetComp": "a set comprehension", "DictComp": "a dict comprehension", "Set": "a set"}
     name = type(node).__name__
+    if name == "Attribute":
+        return "an attribute"
     return f"`{names[name]}`" if name in names else f"this construct ({name})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -115,6 +116,8 @@ def _literal(value: Any, what: str) -> Scalar:
 def _describe(value: Any) -> str:
     if isinstance(value, View):
         return "view of an array (load a tile from it with tl.load first)"
+    if type(value).__name__ == "ndarray":
+        return "NumPy array (pass it to the kernel as a parameter and load tiles from that)"
     return f"Python {type(value).__name__}"
 
 
@@ -398,7 +401,8 @@ def _integer_power(x: Tile, exponent: int) -> Tile:
 
 def compare(kind: str, x: Any, y: Any) -> Tile:
     if y is None or isinstance(y, str):
-        raise fail("E0201", f"a tile is compared with {y!r}", help="use `is None` to test an optional parameter")
+        raise fail("E0201", f"a tile is compared with {y!r}",
+                   help="use `is None` to test an optional parameter" if y is None else None)
     a, b = unify(x, y, "comparison")
     return emit(Compare(kind, a.value, b.value, span=current().span))
 
@@ -425,31 +429,53 @@ def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int,
     return target
 
 
-def static_shape(shape: Any, what: str = "the shape", allow: int = 0) -> tuple[int, ...]:
+MAX_TILE = 1 << 24
+"""Elements of the largest tile."""
+
+
+def element_type(dtype: Any) -> DType:
+    """An argument that has to be an element type. Raises UserError."""
+    if isinstance(dtype, DType):
+        return dtype
+    name = getattr(dtype, "__name__", None) or str(dtype)
+    near = {"float32": "f32", "float16": "f16", "float64": "f64", "bfloat16": "bf16", "float": "f32", "int": "i64",
+            **{f"{'u' * u}int{n}": f"{'u' if u else 'i'}{n}" for u in (0, 1) for n in (8, 16, 32, 64)}}.get(name)
+    raise fail("E0107", f"{name!r} is no element type", help=f"write tl.{near}" if near else "e.g. tl.f16, tl.i32")
+
+
+def static_shape(shape: Any, what: str = "the shape", allow: int = 0,
+                 help: str | None = None) -> tuple[int, ...]:
     """A tuple of compile-time extents. Raises UserError on run-time values and on extents below ``allow``."""
     items = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
     out = []
     for item in items:
         if isinstance(item, Tile) and current().concrete(item.value) is None:
-            raise fail("E0105", f"{what} holds a run-time value", help="extents of tiles are compile-time constants: "
-                       "annotate the parameter `int`, and mask the tail")
+            raise fail("E0105", f"{what} holds a run-time value", help=help or
+                       "extents of tiles are compile-time constants: annotate the parameter `int`, and mask the tail")
         try:
             extent = operator.index(item)
         except TypeError:
             raise fail("E0105", f"{what} holds {item!r}, which is not an integer") from None
         if isinstance(item, bool) or extent < allow:
-            raise fail("E0204", f"{what} holds the extent {item}")
+            raise fail("E0204", f"{what} holds {item}, which is not an extent of {allow} or more" if what == "the shape"
+                       else f"{what}: {item} is less than {allow}")
         out.append(extent)
+    if what == "the shape" and math.prod(out) > MAX_TILE:
+        raise fail("E0204", f"a tile of shape {tuple(out)} has {math.prod(out)} elements, more than {MAX_TILE}",
+                   help="a block works on tiles that its registers hold: use smaller ones, in a loop or a larger grid")
     return tuple(out)
 
 
 def _index_tile(x: Tile, key: Any) -> Tile:
     keys = list(key) if isinstance(key, tuple) else [key]
+    if any(isinstance(k, Tile) and current().concrete(k.value) is None for k in keys):
+        raise fail("E0113", "a tile is indexed by a run-time value",
+                   help="elements of tiles are named by constants: use tl.take, or load the element from memory")
     used = sum(k is not None and k is not Ellipsis for k in keys)
     rank = len(x.shape)
     if used > rank:
         raise fail("E0204", f"a tile of shape {x.shape} is indexed by {used} indices")
-    if Ellipsis not in keys:
+    if not any(k is Ellipsis for k in keys):
         keys.append(Ellipsis)
     at = next(i for i, k in enumerate(keys) if k is Ellipsis)
     keys[at : at + 1] = [slice(None)] * (rank - used)

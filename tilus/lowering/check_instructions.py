@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tilus.diagnostics import Diagnostic, Label, UnsupportedError
+from tilus.diagnostics import Diagnostic, Label, ResourceError, UnsupportedError
 from tilus.ir.core import Module, Operation
-from tilus.ir.types import ViewType
+from tilus.ir.types import TileType, ViewType
 from tilus.targets import TARGETS, get_target
 from tilus.targets.features import NAMED_INSTRUCTIONS
 
@@ -14,8 +14,10 @@ def check_instructions(module: Module) -> None:
     target = get_target(module.target)
     missing: dict[str, dict[Label, None]] = {}
     for function in module.kernels:
+        threads = 32 * int(function.attributes["warps"])
         for op in function.walk():
             _check_memory(op, target.name)
+            _check_registers(op, threads, target.name)
             if not target.supports(op.NAME):
                 missing.setdefault(op.NAME, {})[Label(op.span, "named here")] = None
     if missing:
@@ -32,6 +34,19 @@ def _check_memory(op: Operation, target: str) -> None:
             raise UnsupportedError.at("E0507", f"memory of {dtype} is not supported on {target} yet", op.span,
                                       help=f"load and store the bytes that hold it, and view them: "
                                            f"tl.view(bytes, dtype=tl.{dtype}, layout=...)")
+
+
+MOST_ELEMENTS = 4096
+"""Elements of one tile that a thread cannot hold, whatever their type: it has 255 registers of 32 bits."""
+
+
+def _check_registers(op: Operation, threads: int, target: str) -> None:
+    for value in op.results:
+        if isinstance(value.type, TileType) and value.type.size > MOST_ELEMENTS * threads:
+            raise ResourceError.at(
+                "E0508", f"a tile of shape {value.type.shape} is {-(-value.type.size // threads)} elements for each of "
+                         f"{threads} threads, which the registers of {target} cannot hold", op.span,
+                help="use smaller tiles, in a loop or a larger grid")
 
 
 def _lacks(name: str, places: tuple[Label, ...], target: str) -> Diagnostic:

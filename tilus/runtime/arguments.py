@@ -12,6 +12,7 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
+from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType, from_numpy, parse_dtype
@@ -209,6 +210,8 @@ def check_array(name: str, annotation: ArrayAnnotation, argument: ArrayArgument)
         return f"{name!r} holds {argument.dtype}, but the parameter is {annotation}"
     if len(argument.shape) != annotation.rank:
         return f"{name!r} has rank {len(argument.shape)}, but the parameter is {annotation}"
+    if argument.address % argument.dtype.itemsize:
+        return f"{name!r} is misaligned: its address is no multiple of {argument.dtype.itemsize} bytes"
     return None
 
 
@@ -256,21 +259,22 @@ def convert_scalar(name: str, dtype: DType, value: Any) -> bool | int | float:
             return bool(value)
         raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is bool")
     if dtype.is_int:
-        if is_bool(value) or not hasattr(value, "__index__"):
+        if not is_integer(value):
             raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is {dtype}")
         number = operator.index(value)
         if not dtype.min_value <= number <= dtype.max_value:
             raise TypeError(f"{name!r} is {number}, which does not fit {dtype} "
                             f"({dtype.min_value} to {dtype.max_value})")
         return number
-    if not dtype.is_float or isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+    if not dtype.is_float or isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__") \
+            or has_dimensions(value):
         raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is {dtype}")
     return float(value)
 
 
 def convert_constant(name: str, annotation: Any, value: Any) -> Any:
     """A compile-time argument, of the annotated Python type. Raises TypeError with the reason where it does not fit."""
-    if annotation is int and not isinstance(value, bool) and hasattr(value, "__index__"):
+    if annotation is int and is_integer(value):
         return operator.index(value)
     if annotation is float and is_real(value):
         return float(value)
@@ -282,6 +286,16 @@ def convert_constant(name: str, annotation: Any, value: Any) -> Any:
         wanted = getattr(annotation, "__name__", str(annotation))
         raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is a compile-time {wanted}")
     return value
+
+
+def has_dimensions(value: Any) -> bool:
+    """Whether it is an array of one dimension or more."""
+    return bool(getattr(value, "shape", None))
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value counts as an integer: not a bool, and no array of one dimension or more."""
+    return not is_bool(value) and hasattr(value, "__index__") and not has_dimensions(value)
 
 
 def kind_of(value: Any) -> str:
@@ -309,31 +323,6 @@ def overlap(a: ArrayArgument, b: ArrayArgument) -> bool:
         except np.exceptions.TooHardError:
             return True
     return True
-
-
-def caller_span() -> Span | None:
-    """The innermost line of the user's that led here; None where the command line did."""
-    import os
-
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-    frame: Any = sys._getframe(1)
-    while frame is not None and os.path.abspath(frame.f_code.co_filename).startswith(root):
-        frame = frame.f_back
-    if frame is None or str(frame.f_globals.get("__name__", "")).startswith("click."):
-        return None
-    return frame_span(frame)
-
-
-def frame_span(frame: Any) -> Span:
-    """The expression a frame is executing, or its line where Python does not record columns."""
-    code = frame.f_code
-    if hasattr(code, "co_positions"):
-        positions = list(code.co_positions())
-        at = frame.f_lasti // 2
-        if at < len(positions) and positions[at][0] is not None and positions[at][2] is not None:
-            line, end_line, column, end_column = positions[at]
-            return Span(code.co_filename, line, column, end_line, end_column)
-    return Span(code.co_filename, frame.f_lineno, 0, frame.f_lineno, 1 << 20)
 
 
 def call_error(code: str, message: str, *, help: str | None = None, declared: Span | None = None,

@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilus.diagnostics import Diagnostic, Label, ResourceError, Severity, UserError, render
+from tilus.diagnostics import Diagnostic, Label, ResourceError, Severity, render
 from tilus.ir.core import Function, Module
 from tilus.ir.printer import print_module
 from tilus.ir.types import PointerType
+from tilus.runtime.arguments import call_error
 from tilus.runtime.internal import guarded
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
@@ -130,9 +131,9 @@ def compile_specialisation(specialisation: Specialisation, target_name: str | Ta
 
     target = get_target(target_name)
     if via not in ROUTES:
-        raise UserError.at("E0804", f"via is 'cuda' or 'ptx', not {via!r}")
+        raise call_error("E0804", f"via is 'cuda' or 'ptx', not {via!r}")
     if not target.is_cuda:
-        raise UserError.at("E0501", f"{target.name} has no cubins", help="compile for sm_70 to sm_120a")
+        raise call_error("E0501", f"{target.name} has no cubins", help="compile for sm_70 to sm_120a")
     key = f"{target.name}:{via}"
     found: CompiledKernel | None = specialisation.runners.get(key)
     if found is not None:

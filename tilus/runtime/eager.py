@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tilus.diagnostics import Span, UnsupportedError, UserError
+from tilus.diagnostics.frames import frame_span
 from tilus.interp import tiles
 from tilus.interp.evaluate import evaluate
 from tilus.interp.launch import RESIDENT_BLOCKS, bind_array, host_array, numbers_of
@@ -24,7 +25,6 @@ from tilus.ir.types import TileType, Type, ViewType
 from tilus.lang.context import use_context
 from tilus.lang.signature import parameter_type_of
 from tilus.lang.values import Tile, View, as_tile
-from tilus.runtime.arguments import frame_span
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
 

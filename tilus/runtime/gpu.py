@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tilus.diagnostics import ToolchainError, UnsupportedError, UserError
+from tilus.diagnostics.frames import caller_span
 from tilus.interp import evaluate_launch
 from tilus.interp.numbers import held_as
 from tilus.ir.core import Module
@@ -46,10 +47,10 @@ class SimulateEngine(Engine):
         super().__init__(name)
         parts = name.split(":")
         if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("cuda", "ptx")):
-            raise UserError.at("E0506", f"there is no engine {name!r}", help="simulate:sm_80, simulate:sm_80:ptx")
-        self.target = get_target(parts[1])
+            raise call_error("E0506", f"there is no engine {name!r}", help="simulate:sm_80, simulate:sm_80:ptx")
+        self.target = get_target(parts[1], caller_span())
         if not self.target.is_cuda:
-            raise UserError.at("E0506", f"there is no engine {name!r}: {self.target} is no GPU")
+            raise call_error("E0506", f"there is no engine {name!r}: {self.target} is no GPU")
         self.via = parts[2] if len(parts) == 3 else "cuda"
 
     def make(self, specialisation: Specialisation) -> Runner:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
 from tilus.diagnostics import Diagnostic, Severity, UserError, render
+from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
@@ -255,7 +256,7 @@ class JitFunction:
         """
         from tilus.runtime.compile import compile_specialisation
 
-        found = get_target(target, args_.caller_span())
+        found = get_target(target, caller_span())
         return compile_specialisation(self.assume(assume, constants), found, via)
 
     def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
@@ -403,13 +404,14 @@ class Call:
         try:
             array = args_.as_array(value)
         except TypeError as error:
-            raise self._fail(name, f"{name!r}: {error}") from None
+            raise self._fail(name, f"{name!r}: {error}", _array_help(name, value)) from None
         if array is None:
             raise self._fail(name, f"{name!r} is a {args_.kind_of(value)}, but the parameter is {annotation}",
                              "pass a NumPy array, a CuPy array or a torch tensor")
         reason = args_.check_array(name, annotation, array)
         if reason:
-            help = None
+            help = f"pass a copy: `{name}.copy()`" if array.dtype is annotation.dtype and \
+                len(array.shape) == annotation.rank else None
             if array.dtype is not annotation.dtype and array.kind == HOST:
                 known = _numpy_name(annotation.dtype)
                 help = f"convert it: `{name}.astype({known})`" if known else \
@@ -443,6 +445,18 @@ def _hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _array_help(name: str, value: Any) -> str | None:
+    """How to mend a NumPy array that tilus does not take."""
+    dtype = getattr(value, "dtype", None)
+    if getattr(dtype, "kind", "") in "iufb" and not getattr(dtype, "isnative", True):
+        return f"it is of the other byte order: `{name}.astype({name}.dtype.newbyteorder('='))`"
+    if getattr(dtype, "kind", "") == "c":
+        return f"pass the parts as two arrays: `{name}.real`, `{name}.imag`"
+    if getattr(dtype, "kind", "") in "OUSMmV":
+        return "arrays hold integers, floats or bool"
+    return None
 
 
 def _numpy_name(dtype: DType) -> str | None:

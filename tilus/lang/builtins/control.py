@@ -29,10 +29,14 @@ def block(*, warps: int | None = None, cluster: int | None = None, max_registers
           cooperative: bool | None = None) -> None:
     """Sets the number of warps of a block (default 4), blocks of a cluster, the register limit of a thread, and
     whether all blocks must be resident at once."""
+    given = {"warps": warps, "cluster": cluster, "max_registers": max_registers}
+    for name, value in given.items():
+        if value is not None:
+            static_shape((value,), f"{name} of tl.block", help="it is a compile-time constant: annotate it `int`")
     if warps is not None and not 1 <= operator.index(warps) <= 32:
         raise fail("E0504", f"a block has 1 to 32 warps, not {warps}")
-    given = {"warps": warps, "cluster": cluster, "max_registers": max_registers, "cooperative": cooperative}
-    current().declare_block(**{k: v for k, v in given.items() if v is not None})
+    attributes = {**given, "cooperative": cooperative}
+    current().declare_block(**{k: v for k, v in attributes.items() if v is not None})
 
 
 MAX_UNROLL = 1024
@@ -70,6 +74,12 @@ class range:
         if trips > MAX_UNROLL:
             raise fail("E0107", f"unrolling of {trips} iterations: {MAX_UNROLL} is the most")
 
+    @property
+    def is_constant(self) -> bool:
+        """Whether all bounds are Python integers, or known scalars of the python engine."""
+        return not any(isinstance(n, Tile) and current().concrete(n.value) is None
+                       for n in (self.start, self.stop, self.step))
+
     def __iter__(self) -> Iterator[Tile]:
         """Iteration by Python itself: the python engine, where every bound is known."""
         bounds = [operator.index(as_index(b)) for b in (self.start, self.stop, self.step)]
@@ -83,7 +93,8 @@ class static_range:
     """``for i in tl.static_range(n)``: unrolled at compile time; ``i`` is a Python int."""
 
     def __init__(self, *bounds: Any) -> None:
-        self.values = builtins.range(*static_shape(bounds, "tl.static_range", allow=-(1 << 62)))
+        self.values = builtins.range(*static_shape(bounds, "tl.static_range", allow=-(1 << 62),
+                                                   help="a loop over run-time bounds is tl.range"))
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.values)

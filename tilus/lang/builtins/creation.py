@@ -7,12 +7,13 @@ from typing import Any
 from tilus.ir.dtypes import DType, f32, i64
 from tilus.ir.ops import Iota
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, broadcast_to, constant, emit, fail, static_shape
+from tilus.lang.values import Tile, as_tile, broadcast_to, constant, element_type, emit, fail, static_shape
 
 
 def full(shape: Any, value: Any, dtype: DType | None = None) -> Tile:
     """A tile of ``shape`` filled with ``value`` (a Python number or a scalar)."""
     extents = static_shape(shape)
+    dtype = None if dtype is None else element_type(dtype)
     if isinstance(value, Tile):
         return broadcast_to(as_tile(value, dtype), extents)
     if not isinstance(value, (bool, int, float)):
@@ -22,12 +23,12 @@ def full(shape: Any, value: Any, dtype: DType | None = None) -> Tile:
 
 def zeros(shape: Any, dtype: DType = f32) -> Tile:
     """A tile of zeros."""
-    return constant(0, dtype, static_shape(shape))
+    return constant(0, element_type(dtype), static_shape(shape))
 
 
 def ones(shape: Any, dtype: DType = f32) -> Tile:
     """A tile of ones."""
-    return constant(1, dtype, static_shape(shape))
+    return constant(1, element_type(dtype), static_shape(shape))
 
 
 def zeros_like(x: Tile) -> Tile:

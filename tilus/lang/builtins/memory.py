@@ -25,6 +25,7 @@ from tilus.lang.values import (
     broadcast_shapes,
     broadcast_to,
     constant,
+    element_type,
     emit,
     fail,
     static_shape,
@@ -204,7 +205,7 @@ def shared(shape: Any, dtype: DType, layout: Any = None) -> View:
     ``layout`` is a SharedLayout, or None for one without bank conflicts chosen by the compiler.
     """
     extents = static_shape(shape)
-    (value,) = current().emit(AllocShared(dtype, extents, layout, span=current().span))
+    (value,) = current().emit(AllocShared(element_type(dtype), extents, layout, span=current().span))
     return View(value, extents)
 
 
@@ -232,7 +233,7 @@ def wait(pending: int = 0) -> None:
 def workspace(shape: Any, dtype: DType, zero: bool = False) -> View:
     """Global scratch memory of the launch, shared by all blocks; extents are computable at the launch."""
     extents = tuple(as_index(d, "an extent of the workspace") for d in _tuple(shape))
-    return View(current().declare_workspace(extents, dtype, zero))
+    return View(current().declare_workspace(extents, element_type(dtype), zero))
 
 
 def may_alias(*arrays: View) -> None:

@@ -150,7 +150,8 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
         return contract(a, b, accumulator, dtype, precision)
     for operand, name in ((a, "first"), (b, "second")):
         if not isinstance(operand, Tile) or len(operand.shape) < 2:
-            raise fail("E0202", f"the {name} operand of dot is not a tile of rank 2 or more")
+            raise fail("E0202", f"the {name} operand of dot is not a tile of rank 2 or more",
+                       help="for vectors, tl.sum(a * b)")
     if accumulator is None:
         types = DOT_TYPES.get((a.dtype, b.dtype))
         accumulator = zeros((*a.shape[:-1], b.shape[-1]), dtype or (types[0] if types else f32))

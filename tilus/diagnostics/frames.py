@@ -1,0 +1,39 @@
+"""Where the user's Python is, from its stack."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+from tilus.diagnostics.span import Span
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def caller_span() -> Span | None:
+    """The innermost line of the user's that led here; None where the command line did."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and _is_between(os.path.abspath(frame.f_code.co_filename)):
+        frame = frame.f_back
+    if frame is None or str(frame.f_globals.get("__name__", "")).startswith("click."):
+        return None
+    return frame_span(frame)
+
+
+def _is_between(file: str) -> bool:
+    """Whether a file is tilus's own, or what stands between it and a ``with`` statement."""
+    return file.startswith(_PACKAGE) or file == contextlib.__file__
+
+
+def frame_span(frame: Any) -> Span:
+    """The expression a frame is executing, or its line where Python does not record columns."""
+    code = frame.f_code
+    if hasattr(code, "co_positions"):
+        positions = list(code.co_positions())
+        at = frame.f_lasti // 2
+        if at < len(positions) and positions[at][0] is not None and positions[at][2] is not None:
+            line, end_line, column, end_column = positions[at]
+            return Span(code.co_filename, line, column, end_line, end_column)
+    return Span(code.co_filename, frame.f_lineno, 0, frame.f_lineno, 1 << 20)
