@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tilus.targets import DEFAULT_ROUTE
+
 if TYPE_CHECKING:
     from tilus.runtime.compile import CompiledKernel
 
@@ -16,7 +18,7 @@ STAGES = ("cubin", "ptx", "cuda", "llvm", "thread", "tile", "sass")
 @click.command("compile")
 @click.argument("kernel", metavar="FILE[:KERNEL]")
 @click.option("--target", default="sm_80", show_default=True, help="sm_70 to sm_120a.")
-@click.option("--via", default="cuda", show_default=True, type=click.Choice(["cuda", "ptx"]),
+@click.option("--via", default=DEFAULT_ROUTE, show_default=True, type=click.Choice(["cuda", "ptx"]),
               help="Through CUDA C and NVRTC, or through LLVM's PTX and ptxas.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A compile-time parameter.")
 @click.option("--assume", default="divisible", show_default=True,

@@ -25,7 +25,7 @@ from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import ArrayArgument, call_error
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.specialise import Specialisation, constant_key
-from tilus.targets import Target
+from tilus.targets import DEFAULT_ROUTE, Target
 
 if TYPE_CHECKING:
     from tilus.lang.arrays import ArraySpec
@@ -427,13 +427,14 @@ class FusedFunction:
         constants = {n: v for n, v in values.items() if n not in annotations and n not in dict(scalars)}
         return Program(self, arrays, scalars, constants, machine, overrides)
 
-    def compile(self, target: str = "sm_80", via: str = "cuda", *, assume: str = "divisible",
+    def compile(self, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
                 **constants: Any) -> CompiledKernel:
         """Compile for a GPU target: parameters have the array types of their annotations, or those given here
         (``x=tl.f16["M", "K"]``). See :meth:`JitFunction.compile`."""
         return self.program(target, dict(constants)).kernel.compile(target, via, assume=assume)
 
-    def explain(self, *, target: str = "sm_80", via: str = "cuda", assume: str = "divisible", **constants: Any) -> str:
+    def explain(self, *, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
+                **constants: Any) -> str:
         """What becomes of the function: the array-level module, the kernels, and the resources they take."""
         from tilus.ir.printer import print_module
 

@@ -19,7 +19,7 @@ from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.compile import compile_ptx, compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.specialise import Specialisation
-from tilus.targets import get_target
+from tilus.targets import DEFAULT_ROUTE, get_target
 
 
 def pack(names: Sequence[Sequence[str]], values: dict[str, Any]) -> list[tuple[Any, str]]:
@@ -51,7 +51,7 @@ class SimulateEngine(Engine):
         self.target = get_target(parts[1], caller_span())
         if not self.target.is_cuda:
             raise call_error("E0506", f"there is no engine {name!r}: {self.target} is no GPU")
-        self.via = parts[2] if len(parts) == 3 else "cuda"
+        self.via = parts[2] if len(parts) == 3 else DEFAULT_ROUTE
 
     def make(self, specialisation: Specialisation) -> Runner:
         return _Simulated(specialisation, self)
@@ -140,7 +140,7 @@ class _Cuda(NoPlan):
         if found is None:
             cupy = _cupy()
             properties = cupy.cuda.runtime.getDeviceProperties(device)
-            compiled = compile_specialisation(self.specialisation, device_target(properties), "cuda")
+            compiled = compile_specialisation(self.specialisation, device_target(properties), DEFAULT_ROUTE)
             module = cupy.cuda.function.Module()
             module.load(compiled.cubin)
             facts = compiled.metadata["kernels"]

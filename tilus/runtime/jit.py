@@ -26,7 +26,7 @@ from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.specialise import Specialisation, constant_key
-from tilus.targets import get_target
+from tilus.targets import DEFAULT_ROUTE, get_target
 
 if TYPE_CHECKING:
     from tilus.runtime.compile import CompiledKernel
@@ -43,7 +43,7 @@ class TilusWarning(UserWarning):
 @contextmanager
 def engine(name: str) -> Iterator[None]:
     """Calls of kernels inside the ``with`` block run on this engine: ``"cpu"``, ``"interpret"``, ``"python"``,
-    ``"cuda"`` or ``"simulate:sm_80"`` (``"simulate:sm_80:ptx"`` by way of LLVM)."""
+    ``"cuda"`` or ``"simulate:sm_80"`` (``"simulate:sm_80:cuda"`` by way of CUDA C)."""
     from tilus.runtime.engines import check_engine
 
     check_engine(name)
@@ -240,13 +240,13 @@ class JitFunction:
 
     # -- compilation without a call
 
-    def compile(self, target: str = "sm_80", via: str = "cuda", *, assume: str = "divisible",
+    def compile(self, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
                 **constants: Any) -> CompiledKernel:
         """Compile for a GPU target, whether or not one is there.
 
         Args:
             target: ``"sm_70"`` to ``"sm_120a"``.
-            via: ``"cuda"`` (CUDA C through NVRTC) or ``"ptx"`` (LLVM and ptxas).
+            via: ``"ptx"`` (LLVM and ptxas) or ``"cuda"`` (CUDA C through NVRTC).
             assume: what is known of the arrays: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents
                 multiples of 16), ``"contiguous"`` (any extents) or ``"strided"`` (unit last stride only).
             constants: compile-time parameters; None for an optional array that is absent.
@@ -305,7 +305,7 @@ class JitFunction:
         except TypeError as error:
             raise call_error("E0601", str(error), declared=self.signature.span(spec.name)) from None
 
-    def explain(self, *args: Any, target: str = "sm_80", via: str = "cuda", assume: str = "divisible",
+    def explain(self, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
                 **kwargs: Any) -> str:
         """What the compiler makes of the kernel: which specialisation, its stages, and the resources it takes.
 
