@@ -107,3 +107,30 @@ def test_opt_mistakes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     text.write_text("module {")
     assert tilus("opt", text) == 1
     assert "E0801" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("--emit", "cubin"), ("--emit", "cuda"), ("--emit", "sass")])
+def test_what_cannot_be_written_is_said(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                        arguments: tuple[str, ...]) -> None:
+    assert tilus("compile", file, *arguments, "-o", tmp_path / "missing" / "out.bin") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error[E0804]: cannot write")
+    assert "Traceback" not in error
+
+
+def test_a_layout_that_cannot_be_drawn_into_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tilus("layout", "spatial(4, 8)", "--svg", tmp_path / "missing" / "a.svg") == 1
+    assert "error[E0804]: cannot write" in capsys.readouterr().err
+
+
+def test_a_file_is_replaced_as_a_whole(file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "add.cu"
+    output.write_text("before")
+    assert tilus("compile", file, "--emit", "cuda", "-o", output) == 0
+    assert "__global__" in output.read_text()
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_setting_that_means_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tilus("compile", file, "--set", "BLOCK=x.y") == 1
+    assert "'x.y' is no number, element type or layout" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tilus.cli.output import write_output
 from tilus.targets import DEFAULT_ROUTE
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def command(kernel: str, target: str, via: str, settings: tuple[str, ...], assum
         if output is None or str(output) == "-":
             click.echo(text.rstrip("\n"))
             return
-        output.write_text(text, encoding="utf-8")
+        write_output(output, text)
         click.echo(f"wrote {output}")
     _show(compiled)
 
@@ -59,9 +60,9 @@ def _write_cubin(path: pathlib.Path, compiled: CompiledKernel) -> None:
     from tilus.runtime.compile import metadata_json
     from tilus.runtime.header import c_header
 
-    path.write_bytes(compiled.cubin)
-    path.with_suffix(".json").write_text(metadata_json(compiled), encoding="utf-8")
-    path.with_suffix(".h").write_text(c_header(compiled, path.name), encoding="utf-8")
+    write_output(path, compiled.cubin)
+    write_output(path.with_suffix(".json"), metadata_json(compiled))
+    write_output(path.with_suffix(".h"), c_header(compiled, path.name))
     click.echo(f"wrote {path}, {path.with_suffix('.json')}, {path.with_suffix('.h')}")
 
 

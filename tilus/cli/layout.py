@@ -6,6 +6,8 @@ import pathlib
 
 import click
 
+from tilus.cli.output import write_output
+
 
 @click.command("layout")
 @click.argument("expression", metavar="EXPR")
@@ -32,5 +34,5 @@ def command(expression: str, svg: pathlib.Path | None, threads_only: bool, no_dr
         click.echo()
         click.echo(draw_text(layout, threads_only))
     if svg is not None:
-        svg.write_text(draw_svg(layout, threads_only), encoding="utf-8")
+        write_output(svg, draw_svg(layout, threads_only))
         click.echo(f"wrote {svg}")

@@ -80,5 +80,9 @@ def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
         except ValueError:
             from tilus.layouts import parse_layout
 
-            settings[name] = parse_layout(text)
+            try:
+                settings[name] = parse_layout(text)
+            except UserError as error:
+                raise UserError.at("E0804", f"--set {item}: {text!r} is no number, element type or layout",
+                                   help="quote a string twice: --set mode=\"'fast'\"") from error
     return settings

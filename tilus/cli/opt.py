@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from tilus.cli.output import write_output
+
 
 @click.command("opt")
 @click.argument("file", required=False, type=click.Path(path_type=pathlib.Path, allow_dash=True))
@@ -77,7 +79,7 @@ def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, du
     if output is None:
         click.echo(result, nl=False)
     else:
-        output.write_text(result, encoding="utf-8")
+        write_output(output, result)
 
 
 LOWERING = "lower-to-threads"
