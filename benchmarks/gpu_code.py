@@ -92,22 +92,29 @@ def labels(sass: str) -> dict[str, int]:
     return found
 
 
-def loops(sass: str) -> list[Loop]:
-    """The loops of a disassembly: from the target of a backward branch to the branch."""
+def loops(sass: str) -> list[list[str]]:
+    """The instructions of each loop of a disassembly: from the target of a backward branch to the branch."""
     code, where = instructions(sass), labels(sass)
     found = []
     for address, text in code:
         match = re.search(r"BRA.*?(\.L_x_\d+)", text)
         start = where.get(match[1]) if match else None
         if start is not None and start < address:
-            found.append(Loop(Counter(opcode(t) for a, t in code if start <= a <= address)))
+            found.append([t for a, t in code if start <= a <= address])
     return found
 
 
+def loop_instructions(sass: str) -> list[str]:
+    """The smallest of the loops that hold the most tensor-core instructions; empty where none holds any."""
+    found = [(sum(opcode(t) in MATRIX for t in loop), loop) for loop in loops(sass)]
+    found = [(matrix, loop) for matrix, loop in found if matrix]
+    return min(found, key=lambda f: (-f[0], len(f[1])))[1] if found else []
+
+
 def main_loop(sass: str) -> Loop | None:
-    """The smallest of the loops that hold the most tensor-core instructions."""
-    found = [loop for loop in loops(sass) if loop.matrix]
-    return min(found, key=lambda loop: (-loop.matrix, loop.total)) if found else None
+    """:func:`loop_instructions`, counted."""
+    found = loop_instructions(sass)
+    return Loop(Counter(map(opcode, found))) if found else None
 
 
 CASES: list[tuple[str, Any, dict[str, Any], int]] = [

@@ -686,6 +686,9 @@ class _KernelPrinter:
         for value, names in zip(values, targets, strict=True):
             if isinstance(value.type, PointerType):
                 text = self.address(value)
+                if text == f"{names} + {self.pointers[value][1]}" and value.type.space != "shared":
+                    # Not earlier: moved up, the sum would need the old pointer copied for the accesses below.
+                    self.line(f'asm volatile("" : "+l"({names}));')
                 if text != names:
                     moves.append((names, text, "unsigned" if value.type.space == "shared" else "auto"))
                 continue
