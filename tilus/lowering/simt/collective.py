@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, bool_, i32, u8
+from tilus.ir.dtypes import DType, bool_, i32, u8, u32
 from tilus.ir.ops import (
     Binary,
     Cast,
@@ -27,13 +27,14 @@ from tilus.ir.ops import (
     Select,
     Yield,
 )
-from tilus.ir.ops.simt import PrintThread, Trap, WarpShuffle
+from tilus.ir.ops.simt import PrintThread, Trap, WarpRedux, WarpShuffle
 from tilus.ir.types import PointerType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import Thread, layout_of
 from tilus.lowering.simt.convert import lower_convert, storage_type
 from tilus.lowering.simt.scratch import lane_masks, shared_digits
+from tilus.targets import Feature
 
 Combine = Callable[[Thread, Sequence[Value], Sequence[Value]], list[Value]]
 
@@ -105,7 +106,9 @@ def lower_reduce(thread: Thread, op: Reduce) -> None:
         results = reduce_values(thread, op, [value, index], layout, op.axis, _combine_arg(op.kind))
         result = results[1]
     else:
-        result = reduce_values(thread, op, [value], layout, op.axis, combine_kind(op.kind))[0]
+        combine = combine_kind(op.kind)
+        across = _redux(thread, op.kind, value, layout, op.axis)
+        result = reduce_values(thread, op, [value], layout, op.axis, combine, across=across)[0]
     if op.result.tile.is_scalar:
         result = thread.extract(result, 0)
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
@@ -165,12 +168,16 @@ def pad(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, 
 
 
 def reduce_values(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
-                  combine: Combine, *, ordered: bool = False) -> list[Value]:
+                  combine: Combine, *, ordered: bool = False,
+                  across: Callable[[Value], Value] | None = None) -> list[Value]:
     """Reduce vectors in ``layout`` along ``axis``; the results are in ``layout.reduce(axis)``. ``ordered`` keeps the
-    order along the axis, in a layout in which threads, then neighbouring registers, follow along it."""
+    order along the axis, in a layout in which threads, then neighbouring registers, follow along it. ``across`` does
+    the lanes of a warp at once."""
     result = layout.reduce(axis)
     values = _reduce_locals(thread, values, layout, result, axis, combine)
-    for mask in lane_masks(layout, axis):
+    if across is not None:
+        values = [across(v) for v in values]
+    for mask in lane_masks(layout, axis) if across is None else ():
         others = [thread.emit(WarpShuffle(v, thread.const(mask), "bfly")) for v in values]
         if ordered:
             values, others = _in_order(thread, mask, values, others)
@@ -179,6 +186,25 @@ def reduce_values(thread: Thread, op: Operation, values: list[Value], layout: Re
     if digits:
         values = _reduce_warps(thread, op, values, layout, axis, digits, combine)
     return values
+
+
+_REDUX = {"sum": "add", "min": "min", "max": "max", "xor": "xor"}
+
+
+def _redux(thread: Thread, kind: str, value: Value, layout: RegisterLayout,
+           axis: int) -> Callable[[Value], Value] | None:
+    """``redux.sync`` where all lanes of a warp are reduced and the target has it for the type; else None."""
+    every_lane = sorted(lane_masks(layout, axis)) == [1, 2, 4, 8, 16]
+    if kind not in _REDUX or value.tile.dtype not in (i32, u32) or not every_lane:
+        return None
+    if not thread.target.has(Feature.REDUX):
+        return None
+
+    def reduce(vector: Value) -> Value:
+        elements = [thread.extract(vector, i) for i in range(vector.tile.size)]
+        return thread.pack([thread.emit(WarpRedux(e, _REDUX[kind])) for e in elements])
+
+    return reduce
 
 
 def _in_order(thread: Thread, mask: int, mine: list[Value], others: list[Value]) -> tuple[list[Value], list[Value]]:
