@@ -172,3 +172,21 @@ def test_attention(length: int, dim: int, causal: bool) -> None:
     p = np.exp(s - s.max(-1, keepdims=True))
     expected = p / p.sum(-1, keepdims=True) @ v
     assert np.linalg.norm(o - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+def accumulator_read_later(a: tl.f64["M", "K"], c: tl.f64["M", "M"], d: tl.f64["M", "M"]):
+    tl.grid(1)
+    x = tl.load(a, (0, 0), (16, 16))
+    acc = tl.dot(x, x)
+    doubled = acc * 2.0
+    product = tl.dot(x, x.T, acc)
+    tl.store(c, (0, 0), doubled)
+    tl.store(d, (0, 0), product)
+
+
+def test_an_accumulator_that_a_later_store_still_needs() -> None:
+    a = np.random.default_rng(4).standard_normal((16, 16))
+    c, d = np.zeros((16, 16)), np.zeros((16, 16))
+    run(accumulator_read_later, a=a, c=c, d=d)
+    np.testing.assert_allclose(c, 2 * (a @ a), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(d, a @ a.T + a @ a, rtol=1e-12, atol=1e-12)

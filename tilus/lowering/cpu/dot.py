@@ -149,11 +149,19 @@ def accumulator_buffer(self: BlockLowering, accumulator: Value, dtype: DType,
             return home, False
     if isinstance(rep, Buffer) and rep.dtype is dtype and rep.owned and self.is_last_use(accumulator) \
             and rep.strides == row_major(shape) and accumulator not in self.nested_uses \
-            and not any(_reads(self, v, rep) for v in operands):
+            and not any(_reads(self, v, rep) for v in operands) and not _still_read(self, rep, accumulator):
         return rep, False
     target = self.allocate(dtype, shape)
     write_buffer(self, converted(self, accumulator, dtype), target)
     return target, False
+
+
+def _still_read(self: BlockLowering, buffer: Buffer, owner: Value) -> bool:
+    """Whether a tile other than ``owner`` that is used after the current operation is in a buffer, or is yet to be
+    computed from it."""
+    last_use, position = self.blocks[-1].last_use, self.blocks[-1].position
+    return any(value is not owner and last_use.get(value, -1) > position and _reads(self, value, buffer)
+               for value in self.reps)
 
 
 def _reads(self: BlockLowering, value: Value, buffer: Buffer) -> bool:
@@ -174,13 +182,7 @@ def _home_of(self: BlockLowering, accumulator: Value, dtype: DType, shape: tuple
     homes = [r for r in rep.roots if isinstance(r, Buffer) and r.carried and r.shape == shape and r.dtype is dtype]
     if len(homes) != 1 or not elementwise_over(self, accumulator, homes[0]):
         return None
-    state = self.blocks[-1]
-    for value, other in self.reps.items():
-        if value is accumulator or state.last_use.get(value, -1) <= state.position:
-            continue
-        if other is homes[0] or (isinstance(other, Lazy) and homes[0] in other.roots):
-            return None
-    return homes[0]
+    return None if _still_read(self, homes[0], accumulator) else homes[0]
 
 
 def _batched(self: BlockLowering, op: Dot, target: Buffer, clear: bool) -> None:
