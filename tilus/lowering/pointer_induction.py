@@ -16,7 +16,8 @@ from tilus.ir.dtypes import i64
 from tilus.ir.ops import Binary, Cast, Const, For, PtrAdd
 from tilus.ir.types import PointerType
 
-Monomial = tuple[Value, ...]
+Monomial = tuple[int, ...]
+"""A product of loop-invariant values, by their numbers in ``_Reduction.invariants``, in order."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,7 @@ class Polynomial:
 
     @staticmethod
     def of(terms: dict[Monomial, int]) -> Polynomial:
-        kept = [(m, c) for m, c in terms.items() if c]
-        return Polynomial(tuple(sorted(kept, key=lambda t: tuple(map(id, t[0])))))
+        return Polynomial(tuple(sorted((m, c) for m, c in terms.items() if c)))
 
     @property
     def constant(self) -> int:
@@ -49,7 +49,7 @@ class Polynomial:
         terms: dict[Monomial, int] = {}
         for m, c in self.terms:
             for n, d in other.terms:
-                key = tuple(sorted((*m, *n), key=id))
+                key = tuple(sorted((*m, *n)))
                 terms[key] = terms.get(key, 0) + c * d
         return Polynomial.of(terms)
 
@@ -115,6 +115,8 @@ class _Reduction:
         self.loop = loop
         self.before: list[Operation] = []
         self.inside = set(loop.body.args) | {r for op in loop.body.walk() for r in op.results}
+        self.invariants: dict[Value, int] = {}
+        """Numbers in the order in which the body uses the values, so that equal loops become equal code."""
         self.memo: dict[Value, tuple[Polynomial, Polynomial] | None] = {}
         self.values: dict[Polynomial, Value] = {}
         self.walkers: list[_Walker] = []
@@ -172,7 +174,7 @@ class _Reduction:
             for x, y in ((maker.lhs, maker.rhs), (maker.rhs, maker.lhs)):
                 if isinstance(y.defining, Const):
                     return self._invariant(x).scaled(int(y.defining.value))
-        return Polynomial.of({(value,): 1})
+        return Polynomial.of({(self.invariants.setdefault(value, len(self.invariants)),): 1})
 
     def _addresses(self) -> dict[Value, _Address]:
         found: dict[Value, _Address] = {}
@@ -283,9 +285,10 @@ class _Reduction:
             return found
         b = Builder(Block(), self.loop.span)
         total: Value | None = None
+        values = list(self.invariants)
         for monomial, coefficient in polynomial.terms:
             part: Value | None = None
-            for factor in monomial:
+            for factor in (values[number] for number in monomial):
                 wide = factor if factor.tile.dtype is i64 else b.add(Cast(factor, i64)).result
                 part = wide if part is None else b.binary("mul", part, wide)
             if part is None:
