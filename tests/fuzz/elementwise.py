@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from tests.fuzz.generator import Generator, Statement, broadcast
-from tests.fuzz.program import FLOATS, GREATEST, INTEGERS, PRECISION, Value, bits_of
+from tests.fuzz.generator import MOST, Generator, Statement, broadcast
+from tests.fuzz.program import FINEST, FLOATS, GREATEST, INTEGERS, PRECISION, SUBNORMAL, Shape, Value, bits_of
 
 ULPS = {"exp": 1.0, "exp2": 1.0, "expm1": 2.0, "log": 1.0, "log2": 1.0, "log10": 1.0, "log1p": 1.0, "rsqrt": 1.5,
         "sin": 2.5, "cos": 2.5, "tanh": 2.5, "sigmoid": 2.5, "erf": 1.5, "atan": 1.5, "erfc": 4.0, "sinh": 3.0,
@@ -96,6 +97,70 @@ def fma(g: Generator) -> None:
     finite = x.finite and y.finite and z.finite
     g.rounded(f"tl.fma({x.name}, {y.name}, {z.name})", x.dtype, x.shape,
               x.bound * y.bound + z.bound if finite else math.inf, grid, zeros=x.zeros and y.zeros and z.zeros)
+
+
+FORMS = ("{x} * {y} + {z}", "{z} + {x} * {y}", "{x} * {y} - {z}", "{z} - {x} * {y}", "{z} - {x} * {y} - {x}",
+         "{x} * {y} - {z} * {x}", "{x} + ({y} - {x}) * {z}", "({x} * {y} + {z}) * {x} - {y}", "{z} - {x} * {x}")
+"""Scaling with an offset, differences of products, interpolation, polynomials, residuals."""
+
+
+def multiply_add(g: Generator) -> None:
+    """A formula of products and sums, which a compiler may contract to multiply-adds."""
+    x = g.pick(lambda v: v.is_float and v.finite)
+    y, z = (g.partner(x, lambda v: v.finite) if x else None for _ in range(2))
+    if x is None or y is None or z is None:
+        return
+    shapes = broadcast(broadcast(x.shape, y.shape), x.shape), broadcast(x.shape, z.shape)
+    if any(m != n and 1 not in (m, n) for m, n in zip(shapes[0][::-1], shapes[1][::-1], strict=False)):
+        return
+    names = {"x": x.name, "y": y.name, "z": z.name}
+    form = g.random.choice(FORMS)
+    result = formula(form, {"x": x, "y": y, "z": z}, broadcast(*shapes))
+    if math.prod(result.shape) <= 2 * MOST and result.bound <= GREATEST[x.dtype] / 4:
+        g.count("multiply-add")
+        g.new(form.format(**names), result)
+
+
+def formula(form: str, values: dict[str, Value], shape: Shape) -> Value:
+    """What is known of a formula's value, every multiply-add of it contracted or not."""
+    terms: dict[str, object] = {name: _Term.of(v) for name, v in values.items()}
+    term: _Term = eval(form.replace("{", "").replace("}", ""), {}, terms)
+    return Value("", term.dtype, shape, term.bound, term.grid, term.error, False, False)
+
+
+@dataclass(frozen=True)
+class _Term:
+    """An intermediate value that has no name: exact on its grid, or within ``error``."""
+
+    bound: float
+    grid: int | None
+    error: float
+    dtype: str
+
+    @staticmethod
+    def of(x: Value) -> _Term:
+        """A product's own rounding may be left out where it is added to."""
+        swallowed = 2.0 ** -PRECISION[x.dtype] * x.bound if x.product else 0.0
+        return _Term(x.bound, None if swallowed else x.grid, x.error + swallowed, x.dtype)
+
+    def _rounded(self, bound: float, grid: int | None, error: float) -> _Term:
+        """After a rounding, unless nothing is rounded."""
+        fits = grid is not None and bound <= 2.0 ** (grid + PRECISION[self.dtype]) and grid >= FINEST[self.dtype]
+        if fits and error == 0.0:
+            return _Term(bound, grid, 0.0, self.dtype)
+        unit = 2.0 ** -PRECISION[self.dtype]
+        return _Term(bound, None, error + unit * (bound + error) + SUBNORMAL[self.dtype], self.dtype)
+
+    def __mul__(self, other: _Term) -> _Term:
+        grid = None if self.grid is None or other.grid is None else self.grid + other.grid
+        return self._rounded(self.bound * other.bound, grid, self.bound * other.error + other.bound * self.error +
+                             self.error * other.error)
+
+    def __add__(self, other: _Term) -> _Term:
+        grid = None if self.grid is None or other.grid is None else min(self.grid, other.grid)
+        return self._rounded(self.bound + other.bound, grid, self.error + other.error)
+
+    __sub__ = __add__
 
 
 def literal(g: Generator) -> None:
@@ -409,7 +474,7 @@ def limits(g: Generator) -> None:
 
 assert all(t in GREATEST for t in FLOATS)
 STATEMENTS: list[tuple[Statement, float]] = [
-    (binary, 10), (fma, 1), (literal, 3), (power, 0.5), (folding, 4), (same_twice, 0.7), (unary, 3), (functions, 2),
-    (cast, 3), (storage, 0.7), (bitcast, 0.7), (compare, 2), (logic, 1), (where, 3), (mixed, 1), (philox, 0.3),
-    (limits, 0.5),
+    (binary, 10), (multiply_add, 2), (fma, 1), (literal, 3), (power, 0.5), (folding, 4), (same_twice, 0.7), (unary, 3),
+    (functions, 2), (cast, 3), (storage, 1), (bitcast, 0.7), (compare, 2), (logic, 1), (where, 3), (mixed, 1),
+    (philox, 0.3), (limits, 0.5),
 ]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from tests.fuzz import memory
+from tests.fuzz import elementwise, memory, tiles
 from tests.fuzz.generator import Generator, Statement
-from tests.fuzz.program import FLOATS, INTEGERS, Shape, Value, bits_of
+from tests.fuzz.program import FLOATS, INTEGERS, PRECISION, Shape, Value, bits_of
 
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -123,12 +123,53 @@ def shared(g: Generator) -> None:
     g.line(f"{name} = tl.shared({x.shape}, tl.{x.dtype}{shared_layout(g, x.shape)})")
     g.line(f"tl.store({name}, {(0,) * len(x.shape)}, {x.name})")
     g.line("tl.sync()")
-    _read_back(g, name, x)
+    for _ in range(g.random.choice((1, 2))):
+        _read_back(g, name, x)
     if g.chance(0.4):
         g.line("tl.sync()")
         g.line(f"tl.store({name}, {(0,) * len(x.shape)}, {x.name})")
         g.line("tl.sync()")
         _read_back(g, name, x)
+
+
+def table(g: Generator) -> None:
+    """A tile kept in shared memory and read in every iteration of a loop, beside reductions and other work; at times
+    written anew between barriers."""
+    x = g.pick(lambda v: 1 <= len(v.shape) <= 2 and 0 not in v.shape and v.dtype != "bool"
+               and (v.is_int or (v.grid is not None and v.determined and v.bound <= 64)))
+    if x is None:
+        return
+    name, total, k, part = g.name("s"), g.name(), g.name("k"), g.name("t")
+    trips, at = g.random.randint(1, 4), (0,) * len(x.shape)
+    written = g.chance(0.3)
+    bound = x.bound * (2 ** (trips + 1) if written else 2)
+    if x.is_float and x.grid is not None and bound > 2.0 ** (x.grid + PRECISION[x.dtype]):
+        return
+    g.count("loop over a table" + (" written anew" if written else ""))
+    g.line(f"{name} = tl.shared({x.shape}, tl.{x.dtype}{shared_layout(g, x.shape)})")
+    g.line(f"tl.store({name}, {at}, {x.name})")
+    g.line("tl.sync()")
+    row = len(x.shape) == 2 and g.chance(0.5)
+    shape = x.shape[1:] if row else x.shape
+    loaded = f"tl.load({name}, {at}, {shape})"
+    if row:
+        loaded = f"tl.load({name}[({k} + g) % {x.shape[0]}, :], 0, {shape[0]})"
+    g.line(f"{total} = tl.zeros({shape}, tl.{x.dtype})")
+    g.line(f"for {k} in tl.range({g.random.choice((str(trips), f'tl.minimum(n, {trips})'))}):")
+    axis, kind = g.random.randrange(len(shape)), g.random.choice(("max", "min"))
+    with g.nested():
+        g.line(f"{part} = {loaded}")
+        g.values = [*g.values, x.moved(part, shape)]
+        for _ in range(g.random.randint(0, 2)):
+            g.statement([*elementwise.STATEMENTS, *tiles.STATEMENTS])
+        g.line(f"{part} = {part} - tl.{kind}({part}, axis={axis}, keepdims=True)")
+        g.line(f"{total} = tl.maximum({total}, {part})")
+        if written:
+            g.line("tl.sync()")
+            target = f"{name}[{k} % {x.shape[0]}, :], 0" if row else f"{name}, {at}"
+            g.line(f"tl.store({target}, {part})")
+            g.line("tl.sync()")
+    g.add(Value(total, x.dtype, shape, bound, x.grid, zeros=False))
 
 
 def _read_back(g: Generator, name: str, x: Value) -> None:
@@ -203,5 +244,5 @@ def groups(g: Generator) -> None:
 
 
 STATEMENTS: list[tuple[Statement, float]] = [
-    (pinned, 1.5), (register_view, 0.6), (fragment_dot, 0.4), (shared, 1), (ring, 0.5), (groups, 0.2),
+    (pinned, 1.5), (register_view, 0.6), (fragment_dot, 0.4), (shared, 1.5), (table, 1), (ring, 0.5), (groups, 0.2),
 ]

@@ -156,7 +156,20 @@ class Generator:
         kinds, weights = zip(*families, strict=True)
         self.random.choices(kinds, weights)[0](self)
 
+    def declare(self) -> None:
+        """Dimensions of arrays are names of their own, names that equal extents share, or numbers."""
+        numbers, shared = self.chance(0.5), self.chance(0.5)
+        for array in self.arrays:
+            kinds = ["own", *(["number"] if numbers else []), *(["shared"] if shared and not array.absent else [])]
+            dims = []
+            for axis, extent in enumerate(array.shape):
+                kind = self.random.choice(kinds)
+                self.count(f"dimension {kind}")
+                dims.append({"own": f'"{array.name}_{axis}"', "number": str(extent), "shared": f'"E{extent}"'}[kind])
+            array.dims = tuple(dims)
+
     def finish(self) -> Program:
+        self.declare()
         outputs = [self._store(i, v) for i, v in enumerate(self._results())]
         self.count(f"blocks {self.blocks}")
         self.count(f"warps {self.warps}")

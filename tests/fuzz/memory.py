@@ -38,7 +38,7 @@ def window(g: Generator, shape: Shape, dtype: str, fill: str) -> Window:
     """A view of a new array, of about the extents of ``shape``."""
     near = [max(0, n + g.random.choice((-3, -1, 0, 0, 0, 0, 1, 7))) for n in shape]
     layout = g.random.choice(LAYOUTS)
-    kind = g.random.choice(("whole", "whole", "whole", "permuted", "part", "dropped", "nested"))
+    kind = g.random.choice(("whole", "whole", "whole", "permuted", "part", "dropped", "nested", "nested"))
     if kind == "permuted" and len(shape) > 1:
         order = list(range(len(shape)))
         g.random.shuffle(order)
@@ -58,7 +58,7 @@ def window(g: Generator, shape: Shape, dtype: str, fill: str) -> Window:
     elif kind in ("part", "nested"):
         keys, extents = [], []
         for n in near:
-            start = g.random.choice(("", "1", "g", "2", "n"))
+            start = g.random.choice(("", "1", "g", "2", "n", "n - 3", "g - 1"))
             stop = g.random.choice(("", "", str(n), "n + 9", str(max(0, n - 2)), f"{n} - g"))
             keys.append(f"{start}:{stop}")
             extents.append(n + g.random.choice((0, 0, 2)))
@@ -66,7 +66,8 @@ def window(g: Generator, shape: Shape, dtype: str, fill: str) -> Window:
         text = f"{array.name}[{', '.join(keys)}]"
         if kind == "nested":
             axis = g.random.randrange(len(shape))
-            inner = ", ".join("1:" if d == axis else ":" for d in range(len(shape)))
+            first = g.random.choice(("1:", "1:", "2:", "g:", "n - 2:", f"1:{near[axis]}"))
+            inner = ", ".join(first if d == axis else ":" for d in range(len(shape)))
             text = f"{text}[{inner}]" if g.chance(0.5) or len(shape) == 1 else f"{text}.T[{inner}].T"
     else:
         kind = "whole"

@@ -1,7 +1,8 @@
 """Plants bugs, one at a time, in copies of the compiler, and counts how many of them the fuzzer finds.
 
 ``python -m tests.fuzz.mutants`` prints a table: each mutant (one replacement of text in one file), whether it is found,
-and after how many programs. The exit status says whether nine in ten are.
+after how many programs, and for how many of these the compiler emitted other code than without the bug (only those are
+run). The exit status says whether nine in ten are found.
 """
 
 from __future__ import annotations
@@ -13,9 +14,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tilus.runtime.cache import key_of
+from tilus.runtime.fingerprint import compiler_fingerprint
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = 500
@@ -159,22 +165,61 @@ def applies(mutant: Mutant) -> bool:
     return mutant.old in (ROOT / mutant.file).read_text()
 
 
-def programs_until_found(mutant: Mutant, programs: int = PROGRAMS, first: int = 0) -> int | None:
-    """After how many programs the fuzzer disagrees with a copy that has the bug; None where it does not."""
+@dataclass(frozen=True)
+class Verdict:
+    """``programs`` until one disagreed, or all; the code of ``changed`` of them is not the unchanged compiler's."""
+
+    found: bool
+    programs: int
+    changed: int
+    what: str = ""
+
+    def __str__(self) -> str:
+        word = "found after" if self.found else "MISSED in  "
+        return f"{word} {self.programs:4d} ({self.changed:3d} with other code)"
+
+
+def fuzz(directory: Path, *arguments: str) -> str:
+    """The output of the fuzzer on the compiler in a directory."""
+    environment = {**os.environ, "TILUS_CACHE_DIR": str(directory / "cache"), "PYTHONPATH": str(directory)}
+    command = [sys.executable, "-m", "tests.fuzz", *arguments]
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1) or (done.returncode and not done.stdout):
+        raise RuntimeError(f"the fuzzer did not end:\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+@contextmanager
+def copied() -> Iterator[Path]:
+    """A copy of the compiler and of the fuzzer."""
     with tempfile.TemporaryDirectory() as directory:
-        copy = Path(directory)
         for name in ("tilus", "tests"):
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "golden"))
+            shutil.copytree(ROOT / name, Path(directory) / name,
+                            ignore=shutil.ignore_patterns("__pycache__", "golden"))
+        yield Path(directory)
+
+
+def verdict(mutant: Mutant, known: Path, programs: int = PROGRAMS, first: int = 0) -> Verdict:
+    """Fuzz a copy that has the bug. Programs whose code is the ``known`` one are not run."""
+    with copied() as copy:
         path = copy / mutant.file
         path.write_text(path.read_text().replace(mutant.old, mutant.new))
-        environment = {**os.environ, "TILUS_CACHE_DIR": str(copy / "cache"), "PYTHONPATH": str(copy)}
-        command = [sys.executable, "-m", "tests.fuzz", "--first", str(first), "--count", str(programs), "--engines",
-                   mutant.engines, "--stop", "--brief"]
-        done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
-        ran = re.search(r"^(\d+) programs, (\d+) disagreements", done.stdout, re.MULTILINE)
-        if ran is None:
-            raise RuntimeError(f"the fuzzer did not end with {mutant.name}:\n{done.stdout}\n{done.stderr}")
-        return int(ran[1]) if int(ran[2]) else None
+        output = fuzz(copy, "--first", str(first), "--count", str(programs), "--engines", mutant.engines, "--stop",
+                      "--brief", "--known", str(known))
+    ran = re.search(r"^(\d+) programs, (\d+) with other code, (\d+) disagreements", output, re.MULTILINE)
+    if ran is None:
+        raise RuntimeError(f"the fuzzer did not end with {mutant.name}:\n{output}")
+    return Verdict(int(ran[3]) > 0, int(ran[1]), int(ran[2]), output.splitlines()[0])
+
+
+def known_code(engine: str, directory: Path, first: int, programs: int) -> Path:
+    """A file with the digests of what the unchanged compiler makes of the programs, made where it is missing."""
+    sources = [path.read_bytes() for path in sorted((ROOT / "tests" / "fuzz").glob("*.py"))]
+    path = directory / f"{key_of([compiler_fingerprint(), engine, str(first), str(programs), *sources])}.json"
+    if not path.exists():
+        with copied() as copy:
+            fuzz(copy, "--first", str(first), "--count", str(programs), "--engines", engine, "--write-known", str(path))
+    return path
 
 
 def main() -> None:
@@ -182,16 +227,22 @@ def main() -> None:
     parser.add_argument("--programs", type=int, default=PROGRAMS)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="mutants with this in their name or file; several apart by commas")
+    parser.add_argument("--verbose", action="store_true", help="print the first disagreement")
+    parser.add_argument("--keep", type=Path, help="directory that keeps the digests of the code for the next run")
     options = parser.parse_args()
-    chosen = [m for m in MUTANTS if options.only in m.name or options.only in m.file]
+    chosen = [m for m in MUTANTS if any(word in m.name or word in m.file for word in options.only.split(","))]
     found = 0
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results = pool.map(lambda m: programs_until_found(m, options.programs, options.first), chosen)
-        for mutant, after in zip(chosen, results, strict=True):
-            found += after is not None
-            verdict = f"found after {after:4d}" if after is not None else "MISSED          "
-            print(f"{verdict}  {mutant.file.removeprefix('tilus/'):32s} {mutant.name}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(options.jobs) as pool:
+        directory = options.keep or Path(temporary)
+        engines = sorted({m.engines for m in chosen})
+        known = {e: known_code(e, directory, options.first, options.programs) for e in engines}
+        results = pool.map(lambda m: verdict(m, known[m.engines], options.programs, options.first), chosen)
+        for mutant, result in zip(chosen, results, strict=True):
+            found += result.found
+            print(f"{result}  {mutant.file.removeprefix('tilus/'):32s} {mutant.name}", flush=True)
+            if options.verbose and result.found:
+                print(f"    {result.what}")
     print(f"{found} of {len(chosen)} mutants found within {options.programs} programs each")
     raise SystemExit(0 if found >= 0.9 * len(chosen) else 1)
 

@@ -85,6 +85,8 @@ class ArrayArgument:
     fill: str = "grid"
     written: bool = False
     absent: bool = False
+    dims: tuple[str, ...] = ()
+    """The declared dimensions, as text; one that is a name of its own where this is empty."""
 
 
 @dataclass
@@ -122,7 +124,8 @@ class Program:
         """The text of the program's module."""
         parameters = []
         for array in self.arrays:
-            annotation = f"tl.{array.dtype}[{_dims(array.name, len(array.shape))}]"
+            declared = ", ".join(array.dims) or _dims(array.name, len(array.shape))
+            annotation = f"tl.{array.dtype}[{declared}]"
             parameters.append(f"{array.name}: {annotation}{' | None' if array.absent else ''}")
         parameters += [f"{o.name}: tl.{o.dtype}[{_dims(o.name, len(o.shape) + 1)}]" for o in self.outputs]
         parameters += ["n: tl.i32", "m: tl.i64", "f: tl.f32"]
@@ -145,7 +148,8 @@ class Program:
     def from_json(text: str) -> Program:
         """The program of :meth:`to_json`."""
         fields = json.loads(text)
-        arrays = [ArrayArgument(**{**a, "shape": tuple(a["shape"])}) for a in fields.pop("arrays")]
+        arrays = [ArrayArgument(**{**a, "shape": tuple(a["shape"]), "dims": tuple(a.get("dims", ()))})
+                  for a in fields.pop("arrays")]
         outputs = [Output(**{**o, "shape": tuple(o["shape"])}) for o in fields.pop("outputs")]
         return Program(**{**fields, "arrays": arrays, "outputs": outputs, "grid": tuple(fields["grid"]),
                           "counts": Counter()})

@@ -207,11 +207,21 @@ def _reshape(g: Generator, x: Value) -> None:
 def _slice(g: Generator, x: Value) -> None:
     if 0 in x.shape:
         return
-    starts = [g.random.randrange(n) if g.chance(0.6) else 0 for n in x.shape]
-    stops = [g.random.randint(s + 1, n) if g.chance(0.6) else n for s, n in zip(starts, x.shape, strict=True)]
+    if g.chance(0.5):
+        starts, stops = _part(g, x.shape)
+    else:
+        starts = [g.random.randrange(n) if g.chance(0.6) else 0 for n in x.shape]
+        stops = [g.random.randint(s + 1, n) if g.chance(0.6) else n for s, n in zip(starts, x.shape, strict=True)]
     text = ", ".join(f"{s}:{e}" for s, e in zip(starts, stops, strict=True))
     g.count("shape slice")
     g.moved(f"{x.name}[{text}]", x, tuple(e - s for s, e in zip(starts, stops, strict=True)))
+
+
+def _part(g: Generator, shape: Shape) -> tuple[list[int], list[int]]:
+    """A half, quarter or eighth of some dimensions, as in rotary embeddings and in work on sub-tiles."""
+    sizes = [n // parts if n % parts == 0 else n for n in shape for parts in [g.random.choice((1, 2, 2, 4, 8))]]
+    starts = [g.random.randrange(n // size) * size for n, size in zip(shape, sizes, strict=True)]
+    return starts, [start + size for start, size in zip(starts, sizes, strict=True)]
 
 
 def _index(g: Generator, x: Value) -> None:
@@ -311,4 +321,4 @@ _REARRANGE = {
     "transpose": _transpose, "flatten": _flatten, "reshape": _reshape, "slice": _slice, "index": _index,
     "concat": _concat, "expand": _expand, "insert": _insert, "broadcast": _broadcast, "take": _take, "split": _split,
 }
-STATEMENTS: list[tuple[Statement, float]] = [(reduce, 4), (scan, 1.5), (combine, 0.7), (dot, 3), (rearrange, 5)]
+STATEMENTS: list[tuple[Statement, float]] = [(reduce, 4), (scan, 1.5), (combine, 1.2), (dot, 3), (rearrange, 5)]
