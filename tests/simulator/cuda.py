@@ -17,4 +17,4 @@ def to_ptx(source: str, arch: str = "sm_80") -> str:
 @functools.lru_cache(maxsize=512)
 def to_ptx_with_lines(source: str, arch: str = "sm_80") -> str:
     """PTX with the source line of each instruction."""
-    return cuda_to_ptx(source, get_target(arch), options=("--generate-line-info",))
+    return cuda_to_ptx(source, get_target(arch), line_info=True)

@@ -26,9 +26,10 @@ STAGES = ("cubin", "ptx", "cuda", "llvm", "thread", "tile", "sass")
               type=click.Choice(["divisible", "contiguous", "strided"]),
               help="Of the arrays: extents multiples of 16; any extents; any strides but the last.")
 @click.option("--emit", default="cubin", show_default=True, type=click.Choice(STAGES), help="The stage to write.")
+@click.option("--line-info", is_flag=True, help="Put the lines of the source into the PTX and the cubin.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Where to; '-' or nothing for standard output (text stages).")
-def command(kernel: str, target: str, via: str, settings: tuple[str, ...], assume: str, emit: str,
+def command(kernel: str, target: str, via: str, settings: tuple[str, ...], assume: str, emit: str, line_info: bool,
             output: pathlib.Path | None) -> None:
     """Compile a kernel for a GPU that need not be there, and show the resources it takes.
 
@@ -42,7 +43,8 @@ def command(kernel: str, target: str, via: str, settings: tuple[str, ...], assum
     from tilus.cli.loading import find_kernel, parse_settings
 
     found = find_kernel(kernel)
-    compiled: CompiledKernel = found.compile(target, via, assume=assume, **parse_settings(settings))
+    compiled: CompiledKernel = found.compile(target, via, assume=assume, line_info=line_info,
+                                          **parse_settings(settings))
     if emit == "cubin":
         path = output or pathlib.Path(f"{compiled.name}.{compiled.target}.cubin")
         _write_cubin(path, compiled)

@@ -36,4 +36,4 @@ def frame_span(frame: Any) -> Span:
         if at < len(positions) and positions[at][0] is not None and positions[at][2] is not None:
             line, end_line, column, end_column = positions[at]
             return Span(code.co_filename, line, column, end_line, end_column)
-    return Span(code.co_filename, frame.f_lineno, 0, frame.f_lineno, 1 << 20)
+    return Span.of_line(code.co_filename, frame.f_lineno)

@@ -37,10 +37,11 @@ def _label_lines(label: Label, mark: str, color: bool) -> list[str]:
     if text is None:
         return lines + ([f"      {label.message}"] if label.message else [])
     end = span.end_column if span.end_line in (0, span.line) else len(text)
-    width = max(1, min(end, len(text)) - span.column)
+    start = max(span.column, len(text) - len(text.lstrip()))
+    width = max(1, min(end, len(text)) - start)
     gutter = f"{span.line:>4}"
     lines.append(f"{gutter} | {text}")
-    underline = " " * span.column + mark * width
+    underline = " " * start + mark * width
     lines.append(f"{'':>4} | {_paint(underline, '31' if mark == '^' else '36', color)} {label.message}".rstrip())
     return lines
 

@@ -18,6 +18,11 @@ class Span:
     end_line: int = 0
     end_column: int = 0
 
+    @classmethod
+    def of_line(cls, file: str, line: int) -> Span:
+        """A whole line."""
+        return cls(file, line, 0, line, 1 << 20)
+
     @property
     def known(self) -> bool:
         return self.line > 0

@@ -45,17 +45,19 @@ class CompiledKernel:
 
     Attributes:
         name, target, via: the kernel's name, the target's, and the route.
+        line_info: whether the cubin knows which line of the source an instruction comes from.
         cubin: the machine code.
         metadata: ``registers`` and ``local_bytes`` of a thread, ``spill_stores`` and ``spill_loads`` (bytes),
             ``shared_bytes`` of a block, ``threads`` of a block, ``arguments`` and more; plain JSON. Where a fused
             function has several kernels these are the first one's or the greatest; ``kernels`` has each one's.
     """
 
-    def __init__(self, specialisation: Specialisation, target: Target, via: str, blobs: Mapping[str, bytes],
-                 metadata: Mapping[str, Any]) -> None:
+    def __init__(self, specialisation: Specialisation, target: Target, via: str, line_info: bool,
+                 blobs: Mapping[str, bytes], metadata: Mapping[str, Any]) -> None:
         self.specialisation = specialisation
         self.target = target.name
         self.via = via
+        self.line_info = line_info
         self.name: str = specialisation.captured.name
         self.cubin = blobs["cubin"]
         self.metadata = dict(metadata)
@@ -95,14 +97,14 @@ class CompiledKernel:
         """The CUDA C."""
         from tilus.codegen.cuda import emit_cuda
 
-        return self._source if self.via == "cuda" else emit_cuda(self._threads())
+        return self._source if self.via == "cuda" else emit_cuda(self._threads(), self.line_info)
 
     @functools.cached_property
     def llvm(self) -> str:
         """The LLVM IR for NVPTX."""
         from tilus.codegen.llvm import nvptx
 
-        text: str = nvptx.emit_llvm(self._threads())
+        text: str = nvptx.emit_llvm(self._threads(), self.line_info)
         return text
 
     @functools.cached_property
@@ -112,7 +114,7 @@ class CompiledKernel:
 
         if self.via == "ptx":
             return self._source
-        return cuda_to_ptx(self._source, get_target(self.target), name=f"{self.name}.cu")
+        return cuda_to_ptx(self._source, get_target(self.target), name=f"{self.name}.cu", line_info=self.line_info)
 
     def sass(self) -> str:
         """The disassembly, by nvdisasm."""
@@ -121,8 +123,10 @@ class CompiledKernel:
         return disassemble(self.cubin)
 
 
-def compile_specialisation(specialisation: Specialisation, target_name: str | Target, via: str) -> CompiledKernel:
-    """The kernel compiled for a target; from the cache where it has been compiled before.
+def compile_specialisation(specialisation: Specialisation, target_name: str | Target, via: str,
+                           line_info: bool = False) -> CompiledKernel:
+    """The kernel compiled for a target; from the cache where it has been compiled before. ``line_info`` is asked for:
+    ptxas puts the whole PTX beside the lines, which makes a cubin five times as large.
 
     Raises:
         UserError: the kernel or the target's name is wrong, E0503 or E0504 where it asks for too much.
@@ -134,24 +138,25 @@ def compile_specialisation(specialisation: Specialisation, target_name: str | Ta
         raise call_error("E0804", f"via is 'cuda' or 'ptx', not {via!r}")
     if not target.is_cuda:
         raise call_error("E0501", f"{target.name} has no cubins", help="compile for sm_70 to sm_120a")
-    key = f"{target.name}:{via}"
+    key = f"{target.name}:{via}:{line_info}"
     found: CompiledKernel | None = specialisation.runners.get(key)
     if found is not None:
         return found
     with specialisation.lock:
         module = specialisation.trace(target)
         entry = default_cache().get_or_build(
-            module_key(module, target.name, via),
+            module_key(module, target.name, via, "lines" if line_info else ""),
             lambda: guarded(specialisation, f"compilation for {target.name} via {via}",
-                            lambda: build(module, target, via)))
-        compiled = CompiledKernel(specialisation, target, via, entry.blobs, entry.metadata)
+                            lambda: build(module, target, via, line_info)))
+        compiled = CompiledKernel(specialisation, target, via, line_info, entry.blobs, entry.metadata)
         specialisation.runners[key] = compiled
     _warn_of_spills(specialisation, compiled)
     return compiled
 
 
-def emit(module: Module, target: Target, via: str) -> tuple[str, dict[str, Any]]:
-    """CUDA C or PTX of a traced module, which is used up, and what launching it takes."""
+def emit(module: Module, target: Target, via: str, lines: bool = False) -> tuple[str, dict[str, Any]]:
+    """CUDA C or PTX of a traced module, which is used up, and what launching it takes; with ``lines`` the text says
+    where in the source its instructions come from."""
     from tilus.lowering.pipelines import lower_for_gpu
 
     threads = lower_for_gpu(module, target.name)
@@ -159,11 +164,11 @@ def emit(module: Module, target: Target, via: str) -> tuple[str, dict[str, Any]]
     if via == "cuda":
         from tilus.codegen.cuda import emit_cuda
 
-        source = emit_cuda(threads)
+        source = emit_cuda(threads, lines)
     else:
         from tilus.codegen.llvm import nvptx
 
-        source = nvptx.emit_ptx(threads)
+        source = nvptx.emit_ptx(threads, lines)
     kernels = {kernel.name: _launch_facts(kernel) for kernel in threads.kernels}
     first = kernels[threads.kernels[0].name]
     return source, {
@@ -187,17 +192,18 @@ def _launch_facts(kernel: Function) -> dict[str, Any]:
     }
 
 
-def build(module: Module, target: Target, via: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+def build(module: Module, target: Target, via: str,
+          line_info: bool = False) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Blobs and metadata of a traced module, which is used up."""
-    source, metadata = emit(module, target, via)
+    source, metadata = emit(module, target, via, line_info)
     if via == "cuda":
         from tilus.runtime.toolchains.nvrtc import compile_cuda
 
-        result = compile_cuda(source, target, name=f"{metadata['kernel']}.cu")
+        result = compile_cuda(source, target, name=f"{metadata['kernel']}.cu", line_info=line_info)
     else:
         from tilus.runtime.toolchains.ptxas import assemble
 
-        result = assemble(source, target, max_registers=metadata["max_registers"])
+        result = assemble(source, target, max_registers=metadata["max_registers"], line_info=line_info)
     metadata.update(
         registers=result.registers, spill_stores=result.spill_stores, spill_loads=result.spill_loads,
         local_bytes=result.stack, shared_bytes=metadata["dynamic_shared_bytes"] + result.shared,
@@ -217,7 +223,8 @@ class PtxKernel:
 
 
 def compile_ptx(specialisation: Specialisation, target_name: str, via: str) -> tuple[PtxKernel, Module]:
-    """The PTX of a specialisation, from the cache or made, and its traced module. Raises UserError."""
+    """The PTX of a specialisation with the lines of its source, from the cache or made, and its traced module.
+    Raises UserError."""
     from tilus.runtime.cache import default_cache
     from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 
@@ -226,9 +233,10 @@ def compile_ptx(specialisation: Specialisation, target_name: str, via: str) -> t
 
     def build_ptx() -> tuple[dict[str, bytes], dict[str, Any]]:
         source, metadata = guarded(specialisation, f"compilation for {target.name} via {via}",
-                                   lambda: emit(used, target, via))
-        ptx = cuda_to_ptx(source, target, name=f"{metadata['kernel']}.cu") if via == "cuda" else source
-        return {"ptx": ptx.encode()}, metadata
+                                   lambda: emit(used, target, via, lines=True))
+        if via == "cuda":
+            source = cuda_to_ptx(source, target, name=f"{metadata['kernel']}.cu", line_info=True)
+        return {"ptx": source.encode()}, metadata
 
     entry = default_cache().get_or_build(module_key(module, target.name, via, "ptx"), build_ptx)
     return PtxKernel(entry["ptx"].decode(), entry.metadata), module

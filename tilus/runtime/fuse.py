@@ -428,10 +428,11 @@ class FusedFunction:
         return Program(self, arrays, scalars, constants, machine, overrides)
 
     def compile(self, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
-                **constants: Any) -> CompiledKernel:
+                line_info: bool = False, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target: parameters have the array types of their annotations, or those given here
         (``x=tl.f16["M", "K"]``). See :meth:`JitFunction.compile`."""
-        return self.program(target, dict(constants)).kernel.compile(target, via, assume=assume)
+        return self.program(target, dict(constants)).kernel.compile(target, via, assume=assume,
+                                                                        line_info=line_info)
 
     def explain(self, *, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
                 **constants: Any) -> str:

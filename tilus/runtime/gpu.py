@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilus.diagnostics import ToolchainError, UnsupportedError, UserError
+from tilus.codegen.cuda.prelude import PRELUDE_FILE
+from tilus.diagnostics import CheckError, Diagnostic, Label, Span, ToolchainError, UnsupportedError, UserError
 from tilus.diagnostics.frames import caller_span
 from tilus.interp import evaluate_launch
 from tilus.interp.numbers import held_as
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.ops import DeviceAssert
+from tilus.ir.ops.simt import ASSERTION_FAILED
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.compile import compile_ptx, compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import DEFAULT_ROUTE, get_target
+
+if TYPE_CHECKING:
+    from tilus.simulator import Report
 
 
 def pack(names: Sequence[Sequence[str]], values: dict[str, Any]) -> list[tuple[Any, str]]:
@@ -90,14 +98,45 @@ class _Simulated(NoPlan):
                 check_resident(name, grid, self.resident())
             packed = [a.array if isinstance(a, ArrayArgument) else a.item() if isinstance(a, np.ndarray) else a
                       for a, _ in pack(facts["arguments"], by_name(self.module, name, args))]
-            self.reports.append(launch(
+            report = launch(
                 self.kernel.ptx, name, grid, (facts["threads"], 1, 1), packed, target=target.arch,
                 shared_bytes=facts["dynamic_shared_bytes"],
-                resident_blocks=self.resident() if facts["cooperative"] else None))
+                resident_blocks=self.resident() if facts["cooperative"] else None, skipped_files=(PRELUDE_FILE,),
+                collect=True)
+            self.reports.append(report)
+            self.tell(report)
 
         assert self.module.launch is not None
         evaluate_launch(self.module.launch, arguments, allocate=allocate, start=start,
                         resident_blocks=lambda: target.sm_count)
+
+    def tell(self, report: Report) -> None:
+        """Print what the kernel printed. Raises CheckError where it committed faults."""
+        for line in report.printed:
+            if not (report.faults and line.startswith(ASSERTION_FAILED)):
+                sys.stdout.write(line)
+        try:
+            report.raise_if_faulty()
+        except CheckError as error:
+            raise CheckError([_at_operation(d, self.module) for d in error.diagnostics]) from None
+
+
+def _at_operation(diagnostic: Diagnostic, module: Module) -> Diagnostic:
+    """A diagnostic of the simulator, whose label is the beginning of an operation or some column of its line, at the
+    whole of the one operation that it can mean, else at the whole line."""
+    if not diagnostic.labels:
+        return diagnostic
+    label, *others = diagnostic.labels
+    line = (label.span.file, label.span.line)
+    here = {op.span: op for kernel in module.kernels for op in kernel.walk()
+            if op.effects() and (op.span.file, op.span.line) == line}
+    exact = [span for span in here if span.column == label.span.column]
+    found = exact if len(exact) == 1 else list(here)
+    span = found[0] if len(found) == 1 else Span.of_line(*line)
+    op = here.get(span)
+    if isinstance(op, DeviceAssert) and diagnostic.code == "E0704":
+        return replace(diagnostic, message=op.message or "device assertion failed", labels=(Label(span),))
+    return replace(diagnostic, labels=(replace(label, span=span), *others))
 
 
 def check_resident(name: str, grid: Sequence[int], resident: int) -> None:

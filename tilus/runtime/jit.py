@@ -241,7 +241,7 @@ class JitFunction:
     # -- compilation without a call
 
     def compile(self, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
-                **constants: Any) -> CompiledKernel:
+                line_info: bool = False, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target, whether or not one is there.
 
         Args:
@@ -249,6 +249,8 @@ class JitFunction:
             via: ``"ptx"`` (LLVM and ptxas) or ``"cuda"`` (CUDA C through NVRTC).
             assume: what is known of the arrays: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents
                 multiples of 16), ``"contiguous"`` (any extents) or ``"strided"`` (unit last stride only).
+            line_info: put the lines of the source into the PTX and the cubin, for profilers and the simulator. The
+                code stays the same; the cubin also holds its PTX then.
             constants: compile-time parameters; None for an optional array that is absent.
 
         Raises:
@@ -257,7 +259,7 @@ class JitFunction:
         from tilus.runtime.compile import compile_specialisation
 
         found = get_target(target, caller_span())
-        return compile_specialisation(self.assume(assume, constants), found, via)
+        return compile_specialisation(self.assume(assume, constants), found, via, line_info)
 
     def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
         """The specialisation under the assumptions of :meth:`compile`."""

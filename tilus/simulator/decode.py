@@ -20,6 +20,7 @@ from tilus.simulator.resolved import (
     Mem,
     Op,
     Part,
+    Place,
     Reg,
     Resolved,
     Routine,
@@ -104,7 +105,8 @@ class _Decoder:
                            registers={1: [], 16: [], 32: [], 64: [], 128: []})
         self.out.placement = place_globals(module, module.path)
         self.shared: dict[str, int] = {}
-        self.source: tuple[str, int] | None = None
+        self.source: tuple[Place, ...] = ()
+        self.callers: dict[tuple[int, int, int], tuple[int, int, int] | None] = {}
         self.forms: dict[str, tuple[Form, Fields] | None] = {}
         self.instances = 0
         self.frames: list[str] = []
@@ -126,7 +128,7 @@ class _Decoder:
         self._collect_shared()
         self.frames.append(self.entry.name)
         self._body(self.entry.body or [], frame)
-        self._emit(Op("exit", None, {}, (), None, self.entry.line, None))
+        self._emit(Op("exit", None, {}, (), None, self.entry.line, ()))
         self._routines()
         return self.out
 
@@ -168,7 +170,19 @@ class _Decoder:
                 frame.scopes.pop()
                 frame.labels.pop()
             elif isinstance(statement, Location):
-                self.source = (self.module.files.get(statement.file, ""), statement.source_line)
+                self.source = self._places(statement)
+
+    def _places(self, location: Location) -> tuple[Place, ...]:
+        """The places of a ``.loc``, the innermost first; compilers write line 0 where none is meant."""
+        self.callers[location.place] = location.inlined_at
+        places: list[Place] = []
+        at: tuple[int, int, int] | None = location.place
+        while at is not None and len(places) < MAX_CALL_DEPTH:
+            file, line, column = at
+            if line:
+                places.append(Place(self.module.files.get(file, ""), line, column))
+            at = self.callers.get(at)
+        return tuple(places)
 
     def _declare(self, body: list[Statement], frame: _Frame) -> None:
         scope, labels = frame.scopes[-1], frame.labels[-1]

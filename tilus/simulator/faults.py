@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import CheckError, Diagnostic, Label, Span, UserError
 
 if TYPE_CHECKING:
-    from tilus.simulator.resolved import Op
+    from tilus.simulator.resolved import Op, Place
 
 CODES = {
     "bounds": "E0703", "align": "E0703", "readonly": "E0703",
@@ -67,31 +67,35 @@ def check_names() -> list[str]:
 
 @dataclass
 class Fault:
-    """One kind of fault at one line: where it was first seen and how often."""
+    """One kind of fault at one line: where it was first seen and how often. ``callers`` are the places that called the
+    function in which it is."""
 
     check: str
     message: str
     line: int
-    source: tuple[str, int] | None
+    source: Place | None
     block: tuple[int, int, int] | None = None
     thread: tuple[int, int, int] | None = None
     address: int | None = None
     count: int = 1
+    callers: tuple[Place, ...] = ()
 
     def text(self, path: str) -> str:
         """One line for the report."""
         where = f"{path}:{self.line}" if self.line > 0 else path
-        source = f" ({self.source[0]}:{self.source[1]})" if self.source is not None else ""
+        source = f" ({self.source.file}:{self.source.line})" if self.source is not None else ""
         details = [f"block {self.block}, thread {self.thread}"] if self.block is not None else []
         details += [f"address {self.address:#x}"] if self.address is not None else []
         details += [f"{self.count} times"] if self.count > 1 else []
         return f"fault: {where}{source}: {self.check}: {self.message}" + (f" [{'; '.join(details)}]" if details else "")
 
     def diagnostic(self, path: str) -> Diagnostic:
-        labels = [Label(Span(path, self.line), f"{self.check} fault")] if self.line > 0 else []
-        notes = []
+        labels, notes = [], []
         if self.source is not None:
-            notes.append(f"from {self.source[0]}:{self.source[1]}")
+            labels.append(Label(_span(self.source), f"{self.check} fault"))
+            labels += [Label(_span(place), "called here") for place in self.callers]
+        elif self.line > 0:
+            labels.append(Label(Span(path, self.line), f"{self.check} fault"))
         if self.block is not None:
             at = f", address {self.address:#x}" if self.address is not None else ""
             notes.append(f"block {self.block}, thread {self.thread}{at}")
@@ -102,17 +106,26 @@ class Fault:
 
     def to_dict(self) -> dict[str, Any]:
         return {"check": self.check, "code": CODES[self.check], "message": self.message, "line": self.line,
-                "source": list(self.source) if self.source else None, "block": self.block, "thread": self.thread,
+                "source": list(self.source[:2]) if self.source else None,
+                "callers": [list(place[:2]) for place in self.callers], "block": self.block, "thread": self.thread,
                 "address": self.address, "count": self.count}
+
+
+def _span(place: Place) -> Span:
+    if not place.column:
+        return Span.of_line(place.file, place.line)
+    return Span(place.file, place.line, place.column - 1, place.line, place.column)
 
 
 @dataclass
 class FaultLog:
-    """Collects faults, one entry for each check and line."""
+    """Collects faults, one entry for each check and line. What happens in ``skipped_files`` is told as of the line that
+    called it."""
 
     entries: dict[tuple[str, int], Fault] = field(default_factory=dict)
     limit: int = 200
     unreported: set[str] = field(default_factory=set)
+    skipped_files: frozenset[str] = frozenset()
 
     def add(self, check: str, message: str, op: Op | None, *, block: tuple[int, int, int] | None = None,
             thread: tuple[int, int, int] | None = None, address: int | None = None, count: int = 1) -> None:
@@ -124,11 +137,18 @@ class FaultLog:
             known.count += count
             return
         if len(self.entries) < self.limit:
-            self.entries[key] = Fault(check, message, key[1], op.source if op is not None else None, block, thread,
-                                      address, count)
+            places = [p for p in op.source if p.file not in self.skipped_files] if op is not None else []
+            self.entries[key] = Fault(check, message, key[1], places[0] if places else None, block, thread, address,
+                                      count, tuple(places[1:]))
 
-    def error(self, path: str) -> CheckError | None:
-        """All faults as one error, or None."""
-        if not self.entries:
-            return None
-        return CheckError([fault.diagnostic(path) for fault in self.entries.values()])
+
+def raise_if_faulty(faults: Iterable[Fault], path: str) -> None:
+    """Raise all faults as one CheckError, if there are any. A line of the source may be many of the PTX: it is told
+    once."""
+    told: dict[tuple[str, Place | int], Fault] = {}
+    for fault in faults:
+        key = (fault.check, fault.source or fault.line)
+        known = told.get(key)
+        told[key] = fault if known is None else replace(known, count=known.count + fault.count)
+    if told:
+        raise CheckError([fault.diagnostic(path) for fault in told.values()])

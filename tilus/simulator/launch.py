@@ -76,11 +76,13 @@ class Module:
         max_steps: int = 1 << 40,
         stack_bytes: int = STACK_BYTES,
         variables: Mapping[str, Array] | None = None,
+        skipped_files: Iterable[str] = (),
     ) -> Report:
         """Run a kernel; see :func:`launch`."""
         program = self.program(entry)
         run = Launch(self.syntax, program, dim3(grid), dim3(block), _cluster(program, cluster), shared_bytes,
-                     Checks.of(checks), counters, resident_blocks, seed, max_steps, target, stack_bytes)
+                     Checks.of(checks), counters, resident_blocks, seed, max_steps, target, stack_bytes,
+                     frozenset(skipped_files))
         return run.execute(args, tensor_maps or {}, collect, variables or {})
 
 
@@ -99,7 +101,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
            tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
            checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
            seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40,
-           stack_bytes: int = STACK_BYTES, variables: Mapping[str, Array] | None = None) -> Report:
+           stack_bytes: int = STACK_BYTES, variables: Mapping[str, Array] | None = None,
+           skipped_files: Iterable[str] = ()) -> Report:
     """Run a kernel of a PTX module on arrays.
 
     Args:
@@ -123,6 +126,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
         stack_bytes: local memory of a thread for the frames of recursive functions.
         variables: contents of variables of the module by name, as ``cudaMemcpyToSymbol`` sets them; those that the
             kernel may write are changed in place.
+        skipped_files: source files, as ``.file`` names them, of functions that are not the user's: a fault in one is
+            reported where it was called.
 
     Raises:
         CheckError: with one diagnostic for each fault.
@@ -131,7 +136,7 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
     return load(ptx).launch(entry, grid, block, args, shared_bytes=shared_bytes, cluster=cluster,
                             tensor_maps=tensor_maps, target=target, checks=checks, counters=counters,
                             resident_blocks=resident_blocks, seed=seed, collect=collect, max_steps=max_steps,
-                            stack_bytes=stack_bytes, variables=variables)
+                            stack_bytes=stack_bytes, variables=variables, skipped_files=skipped_files)
 
 
 def dim3(value: int | Sequence[int]) -> Dim:
@@ -160,7 +165,7 @@ class Launch:
 
     def __init__(self, syntax: Syntax, program: flow.Program, grid: Dim, block: Dim, cluster: Dim, shared_bytes: int,
                  checks: Checks, counting: bool, resident_blocks: int | None, seed: int | None, max_steps: int,
-                 target: int | None, stack_bytes: int) -> None:
+                 target: int | None, stack_bytes: int, skipped_files: frozenset[str]) -> None:
         decoded = program.decoded
         self.syntax, self.program, self.path = syntax, program, syntax.path
         self.grid, self.block, self.cluster = grid, block, cluster
@@ -169,7 +174,7 @@ class Launch:
         self.cluster_size = cluster[0] * cluster[1] * cluster[2]
         self.checks, self.counting = checks, counting
         self.shadow_hooks = checks.race or checks.asynchronous or checks.uninitialised or checks.global_race
-        self.faults = FaultLog(unreported=checks.unreported)
+        self.faults = FaultLog(unreported=checks.unreported, skipped_files=skipped_files)
         align = decoded.dynamic_align
         self.dynamic_base = (decoded.shared_bytes + align - 1) // align * align
         self.dynamic_bytes = shared_bytes
@@ -239,9 +244,8 @@ class Launch:
                 if array.flags.writeable:
                     array[...] = np.frombuffer(place.tobytes(), array.dtype).reshape(array.shape)
         report = build_report(self)
-        error = self.faults.error(self.path)
-        if error is not None and not collect:
-            raise error
+        if not collect:
+            report.raise_if_faulty()
         return report
 
     def _build_memory(self, values: Any) -> None:

@@ -32,7 +32,7 @@ statement: body | INSTRUCTION | TARGETS | LABEL | DECLARATION | LOC | PRAGMA | F
 VERSION.9: /\.version\s+\d+\.\d+/
 TARGET.9: /\.target\s+\w+(\s*,\s*\w+)*/
 ADDRESS_SIZE.9: /\.address_size\s+\d+/
-FILE.9: /\.file\s+\d+\s+"[^"\n]*"(\s*,\s*\d+\s*,\s*\d+)?/
+FILE.9: /\.file\s+\d+\s+"([^"\\\n]|\\.)*"(\s*,\s*\d+\s*,\s*\d+)?/
 LOC.9: /\.loc[ \t]+\d+[ \t]+\d+[ \t]+\d+([ \t]*,[^\n;]*)?/
 PRAGMA.9: /\.pragma\s+"[^"\n]*"(\s*,\s*"[^"\n]*")*\s*;/
 ALIAS.9: /\.alias\s+[\w$]+\s*,\s*[\w$]+\s*;/
@@ -52,7 +52,7 @@ NAME: /[A-Za-z_$%][\w$]*/
 %ignore /\s+/
 """
 
-_COMMENT = re.compile(r'"[^"\n]*"|//[^\n]*|/\*.*?\*/', re.S)
+_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.S)
 
 
 def parse(text: str, path: str = "<ptx>") -> Module:
@@ -158,8 +158,7 @@ class _Builder:
         elif kind == "ADDRESS_SIZE":
             self.out.address_size = int(words[1])
         elif kind == "FILE":
-            name = re.search(r'"([^"]*)"', text)
-            self.out.files[int(words[1])] = name.group(1) if name else ""
+            self.out.files[int(words[1])] = statements.unescaped(text[text.index('"') + 1 : text.rindex('"')])
         elif kind == "ALIAS":
             self.out.aliases[words[1]] = words[2].rstrip(";")
 
@@ -221,11 +220,16 @@ class _Builder:
             elif kind == "DECLARATION":
                 result.extend(statements.declaration(str(token), line, self.where))
             elif kind == "LOC":
-                words = str(token).replace(",", " ").split()
-                result.append(Location(int(words[1]), int(words[2]), int(words[3]), line))
+                result.append(_location(str(token), line))
             elif kind == "TARGETS":
                 result.extend(_targets(str(token), line))
         return result
+
+
+def _location(text: str, line: int) -> Location:
+    places = re.findall(r"(?:\.loc|\binlined_at)\s+(\d+)\s+(\d+)\s+(\d+)", text)
+    (place, *around) = [(int(file), int(row), int(column)) for file, row, column in places]
+    return Location(place, line, around[0] if around else None)
 
 
 def _targets(text: str, line: int) -> list[Statement]:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tilus.simulator.faults import Fault
+from tilus.simulator.faults import Fault, raise_if_faulty
 
 if TYPE_CHECKING:
     from tilus.simulator.launch import Launch
@@ -128,6 +128,10 @@ class Report:
             out.append(f"  line {site.line}: {site.opcode}: {site.units} {unit}, {site.ideal} would do")
         out += [f"note: {note}" for note in self.notes]
         return "\n".join(out + self.fault_lines())
+
+    def raise_if_faulty(self) -> None:
+        """Raise CheckError, with a diagnostic of each line and kind of fault, where there are any."""
+        raise_if_faulty(self.faults, self.path)
 
     def fault_lines(self) -> list[str]:
         """Each fault with its PTX line, source line, block, thread and address."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from tilus.simulator.isa import Fields, Form
 from tilus.simulator.layout import Placement
@@ -78,9 +78,18 @@ class Sink:
 Resolved: TypeAlias = "Reg | Const | Symbol | Special | Mem | Vec | Both | Part | Sink"
 
 
+class Place(NamedTuple):
+    """A place in a source file; ``column`` counts from 1 and is 0 where it is not known."""
+
+    file: str
+    line: int
+    column: int = 0
+
+
 @dataclass(slots=True)
 class Op:
-    """One operation ready to be bound: the table's form, its modifiers and resolved operands."""
+    """One operation ready to be bound: the table's form, its modifiers and resolved operands. ``source`` is its place,
+    then the places that called the function it is in, and that one, as far as they are known."""
 
     opcode: str
     form: Form | None
@@ -88,7 +97,7 @@ class Op:
     operands: tuple[Resolved, ...]
     predicate: Reg | None
     line: int
-    source: tuple[str, int] | None
+    source: tuple[Place, ...]
     targets: tuple[str, ...] = ()
     data: object = None
 

@@ -57,6 +57,12 @@ def instruction(text: str, line: int, where: Where) -> Instruction:
     return Instruction(opcode, operands, guard, line, text)
 
 
+def unescaped(text: str) -> str:
+    """The text that stands in quotes, in UTF-8 with its escapes: ``\\"``, ``\\303``."""
+    data = re.sub(rb"\\([0-7]{3}|.)", lambda m: bytes([int(m[1], 8)]) if len(m[1]) == 3 else m[1], text.encode())
+    return data.decode(errors="replace")
+
+
 def _short(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= 80 else flat[:77] + "..."

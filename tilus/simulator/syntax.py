@@ -127,12 +127,12 @@ class Targets:
 
 @dataclass(slots=True)
 class Location:
-    """``.loc``: the source line of the instructions that follow."""
+    """``.loc``: the source place of the instructions that follow, in the numbers of ``.file``; ``inlined_at`` is the
+    place that called the function which it is in."""
 
-    file: int
-    source_line: int
-    column: int
+    place: tuple[int, int, int]
     line: int
+    inlined_at: tuple[int, int, int] | None = None
 
 
 @dataclass(slots=True)

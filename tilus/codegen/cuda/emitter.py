@@ -8,8 +8,9 @@ from typing import Any
 
 from tilus.codegen.cuda import expressions
 from tilus.codegen.cuda.cells import Cells, c_type, per_cell, vector_type
-from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS, mma_function
-from tilus.diagnostics import UnsupportedError
+from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS, PRELUDE_FILE, mma_function
+from tilus.codegen.file_names import file_name
+from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import (
     Alloca,
@@ -73,20 +74,25 @@ _REGISTERS = {
 }
 
 
-def emit_cuda(module: Module) -> str:
-    """The CUDA C of every kernel of a thread-level module."""
-    printers = [_KernelPrinter(f) for f in module.kernels]
+def emit_cuda(module: Module, lines: bool = False) -> str:
+    """The CUDA C of every kernel of a thread-level module; with ``lines`` it says by ``#line`` which line of the source
+    each of its own comes from."""
+    printers = [_KernelPrinter(f, lines) for f in module.kernels]
     bodies = [p.run() for p in printers]
     used: dict[str, str] = {}
     for printer in printers:
         used.update(printer.functions)
     head = [f"// {', '.join(f.name for f in module.kernels)} for {module.target}, made by tilus"]
+    if lines:
+        head.append(_line_directive(PRELUDE_FILE, 1))
     return "\n".join([*head, *used.values(), "", *bodies]) + "\n"
 
 
 class _KernelPrinter:
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, lines_of_source: bool) -> None:
         self.function = function
+        self.lines_of_source = lines_of_source
+        self.span = UNKNOWN_SPAN
         self.lines: list[str] = []
         self.depth = 1
         self.cells: dict[Value, Cells] = {}
@@ -103,6 +109,8 @@ class _KernelPrinter:
     # -- text
 
     def line(self, text: str) -> None:
+        if self.lines_of_source and self.span.known:
+            self.lines.append(_line_directive(self.span.file, self.span.line))
         self.lines.append("  " * self.depth + text)
 
     def need(self, name: str) -> str:
@@ -137,6 +145,8 @@ class _KernelPrinter:
             bounds += f" __maxnreg__({function.attributes['max_registers']})"
         head = f'extern "C" __global__ void {bounds}\n{function.name}({parameters}) {{'
         lines = [head]
+        if self.lines_of_source and function.span.known:
+            lines.insert(0, _line_directive(function.span.file, function.span.line))
         if function.attributes.get("shared_bytes"):
             lines.append("  extern __shared__ __align__(128) unsigned char shared_memory[];")
             lines.append("  const unsigned shared_base = (unsigned)__cvta_generic_to_shared(shared_memory);")
@@ -236,13 +246,16 @@ class _KernelPrinter:
     # -- blocks
 
     def block(self, block: Block) -> None:
+        around = self.span
         for op in block.ops:
             if op.TERMINATOR:
-                return
+                break
+            self.span = op.span
             handler = _HANDLERS.get(type(op))
             if handler is None:
                 raise UnsupportedError.at("E0507", f"CUDA C has no {op.NAME} yet", op.span)
             handler(self, op)
+        self.span = around
 
     def nested(self, block: Block) -> None:
         outer, self.block_id = self.block_id, id(block)
@@ -620,9 +633,6 @@ class _KernelPrinter:
         self.consume(op)
 
     def trap(self, op: Trap) -> None:
-        if op.message:
-            text = op.message.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
-            self.line(f'printf("device assertion failed: {text}\\n");')
         self.line("__trap();")
 
     def philox(self, op: Philox) -> None:
@@ -768,6 +778,11 @@ class _KernelPrinter:
         self._loop_body(op.body, op.body.args, carried)
         self.line("}")
         self._results(op, carried)
+
+
+def _line_directive(file: str, line: int) -> str:
+    name = file_name(file).replace("\\", "\\\\")
+    return f'#line {line} "{name}"'
 
 
 def _components(name: str, cells: int) -> list[str]:

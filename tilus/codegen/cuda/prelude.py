@@ -5,6 +5,8 @@ Everything is built on inline PTX, since NVRTC comes without headers. Two f16 or
 
 from __future__ import annotations
 
+PRELUDE_FILE = "/tilus/prelude.cu"
+"""What line information calls the file of these functions."""
 _D = "__device__ __forceinline__"
 
 

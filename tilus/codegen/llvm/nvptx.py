@@ -12,6 +12,7 @@ from typing import Any
 
 from tilus.codegen.llvm import arith
 from tilus.codegen.llvm import nvptx_asm as ptx
+from tilus.codegen.llvm.debug_lines import DebugLines
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller
 from tilus.diagnostics import UnsupportedError
@@ -72,22 +73,26 @@ _SPECIAL = {
 }
 
 
-def emit_ptx(module: Module) -> str:
-    """The PTX of every kernel of a thread-level module, by LLVM."""
+def emit_ptx(module: Module, lines: bool = False) -> str:
+    """The PTX of every kernel of a thread-level module, by LLVM; with ``lines`` it says by ``.loc`` which line of the
+    source an instruction comes from."""
     from tilus.codegen.llvm.nvptx_compile import llvm_to_ptx
 
-    return llvm_to_ptx(emit_llvm(module), get_target(module.target))
+    return llvm_to_ptx(emit_llvm(module, lines), get_target(module.target))
 
 
-def emit_llvm(module: Module) -> str:
-    """The LLVM IR of every kernel of a thread-level module."""
+def emit_llvm(module: Module, lines: bool = False) -> str:
+    """The LLVM IR of every kernel of a thread-level module, with debug metadata where ``lines``."""
     target = get_target(module.target)
     text = ModuleText()
+    debug = DebugLines(text) if lines else None
     for function in module.kernels:
-        _KernelEmitter(function, text, target).run()
+        _KernelEmitter(function, text, target, debug).run()
     head = ['target triple = "nvptx64-nvidia-cuda"',
             "@shared_memory = external addrspace(3) global [0 x i8], align 128"]
-    tail = ["attributes #0 = { convergent nounwind }", "attributes #1 = { nounwind memory(none) }", "!0 = !{}"]
+    tail = ["attributes #0 = { convergent nounwind }", "attributes #1 = { nounwind memory(none) }"]
+    if debug is not None:
+        tail += debug.named()
     return "\n".join([*head, str(text), *tail]) + "\n"
 
 
@@ -109,8 +114,8 @@ def per_cell(dtype: DType, count: int) -> int:
 
 
 class _KernelEmitter:
-    def __init__(self, function: Function, module: ModuleText, target: Target) -> None:
-        self.function, self.target, self.module = function, target, module
+    def __init__(self, function: Function, module: ModuleText, target: Target, debug: DebugLines | None) -> None:
+        self.function, self.target, self.module, self.debug = function, target, module, debug
         self.types = TypeSpeller(bfloat="bfloat", spaces=SPACES)
         self.e = Emitter(module, self.types)
         self.cells: dict[Value, Cells] = {}
@@ -120,6 +125,7 @@ class _KernelEmitter:
     # -- the function
 
     def run(self) -> None:
+        place = self.debug.enter(self.function.name, self.function.span) if self.debug else ""
         parameters = []
         for i, value in enumerate(self.function.body.args):
             name = f"%a{i}"
@@ -140,17 +146,22 @@ class _KernelEmitter:
         attributes = [f'"nvvm.maxntid"="{threads}"', '"nvvm.minctasm"="1"', "nounwind"]
         if self.function.attributes.get("max_registers"):
             attributes.append(f'"nvvm.maxnreg"="{self.function.attributes["max_registers"]}"')
-        head = f"define ptx_kernel void @{self.function.name}({', '.join(parameters)}) {' '.join(attributes)} {{"
+        head = (f"define ptx_kernel void @{self.function.name}({', '.join(parameters)}) {' '.join(attributes)}{place} "
+                "{")
         self.module.definitions.append("\n".join([head, "entry:", *self.e.lines, "}"]))
 
     def block(self, block: Block) -> None:
+        around = self.e.place
         for op in block.ops:
             if op.TERMINATOR:
-                return
+                break
             handler = _HANDLERS.get(type(op))
             if handler is None:
                 raise UnsupportedError.at("E0507", f"the PTX route has no {op.NAME} yet", op.span)
+            if self.debug is not None:
+                self.e.place = self.debug.at(op.span)
             handler(self, op)
+        self.e.place = around
 
     # -- cells
 
@@ -213,7 +224,7 @@ class _KernelEmitter:
                 name = self.e.op(f"bitcast {bits} {name} to i16")
                 bits = "i16"
             return self.e.op(f"zext {bits} {name} to i32")
-        return self.e.op(f"bitcast {ty} {name} to i32")
+        return self.e.bitcast(name, ty, "i32")
 
     def unword(self, name: str, dtype: DType, per: int) -> str:
         """An i32 as a cell."""
@@ -481,7 +492,7 @@ class _KernelEmitter:
         ty = f"<{words} x {word}>" if words > 1 else word
         align = op.alignment or _word_bytes(word)
         volatile = "volatile " if op.volatile else ""
-        flags = ", !invariant.load !0" if op.read_only and space == "global" else ""
+        flags = f", !invariant.load {self.module.node('!{}')}" if op.read_only and space == "global" else ""
         value = e.op(f"load {volatile}{ty}, {self.types.pointer(space)} {address}, align {align}{flags}")
         if words == 1:
             return [value]
@@ -624,8 +635,6 @@ class _KernelEmitter:
         ptx.printf(self.e, self.module, op, values)
 
     def trap(self, op: Trap) -> None:
-        if op.message:
-            ptx.printf(self.e, self.module, PrintThread(f"device assertion failed: {op.message}"), [])
         ptx.volatile(self.e, "trap;")
 
     def philox(self, op: Philox) -> None:

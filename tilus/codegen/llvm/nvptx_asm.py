@@ -109,14 +109,14 @@ def _as(e: Emitter, name: str, source: str, target: str) -> str:
         return e.op(f"trunc {source} {name} to i8")
     if source == "i8":
         return e.op(f"zext i8 {name} to {target}")
-    return e.op(f"bitcast {source} {name} to {target}")
+    return e.bitcast(name, source, target)
 
 
 def store(
     e: Emitter, types: TypeSpeller, word: str, names: list[str], address: str, space: str, predicate: str
 ) -> None:
     """A store under a predicate."""
-    kind = "i16" if word in ("i8", "half", "bfloat") else word
+    kind = {"i8": "i16", "half": "i16", "bfloat": "i16", "float": "i32", "double": "i64"}.get(word, word)
     values = [(_CONSTRAINTS[kind], kind, _as(e, n, word, kind)) for n in names]
     suffix = "u8" if word == "i8" else _WIDTHS[word]
     vector = f".v{len(names)}" if len(names) > 1 else ""

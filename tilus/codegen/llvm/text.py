@@ -6,6 +6,11 @@ from tilus.codegen.llvm.types import TypeSpeller
 from tilus.ir.dtypes import DType
 
 
+def quoted(data: bytes) -> str:
+    """A string of LLVM's assembly: bytes outside of printable ASCII are hexadecimal escapes."""
+    return '"' + "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in data) + '"'
+
+
 class ModuleText:
     """Declarations and definitions of one LLVM module, each once."""
 
@@ -13,16 +18,25 @@ class ModuleText:
         self.declarations: dict[str, str] = {}
         self.definitions: list[str] = []
         self.strings: dict[str, str] = {}
-        self._loops = 0
+        self.metadata: dict[str, str] = {}
+
+    def node(self, text: str) -> str:
+        """The number of a metadata node; equal texts share one."""
+        found = self.metadata.get(text)
+        if found is None:
+            found = self.metadata[text] = f"!{len(self.metadata)}"
+        return found
+
+    def distinct_node(self, text: str) -> str:
+        """A node of its own; ``$`` in its text stands for the node itself."""
+        name = f"!{len(self.metadata)}"
+        self.metadata[f"distinct {text.replace('$', name)}"] = name
+        return name
 
     def rolled_loop(self) -> str:
         """What a branch back to a loop's head carries so that the loop is not unrolled, by LLVM or by ptxas."""
-        if not self._loops:
-            self.definitions.append('!1 = !{!"llvm.loop.unroll.disable"}')
-        self._loops += 1
-        name = f"!{self._loops + 1}"
-        self.definitions.append(f"{name} = distinct !{{{name}, !1}}")
-        return f", !llvm.loop {name}"
+        disabled = self.node('!{!"llvm.loop.unroll.disable"}')
+        return f", !llvm.loop {self.distinct_node(f'!{{$, {disabled}}}')}"
 
     def declare(self, name: str, text: str) -> None:
         self.declarations.setdefault(name, text)
@@ -33,23 +47,26 @@ class ModuleText:
         if found is None:
             found = self.strings[value] = f"@.str{len(self.strings)}"
             data = value.encode() + b"\0"
-            text = "".join(chr(b) if 32 <= b < 127 and b not in (34, 92) else f"\\{b:02X}" for b in data)
-            self.definitions.append(f'{found} = private constant [{len(data)} x i8] c"{text}"')
+            self.definitions.append(f"{found} = private constant [{len(data)} x i8] c{quoted(data)}")
         return found
 
     def __str__(self) -> str:
-        return "\n".join([*self.declarations.values(), *self.definitions]) + "\n"
+        nodes = [f"{name} = {text}" for text, name in self.metadata.items()]
+        return "\n".join([*self.declarations.values(), *self.definitions, *nodes]) + "\n"
 
 
 class Emitter:
-    """Appends instructions to the current basic block. Values are operand texts."""
+    """Appends instructions to the current basic block. Values are operand texts; ``place`` is the metadata that every
+    instruction gets."""
 
     def __init__(self, module: ModuleText, types: TypeSpeller) -> None:
         self.module = module
         self.types = types
         self.lines: list[str] = []
         self.label = "entry"
+        self.place = ""
         self._count = 0
+        self._made_at: dict[str, str] = {}
 
     def fresh(self) -> str:
         self._count += 1
@@ -59,12 +76,24 @@ class Emitter:
         """Emit an instruction with a result; gives its name."""
         self._count += 1
         name = f"%v{self._count}"
-        self.lines.append(f"  {name} = {text}")
+        self.lines.append(f"  {name} = {text}{self.place}")
+        if self.place:
+            self._made_at[name] = self.place
         return name
+
+    def bitcast(self, name: str, source: str, target: str) -> str:
+        """The same bits as another type. It belongs to the place where they were made: LLVM merges it with a load, and
+        the load would move to the place of the cast."""
+        if source == target:
+            return name
+        here, self.place = self.place, self._made_at.get(name, self.place)
+        result = self.op(f"bitcast {source} {name} to {target}")
+        self.place = here
+        return result
 
     def do(self, text: str) -> None:
         """Emit an instruction without a result."""
-        self.lines.append("  " + text)
+        self.lines.append(f"  {text}{self.place}")
 
     def new_label(self, stem: str) -> str:
         self._count += 1

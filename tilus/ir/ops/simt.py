@@ -228,11 +228,14 @@ class PrintThread(Operation):
         return (Effect("io"),)
 
 
+ASSERTION_FAILED = "device assertion failed: "
+"""How a thread's print begins before it traps for a failed assertion."""
+
+
 class Trap(Operation):
-    """Ends the kernel with an error, after printing ``message``."""
+    """Ends the kernel with an error."""
 
     NAME = "trap"
-    message: str = ""
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("io"),)

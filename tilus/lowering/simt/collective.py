@@ -25,9 +25,10 @@ from tilus.ir.ops import (
     Reduce,
     ReduceWith,
     Select,
+    Unary,
     Yield,
 )
-from tilus.ir.ops.simt import PrintThread, Trap, WarpRedux, WarpShuffle
+from tilus.ir.ops.simt import ASSERTION_FAILED, PrintThread, Trap, WarpRedux, WarpShuffle
 from tilus.ir.types import PointerType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
@@ -369,11 +370,10 @@ def lower_assert(thread: Thread, op: DeviceAssert) -> None:
         for i in range(value.tile.size):
             held = thread.both(held, thread.extract(value, i))
     assert held is not None
-    from tilus.ir.ops import Unary
-
     failed = thread.emit(Unary("not", held))
     then, orelse = Block(), Block()
-    then.ops += [Trap(f"{op.span}: {op.message}", span=op.span), Yield(())]
+    text = f"{ASSERTION_FAILED}{op.span}: {op.message}".replace("{", "{{").replace("}", "}}")
+    then.ops += [PrintThread(text, span=op.span), Trap(span=op.span), Yield(())]
     orelse.ops.append(Yield(()))
     thread.emit(If(failed, then, orelse))
 

@@ -44,9 +44,11 @@ def compile_cuda(source: str, target: Target, *, name: str = "kernel.cu", option
     return CubinResult(data, log)
 
 
-def cuda_to_ptx(source: str, target: Target, *, name: str = "kernel.cu", options: Sequence[str] = ()) -> str:
+def cuda_to_ptx(source: str, target: Target, *, name: str = "kernel.cu", options: Sequence[str] = (),
+                line_info: bool = False) -> str:
     """Compile CUDA C to PTX; the arguments and errors are those of ``compile_cuda``."""
     virtual = f"--gpu-architecture={target.name.replace('sm_', 'compute_')}"
+    options = [*options, "--generate-line-info"] if line_info else options
     data, _ = _compile(source, target, name, virtual, options, "PTX")
     return data.rstrip(b"\0").decode()
 
