@@ -8,7 +8,7 @@
 """
 
 from tilus import layouts
-from tilus.diagnostics import TilusError, UserError
+from tilus.diagnostics import TilusError, TilusWarning, UserError
 from tilus.ir.dtypes import (
     DType,
     bf16,
@@ -179,4 +179,4 @@ from tilus.lang.builtins.sync import (
 )
 from tilus.lang.values import Tile, View
 from tilus.runtime.fuse import FusedFunction, fuse
-from tilus.runtime.jit import JitFunction, TilusWarning, engine, jit
+from tilus.runtime.jit import JitFunction, engine, jit

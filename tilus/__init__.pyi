@@ -7,6 +7,7 @@ from typing import Any
 
 from tilus import layouts as layouts
 from tilus.diagnostics import TilusError as TilusError
+from tilus.diagnostics import TilusWarning as TilusWarning
 from tilus.diagnostics import UserError as UserError
 from tilus.ir.dtypes import DType as DType
 from tilus.ir.dtypes import bool_ as bool
@@ -144,7 +145,6 @@ from tilus.lang.values import View as View
 from tilus.runtime.fuse import FusedFunction as FusedFunction
 from tilus.runtime.fuse import fuse as fuse
 from tilus.runtime.jit import JitFunction as JitFunction
-from tilus.runtime.jit import TilusWarning as TilusWarning
 from tilus.runtime.jit import engine as engine
 from tilus.runtime.jit import jit as jit
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,23 @@ def test_a_file_is_replaced_as_a_whole(file: Path, tmp_path: Path) -> None:
 def test_a_setting_that_means_nothing(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tilus("compile", file, "--set", "BLOCK=x.y") == 1
     assert "'x.y' is no number, element type or layout" in capsys.readouterr().err
+
+
+def test_warnings_go_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "racy.py"
+    path.write_text(textwrap.dedent("""
+        import tilus as tl
+
+        @tl.jit
+        def racy(x: tl.f32["N"]):
+            tl.grid(1)
+            s = tl.shared((64,), tl.f32)
+            tl.store(s, 0, tl.load(x, 0, 64))
+            tl.store(x, 0, tl.load(s))
+    """))
+    with warnings.catch_warnings():
+        assert tilus("compile", path, "--emit", "ptx", "--line-info") == 0
+    out, err = capsys.readouterr()
+    assert f'.file\t1 "{path}"' in out
+    assert err.startswith("warning[W0707]: race on 's': it is read without a barrier after it was written\n")
+    assert err.count("W0707") == 1

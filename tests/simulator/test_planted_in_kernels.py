@@ -127,6 +127,7 @@ CASES: list[tuple[Any, tuple[int, ...], dict[str, Any], str, str, str]] = [
 """Kernel, shape of its arrays, constants that plant the fault, its code and message, the expression that commits it."""
 
 
+@pytest.mark.filterwarnings("ignore::tilus.diagnostics.TilusWarning")
 @pytest.mark.parametrize("route", ["cuda", "ptx"])
 @pytest.mark.parametrize(("kernel", "shape", "fault", "code", "message", "at"), CASES,
                          ids=[c[0].__name__ for c in CASES])

@@ -13,6 +13,7 @@ from tilus.diagnostics.errors import (
 from tilus.diagnostics.render import render
 from tilus.diagnostics.sink import DiagnosticSink
 from tilus.diagnostics.span import UNKNOWN_SPAN, Span
+from tilus.diagnostics.warn import TilusWarning, warn
 
 __all__ = [
     "UNKNOWN_SPAN",
@@ -25,8 +26,10 @@ __all__ = [
     "Severity",
     "Span",
     "TilusError",
+    "TilusWarning",
     "ToolchainError",
     "UnsupportedError",
     "UserError",
     "render",
+    "warn",
 ]

@@ -64,6 +64,8 @@ CODES: dict[str, str] = {
     "E0704": "device assertion failed",
     "E0705": "deadlock or barrier mismatch",
     "E0706": "asynchronous result used before its wait",
+    "W0707": "missing barrier",
+    "W0708": "missing wait for an asynchronous copy",
     # textual IR and command line
     "E0801": "malformed IR text",
     "E0802": "IR verification failed",

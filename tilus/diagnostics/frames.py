@@ -14,12 +14,24 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 def caller_span() -> Span | None:
     """The innermost line of the user's that led here; None where the command line did."""
-    frame: Any = sys._getframe(1)
-    while frame is not None and _is_between(os.path.abspath(frame.f_code.co_filename)):
-        frame = frame.f_back
+    frame, _ = _user_frame()
     if frame is None or str(frame.f_globals.get("__name__", "")).startswith("click."):
         return None
     return frame_span(frame)
+
+
+def user_depth() -> int:
+    """How many frames the user's innermost one is above the caller's."""
+    return _user_frame()[1]
+
+
+def _user_frame() -> tuple[Any, int]:
+    """The user's innermost frame, None where there is none, and how far it is above the frame two above this one."""
+    frame: Any = sys._getframe(2)
+    depth = 0
+    while frame is not None and _is_between(os.path.abspath(frame.f_code.co_filename)):
+        frame, depth = frame.f_back, depth + 1
+    return frame, depth
 
 
 def _is_between(file: str) -> bool:

@@ -7,7 +7,7 @@ needs a barrier in between. Of two accesses to one array, at least one a write, 
 * the two tiles cannot meet: their offsets along a dimension differ by at least the tile's extent, also between the
   iterations of a loop.
 
-Offsets are compared as linear forms. Shared memory that the user named is not ordered for him.
+Offsets are compared as linear forms (forms.py). Shared memory that the user named is not ordered for him.
 """
 
 from __future__ import annotations
@@ -18,11 +18,7 @@ from dataclasses import dataclass, replace
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import (
     Atomic,
-    Binary,
-    Const,
-    CopyAsync,
     For,
-    Gather,
     Group,
     If,
     Load,
@@ -35,31 +31,13 @@ from tilus.ir.ops import (
     While,
 )
 from tilus.layouts import RegisterLayout
+from tilus.lowering.forms import Form, Window, form_of, root_of, window_of
 
 
 def order_memory(module: Module) -> None:
     """Insert the barriers that program order of global memory needs. Layouts must have been chosen."""
     for function in module.kernels:
         _Order(function).run()
-
-
-@dataclass(frozen=True)
-class _Form:
-    """``constant`` plus a sum of values times coefficients; None among the leaves' values cannot be compared."""
-
-    constant: int
-    terms: frozenset[tuple[Value, int]] = frozenset()
-
-    def plus(self, other: _Form, factor: int = 1) -> _Form:
-        total = dict(self.terms)
-        for value, coefficient in other.terms:
-            total[value] = total.get(value, 0) + factor * coefficient
-        terms = frozenset((v, c) for v, c in total.items() if c)
-        return _Form(self.constant + factor * other.constant, terms)
-
-    def times(self, factor: int) -> _Form:
-        terms = frozenset((v, c * factor) for v, c in self.terms) if factor else frozenset()
-        return _Form(self.constant * factor, terms)
 
 
 ONE_THREAD = "one thread"
@@ -79,7 +57,7 @@ class _Access:
 
     root: Value
     kind: str
-    window: tuple[tuple[_Form, int], ...] | None
+    window: Window | None
     owner: Owner
     group: Group | None
     iterations: tuple[For | While, ...] = ()
@@ -182,34 +160,10 @@ class _Order:
         for effect in op.effects():
             if effect.space != "global" or effect.value is None or effect.kind not in ("read", "write", "atomic"):
                 continue
-            root = _root(effect.value)
-            root = self.one_root.get(root, root)
-            found.append(_Access(root, effect.kind, self._window(op, effect.value), _owner(op), self.group))
+            root = root_of(effect.value)
+            window = None if root in self.one_root else window_of(op, effect.value)
+            found.append(_Access(self.one_root.get(root, root), effect.kind, window, owner_of(op), self.group))
         return found
-
-    def _window(self, op: Operation, view: Value) -> tuple[tuple[_Form, int], ...] | None:
-        """The part of the whole array that an access covers."""
-        if isinstance(op, (Load, Store, CopyAsync)):
-            shape = _shape(op)
-            place = [(_form(o), n) for o, n in zip(op.offsets, shape or (1,) * len(op.offsets), strict=True)]
-        elif isinstance(op, (Gather, Scatter, Atomic)) and all(i.tile.is_scalar for i in op.indices):
-            place = [(_form(i), 1) for i in op.indices]
-        else:
-            return None
-        while view.defining is not None:
-            maker = view.defining
-            if isinstance(maker, Subview):
-                kept = iter(place)
-                starts = [_form(s) for s in maker.starts]
-                place = [(s, 1) if d in maker.dropped else _shifted(next(kept), s) for d, s in enumerate(starts)]
-                view = maker.view
-            elif isinstance(maker, PermuteView):
-                turned = dict(zip(maker.permutation, place, strict=True))
-                place = [turned[d] for d in range(len(place))]
-                view = maker.view
-            else:
-                return None
-        return None if view in self.one_root else tuple(place)
 
     # -- whether two accesses need a barrier in between
 
@@ -236,9 +190,9 @@ class _Order:
             same = same and distance == 0 and step == 0 and extent == width
         return not same
 
-    def _difference(self, old: _Access, first: _Form, second: _Form) -> tuple[int, int] | None:
+    def _difference(self, old: _Access, first: Form, second: Form) -> tuple[int, int] | None:
         """How far ``second`` is past ``first``: a distance, and what each later iteration adds to it."""
-        if any(v in old.unknown for v, _ in first.terms):
+        if any(v in old.unknown for v in first.values()):
             return None
         if not old.iterations:
             gap = second.plus(first, -1)
@@ -249,8 +203,10 @@ class _Order:
         inside = {v for inner in loop.body.walk() for v in inner.results} | set(loop.carried)
         for inner in loop.body.walk():
             inside |= {a for region in inner.regions for a in region.args}
-        step = _form(loop.step)
-        if step.terms or any(v in inside for form in (first, second) for v, _ in form.terms):
+        step = form_of(loop.step)
+        varying = inside | {loop.index}
+        if step.terms or any(v in varying for form in (first, second) for atom, _ in form.terms
+                             if atom is not loop.index for v in Form.atom(atom).values()):
             return None
         per_index = dict(first.terms).get(loop.index, 0)
         if per_index != dict(second.terms).get(loop.index, 0):
@@ -265,7 +221,7 @@ def _leave(op: Operation, accesses: Iterable[_Access]) -> list[_Access]:
     inside |= {r for region in op.regions for inner in region.walk() for r in inner.results}
     left = []
     for access in accesses:
-        used = {v for form, _ in access.window or () for v, _ in form.terms} & inside
+        used = {v for form, _ in access.window or () for v in form.values()} & inside
         loops = tuple(loop for loop in access.iterations if loop is not op)
         left.append(replace(access, unknown=access.unknown | used, iterations=loops) if used or
                     loops != access.iterations else access)
@@ -274,18 +230,6 @@ def _leave(op: Operation, accesses: Iterable[_Access]) -> list[_Access]:
 
 def _unique(accesses: Iterable[_Access]) -> list[_Access]:
     return list(dict.fromkeys(accesses))
-
-
-def _root(view: Value) -> Value:
-    while isinstance(view.defining, (Subview, PermuteView)):
-        view = view.defining.view
-    return view
-
-
-def _shape(op: Load | Store | CopyAsync) -> tuple[int, ...]:
-    if isinstance(op, CopyAsync):
-        return tuple(d or 0 for d in op.destination.view.shape)
-    return op.shape if isinstance(op, Load) else op.value.tile.shape
 
 
 def _axes(view: Value) -> tuple[int, ...]:
@@ -299,28 +243,10 @@ def _axes(view: Value) -> tuple[int, ...]:
     return tuple(range(view.view.rank))
 
 
-def _owner(op: Operation) -> Owner:
+def owner_of(op: Operation) -> Owner:
     """Which thread accesses an element."""
     if isinstance(op, (Store, Scatter, Atomic)) and op.value.tile.is_scalar:
         return ONE_THREAD
     value = op.result if isinstance(op, Load) else op.value if isinstance(op, Store) else None
     layout = value.tile.layout if value is not None else None
     return None if layout is None or layout.is_replicated else (layout, _axes(op.view))  # type: ignore[attr-defined]
-
-
-def _shifted(place: tuple[_Form, int], start: _Form) -> tuple[_Form, int]:
-    return place[0].plus(start), place[1]
-
-
-def _form(value: Value) -> _Form:
-    """An integer scalar as a linear form."""
-    op = value.defining
-    if isinstance(op, Const):
-        return _Form(int(op.value))
-    if isinstance(op, Binary) and op.kind in ("add", "sub"):
-        return _form(op.lhs).plus(_form(op.rhs), 1 if op.kind == "add" else -1)
-    if isinstance(op, Binary) and op.kind == "mul":
-        for factor, other in ((op.lhs.defining, op.rhs), (op.rhs.defining, op.lhs)):
-            if isinstance(factor, Const):
-                return _form(other).times(int(factor.value))
-    return _Form(0, frozenset({(value, 1)}))

@@ -225,7 +225,7 @@ class _Pipeline:
         loop, b, s = self.loop, self.b, self.stages
         for load in self.loads:
             shape = load.result.tile.shape
-            ring = b.add(AllocShared(load.result.tile.dtype, (s, *shape), span=load.span)).result
+            ring = b.add(AllocShared(load.result.tile.dtype, (s, *shape), ordered=True, span=load.span)).result
             ring.name = f"{load.result.name}_ring"
             self.staged.append(_Staged(load, ring))
         for u in range(s - 1):

@@ -9,6 +9,7 @@ from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
 from tilus.lowering.defer_reductions import defer_reductions
 from tilus.lowering.empty_tiles import drop_empty_tiles
+from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.order_memory import order_memory
 from tilus.lowering.pipeline import pipeline_loops
@@ -31,6 +32,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("infer-layouts", infer_layouts),
     ("simplify-after-layouts", simplify),
     ("order-memory", order_memory),
+    ("verify-barriers", verify_barriers),
 )
 """From a traced tile module to a scheduled one, for every GPU."""
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tilus.diagnostics import Diagnostic, Label, ResourceError, Severity, render
+from tilus.diagnostics import Diagnostic, Label, ResourceError, Severity, warn
 from tilus.ir.core import Function, Module
 from tilus.ir.printer import print_module
 from tilus.ir.types import PointerType
@@ -261,13 +260,10 @@ def _warn_of_spills(specialisation: Specialisation, compiled: CompiledKernel) ->
     stores, loads = compiled.metadata["spill_stores"], compiled.metadata["spill_loads"]
     if not (stores or loads):
         return
-    from tilus.runtime.jit import TilusWarning
-
     span = specialisation.captured.span(specialisation.captured.node)
-    message = Diagnostic(
+    warn(Diagnostic(
         "W0505", f"{compiled.name} spills {stores} bytes of registers on {compiled.target} and reads {loads} back",
-        (Label(span),), "use smaller tiles or more warps", severity=Severity.WARNING)
-    warnings.warn(render(message), TilusWarning, stacklevel=4)
+        (Label(span),), "use smaller tiles or more warps", severity=Severity.WARNING))
 
 
 def metadata_json(compiled: CompiledKernel) -> str:

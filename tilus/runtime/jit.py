@@ -10,12 +10,11 @@ from __future__ import annotations
 import contextvars
 import functools
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
-from tilus.diagnostics import Diagnostic, Severity, UserError, render
+from tilus.diagnostics import Diagnostic, Severity, UserError, warn
 from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Parameter
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
 MAX_PLANS = 4096
 MANY_SPECIALISATIONS = 8
 _engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engine", default=None)
-
-
-class TilusWarning(UserWarning):
-    """A warning that is a whole message already."""
 
 
 @contextmanager
@@ -232,11 +227,10 @@ class JitFunction:
             seen.add(value)
             if before == MANY_SPECIALISATIONS and len(seen) > before:
                 type_ = "tl.f32" if isinstance(value, float) else "tl.i32"
-                message = Diagnostic(
+                warn(Diagnostic(
                     "W0605", f"{self.__name__} has been compiled for {len(seen)} values of the compile-time parameter "
                              f"{name!r}", (), f"annotate it `{name}: {type_}` to make it a run-time value",
-                    severity=Severity.WARNING)
-                warnings.warn(render(message), TilusWarning, stacklevel=2)
+                    severity=Severity.WARNING))
 
     # -- compilation without a call
 
@@ -488,4 +482,4 @@ def jit(function: Callable[..., Any] | None = None, /, *,
     return JitFunction(function, engine)
 
 
-__all__ = ["Call", "JitFunction", "TilusWarning", "engine", "jit"]
+__all__ = ["Call", "JitFunction", "engine", "jit"]

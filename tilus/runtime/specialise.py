@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from tilus.diagnostics import Diagnostic, warn
 from tilus.ir.core import Module, Parameter
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.program import trace_kernel
@@ -22,6 +23,7 @@ class Specialisation:
         parameters: what is assumed of the other arguments, in order.
         runners: what runs it, by engine.
         written: the names of the arrays that it may write, on any target it has been traced for.
+        checked, hazards: the targets for which it has been looked at for missing barriers, and what was found.
     """
 
     captured: CapturedFunction
@@ -31,6 +33,8 @@ class Specialisation:
     runners: dict[str, Any] = field(default_factory=dict)
     written: frozenset[str] | None = None
     may_alias: frozenset[str] = frozenset()
+    checked: set[str] = field(default_factory=set)
+    hazards: list[Diagnostic] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def trace(self, target: Target | None = None) -> Module:
@@ -40,7 +44,20 @@ class Specialisation:
         written = frozenset(p.name for p in kernel.parameters if p.written and p.kind == "array")
         self.written = written | (self.written or frozenset())
         self.may_alias = frozenset(kernel.attributes.get("may_alias", ()))
+        name = target.name if target is not None else ""
+        if name not in self.checked:
+            self.checked.add(name)
+            self._warn_of_hazards(module)
         return module
+
+    def _warn_of_hazards(self, module: Module) -> None:
+        """Each hazard once, whatever targets it is on."""
+        from tilus.lowering.hazards import find_hazards
+
+        for hazard in find_hazards(module):
+            if hazard not in self.hazards:
+                self.hazards.append(hazard)
+                warn(hazard)
 
 
 def constant_key(value: Any) -> Any:

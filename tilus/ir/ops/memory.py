@@ -245,12 +245,14 @@ class Atomic(Operation):
 
 
 class AllocShared(Operation):
-    """Shared memory that lives as long as the block; uninitialised. ``layout`` is the user's, or None to choose."""
+    """Shared memory that lives as long as the block; uninitialised. ``layout`` is the user's, or None to choose;
+    ``ordered`` says that the compiler made it and its barriers."""
 
     NAME = "alloc_shared"
     dtype: DType
     shape: tuple[int, ...]
     layout: SharedLayout | None = None
+    ordered: bool = False
 
     def infer(self) -> Sequence[Type]:
         return (ViewType(self.dtype, self.shape, "shared", self.layout),)
