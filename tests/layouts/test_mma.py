@@ -22,6 +22,7 @@ from tilus.layouts.mma import (
     block_fragments,
     fragments,
     ldmatrix_plan,
+    quad_pair_fragments,
     volta_fragments,
 )
 
@@ -72,6 +73,42 @@ def test_volta(name):
             lane += 4 * quad_pair
             assert (table[lane, :, 0] == quad_pair).all()
             assert (table[lane, :, 1:] == golden(name, which)[t]).all()
+
+
+def multiply_quad_pairs(layouts, atom, a, b):
+    """A warp's product by what each m8n8k4 does with its registers: quad pairs multiply the elements that they hold."""
+    layout_a, layout_b, layout_c = layouts
+    held = [x[tuple(np.moveaxis(layout.table(), -1, 0))] for x, layout in ((a, layout_a), (b, layout_b))]
+    starts = [layout.local_indices[::size] for layout, size in zip(layouts, (4, 4, 8), strict=True)]
+    c = np.full(layout_c.shape, np.nan)
+    for i, (row, column) in enumerate(starts[2]):
+        at = [starts[0].index((row, 0)), starts[1].index((0, column))]
+        left, right = np.zeros((4, 8, 4)), np.zeros((4, 4, 8))
+        for operand, table, registers, n in zip((left, right), (atom.a, atom.b), held, at, strict=True):
+            operand[tuple(np.moveaxis(table.table(), -1, 0))] = registers[:, 4 * n:4 * n + 4]
+        result = (left @ right)[tuple(np.moveaxis(atom.c.table(), -1, 0))]
+        c[tuple(np.moveaxis(layout_c.table()[:, 8 * i:8 * i + 8], -1, 0))] = result
+    return c
+
+
+@pytest.mark.parametrize("grid", [(2, 2), (4, 1), (1, 4)])
+@pytest.mark.parametrize("order", list(itertools.product((True, False), repeat=2)), ids=str)
+@pytest.mark.parametrize("f32", [True, False])
+@pytest.mark.parametrize("repeats", [(1, 1), (2, 1), (1, 2), (2, 2), (3, 5)])
+def test_quad_pairs_multiply(grid, order, f32, repeats):
+    atom = volta_fragments(*order, f32)
+    warp = quad_pair_fragments(grid, *order, f32, repeats)
+    assert (warp.m, warp.n, warp.k) == (8 * grid[0] * repeats[0], 8 * grid[1] * repeats[1], 4)
+    a, b = np.arange(warp.m * 4.0).reshape(-1, 4), np.arange(warp.n * 4.0).reshape(4, -1) ** 2
+    np.testing.assert_array_equal(multiply_quad_pairs((warp.a, warp.b, warp.c), atom, a, b), a @ b)
+
+
+def test_quad_pairs_read_vectors():
+    """Eight f16 along what is contiguous in memory: k, or the rows or columns of two instructions."""
+    columns = quad_pair_fragments((2, 2), a_row=False, b_row=True, repeats=(2, 2))
+    assert (columns.a.vector_width(0), columns.b.vector_width(1)) == (8, 8)
+    block = block_fragments(quad_pair_fragments((2, 2)), (2, 2), (128, 128, 32), b_k_inner=True)
+    assert (block.a.vector_width(1), block.b.vector_width(0)) == (32, 32)
 
 
 def test_sparse_8_bit():

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from tilus.layouts.banks import Access
 from tilus.layouts.modes import Mode, misfit, undefined
-from tilus.layouts.register import RegisterLayout, column_spatial, local, replicated, spatial
+from tilus.layouts.register import RegisterLayout, column_local, column_spatial, local, replicated, spatial
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def volta_fragments(a_row: bool = True, b_row: bool = False, f32: bool = True) -
     """The operands of Volta's ``mma.sync.m8n8k4`` on f16.
 
     Four quad pairs (lanes 0–3 with 16–19, and so on) multiply independently, so the layouts have a leading dimension
-    of extent 4, the quad pair: A ``(4, 8, 4)``, B ``(4, 4, 8)``, C ``(4, 8, 8)``.
+    of extent 4, the quad pair: A ``(4, 8, 4)``, B ``(4, 4, 8)``, C ``(4, 8, 8)``. :func:`quad_pair_fragments` makes one
+    product of them.
 
     Args:
         a_row, b_row: whether the operand is ``.row`` (else ``.col``).
@@ -117,6 +118,37 @@ def volta_fragments(a_row: bool = True, b_row: bool = False, f32: bool = True) -
     return Fragments("m8n8k4", 16, by_row if a_row else by_column, b, c)
 
 
+@lru_cache(maxsize=128)
+def quad_pair_fragments(grid: tuple[int, int], a_row: bool = True, b_row: bool = False, f32: bool = True,
+                        repeats: tuple[int, int] = (1, 1)) -> Fragments:
+    """A warp's product of the four quad pairs' ``m8n8k4``, and of several instructions.
+
+    Quad pairs in one row of ``grid`` hold the same rows of A, those in one column the same columns of B. A row of the
+    result is counted in the digits (half of the quad pair, row of the grid, repeat, row of four), a column likewise:
+    so the lanes that read together from shared memory read neighbours, and where an operand has its rows (columns) in
+    registers, two repeats give a thread eight neighbours. The locals of one instruction are the innermost ones.
+
+    Args:
+        grid: quad pairs along m and along n: their product is 4.
+        a_row, b_row, f32: of the instruction, as for :func:`volta_fragments`.
+        repeats: instructions along m and along n.
+    """
+    atom = volta_fragments(a_row, b_row, f32)
+    (gm, gn), (rm, rn) = grid, repeats
+    a = atom.a.reshape((gm, gn, 8, 4)).reduce(1)
+    b = atom.b.reshape((gm, gn, 4, 8)).reduce(0)
+    c = atom.c.reshape((gm, gn, 8, 8))
+    return Fragments(
+        f"{8 * gm * rm}x{8 * gn * rn} of {atom.name}", 16,
+        a=(local(rm, 1, 1, 1) * a.expand_dims(0)).reshape((rm, gm, 2, 4, 4)).permute((2, 1, 0, 3, 4))
+        .reshape((8 * gm * rm, 4)),
+        b=(local(rn, 1, 1, 1) * b.expand_dims(0)).reshape((rn, gn, 4, 2, 4)).permute((2, 3, 1, 0, 4))
+        .reshape((4, 8 * gn * rn)),
+        c=(local(rm, rn, 1, 1, 1, 1) * c.expand_dims(0).expand_dims(0)).reshape((rm, rn, gm, gn, 2, 4, 2, 4))
+        .permute((4, 2, 0, 5, 6, 3, 1, 7)).reshape((8 * gm * rm, 8 * gn * rn)),
+    )
+
+
 @dataclass(frozen=True)
 class BlockFragments:
     """Operands of a whole block's dot product: ``a`` (BM, BK), ``b`` (BK, BN), ``c`` (BM, BN) over all its warps."""
@@ -129,12 +161,13 @@ class BlockFragments:
 
 
 @lru_cache(maxsize=512)
-def block_fragments(atom: Fragments, warps: tuple[int, int], shape: tuple[int, int, int]) -> BlockFragments:
+def block_fragments(atom: Fragments, warps: tuple[int, int], shape: tuple[int, int, int],
+                    b_k_inner: bool = False) -> BlockFragments:
     """The atom spread over ``warps`` = (along m, along n) and repeated in locals up to ``shape`` = (m, n, k).
 
     Each warp owns one contiguous sub-block of C, so A is replicated along n's warps and B along m's. Extents that
     are no multiple are padded up. Locals count ``(m, k, atom)``, ``(k, n, atom)`` and ``(m, n, atom)`` repetitions,
-    row-major.
+    row-major; B's ``(n, k, atom)`` where ``b_k_inner``, so that a thread's elements follow each other along k.
     """
     wm, wn = warps
     m, n, k = shape
@@ -142,7 +175,7 @@ def block_fragments(atom: Fragments, warps: tuple[int, int], shape: tuple[int, i
     return BlockFragments(
         atom, warps,
         a=spatial(wm, 1).replicated(wn).local(rm, rk) * atom.a,
-        b=replicated(wm, 2).spatial(1, wn).local(rk, rn) * atom.b,
+        b=replicated(wm, 2).spatial(1, wn) * (column_local if b_k_inner else local)(rk, rn) * atom.b,
         c=spatial(wm, wn).local(rm, rn) * atom.c,
     )
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import Dot
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout, local, spatial
-from tilus.layouts.mma import BlockFragments, block_fragments, fragments
+from tilus.layouts.mma import BlockFragments, Fragments, block_fragments, fragments, quad_pair_fragments
 from tilus.targets import Feature, Target
 
 
@@ -23,6 +24,12 @@ class DotPlan:
     warps: tuple[int, int]
 
 
+QUAD_PAIRS = (8, 8, 4, 16)
+"""Volta's instruction: each of a warp's four quad pairs multiplies on its own."""
+QUAD_GRIDS = ((2, 2), (4, 1), (1, 4))
+"""How quad pairs share a warp's tile, along m and n."""
+
+
 def mma_shape(op: Dot, target: Target) -> tuple[int, int, int, int] | None:
     """(m, n, k, bits) of the best ``mma.sync`` for the operand types, or None where the target has none."""
     a, b, c = op.a.tile.dtype, op.b.tile.dtype, op.accumulator.tile.dtype
@@ -30,7 +37,9 @@ def mma_shape(op: Dot, target: Target) -> tuple[int, int, int, int] | None:
     if a.name == "f16" and b is a:
         if has(Feature.MMA_M16N8K16_F16):
             return (16, 8, 16, 16)
-        return (16, 8, 8, 16) if has(Feature.MMA_M16N8K8_F16) else None
+        if has(Feature.MMA_M16N8K8_F16):
+            return (16, 8, 8, 16)
+        return QUAD_PAIRS if has(Feature.MMA_M8N8K4_F16) else None
     if a.name == "bf16" and b is a and c.name == "f32":
         return (16, 8, 16, 16) if has(Feature.MMA_BF16) else None
     if a.name == "f32" and op.precision == "tf32":
@@ -54,21 +63,51 @@ def dot_casts_to_f16(op: Dot, target: Target) -> bool:
     return a.is_float and a.bits == 8 and mma_shape(op, target) is None
 
 
-def plan_dot(op: Dot, target: Target, warps: int, rows_only: bool) -> DotPlan:
-    """Layouts for a dot among ``warps`` warps; ``rows_only`` keeps every row of the result within one warp."""
+def fragment_depth(shape: tuple[int, int, int, int]) -> int:
+    """The k that a loop over fragments advances at once: as much as vectors of 128 bits hold where they are loaded by
+    threads."""
+    return 8 if shape == QUAD_PAIRS else shape[2]
+
+
+def plan_dot(op: Dot, target: Target, warps: int, rows_only: bool, contiguous: tuple[int, int] = (1, 1)) -> DotPlan:
+    """Layouts for a dot among ``warps`` warps; ``rows_only`` keeps every row of the result within one warp.
+    ``contiguous`` are the dimensions of the operands along which neighbours are neighbours in memory."""
     m, k = op.a.tile.shape[-2:]
     n = op.b.tile.shape[-1]
     chosen = mma_shape(op, target) if op.a.tile.rank == 2 else None
     if chosen is None:
         return _fma_plan(op, warps)
-    atom = fragments(*chosen)
-    grid = _warp_grid(warps, m, n, atom.m, atom.n, rows_only)
-    block = block_fragments(atom, grid, (m, n, k))
+    if chosen == QUAD_PAIRS:
+        atom, grid = _quad_pairs(op, warps, rows_only, contiguous)
+    else:
+        atom = fragments(*chosen)
+        grid = _warp_grid(warps, m, n, atom, rows_only)[0]
+    block = block_fragments(atom, grid, (m, n, k), chosen == QUAD_PAIRS and contiguous[1] == 0)
     return DotPlan(block.a, block.b, block.c, block, grid)
 
 
-def _warp_grid(warps: int, m: int, n: int, am: int, an: int, rows_only: bool) -> tuple[int, int]:
-    """Warps along m and n: as little padding as possible, then as little operand traffic as possible."""
+def _quad_pairs(op: Dot, warps: int, rows_only: bool,
+                contiguous: tuple[int, int]) -> tuple[Fragments, tuple[int, int]]:
+    """How quad pairs and warps share a product. Registers of an operand follow what is contiguous in memory: its k
+    (a row of A is ``.row``, a column of B ``.col``), or its rows or columns, of which two instructions take eight."""
+    (m, _), n = op.a.tile.shape, op.b.tile.shape[1]
+    a_row, b_row = contiguous[0] == 1, contiguous[1] == 1
+    f32 = op.accumulator.tile.dtype.name == "f32"
+    found: list[tuple[float, Fragments, tuple[int, int]]] = []
+    for quads in QUAD_GRIDS:
+        for repeats in itertools.product((1,) if a_row else (2, 1), (2, 1) if b_row else (1,)):
+            atom = quad_pair_fragments(quads, a_row, b_row, f32, repeats)
+            grid, cost = _warp_grid(warps, m, n, atom, rows_only, quads)
+            found.append((cost, atom, grid))
+    _, atom, grid = min(found, key=lambda plan: plan[0])
+    return atom, grid
+
+
+def _warp_grid(warps: int, m: int, n: int, atom: Fragments, rows_only: bool,
+               quads: tuple[int, int] = (1, 1)) -> tuple[tuple[int, int], float]:
+    """Warps along m and n, and what that costs: as little padding as possible, then as little operand traffic as
+    possible. ``quads`` share a warp's part."""
+    am, an = atom.m, atom.n
     best, best_cost = (warps, 1), float("inf")
     wm = warps
     while wm >= 1:
@@ -76,11 +115,12 @@ def _warp_grid(warps: int, m: int, n: int, am: int, an: int, rows_only: bool) ->
         if wm * wn == warps:
             tm, tn = -(-m // (wm * am)) * am, -(-n // (wn * an)) * an
             padding = (tm * wm * tn * wn) / max(1, m * n)
-            cost = padding * 1e6 + (tm + tn) + (1e9 if rows_only and wn > 1 and m > wm * am // 2 else 0)
+            traffic = tm / quads[0] + tn / quads[1]
+            cost = padding * 1e6 + traffic + (1e9 if rows_only and wn > 1 and m > wm * am // 2 else 0)
             if cost < best_cost:
                 best, best_cost = (wm, wn), cost
         wm -= 1
-    return best
+    return best, best_cost
 
 
 def _fma_plan(op: Dot, warps: int) -> DotPlan:

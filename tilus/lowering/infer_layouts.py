@@ -58,6 +58,7 @@ from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.dot_plan import DotPlan, feeds_first_operand, plan_dot
 from tilus.lowering.facts import Facts, grid_facts
 from tilus.lowering.shared_layouts import choose_shared_layouts
+from tilus.lowering.simt.access import contiguous_axis, contiguous_order, vector_width
 from tilus.targets import get_target
 
 ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, Philox, Map)
@@ -90,11 +91,16 @@ class _Inference:
         self.users = find_users(function)
         self.yields: dict[Operation, Operation] = {}
         self.group_of: dict[Operation, int] = {}
+        self.initial: dict[Value, Value] = {}
         self._index(function.body, self.warps)
 
     def _index(self, block: Block, warps: int) -> None:
         for op in block.ops:
             self.group_of[op] = warps
+            if isinstance(op, For):
+                self.initial.update(zip(op.carried, op.init, strict=True))
+            elif isinstance(op, While):
+                self.initial.update(zip(op.before.args, op.init, strict=True))
             for region in op.regions:
                 if region.ops and region.ops[-1].TERMINATOR:
                     self.yields[region.ops[-1]] = op
@@ -150,7 +156,8 @@ class _Inference:
 
     def _anchor_dot(self, op: Dot) -> None:
         rows_only = feeds_first_operand(op.result, self.users) or self._first_operand_is_dot(op)
-        plan = self.plans[op] = plan_dot(op, self.target, self.group_of[op], rows_only)
+        a, b = (contiguous_axis(self.facts, v, self.initial) for v in (op.a, op.b))
+        plan = self.plans[op] = plan_dot(op, self.target, self.group_of[op], rows_only, (a, b))
         self.assign(op.result, plan.c, op)
 
     def _first_operand_is_dot(self, op: Dot) -> bool:
@@ -289,8 +296,6 @@ class _Inference:
 
     def vector_of(self, op: Operation, tile: TileType) -> tuple[tuple[int, ...], int]:
         """Dimensions from the fastest in memory to the slowest, and how many elements an access may move."""
-        from tilus.lowering.simt.access import contiguous_order, vector_width
-
         order = contiguous_order(self.facts, op.view, tile.rank)  # type: ignore[attr-defined]
         return order, vector_width(self.facts, op, order[0], tile) if order else 1
 

@@ -43,7 +43,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.arith import Compare
 from tilus.ir.rewriter import is_pure
 from tilus.ir.types import TileType
-from tilus.lowering.dot_plan import mma_shape
+from tilus.lowering.dot_plan import fragment_depth, mma_shape
 from tilus.targets import Target, get_target
 
 DEFAULT_STAGES = 2
@@ -463,9 +463,12 @@ class _Pipeline:
                 chosen = mma_shape(op, self.pass_.target)
                 k = op.a.tile.shape[-1]
                 staged = op.a in turned and op.b in turned and op.a.tile.rank == 2
-                if chosen is None or not staged or k % chosen[2] or k // chosen[2] < 2 or step not in (0, chosen[2]):
+                if chosen is None or not staged:
                     return 0
-                step = chosen[2]
+                depth = fragment_depth(chosen)
+                if k % depth or k // depth < 2 or step not in (0, depth):
+                    return 0
+                step = depth
             elif (
                 (
                     not isinstance(op, (Yield, Load))

@@ -14,6 +14,7 @@ from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major, strided_order
 from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.facts import Facts
+from tilus.lowering.simt.access import contiguous_order, vector_width
 from tilus.targets import Feature, Target
 
 
@@ -120,8 +121,6 @@ class _Accesses:
         return False
 
     def _copy(self, op: CopyAsync, warps: int) -> Access:
-        from tilus.lowering.simt.access import contiguous_order, vector_width
-
         view = op.destination.type
         assert isinstance(view, ViewType)
         shape = tuple(int(d or 1) for d in view.shape)

@@ -575,7 +575,8 @@ class _KernelPrinter:
             self.bind(op.result, c, fresh=False)
         else:
             d = self.declare(op.result, "acc")
-        self.line(f"{name}({', '.join([*d, *ab, *c])});")
+            self.line(" ".join(f"{x} = {y};" for x, y in zip(d, c, strict=True)))
+        self.line(f"{name}({', '.join([*d, *ab])});")
 
     # -- warps
 
@@ -838,11 +839,12 @@ def _mma_wrapper(printer: _KernelPrinter, op: Mma) -> tuple[str, str, str]:
     }
     shape = f"m{m}n{n}k{k}"
     result = "f32" if c.name == "f32" else names[c.name]
-    instruction = f"mma.sync.aligned.{shape}.row.col.{result}.{names[a.name]}.{names[b.name]}.{result}"
+    instruction = f"mma.sync.aligned.{shape}.{op.order}.{result}.{names[a.name]}.{names[b.name]}.{result}"
     operand = "d" if a.name == "f64" else "r"
     accumulator = {"f32": "f", "f64": "d"}.get(c.name, "r")
     na, nb, nc = (len(printer.cells[v].names) for v in (op.a, op.b, op.c))
-    name = f"mma_{shape}_{names[a.name]}_{names[b.name]}_{c.name}"
+    order = op.order.replace(".", "_")
+    name = f"mma_{shape}_{order}_{names[a.name]}_{names[b.name]}_{c.name}"
     held = printer.cells[op.c].ctype
     return name, mma_function(name, instruction, na, nb, nc, operand, accumulator, held), operand
 

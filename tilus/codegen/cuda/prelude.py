@@ -127,18 +127,16 @@ def _copies() -> dict[str, str]:
 
 def mma_function(name: str, instruction: str, a: int, b: int, c: int, operand: str, accumulator: str, held: str) -> str:
     """The wrapper of one mma.sync: ``a``, ``b``, ``c`` are numbers of registers; constraints ``r``, ``f`` or ``d``;
-    ``held`` the C type of an accumulator."""
+    ``held`` the C type of an accumulator. The accumulator is changed in place: NVRTC takes long over more operands."""
     ctype = {"r": "unsigned", "f": "float", "d": "double"}
-    params = [f"{held}& d{i}" for i in range(c)]
+    params = [f"{held}& c{i}" for i in range(c)]
     params += [f"{ctype[operand]} a{i}" for i in range(a)] + [f"{ctype[operand]} b{i}" for i in range(b)]
-    params += [f"{held} c{i}" for i in range(c)]
     at = iter(range(100))
-    groups = [", ".join(f"%{next(at)}" for _ in range(n)) for n in (c, a, b, c)]
-    outs = ", ".join(f"\"={accumulator}\"(d{i})" for i in range(c))
-    ins = ", ".join([f"\"{operand}\"(a{i})" for i in range(a)] + [f"\"{operand}\"(b{i})" for i in range(b)]
-                    + [f"\"{accumulator}\"(c{i})" for i in range(c)])
+    groups = [", ".join(f"%{next(at)}" for _ in range(n)) for n in (c, a, b)]
+    outs = ", ".join(f"\"+{accumulator}\"(c{i})" for i in range(c))
+    ins = ", ".join([f"\"{operand}\"(a{i})" for i in range(a)] + [f"\"{operand}\"(b{i})" for i in range(b)])
     return (f"{_D} void {name}({', '.join(params)}) {{\n  asm volatile(\"{instruction} {{{groups[0]}}}, {{{groups[1]}}}, "
-            f"{{{groups[2]}}}, {{{groups[3]}}};\"\n    : {outs}\n    : {ins});\n}}")
+            f"{{{groups[2]}}}, {{{groups[0]}}};\"\n    : {outs}\n    : {ins});\n}}")
 
 
 def _approximations() -> dict[str, str]:

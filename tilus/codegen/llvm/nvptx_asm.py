@@ -175,7 +175,7 @@ def mma(e: Emitter, op: Mma, a: list[str], b: list[str], c: list[str]) -> list[s
     at = iter(range(100))
     groups = [", ".join(f"${next(at)}" for _ in part) for part in (c, a, b, c)]
     text = (
-        f"mma.sync.aligned.m{m}n{n}k{k}.row.col.{types[2]}.{types[0]}.{types[1]}.{types[2]} "
+        f"mma.sync.aligned.m{m}n{n}k{k}.{op.order}.{types[2]}.{types[0]}.{types[1]}.{types[2]} "
         f"{{{groups[0]}}}, {{{groups[1]}}}, {{{groups[2]}}}, {{{groups[3]}}};"
     )
     inputs = [(operand[0], operand[1], x) for x in (*a, *b)] + [(accumulator[0], accumulator[1], x) for x in c]

@@ -125,8 +125,8 @@ class StMatrix(Operation):
 
 
 class Mma(Operation):
-    """``mma.sync.aligned.SHAPE.row.col`` on fragment vectors; ``shape`` is (m, n, k); ``tf32`` marks f32 operands that
-    the instruction reads as tf32."""
+    """``mma.sync.aligned.SHAPE.ORDER`` on fragment vectors; ``shape`` is (m, n, k); ``tf32`` marks f32 operands that
+    the instruction reads as tf32; ``order`` is ``row.col`` but for m8n8k4 on f16, which has all four."""
 
     NAME = "mma"
     a: Value
@@ -134,6 +134,7 @@ class Mma(Operation):
     c: Value
     shape: tuple[int, int, int]
     tf32: bool = False
+    order: str = "row.col"
 
     def infer(self) -> Sequence[Type]:
         return (self.c.type,)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.ops import CopyAsync, PermuteView, Subview
+from tilus.ir.ops import CopyAsync, Dot, Load, PermuteView, Subview, Transpose
 from tilus.ir.types import TileType
 from tilus.lowering.facts import Fact, Facts, constant_fact
 from tilus.lowering.simt.runs import mask_run
@@ -70,7 +71,7 @@ def contiguous_order(facts: Facts, view: Value, rank: int) -> tuple[int, ...]:
     if not rank:
         return ()
     if view.view.space == "shared":
-        return tuple(reversed(range(rank)))
+        return _shared_order(view)
     strides = view_facts(facts, view).strides
 
     def key(d: int) -> tuple[int, int]:
@@ -80,6 +81,41 @@ def contiguous_order(facts: Facts, view: Value, rank: int) -> tuple[int, ...]:
         return (1, -d)
 
     return tuple(sorted(range(rank), key=key))
+
+
+def _shared_order(view: Value) -> tuple[int, ...]:
+    op = view.defining
+    if isinstance(op, PermuteView):
+        return tuple(op.permutation.index(d) for d in _shared_order(op.view))
+    if isinstance(op, Subview):
+        kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
+        return tuple(kept.index(d) for d in _shared_order(op.view) if d in kept)
+    layout = view.view.layout
+    dims = reversed(range(view.view.rank))
+    return tuple(dims) if layout is None else tuple(sorted(dims, key=lambda d: -layout.vector_width(d)))
+
+
+def contiguous_axis(facts: Facts, tile: Value, initial: Mapping[Value, Value]) -> int:
+    """The dimension of a tile along which neighbours lie side by side in the memory that it comes from, element by
+    element but for transpositions; the last one where it comes from none. ``initial`` are the first values of what
+    loops carry."""
+    front, seen = [(tile, tuple(range(tile.tile.rank)))], {tile}
+    while front:
+        value, dims = front.pop()  # dims: which dimension of the tile each of the value's is
+        maker, shape = value.defining, value.tile.shape
+        if isinstance(maker, Load):
+            return dims[contiguous_order(facts, maker.view, len(dims))[0]]
+        operands = [] if maker is None or isinstance(maker, Dot) else list(maker.operands)
+        if value in initial:
+            operands = [initial[value]]
+        elif isinstance(maker, Transpose):
+            dims = tuple(dims[maker.permutation.index(d)] for d in range(len(dims)))
+            shape = maker.x.tile.shape
+        for operand in reversed(operands):
+            if isinstance(operand.type, TileType) and operand.tile.shape == shape and operand not in seen:
+                seen.add(operand)
+                front.append((operand, dims))
+    return tile.tile.rank - 1
 
 
 def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:

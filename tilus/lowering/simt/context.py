@@ -58,10 +58,10 @@ class SharedView:
     inner: Value | None = None
 
 
-class DeferredMatrices:
-    """A tile in shared memory whose ldmatrix instructions are issued one by one, as their fragments are needed.
+class DeferredLoads:
+    """A tile in shared memory whose loads are issued one by one, as their fragments are needed.
 
-    ``load(i)`` issues instruction ``i``, which fills ``width`` locals from ``i * width`` on.
+    ``load(i)`` issues load ``i``, which fills ``width`` locals from ``i * width`` on.
     """
 
     def __init__(self, load: Callable[[int], Value], instructions: int, width: int) -> None:
@@ -93,7 +93,7 @@ class Thread:
     shared_offsets: dict[object, int] = field(default_factory=dict)
     in_shared: dict[Value, SharedView] = field(default_factory=dict)
     deferrable: dict[Operation, Dot] = field(default_factory=dict)
-    deferred: dict[Value, DeferredMatrices] = field(default_factory=dict)
+    deferred: dict[Value, DeferredLoads] = field(default_factory=dict)
     fresh_shared: set[Operation] = field(default_factory=set)
     first_warp: int = 0
     warps: int = 4

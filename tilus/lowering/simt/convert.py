@@ -47,7 +47,7 @@ def storage_type(dtype: DType) -> DType:
 
 
 def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:
-    from tilus.lowering.simt.memory import SharedAccess, load_matrices, matrix_plan, tile_padding
+    from tilus.lowering.simt.memory import SharedAccess, matrix_loads, matrix_plan, tile_padding
 
     dtype = value.tile.dtype
     stored = thread.emit(Cast(value, u8)) if dtype.is_bool else value
@@ -67,7 +67,7 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     matrices = matrix_plan(thread, plan.dst, plan.shared, TileType(dtype, shape))
     if matrices is not None and not dtype.is_bool:
         access = SharedAccess(thread, there, matrices.rows, matrices.vector, (0,) * rank)
-        return load_matrices(thread, access, matrices)
+        return thread.pack(matrix_loads(thread, access, matrices).all())
     vector = math.gcd(plan.load.vector, max(1, 128 // storage.bits))
     if plan.dst.shape != shape:  # the padding was perhaps not written
         vector = 1

@@ -38,7 +38,7 @@ from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.facts import Fact, Facts
 from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
-from tilus.lowering.simt.context import DeferredMatrices, GlobalView, SharedView, Thread, layout_of
+from tilus.lowering.simt.context import DeferredLoads, GlobalView, SharedView, Thread, layout_of
 from tilus.targets import Feature
 
 # -- views
@@ -310,17 +310,16 @@ def lower_load(thread: Thread, op: Load) -> None:
     view = thread.views[op.view]
     if isinstance(view, SharedView):
         if op in thread.deferrable:
-            deferred = _defer_matrices(thread, op, view)
             dot = thread.deferrable[op]
             multiply_adds = dot.a.tile.rank != 2 or mma_shape(dot, thread.target) is None
-            if deferred is None and multiply_adds and is_linear(op, view, thread.facts):
+            if multiply_adds and is_linear(op, view, thread.facts):
                 starts = sum(thread.facts.of(o).low * s for o, s in zip(op.offsets, view.layout.strides, strict=True))
                 thread.in_shared[op.result] = SharedView(
                     view.pointer, view.layout, view.shape, view.constant + starts, view.moving, view.step
                 )
                 return
-            if deferred is not None:
-                thread.deferred[op.result] = deferred
+            if not multiply_adds and op.mask is None:
+                thread.deferred[op.result] = shared_loads(thread, op, view)
                 return
         thread.set(op.result, load_shared(thread, op, view))
         return
@@ -728,31 +727,29 @@ def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
     if not tile.shape:
         pointer = _shared_element(thread, op, view)
         return thread.widen(thread.emit(PtrLoad(pointer)), thread.element_type(op.result))
-    layout = layout_of(op.result)
+    loaded = thread.pack(shared_loads(thread, op, view).all())
+    return thread.widen(loaded, thread.element_type(op.result))
+
+
+def shared_loads(thread: Thread, op: Load, view: SharedView) -> DeferredLoads:
+    """The loads of a thread's part of a tile in shared memory: of matrices, or of vectors as wide as layouts allow."""
+    tile, layout = op.result.tile, layout_of(op.result)
     plan = matrix_plan(thread, layout, view.layout, tile)
     if plan is not None and op.mask is None and _aligned(thread, op, view, plan.vector) == plan.vector:
-        return load_matrices(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan)
+        return matrix_loads(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan)
     _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
     vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
     access = shared_view_access(thread, op, view, layout, vector)
     mask = None if op.mask is None else thread.value(op.mask)
     other = None if op.other is None else thread.value(op.other)
-    parts = []
-    for group in range(layout.num_locals // vector):
+
+    def load(group: int) -> Value:
         predicate = None if mask is None else thread.extract(mask, group)
         predicate = thread.both(predicate, _shared_padding(thread, layout, view, op, group * vector))
-        parts.append(
-            thread.emit(
-                PtrLoad(
-                    access.address(group),
-                    vector if vector > 1 else 0,
-                    vector * tile.dtype.itemsize,
-                    predicate,
-                    other if predicate is not None else None,
-                )
-            )
-        )
-    return thread.widen(thread.pack(parts), thread.element_type(op.result))
+        count, size = vector if vector > 1 else 0, vector * tile.dtype.itemsize
+        return thread.emit(PtrLoad(access.address(group), count, size, predicate, other if predicate else None))
+
+    return DeferredLoads(load, layout.num_locals // vector, vector)
 
 
 def _shared_padding(thread: Thread, layout: RegisterLayout, view: SharedView, op: Any, local: int) -> Value | None:
@@ -786,19 +783,6 @@ def matrix_plan(thread: Thread, layout: RegisterLayout, shared: SharedLayout, ti
             if plan is not None and (not plan.trans or bits == 16):
                 return plan
     return None
-
-
-def _defer_matrices(thread: Thread, op: Load, view: SharedView) -> DeferredMatrices | None:
-    tile, layout = op.result.tile, layout_of(op.result)
-    plan = matrix_plan(thread, layout, view.layout, tile)
-    if plan is None or op.mask is not None or _aligned(thread, op, view, plan.vector) != plan.vector:
-        return None
-    access = shared_view_access(thread, op, view, plan.rows, plan.vector)
-
-    def load(index: int) -> Value:
-        return thread.emit(LdMatrix(access.address(index), plan.count, plan.trans))
-
-    return DeferredMatrices(load, plan.instructions, plan.count * plan.registers)
 
 
 def is_linear(op: Load, view: SharedView, facts: Facts) -> bool:
@@ -837,9 +821,13 @@ def deferrable_loads(block: Block) -> dict[Operation, Dot]:
     return found
 
 
-def load_matrices(thread: Thread, access: SharedAccess, plan: Any) -> Value:
-    parts = [thread.emit(LdMatrix(access.address(i), plan.count, plan.trans)) for i in range(plan.instructions)]
-    return thread.pack(parts)
+def matrix_loads(thread: Thread, access: SharedAccess, plan: Any) -> DeferredLoads:
+    """The ldmatrix instructions of a plan."""
+
+    def load(index: int) -> Value:
+        return thread.emit(LdMatrix(access.address(index), plan.count, plan.trans))
+
+    return DeferredLoads(load, plan.instructions, plan.count * plan.registers)
 
 
 def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> None:
