@@ -233,6 +233,53 @@ def attention(g: Generator) -> None:
     dot_of(g, narrow, names[1], narrow.name, names[1].name, (a.shape[0], columns), n)
 
 
+def recurrence(g: Generator) -> None:
+    """A loop of products whose operands the loop carries, as in recurrent networks and matrix iterations. Values stay
+    few multiples of a power of two, so that every sum is exact."""
+    dtype = g.random.choice(("f32", "f32", "f16", "bf16", "f64"))
+    wide = "f64" if dtype == "f64" else "f32"
+    n = g.random.choice((8, 16, 16, 32, 5))
+    m = g.random.choice((n, n, n, 16, 3))
+    squared = m == n and g.chance(0.4)  # products of the state with itself
+    trips = g.random.randint(1, 2 if squared else 3)
+    first, weights = (memory.window(g, shape, dtype, "grid") for shape in ((m, n), (n, n)))
+    state, w, before = g.name(), g.name("t"), g.name()
+    g.count(f"recurrence {dtype}")
+    g.line(f"{state} = tl.load({first.text}, (0, 0), ({m}, {n})).to(tl.{wide})")
+    g.line(f"{w} = tl.load({weights.text}, (0, 0), ({n}, {n}))")
+    g.line(f"{before} = {state} * 0.5")
+    narrow = state if dtype == wide else f"{state}.to(tl.{dtype})"
+    forms = [f"tl.dot({narrow}, {w}, {state})", f"tl.dot({narrow}, {w}) + {state}", f"tl.dot({narrow}, {w}, {before})",
+             f"tl.dot({narrow}, {w}.T) - {before}"]
+    if squared:
+        forms = [f"tl.dot({narrow}, {narrow}.T)", f"tl.dot({narrow}, {narrow}, {state}) + {state}.T"]
+    elif m == n:
+        forms += [f"tl.dot({w}, {narrow}, {state})", f"tl.dot({narrow}.T, {w}, {state})"]
+    kept = g.random.choice((state, f"tl.maximum({before}, {state})", f"{before}.T" if m == n else before))
+    g.line(f"for {g.name('k')} in tl.range({g.random.choice((str(trips), f'tl.minimum(n, {trips})'))}):")
+    body = [f"    {state} = tl.clamp({g.random.choice(forms)}, -8, 8)", f"    {before} = {kept}"]
+    for line in body if g.chance(0.5) else body[::-1]:
+        g.line(line)
+    grid = -3 * 2**trips if squared else -3 - 2 * trips
+    assert n * 64 + 16 <= 2.0 ** (grid + PRECISION[wide])
+    g.add(Value(state, wide, (m, n), 8.0, grid, zeros=False))
+    g.add(Value(before, wide, (m, n), 8.0, grid, zeros=False))
+
+
+def products(g: Generator) -> None:
+    """Several products of a few square matrices, each an operand here and an accumulator there."""
+    dtype, n = g.random.choice(("f32", "f32", "f64")), g.random.choice((8, 16, 16, 32, 5, 9))
+    pool = [g.new(f"tl.load({memory.window(g, (n, n), dtype, 'grid').text}, (0, 0), ({n}, {n}))",
+                  Value("", dtype, (n, n), 8.0, -2)) for _ in range(2)]
+    g.count("products of squares")
+    for _ in range(g.random.randint(2, 4)):
+        a, b = g.random.choice(pool[-3:]), g.random.choice(pool[-3:])
+        left, right = (f"{x.name}.T" if g.chance(0.3) else x.name for x in (a, b))
+        made = dot_of(g, a, b, left, right, (n, n), n)
+        if made is not None:
+            pool.append(made)
+
+
 def branch(g: Generator) -> None:
     x = g.pick(lambda v: v.shape != ())
     y = g.pick(lambda v: v.dtype == x.dtype and v.shape == x.shape and v is not x) if x else None
@@ -332,6 +379,6 @@ def helper(g: Generator) -> None:
 
 assert MOST >= 64 * 64
 STATEMENTS: list[tuple[Statement, float]] = [
-    (loop, 2), (accumulate, 3), (update_in_place, 1), (matmul, 2.5), (attention, 0.5), (branch, 1.2),
-    (map_elements, 0.6), (helper, 0.5),
+    (loop, 2), (accumulate, 3), (update_in_place, 1), (matmul, 2.5), (attention, 0.5), (recurrence, 0.8),
+    (products, 0.6), (branch, 1.2), (map_elements, 0.6), (helper, 0.5),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tests.fuzz import elementwise, memory, tiles
 from tests.fuzz.generator import Generator, Statement
@@ -51,7 +52,9 @@ def pinned(g: Generator) -> None:
         chain = f"tl.convert_layout({x.name}, {register_layout(g, shape, threads)})"
         if g.chance(0.5):
             chain = f"tl.convert_layout({chain}, {register_layout(g, shape, threads)})"
-        g.moved(chain, x, shape)
+        converted = g.moved(chain, x, shape)
+        if g.chance(0.4):
+            tiles.parts(g, converted)
         return
     dtype = g.random.choice(g.dtypes)
     fill = memory.fill_of(g, dtype)
@@ -103,7 +106,7 @@ def fragment_dot(g: Generator) -> None:
 
 
 def shared_layout(g: Generator, shape: Shape) -> str:
-    if g.chance(0.5):
+    if g.chance(0.4):
         return ""
     text = f"tl.layouts.{g.random.choice(('row_major', 'row_major', 'column_major'))}({', '.join(map(str, shape))})"
     if math.prod(shape) & (math.prod(shape) - 1) == 0 and math.prod(shape) >= 64 and g.chance(0.6):
@@ -113,9 +116,18 @@ def shared_layout(g: Generator, shape: Shape) -> str:
     return f", {text}"
 
 
+def _tile(g: Generator, condition: Callable[[Value], bool]) -> Value | None:
+    """A tile for shared memory, as a rule one that swizzles fit."""
+    def even(v: Value) -> bool:
+        return all(map(_is_power, v.shape)) and math.prod(v.shape) >= 64
+
+    conditions = (condition, lambda v: 1 <= len(v.shape) <= 2 and 0 not in v.shape)
+    return (g.pick(*conditions, even) if g.chance(0.7) else None) or g.pick(*conditions)
+
+
 def shared(g: Generator) -> None:
     """A tile stored to shared memory and read back, whole, transposed or in part."""
-    x = g.pick(lambda v: 1 <= len(v.shape) <= 2 and v.dtype != "bool" and 0 not in v.shape)
+    x = _tile(g, lambda v: v.dtype != "bool")
     if x is None:
         return
     name = g.name("s")
@@ -135,8 +147,7 @@ def shared(g: Generator) -> None:
 def table(g: Generator) -> None:
     """A tile kept in shared memory and read in every iteration of a loop, beside reductions and other work; at times
     written anew between barriers."""
-    x = g.pick(lambda v: 1 <= len(v.shape) <= 2 and 0 not in v.shape and v.dtype != "bool"
-               and (v.is_int or (v.grid is not None and v.determined and v.bound <= 64)))
+    x = _tile(g, lambda v: v.is_int or (v.grid is not None and v.determined and v.bound <= 64))
     if x is None:
         return
     name, total, k, part = g.name("s"), g.name(), g.name("k"), g.name("t")

@@ -106,7 +106,7 @@ def laid_out(data: Array, layout: str) -> Array:
         return np.broadcast_to(data[:1], data.shape)
     elif layout == "overlapping" and data.ndim == 2 and data.size:
         flat = np.resize(data.reshape(-1), sum(data.shape))
-        return np.lib.stride_tricks.as_strided(flat, data.shape, (flat.itemsize, flat.itemsize))
+        return np.ndarray(data.shape, data.dtype, flat.view(np.uint8), 0, (flat.itemsize, flat.itemsize))
     else:
         return np.ascontiguousarray(data)
     view[...] = data

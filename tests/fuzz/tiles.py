@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from tests.fuzz.elementwise import common_grid
 from tests.fuzz.generator import EXTENTS, MOST, Generator, Statement
@@ -104,11 +105,16 @@ def combine(g: Generator) -> None:
     axis = g.random.randrange(len(x.shape))
     kind = g.random.choice(("reduce", "scan"))
     shape = x.shape if kind == "scan" else tuple(n for d, n in enumerate(x.shape) if d != axis)
-    extra = f", reverse={g.chance(0.5)}" if kind == "scan" else f", keepdims={g.chance(0.0)}"
+    keep = kind == "reduce" and g.chance(0.6)
+    if keep:
+        shape = tuple(1 if d == axis else n for d, n in enumerate(x.shape))
+    extra = f", reverse={g.chance(0.5)}" if kind == "scan" else f", keepdims={keep}"
     g.count(f"combine {kind}")
     body = g.random.choice(("a + b", "tl.maximum(a, b)", "a ^ b", "a", "b", "tl.where(b == 0, a, b)"))
     if g.chance(0.5):
-        g.made(f"tl.{kind}({x.name}, {axis}, lambda a, b: {body}{extra})", x.dtype, shape)
+        result = g.made(f"tl.{kind}({x.name}, {axis}, lambda a, b: {body}{extra})", x.dtype, shape)
+        if keep:
+            g.made(f"{x.name} - {result.name}", x.dtype, x.shape)
         return
     # Affine maps under composition: associative, not commutative.
     function = g.name("affine")
@@ -117,6 +123,8 @@ def combine(g: Generator) -> None:
     g.line(f"{first}, {second} = tl.{kind}(({x.name}, {x.name} ^ 1), {axis}, {function}{extra})")
     for name in (first, second):
         g.add(Value(name, x.dtype, shape))
+    if keep:
+        g.made(f"{x.name} * {first} + {second}", x.dtype, x.shape)
 
 
 def dot(g: Generator) -> None:
@@ -224,6 +232,33 @@ def _part(g: Generator, shape: Shape) -> tuple[list[int], list[int]]:
     return starts, [start + size for start, size in zip(starts, sizes, strict=True)]
 
 
+def parts(g: Generator, x: Value | None = None) -> None:
+    """Work on the halves or quarters of a tile, as in rotary embeddings and gated units."""
+    if x is None:
+        x = g.pick(lambda v: 1 <= len(v.shape) <= 2 and math.prod(v.shape) >= 64 * g.warps and v.dtype != "bool")
+    axes = [] if x is None else [d for d, n in enumerate(x.shape) if n % 2 == 0]
+    if x is None or not axes:
+        return
+    axis = g.random.choice(axes)
+    n = x.shape[axis]
+    count = 4 if n % 4 == 0 and g.chance(0.4) else 2
+    shape = tuple(n // count if d == axis else m for d, m in enumerate(x.shape))
+    g.count("shape parts")
+    keys = [", ".join(f"{at}:{at + n // count}" if d == axis else ":" for d in range(len(shape)))
+            for at in range(0, n, n // count)]
+    pieces = [g.moved(f"{x.name}[{key}]", x, shape) for key in g.random.sample(keys, 2)]
+    a, b = pieces if g.chance(0.5) else pieces[::-1]
+    if x.is_int:
+        text = g.random.choice((f"{a.name} - {b.name}", f"{b.name} * 3 + {a.name}", f"{a.name} ^ -{b.name}"))
+        pieces.append(g.made(text, x.dtype, shape))
+    else:
+        pieces.append(g.new(f"tl.where({a.name} == {b.name}, {a.name} * 0, {b.name})", replace(
+            x, name="", shape=shape, zeros=False)) if x.determined and x.finite else a)
+    if g.chance(0.4):
+        joined_up = tuple(2 * m if d == axis else m for d, m in enumerate(shape))
+        g.new(f"tl.concatenate([{b.name}, {pieces[-1].name}], {axis})", joined(b, pieces[-1], joined_up))
+
+
 def _index(g: Generator, x: Value) -> None:
     """Integer indices and None."""
     if 0 in x.shape:
@@ -321,4 +356,5 @@ _REARRANGE = {
     "transpose": _transpose, "flatten": _flatten, "reshape": _reshape, "slice": _slice, "index": _index,
     "concat": _concat, "expand": _expand, "insert": _insert, "broadcast": _broadcast, "take": _take, "split": _split,
 }
-STATEMENTS: list[tuple[Statement, float]] = [(reduce, 4), (scan, 1.5), (combine, 1.2), (dot, 3), (rearrange, 5)]
+STATEMENTS: list[tuple[Statement, float]] = [(reduce, 4), (scan, 1.5), (combine, 1.2), (dot, 3), (rearrange, 5),
+                                              (parts, 1.5)]

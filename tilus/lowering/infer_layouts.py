@@ -54,7 +54,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
-from tilus.layouts import RegisterLayout, blocked
+from tilus.layouts import RegisterLayout, RegisterSlice, blocked
 from tilus.lowering.dot_plan import DotPlan, feeds_first_operand, plan_dot
 from tilus.lowering.facts import Facts, grid_facts
 from tilus.lowering.shared_layouts import choose_shared_layouts
@@ -346,7 +346,22 @@ def result_layout(op: Operation, operand: Value, layout: RegisterLayout) -> Regi
         return layout.permute(op.permutation)
     if isinstance(op, Reshape):
         return reshaped(layout, operand.tile.shape, op.shape)
+    if isinstance(op, Slice):
+        part = registers_of(op, layout)
+        return None if part is None else part.layout
     return None
+
+
+def registers_of(op: Slice, layout: RegisterLayout) -> RegisterSlice | None:
+    """The registers that hold a slice of a tile in ``layout``, where they are the same in every thread; else None."""
+    if layout.shape != op.x.tile.shape:
+        return None
+    from tilus.diagnostics import TilusError
+
+    try:
+        return layout.slice(op.starts, op.sizes)
+    except TilusError:
+        return None
 
 
 def reshaped(layout: RegisterLayout, shape: tuple[int, ...], target: tuple[int, ...]) -> RegisterLayout | None:

@@ -379,7 +379,7 @@ def cast(printer: _KernelPrinter, x: str, source: DType, target: DType, rounding
             else (f"({c_type(target)}){x}")
         )
     if source.is_int and target.is_int:
-        return _wrap(f"({c_type(target)}){x}", source, target)
+        return f"({c_type(target)}){x}"
     if source.is_int:
         if is_half(target):
             return _narrow(printer, _int_to_f32(x, source), target)
@@ -394,18 +394,6 @@ def cast(printer: _KernelPrinter, x: str, source: DType, target: DType, rounding
     if rounding != "rn" and source.bits == 64 and target.bits == 32:
         return f"__double2float_{ {'rz': 'rz', 'rm': 'rd', 'rp': 'ru'}[rounding] }({wide})".replace(" ", "")
     return f"({c_type(target)}){wide}"
-
-
-def _wrap(x: str, source: DType, target: DType) -> str:
-    """An integer in the container of ``target``, reduced to its bits where not every value of ``source`` fits."""
-    if target.is_arithmetic or (source.bits < target.bits and (source.kind == "uint" or target.kind == "int")) or \
-            (source.bits == target.bits and source.kind == target.kind):
-        return x
-    if target.kind == "uint":
-        return f"({c_type(target)})({x} & {hex((1 << target.bits) - 1)}{'ull' if target.bits > 32 else 'u'})"
-    wide, size = ("long long", 64) if target.bits > 32 else ("int", 32)
-    lost = size - target.bits
-    return f"({c_type(target)})(({wide})((unsigned {wide}){x} << {lost}) >> {lost})"
 
 
 def _int_to_f32(x: str, source: DType) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from tilus.diagnostics import TilusError
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import (
     Atomic,
@@ -25,7 +24,7 @@ from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import SharedPlan, plan_conversion
 from tilus.lowering.dot_plan import mma_shape
-from tilus.lowering.infer_layouts import is_tile, result_layout
+from tilus.lowering.infer_layouts import is_tile, registers_of, result_layout
 from tilus.lowering.simt.context import register_type
 from tilus.targets import Target
 
@@ -157,10 +156,5 @@ def operand_bytes(value: Value) -> int:
 def slice_in_place(op: Slice) -> tuple[int, ...] | None:
     """The registers that a slice keeps, where every thread has its share already; else None."""
     layout = op.x.tile.layout
-    if layout is None or layout.shape != op.x.tile.shape:
-        return None
-    try:
-        part = layout.slice(op.starts, op.sizes)
-    except TilusError:
-        return None
-    return tuple(part.locals) if part.layout == op.result.tile.layout else None
+    part = None if layout is None else registers_of(op, layout)
+    return tuple(part.locals) if part is not None and part.layout == op.result.tile.layout else None
