@@ -8,7 +8,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, GridSync, Group, Launch, Stride, Workspace
+from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, GridSync, Group, Launch, Stride, WaitUntil, Workspace
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
@@ -109,6 +109,8 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
 
 def _check_launch(context: TraceContext, body: Block) -> None:
     warps = int(context.attributes.get("warps", DEFAULT_WARPS))
+    if context.attributes.get("raster"):
+        _check_raster(context, body)
     for op in body.walk():
         if isinstance(op, Group) and op.first + op.count > warps:
             raise UserError.at("E0504", f"a group of warps {op.first} to {op.first + op.count - 1} in a block of "
@@ -117,6 +119,17 @@ def _check_launch(context: TraceContext, body: Block) -> None:
         if isinstance(op, GridSync) and not context.attributes.get("cooperative"):
             raise UserError.at("E0705", "tl.grid_sync needs a cooperative launch", op.span,
                                help="call tl.block(cooperative=True)")
+
+
+def _check_raster(context: TraceContext, body: Block) -> None:
+    """Groups of blocks take two axes, and another order of the blocks than waits for lower ones rely on."""
+    assert context.grid_extents is not None
+    if len(context.grid_extents) < 2:
+        raise UserError.at("E0504", "tl.block(raster=...) needs a grid of two or three axes", context.grid_span)
+    waits = [op for op in body.walk() if isinstance(op, WaitUntil)]
+    if waits or context.attributes.get("cooperative") or context.attributes.get("cluster", 1) > 1:
+        raise UserError.at("E0504", "blocks that wait for one another run in the order of the grid, not in groups",
+                           waits[0].span if waits else context.grid_span, help="leave out raster= of tl.block")
 
 
 def _written(body: Block) -> set[Value]:

@@ -14,6 +14,7 @@ from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.order_memory import order_memory
 from tilus.lowering.pipeline import pipeline_loops
 from tilus.lowering.pointer_induction import induct_pointers
+from tilus.lowering.raster import rasterise_blocks
 from tilus.lowering.simplify import simplify
 from tilus.lowering.simt.expand import expand_functions
 from tilus.lowering.simt.lower import lower_to_threads
@@ -25,6 +26,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("check-instructions", check_instructions),
     ("drop-empty-tiles", drop_empty_tiles),
     ("simplify", simplify),
+    ("rasterise-blocks", rasterise_blocks),
     ("defer-reductions", defer_reductions),
     ("pipeline-loops", pipeline_loops),
     ("unroll-loops", unroll_loops),

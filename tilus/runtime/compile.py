@@ -186,7 +186,8 @@ def _launch_facts(kernel: Function) -> dict[str, Any]:
     return {
         "dynamic_shared_bytes": int(attributes.get("shared_bytes", 0)),
         "threads": 32 * int(attributes["warps"]), "warps": int(attributes["warps"]),
-        "max_registers": attributes.get("max_registers"), "cluster": int(attributes.get("cluster") or 1),
+        "raster": int(attributes.get("raster") or 0), "max_registers": attributes.get("max_registers"),
+        "cluster": int(attributes.get("cluster") or 1),
         "cooperative": bool(attributes.get("cooperative")), "arguments": arguments,
     }
 

@@ -20,6 +20,7 @@ from tilus.ir.core import Module
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
+from tilus.lowering.raster import launched_grid
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.compile import compile_ptx, compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
@@ -30,20 +31,26 @@ if TYPE_CHECKING:
     from tilus.simulator import Report
 
 
-def pack(names: Sequence[Sequence[str]], values: dict[str, Any]) -> list[tuple[Any, str]]:
-    """Each argument of a compiled kernel and its type; ``values`` has arrays and numbers by parameter name."""
+def pack(facts: dict[str, Any], grid: tuple[int, ...], module: Module, name: str,
+         args: Sequence[Any]) -> tuple[tuple[int, int, int], list[tuple[Any, str]]]:
+    """The grid to launch for a kernel's grid, and each argument of the compiled kernel with its type.
+
+    Args:
+        facts: the kernel's metadata.
+        args: arrays and numbers, one for each parameter of kernel ``name`` of ``module``.
+    """
+    values = {p.name: a for p, a in zip(module.kernel(name).parameters, args, strict=True)}
+    launched, groups = launched_grid(grid, facts["raster"])
     packed = []
-    for text, type_ in names:
+    for text, type_ in facts["arguments"]:
+        if text in ("grid.x", "grid.groups"):
+            packed.append((grid[0] if text == "grid.x" else groups, type_))
+            continue
         match = re.fullmatch(r"(\w+)(?:\.(shape|strides)\[(\d+)\])?", text)
         assert match is not None, text
         value = values[match[1]]
         packed.append((getattr(value, match[2])[int(match[3])] if match[2] else value, type_))
-    return packed
-
-
-def by_name(module: Module, kernel: str, args: Sequence[Any]) -> dict[str, Any]:
-    parameters = module.kernel(kernel).parameters
-    return {p.name: a for p, a in zip(parameters, args, strict=True)}
+    return launched, packed
 
 
 class SimulateEngine(Engine):
@@ -96,10 +103,11 @@ class _Simulated(NoPlan):
             facts = metadata["kernels"][name]
             if facts["cooperative"]:
                 check_resident(name, grid, self.resident())
+            blocks, values = pack(facts, grid, self.module, name, args)
             packed = [a.array if isinstance(a, ArrayArgument) else a.item() if isinstance(a, np.ndarray) else a
-                      for a, _ in pack(facts["arguments"], by_name(self.module, name, args))]
+                      for a, _ in values]
             report = launch(
-                self.kernel.ptx, name, grid, (facts["threads"], 1, 1), packed, target=target.arch,
+                self.kernel.ptx, name, blocks, (facts["threads"], 1, 1), packed, target=target.arch,
                 shared_bytes=facts["dynamic_shared_bytes"],
                 resident_blocks=self.resident() if facts["cooperative"] else None, skipped_files=(PRELUDE_FILE,),
                 collect=True)
@@ -209,9 +217,8 @@ class _Cuda(NoPlan):
 
             def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
                 metadata = facts[name]
-                packed = tuple(_device_value(v, t) for v, t in
-                               pack(metadata["arguments"], by_name(module, name, args)))
-                blocks = grid + (1,) * (3 - len(grid))
+                blocks, values = pack(metadata, grid, module, name, args)
+                packed = tuple(_device_value(v, t) for v, t in values)
                 if metadata["cooperative"]:
                     check_resident(name, grid, resident)
                 kernels[name](blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from tilus.codegen.cuda.expressions import RESERVED
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, parse_dtype
@@ -21,10 +24,12 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.types import ViewType
-from tilus.runtime.compile import CompiledKernel
+from tilus.lowering.raster import MAX_GRID_Z
+from tilus.runtime.compile import CompiledKernel, KernelArgument
 
 _TYPES = {"f32": "float", "f64": "double", "bool": "bool", "f16": "uint16_t", "bf16": "uint16_t"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "div": "/"}
+_OWN_NAMES = ("kernel", "load", "launch", "floordiv", "stream", "status", "arguments", "grid", "blocks", "groups")
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 _HEAD = """\
@@ -86,14 +91,14 @@ class _Writer:
         name = self.compiled.name
         structs, parameters = [], [f"{name}_kernel *kernel", "CUstream stream"]
         for value in self.launch.body.args:
-            self.names[value] = value.name
+            self.names[value] = _c_name(value.name)
             if isinstance(value.type, ViewType):
                 rank = value.type.rank
                 fields = f"CUdeviceptr data; int64_t shape[{rank}]; int64_t strides[{rank}];"
-                structs.append(f"typedef struct {{ {fields} }} {name}_{value.name};")
-                parameters.append(f"{name}_{value.name} {value.name}")
+                structs.append(f"typedef struct {{ {fields} }} {name}_{self.names[value]};")
+                parameters.append(f"{name}_{self.names[value]} {self.names[value]}")
             else:
-                parameters.append(f"{c_type(value.tile.dtype)} {value.name}")
+                parameters.append(f"{c_type(value.tile.dtype)} {self.names[value]}")
         body: list[str] = []
         for op in self.launch.body.ops:
             if not isinstance(op, Yield):
@@ -167,34 +172,56 @@ class _Writer:
         return lines
 
     def start(self, op: Launch) -> list[str]:
-        sources = {p.name: self.names[a] for p, a in zip(self.kernel.parameters, op.args, strict=True)}
-        lines, addresses = [], []
+        lines, arguments = self.grid(op), []
         for i, argument in enumerate(self.compiled.arguments):
-            base, _, rest = argument.name.partition(".")
-            source = sources[base]
-            is_workspace = source in self.workspaces
-            if argument.type == "pointer":
-                text, type_ = source if is_workspace else f"{source}.data", "CUdeviceptr"
-            elif rest and is_workspace:
-                axis = int(rest[rest.index("[") + 1 : -1])
-                extents = self.shapes[source]
-                text = extents[axis] if rest.startswith("shape") else " * ".join(extents[axis + 1 :]) or "1"
-                type_ = c_type(parse_dtype(argument.type))
-            else:
-                text = f"{source}.{rest}" if rest else source
-                type_ = c_type(parse_dtype(argument.type))
+            text, type_ = self.argument(op, argument)
             lines.append(f"{type_} argument{i} = ({type_})({text});")
-            addresses.append(f"&argument{i}")
-        grid = [self.names[g] for g in op.grid]
-        grid += ["1"] * (3 - len(grid))
+            arguments.append(f"&argument{i}")
         m = self.compiled.metadata
-        lines.append(f"void *arguments[] = {{{', '.join(addresses)}}};")
+        lines.append(f"void *arguments[] = {{{', '.join(arguments)}}};")
         call = "cuLaunchCooperativeKernel" if m["cooperative"] else "cuLaunchKernel"
         tail = "arguments" if m["cooperative"] else "arguments, NULL"
-        blocks = ", ".join(f"(unsigned)({g})" for g in grid)
-        positive = " && ".join(f"({g}) > 0" for g in grid if g != "1") or "1"
-        lines.append(f"if (status == CUDA_SUCCESS && {positive})")
+        blocks = ", ".join(f"(unsigned)blocks[{d}]" for d in range(3))
+        lines.append("if (status == CUDA_SUCCESS && grid[0] > 0 && grid[1] > 0 && grid[2] > 0)")
         lines.append(f"  status = {call}(kernel->function, {blocks}, {m['threads']}, 1, 1, "
                      f"{m['dynamic_shared_bytes']}, stream, {tail});")
         lines += [f"if ({w}) cuMemFreeAsync({w}, stream);" for w in self.workspaces]
         return lines
+
+    def grid(self, op: Launch) -> list[str]:
+        """The kernel's grid and the blocks to launch for it: :func:`tilus.lowering.raster.launched_grid` in C."""
+        extents = ([self.names[g] for g in op.grid] + ["1", "1"])[:3]
+        lines = [f"int64_t grid[3] = {{{', '.join(extents)}}}, blocks[3] = {{{', '.join(extents)}}};"]
+        raster = self.compiled.metadata["raster"]
+        if raster:
+            lines += [
+                f"int64_t groups = (grid[0] + {raster - 1}) / {raster};",
+                f"if (grid[2] > 0 && groups > {MAX_GRID_Z} / grid[2]) groups = {MAX_GRID_Z} / grid[2];",
+                "if (groups < 1) groups = 1;",
+                "blocks[0] = (grid[0] + groups - 1) / groups;",
+                "if (blocks[0] > 0) groups = (grid[0] + blocks[0] - 1) / blocks[0];",
+                "blocks[2] = groups * grid[2];",
+            ]
+        return lines
+
+    def argument(self, op: Launch, argument: KernelArgument) -> tuple[str, str]:
+        """An argument of the compiled kernel as an expression, and its C type."""
+        if argument.name in ("grid.x", "grid.groups"):
+            return "grid[0]" if argument.name == "grid.x" else "groups", "int32_t"
+        base, _, rest = argument.name.partition(".")
+        source = next(self.names[a] for p, a in zip(self.kernel.parameters, op.args, strict=True) if p.name == base)
+        is_workspace = source in self.workspaces
+        if argument.type == "pointer":
+            return source if is_workspace else f"{source}.data", "CUdeviceptr"
+        type_ = c_type(parse_dtype(argument.type))
+        if rest and is_workspace:
+            axis = int(rest[rest.index("[") + 1 : -1])
+            extents = self.shapes[source]
+            return extents[axis] if rest.startswith("shape") else " * ".join(extents[axis + 1 :]) or "1", type_
+        return f"{source}.{rest}" if rest else source, type_
+
+
+def _c_name(name: str) -> str:
+    """A parameter's name, which C and the launch function may use for something else."""
+    taken = name in RESERVED or name in _OWN_NAMES or re.fullmatch(r"(v|argument|workspace)\d+", name)
+    return f"{name}_" if taken else name

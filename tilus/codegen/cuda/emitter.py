@@ -44,6 +44,7 @@ from tilus.ir.ops.simt import (
     CpAsync,
     CpAsyncCommit,
     CpAsyncWait,
+    ExitIf,
     Fence,
     LdMatrix,
     Mma,
@@ -633,6 +634,10 @@ class _KernelPrinter:
         self.line(f'printf("{pieces}"{arguments});')
         self.consume(op)
 
+    def exit_if(self, op: ExitIf) -> None:
+        self.line(f"if ({self.scalar(op.condition)}) return;")
+        self.consume(op)
+
     def trap(self, op: Trap) -> None:
         self.line("__trap();")
 
@@ -877,6 +882,7 @@ _HANDLERS: dict[type[Operation], Callable[[_KernelPrinter, Any], None]] = {
     AcquireLoad: _KernelPrinter.acquire_load,
     Fence: _KernelPrinter.fence,
     PrintThread: _KernelPrinter.print_thread,
+    ExitIf: _KernelPrinter.exit_if,
     Trap: _KernelPrinter.trap,
     Philox: _KernelPrinter.philox,
     For: _KernelPrinter.for_loop,

@@ -50,6 +50,7 @@ from tilus.ir.ops.simt import (
     CpAsync,
     CpAsyncCommit,
     CpAsyncWait,
+    ExitIf,
     Fence,
     LdMatrix,
     Mma,
@@ -634,6 +635,13 @@ class _KernelEmitter:
                 values.append(("i64", self.e.op(f"{extend} {self.types.element(dtype)} {text} to i64")))
         ptx.printf(self.e, self.module, op, values)
 
+    def exit_if(self, op: ExitIf) -> None:
+        leave, stay = (self.e.new_label(s) for s in ("exit", "stay"))
+        self.e.do(f"br i1 {self.scalar(op.condition)}, label %{leave}, label %{stay}")
+        self.e.start(leave)
+        self.e.do("ret void")
+        self.e.start(stay)
+
     def trap(self, op: Trap) -> None:
         ptx.volatile(self.e, "trap;")
 
@@ -791,7 +799,8 @@ _HANDLERS: dict[type[Operation], Callable[[_KernelEmitter, Any], None]] = {
     WarpShuffle: _KernelEmitter.warp_shuffle, WarpVote: _KernelEmitter.warp_vote,
     WarpRedux: _KernelEmitter.warp_redux, PtrAtomic: _KernelEmitter.ptr_atomic,
     AcquireLoad: _KernelEmitter.acquire_load, Fence: _KernelEmitter.fence,
-    PrintThread: _KernelEmitter.print_thread, Trap: _KernelEmitter.trap, Philox: _KernelEmitter.philox,
+    PrintThread: _KernelEmitter.print_thread, Trap: _KernelEmitter.trap,
+    ExitIf: _KernelEmitter.exit_if, Philox: _KernelEmitter.philox,
     For: _KernelEmitter.for_loop, If: _KernelEmitter.if_op, While: _KernelEmitter.while_loop,
 }
 

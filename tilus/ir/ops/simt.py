@@ -229,6 +229,16 @@ class PrintThread(Operation):
         return (Effect("io"),)
 
 
+class ExitIf(Operation):
+    """Ends the thread where ``condition`` holds, which all threads of the block agree on."""
+
+    NAME = "exit_if"
+    condition: Value
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
 ASSERTION_FAILED = "device assertion failed: "
 """How a thread's print begins before it traps for a failed assertion."""
 
@@ -256,7 +266,24 @@ class ApproxUnary(Operation):
 
 
 __all__ = [
-    "AcquireLoad", "ApproxUnary", "Barrier", "CpAsync", "CpAsyncCommit", "CpAsyncWait", "Fence", "LdMatrix", "Mma",
-    "PrintThread", "PtrAtomic", "SharedBase", "SpecialRegister", "StMatrix", "Trap", "WarpBarrier", "WarpRedux",
-    "WarpShuffle", "WarpVote",
+    "AcquireLoad",
+    "ApproxUnary",
+    "Barrier",
+    "CpAsync",
+    "CpAsyncCommit",
+    "CpAsyncWait",
+    "ExitIf",
+    "Fence",
+    "LdMatrix",
+    "Mma",
+    "PrintThread",
+    "PtrAtomic",
+    "SharedBase",
+    "SpecialRegister",
+    "StMatrix",
+    "Trap",
+    "WarpBarrier",
+    "WarpRedux",
+    "WarpShuffle",
+    "WarpVote",
 ]

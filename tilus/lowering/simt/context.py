@@ -103,6 +103,8 @@ class Thread:
     prologue: dict[object, Value] = field(default_factory=dict)
     prologue_ops: list[Operation] = field(default_factory=list)
     after_loops: dict[object, Value] = field(default_factory=dict)
+    grid: dict[str, Value] = field(default_factory=dict)
+    """The arguments that say how blocks are numbered, where they are launched in groups."""
 
     def __post_init__(self) -> None:
         self.top = self.block
@@ -213,8 +215,34 @@ class Thread:
     def grid_index(self, value: Value) -> Value:
         """The block's index that a tile-level ``GridIndex`` gives."""
         assert isinstance(value.defining, GridIndex)
-        register, dtype = f"ctaid.{'xyz'[value.defining.axis]}", self.element_type(value)
-        return self.at_entry((register, dtype), lambda: self.widen(self.special(register), dtype))
+        axis, dtype = value.defining.axis, self.element_type(value)
+        return self.at_entry(("block", axis, dtype), lambda: self.widen(self.block_number(axis), dtype))
+
+    def block_number(self, axis: int) -> Value:
+        """The block's number along an axis of the grid, i32; :func:`tilus.lowering.raster.launched_grid` says what is
+        launched."""
+        number = self.special(f"ctaid.{'xyz'[axis]}")
+        if not self.grid or axis == 1:
+            return number
+        group, rank = self.special("ctaid.z"), int(self.function.attributes["grid_rank"])
+        if rank == 2:
+            return self.binary("add", self.binary("mul", group, self.special("nctaid.x")), number)
+        quotient = self.at_entry("outermost", lambda: self._divide(group, self.grid["grid.groups"]))
+        if axis == 2:
+            return quotient
+        group = self.binary("sub", group, self.binary("mul", quotient, self.grid["grid.groups"]))
+        return self.binary("add", self.binary("mul", group, self.special("nctaid.x")), number)
+
+    def _divide(self, x: Value, y: Value) -> Value:
+        return self.emit(Cast(self.emit(Binary("floordiv", self.emit(Cast(x, u32)), self.emit(Cast(y, u32)))), i32))
+
+    def grid_size(self, axis: int) -> Value:
+        """The number of blocks along an axis of the grid, i32."""
+        if not self.grid or axis == 1:
+            return self.special(f"nctaid.{'xyz'[axis]}")
+        if axis == 0:
+            return self.grid["grid.x"]
+        return self.at_entry("outer", lambda: self._divide(self.special("nctaid.z"), self.grid["grid.groups"]))
 
     def loop_begins(self) -> None:
         self.loops += 1
@@ -222,8 +250,12 @@ class Thread:
     def loop_ends(self) -> None:
         self.loops -= 1
         if not self.loops:
-            self.phase += 1
-            self.after_loops.clear()
+            self.begin_phase(self.phase + 1)
+
+    def begin_phase(self, phase: int) -> None:
+        """From here on, what depends on the thread only is computed again from special registers read again."""
+        self.phase = phase
+        self.after_loops.clear()
 
     def tid(self) -> Value:
         """The thread's number within its group, i32."""

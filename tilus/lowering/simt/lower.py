@@ -40,7 +40,7 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
-from tilus.ir.ops.simt import ApproxUnary
+from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import Facts, grid_facts, overflows
 from tilus.lowering.simt import collective, dot, groups, memory, narrow, rearrange
@@ -76,8 +76,12 @@ def _lower_function(thread: Thread, shared_bytes: int) -> Function:
             thread.set(value, body.add_arg(value.type, value.name))
             arguments.append(f"{parameter.name}")
     thread.deferrable = memory.deferrable_loads(source.body)
+    if source.attributes.get("raster"):
+        _bind_grid(thread, body, arguments)
     lower_block(thread, source.body)
     body.ops[:0] = thread.prologue_ops
+    if thread.grid:
+        _stay_in_grid(thread)
     body.ops.append(Yield(()))
     attributes = {**source.attributes, "shared_bytes": shared_bytes, "arguments": tuple(arguments)}
     return Function(source.name, body, source.parameters, attributes, source.span)
@@ -115,6 +119,25 @@ def _bind_array(thread: Thread, body: Block, value: Value, parameter: Any, argum
             strides.append(body.add_arg(TileType(width), f"{name}_stride{d}"))
             arguments.append(f"{name}.strides[{d}]")
     return GlobalView(pointer, extents, strides, [None] * view.rank)
+
+
+def _bind_grid(thread: Thread, body: Block, arguments: list[str]) -> None:
+    """Arguments that say where the grid ends and how it is launched in groups of blocks (``lowering/raster.py``)."""
+    rank = int(thread.function.attributes["grid_rank"])
+    for name in ("grid.x", "grid.groups")[: rank - 1]:
+        thread.grid[name] = body.add_arg(TileType(i32), name.replace(".", "_"))
+        arguments.append(name)
+
+
+def _stay_in_grid(thread: Thread) -> None:
+    """Let blocks of the last group that lie beyond the grid do nothing, not even what others do at their beginning.
+
+    The test has its own reads of the special registers, so that it keeps no values alive.
+    """
+    rest, thread.block.ops = thread.block.ops, []
+    thread.begin_phase(-1)
+    thread.emit(ExitIf(thread.compare("ge", thread.block_number(0), thread.grid["grid.x"])))
+    thread.block.ops += rest
 
 
 def lower_block(thread: Thread, block: Block) -> None:
@@ -437,7 +460,7 @@ def _grid_index(thread: Thread, op: GridIndex) -> None:
 
 
 def _grid_size(thread: Thread, op: GridSize) -> None:
-    thread.set(op.result, thread.widen(thread.special(f"nctaid.{'xyz'[op.axis]}"), thread.element_type(op.result)))
+    thread.set(op.result, thread.widen(thread.grid_size(op.axis), thread.element_type(op.result)))
 
 
 def _scalar(thread: Thread, value: Value | int, like: Value) -> Value:
