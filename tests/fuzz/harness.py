@@ -23,7 +23,7 @@ from tilus.ir.dtypes import parse_dtype
 Array = np.ndarray[Any, Any]
 UNTOUCHED = 77
 SPECIAL = (0.0, -0.0, math.inf, -math.inf, math.nan, 1.0, -1.5, 65504.0, 1e-7, 3.4e38, 1e-40)
-REFUSED = (("python", "tl.group"), ("sm_70", "tl.copy_async"), ("sm_75", "tl.copy_async"))
+REFUSED = (("sm_70", "tl.copy_async"), ("sm_75", "tl.copy_async"))
 """What is documented to be refused: engines that pass over programs with these instructions."""
 
 

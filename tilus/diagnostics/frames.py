@@ -39,6 +39,16 @@ def _is_between(file: str) -> bool:
     return file.startswith(_PACKAGE) or file == contextlib.__file__
 
 
+def raising_span(error: BaseException) -> Span | None:
+    """Where the user's code raised an error; None where tilus did."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    if step is None or _is_between(os.path.abspath(step.tb_frame.f_code.co_filename)):
+        return None
+    return frame_span(step.tb_frame)
+
+
 def frame_span(frame: Any) -> Span:
     """The expression a frame is executing, or its line where Python does not record columns."""
     code = frame.f_code

@@ -174,8 +174,7 @@ def _alone(block: BlockRun, strand: Strand) -> None:
     """A block that may wait only for lower ones, which have all ended."""
     for waiting in strand:
         if not waiting.ready():
-            help = "blocks may wait for lower ones only; tl.block(cooperative=True) lifts this"
-            raise _deadlock([(block, waiting)], help if waiting.what == "a semaphore" else None)
+            raise deadlock([(block.main.where, waiting)], cooperative=False)
 
 
 def _together(blocks: list[tuple[BlockRun, Strand]]) -> None:
@@ -194,14 +193,16 @@ def _together(blocks: list[tuple[BlockRun, Strand]]) -> None:
             except StopIteration:
                 rest.remove(entry)
         if not moved:
-            raise _deadlock([(block, waiting[number]) for number, (block, _) in rest], None)
+            raise deadlock([(block.main.where, waiting[number]) for number, (block, _) in rest], cooperative=True)
 
 
-def _deadlock(blocked: list[tuple[BlockRun, Waiting]], help: str | None) -> CheckError:
-    block, waiting = blocked[0]
-    labels = tuple(Label(w.span, f"{b.main.where} waits for {w.what}") for b, w in blocked[:3] if w.span.known)
-    return CheckError(Diagnostic("E0705", f"deadlock: {block.main.where} waits for {waiting.what}, which never comes",
-                                 labels, help))
+def deadlock(blocked: list[tuple[str, Waiting]], *, cooperative: bool) -> CheckError:
+    """The error where none of these (what they are, what they wait for) can go on."""
+    who, waiting = blocked[0]
+    help = None if cooperative or waiting.what != "a semaphore" else \
+        "blocks may wait for lower ones only; tl.block(cooperative=True) lifts this"
+    labels = tuple(Label(w.span, f"{where} waits for {w.what}") for where, w in blocked[:3] if w.span.known)
+    return CheckError(Diagnostic("E0705", f"deadlock: {who} waits for {waiting.what}, which never comes", labels, help))
 
 
-__all__ = ["ArrayArgument", "HostArray", "bind_array", "evaluate_launch", "interpret", "run_kernel"]
+__all__ = ["ArrayArgument", "HostArray", "bind_array", "deadlock", "evaluate_launch", "interpret", "run_kernel"]

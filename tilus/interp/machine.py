@@ -181,14 +181,19 @@ class BlockRun:
     # -- groups: each is a strand of its own, resumed in turn
 
     def _group(self, op: Group) -> Strand:
-        warps = frozenset(range(op.first, op.first + op.count))
-        if op.first + op.count > self.grid.warps:
-            raise CheckError.at("E0705", f"a group of warps {op.first} to {op.first + op.count - 1} in a block of "
-                                         f"{self.grid.warps} warps", op.span)
-        yield from self._join(warps)
+        task = self.group_task(op.first, op.count, op.span)
+        yield from self._join(task.warps)
+        self.groups.append(_GroupRun(task, self.block(op.body, task)))
+
+    def group_task(self, first: int, count: int, span: Span) -> Task:
+        """The task of a thread group that begins."""
+        if first + count > self.grid.warps:
+            raise CheckError.at("E0705", f"a group of warps {first} to {first + count - 1} in a block of "
+                                         f"{self.grid.warps} warps", span)
+        warps = frozenset(range(first, first + count))
         task = Task(next(self.grid.numbers), self.index, warps, seen=dict(self.main.seen))
         task.acquire({self.main.number: self.main.epoch})
-        self.groups.append(_GroupRun(task, self.block(op.body, task)))
+        return task
 
     def _join(self, warps: frozenset[int] | None) -> Strand:
         """Run the groups until those that share a warp with ``warps`` (all for None) have ended."""

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from tilus.diagnostics import Span, UnsupportedError, UserError
-from tilus.diagnostics.frames import frame_span
+from tilus.diagnostics import UNKNOWN_SPAN, CheckError, Span, UnsupportedError, UserError
+from tilus.diagnostics.frames import frame_span, raising_span
 from tilus.interp import tiles
 from tilus.interp.evaluate import evaluate
 from tilus.interp.launch import RESIDENT_BLOCKS, bind_array, host_array, numbers_of
-from tilus.interp.machine import BlockRun, Grid
-from tilus.interp.memory import poisoned
+from tilus.interp.machine import BlockRun, Grid, Waiting
+from tilus.interp.memory import Task, poisoned
 from tilus.interp.numbers import held_as
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import GridSync, Group, NamedBarrier, ResidentBlocks, WaitUntil
+from tilus.ir.ops import Group, ResidentBlocks
 from tilus.ir.types import TileType, Type, ViewType
-from tilus.lang.context import use_context
+from tilus.lang.builtins.sync import group
+from tilus.lang.capture import CapturedFunction
+from tilus.lang.context import current, use_context
+from tilus.lang.group_bodies import with_group_functions
 from tilus.lang.signature import parameter_type_of
 from tilus.lang.values import Tile, View, as_tile
+from tilus.runtime.lockstep import Lockstep
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
 
@@ -59,24 +64,96 @@ class _EmptyGrid(Exception):
     """The grid has no blocks: the body goes no further."""
 
 
+class Launch:
+    """What the blocks of a launch share."""
+
+    def __init__(self, function: Callable[[], None]) -> None:
+        self.function = function
+        self.extents: tuple[int, ...] | None = None
+        self.grid = Grid((1,), 4)
+        self.workspaces: list[EagerValue] = []
+        self.lockstep = Lockstep(self._start_more)
+        self._blocks: Iterator[tuple[int, ...]] | None = None
+
+    def run(self) -> None:
+        """All blocks, in increasing order; of a cooperative launch others while one waits."""
+        try:
+            self._run_block((0,))
+            for index in self._others():
+                self._run_block(index)
+            self.lockstep.finish()
+        except BaseException as error:
+            self.lockstep.stop(error)
+            raise
+
+    def _others(self) -> Iterator[tuple[int, ...]]:
+        """The blocks that have not begun; the first axis varies fastest."""
+        if self._blocks is None and self.extents is not None:
+            order = itertools.product(*(range(extent) for extent in reversed(self.extents)))
+            self._blocks = (tuple(reversed(index)) for index in itertools.islice(order, 1, None))
+        return self._blocks or iter(())
+
+    def _start_more(self) -> bool:
+        index = next(self._others(), None) if self.lockstep.cooperative else None
+        if index is not None:
+            self.lockstep.spawn(f"block {index}", lambda: self._run_block(index))
+        return index is not None
+
+    def _run_block(self, index: tuple[int, ...]) -> None:
+        block = BlockRun(self.grid, index, _Values())
+        context = EagerContext(self, block, block.main)
+        context.run(self.function)
+        context.join(None)
+
+
 class EagerContext:
-    """Evaluates each operation at once. One for each launch; ``begin`` starts a block."""
+    """Evaluates each operation at once: those of a block, or of a thread group of it."""
 
     level = "tile"
     target: Target | None = None
 
-    def __init__(self) -> None:
-        self.extents: tuple[int, ...] | None = None
-        self.grid = Grid((1,), 4)
-        self.index: tuple[int, ...] = (0,)
-        self.workspaces: list[EagerValue] = []
+    def __init__(self, launch: Launch, block: BlockRun, task: Task) -> None:
+        self.launch, self.block, self.task = launch, block, task
+        self.grid, self.workspaces, self.lockstep = launch.grid, launch.workspaces, launch.lockstep
+        self.index = block.index
         self.declared = 0
-
-    def begin(self, index: tuple[int, ...]) -> None:
-        self.index = index
-        self.declared = 0
-        self.block = BlockRun(self.grid, index, _Values())
         self.seen_grid = False
+        self.groups: list[Task] = []  # those that have not ended
+
+    def run(self, function: Callable[[], None]) -> None:
+        """Run a function of the user's in this context. Raises CheckError (E0704) where an ``assert`` in it fails."""
+        try:
+            with use_context(self):
+                function()
+        except AssertionError as error:
+            span = raising_span(error)
+            if span is None:
+                raise
+            raise CheckError.at("E0704", str(error) or "device assertion failed", span,
+                                notes=(f"in {self.task.where}",)) from error
+
+    def run_group(self, manager: Any, body: Callable[[], None]) -> None:
+        """Start a thread group beside what follows; the block's next operation that is no arithmetic waits for it."""
+        if not isinstance(manager, group):
+            raise UserError.at("E0101", f"`with` on a {type(manager).__name__} is not supported in a kernel", self.span,
+                               help="`with tl.group(...)` is")
+        if self.task is not self.block.main:
+            raise UserError.at("E0106", "a thread group stands inside another one", self.span)
+        task = self.block.group_task(manager.first, manager.count, self.span)
+        self.join(task.warps)
+        self.groups.append(task)
+
+        def run() -> None:
+            EagerContext(self.launch, self.block, task).run(body)
+            self.groups.remove(task)
+            self.block.ended.append(task)
+
+        self.lockstep.spawn(task.where, run)
+
+    def join(self, warps: frozenset[int] | None) -> None:
+        """Wait for the groups that share a warp with ``warps`` (all for None)."""
+        self.lockstep.wait(Waiting(lambda: not any(warps is None or g.warps & warps for g in self.groups),
+                                   UNKNOWN_SPAN, "its thread groups"))
 
     @property
     def span(self) -> Span:
@@ -94,18 +171,17 @@ class EagerContext:
         results = evaluate(op, self.block.get)
         if results is not None:
             return tuple(EagerValue(v.type, data) for v, data in zip(op.results, results, strict=True))
-        if isinstance(op, (Group, NamedBarrier, GridSync)):
-            raise UnsupportedError.at("E0507", f"the python engine cannot run {op.NAME}: its blocks and groups run one "
-                                               "after another", op.span, help='use kernel.on("interpret")')
+        if isinstance(op, Group):
+            raise UnsupportedError.at("E0507", "the python engine runs the thread groups of functions decorated with "
+                                      "@tl.jit only", op.span, help="decorate the function that this stands in")
         op.results = tuple(EagerValue(v.type) for v in op.results)
         if isinstance(op, ResidentBlocks):
             op.result.data = np.asarray(RESIDENT_BLOCKS, np.int32)  # type: ignore[attr-defined]
-        elif isinstance(op, WaitUntil):
-            for waiting in self.block.step(op, self.block.main):
-                if not waiting.ready():
-                    raise UserError.at("E0705", "deadlock: waiting for a block that has not run", op.span)
-        else:
-            self.block.execute(op, self.block.main)
+            return op.results
+        if self.groups:
+            self.join(None)
+        for waiting in self.block.step(op, self.task):
+            self.lockstep.wait(waiting)
         return op.results
 
     def concrete(self, value: Value) -> Any:
@@ -119,16 +195,17 @@ class EagerContext:
         self.seen_grid = True
         if not 1 <= len(extents) <= 3:
             raise UserError.at("E0107", f"a grid has one to three axes, not {len(extents)}", self.span)
-        if self.extents is None:
-            self.extents = tuple(int(self.concrete(e.value)) for e in extents)
-            self.grid.extents = self.extents
+        if self.launch.extents is None:
+            self.launch.extents = self.grid.extents = tuple(int(self.concrete(e.value)) for e in extents)
             if self.grid.blocks == 0:
                 raise _EmptyGrid
-            self.index = self.block.index = self.block.main.block = (0,) * len(self.extents)
+            self.index = self.block.index = self.block.main.block = (0,) * len(extents)
         return tuple(_index(i) for i in self.index)
 
     def declare_block(self, **attributes: Any) -> None:
         self.grid.warps = int(attributes.get("warps", self.grid.warps))
+        if attributes.get("cooperative"):
+            self.grid.cooperative = self.lockstep.cooperative = True
 
     def declare_workspace(self, extents: tuple[Tile, ...], dtype: DType, zero: bool) -> Value:
         if self.declared == len(self.workspaces):
@@ -139,7 +216,6 @@ class EagerContext:
             self.workspaces.append(EagerValue(ViewType(dtype, (None,) * len(shape)), data, name))
         self.declared += 1
         return self.workspaces[self.declared - 1]
-
 
     def grid_counter(self) -> None:
         """The interpreter counts the blocks."""
@@ -195,7 +271,6 @@ def _index(i: int) -> Tile:
 
 def run_eagerly(specialisation: Specialisation, arguments: Sequence[Any]) -> None:
     """Run the body for every block, in increasing order."""
-    context = EagerContext()
     values: dict[str, Any] = dict(specialisation.constants)
     for parameter, argument in zip(specialisation.parameters, arguments, strict=True):
         spec = next(s for s in specialisation.signature.specs if s.name == parameter.name)
@@ -209,18 +284,18 @@ def run_eagerly(specialisation: Specialisation, arguments: Sequence[Any]) -> Non
             value = EagerValue(ViewType(dtype.dtype, parameter.shape), data, parameter.name)
             dims = tuple(n if n is not None else _index(array.shape[d]) for d, n in enumerate(parameter.shape))
             values[parameter.name] = View(value, dims)
-    function = specialisation.captured.function
+    function = runnable(specialisation.captured)
     ordered = {name: values[name] for name in specialisation.signature.names}
-    with use_context(context):
-        try:
-            context.begin((0,))
-            function(**ordered)
-        except _EmptyGrid:
-            return
-        if context.extents is None:
-            raise UserError.at("E0106", f"{specialisation.captured.name} does not declare a grid",
-                               specialisation.captured.span(specialisation.captured.node))
-        order = itertools.product(*(range(extent) for extent in reversed(context.extents)))
-        for index in itertools.islice(order, 1, None):
-            context.begin(tuple(reversed(index)))
-            function(**ordered)
+    launch = Launch(functools.partial(function, **ordered))
+    try:
+        launch.run()
+    except _EmptyGrid:
+        return
+    if launch.extents is None:
+        raise UserError.at("E0106", f"{specialisation.captured.name} does not declare a grid",
+                           specialisation.captured.span(specialisation.captured.node))
+
+
+def runnable(captured: CapturedFunction) -> Callable[..., Any]:
+    """A kernel's function as Python runs it: the bodies of its thread groups are handed to the context."""
+    return with_group_functions(captured, lambda manager, body: current().run_group(manager, body))  # type: ignore[attr-defined]

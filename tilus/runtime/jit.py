@@ -82,7 +82,9 @@ class JitFunction:
             UserError: E0601 to E0604 where an argument does not fit; errors of tracing and compilation.
         """
         if tracing.active():
-            return self.function(*args, **kwargs)  # a kernel inlined into one that Python itself runs
+            from tilus.runtime.eager import runnable
+
+            return runnable(self.__tilus_captured__)(*args, **kwargs)  # inlined into one that Python itself runs
         chosen = _engine.get() or self.engine_name
         self._run(chosen, args, kwargs)
         return None
