@@ -55,7 +55,9 @@ def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("mask", "mask of data", "other", "dot f16", "dot f32", "dot i8", "reduce argmax", "loop break",
                  "loop while", "if else", "map early", "gather", "scatter", "where", "array strided",
                  "array zero", "view nested", "view dropped", "shape insert", "shape take", "rank 3", "convert layout",
-                 "shared memory", "ring of copies", "store then load", "combine scan", "stored masked", "dot of dot"):
+                 "shared memory", "ring of copies", "store then load", "combine scan", "stored masked", "dot of dot",
+                 "dimension number", "dimension shared", "multiply-add", "shape parts", "loop over a table",
+                 "recurrence f32", "products of squares"):
         assert counts[name] >= 3, name
     determined, rest = counts["result determined"], counts["result within a bound"]
     assert 0.02 < rest / (determined + rest) < 0.7
