@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from tilus.diagnostics import CheckError, Diagnostic, Label, UserError
+from tilus.diagnostics import CheckError, Diagnostic, Label
 from tilus.interp import numbers
 from tilus.interp.evaluate import evaluate
 from tilus.interp.machine import BlockRun, Grid, Strand, Waiting
@@ -19,10 +19,10 @@ from tilus.interp.numbers import Array
 from tilus.ir.core import Function, Module, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import DeviceAssert, Dim, Launch, ResidentBlocks, Stride, Workspace, Yield
+from tilus.targets.grid import check_blocks
 
 RESIDENT_BLOCKS = 8
 """What tl.resident_blocks() gives in the interpreter."""
-MAX_GRID = (2**31 - 1, 65535, 65535)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def evaluate_launch(launch: Function, arguments: Sequence[Any], *,
 
     Raises:
         CheckError: an assertion on the arguments fails (E0704).
-        UserError: the grid is too large (E0606).
+        UserError: the grid has too many blocks (E0606).
     """
     env: dict[Value, Any] = {}
     for value, argument in zip(launch.body.args, arguments, strict=True):
@@ -61,7 +61,7 @@ def evaluate_launch(launch: Function, arguments: Sequence[Any], *,
             env[op.result] = allocate(tuple(max(0, int(env[e])) for e in op.extents), op.dtype, op.zero)
         elif isinstance(op, Launch):
             grid = tuple(int(env[g]) for g in op.grid)
-            _check_grid(grid, op)
+            check_blocks(grid, op.span)
             if all(extent > 0 for extent in grid):
                 start(op.kernel, grid, [env[a] for a in op.args])
         elif isinstance(op, DeviceAssert):
@@ -77,13 +77,6 @@ def evaluate_launch(launch: Function, arguments: Sequence[Any], *,
             results = evaluate(op, env.__getitem__)
             assert results is not None, op.NAME
             env.update(zip(op.results, results, strict=True))
-
-
-def _check_grid(grid: tuple[int, ...], op: Launch) -> None:
-    for extent, limit in zip(grid, MAX_GRID, strict=False):
-        if extent > limit:
-            limits = MAX_GRID[: len(grid)]
-            raise UserError.at("E0606", f"the grid {grid} is too large: at most {limits} blocks", op.span)
 
 
 def numbers_of(value: Any, dtype: DType) -> Array:

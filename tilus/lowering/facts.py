@@ -35,8 +35,8 @@ from tilus.ir.ops import (
     While,
 )
 from tilus.ir.types import TileType
+from tilus.targets.grid import MAX_BLOCKS
 
-MAX_GRID = (1 << 31) - 1
 SMALL_EXTENT = (1 << 30) - 1
 """The greatest extent of an array whose parameter is marked small."""
 
@@ -219,13 +219,13 @@ def _stride(facts: Facts, op: Stride) -> Fact:
 
 
 def _grid_index(facts: Facts, op: GridIndex) -> Fact:
-    high = facts.grid[op.axis].high - 1 if op.axis < len(facts.grid) else MAX_GRID - 1
-    return Fact(0, max(0, min(high, MAX_GRID - 1)), 1)
+    high = facts.grid[op.axis].high - 1 if op.axis < len(facts.grid) else MAX_BLOCKS - 1
+    return Fact(0, max(0, min(high, MAX_BLOCKS - 1)), 1)
 
 
 def _grid_size(facts: Facts, op: GridSize) -> Fact:
-    high = facts.grid[op.axis].high if op.axis < len(facts.grid) else MAX_GRID
-    return Fact(0, max(0, min(high, MAX_GRID)), 1)
+    high = facts.grid[op.axis].high if op.axis < len(facts.grid) else MAX_BLOCKS
+    return Fact(0, max(0, min(high, MAX_BLOCKS)), 1)
 
 
 def _iota(facts: Facts, op: Iota) -> Fact:

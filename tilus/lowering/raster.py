@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import Atomic, Dot, For, GridIndex, Load, WaitUntil, While
 from tilus.targets import get_target
-
-MAX_GRID_Z = 65535
+from tilus.targets.grid import MAX_OTHER_EXTENT
 
 
 def rasterise_blocks(module: Module) -> None:
@@ -26,18 +25,28 @@ def rasterise_blocks(module: Module) -> None:
             function.attributes["raster"] = 0 if depends_on_order(function) else _group_width(function, sm_count)
 
 
-def launched_grid(grid: Sequence[int], raster: int) -> tuple[tuple[int, int, int], int]:
+def launched_grid(grid: Sequence[int], raster: int, folded: bool = False) -> tuple[tuple[int, int, int], int]:
     """The grid to launch for one of a kernel whose groups are ``raster`` columns wide, and the number of groups.
 
     The columns are shared out evenly over the groups, so that few blocks are beyond the grid.
     """
     x, y, z = (*grid, 1, 1)[:3]
+    if folded:
+        return (x * y * z, 1, 1), 1
     if not raster:
         return (x, y, z), 1
-    groups = max(1, min(-(-x // raster), MAX_GRID_Z // max(z, 1)))
+    groups = max(1, min(-(-x // raster), MAX_OTHER_EXTENT // max(z, 1)))
     width = -(-x // groups)
     groups = -(-x // width)
     return (width, y, groups * z), groups
+
+
+def fold_grid(module: Module) -> None:
+    """Number the blocks along the first axis alone, in their order: for grids that a GPU does not launch as they are.
+    Kernels find their indices by divisions then, which others are spared."""
+    for function in module.kernels:
+        if int(function.attributes.get("grid_rank", 1)) > 1:
+            function.attributes |= {"folded": True, "raster": 0}
 
 
 def depends_on_order(function: Function) -> bool:

@@ -30,6 +30,16 @@ def module_key(module: Module, *options: str) -> str:
     return key_of([text, *options, toolchain_fingerprint(), compiler_fingerprint()])
 
 
+def traced(specialisation: Specialisation, target: Target, folded: bool) -> Module:
+    """A new tile module of a specialisation, ``folded`` for grids that are not launched as they are."""
+    from tilus.lowering.raster import fold_grid
+
+    module = specialisation.trace(target)
+    if folded:
+        fold_grid(module)
+    return module
+
+
 @dataclass(frozen=True)
 class KernelArgument:
     """A parameter of the compiled function: ``a``, ``a.shape[0]``, ``a.strides[1]`` or a scalar's name, and its type
@@ -74,7 +84,7 @@ class CompiledKernel:
     @functools.cached_property
     def launch_module(self) -> Module:
         """The traced tile module, whose launch function gives grid and workspaces."""
-        return self.specialisation.trace(get_target(self.target))
+        return traced(self.specialisation, get_target(self.target), self.metadata["folded"])
 
     @functools.cached_property
     def tile(self) -> str:
@@ -84,7 +94,7 @@ class CompiledKernel:
     def _threads(self) -> Module:
         from tilus.lowering.pipelines import lower_for_gpu
 
-        return lower_for_gpu(self.specialisation.trace(get_target(self.target)), self.target)
+        return lower_for_gpu(traced(self.specialisation, get_target(self.target), self.metadata["folded"]), self.target)
 
     @functools.cached_property
     def thread(self) -> str:
@@ -123,9 +133,10 @@ class CompiledKernel:
 
 
 def compile_specialisation(specialisation: Specialisation, target_name: str | Target, via: str,
-                           line_info: bool = False) -> CompiledKernel:
+                           line_info: bool = False, folded: bool = False) -> CompiledKernel:
     """The kernel compiled for a target; from the cache where it has been compiled before. ``line_info`` is asked for:
-    ptxas puts the whole PTX beside the lines, which makes a cubin five times as large.
+    ptxas puts the whole PTX beside the lines, which makes a cubin five times as large. ``folded`` is for grids that are
+    not launched as they are.
 
     Raises:
         UserError: the kernel or the target's name is wrong, E0503 or E0504 where it asks for too much.
@@ -137,12 +148,12 @@ def compile_specialisation(specialisation: Specialisation, target_name: str | Ta
         raise call_error("E0804", f"via is 'cuda' or 'ptx', not {via!r}")
     if not target.is_cuda:
         raise call_error("E0501", f"{target.name} has no cubins", help="compile for sm_70 to sm_120a")
-    key = f"{target.name}:{via}:{line_info}"
+    key = f"{target.name}:{via}:{line_info}:{folded}"
     found: CompiledKernel | None = specialisation.runners.get(key)
     if found is not None:
         return found
     with specialisation.lock:
-        module = specialisation.trace(target)
+        module = traced(specialisation, target, folded)
         entry = default_cache().get_or_build(
             module_key(module, target.name, via, "lines" if line_info else ""),
             lambda: guarded(specialisation, f"compilation for {target.name} via {via}",
@@ -186,8 +197,8 @@ def _launch_facts(kernel: Function) -> dict[str, Any]:
     return {
         "dynamic_shared_bytes": int(attributes.get("shared_bytes", 0)),
         "threads": 32 * int(attributes["warps"]), "warps": int(attributes["warps"]),
-        "raster": int(attributes.get("raster") or 0), "max_registers": attributes.get("max_registers"),
-        "cluster": int(attributes.get("cluster") or 1),
+        "raster": int(attributes.get("raster") or 0), "folded": bool(attributes.get("folded")),
+        "max_registers": attributes.get("max_registers"), "cluster": int(attributes.get("cluster") or 1),
         "cooperative": bool(attributes.get("cooperative")), "arguments": arguments,
     }
 
@@ -222,14 +233,15 @@ class PtxKernel:
     metadata: Mapping[str, Any]
 
 
-def compile_ptx(specialisation: Specialisation, target_name: str, via: str) -> tuple[PtxKernel, Module]:
+def compile_ptx(specialisation: Specialisation, target_name: str, via: str,
+                folded: bool = False) -> tuple[PtxKernel, Module]:
     """The PTX of a specialisation with the lines of its source, from the cache or made, and its traced module.
     Raises UserError."""
     from tilus.runtime.cache import default_cache
     from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 
     target = get_target(target_name)
-    module, used = specialisation.trace(target), specialisation.trace(target)
+    module, used = traced(specialisation, target, folded), traced(specialisation, target, folded)
 
     def build_ptx() -> tuple[dict[str, bytes], dict[str, Any]]:
         source, metadata = guarded(specialisation, f"compilation for {target.name} via {via}",

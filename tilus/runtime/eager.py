@@ -32,6 +32,7 @@ from tilus.lang.values import Tile, View, as_tile
 from tilus.runtime.lockstep import Lockstep
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
+from tilus.targets.grid import check_blocks
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -197,6 +198,7 @@ class EagerContext:
             raise UserError.at("E0107", f"a grid has one to three axes, not {len(extents)}", self.span)
         if self.launch.extents is None:
             self.launch.extents = self.grid.extents = tuple(int(self.concrete(e.value)) for e in extents)
+            check_blocks(self.grid.extents, self.span)
             if self.grid.blocks == 0:
                 raise _EmptyGrid
             self.index = self.block.index = self.block.main.block = (0,) * len(extents)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
@@ -22,10 +23,11 @@ from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
 from tilus.lowering.raster import launched_grid
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
-from tilus.runtime.compile import compile_ptx, compile_specialisation
+from tilus.runtime.compile import PtxKernel, compile_ptx, compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import DEFAULT_ROUTE, get_target
+from tilus.targets.grid import is_launchable
 
 if TYPE_CHECKING:
     from tilus.simulator import Report
@@ -40,17 +42,22 @@ def pack(facts: dict[str, Any], grid: tuple[int, ...], module: Module, name: str
         args: arrays and numbers, one for each parameter of kernel ``name`` of ``module``.
     """
     values = {p.name: a for p, a in zip(module.kernel(name).parameters, args, strict=True)}
-    launched, groups = launched_grid(grid, facts["raster"])
+    launched, groups = launched_grid(grid, facts["raster"], facts["folded"])
     packed = []
     for text, type_ in facts["arguments"]:
-        if text in ("grid.x", "grid.groups"):
-            packed.append((grid[0] if text == "grid.x" else groups, type_))
+        if text in ("grid.x", "grid.y", "grid.groups"):
+            packed.append((groups if text == "grid.groups" else grid["xy".index(text[-1])], type_))
             continue
         match = re.fullmatch(r"(\w+)(?:\.(shape|strides)\[(\d+)\])?", text)
         assert match is not None, text
         value = values[match[1]]
         packed.append((getattr(value, match[2])[int(match[3])] if match[2] else value, type_))
     return launched, packed
+
+
+def has_to_be_folded(facts: dict[str, Any], grid: tuple[int, ...]) -> bool:
+    """Whether a kernel's grid is too long along its second or third axis to be launched as it is."""
+    return not is_launchable(launched_grid(grid, facts["raster"])[0])
 
 
 class SimulateEngine(Engine):
@@ -80,6 +87,11 @@ class _Simulated(NoPlan):
         self.kernel, self.module = compile_ptx(specialisation, engine.target.name, engine.via)
         self.reports: list[Any] = []
 
+    @functools.cached_property
+    def folded(self) -> PtxKernel:
+        """For grids that are not launched as they are."""
+        return compile_ptx(self.specialisation, self.engine.target.name, self.engine.via, folded=True)[0]
+
     def resident(self) -> int:
         """How many blocks of the first kernel the target's board holds at once."""
         compiled = compile_specialisation(self.specialisation, self.engine.target, self.engine.via)
@@ -89,7 +101,7 @@ class _Simulated(NoPlan):
     def run(self, arguments: Sequence[Any]) -> None:
         from tilus.simulator import launch
 
-        metadata, target = self.kernel.metadata, self.engine.target
+        target = self.engine.target
         self.reports = []
 
         def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
@@ -100,14 +112,17 @@ class _Simulated(NoPlan):
             return ArrayArgument(array, HOST, dtype, array.ctypes.data, shape, strides, True, array)
 
         def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-            facts = metadata["kernels"][name]
+            kernel = self.kernel
+            if has_to_be_folded(kernel.metadata["kernels"][name], grid):
+                kernel = self.folded
+            facts = kernel.metadata["kernels"][name]
             if facts["cooperative"]:
                 check_resident(name, grid, self.resident())
             blocks, values = pack(facts, grid, self.module, name, args)
             packed = [a.array if isinstance(a, ArrayArgument) else a.item() if isinstance(a, np.ndarray) else a
                       for a, _ in values]
             report = launch(
-                self.kernel.ptx, name, blocks, (facts["threads"], 1, 1), packed, target=target.arch,
+                kernel.ptx, name, blocks, (facts["threads"], 1, 1), packed, target=target.arch,
                 shared_bytes=facts["dynamic_shared_bytes"],
                 resident_blocks=self.resident() if facts["cooperative"] else None, skipped_files=(PRELUDE_FILE,),
                 collect=True)
@@ -178,16 +193,17 @@ class _Cuda(NoPlan):
     def __init__(self, specialisation: Specialisation) -> None:
         self.specialisation = specialisation
         specialisation.trace()  # says which arrays are written
-        self.functions: dict[int, Any] = {}
+        self.functions: dict[tuple[int, bool], Any] = {}
 
-    def function(self, device: int) -> tuple[dict[str, Any], dict[str, Any], int, Module]:
+    def function(self, device: int, folded: bool = False) -> tuple[dict[str, Any], dict[str, Any], int, Module]:
         """The loaded kernels, the metadata of each, how many blocks of the first the device holds at once, and the
         module with the launch function."""
-        found = self.functions.get(device)
+        found = self.functions.get((device, folded))
         if found is None:
             cupy = _cupy()
             properties = cupy.cuda.runtime.getDeviceProperties(device)
-            compiled = compile_specialisation(self.specialisation, device_target(properties), DEFAULT_ROUTE)
+            compiled = compile_specialisation(self.specialisation, device_target(properties), DEFAULT_ROUTE,
+                                              folded=folded)
             module = cupy.cuda.function.Module()
             module.load(compiled.cubin)
             facts = compiled.metadata["kernels"]
@@ -198,7 +214,7 @@ class _Cuda(NoPlan):
             first = facts[compiled.metadata["kernel"]]
             target = get_target(compiled.target)
             per_sm = target.resident_blocks(first["threads"], first["registers"], first["dynamic_shared_bytes"])
-            found = self.functions[device] = (kernels, facts, per_sm * properties["multiProcessorCount"],
+            found = self.functions[device, folded] = (kernels, facts, per_sm * properties["multiProcessorCount"],
                                               compiled.launch_module)
         return found
 
@@ -216,12 +232,15 @@ class _Cuda(NoPlan):
                 return ArrayArgument(array, CUDA, dtype, int(array.data.ptr), shape, strides, True)
 
             def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-                metadata = facts[name]
+                kernel, metadata = kernels[name], facts[name]
+                if has_to_be_folded(metadata, grid):
+                    others, folded, _, _ = self.function(device, folded=True)
+                    kernel, metadata = others[name], folded[name]
                 blocks, values = pack(metadata, grid, module, name, args)
                 packed = tuple(_device_value(v, t) for v, t in values)
                 if metadata["cooperative"]:
                     check_resident(name, grid, resident)
-                kernels[name](blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
+                kernel(blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
                        stream=_stream_of(cupy, arguments), enable_cooperative_groups=metadata["cooperative"])
 
             assert module.launch is not None

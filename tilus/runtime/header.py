@@ -24,8 +24,8 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.types import ViewType
-from tilus.lowering.raster import MAX_GRID_Z
 from tilus.runtime.compile import CompiledKernel, KernelArgument
+from tilus.targets.grid import MAX_OTHER_EXTENT
 
 _TYPES = {"f32": "float", "f64": "double", "bool": "bool", "f16": "uint16_t", "bf16": "uint16_t"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "div": "/"}
@@ -196,7 +196,7 @@ class _Writer:
         if raster:
             lines += [
                 f"int64_t groups = (grid[0] + {raster - 1}) / {raster};",
-                f"if (grid[2] > 0 && groups > {MAX_GRID_Z} / grid[2]) groups = {MAX_GRID_Z} / grid[2];",
+                f"if (grid[2] > 0 && groups > {MAX_OTHER_EXTENT} / grid[2]) groups = {MAX_OTHER_EXTENT} / grid[2];",
                 "if (groups < 1) groups = 1;",
                 "blocks[0] = (grid[0] + groups - 1) / groups;",
                 "if (blocks[0] > 0) groups = (grid[0] + blocks[0] - 1) / blocks[0];",

@@ -34,6 +34,7 @@ BLOCK_BYTES = 1 << 31
 MAX_SHARED = 227 * 1024
 MAX_GLOBAL = 1 << 34
 MAX_EXTENT = (1 << 31) - 1
+MAX_OTHER_EXTENT = 65535
 MAX_BLOCKS = 1 << 28
 STACK_BYTES = 1 << 14
 Dim = tuple[int, int, int]
@@ -212,6 +213,9 @@ class Launch:
         most = decoded.attributes.get("maxntid")
         if most and self.threads > int(np.prod(most)):
             raise UserError.at("E1003", f"the kernel allows at most {int(np.prod(most))} threads, not {self.threads}")
+        if max(self.grid[1:]) > MAX_OTHER_EXTENT:
+            raise UserError.at("E1003", f"grid {self.grid} is too long: at most {MAX_OTHER_EXTENT} blocks are launched "
+                                        "along y and z")
         if any(g % c for g, c in zip(self.grid, self.cluster, strict=True)):
             raise UserError.at("E1003", f"grid {self.grid} is not a multiple of cluster {self.cluster}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tilus.diagnostics import Span
+from tilus.diagnostics import Diagnostic
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
@@ -32,7 +32,7 @@ class CpuProgram:
 
     functions: list[Function]
     frame_bytes: int
-    checks: list[tuple[str, Span]] = field(default_factory=list)
+    checks: list[Diagnostic] = field(default_factory=list)
     prints: dict[int, PrintDescription] = field(default_factory=dict)
     has_entry: bool = False
 

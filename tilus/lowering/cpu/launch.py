@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilus.diagnostics import Span
+from tilus.diagnostics import Diagnostic, Label
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i32, i64, u8
 from tilus.ir.ops import (
@@ -37,6 +37,7 @@ from tilus.lowering.cpu.compute import compute
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.values import Number
+from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
 
 # Words of the runtime's table of functions, see tilus/runtime/cpu/pool_ir.py.
 RUNTIME_POOL, RUNTIME_RUN, RUNTIME_ALLOCATE, RUNTIME_FREE, RUNTIME_PRINT, RUNTIME_THREADS = range(6)
@@ -48,7 +49,7 @@ STATE_ARRIVED = 10  # blocks that have come to a grid barrier, over all barriers
 STATE_WORDS = 16
 
 
-def lower_launch(module: Module, frame_bytes: int, checks: list[tuple[str, Span]]) -> list[Function]:
+def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic]) -> list[Function]:
     """The functions described above; assertions of the launch are appended to ``checks``."""
     launch = module.launch
     assert launch is not None
@@ -139,8 +140,14 @@ def _runner(kernel: Function) -> Function:
     return Function(f"run_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)
 
 
+def failed_assertion(op: DeviceAssert) -> Diagnostic:
+    """What is said where it fails."""
+    labels = (Label(op.span),) if op.span.known else ()
+    return Diagnostic("E0704", op.message or "device assertion failed", labels)
+
+
 class _Launcher:
-    def __init__(self, module: Module, launch: Function, frame_bytes: int, checks: list[tuple[str, Span]]) -> None:
+    def __init__(self, module: Module, launch: Function, frame_bytes: int, checks: list[Diagnostic]) -> None:
         self.module = module
         self.checks = checks
         self.launch = launch
@@ -220,8 +227,12 @@ class _Launcher:
 
     def check(self, op: DeviceAssert, status: Value) -> Value:
         """The status, unless it is 0 and the assertion fails."""
-        self.checks.append((op.message, op.span))
-        failed = self.c.select(self.values[op.condition], 0, len(self.checks))
+        return self.unless_failed(self.values[op.condition], failed_assertion(op), status)
+
+    def unless_failed(self, holds: Value, otherwise: Diagnostic, status: Value) -> Value:
+        """The status, unless it is 0 and a condition does not hold."""
+        self.checks.append(otherwise)
+        failed = self.c.select(holds, 0, len(self.checks))
         return self.c.select(self.c.compare("eq", status, 0), failed, status)
 
     def start(self, op: Launch, status: Value) -> Value:
@@ -243,8 +254,9 @@ class _Launcher:
         grid: list[Number] = [self.values[g] for g in op.grid]
         grid += [1] * (3 - len(grid))
         total: Number = 1
-        for extent in grid:
-            total = c.mul(total, c.max(extent, 0))
+        for extent in grid:  # clamped, so that no product overflows
+            total = c.mul(c.min(total, MAX_BLOCKS + 1), c.min(c.max(extent, 0), MAX_BLOCKS + 1))
+        status = self.unless_failed(c.compare("le", total, MAX_BLOCKS), too_many_blocks(op.span), status)
         address = c.b.add(PtrToInt(packed)).result
         entries: dict[int, Number] = {
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],

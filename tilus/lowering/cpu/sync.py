@@ -33,6 +33,7 @@ from tilus.lowering.cpu.launch import (
     STATE_ERROR,
     STATE_RUNTIME,
     STATE_TOTAL,
+    failed_assertion,
 )
 from tilus.lowering.cpu.memory import gathered_offset
 from tilus.lowering.cpu.nest import nest, versions, windows_of
@@ -43,7 +44,7 @@ from tilus.lowering.cpu.values import Buffer, Coords
 def _device_assert(self: BlockLowering, op: Operation) -> None:
     """The first failure is recorded in the launch's state; the block ends, and no further ones start."""
     assert isinstance(op, DeviceAssert)
-    self.program.checks.append((op.message, op.span))
+    self.program.checks.append(failed_assertion(op))
     code = len(self.program.checks)
     condition = op.condition
     while not condition.tile.is_scalar:

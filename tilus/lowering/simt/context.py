@@ -104,7 +104,7 @@ class Thread:
     prologue_ops: list[Operation] = field(default_factory=list)
     after_loops: dict[object, Value] = field(default_factory=dict)
     grid: dict[str, Value] = field(default_factory=dict)
-    """The arguments that say how blocks are numbered, where they are launched in groups."""
+    """The arguments that say how blocks are numbered, where they are launched in groups or folded into one axis."""
 
     def __post_init__(self) -> None:
         self.top = self.block
@@ -221,6 +221,8 @@ class Thread:
     def block_number(self, axis: int) -> Value:
         """The block's number along an axis of the grid, i32; :func:`tilus.lowering.raster.launched_grid` says what is
         launched."""
+        if self.function.attributes.get("folded"):
+            return self._folded_number(axis)
         number = self.special(f"ctaid.{'xyz'[axis]}")
         if not self.grid or axis == 1:
             return number
@@ -233,11 +235,32 @@ class Thread:
         group = self.binary("sub", group, self.binary("mul", quotient, self.grid["grid.groups"]))
         return self.binary("add", self.binary("mul", group, self.special("nctaid.x")), number)
 
+    def _folded_number(self, axis: int) -> Value:
+        """The digits of the block's number in its order."""
+        number = self.special("ctaid.x")
+        for before, extent in enumerate(self.grid.values()):
+            quotient = self.at_entry(("folded", before), lambda x=number, y=extent: self._divide(x, y))  # type: ignore[misc]
+            if axis == before:
+                return self.binary("sub", number, self.binary("mul", quotient, extent))
+            number = quotient
+        return number
+
+    def _folded_size(self, axis: int) -> Value:
+        extents = list(self.grid.values())
+        if axis < len(extents):
+            return extents[axis]
+        size = self.special("nctaid.x")
+        for before, extent in enumerate(extents):
+            size = self.at_entry(("folded size", before), lambda x=size, y=extent: self._divide(x, y))  # type: ignore[misc]
+        return size
+
     def _divide(self, x: Value, y: Value) -> Value:
         return self.emit(Cast(self.emit(Binary("floordiv", self.emit(Cast(x, u32)), self.emit(Cast(y, u32)))), i32))
 
     def grid_size(self, axis: int) -> Value:
         """The number of blocks along an axis of the grid, i32."""
+        if self.function.attributes.get("folded"):
+            return self._folded_size(axis)
         if not self.grid or axis == 1:
             return self.special(f"nctaid.{'xyz'[axis]}")
         if axis == 0:

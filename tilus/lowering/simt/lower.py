@@ -76,11 +76,13 @@ def _lower_function(thread: Thread, shared_bytes: int) -> Function:
             thread.set(value, body.add_arg(value.type, value.name))
             arguments.append(f"{parameter.name}")
     thread.deferrable = memory.deferrable_loads(source.body)
-    if source.attributes.get("raster"):
-        _bind_grid(thread, body, arguments)
+    if source.attributes.get("folded"):
+        _bind_grid(thread, body, arguments, ("grid.x", "grid.y"))
+    elif source.attributes.get("raster"):
+        _bind_grid(thread, body, arguments, ("grid.x", "grid.groups"))
     lower_block(thread, source.body)
     body.ops[:0] = thread.prologue_ops
-    if thread.grid:
+    if source.attributes.get("raster"):
         _stay_in_grid(thread)
     body.ops.append(Yield(()))
     attributes = {**source.attributes, "shared_bytes": shared_bytes, "arguments": tuple(arguments)}
@@ -121,10 +123,10 @@ def _bind_array(thread: Thread, body: Block, value: Value, parameter: Any, argum
     return GlobalView(pointer, extents, strides, [None] * view.rank)
 
 
-def _bind_grid(thread: Thread, body: Block, arguments: list[str]) -> None:
-    """Arguments that say where the grid ends and how it is launched in groups of blocks (``lowering/raster.py``)."""
+def _bind_grid(thread: Thread, body: Block, arguments: list[str], names: tuple[str, str]) -> None:
+    """Arguments that say how the grid is launched (``lowering/raster.py``): one for two axes, both for three."""
     rank = int(thread.function.attributes["grid_rank"])
-    for name in ("grid.x", "grid.groups")[: rank - 1]:
+    for name in names[: rank - 1]:
         thread.grid[name] = body.add_arg(TileType(i32), name.replace(".", "_"))
         arguments.append(name)
 

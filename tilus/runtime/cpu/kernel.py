@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilus.codegen.llvm.host import emit_functions
-from tilus.diagnostics import CheckError, Span
+from tilus.diagnostics import CheckError, Diagnostic, UserError
 from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.types import ViewType
@@ -58,7 +58,7 @@ class CpuKernel:
     """
 
     def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
-                 checks: Sequence[tuple[str, Span]], prints: Mapping[int, PrintDescription],
+                 checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription],
                  has_entry: bool = False) -> None:
         self.code = code
         self.slots = tuple(slots)
@@ -134,10 +134,10 @@ class CpuKernel:
         self.check(self._launch(ctypes.addressof(packed), current_pool().table))
 
     def check(self, status: int) -> None:
-        """Raise CheckError for the status that a launch gave, unless it is 0."""
+        """Raise the error for the status that a launch gave, unless it is 0: CheckError where an assertion failed."""
         if status:
-            message, span = self.checks[status - 1]
-            raise CheckError.at("E0704", message or "device assertion failed", span)
+            failed = self.checks[status - 1]
+            raise (CheckError if failed.code == "E0704" else UserError)(failed)
 
     def serialize(self) -> bytes:
         """The kernel as bytes for :meth:`from_bytes`, in this process or another on the same kind of machine."""
