@@ -15,7 +15,8 @@ from kernels_zoo.gemm.batched_matmul import batched_matmul
 from kernels_zoo.gemm.matmul import matmul
 from kernels_zoo.gemm.matmul_split_k import matmul_split_k
 from tilus.diagnostics import UserError
-from tilus.lowering.raster import MAX_GRID_Z, launched_grid
+from tilus.lowering.raster import launched_grid
+from tilus.targets.grid import MAX_OTHER_EXTENT
 
 ROUTES = ("simulate:sm_80:cuda", "simulate:sm_80:ptx")
 
@@ -41,7 +42,7 @@ def test_every_block_is_launched_once(grid: tuple[int, int, int], raster: int) -
 
 def test_many_columns_make_wider_groups() -> None:
     (width, _, z), groups = launched_grid((2**31 - 1, 1, 5), 8)
-    assert z == 5 * groups <= MAX_GRID_Z
+    assert z == 5 * groups <= MAX_OTHER_EXTENT
     assert width * groups >= 2**31 - 1
 
 
