@@ -188,6 +188,18 @@ def test_an_assertion(engine: str, plain: bool) -> None:
     assert (error.span.file, error.span.line) == (asserting.__file__, line_of(start, asserting.__file__))
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_assertions_are_those_of_the_other_engines(n: int) -> None:
+    """Of compile-time values, of arguments, of tiles, and of both."""
+    errors = []
+    for engine in BOTH:
+        with pytest.raises(UserError) as caught:
+            run(asserting.kinds, engine, n=n)
+        error = caught.value.diagnostics[0]
+        errors.append((type(caught.value), error.code, error.message, error.span))
+    assert errors[0] == errors[1]
+
+
 def test_other_errors_of_the_user_stay_what_they_are() -> None:
     @tl.jit
     def kernel(x: tl.f32["N"], y: tl.f32["N"]) -> None:

@@ -92,6 +92,17 @@ def _source(file: str, name: str) -> str:
     return "".join(lines)
 
 
+def assertion_at(span: Span) -> ast.Assert | None:
+    """The ``assert`` of a file that a place is in."""
+    source = "".join(linecache.getlines(span.file))
+    found = None
+    for node in ast.walk(ast.parse(source, span.file)):
+        if isinstance(node, ast.Assert) and (node.lineno, node.col_offset) <= (span.line, span.column) and (
+                span.line, span.column) < (node.end_lineno or node.lineno, node.end_col_offset or 0):
+            found = node
+    return found
+
+
 @functools.lru_cache(maxsize=64)
 def _function_nodes(file: str, source: str) -> dict[tuple[int, str], list[ast.FunctionDef | ast.Lambda]]:
     """The functions that begin on a line, by name."""

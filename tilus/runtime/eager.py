@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import itertools
 import os
@@ -24,7 +25,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import Group, ResidentBlocks
 from tilus.ir.types import TileType, Type, ViewType
 from tilus.lang.builtins.sync import group
-from tilus.lang.capture import CapturedFunction
+from tilus.lang.capture import CapturedFunction, assertion_at, span_of
 from tilus.lang.context import current, use_context
 from tilus.lang.group_bodies import with_group_functions
 from tilus.lang.signature import parameter_type_of
@@ -120,6 +121,7 @@ class EagerContext:
         self.declared = 0
         self.seen_grid = False
         self.groups: list[Task] = []  # those that have not ended
+        self.asked = ("", 0)  # file and line where Python last took a tile for a number or a bool
 
     def run(self, function: Callable[[], None]) -> None:
         """Run a function of the user's in this context. Raises CheckError (E0704) where an ``assert`` in it fails."""
@@ -128,10 +130,17 @@ class EagerContext:
                 function()
         except AssertionError as error:
             span = raising_span(error)
-            if span is None:
+            statement = assertion_at(span) if span is not None else None
+            if span is None or statement is None:
                 raise
-            raise CheckError.at("E0704", str(error) or "device assertion failed", span,
-                                notes=(f"in {self.task.where}",)) from error
+            raise self._failed(statement, str(error), span.file) from error
+
+    def _failed(self, statement: ast.Assert, message: str, file: str) -> UserError:
+        """The error of an ``assert``: of run-time values where the last of those that Python asked for stood in it."""
+        message, span = message or ast.unparse(statement.test), span_of(file, statement)
+        if self.asked[0] == file and statement.lineno <= self.asked[1] <= (statement.end_lineno or 0):
+            return CheckError.at("E0704", message, span, notes=(f"in {self.task.where}",))
+        return UserError.at("E0108", f"static assertion failed: {message}", span)
 
     def run_group(self, manager: Any, body: Callable[[], None]) -> None:
         """Start a thread group beside what follows; the block's next operation that is no arithmetic waits for it."""
@@ -156,13 +165,19 @@ class EagerContext:
         self.lockstep.wait(Waiting(lambda: not any(warps is None or g.warps & warps for g in self.groups),
                                    UNKNOWN_SPAN, "its thread groups"))
 
-    @property
-    def span(self) -> Span:
-        """The user's innermost line."""
+    @staticmethod
+    def _user_frame() -> Any:
+        """The user's innermost frame."""
         frame: Any = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
             frame = frame.f_back
-        return Span("", 0) if frame is None else frame_span(frame)
+        return frame
+
+    @property
+    def span(self) -> Span:
+        """The user's innermost line."""
+        frame = self._user_frame()
+        return UNKNOWN_SPAN if frame is None else frame_span(frame)
 
     @span.setter
     def span(self, value: Span) -> None:
@@ -186,6 +201,9 @@ class EagerContext:
         return op.results
 
     def concrete(self, value: Value) -> Any:
+        frame = self._user_frame()
+        if frame is not None:
+            self.asked = (frame.f_code.co_filename, frame.f_lineno)
         data = value.data  # type: ignore[attr-defined]
         return data.item() if isinstance(data, np.ndarray) and data.ndim == 0 and data.dtype.kind in "biuf" else data
 
