@@ -18,6 +18,7 @@ from tilus.layouts import (
     RegisterPermutation,
     SharedPlan,
     ShufflePlan,
+    bank_conflicts,
     blocked,
     column_spatial,
     local,
@@ -26,7 +27,7 @@ from tilus.layouts import (
     replicated,
     spatial,
 )
-from tilus.layouts.mma import fragments
+from tilus.layouts.mma import MatrixPlan, block_fragments, fragments
 
 quick = settings(max_examples=200, deadline=None)
 
@@ -160,6 +161,45 @@ def test_across_warps_by_shared_memory():
     assert isinstance(plan, SharedPlan)
     assert (plan.store.vector, plan.load.vector) == (2, 8)
     check(src, dst, plan)
+
+
+@pytest.mark.parametrize("order", [(1, 0), (0, 1)])
+def test_matrix_instructions(order):
+    """Accumulators of 16 bits go to shared memory in 8×8 matrices, transposed where columns are contiguous there, and
+    no request conflicts."""
+    atom = fragments(16, 8, 16, 16)
+    block = block_fragments(atom, (2, 2), (128, 96, 32))
+    dst = blocked((128, 96), 128, 8, order)
+    plan = plan_conversion(block.c, dst, 16, matrices=(True, True))
+    assert isinstance(plan, SharedPlan)
+    assert isinstance(plan.store, MatrixPlan)
+    assert (plan.store.trans, plan.store.count, plan.store.instructions) == (order == (0, 1), 4, 12)
+    assert not isinstance(plan.load, MatrixPlan)
+    for move in (plan.store.access, plan.load):
+        offsets = plan.shared.offsets(move.layout.table()[:, ::move.vector]) * 2
+        assert (bank_conflicts(offsets.T.reshape(-1, 32), 16) == 4).all()
+    check(block.c, dst, plan)
+    for matrices in ((False, True), (False, False)):
+        plain = plan_conversion(block.c, dst, 16, matrices=matrices)
+        assert isinstance(plain, SharedPlan)
+        assert not isinstance(plain.store, MatrixPlan)
+        assert plain.cost >= plan.cost
+
+
+def test_matrix_instructions_need_fitting_layouts():
+    atom = fragments(16, 8, 16, 16)
+    dst = blocked((64, 64), 128, 8)
+    wide = block_fragments(atom, (2, 2), (64, 64, 64))
+    for src, bits in ((wide.c, 32), (wide.a, 16), (blocked((64, 64), 128, 8, (0, 1)), 16)):
+        plan = plan_conversion(src, dst, bits, matrices=(True, True), allow="shared")
+        assert isinstance(plan, SharedPlan)
+        assert not isinstance(plan.store, MatrixPlan)
+    loaded = plan_conversion(dst, wide.a, 16, matrices=(False, True))
+    assert isinstance(loaded, SharedPlan)
+    assert isinstance(loaded.load, MatrixPlan)
+    in_part = plan_conversion(dst, wide.a, 16, (60, 64), matrices=(False, True))
+    assert isinstance(in_part, SharedPlan)
+    assert not isinstance(in_part.load, MatrixPlan)
 
 
 def test_relative():

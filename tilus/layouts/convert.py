@@ -6,6 +6,7 @@ through shared memory. Every plan can be applied to an array of values, which is
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tilus.layouts.banks import Access, access_of, choose_swizzle, wavefronts
+from tilus.layouts.mma import MatrixPlan, ldmatrix_plan
 from tilus.layouts.modes import undefined
 from tilus.layouts.register import RegisterLayout, Shape
 from tilus.layouts.shared import SharedLayout
@@ -57,7 +59,7 @@ class SharedPlan:
         src, dst: the layouts.
         shared: where the elements lie; its shape covers both layouts, so no access needs a bounds check.
         element_bits: width of an element in shared memory; narrow elements are widened to whole bytes.
-        store, load: ``vector`` consecutive locals per access, along ``dim``.
+        store, load: ``vector`` consecutive locals per access, along ``dim``; or stmatrix and ldmatrix.
         cost: wavefronts per block, the barrier included.
 
     Only threads whose ``src.replica_terms`` digits are all 0 need to store.
@@ -67,8 +69,8 @@ class SharedPlan:
     dst: RegisterLayout
     shared: SharedLayout
     element_bits: int
-    store: Access
-    load: Access
+    store: Access | MatrixPlan
+    load: Access | MatrixPlan
     cost: int
 
     def apply(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -95,7 +97,8 @@ def relative(dst: RegisterLayout, src: RegisterLayout) -> tuple[IntArray, IntArr
 
 
 def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int = 32,
-                    shape: Sequence[int] | None = None, allow: str = "any") -> Plan:
+                    shape: Sequence[int] | None = None, allow: str = "any",
+                    matrices: tuple[bool, bool] = (False, False)) -> Plan:
     """The cheapest way from one layout to another.
 
     Args:
@@ -104,6 +107,7 @@ def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int 
         element_bits: width of an element in registers.
         shape: extents of the tile (default: the smaller of the two layouts' extents).
         allow: ``"any"``, ``"shuffle"`` (shared memory only where shuffles cannot do it) or ``"shared"``.
+        matrices: whether there are ``stmatrix`` and ``ldmatrix``.
 
     Raises:
         UserError: E0404 if ranks or numbers of threads differ, or one does not cover the tile.
@@ -113,11 +117,12 @@ def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int 
     tile = tuple(map(min, src.shape, dst.shape)) if shape is None else tuple(shape)
     if not (src.covers(tile) and dst.covers(tile)):
         raise undefined(f"{src} and {dst} do not both cover a tile of shape {tile}")
-    return _plan(src, dst, element_bits, tile, allow)
+    return _plan(src, dst, element_bits, tile, allow, matrices)
 
 
 @lru_cache(maxsize=2048)
-def _plan(src: RegisterLayout, dst: RegisterLayout, element_bits: int, tile: Shape, allow: str) -> Plan:
+def _plan(src: RegisterLayout, dst: RegisterLayout, element_bits: int, tile: Shape, allow: str,
+          matrices: tuple[bool, bool]) -> Plan:
     if src == dst:
         return Identity()
     shuffles = plan_shuffles(src, dst, element_bits)
@@ -131,7 +136,8 @@ def _plan(src: RegisterLayout, dst: RegisterLayout, element_bits: int, tile: Sha
             return _renaming(perm, src)
     if shuffles is not None and allow == "shuffle":
         return shuffles
-    shared = _plan_shared(src, dst, element_bits)
+    # What is beyond the tile was perhaps not written: no matrix that has some of it is loaded.
+    shared = _plan_shared(src, dst, element_bits, (matrices[0], matrices[1] and dst.shape == tile))
     warps = -(-src.num_threads // 32)
     if shuffles is not None and allow == "any" and shuffles.cost * warps <= shared.cost:
         return shuffles
@@ -167,7 +173,8 @@ def _permutation(src: RegisterLayout, dst: RegisterLayout, tile: Shape) -> tuple
     return tuple(int(h) if h >= 0 else 0 for h in high)
 
 
-def _plan_shared(src: RegisterLayout, dst: RegisterLayout, element_bits: int) -> SharedPlan:
+def _plan_shared(src: RegisterLayout, dst: RegisterLayout, element_bits: int,
+                 matrices: tuple[bool, bool]) -> SharedPlan:
     bits = max(8, 1 << (element_bits - 1).bit_length())
     shape = tuple(map(max, src.shape, dst.shape))
     fast = [d for d in range(src.rank) if max(src.vector_width(d), dst.vector_width(d)) > 1] or [src.rank - 1]
@@ -176,10 +183,17 @@ def _plan_shared(src: RegisterLayout, dst: RegisterLayout, element_bits: int) ->
         if src.rank == 0:
             d = 0
         order = (d, *(e for e in reversed(range(src.rank)) if e != d)) if src.rank else ()
-        accesses = [_vector_access(layout, bits, d, shape) for layout in (src, dst)]
-        shared = choose_swizzle(shape, bits, accesses, order) if src.rank else SharedLayout((), ())
-        cost = sum(_cost(shared, access, bits) for access in accesses) + _BARRIER_COST
-        plans.append(SharedPlan(src, dst, shared, bits, accesses[0], accesses[1], cost))
+        moves: list[list[Access | MatrixPlan]] = []
+        for layout, has in zip((src, dst), matrices, strict=True):
+            matrix = ldmatrix_plan(layout, bits, d) if has and shape[d] * bits % 128 == 0 else None
+            moves.append([*([matrix] if matrix else []), _vector_access(layout, bits, d, shape)])
+        if src.is_replicated:  # only the first holders store
+            moves[0] = moves[0][-1:]
+        for store, load in itertools.product(*moves):
+            accesses = [m.access if isinstance(m, MatrixPlan) else m for m in (store, load)]
+            shared = choose_swizzle(shape, bits, accesses, order) if src.rank else SharedLayout((), ())
+            cost = sum(_cost(shared, move, bits) for move in (store, load)) + _BARRIER_COST
+            plans.append(SharedPlan(src, dst, shared, bits, store, load, cost))
     return min(plans, key=lambda plan: plan.cost)
 
 
@@ -191,7 +205,9 @@ def _vector_access(layout: RegisterLayout, bits: int, dim: int, shape: Shape) ->
     return Access(layout, math.gcd(access.vector, shape[dim]), dim)
 
 
-def _cost(shared: SharedLayout, access: Access, bits: int) -> int:
+def _cost(shared: SharedLayout, access: Access | MatrixPlan, bits: int) -> int:
+    if isinstance(access, MatrixPlan):  # lanes beyond the matrices' rows move nothing
+        return _cost(shared, access.access, bits) * access.count // 4
     if not access.layout.rank:
         return access.warps
     taken, _ = wavefronts(shared, access, bits)

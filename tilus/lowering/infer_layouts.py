@@ -178,9 +178,11 @@ class _Inference:
     def _memory_by_size(self, ops: list[Operation]) -> list[Operation]:
         found = [op for op in ops if isinstance(op, MEMORY)]
 
-        def weight(op: Operation) -> int:
+        def weight(op: Operation) -> tuple[bool, int]:
+            """Global memory comes first: shared memory is laid out as its accesses need it."""
             value = self._main_value(op)
-            return -value.tile.size * value.tile.dtype.bits if value is not None else 0
+            shared = op.view.view.space == "shared"  # type: ignore[attr-defined]
+            return shared, -value.tile.size * value.tile.dtype.bits if value is not None else 0
 
         return sorted(found, key=weight)
 

@@ -129,13 +129,13 @@ class _Accesses:
         return Access(blocked(shape, warps * 32, width, order), width, order[0])
 
     def _matrix(self, op: Load | Store, layout: RegisterLayout, bits: int) -> Access | None:
-        if not isinstance(op, Load) or not self.target.has(Feature.LDMATRIX) or layout.rank != 2:
+        instruction = Feature.LDMATRIX if isinstance(op, Load) else Feature.STMATRIX
+        if not self.target.has(instruction) or bits not in (8, 16, 32):
             return None
-        for dim in (1, 0):
-            plan = ldmatrix_plan(layout, bits, dim) if bits in (8, 16, 32) else None
-            if plan is not None and (dim == 1) == (plan.dim == 1) and (not plan.trans or bits == 16) and dim == 1:
-                return plan.access
-        return None
+        if op.mask is not None or (isinstance(op, Store) and layout.is_replicated):
+            return None
+        plan = ldmatrix_plan(layout, bits, 1)
+        return None if plan is None else plan.access
 
 
 def _plain(layout: RegisterLayout, bits: int) -> Access:

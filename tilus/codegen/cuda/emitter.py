@@ -52,6 +52,7 @@ from tilus.ir.ops.simt import (
     PtrAtomic,
     SharedBase,
     SpecialRegister,
+    StMatrix,
     Trap,
     WarpBarrier,
     WarpRedux,
@@ -565,6 +566,14 @@ class _KernelPrinter:
             for name, word in zip(names, words, strict=True):
                 self.line(f"{name} = {expressions.from_word(word, self.cells[op.result])};")
 
+    def stmatrix(self, op: StMatrix) -> None:
+        cells = self.cells[op.value]
+        words = [expressions.mma_operand(name, cells, "r") for name in cells.names]
+        function = self.need(f"stmatrix_x{op.count}{'_trans' if op.trans else ''}")
+        address, at = self.shared_address(op.pointer)
+        self.line(f"{function}<{at}>({address}, {', '.join(words)});")
+        self.consume(op)
+
     def mma(self, op: Mma) -> None:
         name, text, operand = _mma_wrapper(self, op)
         self.functions.setdefault(name, text)
@@ -874,6 +883,7 @@ _HANDLERS: dict[type[Operation], Callable[[_KernelPrinter, Any], None]] = {
     Barrier: _KernelPrinter.barrier,
     WarpBarrier: _KernelPrinter.warp_barrier,
     LdMatrix: _KernelPrinter.ldmatrix,
+    StMatrix: _KernelPrinter.stmatrix,
     Mma: _KernelPrinter.mma,
     WarpShuffle: _KernelPrinter.warp_shuffle,
     WarpVote: _KernelPrinter.warp_vote,

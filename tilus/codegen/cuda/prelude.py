@@ -101,6 +101,12 @@ def _matrices() -> dict[str, str]:
                 f"{_AT}{_D} void ldmatrix_x{count}{trans}({params}, unsigned p) {{ asm volatile(\"ldmatrix.sync.aligned.m8n8."
                 f"x{count}{dot}.shared.b16 {{{places}}}, [%{count} + %{count + 1}];\" : {results} : \"r\"(p), \"n\"(AT) : "
                 "\"memory\"); }")
+            params = ", ".join(f"unsigned {c}" for c in names)
+            places = ", ".join(f"%{n + 2}" for n in range(count))
+            values = ", ".join(f"\"r\"({c})" for c in names)
+            out[f"stmatrix_x{count}{trans}"] = (
+                f"{_AT}{_D} void stmatrix_x{count}{trans}(unsigned p, {params}) {{ asm volatile(\"stmatrix.sync.aligned.m8n8."
+                f"x{count}{dot}.shared.b16 [%0 + %1], {{{places}}};\" :: \"r\"(p), \"n\"(AT), {values} : \"memory\"); }}")
     return out
 
 

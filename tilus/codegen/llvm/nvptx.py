@@ -58,6 +58,7 @@ from tilus.ir.ops.simt import (
     PtrAtomic,
     SharedBase,
     SpecialRegister,
+    StMatrix,
     Trap,
     WarpBarrier,
     WarpRedux,
@@ -553,6 +554,11 @@ class _KernelEmitter:
         per = per_cell(dtype, op.result.tile.size)
         self.bind(op.result, [self.unword(w, dtype, per) for w in words])
 
+    def stmatrix(self, op: StMatrix) -> None:
+        cells = self.cells[op.value]
+        words = [self.word(name, cells.dtype, cells.per) for name in cells.names]
+        ptx.stmatrix(self.e, self.pointers[op.pointer], words, op.trans)
+
     def mma(self, op: Mma) -> None:
         operands = []
         for value in (op.a, op.b):
@@ -795,7 +801,8 @@ _HANDLERS: dict[type[Operation], Callable[[_KernelEmitter, Any], None]] = {
     PtrLoad: _KernelEmitter.ptr_load, PtrStore: _KernelEmitter.ptr_store, Alloca: _KernelEmitter.alloca,
     CpAsync: _KernelEmitter.cp_async, CpAsyncCommit: _KernelEmitter.cp_async_commit,
     CpAsyncWait: _KernelEmitter.cp_async_wait, Barrier: _KernelEmitter.barrier,
-    WarpBarrier: _KernelEmitter.warp_barrier, LdMatrix: _KernelEmitter.ldmatrix, Mma: _KernelEmitter.mma,
+    WarpBarrier: _KernelEmitter.warp_barrier, LdMatrix: _KernelEmitter.ldmatrix,
+    StMatrix: _KernelEmitter.stmatrix, Mma: _KernelEmitter.mma,
     WarpShuffle: _KernelEmitter.warp_shuffle, WarpVote: _KernelEmitter.warp_vote,
     WarpRedux: _KernelEmitter.warp_redux, PtrAtomic: _KernelEmitter.ptr_atomic,
     AcquireLoad: _KernelEmitter.acquire_load, Fence: _KernelEmitter.fence,

@@ -151,6 +151,13 @@ def ldmatrix(e: Emitter, address: str, count: int, trans: bool) -> list[str]:
     return _results(e, text, [("r", "i32")] * count, [("r", "ptr addrspace(3)", address)])
 
 
+def stmatrix(e: Emitter, address: str, words: list[str], trans: bool) -> None:
+    dot = ".trans" if trans else ""
+    places = ", ".join(f"${i + 1}" for i in range(len(words)))
+    text = f"stmatrix.sync.aligned.m8n8.x{len(words)}{dot}.shared.b16 [$0], {{{places}}};"
+    volatile(e, text, [("r", "ptr addrspace(3)", address), *(("r", "i32", word) for word in words)])
+
+
 _MMA_TYPES = {
     "f16": "f16",
     "bf16": "bf16",

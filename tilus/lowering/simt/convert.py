@@ -8,37 +8,32 @@ from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, u8
 from tilus.ir.ops import Binary, Cast, Compare, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
 from tilus.ir.ops.simt import WarpShuffle
-from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
-from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan, plan_conversion
+from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan
+from tilus.layouts.mma import MatrixPlan
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import SharedView, Thread, layout_of, register_type
+from tilus.lowering.simt.scratch import conversion_plan
 
 
 def lower_convert(thread: Thread, op: ConvertLayout) -> None:
     value = thread.value(op.x)
-    thread.set(op.result, convert(thread, value, layout_of(op.x), op.layout, op.x.tile.shape, op))
+    thread.set(op.result, convert(thread, value, layout_of(op.x), op))
 
 
-def convert(
-    thread: Thread, value: Value, source: RegisterLayout, target: RegisterLayout, shape: tuple[int, ...], op: Operation
-) -> Value:
-    """``value`` moved from one layout to another; ``op`` owns the scratch memory."""
-    bits = _tile_bits(op)
-    plan = plan_conversion(source, target, bits, shape)
+def convert(thread: Thread, value: Value, source: RegisterLayout, op: ConvertLayout | Transpose | Reshape) -> Value:
+    """``value`` moved from a layout to that of the result of ``op``, which owns the scratch memory."""
+    tile, target = op.result.tile, layout_of(op.result)
+    plan = conversion_plan(tile, source, target, thread.target)
     if isinstance(plan, Identity):
         return value
     if isinstance(plan, RegisterPermutation):
         return thread.take(value, plan.perm)
     if isinstance(plan, ShufflePlan):
         return _shuffle(thread, value, plan, target)
-    return _through_shared(thread, value, plan, op, shape)
-
-
-def _tile_bits(op: Operation) -> int:
-    return register_type(op.results[0].tile.dtype).bits
+    return _through_shared(thread, value, plan, op, tile.shape)
 
 
 def storage_type(dtype: DType) -> DType:
@@ -47,7 +42,7 @@ def storage_type(dtype: DType) -> DType:
 
 
 def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:
-    from tilus.lowering.simt.memory import SharedAccess, matrix_loads, matrix_plan, tile_padding
+    from tilus.lowering.simt.memory import SharedAccess, matrix_loads, store_matrices, tile_padding
 
     dtype = value.tile.dtype
     stored = thread.emit(Cast(value, u8)) if dtype.is_bool else value
@@ -56,18 +51,21 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     reuse_barrier(thread, op)
     rank = plan.src.rank
     there = SharedView(pointer, plan.shared, plan.shared.shape)
-    vector = math.gcd(plan.store.vector, max(1, 128 // storage.bits))
-    store = SharedAccess(thread, there, plan.src, vector, (0,) * rank)
-    first = thread.first_replica(plan.src)
-    for group in range(plan.src.num_locals // vector):
-        start = group * vector
-        part = thread.take(stored, range(start, start + vector)) if vector > 1 else thread.extract(stored, start)
-        thread.emit(PtrStore(store.address(group), part, vector * storage.itemsize, first))
+    if isinstance(plan.store, MatrixPlan):
+        access = SharedAccess(thread, there, plan.store.rows, plan.store.vector, (0,) * rank)
+        store_matrices(thread, access, plan.store, stored)
+    else:
+        vector = math.gcd(plan.store.vector, max(1, 128 // storage.bits))
+        store = SharedAccess(thread, there, plan.src, vector, (0,) * rank)
+        first = thread.first_replica(plan.src)
+        for group in range(plan.src.num_locals // vector):
+            start = group * vector
+            part = thread.take(stored, range(start, start + vector)) if vector > 1 else thread.extract(stored, start)
+            thread.emit(PtrStore(store.address(group), part, vector * storage.itemsize, first))
     barrier(thread)
-    matrices = matrix_plan(thread, plan.dst, plan.shared, TileType(dtype, shape))
-    if matrices is not None and not dtype.is_bool:
-        access = SharedAccess(thread, there, matrices.rows, matrices.vector, (0,) * rank)
-        return thread.pack(matrix_loads(thread, access, matrices).all())
+    if isinstance(plan.load, MatrixPlan):
+        access = SharedAccess(thread, there, plan.load.rows, plan.load.vector, (0,) * rank)
+        return thread.pack(matrix_loads(thread, access, plan.load).all())
     vector = math.gcd(plan.load.vector, max(1, 128 // storage.bits))
     if plan.dst.shape != shape:  # the padding was perhaps not written
         vector = 1

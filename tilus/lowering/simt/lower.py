@@ -370,7 +370,7 @@ def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
         return
     x = thread.value(op.x)
     if layout is not None:
-        thread.set(op.result, convert.convert(thread, x, layout, layout_of(op.result), op.result.tile.shape, op))
+        thread.set(op.result, convert.convert(thread, x, layout, op))
         return
     thread.set(op.result, convert.reshape_through_shared(thread, op, x))
 

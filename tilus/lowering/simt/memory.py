@@ -29,7 +29,7 @@ from tilus.ir.ops import (
     WaitAsync,
     Yield,
 )
-from tilus.ir.ops.simt import CpAsync, CpAsyncCommit, CpAsyncWait, LdMatrix, PtrAtomic
+from tilus.ir.ops.simt import CpAsync, CpAsyncCommit, CpAsyncWait, LdMatrix, PtrAtomic, StMatrix
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.mma import ldmatrix_plan
@@ -734,8 +734,8 @@ def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
 def shared_loads(thread: Thread, op: Load, view: SharedView) -> DeferredLoads:
     """The loads of a thread's part of a tile in shared memory: of matrices, or of vectors as wide as layouts allow."""
     tile, layout = op.result.tile, layout_of(op.result)
-    plan = matrix_plan(thread, layout, view.layout, tile)
-    if plan is not None and op.mask is None and _aligned(thread, op, view, plan.vector) == plan.vector:
+    plan = _matrix_plan(thread, op, view, tile, Feature.LDMATRIX)
+    if plan is not None:
         return matrix_loads(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan)
     _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
     vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
@@ -752,14 +752,19 @@ def shared_loads(thread: Thread, op: Load, view: SharedView) -> DeferredLoads:
     return DeferredLoads(load, layout.num_locals // vector, vector)
 
 
+def _stays_inside(thread: Thread, layout: RegisterLayout, view: SharedView, op: Any, d: int) -> bool:
+    fact = thread.facts.of(op.offsets[d])
+    return fact.low >= 0 and fact.high + layout.shape[d] <= view.shape[d]
+
+
 def _shared_padding(thread: Thread, layout: RegisterLayout, view: SharedView, op: Any, local: int) -> Value | None:
     """Bounds of a padded cover, or of a tile that starts so far in that it leaves the view."""
     predicate: Value | None = None
     offsets = layout.local_indices[local]
     for d in range(layout.rank):
-        fact = thread.facts.of(op.offsets[d])
-        if fact.low >= 0 and fact.high + layout.shape[d] <= view.shape[d]:
+        if _stays_inside(thread, layout, view, op, d):
             continue
+        fact = thread.facts.of(op.offsets[d])
         index = thread.binary("add", thread.widen(thread.value(op.offsets[d]), i32), offsets[d])
         part = thread.thread_index(layout, d)
         if part is not None:
@@ -770,18 +775,18 @@ def _shared_padding(thread: Thread, layout: RegisterLayout, view: SharedView, op
     return predicate
 
 
-def matrix_plan(thread: Thread, layout: RegisterLayout, shared: SharedLayout, tile: TileType) -> Any:
-    """How ldmatrix loads the tile, or None where it cannot."""
-    if not thread.target.has(Feature.LDMATRIX) or layout.rank != 2 or layout.shape != tile.shape:
+def _matrix_plan(thread: Thread, op: Load | Store, view: SharedView, tile: TileType, instruction: Feature) -> Any:
+    """How ldmatrix loads the tile, or stmatrix stores it; None where it cannot."""
+    layout, bits = tile.layout, tile.dtype.bits
+    if not thread.target.has(instruction) or op.mask is not None or bits not in (8, 16, 32):
         return None
-    bits = tile.dtype.bits
-    if bits not in (8, 16, 32):
+    if layout is None or layout.rank != 2 or layout.shape != tile.shape:
         return None
     for dim in (1, 0):
-        if shared.vector_width(dim) * bits >= 128:
+        if view.layout.vector_width(dim) * bits >= 128:
             plan = ldmatrix_plan(layout, bits, dim)
-            if plan is not None and (not plan.trans or bits == 16):
-                return plan
+            if plan is not None:
+                return plan if _aligned(thread, op, view, plan.vector) == plan.vector else None
     return None
 
 
@@ -830,12 +835,25 @@ def matrix_loads(thread: Thread, access: SharedAccess, plan: Any) -> DeferredLoa
     return DeferredLoads(load, plan.instructions, plan.count * plan.registers)
 
 
+def store_matrices(thread: Thread, access: SharedAccess, plan: Any, value: Value) -> None:
+    """The stmatrix instructions of a plan."""
+    width = plan.count * plan.registers
+    for index in range(plan.instructions):
+        part = thread.take(value, range(index * width, (index + 1) * width))
+        thread.emit(StMatrix(access.address(index), part, plan.count, plan.trans))
+
+
 def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> None:
     tile = op.value.tile
     if not tile.shape:
         thread.emit(PtrStore(_shared_element(thread, op, view), value, 0, _one_thread(thread)))
         return
     layout = layout_of(op.value)
+    plan = _matrix_plan(thread, op, view, tile, Feature.STMATRIX)
+    inside = all(_stays_inside(thread, layout, view, op, d) for d in range(layout.rank))
+    if plan is not None and inside and not layout.is_replicated:
+        store_matrices(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan, value)
+        return
     _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
     vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
     access = shared_view_access(thread, op, view, layout, vector)

@@ -22,17 +22,17 @@ from tilus.ir.ops import (
 )
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
-from tilus.layouts.convert import SharedPlan, plan_conversion
+from tilus.layouts.convert import Plan, SharedPlan, plan_conversion
 from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.infer_layouts import is_tile, registers_of, result_layout
 from tilus.lowering.simt.context import register_type
-from tilus.targets import Target
+from tilus.targets import Feature, Target
 
 
 def scratch_bytes(op: Operation, target: Target) -> int:
     """Bytes of shared memory that the operation uses while it runs; 0 for none."""
     if isinstance(op, ConvertLayout):
-        return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout)
+        return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout, target)
     if isinstance(op, Reshape) and is_tile(op.x) and op.result.tile.is_scalar:
         from tilus.lowering.simt.convert import holds_only_element
 
@@ -43,7 +43,7 @@ def scratch_bytes(op: Operation, target: Target) -> int:
         tile = op.result.tile
         if moved is None:
             return _storage(op.x.tile) * math.prod(tile.shape)
-        return conversion_bytes(tile, moved, tile.layout)
+        return conversion_bytes(tile, moved, tile.layout, target)
     if isinstance(op, (Reduce, ReduceWith)):
         return _reduction_bytes(op)
     if isinstance(op, (Scan, ScanWith)):
@@ -70,11 +70,19 @@ def _storage(tile: TileType) -> int:
     return max(1, register_type(tile.dtype).bits // 8)
 
 
-def conversion_bytes(tile: TileType, source: RegisterLayout | None, target: RegisterLayout | None) -> int:
+def conversion_plan(tile: TileType, source: RegisterLayout, target: RegisterLayout, machine: Target) -> Plan:
+    """How a tile goes from one layout to another on a machine."""
+    has_matrices = not tile.dtype.is_bool  # a predicate is no byte of a register
+    matrices = (has_matrices and machine.has(Feature.STMATRIX), has_matrices and machine.has(Feature.LDMATRIX))
+    return plan_conversion(source, target, register_type(tile.dtype).bits, tile.shape, matrices=matrices)
+
+
+def conversion_bytes(tile: TileType, source: RegisterLayout | None, target: RegisterLayout | None,
+                     machine: Target) -> int:
     """Scratch bytes of a conversion between two layouts."""
     assert source is not None
     assert target is not None
-    plan = plan_conversion(source, target, register_type(tile.dtype).bits, tile.shape)
+    plan = conversion_plan(tile, source, target, machine)
     if not isinstance(plan, SharedPlan):
         return 0
     return plan.shared.size * max(8, plan.element_bits) // 8
