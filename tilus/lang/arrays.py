@@ -17,6 +17,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.ir.core import Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
+from tilus.ir.names import kernel_symbol
 from tilus.ir.ops import (
     Binary,
     Bitcast,
@@ -229,7 +230,7 @@ def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalar
     body.ops.append(Yield(tuple(v.value for v in yielded), span=captured.span(node)))
     parameters = [Parameter(s.name, "array", s.extents) for s in arrays]
     parameters += [Parameter(name, "scalar") for name, _ in scalars]
-    function = Function(captured.name, body, parameters, {"scalars": flat}, captured.span(node))
+    function = Function(kernel_symbol(captured.name), body, parameters, {"scalars": flat}, captured.span(node))
     erase_dead(function)
     return Module([function], None, "array"), several
 

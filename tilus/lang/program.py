@@ -8,6 +8,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
+from tilus.ir.names import kernel_symbol
 from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, GridSync, Group, Launch, Stride, WaitUntil, Workspace
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
@@ -102,7 +103,7 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     attributes: dict[str, Any] = {"warps": DEFAULT_WARPS, "grid_rank": len(context.grid_extents), **context.attributes}
     span = captured.span(captured.node)
     launch = _launch_function(captured, context, body, kernel_parameters, len(parameters))
-    kernel = Function(captured.name, body, kernel_parameters, attributes, span)
+    kernel = Function(kernel_symbol(captured.name), body, kernel_parameters, attributes, span)
     erase_dead(kernel)
     return Module([kernel], launch)
 
@@ -174,7 +175,7 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
         args.append(op.result)
     assert context.grid_extents is not None
     grid = tuple(import_value(e.value, "an extent of the grid", context.grid_span) for e in context.grid_extents)
-    launch.ops.append(Launch(captured.name, grid, tuple(args), span=context.grid_span))
+    launch.ops.append(Launch(kernel_symbol(captured.name), grid, tuple(args), span=context.grid_span))
     from tilus.ir.ops import Yield
 
     launch.ops.append(Yield((), span=context.grid_span))

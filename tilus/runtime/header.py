@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tilus.codegen.cuda.expressions import RESERVED
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.names import DEVICE_NAMES, c_name
 from tilus.ir.ops import (
     Binary,
     Cast,
@@ -71,7 +71,7 @@ def c_header(compiled: CompiledKernel, file: str) -> str:
         raise UnsupportedError.at("E0507", f"{compiled.name} is several kernels, which the C header does not launch",
                                   help="write another stage: --emit cuda, ptx or sass")
     writer = _Writer(compiled)
-    head = _HEAD.format(name=compiled.name, target=compiled.target, file=file,
+    head = _HEAD.format(name=compiled.metadata["kernel"], target=compiled.target, file=file,
                         shared=compiled.metadata["dynamic_shared_bytes"])
     return head + "\n" + writer.text() + "\n"
 
@@ -88,10 +88,10 @@ class _Writer:
         self.shapes: dict[str, list[str]] = {}  # of workspaces
 
     def text(self) -> str:
-        name = self.compiled.name
+        name = self.kernel.name
         structs, parameters = [], [f"{name}_kernel *kernel", "CUstream stream"]
         for value in self.launch.body.args:
-            self.names[value] = _c_name(value.name)
+            self.names[value] = _parameter_name(value.name)
             if isinstance(value.type, ViewType):
                 rank = value.type.rank
                 fields = f"CUdeviceptr data; int64_t shape[{rank}]; int64_t strides[{rank}];"
@@ -142,7 +142,7 @@ class _Writer:
                 return f"{a} {_OPERATORS[op.kind]} {b}"
             if op.kind in ("min", "max"):
                 return f"{a} {'<' if op.kind == 'min' else '>'} {b} ? {a} : {b}"
-            division = f"{self.compiled.name}_floordiv({a}, {b})"
+            division = f"{self.kernel.name}_floordiv({a}, {b})"
             if op.kind == "floordiv":
                 return division
             if op.kind == "mod":
@@ -221,7 +221,7 @@ class _Writer:
         return f"{source}.{rest}" if rest else source, type_
 
 
-def _c_name(name: str) -> str:
+def _parameter_name(name: str) -> str:
     """A parameter's name, which C and the launch function may use for something else."""
-    taken = name in RESERVED or name in _OWN_NAMES or re.fullmatch(r"(v|argument|workspace)\d+", name)
-    return f"{name}_" if taken else name
+    taken = name in DEVICE_NAMES or name in _OWN_NAMES or re.fullmatch(r"(v|argument|workspace)\d+", name)
+    return f"{name}_" if taken else c_name(name)

@@ -12,6 +12,7 @@ from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS, PRELUDE_FILE, mm
 from tilus.codegen.file_names import file_name
 from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.names import DEVICE_NAMES, c_name
 from tilus.ir.ops import (
     Alloca,
     Binary,
@@ -62,6 +63,8 @@ from tilus.ir.ops.simt import (
 from tilus.ir.rewriter import count_uses
 from tilus.ir.types import PointerType
 
+_RESERVED = DEVICE_NAMES | FUNCTIONS.keys() | {"i"}
+"""Names that variables must not have."""
 _ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, ApproxUnary)
 _REGISTERS = {
     "tid": "(int)threadIdx.x",
@@ -122,8 +125,8 @@ class _KernelPrinter:
         return name
 
     def fresh(self, stem: str) -> str:
-        name = stem if stem.isidentifier() else ""
-        if name and name not in self.taken and name not in expressions.RESERVED:
+        name = c_name(stem) if stem.isidentifier() else ""
+        if name and name not in self.taken and name not in _RESERVED:
             self.taken.add(name)
             return name
         self.counter += 1

@@ -16,18 +16,6 @@ from tilus.ir.ops.simt import ApproxUnary, PrintThread, PtrAtomic
 if TYPE_CHECKING:
     from tilus.codegen.cuda.emitter import _KernelPrinter
 
-RESERVED = frozenset(
-    {
-        "auto", "bool", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum",
-        "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "return", "short", "signed",
-        "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "asm",
-        "catch", "class", "delete", "friend", "new", "operator", "private", "protected", "public", "template",
-        "this", "throw", "try", "virtual", "i", "shared_memory", "shared_base", "threadIdx", "blockIdx", "gridDim",
-        "blockDim", "barrier", "min", "max", "abs", "exp", "log", "sin", "cos", "true", "false", "half",
-    }
-)
-"""Names that generated variables must not have."""
-
 _UNARY_F32 = {
     "sqrt": "__fsqrt_rn",
     "floor": "floorf",

@@ -1,0 +1,37 @@
+"""Names of users in generated code: what C++ and PTX accept."""
+
+from __future__ import annotations
+
+import re
+
+CPP_WORDS = frozenset((
+    "alignas", "alignof", "and", "and_eq", "asm", "auto", "bitand", "bitor", "bool", "break", "case", "catch",
+    "char", "char16_t", "char32_t", "char8_t", "class", "co_await", "co_return", "co_yield", "compl", "concept",
+    "const", "const_cast", "consteval", "constexpr", "constinit", "continue", "decltype", "default", "delete", "do",
+    "double", "dynamic_cast", "else", "enum", "explicit", "export", "extern", "false", "float", "for", "friend",
+    "goto", "if", "inline", "int", "long", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr",
+    "operator", "or", "or_eq", "private", "protected", "public", "register", "reinterpret_cast", "requires",
+    "return", "short", "signed", "sizeof", "static", "static_assert", "static_cast", "struct", "switch", "template",
+    "this", "thread_local", "throw", "true", "try", "typedef", "typeid", "typename", "union", "unsigned", "using",
+    "virtual", "void", "volatile", "wchar_t", "while", "xor", "xor_eq",
+))
+"""The words of C++ that are no names."""
+
+DEVICE_NAMES = frozenset((
+    "abs", "atan2", "barrier", "blockDim", "blockIdx", "ceil", "cos", "exp", "exp2", "fabs", "floor", "fma", "fmod",
+    "gridDim", "half", "log", "log2", "main", "malloc", "max", "memcpy", "memset", "min", "pow", "printf", "rint",
+    "round", "rsqrt", "shared_base", "shared_memory", "sin", "sqrt", "tan", "tanh", "threadIdx", "trunc", "warpSize",
+))
+"""What means something else in CUDA C, or in the code that is generated."""
+
+
+def c_name(name: str) -> str:
+    """A name of Python as a variable of C or C++."""
+    spelled = re.sub(r"[^0-9A-Za-z_]", "_", name)
+    return f"{spelled}_" if spelled in CPP_WORDS else spelled
+
+
+def kernel_symbol(name: str) -> str:
+    """The symbol of a kernel that the user calls ``name``."""
+    symbol = c_name(name)
+    return f"{symbol}_" if symbol in DEVICE_NAMES else symbol
