@@ -900,6 +900,7 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
         return
     loaded: list[tuple[int, Value, Value | None]] = []
     at_once = max(1, BYTES_AT_ONCE // size)
+    read_only = not _written(thread, op.source)
     first = thread.first_replica(layout)
     for group in range(len(access.indices)):
         if len(loaded) == at_once:
@@ -912,9 +913,8 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
         if asynchronous and inside is None:
             thread.emit(CpAsync(shared.address(group), access.pointer(group), size, predicate))
             continue
-        value = thread.emit(
-            PtrLoad(access.pointer(group), vector if vector > 1 else 0, size, thread.both(predicate, inside))
-        )
+        count, predicate = vector if vector > 1 else 0, thread.both(predicate, inside)
+        value = thread.emit(PtrLoad(access.pointer(group), count, size, predicate, read_only=read_only))
         loaded.append((group, value, inside))
     _store_loaded(thread, shared, loaded, size)
 
@@ -936,6 +936,7 @@ COPIES_AT_ONCE = 4
 def _copy_in_loop(thread: Thread, op: CopyAsync, view: SharedView, layout: RegisterLayout) -> None:
     """Copies of single elements in a loop: unrolled, their addresses and predicates would fill the registers."""
     count = next(n for n in range(COPIES_AT_ONCE, 0, -1) if layout.num_locals % n == 0)
+    read_only = not _written(thread, op.source)
     body = Block([TileType(i32)], ["copied"])
     outer, thread.block = thread.block, body
     loaded = []
@@ -943,7 +944,7 @@ def _copy_in_loop(thread: Thread, op: CopyAsync, view: SharedView, layout: Regis
         local = thread.binary("add", body.args[0], u)
         parts = [_index_of(thread, layout, d, local) for d in range(layout.rank)]
         inside, predicate, pointer = _source_element(thread, op, layout, view, parts)
-        value = thread.emit(PtrLoad(pointer, 0, 0, thread.both(predicate, inside)))
+        value = thread.emit(PtrLoad(pointer, 0, 0, thread.both(predicate, inside), read_only=read_only))
         offset = shared_offset(thread, view.layout, list(parts), [0] * len(parts), view.inner)
         loaded.append((thread.move(thread.move(view.pointer, view.moving), offset, view.constant), value, inside))
     for pointer, value, inside in loaded:
