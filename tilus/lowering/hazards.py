@@ -122,6 +122,7 @@ class _Follow:
         self.function, self.roots, self.owners = function, roots, owners
         waits = [op.pending for op in function.walk() if isinstance(op, WaitAsync)]
         self.iterations = min(ITERATIONS, max(3, 2 + max(waits, default=0)))
+        self.rounds: dict[Operation, int] = {}
         self.forms: dict[Value, Form] = {}
         self.known: dict[Value, bool] = {}
         self.windows: dict[tuple[Operation, Value], set[Window]] = {}
@@ -226,7 +227,8 @@ class _Follow:
         before, first = {a.number for a in pending}, [self._form(v) for v in op.init]
         self._bind(op.carried, op.init)
         number, outer = next(self.numbers), self.moment
-        rounds = self.iterations if times is None else min(times, self.iterations)
+        most = self._iterations(op)
+        rounds = most if times is None else min(times, most)
         for i in range(rounds):
             self.moment = (*outer, (number, i))
             self.forms[op.index] = self._fresh() if step.terms and i else start.plus(step.times(i) if i else Form(0))
@@ -234,7 +236,7 @@ class _Follow:
             self._bind(op.carried, op.body.terminator.operands)
         self.moment = outer
         last = [self._form(v) for v in op.carried]
-        exact = times is not None and times <= self.iterations
+        exact = times is not None and times <= most
         for result, x, y in zip(op.results, first, last, strict=True):
             self.known.pop(result, None)
             self.forms[result] = y if exact or x == y else self._fresh()
@@ -244,7 +246,7 @@ class _Follow:
         before = {a.number for a in pending}
         self._bind(op.before.args, op.init)
         number, outer = next(self.numbers), self.moment
-        for i in range(self.iterations):
+        for i in range(self._iterations(op)):
             self.moment = (*outer, (number, i))
             pending = self._block(op.before, pending)
             if self.known.get(op.before.terminator.operands[0]) is False:
@@ -255,6 +257,14 @@ class _Follow:
         self.moment = outer
         self._forget(op.results)
         return self._beyond(pending, before)
+
+    def _iterations(self, op: For | While) -> int:
+        """How many iterations are followed: two of a loop around loops, for what crosses its back edge."""
+        found = self.rounds.get(op)
+        if found is None:
+            inner = sum(isinstance(i, (For, While)) for i in op.walk()) > 1
+            found = self.rounds[op] = 2 if inner else self.iterations
+        return found
 
     def _beyond(self, pending: list[_Access], before: set[int]) -> list[_Access]:
         """What comes out of a loop that may have run longer: accesses that were the same in all iterations."""
