@@ -7,6 +7,10 @@ import functools
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("tilus", deadline=None)  # how long an example takes depends on what else the machine does
+settings.load_profile("tilus")
 
 
 @functools.cache

@@ -29,7 +29,7 @@ from tilus.layouts import (
 )
 from tilus.layouts.mma import MatrixPlan, block_fragments, fragments
 
-quick = settings(max_examples=200, deadline=None)
+quick = settings(max_examples=200)
 
 
 def check(src, dst, plan, tile=None):

@@ -38,7 +38,7 @@ def test_higher_ranks_are_drawn_by_slices():
     assert text.endswith("0 │ 0:2 0:3")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(register_layouts(max_size=32), shared_layouts())
 def test_svg_has_a_cell_per_element(register, shared):
     for layout in (register, shared):

@@ -24,7 +24,7 @@ from tilus.layouts import (
     spatial,
 )
 
-quick = settings(max_examples=80, deadline=None)
+quick = settings(max_examples=80)
 
 
 def pairs(n: int = 2, **kwargs):
@@ -311,7 +311,7 @@ def test_moving_digits_between_threads_and_locals(layout, data):
         assert spread.index(t * count + l % count, l // count) == index
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.integers(1, 70), min_size=0, max_size=3), st.sampled_from((1, 32, 96, 128, 256)),
        st.sampled_from((1, 2, 8)), st.booleans())
 def test_blocked(shape, num_threads, vector, column):

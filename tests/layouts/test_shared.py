@@ -33,7 +33,7 @@ from tilus.layouts import (
 )
 from tilus.layouts.mma import block_fragments, fragments, ldmatrix_plan
 
-quick = settings(max_examples=80, deadline=None)
+quick = settings(max_examples=80)
 
 
 def meaning(layout):

@@ -12,13 +12,13 @@ from tilus.layouts import RegisterLayout, column_local, local, parse_layout, rep
 from tilus.layouts.mma import fragments
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(register_layouts(replication=True))
 def test_register_round_trip(layout):
     assert parse_layout(str(layout)) == layout
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(shared_layouts())
 def test_shared_round_trip(layout):
     again = parse_layout(str(layout))
@@ -26,7 +26,7 @@ def test_shared_round_trip(layout):
     assert (again.modes, again.swizzle, again.base) == (layout.modes, layout.swizzle, layout.base)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 3).flatmap(lambda rank: st.tuples(register_layouts(rank), register_layouts(rank))))
 def test_operators(layouts):
     f, g = layouts
