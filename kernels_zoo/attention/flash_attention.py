@@ -28,9 +28,10 @@ def flash_attention_forward(
     v: tl.f16["B", "Sk", "Hk", "D"] | tl.bf16["B", "Sk", "Hk", "D"] | tl.f32["B", "Sk", "Hk", "D"],
     o: tl.f16["B", "Sq", "H", "D"] | tl.bf16["B", "Sq", "H", "D"] | tl.f32["B", "Sq", "H", "D"],
     lse: tl.f32["B", "H", "Sq"],
-    D: int = 64, causal: bool = False, BM: int = 0, BN: int = 64, stages: int = 2, warps: int = 4,
+    D: int = 64, causal: bool = False, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 4,
 ) -> None:
     BM = BM or (128 if tl.supports(tl.copy_async) else 64)         # without asynchronous copies they need registers
+    BN = BN or (64 if q.dtype.bits <= 16 else 32)                  # as many bytes of shared memory for all types
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)

@@ -12,9 +12,10 @@ SHAPES = [(0, 5, 3), (3, 5, 0), (1, 1, 1), (127, 129, 33), (128, 128, 64), (257,
 def matmul(a: tl.f16["M", "K"] | tl.bf16["M", "K"] | tl.f32["M", "K"],
            b: tl.f16["K", "N"] | tl.bf16["K", "N"] | tl.f32["K", "N"],
            c: tl.f16["M", "N"] | tl.bf16["M", "N"] | tl.f32["M", "N"],
-           BM: int = 128, BN: int = 128, BK: int = 32, stages: int = 3, warps: int = 4) -> None:
+           BM: int = 128, BN: int = 128, BK: int = 0, stages: int = 3, warps: int = 4) -> None:
     M, K = a.shape
     _, N = b.shape
+    BK = BK or (32 if a.dtype.bits <= 16 else 16)                  # as many bytes of shared memory for all types
     tl.block(warps=warps)
     i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN))
     acc = tl.zeros((BM, BN), tl.f32)

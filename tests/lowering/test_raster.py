@@ -60,6 +60,7 @@ def test_kernels_that_gain_are_launched_in_groups() -> None:
     # Tiles of the second operand are twice those of the first: wider groups read them less often.
     assert matmul.compile("sm_80", BM=64, BN=128).metadata["raster"] == 15
     assert flash_attention_forward.compile("sm_80").metadata["raster"] == 0
+    assert matmul.compile("sm_75").metadata["raster"] == 0, "copies pass through registers"
     assert matmul_split_k.compile("sm_80").metadata["raster"] == 0, "its blocks wait for one another"
 
 

@@ -13,16 +13,21 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import Atomic, Dot, For, GridIndex, Load, WaitUntil, While
-from tilus.targets import get_target
+from tilus.targets import Feature, get_target
 from tilus.targets.grid import MAX_OTHER_EXTENT
 
 
 def rasterise_blocks(module: Module) -> None:
-    """Set the attribute ``raster``, the width of a group, of kernels that gain by it and have none; 0 is no groups."""
-    sm_count = get_target(module.target).sm_count
+    """Set the attribute ``raster``, the width of a group, of kernels that gain by it and have none; 0 is no groups.
+
+    Where copies to shared memory pass through registers, a loop has none to spare for the number of its block, and a
+    spill costs more than groups bring.
+    """
+    target = get_target(module.target)
     for function in module.kernels:
         if "raster" not in function.attributes and int(function.attributes.get("grid_rank", 1)) > 1:
-            function.attributes["raster"] = 0 if depends_on_order(function) else _group_width(function, sm_count)
+            gains = target.has(Feature.CP_ASYNC) and not depends_on_order(function)
+            function.attributes["raster"] = _group_width(function, target.sm_count) if gains else 0
 
 
 def launched_grid(grid: Sequence[int], raster: int, folded: bool = False) -> tuple[tuple[int, int, int], int]:

@@ -93,6 +93,7 @@ class Thread:
     shared_offsets: dict[object, int] = field(default_factory=dict)
     in_shared: dict[Value, SharedView] = field(default_factory=dict)
     deferrable: dict[Operation, Dot] = field(default_factory=dict)
+    in_place: set[Value] = field(default_factory=set)
     deferred: dict[Value, DeferredLoads] = field(default_factory=dict)
     fresh_shared: set[Operation] = field(default_factory=set)
     first_warp: int = 0

@@ -46,6 +46,7 @@ from tilus.lowering.facts import Facts, grid_facts, overflows
 from tilus.lowering.simt import collective, dot, groups, memory, narrow, rearrange
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
+from tilus.lowering.simt.operands import deferrable_loads, operands_in_place
 from tilus.lowering.simt.plan_shared import plan_shared
 from tilus.lowering.simt.runs import mask_run
 from tilus.targets import Feature, get_target
@@ -58,8 +59,10 @@ def lower_to_threads(module: Module) -> Module:
     kernels = []
     for function in module.kernels:
         facts = Facts(function, grid)
-        plan = plan_shared(function, target)
         thread = Thread(function, facts, target, warps=int(function.attributes["warps"]))
+        thread.deferrable = deferrable_loads(function.body)
+        thread.in_place = operands_in_place(function, thread.deferrable, facts, target)
+        plan = plan_shared(function, target, thread.deferrable, thread.in_place)
         thread.shared_offsets, thread.fresh_shared = plan.offsets, plan.fresh
         kernels.append(_lower_function(thread, plan.bytes))
     return Module(kernels, module.launch, "thread", module.form, module.target, dict(module.attributes))
@@ -75,7 +78,6 @@ def _lower_function(thread: Thread, shared_bytes: int) -> Function:
         else:
             thread.set(value, body.add_arg(value.type, value.name))
             arguments.append(f"{parameter.name}")
-    thread.deferrable = memory.deferrable_loads(source.body)
     if source.attributes.get("folded"):
         _bind_grid(thread, body, arguments, ("grid.x", "grid.y"))
     elif source.attributes.get("raster"):

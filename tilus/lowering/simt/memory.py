@@ -15,7 +15,6 @@ from tilus.ir.ops import (
     Binary,
     CommitAsync,
     CopyAsync,
-    Dot,
     For,
     Gather,
     Load,
@@ -25,7 +24,6 @@ from tilus.ir.ops import (
     Select,
     Store,
     Subview,
-    Transpose,
     WaitAsync,
     Yield,
 )
@@ -34,11 +32,11 @@ from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major
-from tilus.lowering.dot_plan import mma_shape
-from tilus.lowering.facts import Fact, Facts
+from tilus.lowering.facts import Fact
 from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import DeferredLoads, GlobalView, SharedView, Thread, layout_of
+from tilus.lowering.simt.operands import is_multiply_adds
 from tilus.targets import Feature
 
 # -- views
@@ -310,15 +308,13 @@ def lower_load(thread: Thread, op: Load) -> None:
     view = thread.views[op.view]
     if isinstance(view, SharedView):
         if op in thread.deferrable:
-            dot = thread.deferrable[op]
-            multiply_adds = dot.a.tile.rank != 2 or mma_shape(dot, thread.target) is None
-            if multiply_adds and is_linear(op, view, thread.facts):
+            if op.result in thread.in_place:
                 starts = sum(thread.facts.of(o).low * s for o, s in zip(op.offsets, view.layout.strides, strict=True))
                 thread.in_shared[op.result] = SharedView(
                     view.pointer, view.layout, view.shape, view.constant + starts, view.moving, view.step
                 )
                 return
-            if not multiply_adds and op.mask is None:
+            if op.mask is None and not is_multiply_adds(thread.deferrable[op], thread.target):
                 thread.deferred[op.result] = shared_loads(thread, op, view)
                 return
         thread.set(op.result, load_shared(thread, op, view))
@@ -788,42 +784,6 @@ def _matrix_plan(thread: Thread, op: Load | Store, view: SharedView, tile: TileT
             if plan is not None:
                 return plan if _aligned(thread, op, view, plan.vector) == plan.vector else None
     return None
-
-
-def is_linear(op: Load, view: SharedView, facts: Facts) -> bool:
-    """Whether a whole tile lies at constant strides from a constant place of a shared view, for a dot to read."""
-    plain = view.layout.swizzle is None and all(len(m) <= 1 for m in view.layout.modes) and view.layout.base == 0
-    constant = all(facts.of(o).is_constant and facts.of(o).low >= 0 for o in op.offsets)
-    return plain and constant and op.mask is None and all(
-        facts.of(o).low + n <= e for o, n, e in zip(op.offsets, op.shape, view.shape, strict=True)
-    )
-
-
-def deferrable_loads(block: Block) -> dict[Operation, Dot]:
-    """Loads from shared memory that only a dot of the same block uses (perhaps transposed), with nothing between that
-    could change the memory."""
-    users: dict[Value, list[Operation]] = {}
-    for op in block.walk():
-        for value in op.operands:
-            users.setdefault(value, []).append(op)
-    position = {id(op): i for i, op in enumerate(block.ops)}
-    found: dict[Operation, Dot] = {}
-    for i, op in enumerate(block.ops):
-        for region in op.regions:
-            found.update(deferrable_loads(region))
-        if not isinstance(op, Load) or op.view.view.space != "shared" or not op.result.tile.shape:
-            continue
-        used = users.get(op.result, [])
-        while len(used) == 1 and isinstance(used[0], Transpose):
-            used = users.get(used[0].result, [])
-        if len(used) != 1 or not isinstance(used[0], Dot) or id(used[0]) not in position:
-            continue
-        between = block.ops[i + 1 : position[id(used[0])]]
-        if not any(isinstance(o, Dot) for o in between) and all(
-            not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between for inner in o.walk()
-        ):
-            found[op] = used[0]
-    return found
 
 
 def matrix_loads(thread: Thread, access: SharedAccess, plan: Any) -> DeferredLoads:

@@ -2,8 +2,9 @@
 
 Positions number the operations of a kernel in program order. An allocation lives from its definition to its last use;
 one used inside a loop that it was made outside of lives to the loop's end, one that is copied into asynchronously to
-the wait for all copies. Scratch memory of an operation (a layout
-conversion, a reduction across warps) lives at its position only. Allocations whose lives overlap get disjoint bytes.
+the wait for all copies. What a load that waits for a dot reads lives to the dot. Scratch memory of an operation (a
+layout conversion, a reduction across warps) lives at its position only. Allocations whose lives overlap get disjoint
+bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.ops import AllocShared, CopyAsync, For, WaitAsync, While
+from tilus.ir.ops import AllocShared, CopyAsync, Dot, For, Transpose, WaitAsync, While
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
 from tilus.targets import Target
@@ -39,9 +40,18 @@ class _Live:
     in_loop: bool
 
 
-def plan_shared(function: Function, target: Target) -> SharedPlanning:
-    """Place every allocation. Raises ResourceError (E0503) where the target has less shared memory."""
-    lives = _live_ranges(function, target)
+def plan_shared(function: Function, target: Target, deferrable: dict[Operation, Dot],
+                in_place: set[Value]) -> SharedPlanning:
+    """Place every allocation.
+
+    Args:
+        deferrable: loads whose memory is read as late as at a dot.
+        in_place: operands of dots that take no scratch memory.
+
+    Raises:
+        ResourceError: the target has less shared memory (E0503).
+    """
+    lives = _live_ranges(function, target, deferrable, in_place)
     plan = SharedPlanning()
     placed: list[tuple[_Live, int]] = []
     for live in sorted(lives, key=lambda x: (-x.size, x.first)):
@@ -68,7 +78,8 @@ def plan_shared(function: Function, target: Target) -> SharedPlanning:
     return plan
 
 
-def _live_ranges(function: Function, target: Target) -> list[_Live]:
+def _live_ranges(function: Function, target: Target, deferrable: dict[Operation, Dot],
+                 in_place: set[Value]) -> list[_Live]:
     from tilus.lowering.simt.scratch import scratch_bytes
 
     lives: dict[Operation, _Live] = {}
@@ -85,7 +96,7 @@ def _live_ranges(function: Function, target: Target) -> list[_Live]:
                 layout = op.result.view.layout or row_major(*op.shape)
                 lives[op] = _Live(op, _bytes(layout.size, op.dtype.bits), position, position, bool(loops))
                 roots[op.result] = op
-            size = scratch_bytes(op, target)
+            size = scratch_bytes(op, target, in_place)
             if size:
                 lives[op] = _Live(op, size, position, position, bool(loops))
             if isinstance(op, WaitAsync) and op.pending == 0 and not loops:
@@ -102,7 +113,7 @@ def _live_ranges(function: Function, target: Target) -> list[_Live]:
                     if live.first < start:
                         extended.append(live)
                 for result in op.results:
-                    if isinstance(result.type, ViewType):
+                    if isinstance(result.type, ViewType) or op in deferrable or isinstance(op, Transpose):
                         roots[result] = root
             is_loop = isinstance(op, (For, While))
             frame: tuple[int, list[_Live]] = (position, [])

@@ -23,14 +23,14 @@ from tilus.ir.ops import (
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import Plan, SharedPlan, plan_conversion
-from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.infer_layouts import is_tile, registers_of, result_layout
 from tilus.lowering.simt.context import register_type
+from tilus.lowering.simt.operands import is_multiply_adds
 from tilus.targets import Feature, Target
 
 
-def scratch_bytes(op: Operation, target: Target) -> int:
-    """Bytes of shared memory that the operation uses while it runs; 0 for none."""
+def scratch_bytes(op: Operation, target: Target, in_place: set[Value]) -> int:
+    """Bytes of shared memory that the operation uses while it runs; 0 for none. Dots read what is ``in_place``."""
     if isinstance(op, ConvertLayout):
         return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout, target)
     if isinstance(op, Reshape) and is_tile(op.x) and op.result.tile.is_scalar:
@@ -53,7 +53,7 @@ def scratch_bytes(op: Operation, target: Target) -> int:
     if isinstance(op, (Insert, Concat)):
         return _storage(op.result.tile) * op.result.tile.size
     if isinstance(op, Dot):
-        return _dot_bytes(op, target)
+        return _dot_bytes(op, target, in_place)
     if isinstance(op, Take):
         return _storage(op.x.tile) * op.x.tile.size
     if isinstance(op, Atomic) and is_tile(op.result):
@@ -149,11 +149,11 @@ def _scan_bytes(op: Scan | ScanWith) -> int:
     return sum(-(-layout.num_threads * rows * width // 16) * 16 for width in widths)
 
 
-def _dot_bytes(op: Dot, target: Target) -> int:
+def _dot_bytes(op: Dot, target: Target, in_place: set[Value]) -> int:
     """Operands of multiply-adds that are in registers go through shared memory."""
-    if op.a.tile.rank == 2 and mma_shape(op, target) is not None:
+    if not is_multiply_adds(op, target):
         return 0
-    return operand_bytes(op.a) + operand_bytes(op.b)
+    return sum(operand_bytes(v) for v in (op.a, op.b) if v not in in_place)
 
 
 def operand_bytes(value: Value) -> int:

@@ -1,0 +1,67 @@
+"""Operands of dots that are in shared memory: which loads wait for the dot, and which the dot reads in place."""
+
+from __future__ import annotations
+
+from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.ops import AllocShared, Dot, Load, Transpose
+from tilus.layouts.shared import row_major
+from tilus.lowering.dot_plan import mma_shape
+from tilus.lowering.facts import Facts
+from tilus.lowering.forms import root_of
+from tilus.targets import Target
+
+
+def is_multiply_adds(dot: Dot, target: Target) -> bool:
+    """Whether the target has no matrix instruction for a dot."""
+    return dot.a.tile.rank != 2 or mma_shape(dot, target) is None
+
+
+def deferrable_loads(block: Block) -> dict[Operation, Dot]:
+    """Loads from shared memory that only a dot of the same block uses (perhaps transposed), with nothing between that
+    could change the memory."""
+    users: dict[Value, list[Operation]] = {}
+    for op in block.walk():
+        for value in op.operands:
+            users.setdefault(value, []).append(op)
+    position = {id(op): i for i, op in enumerate(block.ops)}
+    found: dict[Operation, Dot] = {}
+    for i, op in enumerate(block.ops):
+        for region in op.regions:
+            found.update(deferrable_loads(region))
+        if not isinstance(op, Load) or op.view.view.space != "shared" or not op.result.tile.shape:
+            continue
+        used = users.get(op.result, [])
+        while len(used) == 1 and isinstance(used[0], Transpose):
+            used = users.get(used[0].result, [])
+        if len(used) != 1 or not isinstance(used[0], Dot) or id(used[0]) not in position:
+            continue
+        between = block.ops[i + 1 : position[id(used[0])]]
+        if not any(isinstance(o, Dot) for o in between) and all(
+            not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between for inner in o.walk()
+        ):
+            found[op] = used[0]
+    return found
+
+
+def operands_in_place(function: Function, deferrable: dict[Operation, Dot], facts: Facts, target: Target) -> set[Value]:
+    """Operands that multiply-adds read where they are in shared memory, and what they are the transposes of."""
+    found = {load.results[0] for load, dot in deferrable.items()
+             if isinstance(load, Load) and is_multiply_adds(dot, target) and _is_linear(load, facts)}
+    for op in function.walk():
+        if isinstance(op, Transpose) and op.x in found:
+            found.add(op.result)
+    return found
+
+
+def _is_linear(op: Load, facts: Facts) -> bool:
+    """Whether a whole tile lies at constant strides from a constant place of its view."""
+    root = root_of(op.view)
+    if not isinstance(root.defining, AllocShared) or op.mask is not None:
+        return False
+    layout = root.view.layout or row_major(*root.defining.shape)
+    if layout.swizzle is not None or any(len(m) > 1 for m in layout.modes) or layout.base != 0:
+        return False
+    return all(
+        facts.of(o).is_constant and facts.of(o).low >= 0 and extent is not None and facts.of(o).low + n <= extent
+        for o, n, extent in zip(op.offsets, op.shape, op.view.view.shape, strict=True)
+    )
