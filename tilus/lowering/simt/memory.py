@@ -741,24 +741,25 @@ def shared_loads(thread: Thread, op: Load, view: SharedView) -> DeferredLoads:
 
     def load(group: int) -> Value:
         predicate = None if mask is None else thread.extract(mask, group)
-        predicate = thread.both(predicate, _shared_padding(thread, layout, view, op, group * vector))
+        predicate = thread.both(predicate, _within_view(thread, layout, layout.shape, view, op, group * vector))
         count, size = vector if vector > 1 else 0, vector * tile.dtype.itemsize
         return thread.emit(PtrLoad(access.address(group), count, size, predicate, other if predicate else None))
 
     return DeferredLoads(load, layout.num_locals // vector, vector)
 
 
-def _stays_inside(thread: Thread, layout: RegisterLayout, view: SharedView, op: Any, d: int) -> bool:
+def _stays_inside(thread: Thread, shape: tuple[int, ...], view: SharedView, op: Any, d: int) -> bool:
     fact = thread.facts.of(op.offsets[d])
-    return fact.low >= 0 and fact.high + layout.shape[d] <= view.shape[d]
+    return fact.low >= 0 and fact.high + shape[d] <= view.shape[d]
 
 
-def _shared_padding(thread: Thread, layout: RegisterLayout, view: SharedView, op: Any, local: int) -> Value | None:
-    """Bounds of a padded cover, or of a tile that starts so far in that it leaves the view."""
+def _within_view(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...], view: SharedView, op: Any,
+                 local: int) -> Value | None:
+    """Whether an element of a box of ``shape`` at the operation's offsets is in the view; None where all are."""
     predicate: Value | None = None
     offsets = layout.local_indices[local]
     for d in range(layout.rank):
-        if _stays_inside(thread, layout, view, op, d):
+        if _stays_inside(thread, shape, view, op, d):
             continue
         fact = thread.facts.of(op.offsets[d])
         index = thread.binary("add", thread.widen(thread.value(op.offsets[d]), i32), offsets[d])
@@ -810,17 +811,18 @@ def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> N
         return
     layout = layout_of(op.value)
     plan = _matrix_plan(thread, op, view, tile, Feature.STMATRIX)
-    inside = all(_stays_inside(thread, layout, view, op, d) for d in range(layout.rank))
+    inside = all(_stays_inside(thread, tile.shape, view, op, d) for d in range(layout.rank))
     if plan is not None and inside and not layout.is_replicated:
         store_matrices(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan, value)
         return
-    _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
-    vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
+    dim, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
+    vector = 1 if op.mask is not None else _aligned(thread, op, view, math.gcd(vector, tile.shape[dim]))
     access = shared_view_access(thread, op, view, layout, vector)
     mask = None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout)
     for group in range(layout.num_locals // vector):
-        predicate = thread.both(first, _shared_padding(thread, layout, view, op, group * vector))
+        predicate = thread.both(first, tile_padding(thread, layout, tile.shape, group * vector))
+        predicate = thread.both(predicate, _within_view(thread, layout, tile.shape, view, op, group * vector))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, group))
         start = group * vector
