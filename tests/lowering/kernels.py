@@ -142,3 +142,19 @@ def broadcasts(x: tl.f16["M", "N"], bias: tl.f16["N"], scale: tl.f32["M"], y: tl
     b = tl.load(bias, j * BN, BN).to(tl.f32)
     s = tl.load(scale, i * BM, BM)
     tl.store(y, (i * BM, j * BN), (v * s[:, None] + b[None, :]).to(tl.f16))
+
+
+@tl.jit
+def rows_of_swizzled(x: tl.f32["M", "N"], y: tl.f32["M", "N"], first: tl.i32):
+    """Rows at run-time places, whole and in part, of shared memory whose swizzle reaches over several rows."""
+    M, N = 8, 16
+    tl.block(warps=1)
+    tl.grid(1)
+    s = tl.shared((M, N), tl.f32, tl.layouts.row_major(M, N).with_swizzle(3, 1, 3))
+    tl.store(s, (0, 0), tl.load(x, (0, 0), (M, N)))
+    tl.sync()
+    for row in range(M):
+        place = (row + first) % M
+        tl.store(y[row, :], 0, tl.load(s[place, :], 0, N // 2))
+        half = s[place, N // 2 :]
+        tl.store(y[row, :], N // 2, tl.load(half[:], 0, N // 2))

@@ -162,6 +162,14 @@ def test_explicit_shared(engine):
 
 
 @pytest.mark.parametrize("engine", ROUTES)
+def test_rows_of_swizzled_memory(engine):
+    def make():
+        return np.arange(128, dtype=np.float32).reshape(8, 16), np.zeros((8, 16), np.float32), 3
+
+    compare(kernels.rows_of_swizzled, make, engine, exact=True)
+
+
+@pytest.mark.parametrize("engine", ROUTES)
 @pytest.mark.parametrize("strided", [False, True])
 def test_broadcasts(engine, strided):
     def make():

@@ -26,7 +26,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simt import SharedBase, SpecialRegister
 from tilus.ir.types import PointerType, TileType
 from tilus.layouts import RegisterLayout
-from tilus.layouts.shared import SharedLayout
+from tilus.layouts.shared import SharedLayout, Swizzle
 from tilus.lowering.facts import Facts
 from tilus.targets import Target
 
@@ -47,7 +47,8 @@ class GlobalView:
 class SharedView:
     """A view of shared memory: the address of its allocation, the layout from the view's start, which lies
     ``constant`` elements and ``moving`` elements (a run-time i32, a multiple of ``step``) after it. ``inner`` is a
-    run-time start that the swizzle sees: it is added before swizzling."""
+    run-time start that ``swizzle``, the allocation's, sees: it is added before swizzling (a part's layout has only the
+    bits of it that offsets within the part reach)."""
 
     pointer: Value
     layout: SharedLayout
@@ -56,6 +57,7 @@ class SharedView:
     moving: Value | None = None
     step: int = 0
     inner: Value | None = None
+    swizzle: Swizzle | None = None
 
 
 class DeferredLoads:

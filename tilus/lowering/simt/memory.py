@@ -119,7 +119,7 @@ def _moved_to(thread: Thread, view: SharedView, offsets: Sequence[Value]) -> tup
     A start that moves by whole periods of the swizzle is an offset of the address. Others are seen by the swizzle.
     """
     layout, moved = view.layout, view
-    swizzle = layout.swizzle
+    swizzle = view.swizzle
     period = 1 if swizzle is None else 1 << (swizzle.base + swizzle.shift + swizzle.bits)
     starts = [0] * len(offsets)
     for d, offset in enumerate(offsets):
@@ -475,22 +475,16 @@ def _shared_elements(
             if fact.low < 0:
                 predicate = thread.both(predicate, thread.compare("ge", index, 0))
         indices = [thread.widen(i, i32) for i in given]
-        offset = shared_offset(thread, view.layout, list(indices), [0] * len(indices), view.inner)
+        offset = shared_offset(thread, view, list(indices), [0] * len(indices))
         pointer = thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
         pointers.append(pointer)
         predicates.append(predicate)
     return pointers, predicates
 
 
-def shared_offset(
-    thread: Thread,
-    layout: SharedLayout,
-    parts: Sequence[Value | None],
-    starts: Sequence[int],
-    inner: Value | None = None,
-) -> Value:
-    """The swizzled offset of the element at run-time parts plus constant starts, ``inner`` added before swizzling."""
-    total = inner
+def shared_offset(thread: Thread, view: SharedView, parts: Sequence[Value | None], starts: Sequence[int]) -> Value:
+    """The swizzled offset of the element of a view at run-time parts plus constant starts."""
+    layout, total = view.layout, view.inner
     constant = layout.base
     for d, (part, start) in enumerate(zip(parts, starts, strict=True)):
         terms = layout.terms(d)
@@ -509,7 +503,7 @@ def shared_offset(
             moved = thread.binary("mul", digit, stride)
             total = moved if total is None else thread.binary("add", total, moved)
     offset = thread.const(constant) if total is None else thread.binary("add", total, constant)
-    swizzle = layout.swizzle
+    swizzle = layout.swizzle if view.inner is None else view.swizzle
     if swizzle is not None:
         shifted = thread.binary("and", thread.binary("shr", offset, swizzle.shift), swizzle.mask)
         offset = thread.binary("xor", offset, shifted)
@@ -609,7 +603,7 @@ def lower_alloc_shared(thread: Thread, op: AllocShared) -> None:
     layout = op.result.view.layout or row_major(*op.shape)
     pointer = thread.shared_pointer(thread.shared_offsets[op], op.dtype)
     reuse_barrier(thread, op)
-    thread.views[op.result] = SharedView(pointer, layout, op.shape)
+    thread.views[op.result] = SharedView(pointer, layout, op.shape, swizzle=layout.swizzle)
 
 
 class SharedAccess:
@@ -679,7 +673,7 @@ class SharedAccess:
         thread = self.thread
         parts = [thread.thread_index(self.rows, d) for d in range(self.rows.rank)]
         starts = [n + s for n, s in zip(local, self.starts, strict=True)]
-        return shared_offset(thread, self.layout, parts, starts, self.view.inner)
+        return shared_offset(thread, self.view, parts, starts)
 
 
 def shared_view_access(thread: Thread, op: Any, view: SharedView, rows: RegisterLayout, vector: int) -> SharedAccess:
@@ -714,7 +708,7 @@ def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> t
 def _shared_element(thread: Thread, op: Load | Store, view: SharedView) -> Value:
     """The address of one element, the same for all threads."""
     indices = [thread.widen(thread.value(o), i32) for o in op.offsets]
-    offset = shared_offset(thread, view.layout, indices, [0] * len(indices), view.inner)
+    offset = shared_offset(thread, view, indices, [0] * len(indices))
     return thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
 
 
@@ -907,7 +901,7 @@ def _copy_in_loop(thread: Thread, op: CopyAsync, view: SharedView, layout: Regis
         parts = [_index_of(thread, layout, d, local) for d in range(layout.rank)]
         inside, predicate, pointer = _source_element(thread, op, layout, view, parts)
         value = thread.emit(PtrLoad(pointer, 0, 0, thread.both(predicate, inside), read_only=read_only))
-        offset = shared_offset(thread, view.layout, list(parts), [0] * len(parts), view.inner)
+        offset = shared_offset(thread, view, list(parts), [0] * len(parts))
         loaded.append((thread.move(thread.move(view.pointer, view.moving), offset, view.constant), value, inside))
     for pointer, value, inside in loaded:
         thread.emit(PtrStore(pointer, value, 0, inside))
