@@ -57,12 +57,6 @@ def mma_shape(op: Dot, target: Target) -> tuple[int, int, int, int] | None:
     return None
 
 
-def dot_casts_to_f16(op: Dot, target: Target) -> bool:
-    """Whether operands that the target's tensor cores lack are exactly representable in a type they have (f8 → f16)."""
-    a = op.a.tile.dtype
-    return a.is_float and a.bits == 8 and mma_shape(op, target) is None
-
-
 def fragment_depth(shape: tuple[int, int, int, int]) -> int:
     """The k that a loop over fragments advances at once: as much as vectors of 128 bits hold where they are loaded by
     threads."""
