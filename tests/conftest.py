@@ -7,9 +7,10 @@ import functools
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("tilus", deadline=None)  # how long an example takes depends on what else the machine does
+# How long an example takes depends on what else the machine does.
+settings.register_profile("tilus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tilus")
 
 
