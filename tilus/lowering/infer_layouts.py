@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tilus.diagnostics import UserError
@@ -91,6 +92,7 @@ class _Inference:
         self.users = find_users(function)
         self.yields: dict[Operation, Operation] = {}
         self.group_of: dict[Operation, int] = {}
+        self.carried_as: dict[Value, tuple[Value, ...]] = {}
         self.initial: dict[Value, Value] = {}
         self._index(function.body, self.warps)
 
@@ -99,12 +101,19 @@ class _Inference:
             self.group_of[op] = warps
             if isinstance(op, For):
                 self.initial.update(zip(op.carried, op.init, strict=True))
+                self._carry_together(zip(op.results, op.carried, strict=True))
             elif isinstance(op, While):
                 self.initial.update(zip(op.before.args, op.init, strict=True))
+                self._carry_together(zip(op.results, op.before.args, op.body.args, strict=True))
             for region in op.regions:
                 if region.ops and region.ops[-1].TERMINATOR:
                     self.yields[region.ops[-1]] = op
                 self._index(region, op.count if isinstance(op, Group) else warps)
+
+    def _carry_together(self, groups: Iterable[tuple[Value, ...]]) -> None:
+        """Each group is one tile that a loop carries: its layout is chosen for all of them at once."""
+        for group in groups:
+            self.carried_as.update(dict.fromkeys(group, group))
 
     def threads(self, op: Operation) -> int:
         return self.group_of[op] * 32
@@ -194,9 +203,10 @@ class _Inference:
 
     def assign(self, value: Value, layout: RegisterLayout, reason: Operation) -> None:
         if value not in self.layouts and is_tile(value):
-            self.layouts[value] = layout
-            self.reasons[value] = reason
-            self.queue.append(value)
+            for same in self.carried_as.get(value, (value,)):
+                self.layouts[same] = layout
+                self.reasons[same] = reason
+                self.queue.append(same)
 
     def _propagate(self) -> None:
         while self.queue:
