@@ -52,6 +52,7 @@ from tilus.ir.ops import (
     Unary,
     View,
     While,
+    Yield,
 )
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
@@ -438,6 +439,9 @@ class _Materialise:
                 for v, wanted in ((op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c))
             )
             return
+        if isinstance(op, (Yield, For, While)):
+            self._carried_operands(op, ops, added)
+            return
         for operand, wanted in self._demands(op):
             new = self._in_layout(operand, wanted, op, ops, added)
             op.map_operands(lambda v, old=operand, new=new: new if v is old else v)  # type: ignore[misc]
@@ -464,8 +468,6 @@ class _Materialise:
             return [(v, layout) for v in tiles]
         if isinstance(op, View):
             return [(op.x, op.from_layout)]
-        if op.TERMINATOR or isinstance(op, (For, While)):
-            return self._region_demands(op)
         if isinstance(op, (Scan, ScanWith)):
             wanted = op.results[0].tile.layout
             assert wanted is not None
@@ -521,22 +523,24 @@ class _Materialise:
             if is_tile(result) and result.tile.layout != natural:
                 _produce_in(op, i, natural, ops)
 
-    def _region_demands(self, op: Operation) -> list[tuple[Value, RegisterLayout]]:
-        if op.TERMINATOR:
-            parent = self.inference.yields.get(op)
-            if not isinstance(parent, (For, While, If)) or _is_test(parent, op):
-                return []
-            targets: list[Value] = list(parent.results)
-            given = op.operands
-        else:
-            targets, given = list(op.results), list(op.init)  # type: ignore[attr-defined]
-        out = []
-        for value, target in zip(given, targets, strict=True):
+    def _carried_operands(self, op: Yield | For | While, ops: list[Operation],
+                          added: list[tuple[Value, RegisterLayout]]) -> None:
+        """What becomes a result of a region operation takes that one's layout; one tile may become several results."""
+        parent = self.inference.yields.get(op) if isinstance(op, Yield) else op
+        if not isinstance(parent, (For, While, If)) or _is_test(parent, op):
+            return
+        given = op.values if isinstance(op, Yield) else op.init
+        taken = []
+        for value, target in zip(given, parent.results, strict=True):
             if is_tile(value):
                 layout = target.tile.layout
                 assert layout is not None
-                out.append((value, layout))
-        return out
+                value = self._in_layout(value, layout, op, ops, added)
+            taken.append(value)
+        if isinstance(op, Yield):
+            op.values = tuple(taken)
+        else:
+            op.init = tuple(taken)
 
     def _convert(self, value: Value, layout: RegisterLayout, ops: list[Operation], user: Operation) -> Value:
         remade = self._remake(value, layout, ops, user)
