@@ -35,6 +35,7 @@ from tilus.ir.ops import (
     While,
 )
 from tilus.ir.types import TileType
+from tilus.lowering.assumptions import promises
 from tilus.targets.grid import MAX_BLOCKS
 
 SMALL_EXTENT = (1 << 30) - 1
@@ -79,12 +80,13 @@ class Facts:
     def __init__(self, function: Function, grid: tuple[Fact, ...] = ()) -> None:
         self.known: dict[Value, Fact] = {}
         self.grid = grid
+        self.promised = promises(function)
         self.parameters: dict[Value, Parameter] = {}
         for value, parameter in zip(function.body.args, function.parameters, strict=False):
             self.parameters[value] = parameter
             if isinstance(value.type, TileType) and value.type.dtype.is_int:
                 fact = unknown(value.type.dtype)
-                self.known[value] = Fact(fact.low, fact.high, 16 if parameter.divisible else 1)
+                self._learn(value, Fact(fact.low, fact.high, 16 if parameter.divisible else 1))
         self._block(function.body)
 
     def of(self, value: Value) -> Fact:
@@ -95,6 +97,18 @@ class Facts:
             return unknown(value.type.dtype)
         return Fact(-(1 << 63), (1 << 63) - 1, 1)
 
+    def _learn(self, value: Value, fact: Fact) -> None:
+        self.known[value] = self._promised(value, fact)
+
+    def _promised(self, key: Value | str, fact: Fact) -> Fact:
+        """A fact, and what the user promises beside it. Promises that cannot hold are worth nothing."""
+        for promise in self.promised.get(key, ()):
+            low = fact.low if promise.low is None else max(fact.low, promise.low)
+            high = fact.high if promise.high is None else min(fact.high, promise.high)
+            if low <= high:
+                fact = Fact(low, high, math.lcm(fact.divisor, promise.divisor))
+        return fact
+
     def extent(self, view: Value, axis: int) -> Fact:
         """The fact of a view's extent."""
         known = view.view.shape[axis]
@@ -104,12 +118,27 @@ class Facts:
         if parameter is not None:
             high = SMALL_EXTENT if parameter.small else (1 << 62)
             divisible = bool(parameter.shape_divisible) and parameter.shape_divisible[axis]
-            return Fact(0, high, 16 if divisible else 1)
+            fact = Fact(0, high, 16 if divisible else 1)
+            return self._promised(str(parameter.dims[axis]), fact) if parameter.dims else fact
         op = view.defining
         if isinstance(op, Subview):
             kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
             return self.of(op.extents[kept[axis]])
         return Fact(0, 1 << 62, 1)
+
+    def stride(self, view: Value, axis: int) -> Fact:
+        """The fact of an argument's stride, in elements; of other views nothing is known here."""
+        parameter = self.parameters.get(view)
+        if parameter is None:
+            return Fact(-(1 << 62), 1 << 62, 1)
+        known = parameter.strides[axis]
+        if known is not None:
+            return constant_fact(known)
+        divisor = 16 if parameter.strides_divisible and parameter.strides_divisible[axis] else 1
+        if parameter.contiguous and axis + 1 < len(parameter.strides) and parameter.strides[axis + 1] == 1:
+            divisor = math.lcm(divisor, self.extent(view, axis + 1).divisor)
+        limit = (1 << 31) - 1 if parameter.small else 1 << 62
+        return Fact(0 if parameter.contiguous else -limit, limit, divisor)
 
     def _block(self, block: Block) -> None:
         for op in block.ops:
@@ -132,7 +161,7 @@ class Facts:
                 self._block(region)
             handler = _TRANSFER.get(type(op))
             if handler is not None and op.results and _is_integer(op.results[0]):
-                self.known[op.results[0]] = handler(self, op)
+                self._learn(op.results[0], handler(self, op))
 
     def _for(self, op: For) -> None:
         start, stop, step = self.of(op.start), self.of(op.stop), self.of(op.step)
@@ -143,7 +172,7 @@ class Facts:
             fact = Fact(min(start.high, stop.low + 1), start.high, divisor)
         else:
             fact = Fact(min(start.low, stop.low), max(start.high, stop.high), divisor)
-        self.known[op.index] = fact
+        self._learn(op.index, fact)
         self._carried(op.carried, op.init, op.results, op.body)
 
     def _while(self, op: While) -> None:
@@ -207,15 +236,7 @@ def _dim(facts: Facts, op: Dim) -> Fact:
 
 
 def _stride(facts: Facts, op: Stride) -> Fact:
-    parameter = facts.parameters.get(op.view)
-    if parameter is not None:
-        known = parameter.strides[op.axis]
-        if known is not None:
-            return constant_fact(known)
-        divisible = bool(parameter.strides_divisible) and parameter.strides_divisible[op.axis]
-        limit = (1 << 31) - 1 if parameter.small else 1 << 62
-        return Fact(0 if parameter.contiguous else -limit, limit, 16 if divisible else 1)
-    return Fact(-(1 << 62), 1 << 62, 1)
+    return facts.stride(op.view, op.axis)
 
 
 def _grid_index(facts: Facts, op: GridIndex) -> Fact:

@@ -28,6 +28,7 @@ from tilus.ir.ops import (
     While,
 )
 from tilus.ir.rewriter import erase_dead, is_pure
+from tilus.lowering.assumptions import conditions
 from tilus.lowering.facts import Facts, grid_facts
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
@@ -55,6 +56,7 @@ class _Folder:
 
     def __init__(self, facts: Facts | None, function: Function) -> None:
         self.facts = facts
+        self.promised = conditions(function.body)
         self.mapping: dict[Value, Value] = {}
         self.available: dict[Any, tuple[Value, ...]] = {}
         self.names: dict[Value, tuple[Any, ...]] = {}
@@ -211,8 +213,8 @@ def _fold_compare(folder: _Folder, op: Compare) -> Operation | Value | None:
 
     if a is not None and b is not None:
         return Const(_COMPARE[op.kind](a, b), bool_, shape)
-    if folder.facts is None or not op.lhs.tile.dtype.is_int:
-        return None
+    if folder.facts is None or not op.lhs.tile.dtype.is_int or op.result in folder.promised:
+        return None  # what tl.assume says is kept as it is: the facts know it from there
     x, y = folder.facts.of(op.lhs), folder.facts.of(op.rhs)
     known: bool | None = None
     if op.kind in ("lt", "ge"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import CopyAsync, Dot, Load, PermuteView, Subview, Transpose
 from tilus.ir.types import TileType
-from tilus.lowering.facts import Fact, Facts, constant_fact
+from tilus.lowering.facts import Fact, Facts
 from tilus.lowering.simt.runs import mask_run
 
 VECTOR_BITS = 128
@@ -30,17 +30,9 @@ def view_facts(facts: Facts, view: Value) -> ViewFacts:
     parameter = facts.parameters.get(view)
     itemsize = max(1, view.view.dtype.bits // 8)
     if parameter is not None:
-        strides = []
-        for d in range(view.view.rank):
-            known = parameter.strides[d]
-            if known is not None:
-                strides.append(constant_fact(known))
-                continue
-            divisible = bool(parameter.strides_divisible) and parameter.strides_divisible[d]
-            limit = (1 << 31) - 1 if parameter.small else 1 << 62
-            strides.append(Fact(0 if parameter.contiguous else -limit, limit, 16 if divisible else 1))
-        extents = tuple(facts.extent(view, d) for d in range(view.view.rank))
-        return ViewFacts(extents, tuple(strides), 16 if parameter.aligned else itemsize)
+        dims = range(view.view.rank)
+        return ViewFacts(tuple(facts.extent(view, d) for d in dims), tuple(facts.stride(view, d) for d in dims),
+                         16 if parameter.aligned else itemsize)
     op = view.defining
     if isinstance(op, PermuteView):
         inner = view_facts(facts, op.view)
