@@ -12,38 +12,19 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 from tests.fuzz.emitted import digest
+from tests.fuzz.examine import Outcome, examine
 from tests.fuzz.generator import generate
 from tests.fuzz.harness import Disagreement, check_program
 from tests.fuzz.reduce import reduce_program
 
 CHUNK = 20
 """How many programs a process does before it reports."""
-
-
-@dataclass
-class Outcome:
-    """Of one program: where engines disagree, what it is made of, whether it ran (its code is not the known one)."""
-
-    found: list[Disagreement]
-    counts: Counter[str]
-    ran: bool
-
-
-def examine(seeds: range, engines: list[str], known: Mapping[str, str]) -> list[Outcome]:
-    """Run the programs of ``seeds``, but for those whose code is known."""
-    outcomes = []
-    for seed in seeds:
-        program = generate(seed)
-        ran = not known or known.get(str(seed)) != digest(program, engines[0])
-        outcomes.append(Outcome(check_program(program, engines) if ran else [], program.counts, ran))
-    return outcomes
 
 
 def outcomes_of(options: argparse.Namespace) -> Iterator[Outcome]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -68,3 +71,9 @@ def test_every_mutant_still_applies() -> None:
 
     assert len(MUTANTS) >= 25
     assert [m.name for m in MUTANTS if not applies(m)] == []
+
+
+def test_programs_are_shared_among_processes() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--count", "40", "--engines", "python", "--jobs", "2", "--brief"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert re.search(r"^40 programs, 0 disagreements", done.stdout, re.MULTILINE), done.stderr
