@@ -144,6 +144,7 @@ class Generator:
     def array(self, dtype: str, shape: Shape, fill: str, layout: str = "C", *, written: bool = False) -> ArrayArgument:
         """A new array parameter."""
         prefix = "w" if written else "x"
+        shape = tuple(max(0, extent) for extent in shape)  # of a window that is shorter than an empty tile
         array = ArrayArgument(f"{prefix}{len(self.arrays)}", dtype, shape, layout, fill, written)
         self.arrays.append(array)
         self.count(f"array {layout}")
