@@ -272,8 +272,8 @@ class Parameter:
 class Function:
     """A kernel, or the launch function of a module. Parameters are the arguments of its body.
 
-    ``attributes`` of a kernel: ``warps`` (int), ``cluster`` (int), ``max_registers`` (int or None),
-    ``cooperative`` (bool), ``grid_rank`` (int).
+    ``attributes`` of a kernel: ``warps`` (int), ``max_registers`` (int or None), ``cooperative`` (bool),
+    ``grid_rank`` (int), ``raster`` (int) and ``folded`` (bool): ``lowering/raster.py``.
     """
 
     def __init__(self, name: str, body: Block, parameters: Sequence[Parameter],

@@ -128,7 +128,7 @@ def _check_raster(context: TraceContext, body: Block) -> None:
     if len(context.grid_extents) < 2:
         raise UserError.at("E0504", "tl.block(raster=...) needs a grid of two or three axes", context.grid_span)
     waits = [op for op in body.walk() if isinstance(op, WaitUntil)]
-    if waits or context.attributes.get("cooperative") or context.attributes.get("cluster", 1) > 1:
+    if waits or context.attributes.get("cooperative"):
         raise UserError.at("E0504", "blocks that wait for one another run in the order of the grid, not in groups",
                            waits[0].span if waits else context.grid_span, help="leave out raster= of tl.block")
 

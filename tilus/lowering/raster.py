@@ -56,7 +56,7 @@ def fold_grid(module: Module) -> None:
 
 def depends_on_order(function: Function) -> bool:
     """Whether blocks wait for others, which they may for lower ones: the order in which they start has to stay."""
-    if function.attributes.get("cooperative") or int(function.attributes.get("cluster") or 1) > 1:
+    if function.attributes.get("cooperative"):
         return True
     return any(isinstance(op, WaitUntil) or (isinstance(op, While) and any(isinstance(i, Atomic) for i in op.walk()))
                for op in function.walk())

@@ -198,7 +198,7 @@ def _launch_facts(kernel: Function) -> dict[str, Any]:
         "dynamic_shared_bytes": int(attributes.get("shared_bytes", 0)),
         "threads": 32 * int(attributes["warps"]), "warps": int(attributes["warps"]),
         "raster": int(attributes.get("raster") or 0), "folded": bool(attributes.get("folded")),
-        "max_registers": attributes.get("max_registers"), "cluster": int(attributes.get("cluster") or 1),
+        "max_registers": attributes.get("max_registers"),
         "cooperative": bool(attributes.get("cooperative")), "arguments": arguments,
     }
 

@@ -25,22 +25,20 @@ def grid_size(axis: int) -> Tile:
     return emit(GridSize(axis, span=current().span))
 
 
-def block(*, warps: int | None = None, cluster: int | None = None, max_registers: int | None = None,
-          cooperative: bool | None = None, raster: int | None = None) -> None:
-    """Sets the number of warps of a block (default 4), blocks of a cluster, the register limit of a thread, and
-    whether all blocks must be resident at once.
+def block(*, warps: int | None = None, max_registers: int | None = None, cooperative: bool | None = None,
+          raster: int | None = None) -> None:
+    """Sets the number of warps of a block (default 4), the register limit of a thread, and whether all blocks must be
+    resident at once.
 
     ``raster`` is in how wide groups along the first of several axes of the grid a GPU runs the blocks, so that those
     that run together share what they read; 0 for none. By default products of matrices choose it by their tiles.
     """
-    given = {"warps": warps, "cluster": cluster, "max_registers": max_registers, "raster": raster}
+    given = {"warps": warps, "max_registers": max_registers, "raster": raster}
     for name, value in given.items():
         if value is not None:
             static_shape((value,), f"{name} of tl.block", help="it is a compile-time constant: annotate it `int`")
     if warps is not None and not 1 <= operator.index(warps) <= 32:
         raise fail("E0504", f"a block has 1 to 32 warps, not {warps}")
-    if raster is not None and operator.index(raster) < 0:
-        raise fail("E0504", f"groups of blocks are 0 or more wide, not {raster}")
     attributes = {**given, "cooperative": cooperative}
     current().declare_block(**{k: v for k, v in attributes.items() if v is not None})
 
