@@ -10,6 +10,7 @@ from tilus.codegen.cuda import expressions
 from tilus.codegen.cuda.cells import Cells, c_type, per_cell, vector_type
 from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS, PRELUDE_FILE, mma_function
 from tilus.codegen.file_names import file_name
+from tilus.codegen.scopes import PTX_SCOPES
 from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.names import DEVICE_NAMES, c_name
@@ -626,7 +627,7 @@ class _KernelPrinter:
     def acquire_load(self, op: AcquireLoad) -> None:
         dtype = op.result.tile.dtype
         name = self.fresh("flag")
-        scope = {"block": "cta", "cluster": "cluster", "device": "gpu", "system": "sys"}[op.scope]
+        scope = PTX_SCOPES[op.scope]
         bits, constraint = dtype.bits, "r" if dtype.bits == 32 else "l"
         self.line(f"{c_type(dtype)} {name};")
         self.line(

@@ -7,6 +7,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from tilus.codegen.cuda.cells import Cells, c_type
+from tilus.codegen.scopes import PTX_SCOPES
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
@@ -415,7 +416,7 @@ def atomic(printer: _KernelPrinter, op: PtrAtomic) -> str:
     dtype = op.result.tile.dtype
     pointer = op.pointer.type
     space = getattr(pointer, "space", "global")
-    scope = {"block": "cta", "cluster": "cluster", "device": "gpu", "system": "sys"}[op.scope]
+    scope = PTX_SCOPES[op.scope]
     names = {
         "add": "add",
         "min": "min",

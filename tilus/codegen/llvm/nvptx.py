@@ -15,6 +15,7 @@ from tilus.codegen.llvm import nvptx_asm as ptx
 from tilus.codegen.llvm.debug_lines import DebugLines
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller
+from tilus.codegen.scopes import PTX_SCOPES
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, u16, u32
@@ -624,7 +625,7 @@ class _KernelEmitter:
         self.bind(op.result, [ptx.acquire_load(self.e, self.types, dtype, self.pointers[op.pointer], op.scope)])
 
     def fence(self, op: Fence) -> None:
-        scope = ptx.SCOPES[op.scope]
+        scope = PTX_SCOPES[op.scope]
         ptx.volatile(self.e, f"fence.acq_rel.{scope};")
 
     def print_thread(self, op: PrintThread) -> None:

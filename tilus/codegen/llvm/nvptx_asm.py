@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller
+from tilus.codegen.scopes import PTX_SCOPES
 from tilus.ir.dtypes import DType
 from tilus.ir.ops.simt import Mma, PrintThread, PtrAtomic
 
-SCOPES = {"block": "cta", "cluster": "cluster", "device": "gpu", "system": "sys"}
 _CONSTRAINTS = {
     "i1": "b",
     "i8": "h",
@@ -241,7 +241,7 @@ def atomic(
     operands = [_as(e, v, ty, word) for v in ((value,) if compare is None else (compare, value))]
     inputs = [_pointer(types, space, address), *((_CONSTRAINTS[word], word, v) for v in operands)]
     places = ", ".join(f"${2 + i}" for i in range(len(operands)))
-    text = f"atom.{op.order}.{SCOPES[op.scope]}.{space}.{kind}.{suffix} $0, [$1], {places};"
+    text = f"atom.{op.order}.{PTX_SCOPES[op.scope]}.{space}.{kind}.{suffix} $0, [$1], {places};"
     if predicate is not None:
         inputs.append(("b", "i1", predicate))
         zero = {"float": "mov.f32 $0, 0f00000000;", "double": "mov.f64 $0, 0d0000000000000000;"}.get(
@@ -259,7 +259,7 @@ def _float_extremum(
     up, down = ("max", "min") if op.kind == "max" else ("min", "max")
     bits = e.op(f"bitcast float {value} to i32")
     positive = e.op(f"icmp sge i32 {bits}, 0")
-    head = f"{op.order}.{SCOPES[op.scope]}.{space}"
+    head = f"{op.order}.{PTX_SCOPES[op.scope]}.{space}"
     guard = "" if predicate is None else "and.pred p, p, $4; and.pred q, q, $4; "
     text = (
         f"{{ .reg .pred p, q; mov.b32 $0, 0; setp.ne.b32 p, $3, 0; setp.eq.b32 q, $3, 0; {guard}"
@@ -275,7 +275,7 @@ def _float_extremum(
 def acquire_load(e: Emitter, types: TypeSpeller, dtype: DType, address: str, scope: str) -> str:
     ty = types.element(dtype)
     word = f"i{dtype.bits}"
-    text = f"ld.acquire.{SCOPES[scope]}.global.b{dtype.bits} $0, [$1];"
+    text = f"ld.acquire.{PTX_SCOPES[scope]}.global.b{dtype.bits} $0, [$1];"
     name = _results(e, text, [(_CONSTRAINTS[word], word)], [("l", "ptr addrspace(1)", address)])[0]
     return _as(e, name, word, ty)
 
