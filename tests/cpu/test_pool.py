@@ -79,19 +79,11 @@ def test_after_a_fork() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_serialised_kernels_and_array_calls() -> None:
+def test_serialised_kernels() -> None:
     x, y, z = arrays()
     kernel, _ = compile_kernel(add, x=x, y=y, z=z)
-    copy = CpuKernel.from_bytes(kernel.serialize())
-    assert copy.try_call((x, y, z))
+    CpuKernel.from_bytes(kernel.serialize())(pack(x), pack(y), pack(z))
     np.testing.assert_array_equal(z, x + y)
-    z[:] = 0
-    read_only = z.copy()
-    read_only.flags.writeable = False
-    for wrong in ((x, y, x), (x, y[:500], z), (x.astype("d"), y, z), (x[::2], y[::2], z[::2]), ([1.0], y, z),
-                  (x[:500], y[:500], x[400:900]), (x, y, read_only), (x.reshape(10, 100), y, z)):
-        assert not copy.try_call(wrong)
-    assert (z == 0).all()
 
 
 def phases(x: tl.f32["N"], y: tl.f32["N"], B: int = 16):

@@ -89,11 +89,33 @@ class Signature:
         except Exception as error:
             raise UserError.at("E0109", f"the annotation of {spec.name!r} cannot be evaluated: {error}",
                                self.captured.span(spec.annotation)) from error
+        scalar = storage_scalar(value)
+        if scalar is not None:
+            raise UserError.at("E0109", f"{spec.name!r} is a run-time scalar of {scalar}, a type for storage only",
+                               self.captured.span(spec.annotation),
+                               help=f"annotate it `tl.{'f32' if scalar.is_float else 'i32'}`, and convert it in the "
+                                    f"kernel: `{spec.name}.to(tl.{scalar})`")
         if value is None or not (isinstance(value, _KINDS)
                                  or hasattr(value, "__origin__")):
             raise UserError.at("E0109", f"{value!r} is not the type of a parameter",
                                self.captured.span(spec.annotation))
         return value
+
+
+def storage_scalar(annotation: Any) -> DType | None:
+    """The type of a run-time scalar that is for storage only, which no argument has; None for all else."""
+    inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+    return inner if isinstance(inner, DType) and not (inner.is_bool or inner.is_arithmetic) else None
+
+
+def refuse_storage_scalars(captured: CapturedFunction) -> None:
+    """Raise UserError (E0109) where a function has such a parameter, as far as Python has evaluated its annotations;
+    the others are looked at by the first call."""
+    if any(storage_scalar(annotation) for annotation in captured.function.__annotations__.values()):
+        signature = Signature(captured)
+        for spec in signature.specs:
+            if storage_scalar(captured.function.__annotations__.get(spec.name)):
+                signature.annotation(spec, {})
 
 
 def is_constant_annotation(annotation: Any) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import numbers
-import operator
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
@@ -241,71 +238,6 @@ def check_dims(arrays: Sequence[tuple[str, ArrayAnnotation, ArrayArgument]], con
         if expected != extent:
             return f"dimension {dim!r} is {expected}, but {place}"
     return None
-
-
-def is_bool(value: Any) -> bool:
-    return isinstance(value, bool) or (type(value).__module__ == "numpy" and type(value).__name__.startswith("bool"))
-
-
-def is_real(value: Any) -> bool:
-    """Whether it is a number of Python's or NumPy's that is neither complex nor a bool."""
-    return isinstance(value, numbers.Real) and not is_bool(value)
-
-
-def convert_scalar(name: str, dtype: DType, value: Any) -> bool | int | float:
-    """A run-time scalar as a Python number. Raises TypeError with the reason where it does not fit."""
-    if dtype.is_bool:
-        if is_bool(value):
-            return bool(value)
-        raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is bool")
-    if dtype.is_int:
-        if not is_integer(value):
-            raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is {dtype}")
-        number = operator.index(value)
-        if not dtype.min_value <= number <= dtype.max_value:
-            raise TypeError(f"{name!r} is {number}, which does not fit {dtype} "
-                            f"({dtype.min_value} to {dtype.max_value})")
-        return number
-    if not dtype.is_float or isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__") \
-            or has_dimensions(value):
-        raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is {dtype}")
-    return float(value)
-
-
-def convert_constant(name: str, annotation: Any, value: Any) -> Any:
-    """A compile-time argument, of the annotated Python type. Raises TypeError with the reason where it does not fit."""
-    if annotation is int and is_integer(value):
-        return operator.index(value)
-    if annotation is float and is_real(value):
-        return float(value)
-    if annotation is bool and is_bool(value):
-        return bool(value)
-    if annotation in (int, float, bool) or (
-        isinstance(annotation, (type, UnionType)) and not isinstance(value, annotation)
-    ):
-        wanted = getattr(annotation, "__name__", str(annotation))
-        raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is a compile-time {wanted}")
-    return value
-
-
-def has_dimensions(value: Any) -> bool:
-    """Whether it is an array of one dimension or more."""
-    return bool(getattr(value, "shape", None))
-
-
-def is_integer(value: Any) -> bool:
-    """Whether a value counts as an integer: not a bool, and no array of one dimension or more."""
-    return not is_bool(value) and hasattr(value, "__index__") and not has_dimensions(value)
-
-
-def kind_of(value: Any) -> str:
-    import numpy as np
-
-    if isinstance(value, np.ndarray):
-        return f"NumPy array of {value.dtype}"
-    if value is None:
-        return "None"
-    return f"Python {type(value).__name__}"
 
 
 def overlap(a: ArrayArgument, b: ArrayArgument) -> bool:

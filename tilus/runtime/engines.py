@@ -182,9 +182,8 @@ class _Native:
         ]
         launch, address_of, copy = kernel._launch, ctypes.addressof, words.from_buffer_copy
         from tilus.ir.dtypes import parse_dtype
-        from tilus.runtime.arguments import convert_scalar
-        from tilus.runtime.cpu.kernel import scalar_bits
         from tilus.runtime.cpu.pool import current_pool
+        from tilus.runtime.scalars import convert_scalar, scalar_bits
 
         typed = [(w, place, name, parse_dtype(dtype)) for w, place, name, dtype in scalars]
         retry = call.kernel

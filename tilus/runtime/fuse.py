@@ -20,10 +20,11 @@ from tilus.ir.dtypes import DType
 from tilus.ir.types import Extent
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation
+from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, refuse_storage_scalars
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import ArrayArgument, call_error
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
+from tilus.runtime.scalars import kind_of
 from tilus.runtime.specialise import Specialisation, constant_key
 from tilus.targets import DEFAULT_ROUTE, Target
 
@@ -226,6 +227,7 @@ class FusedFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.captured = self.__tilus_captured__ = CapturedFunction(function)
+        refuse_storage_scalars(self.captured)
         self.function = function
         functools.update_wrapper(self, function)
         self._programs: dict[Any, Program] = {}
@@ -342,7 +344,7 @@ class FusedFunction:
             elif value is None and isinstance(annotation, OptionalAnnotation):
                 constants[spec.name] = None
             elif annotation is not None and not is_constant_annotation(annotation):
-                raise call_error("E0601", f"{spec.name!r} is a {args_.kind_of(value)}, but the parameter is "
+                raise call_error("E0601", f"{spec.name!r} is a {kind_of(value)}, but the parameter is "
                                           f"{annotation}", declared=self.span(spec.name))
             else:
                 constants[spec.name] = value
@@ -355,7 +357,7 @@ class FusedFunction:
             found = self._programs.get(key)
         except TypeError:
             bad = next(n for n, v in constants.items() if not _hashable(v))
-            raise call_error("E0601", f"{bad!r} is a {args_.kind_of(constants[bad])}, neither an array nor a "
+            raise call_error("E0601", f"{bad!r} is a {kind_of(constants[bad])}, neither an array nor a "
                                       "compile-time value with a hash", declared=self.span(bad)) from None
         if found is None:
             with self._lock:

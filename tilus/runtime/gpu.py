@@ -119,7 +119,7 @@ class _Simulated(NoPlan):
             if facts["cooperative"]:
                 check_resident(name, grid, self.resident())
             blocks, values = pack(facts, grid, self.module, name, args)
-            packed = [a.array if isinstance(a, ArrayArgument) else a.item() if isinstance(a, np.ndarray) else a
+            packed = [a.array if isinstance(a, ArrayArgument) else a.tobytes() if isinstance(a, np.ndarray) else a
                       for a, _ in values]
             report = launch(
                 kernel.ptx, name, blocks, (facts["threads"], 1, 1), packed, target=target.arch,

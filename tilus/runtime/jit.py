@@ -21,9 +21,17 @@ from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, type_key
+from tilus.lang.signature import (
+    MISSING,
+    ParameterSpec,
+    Signature,
+    is_constant_annotation,
+    refuse_storage_scalars,
+    type_key,
+)
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
+from tilus.runtime.scalars import convert_constant, convert_scalar, kind_of
 from tilus.runtime.specialise import Specialisation, constant_key
 from tilus.targets import DEFAULT_ROUTE, get_target
 
@@ -57,6 +65,7 @@ class JitFunction:
 
     def __init__(self, function: Callable[..., Any], engine_name: str | None = None) -> None:
         self.__tilus_captured__ = CapturedFunction(function)
+        refuse_storage_scalars(self.__tilus_captured__)
         self.function = function
         self.engine_name = engine_name
         functools.update_wrapper(self, function)
@@ -299,7 +308,7 @@ class JitFunction:
 
     def _constant(self, spec: ParameterSpec, annotation: Any, value: Any) -> Any:
         try:
-            return args_.convert_constant(spec.name, annotation, value)
+            return convert_constant(spec.name, annotation, value)
         except TypeError as error:
             raise call_error("E0601", str(error), declared=self.signature.span(spec.name)) from None
 
@@ -374,7 +383,7 @@ class Call:
             self.names.append(name)
             if isinstance(annotation, DType):
                 try:
-                    self.arguments.append(args_.convert_scalar(name, annotation, value))
+                    self.arguments.append(convert_scalar(name, annotation, value))
                 except TypeError as error:
                     raise self._fail(name, str(error)) from None
                 parameters.append(Parameter(name, "scalar"))
@@ -393,7 +402,7 @@ class Call:
             raise self._fail(name, f"{name!r}: {error}") from None
         option = None if array is None else union.option(array.dtype)
         if option is None:
-            held = f"holds {array.dtype}" if array else f"is a {args_.kind_of(value)}"
+            held = f"holds {array.dtype}" if array else f"is a {kind_of(value)}"
             raise self._fail(name, f"{name!r} {held}, but the parameter is {union}")
         self.constants[type_key(name)] = option.dtype
         return option
@@ -404,7 +413,7 @@ class Call:
         except TypeError as error:
             raise self._fail(name, f"{name!r}: {error}", _array_help(name, value)) from None
         if array is None:
-            raise self._fail(name, f"{name!r} is a {args_.kind_of(value)}, but the parameter is {annotation}",
+            raise self._fail(name, f"{name!r} is a {kind_of(value)}, but the parameter is {annotation}",
                              "pass a NumPy array, a CuPy array or a torch tensor")
         reason = args_.check_array(name, annotation, array)
         if reason:

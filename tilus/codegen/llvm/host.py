@@ -41,7 +41,6 @@ from tilus.ir.ops.simd import (
     AtomicFence,
     CallFunction,
     CallPointer,
-    CallResult,
     ConstantTable,
     FunctionAddress,
     GatherLoad,
@@ -465,10 +464,6 @@ class HostEmitter:
     def call_function(self, op: CallFunction) -> None:
         self.e.do(f"call void @{op.callee}({', '.join(self.typed(a) for a in op.args)})")
 
-    def call_result(self, op: CallResult) -> None:
-        arguments = ", ".join(self.typed(a) for a in op.args)
-        self.names[op.result] = self.e.op(f"call {TYPES.type(op.returns)} @{op.callee}({arguments})")
-
     def function_address(self, op: FunctionAddress) -> None:
         self.names[op.result] = f"@{op.callee}"
 
@@ -477,7 +472,7 @@ class HostEmitter:
         leave, stay = e.new_label("leave"), e.new_label("stay")
         e.do(f"br i1 {self.names[op.condition]}, label %{leave}, label %{stay}")
         e.start(leave)
-        e.do("ret void" if op.value is None else f"ret {self.typed(op.value)}")
+        e.do("ret void")
         e.start(stay)
 
 
@@ -550,7 +545,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     MaskedStore: HostEmitter.masked_store, GatherLoad: HostEmitter.gather_load,
     ScatterStore: HostEmitter.scatter_store, HostAtomic: HostEmitter.host_atomic, AtomicFence: HostEmitter.fence,
     CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
-    CallResult: HostEmitter.call_result, FunctionAddress: HostEmitter.function_address,
+    FunctionAddress: HostEmitter.function_address,
     ReturnIf: HostEmitter.return_if,
     Pause: HostEmitter.pause, ConstantTable: HostEmitter.constant_table,
 }

@@ -107,21 +107,6 @@ class CallFunction(Operation):
         return (Effect("io"),)
 
 
-class CallResult(Operation):
-    """Calls a function of the module by name; gives its value, of type ``returns``."""
-
-    NAME = "call_result"
-    callee: str
-    args: tuple[Value, ...]
-    returns: Type
-
-    def infer(self) -> Sequence[Type]:
-        return (self.returns,)
-
-    def effects(self) -> Sequence[Effect]:
-        return (Effect("io"),)
-
-
 class FunctionAddress(Operation):
     """The address of a function of the module, as a pointer."""
 
@@ -133,11 +118,10 @@ class FunctionAddress(Operation):
 
 
 class ReturnIf(Operation):
-    """Ends the function where a scalar bool holds, giving ``value``."""
+    """Ends the function where a scalar bool holds."""
 
     NAME = "return_if"
     condition: Value
-    value: Value | None = None
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("io"),)
@@ -173,6 +157,6 @@ class AtomicFence(Operation):
 
 
 __all__ = [
-    "AtomicFence", "CallFunction", "CallPointer", "CallResult", "ConstantTable", "FunctionAddress", "GatherLoad",
+    "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "FunctionAddress", "GatherLoad",
     "HostAtomic", "IntToPtr", "Pause", "PtrToInt", "ReturnIf", "ScatterStore",
 ]

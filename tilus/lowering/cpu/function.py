@@ -13,7 +13,6 @@ from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu import bits, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
-from tilus.lowering.cpu.entry import lower_entry, supports_entry
 from tilus.lowering.cpu.launch import is_cooperative, lower_launch
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, grid_facts
@@ -26,15 +25,13 @@ class CpuProgram:
     """Thread-level functions of one module and what the runtime has to know of them.
 
     ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` describes the device
-    assertions by number, ``prints`` the prints by key: format, and type and shape of each value. ``has_entry`` says
-    that there is an entry point for NumPy arrays.
+    assertions by number, ``prints`` the prints by key: format, and type and shape of each value.
     """
 
     functions: list[Function]
     frame_bytes: int
     checks: list[Diagnostic] = field(default_factory=list)
     prints: dict[int, PrintDescription] = field(default_factory=dict)
-    has_entry: bool = False
 
 
 def argument_slots(rank: int) -> int:
@@ -50,9 +47,6 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
         program.functions.append(_lower_kernel(kernel, program, machine or Machine(), grid))
     if module.launch is not None:
         program.functions += lower_launch(module, program.frame_bytes, program.checks)
-        if supports_entry(module.launch):
-            program.functions.append(lower_entry(module.launch))
-            program.has_entry = True
     return program
 
 

@@ -9,30 +9,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import pickle
-import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilus.codegen.llvm.host import emit_functions
 from tilus.diagnostics import CheckError, Diagnostic, UserError
 from tilus.ir.core import Module, Parameter
-from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.dtypes import parse_dtype
 from tilus.ir.types import ViewType
 from tilus.lowering.cpu import PrintDescription, lower_module
-from tilus.lowering.cpu.entry import (
-    DATA,
-    DESCRIPTOR,
-    EXTENTS,
-    FLAG_WRITEABLE,
-    FLAGS,
-    OBJECT_TYPE,
-    RANK,
-    STRIDES,
-)
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
 from tilus.runtime.cpu.pool import current_pool, register_print
-
-_FORMATS = {"f16": "e", "f32": "f", "f64": "d"}
+from tilus.runtime.scalars import scalar_bits
 
 
 def compile_module(module: Module) -> CpuKernel:
@@ -46,7 +34,7 @@ def compile_module(module: Module) -> CpuKernel:
             slots.append(("array", value.type.rank, value.type.dtype.name))
         else:
             slots.append(("scalar", 0, value.tile.dtype.name))
-    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints, program.has_entry)
+    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints)
 
 
 class CpuKernel:
@@ -58,8 +46,7 @@ class CpuKernel:
     """
 
     def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
-                 checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription],
-                 has_entry: bool = False) -> None:
+                 checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription]) -> None:
         self.code = code
         self.slots = tuple(slots)
         self.parameters = tuple(parameters)
@@ -67,12 +54,6 @@ class CpuKernel:
         self.prints = dict(prints)
         self._object = LoadedObject(code)
         self._launch = function(self._object.address("launch"), ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-        self.has_entry = has_entry
-        self._entry: Any = None
-        self._expected: Any = None
-        self._arrays = all(kind == "array" for kind, _, _ in self.slots)
-        if has_entry and arrays_are_readable():
-            self._bind_entry()
         for key, description in self.prints.items():
             register_print(key, functools.partial(_print, description))
         self.words = sum(1 + 2 * rank if kind == "array" else 1 for kind, rank, _ in self.slots)
@@ -81,39 +62,6 @@ class CpuKernel:
         """Run on one argument for each parameter: ``(address, extents, strides)`` for an array (strides in elements),
         a number for a scalar. Raises CheckError where a device assertion fails."""
         self.launch(self.pack(arguments))
-
-    def _bind_entry(self) -> None:
-        import numpy as np
-
-        kinds = [ctypes.c_int64 if kind == "array" or not parse_dtype(dtype).is_float else ctypes.c_double
-                 for kind, _, dtype in self.slots]
-        self._entry = function(self._object.address("entry"), ctypes.c_int64, *kinds, ctypes.c_int64, ctypes.c_int64)
-        descriptors = [id(parse_dtype(dtype).numpy) for kind, _, dtype in self.slots if kind == "array"]
-        expected = (ctypes.c_int64 * (1 + len(descriptors)))(id(np.ndarray), *descriptors)
-        self._expected = expected
-        self._expected_address = ctypes.addressof(expected)
-
-    def try_call(self, arguments: Sequence[Any]) -> bool:
-        """Run on NumPy arrays and numbers, one for each parameter, if they are what the code was specialised to:
-        element types, ranks, extents, strides, alignment, equal named dimensions, no overlap of what is written.
-        Otherwise nothing happens and the result is False. This is the cheapest call. Raises CheckError where a device
-        assertion fails."""
-        entry = self._entry
-        if entry is None:
-            return False
-        if self._arrays:
-            given = map(id, arguments)
-        else:
-            given = (id(a) if s[0] == "array" else a for s, a in zip(self.slots, arguments, strict=True))  # type: ignore[assignment]
-        try:
-            status = entry(*given, self._expected_address, current_pool().table)
-        except ctypes.ArgumentError:
-            return False
-        if status:
-            if status < 0:
-                return False
-            self.check(status)
-        return True
 
     def pack(self, arguments: Sequence[Any]) -> Any:
         """The packed arguments, as a ctypes array."""
@@ -141,8 +89,7 @@ class CpuKernel:
 
     def serialize(self) -> bytes:
         """The kernel as bytes for :meth:`from_bytes`, in this process or another on the same kind of machine."""
-        return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints,
-                             self.has_entry))
+        return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints))
 
     @staticmethod
     def from_bytes(data: bytes) -> CpuKernel:
@@ -153,26 +100,6 @@ class CpuKernel:
         if description != host_description():
             raise ValueError("the kernel was compiled for another processor")
         return CpuKernel(*fields)
-
-
-@functools.cache
-def arrays_are_readable() -> bool:
-    """Whether array objects have the layout of NumPy's C interface, as found on a few of them."""
-    import numpy as np
-
-    base = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    for array in (base, base[:, ::2].T, np.zeros((0, 5), np.int64), np.broadcast_to(np.int16(3), (7,))):
-        words = (ctypes.c_int64 * (FLAGS + 1)).from_address(id(array))
-        rank = words[RANK] & 0xFFFFFFFF
-        if words[OBJECT_TYPE] != id(np.ndarray) or words[DATA] != array.ctypes.data or rank != array.ndim \
-                or words[DESCRIPTOR] != id(array.dtype):
-            return False
-        extents = (ctypes.c_int64 * rank).from_address(words[EXTENTS])
-        strides = (ctypes.c_int64 * rank).from_address(words[STRIDES])
-        writeable = bool(words[FLAGS] & FLAG_WRITEABLE)
-        if tuple(extents) != array.shape or tuple(strides) != array.strides or writeable != array.flags.writeable:
-            return False
-    return True
 
 
 def _print(description: PrintDescription, address: int) -> None:
@@ -198,14 +125,3 @@ def format_print(description: PrintDescription, address: int) -> str:
             items = items.astype(np.float32)
         values.append(items.reshape(shape) if shape else items[0])
     return description[0].format(*values)
-
-
-def scalar_bits(value: Any, dtype: DType) -> int:
-    """A scalar's bits in a word of 64."""
-    if dtype.name in _FORMATS:
-        return int.from_bytes(struct.pack("<" + _FORMATS[dtype.name], value), "little")
-    if dtype.name == "bf16":
-        import numpy as np
-
-        return int(np.asarray(value, dtype.numpy).view(np.uint16))
-    return int(value)
