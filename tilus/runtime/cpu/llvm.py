@@ -10,6 +10,7 @@ from typing import Any
 from tilus.lowering.cpu.values import Machine
 
 PASSES = ("sroa", "early-cse", "instcombine", "simplifycfg", "licm", "early-cse", "instcombine", "simplifycfg")
+_GOT_FLAG = '!llvm.module.flags = !{!0}\n!0 = !{i32 7, !"RtLibUseGOT", i32 1}\n'
 _lock = threading.Lock()
 
 
@@ -58,9 +59,16 @@ def _target_machine() -> Any:
 
 
 def optimise(text: str) -> Any:
-    """Parse a module and run the short list of passes that the emitted code profits from."""
+    """Parse a module and run the short list of passes that the emitted code profits from.
+
+    Functions of the process are called through a table of addresses among the module's own data: they may lie further
+    away than a call reaches, and :class:`LoadedObject` reserves room for that table, not for stubs of a linker.
+    """
     llvm = _binding()
-    module = llvm.parse_assembly(text)
+    module = llvm.parse_assembly(text + _GOT_FLAG)
+    for function in module.functions:
+        if function.is_declaration and not function.name.startswith("llvm."):
+            function.add_function_attribute("nonlazybind")
     module.triple = llvm.get_default_triple()
     machine = _target_machine()
     module.data_layout = str(machine.target_data)
@@ -91,7 +99,9 @@ class LoadedObject:
         llvm = _binding()
         with _lock:
             empty = llvm.parse_assembly("")
-            self.engine = llvm.create_mcjit_compiler(empty, _new_target_machine())
+            # Code, constants and tables in one piece of memory: relative addresses between pieces that lie more than
+            # 2 GB apart end the process.
+            self.engine = llvm.create_mcjit_compiler(empty, _new_target_machine(), use_lmm=True)
             self.engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             self.engine.finalize_object()
 
