@@ -76,10 +76,11 @@ class Memory:
     def __init__(self, name: str, array: Array, dtype: DType, space: str, *, initialised: bool = True,
                  tracked: bool = False) -> None:
         self.name = name
-        self.array = array
+        self.rank = array.ndim
+        self.array = np.atleast_1d(array)  # NumPy's arrays of rank 0 turn into numbers when they are indexed
         self.dtype = dtype
         self.space = space
-        shape = array.shape
+        shape = self.array.shape
         self.valid = None if initialised else np.zeros(shape, np.bool_)
         self.tracked = tracked
         self.clocks: dict[tuple[int, ...], dict[int, int]] = {}
@@ -189,7 +190,7 @@ class BoxAccess(Access):
         self.empty = any(s.stop <= s.start for s in tile) or (mask is not None and not mask.any())
 
     def _part(self, array: Array) -> Array:
-        return array[self.index].transpose(self.order)
+        return array[(*self.index, ...)].transpose(self.order)  # the ellipsis keeps rank 0 an array that can be written
 
     def get(self, array: Array) -> Array:
         part = self._part(array)
@@ -295,7 +296,7 @@ class View:
 
     def points(self, indices: Sequence[Array], mask: Array | None) -> PointAccess:
         """The elements at index arrays of one shape, where they are in bounds and ``mask`` holds."""
-        shape = indices[0].shape
+        shape = indices[0].shape if indices else ()
         chosen = np.full(shape, not self.empty)
         wide = [_wide(i) for i in indices]
         for d, i in enumerate(wide):
@@ -317,9 +318,8 @@ def _wide(indices: Array) -> Array:
 
 def whole(memory: Memory) -> View:
     """The view of all of a memory."""
-    shape = memory.array.shape
-    rank = len(shape)
-    return View(memory, tuple(range(rank)), (0,) * rank, shape, (0,) * rank, shape)
+    rank, shape = memory.rank, memory.array.shape[:memory.rank]
+    return View(memory, tuple(range(rank)), (0,) * memory.array.ndim, shape, (0,) * rank, shape)
 
 
 def poisoned(shape: tuple[int, ...], dtype: DType) -> Array:

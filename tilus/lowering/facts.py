@@ -8,10 +8,10 @@ range of its type.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tilus.ir.core import Block, Function, Operation, Parameter, Value
+from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import (
     Binary,
@@ -375,12 +375,22 @@ _TRANSFER: dict[type[Operation], Callable[[Facts, Operation], Fact]] = {
 }
 
 
-def grid_facts(launch: Function) -> tuple[Fact, ...]:
-    """Facts of the grid's extents, from the launch function."""
+def kernel_facts(module: Module) -> Iterator[tuple[Function, Facts]]:
+    """Each kernel of a module with its facts, computed as the caller comes to it."""
+    grids = _grids(module.launch) if module.launch is not None else {}
+    for function in module.kernels:
+        yield function, Facts(function, grids.get(function.name, ()))
+
+
+def _grids(launch: Function) -> dict[str, tuple[Fact, ...]]:
+    """Facts of the grid's extents of each kernel, by its name, over all launches of it."""
     from tilus.ir.ops import Launch
 
     facts = Facts(launch)
+    grids: dict[str, tuple[Fact, ...]] = {}
     for op in launch.walk():
         if isinstance(op, Launch):
-            return tuple(facts.of(e) for e in op.grid)
-    return ()
+            grid = tuple(facts.of(e) for e in op.grid)
+            before = grids.get(op.kernel, grid)
+            grids[op.kernel] = tuple(_join(a, b) for a, b in zip(before, grid, strict=True))
+    return grids

@@ -58,7 +58,7 @@ from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, RegisterSlice, blocked
 from tilus.lowering.dot_plan import DotPlan, feeds_first_operand, plan_dot
-from tilus.lowering.facts import Facts, grid_facts
+from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import contiguous_axis, contiguous_order, vector_width
 from tilus.targets import get_target
@@ -69,9 +69,8 @@ MEMORY = (Load, Store, Gather, Scatter, Atomic)
 
 def infer_layouts(module: Module) -> None:
     """Assign a layout to every tile of every kernel of a tile module, in place; establishes the form ``layouts``."""
-    grid = grid_facts(module.launch) if module.launch is not None else ()
-    for function in module.kernels:
-        _Inference(module, function, Facts(function, grid)).run()
+    for function, facts in kernel_facts(module):
+        _Inference(module, function, facts).run()
     module.form |= {"layouts"}
 
 

@@ -30,6 +30,7 @@ from tilus.ir.ops import (
     WaitUntil,
     While,
 )
+from tilus.ir.types import ViewType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.forms import Form, Window, form_of, root_of, window_of
 
@@ -38,6 +39,17 @@ def order_memory(module: Module) -> None:
     """Insert the barriers that program order of global memory needs. Layouts must have been chosen."""
     for function in module.kernels:
         _Order(function).run()
+
+
+def unordered_arrays(function: Function) -> tuple[str, ...]:
+    """The array parameters whose accesses need no order among threads: read only, or written once.
+
+    Compilers of C and LLVM move accesses by way of a pointer that is `restrict` across barriers, so that only these
+    arrays have such pointers.
+    """
+    order = _Order(function)
+    return tuple(p.name for value, p in zip(function.body.args, function.parameters, strict=True)
+                 if isinstance(value.type, ViewType) and value not in order.roots and value not in order.one_root)
 
 
 ONE_THREAD = "one thread"

@@ -29,7 +29,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.rewriter import erase_dead, is_pure
 from tilus.lowering.assumptions import conditions
-from tilus.lowering.facts import Facts, grid_facts
+from tilus.lowering.facts import Facts, kernel_facts
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
@@ -38,9 +38,12 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 def simplify(module: Module) -> None:
     """Simplify every kernel of a module, in place."""
-    grid = grid_facts(module.launch) if module.launch is not None else ()
-    for function in module.kernels:
-        simplify_function(function, Facts(function, grid) if module.level == "tile" else None)
+    if module.level == "tile":
+        for function, facts in kernel_facts(module):
+            simplify_function(function, facts)
+    else:
+        for function in module.kernels:
+            simplify_function(function)
 
 
 def simplify_function(function: Function, facts: Facts | None = None) -> None:

@@ -16,6 +16,7 @@ from tilus.codegen.cuda.prelude import PRELUDE_FILE
 from tilus.diagnostics import CheckError, Diagnostic, Label, Span, ToolchainError, UnsupportedError, UserError
 from tilus.diagnostics.frames import caller_span
 from tilus.interp import evaluate_launch
+from tilus.interp.memory import poisoned
 from tilus.interp.numbers import held_as
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType, parse_dtype
@@ -105,9 +106,7 @@ class _Simulated(NoPlan):
         self.reports = []
 
         def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
-            array = np.zeros(shape, held_as(dtype))
-            if not zero:
-                array.view(np.uint8).fill(0xFF)
+            array = np.zeros(shape, held_as(dtype)) if zero else poisoned(shape, dtype)
             strides = tuple(s // array.itemsize for s in array.strides)
             return ArrayArgument(array, HOST, dtype, array.ctypes.data, shape, strides, True, array)
 

@@ -162,7 +162,7 @@ class _KernelPrinter:
         if isinstance(value.type, PointerType):
             written = next((p.written for p in self.function.parameters if p.name == value.name), True)
             const = "" if written else "const "
-            restrict = "" if value.name in self.function.attributes.get("may_alias", ()) else "__restrict__ "
+            restrict = "__restrict__ " if value.name in self.function.attributes.get("restrict", ()) else ""
             return f"{const}{c_type(value.type.dtype)}* {restrict}{self.pointers[value][0]}"
         return f"{c_type(value.tile.dtype)} {self.cells[value].names[0]}"
 

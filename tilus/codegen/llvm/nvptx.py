@@ -137,7 +137,7 @@ class _KernelEmitter:
                 align = 16 if aligned else max(1, value.type.dtype.bits // 8)
                 written = next((p.written for p in self.function.parameters if p.name == value.name), True)
                 read_only = "" if written else "readonly "
-                alone = "" if value.name in self.function.attributes.get("may_alias", ()) else "noalias "
+                alone = "noalias " if value.name in self.function.attributes.get("restrict", ()) else ""
                 parameters.append(f"ptr addrspace(1) {alone}{read_only}align {align} {name}")
                 self.pointers[value] = name
             else:

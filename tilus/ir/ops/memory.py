@@ -151,7 +151,7 @@ class Store(Operation):
 def _check_indices(op: Operation, view: ViewType, indices: tuple[Value, ...]) -> tuple[int, ...]:
     if len(indices) != view.rank:
         op.fail("E0301", f"an array of rank {view.rank} is indexed by {len(indices)} index tiles")
-    shape = indices[0].tile.shape
+    shape = indices[0].tile.shape if indices else ()
     for index in indices:
         if not index.tile.dtype.is_int:
             op.fail("E0301", f"an index is {index.tile.dtype}, not an integer")

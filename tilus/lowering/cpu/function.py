@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from tilus.diagnostics import Diagnostic
 from tilus.ir.core import Block, Function, Module, Value
@@ -15,7 +14,7 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, lower_launch
 from tilus.lowering.cpu.values import Machine, Memory, Number
-from tilus.lowering.facts import Facts, grid_facts
+from tilus.lowering.facts import Facts, kernel_facts
 
 PrintDescription = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
 
@@ -42,19 +41,18 @@ def argument_slots(rank: int) -> int:
 def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
     """Lower a simplified tile module. Raises UnsupportedError where the CPU engine lacks something."""
     program = CpuProgram([], 0)
-    grid = grid_facts(module.launch) if module.launch is not None else ()
-    for kernel in module.kernels:
-        program.functions.append(_lower_kernel(kernel, program, machine or Machine(), grid))
+    for kernel, facts in kernel_facts(module):
+        program.functions.append(_lower_kernel(kernel, program, machine or Machine(), facts))
     if module.launch is not None:
         program.functions += lower_launch(module, program.frame_bytes, program.checks)
     return program
 
 
-def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, grid: Any) -> Function:
+def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts: Facts) -> Function:
     """``block(arguments, frame, state, b0, b1, b2)``."""
     body = Block([PointerType(i64), PointerType(u8, "local"), PointerType(i64), *[TileType(i64)] * 3],
                  ["arguments", "frame", "state", "b0", "b1", "b2"])
-    lowering = BlockLowering(kernel, body, program, machine, Facts(kernel, grid))
+    lowering = BlockLowering(kernel, body, program, machine, facts)
     if is_cooperative(kernel):
         lowering.yield_frame = body.args[1]
     for _ in range(count_memos(kernel)):

@@ -188,7 +188,8 @@ def gathered_offset(self: BlockLowering, memory: Memory, indices: Sequence[Value
         condition = c.both(c.both(condition, inside_low), inside_high)
         part = at if _unit(stride) else c.b.add(Binary("mul", at, c.splat(c.value(stride), lanes))).result
         total = part if total is None else c.b.add(Binary("add", total, part)).result
-    assert total is not None
+    if total is None:
+        total = c.splat(c.const(0), lanes)
     if memory.packed and not (isinstance(memory.origin, int) and memory.origin == 0):
         total = c.b.add(Binary("add", total, c.splat(c.value(memory.origin), lanes))).result
     return total, condition

@@ -42,11 +42,12 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.facts import Facts, grid_facts, overflows
+from tilus.lowering.facts import kernel_facts, overflows
 from tilus.lowering.simt import collective, dot, groups, memory, narrow, rearrange
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
 from tilus.lowering.simt.operands import deferrable_loads, operands_in_place
+from tilus.lowering.order_memory import unordered_arrays
 from tilus.lowering.simt.plan_shared import plan_shared
 from tilus.lowering.simt.runs import mask_run
 from tilus.targets import Feature, get_target
@@ -54,11 +55,9 @@ from tilus.targets import Feature, get_target
 
 def lower_to_threads(module: Module) -> Module:
     """The thread-level module of a scheduled tile module (form ``layouts``)."""
-    grid = grid_facts(module.launch) if module.launch is not None else ()
     target = get_target(module.target)
     kernels = []
-    for function in module.kernels:
-        facts = Facts(function, grid)
+    for function, facts in kernel_facts(module):
         thread = Thread(function, facts, target, warps=int(function.attributes["warps"]))
         thread.deferrable = deferrable_loads(function.body)
         thread.in_place = operands_in_place(function, thread.deferrable, facts, target)
@@ -87,7 +86,8 @@ def _lower_function(thread: Thread, shared_bytes: int) -> Function:
     if source.attributes.get("raster"):
         _stay_in_grid(thread)
     body.ops.append(Yield(()))
-    attributes = {**source.attributes, "shared_bytes": shared_bytes, "arguments": tuple(arguments)}
+    attributes = {**source.attributes, "shared_bytes": shared_bytes, "arguments": tuple(arguments),
+                  "restrict": unordered_arrays(source)}
     return Function(source.name, body, source.parameters, attributes, source.span)
 
 
