@@ -177,7 +177,7 @@ def reference_cast(x: Any, source: dt.DType, target: dt.DType) -> Any:
 
 
 def _nearest_bf16(value: float) -> int:
-    from tilus.codegen.llvm.types import encode_float
+    from tilus.ir.literals import encode_float
 
     return encode_float(float(value), dt.bf16)
 

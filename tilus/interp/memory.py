@@ -190,7 +190,7 @@ class BoxAccess(Access):
         self.empty = any(s.stop <= s.start for s in tile) or (mask is not None and not mask.any())
 
     def _part(self, array: Array) -> Array:
-        return array[(*self.index, ...)].transpose(self.order)  # the ellipsis keeps rank 0 an array that can be written
+        return array[self.index + (Ellipsis,)].transpose(self.order)  # of rank 0 too an array that can be written
 
     def get(self, array: Array) -> Array:
         part = self._part(array)

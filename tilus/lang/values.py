@@ -10,6 +10,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, i64
+from tilus.ir.literals import as_float
 from tilus.ir.ops import (
     Binary,
     Bitcast,
@@ -57,7 +58,7 @@ def constant(value: Scalar, dtype: DType, shape: tuple[int, ...] = ()) -> Tile:
     if not dtype.is_bool and not literal_fits(value, dtype):
         raise fail("E0205", f"the literal {value} does not fit {dtype}, which holds {dtype.min_value} to "
                             f"{dtype.max_value}")
-    converted: Scalar = bool(value) if dtype.is_bool else (float(value) if dtype.is_float else int(value))
+    converted: Scalar = bool(value) if dtype.is_bool else (as_float(value, dtype) if dtype.is_float else int(value))
     return emit(Const(converted, dtype, shape, span=current().span))
 
 

@@ -169,7 +169,7 @@ class _KernelPrinter:
     # -- values
 
     def bind(self, value: Value, names: list[str], fresh: bool = True) -> None:
-        """Give a value its cells; ``fresh`` cells were declared for it in this block."""
+        """Give a value its cells; ``fresh`` ones are variables that were declared for it in this block."""
         tile = value.tile
         count = tile.size if tile.shape else 0
         self.cells[value] = Cells(names, tile.dtype, count, per_cell(tile.dtype, count))
@@ -186,9 +186,10 @@ class _KernelPrinter:
                 for name in cells.names:
                     self.pending[name] -= 1
 
-    def owned(self, names: Iterable[str]) -> bool:
-        """Whether cells may be overwritten: variables of this block that nothing will read again."""
-        return all(self.pending[n] == 0 and self.made_in.get(n) == self.block_id for n in names)
+    def owned(self, names: list[str]) -> bool:
+        """Whether cells may be overwritten: variables of this block, each once, that nothing will read again."""
+        once = len(set(names)) == len(names)
+        return once and all(self.pending[n] == 0 and self.made_in.get(n) == self.block_id for n in names)
 
     def scalar(self, value: Value) -> str:
         return self.cells[value].element(0)
@@ -230,7 +231,7 @@ class _KernelPrinter:
         name = self.fresh(value.name)
         if count == 0:
             self.line(f"const {ctype} {name} = {packed[0]};")
-            self.bind(value, [name])
+            self.bind(value, [name], fresh=False)
             return
         self.line(f"{ctype} {name}[{len(packed)}];")
         names = [f"{name}[{i}]" for i in range(len(packed))]
@@ -446,7 +447,7 @@ class _KernelPrinter:
             self.line(f"{vector} {name} = {other};")
             self.line(f"if ({self.scalar(op.predicate)}) {name} = {source};")
         self.consume(op)
-        self.bind(op.result, _components(name, cells))
+        self.bind(op.result, _components(name, cells), fresh=op.predicate is not None)
 
     def _other(self, op: PtrLoad, cells: int, vector: str) -> str:
         if op.other is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import struct
 from typing import TYPE_CHECKING, Any
 
 from tilus.codegen.cuda.cells import Cells, c_type
@@ -11,6 +10,7 @@ from tilus.codegen.scopes import PTX_SCOPES
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
+from tilus.ir.literals import encode_float, integer_bits, rounded
 from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Fma, MulHi, Philox, Select, Unary
 from tilus.ir.ops.simt import ApproxUnary, PrintThread, PtrAtomic
 
@@ -50,22 +50,17 @@ def literal(value: int | float | bool, dtype: DType) -> str:
         return "true" if value else "false"
     if dtype.is_int:
         return _integer(int(value), dtype)
-    if is_half(dtype):
-        return f"(unsigned short)0x{half_bits(float(value), dtype):04x}"
-    value = float(value)
+    if dtype.bits < 32 and dtype.name != "tf32":
+        return f"({c_type(dtype)})0x{encode_float(value, dtype):0{dtype.bits // 4}x}"
+    value = rounded(value, dtype)
+    double = dtype.bits == 64
     if math.isnan(value):
-        return "__int_as_float(0x7fc00000)" if dtype.bits == 32 else "__longlong_as_double(0x7ff8000000000000LL)"
+        return "__longlong_as_double(0x7ff8000000000000LL)" if double else "__int_as_float(0x7fc00000)"
     if math.isinf(value):
         sign = "" if value > 0 else "-"
-        return (
-            f"{sign}__int_as_float(0x7f800000)"
-            if dtype.bits == 32
-            else f"{sign}__longlong_as_double(0x7ff0000000000000LL)"
-        )
-    if dtype.bits == 32:
-        value = struct.unpack("f", struct.pack("f", value))[0]
-        return f"{_decimal(value)}f"
-    return _decimal(value)
+        infinity = "__longlong_as_double(0x7ff0000000000000LL)" if double else "__int_as_float(0x7f800000)"
+        return f"{sign}{infinity}"
+    return _decimal(value) if double else f"{_decimal(value)}f"
 
 
 def _decimal(value: float) -> str:
@@ -85,15 +80,8 @@ def _integer(value: int, dtype: DType) -> str:
     return f"({c_type(dtype)}){value}"
 
 
-def half_bits(value: float, dtype: DType) -> int:
-    """The bits of a 16-bit float nearest to ``value``."""
-    import numpy as np
-
-    return int(np.asarray(value).astype(dtype.numpy).view(np.uint16))
-
-
 def packed_literal(value: int | float | bool, dtype: DType, per: int) -> str:
-    bits = half_bits(float(value), dtype) if is_half(dtype) else int(value) & ((1 << dtype.bits) - 1)
+    bits = integer_bits(value, dtype) & ((1 << dtype.bits) - 1)
     word = 0
     for i in range(per):
         word |= bits << (i * dtype.bits)

@@ -43,11 +43,11 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import kernel_facts, overflows
+from tilus.lowering.order_memory import unordered_arrays
 from tilus.lowering.simt import collective, dot, groups, memory, narrow, rearrange
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
 from tilus.lowering.simt.operands import deferrable_loads, operands_in_place
-from tilus.lowering.order_memory import unordered_arrays
 from tilus.lowering.simt.plan_shared import plan_shared
 from tilus.lowering.simt.runs import mask_run
 from tilus.targets import Feature, get_target
