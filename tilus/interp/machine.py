@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
 from collections.abc import Callable, Generator
@@ -183,7 +184,9 @@ class BlockRun:
     def _group(self, op: Group) -> Strand:
         task = self.group_task(op.first, op.count, op.span)
         yield from self._join(task.warps)
-        self.groups.append(_GroupRun(task, self.block(op.body, task)))
+        inner = copy.copy(self)
+        inner.env = dict(self.env)  # the rest of the block may go on to other values before the group reads these
+        self.groups.append(_GroupRun(task, inner.block(op.body, task)))
 
     def group_task(self, first: int, count: int, span: Span) -> Task:
         """The task of a thread group that begins."""

@@ -17,6 +17,7 @@ from tilus.ir.ops import (
     Dot,
     Extract,
     GridIndex,
+    Group,
     Pack,
     PtrAdd,
     PtrCast,
@@ -100,7 +101,8 @@ class Thread:
     fresh_shared: set[Operation] = field(default_factory=set)
     first_warp: int = 0
     warps: int = 4
-    barrier_id: int = 0
+    group: Group | None = None
+    group_barriers: dict[tuple[int, int], int] = field(default_factory=dict)
     loops: int = 0
     phase: int = 0
     prologue: dict[object, Value] = field(default_factory=dict)

@@ -25,14 +25,14 @@ from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, Thread
 from tilus.lowering.simt.memory import element_pointers
 
-FIRST_GROUP_BARRIER = 8
-"""Barriers from this number on are the compiler's, for the groups' own synchronisation; the user has 1 to 7."""
+LAST_NAMED_BARRIER = 7
+"""The user has barriers 1 to this one."""
 
 
 def lower_group(thread: Thread, op: Group, lower_block: Callable[[Thread, Block], None]) -> None:
     """The body under "this warp is in the group", with the group's threads numbered from 0."""
     total = int(thread.function.attributes["warps"])
-    if thread.barrier_id:
+    if thread.group is not None:
         raise UserError.at("E0106", "a thread group stands inside another one", op.span)
     if op.first + op.count > total:
         raise UserError.at(
@@ -45,20 +45,20 @@ def lower_group(thread: Thread, op: Group, lower_block: Callable[[Thread, Block]
     inside = thread.both(
         thread.compare("ge", warp, op.first) if op.first else None, thread.compare("lt", warp, op.first + op.count)
     )
-    saved = (thread.block, thread.first_warp, thread.warps, thread.barrier_id)
+    saved = (thread.block, thread.first_warp, thread.warps)
     thread.block = body = Block()
-    thread.first_warp, thread.warps = op.first, op.count
-    thread.barrier_id = FIRST_GROUP_BARRIER + (op.first % (16 - FIRST_GROUP_BARRIER))
+    thread.first_warp, thread.warps, thread.group = op.first, op.count, op
     lower_block(thread, op.body)
     body.ops.append(Yield(()))
-    thread.block, thread.first_warp, thread.warps, thread.barrier_id = saved
+    thread.block, thread.first_warp, thread.warps = saved
+    thread.group = None
     assert inside is not None
     thread.emit(If(inside, body, _nothing()))
 
 
 def lower_named_barrier(thread: Thread, op: NamedBarrier) -> None:
-    if not 1 <= op.id < FIRST_GROUP_BARRIER:
-        raise UserError.at("E0705", f"barrier {op.id} is not one of 1 to {FIRST_GROUP_BARRIER - 1}", op.span)
+    if not 1 <= op.id <= LAST_NAMED_BARRIER:
+        raise UserError.at("E0705", f"barrier {op.id} is not one of 1 to {LAST_NAMED_BARRIER}", op.span)
     thread.emit(Barrier(op.id, op.threads, op.mode == "arrive"))
 
 

@@ -45,7 +45,7 @@ from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import kernel_facts, overflows
 from tilus.lowering.order_memory import unordered_arrays
 from tilus.lowering.simt import collective, dot, groups, memory, narrow, rearrange
-from tilus.lowering.simt.barriers import barrier
+from tilus.lowering.simt.barriers import barrier, number_barriers
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
 from tilus.lowering.simt.operands import deferrable_loads, operands_in_place
 from tilus.lowering.simt.plan_shared import plan_shared
@@ -61,6 +61,7 @@ def lower_to_threads(module: Module) -> Module:
         thread = Thread(function, facts, target, warps=int(function.attributes["warps"]))
         thread.deferrable = deferrable_loads(function.body)
         thread.in_place = operands_in_place(function, thread.deferrable, facts, target)
+        thread.group_barriers = number_barriers(function)
         plan = plan_shared(function, target, thread.deferrable, thread.in_place)
         thread.shared_offsets, thread.fresh_shared = plan.offsets, plan.fresh
         kernels.append(_lower_function(thread, plan.bytes))

@@ -5,6 +5,9 @@ one used inside a loop that it was made outside of lives to the loop's end, one 
 the wait for all copies. What a load that waits for a dot reads lives to the dot. Scratch memory of an operation (a
 layout conversion, a reduction across warps) lives at its position only. Allocations whose lives overlap get disjoint
 bytes.
+
+The threads of a group go through the program by themselves: beside what another group or the rest of the block uses,
+a group's memory lives in all of the section, between barriers of the whole block, in which the group uses it.
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from dataclasses import dataclass, field
 
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.ops import AllocShared, CopyAsync, Dot, For, Transpose, WaitAsync, While
+from tilus.ir.ops import AllocShared, CopyAsync, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
+from tilus.lowering.simt.barriers import Warps
 from tilus.targets import Target
 
 ALIGNMENT = 128
@@ -33,11 +37,34 @@ class SharedPlanning:
 
 @dataclass(slots=True)
 class _Live:
+    """``used_by`` are the groups that use it, None for the whole block; ``sections`` where groups do."""
+
     key: Operation
     size: int
     first: int
     last: int
     in_loop: bool
+    used_by: set[Warps | None] = field(default_factory=set)
+    sections: set[_Section] = field(default_factory=set)
+
+    def overlaps(self, other: _Live) -> bool:
+        if len(self.used_by) == 1 and self.used_by == other.used_by:
+            return self.first <= other.last and other.first <= self.last
+        (first, last), (start, stop) = self.span(), other.span()
+        return first <= stop and start <= last
+
+    def span(self) -> tuple[int, int]:
+        """When it lives, seen by other threads than those that use it."""
+        return (min([self.first, *(s.first for s in self.sections)]),
+                max([self.last, *(s.last for s in self.sections)]))
+
+
+@dataclass(slots=True, eq=False)
+class _Section:
+    """What stands between two barriers of the whole block at the top level of a kernel."""
+
+    first: int
+    last: int = 0
 
 
 def plan_shared(function: Function, target: Target, deferrable: dict[Operation, Dot],
@@ -57,8 +84,7 @@ def plan_shared(function: Function, target: Target, deferrable: dict[Operation, 
     for live in sorted(lives, key=lambda x: (-x.size, x.first)):
         offset = 0
         for other, start in sorted(placed, key=lambda x: x[1]):
-            overlap = live.first <= other.last and other.first <= live.last
-            if overlap and offset < start + other.size and start < offset + live.size:
+            if live.overlaps(other) and offset < start + other.size and start < offset + live.size:
                 offset = -(-(start + other.size) // ALIGNMENT) * ALIGNMENT
         placed.append((live, offset))
         plan.offsets[live.key] = offset
@@ -87,18 +113,30 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
     copied: set[Operation] = set()
     drained: list[int] = []
     position = 0
+    section = _Section(0)
 
-    def visit(block: Block, loops: list[tuple[int, list[_Live]]]) -> None:
-        nonlocal position
+    def use(live: _Live, group: Warps | None) -> None:
+        live.used_by.add(group)
+        if group is not None:
+            live.sections.add(section)
+
+    def visit(block: Block, loops: list[tuple[int, list[_Live]]], group: Warps | None = None) -> None:
+        nonlocal position, section
         for op in block.ops:
             position += 1
+            if isinstance(op, (Sync, GridSync)) and block is function.body:
+                section.last = position
+                section = _Section(position)
             if isinstance(op, AllocShared):
                 layout = op.result.view.layout or row_major(*op.shape)
                 lives[op] = _Live(op, _bytes(layout.size, op.dtype.bits), position, position, bool(loops))
                 roots[op.result] = op
+                if group is not None:
+                    use(lives[op], group)
             size = scratch_bytes(op, target, in_place)
             if size:
                 lives[op] = _Live(op, size, position, position, bool(loops))
+                use(lives[op], group)
             if isinstance(op, WaitAsync) and op.pending == 0 and not loops:
                 drained.append(position)
             for value in op.operands:
@@ -107,6 +145,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                     continue
                 live = lives[root]
                 live.last = position
+                use(live, group)
                 if isinstance(op, CopyAsync) and value is op.destination:
                     copied.add(root)
                 for start, extended in loops:
@@ -117,13 +156,15 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                         roots[result] = root
             is_loop = isinstance(op, (For, While))
             frame: tuple[int, list[_Live]] = (position, [])
+            inner = (op.first, op.count) if isinstance(op, Group) else group
             for region in op.regions:
-                visit(region, [*loops, frame] if is_loop else loops)
+                visit(region, [*loops, frame] if is_loop else loops, inner)
             if is_loop:
                 for live in frame[1]:
                     live.last = max(live.last, position)
 
     visit(function.body, [])
+    section.last = position
     for root in copied:  # a copy may arrive as late as the wait for all copies, or never be waited for
         live = lives[root]
         live.last = min((at for at in drained if at >= live.last), default=position)
