@@ -10,7 +10,8 @@ import pytest
 
 import tilus as tl
 
-ENGINES = ("python", "interpret", "cpu", *(f"simulate:{t}:{v}" for t in ("sm_70", "sm_80", "sm_90a") for v in ("cuda", "ptx")))
+ENGINES = ("python", "interpret", "cpu",
+           *(f"simulate:{t}:{v}" for t in ("sm_70", "sm_80", "sm_90a") for v in ("cuda", "ptx")))
 
 
 @tl.jit

@@ -417,8 +417,8 @@ class BlockRun:
 
     def _wait(self, op: WaitAsync, task: Task) -> None:
         while len(task.copies) > op.pending:
-            for copy in task.copies.pop(0):
-                copy.land()
+            for one in task.copies.pop(0):
+                one.land()
 
     def _sync(self, op: Sync, task: Task) -> None:
         task.epoch += 1

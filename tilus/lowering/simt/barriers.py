@@ -36,7 +36,7 @@ def barrier(thread: Thread) -> None:
     """A barrier of the executing group, unless nothing has touched memory since the last one."""
     mine = _own_barrier(thread)
     for op in reversed(thread.block.ops):
-        if type(op) is type(mine) and op.attributes() == mine.attributes():
+        if type(op) is type(mine) and op.attributes == mine.attributes:
             return
         if op.effects() or op.regions:
             break
