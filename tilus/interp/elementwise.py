@@ -14,6 +14,7 @@ import numpy as np
 
 from tilus.interp.numbers import Array, is_half, round_to, widen
 from tilus.ir.dtypes import DType
+from tilus.ir.literals import as_float
 
 
 def _scalar_function(function: Callable[[float], float]) -> Callable[[Array], Array]:
@@ -126,20 +127,29 @@ def _float_binary(kind: str, x: Array, y: Array, dtype: DType) -> Array:
     if kind == "mod":
         return round_to(_floor_mod(a, b), dtype)
     if kind == "floordiv":
-        return round_to(_floor_divide(a, b), dtype)
+        return _floor_divide(a, b, dtype)
     raise KeyError(kind)
 
 
 def _floor_mod(a: Array, b: Array) -> Array:
-    """The remainder with the sign of the divisor; NaN for a divisor of 0."""
+    """The remainder with the sign of the divisor, of zeros too; NaN for a divisor of 0."""
     rest = np.fmod(a, b)
-    return np.where((rest != 0) & (np.signbit(rest) != np.signbit(b)), rest + b, rest)
+    moved = np.where((rest != 0) & (np.signbit(rest) != np.signbit(b)), rest + b, rest)
+    return np.where(rest == 0, np.copysign(0.0, b), moved)
 
 
-def _floor_divide(a: Array, b: Array) -> Array:
-    """floor(a / b) of the exact quotient; a / 0 as in division, NaN for an infinite dividend."""
-    exact = np.rint((a - _floor_mod(a, b)) / b)
-    return np.where((b != 0) & np.isfinite(a) & np.isfinite(b), exact, np.floor_divide(a, b))
+def _floor_divide(a: Array, b: Array, dtype: DType) -> Array:
+    """floor(a / b) of the exact quotient, rounded once; a / 0 as in division, NaN for an infinite dividend."""
+    plain = a / b
+    finite = (b != 0) & np.isfinite(a) & np.isfinite(b)
+    special = np.where((b == 0) | np.isnan(plain), plain, np.where(np.isinf(a), np.nan, np.floor(plain)))
+    special = np.where(np.isinf(b) & np.isfinite(a), np.where((a != 0) & (np.signbit(a) != np.signbit(b)), -1.0, plain),
+                       special)
+    floors = [Fraction(x) // Fraction(y) for x, y in zip(a[finite].tolist(), b[finite].tolist(), strict=True)]
+    exact = np.copysign(np.array([as_float(n, dtype) for n in floors], np.float64), plain[finite])
+    wide = special.copy()
+    wide[finite] = exact
+    return round_to(wide, dtype)
 
 
 def _shift(kind: str, x: Array, y: Array, dtype: DType) -> Array:

@@ -328,6 +328,8 @@ def _mod(a: Fact, b: Fact) -> Fact | None:
     divisor = math.gcd(a.divisor, b.divisor)
     if b.is_constant and a.low >= 0 and a.high < b.low:
         return a
+    if b.is_constant and a.divisor % b.low == 0:
+        return constant_fact(0)
     high = min(a.high, b.high - 1) if a.low >= 0 else b.high - 1
     return Fact(0, high, divisor)
 

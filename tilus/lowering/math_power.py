@@ -128,13 +128,27 @@ def expand_mod(m: Arithmetic, x: Value, y: Value) -> Value:
 
 
 def expand_floordiv(m: Arithmetic, x: Value, y: Value) -> Value:
-    """Python's //: the floor of the exact quotient; division by zero as x / y."""
-    r = expand_fmod(m, x, y)
-    quotient = m.div(m.sub(x, r), y)
-    differ = m.test("ne", m.where(m.test("lt", r, 0.0), 1.0, 0.0), m.where(m.test("lt", y, 0.0), 1.0, 0.0))
-    quotient = m.where(m.both(differ, m.test("ne", r, 0.0)), m.sub(quotient, 1.0), quotient)
-    whole = m.unary("floor", quotient)
-    whole = m.where(m.test("gt", m.sub(quotient, whole), 0.5), m.add(whole, 1.0), whole)
+    """The floor of the exact quotient, rounded once to nearest even; division by zero as x / y.
+
+    The rounded quotient q and the exact remainder r of the division toward zero give that quotient t: t - q is
+    (x - q y - r) / y, where x - q y is exact as a multiply-add. From q = 2^(p-1) on that is an integer, which its
+    approximation rounds to, and q plus it is rounded once; below, their sum rounds to t. From 2^(2p) on the floor
+    rounds as the quotient does.
+    """
+    p = m.mantissa + 1
     plain = m.div(x, y)
-    whole = m.where(m.test("eq", quotient, 0.0), m.copysign(0.0, plain), whole)
-    return m.where(m.test("eq", y, 0.0), plain, whole)
+    r = expand_fmod(m, x, y)
+    small = m.test("lt", m.abs(x), m.pick(2.0**-60, 2.0**-800))
+    factor = m.where(small, m.pick(2.0**64, 2.0**200), 1.0)  # so that no remainder is subnormal
+    x, y, r = m.mul(x, factor), m.mul(y, factor), m.mul(r, factor)
+    error = m.div(m.sub(m.fma(m.neg(plain), y, x), r), y)
+    whole = m.test("ge", m.abs(plain), 2.0**(p - 1))
+    error = m.where(whole, m.unary("round", error), error)
+    differ = m.test("ne", m.where(m.test("lt", r, 0.0), 1.0, 0.0), m.where(m.test("lt", y, 0.0), 1.0, 0.0))
+    lower = m.both(differ, m.test("ne", r, 0.0))
+    quotient = m.unary("round", m.add(plain, m.where(lower, m.sub(error, 1.0), error)))
+    quotient = m.where(m.test("lt", m.abs(plain), 2.0**(2 * p)), quotient, plain)
+    quotient = m.where(m.test("eq", quotient, 0.0), m.copysign(0.0, plain), quotient)
+    below = m.where(lower, -1.0, m.copysign(0.0, plain))
+    quotient = m.where(m.test("lt", m.abs(x), m.abs(y)), below, quotient)
+    return m.where(m.either(m.isnan(r), m.test("eq", y, 0.0)), m.where(m.test("eq", y, 0.0), plain, math.nan), quotient)

@@ -228,6 +228,8 @@ def _fold_compare(folder: _Folder, op: Compare) -> Operation | Value | None:
         known = known if known is None or op.kind == "gt" else not known
     elif x.high < y.low or y.high < x.low:
         known = op.kind == "ne"
+    elif x.is_constant and x == y:
+        known = op.kind == "eq"
     return None if known is None else Const(known, bool_, shape)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tilus.ir.ops import Assume, DeviceAssert, GridSize, Print
+from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
-from tilus.lang.values import Tile, arithmetic, as_index, as_tile, emit, fail, static_shape
+from tilus.lang.values import Tile, arithmetic, as_index, as_tile, compare, emit, fail, static_shape
 
 
 def grid(*extents: Any) -> Any:
@@ -105,10 +106,25 @@ class static_range:
 
 
 def cdiv(a: Any, b: Any) -> Any:
-    """Ceiling division of non-negative integers."""
-    if isinstance(a, Tile) or isinstance(b, Tile):
-        return arithmetic("floordiv", arithmetic("add", a, b - 1), b)
-    return -(-a // b)
+    """The ceiling of the exact quotient of two integers, of any signs; it wraps where the type cannot hold it, and is 0
+    for a run-time divisor of 0.
+
+    Raises:
+        UserError: an operand is no integer (E0201), or a compile-time divisor is 0 (E0205).
+    """
+    for operand in (a, b):
+        if not (operand.dtype.is_int if isinstance(operand, Tile) else isinstance(operand, int)):
+            name = operand.dtype if isinstance(operand, Tile) else type(operand).__name__
+            raise fail("E0201", f"tl.cdiv takes integers, not {name}", help="for floats: tl.ceil(a / b)")
+    if not isinstance(b, Tile) and b == 0:
+        raise fail("E0205", "tl.cdiv by 0")
+    if not isinstance(a, Tile) and not isinstance(b, Tile):
+        return -(-a // b)
+    quotient, rest = arithmetic("floordiv", a, b), arithmetic("mod", a, b)
+    exact = compare("eq", rest, 0)
+    if isinstance(b, Tile):
+        exact = exact | compare("eq", b, 0)
+    return where(exact, quotient, arithmetic("add", quotient, 1))
 
 
 def supports(operation: Callable[..., Any]) -> bool:
