@@ -517,7 +517,7 @@ def _update(kind: str, array: Array, index: tuple[Array, ...], values: Array, co
             array[at] = value
         elif kind == "cas":
             assert compare is not None
-            array[at] = value if before == compare[n] else before
+            array[at] = value if before.tobytes() == compare[n].tobytes() else before
         else:
             array[at] = elementwise.binary(kind, np.asarray(before), np.asarray(value), dtype)
     return old

@@ -417,8 +417,6 @@ def atomic(printer: _KernelPrinter, op: PtrAtomic) -> str:
     }
     kind = names[op.kind]
     value, address = printer.scalar(op.value), printer.address(op.pointer)
-    if dtype.is_float and op.kind in ("min", "max"):
-        return _float_extremum(op.kind, address, value)
     if kind in ("and", "or", "xor", "exch", "cas"):
         type_ = f"b{dtype.bits}"
     elif dtype.is_float:
@@ -433,24 +431,12 @@ def atomic(printer: _KernelPrinter, op: PtrAtomic) -> str:
         else ({16: "h", 32: "f", 64: "d"}[dtype.bits])
     )
     operands = [value] if op.compare is None else [printer.scalar(op.compare), value]
-    if type_.startswith("b") and dtype.is_float:
-        raise UnsupportedError.at("E0507", f"atomic {op.kind} of {dtype} in CUDA C", op.span)
     places = ", ".join(f"%{i + 2}" for i in range(len(operands)))
     inputs = ", ".join(f'"{constraint}"({o})' for o in operands)
     where = "r" if space == "shared" else "l"
     return (
         f'asm volatile("atom.{op.order}.{scope}.{space}.{kind}.{type_} %0, [%1], {places};" : "={constraint}"($) : '
         f'"{where}"({address}), {inputs} : "memory");'
-    )
-
-
-def _float_extremum(kind: str, address: str, value: str) -> str:
-    """Floats are ordered like their bits: as signed integers where not negative, reversed as unsigned where so."""
-    up = "Max" if kind == "max" else "Min"
-    down = "Min" if kind == "max" else "Max"
-    return (
-        f"$ = ({value}) >= 0.0f ? __int_as_float(atomic{up}((int*)({address}), __float_as_int({value}))) : "
-        f"__uint_as_float(atomic{down}((unsigned*)({address}), __float_as_uint({value})));"
     )
 
 

@@ -225,8 +225,6 @@ def atomic(
     """An atomic operation under a predicate; 0 where it is off."""
     ty = types.element(dtype)
     kind = {"exchange": "exch"}.get(op.kind, op.kind)
-    if dtype.is_float and op.kind in ("min", "max"):
-        return _float_extremum(e, types, op, space, address, value, predicate)
     if kind in ("and", "or", "xor", "exch", "cas"):
         suffix = f"b{dtype.bits}"
     elif dtype.is_float:
@@ -250,26 +248,6 @@ def atomic(
         text = f"{zero} @${1 + len(inputs) - 1} {text}"
     name = _results(e, text, [(f"&{_CONSTRAINTS[word]}", word)], inputs)[0]
     return _as(e, name, word, ty)
-
-
-def _float_extremum(
-    e: Emitter, types: TypeSpeller, op: PtrAtomic, space: str, address: str, value: str, predicate: str | None
-) -> str:
-    """Floats are ordered like their bits: as signed integers where not negative, reversed as unsigned where so."""
-    up, down = ("max", "min") if op.kind == "max" else ("min", "max")
-    bits = e.op(f"bitcast float {value} to i32")
-    positive = e.op(f"icmp sge i32 {bits}, 0")
-    head = f"{op.order}.{PTX_SCOPES[op.scope]}.{space}"
-    guard = "" if predicate is None else "and.pred p, p, $4; and.pred q, q, $4; "
-    text = (
-        f"{{ .reg .pred p, q; mov.b32 $0, 0; setp.ne.b32 p, $3, 0; setp.eq.b32 q, $3, 0; {guard}"
-        f"@p atom.{head}.{up}.s32 $0, [$1], $2; @q atom.{head}.{down}.u32 $0, [$1], $2; }}"
-    )
-    inputs = [_pointer(types, space, address), ("r", "i32", bits), ("r", "i32", e.op(f"zext i1 {positive} to i32"))]
-    if predicate is not None:
-        inputs.append(("b", "i1", predicate))
-    name = _results(e, text, [("&r", "i32")], inputs)[0]
-    return e.op(f"bitcast i32 {name} to float")
 
 
 def acquire_load(e: Emitter, types: TypeSpeller, dtype: DType, address: str, scope: str) -> str:
