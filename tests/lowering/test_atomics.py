@@ -102,7 +102,7 @@ def test_sums(dtype: tl.DType, engine: str) -> None:
 def test_every_target_compiles(via: str) -> None:
     for dtype in (tl.bf16, tl.f16, tl.f32, tl.f64):
         @tl.jit
-        def kernel(x: dtype["N"], y: dtype["N"]):  # noqa: B023
+        def kernel(x: dtype["N"], y: dtype["N"]):
             tl.grid(1)
             i, v = tl.arange(64), tl.load(x, 0, 64)
             tl.atomic_add(y, i, v)
