@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from typing import Any
@@ -35,8 +36,8 @@ def _user_frame() -> tuple[Any, int]:
 
 
 def _is_between(file: str) -> bool:
-    """Whether a file is tilus's own, or what stands between it and a ``with`` statement."""
-    return file.startswith(_PACKAGE) or file == contextlib.__file__
+    """Whether a file is tilus's own, or what stands between it and a ``with`` statement or a cached property."""
+    return file.startswith(_PACKAGE) or file in (contextlib.__file__, functools.__file__)
 
 
 def raising_span(error: BaseException) -> Span | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import linecache
-
 from tilus.diagnostics.diagnostic import Diagnostic, Label, Severity
+from tilus.diagnostics.sources import source_lines
 from tilus.diagnostics.span import Span
 
 _COLORS = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTE: "36"}
@@ -24,8 +23,8 @@ def render(diagnostic: Diagnostic, *, color: bool = False) -> str:
 
 def source_line(span: Span) -> str | None:
     """The text of the span's first line, or None where the file cannot be read."""
-    text = linecache.getline(span.file, span.line)
-    return text.rstrip("\n").expandtabs(1) if text else None
+    lines = source_lines(span.file)
+    return lines[span.line - 1].rstrip("\n").expandtabs(1) if 0 < span.line <= len(lines) else None
 
 
 def _label_lines(label: Label, mark: str, color: bool) -> list[str]:

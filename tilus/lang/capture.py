@@ -6,13 +6,16 @@ import ast
 import builtins
 import functools
 import inspect
-import linecache
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
 from tilus.diagnostics.frames import caller_span
+from tilus.diagnostics.sources import COMMAND, source_lines
+
+if TYPE_CHECKING:
+    from tilus.lang.reads import Reads
 
 
 class CapturedFunction:
@@ -37,7 +40,9 @@ class CapturedFunction:
     @functools.cached_property
     def node(self) -> ast.FunctionDef | ast.Lambda:
         tree_nodes = _function_nodes(self.file, _source(self.file, self.name))
-        found = tree_nodes.get((self.line, self.name))
+        found = tree_nodes.get((self.line, self.function.__code__.co_name))
+        if self.file == COMMAND and (found is None or not self._is_in_command()):
+            raise _unavailable(self.file, self.name)
         if found is None:
             raise UserError.at("E0111", f"the source of {self.name!r} is not where Python says it is: {self.file}",
                                help="the file has changed since it was imported; restart Python")
@@ -49,6 +54,16 @@ class CapturedFunction:
                                self.span(found[0]), help="put each on a line of its own, or define functions")
         return chosen
 
+    def _is_in_command(self) -> bool:
+        """Whether the function is one of ``python -c``, rather than of another string."""
+        todo = [compile(_source(self.file, self.name), self.file, "exec", dont_inherit=True)]
+        while todo:
+            code = todo.pop()
+            if code == self.function.__code__:
+                return True
+            todo += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        return False
+
     @property
     def source(self) -> str:
         """The text of the function, for the cache's key."""
@@ -57,25 +72,33 @@ class CapturedFunction:
     def span(self, node: ast.AST) -> Span:
         return span_of(self.file, node)
 
-    @functools.cached_property
+    @property
     def closure(self) -> dict[str, Any]:
-        """The free variables that have a value."""
-        cells = self.function.__closure__ or ()
-        found = {}
-        for name, cell in zip(self.function.__code__.co_freevars, cells, strict=True):
-            try:
-                found[name] = cell.cell_contents
-            except ValueError:
-                continue
-        return found
+        """The free variables that have a value now."""
+        return {name: cell.cell_contents for name, cell in self._cells.items() if _has_value(cell)}
 
-    def lookup(self, name: str) -> Any:
-        """The value of a free name. Raises KeyError."""
-        if name in self.closure:
-            return self.closure[name]
-        if name in self.function.__globals__:
-            return self.function.__globals__[name]
-        return vars(builtins)[name]
+    @functools.cached_property
+    def _cells(self) -> dict[str, types.CellType]:
+        return dict(zip(self.function.__code__.co_freevars, self.function.__closure__ or (), strict=True))
+
+    def lookup(self, name: str, reads: Reads) -> Any:
+        """The value of a free name, which is noted among the reads. Raises KeyError."""
+        cell = self._cells.get(name)
+        if cell is not None and _has_value(cell):
+            reads.cell(cell)
+            return cell.cell_contents
+        if cell is not None:
+            raise KeyError(name)
+        namespace = self.function.__globals__
+        reads.name(namespace, name)
+        return namespace[name] if name in namespace else vars(builtins)[name]
+
+
+def _has_value(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
 
 
 def span_of(file: str, node: ast.AST) -> Span:
@@ -85,16 +108,20 @@ def span_of(file: str, node: ast.AST) -> Span:
 
 
 def _source(file: str, name: str) -> str:
-    lines = linecache.getlines(file)
+    lines = source_lines(file)
     if not lines:
-        raise UserError.at("E0111", f"the source of {name!r} is not available ({file})",
-                           help="define kernels in a file or a notebook cell")
+        raise _unavailable(file, name)
     return "".join(lines)
+
+
+def _unavailable(file: str, name: str) -> UserError:
+    return UserError.at("E0111", f"the source of {name!r} is not available ({file})", caller_span(),
+                        help="define kernels in a file or a notebook cell, or give their text to `linecache`")
 
 
 def assertion_at(span: Span) -> ast.Assert | None:
     """The ``assert`` of a file that a place is in."""
-    source = "".join(linecache.getlines(span.file))
+    source = "".join(source_lines(span.file))
     found = None
     for node in ast.walk(ast.parse(source, span.file)):
         if isinstance(node, ast.Assert) and (node.lineno, node.col_offset) <= (span.line, span.column) and (

@@ -57,6 +57,9 @@ class TraceContext:
     level = "tile"
 
     def __init__(self, target: Target | None = None) -> None:
+        from tilus.lang.heap import Heap
+        from tilus.lang.reads import Reads
+
         self.span: Span = UNKNOWN_SPAN
         self.target = target
         self.block = Block()
@@ -67,6 +70,8 @@ class TraceContext:
         self._grid_counter: Value | None = None
         self.inlined = 0  # nesting of calls of functions defined in the kernel
         self.depth = 0  # nesting of run-time control flow
+        self.heap = Heap()
+        self.reads = Reads()
 
     def emit(self, op: Operation) -> tuple[Value, ...]:
         self.block.ops.append(op)

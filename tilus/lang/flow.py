@@ -1,7 +1,7 @@
-"""Where paths meet: merging variables after branches, and carrying them around loops.
+"""Where paths meet: merging what differs after branches, and carrying it around loops.
 
-A variable's value is a tree of tuples, lists and dicts whose leaves are tiles, Python numbers, or other compile-time
-objects. Tiles and numbers that differ between paths become values of the IR; anything else has to be the same.
+What a path changes is names of the current function and elements of mutable Python objects (:mod:`tilus.lang.heap`).
+Tiles and numbers that differ between paths become values of the IR; anything else has to be the same.
 """
 
 from __future__ import annotations
@@ -13,177 +13,173 @@ from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
 from tilus.ir.core import Block
-from tilus.ir.dtypes import DType, bool_, f32, i64
+from tilus.ir.dtypes import i64
 from tilus.ir.ops import For, If, While, Yield
 from tilus.ir.types import TileType
-from tilus.lang.values import Tile, View, arithmetic, as_index, as_tile, compare, constant, unary
+from tilus.lang.heap import Contents, Snapshot, contents, equal, has_tiles, keys_equal, same_or_mutable, write
+from tilus.lang.trees import (
+    UNSET,
+    Leaf,
+    Slot,
+    Undefined,
+    common_type,
+    containers,
+    describe,
+    flatten,
+    is_number,
+    literal_meets,
+    typed,
+    with_items,
+    zero_like,
+)
+from tilus.lang.values import Tile, arithmetic, as_index, as_tile, compare, unary
 
 if TYPE_CHECKING:
     from tilus.lang.builtins.control import range as tile_range
     from tilus.lang.tracer import Tracer
 
 
-class _Unset:
-    def __repr__(self) -> str:
-        return "<no value>"
-
-
-UNSET = _Unset()
-"""The value of a function that has not returned yet."""
-
-
-@dataclass(frozen=True, slots=True)
-class Undefined:
-    """A name that some path leaves without a (usable) value."""
-
-    reason: str
-    span: Span
-
-
-Leaf = Any
-Slot = TileType | None
-"""How a leaf is carried: as a value of this type, or None where it stays the same compile-time object."""
-
-
-def flatten(value: Any) -> tuple[list[Leaf], Callable[[Sequence[Leaf]], Any], Any]:
-    """Leaves, a function that rebuilds the tree from leaves, and its structure for comparison."""
-    if isinstance(value, (tuple, list)):
-        parts = [flatten(v) for v in value]
-        items = [leaf for part in parts for leaf in part[0]]
-        kind = type(value)
-
-        def rebuild(leaves: Sequence[Leaf]) -> Any:
-            out, at = [], 0
-            for part in parts:
-                out.append(part[1](leaves[at : at + len(part[0])]))
-                at += len(part[0])
-            return kind(*out) if hasattr(kind, "_fields") else kind(out)
-
-        return items, rebuild, (kind, tuple(p[2] for p in parts))
-    if isinstance(value, dict):
-        leaves, inner, structure = flatten(list(value.values()))
-        keys = list(value)
-        return leaves, lambda ls: dict(zip(keys, inner(ls), strict=True)), (dict, tuple(keys), structure)
-    return [value], lambda ls: ls[0], None
-
-
-def has_tiles(value: Any) -> bool:
-    """Whether a tile or a view is anywhere in the tree."""
-    return any(isinstance(leaf, (Tile, View)) for leaf in flatten(value)[0])
-
-
-def _is_number(leaf: Leaf) -> bool:
-    return isinstance(leaf, (bool, int, float)) and not isinstance(leaf, Tile)
-
-
-def _same(a: Leaf, b: Leaf) -> bool:
-    if a is b:
-        return True
-    if isinstance(a, (Tile, View)) or isinstance(b, (Tile, View)):
-        return False
-    try:
-        return type(a) is type(b) and bool(a == b)
-    except Exception:
-        return False
-
-
-def _number_type(*numbers: bool | int | float) -> DType:
-    if any(isinstance(n, float) for n in numbers):
-        return f32
-    return bool_ if all(isinstance(n, bool) for n in numbers) else i64
-
-
-def _common_type(a: Leaf, b: Leaf) -> TileType | None:
-    """The type in which two leaves meet, or None where they do not."""
-    if isinstance(a, Tile) and isinstance(b, Tile):
-        return a.value.tile.without_layout() if (a.dtype, a.shape) == (b.dtype, b.shape) else None
-    if isinstance(a, Tile) or isinstance(b, Tile):
-        tile, number = (a, b) if isinstance(a, Tile) else (b, a)
-        if not _is_number(number) or (isinstance(number, float) and not tile.dtype.is_float):
-            return None
-        return TileType(tile.dtype, tile.shape)
-    if _is_number(a) and _is_number(b):
-        return TileType(_number_type(a, b))
-    return None
-
-
-def _typed(leaf: Leaf, type_: TileType) -> Tile:
-    return leaf if isinstance(leaf, Tile) else constant(leaf, type_.dtype, type_.shape)
-
-
-def _zero_like(value: Any) -> Any:
-    """A tree of zeros shaped like ``value``, for a result that no path has produced yet."""
-    leaves, rebuild, _ = flatten(value)
-    return rebuild([constant(0, x.dtype, x.shape) if isinstance(x, Tile) else x for x in leaves])
-
-
-def _describe(leaf: Leaf) -> str:
-    if isinstance(leaf, Tile):
-        return str(leaf.value.tile.without_layout())
-    if isinstance(leaf, View):
-        return "a view of an array"
-    return repr(leaf)
-
-
 # -- branches
 
 
-def merge_branches(tracer: Tracer, condition: Tile, before: dict[str, Any], outcomes: list[dict[str, Any]],
-                   blocks: list[Block], span: Span) -> dict[str, Any]:
-    """Emit the ``if`` and give the scope after it."""
-    merged: dict[str, Any] = {}
-    pairs: list[tuple[Leaf, Leaf, TileType]] = []
-    pending: list[tuple[str, Callable[[Sequence[Leaf]], Any], list[int | None], list[Leaf]]] = []
-    for name in dict.fromkeys([*outcomes[0], *outcomes[1]]):
-        a, b = (o.get(name, UNSET) for o in outcomes)
+@dataclass
+class Outcome:
+    """What a path leaves behind: names, contents of the objects that were there before, and its operations."""
+
+    scope: dict[str, Any]
+    held: dict[int, Contents]
+    block: Block
+
+
+Build = Callable[[Sequence[Tile]], Any]
+
+
+class _Join:
+    """Merges the outcomes of two paths."""
+
+    def __init__(self, tracer: Tracer, snapshot: Snapshot, sides: Sequence[Outcome], span: Span) -> None:
+        self.tracer, self.snapshot, self.sides, self.span = tracer, snapshot, sides, span
+        self.pairs: list[tuple[Leaf, Leaf, TileType]] = []
+        self.merged: dict[tuple[int, int], tuple[Any, Any, Any]] = {}  # the object made of two
+
+    def run(self, condition: Tile) -> dict[str, Any]:
+        """Emit the ``if``, write what objects hold after it, and give the scope after it."""
+        first, second = (s.scope for s in self.sides)
+        scope: dict[str, Any] = {}
+        pending: dict[str, Build] = {}
+        for name in dict.fromkeys([*first, *second]):
+            joined = self._name(name, first.get(name, UNSET), second.get(name, UNSET))
+            if callable(joined) and not isinstance(joined, Undefined):
+                pending[name] = joined
+            scope[name] = joined
+        cells = self._objects()
+        results = _emit_if(self.tracer, condition, self.pairs, [s.block for s in self.sides], self.span)
+        scope.update({name: build(results) for name, build in pending.items()})
+        for item, keys, builds in cells:
+            write(item, (keys, [b if isinstance(b, Undefined) else b(results) for b in builds]))
+        self.tracer.scope = scope
+        self._mark_ambiguous()
+        return scope
+
+    def _name(self, name: str, a: Any, b: Any) -> Build | Undefined:
         if a is b:
-            merged[name] = a
-            continue
+            return lambda results: a
         if name == "$value" and (a is UNSET or b is UNSET):
-            with tracer.into(blocks[0 if a is UNSET else 1]):
-                a, b = (_zero_like(b), b) if a is UNSET else (a, _zero_like(a))
+            with self.tracer.into(self.sides[0 if a is UNSET else 1].block):
+                a, b = (zero_like(b), b) if a is UNSET else (a, zero_like(a))
         if a is UNSET or b is UNSET:
-            merged[name] = Undefined(f"{name!r} is assigned in only one branch of an `if`", span)
-            continue
+            return Undefined(f"{name!r} is assigned in only one branch of an `if`", self.span)
+        return self._value(repr(name), a, b, strict=name.isidentifier())
+
+    def _value(self, what: str, a: Any, b: Any, strict: bool = False) -> Build | Undefined:
+        """How the value after the paths is made of the values ``a`` and ``b`` at their ends."""
+        if same_or_mutable(a, b):
+            return lambda results: a
         if isinstance(a, Undefined) or isinstance(b, Undefined):
-            merged[name] = a if isinstance(a, Undefined) else b
-            continue
-        merged[name] = _merge_value(name, a, b, pairs, pending, span)
-    results = _emit_if(tracer, condition, pairs, blocks, span)
-    for name, rebuild, slots, statics in pending:
-        merged[name] = rebuild([s if i is None else results[i] for i, s in zip(slots, statics, strict=True)])
-    return merged
+            return a if isinstance(a, Undefined) else b
+        if isinstance(a, (tuple, list, dict)) or isinstance(b, (tuple, list, dict)):
+            return self._tree(what, a, b)
+        type_ = common_type(a, b)
+        if type_ is not None:
+            place = len(self.pairs)
+            self.pairs.append((a, b, type_))
+            return lambda results: results[place]
+        if strict and isinstance(a, Tile) and isinstance(b, Tile):
+            raise UserError.at("E0104", f"{what} is {describe(a)} after one branch and {describe(b)} after the other",
+                               self.span, help="convert both to one type and shape")
+        return Undefined(f"{what} is {describe(a)} after one branch of an `if` and {describe(b)} after the other",
+                         self.span)
+
+    def _tree(self, what: str, a: Any, b: Any) -> Build | Undefined:
+        if type(a) is not type(b) or len(a) != len(b) or (isinstance(a, dict) and list(a) != list(b)):
+            return Undefined(f"{what} has different structure after the branches of an `if`", self.span)
+        pairs = zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else zip(a, b, strict=True)
+        parts = [self._value(what, x, y) for x, y in pairs]
+        builds: list[Build] = []
+        for part in parts:
+            if isinstance(part, Undefined):
+                return part
+            builds.append(part)
+
+        def build(results: Sequence[Tile]) -> Any:
+            if isinstance(a, tuple):
+                return with_items(a, [p(results) for p in builds])
+            key = (id(a), id(b))
+            if key not in self.merged:
+                self.merged[key] = (with_items(a, [p(results) for p in builds]), a, b)
+            return self.merged[key][0]
+
+        return build
+
+    def _objects(self) -> list[tuple[Any, Any, list[Build | Undefined]]]:
+        """For each object that the paths leave differently: it, its keys, and what its elements are made of."""
+        heap = self.tracer.context.heap
+        found: list[tuple[Any, Any, list[Build | Undefined]]] = []
+        for key, item in self.snapshot.objects.items():
+            a, b = (side.held[key] for side in self.sides)
+            name = heap.name_of(item)
+            if not keys_equal(a, b):
+                where = heap.change_of(item, self.span)
+                heap.add_lost(item, Undefined(f"{name} is changed in an `if` that is decided at run time, so that its "
+                                              "length or keys depend on it", where))
+                found.append((item, a[0], [_constantly(v) for v in a[1]]))
+            elif not equal(a, b):
+                found.append((item, a[0], [self._value(f"an element of {name}", x, y)
+                                           for x, y in zip(a[1], b[1], strict=True)]))
+            elif not equal(contents(item), b):
+                found.append((item, b[0], [_constantly(v) for v in b[1]]))
+        return found
+
+    def _mark_ambiguous(self) -> None:
+        """Objects made of two others cannot be changed where those, or others made of them, are still there."""
+        if not self.merged:
+            return
+        heap = self.tracer.context.heap
+        alive = heap.reachable()
+        uses: dict[int, int] = {}
+        for _, a, b in self.merged.values():
+            for source in (a, b):
+                uses[id(source)] = uses.get(id(source), 0) + 1
+        for new, a, b in self.merged.values():
+            if any(id(s) in alive or uses[id(s)] > 1 or heap.is_ambiguous(s) for s in (a, b)):
+                heap.add_ambiguous((new, a, b), self.span)
 
 
-def _merge_value(name: str, a: Any, b: Any, pairs: list[tuple[Leaf, Leaf, TileType]], pending: list[Any],
-                 span: Span) -> Any:
-    leaves_a, rebuild, structure_a = flatten(a)
-    leaves_b, _, structure_b = flatten(b)
-    if structure_a != structure_b:
-        return Undefined(f"{name!r} has different structure after the branches of an `if`", span)
-    slots: list[int | None] = []
-    for x, y in zip(leaves_a, leaves_b, strict=True):
-        if _same(x, y):
-            slots.append(None)
-            continue
-        type_ = _common_type(x, y)
-        if type_ is None:
-            if isinstance(x, Tile) and isinstance(y, Tile) and name.isidentifier():
-                raise UserError.at("E0104", f"{name!r} is {_describe(x)} after one branch and {_describe(y)} after the "
-                                            "other", span, help="convert both to one type and shape")
-            return Undefined(f"{name!r} is {_describe(x)} after one branch of an `if` and {_describe(y)} after the "
-                             "other", span)
-        slots.append(len(pairs))
-        pairs.append((x, y, type_))
-    pending.append((name, rebuild, slots, leaves_a))
-    return None
+def _constantly(value: Any) -> Build:
+    return lambda results: value
+
+
+def merge_branches(tracer: Tracer, condition: Tile, snapshot: Snapshot, sides: Sequence[Outcome],
+                   span: Span) -> dict[str, Any]:
+    """Emit the ``if`` of two traced paths and give the scope after it."""
+    return _Join(tracer, snapshot, sides, span).run(condition)
 
 
 def _emit_if(tracer: Tracer, condition: Tile, pairs: list[tuple[Leaf, Leaf, TileType]], blocks: list[Block],
              span: Span) -> list[Tile]:
     for side, block in enumerate(blocks):
         with tracer.into(block):
-            values = [_typed(pair[side], pair[2]) for pair in pairs]
+            values = [typed(pair[side], pair[2]) for pair in pairs]
         block.ops.append(Yield(tuple(v.value for v in values), span=span))
     if not pairs and all(len(b.ops) == 1 for b in blocks):
         return []
@@ -192,118 +188,262 @@ def _emit_if(tracer: Tracer, condition: Tile, pairs: list[tuple[Leaf, Leaf, Tile
     return [Tile(r) for r in op.results]
 
 
+def leave_group(tracer: Tracer, snapshot: Snapshot, span: Span) -> None:
+    """Tiles that a thread group has put into Python objects stay in the group."""
+    for key, item in snapshot.objects.items():
+        keys, values = contents(item)
+        before = snapshot.held[key][1]
+        kept = [Undefined("this element belongs to the thread group that assigned it", span)
+                if has_tiles(v) and not any(v is b for b in before) else v for v in values]
+        write(item, (keys, kept))
+
+
 # -- loops
 
 
+class StructureChange(UserError):
+    """A loop that is decided at run time changes the length or the keys of a Python object."""
+
+
+class _Place:
+    """Something that a loop changes: a name (``owner`` None) or an element of an object. ``deep`` where lists and dicts
+    in it are made anew in each iteration."""
+
+    def __init__(self, owner: Any, key: Any, what: str, init: Any, deep: bool = False) -> None:
+        self.owner, self.key, self.what, self.init = owner, key, what, init
+        self.plan(deep)
+
+    def plan(self, deep: bool) -> None:
+        self.deep = deep
+        leaves, self.rebuild, self.structure = flatten(self.init, deep)
+        self.leaves = leaves
+        self.slots: list[Slot] = [x.value.tile.without_layout() if isinstance(x, Tile) else None for x in leaves]
+
+
 class _Loop:
-    """The variables of a loop: which are carried, with which types, and what they are after it."""
+    """What a loop carries, with which types, and what it is after the loop."""
 
     def __init__(self, tracer: Tracer, statement: ast.For | ast.While, names: Sequence[str]) -> None:
-        self.tracer = tracer
-        self.statement = statement
+        self.tracer, self.statement = tracer, statement
+        self.span = tracer.captured.span(statement)
         self.before = dict(tracer.scope)
+        self.snapshot = tracer.context.heap.snapshot()
         self.assigned = list(names)
-        self.names = [
-            n for n in names if n in self.before and not isinstance(self.before[n], Undefined)
-            and self.before[n] is not UNSET
-        ]
-        self.init: dict[str, Any] = {n: self.before[n] for n in self.names}
-        self.slots: dict[str, list[Slot]] = {}
-        for name in self.names:
-            self._plan(name)
+        self.places = [_Place(None, n, repr(n), self.before[n]) for n in names
+                       if n in self.before and not isinstance(self.before[n], Undefined)
+                       and self.before[n] is not UNSET]
+        self._plan_elements()
+        self.bound: list[tuple[_Place, Any]] = []
+        self.start: dict[int, Contents] = {}
 
-    def _plan(self, name: str) -> None:
-        leaves = flatten(self.init[name])[0]
-        self.slots[name] = [x.value.tile.without_layout() if isinstance(x, Tile) else None for x in leaves]
+    def _plan_elements(self) -> None:
+        """Elements that the body visibly assigns are carried from the first trace on."""
+        for name in _subscripted_names(self.statement):
+            item = self.before.get(name)
+            if isinstance(item, (list, dict)) and id(item) in self.snapshot.objects:
+                keys = range(len(item)) if isinstance(item, list) else list(item)
+                for key in keys:
+                    if isinstance(item[key], Tile) and self._place_of(item, key) is None:
+                        self._add(item, key)
 
-    def carried_types(self) -> list[TileType]:
-        return [s for n in self.names for s in self.slots[n] if s is not None]
+    def _add(self, item: Any, key: Any) -> None:
+        keys, values = self.snapshot.held[id(item)]
+        place = key if isinstance(keys, int) else keys.index(key)
+        name = self.tracer.context.heap.name_of(item)
+        self.places.append(_Place(item, key, f"an element of {name}", values[place]))
 
-    def carried_names(self) -> list[str]:
-        return [n if n.isidentifier() else n.strip("$") for n in self.names for s in self.slots[n] if s is not None]
+    def _place_of(self, item: Any, key: Any) -> _Place | None:
+        return next((p for p in self.places if p.owner is item and p.owner is not None
+                     and type(p.key) is type(key) and p.key == key), None)
+
+    def carried(self) -> list[tuple[str, TileType]]:
+        """Name and type of each carried value."""
+        return [(self._label(p), s) for p in self.places for s in p.slots if s is not None]
+
+    def _label(self, place: _Place) -> str:
+        name = place.key if place.owner is None else self.tracer.context.heap.name_of(place.owner).strip("'")
+        return name if name.isidentifier() else name.strip("$") if name.startswith("$") else "element"
+
+    def block(self, *first: tuple[str, TileType]) -> Block:
+        values = [*first, *self.carried()]
+        return Block([type_ for _, type_ in values], [name for name, _ in values])
 
     def initial(self) -> list[Tile]:
-        return [
-            _typed(leaf, slot)
-            for n in self.names
-            for leaf, slot in zip(flatten(self.init[n])[0], self.slots[n], strict=True)
-            if slot is not None
-        ]
+        """The carried values before the loop, converted in the current block."""
+        self.snapshot.restore()
+        return [typed(leaf, slot) for p in self.places for leaf, slot in zip(p.leaves, p.slots, strict=True)
+                if slot is not None]
 
-    def bind(self, values: Sequence[Tile], scope: dict[str, Any]) -> None:
-        """Put these carried values into ``scope``."""
+    def enter(self, values: Sequence[Tile]) -> None:
+        """Names and objects as an iteration finds them, with these carried values."""
+        self.snapshot.restore()
+        self.tracer.scope = dict(self.before)
+        self._bind(values)
+        self.start = self.snapshot.now()
+
+    def _bind(self, values: Sequence[Tile]) -> None:
         rest = iter(values)
-        for name in self.names:
-            leaves, rebuild, _ = flatten(self.init[name])
-            scope[name] = rebuild([x if s is None else next(rest)
-                                   for x, s in zip(leaves, self.slots[name], strict=True)])
+        fresh: dict[int, Any] = {}
+        self.bound = []
+        for place in self.places:
+            value = place.rebuild([x if s is None else next(rest)
+                                   for x, s in zip(place.leaves, place.slots, strict=True)])
+            if place.deep and isinstance(place.init, (list, dict)):
+                value = fresh.setdefault(id(place.init), value)
+            self.bound.append((place, value))
+        for place, value in self.bound:
+            if place.owner is None:
+                self.tracer.scope[place.key] = value
+        elements: dict[int, tuple[Any, dict[Any, Any]]] = {}
+        for place, value in self.bound:
+            if place.owner is not None:
+                elements.setdefault(id(place.owner), (place.owner, {}))[1][place.key] = value
+        for item, new in elements.values():
+            keys, old = contents(item)
+            names = range(keys) if isinstance(keys, int) else keys
+            write(item, (keys, [new.get(k, v) for k, v in zip(names, old, strict=True)]))
+
+    def check_condition(self) -> None:
+        """Raises UserError where the condition of the loop changes Python objects."""
+        heap = self.tracer.context.heap
+        for key, held in self.snapshot.now().items():
+            if not equal(held, self.start[key]):
+                item = self.snapshot.objects[key]
+                raise StructureChange.at(
+                    "E0110", f"{heap.name_of(item)} is changed by the condition of a loop that is decided at run time",
+                    heap.change_of(item, self.span), help="change it in the body: `while True:` with a `break`")
 
     def settle(self, end: dict[str, Any]) -> bool:
-        """Compare the scope after the body with the plan; False where the plan had to change. Raises UserError."""
-        stable = True
+        """Compare what the body leaves with the plan; False where the plan had to change. Raises UserError."""
         value = end.get("$value", UNSET)
-        if value is not UNSET and "$value" not in self.names:
+        if value is not UNSET and not any(p.owner is None and p.key == "$value" for p in self.places):
             # The first values are zeros of these types, made before the loop by `initial`.
             leaves, rebuild, _ = flatten(value)
-            self.names.append("$value")
-            self.init["$value"] = rebuild([0 if isinstance(x, Tile) else x for x in leaves])
-            self.slots["$value"] = [x.value.tile.without_layout() if isinstance(x, Tile) else None for x in leaves]
+            place = _Place(None, "$value", "the value returned",
+                           rebuild([0 if isinstance(x, Tile) else x for x in leaves]), True)
+            place.slots = [x.value.tile.without_layout() if isinstance(x, Tile) else None for x in leaves]
+            self.places.append(place)
             return False
-        for name in self.names:
-            if not self._settle_name(name, end[name]):
-                stable = False
+        stable = True
+        for place in self.places:
+            stable = self._settle(place, self._at_end(place, end)) and stable
+        stable = self._settle_objects() and stable
+        if stable:
+            self._check_identities(end)
         return stable
 
-    def _settle_name(self, name: str, value: Any) -> bool:
-        if isinstance(value, Undefined):
-            raise UserError.at("E0110", f"{value.reason}, so the next iteration has no {name!r}", value.span)
-        leaves, _, structure = flatten(value)
-        init, _, expected = flatten(self.init[name])
-        if structure != expected:
-            raise self._changed(name, self.init[name], value)
+    def _at_end(self, place: _Place, end: dict[str, Any]) -> Any:
+        if place.owner is None:
+            return end[place.key]
+        keys, values = contents(place.owner)
+        self._check_keys(place.owner, (keys, values))
+        return values[place.key if isinstance(keys, int) else keys.index(place.key)]
+
+    def _check_keys(self, item: Any, held: Contents) -> None:
+        if not keys_equal(held, self.start[id(item)]):
+            heap = self.tracer.context.heap
+            raise StructureChange.at(
+                "E0110", f"{heap.name_of(item)} is changed in a loop whose iterations are counted at run time, so that "
+                         "its length or keys depend on them", heap.change_of(item, self.span),
+                help="use `for … in tl.static_range(n)`, or an element for each iteration that there may be")
+
+    def _settle_objects(self) -> bool:
         stable = True
-        for i, (first, last, slot) in enumerate(zip(init, leaves, self.slots[name], strict=True)):
+        for key, (keys, values) in self.snapshot.now().items():
+            item = self.snapshot.objects[key]
+            self._check_keys(item, (keys, values))
+            names = range(keys) if isinstance(keys, int) else keys
+            for name, first, last in zip(names, self.start[key][1], values, strict=False):
+                if not same_or_mutable(first, last) and self._place_of(item, name) is None:
+                    self._add(item, name)
+                    stable = False
+        return stable
+
+    def _settle(self, place: _Place, value: Any) -> bool:
+        if isinstance(value, Undefined):
+            raise UserError.at("E0110", f"{value.reason}, so the next iteration has no {place.what}", value.span)
+        leaves, _, structure = flatten(value, place.deep)
+        if structure != place.structure:
+            raise self._changed(place, place.init, value)
+        stable = True
+        for i, (first, last, slot) in enumerate(zip(place.leaves, leaves, place.slots, strict=True)):
             if slot is None:
-                if _same(first, last):
+                if same_or_mutable(first, last):
                     continue
-                type_ = _common_type(first, last) if _is_number(first) else None
+                if isinstance(first, (list, dict)) and flatten(first)[2] == flatten(last)[2]:
+                    place.plan(True)
+                    return False
+                type_ = common_type(first, last) if is_number(first) else None
                 if type_ is None:
-                    raise self._changed(name, first, last)
-                self.slots[name][i] = type_
+                    raise self._changed(place, first, last)
+                place.slots[i] = type_
                 stable = False
             elif isinstance(last, Tile):
                 if (last.dtype, last.shape) != (slot.dtype, slot.shape):
-                    raise self._changed(name, slot, last)
-            elif not _is_number(last) or (isinstance(last, float) and not slot.dtype.is_float):
-                raise self._changed(name, slot, last)
+                    raise self._changed(place, slot, last)
+            elif not is_number(last) or not literal_meets(last, slot.dtype):
+                raise self._changed(place, slot, last)
         return stable
+
+    def _check_identities(self, end: dict[str, Any]) -> None:
+        """Lists and dicts that are made anew in each iteration cannot be changed in place where others are, or become,
+        the same object: raises UserError. What they are after the loop is then ambiguous."""
+        deep = [(p, value) for p, value in self.bound if p.deep and p.key != "$value"]
+        if not deep:
+            return
+        heap = self.tracer.context.heap
+        new = [c for _, value in deep for c in containers(value)]
+        last = [c for p, _ in deep for c in containers(self._at_end(p, end))]
+        first = [c for p, _ in deep for c in containers(p.init)]
+        kept = self.tracer.scope
+        self.tracer.scope = {n: v for n, v in end.items() if not any(p.owner is None and p.key == n for p, _ in deep)}
+        alive = heap.reachable()
+        self.tracer.scope = kept
+        aligned = len({id(c) for c in new}) == len({id(c) for c in last}) == len({(id(a), id(b)) for a, b in
+                                                                                 zip(new, last, strict=True)})
+        self.shared = not aligned or any(id(c) in alive for c in (*first, *last))
+        if self.shared:
+            for item in new:
+                if id(item) in heap.changed:
+                    heap.add_ambiguous((item,), self.span)
+                    raise UserError.at("E0303", f"this Python {type(item).__name__} is changed, but which one it is "
+                                                "depends on the iteration of a loop", heap.changed[id(item)][1],
+                                       help="change a copy (`x = list(x)`), or keep one object")
+
+    shared = False
 
     def final(self, end: dict[str, Any]) -> list[Tile]:
         """The carried values at the end of the body, converted in the current block."""
-        return [
-            _typed(leaf, slot)
-            for n in self.names
-            for leaf, slot in zip(flatten(end[n])[0], self.slots[n], strict=True)
-            if slot is not None
-        ]
+        return [typed(leaf, slot) for p in self.places
+                for leaf, slot in zip(flatten(self._at_end(p, end), p.deep)[0], p.slots, strict=True)
+                if slot is not None]
 
-    def after(self, results: Sequence[Tile]) -> dict[str, Any]:
-        scope = dict(self.before)
-        self.bind(results, scope)
-        span = self.tracer.captured.span(self.statement)
+    def after(self, results: Sequence[Tile]) -> None:
+        """Names and objects as the loop leaves them."""
+        tracer = self.tracer
+        self.enter(results)
+        carried = {p.key for p in self.places if p.owner is None}
         for name in self.assigned:
-            if name not in self.names and name.isidentifier():
-                scope[name] = Undefined(f"{name!r} is assigned only inside a loop, which may run no iteration", span)
-        return scope
+            if name not in carried and name.isidentifier():
+                tracer.scope[name] = Undefined(f"{name!r} is assigned only inside a loop, which may run no iteration",
+                                               self.span)
+        if self.shared:
+            for place, value in self.bound:
+                if place.deep:
+                    tracer.context.heap.add_ambiguous([*containers(value), *containers(place.init)], self.span)
 
-    def _changed(self, name: str, first: Any, last: Any) -> UserError:
-        shown = str(first) if isinstance(first, TileType) else _describe(first)
-        where = _assignment(self.statement, name)
-        labels = [Label(self.tracer.captured.span(where or self.statement), f"here it becomes {_describe(last)}")]
-        if where is not None:
-            labels.append(Label(self.tracer.captured.span(self.statement), f"it enters the loop as {shown}"))
+    def _changed(self, place: _Place, first: Any, last: Any) -> UserError:
+        tracer = self.tracer
+        shown = str(first) if isinstance(first, TileType) else describe(first)
+        where: Any = _assignment(self.statement, place.key) if place.owner is None else None
+        at = tracer.captured.span(where) if where is not None else \
+            self.span if place.owner is None else tracer.context.heap.change_of(place.owner, self.span)
+        labels = [Label(at, f"here it becomes {describe(last)}")]
+        if at != self.span:
+            labels.append(Label(self.span, f"it enters the loop as {shown}"))
         return UserError(Diagnostic(
-            "E0104", f"{name!r} is carried around a loop and changes from {shown} to {_describe(last)}", tuple(labels),
+            "E0104", f"{place.what} is carried around a loop and changes from {shown} to {describe(last)}",
+            tuple(labels),
             "a carried value keeps its type and shape: convert it with `.to(dtype)` before the loop or at its end",
         ))
 
@@ -317,12 +457,11 @@ def trace_for(tracer: Tracer, statement: ast.For, loop: tile_range, span: Span) 
     if _may_leave(statement.body):
         _trace_counted_while(tracer, statement, loop, bounds, names)
         return
-    state = _Loop(tracer, statement, [n for n in names if n not in _target_names(statement.target)])
+    state = _Loop(tracer, statement, [n for n in names if n not in target_names(statement.target)])
     while True:
-        body = Block([TileType(i64), *state.carried_types()], [_target_name(statement), *state.carried_names()])
-        tracer.scope = dict(state.before)
-        state.bind([Tile(a) for a in body.args[1:]], tracer.scope)
-        with tracer.into(body):
+        body = state.block((_target_name(statement), TileType(i64)))
+        state.enter([Tile(a) for a in body.args[1:]])
+        with tracer.into(body), context.heap.iterators_kept(state.snapshot):
             tracer.bind(statement.target, Tile(body.args[0]))
             tracer.exec_block(statement.body)
             tracer.scope["$continue"] = False
@@ -334,8 +473,8 @@ def trace_for(tracer: Tracer, statement: ast.For, loop: tile_range, span: Span) 
     context.span = span
     init = tuple(t.value for t in state.initial())
     op = For(*(b.value for b in bounds), init, body, loop.stages, loop.unroll, span=span)
-    tracer.scope = state.after([Tile(r) for r in context.emit(op)])
-    for name in _target_names(statement.target):
+    state.after([Tile(r) for r in context.emit(op)])
+    for name in target_names(statement.target):
         tracer.scope[name] = Undefined(f"{name!r} is the index of a loop, which may run no iteration", span)
 
 
@@ -358,7 +497,7 @@ def _trace_counted_while(tracer: Tracer, statement: ast.For, loop: tile_range, b
         tracer.exec_block(statement.body)
         tracer.scope[index] = arithmetic("add", position, step)
 
-    targets = _target_names(statement.target)
+    targets = target_names(statement.target)
     _trace_loop(tracer, statement, [index, *(n for n in names if n not in targets)], test, body)
     tracer.scope.pop(index)
     for name in targets:
@@ -367,17 +506,22 @@ def _trace_counted_while(tracer: Tracer, statement: ast.For, loop: tile_range, b
 
 
 def trace_while(tracer: Tracer, statement: ast.While) -> None:
-    """A run-time ``while``."""
+    """A run-time ``while``. Where its condition assigns names, it is evaluated in the body, which it may leave."""
+    names = _assigned_names(statement)
+    if not any(isinstance(n, ast.NamedExpr) for n in ast.walk(statement.test)):
+        _trace_loop(tracer, statement, names, lambda: as_tile(tracer.test(statement.test)),
+                    lambda: tracer.exec_block(statement.body))
+        return
 
-    def test() -> Tile:
-        condition = tracer.eval(statement.test)
-        tile = as_tile(condition)
-        if tile.shape:
-            raise tracer.fail("E0113", f"the condition is a tile of shape {tile.shape}", statement.test,
-                              help="reduce it with tl.any or tl.all")
-        return tile if tile.dtype.is_bool else compare("ne", tile, 0)
+    def stop() -> None:
+        tracer.scope["$break"] = True
 
-    _trace_loop(tracer, statement, _assigned_names(statement), test, lambda: tracer.exec_block(statement.body))
+    def body() -> None:
+        tracer.choose(tracer.test(statement.test), statement.test, lambda: tracer.exec_block(statement.body), stop)
+
+    inside = target_names(statement.test)
+    _trace_loop(tracer, statement, list(dict.fromkeys([*inside, *names, "$break", "$return", "$value"])),
+                lambda: as_tile(True), body)
 
 
 def _trace_loop(tracer: Tracer, statement: ast.For | ast.While, names: list[str], test: Callable[[], Tile],
@@ -386,48 +530,74 @@ def _trace_loop(tracer: Tracer, statement: ast.For | ast.While, names: list[str]
     span = tracer.captured.span(statement)
     state = _Loop(tracer, statement, names)
     while True:
-        types, labels = state.carried_types(), state.carried_names()
-        condition_block, body_block = Block(types, labels), Block(types, labels)
-        tracer.scope = dict(state.before)
-        state.bind([Tile(a) for a in condition_block.args], tracer.scope)
-        with tracer.into(condition_block):
-            stopped = tracer._stopped(("$break", "$return"))
-            condition = test()
-            if stopped is not False:
-                condition = arithmetic("and", condition, unary("not", as_tile(stopped)))
-        condition_block.ops.append(Yield((condition.value,), span=span))
-        tracer.scope = dict(state.before)
-        state.bind([Tile(a) for a in body_block.args], tracer.scope)
-        tracer.scope.update({"$break": False, "$return": False})
-        with tracer.into(body_block):
-            body()
-            tracer.scope["$continue"] = False
-            if not state.settle(tracer.scope):
-                continue
-            final = state.final(tracer.scope)
+        condition_block, body_block = state.block(), state.block()
+        with context.heap.iterators_kept(state.snapshot):
+            state.enter([Tile(a) for a in condition_block.args])
+            with tracer.into(condition_block):
+                stopped = tracer._stopped(("$break", "$return"))
+                condition = test()
+                if stopped is not False:
+                    condition = arithmetic("and", condition, unary("not", as_tile(stopped)))
+                state.check_condition()
+            condition_block.ops.append(Yield((condition.value,), span=span))
+            state.enter([Tile(a) for a in body_block.args])
+            tracer.scope.update({"$break": False, "$return": False})
+            with tracer.into(body_block):
+                body()
+                tracer.scope["$continue"] = False
+                if not state.settle(tracer.scope):
+                    continue
+                final = state.final(tracer.scope)
         break
     body_block.ops.append(Yield(tuple(v.value for v in final), span=span))
     context.span = span
     op = While(tuple(t.value for t in state.initial()), condition_block, body_block, span=span)
-    tracer.scope = state.after([Tile(r) for r in context.emit(op)])
+    state.after([Tile(r) for r in context.emit(op)])
 
 
 # -- what a loop assigns
 
 
-def _assigned_names(statement: ast.For | ast.While) -> list[str]:
+def own_nodes(*nodes: ast.AST) -> list[ast.AST]:
+    """The nodes of some code, without those of functions defined in it, in the order of the source."""
+    found: list[ast.AST] = []
+    todo = list(reversed(nodes))
+    while todo:
+        node = todo.pop()
+        found.append(node)
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            todo += reversed(list(ast.iter_child_nodes(node)))
+    return found
+
+
+def bound_names(nodes: Sequence[ast.AST]) -> list[str]:
+    """The names that some code of a function assigns, without those of functions and comprehensions in it."""
     names: dict[str, None] = {}
-    for child in statement.body:
-        for node in ast.walk(child):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                names[node.id] = None
-            elif isinstance(node, (ast.Subscript,)) and isinstance(node.ctx, ast.Store) and isinstance(
-                node.value, ast.Name
-            ):
-                names[node.value.id] = None
+    todo = list(reversed(nodes))
+    while todo:
+        node = todo.pop()
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names[node.name] = None
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names[node.id] = None
+        elif isinstance(node, ast.comprehension):
+            todo += [*reversed(node.ifs), node.iter]
+        elif not isinstance(node, ast.Lambda):
+            todo += reversed(list(ast.iter_child_nodes(node)))
+    return list(names)
+
+
+def _assigned_names(statement: ast.For | ast.While) -> list[str]:
+    names = dict.fromkeys(bound_names(statement.body))
     if _may_leave(statement.body):
         names.update(dict.fromkeys(("$break", "$return", "$value")))
     return list(names)
+
+
+def _subscripted_names(statement: ast.For | ast.While) -> list[str]:
+    return list(dict.fromkeys(
+        n.value.id for n in own_nodes(*statement.body)
+        if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store) and isinstance(n.value, ast.Name)))
 
 
 def _may_leave(statements: Sequence[ast.stmt], nested: bool = False) -> bool:
@@ -460,9 +630,13 @@ def _assignment(statement: ast.For | ast.While, name: str) -> ast.AST | None:
     return found
 
 
-def _target_names(target: ast.expr) -> list[str]:
-    return [n.id for n in ast.walk(target) if isinstance(n, ast.Name)]
+def target_names(target: ast.expr) -> list[str]:
+    return [n.id for n in ast.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
 def _target_name(statement: ast.For) -> str:
     return statement.target.id if isinstance(statement.target, ast.Name) else ""
+
+
+__all__ = ["Outcome", "StructureChange", "bound_names", "leave_group", "merge_branches", "own_nodes", "target_names",
+           "trace_for", "trace_while"]

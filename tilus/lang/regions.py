@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import Map, ReduceWith, ScanWith, Yield
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import TileType
-from tilus.lang.capture import CapturedFunction
+from tilus.lang.calls import bind, traceable, unwrap
 from tilus.lang.context import TraceContext
 from tilus.lang.values import Tile, as_tile, emit_all, fail
 
@@ -44,24 +43,33 @@ def trace_region(context: TraceContext, function: Callable[..., Any], types_: Se
 
 
 def call_function(context: TraceContext, function: Any, args: list[Tile]) -> Any:
-    """Call a function on tiles while tracing, so that its control flow is traced as well."""
-    from tilus.lang.tracer import InlineFunction, Tracer
+    """Call a function on tiles while tracing, so that its control flow is traced as well. It is called once, for all
+    elements: Python objects that it changes are an error."""
+    from tilus.lang.heap import equal
 
-    if isinstance(function, InlineFunction):
-        return function(*args)
-    captured = getattr(function, "__tilus_captured__", None)
-    if captured is None and isinstance(function, types.FunctionType) and not function.__module__.startswith("tilus."):
-        captured = CapturedFunction(function)
+    span, snapshot = context.span, context.heap.snapshot()
+    result = _call(context, function, args)
+    for key, held in snapshot.now().items():
+        if not equal(held, snapshot.held[key]):
+            item = snapshot.objects[key]
+            raise UserError.at("E0303", f"a function that runs once per element changes {context.heap.name_of(item)}",
+                               context.heap.change_of(item, span), help="give back what it computes instead")
+    return result
+
+
+def _call(context: TraceContext, function: Any, args: list[Tile]) -> Any:
+    from tilus.lang.tracer import Tracer
+
+    target, first, named = unwrap(function)
+    captured = traceable(target)
     if captured is None:
         return function(*args)
-    import inspect
-
     try:
-        bound = inspect.signature(captured.function).bind(*args)
+        arguments = bind(captured, (*first, *args), named)
     except TypeError as error:
         raise fail("E0107", f"{captured.name}: {error}") from None
-    bound.apply_defaults()
-    return Tracer(captured, context, 1).run(dict(bound.arguments))
+    context.reads.function(captured.function)
+    return Tracer(captured, context, 1).run(arguments)
 
 
 def _captures(block: Block) -> list[Value]:

@@ -39,7 +39,8 @@ class Signature:
         node = captured.node
         if node.args.vararg or node.args.kwarg:
             raise UserError.at("E0109", "a kernel has no * or ** parameters", captured.span(node.args.vararg or node))
-        defaults = {p.name: p.default for p in inspect.signature(captured.function).parameters.values()}
+        parameters = inspect.signature(captured.function, follow_wrapped=False).parameters
+        defaults = {p.name: p.default for p in parameters.values()}
         arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
         self.specs = tuple(ParameterSpec(a.arg, a.annotation, defaults[a.arg]) for a in arguments)
         self.names = tuple(s.name for s in self.specs)
@@ -51,6 +52,11 @@ class Signature:
             s.name: compile(ast.Expression(s.annotation), self.captured.file, "eval")
             for s in self.specs if s.annotation is not None
         }
+
+    @property
+    def _is_method(self) -> bool:
+        """Whether the function stands in a class; its first parameter is then the object, a compile-time value."""
+        return self.captured.function.__qualname__.rpartition(".")[0].rpartition(".")[2] not in ("", "<locals>")
 
     def span(self, name: str) -> Any:
         return self.captured.span(self._nodes[name])
@@ -71,6 +77,8 @@ class Signature:
         return value
 
     def _evaluate(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
+        if spec.annotation is None and spec.name == self.names[0] and self._is_method:
+            return object
         if spec.annotation is None:
             raise UserError.at("E0109", f"parameter {spec.name!r} has no annotation", self.span(spec.name),
                                help='annotate arrays `tl.f32["M", "N"]`, run-time scalars `tl.i32`, and compile-time '

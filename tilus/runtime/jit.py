@@ -78,6 +78,10 @@ class JitFunction:
     def __repr__(self) -> str:
         return f"<tilus kernel {self.__qualname__}>"
 
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A kernel that is a method: ``self`` is its first compile-time value."""
+        return self if instance is None else BoundKernel(self, instance)
+
     @functools.cached_property
     def signature(self) -> Signature:
         return Signature(self.__tilus_captured__)
@@ -245,7 +249,7 @@ class JitFunction:
 
     # -- compilation without a call
 
-    def compile(self, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
+    def compile(self, /, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
                 line_info: bool = False, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target, whether or not one is there.
 
@@ -312,7 +316,7 @@ class JitFunction:
         except TypeError as error:
             raise call_error("E0601", str(error), declared=self.signature.span(spec.name)) from None
 
-    def explain(self, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
+    def explain(self, /, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
                 **kwargs: Any) -> str:
         """What the compiler makes of the kernel: which specialisation, its stages, and the resources it takes.
 
@@ -324,6 +328,40 @@ class JitFunction:
             call = Call(self, self._bind(args, kwargs))
             return explain(self.specialise(call.constants, call.parameters), target, via)
         return explain(self.assume(assume, kwargs), target, via)
+
+
+class BoundKernel:
+    """A kernel as a method of an object, which is its first argument."""
+
+    __tilus_bound__ = True
+
+    def __init__(self, kernel: JitFunction, instance: Any) -> None:
+        self.__func__, self.__self__ = kernel, instance
+        functools.update_wrapper(self, kernel.function)
+
+    def __repr__(self) -> str:
+        return f"<bound tilus kernel {self.__func__.__qualname__}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def on(self, engine_name: str) -> Callable[..., None]:
+        """See :meth:`JitFunction.on`."""
+        return functools.partial(self.__func__.on(engine_name), self.__self__)
+
+    def compile(self, *args: Any, **kwargs: Any) -> CompiledKernel:
+        """See :meth:`JitFunction.compile`."""
+        return self.__func__.compile(*args, **{self._first: self.__self__, **kwargs})
+
+    def explain(self, *args: Any, **kwargs: Any) -> str:
+        """See :meth:`JitFunction.explain`."""
+        if args:
+            return self.__func__.explain(self.__self__, *args, **kwargs)
+        return self.__func__.explain(**{self._first: self.__self__, **kwargs})
+
+    @property
+    def _first(self) -> str:
+        return self.__func__.signature.names[0]
 
 
 class Call:

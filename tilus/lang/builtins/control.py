@@ -85,6 +85,11 @@ class range:
         return not any(isinstance(n, Tile) and current().concrete(n.value) is None
                        for n in (self.start, self.stop, self.step))
 
+    @property
+    def is_static(self) -> builtins.bool:
+        """Whether all bounds are Python integers."""
+        return all(isinstance(n, int) for n in (self.start, self.stop, self.step))
+
     def __iter__(self) -> Iterator[Tile]:
         """Iteration by Python itself: the python engine, where every bound is known."""
         bounds = [operator.index(as_index(b)) for b in (self.start, self.stop, self.step)]
