@@ -16,6 +16,7 @@ from tilus.diagnostics import UserError
 from tilus.simulator.layout import GLOBAL_BASE, GUARD
 from tilus.simulator.resolved import Decoded
 from tilus.simulator.syntax import Variable
+from tilus.simulator.tensor_map import MAP_BYTES, TensorMap
 
 Array = npt.NDArray[Any]
 ALIGN = 256
@@ -31,10 +32,14 @@ class Pointer:
 
 @dataclass(frozen=True)
 class Struct:
-    """A struct by value that holds pointers: its bytes, and by byte offset the arrays that its pointers name."""
+    """A struct that holds pointers: its bytes, and by byte offset what its pointers name.
+
+    Given for a parameter of its size it goes by value, for a pointer or a variable it is what these refer to. A
+    :class:`TensorMap` among the pointers stands in the struct itself, all 128 bytes of it.
+    """
 
     data: bytes | np.generic | Array
-    pointers: Mapping[int, Array | Pointer]
+    pointers: Mapping[int, Any]
 
 
 @dataclass
@@ -53,16 +58,19 @@ class Arguments:
     """Packed arguments of a launch."""
 
     decoded: Decoded
-    pointers: list[tuple[int, int, str]] = field(default_factory=list)
     scalars: list[tuple[int, bytes]] = field(default_factory=list)
     ranges: list[_Range] = field(default_factory=list)
-    maps: list[tuple[int, Any]] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
+    # What is known once the arrays have addresses: where (an offset of the parameters, or a host address), and the
+    # host address or tensor map that it names.
+    in_parameters: list[tuple[int, int | TensorMap]] = field(default_factory=list)
+    in_memory: list[tuple[int, int | TensorMap]] = field(default_factory=list)
+    in_variables: list[tuple[int, int | TensorMap]] = field(default_factory=list)
 
     def add_array(self, array: Array, name: str) -> int:
         """Register an array's bytes; its host address."""
         low, high = np.lib.array_utils.byte_bounds(array)
-        address = int(array.__array_interface__["data"][0])
+        address = _host_address(array)
         self.keep.append(array)
         self.ranges.append(_Range(low, high, name, bool(array.flags.writeable)))
         return address
@@ -101,19 +109,25 @@ class Arguments:
                 return GLOBAL_BASE + entry.start + host - entry.low
         return GLOBAL_BASE
 
+    def _encoded(self, target: int | TensorMap) -> bytes:
+        if isinstance(target, TensorMap):
+            return target.descriptor(self.device_address(_host_address(target.array))).encode()
+        return (self.device_address(target) if target else 0).to_bytes(8, "little")
+
     def parameter_bytes(self) -> Array:
         data = np.zeros(self.decoded.param_bytes, np.uint8)
-        for offset, raw in self.scalars:
+        for offset, raw in [*self.scalars, *((at, self._encoded(target)) for at, target in self.in_parameters)]:
             data[offset:offset + len(raw)] = np.frombuffer(raw, np.uint8)
-        for offset, host, _ in self.pointers:
-            value = self.device_address(host)
-            data[offset:offset + 8] = np.frombuffer(value.to_bytes(8, "little"), np.uint8)
         return data
 
     def copy_in(self, arena: Array) -> None:
         for entry in self.ranges:
             if entry.high > entry.low:
                 arena[entry.start:entry.start + entry.high - entry.low] = _host(entry)
+        places = [(self.device_address(host) - GLOBAL_BASE, target) for host, target in self.in_memory]
+        for start, target in [*places, *self.in_variables]:
+            raw = self._encoded(target)
+            arena[start:start + len(raw)] = np.frombuffer(raw, np.uint8)
 
     def copy_back(self, arena: Array) -> None:
         for entry in self.ranges:
@@ -123,17 +137,28 @@ class Arguments:
     def allocations(self) -> list[tuple[int, int, str, bool]]:
         return [(r.start, r.start + r.high - r.low, f"argument {r.name}", r.writable) for r in self.ranges]
 
-    def tensor_map_addresses(self, base: int) -> dict[int, Any]:
-        result = {}
-        for offset, made in self.maps:
-            made.bind(self.device_address)
-            result[base + offset] = made
-        return result
+
+def _host_address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def _host(entry: _Range) -> Array:
     buffer = (ctypes.c_uint8 * (entry.high - entry.low)).from_address(entry.low)
     return np.ctypeslib.as_array(buffer)
+
+
+def pack_variable(result: Arguments, name: str, value: Any, place: Any) -> None:
+    """Take up the contents of a variable of the module; ``place(bytes)`` gives its offset in the arena.
+
+    Raises:
+        UserError: E1003 where they do not fit.
+    """
+    if isinstance(value, (list, tuple)):
+        value = Struct(bytes(8 * len(value)), {8 * i: item for i, item in enumerate(value)})
+    if isinstance(value, TensorMap):
+        value = Struct(bytes(MAP_BYTES), {0: value})
+    if isinstance(value, Struct):
+        result.in_variables += _struct_places(result, name, value, place(content_of(value.data).size))
 
 
 def pack_arguments(decoded: Decoded, args: Sequence[Any] | Mapping[str, Any], maps: Mapping[str, Any]) -> Arguments:
@@ -151,62 +176,100 @@ def pack_arguments(decoded: Decoded, args: Sequence[Any] | Mapping[str, Any], ma
 
 
 def _by_position(names: list[str], args: Sequence[Any] | Mapping[str, Any], maps: Mapping[str, Any]) -> list[Any]:
+    """Arguments in the order of the parameters, which go by name, by what follows ``_param_``, or by number."""
     short = [name.rsplit("_param_", 1)[-1] if "_param_" in name else name for name in names]
-    if isinstance(args, Mapping):
-        given = {**args, **maps}
-        values = []
-        for name, alias in zip(names, short, strict=True):
-            if name not in given and alias not in given:
-                raise UserError.at("E1003", f"argument {name!r} is missing; parameters: {', '.join(names)}")
-            values.append(given.pop(name) if name in given else given.pop(alias))
-        if given:
-            raise UserError.at("E1003", f"the kernel has no parameter {sorted(given)[0]!r}; "
-                               f"parameters: {', '.join(names)}")
-        return values
-    rest = list(args)
+    given = {str(key): value for key, value in {**(args if isinstance(args, Mapping) else {}), **maps}.items()}
+    rest = [] if isinstance(args, Mapping) else list(args)
     values = []
-    for name, alias in zip(names, short, strict=True):
-        if name in maps or alias in maps:
-            values.append(maps.get(name, maps.get(alias)))
+    for number, (name, alias) in enumerate(zip(names, short, strict=True)):
+        key = next((key for key in (name, alias, str(number)) if key in given), None)
+        if key is not None:
+            values.append(given.pop(key))
+        elif isinstance(args, Mapping):
+            raise UserError.at("E1003", f"argument {name!r} is missing; parameters: {', '.join(names)}")
         elif rest:
             values.append(rest.pop(0))
         else:
             raise UserError.at("E1003", f"{len(args)} arguments for {len(names)} parameters")
+    if given:
+        raise UserError.at("E1003", f"the kernel has no parameter {sorted(given)[0]!r}; parameters: {', '.join(names)}")
     if rest:
         raise UserError.at("E1003", f"{len(args)} arguments for {len(names)} parameters")
     return values
 
 
 def _pack_one(result: Arguments, variable: Variable, offset: int, value: Any) -> None:
-    if hasattr(value, "bind") and hasattr(value, "swizzle"):
-        result.add_array(value.array, variable.name)
-        result.maps.append((offset, value))
+    name, size = variable.name, variable.bytes
+    if isinstance(value, TensorMap) and size != 8:
+        result.add_array(value.array, name)
+        result.in_parameters.append((offset, value))
         return
-    if isinstance(value, Struct):
-        raw = value.data if isinstance(value.data, bytes) else value.data.tobytes()
-        result.scalars.append((offset, _scalar(variable, raw)))
-        for place, target in value.pointers.items():
-            if not 0 <= place <= variable.bytes - 8:
-                raise UserError.at("E1003", f"parameter {variable.name!r} has {variable.bytes} bytes: no pointer can "
-                                   f"be at byte {place}")
-            _point(result, f"{variable.name}+{place}", offset + place, target)
+    if isinstance(value, Struct) and content_of(value.data).size == size:
+        result.scalars.append((offset, content_of(value.data).tobytes()))
+        result.in_parameters += _struct_places(result, name, value, offset)
+        return
+    if size == 8 and isinstance(value, (Pointer, np.ndarray, TensorMap, Struct, list, tuple)):
+        if variable.type[0] == "f":
+            raise UserError.at("E1003", f"parameter {name!r} of type .{variable.type} takes no array")
+        result.in_parameters.append((offset, _refer(result, name, value)))
         return
     if isinstance(value, (Pointer, np.ndarray)) and not variable.is_array:
-        if variable.bytes != 8 or variable.type[0] == "f":
-            raise UserError.at("E1003", f"parameter {variable.name!r} of type .{variable.type} takes no array")
-        _point(result, variable.name, offset, value)
-        return
-    if isinstance(value, np.ndarray) and value.nbytes == variable.bytes:
+        raise UserError.at("E1003", f"parameter {name!r} of type .{variable.type} takes no array")
+    if isinstance(value, Struct):
+        raise UserError.at("E1003", f"parameter {name!r} has {size} bytes, not {content_of(value.data).size}")
+    if isinstance(value, np.ndarray) and value.nbytes == size:
         value = value.tobytes()
     result.scalars.append((offset, _scalar(variable, value)))
 
 
-def _point(result: Arguments, name: str, offset: int, value: Array | Pointer) -> None:
-    """Put the address of an array at an offset of the parameters."""
+def content_of(data: bytes | np.generic | Array) -> Array:
+    """The bytes of a struct."""
+    return np.frombuffer(data if isinstance(data, bytes) else data.tobytes(), np.uint8).copy()
+
+
+def _struct_places(result: Arguments, name: str, value: Struct, start: int) -> list[tuple[int, int | TensorMap]]:
+    """Where a struct that begins at ``start`` names something, and what."""
+    size = content_of(value.data).size
+    places: list[tuple[int, int | TensorMap]] = []
+    for at, target in value.pointers.items():
+        needed = MAP_BYTES if isinstance(target, TensorMap) else 8
+        if not 0 <= at <= size - needed:
+            what = "tensor map" if needed == MAP_BYTES else "pointer"
+            raise UserError.at("E1003", f"{name!r} has {size} bytes: no {what} can be at byte {at}")
+        if isinstance(target, TensorMap):
+            result.add_array(target.array, f"{name}+{at}")
+            places.append((start + at, target))
+        else:
+            places.append((start + at, _refer(result, f"{name}+{at}", target)))
+    return places
+
+
+def _refer(result: Arguments, name: str, value: Any) -> int:
+    """The host address that a pointer to the value holds; 0 for None. Structs and lists become arrays of their own."""
+    if value is None:
+        return 0
+    if isinstance(value, TensorMap):
+        value = Struct(bytes(MAP_BYTES), {0: value})
+    elif isinstance(value, (list, tuple)):
+        value = Struct(bytes(8 * len(value)), {8 * i: item for i, item in enumerate(value)})
+    if isinstance(value, Struct):
+        made = aligned_copy(content_of(value.data))
+        host = result.add_array(made, name)
+        result.in_memory += _struct_places(result, name, value, host)
+        return host
     array, start = (value.array, value.offset) if isinstance(value, Pointer) else (value, 0)
     if not isinstance(array, np.ndarray) or array.dtype.hasobject:
         raise UserError.at("E1003", f"{name!r} needs a NumPy array of numbers")
-    result.pointers.append((offset, result.add_array(array, name) + start, name))
+    return result.add_array(array, name) + start
+
+
+def aligned_copy(content: Array) -> Array:
+    """The bytes in an array of their own, one at least, at a multiple of 64."""
+    raw = np.zeros(content.size + 65, np.uint8)
+    start = -_host_address(raw) % 64
+    made = raw[start:start + max(1, content.size)]
+    made[:content.size] = content
+    return made
 
 
 def _scalar(variable: Variable, value: Any) -> bytes:

@@ -16,12 +16,13 @@ from tilus.simulator.machine import Array, Batch
 class Pending:
     """A copy of some lanes that has not taken effect: ``group`` is each lane's commit group; ``finish`` performs it.
 
-    ``finish`` takes a bool selection of the entry's lanes.
+    ``finish`` takes a bool selection of the entry's lanes; ``left`` are those for which it was not called yet.
     """
 
     lanes: Array
     group: Array
     finish: Callable[[Array], None]
+    left: Array
 
 
 @dataclass
@@ -53,7 +54,7 @@ class AsyncQueue:
     # -- cp.async
 
     def issue(self, lanes: Array, finish: Callable[[Array], None]) -> None:
-        self.pending.append(Pending(lanes, self.committed[lanes], finish))
+        self.pending.append(Pending(lanes, self.committed[lanes], finish, np.ones(lanes.size, bool)))
         random = self.batch.launch.perturb
         if random is not None and random.random() < 0.3:
             self._complete(lambda entry: random.random(entry.lanes.size) < 0.5)
@@ -80,18 +81,13 @@ class AsyncQueue:
     def _complete(self, due: Callable[[Pending], Array]) -> None:
         kept = []
         for entry in self.pending:
-            chosen = due(entry)
-            if chosen.all():
-                entry.finish(chosen)
-                continue
+            chosen = due(entry) & entry.left
             if chosen.any():
                 entry.finish(chosen)
-                rest = ~chosen
-                positions = np.flatnonzero(rest)
-                kept.append(Pending(entry.lanes[rest], entry.group[rest], _remaining(entry.finish, positions,
-                                                                                     chosen.size)))
-            else:
-                kept.append(entry)
+                entry.left &= ~chosen
+                if not entry.left.any():
+                    continue
+            kept.append(entry)
         self.pending = kept
 
     def on_exit(self, mask: Array) -> None:
@@ -134,13 +130,3 @@ class AsyncQueue:
             for entry in ready:
                 entry.finish()
             self.batch.launch.progress += 1
-
-
-def _remaining(finish: Callable[[Array], None], positions: Array, size: int) -> Callable[[Array], None]:
-    """``finish`` for the lanes left over of an entry, numbered anew."""
-    def run(selection: Array) -> None:
-        full = np.zeros(size, bool)
-        full[positions[selection]] = True
-        finish(full)
-
-    return run

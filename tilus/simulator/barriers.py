@@ -49,10 +49,13 @@ class BarrierState:
         self.members: dict[int, Array | None] = {}
         self.places: dict[int, Array] = {}
         self.origin: dict[int, Op] = {}
+        self.last: dict[int, Op] = {}
         self.cluster_arrived = np.zeros(batch.lanes, bool)
         self.waits = 0
+        self.phases: dict[int, Array] = {}
 
     def reset(self) -> None:
+        self.phases.clear()
         self.arrived.clear()
         self.waiting.clear()
         self.expected.clear()
@@ -72,7 +75,10 @@ class BarrierState:
             if info.count.size != 1 or int(info.count[0]) != self._threads_rounded():
                 return False
         if self.batch.launch.shadow_hooks:
-            self.batch.shared.full_barrier(group)
+            self.phases.pop(int(info.ident[0]), None)
+            shadow = self.batch.shared.shadow
+            if self.batch.order.barrier_all() and shadow is not None:
+                shadow.ordered()
         return True
 
     def _threads_rounded(self) -> int:
@@ -93,6 +99,7 @@ class BarrierState:
                 continue
             part = mask & (idents == ident)
             self._expect(op, info, number, part)
+            self._follows(op, number, part)
             arrived = self.arrived.setdefault(number, np.zeros(batch.lanes, bool))
             again = arrived & part
             if again.any():
@@ -106,6 +113,7 @@ class BarrierState:
             if info.predicate is not None:
                 self.votes[part] = np.broadcast_to(info.predicate, mask.shape)[part]
             self.modes[number] = info.mode
+            self.last[number] = op
             self.waits += int(np.unique(batch.warp_of[part]).size)
 
     def _expect(self, op: Op, info: BarrierOp, number: int, part: Array) -> None:
@@ -129,6 +137,46 @@ class BarrierState:
                         f"({int(known[clash][0])} and {int(wanted[clash][0])})", op, lane)
         expected[blocks] = wanted
 
+    # -- one barrier for two sets of warps
+
+    def _remember(self, number: int, done: Array, waiting: Array | None) -> None:
+        """The epochs that the warps which waited in a phase of these blocks have behind it."""
+        batch = self.batch
+        if not batch.launch.checks.race:
+            return
+        epochs = self.phases.setdefault(number, np.zeros(batch.warps, np.int64))
+        here = np.repeat(done, batch.stride // 32)
+        waited = here if waiting is None else here & waiting.reshape(-1, 32).any(axis=1)
+        epochs[here] = 0
+        epochs[waited] = batch.order.epoch[waited]
+
+    def _follows(self, op: Op, number: int, part: Array) -> None:
+        """Whether warps that arrive come after the barrier's last phase, so that they cannot be counted in it."""
+        epochs = self.phases.get(number)
+        if epochs is None:
+            return
+        batch, order = self.batch, self.batch.order
+        for warp in np.unique(batch.warp_of[part]).tolist():
+            first = warp // order.per_block * order.per_block
+            last = epochs[first:first + order.per_block]
+            column = int(order.column[first])
+            known = order.known[warp, column:column + order.per_block]
+            if not last.any() or epochs[warp] or (known >= last)[last > 0].any():
+                continue
+            users = ", ".join(map(str, np.flatnonzero(last).tolist()))
+            lane = int(np.argmax(part & (batch.warp_of == warp)))
+            batch.fault("race", f"race: warp {warp - first} arrives at barrier {number}, which warps {users} used "
+                        "before, and nothing orders it after them: it may be counted in their phase", op, lane)
+            return
+
+    def _too_many(self, number: int, over: Array, counted: Array, expected: Array) -> None:
+        batch = self.batch
+        block = int(np.argmax(over))
+        lane = int(np.argmax(self.arrived[number] & (batch.block_of == block)))
+        op = self.last[number]
+        batch.fault("barrier", f"{int(counted[block])} threads are at barrier {number} at once, which expects "
+                    f"{int(expected[block])}: which of them make up a phase is left to chance", op, lane)
+
     def release(self) -> Array | None:
         """Lanes whose barrier is now complete, or None."""
         freed: Array | None = None
@@ -146,8 +194,12 @@ class BarrierState:
             if not done.any():
                 continue
             lanes = done[batch.block_of] & arrived
+            over = done & (expected > 0) & (counted > expected)
+            if over.any():
+                self._too_many(number, over, counted, expected)
             self._finish(number, done, lanes)
             waiting = self.waiting.get(number)
+            self._remember(number, done, waiting)
             if waiting is not None:
                 out = waiting & lanes
                 waiting &= ~lanes
@@ -183,7 +235,7 @@ class BarrierState:
             value = votes if mode == "popc" else (votes == total if mode == "and" else votes > 0)
             self.results[lanes] = np.repeat(value, batch.stride)[lanes]
         if batch.launch.shadow_hooks:
-            batch.shared.partial_barrier(lanes)
+            batch.order.barrier(lanes)
 
     # -- warps
 

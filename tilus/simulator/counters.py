@@ -4,13 +4,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from tilus.simulator.memory import Site
 
 Array = npt.NDArray[Any]
 
@@ -66,29 +63,19 @@ def wavefronts(addresses: Array, size: int) -> Array:
     return result
 
 
-def count_shared(site: Site, warps: int, lanes: Array | None, address: Array, size: int) -> None:
-    """Add an access to shared memory to its site's counters."""
-    if site.space == "generic":
-        site.space = "shared"
+def count_shared(warps: int, lanes: Array | None, address: Array, size: int) -> tuple[int, int, int]:
+    """(requests, wavefronts, least wavefronts) of an access to shared memory."""
     table = by_warp(warps, lanes, address)
-    site.requests += len(table)
-    site.units += int(wavefronts(table, size).sum())
-    if size <= 4:
-        site.ideal += len(table)
-    else:
-        lanes_in_phase = 128 // size
-        site.ideal += int((table.reshape(-1, lanes_in_phase) >= 0).any(axis=1).sum())
-    site.bytes += address.size * size
+    ideal = len(table)
+    if size > 4:
+        ideal = int((table.reshape(-1, 128 // size) >= 0).any(axis=1).sum())
+    return len(table), int(wavefronts(table, size).sum()), ideal
 
 
-def count_global(site: Site, warps: int, lanes: Array | None, offsets: Array, size: int) -> None:
-    """Add an access to global memory to its site's counters: 32-byte sectors of each warp's request."""
-    if site.space == "generic":
-        site.space = "global"
+def count_global(warps: int, lanes: Array | None, offsets: Array, size: int) -> tuple[int, int, int]:
+    """(requests, sectors, least sectors) of an access to global memory; sectors have 32 bytes."""
     table = by_warp(warps, lanes, offsets)
-    site.requests += len(table)
-    sectors = np.where(table >= 0, table // SECTOR, -1)
-    count = int(distinct(sectors).sum())
-    site.units += count
-    site.bytes += offsets.size * size
-    site.ideal += (offsets.size * size + SECTOR - 1) // SECTOR
+    first = np.where(table >= 0, table // SECTOR, -1)
+    # What lanes of a warp share is needed once: the least is that of the distinct bytes.
+    needed = distinct(np.where(table >= 0, table // size, -1)) * size
+    return len(table), int(distinct(first).sum()), int(((needed + SECTOR - 1) // SECTOR).sum())

@@ -150,6 +150,7 @@ class _Decoder:
         start = _align(self.out.shared_bytes, variable.align)
         self.shared[key] = start
         self.out.shared_bytes = start + variable.bytes
+        self.out.shared_variables.append((start, variable.bytes, variable.name))
         return start
 
     # -- statements

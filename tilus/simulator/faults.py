@@ -65,6 +65,30 @@ def check_names() -> list[str]:
     return [f.name for f in fields(Checks) if f.name != "global_limit"]
 
 
+@dataclass(frozen=True)
+class Other:
+    """The other side of a race: what it does, where, and which thread.
+
+    ``rank`` is that of another block in the cluster, ``block`` its coordinates in the grid.
+    """
+
+    verb: str
+    op: Op | None
+    thread: int
+    rank: int | None = None
+    block: tuple[int, int, int] | None = None
+
+    def text(self) -> str:
+        """``thread 3 of the block writes at line 12 (k.cu:5)``."""
+        where = f"block {self.block}" if self.block is not None else "the block" if self.rank is None else \
+            f"block {self.rank} of the cluster"
+        at = ""
+        if self.op is not None:
+            source = self.op.source[0] if self.op.source else None
+            at = f" at line {self.op.line}" + (f" ({source.file}:{source.line})" if source is not None else "")
+        return f"thread {self.thread} of {where} {self.verb}{at}"
+
+
 @dataclass
 class Fault:
     """One kind of fault at one line: where it was first seen and how often. ``callers`` are the places that called the
@@ -79,6 +103,7 @@ class Fault:
     address: int | None = None
     count: int = 1
     callers: tuple[Place, ...] = ()
+    other: Other | None = None
 
     def text(self, path: str) -> str:
         """One line for the report."""
@@ -128,7 +153,8 @@ class FaultLog:
     skipped_files: frozenset[str] = frozenset()
 
     def add(self, check: str, message: str, op: Op | None, *, block: tuple[int, int, int] | None = None,
-            thread: tuple[int, int, int] | None = None, address: int | None = None, count: int = 1) -> None:
+            thread: tuple[int, int, int] | None = None, address: int | None = None, count: int = 1,
+            other: Other | None = None) -> None:
         if check in self.unreported:
             return
         key = (check, op.line if op is not None else 0)
@@ -139,7 +165,7 @@ class FaultLog:
         if len(self.entries) < self.limit:
             places = [p for p in op.source if p.file not in self.skipped_files] if op is not None else []
             self.entries[key] = Fault(check, message, key[1], places[0] if places else None, block, thread, address,
-                                      count, tuple(places[1:]))
+                                      count, tuple(places[1:]), other)
 
 
 def raise_if_faulty(faults: Iterable[Fault], path: str) -> None:

@@ -34,6 +34,14 @@ class Segment:
         return self.targets
 
 
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A natural loop: the segments ``body`` go back to ``head``."""
+
+    head: int
+    body: frozenset[int]
+
+
 @dataclass(slots=True)
 class Program:
     """A decoded entry with its flow graph."""
@@ -41,13 +49,32 @@ class Program:
     decoded: Decoded
     segments: list[Segment]
     tracked: set[tuple[int, int]]
+    loops: list[Loop]
+
+    def loop_text(self, index: int) -> str:
+        """``the loop at lines 20 to 31 (k.cu:7-9)``: the innermost loop with a segment."""
+        around = [loop for loop in self.loops if index in loop.body]
+        if not around:
+            return "code outside of loops"
+        body = min(around, key=lambda loop: len(loop.body)).body
+        ops = [op for i in body for op in (*self.segments[i].ops, *([self.segments[i].end] if self.segments[i].end
+                                                                    else [])) if op is not None and op.line]
+        lines = [op.line for op in ops]
+        text = f"the loop at lines {min(lines)} to {max(lines)}"
+        places = [op.source[0] for op in ops if op.source]
+        if places:
+            file = places[0].file
+            rows = [place.line for place in places if place.file == file]
+            text += f" ({file}:{min(rows)}-{max(rows)})"
+        return text
 
 
 def build(decoded: Decoded, path: str) -> Program:
     """Cut the operations into segments in reconvergence order; find the registers that may be read unwritten."""
     segments = _cut(decoded, path)
-    _order(segments)
-    return Program(decoded, segments, _maybe_unwritten(segments))
+    loops = _loops(segments)
+    _order(segments, loops)
+    return Program(decoded, segments, _maybe_unwritten(segments), loops)
 
 
 def _cut(decoded: Decoded, path: str) -> list[Segment]:
@@ -82,13 +109,13 @@ def _target(decoded: Decoded, label: str, index_of: dict[int, int], count: int, 
     return index_of.get(position, count - 1)
 
 
-def _order(segments: list[Segment]) -> None:
+def _order(segments: list[Segment], loops: list[Loop]) -> None:
     """Number the segments so that running the lowest number first makes lanes meet at post-dominators.
 
     Reverse post-order of a depth-first walk that visits the ways out of a loop first, so that a loop's body comes
     before what follows the loop.
     """
-    depth = _loop_depths(segments)
+    depth = _loop_depths(segments, loops)
     post: list[int] = []
     seen = [False] * len(segments)
     stack: list[tuple[int, list[int]]] = []
@@ -113,17 +140,23 @@ def _order(segments: list[Segment]) -> None:
         segments[index].order = number
 
 
-def _loop_depths(segments: list[Segment]) -> list[int]:
-    """How many loops (targets of backward edges in text order) each segment lies in."""
+def _loop_depths(segments: list[Segment], loops: list[Loop]) -> list[int]:
+    """How many loops each segment lies in."""
     depth = [0] * len(segments)
+    for loop in loops:
+        for index in loop.body:
+            depth[index] += 1
+    return depth
+
+
+def _loops(segments: list[Segment]) -> list[Loop]:
+    """The natural loops: of each head, which edges of a depth-first walk lead back to, all that reaches those edges."""
     predecessors: list[list[int]] = [[] for _ in segments]
-    heads: dict[int, list[int]] = {}
     for segment in segments:
         for successor in segment.successors():
             predecessors[successor].append(segment.index)
-            if successor <= segment.index:
-                heads.setdefault(successor, []).append(segment.index)
-    for head, tails in heads.items():
+    loops = []
+    for head, tails in _backward_edges(segments).items():
         body = {head}
         work = list(tails)
         while work:
@@ -131,9 +164,30 @@ def _loop_depths(segments: list[Segment]) -> list[int]:
             if index not in body:
                 body.add(index)
                 work.extend(predecessors[index])
-        for index in body:
-            depth[index] += 1
-    return depth
+        loops.append(Loop(head, frozenset(body)))
+    return loops
+
+
+def _backward_edges(segments: list[Segment]) -> dict[int, list[int]]:
+    """Segments to which a depth-first walk from the entry comes back while it is below them, and from where."""
+    heads: dict[int, list[int]] = {}
+    fresh, open_, done = 0, 1, 2
+    state = [fresh] * len(segments)
+    stack: list[tuple[int, list[int]]] = [(0, list(segments[0].successors()))]
+    state[0] = open_
+    while stack:
+        index, pending = stack[-1]
+        if not pending:
+            state[index] = done
+            stack.pop()
+            continue
+        successor = pending.pop()
+        if state[successor] == open_:
+            heads.setdefault(successor, []).append(index)
+        elif state[successor] == fresh:
+            state[successor] = open_
+            stack.append((successor, list(segments[successor].successors())))
+    return heads
 
 
 def registers_of(item: Resolved) -> list[Reg]:

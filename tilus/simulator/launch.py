@@ -6,27 +6,32 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tilus.diagnostics import ResourceError, UserError
 from tilus.simulator import flow
-from tilus.simulator.arguments import pack_arguments
+from tilus.simulator.arguments import Struct, content_of, pack_arguments, pack_variable
 from tilus.simulator.asynchronous import AsyncQueue
 from tilus.simulator.barriers import BarrierState
 from tilus.simulator.decode import decode
 from tilus.simulator.faults import Checks, FaultLog
+from tilus.simulator.history import History
 from tilus.simulator.layout import GLOBAL_BASE, GUARD, WORKSPACE, WORKSPACE_BYTES
 from tilus.simulator.machine import Array, Batch, Binder, Op
+from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace, Site
 from tilus.simulator.operations import load_operations
+from tilus.simulator.order import Order
 from tilus.simulator.parser import parse
 from tilus.simulator.report import Report, build_report
 from tilus.simulator.resolved import Decoded
 from tilus.simulator.schedule import Executor, KernelAborted, Outcome
 from tilus.simulator.syntax import Module as Syntax
+from tilus.simulator.tensor_map import MAP_BYTES, Descriptor, TensorMap, decode_map
 
 LANES_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 29
@@ -37,7 +42,10 @@ MAX_EXTENT = (1 << 31) - 1
 MAX_OTHER_EXTENT = 65535
 MAX_BLOCKS = 1 << 28
 STACK_BYTES = 1 << 14
+MAX_STEPS = 1 << 25
+SECONDS = 1.0
 Dim = tuple[int, int, int]
+Watcher: TypeAlias = Callable[[int, int, int], None]
 
 
 class Module:
@@ -74,16 +82,17 @@ class Module:
         resident_blocks: int | None = None,
         seed: int | None = None,
         collect: bool = False,
-        max_steps: int = 1 << 40,
+        max_steps: int = MAX_STEPS,
         stack_bytes: int = STACK_BYTES,
         variables: Mapping[str, Array] | None = None,
         skipped_files: Iterable[str] = (),
+        progress: Watcher | None = None,
     ) -> Report:
         """Run a kernel; see :func:`launch`."""
         program = self.program(entry)
         run = Launch(self.syntax, program, dim3(grid), dim3(block), _cluster(program, cluster), shared_bytes,
                      Checks.of(checks), counters, resident_blocks, seed, max_steps, target, stack_bytes,
-                     frozenset(skipped_files))
+                     frozenset(skipped_files), progress)
         return run.execute(args, tensor_maps or {}, collect, variables or {})
 
 
@@ -101,9 +110,9 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
            args: Sequence[Any] | Mapping[str, Any], *, shared_bytes: int = 0, cluster: Sequence[int] | None = None,
            tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
            checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
-           seed: int | None = None, collect: bool = False, max_steps: int = 1 << 40,
+           seed: int | None = None, collect: bool = False, max_steps: int = MAX_STEPS,
            stack_bytes: int = STACK_BYTES, variables: Mapping[str, Array] | None = None,
-           skipped_files: Iterable[str] = ()) -> Report:
+           skipped_files: Iterable[str] = (), progress: Watcher | None = None) -> Report:
     """Run a kernel of a PTX module on arrays.
 
     Args:
@@ -123,7 +132,10 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
         resident_blocks: how many blocks run at once when blocks wait for each other; default: all that fit 132 SMs.
         seed: completes asynchronous copies at random moments, and moves approximate functions inside their bounds.
         collect: return the faults in the report instead of raising.
-        max_steps: instructions of a batch of blocks after which the run is given up.
+        max_steps: instructions of a batch of blocks that run together after which the run is given up; the fault names
+            the loop that went on.
+        progress: called about every second with the number of blocks that have ended, of all blocks, and of executed
+            instructions.
         stack_bytes: local memory of a thread for the frames of recursive functions.
         variables: contents of variables of the module by name, as ``cudaMemcpyToSymbol`` sets them; those that the
             kernel may write are changed in place.
@@ -137,7 +149,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
     return load(ptx).launch(entry, grid, block, args, shared_bytes=shared_bytes, cluster=cluster,
                             tensor_maps=tensor_maps, target=target, checks=checks, counters=counters,
                             resident_blocks=resident_blocks, seed=seed, collect=collect, max_steps=max_steps,
-                            stack_bytes=stack_bytes, variables=variables, skipped_files=skipped_files)
+                            stack_bytes=stack_bytes, variables=variables, skipped_files=skipped_files,
+                            progress=progress)
 
 
 def dim3(value: int | Sequence[int]) -> Dim:
@@ -166,7 +179,8 @@ class Launch:
 
     def __init__(self, syntax: Syntax, program: flow.Program, grid: Dim, block: Dim, cluster: Dim, shared_bytes: int,
                  checks: Checks, counting: bool, resident_blocks: int | None, seed: int | None, max_steps: int,
-                 target: int | None, stack_bytes: int, skipped_files: frozenset[str]) -> None:
+                 target: int | None, stack_bytes: int, skipped_files: frozenset[str],
+                 watcher: Watcher | None) -> None:
         decoded = program.decoded
         self.syntax, self.program, self.path = syntax, program, syntax.path
         self.grid, self.block, self.cluster = grid, block, cluster
@@ -183,16 +197,21 @@ class Launch:
             + shared_bytes
         self.local_size = decoded.local_bytes + (stack_bytes if decoded.uses_stack else 0)
         self.steps, self.step_limit, self.progress, self.divergences = 0, max_steps, 0, 0
+        self.watcher, self.watched_at = watcher, time.monotonic()
+        self.ended = 0
         self.clock_reads = 0
+        self.seed = seed
         self.perturb = np.random.default_rng(seed) if seed is not None else None
         self.device_params: set[str] = set()
         self.sites: dict[tuple[int, str], Site] = {}
         self.printed: list[str] = []
         self.notes: list[str] = []
-        self.tensor_maps: dict[int, Any] = {}
         self.resident_blocks = resident_blocks or 132 * max(1, 2048 // max(32, self.threads))
         self.target = target or _target_number(syntax.target)
         self.global_shadow: Any = None
+        self.history = History()
+        self.numbers: dict[int, int] = {}
+        self.numbered: list[Op | None] = [None]
         self.memory: GlobalSpace
         self.executed: dict[int, int] = {}
         self.matrix_operations = 0
@@ -226,6 +245,31 @@ class Launch:
             self.sites[key] = Site(op, space, write, atomic)
         return self.sites[key]
 
+    def number(self, op: Op) -> int:
+        """A number of 16 bits for an operation; 0 where there are too many."""
+        found = self.numbers.get(id(op))
+        if found is None:
+            found = len(self.numbered) if len(self.numbered) < 1 << 16 else 0
+            self.numbers[id(op)] = found
+            self.numbered.append(op)
+        return found
+
+    def operation(self, number: int) -> Op | None:
+        """The operation of a number."""
+        return self.numbered[number]
+
+    def block_coordinates(self, block: int) -> Dim:
+        """Coordinates of a block by its linear number."""
+        gx, gy, _ = self.grid
+        return block % gx, block // gx % gy, block // (gx * gy)
+
+    def tick(self, steps: int) -> None:
+        """So many instructions more were executed: tell who wants to know, now and then."""
+        self.steps += steps
+        if self.watcher is not None and time.monotonic() - self.watched_at >= SECONDS:
+            self.watched_at = time.monotonic()
+            self.watcher(self.ended, self.blocks, self.steps)
+
     def note(self, text: str) -> None:
         """Say once in the report what was not looked at."""
         if text not in self.notes:
@@ -235,10 +279,13 @@ class Launch:
                 variables: Mapping[str, Array]) -> Report:
         with np.errstate(all="ignore"):
             values = pack_arguments(self.program.decoded, args, tensor_maps)
+            for name, value in variables.items():
+                pack_variable(values, name, value, functools.partial(self._variable_offset, name))
             self._build_memory(values)
-            settings = [(self._variable(name, array), array) for name, array in variables.items()]
+            settings = [(self._variable(name, value), _array_of(value)) for name, value in variables.items()]
             for place, array in settings:
                 place[:] = np.frombuffer(array.tobytes(), np.uint8)
+            values.copy_in(self.memory.views.data)
             try:
                 self._run_blocks()
             except KernelAborted:
@@ -268,17 +315,15 @@ class Launch:
             entries.append((start, start + variable.bytes, variable.name, variable.space != "const"))
         parameters = values.parameter_bytes()
         data[GUARD:GUARD + parameters.size] = parameters
-        values.copy_in(data)
         entries += values.allocations()
         self.memory.set_allocations(entries)
-        self.tensor_maps = values.tensor_map_addresses(placement.param_base)
         if self.checks.global_race:
             from tilus.simulator.shadow_global import GlobalShadow
 
-            self.global_shadow = GlobalShadow(self, end + GUARD)
+            self.global_shadow = GlobalShadow(self, end + GUARD, self.history)
 
-    def _variable(self, name: str, array: Array) -> Array:
-        """The bytes of a variable of the module, as many as the array has."""
+    def _variable_offset(self, name: str, count: int) -> int:
+        """Where a variable of the module begins in the arena; it must hold ``count`` bytes."""
         placement = self.program.decoded.placement
         address = placement.addresses.get(name)
         if address is None:
@@ -286,10 +331,25 @@ class Launch:
             raise UserError.at("E1003", f"the module has no variable {name!r} in .global or .const; its variables: "
                                f"{known}")
         size = next(variable.bytes for variable, place in placement.variables if place == address)
-        if not isinstance(array, np.ndarray) or array.dtype.hasobject or array.nbytes > size:
+        if count > size:
             raise UserError.at("E1003", f"variable {name!r} needs a NumPy array of at most {size} bytes")
-        start = address - GLOBAL_BASE
+        return address - GLOBAL_BASE
+
+    def _variable(self, name: str, value: Any) -> Array:
+        """The bytes of a variable of the module, as many as its new contents have."""
+        array = _array_of(value)
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+            raise UserError.at("E1003", f"variable {name!r} needs a NumPy array, a struct or a list of arrays")
+        start = self._variable_offset(name, array.nbytes)
         return self.memory.views.data[start:start + array.nbytes]
+
+    def tensor_map(self, address: int) -> Descriptor | None:
+        """The tensor map at a generic address; None where none is."""
+        start = address - GLOBAL_BASE
+        data = self.memory.views.data
+        if not 0 <= start <= data.size - MAP_BYTES or start % 64:
+            return None
+        return decode_map(data[start:start + MAP_BYTES].tobytes())
 
     # -- batches
 
@@ -314,9 +374,16 @@ class Launch:
             elif waiting:
                 executor, batch = waiting.pop(0)
             before = self.progress
-            outcome = executor.run()
+            try:
+                outcome = executor.run()
+            except KernelAborted:
+                for running in (executor, *(other for other, _ in waiting)):
+                    self._collect_counts(running)
+                raise
             if outcome is Outcome.DONE:
                 resident -= len(batch.blocks)
+                self.ended += len(batch.blocks)
+                self.tick(executor.steps - executor.counted)
                 self._collect_counts(executor)
                 spare = (executor, batch)
                 idle = 0
@@ -330,6 +397,7 @@ class Launch:
             if idle > 2 * len(waiting):
                 for stuck, _ in waiting:
                     stuck.blame(following < self.blocks)
+                    self._collect_counts(stuck)
                 raise KernelAborted
 
     def _capacity(self, stride: int) -> int:
@@ -357,7 +425,8 @@ class Launch:
     def _make_batch(self, capacity: int, stride: int) -> tuple[Executor, Batch]:
         from tilus.simulator.lanes import make_registers, make_specials
         from tilus.simulator.mbarrier import ClusterBarrier
-        from tilus.simulator.shadow import SharedShadow, granularity
+        from tilus.simulator.shadow import SharedShadow
+        from tilus.simulator.visits import Visits
 
         batch = Batch(self, capacity, stride)
         decoded = self.program.decoded
@@ -365,11 +434,14 @@ class Launch:
         make_specials(batch)
         batch.shared = SharedSpace(batch, self.shared_size)
         batch.local = LocalSpace(batch, self.local_size)
+        batch.order = Order(batch, self.history)
         batch.barriers = BarrierState(batch)
         batch.queue = AsyncQueue(batch)
         batch.state["clusters"] = ClusterBarrier(batch)
         if self.shadow_hooks and self.shared_size:
-            batch.shared.shadow = SharedShadow(batch, granularity(decoded.ops))
+            batch.shared.shadow = SharedShadow(batch, batch.order, decoded.ops)
+        if self.checks.race and self.cluster_size > 1:
+            batch.shared.visits = Visits(batch, batch.order)
         executor = Executor(self.program, batch, Binder(batch))
         batch.state["executor"] = executor
         return executor, batch
@@ -378,6 +450,9 @@ class Launch:
         from tilus.simulator.lanes import place_blocks
 
         place_blocks(batch, blocks)
+        batch.order.reset()
+        batch.order.place()
+        barriers_of(batch).reset()
         batch.shared.reset()
         batch.local.reset()
         batch.barriers.reset()
@@ -399,6 +474,15 @@ class Launch:
                 bound.executed = 0
         self.barrier_waits += executor.batch.barriers.waits
         executor.batch.barriers.waits = 0
+
+
+def _array_of(value: Any) -> Any:
+    """The contents of a variable as an array; places of pointers are zeros."""
+    if isinstance(value, (list, tuple)):
+        return np.zeros(len(value), np.uint64)
+    if isinstance(value, TensorMap):
+        return np.zeros(MAP_BYTES, np.uint8)
+    return content_of(value.data) if isinstance(value, Struct) else value
 
 
 def _target_number(words: tuple[str, ...]) -> int:

@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from tilus.diagnostics import Span, UserError
 from tilus.simulator.syntax import Module, Name, Number, Variable
@@ -24,7 +26,14 @@ MAX_STATIC = 1 << 30
 WORKSPACE = GUARD + PARAM_BYTES + 64
 WORKSPACE_BYTES = 64
 
+Addresses: TypeAlias = npt.NDArray[Any]
 _FORMATS = {"f16": "<f2", "f32": "<f4", "f64": "<f8"}
+
+
+def whole_address(address: Addresses) -> Addresses:
+    """Addresses of parameters and constants as generic ones: code may hold their low 32 bits alone."""
+    base = np.array([GLOBAL_BASE], address.dtype)
+    return np.where(address < 1 << 32, address + base, address)
 
 
 @dataclass

@@ -19,8 +19,10 @@ from tilus.simulator.syntax import type_bits
 if TYPE_CHECKING:
     from tilus.simulator.asynchronous import AsyncQueue
     from tilus.simulator.barriers import BarrierState
+    from tilus.simulator.faults import Other
     from tilus.simulator.launch import Launch
     from tilus.simulator.memory import LocalSpace, SharedSpace
+    from tilus.simulator.order import Order
 
 Array = npt.NDArray[Any]
 
@@ -123,6 +125,7 @@ class Batch:
     specials: dict[str, Array] = field(default_factory=dict)
     shared: SharedSpace = field(init=False)
     local: LocalSpace = field(init=False)
+    order: Order = field(init=False)
     barriers: BarrierState = field(init=False)
     queue: AsyncQueue = field(init=False)
     polled: dict[tuple[int, int, int], Array] = field(default_factory=dict)
@@ -133,6 +136,7 @@ class Batch:
         self.block_of = np.repeat(np.arange(self.capacity), self.stride)
         self.thread_of = np.tile(np.arange(self.stride), self.capacity)
         self.warp_of = np.arange(self.lanes) // 32
+        self.every = np.arange(self.lanes)
         self.live = np.zeros(self.lanes, bool)
         self.carry = np.zeros(self.lanes, bool)
         self.polling = np.zeros(self.lanes, bool)
@@ -165,9 +169,10 @@ class Batch:
                 (thread % bx, thread // bx % by, thread // (bx * by)))
 
     def fault(self, check: str, message: str, op: Op | None, lane: int | None = None, address: int | None = None,
-              count: int = 1) -> None:
+              count: int = 1, other: Other | None = None) -> None:
         block, thread = self.position(lane) if lane is not None else (None, None)
-        self.launch.faults.add(check, message, op, block=block, thread=thread, address=address, count=count)
+        self.launch.faults.add(check, message, op, block=block, thread=thread, address=address, count=count,
+                               other=other)
 
 
 class Binder:
@@ -206,9 +211,8 @@ class Binder:
         if isinstance(item, Const):
             return self.constant(item.value, kind)
         if isinstance(item, Symbol):
-            return np.array([self.symbol_address(item) & ((1 << 8 * dtype.itemsize) - 1)], f"u{dtype.itemsize}").view(
-                dtype
-            )
+            address = np.array([self.symbol_address(item) & ((1 << 8 * dtype.itemsize) - 1)], f"u{dtype.itemsize}")
+            return (self.in_cluster(address) if item.space in ("shared", "dynamic") else address).view(dtype)
         if isinstance(item, Special):
             row = self.special(item.name, op)
             return row if row.dtype == dtype else self._special_view(row, dtype)
@@ -246,6 +250,11 @@ class Binder:
         if item.space == "dynamic":
             return self.launch.dynamic_base + item.address
         return item.address
+
+    def in_cluster(self, address: Array) -> Array:
+        """Addresses in the own shared memory as the threads of a cluster see them: with the block's rank."""
+        windows = self.batch.shared.windows
+        return address if windows is None else (address + windows).astype(address.dtype)
 
     def _view(self, op: Op, reg: Reg, dtype: np.dtype[Any], loose: bool) -> Array:
         row = self.row(reg)

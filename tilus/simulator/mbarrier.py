@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,15 +26,64 @@ def encode(pending: int, expected: int, transactions: int, phase: int) -> int:
     return (pending & _COUNT) | (expected & _COUNT) << 20 | (transactions + _BIAS) << 40 | VALID | phase << 63
 
 
+@dataclass
+class Initialised:
+    """The lane that initialised an mbarrier, its epoch then, and the lanes that were found to come after it."""
+
+    lane: int
+    epoch: int
+    after: set[int]
+    fenced: bool = False
+    arrived: bool = False
+
+
 class MBarriers:
     """Arrivals and transactions at the mbarriers of a batch; offsets are into the batch's shared memory."""
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.words: Array = batch.shared.views(8, 1)
+        self.initialised: dict[int, Initialised] = {}
 
-    def init(self, offset: int, count: int) -> None:
+    def reset(self) -> None:
+        self.initialised.clear()
+
+    def init(self, offset: int, count: int, lane: int) -> None:
         self.words[offset >> 3] = encode(count, count, 0, 0)
+        if self.batch.launch.shadow_hooks:
+            order = self.batch.order
+            order.init(offset)
+            self.initialised[offset] = Initialised(lane, int(order.epoch[self.batch.warp_of[lane]]), {lane})
+
+    def used(self, op: Op, offset: int, lane: int) -> None:
+        """Whether a thread that uses an mbarrier comes after the one that initialised it."""
+        made = self.initialised.get(offset)
+        if made is None or lane in made.after:
+            return
+        made.after.add(lane)
+        batch, order = self.batch, self.batch.order
+        near = all(order.together(offset, int(batch.block_of[who])) for who in (lane, made.lane))
+        if not batch.launch.checks.race or not near or order.follows(lane, made.lane, made.epoch):
+            return
+        address = offset % batch.shared.stride
+        named = batch.launch.program.decoded.describe_shared(address, batch.launch.dynamic_base)
+        batch.fault("race", f"race: an mbarrier is used that thread {int(batch.thread_of[made.lane])} initialises "
+                    f"without a barrier between, at {named}shared address {address:#x}", op, lane, address)
+
+    def fence(self, mask: Array) -> None:
+        """These lanes executed ``fence.mbarrier_init``."""
+        for made in self.initialised.values():
+            made.fenced |= bool(mask[made.lane])
+
+    def arrived(self, mask: Array) -> None:
+        """These lanes arrived at the barrier of their cluster."""
+        for made in self.initialised.values():
+            made.arrived |= made.fenced and bool(mask[made.lane])
+
+    def ready(self, members: Array) -> None:
+        """These lanes' clusters met: what was fenced and then arrived is initialised for all."""
+        self.initialised = {offset: made for offset, made in self.initialised.items()
+                            if not (made.arrived and members[made.lane])}
 
     def update(self, offset: int, op: Op, lane: int, *, arrive: int = 0, expect: int = 0, complete: int = 0,
                drop: int = 0) -> int:
@@ -59,9 +109,8 @@ class MBarriers:
         if pending == 0 and transactions == 0:
             phase ^= 1
             pending = expected
-            shadow = self.batch.shared.shadow
-            if shadow is not None:
-                shadow.mbarrier_complete(offset)
+            if self.batch.launch.shadow_hooks:
+                self.batch.order.complete(offset)
         self.words[offset >> 3] = encode(pending, expected, transactions, phase)
         return word
 
@@ -90,25 +139,19 @@ class ClusterBarrier:
         self.target[mask] = self.generation[self.cluster_of[mask]] + 1
         if ".relaxed" not in op.opcode:
             self._release(mask)
+        if self.batch.launch.shadow_hooks:
+            barriers_of(self.batch).arrived(mask)
         self.check()
 
     def _release(self, mask: Array) -> None:
         batch = self.batch
-        if batch.shared.shadow is not None:
-            batch.shared.shadow.cluster_arrive(mask)
-        if batch.launch.global_shadow is not None:
-            for warp in np.unique(batch.warp_of[mask]).tolist():
-                batch.launch.global_shadow.arrive(batch, ("cluster", int(self.cluster_of[32 * warp])), 32 * warp)
+        if batch.launch.shadow_hooks:
+            batch.order.cluster_arrive(mask)
 
     def acquire(self, mask: Array) -> None:
         """Lanes have passed the wait."""
-        batch = self.batch
-        if batch.shared.shadow is not None:
-            batch.shared.shadow.cluster_wait(mask)
-        if batch.launch.global_shadow is not None:
-            first = np.unique(batch.warp_of[mask]) * 32
-            for lane in first.tolist():
-                batch.launch.global_shadow.wait(batch, [("cluster", int(self.cluster_of[lane]))], np.array([lane]))
+        if self.batch.launch.shadow_hooks:
+            self.batch.order.cluster_wait(mask)
 
     def wait(self, op: Op | None, mask: Array) -> Array:
         """The lanes that must wait."""
@@ -132,8 +175,12 @@ class ClusterBarrier:
         lanes = done[self.cluster_of]
         self.generation[done] += 1
         self.arrived &= ~lanes
-        if self.batch.shared.shadow is not None:
-            self.batch.shared.shadow.cluster_complete(lanes & self.batch.live)
+        if self.batch.launch.shadow_hooks:
+            members = lanes & self.batch.live
+            self.batch.order.cluster_complete(members)
+            barriers_of(self.batch).ready(members)
+            if self.batch.shared.visits is not None:
+                self.batch.shared.visits.met(np.flatnonzero(members))
         freed = self.waiting & lanes
         self.waiting &= ~freed
         if freed.any():

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,15 +16,43 @@ from tilus.simulator.resolved import Op
 
 if TYPE_CHECKING:
     from tilus.simulator.shadow import SharedShadow
+    from tilus.simulator.visits import Visits
 
+_GENERATIONS = itertools.count()
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
+class Pattern:
+    """Addresses of an access relative to its first: what follows from them need not be computed again."""
+
+    __slots__ = ("bits", "counts", "delta", "high", "lanes", "low")
+
+    def __init__(self, delta: Array, lanes: Array | None) -> None:
+        self.delta, self.lanes = delta, lanes
+        self.low, self.high = int(delta.min()), int(delta.max())
+        self.bits = int(np.bitwise_or.reduce(delta))
+        self.counts: dict[int, tuple[int, int, int]] = {}
+
+    def matches(self, delta: Array, lanes: Array | None) -> bool:
+        if self.delta.size != delta.size or not np.array_equal(self.delta, delta):
+            return False
+        return self.lanes is lanes or (self.lanes is not None and lanes is not None
+                                       and np.array_equal(self.lanes, lanes))
+
+
 class Site:
-    """One memory instruction: its counters, and the allocation that it touched last."""
+    """One memory instruction: its counters, and the allocation that it touched last.
+
+    Attributes:
+        strong: whether its accesses are strong in the sense of the memory model: atomic, volatile, relaxed or more.
+        tracks: whether what it reads may be undefined: the instruction passes that on to its registers.
+        read_only: whether the allocation that it touched last can only be read.
+        fault: whether its last access was out of bounds in part.
+    """
 
     __slots__ = (
-        "atomic", "bytes", "hi", "ideal", "lo", "op", "reads", "requests", "space", "units", "writable", "write",
+        "atomic", "bytes", "fault", "hi", "ideal", "lo", "op", "own", "pattern", "read_only", "reads", "requests",
+        "space", "strong", "tracks", "units", "write",
     )
 
     def __init__(self, op: Op, space: str, write: bool, atomic: bool = False) -> None:
@@ -31,14 +60,33 @@ class Site:
         self.space = space
         self.lo = 0
         self.hi = 0
-        self.writable = False
+        self.read_only = False
+        self.fault = False
         self.write = write
         self.atomic = atomic
-        self.reads = not write or (atomic and not op.opcode.startswith("st."))
+        self.strong = atomic or ".volatile" in op.opcode or op.fields.get("sem") is not None
+        self.own = op.fields.get("ss") in ("shared", "shared::cta")
+        self.tracks = False
+        self.reads = not write or atomic
+        self.pattern: Pattern | None = None
         self.requests = 0
         self.units = 0
         self.ideal = 0
         self.bytes = 0
+
+    def match(self, address: Array, lanes: Array | None) -> Pattern:
+        """The pattern of the addresses."""
+        delta = address - address[0]
+        known = self.pattern
+        if known is None or not known.matches(delta, lanes):
+            known = self.pattern = Pattern(delta, lanes)
+        return known
+
+    def count(self, requests: int, units: int, ideal: int, volume: int) -> None:
+        self.requests += requests
+        self.units += units
+        self.ideal += ideal
+        self.bytes += volume
 
 
 class Views:
@@ -83,28 +131,33 @@ class Space:
 
     def __init__(self, data: Array) -> None:
         self.views = Views(data)
+        self.key: object = self.name
 
-    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int) -> Array:
-        """Byte offsets into the buffer for the lanes' addresses; those of faulty lanes lead to a trash area."""
+    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int,
+               data: Array | None = None) -> Array:
+        """Byte offsets into the buffer for the lanes' addresses; those of faulty lanes lead to a trash area.
+
+        ``data`` are the values that the access is about to store, (n,) or (n, count).
+        """
         raise NotImplementedError
+
+    def undefined(self, offsets: Array, size: int, count: int) -> Array | None:
+        """Which elements, (n,) or (n, count), hold undefined values; None where none does."""
+        return None
+
+    def forget(self, offsets: Array, size: int, count: int, undefined: Array) -> None:
+        """These elements, (n,) or (n, count), were stored with undefined values."""
 
     def _aligned(
         self, site: Site, batch: Batch, lanes: Array | None, address: Array, offsets: Array, size: int
     ) -> Array:
-        if size > 1:
-            wrong = (address & (size - 1)) != 0
-            if wrong.any():
-                lane = int(np.argmax(wrong))
-                batch.fault(
-                    "align",
-                    f"{self.name} address {int(address[lane]):#x} is not a multiple of {size}",
-                    site.op,
-                    lane if lanes is None else int(lanes[lane]),
-                    int(address[lane]),
-                    int(wrong.sum()),
-                )
-                return np.where(wrong, 0, offsets)
-        return offsets
+        wrong = (address & (size - 1)) != 0
+        if not wrong.any():
+            return offsets
+        lane = int(np.argmax(wrong))
+        batch.fault("align", f"{self.name} address {int(address[lane]):#x} is not a multiple of {size}", site.op,
+                    lane if lanes is None else int(lanes[lane]), int(address[lane]), int(wrong.sum()))
+        return np.where(wrong, 0, offsets)
 
 
 class GlobalSpace(Space):
@@ -127,27 +180,48 @@ class GlobalSpace(Space):
         self.names = [e[2] for e in entries]
         self.writable = [e[3] for e in entries]
 
-    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int) -> Array:
+    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int,
+               data: Array | None = None) -> Array:
+        if address.size == 0:
+            return address
+        pattern = site.match(address, lanes)
         offsets = address - GLOBAL_BASE
-        if offsets.size == 0:
-            return offsets
-        low, high = int(offsets.min()), int(offsets.max())
+        first = int(address[0])
+        site.fault = False
+        low, high = first - GLOBAL_BASE + pattern.low, first - GLOBAL_BASE + pattern.high
         if low < site.lo or high + size > site.hi:
             offsets = self._check(site, batch, lanes, address, offsets, size, low, high)
-        offsets = self._aligned(site, batch, lanes, address, offsets, size)
+        if (first | pattern.bits) & (size - 1):
+            offsets = self._aligned(site, batch, lanes, address, offsets, size)
+        if site.space in ("param", "const"):
+            return offsets
         launch = batch.launch
-        if launch.counting and site.space not in ("param", "const"):
-            counters.count_global(site, batch.warps, lanes, offsets, size)
-        if launch.global_shadow is not None and site.space not in ("param", "const"):
-            launch.global_shadow.access(site, batch, lanes, offsets, size)
+        if launch.counting:
+            self._count(site, batch, pattern, lanes, offsets, first, size)
+        if launch.global_shadow is not None:
+            launch.global_shadow.access(site, batch, lanes, offsets, size, data)
         return offsets
+
+    def _count(self, site: Site, batch: Batch, pattern: Pattern, lanes: Array | None, offsets: Array, first: int,
+               size: int) -> None:
+        site.space = "global"
+        found = pattern.counts.get(first % counters.SECTOR)
+        if found is None or site.fault:
+            found = counters.count_global(batch.warps, lanes, offsets, size)
+            if not site.fault:
+                pattern.counts[first % counters.SECTOR] = found
+        site.count(*found, offsets.size * size)
 
     def _check(self, site: Site, batch: Batch, lanes: Array | None, address: Array, offsets: Array, size: int, low: int,
                high: int) -> Array:
         which = int(np.searchsorted(self.starts, low, "right")) - 1
         if which >= 0 and high + size <= self.ends[which] and (self.writable[which] or not site.write):
             site.lo, site.hi = int(self.starts[which]), int(self.ends[which])
+            site.read_only = not self.writable[which]
             return offsets
+        # Accesses to several allocations: none is remembered.
+        site.lo = site.hi = 0
+        site.read_only = False
         index = np.searchsorted(self.starts, offsets, "right") - 1
         inside = (index >= 0) & (offsets + size <= self.ends[np.maximum(index, 0)])
         if site.write:
@@ -159,12 +233,24 @@ class GlobalSpace(Space):
                 inside &= ~readonly
         outside = ~inside
         if outside.any():
+            site.fault = True
             bad = np.flatnonzero(outside)
             reported = int(bad[0])
             batch.fault("bounds", self._message(int(offsets[reported]), int(address[reported]), size, site), site.op,
                         reported if lanes is None else int(lanes[reported]), int(address[reported]),
                         int(outside.sum()))
         return np.where(inside, offsets, 0)
+
+    def address(self, offset: int) -> int:
+        """The address of a byte of the arena."""
+        return GLOBAL_BASE + offset
+
+    def describe(self, offset: int) -> str:
+        """``byte 12 of argument x`` for an offset into the arena."""
+        which = int(np.searchsorted(self.starts, offset, "right")) - 1
+        if which < 0 or offset >= int(self.ends[which]):
+            return f"address {GLOBAL_BASE + offset:#x}"
+        return f"byte {offset - int(self.starts[which])} of {self.names[which]}"
 
     def _message(self, offset: int, address: int, size: int, site: Site) -> str:
         verb = "write" if site.write else "read"
@@ -193,72 +279,106 @@ class SharedSpace(Space):
         self.trash = batch.capacity * self.stride
         self.batch = batch
         self.shadow: SharedShadow | None = None
+        self.visits: Visits | None = None
+        cluster = batch.launch.cluster_size
+        # In a cluster a thread's own addresses have the block's rank in their high bits, as any other's.
+        self.windows: Array | None = (batch.block_of % cluster) << CLUSTER_SHIFT if cluster > 1 else None
 
     def reset(self) -> None:
         self.views.data[:] = 0xFF
+        self.key = ("shared", next(_GENERATIONS))
         if self.shadow is not None:
             self.shadow.reset()
+        if self.visits is not None:
+            self.visits.reset()
 
-    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int) -> Array:
+    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int,
+               data: Array | None = None) -> Array:
         offsets = self.place(site, lanes, address, size)
-        if batch.launch.counting:
-            counters.count_shared(site, batch.warps, lanes, address, size)
+        if batch.launch.counting and address.size:
+            self._count(site, lanes, address, size)
         if self.shadow is not None:
-            self.shadow.access(site, lanes, offsets, size)
+            self.shadow.access(site, lanes, offsets, size, data)
         return offsets
+
+    def _count(self, site: Site, lanes: Array | None, address: Array, size: int) -> None:
+        site.space = "shared"
+        assert site.pattern is not None
+        # Banks turn with the first address: what counts is how the words lie to each other.
+        key = int(address[0]) & 3
+        counts = site.pattern.counts
+        if key not in counts:
+            counts[key] = counters.count_shared(self.batch.warps, lanes, address, size)
+        site.count(*counts[key], address.size * size)
 
     def place(self, site: Site, lanes: Array | None, address: Array, size: int) -> Array:
         """Buffer offsets without the shadow's checks."""
         base = self.base if lanes is None else self.base[lanes]
         if address.size == 0:
             return address
-        high = int(address.max())
-        if high + size > self.size or int(address.min()) < 0:
-            address, base = self._far(site, lanes, address, base, size)
-        return self._aligned(site, self.batch, lanes, address, address + base, size)
+        pattern = site.match(address, lanes)
+        first = int(address[0])
+        if self.windows is not None:
+            own = address - (self.windows if lanes is None else self.windows[lanes])
+            if int(own.min()) < 0 or int(own.max()) + size > self.size:
+                own, base = self._far(site, lanes, address, base, size)
+        elif first + pattern.low < 0 or first + pattern.high + size > self.size:
+            own, base = self._outside(site, lanes, address, base, size)
+        else:
+            own = address
+        offsets = own + base
+        return self._aligned(site, self.batch, lanes, address, offsets, size) \
+            if (first | pattern.bits) & (size - 1) else offsets
 
     def _far(self, site: Site, lanes: Array | None, address: Array, base: Array, size: int) -> tuple[Array, Array]:
-        """Addresses in other blocks of the cluster, and those outside."""
-        rank = address >> CLUSTER_SHIFT
+        """Addresses in other blocks of the cluster, whose ranks stand in their high bits, and those outside."""
         cluster = self.batch.launch.cluster_size
-        remote = (rank > 0) & (rank <= cluster) & (address >= 0)
+        rank = np.maximum(address, 0) >> CLUSTER_SHIFT
         block = base // self.stride
-        block = np.where(remote, block // cluster * cluster + rank - 1, block)
-        local = np.where(remote, address & ((1 << CLUSTER_SHIFT) - 1), address)
+        own = block % cluster
+        if site.own:
+            # In the window of the own block a constant address needs no rank.
+            rank = np.where(rank == 0, own, rank)
+        named = rank < cluster
+        remote = named & (rank != own) & (address >= 0)
+        block = np.where(remote, block // cluster * cluster + rank, block)
+        local = np.where(named & (address >= 0), address & ((1 << CLUSTER_SHIFT) - 1), address)
         if remote.any():
-            self._check_resident(site, lanes, address, block, remote)
+            self._visit(site, lanes, address, block, remote)
+        return self._outside(site, lanes, local, block * self.stride, size)
+
+    def _outside(self, site: Site, lanes: Array | None, local: Array, base: Array, size: int) -> tuple[Array, Array]:
         outside = (local + size > self.size) | (local < 0)
         if outside.any():
             lane = int(np.argmax(outside))
             verb = "write" if site.write else "read"
             self.batch.fault("bounds", f"{verb} of {size} bytes at shared address {int(local[lane])}; the block has "
                              f"{self.size} bytes", site.op, lane if lanes is None else int(lanes[lane]),
-                             int(address[lane]), int(outside.sum()))
-        local = np.where(outside, 0, local)
-        return local, np.where(outside, self.trash, block * self.stride)
+                             int(local[lane]), int(outside.sum()))
+            return np.where(outside, 0, local), np.where(outside, self.trash, base)
+        return local, base
 
-    def _check_resident(self, site: Site, lanes: Array | None, address: Array, block: Array, remote: Array) -> None:
-        """Shared memory of a block of the cluster that has ended is gone."""
-        alive = self.batch.live.reshape(self.batch.capacity, -1).any(axis=1)
-        gone = remote & ~np.asarray(alive)[block]
+    def _visit(self, site: Site, lanes: Array | None, address: Array, block: Array, remote: Array) -> None:
+        """Shared memory of a block of the cluster that has ended is gone; of one that may end it may be."""
+        batch = self.batch
+        where = (batch.every if lanes is None else lanes)[remote]
+        alive = batch.live.reshape(batch.capacity, -1).any(axis=1)
+        gone = ~np.asarray(alive)[block[remote]]
         if gone.any():
             lane = int(np.argmax(gone))
             verb = "written" if site.write else "read"
-            self.batch.fault("bounds", f"shared memory of block {int(block[lane]) % self.batch.launch.cluster_size} of "
-                             f"the cluster is {verb} after that block has ended", site.op,
-                             lane if lanes is None else int(lanes[lane]), int(address[lane]), int(gone.sum()))
+            batch.fault("bounds", f"shared memory of block {int(block[remote][lane]) % batch.launch.cluster_size} of "
+                        f"the cluster is {verb} after that block has ended", site.op, int(where[lane]),
+                        int(address[remote][lane]), int(gone.sum()))
+        elif self.visits is not None:
+            self.visits.note(site.op, site.write, where, block[remote])
 
-    def full_barrier(self, group: Any) -> None:
-        if self.shadow is not None:
-            self.shadow.full_barrier()
-        if self.batch.launch.global_shadow is not None:
-            self.batch.launch.global_shadow.barrier(self.batch, group.mask)
+    def undefined(self, offsets: Array, size: int, count: int) -> Array | None:
+        return self.shadow.undefined(offsets, size, count) if self.shadow is not None else None
 
-    def partial_barrier(self, lanes: Array) -> None:
+    def forget(self, offsets: Array, size: int, count: int, undefined: Array) -> None:
         if self.shadow is not None:
-            self.shadow.barrier(lanes)
-        if self.batch.launch.global_shadow is not None:
-            self.batch.launch.global_shadow.barrier(self.batch, lanes)
+            self.shadow.forget(offsets, size, count, undefined)
 
 
 class LocalSpace(Space):
@@ -280,7 +400,8 @@ class LocalSpace(Space):
             if self.written is not None:
                 self.written[:] = False
 
-    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int) -> Array:
+    def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int,
+               data: Array | None = None) -> Array:
         base = self.base if lanes is None else self.base[lanes]
         if address.size == 0:
             return address
@@ -291,23 +412,37 @@ class LocalSpace(Space):
                         site.op, lane if lanes is None else int(lanes[lane]), int(address[lane]), int(outside.sum()))
             base = np.where(outside, self.trash, base)
             address = np.where(outside, 0, address)
-        offsets = self._aligned(site, batch, lanes, address, address + base, size)
+        offsets = address + base
+        if size > 1:
+            offsets = self._aligned(site, batch, lanes, address, offsets, size)
         if self.written is not None:
-            self._initialised(site, batch, lanes, offsets, size)
+            if site.write:
+                self.written[offsets[:, None] + np.arange(size)] = True
+            elif not site.tracks:
+                self._initialised(site, batch, lanes, offsets, size)
         return offsets
 
     def _initialised(self, site: Site, batch: Batch, lanes: Array | None, offsets: Array, size: int) -> None:
-        assert self.written is not None
-        cells = offsets[:, None] + np.arange(size)
-        if site.write:
-            self.written[cells] = True
-            if not site.reads:
-                return
-        missing = ~self.written[cells].all(axis=1)
-        if missing.any():
+        missing = self.undefined(offsets, size, 1)
+        if missing is not None:
             lane = int(np.argmax(missing))
             batch.fault("uninitialised", "local memory is read before it is written", site.op,
                         lane if lanes is None else int(lanes[lane]), None, int(missing.sum()))
+
+    def undefined(self, offsets: Array, size: int, count: int) -> Array | None:
+        if self.written is None or not offsets.size:
+            return None
+        ready = self.written[offsets[:, None] + np.arange(size * count)]
+        ready |= (offsets >= self.trash)[:, None]
+        if ready.all():
+            return None
+        missing: Array = ~np.asarray(ready.reshape(offsets.size, count, size).all(axis=2))
+        return missing[:, 0] if count == 1 else missing
+
+    def forget(self, offsets: Array, size: int, count: int, undefined: Array) -> None:
+        if self.written is not None:
+            where = offsets[:, None] + np.arange(size * count)
+            self.written[where[np.repeat(undefined.reshape(offsets.size, count), size, axis=1)]] = False
 
 
 class Part:

@@ -26,6 +26,7 @@ def load_operations() -> None:
         ops_stack,
         ops_tcgen05,
         ops_tcgen05_mma,
+        ops_tensormap,
         ops_video,
         ops_warp,
         ops_wgmma,

@@ -31,7 +31,8 @@ def cp_async(b: Binder, op: Op) -> Run:
         lanes = g.lanes()
         there = batch.shared.place(store_site, g.idx, to(g), size)
         if launch.counting:
-            counters.count_shared(store_site, batch.warps, g.idx, there - batch.shared.base[lanes], size)
+            store_site.count(*counters.count_shared(batch.warps, g.idx, there - batch.shared.base[lanes], size),
+                             there.size * size)
         where = source(g)
         wanted = _wanted(b, op, count, ignore, lanes, size)
         taken = np.flatnonzero(wanted)

@@ -61,7 +61,7 @@ def store_async(b: Binder, op: Op) -> Run:
                 else:
                     space.views.store(where, size, 1, data.view(f"u{size}"))
                     if shadow is not None:
-                        shadow.bulk_done(lane, where, size, target)
+                        shadow.bulk_done(op, lane, where, size, target)
                 barriers_of(b.batch).update(target, op, lane, complete=size * len(items))
 
             b.batch.queue.issue_bulk(target, lane, finish)

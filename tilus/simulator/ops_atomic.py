@@ -159,10 +159,8 @@ def bind_atomic(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list
             lanes = part_lanes(part, g)
             numbers = lanes_all if part.select is None else lanes_all[part.select]
             offsets = part.space.locate(site, batch, lanes, part.address, size * count)
-            if launch.global_shadow is not None:
-                launch.global_shadow.synchronise(
-                    batch, part, lanes, offsets, acquire=acquire, release=release, wide=wide
-                )
+            if launch.shadow_hooks:
+                batch.order.synchronise(part.space.key, numbers, offsets, acquire=acquire, release=release, wide=wide)
             for i, row in enumerate(rows):
                 values = [np.broadcast_to(s[i] if len(s) > 1 else s[0], (batch.lanes,))[numbers] for s in sources] \
                     if count == 1 else [np.broadcast_to(sources[0][i], (batch.lanes,))[numbers]]

@@ -9,6 +9,7 @@ import numpy as np
 from tilus.simulator.barriers import BarrierOp
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Reg, Run
+from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.ops_logic import write
 
 
@@ -81,16 +82,27 @@ _SCOPE = "cta|cluster|gpu|sys"
 
 @instr(f"membar level:cta|gl|sys|{_SCOPE}", f"fence ?sem:sc|acq_rel|acquire|release scope:{_SCOPE}",
        "fence.proxy kind:alias", "membar.proxy kind:alias",
-       "fence sem:acquire|release =sync_restrict::shared::cluster =cluster", "fence.mbarrier_init =release =cluster",
-       writes=0, kind="fence")
+       "fence sem:acquire|release =sync_restrict::shared::cluster =cluster", writes=0, kind="fence")
 def fence(b: Binder, op: Op) -> Run:
     batch = b.batch
     wide = (op.fields.get("scope") or op.fields.get("level")) != "cta"
 
     def run(g: Group) -> None:
-        shadow = batch.launch.global_shadow
-        if shadow is not None:
-            shadow.fence(batch, g, wide)
+        if batch.launch.shadow_hooks:
+            batch.order.fence(g.lanes(), wide)
+
+    return run
+
+
+@instr("fence.mbarrier_init =release =cluster", writes=0, kind="fence")
+def fence_mbarrier_init(b: Binder, op: Op) -> Run:
+    """What the thread has initialised is ready behind the cluster barrier, a relaxed arrival included."""
+    batch = b.batch
+
+    def run(g: Group) -> None:
+        if batch.launch.shadow_hooks:
+            batch.order.fence(g.lanes(), True)
+            barriers_of(batch).fence(g.mask)
 
     return run
 

@@ -16,7 +16,7 @@ from tilus.simulator.memory import Site
 from tilus.simulator.ops_atomic import read_modify_write
 from tilus.simulator.ops_memory import address_of
 from tilus.simulator.syntax import type_bits
-from tilus.simulator.tensor_map import Im2colMap, TensorMap
+from tilus.simulator.tensor_map import Descriptor
 
 _HINT = "?hint:L2::cache_hint"
 _DIMS = "dim:1d|2d|3d|4d|5d"
@@ -124,7 +124,7 @@ def _issue_load(c: Copier, lane: int, offsets: Array, sources: Array, size: int,
                 data = np.where(inside, data, data.dtype.type(fill))
             c.batch.shared.views.store(offsets, size, 1, data)
         if shadow is not None:
-            shadow.bulk_done(lane, offsets, size, barrier)
+            shadow.bulk_done(c.op, lane, offsets, size, barrier)
             shadow.proxy_written(offsets, size)
         barriers_of(c.batch).update(barrier, c.op, lane, complete=count)
 
@@ -206,14 +206,14 @@ def bulk_store(b: Binder, op: Op) -> Run:
 def _issue_store(c: Copier, lane: int, offsets: Array, targets: Array, size: int, inside: Array, kind: str | None,
                  operation: str) -> None:
     shadow = c.batch.shared.shadow
-    if shadow is not None and offsets.size:
-        shadow.proxy_read(c.op, np.array([lane]), offsets, size, c.op.opcode)
-        shadow.bulk_source(offsets, size, False)
+    chosen = offsets[inside]       # what lies outside of the tensor is not read
+    if shadow is not None and chosen.size:
+        shadow.proxy_read(c.op, np.array([lane]), chosen, size, c.op.opcode)
+        shadow.bulk_source(chosen, size, False)
 
     def finish() -> None:
-        if shadow is not None and offsets.size:
-            shadow.bulk_source(offsets, size, True)
-        chosen = offsets[inside]
+        if shadow is not None and chosen.size:
+            shadow.bulk_source(chosen, size, True)
         if kind is not None:
             _reduce(c, chosen, targets[inside], size, kind, operation)
         elif size == 16:
@@ -250,19 +250,19 @@ def bulk_wait(b: Binder, op: Op) -> Run:
 # -- tensors
 
 def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: Any
-            ) -> tuple[TensorMap | None, list[int]]:
+            ) -> tuple[Descriptor | None, list[int]]:
     where = int(address(g)[i])
-    found = b.launch.tensor_maps.get(where)
+    found = b.launch.tensor_map(where)
     if found is None:
         b.batch.fault("value", f"no tensor map at {where:#x}", op, lane)
         return None, []
     coordinates = mem.extra[0].items
     values = [_value(b, op, item, lane, "s32") for item in coordinates]
-    if isinstance(found, Im2colMap) != (".im2col" in op.opcode):
+    if found.im2col != (".im2col" in op.opcode):
         b.batch.fault("value", "the tensor map is not of the instruction's mode (tile or im2col)", op, lane)
         return None, []
-    if len(values) != len(found.box) or len(values) != int(str(op.fields["dim"])[0]):
-        b.batch.fault("value", f"{len(values)} coordinates for a tensor of {len(found.box)} dimensions", op, lane)
+    if len(values) != found.rank or len(values) != int(str(op.fields["dim"])[0]):
+        b.batch.fault("value", f"{len(values)} coordinates for a tensor of {found.rank} dimensions", op, lane)
         return None, []
     return found, values
 
@@ -349,7 +349,7 @@ def tensor_store(b: Binder, op: Op) -> Run:
             lanes = np.full(int(inside.sum()), lane)
             targets[inside] = c.launch.memory.locate(c.write_site, b.batch, lanes, addresses[inside], made.size)
             base = offset // b.batch.shared.stride * b.batch.shared.stride
-            kind = _reduction_kind(made) if operation else None
+            kind = made.kind if operation else None
             if not c.room(offset, made.box_bytes):
                 continue
             _issue_store(c, lane, base + made.shared_offsets(offset - base), targets, made.size, inside, kind,
@@ -357,9 +357,3 @@ def tensor_store(b: Binder, op: Op) -> Run:
 
     return run
 
-
-def _reduction_kind(made: TensorMap) -> str:
-    dtype = made.array.dtype
-    if dtype.kind in "fiu":
-        return f"{'f' if dtype.kind == 'f' else 's' if dtype.kind == 'i' else 'u'}{8 * dtype.itemsize}"
-    return "bf16"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tilus.simulator.isa import INT, instr
-from tilus.simulator.layout import CLUSTER_SHIFT, LOCAL_WINDOW, SHARED_WINDOW
+from tilus.simulator.layout import CLUSTER_SHIFT, LOCAL_WINDOW, SHARED_WINDOW, whole_address
 from tilus.simulator.machine import (
     Array,
     Binder,
@@ -60,7 +60,7 @@ def mov(b: Binder, op: Op) -> Predicated | Run:
 
         def clock(g: Group) -> None:
             launch.clock_reads += 1
-            write(g, dst, np.uint64(launch.steps + launch.clock_reads >> shift).astype(dst.dtype))
+            write(g, dst, np.uint64(launch.steps + _unfinished(b) + launch.clock_reads >> shift).astype(dst.dtype))
 
         return clock
     if isinstance(a, Symbol) and a.space == "local" and a.name in b.launch.device_params:
@@ -69,6 +69,12 @@ def mov(b: Binder, op: Op) -> Predicated | Run:
     if isinstance(a, Reg) and a.bits == 1 and kind == "pred" and a.negated:
         return b.alu(op, np.logical_not, dst, b.row(a))
     return b.alu(op, lambda x: x, dst, b.src(op, a, kind))
+
+
+def _unfinished(b: Binder) -> int:
+    """Instructions of the batch that the launch has not counted yet."""
+    executor = b.batch.state["executor"]
+    return int(executor.steps - executor.counted)
 
 
 def _register(b: Binder, op: Op, item: object) -> Reg:
@@ -323,6 +329,8 @@ def cvta(b: Binder, op: Op) -> Predicated:
     window = SHARED_WINDOW if space.startswith("shared") else LOCAL_WINDOW if space == "local" else 0
     dst, src = b.dst(op, d, kind), b.src(op, a, kind)
     offset = np.array([window], np.uint64).astype(dst.dtype)
+    if space in ("param", "const") and ".to." not in op.opcode and kind == "u64":
+        return b.alu(op, whole_address, dst, src)
     if ".to." in op.opcode:
         return b.alu(op, np.subtract, dst, src, offset)
     return b.alu(op, np.add, dst, src, offset)
@@ -332,6 +340,7 @@ def cvta(b: Binder, op: Op) -> Predicated:
 def isspacep(b: Binder, op: Op) -> Predicated:
     space = str(op.fields["ss"])
     d, a = b.need(op, 2)
+    windows = b.batch.shared.windows
 
     def within(x: Array, window: int) -> Array:
         return (x >= np.uint64(window)) & (x < np.uint64(window + (1 << 32)))
@@ -340,7 +349,9 @@ def isspacep(b: Binder, op: Op) -> Predicated:
         if space == "local":
             return within(x, LOCAL_WINDOW)
         if space in ("shared", "shared::cta"):
-            return within(x, SHARED_WINDOW) & (x < np.uint64(SHARED_WINDOW + (1 << CLUSTER_SHIFT)))
+            own = windows if windows is not None else np.zeros(1, np.int64)
+            return (x >> np.uint64(CLUSTER_SHIFT)) << np.uint64(CLUSTER_SHIFT) == np.uint64(SHARED_WINDOW) + own.view(
+                np.uint64)
         if space == "shared::cluster":
             return within(x, SHARED_WINDOW)
         if space == "global":

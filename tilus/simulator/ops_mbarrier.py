@@ -29,10 +29,10 @@ class _Place:
 
     def __call__(self, g: Group) -> Array:
         offsets = self._offsets(g)
-        shadow = self.b.batch.shared.shadow
-        if shadow is not None and not self.op.opcode.startswith(("mbarrier.init", "mbarrier.inval")):
+        if self.b.launch.shadow_hooks and not self.op.opcode.startswith(("mbarrier.init", "mbarrier.inval")):
+            barriers = barriers_of(self.b.batch)
             for offset, lane in zip(offsets.tolist(), g.lanes().tolist(), strict=True):
-                shadow.mbarrier_used(self.op, offset, lane)
+                barriers.used(self.op, offset, lane)
         return offsets
 
     def _offsets(self, g: Group) -> Array:
@@ -76,9 +76,7 @@ def init(b: Binder, op: Op) -> Run:
                 continue
             if not 1 <= number < 1 << 20:
                 batch.fault("value", f"mbarrier count {number} is outside of 1 to 2^20-1", op, lane)
-            barriers_of(batch).init(offset, number)
-            if batch.shared.shadow is not None:
-                batch.shared.shadow.mbarrier_init(offset, lane)
+            barriers_of(batch).init(offset, number, lane)
         batch.launch.progress += 1
 
     return run
@@ -107,13 +105,10 @@ def arrive(b: Binder, op: Op) -> Run:
         amounts = _of(operand, lanes)
         words = np.zeros(lanes.size, np.uint64)
         barriers = barriers_of(batch)
-        shadow = batch.shared.shadow
         for i, (offset, lane, amount) in enumerate(zip(place(g).tolist(), lanes.tolist(), amounts.tolist(),
                                                        strict=True)):
-            if shadow is not None:
-                shadow.mbarrier_arrive(offset, lane)
-            if batch.launch.global_shadow is not None:
-                batch.launch.global_shadow.arrive(batch, offset, lane)
+            if batch.launch.shadow_hooks:
+                batch.order.arrive(offset, lane)
             count = 1 if expecting else amount
             words[i] = barriers.update(offset, op, lane, arrive=0 if dropping else count, drop=count if dropping else 0,
                                        expect=amount if expecting else 0)
@@ -168,11 +163,8 @@ def test_wait(b: Binder, op: Op) -> Run:
             done &= random.random(done.shape) < 0.9
         if not done.all():
             batch.polling[lanes[~done]] = True
-        shadow = batch.shared.shadow
-        if shadow is not None and done.any():
-            shadow.mbarrier_wait(offsets[done], lanes[done])
-        if batch.launch.global_shadow is not None and done.any():
-            batch.launch.global_shadow.wait(batch, offsets[done].tolist(), lanes[done])
+        if batch.launch.shadow_hooks and done.any():
+            batch.order.wait(offsets[done], lanes[done])
         dst[lanes] = done
 
     return run
@@ -194,20 +186,22 @@ def cp_async_arrive(b: Binder, op: Op) -> Run:
 
     def run(g: Group) -> None:
         lanes = g.lanes()
-        for offset, lane in zip(place(g).tolist(), lanes.tolist(), strict=True):
+        offsets = place(g)
+        for offset in np.unique(offsets).tolist():
+            members = lanes[offsets == offset]
             if counted:
-                word = int(barriers_of(batch).words[offset >> 3])
-                barriers_of(batch).words[offset >> 3] = word + 1
+                barriers_of(batch).words[offset >> 3] += np.uint64(members.size)
 
-            def finish(offset: int = offset, lane: int = lane) -> None:
-                only = np.zeros(b.lanes, bool)
-                only[lane] = True
-                batch.queue.wait_all(only)
-                if batch.shared.shadow is not None:
-                    batch.shared.shadow.mbarrier_arrive(offset, lane)
-                barriers_of(batch).update(offset, op, lane, arrive=1)
+            def finish(offset: int = offset, members: Array = members) -> None:
+                mask = np.zeros(b.lanes, bool)
+                mask[members] = True
+                batch.queue.wait_all(mask)
+                if batch.launch.shadow_hooks:
+                    for lane in np.unique(members // 32).tolist():
+                        batch.order.arrive(offset, 32 * lane)
+                barriers_of(batch).update(offset, op, int(members[0]), arrive=members.size)
 
-            batch.queue.issue_bulk(offset, lane, finish)
+            batch.queue.issue_bulk(offset, int(members[0]), finish)
 
     return run
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tilus.simulator.isa import instr
-from tilus.simulator.layout import CLUSTER_SHIFT, SHARED_WINDOW
+from tilus.simulator.layout import CLUSTER_SHIFT, SHARED_WINDOW, whole_address
 from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Predicated, Reg, Run, Sink, Symbol, Vec
 from tilus.simulator.memory import Part, Space, split_generic
 from tilus.simulator.resolved import Resolved
@@ -35,6 +35,8 @@ def address_of(b: Binder, op: Op, mem: Resolved) -> AddressFn:
     if isinstance(mem.base, (Const, Symbol)):
         value = b.symbol_address(mem.base) if isinstance(mem.base, Symbol) else int(mem.base.value)
         fixed = np.full(b.lanes, value + offset, np.int64)
+        if isinstance(mem.base, Symbol) and mem.base.space in ("shared", "dynamic"):
+            fixed = b.in_cluster(fixed)
         return lambda g: fixed if g.idx is None else fixed[g.idx]
     row = b.row(mem.base)
     if mem.base.bits == 64:
@@ -118,6 +120,9 @@ def ld(b: Binder, op: Op) -> Run:
     space_name = op.fields.get("ss")
     space = space_of(b, op, mem, space_name)
     address = address_of(b, op, mem)
+    if space_name in ("param", "param::entry", "const") and isinstance(mem, Mem) and isinstance(mem.base, Reg):
+        near = address
+        address = lambda g: whole_address(near(g))  # noqa: E731
     size = type_bits(kind) // 8
     rows = _targets(b, op, d, kind, count)
     if size == 16:
@@ -146,9 +151,9 @@ def ld(b: Binder, op: Op) -> Run:
                         row[...] = column
                     else:
                         row[lanes] = column
-            if synchronising and batch.launch.global_shadow is not None:
-                batch.launch.global_shadow.synchronise(batch, part, lanes, offsets, acquire=acquire, wide=wide,
-                                                               writes=False)
+            if synchronising and batch.launch.shadow_hooks:
+                batch.order.synchronise(part.space.key, batch.every if lanes is None else lanes, offsets,
+                                        acquire=acquire, wide=wide, writes=False)
 
     return run
 
@@ -203,15 +208,13 @@ def st(b: Binder, op: Op) -> Run:
         data = _collect(values, g, where.size, count)
         for part in parts_of(b, space, where):
             lanes = part_lanes(part, g)
-            if marked:
-                site.atomic = True
-            offsets = part.space.locate(site, batch, lanes, part.address, total)
             chosen = data if part.select is None else data[part.select]
-            if marked and launch.global_shadow is not None:
-                launch.global_shadow.synchronise(batch, part, lanes, offsets, release=sem == "release", wide=wide,
-                                                 reads=False)
+            offsets = part.space.locate(site, batch, lanes, part.address, total, chosen)
+            if marked and launch.shadow_hooks:
+                batch.order.synchronise(part.space.key, batch.every if lanes is None else lanes, offsets,
+                                        release=sem == "release", wide=wide, reads=False)
             part.space.views.store(offsets, size, count, chosen)
-            if launch.checks.race:
+            if launch.checks.race and not marked:
                 _clash(b, op, part, lanes, offsets, size, count, chosen)
 
     return run
@@ -321,7 +324,7 @@ def mapa(b: Binder, op: Op) -> Predicated:
     def fn(x: Array, rank: Array) -> Array:
         base = x.astype(np.uint64) - np.uint64(SHARED_WINDOW if generic else 0)
         low = base & np.uint64((1 << CLUSTER_SHIFT) - 1)
-        value = low | (rank.astype(np.uint64) + np.uint64(1)) << np.uint64(CLUSTER_SHIFT)
+        value = low | rank.astype(np.uint64) << np.uint64(CLUSTER_SHIFT)
         return (value + np.uint64(SHARED_WINDOW if generic else 0)).astype(x.dtype)
 
     return b.alu(op, fn, b.dst(op, d, kind), b.src(op, a, kind), b.src(op, c, "u32"))
@@ -332,11 +335,9 @@ def getctarank(b: Binder, op: Op) -> Predicated:
     kind = str(op.fields["t"])
     d, a = b.need(op, 2)
     generic = op.fields["ss"] is None
-    own = b.batch.specials["%cluster_ctarank"]
 
-    def fn(x: Array, mine: Array) -> Array:
+    def fn(x: Array) -> Array:
         base = x.astype(np.uint64) - np.uint64(SHARED_WINDOW if generic else 0)
-        rank = base >> np.uint64(CLUSTER_SHIFT)
-        return np.where(rank > 0, rank - np.uint64(1), mine).astype(np.uint32)
+        return (base >> np.uint64(CLUSTER_SHIFT)).astype(np.uint32)
 
-    return b.alu(op, fn, b.dst(op, d, "u32"), b.src(op, a, kind), own)
+    return b.alu(op, fn, b.dst(op, d, "u32"), b.src(op, a, kind))

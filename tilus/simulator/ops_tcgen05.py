@@ -360,8 +360,8 @@ def commit(b: Binder, op: Op) -> Run:
             for bar in c.copies(target, mask):
                 def finish(bar: int = bar, lane: int = lane, serial: int = memory.serial) -> None:
                     memory.complete(lane, serial)
-                    if b.batch.shared.shadow is not None:
-                        b.batch.shared.shadow.mbarrier_arrive(bar, lane)
+                    if b.launch.shadow_hooks:
+                        b.batch.order.arrive(bar, lane)
                     barriers_of(b.batch).update(bar, op, lane, arrive=1)
 
                 b.batch.queue.issue_bulk(bar, lane, finish)

@@ -249,10 +249,7 @@ def warp_sync(b: Binder, op: Op) -> Run:
     def run(g: Group) -> None:
         check_member(b, op, g, mask)
         together = np.broadcast_to(mask, g.mask.shape)
-        shadow = batch.shared.shadow
-        if shadow is not None:
-            shadow.warp_sync(g.mask, together)
-        if batch.launch.global_shadow is not None:
-            batch.launch.global_shadow.warp_sync(batch, g.mask, together)
+        if batch.launch.shadow_hooks:
+            batch.order.warp_sync(g.mask, together)
 
     return run

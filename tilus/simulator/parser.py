@@ -222,7 +222,7 @@ class _Builder:
             elif kind == "LOC":
                 result.append(_location(str(token), line))
             elif kind == "TARGETS":
-                result.extend(_targets(str(token), line))
+                result.extend(_targets(str(token), line, self.where))
         return result
 
 
@@ -232,10 +232,12 @@ def _location(text: str, line: int) -> Location:
     return Location(place, line, around[0] if around else None)
 
 
-def _targets(text: str, line: int) -> list[Statement]:
+def _targets(text: str, line: int, where: statements.Where) -> list[Statement]:
     label, rest = text.split(":", 1)
-    kind, _, names = rest.strip().rstrip(";").partition(" ")
-    items = tuple(re.findall(r"[\w$%]+", names)) if kind != ".callprototype" else ()
+    kind, *names = rest.replace(",", " ").rstrip(" \t\n;").split()
+    if not names:
+        raise where.error(f"the {kind} list {label.strip()!r} is empty", line)
+    items = tuple(names) if kind != ".callprototype" else ()
     return [Label(label.strip(), line), Targets(kind.lstrip("."), items, line)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -134,6 +135,21 @@ class StackCall:
     results: tuple[tuple[Symbol, int, int], ...]
 
 
+def readable(name: str) -> str:
+    """The last part of a name of C++: ``tile`` for ``_ZZ1kE4tile``; other names as they are."""
+    if not name.startswith("_Z"):
+        return name
+    last, at = name, 2
+    while at < len(name):
+        found = re.compile(r"\d+").match(name, at)
+        if found is None or found.end() + int(found[0]) > len(name):
+            at += 1
+            continue
+        at = found.end() + int(found[0])
+        last = name[found.end():at]
+    return last
+
+
 @dataclass(slots=True)
 class Decoded:
     """An entry function as flat operations; ``labels`` map to positions in ``ops``."""
@@ -145,12 +161,21 @@ class Decoded:
     params: list[tuple[Variable, int]] = field(default_factory=list)
     param_bytes: int = 0
     shared_bytes: int = 0
+    shared_variables: list[tuple[int, int, str]] = field(default_factory=list)
     dynamic_shared: bool = False
     dynamic_align: int = 16
     local_bytes: int = 0
     attributes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     placement: Placement = field(default_factory=Placement)
     routines: dict[str, Routine] = field(default_factory=dict)
+
+    def describe_shared(self, address: int, dynamic_base: int) -> str:
+        """``byte 8 of tile, `` for an address in shared memory; nothing where no variable is there."""
+        for start, size, name in self.shared_variables:
+            if start <= address < start + size:
+                return f"byte {address - start} of {readable(name)}, "
+        return f"byte {address - dynamic_base} of the dynamic memory, " \
+            if self.dynamic_shared and address >= dynamic_base else ""
 
     @property
     def uses_stack(self) -> bool:

@@ -22,6 +22,7 @@ READY, WARP_WAIT, BARRIER_WAIT, CLUSTER_WAIT, DONE = range(5)
 _FAR = 1 << 30
 STALL_ROUNDS = 48
 SLICE = 1 << 14
+PAUSE = 1 << 16
 
 
 class Outcome(enum.Enum):
@@ -106,6 +107,7 @@ class Executor:
         self.idle_rounds = 0
         self.seen_progress = 0
         self.slice = 0
+        self.steps = self.counted = self.pause_at = 0
         self.checks: Checks = batch.launch.checks
 
     def start(self) -> None:
@@ -118,6 +120,8 @@ class Executor:
         self.polling[:] = False
         self.uniform_at = self.first
         self.idle_rounds = 0
+        self.steps = self.counted = 0
+        self.pause_at = min(self.launch.step_limit, PAUSE)
         self._regroup()
 
     def _regroup(self) -> None:
@@ -141,7 +145,6 @@ class Executor:
         at = self.uniform_at
         group: Any = self.group
         table = self.at_order
-        launch = self.launch
         while True:
             bound: Any = table[at]
             if bound.gate and not self._gate_uniform(bound, group):
@@ -150,12 +153,16 @@ class Executor:
             for step in bound.steps:
                 step(group)
             bound.executed += group.warps
-            launch.steps += bound.op_count
-            if launch.steps > launch.step_limit:
-                self._limit(bound)
+            self.steps += bound.op_count
+            if self.steps > self.pause_at:
+                self._pause(bound, group)
             kind = bound.kind
             if kind == "fall":
-                at = bound.next
+                following = bound.next
+                if following <= at and self.polling.any() and self._stalled():
+                    self.uniform_at = following
+                    return Outcome.STALLED
+                at = following
                 continue
             condition = bound.condition
             if kind == "bra":
@@ -233,6 +240,8 @@ class Executor:
         self.status[mask] = DONE
         self.launch.progress += 1
         self.batch.queue.on_exit(mask)
+        if self.batch.shared.visits is not None:
+            self.batch.shared.visits.ended(mask)
         memory = self.batch.state.get("tensor memory")
         if memory is not None:
             memory.on_exit()
@@ -245,9 +254,17 @@ class Executor:
             self.batch.fault("trap", "the kernel executed a trap", bound.segment.end, int(np.argmax(mask)))
             raise KernelAborted
 
-    def _limit(self, bound: _Bound) -> None:
+    def _pause(self, bound: _Bound, group: Group) -> None:
+        """Now and then: tell how far the launch is, and give up what goes on for too long."""
+        self.launch.tick(self.steps - self.counted)
+        self.counted = self.steps
+        self.pause_at = min(self.launch.step_limit, self.steps + PAUSE)
+        if self.steps <= self.launch.step_limit:
+            return
         op = bound.segment.end or (bound.segment.ops[0] if bound.segment.ops else None)
-        self.batch.fault("limit", f"more than {self.launch.step_limit} steps", op)
+        where = self.program.loop_text(bound.segment.index)
+        self.batch.fault("limit", f"more than {self.launch.step_limit} instructions of these blocks, the last of them "
+                         f"in {where}; max_steps sets another limit", op, int(group.lanes()[0]))
         raise KernelAborted
 
     def _branch_index(self, bound: _Bound, group: Group) -> None:
@@ -284,9 +301,9 @@ class Executor:
             for step in bound.steps:
                 step(group)
             bound.executed += group.warps
-            self.launch.steps += bound.op_count
-            if self.launch.steps > self.launch.step_limit:
-                self._limit(bound)
+            self.steps += bound.op_count
+            if self.steps > self.pause_at:
+                self._pause(bound, group)
             self._advance(bound, group)
             if full and self._unite():
                 return None
@@ -308,14 +325,14 @@ class Executor:
         """Move the group's lanes over the closing branch of a segment."""
         mask, kind = group.mask, bound.kind
         if kind == "fall":
-            self.at[mask] = bound.next
+            self._move(mask, bound.next, bound.order)
             return
         if kind == "bra":
             if bound.condition is None:
                 self._move(mask, bound.target, bound.order)
                 return
             taken = mask & (~bound.condition if bound.negated else bound.condition)
-            self.at[mask & ~taken] = bound.next
+            self._move(mask & ~taken, bound.next, bound.order)
             self._move(taken, bound.target, bound.order)
             return
         if kind == "brx":
@@ -337,6 +354,7 @@ class Executor:
         self._release()
 
     def _move(self, mask: Array, target: int, order: int) -> None:
+        """Lanes go on at another segment: those that poll step aside at a backward edge, whatever closes the loop."""
         self.at[mask] = target
         if target <= order:
             self.slice += 1

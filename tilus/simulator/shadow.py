@@ -1,8 +1,8 @@
-"""Shadow of shared memory: who wrote and read each cell, to find races, uninitialised reads and missing waits.
+"""Shadow of shared memory: who wrote and read each cell, to find races and uninitialised reads.
 
-Happens-before is kept between the warps of a block, or of a cluster: warp w has an epoch that each of its releases
-ends, and knows of every other warp u the last epoch that happened before its present. Lanes of one warp are ordered by
-``bar.warp.sync`` and wider barriers alone, as the PTX memory model has it since sm_70.
+Order comes from :mod:`~tilus.simulator.order`. Reads are noted in a log, and entered into the table of readers when
+something is written before the next barrier of all threads, which empties the log: loops that only read between two
+barriers cost little.
 """
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
@@ -13,18 +13,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tilus.simulator.barriers import warp_bits
+from tilus.simulator.faults import Other
 from tilus.simulator.machine import Array, Batch
 from tilus.simulator.resolved import Op
 from tilus.simulator.syntax import TYPE_BITS
 
 if TYPE_CHECKING:
     from tilus.simulator.memory import Site
+    from tilus.simulator.order import Order
 
-_LANE, _WARP_SHIFT, _WARPS, _ATOMIC, _AGENT, _EPOCH_SHIFT = 31, 5, 511, 1 << 14, 1 << 15, 16
+# A writer: lane, warp of the cluster, strong?, by another agent (a copy, or several lanes)?, operation, epoch.
+_LANE, _WARP_SHIFT, _WARPS, STRONG, AGENT, _OP_SHIFT, _OPS, _EPOCH_SHIFT = 31, 5, 511, 1 << 14, 1 << 15, 16, 0xFFFF, 32
 _THREAD = _WARPS << _WARP_SHIFT | _LANE
-MAX_READERS = 1 << 26
+# A reader, of the warp whose column it is in: lane, strong?, operation, epoch.
+_R_STRONG, _R_OP_SHIFT, _R_EPOCH_SHIFT = 1 << 5, 6, 22
+MAX_READERS = 1 << 25
+MAX_LOG = 512
 _SHARED_FAMILIES = ("ld", "st", "atom", "red")
+_ASYNC_PROXY = ("cp.async.bulk", "cp.reduce", "wgmma", "tcgen05")
 
 
 def granularity(ops: list[Op]) -> int:
@@ -45,89 +51,116 @@ def granularity(ops: list[Op]) -> int:
 class SharedShadow:
     """Shadow cells of all blocks of a batch."""
 
-    def __init__(self, batch: Batch, cell: int) -> None:
-        self.batch = batch
-        self.cell = cell
-        self.warps_per_block = batch.stride // 32
+    def __init__(self, batch: Batch, order: Order, ops: list[Op]) -> None:
+        self.batch, self.order = batch, order
+        self.cell = granularity(ops)
         space = batch.shared
-        cells = len(space.views.data) // cell
-        checks = batch.launch.checks
-        self.checks = checks
-        self.limit = space.trash // cell
-        cluster = batch.launch.cluster_size
+        cells = len(space.views.data) // self.cell
+        self.checks = checks = batch.launch.checks
+        self.limit = space.trash // self.cell
+        per_block, cluster = order.per_block, batch.launch.cluster_size
         # Readers are a table of cells by warps: where it grows too large, blocks are looked at one by one.
-        self.blocks_each = cluster if cells * cluster * self.warps_per_block <= MAX_READERS else 1
-        self.per_group = self.warps_per_block * self.blocks_each
-        if self.blocks_each < cluster and batch.launch.checks.race:
+        self.blocks_each = cluster if cells * cluster * per_block <= MAX_READERS else 1
+        self.per_group = per_block * self.blocks_each
+        if self.blocks_each < cluster and checks.race:
             batch.launch.note("race looked at each block alone: clusters of this size with so much shared memory need "
                               f"a table of more than {MAX_READERS} readers")
         self.written = np.zeros(cells, bool)
+        blocks = self.written[:batch.capacity * space.stride // self.cell].reshape(batch.capacity, -1)
+        self.variables = blocks[:, :space.size // self.cell]
         self.racing = checks.race
         self.writer = np.zeros(cells if self.racing else 0, np.int64)
-        self.reader = np.zeros(cells if self.racing else 0, np.int64)
-        self.readers = np.zeros((cells, self.per_group) if self.racing else (0, 0), np.int32)
+        self.readers = np.zeros((cells, self.per_group) if self.racing else (0, 0), np.int64)
+        self.timed = checks.asynchronous and any(op.opcode.startswith(_ASYNC_PROXY) for op in ops)
         self.pending = np.zeros(cells, np.uint8)
-        self.outstanding = 0
         self.source = np.zeros(cells, np.uint8)
-        self.sources = 0
-        self.write_time = np.zeros(cells, np.int64)
-        self.column = batch.warp_of % self.per_group
-        self.ident = (np.arange(batch.lanes) % 32 | self.column << _WARP_SHIFT).astype(np.int64)
+        self.write_time = np.zeros(cells if self.timed else 0, np.int64)
+        self.column = order.column[batch.warp_of] % self.per_group
+        self.ident = (np.arange(batch.lanes) % 32 | order.column[batch.warp_of] << _WARP_SHIFT).astype(np.int64)
+        self.every = np.arange(batch.lanes)
+        self.log: list[tuple[Op, Array, Array, int, Array, bool]] = []
         self.reset()
 
     def reset(self) -> None:
-        warps, each = self.batch.warps, self.per_group
         self.written[:] = False
+        self.complete = False
         self.pending[:] = 0
         self.outstanding = 0
         self.source[:] = 0
         self.sources = 0
         self.writer[:] = 0
-        self.reader[:] = 0
         self.readers[:] = 0
         self.write_time[:] = 0
-        self.epoch = np.ones(warps, np.int64)
-        self.known = np.zeros((warps, each), np.int64)
-        self.floor = 0
-        self.lanes_known: Array | None = None
-        self.initialised: dict[int, tuple[int, int, set[int]]] = {}
-        self.fenced = np.zeros(warps, np.int64)
+        self.log.clear()
+        self.unordered_writes = False
+        self.fenced = np.zeros(self.batch.warps, np.int64)
         self.clock = 0
-        self.uses_async_proxy = False
-        self.clocks: dict[int, tuple[Array, Array]] = {}
-        groups = warps // each
-        self.arriving: Array = np.zeros((groups, each), np.int64)
-        self.arrived: Array = np.zeros((groups, each), np.int64)
 
     # -- accesses
 
-    def _cells(self, offsets: Array, size: int) -> Array:
+    def cells(self, offsets: Array, size: int) -> Array:
         first = offsets // self.cell
         if size <= self.cell:
             return first[:, None]
         return first[:, None] + np.arange(size // self.cell)
 
-    def access(self, site: Site, lanes: Array | None, offsets: Array, size: int) -> None:
-        """Record and check an access of the lanes (None: all) to buffer offsets."""
+    def access(self, site: Site, lanes: Array | None, offsets: Array, size: int, data: Array | None = None) -> None:
+        """Record and check an access of the lanes (None: all) to buffer offsets; ``data`` are the values stored."""
         if not offsets.size:
             return
-        cells = self._cells(offsets, size)
-        where = np.arange(self.batch.lanes) if lanes is None else lanes
-        if self.outstanding and self.checks.asynchronous:
-            self._check_pending(site, where, cells)
-        if self.sources and site.write and self.checks.asynchronous:
-            self._check_source(site.op, where, cells)
+        where = self.every if lanes is None else lanes
+        if not site.write:
+            self._read(site, where, offsets, size)
+            return
+        cells = self.cells(offsets, size)
+        if self.checks.asynchronous:
+            if self.outstanding:
+                self._check_pending(site, where, cells)
+            if self.sources:
+                self._check_source(site.op, where, cells)
         if site.reads and self.checks.uninitialised:
             self._check_written(site.op, where, cells)
-        if site.write:
+        if not self.complete:
             self.written[cells] = True
+        if self.timed:
             self.clock += 1
             self.write_time[cells] = self.clock
         if self.racing:
-            if site.write:
-                self.record_write(site.op, where, cells, _ATOMIC if site.atomic else 0)
-            else:
-                self.record_read(site.op, where, cells)
+            self.record_write(site.op, where, cells, STRONG if site.strong else 0, offsets=offsets, data=data)
+
+    def _read(self, site: Site, where: Array, offsets: Array, size: int) -> None:
+        if self.outstanding and self.checks.asynchronous:
+            self._check_pending(site, where, self.cells(offsets, size))
+        if not site.tracks and self.checks.uninitialised and not self.all_written():
+            self._check_written(site.op, where, self.cells(offsets, size))
+        if self.racing:
+            self.record_read(site.op, where, offsets, size, site.strong)
+
+    def all_written(self) -> bool:
+        """Whether nothing of the blocks' shared memory is undefined."""
+        if not self.complete:
+            self.complete = bool(self.variables.all())
+        return self.complete
+
+    def undefined(self, offsets: Array, size: int, count: int) -> Array | None:
+        """Which elements of an access, (n,) or (n, count), were never written; None where all were."""
+        if self.all_written() or not offsets.size:
+            return None
+        cells = self.cells(offsets, size * count)
+        ready = self.written[cells] | (cells >= self.limit)
+        if ready.all():
+            return None
+        per_element = max(1, size // self.cell)
+        missing: Array = ~np.asarray(ready.reshape(offsets.size, count, per_element).all(axis=2))
+        return missing[:, 0] if count == 1 else missing
+
+    def forget(self, offsets: Array, size: int, count: int, undefined: Array) -> None:
+        """Elements that were stored with undefined values."""
+        cells = self.cells(offsets, size * count)
+        per_element = max(1, size // self.cell)
+        elements = np.repeat(undefined.reshape(offsets.size, count), per_element, axis=1)
+        self.written[cells[elements]] = False
+        self.complete = False
 
     def _check_written(self, op: Op, where: Array, cells: Array) -> None:
         ready = self.written[cells]
@@ -135,90 +168,138 @@ class SharedShadow:
             bad = (~ready & (cells < self.limit)).any(axis=1)
             if bad.any():
                 lane = int(np.argmax(bad))
-                self._fault("uninitialised", "shared memory is read before it is written", op, where, lane, cells,
-                            int(bad.sum()))
+                self.fault("uninitialised", "shared memory is read before it is written", op, where, lane, cells,
+                           int(bad.sum()))
 
-    def _fault(self, check: str, message: str, op: Op, where: Array, lane: int, cells: Array, count: int) -> None:
+    def fault(self, check: str, message: str, op: Op, where: Array, lane: int, cells: Array, count: int,
+              other: Other | None = None) -> None:
         address = int(cells[lane, 0]) * self.cell % self.batch.shared.stride
-        self.batch.fault(check, f"{message}, at shared address {address:#x}", op, int(where[lane]), address, count)
+        named = self.batch.launch.program.decoded.describe_shared(address, self.batch.launch.dynamic_base)
+        self.batch.fault(check, f"{message}, at {named}shared address {address:#x}", op, int(where[lane]), address,
+                         count, other)
 
-    def _known(self, where: Array, packed: Array) -> Array:
-        """The epoch of the packed access's warp that the accessing lanes know."""
-        warp = (packed >> _WARP_SHIFT) & _WARPS
-        result: Array = self.known[self.batch.warp_of[where][:, None], warp]
-        return result
+    # -- races
 
-    def _unordered(self, where: Array, packed: Array) -> Array:
-        """Whether earlier accesses are concurrent with the present ones of the lanes."""
-        recent = (packed >> _EPOCH_SHIFT) > self._known(where, packed)
-        own = self.ident[where][:, None]
-        same = ((packed & _THREAD) == own) & ((packed & _AGENT) == 0)
-        if self.lanes_known is not None:
-            same |= self._met(where, packed)
-        return recent & ~same
+    def record_read(self, op: Op, where: Array, offsets: Array, size: int, strong: bool) -> None:
+        """Check a read against the writers, where it is not ordered after all of them, and note it."""
+        order = self.order
+        if self.unordered_writes:
+            cells = self.cells(offsets, size)
+            previous = self.writer[cells]
+            if (int(previous.max()) >> _EPOCH_SHIFT) > order.floor:
+                bad = self._unordered(where, previous)
+                if strong:
+                    bad &= (previous & STRONG) == 0
+                bad &= (cells < self.limit) & self._same_group(where, cells)
+                if bad.any():
+                    self._against_writer("reads", op, where, cells, bad, previous)
+        self.log.append((op, where, offsets, size, order.epoch, strong))
+        if len(self.log) > MAX_LOG:
+            self.flush()
 
-    def record_read(self, op: Op, where: Array, cells: Array) -> None:
+    def flush(self) -> None:
+        """Enter the noted reads into the table."""
+        for op, where, offsets, size, epochs, strong in self.log:
+            flag = self.batch.launch.number(op) << _R_OP_SHIFT | (_R_STRONG if strong else 0)
+            packed = epochs[self.batch.warp_of[where]] << _R_EPOCH_SHIFT | where & _LANE | flag
+            self.readers[self.cells(offsets, size), self.column[where][:, None]] = packed[:, None]
+        self.log.clear()
+
+    def record_write(self, op: Op, where: Array, cells: Array, flag: int, *, agent: bool = False,
+                     offsets: Array | None = None, data: Array | None = None) -> None:
+        if self.log:
+            self.flush()
+        order = self.order
         previous = self.writer[cells]
-        if (int(previous.max()) >> _EPOCH_SHIFT) > self.floor:
-            bad = self._unordered(where, previous) & (cells < self.limit) & self._same_group(where, cells)
-            if bad.any():
-                self._race("reads what another thread", "writes", op, where, cells, bad, previous)
-        epoch = self.epoch[self.batch.warp_of[where]]
-        self.readers[cells, self.column[where][:, None]] = epoch[:, None]
-        self.reader[cells] = (self.ident[where] | epoch << _EPOCH_SHIFT)[:, None]
-
-    def record_write(self, op: Op, where: Array, cells: Array, flag: int, agent: bool = False) -> None:
-        previous = self.writer[cells]
-        if (int(previous.max()) >> _EPOCH_SHIFT) > self.floor:
+        if (int(previous.max()) >> _EPOCH_SHIFT) > order.floor:
             bad = self._unordered(where, previous)
-            if flag & _ATOMIC:
-                bad &= (previous & _ATOMIC) == 0
+            if flag & STRONG:
+                bad &= (previous & STRONG) == 0
             bad &= (cells < self.limit) & self._same_group(where, cells)
+            if data is not None and offsets is not None and bad.any():
+                bad &= self._changes(offsets, data)[:, None]
             if bad.any():
-                self._race("writes what another thread", "writes", op, where, cells, bad, previous)
+                self._against_writer("writes", op, where, cells, bad, previous)
         reads = self.readers[cells]
-        if reads.size and int(reads.max()) > self.floor:
-            self._check_readers(op, where, cells, reads)
-        epoch = self.epoch[self.batch.warp_of[where]]
-        packed = self.ident[where] | epoch << _EPOCH_SHIFT | flag | (_AGENT if agent else 0)
+        if reads.size and (int(reads.max()) >> _R_EPOCH_SHIFT) > order.floor:
+            self._check_readers(op, where, cells, reads, bool(flag & STRONG))
+        epoch = order.epoch[self.batch.warp_of[where]]
+        number = self.batch.launch.number(op) << _OP_SHIFT
+        packed = self.ident[where] | epoch << _EPOCH_SHIFT | flag | number | (AGENT if agent else 0)
         self.writer[cells] = packed[:, None]
-        if flag & _ATOMIC:
+        self.unordered_writes = True
+        if flag & STRONG:
             several = self.writer[cells] != packed[:, None]
             if several.any():
-                self.writer[cells[several]] |= _AGENT
+                self.writer[cells[several]] |= AGENT
 
-    def _check_readers(self, op: Op, where: Array, cells: Array, reads: Array) -> None:
-        known = self.known[self.batch.warp_of[where]][:, None, :]
-        late = reads > known
-        own_warp = self.column[where]
-        own_late = np.take_along_axis(late, own_warp[:, None, None].repeat(cells.shape[1], 1), axis=2)[..., 0]
-        last = self.reader[cells]
-        only_self = (last & _THREAD) == self.ident[where][:, None]
-        if self.lanes_known is not None:
-            only_self |= self._met(where, last)
-        others = late.copy()
-        np.put_along_axis(others, own_warp[:, None, None].repeat(cells.shape[1], 1), False, axis=2)
-        bad = others.any(axis=2) | (own_late & ~only_self)
-        bad &= (cells < self.limit) & self._same_group(where, cells)
+    def _changes(self, offsets: Array, data: Array) -> Array:
+        """Which lanes store what is not there already; threads that write one value do not race with each other."""
+        count = data.shape[1] if data.ndim > 1 else 1
+        differs = self.batch.shared.views.load(offsets, data.dtype.itemsize, count) != data
+        return differs.any(axis=1) if differs.ndim > 1 else differs
+
+    def _unordered(self, where: Array, packed: Array) -> Array:
+        """Whether earlier writes are concurrent with the present accesses of the lanes."""
+        order = self.order
+        warp, epoch = (packed >> _WARP_SHIFT) & _WARPS, packed >> _EPOCH_SHIFT
+        recent = epoch > order.known[self.batch.warp_of[where][:, None], warp]
+        same = ((packed & _THREAD) == self.ident[where][:, None]) & ((packed & AGENT) == 0)
+        met = order.met(where, warp, packed & _LANE, epoch)
+        return recent & ~(same if met is None else same | met)
+
+    def _check_readers(self, op: Op, where: Array, cells: Array, reads: Array, strong: bool) -> None:
+        order = self.order
+        warps = self.batch.warp_of[where]
+        first = order.column[warps] // self.per_group * self.per_group
+        known = order.known[warps[:, None], first[:, None] + np.arange(self.per_group)]
+        late = (reads >> _R_EPOCH_SHIFT) > known[:, None, :]
+        if strong:
+            late &= (reads & _R_STRONG) == 0
+        own = self.column[where][:, None, None].repeat(cells.shape[1], 1)
+        last = np.take_along_axis(reads, own, axis=2)[..., 0]
+        harmless = (last & _LANE) == (where & _LANE)[:, None]
+        met = order.met(where, np.broadcast_to(order.column[warps][:, None], last.shape), last & _LANE,
+                        last >> _R_EPOCH_SHIFT)
+        if met is not None:
+            harmless |= met
+        np.put_along_axis(late, own, (np.take_along_axis(late, own, axis=2)[..., 0] & ~harmless)[..., None], axis=2)
+        late &= ((cells < self.limit) & self._same_group(where, cells))[..., None]
+        bad = late.any(axis=2)
         if bad.any():
-            self._race("writes what another thread", "reads", op, where, cells, bad, last)
+            row = int(np.argmax(bad.any(axis=1)))
+            column = int(np.argmax(bad[row]))
+            theirs = int(np.argmax(late[row, column]))
+            other = int(reads[row, column, theirs])
+            self._race("writes", "reads", op, where, row, cells[:, column:], int(bad.any(axis=1).sum()),
+                       int(first[row]) + theirs, other & _LANE, other >> _R_OP_SHIFT & _OPS)
 
     def _same_group(self, where: Array, cells: Array) -> Array:
         block = cells * self.cell // self.batch.shared.stride
         result: Array = block // self.blocks_each == self.batch.block_of[where][:, None] // self.blocks_each
         return result
 
-    def _race(self, mine: str, theirs: str, op: Op, where: Array, cells: Array, bad: Array, packed: Array) -> None:
-        lane = int(np.argmax(bad.any(axis=1)))
-        column = int(np.argmax(bad[lane]))
-        other = int(packed[lane, column])
-        warp = other >> _WARP_SHIFT & _WARPS
-        thread = warp % self.warps_per_block * 32 + (other & _LANE)
-        rank = warp // self.warps_per_block
-        same = rank == int(self.batch.block_of[where[lane]]) % self.blocks_each
-        block = "the block" if same else f"block {rank} of the cluster"
-        message = f"race: a thread {mine} (thread {thread} of {block}) {theirs} without a barrier between"
-        self._fault("race", message, op, where, lane, cells[:, column:], int(bad.any(axis=1).sum()))
+    def _against_writer(self, mine: str, op: Op, where: Array, cells: Array, bad: Array, packed: Array) -> None:
+        row = int(np.argmax(bad.any(axis=1)))
+        column = int(np.argmax(bad[row]))
+        other = int(packed[row, column])
+        self._race(mine, "writes", op, where, row, cells[:, column:], int(bad.any(axis=1).sum()),
+                   other >> _WARP_SHIFT & _WARPS, other & _LANE, other >> _OP_SHIFT & _OPS)
+
+    def _race(self, mine: str, theirs: str, op: Op, where: Array, row: int, cells: Array, count: int, warp: int,
+              lane: int, number: int) -> None:
+        per_block = self.order.per_block
+        thread, rank = warp % per_block * 32 + lane, warp // per_block
+        size = self.batch.launch.cluster_size
+        same = rank == int(self.batch.block_of[where[row]]) % size
+        other = Other(theirs, self.batch.launch.operation(number), thread, None if same else rank)
+        message = f"race: a thread {mine} what {other.text()} without a barrier between"
+        self.fault("race", message, op, where, row, cells, count, other)
+
+    def ordered(self) -> None:
+        """All that came before is ordered before all that comes."""
+        self.log.clear()
+        self.unordered_writes = False
 
     # -- asynchronous copies
 
@@ -227,17 +308,17 @@ class SharedShadow:
         if bad.any():
             verb = "written" if site.write else "read"
             message = f"shared memory is {verb} before the asynchronous copy into it was waited for"
-            self._fault("async", message, site.op, where, int(np.argmax(bad)), cells, int(bad.sum()))
+            self.fault("async", message, site.op, where, int(np.argmax(bad)), cells, int(bad.sum()))
 
     def _check_source(self, op: Op, where: Array, cells: Array) -> None:
         bad = (self.source[cells] != 0).any(axis=1)
         if bad.any():
-            self._fault("async", "shared memory is written while an asynchronous copy may still read it", op, where,
-                        int(np.argmax(bad)), cells, int(bad.sum()))
+            self.fault("async", "shared memory is written while an asynchronous copy may still read it", op, where,
+                       int(np.argmax(bad)), cells, int(bad.sum()))
 
     def bulk_source(self, offsets: Array, size: int, ends: bool) -> None:
         """A bulk copy reads shared memory from now on, or has read it."""
-        cells = np.unique(self._cells(offsets, size))
+        cells = np.unique(self.cells(offsets, size))
         if ends:
             self.source[cells] -= np.minimum(self.source[cells], 1)
         else:
@@ -246,12 +327,12 @@ class SharedShadow:
 
     def async_issue(self, op: Op, where: Array, offsets: Array, size: int) -> None:
         """A copy into shared memory begins: it may write from now on."""
-        cells = self._cells(offsets, size)
+        cells = self.cells(offsets, size)
         if self.checks.asynchronous:
             again = (self.pending[cells] != 0).any(axis=1)
             if again.any():
-                self._fault("async", "two asynchronous copies into the same shared memory are in flight", op, where,
-                            int(np.argmax(again)), cells, int(again.sum()))
+                self.fault("async", "two asynchronous copies into the same shared memory are in flight", op, where,
+                           int(np.argmax(again)), cells, int(again.sum()))
         if self.racing:
             self.record_write(op, where, cells, 0)
         self.pending[cells] = 1
@@ -259,13 +340,18 @@ class SharedShadow:
 
     def async_done(self, op: Op, where: Array, offsets: Array, size: int) -> None:
         """The copy has taken effect; its threads see it, others after a barrier."""
-        cells = self._cells(offsets, size)
+        cells = self.cells(offsets, size)
+        self._landed(cells)
+        if self.racing:
+            epoch = self.order.epoch[self.batch.warp_of[where]]
+            number = self.batch.launch.number(op) << _OP_SHIFT
+            self.writer[cells] = (self.ident[where] | epoch << _EPOCH_SHIFT | number)[:, None]
+            self.unordered_writes = True
+
+    def _landed(self, cells: Array) -> None:
         self.pending[cells] = 0
         self.outstanding = max(0, self.outstanding - cells.size)
         self.written[cells] = True
-        if self.racing:
-            epoch = self.epoch[self.batch.warp_of[where]]
-            self.writer[cells] = (self.ident[where] | epoch << _EPOCH_SHIFT)[:, None]
 
     # -- the async proxy
 
@@ -273,208 +359,65 @@ class SharedShadow:
         """A bulk copy into shared memory by one thread begins."""
         if not offsets.size:
             return
-        cells = np.unique(self._cells(offsets, size))[:, None]
+        cells = np.unique(self.cells(offsets, size))[:, None]
         where = np.full(len(cells), lane)
         if self.checks.asynchronous and (self.pending[cells] != 0).any():
             message = "two asynchronous copies into the same shared memory are in flight"
-            self._fault("async", message, op, where, 0, cells, 1)
+            self.fault("async", message, op, where, 0, cells, 1)
         if self.racing:
             self.record_write(op, where, cells, 0, agent=True)
         self.pending[cells] = 1
         self.outstanding += cells.size
 
-    def bulk_done(self, lane: int, offsets: Array, size: int, barrier: int) -> None:
+    def bulk_done(self, op: Op, lane: int, offsets: Array, size: int, barrier: int) -> None:
         """The bulk copy has landed; whoever waits for the mbarrier sees it."""
-        cells = np.unique(self._cells(offsets, size))
-        self.pending[cells] = 0
-        self.outstanding = max(0, self.outstanding - cells.size)
-        self.written[cells] = True
+        cells = np.unique(self.cells(offsets, size))
+        self._landed(cells)
+        order = self.order
+        epoch = order.deliver(barrier, lane) if barrier >= 0 else int(order.epoch[self.batch.warp_of[lane]])
         if self.racing:
-            warp = int(self.batch.warp_of[lane])
-            epoch = int(self.epoch[warp])
-            self.writer[cells] = int(self.ident[lane]) | epoch << _EPOCH_SHIFT | _AGENT
-            if barrier >= 0:
-                pending, _ = self._clock(barrier)
-                column = int(self.column[lane])
-                pending[column] = max(int(pending[column]), epoch)
-                self.epoch[warp] += 1
+            number = self.batch.launch.number(op) << _OP_SHIFT
+            self.writer[cells] = int(self.ident[lane]) | epoch << _EPOCH_SHIFT | AGENT | number
+            self.unordered_writes = True
 
     def proxy_read(self, op: Op, lanes: Array, offsets: Array, size: int, what: str) -> None:
         """The async proxy reads shared memory for these lanes: earlier generic writes need a proxy fence."""
-        cells = np.unique(self._cells(offsets, size))
+        cells = np.unique(self.cells(offsets, size))
         where = np.full(1, int(lanes[0]))
         if self.checks.uninitialised and not self.written[cells].all():
-            self._fault("uninitialised", f"{what} reads shared memory that was never written", op, where, 0,
-                        cells[~self.written[cells]][None], 1)
+            self.fault("uninitialised", f"{what} reads shared memory that was never written", op, where, 0,
+                       cells[~self.written[cells]][None], 1)
         if self.checks.asynchronous and (self.pending[cells] != 0).any():
-            self._fault("async", f"{what} reads shared memory before the asynchronous copy into it was waited for", op,
-                        where, 0, cells[None], 1)
-        times = self.write_time[cells]
-        if self.checks.asynchronous and times.any():
-            block = cells * self.cell // self.batch.shared.stride
-            if self.racing:
-                group = block // self.blocks_each
-                writers = group * self.per_group + ((self.writer[cells] >> _WARP_SHIFT) & _WARPS)
-                fenced = self.fenced[np.minimum(writers, len(self.fenced) - 1)]
-            else:
-                fenced = np.zeros(cells.shape, np.int64)
-            own = self.fenced[np.unique(self.batch.warp_of[lanes])].max()
-            bad = (times > np.maximum(fenced, own)) & (times > 0)
-            if bad.any():
-                self._fault("proxy", f"{what} reads what generic stores wrote without fence.proxy.async between", op,
-                            where, 0, cells[bad][None], int(bad.sum()))
+            self.fault("async", f"{what} reads shared memory before the asynchronous copy into it was waited for", op,
+                       where, 0, cells[None], 1)
+        if self.checks.asynchronous:
+            self._check_fenced(op, lanes, cells, where, what)
         if self.racing and len(cells):
-            self.record_read(op, np.full(len(cells), int(lanes[0])), cells[:, None])
+            self.record_read(op, np.full(len(cells), int(lanes[0])), cells * self.cell, self.cell, False)
+
+    def _check_fenced(self, op: Op, lanes: Array, cells: Array, where: Array, what: str) -> None:
+        times = self.write_time[cells]
+        if not times.any():
+            return
+        fenced = np.zeros(cells.shape, np.int64)
+        if self.racing:
+            size = self.batch.launch.cluster_size
+            group = cells * self.cell // self.batch.shared.stride // size
+            writers = group * self.order.per_group + ((self.writer[cells] >> _WARP_SHIFT) & _WARPS)
+            fenced = self.fenced[np.minimum(writers, len(self.fenced) - 1)]
+        own = self.fenced[np.unique(self.batch.warp_of[lanes])].max()
+        bad = (times > np.maximum(fenced, own)) & (times > 0)
+        if bad.any():
+            self.fault("proxy", f"{what} reads what generic stores wrote without fence.proxy.async between", op, where,
+                       0, cells[bad][None], int(bad.sum()))
 
     def proxy_written(self, offsets: Array, size: int) -> None:
         """The async proxy wrote these bytes: no fence is needed before it reads them."""
-        cells = np.unique(self._cells(offsets, size))
+        cells = np.unique(self.cells(offsets, size))
         self.written[cells] = True
-        self.write_time[cells] = 0
+        if self.timed:
+            self.write_time[cells] = 0
 
     def proxy_fence(self, mask: Array) -> None:
         self.clock += 1
         self.fenced[np.unique(self.batch.warp_of[mask])] = self.clock
-
-    # -- order
-
-    def full_barrier(self) -> None:
-        """Every live thread of every block meets its block."""
-        if self.blocks_each > 1:
-            self.barrier(np.ones(self.batch.lanes, bool))
-            return
-        each = self.per_group
-        table = self.epoch.reshape(-1, 1, each)
-        self.known.reshape(-1, each, each)[...] = np.maximum(self.known.reshape(-1, each, each), table)
-        self.floor = int(self.epoch.min())
-        self.epoch += 1
-
-    def barrier(self, lanes: Array) -> None:
-        """The lanes meet, those of each block apart."""
-        each, members = self.per_group, self.warps_per_block
-        warps = np.asarray(lanes.reshape(-1, 32).any(axis=1))
-        table = self.known.copy()
-        own = np.arange(len(warps))
-        table[own, own % each] = self.epoch
-        shaped = np.where(warps[:, None], table, 0).reshape(-1, members, each)
-        joined = np.repeat(shaped.max(axis=1), members, axis=0)
-        self.known[warps] = np.maximum(self.known[warps], joined[warps])
-        self.epoch[warps] += 1
-        self._lower()
-
-    def warp_sync(self, mask: Array, together: Array) -> None:
-        """The lanes of each warp meet, or sets of them: ``together`` has for each lane those it meets as bits."""
-        warps = np.flatnonzero(mask.reshape(-1, 32).any(axis=1))
-        whole = ((together | ~self.alive()) == 0xFFFFFFFF).reshape(-1, 32) | ~mask.reshape(-1, 32)
-        full = warps[whole[warps].all(axis=1)]
-        self.known[full, full % self.per_group] = self.epoch[full]
-        parts = warps[~whole[warps].all(axis=1)]
-        if len(parts):
-            self._meet_in_parts(parts, mask, together)
-        self.epoch[warps] += 1
-        if self.per_group == 1:
-            self._lower()
-
-    def alive(self) -> Array:
-        """For each lane the lanes of its warp that have not ended, as bits."""
-        return np.repeat(warp_bits(self.batch.live), 32)
-
-    def _meet_in_parts(self, warps: Array, mask: Array, together: Array) -> None:
-        """Lanes learn of the accesses of the lanes of their part alone."""
-        if self.lanes_known is None:
-            self.lanes_known = np.zeros((self.batch.warps, 32, 32), np.int64)
-        bits = np.arange(32, dtype=np.uint32)
-        for warp in warps.tolist():
-            known = self.lanes_known[warp]
-            here = mask[32 * warp:32 * warp + 32]
-            meets = ((together[32 * warp:32 * warp + 32, None] >> bits) & 1).astype(bool) & here & here[:, None]
-            # What any lane of the part knows, all of its lanes know now; and of each other's past.
-            joined = np.where(meets[:, :, None], known[None], 0).max(axis=1)
-            self.lanes_known[warp] = np.maximum(known, np.maximum(joined, np.where(meets, self.epoch[warp], 0)))
-
-    def _met(self, where: Array, packed: Array) -> Array:
-        """Whether earlier accesses of lanes of the own warp came before a meeting of a part of the warp."""
-        assert self.lanes_known is not None
-        warp = self.batch.warp_of[where]
-        own = ((packed >> _WARP_SHIFT) & _WARPS) == self.column[where][:, None]
-        known = self.lanes_known[warp[:, None], (where % 32)[:, None], packed & _LANE]
-        return own & ((packed >> _EPOCH_SHIFT) <= known)
-
-    def cluster_arrive(self, mask: Array) -> None:
-        """A release at the cluster barrier."""
-        warps = np.flatnonzero(mask.reshape(-1, 32).any(axis=1))
-        table = self.known[warps]
-        table[np.arange(len(warps)), warps % self.per_group] = self.epoch[warps]
-        np.maximum.at(self.arriving, warps // self.per_group, table)
-        self.epoch[warps] += 1
-
-    def cluster_complete(self, mask: Array) -> None:
-        """All of these lanes' clusters have arrived."""
-        if self.blocks_each != self.batch.launch.cluster_size:
-            self.barrier(mask)
-            return
-        groups = np.unique(self.batch.warp_of[mask] // self.per_group)
-        self.arrived[groups] = np.maximum(self.arrived[groups], self.arriving[groups])
-
-    def cluster_wait(self, mask: Array) -> None:
-        """An acquire at the cluster barrier."""
-        if self.blocks_each == self.batch.launch.cluster_size:
-            warps = np.flatnonzero(mask.reshape(-1, 32).any(axis=1))
-            self.known[warps] = np.maximum(self.known[warps], self.arrived[warps // self.per_group])
-            self._lower()
-
-    def _lower(self) -> None:
-        self.floor = int(self.known.min())
-
-    def _clock(self, offset: int) -> tuple[Array, Array]:
-        if offset not in self.clocks:
-            self.clocks[offset] = (np.zeros(self.per_group, np.int64), np.zeros(self.per_group, np.int64))
-        return self.clocks[offset]
-
-    def mbarrier_init(self, offset: int, lane: int) -> None:
-        self.clocks.pop(offset, None)
-        self.initialised[offset] = (lane, int(self.epoch[self.batch.warp_of[lane]]), {lane})
-
-    def mbarrier_used(self, op: Op, offset: int, lane: int) -> None:
-        """Whether a thread that uses an mbarrier comes after the one that initialised it."""
-        found = self.initialised.get(offset)
-        if found is None or lane in found[2]:
-            return
-        maker, epoch, after = found
-        after.add(lane)
-        if not self.racing or not self._together(offset, int(self.batch.block_of[lane])) or \
-                not self._together(offset, int(self.batch.block_of[maker])):
-            return
-        packed = np.array([[int(self.ident[maker]) | epoch << _EPOCH_SHIFT]])
-        if self._unordered(np.array([lane]), packed).any():
-            cells = self._cells(np.array([offset]), 8)
-            self._fault("race", f"race: an mbarrier is used that thread {int(self.batch.thread_of[maker])} initialises "
-                        "without a barrier between", op, np.array([lane]), 0, cells, 1)
-
-    def mbarrier_arrive(self, offset: int, lane: int) -> None:
-        """A release: the arriving warp's past becomes part of the phase."""
-        warp = int(self.batch.warp_of[lane])
-        pending, _ = self._clock(offset)
-        if not self._together(offset, int(self.batch.block_of[lane])):
-            return
-        np.maximum(pending, self.known[warp], out=pending)
-        column = warp % self.per_group
-        pending[column] = max(int(pending[column]), int(self.epoch[warp]))
-        self.epoch[warp] += 1
-
-    def _together(self, offset: int, block: int) -> bool:
-        """Whether the block's warps are in the group of the block that holds an offset."""
-        return offset // self.batch.shared.stride // self.blocks_each == block // self.blocks_each
-
-    def mbarrier_complete(self, offset: int) -> None:
-        pending, done = self._clock(offset)
-        np.maximum(done, pending, out=done)
-
-    def mbarrier_wait(self, offsets: Array, lanes: Array) -> None:
-        """An acquire: waiting warps learn of the completed phases."""
-        warps = self.batch.warp_of[lanes]
-        pairs = {(int(o), int(w)) for o, w in zip(offsets, warps, strict=True)}
-        for offset, warp in pairs:
-            if offset in self.clocks and self._together(offset, warp // self.warps_per_block):
-                np.maximum(self.known[warp], self.clocks[offset][1], out=self.known[warp])
-        self._lower()

@@ -1,10 +1,17 @@
-"""Tensor maps: opaque on hardware, described here by an array, a box and a swizzle."""
+"""Tensor maps: a description of an array, a box and a swizzle, and the 128 bytes that stand for it on the device.
+
+The layout of the bytes is this simulator's own, as the hardware's is opaque: kernels copy them, and change fields of
+them by ``tensormap.replace``.
+"""
 
 from __future__ import annotations
 
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
-from collections.abc import Callable, Sequence
+import functools
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +20,143 @@ import numpy.typing as npt
 from tilus.diagnostics import UserError
 
 Array = npt.NDArray[Any]
+MAP_BYTES = 128
+_MAGIC = 0x70616D2D6C697574
+_FORMAT = struct.Struct("<QQ4Q5I5H5B3h3hHBBBBBBB")
+# Types in the numbering of tensormap.replace: the kind of a reduction and the bytes of an element.
+_TYPES = (("u8", 1), ("u16", 2), ("u32", 4), ("s32", 4), ("u64", 8), ("s64", 8), ("f16", 2), ("f32", 4), ("f32", 4),
+          ("f64", 8), ("bf16", 2), ("f32", 4), ("f32", 4))
+_SWIZZLES = (0, 32, 64, 128)
+
+
+def _type_number(dtype: np.dtype[Any]) -> int:
+    name = {"f": "f", "i": "s", "u": "u"}.get(dtype.kind, "")
+    wanted = f"{name}{8 * dtype.itemsize}" if name else "bf16" if dtype.itemsize == 2 else f"u{8 * dtype.itemsize}"
+    wanted = {"s8": "u8", "s16": "u16"}.get(wanted, wanted)
+    return next(i for i, (kind, _) in enumerate(_TYPES) if kind == wanted)
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """What the bytes of a tensor map say; tuples begin with the contiguous dimension, and may go on behind ``rank``.
+
+    ``strides`` are bytes, that of dimension 0 is the element's. ``lower``, ``upper`` and ``pixels`` are of im2col mode.
+    """
+
+    base: int
+    rank: int
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    box: tuple[int, ...]
+    steps: tuple[int, ...]
+    type: int
+    swizzle: int
+    nan_fill: bool
+    im2col: bool = False
+    pixels: int = 0
+    lower: tuple[int, ...] = ()
+    upper: tuple[int, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """PTX type of an element."""
+        return _TYPES[self.type][0]
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return _TYPES[self.type][1]
+
+    @property
+    def box_bytes(self) -> int:
+        return (self.pixels * self.box[0] if self.im2col else int(np.prod(self.box[:self.rank]))) * self.size
+
+    def encode(self) -> bytes:
+        """The 128 bytes."""
+        def five(values: tuple[int, ...], fill: int, bits: int) -> tuple[int, ...]:
+            return tuple(value & (1 << bits) - 1 for value in (*values, *[fill] * 5)[:5])
+
+        packed = _FORMAT.pack(_MAGIC, self.base, *five(self.strides[1:], 0, 64)[:4], *five(self.extents, 1, 32),
+                              *five(self.box, 1, 16), *five(self.steps, 1, 8), *(*self.lower, 0, 0, 0)[:3],
+                              *(*self.upper, 0, 0, 0)[:3], self.pixels, self.rank, self.type, 0,
+                              _SWIZZLES.index(self.swizzle), int(self.nan_fill), int(self.im2col), 0)
+        return packed.ljust(MAP_BYTES, b"\0")
+
+    def with_field(self, name: str, place: int, value: int) -> Descriptor:
+        """The map after a ``tensormap.replace`` of a field."""
+        def put(values: tuple[int, ...], at: int) -> tuple[int, ...]:
+            return (*values[:at], value, *values[at + 1:])[:5]
+
+        if name == "global_stride":
+            return replace(self, strides=put(self.strides, place + 1))
+        tables = {"box_dim": "box", "global_dim": "extents", "element_stride": "steps"}
+        if name in tables:
+            changed: dict[str, Any] = {tables[name]: put(getattr(self, tables[name]), place)}
+        else:
+            fields: dict[str, dict[str, Any]] = {
+                "global_address": {"base": value}, "rank": {"rank": value + 1},
+                "elemtype": {"type": value, "strides": (_TYPES[value % len(_TYPES)][1], *self.strides[1:])},
+                "swizzle_mode": {"swizzle": _SWIZZLES[value & 3]}, "fill_mode": {"nan_fill": bool(value)},
+            }
+            changed = fields.get(name, {})
+        return replace(self, **changed)
+
+    def tile(self, coordinates: Sequence[int], offsets: Sequence[int] = ()) -> tuple[Array, Array]:
+        """(global address, inside) of each element of a tile, dimension 0 fastest; ``offsets`` are of im2col."""
+        if self.im2col:
+            return self._columns(coordinates, offsets)
+        address = np.full(1, self.base, np.int64)
+        inside = np.ones(1, bool)
+        for extent, stride, box, step, start in zip(self.extents, self.strides, self.box, self.steps, coordinates,
+                                                    strict=False):
+            index = start + np.arange(box) * step
+            address = (address[None, :] + (index * stride)[:, None]).reshape(-1)
+            inside = (inside[None, :] & ((index >= 0) & (index < extent))[:, None]).reshape(-1)
+        return address, inside
+
+    def _columns(self, coordinates: Sequence[int], offsets: Sequence[int]) -> tuple[Array, Array]:
+        spatial = self.rank - 2
+        at = list(coordinates[1:])
+        steps = list(offsets) + [0] * (spatial - len(offsets))
+        addresses, inside = [], []
+        channels = coordinates[0] + np.arange(self.box[0]) * self.steps[0]
+        for _ in range(self.pixels):
+            position = [at[i] + steps[i] for i in range(spatial)] + at[spatial:]
+            within = all(0 <= p < e for p, e in zip(position, self.extents[1:], strict=False))
+            start = self.base + sum(p * s for p, s in zip(position, self.strides[1:], strict=False))
+            addresses.append(start + channels * self.strides[0])
+            inside.append((channels >= 0) & (channels < self.extents[0]) & within)
+            for i in range(spatial):
+                at[i] += self.steps[i + 1]
+                if at[i] < self.extents[i + 1] + self.upper[i]:
+                    break
+                at[i] = self.lower[i]
+            else:
+                at[spatial] += 1
+        return np.concatenate(addresses), np.concatenate(inside)
+
+    def shared_offsets(self, start: int) -> Array:
+        """Shared address of each element of a tile that begins at ``start``, with the swizzle."""
+        from tilus.simulator.ops_wgmma import swizzle_address
+
+        return swizzle_address(start + np.arange(self.box_bytes // self.size) * self.size, self.swizzle or 16)
+
+
+BLANK = Descriptor(0, 1, (1,) * 5, (1, 0, 0, 0, 0), (1,) * 5, (1,) * 5, 0, 0, False)
+
+
+@functools.lru_cache(maxsize=4096)
+def decode_map(data: bytes) -> Descriptor | None:
+    """The map that 128 bytes hold; None where they hold none."""
+    magic, base, *rest = _FORMAT.unpack_from(data)
+    strides, extents, box, steps = rest[:4], rest[4:9], rest[9:14], rest[14:19]
+    lower, upper = rest[19:22], rest[22:25]
+    pixels, rank, kind, _, swizzle, nan_fill, im2col, _ = rest[25:]
+    if magic != _MAGIC or not 1 <= rank <= 5 or kind >= len(_TYPES) or swizzle >= len(_SWIZZLES):
+        return None
+    size = _TYPES[kind][1]
+    return Descriptor(base, rank, tuple(extents), (size, *strides), tuple(box), tuple(steps), kind, _SWIZZLES[swizzle],
+                      bool(nan_fill), bool(im2col), pixels, tuple(lower), tuple(upper))
 
 
 class TensorMap:
@@ -59,32 +203,11 @@ class TensorMap:
         self.swizzle = swizzle
         self.size = array.itemsize
         self.nan_fill = nan_fill
-        self.base = 0
 
-    def bind(self, device_address: Callable[[int], int]) -> None:
-        """Fix the array's address in the simulated memory."""
-        self.base = device_address(int(self.array.__array_interface__["data"][0]))
-
-    @property
-    def box_bytes(self) -> int:
-        return int(np.prod(self.box)) * self.size
-
-    def tile(self, coordinates: Sequence[int], offsets: Sequence[int] = ()) -> tuple[Array, Array]:
-        """(global address, inside) of each element of a tile, dimension 0 fastest; ``offsets`` are of im2col."""
-        address = np.full(1, self.base, np.int64)
-        inside = np.ones(1, bool)
-        for extent, stride, box, step, start in zip(self.extents, self.strides, self.box, self.steps, coordinates,
-                                                    strict=True):
-            index = start + np.arange(box) * step
-            address = (address[None, :] + (index * stride)[:, None]).reshape(-1)
-            inside = (inside[None, :] & ((index >= 0) & (index < extent))[:, None]).reshape(-1)
-        return address, inside
-
-    def shared_offsets(self, start: int) -> Array:
-        """Shared address of each element of a tile that begins at ``start``, with the swizzle."""
-        from tilus.simulator.ops_wgmma import swizzle_address
-
-        return swizzle_address(start + np.arange(self.box_bytes // self.size) * self.size, self.swizzle or 16)
+    def descriptor(self, base: int) -> Descriptor:
+        """The map as the device sees it, with the array's address."""
+        return Descriptor(base, len(self.box), self.extents, self.strides, self.box, self.steps,
+                          _type_number(self.array.dtype), self.swizzle, self.nan_fill)
 
 
 class Im2colMap(TensorMap):
@@ -115,27 +238,5 @@ class Im2colMap(TensorMap):
         self.lower = tuple(reversed(lower))
         self.upper = tuple(reversed(upper))
 
-    @property
-    def box_bytes(self) -> int:
-        return self.pixels * self.box[0] * self.size
-
-    def tile(self, coordinates: Sequence[int], offsets: Sequence[int] = ()) -> tuple[Array, Array]:
-        spatial = len(self.lower)
-        at = list(coordinates[1:])
-        steps = list(offsets) + [0] * (spatial - len(offsets))
-        addresses, inside = [], []
-        channels = coordinates[0] + np.arange(self.box[0]) * self.steps[0]
-        for _ in range(self.pixels):
-            position = [at[i] + steps[i] for i in range(spatial)] + at[spatial:]
-            within = all(0 <= p < e for p, e in zip(position, self.extents[1:], strict=True))
-            start = self.base + sum(p * s for p, s in zip(position, self.strides[1:], strict=True))
-            addresses.append(start + channels * self.strides[0])
-            inside.append((channels >= 0) & (channels < self.extents[0]) & within)
-            for i in range(spatial):
-                at[i] += self.steps[i + 1]
-                if at[i] < self.extents[i + 1] + self.upper[i]:
-                    break
-                at[i] = self.lower[i]
-            else:
-                at[spatial] += 1
-        return np.concatenate(addresses), np.concatenate(inside)
+    def descriptor(self, base: int) -> Descriptor:
+        return replace(super().descriptor(base), im2col=True, pixels=self.pixels, lower=self.lower, upper=self.upper)

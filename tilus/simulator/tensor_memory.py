@@ -69,8 +69,7 @@ class TensorMemory:
         self.pipe: list[Issued] = []
         self.serial = 0
         self.fences: list[list[int]] = [[] for _ in range(batch.warps)]
-        shadow = batch.shared.shadow
-        self.seen = np.zeros((batch.warps, shadow.per_group if shadow is not None else self.per_block), np.int64)
+        self.seen = np.zeros((batch.warps, batch.order.per_group), np.int64)
 
     # -- allocation
 
@@ -148,15 +147,12 @@ class TensorMemory:
             batch.fault("uninitialised", "tensor memory is read before it is written", op, lane)
         if write:
             self.written[block, rows, columns] = True
-        shadow = batch.shared.shadow
-        if shadow is not None and shadow.racing and block == int(batch.block_of[lane]):
+        if checks.race and block == int(batch.block_of[lane]):
             self._order(op, lane, block, half, columns, write)
 
     def _order(self, op: Op, lane: int, block: int, half: Array, columns: Array, write: bool) -> None:
         warp = int(self.batch.warp_of[lane])
         column = warp % self.per_block
-        shadow = self.batch.shared.shadow
-        assert shadow is not None
         others = self.writer_epoch[block, half, columns]
         self._compare(op, lane, block, warp, self.writer_warp[block, half, columns], others, "writes", write)
         if write:
@@ -164,7 +160,7 @@ class TensorMemory:
                 if other != column:
                     epochs = self.readers[block, other][half, columns]
                     self._compare(op, lane, block, warp, np.full(epochs.shape, other), epochs, "reads", write)
-        epoch = int(shadow.epoch[warp])
+        epoch = int(self.batch.order.epoch[warp])
         if write:
             self.writer_warp[block, half, columns] = column
             self.writer_epoch[block, half, columns] = epoch
@@ -192,17 +188,13 @@ class TensorMemory:
                 return
 
     def fence_before(self, warps: Array) -> None:
-        shadow = self.batch.shared.shadow
-        if shadow is None:
-            return
+        order = self.batch.order
+        order.bump(warps)
         for warp in warps.tolist():
-            shadow.epoch[warp] += 1
-            self.fences[warp].append(int(shadow.epoch[warp]))
+            self.fences[warp].append(int(order.epoch[warp]))
 
     def fence_after(self, warps: Array) -> None:
-        shadow = self.batch.shared.shadow
-        if shadow is not None:
-            self.seen[warps] = np.maximum(self.seen[warps], shadow.known[warps])
+        self.seen[warps] = np.maximum(self.seen[warps], self.batch.order.known[warps])
 
     # -- the asynchronous operations
 
@@ -223,18 +215,17 @@ class TensorMemory:
         ready = [entry for entry in self.pipe if entry.lane == lane and entry.serial <= upto]
         chosen = set(map(id, ready))
         self.pipe = [entry for entry in self.pipe if id(entry) not in chosen]
-        shadow = self.batch.shared.shadow
         warp = int(self.batch.warp_of[lane])
-        if shadow is not None:
-            shadow.epoch[warp] += 1
-            self.fences[warp].append(int(shadow.epoch[warp]))
+        order = self.batch.order
+        order.bump(warp)
+        self.fences[warp].append(int(order.epoch[warp]))
         for entry in ready:
             entry.run()
             for block, rows, columns in entry.writes:
                 self._count(self.writing, block, rows, columns, -1)
-                if shadow is not None and block == int(self.batch.block_of[lane]):
+                if block == int(self.batch.block_of[lane]):
                     self.writer_epoch[block, np.unique(rows // 16)[:, None], np.unique(columns)] = \
-                        int(shadow.epoch[warp]) - 1
+                        int(order.epoch[warp]) - 1
             for block, rows, columns in entry.reads:
                 self._count(self.reading, block, rows, columns, -1)
 
