@@ -46,7 +46,6 @@ from tilus.ir.ops.simd import (
     GatherLoad,
     HostAtomic,
     IntToPtr,
-    Pause,
     PtrToInt,
     ReturnIf,
     ScatterStore,
@@ -437,10 +436,6 @@ class HostEmitter:
     def fence(self, op: AtomicFence) -> None:
         self.e.do("fence seq_cst")
 
-    def pause(self, op: Pause) -> None:
-        self.e.module.declare("sched_yield", "declare i32 @sched_yield()")
-        self.e.op("call i32 @sched_yield()")
-
     def constant_table(self, op: ConstantTable) -> None:
         module, element = self.e.module, TYPES.memory_element(op.dtype)
         key = f"{element} {op.values}"
@@ -455,11 +450,12 @@ class HostEmitter:
 
     def call_pointer(self, op: CallPointer) -> None:
         arguments = ", ".join(self.typed(a) for a in op.args)
+        effects = " nounwind memory(inaccessiblemem: readwrite)" if op.private else ""
         if op.returns:
             self.names[op.result] = self.e.op(
-                f"call {TYPES.type(op.returns[0])} {self.names[op.callee]}({arguments})")
+                f"call {TYPES.type(op.returns[0])} {self.names[op.callee]}({arguments}){effects}")
         else:
-            self.e.do(f"call void {self.names[op.callee]}({arguments})")
+            self.e.do(f"call void {self.names[op.callee]}({arguments}){effects}")
 
     def call_function(self, op: CallFunction) -> None:
         self.e.do(f"call void @{op.callee}({', '.join(self.typed(a) for a in op.args)})")
@@ -547,7 +543,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
     FunctionAddress: HostEmitter.function_address,
     ReturnIf: HostEmitter.return_if,
-    Pause: HostEmitter.pause, ConstantTable: HostEmitter.constant_table,
+    ConstantTable: HostEmitter.constant_table,
 }
 
 

@@ -82,12 +82,13 @@ class PtrToInt(Operation):
 
 class CallPointer(Operation):
     """Calls the function at address ``callee`` (a pointer) with pointers and scalars; gives values of ``returns``
-    (at most one type)."""
+    (at most one type). ``private``: it touches no memory that the code around it can see."""
 
     NAME = "call_pointer"
     callee: Value
     args: tuple[Value, ...]
     returns: tuple[Type, ...] = ()
+    private: bool = False
 
     def infer(self) -> Sequence[Type]:
         return self.returns
@@ -127,15 +128,6 @@ class ReturnIf(Operation):
         return (Effect("io"),)
 
 
-class Pause(Operation):
-    """Tells the core, and the operating system, that the thread is waiting for another one."""
-
-    NAME = "pause"
-
-    def effects(self) -> Sequence[Effect]:
-        return (Effect("sync"),)
-
-
 class ConstantTable(Operation):
     """The address of a table of constants in the module, elements of ``dtype``."""
 
@@ -158,5 +150,5 @@ class AtomicFence(Operation):
 
 __all__ = [
     "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "FunctionAddress", "GatherLoad",
-    "HostAtomic", "IntToPtr", "Pause", "PtrToInt", "ReturnIf", "ScatterStore",
+    "HostAtomic", "IntToPtr", "PtrToInt", "ReturnIf", "ScatterStore",
 ]

@@ -6,5 +6,6 @@ and what is rearranged lives in a buffer of the frame, a piece of memory that be
 """
 
 from tilus.lowering.cpu.function import CpuProgram, PrintDescription, lower_module
+from tilus.lowering.cpu.sync import Wait
 
-__all__ = ["CpuProgram", "PrintDescription", "lower_module"]
+__all__ = ["CpuProgram", "PrintDescription", "Wait", "lower_module"]

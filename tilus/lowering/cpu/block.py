@@ -15,6 +15,7 @@ from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
 from tilus.ir.types import ViewType
 from tilus.lowering.cpu.emit import Cursor
+from tilus.lowering.cpu.state import pause_if_due, tick_seen
 from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Rep, Window
 from tilus.lowering.facts import Facts
 
@@ -54,13 +55,14 @@ class BlockLowering:
         self.reps: dict[Value, Rep] = {}
         self.uses: Counter[Value] = count_uses(kernel)
         self.blocks: list[BlockState] = []
+        self.ticks = tick_seen(self.c, self.state)
         self.lanes = 0
         self.full_windows: set[Window] = set()
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one
         self.barriers: Value | None = None  # the words of the groups that run as tasks
-        self.group_threads = 0
+        self.group_warps: tuple[int, int] | None = None  # the first and the last of the group that runs as a task
         self.frame_top = 0
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()
@@ -241,6 +243,10 @@ class BlockLowering:
     def lanes_of(self, coords: Coords) -> int:
         return self.lanes if any(c.vector for c in coords) else 0
 
+    def pause_if_due(self) -> None:
+        """In each iteration of a loop: signals are looked at once in a while."""
+        pause_if_due(self.c, self.state, self.ticks, self.yield_frame)
+
     # Regions.
 
     def region(self, lower: Callable[[], Sequence[Value]]) -> Sequence[Value]:
@@ -380,6 +386,7 @@ def _for(self: BlockLowering, op: Operation) -> None:
 
     def body(index: Value, carried: list[Value]) -> list[Value]:
         top = self.frame_top
+        self.pause_if_due()
         self.scalars[op.index] = index
         for i, value in zip(scalars, carried, strict=True):
             self.scalars[op.carried[i]] = value
@@ -411,6 +418,8 @@ def _while(self: BlockLowering, op: Operation) -> None:
         block = Block([v.type for v in init])
         outer = self.c.enter(block)
         top = self.frame_top
+        if after:
+            self.pause_if_due()
         for i, value in zip(scalars, block.args, strict=True):
             self.scalars[source.args[i]] = value
         for i, home in homes.items():

@@ -192,6 +192,7 @@ class _Contraction:
         memo = self.memo(start, total, slack)
 
         def body(at: Value, _: list[Value]) -> None:
+            lowering.pause_if_due()
             depth = c.min(c.sub(total, at), self.chunk)
             index = c.add(start, c.mul(c.arith("floordiv", at, self.loop.block), step))
             x, y = self.chunk_of(c.value(index), depth, slack)

@@ -227,9 +227,11 @@ def _inline_control(self: BlockLowering, op: Operation, values: dict[Value, Valu
         self.scalars = saved
         return result
 
-    def region(block: Block) -> Block:
+    def region(block: Block, *, repeats: bool = False) -> Block:
         new = Block([a.type for a in block.args])
         outer = self.c.enter(new)
+        if repeats:
+            self.pause_if_due()
         self.c.b.add(Yield(tuple(inner(block, new.args))))
         self.c.leave(outer)
         return new
@@ -237,7 +239,7 @@ def _inline_control(self: BlockLowering, op: Operation, values: dict[Value, Valu
     if isinstance(op, If):
         copy: Operation = If(get(op.condition), region(op.then), region(op.orelse))
     elif isinstance(op, While):
-        copy = While(tuple(get(v) for v in op.init), region(op.before), region(op.body))
+        copy = While(tuple(get(v) for v in op.init), region(op.before), region(op.body, repeats=True))
     elif isinstance(op, For):
         copy = For(get(op.start), get(op.stop), get(op.step), tuple(get(v) for v in op.init), region(op.body))
     else:

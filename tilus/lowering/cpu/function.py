@@ -24,13 +24,15 @@ class CpuProgram:
     """Thread-level functions of one module and what the runtime has to know of them.
 
     ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` describes the device
-    assertions by number, ``prints`` the prints by key: format, and type and shape of each value.
+    assertions by number, ``prints`` the prints by key: format, and type and shape of each value; ``waits``
+    describes the places where blocks and groups wait, by number.
     """
 
     functions: list[Function]
     frame_bytes: int
     checks: list[Diagnostic] = field(default_factory=list)
     prints: dict[int, PrintDescription] = field(default_factory=dict)
+    waits: list[sync.Wait] = field(default_factory=list)
 
 
 def argument_slots(rank: int) -> int:

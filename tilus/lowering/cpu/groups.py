@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import Const, Group, If, NamedBarrier, PtrLoad, PtrStore, Yield
-from tilus.ir.ops.simd import CallPointer, FunctionAddress, HostAtomic, IntToPtr, PtrToInt, ReturnIf
+from tilus.ir.ops.simd import FunctionAddress, HostAtomic, IntToPtr, PtrToInt, ReturnIf
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import PointerType, TileType
 from tilus.lowering.cpu.block import BlockLowering, handles
 from tilus.lowering.cpu.emit import Cursor
-from tilus.lowering.cpu.launch import RUNTIME_COOPERATE, STATE_ERROR, STATE_RUNTIME
+from tilus.lowering.cpu.state import RUNTIME_COOPERATE, STATE_ERROR, call_runtime
 from tilus.lowering.cpu.sync import spin
 
 BARRIERS, CAPTURES = 2, 18
@@ -37,22 +37,26 @@ def lower_section(self: BlockLowering, groups: Sequence[Group]) -> None:
             self.lower_block(group.body)
         return
     body = Block([PointerType(i64), PointerType(u8, "local"), TileType(i64)], ["words", "frame", "index"])
-    saved = (self.c, self.yield_frame, self.barriers)
-    top = self.frame_top
+    saved = (self.c, self.yield_frame, self.barriers, self.group_warps)
+    top, peak = self.frame_top, self.frame_peak
     regions = []
     self.yield_frame, self.barriers = body.args[1], body.args[0]
     for group in groups:
         region = Block()
         self.c = Cursor(region)
-        self.group_threads = 32 * group.count
+        self.group_warps = (group.first, group.first + group.count - 1)
+        # The tasks run by turns: each keeps all that it has used of the frame.
+        self.frame_peak = self.frame_top
         self.lower_block(group.body)
+        self.frame_top = self.frame_peak
         self.c.b.add(Yield(()))
         regions.append(region)
-    self.c, self.yield_frame, self.barriers = saved
+    self.c, self.yield_frame, self.barriers, self.group_warps = saved
     captured = _free_values(regions, set(body.args))
     name = f"groups_{self.kernel.name}_{len(self.program.functions)}"
     self.program.functions.append(_entry(name, body, regions, captured))
     _start(self, name, len(groups), captured)
+    self.frame_peak = max(peak, self.frame_peak)
     self.frame_top = top
 
 
@@ -104,9 +108,8 @@ def _start(self: BlockLowering, name: str, count: int, captured: Sequence[Value]
             c.b.add(PtrStore(slot, c.b.add(PtrToInt(value)).result))
         elif not isinstance(value.defining, Const):
             c.b.add(PtrStore(c.as_pointer(slot, value.tile.dtype), value))
-    runtime = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(self.state, STATE_RUNTIME))).result, i64)).result
-    callee = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(runtime, RUNTIME_COOPERATE))).result, i64)).result
-    c.b.add(CallPointer(callee, (words, c.b.add(FunctionAddress(name)).result, c.const(0))))
+    call_runtime(c, self.state, RUNTIME_COOPERATE, (
+        self.state, words, c.b.add(FunctionAddress(name)).result, c.const(0), self.yield_frame or c.const(0)))
     error = c.b.add(HostAtomic("load", c.offset(self.state, STATE_ERROR), c.const(0))).result
     c.b.add(ReturnIf(c.compare("ne", error, 0)))
 
@@ -126,7 +129,10 @@ def _named_barrier(self: BlockLowering, op: Operation) -> None:
     c = self.c
     word = c.offset(self.barriers, BARRIERS + op.id)
     before = c.b.add(PtrLoad(word)).result
-    c.b.add(PtrStore(word, c.value(c.add(before, self.group_threads))))
+    assert self.group_warps is not None
+    first, last = self.group_warps
+    c.b.add(PtrStore(word, c.value(c.add(before, 32 * (last - first + 1)))))
     if op.mode == "sync":
         target = c.mul(c.add(c.arith("floordiv", before, op.threads), 1), op.threads)
-        spin(self, lambda: self.c.compare("lt", self.c.b.add(PtrLoad(word, volatile=True)).result, target))
+        spin(self, f"barrier {op.id}", op.span,
+             lambda: self.c.compare("lt", self.c.b.add(PtrLoad(word, volatile=True)).result, target))

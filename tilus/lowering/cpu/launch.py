@@ -20,6 +20,7 @@ from tilus.ir.ops import (
     Dim,
     GridSync,
     Launch,
+    NamedBarrier,
     PtrAdd,
     PtrCast,
     PtrLoad,
@@ -31,22 +32,45 @@ from tilus.ir.ops import (
     Workspace,
     Yield,
 )
-from tilus.ir.ops.simd import AtomicFence, CallFunction, CallPointer, FunctionAddress, HostAtomic, IntToPtr, PtrToInt
+from tilus.ir.ops.simd import (
+    AtomicFence,
+    CallFunction,
+    CallPointer,
+    FunctionAddress,
+    HostAtomic,
+    IntToPtr,
+    PtrToInt,
+)
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu.compute import compute
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.emit import Cursor
+from tilus.lowering.cpu.state import (
+    RUNTIME_ALLOCATE,
+    RUNTIME_COOPERATE,
+    RUNTIME_FREE,
+    RUNTIME_POOL,
+    RUNTIME_RUN,
+    RUNTIME_THREADS,
+    RUNTIME_WORDS,
+    STATE_ARGUMENTS,
+    STATE_ARRIVED,
+    STATE_CHUNK,
+    STATE_ERROR,
+    STATE_GRID0,
+    STATE_GRID1,
+    STATE_GRID2,
+    STATE_NEXT,
+    STATE_RUNTIME,
+    STATE_TOTAL,
+    STATE_WAITS,
+    STATE_WORDS,
+    call_runtime,
+    pause_if_due,
+    tick_seen,
+)
 from tilus.lowering.cpu.values import Number
 from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
-
-# Words of the runtime's table of functions, see tilus/runtime/cpu/pool_ir.py.
-RUNTIME_POOL, RUNTIME_RUN, RUNTIME_ALLOCATE, RUNTIME_FREE, RUNTIME_PRINT, RUNTIME_THREADS = range(6)
-RUNTIME_COOPERATE, RUNTIME_YIELD = 6, 7
-# Words of the state of a launch.
-(STATE_NEXT, STATE_TOTAL, STATE_GRID0, STATE_GRID1, STATE_GRID2, STATE_ARGUMENTS, STATE_ERROR, STATE_CHUNK,
- STATE_RUNTIME, STATE_GENERATION) = range(10)
-STATE_ARRIVED = 10  # blocks that have come to a grid barrier, over all barriers
-STATE_WORDS = 16
 
 
 def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic]) -> list[Function]:
@@ -80,10 +104,8 @@ def _cooperative_runner(kernel: Function, frame_bytes: int) -> list[Function]:
     body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
     c = Cursor(body)
     state = body.args[0]
-    runtime = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(state, STATE_RUNTIME))).result, i64)).result
-    callee = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(runtime, RUNTIME_COOPERATE))).result, i64)).result
     address = c.b.add(FunctionAddress(f"enter_{kernel.name}")).result
-    c.b.add(CallPointer(callee, (state, address, c.const(frame_bytes))))
+    call_runtime(c, state, RUNTIME_COOPERATE, (state, state, address, c.const(frame_bytes), c.const(0)))
     c.b.add(Yield(()))
     return [enter, Function(f"run_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)]
 
@@ -123,6 +145,7 @@ def _runner(kernel: Function) -> Function:
     def block(index: Value, _: list[Value]) -> None:
         _call_block(c, kernel, arguments, frame, state, index, extents)
 
+    seen = tick_seen(c, state)
     before, after = Block([TileType(i64)]), Block([TileType(i64)])
     outer = c.enter(before)
     c.b.add(Yield((c.compare("lt", before.args[0], total),)))
@@ -130,6 +153,7 @@ def _runner(kernel: Function) -> Function:
     outer = c.enter(after)
     start = after.args[0]
     c.loop(start, c.min(c.add(start, chunk), total), 1, [], block)
+    pause_if_due(c, state, seen, None)
     error = c.b.add(HostAtomic("load", c.as_pointer(c.offset(state, STATE_ERROR), i64), chunk)).result
     following = c.b.add(HostAtomic("add", counter, chunk)).result
     c.b.add(Yield((c.select(c.compare("eq", error, 0), following, total),)))
@@ -262,6 +286,9 @@ class _Launcher:
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
             STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total),
             STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_ARRIVED: 0,
+            STATE_WAITS: int(any(isinstance(inner, (WaitUntil, GridSync, NamedBarrier))
+                                 for inner in self.module.kernel(op.kernel).walk())),
+            **dict.fromkeys(RUNTIME_WORDS, 0),
         }
         for index, entry in entries.items():
             self.store(state, index, c.value(entry))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from tilus.diagnostics import Span
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import f64, i64, u64
 from tilus.ir.ops import (
@@ -22,22 +24,25 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
-from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, Pause, PtrToInt, ReturnIf
+from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, PtrToInt, ReturnIf
+from tilus.ir.types import TileType
 from tilus.lowering.cpu.block import HANDLERS, BlockLowering, handles
 from tilus.lowering.cpu.compute import cast
 from tilus.lowering.cpu.evaluate import evaluate
-from tilus.lowering.cpu.launch import (
-    RUNTIME_PRINT,
-    RUNTIME_YIELD,
-    STATE_ARRIVED,
-    STATE_ERROR,
-    STATE_RUNTIME,
-    STATE_TOTAL,
-    failed_assertion,
-)
+from tilus.lowering.cpu.launch import failed_assertion
 from tilus.lowering.cpu.memory import gathered_offset
 from tilus.lowering.cpu.nest import nest, versions, windows_of
-from tilus.lowering.cpu.values import Buffer, Coords
+from tilus.lowering.cpu.state import (
+    RUNTIME_PRINT,
+    RUNTIME_WAIT,
+    STATE_ARRIVED,
+    STATE_ERROR,
+    STATE_GRID0,
+    STATE_RUNTIME,
+    STATE_TOTAL,
+    call_runtime,
+)
+from tilus.lowering.cpu.values import Buffer, Coords, Number
 
 
 @handles(DeviceAssert)
@@ -120,7 +125,6 @@ def _store_words(self: BlockLowering, value: Value, pointer: Value) -> None:
 
 @handles(WaitUntil)
 def _wait_until(self: BlockLowering, op: Operation) -> None:
-    """Spins; gives up once a check has failed somewhere, since the awaited block may have ended with it."""
     assert isinstance(op, WaitUntil)
     c, memory = self.c, self.views[op.view]
     offset, inside = gathered_offset(self, memory, [self.scalars[i] for i in op.indices], None, 0)
@@ -132,8 +136,11 @@ def _wait_until(self: BlockLowering, op: Operation) -> None:
         holds = self.c.b.add(Compare(op.kind, seen, value)).result
         return self.c.b.add(Binary("xor", holds, self.c.const(True, holds.tile.dtype))).result
 
+    cooperative = bool(self.kernel.attributes.get("cooperative"))
+    help = None if cooperative else "blocks may wait for lower ones only; tl.block(cooperative=True) lifts this"
+
     def wait() -> None:
-        spin(self, pending)
+        spin(self, "a semaphore", op.span, pending, help)
 
     if inside is None:
         wait()
@@ -143,35 +150,55 @@ def _wait_until(self: BlockLowering, op: Operation) -> None:
 
 @handles(GridSync)
 def _grid_sync(self: BlockLowering, op: Operation) -> None:
-    """Counts arrivals over the whole launch; the block is suspended until all have come this far. When a check has
-    failed somewhere it ends, since not all will come."""
+    """Counts arrivals over the whole launch; the block is suspended until all have come this far."""
     c = self.c
     arrived = c.offset(self.state, STATE_ARRIVED)
     total = c.b.add(PtrLoad(c.offset(self.state, STATE_TOTAL))).result
     before = c.b.add(HostAtomic("add", arrived, c.const(1), None, "acq_rel")).result
     target = c.mul(c.add(c.arith("floordiv", before, total), 1), total)
-    spin(self, lambda: self.c.compare("lt", self.c.b.add(
+    spin(self, "the other blocks at tl.grid_sync", op.span, lambda: self.c.compare("lt", self.c.b.add(
         HostAtomic("load", arrived, self.c.const(0), None, "acquire")).result, target))
-    error = c.b.add(HostAtomic("load", c.offset(self.state, STATE_ERROR), c.const(0))).result
-    c.b.add(ReturnIf(c.compare("ne", error, 0)))
 
 
-def spin(self: BlockLowering, pending: Callable[[], Value]) -> None:
-    """Wait while ``pending()`` holds and no check has failed, letting other blocks run."""
-    before, body = Block(), Block()
+@dataclass(frozen=True)
+class Wait:
+    """A place in a kernel where something is waited for, for the message of a deadlock.
+
+    ``warps`` are those of the thread group that waits, if it is one; ``help`` says what lifts the wait.
+    """
+
+    what: str
+    span: Span
+    kernel: str
+    warps: tuple[int, int] | None = None
+    help: str | None = None
+
+
+def spin(self: BlockLowering, what: str, span: Span, pending: Callable[[], Value], help: str | None = None) -> None:
+    """Wait while ``pending()`` holds, letting other blocks and tasks run. Ends the function where a check has failed
+    somewhere, or nothing can go on."""
+    self.program.waits.append(Wait(what, span, self.kernel.name, self.group_warps, help))
+    place = len(self.program.waits) - 1
+    before, body = Block([TileType(i64)]), Block([TileType(i64)])
+    first = self.c.const(1)
     outer = self.c.enter(before)
-    waiting = pending()
-    error = self.c.b.add(HostAtomic("load", self.c.offset(self.state, STATE_ERROR), self.c.const(0))).result
-    sound = self.c.compare("eq", error, 0)
-    self.c.b.add(Yield((self.c.b.add(Binary("and", waiting, sound)).result,)))
+    self.c.b.add(Yield((pending(), *before.args)))
     self.c.leave(outer)
     outer = self.c.enter(body)
-    if self.yield_frame is not None:
-        runtime = self.c.b.add(IntToPtr(self.c.b.add(PtrLoad(self.c.offset(self.state, STATE_RUNTIME))).result, i64))
-        address = self.c.b.add(PtrLoad(self.c.offset(runtime.result, RUNTIME_YIELD))).result
-        self.c.b.add(CallPointer(self.c.b.add(IntToPtr(address, i64)).result, (self.yield_frame,)))
-    else:
-        self.c.b.add(Pause())
-    self.c.b.add(Yield(()))
+    frame = self.yield_frame or self.c.const(0)
+    error = call_runtime(self.c, self.state, RUNTIME_WAIT, (
+        self.state, frame, self.ticks.words, self.c.const(place), self.c.value(linear_index(self)), body.args[0]),
+        returns=True)
+    assert error is not None
+    self.c.b.add(ReturnIf(self.c.compare("ne", error, 0)))
+    self.c.b.add(Yield((self.c.const(0),)))
     self.c.leave(outer)
-    self.c.b.add(While((), before, body))
+    self.c.b.add(While((first,), before, body))
+
+
+def linear_index(self: BlockLowering) -> Number:
+    """The number of the block; the first axis varies fastest."""
+    c = self.c
+    b0, b1, b2 = self.block_index
+    extents = [c.b.add(PtrLoad(c.offset(self.state, STATE_GRID0 + i))).result for i in range(2)]
+    return c.add(b0, c.mul(extents[0], c.add(b1, c.mul(extents[1], b2))))

@@ -48,9 +48,9 @@ from tilus.ir.ops.simd import GatherLoad, HostAtomic
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
 from tilus.lowering.cpu.compute import compute, cost_of
 from tilus.lowering.cpu.evaluate import evaluate, is_straight, keeps_dimensions
-from tilus.lowering.cpu.launch import STATE_GRID0
 from tilus.lowering.cpu.memory import gathered_offset, load_window, make_window, store_gathered, store_window
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.state import STATE_GRID0
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 

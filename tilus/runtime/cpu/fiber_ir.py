@@ -1,17 +1,20 @@
 """Tasks that can be suspended, in LLVM IR: each block of a cooperative launch runs on a stack of its own.
 
-A fiber is a piece of memory: eight words that describe it, its frame, and its stack. A core starts blocks as long as
+A fiber is a piece of memory: nine words that describe it, its frame, and its stack. A core starts blocks as long as
 there are any, each until it first waits, and then resumes its own in turn until all are done. The word before a frame
-is the address of its fiber.
+is the address of its fiber. After a round in which no fiber has moved the core says so (``wait_ir.py``); where it is
+itself a fiber, with groups of a block as its tasks, it lets others run.
 """
 
 from __future__ import annotations
 
+from tilus.runtime.cpu.pool_ir import TICK
+
 STACK_BYTES = 256 << 10
 # Words of a fiber: stack pointers of the fiber and of its core, whether it is done, the next one, what it runs.
-SP, CORE_SP, DONE, NEXT, STATE, ENTER, INDEX, FRAME = range(8)
+SP, CORE_SP, DONE, NEXT, STATE, ENTER, INDEX, FRAME, MOVED = range(9)
 HEADER_BYTES = 192
-"""The eight words, and the word before the frame, at the end."""
+"""The nine words, and the word before the frame, at the end."""
 
 _SWITCH_X86 = [
     ".text", ".globl tilus_switch", "tilus_switch:", "pushq %rbp", "pushq %rbx", "pushq %r12", "pushq %r13",
@@ -34,15 +37,15 @@ _LAYOUT = {"x86": (72, 16, 24, 48), "arm": (160, 8, 0, 88)}
 
 
 def fiber_text(architecture: str) -> str:
-    """The functions ``cooperate(state, enter, bytes)`` and ``cooperate_yield(frame)``; empty for processors whose
-    switch of stacks is not known."""
+    """The functions ``cooperate(pool, launch, state, enter, bytes, outer)`` and ``task_yields(frame, moved)``; nothing
+    for processors whose switch of stacks is not known."""
     if architecture not in _LAYOUT:
         return ""
     size, entry, fiber, back = _LAYOUT[architecture]
     lines = _SWITCH_X86 if architecture == "x86" else _SWITCH_ARM
     assembly = "\n".join(f'module asm "{line}"' for line in lines)
     return assembly + _TEXT.format(size=size, entry=entry, fiber=fiber, back=back, stack=STACK_BYTES,
-                                   header=HEADER_BYTES)
+                                   header=HEADER_BYTES, tick=TICK)
 
 
 _TEXT = """
@@ -61,14 +64,18 @@ define internal void @fiber_main(ptr %f) {{
   call void %enter(ptr %state, ptr %frame, i64 %index)
   %donep = getelementptr i64, ptr %f, i64 2
   store i64 1, ptr %donep
+  %movedp = getelementptr i64, ptr %f, i64 8
+  store i64 1, ptr %movedp
   %core = getelementptr i64, ptr %f, i64 1
   call void @tilus_switch(ptr %f, ptr %core)
   unreachable
 }}
 
-define void @cooperate_yield(ptr %frame) {{
+define void @task_yields(ptr %frame, i64 %moved) {{
   %slot = getelementptr i8, ptr %frame, i64 -8
   %f = load ptr, ptr %slot
+  %movedp = getelementptr i64, ptr %f, i64 8
+  store i64 %moved, ptr %movedp
   %core = getelementptr i64, ptr %f, i64 1
   call void @tilus_switch(ptr %f, ptr %core)
   ret void
@@ -105,14 +112,27 @@ define internal ptr @fiber_new(ptr %state, ptr %enter, i64 %index, i64 %bytes) {
   ret ptr %f
 }}
 
-define void @cooperate(ptr %state, ptr %enter, i64 %bytes) {{
+define void @cooperate(ptr %pool, ptr %launch, ptr %state, ptr %enter, i64 %bytes, ptr %outer) {{
 entry:
   %list = alloca ptr
+  %seen = alloca [3 x i64]
   store ptr null, ptr %list
+  call void @llvm.memset.p0.i64(ptr %seen, i8 0, i64 24, i1 false)
+  %errorp = getelementptr i64, ptr %launch, i64 6
+  %tickp = getelementptr i64, ptr %seen, i64 2
+  %tickw = getelementptr i64, ptr %pool, i64 {tick}
+  %tick = load atomic i64, ptr %tickw monotonic, align 8
+  store i64 %tick, ptr %tickp
   %totalp = getelementptr i64, ptr %state, i64 1
   %total = load i64, ptr %totalp
+  %nested = icmp ne ptr %outer, null
   br label %take
 take:
+  call void @cooperate_poll(ptr %pool, ptr %launch, ptr %tickp, ptr %outer)
+  %error = load atomic i64, ptr %errorp monotonic, align 8
+  %sound = icmp eq i64 %error, 0
+  br i1 %sound, label %next, label %round
+next:
   %index = atomicrmw add ptr %state, i64 1 monotonic
   %more = icmp slt i64 %index, %total
   br i1 %more, label %begin, label %round
@@ -126,11 +146,13 @@ begin:
   call void @tilus_switch(ptr %newcore, ptr %new)
   br label %take
 round:
+  %moved0 = phi i64 [ 1, %take ], [ 1, %next ], [ %any, %rest ], [ 0, %stuck ], [ 0, %others ]
   %first = load ptr, ptr %list
   %none = icmp eq ptr %first, null
   br i1 %none, label %finished, label %visit
 visit:
   %link = phi ptr [ %list, %round ], [ %link2, %advance ]
+  %any = phi i64 [ 0, %round ], [ %any2, %advance ]
   %f = load ptr, ptr %link
   %end = icmp eq ptr %f, null
   br i1 %end, label %rest, label %look
@@ -138,24 +160,61 @@ look:
   %donep = getelementptr i64, ptr %f, i64 2
   %done = load i64, ptr %donep
   %isdone = icmp ne i64 %done, 0
-  %next = getelementptr i64, ptr %f, i64 3
+  %nextp = getelementptr i64, ptr %f, i64 3
   br i1 %isdone, label %remove, label %resume
 remove:
-  %following = load ptr, ptr %next
+  %following = load ptr, ptr %nextp
   store ptr %following, ptr %link
+  call void @new_version(ptr %launch)
   call void @free(ptr %f)
   br label %advance
 resume:
   %core = getelementptr i64, ptr %f, i64 1
   call void @tilus_switch(ptr %core, ptr %f)
+  %movedp = getelementptr i64, ptr %f, i64 8
+  %moved = load i64, ptr %movedp
+  %any1 = or i64 %any, %moved
   br label %advance
 advance:
-  %link2 = phi ptr [ %link, %remove ], [ %next, %resume ]
+  %link2 = phi ptr [ %link, %remove ], [ %nextp, %resume ]
+  %any2 = phi i64 [ 1, %remove ], [ %any1, %resume ]
   br label %visit
 rest:
+  call void @cooperate_poll(ptr %pool, ptr %launch, ptr %tickp, ptr %outer)
+  %still = icmp eq i64 %any, 0
+  br i1 %still, label %idle, label %round
+idle:
+  br i1 %nested, label %others, label %stuck
+others:
+  call void @task_yields(ptr %outer, i64 %moved0)
+  br label %round
+stuck:
+  call void @core_is_stuck(ptr %launch, ptr %seen)
   %y = call i32 @sched_yield()
   br label %round
 finished:
+  ret void
+}}
+
+define internal void @cooperate_poll(ptr %pool, ptr %launch, ptr %tickp, ptr %outer) {{
+entry:
+  %seen = load i64, ptr %tickp
+  %nested = icmp ne ptr %outer, null
+  br i1 %nested, label %ask, label %poll
+ask:
+  %tickw = getelementptr i64, ptr %pool, i64 {tick}
+  %tick = load atomic i64, ptr %tickw monotonic, align 8
+  %due = icmp ne i64 %tick, %seen
+  br i1 %due, label %yield, label %done
+yield:
+  call void @task_yields(ptr %outer, i64 1)
+  br label %done
+poll:
+  %polled = call i64 @poll_if_due(ptr %pool, ptr %launch, i64 %seen)
+  br label %done
+done:
+  %now = phi i64 [ %tick, %ask ], [ %tick, %yield ], [ %polled, %poll ]
+  store i64 %now, ptr %tickp
   ret void
 }}
 """

@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tilus.codegen.llvm.host import emit_functions
-from tilus.diagnostics import CheckError, Diagnostic, UserError
+from tilus.diagnostics import CheckError, Diagnostic, Label, UserError
 from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import parse_dtype
 from tilus.ir.types import ViewType
-from tilus.lowering.cpu import PrintDescription, lower_module
+from tilus.lowering.cpu import PrintDescription, Wait, lower_module
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
 from tilus.runtime.cpu.pool import current_pool, register_print
+from tilus.runtime.cpu.wait_ir import DEADLOCK, INTERRUPTED
 from tilus.runtime.scalars import scalar_bits
 
 
@@ -34,7 +35,7 @@ def compile_module(module: Module) -> CpuKernel:
             slots.append(("array", value.type.rank, value.type.dtype.name))
         else:
             slots.append(("scalar", 0, value.tile.dtype.name))
-    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints)
+    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints, program.waits)
 
 
 class CpuKernel:
@@ -46,12 +47,14 @@ class CpuKernel:
     """
 
     def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
-                 checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription]) -> None:
+                 checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription],
+                 waits: Sequence[Wait] = ()) -> None:
         self.code = code
         self.slots = tuple(slots)
         self.parameters = tuple(parameters)
         self.checks = tuple(checks)
         self.prints = dict(prints)
+        self.waits = tuple(waits)
         self._object = LoadedObject(code)
         self._launch = function(self._object.address("launch"), ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
         for key, description in self.prints.items():
@@ -82,14 +85,20 @@ class CpuKernel:
         self.check(self._launch(ctypes.addressof(packed), current_pool().table))
 
     def check(self, status: int) -> None:
-        """Raise the error for the status that a launch gave, unless it is 0: CheckError where an assertion failed."""
-        if status:
+        """Raise the error for the status that a launch gave, unless it is 0: CheckError where an assertion failed or
+        nothing could go on, what a signal's handler has raised where it was interrupted."""
+        if status == INTERRUPTED:
+            current_pool().raise_interrupt()
+        elif status == DEADLOCK:
+            raise deadlock([(self.waits[place], block) for place, block in current_pool().take_waiters()])
+        elif status:
             failed = self.checks[status - 1]
             raise (CheckError if failed.code == "E0704" else UserError)(failed)
 
     def serialize(self) -> bytes:
         """The kernel as bytes for :meth:`from_bytes`, in this process or another on the same kind of machine."""
-        return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints))
+        return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints,
+                             self.waits))
 
     @staticmethod
     def from_bytes(data: bytes) -> CpuKernel:
@@ -100,6 +109,18 @@ class CpuKernel:
         if description != host_description():
             raise ValueError("the kernel was compiled for another processor")
         return CpuKernel(*fields)
+
+
+def deadlock(waiting: Sequence[tuple[Wait, int]]) -> CheckError:
+    """The error where none of these blocks can go on; blocks by number, the first axis varying fastest."""
+
+    def who(wait: Wait, block: int) -> str:
+        return f"block {block}" + (f", warps {wait.warps[0]} to {wait.warps[1]}" if wait.warps else "")
+
+    first, block = waiting[0]
+    labels = tuple(Label(w.span, f"{who(w, b)} waits for {w.what}") for w, b in waiting if w.span.known)
+    return CheckError(Diagnostic(
+        "E0705", f"deadlock: {who(first, block)} waits for {first.what}, which never comes", labels, first.help))
 
 
 def _print(description: PrintDescription, address: int) -> None:

@@ -13,7 +13,24 @@ from typing import Any
 
 from tilus.runtime.cpu.fiber_ir import fiber_text
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
-from tilus.runtime.cpu.pool_ir import CAPACITY, MAX_THREADS, POOL_WORDS, SPIN, WORKERS, pool_text
+from tilus.runtime.cpu.pool_ir import (
+    CAPACITY,
+    CHECK,
+    ENSURE,
+    EXCEPTION,
+    FETCH,
+    MAIN,
+    MAX_THREADS,
+    MAX_WAITERS,
+    POOL_WORDS,
+    RELEASE,
+    SPIN,
+    TICK,
+    WAITERS,
+    WORKERS,
+    pool_text,
+)
+from tilus.runtime.cpu.wait_ir import NO_TASKS, WAIT_TEXT
 
 SPINS = 4000
 """Turns that an idle worker looks for work before it sleeps; some tens of microseconds."""
@@ -27,11 +44,13 @@ class _Code:
     def __init__(self) -> None:
         name = platform.machine().lower()
         architecture = "x86" if name in ("x86_64", "amd64", "i686") else "arm" if name in ("aarch64", "arm64") else ""
-        self.object = LoadedObject(compile_object(fiber_text(architecture) + pool_text(architecture)))
-        self.has_fibers = bool(fiber_text(architecture))
+        tasks = fiber_text(architecture)
+        self.object = LoadedObject(compile_object((tasks or NO_TASKS) + WAIT_TEXT + pool_text(architecture)))
+        self.has_fibers = bool(tasks)
         self.init = function(self.object.address("pool_init"), _VOID, _I64)
         self.stop = function(self.object.address("pool_stop"), _VOID, _I64)
         self.worker = function(self.object.address("pool_worker"), _VOID, _I64, _I64, _I64)
+        self.ticker = function(self.object.address("pool_ticker"), _VOID, _I64)
 
 
 class Pool:
@@ -47,17 +66,40 @@ class Pool:
         self._words[WORKERS] = threads - 1
         self._words[SPIN] = SPINS
         self._words[CAPACITY] = 0
+        self._words[MAIN] = threading.main_thread().ident or 0
+        for place, name in ((ENSURE, "PyGILState_Ensure"), (RELEASE, "PyGILState_Release"),
+                            (CHECK, "PyErr_CheckSignals"), (FETCH, "PyErr_Fetch")):
+            self._words[place] = _python_function(name)
         code.init(self.address)
         address = code.object.address
         self._table = (ctypes.c_int64 * 16)(
             self.address, address("pool_run"), address("pool_allocate"), address("pool_free"),
             ctypes.cast(on_print, ctypes.c_void_p).value or 0, threads,
-            address("cooperate") if code.has_fibers else 0, address("cooperate_yield") if code.has_fibers else 0)
+            address("cooperate") if code.has_fibers else 0, address("pool_wait"), address("pool_pause"),
+            self.address + 8 * TICK)
         self.table = ctypes.addressof(self._table)
         self.workers = [threading.Thread(target=self._work, args=(i,), name=f"tilus-cpu-{i}", daemon=True)
                         for i in range(1, threads)]
+        self.workers.append(
+            threading.Thread(target=code.ticker, args=(self.address,), name="tilus-ticker", daemon=True))
         for worker in self.workers:
             worker.start()
+
+    def raise_interrupt(self) -> None:
+        """Raise what a signal handler raised while a launch ran, which ended because of that."""
+        words = self._words[EXCEPTION : EXCEPTION + 3]
+        self._words[EXCEPTION : EXCEPTION + 3] = [0, 0, 0]
+        restore = ctypes.pythonapi.PyErr_Restore
+        restore.argtypes, restore.restype = [ctypes.c_void_p] * 3, None
+        restore(*words)
+
+    def take_waiters(self) -> list[tuple[int, int]]:
+        """Where a launch that ended in a deadlock waited: numbers of places, and blocks, by block."""
+        count = min(self._words[WAITERS], MAX_WAITERS)
+        self._words[WAITERS] = 0
+        first = WAITERS + 1
+        return sorted(((self._words[first + 2 * i], self._words[first + 2 * i + 1]) for i in range(count)),
+                      key=lambda waiter: waiter[::-1])
 
     def _work(self, index: int) -> None:
         with contextlib.suppress(OSError, AttributeError):
@@ -69,6 +111,14 @@ class Pool:
         self.code.stop(self.address)
         for worker in self.workers:
             worker.join()
+
+
+def _python_function(name: str) -> int:
+    """The address of a function of Python's C interface; 0 where there is none."""
+    try:
+        return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+    except AttributeError:
+        return 0
 
 
 _lock = threading.Lock()

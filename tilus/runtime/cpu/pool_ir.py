@@ -3,7 +3,8 @@
 The pool is an array of 64-bit words; the functions below are compiled once per process. Worker ``i`` waits for the
 epoch word to change, first spinning, then asleep on a condition. The low 16 bits of the epoch say how many workers
 take part, so that the others never look at a job they have no part in. The caller of ``run`` is worker 0. A call that
-finds the pool in use runs its job alone, with a frame of its own.
+finds the pool in use runs its job alone, with a frame of its own. While jobs run, a ticker changes a word every 50 ms,
+by which running code knows that it is time to look at signals (``wait_ir.py``).
 """
 
 from __future__ import annotations
@@ -12,9 +13,17 @@ MAX_THREADS = 256
 # Words of the pool. Those that different cores write are on cache lines of their own.
 LOCK, EPOCH, REMAINING, FUNCTION, STATE, STOP, SLEEPERS, CAPACITY, WORKERS, SPIN, MUTEX, CONDITION = (
     0, 8, 16, 24, 25, 26, 32, 40, 41, 42, 48, 56)
-FRAMES = 72
+TICK, RUNNING, TICKER_ASLEEP, TICK_CONDITION = 64, 72, 73, 74
+# The main thread, functions of Python's C interface (0 where there is none), and the exception that they gave.
+MAIN, ENSURE, RELEASE, CHECK, FETCH, EXCEPTION = 80, 81, 82, 83, 84, 85
+# How many places have been found waiting for ever, and the first of them: number and block.
+WAITERS, MAX_WAITERS = 88, 3
+FRAMES = 96
 POOL_WORDS = FRAMES + MAX_THREADS
 
+TICK_NANOSECONDS = 50_000_000
+IDLE_TICKS = 40
+"""Ticks without a job after which the ticker sleeps until the next one."""
 _PAUSE = {
     "x86": 'call void asm sideeffect "pause", "~{memory}"()',
     "arm": 'call void asm sideeffect "yield", "~{memory}"()',
@@ -38,6 +47,8 @@ declare i32 @pthread_mutex_unlock(ptr)
 declare i32 @pthread_cond_init(ptr, ptr)
 declare i32 @pthread_cond_wait(ptr, ptr)
 declare i32 @pthread_cond_broadcast(ptr)
+declare i32 @pthread_cond_timedwait(ptr, ptr, ptr)
+declare i32 @clock_gettime(i32, ptr)
 declare i32 @sched_yield()
 declare ptr @aligned_alloc(i64, i64)
 declare void @free(ptr)
@@ -48,6 +59,8 @@ define void @pool_init(ptr %pool) {{
   %condition = {_word(CONDITION)}
   %a = call i32 @pthread_mutex_init(ptr %mutex, ptr null)
   %b = call i32 @pthread_cond_init(ptr %condition, ptr null)
+  %ticks = {_word(TICK_CONDITION)}
+  %c = call i32 @pthread_cond_init(ptr %ticks, ptr null)
   ret void
 }}
 
@@ -74,7 +87,93 @@ define void @pool_stop(ptr %pool) {{
   %condition = {_word(CONDITION)}
   %a = call i32 @pthread_mutex_lock(ptr %mutex)
   %b = call i32 @pthread_cond_broadcast(ptr %condition)
+  %ticks = {_word(TICK_CONDITION)}
+  %d = call i32 @pthread_cond_broadcast(ptr %ticks)
   %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}}
+
+define void @pool_ticker(ptr %pool) {{
+entry:
+  %time = alloca [2 x i64]
+  %stop = {_word(STOP)}
+  %mutex = {_word(MUTEX)}
+  %condition = {_word(TICK_CONDITION)}
+  %tickw = {_word(TICK)}
+  %runningw = {_word(RUNNING)}
+  %asleepw = {_word(TICKER_ASLEEP)}
+  %a = call i32 @pthread_mutex_lock(ptr %mutex)
+  br label %turn
+turn:
+  %idle = phi i64 [ 0, %entry ], [ 0, %tick ], [ %idle1, %rest ], [ 0, %woken ]
+  %s = load atomic i64, ptr %stop seq_cst, align 8
+  %stopped = icmp ne i64 %s, 0
+  br i1 %stopped, label %leave, label %wait
+wait:
+  %b = call i32 @clock_gettime(i32 0, ptr %time)
+  %nanosw = getelementptr i64, ptr %time, i64 1
+  %seconds = load i64, ptr %time
+  %nanos = load i64, ptr %nanosw
+  %later = add i64 %nanos, {TICK_NANOSECONDS}
+  %over = udiv i64 %later, 1000000000
+  %within = urem i64 %later, 1000000000
+  %seconds1 = add i64 %seconds, %over
+  store i64 %seconds1, ptr %time
+  store i64 %within, ptr %nanosw
+  %c = call i32 @pthread_cond_timedwait(ptr %condition, ptr %mutex, ptr %time)
+  %running = load atomic i64, ptr %runningw seq_cst, align 8
+  %busy = icmp ne i64 %running, 0
+  br i1 %busy, label %tick, label %rest
+tick:
+  %t = load atomic i64, ptr %tickw monotonic, align 8
+  %t1 = add i64 %t, 1
+  store atomic i64 %t1, ptr %tickw monotonic, align 8
+  br label %turn
+rest:
+  %idle1 = add i64 %idle, 1
+  %long = icmp ugt i64 %idle1, {IDLE_TICKS}
+  br i1 %long, label %doze, label %turn
+doze:
+  store atomic i64 1, ptr %asleepw seq_cst, align 8
+  br label %check
+check:
+  %running2 = load atomic i64, ptr %runningw seq_cst, align 8
+  %s2 = load atomic i64, ptr %stop seq_cst, align 8
+  %either = or i64 %running2, %s2
+  %go = icmp ne i64 %either, 0
+  br i1 %go, label %woken, label %sleep
+sleep:
+  %d = call i32 @pthread_cond_wait(ptr %condition, ptr %mutex)
+  br label %check
+woken:
+  store atomic i64 0, ptr %asleepw seq_cst, align 8
+  br label %turn
+leave:
+  %e = call i32 @pthread_mutex_unlock(ptr %mutex)
+  ret void
+}}
+
+define internal void @pool_begin(ptr %pool) {{
+  %runningw = {_word(RUNNING)}
+  %old = atomicrmw add ptr %runningw, i64 1 seq_cst
+  %asleepw = {_word(TICKER_ASLEEP)}
+  %asleep = load atomic i64, ptr %asleepw seq_cst, align 8
+  %any = icmp ne i64 %asleep, 0
+  br i1 %any, label %wake, label %done
+wake:
+  %mutex = {_word(MUTEX)}
+  %condition = {_word(TICK_CONDITION)}
+  %a = call i32 @pthread_mutex_lock(ptr %mutex)
+  %b = call i32 @pthread_cond_broadcast(ptr %condition)
+  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %done
+done:
+  ret void
+}}
+
+define internal void @pool_end(ptr %pool) {{
+  %runningw = {_word(RUNNING)}
+  %old = atomicrmw sub ptr %runningw, i64 1 seq_cst
   ret void
 }}
 
@@ -140,6 +239,7 @@ work:
   %state = load ptr, ptr %statew
   %frame = load ptr, ptr %myframe
   call void %function(ptr %state, ptr %frame)
+  call void @core_leaves(ptr %state)
   %left = atomicrmw sub ptr %remaining, i64 1 release
   br label %next
 next:
@@ -185,12 +285,15 @@ define internal void @alone(ptr %function, ptr %state, i64 %bytes) {{
 
 define void @pool_run(ptr %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes) {{
 entry:
+  call void @pool_begin(ptr %pool)
   %lock = {_word(LOCK)}
   %pair = cmpxchg ptr %lock, i64 0, i64 1 acquire monotonic
   %taken = extractvalue {{ i64, i1 }} %pair, 1
   br i1 %taken, label %owner, label %busy
 busy:
+  call void @core_count(ptr %state, i64 1)
   call void @alone(ptr %function, ptr %state, i64 %bytes)
+  call void @pool_end(ptr %pool)
   ret void
 owner:
   %capacityw = {_word(CAPACITY)}
@@ -208,6 +311,8 @@ ready:
   %active = select i1 %fewer, i64 %others, i64 %workers
   %framew = getelementptr i64, ptr %pool, i64 {FRAMES}
   %frame = load ptr, ptr %framew
+  %cores = add i64 %active, 1
+  call void @core_count(ptr %state, i64 %cores)
   %single = icmp eq i64 %active, 0
   br i1 %single, label %solo, label %fork
 solo:
@@ -229,9 +334,11 @@ fork:
   store atomic i64 %e1, ptr %epoch seq_cst, align 8
   call void @pool_wake(ptr %pool)
   call void %function(ptr %state, ptr %frame)
+  call void @core_leaves(ptr %state)
   br label %join
 join:
   %tries = phi i64 [ 0, %fork ], [ %tries1, %still ], [ 0, %yield ]
+  %seen = phi i64 [ 0, %fork ], [ %seen, %still ], [ %tick, %yield ]
   %left = load atomic i64, ptr %remaining acquire, align 8
   %all = icmp eq i64 %left, 0
   br i1 %all, label %release, label %still0
@@ -243,10 +350,12 @@ still0:
 still:
   br label %join
 yield:
+  %tick = call i64 @poll_if_due(ptr %pool, ptr %state, i64 %seen)
   %y = call i32 @sched_yield()
   br label %join
 release:
   store atomic i64 0, ptr %lock release, align 8
+  call void @pool_end(ptr %pool)
   ret void
 }}
 

@@ -1,0 +1,197 @@
+"""Ctrl-C: a run on the CPU and a compilation end at once, and leave all that there is whole."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+KERNELS = '''
+import os, signal, sys, threading, time
+import numpy as np
+import tilus as tl
+
+@tl.jit
+def endless(y: tl.i32["N"]):
+    tl.grid(1)
+    n = y[0]
+    while n >= 0:
+        n = (n + 1) % 1000
+    y[1] = n
+
+@tl.jit
+def on_a_worker(y: tl.i32["N"]):
+    i = tl.grid(2)
+    if i == 1:
+        n = y[0]
+        while n >= 0:
+            n = (n + 1) % 1000
+        y[1] = n
+
+@tl.jit
+def many_blocks(y: tl.i32["N"]):
+    i = tl.grid(2**30)
+    t = tl.exp(tl.full((4096,), i.to(tl.f32), tl.f32))
+    y[0] = tl.sum(t).to(tl.i32)
+
+@tl.jit
+def long_loop(y: tl.i32["N"]):
+    tl.grid(1)
+    s = tl.zeros((8,), tl.i32)
+    for k in tl.range(y[0].to(tl.i64) + 2**50):
+        s = s * 3 + tl.load(y, 0, 8)
+    tl.store(y, 0, s)
+
+@tl.jit
+def products(y: tl.i32["N"], a: tl.f32["M", "K"], c: tl.f32["M", "M"]):
+    tl.grid(1)
+    acc = tl.zeros((64, 64), tl.f32)
+    for k in tl.range(0, y[0].to(tl.i64) + 2**50, 32):
+        acc = tl.dot(tl.load(a, (0, 0), (64, 32)), tl.load(a, (0, 0), (64, 32)).T, acc)
+    tl.store(c, (0, 0), acc)
+
+@tl.jit
+def elements(y: tl.i32["N"]):
+    tl.grid(1)
+    def f(v):
+        while v >= 0:
+            v = (v + 1) % 1000
+        return v
+    tl.store(y, 0, tl.map(f, tl.load(y, 0, 8)))
+
+@tl.jit
+def together(y: tl.i32["N"]):
+    tl.block(cooperative=True)
+    i = tl.grid(4)
+    n = y[0]
+    while n >= 0:
+        n = (n + 1) % 1000
+        tl.grid_sync()
+    y[1] = n
+
+@tl.jit
+def in_a_group(y: tl.i32["N"]):
+    tl.grid(1)
+    tl.block(warps=2)
+    bar = tl.named_barrier(1, 2)
+    with tl.group(0, 1):
+        n = y[0]
+        while n >= 0:
+            n = (n + 1) % 1000
+        y[1] = n
+        bar.sync()
+    with tl.group(1, 1):
+        bar.sync()
+
+@tl.jit
+def counts(y: tl.i64["N"], n: tl.i64):
+    tl.grid(1)
+    s = y[0]
+    for k in tl.range(n):
+        s = s * 3 + y[0]
+    y[0] = s + 1
+
+@tl.jit
+def short(y: tl.i32["N"]):
+    i = tl.grid(4)
+    y[i] = 7
+
+def call(kernel):
+    extra = [np.zeros((64, 32), "f4"), np.zeros((64, 64), "f4")] if kernel is products else []
+    kernel(np.zeros(8, np.int32), *extra)
+'''
+
+EACH = KERNELS + '''
+for kernel in (endless, on_a_worker, many_blocks, long_loop, products, elements, together, in_a_group):
+    sent = []
+    def send():
+        time.sleep(0.4)
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        call(kernel)
+    except KeyboardInterrupt:
+        late = time.monotonic() - sent[0]
+        thread.join()
+    else:
+        sys.exit(f"{kernel} has returned")
+    assert late < 1.0, (kernel, late)
+    y = np.zeros(4, np.int32)
+    short(y)
+    assert (y == 7).all()
+print("all")
+'''
+
+
+def run(program: str, *, timeout: float = 120, **environment: str) -> str:
+    done = subprocess.run([sys.executable, "-c", _as_file(program)], capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **environment}, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _as_file(program: str) -> str:
+    """A program that runs ``program`` with its source where ``linecache`` finds it."""
+    return (f"import linecache\ntext = {program!r}\nlinecache.cache['program.py'] = (len(text), None, "
+            "text.splitlines(True), 'program.py')\nexec(compile(text, 'program.py', 'exec'), {'__name__': '__main__'})")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_on_the_cpu_is_interrupted(threads: int) -> None:
+    start = f"from tilus.runtime.cpu import set_num_threads; set_num_threads({threads})\n"
+    assert run(start + EACH).endswith("all\n")
+
+
+def test_other_signals_and_their_handlers() -> None:
+    """A handler that raises ends the run with what it raises; one that does not is called, and the run goes on."""
+    assert run(KERNELS + '''
+class Late(Exception):
+    pass
+
+def raise_late(*_):
+    raise Late("too late")
+
+signal.signal(signal.SIGALRM, raise_late)
+signal.setitimer(signal.ITIMER_REAL, 0.5)
+try:
+    call(endless)
+except Late as late:
+    assert str(late) == "too late"
+    assert late.__traceback__ is not None
+else:
+    sys.exit("has returned")
+
+seen = []
+signal.signal(signal.SIGINT, lambda *_: seen.append(time.monotonic()))
+threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+y = np.zeros(1, np.int64)
+start = time.monotonic()
+while not seen:  # the length of one run depends on the machine
+    y[:] = 0
+    counts(y, 10**9)
+    assert y[0] == 1
+print("all")
+''').endswith("all\n")
+
+
+def test_interrupt_from_another_thread_than_the_main_one() -> None:
+    """A run of another thread is not touched by Ctrl-C, which is for the main thread."""
+    assert run(KERNELS + '''
+y = np.zeros(1, np.int64)
+counts(y, 1)
+other = threading.Thread(target=lambda: counts(y, 10**9))
+y[:] = 0
+start = time.monotonic()
+other.start()
+threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        time.sleep(0.01)
+except KeyboardInterrupt:
+    assert time.monotonic() - start < 1.1
+other.join()
+assert y[0] == 1
+print("all")
+''').endswith("all\n")
