@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import traceback
 import warnings
-from typing import NoReturn, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -43,6 +44,12 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"tilus.cli.{cmd_name}").command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _die_of_interrupt()
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
@@ -71,6 +78,16 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         show_error(_crash(error))
         sys.exit(EXIT_INTERNAL)
     sys.exit(0)
+
+
+def _die_of_interrupt() -> NoReturn:
+    """End as a process does that Ctrl-C ends: at once, whatever work goes on in the background, and so that a shell
+    knows."""
+    click.echo("interrupted", err=True)
+    sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+    sys.exit(128 + signal.SIGINT)
 
 
 def show_error(error: TilusError) -> None:

@@ -6,6 +6,7 @@ import functools
 import threading
 from typing import Any
 
+from tilus.codegen.background import interruptible
 from tilus.codegen.llvm.ptx_registers import define_registers
 from tilus.diagnostics import InternalError
 from tilus.targets import Target
@@ -15,6 +16,10 @@ _lock = threading.Lock()
 
 def llvm_to_ptx(text: str, target: Target) -> str:
     """Compile a module of LLVM IR. Raises InternalError where LLVM refuses it."""
+    return interruptible(lambda: _compile(text, target))
+
+
+def _compile(text: str, target: Target) -> str:
     import llvmlite.binding as llvm
 
     machine = _machine(target.name, target.ptx_version)

@@ -7,6 +7,7 @@ import functools
 import threading
 from typing import Any
 
+from tilus.codegen.background import interruptible
 from tilus.lowering.cpu.values import Machine
 
 PASSES = ("sroa", "early-cse", "instcombine", "simplifycfg", "licm", "early-cse", "instcombine", "simplifycfg")
@@ -88,8 +89,12 @@ def optimise(text: str) -> Any:
 
 def compile_object(text: str) -> bytes:
     """Machine code of an LLVM module: a relocatable object in the host's format."""
-    with _lock:
-        return bytes(_target_machine().emit_object(optimise(text)))
+
+    def compile() -> bytes:
+        with _lock:
+            return bytes(_target_machine().emit_object(optimise(text)))
+
+    return interruptible(compile)
 
 
 class LoadedObject:

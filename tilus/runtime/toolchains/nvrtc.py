@@ -12,6 +12,7 @@ import functools
 import threading
 from collections.abc import Sequence
 
+from tilus.codegen.background import interruptible
 from tilus.diagnostics import ToolchainError
 from tilus.runtime.toolchains.locate import find, locate
 from tilus.runtime.toolchains.process import tool_failed
@@ -56,6 +57,11 @@ def cuda_to_ptx(source: str, target: Target, *, name: str = "kernel.cu", options
 def _compile(source: str, target: Target, name: str, architecture: str, options: Sequence[str],
              product: str) -> tuple[bytes, str]:
     require_cuda(target, "NVRTC")
+    return interruptible(lambda: _run(source, target, name, architecture, options, product))
+
+
+def _run(source: str, target: Target, name: str, architecture: str, options: Sequence[str],
+         product: str) -> tuple[bytes, str]:
     library = _library(target.toolkit)
     # --minimal leaves out the texture and runtime declarations, a quarter of the time of a small kernel.
     flags = [architecture, "--minimal", "--std=c++17", *options]
