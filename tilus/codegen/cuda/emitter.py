@@ -10,9 +10,10 @@ from tilus.codegen.cuda import expressions
 from tilus.codegen.cuda.cells import Cells, c_type, per_cell, vector_type
 from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS, PRELUDE_FILE, mma_function
 from tilus.codegen.file_names import file_name
-from tilus.codegen.scopes import PTX_SCOPES
+from tilus.codegen.ptx_names import PTX_SCOPES, PTX_TYPES, mma_instruction, mma_types
 from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.dtypes import f32
 from tilus.ir.names import DEVICE_NAMES, c_name
 from tilus.ir.ops import (
     Alloca,
@@ -46,6 +47,7 @@ from tilus.ir.ops.simt import (
     CpAsync,
     CpAsyncCommit,
     CpAsyncWait,
+    CvtFp8,
     ExitIf,
     Fence,
     LdMatrix,
@@ -282,6 +284,25 @@ class _KernelPrinter:
         elements = [expressions.element(self, op, i) for i in range(count)]
         self.consume(op)
         self.store_elements(result, elements)
+
+    def cvt_fp8(self, op: CvtFp8) -> None:
+        cells, count = self.cells[op.x], max(1, op.x.tile.size)
+        packed = op.x.tile.shape and count % 4 == 0
+        x = [cells.element(i) for i in range(count)]
+        if op.x.tile.dtype is f32:
+            name = self.need(f"f32_to_{PTX_TYPES[op.dtype.name]}x2")
+            pairs = [f"{name}({low}, {high})" for low, high in zip(x[::2], x[1::2], strict=False)]
+            words = [f"{low} | {high} << 16" for low, high in zip(pairs[::2], pairs[1::2], strict=False)]
+            elements = [f"(unsigned char){name}({e}, 0.0f)" for e in x]
+        else:
+            name = self.need(f"{PTX_TYPES[cells.dtype.name]}x2_to_f16x2")
+            words = [f"{name}({c}{shift})" for c in cells.names for shift in ("", " >> 16")]
+            elements = [f"(unsigned short){name}({e})" for e in x]
+        self.consume(op)
+        if packed:
+            self.store_cells(op.result, words)
+        else:
+            self.store_elements(op.result, elements)
 
     def const(self, op: Const) -> None:
         tile = op.result.tile
@@ -844,33 +865,20 @@ def _mentions(text: str, names: set[str]) -> bool:
 
 def _mma_wrapper(printer: _KernelPrinter, op: Mma) -> tuple[str, str, str]:
     m, n, k = op.shape
-    a, b, c = op.a.tile.dtype, op.b.tile.dtype, op.c.tile.dtype
-    names = {
-        "f16": "f16",
-        "bf16": "bf16",
-        "f32": "tf32" if op.tf32 else "f32",
-        "f64": "f64",
-        "i8": "s8",
-        "u8": "u8",
-        "i32": "s32",
-        "f8e4m3fn": "e4m3",
-        "f8e5m2": "e5m2",
-    }
-    shape = f"m{m}n{n}k{k}"
-    result = "f32" if c.name == "f32" else names[c.name]
-    instruction = f"mma.sync.aligned.{shape}.{op.order}.{result}.{names[a.name]}.{names[b.name]}.{result}"
-    operand = "d" if a.name == "f64" else "r"
-    accumulator = {"f32": "f", "f64": "d"}.get(c.name, "r")
+    a, b, _ = mma_types(op)
+    c = op.c.tile.dtype.name
+    operand = "d" if a == "f64" else "r"
+    accumulator = {"f32": "f", "f64": "d"}.get(c, "r")
     na, nb, nc = (len(printer.cells[v].names) for v in (op.a, op.b, op.c))
-    order = op.order.replace(".", "_")
-    name = f"mma_{shape}_{order}_{names[a.name]}_{names[b.name]}_{c.name}"
+    name = f"mma_m{m}n{n}k{k}_{op.order.replace('.', '_')}_{a}_{b}_{c}"
     held = printer.cells[op.c].ctype
-    return name, mma_function(name, instruction, na, nb, nc, operand, accumulator, held), operand
+    return name, mma_function(name, mma_instruction(op), na, nb, nc, operand, accumulator, held), operand
 
 
 _HANDLERS: dict[type[Operation], Callable[[_KernelPrinter, Any], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _KernelPrinter.elementwise),
     Const: _KernelPrinter.const,
+    CvtFp8: _KernelPrinter.cvt_fp8,
     SpecialRegister: _KernelPrinter.special,
     Broadcast: _KernelPrinter.broadcast,
     Extract: _KernelPrinter.extract,

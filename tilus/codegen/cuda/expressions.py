@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from tilus.codegen.cuda.cells import Cells, c_type
-from tilus.codegen.scopes import PTX_SCOPES
+from tilus.codegen.ptx_names import PTX_SCOPES
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType

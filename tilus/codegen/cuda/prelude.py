@@ -46,6 +46,19 @@ def _conversions() -> dict[str, str]:
     }
 
 
+def _conversions_of_bytes() -> dict[str, str]:
+    """8-bit floats, two at a time."""
+    out = {}
+    for name in ("e4m3", "e5m2"):
+        out[f"{name}x2_to_f16x2"] = (
+            f"{_D} unsigned {name}x2_to_f16x2(unsigned x) {{ unsigned r; asm(\"cvt.rn.f16x2.{name}x2 %0, %1;\" : "
+            "\"=r\"(r) : \"h\"((unsigned short)x)); return r; }")
+        out[f"f32_to_{name}x2"] = (
+            f"{_D} unsigned f32_to_{name}x2(float lo, float hi) {{ unsigned short r; "
+            f"asm(\"cvt.rn.satfinite.{name}x2.f32 %0, %1, %2;\" : \"=h\"(r) : \"f\"(hi), \"f\"(lo)); return r; }}")
+    return out
+
+
 def _packed_arithmetic() -> dict[str, str]:
     out = {}
     for name in ("add", "sub", "mul"):
@@ -156,7 +169,7 @@ def _approximations() -> dict[str, str]:
 
 
 FUNCTIONS: dict[str, str] = {
-    **_conversions(), **_packed_arithmetic(), **_shared_access(), **_matrices(), **_copies(), **_approximations(),
+    **_conversions(), **_conversions_of_bytes(), **_packed_arithmetic(), **_shared_access(), **_matrices(), **_copies(), **_approximations(),
     "at_byte": "template <class T> " + _D + " T* at_byte(T* p, long long offset) { return (T*)((const char*)p + offset); }",
     "floordiv": "template <class T> " + _D + " T floordiv(T a, T b) { if (b == 0) return 0; if (b == (T)-1 && (T)-1 < 0) return "
                 "(T)(0 - (unsigned long long)a); T q = a / b; return q - ((a % b != 0) & ((a < 0) != (b < 0))); }",

@@ -15,7 +15,7 @@ from tilus.codegen.llvm import nvptx_asm as ptx
 from tilus.codegen.llvm.debug_lines import DebugLines
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller
-from tilus.codegen.scopes import PTX_SCOPES
+from tilus.codegen.ptx_names import PTX_SCOPES, PTX_TYPES
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, u16, u32
@@ -51,6 +51,7 @@ from tilus.ir.ops.simt import (
     CpAsync,
     CpAsyncCommit,
     CpAsyncWait,
+    CvtFp8,
     ExitIf,
     Fence,
     LdMatrix,
@@ -273,6 +274,36 @@ class _KernelEmitter:
             low, high = (self.element(operands[0], i + n) for n in (0, 1))
             out.append(self.e.intrinsic(name, ty, [("float", high), ("float", low)]))
         return out
+
+    def cvt_fp8(self, op: CvtFp8) -> None:
+        e, cells, tile = self.e, self.cells[op.x], op.x.tile
+        count = tile.size if tile.shape else 0
+        packed = count and count % 4 == 0
+        if op.x.tile.dtype is f32:
+            x = [self.element(cells, i) for i in range(max(1, count))]
+            zero = self.types.constant(0.0, f32)
+            if packed:
+                pairs = [ptx.f32_to_bytes(e, PTX_TYPES[op.dtype.name], *x[i:i + 2]) for i in range(0, count, 2)]
+                words = [self._joined(*pairs[i:i + 2]) for i in range(0, len(pairs), 2)]
+                self.bind(op.result, [self.unword(w, op.dtype, 4) for w in words])
+                return
+            codes = [e.op(f"trunc i16 {ptx.f32_to_bytes(e, PTX_TYPES[op.dtype.name], v, zero)} to i8") for v in x]
+            self.bind(op.result, self.from_elements(op.dtype, count, codes))
+            return
+        name = PTX_TYPES[cells.dtype.name]
+        if packed:
+            words = [self.word(c, cells.dtype, 4) for c in cells.names]
+            halves = [e.op(f"trunc i32 {part} to i16") for w in words for part in (w, e.op(f"lshr i32 {w}, 16"))]
+            self.bind(op.result, [ptx.bytes_to_f16(e, name, h) for h in halves])
+            return
+        codes = [e.op(f"zext i8 {self.element(cells, i)} to i16") for i in range(max(1, count))]
+        numbers = [e.op(f"extractelement <2 x half> {ptx.bytes_to_f16(e, name, c)}, i32 0") for c in codes]
+        self.bind(op.result, self.from_elements(op.dtype, count, numbers))
+
+    def _joined(self, low: str, high: str) -> str:
+        """Two i16 as an i32."""
+        wide, upper = (self.e.op(f"zext i16 {x} to i32") for x in (low, high))
+        return self.e.op(f"or i32 {wide}, {self.e.op(f'shl i32 {upper}, 16')}")
 
     def apply(self, op: Operation, count: int, operands: list[str]) -> str:
         """One cell (or element, ``count`` 0) of an elementwise operation's result."""
@@ -796,7 +827,8 @@ def _whole_cells(source: Cells, indices: tuple[int, ...]) -> list[str] | None:
 _ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, ApproxUnary)
 _HANDLERS: dict[type[Operation], Callable[[_KernelEmitter, Any], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _KernelEmitter.elementwise),
-    Const: _KernelEmitter.const, SpecialRegister: _KernelEmitter.special, Broadcast: _KernelEmitter.broadcast,
+    Const: _KernelEmitter.const, CvtFp8: _KernelEmitter.cvt_fp8,
+    SpecialRegister: _KernelEmitter.special, Broadcast: _KernelEmitter.broadcast,
     Extract: _KernelEmitter.extract, Shuffle: _KernelEmitter.shuffle, Pack: _KernelEmitter.pack,
     PtrAdd: _KernelEmitter.ptr_add, PtrCast: _KernelEmitter.ptr_cast, SharedBase: _KernelEmitter.shared_base,
     PtrLoad: _KernelEmitter.ptr_load, PtrStore: _KernelEmitter.ptr_store, Alloca: _KernelEmitter.alloca,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller
-from tilus.codegen.scopes import PTX_SCOPES
+from tilus.codegen.ptx_names import PTX_SCOPES, mma_instruction, mma_types
 from tilus.ir.dtypes import DType
 from tilus.ir.ops.simt import Mma, PrintThread, PtrAtomic
 
@@ -158,33 +158,14 @@ def stmatrix(e: Emitter, address: str, words: list[str], trans: bool) -> None:
     volatile(e, text, [("r", "ptr addrspace(3)", address), *(("r", "i32", word) for word in words)])
 
 
-_MMA_TYPES = {
-    "f16": "f16",
-    "bf16": "bf16",
-    "f32": "f32",
-    "f64": "f64",
-    "i8": "s8",
-    "u8": "u8",
-    "i32": "s32",
-    "f8e4m3fn": "e4m3",
-    "f8e5m2": "e5m2",
-}
-
-
 def mma(e: Emitter, op: Mma, a: list[str], b: list[str], c: list[str]) -> list[str]:
     """mma.sync; the operands are 32-bit words (doubles for f64)."""
-    types = [_MMA_TYPES[v.tile.dtype.name] for v in (op.a, op.b, op.c)]
-    if op.tf32:
-        types[:2] = ["tf32", "tf32"]
-    m, n, k = op.shape
+    types = mma_types(op)
     operand = ("d", "double") if types[0] == "f64" else ("r", "i32")
     accumulator = {"f32": ("f", "float"), "f64": ("d", "double")}.get(types[2], ("r", "i32"))
     at = iter(range(100))
     groups = [", ".join(f"${next(at)}" for _ in part) for part in (c, a, b, c)]
-    text = (
-        f"mma.sync.aligned.m{m}n{n}k{k}.{op.order}.{types[2]}.{types[0]}.{types[1]}.{types[2]} "
-        f"{{{groups[0]}}}, {{{groups[1]}}}, {{{groups[2]}}}, {{{groups[3]}}};"
-    )
+    text = f"{mma_instruction(op)} {{{groups[0]}}}, {{{groups[1]}}}, {{{groups[2]}}}, {{{groups[3]}}};"
     inputs = [(operand[0], operand[1], x) for x in (*a, *b)] + [(accumulator[0], accumulator[1], x) for x in c]
     return _results(e, text, [accumulator] * len(c), inputs, effects=True, memory=False)
 
@@ -198,6 +179,20 @@ def shuffle(e: Emitter, mode: str, word: str, lane: str) -> str:
 def approx_unary(e: Emitter, kind: str, x: str, ftz: bool) -> str:
     text = f"{kind}.approx{'.ftz' if ftz else ''}.f32 $0, $1;"
     return _results(e, text, [("f", "float")], [("f", "float", x)], effects=False, memory=False)[0]
+
+
+def bytes_to_f16(e: Emitter, name: str, pair: str) -> str:
+    """Two 8-bit floats in an i16 as two f16."""
+    text = f"cvt.rn.f16x2.{name}x2 $0, $1;"
+    word = _results(e, text, [("r", "i32")], [("h", "i16", pair)], effects=False, memory=False)[0]
+    return e.op(f"bitcast i32 {word} to <2 x half>")
+
+
+def f32_to_bytes(e: Emitter, name: str, low: str, high: str) -> str:
+    """Two f32 as 8-bit floats in an i16, to nearest even, saturating."""
+    inputs = [("f", "float", high), ("f", "float", low)]
+    return _results(e, f"cvt.rn.satfinite.{name}x2.f32 $0, $1, $2;", [("h", "i16")], inputs, effects=False,
+                    memory=False)[0]
 
 
 def round_to_bf16(e: Emitter, x: str) -> str:

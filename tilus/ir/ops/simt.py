@@ -265,6 +265,18 @@ class ApproxUnary(Operation):
         return (self.x.type,)
 
 
+class CvtFp8(Operation):
+    """``cvt`` of 8-bit floats, two at a time: to f16 exactly, or from f32 to nearest even, beyond the range to the
+    greatest number (``satfinite``)."""
+
+    NAME = "cvt_fp8"
+    x: Value
+    dtype: DType
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(self.dtype, self.x.tile.shape),)
+
+
 __all__ = [
     "AcquireLoad",
     "ApproxUnary",
@@ -272,6 +284,7 @@ __all__ = [
     "CpAsync",
     "CpAsyncCommit",
     "CpAsyncWait",
+    "CvtFp8",
     "ExitIf",
     "Fence",
     "LdMatrix",

@@ -10,6 +10,7 @@ from tilus.ir.ops.simt import PtrAtomic
 from tilus.lowering.expand_atomics import expand_atomic
 from tilus.lowering.expand_casts import expand_cast, is_native
 from tilus.lowering.expand_math import BINARY, NATIVE_UNARY, UNARY, expand_binary, expand_unary
+from tilus.lowering.native_casts import by_instructions
 from tilus.targets import Target, get_target
 
 _NATIVE = NATIVE_UNARY | {"rcp"}
@@ -47,7 +48,7 @@ def _expansion(b: Builder, op: Operation, target: Target) -> Value | None:
     if isinstance(op, Binary) and op.kind in BINARY and op.lhs.tile.dtype.is_float:
         return _narrowed(b, op, expand_binary(b, op.kind, _wide(b, op.lhs), _wide(b, op.rhs)))
     if isinstance(op, Cast) and not is_native(op.x.tile.dtype, op.dtype, op.rounding):
-        return expand_cast(b, op.x, op.dtype, op.rounding)
+        return by_instructions(b, op, target) or expand_cast(b, op.x, op.dtype, op.rounding)
     if isinstance(op, PtrAtomic):
         new = expand_atomic(b, op, target)
         if new is not None:
