@@ -8,6 +8,7 @@
 """
 
 from tilus import layouts
+from tilus._version import __version__
 from tilus.diagnostics import TilusError, TilusWarning, UserError
 from tilus.ir.dtypes import (
     DType,

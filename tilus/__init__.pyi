@@ -6,6 +6,7 @@ Element types are of type Any, so that annotations such as `tl.f16["M", "K"]` pa
 from typing import Any
 
 from tilus import layouts as layouts
+from tilus._version import __version__ as __version__
 from tilus.diagnostics import TilusError as TilusError
 from tilus.diagnostics import TilusWarning as TilusWarning
 from tilus.diagnostics import UserError as UserError

@@ -42,6 +42,7 @@ from tilus.lang.builtins import elementwise
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import TraceContext, current, use_context
 from tilus.lang.promotion import promote
+from tilus.lang.reads import Reads
 from tilus.lang.tracer import Tracer
 from tilus.lang.values import Tile, as_tile, broadcast_shapes, broadcast_to, constant, emit, fail
 
@@ -195,13 +196,15 @@ def contract(a: Any, b: Any, accumulator: Any, dtype: DType | None, precision: s
 
 
 def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalars: Sequence[tuple[str, DType]],
-                 constants: dict[str, Any]) -> tuple[Module, bool]:
+                 constants: dict[str, Any], reads: Reads | None = None) -> tuple[Module, bool]:
     """The array-level module of a fused function, and whether it returns a tuple rather than one value.
 
     The module's only kernel takes the arrays, then the scalars, and yields the outputs; an output of rank 0 is yielded
     with shape (1,), and ``attributes["scalars"]`` lists those. Raises UserError.
     """
-    context = ArrayContext()
+    context = ArrayContext(reads=reads)
+    for value in constants.values():
+        context.heap.add_outside(value)
     node = captured.node
     context.span = captured.span(node)
     body = context.block

@@ -11,6 +11,7 @@ from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import i32, i64
 
 if TYPE_CHECKING:
+    from tilus.lang.reads import Reads
     from tilus.lang.values import Tile
     from tilus.targets import Target
 
@@ -56,7 +57,7 @@ class TraceContext:
 
     level = "tile"
 
-    def __init__(self, target: Target | None = None) -> None:
+    def __init__(self, target: Target | None = None, reads: Reads | None = None) -> None:
         from tilus.lang.heap import Heap
         from tilus.lang.reads import Reads
 
@@ -71,7 +72,7 @@ class TraceContext:
         self.inlined = 0  # nesting of calls of functions defined in the kernel
         self.depth = 0  # nesting of run-time control flow
         self.heap = Heap()
-        self.reads = Reads()
+        self.reads = Reads() if reads is None else reads
 
     def emit(self, op: Operation) -> tuple[Value, ...]:
         self.block.ops.append(op)

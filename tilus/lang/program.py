@@ -9,11 +9,24 @@ from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.names import kernel_symbol
-from tilus.ir.ops import Const, DeviceAssert, Dim, GridIndex, GridSync, Group, Launch, Stride, WaitUntil, Workspace
+from tilus.ir.ops import (
+    Const,
+    DeviceAssert,
+    Dim,
+    GridIndex,
+    GridSync,
+    Group,
+    Launch,
+    ResidentBlocks,
+    Stride,
+    WaitUntil,
+    Workspace,
+)
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import TraceContext, use_context
+from tilus.lang.reads import Reads
 from tilus.lang.signature import Signature, is_constant_annotation, parameter_type_of
 from tilus.lang.tracer import Tracer
 from tilus.lang.values import Tile, View
@@ -23,13 +36,16 @@ DEFAULT_WARPS = 4
 
 
 def trace_kernel(captured: CapturedFunction, signature: Signature, constants: dict[str, Any],
-                 parameters: list[Parameter], target: Target | None = None) -> Module:
+                 parameters: list[Parameter], target: Target | None = None, reads: Reads | None = None) -> Module:
     """Trace one specialisation.
 
     ``constants`` gives the compile-time parameters and None for absent optional ones; ``parameters`` describes the
-    arrays and run-time scalars, in order; ``target`` is what `tl.supports` asks. Raises UserError.
+    arrays and run-time scalars, in order; ``target`` is what `tl.supports` asks; ``reads`` takes what the body
+    reads outside of it. Raises UserError.
     """
-    context = TraceContext(target)
+    context = TraceContext(target, reads)
+    for value in constants.values():
+        context.heap.add_outside(value)
     context.span = captured.span(captured.node)
     body = context.block
     arguments: dict[str, Any] = dict(constants)
@@ -105,6 +121,11 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     launch = _launch_function(captured, context, body, kernel_parameters, len(parameters))
     kernel = Function(kernel_symbol(captured.name), body, kernel_parameters, attributes, span)
     erase_dead(kernel)
+    for op in body.walk():
+        if isinstance(op, ResidentBlocks):
+            raise UserError.at("E0106", "tl.resident_blocks() is known at the launch only, and is used in the body",
+                               op.span, help="use it in the extents of tl.grid and tl.workspace; in the body, "
+                                             "tl.grid_size(0) gives the extent of the grid")
     return Module([kernel], launch)
 
 

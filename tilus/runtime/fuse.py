@@ -20,12 +20,14 @@ from tilus.ir.dtypes import DType
 from tilus.ir.types import Extent
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
+from tilus.lang.constants import constant_key
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, refuse_storage_scalars
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import ArrayArgument, call_error
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.scalars import kind_of
-from tilus.runtime.specialise import Specialisation, constant_key
+from tilus.runtime.specialise import Specialisation
+from tilus.runtime.traced import TracedFunction
 from tilus.targets import DEFAULT_ROUTE, Target
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ class Program:
 
         self.fused, self.arrays, self.scalars, self.constants = fused, arrays, scalars, constants
         self.machine, self.overrides = machine, overrides
-        module, self.several = trace_arrays(fused.captured, arrays, scalars, constants)
+        module, self.several = trace_arrays(fused.captured, arrays, scalars, constants, fused.reads)
         self.text_module = module.kernels[0].clone()
         (function,) = module.kernels
         self.flat: tuple[int, ...] = function.attributes["scalars"]
@@ -216,7 +218,7 @@ def _call_key(chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any])
     return (*key, len(args), *kwargs)
 
 
-class FusedFunction:
+class FusedFunction(TracedFunction):
     """A function of whole arrays that is compiled to few kernels. Call it on arrays: the outputs are allocated, of the
     arrays' kind, unless ``out=`` gives them. ``on`` chooses the engine, ``compile`` gives cubins without running.
 
@@ -226,6 +228,7 @@ class FusedFunction:
     __name__: str
 
     def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
         self.captured = self.__tilus_captured__ = CapturedFunction(function)
         refuse_storage_scalars(self.captured)
         self.function = function
@@ -240,6 +243,9 @@ class FusedFunction:
     @functools.cached_property
     def signature(self) -> Signature:
         return Signature(self.captured)
+
+    def forget(self) -> None:
+        self._programs, self._plans = {}, {}
 
     @functools.cached_property
     def _tiles(self) -> tuple[str, ...]:
@@ -274,10 +280,12 @@ class FusedFunction:
         if chosen == "python":
             raise call_error("E0507", "fused functions do not run on the engine 'python'",
                              help="`interpret` runs their kernels in NumPy")
+        self.refresh()
         key = _call_key(chosen, args, kwargs)
         plan = None if key is None else self._plans.get(key)
         if plan is None:
             plan = self._plan(chosen, args, kwargs)
+            self.watch()
             if key is not None and not plan.program.scalars:
                 if len(self._plans) >= MAX_PLANS:
                     self._plans.clear()
@@ -429,18 +437,21 @@ class FusedFunction:
         constants = {n: v for n, v in values.items() if n not in annotations and n not in dict(scalars)}
         return Program(self, arrays, scalars, constants, machine, overrides)
 
-    def compile(self, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
+    def compile(self, /, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
                 line_info: bool = False, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target: parameters have the array types of their annotations, or those given here
         (``x=tl.f16["M", "K"]``). See :meth:`JitFunction.compile`."""
         return self.program(target, dict(constants)).kernel.compile(target, via, assume=assume,
                                                                         line_info=line_info)
 
-    def explain(self, *, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
+    def explain(self, /, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
                 **constants: Any) -> str:
-        """What becomes of the function: the array-level module, the kernels, and the resources they take."""
+        """What becomes of the function: the array-level module, the kernels, and the resources they take. Parameters
+        are given as in a call, or as for :meth:`compile`."""
         from tilus.ir.printer import print_module
 
+        if args:
+            constants = self._described(args, constants)
         program = self.program(target, dict(constants))
         kernel = program.kernel
         specialisation = kernel.assume(assume, {})
@@ -449,6 +460,23 @@ class FusedFunction:
         lines.append(f"kernels: {', '.join(k.name for k in module.kernels)}")
         lines.append(kernel.explain(target=target, via=via, assume=assume))
         return "\n".join(lines)
+
+    def _described(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a call as those of :meth:`compile`: array types for arrays."""
+        overrides = {n: kwargs[n] for n in self._tiles if n in kwargs}
+        values = self._bind(args, {n: v for n, v in kwargs.items() if n not in overrides})
+        found: dict[str, Any] = dict(overrides)
+        for spec in self.signature.specs:
+            value = values[spec.name]
+            array = None if isinstance(value, (bool, int, float)) else args_.as_array(value)
+            if array is None:
+                found[spec.name] = value
+                continue
+            annotation = self._annotation(spec, {})
+            inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+            array_spec = self._array(spec.name, inner, array.dtype, tuple(1 if n == 1 else None for n in array.shape))
+            found[spec.name] = ArrayAnnotation(array.dtype, array_spec.extents)
+        return found
 
     def array_module(self, **constants: Any) -> Module:
         """The array-level module, for ``tilus opt`` and for reading; arguments as for :meth:`compile`."""

@@ -21,6 +21,7 @@ from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
+from tilus.lang.constants import constant_key
 from tilus.lang.signature import (
     MISSING,
     ParameterSpec,
@@ -32,13 +33,16 @@ from tilus.lang.signature import (
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
 from tilus.runtime.scalars import convert_constant, convert_scalar, kind_of
-from tilus.runtime.specialise import Specialisation, constant_key
+from tilus.runtime.specialise import Specialisation
+from tilus.runtime.traced import TracedFunction
 from tilus.targets import DEFAULT_ROUTE, get_target
 
 if TYPE_CHECKING:
     from tilus.runtime.compile import CompiledKernel
 
 MAX_PLANS = 4096
+_PLAIN = frozenset((bool, int, str, type(None)))
+"""Types of compile-time values whose equality says all."""
 MANY_SPECIALISATIONS = 8
 _engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engine", default=None)
 
@@ -57,13 +61,13 @@ def engine(name: str) -> Iterator[None]:
         _engine.reset(token)
 
 
-class JitFunction:
+class JitFunction(TracedFunction):
     """A kernel. Call it on arrays; ``on`` chooses the engine, ``compile`` gives its cubin without running it."""
 
     __name__: str
-    __qualname__: str
 
     def __init__(self, function: Callable[..., Any], engine_name: str | None = None) -> None:
+        super().__init__()
         self.__tilus_captured__ = CapturedFunction(function)
         refuse_storage_scalars(self.__tilus_captured__)
         self.function = function
@@ -78,9 +82,8 @@ class JitFunction:
     def __repr__(self) -> str:
         return f"<tilus kernel {self.__qualname__}>"
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """A kernel that is a method: ``self`` is its first compile-time value."""
-        return self if instance is None else BoundKernel(self, instance)
+    def forget(self) -> None:
+        self._plans, self._specialisations = {}, {}
 
     @functools.cached_property
     def signature(self) -> Signature:
@@ -110,11 +113,15 @@ class JitFunction:
         return lambda *args, **kwargs: self._run(engine_name, args, kwargs)
 
     def _run(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        unchanged = self._unchanged
+        if unchanged is not None and not unchanged():
+            self.refresh()
         fast = self._fast
         if fast is None:
             values = self._bind(args, kwargs)
         else:
             ndarray, address_of, constants, defaults, places = fast
+            plain = _PLAIN
             values = list(args)
             if len(args) != len(defaults) or kwargs:
                 if len(args) > len(defaults):
@@ -134,7 +141,7 @@ class JitFunction:
                     addresses.append(address)
                     key += (value.dtype, value.shape, value.strides, address & 15)
                 elif constant:
-                    key += (kind, value)
+                    key += (kind, value) if kind in plain else (kind, constant_key(value))
                 else:
                     key.append(kind)
             try:
@@ -184,6 +191,7 @@ class JitFunction:
         specialisation = self.specialise(call.constants, call.parameters)
         runner = runner_engine.runner(specialisation)
         call.check_written(specialisation)
+        self.watch()
         self._remember(chosen, call, specialisation, runner)
         runner.run(call.arguments)
 
@@ -204,15 +212,15 @@ class JitFunction:
             if type(value) is np.ndarray:
                 key += (value.dtype, value.shape, value.strides, value.ctypes.data & 15)
             elif is_constant:
-                key += (type(value), value)
+                try:
+                    key += (type(value), value if type(value) in _PLAIN else constant_key(value))
+                except TypeError:
+                    return  # a list among the compile-time values: every call is a slow one
             else:
                 key.append(type(value))
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
-        try:
-            self._plans[tuple(key)] = plan
-        except TypeError:
-            return  # a list among the compile-time values: every call is a slow one
+        self._plans[tuple(key)] = plan
 
     # -- specialisations
 
@@ -229,7 +237,7 @@ class JitFunction:
         if found is None:
             with self._lock:
                 found = self._specialisations.setdefault(key, Specialisation(
-                    self.__tilus_captured__, self.signature, dict(constants), tuple(parameters)))
+                    self.__tilus_captured__, self.signature, dict(constants), tuple(parameters), self.reads))
                 self._warn_of_many(constants)
         return found
 
@@ -272,6 +280,7 @@ class JitFunction:
 
     def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
         """The specialisation under the assumptions of :meth:`compile`."""
+        self.refresh()
         from tilus.lang.signature import default_parameter
 
         signature = self.signature
@@ -324,44 +333,11 @@ class JitFunction:
         """
         from tilus.runtime.explain import explain
 
+        self.refresh()
         if args:
             call = Call(self, self._bind(args, kwargs))
             return explain(self.specialise(call.constants, call.parameters), target, via)
         return explain(self.assume(assume, kwargs), target, via)
-
-
-class BoundKernel:
-    """A kernel as a method of an object, which is its first argument."""
-
-    __tilus_bound__ = True
-
-    def __init__(self, kernel: JitFunction, instance: Any) -> None:
-        self.__func__, self.__self__ = kernel, instance
-        functools.update_wrapper(self, kernel.function)
-
-    def __repr__(self) -> str:
-        return f"<bound tilus kernel {self.__func__.__qualname__}>"
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
-
-    def on(self, engine_name: str) -> Callable[..., None]:
-        """See :meth:`JitFunction.on`."""
-        return functools.partial(self.__func__.on(engine_name), self.__self__)
-
-    def compile(self, *args: Any, **kwargs: Any) -> CompiledKernel:
-        """See :meth:`JitFunction.compile`."""
-        return self.__func__.compile(*args, **{self._first: self.__self__, **kwargs})
-
-    def explain(self, *args: Any, **kwargs: Any) -> str:
-        """See :meth:`JitFunction.explain`."""
-        if args:
-            return self.__func__.explain(self.__self__, *args, **kwargs)
-        return self.__func__.explain(**{self._first: self.__self__, **kwargs})
-
-    @property
-    def _first(self) -> str:
-        return self.__func__.signature.names[0]
 
 
 class Call:

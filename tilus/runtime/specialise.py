@@ -10,6 +10,7 @@ from tilus.diagnostics import Diagnostic, warn
 from tilus.ir.core import Module, Parameter
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.program import trace_kernel
+from tilus.lang.reads import Reads
 from tilus.lang.signature import Signature
 from tilus.targets import Target
 
@@ -21,6 +22,7 @@ class Specialisation:
     Attributes:
         constants: the compile-time arguments, and None for absent optional ones.
         parameters: what is assumed of the other arguments, in order.
+        reads: what its traces have read outside of the kernel.
         runners: what runs it, by engine.
         written: the names of the arrays that it may write, on any target it has been traced for.
         checked, hazards: the targets for which it has been looked at for missing barriers, and what was found.
@@ -30,6 +32,7 @@ class Specialisation:
     signature: Signature
     constants: dict[str, Any]
     parameters: tuple[Parameter, ...]
+    reads: Reads = field(default_factory=Reads)
     runners: dict[str, Any] = field(default_factory=dict)
     written: frozenset[str] | None = None
     may_alias: frozenset[str] = frozenset()
@@ -39,7 +42,8 @@ class Specialisation:
 
     def trace(self, target: Target | None = None) -> Module:
         """A new tile module of it for a target (None: for the engines of the host). Raises UserError."""
-        module = trace_kernel(self.captured, self.signature, self.constants, list(self.parameters), target)
+        module = trace_kernel(self.captured, self.signature, self.constants, list(self.parameters), target,
+                              self.reads)
         kernel = module.kernels[0]
         written = frozenset(p.name for p in kernel.parameters if p.written and p.kind == "array")
         self.written = written | (self.written or frozenset())
@@ -58,10 +62,3 @@ class Specialisation:
             if hazard not in self.hazards:
                 self.hazards.append(hazard)
                 warn(hazard)
-
-
-def constant_key(value: Any) -> Any:
-    """A key under which equal compile-time values are one: 1, 1.0 and True are three."""
-    if isinstance(value, (tuple, list)):
-        return (type(value).__name__, tuple(constant_key(v) for v in value))
-    return (type(value).__name__, value, str(value)) if isinstance(value, float) else (type(value).__name__, value)

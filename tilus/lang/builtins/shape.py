@@ -73,7 +73,7 @@ def concatenate(tiles: Sequence[Tile], axis: int = 0) -> Tile:
     return emit(Concat(tuple(p.value for p in parts), place, span=current().span))
 
 
-def split(x: Tile, parts: int | Sequence[int], axis: int = 0) -> tuple[Tile, ...]:
+def split(x: Tile, parts: int | Sequence[int], axis: int) -> tuple[Tile, ...]:
     """The tile cut along ``axis``: into ``parts`` equal pieces, or pieces of the given extents."""
     tile = _tile(x, "tl.split")
     place = _axis(axis, len(tile.shape), f"a tile of shape {tile.shape}")

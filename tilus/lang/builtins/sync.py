@@ -25,7 +25,8 @@ def grid_sync() -> None:
 
 
 def resident_blocks() -> Tile:
-    """How many blocks of this kernel the device runs at once (i32); for the extents of the grid and of workspaces."""
+    """How many blocks of this kernel the device runs at once (i32); for the extents of the grid and of workspaces
+    only. In the body ``tl.grid_size(axis)`` gives how many blocks there are."""
     return emit(ResidentBlocks(span=current().span))
 
 

@@ -1,0 +1,90 @@
+"""What kernels and fused functions share: they are made anew where what their body read has changed, and they are
+copied and pickled as functions are."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from tilus.lang.reads import Check, Reads
+
+
+class TracedFunction:
+    """A function whose body is traced. ``reads`` is what the traces so far saw outside of it."""
+
+    __qualname__: str
+    function: Callable[..., Any]
+    signature: Any
+
+    def __init__(self) -> None:
+        self.reads = Reads()
+        self._unchanged: Check | None = None
+        self._watched = 0
+
+    def forget(self) -> None:
+        """Drop what was made of the traces so far."""
+        raise NotImplementedError
+
+    def refresh(self) -> None:
+        """Drop it where globals, closures, helpers or attributes that were read are no longer what they were."""
+        unchanged = self._unchanged
+        if unchanged is not None and not unchanged():
+            self.reads, self._unchanged, self._watched = Reads(), None, 0
+            self.forget()
+
+    def watch(self) -> None:
+        """Check what has been read from now on."""
+        if len(self.reads) != self._watched:
+            self._watched = len(self.reads)
+            self._unchanged = self.reads.check()
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """The function as a method: ``self`` is its first compile-time value."""
+        return self if instance is None else BoundFunction(self, instance)
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+    def __reduce__(self) -> str:
+        return self.__qualname__  # by its name in its module, as functions are pickled
+
+
+class BoundFunction:
+    """A kernel or fused function as a method of an object, which is its first argument."""
+
+    __tilus_bound__ = True
+
+    def __init__(self, function: Any, instance: Any) -> None:
+        self.__func__, self.__self__ = function, instance
+        functools.update_wrapper(self, function.function)
+        _, *rest = inspect.signature(function.function).parameters.values()
+        self.__signature__ = inspect.Signature(rest)
+
+    def __repr__(self) -> str:
+        return f"<bound {self.__func__!r}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.__func__(self.__self__, *args, **kwargs)
+
+    def on(self, engine_name: str) -> Callable[..., Any]:
+        """The method on a given engine."""
+        return functools.partial(self.__func__.on(engine_name), self.__self__)
+
+    def compile(self, *args: Any, **kwargs: Any) -> Any:
+        """See :meth:`JitFunction.compile`."""
+        return self.__func__.compile(*args, **{self._first: self.__self__, **kwargs})
+
+    def explain(self, *args: Any, **kwargs: Any) -> str:
+        """See :meth:`JitFunction.explain`."""
+        given = (self.__self__, *args) if args else ()
+        named = kwargs if args else {self._first: self.__self__, **kwargs}
+        return self.__func__.explain(*given, **named)  # type: ignore[no-any-return]
+
+    @property
+    def _first(self) -> str:
+        return self.__func__.signature.names[0]  # type: ignore[no-any-return]
