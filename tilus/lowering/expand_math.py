@@ -38,11 +38,11 @@ BINARY: dict[str, Callable[[Arithmetic, Value, Value], Value]] = {
 }
 
 
-def expand_unary(b: Builder, kind: str, x: Value) -> Value:
-    """``kind`` of an f32 or f64 scalar or vector."""
-    return UNARY[kind](Arithmetic(b, x), x)
+def expand_unary(b: Builder, kind: str, x: Value, in_turn: bool = False) -> Value:
+    """``kind`` of an f32 or f64 scalar or vector; ``in_turn``: of registers, not of the machine's vectors."""
+    return UNARY[kind](Arithmetic(b, x, in_turn), x)
 
 
-def expand_binary(b: Builder, kind: str, x: Value, y: Value) -> Value:
-    """``kind`` of two f32 or f64 scalars or vectors."""
-    return BINARY[kind](Arithmetic(b, x), x, y)
+def expand_binary(b: Builder, kind: str, x: Value, y: Value, in_turn: bool = False) -> Value:
+    """``kind`` of two f32 or f64 scalars or vectors, as ``expand_unary``."""
+    return BINARY[kind](Arithmetic(b, x, in_turn), x, y)

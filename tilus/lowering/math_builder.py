@@ -6,17 +6,37 @@ from collections.abc import Callable, Sequence
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Value
-from tilus.ir.dtypes import DType, f32, i32, i64, u32, u64
-from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Const, Extract, Fma, If, Select, Shuffle, Unary, While, Yield
+from tilus.ir.dtypes import DType, bool_, f32, i32, i64, u32, u64
+from tilus.ir.ops import (
+    Binary,
+    Bitcast,
+    Cast,
+    Compare,
+    Const,
+    Extract,
+    Fma,
+    If,
+    Pack,
+    Select,
+    Shuffle,
+    Unary,
+    While,
+    Yield,
+)
 
 Operand = Value | float
 
 
 class Arithmetic:
-    """Operations on scalars or vectors of one float type. Python numbers stand for constants. Nothing is contracted."""
+    """Operations on scalars or vectors of one float type. Python numbers stand for constants. Nothing is contracted.
 
-    def __init__(self, b: Builder, like: Value) -> None:
+    ``in_turn``: the elements of a vector are registers of one thread, so that rare cases are computed one by one; else
+    they are lanes of the machine's vectors, all computed at once.
+    """
+
+    def __init__(self, b: Builder, like: Value, in_turn: bool = False) -> None:
         self.b = b
+        self.in_turn = in_turn
         self.dtype: DType = like.tile.dtype
         self.shape = like.tile.shape
         self.single = self.dtype is f32
@@ -157,18 +177,42 @@ class Arithmetic:
             condition, count = self.either(low, high), half
         return self.b.add(Extract(condition, 0)).result
 
-    def rarely(self, condition: Value, values: Sequence[Value],
-               compute: Callable[[Arithmetic], Sequence[Value]]) -> list[Value]:
-        """``compute()`` where the condition holds in the lane, else ``values``; nothing is computed if it holds
+    def rarely(self, condition: Value, x: Value, values: Sequence[Value],
+               compute: Callable[[Arithmetic, Value], Sequence[Value]]) -> list[Value]:
+        """``compute(x)`` where the condition holds in the lane, else ``values``; nothing is computed if it holds
         nowhere."""
+        if self.in_turn and condition.tile.shape:
+            return self._one_by_one(condition, x, values, compute)
         then, orelse = Block(), Block()
-        inner = Arithmetic(self.b.at(then), values[0])
-        inner.dtype, inner.single, inner.mantissa, inner.bias = self.dtype, self.single, self.mantissa, self.bias
-        inner.signed, inner.unsigned = self.signed, self.unsigned
-        chosen = [inner.where(condition, new, old) for new, old in zip(compute(inner), values, strict=True)]
+        inner = Arithmetic(self.b.at(then), x, self.in_turn)
+        chosen = [inner.where(condition, new, old) for new, old in zip(compute(inner, x), values, strict=True)]
         inner.b.add(Yield(tuple(chosen)))
         self.b.at(orelse).add(Yield(tuple(values)))
         return list(self.b.add(If(self.any_lane(condition), then, orelse)).results)
+
+    def _one_by_one(self, condition: Value, x: Value, values: Sequence[Value],
+                    compute: Callable[[Arithmetic, Value], Sequence[Value]]) -> list[Value]:
+        """A loop that computes the first of the elements that are left, so that the code is there once."""
+        init = (condition, *values)
+        before, after = Block([v.type for v in init]), Block([v.type for v in init])
+        asking = Arithmetic(self.b.at(before), x)
+        asking.b.add(Yield((asking.any_lane(before.args[0]),)))
+        b = self.b.at(after)
+        left, *old = ([b.add(Extract(v, i)).result for i in range(condition.tile.size)] for v in after.args)
+        chosen = b.add(Extract(x, len(left) - 1)).result
+        for i in reversed(range(len(left) - 1)):
+            chosen = b.add(Select(left[i], b.add(Extract(x, i)).result, chosen)).result
+        inner = Arithmetic(b, chosen)
+        new = compute(inner, chosen)
+        free = inner.const(True, bool_)  # no earlier element is left
+        for i, waiting in enumerate(left):
+            first = inner.both(waiting, free)
+            for k, value in enumerate(new):
+                old[k][i] = inner.where(first, value, old[k][i])
+            free = inner.both(free, inner.negate(waiting))
+            left[i] = inner.both(waiting, inner.negate(first))
+        b.add(Yield(tuple(b.add(Pack(tuple(parts))).result for parts in (left, *old))))
+        return list(self.b.add(While(init, before, after)).results[1:])
 
     def while_any(self, init: Sequence[Value], condition: Callable[[Arithmetic, list[Value]], Value],
                   body: Callable[[Arithmetic, list[Value]], Sequence[Value]]) -> list[Value]:

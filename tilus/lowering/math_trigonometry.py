@@ -32,7 +32,7 @@ def _reduce(m: Arithmetic, x: Value) -> tuple[Value, Value]:
     for part in HALF_PI_F32 if m.single else HALF_PI_F64:
         r = m.fma(minus, part, r)
     finite = m.both(large, m.test("lt", a, math.inf))
-    r, integer = m.rarely(finite, [r, integer], lambda inner: _reduce_large(inner, x))
+    r, integer = m.rarely(finite, x, [r, integer], _reduce_large)
     return r, m.binary("and", integer, 3)
 
 

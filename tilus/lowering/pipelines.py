@@ -18,6 +18,7 @@ from tilus.lowering.raster import rasterise_blocks
 from tilus.lowering.simplify import simplify
 from tilus.lowering.simt.expand import expand_functions
 from tilus.lowering.simt.lower import lower_to_threads
+from tilus.lowering.simt.split_vectors import split_vectors
 from tilus.lowering.unroll import unroll_loops, unroll_loops_without_dots
 
 Pass = Callable[[Module], None]
@@ -46,6 +47,7 @@ CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
 
 GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify-threads", simplify),
+    ("split-vectors", split_vectors),
     ("expand-functions", expand_functions),
     ("induct-pointers", induct_pointers),
     ("simplify-after-induction", simplify),

@@ -50,6 +50,7 @@ from tilus.ir.ops.simt import (
     CvtFp8,
     ExitIf,
     Fence,
+    Keep,
     LdMatrix,
     Mma,
     PrintThread,
@@ -303,6 +304,12 @@ class _KernelPrinter:
             self.store_cells(op.result, words)
         else:
             self.store_elements(op.result, elements)
+
+    def keep(self, op: Keep) -> None:
+        """NVRTC leaves computations where they are."""
+        names = self.cells[op.x].names
+        self.consume(op)
+        self.bind(op.result, names, fresh=False)
 
     def const(self, op: Const) -> None:
         tile = op.result.tile
@@ -879,6 +886,7 @@ _HANDLERS: dict[type[Operation], Callable[[_KernelPrinter, Any], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _KernelPrinter.elementwise),
     Const: _KernelPrinter.const,
     CvtFp8: _KernelPrinter.cvt_fp8,
+    Keep: _KernelPrinter.keep,
     SpecialRegister: _KernelPrinter.special,
     Broadcast: _KernelPrinter.broadcast,
     Extract: _KernelPrinter.extract,

@@ -54,6 +54,7 @@ from tilus.ir.ops.simt import (
     CvtFp8,
     ExitIf,
     Fence,
+    Keep,
     LdMatrix,
     Mma,
     PrintThread,
@@ -299,6 +300,22 @@ class _KernelEmitter:
         codes = [e.op(f"zext i8 {self.element(cells, i)} to i16") for i in range(max(1, count))]
         numbers = [e.op(f"extractelement <2 x half> {ptx.bytes_to_f16(e, name, c)}, i32 0") for c in codes]
         self.bind(op.result, self.from_elements(op.dtype, count, numbers))
+
+    def keep(self, op: Keep) -> None:
+        cells = self.cells[op.x]
+        kind = self.cell_type(cells.dtype, cells.per)
+        if kind in ("i1", "i8"):
+            self.bind(op.result, list(cells.names))
+            return
+        words = kind not in ("float", "double", "i64")
+        names = []
+        for name in cells.names:
+            if words:
+                kept = ptx.keep(self.e, "i32", self.word(name, cells.dtype, cells.per))
+                names.append(self.unword(kept, cells.dtype, cells.per))
+            else:
+                names.append(ptx.keep(self.e, kind, name))
+        self.bind(op.result, names)
 
     def _joined(self, low: str, high: str) -> str:
         """Two i16 as an i32."""
@@ -827,7 +844,7 @@ def _whole_cells(source: Cells, indices: tuple[int, ...]) -> list[str] | None:
 _ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, ApproxUnary)
 _HANDLERS: dict[type[Operation], Callable[[_KernelEmitter, Any], None]] = {
     **dict.fromkeys(_ELEMENTWISE, _KernelEmitter.elementwise),
-    Const: _KernelEmitter.const, CvtFp8: _KernelEmitter.cvt_fp8,
+    Const: _KernelEmitter.const, CvtFp8: _KernelEmitter.cvt_fp8, Keep: _KernelEmitter.keep,
     SpecialRegister: _KernelEmitter.special, Broadcast: _KernelEmitter.broadcast,
     Extract: _KernelEmitter.extract, Shuffle: _KernelEmitter.shuffle, Pack: _KernelEmitter.pack,
     PtrAdd: _KernelEmitter.ptr_add, PtrCast: _KernelEmitter.ptr_cast, SharedBase: _KernelEmitter.shared_base,

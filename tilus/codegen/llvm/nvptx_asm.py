@@ -181,6 +181,12 @@ def approx_unary(e: Emitter, kind: str, x: str, ftz: bool) -> str:
     return _results(e, text, [("f", "float")], [("f", "float", x)], effects=False, memory=False)[0]
 
 
+def keep(e: Emitter, kind: str, value: str) -> str:
+    """The value by way of an empty statement, which the compiler does not move."""
+    constraint = _CONSTRAINTS[kind]
+    return e.op(f'call {kind} asm sideeffect "", "={constraint},0"({kind} {value}) #0')
+
+
 def bytes_to_f16(e: Emitter, name: str, pair: str) -> str:
     """Two 8-bit floats in an i16 as two f16."""
     text = f"cvt.rn.f16x2.{name}x2 $0, $1;"

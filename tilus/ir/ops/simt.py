@@ -277,6 +277,16 @@ class CvtFp8(Operation):
         return (TileType(self.dtype, self.x.tile.shape),)
 
 
+class Keep(Operation):
+    """``x``, computed where this stands: compilers do not move its computation to where it is used."""
+
+    NAME = "keep"
+    x: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (self.x.type,)
+
+
 __all__ = [
     "AcquireLoad",
     "ApproxUnary",
@@ -287,6 +297,7 @@ __all__ = [
     "CvtFp8",
     "ExitIf",
     "Fence",
+    "Keep",
     "LdMatrix",
     "Mma",
     "PrintThread",

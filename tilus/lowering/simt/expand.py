@@ -44,9 +44,9 @@ def _block(block: Block, target: Target) -> None:
 
 def _expansion(b: Builder, op: Operation, target: Target) -> Value | None:
     if isinstance(op, Unary) and op.kind in UNARY and op.kind not in _NATIVE:
-        return _narrowed(b, op, expand_unary(b, op.kind, _wide(b, op.x)))
+        return _narrowed(b, op, expand_unary(b, op.kind, _wide(b, op.x), in_turn=True))
     if isinstance(op, Binary) and op.kind in BINARY and op.lhs.tile.dtype.is_float:
-        return _narrowed(b, op, expand_binary(b, op.kind, _wide(b, op.lhs), _wide(b, op.rhs)))
+        return _narrowed(b, op, expand_binary(b, op.kind, _wide(b, op.lhs), _wide(b, op.rhs), in_turn=True))
     if isinstance(op, Cast) and not is_native(op.x.tile.dtype, op.dtype, op.rounding):
         return by_instructions(b, op, target) or expand_cast(b, op.x, op.dtype, op.rounding)
     if isinstance(op, PtrAtomic):
