@@ -181,3 +181,11 @@ from tilus.lang.builtins.sync import (
 from tilus.lang.values import Tile, View
 from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
+
+
+def __getattr__(name: str) -> object:
+    """Says what a name of another language is here."""
+    from tilus.lang.foreign_names import HELP
+
+    raise AttributeError(f"module 'tilus' has no attribute {name!r}" + (f": {HELP[name]}" if name in HELP else ""),
+                         name=name, obj=__import__("tilus"))

@@ -13,6 +13,7 @@ from typing import Any
 
 from tilus.lang.builtins import control, elementwise
 from tilus.lang.capture import CapturedFunction
+from tilus.lang.values import Tile, arithmetic, condition_error, fail
 
 
 def _int(x: Any) -> Any:
@@ -37,12 +38,46 @@ def _fold(function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return apply
 
 
+def _no_text(x: Any, *rest: Any) -> Any:
+    raise fail("E0113", "a run-time value is made a string", help="pass it to tl.print as an argument of its own")
+
+
+def _decided(name: str) -> Callable[[Any], Any]:
+    def apply(items: Any) -> Any:
+        if not isinstance(items, (list, tuple)):
+            raise fail("E0113", f"{name}() of run-time values stops at the first that decides, which is known at run "
+                                "time only", help=f"make a list of them, or use {'or' if name == 'any' else 'and'}")
+        result: Any = name == "all"
+        for item in items:
+            if isinstance(item, Tile) and item.shape:
+                raise condition_error(item.shape)
+            truth = item if isinstance(item, Tile) and item.dtype.is_bool else item != 0 if isinstance(
+                item, Tile) else bool(item)
+            if isinstance(result, Tile) or isinstance(truth, Tile):
+                result = arithmetic("or" if name == "any" else "and", result, truth)
+            else:
+                result = (result or truth) if name == "any" else (result and truth)
+        return result
+
+    return apply
+
+
+def contains(item: Any, items: Any) -> Any:
+    """``item in items`` where run-time values are among them."""
+    if not isinstance(items, (tuple, list, set, frozenset)):
+        return item in items
+    comparable = [x for x in items if not (isinstance(item, Tile) and (x is None or isinstance(x, str)))]
+    found = [True if item is x else item == x for x in comparable]
+    return _decided("any")(found)
+
+
 _PYTHON_BUILTINS: dict[Any, Callable[..., Any]] = {
     builtins.abs: elementwise.abs, builtins.round: elementwise.round, builtins.pow: operator.pow,
     builtins.min: _fold(elementwise.minimum), builtins.max: _fold(elementwise.maximum),
     builtins.sum: lambda xs, start=0: _fold(operator.add)((*xs, start)),
     builtins.int: _int, builtins.float: _float, builtins.bool: lambda x: x != 0,
     builtins.divmod: lambda a, b: (a // b, a % b), builtins.range: control.range, builtins.print: control.print,
+    builtins.str: _no_text, builtins.repr: _no_text, builtins.any: _decided("any"), builtins.all: _decided("all"),
 }
 """What Python's own functions mean when an argument is a run-time value."""
 

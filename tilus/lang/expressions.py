@@ -18,12 +18,13 @@ from tilus.ir.core import Block
 from tilus.ir.rewriter import is_pure
 from tilus.lang import flow
 from tilus.lang.builtins import control, elementwise
-from tilus.lang.calls import InlineFunction, bind, is_user_code, of_run_time_values, traceable, unwrap
+from tilus.lang.calls import InlineFunction, bind, contains, is_user_code, of_run_time_values, traceable, unwrap
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import TraceContext
+from tilus.lang.foreign_names import HELP as FOREIGN
 from tilus.lang.heap import equal, has_tiles, is_mutable
 from tilus.lang.trees import UNSET, Undefined, common_type, typed
-from tilus.lang.values import Tile, View, arithmetic, compare, unary
+from tilus.lang.values import Tile, View, arithmetic, compare, condition_error, unary
 
 MAX_INLINE_DEPTH = 64
 MAX_EAGER = 32
@@ -42,8 +43,12 @@ _UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
     ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
-    ast.In: lambda a, b: a in b, ast.NotIn: lambda a, b: a not in b,
+    ast.In: contains, ast.NotIn: lambda a, b: negated(contains(a, b)),
 }
+
+
+def negated(value: Any) -> Any:
+    return unary("not", value) if isinstance(value, Tile) else not value
 
 
 class ExpressionTracer:
@@ -112,11 +117,19 @@ class ExpressionTracer:
                 inspect.signature(function).bind(*args, **kwargs)
             except TypeError as reason:
                 return self._wrong_arguments(node, f"tl.{name}", function, kwargs, str(reason))
-        if module.split(".")[0] in ("numpy", "math", "cmath") and has_tiles((args, kwargs)):
-            own = hasattr(sys.modules["tilus"], name)
-            return self.fail("E0113", f"{module.split('.')[0]}.{name} is given a run-time value", node,
-                             f"use tl.{name}" if own else "it works on Python and NumPy values only")
-        return self.fail("E0107", f"{name}: {type(error).__name__}: {error}", node)
+        if _is_of_numbers(function) and has_tiles((args, kwargs)):
+            return self._run_time_argument(function, node)
+        if "unhashable type: 'Tile'" in str(error):
+            return self.fail("E0113", "a run-time value has no hash", node, "it cannot be a key of a dict, an element "
+                             "of a set, or an argument of a function that remembers its results")
+        said = f"{type(error).__name__}: {error}"
+        return self.fail("E0107", said if module == "_operator" else f"{name}: {said}", node)
+
+    def _run_time_argument(self, function: Any, node: ast.AST) -> UserError:
+        module, name = function.__module__.split(".")[0], function.__name__
+        own = hasattr(sys.modules["tilus"], name)
+        return self.fail("E0113", f"{module}.{name} is given a run-time value", node,
+                         f"use tl.{name}" if own else "it works on Python and NumPy values only")
 
     def _wrong_arguments(self, node: ast.AST, name: str, function: Any, kwargs: dict[str, Any],
                          reason: str) -> UserError:
@@ -186,7 +199,7 @@ class ExpressionTracer:
 
     def _no_attribute(self, value: Any, node: ast.Attribute) -> UserError:
         kind = kind_of(value) if isinstance(value, types.ModuleType) else f"a {kind_of(value)}"
-        help = _ATTRIBUTE_HELP.get(node.attr) if getattr(value, "__name__", "") == "tilus" or isinstance(
+        help = FOREIGN.get(node.attr) if getattr(value, "__name__", "") == "tilus" or isinstance(
             value, (Tile, View)) else None
         if help is None:
             near = difflib.get_close_matches(node.attr, [a for a in dir(value) if not a.startswith("_")], 1)
@@ -225,10 +238,9 @@ class ExpressionTracer:
         if not isinstance(value, Tile):
             return self.truth(value, node)
         if value.shape:
-            help = "`if` decides for the whole block: reduce it with tl.any or tl.all, or use tl.where"
-            if self._in_logic or isinstance(node, ast.UnaryOp):
-                help = "`and`, `or`, `not` and chained comparisons decide for the whole block: for elements, use & | ~"
-            raise self.fail("E0113", f"the condition is a tile of shape {value.shape}", node, help=help)
+            logic = self._in_logic or isinstance(node, ast.UnaryOp)
+            self.context.span = self.captured.span(node)
+            raise condition_error(value.shape, logic)
         if value.dtype.is_bool:
             return value
         return self.apply(node, compare, "ne", value, 0)  # type: ignore[no-any-return]
@@ -346,9 +358,6 @@ class ExpressionTracer:
         return self._side(node)
 
     def truth(self, value: Any, node: ast.AST) -> bool:
-        if isinstance(value, View):
-            raise self.fail("E0113", "a view of an array is used as a condition", node,
-                            help="use `is None` to test an optional parameter")
         return bool(self.apply(node, bool, value))
 
     # -- calls
@@ -390,7 +399,12 @@ class ExpressionTracer:
 
     def _native(self, function: Any, target: Any, args: Sequence[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         """A function that Python itself runs."""
-        result = self.change(node, function, *args, **kwargs)
+        try:
+            result = self.change(node, function, *args, **kwargs)
+        except UserError:
+            if _is_of_numbers(function) and has_tiles((args, kwargs)):
+                raise self._run_time_argument(function, node) from None
+            raise
         if isinstance(target, types.FunctionType):
             self.context.reads.called(target)
         if is_mutable(result) and _is_kept(result, function, target):
@@ -592,6 +606,12 @@ def is_own(function: Any) -> bool:
     return str(getattr(function, "__module__", None) or "").startswith("tilus.")
 
 
+def _is_of_numbers(function: Any) -> bool:
+    """Whether a function is one of Python's or NumPy's mathematics."""
+    return str(getattr(function, "__module__", "")).split(".")[0] in ("numpy", "math", "cmath") and hasattr(
+        function, "__name__")
+
+
 def _is_kept(result: Any, function: Any, target: Any) -> bool:
     """Whether what a function of the user's gives is something that it keeps, rather than new."""
     if isinstance(function, functools._lru_cache_wrapper):
@@ -606,18 +626,6 @@ def _is_kept(result: Any, function: Any, target: Any) -> bool:
 
         kept += contents(owner)[1] if is_instance(owner) else []
     return any(result is v for v in kept)
-
-
-_ATTRIBUTE_HELP = {
-    "program_id": "`i = tl.grid(n)` declares the grid and gives this block's index",
-    "num_programs": "tl.grid_size(axis)",
-    "astype": "`.to(dtype)` converts",
-    "item": "a scalar is used as it is",
-    "size": "`x.shape` has the extents",
-    "ndim": "`len(x.shape)` is the rank",
-    "constexpr": "annotate compile-time parameters `int`, `bool` or `float`",
-}
-"""What people who come from elsewhere look for."""
 
 
 def kind_of(value: Any) -> str:

@@ -1,8 +1,11 @@
-"""Kernels that Python itself runs, with the bodies of their thread groups made functions.
+"""Kernels that Python itself runs, changed where Python's meaning is not the language's.
+
+The bodies of their thread groups are made functions, and Python's numbers are scalars where they are asked for what
+only scalars have: on other engines the literal that a loop changes is one (``k = 0; while …: k += 1; k.to(…)``).
 
 Groups run side by side, but the body of a Python ``with`` cannot be left and resumed. So ``with tl.group(0, 1): BODY``
 becomes a function of the local names that BODY mentions, which is handed to the context and run as a strand of its own.
-Lines and columns stay, for debuggers. Functions without ``with`` are left as they are.
+Lines and columns stay, for debuggers. Functions with nothing of that are left as they are.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from tilus.lang.capture import CapturedFunction
 _RUN = "__tilus_run_group__"
 _UNBOUND = "__tilus_unbound__"
 _BODY = "__tilus_group_body__"
+_SCALAR = "__tilus_scalar__"
+_OF_SCALARS = ("to", "bitcast", "dtype", "shape")
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 RunGroup = Callable[[Any, Callable[[], None]], None]
 
@@ -42,7 +47,7 @@ def with_group_functions(captured: CapturedFunction, run_group: RunGroup) -> Cal
     def run(manager: Any, body: Callable[..., None], names: tuple[str, ...], scope: dict[str, Any]) -> None:
         run_group(manager, functools.partial(body, **{n: scope[n] for n in names if n in scope}))
 
-    cells |= {_RUN: types.CellType(run), _UNBOUND: types.CellType(_Unbound)}
+    cells |= {_RUN: types.CellType(run), _UNBOUND: types.CellType(_Unbound), _SCALAR: types.CellType(_as_scalar)}
     made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__,
                               tuple(cells[name] for name in code.co_freevars))
     made.__kwdefaults__ = function.__kwdefaults__
@@ -51,9 +56,9 @@ def with_group_functions(captured: CapturedFunction, run_group: RunGroup) -> Cal
 
 @functools.lru_cache(maxsize=256)
 def _compiled(captured: CapturedFunction) -> types.CodeType | None:
-    """The code of the changed function; None where it has no ``with``."""
+    """The code of the changed function; None where there is nothing to change."""
     node = captured.node
-    if isinstance(node, ast.Lambda) or not any(isinstance(n, ast.With) for n in ast.walk(node)):
+    if isinstance(node, ast.Lambda) or not any(map(_is_changed, ast.walk(node))):
         return None
     node = copy.deepcopy(node)
     node.decorator_list = []
@@ -65,8 +70,9 @@ def _compiled(captured: CapturedFunction) -> types.CodeType | None:
     nothing = ast.Constant(None)
     arguments.defaults = [nothing for _ in arguments.defaults]
     arguments.kw_defaults = [None if d is None else nothing for d in arguments.kw_defaults]
+    node = _Scalars().visit(node)
     _Groups(captured, node).visit_body()
-    free = [ast.arg(name) for name in (*captured.function.__code__.co_freevars, _RUN, _UNBOUND)]
+    free = [ast.arg(name) for name in (*captured.function.__code__.co_freevars, _RUN, _UNBOUND, _SCALAR)]
     parameters = ast.arguments(posonlyargs=[], args=free, kwonlyargs=[], kw_defaults=[], defaults=[])
     around = ast.copy_location(ast.FunctionDef(
         name="__tilus_closure__", args=parameters, body=[node], decorator_list=[]), node)
@@ -81,6 +87,29 @@ def _compiled(captured: CapturedFunction) -> types.CodeType | None:
 
 def _nested_code(code: types.CodeType, name: str) -> types.CodeType:
     return next(c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == name)
+
+
+def _is_changed(node: ast.AST) -> bool:
+    return isinstance(node, ast.With) or (isinstance(node, ast.Attribute) and node.attr in _OF_SCALARS)
+
+
+def _as_scalar(value: Any) -> Any:
+    from tilus.lang.values import as_tile
+
+    return as_tile(value) if type(value) in (bool, int, float) else value
+
+
+class _Scalars(ast.NodeTransformer):
+    """Makes scalars of Python's numbers that are asked for their type or converted."""
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if node.attr in _OF_SCALARS and isinstance(node.ctx, ast.Load):
+            call = ast.Call(ast.Name(_SCALAR, ast.Load()), [node.value], [])
+            for inner in (call, call.func):
+                ast.copy_location(inner, node.value)
+            node.value = call
+        return node
 
 
 class _Groups(ast.NodeTransformer):

@@ -165,7 +165,8 @@ class Tracer(ExpressionTracer):
 
     def _unpack(self, target: ast.Tuple | ast.List, value: Any) -> None:
         if isinstance(value, (Tile, View)):
-            raise self.fail("E0113", f"a {kind_of(value)} is unpacked", target)
+            raise self.fail("E0113", f"a {kind_of(value)} is unpacked", target,
+                            help="take its parts by constant indices, or tl.split")
         values = list(self.items(value, target))
         star = next((i for i, t in enumerate(target.elts) if isinstance(t, ast.Starred)), None)
         count = len(target.elts)

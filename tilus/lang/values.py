@@ -111,15 +111,39 @@ def _literal(value: Any, what: str) -> Scalar:
         item = value.item()
         if isinstance(item, (bool, int, float)):
             return item
-    raise fail("E0201", f"{what} with a {_describe(value)}")
+    raise fail("E0201", f"{what} with a {_describe(value)}", help=_remedy(value))
 
 
 def _describe(value: Any) -> str:
     if isinstance(value, View):
-        return "view of an array (load a tile from it with tl.load first)"
+        return "view of an array"
+    return "NumPy array" if type(value).__name__ == "ndarray" else f"Python {type(value).__name__}"
+
+
+def _remedy(value: Any) -> str | None:
+    """How to make a tile of a value that is none."""
+    if isinstance(value, View):
+        return "load a tile from it first: tl.load(array, offsets, shape)"
     if type(value).__name__ == "ndarray":
-        return "NumPy array (pass it to the kernel as a parameter and load tiles from that)"
-    return f"Python {type(value).__name__}"
+        return "pass it to the kernel as a parameter, and load tiles from that"
+    if value is None:
+        return "use `is None` to test an optional parameter"
+    if isinstance(value, (tuple, list)):
+        return "take its elements one by one, or put them into an array"
+    return None
+
+
+_SYMBOLS = {
+    "add": "`+`", "sub": "`-`", "mul": "`*`", "div": "`/`", "floordiv": "`//`", "mod": "`%`", "pow": "`**`",
+    "and": "`&`",
+    "or": "`|`", "xor": "`^`", "shl": "`<<`", "shr": "`>>`", "neg": "`-`", "not": "`~`", "eq": "`==`", "ne": "`!=`",
+    "lt": "`<`", "le": "`<=`", "gt": "`>`", "ge": "`>=`", "abs": "tl.abs", "min": "tl.minimum", "max": "tl.maximum",
+}
+
+
+def symbol(kind: str) -> str:
+    """An operation as the user writes it."""
+    return _SYMBOLS.get(kind, f"tl.{kind}")
 
 
 def as_tile(value: Any, dtype: DType | None = None, what: str = "operation") -> Tile:
@@ -331,9 +355,11 @@ class Tile:
     # Python values, where the context knows them
 
     def _known(self, what: str) -> Any:
+        if self.shape and what == "a Python bool":
+            raise condition_error(self.shape)
         known = current().concrete(self.value)
         if known is None or self.shape:
-            kind = "tile" if self.shape else "run-time scalar"
+            kind = f"tile of shape {self.shape}" if self.shape else "run-time scalar"
             raise fail("E0113", f"a {kind} is used as {what}",
                        help="Python decides this while compiling: use a compile-time constant, tl.where, or an `if` "
                             "statement in a kernel")
@@ -354,25 +380,64 @@ class Tile:
         return float(self._known("a Python float"))
 
     def __iter__(self) -> Iterator[Tile]:
-        raise fail("E0113", "a tile is iterated over by Python", help="use tile operations on the whole tile instead")
+        raise fail("E0113", f"a {'tile' if self.shape else 'scalar'} is iterated over by Python",
+                   help="use tile operations on the whole tile instead")
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise fail("E0113", "len() of a scalar")
+        return self.shape[0]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise fail("E0303", "elements of a tile cannot be assigned", help="tiles are values: use tl.where or tl.insert")
+
+    def __str__(self) -> str:
+        known = current().concrete(self.value)
+        return repr(self) if known is None or self.shape else str(known)
+
+    def __format__(self, spec: str) -> str:
+        known = current().concrete(self.value)
+        if known is None or self.shape:
+            raise fail("E0113", "a run-time value is formatted into a string",
+                       help="pass it to tl.print as an argument of its own")
+        return format(known, spec)
+
+    def __getattr__(self, name: str) -> Any:
+        raise _no_attribute("a tile or scalar", name)
+
+
+def _no_attribute(what: str, name: str) -> AttributeError:
+    if name.startswith("_"):
+        return AttributeError(name)
+    from tilus.lang.foreign_names import HELP
+
+    return AttributeError(f"{what} has no attribute {name!r}" + (f": {HELP[name]}" if name in HELP else ""))
+
+
+def condition_error(shape: tuple[int, ...], logic: bool = False) -> UserError:
+    """A tile is used as a condition; in ``and``, ``or``, ``not`` or a chain of comparisons where ``logic``."""
+    whole = "`and`, `or`, `not` and chained comparisons decide for the whole block: for elements, use & | ~"
+    help = whole if logic else "`if` decides for the whole block: reduce it with tl.any or tl.all, or use tl.where"
+    return fail("E0113", f"the condition is a tile of shape {shape}", help=help)
 
 
 def unary(kind: str, x: Any) -> Tile:
-    x = as_tile(x, None, kind)
+    x = as_tile(x, None, symbol(kind))
     return emit(Unary(kind, x.value, span=current().span))
 
 
 def arithmetic(kind: str, x: Any, y: Any) -> Tile:
     """An elementwise binary operation after promotion and broadcasting."""
-    a, b = unify(x, y, kind)
+    a, b = unify(x, y, symbol(kind))
     if a.dtype.is_bool and kind in ("add", "sub", "mul", "floordiv", "mod"):
-        raise fail("E0203", f"{kind} is not defined for bool", help="use & | ^ for logic, or `.to(tl.i32)` to count")
+        raise fail("E0203", f"{symbol(kind)} is not defined for bool",
+                   help="use & | ^ for logic, or `.to(tl.i32)` to count")
     return emit(Binary(kind, a.value, b.value, span=current().span))
 
 
 def divide(x: Any, y: Any) -> Tile:
     """True division, in f32 for integers."""
-    a, b = unify(x, y, "division")
+    a, b = unify(x, y, "`/`")
     dtype = true_division_type(a.dtype)
     return emit(Binary("div", a.to(dtype).value, b.to(dtype).value, span=current().span))
 
@@ -381,9 +446,9 @@ def power(x: Any, y: Any) -> Tile:
     """``x ** y``: products for small constant integers, ``pow`` of floats otherwise."""
     if isinstance(x, Tile) and isinstance(y, int) and 0 <= y <= 64 and not isinstance(y, bool):
         return _integer_power(x, y)
-    a, b = unify(x, y, "power")
+    a, b = unify(x, y, "`**`")
     if not a.dtype.is_float:
-        raise fail("E0203", f"power of {a.dtype} with an exponent that is not a small constant",
+        raise fail("E0203", f"`**` of {a.dtype} with an exponent that is not a small constant",
                    help="convert to a float type first")
     return emit(Binary("pow", a.value, b.value, span=current().span))
 
@@ -402,9 +467,8 @@ def _integer_power(x: Tile, exponent: int) -> Tile:
 
 def compare(kind: str, x: Any, y: Any) -> Tile:
     if y is None or isinstance(y, str):
-        raise fail("E0201", f"a tile is compared with {y!r}",
-                   help="use `is None` to test an optional parameter" if y is None else None)
-    a, b = unify(x, y, "comparison")
+        raise fail("E0201", f"a {'tile' if x.shape else 'scalar'} is compared with {y!r}", help=_remedy(y))
+    a, b = unify(x, y, symbol(kind))
     return emit(Compare(kind, a.value, b.value, span=current().span))
 
 
@@ -469,9 +533,14 @@ def static_shape(shape: Any, what: str = "the shape", allow: int = 0,
 
 def _index_tile(x: Tile, key: Any) -> Tile:
     keys = list(key) if isinstance(key, tuple) else [key]
-    if any(isinstance(k, Tile) and current().concrete(k.value) is None for k in keys):
-        raise fail("E0113", "a tile is indexed by a run-time value",
-                   help="elements of tiles are named by constants: use tl.take, or load the element from memory")
+    for k in keys:
+        sliced = isinstance(k, slice)
+        if any(isinstance(part, Tile) and (part.shape or current().concrete(part.value) is None)
+               for part in ((k.start, k.stop, k.step) if sliced else (k,))):
+            raise fail("E0113", f"a tile is {'sliced' if sliced else 'indexed'} by a run-time value", help=
+                       "bounds are compile-time constants: load the part from memory, tl.load(array, start, size)"
+                       if sliced else
+                       "elements of tiles are named by constants: use tl.take, or load the element from memory")
     used = sum(k is not None and k is not Ellipsis for k in keys)
     rank = len(x.shape)
     if used > rank:
@@ -501,7 +570,7 @@ def _index_tile(x: Tile, key: Any) -> Tile:
 def _static_slice(key: Any, extent: int) -> tuple[int, int, bool]:
     """Start, size and whether the dimension stays."""
     if isinstance(key, slice):
-        if key == slice(None):
+        if key.start is None and key.stop is None and key.step is None:
             return 0, extent, True
         if isinstance(extent, str):
             raise fail("E0115", "an array of a fused function is sliced along a run-time extent",
@@ -585,8 +654,8 @@ class View:
             else:
                 start, size = k, 1
                 dropped.append(d)
-            starts.append(as_index(start).value)
-            extents.append(as_index(size).value)
+            starts.append(as_index(start, "a bound of a view").value)
+            extents.append(as_index(size, "a bound of a view").value)
         if all(isinstance(k, slice) and k.start is None and k.stop is None and k.step is None for k in keys):
             return self
         op = Subview(self.value, tuple(starts), tuple(extents), tuple(shape), tuple(dropped), span=span)
@@ -620,7 +689,7 @@ class View:
 
     def _window(self, key: slice, extent: Any) -> tuple[Any, Any]:
         if key.step not in (None, 1):
-            raise fail("E0304", "views have no step")
+            raise fail("E0304", "views have no step", help="load whole tiles, or pass the array with that step")
         for bound in (key.start, key.stop):
             if isinstance(bound, int) and bound < 0:
                 raise fail("E0304", f"the bound {bound} of a view counts from its start: negative ones are out of "
@@ -629,6 +698,25 @@ class View:
         if key.stop is None:
             return start, extent if isinstance(start, int) and start == 0 else _extent(start, extent)
         return start, key.stop if isinstance(start, int) and start == 0 else _extent(start, key.stop)
+
+    def __len__(self) -> int:
+        if self.rank and isinstance(self.shape[0], int):
+            return self.shape[0]
+        raise fail("E0113", "len() of an array is a run-time value", help="use `x.shape[0]`")
+
+    def __getattr__(self, name: str) -> Any:
+        raise _no_attribute("a view of an array", name)
+
+    def _refused(self, other: Any) -> Any:
+        raise fail("E0201", "arithmetic with a view of an array", help=_remedy(self))
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refused
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __and__ = __or__ = __lt__ = __le__ = _refused
+    __gt__ = __ge__ = __matmul__ = __rmatmul__ = _refused
+
+    def __bool__(self) -> bool:
+        raise fail("E0113", "a view of an array is used as a condition",
+                   help="use `is None` to test an optional parameter")
 
     def __iter__(self) -> Iterator[Any]:
         raise fail("E0113", "an array is iterated over by Python", help="load tiles from it in a tl.range loop")

@@ -35,6 +35,7 @@ from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
 from tilus.targets.grid import check_blocks
 
+_OF_TILES = ("'Tile'", "'View'", "'tilus'", "a tile or scalar", "a view of an array")
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -60,6 +61,20 @@ class _Values(dict[Value, Any]):
     def update(self, pairs: Any) -> None:
         for value, data in pairs:
             value.data = data
+
+
+def _is_of_tiles(text: str) -> bool:
+    name = text.partition("()")[0].rpartition(".")[2]
+    return any(word in text for word in _OF_TILES) or ("()" in text and hasattr(sys.modules["tilus"], name))
+
+
+def _in_words(error: Exception) -> tuple[str, str]:
+    """Code and message for an error that Python raised on a tile."""
+    if "__array_ufunc__" in str(error):
+        return "E0113", "a NumPy function is given a run-time value: use that of tilus"
+    if isinstance(error, AttributeError):
+        return "E0114", str(error)
+    return "E0107", f"{type(error).__name__}: {error}"
 
 
 class _EmptyGrid(Exception):
@@ -134,6 +149,12 @@ class EagerContext:
             if span is None or statement is None:
                 raise
             raise self._failed(statement, str(error), span.file) from error
+        except (AttributeError, TypeError) as error:
+            # What Python says of tiles, as the other engines say it; of other objects it says it itself.
+            span = raising_span(error)
+            if span is None or not _is_of_tiles(str(error)):
+                raise
+            raise UserError.at(*_in_words(error), span) from error
 
     def _failed(self, statement: ast.Assert, message: str, file: str) -> UserError:
         """The error of an ``assert``: of run-time values where the last of those that Python asked for stood in it."""

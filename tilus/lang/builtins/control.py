@@ -92,11 +92,18 @@ class range:
 
     def __iter__(self) -> Iterator[Tile]:
         """Iteration by Python itself: the python engine, where every bound is known."""
+        if not self.is_constant:
+            raise fail("E0113", "a range of run-time bounds is iterated over by Python",
+                       help="write `for i in range(n):`, with nothing around the range")
         bounds = [operator.index(as_index(b)) for b in (self.start, self.stop, self.step)]
         position = bounds[0]
         while (position < bounds[1]) if bounds[2] > 0 else (position > bounds[1]):
             yield as_index(position)
             position += bounds[2]
+
+
+    def __reversed__(self) -> Iterator[Tile]:
+        raise fail("E0113", "a range of run-time bounds is reversed", help="write range(n - 1, -1, -1)")
 
 
 class static_range:

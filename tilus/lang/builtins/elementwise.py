@@ -7,7 +7,18 @@ from typing import Any
 from tilus.ir.dtypes import DType, f32
 from tilus.ir.ops import Fma, Select, Unary
 from tilus.lang.context import current
-from tilus.lang.values import Tile, arithmetic, as_tile, broadcast_shapes, broadcast_to, emit, fail, unary, unify
+from tilus.lang.values import (
+    Tile,
+    arithmetic,
+    as_tile,
+    broadcast_shapes,
+    broadcast_to,
+    emit,
+    fail,
+    symbol,
+    unary,
+    unify,
+)
 
 _APPROXIMATED = frozenset({"exp", "exp2", "log", "log2", "rcp", "rsqrt", "sqrt", "sin", "cos", "tanh", "sigmoid"})
 """Functions that GPUs have an approximate instruction for."""
@@ -15,7 +26,7 @@ _APPROXIMATED = frozenset({"exp", "exp2", "log", "log2", "rcp", "rsqrt", "sqrt",
 
 def _float_function(kind: str, doc: str) -> Any:
     def function(x: Any, *, approximate: bool = False) -> Tile:
-        tile = as_tile(x, None, kind)
+        tile = as_tile(x, None, symbol(kind))
         if tile.dtype.is_int or tile.dtype.is_bool:
             tile = tile.to(f32)
         if approximate and kind not in _APPROXIMATED:
@@ -87,7 +98,7 @@ def maximum(x: Any, y: Any) -> Tile:
 
 
 def _float_pair(kind: str, x: Any, y: Any) -> Tile:
-    a, b = unify(x, y, kind)
+    a, b = unify(x, y, symbol(kind))
     return arithmetic(kind, a, b) if a.dtype.is_float else arithmetic(kind, a.to(f32), b.to(f32))
 
 
@@ -120,18 +131,18 @@ def div(x: Any, y: Any) -> Tile:
 
 def fma(x: Any, y: Any, z: Any) -> Tile:
     """x * y + z with one rounding, of floats."""
-    a, b = unify(x, y, "fma")
-    a, c = unify(a, z, "fma")
+    a, b = unify(x, y, "tl.fma")
+    a, c = unify(a, z, "tl.fma")
     b = broadcast_to(b.to(a.dtype), a.shape)
     return emit(Fma(a.value, b.value, c.value, span=current().span))
 
 
 def where(condition: Any, x: Any, y: Any) -> Tile:
     """``x`` where ``condition`` (bool) holds, else ``y``, elementwise with broadcasting."""
-    chosen = as_tile(condition, None, "where")
+    chosen = as_tile(condition, None, "tl.where")
     if not chosen.dtype.is_bool:
         raise fail("E0201", f"the condition of where is {chosen.dtype}, not bool", help="compare it, e.g. `x != 0`")
-    a, b = unify(x, y, "where")
+    a, b = unify(x, y, "tl.where")
     shape = broadcast_shapes(chosen.shape, a.shape)
     parts = [broadcast_to(t, shape).value for t in (chosen, a, b)]
     return emit(Select(*parts, span=current().span))
