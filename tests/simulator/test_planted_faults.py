@@ -93,7 +93,7 @@ PLANTED = [
             [("\natomicAdd", "if (t < 4) s[t] = 0; SYNC;\natomicAdd")]),
     Planted("uninitialised_local", "uninitialised", "float v[8]; for (int i = 0; i < n / 64; ++i) v[i] = i; int j = (int)a[t] + 5;\n"
             "b[t] = v[j]; //!", [("n / 64", "8")]),
-    Planted("uninitialised_ldmatrix", "uninitialised", S + "if (l < 16) s[t] = 1; SYNC; unsigned r;\nLDM(r, s + l * 4); //!\nb[t] = r;",
+    Planted("uninitialised_ldmatrix", "uninitialised", S + "if (l < 16) s[t] = 1; SYNC; unsigned r;\nLDM(r, s + l * 4);\nb[t] = r; //!",
             [("if (l < 16) s[t] = 1", "s[t] = s[t + 64] = 1")]),
     Planted("stage_never_filled", "uninitialised", S + "CP(s + t, a + t); COMMIT; WAIT(0); SYNC;\nb[t] = s[64 + t]; //!",
             [("s[64 + t]", "s[t]")]),

@@ -138,7 +138,7 @@ class _Simulated(NoPlan):
             if not (report.faults and line.startswith(ASSERTION_FAILED)):
                 sys.stdout.write(line)
         try:
-            report.raise_if_faulty()
+            report.raise_if_faulty(("error", "formal"))
         except CheckError as error:
             raise CheckError([_at_operation(d, self.module) for d in error.diagnostics]) from None
 

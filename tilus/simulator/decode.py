@@ -269,13 +269,13 @@ class _Decoder:
         if family in FLOW:
             self._flow(ins, family, predicate, frame)
             return
-        match = self._find(ins.opcode)
-        if match is None:
+        opcode = isa.TABLE.ordered(ins.opcode)
+        match = self._find(opcode) if opcode is not None else None
+        if match is None or opcode is None:
             raise isa.unknown(ins.opcode, self.module.path, ins.line)
-        opcode = ins.opcode
         operands = tuple([self._operand(item, frame, ins) for item in ins.operands])
         if self.routine is not None:
-            opcode, operands = self._from_frame(ins, operands)
+            opcode, operands = self._from_frame(ins, opcode, operands)
             match = self._find(opcode) or match
         form, fields = match
         if form.gate and predicate is not None:
@@ -586,9 +586,9 @@ class _Decoder:
         routine.registers = [(bits, index) for bits, pool in self.out.registers.items()
                              for index in range(before[bits], len(pool))]
 
-    def _from_frame(self, ins: Instruction, operands: tuple[Resolved, ...]) -> tuple[str, tuple[Resolved, ...]]:
+    def _from_frame(self, ins: Instruction, opcode: str, operands: tuple[Resolved, ...]
+                    ) -> tuple[str, tuple[Resolved, ...]]:
         """Frame variables as what the frame register plus their offset points to."""
-        opcode = ins.opcode
         result: list[Resolved] = []
         for item in operands:
             if isinstance(item, Mem) and isinstance(item.base, Symbol) and item.base.space == "frame":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +91,14 @@ class Other:
 
 @dataclass
 class Fault:
-    """One kind of fault at one line: where it was first seen and how often. ``callers`` are the places that called the
-    function in which it is."""
+    """One kind of fault at one line: where it was first seen and how often.
+
+    Attributes:
+        callers: the places that called the function in which it is.
+        other: the other side of a race.
+        cause: where the value was read that is used here.
+        level: ``error``, or ``formal`` for what the ISA forbids and the hardware is known to tolerate.
+    """
 
     check: str
     message: str
@@ -104,6 +110,8 @@ class Fault:
     count: int = 1
     callers: tuple[Place, ...] = ()
     other: Other | None = None
+    cause: Place | None = None
+    level: str = "error"
 
     def text(self, path: str) -> str:
         """One line for the report."""
@@ -112,12 +120,16 @@ class Fault:
         details = [f"block {self.block}, thread {self.thread}"] if self.block is not None else []
         details += [f"address {self.address:#x}"] if self.address is not None else []
         details += [f"{self.count} times"] if self.count > 1 else []
-        return f"fault: {where}{source}: {self.check}: {self.message}" + (f" [{'; '.join(details)}]" if details else "")
+        kind = "fault" if self.level == "error" else self.level
+        detail = f" [{'; '.join(details)}]" if details else ""
+        return f"{kind}: {where}{source}: {self.check}: {self.message}{detail}"
 
     def diagnostic(self, path: str) -> Diagnostic:
         labels, notes = [], []
+        if self.cause is not None and self.source is not None:
+            labels.append(Label(_span(self.cause), "read here"))
         if self.source is not None:
-            labels.append(Label(_span(self.source), f"{self.check} fault"))
+            labels.append(Label(_span(self.source), f"{self.check} fault" if self.cause is None else "used here"))
             labels += [Label(_span(place), "called here") for place in self.callers]
         elif self.line > 0:
             labels.append(Label(Span(path, self.line), f"{self.check} fault"))
@@ -130,7 +142,8 @@ class Fault:
         return Diagnostic(CODES[self.check], self.message + where, tuple(labels), None, tuple(notes))
 
     def to_dict(self) -> dict[str, Any]:
-        return {"check": self.check, "code": CODES[self.check], "message": self.message, "line": self.line,
+        return {"check": self.check, "code": CODES[self.check], "level": self.level, "message": self.message,
+                "line": self.line,
                 "source": list(self.source[:2]) if self.source else None,
                 "callers": [list(place[:2]) for place in self.callers], "block": self.block, "thread": self.thread,
                 "address": self.address, "count": self.count}
@@ -147,32 +160,47 @@ class FaultLog:
     """Collects faults, one entry for each check and line. What happens in ``skipped_files`` is told as of the line that
     called it."""
 
-    entries: dict[tuple[str, int], Fault] = field(default_factory=dict)
+    entries: dict[tuple[str, str, int], Fault] = field(default_factory=dict)
     limit: int = 200
+    dropped: int = 0
     unreported: set[str] = field(default_factory=set)
     skipped_files: frozenset[str] = frozenset()
 
     def add(self, check: str, message: str, op: Op | None, *, block: tuple[int, int, int] | None = None,
             thread: tuple[int, int, int] | None = None, address: int | None = None, count: int = 1,
-            other: Other | None = None) -> None:
+            other: Other | None = None, cause: Op | None = None, level: str = "error") -> None:
+        """Note a fault. Faults of one ``cause``, an operation that they all follow from, are one."""
         if check in self.unreported:
             return
-        key = (check, op.line if op is not None else 0)
+        line = op.line if op is not None else 0
+        key = (check, level, -cause.line if cause is not None else line)
         known = self.entries.get(key)
         if known is not None:
             known.count += count
             return
-        if len(self.entries) < self.limit:
-            places = [p for p in op.source if p.file not in self.skipped_files] if op is not None else []
-            self.entries[key] = Fault(check, message, key[1], places[0] if places else None, block, thread, address,
-                                      count, tuple(places[1:]), other)
+        if len(self.entries) >= self.limit:
+            self.dropped += 1
+        else:
+            places = self._places(op)
+            read = self._places(cause)
+            self.entries[key] = Fault(check, message, line, places[0] if places else None, block, thread, address,
+                                      count, tuple(places[1:]), other,
+                                      read[0] if read else None, level)
+
+    def _places(self, op: Op | None) -> list[Place]:
+        return [p for p in op.source if p.file not in self.skipped_files] if op is not None else []
 
 
-def raise_if_faulty(faults: Iterable[Fault], path: str) -> None:
-    """Raise all faults as one CheckError, if there are any. A line of the source may be many of the PTX: it is told
-    once."""
+LEVELS = ("error", "formal")
+
+
+def raise_if_faulty(faults: Iterable[Fault], path: str, levels: Sequence[str] = ("error",)) -> None:
+    """Raise the faults of these levels as one CheckError, if there are any. A line of the source may be many of the
+    PTX: it is told once."""
     told: dict[tuple[str, Place | int], Fault] = {}
     for fault in faults:
+        if fault.level not in levels:
+            continue
         key = (fault.check, fault.source or fault.line)
         known = told.get(key)
         told[key] = fault if known is None else replace(known, count=known.count + fault.count)

@@ -7,6 +7,7 @@ an unknown instruction.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -43,18 +44,101 @@ class Form:
     kind: str
 
 
+@dataclass(frozen=True)
+class _Slot:
+    """A place for a modifier in a form."""
+
+    choices: tuple[str, ...]
+    optional: bool
+
+
+# Words that ptxas takes for a part of an instruction's name, and modifiers that forms have in theirs.
+_PINNED = {
+    "bar": {"cta", "red", "sync", "arrive"}, "barrier": {"cta", "red", "sync", "arrive"}, "cvt": {"pack"},
+    "createpolicy": {"fractional", "range", "cvt"}, "cvta": {"to"}, "div": {"full"}, "dp2a": {"lo", "hi"},
+    "mad": {"lo", "hi", "wide"}, "mad24": {"lo", "hi"}, "madc": {"lo", "hi"}, "mbarrier": {"parity"},
+    "mul": {"lo", "hi", "wide"}, "mul24": {"lo", "hi"}, "setmaxnreg": {"inc", "dec"}, "shf": {"l", "r"},
+}
+_NAME = -2
+_MOVABLE = {"sp", "sp::ordered_metadata"}
+_TYPE = re.compile(r"(pred|tf32|bf16|[busf]\d+|u?e\d+m\d+)(x\d+)?\Z")
+_CLASSES = {word: number for number, words in enumerate((
+    ("global", "shared", "shared::cta", "shared::cluster"), ("row", "col"), ("and", "or", "xor", "popc"),
+    ("b8x16", "b6x16_p32", "b4x16_p64"))) for word in words}
+
+
+def class_of(word: str) -> int | None:
+    """Words of one class keep their order, such as the types of the result and of the operands; None: any order."""
+    return _CLASSES.get(word, -1 if _TYPE.match(word) else None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _slots(spec: str) -> tuple[list[str], tuple[_Slot, ...]]:
+    """The words of a form's name, and the places of its modifiers."""
+    head, *words = spec.split()
+    slots = [_Slot((word,), False) for word in head.split(".") if word in _MOVABLE]
+    for word in words:
+        field_name, _, choices = word.lstrip("?").partition(":")
+        options = [word[1:]] if word.startswith("=") else (choices or field_name).split("|")
+        slots.append(_Slot(tuple(options), word.startswith("?")))
+    return [word for word in head.split(".") if word not in _MOVABLE], tuple(slots)
+
+
+def _in_order(spec: str, words: list[str]) -> str | None:
+    """The words of an opcode in the order of a form, or None where they do not fit it.
+
+    The name comes first. Each modifier goes to the first free place that takes it, behind those of its class.
+    """
+    name, slots = _slots(spec)
+    if words[:len(name)] != name:
+        return None
+    part_of_name = _PINNED.get(name[0], set())
+    pinned = [word in part_of_name for word in words[len(name):]]
+    if sorted(pinned, reverse=True) != pinned:
+        return None
+    found: dict[int, str] = {}
+    last: dict[int, int] = {}
+    for word in words[len(name):]:
+        kind = _NAME if word in part_of_name else class_of(word)
+        least = -1 if kind is None else last.get(kind, -1)
+        place = next((i for i, slot in enumerate(slots) if i > least and i not in found and word in slot.choices), None)
+        if place is None:
+            return None
+        found[place] = word
+        if kind is not None:
+            last[kind] = place
+    if any(not slot.optional and i not in found for i, slot in enumerate(slots)):
+        return None
+    moved = [word for word in spec.split()[0].split(".") if word in _MOVABLE]
+    rest = [found[place] for place in sorted(found) if place >= len(moved)]
+    return ".".join([spec.split()[0], *rest])
+
+
 @dataclass
 class Table:
     forms: dict[str, list[Form]] = field(default_factory=dict)
 
     def find(self, opcode: str) -> tuple[Form, Fields] | None:
         """The form of a dotted opcode with its named modifiers, or None."""
-        for form in self.forms.get(opcode.split(".", 1)[0], ()):
+        forms = self.forms.get(opcode.split(".", 1)[0], ())
+        for form in forms:
             match = form.pattern.match(opcode)
             if match:
                 return form, match.groupdict()
-        ordered = _matrix_order(opcode) if opcode.startswith("mma.") else _memory_order(opcode)
-        return self.find(ordered) if ordered != opcode else None
+        ordered = self.ordered(opcode)
+        return self.find(ordered) if ordered not in (None, opcode) else None
+
+    def ordered(self, opcode: str) -> str | None:
+        """The opcode with its modifiers in the order of its form, whatever order ptxas takes them in; None: no form."""
+        words = opcode.split(".")
+        for form in self.forms.get(words[0], ()):
+            if form.pattern.match(opcode):
+                return opcode
+        for form in self.forms.get(words[0], ()):
+            ordered = _in_order(form.spec, words)
+            if ordered is not None:
+                return ordered
+        return None
 
     def rows(self) -> list[str]:
         """Every instruction form in full, one for each choice of a type: the rows of the published table."""
@@ -66,39 +150,6 @@ class Table:
 
 
 TABLE = Table()
-
-
-_ORDER = ({"weak", "volatile", "relaxed", "acquire", "release", "acq_rel"}, {"cta", "cluster", "gpu", "sys"},
-          {"global", "shared", "shared::cta", "shared::cluster"})
-
-
-_TYPE, _VECTOR = re.compile(r"[busf]f?\d+(x2)?\Z"), re.compile(r"v[248]\Z")
-
-
-def _memory_order(opcode: str) -> str:
-    """ld, st, atom and red with semantics, scope and space first, in the ISA's order; ptxas takes them in any order.
-
-    The type and vector of atom and red go last.
-    """
-    family, *words = opcode.split(".")
-    if family not in ("ld", "st", "atom", "red"):
-        return opcode
-    front = [word for group in _ORDER for word in words if word in group]
-    rest = [word for word in words if word not in front]
-    if family in ("atom", "red"):
-        rest.sort(key=lambda word: 2 if _TYPE.match(word) else 1 if _VECTOR.match(word) else 0)
-    return ".".join([family, *front, *rest])
-
-
-def _matrix_order(opcode: str) -> str:
-    """mma with its kind and scaling behind the operands' layouts, in the ISA's order; ptxas takes them earlier too."""
-    words = opcode.split(".")
-    kind = [word for word in words if word.startswith(("kind::", "scale_vec::")) or word == "block_scale"]
-    if not kind or "col" not in words:
-        return opcode
-    rest = [word for word in words if word not in kind]
-    at = rest.index("col") + 1
-    return ".".join([*rest[:at], *kind, *rest[at:]])
 
 
 def instr(*specs: str, gate: str = "", writes: int = 1, kind: str = "alu") -> Callable[[Handler], Handler]:

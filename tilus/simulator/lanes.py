@@ -24,10 +24,8 @@ def make_registers(batch: Batch, decoded: Decoded, tracked: set[tuple[int, int]]
         rows[...] = 0 if bits == 1 else POISON & ((1 << bits) - 1)
         batch.regs[bits] = rows
     for op in decoded.ops:
-        if op.operands and op.opcode.startswith(("wgmma.mma_async", "tcgen05.ld")):
+        if op.operands and op.opcode.startswith("wgmma.mma_async"):
             for reg in registers_of(op.operands[0]):
-                if op.opcode.startswith("tcgen05"):
-                    batch.loaded.add((reg.bits, reg.index))
                 if (reg.bits, reg.index) not in batch.in_flight:
                     batch.in_flight[reg.bits, reg.index] = np.zeros(batch.lanes, bool)
     if batch.launch.checks.uninitialised:

@@ -15,6 +15,7 @@ from tilus.diagnostics import Span, UserError
 from tilus.simulator.layout import LOCAL_WINDOW, SHARED_WINDOW
 from tilus.simulator.resolved import Both, Const, Mem, Op, Reg, Resolved, Sink, Special, Symbol, Vec
 from tilus.simulator.syntax import type_bits
+from tilus.simulator.taint import Taint
 
 if TYPE_CHECKING:
     from tilus.simulator.asynchronous import AsyncQueue
@@ -121,7 +122,6 @@ class Batch:
     regs: dict[int, Array] = field(default_factory=dict)
     valid: dict[tuple[int, int], Array] = field(default_factory=dict)
     in_flight: dict[tuple[int, int], Array] = field(default_factory=dict)
-    loaded: set[tuple[int, int]] = field(default_factory=set)
     specials: dict[str, Array] = field(default_factory=dict)
     shared: SharedSpace = field(init=False)
     local: LocalSpace = field(init=False)
@@ -142,6 +142,7 @@ class Batch:
         self.polling = np.zeros(self.lanes, bool)
         self.release: Callable[[], None] = lambda: None
         self.state: dict[str, Any] = {}
+        self.taint = Taint(self)
         self._scratch: dict[Any, Array] = {}
 
     def scratch(self, dtype: Any) -> Array:
@@ -169,10 +170,10 @@ class Batch:
                 (thread % bx, thread // bx % by, thread // (bx * by)))
 
     def fault(self, check: str, message: str, op: Op | None, lane: int | None = None, address: int | None = None,
-              count: int = 1, other: Other | None = None) -> None:
+              count: int = 1, other: Other | None = None, cause: Op | None = None, level: str = "error") -> None:
         block, thread = self.position(lane) if lane is not None else (None, None)
         self.launch.faults.add(check, message, op, block=block, thread=thread, address=address, count=count,
-                               other=other)
+                               other=other, cause=cause, level=level)
 
 
 class Binder:
@@ -327,18 +328,16 @@ class Binder:
         run: Run = made.run if isinstance(made, Predicated) else self._guard(op, made)
         if self.launch.checks.uninitialised:
             run = self._track(op, run)
-        if self.batch.in_flight and self.launch.checks.asynchronous and op.form.kind not in ("wgmma", "tcgen05-load"):
+        if self.batch.in_flight and self.launch.checks.asynchronous and op.form.kind != "wgmma":
             run = self._track_flight(op, run)
         return run
 
     def _track_flight(self, op: Op, inner: Run) -> Run:
-        """Wrap a step that touches registers which a wgmma or tcgen05.ld may still be writing."""
+        """Wrap a step that touches registers which a wgmma may still be writing."""
         from tilus.simulator.flow import reads_and_writes
 
         reads, writes = reads_and_writes(op)
-        loaded = self.batch.loaded
-        rows = [(f"register {r.name} is used before tcgen05.wait::ld" if (r.bits, r.index) in loaded else
-                 f"accumulator {r.name} is used before wgmma.wait_group", self.batch.in_flight[r.bits, r.index])
+        rows = [(f"accumulator {r.name} is used before wgmma.wait_group", self.batch.in_flight[r.bits, r.index])
                 for r in reads + writes if (r.bits, r.index) in self.batch.in_flight]
         if not rows:
             return inner

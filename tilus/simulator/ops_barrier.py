@@ -94,7 +94,7 @@ def fence(b: Binder, op: Op) -> Run:
     return run
 
 
-@instr("fence.mbarrier_init =release =cluster", writes=0, kind="fence")
+@instr("fence =mbarrier_init =release =cluster", writes=0, kind="fence")
 def fence_mbarrier_init(b: Binder, op: Op) -> Run:
     """What the thread has initialised is ready behind the cluster barrier, a relaxed arrival included."""
     batch = b.batch
@@ -107,10 +107,11 @@ def fence_mbarrier_init(b: Binder, op: Op) -> Run:
     return run
 
 
-@instr("fence.proxy kind:async|async.global|async.shared::cta|async.shared::cluster|async::generic",
-       "membar.proxy kind:async", "fence.proxy.tensormap::generic sem:release|acquire scope:cta|cluster|gpu|sys",
-       "fence.proxy.async::generic sem:acquire|release =sync_restrict::shared::cluster =cluster",
-       "fence.proxy.async::generic sem:acquire|release =sync_restrict::shared::cta =cluster", writes=0, kind="fence")
+@instr("fence.proxy =async ?ss:global|shared::cta|shared::cluster", "fence.proxy =async::generic",
+       "membar.proxy =async",
+       "fence.proxy =tensormap::generic sem:release|acquire scope:cta|cluster|gpu|sys",
+       "fence.proxy =async::generic sem:acquire|release =sync_restrict::shared::cluster =cluster",
+       "fence.proxy =async::generic sem:acquire|release =sync_restrict::shared::cta =cluster", writes=0, kind="fence")
 def fence_proxy(b: Binder, op: Op) -> Run:
     batch = b.batch
 

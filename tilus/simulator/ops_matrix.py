@@ -78,15 +78,24 @@ def ldmatrix(b: Binder, op: Op) -> Run:
     trans = op.fields["trans"] is not None
     views = b.batch.shared.views
 
+    locate.site.tracks = True
+    targets = d.items if isinstance(d, Vec) else (d,)
+
+    def arranged(data: Array) -> Array:
+        """Rows of 16 bytes as words, (registers, lanes)."""
+        if trans:
+            halves = data.view(np.uint16).reshape(-1, count, 8, 8)
+            return np.ascontiguousarray(halves.transpose(1, 0, 3, 2)).view(np.uint32).reshape(count, -1)
+        return data.reshape(-1, count, 32).transpose(1, 0, 2).reshape(count, -1)
+
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
         offsets = locate(g)
-        if trans:
-            data: Array = views.load(offsets, 2, 8).reshape(-1, count, 8, 8)
-            words = np.ascontiguousarray(data.transpose(1, 0, 3, 2)).view(np.uint32).reshape(count, -1)
-        else:
-            data = views.load(offsets, 4, 4).reshape(-1, count, 32)
-            words = data.transpose(1, 0, 2).reshape(count, -1)
+        words = arranged(views.load(offsets, 4, 4))
+        undefined = b.batch.shared.undefined(offsets, 4, 4) if b.launch.checks.uninitialised else None
+        if undefined is not None or b.batch.taint.active:
+            missing = None if undefined is None else arranged(undefined.astype(np.uint32) * np.uint32(0x10001)).T != 0
+            b.batch.taint.loaded(op, targets, lanes, missing)
         for row, value in zip(rows, words, strict=True):
             if lanes is None:
                 row[...] = value
@@ -108,17 +117,27 @@ def stmatrix(b: Binder, op: Op) -> Run:
     trans = op.fields["trans"] is not None
     views = b.batch.shared.views
 
-    def run(g: Group) -> None:
-        lanes = whole_warps(b, op, g)
-        offsets = locate(g)
-        stacked = np.stack([row if lanes is None else row[lanes] for row in rows]).reshape(count, -1, 32)
-        words: Any = np.ascontiguousarray(stacked.transpose(1, 0, 2))
+    items = source.items if isinstance(source, Vec) else (source,)
+
+    def arranged(stacked: Array) -> Array:
+        """Words, (registers, lanes), as rows of 16 bytes."""
+        words: Any = np.ascontiguousarray(stacked.reshape(count, -1, 32).transpose(1, 0, 2))
         if trans:
             halves = words.view(np.uint16).reshape(-1, count, 8, 8)
             words = np.ascontiguousarray(halves.transpose(0, 1, 3, 2)).view(np.uint32)
-        values = words.reshape(-1, 4)
-        if len(values) == len(offsets):
-            views.store(offsets, 4, 4, values)
+        return words.reshape(-1, 4)
+
+    def run(g: Group) -> None:
+        lanes = whole_warps(b, op, g)
+        offsets = locate(g)
+        values = arranged(np.stack([row if lanes is None else row[lanes] for row in rows]))
+        if len(values) != len(offsets):
+            return
+        views.store(offsets, 4, 4, values)
+        undefined = b.batch.taint.undefined_in(items, lanes) if b.batch.taint.active else None
+        if undefined is not None:
+            missing = arranged(np.ascontiguousarray(undefined.T).astype(np.uint32) * np.uint32(0x10001))
+            b.batch.shared.forget(offsets, 4, 4, missing != 0)
         b.launch.progress += 1
 
     return run

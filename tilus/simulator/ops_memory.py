@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from tilus.simulator.flow import registers_of
 from tilus.simulator.isa import instr
 from tilus.simulator.layout import CLUSTER_SHIFT, SHARED_WINDOW, whole_address
 from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Predicated, Reg, Run, Sink, Symbol, Vec
 from tilus.simulator.memory import Part, Space, split_generic
 from tilus.simulator.resolved import Resolved
 from tilus.simulator.syntax import type_bits
+from tilus.simulator.taint import LOADING
 
 SPACES = "global|shared|shared::cta|shared::cluster|local|const|param|param::entry|param::func"
 SCOPES = "cta|cluster|gpu|sys"
@@ -129,10 +131,13 @@ def ld(b: Binder, op: Op) -> Run:
         return _load_128(b, op, rows, space, address)
     named = str(space_name or "")
     site = b.launch.site(op, named if named in ("param", "const") else _space_name(space), False)
+    site.tracks = True
+    targets = d.items if isinstance(d, Vec) else (d,)
     signed = f"i{size}" if kind[0] == "s" else f"u{size}"
     batch = b.batch
     synchronising = ".volatile" in op.opcode or op.fields.get("sem") is not None
     acquire = op.fields.get("sem") == "acquire"
+    tracking = b.launch.checks.uninitialised
     wide = op.fields.get("scope") != "cta"
     total = size * count
 
@@ -143,6 +148,9 @@ def ld(b: Binder, op: Op) -> Run:
         for part in parts_of(b, space, where):
             lanes = part_lanes(part, g)
             offsets = part.space.locate(site, batch, lanes, part.address, total)
+            undefined = part.space.undefined(offsets, size, count) if tracking else None
+            if undefined is not None or batch.taint.active:
+                batch.taint.loaded(op, targets, lanes, undefined)
             values = part.space.views.load(offsets, size, count).view(signed)
             for i, row in enumerate(rows):
                 if row is not None:
@@ -214,10 +222,29 @@ def st(b: Binder, op: Op) -> Run:
                 batch.order.synchronise(part.space.key, batch.every if lanes is None else lanes, offsets,
                                         release=sem == "release", wide=wide, reads=False)
             part.space.views.store(offsets, size, count, chosen)
+            if batch.taint.active:
+                _store_undefined(b, op, part, lanes, offsets, size, items)
             if launch.checks.race and not marked:
                 _clash(b, op, part, lanes, offsets, size, count, chosen)
 
     return run
+
+
+def _store_undefined(b: Binder, op: Op, part: Part, lanes: Array | None, offsets: Array, size: int,
+                     items: tuple[Resolved, ...]) -> None:
+    """Undefined values, or such as tcgen05.ld may still write, go to memory: a fault where others see it."""
+    taint = b.batch.taint
+    pick = b.batch.every if lanes is None else lanes
+    undefined = taint.undefined_in(items, lanes)
+    regs = [reg for item in items for reg in registers_of(item)]
+    mask = np.zeros(b.lanes, bool)
+    mask[pick] = True
+    if part.space is b.launch.memory:
+        taint.report(op, regs, mask, "is stored to global memory")
+        return
+    if undefined is not None:
+        part.space.forget(offsets, size, len(items), undefined)
+    taint.report(op, regs, mask, "is stored", LOADING)
 
 
 def _collect(values: list[Array], g: Group, n: int, count: int) -> Array:

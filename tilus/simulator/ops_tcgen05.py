@@ -16,6 +16,7 @@ from tilus.simulator.ops_bulk import Copier
 from tilus.simulator.ops_matrix import decompress, rows_of, whole_warps
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
 from tilus.simulator.ops_wgmma import chunk_addresses, umma_descriptor
+from tilus.simulator.taint import LOADING
 from tilus.simulator.tensor_memory import Issued, tensor_memory
 
 _CG = "cg:cta_group::1|cta_group::2"
@@ -145,8 +146,8 @@ _SHAPES = "shape:32x32b|16x64b|16x128b|16x256b|16x32bx2"
 def load(b: Binder, op: Op) -> Run:
     d, address, *split = b.need(op, 2, 3)
     transfer = _Transfer(b, op, address, d, split[0] if split else None)
-    flights = [b.batch.in_flight[r.bits, r.index] for r in (d.items if isinstance(d, Vec) else (d,))
-               if isinstance(r, Reg)]
+    targets = d.items if isinstance(d, Vec) else (d,)
+    tracking = b.launch.checks.asynchronous
 
     def run(g: Group) -> None:
         memory = tensor_memory(b.batch)
@@ -160,8 +161,9 @@ def load(b: Binder, op: Op) -> Run:
                 values = values & np.uint32(0xFFFF) | high << np.uint32(16)
             for i, row in enumerate(transfer.rows):
                 row[first:first + 32] = values[:, i]
-            for flight in flights:
-                flight[first:first + 32] = True
+            if tracking:
+                for target in targets:
+                    b.batch.taint.put(target, np.arange(first, first + 32), LOADING, op)
 
     return run
 
@@ -191,9 +193,7 @@ def store(b: Binder, op: Op) -> Run:
 @instr("tcgen05.wait::ld =sync =aligned", gate="warp", writes=0, kind="tcgen05-load")
 def wait_load(b: Binder, op: Op) -> Run:
     def run(g: Group) -> None:
-        for key, flight in b.batch.in_flight.items():
-            if key in b.batch.loaded:
-                flight[g.mask] = False
+        b.batch.taint.arrived(g.mask)
 
     return run
 

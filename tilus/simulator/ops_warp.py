@@ -103,6 +103,8 @@ def _shuffle(b: Binder, op: Op, d: Resolved, a: Resolved, lane: Resolved, clamp:
                     batch.fault("sync", "the source lane of a shuffle is not active", op, int(np.argmax(dead)),
                                 count=int(dead.sum()))
         write(g, dst, result)
+        if batch.taint.active:
+            batch.taint.moved(op, d.first if isinstance(d, Both) else d, a, index, g)
         if flag is not None:
             write(g, flag, inside)
 

@@ -156,8 +156,7 @@ def _words(matrix: Array, kind: str, count: int) -> Array:
        "wmma.mma =sync =aligned la:row|col lb:row|col shape:m16n16k16|m32n8k16|m8n32k16 td:s32 ta:s8|u8 tb:s8|u8 "
        "tc:s32 ?satfinite",
        "wmma.mma =sync =aligned la:row lb:col shape:m8n8k32 td:s32 ta:s4|u4 tb:s4|u4 tc:s32 ?satfinite",
-       "wmma.mma =sync =aligned la:row|col lb:row|col shape:m8n8k4 ?r:rn|rz|rm|rp td:f64 ta:f64 tb:f64 tc:f64 "
-       "?late:rn|rz|rm|rp",
+       "wmma.mma =sync =aligned la:row|col lb:row|col shape:m8n8k4 ?r:rn|rz|rm|rp td:f64 ta:f64 tb:f64 tc:f64",
        "wmma.mma bool:xor|and =popc =sync =aligned la:row lb:col shape:m8n8k128 td:s32 ta:b1 tb:b1 tc:s32",
        gate="warp", kind="mma")
 def mma(b: Binder, op: Op) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -129,9 +130,14 @@ class Report:
         out += [f"note: {note}" for note in self.notes]
         return "\n".join(out + self.fault_lines())
 
-    def raise_if_faulty(self) -> None:
-        """Raise CheckError, with a diagnostic of each line and kind of fault, where there are any."""
-        raise_if_faulty(self.faults, self.path)
+    @property
+    def errors(self) -> list[Fault]:
+        """The faults that hardware does not tolerate."""
+        return [fault for fault in self.faults if fault.level == "error"]
+
+    def raise_if_faulty(self, levels: Sequence[str] = ("error",)) -> None:
+        """Raise CheckError, with a diagnostic of each line and kind of fault of these levels, where there are any."""
+        raise_if_faulty(self.faults, self.path, levels)
 
     def fault_lines(self) -> list[str]:
         """Each fault with its PTX line, source line, block, thread and address."""
@@ -157,6 +163,8 @@ class Report:
 
 def build_report(launch: Launch) -> Report:
     """Gather the counters of a finished launch."""
+    if launch.faults.dropped:
+        launch.note(f"more than {launch.faults.limit} faults: {launch.faults.dropped} reports of others are not listed")
     report = Report(launch.program.decoded.name, launch.grid, launch.block, faults=list(launch.faults.entries.values()),
                     printed=launch.printed, notes=launch.notes, matrix_operations=launch.matrix_operations,
                     divergences=launch.divergences, barrier_waits=launch.barrier_waits,

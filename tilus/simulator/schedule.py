@@ -52,6 +52,7 @@ class _Bound:
         "steps",
         "target",
         "targets",
+        "tracked",
     )
 
     def __init__(self, segment: Segment, binder: Binder, orders: list[int]) -> None:
@@ -60,6 +61,8 @@ class _Bound:
         self.gate = segment.gate
         self.gate_op: Op | None = segment.ops[0] if segment.gate else None
         self.steps: list[Run] = [binder.step(op) for op in segment.ops]
+        self.tracked: list[Run] = [binder.batch.taint.track(op, step)
+                                   for op, step in zip(segment.ops, self.steps, strict=True)]
         self.op_count = len(segment.ops) + (1 if segment.end is not None else 0)
         self.executed = 0
         end = segment.end
@@ -101,6 +104,7 @@ class Executor:
         self.passed = np.zeros(lanes, bool)
         self.deferred = np.zeros(lanes, bool)
         self.polling = batch.polling
+        self.taint = batch.taint
         batch.release = self._release
         self.uniform_at = -1
         self.group: Group | None = None
@@ -150,8 +154,7 @@ class Executor:
             if bound.gate and not self._gate_uniform(bound, group):
                 self._split(at)
                 return None
-            for step in bound.steps:
-                step(group)
+            self._execute(bound, group)
             bound.executed += group.warps
             self.steps += bound.op_count
             if self.steps > self.pause_at:
@@ -198,6 +201,23 @@ class Executor:
             self._regroup()
             group = self.group
             at = bound.next
+
+    def _execute(self, bound: _Bound, group: Group) -> None:
+        """The steps of a segment, with the bookkeeping of registers from where one holds an undefined value on."""
+        taint = self.taint
+        if not taint.active:
+            for position, step in enumerate(bound.steps):
+                step(group)
+                if taint.active:
+                    for tracked in bound.tracked[position + 1:]:
+                        tracked(group)
+                    break
+        else:
+            for tracked in bound.tracked:
+                tracked(group)
+        if taint.active and (bound.condition is not None or bound.index is not None):
+            assert bound.segment.end is not None
+            taint.decides(bound.segment.end, group)
 
     def _stalled(self) -> bool:
         self.polling[:] = False
@@ -298,8 +318,7 @@ class Executor:
                 assert group is not None
             else:
                 group = Group(mask, False, False)
-            for step in bound.steps:
-                step(group)
+            self._execute(bound, group)
             bound.executed += group.warps
             self.steps += bound.op_count
             if self.steps > self.pause_at:
