@@ -107,7 +107,7 @@ def fence_mbarrier_init(b: Binder, op: Op) -> Run:
     return run
 
 
-@instr("fence.proxy =async ?ss:global|shared::cta|shared::cluster", "fence.proxy =async::generic",
+@instr("fence.proxy =async ?ss:global|shared::cta|shared::cluster",
        "membar.proxy =async",
        "fence.proxy =tensormap::generic sem:release|acquire scope:cta|cluster|gpu|sys",
        "fence.proxy =async::generic sem:acquire|release =sync_restrict::shared::cluster =cluster",
