@@ -8,7 +8,7 @@ from typing import Any
 from tilus.interp import interpret
 from tilus.ir.verifier import verify_module
 from tilus.lowering.pipelines import GPU_TILE_PASSES
-from tilus.runtime.arguments import ArrayArgument
+from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.jit import Call, JitFunction
 
 Run = Callable[[Sequence[Any]], None]

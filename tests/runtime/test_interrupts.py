@@ -145,7 +145,7 @@ def test_a_run_on_the_cpu_is_interrupted(threads: int) -> None:
 def test_other_signals_and_their_handlers() -> None:
     """A handler that raises ends the run with what it raises; one that does not is called, and the run goes on."""
     assert run(KERNELS + '''
-class Late(Exception):
+class Late(BaseException):
     pass
 
 def raise_late(*_):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from tilus.runtime.arguments import as_array
+from tilus.runtime.arrays import as_array
 
 
 @tl.jit
@@ -152,37 +152,6 @@ def test_a_union_of_element_types() -> None:
         assert (x == 6).all()
     with pytest.raises(tl.UserError, match="holds f64"):
         kernel(np.ones(8))
-
-
-class FakeTensor:
-    """What a torch tensor on the CPU says of itself."""
-
-    __module__ = "torch"
-
-    class _Device:
-        type = "cpu"
-
-    device = _Device()
-
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self.shape, self.dtype = array.shape, "torch.float32"
-
-    def stride(self) -> tuple[int, ...]:
-        return tuple(s // self._array.itemsize for s in self._array.strides)
-
-    def data_ptr(self) -> int:
-        return int(self._array.ctypes.data)
-
-
-def test_torch_tensors_by_pointer() -> None:
-    x, y = arrays(100)
-    out = np.zeros((2, 100), np.float32)
-    scale(FakeTensor(x), FakeTensor(out[1]))
-    assert np.array_equal(out[1], 2 * x)
-    assert not out[0].any()
-    scale.on("interpret")(x, FakeTensor(y))
-    assert np.array_equal(y, 2 * x)
 
 
 def test_dlpack_and_cuda_interfaces() -> None:

@@ -270,7 +270,7 @@ class BlockRun:
         wanted = self.env[op.value]
 
         def ready() -> bool:
-            return bool(elementwise.compare(op.kind, access.get(view.memory.array)[0], wanted))
+            return bool(elementwise.compare(op.kind, view.memory.elements(access)[0], wanted))
 
         if not ready():
             yield Waiting(ready, op.span, "a semaphore")
@@ -296,7 +296,7 @@ class BlockRun:
         view.memory.on_read(task, access, op.span)
         out = self._other(op.other, view.dtype, shape)
         if not access.empty:
-            access.fill(out, access.get(view.memory.array))
+            access.fill(out, view.memory.elements(access))
         self.env[op.result] = out if op.shape else out.reshape(())
 
     def _other(self, other: Value | None, dtype: DType, shape: tuple[int, ...]) -> Array:
@@ -334,7 +334,7 @@ class BlockRun:
         access = view.points([self.env[i] for i in op.indices], None if op.mask is None else self.env[op.mask])
         view.memory.on_read(task, access, op.span)
         out = self._other(op.other, view.dtype, op.result.tile.shape)
-        out[access.chosen] = access.get(view.memory.array)
+        out[access.chosen] = view.memory.elements(access)
         self.env[op.result] = out
 
     def _scatter(self, op: Scatter, task: Task) -> None:
@@ -351,6 +351,7 @@ class BlockRun:
         compare = None if op.compare is None else self.env[op.compare][access.chosen]
         if memory.valid is not None:
             memory.on_read(task, access, op.span)
+        memory.will_write()
         old = np.zeros(op.result.tile.shape, numbers.held_as(view.dtype))
         old[access.chosen] = _update(op.kind, memory.array, access.index, values, compare, view.dtype)
         self.env[op.result] = old

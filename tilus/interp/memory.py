@@ -83,6 +83,7 @@ class Memory:
         shape = self.array.shape
         self.valid = None if initialised else np.zeros(shape, np.bool_)
         self.tracked = tracked
+        self.before_write: Callable[[], None] | None = None  # called once, before the first write
         self.clocks: dict[tuple[int, ...], dict[int, int]] = {}
         self.spans: list[Span] = []
         self._numbers: dict[Span, int] = {}
@@ -99,6 +100,11 @@ class Memory:
         return found
 
     # checks
+
+    def elements(self, access: Access) -> Array:
+        """The values of elements; of a bool's bytes any but 0 is true."""
+        values = access.get(self.array)
+        return values.view(np.uint8) != 0 if self.dtype.is_bool else values
 
     def on_read(self, task: Task, access: Access, span: Span) -> None:
         if self.valid is None and not self.tracked and self.pending is None:
@@ -119,9 +125,16 @@ class Memory:
             access.set(self.read, task.epoch)
             access.set(self.read_at, self.span_number(span))
 
+    def will_write(self) -> None:
+        """Before each write."""
+        if self.before_write is not None:
+            self.before_write()
+            self.before_write = None
+
     def on_write(self, task: Task, access: Access, span: Span, *, copy: bool = False) -> None:
         if access.empty:
             return
+        self.will_write()
         if self.pending is not None and not copy:
             pending = access.get(self.pending)
             if np.any(pending >= 0):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,40 +11,16 @@ from tilus.diagnostics import Diagnostic, Label, Span, UserError
 from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Parameter
-from tilus.ir.dtypes import DType, from_numpy, parse_dtype
+from tilus.ir.dtypes import DType
 from tilus.lang.signature import contiguous_strides, dim_value
+from tilus.runtime import arrays
+from tilus.runtime.arrays import HOST, ArrayArgument, Refused
 
 if TYPE_CHECKING:
     import numpy as np  # loaded by the first call on an array, not by a compilation
 
-HOST, CUDA = "host", "cuda"
 SMALL_BYTES = 1 << 31
 SMALL_EXTENT = 1 << 30
-
-
-@dataclass(slots=True)
-class ArrayArgument:
-    """An array in memory.
-
-    Attributes:
-        owner: the object that was passed; it keeps the memory alive.
-        kind: ``"host"`` or ``"cuda"``.
-        shape, strides: extents, and strides in elements.
-        array: the NumPy array over the memory, for host arrays.
-    """
-
-    owner: Any
-    kind: str
-    dtype: DType
-    address: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    writable: bool
-    array: np.ndarray[Any, Any] | None = None
-
-    def extent_bytes(self) -> tuple[int, int]:
-        """The first byte and the one past the last that elements lie in, relative to the address."""
-        return byte_range(self.shape, self.strides, self.dtype.itemsize)
 
 
 @cache
@@ -66,125 +41,12 @@ def address_of() -> Callable[[np.ndarray[Any, Any]], int]:
     return lambda array: int(array.ctypes.data)
 
 
-def byte_range(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:
-    if 0 in shape:
-        return (0, 0)
-    low = sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s < 0)
-    high = sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s > 0)
-    return (low * itemsize, (high + 1) * itemsize)
-
-
-def as_array(value: Any) -> ArrayArgument | None:
-    """What ``value`` says of itself as an array; None where it is none. Raises TypeError for unknown element types."""
-    import numpy as np
-
-    if isinstance(value, np.ndarray):
-        return _from_numpy(value, value)
-    module = type(value).__module__.split(".")[0]
-    if module == "torch" and hasattr(value, "data_ptr"):
-        return _from_torch(value)
-    interface = getattr(value, "__cuda_array_interface__", None)
-    if interface is not None:
-        return _from_cuda(value, interface)
-    if hasattr(value, "__array_interface__") and hasattr(value, "__array__"):
-        return _from_numpy(value, np.asarray(value))
-    if hasattr(value, "__dlpack__"):
-        return _from_dlpack(value)
-    return None
-
-
-def _from_numpy(owner: Any, array: np.ndarray[Any, Any]) -> ArrayArgument:
-    dtype = from_numpy(array.dtype)
-    itemsize = array.itemsize
-    if any(s % itemsize for s in array.strides):
-        raise TypeError("its strides are not multiples of the element size")
-    return ArrayArgument(owner, HOST, dtype, array.ctypes.data, array.shape,
-                         tuple(s // itemsize for s in array.strides), bool(array.flags.writeable), array)
-
-
-_TORCH_TYPES = {
-    "torch.float16": "f16", "torch.bfloat16": "bf16", "torch.float32": "f32", "torch.float64": "f64",
-    "torch.int8": "i8", "torch.int16": "i16", "torch.int32": "i32", "torch.int64": "i64", "torch.uint8": "u8",
-    "torch.uint16": "u16", "torch.uint32": "u32", "torch.uint64": "u64", "torch.bool": "bool",
-    "torch.float8_e4m3fn": "f8e4m3fn", "torch.float8_e5m2": "f8e5m2",
-}
-
-
-def _from_torch(value: Any) -> ArrayArgument:
-    """A torch tensor by its pointer; torch itself is not needed."""
-    name = _TORCH_TYPES.get(str(value.dtype))
-    if name is None:
-        raise TypeError(f"tensors of {value.dtype} have no tilus element type")
-    if getattr(value, "requires_grad", False):
-        raise TypeError("the tensor requires a gradient, which kernels do not record: pass `tensor.detach()`")
-    dtype = parse_dtype(name)
-    shape, strides = tuple(int(n) for n in value.shape), tuple(int(s) for s in value.stride())
-    kind = value.device.type
-    if kind not in ("cpu", "cuda"):
-        raise TypeError(f"the tensor is on {value.device}")
-    address = int(value.data_ptr())
-    array = host_view(address, dtype, shape, strides, value) if kind == "cpu" else None
-    return ArrayArgument(value, HOST if kind == "cpu" else CUDA, dtype, address, shape, strides, True, array)
-
-
-def host_view(address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...],
-              owner: Any) -> np.ndarray[Any, Any]:
-    """A NumPy array over memory that ``owner`` holds."""
-    import ctypes
-
-    import numpy as np
-
-    low, high = byte_range(shape, strides, dtype.itemsize)
-    if high <= low:
-        return np.zeros(shape, dtype.numpy)
-    buffer: Any = (ctypes.c_uint8 * (high - low)).from_address(address + low)
-    buffer._owner = owner
-    array: np.ndarray[Any, Any] = np.ndarray(shape, dtype.numpy, buffer, -low,
-                                             tuple(s * dtype.itemsize for s in strides))
-    return array
-
-
-def _from_cuda(owner: Any, interface: dict[str, Any]) -> ArrayArgument:
-    """By version 3 of the CUDA array interface."""
-    import numpy as np
-
-    text = getattr(owner, "dtype", None)
-    dtype = from_numpy(np.dtype(text if isinstance(text, np.dtype) else interface["typestr"]))
-    shape = tuple(int(n) for n in interface["shape"])
-    address, read_only = interface["data"]
-    given = interface.get("strides")
-    strides = _contiguous(shape) if given is None else tuple(int(s) // dtype.itemsize for s in given)
-    return ArrayArgument(owner, CUDA, dtype, int(address), shape, strides, not read_only)
-
-
-def _from_dlpack(value: Any) -> ArrayArgument:
-    import numpy as np
-
-    device = value.__dlpack_device__()[0]
-    if device in (1, 3):  # CPU, CUDA pinned
-        return _from_numpy(value, np.from_dlpack(value))
-    if device in (2, 13):  # CUDA, CUDA managed
-        import cupy
-
-        array = cupy.from_dlpack(value)
-        return _from_cuda(array, array.__cuda_array_interface__)
-    raise TypeError(f"it lies on a DLPack device of type {device}")
-
-
-def _contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
-    strides, running = [], 1
-    for extent in reversed(shape):
-        strides.append(running)
-        running *= max(1, extent)
-    return tuple(reversed(strides))
-
-
 def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, Any],
                    argument: ArrayArgument) -> Parameter:
     """What a specialisation assumes of an array argument."""
     declared = tuple(dim_value(d, constants) for d in annotation.dims)
     shape, strides = argument.shape, argument.strides
-    usual = _contiguous(shape)
+    usual = arrays.contiguous(shape)
     contiguous = all(n <= 1 or s == u for n, s, u in zip(shape, strides, usual, strict=True)) or 0 in shape
     known: tuple[int | None, ...]
     if contiguous:
@@ -201,15 +63,80 @@ def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, 
     )
 
 
-def check_array(name: str, annotation: ArrayAnnotation, argument: ArrayArgument) -> str | None:
-    """Why an array does not fit its annotation, if so."""
-    if argument.dtype is not annotation.dtype:
-        return f"{name!r} holds {argument.dtype}, but the parameter is {annotation}"
+def take_array(name: str, value: Any, declared: Span | None) -> ArrayArgument | None:
+    """The array that an argument is; None where it is none. Raises UserError (E0601) where kernels do not take it."""
+    try:
+        return arrays.as_array(value)
+    except TypeError as error:
+        help = error.help.format(name=name) if isinstance(error, Refused) and error.help else None
+        raise call_error("E0601", f"{name!r}: {error}", help=help, declared=declared) from None
+
+
+def check_array(name: str, annotation: ArrayAnnotation, argument: ArrayArgument) -> tuple[str, str | None] | None:
+    """Why an array does not fit its annotation, if so, and how to mend it."""
+    dtype = annotation.dtype
+    if argument.dtype is not dtype:
+        return f"{name!r} holds {argument.dtype}, but the parameter is {annotation}", _conversion(name, dtype, argument)
     if len(argument.shape) != annotation.rank:
-        return f"{name!r} has rank {len(argument.shape)}, but the parameter is {annotation}"
-    if argument.address % argument.dtype.itemsize:
-        return f"{name!r} is misaligned: its address is no multiple of {argument.dtype.itemsize} bytes"
+        return f"{name!r} has rank {len(argument.shape)}, but the parameter is {annotation}", None
+    if argument.address % dtype.itemsize:
+        return (f"{name!r} is misaligned: its address is no multiple of {dtype.itemsize} bytes",
+                f"pass a copy: `{name}.{'clone' if is_torch(argument.owner) else 'copy'}()`")
     return None
+
+
+def _conversion(name: str, dtype: DType, argument: ArrayArgument) -> str | None:
+    """How to convert an array to an element type."""
+    nothing = f"no host array holds {dtype}: pass the bytes as tl.u8, and tl.view them in the kernel"
+    if is_torch(argument.owner):
+        from tilus.runtime.torch_arrays import torch_name
+
+        known = torch_name(dtype)
+        return f"convert it: `{name}.to(torch.{known})`" if known else nothing
+    if argument.kind != HOST:
+        return None
+    known = _numpy_name(dtype)
+    return f"convert it: `{name}.astype({known})`" if known else nothing
+
+
+def is_torch(owner: Any) -> bool:
+    """Whether it is a tensor of torch, which has then been imported by whoever made it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(owner, getattr(torch, "Tensor", ()))
+
+
+def _numpy_name(dtype: DType) -> str | None:
+    try:
+        name = dtype.numpy.name
+    except TypeError:
+        return None
+    return f"ml_dtypes.{name}" if dtype.name == "bf16" or dtype.name.startswith("f8") else f"np.{name}"
+
+
+def check_written(name: str, given: Mapping[str, ArrayArgument], may_alias: Collection[str],
+                  declared: Span | None) -> None:
+    """That an array which is written can be, and shares no memory with another one, nor within itself, unless
+    ``may_alias`` names them. Raises UserError (E0303, E0603)."""
+    array = given[name]
+    if not array.writable:
+        raise call_error("E0303", f"{name!r} is read-only, but the kernel writes it", declared=declared,
+                         help=f"pass an array that can be written: `{name}.copy()`")
+    if name not in may_alias and arrays.overlaps_itself(array.shape, array.strides):
+        raise call_error("E0603", f"{name!r} is written, and some of its elements are one in memory", declared=declared,
+                         help=f"pass a copy, or declare `tl.may_alias({name})` in the kernel")
+    for other, second in given.items():
+        if other != name and not (name in may_alias and other in may_alias) and arrays.overlap(array, second):
+            raise call_error("E0603", f"{name!r} is written and overlaps {other!r}", declared=declared,
+                             help=f"pass a copy, or declare `tl.may_alias({name}, {other})` in the kernel")
+
+
+def mark_written(written: Sequence[ArrayArgument]) -> None:
+    """Tell the libraries that keep track of it that arrays have been changed."""
+    for argument in written:
+        if is_torch(argument.owner):
+            from tilus.runtime.torch_arrays import mark_written
+
+            mark_written(argument.owner)
 
 
 def check_dims(arrays: Sequence[tuple[str, ArrayAnnotation, ArrayArgument]], constants: dict[str, Any]) -> str | None:
@@ -238,23 +165,6 @@ def check_dims(arrays: Sequence[tuple[str, ArrayAnnotation, ArrayArgument]], con
         if expected != extent:
             return f"dimension {dim!r} is {expected}, but {place}"
     return None
-
-
-def overlap(a: ArrayArgument, b: ArrayArgument) -> bool:
-    """Whether two arrays share an element (for intricate strides: may share one)."""
-    import numpy as np
-
-    if a.kind != b.kind:
-        return False
-    (low_a, high_a), (low_b, high_b) = a.extent_bytes(), b.extent_bytes()
-    if a.address + low_a >= b.address + high_b or b.address + low_b >= a.address + high_a:
-        return False
-    if a.array is not None and b.array is not None:
-        try:
-            return bool(np.shares_memory(a.array, b.array, max_work=10_000))  # type: ignore[arg-type]
-        except np.exceptions.TooHardError:
-            return True
-    return True
 
 
 def call_error(code: str, message: str, *, help: str | None = None, declared: Span | None = None,

@@ -30,6 +30,8 @@ from tilus.lang.context import current, use_context
 from tilus.lang.group_bodies import with_group_functions
 from tilus.lang.signature import parameter_type_of
 from tilus.lang.values import Tile, View, as_tile
+from tilus.runtime.arguments import check_written
+from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.lockstep import Lockstep
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
@@ -84,16 +86,23 @@ class _EmptyGrid(Exception):
 class Launch:
     """What the blocks of a launch share."""
 
-    def __init__(self, function: Callable[[], None]) -> None:
-        self.function = function
+    def __init__(self, specialisation: Specialisation, given: dict[str, ArrayArgument]) -> None:
+        self.specialisation, self.given = specialisation, given
+        self.may_alias: set[str] = set()
         self.extents: tuple[int, ...] | None = None
         self.grid = Grid((1,), 4)
         self.workspaces: list[EagerValue] = []
         self.lockstep = Lockstep(self._start_more)
         self._blocks: Iterator[tuple[int, ...]] | None = None
 
-    def run(self) -> None:
+    def will_write(self, name: str) -> None:
+        """Before the first write to an argument."""
+        check_written(name, self.given, self.may_alias, self.specialisation.signature.span(name))
+        self.specialisation.written = frozenset({name}) | (self.specialisation.written or frozenset())
+
+    def run(self, function: Callable[[], None]) -> None:
         """All blocks, in increasing order; of a cooperative launch others while one waits."""
+        self.function = function
         try:
             self._run_block((0,))
             for index in self._others():
@@ -262,7 +271,8 @@ class EagerContext:
         """The interpreter counts the blocks."""
 
     def declare_alias(self, names: tuple[str, ...]) -> None:
-        """The order of Python is the order of the program."""
+        """The order of Python is the order of the program; only the arguments are checked by this."""
+        self.launch.may_alias.update(names)
 
     def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
         """The function runs once per element, in Python."""
@@ -311,8 +321,11 @@ def _index(i: int) -> Tile:
 
 
 def run_eagerly(specialisation: Specialisation, arguments: Sequence[Any]) -> None:
-    """Run the body for every block, in increasing order."""
+    """Run the body for every block, in increasing order. Of arrays that are written it is known when they are."""
     values: dict[str, Any] = dict(specialisation.constants)
+    given = {p.name: a for p, a in zip(specialisation.parameters, arguments, strict=True)
+             if isinstance(a, ArrayArgument)}
+    launch = Launch(specialisation, given)
     for parameter, argument in zip(specialisation.parameters, arguments, strict=True):
         spec = next(s for s in specialisation.signature.specs if s.name == parameter.name)
         annotation = specialisation.signature.annotation(spec, specialisation.constants)
@@ -320,16 +333,16 @@ def run_eagerly(specialisation: Specialisation, arguments: Sequence[Any]) -> Non
         if isinstance(dtype, DType):
             values[parameter.name] = Tile(EagerValue(TileType(dtype), numbers_of(argument, dtype), parameter.name))
         else:
-            array = host_array(argument, dtype.dtype).array
+            array = host_array(argument.array, dtype.dtype).array
             data = bind_array(parameter.name, array, dtype.dtype, initialised=True, tracked=False)
+            data.memory.before_write = functools.partial(launch.will_write, parameter.name)
             value = EagerValue(ViewType(dtype.dtype, parameter.shape), data, parameter.name)
             dims = tuple(n if n is not None else _index(array.shape[d]) for d, n in enumerate(parameter.shape))
             values[parameter.name] = View(value, dims)
     function = runnable(specialisation.captured)
     ordered = {name: values[name] for name in specialisation.signature.names}
-    launch = Launch(functools.partial(function, **ordered))
     try:
-        launch.run()
+        launch.run(functools.partial(function, **ordered))
     except _EmptyGrid:
         return
     if launch.extents is None:

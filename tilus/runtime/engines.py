@@ -6,7 +6,8 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, byte_range, call_error
+from tilus.runtime.arguments import call_error
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, byte_range
 from tilus.runtime.specialise import Specialisation
 
 NAMES = ("cpu", "interpret", "python", "cuda", "simulate:sm_XX")
@@ -118,7 +119,7 @@ class _Eager(NoPlan):
     def run(self, arguments: Sequence[Any]) -> None:
         from tilus.runtime.eager import run_eagerly
 
-        run_eagerly(self.specialisation, [a.array if isinstance(a, ArrayArgument) else a for a in arguments])
+        run_eagerly(self.specialisation, arguments)
 
 
 class CpuEngine(Engine):

@@ -23,7 +23,8 @@ from tilus.lang.capture import CapturedFunction
 from tilus.lang.constants import constant_key
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, refuse_storage_scalars
 from tilus.runtime import arguments as args_
-from tilus.runtime.arguments import ArrayArgument, call_error
+from tilus.runtime.arguments import call_error
+from tilus.runtime.arrays import CUDA, ArrayArgument, as_array
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.scalars import kind_of
 from tilus.runtime.specialise import Specialisation
@@ -298,13 +299,10 @@ class FusedFunction(TracedFunction):
         values = self._bind(args, {n: v for n, v in kwargs.items() if n not in overrides})
         arrays: dict[str, ArrayArgument] = {}
         for name, value in values.items():
-            try:
-                found = None if isinstance(value, (bool, int, float)) else args_.as_array(value)
-            except TypeError as error:
-                raise call_error("E0601", f"{name!r}: {error}", declared=self.span(name)) from None
+            found = None if isinstance(value, (bool, int, float)) else args_.take_array(name, value, self.span(name))
             if found is not None:
                 arrays[name] = found
-        on_gpu = any(a.kind == args_.CUDA for a in arrays.values())
+        on_gpu = any(a.kind == CUDA for a in arrays.values())
         engine_name = chosen or ("cuda" if on_gpu else "cpu")
         described = {n: (a.dtype, tuple(1 if e == 1 else None for e in a.shape)) for n, a in arrays.items()}
         machine = "cpu" if engine_name == "cpu" else "gpu"
@@ -489,15 +487,12 @@ def _empty_like(owner: Any, shape: tuple[int, ...], dtype: DType) -> Any:
 
     if type(owner) is np.ndarray:
         return np.empty(shape, dtype.numpy)
-    module = type(owner).__module__.split(".")[0]
-    if module == "torch":
-        import sys
+    if args_.is_torch(owner):
+        from tilus.runtime.torch_arrays import empty_like
 
-        names = {v: k for k, v in args_._TORCH_TYPES.items()}
-        torch_dtype = getattr(sys.modules["torch"], names[dtype.name].removeprefix("torch."))
-        return owner.new_empty(shape, dtype=torch_dtype)
-    found = args_.as_array(owner)
-    if found is not None and found.kind == args_.CUDA:
+        return empty_like(owner, shape, dtype)
+    found = as_array(owner)
+    if found is not None and found.kind == CUDA:
         import cupy
 
         return cupy.empty(shape, dtype.numpy)

@@ -23,7 +23,8 @@ from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
 from tilus.lowering.raster import launched_grid
-from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
+from tilus.runtime.arguments import call_error
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.compile import PtxKernel, compile_ptx, compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.specialise import Specialisation

@@ -31,7 +31,8 @@ from tilus.lang.signature import (
     type_key,
 )
 from tilus.runtime import arguments as args_
-from tilus.runtime.arguments import CUDA, HOST, ArrayArgument, call_error
+from tilus.runtime.arguments import call_error
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.scalars import convert_constant, convert_scalar, kind_of
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
@@ -194,6 +195,7 @@ class JitFunction(TracedFunction):
         self.watch()
         self._remember(chosen, call, specialisation, runner)
         runner.run(call.arguments)
+        args_.mark_written([array for name, _, array in call.arrays if name in (specialisation.written or ())])
 
     def _remember(self, chosen: str | None, call: Call, specialisation: Specialisation, runner: Any) -> None:
         """Make a plan, so that a call like this one is cheap from now on."""
@@ -410,10 +412,7 @@ class Call:
 
     def _choose(self, name: str, union: UnionAnnotation, value: Any) -> ArrayAnnotation:
         """The option for the element type of an array."""
-        try:
-            array = args_.as_array(value)
-        except TypeError as error:
-            raise self._fail(name, f"{name!r}: {error}") from None
+        array = args_.take_array(name, value, self.signature.span(name))
         option = None if array is None else union.option(array.dtype)
         if option is None:
             held = f"holds {array.dtype}" if array else f"is a {kind_of(value)}"
@@ -422,42 +421,25 @@ class Call:
         return option
 
     def _array(self, name: str, annotation: ArrayAnnotation, value: Any) -> ArrayArgument:
-        try:
-            array = args_.as_array(value)
-        except TypeError as error:
-            raise self._fail(name, f"{name!r}: {error}", _array_help(name, value)) from None
+        array = args_.take_array(name, value, self.signature.span(name))
         if array is None:
             raise self._fail(name, f"{name!r} is a {kind_of(value)}, but the parameter is {annotation}",
                              "pass a NumPy array, a CuPy array or a torch tensor")
-        reason = args_.check_array(name, annotation, array)
-        if reason:
-            help = f"pass a copy: `{name}.copy()`" if array.dtype is annotation.dtype and \
-                len(array.shape) == annotation.rank else None
-            if array.dtype is not annotation.dtype and array.kind == HOST:
-                known = _numpy_name(annotation.dtype)
-                help = f"convert it: `{name}.astype({known})`" if known else \
-                    f"no NumPy dtype holds {annotation.dtype}: pass the bytes as tl.u8, and tl.view them in the kernel"
-            raise self._fail(name, reason, help)
+        found = args_.check_array(name, annotation, array)
+        if found:
+            raise self._fail(name, *found)
         return array
 
     def default_engine(self) -> str:
         return "cuda" if CUDA in self.kinds else "cpu"
 
     def check_written(self, specialisation: Specialisation) -> None:
-        """Written arrays are writable and share no memory with others. Raises UserError."""
+        """Written arrays are writable and share no memory with others, nor within themselves. Raises UserError."""
         assert specialisation.written is not None
-        for i, (name, _, array) in enumerate(self.arrays):
-            if name not in specialisation.written:
-                continue
-            if not array.writable:
-                raise call_error("E0303", f"{name!r} is read-only, but the kernel writes it",
-                                 declared=self.signature.span(name))
-            for j, (other, _, second) in enumerate(self.arrays):
-                pair = {name, other}
-                if i != j and not pair <= specialisation.may_alias and args_.overlap(array, second):
-                    raise call_error("E0603", f"{name!r} is written and overlaps {other!r}",
-                                     help=f"pass a copy, or declare `tl.may_alias({name}, {other})` in the kernel",
-                                     declared=self.signature.span(name))
+        arrays = {name: array for name, _, array in self.arrays}
+        for name in arrays:
+            if name in specialisation.written:
+                args_.check_written(name, arrays, specialisation.may_alias, self.signature.span(name))
 
 
 def _hashable(value: Any) -> bool:
@@ -466,26 +448,6 @@ def _hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _array_help(name: str, value: Any) -> str | None:
-    """How to mend a NumPy array that tilus does not take."""
-    dtype = getattr(value, "dtype", None)
-    if getattr(dtype, "kind", "") in "iufb" and not getattr(dtype, "isnative", True):
-        return f"it is of the other byte order: `{name}.astype({name}.dtype.newbyteorder('='))`"
-    if getattr(dtype, "kind", "") == "c":
-        return f"pass the parts as two arrays: `{name}.real`, `{name}.imag`"
-    if getattr(dtype, "kind", "") in "OUSMmV":
-        return "arrays hold integers, floats or bool"
-    return None
-
-
-def _numpy_name(dtype: DType) -> str | None:
-    try:
-        name = dtype.numpy.name
-    except TypeError:
-        return None
-    return f"ml_dtypes.{name}" if dtype.name == "bf16" or dtype.name.startswith("f8") else f"np.{name}"
 
 
 @overload

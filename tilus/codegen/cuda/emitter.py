@@ -462,11 +462,14 @@ class _KernelPrinter:
         if ctype == "bool" and cells > 1:
             raise UnsupportedError.at("E0507", "vector loads of bool", op.span)
         address = self.address(op.pointer)
-        source = f"*({'const ' if op.read_only else ''}{vector}*)({address})"
-        if op.read_only and ctype != "bool":
-            source = f"__ldg((const {vector}*)({address}))"
+        stored = "unsigned char" if ctype == "bool" else vector  # of a bool's bytes any but 0 is true
+        source = f"*({'const ' if op.read_only else ''}{stored}*)({address})"
+        if op.read_only:
+            source = f"__ldg((const {stored}*)({address}))"
         elif op.volatile:
-            source = f"*(volatile {vector}*)({address})"
+            source = f"*(volatile {stored}*)({address})"
+        if ctype == "bool":
+            source += " != 0"
         name = self.fresh(op.result.name or "x")
         if op.predicate is None:
             self.line(f"const {vector} {name} = {source};")

@@ -310,7 +310,11 @@ class HostEmitter:
         ty = f"<{count} x {element}>" if count else element
         align = alignment or _size(dtype)
         x = self.e.op(f"load {'volatile ' if volatile else ''}{ty}, ptr {pointer}, align {align}")
-        return self.e.op(f"trunc {ty} {x} to {TYPES.vector(dtype, count)}") if dtype.is_bool else x
+        return self._from_memory(dtype, ty, x)
+
+    def _from_memory(self, dtype: DType, ty: str, x: str) -> str:
+        """A value as it is in memory, as it is in registers: any byte but 0 is true."""
+        return self.e.op(f"icmp ne {ty} {x}, {'zeroinitializer' if ty[0] == '<' else '0'}") if dtype.is_bool else x
 
     def _memory_value(self, value: Value) -> tuple[str, str]:
         """The type and operand of a value as it is in memory."""
@@ -342,7 +346,7 @@ class HostEmitter:
         self.e.module.declare(name, f"declare {ty} @{name}(ptr, i32 immarg, {mask}, {ty})")
         x = self.e.op(f"call {ty} @{name}(ptr {self.names[op.pointer]}, i32 {_size(dtype)}, {mask} "
                       f"{self.names[op.mask]}, {ty} {other})")
-        self.names[op.result] = self.e.op(f"trunc {ty} {x} to {mask}") if dtype.is_bool else x
+        self.names[op.result] = self._from_memory(dtype, ty, x)
 
     def masked_store(self, op: MaskedStore) -> None:
         ty, value = self._memory_value(op.value)
@@ -379,7 +383,7 @@ class HostEmitter:
             self.e.module.declare(name, f"declare {ty} @{name}(<{count} x ptr>, i32 immarg, {mask}, {ty})")
             result = self.e.op(f"call {ty} @{name}(<{count} x ptr> {addresses}, i32 {_size(dtype)}, {mask} "
                                f"{self.names[op.mask]}, {ty} {other})")
-        self.names[op.result] = self.e.op(f"trunc {ty} {result} to <{count} x i1>") if dtype.is_bool else result
+        self.names[op.result] = self._from_memory(dtype, ty, result)
 
     def _guarded_load(self, op: GatherLoad, dtype: DType, pointer: str, element: str) -> str:
         e = self.e

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.dtypes import DType
 from tilus.ir.ops import AllocShared, CopyAsync, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
@@ -129,7 +130,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                 section = _Section(position)
             if isinstance(op, AllocShared):
                 layout = op.result.view.layout or row_major(*op.shape)
-                lives[op] = _Live(op, _bytes(layout.size, op.dtype.bits), position, position, bool(loops))
+                lives[op] = _Live(op, _bytes(layout.size, op.dtype), position, position, bool(loops))
                 roots[op.result] = op
                 if group is not None:
                     use(lives[op], group)
@@ -171,5 +172,5 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
     return list(lives.values())
 
 
-def _bytes(elements: int, bits: int) -> int:
-    return -(-elements * bits // 8)
+def _bytes(elements: int, dtype: DType) -> int:
+    return -(-elements * (8 if dtype.is_bool else dtype.bits) // 8)

@@ -1,0 +1,90 @@
+"""torch tensors by their pointers. tilus does not import torch: whoever passes a tensor has done so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilus.ir.dtypes import DType, parse_dtype
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, Refused, host_view
+
+TORCH_TYPES = {
+    "float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64", "int8": "i8", "int16": "i16",
+    "int32": "i32", "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64", "bool": "bool",
+    "float8_e4m3fn": "f8e4m3fn", "float8_e5m2": "f8e5m2",
+}
+
+
+def torch_name(dtype: DType) -> str | None:
+    """What torch calls an element type, without the module."""
+    return next((name for name, ours in TORCH_TYPES.items() if ours == dtype.name), None)
+
+
+def from_torch(torch: Any, value: Any) -> ArrayArgument:
+    """A tensor in host or CUDA memory. Raises Refused where its elements are not all in memory as it says they are, or
+    where autograd would miss what a kernel does."""
+    try:
+        _check(torch, value)
+        shape, strides = tuple(int(n) for n in value.shape), tuple(int(s) for s in value.stride())
+        address = int(value.data_ptr())
+    except Refused:
+        raise
+    except Exception as error:  # torch says what such a tensor lacks
+        raise Refused(f"torch does not say where its elements are: {str(error).partition(chr(10))[0]}") from None
+    dtype = parse_dtype(TORCH_TYPES[_type_name(value)])
+    on_host = value.device.type == "cpu"
+    array = host_view(address, dtype, shape, strides, value) if on_host else None
+    return ArrayArgument(value, HOST if on_host else CUDA, dtype, address, shape, strides, True, array)
+
+
+def _type_name(value: Any) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _check(torch: Any, value: Any) -> None:
+    if torch._C._functorch.is_functorch_wrapped_tensor(value):
+        raise Refused("it is a tensor of a torch.func transform (vmap, grad, …), which has no memory of its own",
+                      "wrap the kernel in torch.library.custom_op with a rule for the transform")
+    if type(value).__torch_dispatch__ is not torch._C._disabled_torch_dispatch_impl:
+        raise Refused(f"it is a {type(value).__name__}, which handles its operations itself and may have no memory",
+                      "pass a plain tensor")
+    if value.is_nested:
+        raise Refused("it is a nested tensor", "pass its values and its offsets as two tensors")
+    if value.is_quantized:
+        raise Refused("it is a quantized tensor", "pass its integers, `{name}.int_repr()`, and its scale")
+    if value.layout != torch.strided:
+        layout = str(value.layout).removeprefix("torch.").removeprefix("_")
+        raise Refused(f"it is a tensor of layout {layout}", "pass `{name}.to_dense()`")
+    if value.device.type not in ("cpu", "cuda"):
+        without = ", which has no memory" if value.device.type == "meta" else ""
+        raise Refused(f"it is on the device {str(value.device)!r}{without}", "pass one of the CPU or of a CUDA GPU")
+    if _type_name(value) not in TORCH_TYPES:
+        raise Refused(f"tensors of {value.dtype} have no tilus element type",
+                      "pass the parts as two tensors: `torch.view_as_real({name})`" if value.is_complex() else
+                      "tensors hold integers, floats or bool")
+    if value.is_neg():
+        raise Refused("it is a view that torch negates when it is read", "pass `{name}.resolve_neg()`")
+    if value.requires_grad and torch.is_grad_enabled():
+        raise Refused("it requires a gradient, which kernels do not record",
+                      "pass `{name}.detach()`, call the kernel under torch.no_grad(), or write a "
+                      "torch.autograd.Function around it")
+    if value.numel():
+        last = value.storage_offset() + sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
+        if (last + 1) * value.element_size() > value.untyped_storage().nbytes():
+            raise Refused("its storage has been freed or made smaller")
+
+
+def mark_written(value: Any) -> None:
+    """Tell autograd that a tensor has been changed, as operations in place do: a backward pass that has saved it then
+    says so."""
+    import sys
+
+    torch = sys.modules["torch"]
+    if not value.is_inference():
+        torch.autograd.graph.increment_version(value)
+
+
+def empty_like(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
+    """An uninitialised tensor on the device of another one."""
+    import sys
+
+    return value.new_empty(shape, dtype=getattr(sys.modules["torch"], torch_name(dtype) or ""))
