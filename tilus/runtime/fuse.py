@@ -466,7 +466,8 @@ class FusedFunction(TracedFunction):
         found: dict[str, Any] = dict(overrides)
         for spec in self.signature.specs:
             value = values[spec.name]
-            array = None if isinstance(value, (bool, int, float)) else args_.as_array(value)
+            array = None if isinstance(value, (bool, int, float)) else args_.take_array(
+                spec.name, value, self.span(spec.name))
             if array is None:
                 found[spec.name] = value
                 continue
