@@ -1,8 +1,11 @@
 """``tilus simulate`` on the PTX of a stranger."""
+# Kernels and instructions read best on lines of their own length.
+# ruff: noqa: E501
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -136,3 +139,71 @@ def test_mistakes_are_named(words: list[str], named: str) -> None:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         assert isinstance(done.exception, TilusError), done.exception
     assert named in done.output + str(done.exception)
+
+
+CUTE = """.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry cute(.param .align 8 .b8 tensor[8], .param .u32 count) {
+  .reg .b64 a, b; .reg .b32 t, n; .reg .pred p;
+  ld.param.u64 a, [tensor]; ld.param.u32 n, [count]; mov.u32 t, %tid.x; setp.ge.u32 p, t, n; @p ret;
+  mul.wide.u32 b, t, 4; add.u64 a, a, b; st.global.u32 [a], t; ret; }
+"""
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("names", [("0", "1"), ("tensor", "count"), ("tensor", "1")])
+def test_parameters_of_any_spelling_go_by_name_or_number(names: tuple[str, str]) -> None:
+    Path("cute.ptx").write_text(CUTE)
+    np.save("out.npy", np.zeros(2, "i4"))      # eight bytes, as the pointer has
+    done = run("cute.ptx", "--arg", f"{names[0]}=out.npy", "--arg", f"{names[1]}=2", "--save")
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(np.load("out.npy"), [0, 1])
+    assert "no parameter '2'" in str(run("cute.ptx", "--arg", "0=out.npy", "--arg", "1=2", "--arg", "2=5").exception)
+
+
+@pytest.mark.usefixtures("folder")
+def test_skipped_files_and_callers() -> None:
+    source = """__device__ __forceinline__ void inner(float* x) {
+x[200] = 1; }
+extern "C" __global__ void k(float* x) {
+inner(x); }"""
+    Path("c.ptx").write_text(to_ptx_with_lines(source))
+    done = run("c.ptx", "--arg", "0=zeros:f4:10")
+    assert re.search(r"c.ptx:\d+ \(.*kernel.cu:2\): bounds", done.output)
+    assert re.search(r"called at .*kernel.cu:4", done.output)
+    file = re.findall(r"called at (.*):4", done.output)[0]
+    skipped = run("c.ptx", "--arg", "0=zeros:f4:10", "--skip-file", file)
+    assert "kernel.cu" not in skipped.output
+
+
+@pytest.mark.usefixtures("folder")
+def test_hot_lines_of_a_listing() -> None:
+    whole, hot = run("k.ptx", *SAXPY, *arguments(), "--listing").output, run("k.ptx", *SAXPY, *arguments(), "--hot", "2").output
+    assert len(hot.splitlines()) < 20 < len(whole.splitlines())
+    assert "..." in hot.splitlines()
+    assert set(hot.splitlines()) - {"..."} <= set(whole.splitlines())
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_limit_and_progress() -> None:
+    Path("e.ptx").write_text(to_ptx_with_lines('extern "C" __global__ void k(int* y) { for (unsigned i = 1; i; i += 2) y[threadIdx.x] += i; }'))
+    done = run("e.ptx", "--arg", "0=zeros:i4:32", "--max-steps", "1500000", "--progress")
+    assert done.exit_code == 1
+    assert re.search(r"more than 1500000 instructions of these blocks, the last of them in the loop at lines \d+ to \d+ \(.*kernel.cu:1-1\)", done.output)
+    assert re.search(r"0 of 1 blocks, \d+ instructions", done.output)
+    assert "warp instructions       0" not in done.output
+
+
+@pytest.mark.usefixtures("folder")
+def test_formal_faults_and_the_exit_status() -> None:
+    from tests.simulator.test_tcgen05 import END, FILL, ONE, TILES, launch_planted
+
+    product = "if (t == 64) { " + ONE + " COMMIT(&bar); } TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n"
+    for order, formal in (("BEFORE; SYNC; AFTER; ", False), ("SYNC; AFTER; ", True)):
+        _, source = launch_planted(TILES + FILL + order + product + END)
+        Path("f.ptx").write_text(to_ptx_with_lines(source, "sm_100a"))
+        words = ("f.ptx", "--block", "128", "--arg", "0=zeros:u4:128", "--arg", "1=0")
+        plain, strict = run(*words), run(*words, "--strict")
+        assert ("formal: " in plain.output) == formal
+        assert (plain.exit_code, strict.exit_code) == (0, int(formal)), plain.output

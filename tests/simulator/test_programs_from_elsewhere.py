@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -204,3 +206,23 @@ def test_progress_is_told() -> None:
     assert seen
     assert all(done == 0 and blocks == 1 for done, blocks, _ in seen)
     assert seen[-1][2] > 100_000
+
+
+WAITS = """#define ASM(...) asm volatile(__VA_ARGS__)
+#define TRY(b, p) ASM("{ .reg .pred q; L: mbarrier.try_wait.parity.shared.b64 q, [%0], %1; @!q bra L; }" :: "r"(b), "r"(p) : "memory")
+extern "C" __global__ void k(volatile int* flag, int* y) { __shared__ alignas(8) unsigned long long pad[3], bars[2]; unsigned b = __cvta_generic_to_shared(bars + 1); int t = threadIdx.x; pad[t % 3] = 0;
+  if (!t) ASM("mbarrier.init.shared.b64 [%0], 3;" :: "r"(b) : "memory"); __syncthreads(); @BODY@ y[t] = 1 + pad[t % 3]; }"""
+
+
+@pytest.mark.parametrize(("body", "told"), [
+    ('if (!t) ASM("mbarrier.arrive.expect_tx.shared.b64 _, [%0], 512;" :: "r"(b) : "memory"); TRY(b, 0);',
+     "they wait for parity 0 of the mbarrier at byte 8 of bars, shared address 0x20: its phase, of parity 0, lacks 2 of 3 arrivals and 512 bytes"),
+    ('if (t < 3) ASM("mbarrier.arrive.shared.b64 _, [%0];" :: "r"(b) : "memory"); TRY(b, 0); TRY(b, 1);', "they wait for parity 1 .* of parity 1, lacks 3 of 3 arrivals and 0 bytes"),
+    ("while (flag[2] != 7) {}", "they read byte 8 of argument k_param_0, which holds 0x5"),
+    ("if (t == 40) while (flag[1] != 7) {}", "they read byte 4 of argument k_param_0, which holds 0x5"),
+])
+def test_endless_polling_tells_what_is_awaited(body: str, told: str) -> None:
+    ptx = to_ptx(WAITS.replace("@BODY@", body), "sm_90")
+    report = simulator.launch(ptx, "k", 1, 64, [np.full(4, 5, "i4"), np.zeros(64, "i4")], collect=True)
+    (fault,) = [f for f in report.faults if "poll" in f.message]
+    assert re.search(f"threads poll without end: nothing can end its wait; {told}", fault.message), fault.message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from typing import Any
 
 import click
@@ -90,6 +91,10 @@ def _checks(every: bool, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> 
     return every
 
 
+def _tell(ended: int, blocks: int, steps: int) -> None:
+    click.echo(f"{ended} of {blocks} blocks, {steps} instructions", err=True)
+
+
 @click.command("simulate")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path))
 @click.option("--entry", help="The kernel; not needed where the file has one.")
@@ -97,7 +102,8 @@ def _checks(every: bool, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> 
 @click.option("--block", default="32", show_default=True, help="Threads of a block, as 32,8.")
 @click.option("--cluster", help="Blocks of a cluster, as 2,1.")
 @click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE",
-              help="A parameter by name or number: a number, FILE.npy, zeros:f4:64x64, or hex:… for a struct's bytes.")
+              help="A parameter by name or by its number from 0 on: a number, FILE.npy, zeros:f4:64x64, or hex:… for a "
+                   "struct's bytes.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
               help="Contents of a variable of the module, such as a __constant__ array: FILE.npy or zeros:f4:8.")
 @click.option("--shared", default=0, type=click.IntRange(min=0), help="Dynamic shared memory, bytes.")
@@ -110,10 +116,18 @@ def _checks(every: bool, wanted: tuple[str, ...], unwanted: tuple[str, ...]) -> 
               help="Blocks that run at once where they wait for others.")
 @click.option("--stack", "stack_bytes", default=1 << 14, show_default=True, type=click.IntRange(min=0),
               help="Bytes of a thread for recursive functions.")
-@click.option("--max-steps", default=1 << 40, type=click.IntRange(min=1), help="Instructions after which to give up.")
+@click.option("--max-steps", type=click.IntRange(min=1),
+              help="Instructions of blocks that run together after which to give up; the loop is named.")
+@click.option("--skip-file", "skipped_files", multiple=True, metavar="FILE",
+              help="Source file, as .file names it, whose faults are told at the line that called it; may be repeated.")
+@click.option("--strict", is_flag=True, help="Formal faults, which hardware tolerates, make the exit status 1 too.")
+@click.option("--progress/--no-progress", default=None,
+              help="Tell on the standard error how far it is; by default where that is a terminal.")
 @click.option("--save/--no-save", default=False, help="Write changed arrays back to their .npy files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.option("--listing", is_flag=True, help="Print the PTX with counts for each line.")
+@click.option("--hot", type=click.IntRange(min=1), metavar="N",
+              help="Of the listing, the N lines that were executed most often and those of the most excess.")
 def command(
     file: pathlib.Path,
     entry: str | None,
@@ -130,10 +144,14 @@ def command(
     seed: int | None,
     resident_blocks: int | None,
     stack_bytes: int,
-    max_steps: int,
+    max_steps: int | None,
+    skipped_files: tuple[str, ...],
+    strict: bool,
+    progress: bool | None,
     save: bool,
     as_json: bool,
     listing: bool,
+    hot: int | None,
 ) -> None:
     """Execute a kernel of the PTX file FILE on a simulated GPU, check it and count what it does.
 
@@ -157,17 +175,20 @@ def command(
     report = module.launch(entry, _extents(grid), _extents(block), {name: value for name, value, _ in parsed},
                            shared_bytes=shared, cluster=_extents(cluster) if cluster else None,
                            checks=_checks(checks, wanted, unwanted), counters=counters, seed=seed, collect=True,
-                           resident_blocks=resident_blocks, stack_bytes=stack_bytes, max_steps=max_steps,
+                           resident_blocks=resident_blocks, stack_bytes=stack_bytes,
+                           max_steps=max_steps or simulator.MAX_STEPS, skipped_files=skipped_files,
+                           progress=_tell if progress or (progress is None and sys.stderr.isatty()) else None,
                            variables={name: value for name, value, _ in variables})
     if not as_json:
         for line in report.printed:
             click.echo(line, nl=False)
-    click.echo(report.to_json() if as_json else report.listing() if listing else report.text())
+    listing = listing or hot is not None
+    click.echo(report.to_json() if as_json else report.listing(hot) if listing else report.text())
     if listing and not as_json and report.faults:
         click.echo("\n".join(report.fault_lines()))
     if save:
         for _, value, path in parsed + variables:
             if path is not None:
                 np.save(path, value)
-    if report.faults:
+    if report.faults if strict else report.errors:
         raise SystemExit(1)

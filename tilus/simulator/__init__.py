@@ -2,8 +2,10 @@
 
 from tilus.simulator.arguments import Pointer, Struct
 from tilus.simulator.faults import Checks, Fault
-from tilus.simulator.launch import Module, launch, load
+from tilus.simulator.launch import MAX_STEPS, Module, launch, load
 from tilus.simulator.report import Report
 from tilus.simulator.tensor_map import Im2colMap, TensorMap
 
-__all__ = ["Checks", "Fault", "Im2colMap", "Module", "Pointer", "Report", "Struct", "TensorMap", "launch", "load"]
+__all__ = [
+    "MAX_STEPS", "Checks", "Fault", "Im2colMap", "Module", "Pointer", "Report", "Struct", "TensorMap", "launch", "load",
+]

@@ -120,6 +120,7 @@ class Fault:
         details = [f"block {self.block}, thread {self.thread}"] if self.block is not None else []
         details += [f"address {self.address:#x}"] if self.address is not None else []
         details += [f"{self.count} times"] if self.count > 1 else []
+        details += [f"called at {place.file}:{place.line}" for place in self.callers]
         kind = "fault" if self.level == "error" else self.level
         detail = f" [{'; '.join(details)}]" if details else ""
         return f"{kind}: {where}{source}: {self.check}: {self.message}{detail}"

@@ -461,6 +461,7 @@ class Launch:
         for row in (*batch.valid.values(), *batch.in_flight.values()):
             row[:] = False
         batch.polled.clear()
+        batch.waits_for[:] = batch.polls_at[:] = -1
         batch.taint.reset()
         for name in ("wgmma", "call stack"):
             batch.state.pop(name, None)

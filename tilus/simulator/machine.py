@@ -140,6 +140,10 @@ class Batch:
         self.live = np.zeros(self.lanes, bool)
         self.carry = np.zeros(self.lanes, bool)
         self.polling = np.zeros(self.lanes, bool)
+        # What each lane last found unchanged: the offset of an mbarrier and the parity it waits for, or an address.
+        self.waits_for = np.full(self.lanes, -1, np.int64)
+        self.waits_parity = np.zeros(self.lanes, np.int8)
+        self.polls_at = np.full(self.lanes, -1, np.int64)
         self.release: Callable[[], None] = lambda: None
         self.state: dict[str, Any] = {}
         self.taint = Taint(self)
@@ -154,6 +158,8 @@ class Batch:
     def poll(self, op: Op, lanes: Array, address: Array) -> None:
         """Lanes read what another thread may be about to change; reading on at new addresses is progress."""
         self.polling[lanes] = True
+        self.waits_for[lanes] = -1
+        self.polls_at[lanes] = address
         key = (id(op), int(lanes[0]), lanes.size)
         before = self.polled.get(key)
         if before is None or not np.array_equal(before, address):

@@ -37,6 +37,11 @@ class Initialised:
     arrived: bool = False
 
 
+def fields_of(word: int) -> tuple[int, int, int, int]:
+    """(pending arrivals, arrivals of a phase, pending bytes, phase)."""
+    return word & _COUNT, word >> 20 & _COUNT, (word >> 40 & ((1 << 21) - 1)) - _BIAS, word >> 63
+
+
 class MBarriers:
     """Arrivals and transactions at the mbarriers of a batch; offsets are into the batch's shared memory."""
 
@@ -47,6 +52,18 @@ class MBarriers:
 
     def reset(self) -> None:
         self.initialised.clear()
+
+    def describe(self, offset: int) -> str:
+        """``the mbarrier at byte 8 of bars, shared address 0x8: phase of parity 0, 3 of 64 arrivals and 256 bytes``."""
+        batch = self.batch
+        address = offset % batch.shared.stride
+        named = batch.launch.program.decoded.describe_shared(address, batch.launch.dynamic_base)
+        word = int(self.words[offset >> 3])
+        if not word & VALID:
+            return f"the mbarrier at {named}shared address {address:#x}, which is not initialised"
+        pending, expected, transactions, phase = fields_of(word)
+        return (f"the mbarrier at {named}shared address {address:#x}: its phase, of parity {phase}, lacks {pending} of "
+                f"{expected} arrivals and {transactions} bytes of transactions")
 
     def init(self, offset: int, count: int, lane: int) -> None:
         self.words[offset >> 3] = encode(count, count, 0, 0)
@@ -92,9 +109,7 @@ class MBarriers:
         if not word & VALID or word >> 61 & 1:
             self.batch.fault("value", f"{op.opcode} on memory that is not an initialised mbarrier", op, lane)
             return word
-        pending, expected = word & _COUNT, word >> 20 & _COUNT
-        transactions = (word >> 40 & ((1 << 21) - 1)) - _BIAS
-        phase = word >> 63
+        pending, expected, transactions, phase = fields_of(word)
         transactions += expect - complete
         expected -= drop
         if arrive + drop > pending:

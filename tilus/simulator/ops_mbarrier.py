@@ -162,7 +162,10 @@ def test_wait(b: Binder, op: Op) -> Run:
         if may_fail and random is not None:
             done &= random.random(done.shape) < 0.9
         if not done.all():
-            batch.polling[lanes[~done]] = True
+            late = lanes[~done]
+            batch.polling[late] = True
+            batch.waits_for[late], batch.waits_parity[late] = offsets[~done], old[~done]
+        batch.waits_for[lanes[done]] = -1
         if batch.launch.shadow_hooks and done.any():
             batch.order.wait(offsets[done], lanes[done])
         dst[lanes] = done

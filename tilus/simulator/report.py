@@ -145,13 +145,25 @@ class Report:
 
     __str__ = text
 
-    def listing(self) -> str:
-        """The PTX with, before each line, how often a warp executed it and its transactions."""
+    def hottest(self, count: int) -> set[int]:
+        """The lines that warps executed most often, with those of the most transactions beyond the needed ones."""
+        executed = sorted(self.lines, key=lambda line: -self.lines[line])[:count]
+        wasteful = sorted((site for site in self.sites if site.excess), key=lambda site: -site.excess)[:count]
+        return {*executed, *(site.line for site in wasteful)}
+
+    def listing(self, hot: int | None = None) -> str:
+        """The PTX with, before each line, how often a warp executed it and its transactions; ``hot``: so many of the
+        lines that were executed most often, and their neighbours, alone."""
+        shown = {near for line in self.hottest(hot) for near in range(line - 1, line + 2)} if hot is not None else None
         sites: dict[int, list[SiteCount]] = {}
         for site in self.sites:
             sites.setdefault(site.line, []).append(site)
-        out = []
+        out: list[str] = []
         for number, text in enumerate(self.source, 1):
+            if shown is not None and number not in shown:
+                if out and out[-1] != "...":
+                    out.append("...")
+                continue
             count = self.lines.get(number)
             note = ""
             for site in sites.get(number, []):

@@ -15,7 +15,9 @@ import numpy as np
 
 from tilus.simulator.faults import Checks
 from tilus.simulator.flow import Program, Segment
+from tilus.simulator.layout import GLOBAL_BASE
 from tilus.simulator.machine import Array, Batch, Binder, Group, Run
+from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.resolved import Op, Reg
 
 READY, WARP_WAIT, BARRIER_WAIT, CLUSTER_WAIT, DONE = range(5)
@@ -471,12 +473,31 @@ class Executor:
                                  count=int(lanes.sum()))
         waiting = (self.status == READY) & self.batch.live if self.uniform_at < 0 else self.batch.live
         reason = "the block it waits for is not resident" if resident_limited else "nothing can end its wait"
-        if waiting.any():
-            at = self.uniform_at if self.uniform_at >= 0 else int(self.at[waiting][0])
-            bound = self.at_order[at]
+        places = self.at if self.uniform_at < 0 else np.full(self.batch.lanes, self.uniform_at)
+        for order in np.unique(places[waiting]).tolist():
+            bound = self.at_order[order]
+            lanes = waiting & (places == order)
             op = bound.segment.end or bound.segment.ops[0]
-            self.batch.fault("deadlock", f"threads poll without end: {reason}", op, int(np.argmax(waiting)),
-                             count=int(waiting.sum()))
+            self.batch.fault("deadlock", f"threads poll without end: {reason}{self._polled(lanes)}", op,
+                             int(np.argmax(lanes)), count=int(lanes.sum()))
+
+    def _polled(self, lanes: Array) -> str:
+        """What lanes wait for: the mbarriers with their state, or the memory that they read."""
+        batch = self.batch
+        where = np.flatnonzero(lanes)
+        barriers = np.unique(batch.waits_for[where])
+        barriers = barriers[barriers >= 0]
+        if barriers.size:
+            first = int(barriers[0])
+            parity = int(batch.waits_parity[where[batch.waits_for[where] == first][0]])
+            more = f"; and {barriers.size - 1} other mbarriers" if barriers.size > 1 else ""
+            return f"; they wait for parity {parity} of {barriers_of(batch).describe(first)}{more}"
+        address = int(batch.polls_at[where[0]])
+        memory = self.launch.memory
+        if not GLOBAL_BASE <= address < GLOBAL_BASE + memory.views.data.size:
+            return ""
+        value = int(memory.views.load(np.array([address - GLOBAL_BASE & ~3]), 4, 1)[0])
+        return f"; they read {memory.describe(address - GLOBAL_BASE)}, which holds {value:#x}"
 
 
 def _reachable(program: Program) -> set[int]:
