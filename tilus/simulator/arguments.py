@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tilus.diagnostics import UserError
-from tilus.simulator.layout import GLOBAL_BASE, GUARD
+from tilus.simulator.layout import GLOBAL_BASE, GUARD, TEXTURE_BASE
 from tilus.simulator.resolved import Decoded
 from tilus.simulator.syntax import Variable
 from tilus.simulator.tensor_map import MAP_BYTES, TensorMap
+from tilus.simulator.texture import Texture
 
 Array = npt.NDArray[Any]
 ALIGN = 256
@@ -61,6 +62,7 @@ class Arguments:
     scalars: list[tuple[int, bytes]] = field(default_factory=list)
     ranges: list[_Range] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
+    textures: list[Texture] = field(default_factory=list)
     # What is known once the arrays have addresses: where (an offset of the parameters, or a host address), and the
     # host address or tensor map that it names.
     in_parameters: list[tuple[int, int | TensorMap]] = field(default_factory=list)
@@ -200,6 +202,10 @@ def _by_position(names: list[str], args: Sequence[Any] | Mapping[str, Any], maps
 
 def _pack_one(result: Arguments, variable: Variable, offset: int, value: Any) -> None:
     name, size = variable.name, variable.bytes
+    if isinstance(value, Texture) and size == 8:
+        result.scalars.append((offset, (TEXTURE_BASE + len(result.textures)).to_bytes(8, "little")))
+        result.textures.append(value)
+        return
     if isinstance(value, TensorMap) and size != 8:
         result.add_array(value.array, name)
         result.in_parameters.append((offset, value))

@@ -14,13 +14,14 @@ import numpy as np
 
 from tilus.diagnostics import ResourceError, UserError
 from tilus.simulator import flow
-from tilus.simulator.arguments import Struct, content_of, pack_arguments, pack_variable
+from tilus.simulator.arguments import Arguments, Struct, content_of, pack_arguments, pack_variable
 from tilus.simulator.asynchronous import AsyncQueue
 from tilus.simulator.barriers import BarrierState
 from tilus.simulator.decode import decode
 from tilus.simulator.faults import Checks, FaultLog
+from tilus.simulator.heap import Heap
 from tilus.simulator.history import History
-from tilus.simulator.layout import GLOBAL_BASE, GUARD, WORKSPACE, WORKSPACE_BYTES
+from tilus.simulator.layout import GLOBAL_BASE, GUARD, TEXTURE_BASE, WORKSPACE, WORKSPACE_BYTES
 from tilus.simulator.machine import Array, Batch, Binder, Op
 from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace, Site
@@ -32,6 +33,7 @@ from tilus.simulator.resolved import Decoded
 from tilus.simulator.schedule import Executor, KernelAborted, Outcome
 from tilus.simulator.syntax import Module as Syntax
 from tilus.simulator.tensor_map import MAP_BYTES, Descriptor, TensorMap, decode_map
+from tilus.simulator.texture import Texture
 
 LANES_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 29
@@ -42,6 +44,7 @@ MAX_EXTENT = (1 << 31) - 1
 MAX_OTHER_EXTENT = 65535
 MAX_BLOCKS = 1 << 28
 STACK_BYTES = 1 << 14
+HEAP_BYTES = 1 << 23
 MAX_STEPS = 1 << 25
 SECONDS = 1.0
 Dim = tuple[int, int, int]
@@ -84,7 +87,8 @@ class Module:
         collect: bool = False,
         max_steps: int = MAX_STEPS,
         stack_bytes: int = STACK_BYTES,
-        variables: Mapping[str, Array] | None = None,
+        heap_bytes: int = HEAP_BYTES,
+        variables: Mapping[str, Any] | None = None,
         skipped_files: Iterable[str] = (),
         progress: Watcher | None = None,
     ) -> Report:
@@ -92,7 +96,7 @@ class Module:
         program = self.program(entry)
         run = Launch(self.syntax, program, dim3(grid), dim3(block), _cluster(program, cluster), shared_bytes,
                      Checks.of(checks), counters, resident_blocks, seed, max_steps, target, stack_bytes,
-                     frozenset(skipped_files), progress)
+                     heap_bytes, frozenset(skipped_files), progress)
         return run.execute(args, tensor_maps or {}, collect, variables or {})
 
 
@@ -111,7 +115,7 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
            tensor_maps: Mapping[str, Any] | None = None, target: int | None = None,
            checks: bool | Checks | Iterable[str] = True, counters: bool = True, resident_blocks: int | None = None,
            seed: int | None = None, collect: bool = False, max_steps: int = MAX_STEPS,
-           stack_bytes: int = STACK_BYTES, variables: Mapping[str, Array] | None = None,
+           stack_bytes: int = STACK_BYTES, heap_bytes: int = HEAP_BYTES, variables: Mapping[str, Any] | None = None,
            skipped_files: Iterable[str] = (), progress: Watcher | None = None) -> Report:
     """Run a kernel of a PTX module on arrays.
 
@@ -137,6 +141,7 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
         progress: called about every second with the number of blocks that have ended, of all blocks, and of executed
             instructions.
         stack_bytes: local memory of a thread for the frames of recursive functions.
+        heap_bytes: bytes that ``malloc`` of device code can give.
         variables: contents of variables of the module by name, as ``cudaMemcpyToSymbol`` sets them; those that the
             kernel may write are changed in place.
         skipped_files: source files, as ``.file`` names them, of functions that are not the user's: a fault in one is
@@ -149,8 +154,8 @@ def launch(ptx: str, entry: str, grid: int | Sequence[int], block: int | Sequenc
     return load(ptx).launch(entry, grid, block, args, shared_bytes=shared_bytes, cluster=cluster,
                             tensor_maps=tensor_maps, target=target, checks=checks, counters=counters,
                             resident_blocks=resident_blocks, seed=seed, collect=collect, max_steps=max_steps,
-                            stack_bytes=stack_bytes, variables=variables, skipped_files=skipped_files,
-                            progress=progress)
+                            stack_bytes=stack_bytes, heap_bytes=heap_bytes, variables=variables,
+                            skipped_files=skipped_files, progress=progress)
 
 
 def dim3(value: int | Sequence[int]) -> Dim:
@@ -179,7 +184,7 @@ class Launch:
 
     def __init__(self, syntax: Syntax, program: flow.Program, grid: Dim, block: Dim, cluster: Dim, shared_bytes: int,
                  checks: Checks, counting: bool, resident_blocks: int | None, seed: int | None, max_steps: int,
-                 target: int | None, stack_bytes: int, skipped_files: frozenset[str],
+                 target: int | None, stack_bytes: int, heap_bytes: int, skipped_files: frozenset[str],
                  watcher: Watcher | None) -> None:
         decoded = program.decoded
         self.syntax, self.program, self.path = syntax, program, syntax.path
@@ -199,6 +204,12 @@ class Launch:
         self.steps, self.step_limit, self.progress, self.divergences = 0, max_steps, 0, 0
         self.watcher, self.watched_at = watcher, time.monotonic()
         self.ended = 0
+        self.heap_bytes = heap_bytes
+        self.heap: Heap
+        self.textures: dict[int, Texture] = {}
+        self.texture_references: dict[str, int] = {}
+        self.order: Array = np.zeros(0, np.int64)
+        self.following = 0
         self.clock_reads = 0
         self.seed = seed
         self.perturb = np.random.default_rng(seed) if seed is not None else None
@@ -276,9 +287,11 @@ class Launch:
             self.notes.append(text)
 
     def execute(self, args: Sequence[Any] | Mapping[str, Any], tensor_maps: Mapping[str, Any], collect: bool,
-                variables: Mapping[str, Array]) -> Report:
+                variables: Mapping[str, Any]) -> Report:
         with np.errstate(all="ignore"):
             values = pack_arguments(self.program.decoded, args, tensor_maps)
+            self._bind_textures(values, variables)
+            variables = {name: value for name, value in variables.items() if not isinstance(value, Texture)}
             for name, value in variables.items():
                 pack_variable(values, name, value, functools.partial(self._variable_offset, name))
             self._build_memory(values)
@@ -304,7 +317,10 @@ class Launch:
         end = values.place(placement.end)
         if end > MAX_GLOBAL:
             raise UserError.at("E1003", f"the arguments need {end} bytes of memory; at most {MAX_GLOBAL} are simulated")
-        self.memory = GlobalSpace(end + GUARD)
+        end = (end + GUARD - 1) // GUARD * GUARD
+        heap = self.heap_bytes if any(op.opcode == "call.malloc" for op in self.program.decoded.ops) else 0
+        size = end + GUARD + heap
+        self.memory = GlobalSpace(size)
         data = self.memory.views.data
         entries = [(GUARD, GUARD + max(1, self.program.decoded.param_bytes), "the kernel's parameters", False)]
         entries.append((WORKSPACE, WORKSPACE + WORKSPACE_BYTES, "the workspace of a cooperative launch", True))
@@ -317,10 +333,19 @@ class Launch:
         data[GUARD:GUARD + parameters.size] = parameters
         entries += values.allocations()
         self.memory.set_allocations(entries)
+        self.heap = Heap(self, end + GUARD, heap)
         if self.checks.global_race:
             from tilus.simulator.shadow_global import GlobalShadow
 
-            self.global_shadow = GlobalShadow(self, end + GUARD, self.history)
+            self.global_shadow = GlobalShadow(self, size, self.history)
+
+    def _bind_textures(self, values: Arguments, variables: Mapping[str, Any]) -> None:
+        """Give textures handles: those of the arguments, and those that references of the module name."""
+        self.textures = {TEXTURE_BASE + number: texture for number, texture in enumerate(values.textures)}
+        for name, value in variables.items():
+            if isinstance(value, Texture):
+                self.texture_references[name] = TEXTURE_BASE + len(self.textures)
+                self.textures[TEXTURE_BASE + len(self.textures)] = value
 
     def _variable_offset(self, name: str, count: int) -> int:
         """Where a variable of the module begins in the arena; it must hold ``count`` bytes."""
@@ -359,17 +384,17 @@ class Launch:
         waiting: list[tuple[Executor, Batch]] = []
         spare: tuple[Executor, Batch] | None = None
         resident = 0
-        following = 0
+        self.following = 0
         idle = 0
-        order = self._block_order()
-        while following < self.blocks or waiting:
+        self.order = self._block_order()
+        while self.following < self.blocks or waiting:
             limit = self.resident_blocks // self.cluster_size * self.cluster_size or self.cluster_size
-            room = min(capacity, self.blocks - following, limit - resident)
+            room = min(capacity, self.blocks - self.following, limit - resident)
             if room > 0 and (not waiting or idle == 0):
                 executor, batch = spare or self._make_batch(capacity, stride)
                 spare = None
-                self._start(batch, executor, order[following:following + room])
-                following += room
+                self._start(batch, executor, self.order[self.following:self.following + room])
+                self.following += room
                 resident += room
             elif waiting:
                 executor, batch = waiting.pop(0)
@@ -389,16 +414,26 @@ class Launch:
                 idle = 0
                 continue
             waiting.append((executor, batch))
-            room = min(capacity, self.blocks - following, limit - resident)
+            room = min(capacity, self.blocks - self.following, limit - resident)
             if self.progress != before or room > 0:
                 idle = 0
                 continue
             idle += 1
             if idle > 2 * len(waiting):
                 for stuck, _ in waiting:
-                    stuck.blame(following < self.blocks)
+                    stuck.blame(self.following < self.blocks)
                     self._collect_counts(stuck)
                 raise KernelAborted
+
+    def cancel_cluster(self) -> Dim | None:
+        """Take the next cluster that was not launched yet off the queue: the coordinates of its first block."""
+        if self.following >= self.blocks:
+            return None
+        first = int(self.order[self.following])
+        self.following += self.cluster_size
+        self.ended += self.cluster_size
+        self.progress += 1
+        return self.block_coordinates(first)
 
     def _capacity(self, stride: int) -> int:
         per_lane = sum(bits // 8 * len(names) if bits > 1 else len(names)

@@ -180,6 +180,19 @@ class GlobalSpace(Space):
         self.names = [e[2] for e in entries]
         self.writable = [e[3] for e in entries]
 
+    def add(self, start: int, end: int, name: str) -> None:
+        """One more allocation, which kernels may write."""
+        place = int(np.searchsorted(self.starts, start))
+        self.starts, self.ends = np.insert(self.starts, place, start), np.insert(self.ends, place, end)
+        self.names.insert(place, name)
+        self.writable.insert(place, True)
+
+    def remove(self, start: int) -> None:
+        """The allocation that begins at ``start`` is gone."""
+        place = int(np.searchsorted(self.starts, start))
+        self.starts, self.ends = np.delete(self.starts, place), np.delete(self.ends, place)
+        del self.names[place], self.writable[place]
+
     def locate(self, site: Site, batch: Batch, lanes: Array | None, address: Array, size: int,
                data: Array | None = None) -> Array:
         if address.size == 0:

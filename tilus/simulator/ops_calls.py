@@ -19,7 +19,7 @@ _LINES = 4096
 _SPEC = re.compile(r"%[-+ #0]*\d*(?:\.\d+)?(?:hh|h|ll|l|z|t)?([diouxXcsfFeEgGaAp%])")
 
 
-def _value(b: Binder, op: Op, item: Resolved, lane: int, size: int) -> int:
+def call_argument(b: Binder, op: Op, item: Resolved, lane: int, size: int) -> int:
     """A call argument of one lane: a parameter variable in local memory, or a register."""
     if isinstance(item, Symbol):
         local = b.batch.local
@@ -56,8 +56,8 @@ def vprintf(b: Binder, op: Op) -> Run:
         for lane in g.lanes():
             if len(b.launch.printed) >= _LINES:
                 break
-            text = _string(b, _value(b, op, arguments[0], int(lane), 8), int(lane))
-            buffer = _value(b, op, arguments[1], int(lane), 8)
+            text = _string(b, call_argument(b, op, arguments[0], int(lane), 8), int(lane))
+            buffer = call_argument(b, op, arguments[1], int(lane), 8)
             b.launch.printed.append(_format(b, text, buffer, int(lane)))
         _set_results(b, results, g, 1)
 
@@ -112,9 +112,9 @@ def assertfail(b: Binder, op: Op) -> Run:
 
     def run(g: Group) -> None:
         lane = int(g.lanes()[0])
-        message = _string(b, _value(b, op, arguments[0], lane, 8), lane)
-        file = _string(b, _value(b, op, arguments[1], lane, 8), lane) if len(arguments) > 1 else "?"
-        line = _value(b, op, arguments[2], lane, 4) if len(arguments) > 2 else 0
+        message = _string(b, call_argument(b, op, arguments[0], lane, 8), lane)
+        file = _string(b, call_argument(b, op, arguments[1], lane, 8), lane) if len(arguments) > 1 else "?"
+        line = call_argument(b, op, arguments[2], lane, 4) if len(arguments) > 2 else 0
         b.batch.fault("assert", f"assertion `{message}` failed at {file}:{line}", op, lane, count=g.count)
         raise KernelAborted
 

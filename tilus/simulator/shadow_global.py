@@ -141,6 +141,16 @@ class GlobalShadow:
             self.readers[slot][cells[chosen]] = old[chosen]
             self.read_epochs[slot][cells[chosen]] = epochs[chosen]
 
+    def forget(self, start: int, end: int) -> None:
+        """Memory from ``start`` to ``end`` is new: nobody has touched it."""
+        if self.enabled:
+            cells = slice(start // self.cell, end // self.cell)
+            tables: list[Array] = [self.writer, self.write_epoch, *self.readers, *self.read_epochs]
+            for table in tables:
+                table[cells] = 0
+            self.touched.add(start)
+            self.logs.pop(start, None)
+
     # -- order
 
     def _ordered(self, batch: Batch, where: Array, mine: Array, other: Array, epoch: Array) -> Array:
