@@ -14,7 +14,7 @@ import numpy as np
 from tilus.diagnostics import CheckError, InternalError, Span
 from tilus.interp import elementwise, numbers, tiles
 from tilus.interp.evaluate import evaluate
-from tilus.interp.memory import ACQUIRE, RELEASE, Copy, Memory, Task, View, poisoned, whole
+from tilus.interp.memory import ACQUIRE, RELEASE, Access, Copy, Memory, Task, View, poisoned, whole
 from tilus.interp.numbers import Array
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType
@@ -28,6 +28,7 @@ from tilus.ir.ops import (
     Dim,
     For,
     Gather,
+    GatherAsync,
     GridIndex,
     GridSize,
     GridSync,
@@ -374,11 +375,25 @@ class BlockRun:
         self.env[op.result] = whole(memory)
 
     def _copy_async(self, op: CopyAsync, task: Task) -> None:
-        to: View = self.env[op.destination]
         source: View = self.env[op.source]
+        shape = tuple(self.env[op.destination].extents)
+        box = source.box([self.number(o) for o in op.offsets], shape, None if op.mask is None else self.env[op.mask])
+        self._copy(op, source, box, lambda out: box.fill(out, box.get(source.memory.array)), task)
+
+    def _gather_async(self, op: GatherAsync, task: Task) -> None:
+        source: View = self.env[op.view]
+        points = source.points([self.env[i] for i in op.indices], None if op.mask is None else self.env[op.mask])
+
+        def fill(out: Array) -> None:
+            out[points.chosen] = points.get(source.memory.array)
+
+        self._copy(op, source, points, fill, task)
+
+    def _copy(self, op: CopyAsync | GatherAsync, source: View, access: Access, fill: Callable[[Array], None],
+              task: Task) -> None:
+        """Start a copy; ``fill`` puts what it reads into zeros of the destination's shape."""
+        to: View = self.env[op.destination]
         shape = tuple(to.extents)
-        offsets = [self.number(o) for o in op.offsets]
-        mask = None if op.mask is None else self.env[op.mask]
         self._shared_bounds(to, [0] * len(shape), shape, None, op.span, task)
         target = to.box((0,) * len(shape), shape, None)
         memory = to.memory
@@ -388,12 +403,10 @@ class BlockRun:
         if not target.empty:
             target.set(pending, memory.span_number(op.span))
 
-        access = source.box(offsets, shape, mask)
-
         def read() -> Array:
             out = np.zeros(shape, memory.array.dtype)
             if not access.empty:
-                access.fill(out, access.get(source.memory.array))
+                fill(out)
             return out
 
         at_start = read()
@@ -530,6 +543,7 @@ _WAITS: dict[type[Operation], Callable[[BlockRun, Any, Task], Strand]] = {
 _RULES: dict[type[Operation], Callable[[BlockRun, Any, Task], None]] = {
     Load: BlockRun._load, Store: BlockRun._store, Gather: BlockRun._gather, Scatter: BlockRun._scatter,
     Atomic: BlockRun._atomic, AllocShared: BlockRun._alloc_shared, CopyAsync: BlockRun._copy_async,
+    GatherAsync: BlockRun._gather_async,
     CommitAsync: BlockRun._commit, WaitAsync: BlockRun._wait, Sync: BlockRun._sync, Map: BlockRun._map,
     ReduceWith: BlockRun._reduce_with, ScanWith: BlockRun._scan_with, Print: BlockRun._print,
     DeviceAssert: BlockRun._assert, Assume: BlockRun._assume, Subview: BlockRun._view, PermuteView: BlockRun._view,

@@ -12,12 +12,14 @@ from typing import TypeAlias
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import (
+    ASYNCHRONOUS,
     Atomic,
     Binary,
     Cast,
     Const,
     CopyAsync,
     Gather,
+    GatherAsync,
     Load,
     PermuteView,
     Scatter,
@@ -125,16 +127,16 @@ def root_of(view: Value) -> Value:
     return view
 
 
-def shape_of(op: Load | Store | CopyAsync) -> tuple[int, ...]:
+def shape_of(op: Load | Store | CopyAsync | GatherAsync) -> tuple[int, ...]:
     """The shape of the tile that is moved."""
-    if isinstance(op, CopyAsync):
+    if isinstance(op, ASYNCHRONOUS):
         return tuple(d or 0 for d in op.destination.view.shape)
     return op.shape if isinstance(op, Load) else op.value.tile.shape
 
 
 def window_of(op: Operation, view: Value, form: Callable[[Value], Form] = form_of) -> Window | None:
     """The part of the whole array that an access through a view covers; None where the indices are run-time tiles."""
-    if isinstance(op, CopyAsync) and view is op.destination:
+    if isinstance(op, ASYNCHRONOUS) and view is op.destination:
         place = [(Form(0), n) for n in shape_of(op)]
     elif isinstance(op, (Load, Store, CopyAsync)):
         place = [(form(o), n) for o, n in zip(op.offsets, shape_of(op) or (1,) * len(op.offsets), strict=True)]

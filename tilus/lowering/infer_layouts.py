@@ -30,6 +30,7 @@ from tilus.ir.ops import (
     Fma,
     For,
     Gather,
+    GatherAsync,
     Group,
     If,
     Insert,
@@ -60,11 +61,11 @@ from tilus.layouts import RegisterLayout, RegisterSlice, blocked
 from tilus.lowering.dot_plan import DotPlan, feeds_first_operand, plan_dot
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.shared_layouts import choose_shared_layouts
-from tilus.lowering.simt.access import contiguous_axis, contiguous_order, vector_width
+from tilus.lowering.simt.access import contiguous_axis, contiguous_order, gathered_vector, vector_width
 from tilus.targets import get_target
 
 ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, Philox, Map)
-MEMORY = (Load, Store, Gather, Scatter, Atomic)
+MEMORY = (Load, Store, Gather, Scatter, Atomic, GatherAsync)
 
 
 def infer_layouts(module: Module) -> None:
@@ -196,6 +197,8 @@ class _Inference:
         return sorted(found, key=weight)
 
     def _main_value(self, op: Operation) -> Value | None:
+        if isinstance(op, GatherAsync):  # it has no tile of the elements: the index tiles are laid out alike
+            return op.indices[0]
         value = op.result if isinstance(op, (Load, Gather, Atomic)) else op.value  # type: ignore[attr-defined]
         return value if is_tile(value) else None
 
@@ -298,7 +301,7 @@ class _Inference:
         tile = value.tile
         view = getattr(op, "view").type  # noqa: B009
         threads = self.threads(op)
-        if isinstance(op, (Gather, Scatter, Atomic)) or not isinstance(view, ViewType):
+        if isinstance(op, Atomic) or not isinstance(view, ViewType):
             return blocked(tile.shape, threads)
         order, vector = self.vector_of(op, tile)
         per_thread = -(-tile.size // threads)
@@ -308,6 +311,9 @@ class _Inference:
 
     def vector_of(self, op: Operation, tile: TileType) -> tuple[tuple[int, ...], int]:
         """Dimensions from the fastest in memory to the slowest, and how many elements an access may move."""
+        if isinstance(op, (Gather, Scatter, GatherAsync)):
+            along, width = gathered_vector(self.facts, op)
+            return (along, *(d for d in reversed(range(tile.rank)) if d != along)), width
         order = contiguous_order(self.facts, op.view, tile.rank)  # type: ignore[attr-defined]
         return order, vector_width(self.facts, op, order[0], tile) if order else 1
 
@@ -464,6 +470,9 @@ class _Materialise:
             return []
         if isinstance(op, (Store, Scatter)):
             layout = self._store_layout(op)
+            return [(v, layout) for v in tiles]
+        if isinstance(op, GatherAsync):
+            layout = self.inference.access_layout(op, op.indices[0])
             return [(v, layout) for v in tiles]
         if isinstance(op, View):
             return [(op.x, op.from_layout)]

@@ -30,6 +30,8 @@ from tilus.ir.ops import (
     Dim,
     Dot,
     For,
+    Gather,
+    GatherAsync,
     Iota,
     Load,
     Reshape,
@@ -58,9 +60,9 @@ def pipeline_loops(module: Module) -> None:
 
 @dataclass(slots=True)
 class _Staged:
-    """A load of the loop with its ring of buffers."""
+    """A load or gather of the loop with its ring of buffers."""
 
-    load: Load
+    load: Load | Gather
     ring: Value
 
 
@@ -86,7 +88,7 @@ class _Pipeliner:
             ops.append(op)
         block.ops = ops
 
-    def stages_of(self, op: For, loads: list[Load]) -> int:
+    def stages_of(self, op: For, loads: list[Load | Gather]) -> int:
         if op.stages or op.unroll == 0:  # what is unrolled whole is no loop
             return op.stages
         return DEFAULT_STAGES if any(self.feeds_dot(op, load.result) for load in loads) else 0
@@ -100,26 +102,42 @@ class _Pipeliner:
                     return True
         return False
 
-    def staged_loads(self, op: For) -> list[Load]:
-        """Loads of the loop's body whose addresses are known ahead and whose arrays nobody writes."""
+    def staged_loads(self, op: For) -> list[Load | Gather]:
+        """Loads and gathers of the loop's body whose addresses are known ahead and whose arrays nobody writes."""
         inside = {r for inner in op.body.walk() for r in inner.results} | set(op.body.args)
-        found = []
+        found: list[Load | Gather] = []
         for inner in op.body.ops:
-            if not isinstance(inner, Load) or not inner.result.tile.shape or inner.layout is not None:
+            if not isinstance(inner, (Load, Gather)) or not inner.result.tile.shape or inner.other is not None:
                 continue
-            plain = inner.mask is None and inner.other is None and inner.view.view.space == "global"
+            plain = isinstance(inner, Gather) or (inner.mask is None and inner.layout is None)
+            plain = plain and inner.view.view.space == "global" and inner.result.tile.dtype.bits >= 8
             if plain and self.root(inner.view) not in self.written and self._known_ahead(op, inner, inside):
                 found.append(inner)
-        return found
+        addresses = self.only_addresses(op, found)
+        return [load for load in found if load not in addresses]
+
+    def only_addresses(self, loop: For, staged: list[Load | Gather]) -> set[Operation]:
+        """The operations of the loop's body that nothing but the addresses of staged gathers needs: they are done where
+        the copies start."""
+        gathers = {op for op in staged if isinstance(op, Gather)}
+        needed: set[Value] = set()
+        only: set[Operation] = set()
+        for op in reversed(loop.body.ops):
+            pure = not op.regions and all(e.kind == "read" for e in op.effects())
+            if op not in gathers and pure and op.results and not needed.intersection(op.results):
+                only.add(op)
+            elif op not in gathers:
+                needed.update(v for inner in op.walk() for v in inner.operands)
+        return only if gathers else set()
 
     def root(self, view: Value) -> Value:
         while view.defining is not None and hasattr(view.defining, "view"):
             view = view.defining.view
         return view
 
-    def _known_ahead(self, loop: For, load: Load, inside: set[Value]) -> bool:
+    def _known_ahead(self, loop: For, load: Load | Gather, inside: set[Value]) -> bool:
         """Whether the view and offsets depend on the index and on values from outside the loop only."""
-        front = [load.view, *load.offsets]
+        front = list(load.operands)
         while front:
             value = front.pop()
             if value is loop.index or value not in inside:
@@ -131,8 +149,10 @@ class _Pipeliner:
         return True
 
     def _reads_constant(self, op: Operation) -> bool:
-        """A scalar read of an array that nobody writes, e.g. of a block table."""
-        return isinstance(op, Load) and not op.result.tile.shape and self.root(op.view) not in self.written
+        """A read of an array that nobody writes, e.g. of a block table."""
+        if not isinstance(op, (Load, Gather)) or op.view.view.space != "global":
+            return False
+        return self.root(op.view) not in self.written
 
     def same_extent(self, value: Value, view: Value, axis: int) -> bool:
         """Whether ``value`` is at most the extent of ``view`` along ``axis``."""
@@ -212,11 +232,12 @@ def _rounded_down(op: Operation | None) -> Value | None:
 class _Pipeline:
     """Builds the pipelined form of one loop."""
 
-    def __init__(self, pass_: _Pipeliner, loop: For, loads: list[Load], stages: int) -> None:
+    def __init__(self, pass_: _Pipeliner, loop: For, loads: list[Load | Gather], stages: int) -> None:
         self.pass_, self.loop, self.stages = pass_, loop, stages
         self.b = Builder(Block(), loop.span)
         self.staged: list[_Staged] = []
         self.loads = loads
+        self.addresses = pass_.only_addresses(loop, loads)
         self.kstep = self._fragment_step()
 
     # -- the whole
@@ -342,11 +363,13 @@ class _Pipeline:
     def clone_body(self, b: Builder, mapping: dict[Value, Value], slot: Value, whole: bool) -> list[Value]:
         rings = {s.load: s.ring for s in self.staged}
         for op in self.loop.body.ops:
+            if op in self.addresses:
+                continue
             if isinstance(op, Yield):
                 return [mapping.get(v, v) for v in op.values]
             if whole and isinstance(op, Compare) and self.holds_in_whole_tiles(op):
                 mapping[op.result] = b.const(True, bool_, op.result.tile.shape)
-            elif isinstance(op, Load) and op in rings:
+            elif isinstance(op, (Load, Gather)) and op in rings:
                 tile = op.result.tile
                 view = self.slot_view(b, rings[op], slot)
                 mapping[op.result] = self.read(b, view, (0,) * tile.rank, tile.shape, op)
@@ -390,7 +413,8 @@ class _Pipeline:
         extents = (b.const(1), *(b.const(d) for d in shape))
         return b.add(Subview(ring, (slot, *(zero for _ in shape)), extents, shape, (0,))).result
 
-    def read(self, b: Builder, view: Value, starts: tuple[int, ...], shape: tuple[int, ...], load: Load) -> Value:
+    def read(self, b: Builder, view: Value, starts: tuple[int, ...], shape: tuple[int, ...],
+             load: Load | Gather) -> Value:
         offsets = tuple(b.const(n) for n in starts)
         value = b.add(Load(view, offsets, shape, span=load.span)).result
         value.name = load.result.name
@@ -402,8 +426,13 @@ class _Pipeline:
             load = staged.load
             mapping: dict[Value, Value] = {self.loop.index: index}
             view = self.at_index(b, load.view, mapping)
-            offsets = tuple(self.at_index(b, o, mapping) for o in load.offsets)
             destination = self.slot_view(b, staged.ring, slot)
+            if isinstance(load, Gather):
+                indices = tuple(self.at_index(b, i, mapping) for i in load.indices)
+                mask = None if load.mask is None else self.at_index(b, load.mask, mapping)
+                b.add(GatherAsync(destination, view, indices, mask, span=load.span))
+                continue
+            offsets = tuple(self.at_index(b, o, mapping) for o in load.offsets)
             b.add(CopyAsync(destination, view, offsets, None, self.bounded(load) if whole else (), span=load.span))
         b.add(CommitAsync())
 
@@ -420,8 +449,10 @@ class _Pipeline:
         b.block.ops.append(maker.clone(mapping))
         return mapping[value]
 
-    def bounded(self, load: Load) -> tuple[int, ...]:
+    def bounded(self, load: Load | Gather) -> tuple[int, ...]:
         """Dimensions along which a whole tile is in bounds: those that the index walks up to their extent."""
+        if isinstance(load, Gather):
+            return ()
         step = self.loop.step.defining
         found: list[int] = []
         if any(any(window is op for op in self.loop.body.ops) for window in _windows(load.view)):
@@ -457,6 +488,8 @@ class _Pipeline:
         turned = dict.fromkeys(loads)
         step = 0
         for op in self.loop.body.ops:
+            if op in self.addresses:
+                continue
             if isinstance(op, Transpose) and op.x in loads and op.x.tile.rank == 2:
                 turned[op.result] = None
             elif isinstance(op, Dot):
@@ -471,7 +504,7 @@ class _Pipeline:
                 step = depth
             elif (
                 (
-                    not isinstance(op, (Yield, Load))
+                    not (isinstance(op, (Yield, Load)) or op in self.loads)
                     and any(r.type.shape for r in op.results if isinstance(r.type, TileType))
                 )
                 or any(v in turned for v in op.operands)

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from tilus.ir.core import Function, Operation, Value
-from tilus.ir.ops import AllocShared, CopyAsync, Dot, Group, Load, PermuteView, Store, Subview, Transpose
+from tilus.ir.ops import (
+    ASYNCHRONOUS,
+    AllocShared,
+    CopyAsync,
+    Dot,
+    GatherAsync,
+    Group,
+    Load,
+    PermuteView,
+    Store,
+    Subview,
+    Transpose,
+)
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, blocked
@@ -14,7 +27,7 @@ from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major, strided_order
 from tilus.lowering.dot_plan import mma_shape
 from tilus.lowering.facts import Facts
-from tilus.lowering.simt.access import contiguous_order, vector_width
+from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width
 from tilus.targets import Feature, Target
 
 
@@ -82,14 +95,14 @@ class _Accesses:
                 dims[op.result] = tuple(d for i, d in enumerate(dims[op.view]) if i not in op.dropped)
             elif isinstance(op, PermuteView) and op.view in dims:
                 dims[op.result] = tuple(dims[op.view][p] for p in op.permutation)
-            elif isinstance(op, (Load, Store, CopyAsync)):
+            elif isinstance(op, (Load, Store, *ASYNCHRONOUS)):
                 self._access(op, dims, found, seen, bits, warps)
             for region in op.regions:
                 self._visit(region.ops, dims, found, seen, bits, op.count if isinstance(op, Group) else warps)
 
-    def _access(self, op: Load | Store | CopyAsync, dims: dict[Value, tuple[int, ...]],
+    def _access(self, op: Load | Store | CopyAsync | GatherAsync, dims: dict[Value, tuple[int, ...]],
                 found: list[tuple[tuple[int, ...], Access | None]], seen: set[object], bits: int, warps: int) -> None:
-        view = op.destination if isinstance(op, CopyAsync) else op.view
+        view = op.destination if isinstance(op, ASYNCHRONOUS) else op.view
         if view not in dims:
             return
         access: Access | None
@@ -98,6 +111,11 @@ class _Accesses:
             return
         if isinstance(op, CopyAsync):
             access = self._copy(op, warps)
+        elif isinstance(op, GatherAsync):
+            along, width = gathered_vector(self.facts, op)
+            layout = op.indices[0].tile.layout
+            assert layout is not None
+            access = Access(layout, math.gcd(width, layout.vector_width(along)), along)
         else:
             tile = (op.result if isinstance(op, Load) else op.value).tile
             if not tile.shape or tile.layout is None:

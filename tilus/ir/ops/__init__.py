@@ -16,12 +16,14 @@ from tilus.ir.ops.arith import (
 )
 from tilus.ir.ops.control import For, If, While, Yield
 from tilus.ir.ops.memory import (
+    ASYNCHRONOUS,
     AllocShared,
     Atomic,
     CommitAsync,
     CopyAsync,
     Dim,
     Gather,
+    GatherAsync,
     Load,
     PermuteView,
     Scatter,
@@ -61,11 +63,11 @@ from tilus.ir.ops.thread import (
 )
 
 __all__ = [
-    "AllocShared", "Alloca", "Assume", "Atomic", "Binary", "Bitcast", "Broadcast", "Cast", "CommitAsync", "Compare",
-    "Concat", "Const", "ConvertLayout", "CopyAsync", "DeviceAssert", "Dim", "Dot", "Extract", "Fma", "For", "Gather",
-    "GridIndex", "GridSize", "GridSync", "Group", "If", "Insert", "Iota", "Launch", "Load", "Map", "MaskedLoad",
-    "MaskedStore", "MulHi", "NamedBarrier", "Pack", "PermuteView", "Philox", "Print", "PtrAdd", "PtrCast", "PtrLoad",
-    "PtrStore", "Reduce", "ReduceWith", "Reshape", "ResidentBlocks", "Scan", "ScanWith", "Scatter", "Select", "Shuffle",
-    "Slice", "Store", "Stride", "Subview", "Sync", "Take", "Transpose", "Unary", "View", "WaitAsync", "WaitUntil",
-    "While", "Workspace", "Yield",
+    "ASYNCHRONOUS", "AllocShared", "Alloca", "Assume", "Atomic", "Binary", "Bitcast", "Broadcast", "Cast",
+    "CommitAsync", "Compare", "Concat", "Const", "ConvertLayout", "CopyAsync", "DeviceAssert", "Dim", "Dot", "Extract",
+    "Fma", "For", "Gather", "GatherAsync", "GridIndex", "GridSize", "GridSync", "Group", "If", "Insert", "Iota",
+    "Launch", "Load", "Map", "MaskedLoad", "MaskedStore", "MulHi", "NamedBarrier", "Pack", "PermuteView", "Philox",
+    "Print", "PtrAdd", "PtrCast", "PtrLoad", "PtrStore", "Reduce", "ReduceWith", "Reshape", "ResidentBlocks", "Scan",
+    "ScanWith", "Scatter", "Select", "Shuffle", "Slice", "Store", "Stride", "Subview", "Sync", "Take", "Transpose",
+    "Unary", "View", "WaitAsync", "WaitUntil", "While", "Workspace", "Yield",
 ]

@@ -285,6 +285,36 @@ class CopyAsync(Operation):
         return (Effect("read", "global", self.source), Effect("write", "shared", self.destination))
 
 
+class GatherAsync(Operation):
+    """Starts copying ``view[indices]`` into all of a shared view; elements out of bounds or masked become 0. Complete
+    after the ``wait`` that covers its group. The compiler's form of a gather of a staged loop."""
+
+    NAME = "gather_async"
+    destination: Value
+    view: Value
+    indices: tuple[Value, ...]
+    mask: Value | None = None
+
+    def infer(self) -> Sequence[Type]:
+        to, source = self.destination.view, self.view.view
+        if to.space != "shared" or source.space != "global":
+            self.fail("E0301", f"gather_async goes from global to shared memory, not from {source.space} to {to.space}")
+        if to.dtype is not source.dtype:
+            self.fail("E0201", f"gather_async from {source.dtype} to {to.dtype}")
+        shape = _check_indices(self, source, self.indices)
+        _check_mask(self, self.mask, shape)
+        if shape != to.shape:
+            self.fail("E0301", f"index tiles of shape {shape} fill a view of shape {to.shape}")
+        return ()
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("read", "global", self.view), Effect("write", "shared", self.destination))
+
+
+ASYNCHRONOUS = (CopyAsync, GatherAsync)
+"""Copies that are complete later, into the view ``destination``."""
+
+
 class CommitAsync(Operation):
     """Closes the group of the copies started since the last commit."""
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.ops import CopyAsync, Dot, Load, PermuteView, Subview, Transpose
+from tilus.ir.ops import CopyAsync, Dot, Gather, GatherAsync, Load, PermuteView, Scatter, Subview, Transpose
 from tilus.ir.types import TileType
 from tilus.lowering.facts import Fact, Facts
-from tilus.lowering.simt.runs import mask_run
+from tilus.lowering.simt.runs import affine, mask_run
 
 VECTOR_BITS = 128
 
@@ -120,17 +120,45 @@ def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:
     stride = known.strides[dim]
     if not (stride.is_constant and stride.low == 1):
         return 1
-    itemsize = bits // 8
     offset = facts.of(op.offsets[dim])  # type: ignore[attr-defined]
-    width = VECTOR_BITS // bits
-    limits = [tile.shape[dim], known.alignment // itemsize, offset.divisor]
+    limits = [tile.shape[dim], known.alignment // (bits // 8), offset.divisor]
     limits += [s.divisor for d, s in enumerate(known.strides) if d != dim]
     if dim not in getattr(op, "in_bounds", ()):
         limits.append(known.extents[dim].divisor)
-    mask: Value | None = getattr(op, "mask", None)
+    return _width(facts, bits, limits, getattr(op, "mask", None), dim)
+
+
+def _width(facts: Facts, bits: int, limits: list[int], mask: Value | None, dim: int) -> int:
+    """The widest power of two of elements that divides all limits and is no longer than the runs of the mask."""
+    width = VECTOR_BITS // bits
     if mask is not None:
-        limits.append(mask_run(facts, mask, dim))
+        limits = [*limits, mask_run(facts, mask, dim)]
     for limit in limits:
         if limit:
             width = math.gcd(width, limit)
     return max(1, width)
+
+
+def gathered_vector(facts: Facts, op: Gather | Scatter | GatherAsync) -> tuple[int, int]:
+    """The dimension of the index tiles along which memory goes side by side, and how many elements along it one access
+    may move; the last dimension and 1 where there is none.
+
+    Along that dimension the index of the axis with stride 1 grows by one, and the others do not vary.
+    """
+    view, shape = op.view, op.indices[0].tile.shape if op.indices else ()
+    bits = view.view.dtype.bits
+    if bits >= 8 and view.view.space == "global":
+        known = view_facts(facts, view)
+        for dim in reversed(range(len(shape))):
+            along = [affine(facts, index, dim) for index in op.indices]
+            steps = [None if a is None else a[0] for a in along]
+            axes = [a for a, step in enumerate(steps) if step == 1]
+            if len(axes) != 1 or sum(step == 0 for step in steps) != len(steps) - 1:
+                continue
+            axis = axes[0]
+            stride, start = known.strides[axis], along[axis]
+            if stride.is_constant and stride.low == 1 and start is not None:
+                limits = [shape[dim], known.alignment // (bits // 8), start[1], known.extents[axis].divisor]
+                limits += [s.divisor for a, s in enumerate(known.strides) if a != axis]
+                return dim, _width(facts, bits, limits, op.mask, dim)
+    return len(shape) - 1, 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from tilus.ir.ops import (
     CopyAsync,
     For,
     Gather,
+    GatherAsync,
     Load,
     PtrLoad,
     PtrStore,
@@ -33,7 +34,7 @@ from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major
 from tilus.lowering.facts import Fact
-from tilus.lowering.simt.access import contiguous_order, vector_width, view_facts
+from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width, view_facts
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import DeferredLoads, GlobalView, SharedView, Thread, layout_of
 from tilus.lowering.simt.operands import is_multiply_adds
@@ -438,15 +439,16 @@ def lower_store(thread: Thread, op: Store) -> None:
 # -- gather, scatter, atomics
 
 
-def element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value], list[Value | None]]:
+def element_pointers(thread: Thread, op: Any, locals_: Iterable[int]) -> tuple[list[Value], list[Value | None]]:
+    """Addresses of a gather, scatter or atomic at some of the thread's elements, and whether they are in bounds."""
     view = thread.views[op.view]
     vectors = [thread.value(i) for i in op.indices]
     facts = [thread.facts.of(i) for i in op.indices]
     if isinstance(view, SharedView):
-        return _shared_elements(thread, view, vectors, facts, count)
+        return _shared_elements(thread, view, vectors, facts, locals_)
     small = _is_small(thread, op.view)
     pointers, predicates = [], []
-    for local in range(count):
+    for local in locals_:
         indices = [thread.extract(v, local) for v in vectors]
         indices = [thread.widen(i, i32) if i.tile.dtype.bits < 32 else i for i in indices]
         pointer = view.pointer
@@ -461,11 +463,11 @@ def element_pointers(thread: Thread, op: Any, count: int) -> tuple[list[Value], 
 
 
 def _shared_elements(
-    thread: Thread, view: SharedView, vectors: list[Value], facts: list[Any], count: int
+    thread: Thread, view: SharedView, vectors: list[Value], facts: list[Any], locals_: Iterable[int]
 ) -> tuple[list[Value], list[Value | None]]:
     """Addresses and bounds of elements of shared memory by run-time indices."""
     pointers, predicates = [], []
-    for local in range(count):
+    for local in locals_:
         given = [thread.extract(v, local) for v in vectors]
         given = [thread.widen(i, i32) if i.tile.dtype.bits < 32 else i for i in given]
         predicate: Value | None = None
@@ -510,22 +512,34 @@ def shared_offset(thread: Thread, view: SharedView, parts: Sequence[Value | None
     return offset
 
 
+def _gathered_locals(thread: Thread, op: Gather | Scatter, layout: RegisterLayout,
+                     tile: TileType) -> tuple[range, int]:
+    """The first of the elements of each access of a thread, and how many elements an access moves."""
+    if not tile.shape:
+        return range(1), 1
+    along, width = gathered_vector(thread.facts, op)
+    vector = math.gcd(width, layout.vector_width(along))
+    return range(0, layout.num_locals, vector), vector
+
+
 def lower_gather(thread: Thread, op: Gather) -> None:
     tile = op.result.tile
     layout = layout_of(op.result) if tile.shape else _scalar_layout(thread)
-    pointers, predicates = element_pointers(thread, op, layout.num_locals if tile.shape else 1)
+    locals_, vector = _gathered_locals(thread, op, layout, tile)
+    pointers, predicates = element_pointers(thread, op, locals_)
     read_only = not _written(thread, op.view)
     mask = None if op.mask is None else thread.value(op.mask)
-    other = None if op.other is None else thread.value(op.other)
+    count, size = (vector, vector * tile.dtype.itemsize) if vector > 1 else (0, 0)
     parts = []
-    for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+    for local, pointer, predicate in zip(locals_, pointers, predicates, strict=True):
         if tile.shape:  # what is known of the indices does not hold of the padding
             predicate = thread.both(predicate, tile_padding(thread, layout, tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
-        parts.append(
-            thread.emit(PtrLoad(pointer, 0, 0, predicate, other if predicate is not None else None, read_only))
-        )
+        other = None
+        if op.other is not None and predicate is not None:
+            other = thread.splat(thread.value(op.other), count) if count else thread.value(op.other)
+        parts.append(thread.emit(PtrLoad(pointer, count, size, predicate, other, read_only)))
     result = thread.pack(parts) if tile.shape else parts[0]
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
@@ -534,16 +548,21 @@ def lower_scatter(thread: Thread, op: Scatter) -> None:
     tile = op.value.tile
     value = thread.widen(thread.value(op.value), tile.dtype)
     layout = layout_of(op.value) if tile.shape else _scalar_layout(thread)
-    pointers, predicates = element_pointers(thread, op, layout.num_locals if tile.shape else 1)
+    locals_, vector = _gathered_locals(thread, op, layout, tile)
+    pointers, predicates = element_pointers(thread, op, locals_)
     mask = None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout) if tile.shape else _one_thread(thread)
-    for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+    for local, pointer, predicate in zip(locals_, pointers, predicates, strict=True):
         predicate = thread.both(predicate, first)
         if tile.shape:
             predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
-        thread.emit(PtrStore(pointer, thread.extract(value, local), 0, predicate))
+        if vector > 1:
+            part = thread.take(value, range(local, local + vector))
+            thread.emit(PtrStore(pointer, part, vector * tile.dtype.itemsize, predicate))
+        else:
+            thread.emit(PtrStore(pointer, thread.extract(value, local), 0, predicate))
 
 
 def lower_atomic(thread: Thread, op: Atomic) -> None:
@@ -561,7 +580,7 @@ def _atomic(thread: Thread, op: Atomic) -> None:
     value = thread.widen(thread.value(op.value), tile.dtype)
     compare = None if op.compare is None else thread.widen(thread.value(op.compare), tile.dtype)
     layout = layout_of(op.result) if tile.shape else _scalar_layout(thread)
-    pointers, predicates = element_pointers(thread, op, layout.num_locals if tile.shape else 1)
+    pointers, predicates = element_pointers(thread, op, range(layout.num_locals if tile.shape else 1))
     mask = None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout) if tile.shape else _one_thread(thread)
     parts = []
@@ -875,6 +894,36 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     _store_loaded(thread, shared, loaded, size)
 
 
+def lower_gather_async(thread: Thread, op: GatherAsync) -> None:
+    view = thread.views[op.destination]
+    assert isinstance(view, SharedView)
+    dtype = op.destination.view.dtype
+    layout = layout_of(op.indices[0])
+    along, width = gathered_vector(thread.facts, op)
+    vector = _aligned_at(view, math.gcd(math.gcd(width, layout.vector_width(along)), view.layout.vector_width(along)))
+    locals_ = range(0, layout.num_locals, vector)
+    pointers, predicates = element_pointers(thread, op, locals_)
+    shared = SharedAccess(thread, view, layout, vector, (0,) * layout.rank)
+    mask = None if op.mask is None else thread.value(op.mask)
+    size = vector * dtype.itemsize
+    asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
+    read_only = not _written(thread, op.view)
+    first = thread.first_replica(layout)
+    loaded: list[tuple[int, Value, Value | None]] = []
+    for group, (local, pointer, predicate) in enumerate(zip(locals_, pointers, predicates, strict=True)):
+        if len(loaded) == max(1, BYTES_AT_ONCE // size):
+            _store_loaded(thread, shared, loaded, size)
+        inside = thread.both(tile_padding(thread, layout, view.shape, local), first)
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        if asynchronous and inside is None:
+            thread.emit(CpAsync(shared.address(group), pointer, size, predicate))
+            continue
+        count, predicate = vector if vector > 1 else 0, thread.both(predicate, inside)
+        loaded.append((group, thread.emit(PtrLoad(pointer, count, size, predicate, read_only=read_only)), inside))
+    _store_loaded(thread, shared, loaded, size)
+
+
 def _store_loaded(
     thread: Thread, shared: SharedAccess, loaded: list[tuple[int, Value, Value | None]], size: int
 ) -> None:
@@ -989,6 +1038,7 @@ LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Atomic: lower_atomic,
     AllocShared: lower_alloc_shared,
     CopyAsync: lower_copy_async,
+    GatherAsync: lower_gather_async,
     CommitAsync: lower_commit,
     WaitAsync: lower_wait,
 }

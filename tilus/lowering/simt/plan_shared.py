@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import AllocShared, CopyAsync, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
+from tilus.ir.ops import ASYNCHRONOUS, AllocShared, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
 from tilus.lowering.simt.barriers import Warps
@@ -147,7 +147,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                 live = lives[root]
                 live.last = position
                 use(live, group)
-                if isinstance(op, CopyAsync) and value is op.destination:
+                if isinstance(op, ASYNCHRONOUS) and value is op.destination:
                     copied.add(root)
                 for start, extended in loops:
                     if live.first < start:

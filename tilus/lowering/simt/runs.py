@@ -1,4 +1,4 @@
-"""Masks that are constant over runs of neighbouring elements.
+"""How indices and masks go along a dimension of their tile: in steps of one, or constant over runs of neighbours.
 
 ``columns < N`` with N a multiple of 8 holds for all of 8 aligned neighbours or for none: one comparison does for them,
 and an access under such a mask may be a vector.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from tilus.ir.core import Value
-from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Iota, Reshape, Unary
+from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, ConvertLayout, Iota, Reshape, Unary
 from tilus.lowering.facts import Facts
 
 ALWAYS = 1 << 30
@@ -21,6 +21,8 @@ def mask_run(facts: Facts, mask: Value, dim: int) -> int:
     if not mask.tile.shape or mask.tile.shape[dim] == 1:
         return ALWAYS
     op = mask.defining
+    if isinstance(op, ConvertLayout):
+        return mask_run(facts, op.x, dim)
     if isinstance(op, Const):
         return ALWAYS
     if isinstance(op, Compare):
@@ -40,7 +42,7 @@ def mask_run(facts: Facts, mask: Value, dim: int) -> int:
 def _comparison_run(facts: Facts, op: Compare, dim: int) -> int:
     if not op.lhs.tile.dtype.is_int:
         return 1
-    left, right = _affine(facts, op.lhs, dim), _affine(facts, op.rhs, dim)
+    left, right = affine(facts, op.lhs, dim), affine(facts, op.rhs, dim)
     if left is None or right is None:
         return 1
     if left[0] == right[0] == 0:
@@ -52,25 +54,27 @@ def _comparison_run(facts: Facts, op: Compare, dim: int) -> int:
     return min(divisor & -divisor, ALWAYS) if divisor else ALWAYS
 
 
-def _affine(facts: Facts, value: Value, dim: int) -> tuple[int, int] | None:
+def affine(facts: Facts, value: Value, dim: int) -> tuple[int, int] | None:
     """An integer as ``coefficient · index along dim + rest``, where the rest does not vary along ``dim`` and is a
     multiple of the second number (0: it is 0); None where it is not of this form."""
     op, tile = value.defining, value.tile
     if not tile.shape or tile.shape[dim] == 1:
         return 0, facts.of(value).divisor
+    if isinstance(op, ConvertLayout):
+        return affine(facts, op.x, dim)
     if isinstance(op, Const):
         return 0, abs(int(op.value))
     if isinstance(op, Iota):
         return (1, 0) if op.axis == dim else (0, 1)
     if isinstance(op, Cast) and op.x.tile.dtype.is_int and op.x.tile.dtype.bits <= op.dtype.bits:
-        return _affine(facts, op.x, dim)
+        return affine(facts, op.x, dim)
     if isinstance(op, Broadcast):
-        return (0, facts.of(op.x).divisor) if op.x.tile.is_scalar else _affine(facts, op.x, dim)
+        return (0, facts.of(op.x).divisor) if op.x.tile.is_scalar else affine(facts, op.x, dim)
     if isinstance(op, Reshape):
         source = _same_dim(op, dim)
-        return None if source is None else _affine(facts, op.x, source)
+        return None if source is None else affine(facts, op.x, source)
     if isinstance(op, Binary) and op.kind in ("add", "sub", "mul"):
-        left, right = _affine(facts, op.lhs, dim), _affine(facts, op.rhs, dim)
+        left, right = affine(facts, op.lhs, dim), affine(facts, op.rhs, dim)
         if left is None or right is None:
             return None
         if op.kind == "mul":
