@@ -46,3 +46,25 @@ def test_operands_in_place_take_no_scratch_memory(target: str, dtype: tl.DType) 
     ring = 3 * (128 + 128) * depth * dtype.bits // 8
     assert ring <= compiled.metadata["shared_bytes"] <= 1.2 * ring, "the ring, and the padding that avoids conflicts"
     assert compiled.metadata["spill_stores"] == 0
+
+
+@tl.jit
+def large(a: tl.f16["M", "K"], b: tl.f16["K", "N"], c: tl.f32["M", "N"], BM: int = 256, BN: int = 256, BK: int = 32):
+    tl.block(warps=16)
+    i, j = tl.grid(tl.cdiv(a.shape[0], BM), tl.cdiv(b.shape[1], BN))
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, a.shape[1], BK, stages=3):
+        acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(b, (k, j * BN), (BK, BN)), acc)
+    tl.store(c, (i * BM, j * BN), acc)
+
+
+@pytest.mark.filterwarnings("ignore::tilus.TilusWarning")
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_results_leave_in_the_memory_of_the_ring(via: str) -> None:
+    """The tile of the result alone would take 256 KB to be turned into rows."""
+    assert large.compile("sm_80", via).metadata["shared_bytes"] == 3 * 2 * 256 * 32 * 2
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(-3, 4, (300, 40)).astype("f2"), rng.integers(-3, 4, (40, 270)).astype("f2")
+    c = np.full((300, 270), np.nan, "f4")
+    large.on(f"simulate:sm_80:{via}")(a, b, c)
+    np.testing.assert_array_equal(c, a.astype("f8") @ b)

@@ -11,8 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tilus.diagnostics import UserError
 from tilus.layouts.banks import Access, access_of, choose_swizzle, wavefronts
 from tilus.layouts.mma import MatrixPlan, ldmatrix_plan
 from tilus.layouts.modes import undefined
@@ -73,6 +74,11 @@ class SharedPlan:
     load: Access | MatrixPlan
     cost: int
 
+    @property
+    def bytes(self) -> int:
+        """Of shared memory."""
+        return self.shared.size * max(8, self.element_bits) // 8
+
     def apply(self, values: NDArray[Any]) -> NDArray[Any]:
         import numpy as np
 
@@ -118,6 +124,55 @@ def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int 
     if not (src.covers(tile) and dst.covers(tile)):
         raise undefined(f"{src} and {dst} do not both cover a tile of shape {tile}")
     return _plan(src, dst, element_bits, tile, allow, matrices)
+
+
+class Round(NamedTuple):
+    """A part of a conversion: the registers that it takes and gives, and how."""
+
+    taken: tuple[int, ...]
+    given: tuple[int, ...]
+    plan: SharedPlan
+
+
+@lru_cache(maxsize=512)
+def conversion_rounds(plan: SharedPlan, limit: int) -> tuple[Round, ...]:
+    """A conversion as a few that take at most ``limit`` bytes each, one after another in the same memory; as one where
+    it fits, and where its parts would not be the same registers in all threads.
+
+    A part is the elements whose index along a dimension has one value of a digit.
+    """
+    whole = Round(tuple(range(plan.src.num_locals)), tuple(range(plan.dst.num_locals)), plan)
+    if plan.bytes <= limit or plan.src.shape != plan.dst.shape:
+        return (whole,)
+    count = 2
+    while plan.bytes > limit * count:
+        count *= 2
+    for parts in (count, 2 * count, 4 * count):
+        for dim, extent in enumerate(plan.src.shape):
+            inner = extent // parts
+            while inner and extent % (inner * parts) == 0:
+                rounds = _split(plan, dim, parts, inner)
+                if rounds is not None:
+                    return rounds
+                inner //= 2
+    return (whole,)
+
+
+def _split(plan: SharedPlan, dim: int, parts: int, inner: int) -> tuple[Round, ...] | None:
+    shape = plan.src.shape
+    split = (*shape[:dim], shape[dim] // (parts * inner), parts, inner, *shape[dim + 1:])
+    size = tuple(1 if d == dim + 1 else n for d, n in enumerate(split))
+    rounds = []
+    try:
+        layouts = [layout.reshape(split) for layout in (plan.src, plan.dst)]
+        for part in range(parts):
+            start = tuple(part if d == dim + 1 else 0 for d in range(len(split)))
+            (src, taken), (dst, given) = (layout.slice(start, size) for layout in layouts)
+            matrices = isinstance(plan.store, MatrixPlan), isinstance(plan.load, MatrixPlan)
+            rounds.append(Round(taken, given, _plan_shared(src, dst, plan.element_bits, matrices)))
+    except UserError:
+        return None
+    return tuple(rounds)
 
 
 @lru_cache(maxsize=2048)

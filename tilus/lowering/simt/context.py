@@ -99,6 +99,7 @@ class Thread:
     in_place: set[Value] = field(default_factory=set)
     deferred: dict[Value, DeferredLoads] = field(default_factory=dict)
     fresh_shared: set[Operation] = field(default_factory=set)
+    round_bytes: int = 0
     first_warp: int = 0
     warps: int = 4
     group: Group | None = None

@@ -9,7 +9,7 @@ from tilus.ir.dtypes import DType, bool_, u8
 from tilus.ir.ops import Binary, Cast, Compare, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
 from tilus.ir.ops.simt import WarpShuffle
 from tilus.layouts import RegisterLayout
-from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan
+from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan, conversion_rounds
 from tilus.layouts.mma import MatrixPlan
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
@@ -33,7 +33,16 @@ def convert(thread: Thread, value: Value, source: RegisterLayout, op: ConvertLay
         return thread.take(value, plan.perm)
     if isinstance(plan, ShufflePlan):
         return _shuffle(thread, value, plan, target)
-    return _through_shared(thread, value, plan, op, tile.shape)
+    rounds = conversion_rounds(plan, thread.round_bytes)
+    if len(rounds) == 1:
+        return _through_shared(thread, value, plan, op, tile.shape)
+    given: dict[int, Value] = {}
+    for part in rounds:
+        if given:
+            barrier(thread)
+        moved = _through_shared(thread, thread.take(value, part.taken), part.plan, op, part.plan.dst.shape)
+        given.update((local, thread.extract(moved, i)) for i, local in enumerate(part.given))
+    return thread.pack([given[local] for local in range(target.num_locals)])
 
 
 def storage_type(dtype: DType) -> DType:

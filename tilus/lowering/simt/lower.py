@@ -64,6 +64,7 @@ def lower_to_threads(module: Module) -> Module:
         thread.group_barriers = number_barriers(function)
         plan = plan_shared(function, target, thread.deferrable, thread.in_place)
         thread.shared_offsets, thread.fresh_shared = plan.offsets, plan.fresh
+        thread.round_bytes = plan.round_bytes
         kernels.append(_lower_function(thread, plan.bytes))
     return Module(kernels, module.launch, "thread", module.form, module.target, dict(module.attributes))
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.dtypes import DType
 from tilus.ir.ops import ASYNCHRONOUS, AllocShared, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
 from tilus.lowering.simt.barriers import Warps
+from tilus.lowering.simt.scratch import ROUND_BYTES, scratch_bytes
 from tilus.targets import Target
 
 ALIGNMENT = 128
@@ -29,10 +29,11 @@ ALIGNMENT = 128
 @dataclass(slots=True)
 class SharedPlanning:
     """``offsets`` maps an AllocShared, or an operation with scratch memory, to its byte offset; ``fresh`` holds those
-    whose bytes nothing has used before when they run."""
+    whose bytes nothing has used before when they run. Conversions take ``round_bytes`` at a time."""
 
     offsets: dict[object, int] = field(default_factory=dict)
     bytes: int = 0
+    round_bytes: int = 0
     fresh: set[Operation] = field(default_factory=set)
 
 
@@ -79,8 +80,9 @@ def plan_shared(function: Function, target: Target, deferrable: dict[Operation, 
     Raises:
         ResourceError: the target has less shared memory (E0503).
     """
-    lives = _live_ranges(function, target, deferrable, in_place)
-    plan = SharedPlanning()
+    allocated = sum(_allocation_bytes(op) for op in function.walk() if isinstance(op, AllocShared))
+    plan = SharedPlanning(round_bytes=max(ROUND_BYTES, allocated))
+    lives = _live_ranges(function, target, deferrable, in_place, plan.round_bytes)
     placed: list[tuple[_Live, int]] = []
     for live in sorted(lives, key=lambda x: (-x.size, x.first)):
         offset = 0
@@ -106,9 +108,7 @@ def plan_shared(function: Function, target: Target, deferrable: dict[Operation, 
 
 
 def _live_ranges(function: Function, target: Target, deferrable: dict[Operation, Dot],
-                 in_place: set[Value]) -> list[_Live]:
-    from tilus.lowering.simt.scratch import scratch_bytes
-
+                 in_place: set[Value], round_bytes: int) -> list[_Live]:
     lives: dict[Operation, _Live] = {}
     roots: dict[Value, Operation] = {}
     copied: set[Operation] = set()
@@ -129,12 +129,11 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                 section.last = position
                 section = _Section(position)
             if isinstance(op, AllocShared):
-                layout = op.result.view.layout or row_major(*op.shape)
-                lives[op] = _Live(op, _bytes(layout.size, op.dtype), position, position, bool(loops))
+                lives[op] = _Live(op, _allocation_bytes(op), position, position, bool(loops))
                 roots[op.result] = op
                 if group is not None:
                     use(lives[op], group)
-            size = scratch_bytes(op, target, in_place)
+            size = scratch_bytes(op, target, in_place, round_bytes)
             if size:
                 lives[op] = _Live(op, size, position, position, bool(loops))
                 use(lives[op], group)
@@ -172,5 +171,6 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
     return list(lives.values())
 
 
-def _bytes(elements: int, dtype: DType) -> int:
-    return -(-elements * (8 if dtype.is_bool else dtype.bits) // 8)
+def _allocation_bytes(op: AllocShared) -> int:
+    layout = op.result.view.layout or row_major(*op.shape)
+    return -(-layout.size * (8 if op.dtype.is_bool else op.dtype.bits) // 8)

@@ -22,17 +22,21 @@ from tilus.ir.ops import (
 )
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
-from tilus.layouts.convert import Plan, SharedPlan, plan_conversion
+from tilus.layouts.convert import Plan, SharedPlan, conversion_rounds, plan_conversion
 from tilus.lowering.infer_layouts import is_tile, registers_of, result_layout
 from tilus.lowering.simt.context import register_type
 from tilus.lowering.simt.operands import is_multiply_adds
 from tilus.targets import Feature, Target
 
+ROUND_BYTES = 32 * 1024
+"""Conversions of larger tiles go in rounds, unless the kernel has as much shared memory anyway."""
 
-def scratch_bytes(op: Operation, target: Target, in_place: set[Value]) -> int:
-    """Bytes of shared memory that the operation uses while it runs; 0 for none. Dots read what is ``in_place``."""
+
+def scratch_bytes(op: Operation, target: Target, in_place: set[Value], limit: int) -> int:
+    """Bytes of shared memory that the operation uses while it runs; 0 for none. Dots read what is ``in_place``;
+    conversions take ``limit`` bytes where rounds of as many can do them."""
     if isinstance(op, ConvertLayout):
-        return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout, target)
+        return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout, target, limit)
     if isinstance(op, Reshape) and is_tile(op.x) and op.result.tile.is_scalar:
         from tilus.lowering.simt.convert import holds_only_element
 
@@ -43,7 +47,7 @@ def scratch_bytes(op: Operation, target: Target, in_place: set[Value]) -> int:
         tile = op.result.tile
         if moved is None:
             return _storage(op.x.tile) * math.prod(tile.shape)
-        return conversion_bytes(tile, moved, tile.layout, target)
+        return conversion_bytes(tile, moved, tile.layout, target, limit)
     if isinstance(op, (Reduce, ReduceWith)):
         return _reduction_bytes(op)
     if isinstance(op, (Scan, ScanWith)):
@@ -78,14 +82,14 @@ def conversion_plan(tile: TileType, source: RegisterLayout, target: RegisterLayo
 
 
 def conversion_bytes(tile: TileType, source: RegisterLayout | None, target: RegisterLayout | None,
-                     machine: Target) -> int:
+                     machine: Target, limit: int) -> int:
     """Scratch bytes of a conversion between two layouts."""
     assert source is not None
     assert target is not None
     plan = conversion_plan(tile, source, target, machine)
     if not isinstance(plan, SharedPlan):
         return 0
-    return plan.shared.size * max(8, plan.element_bits) // 8
+    return max(part.plan.bytes for part in conversion_rounds(plan, limit))
 
 
 def shared_digits(layout: RegisterLayout, axis: int) -> list[tuple[int, int]]:
