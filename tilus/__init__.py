@@ -10,6 +10,7 @@
 from tilus import layouts
 from tilus._version import __version__
 from tilus.diagnostics import TilusError, TilusWarning, UserError
+from tilus.diagnostics.entry import public_function as _public_function
 from tilus.ir.dtypes import (
     DType,
     bf16,
@@ -181,6 +182,11 @@ from tilus.lang.builtins.sync import (
 from tilus.lang.values import Tile, View
 from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
+
+for _name, _value in list(globals().items()):
+    if getattr(_value, "__module__", "").startswith("tilus.lang.builtins.") and not isinstance(_value, type):
+        globals()[_name] = _public_function(_value)  # outside of a kernel their errors are the user's
+del _name, _value
 
 
 def __getattr__(name: str) -> object:

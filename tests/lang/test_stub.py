@@ -17,7 +17,7 @@ def names(path: Path) -> set[str]:
             found |= {a.asname or a.name for a in node.names}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             found.add(node.target.id)
-    return found - {"Any"}
+    return {name for name in found - {"Any"} if not name.startswith("_") or name.startswith("__")}
 
 
 def test_the_stub_has_the_same_names() -> None:

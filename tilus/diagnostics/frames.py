@@ -13,6 +13,10 @@ from tilus.diagnostics.span import Span
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
+ENTRY_MARK = "__tilus_entry__"
+"""A local name of the frames that stand between the user's code and ours (:mod:`tilus.diagnostics.entry`)."""
+
+
 def caller_span() -> Span | None:
     """The innermost line of the user's that led here; None where the command line did."""
     frame, _ = _user_frame()
@@ -30,14 +34,17 @@ def _user_frame() -> tuple[Any, int]:
     """The user's innermost frame, None where there is none, and how far it is above the frame two above this one."""
     frame: Any = sys._getframe(2)
     depth = 0
-    while frame is not None and _is_between(os.path.abspath(frame.f_code.co_filename)):
+    while frame is not None and is_own_frame(frame):
         frame, depth = frame.f_back, depth + 1
     return frame, depth
 
 
-def _is_between(file: str) -> bool:
-    """Whether a file is tilus's own, or what stands between it and a ``with`` statement or a cached property."""
-    return file.startswith(_PACKAGE) or file in (contextlib.__file__, functools.__file__)
+def is_own_frame(frame: Any) -> bool:
+    """Whether a frame is of tilus, or of what stands between it and a ``with`` statement or a cached property."""
+    code = frame.f_code
+    file = os.path.abspath(code.co_filename)
+    between = (contextlib.__file__, functools.__file__)
+    return ENTRY_MARK in code.co_varnames or file.startswith(_PACKAGE) or file in between
 
 
 def raising_span(error: BaseException) -> Span | None:
@@ -45,7 +52,7 @@ def raising_span(error: BaseException) -> Span | None:
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
         step = step.tb_next
-    if step is None or _is_between(os.path.abspath(step.tb_frame.f_code.co_filename)):
+    if step is None or is_own_frame(step.tb_frame):
         return None
     return frame_span(step.tb_frame)
 

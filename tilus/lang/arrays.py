@@ -122,7 +122,7 @@ class ArrayTracer(Tracer):
     def call(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         if isinstance(function, types.MethodType) and function.__func__ is Tile.to:
             function = round_to(function.__self__)
-        elif function is elementwise.cast and args:
+        elif getattr(function, "__wrapped__", None) is elementwise.cast and args:
             function, args = round_to(as_tile(args[0])), args[1:]
         return super().call(function, args, kwargs, node)
 

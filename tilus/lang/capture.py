@@ -6,6 +6,7 @@ import ast
 import builtins
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -130,11 +131,21 @@ def assertion_at(span: Span) -> ast.Assert | None:
     return found
 
 
+def _parsed(file: str, source: str) -> ast.Module:
+    """The tree of a source, however long its expressions are: `ast` counts their nesting against the stack's limit."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 50_000))
+    try:
+        return ast.parse(source, file)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 @functools.lru_cache(maxsize=64)
 def _function_nodes(file: str, source: str) -> dict[tuple[int, str], list[ast.FunctionDef | ast.Lambda]]:
     """The functions that begin on a line, by name."""
     found: dict[tuple[int, str], list[ast.FunctionDef | ast.Lambda]] = {}
-    for node in ast.walk(ast.parse(source, file)):
+    for node in ast.walk(_parsed(file, source)):
         if isinstance(node, ast.FunctionDef):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             found.setdefault((first, node.name), []).append(node)

@@ -176,15 +176,19 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
     mapping: dict[Value, Value] = dict(zip(body.args[:given], launch.args, strict=True))
 
     def import_value(value: Value, what: str, span: Any) -> Value:
-        if value in mapping:
-            return mapping[value]
-        op = value.defining
-        if op is None or not _launchable(op):
-            raise UserError.at("E0105", f"{what} is not computable at the launch", span,
-                               help="it may depend on shapes, strides and scalar parameters only")
-        for operand in op.operands:
-            import_value(operand, what, span)
-        launch.ops.append(op.clone(mapping))
+        todo = [value]
+        while todo:
+            op = todo[-1].defining
+            if todo[-1] in mapping:
+                todo.pop()
+                continue
+            if op is None or not _launchable(op):
+                raise UserError.at("E0105", f"{what} is not computable at the launch", span,
+                                   help="it may depend on shapes, strides and scalar parameters only")
+            missing = [operand for operand in op.operands if operand not in mapping]
+            if not missing:
+                launch.ops.append(op.clone(mapping))
+            todo += missing
         return mapping[value]
 
     _move_assertions(body, launch, import_value)
@@ -206,14 +210,11 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
 def _move_assertions(body: Block, launch: Block, import_value: Callable[[Value, str, Any], Value]) -> None:
     """Assertions of the kernel's top level on shapes, strides and scalar parameters are the launch's: they fail the
     call, before anything runs, and cost the device nothing."""
-    parameters = set(body.args)
-
-    def known(value: Value) -> bool:
-        op = value.defining
-        return value in parameters or (op is not None and _launchable(op) and all(map(known, op.operands)))
-
-    for op in [op for op in body.ops if isinstance(op, DeviceAssert)]:
-        if op.condition.tile.is_scalar and known(op.condition):
+    known: set[Value] = set(body.args)
+    for op in list(body.ops):
+        if _launchable(op) and known.issuperset(op.operands):
+            known.update(op.results)
+        if isinstance(op, DeviceAssert) and op.condition.tile.is_scalar and op.condition in known:
             condition = import_value(op.condition, "an assertion", op.span)
             launch.ops.append(DeviceAssert(condition, op.message, span=op.span))
             body.ops.remove(op)

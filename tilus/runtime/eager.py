@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tilus.diagnostics import UNKNOWN_SPAN, CheckError, Span, UnsupportedError, UserError
-from tilus.diagnostics.frames import frame_span, raising_span
+from tilus.diagnostics.frames import ENTRY_MARK, frame_span, raising_span
 from tilus.interp import tiles
 from tilus.interp.evaluate import evaluate
 from tilus.interp.launch import RESIDENT_BLOCKS, bind_array, host_array, numbers_of
@@ -199,7 +199,8 @@ class EagerContext:
     def _user_frame() -> Any:
         """The user's innermost frame."""
         frame: Any = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        while frame is not None and (frame.f_code.co_filename.startswith(_PACKAGE)
+                                     or ENTRY_MARK in frame.f_code.co_varnames):
             frame = frame.f_back
         return frame
 

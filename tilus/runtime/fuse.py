@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from tilus.diagnostics import Span
+from tilus.diagnostics.entry import entry, public, public_function
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType
@@ -260,7 +261,8 @@ class FusedFunction(TracedFunction):
 
     # -- calls
 
-    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+    @public
+    def call(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         """The outputs for these arrays: one array, or a tuple where the function returns one.
 
         Raises:
@@ -270,12 +272,14 @@ class FusedFunction(TracedFunction):
             return self.function(*args, **kwargs)
         return self._run(_engine.get(), args, out, kwargs)
 
+    @public
     def on(self, engine_name: str) -> Callable[..., Any]:
         """The function on a given engine: ``mlp.on("interpret")(x, w, b)``."""
         from tilus.runtime.engines import check_engine
 
         check_engine(engine_name)
-        return lambda *args, out=None, **kwargs: self._run(engine_name, args, out, kwargs)
+        return entry(lambda *args, out=None, **kwargs: self._run(engine_name, args, out, kwargs), self.__name__,
+                     *self.entry_place)
 
     def _run(self, chosen: str | None, args: tuple[Any, ...], out: Any, kwargs: dict[str, Any]) -> Any:
         if chosen == "python":
@@ -435,6 +439,7 @@ class FusedFunction(TracedFunction):
         constants = {n: v for n, v in values.items() if n not in annotations and n not in dict(scalars)}
         return Program(self, arrays, scalars, constants, machine, overrides)
 
+    @public
     def compile(self, /, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
                 line_info: bool = False, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target: parameters have the array types of their annotations, or those given here
@@ -442,6 +447,7 @@ class FusedFunction(TracedFunction):
         return self.program(target, dict(constants)).kernel.compile(target, via, assume=assume,
                                                                         line_info=line_info)
 
+    @public
     def explain(self, /, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
                 **constants: Any) -> str:
         """What becomes of the function: the array-level module, the kernels, and the resources they take. Parameters
@@ -512,6 +518,7 @@ def _hashable(value: Any) -> bool:
 def fuse(function: Callable[..., Any], /) -> FusedFunction: ...
 @overload
 def fuse() -> Callable[[Callable[..., Any]], FusedFunction]: ...
+@public_function
 def fuse(function: Callable[..., Any] | None = None, /) -> FusedFunction | Callable[..., FusedFunction]:
     """Makes one function over whole arrays into few kernels: elementwise operations, reductions and ``@`` are fused
     and tiled; the call allocates the outputs."""

@@ -11,10 +11,11 @@ import contextvars
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
 from tilus.diagnostics import Diagnostic, Severity, UserError, warn
+from tilus.diagnostics.entry import entry, public, public_function
 from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Parameter
@@ -48,13 +49,18 @@ MANY_SPECIALISATIONS = 8
 _engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engine", default=None)
 
 
-@contextmanager
-def engine(name: str) -> Iterator[None]:
+@public_function
+def engine(name: str) -> AbstractContextManager[None]:
     """Calls of kernels inside the ``with`` block run on this engine: ``"cpu"``, ``"interpret"``, ``"python"``,
     ``"cuda"`` or ``"simulate:sm_80"`` (``"simulate:sm_80:cuda"`` by way of CUDA C)."""
     from tilus.runtime.engines import check_engine
 
     check_engine(name)
+    return _with_engine(name)
+
+
+@contextmanager
+def _with_engine(name: str) -> Iterator[None]:
     token = _engine.set(name)
     try:
         yield
@@ -92,7 +98,8 @@ class JitFunction(TracedFunction):
 
     # -- calls
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    @public
+    def call(self, *args: Any, **kwargs: Any) -> Any:
         """Run on arrays, scalars and compile-time values, on the engine that fits the arrays.
 
         Raises:
@@ -106,12 +113,13 @@ class JitFunction(TracedFunction):
         self._run(chosen, args, kwargs)
         return None
 
+    @public
     def on(self, engine_name: str) -> Callable[..., None]:
         """The kernel on a given engine: ``kernel.on("interpret")(a, b)``."""
         from tilus.runtime.engines import check_engine
 
         check_engine(engine_name)
-        return lambda *args, **kwargs: self._run(engine_name, args, kwargs)
+        return entry(lambda *args, **kwargs: self._run(engine_name, args, kwargs), self.__name__, *self.entry_place)
 
     def _run(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         unchanged = self._unchanged
@@ -259,6 +267,7 @@ class JitFunction(TracedFunction):
 
     # -- compilation without a call
 
+    @public
     def compile(self, /, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
                 line_info: bool = False, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target, whether or not one is there.
@@ -280,6 +289,7 @@ class JitFunction(TracedFunction):
         found = get_target(target, caller_span())
         return compile_specialisation(self.assume(assume, constants), found, via, line_info)
 
+    @public
     def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
         """The specialisation under the assumptions of :meth:`compile`."""
         self.refresh()
@@ -327,6 +337,7 @@ class JitFunction(TracedFunction):
         except TypeError as error:
             raise call_error("E0601", str(error), declared=self.signature.span(spec.name)) from None
 
+    @public
     def explain(self, /, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
                 **kwargs: Any) -> str:
         """What the compiler makes of the kernel: which specialisation, its stages, and the resources it takes.
@@ -454,6 +465,7 @@ def _hashable(value: Any) -> bool:
 def jit(function: Callable[..., Any], /) -> JitFunction: ...
 @overload
 def jit(*, engine: str | None = None) -> Callable[[Callable[..., Any]], JitFunction]: ...
+@public_function
 def jit(function: Callable[..., Any] | None = None, /, *,
         engine: str | None = None) -> JitFunction | Callable[[Callable[..., Any]], JitFunction]:
     """Makes a kernel of a function over tiles.

@@ -5,9 +5,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tilus.diagnostics import TilusError
+from tilus.diagnostics.entry import public
+from tilus.lang.capture import CapturedFunction
 from tilus.lang.reads import Check, Reads
 
 
@@ -15,6 +19,7 @@ class TracedFunction:
     """A function whose body is traced. ``reads`` is what the traces so far saw outside of it."""
 
     __qualname__: str
+    __tilus_captured__: CapturedFunction
     function: Callable[..., Any]
     signature: Any
 
@@ -22,6 +27,25 @@ class TracedFunction:
         self.reads = Reads()
         self._unchanged: Check | None = None
         self._watched = 0
+
+    if TYPE_CHECKING:
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    else:
+        __call__ = property(operator.attrgetter("call"))
+        """Python calls what this gives, so that no frame of ours stands between; see :mod:`tilus.diagnostics.entry`."""
+
+    @functools.cached_property
+    def entry_place(self) -> tuple[str, int]:
+        """Where the function is defined."""
+        try:
+            return self.__tilus_captured__.file, self.__tilus_captured__.node.lineno
+        except TilusError:
+            return self.__tilus_captured__.file, self.__tilus_captured__.line
+
+    @public
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """What ``function(…)`` does."""
+        raise NotImplementedError
 
     def forget(self) -> None:
         """Drop what was made of the traces so far."""
@@ -68,8 +92,10 @@ class BoundFunction:
     def __repr__(self) -> str:
         return f"<bound {self.__func__!r}>"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.__func__(self.__self__, *args, **kwargs)
+    if TYPE_CHECKING:
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    else:
+        __call__ = property(lambda self: functools.partial(self.__func__, self.__self__))
 
     def on(self, engine_name: str) -> Callable[..., Any]:
         """The method on a given engine."""
