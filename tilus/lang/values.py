@@ -229,15 +229,15 @@ class Tile:
 
         return reduction.sum(self, axis)
 
-    def max(self, axis: int | None = None) -> Tile:
+    def max(self, axis: int | None = None, *, propagate_nan: bool = False) -> Tile:
         from tilus.lang.builtins import reduction
 
-        return reduction.max(self, axis)
+        return reduction.max(self, axis, propagate_nan=propagate_nan)
 
-    def min(self, axis: int | None = None) -> Tile:
+    def min(self, axis: int | None = None, *, propagate_nan: bool = False) -> Tile:
         from tilus.lang.builtins import reduction
 
-        return reduction.min(self, axis)
+        return reduction.min(self, axis, propagate_nan=propagate_nan)
 
     def __getitem__(self, key: Any) -> Tile:
         """Slices with constant bounds, ``None`` for a new dimension of extent 1, integers to drop one, ``...``."""

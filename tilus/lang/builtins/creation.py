@@ -32,6 +32,7 @@ def ones(shape: Any, dtype: DType = f32) -> Tile:
 
 
 def zeros_like(x: Tile) -> Tile:
+    """A tile of zeros of the shape and type of ``x``."""
     return zeros(x.shape, x.dtype)
 
 

@@ -9,8 +9,9 @@ from tilus.ir.dtypes import DType, f32, i32
 from tilus.ir.ops import Dot, Reduce, Scan
 from tilus.ir.ops.reduction import DOT_TYPES
 from tilus.lang.builtins.creation import zeros
+from tilus.lang.builtins.elementwise import isnan, where
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, emit, fail
+from tilus.lang.values import Tile, as_tile, constant, emit, fail
 
 
 def _axis(x: Tile, axis: Any) -> int:
@@ -74,24 +75,41 @@ def mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
     return result.to(tile.dtype) if tile.dtype.is_float else result
 
 
-def max(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
-    """Greatest element along ``axis``; NaNs are passed over unless all are NaN."""
-    return _reduce("max", x, axis, keepdims)
+def max(x: Any, axis: int | None = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+    """Greatest element along ``axis`` (all axes by default). NaNs are passed over unless all are NaN; with
+    ``propagate_nan``, one NaN makes the result NaN, as in NumPy's ``max``."""
+    return _extremum("max", x, axis, keepdims, propagate_nan)
 
 
-def min(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
-    """Least element along ``axis``; NaNs are passed over unless all are NaN."""
-    return _reduce("min", x, axis, keepdims)
+def min(x: Any, axis: int | None = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+    """Least element along ``axis`` (all axes by default). NaNs are passed over unless all are NaN; with
+    ``propagate_nan``, one NaN makes the result NaN, as in NumPy's ``min``."""
+    return _extremum("min", x, axis, keepdims, propagate_nan)
 
 
-def argmax(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
-    """Index of the first greatest element along ``axis``, as i64."""
-    return _reduce("argmax", x, axis, keepdims)
+def argmax(x: Any, axis: int | None = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+    """Index of the first greatest element along ``axis``, as i64. NaNs are passed over, 0 if all are NaN; with
+    ``propagate_nan`` the first NaN counts as the extremum, as in NumPy's ``argmax``."""
+    return _extremum("argmax", x, axis, keepdims, propagate_nan)
 
 
-def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
-    """Index of the first least element along ``axis``, as i64."""
-    return _reduce("argmin", x, axis, keepdims)
+def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+    """Index of the first least element along ``axis``, as i64. NaNs are passed over, 0 if all are NaN; with
+    ``propagate_nan`` the first NaN counts as the extremum, as in NumPy's ``argmin``."""
+    return _extremum("argmin", x, axis, keepdims, propagate_nan)
+
+
+def _extremum(kind: str, x: Any, axis: int | None, keepdims: bool, propagate_nan: bool) -> Tile:
+    tile = as_tile(x)
+    result = _reduce(kind, tile, axis, keepdims)
+    if not propagate_nan or not tile.dtype.is_float:
+        return result
+    nans = isnan(tile)
+    if kind.startswith("arg"):
+        instead = _reduce("argmax", nans.to(i32), axis, keepdims)
+    else:
+        instead = constant(math.nan, tile.dtype)
+    return where(_reduce("any", nans, axis, keepdims), instead, result)
 
 
 def any(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
