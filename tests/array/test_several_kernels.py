@@ -87,3 +87,43 @@ def test_constant_extents(others: int, columns: int, engine: str) -> None:
     x, y = normal(4, columns), normal(others, columns)
     found = guarded(constant_extents(4, columns), engine, x, y, shape=y.shape)
     np.testing.assert_allclose(found, y + x.astype("f8").sum(), rtol=1e-4, atol=1e-4)
+
+
+@tl.fuse
+def shifted_product(x, y):
+    return (x + 1) @ (y - 2)
+
+
+@tl.fuse
+def exponentials(x, y):
+    return tl.exp(x) @ (1 / (y * y))
+
+
+@tl.fuse
+def of_one_column(x, y):
+    smallest = tl.min(x, axis=0, keepdims=True).T
+    return smallest @ smallest.T + 0 * tl.sum(y)
+
+
+@tl.fuse
+def spread(x, y):
+    return (x * 0 + tl.sum(x, axis=1, keepdims=True)) @ y
+
+
+PRODUCTS = {
+    "shifted": (shifted_product, lambda x, y: (x + 1) @ (y - 2)),
+    "exponentials": (exponentials, lambda x, y: np.exp(x) @ (1 / (y * y))),
+    "of one column": (of_one_column, lambda x, y: x.min(0)[:, None] @ x.min(0)[None]),
+    "spread": (spread, lambda x, y: (x * 0 + x.sum(1, keepdims=True)) @ y),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("depth", [1, 7, 32, 33, 100])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_operands_that_are_computed(name: str, depth: int, engine: str) -> None:
+    """What lies beyond the last tile along k counts as nothing, whatever is computed from it."""
+    function, reference = PRODUCTS[name]
+    x, y = normal(20, depth), normal(depth, 24) + np.float32(3)
+    found = function.on(engine)(x, y)
+    np.testing.assert_allclose(found, reference(x.astype("f8"), y.astype("f8")), rtol=1e-4, atol=1e-4)

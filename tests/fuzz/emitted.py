@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 from tests.fuzz.harness import load_kernel, make_arguments
 from tests.fuzz.program import Program
@@ -28,10 +29,13 @@ def digest(program: Program, engine: str) -> str:
 def _texts(program: Program, engine: str) -> Iterator[str]:
     kernel = load_kernel(program)
     arguments, _ = make_arguments(program)
-    call = Call(kernel, kernel._bind(tuple(arguments), {}))
-    specialisation = kernel.specialise(call.constants, call.parameters)
     kind, _, rest = engine.partition(":")
     target, _, route = rest.partition(":")
+    if program.fused:
+        yield from _fused_code(kernel, arguments, kind, target, route)
+        return
+    call = Call(kernel, kernel._bind(tuple(arguments), {}))
+    specialisation = kernel.specialise(call.constants, call.parameters)
     module = specialisation.trace(get_target(target) if kind == "simulate" else None)
     if kind == "passes":
         module.target = target
@@ -44,6 +48,20 @@ def _texts(program: Program, engine: str) -> Iterator[str]:
         yield _cpu_code(module)
     else:
         raise ValueError(f"{engine} runs no code of its own")
+
+
+def _fused_code(function: Any, arguments: list[Any], kind: str, target: str, route: str) -> Iterator[str]:
+    """The code of the kernels that a fused function becomes: they are made at a call."""
+    if kind == "passes":
+        return
+    function.on("cpu" if kind == "cpu" else "interpret")(*arguments)
+    program = list(function._programs.values())[-1]
+    specialisation = list(program.kernel._specialisations.values())[-1]
+    module = specialisation.trace(get_target(target) if kind == "simulate" else None)
+    if kind == "cpu":
+        yield _cpu_code(module)
+    else:
+        yield from _gpu_code(lower_for_gpu(module, target), route)
 
 
 def _gpu_code(threads: Module, route: str) -> Iterator[str]:

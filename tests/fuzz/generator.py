@@ -41,6 +41,7 @@ class Generator:
         self.values: list[Value] = []
         self.types: dict[str, tuple[str, Shape]] = {}
         self.arrays: list[ArrayArgument] = []
+        self.scalars: dict[str, tuple[str, float]] = {}
         self.counts: Counter[str] = Counter()
         self.names = 0
         # A program keeps to few types and extents, so that its values meet.
@@ -151,6 +152,13 @@ class Generator:
         self.count(f"fill {fill}")
         return array
 
+    def scalar(self, dtype: str, value: float) -> str:
+        """A new run-time parameter that is a number."""
+        name = f"p{len(self.scalars)}"
+        self.scalars[name] = (dtype, value)
+        self.count(f"scalar {dtype}")
+        return name
+
     # -- a whole program
 
     def statement(self, families: list[tuple[Statement, float]]) -> None:
@@ -176,8 +184,9 @@ class Generator:
         self.count(f"warps {self.warps}")
         scalars = {"n": self.random.randint(0, 6), "m": self.random.choice((0, 3, -2, 1 << 33)),
                    "f": self.random.choice((0.0, 1.5, -2.25))}
+        scalars.update((name, value) for name, (_, value) in self.scalars.items())
         return Program(self.seed, self.prelude, self.lines, self.arrays, outputs, self.grid, self.warps, self.types,
-                       scalars, self.counts)
+                       scalars, self.counts, {name: dtype for name, (dtype, _) in self.scalars.items()})
 
     def _results(self) -> list[Value]:
         """What is stored: the values made last, and any that nothing else uses."""
@@ -215,9 +224,12 @@ def broadcast(a: Shape, b: Shape) -> Shape:
 
 
 def generate(seed: int) -> Program:
-    """The program of a seed; equal seeds give equal programs."""
+    """The program of a seed; equal seeds give equal programs. One in ten is a fused function."""
     from tests.fuzz import families
+    from tests.fuzz.fused import generate_fused
 
+    if seed % 10 == 9:
+        return generate_fused(seed)
     generator = Generator(seed)
     families.write(generator)
     return generator.finish()

@@ -115,7 +115,7 @@ def laid_out(data: Array, layout: str) -> Array:
 
 Results = list[tuple[str, float, Array]]
 """What a run stored: names, bounds on their errors, arrays."""
-Call = Callable[..., None]
+Call = Callable[..., Any]
 
 
 def make_arguments(program: Program) -> tuple[list[Any], Results]:
@@ -144,12 +144,17 @@ def run(program: Program, call: Call) -> Results:
     """Fresh arguments, given to ``call``, and what it stored."""
     arguments, written = make_arguments(program)
     with np.errstate(all="ignore"):
-        call(*arguments)
+        results = call(*arguments)
+    if program.fused:
+        results = results if isinstance(results, tuple) else (results,)
+        return [(f"result {n}", 0.0, np.asarray(result)) for n, result in enumerate(results)]
     return written
 
 
 def steps(kernel: Any, engine: str, program: Program) -> Iterator[tuple[str, Call]]:
     """What to call for an engine: its kernel; for ``passes:TARGET`` the module after each pass."""
+    if program.fused and (engine == "python" or engine.startswith("passes:")):
+        return  # whole arrays have neither
     if not engine.startswith("passes:"):
         yield "", kernel.on(engine)
         return

@@ -114,6 +114,10 @@ class Program:
     types: dict[str, tuple[str, Shape]]
     scalars: dict[str, Any]
     counts: Counter[str] = field(default_factory=Counter)
+    scalar_types: dict[str, str] = field(default_factory=dict)
+    """Of the scalars beside n, m and f."""
+    fused: bool = False
+    """Whether it is a function of whole arrays, which returns its results."""
 
     @property
     def blocks(self) -> int:
@@ -122,6 +126,9 @@ class Program:
     @property
     def source(self) -> str:
         """The text of the program's module."""
+        if self.fused:
+            head = ["import tilus as tl", "", "", "@tl.fuse", f"def kernel({', '.join(a.name for a in self.arrays)}):"]
+            return "\n".join([*head, *self.lines, ""])
         parameters = []
         for array in self.arrays:
             declared = ", ".join(array.dims) or _dims(array.name, len(array.shape))
@@ -129,6 +136,7 @@ class Program:
             parameters.append(f"{array.name}: {annotation}{' | None' if array.absent else ''}")
         parameters += [f"{o.name}: tl.{o.dtype}[{_dims(o.name, len(o.shape) + 1)}]" for o in self.outputs]
         parameters += ["n: tl.i32", "m: tl.i64", "f: tl.f32"]
+        parameters += [f"{name}: tl.{dtype}" for name, dtype in self.scalar_types.items()]
         if len(self.grid) == 1:
             start = [f"    g = tl.grid({self.grid[0]})"]
         else:

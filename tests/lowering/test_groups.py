@@ -180,3 +180,30 @@ def test_named_barriers(engine: str) -> None:
     named_barriers.on(engine)(x, y)
     np.testing.assert_array_equal(y[:128], x[:128])
     np.testing.assert_allclose(y[128:130], x.astype("f8").reshape(2, 256).sum(1), rtol=1e-4)
+
+
+@tl.jit
+def one_after_another(x: tl.f32["N"], y: tl.f32["N"], z: tl.f32["N"]):
+    """Groups of the same warps are the same threads: global memory goes on in program order, in loops too."""
+    tl.block(warps=8)
+    tl.grid(1)
+    for i in tl.range(3):
+        with tl.group(0, 4):
+            tl.store(y, 0, tl.load(x, 0, 256) + tl.load(z, 0, 256))
+        with tl.group(4, 4):
+            tl.store(y, 256, tl.load(x, 256, 256))
+        with tl.group(0, 4):
+            tl.store(z, 0, tl.load(y, 0, 256).reshape(16, 16).T.reshape(256) + i.to(tl.f32))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_groups_of_the_same_warps_are_in_order(engine: str) -> None:
+    x = np.random.default_rng(0).integers(-9, 9, 512).astype("f4")
+    y, z = np.zeros_like(x), np.zeros_like(x)
+    one_after_another.on(engine)(x, y, z)
+    expected = np.zeros(256, "f4")
+    for i in range(3):
+        first = x[:256] + expected
+        expected = first.reshape(16, 16).T.ravel() + i
+    np.testing.assert_array_equal(y, np.r_[first, x[256:]])
+    np.testing.assert_array_equal(z[:256], expected)

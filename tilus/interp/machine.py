@@ -183,8 +183,8 @@ class BlockRun:
     # -- groups: each is a strand of its own, resumed in turn
 
     def _group(self, op: Group) -> Strand:
+        yield from self._join(frozenset(range(op.first, op.first + op.count)))
         task = self.group_task(op.first, op.count, op.span)
-        yield from self._join(task.warps)
         inner = copy.copy(self)
         inner.env = dict(self.env)  # the rest of the block may go on to other values before the group reads these
         self.groups.append(_GroupRun(task, inner.block(op.body, task)))
@@ -197,6 +197,10 @@ class BlockRun:
         warps = frozenset(range(first, first + count))
         task = Task(next(self.grid.numbers), self.index, warps, seen=dict(self.main.seen))
         task.acquire({self.main.number: self.main.epoch})
+        for ended in self.ended:
+            if ended.warps == warps:
+                task.acquire({ended.number: ended.epoch, **ended.seen})
+                task.before |= {ended.number, *ended.before}
         return task
 
     def _join(self, warps: frozenset[int] | None) -> Strand:

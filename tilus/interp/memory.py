@@ -26,13 +26,15 @@ RELEASE, ACQUIRE = ("release", "acq_rel"), ("acquire", "acq_rel")
 @dataclass(eq=False)
 class Task:
     """A strand of execution: the warps of a block, or those of a group. ``epoch`` counts its barriers; accesses of
-    task ``t`` before its epoch ``seen[t]`` are ordered before what this one does now."""
+    task ``t`` before its epoch ``seen[t]`` are ordered before what this one does now. ``before`` are earlier groups of
+    the same warps: global memory goes on from them in program order."""
 
     number: int
     block: tuple[int, ...]
     warps: frozenset[int]
     epoch: int = 1
     seen: dict[int, int] = field(default_factory=dict)
+    before: frozenset[int] = frozenset()
     copies: list[list[Copy]] = field(default_factory=list)
     open_copies: list[Copy] = field(default_factory=list)
 
@@ -163,6 +165,8 @@ class Memory:
         if not np.any(suspicious):
             return
         for other in np.unique(who[suspicious]):
+            if self.space == "global" and int(other) in task.before:
+                continue
             known = task.epoch if other == task.number else task.seen.get(int(other), 0)
             late = suspicious & (who == other) & (when >= known)
             if np.any(late):

@@ -30,6 +30,7 @@ from tilus.ir.ops import (
     WaitUntil,
     While,
 )
+from tilus.ir.ops.sync import Warps
 from tilus.ir.types import ViewType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.forms import Form, Window, form_of, root_of, window_of
@@ -71,7 +72,7 @@ class _Access:
     kind: str
     window: Window | None
     owner: Owner
-    group: Group | None
+    group: Warps | None
     iterations: tuple[For | While, ...] = ()
     unknown: frozenset[Value] = frozenset()
 
@@ -82,7 +83,7 @@ class _Order:
         names = set(function.attributes.get("may_alias", ()))
         aliased = [v for v, p in zip(function.body.args, function.parameters, strict=True) if p.name in names]
         self.one_root = dict.fromkeys(aliased, aliased[0]) if aliased else {}
-        self.group: Group | None = None
+        self.group: Warps | None = None
         self.roots = self._hazardous()
 
     def run(self) -> None:
@@ -121,8 +122,9 @@ class _Order:
             mine = [a for a in self._accesses(op) if a.root in self.roots]
             if isinstance(op, Group):
                 mine = [a for inner in op.body.walk() for a in self._accesses(inner) if a.root in self.roots]
-                mine = [replace(a, group=op) for a in mine]
-            if any(self._meet(old, new) for old in pending for new in mine):
+                mine = [replace(a, group=op.warps) for a in mine]
+            before = [a for a in pending if a.group is None] if isinstance(op, Group) else pending
+            if any(self._meet(old, new) for old in before for new in mine):
                 ops.append(Sync(span=op.span))
                 pending = self._after_barrier(pending)
             if not isinstance(op, Group):
@@ -137,13 +139,13 @@ class _Order:
 
     def _after_barrier(self, pending: list[_Access]) -> list[_Access]:
         """A group's barrier orders its own accesses only."""
-        return [] if self.group is None else [a for a in pending if a.group is not self.group]
+        return [] if self.group is None else [a for a in pending if a.group != self.group]
 
     def _regions(self, op: Operation, pending: list[_Access]) -> list[_Access]:
         if isinstance(op, (For, While)):
             return self._loop(op, pending)
         if isinstance(op, Group):
-            outer, self.group = self.group, op
+            outer, self.group = self.group, op.warps
             after = self._block(op.body, pending)
             self.group = outer
             return _leave(op, after)
@@ -182,9 +184,9 @@ class _Order:
     def _meet(self, old: _Access, new: _Access) -> bool:
         if old.root is not new.root or old.kind == new.kind == "read" or old.kind == new.kind == "atomic":
             return False
-        if old.group is not new.group and old.group is not None and new.group is not None:
+        if old.group != new.group and old.group is not None and new.group is not None:
             return False  # groups run side by side: the user orders them
-        owned = old.owner is not None and old.owner == new.owner and old.group is new.group
+        owned = old.owner is not None and old.owner == new.owner and old.group == new.group
         if owned and old.owner == ONE_THREAD:
             return False
         if old.window is None or new.window is None:

@@ -53,6 +53,10 @@ class NamedBarrier(Operation):
         return (Effect("sync"),)
 
 
+Warps = tuple[int, int]
+"""The first warp of a group and their number. Groups of the same warps are the same threads."""
+
+
 class Group(Operation):
     """``body`` is executed by warps ``first`` to ``first + count - 1`` of the block only."""
 
@@ -60,6 +64,10 @@ class Group(Operation):
     first: int
     count: int
     body: Block
+
+    @property
+    def warps(self) -> Warps:
+        return self.first, self.count
 
 
 class GridSync(Operation):

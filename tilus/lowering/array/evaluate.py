@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, i32, i64
 from tilus.ir.ops import (
+    Binary,
     Bitcast,
     Broadcast,
     Cast,
@@ -26,6 +28,7 @@ from tilus.ir.ops import (
     Store,
     Subview,
     Transpose,
+    Unary,
     Yield,
 )
 from tilus.ir.ops.array import Contract, RoundTo
@@ -258,18 +261,8 @@ class Evaluator:
         tile = self.wide(op.x, at)
         if axis.is_point:
             return tile
-        place, shape = len(tile_shape(axes[: op.axis])), tile_shape(at)
-        if not (isinstance(axis.extent, int) and axis.extent % axis.size == 0):
-            index = self.b.add(Iota((axis.size,), 0, i64)).result
-            if axis.offset is not None:
-                index = self.b.binary("add", index, self.spread(axis.offset, (axis.size,)))
-            inside = self.b.add(Compare("lt", index, self.spread(self.extent(axis.extent), (axis.size,)))).result
-            aligned = tuple(axis.size if d == place else 1 for d in range(len(shape)))
-            if aligned != (axis.size,):
-                inside = self.b.add(Reshape(inside, aligned)).result
-            neutral = self.b.const(identity(op.kind, tile.tile.dtype), tile.tile.dtype, shape)
-            tile = self.b.add(Select(self.spread(inside, shape), tile, neutral)).result
-        return self.b.add(Reduce(op.kind, tile, place)).result
+        tile = self.bounded(tile, at, axis, identity(op.kind, tile.tile.dtype))
+        return self.b.add(Reduce(op.kind, tile, len(tile_shape(axes[: op.axis])))).result
 
     def prepare(self, value: Value, axes: Axes, varying: Axis) -> None:
         """Compute now the reductions that ``value`` needs and that do not depend on ``varying``, the axis of a loop
@@ -297,10 +290,62 @@ class Evaluator:
         start = self.b.const(0.0 if accumulator.is_float else 0, accumulator, tile_shape(axes))
 
         def body(k: Axis, carried: list[Value]) -> list[Value]:
-            a, b = take(op.a, (*batch, row, k)), take(op.b, (*batch, k, column))
-            return [self.b.add(Dot(a, b, carried[0], op.precision)).result]
+            tiles = []
+            for value, axes in ((op.a, (*batch, row, k)), (op.b, (*batch, k, column))):
+                tile = take(value, axes)
+                if not self.fades(value, axes, k):
+                    tile = self.bounded(tile, axes, k, 0.0 if tile.tile.dtype.is_float else 0)
+                tiles.append(tile)
+            return [self.b.add(Dot(*tiles, carried[0], op.precision)).result]
 
         return self.loop(extent, self.tiling.BK, [start], body, self.tiling.stages)[0]
+
+    def fades(self, value: Value, axes: Axes, k: Axis) -> bool:
+        """Whether a tile is 0 beyond the array along ``k``: it is loaded so, and what is done to it keeps zeros."""
+        front = [(value, axes)]
+        while front:
+            value, axes = front.pop()
+            op = value.defining
+            if k not in axes or value in self.scalars:
+                return False
+            if value in self.stored:
+                continue
+            if isinstance(op, (*MOVEMENTS, Cast, RoundTo)) or (isinstance(op, Unary) and op.kind in _KEEPS_ZERO):
+                front += operand_axes(op, axes)
+            elif isinstance(op, Binary) and op.kind in ("add", "sub", "mul", "min", "max"):
+                operands = operand_axes(op, axes)
+                if op.kind == "mul":
+                    operands = [(v, at) for v, at in operands if not _is_number(v)]
+                front += operands
+            else:
+                return False
+        return True
+
+    def bounded(self, tile: Value, axes: Axes, axis: Axis, neutral: bool | int | float) -> Value:
+        """The tile with ``neutral`` for what lies beyond the array along one of its axes."""
+        if isinstance(axis.extent, int) and axis.extent % axis.size == 0:
+            return tile
+        place, shape = len(tile_shape(axes[: axes.index(axis)])), tile_shape(axes)
+        index = self.b.add(Iota((axis.size,), 0, i64)).result
+        if axis.offset is not None:
+            index = self.b.binary("add", index, self.spread(axis.offset, (axis.size,)))
+        inside = self.b.add(Compare("lt", index, self.spread(self.extent(axis.extent), (axis.size,)))).result
+        aligned = tuple(axis.size if d == place else 1 for d in range(len(shape)))
+        if aligned != (axis.size,):
+            inside = self.b.add(Reshape(inside, aligned)).result
+        beyond = self.b.const(neutral, tile.tile.dtype, shape)
+        return self.b.add(Select(self.spread(inside, shape), tile, beyond)).result
+
+
+_KEEPS_ZERO = ("neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "sin", "tan", "asin", "atan", "sinh", "tanh",
+               "asinh", "atanh", "erf", "expm1", "log1p")
+
+
+def _is_number(value: Value) -> bool:
+    """Whether it is a finite number that is known, spread over any shape."""
+    while isinstance(value.defining, MOVEMENTS):
+        value = value.defining.operands[0]
+    return isinstance(value.defining, Const) and math.isfinite(value.defining.value)
 
 
 __all__ = ["Evaluator", "held", "identity", "wide"]

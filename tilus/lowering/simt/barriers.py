@@ -6,13 +6,11 @@ from tilus.diagnostics import UserError
 from tilus.ir.core import Function, Operation
 from tilus.ir.ops import Group, NamedBarrier
 from tilus.ir.ops.simt import Barrier, WarpBarrier
+from tilus.ir.ops.sync import Warps
 from tilus.lowering.simt.context import Thread
 
 BARRIERS = 16
 """Barriers of the hardware: 0 is the block's, 1 to 7 may be named by the user."""
-
-Warps = tuple[int, int]
-"""The first warp of a group and their number."""
 
 
 def number_barriers(function: Function) -> dict[Warps, int]:
@@ -21,7 +19,7 @@ def number_barriers(function: Function) -> dict[Warps, int]:
     Raises:
         UserError: there are too few (E0705).
     """
-    groups = {(op.first, op.count): op for op in function.walk() if isinstance(op, Group) and op.count > 1}
+    groups = {op.warps: op for op in function.walk() if isinstance(op, Group) and op.count > 1}
     named = {op.id for op in function.walk() if isinstance(op, NamedBarrier)}
     free = [i for i in reversed(range(1, BARRIERS)) if i not in named]
     if len(groups) > len(free):

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.ops import ASYNCHRONOUS, AllocShared, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
+from tilus.ir.ops.sync import Warps
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
-from tilus.lowering.simt.barriers import Warps
 from tilus.lowering.simt.scratch import ROUND_BYTES, scratch_bytes
 from tilus.targets import Target
 
@@ -156,7 +156,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                         roots[result] = root
             is_loop = isinstance(op, (For, While))
             frame: tuple[int, list[_Live]] = (position, [])
-            inner = (op.first, op.count) if isinstance(op, Group) else group
+            inner = op.warps if isinstance(op, Group) else group
             for region in op.regions:
                 visit(region, [*loops, frame] if is_loop else loops, inner)
             if is_loop:

@@ -1,0 +1,258 @@
+"""What meets other features: workspaces, groups side by side, scalars and constants of every type, ceilings."""
+
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+
+from tests.fuzz import memory
+from tests.fuzz.generator import Generator, Statement, broadcast
+from tests.fuzz.program import FLOATS, INTEGERS, Value, bits_of
+
+STORAGE = ("f8e4m3fn", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "tf32", "i2", "i3", "i4", "i7", "u1", "u3", "u4", "u6")
+"""Types whose values are only made, moved and converted."""
+NUMBERS = (0.0, -0.0, 1.0, -1.5, 0.375, 448.0, 1e6, -1e39, 1e-9, 3.0625, 0.1, 65519.99, 1.00390625)
+
+
+def constant(g: Generator) -> None:
+    """A literal of a type for storage, through whatever moves it, and back to numbers."""
+    shape = g.shape()
+    kind = g.random.choice(STORAGE)
+    float_ = kind[0] in "f" or kind == "tf32"
+    value = g.random.choice(NUMBERS) if float_ else g.random.randint(*_range(kind))
+    to = g.random.choice(("f32", "f16", "bf16", "f64") if float_ else ("i32", "i64", "i8", "f32"))
+    name = g.name("c")
+    g.count(f"constant {kind}")
+    g.line(f"{name} = tl.full({shape}, {value!r}, tl.{kind})")
+    if g.chance(0.4):
+        other = g.random.choice(NUMBERS) if float_ else g.random.randint(*_range(kind))
+        axis = g.random.randrange(len(shape))
+        g.line(f"{name} = tl.where(tl.iota({shape}, {axis}) % 3 != g, {name}, tl.full({shape}, {other!r}, tl.{kind}))")
+    if g.chance(0.3) and len(shape) == 2:
+        g.line(f"{name} = {name}.T")
+        shape = shape[::-1]
+    text = f"{name}.to(tl.{to})"
+    if to in FLOATS:
+        g.rounded(text, to, shape, math.inf)
+    else:
+        g.made(text, to, shape)
+
+
+def _range(kind: str) -> tuple[int, int]:
+    bits = int(kind[1:])
+    return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind[0] == "i" else (0, (1 << bits) - 1)
+
+
+def scalar(g: Generator) -> None:
+    """A run-time parameter of any type that computes, beside a tile of it."""
+    kind = g.random.choice((*INTEGERS, *FLOATS, "bool"))
+    if kind == "bool":
+        name = g.scalar(kind, g.chance(0.5))
+        x = g.pick(lambda v: v.shape != ())
+        if x is not None:
+            g.moved(f"tl.where({name}, {x.name}, {x.name})", x, x.shape)
+        return
+    if kind in INTEGERS:
+        bits = bits_of(kind)
+        low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind[0] == "i" else (0, (1 << bits) - 1)
+        value: float = g.random.choice((low, high, 0, 1, 7, g.random.randint(low, high)))
+        name = g.scalar(kind, value)
+        g.made(f"{name} {g.random.choice('+*^')} tl.iota((8,), 0).to(tl.{kind})", kind, (8,))
+        return
+    value = g.random.choice((0.0, -0.0, 0.1, 1.5, -2.25, 65504.0, 3.0e4, 1e-7, math.inf))
+    name = g.scalar(kind, value)
+    x = g.pick(lambda v: v.dtype == kind and v.determined and v.zeros)
+    if x is not None and g.chance(0.7):
+        g.rounded(f"tl.fma({x.name}, {name}, {x.name})", kind, x.shape, math.inf)
+    else:
+        g.rounded(f"{name}.to(tl.f64)", "f64", (), math.inf)
+
+
+def ceiling(g: Generator) -> None:
+    """tl.cdiv of run-time integers of any sign, and as the bound of a loop."""
+    x = g.pick(lambda v: v.is_int)
+    if x is None:
+        return
+    y = g.partner(x)
+    g.count("ceiling division")
+    if y is not None and g.chance(0.5):
+        g.made(f"tl.cdiv({x.name}, {y.name})", x.dtype, broadcast(x.shape, y.shape))
+        return
+    divisors = [d for d in (1, 3, 16, 100, 127) if d < 1 << (bits_of(x.dtype) - 1)]
+    if x.dtype[0] == "i":
+        divisors += [-d for d in divisors]
+    g.made(f"tl.cdiv({x.name}, {g.random.choice(divisors)})", x.dtype, x.shape)
+    total, k = g.name(), g.name("k")
+    g.line(f"{total} = {x.name}")
+    g.line(f"for {k} in tl.range(tl.cdiv(n, {g.random.choice((1, 2, 3))})):")
+    g.line(f"    {total} = {total} ^ ({x.name} + {k}.to(tl.{x.dtype}))")
+    g.add(Value(total, x.dtype, x.shape))
+
+
+def workspace(g: Generator) -> None:
+    """A tile by way of global scratch memory, of this block or of rank 0."""
+    if g.depth > 1:
+        return
+    x = g.pick(lambda v: len(v.shape) <= 2 and v.dtype != "bool" and 0 not in v.shape and v.determined)
+    if x is None:
+        return
+    name, zero = g.name("w_s"), g.chance(0.4)
+    tail = ", zero=True" if zero else ""
+    if x.shape == () and g.blocks == 1:
+        g.count("workspace of rank 0")
+        g.line(f"{name} = tl.workspace((), tl.{x.dtype}{tail})")
+        g.line(f"{name}[()] = {x.name}")
+        g.moved(f"{name}[()]", x, ())
+        return
+    shape = x.shape or (1,)
+    extents = tuple(n + g.random.choice((0, 0, 3)) for n in shape)
+    g.count("workspace")
+    g.line(f"{name} = tl.workspace(({g.blocks}, {', '.join(map(str, extents))}), tl.{x.dtype}{tail})")
+    view = f"{name}[g, {', '.join([':'] * len(shape))}]"
+    value = x.name if x.shape else f"tl.broadcast_to({x.name}, (1,))"
+    g.line(f"tl.store({view}, {(0,) * len(shape)}, {value})")
+    if len(shape) == 2 and g.chance(0.5):
+        g.moved(f"tl.load({view}.T, (0, 0), {shape[::-1]})", x, shape[::-1])
+    else:
+        g.moved(f"tl.load({view}, {(0,) * len(shape)}, {shape})", x, shape)
+
+
+def side_by_side(g: Generator) -> None:
+    """Groups of several sizes that reduce, transpose and keep tiles in memory of their own, before and after work of
+    the whole block."""
+    if g.warps < 2 or g.depth > 1:
+        return
+    n = g.random.choice((32, 64, 100))
+    cuts = sorted(g.random.sample(range(1, g.warps), min(g.warps - 1, g.random.choice((1, 1, 2, 3)))))
+    bounds = [(a, b - a) for a, b in zip((0, *cuts), (*cuts, g.warps), strict=True)]
+    array = g.array("i32", (len(bounds), 2 * n), "small")
+    out = g.array("i32", (g.blocks, len(bounds), n + 1), "small", written=True)
+    g.count("groups side by side")
+    loop = g.chance(0.3)
+    if loop:
+        k = g.name("k")
+        g.line(f"for {k} in tl.range({g.random.choice(('2', 'tl.minimum(n, 3)'))}):")
+        g.count("groups in a loop")
+    with g.nested() if loop else nullcontext():
+        for number, (first, count) in enumerate(bounds):
+            x, s = g.name("t"), g.name("s")
+            row = f"{out.name}[g, {number}, :]"
+            g.line(f"with tl.group({first}, {count}):")
+            g.line(f"    {x} = tl.load({array.name}[{number}, :], {g.random.choice((0, 3))}, {n})")
+            kind = g.random.choice(("shared", "sums", "transpose", "scan"))
+            if kind == "shared":
+                g.line(f"    {s} = tl.shared(({n},), tl.i32)")
+                g.line("    tl.sync()")
+                g.line(f"    tl.store({s}, 0, {x})")
+                g.line("    tl.sync()")
+                g.line(f"    {x} = tl.load({s}, 0, {n}) + tl.gather({s}, (tl.iota(({n},), 0) * 7 + 3) % {n})")
+            elif kind == "transpose" and n % 8 == 0:
+                g.line(f"    {x} = {x}.reshape(8, {n // 8}).T.reshape({n})")
+            elif kind == "scan":
+                g.line(f"    {x} = tl.cumsum({x})")
+            g.line(f"    tl.store({row}, 0, {x})")
+            g.line(f"    {out.name}[g, {number}, {n}] = tl.sum({x}) + tl.max({x})")
+            if g.chance(0.3):
+                g.line("tl.sync()")
+    y = g.pick(lambda v: v.is_int and len(v.shape) == 1 and 0 not in v.shape)
+    if y is not None:
+        wide = "i32" if bits_of(y.dtype) < 32 else y.dtype
+        g.made(f"tl.sum({y.name}, axis=0, keepdims=True) ^ {y.name}.to(tl.{wide})", wide, y.shape)
+
+
+def rows(g: Generator) -> None:
+    """Rows of an array picked by a tile, and put back elsewhere: indices that run along memory."""
+    height, width = g.random.choice((1, 4, 16, 33)), g.random.choice((8, 16, 24, 64, 7))
+    dtype = g.random.choice(("f16", "f32", "i8", "i32", "bf16", "f64"))
+    fill = memory.fill_of(g, dtype)
+    array = g.array(dtype, (20, width + g.random.choice((0, 0, -1, 8))), fill, g.random.choice(memory.LAYOUTS[:9]))
+    index = g.pick(lambda v: v.is_int and v.shape == (height,))
+    picked = f"({index.name} % 23)" if index is not None else f"(tl.iota(({height},), 0) * 5 % 23 - 1)"
+    start = g.random.choice(("0", "8", "g * 8", "n", "3"))
+    columns = f"({start} + tl.arange(0, {width}))"
+    known = memory.element(dtype, fill)
+    mask = ""
+    if g.chance(0.3):
+        mask = f", mask=({columns} < {g.random.choice((width, width - 1, 8))})[None, :]"
+    g.count("rows gathered")
+    text = f"tl.gather({array.name}, ({picked}[:, None], {columns}[None, :]){mask})"
+    if g.chance(0.3):
+        turned = mask.replace("[None, :]", "[:, None]")
+        text = f"tl.gather({array.name}.T, ({columns}[:, None], {picked}[None, :]){turned})"
+        value = g.new(text, Value("", dtype, (width, height), known.bound, known.grid))
+    else:
+        value = g.new(text, Value("", dtype, (height, width), known.bound, known.grid))
+    if g.chance(0.5):
+        a, b = value.shape
+        out = g.array(dtype, (g.blocks, a, b + g.random.choice((0, 8, -1))), "small" if dtype in INTEGERS else "grid",
+                      written=True)
+        g.count("rows scattered")
+        g.line(f"tl.scatter({out.name}[g, :, :], ({a - 1} - tl.arange(0, {a})[:, None], tl.arange(0, {b})[None, :]), "
+               f"{value.name})")
+
+
+def staged_rows(g: Generator) -> None:
+    """A staged loop over gathered rows, with a dot or a sum."""
+    if g.depth > 1:
+        return
+    height, depth, width = g.random.choice((16, 32)), g.random.choice((16, 32)), g.random.choice((16, 32))
+    k, total = g.name("k"), g.name()
+    length = depth * g.random.choice((1, 2, 3)) + g.random.choice((0, -3))
+    layout = g.random.choice(("C", "C", "padded", "offset"))
+    a = g.array("f16", (20, length + g.random.choice((0, 0, 5))), "grid", layout)
+    b = g.array("f16", (length, width), "grid")
+    table = g.array("i32", (height + g.random.choice((0, -3)),), "small")
+    inside = g.chance(0.5)
+    read = f"tl.load({table.name}, 0, {height}, other=-1)"
+    r = g.name("t")
+    g.count("rows of a staged loop")
+    if not inside:
+        g.line(f"{r} = {read}")
+    g.line(f"{total} = tl.zeros(({height}, {width}), tl.f32)")
+    g.line(f"for {k} in tl.range(0, {length}, {depth}, stages={g.random.choice((2, 3))}):")
+    if inside:
+        g.line(f"    {r} = {read}")
+    g.line(f"    {r}a = tl.gather({a.name}, ({r}[:, None], ({k} + tl.arange(0, {depth}))[None, :]))")
+    g.line(f"    {total} = tl.dot({r}a, tl.load({b.name}, ({k}, 0), ({depth}, {width})), {total})")
+    g.add(Value(total, "f32", (height, width), 64.0 * length, -4, zeros=False))
+
+
+def spread_accumulator(g: Generator) -> None:
+    """A dot whose accumulator is one value for a row, a column or all."""
+    a = g.pick(lambda v: len(v.shape) == 2 and v.dtype in ("f16", "bf16") and v.finite and v.determined and
+               v.grid is not None and v.bound <= 64 and 0 not in v.shape)
+    if a is None:
+        return
+    m, k = a.shape
+    start = g.pick(lambda v: v.dtype == "f32" and v.shape in ((m,), ()) and v.determined and v.grid is not None and
+                   not v.product and v.bound <= 4096)
+    bound = k * a.bound * a.bound
+    g.count("dot with a spread accumulator")
+    if start is None:
+        text, most, grid = f"tl.full(({m}, {m}), 1.5, tl.f32)", 1.5, -1
+    elif start.shape == ():
+        text, most, grid = f"tl.broadcast_to({start.name}, ({m}, {m}))", start.bound, start.grid or 0
+    else:
+        key = g.random.choice(("[:, None]", "[None, :]"))
+        text, most, grid = f"tl.broadcast_to({start.name}{key}, ({m}, {m}))", start.bound, start.grid or 0
+    assert a.grid is not None
+    finest = min(2 * a.grid, grid)
+    if m * m <= 8192 and bound + most <= 2.0 ** (finest + 24):
+        g.rounded(f"tl.dot({a.name}, {a.name}.T, {text})", "f32", (m, m), bound + most, finest, zeros=False)
+
+
+def float_floor(g: Generator) -> None:
+    """// and % of floats of any size."""
+    x = g.pick(lambda v: v.is_float and v.determined and v.zeros)
+    y = g.partner(x, lambda v: v.determined and v.zeros) if x else None
+    if x is None or y is None:
+        return
+    op = g.random.choice(("//", "%"))
+    g.count(f"float {op}")
+    g.rounded(f"{x.name} {op} {y.name}", x.dtype, broadcast(x.shape, y.shape), math.inf, zeros=False)
+
+
+STATEMENTS: list[tuple[Statement, float]] = [
+    (constant, 0.8), (scalar, 0.6), (ceiling, 0.6), (workspace, 0.5), (side_by_side, 0.8), (rows, 0.8),
+    (staged_rows, 0.3), (spread_accumulator, 0.5), (float_floor, 0.6),
+]

@@ -1,0 +1,147 @@
+"""Random fused functions: several kernels with grids of their own, workspaces between them, every result exact.
+
+All numbers are small multiples of a power of two, so that sums and products are exact in whatever order they are taken,
+and every division into kernels has to give the same bits.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.fuzz.program import ArrayArgument, Program, Shape
+
+EXTENTS = (1, 1, 2, 3, 5, 8, 17, 33, 64, 100, 257, 700)
+EXACT = 2.0**24
+
+
+@dataclass(frozen=True)
+class _Value:
+    """``bound`` and ``grid`` as of the values of tile programs; ``dims`` numbers the extents, None for 1."""
+
+    name: str
+    dims: tuple[int | None, ...]
+    bound: float
+    grid: int
+
+    @property
+    def fits(self) -> bool:
+        return self.bound <= EXACT * 2.0**self.grid
+
+
+class _Writer:
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.extents = [self.random.choice(EXTENTS) for _ in range(2)]
+        self.lines: list[str] = []
+        self.values: list[_Value] = []
+        self.counts: Counter[str] = Counter()
+        self.names = 0
+
+    def add(self, text: str, dims: tuple[int | None, ...], bound: float, grid: int, kind: str) -> None:
+        value = _Value(f"v{self.names}", dims, bound, grid)
+        if not value.fits:
+            return
+        self.names += 1
+        self.lines.append(f"    {value.name} = {text}")
+        self.values.append(value)
+        self.counts[f"fused {kind}"] += 1
+
+    def pick(self) -> _Value:
+        return self.random.choice(self.values[-6:])
+
+    def size(self, dims: tuple[int | None, ...]) -> int:
+        total = 1
+        for d in dims:
+            total *= 1 if d is None else self.extents[d]
+        return total
+
+    def statement(self) -> None:
+        self.random.choice((self.elementwise, self.elementwise, self.reduction, self.reduction, self.product,
+                            self.everything, self.turn))()
+
+    def elementwise(self) -> None:
+        a, b = self.pick(), self.pick()
+        if a.dims and b.dims and len(a.dims) != len(b.dims):
+            return
+        pairs = list(zip(a.dims, b.dims, strict=True)) if a.dims and b.dims else []
+        if any(m is not None and n is not None and m != n for m, n in pairs):
+            return
+        dims = tuple(n if m is None else m for m, n in pairs) or a.dims or b.dims
+        kind = self.random.choice("+-*mMwa")
+        grid = min(a.grid, b.grid)
+        if kind in "+-":
+            self.add(f"{a.name} {kind} {b.name}", dims, a.bound + b.bound, grid, "sum")
+        elif kind == "*":
+            self.add(f"{a.name} * {b.name}", dims, a.bound * b.bound, a.grid + b.grid, "product")
+        elif kind in "mM":
+            name = "minimum" if kind == "m" else "maximum"
+            self.add(f"tl.{name}({a.name}, {b.name})", dims, max(a.bound, b.bound), grid, name)
+        elif kind == "w":
+            self.add(f"tl.where({a.name} > {b.name}, {a.name}, {b.name} * 0.5)", dims, max(a.bound, b.bound), grid - 1,
+                     "where")
+        else:
+            self.add(f"tl.abs({a.name}) - 1", a.dims, a.bound + 1, min(a.grid, 0), "abs")
+
+    def reduction(self) -> None:
+        a = self.pick()
+        if len(a.dims) != 2:
+            return
+        axis = self.random.randrange(2)
+        kind = self.random.choice(("sum", "sum", "max", "min"))
+        dims = tuple(None if d == axis else m for d, m in enumerate(a.dims))
+        bound = a.bound * (self.size((a.dims[axis],)) if kind == "sum" else 1)
+        if self.random.random() < 0.5:
+            self.add(f"tl.{kind}({a.name}, axis={axis}, keepdims=True)", dims, bound, a.grid, f"{kind} along {axis}")
+        else:
+            key = "[None, :]" if axis == 0 else "[:, None]"
+            self.add(f"tl.{kind}({a.name}, {axis}){key}", dims, bound, a.grid, f"{kind} along {axis}")
+
+    def everything(self) -> None:
+        a = self.pick()
+        if not a.dims:
+            return
+        kind = self.random.choice(("sum", "max", "min"))
+        bound = a.bound * (self.size(a.dims) if kind == "sum" else 1)
+        self.add(f"tl.{kind}({a.name})", (), bound, a.grid, f"{kind} of all")
+
+    def product(self) -> None:
+        a, b = self.pick(), self.pick()
+        if len(a.dims) != 2 or len(b.dims) != 2:
+            return
+        k = a.dims[1]
+        right = b.name if b.dims[0] == k else f"{b.name}.T" if b.dims[1] == k else None
+        if right is None:
+            return
+        columns = b.dims[1] if right == b.name else b.dims[0]
+        self.add(f"{a.name} @ {right}", (a.dims[0], columns), self.size((k,)) * a.bound * b.bound, a.grid + b.grid,
+                 "contraction")
+
+    def turn(self) -> None:
+        a = self.pick()
+        if len(a.dims) == 2:
+            self.add(f"{a.name}.T", a.dims[::-1], a.bound, a.grid, "transpose")
+
+
+def generate_fused(seed: int) -> Program:
+    """The fused function of a seed; ``fused`` says that it gives its results."""
+    w = _Writer(seed)
+    arrays = []
+    for number, dims in enumerate(((0, 1), (None, 1), (0, None))):
+        shape: Shape = tuple(1 if d is None else w.extents[d] for d in dims)
+        name = f"x{number}"
+        arrays.append(ArrayArgument(name, "f32", shape, w.random.choice(("C", "C", "F", "padded", "strided")), "grid"))
+        extents = [w.extents[d] if d is not None else 1 for d in dims]
+        known = tuple(None if n == 1 else d for d, n in zip(dims, extents, strict=True))
+        w.values.append(_Value(name, known, 8.0, -2))
+    for _ in range(w.random.randint(2, 9)):
+        w.statement()
+    made = [v for v in w.values if v.name[0] == "v"]
+    if not made:
+        w.add("x0 + x1", w.values[0].dims, 16.0, -2, "sum")
+        made = w.values[-1:]
+    chosen = list(dict.fromkeys([made[-1].name, w.random.choice(made).name]))
+    w.lines.append(f"    return {', '.join(chosen)}")
+    w.counts[f"fused results {len(chosen)}"] += 1
+    return Program(seed, [], w.lines, arrays, [], (1,), 4, {}, {}, w.counts, fused=True)
