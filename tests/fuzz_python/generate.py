@@ -57,6 +57,17 @@ def deco(f):
 @deco
 def twice(x):
     return x * 2 if x > LIMIT else x
+def pair(x):
+    return [x % 97, 1]
+def same(xs):
+    return xs
+def first_above(xs, x):
+    for v in xs:
+        if v > x:
+            return v
+    return x
+def total(n):
+    return 0 if n == 0 else n + total(n - 1)
 inc = functools.partial(clip, low=-3)
 '''
 
@@ -69,10 +80,12 @@ class Scope:
     lists: dict[str, int] = field(default_factory=dict)
     dicts: list[str] = field(default_factory=list)
     boxes: list[str] = field(default_factory=list)
+    bools: list[str] = field(default_factory=list)
     functions: list[str] = field(default_factory=lambda: ["clip", "twice", "count_of", "inc", "mark_o"])
 
     def inner(self) -> Scope:
-        return Scope(list(self.ints), dict(self.lists), list(self.dicts), list(self.boxes), list(self.functions))
+        return Scope(list(self.ints), dict(self.lists), list(self.dicts), list(self.boxes), list(self.bools),
+                     list(self.functions))
 
 
 class Generator:
@@ -158,6 +171,8 @@ class Generator:
         else:
             self.line(depth, f"def {name}(y):")
             inner = scope.inner()
+            if scope.lists and self.chance(0.5):
+                self.line(depth + 1, f"{self.random.choice(list(scope.lists))}[0] = y % 97")
             inner.ints = [*inner.ints, "y"]
             inner.functions = []
             local = self.name("x")
@@ -199,6 +214,11 @@ class Generator:
             return f"{self.random.choice(scope.functions)}({one()})"
         if kind == 6 and scope.lists:
             name = self.random.choice(list(scope.lists))
+            if self.chance(0.4):
+                return self.random.choice([
+                    f"first_above({name}, {one()})", f"same({name})[0]", f"pair({one()})[0]", f"total(C) + {name}[1]",
+                    f"sum([u * v for u, v in zip({name}, [1, 2, 3])]) % 97", f"max({name})",
+                    f"(lambda p, *q: p + len(q))(*{name})", f"[*{name}, {one()}][-1]"])
             return self.random.choice([f"sum({name}) % 97", f"len({name})", f"sum([v * 2 for v in {name}]) % 97",
                                        f"sum(v for v in {name} if C > 1) % 97"])
         if kind == 7 and scope.boxes:
@@ -229,14 +249,19 @@ class Generator:
             return f"{compare} {self.random.choice(['and', 'or'])} mark(o, {self.marks % 4 + 20}, 1) > 5"
         if kind == 5:
             return f"{one()} in (1, {one()})"
+        if kind == 6 and scope.bools:
+            return self.random.choice(scope.bools)
+        if kind == 7:
+            return self.random.choice([f"any([{compare}, C > 2])", f"all([{compare}, {one()} > 0])"])
         return compare
 
     # -- statements
 
     def block(self, scope: Scope, depth: int, levels: int, count: int, loop: bool = False) -> None:
-        kinds = ["assign"] * 4 + ["element"] * 4 + ["mutate"] * 3 + ["call"] * 2 + ["declare", "unpack"]
+        kinds = ["assign"] * 4 + ["element"] * 4 + ["mutate"] * 3 + ["call"] * 2
+        kinds += ["declare", "unpack", "rebind", "bool"]
         if levels:
-            kinds += ["branch"] * 4 + ["loop"] * 2 + ["while", "static"]
+            kinds += ["branch"] * 4 + ["loop"] * 2 + ["while", "static", "items"]
         before = len(self.lines)
         for _ in range(count):
             getattr(self, f"do_{self.random.choice(kinds)}")(scope, depth, levels)
@@ -310,6 +335,36 @@ class Generator:
         else:
             self.do_assign(scope, depth, levels)
 
+    def do_bool(self, scope: Scope, depth: int, levels: int) -> None:
+        if scope.bools and self.chance(0.6):
+            self.line(depth, f"{self.random.choice(scope.bools)} = {self.condition(scope)}")
+        else:
+            name = self.name("c")
+            self.line(depth, f"{name} = {self.condition(scope)}")
+            scope.bools.append(name)
+
+    def do_rebind(self, scope: Scope, depth: int, levels: int) -> None:
+        """A list's name becomes that of another list, which has as many elements."""
+        names = [n for n in scope.lists if "[" not in n and "." not in n]
+        if not names:
+            self.do_assign(scope, depth, levels)
+            return
+        name = self.random.choice(names)
+        others = [n for n in scope.lists if scope.lists[n] == scope.lists[name]]
+        one = self.expression(scope, 1)
+        fresh = f"[{', '.join([one, *(f'{name}[{i}]' for i in range(1, scope.lists[name]))])}]"
+        self.line(depth, f"{name} = " + self.random.choice(
+            [fresh, fresh, f"list({name})", f"[v + 1 for v in {name}]", f"same({self.random.choice(others)})",
+             f"{self.random.choice(others)} if {self.condition(scope)} else {name}"]))
+
+    def do_items(self, scope: Scope, depth: int, levels: int) -> None:
+        if not scope.dicts:
+            self.do_assign(scope, depth, levels)
+            return
+        name, key, value = self.random.choice(scope.dicts), self.name("k"), self.name("i")
+        self.line(depth, f"for {key}, {value} in {name}.items():")
+        self.line(depth + 1, f"{name}[{key}] = ({value} + {self.expression(scope, 1)}) % 97")
+
     def do_branch(self, scope: Scope, depth: int, levels: int) -> None:
         self.line(depth, f"if {self.condition(scope)}:")
         self.block(scope.inner(), depth + 1, levels - 1, self.random.randint(1, 3))
@@ -338,7 +393,7 @@ class Generator:
     def do_while(self, scope: Scope, depth: int, levels: int) -> None:
         name = self.name("i")
         self.line(depth, f"{name} = {self.random.choice(['a % 4', 'b % 5', '3', self.atom(scope) + ' % 4'])}")
-        test = f"{name} > 0"
+        test = f"{name} > 0" if self.chance(0.8) else f"({name} := {name} - 1) >= 0"
         if self.chance(0.4):
             test += f" and {self.condition(scope)}"
         self.line(depth, f"while {test}:")

@@ -203,6 +203,35 @@ def test_names_bound_to_new_lists(n: int, want: list[int]) -> None:
 
 
 @tl.jit
+def rebound_on_one_path(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    n = n.to(tl.i64)
+    xs, ys = [n, 1], [7, n]
+    for _ in range(n):
+        if n > 2:
+            ys[0] += 3
+            xs = [ys[0], n]
+        else:
+            xs.reverse()
+    o[0] = xs[0]
+    o[1] = xs[1]
+    o[2] = ys[0]
+    for i in range(n):
+        xs.insert(0, xs.pop())
+        if i < 1:
+            xs = [xs[0] + 1, xs[1]]
+        else:
+            xs[0] += 10
+    o[3] = xs[0]
+    o[4] = xs[1]
+
+
+@pytest.mark.parametrize(("n", "want"), [(2, [2, 1, 7, 12, 2]), (1, [1, 1, 7, 2, 1]), (3, [16, 3, 16, 14, 26])])
+def test_a_name_bound_anew_on_one_path(n: int, want: list[int]) -> None:
+    agree(rebound_on_one_path, want, n)
+
+
+@tl.jit
 def one_of_two_dead(o: tl.i64["N"], n: tl.i32):
     tl.grid(1)
     if n > 1:
@@ -294,6 +323,17 @@ def rebound_alias(o: tl.i64["N"], n: tl.i32):
 
 
 @tl.jit
+def aliased_in_a_loop(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    x, y = [0, 0], [1, 2]
+    for _ in range(2):
+        for _ in range(n):
+            x = y
+    y[0] = 5
+    o[0] = x[0]
+
+
+@tl.jit
 def removed_in_while(o: tl.i64["N"], n: tl.i32):
     tl.grid(1)
     stack = [1, 2, 3]
@@ -324,6 +364,7 @@ def advanced(o: tl.i64["N"], n: tl.i32):
     (key_in_if, "E0110", 'd["b"] = 7'), (set_in_if, "E0110", "seen.add(3)"),
     (in_helper, "E0110", "list.append(acc, 5)"),
     (one_of_two, "E0303", "x[0] = 9"), (one_of_two_other, "E0303", "a[0] = 9"), (rebound_alias, "E0303", "x[0] = 5"),
+    (aliased_in_a_loop, "E0303", "y[0] = 5"),
     (removed_in_while, "E0110", "while k > 0 and stack.pop() > 0:"),
     (per_element, "E0303", "tl.store(o, 0, tl.map(lambda v: (seen.append(1), v + 1)[1], tl.arange(0, 4)"),
     (advanced, "E0113", "o[0] = next(it)"),

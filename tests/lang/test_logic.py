@@ -71,6 +71,23 @@ def test_guards(n: int, want: list[int]) -> None:
 
 
 @tl.jit
+def left_by_break(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    o[0] = 0
+    i = 0
+    while i < n and count(o, 0) > 0:
+        i += 1
+        if i == 2:
+            break
+    o[1] = i
+
+
+@pytest.mark.parametrize(("n", "want"), [(5, [2, 2]), (1, [1, 1]), (0, [0, 0])])
+def test_a_condition_is_not_evaluated_after_break(n: int, want: list[int]) -> None:
+    agree(left_by_break, want, n, engines=ALL)
+
+
+@tl.jit
 def values(o: tl.i64["N"], n: tl.i32):
     tl.grid(1)
     o[0] = n and n + 10

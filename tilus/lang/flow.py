@@ -7,6 +7,7 @@ Tiles and numbers that differ between paths become values of the IR; anything el
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -111,10 +112,10 @@ class _Join:
                          self.span)
 
     def _tree(self, what: str, a: Any, b: Any) -> Build | Undefined:
-        if type(a) is not type(b) or len(a) != len(b) or (isinstance(a, dict) and list(a) != list(b)):
+        first, second = self._held(0, a), self._held(1, b)
+        if type(a) is not type(b) or not keys_equal(first, second):
             return Undefined(f"{what} has different structure after the branches of an `if`", self.span)
-        pairs = zip(a.values(), b.values(), strict=True) if isinstance(a, dict) else zip(a, b, strict=True)
-        parts = [self._value(what, x, y) for x, y in pairs]
+        parts = [self._value(what, x, y) for x, y in zip(first[1], second[1], strict=True)]
         builds: list[Build] = []
         for part in parts:
             if isinstance(part, Undefined):
@@ -126,10 +127,18 @@ class _Join:
                 return with_items(a, [p(results) for p in builds])
             key = (id(a), id(b))
             if key not in self.merged:
-                self.merged[key] = (with_items(a, [p(results) for p in builds]), a, b)
+                new = copy.copy(a)
+                write(new, (first[0], [p(results) for p in builds]))
+                self.merged[key] = (new, a, b)
             return self.merged[key][0]
 
         return build
+
+    def _held(self, side: int, value: Any) -> Contents:
+        """What a tuple, list or dict holds at the end of a path."""
+        if isinstance(value, tuple):
+            return len(value), list(value)
+        return self.sides[side].held.get(id(value)) or contents(value)
 
     def _objects(self) -> list[tuple[Any, Any, list[Build | Undefined]]]:
         """For each object that the paths leave differently: it, its keys, and what its elements are made of."""
@@ -210,12 +219,13 @@ class _Place:
     in it are made anew in each iteration."""
 
     def __init__(self, owner: Any, key: Any, what: str, init: Any, deep: bool = False) -> None:
-        self.owner, self.key, self.what, self.init = owner, key, what, init
-        self.plan(deep)
+        self.owner, self.key, self.what, self.init, self.deep = owner, key, what, init, deep
+        self.plan()
 
-    def plan(self, deep: bool) -> None:
-        self.deep = deep
-        leaves, self.rebuild, self.structure = flatten(self.init, deep)
+    def plan(self) -> None:
+        """Take ``init`` apart, which holds what it holds before the loop."""
+        self.planned = self.deep
+        leaves, self.rebuild, self.structure = flatten(self.init, self.deep)
         self.leaves = leaves
         self.slots: list[Slot] = [x.value.tile.without_layout() if isinstance(x, Tile) else None for x in leaves]
 
@@ -235,6 +245,7 @@ class _Loop:
         self._plan_elements()
         self.bound: list[tuple[_Place, Any]] = []
         self.start: dict[int, Contents] = {}
+        self.mixed: tuple[Any, ...] = ()  # lists and dicts of which the loop's results may be one
 
     def _plan_elements(self) -> None:
         """Elements that the body visibly assigns are carried from the first trace on."""
@@ -263,6 +274,13 @@ class _Loop:
     def _label(self, place: _Place) -> str:
         name = place.key if place.owner is None else self.tracer.context.heap.name_of(place.owner).strip("'")
         return name if name.isidentifier() else name.strip("$") if name.startswith("$") else "element"
+
+    def plan(self) -> None:
+        """Before an iteration is traced: take apart anew what is to be carried in more detail."""
+        self.snapshot.restore()
+        for place in self.places:
+            if place.planned != place.deep:
+                place.plan()
 
     def block(self, *first: tuple[str, TileType]) -> Block:
         values = [*first, *self.carried()]
@@ -370,8 +388,8 @@ class _Loop:
             if slot is None:
                 if same_or_mutable(first, last):
                     continue
-                if isinstance(first, (list, dict)) and flatten(first)[2] == flatten(last)[2]:
-                    place.plan(True)
+                if isinstance(first, (list, dict)) and type(first) is type(last) and not place.deep:
+                    place.deep = True
                     return False
                 type_ = common_type(first, last) if is_number(first) else None
                 if type_ is None:
@@ -401,16 +419,15 @@ class _Loop:
         self.tracer.scope = kept
         aligned = len({id(c) for c in new}) == len({id(c) for c in last}) == len({(id(a), id(b)) for a, b in
                                                                                  zip(new, last, strict=True)})
-        self.shared = not aligned or any(id(c) in alive for c in (*first, *last))
-        if self.shared:
+        mixed = not aligned or any(id(c) in alive or heap.is_ambiguous(c) for c in (*first, *last))
+        self.mixed = (*first, *last) if mixed else ()
+        if mixed:
             for item in new:
                 if id(item) in heap.changed:
                     heap.add_ambiguous((item,), self.span)
                     raise UserError.at("E0303", f"this Python {type(item).__name__} is changed, but which one it is "
                                                 "depends on the iteration of a loop", heap.changed[id(item)][1],
                                        help="change a copy (`x = list(x)`), or keep one object")
-
-    shared = False
 
     def final(self, end: dict[str, Any]) -> list[Tile]:
         """The carried values at the end of the body, converted in the current block."""
@@ -427,10 +444,9 @@ class _Loop:
             if name not in carried and name.isidentifier():
                 tracer.scope[name] = Undefined(f"{name!r} is assigned only inside a loop, which may run no iteration",
                                                self.span)
-        if self.shared:
-            for place, value in self.bound:
-                if place.deep:
-                    tracer.context.heap.add_ambiguous([*containers(value), *containers(place.init)], self.span)
+        if self.mixed:
+            made = [c for place, value in self.bound if place.deep for c in containers(value)]
+            tracer.context.heap.add_ambiguous((*made, *self.mixed), self.span)
 
     def _changed(self, place: _Place, first: Any, last: Any) -> UserError:
         tracer = self.tracer
@@ -459,6 +475,7 @@ def trace_for(tracer: Tracer, statement: ast.For, loop: tile_range, span: Span) 
         return
     state = _Loop(tracer, statement, [n for n in names if n not in target_names(statement.target)])
     while True:
+        state.plan()
         body = state.block((_target_name(statement), TileType(i64)))
         state.enter([Tile(a) for a in body.args[1:]])
         with tracer.into(body), context.heap.iterators_kept(state.snapshot):
@@ -530,14 +547,17 @@ def _trace_loop(tracer: Tracer, statement: ast.For | ast.While, names: list[str]
     span = tracer.captured.span(statement)
     state = _Loop(tracer, statement, names)
     while True:
+        state.plan()
         condition_block, body_block = state.block(), state.block()
         with context.heap.iterators_kept(state.snapshot):
             state.enter([Tile(a) for a in condition_block.args])
             with tracer.into(condition_block):
                 stopped = tracer._stopped(("$break", "$return"))
-                condition = test()
-                if stopped is not False:
-                    condition = arithmetic("and", condition, unary("not", as_tile(stopped)))
+                if stopped is False:
+                    condition = test()
+                else:
+                    going = unary("not", as_tile(stopped))
+                    condition = as_tile(tracer.short_circuit(going, True, going, test, statement))
                 state.check_condition()
             condition_block.ops.append(Yield((condition.value,), span=span))
             state.enter([Tile(a) for a in body_block.args])
