@@ -76,16 +76,27 @@ class Places:
         self.known: dict[Value, tuple[int, ...]] = {}
 
     def __call__(self, value: Value) -> tuple[int, ...]:
-        found = self.known.get(value)
-        if found is None:
-            found = self.known[value] = self._find(value)
-        return found
+        waiting = [value]
+        while waiting:
+            current = waiting[-1]
+            missing = [] if current in self.known else [v for v in self._below(current) if v not in self.known]
+            if missing:
+                waiting += missing
+                continue
+            if current not in self.known:
+                self.known[current] = self._find(current)
+            waiting.pop()
+        return self.known[value]
+
+    def _below(self, value: Value) -> Sequence[Value]:
+        op = value.defining
+        return () if op is None or value in self.leaves or isinstance(op, Contract) else op.operands
 
     def _find(self, value: Value) -> tuple[int, ...]:
         rank = len(value.tile.shape)
         natural = tuple(range(rank - 1, -1, -1))
         op = value.defining
-        if op is None or value in self.leaves or not op.operands or isinstance(op, Contract):
+        if op is None or not self._below(value):
             return natural
         below = self(op.operands[0])
         if isinstance(op, Reduce):

@@ -48,14 +48,11 @@ def wide(dtype: DType) -> DType:
 
 def held(value: Value, stored: dict[Value, Value]) -> DType:
     """The type that a tile of the value has: that of its memory, that it has been rounded to, or the wide one."""
+    while value not in stored and isinstance(value.defining, MOVEMENTS):
+        value = value.defining.operands[0]
     if value in stored:
         return stored[value].view.dtype
-    op = value.defining
-    if isinstance(op, RoundTo):
-        return op.dtype
-    if isinstance(op, MOVEMENTS):
-        return held(op.operands[0], stored)
-    return wide(value.tile.dtype)
+    return value.defining.dtype if isinstance(value.defining, RoundTo) else wide(value.tile.dtype)
 
 
 def identity(kind: str, dtype: DType) -> bool | int | float:
@@ -129,20 +126,45 @@ class Evaluator:
         return tile if tile.tile.dtype is dtype else self.b.add(Cast(tile, dtype)).result
 
     def tile(self, value: Value, axes: Axes) -> Value:
-        """The tile of a value at coordinates, of the type :func:`held`."""
+        """The tile of a value at coordinates, of the type :func:`held`. What it is computed from comes first, however
+        long the chain is: each step finds its operands there."""
+        waiting = [(value, axes)]
+        while True:
+            current, at = waiting[-1]
+            found = self.known(current, at)
+            if found is None:
+                missing = [below for below in self.below(current, at) if self.known(*below) is None]
+                if missing:
+                    waiting.extend(reversed(missing))
+                    continue
+                found = self.make(current, at)
+            waiting.pop()
+            if not waiting:
+                return found
+
+    def known(self, value: Value, axes: Axes) -> Value | None:
         if value in self.scalars:
             return self.scalars[value]
         key = (value, axes)
-        for known in reversed(self.memo):
-            if key in known:
-                return known[key]
+        return next((known[key] for known in reversed(self.memo) if key in known), None)
+
+    def below(self, value: Value, axes: Axes) -> list[Key]:
+        """The tiles that a step reads at once; reductions and contractions see to their own."""
+        op = value.defining
+        if value in self.stored or op is None or isinstance(op, (Reduce, Contract, Const, ExtentOp, Iota)):
+            return []
+        if isinstance(op, Transpose) and op.x in self.stored:
+            return []
+        return operand_axes(op, axes)
+
+    def make(self, value: Value, axes: Axes) -> Value:
         span = self.b.span
         op = value.defining
         if op is not None and op.span.known:
             self.b.span = op.span
         result = self.load(value, self.stored[value], axes) if value in self.stored else self.compute(value, axes)
         self.b.span = span
-        self.memo[-1][key] = result
+        self.memo[-1][value, axes] = result
         return result
 
     def compute(self, value: Value, axes: Axes) -> Value:
@@ -267,15 +289,17 @@ class Evaluator:
     def prepare(self, value: Value, axes: Axes, varying: Axis) -> None:
         """Compute now the reductions that ``value`` needs and that do not depend on ``varying``, the axis of a loop
         that is about to begin."""
-        if value in self.stored or value in self.scalars or value.defining is None:
-            return
-        op = value.defining
-        if isinstance(op, (Reduce, Contract)):
-            if varying not in axes:
-                self.tile(value, axes)
-            return
-        for operand, at in operand_axes(op, axes):
-            self.prepare(operand, at, varying)
+        waiting, seen = [(value, axes)], set[Key]()
+        while waiting:
+            current, at = waiting.pop()
+            op = current.defining
+            if (current, at) in seen or current in self.stored or current in self.scalars or op is None:
+                continue
+            seen.add((current, at))
+            if not isinstance(op, (Reduce, Contract)):
+                waiting.extend(reversed(operand_axes(op, at)))
+            elif varying not in at:
+                self.tile(current, at)
 
     # -- contractions
 

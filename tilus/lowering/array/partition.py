@@ -5,6 +5,7 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 * operands of a contraction that hold a reduction or another contraction (they would be done again for every tile);
 * a contraction that a reduction, or more than one place, reads: contractions are done once; and one whose rows or
   columns are dropped (products of vectors);
+* what a long chain of reductions has come to;
 * reductions next to a contraction that they do not depend on, reductions to a single number that more work follows,
   and reductions along another dimension than the kernel's other ones.
 """
@@ -20,6 +21,9 @@ from tilus.ir.ops.arith import FLOAT_UNARY
 from tilus.ir.ops.array import Contract
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import ORIGIN, Axes, Axis, operand_axes, strip
+
+LONGEST_CHAIN = 12
+"""Reductions of which each needs the one before that a kernel does: each computes all below it anew."""
 
 
 @dataclass(eq=False)
@@ -80,6 +84,7 @@ class _Partition:
         """Materialise by what each operation reads; ``inside`` has the contractions and reductions fused into a value
         and not hidden in another one."""
         inside: dict[Value, frozenset[Reduce | Contract]] = {}
+        depth: dict[Value, int] = {}  # reductions one upon the other below a value
 
         def of(value: Value) -> frozenset[Reduce | Contract]:
             return frozenset() if value in self.stored else inside.get(value, frozenset())
@@ -91,7 +96,7 @@ class _Partition:
                         self.stored.add(strip(operand))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, Reduce):
-                if any(isinstance(h, Contract) for h in of(op.x)):
+                if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self.stored.add(strip(op.x))
                 inside[op.result] = frozenset([op])
             else:
@@ -101,35 +106,36 @@ class _Partition:
                     union = frozenset(h for h in union if isinstance(h, Contract))
                 for result in op.results:
                     inside[result] = union
+            below = max((0 if strip(v) in self.stored else depth.get(v, 0) for v in op.operands), default=0)
+            depth.update((result, below + isinstance(op, Reduce)) for result in op.results)
 
     def demands(self, root: Value, axes: Axes) -> Demands:
         found = Demands()
         seen: set[tuple[Value, Axes, bool]] = set()
         inner: dict[tuple[Reduce | Contract, Axes], Axis] = {}
 
-        def walk(value: Value, axes: Axes, outer: bool) -> None:
-            if (value, axes, outer) in seen:
-                return
-            seen.add((value, axes, outer))
+        waiting = [(root, axes, True)]
+        while waiting:
+            value, at, outer = waiting.pop()
+            if (value, at, outer) in seen:
+                continue
+            seen.add((value, at, outer))
             if value in self.leaves or (value in self.stored and value is not root):
                 found.loads.add(value)
-                return
+                continue
             op = value.defining
             assert op is not None
             if isinstance(op, (Reduce, Contract)):
-                if (op, axes) not in found.heavy:
-                    found.heavy.append((op, axes))
+                if (op, at) not in found.heavy:
+                    found.heavy.append((op, at))
                 if outer:
-                    found.outer.append((op, axes))
-                for operand, below in heavy_axes(op, axes, inner):
-                    walk(operand, below, False)
-                return
-            found.transposes |= isinstance(op, Transpose)
-            found.functions |= isinstance(op, Unary) and op.kind in FLOAT_UNARY
-            for operand, below in operand_axes(op, axes):
-                walk(operand, below, outer)
-
-        walk(root, axes, True)
+                    found.outer.append((op, at))
+                below, outer = list(heavy_axes(op, at, inner)), False
+            else:
+                found.transposes |= isinstance(op, Transpose)
+                found.functions |= isinstance(op, Unary) and op.kind in FLOAT_UNARY
+                below = operand_axes(op, at)
+            waiting.extend((operand, there, outer) for operand, there in reversed(below))
         return found
 
     def _plan(self, root: Value) -> KernelPlan | None:

@@ -29,6 +29,11 @@ MATERIALISE_COST = 6
 """What a tile that is used more than once may cost an element before it is kept in a buffer."""
 
 
+LONGEST_COST = 400
+"""What an element may cost before the tile is kept in a buffer in any case: code that is emitted in several versions
+and widths stays short, and compiling takes time in proportion to the program's length."""
+
+
 def handles(*kinds: type[Operation]) -> Callable[[Handler], Handler]:
     """Registers the lowering of operation classes."""
 
@@ -190,10 +195,10 @@ class BlockLowering:
         self.reps[value] = rep
         if not isinstance(rep, Lazy):
             return
-        if not rep.free:
-            if value in self.nested_uses or (self.uses[value] > 1 and rep.cost > MATERIALISE_COST):
-                self.force(value)
-                return
+        shared = not rep.free and (value in self.nested_uses or (self.uses[value] > 1 and rep.cost > MATERIALISE_COST))
+        if shared or rep.cost > LONGEST_COST:
+            self.force(value)
+            return
         if rep.roots:
             self.blocks[-1].pending.append(value)
 

@@ -30,22 +30,55 @@ from tilus.lowering.cpu.compute import compute
 from tilus.lowering.cpu.memory import load_gathered, load_window
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
 
+MOVES = (Broadcast, Transpose, Slice, Reshape, ConvertLayout)
+"""Operations that give elements of their operand."""
+
 
 def evaluate(self: BlockLowering, value: Value, coords: Coords) -> Value:
-    """The elements of ``value`` at ``coords``: a vector of ``self.lanes`` where a coordinate is the vector one."""
+    """The elements of ``value`` at ``coords``: a vector of ``self.lanes`` where a coordinate is the vector one.
+
+    What it is computed from comes first, however long the chain is: each step finds its operands there.
+    """
+    waiting = [(value, coords)]
+    while True:
+        current, at = waiting[-1]
+        found = _known(self, current, at)
+        if found is None:
+            missing = [d for d in dependencies(self, current, at) if _known(self, *d) is None]
+            if missing:
+                waiting.extend(reversed(missing))
+                continue
+            found = _evaluate(self, current, at)
+        waiting.pop()
+        if not waiting:
+            return found
+
+
+def _known(self: BlockLowering, value: Value, coords: Coords) -> Value | None:
     if value.tile.is_scalar:
         return self.scalars[value]
+    return self.c.recall(("element", value, coords, self.lanes_of(coords)))  # type: ignore[no-any-return]
+
+
+def dependencies(self: BlockLowering, value: Value, coords: Coords) -> list[tuple[Value, Coords]]:
+    """The tiles, and where of them, that an element of a lazy tile is computed from at once."""
+    rep = self.reps[value]
+    if isinstance(rep, Buffer):
+        return []
+    op = rep.op
+    if isinstance(op, MOVES):
+        return [(op.operands[0], source_coords(op, coords))]
+    return [(o, coords) for o in op.operands if o not in self.views and not o.tile.is_scalar]
+
+
+def _evaluate(self: BlockLowering, value: Value, coords: Coords) -> Value:
     lanes = self.lanes_of(coords)
-    key = ("element", value, coords, lanes)
-    found = self.c.recall(key)
-    if found is not None:
-        return found  # type: ignore[no-any-return]
     rep = self.reps[value]
     if isinstance(rep, Buffer):
         result = load_buffer(self, rep, coords)
     else:
         result = self.c.splat(_evaluate_lazy(self, rep, value, coords, lanes), lanes)
-    self.c.remember(key, result)
+    self.c.remember(("element", value, coords, lanes), result)
     return result
 
 
@@ -65,9 +98,8 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
         mask = None if op.mask is None else evaluate(self, op.mask, coords)
         other = None if op.other is None else self.scalars[op.other]
         return load_gathered(self, self.views[op.view], indices, mask, other, lanes)
-    if isinstance(op, (Broadcast, Transpose, Slice, Reshape, ConvertLayout)):
-        source = op.operands[0]
-        return evaluate(self, source, source_coords(op, coords))
+    if isinstance(op, MOVES):
+        return evaluate(self, op.operands[0], source_coords(op, coords))
     if isinstance(op, Philox):
         return _philox(self, op, coords, lanes)[value.index]
     if isinstance(op, Map):
