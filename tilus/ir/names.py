@@ -17,6 +17,12 @@ CPP_WORDS = frozenset((
 ))
 """The words of C++ that are no names."""
 
+C_WORDS = frozenset((
+    "EOF", "I", "INFINITY", "NAN", "NULL", "assert", "complex", "constexpr", "errno", "i386", "imaginary", "linux",
+    "noreturn", "offsetof", "restrict", "stderr", "stdin", "stdout", "typeof", "typeof_unqual", "unix",
+))
+"""Words of C beyond those of C++, and macros of its usual headers and of compilers."""
+
 DEVICE_NAMES = frozenset((
     "abs", "atan2", "barrier", "blockDim", "blockIdx", "ceil", "cos", "exp", "exp2", "fabs", "floor", "fma", "fmod",
     "gridDim", "half", "log", "log2", "main", "malloc", "max", "memcpy", "memset", "min", "pow", "printf", "rint",

@@ -159,7 +159,7 @@ def _dim_code(text: str) -> Any:
 def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, assume: str = "divisible") -> Parameter:
     """What is assumed of a parameter when a kernel is compiled without arguments at hand.
 
-    ``assume``: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents multiples of 16), ``"contiguous"``
+    ``assume``: ``"divisible"`` (contiguous, 16-byte aligned, named run-time extents multiples of 16), ``"contiguous"``
     (aligned, any extents) or ``"strided"`` (nothing but a last stride of 1).
     """
     annotation = parameter_type_of(annotation)
@@ -167,7 +167,8 @@ def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, 
         return Parameter(name, "scalar", divisible=False)
     shape = tuple(dim_value(d, constants) for d in annotation.dims)
     rank = len(shape)
-    divisible = tuple((n % 16 == 0) if n is not None else assume == "divisible" for n in shape)
+    divisible = tuple((n % 16 == 0) if n is not None else assume == "divisible" and str(dim).isidentifier()
+                      for n, dim in zip(shape, annotation.dims, strict=True))
     contiguous = assume != "strided"
     strides = contiguous_strides(shape) if contiguous else (None,) * max(0, rank - 1) + (1,) * min(1, rank)
     return Parameter(

@@ -7,7 +7,7 @@ import re
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, parse_dtype
-from tilus.ir.names import DEVICE_NAMES, c_name
+from tilus.ir.names import C_WORDS, DEVICE_NAMES, c_name
 from tilus.ir.ops import (
     Binary,
     Cast,
@@ -25,16 +25,23 @@ from tilus.ir.ops import (
 )
 from tilus.ir.types import ViewType
 from tilus.runtime.compile import CompiledKernel, KernelArgument
+from tilus.runtime.header_checks import Checks, helpers
 from tilus.targets.grid import MAX_OTHER_EXTENT
 
 _TYPES = {"f32": "float", "f64": "double", "bool": "bool", "f16": "uint16_t", "bf16": "uint16_t"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "div": "/"}
 _OWN_NAMES = ("kernel", "load", "launch", "floordiv", "stream", "status", "arguments", "grid", "blocks", "groups")
+_MACRO = re.compile(r"__.*|_[A-Z].*|CU\w+|cu[A-Z]\w*|U?INT\w*_(C|MAX|MIN)|U?INT(MAX|PTR)\w*"
+                    r"|(PTRDIFF|SIG_ATOMIC|SIZE|WCHAR|WINT)_\w*|u?int\w*_t|(size|wchar|ptrdiff)_t")
+"""What <cuda.h>, <stdbool.h>, <stdint.h> and the headers that those read may define."""
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 _HEAD = """\
-/* {name} for {target}, compiled by tilus. Arrays are device pointers; strides count elements.
-   Every function gives a CUresult; link with -lcuda. */
+/* {name} for {target}, compiled by tilus. Arrays are device pointers; strides count elements;
+   f16 and bf16 numbers are passed as their bits. Every function gives a CUresult; link with -lcuda.
+   {name}_launch gives CUDA_ERROR_INVALID_VALUE, and launches nothing, for arrays that are not what the
+   cubin was compiled for (see the checks at its beginning). What it cannot see is up to the caller: that the arrays
+   lie where they say, and that no array which the kernel writes overlaps another one. */
 #pragma once
 #include <cuda.h>
 #include <stdbool.h>
@@ -46,6 +53,7 @@ static inline int64_t {name}_floordiv(int64_t a, int64_t b) {{
   return q - ((a % b != 0) && ((a < 0) != (b < 0)));
 }}
 
+{helpers}
 typedef struct {{ CUmodule module; CUfunction function; }} {name}_kernel;
 
 /* Loads the cubin file; the context must be current. */
@@ -71,7 +79,8 @@ def c_header(compiled: CompiledKernel, file: str) -> str:
         raise UnsupportedError.at("E0507", f"{compiled.name} is several kernels, which the C header does not launch",
                                   help="write another stage: --emit cuda, ptx or sass")
     writer = _Writer(compiled)
-    head = _HEAD.format(name=compiled.metadata["kernel"], target=compiled.target, file=file,
+    name = compiled.metadata["kernel"]
+    head = _HEAD.format(name=name, target=compiled.target, file=file, helpers=helpers(name),
                         shared=compiled.metadata["dynamic_shared_bytes"])
     return head + "\n" + writer.text() + "\n"
 
@@ -90,16 +99,19 @@ class _Writer:
     def text(self) -> str:
         name = self.kernel.name
         structs, parameters = [], [f"{name}_kernel *kernel", "CUstream stream"]
-        for value in self.launch.body.args:
-            self.names[value] = _parameter_name(value.name)
+        arrays = []
+        for value, parameter in zip(self.launch.body.args, self.launch.parameters, strict=True):
+            self.names[value] = self.parameter_name(value.name)
+            if isinstance(value.type, ViewType):
+                arrays.append((self.names[value], parameter, value.type.dtype))
             if isinstance(value.type, ViewType):
                 rank = value.type.rank
-                fields = f"CUdeviceptr data; int64_t shape[{rank}]; int64_t strides[{rank}];"
+                fields = "CUdeviceptr data;" + (f" int64_t shape[{rank}]; int64_t strides[{rank}];" if rank else "")
                 structs.append(f"typedef struct {{ {fields} }} {name}_{self.names[value]};")
                 parameters.append(f"{name}_{self.names[value]} {self.names[value]}")
             else:
                 parameters.append(f"{c_type(value.tile.dtype)} {self.names[value]}")
-        body: list[str] = []
+        body = Checks(name, arrays, self.compiled.specialisation.constants).lines()
         for op in self.launch.body.ops:
             if not isinstance(op, Yield):
                 body += self.statement(op)
@@ -107,6 +119,16 @@ class _Writer:
         lines = ["static inline CUresult " + f"{name}_launch({', '.join(parameters)}) {{",
                  "  CUresult status = CUDA_SUCCESS;", *(f"  {line}" for line in body), "}"]
         return "\n".join([*structs, "", "/* Enqueues a launch on the stream. */", *lines])
+
+    def parameter_name(self, name: str) -> str:
+        """A parameter's name, unless C, its headers or the launch function use it for something else."""
+        spelled = c_name(name)
+        own = spelled in _OWN_NAMES or re.fullmatch(r"(v|argument|workspace)\d+", spelled)
+        if own or spelled in DEVICE_NAMES or spelled in C_WORDS or _MACRO.fullmatch(spelled):
+            spelled = f"{spelled}_"
+        while spelled in self.names.values():
+            spelled = f"{spelled}_"
+        return spelled
 
     def statement(self, op: Operation) -> list[str]:
         if isinstance(op, Launch):
@@ -219,9 +241,3 @@ class _Writer:
             extents = self.shapes[source]
             return extents[axis] if rest.startswith("shape") else " * ".join(extents[axis + 1 :]) or "1", type_
         return f"{source}.{rest}" if rest else source, type_
-
-
-def _parameter_name(name: str) -> str:
-    """A parameter's name, which C and the launch function may use for something else."""
-    taken = name in DEVICE_NAMES or name in _OWN_NAMES or re.fullmatch(r"(v|argument|workspace)\d+", name)
-    return f"{name}_" if taken else c_name(name)

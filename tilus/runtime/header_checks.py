@@ -1,0 +1,125 @@
+"""What a compiled kernel assumes of its arrays, as checks in C: a launch on others gives CUDA_ERROR_INVALID_VALUE."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tilus.diagnostics import UnsupportedError
+from tilus.ir.core import Parameter
+from tilus.ir.dtypes import DType
+from tilus.lang.signature import dim_value
+from tilus.runtime.arguments import SMALL_BYTES, SMALL_EXTENT
+
+HELPERS = """\
+static inline bool {name}_is_contiguous(const int64_t *shape, const int64_t *strides, int rank) {{
+  int64_t step = 1;
+  for (int d = 0; d < rank; ++d) if (shape[d] == 0) return true;
+  for (int d = rank - 1; d >= 0; --d) {{
+    if (shape[d] > 1 && strides[d] != step) return false;
+    step *= shape[d];
+  }}
+  return true;
+}}
+
+static inline bool {name}_is_small(const int64_t *shape, const int64_t *strides, int rank, int64_t itemsize) {{
+  int64_t span = 1;
+  for (int d = 0; d < rank; ++d) if (shape[d] == 0) return true;
+  for (int d = 0; d < rank; ++d) {{
+    int64_t stride = strides[d] < 0 ? -strides[d] : strides[d];
+    if (shape[d] >= {extent} || (shape[d] > 1 && stride > {bytes} / (shape[d] - 1))) return false;
+    span += shape[d] > 1 ? (shape[d] - 1) * stride : 0;
+    if (span >= {bytes}) return false;
+  }}
+  return span * itemsize < {bytes};
+}}
+"""
+
+
+def helpers(name: str) -> str:
+    """The functions that the checks call, for the kernel of that name."""
+    return HELPERS.format(name=name, bytes=f"INT64_C({SMALL_BYTES})", extent=f"INT64_C({SMALL_EXTENT})")
+
+
+class Checks:
+    """The checks of one launch function.
+
+    Args:
+        kernel: the prefix of the helpers.
+        arrays: for each array, its name in C, its parameter and its element type.
+        constants: the compile-time parameters.
+    """
+
+    def __init__(self, kernel: str, arrays: Sequence[tuple[str, Parameter, DType]],
+                 constants: Mapping[str, Any]) -> None:
+        self.kernel = kernel
+        self.arrays = arrays
+        self.constants = {n: v for n, v in constants.items() if isinstance(v, int) and not isinstance(v, bool)}
+        self.first: dict[str, str] = {}  # of each named dimension, the first place
+
+    def lines(self) -> list[str]:
+        """Statements of C. Raises UnsupportedError for dimensions that have no form in C."""
+        found = [check for array in self.arrays for check in self._of_array(*array)]
+        found += self._dimensions()
+        return [f"if ({condition}) return CUDA_ERROR_INVALID_VALUE; /* {why} */" for condition, why in found]
+
+    def _of_array(self, name: str, p: Parameter, dtype: DType) -> list[tuple[str, str]]:
+        rank, checks = len(p.dims), []
+        for d in range(rank):
+            extent, known = f"{name}.shape[{d}]", p.shape[d]
+            if known is not None:
+                checks.append((f"{extent} != {known}", f"{extent} is {known}"))
+            elif p.shape_divisible and p.shape_divisible[d]:
+                checks.append((f"{extent} < 0 || {extent} % 16 != 0", f"{extent} is a multiple of 16"))
+            else:
+                checks.append((f"{extent} < 0", f"{extent} is an extent"))
+        if p.small and rank:
+            checks.append((f"!{self.kernel}_is_small({name}.shape, {name}.strides, {rank}, {dtype.itemsize})",
+                           f"{name} takes less than 2^31 bytes"))
+        if p.contiguous and rank:
+            checks.append((f"!{self.kernel}_is_contiguous({name}.shape, {name}.strides, {rank})",
+                           f"{name} is contiguous"))
+        for d in range(rank):
+            extent, stride, known = f"{name}.shape[{d}]", f"{name}.strides[{d}]", p.strides[d] if p.strides else None
+            if known is not None and not p.contiguous:
+                checks.append((f"{extent} > 1 && {stride} != {known}", f"{stride} is {known}"))
+            elif known is None and p.strides_divisible and p.strides_divisible[d]:
+                checks.append((f"{extent} > 1 && {stride} % 16 != 0", f"{stride} is a multiple of 16"))
+        alignment = 16 if p.aligned else dtype.itemsize
+        if alignment > 1:
+            checks.append((f"{name}.data % {alignment} != 0", f"{name}.data is a multiple of {alignment} bytes"))
+        return checks
+
+    def _dimensions(self) -> list[tuple[str, str]]:
+        """Equal names are equal extents, and expressions have their values."""
+        checks, expressions = [], []
+        for name, p, _ in self.arrays:
+            for d, dim in enumerate(p.dims):
+                place = f"{name}.shape[{d}]"
+                if isinstance(dim, int) or p.shape[d] is not None:
+                    continue
+                if not dim.isidentifier():
+                    expressions.append((dim, place))
+                elif self.first.setdefault(dim, place) != place:
+                    checks.append((f"{place} != {self.first[dim]}", f"both are {dim}"))
+        for dim, place in expressions:
+            value = dim_value(dim, self.constants)
+            text = str(value) if value is not None else self._expression(ast.parse(dim, mode="eval").body, dim)
+            checks.append((f"{place} != {text}", f"it is {dim}"))
+        return checks
+
+    def _expression(self, node: ast.expr, dim: str) -> str:
+        operators = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return f"INT64_C({node.value})"
+        if isinstance(node, ast.Name) and (node.id in self.first or node.id in self.constants):
+            return self.first.get(node.id) or f"INT64_C({self.constants[node.id]})"
+        if isinstance(node, ast.BinOp):
+            left, right = self._expression(node.left, dim), self._expression(node.right, dim)
+            if type(node.op) in operators:
+                return f"({left} {operators[type(node.op)]} {right})"
+            if isinstance(node.op, ast.FloorDiv):
+                return f"{self.kernel}_floordiv({left}, {right})"
+        raise UnsupportedError.at("E0507", f"the dimension {dim!r} has no form in the C header",
+                                  help="write another stage: --emit cuda, ptx or sass")
