@@ -28,6 +28,7 @@ class Context(Protocol):
     span: Span
     level: str
     target: Target | None
+    asks_resident_blocks: bool
 
     def emit(self, op: Operation) -> tuple[Value, ...]: ...
 
@@ -71,6 +72,7 @@ class TraceContext:
         self._grid_counter: Value | None = None
         self.inlined = 0  # nesting of calls of functions defined in the kernel
         self.depth = 0  # nesting of run-time control flow
+        self.asks_resident_blocks = False
         self.heap = Heap()
         self.reads = Reads() if reads is None else reads
 

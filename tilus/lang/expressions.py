@@ -146,7 +146,8 @@ class ExpressionTracer:
         if isinstance(value, Undefined):
             raise UserError.at("E0110", value.reason, self.captured.span(node), label="used here",
                                help="assign it before the branch or loop")
-        self.context.heap.check_readable(value, self.captured.span(node))
+        if self.context.heap.lost:
+            self.context.heap.check_readable(value, self.captured.span(node))
         return value
 
     # -- names and attributes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -245,6 +246,7 @@ class _Loop:
         self._plan_elements()
         self.bound: list[tuple[_Place, Any]] = []
         self.start: dict[int, Contents] = {}
+        self.changed_before: dict[int, Any] = {}
         self.mixed: tuple[Any, ...] = ()  # lists and dicts of which the loop's results may be one
 
     def _plan_elements(self) -> None:
@@ -298,6 +300,7 @@ class _Loop:
         self.tracer.scope = dict(self.before)
         self._bind(values)
         self.start = self.snapshot.now()
+        self.changed_before = dict(self.tracer.context.heap.changed)
 
     def _bind(self, values: Sequence[Tile]) -> None:
         rest = iter(values)
@@ -422,8 +425,8 @@ class _Loop:
         mixed = not aligned or any(id(c) in alive or heap.is_ambiguous(c) for c in (*first, *last))
         self.mixed = (*first, *last) if mixed else ()
         if mixed:
-            for item in new:
-                if id(item) in heap.changed:
+            for item in (*new, *first, *last):
+                if heap.changed.get(id(item)) is not self.changed_before.get(id(item)):
                     heap.add_ambiguous((item,), self.span)
                     raise UserError.at("E0303", f"this Python {type(item).__name__} is changed, but which one it is "
                                                 "depends on the iteration of a loop", heap.changed[id(item)][1],
@@ -496,7 +499,7 @@ def trace_for(tracer: Tracer, statement: ast.For, loop: tile_range, span: Span) 
 
 
 def _trace_counted_while(tracer: Tracer, statement: ast.For, loop: tile_range, bounds: list[Tile],
-                         names: list[str]) -> None:
+                         names: Sequence[str]) -> None:
     index = "$index"
     tracer.scope[index] = bounds[0]
     stop, step = bounds[1], bounds[2]
@@ -541,7 +544,7 @@ def trace_while(tracer: Tracer, statement: ast.While) -> None:
                 lambda: as_tile(True), body)
 
 
-def _trace_loop(tracer: Tracer, statement: ast.For | ast.While, names: list[str], test: Callable[[], Tile],
+def _trace_loop(tracer: Tracer, statement: ast.For | ast.While, names: Sequence[str], test: Callable[[], Tile],
                 body: Callable[[], None]) -> None:
     context = tracer.context
     span = tracer.captured.span(statement)
@@ -607,15 +610,17 @@ def bound_names(nodes: Sequence[ast.AST]) -> list[str]:
     return list(names)
 
 
-def _assigned_names(statement: ast.For | ast.While) -> list[str]:
+@functools.lru_cache(maxsize=256)
+def _assigned_names(statement: ast.For | ast.While) -> tuple[str, ...]:
     names = dict.fromkeys(bound_names(statement.body))
     if _may_leave(statement.body):
         names.update(dict.fromkeys(("$break", "$return", "$value")))
-    return list(names)
+    return tuple(names)
 
 
-def _subscripted_names(statement: ast.For | ast.While) -> list[str]:
-    return list(dict.fromkeys(
+@functools.lru_cache(maxsize=256)
+def _subscripted_names(statement: ast.For | ast.While) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(
         n.value.id for n in own_nodes(*statement.body)
         if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Store) and isinstance(n.value, ast.Name)))
 

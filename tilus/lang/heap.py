@@ -25,6 +25,7 @@ from tilus.lang.trees import UNSET, Undefined, same
 from tilus.lang.values import Tile, View
 
 _LEAVES = (Tile, View, DType, Undefined, int, float, str, bytes, type(None), type, types.ModuleType, type(UNSET))
+_PLAIN = frozenset(_LEAVES)
 _OPAQUE = (sys.stdlib_module_names - {"collections", "types", "argparse"}) | {"tilus", "numpy", "torch", "ml_dtypes"}
 """Packages whose instances are taken as they are."""
 Contents = tuple[Any, list[Any]]
@@ -37,6 +38,7 @@ class Heap:
     Attributes:
         frames: the functions that are running, outermost first; each has a ``scope`` and a ``parent``.
         changed: where an object was changed last.
+        lost: the objects of whose contents nothing is known, and why.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,7 @@ class Heap:
         self.changed: dict[int, tuple[Any, Span]] = {}
         self._outside: dict[int, Any] = {}
         self._ambiguous: dict[int, tuple[Any, Span]] = {}
-        self._lost: dict[int, tuple[Any, Undefined]] = {}
+        self.lost: dict[int, tuple[Any, Undefined]] = {}
         self._iterators: list[dict[int, Any]] = []
 
     # -- what belongs to whom
@@ -70,13 +72,12 @@ class Heap:
 
     def add_lost(self, value: Any, why: Undefined) -> None:
         """An object whose contents differ between paths so that nothing can be said of them."""
-        self._lost[id(value)] = (value, why)
+        self.lost[id(value)] = (value, why)
 
     def check_readable(self, value: Any, span: Span) -> None:
         """Raises UserError (E0110) where the contents of an object are lost."""
-        if self._lost and id(value) in self._lost:
-            why = self._lost[id(value)][1]
-            raise _lost_error(why, span)
+        if id(value) in self.lost:
+            raise _lost_error(self.lost[id(value)][1], span)
 
     # -- changes
 
@@ -315,7 +316,7 @@ def _reach(roots: Iterable[Any], outside: Any, leave: Any = ()) -> tuple[dict[in
     todo = list(roots)
     while todo:
         value = todo.pop()
-        if isinstance(value, _LEAVES) or id(value) in seen or id(value) in outside:
+        if type(value) in _PLAIN or isinstance(value, _LEAVES) or id(value) in seen or id(value) in outside:
             continue
         seen.add(id(value))
         if is_mutable(value):
@@ -332,9 +333,15 @@ def has_tiles(value: Any) -> bool:
     todo, seen = [value], set()
     while todo:
         item = todo.pop()
-        if isinstance(item, (Tile, View)):
+        kind = type(item)
+        if kind is Tile or kind is View:
             return True
-        if isinstance(item, _LEAVES) or id(item) in seen:
+        if kind in _PLAIN or isinstance(item, _LEAVES) or id(item) in seen:
+            continue
+        if kind is tuple or kind is list:
+            todo += item
+            if kind is list:
+                seen.add(id(item))
             continue
         seen.add(id(item))
         if not hasattr(item, "__tilus_frame__"):

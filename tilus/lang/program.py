@@ -121,7 +121,7 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     launch = _launch_function(captured, context, body, kernel_parameters, len(parameters))
     kernel = Function(kernel_symbol(captured.name), body, kernel_parameters, attributes, span)
     erase_dead(kernel)
-    for op in body.walk():
+    for op in body.walk() if context.asks_resident_blocks else ():
         if isinstance(op, ResidentBlocks):
             raise UserError.at("E0106", "tl.resident_blocks() is known at the launch only, and is used in the body",
                                op.span, help="use it in the extents of tl.grid and tl.workspace; in the body, "
@@ -210,6 +210,8 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
 def _move_assertions(body: Block, launch: Block, import_value: Callable[[Value, str, Any], Value]) -> None:
     """Assertions of the kernel's top level on shapes, strides and scalar parameters are the launch's: they fail the
     call, before anything runs, and cost the device nothing."""
+    if not any(isinstance(op, DeviceAssert) for op in body.ops):
+        return
     known: set[Value] = set(body.args)
     for op in list(body.ops):
         if _launchable(op) and known.issuperset(op.operands):

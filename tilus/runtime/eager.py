@@ -143,7 +143,7 @@ class EagerContext:
         self.grid, self.workspaces, self.lockstep = launch.grid, launch.workspaces, launch.lockstep
         self.index = block.index
         self.declared = 0
-        self.seen_grid = False
+        self.seen_grid = self.asks_resident_blocks = False
         self.groups: list[Task] = []  # those that have not ended
         self.asked = ("", 0)  # file and line where Python last took a tile for a number or a bool
 

@@ -27,7 +27,9 @@ def grid_sync() -> None:
 def resident_blocks() -> Tile:
     """How many blocks of this kernel the device runs at once (i32); for the extents of the grid and of workspaces
     only. In the body ``tl.grid_size(axis)`` gives how many blocks there are."""
-    return emit(ResidentBlocks(span=current().span))
+    context = current()
+    context.asks_resident_blocks = True
+    return emit(ResidentBlocks(span=context.span))
 
 
 class group:
