@@ -109,6 +109,11 @@ def workspace(g: Generator) -> None:
     g.count("workspace")
     g.line(f"{name} = tl.workspace(({g.blocks}, {', '.join(map(str, extents))}), tl.{x.dtype}{tail})")
     view = f"{name}[g, {', '.join([':'] * len(shape))}]"
+    if zero:  # what nothing is stored to is 0
+        g.count("workspace of zeros")
+        g.line(f"tl.store({view}, {(1,) * len(shape)}, {x.name if x.shape else f'tl.broadcast_to({x.name}, (1,))'})")
+        g.moved(f"tl.load({view}, {(0,) * len(shape)}, {extents})", x, extents)
+        return
     value = x.name if x.shape else f"tl.broadcast_to({x.name}, (1,))"
     g.line(f"tl.store({view}, {(0,) * len(shape)}, {value})")
     if len(shape) == 2 and g.chance(0.5):

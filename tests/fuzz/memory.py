@@ -227,6 +227,28 @@ def atomic(g: Generator) -> None:
     g.made(f"tl.atomic_{kind}({array.name}[g, :], {index}, {compare}{value.name}{mask})", value.dtype, value.shape)
 
 
+def atomic_float(g: Generator) -> None:
+    """Atomics on floats, of NaNs too: extrema in any order, exchanges and sums where the order does not count."""
+    kind = g.random.choice(("min", "max", "exchange", "cas", "add"))
+    dtypes = ("f32",) if kind in ("min", "max") else ("f32", "f64") if kind != "add" else ("f16", "bf16", "f32", "f64")
+    value = g.pick(lambda v: v.shape != () and v.dtype in dtypes and v.determined and v.zeros and 0 not in v.shape)
+    if value is None:
+        return
+    size = math.prod(value.shape)
+    strides = [math.prod(value.shape[d + 1 :]) for d in range(len(value.shape))]
+    index = " + ".join(f"tl.iota({value.shape}, {d}) * {s}" for d, s in enumerate(strides))
+    mask = f", mask={mask_of(g, value.shape)}" if g.chance(0.3) else ""
+    g.count(f"atomic float {kind}")
+    if kind in ("min", "max") and g.chance(0.6):
+        array = g.array("f32", (g.random.choice((1, 3, 40)),), "wild", written=True)
+        g.line(f"tl.atomic_{kind}({array.name}, ({index}) % {array.shape[0]}, {value.name}{mask})")
+        return
+    array = g.array(value.dtype, (g.blocks, size + g.random.choice((0, 2))), "wild", written=True)
+    compare = f"{value.name} * 0, " if kind == "cas" else ""
+    old = f"tl.atomic_{kind}({array.name}[g, :], {index}, {compare}{value.name}{mask})"
+    g.rounded(old, value.dtype, value.shape, math.inf, zeros=False)
+
+
 def ordered(g: Generator) -> None:
     """Stores and loads of one array: program order, through windows that overlap."""
     value = g.pick(lambda v: 1 <= len(v.shape) <= 2 and v.determined and v.dtype != "bool" and 0 not in v.shape)
@@ -279,6 +301,7 @@ def optional(g: Generator) -> None:
 
 assert max(EXTENTS) <= MOST
 STATEMENTS: list[tuple[Statement, float]] = [
-    (load, 2), (load_storage, 0.5), (element_load, 0.7), (gather, 1), (scatter, 0.7), (atomic, 0.8), (ordered, 0.8),
+    (load, 2), (load_storage, 0.5), (element_load, 0.7), (gather, 1), (scatter, 0.7), (atomic, 0.8),
+    (atomic_float, 0.6), (ordered, 0.8),
     (optional, 0.3),
 ]

@@ -51,17 +51,22 @@ def test_seeds_are_reproducible() -> None:
 
 def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
     counts: Counter[str] = Counter()
-    for seed in range(500):
+    for seed in range(800):
         counts.update(generate(seed).counts)
     with capsys.disabled():
-        print("\nfuzzer, 500 programs: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
+        print("\nfuzzer, 800 programs: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
     for name in ("mask", "mask of data", "other", "dot f16", "dot f32", "dot i8", "reduce argmax", "loop break",
                  "loop while", "if else", "map early", "gather", "scatter", "where", "array strided",
                  "array zero", "view nested", "view dropped", "shape insert", "shape take", "rank 3", "convert layout",
                  "shared memory", "ring of copies", "store then load", "combine scan", "stored masked", "dot of dot",
                  "dimension number", "dimension shared", "multiply-add", "shape parts", "loop over a table",
-                 "recurrence f32", "products of squares"):
+                 "recurrence f32", "products of squares", "workspace", "workspace of zeros", "groups side by side",
+                 "groups in a loop", "rows gathered", "rows scattered", "rows of a staged loop", "ceiling division",
+                 "dot with a spread accumulator",
+                 "float //", "atomic float max", "fused contraction", "fused sum of all", "fused sum along 0"):
         assert counts[name] >= 3, name
+    for kind in ("constant", "scalar"):
+        assert len({name for name in counts if name.startswith(f"{kind} ")}) >= 10
     determined, rest = counts["result determined"], counts["result within a bound"]
     assert 0.02 < rest / (determined + rest) < 0.7
 
