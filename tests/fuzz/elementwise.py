@@ -63,7 +63,7 @@ def float_binary(g: Generator, x: Value, y: Value) -> None:
     elif op == "/" and x.finite and y.finite:
         g.inexact(f"{x.name} / (tl.abs({y.name}) + 1)", x.dtype, shape, x.bound,
                   x.error + x.bound * (y.error + 2.0 ** -PRECISION[x.dtype] * (y.bound + 1)), 0.5)
-    elif op == "copysign" and both and zeros:
+    elif op == "copysign" and both and zeros and y.finite:  # the sign of a NaN made by arithmetic is nobody's
         g.rounded(f"tl.copysign({x.name}, {y.name})", x.dtype, shape, x.bound, x.grid, product=x.product)
     elif op == "mod" and both and x.finite and y.finite:
         kind = g.random.choice(("%", "//", "fmod"))

@@ -250,3 +250,22 @@ def test_a_crash_of_the_compiler_is_an_internal_error(monkeypatch: pytest.Monkey
     path = Path(re.search(r"(\S+\.tile) reproduces", str(caught.value))[1])  # type: ignore[index]
     assert parse_module(path.read_text()).kernels[0].name == "kernel"
     path.unlink()
+
+
+@tl.jit
+def columns(x: tl.f32["N"], y: tl.f32["N"], z: tl.f32["N"], B: int = 64):
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    v = tl.load(x, i * B, B)
+    tl.store(y, i * B, v + 1)
+    tl.store(z, i * B, v * 2)
+
+
+@pytest.mark.parametrize("engine", ["python", "interpret", "cpu", "simulate:sm_80:cuda", "simulate:sm_80:ptx"])
+def test_columns_of_one_array(engine: str) -> None:
+    """What lies between the elements of an argument is neither read nor written, and costs nothing."""
+    whole = np.zeros((8, 30_000_000), np.float32)
+    whole[:, 0] = np.arange(8)
+    columns.on(engine)(whole[:, 0], whole[:, 7], whole[:, 9])
+    assert whole[:, 7].tolist() == [n + 1 for n in range(8)]
+    assert whole[:, 9].tolist() == [2 * n for n in range(8)]
+    assert not whole[:, [6, 8, 10]].any()

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,18 +122,23 @@ class Arguments:
         return data
 
     def copy_in(self, arena: Array) -> None:
-        for entry in self.ranges:
-            if entry.high > entry.low:
-                arena[entry.start:entry.start + entry.high - entry.low] = _host(entry)
+        for array in self.keep:
+            if isinstance(array, np.ndarray) and array.size:
+                self._in_arena(array, arena)[...] = array
         places = [(self.device_address(host) - GLOBAL_BASE, target) for host, target in self.in_memory]
         for start, target in [*places, *self.in_variables]:
             raw = self._encoded(target)
             arena[start:start + len(raw)] = np.frombuffer(raw, np.uint8)
 
     def copy_back(self, arena: Array) -> None:
-        for entry in self.ranges:
-            if entry.writable and entry.high > entry.low:
-                _host(entry)[:] = arena[entry.start:entry.start + entry.high - entry.low]
+        for array in self.keep:
+            if isinstance(array, np.ndarray) and array.size and array.flags.writeable:
+                array[...] = self._in_arena(array, arena)
+
+    def _in_arena(self, array: Array, arena: Array) -> Array:
+        """An array's elements, and nothing that lies between them, as they stand in the arena."""
+        start = self.device_address(_host_address(array)) - GLOBAL_BASE
+        return np.ndarray(array.shape, array.dtype, arena.data, start, array.strides)
 
     def allocations(self) -> list[tuple[int, int, str, bool]]:
         return [(r.start, r.start + r.high - r.low, f"argument {r.name}", r.writable) for r in self.ranges]
@@ -142,11 +146,6 @@ class Arguments:
 
 def _host_address(array: Array) -> int:
     return int(array.__array_interface__["data"][0])
-
-
-def _host(entry: _Range) -> Array:
-    buffer = (ctypes.c_uint8 * (entry.high - entry.low)).from_address(entry.low)
-    return np.ctypeslib.as_array(buffer)
 
 
 def pack_variable(result: Arguments, name: str, value: Any, place: Any) -> None:

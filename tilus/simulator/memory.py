@@ -117,10 +117,11 @@ class Views:
 def aligned_zeros(count: int, fill: int = 0) -> Array:
     """Bytes whose address is a multiple of 256."""
     count = (count + 255) // 256 * 256
-    raw = np.empty(count + 256, np.uint8)
+    raw = np.zeros(count + 256, np.uint8)  # zeros are pages that nobody has touched: large gaps cost nothing
     start = -raw.ctypes.data % 256
     data = raw[start:start + count]
-    data[:] = fill
+    if fill:
+        data[:] = fill
     return data
 
 
