@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import textwrap
 import warnings
 from pathlib import Path
@@ -156,3 +159,69 @@ def test_warnings_go_to_standard_error(tmp_path: Path, capsys: pytest.CaptureFix
     assert f'.file\t1 "{path}"' in out
     assert err.startswith("warning[W0707]: race on 's': it is read without a barrier after it was written\n")
     assert err.count("W0707") == 1
+
+
+def test_a_dash_is_standard_output(file: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes],
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert tilus("compile", file, "-o", "-") == 0
+    assert capfdbinary.readouterr().out.startswith(b"\x7fELF")
+    assert tilus("compile", file, "--emit", "tile", "-o", "-") == 0
+    text = capfdbinary.readouterr().out
+    assert text.startswith(b"module")
+    (tmp_path / "add.tile").write_bytes(text)
+    assert tilus("opt", "add.tile", "--passes", "simplify", "-o", "-") == 0
+    assert capfdbinary.readouterr().out.startswith(b"module")
+    assert tilus("layout", "spatial(2, 2)", "--svg", "-") == 0
+    assert capfdbinary.readouterr().out.startswith(b"<svg")
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "add.tile"])
+
+
+@pytest.mark.parametrize(("stage", "marker"), [("tile", "kernel @add"), ("thread", "kernel @block_add"),
+                                               ("llvm", "define internal void @block_add"), ("asm", "launch:")])
+def test_stages_of_the_cpu(file: Path, stage: str, marker: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert tilus("compile", file, "--target", "cpu", "--emit", stage, "--set", "BLOCK=32") == 0
+    assert marker in capfd.readouterr().out
+    assert tilus("compile", file, "--target", "cpu", "--emit", "ptx") == 1
+    assert "the target cpu has no stage 'ptx'" in capfd.readouterr().err
+    assert tilus("compile", file, "--emit", "asm") == 1
+    assert "of the target cpu" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("passes", "message"), [
+    ("lower-to-threads", "takes a module whose tiles have layouts"),
+    ("contract", "the pass contract takes a module of level 'thread', and this is of level 'tile'"),
+    ("tile-arrays", "of level 'array', and this is of level 'tile'"),
+    ("simplify,infer-layouts,split-vectors", "run lower-to-threads before it"),
+])
+def test_passes_out_of_order(file: Path, tmp_path: Path, passes: str, message: str,
+                             capfd: pytest.CaptureFixture[str]) -> None:
+    module = tmp_path / "add.tile"
+    assert tilus("compile", file, "--emit", "tile", "-o", module) == 0
+    assert tilus("opt", module, "--target", "sm_80", "--passes", passes) == 1
+    error = capfd.readouterr().err
+    assert message in error
+    assert "E0804" in error
+
+
+def test_a_setting_of_another_kind(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "kinds.py"
+    path.write_text(ADD.replace("BLOCK: int = 256", "BLOCK: int = 256, half: bool = False, T: tl.DType = tl.f32"))
+    for setting, message in (("half=bf16", "'half' is the element type bf16, but the parameter is a compile-time bool"),
+                             ("half=1", "'half' is a Python int, but"),
+                             ("BLOCK=f16", "'BLOCK' is the element type f16"),
+                             ("T=1", "'T' is a Python int, but the parameter is a compile-time DType")):
+        assert tilus("compile", path, "--set", setting, "--emit", "tile") == 1
+        assert message in capfd.readouterr().err
+
+
+def test_compiling_loads_no_numpy(tmp_path: Path) -> None:
+    path = tmp_path / "plain.py"
+    path.write_text(ADD.split("def main")[0].replace("import numpy as np\n", ""))
+    program = ("import sys\nfrom tilus.cli.main import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit as done:\n"
+               "    assert not done.code\nprint('numpy' in sys.modules)")
+    for options in (("--emit", "ptx"), ("--via", "cuda", "--emit", "ptx"), ("-o", str(tmp_path / "plain.cubin"))):
+        done = subprocess.run([sys.executable, "-c", program, "compile", str(path), *options], capture_output=True,
+                              text=True, check=True, env={**os.environ, "TILUS_CACHE_DIR": str(tmp_path / "cache")})
+        assert done.stdout.splitlines()[-1] == "False"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.layouts.strategies import register_layouts, shared_layouts
 from tilus.diagnostics import UserError
 from tilus.layouts import RegisterLayout, column_local, local, parse_layout, replicated, row_major, spatial
+from tilus.layouts.blocked import blocked
 from tilus.layouts.mma import fragments
 
 
@@ -76,3 +77,10 @@ def test_malformed(text, code, marked):
     assert span is not None
     assert text[span.column:span.end_column] == marked
     assert "^" in str(error.value)
+
+
+def test_blocked_in_an_expression() -> None:
+    assert parse_layout("blocked((64, 32), 128, 4)") == blocked((64, 32), 128, 4)
+    assert parse_layout("blocked([59, 7], num_threads=96, order=(0, 1))") == blocked((59, 7), 96, order=(0, 1))
+    with pytest.raises(UserError, match=r"E040[23]"):
+        parse_layout("blocked((64, 32), 0)")

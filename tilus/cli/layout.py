@@ -6,12 +6,13 @@ import pathlib
 
 import click
 
-from tilus.cli.output import write_output
+from tilus.cli.output import is_standard_output, write_output
 
 
 @click.command("layout")
 @click.argument("expression", metavar="EXPR")
-@click.option("--svg", type=click.Path(dir_okay=False, path_type=pathlib.Path), help="Also draw it into this file.")
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=pathlib.Path),
+              help="Also draw it into this file; '-': only draw it, to standard output.")
 @click.option("--threads", "threads_only", is_flag=True, help="Show the threads only, without their registers.")
 @click.option("--no-draw", is_flag=True, help="Print the canonical expression and the summary only.")
 def command(expression: str, svg: pathlib.Path | None, threads_only: bool, no_draw: bool) -> None:
@@ -28,6 +29,9 @@ def command(expression: str, svg: pathlib.Path | None, threads_only: bool, no_dr
     from tilus.layouts.parse import parse_layout
 
     layout = parse_layout(expression)
+    if svg is not None and is_standard_output(svg):
+        write_output(svg, draw_svg(layout, threads_only))
+        return
     click.echo(str(layout))
     click.echo(summary(layout))
     if not no_draw:

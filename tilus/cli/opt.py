@@ -110,6 +110,21 @@ def remaining(module: Any) -> list[str]:
     return names[names.index(LOWERING) :] if "layouts" in module.form else names
 
 
+def stage_of(name: str) -> str:
+    """The level of the modules that a pass takes."""
+    names = list(all_passes())
+    if name in ARRAY_PASSES:
+        return "array"
+    return "tile" if names.index(name) <= names.index(LOWERING) else "thread"
+
+
+def _before(name: str, wanted: str, level: str) -> str:
+    order = ("array", "tile", "thread")
+    if order.index(wanted) < order.index(level):
+        return "start from an earlier stage"
+    return f"run {ARRAY_PASSES[-1] if wanted == 'tile' else LOWERING} before it, or --lower for all passes"
+
+
 def run_pass(name: str, function: Callable[[Any], Any], module: Any) -> Any:
     """Run one pass; what it raises that is no message of ours is an internal error, with a file that reproduces it."""
     import tempfile
@@ -117,6 +132,13 @@ def run_pass(name: str, function: Callable[[Any], Any], module: Any) -> Any:
     from tilus.diagnostics import InternalError, TilusError, UserError
     from tilus.ir.printer import print_module
 
+    wanted = stage_of(name)
+    if module.level != wanted:
+        raise UserError.at("E0804", f"the pass {name} takes a module of level {wanted!r}, and this is of level "
+                                    f"{module.level!r}", help=_before(name, wanted, module.level))
+    if name == LOWERING and "layouts" not in module.form:
+        raise UserError.at("E0804", f"the pass {name} takes a module whose tiles have layouts",
+                           help="run the passes up to infer-layouts before it, or --lower for all of them")
     if name == LOWERING and not module.target:
         raise UserError.at("E0804", "lowering needs a target", help="--target sm_80")
     before = print_module(module, locations=True)

@@ -17,8 +17,6 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
-
 from tilus.diagnostics import Span, UserError
 from tilus.ir.dtypes import DType
 from tilus.lang.trees import UNSET, Undefined, same
@@ -188,8 +186,14 @@ def is_mutable(value: Any) -> bool:
     """Whether the value is an object that Python code may change and the front end keeps account of."""
     if isinstance(value, (*_LEAVES, tuple, frozenset)):
         return False
-    return isinstance(value, (list, dict, set, collections.deque, bytearray, array.array, np.ndarray)) or \
-        _is_cell_holder(value) or is_instance(value)
+    return isinstance(value, (list, dict, set, collections.deque, bytearray, array.array)) or \
+        _is_ndarray(value) or _is_cell_holder(value) or is_instance(value)
+
+
+def _is_ndarray(value: Any) -> bool:
+    """Whether it is an array of NumPy's, which compiling does not load."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
 def _is_cell_holder(value: Any) -> bool:
@@ -214,7 +218,7 @@ def contents(item: Any) -> Contents:
         return frozenset(item), []
     if isinstance(item, (bytearray, array.array)):
         return bytes(item), []
-    if isinstance(item, np.ndarray):
+    if _is_ndarray(item):
         return (item.shape, item.dtype, item.tobytes()), []
     if _is_cell_holder(item):
         cells = [c for c in item.__closure__ if _is_set(c)]
@@ -254,7 +258,9 @@ def write(item: Any, held: Contents) -> None:
         item.frombytes(keys)
     elif isinstance(item, bytearray):
         item[:] = keys
-    elif isinstance(item, np.ndarray):
+    elif _is_ndarray(item):
+        import numpy as np
+
         item[...] = np.frombuffer(keys[2], keys[1]).reshape(keys[0])
     elif _is_cell_holder(item):
         cells = {id(c): c for c in item.__closure__}

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
+from tilus.layouts.blocked import blocked
 from tilus.layouts.modes import Mode
 from tilus.layouts.register import (
     RegisterLayout,
@@ -58,6 +59,7 @@ def parse_layout(text: str, span: Span | None = None) -> RegisterLayout | Shared
 
     Constructors: ``spatial``, ``local``, ``column_spatial``, ``column_local`` (extents), ``replicated(n, rank=r)``,
     ``digits(shape, threads=[size@dim:stride, size], locals=[…])``; ``mma(m16n8k16, bits).a`` (``.b``, ``.c``);
+    ``blocked(shape, num_threads, vector=1, order=…)``;
     ``row_major``, ``column_major``, ``shared(shape, strides=[…], base=0)``. Methods: the constructors (as products),
     ``permute``, ``transpose``, ``reshape``, ``reduce``, ``expand_dims``, ``squeeze``, ``slice``, ``with_replication``,
     ``broadcast``, ``tile_to``; on shared layouts ``swizzle(bits, base, shift)``, ``permute``, ``transpose``,
@@ -191,6 +193,7 @@ class _Reader:
         positional, named = self.arguments(node)
         known: dict[str, Callable[..., Any]] = {
             **_REGISTER, **_SHARED, "replicated": _replicated, "digits": _digits, "shared": _shared, "mma": _mma,
+            "blocked": blocked,
         }
         make = known.get(name)
         if make is None:

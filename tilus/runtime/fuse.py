@@ -27,7 +27,7 @@ from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, ArrayArgument, as_array
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
-from tilus.runtime.scalars import kind_of
+from tilus.runtime.scalars import what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
 from tilus.targets import DEFAULT_ROUTE, Target
@@ -354,7 +354,7 @@ class FusedFunction(TracedFunction):
             elif value is None and isinstance(annotation, OptionalAnnotation):
                 constants[spec.name] = None
             elif annotation is not None and not is_constant_annotation(annotation):
-                raise call_error("E0601", f"{spec.name!r} is a {kind_of(value)}, but the parameter is "
+                raise call_error("E0601", f"{spec.name!r} is {what_is(value)}, but the parameter is "
                                           f"{annotation}", declared=self.span(spec.name))
             else:
                 constants[spec.name] = value
@@ -367,7 +367,7 @@ class FusedFunction(TracedFunction):
             found = self._programs.get(key)
         except TypeError:
             bad = next(n for n, v in constants.items() if not _hashable(v))
-            raise call_error("E0601", f"{bad!r} is a {kind_of(constants[bad])}, neither an array nor a "
+            raise call_error("E0601", f"{bad!r} is {what_is(constants[bad])}, neither an array nor a "
                                       "compile-time value with a hash", declared=self.span(bad)) from None
         if found is None:
             with self._lock:

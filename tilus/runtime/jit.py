@@ -34,7 +34,7 @@ from tilus.lang.signature import (
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
-from tilus.runtime.scalars import convert_constant, convert_scalar, kind_of
+from tilus.runtime.scalars import convert_constant, convert_scalar, what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
 from tilus.targets import DEFAULT_ROUTE, get_target
@@ -426,7 +426,7 @@ class Call:
         array = args_.take_array(name, value, self.signature.span(name))
         option = None if array is None else union.option(array.dtype)
         if option is None:
-            held = f"holds {array.dtype}" if array else f"is a {kind_of(value)}"
+            held = f"holds {array.dtype}" if array else f"is {what_is(value)}"
             raise self._fail(name, f"{name!r} {held}, but the parameter is {union}")
         self.constants[type_key(name)] = option.dtype
         return option
@@ -434,7 +434,7 @@ class Call:
     def _array(self, name: str, annotation: ArrayAnnotation, value: Any) -> ArrayArgument:
         array = args_.take_array(name, value, self.signature.span(name))
         if array is None:
-            raise self._fail(name, f"{name!r} is a {kind_of(value)}, but the parameter is {annotation}",
+            raise self._fail(name, f"{name!r} is {what_is(value)}, but the parameter is {annotation}",
                              "pass a NumPy array, a CuPy array or a torch tensor")
         found = args_.check_array(name, annotation, array)
         if found:

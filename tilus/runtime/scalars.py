@@ -37,20 +37,22 @@ def has_dimensions(value: Any) -> bool:
     return bool(getattr(value, "shape", None))
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, for messages."""
+def what_is(value: Any) -> str:
+    """What a value is, with its article, for messages."""
     import numpy as np
 
     if isinstance(value, np.ndarray):
-        return f"NumPy array of {value.dtype}"
+        return f"a NumPy array of {value.dtype}"
     if isinstance(value, np.generic):
-        return f"NumPy {type(value).__name__}"
+        return f"a NumPy {type(value).__name__}"
     if value is None:
         return "None"
+    if isinstance(value, DType):
+        return f"the element type {value}"
     module = type(value).__module__.partition(".")[0]
     if module == "torch" and hasattr(value, "dtype"):
-        return f"torch {type(value).__name__} of {str(value.dtype).removeprefix('torch.')}"
-    return f"Python {type(value).__name__}"
+        return f"a torch {type(value).__name__} of {str(value.dtype).removeprefix('torch.')}"
+    return f"a Python {type(value).__name__}"
 
 
 def convert_scalar(name: str, dtype: DType, value: Any) -> bool | int | float:
@@ -74,7 +76,7 @@ def convert_scalar(name: str, dtype: DType, value: Any) -> bool | int | float:
         return round_integer(operator.index(number), dtype)
     elif is_float(number):
         return round_float(float(number), dtype)
-    raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is {dtype}")
+    raise TypeError(f"{name!r} is {what_is(value)}, but the parameter is {dtype}")
 
 
 def is_float(value: Any) -> bool:
@@ -95,7 +97,7 @@ def _element(name: str, value: Any) -> Any:
         return value.item()
     except Exception as error:  # a tensor without data says so in its own way
         reason = str(error).partition("\n")[0]
-        raise TypeError(f"{name!r} is a {kind_of(value)} whose value cannot be read: {reason}") from None
+        raise TypeError(f"{name!r} is {what_is(value)} whose value cannot be read: {reason}") from None
 
 
 def _short(number: int) -> str:
@@ -150,5 +152,5 @@ def convert_constant(name: str, annotation: Any, value: Any) -> Any:
         isinstance(annotation, (type, UnionType)) and not isinstance(value, annotation)
     ):
         wanted = getattr(annotation, "__name__", str(annotation))
-        raise TypeError(f"{name!r} is a {kind_of(value)}, but the parameter is a compile-time {wanted}")
+        raise TypeError(f"{name!r} is {what_is(value)}, but the parameter is a compile-time {wanted}")
     return value

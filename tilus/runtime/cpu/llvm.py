@@ -97,6 +97,12 @@ def compile_object(text: str) -> bytes:
     return interruptible(compile)
 
 
+def assembly(text: str) -> str:
+    """The same as text."""
+    with _lock:
+        return str(_target_machine().emit_assembly(optimise(text)))
+
+
 class LoadedObject:
     """An object file in memory, linked against this process."""
 
