@@ -206,7 +206,7 @@ PLANTED = [
     Planted("half_warp_at_a_product", "sync", "float c[4] = {0, 0, 0, 0}; unsigned x = 1; if (l < 16)\n"
             'ASM("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%4,%4,%4}, {%4,%4}, {%0,%1,%2,%3};" : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(x)); //!\nb[t] = c[0];',
             [("l < 16", "l < 32")]),
-    Planted("a_register_never_written", "uninitialised", 'unsigned r;\nASM("{ .reg .u32 q; add.u32 %0, q, 1; }" : "=r"(r)); //!\nb[t] = r;', [("add.u32 %0, q", "mov.u32 q, 3; add.u32 %0, q")]),
+    Planted("a_register_never_written", "uninitialised", 'unsigned r;\nASM("{ .reg .u32 q; add.u32 %0, q, 1; }" : "=r"(r));\nb[t] = r; //!', [("add.u32 %0, q", "mov.u32 q, 3; add.u32 %0, q")]),
     Planted("local_array_past_its_end", "bounds", "volatile int v[16]; for (int i = 0; i < 16; i++) v[i] = i;\nb[t] = v[n / 8 + (int)a[t]]; //!", [("n / 8", "n / 32")]),
     # other
     Planted("trap", "trap", "if (a[t] == 1) { \n__trap(); //!\n } b[t] = 1;", [("a[t] == 1", "a[t] == 3")]),

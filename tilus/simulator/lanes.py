@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from tilus.simulator.flow import registers_of
-from tilus.simulator.layout import GLOBAL_BASE, WORKSPACE
+from tilus.simulator.layout import GLOBAL_BASE, RESERVED_SHARED, WORKSPACE
 from tilus.simulator.machine import POISON, Array, Batch
 from tilus.simulator.resolved import Decoded
 
@@ -56,7 +56,9 @@ def make_specials(batch: Batch) -> None:
         constants.update({f"{name}{i}": 0 for i in range(count)})
     workspace = GLOBAL_BASE + WORKSPACE
     constants.update({"%envreg1": workspace >> 32, "%envreg2": workspace & 0xFFFFFFFF})
-    constants.update({f"%reserved_smem_offset_{part}": 0 for part in ("begin", "end", "cap", "0", "1")})
+    reserved = {"begin": 0, "0": 0, "1": RESERVED_SHARED // 2, "end": RESERVED_SHARED}
+    constants.update({f"%reserved_smem_offset_{part}": launch.reserved_base + at for part, at in reserved.items()})
+    constants["%reserved_smem_offset_cap"] = RESERVED_SHARED
     for i, axis in enumerate("xyz"):
         constants[f"%ntid.{axis}"] = launch.block[i]
         constants[f"%nctaid.{axis}"] = launch.grid[i]

@@ -21,7 +21,7 @@ from tilus.simulator.decode import decode
 from tilus.simulator.faults import Checks, FaultLog
 from tilus.simulator.heap import Heap
 from tilus.simulator.history import History
-from tilus.simulator.layout import GLOBAL_BASE, GUARD, TEXTURE_BASE, WORKSPACE, WORKSPACE_BYTES
+from tilus.simulator.layout import GLOBAL_BASE, GUARD, RESERVED_SHARED, TEXTURE_BASE, WORKSPACE, WORKSPACE_BYTES
 from tilus.simulator.machine import Array, Batch, Binder, Op
 from tilus.simulator.mbarrier import barriers_of
 from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace, Site
@@ -200,6 +200,10 @@ class Launch:
         self.dynamic_bytes = shared_bytes
         self.shared_size = (self.dynamic_base if decoded.dynamic_shared or shared_bytes else decoded.shared_bytes) \
             + shared_bytes
+        self.reserved_base = (self.shared_size + 127) // 128 * 128
+        self.reserves_shared = decoded.uses_reserved_shared
+        if self.reserves_shared:
+            self.shared_size = self.reserved_base + RESERVED_SHARED
         self.local_size = decoded.local_bytes + (stack_bytes if decoded.uses_stack else 0)
         self.steps, self.step_limit, self.progress, self.divergences = 0, max_steps, 0, 0
         self.watcher, self.watched_at = watcher, time.monotonic()

@@ -22,6 +22,8 @@ WINDOW_BYTES = 1 << 32
 CLUSTER_SHIFT = 24
 GUARD = 256
 PARAM_BYTES = 32768
+# Shared memory that the system keeps for cooperative groups, where a kernel asks for its place.
+RESERVED_SHARED = 2048
 MAX_STATIC = 1 << 30
 # What the driver gives a cooperative launch, in the guard behind the parameters: its size and the grid's barrier.
 WORKSPACE = GUARD + PARAM_BYTES + 64

@@ -15,7 +15,7 @@ from tilus.diagnostics import Span, UserError
 from tilus.simulator.layout import LOCAL_WINDOW, SHARED_WINDOW
 from tilus.simulator.resolved import Both, Const, Mem, Op, Reg, Resolved, Sink, Special, Symbol, Vec
 from tilus.simulator.syntax import type_bits
-from tilus.simulator.taint import Taint
+from tilus.simulator.taint import UNDEFINED, Taint
 
 if TYPE_CHECKING:
     from tilus.simulator.asynchronous import AsyncQueue
@@ -371,31 +371,36 @@ class Binder:
         return run
 
     def _track(self, op: Op, inner: Run) -> Run:
-        """Wrap a step that touches registers which may be unwritten."""
+        """Wrap a step that touches registers which may be unwritten: those that it reads are undefined from now on."""
         from tilus.simulator.flow import reads_and_writes
 
-        valid = self.batch.valid
+        valid, taint = self.batch.valid, self.batch.taint
         if not valid:
             return inner
         reads, writes = reads_and_writes(op)
-        read_rows = [(r.name, valid[r.bits, r.index]) for r in reads if (r.bits, r.index) in valid]
+        read_rows = [(r, valid[r.bits, r.index]) for r in reads if (r.bits, r.index) in valid]
         write_rows = [valid[r.bits, r.index] for r in writes if (r.bits, r.index) in valid]
         if not read_rows and not write_rows:
             return inner
-        if op.form is not None and op.form.spec.startswith(("mov", "selp")):
-            read_rows = []
         predicate = (self.row(op.predicate), op.predicate.negated) if op.predicate is not None else None
         batch = self.batch
+        tracked = taint.track(op, inner)
 
         def run(g: Group) -> None:
             part = g if predicate is None else g.restrict(*predicate)
-            if part is not None:
-                for name, row in read_rows:
-                    unwritten = part.mask & ~row & batch.live
-                    if unwritten.any():
-                        batch.fault("uninitialised", f"register {name} is read before it is written", op,
-                                    int(np.argmax(unwritten)), count=int(unwritten.sum()))
-            inner(g)
+            fresh = False
+            for reg, row in read_rows:
+                if part is None:
+                    break
+                unwritten = part.mask & ~row & batch.live
+                if unwritten.any():
+                    row |= unwritten
+                    taint.put(reg, np.flatnonzero(unwritten), UNDEFINED, op)
+                    fresh = True
+            if fresh:
+                tracked(g)
+            else:
+                inner(g)
             if part is not None:
                 for row in write_rows:
                     row |= part.mask

@@ -300,9 +300,15 @@ class SharedSpace(Space):
 
     def reset(self) -> None:
         self.views.data[:] = 0xFF
+        launch = self.batch.launch
+        if launch.reserves_shared:
+            blocks = self.views.data[:self.trash].reshape(-1, self.stride)
+            blocks[:, launch.reserved_base:self.size] = 0
         self.key = ("shared", next(_GENERATIONS))
         if self.shadow is not None:
             self.shadow.reset()
+            if launch.reserves_shared:
+                self.shadow.variables[:, launch.reserved_base // self.shadow.cell:] = True
         if self.visits is not None:
             self.visits.reset()
 

@@ -178,6 +178,12 @@ class Decoded:
             if self.dynamic_shared and address >= dynamic_base else ""
 
     @property
+    def uses_reserved_shared(self) -> bool:
+        """Whether the kernel uses the shared memory that the system reserves."""
+        return any(isinstance(item, Special) and item.name.startswith("%reserved_smem") for op in self.ops
+                   for item in op.operands)
+
+    @property
     def uses_stack(self) -> bool:
         """Whether a thread needs local memory whose size is not known: for recursive functions or ``alloca``."""
         return bool(self.routines) or any(op.opcode.startswith("alloca") for op in self.ops)

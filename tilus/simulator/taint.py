@@ -124,8 +124,9 @@ class Taint:
             origin = self.origins[reg.bits, reg.index]
             undefined, loading = (used & UNDEFINED) != 0, (used & LOADING) != 0
             if undefined.any() and self.batch.launch.checks.uninitialised:
-                memory = "local" if ".local" in origin.opcode or ".param" in origin.opcode else "shared"
-                self.batch.fault("uninitialised", f"{memory} memory is read before it is written, by {origin.opcode} "
+                memory = f"register {reg.name}" if not origin.opcode.startswith("ld") else \
+                    "local memory" if ".local" in origin.opcode or ".param" in origin.opcode else "shared memory"
+                self.batch.fault("uninitialised", f"{memory} is read before it is written, by {origin.opcode} "
                                  f"at line {origin.line}, and the value, in register {reg.name}, {how}", op,
                                  int(np.argmax(undefined)), count=int(undefined.sum()), cause=origin)
             if loading.any() and self.batch.launch.checks.asynchronous:
