@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -91,11 +92,11 @@ def test_frames_of_the_python_engine(tmp_path: Path) -> None:
 def test_in_a_notebook() -> None:
     shell_module = pytest.importorskip("IPython.core.interactiveshell")
     shell = shell_module.InteractiveShell.instance()
-    shell.colors = "NoColor"
     shell.run_cell(SOURCE)
     result = shell.run_cell("kernel(z, z.copy())")
     error = result.error_in_exec
     text = "\n".join(shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__))
+    text = re.sub("\x1b\\[[0-9;]*m", "", text)
     assert "E0102" in text
     assert PACKAGE not in text
     assert len([line for line in text.splitlines() if line.strip()]) <= 15

@@ -345,6 +345,15 @@ def copied_while_changed(o: tl.i64["N"], n: tl.i32):
 
 
 @tl.jit
+def left_in_a_group(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    xs = [n]
+    with tl.group(0, 1):
+        xs[0] = n + 1
+    o[0] = xs[0]
+
+
+@tl.jit
 def removed_in_while(o: tl.i64["N"], n: tl.i32):
     tl.grid(1)
     stack = [1, 2, 3]
@@ -376,6 +385,7 @@ def advanced(o: tl.i64["N"], n: tl.i32):
     (in_helper, "E0110", "list.append(acc, 5)"),
     (one_of_two, "E0303", "x[0] = 9"), (one_of_two_other, "E0303", "a[0] = 9"), (rebound_alias, "E0303", "x[0] = 5"),
     (aliased_in_a_loop, "E0303", "y[0] = 5"), (copied_while_changed, "E0303", "y[0] = 7"),
+    (left_in_a_group, "E0110", "o[0] = xs[0]"),
     (removed_in_while, "E0110", "while k > 0 and stack.pop() > 0:"),
     (per_element, "E0303", "tl.store(o, 0, tl.map(lambda v: (seen.append(1), v + 1)[1], tl.arange(0, 4)"),
     (advanced, "E0113", "o[0] = next(it)"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import types
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import tilus as tl
 from tests.lang.agree import ALL, agree
 
+os.environ["TILUS_TEST_OTHER"] = "4"
 FACTOR = 2
 TABLE = [1, 2, [3]]
 SETTINGS = {"bias": 1}
@@ -93,6 +95,16 @@ def k_builtin(o: tl.i64["N"], n: tl.i32):
     o[0] = n + len(TABLE)
 
 
+@tl.jit
+def k_environment(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    o[0] = n + int(os.environ.get("TILUS_TEST_NUMBER", "1")) + int(os.environ["TILUS_TEST_OTHER"]) + of_environment()
+
+
+def of_environment() -> int:
+    return int(os.environ.get("TILUS_TEST_NUMBER", "0"))
+
+
 CHANGES: list[tuple[Any, Callable[[pytest.MonkeyPatch], None], int, int]] = [
     (k_global, lambda m: m.setitem(globals(), "FACTOR", 100), 6, 300),
     (k_global, lambda m: m.setitem(globals(), "FACTOR", 2.0), 6, 6),
@@ -109,6 +121,8 @@ CHANGES: list[tuple[Any, Callable[[pytest.MonkeyPatch], None], int, int]] = [
     (k_attribute, lambda m: m.setattr(MODULE, "LIMIT", 50), 12, 57),
     (k_object, lambda m: m.setattr(SHAPE, "width", 5), 3 + 6 + 40 + 2, 3 + 7 + 50 + 2),
     (k_object, lambda m: m.setattr(Shape, "rank", 3), 3 + 6 + 40 + 2, 3 + 7 + 40 + 3),
+    (k_environment, lambda m: m.setenv("TILUS_TEST_NUMBER", "10"), 3 + 1 + 4, 3 + 10 + 4 + 10),
+    (k_environment, lambda m: m.setenv("TILUS_TEST_OTHER", "5"), 3 + 1 + 4, 3 + 1 + 5),
     (k_builtin, lambda m: m.setitem(globals(), "len", lambda x: 90), 6, 93),
 ]
 

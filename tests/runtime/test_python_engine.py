@@ -265,3 +265,21 @@ def test_spans_are_those_of_the_source() -> None:
         run(kernel, "python")
     line = line_of("tl.store(s, 0, tl.load(s))  # of nothing")
     assert caught.value.diagnostics[0].span == Span(__file__, line, 27, line, 37)
+
+
+def test_a_number_that_a_loop_changes_is_a_scalar() -> None:
+    @tl.jit
+    def kernel(y: tl.f32["N"], z: tl.i64["M"], n: tl.i32):
+        tl.grid(1)
+        k = 0
+        for i in range(n):
+            k += 2
+            y[i] = i.to(tl.f32)
+        y[3] = (k * 2).to(tl.f32)
+        z[0] = 1 if k.dtype is tl.i64 and k.shape == () else 0
+
+    for engine in ("python", "interpret", "cpu"):
+        y, z = np.zeros(4, np.float32), np.zeros(1, np.int64)
+        kernel.on(engine)(y, z, 3)
+        assert y.tolist() == [0, 1, 2, 12]
+        assert z[0] == 1

@@ -22,7 +22,7 @@ from tilus.lang.calls import InlineFunction, bind, contains, is_user_code, of_ru
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import TraceContext
 from tilus.lang.foreign_names import HELP as FOREIGN
-from tilus.lang.heap import equal, has_tiles, is_mutable
+from tilus.lang.heap import equal, has_tiles, is_instance, is_mutable
 from tilus.lang.trees import UNSET, Undefined, common_type, typed
 from tilus.lang.values import Tile, View, arithmetic, compare, condition_error, unary
 
@@ -462,6 +462,8 @@ class ExpressionTracer:
             raise self.fail("E0113", f"a {kind_of(value)} is indexed by a run-time value", node,
                             help="Python objects are indexed while compiling: use an `if`, or an array")
         found = self.apply(node, operator.getitem, value, key)
+        if is_instance(value) and self.context.heap.is_outside(value):
+            self.context.reads.value(value, fields=True)
         return found if isinstance(value, (Tile, View)) else self.readable(found, node)
 
     def _slice(self, node: ast.Slice) -> Any:

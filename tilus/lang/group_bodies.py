@@ -60,7 +60,11 @@ def _compiled(captured: CapturedFunction) -> types.CodeType | None:
     node = captured.node
     if isinstance(node, ast.Lambda) or not any(map(_is_changed, ast.walk(node))):
         return None
-    node = copy.deepcopy(node)
+    try:
+        node = copy.deepcopy(node)
+    except RecursionError:
+        raise UserError.at("E0112", f"an expression of {captured.name} nests too deeply for the python engine",
+                           captured.span(node), help="give parts of it names") from None
     node.decorator_list = []
     node.returns = None
     arguments = node.args

@@ -24,7 +24,8 @@ from tilus.lang.values import Tile, View
 
 _LEAVES = (Tile, View, DType, Undefined, int, float, str, bytes, type(None), type, types.ModuleType, type(UNSET))
 _PLAIN = frozenset(_LEAVES)
-_OPAQUE = (sys.stdlib_module_names - {"collections", "types", "argparse"}) | {"tilus", "numpy", "torch", "ml_dtypes"}
+_OPEN = {"argparse", "collections", "os", "types"}
+_OPAQUE = (sys.stdlib_module_names - _OPEN) | {"tilus", "numpy", "torch", "ml_dtypes"}
 """Packages whose instances are taken as they are."""
 Contents = tuple[Any, list[Any]]
 """What an object holds: its keys (or all of it, where it holds no run-time values), and the values under them."""

@@ -98,6 +98,8 @@ class Reads:
                 continue
             self.name(namespace, name)
             value = namespace[name]
+            if is_instance(value):
+                self.value(value, fields=True)
             if isinstance(value, types.FunctionType):
                 self.called(value)
             elif isinstance(value, types.ModuleType) and not value.__name__.startswith("tilus"):
