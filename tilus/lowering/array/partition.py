@@ -20,7 +20,7 @@ from tilus.ir.ops import Reduce, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
 from tilus.ir.ops.array import Contract
 from tilus.ir.types import Extent, extents_of
-from tilus.lowering.array.access import ORIGIN, Axes, Axis, operand_axes, strip
+from tilus.lowering.array.access import Axes, Axis, operand_axes, strip
 
 LONGEST_CHAIN = 12
 """Reductions of which each needs the one before that a kernel does: each computes all below it anew."""
@@ -28,11 +28,12 @@ LONGEST_CHAIN = 12
 
 @dataclass(eq=False)
 class KernelPlan:
-    """One kernel: the values it writes (of one shape), and which dimensions of them it walks within a block."""
+    """One kernel: the values it writes (of one shape), which dimensions of them it walks within a block, and which are
+    the rows and the columns of the contractions in it."""
 
     roots: list[Value]
     looped: tuple[int, ...] = ()
-    contracts: bool = False
+    product: tuple[int, int] | None = None
     reduces: list[Reduce] = field(default_factory=list)
     transposes: bool = False
     functions: bool = False
@@ -147,9 +148,15 @@ class _Partition:
         missing: Value | None = None
         looped: set[Axis] = set()
         places: dict[Contract, Axes] = {}
+        product: tuple[int, int] | None = None
         for op, at in found.heavy:
-            if isinstance(op, Contract) and (places.setdefault(op, at) != at or ORIGIN in at[-2:]):
+            if not isinstance(op, Contract):
+                continue
+            dims = {axis: d for d, axis in enumerate(axes)}
+            here = (dims[at[-2]], dims[at[-1]]) if at[-2] in dims and at[-1] in dims else None
+            if places.setdefault(op, at) != at or here is None or (product is not None and here != product):
                 missing = op.result
+            product = product or here
         for op, at in found.outer:
             if op.result is root:
                 continue
@@ -163,8 +170,7 @@ class _Partition:
         if missing is not None:
             self.stored.add(missing)
             return None
-        return KernelPlan([root], tuple(d for d, axis in enumerate(axes) if axis in looped),
-                          any(isinstance(op, Contract) for op, _ in found.heavy),
+        return KernelPlan([root], tuple(d for d, axis in enumerate(axes) if axis in looped), product,
                           [op for op, _ in found.heavy if isinstance(op, Reduce)], found.transposes,
                           found.functions, found.loads, {op.result for op, _ in found.heavy})
 
@@ -185,7 +191,7 @@ class _Partition:
         return kernels
 
     def _fits(self, kernel: KernelPlan, plan: KernelPlan, kernels: list[KernelPlan]) -> bool:
-        if (kernel.looped, kernel.contracts) != (plan.looped, plan.contracts):
+        if (kernel.looped, kernel.product) != (plan.looped, plan.product):
             return False
         if bool(kernel.reduces) != bool(plan.reduces) and not plan.looped:
             return False

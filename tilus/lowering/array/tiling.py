@@ -124,7 +124,7 @@ class _Tiler:
         return b.const(extent) if isinstance(extent, int) else self.extents[extent]
 
     def _tiling(self, plan: KernelPlan) -> Tiling:
-        if plan.contracts:
+        if plan.product is not None:
             stored = {v: Value(ViewType(d, ())) for v, (_, d) in self.memory.items()}
             kinds = [held(o, stored) for r in plan.heavy if isinstance(r.defining, Contract)
                      for o in r.defining.operands]
@@ -155,11 +155,13 @@ class _Kernel:
         self.tiler, self.plan, self.tiling = tiler, plan, tiling
         self.extents = extents_of(plan.roots[0].tile)
         self.places = Places(plan.reads)
-        at = [self.places(root) for root in plan.roots]
-        sizes = [(tiling.BN, tiling.BM)[p] if p < 2 else 0 for p in map(max, zip(*at, strict=True))]
-        # A product keeps tiles that suit tensor cores even for one row or column.
-        self.sizes = [0 if n == 1 and not plan.contracts else size
-                      for n, size in zip(self.extents, sizes, strict=True)]
+        if plan.product is not None:  # tiles that suit tensor cores even for one row or column
+            rows, columns = plan.product
+            self.sizes = [{rows: tiling.BM, columns: tiling.BN}.get(d, 0) for d in range(len(self.extents))]
+        else:
+            at = [self.places(root) for root in plan.roots]
+            sizes = [(tiling.BN, tiling.BM)[p] if p < 2 else 0 for p in map(max, zip(*at, strict=True))]
+            self.sizes = [0 if n == 1 else size for n, size in zip(self.extents, sizes, strict=True)]
         self.looped = set(plan.looped)
 
     def grid(self, extent: Callable[[Extent], Value], b: Builder) -> list[Value]:
