@@ -1,4 +1,6 @@
 """Kernels that Triton compiled, simulated. Needs a Python with Triton: this one, or the one TRITON_PYTHON names."""
+# Kernels and their arguments read best on lines of their own length.
+# ruff: noqa: E501
 
 from __future__ import annotations
 
@@ -36,15 +38,18 @@ def compiled(capability: int) -> dict[str, Any]:
 
 
 def launch(capability: int, name: str, grid: Sequence[int], args: list[Any]) -> simulator.Report:
-    """Triton appends scratch pointers to the parameters of a kernel: they are null."""
+    """Triton appends pointers to scratch memory to the parameters of a kernel: null where it needs none."""
     kernel = compiled(capability)[name]
     module = simulator.load(kernel["ptx"])
-    params = module.program(kernel["entry"]).decoded.params
-    full = args + [0] * (len(params) - len(args))
-    return module.launch(kernel["entry"], tuple(grid), 32 * kernel["warps"], full, shared_bytes=kernel["shared"])
+    decoded = module.program(kernel["entry"]).decoded
+    scratch = np.zeros(int(np.prod(grid)) * kernel["scratch"], "u1") if kernel["scratch"] else 0
+    full = [*args, *[scratch, 0, 0][:len(decoded.params) - len(args)]]
+    threads = decoded.attributes.get("reqntid", (32 * kernel["warps"],))[0]
+    return module.launch(kernel["entry"], tuple(grid), threads, full, shared_bytes=kernel["shared"], max_steps=1 << 22)
 
 
-CAPABILITIES = pytest.mark.parametrize("capability", [80, 90])
+CAPABILITIES = pytest.mark.parametrize("capability", [80, 90, 100, 120])
+RECENT = pytest.mark.parametrize("capability", [90, 100, 120])
 
 
 @CAPABILITIES
@@ -92,6 +97,46 @@ def test_attention(capability: int) -> None:
     p = np.exp(s - s.max(axis=2, keepdims=True))
     wanted = np.einsum("hij,hjd->hid", p / p.sum(axis=2, keepdims=True), v.astype("f8"))
     np.testing.assert_allclose(out, wanted, rtol=1e-2, atol=2e-3)
+
+
+@RECENT
+@pytest.mark.parametrize(("name", "rows"), [("matmul_descriptor", 64), ("matmul_persistent", 64), ("matmul_special", 128)])
+def test_matmul_through_descriptors(capability: int, name: str, rows: int) -> None:
+    """Tiles at the edges: 100 rows, 72 columns."""
+    a, b = RNG.standard_normal((200, 96)).astype("f2"), RNG.standard_normal((96, 72)).astype("f2")
+    c = np.zeros((200, 72), "f4")
+    launch(capability, name, (3, 1) if name.endswith("persistent") else (-(-200 // rows), 2), [a, b, c, 200, 72, 96])
+    np.testing.assert_allclose(c, a.astype("f4") @ b.astype("f4"), rtol=1e-3, atol=1e-3)
+
+
+@RECENT
+def test_matmul_through_descriptors_of_the_host(capability: int) -> None:
+    """A descriptor becomes its map, shape and strides."""
+    a, b = RNG.standard_normal((128, 96)).astype("f2"), RNG.standard_normal((96, 128)).astype("f2")
+    c = np.zeros((128, 128), "f4")
+    swizzle = 64
+    maps = [simulator.TensorMap(a, (64, 32), swizzle=swizzle), simulator.TensorMap(b, (32, 64), swizzle=128)]
+    described = [value for made, array in zip(maps, (a, b), strict=True) for value in (made, *array.shape, *(s // 2 for s in array.strides))]
+    launch(capability, "matmul_host", (2, 2), [*described, c, 128, 96])
+    np.testing.assert_allclose(c, a.astype("f4") @ b.astype("f4"), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("capability", [100, 120])
+@pytest.mark.parametrize("name", ["matmul_mxfp8", "matmul_mxfp4"])
+def test_block_scaled_matmul(capability: int, name: str) -> None:
+    scales = [RNG.integers(125, 130, (rows, 8)).astype("u1") for rows in (128, 64)]
+    if name == "matmul_mxfp8":
+        held = [RNG.standard_normal((rows, 256)).astype(ml_dtypes.float8_e4m3fn) for rows in (128, 64)]
+        values, given = [x.astype("f4") for x in held], [x.view("u1") for x in held]
+    else:
+        codes = [RNG.integers(0, 16, (rows, 256)).astype("u1") for rows in (128, 64)]
+        table = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], "f4")
+        values = [np.where(x >> 3, -1, 1) * table[x & 7] for x in codes]
+        given = [x[:, ::2] | x[:, 1::2] << 4 for x in codes]
+    c = np.zeros((128, 64), "f4")
+    launch(capability, name, (1, 1), [given[0], scales[0], given[1], scales[1], c, 128, 64, 256])
+    a, b = (v * np.repeat(2.0 ** (s.astype("f4") - 127), 32, axis=1) for v, s in zip(values, scales, strict=True))
+    np.testing.assert_allclose(c, a @ b.T, rtol=1e-3, atol=1e-2)
 
 
 def test_matmul_of_8_bit_floats() -> None:

@@ -2,6 +2,8 @@
 
 Runs in an environment of its own, since Triton is no dependency.
 """
+# Kernels and their arguments read best on lines of their own length.
+# ruff: noqa: E501
 
 # The kernels' source is read by Triton, whose names are not known here.
 # mypy: ignore-errors
@@ -83,6 +85,58 @@ def attention(q, k, v, out, scale, LENGTH: tl.constexpr, BM: tl.constexpr, BN: t
     tl.store(out + base + m[:, None] * D + d[None, :], acc / total[:, None])
 
 
+@triton.jit
+def matmul_descriptor(a, b, c, M, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, SPECIAL: tl.constexpr):
+    """Descriptors made on the device; ``SPECIAL``: loads and products by warps of their own."""
+    da = tl.make_tensor_descriptor(a, shape=[M, K], strides=[K, 1], block_shape=[BM, BK])
+    db = tl.make_tensor_descriptor(b, shape=[K, N], strides=[N, 1], block_shape=[BK, BN])
+    dc = tl.make_tensor_descriptor(c, shape=[M, N], strides=[N, 1], block_shape=[BM, BN])
+    m, n = tl.program_id(0) * BM, tl.program_id(1) * BN
+    acc = tl.zeros((BM, BN), tl.float32)
+    for k in tl.range(0, K, BK, warp_specialize=SPECIAL):
+        acc = tl.dot(da.load([m, k]), db.load([k, n]), acc)
+    dc.store([m, n], acc)
+
+
+@triton.jit
+def matmul_persistent(a, b, c, M, N, K, PROGRAMS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    da = tl.make_tensor_descriptor(a, shape=[M, K], strides=[K, 1], block_shape=[BM, BK])
+    db = tl.make_tensor_descriptor(b, shape=[K, N], strides=[N, 1], block_shape=[BK, BN])
+    dc = tl.make_tensor_descriptor(c, shape=[M, N], strides=[N, 1], block_shape=[BM, BN])
+    columns = tl.cdiv(N, BN)
+    for tile in tl.range(tl.program_id(0), tl.cdiv(M, BM) * columns, PROGRAMS, flatten=True):
+        m, n = tile // columns * BM, tile % columns * BN
+        acc = tl.zeros((BM, BN), tl.float32)
+        for k in range(0, K, BK):
+            acc = tl.dot(da.load([m, k]), db.load([k, n]), acc)
+        dc.store([m, n], acc)
+
+
+@triton.jit
+def matmul_host(da, db, c, N, K, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr):
+    """Descriptors made on the host."""
+    m, n = tl.program_id(0) * BM, tl.program_id(1) * BN
+    acc = tl.zeros((BM, BN), tl.float32)
+    for k in range(0, K, BK):
+        acc = tl.dot(da.load([m, k]), db.load([k, n]), acc)
+    i, j = m + tl.arange(0, BM), n + tl.arange(0, BN)
+    tl.store(c + i[:, None] * N + j[None, :], acc)
+
+
+@triton.jit
+def matmul_scaled(a, sa, b, sb, c, M, N, K, FORMAT: tl.constexpr, PACK: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
+                  BK: tl.constexpr):
+    """Products of block-scaled matrices: a is (M, K), b is (N, K), scales are of 32 elements."""
+    m, n = tl.program_id(0) * BM + tl.arange(0, BM), tl.program_id(1) * BN + tl.arange(0, BN)
+    acc = tl.zeros((BM, BN), tl.float32)
+    for start in range(0, K, BK):
+        k, s = start // PACK + tl.arange(0, BK // PACK), start // 32 + tl.arange(0, BK // 32)
+        x, y = tl.load(a + m[:, None] * (K // PACK) + k[None, :]), tl.load(b + n[None, :] * (K // PACK) + k[:, None])
+        xs, ys = tl.load(sa + m[:, None] * (K // 32) + s[None, :]), tl.load(sb + n[:, None] * (K // 32) + s[None, :])
+        acc = tl.dot_scaled(x, xs, FORMAT, y, ys, FORMAT, acc)
+    tl.store(c + m[:, None] * N + n[None, :], acc)
+
+
 def main() -> None:
     capability = int(sys.argv[1])
     target = GPUTarget("cuda", capability, 32)
@@ -102,6 +156,18 @@ def main() -> None:
     }
     if capability >= 89:
         jobs["matmul_fp8"] = (matmul, f8, {**tiles, "BK": 64, "SPLIT": 1}, 6)
+    if capability >= 90:
+        jobs["matmul_descriptor"] = (matmul_descriptor, gemm, {**tiles, "SPECIAL": False}, 6)
+        jobs["matmul_persistent"] = (matmul_persistent, gemm, {"PROGRAMS": 3, **tiles}, 6)
+        described = {"da": "tensordesc<fp16[64, 32]>", "db": "tensordesc<fp16[32, 64]>", "c": "*fp32", "N": "i32", "K": "i32"}
+        jobs["matmul_host"] = (matmul_host, described, tiles, 0)
+        jobs["matmul_special"] = (matmul_descriptor, gemm, {"BM": 128, "BN": 64, "BK": 32, "SPECIAL": True}, 6)
+    if capability >= 100:
+        scaled = {"a": "*fp8e4nv", "sa": "*u8", "b": "*fp8e4nv", "sb": "*u8", "c": "*fp32", "M": "i32", "N": "i32", "K": "i32"}
+        sizes = {"BM": 128, "BN": 64, "BK": 128}
+        jobs["matmul_mxfp8"] = (matmul_scaled, scaled, {"FORMAT": "e4m3", "PACK": 1, **sizes}, 8)
+        packed = {**scaled, "a": "*u8", "b": "*u8"}
+        jobs["matmul_mxfp4"] = (matmul_scaled, packed, {"FORMAT": "e2m1", "PACK": 2, **sizes}, 8)
     result = {}
     for name, (function, signature, constants, pointers) in jobs.items():
         full = {**signature, **dict.fromkeys(constants, "constexpr")}
@@ -109,7 +175,8 @@ def main() -> None:
         source = ASTSource(function, full, {(list(full).index(k),): v for k, v in constants.items()}, attributes)
         made = triton.compile(source, target=target, options={"num_warps": 4, "num_stages": 3})
         meta = made.metadata
-        result[name] = {"ptx": made.asm["ptx"], "shared": meta.shared, "warps": meta.num_warps, "entry": meta.name}
+        result[name] = {"ptx": made.asm["ptx"], "shared": meta.shared, "warps": meta.num_warps, "entry": meta.name,
+                        "scratch": getattr(meta, "global_scratch_size", 0)}
     json.dump(result, sys.stdout)
 
 

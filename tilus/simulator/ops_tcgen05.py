@@ -16,7 +16,7 @@ from tilus.simulator.ops_bulk import Copier
 from tilus.simulator.ops_matrix import decompress, rows_of, whole_warps
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
 from tilus.simulator.ops_wgmma import chunk_addresses, umma_descriptor
-from tilus.simulator.taint import LOADING
+from tilus.simulator.taint import LOADING, UNDEFINED
 from tilus.simulator.tensor_memory import Issued, tensor_memory
 
 _CG = "cg:cta_group::1|cta_group::2"
@@ -147,7 +147,7 @@ def load(b: Binder, op: Op) -> Run:
     d, address, *split = b.need(op, 2, 3)
     transfer = _Transfer(b, op, address, d, split[0] if split else None)
     targets = d.items if isinstance(d, Vec) else (d,)
-    tracking = b.launch.checks.asynchronous
+    tracking, undefinable = b.launch.checks.asynchronous, b.launch.checks.uninitialised
 
     def run(g: Group) -> None:
         memory = tensor_memory(b.batch)
@@ -161,9 +161,11 @@ def load(b: Binder, op: Op) -> Run:
                 values = values & np.uint32(0xFFFF) | high << np.uint32(16)
             for i, row in enumerate(transfer.rows):
                 row[first:first + 32] = values[:, i]
-            if tracking:
-                for target in targets:
-                    b.batch.taint.put(target, np.arange(first, first + 32), LOADING, op)
+            if tracking or b.batch.taint.active:
+                held = memory.undefined[block, lanes, columns] if undefinable else np.zeros((32, len(targets)), bool)
+                for i, target in enumerate(targets):
+                    reasons = held[:, i] * np.uint8(UNDEFINED) | np.uint8(LOADING if tracking else 0)
+                    b.batch.taint.put(target, np.arange(first, first + 32), reasons, op)
 
     return run
 
@@ -173,18 +175,25 @@ def load(b: Binder, op: Op) -> Run:
 def store(b: Binder, op: Op) -> Run:
     address, *split, source = b.need(op, 2, 3)
     transfer = _Transfer(b, op, address, source, split[0] if split else None)
+    items = source.items if isinstance(source, Vec) else (source,)
+    regs = [item for item in items if isinstance(item, Reg)]
 
     def run(g: Group) -> None:
         memory = tensor_memory(b.batch)
+        if b.batch.taint.active:
+            b.batch.taint.report(op, regs, g.mask, "is stored", LOADING)
         for first in first_lanes(b, op, g):
             block, lanes, columns = transfer.place(first)
             values = np.stack([row[first:first + 32] for row in transfer.rows], axis=1)
+            missing = b.batch.taint.undefined_in(items, np.arange(first, first + 32)) if b.batch.taint.active else None
             pieces = [(columns, values & np.uint32(0xFFFF)), (columns + 1, values >> np.uint32(16))] \
                 if transfer.halves else [(columns, values)]
             for where, words in pieces:
                 memory.access(op, first, block, lanes, where, True)
                 memory.words[block, lanes, where] = words
                 memory.storing[block, lanes // 16, where] = first // 32 + 1
+                if missing is not None:
+                    memory.undefined[block, lanes, where] = missing
         b.launch.progress += 1
 
     return run

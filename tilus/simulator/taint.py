@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 UNDEFINED, LOADING = 1, 2
 Key: TypeAlias = tuple[int, int]
 _LANEWISE = {"alu", "move", "logic", "compare", "convert", "float", "half", "integer", "special", "video", "stable"}
-_HANDLED = {"load", "store", "matrix-load", "matrix-store", "shuffle", "tcgen05-load"}
+_HANDLED = {"load", "store", "matrix-load", "matrix-store", "shuffle", "tcgen05-load", "tcgen05-store"}
 
 
 class Taint:
@@ -130,9 +130,10 @@ class Taint:
                                  f"at line {origin.line}, and the value, in register {reg.name}, {how}", op,
                                  int(np.argmax(undefined)), count=int(undefined.sum()), cause=origin)
             if loading.any() and self.batch.launch.checks.asynchronous:
-                self.batch.fault("async", f"register {reg.name} is used before tcgen05.wait::ld: {origin.opcode} at "
-                                 f"line {origin.line} may not have written it, and it {how}", op,
-                                 int(np.argmax(loading)), count=int(loading.sum()), cause=origin)
+                # The ISA forbids it; assemblers are known to keep the order of a load and what uses its registers.
+                self.batch.fault("async", f"register {reg.name} of {origin.opcode} at line {origin.line}, which may "
+                                 f"not have written it, {how} before tcgen05.wait::ld", op, int(np.argmax(loading)),
+                                 count=int(loading.sum()), cause=origin, level="formal")
 
     def decides(self, op: Op, g: Group) -> None:
         """A branch of these lanes depends on its predicate or index."""
@@ -182,24 +183,12 @@ class Taint:
             self.report(op, data, g.mask, f"is an operand of {op.opcode}")
             return None
         if kind != "move":
-            self._early(op, data, g)
+            self.report(op, data, g.mask, "is computed with", LOADING)
         if op.opcode.startswith("selp"):
             return self._selected(op)
         if op.opcode.startswith(("and.", "or.")) or op.fields.get("bool") in ("and", "or"):
             return self._decided(op)
         return self.of(data)
-
-    def _early(self, op: Op, data: list[Reg], g: Group) -> None:
-        """Arithmetic on what tcgen05.ld may still write: the ISA forbids it, and assemblers keep the order."""
-        if not self.batch.launch.checks.asynchronous:
-            return
-        for reg in data:
-            row = self.rows.get((reg.bits, reg.index))
-            if row is not None and (row * g.mask & LOADING).any():
-                origin = self.origins[reg.bits, reg.index]
-                self.batch.fault("async", f"register {reg.name} of {origin.opcode} at line {origin.line} is computed "
-                                 "with before tcgen05.wait::ld", op, int(np.argmax(row * g.mask & LOADING)),
-                                 cause=origin, level="formal")
 
     def _selected(self, op: Op) -> Array | None:
         chosen = op.operands[3]

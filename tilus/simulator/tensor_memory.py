@@ -57,6 +57,8 @@ class TensorMemory:
         blocks = batch.capacity
         self.words = np.zeros((blocks, LANES, COLUMNS), np.uint32)
         self.written = np.zeros((blocks, LANES, COLUMNS), bool)
+        # Words that were written with undefined values.
+        self.undefined = np.zeros((blocks, LANES, COLUMNS), bool)
         self.allocated = np.zeros((blocks, COLUMNS), bool)
         self.writing = np.zeros((blocks, HALVES, COLUMNS), np.int32)
         self.reading = np.zeros((blocks, HALVES, COLUMNS), np.int32)
@@ -147,6 +149,7 @@ class TensorMemory:
             batch.fault("uninitialised", "tensor memory is read before it is written", op, lane)
         if write:
             self.written[block, rows, columns] = True
+            self.undefined[block, rows, columns] = False
         if checks.race and block == int(batch.block_of[lane]):
             self._order(op, lane, block, half, columns, write)
 
