@@ -48,6 +48,7 @@ def store_async(b: Binder, op: Op) -> Run:
             c.align(lane, start, size * len(items), "shared address")
             offset = c.shared(lane, start, size * len(items))
             target = c.shared(lane, int(barrier(g)[i]), 8)
+            c.signals(lane, target)
             if offset // space.stride != target // space.stride:
                 b.batch.fault("value", "the mbarrier is not in the block whose shared memory is written", op, lane)
             where = offset + np.arange(len(items)) * size

@@ -59,6 +59,11 @@ class Copier:
         if value % to:
             self.batch.fault("align", f"{what} {value:#x} is not a multiple of {to}", self.op, lane, value)
 
+    def signals(self, lane: int, offset: int) -> None:
+        """A lane's operation will signal an mbarrier, which must have been initialised before."""
+        if self.launch.shadow_hooks and offset < self.batch.shared.trash:
+            barriers_of(self.batch).used(self.op, offset, lane)
+
     def copies(self, offset: int, mask: int | None) -> list[int]:
         """Offsets in each block that a multicast reaches."""
         if mask is None:
@@ -111,6 +116,7 @@ def bulk_load(b: Binder, op: Op) -> Run:
 def _issue_load(c: Copier, lane: int, offsets: Array, sources: Array, size: int, inside: Array | None, barrier: int,
                 count: int, fill: int = 0) -> None:
     shadow = c.batch.shared.shadow
+    c.signals(lane, barrier)
     if shadow is not None:
         shadow.bulk_issue(c.op, lane, offsets, size)
 
@@ -146,6 +152,7 @@ def bulk_between(b: Binder, op: Op) -> Run:
             count = c.size(lane, _value(b, op, size, lane))
             there, here = c.shared(lane, int(to(g)[i]), count), c.shared(lane, int(source(g)[i]), count)
             target = c.shared(lane, int(barrier(g)[i]), 8)
+            c.signals(lane, target)
             for value, what in ((there, "shared address"), (here, "shared address"), (count, "size")):
                 c.align(lane, value, 16, what)
             copied = min(c.room(there, count), c.room(here, count))

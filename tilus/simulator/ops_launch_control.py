@@ -36,6 +36,7 @@ def try_cancel(b: Binder, op: Op) -> Run:
             taken = b.launch.cancel_cluster()
             words = np.array([0, 0, 0, 0] if taken is None else [1, *taken], np.uint32)
             for there, signal in zip(c.copies(offset, everyone), c.copies(target, everyone), strict=True):
+                c.signals(lane, signal)
                 where = there + np.arange(c.room(there, BYTES) // 4) * 4
                 if shadow is not None:
                     shadow.bulk_issue(op, lane, where, 4)

@@ -307,8 +307,7 @@ class SharedOperand:
         self.offsets = block * space.stride + addresses.reshape(-1)
         if space.shadow is not None:
             family = ".".join(op.opcode.split(".")[:2])
-            owner = np.array([block * b.batch.stride + int(b.batch.thread_of[lane])])
-            space.shadow.proxy_read(op, owner, self.offsets, 16, family)
+            space.shadow.proxy_read(op, np.array([lane]), self.offsets, 16, family)
         self.issued = self._load() if b.launch.checks.asynchronous else None
 
     def _load(self) -> Array:
@@ -367,6 +366,8 @@ def commit(b: Binder, op: Op) -> Run:
             target = c.shared(lane, int(address(g)[i]), 8)
             mask = value_of(b, op, rest[0], lane, "b16") if multicast else None
             for bar in c.copies(target, mask):
+                c.signals(lane, bar)
+
                 def finish(bar: int = bar, lane: int = lane, serial: int = memory.serial) -> None:
                     memory.complete(lane, serial)
                     if b.launch.shadow_hooks:
