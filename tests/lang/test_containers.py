@@ -146,6 +146,27 @@ def test_fields_of_objects(n: int, want: list[int]) -> None:
 
 
 @tl.jit
+def changed_by_a_condition(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    c, xs = Counter(0), [n.to(tl.i64), 0]
+    while c.add(1).value < 4 and put_last(xs) < 9:
+        xs[0] += 1
+    o[0] = c.value
+    o[1] = xs[0]
+    o[2] = xs[1]
+
+
+def put_last(xs: list[Any]) -> Any:
+    xs[1] = xs[0] * 2
+    return xs[1]
+
+
+@pytest.mark.parametrize(("n", "want"), [(1, [4, 4, 6]), (4, [2, 5, 10])])
+def test_conditions_of_loops_that_change_objects(n: int, want: list[int]) -> None:
+    agree(changed_by_a_condition, want, n, engines=ALL)
+
+
+@tl.jit
 def in_place_operators(o: tl.i64["N"], n: tl.i32):
     tl.grid(1)
     xs = [1]

@@ -215,6 +215,10 @@ class StructureChange(UserError):
     """A loop that is decided at run time changes the length or the keys of a Python object."""
 
 
+class _ConditionChange(Exception):
+    """The condition of a loop changes Python objects."""
+
+
 class _Place:
     """Something that a loop changes: a name (``owner`` None) or an element of an object. ``deep`` where lists and dicts
     in it are made anew in each iteration."""
@@ -325,14 +329,9 @@ class _Loop:
             write(item, (keys, [new.get(k, v) for k, v in zip(names, old, strict=True)]))
 
     def check_condition(self) -> None:
-        """Raises UserError where the condition of the loop changes Python objects."""
-        heap = self.tracer.context.heap
-        for key, held in self.snapshot.now().items():
-            if not equal(held, self.start[key]):
-                item = self.snapshot.objects[key]
-                raise StructureChange.at(
-                    "E0110", f"{heap.name_of(item)} is changed by the condition of a loop that is decided at run time",
-                    heap.change_of(item, self.span), help="change it in the body: `while True:` with a `break`")
+        """Raises _ConditionChange where the condition of the loop changes Python objects."""
+        if not all(equal(held, self.start[key]) for key, held in self.snapshot.now().items()):
+            raise _ConditionChange
 
     def settle(self, end: dict[str, Any]) -> bool:
         """Compare what the body leaves with the plan; False where the plan had to change. Raises UserError."""
@@ -526,12 +525,17 @@ def _trace_counted_while(tracer: Tracer, statement: ast.For, loop: tile_range, b
 
 
 def trace_while(tracer: Tracer, statement: ast.While) -> None:
-    """A run-time ``while``. Where its condition assigns names, it is evaluated in the body, which it may leave."""
-    names = _assigned_names(statement)
+    """A run-time ``while``. Where its condition changes names or objects, it is evaluated in the body, which it may
+    leave."""
+    names, scope, snapshot = _assigned_names(statement), tracer.scope, tracer.context.heap.snapshot()
     if not any(isinstance(n, ast.NamedExpr) for n in ast.walk(statement.test)):
-        _trace_loop(tracer, statement, names, lambda: as_tile(tracer.test(statement.test)),
-                    lambda: tracer.exec_block(statement.body))
-        return
+        try:
+            _trace_loop(tracer, statement, names, lambda: as_tile(tracer.test(statement.test)),
+                        lambda: tracer.exec_block(statement.body))
+            return
+        except _ConditionChange:
+            tracer.scope = scope
+            snapshot.restore()
 
     def stop() -> None:
         tracer.scope["$break"] = True
