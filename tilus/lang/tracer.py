@@ -15,13 +15,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tilus.diagnostics import UserError
-from tilus.lang import flow
+from tilus.lang import flow, loops
 from tilus.lang.builtins import control
 from tilus.lang.calls import InlineFunction
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import TraceContext
-from tilus.lang.expressions import BINARY, ExpressionTracer, describe_node, kind_of
+from tilus.lang.expressions import ExpressionTracer
 from tilus.lang.heap import has_tiles, is_instance, is_mutable
+from tilus.lang.operators import BINARY, describe_node, kind_of
+from tilus.lang.scopes import bound_names
 from tilus.lang.trees import UNSET, Undefined
 from tilus.lang.values import Tile, View, arithmetic, unary
 
@@ -294,7 +296,7 @@ class Tracer(ExpressionTracer):
             iterable = control.range(iterable.start, iterable.stop, iterable.step)
         if isinstance(iterable, control.range):
             loop = iterable
-            self._run_time(statement, lambda: flow.trace_for(self, statement, loop, span),
+            self._run_time(statement, lambda: loops.trace_for(self, statement, loop, span),
                            iter(range(loop.start, loop.stop, loop.step)) if loop.is_static else None)
         else:
             self._unrolled(statement, self.items(iterable, statement.iter))
@@ -308,7 +310,7 @@ class Tracer(ExpressionTracer):
         frames, depth, inlined = len(context.heap.frames), context.depth, context.inlined
         try:
             trace()
-        except flow.StructureChange:
+        except loops.StructureChange:
             if known is None:
                 raise
             self.scope = scope
@@ -348,14 +350,14 @@ class Tracer(ExpressionTracer):
         saved = {flag: self.scope[flag] for flag in (BREAK, CONTINUE)}
         self.scope.update(dict.fromkeys(saved, False))
         known = None if any(isinstance(n, ast.NamedExpr) for n in ast.walk(statement.test)) else iter(())
-        self._run_time(statement, lambda: flow.trace_while(self, statement), known)
+        self._run_time(statement, lambda: loops.trace_while(self, statement), known)
         self.scope.update(saved)
 
     def _unrolled_while(self, statement: ast.While, count: int = 0) -> None:
         while True:
             condition = self.test(statement.test)
             if isinstance(condition, Tile):
-                flow.trace_while(self, statement)
+                loops.trace_while(self, statement)
                 return
             if not condition:
                 return
@@ -373,7 +375,7 @@ def local_names(node: ast.FunctionDef | ast.Lambda) -> frozenset[str]:
     arguments = node.args
     found = {a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg,
                              arguments.kwarg) if a is not None}
-    return frozenset(found | set(flow.bound_names([node.body] if isinstance(node, ast.Lambda) else node.body)))
+    return frozenset(found | set(bound_names([node.body] if isinstance(node, ast.Lambda) else node.body)))
 
 
 _IN_PLACE = {kind: getattr(operator, "i" + function.__name__.strip("_")) for kind, function in BINARY.items()}
