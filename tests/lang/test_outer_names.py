@@ -182,3 +182,16 @@ def test_nothing_is_traced_again_where_nothing_changed() -> None:
     agree(k_object, [51], 3)
     assert k_object._plans is plans
     assert k_object.reads is reads
+
+
+def test_a_value_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    @tl.jit
+    def kernel(o: tl.i64["N"], n: tl.i32):
+        tl.grid(1)
+        o[0] = n * FACTOR
+
+    kernel.compile("sm_80")
+    monkeypatch.setitem(globals(), "FACTOR", 7)
+    agree(kernel, [21], 3)
+    monkeypatch.undo()
+    agree(kernel, [6], 3)

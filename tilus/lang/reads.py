@@ -18,7 +18,11 @@ Check = Callable[[], bool]
 
 
 class Reads:
-    """The reads of one or more traces."""
+    """The reads of one or more traces.
+
+    Attributes:
+        unchanged: says, fast, whether all that was read is as it was. It is made anew after further reads.
+    """
 
     def __init__(self) -> None:
         self._names: dict[tuple[int, str], tuple[dict[str, Any], str, Any]] = {}
@@ -26,9 +30,11 @@ class Reads:
         self._attributes: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self._objects: dict[int, tuple[Any, Contents]] = {}
         self._functions: set[int] = set()
+        self.unchanged: Check = self._check_anew
 
-    def __len__(self) -> int:
-        return len(self._names) + len(self._cells) + len(self._attributes) + len(self._objects)
+    def _check_anew(self) -> bool:
+        self.unchanged = self._check()
+        return self.unchanged()
 
     def name(self, namespace: dict[str, Any], name: str) -> None:
         """A name of a module, which may be absent there."""
@@ -36,12 +42,14 @@ class Reads:
         if key not in self._names:
             value = namespace.get(name, _ABSENT)
             self._names[key] = namespace, name, value
+            self.unchanged = self._check_anew
             self.value(value)
 
     def cell(self, cell: types.CellType) -> None:
         """A variable of an enclosing function, which has a value."""
         if id(cell) not in self._cells:
             self._cells[id(cell)] = cell, cell.cell_contents
+            self.unchanged = self._check_anew
             self.value(cell.cell_contents)
 
     def attribute(self, owner: Any, name: str, value: Any) -> None:
@@ -54,6 +62,7 @@ class Reads:
         elif isinstance(owner, type) or is_instance(owner):
             if (id(owner), name) not in self._attributes:
                 self._attributes[id(owner), name] = owner, name, value
+                self.unchanged = self._check_anew
                 self.value(value)
 
     def value(self, value: Any, fields: bool = False) -> None:
@@ -70,6 +79,7 @@ class Reads:
             elif is_mutable(item) and id(item) not in self._objects:
                 held = contents(item)
                 self._objects[id(item)] = item, held
+                self.unchanged = self._check_anew
                 todo += held[1]
 
     def function(self, function: types.FunctionType) -> None:
@@ -78,6 +88,7 @@ class Reads:
         for name in ("__code__", "__defaults__"):
             if (id(function), name) not in self._attributes:
                 self._attributes[id(function), name] = function, name, getattr(function, name)
+                self.unchanged = self._check_anew
 
     def called(self, function: types.FunctionType) -> None:
         """A function that Python itself runs while tracing: all names that its code mentions, and those of the
@@ -107,8 +118,7 @@ class Reads:
                     if attribute in vars(value):
                         self.name(vars(value), attribute)
 
-    def check(self) -> Check:
-        """A function that says, fast, whether all of it is as it was."""
+    def _check(self) -> Check:
         spaces: dict[int, tuple[dict[str, Any], list[tuple[str, Any]]]] = {}
         absent: dict[int, tuple[dict[str, Any], set[str]]] = {}
         for namespace, name, value in self._names.values():

@@ -290,7 +290,6 @@ class FusedFunction(TracedFunction):
         plan = None if key is None else self._plans.get(key)
         if plan is None:
             plan = self._plan(chosen, args, kwargs)
-            self.watch()
             if key is not None and not plan.program.scalars:
                 if len(self._plans) >= MAX_PLANS:
                     self._plans.clear()

@@ -122,8 +122,7 @@ class JitFunction(TracedFunction):
         return entry(lambda *args, **kwargs: self._run(engine_name, args, kwargs), self.__name__, *self.entry_place)
 
     def _run(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        unchanged = self._unchanged
-        if unchanged is not None and not unchanged():
+        if not self.reads.unchanged():
             self.refresh()
         fast = self._fast
         if fast is None:
@@ -200,7 +199,6 @@ class JitFunction(TracedFunction):
         specialisation = self.specialise(call.constants, call.parameters)
         runner = runner_engine.runner(specialisation)
         call.check_written(specialisation)
-        self.watch()
         self._remember(chosen, call, specialisation, runner)
         runner.run(call.arguments)
         args_.mark_written([array for name, _, array in call.arrays if name in (specialisation.written or ())])

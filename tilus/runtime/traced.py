@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tilus.diagnostics import TilusError
 from tilus.diagnostics.entry import public
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.reads import Check, Reads
+from tilus.lang.reads import Reads
 
 
 class TracedFunction:
@@ -25,8 +25,6 @@ class TracedFunction:
 
     def __init__(self) -> None:
         self.reads = Reads()
-        self._unchanged: Check | None = None
-        self._watched = 0
 
     if TYPE_CHECKING:
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -53,16 +51,9 @@ class TracedFunction:
 
     def refresh(self) -> None:
         """Drop it where globals, closures, helpers or attributes that were read are no longer what they were."""
-        unchanged = self._unchanged
-        if unchanged is not None and not unchanged():
-            self.reads, self._unchanged, self._watched = Reads(), None, 0
+        if not self.reads.unchanged():
+            self.reads = Reads()
             self.forget()
-
-    def watch(self) -> None:
-        """Check what has been read from now on."""
-        if len(self.reads) != self._watched:
-            self._watched = len(self.reads)
-            self._unchanged = self.reads.check()
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """The function as a method: ``self`` is its first compile-time value."""
