@@ -484,3 +484,42 @@ def copied_from_outside(o: tl.i64["N"], n: tl.i32):
 @pytest.mark.parametrize(("n", "want"), [(2, 10), (1, 2)])
 def test_a_copy_of_an_outer_list(n: int, want: int) -> None:
     agree(copied_from_outside, [want], n)
+
+
+class Settings:
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.calls = 0
+
+    @functools.cached_property
+    def area(self) -> int:
+        return self.width * 10
+
+    def size(self) -> int:
+        return self.area + 1
+
+    def counted(self) -> int:
+        self.calls += 1
+        return self.calls
+
+
+SETTINGS = Settings(4)
+
+
+@tl.jit
+def remembering(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    o[0] = n + SETTINGS.size() + SETTINGS.area
+
+
+@tl.jit
+def counting(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    o[0] = n + SETTINGS.counted()
+
+
+def test_objects_from_outside_may_remember_and_not_count() -> None:
+    for _ in range(3):
+        agree(remembering, [3 + 41 + 40], 3, engines=("interpret", "cpu", "python"))
+    refused(counting, "E0303", "o[0] = n + SETTINGS.counted()", 3)
+    assert SETTINGS.calls == 0

@@ -124,9 +124,6 @@ def _signature(node: ast.FunctionDef | ast.Lambda, values: Sequence[Any]) -> ins
     return inspect.Signature(found)
 
 
-Target = CapturedFunction | InlineFunction
-
-
 def unwrap(function: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
     """The function behind methods, ``functools.partial``, static methods and objects that can be called, and the
     arguments that those add in front and by name."""

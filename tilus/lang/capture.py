@@ -76,7 +76,7 @@ class CapturedFunction:
     @property
     def closure(self) -> dict[str, Any]:
         """The free variables that have a value now."""
-        return {name: cell.cell_contents for name, cell in self._cells.items() if _has_value(cell)}
+        return {name: cell.cell_contents for name, cell in self._cells.items() if has_value(cell)}
 
     @functools.cached_property
     def _cells(self) -> dict[str, types.CellType]:
@@ -85,7 +85,7 @@ class CapturedFunction:
     def lookup(self, name: str, reads: Reads) -> Any:
         """The value of a free name, which is noted among the reads. Raises KeyError."""
         cell = self._cells.get(name)
-        if cell is not None and _has_value(cell):
+        if cell is not None and has_value(cell):
             reads.cell(cell)
             return cell.cell_contents
         if cell is not None:
@@ -95,7 +95,8 @@ class CapturedFunction:
         return namespace[name] if name in namespace else vars(builtins)[name]
 
 
-def _has_value(cell: types.CellType) -> bool:
+def has_value(cell: types.CellType) -> bool:
+    """Whether a variable of an enclosing function has a value yet."""
     try:
         return cell.cell_contents is not cell
     except ValueError:

@@ -13,7 +13,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.lang.builtins import control
 from tilus.lang.calls import InlineFunction, bind, is_user_code, of_run_time_values, traceable, unwrap
-from tilus.lang.capture import CapturedFunction
+from tilus.lang.capture import CapturedFunction, has_value
 from tilus.lang.heap import contents, has_tiles, is_instance, is_mutable
 from tilus.lang.operators import OperatorTracer, is_of_numbers, kind_of
 from tilus.lang.scopes import target_names
@@ -254,7 +254,7 @@ def _is_kept(result: Any, function: Any, target: Any) -> bool:
     kept: list[Any] = []
     if isinstance(target, types.FunctionType) and is_user_code(target):
         kept += [*target.__globals__.values(), *(target.__defaults__ or ())]
-        kept += [c.cell_contents for c in target.__closure__ or () if c != types.CellType()]
+        kept += [c.cell_contents for c in target.__closure__ or () if has_value(c)]
     owner = getattr(function, "__self__", None)
     if is_mutable(owner):
         kept += contents(owner)[1] if is_instance(owner) else []

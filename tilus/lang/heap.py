@@ -19,6 +19,7 @@ from typing import Any
 
 from tilus.diagnostics import Span, UserError
 from tilus.ir.dtypes import DType
+from tilus.lang.capture import has_value
 from tilus.lang.trees import UNSET, Undefined, same
 from tilus.lang.values import Tile, View
 
@@ -98,6 +99,8 @@ class Heap:
                 self._note_change(item, before[key], span)
 
     def _note_change(self, item: Any, before: Contents, span: Span) -> None:
+        if id(item) in self._outside and is_instance(item) and _only_adds(before, contents(item)):
+            return  # it remembers something, such as a `functools.cached_property`
         if id(item) in self._outside:
             write(item, before)
             raise UserError.at("E0303", f"a Python {type(item).__name__} from outside the kernel is changed", span,
@@ -201,7 +204,13 @@ def _is_cell_holder(value: Any) -> bool:
     return isinstance(value, types.FunctionType) and bool(value.__closure__)
 
 
+def _only_adds(before: Contents, after: Contents) -> bool:
+    new = dict(zip(after[0], after[1], strict=True))
+    return all(name in new and new[name] is value for name, value in zip(*before, strict=True))
+
+
 def is_instance(value: Any) -> bool:
+    """Whether the value is an object of a class of the user's, with fields."""
     kind = type(value)
     if kind.__module__.split(".")[0] in _OPAQUE or not (hasattr(value, "__dict__") or hasattr(kind, "__slots__")):
         return False
@@ -222,7 +231,7 @@ def contents(item: Any) -> Contents:
     if _is_ndarray(item):
         return (item.shape, item.dtype, item.tobytes()), []
     if _is_cell_holder(item):
-        cells = [c for c in item.__closure__ if _is_set(c)]
+        cells = [c for c in item.__closure__ if has_value(c)]
         return tuple(map(id, cells)), [c.cell_contents for c in cells]
     fields = dict(getattr(item, "__dict__", {}))
     for kind in type(item).__mro__:
@@ -231,13 +240,6 @@ def contents(item: Any) -> Contents:
             if not name.startswith("__") and hasattr(item, name):
                 fields[name] = getattr(item, name)
     return tuple(fields), list(fields.values())
-
-
-def _is_set(cell: types.CellType) -> bool:
-    try:
-        return cell.cell_contents is not cell
-    except ValueError:
-        return False
 
 
 def write(item: Any, held: Contents) -> None:

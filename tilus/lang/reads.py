@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from tilus.lang.capture import has_value
 from tilus.lang.heap import Contents, contents, is_instance, is_mutable, keys_equal
 from tilus.lang.trees import same
 
@@ -99,10 +100,8 @@ class Reads:
         self.function(function)
         namespace = function.__globals__
         for cell in function.__closure__ or ():
-            try:
+            if has_value(cell):
                 self.cell(cell)
-            except ValueError:
-                continue
         names = _mentioned(function.__code__)
         for name in names:
             if name not in namespace:
