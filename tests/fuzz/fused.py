@@ -33,7 +33,9 @@ class _Value:
 class _Writer:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.extents = [self.random.choice(EXTENTS) for _ in range(2)]
+        self.extents = [*(self.random.choice(EXTENTS) for _ in range(2)), self.random.choice((1, 2, 3, 5))]
+        if self.random.random() < 0.4:  # arrays of rank 3 are small
+            self.extents = [min(n, 40) for n in self.extents]
         self.lines: list[str] = []
         self.values: list[_Value] = []
         self.counts: Counter[str] = Counter()
@@ -63,12 +65,11 @@ class _Writer:
 
     def elementwise(self) -> None:
         a, b = self.pick(), self.pick()
-        if a.dims and b.dims and len(a.dims) != len(b.dims):
-            return
-        pairs = list(zip(a.dims, b.dims, strict=True)) if a.dims and b.dims else []
+        rank = max(len(a.dims), len(b.dims))
+        pairs = list(zip((None,) * (rank - len(a.dims)) + a.dims, (None,) * (rank - len(b.dims)) + b.dims, strict=True))
         if any(m is not None and n is not None and m != n for m, n in pairs):
             return
-        dims = tuple(n if m is None else m for m, n in pairs) or a.dims or b.dims
+        dims = tuple(n if m is None else m for m, n in pairs)
         kind = self.random.choice("+-*mMwa")
         grid = min(a.grid, b.grid)
         if kind in "+-":
@@ -86,17 +87,18 @@ class _Writer:
 
     def reduction(self) -> None:
         a = self.pick()
-        if len(a.dims) != 2:
+        if len(a.dims) < 2:
             return
-        axis = self.random.randrange(2)
+        axis = self.random.randrange(len(a.dims))
         kind = self.random.choice(("sum", "sum", "max", "min"))
         dims = tuple(None if d == axis else m for d, m in enumerate(a.dims))
         bound = a.bound * (self.size((a.dims[axis],)) if kind == "sum" else 1)
         if self.random.random() < 0.5:
-            self.add(f"tl.{kind}({a.name}, axis={axis}, keepdims=True)", dims, bound, a.grid, f"{kind} along {axis}")
+            text = f"tl.{kind}({a.name}, axis={axis}, keepdims=True)"
         else:
-            key = "[None, :]" if axis == 0 else "[:, None]"
-            self.add(f"tl.{kind}({a.name}, {axis}){key}", dims, bound, a.grid, f"{kind} along {axis}")
+            key = ", ".join("None" if d == axis else ":" for d in range(len(dims)))
+            text = f"tl.{kind}({a.name}, {axis})[{key}]"
+        self.add(text, dims, bound, a.grid, f"{kind} along {axis} of {len(dims)}")
 
     def everything(self) -> None:
         a = self.pick()
@@ -108,27 +110,31 @@ class _Writer:
 
     def product(self) -> None:
         a, b = self.pick(), self.pick()
-        if len(a.dims) != 2 or len(b.dims) != 2:
+        if len(a.dims) < 2 or len(b.dims) != len(a.dims) or a.dims[:-2] != b.dims[:-2]:
             return
-        k = a.dims[1]
-        right = b.name if b.dims[0] == k else f"{b.name}.T" if b.dims[1] == k else None
+        k, turned = a.dims[-1], f"{b.name}.T" if len(b.dims) == 2 else f"{b.name}.transpose(0, 2, 1)"
+        right = b.name if b.dims[-2] == k else turned if b.dims[-1] == k else None
         if right is None:
             return
-        columns = b.dims[1] if right == b.name else b.dims[0]
-        self.add(f"{a.name} @ {right}", (a.dims[0], columns), self.size((k,)) * a.bound * b.bound, a.grid + b.grid,
-                 "contraction")
+        columns = b.dims[-1] if right == b.name else b.dims[-2]
+        self.add(f"{a.name} @ {right}", (*a.dims[:-1], columns), self.size((k,)) * a.bound * b.bound, a.grid + b.grid,
+                 f"contraction of {len(a.dims)}")
 
     def turn(self) -> None:
         a = self.pick()
         if len(a.dims) == 2:
             self.add(f"{a.name}.T", a.dims[::-1], a.bound, a.grid, "transpose")
+        elif len(a.dims) == 3:
+            order = self.random.choice(((0, 2, 1), (2, 0, 1), (1, 0, 2), (2, 1, 0)))
+            self.add(f"{a.name}.transpose{order}", tuple(a.dims[p] for p in order), a.bound, a.grid, "transpose of 3")
 
 
 def generate_fused(seed: int) -> Program:
     """The fused function of a seed; ``fused`` says that it gives its results."""
     w = _Writer(seed)
     arrays = []
-    for number, dims in enumerate(((0, 1), (None, 1), (0, None))):
+    third = (((2, 0, 1),) if w.extents[0] * w.extents[1] <= 1600 else ())
+    for number, dims in enumerate(((0, 1), (None, 1), (0, None), *third)):
         shape: Shape = tuple(1 if d is None else w.extents[d] for d in dims)
         name = f"x{number}"
         arrays.append(ArrayArgument(name, "f32", shape, w.random.choice(("C", "C", "F", "padded", "strided")), "grid"))

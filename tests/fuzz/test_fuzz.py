@@ -63,7 +63,8 @@ def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
                  "recurrence f32", "products of squares", "workspace", "workspace of zeros", "groups side by side",
                  "groups in a loop", "rows gathered", "rows scattered", "rows of a staged loop", "ceiling division",
                  "dot with a spread accumulator",
-                 "float //", "atomic float max", "fused contraction", "fused sum of all", "fused sum along 0"):
+                 "float //", "atomic float max",
+                 "fused contraction of 2", "fused sum of all", "fused sum along 0 of 2"):
         assert counts[name] >= 3, name
     for kind in ("constant", "scalar"):
         assert len({name for name in counts if name.startswith(f"{kind} ")}) >= 10
