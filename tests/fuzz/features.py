@@ -159,6 +159,9 @@ def side_by_side(g: Generator) -> None:
             g.line(f"    {out.name}[g, {number}, {n}] = tl.sum({x}) + tl.max({x})")
             if g.chance(0.3):
                 g.line("tl.sync()")
+    if g.chance(0.5):
+        g.count("groups read by the block")
+        g.made(f"tl.load({out.name}[g, :, :], (0, 0), ({len(bounds)}, {n}))", "i32", (len(bounds), n))
     y = g.pick(lambda v: v.is_int and len(v.shape) == 1 and 0 not in v.shape)
     if y is not None:
         wide = "i32" if bits_of(y.dtype) < 32 else y.dtype
@@ -223,27 +226,23 @@ def staged_rows(g: Generator) -> None:
 
 
 def spread_accumulator(g: Generator) -> None:
-    """A dot whose accumulator is one value for a row, a column or all."""
-    a = g.pick(lambda v: len(v.shape) == 2 and v.dtype in ("f16", "bf16") and v.finite and v.determined and
-               v.grid is not None and v.bound <= 64 and 0 not in v.shape)
-    if a is None:
-        return
-    m, k = a.shape
-    start = g.pick(lambda v: v.dtype == "f32" and v.shape in ((m,), ()) and v.determined and v.grid is not None and
-                   not v.product and v.bound <= 4096)
-    bound = k * a.bound * a.bound
+    """A dot of its own whose accumulator is one value for a row, a column or all."""
+    dtype = g.random.choice(("f16", "f16", "bf16"))
+    m, k, n = (g.random.choice((16, 16, 32, 64)) for _ in range(3))
+    views = [memory.window(g, shape, dtype, "grid") for shape in ((m, k), (k, n))]
+    names = [g.name("t") for _ in views]
+    for name, view, shape in zip(names, views, ((m, k), (k, n)), strict=True):
+        g.line(f"{name} = tl.load({view.text}, (0, 0), {shape})")
+    kind = g.random.choice(("column", "row", "number", "column of a dot"))
+    start = g.array("f32", (m if kind != "row" else n,), "grid")
+    text, most = f"tl.load({start.name}, 0, {start.shape[0]})", 8.0
+    if kind == "column of a dot":
+        text, most = f"tl.max(tl.dot({names[0]}, {names[1]}), 1)", 64.0 * k
+    key = "[None, :]" if kind == "row" else "[:, None]"
+    spread = f"tl.full(({m}, {n}), {start.name}[0], tl.f32)" if kind == "number" else \
+        f"tl.broadcast_to({text}{key}, ({m}, {n}))"
     g.count("dot with a spread accumulator")
-    if start is None:
-        text, most, grid = f"tl.full(({m}, {m}), 1.5, tl.f32)", 1.5, -1
-    elif start.shape == ():
-        text, most, grid = f"tl.broadcast_to({start.name}, ({m}, {m}))", start.bound, start.grid or 0
-    else:
-        key = g.random.choice(("[:, None]", "[None, :]"))
-        text, most, grid = f"tl.broadcast_to({start.name}{key}, ({m}, {m}))", start.bound, start.grid or 0
-    assert a.grid is not None
-    finest = min(2 * a.grid, grid)
-    if m * m <= 8192 and bound + most <= 2.0 ** (finest + 24):
-        g.rounded(f"tl.dot({a.name}, {a.name}.T, {text})", "f32", (m, m), bound + most, finest, zeros=False)
+    g.rounded(f"tl.dot({names[0]}, {names[1]}, {spread})", "f32", (m, n), 64.0 * k + most, -4, zeros=False)
 
 
 def float_floor(g: Generator) -> None:

@@ -34,8 +34,12 @@ class _Writer:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.extents = [*(self.random.choice(EXTENTS) for _ in range(2)), self.random.choice((1, 2, 3, 5))]
-        if self.random.random() < 0.4:  # arrays of rank 3 are small
+        kind = self.random.random()
+        if kind < 0.4:  # arrays of rank 3 are small
             self.extents = [min(n, 40) for n in self.extents]
+        elif kind < 0.7:  # several blocks in some of the kernels
+            few, many = self.random.choice((1, 1, 2, 7)), 1500 + 7 * (seed % 200)
+            self.extents[:2] = self.random.sample((few, many), 2)
         self.lines: list[str] = []
         self.values: list[_Value] = []
         self.counts: Counter[str] = Counter()

@@ -207,3 +207,25 @@ def test_groups_of_the_same_warps_are_in_order(engine: str) -> None:
         expected = first.reshape(16, 16).T.ravel() + i
     np.testing.assert_array_equal(y, np.r_[first, x[256:]])
     np.testing.assert_array_equal(z[:256], expected)
+
+
+@tl.jit
+def before_and_after(x: tl.f32["N"], y: tl.f32["N"], z: tl.f32["N"]):
+    """What the block wrote is there for its groups, and what they wrote for the block: global memory is in order."""
+    tl.block(warps=8)
+    tl.grid(1)
+    tl.store(y, 0, tl.load(x, 0, 512) + 1.0)
+    with tl.group(0, 4):
+        tl.store(z, 0, tl.load(y, 256, 256))
+    with tl.group(4, 4):
+        tl.store(z, 256, tl.load(y, 0, 256))
+    tl.store(y, 0, tl.load(z, 0, 512).reshape(2, 256).T.reshape(512))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_block_and_its_groups_are_in_order(engine: str) -> None:
+    x = np.random.default_rng(0).integers(-9, 9, 512).astype("f4")
+    y, z = np.zeros_like(x), np.zeros_like(x)
+    before_and_after.on(engine)(x, y, z)
+    np.testing.assert_array_equal(z, np.r_[x[256:], x[:256]] + 1)
+    np.testing.assert_array_equal(y, z.reshape(2, 256).T.ravel())

@@ -151,6 +151,8 @@ class BlockRun:
         else:
             if task is self.main and self.groups:
                 yield from self._join(None)
+                for ended in self.ended:
+                    task.before |= {ended.number, *ended.before}
             if isinstance(op, (NamedBarrier, GridSync, WaitUntil)):
                 yield from _WAITS[type(op)](self, op, task)
             else:
@@ -195,7 +197,8 @@ class BlockRun:
             raise CheckError.at("E0705", f"a group of warps {first} to {first + count - 1} in a block of "
                                          f"{self.grid.warps} warps", span)
         warps = frozenset(range(first, first + count))
-        task = Task(next(self.grid.numbers), self.index, warps, seen=dict(self.main.seen))
+        task = Task(next(self.grid.numbers), self.index, warps, seen=dict(self.main.seen),
+                    before=self.main.before | {self.main.number})
         task.acquire({self.main.number: self.main.epoch})
         for ended in self.ended:
             if ended.warps == warps:
