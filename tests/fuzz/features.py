@@ -170,13 +170,14 @@ def side_by_side(g: Generator) -> None:
 
 def rows(g: Generator) -> None:
     """Rows of an array picked by a tile, and put back elsewhere: indices that run along memory."""
-    height, width = g.random.choice((1, 4, 16, 33)), g.random.choice((8, 16, 24, 64, 7))
+    height, width = g.random.choice((1, 4, 16, 33)), g.random.choice((16, 16, 32, 64, 24, 7))
     dtype = g.random.choice(("f16", "f32", "i8", "i32", "bf16", "f64"))
     fill = memory.fill_of(g, dtype)
-    array = g.array(dtype, (20, width + g.random.choice((0, 0, -1, 8))), fill, g.random.choice(memory.LAYOUTS[:9]))
+    layout = g.random.choice(("C", "C", "C", "padded", "F", "strided", "reversed", "offset"))
+    array = g.array(dtype, (20, width + g.random.choice((0, 0, 0, 16, -1))), fill, layout)
     index = g.pick(lambda v: v.is_int and v.shape == (height,))
     picked = f"({index.name} % 23)" if index is not None else f"(tl.iota(({height},), 0) * 5 % 23 - 1)"
-    start = g.random.choice(("0", "8", "g * 8", "n", "3"))
+    start = g.random.choice(("0", "8", "g * 8", "n", "3", "n * 4"))
     columns = f"({start} + tl.arange(0, {width}))"
     known = memory.element(dtype, fill)
     mask = ""

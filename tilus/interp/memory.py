@@ -26,8 +26,8 @@ RELEASE, ACQUIRE = ("release", "acq_rel"), ("acquire", "acq_rel")
 @dataclass(eq=False)
 class Task:
     """A strand of execution: the warps of a block, or those of a group. ``epoch`` counts its barriers; accesses of
-    task ``t`` before its epoch ``seen[t]`` are ordered before what this one does now. ``before`` are the block and earlier
-    groups that it joined, or of the same warps: global memory goes on from them in program order."""
+    task ``t`` before its epoch ``seen[t]`` are ordered before what this one does now. ``before`` are the block,
+    groups that it joined and groups of the same warps: global memory goes on from them in program order."""
 
     number: int
     block: tuple[int, ...]
