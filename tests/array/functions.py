@@ -143,7 +143,7 @@ FUNCTIONS: dict[str, tuple[Any, Any, list[tuple[tuple[int, ...], ...]], int]] = 
     "two_layers": (two_layers, two_layers_reference, [((9, 17), (17, 33), (33, 5))], 2),
     "attention": (attention, attention_reference, [((3, 33, 16), (3, 41, 16), (3, 41, 8))], 3),
     "column_sums": (column_sums, lambda x: x.sum(0), [((0, 4),), ((3, 5),), ((100, 300),), ((31, 129),)], 1),
-    "sum_of_squares": (sum_of_squares, lambda x: (x * x).sum(), [((0, 4),), ((7,),), ((100, 30),), ((3, 4, 5),)], 1),
+    "sum_of_squares": (sum_of_squares, lambda x: (x * x).sum(), [((0, 4),), ((7,),), ((100, 30),), ((3, 4, 5),)], 2),
     "centre_columns": (centre_columns, lambda x: x - x.mean(0), [((50, 20),), ((3000, 3),)], 1),
     "both_ways": (both_ways, lambda x: x / x.sum(0, keepdims=True) - x.sum(1, keepdims=True), [((50, 20),)], 2),
     "every_axis": (every_axis, lambda x: (x.sum(0), x.max(1), x.min(2), x.sum(2).sum(1)), [((3, 50, 20),)], 4),

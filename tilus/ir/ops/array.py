@@ -37,6 +37,19 @@ class RoundTo(Operation):
         return (self.x.tile.with_dtype(self.dtype),)
 
 
+class PartialReduce(Operation):
+    """The reduction of all elements of ``x`` in ``parts`` parts (a symbol), of which each gives one number: tiles go
+    to the parts by turns. A reduction of those is that of ``x``."""
+
+    NAME = "partial_reduce"
+    kind: str
+    x: Value
+    parts: str
+
+    def infer(self) -> Sequence[Type]:
+        return (array_type(self.x.tile.dtype, (self.parts,)),)
+
+
 class Contract(Operation):
     """``a @ b``: the sum over the last dimension of ``a`` and the last but one of ``b``, whose extents are equal
     (checked at the call where symbols differ). Leading dimensions are batch and equal in both. Operands have one type;

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import Broadcast, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import Contract
+from tilus.ir.ops.array import Contract, PartialReduce
 from tilus.ir.types import Extent, extents_of
 
 
@@ -90,7 +90,7 @@ class Places:
 
     def _below(self, value: Value) -> Sequence[Value]:
         op = value.defining
-        return () if op is None or value in self.leaves or isinstance(op, Contract) else op.operands
+        return () if op is None or value in self.leaves or isinstance(op, (Contract, PartialReduce)) else op.operands
 
     def _find(self, value: Value) -> tuple[int, ...]:
         rank = len(value.tile.shape)

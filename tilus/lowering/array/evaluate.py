@@ -31,14 +31,26 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import Contract, RoundTo
+from tilus.ir.ops.array import Contract, PartialReduce, RoundTo
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.types import Extent, TileType, extents_of
-from tilus.lowering.array.access import MOVEMENTS, Axes, Axis, Places, operand_axes, tile_shape
+from tilus.lowering.array.access import MOVEMENTS, UNIT, Axes, Axis, Places, operand_axes, tile_shape
 from tilus.lowering.array.tiles import Tiling
 
 COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
 Key = tuple[Value, Axes]
+
+
+def tile_counts(extents: Sequence[Extent], sizes: Sequence[int], value: Callable[[Extent], Value],
+                b: Builder) -> list[Value]:
+    """How many tiles of these sizes each dimension has."""
+    counts = []
+    for extent, size in zip(extents, sizes, strict=True):
+        count = value(extent)
+        if size > 1:
+            count = b.binary("floordiv", b.binary("add", count, b.const(size - 1)), b.const(size))
+        counts.append(count)
+    return counts
 
 
 def wide(dtype: DType) -> DType:
@@ -151,7 +163,9 @@ class Evaluator:
     def below(self, value: Value, axes: Axes) -> list[Key]:
         """The tiles that a step reads at once; reductions and contractions see to their own."""
         op = value.defining
-        if value in self.stored or op is None or isinstance(op, (Reduce, Contract, Const, ExtentOp, Iota)):
+        if value in self.stored or op is None:
+            return []
+        if isinstance(op, (Reduce, PartialReduce, Contract, Const, ExtentOp, Iota)):
             return []
         if isinstance(op, Transpose) and op.x in self.stored:
             return []
@@ -174,6 +188,8 @@ class Evaluator:
             return self.reduce(op, axes)
         if isinstance(op, Contract):
             return self.contract(op, axes)
+        if isinstance(op, PartialReduce):
+            return self.partial_reduce(op, axes)
         if isinstance(op, MOVEMENTS):
             return self.move(op, axes)
         if isinstance(op, Const):
@@ -285,6 +301,41 @@ class Evaluator:
             return tile
         tile = self.bounded(tile, at, axis, identity(op.kind, tile.tile.dtype))
         return self.b.add(Reduce(op.kind, tile, len(tile_shape(axes[: op.axis])))).result
+
+    def partial_reduce(self, op: PartialReduce, axes: Axes) -> Value:
+        """One part: every ``parts``-th tile is added to a tile of numbers, which is reduced in the end."""
+        (part,) = axes
+        extents, dtype = extents_of(op.x.tile), wide(op.x.tile.dtype)
+        sizes, neutral = self.part_sizes(op), identity(op.kind, dtype)
+        counts = tile_counts(extents, sizes, self.extent, self.b)
+        total = counts[0]
+        for count in counts[1:]:
+            total = self.b.binary("mul", total, count)
+        shape = tuple(size for size in sizes if size)
+        start = self.b.const(neutral, dtype, shape)
+        block = Block([TileType(i64), start.type])
+        with self.into(block):
+            rest, places = block.args[0], [UNIT] * len(extents)
+            for d in reversed(range(len(extents))):
+                index = self.b.binary("mod", rest, counts[d]) if d else rest
+                rest = self.b.binary("floordiv", rest, counts[d]) if d else rest
+                offset = self.b.binary("mul", index, self.b.const(sizes[d])) if sizes[d] > 1 else index
+                places[d] = Axis(extents[d], sizes[d], offset)
+            at = tuple(places)
+            tile = self.wide(op.x, at)
+            for axis in at:
+                tile = tile if axis.is_point else self.bounded(tile, at, axis, neutral)
+            self.b.add(Yield((self.b.binary(COMBINE[op.kind], block.args[1], tile),)))
+        loop = For(self.offset(part), total, self.extents[op.parts], (start,), block)
+        (result,) = self.b.add(loop).results
+        for place in reversed(range(len(shape))):
+            result = self.b.add(Reduce(op.kind, result, place)).result
+        return result
+
+    def part_sizes(self, op: PartialReduce) -> list[int]:
+        """The tiles that the elements are reduced in: the size along each dimension, 0 for one index at a time."""
+        return [0 if n == 1 else self.size_at(place)
+                for n, place in zip(extents_of(op.x.tile), self.places(op.x), strict=True)]
 
     def prepare(self, value: Value, axes: Axes, varying: Axis) -> None:
         """Compute now the reductions that ``value`` needs and that do not depend on ``varying``, the axis of a loop

@@ -5,6 +5,7 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 * operands of a contraction that hold a reduction or another contraction (they would be done again for every tile);
 * a contraction that a reduction, or more than one place, reads: contractions are done once; and one whose rows or
   columns are dropped (products of vectors);
+* the parts of a reduction to one number;
 * what a long chain of reductions has come to;
 * reductions next to a contraction that they do not depend on, reductions to a single number that more work follows,
   and reductions along another dimension than the kernel's other ones.
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from tilus.ir.core import Function, Value
 from tilus.ir.ops import Reduce, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
-from tilus.ir.ops.array import Contract
+from tilus.ir.ops.array import Contract, PartialReduce
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import Axes, Axis, operand_axes, strip
 
@@ -100,6 +101,10 @@ class _Partition:
                 if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self.stored.add(strip(op.x))
                 inside[op.result] = frozenset([op])
+            elif isinstance(op, PartialReduce):
+                if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
+                    self.stored.add(strip(op.x))
+                self.stored.add(op.result)
             else:
                 union = frozenset[Reduce | Contract]().union(*(of(v) for v in op.operands))
                 if any(isinstance(h, Contract) for h in union):
@@ -132,6 +137,8 @@ class _Partition:
                 if outer:
                     found.outer.append((op, at))
                 below, outer = list(heavy_axes(op, at, inner)), False
+            elif isinstance(op, PartialReduce):
+                below, outer = [(op.x, tuple(Axis(n, 1) for n in extents_of(op.x.tile)))], False
             else:
                 found.transposes |= isinstance(op, Transpose)
                 found.functions |= isinstance(op, Unary) and op.kind in FLOAT_UNARY

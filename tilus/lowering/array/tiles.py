@@ -15,6 +15,13 @@ NAMES = ("BM", "BN", "BK", "stages", "warps")
 """What a call may override."""
 
 
+PARTS = {"cpu": 128, "gpu": 1024}
+"""Parts at most into which a reduction to one number is divided: enough for all cores, and one tile for the last
+block."""
+TILES_OF_A_PART = {"cpu": 8, "gpu": 4}
+"""Tiles at least that a part takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tiling:
     """Tile sizes of one kernel; ``BK`` and ``stages`` count for contractions only."""

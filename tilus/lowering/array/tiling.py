@@ -9,13 +9,14 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Compare, Dim, GridIndex, If, Launch, Workspace, Yield
-from tilus.ir.ops.array import Contract, RoundTo
+from tilus.ir.ops.array import Contract, PartialReduce, RoundTo
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places
-from tilus.lowering.array.evaluate import Evaluator, held, wide
+from tilus.lowering.array.evaluate import Evaluator, held, tile_counts, wide
 from tilus.lowering.array.partition import KernelPlan, partition
-from tilus.lowering.array.tiles import Tiling, contraction_tiling, loop_tiling
+from tilus.lowering.array.spread import spread_reductions
+from tilus.lowering.array.tiles import PARTS, TILES_OF_A_PART, Tiling, contraction_tiling, loop_tiling
 from tilus.lowering.simplify import simplify_function
 
 
@@ -49,6 +50,7 @@ def tile_arrays(module: Module, description: Description | None = None, machine:
     ``warps``) replace.
     """
     (function,) = module.kernels
+    spread_reductions(function)
     tiled = _Tiler(function, description or default_parameters(function), machine, dict(overrides or {})).run()
     tiled.target = module.target
     return tiled
@@ -78,6 +80,8 @@ class _Tiler:
         b = Builder(body, self.function.span)
         self.extents = self._extents(b, [(p, self.arguments[p.name]) for _, p in (*self.inputs, *self.outputs)
                                          if p.kind == "array"])
+        for plan in self.plans:
+            self._count_parts(plan, b)
         for value, parameter, dtype in self.workspaces:
             sizes = tuple(self._extent(b, n) for n in extents_of(value.tile))
             self.arguments[parameter.name] = b.add(Workspace(sizes, dtype)).result
@@ -104,7 +108,8 @@ class _Tiler:
                     dtype = _exact(root)
                     rank = len(extents_of(root.tile))
                     shape = tuple(n if isinstance(n, int) else None for n in extents_of(root.tile))
-                    parameter = Parameter(f"workspace{len(self.workspaces)}", "workspace", shape=(None,) * len(shape),
+                    dims = extents_of(root.tile) if isinstance(root.defining, PartialReduce) else ()
+                    parameter = Parameter(f"workspace{len(self.workspaces)}", "workspace", dims, (None,) * len(shape),
                                           strides=(None,) * rank, contiguous=True, aligned=True, small=True)
                     self.workspaces.append((root, parameter, dtype))
                     self.memory[root] = (parameter, dtype)
@@ -122,6 +127,19 @@ class _Tiler:
 
     def _extent(self, b: Builder, extent: Extent) -> Value:
         return b.const(extent) if isinstance(extent, int) else self.extents[extent]
+
+    def _count_parts(self, plan: KernelPlan, b: Builder) -> None:
+        """Into how many parts a reduction to one number is divided."""
+        for root in plan.roots:
+            op = root.defining
+            if not isinstance(op, PartialReduce) or op.parts in self.extents:
+                continue
+            evaluator = Evaluator(Block(), self._tiling(plan), dict.fromkeys(plan.reads, op.x), {}, {})
+            total = b.const(1)
+            for count in tile_counts(extents_of(op.x.tile), evaluator.part_sizes(op), lambda n: self._extent(b, n), b):
+                total = b.binary("mul", total, count)
+            parts = b.binary("floordiv", total, b.const(TILES_OF_A_PART[self.machine]))
+            self.extents[op.parts] = b.binary("max", b.binary("min", parts, b.const(PARTS[self.machine])), b.const(1))
 
     def _tiling(self, plan: KernelPlan) -> Tiling:
         if plan.product is not None:
@@ -158,6 +176,8 @@ class _Kernel:
         if plan.product is not None:  # tiles that suit tensor cores even for one row or column
             rows, columns = plan.product
             self.sizes = [{rows: tiling.BM, columns: tiling.BN}.get(d, 0) for d in range(len(self.extents))]
+        elif isinstance(plan.roots[0].defining, PartialReduce):
+            self.sizes = [0]  # a part each
         else:
             at = [self.places(root) for root in plan.roots]
             sizes = [(tiling.BN, tiling.BM)[p] if p < 2 else 0 for p in map(max, zip(*at, strict=True))]
