@@ -47,7 +47,8 @@ class Order:
         blocks[:len(self.batch.blocks)] = self.batch.blocks
         self.grid_warp: Array = (blocks[:, None] * self.per_block + np.arange(self.per_block)).reshape(-1)
         self.block: Array = np.repeat(blocks, self.per_block)
-        self.block_of_lane: Array = np.repeat(blocks, self.batch.stride)
+        # Threads of the grid, each block's rounded up to whole warps.
+        self.grid_thread: Array = np.repeat(blocks, self.batch.stride) * self.batch.stride + self.batch.thread_of
         self.columns_of: dict[int, int] = {}
 
     def bump(self, warps: Array | int) -> None:

@@ -92,7 +92,7 @@ class SharedShadow:
         self.readers[:] = 0
         self.write_time[:] = 0
         self.log.clear()
-        self.unordered_writes = False
+        self.unordered_writes = self.unordered_reads = False
         self.fenced = np.zeros(self.batch.warps, np.int64)
         self.clock = 0
 
@@ -199,6 +199,7 @@ class SharedShadow:
 
     def flush(self) -> None:
         """Enter the noted reads into the table."""
+        self.unordered_reads = True
         for op, where, offsets, size, epochs, strong in self.log:
             flag = self.batch.launch.number(op) << _R_OP_SHIFT | (_R_STRONG if strong else 0)
             packed = epochs[self.batch.warp_of[where]] << _R_EPOCH_SHIFT | where & _LANE | flag
@@ -220,9 +221,10 @@ class SharedShadow:
                 bad &= self._changes(offsets, data)[:, None]
             if bad.any():
                 self._against_writer("writes", op, where, cells, bad, previous)
-        reads = self.readers[cells]
-        if reads.size and (int(reads.max()) >> _R_EPOCH_SHIFT) > order.floor:
-            self._check_readers(op, where, cells, reads, bool(flag & STRONG))
+        if self.unordered_reads:
+            reads = self.readers[cells]
+            if (int(reads.max()) >> _R_EPOCH_SHIFT) > order.floor:
+                self._check_readers(op, where, cells, reads, bool(flag & STRONG))
         epoch = order.epoch[self.batch.warp_of[where]]
         number = self.batch.launch.number(op) << _OP_SHIFT
         packed = self.ident[where] | epoch << _EPOCH_SHIFT | flag | number | (AGENT if agent else 0)
@@ -299,7 +301,7 @@ class SharedShadow:
     def ordered(self) -> None:
         """All that came before is ordered before all that comes."""
         self.log.clear()
-        self.unordered_writes = False
+        self.unordered_writes = self.unordered_reads = False
 
     # -- asynchronous copies
 

@@ -56,13 +56,14 @@ class GlobalShadow:
         self.readers = [np.zeros(count, np.int64) for _ in range(3)]
         self.read_epochs = [np.zeros(count, np.int32) for _ in range(3)]
         self.warps_per_block = (launch.threads + 31) // 32
+        self.entered = False
         self.touched: set[int] = set()
         self.logs: dict[int, list[tuple[Op, Array, Array, Array, int]]] = {}
         self.logged = 0
 
     def _threads(self, batch: Batch, where: Array) -> Array:
-        result: Array = batch.order.block_of_lane[where] * (self.warps_per_block * 32) + batch.thread_of[where]
-        return result
+        numbers = batch.order.grid_thread
+        return numbers if where is batch.every else numbers[where]
 
     def access(self, site: Site, batch: Batch, lanes: Array | None, offsets: Array, size: int,
                data: Array | None = None) -> None:
@@ -120,6 +121,7 @@ class GlobalShadow:
 
     def _enter(self, op: Op, cells: Array, thread: Array, epochs: Array) -> None:
         """Make the threads the last readers; one that they replace stays as that of another warp or block."""
+        self.entered = True
         now = thread + 1 << _THREAD_SHIFT | self.launch.number(op)
         epochs = epochs.astype(np.int32)
         self._displace(cells, now, self.readers[0][cells], self.read_epochs[0][cells])
@@ -221,7 +223,7 @@ class GlobalShadow:
             if data is not None and suspect.any():
                 suspect &= self._changes(offsets, data)[:, None]
             self._judge(site, batch, where, cells, thread, suspect, writer, epochs >> 1, "writes", "writes")
-        for readers, epochs in zip(self.readers, self.read_epochs, strict=True):
+        for readers, epochs in zip(self.readers, self.read_epochs, strict=True) if self.entered else ():
             reader = readers[cells]
             suspect = (reader != 0) & (reader >> _THREAD_SHIFT != thread + 1)
             if self._judge(site, batch, where, cells, thread, suspect, reader, epochs[cells], "writes", "reads"):
