@@ -22,19 +22,19 @@ CODES = {
 
 @dataclass(frozen=True)
 class Checks:
-    """Which checks run; each field's comment says what it costs in time on a matmul and on attention.
+    """Which checks run; each field's comment says what it looks at.
 
     ``bounds`` and ``barrier`` stay on unless they are switched off here: the simulator must look at them anyway, and
     off they are merely not reported. A kernel that cannot go on, or that ends itself, always is.
     """
 
-    uninitialised: bool = True   # 7 to 28 %: registers that may be unwritten, shared and local memory
-    race: bool = True            # 40 to 58 %: shared memory
-    global_race: bool = True     # 40 %: global memory
-    asynchronous: bool = True    # 10 to 16 %: data used before its wait, proxy fences
-    sync: bool = True            # below 1 %: lanes missing at warp-wide operations
-    bounds: bool = True          # nothing: accesses outside of memory, misaligned ones, writes to read-only arrays
-    barrier: bool = True         # nothing: thread counts and phases of barriers
+    uninitialised: bool = True   # use of undefined values, in registers, shared, local and tensor memory
+    race: bool = True            # shared and tensor memory, barriers, clusters
+    global_race: bool = True     # global memory
+    asynchronous: bool = True    # data used before its wait, proxy fences
+    sync: bool = True            # lanes missing at warp-wide operations
+    bounds: bool = True          # accesses outside of memory, misaligned ones, writes to read-only arrays
+    barrier: bool = True         # thread counts and phases of barriers
     global_limit: int = 1 << 28  # bytes of global memory above which global_race, which takes 13 times as many, is off
 
     @classmethod
