@@ -14,6 +14,7 @@ from types import UnionType
 from typing import Any
 
 from tilus.ir.dtypes import DType
+from tilus.ir.literals import as_float
 
 _FORMATS = {"f16": "e", "f32": "f", "f64": "d"}
 
@@ -73,7 +74,7 @@ def convert_scalar(name: str, dtype: DType, value: Any) -> bool | int | float:
                                 f"({dtype.min_value} to {dtype.max_value})")
             return whole
     elif is_integer(number):
-        return round_integer(operator.index(number), dtype)
+        return round_float(as_float(operator.index(number), dtype), dtype)
     elif is_float(number):
         return round_float(float(number), dtype)
     raise TypeError(f"{name!r} is {what_is(value)}, but the parameter is {dtype}")
@@ -114,21 +115,6 @@ def round_float(number: float, dtype: DType) -> float:
     if abs(rounded) >= 2.0 ** (dtype.bias + 1):
         return math.copysign(math.inf, number)
     return math.copysign(rounded, number)
-
-
-def round_integer(number: int, dtype: DType) -> float:
-    """An integer of any size, rounded once."""
-    try:
-        if dtype.mantissa == 52:
-            return float(number)
-        # 53 bits rounded to odd: what is rounded from them is rounded rightly.
-        shift = max(0, abs(number).bit_length() - 53)
-        kept = abs(number) >> shift
-        if kept << shift != abs(number):
-            kept |= 1
-        return round_float(math.copysign(math.ldexp(kept, shift), number), dtype)
-    except OverflowError:
-        return math.inf if number > 0 else -math.inf
 
 
 def scalar_bits(value: bool | int | float, dtype: DType) -> int:

@@ -16,6 +16,8 @@ from tilus.layouts.shuffle import BitMap, ShufflePlan
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import SharedView, Thread, layout_of, register_type
 from tilus.lowering.simt.scratch import conversion_plan
+from tilus.lowering.simt.shared_access import SharedAccess, matrix_loads, store_matrices
+from tilus.lowering.simt.views import tile_padding
 
 
 def lower_convert(thread: Thread, op: ConvertLayout) -> None:
@@ -51,8 +53,6 @@ def storage_type(dtype: DType) -> DType:
 
 
 def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operation, shape: tuple[int, ...]) -> Value:
-    from tilus.lowering.simt.memory import SharedAccess, matrix_loads, store_matrices, tile_padding
-
     dtype = value.tile.dtype
     stored = thread.emit(Cast(value, u8)) if dtype.is_bool else value
     storage = storage_type(dtype)
@@ -93,8 +93,6 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
 
 def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value) -> Value:
     """A reshape whose layouts do not fit: the tile is written row-major and read in the result's layout."""
-    from tilus.lowering.simt.memory import SharedAccess, tile_padding
-
     assert isinstance(op, Reshape)
     target = layout_of(op.result)
     dtype = value.tile.dtype
@@ -112,8 +110,6 @@ def reshape_through_shared(thread: Thread, op: Reshape | Transpose, value: Value
 
 def _write_row_major(thread: Thread, op: Reshape | Transpose, value: Value) -> Value:
     """Write the operand into the operation's scratch memory; its address."""
-    from tilus.lowering.simt.memory import SharedAccess, tile_padding
-
     source, shape = layout_of(op.x), op.x.tile.shape
     stored = thread.emit(Cast(value, u8)) if value.tile.dtype is bool_ else value
     pointer = thread.shared_pointer(thread.shared_offsets[op], storage_type(value.tile.dtype))

@@ -18,8 +18,9 @@ from tilus.lowering.dot_plan import QUAD_PAIRS, mma_shape
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.collective import pad
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
-from tilus.lowering.simt.memory import SharedAccess, tile_padding
 from tilus.lowering.simt.scratch import operand_bytes
+from tilus.lowering.simt.shared_access import SharedAccess
+from tilus.lowering.simt.views import tile_padding
 
 
 def lower_dot(thread: Thread, op: Dot) -> None:

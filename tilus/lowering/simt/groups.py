@@ -23,7 +23,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simt import AcquireLoad, Barrier, PtrAtomic
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, Thread
-from tilus.lowering.simt.memory import element_pointers
+from tilus.lowering.simt.gathers import element_pointers
 
 LAST_NAMED_BARRIER = 7
 """The user has barriers 1 to this one."""

@@ -32,7 +32,6 @@ from tilus.ir.ops import (
     Reshape,
     Select,
     Stride,
-    Subview,
     Sync,
     Transpose,
     Unary,
@@ -44,7 +43,7 @@ from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import kernel_facts, overflows
 from tilus.lowering.order_memory import unordered_arrays
-from tilus.lowering.simt import collective, dot, groups, memory, narrow, rearrange
+from tilus.lowering.simt import collective, copies, dot, gathers, groups, memory, narrow, rearrange
 from tilus.lowering.simt.barriers import barrier, number_barriers
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
 from tilus.lowering.simt.operands import deferrable_loads, operands_in_place
@@ -531,10 +530,11 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Dim: _dim,
     Stride: _stride,
     PermuteView: _permute_view,
-    Subview: memory.lower_subview,
     Sync: _sync,
     Assume: _nothing,
     **memory.LOWERINGS,
+    **gathers.LOWERINGS,
+    **copies.LOWERINGS,
     **collective.LOWERINGS,
     **dot.LOWERINGS,
     **rearrange.LOWERINGS,

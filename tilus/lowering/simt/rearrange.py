@@ -40,8 +40,8 @@ from tilus.lowering.simt.collective import (
 )
 from tilus.lowering.simt.context import Thread, layout_of
 from tilus.lowering.simt.convert import storage_type
-from tilus.lowering.simt.memory import tile_padding
 from tilus.lowering.simt.scratch import slice_in_place
+from tilus.lowering.simt.views import tile_padding
 
 
 class _Buffer:

@@ -1,0 +1,186 @@
+"""Gathers, scatters and atomics: accesses by run-time indices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import i32
+from tilus.ir.ops import (
+    Atomic,
+    Gather,
+    PtrLoad,
+    PtrStore,
+    Scatter,
+)
+from tilus.ir.ops.simt import PtrAtomic
+from tilus.ir.types import TileType
+from tilus.layouts import RegisterLayout
+from tilus.lowering.simt.access import gathered_vector
+from tilus.lowering.simt.barriers import barrier
+from tilus.lowering.simt.context import SharedView, Thread, layout_of
+from tilus.lowering.simt.views import (
+    advance,
+    index_predicate,
+    is_small,
+    is_written,
+    one_thread,
+    scalar_layout,
+    shared_offset,
+    tile_padding,
+)
+
+
+def element_pointers(thread: Thread, op: Any, locals_: Iterable[int]) -> tuple[list[Value], list[Value | None]]:
+    """Addresses of a gather, scatter or atomic at some of the thread's elements, and whether they are in bounds."""
+    view = thread.views[op.view]
+    vectors = [thread.value(i) for i in op.indices]
+    facts = [thread.facts.of(i) for i in op.indices]
+    if isinstance(view, SharedView):
+        return _shared_elements(thread, view, vectors, facts, locals_)
+    small = is_small(thread, op.view)
+    pointers, predicates = [], []
+    for local in locals_:
+        indices = [thread.extract(v, local) for v in vectors]
+        indices = [thread.widen(i, i32) if i.tile.dtype.bits < 32 else i for i in indices]
+        pointer = view.pointer
+        for d, index in enumerate(indices):
+            pointer = advance(thread, pointer, index, view.strides[d], small)
+        pointers.append(pointer)
+        predicate: Value | None = None
+        for d, (index, fact) in enumerate(zip(indices, facts, strict=True)):
+            predicate = thread.both(predicate, index_predicate(thread, view, d, index, fact))
+        predicates.append(predicate)
+    return pointers, predicates
+
+
+def _shared_elements(
+    thread: Thread, view: SharedView, vectors: list[Value], facts: list[Any], locals_: Iterable[int]
+) -> tuple[list[Value], list[Value | None]]:
+    """Addresses and bounds of elements of shared memory by run-time indices."""
+    pointers, predicates = [], []
+    for local in locals_:
+        given = [thread.extract(v, local) for v in vectors]
+        given = [thread.widen(i, i32) if i.tile.dtype.bits < 32 else i for i in given]
+        predicate: Value | None = None
+        for index, fact, extent in zip(given, facts, view.shape, strict=True):
+            if fact.high >= extent:
+                predicate = thread.both(predicate, thread.compare("lt", index, extent))
+            if fact.low < 0:
+                predicate = thread.both(predicate, thread.compare("ge", index, 0))
+        indices = [thread.widen(i, i32) for i in given]
+        offset = shared_offset(thread, view, list(indices), [0] * len(indices))
+        pointer = thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
+        pointers.append(pointer)
+        predicates.append(predicate)
+    return pointers, predicates
+
+
+def _gathered_locals(thread: Thread, op: Gather | Scatter, layout: RegisterLayout,
+                     tile: TileType) -> tuple[range, int]:
+    """The first of the elements of each access of a thread, and how many elements an access moves."""
+    if not tile.shape:
+        return range(1), 1
+    along, width = gathered_vector(thread.facts, op)
+    vector = math.gcd(width, layout.vector_width(along))
+    return range(0, layout.num_locals, vector), vector
+
+
+def lower_gather(thread: Thread, op: Gather) -> None:
+    tile = op.result.tile
+    layout = layout_of(op.result) if tile.shape else scalar_layout(thread)
+    locals_, vector = _gathered_locals(thread, op, layout, tile)
+    pointers, predicates = element_pointers(thread, op, locals_)
+    read_only = not is_written(thread, op.view)
+    mask = None if op.mask is None else thread.value(op.mask)
+    count, size = (vector, vector * tile.dtype.itemsize) if vector > 1 else (0, 0)
+    parts = []
+    for local, pointer, predicate in zip(locals_, pointers, predicates, strict=True):
+        if tile.shape:  # what is known of the indices does not hold of the padding
+            predicate = thread.both(predicate, tile_padding(thread, layout, tile.shape, local))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        other = None
+        if op.other is not None and predicate is not None:
+            other = thread.splat(thread.value(op.other), count) if count else thread.value(op.other)
+        parts.append(thread.emit(PtrLoad(pointer, count, size, predicate, other, read_only)))
+    result = thread.pack(parts) if tile.shape else parts[0]
+    thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def lower_scatter(thread: Thread, op: Scatter) -> None:
+    tile = op.value.tile
+    value = thread.widen(thread.value(op.value), tile.dtype)
+    layout = layout_of(op.value) if tile.shape else scalar_layout(thread)
+    locals_, vector = _gathered_locals(thread, op, layout, tile)
+    pointers, predicates = element_pointers(thread, op, locals_)
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout) if tile.shape else one_thread(thread)
+    for local, pointer, predicate in zip(locals_, pointers, predicates, strict=True):
+        predicate = thread.both(predicate, first)
+        if tile.shape:
+            predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        if vector > 1:
+            part = thread.take(value, range(local, local + vector))
+            thread.emit(PtrStore(pointer, part, vector * tile.dtype.itemsize, predicate))
+        else:
+            thread.emit(PtrStore(pointer, thread.extract(value, local), 0, predicate))
+
+
+def lower_atomic(thread: Thread, op: Atomic) -> None:
+    """Only the first holder of an element performs the operation; other replicas get its result by a broadcast. What
+    the block did before a release, or does after an acquire, is ordered by barriers around the thread that does it."""
+    if op.order in ("release", "acq_rel"):
+        barrier(thread)
+    _atomic(thread, op)
+    if op.order in ("acquire", "acq_rel"):
+        barrier(thread)
+
+
+def _atomic(thread: Thread, op: Atomic) -> None:
+    tile = op.result.tile
+    value = thread.widen(thread.value(op.value), tile.dtype)
+    compare = None if op.compare is None else thread.widen(thread.value(op.compare), tile.dtype)
+    layout = layout_of(op.result) if tile.shape else scalar_layout(thread)
+    pointers, predicates = element_pointers(thread, op, range(layout.num_locals if tile.shape else 1))
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout) if tile.shape else one_thread(thread)
+    parts = []
+    for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+        predicate = thread.both(predicate, first)
+        if tile.shape:
+            predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        parts.append(
+            thread.emit(
+                PtrAtomic(
+                    op.kind,
+                    pointer,
+                    thread.extract(value, local),
+                    None if compare is None else thread.extract(compare, local),
+                    predicate,
+                    op.order,
+                    op.scope,
+                )
+            )
+        )
+    result = thread.pack(parts) if tile.shape else parts[0]
+    if _is_used(thread, op.result):
+        from tilus.lowering.simt.collective import broadcast_replicas
+
+        result = broadcast_replicas(thread, op, result, layout)
+    thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def _is_used(thread: Thread, value: Value) -> bool:
+    return any(v is value for op in thread.function.walk() for v in op.operands)
+
+
+LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
+    Gather: lower_gather, Scatter: lower_scatter, Atomic: lower_atomic,
+}

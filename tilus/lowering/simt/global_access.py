@@ -1,0 +1,161 @@
+"""Addresses and bounds of one thread's part of a tile in global memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import bool_, i32, i64
+from tilus.ir.ops import (
+    Binary,
+)
+from tilus.ir.types import TileType
+from tilus.layouts import RegisterLayout
+from tilus.lowering.simt.access import contiguous_order, vector_width
+from tilus.lowering.simt.context import GlobalView, Thread
+from tilus.lowering.simt.views import advance, element_predicate, is_small
+
+
+class GlobalAccess:
+    """Addresses and predicates of one thread's part of a tile in global memory, in groups of ``vector`` locals."""
+
+    def __init__(self, thread: Thread, op: Any, view_value: Value, layout: RegisterLayout, tile: TileType) -> None:
+        view = thread.views[view_value]
+        assert isinstance(view, GlobalView)
+        self.thread, self.view, self.layout, self.tile = thread, view, layout, tile
+        self.offsets: tuple[Value, ...] = op.offsets
+        self.in_bounds: tuple[int, ...] = op.in_bounds
+        self.small = is_small(thread, view_value)
+        order = contiguous_order(thread.facts, view_value, tile.rank)
+        self.dim = order[0] if order else 0
+        width = vector_width(thread.facts, op, self.dim, tile) if order else 1
+        have = layout.vector_width(self.dim) if order else 1
+        self.vector = math.gcd(width, have)
+        self.base = self._thread_pointer()
+        self.indices = layout.local_indices[:: self.vector]
+        self._row_pointers: dict[tuple[int, ...], Value] = {}
+        self._bounds: dict[tuple[int, int], Value | None] = {}
+
+    def _thread_pointer(self) -> Value:
+        """The address of the thread's first element. In loops the thread's part comes first, since it does not vary;
+        elsewhere one sum in 32 bits is widened once."""
+        thread, pointer = self.thread, self.view.pointer
+        if self.small and not thread.loops:
+            total = self._thread_offset()
+            if total is not None:
+                return thread.move(pointer, total)
+        for d in range(self.tile.rank):
+            part = thread.thread_index(self.layout, d)
+            if part is not None:
+                pointer = advance(thread, pointer, part, self.view.strides[d], self.small)
+        for d, offset in enumerate(self.offsets):
+            pointer = advance(thread, pointer, thread.value(offset), self.view.strides[d], self.small)
+        return pointer
+
+    def _thread_offset(self) -> Value | None:
+        """The offset of the thread's first element in 32 bits, where there is one and all its parts have them."""
+        thread, total = self.thread, None
+        for d, (offset, stride) in enumerate(zip(self.offsets, self.view.strides, strict=True)):
+            part, start = thread.thread_index(self.layout, d), thread.value(offset)
+            if start.tile.dtype is not i32 or (isinstance(stride, Value) and stride.tile.dtype is not i32):
+                return None
+            fact = thread.facts.of(offset)
+            zero = fact.is_constant and fact.low == 0
+            index = part if zero else start if part is None else thread.emit(Binary("add", part, start))
+            if index is None:
+                continue
+            moved = thread.binary("mul", index, stride)
+            total = moved if total is None else thread.emit(Binary("add", total, moved))
+        return total
+
+    def pointer(self, group: int) -> Value:
+        """The address of a group of locals; constant strides go into the constant part of the address."""
+        index = self.indices[group]
+        constant, moving = 0, []
+        for i, stride in zip(index, self.view.strides, strict=True):
+            if isinstance(stride, int):
+                constant += i * stride
+                moving.append(0)
+            else:
+                moving.append(i)
+        key = tuple(moving)
+        row = self._row_pointers.get(key)
+        if row is None:
+            row = self.base
+            for i, stride in zip(key, self.view.strides, strict=True):
+                if i:
+                    assert isinstance(stride, Value)
+                    row = self.thread.move(row, self._scaled(stride, i))
+            self._row_pointers[key] = row
+        return self.thread.move(row, None, constant)
+
+    def _scaled(self, stride: Value, count: int) -> Value:
+        width = i32 if self.small else i64
+        return self.thread.binary("mul", self.thread.widen(stride, width), count)
+
+    def predicate(self, group: int) -> Value | None:
+        """Whether a group is in bounds of the view, and within the tile; None where it always is."""
+        result: Value | None = None
+        for d in range(self.tile.rank):
+            local = self.indices[group][d]
+            if (d, local) not in self._bounds:
+                self._bounds[d, local] = self._bound(d, local)
+            result = self.thread.both(result, self._bounds[d, local])
+        return result
+
+    def _bound(self, d: int, local: int) -> Value | None:
+        thread = self.thread
+        part = thread.thread_index(self.layout, d)
+        reach = self.layout.shape[d]
+        predicate: Value | None = None
+        if reach > self.tile.shape[d]:  # padded cover
+            if part is None:
+                predicate = None if local < self.tile.shape[d] else thread.const(False, bool_)
+            else:
+                predicate = thread.at_entry(
+                    ("pad", thread.first_warp, self.layout, d, self.tile.shape[d] - local),
+                    lambda: thread.compare("lt", part, self.tile.shape[d] - local),
+                )
+        if d in self.in_bounds:
+            return predicate
+        extent = self.view.extents[d]
+        offset = self.offsets[d]
+        fact = thread.facts.of(offset)
+        known_extent = extent if isinstance(extent, int) else None
+        index = thread.value(offset)
+        if fact.high + reach >= 1 << 31:
+            index = thread.widen(index, i64)
+        if part is not None:
+            index = thread.emit(Binary("add", *thread.same_width(part, index)))
+        index = thread.binary("add", index, local)
+        if not (known_extent is not None and fact.high + reach <= known_extent):
+            predicate = thread.both(predicate, thread.compare("lt", index, extent))
+        low = self.view.lows[d]
+        if low is not None:
+            predicate = thread.both(predicate, thread.compare("ge", index, low))
+        elif fact.low < 0:
+            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+        return predicate
+
+
+class ScalarAccess:
+    """One element, the same for all threads."""
+
+    def __init__(self, thread: Thread, op: Any) -> None:
+        self.thread, self.op, self.vector = thread, op, 1
+        self.indices: tuple[tuple[int, ...], ...] = ((),)
+        view = thread.views[op.view]
+        assert isinstance(view, GlobalView)
+        self.view = view
+        self.small = is_small(thread, op.view)
+        self.offsets: tuple[Value, ...] = op.offsets if hasattr(op, "offsets") else op.indices
+
+    def pointer(self, group: int) -> Value:
+        pointer = self.view.pointer
+        for d, offset in enumerate(self.offsets):
+            pointer = advance(self.thread, pointer, self.thread.value(offset), self.view.strides[d], self.small)
+        return pointer
+
+    def predicate(self, group: int) -> Value | None:
+        return element_predicate(self.thread, self.view, self.offsets, range(len(self.offsets)))

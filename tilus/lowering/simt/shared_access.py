@@ -1,0 +1,252 @@
+"""Tiles in shared memory: addresses under swizzles, vectors, and the matrix instructions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import i32
+from tilus.ir.ops import (
+    AllocShared,
+    Binary,
+    Load,
+    PtrLoad,
+    PtrStore,
+    Store,
+)
+from tilus.ir.ops.simt import LdMatrix, StMatrix
+from tilus.ir.types import TileType
+from tilus.layouts import RegisterLayout
+from tilus.layouts.mma import ldmatrix_plan
+from tilus.layouts.shared import SharedLayout, row_major
+from tilus.lowering.simt.barriers import reuse_barrier
+from tilus.lowering.simt.context import DeferredLoads, SharedView, Thread, layout_of
+from tilus.lowering.simt.views import moved_to, one_thread, shared_offset, tile_padding
+from tilus.targets import Feature
+
+
+def lower_alloc_shared(thread: Thread, op: AllocShared) -> None:
+    layout = op.result.view.layout or row_major(*op.shape)
+    pointer = thread.shared_pointer(thread.shared_offsets[op], op.dtype)
+    reuse_barrier(thread, op)
+    thread.views[op.result] = SharedView(pointer, layout, op.shape, swizzle=layout.swizzle)
+
+
+class SharedAccess:
+    """Addresses of one thread's part of a tile in shared memory.
+
+    The thread's first address is computed once; the others differ from it by a constant, or, under a swizzle, by a
+    constant XOR and a constant. ``starts`` are constant starts per dimension.
+    """
+
+    def __init__(
+        self, thread: Thread, view: SharedView, rows: RegisterLayout, vector: int, starts: tuple[int, ...]
+    ) -> None:
+        self.thread, self.view, self.layout, self.rows = thread, view, view.layout, rows
+        self.starts = starts
+        self.locals = rows.local_indices[::vector]
+        import numpy as np
+
+        locals_ = rows.local_offsets()[::vector]
+        indices = rows.thread_offsets()[:, None, :] + locals_[None, :, :] + np.array(starts, dtype=np.int64)
+        limits = np.array(self.layout.shape, dtype=np.int64) - 1
+        self.table = self.layout.offsets(np.minimum(indices, limits))
+        self.ones = int(np.bitwise_or.reduce(self.table[:, 0])) if len(self.table) else 0
+        self._moved: dict[Value, Value] = {}
+
+    def address(self, group: int) -> Value:
+        if self.view.inner is not None:
+            return self._at(self.thread.move(self.view.pointer, self._offset(self.locals[group])), 0)
+        first, this = self.table[:, 0], self.table[:, group]
+        difference = this - first
+        if (difference == difference[0]).all():
+            return self._at(self._variant(0), int(difference[0]))
+        flipped = this ^ first
+        if (flipped == flipped[0]).all():
+            constant = int(flipped[0])
+            low = constant & self.ones
+            return self._at(self._variant(low), constant & ~self.ones)
+        pointer = self.thread.move(self.view.pointer, self._offset(self.locals[group]))
+        return self._at(pointer, 0)
+
+    def _at(self, pointer: Value, constant: int) -> Value:
+        """A pointer into slot 0, moved to where the view is."""
+        moving = self.view.moving
+        if moving is not None:
+            moved = self._moved.get(pointer)
+            if moved is None:
+                moved = self._moved[pointer] = self.thread.move(pointer, moving)
+            pointer = moved
+        return self.thread.move(pointer, None, constant + self.view.constant)
+
+    def _variant(self, flip: int) -> Value:
+        """The thread's first address with some of its bits flipped: one for the whole kernel."""
+        thread, view = self.thread, self.view
+        key = ("shared address", thread.first_warp, view.pointer, self.layout, self.rows, self.starts, flip)
+
+        def build() -> Value:
+            offset = self._first_offset()
+            return thread.move(view.pointer, offset if not flip else thread.binary("xor", offset, flip))
+
+        return thread.at_entry(key, build)
+
+    def _first_offset(self) -> Value:
+        key = ("shared offset", self.thread.first_warp, self.layout, self.rows, self.starts)
+        return self.thread.at_entry(key, lambda: self._offset((0,) * self.rows.rank))
+
+    def _offset(self, local: tuple[int, ...]) -> Value:
+        """The swizzled offset of the thread's element at a local index, computed from the thread's number."""
+        thread = self.thread
+        parts = [thread.thread_index(self.rows, d) for d in range(self.rows.rank)]
+        starts = [n + s for n, s in zip(local, self.starts, strict=True)]
+        return shared_offset(thread, self.view, parts, starts)
+
+
+def shared_view_access(thread: Thread, op: Any, view: SharedView, rows: RegisterLayout, vector: int) -> SharedAccess:
+    """Accesses at an operation's offsets: constant ones go into the layout, the others move the address."""
+    starts, there = moved_to(thread, view, op.offsets)
+    return SharedAccess(thread, there, rows, vector, starts)
+
+
+def _aligned(thread: Thread, op: Any, view: SharedView, vector: int) -> int:
+    """The part of a vector's width that is left for an access at an operation's offsets in a view."""
+    if vector == 1:
+        return 1
+    starts, there = moved_to(thread, view, op.offsets)
+    return aligned_at(there, vector, starts)
+
+
+def aligned_at(view: SharedView, vector: int, starts: Sequence[int] = ()) -> int:
+    return 1 if view.inner is not None else math.gcd(vector, view.constant, view.step, *starts)
+
+
+def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> tuple[int, int]:
+    """The dimension and number of elements of the widest access."""
+    best = (max(0, layout.rank - 1), 1)
+    for d in range(layout.rank):
+        width = math.gcd(layout.vector_width(d), shared.vector_width(d))
+        width = math.gcd(width, max(1, 128 // bits))
+        if width > best[1]:
+            best = (d, width)
+    return best
+
+
+def _shared_element(thread: Thread, op: Load | Store, view: SharedView) -> Value:
+    """The address of one element, the same for all threads."""
+    indices = [thread.widen(thread.value(o), i32) for o in op.offsets]
+    offset = shared_offset(thread, view, indices, [0] * len(indices))
+    return thread.move(thread.move(view.pointer, view.moving), offset, view.constant)
+
+
+def load_shared(thread: Thread, op: Load, view: SharedView) -> Value:
+    tile = op.result.tile
+    if not tile.shape:
+        pointer = _shared_element(thread, op, view)
+        return thread.widen(thread.emit(PtrLoad(pointer)), thread.element_type(op.result))
+    loaded = thread.pack(shared_loads(thread, op, view).all())
+    return thread.widen(loaded, thread.element_type(op.result))
+
+
+def shared_loads(thread: Thread, op: Load, view: SharedView) -> DeferredLoads:
+    """The loads of a thread's part of a tile in shared memory: of matrices, or of vectors as wide as layouts allow."""
+    tile, layout = op.result.tile, layout_of(op.result)
+    plan = _matrix_plan(thread, op, view, tile, Feature.LDMATRIX)
+    if plan is not None:
+        return matrix_loads(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan)
+    _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
+    vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
+    access = shared_view_access(thread, op, view, layout, vector)
+    mask = None if op.mask is None else thread.value(op.mask)
+    other = None if op.other is None else thread.value(op.other)
+
+    def load(group: int) -> Value:
+        predicate = None if mask is None else thread.extract(mask, group)
+        predicate = thread.both(predicate, _within_view(thread, layout, layout.shape, view, op, group * vector))
+        count, size = vector if vector > 1 else 0, vector * tile.dtype.itemsize
+        return thread.emit(PtrLoad(access.address(group), count, size, predicate, other if predicate else None))
+
+    return DeferredLoads(load, layout.num_locals // vector, vector)
+
+
+def _stays_inside(thread: Thread, shape: tuple[int, ...], view: SharedView, op: Any, d: int) -> bool:
+    fact = thread.facts.of(op.offsets[d])
+    return fact.low >= 0 and fact.high + shape[d] <= view.shape[d]
+
+
+def _within_view(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...], view: SharedView, op: Any,
+                 local: int) -> Value | None:
+    """Whether an element of a box of ``shape`` at the operation's offsets is in the view; None where all are."""
+    predicate: Value | None = None
+    offsets = layout.local_indices[local]
+    for d in range(layout.rank):
+        if _stays_inside(thread, shape, view, op, d):
+            continue
+        fact = thread.facts.of(op.offsets[d])
+        index = thread.binary("add", thread.widen(thread.value(op.offsets[d]), i32), offsets[d])
+        part = thread.thread_index(layout, d)
+        if part is not None:
+            index = thread.emit(Binary("add", index, part))
+        predicate = thread.both(predicate, thread.compare("lt", index, view.shape[d]))
+        if fact.low < 0:
+            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+    return predicate
+
+
+def _matrix_plan(thread: Thread, op: Load | Store, view: SharedView, tile: TileType, instruction: Feature) -> Any:
+    """How ldmatrix loads the tile, or stmatrix stores it; None where it cannot."""
+    layout, bits = tile.layout, tile.dtype.bits
+    if not thread.target.has(instruction) or op.mask is not None or bits not in (8, 16, 32):
+        return None
+    if layout is None or layout.rank != 2 or layout.shape != tile.shape:
+        return None
+    for dim in (1, 0):
+        if view.layout.vector_width(dim) * bits >= 128:
+            plan = ldmatrix_plan(layout, bits, dim)
+            if plan is not None:
+                return plan if _aligned(thread, op, view, plan.vector) == plan.vector else None
+    return None
+
+
+def matrix_loads(thread: Thread, access: SharedAccess, plan: Any) -> DeferredLoads:
+    """The ldmatrix instructions of a plan."""
+
+    def load(index: int) -> Value:
+        return thread.emit(LdMatrix(access.address(index), plan.count, plan.trans))
+
+    return DeferredLoads(load, plan.instructions, plan.count * plan.registers)
+
+
+def store_matrices(thread: Thread, access: SharedAccess, plan: Any, value: Value) -> None:
+    """The stmatrix instructions of a plan."""
+    width = plan.count * plan.registers
+    for index in range(plan.instructions):
+        part = thread.take(value, range(index * width, (index + 1) * width))
+        thread.emit(StMatrix(access.address(index), part, plan.count, plan.trans))
+
+
+def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> None:
+    tile = op.value.tile
+    if not tile.shape:
+        thread.emit(PtrStore(_shared_element(thread, op, view), value, 0, one_thread(thread)))
+        return
+    layout = layout_of(op.value)
+    plan = _matrix_plan(thread, op, view, tile, Feature.STMATRIX)
+    inside = all(_stays_inside(thread, tile.shape, view, op, d) for d in range(layout.rank))
+    if plan is not None and inside and not layout.is_replicated:
+        store_matrices(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan, value)
+        return
+    dim, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
+    vector = 1 if op.mask is not None else _aligned(thread, op, view, math.gcd(vector, tile.shape[dim]))
+    access = shared_view_access(thread, op, view, layout, vector)
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout)
+    for group in range(layout.num_locals // vector):
+        predicate = thread.both(first, tile_padding(thread, layout, tile.shape, group * vector))
+        predicate = thread.both(predicate, _within_view(thread, layout, tile.shape, view, op, group * vector))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, group))
+        start = group * vector
+        part = thread.take(value, range(start, start + vector)) if vector > 1 else thread.extract(value, start)
+        thread.emit(PtrStore(access.address(group), part, vector * tile.dtype.itemsize, predicate))
