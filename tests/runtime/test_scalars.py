@@ -183,3 +183,18 @@ def test_packing_for_the_driver(name: str) -> None:
     packed = _device_value(numbers_of(value, dtype), name)
     assert packed.dtype.itemsize == dtype.itemsize
     assert int.from_bytes(packed.tobytes(), "little") == scalar_bits(value, dtype)
+
+
+@pytest.mark.parametrize("engine", [e for e in ENGINES if e != "python"])
+def test_scalars_of_fused_functions(engine: str) -> None:
+    for name, value in (("f16", 0.1), ("bf16", 0.1), ("f32", 1e39), ("f64", 0.1), ("i8", -3), ("u64", 2**63), ("bool", True)):
+        dtype = parse_dtype(name)
+
+        @tl.fuse
+        def chosen(x, s: dtype):
+            return tl.where(x > 0, s.to(tl.f64), 0.0)
+
+        expected = float(convert_scalar("s", dtype, value))
+        assert chosen.on(engine)(np.array([1.0, -1.0]), value).tolist() == [expected, 0]
+        with pytest.raises(tl.UserError, match="'s' is a Python str, but the parameter is"):
+            chosen.on(engine)(np.ones(3), "x")
