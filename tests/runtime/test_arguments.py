@@ -540,5 +540,5 @@ def test_gpu_arrays_on_engines_of_the_host(engine: str) -> None:
     x, y = CudaInterface(), CudaInterface(data=(0xDEAD8000, False))
     with pytest.raises(tl.UserError, match="cannot run on GPU arrays"):
         double.on(engine)(x, y)
-    with pytest.raises(tl.UserError, match="written and overlaps|cannot run on GPU arrays"):
+    with pytest.raises(tl.UserError, match=r"written and overlaps|cannot run on GPU arrays"):
         double.on(engine)(x, x)

@@ -187,7 +187,8 @@ def test_packing_for_the_driver(name: str) -> None:
 
 @pytest.mark.parametrize("engine", [e for e in ENGINES if e != "python"])
 def test_scalars_of_fused_functions(engine: str) -> None:
-    for name, value in (("f16", 0.1), ("bf16", 0.1), ("f32", 1e39), ("f64", 0.1), ("i8", -3), ("u64", 2**63), ("bool", True)):
+    for name, value in (("f16", 0.1), ("bf16", 0.1), ("f32", 1e39), ("f64", 0.1), ("i8", -3), ("u64", 2**63),
+                        ("bool", True)):
         dtype = parse_dtype(name)
 
         @tl.fuse
