@@ -19,7 +19,7 @@ from tilus.simulator.ops_memory import address_of
 BYTES = 16
 
 
-@instr("clusterlaunchcontrol.try_cancel =async ?ss:shared::cta =mbarrier::complete_tx::bytes "
+@instr("clusterlaunchcontrol.try_cancel.async ?ss:shared::cta =mbarrier::complete_tx::bytes "
        "?mc:multicast::cluster::all =b128", writes=0, kind="other")
 def try_cancel(b: Binder, op: Op) -> Run:
     dst, bar = b.need(op, 2)
