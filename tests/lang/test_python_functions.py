@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import linecache
 import subprocess
@@ -65,6 +66,11 @@ class Scale:
         return x + cls.bias if x > 0 else x
 
 
+class Shifted(Scale):
+    def method(self, x: Any, y: Any = 0) -> Any:
+        return super().method(x, y) + 100 if x > 0 else super().static(x)
+
+
 SCALE = Scale(4)
 SEVENTH = functools.partial(SCALE.method, y=7)
 FIXED = functools.partial(wrapped, 3)
@@ -89,6 +95,24 @@ def callables(o: tl.i64["N"], n: tl.i32):
 ])
 def test_methods_wrappers_and_partial_functions(n: int, want: list[int]) -> None:
     agree(callables, want, n)
+
+
+@tl.jit
+def inherited(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    o[0] = Shifted(4).method(n, 1)
+    q, r = divmod(n, 3)
+    o[1] = q * 10 + r
+    xs = [n, [n, 2]]
+    deep, flat = copy.deepcopy(xs), copy.copy(xs)
+    if n > 2:
+        xs[1][0] = n + 5
+    o[2] = deep[1][0] * 100 + flat[1][0]
+
+
+@pytest.mark.parametrize(("n", "want"), [(4, [121, 11, 409]), (1, [101, 1, 101]), (-2, [-2, -9, -202])])
+def test_inherited_methods_and_copies(n: int, want: list[int]) -> None:
+    agree(inherited, want, n)
 
 
 @tl.jit

@@ -7,6 +7,7 @@ import builtins
 import functools
 import inspect
 import operator
+import sys
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -154,7 +155,9 @@ def traceable(function: Any) -> CapturedFunction | None:
 
 
 def is_user_code(function: types.FunctionType) -> bool:
-    return not (function.__module__ or "").startswith("tilus.")
+    """Whether a function is neither ours nor of Python's library, whose functions Python itself runs."""
+    package = (function.__module__ or "").partition(".")[0]
+    return package != "tilus" and package not in sys.stdlib_module_names
 
 
 def bind(captured: CapturedFunction, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:

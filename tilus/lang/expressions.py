@@ -50,6 +50,8 @@ class ExpressionTracer(OperatorTracer):
         self.context.span = self.captured.span(node)
         if isinstance(function, InlineFunction):
             return self.apply(node, function, *args, **kwargs)
+        if function is builtins.super and not args:
+            args = self._class_and_instance(node)
         target, first, named = unwrap(function)
         run_time = has_tiles((first, args, named, kwargs))
         captured = traceable(target) if run_time else getattr(target, "__tilus_captured__", None)
@@ -62,6 +64,15 @@ class ExpressionTracer(OperatorTracer):
         if is_own(function):
             return self.apply(node, function, *args, **kwargs)
         return self._native(function, target, args, kwargs, node)
+
+    def _class_and_instance(self, node: ast.AST) -> tuple[Any, Any]:
+        """What ``super()`` takes from the method that it stands in."""
+        method = self.captured.node
+        first = [*method.args.posonlyargs, *method.args.args][:1]
+        kind = self.captured.closure.get("__class__")
+        if kind is None or not first or first[0].arg not in self.scope:
+            raise self.fail("E0107", "super() stands outside of a method", node, help="name the class and the object")
+        return kind, self.scope[first[0].arg]
 
     def _native(self, function: Any, target: Any, args: Sequence[Any], kwargs: dict[str, Any], node: ast.AST) -> Any:
         """A function that Python itself runs."""
@@ -122,6 +133,8 @@ class ExpressionTracer(OperatorTracer):
         return self.item(value, key, node)
 
     def item(self, value: Any, key: Any, node: ast.AST) -> Any:
+        if is_instance(value) and has_tiles(key) and hasattr(value, "__getitem__"):
+            return self.readable(self.call(value.__getitem__, (key,), {}, node), node)
         if not isinstance(value, (Tile, View)) and has_tiles(key if not isinstance(key, slice) else
                                                              (key.start, key.stop, key.step)):
             raise self.fail("E0113", f"a {kind_of(value)} is indexed by a run-time value", node,

@@ -322,6 +322,21 @@ class Tile:
 
         return dot(self, other)
 
+    def __divmod__(self, other: Any) -> tuple[Tile, Tile]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Tile, Tile]:
+        return other // self, other % self
+
+    def __round__(self) -> Tile:
+        return unary("round", self)
+
+    def __copy__(self) -> Tile:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Tile:
+        return self  # a value
+
     def __neg__(self) -> Tile:
         return unary("neg", self)
 
@@ -713,6 +728,12 @@ class View:
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _refused
     __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __and__ = __or__ = __lt__ = __le__ = _refused
     __gt__ = __ge__ = __matmul__ = __rmatmul__ = _refused
+
+    def __copy__(self) -> View:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> View:
+        return self  # it names memory
 
     def __bool__(self) -> bool:
         raise fail("E0113", "a view of an array is used as a condition",
