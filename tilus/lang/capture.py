@@ -7,6 +7,7 @@ import builtins
 import functools
 import inspect
 import sys
+import threading
 import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -134,12 +135,16 @@ def assertion_at(span: Span) -> ast.Assert | None:
 
 def _parsed(file: str, source: str) -> ast.Module:
     """The tree of a source, however long its expressions are: `ast` counts their nesting against the stack's limit."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, 50_000))
-    try:
-        return ast.parse(source, file)
-    finally:
-        sys.setrecursionlimit(limit)
+    with _parsing:  # the limit is the whole process's
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, 50_000))
+        try:
+            return ast.parse(source, file)
+        finally:
+            sys.setrecursionlimit(limit)
+
+
+_parsing = threading.Lock()
 
 
 @functools.lru_cache(maxsize=64)
