@@ -206,6 +206,23 @@ def test_loops_that_grow_a_list_while_compiling() -> None:
 
 
 @tl.jit
+def indexed_by_loops(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    m = [[n * (i + j) for j in range(2)] for i in range(2)]
+    for i in range(2):
+        for j in range(2):
+            if n > i:
+                m[i][j] = m[i][j] + i
+    o[0] = sum(map(sum, m))
+    o[1] = m[1][1]
+
+
+@pytest.mark.parametrize(("n", "want"), [(3, [14, 7]), (1, [4, 2])])
+def test_loops_of_known_iterations_index_lists(n: int, want: list[int]) -> None:
+    agree(indexed_by_loops, want, n)
+
+
+@tl.jit
 def rebound(o: tl.i64["N"], n: tl.i32):
     tl.grid(1)
     state = [n, 0]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tilus.diagnostics import UserError
+from tilus.lang import loops
 from tilus.lang.builtins import control
 from tilus.lang.calls import InlineFunction, bind, is_user_code, of_run_time_values, traceable, unwrap
 from tilus.lang.capture import CapturedFunction, has_value
@@ -137,12 +138,17 @@ class ExpressionTracer(OperatorTracer):
             return self.readable(self.call(value.__getitem__, (key,), {}, node), node)
         if not isinstance(value, (Tile, View)) and has_tiles(key if not isinstance(key, slice) else
                                                              (key.start, key.stop, key.step)):
-            raise self.fail("E0113", f"a {kind_of(value)} is indexed by a run-time value", node,
-                            help="Python objects are indexed while compiling: use an `if`, or an array")
+            raise self.indexed(value, node)
         found = self.apply(node, operator.getitem, value, key)
         if is_instance(value) and self.context.heap.is_outside(value):
             self.context.reads.value(value, fields=True)
         return found if isinstance(value, (Tile, View)) else self.readable(found, node)
+
+    def indexed(self, value: Any, node: ast.AST) -> UserError:
+        """A Python object is indexed by a run-time value."""
+        return loops.NotCarried.at(
+            "E0113", f"a {kind_of(value)} is indexed by a run-time value", self.captured.span(node),
+            help="Python objects are indexed while compiling: use an `if`, tl.static_range for a loop, or an array")
 
     def _slice(self, node: ast.Slice) -> Any:
         return slice(*(None if part is None else self.eval(part) for part in (node.lower, node.upper, node.step)))

@@ -15,7 +15,17 @@ from tilus.diagnostics import Span, UserError
 from tilus.ir.core import Block
 from tilus.ir.ops import If, Yield
 from tilus.ir.types import TileType
-from tilus.lang.heap import Contents, Snapshot, contents, equal, has_tiles, keys_equal, same_or_mutable, write
+from tilus.lang.heap import (
+    Contents,
+    Snapshot,
+    contents,
+    equal,
+    has_tiles,
+    is_instance,
+    keys_equal,
+    same_or_mutable,
+    write,
+)
 from tilus.lang.trees import (
     UNSET,
     Leaf,
@@ -142,8 +152,9 @@ class _Join:
                                               "length or keys depend on it", where))
                 found.append((item, a[0], [_constantly(v) for v in a[1]]))
             elif not equal(a, b):
-                found.append((item, a[0], [self._value(f"an element of {name}", x, y)
-                                           for x, y in zip(a[1], b[1], strict=True)]))
+                keys = range(a[0]) if isinstance(a[0], int) else a[0]
+                found.append((item, a[0], [self._value(element(item, k, name), x, y)
+                                           for k, x, y in zip(keys, a[1], b[1], strict=True)]))
             elif not equal(contents(item), b):
                 found.append((item, b[0], [_constantly(v) for v in b[1]]))
         return found
@@ -161,6 +172,11 @@ class _Join:
         for new, a, b in self.merged.values():
             if any(id(s) in alive or uses[id(s)] > 1 or heap.is_ambiguous(s) for s in (a, b)):
                 heap.add_ambiguous((new, a, b), self.span)
+
+
+def element(item: Any, key: Any, name: str) -> str:
+    """Part of an object as messages name it."""
+    return f"the field {key!r} of {name}" if is_instance(item) else f"the element {key!r} of {name}"
 
 
 def _constantly(value: Any) -> Build:

@@ -11,6 +11,7 @@ from tilus.ir.core import Block
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import For, While, Yield
 from tilus.ir.types import TileType
+from tilus.lang.flow import element
 from tilus.lang.heap import Contents, contents, equal, keys_equal, same_or_mutable, write
 from tilus.lang.scopes import assigned_names, assignment_of, may_leave, subscripted_names, target_name, target_names
 from tilus.lang.trees import (
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from tilus.lang.tracer import Tracer
 
 
-class StructureChange(UserError):
-    """A loop that is decided at run time changes the length or the keys of a Python object."""
+class NotCarried(UserError):
+    """What a loop of the program cannot do: change the length of a Python object, or index one. Where the iterations
+    are known while compiling, the loop is written out instead."""
 
 
 class _ConditionChange(Exception):
@@ -88,7 +90,7 @@ class _Loop:
         keys, values = self.snapshot.held[id(item)]
         place = key if isinstance(keys, int) else keys.index(key)
         name = self.tracer.context.heap.name_of(item)
-        self.places.append(_Place(item, key, f"an element of {name}", values[place]))
+        self.places.append(_Place(item, key, element(item, key, name), values[place]))
 
     def _place_of(self, item: Any, key: Any) -> _Place | None:
         return next((p for p in self.places if p.owner is item and p.owner is not None
@@ -183,7 +185,7 @@ class _Loop:
     def _check_keys(self, item: Any, held: Contents) -> None:
         if not keys_equal(held, self.start[id(item)]):
             heap = self.tracer.context.heap
-            raise StructureChange.at(
+            raise NotCarried.at(
                 "E0110", f"{heap.name_of(item)} is changed in a loop whose iterations are counted at run time, so that "
                          "its length or keys depend on them", heap.change_of(item, self.span),
                 help="use `for … in tl.static_range(n)`, or an element for each iteration that there may be")
@@ -202,7 +204,8 @@ class _Loop:
 
     def _settle(self, place: _Place, value: Any) -> bool:
         if isinstance(value, Undefined):
-            raise UserError.at("E0110", f"{value.reason}, so the next iteration has no {place.what}", value.span)
+            raise UserError.at("E0110", f"{value.reason}, so the next iteration has no value for {place.what}",
+                               value.span)
         leaves, _, structure = flatten(value, place.deep)
         if structure != place.structure:
             raise self._changed(place, place.init, value)

@@ -189,8 +189,7 @@ class Tracer(ExpressionTracer):
             raise self.fail("E0303", f"elements of a {kind_of(container)} cannot be assigned", target,
                             help="tiles are values: use tl.where or tl.insert" if isinstance(container, Tile) else None)
         if has_tiles(key):
-            raise self.fail("E0113", f"a {kind_of(container)} is indexed by a run-time value", target,
-                            help="Python objects are indexed while compiling: use an `if`, or an array")
+            raise self.indexed(container, target)
         self.change(target, operator.setitem, container, key, value)
 
     def _set_attribute(self, target: ast.Attribute, owner: Any, value: Any) -> None:
@@ -310,7 +309,7 @@ class Tracer(ExpressionTracer):
         frames, depth, inlined = len(context.heap.frames), context.depth, context.inlined
         try:
             trace()
-        except loops.StructureChange:
+        except loops.NotCarried:
             if known is None:
                 raise
             self.scope = scope
