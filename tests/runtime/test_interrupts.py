@@ -5,8 +5,11 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tilus.runtime.internal import guarded
 
 KERNELS = '''
 import os, signal, sys, threading, time
@@ -294,3 +297,24 @@ print("all")
 '''
     assert run(program, TILUS_CACHE_DIR=str(tmp_path)).endswith("all\n")
     assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_a_handler_that_raises_while_a_kernel_is_compiled() -> None:
+    """What it raises is no failure of the compiler."""
+
+    class Late(Exception):
+        pass
+
+    def handler(*_: Any) -> None:
+        raise Late
+
+    def work() -> None:
+        signal.raise_signal(signal.SIGUSR1)
+
+    specialisation: Any = None  # looked at where the compiler itself has failed
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(Late):
+            guarded(specialisation, "compilation", work)
+    finally:
+        signal.signal(signal.SIGUSR1, before)

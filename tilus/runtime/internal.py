@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -23,11 +24,22 @@ def guarded(specialisation: Specialisation, stage: str, function: Callable[[], T
     except (TilusError, MemoryError):
         raise
     except Exception as error:
+        if _of_a_signal(error):
+            raise
         path = write_reproducer(specialisation, stage)
         kernel = specialisation.captured
         raise InternalError.at("E0999", f"{stage} of {kernel.name} failed: {type(error).__name__}: {error}",
                                kernel.span(kernel.node),
                                help=f"this is a bug in tilus; {path} reproduces it") from error
+
+
+def _of_a_signal(error: Exception) -> bool:
+    """Whether a handler of the user's raised it, which Python runs between any two steps of ours."""
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {None}
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code not in handlers:
+        trace = trace.tb_next
+    return trace is not None
 
 
 @contextmanager
