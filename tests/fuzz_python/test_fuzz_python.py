@@ -16,7 +16,7 @@ def sweep(seeds: range, engines: Sequence[str]) -> None:
     verdicts = [check(seed, engines) for seed in seeds]
     assert [v for v in verdicts if v.kind == "wrong"] == []
     kinds = collections.Counter(v.kind for v in verdicts)
-    assert kinds["same"] >= 0.8 * len(verdicts)  # refusing everything would agree too
+    assert kinds["same"] >= 0.6 * len(verdicts)  # refusing everything would agree too
     assert kinds["skipped"] <= 0.02 * len(verdicts)
 
 
