@@ -24,13 +24,14 @@ from tilus.simulator.history import History
 from tilus.simulator.layout import GLOBAL_BASE, GUARD, RESERVED_SHARED, TEXTURE_BASE, WORKSPACE, WORKSPACE_BYTES
 from tilus.simulator.machine import Array, Batch, Binder, Op
 from tilus.simulator.mbarrier import barriers_of
-from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace, Site
+from tilus.simulator.memory import GlobalSpace, LocalSpace, SharedSpace
 from tilus.simulator.operations import load_operations
 from tilus.simulator.order import Order
 from tilus.simulator.parser import parse
 from tilus.simulator.report import Report, build_report
 from tilus.simulator.resolved import Decoded
 from tilus.simulator.schedule import Executor, KernelAborted, Outcome
+from tilus.simulator.sites import Site
 from tilus.simulator.syntax import Module as Syntax
 from tilus.simulator.tensor_map import MAP_BYTES, Descriptor, TensorMap, decode_map
 from tilus.simulator.texture import Texture

@@ -12,9 +12,9 @@ from tilus.simulator.isa import instr
 from tilus.simulator.layout import CLUSTER_SHIFT, SHARED_WINDOW
 from tilus.simulator.machine import Array, Binder, Group, Mem, Op, Run, Vec, dtype_of
 from tilus.simulator.mbarrier import barriers_of
-from tilus.simulator.memory import Site
 from tilus.simulator.ops_atomic import read_modify_write
 from tilus.simulator.ops_memory import address_of
+from tilus.simulator.sites import Site
 from tilus.simulator.syntax import type_bits
 from tilus.simulator.tensor_map import Descriptor
 

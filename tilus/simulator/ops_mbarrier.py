@@ -9,9 +9,9 @@ import numpy as np
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Group, Op, Run, Sink
 from tilus.simulator.mbarrier import barriers_of
-from tilus.simulator.memory import Site
 from tilus.simulator.ops_logic import write
 from tilus.simulator.ops_memory import AddressFn, address_of, part_lanes, parts_of, space_of
+from tilus.simulator.sites import Site
 
 _SS = "?ss:shared|shared::cta"
 _ANY = "?ss:shared|shared::cta|shared::cluster"

@@ -11,11 +11,11 @@ import numpy as np
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Mem, Op, Reg, Run, Vec
 from tilus.simulator.mbarrier import barriers_of
-from tilus.simulator.memory import Site
 from tilus.simulator.ops_bulk import Copier
 from tilus.simulator.ops_matrix import decompress, rows_of, whole_warps
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
 from tilus.simulator.ops_wgmma import chunk_addresses, umma_descriptor
+from tilus.simulator.sites import Site
 from tilus.simulator.taint import LOADING, UNDEFINED
 from tilus.simulator.tensor_memory import Issued, tensor_memory
 

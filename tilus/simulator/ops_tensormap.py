@@ -8,8 +8,8 @@ import numpy as np
 
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Binder, Group, Op, Run
-from tilus.simulator.memory import Site
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
+from tilus.simulator.sites import Site
 from tilus.simulator.tensor_map import BLANK, MAP_BYTES, decode_map
 
 _SS = "?ss:global|shared::cta"

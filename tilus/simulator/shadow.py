@@ -19,8 +19,8 @@ from tilus.simulator.resolved import Op
 from tilus.simulator.syntax import TYPE_BITS
 
 if TYPE_CHECKING:
-    from tilus.simulator.memory import Site
     from tilus.simulator.order import Order
+    from tilus.simulator.sites import Site
 
 # A writer: lane, warp of the cluster, strong?, by another agent (a copy, or several lanes)?, operation, epoch.
 _LANE, _WARP_SHIFT, _WARPS, STRONG, AGENT, _OP_SHIFT, _OPS, _EPOCH_SHIFT = 31, 5, 511, 1 << 14, 1 << 15, 16, 0xFFFF, 32

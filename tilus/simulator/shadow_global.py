@@ -21,7 +21,7 @@ from tilus.simulator.syntax import TYPE_BITS
 
 if TYPE_CHECKING:
     from tilus.simulator.launch import Launch
-    from tilus.simulator.memory import Site
+    from tilus.simulator.sites import Site
 
 _SHIFT = 5
 _THREAD_SHIFT, _OPS = 16, 0xFFFF     # a thread of the grid, plus one, above the number of the operation
