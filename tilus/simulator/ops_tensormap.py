@@ -10,7 +10,7 @@ from tilus.simulator.isa import instr
 from tilus.simulator.machine import Binder, Group, Op, Run
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
 from tilus.simulator.sites import Site
-from tilus.simulator.tensor_map import BLANK, MAP_BYTES, decode_map
+from tilus.simulator.tensor_map import BLANK, MAP_BYTES, decode_map, wrong_value
 
 _SS = "?ss:global|shared::cta"
 
@@ -39,8 +39,9 @@ def replace(b: Binder, op: Op) -> Run:
             for offset, lane in zip(offsets.tolist(), where.tolist(), strict=True):
                 now = decode_map(data[offset:offset + MAP_BYTES].tobytes()) or BLANK
                 at, new = int(places[lane if places.size > 1 else 0]), int(values[lane if values.size > 1 else 0])
-                if at > 4 or (name == "rank" and new > 4):
-                    b.batch.fault("value", f"{op.opcode}: a tensor map has at most 5 dimensions", op, lane)
+                wrong = wrong_value(name, at, new)
+                if wrong:
+                    b.batch.fault("value", f"{op.opcode}: {wrong}", op, lane)
                     continue
                 made = now.with_field(name, at, new).encode()
                 data[offset:offset + MAP_BYTES] = np.frombuffer(made, np.uint8)

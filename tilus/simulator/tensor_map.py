@@ -29,6 +29,31 @@ _TYPES = (("u8", 1), ("u16", 2), ("u32", 4), ("s32", 4), ("u64", 8), ("s64", 8),
 _SWIZZLES = (0, 32, 64, 128)
 
 
+# Fields of tensormap.replace: the values that are possible, and what else the ISA has that is not simulated.
+_RANGES = {"rank": range(5), "box_dim": range(1, 257), "element_stride": range(1, 9), "elemtype": range(len(_TYPES)),
+           "swizzle_mode": range(len(_SWIZZLES)), "fill_mode": range(2), "interleave_layout": range(1),
+           "swizzle_atomicity": range(1)}
+_NOT_SIMULATED = {"elemtype": (range(13, 16), "elements of 4 and 6 bits"), "swizzle_mode": (range(4, 5), "96 bytes"),
+                  "interleave_layout": (range(1, 3), "interleaved layouts"),
+                  "swizzle_atomicity": (range(1, 4), "swizzles of other pieces than 16 bytes")}
+
+
+def wrong_value(name: str, place: int, value: int) -> str:
+    """What forbids ``value`` for a field of ``tensormap.replace``, at an ordinal of the field; empty where nothing."""
+    dimensions = 4 if name == "global_stride" else 5
+    if place >= dimensions or (name == "rank" and value > 4):
+        return f"a tensor map has at most 5 dimensions, so {name} ends at {dimensions - 1}"
+    others, what = _NOT_SIMULATED.get(name, (range(0), ""))
+    if value in others:
+        return f"the value {value} of {name} ({what}) is not simulated"
+    if name in ("global_address", "global_stride") and (value % 16 or (name == "global_stride" and value >> 40)):
+        return f"{name} is {value:#x}, and must be a multiple of 16{' below 2^40' * (name == 'global_stride')}"
+    allowed = _RANGES.get(name)
+    if allowed is not None and value not in allowed:
+        return f"{name} is {value}; {allowed[0]} to {allowed[-1]} are possible"
+    return ""
+
+
 def _type_number(dtype: np.dtype[Any]) -> int:
     name = {"f": "f", "i": "s", "u": "u"}.get(dtype.kind, "")
     wanted = f"{name}{8 * dtype.itemsize}" if name else "bf16" if dtype.itemsize == 2 else f"u{8 * dtype.itemsize}"
@@ -83,7 +108,7 @@ class Descriptor:
         return packed.ljust(MAP_BYTES, b"\0")
 
     def with_field(self, name: str, place: int, value: int) -> Descriptor:
-        """The map after a ``tensormap.replace`` of a field."""
+        """The map after a ``tensormap.replace`` of a field, whose value :func:`wrong_value` has nothing against."""
         def put(values: tuple[int, ...], at: int) -> tuple[int, ...]:
             return (*values[:at], value, *values[at + 1:])[:5]
 
@@ -94,9 +119,8 @@ class Descriptor:
             changed: dict[str, Any] = {tables[name]: put(getattr(self, tables[name]), place)}
         else:
             fields: dict[str, dict[str, Any]] = {
-                "global_address": {"base": value}, "rank": {"rank": value + 1},
-                "elemtype": {"type": value, "strides": (_TYPES[value % len(_TYPES)][1], *self.strides[1:])},
-                "swizzle_mode": {"swizzle": _SWIZZLES[value & 3]}, "fill_mode": {"nan_fill": bool(value)},
+                "global_address": {"base": value}, "rank": {"rank": value + 1}, "elemtype": {"type": value},
+                "swizzle_mode": {"swizzle": _SWIZZLES[value % len(_SWIZZLES)]}, "fill_mode": {"nan_fill": bool(value)},
             }
             changed = fields.get(name, {})
         return replace(self, **changed)
