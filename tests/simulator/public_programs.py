@@ -47,12 +47,12 @@ def available() -> bool:
 
 
 @functools.lru_cache(maxsize=8)
-def compiled(arch: str, quick: bool) -> str:
-    """PTX of all programs for an architecture, by nvcc: one text, whose headers are read once."""
+def compiled(least: str, quick: bool, arch: str) -> str:
+    """PTX of all programs that need ``least``, by nvcc for ``arch``: one text, whose headers are read once."""
     heads: dict[str, None] = {}
     bodies = []
     for program in PROGRAMS:
-        if (program.arch, program.quick) != (arch, quick):
+        if (program.arch, program.quick) != (least, quick):
             continue
         lines = program.source.split("\n")
         heads.update(dict.fromkeys(line for line in lines if line.startswith("#include")))

@@ -68,6 +68,33 @@ def test_use_of_undefined_values(name: str, body: str) -> None:
     assert (found & marked if marked else not found), report.fault_lines()
 
 
+PACKS = [
+    ("unpacked", "mov.b64 q, {%r0, %r1}; mov.b64 {%r2, _}, q;", False),
+    ("unpacked_the_other", "mov.b64 q, {%r0, %r1}; mov.b64 {_, %r2}, q;", True),
+    ("unpacked_both", "mov.b64 q, {%r1, %r0}; mov.b64 {%r1, %r2}, q;", False),
+    ("moved_between", "mov.b64 q, {%r0, %r1}; mov.b64 p, q; mov.b64 {%r2, %r1}, p;", False),
+    ("narrowed", "mov.b64 q, {%r0, %r1}; cvt.u32.u64 %r2, q;", False),
+    ("narrowed_undefined", "mov.b64 q, {%r1, %r0}; cvt.u32.u64 %r2, q;", True),
+    ("computed_with", "mov.b64 q, {%r0, %r1}; add.u64 q, q, 1; mov.b64 {%r2, _}, q;", True),
+    ("packed_anew", "mov.b64 q, {%r0, %r1}; mov.b64 q, {%r0, %r0}; mov.b64 {_, %r2}, q;", False),
+    ("quarters", "mov.b64 q, {%h0, %h1, %h0, %h1}; mov.b64 {%h2, _, %h3, _}, q; mov.b32 %r2, {%h2, %h3};", False),
+    ("halves_of_quarters", "mov.b64 q, {%h0, %h0, %h0, %h1}; mov.b64 {%r2, _}, q;", False),
+    ("a_half_with_a_quarter", "mov.b64 q, {%h0, %h0, %h0, %h1}; mov.b64 {_, %r2}, q;", True),
+    ("halves_of_a_word", "mov.b32 %r2, {%h0, %h1}; mov.b32 {%h1, _}, %r2; cvt.u32.u16 %r2, %h1;", False),
+    ("a_low_half_narrowed", "mov.b32 %r2, {%h0, %h1}; cvt.u16.u32 %h2, %r2; cvt.u32.u16 %r2, %h2;", False),
+    ("twice_packed", "mov.b32 %r2, {%h0, %h1}; mov.b64 q, {%r2, %r0}; mov.b64 {%r2, _}, q;", True),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "faulty"), PACKS, ids=[p[0] for p in PACKS])
+def test_parts_of_registers(name: str, body: str, faulty: bool) -> None:
+    """What is packed with an undefined value is still known when it is unpacked; %r1 and %h1 are never written."""
+    text = f""".version 8.3\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 o) {{ .reg .b64 a, q, p; .reg .b32 %r<4>; .reg .b16 %h<4>;
+    ld.param.u64 a, [o]; mov.u32 %r0, 7; mov.b16 %h0, 9; {body} st.global.u32 [a], %r2; ret; }}"""
+    report = simulator.launch(text, "k", 1, 1, [np.zeros(1, "i4")], collect=True)
+    assert [fault.check for fault in report.faults] == ["uninitialised"] * faulty, report.fault_lines()
+
+
 def test_one_fault_for_one_load() -> None:
     """However many uses a value has; the fault names the load and the first use."""
     source = KERNEL + FILL + "float a = v[t];\nfor (int i = 0; i < n; i++) { y[i] = a + i;\nx += (int)a & 1;\ny[i + 1] = a; }\n}"

@@ -22,8 +22,13 @@ if TYPE_CHECKING:
     from tilus.simulator.machine import Array, Batch, Group, Run
 
 UNDEFINED, LOADING = 1, 2
+REASONS = np.uint8(UNDEFINED | LOADING)
+_QUARTERS = (16, 32, 64, 128)       # the quarters of an undefined register that are known, lowest first
 Key: TypeAlias = tuple[int, int]
 _LANEWISE = {"alu", "move", "logic", "compare", "convert", "float", "half", "integer", "special", "video", "stable"}
+# Conversions that keep the low part of a register, and how many such parts it has.
+_NARROWED = {f"cvt.{to}{bits}.{of}{wide}": wide // bits for to in "us" for of in "us" for bits, wide in
+             ((32, 64), (16, 64), (16, 32))}
 _HANDLED = {"load", "store", "matrix-load", "matrix-store", "shuffle", "tcgen05-load", "tcgen05-store"}
 
 
@@ -50,8 +55,37 @@ class Taint:
             for reg in registers_of(item):
                 row = self.rows.get((reg.bits, reg.index))
                 if row is not None:
-                    found = row.copy() if found is None else found | row
+                    found = row & REASONS if found is None else found | row & REASONS
         return found
+
+    def _part(self, item: Resolved, place: int, count: int) -> Array | None:
+        """The reasons of one of ``count`` equal parts of a register."""
+        row = self.rows.get((item.bits, item.index)) if isinstance(item, Reg) else None
+        if row is None:
+            return None if isinstance(item, Reg) else self.of([item])
+        mask = _quarters(place, count)
+        return np.where(row & mask == mask, row & np.uint8(LOADING), row & REASONS)
+
+    def _packed(self, items: Sequence[Resolved]) -> Array | None:
+        """The reasons of a register made of parts, with the parts that are known."""
+        result = self.of(items)
+        if result is None:
+            return None
+        for place, item in enumerate(items):
+            row = self.of([item])
+            known = result & UNDEFINED != 0 if row is None else (result & UNDEFINED != 0) & (row & UNDEFINED == 0)
+            result |= known * _quarters(place, len(items))
+        return result
+
+    def _moved_parts(self, op: Op) -> list[Array | None]:
+        """The reasons of each register that ``mov`` writes: it packs, unpacks, or moves all that is known."""
+        target, source = op.operands[:2]
+        if isinstance(target, Vec):
+            return [self._part(source, place, len(target.items))
+                    for place, item in enumerate(target.items) if registers_of(item)]
+        if isinstance(source, Vec):
+            return [self._packed(source.items)]
+        return [self.rows.get((source.bits, source.index)) if isinstance(source, Reg) else self.of([source])]
 
     def put(self, reg: Resolved, lanes: Array | None, reasons: Array | int, origin: Op) -> None:
         """Lanes (None: all) of a register now hold a value with these reasons, 0 for a good one."""
@@ -169,10 +203,12 @@ class Taint:
 
         return run
 
-    def _result(self, op: Op, kind: str, data: list[Reg], g: Group) -> Array | None:
-        """The reasons that the results of an operation have."""
+    def _result(self, op: Op, kind: str, data: list[Reg], g: Group) -> Array | list[Array | None] | None:
+        """The reasons that the results of an operation have: one row for all, or one for each."""
         if not any((reg.bits, reg.index) in self.rows for reg in data):
             return None
+        if op.opcode.startswith("mov."):
+            return self._moved_parts(op)
         if kind == "mma":
             return self._product(op)
         if kind == "vote":
@@ -186,6 +222,8 @@ class Taint:
             self.report(op, data, g.mask, "is computed with", LOADING)
         if op.opcode.startswith("selp"):
             return self._selected(op)
+        if op.opcode in _NARROWED:
+            return self._part(op.operands[1], 0, _NARROWED[op.opcode])
         if op.opcode.startswith(("and.", "or.")) or op.fields.get("bool") in ("and", "or"):
             return self._decided(op)
         return self.of(data)
@@ -246,17 +284,24 @@ class Taint:
             result |= np.bitwise_or.reduce(rest.reshape(-1, 32), axis=1)[:, None, None]
         return result.reshape(-1)
 
-    def _written(self, op: Op, writes: list[Reg], data: list[Reg], found: Array | None, g: Group) -> None:
+    def _written(self, op: Op, writes: list[Reg], data: list[Reg], found: Array | list[Array | None] | None,
+                 g: Group) -> None:
         origin = next((self.origins[reg.bits, reg.index] for reg in data if (reg.bits, reg.index) in self.origins), op)
-        for reg in writes:
+        results = found if isinstance(found, list) else [found] * len(writes)
+        for reg, reasons in zip(writes, results, strict=True):
             row = self.rows.get((reg.bits, reg.index))
             if row is not None and (row * g.mask & LOADING).any() and self.batch.launch.checks.asynchronous \
                     and reg not in data:
                 self.report(op, [reg], g.mask, "is written by another operation", LOADING)
-            if row is None and found is None:
+            if row is None and reasons is None:
                 continue
             lanes = g.idx
-            self.put(reg, lanes, 0 if found is None else found if lanes is None else found[lanes], origin)
+            self.put(reg, lanes, 0 if reasons is None else reasons if lanes is None else reasons[lanes], origin)
+
+
+def _quarters(place: int, count: int) -> np.uint8:
+    """The bits for one of ``count`` equal parts; none where a part is less than a quarter."""
+    return np.uint8(sum(_QUARTERS[place * 4 // count:(place + 1) * 4 // count]))
 
 
 def _memories(item: Resolved) -> list[Mem]:
