@@ -158,3 +158,43 @@ def test_a_note_when_there_are_too_many_faults() -> None:
     assert len(report.faults) == 200
     assert any("more than 200 faults: 8 reports" in note for note in report.notes)
     assert not simulator.launch(text, "k", 1, 1, [np.zeros(100, "i4")], collect=True).notes
+
+
+PARTS = """.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 out) {{
+  .reg .b64 %rd<4>; .reg .b32 %r<8>; .reg .b16 %h<6>; .reg .b32 %never;  .reg .b16 %nothing;
+  ld.param.u64 %rd1, [out];
+  mov.u32 %r1, %tid.x;
+  mul.wide.u32 %rd2, %r1, 4;
+  add.s64 %rd1, %rd1, %rd2;
+  cvt.u16.u32 %h1, %r1;
+  {body}
+  st.global.b32 [%rd1], %r5;
+  ret;
+}}
+"""
+# What is packed beside an undefined half; whether the stored word depends on it.
+OF_PARTS = [
+    ("the_low_half", "mov.b32 %r2, {%h1, %nothing}; mov.b32 {%h2, _}, %r2; cvt.u32.u16 %r5, %h2;", False),
+    ("the_high_half", "mov.b32 %r2, {%h1, %nothing}; mov.b32 {_, %h2}, %r2; cvt.u32.u16 %r5, %h2;", True),
+    ("masked", "mov.b32 %r2, {%h1, %nothing}; and.b32 %r5, %r2, 65535;", False),
+    ("masked_wrongly", "mov.b32 %r2, {%h1, %nothing}; and.b32 %r5, %r2, 131071;", True),
+    ("shifted_out", "mov.b32 %r2, {%nothing, %h1}; shr.u32 %r5, %r2, 16;", False),
+    ("shifted_in", "mov.b32 %r2, {%h1, %nothing}; shl.b32 %r5, %r2, 8;", True),
+    ("shifted_beyond", "mov.b32 %r2, {%h1, %nothing}; shl.b32 %r5, %r2, 16;", False),
+    ("permuted", "mov.b32 %r2, {%h1, %nothing}; prmt.b32 %r5, %r2, %r1, 0x4110;", False),
+    ("permuted_wrongly", "mov.b32 %r2, {%h1, %nothing}; prmt.b32 %r5, %r2, %r1, 0x4120;", True),
+    ("added", "mov.b32 %r2, {%h1, %nothing}; add.u32 %r2, %r2, 1; mov.b32 {%h2, _}, %r2; cvt.u32.u16 %r5, %h2;", True),
+    ("of_64_bits", "mov.b64 %rd3, {%r1, %never}; mov.b64 {%r5, _}, %rd3;", False),
+    ("moved_whole", "mov.b32 %r2, {%h1, %nothing}; mov.b32 %r3, %r2; mov.b32 %r5, %r3;", True),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "faulty"), OF_PARTS, ids=[p[0] for p in OF_PARTS])
+def test_parts_of_registers(name: str, body: str, faulty: bool) -> None:
+    """Compilers leave half of a register undefined where only the other half matters."""
+    out = np.zeros(32, np.uint32)
+    report = simulator.launch(PARTS.format(body=body), "k", (1, 1, 1), (32, 1, 1), [out], collect=True)
+    assert bool(report.faults) == faulty

@@ -224,9 +224,42 @@ class Taint:
             return self._selected(op)
         if op.opcode in _NARROWED:
             return self._part(op.operands[1], 0, _NARROWED[op.opcode])
+        kept = self._kept_quarters(op)
+        if kept is not None:
+            return kept
         if op.opcode.startswith(("and.", "or.")) or op.fields.get("bool") in ("and", "or"):
             return self._decided(op)
         return self.of(data)
+
+    def _kept_quarters(self, op: Op) -> Array | None:
+        """Of masks, shifts and byte permutations by constants: what their results have."""
+        name, _, type_ = op.opcode.rpartition(".")
+        if len(op.operands) < 3 or not isinstance(op.operands[-1], Const) or type_[1:] not in ("16", "32", "64"):
+            return None
+        value, quarter = int(op.operands[-1].value), int(type_[1:]) // 4
+        if op.opcode == "prmt.b32":
+            low, high = (self._missing(item) for item in op.operands[1:3])
+            both, result = low | high << np.uint8(4), np.zeros_like(low)
+            for i in range(4):
+                result |= (both >> np.uint8(value >> (4 * i) & 7) & np.uint8(1)) << np.uint8(i)
+        elif len(op.operands) == 3 and name == "and":
+            mask = sum(1 << i for i in range(4) if value >> (i * quarter) & ((1 << quarter) - 1))
+            result = self._missing(op.operands[1]) & np.uint8(mask)
+        elif len(op.operands) == 3 and name in ("shl", "shr") and type_[0] != "s" and value % quarter == 0:
+            by, missing = np.uint8(min(4, value // quarter)), self._missing(op.operands[1])
+            result = (missing << by if name == "shl" else missing >> by) & np.uint8(15)
+        else:
+            return None
+        loading = self.of(op.operands[1:-1])
+        waits = np.uint8(0) if loading is None else loading & np.uint8(LOADING)
+        return np.where(result != 0, np.uint8(UNDEFINED) | (~result & np.uint8(15)) << np.uint8(4), np.uint8(0)) | waits
+
+    def _missing(self, item: Resolved) -> Array:
+        """A bit for each quarter of a register that is undefined, lowest first."""
+        row = self.rows.get((item.bits, item.index)) if isinstance(item, Reg) else None
+        if row is None:
+            return np.zeros(self.batch.lanes, np.uint8)
+        return np.where(row & UNDEFINED != 0, ~row >> np.uint8(4), np.uint8(0)) & np.uint8(15)
 
     def _selected(self, op: Op) -> Array | None:
         chosen = op.operands[3]
