@@ -193,7 +193,7 @@ OF_PARTS = [
 
 
 @pytest.mark.parametrize(("name", "body", "faulty"), OF_PARTS, ids=[p[0] for p in OF_PARTS])
-def test_parts_of_registers(name: str, body: str, faulty: bool) -> None:
+def test_quarters_of_registers(name: str, body: str, faulty: bool) -> None:
     """Compilers leave half of a register undefined where only the other half matters."""
     out = np.zeros(32, np.uint32)
     report = simulator.launch(PARTS.format(body=body), "k", (1, 1, 1), (32, 1, 1), [out], collect=True)
