@@ -43,6 +43,19 @@ def _range(kind: str) -> tuple[int, int]:
     return (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if kind[0] == "i" else (0, (1 << bits) - 1)
 
 
+def storage(g: Generator) -> None:
+    """Numbers of any size rounded to a float type for storage, and back."""
+    x = g.pick(lambda v: v.is_float and v.determined)
+    kind = g.random.choice(("f8e4m3fn", "f8e5m2", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "tf32"))
+    if x is None or g.chance(0.5):
+        shape = g.shape()
+        array = g.array("f32", shape, "wild")
+        x = g.new(f"tl.load({array.name}, {(0,) * len(shape)}, {shape})", Value("", "f32", shape))
+    to = g.random.choice(("f32", "f16", "bf16", "f64"))
+    g.count(f"rounded to {kind}")
+    g.rounded(f"{x.name}.to(tl.{kind}).to(tl.{to})", to, x.shape, math.inf, zeros=False)
+
+
 def scalar(g: Generator) -> None:
     """A run-time parameter of any type that computes, beside a tile of it."""
     kind = g.random.choice((*INTEGERS, *FLOATS, "bool"))
@@ -258,6 +271,6 @@ def float_floor(g: Generator) -> None:
 
 
 STATEMENTS: list[tuple[Statement, float]] = [
-    (constant, 0.8), (scalar, 0.6), (ceiling, 0.6), (workspace, 0.5), (side_by_side, 0.8), (rows, 0.8),
+    (constant, 0.8), (storage, 0.6), (scalar, 0.6), (ceiling, 0.6), (workspace, 0.5), (side_by_side, 0.8), (rows, 0.8),
     (staged_rows, 0.3), (spread_accumulator, 0.5), (float_floor, 0.6),
 ]

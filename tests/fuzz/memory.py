@@ -232,8 +232,10 @@ def atomic_float(g: Generator) -> None:
     kind = g.random.choice(("min", "max", "exchange", "cas", "add"))
     dtypes = ("f32",) if kind in ("min", "max") else ("f32", "f64") if kind != "add" else ("f16", "bf16", "f32", "f64")
     value = g.pick(lambda v: v.shape != () and v.dtype in dtypes and v.determined and v.zeros and 0 not in v.shape)
-    if value is None:
-        return
+    if value is None or g.chance(0.5):
+        shape, dtype = (g.random.choice((5, 32, 100)),), g.random.choice(dtypes)
+        given = g.array(dtype, shape, "wild")
+        value = g.new(f"tl.load({given.name}, 0, {shape})", Value("", dtype, shape))
     size = math.prod(value.shape)
     strides = [math.prod(value.shape[d + 1 :]) for d in range(len(value.shape))]
     index = " + ".join(f"tl.iota({value.shape}, {d}) * {s}" for d, s in enumerate(strides))
@@ -302,6 +304,6 @@ def optional(g: Generator) -> None:
 assert max(EXTENTS) <= MOST
 STATEMENTS: list[tuple[Statement, float]] = [
     (load, 2), (load_storage, 0.5), (element_load, 0.7), (gather, 1), (scatter, 0.7), (atomic, 0.8),
-    (atomic_float, 0.6), (ordered, 0.8),
+    (atomic_float, 1), (ordered, 0.8),
     (optional, 0.3),
 ]

@@ -182,8 +182,8 @@ MUTANTS = (
            "tuple(range(PART))"),
     Mutant("arrays between barriers are restrict", _ORDER, "value not in order.roots and value not in order.one_root",
            "value not in order.one_root", CUDA),
-    Mutant("atomics order NaNs as numbers", "tilus/lowering/expand_atomics.py",
-           'self.reverse = self._both(b, negative, b.add(Unary("not", self.nan)).result)', "self.reverse = negative"),
+    Mutant("atomics let NaNs win", "tilus/lowering/expand_atomics.py",
+           'idle = self.signed.min_value if op.kind == "max"', 'idle = self.signed.max_value if op.kind == "max"'),
     Mutant("8-bit floats saturate below infinity", "tilus/lowering/native_casts.py", 'if dtype.specials != "ieee":',
            "if True:", "simulate:sm_89:ptx"),
     # the CPU
