@@ -163,3 +163,34 @@ def test_tensor_reduction(mode: str) -> None:
     else:
         before.reshape(40, 8)[6:12] += added.astype("i4")
     np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize(("left", "right", "size"), [(0, 0, 64), (4, 0, 64), (0, 12, 32), (15, 15, 48), (3, 9, 16), (16, 0, 32)])
+def test_a_bulk_load_that_ignores_bytes_at_its_ends(left: int, right: int, size: int) -> None:
+    """They count for the barrier, are neither read nor written, and are at most 15 at either end."""
+    x, out = np.arange(64, dtype="u1") + 1, np.zeros(64, "u1")
+    ptx = f""".version 9.2\n.target sm_90\n.address_size 64\n.visible .entry k(.param .u64 px, .param .u64 po) {{ .reg .b64 a, o, s; .reg .b32 t; .reg .b16 v; .reg .pred p;
+    .shared .align 16 .b8 tile[64]; .shared .align 8 .b64 bar; ld.param.u64 a, [px]; ld.param.u64 o, [po]; mov.u32 t, %tid.x; cvt.u64.u32 s, t; add.u64 o, o, s;
+    mov.u64 s, tile; {{ .reg .b64 at; cvt.u64.u32 at, t; add.u64 s, s, at; }} st.shared.u8 [s], 200; fence.proxy.async; setp.ne.u32 p, t, 0;
+    @!p mbarrier.init.shared.b64 [bar], 1; bar.sync 0; @p bra W; mbarrier.arrive.expect_tx.shared.b64 _, [bar], {size};
+    cp.async.bulk.shared::cta.global.mbarrier::complete_tx::bytes.ignore_oob [tile], [a], {size}, {left}, {right}, [bar];
+    W: {{ .reg .pred q; T: mbarrier.try_wait.parity.shared.b64 q, [bar], 0; @!q bra T; }} ld.shared.u8 v, [s]; st.global.u8 [o], v; ret; }}"""
+    report = simulator.launch(ptx, "k", 1, 64, [x[:size - right].copy(), out], collect=True)
+    assert [fault.check for fault in report.errors] == ["value"] * (left > 15), report.fault_lines()
+    wanted = np.full(64, 200, "u1")
+    wanted[left:size - right] = x[left:size - right]
+    np.testing.assert_array_equal(out, wanted)
+
+
+@pytest.mark.parametrize(("between", "levels"), [
+    ("barrier.cluster.arrive.relaxed; barrier.cluster.wait;", ["formal"]), ("", ["error"]), ("bar.sync 0;", []),
+    ("barrier.cluster.arrive; barrier.cluster.wait;", []),
+    ("fence.mbarrier_init.release.cluster; barrier.cluster.arrive.relaxed; barrier.cluster.wait;", []),
+    ("barrier.cluster.arrive.relaxed; fence.mbarrier_init.release.cluster; barrier.cluster.wait;", ["formal"]),
+])
+def test_what_stands_between_initialisation_and_use(between: str, levels: list[str]) -> None:
+    """A relaxed arrival orders nothing without the fence; within a block, hardware is known to take it."""
+    ptx = f""".version 8.3\n.target sm_90\n.address_size 64\n.visible .entry k() {{ .reg .b32 t; .reg .pred p; .shared .align 8 .b64 bar;
+    mov.u32 t, %tid.x; setp.eq.u32 p, t, 0; @p mbarrier.init.shared.b64 [bar], 64; {between} mbarrier.arrive.shared.b64 _, [bar]; ret; }}"""
+    report = simulator.launch(ptx, "k", 1, 64, [], collect=True)
+    assert [fault.level for fault in report.faults if fault.check == "race"] == levels, report.fault_lines()

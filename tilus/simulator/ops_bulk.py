@@ -113,6 +113,32 @@ def bulk_load(b: Binder, op: Op) -> Run:
     return run
 
 
+@instr(f"cp.async.bulk =shared::cta =global =mbarrier::complete_tx::bytes =ignore_oob {_HINT}", writes=0,
+       kind="bulk-copy")
+def bulk_load_in_part(b: Binder, op: Op) -> Run:
+    """Up to 15 bytes at either end are not read, may lie outside of memory, and are not written."""
+    dst, src, size, left, right, bar = op.operands[:6]
+    to, source, barrier = address_of(b, op, dst), address_of(b, op, src), address_of(b, op, bar)
+    c = Copier(b, op)
+
+    def run(g: Group) -> None:
+        for i, lane in enumerate(g.lanes().tolist()):
+            count = c.size(lane, _value(b, op, size, lane))
+            start, where = int(to(g)[i]), int(source(g)[i])
+            for value, what in ((start, "shared address"), (where, "global address"), (count, "size")):
+                c.align(lane, value, 16, what)
+            ignored = [_value(b, op, item, lane) for item in (left, right)]
+            if max(ignored) > 15:
+                b.batch.fault("value", f"{op.opcode}: {max(ignored)} bytes are to be ignored at one end; at most 15 "
+                              "are possible", op, lane)
+            offset = c.shared(lane, start, count)
+            pieces = np.arange(ignored[0], c.room(offset, count) - ignored[1])
+            begins = c.launch.memory.locate(c.read_site, b.batch, np.full(pieces.size, lane), where + pieces, 1)
+            _issue_load(c, lane, offset + pieces, begins, 1, None, c.shared(lane, int(barrier(g)[i]), 8), count)
+
+    return run
+
+
 def _issue_load(c: Copier, lane: int, offsets: Array, sources: Array, size: int, inside: Array | None, barrier: int,
                 count: int, fill: int = 0) -> None:
     shadow = c.batch.shared.shadow
