@@ -97,3 +97,11 @@ def place_blocks(batch: Batch, blocks: Array) -> None:
     batch.specials["%cluster_ctarank"][:] = rank
     batch.specials["%smid"][:] = numbers % 132
     batch.live[:] = (batch.thread_of < launch.threads) & (batch.block_of < len(blocks))
+
+
+def put_rows(table: Array, cells: Array, values: Array) -> None:
+    """``table[cells] = values[:, None]`` for cells (n, m) and values (n,); one column goes without broadcasting."""
+    if cells.shape[1] == 1:
+        table[cells[:, 0]] = values
+    else:
+        table[cells] = values[:, None]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tilus.simulator.faults import Other
+from tilus.simulator.lanes import put_rows
 from tilus.simulator.machine import Array, Batch
 from tilus.simulator.resolved import Op
 from tilus.simulator.syntax import TYPE_BITS
@@ -211,7 +212,7 @@ class SharedShadow:
         if self.log:
             self.flush()
         order = self.order
-        previous = self.writer[cells]
+        previous = self.writer.take(cells)
         if (int(previous.max()) >> _EPOCH_SHIFT) > order.floor:
             bad = self._unordered(where, previous)
             if flag & STRONG:
@@ -225,10 +226,12 @@ class SharedShadow:
             reads = self.readers[cells]
             if (int(reads.max()) >> _R_EPOCH_SHIFT) > order.floor:
                 self._check_readers(op, where, cells, reads, bool(flag & STRONG))
-        epoch = order.epoch[self.batch.warp_of[where]]
+        whole = where is self.every
+        epoch = order.epoch.take(self.batch.warp_of if whole else self.batch.warp_of[where])
         number = self.batch.launch.number(op) << _OP_SHIFT
-        packed = self.ident[where] | epoch << _EPOCH_SHIFT | flag | number | (AGENT if agent else 0)
-        self.writer[cells] = packed[:, None]
+        packed = (self.ident if whole else self.ident[where]) | epoch << _EPOCH_SHIFT | flag | number
+        packed |= AGENT if agent else 0
+        put_rows(self.writer, cells, packed)
         self.unordered_writes = True
         if flag & STRONG:
             several = self.writer[cells] != packed[:, None]

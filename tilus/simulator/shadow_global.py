@@ -14,6 +14,7 @@ import numpy as np
 
 from tilus.simulator.faults import Other
 from tilus.simulator.history import History
+from tilus.simulator.lanes import put_rows
 from tilus.simulator.layout import GUARD
 from tilus.simulator.machine import Array, Batch
 from tilus.simulator.resolved import Op
@@ -65,6 +66,10 @@ class GlobalShadow:
         numbers = batch.order.grid_thread
         return numbers if where is batch.every else numbers[where]
 
+    def _cells(self, offsets: Array, size: int) -> Array:
+        first = (offsets // self.cell)[:, None]
+        return first if size <= self.cell else first + np.arange(size // self.cell)
+
     def access(self, site: Site, batch: Batch, lanes: Array | None, offsets: Array, size: int,
                data: Array | None = None) -> None:
         """Record and check an access; ``data`` are the values stored."""
@@ -77,17 +82,17 @@ class GlobalShadow:
             data = data[kept] if data is not None else None
             if not offsets.size:
                 return
-        epochs = batch.order.epoch[batch.warp_of[where]]
+        epochs = batch.order.epoch.take(batch.warp_of if where is batch.every else batch.warp_of[where])
         if not site.write and site.lo not in self.touched and site.hi and not site.strong:
             self._note(site, self._threads(batch, where), epochs, offsets, size)
             return
-        cells = (offsets // self.cell)[:, None] + np.arange(max(1, size // self.cell))
+        cells = self._cells(offsets, size)
         thread = self._threads(batch, where)[:, None]
         if site.write:
             self._touch(site)
             self._check_write(site, batch, where, cells, thread, offsets, data)
-            self.writer[cells] = thread + 1 << _THREAD_SHIFT | self.launch.number(site.op)
-            self.write_epoch[cells] = (2 * epochs + site.strong)[:, None]
+            put_rows(self.writer, cells, thread[:, 0] + 1 << _THREAD_SHIFT | self.launch.number(site.op))
+            put_rows(self.write_epoch, cells, 2 * epochs + site.strong)
             return
         self._check_read(site, batch, where, cells, thread)
         if not site.strong:
@@ -115,7 +120,7 @@ class GlobalShadow:
     def _open(self, start: int) -> None:
         self.touched.add(start)
         for op, threads, epochs, offsets, size in self.logs.pop(start, ()):
-            cells = (offsets // self.cell)[:, None] + np.arange(max(1, size // self.cell))
+            cells = self._cells(offsets, size)
             self._enter(op, cells, threads[:, None], epochs[:, None])
             self.logged -= offsets.nbytes * 3
 
@@ -192,7 +197,7 @@ class GlobalShadow:
                     self.launch.memory.address(offset), int(bad.any(axis=1).sum()), party)
 
     def _check_read(self, site: Site, batch: Batch, where: Array, cells: Array, thread: Array) -> None:
-        writer = self.writer[cells]
+        writer = self.writer.take(cells)
         if not writer.any():
             return
         epochs = self.write_epoch[cells]
@@ -214,7 +219,7 @@ class GlobalShadow:
 
     def _check_write(self, site: Site, batch: Batch, where: Array, cells: Array, thread: Array, offsets: Array,
                      data: Array | None) -> None:
-        writer = self.writer[cells]
+        writer = self.writer.take(cells)
         if writer.any():
             epochs = self.write_epoch[cells]
             suspect = (writer != 0) & (writer >> _THREAD_SHIFT != thread + 1)
@@ -224,7 +229,7 @@ class GlobalShadow:
                 suspect &= self._changes(offsets, data)[:, None]
             self._judge(site, batch, where, cells, thread, suspect, writer, epochs >> 1, "writes", "writes")
         for readers, epochs in zip(self.readers, self.read_epochs, strict=True) if self.entered else ():
-            reader = readers[cells]
+            reader = readers.take(cells)
             suspect = (reader != 0) & (reader >> _THREAD_SHIFT != thread + 1)
             if self._judge(site, batch, where, cells, thread, suspect, reader, epochs[cells], "writes", "reads"):
                 return
