@@ -42,7 +42,7 @@ CALLS = {
 }
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def built(arch: str) -> tuple[ctypes.CDLL, simulator.Module]:
     """The host code as a library, and its kernels."""
     number = arch.removeprefix("sm_").rstrip("a")
