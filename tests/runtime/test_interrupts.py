@@ -126,9 +126,15 @@ print("all")
 '''
 
 
+def start(*arguments: str, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python, with Ctrl-C as in a terminal: what a shell starts in the background inherits that it is ignored."""
+    return subprocess.run([sys.executable, "-c", *arguments], capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, **environment}, check=False,
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
 def run(program: str, *, timeout: float = 120, **environment: str) -> str:
-    done = subprocess.run([sys.executable, "-c", _as_file(program)], capture_output=True, text=True, timeout=timeout,
-                          env={**os.environ, **environment}, check=False)
+    done = start(_as_file(program), timeout=timeout, **environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -141,8 +147,8 @@ def _as_file(program: str) -> str:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_run_on_the_cpu_is_interrupted(threads: int) -> None:
-    start = f"from tilus.runtime.cpu import set_num_threads; set_num_threads({threads})\n"
-    assert run(start + EACH).endswith("all\n")
+    setting = f"from tilus.runtime.cpu import set_num_threads; set_num_threads({threads})\n"
+    assert run(setting + EACH).endswith("all\n")
 
 
 def test_other_signals_and_their_handlers() -> None:
@@ -252,8 +258,7 @@ except KeyboardInterrupt:
 os.kill(os.getpid(), signal.SIGINT)
 function()
 '''
-    done = subprocess.run([sys.executable, "-c", program, compiler], capture_output=True, text=True, check=False,
-                          timeout=120)
+    done = start(program, compiler)
     assert done.stdout.startswith("late"), (done.stdout, done.stderr)
     assert float(done.stdout.split()[1]) < 4.0
     assert done.returncode == -signal.SIGINT
