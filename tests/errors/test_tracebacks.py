@@ -50,8 +50,9 @@ CALLS = {
 
 
 def printed(*command: str, **environment: str) -> str:
+    path = os.pathsep.join((os.path.dirname(PACKAGE), os.environ.get("PYTHONPATH", "")))  # before an installed one
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True,
-                          env={**os.environ, **environment})
+                          env={**os.environ, "PYTHONPATH": path, **environment})
     assert done.returncode == 1
     return done.stderr
 

@@ -50,14 +50,19 @@ def _texts(program: Program, engine: str) -> Iterator[str]:
         raise ValueError(f"{engine} runs no code of its own")
 
 
+def fused_module(function: Any, arguments: list[Any], kind: str = "interpret", target: str = "") -> Module:
+    """The kernels that a fused function becomes for these arguments: it is run once."""
+    function.on("cpu" if kind == "cpu" else "interpret")(*arguments)
+    program = list(function._programs.values())[-1]
+    specialisation = list(program.kernel._specialisations.values())[-1]
+    return specialisation.trace(get_target(target) if kind == "simulate" else None)
+
+
 def _fused_code(function: Any, arguments: list[Any], kind: str, target: str, route: str) -> Iterator[str]:
     """The code of the kernels that a fused function becomes: they are made at a call."""
     if kind == "passes":
         return
-    function.on("cpu" if kind == "cpu" else "interpret")(*arguments)
-    program = list(function._programs.values())[-1]
-    specialisation = list(program.kernel._specialisations.values())[-1]
-    module = specialisation.trace(get_target(target) if kind == "simulate" else None)
+    module = fused_module(function, arguments, kind, target)
     if kind == "cpu":
         yield _cpu_code(module)
     else:

@@ -229,7 +229,7 @@ def atomic(g: Generator) -> None:
 
 def atomic_float(g: Generator) -> None:
     """Atomics on floats, of NaNs too: extrema in any order, exchanges and sums where the order does not count."""
-    kind = g.random.choice(("min", "max", "exchange", "cas", "add"))
+    kind = g.random.choice(("min", "max", "min", "max", "exchange", "cas", "add"))
     dtypes = ("f32",) if kind in ("min", "max") else ("f32", "f64") if kind != "add" else ("f16", "bf16", "f32", "f64")
     value = g.pick(lambda v: v.shape != () and v.dtype in dtypes and v.determined and v.zeros and 0 not in v.shape)
     if value is None or g.chance(0.5):
@@ -304,6 +304,6 @@ def optional(g: Generator) -> None:
 assert max(EXTENTS) <= MOST
 STATEMENTS: list[tuple[Statement, float]] = [
     (load, 2), (load_storage, 0.5), (element_load, 0.7), (gather, 1), (scatter, 0.7), (atomic, 0.8),
-    (atomic_float, 1), (ordered, 0.8),
+    (atomic_float, 1.5), (ordered, 0.8),
     (optional, 0.3),
 ]

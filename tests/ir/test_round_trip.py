@@ -12,8 +12,9 @@ from kernels_zoo.gemm.matmul_explicit import matmul_explicit
 from kernels_zoo.gemm.matmul_split_k import matmul_split_k
 from kernels_zoo.normalization.softmax import softmax
 from kernels_zoo.rnn.lstm import lstm_step
+from tests.fuzz.emitted import fused_module
 from tests.fuzz.generator import generate
-from tests.fuzz.harness import load_kernel
+from tests.fuzz.harness import load_kernel, make_arguments
 from tilus.ir.parser import parse_module
 from tilus.ir.printer import print_module
 from tilus.ir.verifier import verify_module
@@ -46,4 +47,10 @@ def test_scheduled_and_thread_modules(kernel: Any) -> None:
 
 @pytest.mark.parametrize("seed", range(15))
 def test_random_programs(seed: int) -> None:
-    same(load_kernel(generate(seed)).assume("contiguous", {}).trace())
+    program = generate(seed)
+    kernel = load_kernel(program)
+    if program.fused:
+        arguments, _ = make_arguments(program)
+        same(fused_module(kernel, arguments))
+    else:
+        same(kernel.assume("contiguous", {}).trace())

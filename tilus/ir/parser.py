@@ -38,7 +38,7 @@ type: NAME -> scalar_type
     | NAME "[" DIMS ["," LAYOUT] "]" -> tile_type
     | NAME "<" NAME "[" [DIMS] "]" ["," LAYOUT] ">" -> view_type
     | NAME "<" NAME "," NAME ">" -> pointer_type
-KIND.2: /kernel\b|launch\b/
+KIND.2: /(kernel|launch)(?=\s*@)/
 VALUE: /%[A-Za-z_0-9]+/
 NAME: /[A-Za-z_][A-Za-z_0-9]*/
 DIMS: /(\d+|\?|'\w+')(x(\d+|\?|'\w+'))*/
