@@ -540,3 +540,36 @@ def test_objects_from_outside_may_remember_and_not_count() -> None:
         agree(remembering, [3 + 41 + 40], 3, engines=("interpret", "cpu", "python"))
     refused(counting, "E0303", "o[0] = n + SETTINGS.counted()", 3)
     assert SETTINGS.calls == 0
+
+
+@tl.jit
+def one_list_becomes_two(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    xs = [n, 1]
+    ys = xs
+    for _ in range(2):
+        ys = list(ys)
+        xs = [(3 - n) % 7, xs[1]]
+    o[0] = xs[0]
+    o[1] = ys[0]
+
+
+@tl.jit
+def changed_while_it_is_one(o: tl.i64["N"], n: tl.i32):
+    tl.grid(1)
+    xs = [n, 1]
+    ys = xs
+    for _ in range(2):
+        xs[0] = xs[0] + 1
+        ys = list(ys)
+        xs = [ys[0], xs[1]]
+    o[0] = ys[0]
+
+
+@pytest.mark.parametrize("n", [0, 9])
+def test_names_of_one_list_are_two_after_a_loop(n: int) -> None:
+    agree(one_list_becomes_two, [(3 - n) % 7, n], n, engines=ALL)
+
+
+def test_a_list_that_is_one_only_in_the_first_iteration_is_not_changed() -> None:
+    refused(changed_while_it_is_one, "E0303", "xs[0] = xs[0] + 1", 3)

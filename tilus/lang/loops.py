@@ -44,10 +44,11 @@ class _ConditionChange(Exception):
 
 class _Place:
     """Something that a loop changes: a name (``owner`` None) or an element of an object. ``deep`` where lists and dicts
-    in it are made anew in each iteration."""
+    in it are made anew in each iteration; ``apart`` where what was one object with another place's ends as another."""
 
     def __init__(self, owner: Any, key: Any, what: str, init: Any, deep: bool = False) -> None:
         self.owner, self.key, self.what, self.init, self.deep = owner, key, what, init, deep
+        self.apart = False
         self.plan()
 
     def plan(self) -> None:
@@ -136,7 +137,7 @@ class _Loop:
         for place in self.places:
             value = place.rebuild([x if s is None else next(rest)
                                    for x, s in zip(place.leaves, place.slots, strict=True)])
-            if place.deep and isinstance(place.init, (list, dict)):
+            if place.deep and isinstance(place.init, (list, dict)) and not place.apart:
                 value = fresh.setdefault(id(place.init), value)
             self.bound.append((place, value))
         for place, value in self.bound:
@@ -171,6 +172,7 @@ class _Loop:
         for place in self.places:
             stable = self._settle(place, self._at_end(place, end)) and stable
         stable = self._settle_objects() and stable
+        stable = stable and self._settle_aliases(end)
         if stable:
             self._check_identities(end)
         return stable
@@ -200,6 +202,17 @@ class _Loop:
                 if not same_or_mutable(first, last) and self._place_of(item, name) is None:
                     self._add(item, name)
                     stable = False
+        return stable
+
+    def _settle_aliases(self, end: dict[str, Any]) -> bool:
+        """Places of one object before the loop share one in it only where they also end as one."""
+        stable = True
+        shared: dict[int, Any] = {}
+        for place in self.places:
+            if place.deep and isinstance(place.init, (list, dict)) and not place.apart:
+                last = self._at_end(place, end)
+                if shared.setdefault(id(place.init), last) is not last:
+                    place.apart, stable = True, False
         return stable
 
     def _settle(self, place: _Place, value: Any) -> bool:
@@ -243,8 +256,9 @@ class _Loop:
         self.tracer.scope = {n: v for n, v in end.items() if not any(p.owner is None and p.key == n for p, _ in deep)}
         alive = heap.reachable()
         self.tracer.scope = kept
-        aligned = len({id(c) for c in new}) == len({id(c) for c in last}) == len({(id(a), id(b)) for a, b in
-                                                                                 zip(new, last, strict=True)})
+        count = len({id(c) for c in new})
+        aligned = all(len({id(c) for c in other}) == len({(id(a), id(b)) for a, b in zip(new, other, strict=True)})
+                      == count for other in (first, last))
         mixed = not aligned or any(id(c) in alive or heap.is_ambiguous(c) for c in (*first, *last))
         self.mixed = (*first, *last) if mixed else ()
         if mixed:
