@@ -40,6 +40,21 @@ def _word(index: int) -> str:
     return f"getelementptr i64, ptr %pool, i64 {index}"
 
 
+def _wake_if_any(condition: int) -> str:
+    """The end of a function: wakes those that wait for the condition where ``%any`` is true."""
+    return f"""\
+  br i1 %any, label %wake, label %done
+wake:
+  %mutex = {_word(MUTEX)}
+  %condition = {_word(condition)}
+  %a = call i32 @pthread_mutex_lock(ptr %mutex)
+  %b = call i32 @pthread_cond_broadcast(ptr %condition)
+  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
+  br label %done
+done:
+  ret void"""
+
+
 _TEXT = f"""
 declare i32 @pthread_mutex_init(ptr, ptr)
 declare i32 @pthread_mutex_lock(ptr)
@@ -68,16 +83,7 @@ define void @pool_wake(ptr %pool) {{
   %sleepers = {_word(SLEEPERS)}
   %count = load atomic i64, ptr %sleepers seq_cst, align 8
   %any = icmp ne i64 %count, 0
-  br i1 %any, label %wake, label %done
-wake:
-  %mutex = {_word(MUTEX)}
-  %condition = {_word(CONDITION)}
-  %a = call i32 @pthread_mutex_lock(ptr %mutex)
-  %b = call i32 @pthread_cond_broadcast(ptr %condition)
-  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
-  br label %done
-done:
-  ret void
+{_wake_if_any(CONDITION)}
 }}
 
 define void @pool_stop(ptr %pool) {{
@@ -159,16 +165,7 @@ define internal void @pool_begin(ptr %pool) {{
   %asleepw = {_word(TICKER_ASLEEP)}
   %asleep = load atomic i64, ptr %asleepw seq_cst, align 8
   %any = icmp ne i64 %asleep, 0
-  br i1 %any, label %wake, label %done
-wake:
-  %mutex = {_word(MUTEX)}
-  %condition = {_word(TICK_CONDITION)}
-  %a = call i32 @pthread_mutex_lock(ptr %mutex)
-  %b = call i32 @pthread_cond_broadcast(ptr %condition)
-  %c = call i32 @pthread_mutex_unlock(ptr %mutex)
-  br label %done
-done:
-  ret void
+{_wake_if_any(TICK_CONDITION)}
 }}
 
 define internal void @pool_end(ptr %pool) {{
