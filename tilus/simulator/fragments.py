@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,34 +61,29 @@ def _nibbles(words: Array, kind: str) -> Array:
     return both.astype(np.float32)
 
 
-def matrix_a(words: Array, kind: str, rows: int) -> Array:
-    """A from words of shape (registers, warps * 32): result (warps, rows, k)."""
-    parts = elements(words, kind)
-    e = parts.shape[-1]
-    high = rows // 8
-    count = words.shape[0]
-    shaped = parts.reshape(count // high, high, -1, 8, 4, e)
-    return np.ascontiguousarray(shaped.transpose(2, 1, 3, 0, 4, 5)).reshape(-1, rows, count // high * 4 * e)
+def _placed(rows: Sequence[Array], high: int) -> Array:
+    """Register words as (warps, high, 8, registers / high * 4): register r belongs to the rows ``g + 8 (r % high)``."""
+    # The words of a quad lie next to each other on both sides: they are moved as one.
+    quad = np.dtype(f"V{4 * rows[0].itemsize}")
+    words = np.empty((rows[0].size // 32, high, 8, len(rows) // high), quad)
+    for i, row in enumerate(rows):
+        words[:, i % high, :, i // high] = np.ascontiguousarray(row).view(quad).reshape(-1, 8)
+    return words.view(rows[0].dtype)
 
 
-def matrix_b(words: Array, kind: str) -> Array:
-    """B from words of shape (registers, warps * 32): result (warps, k, 8)."""
-    parts = elements(words, kind)
-    e = parts.shape[-1]
-    count = words.shape[0]
-    shaped = parts.reshape(count, -1, 8, 4, e)
-    return np.ascontiguousarray(shaped.transpose(1, 0, 3, 4, 2)).reshape(-1, count * 4 * e, 8)
+def matrix_a(rows: Sequence[Array], kind: str, m: int) -> Array:
+    """A from register words, one row of (warps * 32) for each register: result (warps, m, k)."""
+    words = _placed(rows, m // 8)
+    return elements(words, kind).reshape(len(words), m, -1)
 
 
-def matrix_c(values: Array, rows: int) -> Array:
-    """C from elements of shape (count, warps * 32): result (warps, rows, 8)."""
-    high = rows // 8
-    shaped = values.reshape(high, 2, -1, 8, 4)
-    return np.ascontiguousarray(shaped.transpose(2, 0, 3, 4, 1)).reshape(-1, rows, 8)
+def matrix_b(rows: Sequence[Array], kind: str) -> Array:
+    """B from register words, one row of (warps * 32) for each register: result (warps, k, 8)."""
+    return np.ascontiguousarray(matrix_a(rows, kind, 8).swapaxes(1, 2))
 
 
 def scatter_c(matrix: Array) -> Array:
-    """The inverse of :func:`matrix_c`: elements of shape (count, warps * 32)."""
+    """The elements (count, warps * 32) of a matrix C (warps, m, 8)."""
     warps, rows, _ = matrix.shape
     shaped = matrix.reshape(warps, rows // 8, 8, 4, 2)
     return np.ascontiguousarray(shaped.transpose(1, 4, 0, 2, 3)).reshape(rows // 4, warps * 32)

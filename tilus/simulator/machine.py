@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ POISON = 0x7FBADBAD
 _FLOATS = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 
 
+@functools.cache
 def dtype_of(name: str) -> np.dtype[Any]:
     """NumPy type of a PTX type; bit types, bf16, packed and narrow formats map to unsigned integers."""
     if name in _FLOATS:

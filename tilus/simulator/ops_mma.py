@@ -36,9 +36,14 @@ def bind_target(b: Binder, op: Op, item: Any, kind: str) -> list[Array]:
     return bind_rows(b, op, item, kind)
 
 
+def of_lanes(rows: list[Array], lanes: Array | None) -> list[Array]:
+    """The lanes (None: all) of each row."""
+    return rows if lanes is None else [row[lanes] for row in rows]
+
+
 def stack(rows: list[Array], lanes: Array | None) -> Array:
     """Rows as one array (registers, lanes)."""
-    return np.stack(rows) if lanes is None else np.stack([row[lanes] for row in rows])
+    return np.concatenate(of_lanes(rows, lanes)).reshape(len(rows), -1)
 
 
 def read_accumulator(words: Array, kind: str) -> Array:
@@ -75,41 +80,56 @@ def integer_sum(product: Array, c: Array, saturate: bool) -> Array:
     return total.astype(np.int32)
 
 
-Product = Callable[[Array, Array, Array], Array]
+Product = Callable[[Array, Array], Array]
+Total = Callable[[Array, Array], Array]
 
 
-def product_of(op: Op, kind: str) -> Product:
-    """D = A B + C for float or integer accumulators."""
+def total_of(op: Op, kind: str) -> Total:
+    """How float or integer accumulators take up a product, element by element."""
     saturate = ".satfinite" in op.opcode
     if kind == "s32":
-        return lambda a, b, c: integer_sum(np.matmul(a, b), c, saturate)
-    return lambda a, b, c: np.matmul(a, b) + c
+        return lambda product, c: integer_sum(product, c, saturate)
+    return np.add
 
 
-def bind_mma(b: Binder, op: Op, shape: tuple[int, int, int], kinds: tuple[str, str, str, str], product: Product) -> Run:
+class Accumulator:
+    """The operands D and C of a product with the standard fragments; ``kinds`` are those of both."""
+
+    def __init__(self, b: Binder, op: Op, d: Any, c: Any, kinds: tuple[str, str]) -> None:
+        self.kd, self.kc = kinds
+        self.rows_d, self.rows_c = bind_target(b, op, d, self.kd), bind_rows(b, op, c, self.kc)
+        self.total = total_of(op, self.kd)
+
+    def add(self, product: Array, lanes: Array | None) -> None:
+        """D = product + C, for a product (warps, m, 8)."""
+        old = read_accumulator(stack(self.rows_c, lanes), self.kc)
+        result = self.total(fragments.scatter_c(product), old)
+        if self.kd == "f32" and result.dtype != np.float32:
+            result = result.astype(np.float32)
+        put(self.rows_d, write_accumulator(result, self.kd), lanes)
+
+
+def bind_mma(b: Binder, op: Op, shape: tuple[int, int, int], kinds: tuple[str, str, str, str],
+             product: Product = np.matmul) -> Run:
     """A warp-wide product with the standard fragments: ``kinds`` are those of D, A, B and C."""
     m, n, k = shape
     kd, ka, kb, kc = kinds
     d, a, bb, c = b.need(op, 4)
-    rows_d, rows_a = bind_target(b, op, d, kd), bind_rows(b, op, a, ka)
-    rows_b, rows_c = bind_rows(b, op, bb, kb), bind_rows(b, op, c, kc)
+    accumulator = Accumulator(b, op, d, c, (kd, kc))
+    rows_a, rows_b = bind_rows(b, op, a, ka), bind_rows(b, op, bb, kb)
     per_register = {kind: (64 if kind == "f64" else 32) // bits_of(kind) for kind in (ka, kb)}
     expected = (m * n // 32 // (2 if kd == "f16" else 1), m * k // 32 // per_register[ka],
                 k * n // 32 // per_register[kb], m * n // 32 // (2 if kc == "f16" else 1))
-    found = (len(rows_d), len(rows_a), len(rows_b), len(rows_c))
+    found = (len(accumulator.rows_d), len(rows_a), len(rows_b), len(accumulator.rows_c))
     if found != expected:
         raise b.error(f"fragments of {found} registers instead of {expected}", op)
     launch = b.launch
 
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
-        left = fragments.matrix_a(stack(rows_a, lanes), ka, m)
-        right = fragments.matrix_b(stack(rows_b, lanes), kb)
-        base = fragments.matrix_c(read_accumulator(stack(rows_c, lanes), kc), m)
-        result = product(left, right, base)
-        if kd == "f32" and result.dtype != np.float32:
-            result = result.astype(np.float32)
-        put(rows_d, write_accumulator(fragments.scatter_c(result), kd), lanes)
+        left = fragments.matrix_a(of_lanes(rows_a, lanes), ka, m)
+        right = fragments.matrix_b(of_lanes(rows_b, lanes), kb)
+        accumulator.add(product(left, right), lanes)
         launch.matrix_operations += 2 * m * n * k * len(left)
 
     return run
@@ -142,7 +162,7 @@ _RC = "la:row|col lb:row|col"
 def mma(b: Binder, op: Op) -> Run:
     f = op.fields
     kinds = (str(f["td"]), str(f["ta"]), str(f["tb"]), str(f["tc"]))
-    return bind_mma(b, op, parse_shape(str(f["shape"])), kinds, product_of(op, kinds[0]))
+    return bind_mma(b, op, parse_shape(str(f["shape"])), kinds)
 
 
 @instr("mma =sync =aligned shape:m16n8k32 =row =col =kind::f8f6f4 td:f16|f32 ta:e4m3|e5m2|e3m2|e2m3|e2m1 "
@@ -151,21 +171,19 @@ def mma_f8f6f4(b: Binder, op: Op) -> Run:
     f = op.fields
     ta, tb = ("e2m1p" if f[name] == "e2m1" else str(f[name]) for name in ("ta", "tb"))
     kinds = (str(f["td"]), ta, tb, str(f["tc"]))
-    return bind_mma(b, op, parse_shape(str(f["shape"])), kinds, product_of(op, kinds[0]))
+    return bind_mma(b, op, parse_shape(str(f["shape"])), kinds)
 
 
 @instr("mma =sync =aligned shape:m8n8k128|m16n8k128|m16n8k256 =row =col =s32 =b1 =b1 =s32 bool:xor|and =popc",
        gate="warp", kind="mma")
 def mma_binary(b: Binder, op: Op) -> Run:
-    xor = op.fields["bool"] == "xor"
-
-    def product(left: Array, right: Array, c: Array) -> Array:
-        both = np.matmul(left, right)
-        if xor:
-            both = left.sum(axis=2)[:, :, None] + right.sum(axis=1)[:, None, :] - 2 * both
-        return integer_sum(both, c, False)
-
+    product = differing_bits if op.fields["bool"] == "xor" else np.matmul
     return bind_mma(b, op, parse_shape(str(op.fields["shape"])), ("s32", "b1", "b1", "s32"), product)
+
+
+def differing_bits(left: Array, right: Array) -> Array:
+    """How many bits of the rows of A and the columns of B differ: matrices of zeros and ones."""
+    return left.sum(axis=2)[:, :, None] + right.sum(axis=1)[:, None, :] - 2 * np.matmul(left, right)
 
 
 @instr(f"mma =sync =aligned =m8n8k4 {_RC} td:f16|f32 =f16 =f16 tc:f16|f32", gate="warp", kind="mma")

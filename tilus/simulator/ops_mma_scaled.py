@@ -13,7 +13,7 @@ from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Run, Vec
 from tilus.simulator.numbers import TABLES
 from tilus.simulator.ops_matrix import whole_warps
-from tilus.simulator.ops_mma import bind_rows, bind_target, parse_shape, put, read_accumulator, stack, write_accumulator
+from tilus.simulator.ops_mma import Accumulator, bind_rows, of_lanes, parse_shape
 
 _NARROW = "e4m3|e5m2|e3m2|e2m3|e2m1"
 
@@ -32,19 +32,17 @@ def mma_scaled(b: Binder, op: Op) -> Run:
     packed = k == 64
     ta, tb = (str(f[x]) if packed or f[x] != "e2m1" else "e2m1p" for x in ("ta", "tb"))
     d, a, bb, c = b.need(op, 8)[:4]
-    rows_d, rows_a = bind_target(b, op, d, "f32"), bind_rows(b, op, a, ta)
-    rows_b, rows_c = bind_rows(b, op, bb, tb), bind_rows(b, op, c, "f32")
-    if (len(rows_d), len(rows_a), len(rows_b), len(rows_c)) != (4, 4, 2, 4):
+    accumulator = Accumulator(b, op, d, c, ("f32", "f32"))
+    rows_a, rows_b = bind_rows(b, op, a, ta), bind_rows(b, op, bb, tb)
+    if (len(accumulator.rows_d), len(rows_a), len(rows_b), len(accumulator.rows_c)) != (4, 4, 2, 4):
         raise b.error("fragments of other sizes than 4, 4, 2 and 4 registers", op)
     scales = Scales(b, op, op.operands[4:])
 
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
-        left, right = scales.apply(fragments.matrix_a(stack(rows_a, lanes), ta, m),
-                                   fragments.matrix_b(stack(rows_b, lanes), tb), lanes)
-        base = fragments.matrix_c(read_accumulator(stack(rows_c, lanes), "f32"), m)
-        result = (np.matmul(left, right) + base).astype(np.float32)
-        put(rows_d, write_accumulator(fragments.scatter_c(result), "f32"), lanes)
+        left, right = scales.apply(fragments.matrix_a(of_lanes(rows_a, lanes), ta, m),
+                                   fragments.matrix_b(of_lanes(rows_b, lanes), tb), lanes)
+        accumulator.add(np.matmul(left, right), lanes)
         b.launch.matrix_operations += 2 * m * n * k * len(left)
 
     return run

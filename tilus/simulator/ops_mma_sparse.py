@@ -24,17 +24,7 @@ from tilus.simulator import fragments
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Run
 from tilus.simulator.ops_matrix import whole_warps
-from tilus.simulator.ops_mma import (
-    bind_rows,
-    bind_target,
-    bits_of,
-    parse_shape,
-    product_of,
-    put,
-    read_accumulator,
-    stack,
-    write_accumulator,
-)
+from tilus.simulator.ops_mma import Accumulator, bind_rows, bits_of, of_lanes, parse_shape
 from tilus.simulator.ops_mma_scaled import Scales
 
 _NARROW = "e4m3|e5m2|e3m2|e2m3|e2m1"
@@ -139,26 +129,22 @@ def _bind(b: Binder, op: Op, kinds: tuple[str, str, str, str], pairs: bool, scal
     m, n, k = parse_shape(str(op.fields["shape"]))
     kd, ka, kb, kc = kinds
     d, a, bb, c = op.operands[:4]
-    rows_d, rows_a = bind_target(b, op, d, kd), bind_rows(b, op, a, ka)
-    rows_b, rows_c = bind_rows(b, op, bb, kb), bind_rows(b, op, c, kc)
+    accumulator = Accumulator(b, op, d, c, (kd, kc))
+    rows_a, rows_b = bind_rows(b, op, a, ka), bind_rows(b, op, bb, kb)
     expected = (2 if kd == "f16" else 4, m * k * bits_of(ka) // 2048, k * n * bits_of(kb) // 1024,
                 2 if kc == "f16" else 4)
-    found = (len(rows_d), len(rows_a), len(rows_b), len(rows_c))
+    found = (len(accumulator.rows_d), len(rows_a), len(rows_b), len(accumulator.rows_c))
     if found != expected:
         raise b.error(f"fragments of {found} registers instead of {expected}", op)
     sparse = Metadata(b, op, ka, pairs, k, op.operands[4], op.operands[5])
-    product = product_of(op, kd)
 
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
-        left = sparse.dense(fragments.matrix_a(stack(rows_a, lanes), ka, m), lanes)
-        right = fragments.matrix_b(stack(rows_b, lanes), kb)
+        left = sparse.dense(fragments.matrix_a(of_lanes(rows_a, lanes), ka, m), lanes)
+        right = fragments.matrix_b(of_lanes(rows_b, lanes), kb)
         if scales is not None:
             left, right = scales.apply(left, right, lanes)
-        result = product(left, right, fragments.matrix_c(read_accumulator(stack(rows_c, lanes), kc), m))
-        if kd == "f32":
-            result = result.astype(np.float32)
-        put(rows_d, write_accumulator(fragments.scatter_c(result), kd), lanes)
+        accumulator.add(np.matmul(left, right), lanes)
         b.launch.matrix_operations += m * n * k * len(left)
 
     return run

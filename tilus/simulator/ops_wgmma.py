@@ -17,6 +17,7 @@ from tilus.simulator.ops_mma import (
     bind_rows,
     bind_target,
     integer_sum,
+    of_lanes,
     parse_shape,
     put,
     read_accumulator,
@@ -230,7 +231,7 @@ def wgmma(b: Binder, op: Op) -> Run:
             keeping = bool(row[first if row.size > 1 else 0]) != negated
             left = None
             if from_registers:
-                left = fragments.matrix_a(stack(rows_a, lanes), ka, 16).reshape(64, stored)
+                left = fragments.matrix_a(of_lanes(rows_a, lanes), ka, 16).reshape(64, stored)
             at_a = _word(descriptor_a, first) if descriptor_a is not None else 0
             at_b = _word(descriptor_b, first)
             codes = sparse.codes_of(lanes) if sparse is not None else None

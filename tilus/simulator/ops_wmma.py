@@ -17,7 +17,7 @@ from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Group, Op, Run, Sink, Vec
 from tilus.simulator.ops_matrix import whole_warps
 from tilus.simulator.ops_memory import address_of, part_lanes, parts_of, space_of
-from tilus.simulator.ops_mma import bind_rows, bind_target, integer_sum, parse_shape, product_of, put, stack
+from tilus.simulator.ops_mma import bind_rows, bind_target, differing_bits, parse_shape, put, stack, total_of
 from tilus.simulator.syntax import type_bits
 
 _SS = "?ss:global|shared|shared::cta"
@@ -167,7 +167,8 @@ def mma(b: Binder, op: Op) -> Run:
     d, *sources = b.need(op, 4)
     rows_d = bind_target(b, op, d, kd)
     rows_a, rows_b, rows_c = (bind_rows(b, op, item, kind) for item, kind in zip(sources, (ka, kb, kc), strict=True))
-    product = product_of(op, kd)
+    product = differing_bits if f.get("bool") == "xor" else np.matmul
+    total = total_of(op, kd)
 
     def run(g: Group) -> None:
         lanes = whole_warps(b, op, g)
@@ -175,13 +176,7 @@ def mma(b: Binder, op: Op) -> Run:
         words = stack(rows_b, lanes)
         right = _matrix(words, kb, n, k).transpose(0, 2, 1) if _bits(kb) < 8 else _matrix(words, kb, k, n)
         base = _matrix(stack(rows_c, lanes), kc, m, n)
-        if ka == "b1":
-            both = np.matmul(left, right)
-            if f["bool"] == "xor":
-                both = left.sum(axis=2)[:, :, None] + right.sum(axis=1)[:, None, :] - 2 * both
-            result = integer_sum(both, base, False)
-        else:
-            result = product(left, right, base)
+        result = total(product(left, right), base)
         put(rows_d, _words(result, kd, len(rows_d)), lanes)
         b.launch.matrix_operations += 2 * m * n * k * len(left)
 

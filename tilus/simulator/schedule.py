@@ -40,6 +40,8 @@ class _Bound:
     """A segment with its steps bound to a batch."""
 
     __slots__ = (
+        "_taint",
+        "_tracked",
         "condition",
         "executed",
         "gate",
@@ -54,7 +56,6 @@ class _Bound:
         "steps",
         "target",
         "targets",
-        "tracked",
     )
 
     def __init__(self, segment: Segment, binder: Binder, orders: list[int]) -> None:
@@ -63,8 +64,8 @@ class _Bound:
         self.gate = segment.gate
         self.gate_op: Op | None = segment.ops[0] if segment.gate else None
         self.steps: list[Run] = [binder.step(op) for op in segment.ops]
-        self.tracked: list[Run] = [binder.batch.taint.track(op, step)
-                                   for op, step in zip(segment.ops, self.steps, strict=True)]
+        self._tracked: list[Run] | None = None
+        self._taint = binder.batch.taint
         self.op_count = len(segment.ops) + (1 if segment.end is not None else 0)
         self.executed = 0
         end = segment.end
@@ -83,6 +84,13 @@ class _Bound:
                 item = end.operands[0]
                 assert isinstance(item, Reg)
                 self.index = binder.src(end, item, "u32")
+
+    @property
+    def tracked(self) -> list[Run]:
+        """The steps with the bookkeeping of undefined values, made where they are first needed."""
+        if self._tracked is None:
+            self._tracked = [self._taint.track(op, step) for op, step in zip(self.segment.ops, self.steps, strict=True)]
+        return self._tracked
 
 
 class Executor:
