@@ -82,20 +82,23 @@ def place_blocks(batch: Batch, blocks: Array) -> None:
     launch = batch.launch
     batch.blocks = blocks
     gx, gy, _ = launch.grid
-    padded = np.zeros(batch.capacity, np.int64)
-    padded[:len(blocks)] = blocks
-    numbers = padded[batch.block_of]
+    numbers = np.zeros(batch.capacity, np.int64)
+    numbers[:len(blocks)] = blocks
     position = (numbers % gx, numbers // gx % gy, numbers // (gx * gy))
-    rank = np.zeros(batch.lanes, np.int64)
+    rank = np.zeros(batch.capacity, np.int64)
     scale = 1
+
+    def give(name: str, values: Array) -> None:
+        batch.specials[name].reshape(batch.capacity, -1)[...] = values[:, None]
+
     for axis, value, size in zip("xyz", position, launch.cluster, strict=True):
-        batch.specials[f"%ctaid.{axis}"][:] = value
-        batch.specials[f"%clusterid.{axis}"][:] = value // size
-        batch.specials[f"%cluster_ctaid.{axis}"][:] = value % size
+        give(f"%ctaid.{axis}", value)
+        give(f"%clusterid.{axis}", value // size)
+        give(f"%cluster_ctaid.{axis}", value % size)
         rank += value % size * scale
         scale *= size
-    batch.specials["%cluster_ctarank"][:] = rank
-    batch.specials["%smid"][:] = numbers % 132
+    give("%cluster_ctarank", rank)
+    give("%smid", numbers % 132)
     batch.live[:] = (batch.thread_of < launch.threads) & (batch.block_of < len(blocks))
 
 

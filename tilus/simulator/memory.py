@@ -132,7 +132,7 @@ class GlobalSpace(Space):
         if address.size == 0:
             return address
         pattern = site.match(address, lanes)
-        offsets = address - GLOBAL_BASE
+        plain = offsets = address - GLOBAL_BASE
         first = int(address[0])
         site.fault = False
         low, high = first - GLOBAL_BASE + pattern.low, first - GLOBAL_BASE + pattern.high
@@ -146,7 +146,7 @@ class GlobalSpace(Space):
         if launch.counting:
             self._count(site, batch, pattern, lanes, offsets, first, size)
         if launch.global_shadow is not None:
-            launch.global_shadow.access(site, batch, lanes, offsets, size, data)
+            launch.global_shadow.access(site, batch, lanes, offsets, size, data, pattern if offsets is plain else None)
         return offsets
 
     def _count(self, site: Site, batch: Batch, pattern: Pattern, lanes: Array | None, offsets: Array, first: int,

@@ -224,7 +224,7 @@ def st(b: Binder, op: Op) -> Run:
             part.space.views.store(offsets, size, count, chosen)
             if batch.taint.active:
                 _store_undefined(b, op, part, lanes, offsets, size, items)
-            if launch.checks.race and not marked:
+            if not marked and (launch.checks.global_race if part.space is launch.memory else launch.checks.race):
                 _clash(b, op, part, lanes, offsets, size, count, chosen)
 
     return run

@@ -51,6 +51,10 @@ class Order:
         self.grid_thread: Array = np.repeat(blocks, self.batch.stride) * self.batch.stride + self.batch.thread_of
         self.columns_of: dict[int, int] = {}
 
+    def epochs_of(self, where: Array) -> Array:
+        """The present epochs of the lanes."""
+        return np.repeat(self.epoch, 32) if where is self.batch.every else self.epoch[self.batch.warp_of[where]]
+
     def bump(self, warps: Array | int) -> None:
         """End the epochs of these warps."""
         epoch = self.epoch.copy()

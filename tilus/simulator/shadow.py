@@ -78,8 +78,9 @@ class SharedShadow:
         self.write_time = np.zeros(cells if self.timed else 0, np.int64)
         self.column = order.column[batch.warp_of] % self.per_group
         self.ident = (np.arange(batch.lanes) % 32 | order.column[batch.warp_of] << _WARP_SHIFT).astype(np.int64)
-        self.every = np.arange(batch.lanes)
+        self.every = batch.every
         self.log: list[tuple[Op, Array, Array, int, Array, bool]] = []
+        self.entered = False
         self.reset()
 
     def reset(self) -> None:
@@ -90,7 +91,9 @@ class SharedShadow:
         self.source[:] = 0
         self.sources = 0
         self.writer[:] = 0
-        self.readers[:] = 0
+        if self.entered:
+            self.readers[:] = 0
+            self.entered = False
         self.write_time[:] = 0
         self.log.clear()
         self.unordered_writes = self.unordered_reads = False
@@ -200,7 +203,7 @@ class SharedShadow:
 
     def flush(self) -> None:
         """Enter the noted reads into the table."""
-        self.unordered_reads = True
+        self.unordered_reads = self.entered = True
         for op, where, offsets, size, epochs, strong in self.log:
             flag = self.batch.launch.number(op) << _R_OP_SHIFT | (_R_STRONG if strong else 0)
             packed = epochs[self.batch.warp_of[where]] << _R_EPOCH_SHIFT | where & _LANE | flag
@@ -226,11 +229,10 @@ class SharedShadow:
             reads = self.readers[cells]
             if (int(reads.max()) >> _R_EPOCH_SHIFT) > order.floor:
                 self._check_readers(op, where, cells, reads, bool(flag & STRONG))
-        whole = where is self.every
-        epoch = order.epoch.take(self.batch.warp_of if whole else self.batch.warp_of[where])
-        number = self.batch.launch.number(op) << _OP_SHIFT
-        packed = (self.ident if whole else self.ident[where]) | epoch << _EPOCH_SHIFT | flag | number
-        packed |= AGENT if agent else 0
+        number = self.batch.launch.number(op) << _OP_SHIFT | flag | (AGENT if agent else 0)
+        packed = order.epochs_of(where) << _EPOCH_SHIFT
+        packed |= self.ident if where is self.every else self.ident[where]
+        packed |= number
         put_rows(self.writer, cells, packed)
         self.unordered_writes = True
         if flag & STRONG:
@@ -348,7 +350,7 @@ class SharedShadow:
         cells = self.cells(offsets, size)
         self._landed(cells)
         if self.racing:
-            epoch = self.order.epoch[self.batch.warp_of[where]]
+            epoch = self.order.epochs_of(where)
             number = self.batch.launch.number(op) << _OP_SHIFT
             self.writer[cells] = (self.ident[where] | epoch << _EPOCH_SHIFT | number)[:, None]
             self.unordered_writes = True

@@ -1,13 +1,15 @@
 """Shadow of global memory: races between threads, by happens-before over barriers, fences and atomics.
 
-Accesses are recorded for cells of four bytes, or fewer where the kernel has narrower accesses. Reads of an array that
-nothing was written to are noted in a log, and entered into the tables at its first write.
+Accesses are recorded for cells of four bytes, or fewer where the kernel has narrower accesses. Most cells are written
+once and never again: accesses are noted in logs, and entered into the tables only when they are needed. Those are, for
+reads of an array that nothing was written to, its first write; for writes, an access to a cell that was written before.
 """
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +24,7 @@ from tilus.simulator.syntax import TYPE_BITS
 
 if TYPE_CHECKING:
     from tilus.simulator.launch import Launch
-    from tilus.simulator.sites import Site
+    from tilus.simulator.sites import Pattern, Site
 
 _SHIFT = 5
 _THREAD_SHIFT, _OPS = 16, 0xFFFF     # a thread of the grid, plus one, above the number of the operation
@@ -37,6 +39,35 @@ def _granularity(launch: Launch) -> int:
             if kind in TYPE_BITS:
                 smallest = min(smallest, max(1, TYPE_BITS[kind] // 8))
     return smallest
+
+
+@dataclass(frozen=True)
+class _Access:
+    """An access as it was, with the tables of its moment, which are replaced and never changed.
+
+    Its offsets are ``first + delta``: accesses of one pattern share ``delta``, so that logs stay small.
+    """
+
+    op: Op
+    strong: bool
+    where: Array
+    first: int
+    delta: Array
+    size: int
+    grid_thread: Array
+    warp_of: Array
+    epoch: Array
+
+    def offsets(self) -> Array:
+        return self.delta + self.first if self.first else self.delta
+
+    def threads(self) -> Array:
+        """The threads of the grid, (n, 1)."""
+        return self.grid_thread[self.where][:, None]
+
+    def epochs(self) -> Array:
+        """Their epochs, (n, 1)."""
+        return self.epoch[self.warp_of[self.where]][:, None]
 
 
 class GlobalShadow:
@@ -59,20 +90,18 @@ class GlobalShadow:
         self.warps_per_block = (launch.threads + 31) // 32
         self.entered = False
         self.touched: set[int] = set()
-        self.logs: dict[int, list[tuple[Op, Array, Array, Array, int]]] = {}
+        self.written = np.zeros(count, bool)
+        self.reads: dict[int, list[_Access]] = {}
+        self.writes: list[_Access] = []
         self.logged = 0
-
-    def _threads(self, batch: Batch, where: Array) -> Array:
-        numbers = batch.order.grid_thread
-        return numbers if where is batch.every else numbers[where]
 
     def _cells(self, offsets: Array, size: int) -> Array:
         first = (offsets // self.cell)[:, None]
         return first if size <= self.cell else first + np.arange(size // self.cell)
 
-    def access(self, site: Site, batch: Batch, lanes: Array | None, offsets: Array, size: int,
-               data: Array | None = None) -> None:
-        """Record and check an access; ``data`` are the values stored."""
+    def access(self, site: Site, batch: Batch, lanes: Array | None, offsets: Array, size: int, data: Array | None,
+               pattern: Pattern | None) -> None:
+        """Record and check an access; ``data`` are the values stored; a pattern is that of the offsets."""
         if not self.enabled or not offsets.size or (site.read_only and not site.write):
             return
         where = batch.every if lanes is None else lanes
@@ -80,32 +109,55 @@ class GlobalShadow:
             kept = offsets >= GUARD
             offsets, where = offsets[kept], where[kept]
             data = data[kept] if data is not None else None
+            pattern = None
             if not offsets.size:
                 return
-        epochs = batch.order.epoch.take(batch.warp_of if where is batch.every else batch.warp_of[where])
+        first, delta = (0, offsets) if pattern is None else (int(offsets[0]), pattern.delta)
+        order = batch.order
+        access = _Access(site.op, site.strong, where, first, delta, size, order.grid_thread, batch.warp_of, order.epoch)
         if not site.write and site.lo not in self.touched and site.hi and not site.strong:
-            self._note(site, self._threads(batch, where), epochs, offsets, size)
+            self._note(self.reads.setdefault(site.lo, []), access)
             return
         cells = self._cells(offsets, size)
-        thread = self._threads(batch, where)[:, None]
         if site.write:
             self._touch(site)
-            self._check_write(site, batch, where, cells, thread, offsets, data)
-            put_rows(self.writer, cells, thread[:, 0] + 1 << _THREAD_SHIFT | self.launch.number(site.op))
-            put_rows(self.write_epoch, cells, 2 * epochs + site.strong)
+            self._check_write(site, batch, access, cells, offsets, data)
+            if cells.shape[1] == 1:
+                self.written[cells[:, 0]] = True
+            else:
+                self.written[cells] = True
+            self._note(self.writes, access)
             return
-        self._check_read(site, batch, where, cells, thread)
+        if self._settled(cells):
+            self._check_read(site, batch, access, cells)
         if not site.strong:
-            self._enter(site.op, cells, thread, epochs[:, None])
+            self._enter(site.op, cells, access.threads(), access.epochs())
 
-    # -- reads of arrays that were not written
+    # -- the logs
 
-    def _note(self, site: Site, threads: Array, epochs: Array, offsets: Array, size: int) -> None:
-        self.logs.setdefault(site.lo, []).append((site.op, threads, epochs, offsets, size))
-        self.logged += offsets.nbytes * 3
+    def _note(self, log: list[_Access], access: _Access) -> None:
+        log.append(access)
+        self.logged += access.delta.nbytes
         if self.logged > LOG_BYTES:
-            for start in list(self.logs):
+            for start in list(self.reads):
                 self._open(start)
+            self._settle()
+
+    def _settled(self, cells: Array) -> bool:
+        """Whether any of the cells was written; the table of writers tells by whom."""
+        if not self.written.take(cells).any():
+            return False
+        self._settle()
+        return True
+
+    def _settle(self) -> None:
+        """Enter the noted writes into the table."""
+        for access in self.writes:
+            cells = self._cells(access.offsets(), access.size)
+            put_rows(self.writer, cells, access.threads()[:, 0] + 1 << _THREAD_SHIFT | self.launch.number(access.op))
+            put_rows(self.write_epoch, cells, 2 * access.epochs()[:, 0] + access.strong)
+            self.logged -= access.delta.nbytes
+        self.writes.clear()
 
     def _touch(self, site: Site) -> None:
         """The arrays that an access writes keep no log; where they are not known, none does."""
@@ -119,10 +171,9 @@ class GlobalShadow:
 
     def _open(self, start: int) -> None:
         self.touched.add(start)
-        for op, threads, epochs, offsets, size in self.logs.pop(start, ()):
-            cells = self._cells(offsets, size)
-            self._enter(op, cells, threads[:, None], epochs[:, None])
-            self.logged -= offsets.nbytes * 3
+        for access in self.reads.pop(start, ()):
+            self._enter(access.op, self._cells(access.offsets(), access.size), access.threads(), access.epochs())
+            self.logged -= access.delta.nbytes
 
     def _enter(self, op: Op, cells: Array, thread: Array, epochs: Array) -> None:
         """Make the threads the last readers; one that they replace stays as that of another warp or block."""
@@ -151,12 +202,13 @@ class GlobalShadow:
     def forget(self, start: int, end: int) -> None:
         """Memory from ``start`` to ``end`` is new: nobody has touched it."""
         if self.enabled:
+            self._settle()
             cells = slice(start // self.cell, end // self.cell)
-            tables: list[Array] = [self.writer, self.write_epoch, *self.readers, *self.read_epochs]
+            tables: list[Array] = [self.writer, self.write_epoch, self.written, *self.readers, *self.read_epochs]
             for table in tables:
                 table[cells] = 0
             self.touched.add(start)
-            self.logs.pop(start, None)
+            self.reads.pop(start, None)
 
     # -- order
 
@@ -196,15 +248,13 @@ class GlobalShadow:
                     f"synchronisation, at {self.launch.memory.describe(offset)}", site.op, int(where[row]),
                     self.launch.memory.address(offset), int(bad.any(axis=1).sum()), party)
 
-    def _check_read(self, site: Site, batch: Batch, where: Array, cells: Array, thread: Array) -> None:
-        writer = self.writer.take(cells)
-        if not writer.any():
-            return
-        epochs = self.write_epoch[cells]
+    def _check_read(self, site: Site, batch: Batch, access: _Access, cells: Array) -> None:
+        thread = access.threads()
+        writer, epochs = self.writer.take(cells), self.write_epoch.take(cells)
         suspect = (writer != 0) & (writer >> _THREAD_SHIFT != thread + 1)
         if site.strong:
             suspect &= (epochs & 1) == 0
-        self._judge(site, batch, where, cells, thread, suspect, writer, epochs >> 1, "reads", "writes")
+        self._judge(site, batch, access.where, cells, thread, suspect, writer, epochs >> 1, "reads", "writes")
 
     def _judge(self, site: Site, batch: Batch, where: Array, cells: Array, thread: Array, suspect: Array,
                other: Array, epochs: Array, mine: str, theirs: str) -> bool:
@@ -217,21 +267,24 @@ class GlobalShadow:
             return True
         return False
 
-    def _check_write(self, site: Site, batch: Batch, where: Array, cells: Array, thread: Array, offsets: Array,
+    def _check_write(self, site: Site, batch: Batch, access: _Access, cells: Array, offsets: Array,
                      data: Array | None) -> None:
-        writer = self.writer.take(cells)
-        if writer.any():
-            epochs = self.write_epoch[cells]
+        before = self._settled(cells)
+        if not before and not self.entered:
+            return
+        where, thread = access.where, access.threads()
+        if before:
+            writer, epochs = self.writer.take(cells), self.write_epoch.take(cells)
             suspect = (writer != 0) & (writer >> _THREAD_SHIFT != thread + 1)
             if site.strong:
                 suspect &= (epochs & 1) == 0
             if data is not None and suspect.any():
                 suspect &= self._changes(offsets, data)[:, None]
             self._judge(site, batch, where, cells, thread, suspect, writer, epochs >> 1, "writes", "writes")
-        for readers, epochs in zip(self.readers, self.read_epochs, strict=True) if self.entered else ():
+        for readers, read in zip(self.readers, self.read_epochs, strict=True) if self.entered else ():
             reader = readers.take(cells)
             suspect = (reader != 0) & (reader >> _THREAD_SHIFT != thread + 1)
-            if self._judge(site, batch, where, cells, thread, suspect, reader, epochs[cells], "writes", "reads"):
+            if self._judge(site, batch, where, cells, thread, suspect, reader, read[cells], "writes", "reads"):
                 return
 
     def _changes(self, offsets: Array, data: Array) -> Array:
