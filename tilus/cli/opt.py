@@ -87,35 +87,39 @@ ARRAY_PASSES = ("unify-symbols", "tile-arrays")
 
 
 def all_passes() -> dict[str, Callable[[Any], Any]]:
-    """Every pass by name, in the order of the pipelines."""
+    """Every pass by name: those of GPUs in the order of the pipelines, then what only the CPU has."""
     from tilus.lowering.array import tile_arrays, unify_symbols
-    from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES
+    from tilus.lowering.pipelines import CPU_TILE_PASSES, GPU_THREAD_PASSES, GPU_TILE_PASSES
     from tilus.lowering.simt.lower import lower_to_threads
 
     passes: dict[str, Callable[[Any], Any]] = dict(zip(ARRAY_PASSES, (unify_symbols, tile_arrays), strict=True))
     passes.update(GPU_TILE_PASSES)
     passes[LOWERING] = lower_to_threads
     passes.update(GPU_THREAD_PASSES)
+    passes.update(CPU_TILE_PASSES)
     return passes
 
 
 def remaining(module: Any) -> list[str]:
     """The GPU passes that a module has yet to go through."""
-    names = list(all_passes())
-    if module.level == "array":
-        return names
-    names = names[len(ARRAY_PASSES) :]
+    from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES
+
+    after = [LOWERING, *dict(GPU_THREAD_PASSES)]
     if module.level == "thread":
-        return names[names.index(LOWERING) + 1 :]
-    return names[names.index(LOWERING) :] if "layouts" in module.form else names
+        return after[1:]
+    if "layouts" in module.form:
+        return after
+    tile = [*dict(GPU_TILE_PASSES), *after]
+    return [*ARRAY_PASSES, *tile] if module.level == "array" else tile
 
 
 def stage_of(name: str) -> str:
     """The level of the modules that a pass takes."""
-    names = list(all_passes())
+    from tilus.lowering.pipelines import GPU_THREAD_PASSES
+
     if name in ARRAY_PASSES:
         return "array"
-    return "tile" if names.index(name) <= names.index(LOWERING) else "thread"
+    return "thread" if name in dict(GPU_THREAD_PASSES) else "tile"
 
 
 def _before(name: str, wanted: str, level: str) -> str:

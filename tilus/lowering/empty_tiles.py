@@ -54,5 +54,6 @@ def _constant(old: Value, number: int, op: Operation, mapping: dict[Value, Value
     dtype = old.tile.dtype
     value: int | float | bool = bool(number) if dtype.is_bool else float(number) if dtype.is_float else number
     new = Const(value, dtype, old.tile.shape, span=op.span)
+    new.result.name = old.name
     mapping[old] = new.result
     return new

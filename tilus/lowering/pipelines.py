@@ -40,7 +40,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
 """From a traced tile module to a scheduled one, for every GPU."""
 
 CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
-    ("unroll-loops", unroll_loops_without_dots),
+    ("unroll-loops-without-dots", unroll_loops_without_dots),
     ("simplify", simplify),
 )
 """From a traced tile module to the one that is lowered for the CPU."""

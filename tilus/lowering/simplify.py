@@ -135,6 +135,7 @@ class _Folder:
             return None
         if isinstance(result, Value):
             return (result,)
+        result.result.type = op.result.type  # its layout too, once there are layouts
         key = self.key(result)
         found = self.available.get(key)
         if found is not None:
@@ -283,7 +284,7 @@ def _fold_reshape(folder: _Folder, op: Reshape) -> Operation | Value | None:
     if isinstance(inner, Const):
         return Const(inner.value, inner.dtype, op.shape)
     if isinstance(inner, Reshape):
-        return Reshape(inner.x, op.shape, span=op.span)
+        return inner.x if inner.x.tile.shape == op.shape else Reshape(inner.x, op.shape, span=op.span)
     return None
 
 
@@ -294,7 +295,8 @@ def _fold_transpose(folder: _Folder, op: Transpose) -> Operation | Value | None:
     if isinstance(inner, Const):
         return Const(inner.value, inner.dtype, op.result.tile.shape)
     if isinstance(inner, Transpose):
-        return Transpose(inner.x, tuple(inner.permutation[p] for p in op.permutation), span=op.span)
+        composed = tuple(inner.permutation[p] for p in op.permutation)
+        return inner.x if composed == tuple(range(len(composed))) else Transpose(inner.x, composed, span=op.span)
     return None
 
 
@@ -310,9 +312,10 @@ def _fold_dim(folder: _Folder, op: Dim | Stride) -> Operation | None:
 def _fold_ptr_add(folder: _Folder, op: PtrAdd) -> Operation | Value | None:
     if op.offset is not None:
         constant = _constant(op.offset)
-        if constant is not None:
-            return PtrAdd(op.pointer, None, op.constant + int(constant), span=op.span)
-        return None
+        if constant is None:
+            return None
+        total = op.constant + int(constant)
+        return PtrAdd(op.pointer, None, total, span=op.span) if total else op.pointer
     if op.constant == 0:
         return op.pointer
     inner = op.pointer.defining
