@@ -22,7 +22,7 @@ from tilus.ir.ops import (
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, blocked
-from tilus.layouts.banks import Access, choose_swizzle
+from tilus.layouts.banks import Access, access_of, choose_swizzle
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major, strided_order
 from tilus.lowering.dot_plan import mma_shape
@@ -105,6 +105,8 @@ class _Accesses:
         view = op.destination if isinstance(op, ASYNCHRONOUS) else op.view
         if view not in dims:
             return
+        mine = dims[view]
+        order = tuple(sorted(range(len(mine)), key=lambda i: mine[i]))
         access: Access | None
         if isinstance(op, Load) and self._feeds_multiply_adds(op.result):
             found.append((dims[view], None))
@@ -120,9 +122,7 @@ class _Accesses:
             tile = (op.result if isinstance(op, Load) else op.value).tile
             if not tile.shape or tile.layout is None:
                 return
-            access = self._matrix(op, tile.layout, bits) or _plain(tile.layout, bits)
-        mine = dims[view]
-        order = tuple(sorted(range(len(mine)), key=lambda i: mine[i]))
+            access = self._matrix(op, tile.layout, bits) or access_of(tile.layout, bits, order[-1])
         if order != tuple(range(len(mine))):
             access = Access(access.layout.permute(order), access.vector, order.index(access.dim))
         key = (tuple(sorted(mine)), access)
@@ -155,10 +155,3 @@ class _Accesses:
         plan = ldmatrix_plan(layout, bits, 1)
         return None if plan is None else plan.access
 
-
-def _plain(layout: RegisterLayout, bits: int) -> Access:
-    dim = max(range(layout.rank), key=lambda d: (layout.vector_width(d), d))
-    width = layout.vector_width(dim)
-    while width * bits > 128 or (width & (width - 1)):
-        width -= 1
-    return Access(layout, max(1, width), dim)
