@@ -36,7 +36,7 @@ def kernels_of(function: Any, arguments: Any) -> list[str]:
     """The kernels that a call is."""
     function.on("interpret")(*arguments)
     program = list(function._programs.values())[-1]
-    (specialisation,) = list(program.kernel._specialisations.values())[-1:]
+    (specialisation,) = list(list(program.kernels.values())[-1]._specialisations.values())[-1:]
     return [k.name for k in specialisation.trace().kernels]
 
 

@@ -54,7 +54,7 @@ def fused_module(function: Any, arguments: list[Any], kind: str = "interpret", t
     """The kernels that a fused function becomes for these arguments: it is run once."""
     function.on("cpu" if kind == "cpu" else "interpret")(*arguments)
     program = list(function._programs.values())[-1]
-    specialisation = list(program.kernel._specialisations.values())[-1]
+    specialisation = list(list(program.kernels.values())[-1]._specialisations.values())[-1]
     return specialisation.trace(get_target(target) if kind == "simulate" else None)
 
 

@@ -33,10 +33,13 @@ class _Value:
 class _Writer:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
-        self.extents = [*(self.random.choice(EXTENTS) for _ in range(2)), self.random.choice((1, 2, 3, 5))]
+        self.extents = [*(self.random.choice(EXTENTS) for _ in range(2)), self.random.choice((1, 2, 3, 5)),
+                        self.random.choice((1, 2, 4, 7))]
         kind = self.random.random()
         if kind < 0.4:  # arrays of rank 3 are small
             self.extents = [min(n, 40) for n in self.extents]
+            if self.random.random() < 0.5:  # and of rank 4 still smaller
+                self.extents[:2] = [min(n, 14) for n in self.extents[:2]]
         elif kind < 0.7:  # several blocks in some of the kernels
             few, many = self.random.choice((1, 1, 2, 7)), 1500 + 7 * (seed % 200)
             self.extents[:2] = self.random.sample((few, many), 2)
@@ -64,8 +67,8 @@ class _Writer:
         return total
 
     def statement(self) -> None:
-        self.random.choice((self.elementwise, self.elementwise, self.reduction, self.reduction, self.product,
-                            self.everything, self.turn))()
+        self.random.choice((self.elementwise, self.elementwise, self.reduction, self.reduction, self.nested,
+                            self.product, self.everything, self.turn))()
 
     def elementwise(self) -> None:
         a, b = self.pick(), self.pick()
@@ -104,6 +107,20 @@ class _Writer:
             text = f"tl.{kind}({a.name}, {axis})[{key}]"
         self.add(text, dims, bound, a.grid, f"{kind} along {axis} of {len(dims)}")
 
+    def nested(self) -> None:
+        """A reduction of a reduction, with a factor or without."""
+        a = self.pick()
+        if len(a.dims) < 2:
+            return
+        kind = self.random.choice(("sum", "sum", "max", "min"))
+        inner = self.random.randrange(len(a.dims))
+        outer = self.random.choice([d for d in range(len(a.dims)) if d != inner])
+        factor = self.random.choice(("", " * 0.5", " * 2")) if kind == "sum" else ""
+        dims = tuple(None if d in (inner, outer) else m for d, m in enumerate(a.dims))
+        bound = a.bound * (2 * self.size((a.dims[inner], a.dims[outer])) if kind == "sum" else 1)
+        text = f"tl.{kind}(tl.{kind}({a.name}, axis={inner}, keepdims=True){factor}, axis={outer}, keepdims=True)"
+        self.add(text, dims, bound, a.grid - 1, f"{kind} of {kind} of {len(dims)}")
+
     def everything(self) -> None:
         a = self.pick()
         if not a.dims:
@@ -114,7 +131,7 @@ class _Writer:
 
     def product(self) -> None:
         a, b = self.pick(), self.pick()
-        if len(a.dims) < 2 or len(b.dims) != len(a.dims) or a.dims[:-2] != b.dims[:-2]:
+        if len(a.dims) not in (2, 3) or len(b.dims) != len(a.dims) or a.dims[:-2] != b.dims[:-2]:
             return
         k, turned = a.dims[-1], f"{b.name}.T" if len(b.dims) == 2 else f"{b.name}.transpose(0, 2, 1)"
         right = b.name if b.dims[-2] == k else turned if b.dims[-1] == k else None
@@ -129,8 +146,13 @@ class _Writer:
         if len(a.dims) == 2:
             self.add(f"{a.name}.T", a.dims[::-1], a.bound, a.grid, "transpose")
         elif len(a.dims) == 3:
-            order = self.random.choice(((0, 2, 1), (2, 0, 1), (1, 0, 2), (2, 1, 0)))
-            self.add(f"{a.name}.transpose{order}", tuple(a.dims[p] for p in order), a.bound, a.grid, "transpose of 3")
+            self.permute(a, self.random.choice(((0, 2, 1), (2, 0, 1), (1, 0, 2), (2, 1, 0))))
+        elif len(a.dims) == 4:
+            self.permute(a, self.random.choice(((0, 2, 3, 1), (0, 3, 1, 2), (2, 3, 0, 1), (0, 1, 3, 2), (3, 2, 1, 0))))
+
+    def permute(self, a: _Value, order: tuple[int, ...]) -> None:
+        dims = tuple(a.dims[p] for p in order)
+        self.add(f"{a.name}.transpose{order}", dims, a.bound, a.grid, f"transpose of {len(order)}")
 
 
 def generate_fused(seed: int) -> Program:
@@ -138,7 +160,8 @@ def generate_fused(seed: int) -> Program:
     w = _Writer(seed)
     arrays = []
     third = (((2, 0, 1),) if w.extents[0] * w.extents[1] <= 1600 else ())
-    for number, dims in enumerate(((0, 1), (None, 1), (0, None), *third)):
+    fourth = (((2, 0, 1, 3), (2, 0, None, None)) if w.extents[0] * w.extents[1] <= 200 else ())
+    for number, dims in enumerate(((0, 1), (None, 1), (0, None), *third, *fourth)):
         shape: Shape = tuple(1 if d is None else w.extents[d] for d in dims)
         name = f"x{number}"
         arrays.append(ArrayArgument(name, "f32", shape, w.random.choice(("C", "C", "F", "padded", "strided")), "grid"))

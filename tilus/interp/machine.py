@@ -22,6 +22,7 @@ from tilus.ir.ops import (
     AllocShared,
     Assume,
     Atomic,
+    CollapseView,
     CommitAsync,
     CopyAsync,
     DeviceAssert,
@@ -509,6 +510,9 @@ class BlockRun:
                                                [self.number(e) for e in op.extents], op.dropped)
         elif isinstance(op, PermuteView):
             self.env[op.result] = self.env[op.view].permute(op.permutation)
+        elif isinstance(op, CollapseView):
+            view = self.env[op.view]
+            self.env[op.result] = whole(view.memory.collapsed(op.groups))
         elif isinstance(op, Dim):
             self.env[op.result] = np.asarray(self.env[op.view].extents[op.axis], np.int64)
         elif isinstance(op, Stride):
@@ -554,5 +558,6 @@ _RULES: dict[type[Operation], Callable[[BlockRun, Any, Task], None]] = {
     CommitAsync: BlockRun._commit, WaitAsync: BlockRun._wait, Sync: BlockRun._sync, Map: BlockRun._map,
     ReduceWith: BlockRun._reduce_with, ScanWith: BlockRun._scan_with, Print: BlockRun._print,
     DeviceAssert: BlockRun._assert, Assume: BlockRun._assume, Subview: BlockRun._view, PermuteView: BlockRun._view,
+    CollapseView: BlockRun._view,
     Dim: BlockRun._view, Stride: BlockRun._view, GridIndex: BlockRun._view, GridSize: BlockRun._view,
 }

@@ -10,6 +10,8 @@ index arrays; both give access to any array shaped like the root, so that shadow
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -19,6 +21,7 @@ import numpy as np
 from tilus.diagnostics import CheckError, Diagnostic, Label, Span
 from tilus.interp.numbers import Array, held_as
 from tilus.ir.dtypes import DType
+from tilus.ir.ops.memory import split_dims
 
 RELEASE, ACQUIRE = ("release", "acq_rel"), ("acquire", "acq_rel")
 
@@ -89,10 +92,27 @@ class Memory:
         self.clocks: dict[tuple[int, ...], dict[int, int]] = {}
         self.spans: list[Span] = []
         self._numbers: dict[Span, int] = {}
+        self._collapsed: dict[tuple[int, ...], Memory] = {}
         if tracked:
             self.writer, self.written, self.write_at = (np.full(shape, -1, np.int32) for _ in range(3))
             self.reader, self.read, self.read_at = (np.full(shape, -1, np.int32) for _ in range(3))
         self.pending = np.full(shape, -1, np.int32) if space == "shared" else None
+
+    def collapsed(self, groups: tuple[int, ...]) -> Memory:
+        """The same elements under a shape in which adjacent dimensions are one; what is known of them is shared."""
+        found = self._collapsed.get(groups)
+        if found is None:
+            found = self._collapsed[groups] = copy.copy(self)
+            shape = tuple(math.prod(part) for part in split_dims(self.array.shape, groups))
+            found.rank, found._collapsed = len(shape), {}
+            for name in ("array", "valid", "writer", "written", "write_at", "reader", "read", "read_at", "pending"):
+                array = getattr(self, name, None)
+                if array is not None:
+                    view = array.view()
+                    view.shape = shape  # fails where the elements would have to be copied
+                    setattr(found, name, view)
+            found.before_write = self.will_write
+        return found
 
     def span_number(self, span: Span) -> int:
         found = self._numbers.get(span)

@@ -17,6 +17,7 @@ from tilus.ir.ops import (
     Binary,
     Broadcast,
     Cast,
+    CollapseView,
     Const,
     ConvertLayout,
     Dim,
@@ -34,6 +35,7 @@ from tilus.ir.ops import (
     Transpose,
     While,
 )
+from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
 from tilus.lowering.assumptions import promises
 from tilus.targets.grid import MAX_BLOCKS
@@ -124,10 +126,17 @@ class Facts:
         if isinstance(op, Subview):
             kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
             return self.of(op.extents[kept[axis]])
+        if isinstance(op, CollapseView):
+            parts = [self.extent(op.view, d) for d in split_dims(range(op.view.view.rank), op.groups)[axis]]
+            small = op.view in self.parameters and self.parameters[op.view].small
+            high = min(math.prod(f.high for f in parts), SMALL_EXTENT if small else 1 << 62)
+            return Fact(math.prod(f.low for f in parts), high, math.prod(f.divisor for f in parts))
         return Fact(0, 1 << 62, 1)
 
     def stride(self, view: Value, axis: int) -> Fact:
         """The fact of an argument's stride, in elements; of other views nothing is known here."""
+        if isinstance(view.defining, CollapseView):
+            return self.stride(view.defining.view, sum(view.defining.groups[:axis + 1]) - 1)
         parameter = self.parameters.get(view)
         if parameter is None:
             return Fact(-(1 << 62), 1 << 62, 1)

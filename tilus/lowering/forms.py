@@ -16,6 +16,7 @@ from tilus.ir.ops import (
     Atomic,
     Binary,
     Cast,
+    CollapseView,
     Const,
     CopyAsync,
     Gather,
@@ -122,7 +123,7 @@ Window: TypeAlias = tuple[tuple[Form, int], ...]
 
 def root_of(view: Value) -> Value:
     """The array that a view is a part of."""
-    while isinstance(view.defining, (Subview, PermuteView)):
+    while isinstance(view.defining, (Subview, PermuteView, CollapseView)):
         view = view.defining.view
     return view
 

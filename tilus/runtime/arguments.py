@@ -47,7 +47,7 @@ def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, 
     declared = tuple(dim_value(d, constants) for d in annotation.dims)
     shape, strides = argument.shape, argument.strides
     usual = arrays.contiguous(shape)
-    contiguous = all(n <= 1 or s == u for n, s, u in zip(shape, strides, usual, strict=True)) or 0 in shape
+    contiguous = argument.is_contiguous
     known: tuple[int | None, ...]
     if contiguous:
         known = contiguous_strides(declared)

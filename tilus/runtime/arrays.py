@@ -51,6 +51,12 @@ class ArrayArgument:
         """The first byte and the one past the last that elements lie in, relative to the address."""
         return byte_range(self.shape, self.strides, self.dtype.itemsize)
 
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie side by side in C order."""
+        usual = contiguous(self.shape)
+        return all(n <= 1 or s == u for n, s, u in zip(self.shape, self.strides, usual, strict=True)) or 0 in self.shape
+
 
 def byte_range(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:
     if 0 in shape:

@@ -11,6 +11,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 from tilus.diagnostics import Span
@@ -34,6 +35,7 @@ from tilus.targets import DEFAULT_ROUTE, Target
 
 if TYPE_CHECKING:
     from tilus.lang.arrays import ArraySpec
+    from tilus.lowering.array import TiledExtents
     from tilus.runtime.compile import CompiledKernel
 
 TILES = ("BM", "BN", "BK", "stages", "warps")
@@ -43,6 +45,7 @@ class FusedSpecialisation(Specialisation):
     """A specialisation that is tiled rather than traced."""
 
     program: Program
+    bounds: dict[str, int]
 
     def trace(self, target: Target | None = None) -> Module:
         from tilus.lowering.array import Description, tile_arrays
@@ -51,7 +54,7 @@ class FusedSpecialisation(Specialisation):
         outputs = tuple(p for p in self.parameters if p.name in self.program.output_names)
         self.written = frozenset(self.program.output_names)
         return tile_arrays(self.program.trace(), Description(inputs, outputs), self.program.machine,
-                           self.program.overrides)
+                           self.program.overrides, self.bounds)
 
 
 class _KernelSignature:
@@ -73,11 +76,12 @@ class _KernelSignature:
 
 
 class FusedKernel(JitFunction):
-    """The kernels of a program, called with its inputs and then its outputs."""
+    """The kernels of a program, called with its inputs and then its outputs, for extents up to ``bounds``."""
 
-    def __init__(self, function: Callable[..., Any], program: Program, signature: Any) -> None:
+    def __init__(self, function: Callable[..., Any], program: Program, signature: Any, bounds: dict[str, int]) -> None:
         super().__init__(function)
         self.program = program
+        self.bounds = bounds
         self.__dict__["signature"] = signature
 
     def specialise(self, constants: dict[str, Any], parameters: Any) -> Specialisation:
@@ -86,7 +90,7 @@ class FusedKernel(JitFunction):
         if found is None:
             with self._lock:
                 made = FusedSpecialisation(self.__tilus_captured__, self.signature, dict(constants), key)
-                made.program = self.program
+                made.program, made.bounds = self.program, self.bounds
                 found = self._specialisations.setdefault(key, made)
         return found
 
@@ -98,7 +102,7 @@ class Program:
         arrays: the array parameters; scalars: the run-time scalars.
         outputs: element type and extents of each output.
         demands: extents that the call has to check.
-        kernel: what runs it, on the arrays, the scalars and the outputs.
+        kernel: what runs it, on the arrays, the scalars and the outputs, whatever their extents.
     """
 
     def __init__(self, fused: FusedFunction, arrays: tuple[ArraySpec, ...], scalars: tuple[tuple[str, DType], ...],
@@ -125,7 +129,33 @@ class Program:
         self.output_names = [_fresh(name, taken) for name in names]
         unify_symbols(module)
         self.unified = module
-        self.kernel = FusedKernel(fused.function, self, self._signature())
+        self.kernel = self._kernel({})
+        self.kernels: dict[tuple[tuple[str, int], ...], FusedKernel] = {(): self.kernel}
+        self._tiled: dict[tuple[bool, ...], TiledExtents] = {}
+
+    def fitted(self, arrays: Mapping[str, ArrayArgument], extents: Mapping[str, int]) -> FusedKernel:
+        """The kernel for arrays like these."""
+        contiguous = tuple(arrays[spec.name].is_contiguous for spec in self.arrays)
+        tiled = self._tiled.get(contiguous)
+        if tiled is None:
+            tiled = self._tiled[contiguous] = self._tiled_extents(dict(zip(self.arrays, contiguous, strict=True)))
+        key = tuple(tiled.bounds(extents).items())
+        found = self.kernels.get(key)
+        if found is None:
+            found = self.kernels.setdefault(key, self._kernel(dict(key)))
+        return found
+
+    def _kernel(self, bounds: dict[str, int]) -> FusedKernel:
+        return FusedKernel(self.fused.function, self, self._signature(), bounds)
+
+    def _tiled_extents(self, contiguous: Mapping[ArraySpec, bool]) -> TiledExtents:
+        """For contiguous outputs: others are rare, and this is about speed."""
+        from tilus.lowering.array import TiledExtents, default_parameters
+
+        module = self.trace()
+        described = default_parameters(module.kernels[0])
+        inputs = [replace(p, contiguous=held) for p, held in zip(described.inputs, contiguous.values(), strict=False)]
+        return TiledExtents(module, inputs + list(described.inputs[len(inputs):]), described.outputs)
 
     def trace(self) -> Module:
         """A new copy of the array-level module, with its symbols unified."""
@@ -181,9 +211,9 @@ class _Plan:
     """A call, but for its arguments: ``sources`` says for each input of the kernel its position, its name and its
     default, ``model`` and ``model_name`` which argument outputs are made after."""
 
-    def __init__(self, program: Program, engine_name: str, sources: list[tuple[int, str, Any]],
+    def __init__(self, program: Program, kernel: FusedKernel, engine_name: str, sources: list[tuple[int, str, Any]],
                  shapes: list[tuple[int, ...]], model: int, model_name: str) -> None:
-        self.program, self.engine_name, self.sources = program, engine_name, sources
+        self.program, self.kernel, self.engine_name, self.sources = program, kernel, engine_name, sources
         self.shapes, self.model, self.model_name = shapes, model, model_name
 
     def run(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
@@ -200,7 +230,7 @@ class _Plan:
         inputs = [args[place] if place < len(args) else kwargs.get(name, default)
                   for place, name, default in self.sources]
         passed = [o.reshape(1) if i in program.flat and hasattr(o, "reshape") else o for i, o in enumerate(outputs)]
-        program.kernel._run(self.engine_name, (*inputs, *passed), {})
+        self.kernel._run(self.engine_name, (*inputs, *passed), {})
         return tuple(outputs) if program.several else outputs[0]
 
 
@@ -212,7 +242,7 @@ def _call_key(chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any])
     for value in args if not kwargs else (*args, *kwargs.values()):
         kind = type(value)
         if kind is np.ndarray:
-            key += (value.dtype, value.shape)
+            key += (value.dtype, value.shape, value.flags.c_contiguous)
         elif kind in (int, float, bool, str, type(None)):
             key += (kind, str(value) if kind is float else value)  # 0.0 and -0.0 are two constants
         else:
@@ -316,7 +346,8 @@ class FusedFunction(TracedFunction):
         names = [s.name for s in program.arrays] + [name for name, _ in program.scalars]
         places = {name: i for i, name in enumerate(self.signature.names)}
         sources = [(places[n], n, values[n] if places[n] >= len(args) and n not in kwargs else None) for n in names]
-        return _Plan(program, engine_name, sources, shapes, places[next(iter(arrays))], next(iter(arrays)))
+        model = next(iter(arrays))
+        return _Plan(program, program.fitted(arrays, extents), engine_name, sources, shapes, places[model], model)
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:

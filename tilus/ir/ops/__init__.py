@@ -19,6 +19,7 @@ from tilus.ir.ops.memory import (
     ASYNCHRONOUS,
     AllocShared,
     Atomic,
+    CollapseView,
     CommitAsync,
     CopyAsync,
     Dim,
@@ -64,10 +65,10 @@ from tilus.ir.ops.thread import (
 
 __all__ = [
     "ASYNCHRONOUS", "AllocShared", "Alloca", "Assume", "Atomic", "Binary", "Bitcast", "Broadcast", "Cast",
-    "CommitAsync", "Compare", "Concat", "Const", "ConvertLayout", "CopyAsync", "DeviceAssert", "Dim", "Dot", "Extract",
-    "Fma", "For", "Gather", "GatherAsync", "GridIndex", "GridSize", "GridSync", "Group", "If", "Insert", "Iota",
-    "Launch", "Load", "Map", "MaskedLoad", "MaskedStore", "MulHi", "NamedBarrier", "Pack", "PermuteView", "Philox",
-    "Print", "PtrAdd", "PtrCast", "PtrLoad", "PtrStore", "Reduce", "ReduceWith", "Reshape", "ResidentBlocks", "Scan",
-    "ScanWith", "Scatter", "Select", "Shuffle", "Slice", "Store", "Stride", "Subview", "Sync", "Take", "Transpose",
-    "Unary", "View", "WaitAsync", "WaitUntil", "While", "Workspace", "Yield",
+    "CollapseView", "CommitAsync", "Compare", "Concat", "Const", "ConvertLayout", "CopyAsync", "DeviceAssert", "Dim",
+    "Dot", "Extract", "Fma", "For", "Gather", "GatherAsync", "GridIndex", "GridSize", "GridSync", "Group", "If",
+    "Insert", "Iota", "Launch", "Load", "Map", "MaskedLoad", "MaskedStore", "MulHi", "NamedBarrier", "Pack",
+    "PermuteView", "Philox", "Print", "PtrAdd", "PtrCast", "PtrLoad", "PtrStore", "Reduce", "ReduceWith", "Reshape",
+    "ResidentBlocks", "Scan", "ScanWith", "Scatter", "Select", "Shuffle", "Slice", "Store", "Stride", "Subview", "Sync",
+    "Take", "Transpose", "Unary", "View", "WaitAsync", "WaitUntil", "While", "Workspace", "Yield",
 ]

@@ -6,8 +6,10 @@ Offsets and indices count from the start of a view; an element outside the view 
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i64
@@ -16,6 +18,7 @@ from tilus.ir.types import TileType, Type, ViewType
 if TYPE_CHECKING:
     from tilus.layouts import RegisterLayout, SharedLayout
 
+T = TypeVar("T")
 ATOMIC_KINDS = ("add", "min", "max", "and", "or", "xor", "exchange", "cas")
 ORDERS = ("relaxed", "acquire", "release", "acq_rel")
 SCOPES = ("block", "cluster", "device", "system")
@@ -74,6 +77,31 @@ class PermuteView(Operation):
         if sorted(self.permutation) != list(range(view.rank)):
             self.fail("E0204", f"{self.permutation} does not permute {view.rank} dimensions")
         return (ViewType(view.dtype, tuple(view.shape[p] for p in self.permutation), view.space),)
+
+
+class CollapseView(Operation):
+    """A view of a whole contiguous array with adjacent dimensions taken as one: dimension d of the result is the next
+    ``groups[d]`` dimensions of the operand, of which the last runs fastest."""
+
+    NAME = "collapse_view"
+    view: Value
+    groups: tuple[int, ...]
+
+    def infer(self) -> Sequence[Type]:
+        view = self.view.view
+        if view.space != "global" or sum(self.groups) != view.rank or min(self.groups, default=1) < 1:
+            self.fail("E0204", f"groups {self.groups} do not divide the dimensions of {view}")
+        return (ViewType(view.dtype, tuple(_product(part) for part in split_dims(view.shape, self.groups))),)
+
+
+def split_dims(dims: Sequence[T], groups: Sequence[int]) -> list[tuple[T, ...]]:
+    """What belongs to the dimensions of a view, in the groups that :class:`CollapseView` takes as one."""
+    rest = iter(dims)
+    return [tuple(itertools.islice(rest, n)) for n in groups]
+
+
+def _product(extents: Sequence[int | None]) -> int | None:
+    return None if None in extents else math.prod(n for n in extents if n is not None)
 
 
 def _check_offsets(op: Operation, view: ViewType, offsets: tuple[Value, ...], shape: tuple[int, ...]) -> None:

@@ -1,7 +1,10 @@
 """From array-level modules to tile modules: symbols, partition into kernels, tiling."""
 
+from tilus.lowering.array.bounds import TiledExtents
 from tilus.lowering.array.symbols import Demand, demands, unify_symbols
 from tilus.lowering.array.tiles import Tiling
-from tilus.lowering.array.tiling import Description, tile_arrays
+from tilus.lowering.array.tiling import Description, default_parameters, tile_arrays
 
-__all__ = ["Demand", "Description", "Tiling", "demands", "tile_arrays", "unify_symbols"]
+__all__ = [
+    "Demand", "Description", "TiledExtents", "Tiling", "default_parameters", "demands", "tile_arrays", "unify_symbols",
+]

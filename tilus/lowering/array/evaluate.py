@@ -68,12 +68,12 @@ def held(value: Value, stored: dict[Value, Value]) -> DType:
 
 
 def identity(kind: str, dtype: DType) -> bool | int | float:
-    """What a reduction starts from."""
+    """What a reduction starts from; for minima and maxima of floats the NaN that yields to any number."""
     if kind in ("any", "all"):
         return kind == "all"
     if kind in ("min", "max"):
         if dtype.is_float:
-            return float("inf") if kind == "min" else -float("inf")
+            return math.nan
         if dtype.is_bool:
             return kind == "min"
         return dtype.max_value if kind == "min" else dtype.min_value

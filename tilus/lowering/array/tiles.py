@@ -36,6 +36,36 @@ class Tiling:
         return replace(self, **given)
 
 
+WIDEST = 1024
+"""Extents beyond which it makes no difference to a tile how long a dimension is."""
+LARGEST = 4096
+"""Elements of a tile of an elementwise kernel or a reduction, at most."""
+
+
+def bound_of(extent: int, limit: int = WIDEST) -> int | None:
+    """The power of two that an extent is known not to exceed in a specialisation for extents like it; None for those
+    beyond ``limit``."""
+    bound = 1 << max(0, extent - 1).bit_length()
+    return bound if bound <= limit else None
+
+
+def limit_before(last: int | None) -> int:
+    """The ``limit`` for the last dimension but one, by the bound of the last."""
+    return LARGEST // (last or WIDEST)
+
+
+def fitted(tiling: Tiling, last: int | None, before: int | None) -> Tiling:
+    """A tile of as many elements for arrays whose last two extents are not beyond these bounds, if there are any: what
+    one dimension does not fill the other takes."""
+    elements = tiling.BM * tiling.BN
+    columns = tiling.BN if last is None else min(tiling.BN, last)
+    rows = elements // columns if before is None else min(elements // columns, before)
+    if last is None:
+        rows = min(rows, tiling.BM)
+        columns = elements // rows
+    return replace(tiling, BM=rows, BN=columns)
+
+
 def contraction_tiling(operand: DType, functions: bool, machine: str) -> Tiling:
     """16-bit and 8-bit operands go to tensor cores, where 128×128 tiles reuse most per byte. ``functions`` (exp, erf, …
     of the product) take registers beside the accumulators: then a thread has 32 of those instead of 128. f32 and f64

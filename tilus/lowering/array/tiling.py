@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Compare, Dim, GridIndex, If, Launch, Workspace, Yield
+from tilus.ir.ops import CollapseView, Compare, Dim, GridIndex, If, Launch, Workspace, Yield
 from tilus.ir.ops.array import Contract, PartialReduce, RoundTo
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places
+from tilus.lowering.array.bounds import collapse
+from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, held, tile_counts, wide
 from tilus.lowering.array.partition import KernelPlan, partition
-from tilus.lowering.array.spread import spread_reductions
-from tilus.lowering.array.tiles import PARTS, TILES_OF_A_PART, Tiling, contraction_tiling, loop_tiling
+from tilus.lowering.array.tiles import PARTS, TILES_OF_A_PART, Tiling, bound_of, contraction_tiling, fitted, loop_tiling
 from tilus.lowering.simplify import simplify_function
 
 
@@ -43,27 +45,34 @@ def default_parameters(function: Function) -> Description:
 
 
 def tile_arrays(module: Module, description: Description | None = None, machine: str = "gpu",
-                overrides: Mapping[str, int] | None = None) -> Module:
+                overrides: Mapping[str, int] | None = None, bounds: Mapping[str, int] | None = None) -> Module:
     """The tile module of an array-level module whose symbols are unified.
 
     ``machine`` is ``"cpu"`` or ``"gpu"``, for the tile sizes, which ``overrides`` (``BM``, ``BN``, ``BK``, ``stages``,
-    ``warps``) replace.
+    ``warps``) replace. ``bounds`` are extents that symbols do not exceed
+    (:class:`~tilus.lowering.array.bounds.TiledExtents`).
     """
     (function,) = module.kernels
-    spread_reductions(function)
-    tiled = _Tiler(function, description or default_parameters(function), machine, dict(overrides or {})).run()
+    description = description or default_parameters(function)
+    collapsed = collapse(function, description.inputs, description.outputs)
+    tiled = _Tiler(function, description, collapsed, machine, dict(overrides or {}), dict(bounds or {})).run()
     tiled.target = module.target
     return tiled
 
 
 class _Tiler:
-    def __init__(self, function: Function, description: Description, machine: str, overrides: dict[str, int]) -> None:
+    def __init__(self, function: Function, description: Description, collapsed: Collapsed, machine: str,
+                 overrides: dict[str, int], bounds: dict[str, int]) -> None:
         self.function = function
+        self.bounds = bounds
+        self.products = collapsed.products
         self.machine = machine
         self.overrides = overrides
         self.inputs = list(zip(function.body.args, description.inputs, strict=True))
         self.outputs = list(zip(function.body.terminator.operands, description.outputs, strict=True))
-        self.symbols: dict[str, tuple[Value, int]] = {}
+        self.dims = {p.name: extents_of(v.tile) for v, p in (*self.inputs, *self.outputs)}
+        groups = zip((*description.inputs, *description.outputs), (*collapsed.inputs, *collapsed.outputs), strict=True)
+        self.groups = {p.name: g for p, g in groups if p.kind == "array"}
         self.plans, self.intermediate = partition(function)
         self.memory: dict[Value, tuple[Parameter, DType]] = {}
         self.writes: dict[Value, list[tuple[Parameter, DType]]] = {}
@@ -123,7 +132,16 @@ class _Tiler:
                 if isinstance(symbol, str) and symbol not in found and parameter.shape[axis] is None:
                     found[symbol] = b.add(Dim(view, axis)).result
                     found[symbol].name = symbol
+        for name, factors in self.products.items():
+            if name not in found and all(isinstance(n, int) or n in found for n in factors):
+                values = [found[n] if isinstance(n, str) else b.const(n) for n in factors]
+                found[name] = functools.reduce(lambda x, y: b.binary("mul", x, y), values)
         return found
+
+    def collapsed(self, b: Builder, parameter: Parameter, view: Value) -> Value:
+        """The view with the dimensions that its value has."""
+        groups = self.groups.get(parameter.name)
+        return view if groups is None or len(groups) == view.view.rank else b.add(CollapseView(view, groups)).result
 
     def _extent(self, b: Builder, extent: Extent) -> Value:
         return b.const(extent) if isinstance(extent, int) else self.extents[extent]
@@ -150,7 +168,18 @@ class _Tiler:
         else:
             last = any(r.axis == len(r.x.tile.shape) - 1 for r in plan.reduces)
             base = loop_tiling(last, len(plan.reduces) > 0, plan.transposes, self.machine)
+            if not {"BM", "BN"} & self.overrides.keys():
+                base = fitted(base, self._bound(plan, 0), self._bound(plan, 1))
         return base.overridden(self.overrides)
+
+    def _bound(self, plan: KernelPlan, place: int) -> int | None:
+        """What no extent that a kernel takes ``place`` dimensions before the last exceeds, if that is known."""
+        places = Places(plan.reads)
+        tiled = [*plan.roots, *(r.x for r in plan.reduces),
+                 *(r.defining.x for r in plan.roots if isinstance(r.defining, PartialReduce))]
+        extents = {n for v in tiled for n, at in zip(extents_of(v.tile), places(v), strict=True) if at == place}
+        bounds = [bound_of(n) if isinstance(n, int) else self.bounds.get(n) for n in extents] or [1]
+        return None if None in bounds else max(b for b in bounds if b is not None)
 
     def _kernel(self, plan: KernelPlan, index: int, launch: Builder) -> Function:
         """One kernel, and its launch."""
@@ -229,6 +258,10 @@ class _Kernel:
         given = {v: body.add_arg(v.tile, p.name) for v, p in scalars}
         b = Builder(body, tiler.function.span)
         extents = tiler._extents(b, [(parameters[n][0], views[n]) for n in order])
+        for n in order:
+            views[n] = tiler.collapsed(b, parameters[n][0], views[n])
+            extents.update((name, b.add(Dim(views[n], axis)).result) for axis, name in enumerate(tiler.dims.get(n, ()))
+                           if name in tiler.products)
         stored = {v: views[p.name] for v, (p, _) in tiler.memory.items() if v in plan.reads}
         evaluator = Evaluator(body, self.tiling, stored, extents, given)
         evaluator.b.span = tiler.function.span
@@ -259,8 +292,9 @@ class _Kernel:
         if size < 2 or passes < 2 or any(self.sizes[d] != size or self.extents[d] != extent for d in self.looped):
             self._store_all(e, axes, outputs)
             return
-        if isinstance(extent, int):
-            if extent <= size:
+        most = extent if isinstance(extent, int) else self.tiler.bounds.get(extent)
+        if most is not None:
+            if most <= size:
                 e.resident[extent, size] = Axis(extent, size)
             self._store_all(e, axes, outputs)
             return

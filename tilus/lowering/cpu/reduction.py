@@ -12,8 +12,9 @@ from tilus.ir.ops import Binary, Compare, Reduce, ReduceWith, Scan, ScanWith, Se
 from tilus.lowering.cpu.block import BlockLowering, handles
 from tilus.lowering.cpu.compute import binary, cast
 from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight
+from tilus.lowering.cpu.limits import limited
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, vector_pieces, versions, windows_of
-from tilus.lowering.cpu.values import ZERO, Coord, Coords
+from tilus.lowering.cpu.values import ZERO, Coord, Coords, Number
 
 _KINDS = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
 _NO_INDEX = (1 << 63) - 1
@@ -40,6 +41,10 @@ class _Combiner:
         self.kind = kind
         self.dtype = dtype
         self.is_arg = kind.startswith("arg")
+
+    @property
+    def neutral(self) -> int | float | bool:
+        return identity(self.kind, self.dtype)
 
     def initial(self, lanes: int) -> list[Value]:
         c = self.lowering.c
@@ -132,6 +137,9 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
     """One element of the result: vectors along the axis, then across their lanes."""
     extent = x.tile.shape[axis]
     lanes = vector_lanes(self, [x], extent)
+    real = limited(self, x, axis, combiner.neutral) if extent % lanes == 0 and lanes < extent else None
+    if real is not None:
+        return _up_to(self, x, axis, coords, combiner, lanes, *real)
     saved = self.lanes
     total: list[Value] | None = None
     for start, stop, width in vector_pieces(extent, lanes):
@@ -144,19 +152,38 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
     return combiner.finish(total if total is not None else combiner.initial(0))
 
 
-def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, start: int, stop: int,
-           width: int) -> list[Value]:
-    def element(coord: Coord) -> list[Value]:
-        coords[axis] = coord
-        value = self.c.splat(evaluate(self, x, tuple(coords)), self.lanes)
-        return combiner.element(value, coord, self.lanes)
+def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, lanes: int,
+           real: Value, limit: Number) -> Value:
+    """As :func:`_along_axis` for a tile that is ``real`` before ``limit`` and neutral from there on."""
+    c, saved, extent = self.c, self.lanes, x.tile.shape[axis]
+    limit = c.max(0, c.min(limit, extent))
+    whole = c.mul(c.arith("floordiv", limit, lanes), lanes)
+    self.lanes = lanes
+    parts = _piece(self, real, axis, list(coords), combiner, 0, whole, lanes)
 
+    def rest() -> list[Value]:
+        return combiner.combine(parts, _elements(self, x, axis, list(coords), combiner, Coord(c.value(whole), 0, True)))
+
+    parts = c.branch(c.compare("lt", whole, limit), rest, lambda: parts)
+    parts = combiner.across(parts)
+    self.lanes = saved
+    return combiner.finish(parts)
+
+
+def _elements(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, at: Coord
+              ) -> list[Value]:
+    coords[axis] = at
+    return combiner.element(self.c.splat(evaluate(self, x, tuple(coords)), self.lanes), at, self.lanes)
+
+
+def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, start: int, stop: Number,
+           width: int) -> list[Value]:
     vector = width > 1
-    if stop - start == width:
-        only = element(Coord(None, start, vector))
+    if isinstance(stop, int) and stop - start == width:
+        only = _elements(self, x, axis, coords, combiner, Coord(None, start, vector))
         return combiner.combine(combiner.initial(self.lanes), only) if combiner.is_arg else only
-    return self.c.loop(start, stop, width, combiner.initial(self.lanes),
-                       lambda index, parts: combiner.combine(parts, element(Coord(index, 0, vector))))
+    return self.c.loop(start, stop, width, combiner.initial(self.lanes), lambda index, parts: combiner.combine(
+        parts, _elements(self, x, axis, coords, combiner, Coord(index, 0, vector))))
 
 
 def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: _Combiner, shape: tuple[int, ...],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import (
@@ -12,6 +14,7 @@ from tilus.ir.ops import (
     Bitcast,
     Broadcast,
     Cast,
+    CollapseView,
     CommitAsync,
     Compare,
     Concat,
@@ -44,6 +47,7 @@ from tilus.ir.ops import (
     Unary,
     WaitAsync,
 )
+from tilus.ir.ops.memory import split_dims
 from tilus.ir.ops.simd import GatherLoad, HostAtomic
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
 from tilus.lowering.cpu.compute import compute, cost_of
@@ -297,6 +301,16 @@ def _permute_view(self: BlockLowering, op: Operation) -> None:
     lows, highs, extents, strides = (tuple(x[d] for d in p) for x in (m.lows, m.highs, m.extents, m.strides))
     self.views[op.result] = Memory(m.pointer, m.dtype, lows, highs, extents, strides, m.root, m.origin, m.packed,
                                    m.read_only)
+
+
+@handles(CollapseView)
+def _collapse_view(self: BlockLowering, op: Operation) -> None:
+    assert isinstance(op, CollapseView)
+    m = self.views[op.view]
+    extents = tuple(functools.reduce(self.c.mul, part) for part in split_dims(m.extents, op.groups))
+    strides = tuple(part[-1] for part in split_dims(m.strides, op.groups))
+    self.views[op.result] = Memory(m.pointer, m.dtype, (0,) * len(extents), extents, extents, strides, m.root, m.origin,
+                                   m.packed, m.read_only)
 
 
 @handles(AllocShared)

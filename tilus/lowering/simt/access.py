@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.ops import CopyAsync, Dot, Gather, GatherAsync, Load, PermuteView, Scatter, Subview, Transpose
+from tilus.ir.ops import (
+    CollapseView,
+    CopyAsync,
+    Dot,
+    Gather,
+    GatherAsync,
+    Load,
+    PermuteView,
+    Scatter,
+    Subview,
+    Transpose,
+)
+from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
 from tilus.lowering.facts import Fact, Facts
 from tilus.lowering.simt.runs import affine, mask_run
@@ -38,6 +50,10 @@ def view_facts(facts: Facts, view: Value) -> ViewFacts:
         inner = view_facts(facts, op.view)
         return ViewFacts(tuple(inner.extents[p] for p in op.permutation),
                          tuple(inner.strides[p] for p in op.permutation), inner.alignment)
+    if isinstance(op, CollapseView):
+        inner, last = view_facts(facts, op.view), [part[-1] for part in split_dims(range(op.view.view.rank), op.groups)]
+        return ViewFacts(tuple(facts.extent(view, d) for d in range(view.view.rank)),
+                         tuple(inner.strides[d] for d in last), inner.alignment)
     if isinstance(op, Subview):
         inner = view_facts(facts, op.view)
         alignment = inner.alignment

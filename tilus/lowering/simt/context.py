@@ -139,6 +139,16 @@ class Thread:
             y = self.const(y, x.tile.dtype)
         return self.emit(Binary(kind, x, y))
 
+    def product(self, x: Value | int, y: Value | int) -> Value | int:
+        """Of extents, any of which may be known."""
+        if isinstance(x, int):
+            x, y = y, x
+        if isinstance(x, int):
+            return x * y if isinstance(y, int) else self.binary("mul", y, x)
+        if isinstance(y, int):
+            return self.binary("mul", x, y)
+        return self.emit(Binary("mul", *self.same_width(x, y)))
+
     def wrapping(self, kind: str, x: Value, y: Value) -> Value:
         """A sum or difference of i32 that may overflow: of i32 as such, C leaves that undefined."""
         unsigned = [self.emit(Cast(v, u32)) for v in (x, y)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tilus.ir.ops import (
     Bitcast,
     Broadcast,
     Cast,
+    CollapseView,
     Compare,
     Const,
     Dim,
@@ -39,6 +41,7 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
+from tilus.ir.ops.memory import split_dims
 from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import kernel_facts, overflows
@@ -497,6 +500,14 @@ def _permute_view(thread: Thread, op: PermuteView) -> None:
     )
 
 
+def _collapse_view(thread: Thread, op: CollapseView) -> None:
+    view = thread.views[op.view]
+    assert isinstance(view, GlobalView)
+    extents = [functools.reduce(thread.product, part) for part in split_dims(view.extents, op.groups)]
+    strides = [part[-1] for part in split_dims(view.strides, op.groups)]
+    thread.views[op.result] = GlobalView(view.pointer, extents, strides, [None] * len(extents))
+
+
 def _sync(thread: Thread, op: Sync) -> None:
     barrier(thread)
 
@@ -529,7 +540,7 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     GridSize: _grid_size,
     Dim: _dim,
     Stride: _stride,
-    PermuteView: _permute_view,
+    PermuteView: _permute_view, CollapseView: _collapse_view,
     Sync: _sync,
     Assume: _nothing,
     **memory.LOWERINGS,
