@@ -41,9 +41,9 @@ LINES = [
     "cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r1], [%rd1, {%r3, %r3, %r3}], [%r1], {%h1};", "cp.async.bulk.tensor.3d.global.shared::cta.im2col_no_offs.bulk_group [%rd1, {%r3, %r3, %r3}], [%r1];",
     "multimem.ld_reduce.relaxed.sys.global.add.u32 %r3, [%rd1];", "multimem.st.weak.global.u32 [%rd1], %r3;", "multimem.red.relaxed.gpu.global.add.u32 [%rd1], %r3;", "atom.global.cas.b128 %q0, [%rd1], %q0, %q1;",
     "vadd.u32.u32.u32 %r3, %r4.b1, %r5;", "vadd4.s32.u32.u32.add %r3.b10, %r4.b7654, %r5, %r6;", "vmad.s32.s32.s32.shr7 %r3, %r4.h1, -%r5, %r6;", "vset2.u32.u32.lt %r3, %r4, %r5.h01, %r6;",
-    "fma.rn.oob.f16x2 %r3, %r4, %r5, %r6;", "call (%r3), %rd3, (%r4), T;", "mbarrier.init.shared.b64 [%r1], 1;", "mapa.shared::cluster.u32 %r3, %r1, %r4;",
+    "fma.rn.oob.f16x2 %r3, %r4, %r5, %r6;", "call (%r3), %rd3, (%r4), T;", "mbarrier.init.shared.b64 [%r1], 1;", "mapa.shared::cluster.u32 %r3, %r1, %r4;", "lop3.b32 %r3, %r4, %r5, %r6, 3;", "cp.async.ca.shared.global [%r1], [%rd1], 16;", "barrier.cta.sync 1, 64;", "setmaxnreg.inc.sync.aligned.u32 64;",
 ]
-WRONG = ["%r3", "%rd3", "%p1", "%h1", "%f1", "%q0", "0", "1.5", "_", "[%r1]", "[%rd1]", "[0]", "{%r3, %r4}", "{1, %p1}", "{}", "s", "[s+4]", "%r4.b1", "-%r3", "%tid.x", "%r3|%p1", "k"]
+WRONG = ["%r3", "%rd3", "%p1", "%h1", "%f1", "%q0", "0", "1.5", "_", "[%r1]", "[%rd1]", "[0]", "{%r3, %r4}", "{1, %p1}", "{}", "s", "[s+4]", "%r4.b1", "-%r3", "%tid.x", "%r3|%p1", "k", "0f7F800000", "0d7FF8000000000000"]
 
 
 def operands(text: str) -> list[str]:

@@ -14,7 +14,7 @@ FIELDS = [
     ("swizzle_atomicity", "", "b32", [0], [(1, "pieces than 16 bytes) is not simulated"), (2, "is not simulated"),
                                            (3, "is not simulated"), (4, "0 to 0 are possible")]),
     ("swizzle_mode", "", "b32", [0, 3], [(4, "96 bytes) is not simulated"), (5, "0 to 3 are possible")]),
-    ("elemtype", "", "b32", [0, 12], [(13, "4 and 6 bits) is not simulated"), (16, "0 to 12 are possible")]),
+    ("elemtype", "", "b32", [0, 12, 13, 15], [(16, "0 to 15 are possible")]),
     ("fill_mode", "", "b32", [0, 1], [(2, "0 to 1 are possible")]),
     ("rank", "", "b32", [0, 4], [(5, "at most 5 dimensions")]),
     ("box_dim", "4,", "b32", [1, 256], [(0, "1 to 256"), (257, "1 to 256"), (65537, "1 to 256")]),

@@ -19,7 +19,7 @@ __device__ __forceinline__ unsigned sa(const void* p) { return (unsigned)__cvta_
 #define LDM(r, p) ASM("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(sa(p)) : "memory")
 #define STM(p, r) ASM("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%4], {%0, %1, %2, %3};" :: "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]), "r"(sa(p)) : "memory")
 #define MMA(c, a, b0, b1) ASM("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1))
-extern "C" __global__ void k(const float* x, float* y, int n) { __shared__ __align__(128) float s[512]; int t = threadIdx.x; volatile float* v = s;
+extern "C" __global__ void k(const float* x, float* y, int n) { __shared__ __align__(128) float s[512]; int t = threadIdx.x; volatile float* v = s; const float INFINITY = __int_as_float(0x7f800000);
 """
 FILL = "if (t < 16) s[t] = x[t]; __syncthreads();\n"       # s[16] and on are undefined
 
@@ -31,6 +31,9 @@ PROGRAMS = [
     ("selected", FILL + "float a = v[t]; float b = t < 17 ? a * 2 : 5;\ny[t] = b; //!"),
     ("stored_at_once", FILL + "float a = v[t];\ny[t] = a; //!"),
     ("computed_with", FILL + "float a = v[t]; a = a * x[t] + 3; a = __sinf(a); int i = __float2int_rn(a) & 7;\ny[t] = i; //!"),
+    ("computed_with_infinity", FILL + "float a = fmaxf(v[t], -INFINITY); float b = fmaf(v[t], INFINITY, a), c = v[t] + __int_as_float(0x7fc00000);\nif (t < 16) y[t] = a; else y[t] = b + c; //!"),
+    ("computed_with_infinity_and_dropped", FILL + "float a = fminf(v[t], INFINITY) * -INFINITY; double d = (double)v[t] * INFINITY; if (t < 16) y[t] = a + (float)d;"),
+    ("compared_with_infinity", FILL + "float a = v[t]; float r = a < INFINITY ? 3.0f : 1.0f;\ny[t] = r; //!"),
     ("an_address", FILL + "int i = (int)v[t] & 31;\ny[t] = x[i]; //!"), ("an_address_of_a_store", FILL + "int i = (int)v[t] & 31;\ny[i] = 1; //!"),
     ("an_address_in_shared_memory", FILL + "int i = (int)v[t] & 7;\nfloat a = v[i]; //!\ny[t] = a;"),
     ("a_branch", FILL + "float a = v[t]; float r = 0;\nfor (int i = 0; i < n; i++) if (a > i) { r += x[i]; __syncwarp(1u << t % 32); } //!\ny[t] = t < 16 ? r : 0;"),

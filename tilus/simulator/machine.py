@@ -218,7 +218,10 @@ class Binder:
                 raise self.error(f"bad operand {item.name!r}", op)
             return self._view(op, item, dtype, loose)
         if isinstance(item, Const):
-            return self.constant(item.value, kind)
+            try:
+                return self.constant(item.value, kind)
+            except (OverflowError, ValueError):     # an infinity or a NaN where an integer is expected
+                raise self.error(f"{item.value} is no constant of this type", op) from None
         if isinstance(item, Symbol):
             address = np.array([self.symbol_address(item) & ((1 << 8 * dtype.itemsize) - 1)], f"u{dtype.itemsize}")
             return (self.in_cluster(address) if item.space in ("shared", "dynamic") else address).view(dtype)
@@ -331,7 +334,7 @@ class Binder:
         assert op.form is not None
         try:
             made = op.form.handler(self, op)
-        except (ValueError, IndexError) as problem:
+        except (ValueError, IndexError, OverflowError) as problem:
             raise self.error("operands of the wrong number or kind", op) from problem
         run: Run = made.run if isinstance(made, Predicated) else self._guard(op, made)
         if self.launch.checks.uninitialised:

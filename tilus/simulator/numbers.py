@@ -253,6 +253,7 @@ TABLES: dict[str, Array] = {
     "e2m3": _table(2, 3, "finite"),
     "e3m2": _table(3, 2, "finite"),
     "e2m1": _table(2, 1, "finite"),
+    "s2f6": (np.arange(256, dtype=np.uint8).view(np.int8) / 64).astype(np.float32),
     "ue8m0": np.append(2.0 ** (np.arange(255) - 127.0), np.nan).astype(np.float32),
 }
 """Value of every code of the narrow formats, float32, indexed by the unsigned code."""

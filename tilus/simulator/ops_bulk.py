@@ -297,6 +297,10 @@ def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: A
     if len(values) != found.rank or len(values) != int(str(op.fields["dim"])[0]):
         b.batch.fault("value", f"{len(values)} coordinates for a tensor of {found.rank} dimensions", op, lane)
         return None, []
+    wrong = found.misfit(values, stores=".global.shared" in op.opcode, reduces=op.opcode.startswith("cp.reduce"))
+    if wrong:
+        b.batch.fault("value", wrong, op, lane)
+        return None, []
     return found, values
 
 
@@ -321,7 +325,7 @@ def tensor_load(b: Binder, op: Op) -> Run:
                 continue
             start = int(to(g)[i])
             c.align(lane, start & ((1 << CLUSTER_SHIFT) - 1), 128, "shared address")
-            offset = c.shared(lane, start, made.box_bytes)
+            offset = c.shared(lane, start, made.room)
             target = c.shared(lane, int(barrier(g)[i]), 8)
             mask = _value(b, op, rest[0], lane, "b16") if multicast else None
             steps = [_value(b, op, item, lane, "b16") for item in offsets.items] if isinstance(offsets, Vec) else []
@@ -330,7 +334,7 @@ def tensor_load(b: Binder, op: Op) -> Run:
             fill = {2: 0x7FFF, 4: 0x7FFFFFFF}.get(made.size, 0) if made.nan_fill else 0
             base = offset // b.batch.shared.stride * b.batch.shared.stride
             placed = made.shared_offsets(offset - base)
-            if not c.room(offset, made.box_bytes):
+            if not c.room(offset, made.room):
                 placed, sources, inside = placed[:0], sources[:0], inside[:0]
             for there, bar_there in zip(c.copies(base, mask), c.copies(target, mask), strict=True):
                 _issue_load(c, lane, there + placed, sources, made.size, inside, bar_there, made.box_bytes, fill)
@@ -376,14 +380,14 @@ def tensor_store(b: Binder, op: Op) -> Run:
                 continue
             start = int(source(g)[i])
             c.align(lane, start, 128, "shared address")
-            offset = c.shared(lane, start, made.box_bytes)
+            offset = c.shared(lane, start, made.room)
             addresses, inside = made.tile(coordinates)
             targets = np.zeros(addresses.size, np.int64)
             lanes = np.full(int(inside.sum()), lane)
             targets[inside] = c.launch.memory.locate(c.write_site, b.batch, lanes, addresses[inside], made.size)
             base = offset // b.batch.shared.stride * b.batch.shared.stride
             kind = made.kind if operation else None
-            if not c.room(offset, made.box_bytes):
+            if not c.room(offset, made.room):
                 continue
             _issue_store(c, lane, base + made.shared_offsets(offset - base), targets, made.size, inside, kind,
                          str(operation))

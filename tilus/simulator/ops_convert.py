@@ -222,8 +222,9 @@ def cvt_tf32(b: Binder, op: Op) -> Predicated:
     return b.alu(op, fn, b.dst(op, d, "b32"), b.src(op, a, "f32"))
 
 
-@instr("cvt =rn =satfinite ?relu td:e4m3x2|e5m2x2|e2m1x2|e2m3x2|e3m2x2 ts:f32|f16x2",
-       "cvt r:rz|rp =satfinite td:ue8m0x2 ts:f32|bf16x2", kind="convert")
+@instr("cvt =rn =satfinite ?relu td:e4m3x2|e5m2x2|e2m1x2|e2m3x2|e3m2x2 ts:f32|f16x2|bf16x2",
+       "cvt =rn =satfinite ?relu td:s2f6x2 ts:f32|bf16x2", "cvt r:rz|rp =satfinite td:ue8m0x2 ts:f32|bf16x2",
+       kind="convert")
 def cvt_narrow(b: Binder, op: Op) -> Predicated:
     td, ts = str(op.fields["td"])[:-2], str(op.fields["ts"])
     pair = ts == "f32"
@@ -234,6 +235,8 @@ def cvt_narrow(b: Binder, op: Op) -> Predicated:
         value = _relu(op, x.astype(np.float64))
         if td == "ue8m0":
             return _encode_scale(value, str(op.fields["r"]))
+        if td == "s2f6":
+            return (np.clip(np.rint(np.nan_to_num(value) * 64), -128, 127).astype(np.int64) & 0xFF).astype(np.uint16)
         return encode(value, FORMATS[td]).astype(np.uint16)
 
     def join(high: Array, low: Array) -> Array:
@@ -263,26 +266,34 @@ def _encode_scale(value: Array, mode: str) -> Array:
     return np.where(np.isnan(value), 255, code).astype(np.uint16)
 
 
-@instr("cvt =rn ?relu =f16x2 ts:e4m3x2|e5m2x2|e2m1x2|e2m3x2|e3m2x2", "cvt =rn =bf16x2 ts:ue8m0x2", kind="convert")
+@instr("cvt =rn ?relu =f16x2 ts:e4m3x2|e5m2x2|e2m1x2|e2m3x2|e3m2x2", "cvt =rn =bf16x2 ts:ue8m0x2",
+       "cvt =rn ?relu ?satfinite ?scale:scaled::n2::ue8m0 =bf16x2 ts:e4m3x2|e5m2x2|e2m1x2|e2m3x2|e3m2x2|s2f6x2",
+       kind="convert")
 def cvt_widen(b: Binder, op: Op) -> Predicated:
-    ts = str(op.fields["ts"])[:-2]
-    d, a = b.need(op, 2)
-    table, bits = TABLES[ts], 4 if ts == "e2m1" else 8
+    """Two narrow numbers, each times its scale where the instruction has scales."""
+    ts, to_half = str(op.fields["ts"])[:-2], ".f16x2." in op.opcode
+    scaled = bool(op.fields.get("scale"))
+    d, *sources = b.need(op, 3 if scaled else 2)
+    table, bits = TABLES[ts].astype(np.float64), 4 if ts == "e2m1" else 8
     mask = len(table) - 1
+    scales = TABLES["ue8m0"].astype(np.float64)
+    saturate = bool(op.fields.get("satfinite"))
 
-    def fn(x: Array) -> Array:
+    def fn(x: Array, factors: Array | None = None) -> Array:
         result: Array = np.zeros(x.shape, np.uint32)
         for half in range(2):
-            value = table[(x >> np.uint16(bits * half)).astype(np.int64) & mask].astype(np.float64)
+            value = table[(x >> np.uint16(bits * half)).astype(np.int64) & mask]
+            if factors is not None:
+                value = value * scales[(factors >> np.uint16(8 * half)) & np.uint16(0xFF)]
             value = _relu(op, value)
-            if ts == "ue8m0":
-                raw = f32_to_bf16(value.astype(np.float32))
-            else:
-                raw = np.where(np.isnan(value), np.uint16(0x7FFF), value.astype(np.float16).view(np.uint16))
-            result = result | raw.astype(np.uint32) << np.uint32(16 * half)
+            if saturate:
+                value = np.clip(value, -BF16.largest, BF16.largest)
+            raw = value.astype(np.float16).view(np.uint16) if to_half else write_float(value, "bf16", "rn")
+            word = np.where(np.isnan(value), np.uint16(0x7FFF), raw).astype(np.uint32)
+            result = result | word << np.uint32(16 * half)
         return result
 
-    return b.alu(op, fn, b.dst(op, d, "b32"), b.src(op, a, "b16", loose=True))
+    return b.alu(op, fn, b.dst(op, d, "b32"), *[b.src(op, item, "b16", loose=True) for item in sources])
 
 
 @instr("cvt =pack =sat td:u16|s16 =s32", "cvt =pack =sat td:u8|s8|u4|s4|u2|s2 =s32 =b32", kind="convert")

@@ -234,9 +234,11 @@ class Taint:
     def _kept_quarters(self, op: Op) -> Array | None:
         """Of masks, shifts and byte permutations by constants: what their results have."""
         name, _, type_ = op.opcode.rpartition(".")
-        if len(op.operands) < 3 or not isinstance(op.operands[-1], Const) or type_[1:] not in ("16", "32", "64"):
+        last = op.operands[-1]
+        if len(op.operands) < 3 or not isinstance(last, Const) or type_[0] not in "bus" \
+                or type_[1:] not in ("16", "32", "64"):
             return None
-        value, quarter = int(op.operands[-1].value), int(type_[1:]) // 4
+        value, quarter = int(last.value), int(type_[1:]) // 4
         if op.opcode == "prmt.b32":
             low, high = (self._missing(item) for item in op.operands[1:3])
             both, result = low | high << np.uint8(4), np.zeros_like(low)

@@ -25,7 +25,9 @@ _MAGIC = 0x70616D2D6C697574
 _FORMAT = struct.Struct("<QQ4Q5I5H5B3h3hHBBBBBBB")
 # Types in the numbering of tensormap.replace: the kind of a reduction and the bytes of an element.
 _TYPES = (("u8", 1), ("u16", 2), ("u32", 4), ("s32", 4), ("u64", 8), ("s64", 8), ("f16", 2), ("f32", 4), ("f32", 4),
-          ("f64", 8), ("bf16", 2), ("f32", 4), ("f32", 4))
+          ("f64", 8), ("bf16", 2), ("f32", 4), ("f32", 4), ("b4x16", 1), ("b4x16_p64", 1), ("b6x16_p32", 1))
+# Of packed types: bits of an element, and bytes of shared memory for 16 of them. They are copied byte by byte.
+_PACKED = {"b4x16": (4, 8), "b4x16_p64": (4, 16), "b6x16_p32": (6, 16)}
 _SWIZZLES = (0, 32, 64, 128)
 
 
@@ -33,8 +35,7 @@ _SWIZZLES = (0, 32, 64, 128)
 _RANGES = {"rank": range(5), "box_dim": range(1, 257), "element_stride": range(1, 9), "elemtype": range(len(_TYPES)),
            "swizzle_mode": range(len(_SWIZZLES)), "fill_mode": range(2), "interleave_layout": range(1),
            "swizzle_atomicity": range(1)}
-_NOT_SIMULATED = {"elemtype": (range(13, 16), "elements of 4 and 6 bits"), "swizzle_mode": (range(4, 5), "96 bytes"),
-                  "interleave_layout": (range(1, 3), "interleaved layouts"),
+_NOT_SIMULATED = {"swizzle_mode": (range(4, 5), "96 bytes"), "interleave_layout": (range(1, 3), "interleaved layouts"),
                   "swizzle_atomicity": (range(1, 4), "swizzles of other pieces than 16 bytes")}
 
 
@@ -55,10 +56,15 @@ def wrong_value(name: str, place: int, value: int) -> str:
 
 
 def _type_number(dtype: np.dtype[Any]) -> int:
-    name = {"f": "f", "i": "s", "u": "u"}.get(dtype.kind, "")
-    wanted = f"{name}{8 * dtype.itemsize}" if name else "bf16" if dtype.itemsize == 2 else f"u{8 * dtype.itemsize}"
-    wanted = {"s8": "u8", "s16": "u16"}.get(wanted, wanted)
-    return next(i for i, (kind, _) in enumerate(_TYPES) if kind == wanted)
+    if dtype.itemsize == 1:
+        wanted = "u8"       # whatever the byte means: integers, bools and the 8-bit floats of ml_dtypes
+    else:
+        wanted = "bf16" if dtype.name == "bfloat16" else f"{dtype.kind}{8 * dtype.itemsize}".replace("i", "s")
+        wanted = "u16" if wanted == "s16" else wanted
+    for number, (kind, _) in enumerate(_TYPES):
+        if kind == wanted:
+            return number
+    raise UserError.at("E1003", f"a tensor map has no elements of type {dtype}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,37 @@ class Descriptor:
 
     @property
     def box_bytes(self) -> int:
-        return (self.pixels * self.box[0] if self.im2col else int(np.prod(self.box[:self.rank]))) * self.size
+        """Bytes that a copy signals: those of the elements."""
+        return self._elements * _PACKED[self.kind][0] // 8 if self.kind in _PACKED else self._elements * self.size
+
+    @property
+    def room(self) -> int:
+        """Bytes of shared memory that a tile takes, with the gaps of padded types."""
+        return self._elements * _PACKED[self.kind][1] // 16 if self.kind in _PACKED else self._elements * self.size
+
+    @property
+    def _elements(self) -> int:
+        return self.pixels * self.box[0] if self.im2col else int(np.prod(self.box[:self.rank]))
+
+    def misfit(self, coordinates: Sequence[int], *, stores: bool = False, reduces: bool = False) -> str:
+        """What forbids a copy of a tile of packed elements; empty where nothing."""
+        if self.kind not in _PACKED:
+            return ""
+        padded = self.kind != "b4x16"
+        if reduces:
+            return f"a tensor of {self.kind} elements takes no reductions"
+        if stores and self.kind == "b4x16_p64":
+            return f"a tensor of {self.kind} elements can only be loaded"
+        if padded and (self.box[0] != 128 or self.extents[0] % 128):
+            return (f"{self.kind} needs boxes of 128 elements and a multiple of that in the tensor, not {self.box[0]} "
+                    f"and {self.extents[0]}")
+        if padded and (self.base % 32 or any(stride % 32 for stride in self.strides[1:self.rank])):
+            return f"{self.kind} needs an address and strides that are multiples of 32 bytes"
+        if self.swizzle not in (0, 128) and padded:
+            return f"{self.kind} has no swizzle of {self.swizzle} bytes"
+        multiple = 16 if padded else 2
+        return f"the first coordinate is {coordinates[0]}, and must be a multiple of {multiple} for {self.kind}" \
+            if coordinates[0] % multiple else ""
 
     def encode(self) -> bytes:
         """The 128 bytes."""
@@ -126,17 +162,31 @@ class Descriptor:
         return replace(self, **changed)
 
     def tile(self, coordinates: Sequence[int], offsets: Sequence[int] = ()) -> tuple[Array, Array]:
-        """(global address, inside) of each element of a tile, dimension 0 fastest; ``offsets`` are of im2col."""
+        """(global address, inside) of each element of a tile, dimension 0 fastest; ``offsets`` are of im2col.
+
+        Of packed elements they are those of each byte of shared memory; gaps are outside.
+        """
         if self.im2col:
             return self._columns(coordinates, offsets)
+        dimensions = zip(self.extents, self.strides, self.box, self.steps, coordinates, strict=False)
         address = np.full(1, self.base, np.int64)
         inside = np.ones(1, bool)
-        for extent, stride, box, step, start in zip(self.extents, self.strides, self.box, self.steps, coordinates,
-                                                    strict=False):
+        if self.kind in _PACKED:
+            extent, _, box, _, start = next(dimensions)
+            address, inside = self._packed_row(extent, box, start)
+        for extent, stride, box, step, start in dimensions:
             index = start + np.arange(box) * step
             address = (address[None, :] + (index * stride)[:, None]).reshape(-1)
             inside = (inside[None, :] & ((index >= 0) & (index < extent))[:, None]).reshape(-1)
         return address, inside
+
+    def _packed_row(self, extent: int, box: int, start: int) -> tuple[Array, Array]:
+        """A row of a tile of packed elements, byte by byte as in shared memory."""
+        bits, taken = _PACKED[self.kind]
+        place = np.arange(box * taken // 16)
+        data = bits * 2
+        byte = start * bits // 8 + place // taken * data + place % taken
+        return self.base + byte, (place % taken < data) & (byte >= 0) & (byte < extent * bits // 8)
 
     def _columns(self, coordinates: Sequence[int], offsets: Sequence[int]) -> tuple[Array, Array]:
         spatial = self.rank - 2
@@ -163,7 +213,7 @@ class Descriptor:
         """Shared address of each element of a tile that begins at ``start``, with the swizzle."""
         from tilus.simulator.ops_wgmma import swizzle_address
 
-        return swizzle_address(start + np.arange(self.box_bytes // self.size) * self.size, self.swizzle or 16)
+        return swizzle_address(start + np.arange(self.room // self.size) * self.size, self.swizzle or 16)
 
 
 BLANK = Descriptor(0, 1, (1,) * 5, (1, 0, 0, 0, 0), (1,) * 5, (1,) * 5, 0, 0, False)
@@ -192,6 +242,12 @@ class TensorMap:
         swizzle: 0, 32, 64 or 128 bytes.
         element_strides: steps in each axis, in the order of the array's axes.
         nan_fill: fill out-of-bounds elements of floats with NaN instead of zero.
+        packed: ``"b4x16"``, ``"b4x16_p64"`` or ``"b6x16_p32"``, of an array of bytes that holds elements of 4 or 6 bits
+            without gaps; in shared memory 16 of them take 8, 16 or 16 bytes. The box, the kernel's coordinates and the
+            tensor's extents count elements.
+
+    Raises:
+        UserError: E1003 where no tensor map can be so.
     """
 
     def __init__(
@@ -202,7 +258,11 @@ class TensorMap:
         swizzle: int = 0,
         element_strides: Sequence[int] | None = None,
         nan_fill: bool = False,
+        packed: str | None = None,
     ) -> None:
+        if packed is not None and (packed not in _PACKED or array.itemsize != 1 or nan_fill):
+            raise UserError.at("E1003", f"packed elements are {', '.join(_PACKED)}, in an array of bytes and filled "
+                               "with zeros")
         if swizzle not in (0, 32, 64, 128):
             raise UserError.at("E1003", f"a swizzle of {swizzle} bytes does not exist: 0, 32, 64 or 128")
         if len(box) != array.ndim or not 1 <= array.ndim <= 5:
@@ -213,25 +273,29 @@ class TensorMap:
             raise UserError.at("E1003", "the strides of a tensor map's array must be multiples of 16 bytes")
         if any(not 1 <= extent <= 256 for extent in box):
             raise UserError.at("E1003", f"box {tuple(box)}: extents go from 1 to 256")
-        if swizzle and box[-1] * array.itemsize > swizzle:
-            raise UserError.at(
-                "E1003", f"the box is {box[-1] * array.itemsize} bytes wide, more than its swizzle of {swizzle}"
-            )
-        if box[-1] * array.itemsize % 16:
+        bits, taken = _PACKED[packed] if packed else (8 * array.itemsize, 16 * array.itemsize)
+        width = box[-1] * taken // 16
+        if swizzle and width > swizzle:
+            raise UserError.at("E1003", f"the box is {width} bytes wide, more than its swizzle of {swizzle}")
+        if box[-1] * taken % 256:
             raise UserError.at("E1003", "the box's last extent must be a multiple of 16 bytes")
         self.array = array
+        self.type = next(i for i, row in enumerate(_TYPES) if row[0] == packed) if packed else _type_number(array.dtype)
         self.box = tuple(int(b) for b in reversed(box))
-        self.extents = tuple(reversed(array.shape))
+        self.extents = tuple(reversed((*array.shape[:-1], array.shape[-1] * 8 * array.itemsize // bits)))
         self.strides = tuple(reversed(array.strides))
         self.steps = tuple(reversed(element_strides)) if element_strides else (1,) * array.ndim
         self.swizzle = swizzle
         self.size = array.itemsize
         self.nan_fill = nan_fill
+        wrong = TensorMap.descriptor(self, 0).misfit((0,))
+        if wrong:
+            raise UserError.at("E1003", wrong)
 
     def descriptor(self, base: int) -> Descriptor:
         """The map as the device sees it, with the array's address."""
-        return Descriptor(base, len(self.box), self.extents, self.strides, self.box, self.steps,
-                          _type_number(self.array.dtype), self.swizzle, self.nan_fill)
+        return Descriptor(base, len(self.box), self.extents, self.strides, self.box, self.steps, self.type,
+                          self.swizzle, self.nan_fill)
 
 
 class Im2colMap(TensorMap):
