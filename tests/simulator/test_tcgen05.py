@@ -630,7 +630,11 @@ PLANTED = [
     Planted("used_after_dealloc", "bounds", START + FILL + "SYNC; if (!w) DEALLOC(base, 64); SYNC;\nLD1(v, mine); WAITLD; //!\nO[t] = v;\n",
             [("SYNC; if (!w) DEALLOC(base, 64); SYNC;\nLD1(v, mine); WAITLD; //!", "LD1(v, mine); WAITLD; SYNC; if (!w) DEALLOC(base, 64);")]),
     Planted("lanes_of_another_warp", "bounds", START + FILL + "BEFORE; SYNC; AFTER;\nLD1(v, base); WAITLD; //!\nO[t] = v;\n" + END, [("LD1(v, base)", "LD1(v, mine)")]),
-    Planted("read_before_it_is_written", "uninitialised", START + FILL + "\nLD1(v, mine + 9); WAITLD; //!\nO[t] = v;\n" + END, [("mine + 9", "mine + 7")]),
+    Planted("read_before_it_is_written", "uninitialised", START + FILL + "LD1(v, mine + 9); WAITLD;\nO[t] = v; //!\n" + END, [("mine + 9", "mine + 7")]),
+    Planted("read_beside_what_is_written", "uninitialised", START + FILL + 'u32 p; ASM("tcgen05.ld.sync.aligned.32x32b.x1.pack::16b.b32 {%0}, [%1];" : "=r"(p) : "r"(mine + 7) : "memory"); WAITLD;\nO[t] = p + v; //!\n' + END, [("mine + 7", "mine + 6")]),
+    Planted("accumulator_before_it_is_written", "uninitialised", TILES + 'if (!t) {\nMMA("f16", base, da, db, idesc, 1); //!\nCOMMIT(&bar); } TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END, [("idesc, 1)", "idesc, 0)")]),
+    Planted("accumulator_of_undefined_values", "uninitialised", TILES + 'LD1(v, mine + 50); WAITLD; for (int c = 0; c < 64; ++c) ST1(mine + c, c == 9 ? v : 0); WAITST; BEFORE; SYNC; AFTER; if (!t) {\nMMA("f16", base, da, db, idesc, 1); //!\nCOMMIT(&bar); } TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n' + END,
+            [("c == 9 ? v : 0", "0")]),
     Planted("accumulator_read_before_commit", "async", TILES + "if (!t) { " + ONE + " COMMIT(&bar); } __syncwarp();\nLD1(v, mine); WAITLD; //!\nO[t] = v; TRY(&bar, 0);\n" + END,
             [("__syncwarp();", "TRY(&bar, 0); AFTER;"), (" TRY(&bar, 0);\n" + END, "\n" + END)]),
     Planted("commit_before_the_product", "async", TILES + "if (!t) { COMMIT(&bar); " + ONE + " } TRY(&bar, 0); AFTER;\nLD1(v, mine); WAITLD; //!\nO[t] = v;\n" + END.replace("DEALLOC(base, 64)", "DEALLOC(base, 64)"),
@@ -685,3 +689,18 @@ def test_correct_twin_is_clean(case: Planted) -> None:
         body = body.replace(old, new)
     report, _ = launch_planted(body)
     assert not report.faults, report.faults
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_commits_of_a_thread_arrive_in_turn(seed: int) -> None:
+    """Who waited for a later commit may take the mbarriers of earlier ones away."""
+    body = TILES + """__shared__ u64 early[8]; if (t < 8) INIT(early + t, 1); SYNC;
+    if (!t) { for (int i = 0; i < 8; ++i) { MMA("f16", base, da, db, idesc, i ? 1 : 0); COMMIT(early + i); } COMMIT(&bar); }
+    TRY(&bar, 0); AFTER; if (t < 8) ASM("mbarrier.inval.shared.b64 [%0];" :: "r"(sa(early + t)) : "memory");
+    SYNC; if (t < 8) early[t] = 1; BEFORE; SYNC; AFTER;
+    if (!t) for (int i = 0; i < 8; ++i) { MMA("f16", base, da, db, idesc, 1); COMMIT(&bar); if (i < 7) TRY(&bar, (i + 1) % 2); }
+    TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n""" + END
+    source = HEAD + 'extern "C" __global__ void k(u32* O, int n) { int t = threadIdx.x, w = t / 32;\n' + body + "}\n"
+    out = np.zeros(128, "u4")
+    simulator.launch(to_ptx(source, ARCH), "k", 1, 128, [out, 0], seed=seed)
+    np.testing.assert_array_equal(out.view("f4"), np.full(128, 16 * 16, "f4"))

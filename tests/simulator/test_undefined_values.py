@@ -130,6 +130,13 @@ def test_registers_of_a_load_from_tensor_memory(name: str, level: str | None, bo
     assert not report.errors
 
 
+def test_tensor_memory_that_is_loaded_and_dropped() -> None:
+    """Loading what was never written is no fault where nothing depends on it."""
+    loads = "LD1(v, mine + 40); WAITLD; u32 kept = n ? v : 7; ST1(mine + 41, v); WAITST; LD1(v, mine + 41); WAITLD; O[t] = v & 0u | kept;"
+    report, _ = launch_planted(TILES + START + loads + "\n" + END)
+    assert not report.errors, report.fault_lines()
+
+
 FENCES = [
     ("all_fences", None, ("BEFORE; SYNC; AFTER;", "TRY(&bar, 0); AFTER;")), ("none_before", "formal", ("SYNC; AFTER;", "TRY(&bar, 0); AFTER;")),
     ("none_after", "formal", ("BEFORE; SYNC;", "TRY(&bar, 0); AFTER;")), ("none_after_the_commit", "formal", ("BEFORE; SYNC; AFTER;", "TRY(&bar, 0);")),

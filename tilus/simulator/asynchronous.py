@@ -27,12 +27,16 @@ class Pending:
 
 @dataclass
 class Bulk:
-    """A bulk operation that signals an mbarrier (its offset in shared memory) or belongs to a bulk group of a lane."""
+    """A bulk operation that signals an mbarrier (its offset in shared memory) or belongs to a bulk group of a lane.
+
+    Those that go ``in_turn`` finish in the order in which their lane started them.
+    """
 
     barrier: int
     lane: int
     group: int
     finish: Callable[[], None]
+    in_turn: bool = False
 
 
 class AsyncQueue:
@@ -99,8 +103,8 @@ class AsyncQueue:
 
     # -- bulk operations
 
-    def issue_bulk(self, barrier: int, lane: int, finish: Callable[[], None]) -> None:
-        self.bulk.append(Bulk(barrier, lane, int(self.bulk_committed[lane]), finish))
+    def issue_bulk(self, barrier: int, lane: int, finish: Callable[[], None], *, in_turn: bool = False) -> None:
+        self.bulk.append(Bulk(barrier, lane, int(self.bulk_committed[lane]), finish, in_turn))
         random = self.batch.launch.perturb
         if random is not None and random.random() < 0.3:
             self._bulk(lambda entry: random.random() < 0.5)
@@ -124,9 +128,18 @@ class AsyncQueue:
 
     def _bulk(self, due: Callable[[Bulk], bool]) -> None:
         ready = [entry for entry in self.bulk if due(entry)]
+        if any(entry.in_turn for entry in ready):
+            ready = self._with_earlier(ready)
         if ready:
             chosen = set(map(id, ready))
             self.bulk = [entry for entry in self.bulk if id(entry) not in chosen]
             for entry in ready:
                 entry.finish()
             self.batch.launch.progress += 1
+
+    def _with_earlier(self, ready: list[Bulk]) -> list[Bulk]:
+        """The operations, and those of their lanes that must finish before them."""
+        chosen = set(map(id, ready))
+        last = {entry.lane: place for place, entry in enumerate(self.bulk) if entry.in_turn and id(entry) in chosen}
+        return [entry for place, entry in enumerate(self.bulk)
+                if id(entry) in chosen or (entry.in_turn and place < last.get(entry.lane, -1))]

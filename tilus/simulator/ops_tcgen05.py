@@ -155,14 +155,16 @@ def load(b: Binder, op: Op) -> Run:
             block, lanes, columns = transfer.place(first)
             memory.access(op, first, block, lanes, columns, False)
             values = memory.words[block, lanes, columns]
+            held = memory.missing(block, lanes, columns) if undefinable else np.zeros((32, len(targets)), bool)
             if transfer.halves:
                 memory.access(op, first, block, lanes, columns + 1, False)
                 high = memory.words[block, lanes, columns + 1]
                 values = values & np.uint32(0xFFFF) | high << np.uint32(16)
+                if undefinable:
+                    held |= memory.missing(block, lanes, columns + 1)
             for i, row in enumerate(transfer.rows):
                 row[first:first + 32] = values[:, i]
-            if tracking or b.batch.taint.active:
-                held = memory.undefined[block, lanes, columns] if undefinable else np.zeros((32, len(targets)), bool)
+            if tracking or b.batch.taint.active or held.any():
                 for i, target in enumerate(targets):
                     reasons = held[:, i] * np.uint8(UNDEFINED) | np.uint8(LOADING if tracking else 0)
                     b.batch.taint.put(target, np.arange(first, first + 32), reasons, op)
@@ -352,7 +354,7 @@ def shift(b: Binder, op: Op) -> Run:
 @instr(f"tcgen05.commit {_CG} =mbarrier::arrive::one ?ss:shared::cluster ?mc:multicast::cluster =b64", writes=0,
        kind="tcgen05")
 def commit(b: Binder, op: Op) -> Run:
-    """All earlier mma, cp and shift of the thread, once complete, arrive at the mbarrier."""
+    """All earlier mma, cp and shift of the thread, once complete, arrive at the mbarrier; commits arrive in turn."""
     mem, *rest = b.need(op, 1, 2)
     address = address_of(b, op, mem)
     c = Copier(b, op)
@@ -374,6 +376,6 @@ def commit(b: Binder, op: Op) -> Run:
                         b.batch.order.arrive(bar, lane)
                     barriers_of(b.batch).update(bar, op, lane, arrive=1)
 
-                b.batch.queue.issue_bulk(bar, lane, finish)
+                b.batch.queue.issue_bulk(bar, lane, finish, in_turn=True)
 
     return run

@@ -158,11 +158,9 @@ class Taint:
             origin = self.origins[reg.bits, reg.index]
             undefined, loading = (used & UNDEFINED) != 0, (used & LOADING) != 0
             if undefined.any() and self.batch.launch.checks.uninitialised:
-                memory = f"register {reg.name}" if not origin.opcode.startswith("ld") else \
-                    "local memory" if ".local" in origin.opcode or ".param" in origin.opcode else "shared memory"
-                self.batch.fault("uninitialised", f"{memory} is read before it is written, by {origin.opcode} "
-                                 f"at line {origin.line}, and the value, in register {reg.name}, {how}", op,
-                                 int(np.argmax(undefined)), count=int(undefined.sum()), cause=origin)
+                self.batch.fault("uninitialised", f"{_source(origin, reg)} is read before it is written, by "
+                                 f"{origin.opcode} at line {origin.line}, and the value, in register {reg.name}, {how}",
+                                 op, int(np.argmax(undefined)), count=int(undefined.sum()), cause=origin)
             if loading.any() and self.batch.launch.checks.asynchronous:
                 # The ISA forbids it; assemblers are known to keep the order of a load and what uses its registers.
                 self.batch.fault("async", f"register {reg.name} of {origin.opcode} at line {origin.line}, which may "
@@ -332,6 +330,15 @@ class Taint:
                 continue
             lanes = g.idx
             self.put(reg, lanes, 0 if reasons is None else reasons if lanes is None else reasons[lanes], origin)
+
+
+def _source(origin: Op, reg: Reg) -> str:
+    """What an operation read that was never written."""
+    if origin.opcode.startswith("tcgen05.ld"):
+        return "tensor memory"
+    if not origin.opcode.startswith("ld"):
+        return f"register {reg.name}"
+    return "local memory" if ".local" in origin.opcode or ".param" in origin.opcode else "shared memory"
 
 
 def _quarters(place: int, count: int) -> np.uint8:

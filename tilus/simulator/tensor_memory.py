@@ -145,13 +145,17 @@ class TensorMemory:
                 batch.fault("async", "tensor memory is written while a tcgen05 operation in flight reads it", op, lane)
             if self.storing[block, half, columns].any():
                 batch.fault("async", "tensor memory is used before tcgen05.wait::st", op, lane)
-        if not write and checks.uninitialised and not self.written[block, rows, columns].all():
+        if not (write or generic) and checks.uninitialised and self.missing(block, rows, columns).any():
             batch.fault("uninitialised", "tensor memory is read before it is written", op, lane)
         if write:
             self.written[block, rows, columns] = True
             self.undefined[block, rows, columns] = False
         if checks.race and block == int(batch.block_of[lane]):
             self._order(op, lane, block, half, columns, write)
+
+    def missing(self, block: int, rows: Array, columns: Array) -> Array:
+        """Which words are undefined: never written, or written with undefined values."""
+        return ~self.written[block, rows, columns] | self.undefined[block, rows, columns]
 
     def _order(self, op: Op, lane: int, block: int, half: Array, columns: Array, write: bool) -> None:
         warp = int(self.batch.warp_of[lane])
