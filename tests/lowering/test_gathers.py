@@ -93,9 +93,11 @@ def test_strided_rows(name: str, engine: str) -> None:
 
 
 def accesses(kernel: Any, via: str) -> dict[str, int]:
+    """How many accesses to global memory there are of each width."""
     ptx = kernel.compile("sm_80", via).ptx
     found = re.findall(r"(?:ld\.global|st\.global)[\w.]*\.(v4\.[bu]32|[bu]16)", ptx)
-    return {width: found.count(width) for width in set(found)}
+    widths = [width.replace("u", "b") for width in found]
+    return {width: widths.count(width) for width in set(widths)}
 
 
 @pytest.mark.parametrize("via", ["cuda", "ptx"])

@@ -218,7 +218,7 @@ def cpu():
     compile_object(llvm(""))
 
 def ptx():
-    from tilus.codegen.llvm.nvptx_compile import llvm_to_ptx
+    from tilus.codegen.llvm.nvptx.assembly import llvm_to_ptx
     llvm_to_ptx('target triple = "nvptx64-nvidia-cuda"\\n' + llvm("ptx_kernel"), get_target("sm_80"))
 
 def nvrtc():

@@ -25,8 +25,9 @@ C_WORDS = frozenset((
 
 DEVICE_NAMES = frozenset((
     "abs", "atan2", "barrier", "blockDim", "blockIdx", "ceil", "cos", "exp", "exp2", "fabs", "floor", "fma", "fmod",
-    "gridDim", "half", "log", "log2", "main", "malloc", "max", "memcpy", "memset", "min", "pow", "printf", "rint",
-    "round", "rsqrt", "shared_base", "shared_memory", "sin", "sqrt", "tan", "tanh", "threadIdx", "trunc", "warpSize",
+    "gridDim", "half", "log", "log2", "main", "malloc", "max", "memcpy", "memset", "min", "pow", "printf", "ptx",
+    "rint", "round", "rsqrt", "shared_base", "shared_memory", "sin", "sqrt", "tan", "tanh", "threadIdx", "trunc",
+    "warpSize",
 ))
 """What means something else in CUDA C, or in the code that is generated."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.codegen.llvm import arith
+from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller, lanes
 from tilus.diagnostics import InternalError
@@ -20,8 +21,6 @@ from tilus.ir.ops import (
     Const,
     Extract,
     Fma,
-    For,
-    If,
     Iota,
     MaskedLoad,
     MaskedStore,
@@ -34,7 +33,6 @@ from tilus.ir.ops import (
     Select,
     Shuffle,
     Unary,
-    While,
     Yield,
 )
 from tilus.ir.ops.simd import (
@@ -56,8 +54,10 @@ TYPES = TypeSpeller(bfloat="i16")
 _ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
 
 
-class HostEmitter:
+class HostEmitter(ControlFlow):
     """Emits one function. bf16 is held as i16; its conversions are integer arithmetic."""
+
+    ADD = "add nsw"
 
     def __init__(self, module: ModuleText, function: Function) -> None:
         self.e = Emitter(module, TYPES)
@@ -99,77 +99,14 @@ class HostEmitter:
 
     # Control flow.
 
-    def for_(self, op: For) -> None:
-        """The loop is tested at its bottom, after a guard."""
-        e = self.e
-        start, stop, step = (self.names[v] for v in (op.start, op.stop, op.step))
-        ty = TYPES.type(op.start.type)
-        body, end = e.new_label("body"), e.new_label("end")
-        entry = e.label
-        guard = self._in_range(op, ty, start, stop, step)
-        e.do(f"br i1 {guard}, label %{body}, label %{end}")
-        e.start(body)
-        phis = [e.reserve() for _ in op.body.args]
-        for argument in op.body.args:
-            self.names[argument] = e.fresh()
-        self.block(op.body)
-        following = e.op(f"add nsw {ty} {self.names[op.index]}, {step}")
-        latch = e.label
-        again = self._in_range(op, ty, following, stop, step)
-        e.do(f"br i1 {again}, label %{body}, label %{end}")
-        yielded = [self.names[v] for v in op.body.terminator.operands]
-        first = [start, *(self.names[v] for v in op.init)]
-        for line, argument, a, b in zip(phis, op.body.args, first, [following, *yielded], strict=True):
-            kind = TYPES.type(argument.type)
-            e.lines[line] = f"  {self.names[argument]} = phi {kind} [ {a}, %{entry} ], [ {b}, %{latch} ]"
-        e.start(end)
-        for result, a, b in zip(op.results, first[1:], yielded, strict=True):
-            self.names[result] = e.op(f"phi {TYPES.type(result.type)} [ {a}, %{entry} ], [ {b}, %{latch} ]")
+    def parts(self, value: Value) -> list[Part]:
+        return [(TYPES.type(value.type), self.names[value])]
 
-    def _in_range(self, op: For, ty: str, index: str, stop: str, step: str) -> str:
-        e = self.e
-        known = self.constants.get(op.step)
-        if known is not None:
-            return e.op(f"icmp {'slt' if known > 0 else 'sgt'} {ty} {index}, {stop}")
-        up, below, above = (e.op(f"icmp {c} {ty} {a}, {b}")
-                            for c, a, b in (("sgt", step, "0"), ("slt", index, stop), ("sgt", index, stop)))
-        return e.op(f"select i1 {up}, i1 {below}, i1 {above}")
+    def part_types(self, value: Value) -> list[str]:
+        return [TYPES.type(value.type)]
 
-    def if_(self, op: If) -> None:
-        e = self.e
-        then, orelse, end = e.new_label("then"), e.new_label("else"), e.new_label("endif")
-        e.do(f"br i1 {self.names[op.condition]}, label %{then}, label %{orelse}")
-        ends = []
-        for label, region in ((then, op.then), (orelse, op.orelse)):
-            e.start(label)
-            self.block(region)
-            ends.append((e.label, [self.names[v] for v in region.terminator.operands]))
-            e.do(f"br label %{end}")
-        e.start(end)
-        for i, result in enumerate(op.results):
-            incoming = ", ".join(f"[ {values[i]}, %{label} ]" for label, values in ends)
-            self.names[result] = e.op(f"phi {TYPES.type(result.type)} {incoming}")
-
-    def while_(self, op: While) -> None:
-        e = self.e
-        head, body, end = e.new_label("head"), e.new_label("body"), e.new_label("end")
-        entry = e.label
-        e.do(f"br label %{head}")
-        e.start(head)
-        phis = [e.reserve() for _ in op.init]
-        for argument, result in zip(op.before.args, op.results, strict=True):
-            self.names[argument] = self.names[result] = e.fresh()
-        self.block(op.before)
-        e.do(f"br i1 {self.names[op.before.terminator.operands[0]]}, label %{body}, label %{end}")
-        e.start(body)
-        for argument, carried in zip(op.body.args, op.before.args, strict=True):
-            self.names[argument] = self.names[carried]
-        self.block(op.body)
-        for line, argument, first, last in zip(phis, op.before.args, op.init, op.body.terminator.operands, strict=True):
-            kind, a, b = TYPES.type(argument.type), self.names[first], self.names[last]
-            e.lines[line] = f"  {self.names[argument]} = phi {kind} [ {a}, %{entry} ], [ {b}, %{e.label} ]"
-        e.do(f"br label %{head}")
-        e.start(end)
+    def hold(self, value: Value, names: list[str]) -> None:
+        (self.names[value],) = names
 
     # Arithmetic.
 
@@ -535,7 +472,7 @@ def round_to_odd_f32(e: Emitter, count: int, x: str) -> str:
 
 
 _HANDLERS: dict[type[Operation], Callable[..., None]] = {
-    For: HostEmitter.for_, If: HostEmitter.if_, While: HostEmitter.while_, Const: HostEmitter.const,
+    **CONTROL, Const: HostEmitter.const,
     Binary: HostEmitter.binary, Unary: HostEmitter.unary, Compare: HostEmitter.compare, Select: HostEmitter.select,
     Fma: HostEmitter.fma, MulHi: HostEmitter.mulhi, Cast: HostEmitter.cast, Bitcast: HostEmitter.bitcast,
     Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,

@@ -27,8 +27,15 @@ class TypeSpeller:
     def __init__(self, bfloat: str = "bfloat", spaces: dict[str, str] | None = None) -> None:
         self.floats = {**_FLOATS, "bf16": bfloat}
         self.spaces = spaces or {}
+        self._elements: dict[DType, str] = {}
 
     def element(self, dtype: DType) -> str:
+        found = self._elements.get(dtype)
+        if found is None:
+            found = self._elements[dtype] = self._spell(dtype)
+        return found
+
+    def _spell(self, dtype: DType) -> str:
         if dtype.is_bool:
             return "i1"
         if dtype.is_float and dtype.is_arithmetic:

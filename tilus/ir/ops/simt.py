@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Effect, Operation, Value
-from tilus.ir.dtypes import DType, bool_, i32
+from tilus.ir.dtypes import DType, i32
 from tilus.ir.ops.thread import pointer_type
 from tilus.ir.types import PointerType, TileType, Type
 
@@ -153,17 +153,6 @@ class WarpShuffle(Operation):
         return (self.value.type,)
 
 
-class WarpVote(Operation):
-    """``vote.sync`` of a bool: ``any`` or ``all`` (bool)."""
-
-    NAME = "warp_vote"
-    condition: Value
-    kind: str = "any"
-
-    def infer(self) -> Sequence[Type]:
-        return (TileType(bool_),)
-
-
 class WarpRedux(Operation):
     """``redux.sync.KIND`` of a 32-bit integer over the warp (``add``, ``min``, ``max``, ``and``, ``or``, ``xor``)."""
 
@@ -206,16 +195,6 @@ class AcquireLoad(Operation):
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
-
-
-class Fence(Operation):
-    """``fence.acq_rel`` at ``scope``."""
-
-    NAME = "fence"
-    scope: str = "device"
-
-    def effects(self) -> Sequence[Effect]:
-        return (Effect("sync"),)
 
 
 class PrintThread(Operation):
@@ -296,7 +275,6 @@ __all__ = [
     "CpAsyncWait",
     "CvtFp8",
     "ExitIf",
-    "Fence",
     "Keep",
     "LdMatrix",
     "Mma",
@@ -309,5 +287,4 @@ __all__ = [
     "WarpBarrier",
     "WarpRedux",
     "WarpShuffle",
-    "WarpVote",
 ]

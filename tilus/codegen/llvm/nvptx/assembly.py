@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from tilus.codegen.background import interruptible
-from tilus.codegen.llvm.ptx_registers import define_registers
+from tilus.codegen.llvm.nvptx.undefined_registers import define_registers
 from tilus.diagnostics import InternalError
 from tilus.targets import Target
 

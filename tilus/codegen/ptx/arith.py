@@ -1,0 +1,51 @@
+"""Arithmetic and conversions of single registers."""
+
+from __future__ import annotations
+
+import functools
+
+from tilus.codegen.ptx.instruction import Effects, Instruction, Registers
+
+
+def _pure(name: str, text: str, result: str, **inputs: str) -> Instruction:
+    operands = tuple(Registers(n, kind) for n, kind in inputs.items())
+    return Instruction(name, text, (Registers("result", result),), operands, Effects.NONE)
+
+
+@functools.cache
+def approx_unary(kind: str, ftz: bool) -> Instruction:
+    """A hardware approximation of a function of an f32, subnormal numbers flushed where ``ftz``."""
+    return _pure(f"approx_{kind}{'_ftz' if ftz else ''}", f"{kind}.approx{'.ftz' if ftz else ''}.f32 $result, $x;", "f",
+                 x="f")
+
+
+@functools.cache
+def bytes_to_f16(name: str) -> Instruction:
+    """Two 8-bit floats (``e4m3``, ``e5m2``) in 16 bits as two f16 in 32."""
+    return _pure(f"{name}x2_to_f16x2", f"cvt.rn.f16x2.{name}x2 $result, $x;", "r", x="h")
+
+
+@functools.cache
+def f32_to_bytes(name: str) -> Instruction:
+    """Two f32 as 8-bit floats in 16 bits, to nearest even, saturating."""
+    return _pure(f"f32_to_{name}x2", f"cvt.rn.satfinite.{name}x2.f32 $result, $high, $low;", "h", high="f", low="f")
+
+
+@functools.cache
+def f32_pair(name: str) -> Instruction:
+    """Two f32 as f16 or bf16 in 32 bits, to nearest even."""
+    return _pure(f"pack_{name}", f"cvt.rn.{name}x2.f32 $result, $high, $low;", "r", high="f", low="f")
+
+
+@functools.cache
+def half_pairs(kind: str) -> Instruction:
+    """``add``, ``sub``, ``mul`` or ``fma`` of two f16 at a time."""
+    names = ("a", "b", "c") if kind == "fma" else ("a", "b")
+    return _pure(f"f16x2_{kind}", f"{kind}.rn.f16x2 $result, {', '.join(f'${n}' for n in names)};", "r",
+                 **dict.fromkeys(names, "r"))
+
+
+F16_TO_F32 = _pure("f16_to_f32", "cvt.f32.f16 $result, $x;", "f", x="h")
+F32_TO_F16 = _pure("f32_to_f16", "cvt.rn.f16.f32 $result, $x;", "h", x="f")
+F64_TO_F16 = _pure("f64_to_f16", "cvt.rn.f16.f64 $result, $x;", "h", x="d")
+F32_TO_BF16 = _pure("f32_to_bf16", "cvt.rn.bf16.f32 $result, $x;", "h", x="f")

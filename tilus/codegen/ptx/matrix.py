@@ -1,0 +1,60 @@
+"""Instructions of tensor cores, and those that load and store their fragments."""
+
+from __future__ import annotations
+
+import functools
+
+from tilus.codegen.ptx.instruction import Address, Described, Effects, Instruction, Registers, register_kind
+from tilus.codegen.ptx.names import PTX_TYPES
+from tilus.ir.ops.simt import LdMatrix, Mma, StMatrix
+
+
+def mma(op: Mma) -> Instruction:
+    """``mma.sync``: the accumulator is changed in place where nothing else needs it."""
+    tiles = (op.a.tile, op.b.tile, op.c.tile)
+    a, b, c = (PTX_TYPES[t.dtype.name] for t in tiles)
+    words = tuple(t.size * t.dtype.bits // 32 for t in tiles)
+    return _mma(op.shape, op.order, ("tf32", "tf32", c) if op.tf32 else (a, b, c), words)
+
+
+@functools.cache
+def _mma(shape: tuple[int, int, int], order: str, types: tuple[str, ...], words: tuple[int, ...]) -> Instruction:
+    m, n, k = shape
+    a, b, c = types
+    kinds = ["d" if t == "f64" else "f" if t == "f32" else "r" for t in (a, b, c)]
+    counts = [n // 2 if t == "f64" else n for n, t in zip(words, types, strict=True)]
+    operands = [Registers(*o) for o in zip(("a", "b", "c"), kinds, counts, strict=True)]
+    return Instruction(
+        f"mma_m{m}n{n}k{k}_{order.replace('.', '_')}_{a}_{b}_{c}",
+        f"mma.sync.aligned.m{m}n{n}k{k}.{order}.{c}.{a}.{b}.{c} $result, $a, $b, $c;",
+        (Registers("result", kinds[2], counts[2]),), tuple(operands), Effects.CONVERGENT, accumulator="c")
+
+
+def ldmatrix(op: LdMatrix) -> Instruction:
+    """``ldmatrix``: 8×8 matrices of 16-bit elements."""
+    dtype = op.result.tile.dtype
+    return _ldmatrix(op.count, op.trans, register_kind(dtype) if dtype.bits == 32 else "r")
+
+
+@functools.cache
+def _ldmatrix(count: int, trans: bool, kind: str) -> Instruction:
+    return Instruction(
+        f"ldmatrix_x{count}{'_trans' if trans else ''}",
+        f"ldmatrix.sync.aligned.m8n8.x{count}{'.trans' if trans else ''}.shared.b16 $result, [$pointer];",
+        (Registers("result", kind, count),), (Address("pointer", "shared"),))
+
+
+def stmatrix(op: StMatrix) -> Instruction:
+    """``stmatrix``, the inverse of ``ldmatrix``."""
+    return _stmatrix(op.count, op.trans)
+
+
+@functools.cache
+def _stmatrix(count: int, trans: bool) -> Instruction:
+    return Instruction(
+        f"stmatrix_x{count}{'_trans' if trans else ''}",
+        f"stmatrix.sync.aligned.m8n8.x{count}{'.trans' if trans else ''}.shared.b16 [$pointer], $value;",
+        (), (Address("pointer", "shared", written=True), Registers("value", "r", count)))
+
+
+DESCRIBED: Described = {Mma: mma, LdMatrix: ldmatrix, StMatrix: stmatrix}

@@ -1,0 +1,98 @@
+"""Instructions that read and write memory: accesses, asynchronous copies, atomics."""
+
+from __future__ import annotations
+
+import functools
+
+from tilus.codegen.ptx.instruction import Address, Described, Effects, Instruction, Registers, register_kind
+from tilus.codegen.ptx.names import PTX_SCOPES
+from tilus.ir.dtypes import DType
+from tilus.ir.ops.simt import AcquireLoad, CpAsync, PtrAtomic
+from tilus.ir.ops.thread import pointer_type
+
+_BITWISE = frozenset({"and", "or", "xor", "exchange", "cas"})
+
+
+@functools.cache
+def load(space: str, kind: str, words: int, bits: int, read_only: bool = False) -> Instruction:
+    """A load of ``words`` words of ``bits`` bits, to registers of a class; ``read_only`` by the non-coherent path."""
+    vector, width = _access(words, bits)
+    cache = ".nc" if read_only else ""
+    return Instruction(
+        _access_name("ld", space, kind, words, bits), f"ld.{space}{cache}{vector}.{width} $result, [$pointer];",
+        (Registers("result", kind, words if words > 1 else 0),), (Address("pointer", space),),
+        Effects.NONE if read_only else Effects.MEMORY)
+
+
+@functools.cache
+def store(space: str, kind: str, words: int, bits: int) -> Instruction:
+    """A store of ``words`` words of ``bits`` bits."""
+    vector, width = _access(words, bits)
+    return Instruction(
+        _access_name("st", space, kind, words, bits), f"st.{space}{vector}.{width} [$pointer], $value;",
+        (), (Address("pointer", space, written=True), Registers("value", kind, words if words > 1 else 0)))
+
+
+def _access(words: int, bits: int) -> tuple[str, str]:
+    return f".v{words}" if words > 1 else "", "u8" if bits == 8 else f"b{bits}"
+
+
+def _access_name(stem: str, space: str, kind: str, words: int, bits: int) -> str:
+    vector = f"v{words}_" if words > 1 else ""
+    return f"{stem}_{space}_{vector}{'f' if kind in 'fd' else 'b'}{bits}"
+
+
+def cp_async(op: CpAsync) -> Instruction:
+    """``cp.async``; 16 bytes go past L1. What it takes is whether to ignore the source."""
+    return _cp_async(op.bytes, op.predicate is not None)
+
+
+@functools.cache
+def _cp_async(size: int, guarded: bool) -> Instruction:
+    ignore = (Registers("predicate", "b", negated=True),) if guarded else ()
+    return Instruction(
+        f"cp_async_{size}{'_if' if guarded else ''}",
+        f"cp.async.{'cg' if size == 16 else 'ca'}.shared.global [$destination], [$source], {size}"
+        f"{', $predicate' if guarded else ''};",
+        (), (Address("destination", "shared", written=True), Address("source", "global"), *ignore))
+
+
+def atomic(op: PtrAtomic) -> Instruction:
+    """``atom``; its predicate is not part of it."""
+    return _atomic(op.kind, op.result.tile.dtype, op.order, op.scope, pointer_type(op.pointer).space)
+
+
+@functools.cache
+def _atomic(kind: str, dtype: DType, order: str, scope: str, space: str) -> Instruction:
+    register = register_kind(dtype, bits=kind in _BITWISE)
+    how = f"{'exch' if kind == 'exchange' else kind}.{_atomic_type(kind, dtype)}"
+    opcode = f"atom.{order}.{PTX_SCOPES[scope]}.{space}.{how}"
+    operands = [Registers(n, register) for n in (("compare", "value") if kind == "cas" else ("value",))]
+    return Instruction(
+        opcode.replace(".", "_"), f"{opcode} $result, [$pointer], {', '.join(f'${o.name}' for o in operands)};",
+        (Registers("result", register),), (Address("pointer", space, written=True), *operands))
+
+
+def _atomic_type(kind: str, dtype: DType) -> str:
+    if kind in _BITWISE:
+        return f"b{dtype.bits}"
+    if dtype.is_float:
+        return dtype.name if dtype.bits > 16 else f"noftz.{dtype}"
+    unsigned = dtype.kind == "uint" or (kind == "add" and dtype.bits == 64)
+    return f"{'u' if unsigned else 's'}{dtype.bits}"
+
+
+def acquire_load(op: AcquireLoad) -> Instruction:
+    """``ld.acquire``."""
+    dtype = pointer_type(op.pointer).dtype
+    return _acquire_load(register_kind(dtype, bits=True), dtype.bits, op.scope)
+
+
+@functools.cache
+def _acquire_load(kind: str, bits: int, scope: str) -> Instruction:
+    opcode = f"ld.acquire.{PTX_SCOPES[scope]}.global.b{bits}"
+    return Instruction(opcode.replace(".", "_"), f"{opcode} $result, [$pointer];", (Registers("result", kind),),
+                       (Address("pointer", "global"),))
+
+
+DESCRIBED: Described = {CpAsync: cp_async, AcquireLoad: acquire_load}
