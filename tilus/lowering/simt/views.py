@@ -8,13 +8,9 @@ from dataclasses import replace
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import bool_, i32, i64
-from tilus.ir.ops import (
-    Binary,
-    Select,
-    Subview,
-)
+from tilus.ir.ops import Binary, PermuteView, Select, Subview
 from tilus.layouts import RegisterLayout, blocked
-from tilus.lowering.facts import Fact
+from tilus.lowering.facts import Fact, Facts, constant_fact
 from tilus.lowering.simt.access import view_facts
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread
 
@@ -43,19 +39,20 @@ def _global_subview(thread: Thread, op: Subview, view: GlobalView) -> GlobalView
             inside = thread.both(inside, bounds)
             continue
         whole = view.extents[d]
+        end, beginning = _range(thread.facts, op.view, d)
         size: Value | int = thread.value(extent)
         given = thread.facts.of(extent)
         if first.is_constant and first.low == 0 and extent.defining is not None and _same_extent(op, d):
             size = whole
         elif not (first.high + given.high <= facts.extents[d].low):
-            rest = _minus(thread, whole, thread.value(start))
+            rest = _minus(thread, whole, thread.value(start), _difference(end, first))
             size = thread.emit(Binary("min", *thread.same_width(thread.value(extent), rest)))
         extents.append(size)
         strides.append(view.strides[d])
         before = view.lows[d]
         low = None
         if before is not None or not low_known:
-            low = _minus(thread, 0 if before is None else before, thread.value(start))
+            low = _minus(thread, 0 if before is None else before, thread.value(start), _difference(beginning, first))
             low = thread.emit(Binary("max", low, thread.const(0, low.tile.dtype)))
         lows.append(low)
     if inside is not None and extents:  # an index outside of a dropped dimension: nothing is in bounds
@@ -71,7 +68,28 @@ def _same_extent(op: Subview, d: int) -> bool:
     return isinstance(maker, Dim) and maker.view is op.view and maker.axis == d
 
 
-def _minus(thread: Thread, x: Value | int, y: Value) -> Value:
+def _range(facts: Facts, view: Value, d: int) -> tuple[Fact, Fact]:
+    """What the end and the beginning of a view along a dimension, counted from its start, may be: they are far away, or
+    the end is before the beginning, where a window lies outside of what it is a window of."""
+    op = view.defining
+    if isinstance(op, PermuteView):
+        return _range(facts, op.view, op.permutation[d])
+    if not isinstance(op, Subview):
+        return facts.extent(view, d), constant_fact(0)
+    axis = [a for a in range(op.view.view.rank) if a not in op.dropped][d]
+    start, given = facts.of(op.starts[axis]), facts.of(op.extents[axis])
+    end, beginning = (_difference(fact, start) for fact in _range(facts, op.view, axis))
+    return (Fact(min(given.low, end.low), min(given.high, end.high)),
+            Fact(max(0, beginning.low), max(0, beginning.high)))
+
+
+def _difference(a: Fact, b: Fact) -> Fact:
+    return Fact(a.low - b.high, a.high - b.low)
+
+
+def _minus(thread: Thread, x: Value | int, y: Value, result: Fact) -> Value:
+    """A difference, in as many bits as its range takes."""
+    y = y if result.fits(32) else thread.widen(y, i64)
     left = thread.const(x, y.tile.dtype) if isinstance(x, int) else x
     return thread.emit(Binary("sub", *thread.same_width(left, y)))
 
