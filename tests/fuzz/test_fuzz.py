@@ -72,11 +72,30 @@ def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
     assert 0.02 < rest / (determined + rest) < 0.7
 
 
-def test_every_mutant_still_applies() -> None:
-    from tests.fuzz.mutants import MUTANTS, applies
+def test_every_mutant_has_its_place() -> None:
+    from tests.fuzz.mutants import MUTANTS
+    from tests.fuzz.mutants_planted import function_at
 
-    assert len(MUTANTS) >= 25
-    assert [m.name for m in MUTANTS if not applies(m)] == []
+    assert len(MUTANTS) >= 60
+    assert len({m.name for m in MUTANTS}) == len(MUTANTS)
+    for mutant in MUTANTS:
+        assert callable(mutant.change(function_at(mutant.place))), mutant.name
+
+
+@pytest.mark.parametrize("place", ["tilus.lowering.simplify:_wrapped", "tilus.lowering.simplified:_wrap", "pass:simply",
+                                   "tilus.lowering.simplify:_COMPARE"])
+def test_places_that_are_none(place: str) -> None:
+    from tests.fuzz.mutants_planted import function_at
+
+    with pytest.raises(LookupError, match=place):
+        function_at(place)
+
+
+def test_every_mutant_changes_something() -> None:
+    """In texts of passes or the code of a kernel: a mutant of which nothing is seen stands for no bug."""
+    command = [sys.executable, "-m", "tests.fuzz.mutants", "--check"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"all of \d+ mutants change something\n", done.stdout), done.stdout + done.stderr
 
 
 def test_programs_are_shared_among_processes() -> None:

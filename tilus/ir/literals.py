@@ -34,9 +34,13 @@ def encode_float(value: int | float, dtype: DType) -> int:
     if magnitude == 0.0:
         return sign
     exponent = max(math.frexp(magnitude)[1] - 1, 1 - dtype.bias)
-    units = magnitude / math.ldexp(1.0, exponent - dtype.mantissa) if exponent - dtype.mantissa > -1075 else 0.0
-    code = round(units) + ((exponent + dtype.bias - 1) << dtype.mantissa)
+    code = _units(magnitude, exponent - dtype.mantissa) + ((exponent + dtype.bias - 1) << dtype.mantissa)
     return sign | (code if code <= greatest else overflow)
+
+
+def _units(magnitude: float, last: int) -> int:
+    """A magnitude in units of ``2**last``, to nearest even."""
+    return round(magnitude / math.ldexp(1.0, last)) if last > -1075 else 0
 
 
 def integer_bits(value: int | float | bool, dtype: DType) -> int:

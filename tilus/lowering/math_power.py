@@ -127,6 +127,12 @@ def expand_mod(m: Arithmetic, x: Value, y: Value) -> Value:
     return m.where(zero, m.copysign(0.0, y), moved)
 
 
+def _rounds_down(m: Arithmetic, r: Value, y: Value) -> Value:
+    """Whether the floor of a quotient is below its integer part: it leaves a remainder, of another sign than y's."""
+    differ = m.test("ne", m.where(m.test("lt", r, 0.0), 1.0, 0.0), m.where(m.test("lt", y, 0.0), 1.0, 0.0))
+    return m.both(differ, m.test("ne", r, 0.0))
+
+
 def expand_floordiv(m: Arithmetic, x: Value, y: Value) -> Value:
     """The floor of the exact quotient, rounded once to nearest even; division by zero as x / y.
 
@@ -144,8 +150,7 @@ def expand_floordiv(m: Arithmetic, x: Value, y: Value) -> Value:
     error = m.div(m.sub(m.fma(m.neg(plain), y, x), r), y)
     whole = m.test("ge", m.abs(plain), 2.0**(p - 1))
     error = m.where(whole, m.unary("round", error), error)
-    differ = m.test("ne", m.where(m.test("lt", r, 0.0), 1.0, 0.0), m.where(m.test("lt", y, 0.0), 1.0, 0.0))
-    lower = m.both(differ, m.test("ne", r, 0.0))
+    lower = _rounds_down(m, r, y)
     quotient = m.unary("round", m.add(plain, m.where(lower, m.sub(error, 1.0), error)))
     quotient = m.where(m.test("lt", m.abs(plain), 2.0**(2 * p)), quotient, plain)
     quotient = m.where(m.test("eq", quotient, 0.0), m.copysign(0.0, plain), quotient)

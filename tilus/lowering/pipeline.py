@@ -251,8 +251,7 @@ class _Pipeline:
             self.staged.append(_Staged(load, ring))
         for u in range(s - 1):
             self.copies(b, self.plus(b, loop.start, u), b.const(u), whole=False)
-        b.add(WaitAsync(s - 2))
-        b.add(Sync())
+        self.await_tile(b)
         carried = list(loop.init)
         if self.kstep:
             carried += self.fragments(b, b.const(0), 0)
@@ -282,8 +281,7 @@ class _Pipeline:
         loop, b, s = self.loop, self.b, self.stages
         # With constant slots, a multiple of the ring's length.
         count = s * -(-loop.unroll // s) if self.kstep else loop.unroll
-        # the last of `count` iterations copies a tile that ends this many steps after the first begins
-        reach = b.binary("mul", loop.step, b.const(count + s - 1))
+        reach = b.binary("mul", loop.step, b.const(self.steps_ahead(count)))
         stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
         inside = self.windows_inside()
         if inside is not None:
@@ -305,6 +303,10 @@ class _Pipeline:
         inner.add(Yield((following, slot, *values)))
         op = b.add(For(loop.start, stop, stride, (loop.start, b.const(0), *carried), body, iterations=count))
         return op.results[0], op.results[1], list(op.results[2:])
+
+    def steps_ahead(self, count: int) -> int:
+        """After how many steps the tile ends that is copied in the last of ``count`` iterations."""
+        return count + self.stages - 1
 
     def tail_loop(self, start: Value, first_slot: Value, carried: list[Value]) -> list[Value]:
         loop, b = self.loop, self.b
@@ -353,8 +355,7 @@ class _Pipeline:
         ahead = self.plus(b, index, self.stages - 1)
         if self.kstep:
             return self._fragment_iteration(b, index, carried, (this, previous, following), ahead, whole)
-        b.add(WaitAsync(self.stages - 2))
-        b.add(Sync())
+        self.await_tile(b)
         self.copies(b, ahead, previous, whole)
         mapping: dict[Value, Value] = {self.loop.index: index}
         mapping.update(zip(self.loop.carried, carried, strict=True))
@@ -420,6 +421,11 @@ class _Pipeline:
         value.name = load.result.name
         return value
 
+    def await_tile(self, b: Builder) -> None:
+        """Wait for the oldest copies; all threads have then read the slot that is filled next, too."""
+        b.add(WaitAsync(self.stages - 2))
+        b.add(Sync())
+
     def copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
         """Start copying the tiles of the iteration at ``index`` into a slot; ``whole`` tiles end within the loop."""
         for staged in self.staged:
@@ -453,17 +459,21 @@ class _Pipeline:
         """Dimensions along which a whole tile is in bounds: those that the index walks up to their extent."""
         if isinstance(load, Gather):
             return ()
-        step = self.loop.step.defining
         found: list[int] = []
         if any(any(window is op for op in self.loop.body.ops) for window in _windows(load.view)):
             return ()
         for d, offset in enumerate(load.offsets):
-            covers = isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)
+            covers = self.within_a_step(load, d)
             if offset is self.loop.index and covers and self.pass_.same_extent(self.loop.stop, load.view, d):
                 start = self.loop.start.defining
                 if isinstance(start, Const) and int(start.value) >= 0:
                     found.append(d)
         return tuple(found)
+
+    def within_a_step(self, load: Load, d: int) -> bool:
+        """Whether a load's tile is no longer along a dimension than the loop's step."""
+        step = self.loop.step.defining
+        return isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)
 
     def windows_inside(self) -> Value | None:
         """Whether the indices that dropped dimensions of bounded loads' arrays are in bounds: else these loads have
@@ -562,8 +572,7 @@ class _Pipeline:
             if step < steps - 1:
                 coming = self.fragments(b, this, step + 1)
             else:
-                b.add(WaitAsync(self.stages - 2))
-                b.add(Sync())
+                self.await_tile(b)
                 coming = self.fragments(b, following, 0)
             if step == 0:
                 self.copies(b, ahead, previous, whole)

@@ -349,10 +349,13 @@ def hoist_invariants(block: Block) -> bool:
     return moved
 
 
+def _iterated(loop: For | While) -> set[Value]:
+    """What each iteration is given: the index and the carried values."""
+    return {value for region in loop.regions for value in region.args}
+
+
 def _extract_invariants(loop: For | While) -> list[Operation]:
-    inside: set[Value] = set()
-    for region in loop.regions:
-        inside.update(region.args)
+    inside = _iterated(loop)
     hoisted: list[Operation] = []
     for region in loop.regions:
         kept: list[Operation] = []

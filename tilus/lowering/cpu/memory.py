@@ -11,6 +11,12 @@ from tilus.ir.ops.simd import GatherLoad, HostAtomic, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
 from tilus.lowering.cpu.values import Coords, Memory, Number, Window
+from tilus.lowering.facts import Fact
+
+
+def _ends_within(first: Fact, extent: int, high: int) -> bool:
+    """Whether a window never reaches beyond an index, wherever it begins."""
+    return first.high + extent <= high
 
 
 def make_window(self: BlockLowering, memory: Memory, offsets: Sequence[Value], shape: tuple[int, ...],
@@ -29,7 +35,7 @@ def make_window(self: BlockLowering, memory: Memory, offsets: Sequence[Value], s
         fact = self.facts.of(offset)
         low, high = memory.lows[d], memory.highs[d]
         below = isinstance(low, int) and fact.low >= low
-        above = isinstance(high, int) and isinstance(extent, int) and fact.high + extent <= high
+        above = isinstance(high, int) and isinstance(extent, int) and _ends_within(fact, extent, high)
         lows.append(None if below else c.sub(low, at))
         highs.append(None if above else c.sub(high, at))
         if not below:

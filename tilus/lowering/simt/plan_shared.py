@@ -55,6 +55,9 @@ class _Live:
         (first, last), (start, stop) = self.span(), other.span()
         return first <= stop and start <= last
 
+    def keep_until(self, position: int) -> None:
+        self.last = max(self.last, position)
+
     def span(self) -> tuple[int, int]:
         """When it lives, seen by other threads than those that use it."""
         return (min([self.first, *(s.first for s in self.sections)]),
@@ -161,7 +164,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                 visit(region, [*loops, frame] if is_loop else loops, inner)
             if is_loop:
                 for live in frame[1]:
-                    live.last = max(live.last, position)
+                    live.keep_until(position)
 
     visit(function.body, [])
     section.last = position

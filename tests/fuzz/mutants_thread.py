@@ -1,0 +1,270 @@
+"""Bugs in layouts, in the lowering to threads and to the CPU, and in the code that is emitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tests.fuzz.mutants_planted import CPU, CUDA, Anything, Mutant
+from tilus.ir.dtypes import i32, u32
+from tilus.ir.ops import Binary, Cast, Select, Shuffle, Unary
+from tilus.ir.ops.simt import CvtFp8
+from tilus.layouts import SharedLayout
+
+_SIMT, _CPU = "tilus.lowering.simt", "tilus.lowering.cpu"
+_INDUCTION, _ARITH = "tilus.lowering.pointer_induction", "tilus.codegen.llvm.arith"
+
+
+def _sums_for_differences(affine: Anything) -> Anything:
+    def changed(reduction: Any, value: Any) -> Any:
+        maker = value.defining
+        if not (value in reduction.inside and isinstance(maker, Binary) and maker.kind == "sub"):
+            return affine(reduction, value)
+        x, y = reduction._affine(maker.lhs), reduction._affine(maker.rhs)
+        return None if x is None or y is None else (x[0] + y[0], x[1] + y[1])
+
+    return changed
+
+
+def _permutations_are_nothing(plan: Anything) -> Anything:
+    def changed(source: Any, *given: Any, **keywords: Any) -> Any:
+        from tilus.layouts.convert import Identity, RegisterPermutation
+
+        found = plan(source, *given, **keywords)
+        moves = isinstance(found, RegisterPermutation) and sorted(found.perm) == list(range(source.num_locals))
+        return Identity() if moves else found
+
+    return changed
+
+
+def _neighbouring_registers(cut: Anything) -> Anything:
+    def changed(layout: Any, starts: Any, extents: Any) -> Any:
+        found = cut(layout, starts, extents)
+        return found._replace(locals=tuple(range(found.locals[0], found.locals[0] + len(found.locals))))
+
+    return changed
+
+
+def _half_apart(buffers: Anything) -> Anything:
+    def changed(layout: SharedLayout, count: int, align: int = 1) -> SharedLayout:
+        found = buffers(layout, count, align)
+        stride = max(align, layout.size // 2 // align * align)
+        return SharedLayout(found.shape, (((count, stride),), *found.modes[1:]), found.swizzle, found.base)
+
+    return changed
+
+
+def _one_more(padding: Anything) -> Anything:
+    def changed(thread: Any, layout: Any, shape: tuple[int, ...], local: int) -> Any:
+        reached = tuple(n + (covered > n) for n, covered in zip(shape, layout.shape, strict=True))
+        return padding(thread, layout, reached, local)
+
+    return changed
+
+
+def _dropped_are_inside(predicate: Anything) -> Anything:
+    def changed(thread: Any, view: Any, offsets: Any, dims: Any) -> Any:
+        return None if len(offsets) < len(view.extents) else predicate(thread, view, offsets, dims)
+
+    return changed
+
+
+def _by_all_replicas(lower: Anything) -> Anything:
+    def changed(thread: Any, op: Any) -> None:
+        thread.first_replica = lambda layout: None
+        lower(thread, op)
+        del thread.first_replica
+
+    return changed
+
+
+def _lows_from_here(subview: Anything) -> Anything:
+    def changed(thread: Any, op: Any, view: Any) -> Any:
+        lows = [low if low is None else thread.const(0, low.tile.dtype) for low in view.lows]
+        return subview(thread, op, replace(view, lows=lows))
+
+    return changed
+
+
+def _any_order(reduce: Anything) -> Anything:
+    return lambda *given, **keywords: reduce(*given, **{**keywords, "ordered": False})
+
+
+def _last_of_equals(original: Anything) -> Anything:
+    def changed(kind: str) -> Anything:
+        def turned(thread: Any, pair: Any) -> list[Any]:
+            return [pair[0], thread.emit(Unary("neg", pair[1]))]
+
+        return lambda thread, xs, ys: turned(thread, original(kind)(thread, turned(thread, xs), turned(thread, ys)))
+
+    return changed
+
+
+def _unsigned(divide: Anything) -> Anything:
+    def changed(thread: Any, op: Binary, x: Any, y: Any) -> Any:
+        found = divide(thread, op, x, y)
+        if found is not None or x.tile.dtype is not i32 or thread.facts.of(op.rhs).low <= 0:
+            return found
+        parts = [thread.emit(Cast(v, u32)) for v in (x, y)]
+        return thread.emit(Cast(thread.emit(Binary(op.kind, *parts)), i32))
+
+    return changed
+
+
+def _not_turned(prefixes: Anything) -> Anything:
+    def changed(thread: Any, op: Any, totals: Any, layout: Any, axis: int, reverse: bool, *rest: Any) -> Any:
+        return prefixes(thread, op, totals, layout, axis, False, *rest)
+
+    return changed
+
+
+def _ties_away(increment: Anything) -> Anything:
+    def changed(e: Any, kept: Any, rest: Any, amount: Any, sign: Any, rounding: str, u: Any) -> Any:
+        if rounding != "rn":
+            return increment(e, kept, rest, amount, sign, rounding, u)
+        half = e.op("shl", e.const(1, u), e.op("sub", amount, 1))
+        return e.choose(e.test("ge", rest, half), e.const(1, u), e.const(0, u))
+
+    return changed
+
+
+def _not_extended(number: Anything) -> Anything:
+    def changed(b: Any, code: Any, dtype: Any) -> Any:
+        found = number(b, code, dtype)
+        return found.defining.lhs.defining.lhs if dtype.kind == "int" else found
+
+    return changed
+
+
+def _wrapped_floats(code: Anything) -> Anything:
+    def changed(b: Any, number: Any, dtype: Any, rounding: str) -> Any:
+        whole = b.add(Cast(number, i32)).result if number.tile.dtype.is_float and dtype.bits < 32 else number
+        return code(b, whole, dtype, rounding)
+
+    return changed
+
+
+def _first_parts(split: Anything) -> Anything:
+    def changed(splitter: Any, run: Any) -> Any:
+        ops = split(splitter, run)
+        for op in ops:
+            if isinstance(op, Shuffle):
+                op.indices = tuple(range(len(op.indices)))
+        return ops
+
+    return changed
+
+
+def _nans_win(init: Anything) -> Anything:
+    def changed(extremum: Any, b: Any, op: Any, dtype: Any) -> None:
+        init(extremum, b, op, dtype)
+        signed = extremum.signed
+        most = b.const(signed.max_value if op.kind == "max" else signed.min_value, signed)
+        extremum.value = b.add(Select(extremum.nan, most, extremum.value.defining.y)).result
+
+    return changed
+
+
+def _not_zeroed(workspace: Anything) -> Anything:
+    def changed(launcher: Any, op: Any) -> None:
+        asked, op.zero = op.zero, False
+        workspace(launcher, op)
+        op.zero = asked
+
+    return changed
+
+
+def _one_barrier(number: Anything) -> Anything:
+    def changed(function: Any) -> dict[Any, int]:
+        found = number(function)
+        return dict.fromkeys(found, next(iter(found.values()), 0))
+
+    return changed
+
+
+def _aligned_rows(affine: Anything) -> Anything:
+    def changed(*given: Any) -> Any:
+        found = affine(*given)
+        return None if found is None else (found[0], 16)
+
+    return changed
+
+
+def _masked_amount(shift: Anything) -> Anything:
+    def changed(e: Any, kind: str, dtype: Any, count: int, ty: str, a: str, b: str, constant: Any) -> str:
+        limit = e.types.constant(dtype.bits - 1, dtype, count)
+        return str(shift(e, kind, dtype, count, ty, a, e.op(f"and {ty} {b}, {limit}"), None))
+
+    return changed
+
+
+def _truncated(division: Anything) -> Anything:
+    def changed(e: Any, kind: str, ty: str, flags: str, a: str, b: str, text: Any, known: bool) -> str:
+        if kind != "floordiv":
+            return str(division(e, kind, ty, flags, a, b, text, known))
+        minus = e.op(f"icmp eq {ty} {b}, {text(-1)}")
+        quotient = e.op(f"sdiv {ty} {a}, {e.op(f'select {flags} {minus}, {ty} {text(1)}, {ty} {b}')}")
+        return str(e.op(f"select {flags} {minus}, {ty} {e.op(f'sub {ty} {text(0)}, {a}')}, {ty} {quotient}"))
+
+    return changed
+
+
+THREAD_MUTANTS = (
+    # layouts
+    Mutant("permuted registers are taken for equal", "tilus.layouts.convert:plan_conversion",
+           _permutations_are_nothing),
+    Mutant("slices take the wrong registers", "tilus.layouts.register:RegisterLayout.slice", _neighbouring_registers),
+    Mutant("buffers of shared memory overlap", "tilus.layouts.shared:SharedLayout.buffers", _half_apart),
+    Mutant("vectors cross a swizzle", "tilus.layouts.shared:SharedLayout.vector_width",
+           lambda width: lambda layout, dim: width(SharedLayout(layout.shape, layout.modes, None, layout.base), dim)),
+    # lowering to threads
+    Mutant("what a loop needs dies in its first iteration", f"{_SIMT}.plan_shared:_Live.keep_until",
+           lambda keep: lambda *_: None),
+    Mutant("scratch memory is always fresh", f"{_SIMT}.barriers:reuse_barrier", lambda barrier: lambda *_: None),
+    Mutant("groups share scratch memory", f"{_SIMT}.plan_shared:_Live.span",
+           lambda span: lambda live: (live.first, live.last)),
+    Mutant("all groups have one barrier", f"{_SIMT}.barriers:number_barriers", _one_barrier),
+    Mutant("one element of the padding is stored", f"{_SIMT}.views:tile_padding", _one_more),
+    Mutant("indices of dropped dimensions are in bounds", f"{_SIMT}.views:element_predicate", _dropped_are_inside),
+    Mutant("windows of windows begin too early", f"{_SIMT}.views:_global_subview", _lows_from_here),
+    Mutant("every replica does the atomic", f"{_SIMT}.gathers:_atomic", _by_all_replicas),
+    Mutant("rows begin at aligned places", f"{_SIMT}.runs:affine", _aligned_rows),
+    Mutant("lanes reduce in any order", f"{_SIMT}.collective:reduce_values", _any_order),
+    Mutant("argmax takes the last of equals", f"{_SIMT}.collective:_combine_arg", _last_of_equals),
+    Mutant("negative numbers divide as unsigned", f"{_SIMT}.lower:_divide", _unsigned),
+    Mutant("reversed scans do not turn round", f"{_SIMT}.rearrange:_prefixes", _not_turned),
+    Mutant("parts of vectors are the first one", f"{_SIMT}.split_vectors:_Splitter.split", _first_parts),
+    Mutant("sub-byte integers keep all bits", f"{_SIMT}.narrow:_integer_code",
+           lambda code: lambda *given: code(*given).defining.lhs),
+    Mutant("sub-byte integers have no sign", f"{_SIMT}.narrow:_number", _not_extended),
+    Mutant("floats do not saturate to narrow integers", f"{_SIMT}.narrow:_integer_code", _wrapped_floats),
+    Mutant("ties round away", "tilus.lowering.expand_casts:_increment", _ties_away),
+    Mutant("8-bit floats saturate below infinity", "tilus.lowering.native_casts:_from_f32",
+           lambda convert: lambda b, x, dtype: b.add(CvtFp8(x, dtype)).result, "simulate:sm_89:ptx"),
+    Mutant("atomics let NaNs win", "tilus.lowering.expand_atomics:_Extremum.__init__", _nans_win),
+    Mutant("exact quotients are rounded down", "tilus.lowering.math_power:_rounds_down",
+           lambda down: lambda m, r, y: down(m, r, y).defining.lhs, CPU),
+    # passes over threads
+    Mutant("differences of indices are sums", f"{_INDUCTION}:_Reduction._affine_uncached", _sums_for_differences),
+    Mutant("pointers begin at index 0", f"{_INDUCTION}:_Reduction._start",
+           lambda start: lambda reduction, walker: reduction._moved(walker.root, walker.rest, reduction.before)),
+    Mutant("z - x * y is z + x * y", "tilus.lowering.contract:_negate", lambda negate: lambda value, *_: value),
+    # the code of CUDA C
+    Mutant("accumulators are overwritten though they are read later", "tilus.codegen.cuda.kernel:KernelPrinter.owned",
+           lambda owned: lambda kernel, names: all(kernel.made_in.get(n) == kernel.block_id for n in names), CUDA),
+    # the CPU
+    Mutant("bounds above are off by one", f"{_CPU}.memory:_ends_within",
+           lambda within: lambda first, extent, high: within(first, extent, high + 1), CPU),
+    Mutant("user masks are dropped in loads", f"{_CPU}.memory:load_window",
+           lambda load: lambda block, window, coords, mask, other: load(block, window, coords, None, other), CPU),
+    Mutant("user masks are dropped in stores", f"{_CPU}.memory:store_window",
+           lambda store: lambda block, window, coords, value, mask, *rest:
+           store(block, window, coords, value, None, *rest), CPU),
+    Mutant("products start at 0", f"{_CPU}.reduction:identity",
+           lambda identity: lambda kind, dtype: 0 if kind == "prod" else identity(kind, dtype), CPU),
+    Mutant("accumulators are overwritten while they are read", f"{_CPU}.dot:_reads", lambda reads: lambda *_: False,
+           CPU),
+    Mutant("workspaces hold what was there before", f"{_CPU}.launch:_Launcher.workspace", _not_zeroed, CPU),
+    Mutant("floor division truncates", f"{_ARITH}:_signed_division", _truncated, CPU),
+    Mutant("shifts by the width are masked", f"{_ARITH}:_shift", _masked_amount, CPU),
+)
