@@ -48,6 +48,16 @@ def launch(capability: int, name: str, grid: Sequence[int], args: list[Any]) -> 
     return module.launch(kernel["entry"], tuple(grid), threads, full, shared_bytes=kernel["shared"], max_steps=1 << 22)
 
 
+def described(capability: int, name: str, arrays: Sequence[Any]) -> list[list[Any]]:
+    """For each array, what its descriptor of the host becomes: a map, the shape and the strides."""
+    result = []
+    for array, meta in zip(arrays, compiled(capability)[name]["maps"], strict=True):
+        packed = "b4x16_p64" if meta["fp4_padded"] else None
+        made = simulator.TensorMap(array, meta["block_size"], swizzle=(0, 32, 64, 128)[meta["swizzle"]], packed=packed)
+        result.append([made, *array.shape, *(stride // array.itemsize for stride in array.strides)])
+    return result
+
+
 CAPABILITIES = pytest.mark.parametrize("capability", [80, 90, 100, 120])
 RECENT = pytest.mark.parametrize("capability", [90, 100, 120])
 
@@ -114,11 +124,53 @@ def test_matmul_through_descriptors_of_the_host(capability: int) -> None:
     """A descriptor becomes its map, shape and strides."""
     a, b = RNG.standard_normal((128, 96)).astype("f2"), RNG.standard_normal((96, 128)).astype("f2")
     c = np.zeros((128, 128), "f4")
-    swizzle = 64
-    maps = [simulator.TensorMap(a, (64, 32), swizzle=swizzle), simulator.TensorMap(b, (32, 64), swizzle=128)]
-    described = [value for made, array in zip(maps, (a, b), strict=True) for value in (made, *array.shape, *(s // 2 for s in array.strides))]
-    launch(capability, "matmul_host", (2, 2), [*described, c, 128, 96])
+    da, db = described(capability, "matmul_host", [a, b])
+    launch(capability, "matmul_host", (2, 2), [*da, *db, c, 128, 96])
     np.testing.assert_allclose(c, a.astype("f4") @ b.astype("f4"), rtol=1e-3, atol=1e-3)
+
+
+@RECENT
+@pytest.mark.parametrize("name", ["causal_attention", "causal_attention_special"])
+def test_causal_attention(capability: int, name: str) -> None:
+    """The first rows load what a loop of no steps would have computed, and drop it."""
+    if capability == 90 and name.endswith("special"):
+        pytest.skip("Triton does not compile two specialised loops for sm_90")
+    q, k, v = (RNG.standard_normal((512, 64)).astype("f2") for _ in range(3))
+    out = np.zeros((512, 64), "f2")
+    maps = described(capability, name, [q, k, v, out])
+    launch(capability, name, (2, 2), [*maps[0], *maps[1], *maps[2], *maps[3], 0.125 * 1.4426950408889634])
+    heads = [x.reshape(2, 256, 64).astype("f8") for x in (q, k, v)]
+    s = np.where(np.tril(np.ones((256, 256), bool)), np.einsum("hid,hjd->hij", *heads[:2]) / 8, -np.inf)
+    p = np.exp(s - s.max(axis=2, keepdims=True))
+    wanted = np.einsum("hij,hjd->hid", p / p.sum(axis=2, keepdims=True), heads[2])
+    np.testing.assert_allclose(out.reshape(wanted.shape), wanted, rtol=1e-2, atol=4e-3)
+
+
+@RECENT
+def test_grouped_products(capability: int) -> None:
+    """Tensor maps that the kernel makes, one after the other in one place; matrices smaller than a tile."""
+    sizes = np.array([(200, 136, 96), (64, 64, 32), (40, 72, 200)], "i4")
+    a, b = [RNG.standard_normal((m, k)).astype("f2") for m, _, k in sizes], [RNG.standard_normal((k, n)).astype("f2") for _, n, k in sizes]
+    c = [np.zeros((m, n), "f2") for m, n, _ in sizes]
+    launch(capability, "grouped", (3,), [a, b, c, sizes, 3])
+    for x, y, z in zip(a, b, c, strict=True):
+        np.testing.assert_allclose(z, x.astype("f4") @ y.astype("f4"), rtol=2e-3, atol=2e-2)
+
+
+@CAPABILITIES
+def test_sums_under_a_lock(capability: int) -> None:
+    x, sums = RNG.integers(-9, 9, (11, 250)).astype("f4"), np.zeros(250, "f4")
+    launch(capability, "sums_under_a_lock", (11,), [x, sums, np.zeros(2, "i4"), 250])
+    np.testing.assert_array_equal(sums, x.sum(axis=0))
+
+
+@RECENT
+def test_random_numbers_and_a_library_function(capability: int) -> None:
+    x, out = RNG.random(1000, "f4"), np.zeros(1000, "f4")
+    launch(capability, "random_and_arcsine", (4,), [x, out, 1000, 5])
+    kept = out != -1
+    assert 650 < kept.sum() < 850
+    np.testing.assert_allclose(out[kept], np.arcsin(x[kept]), rtol=1e-6)
 
 
 @pytest.mark.parametrize("capability", [100, 120])
@@ -137,6 +189,18 @@ def test_block_scaled_matmul(capability: int, name: str) -> None:
     launch(capability, name, (1, 1), [given[0], scales[0], given[1], scales[1], c, 128, 64, 256])
     a, b = (v * np.repeat(2.0 ** (s.astype("f4") - 127), 32, axis=1) for v, s in zip(values, scales, strict=True))
     np.testing.assert_allclose(c, a @ b.T, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("capability", [100, 120])
+def test_product_of_8_and_4_bit_floats(capability: int) -> None:
+    a, codes = RNG.standard_normal((128, 256)).astype(ml_dtypes.float8_e4m3fn), RNG.integers(0, 16, (64, 256)).astype("u1")
+    b, scales = codes[:, ::2] | codes[:, 1::2] << 4, [RNG.integers(125, 130, (rows, 8)).astype("u1") for rows in (128, 64)]
+    c = np.zeros((128, 64), "f4")
+    da, db = described(capability, "matmul_mixed", [a, b])
+    launch(capability, "matmul_mixed", (1, 1), [*da, scales[0], *db, scales[1], c, 64, 256])
+    values = a.astype("f4"), codes.view(ml_dtypes.float4_e2m1fn).astype("f4")
+    x, y = (v * np.repeat(2.0 ** (s.astype("f4") - 127), 32, axis=1) for v, s in zip(values, scales, strict=True))
+    np.testing.assert_allclose(c, x @ y.T, rtol=1e-3, atol=1e-2)
 
 
 def test_matmul_of_8_bit_floats() -> None:
