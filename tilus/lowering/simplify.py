@@ -77,7 +77,7 @@ class _Folder:
         added: list[Any] = []
         for op in block.ops:
             op.map_operands(self.resolve)
-            folded = self.fold(op, ops)
+            folded = self.fold(op, ops, added)
             if folded is not None:
                 for old, new in zip(op.results, folded, strict=True):
                     self.mapping[old] = new
@@ -126,7 +126,7 @@ class _Folder:
         attributes = tuple(_hashable(getattr(op, n)) for n in op.ATTRIBUTE_FIELDS)
         return (type(op), operands, attributes, op.results[0].type)
 
-    def fold(self, op: Operation, ops: list[Operation]) -> tuple[Value, ...] | None:
+    def fold(self, op: Operation, ops: list[Operation], added: list[Any]) -> tuple[Value, ...] | None:
         rule = _FOLDS.get(type(op))
         if rule is None:
             return None
@@ -143,6 +143,9 @@ class _Folder:
         if not result.span.known:
             result.span = op.span
         ops.append(result)
+        if key is not None:
+            self.available[key] = result.results
+            added.append(key)
         return result.results
 
 
