@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tilus.simulator.layout import GLOBAL_BASE, GUARD
 
 if TYPE_CHECKING:
-    from tilus.simulator.launch import Launch
+    from tilus.simulator.execution import Launch
 
 ALIGN = 16
 

@@ -21,8 +21,8 @@ from tilus.simulator.taint import UNDEFINED, Taint
 if TYPE_CHECKING:
     from tilus.simulator.asynchronous import AsyncQueue
     from tilus.simulator.barriers import BarrierState
+    from tilus.simulator.execution import Launch
     from tilus.simulator.faults import Other
-    from tilus.simulator.launch import Launch
     from tilus.simulator.memory import LocalSpace, SharedSpace
     from tilus.simulator.order import Order
 

@@ -10,6 +10,7 @@ def load_operations() -> None:
         ops_async_store,
         ops_atomic,
         ops_barrier,
+        ops_bits,
         ops_bulk,
         ops_calls,
         ops_convert,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tilus.simulator.faults import Fault, raise_if_faulty
 
 if TYPE_CHECKING:
-    from tilus.simulator.launch import Launch
+    from tilus.simulator.execution import Launch
 
 
 @dataclass

@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from tilus.simulator.bound import BARRIER_WAIT, CLUSTER_WAIT, DONE, READY, WARP_WAIT, Bound
 from tilus.simulator.faults import Checks
-from tilus.simulator.flow import Program, Segment
-from tilus.simulator.layout import GLOBAL_BASE
-from tilus.simulator.machine import Array, Batch, Binder, Group, Run
-from tilus.simulator.mbarrier import barriers_of
-from tilus.simulator.resolved import Op, Reg
+from tilus.simulator.flow import Program
+from tilus.simulator.machine import Array, Batch, Binder, Group
 
-READY, WARP_WAIT, BARRIER_WAIT, CLUSTER_WAIT, DONE = range(5)
 _FAR = 1 << 30
 STALL_ROUNDS = 48
 SLICE = 1 << 14
@@ -36,63 +33,6 @@ class KernelAborted(Exception):
     """The kernel executed a trap, failed an assertion or reached a limit; the fault is in the log."""
 
 
-class _Bound:
-    """A segment with its steps bound to a batch."""
-
-    __slots__ = (
-        "_taint",
-        "_tracked",
-        "condition",
-        "executed",
-        "gate",
-        "gate_op",
-        "index",
-        "kind",
-        "negated",
-        "next",
-        "op_count",
-        "order",
-        "segment",
-        "steps",
-        "target",
-        "targets",
-    )
-
-    def __init__(self, segment: Segment, binder: Binder, orders: list[int]) -> None:
-        self.segment = segment
-        self.order = segment.order
-        self.gate = segment.gate
-        self.gate_op: Op | None = segment.ops[0] if segment.gate else None
-        self.steps: list[Run] = [binder.step(op) for op in segment.ops]
-        self._tracked: list[Run] | None = None
-        self._taint = binder.batch.taint
-        self.op_count = len(segment.ops) + (1 if segment.end is not None else 0)
-        self.executed = 0
-        end = segment.end
-        self.kind = "fall" if end is None else end.opcode
-        self.condition: Array | None = None
-        self.negated = False
-        self.index: Array | None = None
-        self.targets = tuple([orders[t] for t in segment.targets])
-        self.target = self.targets[0] if self.targets else -1
-        self.next = orders[segment.next] if segment.next < len(orders) else -1
-        if end is not None:
-            if end.predicate is not None:
-                self.condition = binder.row(end.predicate)
-                self.negated = end.predicate.negated
-            if end.opcode == "brx":
-                item = end.operands[0]
-                assert isinstance(item, Reg)
-                self.index = binder.src(end, item, "u32")
-
-    @property
-    def tracked(self) -> list[Run]:
-        """The steps with the bookkeeping of undefined values, made where they are first needed."""
-        if self._tracked is None:
-            self._tracked = [self._taint.track(op, step) for op, step in zip(self.segment.ops, self.steps, strict=True)]
-        return self._tracked
-
-
 class Executor:
     """Executes the program for the blocks of a batch."""
 
@@ -103,10 +43,10 @@ class Executor:
         count = len(program.segments)
         orders = [s.order for s in program.segments]
         reachable = _reachable(program)
-        self.at_order: list[_Bound | None] = [None] * (count + 1)
+        self.at_order: list[Bound | None] = [None] * (count + 1)
         for segment in program.segments:
             if segment.index in reachable:
-                self.at_order[segment.order] = _Bound(segment, binder, orders)
+                self.at_order[segment.order] = Bound(segment, binder, orders)
         self.first = orders[0]
         lanes = batch.lanes
         self.at = np.zeros(lanes, np.int32)
@@ -212,7 +152,7 @@ class Executor:
             group = self.group
             at = bound.next
 
-    def _execute(self, bound: _Bound, group: Group) -> None:
+    def _execute(self, bound: Bound, group: Group) -> None:
         """The steps of a segment, with the bookkeeping of registers from where one holds an undefined value on."""
         taint = self.taint
         if not taint.active:
@@ -241,7 +181,7 @@ class Executor:
             return True
         return False
 
-    def _gate_uniform(self, bound: _Bound, group: Group) -> bool:
+    def _gate_uniform(self, bound: Bound, group: Group) -> bool:
         if bound.gate == "bar":
             return self.batch.barriers.uniform(bound.gate_op, group)
         return bound.gate != "cluster"
@@ -255,12 +195,12 @@ class Executor:
         self.uniform_at = -1
         self.slice = 0
 
-    def _diverge(self, bound: _Bound, group: Group) -> None:
+    def _diverge(self, bound: Bound, group: Group) -> None:
         self.launch.divergences += 1
         self._split(bound.order)
         self._advance(bound, group)
 
-    def _exit(self, bound: _Bound, group: Group) -> None:
+    def _exit(self, bound: Bound, group: Group) -> None:
         mask = group.mask
         if bound.condition is not None:
             mask = mask & (~bound.condition if bound.negated else bound.condition)
@@ -276,7 +216,7 @@ class Executor:
         if memory is not None:
             memory.on_exit()
 
-    def _trap(self, bound: _Bound, group: Group) -> None:
+    def _trap(self, bound: Bound, group: Group) -> None:
         mask = group.mask
         if bound.condition is not None:
             mask = mask & (~bound.condition if bound.negated else bound.condition)
@@ -284,7 +224,7 @@ class Executor:
             self.batch.fault("trap", "the kernel executed a trap", bound.segment.end, int(np.argmax(mask)))
             raise KernelAborted
 
-    def _pause(self, bound: _Bound, group: Group) -> None:
+    def _pause(self, bound: Bound, group: Group) -> None:
         """Now and then: tell how far the launch is, and give up what goes on for too long."""
         self.launch.tick(self.steps - self.counted)
         self.counted = self.steps
@@ -297,7 +237,7 @@ class Executor:
                          f"in {where}; max_steps sets another limit", op, int(group.lanes()[0]))
         raise KernelAborted
 
-    def _branch_index(self, bound: _Bound, group: Group) -> None:
+    def _branch_index(self, bound: Bound, group: Group) -> None:
         self._split(bound.order)
         self._advance(bound, group)
 
@@ -350,7 +290,7 @@ class Executor:
         self.uniform_at = first
         return True
 
-    def _advance(self, bound: _Bound, group: Group) -> None:
+    def _advance(self, bound: Bound, group: Group) -> None:
         """Move the group's lanes over the closing branch of a segment."""
         mask, kind = group.mask, bound.kind
         if kind == "fall":
@@ -400,7 +340,7 @@ class Executor:
             self.passed |= freed
             self.launch.progress += 1
 
-    def _gate(self, bound: _Bound, mask: Array, here: Array) -> Array | None:
+    def _gate(self, bound: Bound, mask: Array, here: Array) -> Array | None:
         passed = mask & self.passed
         if passed.any():
             self.passed &= ~passed
@@ -463,49 +403,6 @@ class Executor:
         self.status[freed] = READY
         self.passed |= freed
         return bool(freed.any())
-
-    # -- what a stalled batch waits for
-
-    def blame(self, resident_limited: bool) -> None:
-        """Log why no lane progresses."""
-        for status, check, text in (
-            (WARP_WAIT, "sync", "lanes of the warp that it needs never arrive"),
-            (BARRIER_WAIT, "deadlock", "threads wait at a barrier that never completes"),
-            (CLUSTER_WAIT, "deadlock", "blocks wait at a cluster barrier that never completes"),
-        ):
-            waiting = (self.status == status) & self.batch.live
-            for order in np.unique(self.at[waiting]):
-                bound: Any = self.at_order[int(order)]
-                lanes = waiting & (self.at == order)
-                self.batch.fault(check, f"{bound.gate_op.opcode}: {text}", bound.gate_op, int(np.argmax(lanes)),
-                                 count=int(lanes.sum()))
-        waiting = (self.status == READY) & self.batch.live if self.uniform_at < 0 else self.batch.live
-        reason = "the block it waits for is not resident" if resident_limited else "nothing can end its wait"
-        places = self.at if self.uniform_at < 0 else np.full(self.batch.lanes, self.uniform_at)
-        for order in np.unique(places[waiting]).tolist():
-            bound = self.at_order[order]
-            lanes = waiting & (places == order)
-            op = bound.segment.end or bound.segment.ops[0]
-            self.batch.fault("deadlock", f"threads poll without end: {reason}{self._polled(lanes)}", op,
-                             int(np.argmax(lanes)), count=int(lanes.sum()))
-
-    def _polled(self, lanes: Array) -> str:
-        """What lanes wait for: the mbarriers with their state, or the memory that they read."""
-        batch = self.batch
-        where = np.flatnonzero(lanes)
-        barriers = np.unique(batch.waits_for[where])
-        barriers = barriers[barriers >= 0]
-        if barriers.size:
-            first = int(barriers[0])
-            parity = int(batch.waits_parity[where[batch.waits_for[where] == first][0]])
-            more = f"; and {barriers.size - 1} other mbarriers" if barriers.size > 1 else ""
-            return f"; they wait for parity {parity} of {barriers_of(batch).describe(first)}{more}"
-        address = int(batch.polls_at[where[0]])
-        memory = self.launch.memory
-        if not GLOBAL_BASE <= address < GLOBAL_BASE + memory.views.data.size:
-            return ""
-        value = int(memory.views.load(np.array([address - GLOBAL_BASE & ~3]), 4, 1)[0])
-        return f"; they read {memory.describe(address - GLOBAL_BASE)}, which holds {value:#x}"
 
 
 def _reachable(program: Program) -> set[int]:

@@ -23,7 +23,7 @@ from tilus.simulator.resolved import Op
 from tilus.simulator.syntax import TYPE_BITS
 
 if TYPE_CHECKING:
-    from tilus.simulator.launch import Launch
+    from tilus.simulator.execution import Launch
     from tilus.simulator.sites import Pattern, Site
 
 _SHIFT = 5
