@@ -4,7 +4,7 @@ import pytest
 
 import tilus as tl
 from tests.lowering import kernels
-from tilus.diagnostics import UserError
+from tilus.diagnostics import InternalError, UserError
 from tilus.ir.parser import parse_module
 from tilus.ir.printer import print_module
 from tilus.ir.verifier import verify_module
@@ -63,3 +63,33 @@ def test_errors_name_the_place(change, message):
         parse_module(text.replace(*change, 1), "kernel.tile")
     assert message in str(caught.value)
     assert "kernel.tile:" in str(caught.value)
+
+
+SCHEDULED = """module {form=["layouts"], target="sm_80"}
+kernel @k(%c: bool) {warps=1} {
+  param {name="c", kind="scalar"}
+  %t = const() {value=0.0, dtype=f32, shape=[64]} : f32[64, local(2).spatial(32)]
+  %u = convert_layout(x=%t) {layout=<spatial(32).local(2)>} : f32[64, spatial(32).local(2)]
+  %r = if(condition=%c) : f32[64, spatial(32).local(2)] ^then() {
+    yield(values=[%u])
+  } ^orelse() {
+    yield(values=[%u])
+  }
+  print(values=[%r]) {format="{}"}
+  yield(values=[])
+}
+"""
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (("layout=<spatial(32).local(2)>", "layout=<local(2).spatial(32)>"),
+     "%u: f32[64, spatial(32).local(2)] does not have the layout that is asked for, local(2).spatial(32)"),
+    (("shape=[64]} : f32[64, local(2).spatial(32)]", "shape=[64]} : f32[64]"), "%t: f32[64] has no layout"),
+    (("yield(values=[%u])", "yield(values=[%t])"), "%t: f32[64, local(2).spatial(32)] becomes a result of type"),
+])
+def test_layouts_are_verified(change, message):
+    verify_module(parse_module(SCHEDULED))
+    assert change[0] in SCHEDULED
+    with pytest.raises(InternalError) as caught:
+        verify_module(parse_module(SCHEDULED.replace(*change, 1)))
+    assert message in str(caught.value)

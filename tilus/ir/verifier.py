@@ -5,6 +5,8 @@ from __future__ import annotations
 from tilus.diagnostics import InternalError, TilusError
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops.control import For, If, While
+from tilus.ir.ops.memory import Load
+from tilus.ir.ops.shape import ConvertLayout, View
 from tilus.ir.types import TileType, Type, ViewType
 
 
@@ -63,6 +65,8 @@ def _verify_layouts(function: Function, after: str) -> None:
         for value in op.results:
             if isinstance(value.type, TileType) and value.type.shape and value.type.layout is None:
                 _fail(op, f"{value!r} has no layout", after, function.name)
+        if isinstance(op, (Load, ConvertLayout, View)) and op.layout is not None and op.layout != op.result.tile.layout:
+            _fail(op, f"{op.result!r} does not have the layout that is asked for, {op.layout}", after, function.name)
         ends = [op.then, op.orelse] if isinstance(op, If) else [op.body] if isinstance(op, (For, While)) else []
         for region in ends:
             for given, result in zip(region.terminator.operands, op.results, strict=True):
