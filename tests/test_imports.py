@@ -22,6 +22,7 @@ LAYERS = (
     {"targets"},
     {"lang", "interp", "lowering"},
     {"codegen"},
+    {"backends"},
     {"runtime"},
     {"cli"},
 )

@@ -13,7 +13,7 @@ import tilus as tl
 from kernels_zoo.gemm.batched_matmul import batched_matmul
 from kernels_zoo.gemm.matmul import matmul
 from tilus.lowering.raster import launched_grid
-from tilus.runtime.header import c_header
+from tilus.runtime.nvidia.header import c_header
 
 COMPILER = shutil.which("cc")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="no C compiler")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from tilus.runtime.header import c_header
+from tilus.runtime.nvidia.header import c_header
 
 
 @tl.jit

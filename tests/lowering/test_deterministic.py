@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from tilus.ir.core import Operation, Value
-from tilus.runtime.compile import emit
+from tilus.runtime.nvidia.build import ROUTES, emit
 from tilus.targets import get_target
 
 KERNELS = ("gemm.matmul:matmul", "attention.flash_attention:flash_attention_forward", "rnn.lstm:lstm_step")
@@ -17,7 +17,7 @@ def emitted(path: str, route: str) -> str:
     file, name = path.split(":")
     kernel = getattr(importlib.import_module(f"kernels_zoo.{file}"), name)
     target = get_target("sm_80")
-    return emit(kernel.assume("strided", {}).trace(target), target, route)[0]
+    return emit(kernel.assume("strided", {}).trace(target), target, ROUTES[route])[0]
 
 
 @pytest.mark.parametrize("route", ["cuda", "ptx"])

@@ -55,7 +55,7 @@ def test_a_long_second_axis(engine: str) -> None:
 
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 def test_three_axes_folded(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tilus.runtime.gpu.is_launchable", lambda grid: False)
+    monkeypatch.setattr("tilus.runtime.nvidia.engines.is_launchable", lambda grid: False)
     x, y, z = 3, 5, 7
     out = np.full(x * y * z + 1, -1, np.int64)
     number.on(f"simulate:sm_80:{route}")(out, x, y, z)
@@ -83,10 +83,11 @@ def test_too_many_blocks(engine: str) -> None:
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
 def test_folded_products(via: str) -> None:
     """A kernel that is launched in groups of blocks otherwise."""
+    from tilus.backends import Options
     from tilus.runtime.compile import compile_specialisation
 
     specialisation = matmul.assume("contiguous", {"BM": 16, "BN": 16, "BK": 16, "warps": 1})
-    folded = compile_specialisation(specialisation, "sm_80", via, folded=True)
+    folded = compile_specialisation(specialisation, "sm_80", via, Options(folded=True))
     assert [a.name for a in folded.arguments][-1] == "grid.x"
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(s).astype(np.float16) for s in ((40, 24), (24, 56)))

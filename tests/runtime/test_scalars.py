@@ -176,7 +176,7 @@ def test_types_for_storage_are_refused_where_they_are_written(dtype: DType) -> N
 @pytest.mark.parametrize("name", [*INTEGERS, *FLOATS, "bool"])
 def test_packing_for_the_driver(name: str) -> None:
     from tilus.interp.launch import numbers_of
-    from tilus.runtime.gpu import _device_value
+    from tilus.runtime.nvidia.engines import _device_value
 
     dtype = parse_dtype(name)
     value = convert_scalar("s", dtype, True if name == "bool" else 1.5 if dtype.is_float else dtype.max_value)

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tilus.cli.output import is_standard_output, write_output
-from tilus.diagnostics import UserError
-from tilus.targets import DEFAULT_ROUTE
 
 if TYPE_CHECKING:
-    from tilus.runtime.compile import CompiledKernel
-
-STAGES = ("cubin", "ptx", "cuda", "llvm", "thread", "tile", "sass", "asm")
+    from tilus.runtime.compile import Compiled
 
 
 @click.command("compile")
 @click.argument("kernel", metavar="FILE[:KERNEL]")
 @click.option("--target", default="sm_80", show_default=True, help="sm_70 to sm_120a, or cpu.")
-@click.option("--via", default=DEFAULT_ROUTE, show_default=True, type=click.Choice(["cuda", "ptx"]),
-              help="Through CUDA C and NVRTC, or through LLVM's PTX and ptxas.")
+@click.option("--via", default=None, metavar="ROUTE",
+              help="For GPUs ptx (the default: LLVM's PTX and ptxas) or cuda (CUDA C and NVRTC).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A compile-time parameter.")
 @click.option("--assume", default="divisible", show_default=True,
               type=click.Choice(["divisible", "contiguous", "strided"]),
               help="Of the arrays: extents multiples of 16; any extents; any strides but the last.")
-@click.option("--emit", default=None, type=click.Choice(STAGES),
-              help="The stage to write: cubin by default; for the target cpu tile, thread, llvm or asm (the default).")
+@click.option("--emit", default=None, metavar="STAGE",
+              help="The stage to write: tile, thread, llvm, cuda, ptx, sass or cubin (the default); for the target cpu "
+                   "tile, thread, llvm or asm (the default).")
 @click.option("--line-info", is_flag=True, help="Put the lines of the source into the PTX and the cubin.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Where to; '-' for standard output, as nothing is for text.")
-def command(kernel: str, target: str, via: str, settings: tuple[str, ...], assume: str, emit: str | None,
+def command(kernel: str, target: str, via: str | None, settings: tuple[str, ...], assume: str, emit: str | None,
             line_info: bool, output: pathlib.Path | None) -> None:
     """Compile a kernel for a GPU that need not be there, and show the resources it takes.
 
@@ -43,38 +40,29 @@ def command(kernel: str, target: str, via: str, settings: tuple[str, ...], assum
       tilus compile kernels_zoo/gemm/matmul.py:matmul --target sm_80 -o matmul.cubin
       tilus compile kernels_zoo/gemm/matmul.py --set BM=64 --set warps=2 --emit cuda
     """
+    from tilus.backends import backend_of
     from tilus.cli.loading import find_kernel, parse_settings
+    from tilus.runtime.compile import no_stage
+    from tilus.targets import get_target
 
     found = find_kernel(kernel)
-    known = parse_settings(settings)
-    if target == "cpu":
-        _write_text(_cpu_text(found, assume, known, emit or "asm"), output)
-        return
-    if emit == "asm":
-        raise UserError.at("E0804", "the stage 'asm' is of the target cpu", help="--emit sass, or --target cpu")
-    compiled: CompiledKernel = found.compile(target, via, assume=assume, line_info=line_info, **known)
-    if emit is None or emit == "cubin":
+    record = get_target(target)
+    backend = backend_of(record)
+    stage = emit or backend.emitted
+    if stage not in backend.stages:
+        raise no_stage(backend, record, stage)
+    compiled: Compiled = found.compile(target, via, assume=assume, line_info=line_info, **parse_settings(settings))
+    made = compiled.stage(stage)
+    if isinstance(made, bytes):
         if output is not None and is_standard_output(output):
-            write_output(output, compiled.cubin)
+            write_output(output, made)
             return
-        _write_cubin(output or pathlib.Path(f"{compiled.name}.{compiled.target}.cubin"), compiled)
+        _write_code(output or pathlib.Path(f"{compiled.name}.{compiled.target}.{stage}"), made, compiled)
     else:
-        _write_text(compiled.sass() if emit == "sass" else getattr(compiled, emit), output)
+        _write_text(made, output)
         if output is None or is_standard_output(output):
             return
     _show(compiled)
-
-
-def _cpu_text(found: Any, assume: str, known: dict[str, Any], stage: str) -> str:
-    from tilus.runtime.cpu.stages import STAGES as CPU_STAGES
-    from tilus.runtime.cpu.stages import stage_text
-    from tilus.runtime.fuse import FusedFunction
-
-    if stage not in CPU_STAGES:
-        raise UserError.at("E0804", f"the target cpu has no stage {stage!r}", help=f"--emit {', '.join(CPU_STAGES)}")
-    if isinstance(found, FusedFunction):
-        return stage_text(found.program("cpu", known).kernel.assume(assume, {}), stage)
-    return stage_text(found.assume(assume, known), stage)
 
 
 def _write_text(text: str, output: pathlib.Path | None) -> None:
@@ -86,25 +74,22 @@ def _write_text(text: str, output: pathlib.Path | None) -> None:
         click.echo(f"wrote {output}")
 
 
-def _write_cubin(path: pathlib.Path, compiled: CompiledKernel) -> None:
-    from tilus.runtime.compile import metadata_json
-    from tilus.runtime.header import c_header
-
-    write_output(path, compiled.cubin)
-    write_output(path.with_suffix(".json"), metadata_json(compiled))
-    write_output(path.with_suffix(".h"), c_header(compiled, path.name))
-    click.echo(f"wrote {path}, {path.with_suffix('.json')}, {path.with_suffix('.h')}")
+def _write_code(path: pathlib.Path, code: bytes, compiled: Compiled) -> None:
+    files = {path: code, **{path.with_suffix(end): data for end, data in compiled.files(path.name).items()}}
+    for file, data in files.items():
+        write_output(file, data)
+    click.echo(f"wrote {', '.join(map(str, files))}")
 
 
-def _show(compiled: CompiledKernel) -> None:
+def _show(compiled: Compiled) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    m = compiled.metadata
+    resources = compiled.resources()
+    if not resources:
+        return
     table = Table(title=f"{compiled.name} on {compiled.target}, via {compiled.via}", title_justify="left")
-    for heading in ("registers", "shared", "threads", "spilled", "reloaded", "local", "code"):
+    for heading in resources:
         table.add_column(heading, justify="right")
-    table.add_row(str(m["registers"]), f"{m['shared_bytes']:,} B", str(m["threads"]),
-                  f"{m['spill_stores']} B", f"{m['spill_loads']} B", f"{m['local_bytes']} B",
-                  f"{len(compiled.cubin):,} B")
+    table.add_row(*resources.values())
     Console().print(table)

@@ -6,18 +6,22 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tilus.cli.output import write_output
+from tilus.diagnostics import UserError
+
+if TYPE_CHECKING:
+    from tilus.lowering.pipelines import Pipeline
 
 
 @click.command("opt")
 @click.argument("file", required=False, type=click.Path(path_type=pathlib.Path, allow_dash=True))
 @click.option("--passes", default="", metavar="A,B", help="Passes by name, in order; --list names them.")
 @click.option("--target", default="", help="The target, where the module names none.")
-@click.option("--lower", is_flag=True, help="All GPU passes that remain, to a thread-level module.")
+@click.option("--lower", is_flag=True, help="All passes of the target that remain, to a thread-level module.")
 @click.option("--dump", is_flag=True, help="Print the module after every pass, to standard error.")
 @click.option("--time", "timed", is_flag=True, help="Print how long each pass took, to standard error.")
 @click.option("--locations", is_flag=True, help="Print the place in the source of every operation.")
@@ -34,7 +38,6 @@ def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, du
       tilus opt matmul.tile --target sm_80 --lower --time
       tilus opt --list
     """
-    from tilus.diagnostics import UserError
     from tilus.ir.parser import parse_module
     from tilus.ir.printer import print_module
     from tilus.ir.verifier import verify_module
@@ -82,68 +85,78 @@ def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, du
         write_output(output, result)
 
 
-LOWERING = "lower-to-threads"
 ARRAY_PASSES = ("unify-symbols", "tile-arrays")
 
 
+def pipelines() -> list[Pipeline]:
+    """Those of all targets, GPUs' first."""
+    from tilus.backends import backends
+
+    found = dict.fromkeys(backend.pipeline(t) for backend in backends() for t in backend.targets)
+    return sorted(found, key=lambda pipeline: -len(pipeline.names))
+
+
 def all_passes() -> dict[str, Callable[[Any], Any]]:
-    """Every pass by name: those of GPUs in the order of the pipelines, then what only the CPU has."""
+    """Every pass by name, in the order of the pipelines."""
     from tilus.lowering.array import tile_arrays, unify_symbols
-    from tilus.lowering.pipelines import CPU_TILE_PASSES, GPU_THREAD_PASSES, GPU_TILE_PASSES
-    from tilus.lowering.simt.lower import lower_to_threads
 
     passes: dict[str, Callable[[Any], Any]] = dict(zip(ARRAY_PASSES, (unify_symbols, tile_arrays), strict=True))
-    passes.update(GPU_TILE_PASSES)
-    passes[LOWERING] = lower_to_threads
-    passes.update(GPU_THREAD_PASSES)
-    passes.update(CPU_TILE_PASSES)
+    for pipeline in pipelines():
+        for name, function in (*pipeline.tile, pipeline.lowering, *pipeline.thread):
+            passes.setdefault(name, function)
     return passes
 
 
 def remaining(module: Any) -> list[str]:
-    """The GPU passes that a module has yet to go through."""
-    from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES
+    """The passes of its target that a module has yet to go through."""
+    from tilus.backends import backend_of
+    from tilus.targets import get_target
 
-    after = [LOWERING, *dict(GPU_THREAD_PASSES)]
+    if not module.target:
+        raise UserError.at("E0804", "lowering needs a target", help="--target sm_80")
+    target = get_target(module.target)
+    pipeline = backend_of(target).pipeline(target)
     if module.level == "thread":
-        return after[1:]
+        return list(dict(pipeline.thread))
+    after = [pipeline.lowering[0], *dict(pipeline.thread)]
     if "layouts" in module.form:
         return after
-    tile = [*dict(GPU_TILE_PASSES), *after]
-    return [*ARRAY_PASSES, *tile] if module.level == "array" else tile
+    return [*(ARRAY_PASSES if module.level == "array" else ()), *pipeline.names]
 
 
 def stage_of(name: str) -> str:
     """The level of the modules that a pass takes."""
-    from tilus.lowering.pipelines import GPU_THREAD_PASSES
-
     if name in ARRAY_PASSES:
         return "array"
-    return "thread" if name in dict(GPU_THREAD_PASSES) else "tile"
+    return "thread" if any(name in dict(pipeline.thread) for pipeline in pipelines()) else "tile"
 
 
 def _before(name: str, wanted: str, level: str) -> str:
     order = ("array", "tile", "thread")
     if order.index(wanted) < order.index(level):
         return "start from an earlier stage"
-    return f"run {ARRAY_PASSES[-1] if wanted == 'tile' else LOWERING} before it, or --lower for all passes"
+    if wanted == "tile":
+        return f"run {ARRAY_PASSES[-1]} before it, or --lower for all passes"
+    lowerings = " or ".join(p.lowering[0] for p in pipelines() if name in dict(p.thread))
+    return f"run {lowerings} before it, or --lower for all passes"
 
 
 def run_pass(name: str, function: Callable[[Any], Any], module: Any) -> Any:
     """Run one pass; what it raises that is no message of ours is an internal error, with a file that reproduces it."""
     import tempfile
 
-    from tilus.diagnostics import InternalError, TilusError, UserError
+    from tilus.diagnostics import InternalError, TilusError
     from tilus.ir.printer import print_module
 
     wanted = stage_of(name)
     if module.level != wanted:
         raise UserError.at("E0804", f"the pass {name} takes a module of level {wanted!r}, and this is of level "
                                     f"{module.level!r}", help=_before(name, wanted, module.level))
-    if name == LOWERING and "layouts" not in module.form:
+    lowered = next((p for p in pipelines() if p.lowering[0] == name), None)
+    if lowered is not None and "infer-layouts" in dict(lowered.tile) and "layouts" not in module.form:
         raise UserError.at("E0804", f"the pass {name} takes a module whose tiles have layouts",
                            help="run the passes up to infer-layouts before it, or --lower for all of them")
-    if name == LOWERING and not module.target:
+    if lowered is not None and not module.target:
         raise UserError.at("E0804", "lowering needs a target", help="--target sm_80")
     before = print_module(module, locations=True)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from tilus.ir.core import Module
 from tilus.lowering.check_instructions import check_instructions
@@ -56,6 +57,41 @@ GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
 """From the lowered thread-level module to what is printed."""
 
 
+@dataclass(frozen=True)
+class Pipeline:
+    """The way of a module to what is emitted: passes over the traced tile module, its lowering to thread level under a
+    name of its own, and passes over what comes out."""
+
+    tile: tuple[tuple[str, Pass], ...]
+    lowering: tuple[str, Callable[[Module], Module]]
+    thread: tuple[tuple[str, Pass], ...] = ()
+
+    def run(self, module: Module, target: str, *, verify: bool = False) -> Module:
+        """The thread-level module of a traced tile module, which is scheduled in place; ``verify`` checks the modules
+        after each pass."""
+        module.target = target
+        run_passes(module, self.tile, verify=verify)
+        threads = self.lowering[1](module)
+        run_passes(threads, self.thread, verify=verify)
+        return threads
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the passes, in order."""
+        return (*dict(self.tile), self.lowering[0], *dict(self.thread))
+
+
+def lower_to_loops(module: Module) -> Module:
+    """The functions of a tile module for a CPU with vectors of 32 bytes."""
+    from tilus.lowering.cpu import lower_module
+
+    return Module(lower_module(module).functions, None, "thread", frozenset(), module.target)
+
+
+GPU = Pipeline(GPU_TILE_PASSES, ("lower-to-threads", lower_to_threads), GPU_THREAD_PASSES)
+CPU = Pipeline(CPU_TILE_PASSES, ("lower-to-loops", lower_to_loops))
+
+
 def run_passes(module: Module, passes: tuple[tuple[str, Pass], ...], *, verify: bool = False) -> None:
     """Run passes in place; ``verify`` checks the module after each."""
     for name, run in passes:
@@ -68,8 +104,4 @@ def run_passes(module: Module, passes: tuple[tuple[str, Pass], ...], *, verify: 
 
 def lower_for_gpu(module: Module, target: str, *, verify: bool = False) -> Module:
     """The thread-level module of a traced tile module for a GPU target. The tile module is scheduled in place."""
-    module.target = target
-    run_passes(module, GPU_TILE_PASSES, verify=verify)
-    threads = lower_to_threads(module)
-    run_passes(threads, GPU_THREAD_PASSES, verify=verify)
-    return threads
+    return GPU.run(module, target, verify=verify)

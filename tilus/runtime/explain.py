@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tilus.backends import backend_of
 from tilus.ir.core import Parameter
-from tilus.runtime.compile import compile_specialisation
+from tilus.runtime.compile import Compiled, compile_specialisation
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import get_target
 
 
-def explain(specialisation: Specialisation, target: str, via: str) -> str:
+def explain(specialisation: Specialisation, target: str, via: str | None) -> str:
     """The specialisation, the operations at both levels, and the resources on ``target``."""
-    from tilus.lowering.pipelines import GPU_THREAD_PASSES, GPU_TILE_PASSES, lower_for_gpu
-
     record = get_target(target)
-    module = specialisation.trace(record)
-    lines = [f"{specialisation.captured.name} for {target} via {via}"]
+    compiled: Compiled = compile_specialisation(specialisation, record, via)
+    pipeline = backend_of(record).pipeline(record)
+    module = compiled.traced()
+    lines = [f"{specialisation.captured.name} for {target} via {compiled.via}"]
     constants = ", ".join(f"{n}={v}" for n, v in specialisation.constants.items())
     lines.append(f"  constants: {constants or 'none'}")
     lines += [f"  {_parameter(p)}" for p in module.kernels[0].parameters]
     lines.append(f"  tile operations: {_counts(op.NAME for op in module.kernels[0].walk())}")
-    threads = lower_for_gpu(specialisation.trace(record), target)
-    lines.append(f"  passes: {', '.join(n for n, _ in (*GPU_TILE_PASSES, *GPU_THREAD_PASSES))}")
-    kernel = threads.kernels[0]
-    lines.append(f"  thread operations: {_counts(op.NAME for op in kernel.walk())}")
-    compiled = compile_specialisation(specialisation, target, via)
-    m = compiled.metadata
-    lines.append(f"  {m['registers']} registers a thread, {m['threads']} threads, {m['shared_bytes']} bytes of shared "
-                 f"memory, {m['spill_stores']} bytes spilled, {m['local_bytes']} bytes local")
+    lines.append(f"  passes: {', '.join(pipeline.names)}")
+    lines.append(f"  thread operations: {_counts(op.NAME for op in compiled.lowered().kernels[0].walk())}")
+    lines.append(f"  {compiled.summary()}")
     return "\n".join(lines)
 
 

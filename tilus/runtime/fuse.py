@@ -14,8 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
+from tilus.backends import backend_of, engine_backend
 from tilus.diagnostics import Span
 from tilus.diagnostics.entry import entry, public, public_function
+from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType
@@ -26,17 +28,19 @@ from tilus.lang.constants import constant_key
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, refuse_storage_scalars
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
-from tilus.runtime.arrays import CUDA, ArrayArgument, as_array
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, as_array
+from tilus.runtime.engines import default_engine
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.scalars import what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
-from tilus.targets import DEFAULT_ROUTE, Target
+from tilus.targets import Target, get_target
 
 if TYPE_CHECKING:
     from tilus.lang.arrays import ArraySpec
     from tilus.lowering.array import TiledExtents
-    from tilus.runtime.compile import CompiledKernel
+    from tilus.lowering.array.tiles import TileTable
+    from tilus.runtime.nvidia.kernel import CompiledKernel
 
 TILES = ("BM", "BN", "BK", "stages", "warps")
 
@@ -53,7 +57,7 @@ class FusedSpecialisation(Specialisation):
         inputs = tuple(p for p in self.parameters if p.name not in self.program.output_names)
         outputs = tuple(p for p in self.parameters if p.name in self.program.output_names)
         self.written = frozenset(self.program.output_names)
-        return tile_arrays(self.program.trace(), Description(inputs, outputs), self.program.machine,
+        return tile_arrays(self.program.trace(), Description(inputs, outputs), self.program.tiles,
                            self.program.overrides, self.bounds)
 
 
@@ -106,14 +110,14 @@ class Program:
     """
 
     def __init__(self, fused: FusedFunction, arrays: tuple[ArraySpec, ...], scalars: tuple[tuple[str, DType], ...],
-                 constants: dict[str, Any], machine: str, overrides: dict[str, int]) -> None:
+                 constants: dict[str, Any], tiles: TileTable, overrides: dict[str, int]) -> None:
         from tilus.ir.ops import Reduce
         from tilus.ir.types import extents_of
         from tilus.lang.arrays import trace_arrays
         from tilus.lowering.array import demands, unify_symbols
 
         self.fused, self.arrays, self.scalars, self.constants = fused, arrays, scalars, constants
-        self.machine, self.overrides = machine, overrides
+        self.tiles, self.overrides = tiles, overrides
         module, self.several = trace_arrays(fused.captured, arrays, scalars, constants, fused.reads)
         self.text_module = module.kernels[0].clone()
         (function,) = module.kernels
@@ -336,10 +340,11 @@ class FusedFunction(TracedFunction):
             if found is not None:
                 arrays[name] = found
         on_gpu = any(a.kind == CUDA for a in arrays.values())
-        engine_name = chosen or ("cuda" if on_gpu else "cpu")
+        engine_name = chosen or default_engine(CUDA if on_gpu else HOST)
         described = {n: (a.dtype, tuple(1 if e == 1 else None for e in a.shape)) for n, a in arrays.items()}
-        machine = "cpu" if engine_name == "cpu" else "gpu"
-        program = self._program(values, described, machine, self._sizes(overrides))
+        backend = engine_backend(engine_name)
+        tiles = backend.tiles() if backend else _default_tiles()
+        program = self._program(values, described, tiles, self._sizes(overrides))
         extents = program.extents(arrays)
         shapes = [() if i in program.flat else tuple(extents[e] if isinstance(e, str) else e for e in shape)
                   for i, (_, shape) in enumerate(program.outputs)]
@@ -368,7 +373,7 @@ class FusedFunction(TracedFunction):
         return None if spec.annotation is None else self.signature.annotation(spec, constants)
 
     def _program(self, values: dict[str, Any], described: Mapping[str, tuple[DType, tuple[int | None, ...]]],
-                 machine: str, overrides: dict[str, int]) -> Program:
+                 tiles: TileTable, overrides: dict[str, int]) -> Program:
         """The program for values of parameters; ``described`` has element types and known extents of the arrays."""
         arrays: list[ArraySpec] = []
         scalars: list[tuple[str, DType]] = []
@@ -392,7 +397,7 @@ class FusedFunction(TracedFunction):
             raise call_error("E0601", f"{self.__name__} is given no array",
                              declared=self.captured.span(self.captured.node))
         try:
-            key = (tuple(arrays), tuple(scalars), tuple((n, constant_key(v)) for n, v in constants.items()), machine,
+            key = (tuple(arrays), tuple(scalars), tuple((n, constant_key(v)) for n, v in constants.items()), tiles,
                    tuple(overrides.items()))
             found = self._programs.get(key)
         except TypeError:
@@ -401,7 +406,7 @@ class FusedFunction(TracedFunction):
                                       "compile-time value with a hash", declared=self.span(bad)) from None
         if found is None:
             with self._lock:
-                found = self._programs.get(key) or Program(self, tuple(arrays), tuple(scalars), constants, machine,
+                found = self._programs.get(key) or Program(self, tuple(arrays), tuple(scalars), constants, tiles,
                                                            overrides)
                 self._programs[key] = found
         return found
@@ -455,10 +460,10 @@ class FusedFunction(TracedFunction):
                 raise call_error("E0604", f"{self.__name__} is not given {spec.name!r}", declared=self.span(spec.name),
                                  help=f'give an array type, `{spec.name}=tl.f32["M", "N"]`, or a value')
             values[spec.name] = given
-        machine = "cpu" if target == "cpu" else "gpu"
-        return self._program_of(values, described, annotations, machine, overrides)
+        tiles = backend_of(get_target(target, caller_span())).tiles()
+        return self._program_of(values, described, annotations, tiles, overrides)
 
-    def _program_of(self, values: dict[str, Any], described: Any, annotations: dict[str, Any], machine: str,
+    def _program_of(self, values: dict[str, Any], described: Any, annotations: dict[str, Any], tiles: TileTable,
                     overrides: dict[str, int]) -> Program:
         """As :meth:`_program`, with named dimensions of given array types."""
         from tilus.lang.arrays import ArraySpec
@@ -467,10 +472,10 @@ class FusedFunction(TracedFunction):
         scalars = tuple((s.name, a) for s in self.signature.specs if s.name not in annotations
                         and isinstance(a := self._annotation(s, {}), DType))
         constants = {n: v for n, v in values.items() if n not in annotations and n not in dict(scalars)}
-        return Program(self, arrays, scalars, constants, machine, overrides)
+        return Program(self, arrays, scalars, constants, tiles, overrides)
 
     @public
-    def compile(self, /, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
+    def compile(self, /, target: str = "sm_80", via: str | None = None, *, assume: str = "divisible",
                 line_info: bool = False, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target: parameters have the array types of their annotations, or those given here
         (``x=tl.f16["M", "K"]``). See :meth:`JitFunction.compile`."""
@@ -478,7 +483,7 @@ class FusedFunction(TracedFunction):
                                                                         line_info=line_info)
 
     @public
-    def explain(self, /, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
+    def explain(self, /, *args: Any, target: str = "sm_80", via: str | None = None, assume: str = "divisible",
                 **constants: Any) -> str:
         """What becomes of the function: the array-level module, the kernels, and the resources they take. Parameters
         are given as in a call, or as for :meth:`compile`."""
@@ -515,7 +520,14 @@ class FusedFunction(TracedFunction):
 
     def array_module(self, **constants: Any) -> Module:
         """The array-level module, for ``tilus opt`` and for reading; arguments as for :meth:`compile`."""
-        return self.program("gpu", dict(constants)).trace()
+        return self.program("sm_80", dict(constants)).trace()
+
+
+def _default_tiles() -> TileTable:
+    """For engines that run tile programs by their meaning."""
+    from tilus.lowering.array.tiles import GPU_TILES
+
+    return GPU_TILES
 
 
 def _empty_like(owner: Any, shape: tuple[int, ...], dtype: DType) -> Any:

@@ -34,13 +34,14 @@ from tilus.lang.signature import (
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
+from tilus.runtime.engines import default_engine
 from tilus.runtime.scalars import convert_constant, convert_scalar, what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
-from tilus.targets import DEFAULT_ROUTE, get_target
+from tilus.targets import get_target
 
 if TYPE_CHECKING:
-    from tilus.runtime.compile import CompiledKernel
+    from tilus.runtime.nvidia.kernel import CompiledKernel
 
 MAX_PLANS = 4096
 _PLAIN = frozenset((bool, int, str, type(None)))
@@ -266,13 +267,14 @@ class JitFunction(TracedFunction):
     # -- compilation without a call
 
     @public
-    def compile(self, /, target: str = "sm_80", via: str = DEFAULT_ROUTE, *, assume: str = "divisible",
+    def compile(self, /, target: str = "sm_80", via: str | None = None, *, assume: str = "divisible",
                 line_info: bool = False, **constants: Any) -> CompiledKernel:
-        """Compile for a GPU target, whether or not one is there.
+        """Compile for a GPU target, whether or not one is there. For ``"cpu"``, this machine, what is given has the
+        stages ``tile``, ``thread``, ``llvm`` and ``asm``.
 
         Args:
             target: ``"sm_70"`` to ``"sm_120a"``.
-            via: ``"ptx"`` (LLVM and ptxas) or ``"cuda"`` (CUDA C through NVRTC).
+            via: ``"ptx"`` (LLVM and ptxas; the default) or ``"cuda"`` (CUDA C through NVRTC).
             assume: what is known of the arrays: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents
                 multiples of 16), ``"contiguous"`` (any extents) or ``"strided"`` (unit last stride only).
             line_info: put the lines of the source into the PTX and the cubin, for profilers and the simulator. The
@@ -282,10 +284,13 @@ class JitFunction(TracedFunction):
         Raises:
             UserError: the kernel is wrong, or asks for what the target lacks.
         """
+        from tilus.backends import Options
         from tilus.runtime.compile import compile_specialisation
 
         found = get_target(target, caller_span())
-        return compile_specialisation(self.assume(assume, constants), found, via, line_info)
+        specialisation = self.assume(assume, constants)
+        compiled: CompiledKernel = compile_specialisation(specialisation, found, via, Options(line_info))
+        return compiled
 
     @public
     def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
@@ -336,7 +341,7 @@ class JitFunction(TracedFunction):
             raise call_error("E0601", str(error), declared=self.signature.span(spec.name)) from None
 
     @public
-    def explain(self, /, *args: Any, target: str = "sm_80", via: str = DEFAULT_ROUTE, assume: str = "divisible",
+    def explain(self, /, *args: Any, target: str = "sm_80", via: str | None = None, assume: str = "divisible",
                 **kwargs: Any) -> str:
         """What the compiler makes of the kernel: which specialisation, its stages, and the resources it takes.
 
@@ -440,7 +445,7 @@ class Call:
         return array
 
     def default_engine(self) -> str:
-        return "cuda" if CUDA in self.kinds else "cpu"
+        return default_engine(CUDA if CUDA in self.kinds else HOST)
 
     def check_written(self, specialisation: Specialisation) -> None:
         """Written arrays are writable and share no memory with others, nor within themselves. Raises UserError."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 from tilus.diagnostics import Span, UserError
 from tilus.targets.features import Feature
 from tilus.targets.records import TARGETS
-from tilus.targets.target import Target, TargetKind
+from tilus.targets.target import Target
 
-DEFAULT_ROUTE = "ptx"
-"""How cubins are made where nobody says: by LLVM and ptxas, which take about half the time of NVRTC."""
-
-__all__ = ["DEFAULT_ROUTE", "TARGETS", "Feature", "Target", "TargetKind", "get_target"]
+__all__ = ["TARGETS", "Feature", "Target", "get_target"]
 
 
 def get_target(name: str | Target, span: Span | None = None) -> Target:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilus.targets.features import Feature
-from tilus.targets.target import Target, TargetKind
+from tilus.targets.target import Target
 
 F = Feature
 KIB = 1024
@@ -34,7 +34,7 @@ _SM_120A = _SM_100 | _BLACKWELL_SPECIFIC | {F.MMA_F8F6F4, F.MMA_BLOCK_SCALE, F.M
 def _cuda(name: str, arch: int, *, ptx: tuple[int, int], threads: int, blocks: int, shared: int, optin: int,
           board: str, sms: int, features: frozenset[Feature], cluster: int = 1) -> Target:
     return Target(
-        name=name, kind=TargetKind.CUDA, arch=arch, ptx_version=ptx, toolkit=13 if arch >= 75 else 12,
+        name=name, backend="nvidia", arch=arch, ptx_version=ptx, toolkit=13 if arch >= 75 else 12,
         max_threads_per_sm=threads, max_blocks_per_sm=blocks, shared_per_sm=shared * KIB,
         shared_per_block_optin=optin * KIB, shared_reserved=KIB if arch >= 80 else 0, max_cluster_size=cluster,
         board=board, sm_count=sms, features=features,
@@ -42,7 +42,7 @@ def _cuda(name: str, arch: int, *, ptx: tuple[int, int], threads: int, blocks: i
 
 
 _ALL = (
-    Target(name="cpu", kind=TargetKind.CPU, warp_size=1, registers_per_sm=0, max_registers_per_thread=0,
+    Target(name="cpu", backend="cpu", warp_size=1, registers_per_sm=0, max_registers_per_thread=0,
            shared_per_block=0, shared_per_block_optin=0, named_barriers=0),
     _cuda("sm_70", 70, ptx=(6, 4), threads=2048, blocks=32, shared=96, optin=96, board="V100", sms=80,
           features=_SM_70),

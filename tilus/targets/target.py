@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 
 from tilus.targets.features import NAMED_INSTRUCTIONS, Feature
-
-
-class TargetKind(enum.Enum):
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 @dataclass(frozen=True)
@@ -21,6 +15,7 @@ class Target:
     is ordinary memory there.
 
     Attributes:
+        backend: the name of the back end that compiles for it.
         arch: 80 for sm_80, 90 for sm_90a.
         ptx_version: ``(major, minor)`` of the PTX to emit: enough for every instruction in ``features``.
         toolkit: major version of the CUDA wheels that compile for it.
@@ -31,7 +26,7 @@ class Target:
     """
 
     name: str
-    kind: TargetKind
+    backend: str
     arch: int = 0
     ptx_version: tuple[int, int] = (0, 0)
     toolkit: int = 0
@@ -53,7 +48,7 @@ class Target:
 
     @property
     def is_cuda(self) -> bool:
-        return self.kind is TargetKind.CUDA
+        return self.backend == "nvidia"
 
     def has(self, feature: Feature) -> bool:
         return feature in self.features

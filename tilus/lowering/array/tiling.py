@@ -18,7 +18,7 @@ from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, held, tile_counts, wide
 from tilus.lowering.array.partition import KernelPlan, partition
-from tilus.lowering.array.tiles import PARTS, TILES_OF_A_PART, Tiling, bound_of, contraction_tiling, fitted, loop_tiling
+from tilus.lowering.array.tiles import GPU_TILES, TileTable, Tiling, bound_of, fitted
 from tilus.lowering.simplify import simplify_function
 
 
@@ -44,29 +44,29 @@ def default_parameters(function: Function) -> Description:
     return Description(tuple(inputs), tuple(outputs))
 
 
-def tile_arrays(module: Module, description: Description | None = None, machine: str = "gpu",
+def tile_arrays(module: Module, description: Description | None = None, tiles: TileTable = GPU_TILES,
                 overrides: Mapping[str, int] | None = None, bounds: Mapping[str, int] | None = None) -> Module:
     """The tile module of an array-level module whose symbols are unified.
 
-    ``machine`` is ``"cpu"`` or ``"gpu"``, for the tile sizes, which ``overrides`` (``BM``, ``BN``, ``BK``, ``stages``,
-    ``warps``) replace. ``bounds`` are extents that symbols do not exceed
+    ``tiles`` has the sizes, which ``overrides`` (``BM``, ``BN``, ``BK``, ``stages``, ``warps``) replace. ``bounds``
+    are extents that symbols do not exceed
     (:class:`~tilus.lowering.array.bounds.TiledExtents`).
     """
     (function,) = module.kernels
     description = description or default_parameters(function)
     collapsed = collapse(function, description.inputs, description.outputs)
-    tiled = _Tiler(function, description, collapsed, machine, dict(overrides or {}), dict(bounds or {})).run()
+    tiled = _Tiler(function, description, collapsed, tiles, dict(overrides or {}), dict(bounds or {})).run()
     tiled.target = module.target
     return tiled
 
 
 class _Tiler:
-    def __init__(self, function: Function, description: Description, collapsed: Collapsed, machine: str,
+    def __init__(self, function: Function, description: Description, collapsed: Collapsed, tiles: TileTable,
                  overrides: dict[str, int], bounds: dict[str, int]) -> None:
         self.function = function
         self.bounds = bounds
         self.products = collapsed.products
-        self.machine = machine
+        self.tiles = tiles
         self.overrides = overrides
         self.inputs = list(zip(function.body.args, description.inputs, strict=True))
         self.outputs = list(zip(function.body.terminator.operands, description.outputs, strict=True))
@@ -156,18 +156,18 @@ class _Tiler:
             total = b.const(1)
             for count in tile_counts(extents_of(op.x.tile), evaluator.part_sizes(op), lambda n: self._extent(b, n), b):
                 total = b.binary("mul", total, count)
-            parts = b.binary("floordiv", total, b.const(TILES_OF_A_PART[self.machine]))
-            self.extents[op.parts] = b.binary("max", b.binary("min", parts, b.const(PARTS[self.machine])), b.const(1))
+            parts = b.binary("floordiv", total, b.const(self.tiles.tiles_of_a_part))
+            self.extents[op.parts] = b.binary("max", b.binary("min", parts, b.const(self.tiles.parts)), b.const(1))
 
     def _tiling(self, plan: KernelPlan) -> Tiling:
         if plan.product is not None:
             stored = {v: Value(ViewType(d, ())) for v, (_, d) in self.memory.items()}
             kinds = [held(o, stored) for r in plan.heavy if isinstance(r.defining, Contract)
                      for o in r.defining.operands]
-            base = contraction_tiling(max(kinds, key=lambda d: d.bits), plan.functions, self.machine)
+            base = self.tiles.contraction(max(kinds, key=lambda d: d.bits), plan.functions)
         else:
             last = any(r.axis == len(r.x.tile.shape) - 1 for r in plan.reduces)
-            base = loop_tiling(last, len(plan.reduces) > 0, plan.transposes, self.machine)
+            base = self.tiles.loop(last, len(plan.reduces) > 0, plan.transposes)
             if not {"BM", "BN"} & self.overrides.keys():
                 base = fitted(base, self._bound(plan, 0), self._bound(plan, 1))
         return base.overridden(self.overrides)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tilus.backends import Options
 from tilus.codegen.cuda.prelude import PRELUDE_FILE
 from tilus.diagnostics import CheckError, Diagnostic, Label, Span, ToolchainError, UnsupportedError, UserError
 from tilus.diagnostics.frames import caller_span
@@ -25,10 +26,11 @@ from tilus.ir.ops.simt import ASSERTION_FAILED
 from tilus.lowering.raster import launched_grid
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
-from tilus.runtime.compile import PtxKernel, compile_ptx, compile_specialisation
+from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
+from tilus.runtime.nvidia.build import ROUTES, PtxKernel, compile_ptx
 from tilus.runtime.specialise import Specialisation
-from tilus.targets import DEFAULT_ROUTE, get_target
+from tilus.targets import get_target
 from tilus.targets.grid import is_launchable
 
 if TYPE_CHECKING:
@@ -70,12 +72,12 @@ class SimulateEngine(Engine):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         parts = name.split(":")
-        if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("cuda", "ptx")):
+        if len(parts) not in (2, 3) or parts[2:] not in ([], *([r] for r in ROUTES)):
             raise call_error("E0506", f"there is no engine {name!r}", help="simulate:sm_80, simulate:sm_80:ptx")
         self.target = get_target(parts[1], caller_span())
         if not self.target.is_cuda:
             raise call_error("E0506", f"there is no engine {name!r}: {self.target} is no GPU")
-        self.via = parts[2] if len(parts) == 3 else DEFAULT_ROUTE
+        self.route = ROUTES[parts[2]] if len(parts) == 3 else next(iter(ROUTES.values()))
 
     def make(self, specialisation: Specialisation) -> Runner:
         return _Simulated(specialisation, self)
@@ -86,17 +88,17 @@ class _Simulated(NoPlan):
 
     def __init__(self, specialisation: Specialisation, engine: SimulateEngine) -> None:
         self.engine, self.specialisation = engine, specialisation
-        self.kernel, self.module = compile_ptx(specialisation, engine.target.name, engine.via)
+        self.kernel, self.module = compile_ptx(specialisation, engine.target, engine.route)
         self.reports: list[Any] = []
 
     @functools.cached_property
     def folded(self) -> PtxKernel:
         """For grids that are not launched as they are."""
-        return compile_ptx(self.specialisation, self.engine.target.name, self.engine.via, folded=True)[0]
+        return compile_ptx(self.specialisation, self.engine.target, self.engine.route, folded=True)[0]
 
     def resident(self) -> int:
         """How many blocks of the first kernel the target's board holds at once."""
-        compiled = compile_specialisation(self.specialisation, self.engine.target, self.engine.via)
+        compiled = compile_specialisation(self.specialisation, self.engine.target, self.engine.route.name)
         m, target = compiled.metadata, self.engine.target
         return target.sm_count * target.resident_blocks(m["threads"], m["registers"], m["shared_bytes"])
 
@@ -202,8 +204,8 @@ class _Cuda(NoPlan):
         if found is None:
             cupy = _cupy()
             properties = cupy.cuda.runtime.getDeviceProperties(device)
-            compiled = compile_specialisation(self.specialisation, device_target(properties), DEFAULT_ROUTE,
-                                              folded=folded)
+            compiled = compile_specialisation(self.specialisation, device_target(properties),
+                                              options=Options(folded=folded))
             module = cupy.cuda.function.Module()
             module.load(compiled.cubin)
             facts = compiled.metadata["kernels"]

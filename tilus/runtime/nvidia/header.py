@@ -24,8 +24,8 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.types import ViewType
-from tilus.runtime.compile import CompiledKernel, KernelArgument
-from tilus.runtime.header_checks import Checks, helpers
+from tilus.runtime.nvidia.header_checks import Checks, helpers
+from tilus.runtime.nvidia.kernel import CompiledKernel, KernelArgument
 from tilus.targets.grid import MAX_OTHER_EXTENT
 
 _TYPES = {"f32": "float", "f64": "double", "bool": "bool", "f16": "uint16_t", "bf16": "uint16_t"}

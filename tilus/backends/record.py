@@ -1,0 +1,88 @@
+"""The record of a back end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tilus.ir.core import Module
+from tilus.targets import Target
+
+if TYPE_CHECKING:
+    from tilus.lowering.array.tiles import TileTable
+    from tilus.lowering.pipelines import Pipeline
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may be asked of a compilation besides target and route.
+
+    Attributes:
+        line_info: whether the code says which line of the source an instruction comes from.
+        folded: whether it is for grids that are not launched as they are (``lowering/raster.py: fold_grid``).
+    """
+
+    line_info: bool = False
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a route has made of a module: named byte strings, and what is known of them as plain JSON."""
+
+    blobs: Mapping[str, bytes]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way from tile modules to code.
+
+    Attributes:
+        build: the code of a traced module, which is used up. Raises UserError.
+        stages: what can be shown of a compiled kernel (``--emit``), text or bytes, by name; besides these there are
+            ``tile`` and ``thread``, the modules before and after lowering.
+        fingerprint: what the code depends on besides the module, the options and tilus: versions of tools, the
+            processor at hand.
+    """
+
+    name: str
+    build: Callable[[Module, Target, Options], Artifact]
+    stages: Mapping[str, Callable[[Any], str | bytes]] = field(default_factory=dict)
+    fingerprint: Callable[[], str] = lambda: ""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A back end. What is costly to import is given as a function.
+
+    Attributes:
+        targets: what it compiles for.
+        pipeline: the passes of a target.
+        routes: ways to code, the default first.
+        emitted: the stage that ``tilus compile`` writes where nobody asks for one.
+        tiles: the tile sizes of fused functions.
+        engines: what runs its kernels: the first part of an engine's name, and what makes the engine of a name.
+        home: the kind of arrays (``"host"``, ``"cuda"``) that are computed with here by default, and the engine.
+        kernel: makes the compiled kernel that users get; a :class:`tilus.runtime.compile.Compiled`.
+    """
+
+    name: str
+    targets: tuple[Target, ...]
+    pipeline: Callable[[Target], Pipeline]
+    routes: tuple[Route, ...]
+    emitted: str
+    tiles: Callable[[], TileTable]
+    engines: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
+    home: tuple[str, str] | None = None
+    kernel: Callable[..., Any] | None = None
+
+    def route(self, name: str | None) -> Route | None:
+        """The route of a name, the default one for None; None where there is no such route."""
+        return self.routes[0] if name is None else next((r for r in self.routes if r.name == name), None)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What ``--emit`` may ask for by any route."""
+        return tuple(dict.fromkeys(("tile", "thread", *(stage for route in self.routes for stage in route.stages))))

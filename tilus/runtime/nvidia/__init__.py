@@ -1,0 +1,1 @@
+"""NVIDIA's GPUs: cubins by two routes, the C header that launches them, and the engines that run them."""
