@@ -169,13 +169,13 @@ def element_count(extents: Sequence[Any]) -> Tile:
     return as_tile(count)
 
 
-def contract(a: Any, b: Any, accumulator: Any, dtype: DType | None, precision: str) -> Tile:
+def contract(a: Any, b: Any, accumulator: Any, dtype: DType | None, precision: str, unit: str = "") -> Tile:
     """``a @ b`` of arrays, as NumPy's matmul: batch dimensions broadcast, and arrays of rank 1 are rows and columns."""
     for operand, name in ((a, "first"), (b, "second")):
         if not isinstance(operand, Tile) or not operand.shape:
             raise fail("E0202", f"the {name} operand of @ is not an array of rank 1 or more")
-    if accumulator is not None or dtype is not None:
-        raise fail("E0115", "tl.dot takes no accumulator or dtype in a fused function",
+    if accumulator is not None or dtype is not None or unit:
+        raise fail("E0115", "tl.dot takes no accumulator, dtype or unit in a fused function",
                    help="add to the product, or convert it with `.to`")
     row, column = len(a.shape) == 1, len(b.shape) == 1
     a = a.reshape(1, a.shape[0]) if row else a

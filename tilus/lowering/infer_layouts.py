@@ -58,7 +58,7 @@ from tilus.ir.ops import (
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, RegisterSlice, blocked
-from tilus.lowering.dot_plan import DotPlan, feeds_first_operand, plan_dot
+from tilus.lowering.dots import DotPlan, unit_of
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import contiguous_axis, contiguous_order, gathered_vector, vector_width
@@ -167,7 +167,7 @@ class _Inference:
     def _anchor_dot(self, op: Dot) -> None:
         rows_only = feeds_first_operand(op.result, self.users) or self._first_operand_is_dot(op)
         a, b = (contiguous_axis(self.facts, v, self.initial) for v in (op.a, op.b))
-        plan = self.plans[op] = plan_dot(op, self.target, self.group_of[op], rows_only, (a, b))
+        plan = self.plans[op] = unit_of(op).plan(op, self.group_of[op], rows_only, (a, b))
         self.assign(op.result, plan.c, op)
 
     def _first_operand_is_dot(self, op: Dot) -> bool:
@@ -316,6 +316,25 @@ class _Inference:
             return (along, *(d for d in reversed(range(tile.rank)) if d != along)), width
         order = contiguous_order(self.facts, op.view, tile.rank)  # type: ignore[attr-defined]
         return order, vector_width(self.facts, op, order[0], tile) if order else 1
+
+
+def feeds_first_operand(value: Value, users: dict[Value, list[Operation]], limit: int = 12) -> bool:
+    """Whether a dot's result reaches the first operand of another dot through elementwise operations."""
+    seen, front = {value}, [value]
+    for _ in range(limit):
+        step: list[Value] = []
+        for v in front:
+            for op in users.get(v, ()):
+                if isinstance(op, Dot):
+                    if op.a is v:
+                        return True
+                    continue
+                for r in op.results:
+                    if r not in seen and isinstance(r.type, TileType) and r.type.shape == value.tile.shape:
+                        seen.add(r)
+                        step.append(r)
+        front = step
+    return False
 
 
 def scan_layout(shape: tuple[int, ...], axis: int, threads: int) -> RegisterLayout:

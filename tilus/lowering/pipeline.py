@@ -45,17 +45,15 @@ from tilus.ir.ops import (
 from tilus.ir.ops.arith import Compare
 from tilus.ir.rewriter import is_pure
 from tilus.ir.types import TileType
-from tilus.lowering.dot_plan import fragment_depth, mma_shape
-from tilus.targets import Target, get_target
+from tilus.lowering.dots import Place, unit_of
 
 DEFAULT_STAGES = 2
 
 
 def pipeline_loops(module: Module) -> None:
     """Pipeline every loop that asks for it (``stages`` of 2 or more), or that feeds dots from global memory."""
-    target = get_target(module.target)
     for function in module.kernels:
-        _Pipeliner(function, target).block(function.body)
+        _Pipeliner(function).block(function.body)
 
 
 @dataclass(slots=True)
@@ -67,8 +65,8 @@ class _Staged:
 
 
 class _Pipeliner:
-    def __init__(self, function: Function, target: Target) -> None:
-        self.function, self.target = function, target
+    def __init__(self, function: Function) -> None:
+        self.function = function
         self.dims: dict[Value, tuple[Any, ...]] = {
             v: p.dims for v, p in zip(function.body.args, function.parameters, strict=True) if p.kind == "array"
         }
@@ -503,12 +501,12 @@ class _Pipeline:
             if isinstance(op, Transpose) and op.x in loads and op.x.tile.rank == 2:
                 turned[op.result] = None
             elif isinstance(op, Dot):
-                chosen = mma_shape(op, self.pass_.target)
+                unit = unit_of(op)
                 k = op.a.tile.shape[-1]
                 staged = op.a in turned and op.b in turned and op.a.tile.rank == 2
-                if chosen is None or not staged:
+                if unit.place is not Place.REGISTERS or not staged:
                     return 0
-                depth = fragment_depth(chosen)
+                depth = unit.depth
                 if k % depth or k // depth < 2 or step not in (0, depth):
                     return 0
                 step = depth
@@ -581,7 +579,7 @@ class _Pipeline:
                 if start is None:
                     start = self.at_index(b, op.accumulator, mapping)
                 accumulators[op.result] = b.add(
-                    Dot(current[2 * n], current[2 * n + 1], start, op.precision, span=op.span)
+                    Dot(current[2 * n], current[2 * n + 1], start, op.precision, op.unit, span=op.span)
                 ).result
                 accumulators[op.result].name = op.result.name
             current = coming

@@ -9,6 +9,7 @@ from tilus.ir.core import Module
 from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
 from tilus.lowering.defer_reductions import defer_reductions
+from tilus.lowering.dots import choose_dot_units
 from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
@@ -28,6 +29,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("check-instructions", check_instructions),
     ("drop-empty-tiles", drop_empty_tiles),
     ("simplify", simplify),
+    ("choose-dot-units", choose_dot_units),
     ("rasterise-blocks", rasterise_blocks),
     ("defer-reductions", defer_reductions),
     ("pipeline-loops", pipeline_loops),

@@ -25,7 +25,7 @@ from tilus.layouts import RegisterLayout, blocked
 from tilus.layouts.banks import Access, access_of, choose_swizzle
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major, strided_order
-from tilus.lowering.dot_plan import mma_shape
+from tilus.lowering.dots import Place, unit_of
 from tilus.lowering.facts import Facts
 from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width
 from tilus.targets import Feature, Target
@@ -108,7 +108,7 @@ class _Accesses:
         mine = dims[view]
         order = tuple(sorted(range(len(mine)), key=lambda i: mine[i]))
         access: Access | None
-        if isinstance(op, Load) and self._feeds_multiply_adds(op.result):
+        if isinstance(op, Load) and self._is_read_in_place(op.result):
             found.append((dims[view], None))
             return
         if isinstance(op, CopyAsync):
@@ -130,11 +130,11 @@ class _Accesses:
             seen.add(key)
             found.append(key)
 
-    def _feeds_multiply_adds(self, value: Value) -> bool:
+    def _is_read_in_place(self, value: Value) -> bool:
         for user in self.users.get(value, ()):
             if isinstance(user, Dot):
-                return user.a.tile.rank != 2 or mma_shape(user, self.target) is None
-            if isinstance(user, Transpose) and self._feeds_multiply_adds(user.result):
+                return unit_of(user).place is Place.SHARED
+            if isinstance(user, Transpose) and self._is_read_in_place(user.result):
                 return True
         return False
 

@@ -121,7 +121,8 @@ _fill_dot_types()
 class Dot(Operation):
     """``a @ b + accumulator`` over the last two dimensions (leading ones are batch).
 
-    ``precision`` is ``"ieee"``, or ``"tf32"`` which lets f32 operands be rounded to tf32.
+    ``precision`` is ``"ieee"``, or ``"tf32"`` which lets f32 operands be rounded to tf32. ``unit`` names what does it
+    (``lowering/dots``); it is empty until that has been chosen.
     """
 
     NAME = "dot"
@@ -129,6 +130,7 @@ class Dot(Operation):
     b: Value
     accumulator: Value
     precision: str = "ieee"
+    unit: str = ""
 
     def infer(self) -> Sequence[Type]:
         a, b, c = self.a.tile, self.b.tile, self.accumulator.tile

@@ -155,17 +155,18 @@ def cummin(x: Any, axis: int = 0, *, reverse: bool = False) -> Tile:
 
 
 def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | None = None,
-        precision: str = "ieee") -> Tile:
+        precision: str = "ieee", unit: str = "") -> Tile:
     """``a @ b + accumulator`` of tiles (..., M, K) and (..., K, N).
 
     The accumulator defaults to zeros of ``dtype``, or of the default type of the pair. ``precision="tf32"`` lets f32
-    operands be rounded to tf32 for the tensor cores.
+    operands be rounded to tf32 for the tensor cores. ``unit`` names what is to do it on a GPU, one that the target has
+    for the types: ``"mma.m16n8k16"``, ``"fma"`` (multiply-adds) …; by default it is the target's best.
     """
     context = current()
     if context.level == "array":
         from tilus.lang.arrays import contract
 
-        return contract(a, b, accumulator, dtype, precision)
+        return contract(a, b, accumulator, dtype, precision, unit)
     for operand, name in ((a, "first"), (b, "second")):
         if not isinstance(operand, Tile) or len(operand.shape) < 2:
             raise fail("E0202", f"the {name} operand of dot is not a tile of rank 2 or more",
@@ -175,4 +176,4 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
         accumulator = zeros((*a.shape[:-1], b.shape[-1]), dtype or (types[0] if types else f32))
     elif dtype is not None and accumulator.dtype is not dtype:
         raise fail("E0206", f"the accumulator is {accumulator.dtype}, but dtype={dtype} is asked for")
-    return emit(Dot(a.value, b.value, accumulator.value, precision, span=current().span))
+    return emit(Dot(a.value, b.value, accumulator.value, precision, unit, span=current().span))

@@ -12,9 +12,9 @@ from tilus.ir.ops import Binary, Cast, Dot, Fma, For, Map, PtrLoad, PtrStore, Yi
 from tilus.ir.ops.simt import Mma
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
-from tilus.layouts.mma import fragments, volta_fragments
 from tilus.layouts.shared import row_major
-from tilus.lowering.dot_plan import QUAD_PAIRS, mma_shape
+from tilus.lowering.dots import unit_of
+from tilus.lowering.dots.mma import WarpMma
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.collective import pad
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
@@ -24,12 +24,11 @@ from tilus.lowering.simt.views import tile_padding
 
 
 def lower_dot(thread: Thread, op: Dot) -> None:
-    shape = mma_shape(op, thread.target) if op.a.tile.rank == 2 else None
-    c = thread.value(op.accumulator)
-    if shape is None:
-        thread.set(op.result, _multiply_add(thread, op, c))
+    unit, c = unit_of(op), thread.value(op.accumulator)
+    if isinstance(unit, WarpMma):
+        thread.set(op.result, _mma(thread, op, c, unit))
     else:
-        thread.set(op.result, _mma(thread, op, c, shape))
+        thread.set(op.result, _multiply_add(thread, op, c))
 
 
 def _fragment(thread: Thread, operand: Value, first: int, count: int, given: dict[Value, Value]) -> Value:
@@ -50,10 +49,9 @@ def _offsets(layout: RegisterLayout) -> list[tuple[int, ...]]:
     return list(layout.local_indices)
 
 
-def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) -> Value:
+def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
     """One instruction per atom of the result and step of k. The atoms of a fragment are its innermost locals."""
-    m, n, k, _ = shape
-    atom = volta_fragments() if shape == QUAD_PAIRS else fragments(*shape)
+    atom = unit.atom()
     la, lb, lc = layout_of(op.a), layout_of(op.b), layout_of(op.result)
     given: dict[Value, Value] = {}
     for operand, layout, axis in ((op.a, la, 1), (op.b, lb, 0)):
@@ -69,19 +67,14 @@ def _mma(thread: Thread, op: Dot, c: Value, shape: tuple[int, int, int, int]) ->
     rows = {index[0] for index in a_at}
     steps = sorted({index[1] for index in a_at})
     tf32 = op.a.tile.dtype.name == "f32"
-    order = _order(la, lb) if shape == QUAD_PAIRS else "row.col"
+    order = unit.order(la, lb)
     for step in steps:
         for i, (row, column) in enumerate(c_index):
             assert row in rows
             fa, fb = a_at[row, step], b_at[step, column]
             x, y = _fragment(thread, op.a, fa, na, given), _fragment(thread, op.b, fb, nb, given)
-            accumulators[i] = thread.emit(Mma(x, y, accumulators[i], (m, n, k), tf32, order))
+            accumulators[i] = thread.emit(Mma(x, y, accumulators[i], unit.shape, tf32, order))
     return thread.pack(accumulators)
-
-
-def _order(a: RegisterLayout, b: RegisterLayout) -> str:
-    """Which of the four ``m8n8k4`` takes operands in these layouts: by the dimension that registers walk along."""
-    return ".".join("row" if layout.local_modes[-1].dim == 1 else "col" for layout in (a, b))
 
 
 @dataclass(slots=True)

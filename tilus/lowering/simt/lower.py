@@ -62,7 +62,7 @@ def lower_to_threads(module: Module) -> Module:
     for function, facts in kernel_facts(module):
         thread = Thread(function, facts, target, warps=int(function.attributes["warps"]))
         thread.deferrable = deferrable_loads(function.body)
-        thread.in_place = operands_in_place(function, thread.deferrable, facts, target)
+        thread.in_place = operands_in_place(function, thread.deferrable, facts)
         thread.group_barriers = number_barriers(function)
         plan = plan_shared(function, target, thread.deferrable, thread.in_place)
         thread.shared_offsets, thread.fresh_shared = plan.offsets, plan.fresh

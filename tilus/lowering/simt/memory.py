@@ -14,9 +14,9 @@ from tilus.ir.ops import (
     Store,
     Subview,
 )
+from tilus.lowering.dots import Place, unit_of
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
 from tilus.lowering.simt.global_access import GlobalAccess, ScalarAccess
-from tilus.lowering.simt.operands import is_multiply_adds
 from tilus.lowering.simt.shared_access import load_shared, lower_alloc_shared, shared_loads, store_shared
 from tilus.lowering.simt.views import is_written, lower_subview, one_thread, scalar_layout
 
@@ -31,7 +31,7 @@ def lower_load(thread: Thread, op: Load) -> None:
                     view.pointer, view.layout, view.shape, view.constant + starts, view.moving, view.step
                 )
                 return
-            if op.mask is None and not is_multiply_adds(thread.deferrable[op], thread.target):
+            if op.mask is None and unit_of(thread.deferrable[op]).place is Place.REGISTERS:
                 thread.deferred[op.result] = shared_loads(thread, op, view)
                 return
         thread.set(op.result, load_shared(thread, op, view))

@@ -5,15 +5,9 @@ from __future__ import annotations
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.ops import AllocShared, Dot, Load, Transpose
 from tilus.layouts.shared import row_major
-from tilus.lowering.dot_plan import mma_shape
+from tilus.lowering.dots import Place, unit_of
 from tilus.lowering.facts import Facts
 from tilus.lowering.forms import root_of
-from tilus.targets import Target
-
-
-def is_multiply_adds(dot: Dot, target: Target) -> bool:
-    """Whether the target has no matrix instruction for a dot."""
-    return dot.a.tile.rank != 2 or mma_shape(dot, target) is None
 
 
 def deferrable_loads(block: Block) -> dict[Operation, Dot]:
@@ -43,10 +37,10 @@ def deferrable_loads(block: Block) -> dict[Operation, Dot]:
     return found
 
 
-def operands_in_place(function: Function, deferrable: dict[Operation, Dot], facts: Facts, target: Target) -> set[Value]:
-    """Operands that multiply-adds read where they are in shared memory, and what they are the transposes of."""
+def operands_in_place(function: Function, deferrable: dict[Operation, Dot], facts: Facts) -> set[Value]:
+    """Operands that units read where they are in shared memory, and what they are the transposes of."""
     found = {load.results[0] for load, dot in deferrable.items()
-             if isinstance(load, Load) and is_multiply_adds(dot, target) and _is_linear(load, facts)}
+             if isinstance(load, Load) and unit_of(dot).place is Place.SHARED and _is_linear(load, facts)}
     for op in function.walk():
         if isinstance(op, Transpose) and op.x in found:
             found.add(op.result)

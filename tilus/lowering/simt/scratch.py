@@ -23,9 +23,9 @@ from tilus.ir.ops import (
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import Plan, SharedPlan, conversion_rounds, plan_conversion
+from tilus.lowering.dots import Place, unit_of
 from tilus.lowering.infer_layouts import is_tile, registers_of, result_layout
 from tilus.lowering.simt.context import register_type
-from tilus.lowering.simt.operands import is_multiply_adds
 from tilus.targets import Feature, Target
 
 ROUND_BYTES = 32 * 1024
@@ -57,7 +57,7 @@ def scratch_bytes(op: Operation, target: Target, in_place: set[Value], limit: in
     if isinstance(op, (Insert, Concat)):
         return _storage(op.result.tile) * op.result.tile.size
     if isinstance(op, Dot):
-        return _dot_bytes(op, target, in_place)
+        return _dot_bytes(op, in_place)
     if isinstance(op, Take):
         return _storage(op.x.tile) * op.x.tile.size
     if isinstance(op, Atomic) and is_tile(op.result):
@@ -153,9 +153,9 @@ def _scan_bytes(op: Scan | ScanWith) -> int:
     return sum(-(-layout.num_threads * rows * width // 16) * 16 for width in widths)
 
 
-def _dot_bytes(op: Dot, target: Target, in_place: set[Value]) -> int:
-    """Operands of multiply-adds that are in registers go through shared memory."""
-    if not is_multiply_adds(op, target):
+def _dot_bytes(op: Dot, in_place: set[Value]) -> int:
+    """Operands in registers, of a unit that takes them in shared memory, go through it."""
+    if unit_of(op).place is not Place.SHARED:
         return 0
     return sum(operand_bytes(v) for v in (op.a, op.b) if v not in in_place)
 
