@@ -12,7 +12,7 @@ import pytest
 import tilus as tl
 from kernels_zoo.gemm.batched_matmul import batched_matmul
 from kernels_zoo.gemm.matmul import matmul
-from tilus.lowering.raster import launched_grid
+from tilus.lowering.schedule.raster import launched_grid
 from tilus.runtime.nvidia.header import c_header
 
 COMPILER = shutil.which("cc")

@@ -14,8 +14,9 @@ from tilus.layouts import blocked
 from tilus.lowering.facts import Fact, constant_fact
 
 _SIMPLIFY, _FACTS = "tilus.lowering.simplify", "tilus.lowering.facts"
-_PIPELINE, _DEFER = "tilus.lowering.pipeline", "tilus.lowering.defer_reductions"
-_INFER, _ORDER = "tilus.lowering.infer_layouts", "tilus.lowering.order_memory"
+_PIPELINE, _DEFER = "tilus.lowering.schedule.pipeline", "tilus.lowering.schedule.defer_reductions"
+_STAGED, _PLAN = "tilus.lowering.schedule.staged", "tilus.lowering.schedule.plan"
+_INFER, _ORDER = "tilus.lowering.infer_layouts", "tilus.lowering.schedule.order_memory"
 
 
 def _number(value: Any) -> Any:
@@ -121,9 +122,9 @@ def _waits_less(original: Anything) -> Anything:
 
 
 def _nothing_written(init: Anything) -> Anything:
-    def changed(pipeliner: Any, function: Any, target: Any) -> None:
-        init(pipeliner, function, target)
-        pipeliner.written = set()
+    def changed(planner: Any, function: Any) -> None:
+        init(planner, function)
+        planner.written = set()
 
     return changed
 
@@ -163,7 +164,7 @@ def _permuted_the_wrong_way(operand_layout: Anything) -> Anything:
 
 def _walked_once(original: Anything) -> Anything:
     def changed(order: Any, op: For | While, pending: list[Any]) -> list[Any]:
-        from tilus.lowering.order_memory import _leave
+        from tilus.lowering.schedule.order_memory import _leave
 
         after = list(pending)
         for body in op.regions:
@@ -224,11 +225,11 @@ TILE_MUTANTS = (
     Mutant("one copy too many may be open", f"{_PIPELINE}:_Pipeline.await_tile", _waits_less),
     Mutant("no barrier before a slot is filled again", f"{_PIPELINE}:_Pipeline.await_tile",
            lambda wait: lambda pipeline, b: b.add(WaitAsync(pipeline.stages - 2))),
-    Mutant("tiles longer than the step are whole", f"{_PIPELINE}:_Pipeline.within_a_step",
+    Mutant("tiles longer than the step are whole", f"{_STAGED}:StagedLoop.within_a_step",
            lambda within: lambda pipeline, load, d: isinstance(pipeline.loop.step.defining, Const)),
-    Mutant("any comparison holds in whole tiles", f"{_PIPELINE}:_Pipeline._same_number",
+    Mutant("any comparison holds in whole tiles", f"{_STAGED}:StagedLoop._same_number",
            lambda same: lambda *_: True, PASSES),
-    Mutant("loads of written arrays are staged", f"{_PIPELINE}:_Pipeliner.__init__", _nothing_written, PASSES),
+    Mutant("loads of written arrays are staged", f"{_PLAN}:_Planner.__init__", _nothing_written, PASSES),
     Mutant("a slot is read before it is this one's turn", f"{_PIPELINE}:_Pipeline._iteration", _slots_swapped, PASSES),
     Mutant("deferred sums forget their factor", f"{_DEFER}:_match", _without_factor, PASSES),
     Mutant("deferred sums begin at 0", f"{_DEFER}:_first_column",

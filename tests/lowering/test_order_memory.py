@@ -5,8 +5,8 @@ import pytest
 
 import tilus as tl
 from tilus.ir.ops import Sync
-from tilus.lowering.order_memory import order_memory
 from tilus.lowering.pipelines import GPU_TILE_PASSES
+from tilus.lowering.schedule.order_memory import order_memory
 
 ENGINES = ("simulate:sm_80:cuda", "simulate:sm_80:ptx")
 

@@ -15,7 +15,7 @@ from kernels_zoo.gemm.batched_matmul import batched_matmul
 from kernels_zoo.gemm.matmul import matmul
 from kernels_zoo.gemm.matmul_split_k import matmul_split_k
 from tilus.diagnostics import UserError
-from tilus.lowering.raster import launched_grid
+from tilus.lowering.schedule.raster import launched_grid
 from tilus.targets.grid import MAX_OTHER_EXTENT
 
 ROUTES = ("simulate:sm_80:cuda", "simulate:sm_80:ptx")

@@ -20,7 +20,7 @@ class Options:
 
     Attributes:
         line_info: whether the code says which line of the source an instruction comes from.
-        folded: whether it is for grids that are not launched as they are (``lowering/raster.py: fold_grid``).
+        folded: whether it is for grids that are not launched as they are (``lowering/schedule/raster.py: fold_grid``).
     """
 
     line_info: bool = False

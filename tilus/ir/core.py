@@ -65,7 +65,8 @@ class Effect:
 
 
 class Operation:
-    """Base of all operations. Subclasses set ``NAME`` and declare fields; see the module's text."""
+    """Base of all operations. Subclasses set ``NAME`` and declare fields; see the module's text. ``RECORDS`` has the
+    dataclasses of attributes that are such."""
 
     NAME: ClassVar[str] = ""
     TERMINATOR: ClassVar[bool] = False
@@ -75,6 +76,7 @@ class Operation:
     ATTRIBUTE_FIELDS: ClassVar[tuple[str, ...]] = ()
     REGION_FIELDS: ClassVar[tuple[str, ...]] = ()
     DEFAULTS: ClassVar[Mapping[str, Any]] = {}
+    RECORDS: ClassVar[Mapping[str, type]] = {}
 
     results: tuple[Value, ...]
     span: Span
@@ -273,7 +275,7 @@ class Function:
     """A kernel, or the launch function of a module. Parameters are the arguments of its body.
 
     ``attributes`` of a kernel: ``warps`` (int), ``max_registers`` (int or None), ``cooperative`` (bool),
-    ``grid_rank`` (int), ``raster`` (int) and ``folded`` (bool): ``lowering/raster.py``.
+    ``grid_rank`` (int), ``raster`` (int) and ``folded`` (bool): ``lowering/schedule/raster.py``.
     """
 
     def __init__(self, name: str, body: Block, parameters: Sequence[Parameter],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -31,7 +32,8 @@ region: "^" NAME "(" arguments ")" "{" operation* "}"
 location: "loc" "(" STRING "," INT "," INT "," INT "," INT ")"
 attributes: "{" [attribute ("," attribute)*] "}"
 attribute: NAME "=" value
-?value: STRING -> string | INT -> integer | FLOAT -> number | NAME -> word | list | "<" LAYOUT ">" -> layout
+?value: STRING -> string | INT -> integer | FLOAT -> number | NAME -> word | list | attributes
+    | "<" LAYOUT ">" -> layout
 list: "[" [value ("," value)*] "]"
 types: type ("," type)*
 type: NAME -> scalar_type
@@ -182,6 +184,9 @@ class _Reader:
         for field, kind in declared.OPERAND_FIELDS:
             if kind == 2:
                 fields.setdefault(field, ())
+        for field, record in declared.RECORDS.items():
+            if isinstance(fields.get(field), dict):
+                fields[field] = self.record(record, fields[field], tree)
         if len(results) != len(types):
             raise self.fail(f"{name} has {len(results)} results and {len(types)} types", tree)
         try:
@@ -213,6 +218,8 @@ class _Reader:
 
     def attribute(self, node: Any) -> Any:
         kind = node.data
+        if kind == "attributes":
+            return self.attributes(node)
         if kind == "list":
             return tuple(self.attribute(c) for c in node.children)
         text = str(node.children[0])
@@ -226,6 +233,13 @@ class _Reader:
             return self.layout(node.children[0])
         words = {"true": True, "false": False, "none": None, "nan": float("nan"), "inf": float("inf")}
         return words[text] if text in words else self.dtype(node.children[0])
+
+    def record(self, declared: type, given: dict[str, Any], tree: Any) -> Any:
+        known = [field.name for field in dataclasses.fields(declared)]
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            raise self.fail(f"there is no {unknown[0]!r} among {', '.join(known)}", tree)
+        return declared(**given)
 
     def dtype(self, token: Any) -> DType:
         try:

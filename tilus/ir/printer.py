@@ -7,12 +7,14 @@ Operands are named by field, attributes follow in braces, regions last::
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
 from tilus.diagnostics import Span
-from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
+from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import DType
+from tilus.ir.schedule import LoopSchedule
 
 
 class _Printer:
@@ -53,7 +55,7 @@ class _Printer:
         self.lines.append(f"{word} @{function.name}({self.typed(function.body.args)}) {{{attributes}}}"
                           f"{self.location(function.span)} {{")
         for parameter in function.parameters:
-            self.lines.append(f"  param {_parameter(parameter)}")
+            self.lines.append(f"  param {_record(parameter)}")
         self.block_ops(function.body, 1)
         self.lines.append("}")
 
@@ -108,6 +110,8 @@ def _attribute(value: Any) -> str:
         return value.name
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(_attribute(v) for v in value)}]"
+    if isinstance(value, LoopSchedule):
+        return _record(value)
     return f"<{value}>"
 
 
@@ -120,12 +124,11 @@ def _float(value: float) -> str:
     return text if any(c in text for c in ".en") else text + ".0"
 
 
-def _parameter(parameter: Parameter) -> str:
-    import dataclasses
-
+def _record(record: Any) -> str:
+    """A dataclass by the fields that are not the defaults."""
     parts = []
-    for field in dataclasses.fields(parameter):
-        value = getattr(parameter, field.name)
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
         if field.default is dataclasses.MISSING or value != field.default:
             parts.append(f"{field.name}={_attribute(value)}")
     return f"{{{', '.join(parts)}}}"

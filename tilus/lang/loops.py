@@ -329,7 +329,7 @@ def trace_for(tracer: Tracer, statement: ast.For, loop: tile_range, span: Span) 
     body.ops.append(Yield(tuple(v.value for v in final), span=span))
     context.span = span
     init = tuple(t.value for t in state.initial())
-    op = For(*(b.value for b in bounds), init, body, loop.stages, loop.unroll, span=span)
+    op = For(*(b.value for b in bounds), init, body, loop.stages, loop.unroll, prefetch=loop.prefetch, span=span)
     state.after([Tile(r) for r in context.emit(op)])
     for name in target_names(statement.target):
         tracer.scope[name] = Undefined(f"{name!r} is the index of a loop, which may run no iteration", span)

@@ -121,9 +121,13 @@ Window: TypeAlias = tuple[tuple[Form, int], ...]
 """Per dimension of an array the first index and the extent."""
 
 
+WINDOWS = (Subview, PermuteView, CollapseView)
+"""What makes a view of another one."""
+
+
 def root_of(view: Value) -> Value:
     """The array that a view is a part of."""
-    while isinstance(view.defining, (Subview, PermuteView, CollapseView)):
+    while isinstance(view.defining, WINDOWS):
         view = view.defining.view
     return view
 

@@ -40,7 +40,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.types import TileType
 from tilus.lowering.forms import Form, Window, combined, root_of, window_of
-from tilus.lowering.order_memory import ONE_THREAD, Owner, owner_of
+from tilus.lowering.schedule.order_memory import ONE_THREAD, Owner, owner_of
 
 STEPS = 20_000
 """Operations and comparisons after which a kernel is followed no further."""

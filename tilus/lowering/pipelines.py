@@ -8,20 +8,21 @@ from dataclasses import dataclass
 from tilus.ir.core import Module
 from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
-from tilus.lowering.defer_reductions import defer_reductions
 from tilus.lowering.dots import choose_dot_units
 from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
-from tilus.lowering.order_memory import order_memory
-from tilus.lowering.pipeline import pipeline_loops
 from tilus.lowering.pointer_induction import induct_pointers
-from tilus.lowering.raster import rasterise_blocks
+from tilus.lowering.schedule.defer_reductions import defer_reductions
+from tilus.lowering.schedule.order_memory import order_memory
+from tilus.lowering.schedule.pipeline import pipeline_loops
+from tilus.lowering.schedule.plan import plan_loops
+from tilus.lowering.schedule.raster import rasterise_blocks
+from tilus.lowering.schedule.unroll import unroll_loops, unroll_loops_without_dots
 from tilus.lowering.simplify import simplify
 from tilus.lowering.simt.expand import expand_functions
 from tilus.lowering.simt.lower import lower_to_threads
 from tilus.lowering.simt.split_vectors import split_vectors
-from tilus.lowering.unroll import unroll_loops, unroll_loops_without_dots
 
 Pass = Callable[[Module], None]
 
@@ -32,6 +33,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("choose-dot-units", choose_dot_units),
     ("rasterise-blocks", rasterise_blocks),
     ("defer-reductions", defer_reductions),
+    ("plan-loops", plan_loops),
     ("pipeline-loops", pipeline_loops),
     ("unroll-loops", unroll_loops),
     ("simplify-after-pipelining", simplify),

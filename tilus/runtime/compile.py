@@ -27,7 +27,7 @@ def module_key(module: Module, *options: str) -> str:
 
 def traced(specialisation: Specialisation, target: Target, folded: bool) -> Module:
     """A new tile module of a specialisation, ``folded`` for grids that are not launched as they are."""
-    from tilus.lowering.raster import fold_grid
+    from tilus.lowering.schedule.raster import fold_grid
 
     module = specialisation.trace(target)
     if folded:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.ops.arith import Const
+from tilus.ir.schedule import LoopSchedule
 from tilus.ir.types import TileType, Type
 
 
@@ -27,10 +29,13 @@ class For(Operation):
     yields their next ones. The step is not 0; a trip count of zero gives ``init``.
 
     ``stages`` asks for software pipelining of the loads (0: not asked), ``unroll`` for unrolling by that factor (0: all
-    of a constant trip count). ``iterations`` says how many iterations of the loop as written one of this loop does.
+    of a constant trip count), ``prefetch`` for fragments of dots to be loaded ahead or not (None: not asked).
+    ``schedule`` is what has been decided. ``iterations`` says how many iterations of the loop as written one of this
+    loop does.
     """
 
     NAME = "for"
+    RECORDS: ClassVar[Mapping[str, type]] = {"schedule": LoopSchedule}
     start: Value
     stop: Value
     step: Value
@@ -39,6 +44,8 @@ class For(Operation):
     stages: int = 0
     unroll: int = 1
     iterations: int = 1
+    prefetch: bool | None = None
+    schedule: LoopSchedule | None = None
 
     def infer(self) -> Sequence[Type]:
         return tuple(v.type for v in self.init)

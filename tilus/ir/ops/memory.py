@@ -127,7 +127,8 @@ def _check_mask(op: Operation, mask: Value | None, shape: tuple[int, ...]) -> No
 class Load(Operation):
     """The tile of ``shape`` at ``offsets`` (i64 scalars). Where ``mask`` is false or the element is out of bounds,
     ``other`` (a scalar of the element type; None means 0). ``layout`` is the user's wish, if any. ``in_bounds`` names
-    the dimensions along which every element is known to be in bounds."""
+    the dimensions along which every element is known to be in bounds. ``ring`` is the way by which the tile gets into
+    shared memory ahead of its loop's iteration, empty where it does not."""
 
     NAME = "load"
     view: Value
@@ -137,6 +138,7 @@ class Load(Operation):
     other: Value | None = None
     layout: RegisterLayout | None = None
     in_bounds: tuple[int, ...] = ()
+    ring: str = ""
 
     def infer(self) -> Sequence[Type]:
         view = self.view.view
@@ -189,13 +191,15 @@ def _check_indices(op: Operation, view: ViewType, indices: tuple[Value, ...]) ->
 
 
 class Gather(Operation):
-    """``result[i] = view[indices_0[i], indices_1[i], ...]``; masked and out-of-bounds elements give ``other``."""
+    """``result[i] = view[indices_0[i], indices_1[i], ...]``; masked and out-of-bounds elements give ``other``.
+    ``ring`` is as of :class:`Load`."""
 
     NAME = "gather"
     view: Value
     indices: tuple[Value, ...]
     mask: Value | None = None
     other: Value | None = None
+    ring: str = ""
 
     def infer(self) -> Sequence[Type]:
         shape = _check_indices(self, self.view.view, self.indices)

@@ -49,14 +49,16 @@ MAX_UNROLL = 1024
 
 
 class range:
-    """``for i in tl.range(start, stop, step, stages=, unroll=)``: a run-time loop.
+    """``for i in tl.range(start, stop, step, stages=, unroll=, prefetch=)``: a run-time loop.
 
     With ``stages`` > 1 the loads of the loop are pipelined that many iterations deep. With ``unroll`` > 1 that many
     iterations become one, and a second loop does the rest; with ``unroll=True`` all iterations of constant bounds are
-    written out. Neither changes a value.
+    written out. A pipelined loop that does nothing but dots loads their next operands into registers ahead of time;
+    ``prefetch=False`` keeps it from that, which saves registers. None of these changes a value.
     """
 
-    def __init__(self, *bounds: Any, stages: int = 0, unroll: int | builtins.bool = 1) -> None:
+    def __init__(self, *bounds: Any, stages: int = 0, unroll: int | builtins.bool = 1,
+                 prefetch: builtins.bool | None = None) -> None:
         if not 1 <= len(bounds) <= 3:
             raise fail("E0107", f"range takes one to three bounds, not {len(bounds)}")
         start, stop, step = {1: (0, bounds[0], 1), 2: (*bounds, 1)}.get(len(bounds), bounds)
@@ -65,6 +67,9 @@ class range:
         self.start, self.stop, self.step = start, stop, step
         (self.stages,) = static_shape((stages,), "stages")
         self.unroll = 0 if unroll is True else static_shape((unroll,), "unroll", allow=1)[0]
+        if not isinstance(prefetch, (builtins.bool, type(None))):
+            raise fail("E0107", f"prefetch is True, False or None, not {prefetch!r}")
+        self.prefetch = prefetch
         trips = self.unroll
         if unroll is True:
             if self.stages > 1:

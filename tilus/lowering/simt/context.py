@@ -235,8 +235,7 @@ class Thread:
         return self.at_entry(("block", axis, dtype), lambda: self.widen(self.block_number(axis), dtype))
 
     def block_number(self, axis: int) -> Value:
-        """The block's number along an axis of the grid, i32; :func:`tilus.lowering.raster.launched_grid` says what is
-        launched."""
+        """The block's number along an axis of the grid, i32; what is launched: ``lowering/schedule/raster.py``."""
         if self.function.attributes.get("folded"):
             return self._folded_number(axis)
         number = self.special(f"ctaid.{'xyz'[axis]}")

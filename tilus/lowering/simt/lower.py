@@ -45,7 +45,7 @@ from tilus.ir.ops.memory import split_dims
 from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import kernel_facts, overflows
-from tilus.lowering.order_memory import unordered_arrays
+from tilus.lowering.schedule.order_memory import unordered_arrays
 from tilus.lowering.simt import collective, copies, dot, gathers, groups, memory, narrow, rearrange
 from tilus.lowering.simt.barriers import barrier, number_barriers
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
@@ -130,7 +130,7 @@ def _bind_array(thread: Thread, body: Block, value: Value, parameter: Any, argum
 
 
 def _bind_grid(thread: Thread, body: Block, arguments: list[str], names: tuple[str, str]) -> None:
-    """Arguments that say how the grid is launched (``lowering/raster.py``): one for two axes, both for three."""
+    """Arguments that say how the grid is launched (``schedule/raster.py``): one for two axes, both for three."""
     rank = int(thread.function.attributes["grid_rank"])
     for name in names[: rank - 1]:
         thread.grid[name] = body.add_arg(TileType(i32), name.replace(".", "_"))

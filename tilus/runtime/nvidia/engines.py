@@ -23,7 +23,7 @@ from tilus.ir.core import Module
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
-from tilus.lowering.raster import launched_grid
+from tilus.lowering.schedule.raster import launched_grid
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.compile import compile_specialisation

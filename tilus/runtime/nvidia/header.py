@@ -211,7 +211,7 @@ class _Writer:
         return lines
 
     def grid(self, op: Launch) -> list[str]:
-        """The kernel's grid and the blocks to launch for it: :func:`tilus.lowering.raster.launched_grid` in C."""
+        """The kernel's grid and the blocks to launch for it: ``launched_grid`` of ``schedule/raster.py`` in C."""
         extents = ([self.names[g] for g in op.grid] + ["1", "1"])[:3]
         lines = [f"int64_t grid[3] = {{{', '.join(extents)}}}, blocks[3] = {{{', '.join(extents)}}};"]
         raster = self.compiled.metadata["raster"]

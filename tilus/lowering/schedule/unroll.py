@@ -35,6 +35,11 @@ def trip_count(loop: For) -> int | None:
     return max(0, -((start - stop) // step)) if step else None
 
 
+def unrolling(loop: For) -> int:
+    """How many iterations of a loop become one: as its schedule says, or as it asks where it has none."""
+    return loop.unroll if loop.schedule is None else loop.schedule.unroll
+
+
 class _Unroller:
     def __init__(self, dots: bool) -> None:
         self.dots = dots
@@ -47,7 +52,7 @@ class _Unroller:
     def block(self, block: Block) -> None:
         ops: list[Operation] = []
         for op in block.ops:
-            if isinstance(op, For) and op.unroll != 1 and (self.dots or not _has_dot(op)):
+            if isinstance(op, For) and unrolling(op) != 1 and (self.dots or not _has_dot(op)):
                 unrolled = self.unroll(op)  # the outer loop first: its copies hold loops to be unrolled
                 self.block(unrolled)
                 ops += unrolled.ops
@@ -60,7 +65,8 @@ class _Unroller:
     def unroll(self, loop: For) -> Block:
         b = Builder(Block(), loop.span)
         trips = trip_count(loop)
-        if trips is not None and (loop.unroll == 0 or trips <= loop.unroll):
+        count = unrolling(loop)
+        if trips is not None and (count == 0 or trips <= count):
             values = list(loop.init)
             for n in range(trips):
                 values = _iteration(loop, b, _ahead(loop, b, loop.start, n), values)
@@ -70,7 +76,7 @@ class _Unroller:
         return b.block
 
     def groups(self, loop: For, b: Builder, trips: int | None) -> list[Value]:
-        count = loop.unroll
+        count = unrolling(loop)
         index, values = _grouped(loop, b, count)
         if trips is not None and trips % count == 0:
             return values

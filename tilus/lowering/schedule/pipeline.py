@@ -1,0 +1,361 @@
+"""Carries out the schedules of loops: staged loads go through rings of shared-memory buffers, ahead of their use.
+
+A loop over tiles ``for k in range(start, stop, step)`` whose schedule has S stages becomes
+
+* a prologue that starts the copies of the first S - 1 tiles,
+* where the schedule is split a main loop in which every tile that is copied is whole: its copies have no bounds checks
+  along the loop's dimension (where fragments are loaded ahead, it is unrolled so that the slots of the ring are
+  constants),
+* a tail loop that does the remaining iterations, the last partial tile and the drain, with the slot as a variable.
+
+Copies past the loop's end read in bounds or give zeros, and nobody uses them. Where a loop does nothing but dots of
+staged tiles, the fragments of the next step of k are loaded from shared memory before the multiplications of this one,
+across the loop's back edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tilus.diagnostics import UserError
+from tilus.ir.builder import Builder
+from tilus.ir.core import Block, Module, Operation, Value
+from tilus.ir.dtypes import bool_, i64
+from tilus.ir.ops import (
+    AllocShared,
+    Dim,
+    Dot,
+    For,
+    Gather,
+    Load,
+    Select,
+    Subview,
+    Transpose,
+    Yield,
+)
+from tilus.ir.ops.arith import Compare
+from tilus.ir.schedule import LoopSchedule
+from tilus.ir.types import TileType
+from tilus.lowering.schedule.plan import fragment_step
+from tilus.lowering.schedule.ring import RINGS, RingKind
+from tilus.lowering.schedule.staged import Extents, Staged, StagedLoop, windows
+
+
+def pipeline_loops(module: Module) -> None:
+    """Pipeline every loop whose schedule has 2 stages or more. Raises UserError where there is no ring of a name."""
+    for function in module.kernels:
+        _visit(function.body, Extents(function))
+
+
+def _visit(block: Block, extents: Extents) -> None:
+    ops: list[Operation] = []
+    for op in block.ops:
+        for region in op.regions:
+            _visit(region, extents)
+        loads = [x for x in op.body.ops if isinstance(x, (Load, Gather)) and x.ring] if isinstance(op, For) else []
+        if isinstance(op, For) and op.schedule is not None and op.schedule.stages >= 2 and loads:
+            ops += _Pipeline(StagedLoop(op, loads, extents), op.schedule).build()
+        else:
+            ops.append(op)
+    block.ops = ops
+
+
+def _check(staged: StagedLoop, schedule: LoopSchedule) -> None:
+    """Raise UserError (E0107) where a schedule, which may be anybody's, does not fit its loop."""
+    span = staged.loop.span
+    if schedule.unroll < 1:
+        raise UserError.at("E0107", f"a loop of {schedule.stages} stages is unrolled by {schedule.unroll}", span)
+    if not schedule.prefetch:
+        return
+    step = fragment_step(staged)
+    if schedule.prefetch != step:
+        raise UserError.at("E0107", f"fragments of k = {schedule.prefetch} are not what the loop's dots take", span,
+                           help=f"prefetch={step}" if step else "prefetch=0: the loop does more than dots of its rings")
+    if schedule.unroll % schedule.stages:
+        raise UserError.at("E0107", f"with fragments ahead, unroll={schedule.unroll} has to be a multiple of the "
+                                    f"{schedule.stages} stages", span)
+
+
+@dataclass(slots=True)
+class _Ring:
+    """A load or gather of the loop with its ring of buffers."""
+
+    load: Staged
+    buffers: Value
+
+
+def _kind_of(loads: list[Staged]) -> RingKind:
+    """How the tiles of a loop get into their rings."""
+    for load in loads:
+        if load.ring not in RINGS:
+            raise UserError.at("E0107", f"there is no ring by {load.ring!r}", load.span,
+                               help=f"rings: {', '.join(RINGS)}")
+    return RINGS[loads[0].ring]
+
+
+class _Pipeline:
+    """Builds the pipelined form of one loop."""
+
+    def __init__(self, staged: StagedLoop, schedule: LoopSchedule) -> None:
+        _check(staged, schedule)
+        self.staged, self.loop, self.schedule = staged, staged.loop, schedule
+        self.stages, self.kstep = schedule.stages, schedule.prefetch
+        self.kind = _kind_of(staged.loads)
+        self.b = Builder(Block(), self.loop.span)
+        self.rings: list[_Ring] = []
+
+    # -- the whole
+
+    def build(self) -> list[Operation]:
+        loop, b, s = self.loop, self.b, self.stages
+        for load in self.staged.loads:
+            shape = load.result.tile.shape
+            ring = b.add(AllocShared(load.result.tile.dtype, (s, *shape), ordered=True, span=load.span)).result
+            ring.name = f"{load.result.name}_ring"
+            self.rings.append(_Ring(load, ring))
+        for u in range(s - 1):
+            self.copies(b, self.plus(b, loop.start, u), b.const(u), whole=False)
+        self.await_tile(b)
+        carried = list(loop.init)
+        if self.kstep:
+            carried += self.fragments(b, b.const(0), 0)
+        index, slot = loop.start, b.const(0)
+        if self.schedule.split:
+            index, slot, carried = self.main_loop(carried)
+        results = self.tail_loop(index, slot, carried)
+        self.kind.drain(b)
+        mapping = dict(zip(loop.results, results, strict=False))
+        return self.rename(mapping)
+
+    def rename(self, mapping: dict[Value, Value]) -> list[Operation]:
+        """The operations, with the loop's results made the results of the last loop built."""
+        for old, new in mapping.items():
+            owner = new.defining
+            assert owner is not None
+            old.owner, old.index, old.type = owner, new.index, new.type
+            owner.results = tuple(old if r is new else r for r in owner.results)
+        return self.b.block.ops
+
+    def main_loop(self, carried: list[Value]) -> tuple[Value, Value, list[Value]]:
+        loop, b, count = self.loop, self.b, self.schedule.unroll
+        reach = b.binary("mul", loop.step, b.const(self.steps_ahead(count)))
+        stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
+        inside = self.windows_inside()
+        if inside is not None:
+            stop = b.add(Select(inside, stop, loop.start)).result
+        stride = b.binary("mul", loop.step, b.const(count))
+        body = Block(
+            [TileType(i64), TileType(i64), TileType(i64), *(v.type for v in carried)],
+            [loop.index.name, "", "slot", *(v.name for v in carried)],
+        )
+        inner = b.at(body)
+        values = list(body.args[3:])
+        slot = body.args[2]
+        for u in range(count):
+            at = u if self.kstep else slot
+            values = self.iteration(inner, self.plus(inner, body.args[0], u), values, at, whole=True)
+            if not self.kstep:
+                slot = self.advance(inner, slot)
+        following = inner.binary("add", body.args[0], stride)
+        inner.add(Yield((following, slot, *values)))
+        op = b.add(For(loop.start, stop, stride, (loop.start, b.const(0), *carried), body, iterations=count))
+        return op.results[0], op.results[1], list(op.results[2:])
+
+    def steps_ahead(self, count: int) -> int:
+        """After how many steps the tile ends that is copied in the last of ``count`` iterations."""
+        return count + self.stages - 1
+
+    def tail_loop(self, start: Value, first_slot: Value, carried: list[Value]) -> list[Value]:
+        loop, b = self.loop, self.b
+        body = Block(
+            [TileType(i64), TileType(i64), *(v.type for v in carried)],
+            [loop.index.name, "slot", *(v.name for v in carried)],
+        )
+        inner = b.at(body)
+        slot = body.args[1]
+        values = self.iteration(inner, body.args[0], list(body.args[2:]), slot, whole=False)
+        inner.add(Yield((self.advance(inner, slot), *values)))
+        op = b.add(For(start, loop.stop, loop.step, (first_slot, *carried), body))
+        return list(op.results[1 : 1 + len(loop.init)])
+
+    def advance(self, b: Builder, slot: Value) -> Value:
+        """The slot after this one."""
+        following = b.binary("add", slot, b.const(1))
+        if self.stages & (self.stages - 1) == 0:
+            return b.binary("and", following, b.const(self.stages - 1))
+        last = b.add(Compare("ge", following, b.const(self.stages))).result
+        bounded = b.binary("min", following, b.const(self.stages - 1))  # for the analysis of ranges
+        return b.add(Select(last, b.const(0), bounded)).result
+
+    def plus(self, b: Builder, index: Value, count: int) -> Value:
+        return index if not count else b.binary("add", index, b.binary("mul", self.loop.step, b.const(count)))
+
+    # -- one iteration
+
+    def iteration(self, b: Builder, index: Value, carried: list[Value], slot: int | Value, whole: bool) -> list[Value]:
+        if isinstance(slot, int):
+            this, previous, following = (b.const((slot + n) % self.stages) for n in (0, self.stages - 1, 1))
+        else:
+            this, following = slot, self.advance(b, slot)
+            before = b.binary("add", slot, b.const(-1))
+            if self.stages & (self.stages - 1) == 0:
+                previous = b.binary("and", before, b.const(self.stages - 1))
+                return self._iteration(b, index, carried, (this, previous, following), whole)
+            first = b.add(Compare("lt", before, b.const(0))).result
+            previous = b.add(Select(first, b.const(self.stages - 1), b.binary("max", before, b.const(0)))).result
+        return self._iteration(b, index, carried, (this, previous, following), whole)
+
+    def _iteration(
+        self, b: Builder, index: Value, carried: list[Value], slots: tuple[Value, Value, Value], whole: bool
+    ) -> list[Value]:
+        this, previous, following = slots
+        ahead = self.plus(b, index, self.stages - 1)
+        if self.kstep:
+            return self._fragment_iteration(b, index, carried, (this, previous, following), ahead, whole)
+        self.await_tile(b)
+        self.copies(b, ahead, previous, whole)
+        mapping: dict[Value, Value] = {self.loop.index: index}
+        mapping.update(zip(self.loop.carried, carried, strict=True))
+        values = self.clone_body(b, mapping, this, whole)
+        self.kind.release(b, this)
+        return values
+
+    def clone_body(self, b: Builder, mapping: dict[Value, Value], slot: Value, whole: bool) -> list[Value]:
+        rings = {r.load: r.buffers for r in self.rings}
+        for op in self.loop.body.ops:
+            if op in self.staged.addresses:
+                continue
+            if isinstance(op, Yield):
+                return [mapping.get(v, v) for v in op.values]
+            if whole and isinstance(op, Compare) and self.staged.holds_in_whole_tiles(op):
+                mapping[op.result] = b.const(True, bool_, op.result.tile.shape)
+            elif isinstance(op, (Load, Gather)) and op in rings:
+                tile = op.result.tile
+                view = self.slot_view(b, rings[op], slot)
+                mapping[op.result] = self.read(b, view, (0,) * tile.rank, tile.shape, op)
+            else:
+                b.block.ops.append(op.clone(mapping))
+        raise AssertionError("a loop's body ends in a yield")
+
+    def slot_view(self, b: Builder, ring: Value, slot: Value) -> Value:
+        shape = tuple(int(d or 0) for d in ring.view.shape[1:])
+        zero = b.const(0)
+        extents = (b.const(1), *(b.const(d) for d in shape))
+        return b.add(Subview(ring, (slot, *(zero for _ in shape)), extents, shape, (0,))).result
+
+    def read(self, b: Builder, view: Value, starts: tuple[int, ...], shape: tuple[int, ...],
+             load: Staged) -> Value:
+        offsets = tuple(b.const(n) for n in starts)
+        value = b.add(Load(view, offsets, shape, span=load.span)).result
+        value.name = load.result.name
+        return value
+
+    def await_tile(self, b: Builder) -> None:
+        """Wait for the oldest tile that is on its way."""
+        self.kind.wait(b, self.stages - 2)
+
+    def copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
+        """Start copying the tiles of the iteration at ``index`` into a slot; ``whole`` tiles end within the loop."""
+        self.kind.acquire(b, slot)
+        for ring in self.rings:
+            load = ring.load
+            mapping: dict[Value, Value] = {self.loop.index: index}
+            view = self.at_index(b, load.view, mapping)
+            destination = self.slot_view(b, ring.buffers, slot)
+            places = load.indices if isinstance(load, Gather) else load.offsets
+            at = tuple(self.at_index(b, place, mapping) for place in places)
+            mask = None if load.mask is None else self.at_index(b, load.mask, mapping)
+            self.kind.copy(b, load, view, destination, at, mask, self.staged.bounded(load) if whole else ())
+        self.kind.commit(b)
+
+    def at_index(self, b: Builder, value: Value, mapping: dict[Value, Value]) -> Value:
+        """``value``, as the loop's body computes it, for another index."""
+        if value in mapping:
+            return mapping[value]
+        maker = value.defining
+        inside = maker is not None and any(maker is op for op in self.loop.body.ops)
+        if maker is None or not inside:
+            return value
+        for operand in maker.operands:
+            self.at_index(b, operand, mapping)
+        b.block.ops.append(maker.clone(mapping))
+        return mapping[value]
+
+    def windows_inside(self) -> Value | None:
+        """Whether the indices that dropped dimensions of bounded loads' arrays are in bounds: else these loads have
+        nothing to read, and no tile of theirs is whole."""
+        b = self.b
+        inside: Value | None = None
+        bounded = [load for load in self.staged.loads if self.staged.bounded(load)]
+        for window in dict.fromkeys(w for load in bounded for w in windows(load.view)):
+            for d in window.dropped:
+                start = window.starts[d]
+                above = b.add(Compare("ge", start, b.const(0))).result
+                below = b.add(Compare("lt", start, b.add(Dim(window.view, d)).result)).result
+                both = b.binary("and", above, below)
+                inside = both if inside is None else b.binary("and", inside, both)
+        return inside
+
+    # -- fragments across the back edge
+
+    def _operands(self) -> list[tuple[Value, int]]:
+        """The operands of the dots with their k dimension."""
+        return [pair for op in self.staged.dots() for pair in ((op.a, 1), (op.b, 0))]
+
+    def fragments(self, b: Builder, slot: Value, step: int) -> list[Value]:
+        """The fragments of every dot's operands for one step of k, from a slot."""
+        out = []
+        rings = {r.load.result: r for r in self.rings}
+        for operand, dim in self._operands():
+            maker = operand.defining
+            source = maker.x if isinstance(maker, Transpose) else operand
+            axis = 1 - dim if isinstance(maker, Transpose) else dim
+            ring = rings[source]
+            shape = list(source.tile.shape)
+            shape[axis] = self.kstep
+            starts = [0, 0]
+            starts[axis] = step * self.kstep
+            value = self.read(b, self.slot_view(b, ring.buffers, slot), tuple(starts), tuple(shape), ring.load)
+            if isinstance(maker, Transpose):
+                value = b.add(Transpose(value, (1, 0), span=maker.span)).result
+            out.append(value)
+        return out
+
+    def _fragment_iteration(
+        self,
+        b: Builder,
+        index: Value,
+        carried: list[Value],
+        slots: tuple[Value, Value, Value],
+        ahead: Value,
+        whole: bool,
+    ) -> list[Value]:
+        this, previous, following = slots
+        count = len(self.loop.init)
+        accumulators: dict[Value, Value] = {}
+        mapping: dict[Value, Value] = {self.loop.index: index}
+        mapping.update(zip(self.loop.carried, carried[:count], strict=True))
+        current = carried[count:]
+        steps = self.staged.dots()[0].a.tile.shape[-1] // self.kstep
+        for step in range(steps):
+            if step < steps - 1:
+                coming = self.fragments(b, this, step + 1)
+            else:
+                self.kind.release(b, this)
+                self.await_tile(b)
+                coming = self.fragments(b, following, 0)
+            if step == 0:
+                self.copies(b, ahead, previous, whole)
+            for n, op in enumerate(self.staged.dots()):
+                start = accumulators.get(op.result)
+                if start is None:
+                    start = self.at_index(b, op.accumulator, mapping)
+                accumulators[op.result] = b.add(
+                    Dot(current[2 * n], current[2 * n + 1], start, op.precision, op.unit, span=op.span)
+                ).result
+                accumulators[op.result].name = op.result.name
+            current = coming
+        mapping.update(accumulators)
+        terminator = self.loop.body.terminator
+        assert isinstance(terminator, Yield)
+        return [*(self.at_index(b, v, mapping) for v in terminator.values), *current]

@@ -1,0 +1,156 @@
+"""The schedule of every loop: how many stages, which loads go through rings, what is loaded ahead, how far to unroll.
+
+A loop over tiles ``for k in range(start, stop, step)`` is pipelined where it asks for ``stages`` of 2 or more, or where
+it feeds dots from global memory. Its loads whose addresses are known ahead and whose arrays nobody writes are staged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.ops import Dot, For, Gather, Load, Transpose, Yield
+from tilus.ir.ops.arith import Compare
+from tilus.ir.rewriter import is_pure
+from tilus.ir.schedule import LoopSchedule
+from tilus.ir.types import TileType
+from tilus.lowering.dots import Place, unit_of
+from tilus.lowering.forms import root_of
+from tilus.lowering.schedule.ring import CP_ASYNC
+from tilus.lowering.schedule.staged import Extents, Staged, StagedLoop, only_addresses
+
+DEFAULT_STAGES = 2
+"""Of loops that feed dots from global memory and do not say."""
+
+
+def plan_loops(module: Module) -> None:
+    """Give every loop of a tile module its schedule, and the loads that are staged their ring, in place. Schedules that
+    are there already stay."""
+    for function in module.kernels:
+        _Planner(function).block(function.body)
+
+
+def ring_bytes(loop: For) -> int:
+    """The shared memory that the rings of a planned loop take."""
+    stages = loop.schedule.stages if loop.schedule is not None else 1
+    tiles = [op.result.tile for op in loop.body.ops if isinstance(op, (Load, Gather)) and op.ring]
+    return sum(stages * tile.size * tile.dtype.bits // 8 for tile in tiles)
+
+
+class _Planner:
+    def __init__(self, function: Function) -> None:
+        self.extents = Extents(function)
+        self.written = {v for v, p in zip(function.body.args, function.parameters, strict=True) if p.written}
+
+    def block(self, block: Block) -> None:
+        for op in block.ops:
+            for region in op.regions:
+                self.block(region)
+            if isinstance(op, For) and op.schedule is None:
+                self.plan(op)
+
+    def plan(self, loop: For) -> None:
+        loads = self.staged_loads(loop)
+        stages = self.stages_of(loop, loads)
+        if not loads or stages < 2:
+            loop.schedule = LoopSchedule(unroll=loop.unroll) if loop.unroll != 1 else None
+            return
+        for load in loads:
+            load.ring = CP_ASYNC.name
+        staged = StagedLoop(loop, loads, self.extents)
+        prefetch = fragment_step(staged) if loop.prefetch is not False else 0
+        # With constant slots, a multiple of the ring's length.
+        unroll = stages * -(-loop.unroll // stages) if prefetch else loop.unroll
+        schedule = LoopSchedule(stages, unroll, prefetch)
+        loop.schedule = replace(schedule, split=worth_splitting(staged, schedule))
+
+    def stages_of(self, loop: For, loads: list[Staged]) -> int:
+        if loop.stages or loop.unroll == 0:  # what is unrolled whole is no loop
+            return loop.stages
+        return DEFAULT_STAGES if any(self.feeds_dot(loop, load.result) for load in loads) else 0
+
+    def feeds_dot(self, loop: For, value: Value) -> bool:
+        for user in loop.body.walk():
+            if value in user.operands:
+                if isinstance(user, Dot):
+                    return True
+                if isinstance(user, Transpose) and self.feeds_dot(loop, user.result):
+                    return True
+        return False
+
+    def staged_loads(self, op: For) -> list[Staged]:
+        """Loads and gathers of the loop's body whose addresses are known ahead and whose arrays nobody writes."""
+        inside = {r for inner in op.body.walk() for r in inner.results} | set(op.body.args)
+        found: list[Staged] = []
+        for inner in op.body.ops:
+            if not isinstance(inner, (Load, Gather)) or not inner.result.tile.shape or inner.other is not None:
+                continue
+            plain = isinstance(inner, Gather) or (inner.mask is None and inner.layout is None)
+            plain = plain and inner.view.view.space == "global" and inner.result.tile.dtype.bits >= 8
+            if plain and root_of(inner.view) not in self.written and self._known_ahead(op, inner, inside):
+                found.append(inner)
+        addresses = only_addresses(op, found)
+        return [load for load in found if load not in addresses]
+
+    def _known_ahead(self, loop: For, load: Staged, inside: set[Value]) -> bool:
+        """Whether the view and offsets depend on the index and on values from outside the loop only."""
+        front = list(load.operands)
+        while front:
+            value = front.pop()
+            if value is loop.index or value not in inside:
+                continue
+            maker = value.defining
+            if maker is None or not (is_pure(maker) or self._reads_constant(maker)) or maker.regions:
+                return False
+            front += maker.operands
+        return True
+
+    def _reads_constant(self, op: Operation) -> bool:
+        """A read of an array that nobody writes, e.g. of a block table."""
+        if not isinstance(op, (Load, Gather)) or op.view.view.space != "global":
+            return False
+        return root_of(op.view) not in self.written
+
+
+def worth_splitting(staged: StagedLoop, schedule: LoopSchedule) -> bool:
+    """Whether a loop over whole tiles does without checks that the loop over all of them needs."""
+    masks = any(isinstance(op, Compare) and staged.holds_in_whole_tiles(op) for op in staged.loop.body.ops)
+    return bool(schedule.prefetch) or masks or schedule.unroll > 1 or any(staged.bounded(load) for load in staged.loads)
+
+
+def fragment_step(staged: StagedLoop) -> int:
+    """The k of one step of fragments that may be loaded ahead; 0 where the loop does more than dots of staged tiles."""
+    loads = {load.result for load in staged.loads}
+    turned = dict.fromkeys(loads)
+    step = 0
+    for op in staged.loop.body.ops:
+        if op in staged.addresses:
+            continue
+        if isinstance(op, Transpose) and op.x in loads and op.x.tile.rank == 2:
+            turned[op.result] = None
+        elif isinstance(op, Dot):
+            unit = unit_of(op)
+            k = op.a.tile.shape[-1]
+            in_rings = op.a in turned and op.b in turned and op.a.tile.rank == 2
+            if unit.place is not Place.REGISTERS or not in_rings:
+                return 0
+            depth = unit.depth
+            if k % depth or k // depth < 2 or step not in (0, depth):
+                return 0
+            step = depth
+        elif (
+            (
+                not (isinstance(op, (Yield, Load)) or op in staged.loads)
+                and any(r.type.shape for r in op.results if isinstance(r.type, TileType))
+            )
+            or any(v in turned for v in op.operands)
+            or (isinstance(op, Load) and op.result.tile.shape and (op.result not in loads))
+        ):
+            return 0
+    dots = staged.dots()
+    used = [v for op in dots for v in (op.a, op.b)]
+    same_depth = len({op.a.tile.shape[-1] for op in dots}) == 1
+    return step if dots and same_depth and len(set(used)) == len(used) else 0
+
+
+__all__ = ["fragment_step", "plan_loops", "ring_bytes"]

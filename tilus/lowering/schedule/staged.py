@@ -1,0 +1,173 @@
+"""A loop and its loads that go through rings: what the planning of its schedule and its carrying out both ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tilus.ir.core import Function, Operation, Value
+from tilus.ir.ops import Binary, Broadcast, Compare, Const, Dim, Dot, For, Gather, Iota, Load, Reshape, Subview
+from tilus.lowering.forms import WINDOWS
+
+Staged = Load | Gather
+
+
+class Extents:
+    """Which extents of a function's arrays are known to be equal: those that are declared with one name."""
+
+    def __init__(self, function: Function) -> None:
+        self.dims: dict[Value, tuple[Any, ...]] = {
+            v: p.dims for v, p in zip(function.body.args, function.parameters, strict=True) if p.kind == "array"
+        }
+
+    def same_extent(self, value: Value, view: Value, axis: int) -> bool:
+        """Whether ``value`` is at most the extent of ``view`` along ``axis``."""
+        maker = value.defining
+        if isinstance(maker, Binary) and maker.kind == "min":
+            return self.same_extent(maker.lhs, view, axis) or self.same_extent(maker.rhs, view, axis)
+        inner = _rounded_down(maker)
+        if inner is not None:
+            return self.same_extent(inner, view, axis)
+        if isinstance(maker, Const) and view.view.shape[axis] is not None:
+            return int(maker.value) <= int(view.view.shape[axis] or 0)
+        if not isinstance(maker, Dim):
+            return False
+        if maker.view is view and maker.axis == axis:
+            return True
+        mine = self.dim_name(view, axis)
+        return mine is not None and mine == self.dim_name(maker.view, maker.axis)
+
+    def dim_name(self, view: Value, axis: int) -> Any:
+        """The declared name of a view's dimension, followed through views that keep it whole."""
+        while view not in self.dims:
+            op = view.defining
+            if not isinstance(op, Subview):
+                return None
+            kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
+            axis = kept[axis]
+            start, extent = op.starts[axis].defining, op.extents[axis].defining
+            whole = isinstance(start, Const) and start.value == 0 and isinstance(extent, Dim)
+            if not whole:
+                return None
+            assert isinstance(extent, Dim)
+            if (
+                extent.view in self.dims
+                and self.dims[extent.view][extent.axis] == self.dims.get(op.view, {axis: None})[axis]
+            ):
+                view = op.view
+                continue
+            if extent.view is not op.view:
+                return None
+            view = op.view
+        return self.dims[view][axis]
+
+
+class StagedLoop:
+    """A loop with the loads of its body that are staged."""
+
+    def __init__(self, loop: For, loads: list[Staged], extents: Extents) -> None:
+        self.loop, self.loads, self.extents = loop, loads, extents
+        self.addresses = only_addresses(loop, loads)
+
+    def holds_in_whole_tiles(self, op: Compare) -> bool:
+        """Whether the comparison is ``index + i < stop`` for i below the step: the mask of the last, partial tile."""
+        step = self.loop.step.defining
+        if op.kind not in ("lt", "gt") or not isinstance(step, Const) or int(step.value) <= 0:
+            return False
+        position, limit = (op.lhs, op.rhs) if op.kind == "lt" else (op.rhs, op.lhs)
+        limit = _unbroadcast(limit)
+        same = limit is self.loop.stop or self._same_number(limit, self.loop.stop)
+        return same and self._reach(_unbroadcast(position)) <= int(step.value)
+
+    def _same_number(self, x: Value, y: Value) -> bool:
+        a, b = x.defining, y.defining
+        if isinstance(a, Dim) and isinstance(b, Dim):
+            first, second = self.extents.dim_name(a.view, a.axis), self.extents.dim_name(b.view, b.axis)
+            return first is not None and first == second
+        return isinstance(a, Const) and isinstance(b, Const) and a.value == b.value
+
+    def _reach(self, value: Value) -> float:
+        """How far a position is from the index at most, plus one; infinite where it is not index + iota."""
+        if value is self.loop.index:
+            return 1
+        maker = value.defining
+        if not isinstance(maker, Binary) or maker.kind != "add":
+            return float("inf")
+        for x, y in ((maker.lhs, maker.rhs), (maker.rhs, maker.lhs)):
+            iota = _unbroadcast(y).defining
+            if isinstance(iota, Iota) and _unbroadcast(x) is self.loop.index:
+                return iota.shape[iota.axis]
+        return float("inf")
+
+    def bounded(self, load: Load | Gather) -> tuple[int, ...]:
+        """Dimensions along which a whole tile is in bounds: those that the index walks up to their extent."""
+        if isinstance(load, Gather):
+            return ()
+        found: list[int] = []
+        if any(any(window is op for op in self.loop.body.ops) for window in windows(load.view)):
+            return ()
+        for d, offset in enumerate(load.offsets):
+            covers = self.within_a_step(load, d)
+            if offset is self.loop.index and covers and self.extents.same_extent(self.loop.stop, load.view, d):
+                start = self.loop.start.defining
+                if isinstance(start, Const) and int(start.value) >= 0:
+                    found.append(d)
+        return tuple(found)
+
+    def within_a_step(self, load: Load, d: int) -> bool:
+        """Whether a load's tile is no longer along a dimension than the loop's step."""
+        step = self.loop.step.defining
+        return isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)
+
+    def dots(self) -> list[Dot]:
+        return [op for op in self.loop.body.ops if isinstance(op, Dot)]
+
+
+def only_addresses(loop: For, staged: list[Staged]) -> set[Operation]:
+    """The operations of the loop's body that nothing but the addresses of staged gathers needs: they are done where
+    the copies start."""
+    gathers = {op for op in staged if isinstance(op, Gather)}
+    needed: set[Value] = set()
+    only: set[Operation] = set()
+    for op in reversed(loop.body.ops):
+        pure = not op.regions and all(e.kind == "read" for e in op.effects())
+        if op not in gathers and pure and op.results and not needed.intersection(op.results):
+            only.add(op)
+        elif op not in gathers:
+            needed.update(v for inner in op.walk() for v in inner.operands)
+    return only if gathers else set()
+
+
+def windows(view: Value) -> list[Subview]:
+    """The windows between an array and a view of it in which dimensions are dropped."""
+    found = []
+    op = view.defining
+    while isinstance(op, WINDOWS):
+        if isinstance(op, Subview) and op.dropped:
+            found.append(op)
+        op = op.view.defining
+    return found
+
+
+def _unbroadcast(value: Value) -> Value:
+    """The value that broadcasts and reshapes spread."""
+    while isinstance(value.defining, (Broadcast, Reshape)):
+        value = value.defining.x
+    return value
+
+
+def _rounded_down(op: Operation | None) -> Value | None:
+    """What ``x // c * c`` rounds down, and ``max(x, 0)`` of what may be negative: values that are at most ``x`` where
+    that is an extent."""
+    if not isinstance(op, Binary) or not isinstance(op.rhs.defining, Const):
+        return None
+    constant = int(op.rhs.defining.value)
+    if op.kind == "max" and constant == 0:
+        return op.lhs
+    quotient = op.lhs.defining
+    if op.kind != "mul" or constant <= 0 or not isinstance(quotient, Binary) or quotient.kind != "floordiv":
+        return None
+    divisor = quotient.rhs.defining
+    return quotient.lhs if isinstance(divisor, Const) and int(divisor.value) == constant else None
+
+
+__all__ = ["Extents", "Staged", "StagedLoop", "only_addresses", "windows"]
