@@ -37,11 +37,15 @@ class Form:
     """
 
     spec: str
-    pattern: re.Pattern[str]
     handler: Handler
     gate: str
     writes: int
     kind: str
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """What opcodes of this form look like; compiled where an instruction of its family is first met."""
+        return _compile(self.spec)
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def instr(*specs: str, gate: str = "", writes: int = 1, kind: str = "alu") -> Ca
     def register(handler: Handler) -> Handler:
         for spec in specs:
             family = spec.split()[0].split(".")[0]
-            TABLE.forms.setdefault(family, []).append(Form(spec, _compile(spec), handler, gate, writes, kind))
+            TABLE.forms.setdefault(family, []).append(Form(spec, handler, gate, writes, kind))
         return handler
 
     return register

@@ -26,6 +26,7 @@ from tilus.simulator.tensor_memory import Issued, TensorMemory, tensor_memory
 
 _CG = "cg:cta_group::1|cta_group::2"
 _COLLECT = "?collect:collector::a::fill|collector::a::use|collector::a::lastuse|collector::a::discard"
+SMALL_PRODUCT = 1 << 18
 _PLAIN = "kind:kind::f16|kind::tf32|kind::f8f6f4|kind::i8"
 _BLOCK = "?vec:scale_vec::1X|scale_vec::2X|scale_vec::4X|block16|block32"
 _SCALED = f"kind:kind::mxf8f6f4|kind::mxf4|kind::mxf4nvf4 =block_scale {_BLOCK}"
@@ -356,11 +357,19 @@ def _dense(p: _Product, stored: Array, codes: Array) -> Array:
     return expand(stored[None], codes[None], kind, p.shape.packed)[0]
 
 
+def _on_one_core(a: Array, b: Array) -> Array:
+    """A product in pieces of rows, so small that BLAS does not wake other cores, which costs more than they save."""
+    rows = len(a)
+    while rows % 2 == 0 and rows * a.shape[1] * b.shape[1] > SMALL_PRODUCT:
+        rows //= 2
+    return np.matmul(a.reshape(-1, rows, a.shape[1]), b).reshape(len(a), -1)
+
+
 def _multiply(a: Array, b: Array, shape: Shape, scales: Any, block: int) -> Array:
     """A times B transposed, with scales and signs."""
     sign = -1.0 if shape.negate_a != shape.negate_b else 1.0
     if scales is None:
-        return np.matmul(a, b.T) * np.float32(sign)
+        return _on_one_core(a, b.T) * np.float32(sign)
     k = a.shape[1]
     of_a, of_b = scales[0][block](), scales[1][block]()
     count = of_a.shape[2]

@@ -108,6 +108,16 @@ class SharedShadow:
             return first[:, None]
         return first[:, None] + np.arange(size // self.cell)
 
+    def distinct(self, offsets: Array, size: int) -> Array:
+        """The cells of accesses near each other, each once and in order."""
+        cells = self.cells(offsets, size).reshape(-1)
+        if not cells.size:
+            return cells
+        first = int(cells.min())
+        touched = np.zeros(int(cells.max()) - first + 1, bool)
+        touched[cells - first] = True
+        return np.flatnonzero(touched) + first
+
     def access(self, site: Site, lanes: Array | None, offsets: Array, size: int, data: Array | None = None) -> None:
         """Record and check an access of the lanes (None: all) to buffer offsets; ``data`` are the values stored."""
         if not offsets.size:
@@ -325,7 +335,7 @@ class SharedShadow:
 
     def bulk_source(self, offsets: Array, size: int, ends: bool) -> None:
         """A bulk copy reads shared memory from now on, or has read it."""
-        cells = np.unique(self.cells(offsets, size))
+        cells = self.distinct(offsets, size)
         if ends:
             self.source[cells] -= np.minimum(self.source[cells], 1)
         else:
@@ -366,7 +376,7 @@ class SharedShadow:
         """A bulk copy into shared memory by one thread begins."""
         if not offsets.size:
             return
-        cells = np.unique(self.cells(offsets, size))[:, None]
+        cells = self.distinct(offsets, size)[:, None]
         where = np.full(len(cells), lane)
         if self.checks.asynchronous and (self.pending[cells] != 0).any():
             message = "two asynchronous copies into the same shared memory are in flight"
@@ -378,7 +388,7 @@ class SharedShadow:
 
     def bulk_done(self, op: Op, lane: int, offsets: Array, size: int, barrier: int) -> None:
         """The bulk copy has landed; whoever waits for the mbarrier sees it."""
-        cells = np.unique(self.cells(offsets, size))
+        cells = self.distinct(offsets, size)
         self._landed(cells)
         order = self.order
         epoch = order.deliver(barrier, lane) if barrier >= 0 else int(order.epoch[self.batch.warp_of[lane]])
@@ -389,7 +399,7 @@ class SharedShadow:
 
     def proxy_read(self, op: Op, lanes: Array, offsets: Array, size: int, what: str) -> None:
         """The async proxy reads shared memory for these lanes: earlier generic writes need a proxy fence."""
-        cells = np.unique(self.cells(offsets, size))
+        cells = self.distinct(offsets, size)
         where = np.full(1, int(lanes[0]))
         if self.checks.uninitialised and not self.written[cells].all():
             self.fault("uninitialised", f"{what} reads shared memory that was never written", op, where, 0,
@@ -420,7 +430,7 @@ class SharedShadow:
 
     def proxy_written(self, offsets: Array, size: int) -> None:
         """The async proxy wrote these bytes: no fence is needed before it reads them."""
-        cells = np.unique(self.cells(offsets, size))
+        cells = self.distinct(offsets, size)
         self.written[cells] = True
         if self.timed:
             self.write_time[cells] = 0

@@ -135,15 +135,15 @@ class TensorMemory:
                generic: bool = True) -> None:
         """Check and record an access. ``generic``: by ld or st; others follow earlier mma and cp in order."""
         batch, checks = self.batch, self.batch.launch.checks
-        half = rows // 16
+        half, column = _cells(rows, columns)
         if checks.asynchronous:
-            if generic and self.writing[block, half, columns].any():
+            if generic and self.writing[block, half, column].any():
                 verb = "written" if write else "read"
                 batch.fault("async", f"tensor memory is {verb} before the tcgen05 operation that writes it was "
                             "committed and waited for", op, lane)
-            if generic and write and self.reading[block, half, columns].any():
+            if generic and write and self.reading[block, half, column].any():
                 batch.fault("async", "tensor memory is written while a tcgen05 operation in flight reads it", op, lane)
-            if self.storing[block, half, columns].any():
+            if self.storing[block, half, column].any():
                 batch.fault("async", "tensor memory is used before tcgen05.wait::st", op, lane)
         if not (write or generic) and checks.uninitialised and self.missing(block, rows, columns).any():
             batch.fault("uninitialised", "tensor memory is read before it is written", op, lane)
@@ -151,7 +151,7 @@ class TensorMemory:
             self.written[block, rows, columns] = True
             self.undefined[block, rows, columns] = False
         if checks.race and block == int(batch.block_of[lane]):
-            self._order(op, lane, block, half, columns, write)
+            self._order(op, lane, block, half, column, write)
 
     def missing(self, block: int, rows: Array, columns: Array) -> Array:
         """Which words are undefined: never written, or written with undefined values."""
@@ -177,11 +177,12 @@ class TensorMemory:
     def _compare(self, op: Op, lane: int, block: int, warp: int, owners: Array, epochs: Array, theirs: str,
                  write: bool) -> None:
         column = warp % self.per_block
-        pairs = {(int(o), int(e)) for o, e in zip(owners.reshape(-1), epochs.reshape(-1), strict=True)} \
-            if owners.size <= 64 else {(int(v) >> 40, int(v) & ((1 << 40) - 1)) for v in
-                                       np.unique(owners.astype(np.int64) << 40 | epochs)}
-        for owner, epoch in pairs:
-            if epoch == 0 or owner == column:
+        old = epochs != 0
+        if not old.any():
+            return
+        for value in set((owners[old].astype(np.int64) << 40 | epochs[old]).tolist()):
+            owner, epoch = value >> 40, value & ((1 << 40) - 1)
+            if owner == column:
                 continue
             fences = self.fences[block * self.per_block + owner]
             at = bisect_right(fences, epoch)
@@ -224,8 +225,7 @@ class TensorMemory:
         self.pipe.append(entry)
 
     def _count(self, table: Array, block: int, rows: Array, columns: Array, step: int) -> None:
-        halves, wanted = np.unique(rows // 16), np.unique(columns)
-        table[block][np.ix_(halves, wanted)] += step
+        table[block][_cells(rows, columns)] += step
 
     def complete(self, lane: int, upto: int) -> None:
         """Carry out what the lane has issued, up to a serial number."""
@@ -241,10 +241,17 @@ class TensorMemory:
             for block, rows, columns in entry.writes:
                 self._count(self.writing, block, rows, columns, -1)
                 if block == int(self.batch.block_of[lane]):
-                    self.writer_epoch[block, np.unique(rows // 16)[:, None], np.unique(columns)] = \
-                        int(order.epoch[warp]) - 1
+                    self.writer_epoch[block][_cells(rows, columns)] = int(order.epoch[warp]) - 1
             for block, rows, columns in entry.reads:
                 self._count(self.reading, block, rows, columns, -1)
+
+
+def _cells(rows: Array, columns: Array) -> tuple[Array, Array]:
+    """Each (16 lanes, column) that a region touches, once."""
+    touched = np.zeros(HALVES * COLUMNS, bool)
+    touched[rows // 16 * COLUMNS + columns] = True
+    cells = np.flatnonzero(touched)
+    return cells // COLUMNS, cells % COLUMNS
 
 
 def tensor_memory(batch: Batch) -> TensorMemory:
