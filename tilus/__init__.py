@@ -179,7 +179,8 @@ from tilus.lang.builtins.sync import (
     sync,
     wait_until,
 )
-from tilus.lang.values import Tile, View
+from tilus.lang.values import Tile
+from tilus.lang.views import View
 from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
 

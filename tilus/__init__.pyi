@@ -1,4 +1,4 @@
-"""What type checkers see of tilus.
+"""What type checkers see of tilus. Made by `python -m tools.stub > tilus/__init__.pyi`.
 
 Element types are of type Any, so that annotations such as `tl.f16["M", "K"]` pass; functions have their own types.
 """
@@ -142,7 +142,7 @@ from tilus.lang.builtins.sync import resident_blocks as resident_blocks
 from tilus.lang.builtins.sync import sync as sync
 from tilus.lang.builtins.sync import wait_until as wait_until
 from tilus.lang.values import Tile as Tile
-from tilus.lang.values import View as View
+from tilus.lang.views import View as View
 from tilus.runtime.fuse import FusedFunction as FusedFunction
 from tilus.runtime.fuse import fuse as fuse
 from tilus.runtime.jit import JitFunction as JitFunction

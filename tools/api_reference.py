@@ -29,7 +29,7 @@ SECTIONS = {
     "Shapes and layouts": ("tilus.lang.builtins.shape", "tilus.lang.builtins.layouts"),
     "Memory": ("tilus.lang.builtins.memory",),
     "Synchronisation and groups": ("tilus.lang.builtins.sync",),
-    "Values in a kernel": ("tilus.lang.values",),
+    "Values in a kernel": ("tilus.lang.values", "tilus.lang.views"),
     "Errors and warnings": ("tilus.diagnostics.",),
     "Types": ("tilus.ir.dtypes",),
 }

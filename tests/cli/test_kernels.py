@@ -186,7 +186,7 @@ def test_stages_of_the_cpu(file: Path, stage: str, marker: str, capfd: pytest.Ca
     assert tilus("compile", file, "--target", "cpu", "--emit", "ptx") == 1
     assert "the target cpu has no stage 'ptx'" in capfd.readouterr().err
     assert tilus("compile", file, "--emit", "asm") == 1
-    assert "of the target cpu" in capfd.readouterr().err
+    assert "is a stage of the back end cpu" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("passes", "message"), [

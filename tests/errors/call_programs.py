@@ -121,7 +121,7 @@ def cubin_for_the_cpu() -> None:
     def kernel(x: tl.f32["N"]):
         tl.grid(1)
 
-    kernel.compile("cpu")
+    kernel.compile("cpu").stage("cubin")
 
 
 def unknown_constant_of_compile() -> None:

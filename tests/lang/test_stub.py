@@ -1,24 +1,21 @@
-"""The stub names what the package exports."""
+"""What type checkers see is what the package exports."""
 
 from __future__ import annotations
 
-import ast
 from pathlib import Path
 
-import tilus
+import tilus as tl
+from tools.stub import stub
 
-PACKAGE = Path(tilus.__file__).parent
-
-
-def names(path: Path) -> set[str]:
-    found: set[str] = set()
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.ImportFrom):
-            found |= {a.asname or a.name for a in node.names}
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found.add(node.target.id)
-    return {name for name in found - {"Any"} if not name.startswith("_") or name.startswith("__")}
+STUB = Path(tl.__file__).with_suffix(".pyi")
 
 
-def test_the_stub_has_the_same_names() -> None:
-    assert names(PACKAGE / "__init__.pyi") == names(PACKAGE / "__init__.py")
+def test_it_is_current() -> None:
+    assert STUB.read_text() == stub(), "run `python -m tools.stub > tilus/__init__.pyi`"
+
+
+def test_names_and_types() -> None:
+    text = stub()
+    assert "from tilus.lang.builtins.reduction import dot as dot\n" in text
+    assert "\nf16: Any\n" in text
+    assert "_public_function" not in text

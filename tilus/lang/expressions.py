@@ -18,7 +18,8 @@ from tilus.lang.capture import CapturedFunction, has_value
 from tilus.lang.heap import contents, has_tiles, is_instance, is_mutable
 from tilus.lang.operators import OperatorTracer, is_of_numbers, kind_of
 from tilus.lang.scopes import target_names
-from tilus.lang.values import Tile, View
+from tilus.lang.values import Tile
+from tilus.lang.views import View
 
 MAX_INLINE_DEPTH = 64
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {"s": str, "r": repr, "a": ascii}

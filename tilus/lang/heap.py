@@ -21,7 +21,8 @@ from tilus.diagnostics import Span, UserError
 from tilus.ir.dtypes import DType
 from tilus.lang.capture import has_value
 from tilus.lang.trees import UNSET, Undefined, same
-from tilus.lang.values import Tile, View
+from tilus.lang.values import Tile
+from tilus.lang.views import View
 
 _LEAVES = (Tile, View, DType, Undefined, int, float, str, bytes, type(None), type, types.ModuleType, type(UNSET))
 _PLAIN = frozenset(_LEAVES)

@@ -23,7 +23,8 @@ from tilus.lang.context import TraceContext
 from tilus.lang.foreign_names import HELP as FOREIGN
 from tilus.lang.heap import equal, has_tiles
 from tilus.lang.trees import UNSET, Undefined, common_type, describe, typed
-from tilus.lang.values import Tile, View, arithmetic, compare, condition_error, unary
+from tilus.lang.values import Tile, arithmetic, compare, condition_error, unary
+from tilus.lang.views import View
 
 MAX_EAGER = 32
 """Operations of a right side of ``and`` and ``or`` up to which computing it costs less than a branch around it."""

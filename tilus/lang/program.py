@@ -29,7 +29,8 @@ from tilus.lang.context import TraceContext, use_context
 from tilus.lang.reads import Reads
 from tilus.lang.signature import Signature, is_constant_annotation, parameter_type_of
 from tilus.lang.tracer import Tracer
-from tilus.lang.values import Tile, View
+from tilus.lang.values import Tile
+from tilus.lang.views import View
 from tilus.targets import Target
 
 DEFAULT_WARPS = 4

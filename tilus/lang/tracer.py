@@ -25,7 +25,8 @@ from tilus.lang.heap import has_tiles, is_instance, is_mutable
 from tilus.lang.operators import BINARY, describe_node, kind_of
 from tilus.lang.scopes import bound_names
 from tilus.lang.trees import UNSET, Undefined
-from tilus.lang.values import Tile, View, arithmetic, unary
+from tilus.lang.values import Tile, arithmetic, unary
+from tilus.lang.views import View
 
 BREAK, CONTINUE, RETURN, VALUE = "$break", "$continue", "$return", "$value"
 FLAGS = (BREAK, CONTINUE, RETURN)

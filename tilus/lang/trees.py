@@ -15,7 +15,8 @@ from tilus.diagnostics import Span
 from tilus.ir.dtypes import DType, bool_, f32, i64
 from tilus.ir.types import TileType
 from tilus.lang.constants import constant_key
-from tilus.lang.values import Tile, View, constant
+from tilus.lang.values import Tile, constant
+from tilus.lang.views import View
 
 
 class _Unset:

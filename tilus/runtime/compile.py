@@ -8,6 +8,7 @@ from typing import Any
 
 from tilus.backends import Artifact, Backend, Options, Route, backend_of, backends
 from tilus.diagnostics import UserError
+from tilus.diagnostics.entry import public
 from tilus.ir.core import Module
 from tilus.ir.printer import print_module
 from tilus.runtime.arguments import call_error
@@ -50,12 +51,18 @@ class Compiled:
         self.specialisation = specialisation
         self.record, self.route, self.options = target, route, options
         self.target, self.via, self.line_info = target.name, route.name, options.line_info
-        self.name: str = specialisation.captured.name
+        self.name = self.__name__ = specialisation.captured.name
         self.blobs: Mapping[str, bytes] = artifact.blobs
         self.metadata = dict(artifact.metadata)
 
     def __repr__(self) -> str:
         return f"<{self.name} for {self.target} via {self.via}: {self.summary()}>"
+
+    @property
+    def entry_place(self) -> tuple[str, int]:
+        """Where the kernel stands."""
+        span = self.specialisation.captured.span(self.specialisation.captured.node)
+        return span.file, span.line
 
     @functools.cached_property
     def launch_module(self) -> Module:
@@ -80,6 +87,7 @@ class Compiled:
         """The thread-level module as text."""
         return print_module(self.lowered())
 
+    @public
     def stage(self, name: str) -> str | bytes:
         """A form of the kernel on its way to code, by the name that ``--emit`` has for it.
 
@@ -92,6 +100,12 @@ class Compiled:
         if name not in ("tile", "thread"):
             raise no_stage(backend_of(self.record), self.record, name)
         return self.tile if name == "tile" else self.thread
+
+    def __getattr__(self, name: str) -> Any:
+        if "record" not in self.__dict__:  # while it is being made or copied
+            raise AttributeError(name)
+        raise AttributeError(f"a kernel compiled for {self.target} has no {name!r}; its stages are "
+                             f"{', '.join(backend_of(self.record).stages)}", name=name, obj=self)
 
     def resources(self) -> dict[str, str]:
         """What the kernel takes, by the headings of a table."""
@@ -110,10 +124,10 @@ class Compiled:
 
 
 def no_stage(backend: Backend, target: Target, name: str) -> UserError:
-    others = [b.targets[0].name for b in backends() if name in b.stages]
-    note = f"{name!r} is of the target {others[0]}; " if others else ""
-    return UserError.at("E0804", f"the target {target.name} has no stage {name!r}",
-                        help=f"{note}--emit {', '.join(backend.stages)}")
+    others = [b.name for b in backends() if name in b.stages]
+    note = f"{name!r} is a stage of the back end {others[0]}; " if others else ""
+    return call_error("E0804", f"the target {target.name} has no stage {name!r}",
+                      help=f"{note}stages: {', '.join(backend.stages)}")
 
 
 def compile_specialisation(specialisation: Specialisation, target_name: str | Target, via: str | None = None,

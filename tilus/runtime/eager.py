@@ -29,7 +29,8 @@ from tilus.lang.capture import CapturedFunction, assertion_at, span_of
 from tilus.lang.context import current, use_context
 from tilus.lang.group_bodies import with_group_functions
 from tilus.lang.signature import parameter_type_of
-from tilus.lang.values import Tile, View, as_tile
+from tilus.lang.values import Tile, as_tile
+from tilus.lang.views import View
 from tilus.runtime.arguments import check_written
 from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.lockstep import Lockstep

@@ -19,7 +19,6 @@ from tilus.ir.ops import (
 from tilus.lang.context import current
 from tilus.lang.values import (
     Tile,
-    View,
     as_index,
     as_tile,
     broadcast_shapes,
@@ -30,6 +29,7 @@ from tilus.lang.values import (
     fail,
     static_shape,
 )
+from tilus.lang.views import View
 
 
 def _view(array: Any, what: str) -> View:

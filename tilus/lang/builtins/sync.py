@@ -10,7 +10,8 @@ from tilus.ir.ops import Atomic, GridSync, Group, NamedBarrier, ResidentBlocks, 
 from tilus.ir.ops.arith import COMPARE_KINDS
 from tilus.lang.builtins.memory import _indices, _view
 from tilus.lang.context import TraceContext, current
-from tilus.lang.values import Tile, View, as_tile, emit, fail
+from tilus.lang.values import Tile, as_tile, emit, fail
+from tilus.lang.views import View
 
 
 def sync() -> None:
