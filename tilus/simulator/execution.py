@@ -36,7 +36,8 @@ from tilus.simulator.texture import Texture
 LANES_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 29
 BLOCK_BYTES = 1 << 31
-MAX_SHARED = 227 * 1024
+# The KiB of shared memory that a block may have, by target; of others, that of the next one below.
+SHARED_KIB = {50: 48, 70: 96, 75: 64, 80: 163, 86: 99, 87: 163, 88: 99, 89: 99, 90: 227, 120: 99}
 MAX_GLOBAL = 1 << 34
 MAX_OTHER_EXTENT = 65535
 SECONDS = 1.0
@@ -103,9 +104,10 @@ class Launch:
             raise UserError.at("E1003", f"shared_bytes is {self.dynamic_bytes}; it cannot be negative")
         if self.threads > 1024:
             raise UserError.at("E1003", f"a block has at most 1024 threads, not {self.threads}")
-        if self.shared_size > MAX_SHARED:
-            raise ResourceError.at("E0503", f"the kernel needs {self.shared_size} bytes of shared memory; "
-                                   f"a block has at most {MAX_SHARED}")
+        room = 1024 * SHARED_KIB[max(number for number in SHARED_KIB if number <= max(50, self.target))]
+        if self.shared_size - RESERVED_SHARED * self.reserves_shared > room:
+            raise ResourceError.at("E0503", f"the kernel needs {self.shared_size} bytes of shared memory; a block of "
+                                   f"sm_{self.target} has at most {room}")
         required = decoded.attributes.get("reqntid")
         if required and self.threads != int(np.prod(required)):
             raise UserError.at("E1003", f"the kernel requires blocks of {required} threads, not {self.block}")
