@@ -306,8 +306,8 @@ def _binary(facts: Facts, op: Binary) -> Fact:
 
 
 def overflows(kind: str, a: Fact, b: Fact, dtype: DType) -> bool:
-    """Whether a sum or difference of values with these facts may be outside of the type."""
-    fact = _add(a, b) if kind == "add" else _sub(a, b)
+    """Whether a sum, difference or product of values with these facts may be outside of the type."""
+    fact = {"add": _add, "sub": _sub, "mul": _mul}[kind](a, b)
     return fact.low < dtype.min_value or fact.high > dtype.max_value
 
 

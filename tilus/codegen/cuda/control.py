@@ -21,7 +21,9 @@ Carried = str | list[str]
 
 def for_loop(k: KernelPrinter, op: For) -> None:
     carried = _carry(k, op.init, op.body.args[1:])
-    start, stop, step = (k.scalar(v) for v in (op.start, op.stop, op.step))
+    start = k.scalar(op.start)
+    ctype = c_type(op.index.tile.dtype)
+    stop, step = (k.named(k.scalar(v), ctype, stem) for v, stem in ((op.stop, "stop"), (op.step, "step")))
     index = k.fresh(op.index.name or "i")
     constant = op.step.defining
     if isinstance(constant, Const):
@@ -29,7 +31,7 @@ def for_loop(k: KernelPrinter, op: For) -> None:
     else:
         test = f"({step} > 0 ? {index} < {stop} : {index} > {stop})"
     k.line("#pragma unroll 1")
-    k.line(f"for ({c_type(op.index.tile.dtype)} {index} = {start}; {test}; {index} += {step}) {{")
+    k.line(f"for ({ctype} {index} = {start}; {test}; {index} += {step}) {{")
     k.bind(op.index, [index])
     _loop_body(k, op.body, op.body.args[1:], carried)
     k.line("}")
@@ -88,14 +90,12 @@ def _carry(k: KernelPrinter, init: Iterable[Value], args: list[Value]) -> list[C
     out: list[Carried] = []
     for value, arg in zip(init, args, strict=True):
         if isinstance(value.type, PointerType):
-            name = k.fresh("p")
+            name = k.fresh_pointer(k.pointers[value][0], pointer_type(value).space == "shared")
             k.line(f"{_pointer_type(value)} {name} = {k.address(value)};")
             out.append(name)
             continue
         source = list(k.cells[value].names)
-        names = k.declare(arg, arg.name or value.name)
-        k.assign(names, source)
-        out.append(names)
+        out.append(k.declare(arg, arg.name or value.name, source))
     return out
 
 
@@ -158,16 +158,15 @@ def _yield_to(k: KernelPrinter, values: Sequence[Value], targets: list[Carried])
 
 
 def _plain_moves(k: KernelPrinter, moves: list[tuple[str, str, str]]) -> None:
-    """Assignments; those of a whole array together."""
+    """Assignments; those of an array together, but not as a loop: NVRTC makes more code of fragments that an unrolled
+    loop moves."""
     start = 0
     while start < len(moves):
         stem = _array(moves[start][0])
         stop = start + 1
         while stop < len(moves) and stem is not None and _array(moves[stop][0]) == stem:
             stop += 1
-        whole = moves[start][0] == f"{stem}[0]"
-        for part in [moves[start:stop]] if whole else [[m] for m in moves[start:stop]]:
-            k.assign([m[0] for m in part], [m[1] for m in part])
+        k.assign_each([m[0] for m in moves[start:stop]], [m[1] for m in moves[start:stop]])
         start = stop
 
 

@@ -46,7 +46,7 @@ def convert(k: KernelPrinter, x: str, source: DType, target: DType, rounding: st
     if not source.is_float:
         return narrow(k, cast("float", x), target) if is_half(target) else cast(c_type(target), x)
     if target.is_int:
-        return _saturated(widened(k, x, source), source, target)
+        return _saturated(k, widened(k, x, source), source, target)
     if source.name == "f64" and target.name == "f16":
         return k.pure(ptx.F64_TO_F16, x=x)
     wide = widened(k, x, source)
@@ -57,9 +57,11 @@ def convert(k: KernelPrinter, x: str, source: DType, target: DType, rounding: st
     return cast(c_type(target), wide)
 
 
-def _saturated(x: str, source: DType, target: DType) -> str:
+def _saturated(k: KernelPrinter, x: str, source: DType, target: DType) -> str:
     """``cvt.rzi`` saturates to 32 and 64 bits; from f32 to 32 bits it gives 0 for NaN. Narrower types clamp."""
     ctype, stem = c_type(target), "double" if source.bits == 64 else "float"
+    if source.bits == 64 or target.bits == 64:
+        x = k.named(x, stem)
     if target.bits in (32, 64):
         converted = f"__{stem}2{_TO_INTEGER[target.name]}_rz({x})"
         if source.bits < 64 and target.bits == 32:

@@ -9,7 +9,7 @@ from tilus.codegen.cells import elements_of
 from tilus.codegen.cuda.conversions import convert, narrow, widened
 from tilus.codegen.cuda.kernel import Handlers, KernelPrinter
 from tilus.codegen.cuda.literals import literal, small_literal
-from tilus.codegen.cuda.syntax import cast, choice, infix, prefix
+from tilus.codegen.cuda.syntax import cast, choice, infix, prefix, wrapping
 from tilus.codegen.cuda.types import c_type, unsigned_type
 from tilus.codegen.ptx import arith as ptx
 from tilus.codegen.ptx.names import PTX_TYPES
@@ -28,7 +28,7 @@ def elementwise(k: KernelPrinter, op: Operation) -> None:
     whole = _PACKED.get(type(op))
     packed = whole(k, op) if whole is not None and result.tile.shape else None
     if packed is not None:
-        k.store(result, packed)
+        k.define(result, packed)
         return
     make = _ELEMENT[type(op)]
     cells = [k.cells[v] for v in op.operands]
@@ -134,6 +134,8 @@ def _unary(k: KernelPrinter, op: Unary, operands: list[str]) -> str:
     dtype, x = op.x.tile.dtype, operands[0]
     if dtype.is_bool:
         return prefix("!", x)
+    if dtype.is_int and op.kind == "abs":
+        return _magnitude(k, x, dtype)
     return _INTEGER_UNARY[op.kind](x, dtype) if dtype.is_int else _float_unary(k, op.kind, x, dtype)
 
 
@@ -143,9 +145,10 @@ def _negated(x: str, dtype: DType) -> str:
     return cast(c_type(dtype), infix("-", "0u", cast(unsigned_type(dtype), x)))
 
 
-def _magnitude(x: str, dtype: DType) -> str:
+def _magnitude(k: KernelPrinter, x: str, dtype: DType) -> str:
     if dtype.kind == "uint":
         return x
+    x = k.named(x, c_type(dtype))
     negated = cast(c_type(dtype), infix("-", "0u", cast(unsigned_type(dtype), x)))
     return _wrapped(choice(infix("<", x, "0"), negated, x), dtype)
 
@@ -161,7 +164,7 @@ def _leading_zeros(x: str, dtype: DType) -> str:
 
 
 _INTEGER_UNARY: dict[str, Callable[[str, DType], str]] = {
-    "neg": _negated, "abs": _magnitude, "not": lambda x, dtype: _wrapped(prefix("~", x), dtype),
+    "neg": _negated, "not": lambda x, dtype: _wrapped(prefix("~", x), dtype),
     "popcount": lambda x, dtype: cast(c_type(dtype), _popcount(x, dtype)),
     "clz": lambda x, dtype: cast(c_type(dtype), _leading_zeros(x, dtype)),
 }
@@ -178,6 +181,7 @@ def _float_unary(k: KernelPrinter, kind: str, x: str, dtype: DType) -> str:
     if kind == "neg":
         return prefix("-", wide)
     if kind == "isnan":
+        wide = k.named(wide, "double" if double else "float")
         return infix("!=", wide, wide)
     if kind in ("isinf", "isfinite"):
         limit = literal(float("inf"), dtype if double else f32)
@@ -217,14 +221,13 @@ def _wrapped(text: str, dtype: DType) -> str:
 
 def _integer_binary(k: KernelPrinter, kind: str, x: str, y: str, dtype: DType) -> str:
     ctype = c_type(dtype)
-    wraps = dtype.kind == "int" and (dtype.bits == 64 or (dtype.bits == 32 and kind == "mul"))
-    if kind in ("add", "sub", "mul") and wraps:
-        word = unsigned_type(dtype)
-        return cast(ctype, infix(_INFIX[kind], cast(word, x), cast(word, y)))
+    if kind in ("add", "sub", "mul") and dtype.name == "i64":
+        # Told that they do not overflow, NVRTC makes code of these that takes more registers.
+        return wrapping(_INFIX[kind], ctype, unsigned_type(dtype), x, y)
     if kind in _INFIX:
         return infix(_INFIX[kind], x, y)
     if kind in ("min", "max"):
-        return choice(infix("<" if kind == "min" else ">", x, y), x, y)
+        return f"{kind}({x}, {y})"
     number = small_literal(y)
     if kind in ("shl", "shr"):
         if number is not None and number < dtype.bits:
@@ -261,11 +264,11 @@ def cvt_fp8(k: KernelPrinter, op: CvtFp8) -> None:
         k.bind_elements(op.result, [cast(c_type(op.dtype), e) for e in single])
     elif to_bytes:
         pairs = [k.pure(instruction, high=high, low=low) for low, high in zip(x[::2], x[1::2], strict=True)]
-        k.store(op.result, [infix("|", low, infix("<<", high, "16"))
-                            for low, high in zip(pairs[::2], pairs[1::2], strict=True)])
+        k.define(op.result, [infix("|", low, infix("<<", high, "16"))
+                             for low, high in zip(pairs[::2], pairs[1::2], strict=True)])
     else:
-        k.store(op.result, [k.pure(instruction, x=half) for name in cells.names
-                            for half in (name, infix(">>", name, "16"))])
+        k.define(op.result, [k.pure(instruction, x=half) for name in cells.names
+                             for half in (name, infix(">>", name, "16"))])
 
 
 HANDLERS: Handlers = {**dict.fromkeys(_ELEMENT, elementwise), CvtFp8: cvt_fp8}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from tilus.codegen.cells import CellEmitter, Cells, elements_of, per_cell
 from tilus.codegen.cuda import syntax
 from tilus.codegen.cuda.inline_asm import REGISTER_TYPES, device_function
 from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS
+from tilus.codegen.cuda.source_lines import SourceLines
 from tilus.codegen.cuda.types import c_type, cell_type_of
 from tilus.codegen.file_names import file_name
 from tilus.codegen.ptx.instruction import Address, Immediate, Instruction, Registers
@@ -17,13 +19,14 @@ from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.names import DEVICE_NAMES, c_name
+from tilus.ir.ops import For, If, Pack, While
+from tilus.ir.ops.simt import Barrier, CpAsyncWait, ExitIf, WarpBarrier
 from tilus.ir.ops.thread import pointer_type
-from tilus.ir.rewriter import count_uses
 from tilus.ir.types import PointerType
 from tilus.targets import Target
 
 Handlers = Mapping[type[Operation], Callable[["KernelPrinter", Any], None]]
-_RESERVED = DEVICE_NAMES | FUNCTIONS.keys() | {"i"}
+_RESERVED = DEVICE_NAMES | FUNCTIONS.keys()
 """Names that variables must not have."""
 
 
@@ -35,18 +38,27 @@ class KernelPrinter(CellEmitter):
         self.function, self.target, self.handlers = function, target, handlers
         self.lines_of_source = lines_of_source
         self.span = UNKNOWN_SPAN
+        self.at: tuple[str, int] = ("", 0)  # the line of the source that was last printed
+        self.source = SourceLines()
         self.lines: list[str] = []
         self.depth = 1
         self.pointers: dict[Value, tuple[str, int]] = {}  # an expression and a constant offset in elements
+        self.roots: dict[str, str] = {}  # what a pointer's variable points into: an array
         self.byte_offsets: dict[tuple[Value, int], str] = {}  # 64-bit forms of offsets in elements of a size
         self.functions: dict[str, str] = {}  # of the prelude
         self.instructions: dict[tuple[Instruction, str], str] = {}  # functions of PTX instructions
-        self.uses: Counter[Value] = count_uses(function)
+        self.uses: Counter[Value] = Counter()
+        self.used_in: dict[Value, int] = {}  # the block of the last use
+        self.packs: dict[Value, Pack] = {}  # where values become parts of a vector
+        self.vectors: dict[Pack, list[str]] = {}  # variables of vectors whose parts are put there as they are made
         self.pending: Counter[str] = Counter()  # uses to come of each cell
         self.made_in: dict[str, int] = {}  # the block that declared a variable of a cell
-        self.block_id = 0
+        self.inlined: dict[Value, Operation] = {}  # what is printed where it is used, and how it was made
+        self.within: set[Value] = set()  # those of them that are part of another one
+        self.block_id = id(function.body)
         self.taken: set[str] = set()
-        self.counter = 0
+        self.numbers: Counter[str] = Counter()  # of variables of one stem
+        self._count_uses(function.body)
 
     # -- the function
 
@@ -71,9 +83,9 @@ class KernelPrinter(CellEmitter):
         name = self.fresh(value.name)
         if not isinstance(value.type, PointerType):
             self.bind(value, [name])
-            self.own([name])
             return f"{c_type(value.tile.dtype)} {name}"
         self.pointers[value] = (name, 0)
+        self.roots[name] = name
         written = next((p.written for p in self.function.parameters if p.name == value.name), True)
         restrict = "__restrict__ " if value.name in self.function.attributes.get("restrict", ()) else ""
         return f"{'' if written else 'const '}{c_type(value.type.dtype)}* {restrict}{name}"
@@ -82,28 +94,63 @@ class KernelPrinter(CellEmitter):
         around = self.span
         for op in block.ops:
             if op.TERMINATOR:
+                self._take(op)
                 break
             self.span = op.span
             handler = self.handlers.get(type(op))
             if handler is None:
                 raise UnsupportedError.at("E0507", f"CUDA C has no {op.NAME} yet", op.span)
+            if self.inlined and isinstance(op, _IN_ORDER):
+                self._settle(op)
             handler(self, op)
-            self._consume(op)
+            if op.results and op.results[0] in self.inlined:
+                self.inlined[op.results[0]] = op
+                self.within.update(v for v in op.operands if v in self.inlined)
+            else:
+                self._consume(op)
         self.span = around
+
+    def _settle(self, op: Operation) -> None:
+        """Expressions are computed before what they must not be moved across, but for those that it takes itself."""
+        for value, maker in list(self.inlined.items()):
+            if value not in self.within and value not in op.operands:
+                del self.inlined[value]
+                self.store(value, self.cells[value].names)
+                self._consume(maker)
+
+    def _count_uses(self, block: Block) -> None:
+        for op in block.ops:
+            for value in op.operands:
+                self.uses[value] += 1
+                self.used_in[value] = id(block)
+            if isinstance(op, Pack):
+                self.packs.update(dict.fromkeys(op.parts, op))
+            for region in op.regions:
+                self._count_uses(region)
 
     def nested(self, block: Block) -> None:
         """A block in braces, which the caller prints."""
         outer, self.block_id = self.block_id, id(block)
+        self.at = ("", 0)
         self.depth += 1
         self.block(block)
         self.depth -= 1
+        self.at = ("", 0)
         self.block_id = outer
 
     # -- text
 
     def line(self, text: str) -> None:
-        if self.lines_of_source and self.span.known:
-            self.lines.append(line_directive(self.span.file, self.span.line))
+        """Print a line, and above it, where this is another one than before, the line of the source that it is of."""
+        span = self.span
+        if span.known:
+            if (span.file, span.line) != self.at:
+                self.at = (span.file, span.line)
+                comment = self.source.comment(span)
+                if comment:
+                    self.lines.append(f"{'  ' * self.depth}// {comment}")
+            if self.lines_of_source:
+                self.lines.append(line_directive(span.file, span.line))
         self.lines.append("  " * self.depth + text)
 
     def need(self, name: str) -> str:
@@ -113,15 +160,30 @@ class KernelPrinter(CellEmitter):
         self.functions.setdefault(name, FUNCTIONS[name])
         return name
 
-    def fresh(self, stem: str) -> str:
-        """A name that no variable has."""
-        name = c_name(stem) if stem.isidentifier() else ""
-        if name and name not in self.taken and name not in _RESERVED:
-            self.taken.add(name)
-            return name
-        self.counter += 1
-        name = f"{name or 'v'}_{self.counter}"
+    def fresh(self, stem: str = "") -> str:
+        """A name that no variable has: from a name of the source, or the one that its line assigns."""
+        known = stem.isidentifier()
+        stem = c_name(stem if known else self.source.target(self.span) or "v")
+        name = stem if known else f"{stem}_1"
+        while name in self.taken or name in _RESERVED:
+            self.numbers[stem] += 1
+            name = f"{stem}_{self.numbers[stem]}"
         self.taken.add(name)
+        return name
+
+    def _stem(self, value: Value) -> str:
+        """The name of a value, or, of a scalar that has none, one that tells it from the variable of its line."""
+        dtype = value.tile.dtype
+        if value.name or value.tile.shape or dtype.is_float:
+            return value.name
+        target = self.source.target(self.span)
+        return f"{target}{'_' if target else ''}{'ok' if dtype.is_bool else 'index'}"
+
+    def fresh_pointer(self, base: str, shared: bool) -> str:
+        """A name for a pointer into what ``base`` points into."""
+        root = self.roots.get(base, "p")
+        name = self.fresh(f"{root}_{'at' if shared else 'ptr'}")
+        self.roots[name] = root
         return name
 
     # -- instructions
@@ -175,10 +237,35 @@ class KernelPrinter(CellEmitter):
     # -- values
 
     def bind(self, value: Value, names: list[str]) -> None:
+        """Give a value its cells. Expressions stay such where their only use is in this block, else they get names."""
+        if not all(map(is_simple, names)):
+            if len(set(names)) < len(names):
+                known = {n: self.named(n, cell_type_of(value)) for n in dict.fromkeys(names)}
+                names = [known[n] for n in names]
+        if not all(map(is_simple, names)):
+            once = self.uses[value] == 1 and not value.name
+            if once and self.used_in[value] == self.block_id and sum(map(len, names)) <= _LONGEST:
+                super().bind(value, names)
+                self.inlined[value] = _PENDING
+                return
+            self.store(value, names)
+            return
         super().bind(value, names)
         uses = self.uses[value]
         for name in names:
             self.pending[name] += uses
+
+    def bind_literals(self, value: Value, names: list[str]) -> None:
+        """Give a value cells that are literals."""
+        super().bind(value, names)
+
+    def named(self, text: str, ctype: str, stem: str = "") -> str:
+        """A name of an expression that is written more than once."""
+        if is_simple(text):
+            return text
+        name = self.fresh(stem)
+        self.line(f"const {ctype} {name} = {syntax.assigned(text, ctype)};")
+        return name
 
     def own(self, names: Sequence[str]) -> None:
         """Names are variables that this block has declared."""
@@ -191,8 +278,19 @@ class KernelPrinter(CellEmitter):
         once = len(set(names)) == len(names)
         return once and all(self.pending[n] == 1 and self.made_in.get(n) == self.block_id for n in names)
 
+    def _take(self, op: Operation) -> None:
+        """What is printed where it is used has been, by this operation."""
+        for operand in op.operands:
+            maker = self.inlined.pop(operand, None)
+            if maker is not None:
+                self._consume(maker)
+
     def _consume(self, op: Operation) -> None:
         for operand in op.operands:
+            maker = self.inlined.pop(operand, None)
+            if maker is not None:
+                self._consume(maker)
+                continue
             cells = self.cells.get(operand)
             if cells is not None:
                 for name in cells.names:
@@ -205,43 +303,104 @@ class KernelPrinter(CellEmitter):
         shift = index % cells.per * cells.dtype.bits
         return syntax.cast(c_type(cells.dtype), syntax.infix(">>", name, str(shift)) if shift else name)
 
-    def declare(self, value: Value, stem: str = "") -> list[str]:
-        """Declare variables for a value's cells."""
-        count = elements_of(value)
-        cells = max(1, count) // per_cell(value.tile.dtype, count)
-        name = self.fresh(stem or value.name)
-        self.line(f"{cell_type_of(value)} {name}{f'[{cells}]' if count else ''};")
-        names = [f"{name}[{i}]" for i in range(cells)] if count else [name]
+    def declare(self, value: Value, stem: str = "", init: Sequence[str] = ()) -> list[str]:
+        """Declare variables for a value's cells: where it becomes a part of a vector, those of the vector. They are set
+        to ``init``."""
+        names = self._place_in_vector(value)
+        if names is None:
+            names = self._variables(value, stem, init)
+        elif init:
+            self.assign(names, init, cell_type_of(value))
         self.bind(value, names)
         self.own(names)
         return names
+
+    def _variables(self, value: Value, stem: str = "", init: Sequence[str] = ()) -> list[str]:
+        cells, ctype = cells_of(value), cell_type_of(value)
+        name = self.fresh(stem or value.name)
+        if cells == 1:
+            self.line(f"{ctype} {name}{f' = {syntax.assigned(init[0], ctype)}' if init else ''};")
+            return [name]
+        self.line(f"{ctype} {name}[{cells}];")
+        names = [f"{name}[{i}]" for i in range(cells)]
+        if init:
+            self.assign(names, init, ctype)
+        return names
+
+    def _place_in_vector(self, value: Value) -> list[str] | None:
+        """The variables of a vector that a value is a part of, where that is its only use, and it is whole cells."""
+        pack = self.packs.get(value)
+        if pack is None or self.uses[value] != 1 or self.used_in[value] != self.block_id or value.name:
+            return None
+        per = per_cell(value.tile.dtype, elements_of(pack.result))
+        if per != per_cell(value.tile.dtype, elements_of(value)) or len(pack.parts) == 1:
+            return None
+        names = self.vectors.get(pack)
+        if names is None:
+            if any(max(1, elements_of(p)) % per for p in pack.parts):
+                return None
+            names = self.vectors[pack] = self._variables(pack.result)
+        start = sum(max(1, elements_of(p)) // per for p in pack.parts[: pack.parts.index(value)])
+        return names[start : start + cells_of(value)]
+
+    def pack(self, op: Pack) -> None:
+        names = self.vectors.get(op)
+        if names is None:
+            super().pack(op)
+            return
+        per = per_cell(op.result.tile.dtype, elements_of(op.result))
+        cells = [text for p in op.parts for text in self._cells_as(p, per)]
+        moves = [(n, text) for n, text in zip(names, cells, strict=True) if n != text]
+        self.assign([n for n, _ in moves], [text for _, text in moves], cell_type_of(op.result))
+        self.bind(op.result, names)
+        self.own(names)
+
+    def _cells_as(self, value: Value, per: int) -> list[str]:
+        """A value's cells of ``per`` elements each."""
+        cells = self.cells[value]
+        if cells.per == per:
+            return cells.names
+        elements = [self.element(cells, i) for i in range(max(1, cells.count))]
+        return [packed(cells.dtype, elements[i : i + per]) for i in range(0, len(elements), per)]
 
     def bind_elements(self, value: Value, elements: list[str]) -> None:
         dtype, per = value.tile.dtype, per_cell(value.tile.dtype, elements_of(value))
         if per > 1:
             elements = [packed(dtype, elements[i : i + per]) for i in range(0, len(elements), per)]
-        self.store(value, elements)
+        self.define(value, elements)
+
+    def define(self, value: Value, cells: list[str]) -> None:
+        """Give a value cells that are expressions without effects, or variables."""
+        if len(cells) == 1:
+            self.bind(value, cells)
+        else:
+            self.store(value, cells)
 
     def store(self, value: Value, cells: list[str]) -> None:
-        """Declare variables for a value's cells and set them."""
-        if elements_of(value):
+        """Declare variables for a value's cells and set them here."""
+        if len(cells) > 1:
             self.assign(self.declare(value), cells, cell_type_of(value))
             return
-        ctype, name = cell_type_of(value), self.fresh(value.name)
+        ctype, name = cell_type_of(value), self.fresh(self._stem(value))
         self.line(f"const {ctype} {name} = {syntax.assigned(cells[0], ctype)};")
         self.bind(value, [name])
 
     def assign(self, names: Sequence[str], texts: Sequence[str], ctype: str = "") -> None:
         """Assignments, as one unrolled loop where the expressions differ in the index only."""
         texts = [syntax.assigned(t, ctype) for t in texts]
-        pattern = _loop_pattern(texts) if len(names) > 2 else None
+        pattern = _loop_pattern(texts) if len(names) > 2 and is_array(names) else None
         if pattern is not None:
             stem = names[0][: names[0].rindex("[")]
+            i = next(n for n in ("i", "j", "n", "k") if not re.search(rf"\b{n}\b", pattern))
             self.line("#pragma unroll")
-            self.line(f"for (int i = 0; i < {len(names)}; ++i) {stem}[i] = {pattern};")
+            self.line(f"for (int {i} = 0; {i} < {len(names)}; ++{i}) {stem}[{i}] = {pattern.format(i)};")
             return
-        for name, text in zip(names, texts, strict=True):
-            self.line(f"{name} = {text};")
+        self.assign_each(names, texts)
+
+    def assign_each(self, names: Sequence[str], texts: Sequence[str]) -> None:
+        """Assignments, a statement for each."""
+        for text in _together([f"{name} = {text};" for name, text in zip(names, texts, strict=True)]):
+            self.line(text)
 
     # -- pointers
 
@@ -260,6 +419,21 @@ class KernelPrinter(CellEmitter):
         return base, constant * max(1, pointer_type(pointer).dtype.bits // 8)
 
 
+_IN_ORDER = (Barrier, WarpBarrier, CpAsyncWait, For, If, While, ExitIf)
+"""What expressions are not moved across."""
+_LONGEST = 90
+"""Characters of an expression that is printed where it is used."""
+_SHORT = 27
+"""Characters of a statement of which several are printed in a line."""
+_PENDING = Operation.__new__(Operation)
+"""Stands for the operation that is being printed."""
+
+
+def is_simple(text: str) -> bool:
+    """Whether an expression is a name, an element of an array or a literal."""
+    return not isinstance(text, syntax.Compound) and not text.endswith(")")
+
+
 def packed(dtype: DType, elements: Sequence[str]) -> str:
     """A 32-bit cell of narrow elements."""
     mask = f"0x{(1 << dtype.bits) - 1:x}u"
@@ -268,6 +442,12 @@ def packed(dtype: DType, elements: Sequence[str]) -> str:
     for i, word in enumerate(words[1:], 1):
         text = syntax.infix("|", text, syntax.infix("<<", word, str(i * dtype.bits)))
     return text
+
+
+def cells_of(value: Value) -> int:
+    """How many cells a value has."""
+    count = elements_of(value)
+    return max(1, count) // per_cell(value.tile.dtype, count)
 
 
 def to_register(name: str, cells: Cells, kind: str) -> str:
@@ -293,12 +473,34 @@ def line_directive(file: str, line: int) -> str:
     return f'#line {line} "{name}"'
 
 
+def _together(statements: Sequence[str]) -> list[str]:
+    """Short statements, several to a line."""
+    lines: list[str] = []
+    before = _SHORT
+    for text in statements:
+        if lines and max(len(text), before) <= _SHORT and len(lines[-1]) + len(text) < 4 * _SHORT:
+            lines[-1] += f" {text}"
+        else:
+            lines.append(text)
+        before = len(text)
+    return lines
+
+
+def is_array(names: Sequence[str]) -> bool:
+    """Whether these are all of an array's elements from the first one on."""
+    stem = names[0][: names[0].find("[")]
+    return all(n == f"{stem}[{i}]" for i, n in enumerate(names))
+
+
 def _loop_pattern(texts: Sequence[str]) -> str | None:
-    """``texts`` as one expression in ``i``, where they differ just in array indices equal to their position."""
+    """``texts`` as one expression where they differ just in indices equal to their position: a format of those."""
     first, second = texts[0], texts[1]
     if first == second:
-        return first if all(t == first for t in texts) else None
-    pattern = first.replace("[0]", "[i]")
-    if pattern == first:
+        return _escaped(first) if all(t == first for t in texts) else None
+    if "[0]" not in first or any(first.replace("[0]", f"[{n}]") != t for n, t in enumerate(texts)):
         return None
-    return pattern if all(pattern.replace("[i]", f"[{n}]") == t for n, t in enumerate(texts)) else None
+    return _escaped(first).replace("[0]", "[{0}]")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")

@@ -23,34 +23,34 @@ def ptr_add(k: KernelPrinter, op: PtrAdd) -> None:
     if op.offset is None:
         k.pointers[op.result] = (base, constant)
         return
-    pointer = pointer_type(op.pointer)
-    offset, name = k.scalar(op.offset), k.fresh("p")
-    if pointer.space == "shared":
-        size = max(1, pointer.dtype.bits // 8)
-        k.line(f"unsigned {name} = {infix('+', base, infix('*', offset, str(size)) if size > 1 else offset)};")
-        if k.depth == 1:
-            # Kept in its register: the compiler would compute it again in every iteration of the loops below.
-            k.line(f'asm volatile("" : "+r"({name}));')
-    else:
-        _global_pointer(k, name, base, offset, op)
+    shared = pointer_type(op.pointer).space == "shared"
+    make = _shared_pointer if shared else _global_pointer
+    text = make(k, base, k.scalar(op.offset), op)
+    name = k.fresh_pointer(base, shared)
+    k.line(f"{'const unsigned' if shared else 'auto'} {name} = {text};")
     k.pointers[op.result] = (name, constant)
 
 
-def _global_pointer(k: KernelPrinter, name: str, base: str, offset: str, op: PtrAdd) -> None:
+def _shared_pointer(k: KernelPrinter, base: str, offset: str, op: PtrAdd) -> str:
+    """Outside of loops kept in a register: the compiler would compute it again in every iteration of those below."""
+    size = max(1, pointer_type(op.pointer).dtype.bits // 8)
+    text = infix("+", base, infix("*", offset, str(size)) if size > 1 else offset)
+    return f"{k.need('pinned')}({text})" if k.depth == 1 else text
+
+
+def _global_pointer(k: KernelPrinter, base: str, offset: str, op: PtrAdd) -> str:
     """Outside of loops an offset in bytes is computed once for all arrays, and an address once for all accesses:
     under their predicates the compiler would compute them again for each."""
     if k.depth > 1:
-        k.line(f"auto {name} = {infix('+', base, offset)};")
-        return
+        return infix("+", base, offset)
     assert op.offset is not None
     size = pointer_type(op.result).dtype.itemsize
     wide = k.byte_offsets.get((op.offset, size))
     if wide is None:
         wide = k.byte_offsets[op.offset, size] = k.fresh("bytes")
-        k.line(f"long long {wide} = {infix('*', cast('long long', offset), str(size))};")
-        k.line(f'asm("" : "+l"({wide}));')
-    k.line(f"auto {name} = {k.need('at_byte')}({base}, {wide});")
-    k.line(f'asm("" : "+l"({name}));')
+        text = infix("*", cast("long long", offset), str(size))
+        k.line(f"const long long {wide} = {k.need('pinned')}({text});")
+    return f"{k.need('pinned')}({k.need('at_byte')}({base}, {wide}))"
 
 
 def ptr_cast(k: KernelPrinter, op: PtrCast) -> None:
@@ -60,13 +60,15 @@ def ptr_cast(k: KernelPrinter, op: PtrCast) -> None:
 
 
 def shared_base(k: KernelPrinter, op: SharedBase) -> None:
-    name = k.fresh("s")
-    k.line(f"const unsigned {name} = shared_base + {op.offset};")
+    name = k.fresh(op.result.name or "scratch")
+    k.roots[name] = name
+    k.line(f"const unsigned {name} = shared_base{f' + {op.offset}' if op.offset else ''};")
     k.pointers[op.result] = (name, 0)
 
 
 def alloca(k: KernelPrinter, op: Alloca) -> None:
     name = k.fresh("local")
+    k.roots[name] = name
     align = f"__align__({op.alignment}) " if op.alignment else ""
     k.line(f"{align}{c_type(op.dtype)} {name}[{op.count}];")
     k.pointers[op.result] = (name, 0)
@@ -151,9 +153,13 @@ def _word(cells: Cells) -> tuple[int, str]:
 
 
 def ptr_store(k: KernelPrinter, op: PtrStore) -> None:
-    guard = "" if op.predicate is None else f"if ({k.scalar(op.predicate)}) "
     shared = pointer_type(op.pointer).space == "shared"
-    for text in _shared_writes(k, op) if shared else [_global_write(k, op)]:
+    writes = _shared_writes(k, op) if shared else [_global_write(k, op)]
+    guard = ""
+    if op.predicate is not None:
+        condition = k.scalar(op.predicate)
+        guard = f"if ({k.named(condition, 'bool') if len(writes) > 1 else condition}) "
+    for text in writes:
         k.line(guard + text)
 
 

@@ -8,7 +8,7 @@ from tilus.codegen.cuda.conversions import widened
 from tilus.codegen.cuda.kernel import Handlers, KernelPrinter, from_register, packed
 from tilus.codegen.cuda.literals import literal, packed_literal
 from tilus.codegen.cuda.syntax import cast
-from tilus.codegen.cuda.types import cell_type, cell_type_of
+from tilus.codegen.cuda.types import c_type, cell_type, cell_type_of
 from tilus.codegen.printing import format_string
 from tilus.codegen.ptx.sync import read_again
 from tilus.ir.core import Operation
@@ -95,7 +95,7 @@ def const(k: KernelPrinter, op: Const) -> None:
     dtype, count = op.result.tile.dtype, elements_of(op.result)
     per = per_cell(dtype, count)
     text = packed_literal(op.value, dtype, per) if per > 1 else literal(op.value, dtype)
-    k.bind(op.result, [text] * max(1, count // per))
+    k.bind_literals(op.result, [text] * max(1, count // per))
 
 
 def special(k: KernelPrinter, op: SpecialRegister) -> None:
@@ -109,23 +109,23 @@ def special(k: KernelPrinter, op: SpecialRegister) -> None:
 def broadcast(k: KernelPrinter, op: Broadcast) -> None:
     tile, text = op.result.tile, k.scalar(op.x)
     per = per_cell(tile.dtype, tile.size)
+    text = k.named(text, c_type(tile.dtype), op.x.name)
     if per > 1:
-        name = k.fresh("")
-        k.line(f"const unsigned {name} = {packed(tile.dtype, [text] * per)};")
-        text = name
+        text = k.named(packed(tile.dtype, [text] * per), "unsigned", op.result.name)
     k.bind(op.result, [text] * (tile.size // per))
 
 
 def keep(k: KernelPrinter, op: Keep) -> None:
     """NVRTC leaves computations where they are."""
-    k.bind(op.result, k.cells[op.x].names)
+    ctype = cell_type_of(op.x)
+    k.bind(op.result, [k.named(n, ctype, op.x.name) for n in k.cells[op.x].names])
 
 
 # -- warps
 
 
 def warp_shuffle(k: KernelPrinter, op: WarpShuffle) -> None:
-    cells, lane = k.cells[op.value], k.scalar(op.lane)
+    cells, lane = k.cells[op.value], k.named(k.scalar(op.lane), "int", "lane")
     ctype = cell_type(cells)
     if ctype in _SHUFFLED:
         moved = [f"{_SHUFFLES[op.mode]}({_ALL_LANES}, {n}, {lane})" for n in cells.names]
@@ -154,7 +154,7 @@ def print_thread(k: KernelPrinter, op: PrintThread) -> None:
 
 def philox(k: KernelPrinter, op: Philox) -> None:
     """Four words per element."""
-    seed, offsets = k.scalar(op.seed), k.cells[op.offset]
+    seed, offsets = k.named(k.scalar(op.seed), "unsigned long long", "seed"), k.cells[op.offset]
     names = []
     for i in range(max(1, elements_of(op.offset))):
         name = k.fresh("random")

@@ -30,6 +30,16 @@ __device__ __forceinline__ unsigned pack_f16(float lo, float hi) {
 __device__ __forceinline__ unsigned pack_bf16(float lo, float hi) {
   return (unsigned)f32_to_bf16(lo) | ((unsigned)f32_to_bf16(hi) << 16);
 }""",
+    "pinned": """\
+// The value, which the compiler does not compute once more where it is used.
+template <class T> __device__ __forceinline__ T pinned(T x) {
+  asm("" : "+l"(x));
+  return x;
+}
+__device__ __forceinline__ unsigned pinned(unsigned x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}""",
     "at_byte": """\
 template <class T> __device__ __forceinline__ T* at_byte(T* p, long long offset) {
   return (T*)((const char*)p + offset);

@@ -19,6 +19,8 @@ class Compound(str):
     inner: str
     """Of a cast what is cast, else nothing."""
     operator: str
+    wraps = False
+    """Whether it is a cast of an unsigned expression to the signed type."""
 
 
 def _compound(text: str, level: int, operator: str = "", inner: str = "") -> Compound:
@@ -51,7 +53,18 @@ def prefix(operator: str, x: str) -> str:
 
 def cast(ctype: str, x: str) -> str:
     """``(ctype)x``."""
+    if isinstance(x, Compound) and x.inner and x.operator == ctype:
+        return x
     return _compound(f"({ctype}){_within(x, _UNARY)}", _UNARY, ctype, x)
+
+
+def wrapping(operator: str, ctype: str, unsigned: str, x: str, y: str) -> str:
+    """``x OPERATOR y`` of a signed type, in the unsigned one, which wraps."""
+    inner = x.inner if isinstance(x, Compound) and x.wraps else cast(unsigned, x)
+    made = cast(ctype, infix(operator, inner, y))
+    assert isinstance(made, Compound)
+    made.wraps = True
+    return made
 
 
 def choice(condition: str, x: str, y: str) -> str:

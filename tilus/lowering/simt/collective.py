@@ -59,7 +59,7 @@ def combine_kind(kind: str) -> Combine:
     """The combination of a built-in reduction or scan, on vectors."""
 
     def combine(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
-        return [thread.emit(Binary(_KINDS[kind], xs[0], ys[0]))]
+        return [thread.wrapping(_KINDS[kind], xs[0], ys[0])]
 
     return combine
 

@@ -150,7 +150,9 @@ class Thread:
         return self.emit(Binary("mul", *self.same_width(x, y)))
 
     def wrapping(self, kind: str, x: Value, y: Value) -> Value:
-        """A sum or difference of i32 that may overflow: of i32 as such, C leaves that undefined."""
+        """``x KIND y`` of any numbers: sums, differences and products of i32 that overflow C leaves undefined."""
+        if x.tile.dtype is not i32 or kind not in ("add", "sub", "mul"):
+            return self.emit(Binary(kind, x, y))
         unsigned = [self.emit(Cast(v, u32)) for v in (x, y)]
         return self.emit(Cast(self.emit(Binary(kind, *unsigned)), i32))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import bool_, i32
-from tilus.ir.ops import Binary, Cast, Dot, Fma, For, Map, PtrLoad, PtrStore, Yield
+from tilus.ir.ops import Cast, Dot, Fma, For, Map, PtrLoad, PtrStore, Yield
 from tilus.ir.ops.simt import Mma
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
@@ -117,7 +117,7 @@ def _multiply_add(thread: Thread, op: Dot, c: Value) -> Value:
 def _accumulate(thread: Thread, x: Value, y: Value, c: Value) -> Value:
     if c.tile.dtype.is_float and c.tile.dtype.bits >= 32:
         return thread.emit(Fma(x, y, c))
-    return thread.emit(Binary("add", c, thread.emit(Binary("mul", x, y))))
+    return thread.wrapping("add", c, thread.wrapping("mul", x, y))
 
 
 def _operands(thread: Thread, op: Dot) -> tuple[_Operand, _Operand]:

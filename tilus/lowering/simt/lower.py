@@ -197,7 +197,7 @@ def _binary(thread: Thread, op: Binary) -> None:
     x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
     result = _divide(thread, op, x, y) if op.kind in ("floordiv", "mod") and dtype.is_int else None
     if result is None:
-        user = op.result.tile.dtype is i32 and op.kind in ("add", "sub")
+        user = op.result.tile.dtype is i32 and op.kind in ("add", "sub", "mul")
         if user and overflows(op.kind, thread.facts.of(op.lhs), thread.facts.of(op.rhs), i32):
             result = thread.wrapping(op.kind, x, y)
         else:

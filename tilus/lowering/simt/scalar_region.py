@@ -13,7 +13,7 @@ from tilus.lowering.simt.context import Thread
 def inline_scalar_block(thread: Thread, block: Block, arguments: Sequence[Value]) -> list[Value]:
     """Emit a copy of the block with these arguments; gives the values it yields.
 
-    Scalar operations mean the same at thread level, so they are cloned as they are, but sums that may overflow.
+    Scalar operations mean the same at thread level, so they are cloned as they are, but what may overflow.
     """
     _wrap_sums(block)
     mapping: dict[Value, Value] = dict(zip(block.args, arguments, strict=True))
@@ -29,7 +29,7 @@ def inline_scalar_block(thread: Thread, block: Block, arguments: Sequence[Value]
 
 
 def _wrap_sums(block: Block) -> None:
-    """Sums and differences of i32 wrap: the same in unsigned numbers, where C says so too."""
+    """Sums, differences and products of i32 wrap: the same in unsigned numbers, where C says so too."""
     ops: list[Operation] = []
     mapping: dict[Value, Value] = {}
     for op in block.ops:
@@ -37,7 +37,7 @@ def _wrap_sums(block: Block) -> None:
             inner.map_operands(lambda v: mapping.get(v, v))
         for region in op.regions:
             _wrap_sums(region)
-        if isinstance(op, Binary) and op.kind in ("add", "sub") and op.result.tile.dtype is i32:
+        if isinstance(op, Binary) and op.kind in ("add", "sub", "mul") and op.result.tile.dtype is i32:
             unsigned = [Cast(v, u32, span=op.span) for v in (op.lhs, op.rhs)]
             total = Binary(op.kind, *(c.result for c in unsigned), span=op.span)
             back = Cast(total.result, i32, span=op.span)

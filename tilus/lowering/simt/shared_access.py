@@ -30,6 +30,7 @@ from tilus.targets import Feature
 def lower_alloc_shared(thread: Thread, op: AllocShared) -> None:
     layout = op.result.view.layout or row_major(*op.shape)
     pointer = thread.shared_pointer(thread.shared_offsets[op], op.dtype)
+    pointer.name = pointer.name or op.result.name
     reuse_barrier(thread, op)
     thread.views[op.result] = SharedView(pointer, layout, op.shape, swizzle=layout.swizzle)
 
