@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from tilus.codegen.cuda.syntax import assigned, cast, choice, infix, prefix
+from tilus.codegen.cuda.assignments import assignments
+from tilus.codegen.cuda.syntax import assigned, cast, choice, infix, prefix, wrapping
 from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 from tilus.targets import get_target
 
@@ -77,6 +78,10 @@ def test_random_expressions_mean_the_same_as_with_all_parentheses() -> None:
     (cast("int", infix("+", "a", "b")), "(int)(a + b)"),
     (cast("int", cast("unsigned", "a")), "(int)(unsigned)a"),
     (infix("*", cast("unsigned", "a"), "2u"), "(unsigned)a * 2u"),
+    (wrapping("*", "int", "unsigned", "a", "b"), "(int)((unsigned)a * b)"),
+    (wrapping("+", "int", "unsigned", wrapping("*", "int", "unsigned", "a", "b"), "c"), "(int)((unsigned)a * b + c)"),
+    (infix("+", wrapping("-", "int", "unsigned", "a", "b"), "c"), "(int)((unsigned)a - b) + c"),
+    (cast("int", cast("int", "a")), "(int)a"),
     (choice("a", choice("b", "1", "2"), "3"), "a ? (b ? 1 : 2) : 3"),
     (choice("a", "1", choice("b", "2", "3")), "a ? 1 : b ? 2 : 3"),
     (infix("+", choice("a", "1", "2"), "b"), "(a ? 1 : 2) + b"),
@@ -89,3 +94,18 @@ def test_casts_to_the_type_of_a_variable_are_left_out() -> None:
     assert assigned(cast("int", infix("+", "a", "b")), "int") == "a + b"
     assert assigned(cast("short", "a"), "int") == "(short)a"
     assert assigned(prefix("-", "a"), "int") == "-a"
+
+
+@pytest.mark.parametrize(("names", "texts", "lines"), [
+    (["a[0]", "a[1]", "a[2]"], ["b[0] + c", "b[1] + c", "b[2] + c"],
+     ["#pragma unroll", "for (int i = 0; i < 3; ++i) a[i] = b[i] + c;"]),
+    (["a[0]", "a[1]", "a[2]"], ["b[0]"] * 3, ["#pragma unroll", "for (int i = 0; i < 3; ++i) a[i] = b[0];"]),
+    (["a[0]", "a[1]", "a[2]"], ["i * 2"] * 3, ["#pragma unroll", "for (int j = 0; j < 3; ++j) a[j] = i * 2;"]),
+    (["i[0]", "i[1]", "i[2]"], ["0"] * 3, ["#pragma unroll", "for (int j = 0; j < 3; ++j) i[j] = 0;"]),
+    (["a[1]", "a[2]", "a[3]"], ["b[0]", "b[1]", "b[2]"], ["a[1] = b[0]; a[2] = b[1]; a[3] = b[2];"]),
+    (["a[0]", "a[1]", "a[2]"], ["b[1]", "b[0]", "b[2]"], ["a[0] = b[1]; a[1] = b[0]; a[2] = b[2];"]),
+    (["a[0]", "a[1]"], ["b[0]", "b[1]"], ["a[0] = b[0]; a[1] = b[1];"]),
+    (["a"], ["a_very_long_function_of(b[0], c)"], ["a = a_very_long_function_of(b[0], c);"]),
+])
+def test_assignments(names: list[str], texts: list[str], lines: list[str]) -> None:
+    assert assignments(names, texts) == lines

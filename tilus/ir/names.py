@@ -23,7 +23,11 @@ C_WORDS = frozenset((
 ))
 """Words of C beyond those of C++, and macros of its usual headers and of compilers."""
 
+_VECTORS = tuple(
+    f"{make}{stem}{count}" for make in ("", "make_") for count in range(1, 5)
+    for stem in ("char", "uchar", "short", "ushort", "int", "uint", "longlong", "ulonglong", "float", "double"))
 DEVICE_NAMES = frozenset((
+    *_VECTORS, "ceilf", "copysign", "copysignf", "fabsf", "floorf", "fmax", "fmaxf", "fmin", "fminf", "rintf", "truncf",
     "abs", "atan2", "barrier", "blockDim", "blockIdx", "ceil", "cos", "exp", "exp2", "fabs", "floor", "fma", "fmod",
     "gridDim", "half", "log", "log2", "main", "malloc", "max", "memcpy", "memset", "min", "pow", "printf", "ptx",
     "rint", "round", "rsqrt", "shared_base", "shared_memory", "sin", "sqrt", "tan", "tanh", "threadIdx", "trunc",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -15,12 +16,12 @@ from tilus.ir.ops.simt import ExitIf
 from tilus.ir.ops.thread import pointer_type
 from tilus.ir.types import PointerType
 
-Carried = str | list[str]
-"""What holds a carried value: a variable of a pointer, or those of cells."""
+Carried = str | list[str] | None
+"""What holds a carried value: a variable of a pointer, or those of cells; nothing where nobody reads it."""
 
 
 def for_loop(k: KernelPrinter, op: For) -> None:
-    carried = _carry(k, op.init, op.body.args[1:])
+    carried = _carry(k, op.init, op.body.args[1:], op.results)
     start = k.scalar(op.start)
     ctype = c_type(op.index.tile.dtype)
     stop, step = (k.named(k.scalar(v), ctype, stem) for v, stem in ((op.stop, "stop"), (op.step, "step")))
@@ -39,7 +40,7 @@ def for_loop(k: KernelPrinter, op: For) -> None:
 
 
 def while_loop(k: KernelPrinter, op: While) -> None:
-    carried = _carry(k, op.init, op.before.args)
+    carried = _carry(k, op.init, op.before.args, op.body.args, op.results)
     k.line("while (true) {")
     for arg, names in zip(op.before.args, carried, strict=True):
         _hold(k, arg, names)
@@ -85,18 +86,27 @@ def exit_if(k: KernelPrinter, op: ExitIf) -> None:
 # -- carried values
 
 
-def _carry(k: KernelPrinter, init: Iterable[Value], args: list[Value]) -> list[Carried]:
-    """Variables for the carried values, initialised."""
+def _carry(k: KernelPrinter, init: Iterable[Value], args: Sequence[Value], *others: Sequence[Value]) -> list[Carried]:
+    """Variables for the carried values, initialised; ``others`` is what else they become."""
     out: list[Carried] = []
-    for value, arg in zip(init, args, strict=True):
+    for value, arg, *rest in zip(init, args, *others, strict=True):
+        if not any(k.uses[v] for v in (arg, *rest)):
+            out.append(None)
+            continue
         if isinstance(value.type, PointerType):
-            name = k.fresh_pointer(k.pointers[value][0], pointer_type(value).space == "shared")
+            name = k.names.pointer(k.pointers[value][0], pointer_type(value).space == "shared", k.span)
             k.line(f"{_pointer_type(value)} {name} = {k.address(value)};")
             out.append(name)
             continue
         source = list(k.cells[value].names)
-        out.append(k.declare(arg, arg.name or value.name, source))
+        out.append(k.declare(arg, arg.name or value.name or _stem(source[0]), source))
     return out
+
+
+def _stem(variable: str) -> str:
+    """What the name of a variable begins with, for the one that takes its value over; nothing of other expressions."""
+    found = re.fullmatch(r"([A-Za-z_]\w*?)(?:_\d+)?(?:\[\d+\])?", variable)
+    return found[1] if found is not None and variable not in ("true", "false") else ""
 
 
 def _pointer_type(value: Value) -> str:
@@ -106,13 +116,13 @@ def _pointer_type(value: Value) -> str:
 def _hold(k: KernelPrinter, value: Value, names: Carried) -> None:
     if isinstance(names, str):
         k.pointers[value] = (names, 0)
-    else:
+    elif names is not None:
         k.bind(value, names)
 
 
 def _loop_body(k: KernelPrinter, body: Block, args: list[Value], carried: list[Carried]) -> None:
     for arg, names in zip(args, carried, strict=True):
-        if not isinstance(names, str):
+        if isinstance(names, list):
             for n in names:
                 k.made_in[n] = id(body)
                 k.pending[n] = 0
@@ -125,7 +135,7 @@ def _loop_body(k: KernelPrinter, body: Block, args: list[Value], carried: list[C
 
 def _results(k: KernelPrinter, op: Operation, carried: list[Carried]) -> None:
     for result, names in zip(op.results, carried, strict=True):
-        if not isinstance(names, str):
+        if isinstance(names, list):
             for n in names:
                 k.pending[n] = 0
             k.own(names)
@@ -136,6 +146,8 @@ def _yield_to(k: KernelPrinter, values: Sequence[Value], targets: list[Carried])
     """Set variables to values, by way of others where one that is set is still to be read."""
     moves: list[tuple[str, str, str]] = []
     for value, names in zip(values, targets, strict=True):
+        if names is None:
+            continue
         if isinstance(names, str):
             text = k.address(value)
             if text == f"{names} + {k.pointers[value][1]}" and pointer_type(value).space != "shared":

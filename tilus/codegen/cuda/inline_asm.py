@@ -10,6 +10,7 @@ from tilus.codegen.ptx.instruction import Address, Effects, Immediate, Input, In
 REGISTER_TYPES = {"b": "bool", "h": "unsigned short", "r": "unsigned", "f": "float", "l": "unsigned long long",
                   "d": "double"}
 """The C type of each class of register."""
+_LINE = 110
 
 
 @functools.cache
@@ -42,15 +43,23 @@ def device_function(instruction: Instruction, ctype: str) -> str:
     kind = ctype if returns else "void"
     head += f"__device__ __forceinline__ {kind} {instruction.name}({', '.join(parameters)}) {{\n"
     volatile = "" if instruction.effects is Effects.NONE else " volatile"
-    clobbers = ' : "memory"' if instruction.effects is Effects.MEMORY else ""
     body = [f"  {ctype} result;\n"] if returns else []
-    tail = ""
-    if outputs or inputs or clobbers:
-        tail = f"\n{' ' * (6 + len(volatile))}: {', '.join(outputs)} : {', '.join(inputs)}{clobbers}"
-    body.append(f'  asm{volatile}("{_text(instruction)}"{tail});\n')
+    clobbers = ['"memory"'] if instruction.effects is Effects.MEMORY else []
+    body.append(f"  {_statement(f'asm{volatile}', _text(instruction), [outputs, inputs, clobbers])}\n")
     if returns:
         body.append("  return result;\n")
     return head + "".join(body) + "}"
+
+
+def _statement(word: str, text: str, lists: list[list[str]]) -> str:
+    """An ``asm`` statement, on two lines where it is long."""
+    while lists and not lists[-1]:
+        lists.pop()
+    tail = "".join(f": {', '.join(part)} " if part else ":" for part in lists).rstrip()
+    begin = f'{word}("{text}"'
+    if len(begin) + len(tail) < _LINE:
+        return f"{begin} {tail});" if tail else f"{begin});"
+    return f"{begin}\n{' ' * (len(word) + 3)}{tail});"
 
 
 def _names(operand: Registers) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tilus.codegen.cells import CellEmitter, Cells, elements_of, per_cell
 from tilus.codegen.cuda import syntax
+from tilus.codegen.cuda.assignments import assignments, each_assigned
 from tilus.codegen.cuda.inline_asm import REGISTER_TYPES, device_function
+from tilus.codegen.cuda.names import Names
 from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS
 from tilus.codegen.cuda.source_lines import SourceLines
 from tilus.codegen.cuda.types import c_type, cell_type_of
@@ -18,7 +19,6 @@ from tilus.codegen.ptx.instruction import Address, Immediate, Instruction, Regis
 from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.names import DEVICE_NAMES, c_name
 from tilus.ir.ops import For, If, Pack, While
 from tilus.ir.ops.simt import Barrier, CpAsyncWait, ExitIf, WarpBarrier
 from tilus.ir.ops.thread import pointer_type
@@ -26,10 +26,6 @@ from tilus.ir.types import PointerType
 from tilus.targets import Target
 
 Handlers = Mapping[type[Operation], Callable[["KernelPrinter", Any], None]]
-_RESERVED = DEVICE_NAMES | FUNCTIONS.keys()
-"""Names that variables must not have."""
-
-
 class KernelPrinter(CellEmitter):
     """Prints one kernel; ``handlers`` says how each operation is."""
 
@@ -40,10 +36,10 @@ class KernelPrinter(CellEmitter):
         self.span = UNKNOWN_SPAN
         self.at: tuple[str, int] = ("", 0)  # the line of the source that was last printed
         self.source = SourceLines()
+        self.names = Names(self.source)
         self.lines: list[str] = []
         self.depth = 1
         self.pointers: dict[Value, tuple[str, int]] = {}  # an expression and a constant offset in elements
-        self.roots: dict[str, str] = {}  # what a pointer's variable points into: an array
         self.byte_offsets: dict[tuple[Value, int], str] = {}  # 64-bit forms of offsets in elements of a size
         self.functions: dict[str, str] = {}  # of the prelude
         self.instructions: dict[tuple[Instruction, str], str] = {}  # functions of PTX instructions
@@ -56,8 +52,6 @@ class KernelPrinter(CellEmitter):
         self.inlined: dict[Value, Operation] = {}  # what is printed where it is used, and how it was made
         self.within: set[Value] = set()  # those of them that are part of another one
         self.block_id = id(function.body)
-        self.taken: set[str] = set()
-        self.numbers: Counter[str] = Counter()  # of variables of one stem
         self._count_uses(function.body)
 
     # -- the function
@@ -76,7 +70,7 @@ class KernelPrinter(CellEmitter):
             lines.insert(0, line_directive(function.span.file, function.span.line))
         if function.attributes.get("shared_bytes"):
             lines.append("  extern __shared__ __align__(128) unsigned char shared_memory[];")
-            lines.append("  const unsigned shared_base = (unsigned)__cvta_generic_to_shared(shared_memory);")
+            lines.append("  const unsigned shared_base = __cvta_generic_to_shared(shared_memory);")
         return "\n".join([*lines, *self.lines, "}"])
 
     def _parameter(self, value: Value) -> str:
@@ -85,7 +79,7 @@ class KernelPrinter(CellEmitter):
             self.bind(value, [name])
             return f"{c_type(value.tile.dtype)} {name}"
         self.pointers[value] = (name, 0)
-        self.roots[name] = name
+        self.names.roots[name] = name
         written = next((p.written for p in self.function.parameters if p.name == value.name), True)
         restrict = "__restrict__ " if value.name in self.function.attributes.get("restrict", ()) else ""
         return f"{'' if written else 'const '}{c_type(value.type.dtype)}* {restrict}{name}"
@@ -103,7 +97,7 @@ class KernelPrinter(CellEmitter):
             if self.inlined and isinstance(op, _IN_ORDER):
                 self._settle(op)
             handler(self, op)
-            if op.results and op.results[0] in self.inlined:
+            if self.inlined and op.results and op.results[0] in self.inlined:
                 self.inlined[op.results[0]] = op
                 self.within.update(v for v in op.operands if v in self.inlined)
             else:
@@ -113,7 +107,8 @@ class KernelPrinter(CellEmitter):
     def _settle(self, op: Operation) -> None:
         """Expressions are computed before what they must not be moved across, but for those that it takes itself."""
         for value, maker in list(self.inlined.items()):
-            if value not in self.within and value not in op.operands:
+            here = self.used_in[value] == self.block_id and value not in op.operands
+            if here and value not in self.within:
                 del self.inlined[value]
                 self.store(value, self.cells[value].names)
                 self._consume(maker)
@@ -135,7 +130,6 @@ class KernelPrinter(CellEmitter):
         self.depth += 1
         self.block(block)
         self.depth -= 1
-        self.at = ("", 0)
         self.block_id = outer
 
     # -- text
@@ -161,30 +155,8 @@ class KernelPrinter(CellEmitter):
         return name
 
     def fresh(self, stem: str = "") -> str:
-        """A name that no variable has: from a name of the source, or the one that its line assigns."""
-        known = stem.isidentifier()
-        stem = c_name(stem if known else self.source.target(self.span) or "v")
-        name = stem if known else f"{stem}_1"
-        while name in self.taken or name in _RESERVED:
-            self.numbers[stem] += 1
-            name = f"{stem}_{self.numbers[stem]}"
-        self.taken.add(name)
-        return name
-
-    def _stem(self, value: Value) -> str:
-        """The name of a value, or, of a scalar that has none, one that tells it from the variable of its line."""
-        dtype = value.tile.dtype
-        if value.name or value.tile.shape or dtype.is_float:
-            return value.name
-        target = self.source.target(self.span)
-        return f"{target}{'_' if target else ''}{'ok' if dtype.is_bool else 'index'}"
-
-    def fresh_pointer(self, base: str, shared: bool) -> str:
-        """A name for a pointer into what ``base`` points into."""
-        root = self.roots.get(base, "p")
-        name = self.fresh(f"{root}_{'at' if shared else 'ptr'}")
-        self.roots[name] = root
-        return name
+        """A name that no variable has."""
+        return self.names.fresh(stem, self.span)
 
     # -- instructions
 
@@ -238,22 +210,28 @@ class KernelPrinter(CellEmitter):
 
     def bind(self, value: Value, names: list[str]) -> None:
         """Give a value its cells. Expressions stay such where their only use is in this block, else they get names."""
-        if not all(map(is_simple, names)):
-            if len(set(names)) < len(names):
-                known = {n: self.named(n, cell_type_of(value)) for n in dict.fromkeys(names)}
-                names = [known[n] for n in names]
-        if not all(map(is_simple, names)):
-            once = self.uses[value] == 1 and not value.name
-            if once and self.used_in[value] == self.block_id and sum(map(len, names)) <= _LONGEST:
-                super().bind(value, names)
-                self.inlined[value] = _PENDING
-                return
+        simple = all(map(is_simple, names))
+        if not simple and len(set(names)) < len(names):
+            known = {n: self.named(n, cell_type_of(value)) for n in dict.fromkeys(names)}
+            names = [known[n] for n in names]
+            simple = True
+        if simple:
+            self._bind_names(value, names)
+        elif self._once_here(value) and not value.name and sum(map(len, names)) <= _LONGEST:
+            super().bind(value, names)
+            self.inlined[value] = _PENDING
+        else:
             self.store(value, names)
-            return
+
+    def _once_here(self, value: Value) -> bool:
+        """Whether the only use of a value is in this block."""
+        return self.uses[value] == 1 and self.used_in[value] == self.block_id
+
+    def _bind_names(self, value: Value, names: list[str]) -> None:
         super().bind(value, names)
-        uses = self.uses[value]
+        uses, pending = self.uses[value], self.pending
         for name in names:
-            self.pending[name] += uses
+            pending[name] += uses
 
     def bind_literals(self, value: Value, names: list[str]) -> None:
         """Give a value cells that are literals."""
@@ -286,15 +264,13 @@ class KernelPrinter(CellEmitter):
                 self._consume(maker)
 
     def _consume(self, op: Operation) -> None:
+        inlined, pending = self.inlined, self.pending
         for operand in op.operands:
-            maker = self.inlined.pop(operand, None)
-            if maker is not None:
-                self._consume(maker)
-                continue
-            cells = self.cells.get(operand)
-            if cells is not None:
-                for name in cells.names:
-                    self.pending[name] -= 1
+            if operand in inlined:
+                self._consume(inlined.pop(operand))
+            elif operand in self.cells:
+                for name in self.cells[operand].names:
+                    pending[name] -= 1
 
     def element(self, cells: Cells, index: int) -> str:
         name = cells.names[index // cells.per]
@@ -311,7 +287,7 @@ class KernelPrinter(CellEmitter):
             names = self._variables(value, stem, init)
         elif init:
             self.assign(names, init, cell_type_of(value))
-        self.bind(value, names)
+        self._bind_names(value, names)
         self.own(names)
         return names
 
@@ -330,7 +306,7 @@ class KernelPrinter(CellEmitter):
     def _place_in_vector(self, value: Value) -> list[str] | None:
         """The variables of a vector that a value is a part of, where that is its only use, and it is whole cells."""
         pack = self.packs.get(value)
-        if pack is None or self.uses[value] != 1 or self.used_in[value] != self.block_id or value.name:
+        if pack is None or not self._once_here(value) or value.name:
             return None
         per = per_cell(value.tile.dtype, elements_of(pack.result))
         if per != per_cell(value.tile.dtype, elements_of(value)) or len(pack.parts) == 1:
@@ -352,7 +328,7 @@ class KernelPrinter(CellEmitter):
         cells = [text for p in op.parts for text in self._cells_as(p, per)]
         moves = [(n, text) for n, text in zip(names, cells, strict=True) if n != text]
         self.assign([n for n, _ in moves], [text for _, text in moves], cell_type_of(op.result))
-        self.bind(op.result, names)
+        self._bind_names(op.result, names)
         self.own(names)
 
     def _cells_as(self, value: Value, per: int) -> list[str]:
@@ -381,25 +357,18 @@ class KernelPrinter(CellEmitter):
         if len(cells) > 1:
             self.assign(self.declare(value), cells, cell_type_of(value))
             return
-        ctype, name = cell_type_of(value), self.fresh(self._stem(value))
+        ctype, name = cell_type_of(value), self.fresh(self.names.stem(value, self.span))
         self.line(f"const {ctype} {name} = {syntax.assigned(cells[0], ctype)};")
-        self.bind(value, [name])
+        self._bind_names(value, [name])
 
     def assign(self, names: Sequence[str], texts: Sequence[str], ctype: str = "") -> None:
         """Assignments, as one unrolled loop where the expressions differ in the index only."""
-        texts = [syntax.assigned(t, ctype) for t in texts]
-        pattern = _loop_pattern(texts) if len(names) > 2 and is_array(names) else None
-        if pattern is not None:
-            stem = names[0][: names[0].rindex("[")]
-            i = next(n for n in ("i", "j", "n", "k") if not re.search(rf"\b{n}\b", pattern))
-            self.line("#pragma unroll")
-            self.line(f"for (int {i} = 0; {i} < {len(names)}; ++{i}) {stem}[{i}] = {pattern.format(i)};")
-            return
-        self.assign_each(names, texts)
+        for text in assignments(names, [syntax.assigned(t, ctype) for t in texts]):
+            self.line(text)
 
     def assign_each(self, names: Sequence[str], texts: Sequence[str]) -> None:
         """Assignments, a statement for each."""
-        for text in _together([f"{name} = {text};" for name, text in zip(names, texts, strict=True)]):
+        for text in each_assigned(names, texts):
             self.line(text)
 
     # -- pointers
@@ -423,15 +392,13 @@ _IN_ORDER = (Barrier, WarpBarrier, CpAsyncWait, For, If, While, ExitIf)
 """What expressions are not moved across."""
 _LONGEST = 90
 """Characters of an expression that is printed where it is used."""
-_SHORT = 27
-"""Characters of a statement of which several are printed in a line."""
 _PENDING = Operation.__new__(Operation)
 """Stands for the operation that is being printed."""
 
 
 def is_simple(text: str) -> bool:
     """Whether an expression is a name, an element of an array or a literal."""
-    return not isinstance(text, syntax.Compound) and not text.endswith(")")
+    return type(text) is str and text[-1] != ")"
 
 
 def packed(dtype: DType, elements: Sequence[str]) -> str:
@@ -471,36 +438,3 @@ def from_register(text: str, kind: str, value: Value) -> str:
 def line_directive(file: str, line: int) -> str:
     name = file_name(file).replace("\\", "\\\\")
     return f'#line {line} "{name}"'
-
-
-def _together(statements: Sequence[str]) -> list[str]:
-    """Short statements, several to a line."""
-    lines: list[str] = []
-    before = _SHORT
-    for text in statements:
-        if lines and max(len(text), before) <= _SHORT and len(lines[-1]) + len(text) < 4 * _SHORT:
-            lines[-1] += f" {text}"
-        else:
-            lines.append(text)
-        before = len(text)
-    return lines
-
-
-def is_array(names: Sequence[str]) -> bool:
-    """Whether these are all of an array's elements from the first one on."""
-    stem = names[0][: names[0].find("[")]
-    return all(n == f"{stem}[{i}]" for i, n in enumerate(names))
-
-
-def _loop_pattern(texts: Sequence[str]) -> str | None:
-    """``texts`` as one expression where they differ just in indices equal to their position: a format of those."""
-    first, second = texts[0], texts[1]
-    if first == second:
-        return _escaped(first) if all(t == first for t in texts) else None
-    if "[0]" not in first or any(first.replace("[0]", f"[{n}]") != t for n, t in enumerate(texts)):
-        return None
-    return _escaped(first).replace("[0]", "[{0}]")
-
-
-def _escaped(text: str) -> str:
-    return text.replace("{", "{{").replace("}", "}}")

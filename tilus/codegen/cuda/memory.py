@@ -26,7 +26,7 @@ def ptr_add(k: KernelPrinter, op: PtrAdd) -> None:
     shared = pointer_type(op.pointer).space == "shared"
     make = _shared_pointer if shared else _global_pointer
     text = make(k, base, k.scalar(op.offset), op)
-    name = k.fresh_pointer(base, shared)
+    name = k.names.pointer(base, shared, k.span)
     k.line(f"{'const unsigned' if shared else 'auto'} {name} = {text};")
     k.pointers[op.result] = (name, constant)
 
@@ -61,14 +61,14 @@ def ptr_cast(k: KernelPrinter, op: PtrCast) -> None:
 
 def shared_base(k: KernelPrinter, op: SharedBase) -> None:
     name = k.fresh(op.result.name or "scratch")
-    k.roots[name] = name
+    k.names.roots[name] = name
     k.line(f"const unsigned {name} = shared_base{f' + {op.offset}' if op.offset else ''};")
     k.pointers[op.result] = (name, 0)
 
 
 def alloca(k: KernelPrinter, op: Alloca) -> None:
     name = k.fresh("local")
-    k.roots[name] = name
+    k.names.roots[name] = name
     align = f"__align__({op.alignment}) " if op.alignment else ""
     k.line(f"{align}{c_type(op.dtype)} {name}[{op.count}];")
     k.pointers[op.result] = (name, 0)

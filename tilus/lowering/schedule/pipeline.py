@@ -111,7 +111,7 @@ class _Pipeline:
         for load in self.staged.loads:
             shape = load.result.tile.shape
             ring = b.add(AllocShared(load.result.tile.dtype, (s, *shape), ordered=True, span=load.span)).result
-            ring.name = f"{load.result.name}_ring"
+            ring.name = f"{load.result.name}_ring".lstrip("_")
             self.rings.append(_Ring(load, ring))
         for u in range(s - 1):
             self.copies(b, self.plus(b, loop.start, u), b.const(u), whole=False)
