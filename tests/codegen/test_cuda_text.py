@@ -225,3 +225,26 @@ def test_products_wrap(engine: str) -> None:
         sums = (x * np.int32(65536) + x).astype("i8") + np.cumsum(x, dtype="i4").astype("i8")
         np.testing.assert_array_equal(z, sums)
         assert w[0] == (x * np.int32(s)).sum(dtype="i4")
+
+
+@tl.jit
+def narrow_products(x: tl.u16["N"], y: tl.u16["N"], z: tl.u8["N"], w: tl.i16["N"]):
+    i = tl.grid(1)
+    t = tl.load(x, (i * 64,), (64,))
+    tl.store(y, (i * 64,), tl.where(t * t > t, t * t, t + 1))
+    byte = t.to(tl.u8)
+    tl.store(z, (i * 64,), byte * byte + (byte << 3))
+    signed = tl.bitcast(t, tl.i16)
+    tl.store(w, (i * 64,), -signed * signed - 7)
+
+
+@pytest.mark.parametrize("engine", [*ENGINES, "simulate:sm_70:cuda", "simulate:sm_120a:cuda"])
+def test_narrow_products_wrap(engine: str) -> None:
+    x = np.random.default_rng(2).integers(0, 2**16, 64).astype("u2")
+    x[:5] = 65535, 0, 256, 46341, 32768
+    y, z, w = np.zeros(64, "u2"), np.zeros(64, "u1"), np.zeros(64, "i2")
+    narrow_products.on(engine)(x, y, z, w)
+    square, byte, signed = x * x, x.astype("u1"), x.view("i2")
+    np.testing.assert_array_equal(y, np.where(square > x, square, x + np.uint16(1)))
+    np.testing.assert_array_equal(z, byte * byte + (byte << np.uint8(3)))
+    np.testing.assert_array_equal(w, -signed * signed - np.int16(7))

@@ -224,6 +224,8 @@ def _integer_binary(k: KernelPrinter, kind: str, x: str, y: str, dtype: DType) -
     if kind in ("add", "sub", "mul") and dtype.name == "i64":
         # Told that they do not overflow, NVRTC makes code of these that takes more registers.
         return wrapping(_INFIX[kind], ctype, unsigned_type(dtype), x, y)
+    if kind == "mul" and dtype.name == "u16":  # products of int may overflow
+        return infix("*", cast("unsigned", x), y)
     if kind == "add" and dtype.name == "i32" and y.startswith("-") and small_literal(y[1:]) is not None:
         return infix("-", x, y[1:])
     if kind in _INFIX:

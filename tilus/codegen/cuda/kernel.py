@@ -177,10 +177,12 @@ class KernelPrinter(CellEmitter):
         for operand in instruction.inputs:
             if isinstance(operand, Immediate):
                 templates.append(str(operand.value))
-            elif operand.name != instruction.accumulator:
+            elif isinstance(operand, Address):
                 arguments += operands[operand.name]
-                if isinstance(operand, Address) and operand.space == "shared":
+                if operand.space == "shared":
                     templates.append(str(offset))
+            elif operand.name != instruction.accumulator:
+                arguments += [syntax.assigned(t, REGISTER_TYPES[operand.kind]) for t in operands[operand.name]]
         constants = f"<{', '.join(templates)}>" if templates else ""
         return f"ptx::{instruction.name}{constants}({', '.join(arguments)})"
 
@@ -404,7 +406,9 @@ def is_simple(text: str) -> bool:
 def packed(dtype: DType, elements: Sequence[str]) -> str:
     """A 32-bit cell of narrow elements."""
     mask = f"0x{(1 << dtype.bits) - 1:x}u"
-    words = [syntax.infix("&", syntax.cast("unsigned", e), mask) for e in elements]
+    words = [syntax.cast("unsigned", e) for e in elements]
+    if dtype.kind == "int":  # whose sign is extended
+        words = [syntax.infix("&", w, mask) for w in words]
     text = words[0]
     for i, word in enumerate(words[1:], 1):
         text = syntax.infix("|", text, syntax.infix("<<", word, str(i * dtype.bits)))
