@@ -7,7 +7,8 @@
 ...     tl.store(y, i * BLOCK, tl.load(x, i * BLOCK, BLOCK) * 2)
 """
 
-from tilus import layouts
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from tilus._version import __version__
 from tilus.diagnostics import TilusError, TilusWarning, UserError
 from tilus.diagnostics.entry import public_function as _public_function
@@ -118,7 +119,7 @@ from tilus.lang.builtins.elementwise import (
     where,
 )
 from tilus.lang.builtins.functional import map, reduce, scan
-from tilus.lang.builtins.layouts import Layout, mma
+from tilus.lang.builtins.layouts import mma
 from tilus.lang.builtins.memory import (
     atomic_add,
     atomic_and,
@@ -190,8 +191,21 @@ for _name, _value in list(globals().items()):
 del _name, _value
 
 
+if _TYPE_CHECKING:  # imported where they are asked for
+    from tilus import layouts
+    from tilus.lang.builtins.layouts import Layout
+
+
 def __getattr__(name: str) -> object:
-    """Says what a name of another language is here."""
+    """What is imported where it is asked for; and says what a name of another language is here."""
+    if name == "layouts":
+        import importlib
+
+        return importlib.import_module("tilus.layouts")
+    if name == "Layout":
+        from tilus.lang.builtins import layouts as builtins
+
+        return builtins.Layout
     from tilus.lang.foreign_names import HELP
 
     raise AttributeError(f"module 'tilus' has no attribute {name!r}" + (f": {HELP[name]}" if name in HELP else ""),

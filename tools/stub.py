@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import tilus as tl
@@ -25,7 +26,7 @@ from typing import Any
 def stub() -> str:
     """The text of the stub."""
     imported = sorted(((node.module, alias.asname or alias.name, alias.name)
-                       for node in ast.parse(Path(tl.__file__).read_text(encoding="utf-8")).body
+                       for node in _statements(Path(tl.__file__))
                        if isinstance(node, ast.ImportFrom) and node.module is not None for alias in node.names),
                       key=lambda names: [*map(_natural, names[:2])])
     public = [(module, name, original) for module, name, original in imported
@@ -33,6 +34,12 @@ def stub() -> str:
     types = sorted((name for _, name, _ in public if _is_element_type(name)), key=_natural)
     lines = [f"from {module} import {original} as {name}" for module, name, original in public if name not in types]
     return f"{HEAD}{chr(10).join(lines)}\n\n{chr(10).join(f'{name}: Any' for name in types)}\n"
+
+
+def _statements(path: Path) -> Iterator[ast.stmt]:
+    """Those of a module, and of its branches for type checkers."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        yield from node.body if isinstance(node, ast.If) else [node]
 
 
 def _is_element_type(name: str) -> bool:

@@ -65,8 +65,7 @@ class Effect:
 
 
 class Operation:
-    """Base of all operations. Subclasses set ``NAME`` and declare fields; see the module's text. ``RECORDS`` has the
-    dataclasses of attributes that are such."""
+    """Base of all operations. Subclasses set ``NAME`` and declare fields; see the module's text."""
 
     NAME: ClassVar[str] = ""
     TERMINATOR: ClassVar[bool] = False
@@ -76,7 +75,6 @@ class Operation:
     ATTRIBUTE_FIELDS: ClassVar[tuple[str, ...]] = ()
     REGION_FIELDS: ClassVar[tuple[str, ...]] = ()
     DEFAULTS: ClassVar[Mapping[str, Any]] = {}
-    RECORDS: ClassVar[Mapping[str, type]] = {}
 
     results: tuple[Value, ...]
     span: Span

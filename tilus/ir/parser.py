@@ -15,8 +15,11 @@ from tilus.ir.core import REGISTRY, Block, Function, Module, Operation, Paramete
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import array as _array  # noqa: F401
 from tilus.ir.ops import simt as _simt  # noqa: F401
+from tilus.ir.schedule import LoopSchedule
 from tilus.ir.types import PointerType, TileType, Type, ViewType, array_type
 
+RECORDS = {"schedule": LoopSchedule}
+"""Attributes that are dataclasses."""
 GRAMMAR = r"""
 start: "module" attributes function*
 function: KIND "@" NAME "(" arguments ")" attributes location? "{" parameter* operation* "}"
@@ -184,7 +187,7 @@ class _Reader:
         for field, kind in declared.OPERAND_FIELDS:
             if kind == 2:
                 fields.setdefault(field, ())
-        for field, record in declared.RECORDS.items():
+        for field, record in RECORDS.items():
             if isinstance(fields.get(field), dict):
                 fields[field] = self.record(record, fields[field], tree)
         if len(results) != len(types):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import inspect
 import operator
@@ -138,6 +137,8 @@ class OperatorTracer:
         unknown = next((k for k in kwargs if k not in known), None)
         if unknown is None:
             return self.fail("E0107", f"{name}: {reason}", node)
+        import difflib
+
         near = difflib.get_close_matches(unknown, known, 1)
         return self.fail("E0107", f"{name} has no parameter {unknown!r}", node,
                          f"did you mean {near[0]!r}?" if near else f"it has {', '.join(known)}")
@@ -182,6 +183,8 @@ class OperatorTracer:
         while frame is not None:
             known += frame.scope
             frame = frame.parent
+        import difflib
+
         near = difflib.get_close_matches(name, [k for k in known if not k.startswith("$")], 1)
         return f"did you mean {near[0]!r}?" if near else None
 
@@ -204,6 +207,8 @@ class OperatorTracer:
         help = FOREIGN.get(node.attr) if getattr(value, "__name__", "") == "tilus" or isinstance(
             value, (Tile, View)) else None
         if help is None:
+            import difflib
+
             near = difflib.get_close_matches(node.attr, [a for a in dir(value) if not a.startswith("_")], 1)
             help = f"did you mean {near[0]!r}?" if near else None
         if help is None and isinstance(value, (bool, int, float)) and hasattr(Tile, node.attr):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
@@ -31,7 +31,9 @@ from tilus.lang.signature import Signature, is_constant_annotation, parameter_ty
 from tilus.lang.tracer import Tracer
 from tilus.lang.values import Tile
 from tilus.lang.views import View
-from tilus.targets import Target
+
+if TYPE_CHECKING:
+    from tilus.targets import Target
 
 DEFAULT_WARPS = 4
 

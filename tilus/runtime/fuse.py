@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
-from tilus.backends import backend_of, engine_backend
 from tilus.diagnostics import Span
 from tilus.diagnostics.entry import entry, public, public_function
 from tilus.diagnostics.frames import caller_span
@@ -34,13 +33,13 @@ from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.scalars import what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
-from tilus.targets import Target, get_target
 
 if TYPE_CHECKING:
     from tilus.lang.arrays import ArraySpec
     from tilus.lowering.array import TiledExtents
     from tilus.lowering.array.tiles import TileTable
     from tilus.runtime.nvidia.kernel import CompiledKernel
+    from tilus.targets import Target
 
 TILES = ("BM", "BN", "BK", "stages", "warps")
 
@@ -332,6 +331,8 @@ class FusedFunction(TracedFunction):
 
     def _plan(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Plan:
         """What a call with arguments of these types and shapes does, with everything checked but ``out``."""
+        from tilus.backends import engine_backend
+
         overrides = {n: kwargs[n] for n in self._tiles if n in kwargs}
         values = self._bind(args, {n: v for n, v in kwargs.items() if n not in overrides})
         arrays: dict[str, ArrayArgument] = {}
@@ -437,6 +438,9 @@ class FusedFunction(TracedFunction):
     def program(self, target: str, constants: dict[str, Any]) -> Program:
         """The program for annotated parameters, or those that ``constants`` gives an array type
         (``x=tl.f16["M", "K"]``) or a value."""
+        from tilus.backends import backend_of
+        from tilus.targets import get_target
+
         overrides = self._sizes({n: constants.pop(n) for n in self._tiles if n in constants})
         described: dict[str, tuple[DType, tuple[int | None, ...]]] = {}
         annotations: dict[str, Any] = {}

@@ -38,7 +38,6 @@ from tilus.runtime.engines import default_engine
 from tilus.runtime.scalars import convert_constant, convert_scalar, what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
-from tilus.targets import get_target
 
 if TYPE_CHECKING:
     from tilus.runtime.nvidia.kernel import CompiledKernel
@@ -286,6 +285,7 @@ class JitFunction(TracedFunction):
         """
         from tilus.backends import Options
         from tilus.runtime.compile import compile_specialisation
+        from tilus.targets import get_target
 
         found = get_target(target, caller_span())
         specialisation = self.assume(assume, constants)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, warn
 from tilus.ir.core import Module, Parameter
@@ -12,7 +12,9 @@ from tilus.lang.capture import CapturedFunction
 from tilus.lang.program import trace_kernel
 from tilus.lang.reads import Reads
 from tilus.lang.signature import Signature
-from tilus.targets import Target
+
+if TYPE_CHECKING:
+    from tilus.targets import Target
 
 
 @dataclass(eq=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.ops.arith import Const
-from tilus.ir.schedule import LoopSchedule
 from tilus.ir.types import TileType, Type
+
+if TYPE_CHECKING:
+    from tilus.ir.schedule import LoopSchedule
 
 
 def _types(values: Sequence[Value]) -> list[Type]:
@@ -35,7 +37,6 @@ class For(Operation):
     """
 
     NAME = "for"
-    RECORDS: ClassVar[Mapping[str, type]] = {"schedule": LoopSchedule}
     start: Value
     stop: Value
     step: Value

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.ir.dtypes import DType
 from tilus.lang.values import fail, static_shape
-from tilus.layouts import RegisterLayout, SharedLayout
-from tilus.layouts.mma import BlockFragments, block_fragments, fragments
 
-Layout = RegisterLayout | SharedLayout
-"""The annotation of a compile-time parameter that is a layout."""
+if TYPE_CHECKING:
+    from tilus.layouts import RegisterLayout, SharedLayout
+    from tilus.layouts.mma import BlockFragments
+
+    Layout = RegisterLayout | SharedLayout
+    """The annotation of a compile-time parameter that is a layout."""
 
 _ATOMS = {64: (8, 8, 4), 32: (16, 8, 8), 16: (16, 8, 16), 8: (16, 8, 32)}
 
@@ -26,6 +28,8 @@ def mma(shape: Any, dtype: DType, warps: Any = (1, 1), atom: Any = None) -> Bloc
 
     The result has ``.a`` for the tile (m, k), ``.b`` for (k, n) and ``.c`` for (m, n).
     """
+    from tilus.layouts.mma import block_fragments, fragments
+
     m, n, k = static_shape(shape, "the shape of tl.mma", allow=1)
     rows, columns = static_shape(warps, "the warps of tl.mma", allow=1)
     if atom is None and dtype.bits not in _ATOMS:
@@ -34,3 +38,11 @@ def mma(shape: Any, dtype: DType, warps: Any = (1, 1), atom: Any = None) -> Bloc
     if len(size) != 3:
         raise fail("E0403", f"an instruction has the extents m, n and k, not {size}")
     return block_fragments(fragments(*size, dtype.bits), (rows, columns), (m, n, k))
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Layout":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from tilus.layouts import RegisterLayout, SharedLayout
+
+    return RegisterLayout | SharedLayout
