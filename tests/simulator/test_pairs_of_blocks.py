@@ -73,6 +73,30 @@ def test_broken_rings_of_two_blocks(name: str, old: str, new: str, checks: set[s
     assert {fault.check for fault in report.errors} & checks, report.fault_lines()
 
 
+MULTICAST = HEAD + """
+struct alignas(64) Map { char b[128]; };
+#define CLUSTER(how) ASM("barrier.cluster.arrive" how ".aligned; barrier.cluster.wait.aligned;" ::: "memory")
+extern "C" __global__ void __cluster_dims__(4, 1, 1) k(const __grid_constant__ Map A, int* out) {
+  __shared__ __align__(128) int tile[256]; __shared__ u64 full; int t = threadIdx.x; u32 r; asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(r));
+  if (!t) { INIT(&full, 1); ASM("fence.mbarrier_init.release.cluster;" ::: "memory"); } SYNC; CLUSTER(".relaxed");
+  if (!t && r % 2 == LEAD) ASM("mbarrier.arrive.expect_tx.shared.b64 _, [%0], 2048;" :: "r"(sa(&full)) : "memory");
+  if (!t && r < 2) ASM("cp.async.bulk.tensor.2d.cta_group::2.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3}], [%4], %5;"
+    :: "r"(sa(tile)), "l"(&A), "r"(0), "r"(r * 8), "r"(sa(&full) & 0xFEFFFFFF | LEAD << 24), "h"((short)(5 << r)) : "memory");
+  if (r % 2 == LEAD) TRY(&full, 0); CLUSTER(""); out[blockIdx.x * 256 + t] = tile[t]; }
+"""
+
+
+@pytest.mark.parametrize("seed", [None, 1, 2])
+@pytest.mark.parametrize("lead", [0, 1])
+def test_multicast_copies_signal_one_block_of_each_pair(lead: int, seed: int | None) -> None:
+    """Blocks 0 and 1 load for 2 and 3 as well; the even or the odd blocks are told of both copies to their pair."""
+    x, out = np.arange(512, dtype="i4").reshape(16, 32), np.zeros((2, 4, 256), "i4")
+    ptx = to_ptx(MULTICAST.replace("LEAD", str(lead)), "sm_100a")
+    report = simulator.launch(ptx, "k", 8, 256, [simulator.TensorMap(x, (8, 32)), out], seed=seed)
+    assert not report.faults
+    np.testing.assert_array_equal(out, np.broadcast_to(x.reshape(2, 256)[[0, 1, 0, 1]], out.shape))
+
+
 def test_multicast_copies_to_a_cluster() -> None:
     """Two blocks of a column share B: each loads half of it for both; consumers free a stage in both blocks."""
     source = WGMMA.replace('extern "C" __global__ void __launch_bounds__(256) k', 'extern "C" __global__ void __launch_bounds__(256) __cluster_dims__(1, 2, 1) k')

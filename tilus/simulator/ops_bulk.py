@@ -64,14 +64,17 @@ class Copier:
         if self.launch.shadow_hooks and offset < self.batch.shared.trash:
             barriers_of(self.batch).used(self.op, offset, lane)
 
-    def copies(self, offset: int, mask: int | None) -> list[int]:
-        """Offsets in each block that a multicast reaches."""
+    def copies(self, offset: int, mask: int | None, *, of_pair: bool = False) -> list[int]:
+        """Offsets in each block that a multicast reaches, or in that of its pair which is even or odd as the own is."""
         if mask is None:
             return [offset]
         stride, size = self.batch.shared.stride, self.launch.cluster_size
         block, within = offset // stride, offset % stride
         first = block // size * size
-        return [(first + rank) * stride + within for rank in range(size) if mask >> rank & 1]
+        reached = [rank for rank in range(size) if mask >> rank & 1]
+        if of_pair:
+            reached = [rank & ~1 | block % 2 for rank in reached]
+        return [(first + rank) * stride + within for rank in reached]
 
 
 def _value(b: Binder, op: Op, item: Any, lane: int, kind: str = "u32") -> int:
@@ -336,7 +339,8 @@ def tensor_load(b: Binder, op: Op) -> Run:
             placed = made.shared_offsets(offset - base)
             if not c.room(offset, made.room):
                 placed, sources, inside = placed[:0], sources[:0], inside[:0]
-            for there, bar_there in zip(c.copies(base, mask), c.copies(target, mask), strict=True):
+            signalled = c.copies(target, mask, of_pair=op.fields["cg"] == "cta_group::2")
+            for there, bar_there in zip(c.copies(base, mask), signalled, strict=True):
                 _issue_load(c, lane, there + placed, sources, made.size, inside, bar_there, made.box_bytes, fill)
 
     return run
