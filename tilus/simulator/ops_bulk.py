@@ -285,6 +285,11 @@ def bulk_wait(b: Binder, op: Op) -> Run:
 
 # -- tensors
 
+def _tiles(op: Op) -> int:
+    """How many tiles one operation copies."""
+    return 4 if ".tile::gather4" in op.opcode or ".tile::scatter4" in op.opcode else 1
+
+
 def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: Any
             ) -> tuple[Descriptor | None, list[int]]:
     where = int(address(g)[i])
@@ -297,7 +302,11 @@ def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: A
     if found.im2col != (".im2col" in op.opcode):
         b.batch.fault("value", "the tensor map is not of the instruction's mode (tile or im2col)", op, lane)
         return None, []
-    if len(values) != found.rank or len(values) != int(str(op.fields["dim"])[0]):
+    if _tiles(op) > 1 and (found.rank != 2 or found.box[1] != 1 or len(values) != 5):
+        b.batch.fault("value", f"{op.opcode} needs a tensor of 2 dimensions, a box of one row, a column and four rows",
+                      op, lane)
+        return None, []
+    if len(values) - _tiles(op) + 1 != found.rank or found.rank != int(str(op.fields["dim"])[0]):
         b.batch.fault("value", f"{len(values)} coordinates for a tensor of {found.rank} dimensions", op, lane)
         return None, []
     wrong = found.misfit(values, stores=".global.shared" in op.opcode, reduces=op.opcode.startswith("cp.reduce"))
@@ -308,6 +317,8 @@ def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: A
 
 
 @instr(f"cp.async.bulk.tensor {_DIMS} dst:shared::cluster|shared::cta =global ?tile "
+       f"=mbarrier::complete_tx::bytes ?mc:multicast::cluster ?cg:cta_group::1|cta_group::2 {_HINT}",
+       f"cp.async.bulk.tensor dim:2d dst:shared::cluster|shared::cta =global =tile::gather4 "
        f"=mbarrier::complete_tx::bytes ?mc:multicast::cluster ?cg:cta_group::1|cta_group::2 {_HINT}",
        f"cp.async.bulk.tensor dim:3d|4d|5d dst:shared::cluster|shared::cta =global =im2col "
        f"=mbarrier::complete_tx::bytes ?mc:multicast::cluster ?cg:cta_group::1|cta_group::2 {_HINT}", writes=0,
@@ -320,6 +331,7 @@ def tensor_load(b: Binder, op: Op) -> Run:
     c = Copier(b, op)
     multicast = op.fields["mc"] is not None
     offsets = rest.pop(0) if ".im2col" in op.opcode and rest else None
+    tiles = _tiles(op)
 
     def run(g: Group) -> None:
         for i, lane in enumerate(g.lanes().tolist()):
@@ -328,7 +340,7 @@ def tensor_load(b: Binder, op: Op) -> Run:
                 continue
             start = int(to(g)[i])
             c.align(lane, start & ((1 << CLUSTER_SHIFT) - 1), 128, "shared address")
-            offset = c.shared(lane, start, made.room)
+            offset = c.shared(lane, start, tiles * made.room)
             target = c.shared(lane, int(barrier(g)[i]), 8)
             mask = _value(b, op, rest[0], lane, "b16") if multicast else None
             steps = [_value(b, op, item, lane, "b16") for item in offsets.items] if isinstance(offsets, Vec) else []
@@ -336,12 +348,13 @@ def tensor_load(b: Binder, op: Op) -> Run:
             sources = _sources(c, lane, addresses, inside, made.size)
             fill = {2: 0x7FFF, 4: 0x7FFFFFFF}.get(made.size, 0) if made.nan_fill else 0
             base = offset // b.batch.shared.stride * b.batch.shared.stride
-            placed = made.shared_offsets(offset - base)
+            placed = made.shared_offsets(offset - base, tiles)
             if not c.room(offset, made.room):
                 placed, sources, inside = placed[:0], sources[:0], inside[:0]
             signalled = c.copies(target, mask, of_pair=op.fields["cg"] == "cta_group::2")
             for there, bar_there in zip(c.copies(base, mask), signalled, strict=True):
-                _issue_load(c, lane, there + placed, sources, made.size, inside, bar_there, made.box_bytes, fill)
+                _issue_load(c, lane, there + placed, sources, made.size, inside, bar_there, tiles * made.box_bytes,
+                            fill)
 
     return run
 
@@ -363,7 +376,10 @@ def _sources(c: Copier, lane: int, addresses: Array, inside: Array, size: int) -
 
 
 @instr(f"cp.async.bulk.tensor {_DIMS} =global =shared::cta ?tile =bulk_group {_HINT}",
+       f"cp.async.bulk.tensor dim:2d =global =shared::cta =tile::scatter4 =bulk_group {_HINT}",
        f"cp.async.bulk.tensor dim:3d|4d|5d =global =shared::cta =im2col_no_offs =bulk_group {_HINT}",
+       f"cp.reduce.async.bulk.tensor dim:2d =global =shared::cta op:add|min|max|inc|dec|and|or|xor =tile::scatter4 "
+       f"=bulk_group {_HINT}",
        f"cp.reduce.async.bulk.tensor dim:3d|4d|5d =global =shared::cta op:add|min|max|inc|dec|and|or|xor "
        f"=im2col_no_offs =bulk_group {_HINT}",
        f"cp.reduce.async.bulk.tensor {_DIMS} =global =shared::cta op:add|min|max|inc|dec|and|or|xor ?tile "
@@ -375,7 +391,7 @@ def tensor_store(b: Binder, op: Op) -> Run:
         raise b.error("tensor coordinates are expected", op)
     to, source = address_of(b, op, dst), address_of(b, op, src)
     c = Copier(b, op)
-    operation = op.fields.get("op")
+    operation, tiles = op.fields.get("op"), _tiles(op)
 
     def run(g: Group) -> None:
         for i, lane in enumerate(g.lanes().tolist()):
@@ -384,7 +400,7 @@ def tensor_store(b: Binder, op: Op) -> Run:
                 continue
             start = int(source(g)[i])
             c.align(lane, start, 128, "shared address")
-            offset = c.shared(lane, start, made.room)
+            offset = c.shared(lane, start, tiles * made.room)
             addresses, inside = made.tile(coordinates)
             targets = np.zeros(addresses.size, np.int64)
             lanes = np.full(int(inside.sum()), lane)
@@ -393,7 +409,7 @@ def tensor_store(b: Binder, op: Op) -> Run:
             kind = made.kind if operation else None
             if not c.room(offset, made.room):
                 continue
-            _issue_store(c, lane, base + made.shared_offsets(offset - base), targets, made.size, inside, kind,
+            _issue_store(c, lane, base + made.shared_offsets(offset - base, tiles), targets, made.size, inside, kind,
                          str(operation))
 
     return run

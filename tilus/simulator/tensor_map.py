@@ -164,10 +164,14 @@ class Descriptor:
     def tile(self, coordinates: Sequence[int], offsets: Sequence[int] = ()) -> tuple[Array, Array]:
         """(global address, inside) of each element of a tile, dimension 0 fastest; ``offsets`` are of im2col.
 
-        Of packed elements they are those of each byte of shared memory; gaps are outside.
+        Of packed elements they are those of each byte of shared memory; gaps are outside. Five coordinates of a tensor
+        of two dimensions are a column and the rows of four tiles, one below the other.
         """
         if self.im2col:
             return self._columns(coordinates, offsets)
+        if len(coordinates) > self.rank:
+            parts = [self.tile((coordinates[0], row)) for row in coordinates[1:]]
+            return np.concatenate([at for at, _ in parts]), np.concatenate([inside for _, inside in parts])
         dimensions = zip(self.extents, self.strides, self.box, self.steps, coordinates, strict=False)
         address = np.full(1, self.base, np.int64)
         inside = np.ones(1, bool)
@@ -209,11 +213,11 @@ class Descriptor:
                 at[spatial] += 1
         return np.concatenate(addresses), np.concatenate(inside)
 
-    def shared_offsets(self, start: int) -> Array:
-        """Shared address of each element of a tile that begins at ``start``, with the swizzle."""
+    def shared_offsets(self, start: int, tiles: int = 1) -> Array:
+        """Shared address of each element of tiles one below the other, from ``start`` on, with the swizzle."""
         from tilus.simulator.ops_wgmma import swizzle_address
 
-        return swizzle_address(start + np.arange(self.room // self.size) * self.size, self.swizzle or 16)
+        return swizzle_address(start + np.arange(tiles * self.room // self.size) * self.size, self.swizzle or 16)
 
 
 BLANK = Descriptor(0, 1, (1,) * 5, (1, 0, 0, 0, 0), (1,) * 5, (1,) * 5, 0, 0, False)
