@@ -46,7 +46,7 @@ def test_gathered_rows(rows: list[int], column: int, swizzle: int) -> None:
     np.testing.assert_array_equal(turned(out, swizzle).view("i4").reshape(4, 16), wanted)
 
 
-@pytest.mark.parametrize(("rows", "column"), [place for place in PLACES if len(set(place[0])) == 4])
+@pytest.mark.parametrize(("rows", "column"), [([0, 1, 2, 3], 0), ([19, 0, 5, 20], 32), ([1 << 30, 4, 3, 17], 56)])
 @pytest.mark.parametrize("verb", ["cp.async.bulk.tensor.2d.global.shared::cta", "cp.reduce.async.bulk.tensor.2d.global.shared::cta.add"])
 def test_scattered_rows(rows: list[int], column: int, verb: str) -> None:
     x, data = np.arange(20 * 64, dtype="i4").reshape(20, 64), np.arange(64, dtype="i4") + 5000
@@ -58,6 +58,17 @@ def test_scattered_rows(rows: list[int], column: int, verb: str) -> None:
     body = STORE.format(room=256, verb=verb)
     simulator.launch(PTX.format(body=body), "k", 1, 1, [simulator.TensorMap(x, (1, 16)), np.array(rows, "i4"), data, column])
     np.testing.assert_array_equal(x, wanted)
+
+
+@pytest.mark.parametrize(("body", "rows", "column", "told"), [
+    (LOAD, [0, 1, 2, 3], 2, "column 2 does not begin at a multiple of 16 bytes"), (STORE, [0, 1, 2, 3], 6, "column 6 does not begin"),
+    (STORE, [0, -1, 2, 3], 0, "-1 is no row or column to store to"), (STORE, [0, 1, 2, 3], -4, "-4 is no row or column"),
+])
+def test_what_the_hardware_refuses(body: str, rows: list[int], column: int, told: str) -> None:
+    text = body.format(room=256, verb="cp.async.bulk.tensor.2d.global.shared::cta")
+    args = [simulator.TensorMap(np.zeros((20, 64), "i4"), (1, 16)), np.array(rows, "i4"), np.zeros(64, "i4"), column]
+    report = simulator.launch(PTX.format(body=text), "k", 1, 1, args, collect=True, max_steps=1 << 12)
+    assert any(told in fault.message for fault in report.errors if fault.check == "value"), report.fault_lines()
 
 
 def test_boxes_of_several_rows_are_told() -> None:

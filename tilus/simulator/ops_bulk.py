@@ -309,6 +309,12 @@ def _map_of(b: Binder, op: Op, mem: Any, g: Group, i: int, lane: int, address: A
     if len(values) - _tiles(op) + 1 != found.rank or found.rank != int(str(op.fields["dim"])[0]):
         b.batch.fault("value", f"{len(values)} coordinates for a tensor of {found.rank} dimensions", op, lane)
         return None, []
+    if _tiles(op) > 1 and values[0] * found.size % 16:
+        b.batch.fault("value", f"{op.opcode}: column {values[0]} does not begin at a multiple of 16 bytes", op, lane)
+        return None, []
+    if "::scatter4" in op.opcode and min(values) < 0:
+        b.batch.fault("value", f"{op.opcode}: {min(values)} is no row or column to store to", op, lane)
+        return None, []
     wrong = found.misfit(values, stores=".global.shared" in op.opcode, reduces=op.opcode.startswith("cp.reduce"))
     if wrong:
         b.batch.fault("value", wrong, op, lane)
