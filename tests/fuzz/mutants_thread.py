@@ -26,21 +26,20 @@ def _sums_for_differences(affine: Anything) -> Anything:
     return changed
 
 
-def _permutations_are_nothing(plan: Anything) -> Anything:
-    def changed(source: Any, *given: Any, **keywords: Any) -> Any:
-        from tilus.layouts.convert import Identity, RegisterPermutation
+def _not_permuted(plan: Anything) -> Anything:
+    def changed(*given: Any, **keywords: Any) -> Any:
+        from tilus.layouts.convert import RegisterPermutation
 
-        found = plan(source, *given, **keywords)
-        moves = isinstance(found, RegisterPermutation) and sorted(found.perm) == list(range(source.num_locals))
-        return Identity() if moves else found
+        found = plan(*given, **keywords)
+        return replace(found, perm=tuple(sorted(found.perm))) if isinstance(found, RegisterPermutation) else found
 
     return changed
 
 
-def _neighbouring_registers(cut: Anything) -> Anything:
+def _first_registers(cut: Anything) -> Anything:
     def changed(layout: Any, starts: Any, extents: Any) -> Any:
         found = cut(layout, starts, extents)
-        return found._replace(locals=tuple(range(found.locals[0], found.locals[0] + len(found.locals))))
+        return found._replace(locals=tuple(n - found.locals[0] for n in found.locals))
 
     return changed
 
@@ -136,6 +135,15 @@ def _not_extended(number: Anything) -> Anything:
     return changed
 
 
+def _one_bit_less(code: Anything) -> Anything:
+    def changed(b: Any, number: Any, dtype: Any, rounding: str) -> Any:
+        found = code(b, number, dtype, rounding)
+        mask = b.const((1 << (dtype.bits - 1)) - 1, found.tile.dtype, found.tile.shape)
+        return b.binary("and", found, mask)
+
+    return changed
+
+
 def _wrapped_floats(code: Anything) -> Anything:
     def changed(b: Any, number: Any, dtype: Any, rounding: str) -> Any:
         whole = b.add(Cast(number, i32)).result if number.tile.dtype.is_float and dtype.bits < 32 else number
@@ -211,9 +219,8 @@ def _truncated(division: Anything) -> Anything:
 
 THREAD_MUTANTS = (
     # layouts
-    Mutant("permuted registers are taken for equal", "tilus.layouts.convert:plan_conversion",
-           _permutations_are_nothing),
-    Mutant("slices take the wrong registers", "tilus.layouts.register:RegisterLayout.slice", _neighbouring_registers),
+    Mutant("registers are not permuted", "tilus.layouts.convert:plan_conversion", _not_permuted),
+    Mutant("slices take the first registers", "tilus.layouts.register:RegisterLayout.slice", _first_registers),
     Mutant("buffers of shared memory overlap", "tilus.layouts.shared:SharedLayout.buffers", _half_apart),
     Mutant("vectors cross a swizzle", "tilus.layouts.shared:SharedLayout.vector_width",
            lambda width: lambda layout, dim: width(SharedLayout(layout.shape, layout.modes, None, layout.base), dim)),
@@ -234,8 +241,7 @@ THREAD_MUTANTS = (
     Mutant("negative numbers divide as unsigned", f"{_SIMT}.lower:_divide", _unsigned),
     Mutant("reversed scans do not turn round", f"{_SIMT}.rearrange:_prefixes", _not_turned),
     Mutant("parts of vectors are the first one", f"{_SIMT}.split_vectors:_Splitter.split", _first_parts),
-    Mutant("sub-byte integers keep all bits", f"{_SIMT}.narrow:_integer_code",
-           lambda code: lambda *given: code(*given).defining.lhs),
+    Mutant("sub-byte integers lose their highest bit", f"{_SIMT}.narrow:_integer_code", _one_bit_less),
     Mutant("sub-byte integers have no sign", f"{_SIMT}.narrow:_number", _not_extended),
     Mutant("floats do not saturate to narrow integers", f"{_SIMT}.narrow:_integer_code", _wrapped_floats),
     Mutant("ties round away", "tilus.lowering.expand_casts:_increment", _ties_away),
@@ -262,8 +268,8 @@ THREAD_MUTANTS = (
            store(block, window, coords, value, None, *rest), CPU),
     Mutant("products start at 0", f"{_CPU}.reduction:identity",
            lambda identity: lambda kind, dtype: 0 if kind == "prod" else identity(kind, dtype), CPU),
-    Mutant("accumulators are overwritten while they are read", f"{_CPU}.dot:_reads", lambda reads: lambda *_: False,
-           CPU),
+    Mutant("accumulators are overwritten while they are read", f"{_CPU}.block:BlockLowering.is_last_use",
+           lambda last: lambda *_: True, CPU),
     Mutant("workspaces hold what was there before", f"{_CPU}.launch:_Launcher.workspace", _not_zeroed, CPU),
     Mutant("floor division truncates", f"{_ARITH}:_signed_division", _truncated, CPU),
     Mutant("shifts by the width are masked", f"{_ARITH}:_shift", _masked_amount, CPU),

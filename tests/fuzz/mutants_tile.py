@@ -153,15 +153,6 @@ def _scanned_in_runs(layout: Anything) -> Anything:
     return changed
 
 
-def _permuted_the_wrong_way(operand_layout: Anything) -> Anything:
-    def changed(op: Any, operand: Any, layout: Any) -> Any:
-        if isinstance(op, Transpose):
-            return layout.permute(op.permutation)
-        return operand_layout(op, operand, layout)
-
-    return changed
-
-
 def _walked_once(original: Anything) -> Anything:
     def changed(order: Any, op: For | While, pending: list[Any]) -> list[Any]:
         from tilus.lowering.schedule.order_memory import _leave
@@ -214,11 +205,11 @@ TILE_MUTANTS = (
     Mutant("grids are those of the first kernel", f"{_FACTS}:_grids", _first_grid),
     Mutant("literals are cut off", "tilus.ir.literals:_units",
            lambda units: lambda magnitude, last: int(magnitude / math.ldexp(1.0, last)) if last > -1075 else 0),
-    Mutant("constants of 8-bit floats are their numbers", "tilus.ir.literals:integer_bits",
-           lambda bits: lambda value, dtype: int(value) if dtype.is_float and dtype.bits == 8 and math.isfinite(value)
+    Mutant("constants of narrow floats are their numbers", "tilus.ir.literals:integer_bits",
+           lambda bits: lambda value, dtype: int(value) if dtype.is_float and dtype.bits <= 16 and math.isfinite(value)
            else bits(value, dtype), CUDA),
-    Mutant("contractions read beyond their last tile", "tilus.lowering.array.evaluate:Evaluator.fades",
-           lambda fades: lambda *_: True, CPU),
+    Mutant("what lies beyond an array counts", "tilus.lowering.array.evaluate:Evaluator.bounded",
+           lambda bounded: lambda evaluator, tile, *_: tile, CPU),
     # passes for GPUs
     Mutant("the main loop goes on into the partial tile", f"{_PIPELINE}:_Pipeline.steps_ahead",
            lambda steps: lambda pipeline, count: steps(pipeline, count) - 1),
@@ -237,7 +228,8 @@ TILE_MUTANTS = (
     Mutant("a reduction's result is where it is wanted", f"{_INFER}:_Materialise._natural_results",
            lambda natural: lambda *_: None),
     Mutant("scans in several runs per thread", f"{_INFER}:scan_layout", _scanned_in_runs),
-    Mutant("transposes take the layout the wrong way", f"{_INFER}:operand_layout", _permuted_the_wrong_way),
+    Mutant("operands are not converted", f"{_INFER}:_Materialise._in_layout",
+           lambda convert: lambda materialise, operand, *_: operand),
     Mutant("no barrier between a store and a load", f"{_ORDER}:_Order._meet", lambda meet: lambda *_: False),
     Mutant("barriers are forgotten", "pass:order-memory", lambda order: lambda module: None),
     Mutant("later iterations of a loop are forgotten", f"{_ORDER}:_Order._loop", _walked_once),
