@@ -69,7 +69,6 @@ class Operation:
 
     NAME: ClassVar[str] = ""
     TERMINATOR: ClassVar[bool] = False
-    COMMUTATIVE: ClassVar[bool] = False
     FIELDS: ClassVar[tuple[str, ...]] = ()
     OPERAND_FIELDS: ClassVar[tuple[tuple[str, int], ...]] = ()
     ATTRIBUTE_FIELDS: ClassVar[tuple[str, ...]] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tilus.ir.core import Module, Operation, Value
-from tilus.ir.ops import ASYNCHRONOUS, Atomic, Concat, Const, Dot, For, If, Insert, Reduce, Scatter, Store, Take, While
+from tilus.ir.families import AsyncCopy
+from tilus.ir.ops import Atomic, Concat, Const, Dot, For, If, Insert, Reduce, Scatter, Store, Take, While
 from tilus.ir.rewriter import is_pure, rewrite_block
 from tilus.ir.types import TileType, ViewType
 
@@ -27,7 +28,7 @@ def _is_empty_tile(value: Value) -> bool:
 
 def _rewrite(op: Operation, mapping: dict[Value, Value]) -> list[Operation] | None:
     if (isinstance(op, (Store, Scatter)) and _is_empty(op.value)) or (
-            isinstance(op, ASYNCHRONOUS) and _is_empty(op.destination)):
+            isinstance(op, AsyncCopy) and _is_empty(op.destination)):
         return []
     if op.results and all(map(_is_empty_tile, op.results)) and not isinstance(op, (Const, For, If, While)) and (
             isinstance(op, Atomic) or is_pure(op) or all(e.kind == "read" for e in op.effects())):

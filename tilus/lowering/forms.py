@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tilus.ir.core import Operation, Value
+from tilus.ir.families import AsyncCopy, DerivedView
 from tilus.ir.ops import (
-    ASYNCHRONOUS,
     Atomic,
     Binary,
     Cast,
-    CollapseView,
     Const,
     CopyAsync,
     Gather,
-    GatherAsync,
     Load,
     PermuteView,
     Scatter,
@@ -121,27 +119,23 @@ Window: TypeAlias = tuple[tuple[Form, int], ...]
 """Per dimension of an array the first index and the extent."""
 
 
-WINDOWS = (Subview, PermuteView, CollapseView)
-"""What makes a view of another one."""
-
-
 def root_of(view: Value) -> Value:
     """The array that a view is a part of."""
-    while isinstance(view.defining, WINDOWS):
+    while isinstance(view.defining, DerivedView):
         view = view.defining.view
     return view
 
 
-def shape_of(op: Load | Store | CopyAsync | GatherAsync) -> tuple[int, ...]:
+def shape_of(op: Load | Store | AsyncCopy) -> tuple[int, ...]:
     """The shape of the tile that is moved."""
-    if isinstance(op, ASYNCHRONOUS):
+    if isinstance(op, AsyncCopy):
         return tuple(d or 0 for d in op.destination.view.shape)
     return op.shape if isinstance(op, Load) else op.value.tile.shape
 
 
 def window_of(op: Operation, view: Value, form: Callable[[Value], Form] = form_of) -> Window | None:
     """The part of the whole array that an access through a view covers; None where the indices are run-time tiles."""
-    if isinstance(op, ASYNCHRONOUS) and view is op.destination:
+    if isinstance(op, AsyncCopy) and view is op.destination:
         place = [(Form(0), n) for n in shape_of(op)]
     elif isinstance(op, (Load, Store, CopyAsync)):
         place = [(form(o), n) for o, n in zip(op.offsets, shape_of(op) or (1,) * len(op.offsets), strict=True)]

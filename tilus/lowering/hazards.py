@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 
 from tilus.diagnostics import Diagnostic, InternalError, Label, Severity
 from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.families import AsyncCopy
 from tilus.ir.ops import (
-    ASYNCHRONOUS,
     AllocShared,
     Binary,
     CommitAsync,
@@ -346,7 +346,7 @@ class _Follow:
             window = window_of(op, view, self._form) if root in self.roots else None
             if window is None or any(n == 0 for _, n in window):
                 continue
-            copied = isinstance(op, ASYNCHRONOUS) and effect.kind == "write"
+            copied = isinstance(op, AsyncCopy) and effect.kind == "write"
             self.windows.setdefault((op, root), set()).add(window)
             found.append(_Access(op, root, "copy" if copied else effect.kind, window,
                                  owner_of(op) if self.owners else None, self.group, self.path, self.moment,
@@ -355,7 +355,7 @@ class _Follow:
 
     def _partial(self, op: Operation, view: Value) -> bool:
         """Whether an access may leave out elements of its window."""
-        if getattr(op, "mask", None) is not None and not isinstance(op, ASYNCHRONOUS):
+        if getattr(op, "mask", None) is not None and not isinstance(op, AsyncCopy):
             return True
         while view.view.space == "shared" and isinstance(view.defining, (Subview, PermuteView)):
             if None in view.view.shape:

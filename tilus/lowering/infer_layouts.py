@@ -15,19 +15,15 @@ from dataclasses import replace
 
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.families import Access, Elementwise
 from tilus.ir.ops import (
     Atomic,
-    Binary,
-    Bitcast,
     Broadcast,
-    Cast,
-    Compare,
     Concat,
     Const,
     ConvertLayout,
     DeviceAssert,
     Dot,
-    Fma,
     For,
     Gather,
     GatherAsync,
@@ -37,20 +33,16 @@ from tilus.ir.ops import (
     Iota,
     Load,
     Map,
-    MulHi,
-    Philox,
     Reduce,
     ReduceWith,
     Reshape,
     Scan,
     ScanWith,
     Scatter,
-    Select,
     Slice,
     Store,
     Take,
     Transpose,
-    Unary,
     View,
     While,
     Yield,
@@ -63,9 +55,6 @@ from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import contiguous_axis, contiguous_order, gathered_vector, vector_width
 from tilus.targets import get_target
-
-ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, Philox, Map)
-MEMORY = (Load, Store, Gather, Scatter, Atomic, GatherAsync)
 
 
 def infer_layouts(module: Module) -> None:
@@ -178,25 +167,25 @@ class _Inference:
             maker = value.defining
             if isinstance(maker, Dot):
                 return True
-            if isinstance(maker, ELEMENTWISE):
+            if isinstance(maker, Elementwise):
                 for v in maker.operands:
                     if is_tile(v) and v not in seen and v.tile.shape == op.a.tile.shape:
                         seen.add(v)
                         front.append(v)
         return False
 
-    def _memory_by_size(self, ops: list[Operation]) -> list[Operation]:
-        found = [op for op in ops if isinstance(op, MEMORY)]
+    def _memory_by_size(self, ops: list[Operation]) -> list[Access]:
+        found = [op for op in ops if isinstance(op, Access)]
 
-        def weight(op: Operation) -> tuple[bool, int]:
+        def weight(op: Access) -> tuple[bool, int]:
             """Global memory comes first: shared memory is laid out as its accesses need it."""
             value = self._main_value(op)
-            shared = op.view.view.space == "shared"  # type: ignore[attr-defined]
+            shared = op.view.view.space == "shared"
             return shared, -value.tile.size * value.tile.dtype.bits if value is not None else 0
 
         return sorted(found, key=weight)
 
-    def _main_value(self, op: Operation) -> Value | None:
+    def _main_value(self, op: Access) -> Value | None:
         if isinstance(op, GatherAsync):  # it has no tile of the elements: the index tiles are laid out alike
             return op.indices[0]
         value = op.result if isinstance(op, (Load, Gather, Atomic)) else op.value  # type: ignore[attr-defined]
@@ -238,7 +227,7 @@ class _Inference:
         if isinstance(op, Map):
             for x in op.xs:
                 self.assign(x, layout, op)
-        if isinstance(op, ELEMENTWISE):
+        if isinstance(op, Elementwise):
             for result in op.results:
                 self.assign(result, layout, op)
         elif isinstance(op, (For, While, If)):
@@ -288,18 +277,18 @@ class _Inference:
             wanted = result_layout(op, value, layout)
             if wanted is not None:
                 self.assign(result, wanted, op)
-        if isinstance(op, (*ELEMENTWISE, *MEMORY)):
+        if isinstance(op, (Elementwise, Access)):
             for operand in op.operands:
                 wanted = operand_layout(op, operand, layout) if is_tile(operand) else None
-                if wanted is not None and isinstance(op, MEMORY):
+                if wanted is not None and isinstance(op, Access):
                     self.assign(operand, wanted, op)
 
     # -- memory operations
 
-    def access_layout(self, op: Operation, value: Value) -> RegisterLayout:
+    def access_layout(self, op: Access, value: Value) -> RegisterLayout:
         """A coalesced layout for a memory operation, with vectors as wide as alignment allows."""
         tile = value.tile
-        view = getattr(op, "view").type  # noqa: B009
+        view = op.view.type
         threads = self.threads(op)
         if isinstance(op, Atomic) or not isinstance(view, ViewType):
             return blocked(tile.shape, threads)
@@ -309,12 +298,12 @@ class _Inference:
             vector //= 2
         return blocked(tile.shape, threads, vector, order)
 
-    def vector_of(self, op: Operation, tile: TileType) -> tuple[tuple[int, ...], int]:
+    def vector_of(self, op: Access, tile: TileType) -> tuple[tuple[int, ...], int]:
         """Dimensions from the fastest in memory to the slowest, and how many elements an access may move."""
         if isinstance(op, (Gather, Scatter, GatherAsync)):
             along, width = gathered_vector(self.facts, op)
             return (along, *(d for d in reversed(range(tile.rank)) if d != along)), width
-        order = contiguous_order(self.facts, op.view, tile.rank)  # type: ignore[attr-defined]
+        order = contiguous_order(self.facts, op.view, tile.rank)
         return order, vector_width(self.facts, op, order[0], tile) if order else 1
 
 
@@ -354,7 +343,7 @@ def operand_layout(op: Operation, operand: Value, layout: RegisterLayout) -> Reg
     None where there is none or the operation does not care."""
     if not is_tile(operand):
         return None
-    if isinstance(op, (*ELEMENTWISE, *MEMORY)):
+    if isinstance(op, (Elementwise, Access)):
         return layout
     if isinstance(op, Broadcast):
         for axis, (have, want) in enumerate(zip(operand.tile.shape, op.shape, strict=True)):
@@ -375,7 +364,7 @@ def result_layout(op: Operation, operand: Value, layout: RegisterLayout) -> Regi
     """The layout that the result has where ``operand`` has ``layout``, with nothing moved."""
     if not op.results or not is_tile(op.results[0]):
         return None
-    if isinstance(op, (*ELEMENTWISE, Gather, Atomic, Load)):
+    if isinstance(op, (Elementwise, Gather, Atomic, Load)):
         return layout
     if isinstance(op, (Reduce, ReduceWith)):
         return layout.reduce(op.axis)

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 
 from tilus.ir.core import Function, Operation, Value
+from tilus.ir.families import AsyncCopy
 from tilus.ir.ops import (
-    ASYNCHRONOUS,
     AllocShared,
     CopyAsync,
     Dot,
@@ -95,14 +95,14 @@ class _Accesses:
                 dims[op.result] = tuple(d for i, d in enumerate(dims[op.view]) if i not in op.dropped)
             elif isinstance(op, PermuteView) and op.view in dims:
                 dims[op.result] = tuple(dims[op.view][p] for p in op.permutation)
-            elif isinstance(op, (Load, Store, *ASYNCHRONOUS)):
+            elif isinstance(op, (Load, Store, CopyAsync, GatherAsync)):
                 self._access(op, dims, found, seen, bits, warps)
             for region in op.regions:
                 self._visit(region.ops, dims, found, seen, bits, op.count if isinstance(op, Group) else warps)
 
     def _access(self, op: Load | Store | CopyAsync | GatherAsync, dims: dict[Value, tuple[int, ...]],
                 found: list[tuple[tuple[int, ...], Access | None]], seen: set[object], bits: int, warps: int) -> None:
-        view = op.destination if isinstance(op, ASYNCHRONOUS) else op.view
+        view = op.destination if isinstance(op, AsyncCopy) else op.view
         if view not in dims:
             return
         mine = dims[view]

@@ -27,6 +27,7 @@ from tilus.ir.ops import (
     Unary,
     While,
 )
+from tilus.ir.ops.arith import COMMUTATIVE
 from tilus.ir.rewriter import erase_dead, is_pure
 from tilus.lowering.assumptions import conditions
 from tilus.lowering.facts import Facts, kernel_facts
@@ -121,7 +122,7 @@ class _Folder:
         if isinstance(op, Dim) and op.view in self.names:
             return (Dim, self.names[op.view][op.axis])
         operands = tuple(map(id, op.operands))
-        if isinstance(op, (Binary, Compare)) and op.kind in ("add", "mul", "and", "or", "xor", "eq", "ne"):
+        if isinstance(op, (Binary, Compare)) and op.kind in COMMUTATIVE:
             operands = tuple(sorted(operands))
         attributes = tuple(_hashable(getattr(op, n)) for n in op.ATTRIBUTE_FIELDS)
         return (type(op), operands, attributes, op.results[0].type)

@@ -16,7 +16,6 @@ from tilus.ir.ops.arith import (
 )
 from tilus.ir.ops.control import For, If, While, Yield
 from tilus.ir.ops.memory import (
-    ASYNCHRONOUS,
     AllocShared,
     Atomic,
     CollapseView,
@@ -64,7 +63,7 @@ from tilus.ir.ops.thread import (
 )
 
 __all__ = [
-    "ASYNCHRONOUS", "AllocShared", "Alloca", "Assume", "Atomic", "Binary", "Bitcast", "Broadcast", "Cast",
+    "AllocShared", "Alloca", "Assume", "Atomic", "Binary", "Bitcast", "Broadcast", "Cast",
     "CollapseView", "CommitAsync", "Compare", "Concat", "Const", "ConvertLayout", "CopyAsync", "DeviceAssert", "Dim",
     "Dot", "Extract", "Fma", "For", "Gather", "GatherAsync", "GridIndex", "GridSize", "GridSync", "Group", "If",
     "Insert", "Iota", "Launch", "Load", "Map", "MaskedLoad", "MaskedStore", "MulHi", "NamedBarrier", "Pack",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, i64, u32
+from tilus.ir.families import Elementwise, Movement
 from tilus.ir.types import TileType, Type
 
 FLOAT_UNARY = frozenset(
@@ -24,14 +25,13 @@ FLOAT_UNARY = frozenset(
 NUMERIC_UNARY = frozenset({"neg", "abs"})
 BIT_UNARY = frozenset({"not", "popcount", "clz"})
 PREDICATE_UNARY = frozenset({"isnan", "isinf", "isfinite"})
-UNARY_KINDS = FLOAT_UNARY | NUMERIC_UNARY | BIT_UNARY | PREDICATE_UNARY
 
 NUMERIC_BINARY = frozenset({"add", "sub", "mul", "min", "max", "mod", "floordiv"})
 FLOAT_BINARY = frozenset({"div", "pow", "atan2", "copysign", "fmod"})
 BIT_BINARY = frozenset({"and", "or", "xor"})
 SHIFT_BINARY = frozenset({"shl", "shr"})
-BINARY_KINDS = NUMERIC_BINARY | FLOAT_BINARY | BIT_BINARY | SHIFT_BINARY
-COMMUTATIVE_KINDS = frozenset({"add", "mul", "min", "max", "and", "or", "xor"})
+COMMUTATIVE = frozenset({"add", "mul", "and", "or", "xor", "eq", "ne"})
+"""Binary operations and comparisons that give the same bits either way (minima do not: of two zeros, or with a NaN)."""
 
 COMPARE_KINDS = ("eq", "ne", "lt", "le", "gt", "ge")
 ROUNDINGS = ("rn", "rz", "rm", "rp")
@@ -63,7 +63,7 @@ class Iota(Operation):
         return (TileType(self.dtype, self.shape),)
 
 
-class Unary(Operation):
+class Unary(Elementwise):
     """An elementwise function of one operand. ``approximate`` allows a hardware instruction of about 2 ulp of f32 that
     flushes subnormal results to zero."""
 
@@ -88,7 +88,7 @@ class Unary(Operation):
         return (tile.with_dtype(bool_) if kind in PREDICATE_UNARY else tile,)
 
 
-class Binary(Operation):
+class Binary(Elementwise):
     """An elementwise function of two operands of one type. ``contract`` allows fusing a float multiply with an add."""
 
     NAME = "binary"
@@ -115,7 +115,7 @@ class Binary(Operation):
         return (tile,)
 
 
-class Fma(Operation):
+class Fma(Elementwise):
     """``a * b + c`` of floats with one rounding."""
 
     NAME = "fma"
@@ -132,7 +132,7 @@ class Fma(Operation):
         return (self.a.tile,)
 
 
-class MulHi(Operation):
+class MulHi(Elementwise):
     """The upper half of the product of two 32- or 64-bit integers."""
 
     NAME = "mulhi"
@@ -146,7 +146,7 @@ class MulHi(Operation):
         return (self.lhs.tile,)
 
 
-class Compare(Operation):
+class Compare(Elementwise):
     """An elementwise comparison; with a NaN only ``ne`` holds."""
 
     NAME = "compare"
@@ -164,7 +164,7 @@ class Compare(Operation):
         return (self.lhs.tile.with_dtype(bool_),)
 
 
-class Select(Operation):
+class Select(Elementwise):
     """``where(condition, x, y)``; only the chosen value counts."""
 
     NAME = "select"
@@ -182,7 +182,7 @@ class Select(Operation):
         return (self.x.tile,)
 
 
-class Cast(Operation):
+class Cast(Elementwise):
     """Conversion of values: to nearest even for floats (``rounding`` overrides), saturating from float to integer,
     wrapping between integers, ``!= 0`` to bool."""
 
@@ -197,7 +197,7 @@ class Cast(Operation):
         return (self.x.tile.with_dtype(self.dtype),)
 
 
-class Bitcast(Operation):
+class Bitcast(Elementwise):
     """The same bits of each element as another type of the same width."""
 
     NAME = "bitcast"
@@ -212,7 +212,7 @@ class Bitcast(Operation):
         return (self.x.tile.with_dtype(self.dtype),)
 
 
-class Broadcast(Operation):
+class Broadcast(Movement):
     """NumPy broadcasting to ``shape``: from a scalar, or of dimensions of extent 1 (ranks equal). At array level a
     symbol against another extent that is not 1 demands that the two are equal, which is checked at the call."""
 
@@ -232,7 +232,7 @@ class Broadcast(Operation):
         return (TileType(tile.dtype, self.shape),)
 
 
-class Philox(Operation):
+class Philox(Elementwise):
     """Philox-4x32-10 (Salmon et al., 2011): four tiles of u32 from a 64-bit ``seed`` and ``offset`` (u64, a tile)."""
 
     NAME = "philox"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, i32, i64
+from tilus.ir.families import Elementwise
 from tilus.ir.types import TileType, Type, array_type, extents_of
 
 
@@ -24,7 +25,7 @@ class Extent(Operation):
         return (TileType(i64),)
 
 
-class RoundTo(Operation):
+class RoundTo(Elementwise):
     """The values rounded to ``dtype``: what ``.to`` in a fused function means, as opposed to a cast that promotion asks
     for, which changes the nominal type only."""
 

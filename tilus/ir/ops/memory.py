@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i64
+from tilus.ir.families import Access, AsyncCopy, DerivedView
 from tilus.ir.types import TileType, Type, ViewType
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Stride(Operation):
         return (TileType(i64),)
 
 
-class Subview(Operation):
+class Subview(DerivedView):
     """A window of a view: per dimension of ``view`` a start and an extent (i64 scalars). ``dropped`` lists dimensions
     that a full index removes (extent 1). The window's own bounds are clipped to those of ``view``: elements before
     its beginning or past its end are out of bounds, and so is everything beyond the window's extent."""
@@ -65,7 +66,7 @@ class Subview(Operation):
         return (ViewType(view.dtype, self.shape, view.space),)
 
 
-class PermuteView(Operation):
+class PermuteView(DerivedView):
     """A view with its dimensions permuted: dimension d of the result is ``permutation[d]`` of the operand."""
 
     NAME = "permute_view"
@@ -79,7 +80,7 @@ class PermuteView(Operation):
         return (ViewType(view.dtype, tuple(view.shape[p] for p in self.permutation), view.space),)
 
 
-class CollapseView(Operation):
+class CollapseView(DerivedView):
     """A view of a whole contiguous array with adjacent dimensions taken as one: dimension d of the result is the next
     ``groups[d]`` dimensions of the operand, of which the last runs fastest."""
 
@@ -124,7 +125,7 @@ def _check_mask(op: Operation, mask: Value | None, shape: tuple[int, ...]) -> No
         op.fail("E0302", f"a mask of shape {mask.tile.shape} for an access of shape {shape}")
 
 
-class Load(Operation):
+class Load(Access):
     """The tile of ``shape`` at ``offsets`` (i64 scalars). Where ``mask`` is false or the element is out of bounds,
     ``other`` (a scalar of the element type; None means 0). ``layout`` is the user's wish, if any. ``in_bounds`` names
     the dimensions along which every element is known to be in bounds. ``ring`` is the way by which the tile gets into
@@ -152,7 +153,7 @@ class Load(Operation):
         return (Effect("read", self.view.view.space, self.view),)
 
 
-class Store(Operation):
+class Store(Access):
     """Writes ``value`` at ``offsets`` where ``mask`` holds and the element is in bounds."""
 
     NAME = "store"
@@ -190,7 +191,7 @@ def _check_indices(op: Operation, view: ViewType, indices: tuple[Value, ...]) ->
     return shape
 
 
-class Gather(Operation):
+class Gather(Access):
     """``result[i] = view[indices_0[i], indices_1[i], ...]``; masked and out-of-bounds elements give ``other``.
     ``ring`` is as of :class:`Load`."""
 
@@ -210,7 +211,7 @@ class Gather(Operation):
         return (Effect("read", self.view.view.space, self.view),)
 
 
-class Scatter(Operation):
+class Scatter(Access):
     """``view[indices_0[i], ...] = value[i]``; of equal indices an unspecified one wins."""
 
     NAME = "scatter"
@@ -233,7 +234,7 @@ class Scatter(Operation):
         return (Effect("write", self.view.view.space, self.view),)
 
 
-class Atomic(Operation):
+class Atomic(Access):
     """Atomic read-modify-write of ``view`` at index tiles (or scalars); gives the old values (0 where masked or out of
     bounds). ``compare`` is the expected value of ``cas``."""
 
@@ -293,7 +294,7 @@ class AllocShared(Operation):
         return (Effect("alloc", "shared"),)
 
 
-class CopyAsync(Operation):
+class CopyAsync(AsyncCopy):
     """Starts copying the tile at ``offsets`` of a global view into all of a shared view; elements out of bounds or
     masked become 0. Complete after the ``wait`` that covers its group."""
 
@@ -317,7 +318,7 @@ class CopyAsync(Operation):
         return (Effect("read", "global", self.source), Effect("write", "shared", self.destination))
 
 
-class GatherAsync(Operation):
+class GatherAsync(Access, AsyncCopy):
     """Starts copying ``view[indices]`` into all of a shared view; elements out of bounds or masked become 0. Complete
     after the ``wait`` that covers its group. The compiler's form of a gather of a staged loop."""
 
@@ -341,10 +342,6 @@ class GatherAsync(Operation):
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("read", "global", self.view), Effect("write", "shared", self.destination))
-
-
-ASYNCHRONOUS = (CopyAsync, GatherAsync)
-"""Copies that are complete later, into the view ``destination``."""
 
 
 class CommitAsync(Operation):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, f16, f32, f64, i8, i32, i64, u8
+from tilus.ir.families import Elementwise
 from tilus.ir.types import TileType, Type
 
 REDUCE_KINDS = ("sum", "prod", "min", "max", "any", "all", "xor", "argmin", "argmax")
@@ -156,7 +157,7 @@ class Dot(Operation):
         return (TileType(c.dtype, shape),)
 
 
-class Map(Operation):
+class Map(Elementwise):
     """Per-element scalar code: ``body`` takes one scalar of each tile (all of one shape), then the ``captured``
     block-uniform scalars, and yields scalars. Elements run independently."""
 

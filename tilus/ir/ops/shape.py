@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
+from tilus.ir.families import Movement
 from tilus.ir.types import TileType, Type
 
 if TYPE_CHECKING:
     from tilus.layouts import RegisterLayout
 
 
-class Reshape(Operation):
+class Reshape(Movement):
     """The same elements in row-major order under another shape of the same size. Where extents are symbols (at array
     level), only extents of 1 come and go."""
 
@@ -35,7 +36,7 @@ class Reshape(Operation):
         return (TileType(tile.dtype, self.shape),)
 
 
-class Transpose(Operation):
+class Transpose(Movement):
     """Dimension ``d`` of the result is dimension ``permutation[d]`` of the operand."""
 
     NAME = "transpose"
@@ -49,7 +50,7 @@ class Transpose(Operation):
         return (TileType(tile.dtype, tuple(tile.shape[p] for p in self.permutation)),)
 
 
-class Slice(Operation):
+class Slice(Movement):
     """The box of ``sizes`` elements from ``starts`` on, both compile-time constants."""
 
     NAME = "slice"
@@ -153,7 +154,7 @@ class View(Operation):
         return (TileType(self.dtype, new.shape),)
 
 
-class ConvertLayout(Operation):
+class ConvertLayout(Movement):
     """The same tile in another register layout (``layout``); inserted by layout inference or asked for by the user."""
 
     NAME = "convert_layout"

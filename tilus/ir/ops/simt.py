@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i32
+from tilus.ir.families import Elementwise
 from tilus.ir.ops.thread import pointer_type
 from tilus.ir.types import PointerType, TileType, Type
 
@@ -231,7 +232,7 @@ class Trap(Operation):
         return (Effect("io"),)
 
 
-class ApproxUnary(Operation):
+class ApproxUnary(Elementwise):
     """A hardware approximation: ``ex2``, ``lg2``, ``rcp``, ``rsqrt``, ``sqrt``, ``sin``, ``cos``, ``tanh`` of f32
     (subnormals flushed where ``ftz``)."""
 

@@ -10,6 +10,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
+from tilus.ir.families import Movement
 from tilus.ir.ops import Broadcast, Reduce, Reshape, Transpose
 from tilus.ir.ops.array import Contract, PartialReduce
 from tilus.ir.types import Extent, extents_of
@@ -33,7 +34,6 @@ UNIT = Axis(1, 1)
 ORIGIN = Axis(1, 0)
 """The only index of a dimension of extent 1."""
 Axes = tuple[Axis, ...]
-MOVEMENTS = (Broadcast, Reshape, Transpose)
 
 
 def operand_axes(op: Operation, axes: Axes) -> list[tuple[Value, Axes]]:
@@ -62,7 +62,7 @@ def tile_shape(axes: Sequence[Axis]) -> tuple[int, ...]:
 
 def strip(value: Value) -> Value:
     """Through broadcasts, reshapes and transpositions to what they move."""
-    while isinstance(value.defining, MOVEMENTS):
+    while isinstance(value.defining, Movement):
         value = value.defining.operands[0]
     return value
 

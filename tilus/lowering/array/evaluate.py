@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, i32, i64
+from tilus.ir.families import Movement
 from tilus.ir.ops import (
     Binary,
     Bitcast,
@@ -34,7 +35,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.array import Contract, PartialReduce, RoundTo
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.types import Extent, TileType, extents_of
-from tilus.lowering.array.access import MOVEMENTS, UNIT, Axes, Axis, Places, operand_axes, tile_shape
+from tilus.lowering.array.access import UNIT, Axes, Axis, Places, operand_axes, tile_shape
 from tilus.lowering.array.tiles import Tiling
 
 COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
@@ -60,7 +61,7 @@ def wide(dtype: DType) -> DType:
 
 def held(value: Value, stored: dict[Value, Value]) -> DType:
     """The type that a tile of the value has: that of its memory, that it has been rounded to, or the wide one."""
-    while value not in stored and isinstance(value.defining, MOVEMENTS):
+    while value not in stored and isinstance(value.defining, Movement):
         value = value.defining.operands[0]
     if value in stored:
         return stored[value].view.dtype
@@ -190,7 +191,7 @@ class Evaluator:
             return self.contract(op, axes)
         if isinstance(op, PartialReduce):
             return self.partial_reduce(op, axes)
-        if isinstance(op, MOVEMENTS):
+        if isinstance(op, Movement):
             return self.move(op, axes)
         if isinstance(op, Const):
             return self.b.const(op.value, wide(op.dtype), tile_shape(axes))
@@ -385,7 +386,7 @@ class Evaluator:
                 return False
             if value in self.stored:
                 continue
-            if isinstance(op, (*MOVEMENTS, Cast, RoundTo)) or (isinstance(op, Unary) and op.kind in _KEEPS_ZERO):
+            if isinstance(op, (Movement, Cast, RoundTo)) or (isinstance(op, Unary) and op.kind in _KEEPS_ZERO):
                 front += operand_axes(op, axes)
             elif isinstance(op, Binary) and op.kind in ("add", "sub", "mul", "min", "max"):
                 operands = operand_axes(op, axes)
@@ -418,7 +419,7 @@ _KEEPS_ZERO = ("neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "sin", "
 
 def _is_number(value: Value) -> bool:
     """Whether it is a finite number that is known, spread over any shape."""
-    while isinstance(value.defining, MOVEMENTS):
+    while isinstance(value.defining, Movement):
         value = value.defining.operands[0]
     return isinstance(value.defining, Const) and math.isfinite(value.defining.value)
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from tilus.diagnostics import InternalError
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import u32, u64
+from tilus.ir.families import Movement
 from tilus.ir.ops import (
     Binary,
     Broadcast,
     Cast,
     Const,
-    ConvertLayout,
     Gather,
     Iota,
     Load,
@@ -29,9 +29,6 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.compute import compute
 from tilus.lowering.cpu.memory import load_gathered, load_window
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
-
-MOVES = (Broadcast, Transpose, Slice, Reshape, ConvertLayout)
-"""Operations that give elements of their operand."""
 
 
 def evaluate(self: BlockLowering, value: Value, coords: Coords) -> Value:
@@ -66,7 +63,7 @@ def dependencies(self: BlockLowering, value: Value, coords: Coords) -> list[tupl
     if isinstance(rep, Buffer):
         return []
     op = rep.op
-    if isinstance(op, MOVES):
+    if isinstance(op, Movement):
         return [(op.operands[0], source_coords(op, coords))]
     return [(o, coords) for o in op.operands if o not in self.views and not o.tile.is_scalar]
 
@@ -98,7 +95,7 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
         mask = None if op.mask is None else evaluate(self, op.mask, coords)
         other = None if op.other is None else self.scalars[op.other]
         return load_gathered(self, self.views[op.view], indices, mask, other, lanes)
-    if isinstance(op, MOVES):
+    if isinstance(op, Movement):
         return evaluate(self, op.operands[0], source_coords(op, coords))
     if isinstance(op, Philox):
         return _philox(self, op, coords, lanes)[value.index]

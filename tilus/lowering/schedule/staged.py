@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tilus.ir.core import Function, Operation, Value
+from tilus.ir.families import DerivedView
 from tilus.ir.ops import Binary, Broadcast, Compare, Const, Dim, Dot, For, Gather, Iota, Load, Reshape, Subview
-from tilus.lowering.forms import WINDOWS
 
 Staged = Load | Gather
 
@@ -141,7 +141,7 @@ def windows(view: Value) -> list[Subview]:
     """The windows between an array and a view of it in which dimensions are dropped."""
     found = []
     op = view.defining
-    while isinstance(op, WINDOWS):
+    while isinstance(op, DerivedView):
         if isinstance(op, Subview) and op.dropped:
             found.append(op)
         op = op.view.defining

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.ops import ASYNCHRONOUS, AllocShared, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
+from tilus.ir.families import AsyncCopy
+from tilus.ir.ops import AllocShared, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
 from tilus.ir.ops.sync import Warps
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
@@ -149,7 +150,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                 live = lives[root]
                 live.last = position
                 use(live, group)
-                if isinstance(op, ASYNCHRONOUS) and value is op.destination:
+                if isinstance(op, AsyncCopy) and value is op.destination:
                     copied.add(root)
                 for start, extended in loops:
                     if live.first < start:

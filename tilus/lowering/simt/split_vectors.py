@@ -8,29 +8,25 @@ operations with such among them is done for few elements at a time.
 from __future__ import annotations
 
 from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.families import Elementwise
 from tilus.ir.ops import (
     Binary,
     Bitcast,
     Broadcast,
     Cast,
-    Compare,
     Const,
-    Fma,
-    MulHi,
     Pack,
     Philox,
-    Select,
     Shuffle,
     Unary,
 )
-from tilus.ir.ops.simt import ApproxUnary, Keep
+from tilus.ir.ops.simt import Keep
 from tilus.ir.types import TileType
 from tilus.lowering.expand_casts import is_native
 from tilus.lowering.expand_math import BINARY, NATIVE_UNARY, UNARY
 
 PART = 4
 """Elements of a part: a register of the narrowest elements."""
-_ELEMENTWISE = (Unary, Binary, Compare, Select, Cast, Bitcast, Fma, MulHi, ApproxUnary, Broadcast, Const, Philox)
 
 
 def split_vectors(module: Module) -> None:
@@ -111,7 +107,7 @@ class _Splitter:
 
 def _count(op: Operation) -> int:
     """How many elements an elementwise operation has in several parts; 0 for other operations."""
-    if not isinstance(op, _ELEMENTWISE):
+    if not isinstance(op, (Elementwise, Broadcast, Const)):
         return 0
     shape = op.results[0].tile.shape
     if isinstance(op, Bitcast) and op.x.tile.shape != shape:

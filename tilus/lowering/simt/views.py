@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import bool_, i32, i64
+from tilus.ir.families import DerivedView
 from tilus.ir.ops import Binary, PermuteView, Select, Subview
 from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.facts import Fact, Facts, constant_fact
@@ -145,7 +146,7 @@ def _static_extents(op: Subview) -> list[int | None]:
 def is_small(thread: Thread, view: Value) -> bool:
     """Whether offsets of in-bounds elements from the view's start fit in 32 bits."""
     op = view.defining
-    while op is not None and hasattr(op, "view"):
+    while isinstance(op, DerivedView):
         view = op.view
         op = view.defining
     parameter = thread.facts.parameters.get(view)
@@ -172,7 +173,7 @@ def advance(thread: Thread, pointer: Value, index: Value, stride: Value | int, s
 
 def is_written(thread: Thread, view: Value) -> bool:
     op = view.defining
-    while op is not None and hasattr(op, "view"):
+    while isinstance(op, DerivedView):
         view = op.view
         op = view.defining
     parameter = thread.facts.parameters.get(view)
