@@ -24,7 +24,7 @@ from kernels_zoo.rnn.lstm import lstm_step
 GOLDEN = Path(__file__).parent / "golden"
 ENGINES = ("interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda")
 SHOWN: dict[str, tuple[Any, dict[str, Any]]] = {
-    "matmul": (matmul, {"BM": 32, "BN": 32, "BK": 16, "stages": 2, "warps": 2}), "softmax": (softmax, {"fits": True}),
+    "matmul": (matmul, {"BM": 64, "BN": 32, "BK": 32, "stages": 2, "warps": 2}), "softmax": (softmax, {"fits": True}),
 }
 ZOO = {"matmul": matmul, "softmax": softmax, "attention": flash_attention_forward, "layer_norm": layer_norm,
        "lstm": lstm_step}

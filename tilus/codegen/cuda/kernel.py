@@ -12,6 +12,7 @@ from tilus.codegen.cuda.assignments import assignments, each_assigned
 from tilus.codegen.cuda.inline_asm import REGISTER_TYPES, device_function
 from tilus.codegen.cuda.names import Names
 from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS
+from tilus.codegen.cuda.rolling import rolled
 from tilus.codegen.cuda.source_lines import SourceLines
 from tilus.codegen.cuda.types import c_type, cell_type_of
 from tilus.codegen.file_names import file_name
@@ -38,6 +39,8 @@ class KernelPrinter(CellEmitter):
         self.source = SourceLines()
         self.names = Names(self.source)
         self.lines: list[str] = []
+        self.alike: list[str] = []  # statements that are printed together, maybe as loops
+        self.alike_at = UNKNOWN_SPAN
         self.depth = 1
         self.pointers: dict[Value, tuple[str, int]] = {}  # an expression and a constant offset in elements
         self.byte_offsets: dict[tuple[Value, int], str] = {}  # 64-bit forms of offsets in elements of a size
@@ -102,6 +105,7 @@ class KernelPrinter(CellEmitter):
                 self.within.update(v for v in op.operands if v in self.inlined)
             else:
                 self._consume(op)
+        self._flush()
         self.span = around
 
     def _settle(self, op: Operation) -> None:
@@ -136,6 +140,26 @@ class KernelPrinter(CellEmitter):
 
     def line(self, text: str) -> None:
         """Print a line, and above it, where this is another one than before, the line of the source that it is of."""
+        if self.alike:
+            self._flush()
+        self._print(text)
+
+    def repeated(self, text: str) -> None:
+        """Print a statement of which several that differ in indices follow each other."""
+        if self.alike and self.span != self.alike_at:
+            self._flush()
+        self.alike_at = self.span
+        self.alike.append(text)
+
+    def _flush(self) -> None:
+        here, statements = self.span, self.alike
+        if statements:
+            self.alike, self.span = [], self.alike_at
+            for text in rolled(statements):
+                self._print(text)
+            self.span = here
+
+    def _print(self, text: str) -> None:
         span = self.span
         if span.known:
             if (span.file, span.line) != self.at:

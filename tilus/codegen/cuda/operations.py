@@ -73,7 +73,7 @@ def mma(k: KernelPrinter, op: Mma) -> None:
     else:
         old, names = names, k.declare(op.result, "acc")
         k.line(" ".join(f"{x} = {y};" for x, y in zip(names, old, strict=True)))
-    k.line(f"{k.call(instruction, operands, names, cell_type_of(op.result))};")
+    k.repeated(f"{k.call(instruction, operands, names, cell_type_of(op.result))};")
 
 
 def ptr_atomic(k: KernelPrinter, op: PtrAtomic) -> None:
