@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,35 @@ def test_layers_import_downwards():
     for name, path in modules():
         found += violations(path.read_text(), name)
     assert found == []
+
+
+@pytest.mark.parametrize("package", ["backends", "cli", "diagnostics", "interp", "lowering", "simulator", "targets"])
+def test_modules_of_a_package_form_no_cycle(package: str):
+    """Imports within functions count, those for type checkers do not."""
+    known = dict(modules())
+    graph = {name: {m for m in run_time_imports(path.read_text(), name, set(known)) if m != name}
+             for name, path in known.items() if name.split(".")[1] == package and path.name != "__init__.py"}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def run_time_imports(source: str, module: str, known: set[str]) -> Iterator[str]:
+    """The modules among ``known`` that a module imports when it is run."""
+    tree = ast.parse(source)
+    for branch in [node for node in ast.walk(tree) if isinstance(node, ast.If)]:
+        if "TYPE_CHECKING" in ast.dump(branch.test):
+            branch.body = [ast.Pass()]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            for alias in node.names:
+                yield from {f"{node.module}.{alias.name}", node.module} & known
+        elif isinstance(node, ast.Import):
+            yield from {alias.name for alias in node.names} & known
+
+
+def test_a_cycle_is_found():
+    graph = {"a": set(run_time_imports("def f():\n    from b import x", "a", {"a", "b"})), "b": {"a"}}
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(("module", "source"), [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import For, Group, If, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops import For, Group, PtrAdd, PtrCast, PtrLoad, While, Yield
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
 from tilus.ir.types import ViewType
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Handler = Callable[["BlockLowering", Operation], None]
 HANDLERS: dict[type[Operation], Handler] = {}
+SECTIONS: dict[type[Operation], Callable[[BlockLowering, Block, int], int]] = {}
+"""Operations that are lowered together with those after them: from a position in a block, the position of the last."""
+WRITERS: dict[type[Rep], Callable[[BlockLowering, Value, Buffer], None]] = {}
+"""What computes a tile into a buffer."""
 FRAME_ALIGNMENT = 64
 MATERIALISE_COST = 6
 """What a tile that is used more than once may cost an element before it is kept in a buffer."""
@@ -122,8 +126,9 @@ class BlockLowering:
             if isinstance(op, Yield):
                 break
             self.settle(op)
-            if isinstance(op, Group):
-                position = self._section(block, position)
+            section = SECTIONS.get(type(op))
+            if section is not None:
+                position = section(self, block, position)
                 continue
             handler = HANDLERS.get(type(op))
             if handler is None:
@@ -131,28 +136,6 @@ class BlockLowering:
             handler(self, op)
         self.blocks.pop()
         return list(block.terminator.operands)
-
-    def _section(self, block: Block, position: int) -> int:
-        """Lower the groups from ``position`` on with nothing but pure operations between them; gives the position of
-        the last."""
-        from tilus.lowering.cpu.groups import lower_section
-
-        groups: list[Group] = []
-        last = at = position
-        while at < len(block.ops):
-            op = block.ops[at]
-            if isinstance(op, Group):
-                self.settle(op)
-                groups.append(op)
-                last = at
-            elif op.TERMINATOR or op.regions or op.effects():
-                break
-            at += 1
-        for op in block.ops[position:last]:
-            if not isinstance(op, Group):
-                HANDLERS[type(op)](self, op)
-        lower_section(self, groups)
-        return last
 
     def settle(self, op: Operation) -> None:
         """Before an operation that changes memory, compute what was to be read from there later."""
@@ -225,14 +208,12 @@ class BlockLowering:
 
     def force(self, value: Value, into: Buffer | None = None) -> Buffer:
         """The tile in a buffer: computed now if it is lazy; ``into`` says where."""
-        from tilus.lowering.cpu.nest import write_buffer
-
         rep = self.reps[value]
         if isinstance(rep, Buffer) and into is None:
             return rep
         target = into or self.allocate(value.tile.dtype, value.tile.shape)
         if target is not rep:
-            write_buffer(self, value, target)
+            WRITERS[Buffer](self, value, target)
         self.reps[value] = target
         return target
 
@@ -282,164 +263,3 @@ def _last_uses(block: Block) -> dict[Value, int]:
             for operand in inner.operands:
                 last[operand] = position
     return last
-
-
-# Control flow.
-
-
-@handles(If)
-def _if(self: BlockLowering, op: Operation) -> None:
-    assert isinstance(op, If)
-    homes: dict[int, Buffer] = {
-        i: self.allocate(r.tile.dtype, r.tile.shape) for i, r in enumerate(op.results) if not r.tile.is_scalar
-    }
-
-    def branch(block: Block) -> Callable[[], list[Value]]:
-        def lower() -> list[Value]:
-            top = self.frame_top
-            yielded = self.lower_block(block)
-            for i, home in homes.items():
-                _copy_into(self, yielded[i], home)
-            self.frame_top = top
-            return [self.scalars[v] for i, v in enumerate(yielded) if i not in homes]
-
-        return lower
-
-    results = iter(self.c.branch(self.scalars[op.condition], branch(op.then), branch(op.orelse)))
-    for i, result in enumerate(op.results):
-        if i in homes:
-            self.reps[result] = homes[i]
-        else:
-            self.scalars[result] = next(results)
-
-
-def _copy_into(self: BlockLowering, value: Value, home: Buffer) -> None:
-    """Write a tile into ``home`` without changing how the value is represented elsewhere."""
-    rep = self.reps[value]
-    if rep is not home:
-        self.force(value, home)
-        self.reps[value] = rep
-
-
-def _homes(self: BlockLowering, init: tuple[Value, ...]) -> dict[int, Buffer]:
-    """Buffers for the carried tiles of a loop, holding their initial values."""
-    homes: dict[int, Buffer] = {}
-    for i, value in enumerate(init):
-        if value.tile.is_scalar:
-            continue
-        rep = self.reps[value]
-        own = isinstance(rep, Buffer) and rep.owned and self.is_last_use(value) and self.uses[value] == 1 \
-            and value.defining is not None and rep.strides == row_major(rep.shape)
-        if own and isinstance(rep, Buffer):
-            homes[i] = rep
-        else:
-            homes[i] = self.allocate(value.tile.dtype, value.tile.shape)
-            _copy_into(self, value, homes[i])
-        homes[i].carried = True
-    return homes
-
-
-def _finish_loop(self: BlockLowering, op: Operation, homes: dict[int, Buffer], results: Iterable[Value]) -> None:
-    """Record the results of a loop: its scalars, and the homes that now hold the final tiles."""
-    scalars = iter(results)
-    for i, result in enumerate(op.results):
-        if i in homes:
-            homes[i].carried = False
-            self.reps[result] = homes[i]
-        else:
-            self.scalars[result] = next(scalars)
-
-
-def _carry(self: BlockLowering, yielded: Sequence[Value], homes: dict[int, Buffer]) -> None:
-    """Move the yielded tiles into the homes of the carried ones. A value that reads a home is computed before that
-    home changes: in place if it reads nothing but its own home, each element where it goes."""
-    from tilus.lowering.cpu.nest import elementwise_over
-
-    late: list[tuple[Value, Buffer]] = []
-    moves: list[tuple[Value, Buffer]] = []
-    for i, home in homes.items():
-        rep = self.reps[yielded[i]]
-        if rep is home:
-            continue
-        others = {h for j, h in homes.items() if j != i}
-        in_place = isinstance(rep, Lazy) and not rep.roots & others and (
-            home not in rep.roots or elementwise_over(self, yielded[i], home))
-        if in_place:
-            late.append((yielded[i], home))
-        else:
-            if isinstance(rep, Lazy) or rep in homes.values():
-                copy = self.allocate(yielded[i].tile.dtype, yielded[i].tile.shape)
-                _copy_into(self, yielded[i], copy)
-                self.reps[yielded[i]] = copy
-            moves.append((yielded[i], home))
-    for value, home in late + moves:
-        rep = self.reps[value]
-        _copy_into(self, value, home)
-        self.reps[value] = rep
-
-
-@handles(For)
-def _for(self: BlockLowering, op: Operation) -> None:
-    assert isinstance(op, For)
-    from tilus.lowering.cpu.contraction import try_contraction
-
-    if try_contraction(self, op):
-        return
-    homes = _homes(self, op.init)
-    scalars = [i for i in range(len(op.init)) if i not in homes]
-    start, stop, step = (self.scalars[v] for v in (op.start, op.stop, op.step))
-
-    def body(index: Value, carried: list[Value]) -> list[Value]:
-        top = self.frame_top
-        self.pause_if_due()
-        self.scalars[op.index] = index
-        for i, value in zip(scalars, carried, strict=True):
-            self.scalars[op.carried[i]] = value
-        for i, home in homes.items():
-            self.reps[op.carried[i]] = home
-        yielded = self.lower_block(op.body)
-        _carry(self, yielded, homes)
-        self.frame_top = top
-        return [self.scalars[yielded[i]] for i in scalars]
-
-    init = [self.scalars[op.init[i]] for i in scalars]
-    block = Block([start.type, *(v.type for v in init)])
-    outer = self.c.enter(block)
-    values = body(block.args[0], list(block.args[1:]))
-    self.c.b.add(Yield(tuple(values)))
-    self.c.leave(outer)
-    loop = self.c.b.add(For(start, stop, step, tuple(init), block))
-    _finish_loop(self, op, homes, loop.results)
-
-
-@handles(While)
-def _while(self: BlockLowering, op: Operation) -> None:
-    assert isinstance(op, While)
-    homes = _homes(self, op.init)
-    scalars = [i for i in range(len(op.init)) if i not in homes]
-    init = [self.scalars[op.init[i]] for i in scalars]
-
-    def region(source: Block, after: bool) -> Block:
-        block = Block([v.type for v in init])
-        outer = self.c.enter(block)
-        top = self.frame_top
-        if after:
-            self.pause_if_due()
-        for i, value in zip(scalars, block.args, strict=True):
-            self.scalars[source.args[i]] = value
-        for i, home in homes.items():
-            self.reps[source.args[i]] = home
-        yielded = self.lower_block(source)
-        if after:
-            _carry(self, yielded, homes)
-            self.c.b.add(Yield(tuple(self.scalars[yielded[i]] for i in scalars)))
-        else:
-            self.c.b.add(Yield((self.scalars[yielded[0]],)))
-        self.frame_top = top
-        self.c.leave(outer)
-        return block
-
-    before = region(op.before, False)
-    after = region(op.body, True)
-    loop = self.c.b.add(While(tuple(init), before, after))
-    _finish_loop(self, op, homes, loop.results)

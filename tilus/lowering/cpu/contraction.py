@@ -30,7 +30,8 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simd import PtrToInt
 from tilus.ir.types import TileType, ViewType
-from tilus.lowering.cpu.block import BlockLowering, container_bytes
+from tilus.lowering.cpu.block import HANDLERS, BlockLowering, container_bytes
+from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
 from tilus.lowering.cpu.evaluate import evaluate, leaves, source_dims
 from tilus.lowering.cpu.memory import make_window
@@ -173,10 +174,8 @@ class _Contraction:
         self.chunk = max(1, chunk // loop.block) * loop.block
 
     def run(self) -> None:
-        from tilus.lowering.cpu.block import _homes
-
         lowering, c = self.lowering, self.lowering.c
-        home = _homes(lowering, self.loop.op.init)[0]
+        home = carried_homes(lowering, self.loop.op.init)[0]
         home.carried = False
         lowering.reps[self.loop.op.results[0]] = home
         start, stop = (lowering.scalars[v] for v in (self.loop.op.start, self.loop.op.stop))
@@ -257,8 +256,6 @@ class _Contraction:
         """Both operands over the chunk that starts where the loop's index has the given value."""
         lowering = self.lowering
         lowering.scalars[self.loop.op.index] = index
-        from tilus.lowering.cpu.block import HANDLERS
-
         lowering.blocks.append(BlockState())
         mapping: dict[Value, Value] = {}
         for op in self.loop.op.body.ops:
@@ -310,8 +307,6 @@ class _Contraction:
         """A tile without K: as it is, made lazy if it is defined in the loop."""
         lowering = self.lowering
         if not value.tile.is_scalar and value not in lowering.reps:
-            from tilus.lowering.cpu.block import HANDLERS
-
             op = value.defining
             assert op is not None
             for operand in op.operands:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32
 from tilus.ir.ops import Cast, Const, Dot, PtrStore
-from tilus.lowering.cpu.block import BlockLowering, handles
+from tilus.lowering.cpu.block import BlockLowering, handles, row_major
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
-from tilus.lowering.cpu.nest import nest, store_buffer, versions, windows_of, write_buffer
+from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
+from tilus.lowering.cpu.write import write_buffer
 
 PADDING_BYTES = 64
 """Added to the rows of a packed A, so that they do not all fall on the same sets of the cache."""
@@ -136,8 +137,6 @@ def accumulator_buffer(self: BlockLowering, accumulator: Value, dtype: DType,
                        operands: tuple[Value, ...] = ()) -> tuple[Buffer, bool]:
     """A row-major buffer of ``dtype`` with the accumulator's contents, in place where nobody else needs those (nor
     ``operands`` of the product); and whether they are zero and not written."""
-    from tilus.lowering.cpu.block import row_major
-
     rep = self.reps[accumulator]
     shape = accumulator.tile.shape
     if isinstance(rep, Lazy) and isinstance(rep.op, Const) and rep.op.value == 0:
@@ -175,8 +174,6 @@ def _reads(self: BlockLowering, value: Value, buffer: Buffer) -> bool:
 def _home_of(self: BlockLowering, accumulator: Value, dtype: DType, shape: tuple[int, ...]) -> Buffer | None:
     """The home of a carried tile that the accumulator is an elementwise function of, where it can be updated in
     place: nothing that is still to be computed reads it."""
-    from tilus.lowering.cpu.nest import elementwise_over
-
     rep = self.reps[accumulator]
     assert isinstance(rep, Lazy)
     homes = [r for r in rep.roots if isinstance(r, Buffer) and r.carried and r.shape == shape and r.dtype is dtype]

@@ -98,7 +98,7 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
     if isinstance(op, Movement):
         return evaluate(self, op.operands[0], source_coords(op, coords))
     if isinstance(op, Philox):
-        return _philox(self, op, coords, lanes)[value.index]
+        return philox_words(self, op, coords, lanes)[value.index]
     if isinstance(op, Map):
         return _map(self, op, coords, lanes)[value.index]
     return compute(self.c.b, op, [self.c.splat(evaluate(self, o, coords), lanes) for o in op.operands])
@@ -143,18 +143,6 @@ def _iota(self: BlockLowering, op: Iota, coord: Coord) -> Value:
     return self.c.b.add(Binary("add", self.c.splat(scalar, self.lanes), numbers)).result
 
 
-def buffer_offset(self: BlockLowering, coords: Coords, strides: Sequence[Number]) -> Number:
-    """The offset in elements of the (first lane's) element."""
-    total: Number = 0
-    for coord, stride in zip(coords, strides, strict=True):
-        if coord.base is not None:
-            total = self.c.add(total, self.c.mul(coord.base, stride))
-    for coord, stride in zip(coords, strides, strict=True):
-        if coord.const:
-            total = self.c.add(total, self.c.mul(coord.const, stride))
-    return total
-
-
 def buffer_pointer(self: BlockLowering, buffer: Buffer, coords: Coords) -> Value:
     """The address of the (first lane's) element; constant parts are added last, to end up in the instructions."""
     dynamic: Number = 0
@@ -187,7 +175,7 @@ _ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
 _KEY_A, _KEY_B = 0x9E3779B9, 0xBB67AE85
 
 
-def _philox(self: BlockLowering, op: Philox, coords: Coords, lanes: int) -> list[Value]:
+def philox_words(self: BlockLowering, op: Philox, coords: Coords, lanes: int) -> list[Value]:
     """Ten rounds of Philox-4x32 (Salmon et al., 2011): the counter is (offset low, offset high, 0, 0), the key the
     seed's halves."""
     key = ("philox", op, coords, lanes)

@@ -9,7 +9,7 @@ from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.cpu import bits, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
+from tilus.lowering.cpu import bits, control, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, lower_launch

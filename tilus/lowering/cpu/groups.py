@@ -15,7 +15,7 @@ from tilus.ir.ops import Const, Group, If, NamedBarrier, PtrLoad, PtrStore, Yiel
 from tilus.ir.ops.simd import FunctionAddress, HostAtomic, IntToPtr, PtrToInt, ReturnIf
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import PointerType, TileType
-from tilus.lowering.cpu.block import BlockLowering, handles
+from tilus.lowering.cpu.block import HANDLERS, SECTIONS, BlockLowering, handles
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.state import RUNTIME_COOPERATE, STATE_ERROR, call_runtime
 from tilus.lowering.cpu.sync import spin
@@ -114,10 +114,28 @@ def _start(self: BlockLowering, name: str, count: int, captured: Sequence[Value]
     c.b.add(ReturnIf(c.compare("ne", error, 0)))
 
 
-@handles(Group)
-def _group(self: BlockLowering, op: Operation) -> None:
-    assert isinstance(op, Group)
-    lower_section(self, [op])
+def _section(self: BlockLowering, block: Block, position: int) -> int:
+    """Lower the groups from ``position`` on with nothing but pure operations between them; gives the position of
+    the last."""
+    groups: list[Group] = []
+    last = at = position
+    while at < len(block.ops):
+        op = block.ops[at]
+        if isinstance(op, Group):
+            self.settle(op)
+            groups.append(op)
+            last = at
+        elif op.TERMINATOR or op.regions or op.effects():
+            break
+        at += 1
+    for op in block.ops[position:last]:
+        if not isinstance(op, Group):
+            HANDLERS[type(op)](self, op)
+    lower_section(self, groups)
+    return last
+
+
+SECTIONS[Group] = _section
 
 
 @handles(NamedBarrier)

@@ -10,7 +10,7 @@ from tilus.ir.ops import Binary, Bitcast, Cast, MaskedLoad, MaskedStore, PtrAdd,
 from tilus.ir.ops.simd import GatherLoad, HostAtomic, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
-from tilus.lowering.cpu.values import Coords, Memory, Number, Window
+from tilus.lowering.cpu.values import ZERO, Coords, Memory, Number, Window
 from tilus.lowering.facts import Fact
 
 
@@ -93,13 +93,23 @@ def _unit(stride: Number) -> bool:
     return isinstance(stride, int) and stride == 1
 
 
+def offset_of(self: BlockLowering, coords: Coords, strides: Sequence[Number]) -> Number:
+    """The offset in elements of the (first lane's) element."""
+    total: Number = 0
+    for coord, stride in zip(coords, strides, strict=True):
+        if coord.base is not None:
+            total = self.c.add(total, self.c.mul(coord.base, stride))
+    for coord, stride in zip(coords, strides, strict=True):
+        if coord.const:
+            total = self.c.add(total, self.c.mul(coord.const, stride))
+    return total
+
+
 def window_address(self: BlockLowering, window: Window, coords: Coords) -> tuple[Number, Number]:
     """The (first lane's) offset from the window's pointer, and the stride between lanes."""
-    from tilus.lowering.cpu.evaluate import buffer_offset
-
     step = next((s for x, s in zip(coords, window.strides, strict=True) if x.vector), 0)
-    offset = self.c.add(window.origin, buffer_offset(self, coords, window.strides)) if window.memory.packed else \
-        buffer_offset(self, coords, window.strides)
+    offset = self.c.add(window.origin, offset_of(self, coords, window.strides)) if window.memory.packed else \
+        offset_of(self, coords, window.strides)
     return offset, step
 
 
@@ -115,8 +125,6 @@ def _lane_offsets(self: BlockLowering, offset: Number, step: Number) -> Value:
 
 def full_coords(window: Window, coords: Coords) -> Coords:
     """Coordinates of every dimension of the view, for a scalar access too."""
-    from tilus.lowering.cpu.values import ZERO
-
     return coords if window.shape else (ZERO,) * len(window.strides)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
-from tilus.ir.ops import Gather, Load, PtrStore, Slice
+from tilus.ir.dtypes import i64
+from tilus.ir.ops import Binary, Gather, Load, PtrStore, Slice
 from tilus.ir.ops.simd import ScatterStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.compute import HEAVY_COST
-from tilus.lowering.cpu.evaluate import buffer_pointer, evaluate, leaves, source_dims
+from tilus.lowering.cpu.evaluate import buffer_pointer, leaves, source_dims
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Window
 
 Body = Callable[[Coords], None]
@@ -161,26 +162,6 @@ def versions(self: BlockLowering, windows: Sequence[Window], emit: Callable[[], 
     return self.c.branch(condition, fast, emit)
 
 
-def write_buffer(self: BlockLowering, value: Value, target: Buffer) -> None:
-    """Compute a tile into a buffer."""
-    from tilus.lowering.cpu.transpose import try_transposed
-
-    if try_transposed(self, value, target):
-        return
-    shape = target.shape
-    vector = vector_dim(self, shape, [value], [target.strides])
-    lanes = vector_lanes(self, [value], shape[vector])
-
-    def body(coords: Coords) -> None:
-        store_buffer(self, target, coords, evaluate(self, value, coords))
-
-    def emit() -> list[Value]:
-        nest(self, shape, vector, lanes, body)
-        return []
-
-    versions(self, windows_of(self, [value]), emit)
-
-
 def store_buffer(self: BlockLowering, target: Buffer, coords: Coords, value: Value) -> None:
     c = self.c
     pointer = buffer_pointer(self, target, coords)
@@ -190,9 +171,6 @@ def store_buffer(self: BlockLowering, target: Buffer, coords: Coords, value: Val
     if not lanes or stride == 1:
         c.b.add(PtrStore(pointer, value))
         return
-    from tilus.ir.dtypes import i64
-    from tilus.ir.ops import Binary
-
     indices = c.b.add(Binary("mul", c.lane_numbers(i64, lanes), c.const(stride, i64, lanes))).result
     c.b.add(ScatterStore(pointer, indices, value))
 

@@ -26,12 +26,12 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, PtrToInt, ReturnIf
 from tilus.ir.types import TileType
-from tilus.lowering.cpu.block import HANDLERS, BlockLowering, handles
+from tilus.lowering.cpu.block import HANDLERS, BlockLowering, handles, row_major
 from tilus.lowering.cpu.compute import cast
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.launch import failed_assertion
 from tilus.lowering.cpu.memory import gathered_offset
-from tilus.lowering.cpu.nest import nest, versions, windows_of
+from tilus.lowering.cpu.nest import nest, store_buffer, versions, windows_of
 from tilus.lowering.cpu.state import (
     RUNTIME_PRINT,
     RUNTIME_WAIT,
@@ -107,9 +107,6 @@ def _store_words(self: BlockLowering, value: Value, pointer: Value) -> None:
     if value.tile.is_scalar:
         self.c.b.add(PtrStore(pointer, word(self.scalars[value])))
         return
-    from tilus.lowering.cpu.block import row_major
-    from tilus.lowering.cpu.nest import store_buffer
-
     shape = value.tile.shape
     target = Buffer(pointer, i64, shape, row_major(shape))
 

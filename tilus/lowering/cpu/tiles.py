@@ -51,11 +51,19 @@ from tilus.ir.ops.memory import split_dims
 from tilus.ir.ops.simd import GatherLoad, HostAtomic
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
 from tilus.lowering.cpu.compute import compute, cost_of
-from tilus.lowering.cpu.evaluate import evaluate, is_straight, keeps_dimensions
-from tilus.lowering.cpu.memory import gathered_offset, load_window, make_window, store_gathered, store_window
+from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight, keeps_dimensions, philox_words
+from tilus.lowering.cpu.memory import (
+    gathered_offset,
+    load_gathered,
+    load_window,
+    make_window,
+    store_gathered,
+    store_window,
+)
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.state import STATE_GRID0
 from tilus.lowering.cpu.streaming import stream_nest, streaming
+from tilus.lowering.cpu.transpose import try_transposed_store
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 
 
@@ -195,11 +203,9 @@ def _take(self: BlockLowering, op: Operation) -> None:
 
 @handles(Philox)
 def _philox(self: BlockLowering, op: Operation) -> None:
-    from tilus.lowering.cpu.evaluate import _philox as numbers
-
     assert isinstance(op, Philox)
     if op.offset.tile.is_scalar:
-        for result, value in zip(op.results, numbers(self, op, (), 0), strict=True):
+        for result, value in zip(op.results, philox_words(self, op, (), 0), strict=True):
             self.scalars[result] = value
         return
     used = [r for r in op.results if self.uses[r]]
@@ -214,8 +220,6 @@ def _philox(self: BlockLowering, op: Operation) -> None:
 def _map(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Map)
     if not op.results or not op.results[0].tile.shape:
-        from tilus.lowering.cpu.evaluate import inline_block
-
         arguments = [self.scalars[v] for v in op.operands]
         self.scalars.update(zip(op.results, inline_block(self, op.body, arguments, 0), strict=True))
     elif is_straight(op.body) and len(op.results) == 1:
@@ -340,8 +344,6 @@ def _load(self: BlockLowering, op: Operation) -> None:
 
 @handles(Gather)
 def _gather(self: BlockLowering, op: Operation) -> None:
-    from tilus.lowering.cpu.memory import load_gathered
-
     assert isinstance(op, Gather)
     memory = self.views[op.view]
     if not op.result.tile.shape:
@@ -399,8 +401,6 @@ def _store(self: BlockLowering, op: Operation) -> None:
             if memory.root in getattr(self.reps[value], "roots", ()):
                 self.force(value)
     _settle_own(self, inputs, memory, op)
-    from tilus.lowering.cpu.transpose import try_transposed_store
-
     if op.mask is None and try_transposed_store(self, op.value, window):
         return
     shape = op.value.tile.shape

@@ -15,7 +15,7 @@ from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import SharedView, Thread, layout_of, register_type
-from tilus.lowering.simt.scratch import conversion_plan
+from tilus.lowering.simt.scratch import conversion_plan, holds_only_element
 from tilus.lowering.simt.shared_access import SharedAccess, matrix_loads, store_matrices
 from tilus.lowering.simt.views import tile_padding
 
@@ -131,11 +131,6 @@ def only_element(thread: Thread, op: Reshape | Transpose, value: Value) -> Value
     if value.tile.dtype is bool_:
         return thread.emit(Compare("ne", result, thread.const(0, u8)))
     return result
-
-
-def holds_only_element(layout: RegisterLayout) -> bool:
-    """Whether every thread's first register is the element at index 0."""
-    return not any(layout.thread_terms(d) for d in range(layout.rank))
 
 
 # -- shuffles

@@ -38,8 +38,6 @@ def scratch_bytes(op: Operation, target: Target, in_place: set[Value], limit: in
     if isinstance(op, ConvertLayout):
         return conversion_bytes(op.x.tile, op.x.tile.layout, op.layout, target, limit)
     if isinstance(op, Reshape) and is_tile(op.x) and op.result.tile.is_scalar:
-        from tilus.lowering.simt.convert import holds_only_element
-
         assert op.x.tile.layout is not None
         return 0 if holds_only_element(op.x.tile.layout) else _storage(op.x.tile)
     if isinstance(op, (Transpose, Reshape)) and is_tile(op.x):
@@ -67,6 +65,11 @@ def scratch_bytes(op: Operation, target: Target, in_place: set[Value], limit: in
     if isinstance(op, Atomic):
         return 8
     return 0
+
+
+def holds_only_element(layout: RegisterLayout) -> bool:
+    """Whether every thread's first register is the element at index 0."""
+    return not any(layout.thread_terms(d) for d in range(layout.rank))
 
 
 def _storage(tile: TileType) -> int:

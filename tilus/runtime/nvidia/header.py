@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
@@ -25,8 +26,10 @@ from tilus.ir.ops import (
 )
 from tilus.ir.types import ViewType
 from tilus.runtime.nvidia.header_checks import Checks, helpers
-from tilus.runtime.nvidia.kernel import CompiledKernel, KernelArgument
 from tilus.targets.grid import MAX_OTHER_EXTENT
+
+if TYPE_CHECKING:
+    from tilus.runtime.nvidia.kernel import CompiledKernel, KernelArgument
 
 _TYPES = {"f32": "float", "f64": "double", "bool": "bool", "f16": "uint16_t", "bf16": "uint16_t"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "div": "/"}
