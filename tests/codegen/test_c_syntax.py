@@ -8,6 +8,7 @@ import pytest
 
 from tilus.codegen.cuda.assignments import assignments
 from tilus.codegen.cuda.syntax import assigned, cast, choice, infix, prefix, wrapping
+from tilus.codegen.cuda.wrapping import WIDTH, wrapped
 from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 from tilus.targets import get_target
 
@@ -109,3 +110,18 @@ def test_casts_to_the_type_of_a_variable_are_left_out() -> None:
 ])
 def test_assignments(names: list[str], texts: list[str], lines: list[str]) -> None:
     assert assignments(names, texts) == lines
+
+
+def test_long_lines_are_broken_after_commas() -> None:
+    arguments = [f"argument{i}[{i}]" for i in range(20)]
+    text = f"function({', '.join(arguments)});"
+    lines = wrapped("  ", text)
+    assert len(lines) == 3
+    assert all(len(line) <= WIDTH for line in lines)
+    assert " ".join(line.strip() for line in lines) == text
+    assert [len(line) - len(line.lstrip()) for line in lines] == [2, 6, 6]
+    assert [len(line) - len(line.lstrip()) for line in wrapped("  ", f"    {text}")] == [6, 10, 10]
+    assert wrapped("  ", "short(a, b);") == ["  short(a, b);"]
+    printed = f'printf("{", ".join("x" * 20)} %d\\n", {", ".join(arguments)});'
+    assert wrapped("", printed) == [printed]
+    assert wrapped("", "x" * 130) == ["x" * 130]

@@ -23,16 +23,19 @@ __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
 }
 template <int AT>
-__device__ __forceinline__ void ldmatrix_x4(unsigned& result0, unsigned& result1, unsigned& result2, unsigned& result3, unsigned pointer) {
+__device__ __forceinline__ void ldmatrix_x4(unsigned& result0, unsigned& result1, unsigned& result2, unsigned& result3,
+    unsigned pointer) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(result0), "=r"(result1), "=r"(result2), "=r"(result3) : "r"(pointer), "n"(AT) : "memory");
 }
 template <int AT>
-__device__ __forceinline__ void ldmatrix_x4_trans(unsigned& result0, unsigned& result1, unsigned& result2, unsigned& result3, unsigned pointer) {
+__device__ __forceinline__ void ldmatrix_x4_trans(unsigned& result0, unsigned& result1, unsigned& result2,
+    unsigned& result3, unsigned pointer) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(result0), "=r"(result1), "=r"(result2), "=r"(result3) : "r"(pointer), "n"(AT) : "memory");
 }
-__device__ __forceinline__ void mma_m16n8k16_row_col_f16_f16_f32(float& result0, float& result1, float& result2, float& result3, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+__device__ __forceinline__ void mma_m16n8k16_row_col_f16_f16_f32(float& result0, float& result1, float& result2,
+    float& result3, unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                : "+f"(result0), "+f"(result1), "+f"(result2), "+f"(result3) : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
@@ -51,11 +54,13 @@ __device__ __forceinline__ void st_shared_b32(unsigned pointer, unsigned value) 
   asm volatile("st.shared.b32 [%0 + %1], %2;" :: "r"(pointer), "n"(AT), "r"(value) : "memory");
 }
 template <int AT>
-__device__ __forceinline__ void ld_shared_v4_b32(unsigned& result0, unsigned& result1, unsigned& result2, unsigned& result3, unsigned pointer) {
+__device__ __forceinline__ void ld_shared_v4_b32(unsigned& result0, unsigned& result1, unsigned& result2,
+    unsigned& result3, unsigned pointer) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(result0), "=r"(result1), "=r"(result2), "=r"(result3) : "r"(pointer), "n"(AT) : "memory");
 }
-__device__ __forceinline__ void st_global_v4_b32(void* pointer, unsigned value0, unsigned value1, unsigned value2, unsigned value3) {
+__device__ __forceinline__ void st_global_v4_b32(void* pointer, unsigned value0, unsigned value1, unsigned value2,
+    unsigned value3) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
                :: "l"(__cvta_generic_to_global(pointer)), "r"(value0), "r"(value1), "r"(value2), "r"(value3) : "memory");
 }
@@ -74,7 +79,8 @@ template <class T> __device__ __forceinline__ T* at_byte(T* p, long long offset)
 }
 
 extern "C" __global__ void __launch_bounds__(64, 1)
-matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const unsigned short* __restrict__ b, int b_shape1, unsigned short* __restrict__ c, int grid_x) {
+matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const unsigned short* __restrict__ b,
+    int b_shape1, unsigned short* __restrict__ c, int grid_x) {
   extern __shared__ __align__(128) unsigned char shared_memory[];
   const unsigned shared_base = __cvta_generic_to_shared(shared_memory);
   // tl.store(c, (i * BM, j * BN), acc.to(c.dtype))
@@ -232,7 +238,9 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     for (int i = 0; i < 2; ++i) {
       #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2], acc[16 * i + 4 * j + 3], x_1[4 * i], x_1[4 * i + 1], x_1[4 * i + 2], x_1[4 * i + 3], y_1[2 * j], y_1[2 * j + 1]);
+        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2],
+            acc[16 * i + 4 * j + 3], x_1[4 * i], x_1[4 * i + 1], x_1[4 * i + 2], x_1[4 * i + 3], y_1[2 * j],
+            y_1[2 * j + 1]);
       }
     }
     // for k in tl.range(0, K, BK, stages=stages):
@@ -251,7 +259,9 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     for (int i = 0; i < 2; ++i) {
       #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2], acc[16 * i + 4 * j + 3], x_2[4 * i], x_2[4 * i + 1], x_2[4 * i + 2], x_2[4 * i + 3], y_2[2 * j], y_2[2 * j + 1]);
+        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2],
+            acc[16 * i + 4 * j + 3], x_2[4 * i], x_2[4 * i + 1], x_2[4 * i + 2], x_2[4 * i + 3], y_2[2 * j],
+            y_2[2 * j + 1]);
       }
     }
     // x = tl.load(a, (i * BM, k), (BM, BK))
@@ -282,7 +292,9 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     for (int i = 0; i < 2; ++i) {
       #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2], acc[16 * i + 4 * j + 3], x_3[4 * i], x_3[4 * i + 1], x_3[4 * i + 2], x_3[4 * i + 3], y_3[2 * j], y_3[2 * j + 1]);
+        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2],
+            acc[16 * i + 4 * j + 3], x_3[4 * i], x_3[4 * i + 1], x_3[4 * i + 2], x_3[4 * i + 3], y_3[2 * j],
+            y_3[2 * j + 1]);
       }
     }
     // for k in tl.range(0, K, BK, stages=stages):
@@ -301,7 +313,9 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     for (int i = 0; i < 2; ++i) {
       #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2], acc[16 * i + 4 * j + 3], x_4[4 * i], x_4[4 * i + 1], x_4[4 * i + 2], x_4[4 * i + 3], y_4[2 * j], y_4[2 * j + 1]);
+        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc[16 * i + 4 * j], acc[16 * i + 4 * j + 1], acc[16 * i + 4 * j + 2],
+            acc[16 * i + 4 * j + 3], x_4[4 * i], x_4[4 * i + 1], x_4[4 * i + 2], x_4[4 * i + 3], y_4[2 * j],
+            y_4[2 * j + 1]);
       }
     }
     // for k in tl.range(0, K, BK, stages=stages):
@@ -430,7 +444,9 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     for (int i = 0; i < 2; ++i) {
       #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc_1[16 * i + 4 * j], acc_1[16 * i + 4 * j + 1], acc_1[16 * i + 4 * j + 2], acc_1[16 * i + 4 * j + 3], x_6[4 * i], x_6[4 * i + 1], x_6[4 * i + 2], x_6[4 * i + 3], y_6[2 * j], y_6[2 * j + 1]);
+        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc_1[16 * i + 4 * j], acc_1[16 * i + 4 * j + 1],
+            acc_1[16 * i + 4 * j + 2], acc_1[16 * i + 4 * j + 3], x_6[4 * i], x_6[4 * i + 1], x_6[4 * i + 2],
+            x_6[4 * i + 3], y_6[2 * j], y_6[2 * j + 1]);
       }
     }
     // for k in tl.range(0, K, BK, stages=stages):
@@ -454,7 +470,9 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     for (int i = 0; i < 2; ++i) {
       #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc_1[16 * i + 4 * j], acc_1[16 * i + 4 * j + 1], acc_1[16 * i + 4 * j + 2], acc_1[16 * i + 4 * j + 3], x_7[4 * i], x_7[4 * i + 1], x_7[4 * i + 2], x_7[4 * i + 3], y_7[2 * j], y_7[2 * j + 1]);
+        ptx::mma_m16n8k16_row_col_f16_f16_f32(acc_1[16 * i + 4 * j], acc_1[16 * i + 4 * j + 1],
+            acc_1[16 * i + 4 * j + 2], acc_1[16 * i + 4 * j + 3], x_7[4 * i], x_7[4 * i + 1], x_7[4 * i + 2],
+            x_7[4 * i + 3], y_7[2 * j], y_7[2 * j + 1]);
       }
     }
     // for k in tl.range(0, K, BK, stages=stages):

@@ -5,7 +5,8 @@ __device__ __forceinline__ void st_shared_f32(unsigned pointer, float value) {
   asm volatile("st.shared.b32 [%0 + %1], %2;" :: "r"(pointer), "n"(AT), "f"(value) : "memory");
 }
 template <int AT>
-__device__ __forceinline__ void ld_shared_v4_f32(float& result0, float& result1, float& result2, float& result3, unsigned pointer) {
+__device__ __forceinline__ void ld_shared_v4_f32(float& result0, float& result1, float& result2, float& result3,
+    unsigned pointer) {
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
                : "=f"(result0), "=f"(result1), "=f"(result2), "=f"(result3) : "r"(pointer), "n"(AT) : "memory");
 }
@@ -19,7 +20,8 @@ __device__ __forceinline__ float approx_rcp_ftz(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
-__device__ __forceinline__ void st_global_v4_f32(void* pointer, float value0, float value1, float value2, float value3) {
+__device__ __forceinline__ void st_global_v4_f32(void* pointer, float value0, float value1, float value2,
+    float value3) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
                :: "l"(__cvta_generic_to_global(pointer)), "f"(value0), "f"(value1), "f"(value2), "f"(value3) : "memory");
 }
@@ -54,13 +56,16 @@ softmax(const float* __restrict__ x, int x_shape0, int x_shape1, float* __restri
   auto x_ptr = pinned(at_byte(x, bytes));
   const bool row_ok = ctaid_x < x_shape0;
   const bool row_ok_1 = row_ok & (row_index < x_shape1);
-  float4 x_1 = make_float4(-__int_as_float(0x7f800000), -__int_as_float(0x7f800000), -__int_as_float(0x7f800000), -__int_as_float(0x7f800000));
+  float4 x_1 = make_float4(-__int_as_float(0x7f800000), -__int_as_float(0x7f800000), -__int_as_float(0x7f800000),
+      -__int_as_float(0x7f800000));
   if (row_ok_1) x_1 = __ldg((const float4*)x_ptr);
   const bool row_ok_2 = row_ok & (row_index + 512 < x_shape1);
-  float4 x_2 = make_float4(-__int_as_float(0x7f800000), -__int_as_float(0x7f800000), -__int_as_float(0x7f800000), -__int_as_float(0x7f800000));
+  float4 x_2 = make_float4(-__int_as_float(0x7f800000), -__int_as_float(0x7f800000), -__int_as_float(0x7f800000),
+      -__int_as_float(0x7f800000));
   if (row_ok_2) x_2 = __ldg((const float4*)(x_ptr + 512));
   // e = tl.exp(row - tl.max(row, axis=1, keepdims=True), approximate=True)
-  const float e_1 = fmaxf(fmaxf(fmaxf(x_1.x, x_1.y), fmaxf(x_1.z, x_1.w)), fmaxf(fmaxf(x_2.x, x_2.y), fmaxf(x_2.z, x_2.w)));
+  const float e_1 = fmaxf(fmaxf(fmaxf(x_1.x, x_1.y), fmaxf(x_1.z, x_1.w)), fmaxf(fmaxf(x_2.x, x_2.y), fmaxf(x_2.z,
+      x_2.w)));
   const float e_2 = __shfl_xor_sync(0xffffffffu, e_1, 1);
   const float e_3 = fmaxf(e_1, e_2);
   const float e_4 = __shfl_xor_sync(0xffffffffu, e_3, 2);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 
+from tilus.codegen.cuda.wrapping import wrapped
 from tilus.codegen.ptx.instruction import Address, Effects, Immediate, Input, Instruction, Registers
 
 REGISTER_TYPES = {"b": "bool", "h": "unsigned short", "r": "unsigned", "f": "float", "l": "unsigned long long",
@@ -41,7 +42,8 @@ def device_function(instruction: Instruction, ctype: str) -> str:
     outputs = [f'"{sign}{r.kind}"({name})' for r in instruction.results for name in _names(r)]
     head = f"template <{', '.join(templates)}>\n" if templates else ""
     kind = ctype if returns else "void"
-    head += f"__device__ __forceinline__ {kind} {instruction.name}({', '.join(parameters)}) {{\n"
+    declaration = f"__device__ __forceinline__ {kind} {instruction.name}({', '.join(parameters)}) {{"
+    head += "".join(f"{line}\n" for line in wrapped("", declaration))
     volatile = "" if instruction.effects is Effects.NONE else " volatile"
     body = [f"  {ctype} result;\n"] if returns else []
     clobbers = ['"memory"'] if instruction.effects is Effects.MEMORY else []

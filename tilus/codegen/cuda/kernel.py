@@ -15,6 +15,7 @@ from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS
 from tilus.codegen.cuda.rolling import rolled
 from tilus.codegen.cuda.source_lines import SourceLines
 from tilus.codegen.cuda.types import c_type, cell_type_of
+from tilus.codegen.cuda.wrapping import wrapped
 from tilus.codegen.file_names import file_name
 from tilus.codegen.ptx.instruction import Address, Immediate, Instruction, Registers
 from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
@@ -68,7 +69,7 @@ class KernelPrinter(CellEmitter):
         bounds = f"__launch_bounds__({threads}, 1)"  # 1: registers are not given up for occupancy by spilling
         if function.attributes.get("max_registers"):
             bounds += f" __maxnreg__({function.attributes['max_registers']})"
-        lines = [f'extern "C" __global__ void {bounds}\n{function.name}({parameters}) {{']
+        lines = [f'extern "C" __global__ void {bounds}', *wrapped("", f"{function.name}({parameters}) {{")]
         if self.lines_of_source and function.span.known:
             lines.insert(0, line_directive(function.span.file, function.span.line))
         if function.attributes.get("shared_bytes"):
@@ -160,16 +161,18 @@ class KernelPrinter(CellEmitter):
             self.span = here
 
     def _print(self, text: str) -> None:
-        span = self.span
+        span, pad = self.span, "  " * self.depth
         if span.known:
             if (span.file, span.line) != self.at:
                 self.at = (span.file, span.line)
                 comment = self.source.comment(span)
                 if comment:
-                    self.lines.append(f"{'  ' * self.depth}// {comment}")
+                    self.lines.append(f"{pad}// {comment}")
             if self.lines_of_source:
-                self.lines.append(line_directive(span.file, span.line))
-        self.lines.append("  " * self.depth + text)
+                # In one piece: its second line would be the next one of the source.
+                self.lines += [line_directive(span.file, span.line), pad + text]
+                return
+        self.lines += wrapped(pad, text)
 
     def need(self, name: str) -> str:
         """A function of the prelude is used."""
