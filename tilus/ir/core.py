@@ -184,6 +184,12 @@ class Operation:
             mapping[old] = new
         return copy
 
+    def on(self, operands: Sequence[Value]) -> Operation:
+        """The same operation on other operands, which may be of other shapes; it has no regions."""
+        given = iter(operands)
+        fields = {**self.attributes, **{name: next(given) for name, _ in self.OPERAND_FIELDS}}
+        return type(self)(span=self.span, **fields)
+
     def walk(self) -> Iterator[Operation]:
         """This operation and all nested ones, outer first."""
         yield self

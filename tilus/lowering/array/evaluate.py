@@ -211,9 +211,7 @@ class Evaluator:
         if isinstance(op, Bitcast):
             bits = self.b.add(Bitcast(self.cast(operands[0], op.x.tile.dtype), op.dtype)).result
             return self.cast(bits, wide(op.dtype))
-        given = iter(operands)
-        fields = {**op.attributes, **{name: next(given) for name, _ in op.OPERAND_FIELDS}}
-        return self.b.add(type(op)(span=op.span, **fields)).result
+        return self.b.add(op.on(operands)).result
 
     def iota(self, op: Iota, axes: Axes) -> Value:
         axis = axes[op.axis]

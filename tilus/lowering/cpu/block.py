@@ -49,6 +49,14 @@ def handles(*kinds: type[Operation]) -> Callable[[Handler], Handler]:
     return register
 
 
+def lower(self: BlockLowering, op: Operation) -> None:
+    """Lower an operation as its class says, or the family that it is of."""
+    handler = next((HANDLERS[kind] for kind in type(op).__mro__ if kind in HANDLERS), None)
+    if handler is None:
+        raise UnsupportedError.at("E0507", f"the CPU engine does not support {op.NAME}", op.span)
+    handler(self, op)
+
+
 class BlockLowering:
     """State of the lowering of one kernel. The arguments of ``body`` are those of the emitted function."""
 
@@ -130,10 +138,7 @@ class BlockLowering:
             if section is not None:
                 position = section(self, block, position)
                 continue
-            handler = HANDLERS.get(type(op))
-            if handler is None:
-                raise UnsupportedError.at("E0507", f"the CPU engine does not support {op.NAME}", op.span)
-            handler(self, op)
+            lower(self, op)
         self.blocks.pop()
         return list(block.terminator.operands)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tilus.ir.builder import Builder
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32
-from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Fma, MulHi, Select, Unary
+from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
 from tilus.ir.ops.arith import BIT_UNARY
 from tilus.lowering.expand_casts import expand_cast, is_native
 from tilus.lowering.expand_math import NATIVE_UNARY, expand_binary, expand_unary
@@ -32,15 +32,9 @@ def compute(b: Builder, op: Operation, operands: Sequence[Value]) -> Value:
         if _is_half(x.tile.dtype):
             x, y = cast(b, x, f32), cast(b, y, f32)
         return b.add(Compare(op.kind, x, y)).result
-    if isinstance(op, Select):
-        return b.add(Select(*operands)).result
     if isinstance(op, Fma):
         return fma(b, *operands)
-    if isinstance(op, MulHi):
-        return b.add(MulHi(*operands)).result
-    if isinstance(op, Bitcast):
-        return b.add(Bitcast(operands[0], op.dtype)).result
-    raise TypeError(f"{op.NAME} is not elementwise")
+    return b.add(op.on(operands)).result
 
 
 def cast(b: Builder, x: Value, dtype: DType, rounding: str = "rn") -> Value:

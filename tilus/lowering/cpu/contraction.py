@@ -30,7 +30,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simd import PtrToInt
 from tilus.ir.types import TileType, ViewType
-from tilus.lowering.cpu.block import HANDLERS, BlockLowering, container_bytes
+from tilus.lowering.cpu.block import BlockLowering, container_bytes, lower
 from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
 from tilus.lowering.cpu.evaluate import evaluate, leaves, source_dims
@@ -262,7 +262,7 @@ class _Contraction:
             if op is self.loop.dot or op.TERMINATOR:
                 continue
             if all(r.tile.is_scalar for r in op.results):
-                HANDLERS[type(op)](lowering, op)
+                lower(lowering, op)
         operands = []
         for value, dims in ((self.loop.dot.a, (0, 1)), (self.loop.dot.b, (1, 0))):
             # A is packed by vectors along K that may run past the chunk's end; B row by row, exactly.
@@ -312,7 +312,7 @@ class _Contraction:
             for operand in op.operands:
                 if isinstance(operand.type, TileType):
                     self.invariant(operand)
-            HANDLERS[type(op)](lowering, op)
+            lower(lowering, op)
         return value
 
     def rebuild(self, op: Operation, sources: Sequence[Value], shape: tuple[int, ...]) -> Operation:

@@ -15,7 +15,7 @@ from tilus.ir.ops import Const, Group, If, NamedBarrier, PtrLoad, PtrStore, Yiel
 from tilus.ir.ops.simd import FunctionAddress, HostAtomic, IntToPtr, PtrToInt, ReturnIf
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import PointerType, TileType
-from tilus.lowering.cpu.block import HANDLERS, SECTIONS, BlockLowering, handles
+from tilus.lowering.cpu.block import SECTIONS, BlockLowering, handles, lower
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.state import RUNTIME_COOPERATE, STATE_ERROR, call_runtime
 from tilus.lowering.cpu.sync import spin
@@ -130,7 +130,7 @@ def _section(self: BlockLowering, block: Block, position: int) -> int:
         at += 1
     for op in block.ops[position:last]:
         if not isinstance(op, Group):
-            HANDLERS[type(op)](self, op)
+            lower(self, op)
     lower_section(self, groups)
     return last
 

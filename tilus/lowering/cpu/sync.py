@@ -26,7 +26,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, PtrToInt, ReturnIf
 from tilus.ir.types import TileType
-from tilus.lowering.cpu.block import HANDLERS, BlockLowering, handles, row_major
+from tilus.lowering.cpu.block import BlockLowering, handles, lower, row_major
 from tilus.lowering.cpu.compute import cast
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.launch import failed_assertion
@@ -54,7 +54,7 @@ def _device_assert(self: BlockLowering, op: Operation) -> None:
     condition = op.condition
     while not condition.tile.is_scalar:
         reduction = Reduce("all", condition, condition.tile.rank - 1)
-        HANDLERS[Reduce](self, reduction)
+        lower(self, reduction)
         condition = reduction.result
     c = self.c
     failed = c.b.add(Binary("xor", self.scalars[condition], c.const(True, condition.tile.dtype))).result

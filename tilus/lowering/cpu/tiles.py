@@ -6,23 +6,19 @@ import functools
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import i64
+from tilus.ir.families import Elementwise
 from tilus.ir.ops import (
     AllocShared,
     Assume,
     Atomic,
-    Binary,
-    Bitcast,
     Broadcast,
-    Cast,
     CollapseView,
     CommitAsync,
-    Compare,
     Concat,
     Const,
     ConvertLayout,
     CopyAsync,
     Dim,
-    Fma,
     Gather,
     GridIndex,
     GridSize,
@@ -30,13 +26,11 @@ from tilus.ir.ops import (
     Iota,
     Load,
     Map,
-    MulHi,
     PermuteView,
     Philox,
     PtrLoad,
     Reshape,
     Scatter,
-    Select,
     Slice,
     Store,
     Stride,
@@ -44,7 +38,6 @@ from tilus.ir.ops import (
     Sync,
     Take,
     Transpose,
-    Unary,
     WaitAsync,
 )
 from tilus.ir.ops.memory import split_dims
@@ -67,7 +60,7 @@ from tilus.lowering.cpu.transpose import try_transposed_store
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 
 
-@handles(Binary, Unary, Compare, Select, Fma, MulHi, Cast, Bitcast)
+@handles(Elementwise)
 def _elementwise(self: BlockLowering, op: Operation) -> None:
     if op.result.tile.is_scalar:
         self.scalars[op.result] = compute(self.c.b, op, [self.scalars[v] for v in op.operands])

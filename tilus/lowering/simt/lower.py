@@ -11,6 +11,7 @@ from typing import Any
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import f32, i32, i64, u32
+from tilus.ir.families import Elementwise
 from tilus.ir.ops import (
     Assume,
     Binary,
@@ -21,16 +22,13 @@ from tilus.ir.ops import (
     Compare,
     Const,
     Dim,
-    Fma,
     For,
     GridIndex,
     GridSize,
     Group,
     If,
     Iota,
-    MulHi,
     PermuteView,
-    Philox,
     Reshape,
     Select,
     Stride,
@@ -154,7 +152,7 @@ def lower_block(thread: Thread, block: Block) -> None:
         if op.TERMINATOR:
             continue
         thread.span = op.span
-        handler = _LOWERINGS.get(type(op))
+        handler = next((_LOWERINGS[kind] for kind in type(op).__mro__ if kind in _LOWERINGS), None)
         if handler is None:
             raise UnsupportedError.at("E0507", f"{op.NAME} is not supported on {thread.target.name} yet", op.span)
         handler(thread, op)
@@ -315,22 +313,12 @@ def _bitcast(thread: Thread, op: Bitcast) -> None:
     thread.set(op.result, thread.widen(thread.emit(Bitcast(x, op.dtype)), thread.element_type(op.result)))
 
 
-def _same_values(build: Callable[[Any, list[Value]], Operation]) -> Callable[[Thread, Any], None]:
+def _elementwise(thread: Thread, op: Elementwise) -> None:
     """Operations that act on full-width operands and lower to themselves."""
-
-    def lower(thread: Thread, op: Operation) -> None:
-        operands = [thread.widen(thread.value(v), v.tile.dtype) for v in op.operands]
-        new = build(op, operands)
-        thread.emit(new)
-        for old, result in zip(op.results, new.results, strict=True):
-            thread.set(
-                old,
-                result
-                if thread.element_type(old) is result.tile.dtype
-                else thread.widen(result, thread.element_type(old)),
-            )
-
-    return lower
+    new = op.on([thread.widen(thread.value(v), v.tile.dtype) for v in op.operands])
+    thread.emit(new)
+    for old, result in zip(op.results, new.results, strict=True):
+        thread.set(old, thread.widen(result, thread.element_type(old)))
 
 
 def _broadcast(thread: Thread, op: Broadcast) -> None:
@@ -526,9 +514,7 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Cast: _cast,
     Bitcast: _bitcast,
     View: narrow.lower_view,
-    Fma: _same_values(lambda op, v: Fma(*v)),
-    MulHi: _same_values(lambda op, v: MulHi(*v)),
-    Philox: _same_values(lambda op, v: Philox(*v)),
+    Elementwise: _elementwise,
     Group: _group,
     Broadcast: _broadcast,
     Transpose: _rearrange,
