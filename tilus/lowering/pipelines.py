@@ -61,7 +61,7 @@ GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
 """From the lowered thread-level module to what is printed."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Pipeline:
     """The way of a module to what is emitted: passes over the traced tile module, its lowering to thread level under a
     name of its own, and passes over what comes out."""

@@ -9,7 +9,7 @@ from tilus.layouts import local, spatial
 from tilus.lowering.dots.unit import DotPlan, DotUnit, Place
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class MultiplyAdds(DotUnit):
     """For all types, and for dots with batch dimensions."""
 

@@ -17,7 +17,7 @@ Types = Callable[[DType, DType, DType, str], bool]
 """Whether an instruction takes A, B and C of these types at this precision."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class WarpMma(DotUnit):
     """``mma.sync`` of ``shape`` (m, n, k) on elements of ``bits`` bits."""
 

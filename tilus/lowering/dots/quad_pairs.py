@@ -17,7 +17,7 @@ QUAD_GRIDS = ((2, 2), (4, 1), (1, 4))
 """How quad pairs share a warp's tile, along m and n."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class QuadPairs(WarpMma):
     """Registers of an operand follow what is contiguous in memory: its k (a row of A is ``.row``, a column of B
     ``.col``), or its rows or columns, of which two instructions take eight."""

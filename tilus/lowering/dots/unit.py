@@ -19,7 +19,7 @@ class Place(enum.Enum):
     SHARED = "shared"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, repr=False)
 class DotPlan:
     """The layouts of a dot's operands among a group's threads; None for operands that are not taken in registers."""
 
@@ -28,7 +28,7 @@ class DotPlan:
     c: RegisterLayout
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class DotUnit(ABC):
     """A way to do dots of some types.
 

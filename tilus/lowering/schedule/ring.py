@@ -15,7 +15,7 @@ from tilus.ir.core import Value
 from tilus.ir.ops import CommitAsync, CopyAsync, Gather, GatherAsync, Load, Sync, WaitAsync
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class RingKind(ABC):
     """How tiles get into a ring; ``name`` as it stands at the loads."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tilus.runtime.toolchains.result import CubinResult
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class GpuRoute:
     """What is peculiar to a way to cubins.
 
@@ -120,7 +120,7 @@ def build(route: GpuRoute, module: Module, target: Target, options: Options) -> 
     return Artifact({"cubin": result.cubin, route.name: source.encode()}, metadata)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class PtxKernel:
     """What a simulator needs of a kernel: the PTX and how it is launched."""
 
