@@ -17,10 +17,12 @@ NUMBERS = (0.0, -0.0, -1.5, 448.0, 1e6, -1e39, 1e-9, 3.0625, 0.1, 0.7, -2.3, 655
 def constant(g: Generator) -> None:
     """A literal, as a rule of a type for storage, through whatever moves it, and to another type."""
     shape = g.shape()
-    kind = g.random.choice((*STORAGE, *STORAGE[:2], "f16", "bf16", "f32"))
+    kind = g.random.choice((*STORAGE, *STORAGE[:2], *FLOATS, "f32"))
     float_ = kind[0] in "fb" or kind == "tf32"
     value = g.random.choice(NUMBERS) if float_ else g.random.randint(*_range(kind))
     to = g.random.choice(("f32", "f16", "bf16", "f64") if float_ else ("i32", "i64", "i8", "f32"))
+    if kind in FLOATS and g.chance(0.6):
+        to = kind
     name = g.name("c")
     g.count(f"constant {kind}")
     g.line(f"{name} = tl.full({shape}, {value!r}, tl.{kind})")
@@ -271,6 +273,6 @@ def float_floor(g: Generator) -> None:
 
 
 STATEMENTS: list[tuple[Statement, float]] = [
-    (constant, 0.8), (storage, 0.6), (scalar, 0.6), (ceiling, 0.6), (workspace, 0.5), (side_by_side, 0.8), (rows, 1.8),
+    (constant, 1.2), (storage, 0.6), (scalar, 0.6), (ceiling, 0.6), (workspace, 0.5), (side_by_side, 0.8), (rows, 1.8),
     (staged_rows, 0.3), (spread_accumulator, 0.5), (float_floor, 0.6),
 ]
