@@ -181,7 +181,7 @@ def matmul(g: Generator) -> None:
         g.line(f"        {x} = {x} + 1")
         bound = 9.0
     if sums:
-        g.line(f"    {total} = {total}{g.random.choice(('', ' * 0.5', ' * 1.0'))} + tl.sum({x}.to(tl.{wide}), 1)")
+        g.line(f"    {total} = {total}{g.random.choice(('', ' * 0.5', ' * -1.0'))} + tl.sum({x}.to(tl.{wide}), 1)")
     if maxima:
         g.line(f"    {best} = tl.maximum({best}, {y})")
     g.line(f"    {acc} = " + g.random.choice((f"tl.dot({x}, {y}, {acc})", f"{acc} + tl.dot({x}, {y})")))
