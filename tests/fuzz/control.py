@@ -380,5 +380,5 @@ def helper(g: Generator) -> None:
 assert MOST >= 64 * 64
 STATEMENTS: list[tuple[Statement, float]] = [
     (loop, 2), (accumulate, 3), (update_in_place, 1), (matmul, 2.5), (attention, 0.5), (recurrence, 0.8),
-    (products, 0.6), (branch, 1.2), (map_elements, 0.6), (helper, 0.5),
+    (products, 0.6), (branch, 2), (map_elements, 0.6), (helper, 0.5),
 ]
