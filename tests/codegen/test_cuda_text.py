@@ -20,6 +20,9 @@ from kernels_zoo.gemm.matmul import matmul
 from kernels_zoo.normalization.layer_norm import layer_norm
 from kernels_zoo.normalization.softmax import softmax
 from kernels_zoo.rnn.lstm import lstm_step
+from tilus.ir.names import CUDA_FUNCTIONS, DEVICE_NAMES, kernel_symbol
+from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
+from tilus.targets import get_target
 
 GOLDEN = Path(__file__).parent / "golden"
 ENGINES = ("interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda")
@@ -114,6 +117,25 @@ def test_names_of_functions_may_be_names_of_the_source() -> None:
         shadows.on(engine)(x, z, y)
         expected = np.exp(x + z) + np.maximum(x - z, x * z) + x.sum()
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4, err_msg=engine)
+
+
+@tl.jit
+def norm(x: tl.f32["N"], y: tl.f32[1]):
+    i = tl.grid(1)
+    tl.store(y, (0,), tl.sqrt(tl.sum(tl.load(x, (i * 128,), (128,)) ** 2, 0, keepdims=True)))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_kernel_may_have_the_name_of_a_function_of_cuda(engine: str) -> None:
+    x, y = np.random.default_rng(2).standard_normal(101).astype("f4"), np.zeros(1, "f4")
+    norm.on(engine)(x, y)
+    np.testing.assert_allclose(y, np.linalg.norm(x.astype("f8")), rtol=1e-6)
+
+
+def test_symbols_of_kernels_are_no_names_of_cuda() -> None:
+    names = sorted({kernel_symbol(name) for name in DEVICE_NAMES | CUDA_FUNCTIONS})
+    kernels = (f'extern "C" __global__ void {name}(const float *a, int n, float *b) {{}}' for name in names)
+    cuda_to_ptx("\n".join(kernels), get_target("sm_90"))
 
 
 # -- what is printed where it is used

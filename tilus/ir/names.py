@@ -35,6 +35,22 @@ DEVICE_NAMES = frozenset((
 ))
 """What means something else in CUDA C, or in the code that is generated."""
 
+_BOTH_WIDTHS = (
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "copysign", "cos", "cosh", "cospi",
+    "cyl_bessel_i0", "cyl_bessel_i1", "erf", "erfc", "erfcinv", "erfcx", "erfinv", "exp", "exp10", "exp2", "expm1",
+    "fabs", "fdim", "fdivide", "floor", "fma", "fmax", "fmin", "fmod", "frexp", "hypot", "ilogb", "j0", "j1", "jn",
+    "ldexp", "lgamma", "llrint", "llround", "log", "log10", "log1p", "log2", "logb", "lrint", "lround", "modf", "nan",
+    "nearbyint", "nextafter", "norm", "norm3d", "norm4d", "normcdf", "normcdfinv", "pow", "rcbrt", "remainder",
+    "remquo", "rhypot", "rint", "rnorm", "rnorm3d", "rnorm4d", "round", "rsqrt", "scalbln", "scalbn", "sin", "sincos",
+    "sincospi", "sinh", "sinpi", "sqrt", "tan", "tanh", "tgamma", "trunc", "y0", "y1", "yn",
+)
+CUDA_FUNCTIONS = frozenset((
+    *_BOTH_WIDTHS, *(f"{name}f" for name in _BOTH_WIDTHS), "clock", "clock64", "free", "isfinite", "isinf",
+    "isnan", "labs", "llabs", "llmax", "llmin", "ptrdiff_t", "signbit", "size_t", "ullmax", "ullmin", "umax", "umin",
+    "va_arg", "va_copy", "va_end", "va_start",
+))
+"""What CUDA C declares before any header: a kernel cannot have these names, a variable that hides them can."""
+
 
 def c_name(name: str) -> str:
     """A name of Python as a variable of C or C++."""
@@ -45,4 +61,4 @@ def c_name(name: str) -> str:
 def kernel_symbol(name: str) -> str:
     """The symbol of a kernel that the user calls ``name``."""
     symbol = c_name(name)
-    return f"{symbol}_" if symbol in DEVICE_NAMES else symbol
+    return f"{symbol}_" if symbol in DEVICE_NAMES or symbol in CUDA_FUNCTIONS else symbol
