@@ -323,3 +323,19 @@ def test_a_handler_that_raises_while_a_kernel_is_compiled() -> None:
             guarded(specialisation, "compilation", work)
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_full_disk_is_no_bug_of_ours(tmp_path: Path) -> None:
+    """Files end after 4 KiB: a message instead of a trace, and no half of a cubin."""
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    source = f"import resource; {limit}; from tilus.cli.main import main; main()"
+    cubin = tmp_path / "matmul.cubin"
+    kernel = Path(__file__).parents[2] / "kernels_zoo" / "gemm" / "matmul.py"
+    arguments = ["compile", f"{kernel}:matmul", "--target", "sm_80", "-o", cubin]
+    done = subprocess.run([sys.executable, "-c", source, *arguments],
+                          capture_output=True, text=True, env=os.environ | {"TILUS_CACHE_DIR": str(tmp_path / "cache")})
+    assert done.returncode == 1
+    assert "error[E0902]" in done.stderr
+    assert "TMPDIR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not cubin.exists()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from tilus.diagnostics import InternalError, TilusError
+from tilus.diagnostics import InternalError, TilusError, ToolchainError
 from tilus.ir.printer import print_module
 from tilus.runtime.specialise import Specialisation
 
@@ -26,8 +26,12 @@ def guarded(specialisation: Specialisation, stage: str, function: Callable[[], T
     except Exception as error:
         if _of_a_signal(error):
             raise
-        path = write_reproducer(specialisation, stage)
         kernel = specialisation.captured
+        if isinstance(error, OSError):  # of the machine: no room, no more files or processes
+            raise ToolchainError.at("E0902", f"{stage} of {kernel.name} failed: {error}", kernel.span(kernel.node),
+                                    help="compilers use temporary files (TMPDIR): see that there is room for them"
+                                    ) from error
+        path = write_reproducer(specialisation, stage)
         raise InternalError.at("E0999", f"{stage} of {kernel.name} failed: {type(error).__name__}: {error}",
                                kernel.span(kernel.node),
                                help=f"this is a bug in tilus; {path} reproduces it") from error
