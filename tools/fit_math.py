@@ -1,7 +1,7 @@
-"""Generates ``tilus/lowering/math_tables.py``: polynomial coefficients of the elementary functions.
+"""Generates ``tilus/lowering/math/tables.py``: polynomial coefficients of the elementary functions.
 
 Each polynomial interpolates its function, in 60 digits, at the Chebyshev nodes of its interval, which comes within
-a small factor of the minimax error. Run ``python tools/fit_math.py > tilus/lowering/math_tables.py``.
+a small factor of the minimax error. Run ``python tools/fit_math.py > tilus/lowering/math/tables.py``.
 """
 
 from __future__ import annotations

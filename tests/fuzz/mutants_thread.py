@@ -248,7 +248,7 @@ THREAD_MUTANTS = (
     Mutant("8-bit floats saturate below infinity", "tilus.lowering.native_casts:_from_f32",
            lambda convert: lambda b, x, dtype: b.add(CvtFp8(x, dtype)).result, "simulate:sm_89:ptx"),
     Mutant("atomics let NaNs win", "tilus.lowering.expand_atomics:_Extremum.__init__", _nans_win),
-    Mutant("exact quotients are rounded down", "tilus.lowering.math_power:_rounds_down",
+    Mutant("exact quotients are rounded down", "tilus.lowering.math.power:_rounds_down",
            lambda down: lambda m, r, y: down(m, r, y).defining.lhs, CPU),
     # passes over threads
     Mutant("differences of indices are sums", f"{_INDUCTION}:_Reduction._affine_uncached", _sums_for_differences),

@@ -10,7 +10,7 @@ from tilus.ir.dtypes import DType, f32
 from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
 from tilus.ir.ops.arith import BIT_UNARY
 from tilus.lowering.expand_casts import expand_cast, is_native
-from tilus.lowering.expand_math import NATIVE_UNARY, expand_binary, expand_unary
+from tilus.lowering.math.functions import NATIVE_UNARY, expand_binary, expand_unary
 
 HEAVY_COST = 12
 

@@ -9,7 +9,7 @@ from tilus.ir.ops import Binary, Cast, Unary
 from tilus.ir.ops.simt import PtrAtomic
 from tilus.lowering.expand_atomics import expand_atomic
 from tilus.lowering.expand_casts import expand_cast, is_native
-from tilus.lowering.expand_math import BINARY, NATIVE_UNARY, UNARY, expand_binary, expand_unary
+from tilus.lowering.math.functions import BINARY, NATIVE_UNARY, UNARY, expand_binary, expand_unary
 from tilus.lowering.native_casts import by_instructions
 from tilus.targets import Target, get_target
 

@@ -23,7 +23,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simt import Keep
 from tilus.ir.types import TileType
 from tilus.lowering.expand_casts import is_native
-from tilus.lowering.expand_math import BINARY, NATIVE_UNARY, UNARY
+from tilus.lowering.math.functions import BINARY, NATIVE_UNARY, UNARY
 
 PART = 4
 """Elements of a part: a register of the narrowest elements."""

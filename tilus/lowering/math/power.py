@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import f32, f64
-from tilus.lowering import math_tables as tables
-from tilus.lowering.math_builder import Arithmetic
-from tilus.lowering.math_exponential import LOG2E, LOG2E_LOW_F64, expand_exp2, split_exponent
+from tilus.lowering.math import tables
+from tilus.lowering.math.builder import Arithmetic
+from tilus.lowering.math.exponential import LOG2E, LOG2E_LOW_F64, expand_exp2, split_exponent
 
 TWO_THIRDS, TWO_THIRDS_LOW = 0.6666666666666666, 3.700743415417188e-17
 

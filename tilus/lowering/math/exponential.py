@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from tilus.ir.core import Value
-from tilus.lowering import math_tables as tables
-from tilus.lowering.math_builder import Arithmetic
+from tilus.lowering.math import tables
+from tilus.lowering.math.builder import Arithmetic
 
 LN2 = 0.6931471805599453
 # ln 2 in two parts, the first with enough zeros at its end that products with exponents are exact.

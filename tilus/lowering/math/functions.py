@@ -12,10 +12,8 @@ from collections.abc import Callable
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
-from tilus.lowering import math_exponential as exponential
-from tilus.lowering import math_power as power
-from tilus.lowering import math_trigonometry as trigonometry
-from tilus.lowering.math_builder import Arithmetic
+from tilus.lowering.math import exponential, power, trigonometry
+from tilus.lowering.math.builder import Arithmetic
 
 NATIVE_UNARY = frozenset({
     "neg", "abs", "not", "sqrt", "floor", "ceil", "round", "trunc", "isnan", "isinf", "isfinite",

@@ -12,7 +12,7 @@ import pytest
 
 from tests.cpu.lang import tl
 from tests.cpu.support import run
-from tilus.lowering.math_bounds import ULP_BOUNDS
+from tilus.lowering.math.bounds import ULP_BOUNDS
 
 mp = pytest.importorskip("mpmath")
 

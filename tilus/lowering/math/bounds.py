@@ -1,6 +1,6 @@
 """Documented error bounds of the elementary functions, in units in the last place of the result.
 
-Held by tests/lowering/test_expand_math.py, which measures against mpmath; docs/functions.md is made from this table.
+Held by tests/lowering/test_math.py, which measures against mpmath; docs/functions.md is made from this table.
 Results of 16-bit types are computed in f32 and rounded once more.
 """
 

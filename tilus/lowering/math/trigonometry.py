@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from tilus.ir.core import Value
 from tilus.ir.dtypes import f64, i64, u64
 from tilus.ir.ops import MulHi
-from tilus.lowering import math_tables as tables
-from tilus.lowering.math_builder import Arithmetic
+from tilus.lowering.math import tables
+from tilus.lowering.math.builder import Arithmetic
 
 # π/2 in parts whose products with small integers are exact.
 HALF_PI_F32 = (1.570796251296997, 7.549789415861596e-08, 5.390302529957765e-15, 3.282003415807913e-22)

@@ -1,0 +1,1 @@
+"""Elementary functions as arithmetic at thread level."""
