@@ -3,6 +3,7 @@
 Element types are of type Any, so that annotations such as `tl.f16["M", "K"]` pass; functions have their own types.
 """
 
+import builtins
 from typing import Any
 
 from tilus import layouts as layouts
@@ -35,54 +36,22 @@ from tilus.lang.builtins.creation import scalar as scalar
 from tilus.lang.builtins.creation import zeros as zeros
 from tilus.lang.builtins.creation import zeros_like as zeros_like
 from tilus.lang.builtins.elementwise import abs as abs
-from tilus.lang.builtins.elementwise import acos as acos
-from tilus.lang.builtins.elementwise import acosh as acosh
-from tilus.lang.builtins.elementwise import asin as asin
-from tilus.lang.builtins.elementwise import asinh as asinh
-from tilus.lang.builtins.elementwise import atan as atan
 from tilus.lang.builtins.elementwise import atan2 as atan2
-from tilus.lang.builtins.elementwise import atanh as atanh
 from tilus.lang.builtins.elementwise import bitcast as bitcast
 from tilus.lang.builtins.elementwise import cast as cast
-from tilus.lang.builtins.elementwise import ceil as ceil
 from tilus.lang.builtins.elementwise import clamp as clamp
 from tilus.lang.builtins.elementwise import clz as clz
 from tilus.lang.builtins.elementwise import copysign as copysign
-from tilus.lang.builtins.elementwise import cos as cos
-from tilus.lang.builtins.elementwise import cosh as cosh
 from tilus.lang.builtins.elementwise import div as div
-from tilus.lang.builtins.elementwise import erf as erf
-from tilus.lang.builtins.elementwise import erfc as erfc
-from tilus.lang.builtins.elementwise import exp as exp
-from tilus.lang.builtins.elementwise import exp2 as exp2
-from tilus.lang.builtins.elementwise import expm1 as expm1
-from tilus.lang.builtins.elementwise import floor as floor
 from tilus.lang.builtins.elementwise import fma as fma
 from tilus.lang.builtins.elementwise import fmod as fmod
 from tilus.lang.builtins.elementwise import gelu as gelu
-from tilus.lang.builtins.elementwise import isfinite as isfinite
-from tilus.lang.builtins.elementwise import isinf as isinf
-from tilus.lang.builtins.elementwise import isnan as isnan
-from tilus.lang.builtins.elementwise import log as log
-from tilus.lang.builtins.elementwise import log1p as log1p
-from tilus.lang.builtins.elementwise import log2 as log2
-from tilus.lang.builtins.elementwise import log10 as log10
 from tilus.lang.builtins.elementwise import maximum as maximum
 from tilus.lang.builtins.elementwise import minimum as minimum
 from tilus.lang.builtins.elementwise import popcount as popcount
 from tilus.lang.builtins.elementwise import pow as pow
-from tilus.lang.builtins.elementwise import rcp as rcp
 from tilus.lang.builtins.elementwise import relu as relu
-from tilus.lang.builtins.elementwise import round as round
-from tilus.lang.builtins.elementwise import rsqrt as rsqrt
-from tilus.lang.builtins.elementwise import sigmoid as sigmoid
 from tilus.lang.builtins.elementwise import silu as silu
-from tilus.lang.builtins.elementwise import sin as sin
-from tilus.lang.builtins.elementwise import sinh as sinh
-from tilus.lang.builtins.elementwise import sqrt as sqrt
-from tilus.lang.builtins.elementwise import tan as tan
-from tilus.lang.builtins.elementwise import tanh as tanh
-from tilus.lang.builtins.elementwise import trunc as trunc
 from tilus.lang.builtins.elementwise import where as where
 from tilus.lang.builtins.functional import map as map
 from tilus.lang.builtins.functional import reduce as reduce
@@ -181,3 +150,99 @@ u8: Any
 u16: Any
 u32: Any
 u64: Any
+
+def acos(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Arc cosine, in radians. Integers are converted to f32."""
+
+def acosh(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Inverse hyperbolic cosine. Integers are converted to f32."""
+
+def asin(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Arc sine, in radians. Integers are converted to f32."""
+
+def asinh(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Inverse hyperbolic sine. Integers are converted to f32."""
+
+def atan(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Arc tangent, in radians. Integers are converted to f32."""
+
+def atanh(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Inverse hyperbolic tangent. Integers are converted to f32."""
+
+def ceil(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Least integer not below x, as a float. Integers are converted to f32."""
+
+def cos(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Cosine of radians. Integers are converted to f32."""
+
+def cosh(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Hyperbolic cosine. Integers are converted to f32."""
+
+def erf(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Error function. Integers are converted to f32."""
+
+def erfc(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Complementary error function 1 - erf(x). Integers are converted to f32."""
+
+def exp(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """e to the power x. Integers are converted to f32."""
+
+def exp2(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """2 to the power x. Integers are converted to f32."""
+
+def expm1(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """exp(x) - 1, accurate near 0. Integers are converted to f32."""
+
+def floor(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Greatest integer not above x, as a float. Integers are converted to f32."""
+
+def isfinite(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Whether x is neither a NaN nor an infinity. Integers are converted to f32."""
+
+def isinf(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Whether x is an infinity. Integers are converted to f32."""
+
+def isnan(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Whether x is a NaN. Integers are converted to f32."""
+
+def log(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Natural logarithm. Integers are converted to f32."""
+
+def log1p(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """log(1 + x), accurate near 0. Integers are converted to f32."""
+
+def log2(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Logarithm to base 2. Integers are converted to f32."""
+
+def log10(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Logarithm to base 10. Integers are converted to f32."""
+
+def rcp(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """1 / x. Integers are converted to f32."""
+
+def round(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Nearest integer, ties to even, as a float. Integers are converted to f32."""
+
+def rsqrt(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """1 / sqrt(x). Integers are converted to f32."""
+
+def sigmoid(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """1 / (1 + exp(-x)). Integers are converted to f32."""
+
+def sin(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Sine of radians. Integers are converted to f32."""
+
+def sinh(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Hyperbolic sine. Integers are converted to f32."""
+
+def sqrt(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Square root, correctly rounded. Integers are converted to f32."""
+
+def tan(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Tangent of radians. Integers are converted to f32."""
+
+def tanh(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Hyperbolic tangent. Integers are converted to f32."""
+
+def trunc(x: Any, *, approximate: builtins.bool = False) -> Tile:
+    """Integer part, as a float. Integers are converted to f32."""

@@ -23,7 +23,7 @@ SECTIONS = {
     "Kernels and calls": ("tilus.runtime.",),
     "The launch, loops and checks": ("tilus.lang.builtins.control",),
     "Making tiles": ("tilus.lang.builtins.creation",),
-    "Elementwise": ("tilus.lang.builtins.elementwise",),
+    "Elementwise": ("tilus.lang.builtins.elementwise", "tilus.lang.builtins.functions"),
     "Reductions, scans and products": ("tilus.lang.builtins.reduction",),
     "Functions given by the user": ("tilus.lang.builtins.functional",),
     "Shapes and layouts": ("tilus.lang.builtins.shape", "tilus.lang.builtins.layouts"),
@@ -118,9 +118,9 @@ def _module(value: Any) -> str:
     return str(getattr(value, "__module__", None) or type(value).__module__)
 
 
-def _by_width(name: str) -> tuple[str, int]:
+def _by_width(name: str) -> tuple[str, int, str]:
     digits = re.sub(r"\D", " ", name).split()
-    return name[0] if name[:2] not in ("bf", "tf") else "f", int(digits[0]) if digits else 0
+    return name[0] if name[:2] not in ("bf", "tf") else "f", int(digits[0]) if digits else 0, name
 
 
 if __name__ == "__main__":

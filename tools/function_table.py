@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import sys
 
-from tests.lowering.test_math import REFERENCES, TYPES, worst
-from tilus.lowering.math.bounds import ULP_BOUNDS
+from tests.lowering.test_math import BOUNDS, REFERENCES, TYPES, worst
 
 
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     print("# Elementary functions\n")
     print("Bounds on the error, in units in the last place of the exact result, on every engine that computes by")
-    print("tilus's own expansions (`tilus/lowering/math/functions.py`); in brackets the largest error that random")
+    print("tilus's own expansions (`tilus/lowering/math`); in brackets the largest error that random")
     print(f"arguments showed against mpmath (about {6 * count} each, subnormals and large arguments among them).")
     print("f16 and bf16 are computed in f32 and rounded once more. Subnormals are kept. `fmod`, `%` and `//` of floats")
     print("are exact. `min` and `max` prefer a number to a NaN. Made by `tools/function_table.py`.\n")
     print("| function | f32 | f64 |\n|---|---|---|")
-    for name in sorted(ULP_BOUNDS):
+    for name in sorted(BOUNDS):
         cells = []
         for t, dtype in TYPES:
-            bound = ULP_BOUNDS[name][t]
+            bound = BOUNDS[name][t]
             cells.append(f"{bound:g} ({worst(name, dtype, count):.2f})" if name in REFERENCES else f"{bound:g}")
         print(f"| `{name}` | {cells[0]} | {cells[1]} |")
 

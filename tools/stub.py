@@ -1,4 +1,4 @@
-"""Writes tilus/__init__.pyi: what type checkers see of the package, from what it imports.
+"""Writes tilus/__init__.pyi: what type checkers see of the package.
 
 Run ``python -m tools.stub > tilus/__init__.pyi`` from the root of the repository.
 """
@@ -6,11 +6,14 @@ Run ``python -m tools.stub > tilus/__init__.pyi`` from the root of the repositor
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import tilus as tl
+from tilus.lang.builtins.functions import FUNCTIONS
+from tilus.lang.public import public_names
 
 HEAD = '''\
 """What type checkers see of tilus. Made by `python -m tools.stub > tilus/__init__.pyi`.
@@ -18,6 +21,7 @@ HEAD = '''\
 Element types are of type Any, so that annotations such as `tl.f16["M", "K"]` pass; functions have their own types.
 """
 
+import builtins
 from typing import Any
 
 '''
@@ -25,21 +29,38 @@ from typing import Any
 
 def stub() -> str:
     """The text of the stub."""
-    imported = sorted(((node.module, alias.asname or alias.name, alias.name)
-                       for node in _statements(Path(tl.__file__))
-                       if isinstance(node, ast.ImportFrom) and node.module is not None for alias in node.names),
-                      key=lambda names: [*map(_natural, names[:2])])
-    public = [(module, name, original) for module, name, original in imported
-              if not name.startswith("_") or name == "__version__"]
-    types = sorted((name for _, name, _ in public if _is_element_type(name)), key=_natural)
-    lines = [f"from {module} import {original} as {name}" for module, name, original in public if name not in types]
-    return f"{HEAD}{chr(10).join(lines)}\n\n{chr(10).join(f'{name}: Any' for name in types)}\n"
+    imports, functions, types = [], [], []
+    for module, original, name in {*_imported(Path(tl.__file__)), *_declared()}:
+        if _is_element_type(name):
+            types.append(name)
+        elif name in FUNCTIONS:
+            functions.append(name)
+        else:
+            imports.append((module, original, name))
+    lines = [f"from {module} import {original} as {name}" for module, original, name in
+             sorted(imports, key=lambda names: [*map(_natural, (names[0], names[2]))])]
+    lines += ["", *(f"{name}: Any" for name in sorted(types, key=_natural))]
+    for name in sorted(functions, key=_natural):
+        signature = str(inspect.signature(FUNCTIONS[name])).replace("'", "").replace("bool", "builtins.bool")
+        lines += ["", f"def {name}{signature}:", f'    """{FUNCTIONS[name].__doc__}"""']
+    return HEAD + "\n".join(lines) + "\n"
 
 
-def _statements(path: Path) -> Iterator[ast.stmt]:
-    """Those of a module, and of its branches for type checkers."""
+def _imported(path: Path) -> Iterator[tuple[str, str, str]]:
+    """What a module imports for its users, for type checkers too: from where, the name there and here."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        yield from node.body if isinstance(node, ast.If) else [node]
+        for statement in node.body if isinstance(node, ast.If) else [node]:
+            if isinstance(statement, ast.ImportFrom) and statement.module is not None:
+                for alias in statement.names:
+                    name = alias.asname or alias.name
+                    if not name.startswith("_") or name == "__version__":
+                        yield statement.module, alias.name, name
+
+
+def _declared() -> Iterator[tuple[str, str, str]]:
+    """What modules of the language declare, likewise."""
+    for name, value in public_names():
+        yield getattr(value, "__module__", ""), name, name
 
 
 def _is_element_type(name: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tilus.lang.builtins import control, elementwise
+from tilus.lang.builtins.functions import FUNCTIONS
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.values import Tile, arithmetic, condition_error, fail
 
@@ -73,7 +74,7 @@ def contains(item: Any, items: Any) -> Any:
 
 
 _PYTHON_BUILTINS: dict[Any, Callable[..., Any]] = {
-    builtins.abs: elementwise.abs, builtins.round: elementwise.round, builtins.pow: operator.pow,
+    builtins.abs: elementwise.abs, builtins.round: FUNCTIONS["round"], builtins.pow: operator.pow,
     builtins.min: _fold(elementwise.minimum), builtins.max: _fold(elementwise.maximum),
     builtins.sum: lambda xs, start=0: _fold(operator.add)((*xs, start)),
     builtins.int: _int, builtins.float: _float, builtins.bool: lambda x: x != 0,

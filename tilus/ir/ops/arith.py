@@ -9,25 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilus.ir import functions
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, i64, u32
 from tilus.ir.families import Elementwise, Movement
 from tilus.ir.types import TileType, Type
 
-FLOAT_UNARY = frozenset(
-    {
-        "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt", "rcp", "sin", "cos", "tan", "asin",
-        "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "sigmoid", "floor", "ceil",
-        "round", "trunc",
-    }
-)
+FLOAT_UNARY = frozenset(functions.UNARY)
 """Unary functions of floats to the same type; ``round`` is to nearest even."""
 NUMERIC_UNARY = frozenset({"neg", "abs"})
 BIT_UNARY = frozenset({"not", "popcount", "clz"})
-PREDICATE_UNARY = frozenset({"isnan", "isinf", "isfinite"})
+PREDICATE_UNARY = frozenset(functions.PREDICATES)
 
 NUMERIC_BINARY = frozenset({"add", "sub", "mul", "min", "max", "mod", "floordiv"})
-FLOAT_BINARY = frozenset({"div", "pow", "atan2", "copysign", "fmod"})
+FLOAT_BINARY = frozenset({"div", *functions.BINARY})
 BIT_BINARY = frozenset({"and", "or", "xor"})
 SHIFT_BINARY = frozenset({"shl", "shr"})
 COMMUTATIVE = frozenset({"add", "mul", "and", "or", "xor", "eq", "ne"})

@@ -9,6 +9,7 @@ from typing import Any
 
 from tilus.ir.dtypes import DType, f32, i32, i64, u64
 from tilus.ir.ops import Philox
+from tilus.lang.builtins.functions import FUNCTIONS
 from tilus.lang.context import current
 from tilus.lang.values import Tile, as_tile, emit_all, fail
 
@@ -47,11 +48,9 @@ def rand(seed: Any, index: Any) -> Tile:
 
 def randn(seed: Any, index: Any) -> Tile:
     """Normal with mean 0 and variance 1, f32, by Box and Muller's transformation."""
-    from tilus.lang.builtins.elementwise import cos, log, sqrt
-
     a, b, _, _ = philox(seed, index)
-    radius = sqrt(log(_unit(a) + 1.0 / (1 << 24)) * -2.0)
-    result: Tile = radius * cos(_unit(b) * TWO_PI)
+    radius = FUNCTIONS["sqrt"](FUNCTIONS["log"](_unit(a) + 1.0 / (1 << 24)) * -2.0)
+    result: Tile = radius * FUNCTIONS["cos"](_unit(b) * TWO_PI)
     return result
 
 

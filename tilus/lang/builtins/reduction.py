@@ -9,7 +9,8 @@ from tilus.ir.dtypes import DType, f32, i32
 from tilus.ir.ops import Dot, Reduce, Scan
 from tilus.ir.ops.reduction import DOT_TYPES
 from tilus.lang.builtins.creation import zeros
-from tilus.lang.builtins.elementwise import isnan, where
+from tilus.lang.builtins.elementwise import where
+from tilus.lang.builtins.functions import FUNCTIONS
 from tilus.lang.context import current
 from tilus.lang.values import Tile, as_tile, constant, emit, fail
 
@@ -104,7 +105,7 @@ def _extremum(kind: str, x: Any, axis: int | None, keepdims: bool, propagate_nan
     result = _reduce(kind, tile, axis, keepdims)
     if not propagate_nan or not tile.dtype.is_float:
         return result
-    nans = isnan(tile)
+    nans = FUNCTIONS["isnan"](tile)
     if kind.startswith("arg"):
         instead = _reduce("argmax", nans.to(i32), axis, keepdims)
     else:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from tilus.ir import functions
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, i32, i64
@@ -411,8 +412,7 @@ class Evaluator:
         return self.b.add(Select(self.spread(inside, shape), tile, beyond)).result
 
 
-_KEEPS_ZERO = ("neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "sin", "tan", "asin", "atan", "sinh", "tanh",
-               "asinh", "atanh", "erf", "expm1", "log1p")
+_KEEPS_ZERO = frozenset({"neg", "abs", *(kind for kind, what in functions.UNARY.items() if what.keeps_zero)})
 
 
 def _is_number(value: Value) -> bool:

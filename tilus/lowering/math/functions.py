@@ -8,8 +8,9 @@ where a fused multiply-add matters it is written. docs/functions.md has the meas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from tilus.ir import functions
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.lowering.math import exponential, power, trigonometry
@@ -20,20 +21,16 @@ NATIVE_UNARY = frozenset({
 })
 """Unary operations that every target has."""
 
-UNARY: dict[str, Callable[[Arithmetic, Value], Value]] = {
-    "exp": exponential.expand_exp, "exp2": exponential.expand_exp2, "expm1": exponential.expand_expm1,
-    "log": exponential.expand_log, "log2": exponential.expand_log2, "log10": exponential.expand_log10,
-    "log1p": exponential.expand_log1p, "rsqrt": exponential.expand_rsqrt, "rcp": exponential.expand_rcp,
-    "sin": trigonometry.expand_sin, "cos": trigonometry.expand_cos, "tan": trigonometry.expand_tan,
-    "asin": trigonometry.expand_asin, "acos": trigonometry.expand_acos, "atan": trigonometry.expand_atan,
-    "sinh": exponential.expand_sinh, "cosh": exponential.expand_cosh, "tanh": exponential.expand_tanh,
-    "asinh": exponential.expand_asinh, "acosh": exponential.expand_acosh, "atanh": exponential.expand_atanh,
-    "erf": exponential.expand_erf, "erfc": exponential.expand_erfc, "sigmoid": exponential.expand_sigmoid,
-}
-BINARY: dict[str, Callable[[Arithmetic, Value, Value], Value]] = {
-    "pow": power.expand_pow, "fmod": power.expand_fmod, "mod": power.expand_mod,
-    "floordiv": power.expand_floordiv, "atan2": trigonometry.expand_atan2,
-}
+
+def _expansions(kinds: Iterable[str]) -> dict[str, Callable[..., Value]]:
+    """The functions ``expand_KIND`` of this package."""
+    modules = (exponential, trigonometry, power)
+    return {kind: getattr(module, f"expand_{kind}") for kind in kinds for module in modules
+            if hasattr(module, f"expand_{kind}")}
+
+
+UNARY = _expansions(functions.UNARY)
+BINARY = _expansions((*functions.BINARY, "mod", "floordiv"))
 
 
 def expand_unary(b: Builder, kind: str, x: Value, in_turn: bool = False) -> Value:
