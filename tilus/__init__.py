@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 from tilus._version import __version__
 from tilus.diagnostics import TilusError, TilusWarning, UserError
 from tilus.ir.dtypes import DType, from_numpy, integer
-from tilus.ir.dtypes import bool_ as bool
 from tilus.ir.dtypes import float_ as float
 from tilus.lang.builtins import random
 from tilus.lang.public import public_names as _public_names

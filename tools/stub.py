@@ -31,7 +31,9 @@ def stub() -> str:
     """The text of the stub."""
     imports, functions, types = [], [], []
     for module, original, name in {*_imported(Path(tl.__file__)), *_declared()}:
-        if _is_element_type(name):
+        if name == "bool":
+            imports.append(("tilus.ir.dtypes", "bool_", name))
+        elif _is_element_type(name):
             types.append(name)
         elif name in FUNCTIONS:
             functions.append(name)

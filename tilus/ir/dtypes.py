@@ -127,9 +127,8 @@ def _numpy_dtype(dtype: DType) -> np.dtype[Any]:
         return np.dtype("f4")
     import ml_dtypes
 
-    names = {"bf16": "bfloat16", "f8e4m3fn": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
-    if dtype.name in names:
-        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, names[dtype.name]))
+    if dtype is bf16 or dtype in _FLOAT_BYTES:
+        found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, "bfloat16" if dtype is bf16 else f"float8_{dtype.name[2:]}"))
         return found
     raise TypeError(f"no NumPy dtype holds {dtype}")
 
@@ -197,6 +196,9 @@ f6e3m2 = float_(3, 2)
 f6e2m3 = float_(2, 3)
 f4e2m1 = float_(2, 1)
 
+NAMED = tuple(_INTERNED.values())
+"""The types that have a name in the language."""
+_FLOAT_BYTES = tuple(dtype for dtype in NAMED if dtype.is_float and dtype.bits == 8)
 ARITHMETIC = (i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64)
 """The types on which arithmetic is defined."""
 
@@ -231,5 +233,5 @@ def from_numpy(dtype: np.dtype[Any]) -> DType:
 
 @functools.cache
 def _from_numpy_table() -> dict[Any, DType]:
-    known = (bool_, *ARITHMETIC, f8e5m2, f8e4m3fn)
+    known = (bool_, *ARITHMETIC, *_FLOAT_BYTES)
     return {d.numpy: d for d in known}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tilus.diagnostics.entry import public_function
-from tilus.ir import dtypes
+from tilus.ir.dtypes import NAMED
 from tilus.lang.builtins import (
     control,
     creation,
@@ -25,9 +25,8 @@ MODULES = (control, creation, functions, elementwise, functional, layouts, memor
 
 def public_names() -> Iterator[tuple[str, Any]]:
     """The element types, and what the modules of builtins define without an underscore."""
-    for name, value in vars(dtypes).items():
-        if isinstance(value, dtypes.DType) and not name.endswith("_"):
-            yield name, value
+    for dtype in NAMED:
+        yield dtype.name, dtype
     for module in MODULES:
         for name, value in vars(module).items():
             if getattr(value, "__module__", None) == module.__name__ and name[0] != "_":

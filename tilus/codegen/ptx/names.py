@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from tilus.ir.dtypes import NAMED, DType
+
 PTX_SCOPES = {"block": "cta", "cluster": "cluster", "device": "gpu", "system": "sys"}
-PTX_TYPES = {
-    "f16": "f16", "bf16": "bf16", "f32": "f32", "f64": "f64", "i8": "s8", "u8": "u8", "i32": "s32", "f8e4m3fn": "e4m3",
-    "f8e5m2": "e5m2",
-}
+
+
+def _ptx_type(dtype: DType) -> str:
+    if dtype.is_float:
+        return dtype.name if dtype.bits > 8 else f"e{dtype.exponent}m{dtype.mantissa}"
+    return "pred" if dtype.is_bool else f"{'s' if dtype.is_signed else 'u'}{dtype.bits}"
+
+
+PTX_TYPES = {dtype.name: _ptx_type(dtype) for dtype in NAMED}
 

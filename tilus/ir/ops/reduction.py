@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, f16, f32, f64, i8, i32, i64, u8
+from tilus.ir.dtypes import DType, bf16, f8e4m3fn, f8e5m2, f16, f32, f64, i8, i32, i64, u8
 from tilus.ir.families import Elementwise
 from tilus.ir.types import TileType, Type
 
@@ -97,26 +97,17 @@ class ScanWith(Operation):
         return tuple(x.tile.without_layout() for x in self.xs)
 
 
-DOT_TYPES: dict[tuple[DType, DType], tuple[DType, ...]] = {}
-"""For each supported pair of operand types, the accumulator types, the default first."""
-
-
-def _fill_dot_types() -> None:
-    from tilus.ir.dtypes import bf16, f8e4m3fn, f8e5m2
-
-    DOT_TYPES[f16, f16] = (f32, f16)
-    DOT_TYPES[bf16, bf16] = (f32,)
-    DOT_TYPES[f32, f32] = (f32,)
-    DOT_TYPES[f64, f64] = (f64,)
-    for a in (i8, u8):
-        for b in (i8, u8):
-            DOT_TYPES[a, b] = (i32,)
-    for a in (f8e4m3fn, f8e5m2):
-        for b in (f8e4m3fn, f8e5m2):
-            DOT_TYPES[a, b] = (f32,)
-
-
-_fill_dot_types()
+DOT_FAMILIES: tuple[tuple[tuple[DType, ...], tuple[DType, ...]], ...] = (
+    ((f16,), (f32, f16)),
+    ((bf16,), (f32,)),
+    ((f32,), (f32,)),
+    ((f64,), (f64,)),
+    ((i8, u8), (i32,)),
+    ((f8e4m3fn, f8e5m2), (f32,)),
+)
+"""Types that operands of a dot may have, any two of a family, and those of its accumulator, the default first."""
+DOT_TYPES = {(a, b): accumulators for types, accumulators in DOT_FAMILIES for a in types for b in types}
+"""For each supported pair of operand types, the accumulator types."""
 
 
 class Dot(Operation):
