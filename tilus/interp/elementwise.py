@@ -12,9 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from tilus.interp import numbers
 from tilus.interp.numbers import Array, is_half, round_to, widen
+from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.literals import as_float
+from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Fma, MulHi, Philox, Select, Unary
+
+Get = Callable[[Value], Any]
+Rule = Callable[[Any, Get], "list[Array]"]
 
 
 def _scalar_function(function: Callable[[float], float]) -> Callable[[Array], Array]:
@@ -224,3 +230,25 @@ def philox(seed: Array, offset: Array) -> list[Array]:
             c = [hi1 ^ c[1] ^ key[0], lo1, hi0 ^ c[3] ^ key[1], lo0]
             key = [key[0] + np.uint32(0x9E3779B9), key[1] + np.uint32(0xBB67AE85)]
     return c
+
+
+def _compare(op: Compare, get: Get) -> list[Array]:
+    x, y = get(op.lhs), get(op.rhs)
+    dtype = op.lhs.tile.dtype
+    if dtype.is_float and not dtype.is_arithmetic:
+        x, y = numbers.decode(x, dtype), numbers.decode(y, dtype)
+    return [compare(op.kind, x, y)]
+
+
+RULES: dict[type[Operation], Rule] = {
+    Unary: lambda op, get: [unary(op.kind, get(op.x), op.x.tile.dtype)],
+    Binary: lambda op, get: [binary(op.kind, get(op.lhs), get(op.rhs), op.lhs.tile.dtype)],
+    Fma: lambda op, get: [fma(get(op.a), get(op.b), get(op.c), op.a.tile.dtype)],
+    MulHi: lambda op, get: [mulhi(get(op.lhs), get(op.rhs), op.lhs.tile.dtype)],
+    Compare: _compare,
+    Select: lambda op, get: [np.asarray(np.where(get(op.condition), get(op.x), get(op.y)))],
+    Cast: lambda op, get: [numbers.cast(get(op.x), op.x.tile.dtype, op.dtype, op.rounding)],
+    Bitcast: lambda op, get: [numbers.bitcast(get(op.x), op.x.tile.dtype, op.dtype)],
+    Philox: lambda op, get: philox(get(op.seed), get(op.offset)),
+}
+"""The results of each operation, from its operands."""

@@ -252,3 +252,8 @@ def _cast_help(dtype: DType, what: str) -> str:
     if dtype.is_arithmetic:
         return "convert with `.to(tl.f32)` first" if dtype.is_int else f"{what} needs integers"
     return f"{dtype} is a storage type: convert with `.to(...)` first"
+
+
+__all__ = [
+    "Binary", "Bitcast", "Broadcast", "Cast", "Compare", "Const", "Fma", "Iota", "MulHi", "Philox", "Select", "Unary",
+]

@@ -97,3 +97,6 @@ class While(Operation):
     def verify(self) -> None:
         if _types(self.body.terminator.operands) != _types(self.init):
             self.fail("E0802", "a loop's carried values change type")
+
+
+__all__ = ["For", "If", "While", "Yield"]

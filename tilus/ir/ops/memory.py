@@ -361,3 +361,9 @@ class WaitAsync(Operation):
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync"),)
+
+
+__all__ = [
+    "AllocShared", "Atomic", "CollapseView", "CommitAsync", "CopyAsync", "Dim", "Gather", "GatherAsync", "Load",
+    "PermuteView", "Scatter", "Store", "Stride", "Subview", "WaitAsync",
+]

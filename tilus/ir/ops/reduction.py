@@ -164,3 +164,5 @@ class Map(Elementwise):
                 self.fail("E0202", f"map over tiles of shapes {shape} and {x.tile.shape}")
         return tuple(TileType(v.tile.dtype, shape) for v in self.body.terminator.operands)
 
+
+__all__ = ["Dot", "Map", "Reduce", "ReduceWith", "Scan", "ScanWith"]

@@ -164,3 +164,6 @@ class ConvertLayout(Movement):
     def infer(self) -> Sequence[Type]:
         tile = self.x.tile
         return (TileType(tile.dtype, tile.shape, self.layout),)
+
+
+__all__ = ["Concat", "ConvertLayout", "Insert", "Reshape", "Slice", "Take", "Transpose", "View"]

@@ -168,3 +168,9 @@ class Launch(Operation):
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("write", "global"),)
+
+
+__all__ = [
+    "Assume", "DeviceAssert", "GridIndex", "GridSize", "GridSync", "Group", "Launch", "NamedBarrier", "Print",
+    "ResidentBlocks", "Sync", "WaitUntil", "Workspace",
+]

@@ -151,3 +151,8 @@ class Shuffle(Operation):
 
     def infer(self) -> Sequence[Type]:
         return (TileType(self.vector.tile.dtype, (len(self.indices),)),)
+
+
+__all__ = [
+    "Alloca", "Extract", "MaskedLoad", "MaskedStore", "Pack", "PtrAdd", "PtrCast", "PtrLoad", "PtrStore", "Shuffle",
+]
