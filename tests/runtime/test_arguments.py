@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from tilus.runtime.arrays import as_array, overlaps_itself
+from tilus.runtime.arrays import overlaps_itself
+from tilus.runtime.recognise import as_array
 
 ENGINES = ("python", "interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda")
 N = 37

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from tilus.runtime.arrays import as_array
+from tilus.runtime.recognise import as_array
 
 
 @tl.jit

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tilus.ir.dtypes import DType
+if TYPE_CHECKING:
+    from tilus.ir.dtypes import DType  # which makes these
 
 
 @dataclass(frozen=True, slots=True)

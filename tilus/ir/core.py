@@ -200,11 +200,11 @@ class Operation:
         raise UserError.at(code, message, self.span, help=help)
 
     def __repr__(self) -> str:
-        from tilus.ir.printer import print_operation
-
-        return print_operation(self)
+        return PRINTERS[Operation](self)
 
 
+PRINTERS: dict[type, Callable[[Any], str]] = {}
+"""How operations and modules are shown: the printer, which needs this module, puts itself here."""
 REGISTRY: dict[str, type[Operation]] = {}
 """All declared operations by name."""
 
@@ -318,6 +318,4 @@ class Module:
         raise KeyError(name)
 
     def __str__(self) -> str:
-        from tilus.ir.printer import print_module
-
-        return print_module(self)
+        return PRINTERS[Module](self)

@@ -6,10 +6,10 @@ import functools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation
+
 if TYPE_CHECKING:
     import numpy as np
-
-    from tilus.ir.annotations import ArrayAnnotation
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,9 @@ class DType:
 
     def __getitem__(self, dims: Any) -> ArrayAnnotation:
         """``tl.f16["M", "K"]``: the annotation of an array parameter with named dimensions."""
-        from tilus.ir.annotations import ArrayAnnotation
-
         return ArrayAnnotation(self, dims if isinstance(dims, tuple) else (dims,))
 
     def __or__(self, other: None) -> Any:
-        from tilus.ir.annotations import OptionalAnnotation
-
         return OptionalAnnotation(self) if other is None else NotImplemented
 
     @property

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tilus.diagnostics import Span
-from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.core import PRINTERS, Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.schedule import LoopSchedule
 
@@ -151,3 +151,6 @@ def print_operation(op: Operation) -> str:
     printer = _Printer()
     printer.operation(op, 0)
     return "\n".join(printer.lines)
+
+
+PRINTERS.update({Operation: print_operation, Module: print_module})

@@ -38,13 +38,14 @@ from tilus.ir.ops.array import Contract, Extent, RoundTo
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import Extent as ExtentValue
 from tilus.ir.types import TileType, array_type
+from tilus.lang.array_operations import extent_scalar, round_to
 from tilus.lang.builtins import elementwise
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.context import TraceContext, current, use_context
-from tilus.lang.promotion import promote
+from tilus.lang.context import use_context
 from tilus.lang.reads import Reads
+from tilus.lang.trace_context import TraceContext
 from tilus.lang.tracer import Tracer
-from tilus.lang.values import Tile, as_tile, broadcast_shapes, broadcast_to, constant, emit, fail
+from tilus.lang.values import Tile, as_tile, constant
 
 ARRAY_OPS = (
     Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Reshape, RoundTo, Select,
@@ -127,74 +128,6 @@ class ArrayTracer(Tracer):
         return super().call(function, args, kwargs, node)
 
 
-def round_to(x: Any) -> Any:
-    """``x.to`` as a function that rounds."""
-
-    def to(dtype: DType, *, rounding: str = "rn") -> Tile:
-        if not isinstance(dtype, DType):
-            raise fail("E0107", f".to takes an element type such as tl.f16, not a Python {type(dtype).__name__}")
-        return emit(RoundTo(x.value, dtype, rounding, span=current().span))
-
-    return to
-
-
-def extent_scalar(extent: ExtentValue) -> Any:
-    """An extent as the user sees it: an int, or an i64 scalar."""
-    return emit(Extent(extent, span=current().span)) if isinstance(extent, str) else extent
-
-
-def symbolic_target(shape: tuple[int, ...], given: Sequence[Any]) -> tuple[int, ...]:
-    """The new shape that a reshape of an array of ``shape`` asks for; an extent may be what ``shape`` of an array gave,
-    and one may be -1. Only extents of 1 come and go."""
-    target: list[Any] = []
-    for item in given:
-        op = item.value.defining if isinstance(item, Tile) else None
-        target.append(op.symbol if isinstance(op, Extent) else item)
-    kept = [n for n in shape if n != 1]
-    if -1 in target:
-        others = [n for n in target if n not in (1, -1)]
-        missing = [n for n in kept if n not in others]
-        target[target.index(-1)] = missing[0] if len(missing) == 1 else 1
-    if [n for n in target if n != 1] != kept:
-        raise fail("E0115", f"an array of shape {shape} is reshaped to {tuple(given)} in a fused function",
-                   help="there reshape may only insert and remove dimensions of extent 1; reshape before the call")
-    return tuple(target)
-
-
-def element_count(extents: Sequence[Any]) -> Tile:
-    """The product of extents, as an i64 scalar."""
-    count: Any = 1
-    for extent in extents:
-        count = extent_scalar(extent) * count
-    return as_tile(count)
-
-
-def contract(a: Any, b: Any, accumulator: Any, dtype: DType | None, precision: str, unit: str = "") -> Tile:
-    """``a @ b`` of arrays, as NumPy's matmul: batch dimensions broadcast, and arrays of rank 1 are rows and columns."""
-    for operand, name in ((a, "first"), (b, "second")):
-        if not isinstance(operand, Tile) or not operand.shape:
-            raise fail("E0202", f"the {name} operand of @ is not an array of rank 1 or more")
-    if accumulator is not None or dtype is not None or unit:
-        raise fail("E0115", "tl.dot takes no accumulator, dtype or unit in a fused function",
-                   help="add to the product, or convert it with `.to`")
-    row, column = len(a.shape) == 1, len(b.shape) == 1
-    a = a.reshape(1, a.shape[0]) if row else a
-    b = b.reshape(b.shape[0], 1) if column else b
-    kind = promote(a.dtype, b.dtype)
-    if kind is None:
-        raise fail("E0201", f"@ of {a.dtype} and {b.dtype}: the types do not meet",
-                   help="convert one operand with `.to(dtype)`")
-    if not (a.dtype.is_int and b.dtype.is_int):
-        a, b = a.to(kind), b.to(kind)
-    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a, b = broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(b, (*batch, *b.shape[-2:]))
-    result = emit(Contract(a.value, b.value, precision, span=current().span))
-    shape = result.shape
-    if row or column:
-        result = result.reshape(shape[:-2] + (() if row else shape[-2:-1]) + (() if column else shape[-1:]))
-    return result
-
-
 def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalars: Sequence[tuple[str, DType]],
                  constants: dict[str, Any], reads: Reads | None = None) -> tuple[Module, bool]:
     """The array-level module of a fused function, and whether it returns a tuple rather than one value.
@@ -202,7 +135,7 @@ def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalar
     The module's only kernel takes the arrays, then the scalars, and yields the outputs; an output of rank 0 is yielded
     with shape (1,), and ``attributes["scalars"]`` lists those. Raises UserError.
     """
-    context = ArrayContext(reads=reads)
+    context = ArrayContext(ArrayTracer, reads=reads)
     for value in constants.values():
         context.heap.add_outside(value)
     node = captured.node
@@ -238,4 +171,4 @@ def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalar
     return Module([function], None, "array"), several
 
 
-__all__ = ["ARRAY_OPS", "ArraySpec", "contract", "element_count", "trace_arrays"]
+__all__ = ["ARRAY_OPS", "ArraySpec", "trace_arrays"]

@@ -18,9 +18,9 @@ from tilus.lang import flow
 from tilus.lang.builtins import elementwise
 from tilus.lang.calls import contains
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.context import TraceContext
 from tilus.lang.foreign_names import HELP as FOREIGN
 from tilus.lang.heap import equal, has_tiles
+from tilus.lang.trace_context import TraceContext
 from tilus.lang.trees import UNSET, Undefined, common_type, describe, typed
 from tilus.lang.values import Tile, arithmetic, compare, condition_error, unary
 from tilus.lang.views import View

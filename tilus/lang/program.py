@@ -25,9 +25,10 @@ from tilus.ir.ops import (
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.context import TraceContext, use_context
+from tilus.lang.context import use_context
 from tilus.lang.reads import Reads
 from tilus.lang.signature import Signature, is_constant_annotation, parameter_type_of
+from tilus.lang.trace_context import TraceContext
 from tilus.lang.tracer import Tracer
 from tilus.lang.values import Tile
 from tilus.lang.views import View
@@ -46,7 +47,7 @@ def trace_kernel(captured: CapturedFunction, signature: Signature, constants: di
     arrays and run-time scalars, in order; ``target`` is what `tl.supports` asks; ``reads`` takes what the body
     reads outside of it. Raises UserError.
     """
-    context = TraceContext(target, reads)
+    context = TraceContext(Tracer, target, reads)
     for value in constants.values():
         context.heap.add_outside(value)
     context.span = captured.span(captured.node)

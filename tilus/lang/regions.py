@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import UserError
 from tilus.ir.core import Block, Value
@@ -12,8 +12,11 @@ from tilus.ir.ops import Map, ReduceWith, ScanWith, Yield
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import TileType
 from tilus.lang.calls import bind, traceable, unwrap
-from tilus.lang.context import TraceContext
+from tilus.lang.heap import equal
 from tilus.lang.values import Tile, as_tile, emit_all, fail
+
+if TYPE_CHECKING:
+    from tilus.lang.trace_context import TraceContext
 
 
 def trace_region(context: TraceContext, function: Callable[..., Any], types_: Sequence[DType]) -> tuple[Block, bool]:
@@ -45,8 +48,6 @@ def trace_region(context: TraceContext, function: Callable[..., Any], types_: Se
 def call_function(context: TraceContext, function: Any, args: list[Tile]) -> Any:
     """Call a function on tiles while tracing, so that its control flow is traced as well. It is called once, for all
     elements: Python objects that it changes are an error."""
-    from tilus.lang.heap import equal
-
     span, snapshot = context.span, context.heap.snapshot()
     result = _call(context, function, args)
     for key, held in snapshot.now().items():
@@ -58,8 +59,6 @@ def call_function(context: TraceContext, function: Any, args: list[Tile]) -> Any
 
 
 def _call(context: TraceContext, function: Any, args: list[Tile]) -> Any:
-    from tilus.lang.tracer import Tracer
-
     target, first, named = unwrap(function)
     captured = traceable(target)
     if captured is None:
@@ -69,7 +68,7 @@ def _call(context: TraceContext, function: Any, args: list[Tile]) -> Any:
     except TypeError as error:
         raise fail("E0107", f"{captured.name}: {error}") from None
     context.reads.function(captured.function)
-    return Tracer(captured, context, 1).run(arguments)
+    return context.tracer(captured, context, 1).run(arguments)
 
 
 def _captures(block: Block) -> list[Value]:

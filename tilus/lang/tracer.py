@@ -19,11 +19,11 @@ from tilus.lang import flow, loops
 from tilus.lang.builtins import control
 from tilus.lang.calls import InlineFunction
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.context import TraceContext
 from tilus.lang.expressions import ExpressionTracer
 from tilus.lang.heap import has_tiles, is_instance, is_mutable
 from tilus.lang.operators import BINARY, describe_node, kind_of
 from tilus.lang.scopes import bound_names
+from tilus.lang.trace_context import TraceContext
 from tilus.lang.trees import UNSET, Undefined
 from tilus.lang.values import Tile, arithmetic, unary
 from tilus.lang.views import View

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tilus.diagnostics import UserError
@@ -23,6 +23,7 @@ from tilus.ir.ops import (
     Transpose,
     Unary,
 )
+from tilus.ir.ops.array import Extent
 from tilus.lang.context import current
 from tilus.lang.promotion import literal_fits, literal_type, promote, true_division_type
 
@@ -158,6 +159,10 @@ def as_index(value: Any, what: str = "an index") -> Tile:
     return constant(operator.index(value), i64)
 
 
+METHODS: dict[str, Callable[..., Tile]] = {}
+"""Functions of the language that tiles have as methods: the modules of these, which need tiles, put them here."""
+
+
 class Tile:
     """A tile of elements in registers, or a block-uniform scalar where its shape is ``()``.
 
@@ -218,19 +223,13 @@ class Tile:
         return emit(Transpose(self.value, order, span=current().span))
 
     def sum(self, axis: int | None = None) -> Tile:
-        from tilus.lang.builtins import reduction
-
-        return reduction.sum(self, axis)
+        return METHODS["sum"](self, axis)
 
     def max(self, axis: int | None = None, *, propagate_nan: bool = False) -> Tile:
-        from tilus.lang.builtins import reduction
-
-        return reduction.max(self, axis, propagate_nan=propagate_nan)
+        return METHODS["max"](self, axis, propagate_nan=propagate_nan)
 
     def min(self, axis: int | None = None, *, propagate_nan: bool = False) -> Tile:
-        from tilus.lang.builtins import reduction
-
-        return reduction.min(self, axis, propagate_nan=propagate_nan)
+        return METHODS["min"](self, axis, propagate_nan=propagate_nan)
 
     def __getitem__(self, key: Any) -> Tile:
         """Slices with constant bounds, ``None`` for a new dimension of extent 1, integers to drop one, ``...``."""
@@ -311,9 +310,7 @@ class Tile:
         return arithmetic("shr", other, self)
 
     def __matmul__(self, other: Any) -> Tile:
-        from tilus.lang.builtins.reduction import dot
-
-        return dot(self, other)
+        return METHODS["dot"](self, other)
 
     def __divmod__(self, other: Any) -> tuple[Tile, Tile]:
         return self // other, self % other
@@ -484,9 +481,7 @@ def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int,
     if len(given) == 1 and isinstance(given[0], (tuple, list)):
         given = tuple(given[0])
     if current().level == "array":
-        from tilus.lang.arrays import symbolic_target
-
-        return symbolic_target(shape, given)
+        return _symbolic_target(shape, given)
     target = static_shape(given, "the new shape", allow=-1)
     if target.count(-1) > 1:
         raise fail("E0204", "only one extent of the new shape may be -1")
@@ -500,6 +495,24 @@ def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int,
             raise fail("E0202", f"a tile of shape {shape} cannot be reshaped to {target}")
         target = tuple(size // rest if d < 0 else d for d in target)
     return target
+
+
+def _symbolic_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int, ...]:
+    """The new shape that a reshape of an array of ``shape`` asks for; an extent may be what ``shape`` of an array gave,
+    and one may be -1. Only extents of 1 come and go."""
+    target: list[Any] = []
+    for item in given:
+        op = item.value.defining if isinstance(item, Tile) else None
+        target.append(op.symbol if isinstance(op, Extent) else item)
+    kept = [n for n in shape if n != 1]
+    if -1 in target:
+        others = [n for n in target if n not in (1, -1)]
+        missing = [n for n in kept if n not in others]
+        target[target.index(-1)] = missing[0] if len(missing) == 1 else 1
+    if [n for n in target if n != 1] != kept:
+        raise fail("E0115", f"an array of shape {shape} is reshaped to {tuple(given)} in a fused function",
+                   help="there reshape may only insert and remove dimensions of extent 1; reshape before the call")
+    return tuple(target)
 
 
 MAX_TILE = 1 << 24

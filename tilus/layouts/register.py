@@ -28,6 +28,7 @@ from tilus.layouts.modes import (
     unflatten,
     unscale,
 )
+from tilus.layouts.text import register_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,8 +125,6 @@ class RegisterLayout:
 
     @cached_property
     def _text(self) -> str:
-        from tilus.layouts.text import register_text
-
         return register_text(self)
 
     # queries

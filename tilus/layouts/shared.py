@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 
 from tilus.layouts.modes import misfit, undefined
 from tilus.layouts.register import Shape, Term
+from tilus.layouts.text import shared_text
 
 if TYPE_CHECKING:
     from tilus.layouts.register import IntArray
@@ -127,9 +128,7 @@ class SharedLayout:
         return SharedLayout, (self.shape, self.modes, self.swizzle, self.base)
 
     def __str__(self) -> str:
-        from tilus.layouts.text import shared_text
-
-        return shared_text(self)
+        return shared_text(self, (row_major, column_major))
 
     def __repr__(self) -> str:
         return f"SharedLayout({self})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from tilus.layouts.modes import Mode
@@ -73,12 +73,10 @@ def _modes(modes: Sequence[Mode]) -> str:
     return ", ".join(str(mode.size) if mode.dim < 0 else f"{mode.size}@{mode.dim}:{mode.stride}" for mode in modes)
 
 
-def shared_text(layout: SharedLayout) -> str:
-    """``row_major``, ``column_major`` or the strides themselves, then the swizzle."""
-    from tilus.layouts.shared import column_major, row_major
-
+def shared_text(layout: SharedLayout, named: Sequence[Callable[..., SharedLayout]]) -> str:
+    """One of the ``named`` functions of the shape, or the strides themselves, then the swizzle."""
     suffix = "" if layout.swizzle is None else f".swizzle{layout.swizzle}"
-    for make in (row_major, column_major):
+    for make in named:
         plain = make(*layout.shape)
         if plain.modes == layout.modes and layout.base == 0:
             return f"{make.__name__}({', '.join(map(str, layout.shape))}){suffix}"

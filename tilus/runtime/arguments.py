@@ -15,6 +15,7 @@ from tilus.ir.dtypes import DType
 from tilus.lang.signature import contiguous_strides, dim_value
 from tilus.runtime import arrays
 from tilus.runtime.arrays import HOST, ArrayArgument, Refused
+from tilus.runtime.recognise import as_array
 
 if TYPE_CHECKING:
     import numpy as np  # loaded by the first call on an array, not by a compilation
@@ -66,7 +67,7 @@ def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, 
 def take_array(name: str, value: Any, declared: Span | None) -> ArrayArgument | None:
     """The array that an argument is; None where it is none. Raises UserError (E0601) where kernels do not take it."""
     try:
-        return arrays.as_array(value)
+        return as_array(value)
     except TypeError as error:
         help = error.help.format(name=name) if isinstance(error, Refused) and error.help else None
         raise call_error("E0601", f"{name!r}: {error}", help=help, declared=declared) from None

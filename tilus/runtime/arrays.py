@@ -1,17 +1,13 @@
-"""Arrays of other libraries as they are in memory: NumPy's, torch's, and whatever follows one of the protocols.
-
-What cannot be read where it lies is refused: nothing is copied, since a kernel may write it.
-"""
+"""Arrays as they are in memory, whatever library they are of: where elements lie, and which arrays share some."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tilus.ir.dtypes import DType, from_numpy
+from tilus.ir.dtypes import DType
 
 if TYPE_CHECKING:
     import numpy as np  # loaded by the first call on an array, not by a compilation
@@ -75,78 +71,6 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def as_array(value: Any) -> ArrayArgument | None:
-    """What ``value`` says of itself as an array; None where it is none. Raises Refused where it is one that kernels do
-    not take, and TypeError for element types that there are not."""
-    import numpy as np
-
-    if isinstance(value, np.ndarray):
-        return from_ndarray(value, value)
-    if isinstance(value, np.generic):  # a number: an array of rank 0 that nobody can write
-        number = np.asarray(value)
-        number.flags.writeable = False
-        return from_ndarray(value, number)
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
-        from tilus.runtime.torch_arrays import from_torch
-
-        return from_torch(torch, value)
-    interface = _attribute(value, "__cuda_array_interface__")
-    if interface is not None:
-        return from_cuda(value, interface)
-    if isinstance(_attribute(value, "__array_interface__"), dict):
-        return from_ndarray(value, np.asarray(value))
-    if _attribute(value, "__dlpack__") is not None:
-        from tilus.runtime.dlpack import from_dlpack
-
-        return from_dlpack(value)
-    return None
-
-
-def _attribute(value: Any, name: str) -> Any:
-    """An attribute of an object, not of a class; None where it is missing or fails."""
-    if isinstance(value, type):
-        return None
-    try:
-        return getattr(value, name, None)
-    except Exception:  # a library that says in its own way that it has none
-        return None
-
-
-def from_ndarray(owner: Any, array: np.ndarray[Any, Any]) -> ArrayArgument:
-    import numpy as np
-
-    if isinstance(array, np.ma.MaskedArray):
-        raise Refused("it is a masked array, whose mask a kernel would not see",
-                      "pass `{name}.filled(value)`, or `{name}.data` and the mask as two arrays")
-    try:
-        dtype = from_numpy(array.dtype)
-    except TypeError as error:
-        raise Refused(str(error), _help_of(array.dtype)) from None
-    itemsize = array.itemsize
-    usual = contiguous(array.shape)
-    strides = []
-    for extent, stride, other in zip(array.shape, array.strides, usual, strict=True):
-        if extent > 1 and stride % itemsize:
-            raise Refused("its strides are not multiples of the element size", "pass a copy: `{name}.copy()`")
-        strides.append(stride // itemsize if stride % itemsize == 0 else other)
-    return ArrayArgument(owner, HOST, dtype, array.ctypes.data, array.shape, tuple(strides),
-                         bool(array.flags.writeable), array)
-
-
-def _help_of(dtype: np.dtype[Any]) -> str | None:
-    """How to mend an array of an element type that kernels do not take."""
-    if dtype.kind in "iufb" and not dtype.isnative:
-        return "it is of the other byte order: `{name}.astype({name}.dtype.newbyteorder('='))`"
-    if dtype.kind == "c":
-        return "pass the parts as two arrays: `{name}.real`, `{name}.imag`"
-    if dtype.kind in "mM":
-        return "pass the integers: `{name}.view(np.int64)`"
-    if dtype.names:
-        return f"pass its fields as arrays: `{{name}}[{dtype.names[0]!r}]`"
-    return "arrays hold integers, floats or bool"
-
-
 def host_view(address: int, dtype: DType, shape: tuple[int, ...], strides: tuple[int, ...],
               owner: Any) -> np.ndarray[Any, Any]:
     """A NumPy array over memory that ``owner`` holds."""
@@ -162,30 +86,6 @@ def host_view(address: int, dtype: DType, shape: tuple[int, ...], strides: tuple
     array: np.ndarray[Any, Any] = np.ndarray(shape, dtype.numpy, buffer, -low,
                                              tuple(s * dtype.itemsize for s in strides))
     return array
-
-
-def from_cuda(owner: Any, interface: Any) -> ArrayArgument:
-    """By version 3 of the CUDA array interface."""
-    import numpy as np
-
-    try:
-        text = getattr(owner, "dtype", None)
-        element = np.dtype(text if isinstance(text, np.dtype) else interface["typestr"])
-        shape = tuple(int(n) for n in interface["shape"])
-        address, read_only = interface["data"]
-        given = interface.get("strides")
-        mask = interface.get("mask")
-    except Exception as error:
-        raise Refused(f"its __cuda_array_interface__ is malformed: {type(error).__name__}: {error}") from None
-    dtype = from_numpy(element)
-    if mask is not None:
-        raise Refused("it has a mask, which a kernel would not see")
-    strides = contiguous(shape)
-    if given is not None:
-        if any(n > 1 and int(s) % dtype.itemsize for n, s in zip(shape, given, strict=True)):
-            raise Refused("its strides are not multiples of the element size")
-        strides = tuple(int(s) // dtype.itemsize for s in given)
-    return ArrayArgument(owner, CUDA, dtype, int(address), shape, strides, not read_only)
 
 
 EXACT_ELEMENTS = 1 << 22

@@ -9,7 +9,8 @@ import ctypes
 from typing import Any
 
 from tilus.ir.dtypes import DType, parse_dtype
-from tilus.runtime.arrays import HOST, ArrayArgument, Refused, contiguous, from_cuda, host_view
+from tilus.runtime.array_interfaces import from_cuda
+from tilus.runtime.arrays import HOST, ArrayArgument, Refused, contiguous, host_view
 
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 READ_ONLY, COPIED = 1, 2

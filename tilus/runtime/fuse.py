@@ -27,9 +27,10 @@ from tilus.lang.constants import constant_key
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, refuse_storage_scalars
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
-from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, as_array
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.engines import default_engine
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
+from tilus.runtime.recognise import as_array
 from tilus.runtime.scalars import what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction

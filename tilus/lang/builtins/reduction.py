@@ -8,11 +8,12 @@ from typing import Any
 from tilus.ir.dtypes import DType, f32, i32
 from tilus.ir.ops import Dot, Reduce, Scan
 from tilus.ir.ops.reduction import DOT_TYPES
+from tilus.lang.array_operations import contract, element_count
 from tilus.lang.builtins.creation import zeros
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.builtins.functions import FUNCTIONS
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, constant, emit, fail
+from tilus.lang.values import METHODS, Tile, as_tile, constant, emit, fail
 
 
 def _axis(x: Tile, axis: Any) -> int:
@@ -67,8 +68,6 @@ def mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
     extents = tile.shape if axis is None else (tile.shape[_axis(tile, axis)],)
     total = _reduce("sum", tile.to(wide), axis, keepdims)
     if [n for n in extents if isinstance(n, str)]:  # extents of an array that are known at the call only
-        from tilus.lang.arrays import element_count
-
         result = total / element_count(extents).to(wide)
     else:
         count = math.prod(extents)
@@ -165,8 +164,6 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
     """
     context = current()
     if context.level == "array":
-        from tilus.lang.arrays import contract
-
         return contract(a, b, accumulator, dtype, precision, unit)
     for operand, name in ((a, "first"), (b, "second")):
         if not isinstance(operand, Tile) or len(operand.shape) < 2:
@@ -178,3 +175,6 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
     elif dtype is not None and accumulator.dtype is not dtype:
         raise fail("E0206", f"the accumulator is {accumulator.dtype}, but dtype={dtype} is asked for")
     return emit(Dot(a.value, b.value, accumulator.value, precision, unit, span=current().span))
+
+
+METHODS.update(sum=sum, max=max, min=min, dot=dot)

@@ -9,7 +9,8 @@ from tilus.ir.core import Block
 from tilus.ir.ops import Atomic, GridSync, Group, NamedBarrier, ResidentBlocks, Sync, WaitUntil, Yield
 from tilus.ir.ops.arith import COMPARE_KINDS
 from tilus.lang.builtins.memory import _indices, _view
-from tilus.lang.context import TraceContext, current
+from tilus.lang.context import current
+from tilus.lang.trace_context import TraceContext
 from tilus.lang.values import Tile, as_tile, emit, fail
 from tilus.lang.views import View
 

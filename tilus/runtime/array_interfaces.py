@@ -1,0 +1,69 @@
+"""NumPy's arrays, and those of whatever follows its array interface or the CUDA array interface."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tilus.ir.dtypes import from_numpy
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, Refused, contiguous
+
+if TYPE_CHECKING:
+    import numpy as np  # loaded by the first call on an array, not by a compilation
+
+
+def from_ndarray(owner: Any, array: np.ndarray[Any, Any]) -> ArrayArgument:
+    import numpy as np
+
+    if isinstance(array, np.ma.MaskedArray):
+        raise Refused("it is a masked array, whose mask a kernel would not see",
+                      "pass `{name}.filled(value)`, or `{name}.data` and the mask as two arrays")
+    try:
+        dtype = from_numpy(array.dtype)
+    except TypeError as error:
+        raise Refused(str(error), _help_of(array.dtype)) from None
+    itemsize = array.itemsize
+    usual = contiguous(array.shape)
+    strides = []
+    for extent, stride, other in zip(array.shape, array.strides, usual, strict=True):
+        if extent > 1 and stride % itemsize:
+            raise Refused("its strides are not multiples of the element size", "pass a copy: `{name}.copy()`")
+        strides.append(stride // itemsize if stride % itemsize == 0 else other)
+    return ArrayArgument(owner, HOST, dtype, array.ctypes.data, array.shape, tuple(strides),
+                         bool(array.flags.writeable), array)
+
+
+def _help_of(dtype: np.dtype[Any]) -> str | None:
+    """How to mend an array of an element type that kernels do not take."""
+    if dtype.kind in "iufb" and not dtype.isnative:
+        return "it is of the other byte order: `{name}.astype({name}.dtype.newbyteorder('='))`"
+    if dtype.kind == "c":
+        return "pass the parts as two arrays: `{name}.real`, `{name}.imag`"
+    if dtype.kind in "mM":
+        return "pass the integers: `{name}.view(np.int64)`"
+    if dtype.names:
+        return f"pass its fields as arrays: `{{name}}[{dtype.names[0]!r}]`"
+    return "arrays hold integers, floats or bool"
+
+
+def from_cuda(owner: Any, interface: Any) -> ArrayArgument:
+    """By version 3 of the CUDA array interface."""
+    import numpy as np
+
+    try:
+        text = getattr(owner, "dtype", None)
+        element = np.dtype(text if isinstance(text, np.dtype) else interface["typestr"])
+        shape = tuple(int(n) for n in interface["shape"])
+        address, read_only = interface["data"]
+        given = interface.get("strides")
+        mask = interface.get("mask")
+    except Exception as error:
+        raise Refused(f"its __cuda_array_interface__ is malformed: {type(error).__name__}: {error}") from None
+    dtype = from_numpy(element)
+    if mask is not None:
+        raise Refused("it has a mask, which a kernel would not see")
+    strides = contiguous(shape)
+    if given is not None:
+        if any(n > 1 and int(s) % dtype.itemsize for n, s in zip(shape, given, strict=True)):
+            raise Refused("its strides are not multiples of the element size")
+        strides = tuple(int(s) // dtype.itemsize for s in given)
+    return ArrayArgument(owner, CUDA, dtype, int(address), shape, strides, not read_only)
