@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import tilus as tl
+from kernels_zoo.fused.images import average, channels_last, instance_norm, relu
 
 IMAGES = ((32, 512, 7, 7), (32, 64, 14, 28), (4, 64, 56, 56), (1, 4, 196, 1024))
 ROWS = (3, 7, 28, 56, 100)
@@ -22,29 +23,8 @@ ROUNDS = 15
 
 
 @tl.fuse
-def relu(x):
-    return tl.relu(x)
-
-
-@tl.fuse
 def batch_norm(x, scale, shift):
     return tl.relu(x * scale[:, None, None] + shift[:, None, None])
-
-
-@tl.fuse
-def average(x):
-    return tl.mean(tl.mean(x, axis=3), axis=2)
-
-
-@tl.fuse
-def instance_norm(x):
-    d = x - tl.mean(tl.mean(x, axis=3, keepdims=True), axis=2, keepdims=True)
-    return d * tl.rsqrt(tl.mean(tl.mean(d * d, axis=3, keepdims=True), axis=2, keepdims=True) + 1e-5)
-
-
-@tl.fuse
-def channels_last(x):
-    return x.transpose(0, 2, 3, 1)
 
 
 @tl.fuse

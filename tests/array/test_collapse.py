@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
+from kernels_zoo.fused.images import average, channels_last, instance_norm, relu
 from tilus.ir.core import Operation
 from tilus.ir.ops import CollapseView, Reduce
 from tilus.ir.ops.memory import split_dims
@@ -17,29 +18,8 @@ SHAPES = ((3, 5, 7, 7), (2, 1, 3, 1), (1, 4, 9, 130), (4, 7, 1, 9), (2, 3, 0, 5)
 
 
 @tl.fuse
-def relu(x):
-    return tl.relu(x)
-
-
-@tl.fuse
 def scale_channels(x, s):
     return tl.relu(x * s[:, None, None])
-
-
-@tl.fuse
-def average(x):
-    return tl.mean(tl.mean(x, axis=3), axis=2)
-
-
-@tl.fuse
-def normalise(x):
-    d = x - tl.mean(tl.mean(x, axis=3, keepdims=True), axis=2, keepdims=True)
-    return d * tl.rsqrt(tl.mean(tl.mean(d * d, axis=3, keepdims=True), axis=2, keepdims=True) + 1e-5)
-
-
-@tl.fuse
-def channels_last(x):
-    return x.transpose(0, 2, 3, 1)
 
 
 @tl.fuse
@@ -71,7 +51,7 @@ def _normalised(x: Any) -> Any:
 REFERENCES: dict[str, tuple[Any, Any]] = {
     "relu": (relu, lambda x: np.maximum(x, 0)),
     "average": (average, lambda x: x.mean((2, 3))),
-    "normalise": (normalise, _normalised),
+    "instance_norm": (instance_norm, _normalised),
     "channels_last": (channels_last, lambda x: x.transpose(0, 2, 3, 1)),
     "statistics": (statistics, lambda x: (x.mean((0, 2, 3)), x.max(1).max(1))),
     "inner_axes": (inner_axes, lambda x: x.sum((1, 2))),
@@ -91,7 +71,7 @@ def _views(x: Any) -> list[Any]:
 def test_against_numpy(name: str, engine: str) -> None:
     function, reference = REFERENCES[name]
     for shape in SHAPES[:3] if engine.startswith("simulate") else SHAPES:
-        if 0 in shape and name in ("average", "normalise", "statistics", "apart"):
+        if 0 in shape and name in ("average", "instance_norm", "statistics", "apart"):
             continue  # means and extrema of nothing
         for x in _views(np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)):
             found, expected = function.on(engine)(x), reference(x.astype(np.float64))
@@ -129,7 +109,7 @@ def test_groups() -> None:
     assert _groups(relu, x) == [(4,), (4,)]
     assert _groups(scale_channels, x, s) == [(1, 1, 2), (1, 1, 2)]
     assert _groups(average, x) == [(2, 2), (2,)]
-    assert _groups(normalise, x) == [(2, 2), (2, 2)]
+    assert _groups(instance_norm, x) == [(2, 2), (2, 2)]
     assert _groups(channels_last, x) == [(1, 1, 2), (1, 2, 1)]
     assert _groups(inner_axes, x) == [(1, 2, 1)]
     assert _groups(apart, x) == []
@@ -138,7 +118,7 @@ def test_groups() -> None:
 
 
 def test_nested_means_are_one_reduction() -> None:
-    operations = _operations(normalise, np.ones((3, 5, 7, 9), np.float32))
+    operations = _operations(instance_norm, np.ones((3, 5, 7, 9), np.float32))
     assert sum(isinstance(op, Reduce) for op in operations) == 2
 
 
