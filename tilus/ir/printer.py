@@ -14,7 +14,6 @@ from typing import Any
 from tilus.diagnostics import Span
 from tilus.ir.core import PRINTERS, Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.schedule import LoopSchedule
 
 
 class _Printer:
@@ -110,6 +109,8 @@ def _attribute(value: Any) -> str:
         return value.name
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(_attribute(v) for v in value)}]"
+    from tilus.ir.schedule import LoopSchedule  # few attributes come here
+
     if isinstance(value, LoopSchedule):
         return _record(value)
     return f"<{value}>"

@@ -23,7 +23,6 @@ from tilus.ir.ops import (
     Transpose,
     Unary,
 )
-from tilus.ir.ops.array import Extent
 from tilus.lang.context import current
 from tilus.lang.promotion import literal_fits, literal_type, promote, true_division_type
 
@@ -500,6 +499,8 @@ def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int,
 def _symbolic_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int, ...]:
     """The new shape that a reshape of an array of ``shape`` asks for; an extent may be what ``shape`` of an array gave,
     and one may be -1. Only extents of 1 come and go."""
+    from tilus.ir.ops.array import Extent
+
     target: list[Any] = []
     for item in given:
         op = item.value.defining if isinstance(item, Tile) else None

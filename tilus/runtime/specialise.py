@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from tilus.diagnostics import Diagnostic, warn
 from tilus.ir.core import Module, Parameter
 from tilus.lang.capture import CapturedFunction
-from tilus.lang.program import trace_kernel
 from tilus.lang.reads import Reads
 from tilus.lang.signature import Signature
 
@@ -44,6 +43,8 @@ class Specialisation:
 
     def trace(self, target: Target | None = None) -> Module:
         """A new tile module of it for a target (None: for the engines of the host). Raises UserError."""
+        from tilus.lang.program import trace_kernel  # loaded by the first trace: importing tilus does without
+
         module = trace_kernel(self.captured, self.signature, self.constants, list(self.parameters), target,
                               self.reads)
         kernel = module.kernels[0]

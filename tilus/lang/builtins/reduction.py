@@ -8,7 +8,6 @@ from typing import Any
 from tilus.ir.dtypes import DType, f32, i32
 from tilus.ir.ops import Dot, Reduce, Scan
 from tilus.ir.ops.reduction import DOT_TYPES
-from tilus.lang.array_operations import contract, element_count
 from tilus.lang.builtins.creation import zeros
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.builtins.functions import FUNCTIONS
@@ -68,6 +67,8 @@ def mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
     extents = tile.shape if axis is None else (tile.shape[_axis(tile, axis)],)
     total = _reduce("sum", tile.to(wide), axis, keepdims)
     if [n for n in extents if isinstance(n, str)]:  # extents of an array that are known at the call only
+        from tilus.lang.array_operations import element_count
+
         result = total / element_count(extents).to(wide)
     else:
         count = math.prod(extents)
@@ -164,6 +165,8 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
     """
     context = current()
     if context.level == "array":
+        from tilus.lang.array_operations import contract
+
         return contract(a, b, accumulator, dtype, precision, unit)
     for operand, name in ((a, "first"), (b, "second")):
         if not isinstance(operand, Tile) or len(operand.shape) < 2:

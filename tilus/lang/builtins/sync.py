@@ -10,7 +10,6 @@ from tilus.ir.ops import Atomic, GridSync, Group, NamedBarrier, ResidentBlocks, 
 from tilus.ir.ops.arith import COMPARE_KINDS
 from tilus.lang.builtins.memory import _indices, _view
 from tilus.lang.context import current
-from tilus.lang.trace_context import TraceContext
 from tilus.lang.values import Tile, as_tile, emit, fail
 from tilus.lang.views import View
 
@@ -50,6 +49,8 @@ class group:
             raise fail("E0504", f"a group of warps {self.first} to {last}: a block has at most 32")
 
     def __enter__(self) -> None:
+        from tilus.lang.trace_context import TraceContext
+
         context = current()
         self.span = context.span
         self.body = Block()
@@ -59,6 +60,8 @@ class group:
             context.emit(Group(self.first, self.count, self.body, span=self.span))
 
     def __exit__(self, *exception: object) -> None:
+        from tilus.lang.trace_context import TraceContext
+
         context = current()
         if isinstance(context, TraceContext):
             self.body.ops.append(Yield((), span=self.span))
