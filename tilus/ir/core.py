@@ -1,9 +1,9 @@
 """The SSA infrastructure: values, operations, blocks, functions and modules.
 
 Control flow is structured, so a region is one block. Operations are small classes whose fields are declared by
-annotations, as in a dataclass: ``Value``, ``Value | None`` and ``tuple[Value, ...]`` are operands, ``Block`` a region,
-anything else an attribute (an immutable value). Operands are plain Python attributes; uses are not tracked: a pass that
-needs them asks :func:`tilus.ir.rewriter.count_uses`.
+annotations, as in a dataclass: ``Value``, ``Value | None`` and ``tuple[Value, ...]`` are operands, ``Block``,
+``Block | None`` and ``tuple[Block, ...]`` regions, anything else an attribute (an immutable value). Operands are plain
+Python attributes; uses are not tracked: a pass that needs them asks :func:`tilus.ir.rewriter.count_uses`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, ClassVar, NoReturn
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
 from tilus.ir.types import TileType, Type, ViewType
 
-_SINGLE, _OPTIONAL, _VARIADIC = 0, 1, 2
-_OPERAND_KINDS = {"Value": _SINGLE, "Value | None": _OPTIONAL, "tuple[Value, ...]": _VARIADIC}
-_REGION_ANNOTATIONS = ("Block", "Block | None")
+_SINGLE, _OPTIONAL, VARIADIC = 0, 1, 2
+_OPERAND_KINDS = {"Value": _SINGLE, "Value | None": _OPTIONAL, "tuple[Value, ...]": VARIADIC}
+_REGION_KINDS = {"Block": _SINGLE, "Block | None": _OPTIONAL, "tuple[Block, ...]": VARIADIC}
 
 
 class Value:
@@ -72,7 +72,7 @@ class Operation:
     FIELDS: ClassVar[tuple[str, ...]] = ()
     OPERAND_FIELDS: ClassVar[tuple[tuple[str, int], ...]] = ()
     ATTRIBUTE_FIELDS: ClassVar[tuple[str, ...]] = ()
-    REGION_FIELDS: ClassVar[tuple[str, ...]] = ()
+    REGION_FIELDS: ClassVar[tuple[tuple[str, int], ...]] = ()
     DEFAULTS: ClassVar[Mapping[str, Any]] = {}
 
     results: tuple[Value, ...]
@@ -89,9 +89,9 @@ class Operation:
                     fields[name] = annotation
         cls.FIELDS = tuple(fields)
         cls.OPERAND_FIELDS = tuple((n, _OPERAND_KINDS[a]) for n, a in fields.items() if a in _OPERAND_KINDS)
-        cls.REGION_FIELDS = tuple(n for n, a in fields.items() if a in _REGION_ANNOTATIONS)
+        cls.REGION_FIELDS = tuple((n, _REGION_KINDS[a]) for n, a in fields.items() if a in _REGION_KINDS)
         cls.ATTRIBUTE_FIELDS = tuple(
-            n for n, a in fields.items() if a not in _OPERAND_KINDS and a not in _REGION_ANNOTATIONS
+            n for n, a in fields.items() if a not in _OPERAND_KINDS and a not in _REGION_KINDS
         )
         cls.DEFAULTS = {n: getattr(cls, n) for n in fields if hasattr(cls, n)}
         if cls.NAME:
@@ -141,7 +141,7 @@ class Operation:
         found: list[Value] = []
         for name, kind in self.OPERAND_FIELDS:
             value = getattr(self, name)
-            if kind == _VARIADIC:
+            if kind == VARIADIC:
                 found.extend(value)
             elif value is not None:
                 found.append(value)
@@ -151,7 +151,16 @@ class Operation:
     def regions(self) -> Sequence[Block]:
         if not self.REGION_FIELDS:
             return ()
-        return [r for r in (getattr(self, n) for n in self.REGION_FIELDS) if r is not None]
+        return [region for _, region in self.named_regions()]
+
+    def named_regions(self) -> Iterator[tuple[str, Block]]:
+        """The regions, each with the name of its field."""
+        for name, kind in self.REGION_FIELDS:
+            value = getattr(self, name)
+            if kind == VARIADIC:
+                yield from ((name, region) for region in value)
+            elif value is not None:
+                yield name, value
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -161,7 +170,7 @@ class Operation:
         """Replace each operand by ``function(operand)``, in place."""
         for name, kind in self.OPERAND_FIELDS:
             value = getattr(self, name)
-            if kind == _VARIADIC:
+            if kind == VARIADIC:
                 setattr(self, name, tuple(function(v) for v in value))
             elif value is not None:
                 setattr(self, name, function(value))
@@ -171,13 +180,16 @@ class Operation:
         values: dict[str, Any] = {n: getattr(self, n) for n in self.ATTRIBUTE_FIELDS}
         for name, kind in self.OPERAND_FIELDS:
             value = getattr(self, name)
-            if kind == _VARIADIC:
+            if kind == VARIADIC:
                 values[name] = tuple(mapping.get(v, v) for v in value)
             else:
                 values[name] = None if value is None else mapping.get(value, value)
-        for name in self.REGION_FIELDS:
-            region = getattr(self, name)
-            values[name] = None if region is None else region.clone(mapping)
+        for name, kind in self.REGION_FIELDS:
+            value = getattr(self, name)
+            if kind == VARIADIC:
+                values[name] = tuple(region.clone(mapping) for region in value)
+            else:
+                values[name] = None if value is None else value.clone(mapping)
         copy = type(self)(span=self.span, types=[r.type for r in self.results], **values)
         for old, new in zip(self.results, copy.results, strict=True):
             new.name = old.name

@@ -11,7 +11,7 @@ from typing import Any
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, TilusError, UserError
 from tilus.ir import ops as _declared  # noqa: F401  (declares the operations)
-from tilus.ir.core import REGISTRY, Block, Function, Module, Operation, Parameter, Value
+from tilus.ir.core import REGISTRY, VARIADIC, Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import array as _array  # noqa: F401
 from tilus.ir.ops import simt as _simt  # noqa: F401
@@ -167,25 +167,43 @@ class _Reader:
                 span = self.location(child)
             else:
                 regions.append(child)
-        for region in regions:
-            block = self.block(region.children[1])
-            block.ops = [self.operation(c) for c in region.children[2:]]
-            fields[str(region.children[0])] = block
-        return self.make(name, fields, results, types, span, tree)
+        declared = self.declared(name, tree)
+        fields |= self.regions(declared, regions, tree)
+        return self.make(declared, fields, results, types, span, tree)
 
-    def make(self, name: str, fields: dict[str, Any], results: list[str], types: Sequence[Type], span: Span,
-             tree: Any) -> Operation:
+    def declared(self, name: str, tree: Any) -> type[Operation]:
+        """The class of operations of a name."""
         declared = REGISTRY.get(name)
         if declared is None:
             import difflib
 
             near = difflib.get_close_matches(name, REGISTRY, 1)
             raise self.fail(f"there is no operation {name!r}{f'; did you mean {near[0]!r}?' if near else ''}", tree)
+        return declared
+
+    def regions(self, declared: type[Operation], trees: list[Any], tree: Any) -> dict[str, Any]:
+        """The fields that are regions."""
+        kinds = dict(declared.REGION_FIELDS)
+        found: dict[str, Any] = {name: () for name, kind in kinds.items() if kind == VARIADIC}
+        for region in trees:
+            name = str(region.children[0])
+            block = self.block(region.children[1])
+            block.ops = [self.operation(c) for c in region.children[2:]]
+            if name not in kinds:
+                raise self.fail(f"{declared.NAME} has no region {name!r}", tree)
+            if kinds[name] != VARIADIC and name in found:
+                raise self.fail(f"{declared.NAME} has one region {name!r}", tree)
+            found[name] = (*found[name], block) if kinds[name] == VARIADIC else block
+        return found
+
+    def make(self, declared: type[Operation], fields: dict[str, Any], results: list[str], types: Sequence[Type],
+             span: Span, tree: Any) -> Operation:
+        name = declared.NAME
         unknown = [f for f in fields if f not in declared.FIELDS]
         if unknown:
             raise self.fail(f"{name} has no field {unknown[0]!r}", tree)
         for field, kind in declared.OPERAND_FIELDS:
-            if kind == 2:
+            if kind == VARIADIC:
                 fields.setdefault(field, ())
         for field, record in RECORDS.items():
             if isinstance(fields.get(field), dict):

@@ -3,6 +3,8 @@
 Operands are named by field, attributes follow in braces, regions last::
 
     %acc = dot(a=%x, b=%y, accumulator=%c) {precision="ieee"} : f32[64x64]
+
+A field of several regions is named before each.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tilus.diagnostics import Span
-from tilus.ir.core import PRINTERS, Block, Function, Module, Operation, Value
+from tilus.ir.core import PRINTERS, VARIADIC, Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import DType
 
 
@@ -68,7 +70,7 @@ class _Printer:
         operands = []
         for name, kind in op.OPERAND_FIELDS:
             value = getattr(op, name)
-            if kind == 2:
+            if kind == VARIADIC:
                 operands.append(f"{name}=[{', '.join(self.name(v) for v in value)}]")
             elif value is not None:
                 operands.append(f"{name}={self.name(value)}")
@@ -81,8 +83,7 @@ class _Printer:
         if op.results:
             text += f" : {', '.join(str(r.type) for r in op.results)}"
         text += self.location(op.span)
-        regions = [(n, getattr(op, n)) for n in op.REGION_FIELDS if getattr(op, n) is not None]
-        for name, region in regions:
+        for name, region in op.named_regions():
             self.lines.append(f"{text} ^{name}({self.typed(region.args)}) {{")
             self.block_ops(region, depth + 1)
             text = f"{pad}}}"
