@@ -169,6 +169,41 @@ def bad_group() -> None:
     kernel(V)
 
 
+def group_in_group() -> None:
+    @tl.jit
+    def kernel(x: tl.f32["N"]):
+        tl.grid(1)
+        with tl.group(0, 2):
+            if x.shape[0] > 8:
+                with tl.group(0, 1):
+                    tl.store(x, 0, tl.zeros(8))
+
+    kernel(V)
+
+
+def group_of_no_warps() -> None:
+    @tl.jit
+    def kernel(x: tl.f32["N"]):
+        tl.grid(1)
+        with tl.group(1, 0):
+            tl.store(x, 0, tl.zeros(8))
+
+    kernel(V)
+
+
+def second_group_beyond_the_block() -> None:
+    @tl.jit
+    def kernel(x: tl.f32["N"]):
+        tl.block(warps=2)
+        tl.grid(1)
+        with tl.group(0, 1):
+            tl.store(x, 0, tl.zeros(8))
+        with tl.group(2, 1):
+            tl.store(x, 8, tl.zeros(8))
+
+    kernel(V)
+
+
 def tile_leaves_group() -> None:
     @tl.jit
     def kernel(x: tl.f32["N"]):

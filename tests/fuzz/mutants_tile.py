@@ -236,5 +236,8 @@ TILE_MUTANTS = (
     Mutant("neighbouring tiles do not meet", f"{_ORDER}:_Order._difference", _nearly_neighbours),
     Mutant("the block does not wait for its groups", f"{_ORDER}:_Order._meet",
            lambda meet: lambda order, old, new: (old.group is None or new.group is not None) and meet(order, old, new)),
+    Mutant("groups do not wait for those of other warps before", f"{_ORDER}:_Order._meet",
+           lambda meet: lambda order, old, new: (None in (old.group, new.group) or old.group == new.group)
+           and meet(order, old, new)),
     Mutant("arrays between barriers are restrict", f"{_ORDER}:unordered_arrays", _all_restrict, CUDA),
 )

@@ -323,6 +323,21 @@ def group_reads_what_the_block_wrote(x: tl.f32["N"], y: tl.f32["N"], fault: bool
         tl.store(y, 0, tl.load(s))
 
 
+@tl.jit
+def groups_after_groups(x: tl.f32["N"], y: tl.f32["N"], fault: bool = False) -> None:
+    """What other warps wrote takes a barrier of the block, also where all of them have ended."""
+    tl.block(warps=4)
+    tl.grid(1)
+    s = tl.shared((B,), tl.f32)
+    with tl.group(0, 2):
+        tl.store(s, 0, tl.load(x, 0, B))
+    if not fault:
+        tl.sync()
+    tl.store(y, B, tl.load(x, B, B))
+    with tl.group(2, 2):
+        tl.store(y, 0, tl.load(s))
+
+
 # -- right, although a coarser look would have doubts
 
 
@@ -415,6 +430,22 @@ def handed_over_by_named_barriers(x: tl.f32["N"], y: tl.f32["N"]) -> None:
 
 
 @tl.jit
+def same_warps_again(x: tl.f32["N"], y: tl.f32["N"]) -> None:
+    """A group's barrier orders what its warps did before, in a group of an earlier operation too."""
+    tl.block(warps=4)
+    tl.grid(1)
+    s = tl.shared((B,), tl.f32)
+    with tl.group(0, 2):
+        tl.copy_async(s, x, 0)
+        tl.commit()
+    tl.store(y, B, tl.load(x, B, B))
+    with tl.group(0, 2):
+        tl.wait(0)
+        tl.sync()
+        tl.store(y, 0, tl.load(s))
+
+
+@tl.jit
 def masks_that_part(x: tl.f32["N"], y: tl.f32["N"]) -> None:
     tl.grid(1)
     s = tl.shared((B,), tl.f32)
@@ -445,10 +476,11 @@ CODES = {
     ring_too_short: "W0707", conditional_barrier: "W0707", conditional_store: "W0707", rows: "W0707",
     element: "W0707", counter: "W0707", in_helper: "W0707", after_loop: "W0707", nested_loops: "W0707",
     in_group: "W0707", group_reads_what_the_block_wrote: "W0707",
+    groups_after_groups: "W0707",
 }
 """The kernels with a fault, and what it is."""
 CLEAN = (
     barrier_from_the_second_iteration_on, barrier_under_the_same_condition, one_branch_or_the_other,
     fetch_while_there_is_more, halves_at_a_run_time_place, handed_over_by_named_barriers, masks_that_part,
-    some_blocks_skip,
+    same_warps_again, some_blocks_skip,
 )

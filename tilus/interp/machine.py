@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
@@ -33,7 +32,7 @@ from tilus.ir.ops import (
     GridIndex,
     GridSize,
     GridSync,
-    Group,
+    Groups,
     If,
     Load,
     Map,
@@ -52,6 +51,7 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
+from tilus.ir.ops.groups import Warps, named_warps, span_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,28 @@ class Waiting:
 
 
 Strand = Generator[Waiting, None, None]
+
+
+def concurrently(strands: Iterable[Strand]) -> Strand:
+    """Run strands by turns, in order, until all have ended; waits where none can go on."""
+    waiting: dict[Strand, Waiting | None] = dict.fromkeys(strands)
+    while waiting:
+        moved = False
+        for strand, waits in list(waiting.items()):
+            if waits is not None and not waits.ready():
+                continue
+            moved = True
+            try:
+                waiting[strand] = next(strand)
+            except StopIteration:
+                del waiting[strand]
+        if not moved:
+            yield _first_of([waits for waits in waiting.values() if waits is not None])
+
+
+def _first_of(waiting: Sequence[Waiting]) -> Waiting:
+    """Until one of them is ready; the first is who is named."""
+    return Waiting(lambda: any(waits.ready() for waits in waiting), waiting[0].span, waiting[0].what)
 
 
 @dataclass(eq=False)
@@ -94,15 +116,6 @@ class _Barrier:
     clock: dict[int, int] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
-class _GroupRun:
-    """A thread group that has not ended."""
-
-    task: Task
-    strand: Strand
-    waiting: Waiting | None = None
-
-
 class BlockRun:
     """One block of a kernel. ``env`` holds the values: arrays for tiles and scalars, views for memory."""
 
@@ -111,8 +124,8 @@ class BlockRun:
         self.index = index
         self.env = env
         self.barriers: dict[int, _Barrier] = {}
-        self.groups: list[_GroupRun] = []
-        self.ended: list[Task] = []
+        self.ended: dict[frozenset[int], Task] = {}  # groups since the last barrier
+        self.not_joined: set[int] = set()
         self.main = Task(next(grid.numbers), index, frozenset())
         self.shared_count = 0
 
@@ -147,17 +160,12 @@ class BlockRun:
             self.env.update(zip(op.results, self.values(chosen), strict=True))
         elif isinstance(op, While):
             yield from self._while(op, task)
-        elif isinstance(op, Group):
-            yield from self._group(op)
+        elif isinstance(op, Groups):
+            yield from self._groups(op)
+        elif isinstance(op, (NamedBarrier, GridSync, WaitUntil)):
+            yield from _WAITS[type(op)](self, op, task)
         else:
-            if task is self.main and self.groups:
-                yield from self._join(None)
-                for ended in self.ended:
-                    task.before |= {ended.number, *ended.before}
-            if isinstance(op, (NamedBarrier, GridSync, WaitUntil)):
-                yield from _WAITS[type(op)](self, op, task)
-            else:
-                self.execute(op, task)
+            self.execute(op, task)
 
     def _for(self, op: For, task: Task) -> Strand:
         start, stop, step = (self.number(v) for v in (op.start, op.stop, op.step))
@@ -183,66 +191,61 @@ class BlockRun:
             carried = self.values(op.body)
         self.env.update(zip(op.results, carried, strict=True))
 
-    # -- groups: each is a strand of its own, resumed in turn
+    # -- groups: each is a strand of its own
 
-    def _group(self, op: Group) -> Strand:
-        yield from self._join(frozenset(range(op.first, op.first + op.count)))
-        task = self.group_task(op.first, op.count, op.span)
-        inner = copy.copy(self)
-        inner.env = dict(self.env)  # the rest of the block may go on to other values before the group reads these
-        self.groups.append(_GroupRun(task, inner.block(op.body, task)))
+    def _groups(self, op: Groups) -> Strand:
+        ended: set[int] = set()
+        yield from concurrently([self._group(op, index, ended) for index in range(len(op.bodies))])
+        self.join_groups()
 
-    def group_task(self, first: int, count: int, span: Span) -> Task:
-        """The task of a thread group that begins."""
-        if first + count > self.grid.warps:
-            raise CheckError.at("E0705", f"a group of warps {first} to {first + count - 1} in a block of "
-                                         f"{self.grid.warps} warps", span)
+    def _group(self, op: Groups, index: int, ended: set[int]) -> Strand:
+        """The region of a number, once those before it that share its warps are among the ``ended`` ones."""
+        before, body = op.before(index), op.bodies[index]
+        if not ended.issuperset(before):
+            yield Waiting(lambda: ended.issuperset(before), span_of(body), "the groups before it")
+        task = self.group_task(op.warps[index], span_of(body))
+        yield from self.block(body, task)
+        ended.add(index)
+        self.end_group(task)
+
+    def end_group(self, task: Task) -> None:
+        self.ended[task.warps] = task
+        self.not_joined.add(task.number)
+
+    def join_groups(self) -> None:
+        """All groups have ended: global memory goes on from them in program order."""
+        self.main.before |= self.not_joined
+        self.not_joined.clear()
+
+    def group_task(self, group: Warps, span: Span) -> Task:
+        """The task of a thread group that begins: that of an earlier one of the same warps goes on."""
+        if sum(group) > self.grid.warps:
+            raise CheckError.at("E0705", f"a group of {named_warps(group)} in a block of {self.grid.warps} warps",
+                                span)
+        first, count = group
         warps = frozenset(range(first, first + count))
-        task = Task(next(self.grid.numbers), self.index, warps, seen=dict(self.main.seen),
-                    before=self.main.before | {self.main.number})
-        task.acquire({self.main.number: self.main.epoch})
-        for ended in self.ended:
-            if ended.warps == warps:
-                task.acquire({ended.number: ended.epoch, **ended.seen})
-                task.before |= {ended.number, *ended.before}
+        task = self.ended.pop(warps, None) or Task(next(self.grid.numbers), self.index, warps)
+        task.acquire({**self.main.seen, self.main.number: self.main.epoch})
+        task.before |= self.main.before | {self.main.number}
         return task
-
-    def _join(self, warps: frozenset[int] | None) -> Strand:
-        """Run the groups until those that share a warp with ``warps`` (all for None) have ended."""
-        while any(warps is None or g.task.warps & warps for g in self.groups):
-            if self._advance():
-                continue
-            blocked = [g.waiting for g in self.groups if g.waiting is not None]
-            yield Waiting(lambda blocked=blocked: any(w.ready() for w in blocked),  # type: ignore[misc]
-                          blocked[0].span, blocked[0].what)
-
-    def _advance(self) -> bool:
-        """Resume every group that can go on; False where none could."""
-        moved = False
-        for group in list(self.groups):
-            if group.waiting is not None and not group.waiting.ready():
-                continue
-            moved = True
-            try:
-                group.waiting = next(group.strand)
-            except StopIteration:
-                self.groups.remove(group)
-                self.ended.append(group.task)
-        return moved
 
     def run(self, body: Block) -> Strand:
         """All of the kernel's body."""
         yield from self.block(body, self.main)
-        yield from self._join(None)
 
     # -- waiting
+
+    def _arrive(self, task: Task, clock: dict[int, int]) -> None:
+        """A clock gets what a task's threads have done: the block's are those of groups that have ended, too."""
+        for arriving in (task, *(self.ended.values() if task is self.main else ())):
+            for number, epoch in arriving.release().items():
+                clock[number] = max(epoch, clock.get(number, 0))
 
     def _named_barrier(self, op: NamedBarrier, task: Task) -> Strand:
         barrier = self.barriers.setdefault(op.id, _Barrier())
         count = 32 * (len(task.warps) or self.grid.warps)
         generation = barrier.generation
-        for number, epoch in task.release().items():
-            barrier.clock[number] = max(epoch, barrier.clock.get(number, 0))
+        self._arrive(task, barrier.clock)
         barrier.arrived += count
         if barrier.arrived > op.threads:
             raise CheckError.at("E0705", f"{barrier.arrived} threads arrive at barrier {op.id}, which is for "
@@ -261,8 +264,7 @@ class BlockRun:
             raise CheckError.at("E0705", "tl.grid_sync needs a cooperative launch", op.span,
                                 help="call tl.block(cooperative=True)")
         generation = grid.generation
-        for number, epoch in task.release().items():
-            grid.clock[number] = max(epoch, grid.clock.get(number, 0))
+        self._arrive(task, grid.clock)
         grid.arrived += 1
         if grid.arrived == grid.blocks:
             grid.arrived = 0
@@ -445,8 +447,8 @@ class BlockRun:
     def _sync(self, op: Sync, task: Task) -> None:
         task.epoch += 1
         if task is self.main:
-            for ended in self.ended:
-                task.acquire({ended.number: ended.epoch + 1, **ended.seen})
+            for ended in self.ended.values():
+                task.acquire(ended.release())
             self.ended.clear()
 
     def _map(self, op: Map, task: Task) -> None:

@@ -5,6 +5,8 @@ only scalars have: on other engines the literal that a loop changes is one (``k 
 
 Groups run side by side, but the body of a Python ``with`` cannot be left and resumed. So ``with tl.group(0, 1): BODY``
 becomes a function of the local names that BODY mentions, which is handed to the context and run as a strand of its own.
+Before and after the iterations of a run-time loop, and the branches of a run-time condition, around groups the block
+waits for the groups that have begun.
 Lines and columns stay, for debuggers. Functions with nothing of that are left as they are.
 """
 
@@ -14,7 +16,7 @@ import ast
 import copy
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tilus.diagnostics import UserError
@@ -24,6 +26,7 @@ _RUN = "__tilus_run_group__"
 _UNBOUND = "__tilus_unbound__"
 _BODY = "__tilus_group_body__"
 _SCALAR = "__tilus_scalar__"
+_JOINING = "__tilus_joining__"
 _OF_SCALARS = ("to", "bitcast", "dtype", "shape")
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 RunGroup = Callable[[Any, Callable[[], None]], None]
@@ -33,8 +36,9 @@ class _Unbound:
     """The value of a name that has none yet when a group begins."""
 
 
-def with_group_functions(captured: CapturedFunction, run_group: RunGroup) -> Callable[..., Any]:
-    """The function, whose groups call ``run_group(manager, body)``.
+def with_group_functions(captured: CapturedFunction, run_group: RunGroup, join: Callable[[], None]
+                         ) -> Callable[..., Any]:
+    """The function, whose groups call ``run_group(manager, body)``, and which calls ``join()`` to wait for them.
 
     Raises UserError (E0101) where a ``return``, ``break`` or ``continue`` would leave a group.
     """
@@ -47,7 +51,8 @@ def with_group_functions(captured: CapturedFunction, run_group: RunGroup) -> Cal
     def run(manager: Any, body: Callable[..., None], names: tuple[str, ...], scope: dict[str, Any]) -> None:
         run_group(manager, functools.partial(body, **{n: scope[n] for n in names if n in scope}))
 
-    cells |= {_RUN: types.CellType(run), _UNBOUND: types.CellType(_Unbound), _SCALAR: types.CellType(_as_scalar)}
+    cells |= {name: types.CellType(value) for name, value in (
+        (_RUN, run), (_UNBOUND, _Unbound), (_SCALAR, _as_scalar), (_JOINING, functools.partial(_joining, join)))}
     made = types.FunctionType(code, function.__globals__, function.__name__, function.__defaults__,
                               tuple(cells[name] for name in code.co_freevars))
     made.__kwdefaults__ = function.__kwdefaults__
@@ -76,7 +81,7 @@ def _compiled(captured: CapturedFunction) -> types.CodeType | None:
     arguments.kw_defaults = [None if d is None else nothing for d in arguments.kw_defaults]
     node = _Scalars().visit(node)
     _Groups(captured, node).visit_body()
-    free = [ast.arg(name) for name in (*captured.function.__code__.co_freevars, _RUN, _UNBOUND, _SCALAR)]
+    free = [ast.arg(name) for name in (*captured.function.__code__.co_freevars, _RUN, _UNBOUND, _SCALAR, _JOINING)]
     parameters = ast.arguments(posonlyargs=[], args=free, kwonlyargs=[], kw_defaults=[], defaults=[])
     around = ast.copy_location(ast.FunctionDef(
         name="__tilus_closure__", args=parameters, body=[node], decorator_list=[]), node)
@@ -103,6 +108,30 @@ def _as_scalar(value: Any) -> Any:
     return as_tile(value) if type(value) in (bool, int, float) else value
 
 
+class _JoiningLoop:
+    """What a run-time loop goes over, where each iteration begins when the groups of the one before have ended."""
+
+    def __init__(self, items: Iterable[Any], join: Callable[[], None]) -> None:
+        self.items, self.join = items, join
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self.items:
+            self.join()
+            yield item
+
+
+def _joining(join: Callable[[], None], value: Any) -> Any:
+    """A condition or what a loop goes over, as it is tested or gone over; again after the branch or loop."""
+    from tilus.lang.builtins import control
+    from tilus.lang.values import Tile
+
+    if isinstance(value, (range, control.range)):
+        return _JoiningLoop(value, join)
+    if isinstance(value, (Tile, _JoiningLoop)):
+        join()
+    return value
+
+
 class _Scalars(ast.NodeTransformer):
     """Makes scalars of Python's numbers that are asked for their type or converted."""
 
@@ -117,12 +146,14 @@ class _Scalars(ast.NodeTransformer):
 
 
 class _Groups(ast.NodeTransformer):
-    """Rewrites the ``with`` statements of one function; functions within it are rewritten by themselves."""
+    """Rewrites the ``with`` statements of one function, and control flow around them; functions within it are
+    rewritten by themselves."""
 
     def __init__(self, captured: CapturedFunction, function: ast.FunctionDef) -> None:
         self.captured, self.function = captured, function
         arguments = function.args
         named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+        self.joined = 0
         self.local_names = {a.arg for a in named if a is not None} | _names(function.body, ast.Store)
 
     def visit_body(self) -> None:
@@ -138,6 +169,35 @@ class _Groups(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:
         _Groups(self.captured, node).visit_body()
         return node
+
+    def visit_If(self, node: ast.If) -> Any:
+        return self._joined(node, "test")
+
+    def visit_While(self, node: ast.While) -> Any:
+        return self._joined(node, "test")
+
+    def visit_For(self, node: ast.For) -> Any:
+        return self._joined(node, "iter")
+
+    def _joined(self, node: ast.If | ast.While | ast.For, field: str) -> Any:
+        """``if (held := joining(TEST)): …`` and ``joining(held)`` after it, where groups may be in it."""
+        may_have_groups = any(isinstance(inner, (ast.With, ast.Call)) for s in node.body + node.orelse
+                              for inner in _own_nodes(s))
+        self.generic_visit(node)
+        if not may_have_groups:
+            return node
+        held = f"{_JOINING}{self.joined}"
+        self.joined += 1
+        before, after = ast.parse(f"({held} := {_JOINING}(None))\n{_JOINING}({held})").body
+        for new in (before, after):
+            for inner in ast.walk(new):
+                ast.copy_location(inner, node)
+        assert isinstance(before, ast.Expr)
+        assert isinstance(before.value, ast.NamedExpr)
+        assert isinstance(before.value.value, ast.Call)
+        before.value.value.args[0] = getattr(node, field)
+        setattr(node, field, before.value)
+        return [node, after]
 
     def visit_With(self, node: ast.With) -> Any:
         body = self._visited(node.body)

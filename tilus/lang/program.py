@@ -15,13 +15,14 @@ from tilus.ir.ops import (
     Dim,
     GridIndex,
     GridSync,
-    Group,
+    Groups,
     Launch,
     ResidentBlocks,
     Stride,
     WaitUntil,
     Workspace,
 )
+from tilus.ir.ops.groups import check_within
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
@@ -138,10 +139,8 @@ def _check_launch(context: TraceContext, body: Block) -> None:
     if context.attributes.get("raster"):
         _check_raster(context, body)
     for op in body.walk():
-        if isinstance(op, Group) and op.first + op.count > warps:
-            raise UserError.at("E0504", f"a group of warps {op.first} to {op.first + op.count - 1} in a block of "
-                                        f"{warps} warps", op.span,
-                               help="set the number of warps with tl.block(warps=...)")
+        if isinstance(op, Groups):
+            check_within(op, warps)
         if isinstance(op, GridSync) and not context.attributes.get("cooperative"):
             raise UserError.at("E0705", "tl.grid_sync needs a cooperative launch", op.span,
                                help="call tl.block(cooperative=True)")

@@ -27,7 +27,7 @@ from tilus.ir.ops import (
     Dim,
     For,
     GridSync,
-    Group,
+    Groups,
     If,
     NamedBarrier,
     PermuteView,
@@ -38,6 +38,7 @@ from tilus.ir.ops import (
     WaitUntil,
     While,
 )
+from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.types import TileType
 from tilus.lowering.forms import Form, Window, combined, root_of, window_of
 from tilus.lowering.schedule.order_memory import ONE_THREAD, Owner, owner_of
@@ -89,6 +90,8 @@ class _Access:
     Attributes:
         kind: ``read``, ``write``, ``atomic``, or ``copy`` for what an asynchronous copy writes.
         owner: which thread has which element, where that counts.
+        group: the warps of a thread group, None for the whole block; ``fork`` is the number of the execution of
+            groups side by side.
         path: the branches taken that were not decided.
         moment: the iterations of the loops around it.
         number: the same for the access in several branches.
@@ -103,7 +106,8 @@ class _Access:
     kind: str
     window: Window
     owner: Owner
-    group: Group | None
+    group: Warps | None
+    fork: int | None
     path: tuple[tuple[int, int], ...]
     moment: tuple[tuple[int, int], ...]
     number: int
@@ -128,7 +132,8 @@ class _Follow:
         self.windows: dict[tuple[Operation, Value], set[Window]] = {}
         self.path: tuple[tuple[int, int], ...] = ()
         self.moment: tuple[tuple[int, int], ...] = ()
-        self.group: Group | None = None
+        self.group: Warps | None = None
+        self.fork: int | None = None
         self.numbers = itertools.count()
         self.steps = STEPS
         self.found: dict[tuple[Operation, bool], tuple[_Access, _Access]] = {}
@@ -153,23 +158,24 @@ class _Follow:
     def _step(self, op: Operation, pending: list[_Access]) -> list[_Access]:
         self._spend(1)
         if isinstance(op, Sync):
-            return [a for a in pending if a.flying or (self.group is not None and a.group is not self.group)]
+            return [a for a in pending if a.flying or self.group not in (None, a.group)]
         if isinstance(op, (NamedBarrier, WaitUntil, GridSync)):
             return []
         if isinstance(op, AllocShared):
             return [a for a in pending if a.root is not op.result]
         if isinstance(op, CommitAsync):
-            return [replace(a, groups=a.groups + 1) if a.flying and a.group is self.group else a for a in pending]
+            return [replace(a, groups=a.groups + 1) if a.flying and self.group in (None, a.group) else a
+                    for a in pending]
         if isinstance(op, WaitAsync):
-            return [_after_wait(a, op) if a.flying and a.group is self.group else a for a in pending]
+            return [_after_wait(a, op) if a.flying and self.group in (None, a.group) else a for a in pending]
         if isinstance(op, If):
             return self._if(op, pending)
         if isinstance(op, For):
             return self._for(op, pending)
         if isinstance(op, While):
             return self._while(op, pending)
-        if isinstance(op, Group):
-            return self._group(op, pending)
+        if isinstance(op, Groups):
+            return self._groups(op, pending)
         for access in self._accesses(op):
             self._compare(access, pending)
             pending = [*pending, access]
@@ -181,12 +187,13 @@ class _Follow:
         if self.steps < 0:
             raise _Enough
 
-    def _group(self, op: Group, pending: list[_Access]) -> list[_Access]:
-        outer = self.group
-        if op.count < int(self.function.attributes["warps"]):
-            self.group = op
-        pending = self._block(op.body, pending)
-        self.group = outer
+    def _groups(self, op: Groups, pending: list[_Access]) -> list[_Access]:
+        everybody = int(self.function.attributes["warps"])
+        self.fork = next(self.numbers)
+        for body, warps in executing_warps(op, None):
+            self.group = None if warps == (0, everybody) else warps  # whose barriers order all that the block has done
+            pending = self._block(body, pending)
+        self.group = self.fork = None
         return pending
 
     def _if(self, op: If, pending: list[_Access]) -> list[_Access]:
@@ -349,7 +356,7 @@ class _Follow:
             copied = isinstance(op, AsyncCopy) and effect.kind == "write"
             self.windows.setdefault((op, root), set()).add(window)
             found.append(_Access(op, root, "copy" if copied else effect.kind, window,
-                                 owner_of(op) if self.owners else None, self.group, self.path, self.moment,
+                                 owner_of(op) if self.owners else None, self.group, self.fork, self.path, self.moment,
                                  next(self.numbers), copied))
         return found
 
@@ -372,8 +379,8 @@ class _Follow:
     def _hazard(self, old: _Access, new: _Access) -> bool:
         if old.kind == new.kind and old.kind in ("read", "atomic"):
             return False
-        if old.group is not new.group and old.group is not None and new.group is not None:
-            return False  # groups run side by side: what orders them is not looked at
+        if old.fork is not None and old.fork == new.fork and old.group != new.group:
+            return False  # side by side: what orders them is not looked at
         short = min(len(old.path), len(new.path))
         if old.path[:short] != new.path[:short]:
             return False
@@ -399,7 +406,7 @@ def _overlap(one: Window, two: Window) -> bool:
 
 def _of_one_thread(old: _Access, new: _Access) -> bool:
     """Whether each element is accessed by the same thread both times."""
-    if old.owner is None or old.owner != new.owner or old.group is not new.group:
+    if old.owner is None or old.owner != new.owner or old.group != new.group:
         return False
     return old.owner == ONE_THREAD or old.window == new.window
 

@@ -27,7 +27,6 @@ from tilus.ir.ops import (
     For,
     Gather,
     GatherAsync,
-    Group,
     If,
     Insert,
     Iota,
@@ -47,6 +46,7 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
+from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, RegisterSlice, blocked
@@ -84,21 +84,21 @@ class _Inference:
         self.group_of: dict[Operation, int] = {}
         self.carried_as: dict[Value, tuple[Value, ...]] = {}
         self.initial: dict[Value, Value] = {}
-        self._index(function.body, self.warps)
+        self._index(function.body, (0, self.warps))
 
-    def _index(self, block: Block, warps: int) -> None:
+    def _index(self, block: Block, warps: Warps) -> None:
         for op in block.ops:
-            self.group_of[op] = warps
+            self.group_of[op] = warps[1]
             if isinstance(op, For):
                 self.initial.update(zip(op.carried, op.init, strict=True))
                 self._carry_together(zip(op.results, op.carried, strict=True))
             elif isinstance(op, While):
                 self.initial.update(zip(op.before.args, op.init, strict=True))
                 self._carry_together(zip(op.results, op.before.args, op.body.args, strict=True))
-            for region in op.regions:
+            for region, executing in executing_warps(op, warps):
                 if region.ops and region.ops[-1].TERMINATOR:
                     self.yields[region.ops[-1]] = op
-                self._index(region, op.count if isinstance(op, Group) else warps)
+                self._index(region, executing)
 
     def _carry_together(self, groups: Iterable[tuple[Value, ...]]) -> None:
         """Each group is one tile that a loop carries: its layout is chosen for all of them at once."""

@@ -12,13 +12,13 @@ from tilus.ir.ops import (
     CopyAsync,
     Dot,
     GatherAsync,
-    Group,
     Load,
     PermuteView,
     Store,
     Subview,
     Transpose,
 )
+from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, blocked
@@ -85,20 +85,20 @@ class _Accesses:
         dims: dict[Value, tuple[int, ...]] = {allocation.result: tuple(range(len(allocation.shape)))}
         found: list[tuple[tuple[int, ...], Access | None]] = []
         seen: set[object] = set()
-        self._visit(self.function.body.ops, dims, found, seen, allocation.dtype.bits, self.warps)
+        self._visit(self.function.body.ops, dims, found, seen, allocation.dtype.bits, (0, self.warps))
         return found
 
     def _visit(self, ops: list[Operation], dims: dict[Value, tuple[int, ...]],
-               found: list[tuple[tuple[int, ...], Access | None]], seen: set[object], bits: int, warps: int) -> None:
+               found: list[tuple[tuple[int, ...], Access | None]], seen: set[object], bits: int, warps: Warps) -> None:
         for op in ops:
             if isinstance(op, Subview) and op.view in dims:
                 dims[op.result] = tuple(d for i, d in enumerate(dims[op.view]) if i not in op.dropped)
             elif isinstance(op, PermuteView) and op.view in dims:
                 dims[op.result] = tuple(dims[op.view][p] for p in op.permutation)
             elif isinstance(op, (Load, Store, CopyAsync, GatherAsync)):
-                self._access(op, dims, found, seen, bits, warps)
-            for region in op.regions:
-                self._visit(region.ops, dims, found, seen, bits, op.count if isinstance(op, Group) else warps)
+                self._access(op, dims, found, seen, bits, warps[1])
+            for region, executing in executing_warps(op, warps):
+                self._visit(region.ops, dims, found, seen, bits, executing)
 
     def _access(self, op: Load | Store | CopyAsync | GatherAsync, dims: dict[Value, tuple[int, ...]],
                 found: list[tuple[tuple[int, ...], Access | None]], seen: set[object], bits: int, warps: int) -> None:

@@ -22,7 +22,8 @@ from tilus.interp.memory import Task, poisoned
 from tilus.interp.numbers import held_as
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Group, ResidentBlocks
+from tilus.ir.ops import Groups, ResidentBlocks
+from tilus.ir.ops.groups import Warps, named_warps, share_warps
 from tilus.ir.types import TileType, Type, ViewType
 from tilus.lang.builtins.sync import group
 from tilus.lang.capture import CapturedFunction, assertion_at, span_of
@@ -130,7 +131,7 @@ class Launch:
         block = BlockRun(self.grid, index, _Values())
         context = EagerContext(self, block, block.main)
         context.run(self.function)
-        context.join(None)
+        context.join_groups()
 
 
 class EagerContext:
@@ -145,7 +146,7 @@ class EagerContext:
         self.index = block.index
         self.declared = 0
         self.seen_grid = self.asks_resident_blocks = False
-        self.groups: list[Task] = []  # those that have not ended
+        self.groups: dict[int, Warps] = {}  # those that have not ended
         self.asked = ("", 0)  # file and line where Python last took a tile for a number or a bool
 
     def run(self, function: Callable[[], None]) -> None:
@@ -174,27 +175,31 @@ class EagerContext:
         return UserError.at("E0108", f"static assertion failed: {message}", span)
 
     def run_group(self, manager: Any, body: Callable[[], None]) -> None:
-        """Start a thread group beside what follows; the block's next operation that is no arithmetic waits for it."""
+        """Start a thread group beside what follows; the block's next operation that is no arithmetic waits for it, and
+        run-time control flow does."""
         if not isinstance(manager, group):
             raise UserError.at("E0101", f"`with` on a {type(manager).__name__} is not supported in a kernel", self.span,
                                help="`with tl.group(...)` is")
         if self.task is not self.block.main:
             raise UserError.at("E0106", "a thread group stands inside another one", self.span)
-        task = self.block.group_task(manager.first, manager.count, self.span)
-        self.join(task.warps)
-        self.groups.append(task)
+        warps, span, number = (manager.first, manager.count), self.span, next(self.launch.grid.numbers)
+        before = [n for n, others in self.groups.items() if share_warps(others, warps)]
+        self.groups[number] = warps
 
         def run() -> None:
+            self.lockstep.wait(Waiting(lambda: self.groups.keys().isdisjoint(before), span, "the groups before it"))
+            task = self.block.group_task(warps, span)
             EagerContext(self.launch, self.block, task).run(body)
-            self.groups.remove(task)
-            self.block.ended.append(task)
+            del self.groups[number]
+            self.block.end_group(task)
 
-        self.lockstep.spawn(task.where, run)
+        self.lockstep.spawn(f"{self.task.where}, {named_warps(warps)}", run)
 
-    def join(self, warps: frozenset[int] | None) -> None:
-        """Wait for the groups that share a warp with ``warps`` (all for None)."""
-        self.lockstep.wait(Waiting(lambda: not any(warps is None or g.warps & warps for g in self.groups),
-                                   UNKNOWN_SPAN, "its thread groups"))
+    def join_groups(self) -> None:
+        """The block waits for its groups."""
+        if self.task is self.block.main:
+            self.lockstep.wait(Waiting(lambda: not self.groups, UNKNOWN_SPAN, "its thread groups"))
+            self.block.join_groups()
 
     @staticmethod
     def _user_frame() -> Any:
@@ -219,15 +224,14 @@ class EagerContext:
         results = evaluate(op, self.block.get)
         if results is not None:
             return tuple(EagerValue(v.type, data) for v, data in zip(op.results, results, strict=True))
-        if isinstance(op, Group):
+        if isinstance(op, Groups):
             raise UnsupportedError.at("E0507", "the python engine runs the thread groups of functions decorated with "
                                       "@tl.jit only", op.span, help="decorate the function that this stands in")
         op.results = tuple(EagerValue(v.type) for v in op.results)
         if isinstance(op, ResidentBlocks):
             op.result.data = np.asarray(RESIDENT_BLOCKS, np.int32)  # type: ignore[attr-defined]
             return op.results
-        if self.groups:
-            self.join(None)
+        self.join_groups()
         for waiting in self.block.step(op, self.task):
             self.lockstep.wait(waiting)
         return op.results
@@ -354,4 +358,11 @@ def run_eagerly(specialisation: Specialisation, arguments: Sequence[Any]) -> Non
 
 def runnable(captured: CapturedFunction) -> Callable[..., Any]:
     """A kernel's function as Python runs it: the bodies of its thread groups are handed to the context."""
-    return with_group_functions(captured, lambda manager, body: current().run_group(manager, body))  # type: ignore[attr-defined]
+    return with_group_functions(captured, lambda manager, body: _context().run_group(manager, body),
+                                lambda: _context().join_groups())
+
+
+def _context() -> EagerContext:
+    context = current()
+    assert isinstance(context, EagerContext)
+    return context

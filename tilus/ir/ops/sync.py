@@ -1,10 +1,10 @@
-"""Synchronisation, thread groups, launch and debugging operations at tile level."""
+"""Synchronisation, launch and debugging operations at tile level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilus.ir.core import Block, Effect, Operation, Value
+from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i32, i64
 from tilus.ir.ops.arith import COMPARE_KINDS
 from tilus.ir.types import TileType, Type, ViewType
@@ -51,23 +51,6 @@ class NamedBarrier(Operation):
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync"),)
-
-
-Warps = tuple[int, int]
-"""The first warp of a group and their number. Groups of the same warps are the same threads."""
-
-
-class Group(Operation):
-    """``body`` is executed by warps ``first`` to ``first + count - 1`` of the block only."""
-
-    NAME = "group"
-    first: int
-    count: int
-    body: Block
-
-    @property
-    def warps(self) -> Warps:
-        return self.first, self.count
 
 
 class GridSync(Operation):
@@ -171,6 +154,6 @@ class Launch(Operation):
 
 
 __all__ = [
-    "Assume", "DeviceAssert", "GridIndex", "GridSize", "GridSync", "Group", "Launch", "NamedBarrier", "Print",
+    "Assume", "DeviceAssert", "GridIndex", "GridSize", "GridSync", "Launch", "NamedBarrier", "Print",
     "ResidentBlocks", "Sync", "WaitUntil", "Workspace",
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import Any
 
 from tilus.ir.core import Block
-from tilus.ir.ops import Atomic, GridSync, Group, NamedBarrier, ResidentBlocks, Sync, WaitUntil, Yield
+from tilus.ir.ops import Atomic, GridSync, Groups, NamedBarrier, ResidentBlocks, Sync, WaitUntil, Yield
 from tilus.ir.ops.arith import COMPARE_KINDS
+from tilus.ir.ops.groups import check_warps
+from tilus.ir.rewriter import is_pure
 from tilus.lang.builtins.memory import _indices, _view
 from tilus.lang.context import current
 from tilus.lang.values import Tile, as_tile, emit, fail
@@ -34,8 +37,9 @@ def resident_blocks() -> Tile:
 
 
 class group:
-    """``with tl.group(first_warp, warps):`` runs its body on those warps of the block only. Groups of different warps
-    run side by side; a tile made in one belongs to it."""
+    """``with tl.group(first_warp, warps):`` runs its body on those warps of the block only. Groups with nothing but
+    arithmetic between them run side by side, those with a warp in common one after another; what follows begins when
+    all have ended. A tile made in a group belongs to it."""
 
     __tilus_region__ = True
 
@@ -44,9 +48,7 @@ class group:
             self.first, self.count = operator.index(first_warp), operator.index(warps)
         except TypeError:
             raise fail("E0105", "the warps of a group are compile-time integers") from None
-        if self.first < 0 or self.count < 1 or self.first + self.count > 32:
-            last = self.first + self.count - 1
-            raise fail("E0504", f"a group of warps {self.first} to {last}: a block has at most 32")
+        check_warps((self.first, self.count), current().span)
 
     def __enter__(self) -> None:
         from tilus.lang.trace_context import TraceContext
@@ -57,7 +59,7 @@ class group:
         if isinstance(context, TraceContext):
             self.outer, context.block = context.block, self.body
         else:
-            context.emit(Group(self.first, self.count, self.body, span=self.span))
+            context.emit(self._groups())
 
     def __exit__(self, *exception: object) -> None:
         from tilus.lang.trace_context import TraceContext
@@ -66,7 +68,21 @@ class group:
         if isinstance(context, TraceContext):
             self.body.ops.append(Yield((), span=self.span))
             context.block = self.outer
-            context.emit(Group(self.first, self.count, self.body, span=self.span))
+            _append(self.outer, self._groups())
+
+    def _groups(self) -> Groups:
+        return Groups(((self.first, self.count),), (self.body,), span=self.span)
+
+
+def _append(block: Block, group: Groups) -> None:
+    """Put a group at the end of a block: into the groups that end it, apart from pure operations, which go before."""
+    between = list(itertools.takewhile(lambda op: not op.regions and is_pure(op), reversed(block.ops)))[::-1]
+    at = len(block.ops) - len(between) - 1
+    beside = block.ops[at] if at >= 0 else None
+    if isinstance(beside, Groups):
+        group = Groups(beside.warps + group.warps, beside.bodies + group.bodies, span=beside.span, types=())
+        block.ops[at:] = between
+    block.append(group)
 
 
 class named_barrier:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import For, Group, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops import For, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops.groups import Warps
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
 from tilus.ir.types import ViewType
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[["BlockLowering", Operation], None]
 HANDLERS: dict[type[Operation], Handler] = {}
-SECTIONS: dict[type[Operation], Callable[[BlockLowering, Block, int], int]] = {}
-"""Operations that are lowered together with those after them: from a position in a block, the position of the last."""
 WRITERS: dict[type[Rep], Callable[[BlockLowering, Value, Buffer], None]] = {}
 """What computes a tile into a buffer."""
 FRAME_ALIGNMENT = 64
@@ -78,8 +77,8 @@ class BlockLowering:
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one
-        self.barriers: Value | None = None  # the words of the groups that run as tasks
-        self.group_warps: tuple[int, int] | None = None  # the first and the last of the group that runs as a task
+        self.barriers: Value | None = None  # how many threads have arrived at each named barrier
+        self.group_warps: Warps | None = None  # those of the group that the code is of
         self.frame_top = 0
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()
@@ -92,7 +91,7 @@ class BlockLowering:
                 if owners.get(operand, depth) < depth:
                     self.nested_uses.add(operand)
             for region in op.regions:
-                inner = depth + isinstance(op, (For, While, Group))
+                inner = depth + isinstance(op, (For, While, Groups))
                 owners.update((a, inner) for a in region.args)
                 self._find_nested_uses(region, inner, owners)
             owners.update((r, depth) for r in op.results)
@@ -126,18 +125,11 @@ class BlockLowering:
         """Lower the operations of a block; gives the operands of its terminator, not yet forced."""
         state = BlockState(_last_uses(block))
         self.blocks.append(state)
-        position = -1
-        while position + 1 < len(block.ops):
-            position += 1
-            op = block.ops[position]
+        for position, op in enumerate(block.ops):
             state.position = position
             if isinstance(op, Yield):
                 break
             self.settle(op)
-            section = SECTIONS.get(type(op))
-            if section is not None:
-                position = section(self, block, position)
-                continue
             lower(self, op)
         self.blocks.pop()
         return list(block.terminator.operands)

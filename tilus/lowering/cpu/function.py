@@ -60,6 +60,7 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts
     for _ in range(count_memos(kernel)):
         lowering.memos.append(lowering.allocate_raw(i64, 8 + MEMO_BYTES // 8))
     _bind_arguments(lowering, kernel, body.args[0])
+    groups.lower_barriers(lowering)
     lowering.lower_block(kernel.body)
     lowering.c.b.add(Yield(()))
     program.frame_bytes = max(program.frame_bytes, lowering.frame_peak)

@@ -1,8 +1,8 @@
 """Thread groups that wait for each other: each runs as a task on a stack of its own, all on one core.
 
-Consecutive groups become one function ``enter(words, frame, index)`` whose body branches on the number of the group.
-What it uses of the block's values travels through the words: the counter and the number of groups that the runtime
-reads, then sixteen barriers, then the captured values.
+The groups become one function ``enter(words, frame, index)`` whose body branches on the number of the group. What it
+uses of the block's values travels through the words: the counter and the number of groups that the runtime reads, then
+which groups have ended, then the captured values.
 """
 
 from __future__ import annotations
@@ -11,53 +11,69 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import i64, u8
-from tilus.ir.ops import Const, Group, If, NamedBarrier, PtrLoad, PtrStore, Yield
+from tilus.ir.ops import Const, Groups, If, NamedBarrier, PtrLoad, PtrStore, Yield
+from tilus.ir.ops.groups import Warps, span_of
 from tilus.ir.ops.simd import FunctionAddress, HostAtomic, IntToPtr, PtrToInt, ReturnIf
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import PointerType, TileType
-from tilus.lowering.cpu.block import SECTIONS, BlockLowering, handles, lower
+from tilus.lowering.cpu.block import BlockLowering, handles
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.state import RUNTIME_COOPERATE, STATE_ERROR, call_runtime
 from tilus.lowering.cpu.sync import spin
 
-BARRIERS, CAPTURES = 2, 18
-"""Where barriers and captured values start among the words."""
+ENDED = 2
+"""Where it stands among the words which groups have ended."""
 
 
-def waits_for_others(group: Group) -> bool:
-    """Whether a group has barriers that its own threads do not complete."""
-    return any(isinstance(op, NamedBarrier) and (op.mode != "sync" or op.threads != 32 * group.count)
-               for op in group.body.walk())
+@handles(Groups)
+def _groups(self: BlockLowering, op: Operation) -> None:
+    assert isinstance(op, Groups)
+    if op.is_sequential:
+        for warps, body in zip(op.warps, op.bodies, strict=True):
+            _lower_group(self, warps, body)
+    else:
+        _lower_as_tasks(self, op)
 
 
-def lower_section(self: BlockLowering, groups: Sequence[Group]) -> None:
-    """Groups that stand side by side: in turn where they are independent, as tasks where some wait for others."""
-    if len(groups) < 2 or not any(waits_for_others(g) for g in groups):
-        for group in groups:
-            self.lower_block(group.body)
-        return
+def _lower_group(self: BlockLowering, warps: Warps, body: Block) -> None:
+    self.group_warps = warps
+    self.lower_block(body)
+    self.group_warps = None
+
+
+def _lower_as_tasks(self: BlockLowering, op: Groups) -> None:
+    count = len(op.bodies)
     body = Block([PointerType(i64), PointerType(u8, "local"), TileType(i64)], ["words", "frame", "index"])
-    saved = (self.c, self.yield_frame, self.barriers, self.group_warps)
+    saved = (self.c, self.yield_frame)
     top, peak = self.frame_top, self.frame_peak
+    self.yield_frame = body.args[1]
     regions = []
-    self.yield_frame, self.barriers = body.args[1], body.args[0]
-    for group in groups:
-        region = Block()
-        self.c = Cursor(region)
-        self.group_warps = (group.first, group.first + group.count - 1)
+    for index in range(count):
         # The tasks run by turns: each keeps all that it has used of the frame.
         self.frame_peak = self.frame_top
-        self.lower_block(group.body)
+        regions.append(_task(self, op, index, body.args[0]))
         self.frame_top = self.frame_peak
-        self.c.b.add(Yield(()))
-        regions.append(region)
-    self.c, self.yield_frame, self.barriers, self.group_warps = saved
+    self.c, self.yield_frame = saved
     captured = _free_values(regions, set(body.args))
     name = f"groups_{self.kernel.name}_{len(self.program.functions)}"
     self.program.functions.append(_entry(name, body, regions, captured))
-    _start(self, name, len(groups), captured)
+    _start(self, name, count, captured)
     self.frame_peak = max(peak, self.frame_peak)
     self.frame_top = top
+
+
+def _task(self: BlockLowering, op: Groups, index: int, words: Value) -> Block:
+    """What the task of a group runs: it begins when those before it that share its warps have ended."""
+    region = Block()
+    self.c = Cursor(region)
+    self.group_warps = op.warps[index]
+    for before in op.before(index):
+        spin(self, "the groups before it", span_of(op.bodies[index]), lambda before=before: self.c.compare(  # type: ignore[misc]
+            "eq", self.c.b.add(PtrLoad(self.c.offset(words, ENDED + before), volatile=True)).result, 0))
+    _lower_group(self, op.warps[index], op.bodies[index])
+    self.c.b.add(PtrStore(self.c.offset(words, ENDED + index), self.c.const(1)))
+    self.c.b.add(Yield(()))
+    return region
 
 
 def _free_values(regions: Sequence[Block], known: set[Value]) -> list[Value]:
@@ -76,13 +92,13 @@ def _free_values(regions: Sequence[Block], known: set[Value]) -> list[Value]:
 
 
 def _entry(name: str, body: Block, regions: Sequence[Block], captured: Sequence[Value]) -> Function:
-    c = Cursor(body)
+    c, captures = Cursor(body), ENDED + len(regions)
     mapping: dict[Value, Value] = {}
     for i, value in enumerate(captured):
         if isinstance(value.defining, Const):
             mapping[value] = c.b.add(value.defining.clone({})).results[0]
             continue
-        slot = c.offset(body.args[0], CAPTURES + i)
+        slot = c.offset(body.args[0], captures + i)
         if isinstance(value.type, PointerType):
             address = c.b.add(PtrLoad(slot)).result
             mapping[value] = c.b.add(IntToPtr(address, value.type.dtype, value.type.space)).result
@@ -98,12 +114,12 @@ def _entry(name: str, body: Block, regions: Sequence[Block], captured: Sequence[
 
 
 def _start(self: BlockLowering, name: str, count: int, captured: Sequence[Value]) -> None:
-    c = self.c
-    words = self.allocate_raw(i64, CAPTURES + len(captured))
-    for i in range(CAPTURES):
+    c, captures = self.c, ENDED + count
+    words = self.allocate_raw(i64, captures + len(captured))
+    for i in range(captures):
         c.b.add(PtrStore(c.offset(words, i), c.const(count if i == 1 else 0)))
     for i, value in enumerate(captured):
-        slot = c.offset(words, CAPTURES + i)
+        slot = c.offset(words, captures + i)
         if isinstance(value.type, PointerType):
             c.b.add(PtrStore(slot, c.b.add(PtrToInt(value)).result))
         elif not isinstance(value.defining, Const):
@@ -114,42 +130,25 @@ def _start(self: BlockLowering, name: str, count: int, captured: Sequence[Value]
     c.b.add(ReturnIf(c.compare("ne", error, 0)))
 
 
-def _section(self: BlockLowering, block: Block, position: int) -> int:
-    """Lower the groups from ``position`` on with nothing but pure operations between them; gives the position of
-    the last."""
-    groups: list[Group] = []
-    last = at = position
-    while at < len(block.ops):
-        op = block.ops[at]
-        if isinstance(op, Group):
-            self.settle(op)
-            groups.append(op)
-            last = at
-        elif op.TERMINATOR or op.regions or op.effects():
-            break
-        at += 1
-    for op in block.ops[position:last]:
-        if not isinstance(op, Group):
-            lower(self, op)
-    lower_section(self, groups)
-    return last
-
-
-SECTIONS[Group] = _section
+def lower_barriers(self: BlockLowering) -> None:
+    """At the beginning of a kernel with named barriers: nobody has arrived."""
+    numbers = [op.id for op in self.kernel.walk() if isinstance(op, NamedBarrier)]
+    if numbers:
+        self.barriers = self.allocate_raw(i64, 1 + max(numbers))
+        for i in range(1 + max(numbers)):
+            self.c.b.add(PtrStore(self.c.offset(self.barriers, i), self.c.const(0)))
 
 
 @handles(NamedBarrier)
 def _named_barrier(self: BlockLowering, op: Operation) -> None:
-    """Outside of tasks one core goes through the program in order, and there is nobody to wait for."""
+    """A word counts the threads that have arrived, over all times that the barrier is complete."""
     assert isinstance(op, NamedBarrier)
-    if self.barriers is None:
-        return
+    assert self.barriers is not None
     c = self.c
-    word = c.offset(self.barriers, BARRIERS + op.id)
+    word = c.offset(self.barriers, op.id)
     before = c.b.add(PtrLoad(word)).result
-    assert self.group_warps is not None
-    first, last = self.group_warps
-    c.b.add(PtrStore(word, c.value(c.add(before, 32 * (last - first + 1)))))
+    warps = int(self.kernel.attributes["warps"]) if self.group_warps is None else self.group_warps[1]
+    c.b.add(PtrStore(word, c.value(c.add(before, 32 * warps))))
     if op.mode == "sync":
         target = c.mul(c.add(c.arith("floordiv", before, op.threads), 1), op.threads)
         spin(self, f"barrier {op.id}", op.span,

@@ -24,6 +24,7 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
+from tilus.ir.ops.groups import Warps
 from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, PtrToInt, ReturnIf
 from tilus.ir.types import TileType
 from tilus.lowering.cpu.block import BlockLowering, handles, lower, row_major
@@ -167,7 +168,7 @@ class Wait:
     what: str
     span: Span
     kernel: str
-    warps: tuple[int, int] | None = None
+    warps: Warps | None = None
     help: str | None = None
 
 

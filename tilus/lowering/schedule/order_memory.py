@@ -7,6 +7,9 @@ needs a barrier in between. Of two accesses to one array, at least one a write, 
 * the two tiles cannot meet: their offsets along a dimension differ by at least the tile's extent, also between the
   iterations of a loop.
 
+Groups of one operation run side by side: the user orders what they do. Between a group and what follows its operation
+the barrier is the whole block's.
+
 Offsets are compared as linear forms (forms.py). Shared memory that the user named is not ordered for him.
 """
 
@@ -19,7 +22,7 @@ from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import (
     Atomic,
     For,
-    Group,
+    Groups,
     If,
     Load,
     PermuteView,
@@ -30,7 +33,7 @@ from tilus.ir.ops import (
     WaitUntil,
     While,
 )
-from tilus.ir.ops.sync import Warps
+from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.types import ViewType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.forms import Form, Window, form_of, root_of, window_of
@@ -119,16 +122,11 @@ class _Order:
         for op in block.ops:
             if isinstance(op, Sync):
                 pending = self._after_barrier(pending)
-            mine = [a for a in self._accesses(op) if a.root in self.roots]
-            if isinstance(op, Group):
-                mine = [a for inner in op.body.walk() for a in self._accesses(inner) if a.root in self.roots]
-                mine = [replace(a, group=op.warps) for a in mine]
-            before = [a for a in pending if a.group is None] if isinstance(op, Group) else pending
-            if any(self._meet(old, new) for old in before for new in mine):
+            mine = self._hazardous_accesses(op)
+            if self._needs_barrier(op, mine, pending):
                 ops.append(Sync(span=op.span))
                 pending = self._after_barrier(pending)
-            if not isinstance(op, Group):
-                pending = pending + mine
+            pending = pending + mine
             if op.regions:
                 pending = self._regions(op, pending)
             if isinstance(op, WaitUntil):
@@ -137,6 +135,18 @@ class _Order:
         block.ops = ops
         return pending
 
+    def _hazardous_accesses(self, op: Operation) -> list[_Access]:
+        return [a for a in self._accesses(op) if a.root in self.roots]
+
+    def _needs_barrier(self, op: Operation, mine: list[_Access], pending: list[_Access]) -> bool:
+        """Whether what an operation does itself, or groups that begin with it, meets what others have done."""
+        if isinstance(op, Groups):
+            return any(self._meet(old, replace(new, group=warps))
+                       for body, warps in executing_warps(op, None) for inner in body.walk()
+                       for new in self._hazardous_accesses(inner) for old in pending if old.group != warps)
+        # What other threads did before a group began was ordered then.
+        return any(self._meet(old, new) for old in pending if self.group in (None, old.group) for new in mine)
+
     def _after_barrier(self, pending: list[_Access]) -> list[_Access]:
         """A group's barrier orders its own accesses only."""
         return [] if self.group is None else [a for a in pending if a.group != self.group]
@@ -144,15 +154,19 @@ class _Order:
     def _regions(self, op: Operation, pending: list[_Access]) -> list[_Access]:
         if isinstance(op, (For, While)):
             return self._loop(op, pending)
-        if isinstance(op, Group):
-            outer, self.group = self.group, op.warps
-            after = self._block(op.body, pending)
-            self.group = outer
-            return _leave(op, after)
+        if isinstance(op, Groups):
+            return self._groups(op, pending)
         merged: list[_Access] = []
         for region in op.regions:
             merged += self._block(region, list(pending))
         return _leave(op, merged if isinstance(op, If) else pending + merged)
+
+    def _groups(self, op: Groups, pending: list[_Access]) -> list[_Access]:
+        for body, warps in executing_warps(op, None):
+            self.group = warps
+            pending = self._block(body, pending)
+        self.group = None
+        return _leave(op, pending)
 
     def _loop(self, op: For | While, pending: list[_Access]) -> list[_Access]:
         """Barriers are only ever added, so that what is left after a first walk covers what later walks leave."""
@@ -184,8 +198,6 @@ class _Order:
     def _meet(self, old: _Access, new: _Access) -> bool:
         if old.root is not new.root or old.kind == new.kind == "read" or old.kind == new.kind == "atomic":
             return False
-        if old.group != new.group and old.group is not None and new.group is not None:
-            return False  # groups run side by side: the user orders them
         owned = old.owner is not None and old.owner == new.owner and old.group == new.group
         if owned and old.owner == ONE_THREAD:
             return False

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tilus.diagnostics import UserError
 from tilus.ir.core import Function, Operation
-from tilus.ir.ops import Group, NamedBarrier
+from tilus.ir.ops import Groups, NamedBarrier
+from tilus.ir.ops.groups import Warps, span_of
 from tilus.ir.ops.simt import Barrier, WarpBarrier
-from tilus.ir.ops.sync import Warps
 from tilus.lowering.simt.context import Thread
 
 BARRIERS = 16
@@ -19,14 +19,16 @@ def number_barriers(function: Function) -> dict[Warps, int]:
     Raises:
         UserError: there are too few (E0705).
     """
-    groups = {op.warps: op for op in function.walk() if isinstance(op, Group) and op.count > 1}
+    operations = [op for op in function.walk() if isinstance(op, Groups)]
+    groups = {warps: body for op in operations for warps, body in zip(op.warps, op.bodies, strict=True)
+              if warps[1] > 1}
     named = {op.id for op in function.walk() if isinstance(op, NamedBarrier)}
     free = [i for i in reversed(range(1, BARRIERS)) if i not in named]
     if len(groups) > len(free):
         late = list(groups.values())[len(free)]
         raise UserError.at(
             "E0705", f"the kernel has {len(groups)} different groups of several warps, but a block has {len(free)} "
-            "barriers for them", late.span, help="use fewer named barriers, or groups of one warp, which need none")
+            "barriers for them", span_of(late), help="use fewer named barriers, or groups of one warp, which need none")
     return dict(zip(groups, free, strict=False))
 
 
@@ -42,7 +44,7 @@ def barrier(thread: Thread) -> None:
 
 
 def _own_barrier(thread: Thread) -> Operation:
-    if thread.group is None:
+    if not thread.in_group:
         return Barrier()
     if thread.warps == 1:
         return WarpBarrier()

@@ -17,7 +17,6 @@ from tilus.ir.ops import (
     Dot,
     Extract,
     GridIndex,
-    Group,
     Pack,
     PtrAdd,
     PtrCast,
@@ -102,7 +101,7 @@ class Thread:
     round_bytes: int = 0
     first_warp: int = 0
     warps: int = 4
-    group: Group | None = None
+    in_group: bool = False
     group_barriers: dict[tuple[int, int], int] = field(default_factory=dict)
     loops: int = 0
     phase: int = 0

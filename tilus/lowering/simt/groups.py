@@ -11,7 +11,7 @@ from tilus.ir.ops import (
     Binary,
     Compare,
     GridSync,
-    Group,
+    Groups,
     If,
     NamedBarrier,
     Select,
@@ -20,6 +20,7 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
+from tilus.ir.ops.groups import Warps, check_within
 from tilus.ir.ops.simt import AcquireLoad, Barrier, PtrAtomic
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, Thread
@@ -29,31 +30,29 @@ LAST_NAMED_BARRIER = 7
 """The user has barriers 1 to this one."""
 
 
-def lower_group(thread: Thread, op: Group, lower_block: Callable[[Thread, Block], None]) -> None:
+def lower_groups(thread: Thread, op: Groups, lower_block: Callable[[Thread, Block], None]) -> None:
+    """One body after another: the warps that are not in a group go on to the next, which is theirs."""
+    check_within(op, int(thread.function.attributes["warps"]))
+    for warps, body in zip(op.warps, op.bodies, strict=True):
+        _lower_group(thread, warps, body, lower_block)
+
+
+def _lower_group(thread: Thread, warps: Warps, body: Block, lower_block: Callable[[Thread, Block], None]) -> None:
     """The body under "this warp is in the group", with the group's threads numbered from 0."""
-    total = int(thread.function.attributes["warps"])
-    if thread.group is not None:
-        raise UserError.at("E0106", "a thread group stands inside another one", op.span)
-    if op.first + op.count > total:
-        raise UserError.at(
-            "E0504",
-            f"warps {op.first} to {op.first + op.count - 1} of a block of {total} warps",
-            op.span,
-            help="set the number of warps with tl.block(warps=...)",
-        )
+    first, count = warps
     warp = thread.at_entry("warp number", lambda: thread.binary("shr", thread.special("tid"), 5))
     inside = thread.both(
-        thread.compare("ge", warp, op.first) if op.first else None, thread.compare("lt", warp, op.first + op.count)
+        thread.compare("ge", warp, first) if first else None, thread.compare("lt", warp, first + count)
     )
     saved = (thread.block, thread.first_warp, thread.warps)
-    thread.block = body = Block()
-    thread.first_warp, thread.warps, thread.group = op.first, op.count, op
-    lower_block(thread, op.body)
-    body.ops.append(Yield(()))
+    thread.block = lowered = Block()
+    thread.first_warp, thread.warps, thread.in_group = first, count, True
+    lower_block(thread, body)
+    lowered.ops.append(Yield(()))
     thread.block, thread.first_warp, thread.warps = saved
-    thread.group = None
+    thread.in_group = False
     assert inside is not None
-    thread.emit(If(inside, body, _nothing()))
+    thread.emit(If(inside, lowered, _nothing()))
 
 
 def lower_named_barrier(thread: Thread, op: NamedBarrier) -> None:

@@ -25,7 +25,7 @@ from tilus.ir.ops import (
     For,
     GridIndex,
     GridSize,
-    Group,
+    Groups,
     If,
     Iota,
     PermuteView,
@@ -444,8 +444,8 @@ def _while(thread: Thread, op: While) -> None:
         thread.set(old, new)
 
 
-def _group(thread: Thread, op: Group) -> None:
-    groups.lower_group(thread, op, lower_block)
+def _groups(thread: Thread, op: Groups) -> None:
+    groups.lower_groups(thread, op, lower_block)
 
 
 # -- grid, views, barriers
@@ -515,7 +515,7 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Bitcast: _bitcast,
     View: narrow.lower_view,
     Elementwise: _elementwise,
-    Group: _group,
+    Groups: _groups,
     Broadcast: _broadcast,
     Transpose: _rearrange,
     Reshape: _rearrange,

@@ -6,8 +6,8 @@ the wait for all copies. What a load that waits for a dot reads lives to the dot
 layout conversion, a reduction across warps) lives at its position only. Allocations whose lives overlap get disjoint
 bytes.
 
-The threads of a group go through the program by themselves: beside what another group or the rest of the block uses,
-a group's memory lives in all of the section, between barriers of the whole block, in which the group uses it.
+Warps go into a group and on from its end without a barrier: beside what another group or the rest of the block uses, a
+group's memory lives in all of the section, between barriers of the whole block, in which the group uses it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.families import AsyncCopy
-from tilus.ir.ops import AllocShared, Dot, For, GridSync, Group, Sync, Transpose, WaitAsync, While
-from tilus.ir.ops.sync import Warps
+from tilus.ir.ops import AllocShared, Dot, For, GridSync, Sync, Transpose, WaitAsync, While
+from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
 from tilus.lowering.simt.scratch import ROUND_BYTES, scratch_bytes
@@ -160,9 +160,8 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                         roots[result] = root
             is_loop = isinstance(op, (For, While))
             frame: tuple[int, list[_Live]] = (position, [])
-            inner = op.warps if isinstance(op, Group) else group
-            for region in op.regions:
-                visit(region, [*loops, frame] if is_loop else loops, inner)
+            for region, executing in executing_warps(op, group):
+                visit(region, [*loops, frame] if is_loop else loops, executing)
             if is_loop:
                 for live in frame[1]:
                     live.keep_until(position)

@@ -16,6 +16,7 @@ from tilus.codegen.llvm.host import emit_functions
 from tilus.diagnostics import CheckError, Diagnostic, Label, UserError
 from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import parse_dtype
+from tilus.ir.ops.groups import named_warps
 from tilus.ir.types import ViewType
 from tilus.lowering.cpu import PrintDescription, Wait, lower_module
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
@@ -115,7 +116,7 @@ def deadlock(waiting: Sequence[tuple[Wait, int]]) -> CheckError:
     """The error where none of these blocks can go on; blocks by number, the first axis varying fastest."""
 
     def who(wait: Wait, block: int) -> str:
-        return f"block {block}" + (f", warps {wait.warps[0]} to {wait.warps[1]}" if wait.warps else "")
+        return f"block {block}" + (f", {named_warps(wait.warps)}" if wait.warps else "")
 
     first, block = waiting[0]
     labels = tuple(Label(w.span, f"{who(w, b)} waits for {w.what}") for w, b in waiting if w.span.known)
