@@ -1,4 +1,4 @@
-"""The explicit style: pinned register layouts, views of registers, shared memory, asynchronous copies, groups."""
+"""The explicit style: pinned register layouts, views of registers, shared memory, asynchronous copies."""
 
 from __future__ import annotations
 
@@ -235,25 +235,6 @@ def ring(g: Generator) -> None:
         g.add(Value(total, wide, (rows, columns)))
 
 
-def groups(g: Generator) -> None:
-    """Two thread groups that fill halves of shared memory side by side."""
-    if g.warps != 4 or g.depth > 1:
-        return
-    x = g.pick(lambda v: len(v.shape) == 1 and v.is_int and 0 not in v.shape and "u64" not in v.dtype)
-    if x is None:
-        return
-    name, n = g.name("s"), g.random.choice((8, 33, 64))
-    array = g.array("i32", (2 * n - g.random.choice((0, 3)),), "small")
-    g.count("thread groups")
-    g.line(f"{name} = tl.shared(({2 * n},), tl.i32)")
-    g.line("with tl.group(0, 2):")
-    g.line(f"    tl.store({name}, 0, tl.load({array.name}, 0, {n}) + 1)")
-    g.line("with tl.group(2, 2):")
-    g.line(f"    tl.store({name}, {n}, tl.cumsum(tl.load({array.name}, {n}, {n})))")
-    g.line("tl.sync()")
-    g.made(f"tl.load({name}, 0, {2 * n})", "i32", (2 * n,))
-
-
 STATEMENTS: list[tuple[Statement, float]] = [
-    (pinned, 1.5), (register_view, 0.6), (fragment_dot, 0.4), (shared, 1.5), (table, 1), (ring, 0.5), (groups, 0.2),
+    (pinned, 1.5), (register_view, 0.6), (fragment_dot, 0.4), (shared, 1.5), (table, 1), (ring, 0.5),
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.fuzz import control, elementwise, explicit, features, memory, tiles
+from tests.fuzz import control, elementwise, explicit, features, groups, memory, tiles
 from tests.fuzz.generator import Generator, Statement
 
 SIMPLE: list[tuple[Statement, float]] = [*elementwise.STATEMENTS, *tiles.STATEMENTS]
 """What stands in the bodies of loops and branches too."""
 ALL: list[tuple[Statement, float]] = [*SIMPLE, *memory.STATEMENTS, *control.STATEMENTS, *explicit.STATEMENTS,
-                                      *features.STATEMENTS]
+                                      *features.STATEMENTS, *groups.STATEMENTS]
 
 
 def write(g: Generator) -> None:

@@ -1,9 +1,8 @@
-"""What meets other features: workspaces, groups side by side, scalars and constants of every type, ceilings."""
+"""What meets other features: workspaces, scalars and constants of every type, ceilings."""
 
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
 
 from tests.fuzz import memory
 from tests.fuzz.generator import Generator, Statement, broadcast
@@ -137,52 +136,6 @@ def workspace(g: Generator) -> None:
         g.moved(f"tl.load({view}, {(0,) * len(shape)}, {shape})", x, shape)
 
 
-def side_by_side(g: Generator) -> None:
-    """Groups of several sizes that reduce, transpose and keep tiles in memory of their own, before and after work of
-    the whole block."""
-    if g.warps < 2 or g.depth > 1:
-        return
-    n = g.random.choice((32, 64, 100))
-    cuts = sorted(g.random.sample(range(1, g.warps), min(g.warps - 1, g.random.choice((1, 1, 2, 3)))))
-    bounds = [(a, b - a) for a, b in zip((0, *cuts), (*cuts, g.warps), strict=True)]
-    array = g.array("i32", (len(bounds), 2 * n), "small")
-    out = g.array("i32", (g.blocks, len(bounds), n + 1), "small", written=True)
-    g.count("groups side by side")
-    loop = g.chance(0.3)
-    if loop:
-        k = g.name("k")
-        g.line(f"for {k} in tl.range({g.random.choice(('2', 'tl.minimum(n, 3)'))}):")
-        g.count("groups in a loop")
-    with g.nested() if loop else nullcontext():
-        for number, (first, count) in enumerate(bounds):
-            x, s = g.name("t"), g.name("s")
-            row = f"{out.name}[g, {number}, :]"
-            g.line(f"with tl.group({first}, {count}):")
-            g.line(f"    {x} = tl.load({array.name}[{number}, :], {g.random.choice((0, 3))}, {n})")
-            kind = g.random.choice(("shared", "sums", "transpose", "scan"))
-            if kind == "shared":
-                g.line(f"    {s} = tl.shared(({n},), tl.i32)")
-                g.line("    tl.sync()")
-                g.line(f"    tl.store({s}, 0, {x})")
-                g.line("    tl.sync()")
-                g.line(f"    {x} = tl.load({s}, 0, {n}) + tl.gather({s}, (tl.iota(({n},), 0) * 7 + 3) % {n})")
-            elif kind == "transpose" and n % 8 == 0:
-                g.line(f"    {x} = {x}.reshape(8, {n // 8}).T.reshape({n})")
-            elif kind == "scan":
-                g.line(f"    {x} = tl.cumsum({x})")
-            g.line(f"    tl.store({row}, 0, {x})")
-            g.line(f"    {out.name}[g, {number}, {n}] = tl.sum({x}) + tl.max({x})")
-            if g.chance(0.3):
-                g.line("tl.sync()")
-    if g.chance(0.5):
-        g.count("groups read by the block")
-        g.made(f"tl.load({out.name}[g, :, :], (0, 0), ({len(bounds)}, {n}))", "i32", (len(bounds), n))
-    y = g.pick(lambda v: v.is_int and len(v.shape) == 1 and 0 not in v.shape)
-    if y is not None:
-        wide = "i32" if bits_of(y.dtype) < 32 else y.dtype
-        g.made(f"tl.sum({y.name}, axis=0, keepdims=True) ^ {y.name}.to(tl.{wide})", wide, y.shape)
-
-
 def rows(g: Generator) -> None:
     """Rows of an array picked by a tile, and put back elsewhere: indices that run along memory."""
     height, width = g.random.choice((1, 4, 16, 33)), g.random.choice((16, 16, 16, 32, 64, 24, 7))
@@ -273,6 +226,6 @@ def float_floor(g: Generator) -> None:
 
 
 STATEMENTS: list[tuple[Statement, float]] = [
-    (constant, 1.2), (storage, 0.6), (scalar, 0.6), (ceiling, 0.6), (workspace, 0.5), (side_by_side, 0.8), (rows, 1.8),
+    (constant, 1.2), (storage, 0.6), (scalar, 0.6), (ceiling, 0.6), (workspace, 0.5), (rows, 1.8),
     (staged_rows, 0.3), (spread_accumulator, 0.5), (float_floor, 0.6),
 ]

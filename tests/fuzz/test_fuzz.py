@@ -61,7 +61,8 @@ def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
                  "shared memory", "ring of copies", "store then load", "combine scan", "stored masked", "dot of dot",
                  "dimension number", "dimension shared", "multiply-add", "shape parts", "loop over a table",
                  "recurrence f32", "products of squares", "workspace", "workspace of zeros", "groups side by side",
-                 "groups in a loop", "rows gathered", "rows scattered", "rows of a staged loop", "ceiling division",
+                 "groups in a loop", "groups that hand on", "groups with warps in common", "groups after groups",
+                 "rows gathered", "rows scattered", "rows of a staged loop", "ceiling division",
                  "dot with a spread accumulator",
                  "float //", "atomic float max",
                  "fused contraction of 2", "fused sum of all", "fused sum along 0 of 2"):
