@@ -19,18 +19,17 @@ from tilus.codegen.ptx.sync import read_again
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, f64, i8, i32, parse_dtype, u8, u32, u64
 from tilus.ir.ops.simt import (
-    AcquireLoad,
     Barrier,
     CpAsync,
     CpAsyncCommit,
     CpAsyncWait,
     LdMatrix,
     Mma,
-    PtrAtomic,
     StMatrix,
     Trap,
     WarpBarrier,
 )
+from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.ir.types import PointerType, TileType
 from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 from tilus.runtime.toolchains.ptxas import assemble
@@ -64,14 +63,15 @@ INSTRUCTIONS: dict[str, list[Instruction]] = {
               ("min", u32, "global", "relaxed", "device"), ("exchange", f32, "global", "relaxed", "device"),
               ("xor", u64, "global", "relaxed", "device"))),
         of(PtrAtomic("cas", pointer("global", f64), vector(f64), compare=vector(f64))),
-        of(AcquireLoad(pointer("global", u32))), of(AcquireLoad(pointer("global", f64), "system")),
+        of(AtomicLoad(pointer("global", u32))), of(AtomicLoad(pointer("global", f64), scope="system")),
+        of(AtomicLoad(pointer("shared", u32), "relaxed")),
         *(ptx.memory.load("shared", kind, words, bits) for kind, words, bits in (
             ("h", 1, 8), ("h", 1, 16), ("r", 1, 32), ("f", 4, 32), ("r", 2, 32), ("d", 1, 64), ("l", 2, 64))),
         ptx.memory.load("global", "r", 4, 32, True), ptx.memory.store("global", "f", 4, 32),
         *(ptx.memory.store("shared", kind, words, bits) for kind, words, bits in (
             ("h", 1, 8), ("h", 1, 16), ("f", 1, 32), ("r", 4, 32), ("l", 1, 64))),
-        arith.approx_unary("ex2", True), arith.approx_unary("rsqrt", False), arith.half_pairs("fma"),
-        arith.half_pairs("mul"), arith.F16_TO_F32, arith.F64_TO_F16, arith.F32_TO_F16, read_again("tid.x"),
+        arith.approx_unary("ex2", True), arith.approx_unary("rsqrt", False), arith.half_pairs("fma", "f16"),
+        arith.half_pairs("mul", "f16"), arith.F16_TO_F32, arith.F64_TO_F16, arith.F32_TO_F16, read_again("tid.x"),
     ],
     "sm_80": [
         of(Mma(vector(f16, 8), vector(f16, 4), vector(f32, 4), (16, 8, 16))),
@@ -82,12 +82,13 @@ INSTRUCTIONS: dict[str, list[Instruction]] = {
         *(of(LdMatrix(SHARED, count, trans)) for count in (1, 2, 4) for trans in (False, True)),
         of(LdMatrix(pointer("shared", f32), 4)), of(CpAsyncCommit()), of(CpAsyncWait(2)),
         *(of(CpAsync(SHARED, GLOBAL, size, predicate)) for size in (4, 16) for predicate in (None, vector(bool_))),
-        arith.f32_pair("f16"), arith.f32_pair("bf16"), arith.F32_TO_BF16,
+        arith.f32_pair("f16"), arith.f32_pair("bf16"), arith.F32_TO_BF16, arith.half_pairs("fma", "bf16"),
+        arith.half_pairs("max", "f16"), arith.half_pairs("min", "bf16"),
     ],
     "sm_90a": [
         *(of(StMatrix(SHARED, vector(f16, 2 * count), count, trans)) for count in (1, 4) for trans in (False, True)),
         of(Mma(vector(E4M3, 16), vector(E4M3, 8), vector(f32, 4), (16, 8, 32))),
-        arith.bytes_to_f16("e4m3"), arith.f32_to_bytes("e5m2"),
+        arith.bytes_to_f16("e4m3"), arith.f32_to_bytes("e5m2"), arith.half_pairs("mul", "bf16"),
     ],
 }
 CASES = [(target, i) for target, found in INSTRUCTIONS.items() for i in found]
@@ -182,7 +183,7 @@ def test_effects_of_instructions() -> None:
     assert of(Mma(vector(f16, 8), vector(f16, 4), vector(f32, 4), (16, 8, 16))).effects is Effects.CONVERGENT
     assert ptx.memory.load("global", "r", 1, 32, True).effects is Effects.NONE
     assert ptx.memory.load("global", "r", 1, 32).effects is Effects.MEMORY
-    assert arith.half_pairs("add").effects is Effects.NONE
+    assert arith.half_pairs("add", "f16").effects is Effects.NONE
     assert predicated(of(LdMatrix(SHARED, 4))).effects is Effects.MEMORY
 
 

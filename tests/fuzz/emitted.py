@@ -10,7 +10,7 @@ from tests.fuzz.harness import load_kernel, make_arguments
 from tests.fuzz.program import Program
 from tilus.ir.core import Module
 from tilus.ir.printer import print_module
-from tilus.lowering.pipelines import CPU_TILE_PASSES, GPU_TILE_PASSES, lower_for_gpu, run_passes
+from tilus.lowering.pipelines import CPU_TILE_PASSES, GPU_TILE_PASSES, lower_for_gpu, lower_for_host, run_passes
 from tilus.runtime.jit import Call
 from tilus.targets import get_target
 
@@ -80,8 +80,7 @@ def _gpu_code(threads: Module, route: str) -> Iterator[str]:
 
 def _cpu_code(module: Module) -> str:
     from tilus.codegen.llvm.host import emit_functions
-    from tilus.lowering.cpu import lower_module
     from tilus.runtime.cpu.llvm import machine
 
     run_passes(module, CPU_TILE_PASSES)
-    return emit_functions(lower_module(module, machine()).functions)
+    return emit_functions(lower_for_host(module, machine()).functions)

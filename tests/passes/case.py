@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from tilus.cli.opt import all_passes, run_pass
+from tilus.cli.opt import run_pass
 from tilus.diagnostics import TilusError
 from tilus.ir.parser import parse_module
 from tilus.ir.printer import print_module
@@ -59,7 +59,7 @@ class Case:
         verify_module(module)
         before = print_module(module)
         try:
-            module = run_pass(self.name, all_passes()[self.name], module)
+            module = run_pass(self.name, module)
         except TilusError as error:
             return Result("fails", f"{error}\n")
         verify_module(module, self.name)

@@ -71,7 +71,7 @@ def command(file: pathlib.Path | None, passes: str, target: str, lower: bool, du
         chosen = [*chosen, *remaining(module)]
     for name in chosen:
         start = time.perf_counter()
-        module = run_pass(name, known[name], module)
+        module = run_pass(name, module)
         if timed:
             click.echo(f"{(time.perf_counter() - start) * 1e3:9.2f} ms  {name}", err=True)
         if not no_verify:
@@ -141,8 +141,22 @@ def _before(name: str, wanted: str, level: str) -> str:
     return f"run {lowerings} before it, or --lower for all passes"
 
 
-def run_pass(name: str, function: Callable[[Any], Any], module: Any) -> Any:
-    """Run one pass; what it raises that is no message of ours is an internal error, with a file that reproduces it."""
+def pass_of(name: str, target: str) -> Callable[[Any], Any]:
+    """The pass of a name; of several, that of a target's pipeline."""
+    from tilus.backends import backend_of
+    from tilus.targets import get_target
+
+    if target:
+        found = get_target(target)
+        pipeline = backend_of(found).pipeline(found)
+        own = dict((*pipeline.tile, pipeline.lowering, *pipeline.thread))
+        if name in own:
+            return own[name]
+    return all_passes()[name]
+
+
+def run_pass(name: str, module: Any) -> Any:
+    """Run one pass, its target's; what it raises that is no message of ours is an internal error, with a file that reproduces it."""
     import tempfile
 
     from tilus.diagnostics import InternalError, TilusError
@@ -159,6 +173,7 @@ def run_pass(name: str, function: Callable[[Any], Any], module: Any) -> Any:
     if lowered is not None and not module.target:
         raise UserError.at("E0804", "lowering needs a target", help="--target sm_80")
     before = print_module(module, locations=True)
+    function = pass_of(name, module.target)
     try:
         return function(module) or module
     except TilusError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tilus.ir.core import Module
 from tilus.lowering.check_instructions import check_instructions
@@ -12,6 +13,7 @@ from tilus.lowering.dots import choose_dot_units
 from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
+from tilus.lowering.legalise import HOST, NVIDIA, legalise
 from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.schedule.defer_reductions import defer_reductions
 from tilus.lowering.schedule.order_memory import order_memory
@@ -20,9 +22,12 @@ from tilus.lowering.schedule.plan import plan_loops
 from tilus.lowering.schedule.raster import rasterise_blocks
 from tilus.lowering.schedule.unroll import unroll_loops, unroll_loops_without_dots
 from tilus.lowering.simplify import simplify
-from tilus.lowering.simt.expand import expand_functions
 from tilus.lowering.simt.lower import lower_to_threads
 from tilus.lowering.simt.split_vectors import split_vectors
+
+if TYPE_CHECKING:
+    from tilus.lowering.cpu import CpuProgram
+    from tilus.lowering.cpu.values import Machine as HostMachine
 
 Pass = Callable[[Module], None]
 
@@ -50,10 +55,15 @@ CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
 )
 """From a traced tile module to the one that is lowered for the CPU."""
 
+CPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
+    ("legalise", legalise(HOST)),
+)
+"""From the loops over vectors to what is printed."""
+
 GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify-threads", simplify),
     ("split-vectors", split_vectors),
-    ("expand-functions", expand_functions),
+    ("legalise", legalise(NVIDIA)),
     ("induct-pointers", induct_pointers),
     ("simplify-after-induction", simplify),
     ("contract", contract),
@@ -93,7 +103,16 @@ def lower_to_loops(module: Module) -> Module:
 
 
 GPU = Pipeline(GPU_TILE_PASSES, ("lower-to-threads", lower_to_threads), GPU_THREAD_PASSES)
-CPU = Pipeline(CPU_TILE_PASSES, ("lower-to-loops", lower_to_loops))
+CPU = Pipeline(CPU_TILE_PASSES, ("lower-to-loops", lower_to_loops), CPU_THREAD_PASSES)
+
+
+def lower_for_host(module: Module, machine: HostMachine) -> CpuProgram:
+    """The thread-level program of a simplified tile module, for a CPU's vectors and caches."""
+    from tilus.lowering.cpu import lower_module
+
+    program = lower_module(module, machine)
+    run_passes(Module(program.functions, None, "thread", frozenset(), "cpu"), CPU_THREAD_PASSES)
+    return program
 
 
 def run_passes(module: Module, passes: tuple[tuple[str, Pass], ...], *, verify: bool = False) -> None:

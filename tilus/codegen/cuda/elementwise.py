@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from tilus.codegen.cells import elements_of
-from tilus.codegen.cuda.conversions import convert, narrow, widened
 from tilus.codegen.cuda.kernel import Handlers, KernelPrinter
 from tilus.codegen.cuda.literals import literal, small_literal
 from tilus.codegen.cuda.syntax import cast, choice, infix, prefix, wrapping
@@ -40,22 +39,23 @@ def elementwise(k: KernelPrinter, op: Operation) -> None:
 
 def _packed_binary(k: KernelPrinter, op: Binary) -> list[str] | None:
     a, b = k.cells[op.lhs], k.cells[op.rhs]
-    if a.dtype.name != "f16" or a.per != 2 or op.kind not in ("add", "sub", "mul"):
+    if not a.dtype.is_float or a.per != 2:
         return None
-    return [k.pure(ptx.half_pairs(op.kind), a=x, b=y) for x, y in zip(a.names, b.names, strict=True)]
+    instruction = ptx.half_pairs(op.kind, a.dtype.name)
+    return [k.pure(instruction, a=x, b=y) for x, y in zip(a.names, b.names, strict=True)]
 
 
 def _packed_fma(k: KernelPrinter, op: Fma) -> list[str] | None:
     cells = [k.cells[v] for v in op.operands]
-    if cells[0].dtype.name != "f16" or cells[0].per != 2:
+    if cells[0].per != 2:
         return None
-    words = zip(*(c.names for c in cells), strict=True)
-    return [k.pure(ptx.half_pairs("fma"), a=a, b=b, c=c) for a, b, c in words]
+    instruction = ptx.half_pairs("fma", cells[0].dtype.name)
+    return [k.pure(instruction, a=a, b=b, c=c) for a, b, c in zip(*(c.names for c in cells), strict=True)]
 
 
 def _packed_cast(k: KernelPrinter, op: Cast) -> list[str] | None:
     x, count = k.cells[op.x], elements_of(op.x)
-    if op.dtype.name not in ("f16", "bf16") or x.dtype is not f32 or count % 2 or op.rounding != "rn":
+    if op.dtype.name not in ("f16", "bf16") or x.dtype is not f32 or count % 2:
         return None
     elements = [k.element(x, i) for i in range(count)]
     pairs = zip(elements[::2], elements[1::2], strict=True)
@@ -82,20 +82,20 @@ def _select(k: KernelPrinter, op: Select, operands: list[str]) -> str:
 
 
 def _compare(k: KernelPrinter, op: Compare, operands: list[str]) -> str:
-    x, y = (widened(k, t, op.lhs.tile.dtype) for t in operands)
-    return infix(_COMPARISONS[op.kind], x, y)
+    return infix(_COMPARISONS[op.kind], *operands)
 
 
 def _fma(k: KernelPrinter, op: Fma, operands: list[str]) -> str:
     dtype = op.a.tile.dtype
-    a, b, c = operands
-    if dtype.name == "f16":
-        return cast("unsigned short", k.pure(ptx.half_pairs("fma"), a=a, b=b, c=c))
-    if dtype.name == "bf16":
-        # The product of two bf16 is exact in f32, and the sum in f64; one rounding is left.
-        a, b, c = (widened(k, t, dtype) for t in operands)
-        return narrow(k, f"__fmaf_rn({a}, {b}, {c})", dtype)
-    return f"{'fma' if dtype.bits == 64 else '__fmaf_rn'}({a}, {b}, {c})"
+    if dtype.bits == 16:
+        return _half(k, "fma", dtype, *operands)
+    return f"{'fma' if dtype.bits == 64 else '__fmaf_rn'}({', '.join(operands)})"
+
+
+def _half(k: KernelPrinter, kind: str, dtype: DType, *operands: str) -> str:
+    """Arithmetic on one 16-bit float: on the lower half of registers for two."""
+    pair = k.pure(ptx.half_pairs(kind, dtype.name), **dict(zip("abc", operands, strict=False)))
+    return cast("unsigned short", pair)
 
 
 def _mulhi(k: KernelPrinter, op: MulHi, operands: list[str]) -> str:
@@ -120,9 +120,25 @@ def _bitcast(k: KernelPrinter, op: Bitcast, operands: list[str]) -> str:
 
 
 def _cast(k: KernelPrinter, op: Cast, operands: list[str]) -> str:
-    return convert(k, operands[0], op.x.tile.dtype, op.dtype, op.rounding, op)
+    (x,), source, target = operands, op.x.tile.dtype, op.dtype
+    instruction = _CONVERSIONS.get((source.name, target.name))
+    if instruction is not None:
+        return k.pure(instruction, x=x)
+    return _saturated(k, x, source, target) if source.is_float and target.is_int else cast(c_type(target), x)
 
 
+def _saturated(k: KernelPrinter, x: str, source: DType, target: DType) -> str:
+    """``cvt.rzi`` saturates; from f32 to 32 bits it gives 0 for NaN."""
+    stem = "double" if source.bits == 64 else "float"
+    if source.bits == 32 and target.bits == 32:
+        return f"__{stem}2{_TO_INTEGER[target.name]}_rz({x})"
+    x = k.named(x, stem)
+    return choice(infix("!=", x, x), "0", f"__{stem}2{_TO_INTEGER[target.name]}_rz({x})")
+
+
+_CONVERSIONS = {("f16", "f32"): ptx.F16_TO_F32, ("f32", "f16"): ptx.F32_TO_F16, ("f64", "f16"): ptx.F64_TO_F16,
+                ("f32", "bf16"): ptx.F32_TO_BF16}
+_TO_INTEGER = {"i32": "int", "u32": "uint", "i64": "ll", "u64": "ull"}
 _COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _MULHI = {"i32": "__mulhi", "u32": "__umulhi", "i64": "__mul64hi", "u64": "__umul64hi"}
 
@@ -175,20 +191,15 @@ _FUNCTIONS = {"sqrt": ("__fsqrt_rn", "__dsqrt_rn"), "floor": ("floorf", "floor")
 
 def _float_unary(k: KernelPrinter, kind: str, x: str, dtype: DType) -> str:
     double = dtype.bits == 64
-    if kind == "neg" and dtype.bits == 16:
-        return cast("unsigned short", infix("^", x, "0x8000"))
-    wide = widened(k, x, dtype)
     if kind == "neg":
-        return prefix("-", wide)
+        return prefix("-", x)
     if kind == "isnan":
-        wide = k.named(wide, "double" if double else "float")
-        return infix("!=", wide, wide)
+        x = k.named(x, c_type(dtype))
+        return infix("!=", x, x)
     if kind in ("isinf", "isfinite"):
-        limit = literal(float("inf"), dtype if double else f32)
-        return infix("==" if kind == "isinf" else "<", f"{_FUNCTIONS['abs'][double]}({wide})", limit)
-    if kind == "rcp":
-        return narrow(k, infix("/", literal(1.0, dtype if double else f32), wide), dtype)
-    return narrow(k, f"{_FUNCTIONS[kind][double]}({wide})", dtype)
+        limit = literal(float("inf"), dtype)
+        return infix("==" if kind == "isinf" else "<", f"{_FUNCTIONS['abs'][double]}({x})", limit)
+    return f"{_FUNCTIONS[kind][double]}({x})"
 
 
 # -- binary
@@ -198,15 +209,15 @@ def _binary(k: KernelPrinter, op: Binary, operands: list[str]) -> str:
     dtype, kind = op.lhs.tile.dtype, op.kind
     x, y = operands
     if dtype.is_bool:
-        return infix(_INFIX[{"min": "and", "max": "or"}.get(kind, kind)], x, y)
+        return infix(_INFIX[kind], x, y)
     if dtype.is_int:
-        return _wrapped(_integer_binary(k, kind, x, y, dtype), dtype)
-    return narrow(k, _float_binary(op, widened(k, x, dtype), widened(k, y, dtype), dtype), dtype)
+        return _wrapped(_integer_binary(kind, x, y, dtype), dtype)
+    return _half(k, kind, dtype, x, y) if dtype.bits == 16 else _float_binary(op, x, y, dtype)
 
 
 def _float_binary(op: Binary, x: str, y: str, dtype: DType) -> str:
     kind, double = op.kind, dtype.bits == 64
-    if kind in ("add", "sub", "mul") and not op.contract and dtype.bits > 16:
+    if kind in ("add", "sub", "mul") and not op.contract:
         return f"__{'d' if double else 'f'}{kind}_rn({x}, {y})"
     if kind in _INFIX:
         return infix(_INFIX[kind], x, y)
@@ -219,7 +230,7 @@ def _wrapped(text: str, dtype: DType) -> str:
     return cast(c_type(dtype), text) if dtype.is_int and dtype.bits < 32 else text
 
 
-def _integer_binary(k: KernelPrinter, kind: str, x: str, y: str, dtype: DType) -> str:
+def _integer_binary(kind: str, x: str, y: str, dtype: DType) -> str:
     ctype = c_type(dtype)
     if kind in ("add", "sub", "mul") and dtype.name == "i64":
         # Told that they do not overflow, NVRTC makes code of these that takes more registers.
@@ -228,21 +239,11 @@ def _integer_binary(k: KernelPrinter, kind: str, x: str, y: str, dtype: DType) -
         return infix("*", cast("unsigned", x), y)
     if kind == "add" and dtype.name == "i32" and y.startswith("-") and small_literal(y[1:]) is not None:
         return infix("-", x, y[1:])
-    if kind in _INFIX:
-        return infix(_INFIX[kind], x, y)
-    if kind in ("min", "max"):
-        return f"{kind}({x}, {y})"
-    number = small_literal(y)
-    if kind in ("shl", "shr"):
-        if number is not None and number < dtype.bits:
-            return infix("<<" if kind == "shl" else ">>", x, str(number))
-        return f"{k.need('shift_left' if kind == 'shl' else 'shift_right')}<{ctype}>({x}, {y})"
-    if dtype.kind == "uint" and number:
-        return infix("/" if kind == "floordiv" else "%", x, y)
-    return f"{k.need('floordiv' if kind == 'floordiv' else 'floormod')}<{ctype}>({x}, {y})"
+    return f"{kind}({x}, {y})" if kind in ("min", "max") else infix(_INFIX[kind], x, y)
 
 
-_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^"}
+_INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "and": "&", "or": "|", "xor": "^", "quo": "/", "rem": "%",
+          "shl": "<<", "shr": ">>", "lsl": "<<", "lsr": ">>", "asr": ">>"}
 
 
 _ELEMENT: dict[type[Operation], Maker] = {

@@ -11,7 +11,7 @@ from tilus.codegen.cuda import syntax
 from tilus.codegen.cuda.assignments import assignments, each_assigned
 from tilus.codegen.cuda.inline_asm import REGISTER_TYPES, device_function
 from tilus.codegen.cuda.names import Names
-from tilus.codegen.cuda.prelude import DEPENDENCIES, FUNCTIONS
+from tilus.codegen.cuda.prelude import FUNCTIONS
 from tilus.codegen.cuda.rolling import rolled
 from tilus.codegen.cuda.source_lines import SourceLines
 from tilus.codegen.cuda.types import c_type, cell_type_of
@@ -176,8 +176,6 @@ class KernelPrinter(CellEmitter):
 
     def need(self, name: str) -> str:
         """A function of the prelude is used."""
-        for other in DEPENDENCIES.get(name, ()):
-            self.need(other)
         self.functions.setdefault(name, FUNCTIONS[name])
         return name
 

@@ -1,10 +1,9 @@
-"""Instructions of PTX, constants and registers, shuffles, printing and random numbers in CUDA C."""
+"""Instructions of PTX, constants and registers, shuffles and printing in CUDA C."""
 
 from __future__ import annotations
 
 from tilus.codegen import ptx
 from tilus.codegen.cells import elements_of, per_cell
-from tilus.codegen.cuda.conversions import widened
 from tilus.codegen.cuda.kernel import Handlers, KernelPrinter, from_register, packed
 from tilus.codegen.cuda.literals import literal, packed_literal
 from tilus.codegen.cuda.syntax import cast
@@ -12,20 +11,20 @@ from tilus.codegen.cuda.types import c_type, cell_type, cell_type_of
 from tilus.codegen.printing import format_string
 from tilus.codegen.ptx.sync import read_again
 from tilus.ir.core import Operation
-from tilus.ir.ops import Broadcast, Const, Philox
+from tilus.ir.ops import Broadcast, Const
 from tilus.ir.ops.simt import (
     REREAD,
     Barrier,
     Keep,
     Mma,
     PrintThread,
-    PtrAtomic,
     SpecialRegister,
     Trap,
     WarpBarrier,
     WarpRedux,
     WarpShuffle,
 )
+from tilus.ir.ops.thread import PtrAtomic
 
 _REGISTERS = {
     "tid": "threadIdx.x", "lane": "threadIdx.x & 31", "warp": "threadIdx.x >> 5",
@@ -148,25 +147,13 @@ def print_thread(k: KernelPrinter, op: PrintThread) -> None:
     for value in op.values:
         dtype, x = value.tile.dtype, k.scalar(value)
         wide = "double" if dtype.is_float else "unsigned long long" if dtype.kind == "uint" else "long long"
-        values.append(f", {cast(wide, widened(k, x, dtype))}")
+        values.append(f", {cast(wide, x)}")
     k.line(f'printf("{text}"{"".join(values)});')
-
-
-def philox(k: KernelPrinter, op: Philox) -> None:
-    """Four words per element."""
-    seed, offsets = k.named(k.scalar(op.seed), "unsigned long long", "seed"), k.cells[op.offset]
-    names = []
-    for i in range(max(1, elements_of(op.offset))):
-        name = k.fresh("random")
-        k.line(f"const uint4 {name} = {k.need('philox')}({seed}, {k.element(offsets, i)});")
-        names.append(name)
-    for result, component in zip(op.results, "xyzw", strict=True):
-        k.bind(result, [f"{n}.{component}" for n in names])
 
 
 HANDLERS: Handlers = {
     **dict.fromkeys(ptx.DESCRIBED, described), Barrier: barrier, Mma: mma, PtrAtomic: ptr_atomic, Const: const,
     WarpBarrier: lambda k, op: k.line("__syncwarp();"), Trap: lambda k, op: k.line("__trap();"),
     SpecialRegister: special, Broadcast: broadcast, Keep: keep, WarpShuffle: warp_shuffle, WarpRedux: warp_redux,
-    PrintThread: print_thread, Philox: philox,
+    PrintThread: print_thread,
 }

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tilus.codegen.llvm import arith
+from tilus.codegen.llvm import elementwise
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller, lanes
 from tilus.diagnostics import InternalError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.dtypes import DType, f32, f64, u16, u32
+from tilus.ir.dtypes import DType
 from tilus.ir.ops import (
     Alloca,
-    Binary,
-    Bitcast,
     Broadcast,
-    Cast,
-    Compare,
     Const,
     Extract,
-    Fma,
     Iota,
     MaskedLoad,
     MaskedStore,
-    MulHi,
     Pack,
     PtrAdd,
     PtrCast,
     PtrLoad,
     PtrStore,
-    Select,
     Shuffle,
-    Unary,
     Yield,
 )
 from tilus.ir.ops.simd import (
@@ -42,20 +34,19 @@ from tilus.ir.ops.simd import (
     ConstantTable,
     FunctionAddress,
     GatherLoad,
-    HostAtomic,
     IntToPtr,
     PtrToInt,
     ReturnIf,
     ScatterStore,
 )
-from tilus.ir.ops.thread import pointer_type
+from tilus.ir.ops.thread import AtomicLoad, PtrAtomic, pointer_type
 
 TYPES = TypeSpeller(bfloat="i16")
 _ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
 
 
 class HostEmitter(ControlFlow):
-    """Emits one function. bf16 is held as i16; its conversions are integer arithmetic."""
+    """Emits one function. bf16 is held as i16."""
 
     ADD = "add nsw"
 
@@ -63,7 +54,6 @@ class HostEmitter(ControlFlow):
         self.e = Emitter(module, TYPES)
         self.function = function
         self.names: dict[Value, str] = {}
-        self.constants: dict[Value, int] = {}
         self.returns = str(function.attributes.get("returns", "void"))
 
     def run(self) -> None:
@@ -113,69 +103,18 @@ class HostEmitter(ControlFlow):
     def const(self, op: Const) -> None:
         count = lanes(op.result.tile)
         self.names[op.result] = TYPES.constant(op.value, op.dtype, count)
-        if op.dtype.is_int:
-            self.constants[op.result] = int(op.value)
 
-    def binary(self, op: Binary) -> None:
-        tile = op.result.tile
-        self.names[op.result] = arith.binary(
-            self.e, op.kind, tile.dtype, lanes(tile), self.names[op.lhs], self.names[op.rhs],
-            contract=op.contract and op.kind in ("add", "sub", "mul"), constant=self.constants.get(op.rhs))
-
-    def unary(self, op: Unary) -> None:
-        tile = op.x.tile
-        self.names[op.result] = arith.unary(self.e, op.kind, tile.dtype, lanes(tile), self.names[op.x])
-
-    def compare(self, op: Compare) -> None:
-        tile = op.lhs.tile
-        self.names[op.result] = arith.compare(self.e, op.kind, tile.dtype, lanes(tile), self.names[op.lhs],
-                                              self.names[op.rhs])
-
-    def select(self, op: Select) -> None:
-        condition, x, y = (self.typed(v) for v in op.operands)
-        self.names[op.result] = self.e.op(f"select {condition}, {x}, {y}")
-
-    def fma(self, op: Fma) -> None:
-        tile = op.result.tile
-        self.names[op.result] = arith.fma(self.e, tile.dtype, lanes(tile), *(self.names[v] for v in op.operands))
-
-    def mulhi(self, op: MulHi) -> None:
-        tile = op.result.tile
-        self.names[op.result] = arith.mulhi(self.e, tile.dtype, lanes(tile), self.names[op.lhs], self.names[op.rhs])
-
-    def cast(self, op: Cast) -> None:
-        tile = op.x.tile
-        self.names[op.result] = self._cast(tile.dtype, op.dtype, lanes(tile), self.names[op.x])
-
-    def _cast(self, source: DType, target: DType, count: int, x: str) -> str:
-        if source.name == "bf16":
-            wide = _widen_bf16(self.e, count, x)
-            return wide if target is f32 else self._cast(f32, target, count, wide)
-        if target.name == "bf16":
-            if source is not f32:
-                x = round_to_odd_f32(self.e, count, x) if source is f64 else self._cast(source, f32, count, x)
-            return _narrow_bf16(self.e, count, x)
-        if target.name == "f16" and source is f64:
-            return self._cast(f32, target, count, round_to_odd_f32(self.e, count, x))
-        if "f16" in (source.name, target.name) and f32 not in (source, target):
-            return self._cast(f32, target, count, self._cast(source, f32, count, x))
-        return arith.cast(self.e, source, target, count, x)
-
-    def bitcast(self, op: Bitcast) -> None:
-        tile = op.x.tile
-        old, new = TYPES.type(tile), TYPES.type(op.result.type)
-        x = self.names[op.x]
-        if old == new:
-            self.names[op.result] = x if tile.dtype.bits in (8, 16, 32, 64) or tile.dtype.is_bool else \
-                arith.wrap(self.e, op.dtype, lanes(tile), x, new)
-        else:
-            self.names[op.result] = self.e.op(f"bitcast {old} {x} to {new}")
+    def elementwise(self, op: Operation) -> None:
+        count = lanes(op.operands[0].tile)
+        operands = [self.names[v] for v in op.operands]
+        self.names[op.results[0]] = elementwise.APPLY[type(op)](self.e, op, count, operands)
 
     def broadcast(self, op: Broadcast) -> None:
-        self.names[op.result] = arith.splat(self.e, op.x.tile.dtype, op.shape[0] if op.shape else 0, self.names[op.x])
+        count = op.shape[0] if op.shape else 0
+        self.names[op.result] = elementwise.splat(self.e, op.x.tile.dtype, count, self.names[op.x])
 
     def iota(self, op: Iota) -> None:
-        self.names[op.result] = arith.lane_numbers(self.e, op.dtype, op.shape[0])
+        self.names[op.result] = elementwise.lane_numbers(self.e, op.dtype, op.shape[0])
 
     # Vectors.
 
@@ -185,7 +124,7 @@ class HostEmitter(ControlFlow):
     def shuffle(self, op: Shuffle) -> None:
         ty = TYPES.type(op.vector.type)
         self.names[op.result] = self.e.op(
-            f"shufflevector {ty} {self.names[op.vector]}, {ty} poison, {arith.index_list(op.indices)}")
+            f"shufflevector {ty} {self.names[op.vector]}, {ty} poison, {elementwise.index_list(op.indices)}")
 
     def pack(self, op: Pack) -> None:
         """Vectors of one width are joined in pairs, anything else element by element."""
@@ -196,7 +135,7 @@ class HostEmitter(ControlFlow):
             names, width = [n for n, _, _ in parts], parts[0][1]
             while len(names) > 1:
                 ty = TYPES.vector(dtype, width)
-                mask = arith.index_list(tuple(range(2 * width)))
+                mask = elementwise.index_list(tuple(range(2 * width)))
                 names = [self.e.op(f"shufflevector {ty} {a}, {ty} {b}, {mask}")
                          for a, b in zip(names[::2], names[1::2], strict=True)]
                 width *= 2
@@ -366,13 +305,22 @@ class HostEmitter(ControlFlow):
         e.do(f"br label %{end}")
         e.start(end)
 
-    def host_atomic(self, op: HostAtomic) -> None:
-        from tilus.codegen.llvm.host_atomic import emit_atomic
+    def atomic(self, op: PtrAtomic) -> None:
+        ty = TYPES.type(op.value.type)
+        address, value = f"ptr {self.names[op.pointer]}", f"{ty} {self.names[op.value]}"
+        if op.compare is None:
+            unsigned = op.kind in ("min", "max") and op.value.tile.dtype.kind == "uint"
+            name = "xchg" if op.kind == "exchange" else f"{'u' if unsigned else ''}{op.kind}"
+            self.names[op.result] = self.e.op(f"atomicrmw {name} {address}, {value} {_ORDERS[op.order]}")
+            return
+        failing = "acquire" if "acq" in op.order else "monotonic"
+        pair = self.e.op(f"cmpxchg {address}, {ty} {self.names[op.compare]}, {value} {_ORDERS[op.order]} {failing}")
+        self.names[op.result] = self.e.op(f"extractvalue {{ {ty}, i1 }} {pair}, 0")
 
-        dtype = op.value.tile.dtype
-        compare = None if op.compare is None else self.names[op.compare]
-        self.names[op.result] = emit_atomic(self.e, op.kind, dtype, self.names[op.pointer], self.names[op.value],
-                                            compare, _ORDERS[op.order])
+    def atomic_load(self, op: AtomicLoad) -> None:
+        tile = op.result.tile
+        self.names[op.result] = self.e.op(f"load atomic {TYPES.type(tile)}, ptr {self.names[op.pointer]} "
+                                          f"{_ORDERS[op.order]}, align {tile.dtype.itemsize}")
 
     def fence(self, op: AtomicFence) -> None:
         self.e.do("fence seq_cst")
@@ -423,64 +371,16 @@ def _mangle(element: str) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(element, element)
 
 
-def _widen_bf16(e: Emitter, count: int, x: str) -> str:
-    narrow, wide = TYPES.vector(u16, count), TYPES.vector(u32, count)
-    bits = e.op(f"zext {narrow} {x} to {wide}")
-    bits = e.op(f"shl {wide} {bits}, {TYPES.constant(16, u32, count)}")
-    return e.op(f"bitcast {wide} {bits} to {TYPES.vector(f32, count)}")
-
-
-def _narrow_bf16(e: Emitter, count: int, x: str) -> str:
-    """To nearest even; NaNs stay NaNs, made quiet."""
-    wide, narrow = TYPES.vector(u32, count), TYPES.vector(u16, count)
-    flags = f"<{count} x i1>" if count else "i1"
-    ty = TYPES.vector(f32, count)
-
-    def text(value: int) -> str:
-        return TYPES.constant(value, u32, count)
-
-    bits = e.op(f"bitcast {ty} {x} to {wide}")
-    high = e.op(f"lshr {wide} {bits}, {text(16)}")
-    odd = e.op(f"and {wide} {high}, {text(1)}")
-    bias = e.op(f"add {wide} {odd}, {text(0x7FFF)}")
-    rounded = e.op(f"add {wide} {bits}, {bias}")
-    rounded = e.op(f"lshr {wide} {rounded}, {text(16)}")
-    quiet = e.op(f"or {wide} {high}, {text(0x40)}")
-    nan = e.op(f"fcmp uno {ty} {x}, {x}")
-    chosen = e.op(f"select {flags} {nan}, {wide} {quiet}, {wide} {rounded}")
-    return e.op(f"trunc {wide} {chosen} to {narrow}")
-
-
-def round_to_odd_f32(e: Emitter, count: int, x: str) -> str:
-    """f64 to f32, inexact results rounded to the neighbour with an odd last bit, so that a second rounding to a
-    type of at most 22 bits of precision gives the nearest (Boldo and Melquiond, 2008)."""
-    double, single, bits = (TYPES.vector(d, count) for d in (f64, f32, u32))
-    flags = f"<{count} x i1>" if count else "i1"
-    nearest = e.op(f"fptrunc {double} {x} to {single}")
-    back = e.op(f"fpext {single} {nearest} to {double}")
-    pattern = e.op(f"bitcast {single} {nearest} to {bits}")
-    suffix = e.suffix(f64, count)
-    size_x = e.intrinsic(f"llvm.fabs.{suffix}", double, [(double, x)])
-    size_back = e.intrinsic(f"llvm.fabs.{suffix}", double, [(double, back)])
-    above = e.op(f"fcmp ogt {double} {size_back}, {size_x}")
-    lower = e.op(f"sub {bits} {pattern}, {TYPES.constant(1, u32, count)}")
-    toward_zero = e.op(f"select {flags} {above}, {bits} {lower}, {bits} {pattern}")
-    odd = e.op(f"or {bits} {toward_zero}, {TYPES.constant(1, u32, count)}")
-    inexact = e.op(f"fcmp one {double} {back}, {x}")
-    chosen = e.op(f"select {flags} {inexact}, {bits} {odd}, {bits} {pattern}")
-    return e.op(f"bitcast {bits} {chosen} to {single}")
-
-
 _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     **CONTROL, Const: HostEmitter.const,
-    Binary: HostEmitter.binary, Unary: HostEmitter.unary, Compare: HostEmitter.compare, Select: HostEmitter.select,
-    Fma: HostEmitter.fma, MulHi: HostEmitter.mulhi, Cast: HostEmitter.cast, Bitcast: HostEmitter.bitcast,
+    **dict.fromkeys(elementwise.APPLY, HostEmitter.elementwise),
     Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
     Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,
     PtrCast: HostEmitter.ptr_cast, IntToPtr: HostEmitter.int_to_ptr, PtrToInt: HostEmitter.ptr_to_int,
     PtrLoad: HostEmitter.ptr_load, PtrStore: HostEmitter.ptr_store, MaskedLoad: HostEmitter.masked_load,
     MaskedStore: HostEmitter.masked_store, GatherLoad: HostEmitter.gather_load,
-    ScatterStore: HostEmitter.scatter_store, HostAtomic: HostEmitter.host_atomic, AtomicFence: HostEmitter.fence,
+    ScatterStore: HostEmitter.scatter_store, PtrAtomic: HostEmitter.atomic,
+    AtomicLoad: HostEmitter.atomic_load, AtomicFence: HostEmitter.fence,
     CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
     FunctionAddress: HostEmitter.function_address,
     ReturnIf: HostEmitter.return_if,

@@ -38,10 +38,11 @@ def f32_pair(name: str) -> Instruction:
 
 
 @functools.cache
-def half_pairs(kind: str) -> Instruction:
-    """``add``, ``sub``, ``mul`` or ``fma`` of two f16 at a time."""
+def half_pairs(kind: str, name: str) -> Instruction:
+    """``add``, ``sub``, ``mul``, ``fma``, ``min`` or ``max`` of two f16 or bf16 at a time."""
     names = ("a", "b", "c") if kind == "fma" else ("a", "b")
-    return _pure(f"f16x2_{kind}", f"{kind}.rn.f16x2 $result, {', '.join(f'${n}' for n in names)};", "r",
+    rounded = "" if kind in ("min", "max") else ".rn"
+    return _pure(f"{name}x2_{kind}", f"{kind}{rounded}.{name}x2 $result, {', '.join(f'${n}' for n in names)};", "r",
                  **dict.fromkeys(names, "r"))
 
 

@@ -7,8 +7,8 @@ import functools
 from tilus.codegen.ptx.instruction import Address, Described, Effects, Instruction, Registers, register_kind
 from tilus.codegen.ptx.names import PTX_SCOPES
 from tilus.ir.dtypes import DType
-from tilus.ir.ops.simt import AcquireLoad, CpAsync, PtrAtomic
-from tilus.ir.ops.thread import pointer_type
+from tilus.ir.ops.simt import CpAsync
+from tilus.ir.ops.thread import AtomicLoad, PtrAtomic, pointer_type
 
 _BITWISE = frozenset({"and", "or", "xor", "exchange", "cas"})
 
@@ -82,17 +82,17 @@ def _atomic_type(kind: str, dtype: DType) -> str:
     return f"{'u' if unsigned else 's'}{dtype.bits}"
 
 
-def acquire_load(op: AcquireLoad) -> Instruction:
-    """``ld.acquire``."""
-    dtype = pointer_type(op.pointer).dtype
-    return _acquire_load(register_kind(dtype, bits=True), dtype.bits, op.scope)
+def atomic_load(op: AtomicLoad) -> Instruction:
+    """``ld`` with an order."""
+    dtype, space = pointer_type(op.pointer).dtype, pointer_type(op.pointer).space
+    return _atomic_load(register_kind(dtype, bits=True), dtype.bits, op.order, op.scope, space)
 
 
 @functools.cache
-def _acquire_load(kind: str, bits: int, scope: str) -> Instruction:
-    opcode = f"ld.acquire.{PTX_SCOPES[scope]}.global.b{bits}"
+def _atomic_load(kind: str, bits: int, order: str, scope: str, space: str) -> Instruction:
+    opcode = f"ld.{order}.{PTX_SCOPES[scope]}.{space}.b{bits}"
     return Instruction(opcode.replace(".", "_"), f"{opcode} $result, [$pointer];", (Registers("result", kind),),
-                       (Address("pointer", "global"),))
+                       (Address("pointer", space),))
 
 
-DESCRIBED: Described = {CpAsync: cp_async, AcquireLoad: acquire_load}
+DESCRIBED: Described = {CpAsync: cp_async, AtomicLoad: atomic_load}

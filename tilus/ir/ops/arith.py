@@ -25,6 +25,9 @@ NUMERIC_BINARY = frozenset({"add", "sub", "mul", "min", "max", "mod", "floordiv"
 FLOAT_BINARY = frozenset({"div", *functions.BINARY})
 BIT_BINARY = frozenset({"and", "or", "xor"})
 SHIFT_BINARY = frozenset({"shl", "shr"})
+MACHINE_BINARY = frozenset({"quo", "rem", "lsl", "lsr", "asr"})
+"""Of integers, at thread level, for operands that it is defined for: division toward zero (the divisor is not 0, and
+the quotient does not overflow), and shifts by less than the width."""
 COMMUTATIVE = frozenset({"add", "mul", "and", "or", "xor", "eq", "ne"})
 """Binary operations and comparisons that give the same bits either way (minima do not: of two zeros, or with a NaN)."""
 
@@ -101,7 +104,7 @@ class Binary(Elementwise):
             valid = dtype.is_arithmetic and dtype.is_float
         elif kind in BIT_BINARY:
             valid = dtype.is_bool or (dtype.is_int and dtype.is_arithmetic)
-        elif kind in SHIFT_BINARY:
+        elif kind in SHIFT_BINARY or kind in MACHINE_BINARY:
             valid = dtype.is_int and dtype.is_arithmetic
         else:
             self.fail("E0203", f"there is no binary operation {kind!r}")

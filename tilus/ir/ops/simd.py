@@ -1,4 +1,4 @@
-"""Thread level of a CPU core: accesses by vectors of indices, host atomics, calls into the runtime."""
+"""Thread level of a CPU core: accesses by vectors of indices, calls into the runtime."""
 
 from __future__ import annotations
 
@@ -38,24 +38,6 @@ class ScatterStore(Operation):
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("write", pointer_type(self.pointer).space, self.pointer),)
-
-
-class HostAtomic(Operation):
-    """Atomic read-modify-write of one element; gives the old value. ``kind`` as in the tile-level operation, and
-    ``load`` (``value`` unused)."""
-
-    NAME = "host_atomic"
-    kind: str
-    pointer: Value
-    value: Value
-    compare: Value | None = None
-    order: str = "relaxed"
-
-    def infer(self) -> Sequence[Type]:
-        return (self.value.type,)
-
-    def effects(self) -> Sequence[Effect]:
-        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
 
 
 class IntToPtr(Operation):
@@ -150,5 +132,5 @@ class AtomicFence(Operation):
 
 __all__ = [
     "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "FunctionAddress", "GatherLoad",
-    "HostAtomic", "IntToPtr", "PtrToInt", "ReturnIf", "ScatterStore",
+    "IntToPtr", "PtrToInt", "ReturnIf", "ScatterStore",
 ]

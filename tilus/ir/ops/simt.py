@@ -165,39 +165,6 @@ class WarpRedux(Operation):
         return (self.value.type,)
 
 
-class PtrAtomic(Operation):
-    """Atomic read-modify-write of one element; gives the old value (0 where ``predicate`` is false)."""
-
-    NAME = "ptr_atomic"
-    kind: str
-    pointer: Value
-    value: Value
-    compare: Value | None = None
-    predicate: Value | None = None
-    order: str = "relaxed"
-    scope: str = "device"
-
-    def infer(self) -> Sequence[Type]:
-        return (self.value.type,)
-
-    def effects(self) -> Sequence[Effect]:
-        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
-
-
-class AcquireLoad(Operation):
-    """A load of one element with acquire semantics."""
-
-    NAME = "acquire_load"
-    pointer: Value
-    scope: str = "device"
-
-    def infer(self) -> Sequence[Type]:
-        return (TileType(pointer_type(self.pointer).dtype),)
-
-    def effects(self) -> Sequence[Effect]:
-        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
-
-
 class PrintThread(Operation):
     """``vprintf`` of scalars by the executing thread; ``format`` has ``{}`` where each goes."""
 
@@ -268,7 +235,6 @@ class Keep(Operation):
 
 
 __all__ = [
-    "AcquireLoad",
     "ApproxUnary",
     "Barrier",
     "CpAsync",
@@ -280,7 +246,6 @@ __all__ = [
     "LdMatrix",
     "Mma",
     "PrintThread",
-    "PtrAtomic",
     "SharedBase",
     "SpecialRegister",
     "StMatrix",

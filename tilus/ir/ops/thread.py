@@ -77,6 +77,41 @@ class PtrStore(Operation):
         return (Effect("write", pointer_type(self.pointer).space, self.pointer),)
 
 
+class PtrAtomic(Operation):
+    """Atomic read-modify-write of one element; gives the old value (0 where ``predicate`` is false). ``kind``,
+    ``order`` and ``scope`` are those of the tile-level operation."""
+
+    NAME = "ptr_atomic"
+    kind: str
+    pointer: Value
+    value: Value
+    compare: Value | None = None
+    predicate: Value | None = None
+    order: str = "relaxed"
+    scope: str = "device"
+
+    def infer(self) -> Sequence[Type]:
+        return (self.value.type,)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
+
+
+class AtomicLoad(Operation):
+    """A load of one element that others may write at the same time; ``order`` is relaxed or acquire."""
+
+    NAME = "atomic_load"
+    pointer: Value
+    order: str = "acquire"
+    scope: str = "device"
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(pointer_type(self.pointer).dtype),)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("atomic", pointer_type(self.pointer).space, self.pointer),)
+
+
 class MaskedLoad(Operation):
     """Lane i of the result is element i at ``pointer`` where lane i of ``mask`` (a bool vector) holds, else lane i of
     ``other`` (zeros for None); lanes that are off are not read."""

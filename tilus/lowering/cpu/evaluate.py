@@ -6,18 +6,16 @@ from collections.abc import Iterator, Sequence
 
 from tilus.diagnostics import InternalError
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import u32, u64
+from tilus.ir.dtypes import u32
 from tilus.ir.families import Movement
 from tilus.ir.ops import (
     Binary,
     Broadcast,
-    Cast,
     Const,
     Gather,
     Iota,
     Load,
     Map,
-    MulHi,
     Philox,
     PtrLoad,
     Reshape,
@@ -26,7 +24,6 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simd import GatherLoad
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.compute import compute
 from tilus.lowering.cpu.memory import load_gathered, load_window
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
 
@@ -101,7 +98,7 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
         return philox_words(self, op, coords, lanes)[value.index]
     if isinstance(op, Map):
         return _map(self, op, coords, lanes)[value.index]
-    return compute(self.c.b, op, [self.c.splat(evaluate(self, o, coords), lanes) for o in op.operands])
+    return self.c.b.add(op.on([self.c.splat(evaluate(self, o, coords), lanes) for o in op.operands])).result
 
 
 def source_coords(op: Operation, coords: Coords) -> Coords:
@@ -171,37 +168,14 @@ def load_buffer(self: BlockLowering, buffer: Buffer, coords: Coords) -> Value:
 
 # Philox.
 
-_ROUND_A, _ROUND_B = 0xD2511F53, 0xCD9E8D57
-_KEY_A, _KEY_B = 0x9E3779B9, 0xBB67AE85
-
-
 def philox_words(self: BlockLowering, op: Philox, coords: Coords, lanes: int) -> list[Value]:
-    """Ten rounds of Philox-4x32 (Salmon et al., 2011): the counter is (offset low, offset high, 0, 0), the key the
-    seed's halves."""
+    """The four words, which most programs take together."""
     key = ("philox", op, coords, lanes)
     found = self.c.recall(key)
-    if found is not None:
-        return found  # type: ignore[no-any-return]
-    b, c = self.c.b, self.c
-
-    def halves(x: Value) -> tuple[Value, Value]:
-        shift = c.const(32, u64, 0 if x.tile.is_scalar else lanes)
-        return b.add(Cast(x, u32)).result, b.add(Cast(b.add(Binary("shr", x, shift)).result, u32)).result
-
-    def op2(kind: str, x: Value, y: Value) -> Value:
-        return b.add(Binary(kind, x, y)).result
-
-    keys = [c.splat(k, lanes) for k in halves(c.splat(evaluate(self, op.seed, coords), 0))]
-    offset = c.splat(evaluate(self, op.offset, coords), lanes)
-    x = [*halves(offset), c.const(0, u32, lanes), c.const(0, u32, lanes)]
-    a, d = c.const(_ROUND_A, u32, lanes), c.const(_ROUND_B, u32, lanes)
-    for _ in range(10):
-        high_a, low_a = b.add(MulHi(a, x[0])).result, op2("mul", a, x[0])
-        high_d, low_d = b.add(MulHi(d, x[2])).result, op2("mul", d, x[2])
-        x = [op2("xor", op2("xor", high_d, x[1]), keys[0]), low_d, op2("xor", op2("xor", high_a, x[3]), keys[1]), low_a]
-        keys = [op2("add", keys[0], c.const(_KEY_A, u32, lanes)), op2("add", keys[1], c.const(_KEY_B, u32, lanes))]
-    result: list[Value] = c.remember(key, x)
-    return result
+    if found is None:
+        seed, offset = evaluate(self, op.seed, coords), evaluate(self, op.offset, coords)
+        found = self.c.remember(key, self.c.b.add(Philox(seed, self.c.splat(offset, lanes))).results)
+    return found  # type: ignore[no-any-return]
 
 
 # Per-element code.
@@ -225,7 +199,7 @@ def inline_block(self: BlockLowering, block: Block, arguments: Sequence[Value], 
         elif op.regions:
             _inline_control(self, op, values)
         else:
-            values[op.result] = compute(self.c.b, op, [get(o) for o in op.operands])
+            values[op.result] = self.c.b.add(op.on([get(o) for o in op.operands])).result
     return [get(v) for v in block.terminator.operands]
 
 

@@ -13,7 +13,8 @@ from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import Const, Groups, If, NamedBarrier, PtrLoad, PtrStore, Yield
 from tilus.ir.ops.groups import Warps, span_of
-from tilus.ir.ops.simd import FunctionAddress, HostAtomic, IntToPtr, PtrToInt, ReturnIf
+from tilus.ir.ops.simd import FunctionAddress, IntToPtr, PtrToInt, ReturnIf
+from tilus.ir.ops.thread import AtomicLoad
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import PointerType, TileType
 from tilus.lowering.cpu.block import BlockLowering, handles
@@ -126,7 +127,7 @@ def _start(self: BlockLowering, name: str, count: int, captured: Sequence[Value]
             c.b.add(PtrStore(c.as_pointer(slot, value.tile.dtype), value))
     call_runtime(c, self.state, RUNTIME_COOPERATE, (
         self.state, words, c.b.add(FunctionAddress(name)).result, c.const(0), self.yield_frame or c.const(0)))
-    error = c.b.add(HostAtomic("load", c.offset(self.state, STATE_ERROR), c.const(0))).result
+    error = c.b.add(AtomicLoad(c.offset(self.state, STATE_ERROR), "relaxed")).result
     c.b.add(ReturnIf(c.compare("ne", error, 0)))
 
 

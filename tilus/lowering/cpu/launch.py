@@ -37,12 +37,11 @@ from tilus.ir.ops.simd import (
     CallFunction,
     CallPointer,
     FunctionAddress,
-    HostAtomic,
     IntToPtr,
     PtrToInt,
 )
+from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.cpu.compute import compute
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.state import (
@@ -138,7 +137,7 @@ def _runner(kernel: Function) -> Function:
     chunk, total = word(STATE_CHUNK), word(STATE_TOTAL)
     _forget_memos(c, kernel, frame)
     counter = c.offset(state, STATE_NEXT)
-    first = c.b.add(HostAtomic("add", counter, chunk)).result
+    first = c.b.add(PtrAtomic("add", counter, chunk)).result
     arguments = c.b.add(IntToPtr(word(STATE_ARGUMENTS), i64)).result
     extents = [word(STATE_GRID0), word(STATE_GRID1)]
 
@@ -154,8 +153,8 @@ def _runner(kernel: Function) -> Function:
     start = after.args[0]
     c.loop(start, c.min(c.add(start, chunk), total), 1, [], block)
     pause_if_due(c, state, seen, None)
-    error = c.b.add(HostAtomic("load", c.as_pointer(c.offset(state, STATE_ERROR), i64), chunk)).result
-    following = c.b.add(HostAtomic("add", counter, chunk)).result
+    error = c.b.add(AtomicLoad(c.as_pointer(c.offset(state, STATE_ERROR), i64), "relaxed")).result
+    following = c.b.add(PtrAtomic("add", counter, chunk)).result
     c.b.add(Yield((c.select(c.compare("eq", error, 0), following, total),)))
     c.leave(outer)
     c.b.add(While((first,), before, after))
@@ -206,7 +205,7 @@ class _Launcher:
                 self.values[op.result] = c.cast(threads, i32)
             else:
                 operands = [self.values[v] for v in op.operands]
-                self.values[op.result] = compute(c.b, op, operands)
+                self.values[op.result] = c.b.add(op.on(operands)).result
         for pointer in self.workspaces:
             self.call(RUNTIME_FREE, (pointer,))
         c.b.add(Yield((status,)))

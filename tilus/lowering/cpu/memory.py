@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, i64, integer, u8, u64
 from tilus.ir.ops import Binary, Bitcast, Cast, MaskedLoad, MaskedStore, PtrAdd, PtrLoad, PtrStore, Select
-from tilus.ir.ops.simd import GatherLoad, HostAtomic, ScatterStore
+from tilus.ir.ops.simd import GatherLoad, ScatterStore
+from tilus.ir.ops.thread import PtrAtomic
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
 from tilus.lowering.cpu.values import ZERO, Coords, Memory, Number, Window
@@ -309,8 +310,8 @@ def store_bits(self: BlockLowering, memory: Memory, index: Value, condition: Val
                 def update(k: int = k, part_bits: Value = part_bits, part_mask: Value = part_mask) -> list[Value]:
                     at = self.c.offset(pointer, k)
                     keep = self.c.b.add(Binary("xor", part_mask, self.c.const(255, u8))).result
-                    self.c.b.add(HostAtomic("and", at, keep))
-                    self.c.b.add(HostAtomic("or", at, part_bits))
+                    self.c.b.add(PtrAtomic("and", at, keep))
+                    self.c.b.add(PtrAtomic("or", at, part_bits))
                     return []
 
                 from tilus.ir.ops import Compare

@@ -9,7 +9,7 @@ from tilus.ir.dtypes import i64
 from tilus.ir.ops import Binary, Gather, Load, PtrStore, Slice
 from tilus.ir.ops.simd import ScatterStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
-from tilus.lowering.cpu.compute import HEAVY_COST
+from tilus.lowering.cpu.cost import HEAVY_COST
 from tilus.lowering.cpu.evaluate import buffer_pointer, leaves, source_dims
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Window
 

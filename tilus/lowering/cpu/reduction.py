@@ -7,10 +7,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, f32, i64
+from tilus.ir.dtypes import DType, i64
 from tilus.ir.ops import Binary, Compare, Reduce, ReduceWith, Scan, ScanWith, Select, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, handles
-from tilus.lowering.cpu.compute import binary, cast
 from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight
 from tilus.lowering.cpu.limits import limited
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, vector_pieces, versions, windows_of
@@ -64,11 +63,9 @@ class _Combiner:
     def combine(self, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
         builder = self.lowering.c.b
         if not self.is_arg:
-            return [binary(builder, _KINDS[self.kind], a[0], b[0])]
+            return [builder.add(Binary(_KINDS[self.kind], a[0], b[0], False)).result]
 
         def test(kind: str, x: Value, y: Value) -> Value:
-            if x.tile.dtype.is_float and x.tile.dtype.bits == 16:
-                x, y = cast(builder, x, f32), cast(builder, y, f32)
             return builder.add(Compare(kind, x, y)).result
 
         def both(kind: str, x: Value, y: Value) -> Value:
@@ -283,7 +280,7 @@ def _scan(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Scan)
     kind = _KINDS[op.kind]
     _sequential(self, [op.x], op.axis, op.results, op.reverse,
-                lambda a, b, _: [binary(self.c.b, kind, a[0], b[0])], True, True)
+                lambda a, b, _: [self.c.b.add(Binary(kind, a[0], b[0], False)).result], True, True)
 
 
 @handles(ReduceWith)

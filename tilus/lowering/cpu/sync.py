@@ -25,10 +25,10 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.ops.groups import Warps
-from tilus.ir.ops.simd import CallPointer, HostAtomic, IntToPtr, PtrToInt, ReturnIf
+from tilus.ir.ops.simd import CallPointer, IntToPtr, PtrToInt, ReturnIf
+from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.ir.types import TileType
 from tilus.lowering.cpu.block import BlockLowering, handles, lower, row_major
-from tilus.lowering.cpu.compute import cast
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.launch import failed_assertion
 from tilus.lowering.cpu.memory import gathered_offset
@@ -61,7 +61,7 @@ def _device_assert(self: BlockLowering, op: Operation) -> None:
     failed = c.b.add(Binary("xor", self.scalars[condition], c.const(True, condition.tile.dtype))).result
 
     def record() -> list[Value]:
-        self.c.b.add(HostAtomic("cas", self.c.offset(self.state, STATE_ERROR), self.c.const(code), self.c.const(0)))
+        self.c.b.add(PtrAtomic("cas", self.c.offset(self.state, STATE_ERROR), self.c.const(code), self.c.const(0)))
         return []
 
     c.branch(failed, record)
@@ -100,7 +100,7 @@ def _store_words(self: BlockLowering, value: Value, pointer: Value) -> None:
     def word(x: Value) -> Value:
         b = self.c.b
         if x.tile.dtype.is_float:
-            return b.add(Bitcast(cast(b, x, f64), i64)).result
+            return b.add(Bitcast(self.c.cast(x, f64), i64)).result
         if x.tile.dtype is u64:
             return b.add(Bitcast(x, i64)).result
         return b.add(Cast(x, i64)).result if x.tile.dtype is not i64 else x
@@ -130,7 +130,7 @@ def _wait_until(self: BlockLowering, op: Operation) -> None:
     value = self.scalars[op.value]
 
     def pending() -> Value:
-        seen = self.c.b.add(HostAtomic("load", pointer, value, None, "acquire")).result
+        seen = self.c.b.add(AtomicLoad(pointer)).result
         holds = self.c.b.add(Compare(op.kind, seen, value)).result
         return self.c.b.add(Binary("xor", holds, self.c.const(True, holds.tile.dtype))).result
 
@@ -152,10 +152,10 @@ def _grid_sync(self: BlockLowering, op: Operation) -> None:
     c = self.c
     arrived = c.offset(self.state, STATE_ARRIVED)
     total = c.b.add(PtrLoad(c.offset(self.state, STATE_TOTAL))).result
-    before = c.b.add(HostAtomic("add", arrived, c.const(1), None, "acq_rel")).result
+    before = c.b.add(PtrAtomic("add", arrived, c.const(1), order="acq_rel")).result
     target = c.mul(c.add(c.arith("floordiv", before, total), 1), total)
     spin(self, "the other blocks at tl.grid_sync", op.span, lambda: self.c.compare("lt", self.c.b.add(
-        HostAtomic("load", arrived, self.c.const(0), None, "acquire")).result, target))
+        AtomicLoad(arrived)).result, target))
 
 
 @dataclass(frozen=True)

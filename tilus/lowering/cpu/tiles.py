@@ -41,9 +41,10 @@ from tilus.ir.ops import (
     WaitAsync,
 )
 from tilus.ir.ops.memory import split_dims
-from tilus.ir.ops.simd import GatherLoad, HostAtomic
+from tilus.ir.ops.simd import GatherLoad
+from tilus.ir.ops.thread import PtrAtomic
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
-from tilus.lowering.cpu.compute import compute, cost_of
+from tilus.lowering.cpu.cost import cost_of
 from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight, keeps_dimensions, philox_words
 from tilus.lowering.cpu.memory import (
     gathered_offset,
@@ -63,7 +64,7 @@ from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 @handles(Elementwise)
 def _elementwise(self: BlockLowering, op: Operation) -> None:
     if op.result.tile.is_scalar:
-        self.scalars[op.result] = compute(self.c.b, op, [self.scalars[v] for v in op.operands])
+        self.scalars[op.result] = self.c.b.add(op.on([self.scalars[v] for v in op.operands])).result
     else:
         self.define(op.result, self.lazy(op, cost_of(op)))
 
@@ -464,7 +465,7 @@ def _atomic(self: BlockLowering, op: Operation) -> None:
 
         def act() -> list[Value]:
             pointer = self.c.offset(memory.pointer, offset)
-            return [self.c.b.add(HostAtomic(op.kind, pointer, value, compare, op.order)).result]
+            return [self.c.b.add(PtrAtomic(op.kind, pointer, value, compare, order=op.order)).result]
 
         if condition is None:
             return act()[0]

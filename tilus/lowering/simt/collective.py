@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, bool_, i32, u8, u32
+from tilus.ir.dtypes import DType, bool_, f64, i32, u8, u32
 from tilus.ir.ops import (
     Binary,
     Cast,
@@ -391,7 +391,7 @@ def lower_print(thread: Thread, op: Print) -> None:
     first = thread.compare("eq", thread.tid(), 0)
     if all(v.tile.is_scalar for v in op.values):
         thread.block = then
-        thread.emit(PrintThread(op.format, tuple(thread.value(v) for v in op.values)))
+        thread.emit(PrintThread(op.format, tuple(_printed(thread, thread.value(v)) for v in op.values)))
         then.ops.append(Yield(()))
         orelse.ops.append(Yield(()))
         thread.block = outer
@@ -404,7 +404,8 @@ def lower_print(thread: Thread, op: Print) -> None:
         values = [thread.value(v) if v.tile.is_scalar else thread.extract(thread.value(v), local) for v in op.values]
         body = Block()
         thread.block = body
-        thread.emit(PrintThread(f"{op.format} [thread {{}}, register {local}]", (*values, thread.tid())))
+        printed = (*(_printed(thread, v) for v in values), thread.tid())
+        thread.emit(PrintThread(f"{op.format} [thread {{}}, register {local}]", printed))
         body.ops.append(Yield(()))
         thread.block = outer
         if holder is None:
@@ -413,6 +414,11 @@ def lower_print(thread: Thread, op: Print) -> None:
             empty = Block()
             empty.ops.append(Yield(()))
             thread.emit(If(holder, body, empty))
+
+
+def _printed(thread: Thread, x: Value) -> Value:
+    """What ``vprintf`` takes of a float."""
+    return thread.emit(Cast(x, f64)) if x.tile.dtype.is_float and x.tile.dtype is not f64 else x
 
 
 LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {

@@ -15,7 +15,7 @@ from tilus.ir.ops import (
     PtrStore,
     Scatter,
 )
-from tilus.ir.ops.simt import PtrAtomic
+from tilus.ir.ops.thread import PtrAtomic
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.access import gathered_vector

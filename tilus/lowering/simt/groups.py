@@ -21,7 +21,8 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.ops.groups import Warps, check_within
-from tilus.ir.ops.simt import AcquireLoad, Barrier, PtrAtomic
+from tilus.ir.ops.simt import Barrier
+from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.lowering.simt.barriers import barrier
 from tilus.lowering.simt.context import GlobalView, Thread
 from tilus.lowering.simt.gathers import element_pointers
@@ -70,7 +71,7 @@ def lower_wait_until(thread: Thread, op: WaitUntil) -> None:
     value = thread.widen(thread.value(op.value), op.value.tile.dtype)
     outer = thread.block
     thread.block = before = Block()
-    flag = thread.emit(AcquireLoad(pointer, op.scope))
+    flag = thread.emit(AtomicLoad(pointer, scope=op.scope))
     held = thread.emit(Compare(op.kind, flag, value))
     before.ops.append(Yield((thread.emit(Unary("not", held)),)))
     thread.block = polling = Block()
@@ -93,7 +94,7 @@ def lower_grid_sync(thread: Thread, op: GridSync) -> None:
     thread.block = arriving = Block()
     before = thread.emit(PtrAtomic("add", view.pointer, share, order="acq_rel"))
     thread.block = unchanged = Block()
-    now = thread.emit(AcquireLoad(view.pointer))
+    now = thread.emit(AtomicLoad(view.pointer))
     same_sign = thread.compare("ge", thread.emit(Binary("xor", now, before)), 0)
     unchanged.ops.append(Yield((same_sign,)))
     thread.block = arriving

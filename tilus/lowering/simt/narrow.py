@@ -6,7 +6,7 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f64, integer, u32, u64
 from tilus.ir.ops import Binary, Bitcast, Cast, Const, View
-from tilus.lowering.expand_casts import code_to_float, float_to_code
+from tilus.lowering.legalise.codes import code_to_float, float_to_code
 from tilus.lowering.simt.context import Thread, register_type
 
 WORD = 32

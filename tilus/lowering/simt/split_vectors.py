@@ -10,33 +10,33 @@ from __future__ import annotations
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.families import Elementwise
 from tilus.ir.ops import (
-    Binary,
     Bitcast,
     Broadcast,
-    Cast,
     Const,
     Pack,
-    Philox,
     Shuffle,
-    Unary,
 )
 from tilus.ir.ops.simt import Keep
 from tilus.ir.types import TileType
-from tilus.lowering.expand_casts import is_native
-from tilus.lowering.math.functions import BINARY, NATIVE_UNARY, UNARY
+from tilus.lowering.legalise import NVIDIA, Machine, rule_for
+from tilus.targets import get_target
 
 PART = 4
 """Elements of a part: a register of the narrowest elements."""
+HEAVY = 6
+"""From how many operations an element on a run is split."""
 
 
 def split_vectors(module: Module) -> None:
     """Split the runs in every kernel of a thread-level module, in place."""
+    machine = Machine(NVIDIA, get_target(module.target))
     for function in module.kernels:
-        _Splitter(function).block(function.body)
+        _Splitter(function, machine).block(function.body)
 
 
 class _Splitter:
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, machine: Machine) -> None:
+        self.machine = machine
         self.users: dict[Value, list[Operation]] = {}
         for op in function.walk():
             for operand in op.operands:
@@ -48,7 +48,7 @@ class _Splitter:
         made: set[Value] = set()
 
         def close() -> None:
-            ops.extend(self.split(run) if any(map(is_heavy, run)) else run)
+            ops.extend(self.split(run) if any(map(self.is_heavy, run)) else run)
             run.clear()
             made.clear()
 
@@ -69,6 +69,11 @@ class _Splitter:
         for op in ops:  # now, so that values from here are not missed in what is split there
             for region in op.regions:
                 self.block(region)
+
+    def is_heavy(self, op: Operation) -> bool:
+        """Whether an operation becomes many, or holds many registers, for each element."""
+        rule = rule_for(op, self.machine)
+        return rule is not None and rule.cost >= HEAVY
 
     def split(self, run: list[Operation]) -> list[Operation]:
         """The run for one part of the elements after another; what is used elsewhere is put together at the end."""
@@ -113,14 +118,3 @@ def _count(op: Operation) -> int:
     if isinstance(op, Bitcast) and op.x.tile.shape != shape:
         return 0
     return shape[0] if shape and shape[0] > PART and shape[0] % PART == 0 else 0
-
-
-def is_heavy(op: Operation) -> bool:
-    """Whether an operation becomes many, or holds many registers, for each element."""
-    if isinstance(op, Unary):
-        return op.kind in UNARY and op.kind not in NATIVE_UNARY
-    if isinstance(op, Binary):
-        return op.kind in BINARY
-    if isinstance(op, Cast):
-        return not is_native(op.x.tile.dtype, op.dtype, op.rounding)
-    return isinstance(op, Philox)

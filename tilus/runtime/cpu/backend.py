@@ -25,13 +25,12 @@ class CompiledForHost(Compiled):
 
     def functions(self) -> list[Any]:
         """The thread-level functions, for the vectors and caches of this machine."""
-        from tilus.lowering.cpu import lower_module
-        from tilus.lowering.pipelines import CPU, run_passes
+        from tilus.lowering.pipelines import CPU, lower_for_host, run_passes
         from tilus.runtime.cpu.llvm import machine
 
         module = self.traced()
         run_passes(module, CPU.tile)
-        return lower_module(module, machine()).functions
+        return lower_for_host(module, machine()).functions
 
     def resources(self) -> dict[str, str]:
         return {"code": f"{len(self.native.code):,} B"}

@@ -18,7 +18,8 @@ from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import parse_dtype
 from tilus.ir.ops.groups import named_warps
 from tilus.ir.types import ViewType
-from tilus.lowering.cpu import PrintDescription, Wait, lower_module
+from tilus.lowering.cpu import PrintDescription, Wait
+from tilus.lowering.pipelines import lower_for_host
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
 from tilus.runtime.cpu.pool import current_pool, register_print
 from tilus.runtime.cpu.wait_ir import DEADLOCK, INTERRUPTED
@@ -28,7 +29,7 @@ from tilus.runtime.scalars import scalar_bits
 def compile_module(module: Module) -> CpuKernel:
     """Compile a simplified tile module for this machine. Raises UnsupportedError where the engine lacks something."""
     assert module.launch is not None
-    program = lower_module(module, machine())
+    program = lower_for_host(module, machine())
     code = compile_object(emit_functions(program.functions))
     slots: list[tuple[str, int, str]] = []
     for value in module.launch.body.args:

@@ -1,4 +1,4 @@
-"""Instructions of PTX, constants and registers, shuffles, printing and random numbers of NVPTX."""
+"""Instructions of PTX, constants and registers, shuffles and printing of NVPTX."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tilus.codegen.printing import format_string
 from tilus.codegen.ptx.instruction import Address, Registers, predicated
 from tilus.codegen.ptx.sync import read_again
 from tilus.ir.core import Operation
-from tilus.ir.dtypes import DType, f64
-from tilus.ir.ops import Broadcast, Const, Philox
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import Broadcast, Const
 from tilus.ir.ops.simt import (
     REREAD,
     ExitIf,
     Keep,
     PrintThread,
-    PtrAtomic,
     SpecialRegister,
     WarpRedux,
     WarpShuffle,
 )
+from tilus.ir.ops.thread import PtrAtomic
 
 _SPECIAL = {"tid": "tid.x", "lane": "laneid"}
 """Special registers whose name is another in LLVM."""
@@ -143,13 +143,11 @@ def warp_redux(k: KernelEmitter, op: WarpRedux) -> None:
 
 def print_thread(k: KernelEmitter, op: PrintThread) -> None:
     """A call of vprintf with the values in a local buffer of 8-byte slots."""
-    from tilus.codegen.llvm.nvptx.elementwise import convert
-
     values = []
     for value in op.values:
         dtype, text = value.tile.dtype, k.scalar(value)
         if dtype.is_float:
-            values.append(("double", convert(k, text, dtype, f64, 0)))
+            values.append(("double", text))
         elif k.types.element(dtype) == "i64":
             values.append(("i64", text))
         else:
@@ -179,38 +177,8 @@ def exit_if(k: KernelEmitter, op: ExitIf) -> None:
     k.e.start(stay)
 
 
-def philox(k: KernelEmitter, op: Philox) -> None:
-    offsets = k.cells[op.offset]
-    words = [_philox(k.e, k.scalar(op.seed), k.element(offsets, i)) for i in range(max(1, elements_of(op.offset)))]
-    for result, column in zip(op.results, zip(*words, strict=True), strict=True):
-        k.bind(result, list(column))
-
-
-def _philox(e: Emitter, seed: str, offset: str) -> list[str]:
-    """Philox-4x32-10: the four words for one element."""
-
-    def split(x: str) -> tuple[str, str]:
-        return e.op(f"trunc i64 {x} to i32"), e.op(f"trunc i64 {e.op(f'lshr i64 {x}, 32')} to i32")
-
-    def product(constant: int, x: str) -> tuple[str, str]:
-        wide = e.op(f"mul i64 {e.op(f'zext i32 {x} to i64')}, {constant}")
-        return e.op(f"trunc i64 {e.op(f'lshr i64 {wide}, 32')} to i32"), e.op(f"trunc i64 {wide} to i32")
-
-    k0, k1 = split(seed)
-    c0, c1 = split(offset)
-    c2, c3 = "0", "0"
-    for _ in range(10):
-        h0, l0 = product(0xD2511F53, c0)
-        h1, l1 = product(0xCD9E8D57, c2)
-        n0 = e.op(f"xor i32 {e.op(f'xor i32 {h1}, {c1}')}, {k0}")
-        n2 = e.op(f"xor i32 {e.op(f'xor i32 {h0}, {c3}')}, {k1}")
-        c0, c1, c2, c3 = n0, l1, n2, l0
-        k0, k1 = e.op(f"add i32 {k0}, {0x9E3779B9 - (1 << 32)}"), e.op(f"add i32 {k1}, {0xBB67AE85 - (1 << 32)}")
-    return [c0, c1, c2, c3]
-
-
 HANDLERS: Handlers = {
     **dict.fromkeys(ptx.DESCRIBED, described), PtrAtomic: ptr_atomic, Const: const, SpecialRegister: special,
     Broadcast: broadcast, Keep: keep, WarpShuffle: warp_shuffle, WarpRedux: warp_redux, PrintThread: print_thread,
-    ExitIf: exit_if, Philox: philox,
+    ExitIf: exit_if,
 }

@@ -1,4 +1,4 @@
-"""Conversions of storage types, and with directed rounding, as integer arithmetic on the bits."""
+"""Codes of floats as integer arithmetic: from numbers to codes of a narrower type, in each rounding, and back."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ from tilus.ir.dtypes import DType, f32, f64, integer, u32, u64
 from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Const, Select, Unary
 
 
-def is_native(source: DType, target: DType, rounding: str = "rn") -> bool:
-    """Whether codegen converts directly: no small floats, nearest even where a float loses bits."""
-    for dtype in (source, target):
-        if dtype.is_float and not dtype.is_arithmetic:
-            return False
-    if source is f64 and target.name == "bf16":
-        return False  # by way of f32 it would be rounded twice
-    if rounding == "rn" or not (source.is_float or target.is_float):
-        return not (source.is_int and target.is_float and target.bits == 16 and source.bits >= 32)
-    holds = target.mantissa >= source.mantissa and target.exponent >= source.exponent
-    return source.is_float and target.is_float and holds and target is not source
-
-
-class _Bits:
+class Bits:
     """Integer and float arithmetic on scalars or vectors, briefly."""
 
     def __init__(self, b: Builder, shape: tuple[int, ...]) -> None:
@@ -50,35 +37,13 @@ class _Bits:
         return self.b.add(Bitcast(x, dtype)).result
 
 
-def expand_cast(b: Builder, x: Value, target: DType, rounding: str = "rn") -> Value:
-    """The conversion of ``x`` to ``target`` in operations on integers and native floats."""
-    e = _Bits(b, x.tile.shape)
-    source = x.tile.dtype
-    if source.is_float and not source.is_arithmetic:
-        wide = decode(e, x)
-        if target is wide.tile.dtype:
-            return wide
-        return b.add(Cast(wide, target)).result if is_native(wide.tile.dtype, target, rounding) else \
-            expand_cast(b, wide, target, rounding)
-    if target.is_float and (not target.is_arithmetic or target.bits < 64):
-        code = float_to_code(b, x, target, rounding)
-        return e.bits(e.to(code, integer(target.bits, signed=False)), target)
-    if target.is_float:
-        return b.add(Cast(x, target)).result
-    kinds = {"rz": "trunc", "rm": "floor", "rp": "ceil"}
-    wide = e.to(x, f32) if source.is_float and source.bits == 16 else x
-    if source.is_float and rounding in kinds:
-        wide = b.add(Unary(kinds[rounding], wide)).result
-    return b.add(Cast(wide, target)).result
-
-
 def float_to_code(b: Builder, x: Value, target: DType, rounding: str = "rn") -> Value:
     """The code, in u32 or u64, of the number of a narrower float type nearest to a native float, integer or bool."""
-    e = _Bits(b, x.tile.shape)
+    e = Bits(b, x.tile.shape)
     source = x.tile.dtype
     wide = e.to(x, f64) if source.is_int or source.is_bool else x
     if source.is_int and source.bits == 64:
-        wide = _integer_to_odd_f64(e, x)
+        wide = odd_f64(e, x)
     if source.is_float and source.bits == 16:
         wide = e.to(x, f32)
     if target.exponent > 8:
@@ -88,10 +53,10 @@ def float_to_code(b: Builder, x: Value, target: DType, rounding: str = "rn") -> 
 
 def code_to_float(b: Builder, code: Value, source: DType) -> Value:
     """The number that a code (an unsigned integer) stands for, in f32 or f64."""
-    return _decode_code(_Bits(b, code.tile.shape), code, source)
+    return _decode_code(Bits(b, code.tile.shape), code, source)
 
 
-def _integer_to_odd_f64(e: _Bits, x: Value) -> Value:
+def odd_f64(e: Bits, x: Value) -> Value:
     """A 64-bit integer as f64 rounded to odd: low bits that do not fit are gathered into one."""
     low = e.op("and", x, 0x7FF)
     sticky = e.choose(e.test("ne", low, 0), 0x400, e.const(0, x.tile.dtype))
@@ -100,7 +65,18 @@ def _integer_to_odd_f64(e: _Bits, x: Value) -> Value:
     return e.to(e.choose(small, x, magnitude), f64)
 
 
-def decode(e: _Bits, x: Value) -> Value:
+def odd_f32(e: Bits, x: Value) -> Value:
+    """An f64 as f32 rounded to odd: toward zero, with the last bit set where anything is lost. Rounded once more, to a
+    type two bits narrower or less, it is as if there had been one rounding."""
+    nearest = e.to(x, f32)
+    back, bits = e.to(nearest, f64), e.bits(nearest, u32)
+    above = e.test("gt", e.b.add(Unary("abs", back)).result, e.b.add(Unary("abs", x)).result)
+    odd = e.op("or", e.choose(above, e.op("sub", bits, 1), bits), 1)
+    inexact = e.op("xor", e.test("eq", back, x), e.test("eq", x, x))
+    return e.bits(e.choose(inexact, odd, bits), f32)
+
+
+def decode(e: Bits, x: Value) -> Value:
     """A small float as f32 (or f64 where its exponent does not fit), exactly."""
     t = x.tile.dtype
     if t.name == "tf32":
@@ -108,7 +84,7 @@ def decode(e: _Bits, x: Value) -> Value:
     return _decode_code(e, e.bits(x, integer(t.bits, signed=False)), t)
 
 
-def _decode_code(e: _Bits, x: Value, t: DType) -> Value:
+def _decode_code(e: Bits, x: Value, t: DType) -> Value:
     wide = f64 if t.exponent > 8 or t.mantissa > 23 else f32
     u, mantissa_bits, bias = (u64, 52, 1023) if wide is f64 else (u32, 23, 127)
     code = e.to(x, u)
@@ -129,7 +105,7 @@ def _decode_code(e: _Bits, x: Value, t: DType) -> Value:
     return e.bits(e.op("or", value, sign), wide)
 
 
-def encode(e: _Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
+def encode(e: Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
     """f32 or f64 to the code of a narrower float type. Beyond its range: the infinity, or in types without one the
     greatest number; toward zero and against the sign the greatest number."""
     source = x.tile.dtype
@@ -149,15 +125,15 @@ def encode(e: _Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
     hidden = e.choose(e.test("ne", exponent, 0), 1 << mantissa_bits, e.const(0, u))
     significand = e.op("or", fraction, hidden)
     exponent_field = e.choose(subnormal, e.const(0, u), e.op("sub", exponent, least))
-    kept = e.op("shr", significand, amount)
-    rest = e.op("sub", significand, e.op("shl", kept, amount))
+    kept = e.op("lsr", significand, amount)
+    rest = e.op("sub", significand, e.op("lsl", kept, amount))
     rounded = e.op("add", kept, _increment(e, kept, rest, amount, sign, rounding, u))
     # The hidden bit of a normal number adds one to the exponent field, a carry another one.
     code = e.op("add", rounded, e.op("shl", exponent_field, t.mantissa))
     return _finish(e, code, magnitude, sign, mantissa_bits, u, t, rounding)
 
 
-def _increment(e: _Bits, kept: Value, rest: Value, amount: Value, sign: Value, rounding: str, u: DType) -> Value:
+def _increment(e: Bits, kept: Value, rest: Value, amount: Value, sign: Value, rounding: str, u: DType) -> Value:
     one, zero = e.const(1, u), e.const(0, u)
     if rounding == "rz":
         return zero
@@ -165,13 +141,13 @@ def _increment(e: _Bits, kept: Value, rest: Value, amount: Value, sign: Value, r
         away = e.test("eq", sign, 1 if rounding == "rm" else 0)
         inexact = e.test("ne", rest, 0)
         return e.choose(e.op("and", away, inexact), one, zero)
-    half = e.op("shl", one, e.op("sub", amount, 1))
+    half = e.op("lsl", one, e.op("sub", amount, 1))
     odd = e.test("ne", e.op("and", kept, 1), 0)
     above, tie = e.test("gt", rest, half), e.test("eq", rest, half)
     return e.choose(e.op("or", above, e.op("and", tie, odd)), one, zero)
 
 
-def _finish(e: _Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits: int, u: DType, t: DType,
+def _finish(e: Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits: int, u: DType, t: DType,
             rounding: str) -> Value:
     """Overflow, infinities, NaNs and the sign."""
     top = (1 << t.exponent) - 1
@@ -201,4 +177,4 @@ def _finish(e: _Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits:
     return signed
 
 
-__all__ = ["code_to_float", "decode", "expand_cast", "float_to_code", "is_native"]
+__all__ = ["Bits", "code_to_float", "decode", "encode", "float_to_code", "odd_f32", "odd_f64"]

@@ -1,35 +1,55 @@
-"""Atomics on floats that GPUs lack, at thread level: by integer atomics on the bits, or by compare and swap."""
+"""Atomics on floats: by integer atomics on the bits, or by compare and swap."""
 
 from __future__ import annotations
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Value
-from tilus.ir.dtypes import DType, bool_, f32, integer
-from tilus.ir.ops import Binary, Bitcast, Cast, Compare, If, PtrCast, Select, Unary, While, Yield
-from tilus.ir.ops.simt import PtrAtomic
-from tilus.targets import Feature, Target
+from tilus.ir.dtypes import DType, bool_, integer
+from tilus.ir.ops import Binary, Bitcast, Compare, If, PtrCast, Select, Unary, While, Yield
+from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
+from tilus.lowering.legalise.legality import Machine
+from tilus.lowering.legalise.rules import rule
 
 
-def expand_atomic(b: Builder, op: PtrAtomic, target: Target) -> Value | None:
-    """The old value of an atomic by operations that the target has; None where it has the atomic itself."""
+def _is_float(op: PtrAtomic) -> bool:
+    return op.result.tile.dtype.is_float
+
+
+@rule(PtrAtomic, lambda op: _is_float(op) and op.kind in ("exchange", "cas"))
+def as_integers(b: Builder, op: PtrAtomic, machine: Machine) -> Value:
     dtype = op.result.tile.dtype
-    if not dtype.is_float:
-        return None
-    if op.kind in ("exchange", "cas"):
-        return _as_integers(b, op, dtype)
-    if op.kind in ("min", "max"):
-        return _Extremum(b, op, dtype).run()
-    if dtype.name == "bf16" and not target.has(Feature.ATOM_BF16):
-        return _add_by_swaps(b, op, dtype)
-    return None
-
-
-def _as_integers(b: Builder, op: PtrAtomic, dtype: DType) -> Value:
     word = integer(dtype.bits, signed=False)
     compare = None if op.compare is None else _bits(b, op.compare, word)
     old = b.add(PtrAtomic(op.kind, b.add(PtrCast(op.pointer, word)).result, _bits(b, op.value, word), compare,
                           op.predicate, op.order, op.scope)).result
     return _bits(b, old, dtype)
+
+
+@rule(PtrAtomic, lambda op, machine: _is_float(op) and op.kind in ("min", "max") and machine.legality.predicated,
+      asks_machine=True)
+def extremum(b: Builder, op: PtrAtomic, machine: Machine) -> Value:
+    return _Extremum(b, op, op.result.tile.dtype).run()
+
+
+@rule(PtrAtomic, lambda op: _is_float(op) and op.kind in ("add", "min", "max"))
+def by_swaps(b: Builder, op: PtrAtomic, machine: Machine) -> Value:
+    """Compare and swap until nobody came in between."""
+    dtype = op.result.tile.dtype
+    word = integer(dtype.bits, signed=False)
+    pointer = b.add(PtrCast(op.pointer, word)).result
+    if op.predicate is None:
+        seen, going = b.add(AtomicLoad(pointer, "relaxed", op.scope)).result, b.const(True, bool_)
+    else:  # the first swap, of 0 for 0, only reads
+        zero, going = b.const(0, word), op.predicate
+        seen = b.add(PtrAtomic("cas", pointer, zero, zero, going, "relaxed", op.scope)).result
+    before, after = Block([seen.type, going.type]), Block([seen.type, going.type])
+    _yields(b.at(before), before.args[1])
+    inner = b.at(after)
+    old = after.args[0]
+    total = inner.add(Binary(op.kind, _bits(inner, old, dtype), op.value, False)).result
+    now = inner.add(PtrAtomic("cas", pointer, _bits(inner, total, word), old, None, op.order, op.scope)).result
+    _yields(inner, now, inner.add(Compare("ne", now, old)).result)
+    return _bits(b, b.add(While((seen, going), before, after)).results[0], dtype)
 
 
 def _bits(b: Builder, x: Value, dtype: DType) -> Value:
@@ -98,22 +118,3 @@ class _Extremum:
 
     def _both(self, b: Builder, x: Value, y: Value) -> Value:
         return b.add(Binary("and", x, y)).result
-
-
-def _add_by_swaps(b: Builder, op: PtrAtomic, dtype: DType) -> Value:
-    """Compare and swap until nobody came in between. The first swap, of 0 for 0, only reads."""
-    word = integer(dtype.bits, signed=False)
-    pointer = b.add(PtrCast(op.pointer, word)).result
-    zero = b.const(0, word)
-    seen = b.add(PtrAtomic("cas", pointer, zero, zero, op.predicate, "relaxed", op.scope)).result
-    addend = b.add(Cast(op.value, f32)).result
-    going = b.const(True, bool_) if op.predicate is None else op.predicate
-    before, after = Block([seen.type, going.type]), Block([seen.type, going.type])
-    _yields(b.at(before), before.args[1])
-    inner = b.at(after)
-    old = after.args[0]
-    total = inner.add(Binary("add", inner.add(Cast(_bits(inner, old, dtype), f32)).result, addend, False)).result
-    new = _bits(inner, inner.add(Cast(total, dtype)).result, word)
-    now = inner.add(PtrAtomic("cas", pointer, new, old, None, op.order, op.scope)).result
-    _yields(inner, now, inner.add(Compare("ne", now, old)).result)
-    return _bits(b, b.add(While((seen, going), before, after)).results[0], dtype)

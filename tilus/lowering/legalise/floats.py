@@ -1,0 +1,102 @@
+"""Arithmetic on floats: 16 bits by way of f32 or on the bits, functions as arithmetic."""
+
+from __future__ import annotations
+
+from tilus.ir.builder import Builder
+from tilus.ir.core import Value
+from tilus.ir.dtypes import DType, f16, f32, f64, u16, u32, u64
+from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
+from tilus.lowering.math.functions import BINARY, UNARY, expand_binary, expand_unary
+from tilus.lowering.legalise.casts import is_half
+from tilus.lowering.legalise.codes import Bits
+from tilus.lowering.legalise.legality import Machine
+from tilus.lowering.legalise.rules import rule
+
+FUNCTION_COST = 12
+SIGN = 0x8000
+
+
+def _narrow(b: Builder, x: Value, dtype: DType) -> Value:
+    return b.add(Cast(x, dtype)).result
+
+
+def _wide(b: Builder, x: Value) -> Value:
+    return b.add(Cast(x, f32)).result
+
+
+# -- the sign
+
+
+@rule(Unary, lambda op: is_half(op.x.tile.dtype) and op.kind in ("neg", "abs"))
+def change_sign(b: Builder, op: Unary, machine: Machine) -> Value:
+    e = Bits(b, op.x.tile.shape)
+    bits = e.bits(op.x, u16)
+    return e.bits(e.op("xor", bits, SIGN) if op.kind == "neg" else e.op("and", bits, SIGN - 1), op.x.tile.dtype)
+
+
+@rule(Binary, lambda op: is_half(op.lhs.tile.dtype) and op.kind == "copysign")
+def copy_sign(b: Builder, op: Binary, machine: Machine) -> Value:
+    e = Bits(b, op.lhs.tile.shape)
+    magnitude, sign = e.op("and", e.bits(op.lhs, u16), SIGN - 1), e.op("and", e.bits(op.rhs, u16), SIGN)
+    return e.bits(e.op("or", magnitude, sign), op.lhs.tile.dtype)
+
+
+# -- by way of f32: one rounding of a result with more than twice the bits is as if there had been no other
+
+
+@rule(Unary, lambda op: is_half(op.x.tile.dtype) and op.kind in UNARY, cost=FUNCTION_COST)
+def half_function(b: Builder, op: Unary, machine: Machine) -> Value:
+    return _narrow(b, b.add(Unary(op.kind, _wide(b, op.x))).result, op.x.tile.dtype)
+
+
+@rule(Unary, lambda op: is_half(op.x.tile.dtype))
+def half_unary(b: Builder, op: Unary, machine: Machine) -> Value:
+    result = b.add(Unary(op.kind, _wide(b, op.x))).result
+    return result if result.tile.dtype.is_bool else _narrow(b, result, op.x.tile.dtype)
+
+
+@rule(Binary, lambda op: is_half(op.lhs.tile.dtype) and op.kind in BINARY, cost=FUNCTION_COST)
+@rule(Binary, lambda op: is_half(op.lhs.tile.dtype))
+def half_binary(b: Builder, op: Binary, machine: Machine) -> Value:
+    wide = b.add(Binary(op.kind, _wide(b, op.lhs), _wide(b, op.rhs), op.contract)).result
+    return _narrow(b, wide, op.lhs.tile.dtype)
+
+
+@rule(Compare, lambda op: is_half(op.lhs.tile.dtype))
+def half_compare(b: Builder, op: Compare, machine: Machine) -> Value:
+    return b.add(Compare(op.kind, _wide(b, op.lhs), _wide(b, op.rhs))).result
+
+
+@rule(Fma, lambda op: is_half(op.a.tile.dtype), cost=FUNCTION_COST)
+def half_fma(b: Builder, op: Fma, machine: Machine) -> Value:
+    """The product is exact in f32, for the exponents of bf16 in f64; the sum is rounded to odd there, so that the
+    rounding to 16 bits is the only one that counts."""
+    dtype = op.a.tile.dtype
+    wide = f32 if dtype is f16 else f64
+    e = Bits(b, op.a.tile.shape)
+    x, y, z = (e.to(v, wide) for v in (op.a, op.b, op.c))
+    product = e.op("mul", x, y)
+    total = e.op("add", product, z)
+    larger = e.test("ge", b.add(Unary("abs", product)).result, b.add(Unary("abs", z)).result)
+    first, second = e.choose(larger, product, z), e.choose(larger, z, product)
+    error = e.op("sub", second, e.op("sub", total, first))
+    u = u64 if wide is f64 else u32
+    bits = e.bits(total, u)
+    outward = e.test("eq", e.op("shr", e.op("xor", bits, e.bits(error, u)), u.bits - 1), 0)
+    even = e.test("eq", e.op("and", bits, 1), 0)
+    lost = e.test("gt", b.add(Unary("abs", error)).result, 0.0)  # not where it is a NaN
+    odd = e.choose(outward, e.op("add", bits, 1), e.op("sub", bits, 1))
+    return _narrow(b, e.bits(e.choose(e.op("and", even, lost), odd, bits), wide), dtype)
+
+
+# -- functions
+
+
+@rule(Unary, lambda op: op.kind in UNARY, cost=FUNCTION_COST)
+def function(b: Builder, op: Unary, machine: Machine) -> Value:
+    return expand_unary(b, op.kind, op.x, in_turn=machine.legality.registers)
+
+
+@rule(Binary, lambda op: op.lhs.tile.dtype.is_float and op.kind in BINARY, cost=FUNCTION_COST)
+def binary_function(b: Builder, op: Binary, machine: Machine) -> Value:
+    return expand_binary(b, op.kind, op.lhs, op.rhs, in_turn=machine.legality.registers)

@@ -1,0 +1,68 @@
+"""What the emitters spell: CUDA C and LLVM IR for NVIDIA's GPUs, and LLVM IR for the host."""
+
+from __future__ import annotations
+
+from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, f64, parse_dtype
+from tilus.ir.ops import Binary, Cast, Compare, Fma, MulHi, Unary
+from tilus.ir.ops.simt import CvtFp8
+from tilus.ir.ops.thread import PtrAtomic
+from tilus.lowering.legalise.casts import is_half
+from tilus.lowering.legalise.integers import shifts_within
+from tilus.lowering.legalise.legality import Legality, Row, integers, integers_of, types
+from tilus.targets import Feature
+
+_FLOATS = types(f32, f64)
+_BYTES = types(parse_dtype("f8e4m3fn"), parse_dtype("f8e5m2"))
+_ARITHMETIC = frozenset({"add", "sub", "mul"})
+_EXTREMA = frozenset({"min", "max"})
+_INTEGER_ATOMICS = frozenset({"add", "min", "max", "and", "or", "xor", "exchange", "cas"})
+_NEAREST = frozenset({"rn"})
+
+
+def _numbers(dtype: DType) -> bool:
+    return dtype.is_int or dtype in (f32, f64)
+
+
+_COMMON = (
+    Row(Unary, _FLOATS, frozenset({"neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "isnan", "isinf",
+                                   "isfinite"})),
+    Row(Unary, integers, frozenset({"neg", "abs", "not", "popcount", "clz"})),
+    Row(Unary, types(bool_), frozenset({"not"})),
+    Row(Binary, _FLOATS, frozenset({"add", "sub", "mul", "div", "min", "max", "copysign"})),
+    Row(Binary, integers, frozenset({"add", "sub", "mul", "min", "max", "and", "or", "xor", "quo", "rem", "lsl", "lsr",
+                                     "asr"})),
+    Row(Binary, integers, frozenset({"shl", "shr"}), when=shifts_within),
+    Row(Binary, types(bool_), frozenset({"and", "or", "xor"})),
+    Row(Compare, lambda dtype: not is_half(dtype)),
+    Row(Fma, _FLOATS),
+    Row(MulHi, integers_of(32, 64)),
+    Row(Cast, integers, to=_numbers),
+    Row(Cast, types(bool_), to=integers),
+    Row(Cast, _FLOATS, _NEAREST, to=_FLOATS),
+    Row(Cast, types(f16), _NEAREST, to=types(f32)),
+    Row(Cast, types(f32), _NEAREST, to=types(f16)),
+    Row(PtrAtomic, integers, _INTEGER_ATOMICS),
+)
+
+NVIDIA = Legality(
+    *_COMMON,
+    Row(Binary, types(f16), _ARITHMETIC),
+    Row(Binary, types(f16), _EXTREMA, feature=Feature.F16_MINMAX),
+    Row(Binary, types(bf16), _ARITHMETIC, feature=Feature.BF16_ADD),
+    Row(Binary, types(bf16), _EXTREMA, feature=Feature.BF16_FMA),
+    Row(Fma, types(f16)),
+    Row(Fma, types(bf16), feature=Feature.BF16_FMA),
+    Row(Cast, types(f64), _NEAREST, to=types(f16)),
+    Row(Cast, types(f32), _NEAREST, to=types(bf16), feature=Feature.CVT_BF16),
+    Row(Cast, _FLOATS, _NEAREST, to=integers_of(32, 64)),
+    Row(CvtFp8, _BYTES, to=types(f16), feature=Feature.CVT_FP8),
+    Row(CvtFp8, types(f32), to=_BYTES, feature=Feature.CVT_FP8),
+    Row(PtrAtomic, types(f16, f32, f64), frozenset({"add"})),
+    Row(PtrAtomic, types(bf16), frozenset({"add"}), feature=Feature.ATOM_BF16),
+    registers=True, predicated=True,
+)
+"""One meaning for both routes: the instructions of PTX. What C has no operator for, and LLVM no instruction, is inline
+assembly."""
+
+HOST = Legality(*_COMMON, Row(Cast, _FLOATS, _NEAREST, to=integers), registers=False, predicated=False)
+"""LLVM IR: f16 is converted only, bf16 is bits."""
