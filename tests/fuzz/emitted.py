@@ -75,7 +75,7 @@ def _gpu_code(threads: Module, route: str) -> Iterator[str]:
 
     yield emit_cuda(threads) if route == "cuda" else emit_llvm(threads)
     for kernel in threads.kernels:
-        yield str(sorted((name, str(value)) for name, value in kernel.attributes.items()))
+        yield str(sorted((name, str(value)) for name, value in kernel.attributes.given().items()))
 
 
 def _cpu_code(module: Module) -> str:

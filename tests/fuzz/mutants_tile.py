@@ -176,7 +176,7 @@ def _nearly_neighbours(difference: Anything) -> Anything:
 def _all_restrict(original: Anything) -> Anything:
     def changed(function: Any) -> tuple[str, ...]:
         pairs = zip(function.body.args, function.parameters, strict=True)
-        aliased = function.attributes.get("may_alias", ())
+        aliased = function.attributes.may_alias
         return tuple(p.name for v, p in pairs if isinstance(v.type, ViewType) and p.name not in aliased)
 
     return changed

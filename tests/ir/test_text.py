@@ -51,7 +51,8 @@ def test_round_trip(name, locations):
 @pytest.mark.parametrize(("change", "message"), [
     (("binary(", "binray("), "did you mean 'binary'"),
     (("lhs=%", "left=%"), "has no field 'left'"),
-    ((") {grid_rank", " {grid_rank"), "malformed IR"),
+    ((") {}", " {}"), "malformed IR"),
+    ((") {}", ") {warp=4}"), "no attribute 'warp'"),
     (("f32[?]", "f33[?]"), "f33"),
     (("lhs=%i", "lhs=%nowhere"), "%nowhere is not defined"),
 ])

@@ -105,8 +105,8 @@ def test_schedules_of_others(schedule: LoopSchedule, route: str) -> None:
         c = np.zeros((32, 16), np.float32)
         arrays = {"a": a, "b": b, "c": c}
         arguments = [arrays[n.partition(".")[0]].shape[int(n[-2])] if "." in n else arrays[n]
-                     for n in kernel.attributes["arguments"]]
-        launch(source, "product", (1, 1, 1), (64, 1, 1), arguments, shared_bytes=kernel.attributes["shared_bytes"])
+                     for n in kernel.attributes.arguments]
+        launch(source, "product", (1, 1, 1), (64, 1, 1), arguments, shared_bytes=kernel.attributes.shared_bytes)
         np.testing.assert_array_equal(c, wanted)
 
 

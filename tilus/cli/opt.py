@@ -156,7 +156,8 @@ def pass_of(name: str, target: str) -> Callable[[Any], Any]:
 
 
 def run_pass(name: str, module: Any) -> Any:
-    """Run one pass, its target's; what it raises that is no message of ours is an internal error, with a file that reproduces it."""
+    """Run one pass, of several the one of the target. What it raises that is no message of ours is an internal error,
+    with a file that reproduces it."""
     import tempfile
 
     from tilus.diagnostics import InternalError, TilusError

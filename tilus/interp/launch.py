@@ -140,7 +140,7 @@ def run_kernel(kernel: Function, extents: tuple[int, ...], args: list[Any], fres
                check_races: bool) -> None:
     """All blocks of one kernel."""
     attributes = kernel.attributes
-    grid = Grid(extents, int(attributes.get("warps", 4)), bool(attributes.get("cooperative")), output)
+    grid = Grid(extents, attributes.warps, attributes.cooperative, output)
     env: dict[Value, Any] = {}
     for parameter, value, argument in zip(kernel.parameters, kernel.body.args, args, strict=True):
         if isinstance(argument, HostArray):

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NoReturn
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
+from tilus.ir.attributes import Attributes
 from tilus.ir.types import TileType, Type, ViewType
 
 _SINGLE, _OPTIONAL, VARIADIC = 0, 1, 2
@@ -287,25 +288,21 @@ class Parameter:
 
 
 class Function:
-    """A kernel, or the launch function of a module. Parameters are the arguments of its body.
-
-    ``attributes`` of a kernel: ``warps`` (int), ``max_registers`` (int or None), ``cooperative`` (bool),
-    ``grid_rank`` (int), ``raster`` (int) and ``folded`` (bool): ``lowering/schedule/raster.py``.
-    """
+    """A kernel, or the launch function of a module. Parameters are the arguments of its body."""
 
     def __init__(self, name: str, body: Block, parameters: Sequence[Parameter],
-                 attributes: Mapping[str, Any] | None = None, span: Span = UNKNOWN_SPAN) -> None:
+                 attributes: Attributes | None = None, span: Span = UNKNOWN_SPAN) -> None:
         self.name = name
         self.body = body
         self.parameters = tuple(parameters)
-        self.attributes: dict[str, Any] = dict(attributes or {})
+        self.attributes = attributes or Attributes()
         self.span = span
 
     def walk(self) -> Iterator[Operation]:
         return self.body.walk()
 
     def clone(self) -> Function:
-        return Function(self.name, self.body.clone({}), self.parameters, self.attributes, self.span)
+        return Function(self.name, self.body.clone({}), self.parameters, replace(self.attributes), self.span)
 
 
 @dataclass

@@ -7,10 +7,12 @@ import functools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, TilusError, UserError
 from tilus.ir import ops as _declared  # noqa: F401  (declares the operations)
+from tilus.ir.attributes import Attributes
 from tilus.ir.core import REGISTRY, VARIADIC, Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import array as _array  # noqa: F401
@@ -116,7 +118,15 @@ class _Reader:
                 parameters.append(self.parameter(child))
             else:
                 body.ops.append(self.operation(child))
-        return str(kind), Function(str(name), body, parameters, self.attributes(attributes), span)
+        return str(kind), Function(str(name), body, parameters, self.function_attributes(attributes), span)
+
+    def function_attributes(self, tree: Any) -> Attributes:
+        given = self.attributes(tree)
+        known = [f.name for f in fields(Attributes)]
+        for name in given:
+            if name not in known:
+                raise self.fail(f"functions have no attribute {name!r}: {', '.join(known)}", tree)
+        return Attributes(**given)
 
     def parameter(self, tree: Any) -> Parameter:
         try:

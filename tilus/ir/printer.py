@@ -52,7 +52,7 @@ class _Printer:
             self.function("launch", module.launch)
 
     def function(self, word: str, function: Function) -> None:
-        attributes = ", ".join(f"{k}={_attribute(v)}" for k, v in sorted(function.attributes.items()))
+        attributes = ", ".join(f"{k}={_attribute(v)}" for k, v in sorted(function.attributes.given().items()))
         self.lines.append(f"{word} @{function.name}({self.typed(function.body.args)}) {{{attributes}}}"
                           f"{self.location(function.span)} {{")
         for parameter in function.parameters:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tilus.diagnostics import UserError
+from tilus.ir.attributes import Attributes
 from tilus.ir.core import Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.names import kernel_symbol
@@ -133,7 +134,7 @@ def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalar
     """The array-level module of a fused function, and whether it returns a tuple rather than one value.
 
     The module's only kernel takes the arrays, then the scalars, and yields the outputs; an output of rank 0 is yielded
-    with shape (1,), and ``attributes["scalars"]`` lists those. Raises UserError.
+    with shape (1,), and ``attributes.scalars`` lists those. Raises UserError.
     """
     context = ArrayContext(ArrayTracer, reads=reads)
     for value in constants.values():
@@ -166,7 +167,7 @@ def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalar
     body.ops.append(Yield(tuple(v.value for v in yielded), span=captured.span(node)))
     parameters = [Parameter(s.name, "array", s.extents) for s in arrays]
     parameters += [Parameter(name, "scalar") for name, _ in scalars]
-    function = Function(kernel_symbol(captured.name), body, parameters, {"scalars": flat}, captured.span(node))
+    function = Function(kernel_symbol(captured.name), body, parameters, Attributes(scalars=flat), captured.span(node))
     erase_dead(function)
     return Module([function], None, "array"), several
 

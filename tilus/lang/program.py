@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import UserError
@@ -36,8 +37,6 @@ from tilus.lang.views import View
 
 if TYPE_CHECKING:
     from tilus.targets import Target
-
-DEFAULT_WARPS = 4
 
 
 def trace_kernel(captured: CapturedFunction, signature: Signature, constants: dict[str, Any],
@@ -114,14 +113,12 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
         kernel_parameters.append(Parameter(value.name, "workspace", shape=(None,) * rank, strides=(None,) * rank,
                                            contiguous=True, aligned=True, small=True, written=True))
     written = _written(body)
-    from dataclasses import replace
-
     names = {value.name for value in written}
-    aliases = set(context.attributes.get("may_alias", ()))
+    aliases = set(context.attributes.may_alias)
     if aliases & names:
         names |= aliases  # a write through one name may be read through another
     kernel_parameters = [replace(p, written=True) if p.name in names else p for p in kernel_parameters]
-    attributes: dict[str, Any] = {"warps": DEFAULT_WARPS, "grid_rank": len(context.grid_extents), **context.attributes}
+    attributes = replace(context.attributes, grid_rank=len(context.grid_extents))
     span = captured.span(captured.node)
     launch = _launch_function(captured, context, body, kernel_parameters, len(parameters))
     kernel = Function(kernel_symbol(captured.name), body, kernel_parameters, attributes, span)
@@ -135,13 +132,13 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
 
 
 def _check_launch(context: TraceContext, body: Block) -> None:
-    warps = int(context.attributes.get("warps", DEFAULT_WARPS))
-    if context.attributes.get("raster"):
+    warps = context.attributes.warps
+    if context.attributes.raster:
         _check_raster(context, body)
     for op in body.walk():
         if isinstance(op, Groups):
             check_within(op, warps)
-        if isinstance(op, GridSync) and not context.attributes.get("cooperative"):
+        if isinstance(op, GridSync) and not context.attributes.cooperative:
             raise UserError.at("E0705", "tl.grid_sync needs a cooperative launch", op.span,
                                help="call tl.block(cooperative=True)")
 
@@ -152,7 +149,7 @@ def _check_raster(context: TraceContext, body: Block) -> None:
     if len(context.grid_extents) < 2:
         raise UserError.at("E0504", "tl.block(raster=...) needs a grid of two or three axes", context.grid_span)
     waits = [op for op in body.walk() if isinstance(op, WaitUntil)]
-    if waits or context.attributes.get("cooperative"):
+    if waits or context.attributes.cooperative:
         raise UserError.at("E0504", "blocks that wait for one another run in the order of the grid, not in groups",
                            waits[0].span if waits else context.grid_span, help="leave out raster= of tl.block")
 
@@ -207,7 +204,7 @@ def _launch_function(captured: CapturedFunction, context: TraceContext, body: Bl
     from tilus.ir.ops import Yield
 
     launch.ops.append(Yield((), span=context.grid_span))
-    return Function("launch", launch, parameters[:given], {}, captured.span(captured.node))
+    return Function("launch", launch, parameters[:given], None, captured.span(captured.node))
 
 
 def _move_assertions(body: Block, launch: Block, import_value: Callable[[Value, str, Any], Value]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
+from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import i32, i64
 from tilus.ir.ops import GridIndex
@@ -37,7 +39,7 @@ class TraceContext:
         self.grid_extents: tuple[Tile, ...] | None = None
         self.grid_span: Span = UNKNOWN_SPAN
         self.workspaces: list[tuple[tuple[Tile, ...], Any, bool, Value]] = []
-        self.attributes: dict[str, Any] = {}
+        self.attributes = Attributes()
         self._grid_counter: Value | None = None
         self.inlined = 0  # nesting of calls of functions defined in the kernel
         self.depth = 0  # nesting of run-time control flow
@@ -69,7 +71,7 @@ class TraceContext:
         if self.depth:
             raise UserError.at("E0106", "tl.block stands inside run-time control flow", self.span,
                                help="call tl.block at the top level of the kernel")
-        self.attributes.update(attributes)
+        self.attributes = replace(self.attributes, **attributes)
 
     def declare_workspace(self, extents: tuple[Tile, ...], dtype: Any, zero: bool) -> Value:
         if self.depth:
@@ -89,7 +91,7 @@ class TraceContext:
         return self._grid_counter
 
     def declare_alias(self, names: tuple[str, ...]) -> None:
-        self.attributes["may_alias"] = tuple(dict.fromkeys((*self.attributes.get("may_alias", ()), *names)))
+        self.attributes.may_alias = tuple(dict.fromkeys((*self.attributes.may_alias, *names)))
 
     def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
         return regions.map_elements(self, function, xs)

@@ -14,7 +14,7 @@ def check_instructions(module: Module) -> None:
     target = get_target(module.target)
     missing: dict[str, dict[Label, None]] = {}
     for function in module.kernels:
-        threads = 32 * int(function.attributes["warps"])
+        threads = target.warp_size * function.attributes.warps
         for op in function.walk():
             _check_memory(op, target.name)
             _check_registers(op, threads, target.name)

@@ -74,7 +74,7 @@ def verify_barriers(module: Module) -> None:
 
 def _read_and_written(function: Function) -> set[Value]:
     """Arrays of global memory whose accesses could need barriers."""
-    aliased = set(function.attributes.get("may_alias", ()))
+    aliased = set(function.attributes.may_alias)
     kinds: dict[Value, set[str]] = {}
     for op in function.walk():
         for effect in op.effects():
@@ -188,7 +188,7 @@ class _Follow:
             raise _Enough
 
     def _groups(self, op: Groups, pending: list[_Access]) -> list[_Access]:
-        everybody = int(self.function.attributes["warps"])
+        everybody = self.function.attributes.warps
         self.fork = next(self.numbers)
         for body, warps in executing_warps(op, None):
             self.group = None if warps == (0, everybody) else warps  # whose barriers order all that the block has done

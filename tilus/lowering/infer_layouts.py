@@ -74,7 +74,7 @@ class _Inference:
         self.target = get_target(module.target)
         self.function = function
         self.facts = facts
-        self.warps = int(function.attributes["warps"])
+        self.warps = function.attributes.warps
         self.layouts: dict[Value, RegisterLayout] = {}
         self.reasons: dict[Value, Operation] = {}
         self.plans: dict[Operation, DotPlan] = {}

@@ -121,7 +121,7 @@ class Program:
         module, self.several = trace_arrays(fused.captured, arrays, scalars, constants, fused.reads)
         self.text_module = module.kernels[0].clone()
         (function,) = module.kernels
-        self.flat: tuple[int, ...] = function.attributes["scalars"]
+        self.flat: tuple[int, ...] = function.attributes.scalars
         self.demands = demands(function)
         self.nonempty = [(extents_of(op.x.tile)[op.axis], op.kind, op.span) for op in function.walk()
                          if isinstance(op, Reduce) and op.kind in ("min", "max")]

@@ -50,7 +50,7 @@ class Specialisation:
         kernel = module.kernels[0]
         written = frozenset(p.name for p in kernel.parameters if p.written and p.kind == "array")
         self.written = written | (self.written or frozenset())
-        self.may_alias = frozenset(kernel.attributes.get("may_alias", ()))
+        self.may_alias = frozenset(kernel.attributes.may_alias)
         name = target.name if target is not None else ""
         if name not in self.checked:
             self.checked.add(name)

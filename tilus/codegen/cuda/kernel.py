@@ -65,14 +65,14 @@ class KernelPrinter(CellEmitter):
         function = self.function
         parameters = ", ".join([self._parameter(v) for v in function.body.args])
         self.block(function.body)
-        threads = int(function.attributes["warps"]) * 32
+        threads = function.attributes.warps * self.target.warp_size
         bounds = f"__launch_bounds__({threads}, 1)"  # 1: registers are not given up for occupancy by spilling
-        if function.attributes.get("max_registers"):
-            bounds += f" __maxnreg__({function.attributes['max_registers']})"
+        if function.attributes.max_registers:
+            bounds += f" __maxnreg__({function.attributes.max_registers})"
         lines = [f'extern "C" __global__ void {bounds}', *wrapped("", f"{function.name}({parameters}) {{")]
         if self.lines_of_source and function.span.known:
             lines.insert(0, line_directive(function.span.file, function.span.line))
-        if function.attributes.get("shared_bytes"):
+        if function.attributes.shared_bytes:
             lines.append("  extern __shared__ __align__(128) unsigned char shared_memory[];")
             lines.append("  const unsigned shared_base = __cvta_generic_to_shared(shared_memory);")
         return "\n".join([*lines, *self.lines, "}"])
@@ -85,7 +85,7 @@ class KernelPrinter(CellEmitter):
         self.pointers[value] = (name, 0)
         self.names.roots[name] = name
         written = next((p.written for p in self.function.parameters if p.name == value.name), True)
-        restrict = "__restrict__ " if value.name in self.function.attributes.get("restrict", ()) else ""
+        restrict = "__restrict__ " if value.name in self.function.attributes.restrict else ""
         return f"{'' if written else 'const '}{c_type(value.type.dtype)}* {restrict}{name}"
 
     def block(self, block: Block) -> None:

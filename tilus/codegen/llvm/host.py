@@ -54,7 +54,7 @@ class HostEmitter(ControlFlow):
         self.e = Emitter(module, TYPES)
         self.function = function
         self.names: dict[Value, str] = {}
-        self.returns = str(function.attributes.get("returns", "void"))
+        self.returns = function.attributes.returns
 
     def run(self) -> None:
         """Append the function's definition to the module."""
@@ -64,15 +64,14 @@ class HostEmitter(ControlFlow):
             name = f"%a{i}"
             self.names[argument] = name
             kind = TYPES.type(argument.type)
-            noalias = " noalias" if i in function.attributes.get("noalias", ()) else ""
+            noalias = " noalias" if i in function.attributes.noalias else ""
             arguments.append(f"{kind}{noalias} {name}")
         e.start("entry")
         self.block(function.body)
         result = function.body.terminator.operands
         e.do(f"ret {self.returns} {self.names[result[0]]}" if result else "ret void")
-        linkage = function.attributes.get("linkage", "")
-        attributes = function.attributes.get("llvm", "nounwind")
-        head = f"define {linkage} {self.returns} @{function.name}({', '.join(arguments)}) {attributes} {{"
+        head = (f"define {function.attributes.linkage} {self.returns} @{function.name}({', '.join(arguments)}) "
+                "nounwind {")
         e.module.definitions.append("\n".join([head, *e.lines, "}"]))
 
     def block(self, block: Block) -> None:

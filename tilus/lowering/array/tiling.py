@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
@@ -97,7 +98,7 @@ class _Tiler:
         kernels = [self._kernel(plan, index, b) for index, plan in enumerate(self.plans)]
         b.add(Yield(()))
         parameters = [p for _, p in (*self.inputs, *self.outputs)]
-        launch = Function("launch", body, parameters, {}, self.function.span)
+        launch = Function("launch", body, parameters, None, self.function.span)
         simplify_function(launch)
         return Module(kernels, launch)
 
@@ -270,7 +271,7 @@ class _Kernel:
         evaluator.b.add(Yield(()))
         rank = len(self.grid(evaluator.extent, Builder(Block())))
         function = Function(name, body, [parameters[n][0] for n in order] + [p for _, p in scalars],
-                            {"warps": self.tiling.warps, "grid_rank": rank}, tiler.function.span)
+                            Attributes(warps=self.tiling.warps, grid_rank=rank), tiler.function.span)
         erase_dead(function)
         self._drop_unused(function)
         return function

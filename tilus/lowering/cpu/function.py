@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tilus.diagnostics import Diagnostic
+from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
@@ -64,7 +65,7 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts
     lowering.lower_block(kernel.body)
     lowering.c.b.add(Yield(()))
     program.frame_bytes = max(program.frame_bytes, lowering.frame_peak)
-    return Function(f"block_{kernel.name}", body, (), {"linkage": "internal", "noalias": (0, 1, 2)}, kernel.span)
+    return Function(f"block_{kernel.name}", body, (), Attributes(linkage="internal", noalias=(0, 1, 2)), kernel.span)
 
 
 def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) -> None:

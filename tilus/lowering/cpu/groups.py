@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import Const, Groups, If, NamedBarrier, PtrLoad, PtrStore, Yield
@@ -111,7 +112,7 @@ def _entry(name: str, body: Block, regions: Sequence[Block], captured: Sequence[
         c.b.add(If(chosen, region, Block()))
         body.ops[-1].regions[1].ops.append(Yield(()))
     c.b.add(Yield(()))
-    return Function(name, body, (), {"linkage": "internal"})
+    return Function(name, body, (), Attributes(linkage="internal"))
 
 
 def _start(self: BlockLowering, name: str, count: int, captured: Sequence[Value]) -> None:

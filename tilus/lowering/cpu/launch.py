@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.diagnostics import Diagnostic, Label
+from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i32, i64, u8
 from tilus.ir.ops import (
@@ -85,7 +86,7 @@ def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic]) -> 
 
 def is_cooperative(kernel: Function) -> bool:
     """Whether the blocks of a kernel run as tasks that can be suspended, since they wait for each other."""
-    return bool(kernel.attributes.get("cooperative")) or any(isinstance(op, GridSync) for op in kernel.walk())
+    return kernel.attributes.cooperative or any(isinstance(op, GridSync) for op in kernel.walk())
 
 
 def _cooperative_runner(kernel: Function, frame_bytes: int) -> list[Function]:
@@ -99,14 +100,14 @@ def _cooperative_runner(kernel: Function, frame_bytes: int) -> list[Function]:
     arguments = c.b.add(IntToPtr(c.b.add(PtrLoad(c.offset(state, STATE_ARGUMENTS))).result, i64)).result
     _call_block(c, kernel, arguments, frame, state, index, extents)
     c.b.add(Yield(()))
-    enter = Function(f"enter_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)
+    enter = Function(f"enter_{kernel.name}", body, (), Attributes(linkage="internal"), kernel.span)
     body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
     c = Cursor(body)
     state = body.args[0]
     address = c.b.add(FunctionAddress(f"enter_{kernel.name}")).result
     call_runtime(c, state, RUNTIME_COOPERATE, (state, state, address, c.const(frame_bytes), c.const(0)))
     c.b.add(Yield(()))
-    return [enter, Function(f"run_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)]
+    return [enter, Function(f"run_{kernel.name}", body, (), Attributes(linkage="internal"), kernel.span)]
 
 
 def _forget_memos(c: Cursor, kernel: Function, frame: Value) -> None:
@@ -160,7 +161,7 @@ def _runner(kernel: Function) -> Function:
     c.b.add(While((first,), before, after))
     c.b.add(AtomicFence())  # streaming stores are ordered by nothing else
     c.b.add(Yield(()))
-    return Function(f"run_{kernel.name}", body, (), {"linkage": "internal"}, kernel.span)
+    return Function(f"run_{kernel.name}", body, (), Attributes(linkage="internal"), kernel.span)
 
 
 def failed_assertion(op: DeviceAssert) -> Diagnostic:
@@ -209,7 +210,7 @@ class _Launcher:
         for pointer in self.workspaces:
             self.call(RUNTIME_FREE, (pointer,))
         c.b.add(Yield((status,)))
-        return Function("launch", self.body, (), {"returns": "i64", "noalias": (0,)}, self.launch.span)
+        return Function("launch", self.body, (), Attributes(returns="i64", noalias=(0,)), self.launch.span)
 
     def call(self, which: int, args: tuple[Value, ...], *returns: TileType | PointerType) -> Value | None:
         c = self.c

@@ -134,7 +134,7 @@ def _wait_until(self: BlockLowering, op: Operation) -> None:
         holds = self.c.b.add(Compare(op.kind, seen, value)).result
         return self.c.b.add(Binary("xor", holds, self.c.const(True, holds.tile.dtype))).result
 
-    cooperative = bool(self.kernel.attributes.get("cooperative"))
+    cooperative = self.kernel.attributes.cooperative
     help = None if cooperative else "blocks may wait for lower ones only; tl.block(cooperative=True) lifts this"
 
     def wait() -> None:

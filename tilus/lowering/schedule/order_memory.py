@@ -83,7 +83,7 @@ class _Access:
 class _Order:
     def __init__(self, function: Function) -> None:
         self.function = function
-        names = set(function.attributes.get("may_alias", ()))
+        names = set(function.attributes.may_alias)
         aliased = [v for v, p in zip(function.body.args, function.parameters, strict=True) if p.name in names]
         self.one_root = dict.fromkeys(aliased, aliased[0]) if aliased else {}
         self.group: Warps | None = None

@@ -25,9 +25,9 @@ def rasterise_blocks(module: Module) -> None:
     """
     target = get_target(module.target)
     for function in module.kernels:
-        if "raster" not in function.attributes and int(function.attributes.get("grid_rank", 1)) > 1:
+        if function.attributes.raster is None and function.attributes.grid_rank > 1:
             gains = target.has(Feature.CP_ASYNC) and not depends_on_order(function)
-            function.attributes["raster"] = _group_width(function, target.sm_count) if gains else 0
+            function.attributes.raster = _group_width(function, target.sm_count) if gains else 0
 
 
 def launched_grid(grid: Sequence[int], raster: int, folded: bool = False) -> tuple[tuple[int, int, int], int]:
@@ -50,13 +50,13 @@ def fold_grid(module: Module) -> None:
     """Number the blocks along the first axis alone, in their order: for grids that a GPU does not launch as they are.
     Kernels find their indices by divisions then, which others are spared."""
     for function in module.kernels:
-        if int(function.attributes.get("grid_rank", 1)) > 1:
-            function.attributes |= {"folded": True, "raster": 0}
+        if function.attributes.grid_rank > 1:
+            function.attributes.folded, function.attributes.raster = True, 0
 
 
 def depends_on_order(function: Function) -> bool:
     """Whether blocks wait for others, which they may for lower ones: the order in which they start has to stay."""
-    if function.attributes.get("cooperative"):
+    if function.attributes.cooperative:
         return True
     return any(isinstance(op, WaitUntil) or (isinstance(op, While) and any(isinstance(i, Atomic) for i in op.walk()))
                for op in function.walk())

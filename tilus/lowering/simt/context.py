@@ -237,12 +237,12 @@ class Thread:
 
     def block_number(self, axis: int) -> Value:
         """The block's number along an axis of the grid, i32; what is launched: ``lowering/schedule/raster.py``."""
-        if self.function.attributes.get("folded"):
+        if self.function.attributes.folded:
             return self._folded_number(axis)
         number = self.special(f"ctaid.{'xyz'[axis]}")
         if not self.grid or axis == 1:
             return number
-        group, rank = self.special("ctaid.z"), int(self.function.attributes["grid_rank"])
+        group, rank = self.special("ctaid.z"), self.function.attributes.grid_rank
         if rank == 2:
             return self.binary("add", self.binary("mul", group, self.special("nctaid.x")), number)
         quotient = self.at_entry("outermost", lambda: self._divide(group, self.grid["grid.groups"]))
@@ -275,7 +275,7 @@ class Thread:
 
     def grid_size(self, axis: int) -> Value:
         """The number of blocks along an axis of the grid, i32."""
-        if self.function.attributes.get("folded"):
+        if self.function.attributes.folded:
             return self._folded_size(axis)
         if not self.grid or axis == 1:
             return self.special(f"nctaid.{'xyz'[axis]}")

@@ -107,7 +107,7 @@ def lower_grid_sync(thread: Thread, op: GridSync) -> None:
 
 def _share(thread: Thread) -> Value:
     """What this block adds to the counter: the shares of all blocks are 2³¹ together."""
-    axes = "xyz"[: int(thread.function.attributes["grid_rank"])]
+    axes = "xyz"[: thread.function.attributes.grid_rank]
     blocks, index = thread.special("nctaid.x"), thread.special("ctaid.x")
     for axis in axes[1:]:
         blocks = thread.emit(Binary("mul", blocks, thread.special(f"nctaid.{axis}")))

@@ -58,7 +58,7 @@ def lower_to_threads(module: Module) -> Module:
     target = get_target(module.target)
     kernels = []
     for function, facts in kernel_facts(module):
-        thread = Thread(function, facts, target, warps=int(function.attributes["warps"]))
+        thread = Thread(function, facts, target, warps=function.attributes.warps)
         thread.deferrable = deferrable_loads(function.body)
         thread.in_place = operands_in_place(function, thread.deferrable, facts)
         thread.group_barriers = number_barriers(function)
@@ -79,17 +79,17 @@ def _lower_function(thread: Thread, shared_bytes: int) -> Function:
         else:
             thread.set(value, body.add_arg(value.type, value.name))
             arguments.append(f"{parameter.name}")
-    if source.attributes.get("folded"):
+    if source.attributes.folded:
         _bind_grid(thread, body, arguments, ("grid.x", "grid.y"))
-    elif source.attributes.get("raster"):
+    elif source.attributes.raster:
         _bind_grid(thread, body, arguments, ("grid.x", "grid.groups"))
     lower_block(thread, source.body)
     body.ops[:0] = thread.prologue_ops
-    if source.attributes.get("raster"):
+    if source.attributes.raster:
         _stay_in_grid(thread)
     body.ops.append(Yield(()))
-    attributes = {**source.attributes, "shared_bytes": shared_bytes, "arguments": tuple(arguments),
-                  "restrict": unordered_arrays(source)}
+    attributes = replace(source.attributes, shared_bytes=shared_bytes, arguments=tuple(arguments),
+                         restrict=tuple(unordered_arrays(source)))
     return Function(source.name, body, source.parameters, attributes, source.span)
 
 
@@ -129,7 +129,7 @@ def _bind_array(thread: Thread, body: Block, value: Value, parameter: Any, argum
 
 def _bind_grid(thread: Thread, body: Block, arguments: list[str], names: tuple[str, str]) -> None:
     """Arguments that say how the grid is launched (``schedule/raster.py``): one for two axes, both for three."""
-    rank = int(thread.function.attributes["grid_rank"])
+    rank = thread.function.attributes.grid_rank
     for name in names[: rank - 1]:
         thread.grid[name] = body.add_arg(TileType(i32), name.replace(".", "_"))
         arguments.append(name)

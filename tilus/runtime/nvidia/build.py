@@ -82,7 +82,7 @@ def emit(module: Module, target: Target, route: GpuRoute, lines: bool = False) -
     threads = lower_for_gpu(module, target.name)
     check_resources(threads, target)
     source = route.text(threads, lines)
-    kernels = {kernel.name: _launch_facts(kernel) for kernel in threads.kernels}
+    kernels = {kernel.name: _launch_facts(kernel, target) for kernel in threads.kernels}
     first = kernels[threads.kernels[0].name]
     return source, {
         **first, "kernel": threads.kernels[0].name, "target": target.name, "via": route.name,
@@ -90,19 +90,19 @@ def emit(module: Module, target: Target, route: GpuRoute, lines: bool = False) -
     }
 
 
-def _launch_facts(kernel: Function) -> dict[str, Any]:
+def _launch_facts(kernel: Function, target: Target) -> dict[str, Any]:
     """What launching a kernel takes."""
     attributes = kernel.attributes
     arguments = [
         [name, "pointer" if isinstance(value.type, PointerType) else value.tile.dtype.name]
-        for name, value in zip(attributes["arguments"], kernel.body.args, strict=True)
+        for name, value in zip(attributes.arguments, kernel.body.args, strict=True)
     ]
     return {
-        "dynamic_shared_bytes": int(attributes.get("shared_bytes", 0)),
-        "threads": 32 * int(attributes["warps"]), "warps": int(attributes["warps"]),
-        "raster": int(attributes.get("raster") or 0), "folded": bool(attributes.get("folded")),
-        "max_registers": attributes.get("max_registers"),
-        "cooperative": bool(attributes.get("cooperative")), "arguments": arguments,
+        "dynamic_shared_bytes": attributes.shared_bytes,
+        "threads": target.warp_size * attributes.warps, "warps": attributes.warps,
+        "raster": attributes.raster or 0, "folded": attributes.folded,
+        "max_registers": attributes.max_registers,
+        "cooperative": attributes.cooperative, "arguments": arguments,
     }
 
 
@@ -149,13 +149,13 @@ def compile_ptx(specialisation: Specialisation, target: Target, route: GpuRoute,
 def check_resources(threads: Module, target: Target) -> None:
     """Raise ResourceError where a block asks for more than the target has."""
     for kernel in threads.kernels:
-        shared = int(kernel.attributes.get("shared_bytes", 0))
+        shared = kernel.attributes.shared_bytes
         if shared > target.shared_per_block_optin:
             raise ResourceError.at(
                 "E0503", f"{kernel.name} takes {shared} bytes of shared memory a block, but {target.name} has "
                          f"{target.shared_per_block_optin}", kernel.span,
                 help="use smaller tiles or fewer stages")
-        count = 32 * int(kernel.attributes["warps"])
+        count = target.warp_size * kernel.attributes.warps
         if count > target.max_threads_per_block:
             raise ResourceError.at("E0504", f"{kernel.name} has {count} threads a block, but {target.name} allows "
                                             f"{target.max_threads_per_block}", kernel.span)

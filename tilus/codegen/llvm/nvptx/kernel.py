@@ -44,9 +44,10 @@ class KernelEmitter(CellEmitter, ControlFlow):
         parameters = [self._parameter(value, f"%a{i}") for i, value in enumerate(function.body.args)]
         self.block(function.body)
         self.e.do("ret void")
-        attributes = [f'"nvvm.maxntid"="{int(function.attributes["warps"]) * 32}"', '"nvvm.minctasm"="1"', "nounwind"]
-        if function.attributes.get("max_registers"):
-            attributes.append(f'"nvvm.maxnreg"="{function.attributes["max_registers"]}"')
+        threads = function.attributes.warps * self.target.warp_size
+        attributes = [f'"nvvm.maxntid"="{threads}"', '"nvvm.minctasm"="1"', "nounwind"]
+        if function.attributes.max_registers:
+            attributes.append(f'"nvvm.maxnreg"="{function.attributes.max_registers}"')
         head = f"define ptx_kernel void @{function.name}({', '.join(parameters)}) {' '.join(attributes)}{place} {{"
         self.module.definitions.append("\n".join([head, "entry:", *self.e.lines, "}"]))
 
@@ -58,7 +59,7 @@ class KernelEmitter(CellEmitter, ControlFlow):
         known = next((p for p in self.function.parameters if p.name == value.name), None)
         align = 16 if known is not None and known.aligned else max(1, value.type.dtype.bits // 8)
         read_only = "readonly " if known is not None and not known.written else ""
-        alone = "noalias " if value.name in self.function.attributes.get("restrict", ()) else ""
+        alone = "noalias " if value.name in self.function.attributes.restrict else ""
         return f"ptr addrspace(1) {alone}{read_only}align {align} {name}"
 
     def block(self, block: Block) -> None:

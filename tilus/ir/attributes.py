@@ -1,0 +1,53 @@
+"""What is said of a function as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+DEFAULT_WARPS = 4
+
+
+@dataclass
+class Attributes:
+    """The attributes of a function.
+
+    Attributes:
+        warps: of a block.
+        max_registers: a limit for each thread.
+        cooperative: all blocks are resident at once.
+        grid_rank: how many axes the grid has.
+        raster: in how wide groups along the first axis blocks run, 0 for none, None where nobody has said
+            (``lowering/schedule/raster.py``).
+        folded: blocks are numbered along the first axis alone.
+        may_alias: arrays that may share memory with others that are written.
+        scalars: which outputs of an array-level function have rank 0 for its callers.
+        shared_bytes: of a thread-level kernel.
+        arguments: how a launcher names the arguments of a thread-level kernel: ``a``, ``a.shape[0]``.
+        restrict: arrays of a thread-level kernel that no barrier orders the accesses to.
+        linkage: LLVM's, of a function of the host.
+        returns: LLVM's type of what a function of the host returns.
+        noalias: which arguments of a function of the host nothing else points to.
+    """
+
+    warps: int = DEFAULT_WARPS
+    max_registers: int | None = None
+    cooperative: bool = False
+    grid_rank: int = 1
+    raster: int | None = None
+    folded: bool = False
+    may_alias: tuple[str, ...] = ()
+    scalars: tuple[int, ...] = ()
+    shared_bytes: int = 0
+    arguments: tuple[str, ...] = ()
+    restrict: tuple[str, ...] = ()
+    linkage: str = ""
+    returns: str = "void"
+    noalias: tuple[int, ...] = ()
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not the default, by name."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+
+
+__all__ = ["DEFAULT_WARPS", "Attributes"]
