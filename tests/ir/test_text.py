@@ -54,6 +54,7 @@ def test_round_trip(name, locations):
     ((") {}", " {}"), "malformed IR"),
     ((") {}", ") {warp=4}"), "no attribute 'warp'"),
     (("f32[?]", "f33[?]"), "f33"),
+    (("global<", "globe<"), "no memory space 'globe'"),
     (("lhs=%i", "lhs=%nowhere"), "%nowhere is not defined"),
 ])
 def test_errors_name_the_place(change, message):

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NoReturn
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
 from tilus.ir.attributes import Attributes
+from tilus.ir.terms import EffectKind, ParameterKind, Space
 from tilus.ir.types import TileType, Type, ViewType
 
 _SINGLE, _OPTIONAL, VARIADIC = 0, 1, 2
@@ -60,8 +61,8 @@ class Effect:
     """What an operation does to memory: ``kind`` is ``read``, ``write``, ``atomic``, ``sync`` or ``io``; ``space`` is
     ``global``, ``shared`` or ``""`` for none; ``value`` the view it goes through, None for all memory of the space."""
 
-    kind: str
-    space: str = ""
+    kind: EffectKind
+    space: Space = ""
     value: Value | None = None
 
 
@@ -274,7 +275,7 @@ class Parameter:
     """
 
     name: str
-    kind: str
+    kind: ParameterKind
     dims: tuple[str | int, ...] = ()
     shape: tuple[int | None, ...] = ()
     strides: tuple[int | None, ...] = ()

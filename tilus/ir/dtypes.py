@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation
+from tilus.ir.terms import TypeKind
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ class DType:
     """
 
     name: str
-    kind: str
+    kind: TypeKind
     bits: int
     exponent: int = 0
     mantissa: int = 0
@@ -132,7 +133,7 @@ def _numpy_dtype(dtype: DType) -> np.dtype[Any]:
 _INTERNED: dict[tuple[Any, ...], DType] = {}
 
 
-def _intern(name: str, kind: str, bits: int, exponent: int = 0, mantissa: int = 0, specials: str = "") -> DType:
+def _intern(name: str, kind: TypeKind, bits: int, exponent: int = 0, mantissa: int = 0, specials: str = "") -> DType:
     key = (kind, bits, exponent, mantissa, specials)
     found = _INTERNED.get(key)
     if found is None:

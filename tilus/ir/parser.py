@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, cast, get_args
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, TilusError, UserError
 from tilus.ir import ops as _declared  # noqa: F401  (declares the operations)
@@ -18,6 +18,7 @@ from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import array as _array  # noqa: F401
 from tilus.ir.ops import simt as _simt  # noqa: F401
 from tilus.ir.schedule import LoopSchedule
+from tilus.ir.terms import Space
 from tilus.ir.types import PointerType, TileType, Type, ViewType, array_type
 
 RECORDS = {"schedule": LoopSchedule}
@@ -284,12 +285,17 @@ class _Reader:
         line, column = getattr(token, "line", 1), getattr(token, "column", 1) - 1
         return parse_layout(str(token), Span(self.file, line, column, line, column + len(token)))
 
+    def space(self, token: Any) -> Space:
+        if str(token) not in get_args(Space):
+            raise self.fail(f"there is no memory space {str(token)!r}", token)
+        return cast(Space, str(token))
+
     def type(self, tree: Any) -> Type:
         children = list(tree.children)
         if tree.data == "scalar_type":
             return TileType(self.dtype(children[0]))
         if tree.data == "pointer_type":
-            return PointerType(self.dtype(children[1]), str(children[2]))
+            return PointerType(self.dtype(children[1]), self.space(children[2]))
         layout = self.layout(children.pop()) if children[-1].type == "LAYOUT" else None
         dims = str(children.pop()) if children[-1].type == "DIMS" else ""
         if "'" in dims:
@@ -298,4 +304,4 @@ class _Reader:
         shape = tuple(None if d == "?" else int(d) for d in dims.split("x")) if dims else ()
         if tree.data == "tile_type":
             return TileType(self.dtype(children[0]), tuple(d or 0 for d in shape), layout)
-        return ViewType(self.dtype(children[1]), shape, str(children[0]), layout)
+        return ViewType(self.dtype(children[1]), shape, self.space(children[0]), layout)

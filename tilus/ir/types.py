@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from tilus.ir.dtypes import DType
+from tilus.ir.terms import Space
 
 if TYPE_CHECKING:
     from tilus.layouts import RegisterLayout, SharedLayout
@@ -60,7 +61,7 @@ class ViewType:
 
     dtype: DType
     shape: tuple[int | None, ...]
-    space: str = "global"
+    space: Space = "global"
     layout: SharedLayout | None = None
 
     @property
@@ -78,7 +79,7 @@ class PointerType:
     """A thread-level address of elements of ``dtype`` in ``space`` (``"global"``, ``"shared"`` or ``"local"``)."""
 
     dtype: DType
-    space: str = "global"
+    space: Space = "global"
 
     def __str__(self) -> str:
         return f"ptr<{self.dtype}, {self.space}>"

@@ -8,11 +8,13 @@ NaN gives 0, shifts by the width or more give 0 (or the sign).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from tilus.ir import functions
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, i64, u32
 from tilus.ir.families import Elementwise, Movement
+from tilus.ir.terms import CompareKind, Rounding
 from tilus.ir.types import TileType, Type
 
 FLOAT_UNARY = frozenset(functions.UNARY)
@@ -31,8 +33,8 @@ the quotient does not overflow), and shifts by less than the width."""
 COMMUTATIVE = frozenset({"add", "mul", "and", "or", "xor", "eq", "ne"})
 """Binary operations and comparisons that give the same bits either way (minima do not: of two zeros, or with a NaN)."""
 
-COMPARE_KINDS = ("eq", "ne", "lt", "le", "gt", "ge")
-ROUNDINGS = ("rn", "rz", "rm", "rp")
+COMPARE_KINDS: tuple[CompareKind, ...] = get_args(CompareKind)
+ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 
 class Const(Operation):
@@ -148,7 +150,7 @@ class Compare(Elementwise):
     """An elementwise comparison; with a NaN only ``ne`` holds."""
 
     NAME = "compare"
-    kind: str
+    kind: CompareKind
     lhs: Value
     rhs: Value
 
@@ -187,7 +189,7 @@ class Cast(Elementwise):
     NAME = "cast"
     x: Value
     dtype: DType
-    rounding: str = "rn"
+    rounding: Rounding = "rn"
 
     def infer(self) -> Sequence[Type]:
         if self.rounding not in ROUNDINGS:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, i32, i64
 from tilus.ir.families import Elementwise
+from tilus.ir.terms import ReduceKind, Rounding
 from tilus.ir.types import TileType, Type, array_type, extents_of
 
 
@@ -32,7 +33,7 @@ class RoundTo(Elementwise):
     NAME = "round_to"
     x: Value
     dtype: DType
-    rounding: str = "rn"
+    rounding: Rounding = "rn"
 
     def infer(self) -> Sequence[Type]:
         return (self.x.tile.with_dtype(self.dtype),)
@@ -43,7 +44,7 @@ class PartialReduce(Operation):
     to the parts by turns. A reduction of those is that of ``x``."""
 
     NAME = "partial_reduce"
-    kind: str
+    kind: ReduceKind
     x: Value
     parts: str
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i64
 from tilus.ir.families import Access, AsyncCopy, DerivedView
+from tilus.ir.terms import AtomicKind, Order, Scope
 from tilus.ir.types import TileType, Type, ViewType
 
 if TYPE_CHECKING:
     from tilus.layouts import RegisterLayout, SharedLayout
 
 T = TypeVar("T")
-ATOMIC_KINDS = ("add", "min", "max", "and", "or", "xor", "exchange", "cas")
+ATOMIC_KINDS: tuple[AtomicKind, ...] = get_args(AtomicKind)
 ORDERS = ("relaxed", "acquire", "release", "acq_rel")
 SCOPES = ("block", "cluster", "device", "system")
 
@@ -239,14 +240,14 @@ class Atomic(Access):
     bounds). ``compare`` is the expected value of ``cas``."""
 
     NAME = "atomic"
-    kind: str
+    kind: AtomicKind
     view: Value
     indices: tuple[Value, ...]
     value: Value
     compare: Value | None = None
     mask: Value | None = None
-    order: str = "relaxed"
-    scope: str = "device"
+    order: Order = "relaxed"
+    scope: Scope = "device"
 
     def infer(self) -> Sequence[Type]:
         view = self.view.view

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, bf16, f8e4m3fn, f8e5m2, f16, f32, f64, i8, i32, i64, u8
 from tilus.ir.families import Elementwise
+from tilus.ir.terms import ReduceKind, ScanKind
 from tilus.ir.types import TileType, Type
 
-REDUCE_KINDS = ("sum", "prod", "min", "max", "any", "all", "xor", "argmin", "argmax")
-SCAN_KINDS = ("sum", "prod", "min", "max")
+REDUCE_KINDS: tuple[ReduceKind, ...] = get_args(ReduceKind)
+SCAN_KINDS: tuple[ScanKind, ...] = get_args(ScanKind)
 
 
 def _check_axis(op: Operation, tile: TileType, axis: int) -> None:
@@ -23,7 +25,7 @@ class Reduce(Operation):
     front end casts before and after); arg kinds give the least index of an extremum, as i64."""
 
     NAME = "reduce"
-    kind: str
+    kind: ReduceKind
     x: Value
     axis: int
 
@@ -69,7 +71,7 @@ class Scan(Operation):
     """Inclusive scan along ``axis``; from the far end where ``reverse``."""
 
     NAME = "scan"
-    kind: str
+    kind: ScanKind
     x: Value
     axis: int
     reverse: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i64
 from tilus.ir.ops.thread import pointer_type
+from tilus.ir.terms import Space
 from tilus.ir.types import PointerType, TileType, Type
 
 
@@ -46,7 +47,7 @@ class IntToPtr(Operation):
     NAME = "int_to_ptr"
     x: Value
     dtype: DType
-    space: str = "global"
+    space: Space = "global"
 
     def infer(self) -> Sequence[Type]:
         return (PointerType(self.dtype, self.space),)

@@ -8,6 +8,7 @@ from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i32
 from tilus.ir.families import Elementwise
 from tilus.ir.ops.thread import pointer_type
+from tilus.ir.terms import AtomicKind, ShuffleMode
 from tilus.ir.types import PointerType, TileType, Type
 
 SPECIAL_REGISTERS = ("tid", "lane", "warp", "ctaid.x", "ctaid.y", "ctaid.z", "nctaid.x", "nctaid.y", "nctaid.z")
@@ -148,7 +149,7 @@ class WarpShuffle(Operation):
     NAME = "warp_shuffle"
     value: Value
     lane: Value
-    mode: str = "bfly"
+    mode: ShuffleMode = "bfly"
 
     def infer(self) -> Sequence[Type]:
         return (self.value.type,)
@@ -159,7 +160,7 @@ class WarpRedux(Operation):
 
     NAME = "warp_redux"
     value: Value
-    kind: str
+    kind: AtomicKind
 
     def infer(self) -> Sequence[Type]:
         return (self.value.type,)

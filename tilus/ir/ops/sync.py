@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i32, i64
 from tilus.ir.ops.arith import COMPARE_KINDS
+from tilus.ir.terms import BarrierMode, CompareKind, Scope
 from tilus.ir.types import TileType, Type, ViewType
 
 
@@ -47,7 +48,7 @@ class NamedBarrier(Operation):
     NAME = "named_barrier"
     id: int
     threads: int
-    mode: str = "sync"
+    mode: BarrierMode = "sync"
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync"),)
@@ -68,11 +69,11 @@ class WaitUntil(Operation):
     """Waits, with acquire semantics at ``scope``, until ``view[indices] KIND value`` holds for a scalar element."""
 
     NAME = "wait_until"
-    kind: str
+    kind: CompareKind
     view: Value
     indices: tuple[Value, ...]
     value: Value
-    scope: str = "device"
+    scope: Scope = "device"
 
     def infer(self) -> Sequence[Type]:
         if self.kind not in COMPARE_KINDS:

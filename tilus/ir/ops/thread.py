@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType
+from tilus.ir.terms import AtomicKind, Order, Scope
 from tilus.ir.types import PointerType, TileType, Type
 
 
@@ -82,13 +83,13 @@ class PtrAtomic(Operation):
     ``order`` and ``scope`` are those of the tile-level operation."""
 
     NAME = "ptr_atomic"
-    kind: str
+    kind: AtomicKind
     pointer: Value
     value: Value
     compare: Value | None = None
     predicate: Value | None = None
-    order: str = "relaxed"
-    scope: str = "device"
+    order: Order = "relaxed"
+    scope: Scope = "device"
 
     def infer(self) -> Sequence[Type]:
         return (self.value.type,)
@@ -102,8 +103,8 @@ class AtomicLoad(Operation):
 
     NAME = "atomic_load"
     pointer: Value
-    order: str = "acquire"
-    scope: str = "device"
+    order: Order = "acquire"
+    scope: Scope = "device"
 
     def infer(self) -> Sequence[Type]:
         return (TileType(pointer_type(self.pointer).dtype),)
