@@ -149,7 +149,7 @@ def _named_barrier(self: BlockLowering, op: Operation) -> None:
     c = self.c
     word = c.offset(self.barriers, op.id)
     before = c.b.add(PtrLoad(word)).result
-    warps = int(self.kernel.attributes["warps"]) if self.group_warps is None else self.group_warps[1]
+    warps = self.kernel.attributes.warps if self.group_warps is None else self.group_warps[1]
     c.b.add(PtrStore(word, c.value(c.add(before, 32 * warps))))
     if op.mode == "sync":
         target = c.mul(c.add(c.arith("floordiv", before, op.threads), 1), op.threads)

@@ -33,7 +33,7 @@ LAST_NAMED_BARRIER = 7
 
 def lower_groups(thread: Thread, op: Groups, lower_block: Callable[[Thread, Block], None]) -> None:
     """One body after another: the warps that are not in a group go on to the next, which is theirs."""
-    check_within(op, int(thread.function.attributes["warps"]))
+    check_within(op, thread.function.attributes.warps)
     for warps, body in zip(op.warps, op.bodies, strict=True):
         _lower_group(thread, warps, body, lower_block)
 
