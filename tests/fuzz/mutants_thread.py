@@ -6,13 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 from tests.fuzz.mutants_planted import CPU, CUDA, Anything, Mutant
-from tilus.ir.dtypes import i32, u32
-from tilus.ir.ops import Binary, Cast, Select, Shuffle, Unary
+from tilus.ir.dtypes import f32, i32, u16, u32
+from tilus.ir.ops import Binary, Cast, Const, Select, Shuffle, Unary
 from tilus.ir.ops.simt import CvtFp8
 from tilus.layouts import SharedLayout
+from tilus.lowering.legalise.codes import Bits
 
 _SIMT, _CPU = "tilus.lowering.simt", "tilus.lowering.cpu"
-_INDUCTION, _ARITH = "tilus.lowering.pointer_induction", "tilus.codegen.llvm.arith"
+_INDUCTION, _LEGAL = "tilus.lowering.pointer_induction", "tilus.lowering.legalise"
 
 
 def _sums_for_differences(affine: Anything) -> Anything:
@@ -198,21 +199,31 @@ def _aligned_rows(affine: Anything) -> Anything:
     return changed
 
 
+def _wide(b: Any, x: Any) -> Any:
+    return x if x.tile.dtype is f32 else b.add(Cast(x, f32)).result
+
+
 def _masked_amount(shift: Anything) -> Anything:
-    def changed(e: Any, kind: str, dtype: Any, count: int, ty: str, a: str, b: str, constant: Any) -> str:
-        limit = e.types.constant(dtype.bits - 1, dtype, count)
-        return str(shift(e, kind, dtype, count, ty, a, e.op(f"and {ty} {b}, {limit}"), None))
+    def changed(b: Any, op: Binary, machine: Any) -> Any:
+        e = Bits(b, op.lhs.tile.shape)
+        return e.op(op.kind, op.lhs, e.op("and", op.rhs, op.lhs.tile.dtype.bits - 1)) if \
+            isinstance(op.rhs.defining, Const) else shift(b, op, machine)
 
     return changed
 
 
-def _truncated(division: Anything) -> Anything:
-    def changed(e: Any, kind: str, ty: str, flags: str, a: str, b: str, text: Any, known: bool) -> str:
-        if kind != "floordiv":
-            return str(division(e, kind, ty, flags, a, b, text, known))
-        minus = e.op(f"icmp eq {ty} {b}, {text(-1)}")
-        quotient = e.op(f"sdiv {ty} {a}, {e.op(f'select {flags} {minus}, {ty} {text(1)}, {ty} {b}')}")
-        return str(e.op(f"select {flags} {minus}, {ty} {e.op(f'sub {ty} {text(0)}, {a}')}, {ty} {quotient}"))
+def _truncated(round_down: Anything) -> Anything:
+    def changed(e: Any, kind: str, x: Any, divisor: Any) -> Any:
+        return e.op("quo", x, divisor) if kind == "floordiv" else round_down(e, kind, x, divisor)
+
+    return changed
+
+
+def _ties_up(round_to_bf16: Anything) -> Anything:
+    def changed(b: Any, op: Cast, machine: Any) -> Any:
+        e = Bits(b, op.x.tile.shape)
+        rounded = e.op("shr", e.op("add", e.bits(op.x, u32), 0x8000), 16)
+        return e.bits(e.to(e.choose(b.add(Unary("isnan", op.x)).result, 0x7FFF, rounded), u16), op.dtype)
 
     return changed
 
@@ -244,10 +255,10 @@ THREAD_MUTANTS = (
     Mutant("sub-byte integers lose their highest bit", f"{_SIMT}.narrow:_integer_code", _one_bit_less),
     Mutant("sub-byte integers have no sign", f"{_SIMT}.narrow:_number", _not_extended),
     Mutant("floats do not saturate to narrow integers", f"{_SIMT}.narrow:_integer_code", _wrapped_floats),
-    Mutant("ties round away", "tilus.lowering.expand_casts:_increment", _ties_away),
-    Mutant("8-bit floats saturate below infinity", "tilus.lowering.native_casts:_from_f32",
-           lambda convert: lambda b, x, dtype: b.add(CvtFp8(x, dtype)).result, "simulate:sm_89:ptx"),
-    Mutant("atomics let NaNs win", "tilus.lowering.expand_atomics:_Extremum.__init__", _nans_win),
+    Mutant("ties round away", f"{_LEGAL}.codes:_increment", _ties_away),
+    Mutant("8-bit floats saturate below infinity", f"{_LEGAL}.bytes:code_by_instruction",
+           lambda convert: lambda b, op, machine: b.add(CvtFp8(_wide(b, op.x), op.dtype)).result, "simulate:sm_89:ptx"),
+    Mutant("atomics let NaNs win", f"{_LEGAL}.atomics:_Extremum.__init__", _nans_win),
     Mutant("exact quotients are rounded down", "tilus.lowering.math.power:_rounds_down",
            lambda down: lambda m, r, y: down(m, r, y).defining.lhs, CPU),
     # passes over threads
@@ -271,6 +282,9 @@ THREAD_MUTANTS = (
     Mutant("accumulators are overwritten while they are read", f"{_CPU}.block:BlockLowering.is_last_use",
            lambda last: lambda *_: True, CPU),
     Mutant("workspaces hold what was there before", f"{_CPU}.launch:_Launcher.workspace", _not_zeroed, CPU),
-    Mutant("floor division truncates", f"{_ARITH}:_signed_division", _truncated, CPU),
-    Mutant("shifts by the width are masked", f"{_ARITH}:_shift", _masked_amount, CPU),
+    Mutant("floor division truncates", f"{_LEGAL}.integers:_round_down", _truncated, CPU),
+    Mutant("shifts by the width are masked", f"{_LEGAL}.integers:shift", _masked_amount, CPU),
+    Mutant("bf16 rounds ties up", f"{_LEGAL}.casts:round_to_bf16", _ties_up, CPU),
+    Mutant("f64 is rounded twice", f"{_LEGAL}.casts:by_way_of_odd", lambda odd: lambda b, op, machine:
+           b.add(Cast(b.add(Cast(op.x, f32)).result, op.dtype)).result, CPU),
 )

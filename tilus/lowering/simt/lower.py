@@ -204,14 +204,7 @@ def _binary(thread: Thread, op: Binary) -> None:
 
 
 def _divide(thread: Thread, op: Binary, x: Value, y: Value) -> Value | None:
-    """Floor division by a power of two as a shift or mask; of non-negative numbers without the sign's correction."""
-    divisor = op.rhs.defining
-    shape = x.tile.shape
-    if isinstance(divisor, Const) and int(divisor.value) > 0 and int(divisor.value) & (int(divisor.value) - 1) == 0:
-        number = int(divisor.value)
-        if op.kind == "floordiv":
-            return thread.emit(Binary("shr", x, thread.const(number.bit_length() - 1, x.tile.dtype, *shape)))
-        return thread.emit(Binary("and", x, thread.const(number - 1, x.tile.dtype, *shape)))
+    """Floor division of what is known not to be negative, by more than 0, as unsigned division."""
     if thread.facts.of(op.lhs).low >= 0 and thread.facts.of(op.rhs).low > 0 and x.tile.dtype is i32:
         unsigned = [thread.emit(Cast(v, u32)) for v in (x, y)]
         return thread.emit(Cast(thread.emit(Binary(op.kind, *unsigned)), i32))
