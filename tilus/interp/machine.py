@@ -243,14 +243,14 @@ class BlockRun:
 
     def _named_barrier(self, op: NamedBarrier, task: Task) -> Strand:
         barrier = self.barriers.setdefault(op.id, _Barrier())
-        count = 32 * (len(task.warps) or self.grid.warps)
+        count = len(task.warps) or self.grid.warps
         generation = barrier.generation
         self._arrive(task, barrier.clock)
         barrier.arrived += count
-        if barrier.arrived > op.threads:
-            raise CheckError.at("E0705", f"{barrier.arrived} threads arrive at barrier {op.id}, which is for "
-                                         f"{op.threads}", op.span)
-        if barrier.arrived == op.threads:
+        if barrier.arrived > op.warps:
+            raise CheckError.at("E0705", f"{barrier.arrived} warps arrive at barrier {op.id}, which is for "
+                                         f"{op.warps}", op.span)
+        if barrier.arrived == op.warps:
             barrier.arrived = 0
             barrier.generation += 1
         if op.mode == "sync":

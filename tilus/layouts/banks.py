@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tilus.layouts.modes import misfit
 from tilus.layouts.register import RegisterLayout, Shape
 from tilus.layouts.shared import SharedLayout, Swizzle, strided_order
+from tilus.layouts.shuffle import LANES
 
 if TYPE_CHECKING:
     from tilus.layouts.register import IntArray
@@ -39,13 +40,13 @@ def bank_conflicts(addresses: Any, access_bytes: int) -> Any:
     import numpy as np
 
     addresses = np.asarray(addresses, dtype=np.int64)
-    if addresses.shape[-1] != 32 or access_bytes not in (1, 2, 4, 8, 16):
+    if addresses.shape[-1] != LANES or access_bytes not in (1, 2, 4, 8, 16):
         raise misfit(f"a request has 32 lanes of 1, 2, 4, 8 or 16 bytes, got {addresses.shape[-1]} of {access_bytes}")
     words = max(1, access_bytes // WORD)
-    lanes = 32 // words
+    lanes = LANES // words
     first = addresses.reshape(-1, lanes) // WORD
     touched = first[:, :, None] + np.arange(words)
-    touched = np.where(first[:, :, None] < 0, -1, touched).reshape(len(first), 32)
+    touched = np.where(first[:, :, None] < 0, -1, touched).reshape(len(first), LANES)
     touched.sort(axis=1)
     new = touched >= 0
     new[:, 1:] &= touched[:, 1:] != touched[:, :-1]
@@ -71,7 +72,7 @@ class Access:
 
     @property
     def warps(self) -> int:
-        return -(-self.layout.num_threads // 32)
+        return -(-self.layout.num_threads // LANES)
 
     def requests(self) -> IntArray:
         """First indices of a sample of the requests, int64[requests, 32, rank]; absent lanes have index -1."""
@@ -84,13 +85,13 @@ def _requests(access: Access) -> IntArray:
 
     layout = access.layout
     # other warps and locals shift the whole request; a few of each show whether shifts matter
-    threads = layout.thread_offsets()[:_SAMPLED_WARPS * 32]
+    threads = layout.thread_offsets()[:_SAMPLED_WARPS * LANES]
     locals_ = layout.local_offsets()[:_SAMPLED_LOCALS * access.vector:access.vector]
-    if len(threads) % 32:
+    if len(threads) % LANES:
         # far below zero, so that adding a local's offset leaves it negative
-        threads = np.concatenate([threads, np.full((-len(threads) % 32, layout.rank), -(1 << 40))])
-    table = threads.reshape(-1, 1, 32, layout.rank) + locals_[None, :, None, :]
-    result: IntArray = np.maximum(table, -1).reshape(-1, 32, layout.rank)
+        threads = np.concatenate([threads, np.full((-len(threads) % LANES, layout.rank), -(1 << 40))])
+    table = threads.reshape(-1, 1, LANES, layout.rank) + locals_[None, :, None, :]
+    result: IntArray = np.maximum(table, -1).reshape(-1, LANES, layout.rank)
     result.flags.writeable = False
     return result
 

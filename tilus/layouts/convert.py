@@ -19,7 +19,7 @@ from tilus.layouts.mma import MatrixPlan, ldmatrix_plan
 from tilus.layouts.modes import undefined
 from tilus.layouts.register import RegisterLayout, Shape
 from tilus.layouts.shared import SharedLayout
-from tilus.layouts.shuffle import ShufflePlan, plan_shuffles
+from tilus.layouts.shuffle import LANES, ShufflePlan, plan_shuffles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -193,7 +193,7 @@ def _plan(src: RegisterLayout, dst: RegisterLayout, element_bits: int, tile: Sha
         return shuffles
     # What is beyond the tile was perhaps not written: no matrix that has some of it is loaded.
     shared = _plan_shared(src, dst, element_bits, (matrices[0], matrices[1] and dst.shape == tile))
-    warps = -(-src.num_threads // 32)
+    warps = -(-src.num_threads // LANES)
     if shuffles is not None and allow == "any" and shuffles.cost * warps <= shared.cost:
         return shuffles
     return shared

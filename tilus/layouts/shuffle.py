@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LANE_BITS = 5
+LANES = 1 << LANE_BITS
+"""Threads of a warp, among which shuffles move values and whose accesses to shared memory are one request."""
 
 
 class BitMap(NamedTuple):

@@ -106,7 +106,7 @@ class _Inference:
             self.carried_as.update(dict.fromkeys(group, group))
 
     def threads(self, op: Operation) -> int:
-        return self.group_of[op] * 32
+        return self.group_of[op] * self.target.warp_size
 
     # -- the three phases
 
@@ -156,7 +156,7 @@ class _Inference:
     def _anchor_dot(self, op: Dot) -> None:
         rows_only = feeds_first_operand(op.result, self.users) or self._first_operand_is_dot(op)
         a, b = (contiguous_axis(self.facts, v, self.initial) for v in (op.a, op.b))
-        plan = self.plans[op] = unit_of(op).plan(op, self.group_of[op], rows_only, (a, b))
+        plan = self.plans[op] = unit_of(op).plan(op, self.threads(op), rows_only, (a, b))
         self.assign(op.result, plan.c, op)
 
     def _first_operand_is_dot(self, op: Dot) -> bool:

@@ -144,7 +144,7 @@ class _Accesses:
         shape = tuple(int(d or 1) for d in view.shape)
         order = contiguous_order(self.facts, op.source, len(shape))
         width = vector_width(self.facts, op, order[0], TileType(view.dtype, shape))
-        return Access(blocked(shape, warps * 32, width, order), width, order[0])
+        return Access(blocked(shape, warps * self.target.warp_size, width, order), width, order[0])
 
     def _matrix(self, op: Load | Store, layout: RegisterLayout, bits: int) -> Access | None:
         instruction = Feature.LDMATRIX if isinstance(op, Load) else Feature.STMATRIX

@@ -56,7 +56,7 @@ class Groups(Operation):
 def _waits_for_others(body: Block, warps: Warps) -> bool:
     """Whether a group waits for memory, or at barriers that its own threads do not complete."""
     return any(isinstance(op, WaitUntil) or (
-        isinstance(op, NamedBarrier) and op.mode == "sync" and op.threads != 32 * warps[1]) for op in body.walk())
+        isinstance(op, NamedBarrier) and op.mode == "sync" and op.warps != warps[1]) for op in body.walk())
 
 
 def share_warps(one: Warps, other: Warps) -> bool:

@@ -42,12 +42,12 @@ class Sync(Operation):
 
 
 class NamedBarrier(Operation):
-    """``mode`` is ``"sync"`` (arrive and wait) or ``"arrive"`` on barrier ``id`` (1 to 15), complete when ``threads``
-    threads (a multiple of 32) have arrived."""
+    """``mode`` is ``"sync"`` (arrive and wait) or ``"arrive"`` on barrier ``id`` (1 to 15), complete when ``warps``
+    warps have arrived."""
 
     NAME = "named_barrier"
     id: int
-    threads: int
+    warps: int
     mode: BarrierMode = "sync"
 
     def effects(self) -> Sequence[Effect]:

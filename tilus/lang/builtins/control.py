@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tilus.ir.ops import Assume, DeviceAssert, GridSize, Print
+from tilus.ir.ops.groups import MAX_WARPS
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.values import Tile, arithmetic, as_index, as_tile, compare, emit, fail, static_shape
@@ -38,8 +39,8 @@ def block(*, warps: int | None = None, max_registers: int | None = None, coopera
     for name, value in given.items():
         if value is not None:
             static_shape((value,), f"{name} of tl.block", help="it is a compile-time constant: annotate it `int`")
-    if warps is not None and not 1 <= operator.index(warps) <= 32:
-        raise fail("E0504", f"a block has 1 to 32 warps, not {warps}")
+    if warps is not None and not 1 <= operator.index(warps) <= MAX_WARPS:
+        raise fail("E0504", f"a block has 1 to {MAX_WARPS} warps, not {warps}")
     attributes = {**given, "cooperative": cooperative}
     current().declare_block(**{k: v for k, v in attributes.items() if v is not None})
 

@@ -9,7 +9,7 @@ from typing import Any
 from tilus.ir.core import Block
 from tilus.ir.ops import Atomic, GridSync, Groups, NamedBarrier, ResidentBlocks, Sync, WaitUntil, Yield
 from tilus.ir.ops.arith import COMPARE_KINDS
-from tilus.ir.ops.groups import check_warps
+from tilus.ir.ops.groups import MAX_WARPS, check_warps
 from tilus.ir.rewriter import is_pure
 from tilus.lang.builtins.memory import _indices, _view
 from tilus.lang.context import current
@@ -95,16 +95,16 @@ class named_barrier:
             raise fail("E0105", "a named barrier takes compile-time integers") from None
         if not 1 <= self.id <= 15:
             raise fail("E0107", f"named barriers have the numbers 1 to 15, not {self.id}")
-        if not 1 <= self.warps <= 32:
-            raise fail("E0107", f"a barrier waits for 1 to 32 warps, not {self.warps}")
+        if not 1 <= self.warps <= MAX_WARPS:
+            raise fail("E0107", f"a barrier waits for 1 to {MAX_WARPS} warps, not {self.warps}")
 
     def sync(self) -> None:
         """Arrive and wait."""
-        current().emit(NamedBarrier(self.id, 32 * self.warps, "sync", span=current().span))
+        current().emit(NamedBarrier(self.id, self.warps, "sync", span=current().span))
 
     def arrive(self) -> None:
         """Arrive and go on."""
-        current().emit(NamedBarrier(self.id, 32 * self.warps, "arrive", span=current().span))
+        current().emit(NamedBarrier(self.id, self.warps, "arrive", span=current().span))
 
 
 def wait_until(array: View, indices: Any, kind: str, value: Any, *, scope: str = "device") -> None:

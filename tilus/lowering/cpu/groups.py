@@ -143,15 +143,15 @@ def lower_barriers(self: BlockLowering) -> None:
 
 @handles(NamedBarrier)
 def _named_barrier(self: BlockLowering, op: Operation) -> None:
-    """A word counts the threads that have arrived, over all times that the barrier is complete."""
+    """A word counts the warps that have arrived, over all times that the barrier is complete."""
     assert isinstance(op, NamedBarrier)
     assert self.barriers is not None
     c = self.c
     word = c.offset(self.barriers, op.id)
     before = c.b.add(PtrLoad(word)).result
     warps = self.kernel.attributes.warps if self.group_warps is None else self.group_warps[1]
-    c.b.add(PtrStore(word, c.value(c.add(before, 32 * warps))))
+    c.b.add(PtrStore(word, c.value(c.add(before, warps))))
     if op.mode == "sync":
-        target = c.mul(c.add(c.arith("floordiv", before, op.threads), 1), op.threads)
+        target = c.mul(c.add(c.arith("floordiv", before, op.warps), 1), op.warps)
         spin(self, f"barrier {op.id}", op.span,
              lambda: self.c.compare("lt", self.c.b.add(PtrLoad(word, volatile=True)).result, target))

@@ -20,12 +20,11 @@ class MultiplyAdds(DotUnit):
     def depth(self) -> int:
         return 1
 
-    def plan(self, op: Dot, warps: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
+    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
         """A block of rows and columns per thread, so that few operands are read for many multiply-adds; the operands
         are read from shared memory, in whatever layout they come."""
         shape = op.accumulator.tile.shape
         m, n = shape[-2:]
-        threads = warps * 32
         vector = 4 if n % 4 == 0 else 1
         best, best_cost = (1, threads), float("inf")
         for tm in (d for d in range(1, threads + 1) if threads % d == 0):

@@ -51,9 +51,9 @@ class DotUnit(ABC):
         """Whether it does dots of these types and this rank."""
 
     @abstractmethod
-    def plan(self, op: Dot, warps: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
-        """The layouts for ``warps`` warps. ``rows_only`` keeps every row of the result within one warp; ``contiguous``
-        are the dimensions of A and B along which neighbours are neighbours in memory."""
+    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
+        """The layouts for ``threads`` threads. ``rows_only`` keeps every row of the result within one warp;
+        ``contiguous`` are the dimensions of A and B along which neighbours are neighbours in memory."""
 
     @property
     @abstractmethod

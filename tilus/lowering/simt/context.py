@@ -116,7 +116,7 @@ class Thread:
 
     @property
     def threads(self) -> int:
-        return self.warps * 32
+        return self.warps * self.target.warp_size
 
     # -- emission
 
@@ -300,7 +300,7 @@ class Thread:
         """The thread's number within its group, i32."""
         if not self.first_warp:
             return self.special("tid")
-        first = self.first_warp * 32
+        first = self.first_warp * self.target.warp_size
         return self.at_entry(("tid", first), lambda: self.binary("sub", self.special("tid"), first))
 
     def thread_index(self, layout: RegisterLayout, dim: int) -> Value | None:

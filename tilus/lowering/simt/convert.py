@@ -162,7 +162,7 @@ def _shuffle(thread: Thread, value: Value, plan: ShufflePlan, target: RegisterLa
             if mask is not None:
                 offered = thread.emit(WarpShuffle(offered, thread.const(mask), "bfly"))
             else:
-                lane = thread.binary("and", _bit_map(thread, step.source, thread.tid()), 31)
+                lane = thread.binary("and", _bit_map(thread, step.source, thread.tid()), thread.target.warp_size - 1)
                 offered = thread.emit(WarpShuffle(offered, lane, "idx"))
         received.append((step.receive, offered))
     groups = [_received(thread, received, g) for g in range(plan.dst_groups)]

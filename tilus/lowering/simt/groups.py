@@ -41,7 +41,8 @@ def lower_groups(thread: Thread, op: Groups, lower_block: Callable[[Thread, Bloc
 def _lower_group(thread: Thread, warps: Warps, body: Block, lower_block: Callable[[Thread, Block], None]) -> None:
     """The body under "this warp is in the group", with the group's threads numbered from 0."""
     first, count = warps
-    warp = thread.at_entry("warp number", lambda: thread.binary("shr", thread.special("tid"), 5))
+    size = thread.target.warp_size
+    warp = thread.at_entry("warp number", lambda: thread.unsigned("floordiv", thread.special("tid"), size))
     inside = thread.both(
         thread.compare("ge", warp, first) if first else None, thread.compare("lt", warp, first + count)
     )
@@ -59,7 +60,7 @@ def _lower_group(thread: Thread, warps: Warps, body: Block, lower_block: Callabl
 def lower_named_barrier(thread: Thread, op: NamedBarrier) -> None:
     if not 1 <= op.id <= LAST_NAMED_BARRIER:
         raise UserError.at("E0705", f"barrier {op.id} is not one of 1 to {LAST_NAMED_BARRIER}", op.span)
-    thread.emit(Barrier(op.id, op.threads, op.mode == "arrive"))
+    thread.emit(Barrier(op.id, op.warps * thread.target.warp_size, op.mode == "arrive"))
 
 
 def lower_wait_until(thread: Thread, op: WaitUntil) -> None:
