@@ -11,12 +11,12 @@ from tilus.ir.printer import print_module
 from tilus.ir.verifier import verify_module
 
 TEXT = """module {level="tile", form=[], target=""}
-kernel @k() {warps=4} {
+kernel @k() {} {
   groups() {warps=[[0, 2], [2, 1], [1, 3]]} ^bodies() {
     sync()
     yield(values=[])
   } ^bodies() {
-    named_barrier() {id=1, threads=32}
+    named_barrier() {id=1, warps=1}
     yield(values=[])
   } ^bodies() {
     yield(values=[])
@@ -96,7 +96,7 @@ def test_the_verifier_asks_for_terminators_and_counts_regions() -> None:
 
 def test_values_of_a_group_are_its_own() -> None:
     text = TEXT.replace("sync()", "%n = const() {value=1, dtype=i64} : i64").replace(
-        "named_barrier() {id=1, threads=32}", 'print(values=[%n]) {format="{}"}')
+        "named_barrier() {id=1, warps=1}", 'print(values=[%n]) {format="{}"}')
     with pytest.raises(InternalError, match="not defined before its use"):
         verify_module(parse_module(text))
 
