@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, f64, parse_dtype
-from tilus.ir.ops import Binary, Cast, Compare, Fma, MulHi, Unary
+from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
 from tilus.ir.ops.simt import CvtFp8
 from tilus.ir.ops.thread import PtrAtomic
 from tilus.lowering.legalise.casts import is_half
@@ -35,7 +35,6 @@ _COMMON = (
     Row(Binary, types(bool_), frozenset({"and", "or", "xor"})),
     Row(Compare, lambda dtype: not is_half(dtype)),
     Row(Fma, _FLOATS),
-    Row(MulHi, integers_of(32, 64)),
     Row(Cast, integers, to=_numbers),
     Row(Cast, types(bool_), to=integers),
     Row(Cast, _FLOATS, _NEAREST, to=_FLOATS),

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from tilus.backends import Artifact, Options
 from tilus.diagnostics import ResourceError
-from tilus.ir.core import Function, Module
-from tilus.ir.types import PointerType
+from tilus.ir.core import Module
 from tilus.runtime.compile import module_key, traced
 from tilus.runtime.fingerprint import toolchain_fingerprint
 from tilus.runtime.internal import guarded
+from tilus.runtime.nvidia.launch_facts import LaunchFacts, facts_in, facts_of
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
 
@@ -82,27 +82,11 @@ def emit(module: Module, target: Target, route: GpuRoute, lines: bool = False) -
     threads = lower_for_gpu(module, target.name)
     check_resources(threads, target)
     source = route.text(threads, lines)
-    kernels = {kernel.name: _launch_facts(kernel, target) for kernel in threads.kernels}
+    kernels = {kernel.name: facts_of(kernel, target).as_json() for kernel in threads.kernels}
     first = kernels[threads.kernels[0].name]
     return source, {
         **first, "kernel": threads.kernels[0].name, "target": target.name, "via": route.name,
         "dynamic_shared_bytes": max(k["dynamic_shared_bytes"] for k in kernels.values()), "kernels": kernels,
-    }
-
-
-def _launch_facts(kernel: Function, target: Target) -> dict[str, Any]:
-    """What launching a kernel takes."""
-    attributes = kernel.attributes
-    arguments = [
-        [name, "pointer" if isinstance(value.type, PointerType) else value.tile.dtype.name]
-        for name, value in zip(attributes.arguments, kernel.body.args, strict=True)
-    ]
-    return {
-        "dynamic_shared_bytes": attributes.shared_bytes,
-        "threads": target.warp_size * attributes.warps, "warps": attributes.warps,
-        "raster": attributes.raster or 0, "folded": attributes.folded,
-        "max_registers": attributes.max_registers,
-        "cooperative": attributes.cooperative, "arguments": arguments,
     }
 
 
@@ -125,7 +109,7 @@ class PtxKernel:
     """What a simulator needs of a kernel: the PTX and how it is launched."""
 
     ptx: str
-    metadata: Mapping[str, Any]
+    launches: Mapping[str, LaunchFacts]
 
 
 def compile_ptx(specialisation: Specialisation, target: Target, route: GpuRoute,
@@ -143,7 +127,7 @@ def compile_ptx(specialisation: Specialisation, target: Target, route: GpuRoute,
 
     entry = default_cache().get_or_build(
         module_key(module, target.name, route.name, "ptx", toolchain_fingerprint()), build_ptx)
-    return PtxKernel(entry["ptx"].decode(), entry.metadata), module
+    return PtxKernel(entry["ptx"].decode(), facts_in(entry.metadata)), module
 
 
 def check_resources(threads: Module, target: Target) -> None:

@@ -29,6 +29,7 @@ from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.nvidia.build import ROUTES, PtxKernel, compile_ptx
+from tilus.runtime.nvidia.launch_facts import LaunchFacts
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import get_target
 from tilus.targets.grid import is_launchable
@@ -37,18 +38,18 @@ if TYPE_CHECKING:
     from tilus.simulator import Report
 
 
-def pack(facts: dict[str, Any], grid: tuple[int, ...], module: Module, name: str,
+def pack(facts: LaunchFacts, grid: tuple[int, ...], module: Module, name: str,
          args: Sequence[Any]) -> tuple[tuple[int, int, int], list[tuple[Any, str]]]:
     """The grid to launch for a kernel's grid, and each argument of the compiled kernel with its type.
 
     Args:
-        facts: the kernel's metadata.
+        facts: what the launch takes.
         args: arrays and numbers, one for each parameter of kernel ``name`` of ``module``.
     """
     values = {p.name: a for p, a in zip(module.kernel(name).parameters, args, strict=True)}
-    launched, groups = launched_grid(grid, facts["raster"], facts["folded"])
+    launched, groups = launched_grid(grid, facts.raster, facts.folded)
     packed = []
-    for text, type_ in facts["arguments"]:
+    for text, type_ in facts.arguments:
         if text in ("grid.x", "grid.y", "grid.groups"):
             packed.append((groups if text == "grid.groups" else grid["xy".index(text[-1])], type_))
             continue
@@ -59,9 +60,9 @@ def pack(facts: dict[str, Any], grid: tuple[int, ...], module: Module, name: str
     return launched, packed
 
 
-def has_to_be_folded(facts: dict[str, Any], grid: tuple[int, ...]) -> bool:
+def has_to_be_folded(facts: LaunchFacts, grid: tuple[int, ...]) -> bool:
     """Whether a kernel's grid is too long along its second or third axis to be launched as it is."""
-    return not is_launchable(launched_grid(grid, facts["raster"])[0])
+    return not is_launchable(launched_grid(grid, facts.raster)[0])
 
 
 class SimulateEngine(Engine):
@@ -115,18 +116,18 @@ class _Simulated(NoPlan):
 
         def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
             kernel = self.kernel
-            if has_to_be_folded(kernel.metadata["kernels"][name], grid):
+            if has_to_be_folded(kernel.launches[name], grid):
                 kernel = self.folded
-            facts = kernel.metadata["kernels"][name]
-            if facts["cooperative"]:
+            facts = kernel.launches[name]
+            if facts.cooperative:
                 check_resident(name, grid, self.resident())
             blocks, values = pack(facts, grid, self.module, name, args)
             packed = [a.array if isinstance(a, ArrayArgument) else a.tobytes() if isinstance(a, np.ndarray) else a
                       for a, _ in values]
             report = launch(
-                kernel.ptx, name, blocks, (facts["threads"], 1, 1), packed, target=target.arch,
-                shared_bytes=facts["dynamic_shared_bytes"],
-                resident_blocks=self.resident() if facts["cooperative"] else None, skipped_files=(PRELUDE_FILE,),
+                kernel.ptx, name, blocks, (facts.threads, 1, 1), packed, target=target.arch,
+                shared_bytes=facts.dynamic_shared_bytes,
+                resident_blocks=self.resident() if facts.cooperative else None, skipped_files=(PRELUDE_FILE,),
                 collect=True)
             self.reports.append(report)
             self.tell(report)
@@ -197,8 +198,8 @@ class _Cuda(NoPlan):
         specialisation.trace()  # says which arrays are written
         self.functions: dict[tuple[int, bool], Any] = {}
 
-    def function(self, device: int, folded: bool = False) -> tuple[dict[str, Any], dict[str, Any], int, Module]:
-        """The loaded kernels, the metadata of each, how many blocks of the first the device holds at once, and the
+    def function(self, device: int, folded: bool = False) -> tuple[dict[str, Any], dict[str, LaunchFacts], int, Module]:
+        """The loaded kernels, what launching each takes, how many blocks of the first the device holds at once, and the
         module with the launch function."""
         found = self.functions.get((device, folded))
         if found is None:
@@ -208,14 +209,14 @@ class _Cuda(NoPlan):
                                               options=Options(folded=folded))
             module = cupy.cuda.function.Module()
             module.load(compiled.cubin)
-            facts = compiled.metadata["kernels"]
+            facts = compiled.launches
             kernels = {name: module.get_function(name) for name in facts}
             for name, kernel in kernels.items():
-                if facts[name]["dynamic_shared_bytes"] > 48 * 1024:
-                    kernel.max_dynamic_shared_size_bytes = facts[name]["dynamic_shared_bytes"]
+                if facts[name].dynamic_shared_bytes > 48 * 1024:
+                    kernel.max_dynamic_shared_size_bytes = facts[name].dynamic_shared_bytes
             first = facts[compiled.metadata["kernel"]]
             target = get_target(compiled.target)
-            per_sm = target.resident_blocks(first["threads"], first["registers"], first["dynamic_shared_bytes"])
+            per_sm = target.resident_blocks(first.threads, first.registers, first.dynamic_shared_bytes)
             found = self.functions[device, folded] = (kernels, facts, per_sm * properties["multiProcessorCount"],
                                               compiled.launch_module)
         return found
@@ -234,16 +235,16 @@ class _Cuda(NoPlan):
                 return ArrayArgument(array, CUDA, dtype, int(array.data.ptr), shape, strides, True)
 
             def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-                kernel, metadata = kernels[name], facts[name]
-                if has_to_be_folded(metadata, grid):
+                kernel, launch = kernels[name], facts[name]
+                if has_to_be_folded(launch, grid):
                     others, folded, _, _ = self.function(device, folded=True)
-                    kernel, metadata = others[name], folded[name]
-                blocks, values = pack(metadata, grid, module, name, args)
+                    kernel, launch = others[name], folded[name]
+                blocks, values = pack(launch, grid, module, name, args)
                 packed = tuple(_device_value(v, t) for v, t in values)
-                if metadata["cooperative"]:
+                if launch.cooperative:
                     check_resident(name, grid, resident)
-                kernel(blocks, (metadata["threads"], 1, 1), packed, shared_mem=metadata["dynamic_shared_bytes"],
-                       stream=_stream_of(cupy, arguments), enable_cooperative_groups=metadata["cooperative"])
+                kernel(blocks, (launch.threads, 1, 1), packed, shared_mem=launch.dynamic_shared_bytes,
+                       stream=_stream_of(cupy, arguments), enable_cooperative_groups=launch.cooperative)
 
             assert module.launch is not None
             evaluate_launch(module.launch, arguments, allocate=allocate, start=start,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tilus.backends import Artifact, Options, Route
 from tilus.diagnostics import Diagnostic, Label, Severity, warn
 from tilus.runtime.compile import Compiled
+from tilus.runtime.nvidia.launch_facts import LaunchFacts, facts_in
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
 
@@ -43,6 +44,11 @@ class CompiledKernel(Compiled):
         m = self.metadata
         return (f"<{self.name} for {self.target} via {self.via}: {m['registers']} registers, {m['shared_bytes']} bytes "
                 f"shared, {m['spill_stores']} bytes spilled>")
+
+    @functools.cached_property
+    def launches(self) -> dict[str, LaunchFacts]:
+        """What launching each kernel takes."""
+        return facts_in(self.metadata)
 
     @property
     def arguments(self) -> tuple[KernelArgument, ...]:
