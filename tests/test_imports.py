@@ -16,7 +16,7 @@ PACKAGE = ROOT / "tilus"
 
 # From the lowest up. Packages of one layer do not import each other.
 LAYERS = (
-    {"_version"},
+    {"_version", "records"},
     {"diagnostics"},
     {"layouts"},
     {"ir"},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilus.ir.core import Module
+from tilus.records import field, record
 from tilus.targets import Target
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tilus.lowering.pipelines import Pipeline
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Options:
     """What may be asked of a compilation besides target and route.
 
@@ -27,7 +27,7 @@ class Options:
     folded: bool = False
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class Artifact:
     """What a route has made of a module: named byte strings, and what is known of them as plain JSON."""
 
@@ -35,7 +35,7 @@ class Artifact:
     metadata: Mapping[str, Any]
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class Route:
     """A way from tile modules to code.
 
@@ -53,7 +53,7 @@ class Route:
     fingerprint: Callable[[], str] = lambda: ""
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class Backend:
     """A back end. What is costly to import is given as a function.
 

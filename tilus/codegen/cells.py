@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Extract, Pack, Shuffle
+from tilus.records import record
 
 
 def per_cell(dtype: DType, count: int) -> int:
@@ -30,7 +30,7 @@ def elements_of(value: Value) -> int:
     return tile.size if tile.shape else 0
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Cells:
     """The cells of a value of ``count`` elements (0: a scalar), ``per`` of them in each."""
 

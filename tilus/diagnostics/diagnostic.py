@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from tilus.diagnostics.codes import CODES
 from tilus.diagnostics.span import Span
+from tilus.records import record
 
 
 class Severity(enum.Enum):
@@ -15,7 +15,7 @@ class Severity(enum.Enum):
     NOTE = "note"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Label:
     """A span with a remark about it; the first label of a diagnostic is the primary one."""
 
@@ -23,7 +23,7 @@ class Label:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Diagnostic:
     """One message to the user: a code, what is wrong, where, and how to mend it."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 import numpy as np
@@ -19,13 +18,14 @@ from tilus.interp.numbers import Array
 from tilus.ir.core import Function, Module, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import DeviceAssert, Dim, Launch, ResidentBlocks, Stride, Workspace, Yield
+from tilus.records import record
 from tilus.targets.grid import check_blocks
 
 RESIDENT_BLOCKS = 8
 """What tl.resident_blocks() gives in the interpreter."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ArrayArgument:
     """What a launch function asks of an array: its extents and strides in elements."""
 
@@ -84,7 +84,7 @@ def numbers_of(value: Any, dtype: DType) -> Array:
     return numbers.constant(value, dtype, ())
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class HostArray:
     """A NumPy array as a launch function and a kernel see it."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 import numpy as np
@@ -52,9 +51,10 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.ops.groups import Warps, named_warps, span_of
+from tilus.records import field, record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Waiting:
     """What a task yields when it cannot go on: ``ready`` says whether it can now."""
 
@@ -88,7 +88,7 @@ def _first_of(waiting: Sequence[Waiting]) -> Waiting:
     return Waiting(lambda: any(waits.ready() for waits in waiting), waiting[0].span, waiting[0].what)
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Grid:
     """State that the blocks of a launch share."""
 
@@ -109,7 +109,7 @@ class Grid:
         return total
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class _Barrier:
     arrived: int = 0
     generation: int = 0

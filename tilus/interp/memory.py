@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,11 +21,12 @@ from tilus.diagnostics import CheckError, Diagnostic, Label, Span
 from tilus.interp.numbers import Array, held_as
 from tilus.ir.dtypes import DType
 from tilus.ir.ops.memory import split_dims
+from tilus.records import field, record
 
 RELEASE, ACQUIRE = ("release", "acq_rel"), ("acquire", "acq_rel")
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Task:
     """A strand of execution: the warps of a block, or those of a group. ``epoch`` counts its barriers; accesses of
     task ``t`` before its epoch ``seen[t]`` are ordered before what this one does now. ``before`` are the block,
@@ -58,7 +58,7 @@ class Task:
         return f"block {self.block if len(self.block) > 1 else self.block[0]}{warps}"
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Copy:
     """An asynchronous copy in flight."""
 
@@ -266,7 +266,7 @@ class PointAccess(Access):
         array[self.index] = value
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class View:
     """A window of a memory.
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.ir.dtypes import DType  # which makes these
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ArrayAnnotation:
     """An array in global memory. A dimension is a name, an expression over names (``"B+1"``) or a number."""
 
@@ -29,7 +30,7 @@ class ArrayAnnotation:
         return f"{self.dtype}[{', '.join(map(repr, self.dims))}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UnionAnnotation:
     """An array of one of several element types, each of which is a specialisation; the first is the default."""
 
@@ -48,7 +49,7 @@ class UnionAnnotation:
         return " | ".join(map(str, self.options))
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OptionalAnnotation:
     """A parameter that may be None."""
 

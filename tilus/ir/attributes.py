@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
+
+from tilus.records import record
 
 DEFAULT_WARPS = 4
 
 
-@dataclass
+@record
 class Attributes:
     """The attributes of a function.
 

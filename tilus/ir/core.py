@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
 from tilus.ir.attributes import Attributes
 from tilus.ir.terms import EffectKind, ParameterKind, Space
 from tilus.ir.types import TileType, Type, ViewType
+from tilus.records import field, record
 
 _SINGLE, _OPTIONAL, VARIADIC = 0, 1, 2
 _OPERAND_KINDS = {"Value": _SINGLE, "Value | None": _OPTIONAL, "tuple[Value, ...]": VARIADIC}
@@ -56,7 +57,7 @@ class Value:
         return f"%{self.name or hex(id(self))[-5:]}: {self.type}"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Effect:
     """What an operation does to memory: ``kind`` is ``read``, ``write``, ``atomic``, ``sync`` or ``io``; ``space`` is
     ``global``, ``shared`` or ``""`` for none; ``value`` the view it goes through, None for all memory of the space."""
@@ -256,7 +257,7 @@ class Block:
         return copy
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Parameter:
     """What is known of one parameter of a kernel.
 
@@ -306,7 +307,7 @@ class Function:
         return Function(self.name, self.body.clone({}), self.parameters, replace(self.attributes), self.span)
 
 
-@dataclass
+@record
 class Module:
     """Kernels and the launch function that says how they run.
 

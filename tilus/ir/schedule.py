@@ -3,10 +3,10 @@ printed, changed and priced."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from tilus.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LoopSchedule:
     """How a loop's iterations follow each other. Which loads go through rings in shared memory, and by which
     instruction, stands at the loads (``Load.ring``, ``Gather.ring``).

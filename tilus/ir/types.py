@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from tilus.ir.dtypes import DType
 from tilus.ir.terms import Space
+from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.layouts import RegisterLayout, SharedLayout
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TileType:
     """A tile of elements held in registers; a block-uniform scalar where ``shape`` is ``()``.
 
@@ -51,7 +51,7 @@ class TileType:
         return f"{self.dtype}[{dims}]" if self.layout is None else f"{self.dtype}[{dims}, {self.layout}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ViewType:
     """A bounded, strided window of memory: an array argument, a workspace, shared memory, or a view of one.
 
@@ -74,7 +74,7 @@ class ViewType:
         return f"{self.space}<{self.dtype}[{dims}]{tail}>"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PointerType:
     """A thread-level address of elements of ``dtype`` in ``space`` (``"global"``, ``"shared"`` or ``"local"``)."""
 

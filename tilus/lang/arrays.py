@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import types
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tilus.diagnostics import UserError
@@ -47,6 +46,7 @@ from tilus.lang.reads import Reads
 from tilus.lang.trace_context import TraceContext
 from tilus.lang.tracer import Tracer
 from tilus.lang.values import Tile, as_tile, constant
+from tilus.records import record
 
 ARRAY_OPS = (
     Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Reshape, RoundTo, Select,
@@ -57,7 +57,7 @@ REDUCTIONS = ("sum", "prod", "min", "max", "any", "all", "xor")
 """Reductions that may be done part by part without keeping indices."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ArraySpec:
     """An array parameter: its element type, and per dimension an extent or a symbol."""
 

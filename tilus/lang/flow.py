@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
@@ -37,12 +36,13 @@ from tilus.lang.trees import (
     zero_like,
 )
 from tilus.lang.values import Tile
+from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.lang.tracer import Tracer
 
 
-@dataclass
+@record
 class Outcome:
     """What a path leaves behind: names, contents of the objects that were there before, and its operations."""
 

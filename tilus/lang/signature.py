@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from dataclasses import dataclass
 from types import UnionType
 from typing import Any
 
@@ -14,11 +13,12 @@ from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnot
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
 from tilus.lang.capture import CapturedFunction
+from tilus.records import record
 
 MISSING = inspect.Parameter.empty
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ParameterSpec:
     """One parameter as written: its name, annotation source and default (``MISSING`` for none)."""
 

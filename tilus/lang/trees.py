@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tilus.diagnostics import Span
@@ -17,6 +16,7 @@ from tilus.ir.types import TileType
 from tilus.lang.constants import constant_key
 from tilus.lang.values import Tile, constant
 from tilus.lang.views import View
+from tilus.records import record
 
 
 class _Unset:
@@ -28,7 +28,7 @@ UNSET = _Unset()
 """The value of a function that has not returned yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Undefined:
     """What a name or an element holds that some path leaves without a (usable) value."""
 

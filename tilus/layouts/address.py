@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 from tilus.layouts.banks import Access
 from tilus.layouts.shared import SharedLayout
+from tilus.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class AddressPlan:
     """Access ``i`` of a thread begins at element ``(base ^ xors[i]) + adds[i]``.
 

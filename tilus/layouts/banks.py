@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from tilus.layouts.modes import misfit
 from tilus.layouts.register import RegisterLayout, Shape
 from tilus.layouts.shared import SharedLayout, Swizzle, strided_order
 from tilus.layouts.shuffle import LANES
+from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.layouts.register import IntArray
@@ -56,7 +56,7 @@ def bank_conflicts(addresses: Any, access_bytes: int) -> Any:
     return int(result) if result.ndim == 0 else result
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Access:
     """How one kind of instruction visits a tile in shared memory.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +19,7 @@ from tilus.layouts.modes import undefined
 from tilus.layouts.register import RegisterLayout, Shape
 from tilus.layouts.shared import SharedLayout
 from tilus.layouts.shuffle import LANES, ShufflePlan, plan_shuffles
+from tilus.records import record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ _BARRIER_COST = 24
 """What a block-wide barrier costs, in wavefronts."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Identity:
     """Every element is where it should be."""
 
@@ -40,7 +40,7 @@ class Identity:
         return values
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class RegisterPermutation:
     """``out[local] = in[perm[local]]`` in every thread; a register may be read several times or never."""
 
@@ -52,7 +52,7 @@ class RegisterPermutation:
         return result
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class SharedPlan:
     """Store to shared memory, wait for the block, load.
 

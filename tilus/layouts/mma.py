@@ -8,15 +8,15 @@ matrices. Operands have shapes A ``(m, k)``, B ``(k, n)``, C ``(m, n)``. Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from tilus.layouts.banks import Access
 from tilus.layouts.modes import Mode, misfit, undefined
 from tilus.layouts.register import RegisterLayout, column_local, column_spatial, local, replicated, spatial
+from tilus.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Fragments:
     """The operands of one warp-level matrix instruction.
 
@@ -149,7 +149,7 @@ def quad_pair_fragments(grid: tuple[int, int], a_row: bool = True, b_row: bool =
     )
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class BlockFragments:
     """Operands of a whole block's dot product: ``a`` (BM, BK), ``b`` (BK, BN), ``c`` (BM, BN) over all its warps."""
 
@@ -183,7 +183,7 @@ def block_fragments(atom: Fragments, warps: tuple[int, int], shape: tuple[int, i
 # ldmatrix, stmatrix
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class MatrixPlan:
     """How a layout is loaded (stored) with ldmatrix (stmatrix): in ``count`` 8×8 matrices per instruction.
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakValueDictionary
@@ -16,6 +15,7 @@ from weakref import WeakValueDictionary
 from tilus.layouts.modes import misfit, undefined
 from tilus.layouts.register import Shape, Term
 from tilus.layouts.text import shared_text
+from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.layouts.register import IntArray
@@ -24,7 +24,7 @@ DimModes = tuple[tuple[int, int], ...]
 """Of one dimension: ``(size, stride)`` per digit of its index, outermost first."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Swizzle:
     """``offset ^ ((offset >> shift) & mask)``, where the mask has ``bits`` ones from bit ``base`` on.
 

@@ -7,11 +7,11 @@ another bit. All maps are XORs of bits, so they cost a few instructions and no t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilus.layouts.modes import Mode
 from tilus.layouts.register import RegisterLayout
+from tilus.records import record
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ class Round(NamedTuple):
         return self.source.constant if all(c == 1 << i for i, c in enumerate(self.source.columns)) else None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class ShufflePlan:
     """Rounds of warp shuffles.
 

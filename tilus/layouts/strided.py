@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tilus.layouts.modes import misfit, undefined
+from tilus.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Linear:
     """``constant + sum(coefficient * symbol)``: canonical (terms sorted by name, no zero coefficients)."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tilus.ir.core import Block, Function, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Assume, Binary, Cast, Compare, Const, Dim
+from tilus.records import record
 
 _MIRRORED = {"lt": "gt", "le": "ge", "gt": "lt", "ge": "le", "eq": "eq"}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Promise:
     """A value is at least ``low``, at most ``high`` (None: not promised) and a multiple of ``divisor``."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
@@ -38,13 +37,14 @@ from tilus.ir.ops import (
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
 from tilus.lowering.assumptions import promises
+from tilus.records import record
 from tilus.targets.grid import MAX_BLOCKS
 
 SMALL_EXTENT = (1 << 30) - 1
 """The greatest extent of an array whose parameter is marked small."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fact:
     """The value is in [low, high] and a multiple of ``divisor`` (0 for the constant 0)."""
 

@@ -7,7 +7,6 @@ of forms, so that equal expressions are equal atoms.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from tilus.ir.core import Operation, Value
@@ -25,12 +24,13 @@ from tilus.ir.ops import (
     Store,
     Subview,
 )
+from tilus.records import record
 
 Atom: TypeAlias = Hashable
 """A Value, or a tuple of an operation's name and its operands, Forms among them."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Form:
     """``constant`` plus a sum of atoms times coefficients."""
 

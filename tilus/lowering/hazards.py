@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tilus.diagnostics import Diagnostic, InternalError, Label, Severity
 from tilus.ir.core import Block, Function, Module, Operation, Value
@@ -42,6 +42,7 @@ from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.types import TileType
 from tilus.lowering.forms import Form, Window, combined, root_of, window_of
 from tilus.lowering.schedule.order_memory import ONE_THREAD, Owner, owner_of
+from tilus.records import record
 
 STEPS = 20_000
 """Operations and comparisons after which a kernel is followed no further."""
@@ -83,7 +84,7 @@ def _read_and_written(function: Function) -> set[Value]:
     return {root for root, found in kinds.items() if "write" in found and len(found) > 1 and root.name not in aliased}
 
 
-@dataclass(frozen=True, eq=False)
+@record(frozen=True, eq=False)
 class _Access:
     """An access, once for each time that it is followed.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tilus.ir.core import Module
@@ -24,6 +23,7 @@ from tilus.lowering.schedule.unroll import unroll_loops, unroll_loops_without_do
 from tilus.lowering.simplify import simplify
 from tilus.lowering.simt.lower import lower_to_threads
 from tilus.lowering.simt.split_vectors import split_vectors
+from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.lowering.cpu import CpuProgram
@@ -71,7 +71,7 @@ GPU_THREAD_PASSES: tuple[tuple[str, Pass], ...] = (
 """From the lowered thread-level module to what is printed."""
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class Pipeline:
     """The way of a module to what is emitted: passes over the traced tile module, its lowering to thread level under a
     name of its own, and passes over what comes out."""

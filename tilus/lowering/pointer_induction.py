@@ -8,19 +8,18 @@ another is made from it by one addition.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import Binary, Cast, Const, For, PtrAdd
 from tilus.ir.types import PointerType
+from tilus.records import field, record
 
 Monomial = tuple[int, ...]
 """A product of loop-invariant values, by their numbers in ``_Reduction.invariants``, in order."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Polynomial:
     """A sum of integer multiples of products of loop-invariant values; ``terms`` is sorted."""
 
@@ -85,7 +84,7 @@ def _visit(function: Function, block: Block) -> None:
     block.ops = ops
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Address:
     """A pointer of the body: ``root + index * coefficient + rest``."""
 
@@ -95,7 +94,7 @@ class _Address:
     rest: Polynomial
 
 
-@dataclass
+@record
 class _Walker:
     """A carried pointer: its value at the beginning of an iteration is at ``rest``'s varying part."""
 

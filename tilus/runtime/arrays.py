@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilus.ir.dtypes import DType
+from tilus.records import record
 
 if TYPE_CHECKING:
     import numpy as np  # loaded by the first call on an array, not by a compilation
@@ -23,7 +23,7 @@ class Refused(TypeError):
         self.help = help
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class ArrayArgument:
     """An array in memory.
 

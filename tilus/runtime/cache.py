@@ -17,8 +17,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+
+from tilus.records import field, record
 
 MAGIC = b"tilus-cache-1\n"
 _DIGEST_SIZE = 20
@@ -36,7 +37,7 @@ class CacheWarning(UserWarning):
     """The cache cannot be used; tilus goes on without it."""
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Entry:
     """Named blobs with JSON metadata."""
 

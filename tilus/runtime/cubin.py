@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from tilus.diagnostics import ToolchainError
+from tilus.records import record
 
 _EM_CUDA = 190
 _SIZED = 4
@@ -21,7 +21,7 @@ _REGISTERS, _BARRIERS = 0x2F, 0x4C
 _RESERVED_SHARED = 1024
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Parameter:
     """Offset and size of a kernel parameter in bytes."""
 
@@ -29,7 +29,7 @@ class Parameter:
     size: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class KernelInfo:
     """What one kernel takes.
 
@@ -54,7 +54,7 @@ class KernelInfo:
     code_size: int
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Cubin:
     """The architecture (80 for sm_80) and the kernels by name."""
 
@@ -62,7 +62,7 @@ class Cubin:
     kernels: dict[str, KernelInfo]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Section:
     name: str
     offset: int

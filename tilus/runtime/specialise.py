@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, warn
@@ -11,12 +10,13 @@ from tilus.ir.core import Module, Parameter
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.reads import Reads
 from tilus.lang.signature import Signature
+from tilus.records import field, record
 
 if TYPE_CHECKING:
     from tilus.targets import Target
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Specialisation:
     """One specialisation of a kernel.
 

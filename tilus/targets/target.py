@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from tilus.records import record
 from tilus.targets.features import NAMED_INSTRUCTIONS, Feature
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Target:
     """An architecture: its instructions and limits. Sizes are in bytes, registers are of 32 bits.
 

@@ -6,11 +6,12 @@ import enum
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tilus.ir.core import Operation
 from tilus.ir.dtypes import DType
+from tilus.records import record
 
 
 class Effects(enum.Enum):
@@ -21,7 +22,7 @@ class Effects(enum.Enum):
     MEMORY = "memory"  # it reads or writes memory, or orders accesses
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Registers:
     """An operand in registers.
 
@@ -41,7 +42,7 @@ class Registers:
     negated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Address:
     """An operand that is an address in ``space`` (``"shared"`` or ``"global"``), in brackets in the text; ``written``:
     the instruction writes there."""
@@ -51,7 +52,7 @@ class Address:
     written: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Immediate:
     """An operand that is a number."""
 
@@ -62,7 +63,7 @@ class Immediate:
 Input = Registers | Address | Immediate
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@record(frozen=True, slots=True, eq=False)
 class Instruction:
     """A PTX instruction, or a few that belong together. Each is made once, so that it is compared by identity.
 

@@ -7,16 +7,16 @@ which case the tile has no such dimension.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Movement
 from tilus.ir.ops import Broadcast, Reduce, Reshape, Transpose
 from tilus.ir.ops.array import Contract, PartialReduce
 from tilus.ir.types import Extent, extents_of
+from tilus.records import record
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Axis:
     """``offset`` is the first index (an i64 scalar; None for 0, and while only dependences are looked at)."""
 

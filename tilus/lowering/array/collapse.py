@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from tilus.ir.core import Function, Operation, Parameter, Value
 from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Transpose
@@ -20,12 +19,13 @@ from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
 from tilus.ir.types import Extent, array_type, extents_of
+from tilus.records import field, record
 
 Link = tuple[Value, int]
 """Dimensions d and d + 1 of a value."""
 
 
-@dataclass
+@record
 class Collapsed:
     """What has become of a function: for each parameter and output how many dimensions each of its dimensions was
     (in order), and the factors of every symbol that stands for a product."""
@@ -85,7 +85,7 @@ class _Links:
         return tuple(end - before for before, end in itertools.pairwise([-1, *ends]))
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Run:
     """Dimensions ``low`` to ``high`` of ``x``, which a reduction and those of its kind above it reduce."""
 

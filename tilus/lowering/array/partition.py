@@ -14,7 +14,6 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from tilus.ir.core import Function, Value
 from tilus.ir.ops import Reduce, Transpose, Unary
@@ -22,12 +21,13 @@ from tilus.ir.ops.arith import FLOAT_UNARY
 from tilus.ir.ops.array import Contract, PartialReduce
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import Axes, Axis, operand_axes, strip
+from tilus.records import field, record
 
 LONGEST_CHAIN = 12
 """Reductions of which each needs the one before that a kernel does: each computes all below it anew."""
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class KernelPlan:
     """One kernel: the values it writes (of one shape), which dimensions of them it walks within a block, and which are
     the rows and the columns of the contractions in it."""
@@ -42,7 +42,7 @@ class KernelPlan:
     heavy: set[Value] = field(default_factory=set)
 
 
-@dataclass(eq=False)
+@record(eq=False)
 class Demands:
     """What computing a root needs: reductions and contractions, with the coordinates they are needed at, and the loads.
 

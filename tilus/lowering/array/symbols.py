@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tilus.diagnostics import Span, UserError
 from tilus.ir.core import Function, Module, Operation, Value
 from tilus.ir.dtypes import i64
@@ -13,9 +11,10 @@ from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.rewriter import rewrite_block
 from tilus.ir.types import Extent, TileType, array_type, extents_of
 from tilus.lowering.simplify import simplify_function
+from tilus.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Demand:
     """Two extents that an operation needs to be equal; ``what`` says of what, for messages."""
 

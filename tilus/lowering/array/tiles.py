@@ -7,15 +7,16 @@ one index at a time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tilus.ir.dtypes import DType
+from tilus.records import record
 
 NAMES = ("BM", "BN", "BK", "stages", "warps")
 """What a call may override."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Tiling:
     """Tile sizes of one kernel; ``BK`` and ``stages`` count for contractions only."""
 
@@ -59,7 +60,7 @@ def fitted(tiling: Tiling, last: int | None, before: int | None) -> Tiling:
     return replace(tiling, BM=rows, BN=columns)
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class TileTable:
     """The tile sizes for a kind of machine.
 

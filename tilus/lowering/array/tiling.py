@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
@@ -21,9 +21,10 @@ from tilus.lowering.array.evaluate import Evaluator, held, tile_counts, wide
 from tilus.lowering.array.partition import KernelPlan, partition
 from tilus.lowering.array.tiles import GPU_TILES, TileTable, Tiling, bound_of, fitted
 from tilus.lowering.simplify import simplify_function
+from tilus.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Description:
     """What is known of the arguments of a fused function: its parameters' facts, then those of its outputs."""
 

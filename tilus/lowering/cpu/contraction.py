@@ -7,7 +7,6 @@ that suit the caches; of each chunk both operands are packed, and the accumulato
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.dtypes import DType
@@ -39,6 +38,7 @@ from tilus.lowering.cpu.microkernel import Product, emit_product
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
+from tilus.records import record
 
 MEMO_BYTES = 2 << 20
 """Room for the packed B of a whole loop, kept from one block to the next on the same core."""
@@ -48,7 +48,7 @@ CHUNK_BYTES = 1024
 _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Loop:
     """A recognised loop: ``dot`` is its dot, ``block`` the K of one iteration, ``step`` that of its index."""
 
@@ -152,7 +152,7 @@ def count_memos(kernel: Function) -> int:
     return min(loops, MAX_MEMOS)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Memo:
     """Packed panels of B kept between blocks: ``hit`` says that those at ``panels`` are the ones wanted, ``fits``
     that there is room for them."""

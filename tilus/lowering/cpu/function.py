@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from tilus.diagnostics import Diagnostic
 from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Function, Module, Value
@@ -16,11 +14,12 @@ from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, lower_launch
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, kernel_facts
+from tilus.records import field, record
 
 PrintDescription = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
 
 
-@dataclass
+@record
 class CpuProgram:
     """Thread-level functions of one module and what the runtime has to know of them.
 

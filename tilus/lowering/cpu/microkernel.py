@@ -7,7 +7,6 @@ consecutive elements. Row blocks run inside panels, so that a panel stays in the
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType
@@ -15,11 +14,12 @@ from tilus.ir.ops import Binary, Fma, PtrLoad, PtrStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.values import Machine, Number
+from tilus.records import record
 
 UNROLL = 4
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Blocking:
     """Rows and columns of C in registers, and lanes of a vector, for one element type."""
 
@@ -68,7 +68,7 @@ def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[
     self.c.loop(start, stop, step, [], step_body)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Product:
     """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
     rows that a panel of B is laid out for."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i64
@@ -11,6 +10,7 @@ from tilus.ir.ops import Alloca, Compare, PtrLoad, PtrStore
 from tilus.ir.ops.simd import CallPointer, IntToPtr, ReturnIf
 from tilus.ir.types import TileType
 from tilus.lowering.cpu.emit import Cursor
+from tilus.records import record
 
 # Words of the runtime's table of functions, see tilus/runtime/cpu/pool_ir.py.
 RUNTIME_POOL, RUNTIME_RUN, RUNTIME_ALLOCATE, RUNTIME_FREE, RUNTIME_PRINT, RUNTIME_THREADS = range(6)
@@ -24,7 +24,7 @@ STATE_WAITS = 13  # whether blocks wait for anything; the words before are the r
 STATE_WORDS = 16
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Ticks:
     """Where the ticker counts, and the three words of a core that waits, the last of which is the last count seen."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tilus.diagnostics import Span
 from tilus.ir.core import Block, Operation, Value
@@ -44,6 +43,7 @@ from tilus.lowering.cpu.state import (
     call_runtime,
 )
 from tilus.lowering.cpu.values import Buffer, Coords, Number
+from tilus.records import record
 
 
 @handles(DeviceAssert)
@@ -158,7 +158,7 @@ def _grid_sync(self: BlockLowering, op: Operation) -> None:
         AtomicLoad(arrived)).result, target))
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Wait:
     """A place in a kernel where something is waited for, for the message of a deadlock.
 

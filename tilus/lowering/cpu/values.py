@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
+from tilus.records import field, record
 
 Number = Value | int
 """A run-time i64, or one that is known."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Coord:
     """The index along one dimension: ``base + const``, plus the lane number where ``vector``."""
 
@@ -27,7 +26,7 @@ ZERO = Coord()
 Coords = tuple[Coord, ...]
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Buffer:
     """A tile in the frame: elements (in containers) at ``pointer``, strides in elements. ``owned`` says that nobody
     else reads it once its value is dead, ``carried`` that a loop writes it anew."""
@@ -40,7 +39,7 @@ class Buffer:
     carried: bool = False
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Memory:
     """A view. Index ``i`` along ``d`` is in bounds where ``lows[d] <= i < highs[d]``; ``extents`` is what the program
     sees. ``root`` is the argument or allocation that it is part of. Views of types that are not byte-whole count from
@@ -58,7 +57,7 @@ class Memory:
     read_only: bool = False
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Window:
     """The tile-shaped part of a view that a load or store accesses: element ``c`` of the tile is at
     ``pointer + c · strides`` and in bounds where ``lows <= c < highs``. None for bounds that always hold. ``full``
@@ -74,7 +73,7 @@ class Window:
     shape: tuple[int, ...]
 
 
-@dataclass(eq=False, slots=True)
+@record(eq=False, slots=True)
 class Lazy:
     """A tile that is computed where it is used. ``roots`` are the memories it reads, ``cost`` an estimate of the work
     for an element, ``window`` that of a load."""
@@ -89,7 +88,7 @@ class Lazy:
 Rep = Buffer | Lazy
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class Machine:
     """What the lowering knows of the processor: bytes of a vector register, their number, size of the
     caches; arrays from ``stream_bytes`` on are written around the caches."""
@@ -101,7 +100,7 @@ class Machine:
     stream_bytes: int = 16 << 20
 
 
-@dataclass
+@record
 class BlockState:
     """Liveness within the block being lowered."""
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tilus.ir.ops import Dot
 from tilus.layouts import local, spatial
 from tilus.lowering.dots.unit import DotPlan, DotUnit, Place
+from tilus.records import record
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class MultiplyAdds(DotUnit):
     """For all types, and for dots with batch dimensions."""
 

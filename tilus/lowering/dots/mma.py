@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Dot
@@ -11,13 +10,14 @@ from tilus.layouts import RegisterLayout
 from tilus.layouts.mma import Fragments, block_fragments, fragments
 from tilus.lowering.dots.unit import DotPlan, DotUnit, Place, types_of
 from tilus.lowering.dots.warps import warp_grid
+from tilus.records import record
 from tilus.targets import Feature
 
 Types = Callable[[DType, DType, DType, str], bool]
 """Whether an instruction takes A, B and C of these types at this precision."""
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class WarpMma(DotUnit):
     """``mma.sync`` of ``shape`` (m, n, k) on elements of ``bits`` bits."""
 

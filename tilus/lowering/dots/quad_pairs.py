@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 from tilus.ir.ops import Dot
 from tilus.layouts import RegisterLayout
@@ -11,13 +10,14 @@ from tilus.layouts.mma import Fragments, block_fragments, quad_pair_fragments, v
 from tilus.lowering.dots.mma import WarpMma, _f16
 from tilus.lowering.dots.unit import DotPlan, Place
 from tilus.lowering.dots.warps import warp_grid
+from tilus.records import record
 from tilus.targets import Feature
 
 QUAD_GRIDS = ((2, 2), (4, 1), (1, 4))
 """How quad pairs share a warp's tile, along m and n."""
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class QuadPairs(WarpMma):
     """Registers of an operand follow what is contiguous in memory: its k (a row of A is ``.row``, a column of B
     ``.col``), or its rows or columns, of which two instructions take eight."""

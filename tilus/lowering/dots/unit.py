@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Dot
 from tilus.layouts import RegisterLayout
+from tilus.records import record
 from tilus.targets import Feature
 
 
@@ -19,7 +19,7 @@ class Place(enum.Enum):
     SHARED = "shared"
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class DotPlan:
     """The layouts of a dot's operands among a group's threads; None for operands that are not taken in registers."""
 
@@ -28,7 +28,7 @@ class DotPlan:
     c: RegisterLayout
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class DotUnit(ABC):
     """A way to do dots of some types.
 

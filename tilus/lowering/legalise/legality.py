@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from tilus.ir.core import Operation
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Cast
 from tilus.ir.ops.thread import PtrAtomic
+from tilus.records import record
 from tilus.targets import Feature, Target
 
 Types = Callable[[DType], bool]
@@ -30,7 +30,7 @@ def integers_of(*widths: int) -> Types:
     return lambda dtype: dtype.is_int and dtype.bits in widths
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Row:
     """Operations of one class that are spelled as they are.
 

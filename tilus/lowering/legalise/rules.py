@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Operation, Value
 from tilus.lowering.legalise.legality import Machine
+from tilus.records import record
 
 Rewrite = Callable[[Builder, Any, Machine], "Value | Sequence[Value]"]
 Applies = Callable[[Any, Machine], bool]
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Rule:
     """A rewriting: the values that take the place of an operation's results, from operations that are legalised in
     turn.

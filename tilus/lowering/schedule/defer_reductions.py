@@ -8,13 +8,12 @@ that the loop's sums stay within each thread. Only the order of the additions ch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import Binary, Broadcast, Const, Dot, For, Reduce, Reshape
 from tilus.ir.rewriter import count_uses
 from tilus.ir.types import TileType
+from tilus.records import record
 
 LANES, HELD = 4, 2
 """Lanes that share a row of a tensor-core accumulator's atom, and neighbouring elements that each of them holds."""
@@ -39,7 +38,7 @@ def _visit(function: Function, block: Block) -> None:
     block.ops = ops
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Sum:
     """A carried sum: its position, the operations of its update, and the factor that scales it."""
 

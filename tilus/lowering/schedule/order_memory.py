@@ -16,7 +16,7 @@ Offsets are compared as linear forms (forms.py). Shared memory that the user nam
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import (
@@ -37,6 +37,7 @@ from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.types import ViewType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.forms import Form, Window, form_of, root_of, window_of
+from tilus.records import record
 
 
 def order_memory(module: Module) -> None:
@@ -60,7 +61,7 @@ ONE_THREAD = "one thread"
 Owner = tuple[RegisterLayout, tuple[int, ...]] | str | None
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class _Access:
     """An access to an array since the last barrier.
 

@@ -15,8 +15,6 @@ across the loop's back edge.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tilus.diagnostics import UserError
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Module, Operation, Value
@@ -39,6 +37,7 @@ from tilus.ir.types import TileType
 from tilus.lowering.schedule.plan import fragment_step
 from tilus.lowering.schedule.ring import RINGS, RingKind
 from tilus.lowering.schedule.staged import Extents, Staged, StagedLoop, windows
+from tilus.records import record
 
 
 def pipeline_loops(module: Module) -> None:
@@ -76,7 +75,7 @@ def _check(staged: StagedLoop, schedule: LoopSchedule) -> None:
                                     f"{schedule.stages} stages", span)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Ring:
     """A load or gather of the loop with its ring of buffers."""
 

@@ -8,14 +8,14 @@ barriers in memory, and a queue of an NPU differ in what these five take.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.ops import CommitAsync, CopyAsync, Gather, GatherAsync, Load, Sync, WaitAsync
+from tilus.records import record
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class RingKind(ABC):
     """How tiles get into a ring; ``name`` as it stands at the loads."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import (
@@ -23,11 +22,12 @@ from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
 from tilus.lowering.facts import Fact, Facts
 from tilus.lowering.simt.runs import affine, mask_run
+from tilus.records import record
 
 VECTOR_BITS = 128
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ViewFacts:
     """Facts of a global view: per dimension of extents and strides (in elements); the start of the view is
     ``alignment`` bytes aligned."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span
 from tilus.ir.core import Block, Function, Operation, Value
@@ -28,10 +27,11 @@ from tilus.ir.types import PointerType, TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.shared import SharedLayout, Swizzle
 from tilus.lowering.facts import Facts
+from tilus.records import field, record
 from tilus.targets import Target
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class GlobalView:
     """A view of global memory: where it begins, and extents and strides in elements (ints where constant).
 
@@ -43,7 +43,7 @@ class GlobalView:
     lows: list[Value | None]
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class SharedView:
     """A view of shared memory: the address of its allocation, the layout from the view's start, which lies
     ``constant`` elements and ``moving`` elements (a run-time i32, a multiple of ``step``) after it. ``inner`` is a
@@ -80,7 +80,7 @@ class DeferredLoads:
         return [self.part(i) for i in range(self.instructions)]
 
 
-@dataclass
+@record
 class Thread:
     """Lowers one function. ``values`` maps tile-level scalars and tiles to thread-level values, ``views`` views;
     ``loops`` counts the loops around the operation that is being lowered, ``phase`` the loops that came before it."""

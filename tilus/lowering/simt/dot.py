@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
@@ -21,6 +20,7 @@ from tilus.lowering.simt.context import SharedView, Thread, layout_of
 from tilus.lowering.simt.scratch import operand_bytes
 from tilus.lowering.simt.shared_access import SharedAccess
 from tilus.lowering.simt.views import tile_padding
+from tilus.records import record
 
 
 def lower_dot(thread: Thread, op: Dot) -> None:
@@ -77,7 +77,7 @@ def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
     return thread.pack(accumulators)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Operand:
     """A tile in shared memory: the address of its first element, and strides in elements."""
 

@@ -12,8 +12,6 @@ group's memory lives in all of the section, between barriers of the whole block,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.families import AsyncCopy
@@ -22,12 +20,13 @@ from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
 from tilus.lowering.simt.scratch import ROUND_BYTES, scratch_bytes
+from tilus.records import field, record
 from tilus.targets import Target
 
 ALIGNMENT = 128
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class SharedPlanning:
     """``offsets`` maps an AllocShared, or an operation with scratch memory, to its byte offset; ``fresh`` holds those
     whose bytes nothing has used before when they run. Conversions take ``round_bytes`` at a time."""
@@ -38,7 +37,7 @@ class SharedPlanning:
     fresh: set[Operation] = field(default_factory=set)
 
 
-@dataclass(slots=True)
+@record(slots=True)
 class _Live:
     """``used_by`` are the groups that use it, None for the whole block; ``sections`` where groups do."""
 
@@ -65,7 +64,7 @@ class _Live:
                 max([self.last, *(s.last for s in self.sections)]))
 
 
-@dataclass(slots=True, eq=False)
+@record(slots=True, eq=False)
 class _Section:
     """What stands between two barriers of the whole block at the top level of a kernel."""
 

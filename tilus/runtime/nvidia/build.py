@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tilus.backends import Artifact, Options
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Module
+from tilus.records import record
 from tilus.runtime.compile import module_key, traced
 from tilus.runtime.fingerprint import toolchain_fingerprint
 from tilus.runtime.internal import guarded
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tilus.runtime.toolchains.result import CubinResult
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class GpuRoute:
     """What is peculiar to a way to cubins.
 
@@ -104,7 +104,7 @@ def build(route: GpuRoute, module: Module, target: Target, options: Options) -> 
     return Artifact({"cubin": result.cubin, route.name: source.encode()}, metadata)
 
 
-@dataclass(eq=False, repr=False)
+@record(eq=False, repr=False)
 class PtxKernel:
     """What a simulator needs of a kernel: the PTX and how it is launched."""
 

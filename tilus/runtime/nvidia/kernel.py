@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 
 from tilus.backends import Artifact, Options, Route
 from tilus.diagnostics import Diagnostic, Label, Severity, warn
+from tilus.records import record
 from tilus.runtime.compile import Compiled
 from tilus.runtime.nvidia.launch_facts import LaunchFacts, facts_in
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class KernelArgument:
     """A parameter of the compiled function: ``a``, ``a.shape[0]``, ``a.strides[1]`` or a scalar's name, and its type
     (``"pointer"`` or an element type)."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from tilus.ir.core import Function
 from tilus.ir.types import PointerType
+from tilus.records import record
 from tilus.targets import Target
 
 
-@dataclass
+@record
 class LaunchFacts:
     """Of one kernel.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from tilus.records import record
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class FunctionUsage:
     """Resources of one function as ``ptxas -v`` prints them: registers of a thread, and bytes."""
 
@@ -22,7 +23,7 @@ class FunctionUsage:
     barriers: int = 0
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class CubinResult:
     """A cubin and the tool's log, which has the usage of each function.
 

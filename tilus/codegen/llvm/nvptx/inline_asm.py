@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tilus.codegen.llvm.text import Emitter
 from tilus.codegen.ptx.instruction import Address, Effects, Immediate, Instruction, Registers
+from tilus.records import record
 
 SPACES = {"global": "addrspace(1)", "shared": "addrspace(3)"}
 REGISTER_TYPES = {"b": "i1", "h": "i16", "r": "i32", "f": "float", "l": "i64", "d": "double"}
 """The LLVM type of each class of register."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class _Call:
     """The text of a call without its operands; ``inputs`` are the names of those and their type."""
 
