@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from tilus._version import __version__
 from tilus.diagnostics import TilusError, TilusWarning, UserError
-from tilus.ir.dtypes import DType, from_numpy, integer
+from tilus.ir.dtypes import DType, codebook, from_numpy, integer
 from tilus.ir.dtypes import float_ as float
 from tilus.lang.builtins import random
 from tilus.lang.public import public_names as _public_names

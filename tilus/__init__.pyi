@@ -13,6 +13,7 @@ from tilus.diagnostics import TilusWarning as TilusWarning
 from tilus.diagnostics import UserError as UserError
 from tilus.ir.dtypes import DType as DType
 from tilus.ir.dtypes import bool_ as bool
+from tilus.ir.dtypes import codebook as codebook
 from tilus.ir.dtypes import float_ as float
 from tilus.ir.dtypes import from_numpy as from_numpy
 from tilus.ir.dtypes import integer as integer
@@ -124,6 +125,7 @@ f6e2m3: Any
 f6e3m2: Any
 f8e4m3fn: Any
 f8e5m2: Any
+f8e8m0fnu: Any
 f16: Any
 f32: Any
 f64: Any
@@ -138,6 +140,8 @@ i8: Any
 i16: Any
 i32: Any
 i64: Any
+nf4: Any
+ternary: Any
 tf32: Any
 u1: Any
 u2: Any

@@ -365,4 +365,5 @@ def poisoned(shape: tuple[int, ...], dtype: DType) -> Array:
     if dtype.is_bool:
         return np.ones(shape, held)
     raw = np.full(int(np.prod(shape, dtype=np.int64)) * held.itemsize, 0xFF if dtype.is_float else 0xA5, np.uint8)
-    return raw.view(held).reshape(shape)
+    codes = raw.view(held).reshape(shape)
+    return codes if dtype.is_arithmetic else codes & held.type((1 << dtype.bits) - 1)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tilus.ir.codebooks import steps
 from tilus.ir.dtypes import DType, f32, f64
 
 Array = npt.NDArray[Any]
@@ -58,60 +59,87 @@ def constant(value: Any, dtype: DType, shape: tuple[int, ...]) -> Array:
 def decode(x: Array, dtype: DType) -> Array:
     """The numbers that the codes of a storage type stand for: int64 (uint64 for wide unsigned types), or f64."""
     if dtype.is_int:
-        wide = x.astype(np.uint64)
-        if dtype.kind == "uint":
-            return wide if dtype.bits == 64 else wide.astype(np.int64)
-        shift = np.uint64(64 - dtype.bits)
-        shifted: Array = (wide << shift).view(np.int64) >> np.int64(shift)
-        return shifted
+        return _decode_integer(x, dtype)
+    if dtype.is_codebook:
+        table = np.zeros(1 << dtype.bits)
+        table[: len(dtype.values)] = dtype.values
+        return table[x]
     if dtype.name == "tf32":
         return x.view(np.float32).astype(np.float64)
     codes = x.astype(np.int64)
-    sign = np.where(codes >> (dtype.bits - 1) & 1, -1.0, 1.0)
     exponent = codes >> dtype.mantissa & ((1 << dtype.exponent) - 1)
     fraction = codes & ((1 << dtype.mantissa) - 1)
-    significand = np.where(exponent == 0, fraction, fraction + (1 << dtype.mantissa)).astype(np.float64)
-    value = np.ldexp(significand, np.maximum(exponent, 1) - dtype.bias - dtype.mantissa)
-    top = (1 << dtype.exponent) - 1
-    if dtype.specials == "ieee":
-        value = np.where(exponent == top, np.where(fraction == 0, np.inf, np.nan), value)
-    elif dtype.specials == "fn":
-        value = np.where((exponent == top) & (fraction == (1 << dtype.mantissa) - 1), np.nan, value)
-    return np.copysign(value, sign)  # of NaNs too
+    hidden = (exponent != 0) | (not dtype.has_zero)
+    significand = np.where(hidden, fraction + (1 << dtype.mantissa), fraction).astype(np.float64)
+    least = 1 if dtype.has_zero else 0
+    value = np.ldexp(significand, np.maximum(exponent, least) - dtype.bias - dtype.mantissa)
+    magnitude = codes & ((1 << (dtype.exponent + dtype.mantissa)) - 1)
+    value = np.where(magnitude > dtype.greatest_code, np.nan, value)
+    if dtype.infinity_code is not None:
+        value = np.where(magnitude == dtype.infinity_code, np.inf, value)
+    if not dtype.signed:
+        return value
+    return np.copysign(value, np.where(codes >> (dtype.bits - 1) & 1, -1.0, 1.0))  # of NaNs too
+
+
+def _decode_integer(x: Array, dtype: DType) -> Array:
+    wide = x.astype(np.uint64)
+    if dtype.kind == "uint":
+        return wide if dtype.bits == 64 else wide.astype(np.int64)
+    shift = np.uint64(64 - dtype.bits)
+    return (wide << shift).view(np.int64) >> np.int64(shift)
 
 
 def encode(values: Array, dtype: DType, rounding: str = "rn") -> Array:
-    """The codes of a float type nearest to f64 numbers. Beyond the range: the infinity, or in types without one the
-    greatest number; NaN gives 0 in types without NaN."""
+    """The codes of a float type or codebook nearest to f64 numbers.
+
+    Beyond the range: the infinity, or in types without one the greatest number; below that of an unsigned type its
+    least number. NaN gives 0 in types without NaN, and 0 in one without zero the least number.
+    """
+    if dtype.is_codebook:
+        return _encode_in_codebook(values, dtype)
     with np.errstate(all="ignore"):
         magnitude = np.abs(values)
         finite = np.isfinite(values)
         negative = np.signbit(values)
-        _, exponent = np.frexp(np.where(finite, magnitude, 0.0))
-        exponent = np.maximum(exponent - 1, 1 - dtype.bias)
-        scaled = np.ldexp(np.where(finite, magnitude, 0.0), dtype.mantissa - exponent)
-        kept = _round(scaled, negative, rounding).astype(np.int64)
-        hidden = 1 << dtype.mantissa
-        field = np.where(kept >= hidden, exponent + dtype.bias, 0)
-        # A carry out of the significand moves on into the exponent field by itself.
-        code = np.where(kept >= hidden, (field << dtype.mantissa) + (kept - hidden), kept)
-    width = 19 if dtype.name == "tf32" else dtype.bits
-    top = (1 << dtype.exponent) - 1
-    greatest = {"ieee": (top << dtype.mantissa) - 1, "fn": (top << dtype.mantissa | hidden - 1) - 1,
-                "finite": (1 << (width - 1)) - 1}[dtype.specials]
-    infinity = greatest + 1 if dtype.specials == "ieee" else greatest
+        code = _magnitude_code(np.where(finite, magnitude, 0.0), negative, dtype, rounding)
+    greatest, infinity = dtype.greatest_code, dtype.infinity_code
+    beyond = greatest if infinity is None else infinity
     outward: Any = {"rn": True, "rz": False, "rm": negative, "rp": ~negative}[rounding]
-    code = np.where(code > greatest, np.where(outward, infinity, greatest), code)
-    code = np.where(np.isinf(values), infinity, code)
-    quiet = {"ieee": top << dtype.mantissa | 1 << max(0, dtype.mantissa - 1), "fn": (1 << (width - 1)) - 1,
-             "finite": 0}[dtype.specials]
+    code = np.where(code > greatest, np.where(outward, beyond, greatest), code)
+    code = np.where(np.isinf(values), beyond, code)
     nan = np.isnan(values)
-    code = np.where(nan, quiet, code) | np.where(negative & ~(nan & (dtype.specials == "finite")), 1 << (width - 1), 0)
+    code = np.where(nan, dtype.nan_code or 0, code)
+    if dtype.signed:
+        width = dtype.exponent + dtype.mantissa
+        code = code | np.where(negative & ~(nan & (dtype.nan_code is None)), 1 << width, 0)
+    else:
+        code = np.where(negative & ~nan, 0, code)
     if dtype.name == "tf32":
         code = code << 13
     bits = 8 * ((dtype.bits + 7) // 8)
     unsigned = code.astype(f"u{max(1, 1 << (bits // 8 - 1).bit_length())}")
     return unsigned.astype(held_as(dtype)) if not dtype.is_arithmetic else unsigned.view(dtype.numpy)
+
+
+def _magnitude_code(magnitude: Array, negative: Array, dtype: DType, rounding: str) -> Array:
+    """The codes of finite magnitudes as if there were no greatest one. A type without zero is taken for one with an
+    exponent more, whose code 0 is zero."""
+    bias = dtype.bias + (not dtype.has_zero)
+    _, exponent = np.frexp(magnitude)
+    exponent = np.maximum(exponent - 1, 1 - bias)
+    kept = _round(np.ldexp(magnitude, dtype.mantissa - exponent), negative, rounding).astype(np.int64)
+    hidden = 1 << dtype.mantissa
+    field = np.where(kept >= hidden, exponent + bias, 0)
+    # A carry out of the significand moves on into the exponent field by itself.
+    code = np.where(kept >= hidden, (field << dtype.mantissa) + (kept - hidden), kept)
+    return code if dtype.has_zero else np.maximum(code, 1) - 1
+
+
+def _encode_in_codebook(values: Array, dtype: DType) -> Array:
+    thresholds, codes = zip(*steps(dtype), strict=True)
+    place = np.searchsorted(thresholds, np.where(np.isnan(values), 0.0, values), side="right") - 1
+    return np.asarray(codes, held_as(dtype))[place]
 
 
 def _round(x: Array, negative: Array, rounding: str) -> Array:
@@ -130,15 +158,15 @@ def cast(x: Array, source: DType, target: DType, rounding: str = "rn") -> Array:
     number = x if source.is_arithmetic or source.is_bool else decode(x, source)
     if target.is_bool:
         return number != 0
-    if target.is_float:
+    if target.is_float or target.is_codebook:
         return _to_float(number, source, target, rounding)
-    if source.is_float:
+    if source.is_float or source.is_codebook:
         return _wrap(_saturate(number.astype(np.float64), target, rounding), target)
     return _wrap(number, target)
 
 
 def _to_float(x: Array, source: DType, target: DType, rounding: str) -> Array:
-    if not source.is_float and source.bits > 53:
+    if source.is_int and source.bits > 53:
         if rounding == "rn" and target in (f32, f64):
             return x.astype(target.numpy)
         x = _odd(x)
@@ -146,7 +174,7 @@ def _to_float(x: Array, source: DType, target: DType, rounding: str) -> Array:
         if target is f64:
             return x.astype(np.float64)
         if rounding == "rn" and target.name in ("f16", "f32"):
-            wide = x.astype(np.float64) if not source.is_float else x
+            wide = x if source.is_float else x.astype(np.float64)
             return wide.astype(target.numpy)
         if target is f32:
             return _directed(x.astype(np.float64), rounding)

@@ -18,24 +18,28 @@ def encode_float(value: int | float, dtype: DType) -> int:
         narrow = DType("tf32_bits", "float", 19, dtype.exponent, dtype.mantissa, dtype.specials)
         return encode_float(value, narrow) << 13
     number = as_float(value, dtype)
-    sign = (1 << (dtype.bits - 1)) if math.copysign(1.0, number) < 0 else 0
-    top = (1 << dtype.exponent) - 1
+    negative = math.copysign(1.0, number) < 0
+    sign = (1 << (dtype.exponent + dtype.mantissa)) if negative and dtype.signed else 0
     if math.isnan(number):
-        if dtype.specials == "finite":
-            return 0
-        quiet = 1 << (dtype.mantissa - 1) if dtype.mantissa else 0
-        return sign | top << dtype.mantissa | (quiet if dtype.specials == "ieee" else (1 << dtype.mantissa) - 1)
-    greatest = {"ieee": (top << dtype.mantissa) - 1, "fn": (top << dtype.mantissa | (1 << dtype.mantissa) - 1) - 1,
-                "finite": (1 << (dtype.bits - 1)) - 1}[dtype.specials]
-    overflow = greatest + 1 if dtype.specials == "ieee" else greatest
+        return 0 if dtype.nan_code is None else sign | dtype.nan_code
+    if negative and not dtype.signed:
+        return 0
+    infinity = dtype.infinity_code
+    overflow = dtype.greatest_code if infinity is None else infinity
     if math.isinf(number):
         return sign | overflow
-    magnitude = abs(number)
+    code = _magnitude_code(abs(number), dtype)
+    return sign | (code if code <= dtype.greatest_code else overflow)
+
+
+def _magnitude_code(magnitude: float, dtype: DType) -> int:
+    """The code of a finite magnitude as if there were no greatest one."""
+    bias = dtype.bias + (not dtype.has_zero)
     if magnitude == 0.0:
-        return sign
-    exponent = max(math.frexp(magnitude)[1] - 1, 1 - dtype.bias)
-    code = _units(magnitude, exponent - dtype.mantissa) + ((exponent + dtype.bias - 1) << dtype.mantissa)
-    return sign | (code if code <= greatest else overflow)
+        return 0
+    exponent = max(math.frexp(magnitude)[1] - 1, 1 - bias)
+    code = _units(magnitude, exponent - dtype.mantissa) + ((exponent + bias - 1) << dtype.mantissa)
+    return code if dtype.has_zero else max(code, 1) - 1
 
 
 def _units(magnitude: float, last: int) -> int:
@@ -44,9 +48,13 @@ def _units(magnitude: float, last: int) -> int:
 
 
 def integer_bits(value: int | float | bool, dtype: DType) -> int:
-    """The integer that holds ``value``: of a signed type with its sign, of a float its bits."""
+    """The integer that holds ``value``: of a signed type with its sign, of a float its bits, of a codebook the code."""
     if dtype.is_float:
         return encode_float(value, dtype)
+    if dtype.is_codebook:
+        from tilus.ir.codebooks import nearest_code
+
+        return nearest_code(as_float(value, dtype), dtype)
     number = int(value) & ((1 << dtype.bits) - 1)
     return number - (1 << dtype.bits) if dtype.kind == "int" and number >> (dtype.bits - 1) else number
 

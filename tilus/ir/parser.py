@@ -48,7 +48,7 @@ type: NAME -> scalar_type
     | NAME "<" NAME "," NAME ">" -> pointer_type
 KIND.2: /(kernel|launch)(?=\s*@)/
 VALUE: /%[A-Za-z_0-9]+/
-NAME: /[A-Za-z_][A-Za-z_0-9]*/
+NAME: /[A-Za-z_][A-Za-z_0-9]*(:\d\([-+.,e\d]*\))?/
 DIMS: /(\d+|\?|'\w+')(x(\d+|\?|'\w+'))*/
 INT: /-?\d+/
 FLOAT.2: /-?(\d+\.\d*([eE][+-]?\d+)?|\d+[eE][+-]?\d+|inf)/ | "nan"

@@ -23,7 +23,7 @@ ShuffleMode = Literal["bfly", "idx", "up", "down"]
 BarrierMode = Literal["sync", "arrive"]
 """Whether a thread waits for the others, or only counts."""
 ParameterKind = Literal["array", "scalar", "workspace"]
-TypeKind = Literal["bool", "int", "uint", "float"]
+TypeKind = Literal["bool", "int", "uint", "float", "codebook"]
 
 __all__ = [
     "AtomicKind", "BarrierMode", "CompareKind", "EffectKind", "Order", "ParameterKind", "ReduceKind", "Rounding",

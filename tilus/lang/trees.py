@@ -116,7 +116,7 @@ def literal_meets(number: bool | int | float, dtype: DType) -> bool:
     """Whether a Python number becomes a value of ``dtype`` where it meets one."""
     if isinstance(number, bool):
         return True
-    return dtype.is_float if isinstance(number, float) else not dtype.is_bool
+    return dtype.is_float or dtype.is_codebook if isinstance(number, float) else not dtype.is_bool
 
 
 def common_type(a: Leaf, b: Leaf) -> TileType | None:

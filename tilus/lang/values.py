@@ -46,12 +46,13 @@ def fail(code: str, message: str, *, help: str | None = None) -> UserError:
 
 def constant(value: Scalar, dtype: DType, shape: tuple[int, ...] = ()) -> Tile:
     """A constant of ``dtype``; raises UserError where an integer literal is out of range."""
-    if isinstance(value, float) and not dtype.is_float:
+    real = dtype.is_float or dtype.is_codebook
+    if isinstance(value, float) and not real:
         raise fail("E0205", f"the literal {value} is not an integer of type {dtype}")
     if not dtype.is_bool and not literal_fits(value, dtype):
         raise fail("E0205", f"the literal {value} does not fit {dtype}, which holds {dtype.min_value} to "
                             f"{dtype.max_value}")
-    converted: Scalar = bool(value) if dtype.is_bool else (as_float(value, dtype) if dtype.is_float else int(value))
+    converted: Scalar = bool(value) if dtype.is_bool else (as_float(value, dtype) if real else int(value))
     return emit(Const(converted, dtype, shape, span=current().span))
 
 

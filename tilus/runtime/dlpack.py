@@ -15,7 +15,8 @@ from tilus.runtime.arrays import HOST, ArrayArgument, Refused, contiguous, host_
 CPU, CUDA, CUDA_HOST, CUDA_MANAGED = 1, 2, 3, 13
 READ_ONLY, COPIED = 1, 2
 _CODES = {0: "i", 1: "u", 2: "f"}
-_NAMED = {(4, 16): "bf16", (6, 8): "bool", (10, 8): "f8e4m3fn", (12, 8): "f8e5m2"}
+_NAMED = {(4, 16): "bf16", (6, 8): "bool", (7, 8): "f8e3m4", (8, 8): "f8e4m3", (10, 8): "f8e4m3fn", (12, 8): "f8e5m2",
+          (14, 8): "f8e8m0fnu"}
 
 
 class _Tensor(ctypes.Structure):

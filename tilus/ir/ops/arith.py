@@ -194,6 +194,9 @@ class Cast(Elementwise):
     def infer(self) -> Sequence[Type]:
         if self.rounding not in ROUNDINGS:
             self.fail("E0107", f"rounding is one of {', '.join(ROUNDINGS)}, not {self.rounding!r}")
+        if self.dtype.is_codebook and self.rounding != "rn":
+            self.fail("E0107", f"conversions to {self.dtype}, a codebook, are to the nearest value",
+                      help="omit rounding=")
         return (self.x.tile.with_dtype(self.dtype),)
 
 

@@ -7,16 +7,18 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, bf16, f32, f64, i32, integer, u16, u32
 from tilus.ir.ops import Cast, Compare, Const, Select, Unary
 from tilus.lowering.legalise import bytes as _bytes  # noqa: F401  (its rules come before these)
-from tilus.lowering.legalise.codes import Bits, decode, float_to_code, odd_f32, odd_f64
+from tilus.lowering.legalise.codes import decode, float_to_code, odd_f32, odd_f64
 from tilus.lowering.legalise.legality import Machine, rounds
 from tilus.lowering.legalise.rules import rule
+from tilus.lowering.legalise.scalars import Bits
+from tilus.lowering.legalise.tables import is_long_codebook, loaded_from_codebook
 
 _TO_INTEGERS = {"rm": "floor", "rp": "ceil"}
 
 
 def is_code(dtype: DType) -> bool:
-    """Whether a float type is one that nothing computes with."""
-    return dtype.is_float and not dtype.is_arithmetic
+    """Whether a type is a codebook, or a float that nothing computes with."""
+    return (dtype.is_float and not dtype.is_arithmetic) or dtype.is_codebook
 
 
 def is_half(dtype: DType) -> bool:
@@ -27,6 +29,13 @@ def is_half(dtype: DType) -> bool:
 def _then(b: Builder, x: Value, op: Cast) -> Value:
     """The rest of the way of a conversion."""
     return x if x.tile.dtype is op.dtype else b.add(Cast(x, op.dtype, op.rounding)).result
+
+
+@rule(Cast, lambda op, machine: is_long_codebook(op.x.tile.dtype) and not machine.legality.registers,
+      asks_machine=True, cost=6)
+def number_in_memory(b: Builder, op: Cast, machine: Machine) -> Value:
+    """Lanes of a vector load from a table, which has few lines of the cache."""
+    return _then(b, loaded_from_codebook(Bits(b, op.x.tile.shape), op.x), op)
 
 
 @rule(Cast, lambda op: is_code(op.x.tile.dtype), cost=6)
@@ -106,7 +115,7 @@ def round_to_bf16(b: Builder, op: Cast, machine: Machine) -> Value:
     return e.bits(e.to(e.choose(nan, 0x7FFF, rounded), u16), bf16)
 
 
-@rule(Cast, lambda op: op.dtype.is_float, cost=6)
+@rule(Cast, lambda op: op.dtype.is_float or op.dtype.is_codebook, cost=6)
 def code_of_number(b: Builder, op: Cast, machine: Machine) -> Value:
     e = Bits(b, op.x.tile.shape)
     code = float_to_code(b, op.x, op.dtype, op.rounding)

@@ -1,40 +1,16 @@
-"""Codes of floats as integer arithmetic: from numbers to codes of a narrower type, in each rounding, and back."""
+"""Codes of floats as integer arithmetic: from numbers to codes of a narrower type, in each rounding, and back.
+
+Codebooks are in ``tables.py``.
+"""
 
 from __future__ import annotations
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f32, f64, integer, u32, u64
-from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Const, Select, Unary
-
-
-class Bits:
-    """Integer and float arithmetic on scalars or vectors, briefly."""
-
-    def __init__(self, b: Builder, shape: tuple[int, ...]) -> None:
-        self.b = b
-        self.shape = shape
-
-    def const(self, value: int | float, dtype: DType) -> Value:
-        return self.b.add(Const(value, dtype, self.shape)).result
-
-    def op(self, kind: str, x: Value, y: Value | int | float) -> Value:
-        other = y if isinstance(y, Value) else self.const(y, x.tile.dtype)
-        return self.b.add(Binary(kind, x, other, False)).result
-
-    def test(self, kind: str, x: Value, y: Value | int | float) -> Value:
-        other = y if isinstance(y, Value) else self.const(y, x.tile.dtype)
-        return self.b.add(Compare(kind, x, other)).result
-
-    def choose(self, condition: Value, x: Value | int | float, y: Value) -> Value:
-        chosen = x if isinstance(x, Value) else self.const(x, y.tile.dtype)
-        return self.b.add(Select(condition, chosen, y)).result
-
-    def to(self, x: Value, dtype: DType) -> Value:
-        return x if x.tile.dtype is dtype else self.b.add(Cast(x, dtype)).result
-
-    def bits(self, x: Value, dtype: DType) -> Value:
-        return self.b.add(Bitcast(x, dtype)).result
+from tilus.ir.ops import Unary
+from tilus.lowering.legalise.scalars import Bits
+from tilus.lowering.legalise.tables import number_in_codebook, place_in_codebook
 
 
 def float_to_code(b: Builder, x: Value, target: DType, rounding: str = "rn") -> Value:
@@ -48,6 +24,8 @@ def float_to_code(b: Builder, x: Value, target: DType, rounding: str = "rn") -> 
         wide = e.to(x, f32)
     if target.exponent > 8:
         wide = e.to(wide, f64)
+    if target.is_codebook:
+        return place_in_codebook(e, wide, target)
     return encode(e, wide, target, rounding)
 
 
@@ -85,24 +63,33 @@ def decode(e: Bits, x: Value) -> Value:
 
 
 def _decode_code(e: Bits, x: Value, t: DType) -> Value:
+    if t.is_codebook:
+        return number_in_codebook(e, x, t)
     wide = f64 if t.exponent > 8 or t.mantissa > 23 else f32
     u, mantissa_bits, bias = (u64, 52, 1023) if wide is f64 else (u32, 23, 127)
     code = e.to(x, u)
-    magnitude = e.op("and", code, (1 << (t.bits - 1)) - 1)
-    sign = e.op("shl", e.op("shr", code, t.bits - 1), u.bits - 1)
+    width = t.exponent + t.mantissa
+    magnitude = e.op("and", code, (1 << width) - 1)
     shifted = e.op("shl", magnitude, mantissa_bits - t.mantissa)
     normal = e.op("add", shifted, (bias - t.bias) << mantissa_bits)
-    scaled = e.op("mul", e.to(magnitude, wide), 2.0 ** (1 - t.bias - t.mantissa))
-    below = e.test("lt", magnitude, 1 << t.mantissa)
-    value = e.choose(below, e.bits(scaled, u), normal)
-    top = (1 << t.exponent) - 1
-    if t.specials == "ieee":
-        special = e.op("or", shifted, ((1 << (8 if wide is f32 else 11)) - 1) << mantissa_bits)
-        value = e.choose(e.test("ge", magnitude, top << t.mantissa), special, value)
-    elif t.specials == "fn":
-        quiet = (((1 << (8 if wide is f32 else 11)) - 1) << mantissa_bits) | 1 << (mantissa_bits - 1)
-        value = e.choose(e.test("eq", magnitude, (1 << (t.bits - 1)) - 1), quiet, value)
-    return e.bits(e.op("or", value, sign), wide)
+    value = e.choose(e.test("lt", magnitude, 1 << t.mantissa), _least(e, magnitude, t, wide), normal)
+    exponents = ((1 << (8 if wide is f32 else 11)) - 1) << mantissa_bits
+    if t.infinity_code is not None:
+        value = e.choose(e.test("ge", magnitude, t.infinity_code), e.op("or", shifted, exponents), value)
+    elif t.nan_code is not None:
+        quiet = exponents | 1 << (mantissa_bits - 1)
+        value = e.choose(e.test("eq", magnitude, t.nan_code), quiet, value)
+    if t.signed:
+        value = e.op("or", value, e.op("shl", e.op("shr", code, width), u.bits - 1))
+    return e.bits(value, wide)
+
+
+def _least(e: Bits, magnitude: Value, t: DType, wide: DType) -> Value:
+    """The bits of the numbers of the least exponent: subnormals, or the least one of a type without zero."""
+    u = magnitude.tile.dtype
+    if t.has_zero:
+        return e.bits(e.op("mul", e.to(magnitude, wide), 2.0 ** (1 - t.bias - t.mantissa)), u)
+    return e.bits(e.const(2.0**-t.bias, wide), u)
 
 
 def encode(e: Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
@@ -113,6 +100,8 @@ def encode(e: Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
     bits = e.bits(x, u)
     sign = e.op("shr", bits, u.bits - 1)
     magnitude = e.op("and", bits, (1 << (u.bits - 1)) - 1)
+    if not t.has_zero:
+        return _finish(e, _power(e, magnitude, t, rounding), magnitude, sign, mantissa_bits, u, t, rounding)
     exponent = e.op("shr", magnitude, mantissa_bits)
     drop = mantissa_bits - t.mantissa
     # Where the result is subnormal more bits go; beyond the width nothing is left but the sticky bit.
@@ -133,6 +122,23 @@ def encode(e: Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
     return _finish(e, code, magnitude, sign, mantissa_bits, u, t, rounding)
 
 
+def _power(e: Bits, magnitude: Value, t: DType, rounding: str) -> Value:
+    """The code of the nearest power of two. Of two as near it is the greater one, whose implied bit counts as odd like
+    that of all numbers but subnormals."""
+    u = magnitude.tile.dtype
+    mantissa_bits, bias = (52, 1023) if u is u64 else (23, 127)
+    added = {"rn": 1 << (mantissa_bits - 1), "rp": (1 << mantissa_bits) - 1}.get(rounding, 0)
+    exponent = e.op("shr", e.op("add", magnitude, added), mantissa_bits)
+    if t.bias == bias:  # 2^-bias, code 0, is subnormal in the source
+        least = 1 << (mantissa_bits - 1)
+        if rounding == "rn":
+            exponent = e.choose(e.test("lt", magnitude, 3 * least // 2), 0, exponent)
+        elif rounding == "rp":
+            exponent = e.choose(e.test("le", magnitude, least), 0, exponent)
+        return exponent
+    return e.op("sub", e.op("max", exponent, bias - t.bias), bias - t.bias)
+
+
 def _increment(e: Bits, kept: Value, rest: Value, amount: Value, sign: Value, rounding: str, u: DType) -> Value:
     one, zero = e.const(1, u), e.const(0, u)
     if rounding == "rz":
@@ -150,11 +156,8 @@ def _increment(e: Bits, kept: Value, rest: Value, amount: Value, sign: Value, ro
 def _finish(e: Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits: int, u: DType, t: DType,
             rounding: str) -> Value:
     """Overflow, infinities, NaNs and the sign."""
-    top = (1 << t.exponent) - 1
-    width = 19 if t.name == "tf32" else t.bits
-    greatest = {"ieee": (top << t.mantissa) - 1, "fn": (top << t.mantissa | (1 << t.mantissa) - 1) - 1,
-                "finite": (1 << (width - 1)) - 1}[t.specials]
-    infinity = greatest + 1 if t.specials == "ieee" else greatest
+    greatest = t.greatest_code
+    infinity = greatest if t.infinity_code is None else t.infinity_code
     beyond = e.const(infinity, u)
     if rounding == "rz":
         beyond = e.const(greatest, u)
@@ -165,16 +168,15 @@ def _finish(e: Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits: 
     huge = e.op("or", e.test("gt", code, greatest), e.test("ge", magnitude, infinite))
     code = e.choose(huge, beyond, code)
     code = e.choose(e.test("eq", magnitude, infinite), infinity, code)
-    quiet = {"ieee": top << t.mantissa | 1 << max(0, t.mantissa - 1), "fn": (1 << (width - 1)) - 1,
-             "finite": 0}[t.specials]
+    if t.signed:
+        signed = e.op("shl", sign, t.exponent + t.mantissa)
+    else:
+        code, signed = e.choose(e.test("ne", sign, 0), 0, code), e.const(0, u)
     nan = e.test("gt", magnitude, infinite)
-    code = e.choose(nan, quiet, code)
-    signed = e.op("or", code, e.op("shl", sign, width - 1))
-    if t.specials == "finite":
-        signed = e.choose(nan, 0, signed)
-    if t.name == "tf32":
-        signed = e.op("shl", signed, 13)
-    return signed
+    if t.nan_code is None:
+        return e.choose(nan, 0, e.op("or", code, signed))
+    code = e.op("or", e.choose(nan, t.nan_code, code), signed)
+    return e.op("shl", code, 13) if t.name == "tf32" else code
 
 
-__all__ = ["Bits", "code_to_float", "decode", "encode", "float_to_code", "odd_f32", "odd_f64"]
+__all__ = ["code_to_float", "decode", "encode", "float_to_code", "odd_f32", "odd_f64"]

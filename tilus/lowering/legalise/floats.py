@@ -7,9 +7,9 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f16, f32, f64, u16, u32, u64
 from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
 from tilus.lowering.legalise.casts import is_half
-from tilus.lowering.legalise.codes import Bits
 from tilus.lowering.legalise.legality import Machine
 from tilus.lowering.legalise.rules import rule
+from tilus.lowering.legalise.scalars import Bits
 from tilus.lowering.math.functions import BINARY, UNARY, expand_binary, expand_unary
 
 FUNCTION_COST = 12

@@ -6,9 +6,9 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import integer
 from tilus.ir.ops import Binary, Const, Unary
-from tilus.lowering.legalise.codes import Bits
 from tilus.lowering.legalise.legality import Machine
 from tilus.lowering.legalise.rules import rule
+from tilus.lowering.legalise.scalars import Bits
 
 
 def constant_of(x: Value) -> int | None:

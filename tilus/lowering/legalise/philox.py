@@ -6,9 +6,9 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import u32
 from tilus.ir.ops import Broadcast, MulHi, Philox
-from tilus.lowering.legalise.codes import Bits
 from tilus.lowering.legalise.legality import Machine
 from tilus.lowering.legalise.rules import rule
+from tilus.lowering.legalise.scalars import Bits
 
 ROUNDS = 10
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -22,7 +22,7 @@ def convert(thread: Thread, x: Value, source: DType, target: DType, rounding: st
     number = _number(b, x, source) if is_narrow(source) else x
     if not is_narrow(target):
         return number if number.tile.dtype is target else b.add(Cast(number, target, rounding)).result
-    if target.is_float:
+    if not target.is_int:
         return _to(b, float_to_code(b, number, target, rounding), register_type(target))
     return _to(b, _integer_code(b, number, target, rounding), register_type(target))
 
@@ -45,7 +45,7 @@ def _constant(b: Builder, value: int, like: Value) -> Value:
 
 def _number(b: Builder, code: Value, dtype: DType) -> Value:
     """The number that a code stands for, in an arithmetic type that holds all of them."""
-    if dtype.is_float:
+    if not dtype.is_int:
         return code_to_float(b, code, dtype)
     wide = integer(WORD if dtype.bits <= WORD else 64, dtype.kind == "int")
     x = _to(b, code, wide)
