@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tilus.layouts.modes import misfit
 from tilus.layouts.register import RegisterLayout, Shape
@@ -13,9 +14,8 @@ from tilus.layouts.shared import SharedLayout, Swizzle, strided_order
 from tilus.layouts.shuffle import LANES
 from tilus.records import record
 
-if TYPE_CHECKING:
-    from tilus.layouts.register import IntArray
-
+Requests = tuple[tuple[Shape | None, ...], ...]
+"""Of each request, for each lane."""
 BANKS = 32
 WORD = 4
 """Bytes of a bank's word."""
@@ -31,7 +31,8 @@ def bank_conflicts(addresses: Any, access_bytes: int) -> Any:
     warps, of 16 bytes by quarter warps. The least is 1 for up to 4 bytes a lane, 2 for 8 and 4 for 16.
 
     Args:
-        addresses: byte addresses, int[..., 32]; negative ones belong to lanes that do not take part.
+        addresses: byte addresses, int[..., 32]; negative ones belong to lanes that do not take part. Those of 8 and
+            16 bytes are aligned.
         access_bytes: bytes per lane: 1, 2, 4, 8 or 16.
 
     Returns:
@@ -42,18 +43,21 @@ def bank_conflicts(addresses: Any, access_bytes: int) -> Any:
     addresses = np.asarray(addresses, dtype=np.int64)
     if addresses.shape[-1] != LANES or access_bytes not in (1, 2, 4, 8, 16):
         raise misfit(f"a request has 32 lanes of 1, 2, 4, 8 or 16 bytes, got {addresses.shape[-1]} of {access_bytes}")
-    words = max(1, access_bytes // WORD)
-    lanes = LANES // words
-    first = addresses.reshape(-1, lanes) // WORD
-    touched = first[:, :, None] + np.arange(words)
-    touched = np.where(first[:, :, None] < 0, -1, touched).reshape(len(first), LANES)
-    touched.sort(axis=1)
-    new = touched >= 0
-    new[:, 1:] &= touched[:, 1:] != touched[:, :-1]
-    keys = np.arange(len(touched))[:, None] * BANKS + touched % BANKS
-    counts = np.bincount(keys[new], minlength=len(touched) * BANKS).reshape(-1, BANKS)
-    result = counts.max(axis=1).reshape(*addresses.shape[:-1], words).sum(axis=-1)
-    return int(result) if result.ndim == 0 else result
+    counts = [_wavefronts_of(request, access_bytes) for request in addresses.reshape(-1, LANES).tolist()]
+    return counts[0] if addresses.ndim == 1 else np.array(counts).reshape(addresses.shape[:-1])
+
+
+def _wavefronts_of(addresses: Sequence[int], access_bytes: int) -> int:
+    """Of one request."""
+    size = max(WORD, access_bytes)
+    lanes = BANKS * WORD // size  # that are served at once, and as many groups of banks that serve one lane each
+    total = 0
+    for first in range(0, LANES, lanes):
+        counts = [0] * lanes
+        for place in {address // size for address in addresses[first:first + lanes] if address >= 0}:
+            counts[place % lanes] += 1
+        total += max(counts)
+    return total
 
 
 @record(frozen=True)
@@ -74,42 +78,45 @@ class Access:
     def warps(self) -> int:
         return -(-self.layout.num_threads // LANES)
 
-    def requests(self) -> IntArray:
-        """First indices of a sample of the requests, int64[requests, 32, rank]; absent lanes have index -1."""
+    def requests(self) -> Requests:
+        """A sample of the requests: the index with which each lane begins, None for absent lanes."""
         return _requests(self)
 
 
 @lru_cache(maxsize=512)
-def _requests(access: Access) -> IntArray:
-    import numpy as np
-
+def _requests(access: Access) -> Requests:
     layout = access.layout
     # other warps and locals shift the whole request; a few of each show whether shifts matter
-    threads = layout.thread_offsets()[:_SAMPLED_WARPS * LANES]
-    locals_ = layout.local_offsets()[:_SAMPLED_LOCALS * access.vector:access.vector]
-    if len(threads) % LANES:
-        # far below zero, so that adding a local's offset leaves it negative
-        threads = np.concatenate([threads, np.full((-len(threads) % LANES, layout.rank), -(1 << 40))])
-    table = threads.reshape(-1, 1, LANES, layout.rank) + locals_[None, :, None, :]
-    result: IntArray = np.maximum(table, -1).reshape(-1, LANES, layout.rank)
-    result.flags.writeable = False
-    return result
+    count = min(layout.num_threads, _SAMPLED_WARPS * LANES)
+    threads: list[Shape | None] = [layout.thread_index(t) for t in range(count)]
+    threads += [None] * (-count % LANES)
+    locals_ = range(0, min(layout.num_locals, _SAMPLED_LOCALS * access.vector), access.vector)
+    return tuple(tuple(None if thread is None else tuple(map(operator.add, thread, local))
+                       for thread in threads[first:first + LANES])
+                 for first in range(0, len(threads), LANES) for local in map(layout.local_index, locals_))
 
 
 def wavefronts(shared: SharedLayout, access: Access, element_bits: int) -> tuple[int, int]:
     """Wavefronts of a sample of an access's requests, and the least that any layout could reach for them."""
-    import numpy as np
-
-    requests = access.requests()
     bytes_ = access.vector * element_bits // 8
     pieces = 1
     if bytes_ not in (1, 2, 4, 8, 16):
         bytes_, pieces = (16, bytes_ // 16) if bytes_ > 16 and bytes_ % 16 == 0 else (4, max(1, bytes_ // 4))
-    inside = ((requests >= 0) & (requests < np.asarray(shared.shape))).all(axis=-1)
-    clipped = np.clip(requests, 0, np.asarray(shared.shape) - 1)
-    addresses = np.where(inside, shared.offsets(clipped) * element_bits // 8, -1)
-    taken = int(bank_conflicts(addresses, bytes_).sum()) * pieces
-    return taken, len(requests) * max(1, bytes_ // 4) * pieces
+    linear = _linear_offsets(SharedLayout(shared.shape, shared.modes, None, shared.base), access)
+    swizzle, taken = shared.swizzle, 0
+    for request in linear:
+        offsets = request if swizzle is None else [x if x < 0 else swizzle(x) for x in request]
+        taken += _wavefronts_of([-1 if x < 0 else x * element_bits // 8 for x in offsets], bytes_)
+    return taken * pieces, len(linear) * max(1, bytes_ // 4) * pieces
+
+
+@lru_cache(maxsize=512)
+def _linear_offsets(plain: SharedLayout, access: Access) -> tuple[tuple[int, ...], ...]:
+    """Of the lanes of each request, -1 for those that are absent or outside of the tile: the same under all swizzles
+    of a layout."""
+    shape, offset = plain.shape, plain.linear_offset
+    return tuple(tuple(-1 if index is None or not all(map(operator.lt, index, shape)) else offset(index)
+                       for index in request) for request in access.requests())
 
 
 def access_of(layout: RegisterLayout, element_bits: int, shared_dim: int, max_bytes: int = 16) -> Access:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -205,17 +206,12 @@ def _renaming(perm: tuple[int, ...], src: RegisterLayout) -> Plan:
 
 def _permutation(src: RegisterLayout, dst: RegisterLayout, tile: Shape) -> tuple[int, ...] | None:
     """By enumeration, for layouts of any radix: the register permutation, if every thread has what it needs."""
+    # most layouts fail at their first or last register, long before the whole table is looked at
+    if not all(_keeps_threads(src, dst, tile, local) for local in (0, dst.num_locals - 1)):
+        return None
     import numpy as np
 
-    own = np.arange(src.num_threads)
-    for div, size in src.replica_terms:
-        own = own - own // div % size * div
-    # most layouts fail at their first or last register, long before the whole table is looked at
-    for local in (0, dst.num_locals - 1):
-        index = dst.thread_offsets() + dst.local_offsets()[local]
-        threads, _ = src.owners(np.minimum(index, np.asarray(tile) - 1))
-        if not ((threads == own) | (index >= np.asarray(tile)).any(axis=-1)).all():
-            return None
+    own = np.array(_first_holders(src))
     table = dst.table()
     needed = (table < np.asarray(tile)).all(axis=-1)
     threads, locals_ = src.owners(np.minimum(table, np.asarray(tile) - 1))
@@ -226,6 +222,22 @@ def _permutation(src: RegisterLayout, dst: RegisterLayout, tile: Shape) -> tuple
     if not ((low == high) | (high < 0)).all():
         return None
     return tuple(int(h) if h >= 0 else 0 for h in high)
+
+
+def _first_holders(layout: RegisterLayout) -> list[int]:
+    """Of each thread, the first one that holds the same elements."""
+    replicas = layout.replica_terms
+    return [t - sum(t // div % size * div for div, size in replicas) for t in range(layout.num_threads)]
+
+
+def _keeps_threads(src: RegisterLayout, dst: RegisterLayout, tile: Shape, local: int) -> bool:
+    """Whether every thread has in ``src`` what is to be in its register ``local`` in ``dst``."""
+    moved = dst.local_index(local)
+    for own, thread in zip(_first_holders(src), dst.thread_indices, strict=True):
+        index = tuple(map(operator.add, thread, moved))
+        if all(map(operator.lt, index, tile)) and src.thread_of(index) != own:
+            return False
+    return True
 
 
 def _plan_shared(src: RegisterLayout, dst: RegisterLayout, element_bits: int,

@@ -248,6 +248,11 @@ class RegisterLayout:
         return tuple(_index(self.local_digits, n, self.rank) for n in range(self.num_locals))
 
     @cached_property
+    def thread_indices(self) -> tuple[Shape, ...]:
+        """The thread parts of the indices, one index for each thread: :meth:`thread_offsets` without NumPy."""
+        return tuple(_index(self.thread_digits, n, self.rank) for n in range(self.num_threads))
+
+    @cached_property
     def _table(self) -> IntArray:
         table = self._thread_array[:, None, :] + self._local_array[None, :, :]
         table.flags.writeable = False

@@ -45,7 +45,7 @@ class Swizzle:
 
     def __call__(self, offset: Any) -> Any:
         """The swizzled offset, for an int or an array of ints."""
-        return offset ^ ((offset >> self.shift) & self.mask)
+        return offset ^ ((offset >> self.shift) & ((1 << self.bits) - 1) << self.base)
 
     def __str__(self) -> str:
         return f"({self.bits}, {self.base}, {self.shift})"
@@ -168,11 +168,14 @@ class SharedLayout:
 
     def linear_offset(self, index: Sequence[int]) -> int:
         """The offset before swizzling."""
-        offset = self.base
-        for i, digits in zip(index, self.modes, strict=True):
-            for size, stride in reversed(digits):
-                i, digit = divmod(i, size)
-                offset += digit * stride
+        return self.base + sum(map(self.part, range(self.rank), index))
+
+    def part(self, dim: int, index: int) -> int:
+        """What an index along ``dim`` adds to the offset before swizzling."""
+        offset = 0
+        for size, stride in reversed(self.modes[dim]):
+            index, digit = divmod(index, size)
+            offset += digit * stride
         return offset
 
     def offset(self, index: Sequence[int]) -> int:

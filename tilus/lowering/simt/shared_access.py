@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tilus.ir.core import Value
@@ -48,29 +50,42 @@ class SharedAccess:
         self.thread, self.view, self.layout, self.rows = thread, view, view.layout, rows
         self.starts = starts
         self.locals = rows.local_indices[::vector]
-        import numpy as np
-
-        locals_ = rows.local_offsets()[::vector]
-        indices = rows.thread_offsets()[:, None, :] + locals_[None, :, :] + np.array(starts, dtype=np.int64)
-        limits = np.array(self.layout.shape, dtype=np.int64) - 1
-        self.table = self.layout.offsets(np.minimum(indices, limits))
-        self.ones = int(np.bitwise_or.reduce(self.table[:, 0])) if len(self.table) else 0
+        threads = dict.fromkeys(rows.thread_indices)
+        self._threads = [tuple(index[d] for index in threads) for d in range(rows.rank)]  # their parts, by dimension
+        self._known_parts: dict[tuple[int, int], list[int]] = {}
+        self.first = self._offsets((0,) * rows.rank)
+        self.ones = functools.reduce(operator.or_, self.first)
         self._moved: dict[Value, Value] = {}
 
     def address(self, group: int) -> Value:
         if self.view.inner is not None:
             return self._at(self.thread.move(self.view.pointer, self._offset(self.locals[group])), 0)
-        first, this = self.table[:, 0], self.table[:, group]
-        difference = this - first
-        if (difference == difference[0]).all():
-            return self._at(self._variant(0), int(difference[0]))
-        flipped = this ^ first
-        if (flipped == flipped[0]).all():
-            constant = int(flipped[0])
+        this = self._offsets(self.locals[group])
+        difference = _common(map(operator.sub, this, self.first))
+        if difference is not None:
+            return self._at(self._variant(0), difference)
+        constant = _common(map(operator.xor, this, self.first))
+        if constant is not None:
             low = constant & self.ones
             return self._at(self._variant(low), constant & ~self.ones)
         pointer = self.thread.move(self.view.pointer, self._offset(self.locals[group]))
         return self._at(pointer, 0)
+
+    def _offsets(self, local: tuple[int, ...]) -> list[int]:
+        """Of the element at a local index, for every thread; those beyond the tile are taken to be at its end."""
+        parts = [self._parts(d, local[d] + self.starts[d]) for d in range(self.rows.rank)]
+        base, swizzle = self.layout.base, self.layout.swizzle
+        offsets = [base + sum(of_thread) for of_thread in zip(*parts, strict=True)] if parts else [base]
+        return offsets if swizzle is None else [swizzle(offset) for offset in offsets]
+
+    def _parts(self, dim: int, moved: int) -> list[int]:
+        """What the indices along ``dim``, ``moved`` from those of the threads, add to the offsets."""
+        found = self._known_parts.get((dim, moved))
+        if found is None:
+            own, last = self._threads[dim], self.layout.shape[dim] - 1
+            part = {n: self.layout.part(dim, min(n + moved, last)) for n in set(own)}
+            found = self._known_parts[dim, moved] = [part[n] for n in own]
+        return found
 
     def _at(self, pointer: Value, constant: int) -> Value:
         """A pointer into slot 0, moved to where the view is."""
@@ -103,6 +118,12 @@ class SharedAccess:
         parts = [thread.thread_index(self.rows, d) for d in range(self.rows.rank)]
         starts = [n + s for n, s in zip(local, self.starts, strict=True)]
         return shared_offset(thread, self.view, parts, starts)
+
+
+def _common(numbers: Iterable[int]) -> int | None:
+    """What all of them are, None where they differ."""
+    found = set(numbers)
+    return found.pop() if len(found) == 1 else None
 
 
 def shared_view_access(thread: Thread, op: Any, view: SharedView, rows: RegisterLayout, vector: int) -> SharedAccess:
