@@ -9,7 +9,6 @@ which a later sweep removes.
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
 import os
@@ -20,6 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from tilus.records import field, record
+
+try:
+    from _blake2 import blake2b as blake2b  # hashlib's own, without OpenSSL, which hashlib takes milliseconds to load
+except ImportError:  # a Python that is made otherwise
+    from hashlib import blake2b as blake2b
 
 MAGIC = b"tilus-cache-1\n"
 _DIGEST_SIZE = 20
@@ -67,7 +71,7 @@ class DamagedEntry(Exception):
 
 def key_of(parts: Iterable[bytes | str]) -> str:
     """The key of everything that a result depends on; parts are kept apart, so ("ab", "c") is not ("a", "bc")."""
-    digest = hashlib.blake2b(digest_size=_DIGEST_SIZE)
+    digest = blake2b(digest_size=_DIGEST_SIZE)
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
         digest.update(b"%c%d:" % (115 if isinstance(part, str) else 98, len(data)))
@@ -255,7 +259,7 @@ def encode(entry: Entry) -> bytes:
     sizes = [[name, len(blob)] for name, blob in entry.blobs.items()]
     header = json.dumps({"key": entry.key, "metadata": entry.metadata, "blobs": sizes}, sort_keys=True).encode()
     body = b"".join((len(header).to_bytes(4, "little"), header, *entry.blobs.values()))
-    return MAGIC + hashlib.blake2b(body, digest_size=_DIGEST_SIZE).digest() + body
+    return MAGIC + blake2b(body, digest_size=_DIGEST_SIZE).digest() + body
 
 
 def decode(key: str, data: bytes) -> Entry:
@@ -268,7 +272,7 @@ def decode(key: str, data: bytes) -> Entry:
     body = memoryview(data)[digest_end:]
     if data[:len(MAGIC)] != MAGIC or len(data) < _HEADER_START:
         raise DamagedEntry(key)
-    if hashlib.blake2b(body, digest_size=_DIGEST_SIZE).digest() != data[len(MAGIC):digest_end]:
+    if blake2b(body, digest_size=_DIGEST_SIZE).digest() != data[len(MAGIC):digest_end]:
         raise DamagedEntry(key)
     start = _HEADER_START + int.from_bytes(body[:4], "little")
     header = json.loads(data[_HEADER_START:start])

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
 
-from tilus.runtime.cache import Cache, default_cache, key_of
+from tilus.runtime.cache import Cache, blake2b, default_cache, key_of
 from tilus.runtime.toolchains.locate import TOOLS, version
 
 _SUFFIXES = (".py", ".lark")
@@ -55,10 +54,11 @@ def _sources(directory: str) -> Iterator[tuple[str, str]]:
 
 
 def _digest(directory: str, paths: list[str]) -> str:
-    digest = hashlib.blake2b(sys.version.encode(), digest_size=20)
+    digest = blake2b(sys.version.encode(), digest_size=20)
+    start = len(os.path.join(directory, ""))
     for path in paths:
-        with open(path, "rb") as stream:
+        with open(path, "rb", buffering=0) as stream:
             data = stream.read()
-        digest.update(f"{os.path.relpath(path, directory)} {len(data)} ".encode())
+        digest.update(f"{path[start:]} {len(data)} ".encode())
         digest.update(data)
     return digest.hexdigest()
