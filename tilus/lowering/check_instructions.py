@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilus.diagnostics import Diagnostic, Label, ResourceError, UnsupportedError
 from tilus.ir.core import Module, Operation
-from tilus.ir.types import TileType, ViewType
+from tilus.ir.types import TileType
 from tilus.targets import TARGETS, get_target
 from tilus.targets.features import NAMED_INSTRUCTIONS
 
@@ -16,24 +16,11 @@ def check_instructions(module: Module) -> None:
     for function in module.kernels:
         threads = target.warp_size * function.attributes.warps
         for op in function.walk():
-            _check_memory(op, target.name)
             _check_registers(op, threads, target.name)
             if not target.supports(op.NAME):
                 missing.setdefault(op.NAME, {})[Label(op.span, "named here")] = None
     if missing:
         raise UnsupportedError([_lacks(name, tuple(places), target.name) for name, places in missing.items()])
-
-
-def _check_memory(op: Operation, target: str) -> None:
-    for effect in op.effects():
-        view = op.results[0] if effect.kind == "alloc" and op.results else effect.value
-        if view is None or not isinstance(view.type, ViewType):
-            continue
-        dtype = view.view.dtype
-        if not dtype.is_bool and dtype.bits not in (8, 16, 32, 64):
-            raise UnsupportedError.at("E0507", f"memory of {dtype} is not supported on {target} yet", op.span,
-                                      help=f"load and store the bytes that hold it, and view them: "
-                                           f"tl.view(bytes, dtype=tl.{dtype}, layout=...)")
 
 
 MOST_ELEMENTS = 4096

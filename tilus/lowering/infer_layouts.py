@@ -54,6 +54,7 @@ from tilus.lowering.dots import DotPlan, unit_of
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import contiguous_axis, contiguous_order, gathered_vector, vector_width
+from tilus.lowering.simt.bits import WORD, is_narrow, unit
 from tilus.targets import get_target
 
 
@@ -294,8 +295,12 @@ class _Inference:
             return blocked(tile.shape, threads)
         order, vector = self.vector_of(op, tile)
         per_thread = -(-tile.size // threads)
+        if is_narrow(tile.dtype):  # whole words of registers, even where accesses move less
+            vector = max(vector, WORD // (tile.dtype.bits & -tile.dtype.bits))
         while vector > 1 and vector > per_thread:
             vector //= 2
+        if is_narrow(tile.dtype):  # what shares a byte belongs to one thread
+            vector = max(vector, unit(tile.dtype.bits)[0])
         return blocked(tile.shape, threads, vector, order)
 
     def vector_of(self, op: Access, tile: TileType) -> tuple[tuple[int, ...], int]:

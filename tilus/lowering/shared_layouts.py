@@ -28,6 +28,7 @@ from tilus.layouts.shared import SharedLayout, row_major, strided_order
 from tilus.lowering.dots import Place, unit_of
 from tilus.lowering.facts import Facts
 from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width
+from tilus.lowering.simt.bits import is_narrow
 from tilus.targets import Feature, Target
 
 
@@ -35,7 +36,7 @@ def choose_shared_layouts(function: Function, facts: Facts, target: Target, warp
     """Give every shared allocation a layout, in place."""
     allocations = [op for op in function.walk() if isinstance(op, AllocShared) and op.layout is None]
     for op in allocations:
-        if op.dtype.bits < 8:
+        if op.dtype.bits < 8 or is_narrow(op.dtype):  # bool is held in bytes
             layout = row_major(*op.shape)
         else:
             layout = _choose(op, _Accesses(function, facts, target, warps).of(op))

@@ -30,7 +30,7 @@ VECTOR_BITS = 128
 @record(frozen=True, slots=True)
 class ViewFacts:
     """Facts of a global view: per dimension of extents and strides (in elements); the start of the view is
-    ``alignment`` bytes aligned."""
+    ``alignment`` bits aligned."""
 
     extents: tuple[Fact, ...]
     strides: tuple[Fact, ...]
@@ -40,11 +40,11 @@ class ViewFacts:
 def view_facts(facts: Facts, view: Value) -> ViewFacts:
     """The facts of a view of global memory."""
     parameter = facts.parameters.get(view)
-    itemsize = max(1, view.view.dtype.bits // 8)
+    width = 8 if view.view.dtype.is_bool else view.view.dtype.bits
     if parameter is not None:
         dims = range(view.view.rank)
         return ViewFacts(tuple(facts.extent(view, d) for d in dims), tuple(facts.stride(view, d) for d in dims),
-                         16 if parameter.aligned else itemsize)
+                         VECTOR_BITS if parameter.aligned else 8 if width % 8 else width)
     op = view.defining
     if isinstance(op, PermuteView):
         inner = view_facts(facts, op.view)
@@ -58,7 +58,7 @@ def view_facts(facts: Facts, view: Value) -> ViewFacts:
         inner = view_facts(facts, op.view)
         alignment = inner.alignment
         for start, stride in zip(op.starts, inner.strides, strict=True):
-            moved = facts.of(start).divisor * stride.divisor * itemsize
+            moved = facts.of(start).divisor * stride.divisor * width
             if moved:
                 alignment = math.gcd(alignment, moved)
         kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
@@ -71,7 +71,7 @@ def view_facts(facts: Facts, view: Value) -> ViewFacts:
         return ViewFacts(tuple(clipped), tuple(inner.strides[d] for d in kept), alignment)
     rank = view.view.rank
     wide = Fact(-(1 << 62), 1 << 62, 1)
-    return ViewFacts((Fact(0, 1 << 62, 1),) * rank, (wide,) * rank, itemsize)
+    return ViewFacts((Fact(0, 1 << 62, 1),) * rank, (wide,) * rank, 8 if width % 8 else width)
 
 
 def contiguous_order(facts: Facts, view: Value, rank: int) -> tuple[int, ...]:
@@ -129,30 +129,32 @@ def contiguous_axis(facts: Facts, tile: Value, initial: Mapping[Value, Value]) -
 def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:
     """How many elements along ``dim`` one access of a load, store or asynchronous copy may move: a power of two, so
     that every access is aligned and none straddles the end of the view or of the tile."""
-    view, bits = (op.source if isinstance(op, CopyAsync) else op.view), tile.dtype.bits  # type: ignore[attr-defined]
-    if bits < 8:
+    view, dtype = (op.source if isinstance(op, CopyAsync) else op.view), tile.dtype  # type: ignore[attr-defined]
+    if dtype.is_bool:
         return 1
+    width = dtype.bits & -dtype.bits  # what divides every group of a power of two of elements
     known = view_facts(facts, view)
     stride = known.strides[dim]
     if not (stride.is_constant and stride.low == 1):
         return 1
     offset = facts.of(op.offsets[dim])  # type: ignore[attr-defined]
-    limits = [tile.shape[dim], known.alignment // (bits // 8), offset.divisor]
+    limits = [tile.shape[dim], known.alignment // width, offset.divisor]
     limits += [s.divisor for d, s in enumerate(known.strides) if d != dim]
     if dim not in getattr(op, "in_bounds", ()):
         limits.append(known.extents[dim].divisor)
-    return _width(facts, bits, limits, getattr(op, "mask", None), dim)
+    return _width(facts, width, limits, getattr(op, "mask", None), dim)
 
 
 def _width(facts: Facts, bits: int, limits: list[int], mask: Value | None, dim: int) -> int:
-    """The widest power of two of elements that divides all limits and is no longer than the runs of the mask."""
+    """The widest power of two of elements that divides all limits and is no longer than the runs of the mask; 1 where
+    those, ``bits`` wide each, do not fill a byte."""
     width = VECTOR_BITS // bits
     if mask is not None:
         limits = [*limits, mask_run(facts, mask, dim)]
     for limit in limits:
         if limit:
             width = math.gcd(width, limit)
-    return max(1, width)
+    return max(1, width) if width * bits >= 8 else 1
 
 
 def gathered_vector(facts: Facts, op: Gather | Scatter | GatherAsync) -> tuple[int, int]:
@@ -162,8 +164,9 @@ def gathered_vector(facts: Facts, op: Gather | Scatter | GatherAsync) -> tuple[i
     Along that dimension the index of the axis with stride 1 grows by one, and the others do not vary.
     """
     view, shape = op.view, op.indices[0].tile.shape if op.indices else ()
-    bits = view.view.dtype.bits
-    if bits >= 8 and view.view.space == "global":
+    dtype = view.view.dtype
+    if dtype.bits >= 8 and view.view.space == "global":
+        bits = dtype.bits & -dtype.bits
         known = view_facts(facts, view)
         for dim in reversed(range(len(shape))):
             along = [affine(facts, index, dim) for index in op.indices]
@@ -174,7 +177,7 @@ def gathered_vector(facts: Facts, op: Gather | Scatter | GatherAsync) -> tuple[i
             axis = axes[0]
             stride, start = known.strides[axis], along[axis]
             if stride.is_constant and stride.low == 1 and start is not None:
-                limits = [shape[dim], known.alignment // (bits // 8), start[1], known.extents[axis].divisor]
+                limits = [shape[dim], known.alignment // bits, start[1], known.extents[axis].divisor]
                 limits += [s.divisor for a, s in enumerate(known.strides) if a != axis]
                 return dim, _width(facts, bits, limits, op.mask, dim)
     return len(shape) - 1, 1

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.dtypes import DType, bool_, i32, i64, integer, u32
+from tilus.ir.dtypes import DType, bool_, i32, i64, u8, u32
 from tilus.ir.ops import (
     Binary,
     Broadcast,
@@ -28,6 +28,8 @@ from tilus.layouts import RegisterLayout
 from tilus.layouts.shared import SharedLayout, Swizzle
 from tilus.lowering.facts import Facts
 from tilus.records import field, record
+from tilus.lowering.simt import bits
+from tilus.lowering.simt.bits import register_type
 from tilus.targets import Target
 
 
@@ -91,6 +93,8 @@ class Thread:
     block: Block = field(default_factory=Block)
     span: Span = UNKNOWN_SPAN
     values: dict[Value, Value] = field(default_factory=dict)
+    dense: dict[Value, Value] = field(default_factory=dict)
+    """The words of tiles whose elements fill no register."""
     views: dict[Value, GlobalView | SharedView] = field(default_factory=dict)
     shared_offsets: dict[object, int] = field(default_factory=dict)
     in_shared: dict[Value, SharedView] = field(default_factory=dict)
@@ -364,7 +368,12 @@ class Thread:
         return pointer if pointer.type.dtype is dtype else self.emit(PtrCast(pointer, dtype))
 
     def shared_pointer(self, offset: int, dtype: DType) -> Value:
-        return self.in_prologue(("shared", offset, dtype), lambda: self.emit(SharedBase(offset, dtype)))
+        def build() -> Value:
+            if bits.is_narrow(dtype):
+                return self.emit(PtrCast(self.emit(SharedBase(offset, u8)), dtype))
+            return self.emit(SharedBase(offset, dtype))
+
+        return self.in_prologue(("shared", offset, dtype), build)
 
     # -- what tile-level values have become
 
@@ -374,8 +383,24 @@ class Thread:
             return self.grid_index(value)  # read again, so that it takes no register in the loops
         found = self.values.get(value)
         if found is None:
-            found = self.values[value] = self.pack(self.deferred[value].all())
+            words = self.dense.get(value)
+            if words is None:
+                found = self.pack(self.deferred[value].all())
+            else:
+                found = bits.unpacked(self, words, value.tile.dtype, locals_of(value) if value.tile.shape else 0)
+            self.values[value] = found
         return found
+
+    def words(self, value: Value) -> Value:
+        """A tile (or scalar) whose elements fill no register as words of 32 bits, in which they are dense."""
+        found = self.dense.get(value)
+        if found is None:
+            found = self.dense[value] = bits.packed(self, self.value(value), value.tile.dtype.bits)
+        return found
+
+    def set_words(self, value: Value, words: Value) -> None:
+        """What such a tile has become, as words."""
+        self.dense[value] = words
 
     def scalar_as(self, value: Value, dtype: DType) -> Value:
         """A tile-level integer scalar in a given width."""
@@ -395,14 +420,6 @@ class Thread:
 
     def thread_type(self, value: Value) -> TileType:
         return TileType(self.element_type(value), (locals_of(value),) if value.tile.shape else ())
-
-
-def register_type(dtype: DType) -> DType:
-    """The type that holds an element in a register: the element's own, or, for those that fill no register type, the
-    next unsigned integer, which holds the code."""
-    if dtype.is_bool or dtype.bits in (8, 16, 32, 64):
-        return dtype
-    return integer(next(bits for bits in (8, 16, 32, 64) if bits > dtype.bits), signed=False)
 
 
 def locals_of(value: Value) -> int:

@@ -14,7 +14,8 @@ from tilus.layouts.mma import MatrixPlan
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
-from tilus.lowering.simt.context import SharedView, Thread, layout_of, register_type
+from tilus.lowering.simt.bits import register_type
+from tilus.lowering.simt.context import SharedView, Thread, layout_of
 from tilus.lowering.simt.scratch import conversion_plan, holds_only_element
 from tilus.lowering.simt.shared_access import SharedAccess, matrix_loads, store_matrices
 from tilus.lowering.simt.views import tile_padding

@@ -22,7 +22,9 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simt import CpAsync, CpAsyncCommit, CpAsyncWait
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout, blocked
+from tilus.lowering.simt import dense
 from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width
+from tilus.lowering.simt.bits import Concatenation, is_narrow, unit
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of
 from tilus.lowering.simt.gathers import element_pointers
 from tilus.lowering.simt.global_access import GlobalAccess
@@ -37,6 +39,8 @@ def copy_layout(thread: Thread, op: CopyAsync) -> tuple[RegisterLayout, int]:
     dtype = op.destination.view.dtype
     order = contiguous_order(thread.facts, op.source, len(shape))
     width = vector_width(thread.facts, op, order[0], TileType(dtype, shape))
+    if is_narrow(dtype):  # what shares a byte belongs to one thread
+        width = max(width, unit(dtype.bits)[0])
     return blocked(shape, thread.threads, width, order), width
 
 
@@ -48,6 +52,9 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     tile = TileType(dtype, view.shape)
     access = GlobalAccess(thread, op, op.source, layout, tile)
     vector = aligned_at(view, math.gcd(access.vector, view.layout.vector_width(access.dim)))
+    if is_narrow(dtype):
+        _copy_dense(thread, op, view, layout, access)
+        return
     if vector != access.vector:
         access.vector, access.indices = vector, layout.local_indices[::vector]
     shared = SharedAccess(thread, view, layout, vector, (0,) * layout.rank)
@@ -86,10 +93,14 @@ def lower_gather_async(thread: Thread, op: GatherAsync) -> None:
     layout = layout_of(op.indices[0])
     along, width = gathered_vector(thread.facts, op)
     vector = aligned_at(view, math.gcd(math.gcd(width, layout.vector_width(along)), view.layout.vector_width(along)))
+    vector = 1 if is_narrow(dtype) else vector
     locals_ = range(0, layout.num_locals, vector)
     pointers, predicates = element_pointers(thread, op, locals_)
     shared = SharedAccess(thread, view, layout, vector, (0,) * layout.rank)
     mask = None if op.mask is None else thread.value(op.mask)
+    if is_narrow(dtype):
+        _gather_dense(thread, op, view, layout, shared, list(zip(locals_, pointers, predicates, strict=True)), mask)
+        return
     size = vector * dtype.itemsize
     asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
     read_only = not is_written(thread, op.view)
@@ -107,6 +118,50 @@ def lower_gather_async(thread: Thread, op: GatherAsync) -> None:
         count, predicate = vector if vector > 1 else 0, thread.both(predicate, inside)
         loaded.append((group, thread.emit(PtrLoad(pointer, count, size, predicate, read_only=read_only)), inside))
     _store_loaded(thread, shared, loaded, size)
+
+
+def _copy_dense(thread: Thread, op: CopyAsync, view: SharedView, layout: RegisterLayout, access: GlobalAccess) -> None:
+    """Elements that lie without regard to bytes: asynchronously where groups of them have words of their own on both
+    sides, else what fills bytes of shared memory is gathered first."""
+    dtype, dim = op.destination.view.dtype, access.dim
+    whole = aligned_at(view, math.gcd(layout.vector_width(dim), view.layout.vector_width(dim), view.shape[dim]))
+    whole = whole if dense.alignment_of(dtype, whole) else 1
+    vector = access.vector = math.gcd(access.vector, whole)
+    access.indices = layout.local_indices[::vector]
+    shared = SharedAccess(thread, view, layout, whole, (0,) * layout.rank)
+    mask = None if op.mask is None else thread.value(op.mask)
+    alignment, read_only = dense.alignment_of(dtype, vector), not is_written(thread, op.source)
+    first = thread.first_replica(layout)
+    for group in range(layout.num_locals // whole):
+        inside = thread.both(tile_padding(thread, layout, view.shape, group * whole), first)
+        words = Concatenation(thread)
+        for part in range(group * whole // vector, (group + 1) * whole // vector):
+            predicate = access.predicate(part)
+            if mask is not None:
+                predicate = thread.both(predicate, thread.extract(mask, part * vector))
+            if thread.target.has(Feature.CP_ASYNC) and inside is None and vector == whole and alignment >= 4:
+                dense.copy_group(thread, access.pointer(part), shared.address(group), whole, alignment, predicate)
+                continue
+            dense.load_group(thread, access.pointer(part), vector, alignment, thread.both(predicate, inside), None,
+                             read_only, words)
+        if words.at:
+            dense.store_group(thread, shared.address(group), words.result(), whole, dense.alignment_of(dtype, whole),
+                              inside)
+
+
+def _gather_dense(thread: Thread, op: GatherAsync, view: SharedView, layout: RegisterLayout, shared: SharedAccess,
+                  places: Sequence[tuple[int, Value, Value | None]], mask: Value | None) -> None:
+    """Element by element."""
+    dtype, first = op.destination.view.dtype, thread.first_replica(layout)
+    alignment = dense.alignment_of(dtype, 1)
+    for group, (local, pointer, predicate) in enumerate(places):
+        inside = thread.both(tile_padding(thread, layout, view.shape, local), first)
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        words = Concatenation(thread)
+        dense.load_group(thread, pointer, 1, alignment, thread.both(predicate, inside), None,
+                         not is_written(thread, op.view), words)
+        dense.store_group(thread, shared.address(group), words.result(), 1, alignment, inside)
 
 
 def _store_loaded(

@@ -18,8 +18,10 @@ from tilus.ir.ops import (
 from tilus.ir.ops.thread import PtrAtomic
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
+from tilus.lowering.simt import bits, dense
 from tilus.lowering.simt.access import gathered_vector
 from tilus.lowering.simt.barriers import barrier
+from tilus.lowering.simt.bits import Concatenation, code_of, is_narrow
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
 from tilus.lowering.simt.views import (
     advance,
@@ -95,6 +97,9 @@ def lower_gather(thread: Thread, op: Gather) -> None:
     pointers, predicates = element_pointers(thread, op, locals_)
     read_only = not is_written(thread, op.view)
     mask = None if op.mask is None else thread.value(op.mask)
+    if is_narrow(tile.dtype):
+        _gather_dense(thread, op, layout, list(zip(locals_, pointers, predicates, strict=True)), vector)
+        return
     count, size = (vector, vector * tile.dtype.itemsize) if vector > 1 else (0, 0)
     parts = []
     for local, pointer, predicate in zip(locals_, pointers, predicates, strict=True):
@@ -110,9 +115,25 @@ def lower_gather(thread: Thread, op: Gather) -> None:
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
 
+def _gather_dense(thread: Thread, op: Gather, layout: RegisterLayout,
+                  places: list[tuple[int, Value, Value | None]], vector: int) -> None:
+    """Of elements that lie without regard to bytes."""
+    tile = op.result.tile
+    mask = None if op.mask is None else thread.value(op.mask)
+    other = None if op.other is None else code_of(thread, thread.value(op.other))
+    words = Concatenation(thread)
+    for local, pointer, predicate in places:
+        if tile.shape:
+            predicate = thread.both(predicate, tile_padding(thread, layout, tile.shape, local))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, local))
+        dense.load_group(thread, pointer, vector, dense.alignment_of(tile.dtype, vector), predicate, other,
+                         not is_written(thread, op.view), words)
+    thread.set_words(op.result, words.result())
+
+
 def lower_scatter(thread: Thread, op: Scatter) -> None:
     tile = op.value.tile
-    value = thread.widen(thread.value(op.value), tile.dtype)
     layout = layout_of(op.value) if tile.shape else scalar_layout(thread)
     locals_, vector = _gathered_locals(thread, op, layout, tile)
     pointers, predicates = element_pointers(thread, op, locals_)
@@ -124,6 +145,11 @@ def lower_scatter(thread: Thread, op: Scatter) -> None:
             predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
+        if is_narrow(tile.dtype):
+            part = bits.part(thread, thread.words(op.value), local, vector, tile.dtype.bits)
+            dense.store_group(thread, pointer, part, vector, dense.alignment_of(tile.dtype, vector), predicate)
+            continue
+        value = thread.widen(thread.value(op.value), tile.dtype)
         if vector > 1:
             part = thread.take(value, range(local, local + vector))
             thread.emit(PtrStore(pointer, part, vector * tile.dtype.itemsize, predicate))

@@ -13,7 +13,9 @@ from tilus.ir.ops import (
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.access import contiguous_order, vector_width
+from tilus.lowering.simt.bits import is_narrow
 from tilus.lowering.simt.context import GlobalView, Thread
+from tilus.lowering.simt.dense import alignment_of
 from tilus.lowering.simt.views import advance, element_predicate, is_small
 
 
@@ -32,6 +34,8 @@ class GlobalAccess:
         width = vector_width(thread.facts, op, self.dim, tile) if order else 1
         have = layout.vector_width(self.dim) if order else 1
         self.vector = math.gcd(width, have)
+        if is_narrow(tile.dtype) and not alignment_of(tile.dtype, self.vector):
+            self.vector = 1
         self.base = self._thread_pointer()
         self.indices = layout.local_indices[:: self.vector]
         self._row_pointers: dict[tuple[int, ...], Value] = {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Module, Operation, Value
-from tilus.ir.dtypes import f32, i32, i64, u32
+from tilus.ir.dtypes import f32, i32, i64, u8, u32
 from tilus.ir.families import Elementwise
 from tilus.ir.ops import (
     Assume,
@@ -29,6 +29,7 @@ from tilus.ir.ops import (
     If,
     Iota,
     PermuteView,
+    PtrCast,
     Reshape,
     Select,
     Stride,
@@ -46,7 +47,8 @@ from tilus.lowering.facts import kernel_facts, overflows
 from tilus.lowering.schedule.order_memory import unordered_arrays
 from tilus.lowering.simt import collective, copies, dot, gathers, groups, memory, narrow, rearrange
 from tilus.lowering.simt.barriers import barrier, number_barriers
-from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of, register_type
+from tilus.lowering.simt.bits import is_narrow, register_type
+from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
 from tilus.lowering.simt.operands import deferrable_loads, operands_in_place
 from tilus.lowering.simt.plan_shared import plan_shared
 from tilus.lowering.simt.runs import mask_run
@@ -99,7 +101,9 @@ def _bind_array(thread: Thread, body: Block, value: Value, parameter: Any, argum
     ``arguments`` names them for the launcher: ``a``, ``a.shape[0]``, ``a.strides[0]``.
     """
     name, view = parameter.name, value.view
-    pointer = body.add_arg(PointerType(view.dtype, "global"), name)
+    pointer = body.add_arg(PointerType(u8 if is_narrow(view.dtype) else view.dtype, "global"), name)
+    if is_narrow(view.dtype):
+        pointer = thread.emit(PtrCast(pointer, view.dtype))
     arguments.append(name)
     width = i32 if parameter.small else i64
     extents: list[Value | int] = []
@@ -163,7 +167,7 @@ def lower_block(thread: Thread, block: Block) -> None:
 
 def _const(thread: Thread, op: Const) -> None:
     count = locals_of(op.result) if op.shape else 0
-    if narrow.is_narrow(op.dtype):
+    if is_narrow(op.dtype):
         thread.set(op.result, narrow.constant(thread, op.value, op.dtype, count))
         return
     thread.set(op.result, thread.const(op.value, thread.element_type(op.result), count))
@@ -286,7 +290,7 @@ def _select(thread: Thread, op: Select) -> None:
 
 def _cast(thread: Thread, op: Cast) -> None:
     x = thread.value(op.x)
-    if narrow.is_narrow(op.x.tile.dtype) or narrow.is_narrow(op.dtype):
+    if is_narrow(op.x.tile.dtype) or is_narrow(op.dtype):
         thread.set(op.result, narrow.convert(thread, x, op.x.tile.dtype, op.dtype, op.rounding))
         return
     target = thread.element_type(op.result)
@@ -299,7 +303,7 @@ def _cast(thread: Thread, op: Cast) -> None:
 
 
 def _bitcast(thread: Thread, op: Bitcast) -> None:
-    if narrow.is_narrow(op.dtype):  # the same code
+    if is_narrow(op.dtype):  # the same code
         thread.set(op.result, thread.value(op.x))
         return
     x = thread.widen(thread.value(op.x), op.x.tile.dtype)

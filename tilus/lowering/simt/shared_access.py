@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import i32
+from tilus.ir.dtypes import DType, i32
 from tilus.ir.ops import (
     AllocShared,
     Binary,
@@ -23,6 +23,7 @@ from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major
+from tilus.lowering.simt import bits, dense
 from tilus.lowering.simt.barriers import reuse_barrier
 from tilus.lowering.simt.context import DeferredLoads, SharedView, Thread, layout_of
 from tilus.lowering.simt.views import moved_to, one_thread, shared_offset, tile_padding
@@ -144,12 +145,12 @@ def aligned_at(view: SharedView, vector: int, starts: Sequence[int] = ()) -> int
     return 1 if view.inner is not None else math.gcd(vector, view.constant, view.step, *starts)
 
 
-def _shared_vector(layout: RegisterLayout, shared: SharedLayout, bits: int) -> tuple[int, int]:
+def _shared_vector(layout: RegisterLayout, shared: SharedLayout, dtype: DType) -> tuple[int, int]:
     """The dimension and number of elements of the widest access."""
     best = (max(0, layout.rank - 1), 1)
     for d in range(layout.rank):
         width = math.gcd(layout.vector_width(d), shared.vector_width(d))
-        width = math.gcd(width, max(1, 128 // bits))
+        width = math.gcd(width, dense.widest_vector(dtype))
         if width > best[1]:
             best = (d, width)
     return best
@@ -177,7 +178,7 @@ def shared_loads(thread: Thread, op: Load, view: SharedView) -> DeferredLoads:
     plan = _matrix_plan(thread, op, view, tile, Feature.LDMATRIX)
     if plan is not None:
         return matrix_loads(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan)
-    _, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
+    _, vector = _shared_vector(layout, view.layout, tile.dtype)
     vector = 1 if op.mask is not None else _aligned(thread, op, view, vector)
     access = shared_view_access(thread, op, view, layout, vector)
     mask = None if op.mask is None else thread.value(op.mask)
@@ -218,14 +219,14 @@ def _within_view(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...],
 
 def _matrix_plan(thread: Thread, op: Load | Store, view: SharedView, tile: TileType, instruction: Feature) -> Any:
     """How ldmatrix loads the tile, or stmatrix stores it; None where it cannot."""
-    layout, bits = tile.layout, tile.dtype.bits
-    if not thread.target.has(instruction) or op.mask is not None or bits not in (8, 16, 32):
+    layout, width = tile.layout, tile.dtype.bits
+    if not thread.target.has(instruction) or op.mask is not None or width not in (8, 16, 32):
         return None
     if layout is None or layout.rank != 2 or layout.shape != tile.shape:
         return None
     for dim in (1, 0):
-        if view.layout.vector_width(dim) * bits >= 128:
-            plan = ldmatrix_plan(layout, bits, dim)
+        if view.layout.vector_width(dim) * width >= 128:
+            plan = ldmatrix_plan(layout, width, dim)
             if plan is not None:
                 return plan if _aligned(thread, op, view, plan.vector) == plan.vector else None
     return None
@@ -248,8 +249,60 @@ def store_matrices(thread: Thread, access: SharedAccess, plan: Any, value: Value
         thread.emit(StMatrix(access.address(index), part, plan.count, plan.trans))
 
 
-def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> None:
+def load_dense_shared(thread: Thread, op: Load, view: SharedView) -> Value:
+    """The words of elements that lie in memory without regard to bytes."""
+    tile = op.result.tile
+    words = bits.Concatenation(thread)
+    other = None if op.other is None else bits.code_of(thread, thread.value(op.other))
+    if not tile.shape:
+        dense.load_group(thread, _shared_element(thread, op, view), 1, dense.alignment_of(tile.dtype, 1), None, None,
+                         False, words)
+        return words.result()
+    layout = layout_of(op.result)
+    vector = 1 if op.mask is not None else _dense_vector(thread, op, view, layout, tile)
+    access = shared_view_access(thread, op, view, layout, vector)
+    mask = None if op.mask is None else thread.value(op.mask)
+    for group in range(layout.num_locals // vector):
+        predicate = None if mask is None else thread.extract(mask, group)
+        predicate = thread.both(predicate, _within_view(thread, layout, layout.shape, view, op, group * vector))
+        dense.load_group(thread, access.address(group), vector, dense.alignment_of(tile.dtype, vector), predicate,
+                         other, False, words)
+    return words.result()
+
+
+def _dense_vector(thread: Thread, op: Load | Store, view: SharedView, layout: RegisterLayout, tile: TileType) -> int:
+    dim, vector = _shared_vector(layout, view.layout, tile.dtype)
+    vector = _aligned(thread, op, view, math.gcd(vector, tile.shape[dim]))
+    return vector if dense.alignment_of(tile.dtype, vector) else 1
+
+
+def store_dense_shared(thread: Thread, op: Store, view: SharedView) -> None:
+    tile, words = op.value.tile, thread.words(op.value)
+    if not tile.shape:
+        dense.store_group(thread, _shared_element(thread, op, view), words, 1, dense.alignment_of(tile.dtype, 1),
+                          one_thread(thread))
+        return
+    layout = layout_of(op.value)
+    vector = 1 if op.mask is not None else _dense_vector(thread, op, view, layout, tile)
+    access = shared_view_access(thread, op, view, layout, vector)
+    mask = None if op.mask is None else thread.value(op.mask)
+    first = thread.first_replica(layout)
+    for group in range(layout.num_locals // vector):
+        predicate = thread.both(first, tile_padding(thread, layout, tile.shape, group * vector))
+        predicate = thread.both(predicate, _within_view(thread, layout, tile.shape, view, op, group * vector))
+        if mask is not None:
+            predicate = thread.both(predicate, thread.extract(mask, group))
+        part = bits.part(thread, words, group * vector, vector, tile.dtype.bits)
+        alignment = dense.alignment_of(tile.dtype, vector)
+        dense.store_group(thread, access.address(group), part, vector, alignment, predicate)
+
+
+def store_shared(thread: Thread, op: Store, view: SharedView) -> None:
     tile = op.value.tile
+    if bits.is_narrow(tile.dtype):
+        store_dense_shared(thread, op, view)
+        return
+    value = thread.widen(thread.value(op.value), tile.dtype)
     if not tile.shape:
         thread.emit(PtrStore(_shared_element(thread, op, view), value, 0, one_thread(thread)))
         return
@@ -259,7 +312,7 @@ def store_shared(thread: Thread, op: Store, view: SharedView, value: Value) -> N
     if plan is not None and inside and not layout.is_replicated:
         store_matrices(thread, shared_view_access(thread, op, view, plan.rows, plan.vector), plan, value)
         return
-    dim, vector = _shared_vector(layout, view.layout, tile.dtype.bits)
+    dim, vector = _shared_vector(layout, view.layout, tile.dtype)
     vector = 1 if op.mask is not None else _aligned(thread, op, view, math.gcd(vector, tile.shape[dim]))
     access = shared_view_access(thread, op, view, layout, vector)
     mask = None if op.mask is None else thread.value(op.mask)
