@@ -53,15 +53,6 @@ def blocks_that_do_not_fit() -> None:
     kernel.on("simulate:sm_80")(np.zeros(100_000, np.float32))
 
 
-def memory_of_an_odd_type() -> None:
-    @tl.jit
-    def kernel(x: tl.u4["N"], y: tl.f16["N"]):
-        tl.grid(1)
-        tl.store(y, 0, tl.load(x, 0, 8).to(tl.f16))
-
-    kernel.compile("sm_80")
-
-
 def an_array_of_an_odd_type() -> None:
     @tl.jit
     def kernel(x: tl.u4["N"]):

@@ -27,9 +27,9 @@ from tilus.ir.types import PointerType, TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.shared import SharedLayout, Swizzle
 from tilus.lowering.facts import Facts
-from tilus.records import field, record
 from tilus.lowering.simt import bits
 from tilus.lowering.simt.bits import register_type
+from tilus.records import field, record
 from tilus.targets import Target
 
 
@@ -388,7 +388,7 @@ class Thread:
                 found = self.pack(self.deferred[value].all())
             else:
                 found = bits.unpacked(self, words, value.tile.dtype, locals_of(value) if value.tile.shape else 0)
-            self.values[value] = found
+            self.set(value, found)
         return found
 
     def words(self, value: Value) -> Value:
@@ -401,6 +401,8 @@ class Thread:
     def set_words(self, value: Value, words: Value) -> None:
         """What such a tile has become, as words."""
         self.dense[value] = words
+        if not words.name:
+            words.name = value.name
 
     def scalar_as(self, value: Value, dtype: DType) -> Value:
         """A tile-level integer scalar in a given width."""
