@@ -19,6 +19,7 @@ from tilus.lang.values import Tile
 from tilus.lang.views import View
 from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
+from tilus.runtime.packed import PackedArray, pack, packed, unpack
 
 globals().update(_public_names())
 

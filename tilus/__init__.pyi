@@ -118,6 +118,10 @@ from tilus.runtime.fuse import fuse as fuse
 from tilus.runtime.jit import JitFunction as JitFunction
 from tilus.runtime.jit import engine as engine
 from tilus.runtime.jit import jit as jit
+from tilus.runtime.packed import PackedArray as PackedArray
+from tilus.runtime.packed import pack as pack
+from tilus.runtime.packed import packed as packed
+from tilus.runtime.packed import unpack as unpack
 
 bf16: Any
 f4e2m1: Any

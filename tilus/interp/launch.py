@@ -15,6 +15,7 @@ from tilus.interp.evaluate import evaluate
 from tilus.interp.machine import BlockRun, Grid, Strand, Waiting
 from tilus.interp.memory import Memory, View, poisoned, whole
 from tilus.interp.numbers import Array
+from tilus.interp.packing import PackedElements
 from tilus.ir.core import Function, Module, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import DeviceAssert, Dim, Launch, ResidentBlocks, Stride, Workspace, Yield
@@ -88,7 +89,7 @@ def numbers_of(value: Any, dtype: DType) -> Array:
 class HostArray:
     """A NumPy array as a launch function and a kernel see it."""
 
-    array: Array
+    array: Array | PackedElements
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,10 +100,10 @@ class HostArray:
         return tuple(s // self.array.itemsize for s in self.array.strides)
 
 
-def host_array(array: Array, dtype: DType) -> HostArray:
+def host_array(array: Array | PackedElements, dtype: DType) -> HostArray:
     """An argument's elements in the interpreter's representation; the same memory."""
     held = numbers.held_as(dtype)
-    return HostArray(array if array.dtype == held else array.view(held))
+    return HostArray(array if isinstance(array, PackedElements) or array.dtype == held else array.view(held))
 
 
 def interpret(module: Module, arguments: Sequence[Any], *, output: TextIO | None = None,
@@ -159,7 +160,7 @@ def run_kernel(kernel: Function, extents: tuple[int, ...], args: list[Any], fres
             _alone(block, block.run(kernel.body))
 
 
-def bind_array(name: str, array: Array, dtype: DType, *, initialised: bool, tracked: bool) -> View:
+def bind_array(name: str, array: Array | PackedElements, dtype: DType, *, initialised: bool, tracked: bool) -> View:
     return whole(Memory(f"{name!r}", array, dtype, "global", initialised=initialised, tracked=tracked))
 
 

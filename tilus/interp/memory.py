@@ -19,6 +19,7 @@ import numpy as np
 
 from tilus.diagnostics import CheckError, Diagnostic, Label, Span
 from tilus.interp.numbers import Array, held_as
+from tilus.interp.packing import PackedElements
 from tilus.ir.dtypes import DType
 from tilus.ir.ops.memory import split_dims
 from tilus.records import field, record
@@ -78,11 +79,13 @@ class Memory:
         tracked: whether races are looked for.
     """
 
-    def __init__(self, name: str, array: Array, dtype: DType, space: str, *, initialised: bool = True,
+    def __init__(self, name: str, array: Array | PackedElements, dtype: DType, space: str, *, initialised: bool = True,
                  tracked: bool = False) -> None:
         self.name = name
         self.rank = array.ndim
-        self.array = np.atleast_1d(array)  # NumPy's arrays of rank 0 turn into numbers when they are indexed
+        # NumPy's arrays of rank 0 turn into numbers when they are indexed.
+        self.array: Any = array.reshaped(array.shape or (1,)) if isinstance(array, PackedElements) and not array.shape \
+            else array if isinstance(array, PackedElements) else np.atleast_1d(array)
         self.dtype = dtype
         self.space = space
         shape = self.array.shape
@@ -107,7 +110,9 @@ class Memory:
             found.rank, found._collapsed = len(shape), {}
             for name in ("array", "valid", "writer", "written", "write_at", "reader", "read", "read_at", "pending"):
                 array = getattr(self, name, None)
-                if array is not None:
+                if isinstance(array, PackedElements):
+                    setattr(found, name, array.reshaped(shape))
+                elif array is not None:
                     view = array.view()
                     view.shape = shape  # fails where the elements would have to be copied
                     setattr(found, name, view)
@@ -211,10 +216,10 @@ class Access:
 
     empty: bool
 
-    def get(self, array: Array) -> Array:
+    def get(self, array: Array | PackedElements) -> Array:
         raise NotImplementedError
 
-    def set(self, array: Array, value: Any) -> None:
+    def set(self, array: Array | PackedElements, value: Any) -> None:
         raise NotImplementedError
 
 
@@ -229,11 +234,16 @@ class BoxAccess(Access):
     def _part(self, array: Array) -> Array:
         return array[self.index + (Ellipsis,)].transpose(self.order)  # of rank 0 too an array that can be written
 
-    def get(self, array: Array) -> Array:
+    def get(self, array: Array | PackedElements) -> Array:
+        if isinstance(array, PackedElements):
+            return array.take(self.get(array.positions))
         part = self._part(array)
         return part if self.mask is None else part[self.mask]
 
-    def set(self, array: Array, value: Any) -> None:
+    def set(self, array: Array | PackedElements, value: Any) -> None:
+        if isinstance(array, PackedElements):
+            array.put(self.get(array.positions), value)
+            return
         part = self._part(array)
         if self.mask is None:
             part[...] = value
@@ -259,11 +269,16 @@ class PointAccess(Access):
         self.index, self.chosen = index, chosen
         self.empty = not chosen.any()
 
-    def get(self, array: Array) -> Array:
+    def get(self, array: Array | PackedElements) -> Array:
+        if isinstance(array, PackedElements):
+            return array.take(self.get(array.positions))
         return np.asarray(array[self.index])
 
-    def set(self, array: Array, value: Any) -> None:
-        array[self.index] = value
+    def set(self, array: Array | PackedElements, value: Any) -> None:
+        if isinstance(array, PackedElements):
+            array.put(self.get(array.positions), value)
+        else:
+            array[self.index] = value
 
 
 @record(frozen=True, eq=False)

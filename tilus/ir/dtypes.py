@@ -50,7 +50,8 @@ class DType:
         return self._hash
 
     def __str__(self) -> str:
-        return self.name
+        """The name, of a codebook without its values."""
+        return self.name.partition(":")[0]
 
     def __repr__(self) -> str:
         return self.name

@@ -48,7 +48,8 @@ class TileType:
         if not self.shape:
             return self.dtype.name
         dims = "x".join(f"'{d}'" if isinstance(d, str) else str(d) for d in self.shape)
-        return f"{self.dtype}[{dims}]" if self.layout is None else f"{self.dtype}[{dims}, {self.layout}]"
+        name = self.dtype.name
+        return f"{name}[{dims}]" if self.layout is None else f"{name}[{dims}, {self.layout}]"
 
 
 @record(frozen=True, slots=True)
@@ -71,7 +72,7 @@ class ViewType:
     def __str__(self) -> str:
         dims = "x".join("?" if d is None else str(d) for d in self.shape)
         tail = "" if self.layout is None else f", {self.layout}"
-        return f"{self.space}<{self.dtype}[{dims}]{tail}>"
+        return f"{self.space}<{self.dtype.name}[{dims}]{tail}>"
 
 
 @record(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class PointerType:
     space: Space = "global"
 
     def __str__(self) -> str:
-        return f"ptr<{self.dtype}, {self.space}>"
+        return f"ptr<{self.dtype.name}, {self.space}>"
 
 
 Type = TileType | ViewType | PointerType

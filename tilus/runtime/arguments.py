@@ -11,7 +11,7 @@ from tilus.diagnostics import Diagnostic, Label, Span, UserError
 from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Parameter
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import NAMED, DType
 from tilus.lang.signature import contiguous_strides, dim_value
 from tilus.runtime import arrays
 from tilus.runtime.arrays import HOST, ArrayArgument, Refused
@@ -80,24 +80,28 @@ def check_array(name: str, annotation: ArrayAnnotation, argument: ArrayArgument)
         return f"{name!r} holds {argument.dtype}, but the parameter is {annotation}", _conversion(name, dtype, argument)
     if len(argument.shape) != annotation.rank:
         return f"{name!r} has rank {len(argument.shape)}, but the parameter is {annotation}", None
-    if argument.address % dtype.itemsize:
-        return (f"{name!r} is misaligned: its address is no multiple of {dtype.itemsize} bytes",
+    size = dtype.itemsize if dtype.packed_bits in (8, 16, 32, 64) else 1
+    if argument.address % size:
+        return (f"{name!r} is misaligned: its address is no multiple of {size} bytes",
                 f"pass a copy: `{name}.{'clone' if is_torch(argument.owner) else 'copy'}()`")
     return None
 
 
 def _conversion(name: str, dtype: DType, argument: ArrayArgument) -> str | None:
     """How to convert an array to an element type."""
-    nothing = f"no host array holds {dtype}: pass the bytes as tl.u8, and tl.view them in the kernel"
+    written = f"tl.{dtype}" if dtype in NAMED else "dtype"
+    nothing = (f"pass numbers as `tl.pack({name}, {written})`, bytes with packed elements as "
+               f"`tl.packed({name}, {written}, shape)`")
+    if _numpy_name(dtype) is None:
+        return nothing
+    if argument.is_packed:
+        return f"convert it: `tl.unpack({name}, {_numpy_name(dtype)})`"
     if is_torch(argument.owner):
         from tilus.runtime.torch_arrays import torch_name
 
         known = torch_name(dtype)
         return f"convert it: `{name}.to(torch.{known})`" if known else nothing
-    if argument.kind != HOST:
-        return None
-    known = _numpy_name(dtype)
-    return f"convert it: `{name}.astype({known})`" if known else nothing
+    return f"convert it: `{name}.astype({_numpy_name(dtype)})`" if argument.kind == HOST else None
 
 
 def is_torch(owner: Any) -> bool:

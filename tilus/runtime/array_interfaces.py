@@ -32,8 +32,19 @@ def from_ndarray(owner: Any, array: np.ndarray[Any, Any]) -> ArrayArgument:
                          bool(array.flags.writeable), array)
 
 
+ONE_TO_A_BYTE = {
+    "int1": "i1", "uint1": "u1", "int2": "i2", "uint2": "u2", "int4": "i4", "uint4": "u4", "float4_e2m1fn": "f4e2m1",
+    "float6_e2m3fn": "f6e2m3", "float6_e3m2fn": "f6e3m2",
+}
+"""The types of ml_dtypes whose arrays hold a byte for each narrower element, and the types that these are."""
+
+
 def _help_of(dtype: np.dtype[Any]) -> str | None:
     """How to mend an array of an element type that kernels do not take."""
+    narrow = ONE_TO_A_BYTE.get(dtype.name)
+    if narrow:
+        return (f"its elements take a byte each, those of a kernel's {narrow} arrays are packed: "
+                f"pass `tl.pack({{name}}, tl.{narrow})`")
     if dtype.kind in "iufb" and not dtype.isnative:
         return "it is of the other byte order: `{name}.astype({name}.dtype.newbyteorder('='))`"
     if dtype.kind == "c":

@@ -12,6 +12,8 @@ from tilus.records import record
 if TYPE_CHECKING:
     import numpy as np  # loaded by the first call on an array, not by a compilation
 
+    from tilus.interp.packing import PackedElements
+
 HOST, CUDA = "host", "cuda"
 
 
@@ -31,7 +33,7 @@ class ArrayArgument:
         owner: the object that was passed; it keeps the memory alive.
         kind: ``"host"`` or ``"cuda"``.
         shape, strides: extents, and strides in elements.
-        array: the NumPy array over the memory, for host arrays.
+        array: the NumPy array over the memory, or the packed elements in it, for host arrays.
     """
 
     owner: Any
@@ -41,11 +43,16 @@ class ArrayArgument:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     writable: bool
-    array: np.ndarray[Any, Any] | None = None
+    array: np.ndarray[Any, Any] | PackedElements | None = None
 
     def extent_bytes(self) -> tuple[int, int]:
         """The first byte and the one past the last that elements lie in, relative to the address."""
-        return byte_range(self.shape, self.strides, self.dtype.itemsize)
+        return byte_range(self.shape, self.strides, self.dtype.packed_bits)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it is host memory with packed elements, over which there is no NumPy array."""
+        return self.array is not None and not hasattr(self.array, "flags")
 
     @property
     def is_contiguous(self) -> bool:
@@ -54,12 +61,13 @@ class ArrayArgument:
         return all(n <= 1 or s == u for n, s, u in zip(self.shape, self.strides, usual, strict=True)) or 0 in self.shape
 
 
-def byte_range(shape: Sequence[int], strides: Sequence[int], itemsize: int) -> tuple[int, int]:
+def byte_range(shape: Sequence[int], strides: Sequence[int], bits: int) -> tuple[int, int]:
+    """The first byte and the one past the last that elements of so many bits lie in."""
     if 0 in shape:
         return (0, 0)
     low = sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s < 0)
     high = sum((n - 1) * s for n, s in zip(shape, strides, strict=True) if s > 0)
-    return (low * itemsize, (high + 1) * itemsize)
+    return (low * bits // 8, -(-(high + 1) * bits // 8))
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
@@ -78,7 +86,7 @@ def host_view(address: int, dtype: DType, shape: tuple[int, ...], strides: tuple
 
     import numpy as np
 
-    low, high = byte_range(shape, strides, dtype.itemsize)
+    low, high = byte_range(shape, strides, dtype.packed_bits)
     if high <= low:
         return np.zeros(shape, dtype.numpy)
     buffer: Any = (ctypes.c_uint8 * (high - low)).from_address(address + low)
@@ -122,7 +130,7 @@ def overlap(a: ArrayArgument, b: ArrayArgument) -> bool:
     (low_a, high_a), (low_b, high_b) = a.extent_bytes(), b.extent_bytes()
     if a.address + low_a >= b.address + high_b or b.address + low_b >= a.address + high_a:
         return False
-    if a.array is not None and b.array is not None:
+    if isinstance(a.array, np.ndarray) and isinstance(b.array, np.ndarray):
         try:
             return bool(np.shares_memory(a.array, b.array, max_work=10_000))  # type: ignore[arg-type]
         except np.exceptions.TooHardError:

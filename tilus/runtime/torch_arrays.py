@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from tilus.ir.dtypes import DType, parse_dtype
-from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, Refused, host_view
+from tilus.ir.dtypes import DType, f4e2m1, parse_dtype, u8
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, Refused, byte_range, host_view
+from tilus.runtime.packed_array import over_memory
 
 TORCH_TYPES = {
     "float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64", "int8": "i8", "int16": "i16",
     "int32": "i32", "int64": "i64", "uint8": "u8", "uint16": "u16", "uint32": "u32", "uint64": "u64", "bool": "bool",
     "float8_e4m3fn": "f8e4m3fn", "float8_e5m2": "f8e5m2", "float8_e8m0fnu": "f8e8m0fnu",
 }
+PAIRS = "float4_e2m1fn_x2"
+"""Two f4e2m1 in a byte."""
 
 
 def torch_name(dtype: DType) -> str | None:
@@ -30,10 +33,23 @@ def from_torch(torch: Any, value: Any) -> ArrayArgument:
         raise
     except Exception as error:  # torch says what such a tensor lacks
         raise Refused(f"torch does not say where its elements are: {str(error).partition(chr(10))[0]}") from None
-    dtype = parse_dtype(TORCH_TYPES[_type_name(value)])
     on_host = value.device.type == "cpu"
+    if _type_name(value) == PAIRS:
+        return _pairs(value, HOST if on_host else CUDA, address, shape, strides)
+    dtype = parse_dtype(TORCH_TYPES[_type_name(value)])
     array = host_view(address, dtype, shape, strides, value) if on_host else None
     return ArrayArgument(value, HOST if on_host else CUDA, dtype, address, shape, strides, True, array)
+
+
+def _pairs(value: Any, kind: str, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> ArrayArgument:
+    """A tensor whose elements are two f4e2m1 each, the lower four bits first, as an array with the last dimension
+    twice as long."""
+    if not shape or (strides[-1] != 1 and shape[-1] > 1):
+        raise Refused("its pairs of elements do not lie side by side along the last dimension",
+                      "pass `{name}.contiguous()`")
+    size = byte_range(shape, strides, 8)[1]
+    memory = ArrayArgument(value, kind, u8, address, (size,), (1,), True)
+    return over_memory(memory, f4e2m1, (*shape[:-1], 2 * shape[-1]), (*(2 * s for s in strides[:-1]), 1), size)
 
 
 def _type_name(value: Any) -> str:
@@ -57,7 +73,7 @@ def _check(torch: Any, value: Any) -> None:
     if value.device.type not in ("cpu", "cuda"):
         without = ", which has no memory" if value.device.type == "meta" else ""
         raise Refused(f"it is on the device {str(value.device)!r}{without}", "pass one of the CPU or of a CUDA GPU")
-    if _type_name(value) not in TORCH_TYPES:
+    if _type_name(value) not in (*TORCH_TYPES, PAIRS):
         raise Refused(f"tensors of {value.dtype} have no tilus element type",
                       "pass the parts as two tensors: `torch.view_as_real({name})`" if value.is_complex() else
                       "tensors hold integers, floats or bool")

@@ -49,7 +49,7 @@ class Native:
             else:
                 scalars.append((word, names.index(name), name, dtype))
             word += 1 + 2 * rank if kind == "array" else 1
-        ranges = [byte_range(a.shape, a.strides, a.dtype.itemsize) for _, _, a in call.arrays]
+        ranges = [byte_range(a.shape, a.strides, a.dtype.packed_bits) for _, _, a in call.arrays]
         written = [i for i, (n, _, _) in enumerate(call.arrays) if n in (specialisation.written or ())]
         writable = [names.index(call.arrays[i][0]) for i in written]
         pairs = [

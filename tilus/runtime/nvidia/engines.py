@@ -19,6 +19,7 @@ from tilus.diagnostics.frames import caller_span
 from tilus.interp import evaluate_launch
 from tilus.interp.memory import poisoned
 from tilus.interp.numbers import held_as
+from tilus.interp.packing import PackedElements
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import DeviceAssert
@@ -122,8 +123,8 @@ class _Simulated(NoPlan):
             if facts.cooperative:
                 check_resident(name, grid, self.resident())
             blocks, values = pack(facts, grid, self.module, name, args)
-            packed = [a.array if isinstance(a, ArrayArgument) else a.tobytes() if isinstance(a, np.ndarray) else a
-                      for a, _ in values]
+            packed = [_host_memory(a) if isinstance(a, ArrayArgument) else
+                      a.tobytes() if isinstance(a, np.ndarray) else a for a, _ in values]
             report = launch(
                 kernel.ptx, name, blocks, (facts.threads, 1, 1), packed, target=target.arch,
                 shared_bytes=facts.dynamic_shared_bytes,
@@ -145,6 +146,12 @@ class _Simulated(NoPlan):
             report.raise_if_faulty(("error", "formal"))
         except CheckError as error:
             raise CheckError([_at_operation(d, self.module) for d in error.diagnostics]) from None
+
+
+def _host_memory(argument: ArrayArgument) -> Any:
+    """The NumPy array over an argument's memory."""
+    array = argument.array
+    return array.bytes if isinstance(array, PackedElements) else array
 
 
 def _at_operation(diagnostic: Diagnostic, module: Module) -> Diagnostic:

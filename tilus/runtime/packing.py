@@ -1,0 +1,264 @@
+"""Numbers to packed elements and back on the host.
+
+A conversion of narrow types is a look-up: of the number a code stands for by the code, and of the code of a number by
+its upper bits, the rest of which only counts as whether there is any (rounding to odd, which keeps the later rounding
+right). Arrays are done in parts that stay in the caches.
+"""
+
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tilus.interp import numbers
+from tilus.interp.packing import PackedElements, read_codes, write_codes
+from tilus.ir.codebooks import steps
+from tilus.ir.dtypes import DType, f32, from_numpy
+from tilus.runtime.arguments import is_torch
+from tilus.runtime.array_interfaces import ONE_TO_A_BYTE
+from tilus.runtime.arrays import contiguous, host_view
+from tilus.runtime.packed_array import PackedArray
+from tilus.runtime.recognise import as_array
+
+Array = npt.NDArray[Any]
+PART = 1 << 16
+"""Elements that are converted at a time: a multiple of 8, so that parts begin at bytes."""
+DROPPED = 14
+"""Low bits of an f32 that are gathered into one: 10 bits of the significand are left, two more than in 8-bit types."""
+
+
+def packed_numbers(array: Any, dtype: DType, axis: int) -> tuple[Any, DType, tuple[int, ...], list[int]]:
+    """The memory, type, shape and strides of numbers once they are packed, as ``tl.pack`` says."""
+    values, tensor = _host_numbers(array)
+    if not -max(1, values.ndim) <= axis < max(1, values.ndim):
+        raise ValueError(f"axis {axis} is none of an array of rank {values.ndim}")
+    moved = np.moveaxis(values, axis, -1) if values.ndim else values
+    flat = moved.reshape(-1)
+    memory = np.zeros(-(-flat.size * dtype.packed_bits // 8), np.uint8)
+    bits = dtype.packed_bits
+    for start in range(0, flat.size, PART):
+        codes = codes_of(flat[start : start + PART], dtype)
+        put = pack_codes(codes, bits)
+        memory[start * bits // 8 : start * bits // 8 + len(put)] = put
+    strides = list(contiguous(moved.shape))
+    if values.ndim:
+        strides.insert(axis % values.ndim, strides.pop())
+    base: Any = memory
+    if tensor:
+        import torch
+
+        base = torch.from_numpy(memory)
+    return base, dtype, values.shape, strides
+
+
+def unpacked_numbers(array: PackedArray, dtype: npt.DTypeLike) -> Array:
+    """The numbers of a packed array, as ``tl.unpack`` says."""
+    elements = array.argument.array if isinstance(array, PackedArray) else None
+    if elements is None:
+        raise TypeError("tl.unpack takes a packed array in host memory")
+    target, source = np.dtype(dtype), array.dtype
+    if not isinstance(elements, PackedElements):  # whole bytes that NumPy's arrays hold
+        if source.bits == 8:
+            return np.take(_numbers_by_codes(source, target), elements.view(np.uint8))
+        return numbers.cast(elements.view(numbers.held_as(source)), source, from_numpy(target)).view(target)
+    if not _is_dense(array):
+        return _numbers_of(elements.take(elements.positions), source, target)
+    flat = np.empty(math.prod(array.shape), target)
+    bits = source.packed_bits
+    for start in range(0, flat.size, PART):
+        count = min(PART, flat.size - start)
+        part = elements.bytes[start * bits // 8 : -(-(start + count) * bits // 8)]
+        flat[start : start + count] = _unpack_part(part, count, source, target)
+    order = sorted(range(array.ndim), key=lambda d: (-array.strides[d], d))
+    dense = flat.reshape([array.shape[d] for d in order])
+    return dense.transpose([order.index(d) for d in range(array.ndim)])
+
+
+def _host_numbers(array: Any) -> tuple[Array, bool]:
+    """A NumPy array of numbers of an element type, and whether it was a tensor of torch."""
+    if is_torch(array):
+        argument = as_array(array.detach())
+        assert argument is not None
+        if argument.array is None or isinstance(argument.array, PackedElements):
+            raise TypeError(f"tl.pack takes numbers on the host, not a tensor of {array.dtype} on {array.device}")
+        values = host_view(argument.address, argument.dtype, argument.shape, argument.strides, array)
+        return values, True
+    values = np.asarray(array)
+    name = values.dtype.name
+    if name in ONE_TO_A_BYTE:  # ml_dtypes
+        return values.astype(np.float32 if name.startswith("float") else np.int8), False
+    from_numpy(values.dtype)
+    return values, False
+
+
+def codes_of(values: Array, dtype: DType) -> Array:
+    """The codes of numbers, in the least unsigned type that has room."""
+    source = from_numpy(values.dtype)
+    narrow = dtype.bits <= 8 and not dtype.is_int and not dtype.is_bool
+    if narrow and source is f32:
+        return _codes_of_f32(np.ascontiguousarray(values), dtype)
+    if narrow and source.packed_bits <= 16 and not source.is_bool:
+        bits = np.ascontiguousarray(values).view(f"u{values.itemsize}")
+        return np.take(_codes_by_bits(source, dtype), bits)
+    if dtype.is_int and dtype.bits <= 8 and source is f32:
+        return _integers_of_f32(values, dtype)
+    held = values.view(numbers.held_as(source)) if not source.is_arithmetic and not source.is_bool else values
+    codes = numbers.cast(held, source, dtype)
+    return codes.view(f"u{codes.itemsize}")
+
+
+@functools.lru_cache(64)
+def _codes_by_bits(source: DType, dtype: DType) -> Array:
+    """For each bit pattern of a type of 8 or 16 bits the code of its number."""
+    every = np.arange(1 << source.bits, dtype=f"u{source.bits // 8}")
+    held = every.view(source.numpy) if source.is_arithmetic else every
+    codes = numbers.cast(held, source, dtype)
+    return codes.view(f"u{codes.itemsize}")
+
+
+def _integers_of_f32(values: Array, dtype: DType) -> Array:
+    """Toward zero, saturating, NaN to 0."""
+    inside = np.clip(values, dtype.min_value, dtype.max_value)
+    np.copyto(inside, 0, where=np.isnan(values))
+    codes = inside.astype(np.int16).astype(np.uint8)
+    return codes if dtype.bits == 8 else codes & np.uint8((1 << dtype.bits) - 1)
+
+
+def _codes_of_f32(values: Array, dtype: DType) -> Array:
+    if dtype.is_codebook:
+        return _codes_in_codebook(values, dtype)
+    bits = values.view(np.uint32)
+    rest = bits & np.uint32((1 << DROPPED) - 1)
+    return np.take(_codes_by_upper_bits(dtype), (bits >> np.uint32(DROPPED)) | (rest != 0))
+
+
+@functools.lru_cache(64)
+def _codes_by_upper_bits(dtype: DType) -> Array:
+    """The codes of f32 by their upper bits, the last of which stands for the others too."""
+    upper = np.arange(1 << (32 - DROPPED), dtype=np.uint32) << np.uint32(DROPPED)
+    return numbers.cast(upper.view(np.float32), f32, dtype).view(np.uint8)
+
+
+def _codes_in_codebook(values: Array, dtype: DType) -> Array:
+    if np.isnan(values).any():
+        values = np.where(np.isnan(values), np.float32(0), values)
+    thresholds, codes = _steps(dtype)
+    found = _places_by_upper_bits(dtype)
+    if found is None:
+        return codes[np.searchsorted(thresholds, values, side="right")]
+    upper = values.view(np.uint32) >> np.uint32(DROPPED)
+    before, threshold = found
+    return np.take(codes, np.take(before, upper) + (values >= np.take(threshold, upper)))
+
+
+@functools.lru_cache(64)
+def _places_by_upper_bits(dtype: DType) -> tuple[Array, Array] | None:
+    """For the upper bits of an f32 how many thresholds of a codebook are not above any number with these bits, and the
+    next one; None where another one is not above all of these numbers either."""
+    thresholds, _ = _steps(dtype)
+    bits = np.arange(1 << (32 - DROPPED), dtype=np.uint32) << np.uint32(DROPPED)
+    ends = np.stack([bits, bits | np.uint32((1 << DROPPED) - 1)]).view(np.float32)
+    least: Array = np.fmin.reduce(ends)
+    greatest: Array = np.fmax.reduce(ends)
+    before = np.asarray(np.searchsorted(thresholds, least, side="right"))
+    if np.any(np.searchsorted(thresholds, greatest, side="right") - before > 1):
+        return None
+    return before.astype(np.uint8), np.r_[thresholds, np.float32(np.nan)][np.minimum(before, len(thresholds))]
+
+
+@functools.lru_cache(64)
+def _steps(dtype: DType) -> tuple[Array, Array]:
+    """The thresholds of a codebook in f32, and the codes below, between and above them."""
+    table = steps(dtype, True)
+    return np.array([t for t, _ in table[1:]], np.float32), np.array([code for _, code in table], np.uint8)
+
+
+def pack_codes(codes: Array, bits: int) -> Array:
+    """Codes, the bits beyond theirs 0, side by side in bytes; the last byte is filled up with zeros."""
+    if bits % 8 == 0 and bits == 8 * codes.itemsize:
+        return np.ascontiguousarray(codes).view(np.uint8)
+    if bits > 8:
+        memory = np.zeros(-(-len(codes) * bits // 8), np.uint8)
+        write_codes(memory, np.arange(len(codes)), codes, bits)
+        return memory
+    count = len(codes)
+    each = 8 // math.gcd(8, bits)
+    if count % each:
+        codes = np.r_[codes, np.zeros(-count % each, np.uint8)]
+    columns = codes.reshape(-1, each)
+    wide: Any = np.uint64 if each == 8 and bits > 1 else np.uint32 if each * bits > 8 else np.uint8
+    total = columns[:, 0].astype(wide)
+    for n in range(1, each):
+        total |= columns[:, n].astype(wide) << wide(n * bits)
+    if each * bits == 8:
+        return total
+    return total.view(np.uint8).reshape(len(total), -1)[:, : each * bits // 8].reshape(-1)[: -(-count * bits // 8)]
+
+
+def _unpack_part(part: Array, count: int, source: DType, target: np.dtype[Any]) -> Array:
+    bits = source.packed_bits
+    if bits in (1, 2, 4):
+        return np.take(_numbers_by_bytes(source, target), part, axis=0).reshape(-1)[:count]
+    if bits > 8:
+        return _numbers_of(read_codes(part, np.arange(count), bits), source, target)
+    return np.take(_numbers_by_codes(source, target), _unpack_codes(part, count, bits))
+
+
+def _unpack_codes(part: Array, count: int, bits: int) -> Array:
+    """The codes of packed elements of 3 to 8 bits."""
+    if bits == 8:
+        return part[:count]
+    each = 8 // math.gcd(8, bits)
+    size = each * bits // 8
+    groups = -(-count // each)
+    words = np.zeros((groups, 8), np.uint8)
+    full = len(part) // size
+    words[:full, :size] = part[: full * size].reshape(full, size)
+    if full < groups:
+        words[full, : len(part) - full * size] = part[full * size :]
+    wide = words.view(np.uint64).reshape(-1)
+    codes = np.empty((groups, each), np.uint8)
+    for n in range(each):
+        codes[:, n] = (wide >> np.uint64(n * bits)) & np.uint64((1 << bits) - 1)
+    return codes.reshape(-1)[:count]
+
+
+@functools.lru_cache(64)
+def _numbers_by_codes(source: DType, target: np.dtype[Any]) -> Array:
+    return _numbers_of(np.arange(1 << source.packed_bits, dtype=np.uint64), source, target)
+
+
+@functools.lru_cache(64)
+def _numbers_by_bytes(source: DType, target: np.dtype[Any]) -> Array:
+    """For each byte the numbers of the elements in it."""
+    bits = source.bits
+    codes = np.arange(256)[:, None] >> (np.arange(8 // bits) * bits) & ((1 << bits) - 1)
+    return np.take(_numbers_by_codes(source, target), codes)
+
+
+def _numbers_of(codes: Array, source: DType, target: np.dtype[Any]) -> Array:
+    """The numbers that codes stand for."""
+    if source.is_bool:
+        held: Array = codes != 0
+    else:
+        held = codes.astype(f"u{numbers.held_as(source).itemsize}").view(numbers.held_as(source))
+    goal = from_numpy(target)
+    found = numbers.cast(held, source, goal)
+    return found if goal.is_arithmetic or goal.is_bool else found.view(target)
+
+
+def _is_dense(array: PackedArray) -> bool:
+    """Whether the elements fill the memory, in whatever order of dimensions."""
+    order = sorted(range(array.ndim), key=lambda d: (-array.strides[d], d))
+    usual = contiguous([array.shape[d] for d in order])
+    return all(array.strides[d] == u or array.shape[d] <= 1 for d, u in zip(order, usual, strict=True))
+
+
+__all__ = ["codes_of", "pack_codes", "packed_numbers", "unpacked_numbers"]
