@@ -30,6 +30,7 @@ from tilus.ir.ops.simt import (
     WarpBarrier,
 )
 from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
+from tilus.ir.ops.words import BytePermute, FunnelShift, Lop3
 from tilus.ir.types import PointerType, TileType
 from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 from tilus.runtime.toolchains.ptxas import assemble
@@ -71,6 +72,8 @@ INSTRUCTIONS: dict[str, list[Instruction]] = {
         *(ptx.memory.store("shared", kind, words, bits) for kind, words, bits in (
             ("h", 1, 8), ("h", 1, 16), ("f", 1, 32), ("r", 4, 32), ("l", 1, 64))),
         arith.approx_unary("ex2", True), arith.approx_unary("rsqrt", False), arith.half_pairs("fma", "f16"),
+        of(Lop3(vector(u32), vector(u32), vector(u32), 0xEA)), of(FunnelShift(vector(u32), vector(u32), 7)),
+        of(BytePermute(vector(u32), vector(u32), 0x4140)),
         arith.half_pairs("mul", "f16"), arith.F16_TO_F32, arith.F64_TO_F16, arith.F32_TO_F16, read_again("tid.x"),
     ],
     "sm_80": [

@@ -17,6 +17,7 @@ from tilus.ir.core import REGISTRY, VARIADIC, Block, Function, Module, Operation
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import array as _array  # noqa: F401
 from tilus.ir.ops import simt as _simt  # noqa: F401
+from tilus.ir.ops import words as _words  # noqa: F401
 from tilus.ir.schedule import LoopSchedule
 from tilus.ir.terms import Space
 from tilus.ir.types import PointerType, TileType, Type, ViewType, array_type

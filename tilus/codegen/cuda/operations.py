@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilus.codegen import ptx
 from tilus.codegen.cells import elements_of, per_cell
-from tilus.codegen.cuda.kernel import Handlers, KernelPrinter, from_register, packed
+from tilus.codegen.cuda.kernel import Handlers, KernelPrinter, from_register, packed, to_register
 from tilus.codegen.cuda.literals import literal, packed_literal
 from tilus.codegen.cuda.syntax import cast
 from tilus.codegen.cuda.types import c_type, cell_type, cell_type_of
@@ -25,6 +25,7 @@ from tilus.ir.ops.simt import (
     WarpShuffle,
 )
 from tilus.ir.ops.thread import PtrAtomic
+from tilus.ir.ops.words import Regroup
 
 _REGISTERS = {
     "tid": "threadIdx.x", "lane": "threadIdx.x & 31", "warp": "threadIdx.x >> 5",
@@ -120,6 +121,12 @@ def keep(k: KernelPrinter, op: Keep) -> None:
     k.bind(op.result, [k.named(n, ctype, op.x.name) for n in k.cells[op.x].names])
 
 
+def regroup(k: KernelPrinter, op: Regroup) -> None:
+    """Cells are words, whatever they are words of."""
+    cells = k.cells[op.x]
+    k.bind(op.result, [from_register(to_register(n, cells, "r"), "r", op.result) for n in cells.names])
+
+
 # -- warps
 
 
@@ -154,6 +161,6 @@ def print_thread(k: KernelPrinter, op: PrintThread) -> None:
 HANDLERS: Handlers = {
     **dict.fromkeys(ptx.DESCRIBED, described), Barrier: barrier, Mma: mma, PtrAtomic: ptr_atomic, Const: const,
     WarpBarrier: lambda k, op: k.line("__syncwarp();"), Trap: lambda k, op: k.line("__trap();"),
-    SpecialRegister: special, Broadcast: broadcast, Keep: keep, WarpShuffle: warp_shuffle, WarpRedux: warp_redux,
-    PrintThread: print_thread,
+    SpecialRegister: special, Broadcast: broadcast, Keep: keep, Regroup: regroup, WarpShuffle: warp_shuffle,
+    WarpRedux: warp_redux, PrintThread: print_thread,
 }

@@ -40,6 +40,7 @@ from tilus.ir.ops.simd import (
     ScatterStore,
 )
 from tilus.ir.ops.thread import AtomicLoad, PtrAtomic, pointer_type
+from tilus.ir.ops.words import Regroup
 
 TYPES = TypeSpeller(bfloat="i16")
 _ORDERS = {"relaxed": "monotonic", "acquire": "acquire", "release": "release", "acq_rel": "acq_rel"}
@@ -149,6 +150,9 @@ class HostEmitter(ControlFlow):
                 result = self.e.op(f"insertelement {ty} {result}, {element} {item}, i64 {at}")
                 at += 1
         self.names[op.result] = result
+
+    def regroup(self, op: Regroup) -> None:
+        self.names[op.result] = self.e.bitcast(self.names[op.x], TYPES.type(op.x.type), TYPES.type(op.result.type))
 
     # Memory.
 
@@ -374,7 +378,8 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     **CONTROL, Const: HostEmitter.const,
     **dict.fromkeys(elementwise.APPLY, HostEmitter.elementwise),
     Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
-    Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,
+    Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Regroup: HostEmitter.regroup,
+    Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,
     PtrCast: HostEmitter.ptr_cast, IntToPtr: HostEmitter.int_to_ptr, PtrToInt: HostEmitter.ptr_to_int,
     PtrLoad: HostEmitter.ptr_load, PtrStore: HostEmitter.ptr_store, MaskedLoad: HostEmitter.masked_load,
     MaskedStore: HostEmitter.masked_store, GatherLoad: HostEmitter.gather_load,

@@ -7,11 +7,11 @@ instruction or intrinsic is not here.
 
 from __future__ import annotations
 
-from tilus.codegen.ptx import matrix, memory, sync
+from tilus.codegen.ptx import arith, matrix, memory, sync
 from tilus.codegen.ptx.instruction import Described, Instruction
 
 DESCRIBED: Described = {
-    **matrix.DESCRIBED, **memory.DESCRIBED, **sync.DESCRIBED,
+    **arith.DESCRIBED, **matrix.DESCRIBED, **memory.DESCRIBED, **sync.DESCRIBED,
 }
 """Operations that are one instruction, and the function that describes it. The operands of the instruction have the
 names of the operation's fields, and ``result``."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 
-from tilus.codegen.ptx.instruction import Effects, Instruction, Registers
+from tilus.codegen.ptx.instruction import Described, Effects, Immediate, Instruction, Registers
+from tilus.ir.ops.words import BytePermute, FunnelShift, Lop3
 
 
 def _pure(name: str, text: str, result: str, **inputs: str) -> Instruction:
@@ -46,7 +47,32 @@ def half_pairs(kind: str, name: str) -> Instruction:
                  **dict.fromkeys(names, "r"))
 
 
+@functools.cache
+def _of_words(name: str, opcode: str, words: tuple[str, ...], immediate: str, value: int) -> Instruction:
+    """An instruction on 32-bit words with a number as its last operand."""
+    operands = (*words, immediate)
+    return Instruction(name, f"{opcode} $result, {', '.join(f'${n}' for n in operands)};", (Registers("result", "r"),),
+                       (*(Registers(n, "r") for n in words), Immediate(immediate, value)), Effects.NONE)
+
+
+def lop3(op: Lop3) -> Instruction:
+    """Any function of three bits."""
+    return _of_words("lop3", "lop3.b32", ("a", "b", "c"), "table", op.table)
+
+
+def funnel_shift(op: FunnelShift) -> Instruction:
+    """A word out of two."""
+    return _of_words("shf_r", "shf.r.wrap.b32", ("low", "high"), "by", op.by)
+
+
+def byte_permute(op: BytePermute) -> Instruction:
+    """Four bytes out of eight."""
+    return _of_words("prmt", "prmt.b32", ("low", "high"), "selector", op.selector)
+
+
 F16_TO_F32 = _pure("f16_to_f32", "cvt.f32.f16 $result, $x;", "f", x="h")
 F32_TO_F16 = _pure("f32_to_f16", "cvt.rn.f16.f32 $result, $x;", "h", x="f")
 F64_TO_F16 = _pure("f64_to_f16", "cvt.rn.f16.f64 $result, $x;", "h", x="d")
 F32_TO_BF16 = _pure("f32_to_bf16", "cvt.rn.bf16.f32 $result, $x;", "h", x="f")
+
+DESCRIBED: Described = {Lop3: lop3, FunnelShift: funnel_shift, BytePermute: byte_permute}

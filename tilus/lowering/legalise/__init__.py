@@ -5,7 +5,7 @@ the other modules are rules for what is not in it. A rule gives operations that 
 instruction is one more row.
 """
 
-from tilus.lowering.legalise import atomics, casts, floats, integers, philox  # noqa: F401  (registers the rules)
+from tilus.lowering.legalise import atomics, casts, floats, integers, philox, words  # noqa: F401  (registers the rules)
 from tilus.lowering.legalise.legalise import legalise
 from tilus.lowering.legalise.legality import Legality, Machine, Row
 from tilus.lowering.legalise.machines import HOST, NVIDIA

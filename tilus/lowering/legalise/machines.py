@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, f64, parse_dtype
+from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, f64, parse_dtype, u32
 from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
 from tilus.ir.ops.simt import CvtFp8
 from tilus.ir.ops.thread import PtrAtomic
+from tilus.ir.ops.words import BytePermute, FunnelShift, Lop3
 from tilus.lowering.legalise.casts import is_half
 from tilus.lowering.legalise.integers import shifts_within
 from tilus.lowering.legalise.legality import Legality, Row, integers, integers_of, types
@@ -58,6 +59,7 @@ NVIDIA = Legality(
     Row(CvtFp8, types(f32), to=_BYTES, feature=Feature.CVT_FP8),
     Row(PtrAtomic, types(f16, f32, f64), frozenset({"add"})),
     Row(PtrAtomic, types(bf16), frozenset({"add"}), feature=Feature.ATOM_BF16),
+    *(Row(instruction, types(u32)) for instruction in (Lop3, FunnelShift, BytePermute)),
     registers=True, predicated=True,
 )
 """One meaning for both routes: the instructions of PTX. What C has no operator for, and LLVM no instruction, is inline

@@ -23,6 +23,7 @@ from tilus.ir.ops.simt import (
     WarpShuffle,
 )
 from tilus.ir.ops.thread import PtrAtomic
+from tilus.ir.ops.words import Regroup
 
 _SPECIAL = {"tid": "tid.x", "lane": "laneid"}
 """Special registers whose name is another in LLVM."""
@@ -99,6 +100,11 @@ def keep(k: KernelEmitter, op: Keep) -> None:
     names = [k.to_register(n, cells.dtype, cells.per, register) for n in cells.names]
     kept = [inline_asm.kept(k.e, inline_asm.REGISTER_TYPES[register], register, n) for n in names]
     k.bind(op.result, [k.from_register(n, register, cells.dtype, cells.per) for n in kept])
+
+
+def regroup(k: KernelEmitter, op: Regroup) -> None:
+    cells = k.cells[op.x]
+    _bind_registers(k, op, [k.to_register(n, cells.dtype, cells.per, "r") for n in cells.names], "r")
 
 
 # -- warps
@@ -179,6 +185,6 @@ def exit_if(k: KernelEmitter, op: ExitIf) -> None:
 
 HANDLERS: Handlers = {
     **dict.fromkeys(ptx.DESCRIBED, described), PtrAtomic: ptr_atomic, Const: const, SpecialRegister: special,
-    Broadcast: broadcast, Keep: keep, WarpShuffle: warp_shuffle, WarpRedux: warp_redux, PrintThread: print_thread,
-    ExitIf: exit_if,
+    Broadcast: broadcast, Keep: keep, Regroup: regroup, WarpShuffle: warp_shuffle, WarpRedux: warp_redux,
+    PrintThread: print_thread, ExitIf: exit_if,
 }
