@@ -43,7 +43,7 @@ def _number(b: Builder, code: Value, dtype: DType) -> Value:
     """The number that a code stands for, in an arithmetic type that holds all of them."""
     if not dtype.is_int:
         return code_to_float(b, code, dtype)
-    wide = integer(WORD if dtype.bits <= WORD else 64, dtype.kind == "int")
+    wide = integer(register_type(dtype).bits, dtype.kind == "int")
     x = _to(b, code, wide)
     if dtype.kind == "uint":
         return x
