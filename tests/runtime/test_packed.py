@@ -13,7 +13,7 @@ from tests.lowering.exact_codes import CODEBOOKS, FLOATS, inputs
 from tilus.interp.numbers import cast, held_as
 from tilus.ir.dtypes import from_numpy
 
-ENGINES = ("python", "interpret", "cpu")
+ENGINES = ("python", "interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda")
 TYPES = [tl.u1, tl.u2, tl.u3, tl.u4, tl.u5, tl.u7, tl.i3, tl.i4, tl.f6e3m2, tl.f4e2m1, tl.nf4,
          tl.float(exponent=5, mantissa=6), tl.integer(23), tl.float(exponent=2, mantissa=5)]
 

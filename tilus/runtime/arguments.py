@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SMALL_BYTES = 1 << 31
 SMALL_EXTENT = 1 << 30
+WORD_BYTES = 4
+"""What GPUs change single packed elements in."""
 
 
 @cache
@@ -57,7 +59,8 @@ def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, 
         known = tuple(s if s in (0, 1) else None for s in strides)
         multiples = tuple(s % 16 == 0 for s in strides)
     low, high = argument.extent_bytes()
-    small = high - low < SMALL_BYTES and max(shape, default=0) < SMALL_EXTENT
+    # Neither bytes nor, of narrower ones, elements are too many to be counted in 32 bits.
+    small = (high - low) * 8 < SMALL_BYTES * min(8, argument.dtype.packed_bits) and max(shape, default=0) < SMALL_EXTENT
     return Parameter(
         name, "array", annotation.dims, declared, known, contiguous, tuple(n % 16 == 0 for n in shape), multiples,
         aligned=argument.address % 16 == 0, small=small,
@@ -80,7 +83,7 @@ def check_array(name: str, annotation: ArrayAnnotation, argument: ArrayArgument)
         return f"{name!r} holds {argument.dtype}, but the parameter is {annotation}", _conversion(name, dtype, argument)
     if len(argument.shape) != annotation.rank:
         return f"{name!r} has rank {len(argument.shape)}, but the parameter is {annotation}", None
-    size = dtype.itemsize if dtype.packed_bits in (8, 16, 32, 64) else 1
+    size = dtype.itemsize if dtype.packed_bits in (8, 16, 32, 64) else 1 if argument.kind == HOST else WORD_BYTES
     if argument.address % size:
         return (f"{name!r} is misaligned: its address is no multiple of {size} bytes",
                 f"pass a copy: `{name}.{'clone' if is_torch(argument.owner) else 'copy'}()`")

@@ -38,6 +38,8 @@ from tilus.targets.grid import is_launchable
 if TYPE_CHECKING:
     from tilus.simulator import Report
 
+WORD_BYTES = 4
+
 
 def pack(facts: LaunchFacts, grid: tuple[int, ...], module: Module, name: str,
          args: Sequence[Any]) -> tuple[tuple[int, int, int], list[tuple[Any, str]]]:
@@ -123,13 +125,16 @@ class _Simulated(NoPlan):
             if facts.cooperative:
                 check_resident(name, grid, self.resident())
             blocks, values = pack(facts, grid, self.module, name, args)
-            packed = [_host_memory(a) if isinstance(a, ArrayArgument) else
+            memory = {id(a): _Memory(a) for a, _ in values if isinstance(a, ArrayArgument)}
+            packed = [memory[id(a)].array if isinstance(a, ArrayArgument) else
                       a.tobytes() if isinstance(a, np.ndarray) else a for a, _ in values]
             report = launch(
                 kernel.ptx, name, blocks, (facts.threads, 1, 1), packed, target=target.arch,
                 shared_bytes=facts.dynamic_shared_bytes,
                 resident_blocks=self.resident() if facts.cooperative else None, skipped_files=(PRELUDE_FILE,),
                 collect=True)
+            for array in memory.values():
+                array.give_back()
             self.reports.append(report)
             self.tell(report)
 
@@ -148,10 +153,22 @@ class _Simulated(NoPlan):
             raise CheckError([_at_operation(d, self.module) for d in error.diagnostics]) from None
 
 
-def _host_memory(argument: ArrayArgument) -> Any:
-    """The NumPy array over an argument's memory."""
-    array = argument.array
-    return array.bytes if isinstance(array, PackedElements) else array
+class _Memory:
+    """The NumPy array over an argument's memory. That of packed elements ends with a whole word, as a device's memory
+    does: kernels change single elements by atomics on words."""
+
+    def __init__(self, argument: ArrayArgument) -> None:
+        found: Any = argument.array
+        self.bytes = found.bytes if isinstance(found, PackedElements) else None
+        self.array = found
+        if self.bytes is not None:
+            missing = -len(self.bytes) % WORD_BYTES
+            self.array = np.concatenate([self.bytes, np.zeros(missing, np.uint8)]) if missing else self.bytes
+
+    def give_back(self) -> None:
+        """What a kernel has written goes where the argument is."""
+        if self.bytes is not None and self.array is not self.bytes and self.bytes.flags.writeable:
+            self.bytes[:] = self.array[: len(self.bytes)]
 
 
 def _at_operation(diagnostic: Diagnostic, module: Module) -> Diagnostic:
