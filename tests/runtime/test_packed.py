@@ -282,3 +282,90 @@ def test_arrays_that_are_read_only_or_overlap(engine: str) -> None:
     with pytest.raises(tl.UserError, match="overlaps"):
         kernel.on(engine)(tl.packed(memory[:16], tl.u4, 32), tl.packed(memory[8:24], tl.u4, 32))
     kernel.on(engine)(tl.packed(memory[:16], tl.u4, 32), tl.packed(memory[16:], tl.u4, 32))
+
+
+# Runs of neighbours on the CPU, by vectors of bytes.
+
+
+@tl.jit
+def to_wide(w: Any["M", "N"], y: Any["M", "N"], width: int, wide: tl.DType):
+    i, j = tl.grid(w.shape[0], tl.cdiv(w.shape[1], width))
+    tl.store(y, (i, j * width), tl.load(w, (i, j * width), (1, width)).to(wide))
+
+
+@tl.jit
+def to_narrow(y: Any["M", "N"], w: Any["M", "N"], width: int, dtype: tl.DType):
+    i, j = tl.grid(w.shape[0], tl.cdiv(w.shape[1], width))
+    a = w[:, 3:]
+    tl.store(a, (i, j * width), tl.load(y[:, 3:], (i, j * width), (1, width)).to(dtype))
+
+
+WIDTHS = [tl.integer(n, signed=s) for n, s in (
+    (1, True), (2, False), (3, True), (4, False), (5, True), (6, False), (7, True), (9, False), (11, True), (17, True),
+    (24, False), (28, True), (29, False), (31, True), (47, False), (50, True), (53, True), (57, False), (63, True))]
+
+
+@pytest.mark.parametrize("dtype", WIDTHS, ids=str)
+def test_runs(dtype: tl.DType) -> None:
+    """Rows that begin at every bit of a byte, and end within a vector; each element and no other is moved."""
+    wide = tl.i64 if dtype.bits > 32 else tl.i32
+    load = typed(to_wide, w=dtype["M", "N"], y=wide["M", "N"]).on("cpu")
+    store = typed(to_narrow, w=dtype["M", "N"], y=wide["M", "N"]).on("cpu")
+    for shape, width in (((9, 161), 64), ((8, 33), 256), ((9, 24), 8), ((3, 4), 16), ((5, 40), 4)):
+        w = some(dtype, shape, 1)
+        codes = codes_of(w)
+        y = np.zeros(shape, wide.numpy)
+        load(w, y, width=width, wide=wide)
+        np.testing.assert_array_equal(y, cast(codes.astype(held_as(dtype)), dtype, wide))
+        v = some(dtype, shape, 2)
+        moved = codes_of(v)
+        moved[:, 3:] = codes[:, 3:]
+        expected = bytes_with(v, moved)
+        store(y, v, width=width, dtype=dtype)
+        np.testing.assert_array_equal(v.base, expected)
+
+
+def test_nothing_is_read_past_the_end() -> None:
+    """An array whose last byte is the last one of a page before one that may not be read."""
+    import ctypes
+    import mmap
+
+    page = mmap.PAGESIZE
+    memory = mmap.mmap(-1, 2 * page)
+    libc = ctypes.CDLL(None, use_errno=True)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    assert libc.mprotect(ctypes.c_void_p(address + page), page, 0) == 0
+    try:
+        for dtype in (tl.u1, tl.u3, tl.u4, tl.i7, tl.integer(12)):
+            load = typed(to_wide, w=dtype["M", "N"], y=tl.i32["M", "N"]).on("cpu")
+            for n in (1, 2, 5, 8, 31, 32, 33, 64, 100):
+                size = -(-3 * n * dtype.bits // 8)
+                raw = np.frombuffer(memory, np.uint8, size, page - size)
+                raw[:] = np.random.default_rng(n).integers(0, 256, size)
+                w = tl.packed(raw, dtype, (3, n))
+                y = np.zeros((3, n), np.int32)
+                load(w, y, width=32, wide=tl.i32)
+                np.testing.assert_array_equal(y, tl.unpack(w, np.int32))
+    finally:
+        assert libc.mprotect(ctypes.c_void_p(address + page), page, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32])
+@pytest.mark.parametrize("dtype", [tl.u1, tl.i3, tl.nf4, tl.f6e3m2, tl.integer(12)], ids=str)
+def test_narrower_registers(dtype: tl.DType, vector_bytes: int, monkeypatch: Any, tmp_path: Any) -> None:
+    """The code for processors with shorter vectors."""
+    from tilus.lowering.cpu.values import Machine
+    from tilus.runtime.cpu import kernel as compiled
+
+    monkeypatch.setenv("TILUS_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiled, "machine", lambda: Machine(vector_bytes=vector_bytes))
+    w, v = some(dtype, (7, 83), 1), some(dtype, (7, 83), 2)
+    y = np.zeros(w.shape, np.float32)
+    typed(to_wide, w=dtype["M", "N"], y=tl.f32["M", "N"]).on("cpu")(w, y, width=64, wide=tl.f32)
+    np.testing.assert_array_equal(y, numbers_of(codes_of(w), dtype))
+    moved = codes_of(v)
+    moved[:, 3:] = codes_of(w)[:, 3:]
+    if dtype.is_codebook or dtype.is_int:
+        expected = bytes_with(v, moved)
+        typed(to_narrow, w=dtype["M", "N"], y=tl.f32["M", "N"]).on("cpu")(y, v, width=64, dtype=dtype)
+        np.testing.assert_array_equal(v.base, expected)

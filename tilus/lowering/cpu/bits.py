@@ -8,7 +8,7 @@ from tilus.ir.ops import PtrLoad, PtrStore, View
 from tilus.ir.ops.simd import ConstantTable
 from tilus.layouts import RegisterLayout
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
-from tilus.lowering.cpu.memory import load_bits, store_bits
+from tilus.lowering.cpu.packed import load_bits, store_bits
 from tilus.lowering.cpu.values import Buffer, Memory
 
 

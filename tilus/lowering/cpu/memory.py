@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, i64, integer, u8, u64
-from tilus.ir.ops import Binary, Bitcast, Cast, MaskedLoad, MaskedStore, PtrAdd, PtrLoad, PtrStore, Select
+from tilus.ir.dtypes import i64, u64
+from tilus.ir.ops import Binary, Bitcast, MaskedLoad, MaskedStore, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import GatherLoad, ScatterStore
-from tilus.ir.ops.thread import PtrAtomic
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
+from tilus.lowering.cpu.packed import LOADED_BITS, STORED_BITS, load_bits, load_run, store_bits, store_run
 from tilus.lowering.cpu.values import ZERO, Coords, Memory, Number, Window
 from tilus.lowering.facts import Fact
 
@@ -137,7 +137,7 @@ def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value
     condition = c.both(window_mask(self, window, coords), mask)
     offset, step = window_address(self, window, coords)
     if window.memory.packed:
-        return _load_packed(self, window.memory, offset, step, condition, other, lanes)
+        return _load_packed(self, window, coords, offset, step, condition, other, lanes)
     if not lanes:
         if condition is None:
             return c.b.add(PtrLoad(c.offset(window.pointer, offset))).result
@@ -164,7 +164,7 @@ def store_window(self: BlockLowering, window: Window, coords: Coords, value: Val
     condition = c.both(window_mask(self, window, coords), mask)
     offset, step = window_address(self, window, coords)
     if window.memory.packed:
-        _store_packed(self, window.memory, offset, step, condition, value, lanes)
+        _store_packed(self, window, coords, offset, step, condition, mask is not None, value, lanes)
         return
     if not lanes:
         if condition is None:
@@ -234,93 +234,54 @@ def store_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value]
     self.c.b.add(ScatterStore(memory.pointer, offsets, value, condition))
 
 
-# Elements that are not byte-whole: bits packed little-endian without padding.
+# Elements that are not byte-whole.
 
 
-def _load_packed(self: BlockLowering, memory: Memory, offset: Number, step: Number, condition: Value | None,
-                 other: Value | None, lanes: int) -> Value:
-    c = self.c
-    index = _lane_offsets(self, offset, step) if lanes else c.value(offset)
+def _load_packed(self: BlockLowering, window: Window, coords: Coords, offset: Number, step: Number,
+                 condition: Value | None, other: Value | None, lanes: int) -> Value:
+    c, memory = self.c, window.memory
     if condition is not None:
         condition = c.splat(condition, lanes)
-    return load_bits(self, memory, index, condition, None if other is None else c.splat(other, lanes), lanes)
-
-
-def load_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, other: Value | None,
-               lanes: int) -> Value:
-    """Gathers the bytes that hold each element; bytes beyond the element's own are not touched."""
-    c, b, dtype = self.c, self.c.b, memory.dtype
-
-    def const(value: int, kind: DType) -> Value:
-        return c.const(value, kind, lanes)
-
-    first = b.add(Binary("mul", index, const(dtype.bits, i64))).result
-    byte = b.add(Binary("shr", first, const(3, i64))).result
-    shift = b.add(Cast(b.add(Binary("and", first, const(7, i64))).result, u64)).result
-    total: Value | None = None
-    for k in range((dtype.bits + 7 + 7) // 8):
-        address = b.add(Binary("add", byte, const(k, i64))).result if k else byte
-        needed = condition
-        if 8 * k >= dtype.bits - 7 and k:  # the last byte belongs to the element only if its bits reach it
-            reach = b.add(Binary("add", shift, const(dtype.bits, u64))).result
-            from tilus.ir.ops import Compare
-
-            needed = c.both(condition, b.add(Compare("gt", reach, const(8 * k, u64))).result)
-        part = b.add(Cast(b.add(GatherLoad(memory.pointer, address, needed, None)).result, u64)).result
-        part = b.add(Binary("shl", part, const(8 * k, u64))).result if k else part
-        total = part if total is None else b.add(Binary("or", total, part)).result
-    assert total is not None
-    code = b.add(Binary("shr", total, shift)).result
-    unsigned = integer(dtype.bits, signed=False)
-    value = b.add(Bitcast(b.add(Cast(code, unsigned)).result, dtype)).result
+    fill = None if other is None else c.splat(other, lanes)
+    limit = _lanes_in_bounds(self, window, coords, lanes) if lanes and _unit(step) else None
+    if limit is None or memory.dtype.bits > LOADED_BITS:
+        index = _lane_offsets(self, offset, step) if lanes else c.value(offset)
+        return load_bits(self, memory, index, condition, fill, lanes)
+    value = load_run(self, memory, offset, lanes, limit)
     if condition is None:
         return value
-    return b.add(Select(condition, value, other if other is not None else c.const(0, dtype, lanes))).result
+    return c.b.add(Select(condition, value, fill if fill is not None else c.const(0, memory.dtype, lanes))).result
 
 
-def _store_packed(self: BlockLowering, memory: Memory, offset: Number, step: Number, condition: Value | None,
-                  value: Value, lanes: int) -> None:
+def _store_packed(self: BlockLowering, window: Window, coords: Coords, offset: Number, step: Number,
+                  condition: Value | None, masked: bool, value: Value, lanes: int) -> None:
+    memory, bits = window.memory, window.memory.dtype.bits
+    run = lanes and _unit(step) and not masked and lanes * bits % 8 == 0 and bits <= STORED_BITS
+    limit = _lanes_in_bounds(self, window, coords, lanes) if run else None
+    if limit is not None:
+        store_run(self, memory, offset, value, limit)
+        return
     index = _lane_offsets(self, offset, step) if lanes else self.c.value(offset)
     store_bits(self, memory, index, None if condition is None else self.c.splat(condition, lanes), value, lanes)
 
 
-def store_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, value: Value,
-                lanes: int) -> None:
-    """Element by element, the bits of each byte exchanged atomically: neighbours may be written by other cores."""
-    from tilus.ir.ops import Extract
-
-    c, b, dtype = self.c, self.c.b, memory.dtype
-    for lane in range(max(1, lanes)):
-        def pick(x: Value, lane: int = lane) -> Value:
-            return b.add(Extract(x, lane)).result if lanes else x
-
-        code = c.cast(c.cast(b.add(Bitcast(pick(value), integer(dtype.bits, signed=False))).result, u64), u64)
-        first = c.arith("mul", pick(index), dtype.bits)
-        shift = c.cast(c.arith("and", first, 7), u64)
-        bits = b.add(Binary("shl", code, shift)).result
-        mask = b.add(Binary("shl", c.const((1 << dtype.bits) - 1, u64), shift)).result
-        pointer = b.add(PtrAdd(memory.pointer, c.arith("shr", first, 3))).result
-
-        def write(pointer: Value = pointer, bits: Value = bits, mask: Value = mask) -> list[Value]:
-            for k in range((dtype.bits + 14) // 8):
-                amount = self.c.const(8 * k, u64)
-                part_bits, part_mask = (self.c.cast(self.c.b.add(Binary("shr", x, amount)).result, u8)
-                                        for x in (bits, mask))
-
-                def update(k: int = k, part_bits: Value = part_bits, part_mask: Value = part_mask) -> list[Value]:
-                    at = self.c.offset(pointer, k)
-                    keep = self.c.b.add(Binary("xor", part_mask, self.c.const(255, u8))).result
-                    self.c.b.add(PtrAtomic("and", at, keep))
-                    self.c.b.add(PtrAtomic("or", at, part_bits))
-                    return []
-
-                from tilus.ir.ops import Compare
-
-                touched = self.c.b.add(Compare("ne", part_mask, self.c.const(0, u8))).result
-                self.c.branch(touched, update)
-            return []
-
-        if condition is None:
-            write()
-        else:
-            c.branch(pick(condition), write)
+def _lanes_in_bounds(self: BlockLowering, window: Window, coords: Coords, lanes: int) -> Number | None:
+    """How many lanes from the first on are in bounds; None where they do not begin at the first one."""
+    if window.full is None or window in self.full_windows:
+        return lanes
+    c = self.c
+    count: Number = lanes
+    condition: Value | None = None
+    for coord, low, high in zip(coords, window.lows, window.highs, strict=True):
+        at = c.index(coord)
+        if coord.vector:
+            if low is not None:
+                return None
+            if high is not None:
+                count = c.max(c.min(c.sub(high, at), lanes), 0)
+            continue
+        if low is not None:
+            condition = c.both(condition, c.compare("ge", at, low))
+        if high is not None:
+            condition = c.both(condition, c.compare("lt", at, high))
+    return count if condition is None else c.select(condition, count, 0)

@@ -332,7 +332,7 @@ def _load(self: BlockLowering, op: Operation) -> None:
         self.scalars[op.result] = load_window(self, window, (), mask, other)
         return
     unit = any(isinstance(s, int) and s == 1 for s in window.strides)
-    self.define(op.result, self.lazy(op, 1 if unit and not window.memory.packed else 7, window=window,
+    self.define(op.result, self.lazy(op, (3 if window.memory.packed else 1) if unit else 7, window=window,
                                      roots=(window.memory.root,)))
 
 
