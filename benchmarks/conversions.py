@@ -2,7 +2,7 @@
 
     python -m benchmarks.conversions [--target sm_80] [--types f4e2m1,u4] [--all]
 
-For each type and target: operations an element in order and in any order, instructions of SASS an element of the
+For each type and target: the cost an element in order and in any order, instructions of SASS an element of the
 latter by both routes, and of the chip's own ``cvt`` where it has one. Nothing is run: a kernel converts some groups and
 another one twice as many, and the difference between their instructions, loads and stores left out, is what a group
 takes.
@@ -36,7 +36,7 @@ from tilus.runtime.toolchains.nvrtc import cuda_to_ptx
 from tilus.runtime.toolchains.ptxas import assemble
 from tilus.targets import Feature, get_target
 
-MARKED = ("u4", "i4", "f4e2m1", "f6e3m2", "f8e4m3fn", "f8e4m3fin", "u3", "u5", "f5e2m2")
+MARKED = ("u4", "i4", "nf4", "f4e2m1", "f6e3m2", "f8e4m3fn", "f8e4m3fin", "u3", "u5", "f5e2m2")
 MEMORY = frozenset({"LDG", "STG", "LD", "ST", "LDC", "LDCU", "ULDC", "EXIT", "BRA"})
 _GROUPS = 4
 

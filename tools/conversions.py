@@ -11,7 +11,7 @@ from tilus.lowering.conversions.search import search
 from tilus.lowering.conversions.table import TABLE
 
 _HEADER = """\
-# source | target | in order: recipe, operations/elements | in any order: the same
+# source | target | in order: recipe, instructions/elements of a group | in any order: the same
 # Written by `python -m tools.conversions`.
 """
 

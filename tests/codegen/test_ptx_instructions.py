@@ -74,6 +74,7 @@ INSTRUCTIONS: dict[str, list[Instruction]] = {
         arith.approx_unary("ex2", True), arith.approx_unary("rsqrt", False), arith.half_pairs("fma", "f16"),
         of(Lop3(vector(u32), vector(u32), vector(u32), 0xEA)), of(FunnelShift(vector(u32), vector(u32), 7)),
         of(BytePermute(vector(u32), vector(u32), 0x4140)),
+        of(BytePermute(vector(u32), vector(u32), control=vector(u32))),
         arith.half_pairs("mul", "f16"), arith.F16_TO_F32, arith.F64_TO_F16, arith.F32_TO_F16, read_again("tid.x"),
     ],
     "sm_80": [

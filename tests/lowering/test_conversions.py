@@ -10,26 +10,29 @@ import pytest
 
 from benchmarks.conversions import converter, ptx_of, sass_per_element
 from tilus.codegen.llvm.host import emit_functions
+from tilus.interp.numbers import decode
 from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Value
-from tilus.ir.dtypes import DType, bf16, f16, f32, f64, i8, nf4, parse_dtype, u8, u32
+from tilus.ir.dtypes import DType, bf16, codebook, f16, f32, f64, i8, nf4, parse_dtype, u8, u32
 from tilus.ir.ops import PtrLoad, PtrStore, Yield
 from tilus.ir.ops.words import Regroup
 from tilus.ir.types import PointerType
 from tilus.ir.verifier import verify_module
 from tilus.lowering.conversions import convert_words, group_of, order_for
+from tilus.lowering.conversions.numbers import numbers_of
 from tilus.lowering.conversions.program import AND_OR, SELECT, XOR, Program
 from tilus.lowering.conversions.recipes import sources, targets_of
 from tilus.lowering.conversions.table import TABLE, program_for, table
-from tilus.lowering.conversions.verify import canonical, converted, is_exact, numbers_of, packed, patterns
+from tilus.lowering.conversions.verify import canonical, converted, is_exact, packed, patterns
 from tilus.lowering.pipelines import CPU_THREAD_PASSES, run_passes
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
 from tilus.simulator import launch
 from tools.conversions import line
 
 LINES = {tuple(text.split(" | ")[:2]): text for text in TABLE.read_text().splitlines() if text[0] != "#"}
-SAMPLE = ("u4", "i3", "u8", "f4e2m1", "f5e2m2", "f6e3m2", "f7e3m3ieee", "f8e4m3fn", "f8e5m2", "f6e3m3u", "f8e6m1")
+SAMPLE = ("u4", "i3", "u8", "nf4", "f3e2m0ieee", "f4e2m1", "f5e2m2", "f6e3m2", "f7e3m3ieee", "f8e4m3fn", "f8e5m2",
+          "f6e3m3u", "f8e6m1")
 
 
 def sources_in_table() -> list[str]:
@@ -62,13 +65,40 @@ def test_what_has_no_sequence() -> None:
     assert {t for _, t in missing} == {"f16", "bf16", "f32", "i8", "u8"}
     for name, target in missing:
         source = parse_dtype(name)
-        if target == "f16":
+        if source is nf4:
+            assert target == "f32"
+        elif target == "f16":
             assert source.exponent >= 5 or not source.has_zero
         elif target in ("bf16", "f32"):
             assert not source.has_zero
         else:
             assert 8 % source.bits
-    assert program_for(nf4, f16, True) is None
+    assert program_for(nf4, f32, True) is None
+    assert program_for(codebook("five", [0.0, 1.5, -2.0] * 7), f16, True) is None
+
+
+def test_numbers() -> None:
+    """By the description of the type as by the interpreter."""
+    for source in sources():
+        if source.is_float or source.is_codebook:
+            codes = np.arange(1 << source.bits, dtype=np.uint8)
+            wanted = decode(codes, source).astype(np.float64)
+            np.testing.assert_array_equal(numbers_of(source), wanted, err_msg=str(source))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("shape", ["any", "whole", "short", "positive"])
+def test_codebooks(bits: int, shape: str) -> None:
+    """Those without a name have sequences as well."""
+    rng = np.random.default_rng(bits)
+    values = rng.standard_normal((1 << bits) - (shape == "short")) * 100
+    values = np.round(values / 16) * 16 if shape == "whole" else abs(values) if shape == "positive" else values
+    source = codebook("book", values.tolist(), bits)
+    for target in (f16, bf16):
+        for ordered in (True, False):
+            p = program_for(source, target, ordered)
+            assert p is not None
+            assert is_exact(p, source, target)
 
 
 def test_a_wrong_program_is_found() -> None:
@@ -93,7 +123,7 @@ def check(source: DType, target: DType, where: str, route: str, ordered: bool) -
     count = group_of(source, target)
     codes = patterns(count, source.bits)
     codes = codes[: len(codes) // 32 * 32] if len(codes) >= 32 else np.resize(codes, (32, count))
-    wanted = converted(numbers_of(source), target)[codes]
+    wanted = converted(source, target)[codes]
     if not ordered:
         order = order_for(source, target, count)
         assert order is not None
@@ -111,13 +141,13 @@ def test_routes(name: str, where: str, route: str) -> None:
             check(source, target, where, route, ordered)
 
 
-@pytest.mark.parametrize("name", ["u1", "i3", "u8", "f5e2m2", "f7e3m3ieee", "f8e6m1", "f6e3m3u"])
+@pytest.mark.parametrize("name", ["u1", "i3", "u8", "f5e2m2", "f7e3m3ieee", "f8e6m1", "f6e3m3u", "nf4", "f4e2m1fn"])
 def test_other_types_and_targets(name: str) -> None:
     source = parse_dtype(name)
     for target in targets_of(source):
         if group_of(source, target):
             check(source, target, "sm_80", "ptx", False)
-    check(source, f32, "sm_80", "cuda", True)
+    check(source, f16 if source is nf4 else f32, "sm_80", "cuda", True)
 
 
 @pytest.mark.parametrize("name", ["u1", "i2", "u4", "i4", "i8"])
@@ -138,14 +168,14 @@ def test_parts_of_groups(name: str, count: int) -> None:
     source = parse_dtype(name)
     codes = np.random.default_rng(0).integers(0, 1 << source.bits, (32, count)).astype(np.uint32)
     np.testing.assert_array_equal(run(source, f16, "sm_80", "ptx", True, codes),
-                                  converted(numbers_of(source), f16)[codes])
+                                  converted(source, f16)[codes])
 
 
 def test_what_does_not_fit() -> None:
     b = Builder(Block())
     words = Value(PointerType(u32, "global"), owner=b.block)
     for source, count, target, ordered in ((parse_dtype("u4"), 3, f16, True), (parse_dtype("u4"), 12, f16, False),
-                                           (parse_dtype("u4"), 8, f64, True), (nf4, 8, f16, True)):
+                                           (parse_dtype("u4"), 8, f64, True), (nf4, 8, f32, True)):
         assert convert_words(b, words, source, count, target, ordered=ordered) is None
     assert b.block.ops == []
     assert order_for(parse_dtype("u4"), f16, 12) is None
@@ -160,7 +190,7 @@ def test_instructions(name: str, most: float) -> None:
         assert sass_per_element(parse_dtype(name), f16, "sm_80", route, False) <= most
 
 
-@pytest.mark.parametrize("name", ["i4", "f6e3m2", "f8e4m3fn"])
+@pytest.mark.parametrize("name", ["i4", "f6e3m2", "f8e4m3fn", "nf4", "f4e2m1"])
 def test_host(name: str) -> None:
     """The instructions on words as arithmetic."""
     source = parse_dtype(name)
@@ -183,7 +213,7 @@ def test_host(name: str) -> None:
     found = np.zeros((len(codes), count), np.uint16)
     for row, out in zip(packed(codes, source.bits), found, strict=True):
         call(row.ctypes.data, out.ctypes.data)
-    np.testing.assert_array_equal(canonical(found, f16), converted(numbers_of(source), f16)[codes])
+    np.testing.assert_array_equal(canonical(found, f16), converted(source, f16)[codes])
 
 
 def test_truth_tables() -> None:

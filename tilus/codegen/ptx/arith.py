@@ -67,9 +67,12 @@ def funnel_shift(op: FunnelShift) -> Instruction:
 
 def byte_permute(op: BytePermute) -> Instruction:
     """Four bytes out of eight."""
+    if op.control is not None:
+        return PRMT_BY_REGISTER
     return _of_words("prmt", "prmt.b32", ("low", "high"), "selector", op.selector)
 
 
+PRMT_BY_REGISTER = _pure("prmt_by", "prmt.b32 $result, $low, $high, $control;", "r", low="r", high="r", control="r")
 F16_TO_F32 = _pure("f16_to_f32", "cvt.f32.f16 $result, $x;", "f", x="h")
 F32_TO_F16 = _pure("f32_to_f16", "cvt.rn.f16.f32 $result, $x;", "h", x="f")
 F64_TO_F16 = _pure("f64_to_f16", "cvt.rn.f16.f64 $result, $x;", "h", x="d")

@@ -53,13 +53,14 @@ class FunnelShift(Operation):
 
 
 class BytePermute(Operation):
-    """``prmt.b32``: byte k is that of ``high:low`` whose number is in the low three bits of nibble k of ``selector``;
-    the nibble's high bit spreads its sign over the byte instead."""
+    """``prmt.b32``: byte k is that of ``high:low`` whose number is in the low three bits of nibble k of ``control``
+    (``selector`` where there is none); the nibble's high bit spreads its sign over the byte instead."""
 
     NAME = "byte_permute"
     low: Value
     high: Value
-    selector: int
+    selector: int = 0
+    control: Value | None = None
 
     def infer(self) -> Sequence[Type]:
         return (self.low.type,)

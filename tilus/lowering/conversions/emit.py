@@ -95,7 +95,7 @@ class Emitter:
         if node.kind == "funnel":
             return self.b.add(FunnelShift(x[0], x[1], node.detail)).result
         if node.kind == "prmt":
-            return self.b.add(BytePermute(x[0], x[1], node.detail)).result
+            return self.b.add(BytePermute(x[0], x[1], max(node.detail, 0), *x[2:])).result
         product = x[0] if self._bits(node.operands[1]) == 1 else self.b.add(Binary("mul", x[0], x[1])).result
         return self.b.add(Binary("add", product, x[2])).result
 

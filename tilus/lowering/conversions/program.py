@@ -1,7 +1,7 @@
 """Straight-line programs over 32-bit registers: what register conversions are made of.
 
-A register holds 32 bits, two f16 or bf16 (the lower first), four bytes or one f32. Every operation is one instruction
-of a GPU, so that the cost of a program is the number of its operations; constants are operands.
+A register holds 32 bits, two f16 or bf16 (the lower first), four bytes or one f32. Every operation is an instruction of
+a GPU, and constants are operands, so that the cost of a program is about the number of its operations.
 """
 
 from __future__ import annotations
@@ -77,8 +77,12 @@ class Program:
 
     @property
     def cost(self) -> int:
-        """Operations that the outputs need."""
-        return sum(self.nodes[i].kind not in ("input", "const") for i in self.needed())
+        """Instructions that the outputs need. A PRMT by a register of two constants counts twice: only the second can
+        be part of the instruction, and ptxas moves the first one to a register each time, in loops as well (seen for
+        sm_75 to sm_120), unless it is zero."""
+        nodes = [self.nodes[i] for i in self.needed()]
+        moved = sum(n.kind == "prmt" and n.detail < 0 and self.nodes[n.operands[0]].detail != 0 for n in nodes)
+        return moved + sum(n.kind not in ("input", "const") for n in nodes)
 
     def needed(self, outputs: list[int] | None = None) -> list[int]:
         """The nodes that outputs (all of them for None) depend on, in order."""

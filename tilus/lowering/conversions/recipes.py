@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tilus.ir.dtypes import DType, bf16, f16, f32, float_, i8, integer, u8
-from tilus.lowering.conversions import arrange, floats, integers
+from tilus.ir.dtypes import DType, bf16, f16, f32, float_, i8, integer, nf4, ternary, u8
+from tilus.lowering.conversions import arrange, floats, integers, lookup
 from tilus.lowering.conversions.program import Half, Program
 
 TARGETS = (f16, bf16, f32)
 """Of every source; integers are converted to bytes too."""
+LOOKUPS = ("eight", "sum", "select")
 
 
 def per_register(target: DType) -> int:
@@ -17,15 +18,16 @@ def per_register(target: DType) -> int:
 
 
 def sources() -> list[DType]:
-    """Every type of 8 bits or less but codebooks: integers, and floats with and without a sign of all specials."""
+    """Every type of 8 bits or less: integers, and floats with and without a sign of all specials. Of codebooks those
+    that have a name; the ways to others are the same."""
     whole = [integer(bits, signed) for bits in range(1, 9) for signed in (False, True)]
-    return whole + [float_(e, bits - signed - e, specials, signed=signed)
+    return whole + [nf4, ternary] + [float_(e, bits - signed - e, specials, signed=signed)
                     for bits in range(3, 9) for signed in (True, False) for e in range(1, bits + 1 - signed)
                     for specials in ("finite", "fn", "ieee")]
 
 
 def targets_of(source: DType) -> tuple[DType, ...]:
-    return TARGETS if source.is_float else (*TARGETS, i8 if source.kind == "int" else u8)
+    return (*TARGETS, i8 if source.kind == "int" else u8) if source.is_int else TARGETS
 
 
 def recipes(source: DType, target: DType) -> Iterator[str]:
@@ -37,15 +39,21 @@ def recipes(source: DType, target: DType) -> Iterator[str]:
     for half in halves:
         for way in _ways(source):
             yield f"{half} {way}"
-    if target is bf16 and not source.is_float:
+    if target is bf16:
         for way in _ways(source):
             yield f"f16 {way}"
 
 
 def _ways(source: DType) -> Iterator[str]:
-    if not source.is_float:
+    if source.is_int:
         yield from integers.RECIPES
-        return
+    elif source.is_float:
+        yield from _ways_of_float(source)
+    if source.bits <= 4:
+        yield from (f"lookup {way}" for way in LOOKUPS)
+
+
+def _ways_of_float(source: DType) -> Iterator[str]:
     specials = {"finite": ["plain"], "fn": ["plain", "fill", "overflow"], "ieee": ["plain", "fill"]}
     for way in floats.PLACED:
         for how in specials[source.specials]:
@@ -68,7 +76,9 @@ def build(source: DType, target: DType, recipe: str, ordered: bool) -> Program |
 
 
 def _halves(source: DType, half: Half, way: str) -> Program | None:
+    placed, _, specials = way.partition(" ")
+    if placed == "lookup":
+        return lookup.build(source, half, specials)
     if not source.is_float:
         return integers.RECIPES[way](source, half)
-    placed, _, specials = way.partition(" ")
     return floats.build(source, half, placed, specials)

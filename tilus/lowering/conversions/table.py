@@ -1,7 +1,7 @@
 """The recipes that :mod:`search` has found, by type, target and order: ``table.txt``, read when first asked.
 
-A line is a source, a target, and the recipe with elements in order and in any order, each with the operations and the
-elements of its group. ``python -m tools.conversions`` writes it.
+A line is a source, a target, and the recipe with elements in order and in any order, each with the instructions and
+the elements of a group. ``python -m tools.conversions`` writes it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import DType, bf16, f16
 from tilus.lowering.conversions.program import Program
-from tilus.lowering.conversions.recipes import build
+from tilus.lowering.conversions.recipes import LOOKUPS, build
 
 TABLE = Path(__file__).with_name("table.txt")
 
@@ -31,4 +31,12 @@ def table() -> dict[tuple[str, str], tuple[str, str]]:
 def program_for(source: DType, target: DType, ordered: bool) -> Program | None:
     """The program of a conversion; None where there is none."""
     recipes = table().get((source.name, target.name))
-    return None if recipes is None else build(source, target, recipes[not ordered], ordered)
+    if recipes is None:
+        return _by_tables(source, target, ordered) if source.is_codebook and target in (f16, bf16) else None
+    return build(source, target, recipes[not ordered], ordered)
+
+
+def _by_tables(source: DType, target: DType, ordered: bool) -> Program | None:
+    """Of codebooks that the table does not name: the first that fits, which are the shorter ones."""
+    ways = (build(source, target, f"{target.name} lookup {way}", ordered) for way in LOOKUPS)
+    return next((p for p in ways if p is not None), None)

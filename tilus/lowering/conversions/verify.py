@@ -8,33 +8,12 @@ import ml_dtypes
 import numpy as np
 
 from tilus.ir.dtypes import DType, bf16, f16, f32
+from tilus.lowering.conversions.numbers import numbers_of
 from tilus.lowering.conversions.program import Program
 
 Array = np.ndarray[Any, Any]
 _NUMPY = {f16: np.float16, bf16: ml_dtypes.bfloat16, f32: np.float32}
 _ROUNDS = 3
-
-
-def numbers_of(source: DType) -> Array:
-    """The numbers of all codes, as f64: for a float (-1)^s 2^(e - bias) 1.m, or 2^(1 - bias) 0.m where e is 0."""
-    codes = np.arange(1 << source.bits)
-    if not source.is_float:
-        wrapped: Array = codes - ((codes >> (source.bits - 1)) << source.bits) if source.kind == "int" else codes
-        return wrapped.astype(np.float64)
-    if not source.has_zero:
-        powers = 2.0 ** (codes - source.bias)
-        return np.where(codes > source.greatest_code, np.inf if source.specials == "ieee" else np.nan, powers)
-    magnitude = codes & (1 << (source.exponent + source.mantissa)) - 1
-    exponent, mantissa = magnitude >> source.mantissa, magnitude & (1 << source.mantissa) - 1
-    significand = mantissa / 2.0**source.mantissa + (exponent > 0)
-    value: Array = significand * 2.0 ** (np.maximum(exponent, 1) - source.bias)
-    if source.specials == "ieee":
-        top = exponent == (1 << source.exponent) - 1
-        value = np.where(top, np.where(mantissa == 0, np.inf, np.nan), value)
-    elif source.specials == "fn":
-        value = np.where(magnitude == source.nan_code, np.nan, value)
-    signed: Array = np.where(codes != magnitude, -value, value)
-    return signed
 
 
 def patterns(count: int, bits: int) -> Array:
@@ -53,8 +32,9 @@ def packed(codes: Array, bits: int) -> Array:
     return np.ascontiguousarray(np.packbits(flat, axis=1, bitorder="little")).view("<u4")
 
 
-def converted(numbers: Array, target: DType) -> Array:
-    """Numbers rounded to nearest even, as the bits of a target, all NaNs alike."""
+def converted(source: DType, target: DType) -> Array:
+    """The bits of a target for each code, rounded to nearest even, all NaNs alike."""
+    numbers = np.array(numbers_of(source))
     if not target.is_float:
         return numbers.astype(np.int64).astype(np.uint8)
     with np.errstate(all="ignore"):
@@ -75,5 +55,5 @@ def is_exact(p: Program, source: DType, target: DType) -> bool:
     codes = patterns(p.elements, source.bits)
     registers = np.ascontiguousarray(p.evaluate(packed(codes, source.bits)))
     found = registers.view(f"u{target.bits // 8}")
-    wanted = converted(numbers_of(source), target)[codes[:, list(p.order)]]
+    wanted = converted(source, target)[codes[:, list(p.order)]]
     return bool(np.array_equal(canonical(found, target), wanted))
