@@ -178,7 +178,7 @@ def _to_float(x: Array, source: DType, target: DType, rounding: str) -> Array:
             return wide.astype(target.numpy)
         if target is f32:
             return _directed(x.astype(np.float64), rounding)
-    return encode(x.astype(np.float64), target, rounding)
+        return encode(x.astype(np.float64), target, rounding)
 
 
 def _directed(x: Array, rounding: str) -> Array:

@@ -10,7 +10,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import Dim, Load, PermuteView, Store, Stride, Subview
 from tilus.ir.types import ViewType
 from tilus.lang.context import current
-from tilus.lang.values import Tile, arithmetic, as_index, as_tile, emit, fail, no_attribute
+from tilus.lang.values import Tile, absent_element, arithmetic, as_index, as_tile, emit, fail, no_attribute
 
 
 class View:
@@ -73,7 +73,7 @@ class View:
         span = current().span
         if all(not isinstance(k, slice) for k in keys):
             offsets = tuple(as_index(k).value for k in keys)
-            return emit(Load(self.value, offsets, (), span=span))
+            return emit(Load(self.value, offsets, (), None, absent_element(self.dtype), span=span))
         starts, extents, shape, dims, dropped = [], [], [], [], []
         for d, (k, extent) in enumerate(zip(keys, self.shape, strict=True)):
             if isinstance(k, slice):

@@ -128,9 +128,9 @@ def _check_mask(op: Operation, mask: Value | None, shape: tuple[int, ...]) -> No
 
 class Load(Access):
     """The tile of ``shape`` at ``offsets`` (i64 scalars). Where ``mask`` is false or the element is out of bounds,
-    ``other`` (a scalar of the element type; None means 0). ``layout`` is the user's wish, if any. ``in_bounds`` names
-    the dimensions along which every element is known to be in bounds. ``ring`` is the way by which the tile gets into
-    shared memory ahead of its loop's iteration, empty where it does not."""
+    ``other`` (a scalar of the element type; None means zero bits). ``layout`` is the user's wish, if any. ``in_bounds``
+    names the dimensions along which every element is known to be in bounds. ``ring`` is the way by which the tile gets
+    into shared memory ahead of its loop's iteration, empty where it does not."""
 
     NAME = "load"
     view: Value

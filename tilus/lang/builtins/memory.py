@@ -19,6 +19,7 @@ from tilus.ir.ops import (
 from tilus.lang.context import current
 from tilus.lang.values import (
     Tile,
+    absent_element,
     as_index,
     as_tile,
     broadcast_shapes,
@@ -64,7 +65,7 @@ def _mask(mask: Any, shape: tuple[int, ...]) -> Any:
 
 def _other(other: Any, dtype: DType) -> Any:
     if other is None:
-        return None
+        return absent_element(dtype)
     if isinstance(other, Tile):
         if other.shape or other.dtype is not dtype:
             raise fail("E0302", f"`other` is {other.value.type}, not a scalar of {dtype}")

@@ -10,7 +10,7 @@ from tilus.ir.ops import Binary, Bitcast, MaskedLoad, MaskedStore, PtrLoad, PtrS
 from tilus.ir.ops.simd import GatherLoad, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
-from tilus.lowering.cpu.packed import LOADED_BITS, STORED_BITS, load_bits, load_run, store_bits, store_run
+from tilus.lowering.cpu.packed import LOADED_BITS, STORED_BITS, load_bits, load_run, no_bits, store_bits, store_run
 from tilus.lowering.cpu.values import ZERO, Coords, Memory, Number, Window
 from tilus.lowering.facts import Fact
 
@@ -250,7 +250,8 @@ def _load_packed(self: BlockLowering, window: Window, coords: Coords, offset: Nu
     value = load_run(self, memory, offset, lanes, limit)
     if condition is None:
         return value
-    return c.b.add(Select(condition, value, fill if fill is not None else c.const(0, memory.dtype, lanes))).result
+    fill = fill if fill is not None else no_bits(self, memory.dtype, lanes)
+    return c.b.add(Select(condition, value, fill)).result
 
 
 def _store_packed(self: BlockLowering, window: Window, coords: Coords, offset: Number, step: Number,

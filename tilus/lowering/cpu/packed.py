@@ -279,7 +279,12 @@ def load_bits(self: BlockLowering, memory: Memory, index: Value, condition: Valu
     value = b.add(Bitcast(b.add(Cast(code, unsigned)).result, dtype)).result
     if condition is None:
         return value
-    return b.add(Select(condition, value, other if other is not None else c.const(0, dtype, lanes))).result
+    return b.add(Select(condition, value, other if other is not None else no_bits(self, dtype, lanes))).result
+
+
+def no_bits(self: BlockLowering, dtype: DType, lanes: int) -> Value:
+    """The elements whose code is 0."""
+    return self.c.b.add(Bitcast(self.c.const(0, integer(dtype.bits, signed=False), lanes), dtype)).result
 
 
 def store_bits(self: BlockLowering, memory: Memory, index: Value, condition: Value | None, value: Value,
@@ -316,4 +321,4 @@ def store_bits(self: BlockLowering, memory: Memory, index: Value, condition: Val
             c.branch(pick(condition), write)
 
 
-__all__ = ["LOADED_BITS", "STORED_BITS", "load_bits", "load_run", "store_bits", "store_run"]
+__all__ = ["LOADED_BITS", "STORED_BITS", "load_bits", "load_run", "no_bits", "store_bits", "store_run"]
