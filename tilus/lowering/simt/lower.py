@@ -289,6 +289,10 @@ def _select(thread: Thread, op: Select) -> None:
 
 
 def _cast(thread: Thread, op: Cast) -> None:
+    converted = narrow.convert_words(thread, op)
+    if converted is not None:
+        thread.set(op.result, converted)
+        return
     x = thread.value(op.x)
     if is_narrow(op.x.tile.dtype) or is_narrow(op.dtype):
         thread.set(op.result, narrow.convert(thread, x, op.x.tile.dtype, op.dtype, op.rounding))

@@ -4,12 +4,37 @@ from __future__ import annotations
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, f64, integer
+from tilus.ir.dtypes import DType, f64, integer, u32
 from tilus.ir.ops import Bitcast, Cast, Const, View
+from tilus.ir.ops.words import Regroup
+from tilus.lowering import conversions
 from tilus.lowering.legalise.codes import code_to_float, float_to_code
 from tilus.lowering.simt import bits
 from tilus.lowering.simt.bits import WORD, is_narrow, register_type
-from tilus.lowering.simt.context import Thread
+from tilus.lowering.simt.context import Thread, locals_of
+from tilus.targets import Feature
+
+
+def convert_words(thread: Thread, op: Cast) -> Value | None:
+    """A conversion of elements that are dense in words, or bytes in them, by the sequence of instructions that has been
+    found for the types; None where there is none, or instructions of the target's own do it."""
+    source, tile = op.x.tile.dtype, op.x.tile
+    if not tile.shape or not (op.x in thread.dense if is_narrow(source) else _is_in_bytes(thread, op)):
+        return None
+    b, count = Builder(thread.block, thread.span), locals_of(op.x)
+    if is_narrow(source):
+        words = thread.words(op.x)
+    else:
+        words = thread.emit(Regroup(thread.value(op.x), u32))
+    return conversions.convert_words(b, words, source, count, op.dtype)
+
+
+def _is_in_bytes(thread: Thread, op: Cast) -> bool:
+    """Whether elements of 8 bits fill words, and are to be floats by other instructions than the target's own."""
+    source = op.x.tile.dtype
+    native = source.is_float and thread.target.has(Feature.CVT_FP8)
+    return (source.bits == 8 and not source.is_bool and locals_of(op.x) % 4 == 0 and op.dtype.is_float
+            and op.dtype.bits <= 32 and not native)
 
 
 def convert(thread: Thread, x: Value, source: DType, target: DType, rounding: str) -> Value:
@@ -71,13 +96,23 @@ def lower_view(thread: Thread, op: View) -> None:
         words = thread.words(op.x)
     else:
         x = thread.value(op.x)
-        words = bits.packed(thread, x if source.is_bool else thread.widen(x, source), source.bits)
+        x = x if source.is_bool else thread.widen(x, source)
+        whole = _fills_words(source, x.tile.size) and bool(x.tile.shape)
+        words = thread.emit(Regroup(x, u32)) if whole else bits.packed(thread, x, source.bits)
     if is_narrow(target):
         thread.set_words(op.result, words)
+        return
+    if _fills_words(target, op.layout.num_locals):
+        thread.set(op.result, thread.emit(Regroup(words, target)))
         return
     parts = [_element(thread, bits.field(thread, words, n * target.bits, target.bits), target)
              for n in range(op.layout.num_locals)]
     thread.set(op.result, thread.pack(parts))
+
+
+def _fills_words(dtype: DType, count: int) -> bool:
+    """Whether elements that registers hold as they are fill words."""
+    return not dtype.is_bool and dtype.bits in (8, 16, 32) and count * dtype.bits % WORD == 0
 
 
 def _element(thread: Thread, code: Value, target: DType) -> Value:
