@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from tilus.ir.dtypes import DType, bf16, f16
 from tilus.ir.literals import encode_float
 from tilus.lowering.conversions.fields import new_program, pairs, shifted, twice
-from tilus.lowering.conversions.program import NEGATIVE_ZERO, ONE, Half, Program
+from tilus.lowering.conversions.program import ONE, Half, Program
 
 MANTISSA: dict[Half, int] = {"f16": 10, "bf16": 7}
 _TYPES = {"f16": f16, "bf16": bf16}
@@ -115,7 +115,8 @@ def by_bytes(source: DType, half: Half) -> Program | None:
     """For 4 and 8 bits to f16: PRMT alone makes 1024 + byte of a byte and the exponent's. Of two nibbles in a byte the
     upper one is masked: 1024 + 16 h becomes h by a multiply-add, and subtracted from 1024 + 16 h + l it leaves l.
     That is one instruction an element, and no mask for l. Signs are flipped in whole words before; what that adds to l
-    is added to the masked number too, in bits that are free there."""
+    is added to the masked number too, in bits that are free there. With the constant first ptxas keeps it in a
+    register; otherwise it may move the selector to one each time."""
     if half != "f16" or source.bits not in (4, 8):
         return None
     p = new_program(source.bits)
@@ -124,7 +125,7 @@ def by_bytes(source: DType, half: Half) -> Program | None:
     word = p.xor(p.word(0), flip * 0x01010101)
     order: list[int] = []
     for k in (0, 2):
-        both = p.prmt(word, p.const(0x64646464), 0x4040 | k | (k + 1) << 8)
+        both = p.prmt(p.const(0x64646464), word, 4 + k | 5 + k << 8)
         if source.bits == 8:
             p.outputs.append(p.fma("f16", both, p.const(ONE["f16"]), p.const(twice(half_bits(-1024.0 - sign, half)))))
             order += [k, k + 1]
@@ -139,7 +140,7 @@ def by_bytes(source: DType, half: Half) -> Program | None:
     return p
 
 
-def to_bytes(source: DType, half: Half | None = None) -> Program | None:
+def to_bytes(source: DType) -> Program | None:
     """Integers as bytes, four in a register. Signs are extended by adding 0x80 to each byte meanwhile, so that
     subtracting the sign's weight borrows from no other byte."""
     if 8 % source.bits:
@@ -163,4 +164,4 @@ def to_bytes(source: DType, half: Half | None = None) -> Program | None:
 
 
 RECIPES = {"rotations": by_rotations, "windows": by_windows, "bytes": by_bytes}
-__all__ = ["NEGATIVE_ZERO", "RECIPES", "half_bits", "to_bytes"]
+__all__ = ["MANTISSA", "RECIPES", "half_bits", "to_bytes"]

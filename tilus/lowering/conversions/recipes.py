@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 from tilus.ir.dtypes import DType, bf16, f16, f32, float_, i8, integer, nf4, ternary, u8
 from tilus.lowering.conversions import arrange, floats, integers, lookup
@@ -65,7 +66,7 @@ def _ways_of_float(source: DType) -> Iterator[str]:
 def build(source: DType, target: DType, recipe: str, ordered: bool) -> Program | None:
     """The program of a recipe; None where it does not apply."""
     half, _, way = recipe.partition(" ")
-    p = integers.to_bytes(source) if recipe == "i8" else _halves(source, half, way)  # type: ignore[arg-type]
+    p = integers.to_bytes(source) if recipe == "i8" else _halves(source, cast(Half, half), way)
     if p is None:
         return None
     if target is bf16 and half == "f16":
