@@ -67,3 +67,12 @@ def test_of_tilus_itself():
                                                     Cache(os.environ["TILUS_CACHE_DIR"]))
     assert "nvidia-cuda-nvcc==" in toolchain_fingerprint()
     assert "None" not in toolchain_fingerprint()
+
+
+def test_tables_are_sources(sources: Path, tmp_path: Path):
+    cache = Cache(tmp_path / "cache")
+    digests = set()
+    for text in ("", "a\n", "b\n"):
+        (sources / "numbers.table").write_text(text)
+        digests.add(sources_digest(str(sources), cache))
+    assert len(digests) == 3

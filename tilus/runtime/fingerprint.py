@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from tilus.runtime.cache import Cache, blake2b, default_cache, key_of
 from tilus.runtime.toolchains.locate import TOOLS, version
 
-_SUFFIXES = (".py", ".lark")
+_SUFFIXES = (".py", ".lark", ".table")
 _ASIDE = ("__pycache__", "simulator", "interp", "cli")
 """Folders with nothing that compiled code depends on."""
 

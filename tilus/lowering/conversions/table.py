@@ -1,4 +1,4 @@
-"""The recipes that :mod:`search` has found, by type, target and order: ``table.txt``, read when first asked.
+"""The recipes that :mod:`search` has found, by type, target and order: ``recipes.table``, read when first asked.
 
 A line is a source, a target, and the recipe with elements in order and in any order, each with the instructions and
 the elements of a group. ``python -m tools.conversions`` writes it.
@@ -13,7 +13,7 @@ from tilus.ir.dtypes import DType, bf16, f16
 from tilus.lowering.conversions.program import Program
 from tilus.lowering.conversions.recipes import LOOKUPS, build
 
-TABLE = Path(__file__).with_name("table.txt")
+TABLE = Path(__file__).with_name("recipes.table")
 
 
 @functools.cache
