@@ -7,7 +7,6 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f64, integer, u32
 from tilus.ir.ops import Bitcast, Cast, Const, View
 from tilus.ir.ops.words import Regroup
-from tilus.lowering import conversions
 from tilus.lowering.legalise.codes import code_to_float, float_to_code
 from tilus.lowering.simt import bits
 from tilus.lowering.simt.bits import WORD, is_narrow, register_type
@@ -21,12 +20,14 @@ def convert_words(thread: Thread, op: Cast) -> Value | None:
     source, tile = op.x.tile.dtype, op.x.tile
     if not tile.shape or not (op.x in thread.dense if is_narrow(source) else _is_in_bytes(thread, op)):
         return None
+    from tilus.lowering.conversions import convert_words as by_sequence  # 5 ms that few kernels need
+
     b, count = Builder(thread.block, thread.span), locals_of(op.x)
     if is_narrow(source):
         words = thread.words(op.x)
     else:
         words = thread.emit(Regroup(thread.value(op.x), u32))
-    return conversions.convert_words(b, words, source, count, op.dtype)
+    return by_sequence(b, words, source, count, op.dtype)
 
 
 def _is_in_bytes(thread: Thread, op: Cast) -> bool:
