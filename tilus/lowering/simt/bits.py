@@ -28,11 +28,6 @@ def is_narrow(dtype: DType) -> bool:
     return register_type(dtype) is not dtype
 
 
-def words_of(count: int, width: int) -> int:
-    """How many words ``count`` elements of ``width`` bits take."""
-    return -(-count * width // WORD)
-
-
 class Concatenation:
     """Bits one after another, gathered into words."""
 
@@ -152,5 +147,5 @@ def repeated(thread: Thread, code: Value, count: int, width: int) -> Value:
 
 __all__ = [
     "WORD", "Concatenation", "code_of", "field", "is_narrow", "packed", "part", "register_type", "repeated", "unit",
-    "unpacked", "words_of",
+    "unpacked",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tilus.ir.core import Value
@@ -284,17 +284,25 @@ def store_dense_shared(thread: Thread, op: Store, view: SharedView) -> None:
         return
     layout = layout_of(op.value)
     vector = 1 if op.mask is not None else _dense_vector(thread, op, view, layout, tile)
+    alignment = dense.alignment_of(tile.dtype, vector)
+    for start, address, predicate in _stored_groups(thread, op, view, layout, vector):
+        part = bits.part(thread, words, start, vector, tile.dtype.bits)
+        dense.store_group(thread, address, part, vector, alignment, predicate)
+
+
+def _stored_groups(thread: Thread, op: Store, view: SharedView, layout: RegisterLayout,
+                   vector: int) -> Iterator[tuple[int, Value, Value | None]]:
+    """The first local of each group of ``vector`` that a thread stores, its address, and whether it is stored."""
     access = shared_view_access(thread, op, view, layout, vector)
-    mask = None if op.mask is None else thread.value(op.mask)
+    shape, mask = op.value.tile.shape, None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout)
     for group in range(layout.num_locals // vector):
-        predicate = thread.both(first, tile_padding(thread, layout, tile.shape, group * vector))
-        predicate = thread.both(predicate, _within_view(thread, layout, tile.shape, view, op, group * vector))
+        start = group * vector
+        predicate = thread.both(first, tile_padding(thread, layout, shape, start))
+        predicate = thread.both(predicate, _within_view(thread, layout, shape, view, op, start))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, group))
-        part = bits.part(thread, words, group * vector, vector, tile.dtype.bits)
-        alignment = dense.alignment_of(tile.dtype, vector)
-        dense.store_group(thread, access.address(group), part, vector, alignment, predicate)
+        yield start, access.address(group), predicate
 
 
 def store_shared(thread: Thread, op: Store, view: SharedView) -> None:
@@ -314,14 +322,6 @@ def store_shared(thread: Thread, op: Store, view: SharedView) -> None:
         return
     dim, vector = _shared_vector(layout, view.layout, tile.dtype)
     vector = 1 if op.mask is not None else _aligned(thread, op, view, math.gcd(vector, tile.shape[dim]))
-    access = shared_view_access(thread, op, view, layout, vector)
-    mask = None if op.mask is None else thread.value(op.mask)
-    first = thread.first_replica(layout)
-    for group in range(layout.num_locals // vector):
-        predicate = thread.both(first, tile_padding(thread, layout, tile.shape, group * vector))
-        predicate = thread.both(predicate, _within_view(thread, layout, tile.shape, view, op, group * vector))
-        if mask is not None:
-            predicate = thread.both(predicate, thread.extract(mask, group))
-        start = group * vector
+    for start, address, predicate in _stored_groups(thread, op, view, layout, vector):
         part = thread.take(value, range(start, start + vector)) if vector > 1 else thread.extract(value, start)
-        thread.emit(PtrStore(access.address(group), part, vector * tile.dtype.itemsize, predicate))
+        thread.emit(PtrStore(address, part, vector * tile.dtype.itemsize, predicate))
