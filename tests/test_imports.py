@@ -25,6 +25,7 @@ LAYERS = (
     {"codegen"},
     {"backends"},
     {"runtime"},
+    {"quantization"},
     {"cli"},
 )
 # The simulator must share no code with what it checks; only what runs kernels may call it.
@@ -88,7 +89,8 @@ def test_layers_import_downwards():
 
 
 @pytest.mark.parametrize("package", [
-    "backends", "cli", "diagnostics", "interp", "ir", "lang", "layouts", "lowering", "runtime", "simulator", "targets",
+    "backends", "cli", "diagnostics", "interp", "ir", "lang", "layouts", "lowering", "quantization", "runtime",
+    "simulator", "targets",
 ])
 def test_modules_of_a_package_form_no_cycle(package: str):
     """Imports within functions count, those for type checkers do not."""

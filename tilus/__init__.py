@@ -17,6 +17,20 @@ from tilus.lang.builtins import random
 from tilus.lang.public import public_names as _public_names
 from tilus.lang.values import Tile
 from tilus.lang.views import View
+from tilus.quantization import (
+    QuantFormat,
+    Quantized,
+    dequantize,
+    mxfp4,
+    mxfp6e2m3,
+    mxfp6e3m2,
+    mxfp8e4m3,
+    mxfp8e5m2,
+    mxint8,
+    nvfp4,
+    qlora,
+    quantize,
+)
 from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
 from tilus.runtime.packed import PackedArray, pack, packed, unpack

@@ -83,9 +83,10 @@ else:
         return type(cls)(cls.__name__, cls.__bases__, members)
 
     def _compile_later(cls, name, source, *options):
-        """Give the class a method whose first call compiles it and puts it in its own place."""
+        """Give the class a method whose first call compiles it and puts it in its own place, as ``compile`` does of who
+        wants to see it."""
 
-        def method(self, /, *args, **kwargs):
+        def compile():
             text, names = source(cls, *options)
             exec(text, names)
             compiled = names[name]
@@ -94,8 +95,12 @@ else:
                 types = {n: f.type for n, f in cls.__record_fields__.items() if f.init}
                 compiled.__annotations__ = {**types, "return": None}
             setattr(cls, name, compiled)
-            return compiled(self, *args, **kwargs)
+            return compiled
 
+        def method(self, /, *args, **kwargs):
+            return compile()(self, *args, **kwargs)
+
+        method.compile = compile
         setattr(cls, name, method)
 
     def _init_source(cls, frozen):

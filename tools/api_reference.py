@@ -21,6 +21,7 @@ are in [functions.md](functions.md). Made by `python -m tools.api_reference > do
 """
 SECTIONS = {
     "Kernels and calls": ("tilus.runtime.",),
+    "Quantisation": ("tilus.quantization.",),
     "The launch, loops and checks": ("tilus.lang.builtins.control",),
     "Making tiles": ("tilus.lang.builtins.creation",),
     "Elementwise": ("tilus.lang.builtins.elementwise", "tilus.lang.builtins.functions"),
@@ -47,6 +48,7 @@ def public_names() -> dict[str, Any]:
 
 def signature(name: str, value: Callable[..., Any]) -> str:
     """``name(parameters) -> result`` as in the source, without the quotes of postponed annotations."""
+    getattr(vars(value).get("__init__") if isinstance(value, type) else None, "compile", lambda: None)()  # of a record
     try:
         text = str(inspect.signature(value))
     except ValueError:
@@ -97,9 +99,12 @@ def document() -> str:
         found = {n: v for n, v in names.items() if _module(v).startswith(modules) and n in left}
         for name in sorted(found, key=str.lower):
             left.pop(name)
-            if not isinstance(found[name], tl.DType):
+            if not isinstance(found[name], (tl.DType, tl.QuantFormat)):
                 lines += entry(f"tl.{name}", found[name])
         dtypes = sorted((n for n, v in found.items() if isinstance(v, tl.DType)), key=_by_width)
+        formats = sorted(n for n, v in found.items() if isinstance(v, tl.QuantFormat))
+        if formats:
+            lines.append("Formats: " + ", ".join(f"`tl.{n}`" for n in formats) + ".\n")
         if dtypes:
             lines.append("Element types: " + ", ".join(f"`tl.{n}`" for n in dtypes) + ".\n")
     lines.append("## `tl.random`\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,37 +26,42 @@ from tilus.runtime.arguments import is_torch
 from tilus.runtime.array_interfaces import ONE_TO_A_BYTE
 from tilus.runtime.arrays import contiguous, host_view
 from tilus.runtime.packed_array import PackedArray
+from tilus.runtime.ranks import DROPPED, Ranks
 from tilus.runtime.recognise import as_array
 
 Array = npt.NDArray[Any]
 PART = 1 << 16
 """Elements that are converted at a time: a multiple of 8, so that parts begin at bytes."""
-DROPPED = 14
-"""Low bits of an f32 that are gathered into one: 10 bits of the significand are left, two more than in 8-bit types."""
 
 
 def packed_numbers(array: Any, dtype: DType, axis: int) -> tuple[Any, DType, tuple[int, ...], list[int]]:
     """The memory, type, shape and strides of numbers once they are packed, as ``tl.pack`` says."""
-    values, tensor = _host_numbers(array)
+    values, tensor = host_numbers(array)
     if not -max(1, values.ndim) <= axis < max(1, values.ndim):
         raise ValueError(f"axis {axis} is none of an array of rank {values.ndim}")
     moved = np.moveaxis(values, axis, -1) if values.ndim else values
     flat = moved.reshape(-1)
-    memory = np.zeros(-(-flat.size * dtype.packed_bits // 8), np.uint8)
-    bits = dtype.packed_bits
-    for start in range(0, flat.size, PART):
-        codes = codes_of(flat[start : start + PART], dtype)
-        put = pack_codes(codes, bits)
-        memory[start * bits // 8 : start * bits // 8 + len(put)] = put
+    memory = packed_memory(flat.size, dtype.packed_bits, lambda part: codes_of(flat[part], dtype))
     strides = list(contiguous(moved.shape))
     if values.ndim:
         strides.insert(axis % values.ndim, strides.pop())
-    base: Any = memory
-    if tensor:
-        import torch
+    return in_tensor(memory) if tensor else memory, dtype, values.shape, strides
 
-        base = torch.from_numpy(memory)
-    return base, dtype, values.shape, strides
+
+def packed_memory(count: int, bits: int, codes: Callable[[slice], Array]) -> Array:
+    """The bytes of ``count`` packed elements, whose codes are asked for in parts."""
+    memory = np.zeros(-(-count * bits // 8), np.uint8)
+    for start in range(0, count, PART):
+        put = pack_codes(codes(slice(start, start + PART)), bits)
+        memory[start * bits // 8 : start * bits // 8 + len(put)] = put
+    return memory
+
+
+def in_tensor(array: Array) -> Any:
+    """A tensor of torch over the memory of an array."""
+    import torch
+
+    return torch.from_numpy(array)
 
 
 def unpacked_numbers(array: PackedArray, dtype: npt.DTypeLike) -> Array:
@@ -69,7 +75,7 @@ def unpacked_numbers(array: PackedArray, dtype: npt.DTypeLike) -> Array:
             return np.take(_numbers_by_codes(source, target), elements.view(np.uint8))
         return numbers.cast(elements.view(numbers.held_as(source)), source, from_numpy(target)).view(target)
     if not _is_dense(array):
-        return _numbers_of(elements.take(elements.positions), source, target)
+        return numbers_of(elements.take(elements.positions), source, target)
     flat = np.empty(math.prod(array.shape), target)
     bits = source.packed_bits
     for start in range(0, flat.size, PART):
@@ -81,7 +87,7 @@ def unpacked_numbers(array: PackedArray, dtype: npt.DTypeLike) -> Array:
     return dense.transpose([order.index(d) for d in range(array.ndim)])
 
 
-def _host_numbers(array: Any) -> tuple[Array, bool]:
+def host_numbers(array: Any) -> tuple[Array, bool]:
     """A NumPy array of numbers of an element type, and whether it was a tensor of torch."""
     if is_torch(array):
         argument = as_array(array.detach())
@@ -133,51 +139,37 @@ def _integers_of_f32(values: Array, dtype: DType) -> Array:
 
 def _codes_of_f32(values: Array, dtype: DType) -> Array:
     if dtype.is_codebook:
-        return _codes_in_codebook(values, dtype)
+        if np.isnan(values).any():
+            values = np.where(np.isnan(values), np.float32(0), values)
+        return codes_in_codebook(values, dtype)
     bits = values.view(np.uint32)
     rest = bits & np.uint32((1 << DROPPED) - 1)
-    return np.take(_codes_by_upper_bits(dtype), (bits >> np.uint32(DROPPED)) | (rest != 0))
+    return np.take(codes_by_upper_bits(dtype), (bits >> np.uint32(DROPPED)) | (rest != 0))
 
 
 @functools.lru_cache(64)
-def _codes_by_upper_bits(dtype: DType) -> Array:
-    """The codes of f32 by their upper bits, the last of which stands for the others too."""
-    upper = np.arange(1 << (32 - DROPPED), dtype=np.uint32) << np.uint32(DROPPED)
-    return numbers.cast(upper.view(np.float32), f32, dtype).view(np.uint8)
+def codes_by_upper_bits(dtype: DType, rounding: str = "rn", saturating: bool = False) -> Array:
+    """The codes of f32 by their upper bits, the last of which stands for the others too. ``saturating``: finite numbers
+    beyond the range become the greatest one of types with infinities too."""
+    upper = (np.arange(1 << (32 - DROPPED), dtype=np.uint32) << np.uint32(DROPPED)).view(np.float32)
+    codes = numbers.cast(upper, f32, dtype, rounding).view(np.uint8)
+    if saturating and dtype.infinity_code is not None:
+        magnitude = codes & np.uint8((1 << (dtype.exponent + dtype.mantissa)) - 1)
+        codes = np.where(np.isfinite(upper) & (magnitude == dtype.infinity_code), codes - np.uint8(1), codes)
+    return codes
 
 
-def _codes_in_codebook(values: Array, dtype: DType) -> Array:
-    if np.isnan(values).any():
-        values = np.where(np.isnan(values), np.float32(0), values)
-    thresholds, codes = _steps(dtype)
-    found = _places_by_upper_bits(dtype)
-    if found is None:
-        return codes[np.searchsorted(thresholds, values, side="right")]
-    upper = values.view(np.uint32) >> np.uint32(DROPPED)
-    before, threshold = found
-    return np.take(codes, np.take(before, upper) + (values >= np.take(threshold, upper)))
-
-
-@functools.lru_cache(64)
-def _places_by_upper_bits(dtype: DType) -> tuple[Array, Array] | None:
-    """For the upper bits of an f32 how many thresholds of a codebook are not above any number with these bits, and the
-    next one; None where another one is not above all of these numbers either."""
-    thresholds, _ = _steps(dtype)
-    bits = np.arange(1 << (32 - DROPPED), dtype=np.uint32) << np.uint32(DROPPED)
-    ends = np.stack([bits, bits | np.uint32((1 << DROPPED) - 1)]).view(np.float32)
-    least: Array = np.fmin.reduce(ends)
-    greatest: Array = np.fmax.reduce(ends)
-    before = np.asarray(np.searchsorted(thresholds, least, side="right"))
-    if np.any(np.searchsorted(thresholds, greatest, side="right") - before > 1):
-        return None
-    return before.astype(np.uint8), np.r_[thresholds, np.float32(np.nan)][np.minimum(before, len(thresholds))]
+def codes_in_codebook(values: Array, dtype: DType) -> Array:
+    """The codes of the nearest values, for numbers of f32 that are no NaNs."""
+    ranks, codes = _steps(dtype)
+    return np.take(codes, ranks(values))
 
 
 @functools.lru_cache(64)
-def _steps(dtype: DType) -> tuple[Array, Array]:
-    """The thresholds of a codebook in f32, and the codes below, between and above them."""
+def _steps(dtype: DType) -> tuple[Ranks, Array]:
+    """The ranks of numbers among the thresholds of a codebook, and the code of each rank."""
     table = steps(dtype, True)
-    return np.array([t for t, _ in table[1:]], np.float32), np.array([code for _, code in table], np.uint8)
+    return Ranks(np.array([t for t, _ in table[1:]], np.float32)), np.array([code for _, code in table], np.uint8)
 
 
 def pack_codes(codes: Array, bits: int) -> Array:
@@ -207,7 +199,7 @@ def _unpack_part(part: Array, count: int, source: DType, target: np.dtype[Any]) 
     if bits in (1, 2, 4):
         return np.take(_numbers_by_bytes(source, target), part, axis=0).reshape(-1)[:count]
     if bits > 8:
-        return _numbers_of(read_codes(part, np.arange(count), bits), source, target)
+        return numbers_of(read_codes(part, np.arange(count), bits), source, target)
     return np.take(_numbers_by_codes(source, target), _unpack_codes(part, count, bits))
 
 
@@ -232,7 +224,7 @@ def _unpack_codes(part: Array, count: int, bits: int) -> Array:
 
 @functools.lru_cache(64)
 def _numbers_by_codes(source: DType, target: np.dtype[Any]) -> Array:
-    return _numbers_of(np.arange(1 << source.packed_bits, dtype=np.uint64), source, target)
+    return numbers_of(np.arange(1 << source.packed_bits, dtype=np.uint64), source, target)
 
 
 @functools.lru_cache(64)
@@ -243,7 +235,7 @@ def _numbers_by_bytes(source: DType, target: np.dtype[Any]) -> Array:
     return np.take(_numbers_by_codes(source, target), codes)
 
 
-def _numbers_of(codes: Array, source: DType, target: np.dtype[Any]) -> Array:
+def numbers_of(codes: Array, source: DType, target: np.dtype[Any]) -> Array:
     """The numbers that codes stand for."""
     if source.is_bool:
         held: Array = codes != 0
@@ -261,4 +253,5 @@ def _is_dense(array: PackedArray) -> bool:
     return all(array.strides[d] == u or array.shape[d] <= 1 for d, u in zip(order, usual, strict=True))
 
 
-__all__ = ["codes_of", "pack_codes", "packed_numbers", "unpacked_numbers"]
+__all__ = ["codes_by_upper_bits", "codes_in_codebook", "codes_of", "host_numbers", "in_tensor", "numbers_of",
+           "pack_codes", "packed_memory", "packed_numbers", "unpacked_numbers"]

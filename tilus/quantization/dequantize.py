@@ -1,0 +1,67 @@
+"""Codes with scales to numbers, in host memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from tilus.ir.dtypes import from_numpy
+from tilus.quantization.groups import Array, groups_of, parts_of
+from tilus.quantization.quantized import Quantized
+from tilus.quantization.storage import numbers_in
+from tilus.runtime.packed_array import PackedArray
+
+
+def dequantized(q: Quantized, dtype: npt.DTypeLike) -> Array:
+    """What ``tl.dequantize`` says."""
+    target = np.dtype(dtype)
+    if not from_numpy(target).is_float:
+        raise TypeError(f"codes with scales are floats, not numbers of {target}")
+    if not isinstance(q.values, PackedArray):
+        raise TypeError(f"codes are a packed array (tl.packed), not {type(q.values).__name__}")
+    axis = _axis(q)
+    scales = dequantized(q.scales, np.float32) if isinstance(q.scales, Quantized) else numbers_in(q.scales)
+    zeros = q.zeros if q.zeros is None or isinstance(q.zeros, (int, float)) else numbers_in(q.zeros)
+    groups, scale_shape, _ = groups_of(q.shape, axis, _group(q, axis, scales.shape))
+    for name, array in (("scales", scales), ("zeros", zeros)):
+        if isinstance(array, np.ndarray) and array.shape != scale_shape:
+            raise ValueError(f"{name} of shape {array.shape} for codes of shape {q.shape}, whose groups along axis "
+                             f"{axis} take {scale_shape}")
+    numbers = np.ascontiguousarray(numbers_in(q.values))
+    flat = numbers.reshape(-1)
+    for some, (scale, zero) in parts_of(groups, scales, zeros):
+        for chunk in some.chunks():
+            part = flat[chunk.elements].reshape(chunk.shape)
+            if zero is not None:
+                part -= chunk.of(zero)
+            part *= chunk.of(scale)
+    if q.offset:
+        flat += np.float32(q.offset)
+    return numbers.astype(target, copy=False)
+
+
+def _axis(q: Quantized) -> int | None:
+    if q.axis is None:
+        return None
+    rank = len(q.shape)
+    if not -rank <= q.axis < rank:
+        raise ValueError(f"axis {q.axis} is none of codes of rank {rank}")
+    return q.axis % rank
+
+
+def _group(q: Quantized, axis: int | None, scale_shape: tuple[int, ...]) -> int:
+    """How many elements share a scale: as said, or as many as the number of scales says."""
+    if q.group != -1:
+        return q.group
+    if axis is None:
+        if scale_shape != (1,):
+            raise ValueError(f"scales of shape {scale_shape} in row-major order: say how many elements a group has")
+        return -1
+    rank = len(q.shape)
+    if len(scale_shape) != rank or not scale_shape[axis] or q.shape[axis] % scale_shape[axis]:
+        raise ValueError(f"scales of shape {scale_shape} for codes of shape {q.shape}: the extents are the same, but "
+                         f"along axis {axis}, where that of the scales divides that of the codes")
+    return max(1, q.shape[axis] // scale_shape[axis])
+
+
+__all__ = ["dequantized"]
