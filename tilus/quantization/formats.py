@@ -98,7 +98,15 @@ def reach(dtype: DType, symmetric: bool = True) -> float:
         return dtype.max_value if dtype.kind == "int" and dtype.bits > 1 else steps / 2
     if dtype.is_codebook:
         return max(map(abs, dtype.values))
-    return number_of(dtype, dtype.greatest_code)
+    return greatest_number(dtype)
+
+
+def greatest_number(dtype: DType) -> float:
+    """The greatest number of a float type, as far as f32 reaches."""
+    code = dtype.greatest_code
+    while dtype.bits <= 8 and number_of(dtype, code) >= 2.0**128:
+        code -= 1
+    return number_of(dtype, code)
 
 
 def number_of(dtype: DType, code: int) -> float:
@@ -166,6 +174,7 @@ qlora = QuantFormat(nf4, group=64, scale_dtype=QuantFormat(
     codebook("dynamic8", _dynamic_map()), group=256, scale_dtype=f32, centred=True))
 
 __all__ = [
-    "QuantFormat", "mxfp4", "mxfp6e2m3", "mxfp6e3m2", "mxfp8e4m3", "mxfp8e5m2", "mxint8", "number_of", "nvfp4", "qlora",
+    "QuantFormat", "greatest_number", "mxfp4", "mxfp6e2m3", "mxfp6e3m2", "mxfp8e4m3", "mxfp8e5m2", "mxint8",
+    "number_of", "nvfp4", "qlora",
     "reach",
 ]

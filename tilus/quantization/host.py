@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -52,9 +53,12 @@ def quantized(w: Any, format: QuantFormat, axis: int | None, rounding: str, seed
 def _random(rounding: str, seed: int) -> Random | None:
     if rounding == "nearest":
         return None
+    number = operator.index(seed)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(f"the seed is an integer from 0 to 2^64 - 1, not {seed}")
     from tilus.quantization.random_numbers import Uniform  # and with it the CPU engine
 
-    return Uniform(seed, PART)
+    return Uniform(number, PART)
 
 
 def _quantized(w: Array, format: QuantFormat, axis: int | None, tensor: bool, random: Random | None) -> Quantized:

@@ -19,7 +19,7 @@ def quantize(w: Any, dtype: DType | QuantFormat, *, group: int | None = None, ax
              symmetric: bool | None = None, scale_dtype: DType | QuantFormat | None = None,
              zero_dtype: DType | None = None, scale: str | None = None, rounding: str = "nearest",
              seed: int = 0) -> Quantized:
-    """Numbers as codes of a narrow type, with a scale for each group of them.
+    """Numbers as codes of a narrow type, with a scale for each group of them (docs/quantization.md).
 
     Args:
         w: numbers of f16, bf16, f32 or f64: a NumPy array or torch tensor of the CPU. Those of f64 are rounded to f32.

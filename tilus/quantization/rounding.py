@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilus.ir.dtypes import DType
-from tilus.quantization.formats import QuantFormat, number_of
+from tilus.quantization.formats import QuantFormat, greatest_number
 from tilus.runtime.packing import codes_by_upper_bits, codes_in_codebook, codes_of, numbers_of
 from tilus.runtime.ranks import DROPPED, Ranks
 
@@ -109,7 +109,7 @@ def scale_codes(x: Array, dtype: DType) -> Array:
     Raises:
         ValueError: a number is beyond the type.
     """
-    greatest = number_of(dtype, dtype.greatest_code)
+    greatest = greatest_number(dtype)
     if x.size and x.max() > greatest:
         raise ValueError(f"a scale would be {x.max():.6g}, but those of {dtype} end at {greatest:.6g}: ask for another "
                          f"scale_dtype (tl.f32 has room)")
