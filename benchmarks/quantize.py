@@ -1,7 +1,7 @@
 """Quantisation on the host: bytes of f32 a second of processor time, for every type of at most 8 bits.
 
 Run ``python -m benchmarks.quantize [rows] [columns] [group]``. Weights are (k, n) with groups along k. The time is that
-of all threads together, so that the figures are those of one core; the least is marked where it falls short of the mark.
+of all threads together, so that figures are those of one core; the least is marked where it falls short of the mark.
 """
 
 import sys

@@ -43,7 +43,8 @@ CALLS: dict[str, tuple[type[Exception], Any]] = {
         (ValueError, lambda: tl.quantize(changed(1e6), tl.i4)),
     "the numbers of a group are further apart than f32 reaches":
         (ValueError, lambda: tl.quantize(np.array([3e38, -3e38]), tl.u4, symmetric=False, scale_dtype=tl.f32)),
-    "f4e2m1 has no zero points, which are for integers": (TypeError, lambda: tl.quantize(W, tl.f4e2m1, symmetric=False)),
+    "f4e2m1 has no zero points, which are for integers":
+        (TypeError, lambda: tl.quantize(W, tl.f4e2m1, symmetric=False)),
     "nf4 has no zero points": (TypeError, lambda: tl.quantize(W, tl.nf4, symmetric=False)),
     "zero_dtype=f16 is for symmetric=False": (ValueError, lambda: tl.quantize(W, tl.u4, zero_dtype=tl.f16)),
     "zero points of u4 are of u4, f16, bf16 or f32, not of u8":

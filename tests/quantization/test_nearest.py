@@ -14,8 +14,8 @@ from tests.quantization import reference
 from tests.quantization.reference import f32
 
 INTEGERS = [tl.integer(n, signed=signed) for n in range(1, 9) for signed in (True, False)]
-SOME_FLOATS = [tl.f8e5m2, tl.f8e4m3fn, tl.f6e3m2, tl.f6e2m3, tl.f4e2m1, tl.f8e8m0fnu, tl.float(8, 0, "finite", signed=False),
-               *FLOATS[::29]]
+SOME_FLOATS = [tl.f8e5m2, tl.f8e4m3fn, tl.f6e3m2, tl.f6e2m3, tl.f4e2m1, tl.f8e8m0fnu,
+               tl.float(8, 0, "finite", signed=False), *FLOATS[::29]]
 
 
 def weights(dtype: tl.DType, shape: tuple[int, ...] = (32, 12), group: int = 8, seed: int = 0) -> np.ndarray:
@@ -191,6 +191,17 @@ def test_mean_magnitude() -> None:
     assert tl.quantize(w * 0, tl.ternary, axis=None, scale="mean", scale_dtype=tl.f32).scales[0] == f32(1e-5)
 
 
+def test_zero_points_from_elsewhere() -> None:
+    """One for all groups, or integers of another type, as checkpoints have them."""
+    w = np.random.default_rng(9).standard_normal((64, 6)).astype(f32)
+    q = tl.quantize(w, tl.u4, group=16)
+    for zero in (8, 8.0, np.int64(8), np.array(8), np.full(q.scales.shape, 8, np.int32)):
+        np.testing.assert_array_equal(tl.dequantize(q.values, q.scales, zero), tl.dequantize(q))
+    other = tl.quantize(w, tl.u4, group=16, symmetric=False)
+    zeros = tl.unpack(other.zeros).astype(np.int16)
+    np.testing.assert_array_equal(tl.dequantize(other.values, other.scales, zeros), tl.dequantize(other))
+
+
 def test_special_numbers() -> None:
     """NaNs and infinities stay where the type has them, and are no part of the range."""
     w = np.array([[1, np.nan, 2, -4, np.inf, -np.inf, 0.5, -0.0]], f32)
@@ -200,6 +211,8 @@ def test_special_numbers() -> None:
     assert np.signbit(tl.dequantize(q)[0, -1])
     w[np.isinf(w)] = 3
     np.testing.assert_array_equal(np.isnan(tl.dequantize(tl.quantize(w, tl.f8e4m3fn, axis=1))), np.isnan(w))
+    q = tl.quantize(np.array([0, np.nan, np.inf, 0]), tl.f8e5m2)  # nothing to scale by
+    assert q.scales.tolist() == [0]
 
 
 def test_scales_that_underflow() -> None:

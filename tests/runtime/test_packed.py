@@ -166,7 +166,8 @@ def test_blocks_that_share_bytes(dtype: tl.DType) -> None:
 # Numbers to packed elements and back.
 
 
-@pytest.mark.parametrize("dtype", [*TYPES, *FLOATS[::9], *CODEBOOKS, tl.i8, tl.f8e4m3fn, tl.bool, tl.f16], ids=str)
+@pytest.mark.parametrize("dtype", [*TYPES, *FLOATS[::9], *CODEBOOKS, tl.integer(9), tl.integer(45), tl.i8, tl.f8e4m3fn,
+                                   tl.bool, tl.f16], ids=str)
 def test_pack(dtype: tl.DType) -> None:
     with np.errstate(all="ignore"):
         for x in (inputs(dtype, 5000) if not (dtype.is_int or dtype.is_bool or dtype.is_arithmetic)

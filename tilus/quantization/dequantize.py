@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,7 +23,7 @@ def dequantized(q: Quantized, dtype: npt.DTypeLike) -> Array:
         raise TypeError(f"codes are a packed array (tl.packed), not {type(q.values).__name__}")
     axis = _axis(q)
     scales = dequantized(q.scales, np.float32) if isinstance(q.scales, Quantized) else numbers_in(q.scales)
-    zeros = q.zeros if q.zeros is None or isinstance(q.zeros, (int, float)) else numbers_in(q.zeros)
+    zeros = _zeros(q.zeros)
     groups, scale_shape, _ = groups_of(q.shape, axis, _group(q, axis, scales.shape))
     for name, array in (("scales", scales), ("zeros", zeros)):
         if isinstance(array, np.ndarray) and array.shape != scale_shape:
@@ -38,6 +40,13 @@ def dequantized(q: Quantized, dtype: npt.DTypeLike) -> Array:
     if q.offset:
         flat += np.float32(q.offset)
     return numbers.astype(target, copy=False)
+
+
+def _zeros(zeros: Any) -> Array | float | None:
+    """In f32: none, one number for all groups, or an array."""
+    if zeros is None:
+        return None
+    return numbers_in(zeros) if isinstance(zeros, PackedArray) or np.ndim(zeros) else float(zeros)
 
 
 def _axis(q: Quantized) -> int | None:

@@ -73,7 +73,8 @@ def _quantized(w: Array, format: QuantFormat, axis: int | None, tensor: bool, ra
     flat = w.reshape(-1)
     for some, (divisors, shifts) in parts_of(groups, scaling.divisors, scaling.shifts):
         for chunk in some.chunks():
-            x = numbers_of(flat, chunk) / chunk.of(divisors)
+            with np.errstate(over="ignore", invalid="ignore"):  # infinities, and the mean as a scale
+                x = numbers_of(flat, chunk) / chunk.of(divisors)
             shift = None if shifts is None else chunk.of(shifts)
             uniform = None if random is None else random(chunk.start, x.size).reshape(x.shape)
             codes[chunk.elements] = codes_for(x, shift, format, uniform).reshape(-1)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tilus.interp import numbers
-from tilus.interp.packing import PackedElements, read_codes, write_codes
+from tilus.interp.packing import PackedElements
 from tilus.ir.codebooks import steps
 from tilus.ir.dtypes import DType, f32, from_numpy
 from tilus.runtime.arguments import is_torch
@@ -177,9 +177,7 @@ def pack_codes(codes: Array, bits: int) -> Array:
     if bits % 8 == 0 and bits == 8 * codes.itemsize:
         return np.ascontiguousarray(codes).view(np.uint8)
     if bits > 8:
-        memory = np.zeros(-(-len(codes) * bits // 8), np.uint8)
-        write_codes(memory, np.arange(len(codes)), codes, bits)
-        return memory
+        return _pack_wide(codes, bits)
     count = len(codes)
     each = 8 // math.gcd(8, bits)
     if count % each:
@@ -194,12 +192,50 @@ def pack_codes(codes: Array, bits: int) -> Array:
     return total.view(np.uint8).reshape(len(total), -1)[:, : each * bits // 8].reshape(-1)[: -(-count * bits // 8)]
 
 
+def _pack_wide(codes: Array, bits: int) -> Array:
+    """Codes of more than 8 bits, byte by byte of the least group of elements that ends with a byte."""
+    each, size = _groups_of(bits)
+    count = len(codes)
+    columns = np.r_[codes, np.zeros(-count % each, codes.dtype)].reshape(-1, each)
+    memory = np.zeros((len(columns), size), np.uint8)
+    for element, byte, shift in _overlaps(bits):
+        part = columns[:, element]
+        memory[:, byte] |= (part >> shift if shift >= 0 else part << -shift).astype(np.uint8)
+    return memory.reshape(-1)[: -(-count * bits // 8)]
+
+
+def _unpack_wide(part: Array, count: int, bits: int) -> Array:
+    """The codes of packed elements of more than 8 bits."""
+    each, size = _groups_of(bits)
+    groups = -(-count // each)
+    memory = np.r_[part, np.zeros(groups * size - len(part), np.uint8)].reshape(groups, size)
+    codes = np.zeros((groups, each), np.uint16 if bits <= 16 else np.uint32 if bits <= 32 else np.uint64)
+    for element, byte, shift in _overlaps(bits):
+        wide = memory[:, byte].astype(codes.dtype)
+        codes[:, element] |= wide << shift if shift >= 0 else wide >> -shift
+    return codes.reshape(-1)[:count] & codes.dtype.type((1 << bits) - 1)
+
+
+def _groups_of(bits: int) -> tuple[int, int]:
+    """How many elements end with a byte at the earliest, and how many bytes they take."""
+    each = 8 // math.gcd(8, bits)
+    return each, each * bits // 8
+
+
+def _overlaps(bits: int) -> list[tuple[int, int, int]]:
+    """For the elements of a group the bytes that they lie in, and which of their bits is the byte's lowest; less than 0
+    where they begin within it."""
+    each, _ = _groups_of(bits)
+    return [(n, byte, 8 * byte - n * bits) for n in range(each)
+            for byte in range(n * bits // 8, -(-(n + 1) * bits // 8))]
+
+
 def _unpack_part(part: Array, count: int, source: DType, target: np.dtype[Any]) -> Array:
     bits = source.packed_bits
     if bits in (1, 2, 4):
         return np.take(_numbers_by_bytes(source, target), part, axis=0).reshape(-1)[:count]
     if bits > 8:
-        return numbers_of(read_codes(part, np.arange(count), bits), source, target)
+        return numbers_of(_unpack_wide(part, count, bits), source, target)
     return np.take(_numbers_by_codes(source, target), _unpack_codes(part, count, bits))
 
 
