@@ -85,3 +85,13 @@ def test_message(message: str) -> None:
     kind, call = CALLS[message]
     with pytest.raises(kind, match=re.escape(message)):
         call()
+
+
+def test_in_a_kernel() -> None:
+    @tl.jit
+    def kernel(x: tl.f32["N"]):
+        tl.grid(1)
+        tl.quantize(tl.load(x, 0, 16), tl.i4)
+
+    with pytest.raises(tl.UserError, match=r"before a kernel runs; within it, tiles are by `\.to\(dtype\)`"):
+        kernel(np.ones(16, np.float32))

@@ -231,7 +231,7 @@ def test_results_of_other_types() -> None:
         found = tl.dequantize(q, dtype=target)
         assert found.dtype == target
         np.testing.assert_array_equal(found, tl.dequantize(q).astype(target))
-    assert repr(q) == "<quantised i4[8, 4], groups of 8 along axis 0, scales of float16, 24 bytes>"
+    assert repr(q) == "<quantised i4[8, 4], groups of 8 along axis 0, scales of f16, 24 bytes>"
 
 
 def test_tensors() -> None:
@@ -245,4 +245,5 @@ def test_tensors() -> None:
         np.testing.assert_array_equal(tl.dequantize(q), tl.dequantize(other))
     assert tl.quantize(w, tl.i4).scales.dtype == torch.float16
     assert tl.quantize(w, tl.mxfp4).scales.dtype == torch.float8_e8m0fnu
+    assert tl.quantize(w, tl.mxfp4).scale_dtype == tl.f8e8m0fnu
     assert tl.quantize(w, tl.u4, symmetric=False, zero_dtype=tl.bf16).zeros.dtype == torch.bfloat16

@@ -7,6 +7,7 @@ from typing import Any
 from tilus.ir.dtypes import DType
 from tilus.records import record
 from tilus.runtime.packed_array import PackedArray
+from tilus.runtime.recognise import as_array
 
 
 @record(frozen=True, eq=False)
@@ -37,6 +38,16 @@ class Quantized:
         return self.values.dtype
 
     @property
+    def scale_dtype(self) -> DType:
+        """The type of the scales, or of their codes."""
+        if isinstance(self.scales, (PackedArray, Quantized)):
+            return self.scales.dtype
+        found = as_array(self.scales)
+        if found is None:
+            raise TypeError(f"scales are an array, not {type(self.scales).__name__}")
+        return found.dtype
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the numbers."""
         return self.values.shape
@@ -51,9 +62,8 @@ class Quantized:
         dims = ", ".join(map(str, self.shape))
         along = "in row-major order" if self.axis is None else f"along axis {self.axis}"
         zeros = "" if self.zeros is None else ", zero points"
-        scales = self.scales.dtype if isinstance(self.scales, (PackedArray, Quantized)) else str(self.scales.dtype)
-        return (f"<quantised {self.dtype}[{dims}], groups of {self.group} {along}, scales of {scales}{zeros}, "
-                f"{self.nbytes} bytes>")
+        return (f"<quantised {self.dtype}[{dims}], groups of {self.group} {along}, "
+                f"scales of {self.scale_dtype}{zeros}, {self.nbytes} bytes>")
 
 
 __all__ = ["Quantized"]

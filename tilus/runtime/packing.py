@@ -22,6 +22,8 @@ from tilus.interp import numbers
 from tilus.interp.packing import PackedElements
 from tilus.ir.codebooks import steps
 from tilus.ir.dtypes import DType, f32, from_numpy
+from tilus.lang.values import Tile
+from tilus.lang.views import View
 from tilus.runtime.arguments import is_torch
 from tilus.runtime.array_interfaces import ONE_TO_A_BYTE
 from tilus.runtime.arrays import contiguous, host_view
@@ -89,6 +91,8 @@ def unpacked_numbers(array: PackedArray, dtype: npt.DTypeLike) -> Array:
 
 def host_numbers(array: Any) -> tuple[Array, bool]:
     """A NumPy array of numbers of an element type, and whether it was a tensor of torch."""
+    if isinstance(array, (Tile, View)):
+        raise TypeError("numbers of arrays are converted before a kernel runs; within it, tiles are by `.to(dtype)`")
     if is_torch(array):
         argument = as_array(array.detach())
         assert argument is not None
