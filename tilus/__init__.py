@@ -34,6 +34,7 @@ from tilus.quantization import (
 from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
 from tilus.runtime.packed import PackedArray, pack, packed, unpack
+from tilus.runtime.prepacked import PrepackedArray, prepack, prepacked, unprepack
 
 globals().update(_public_names())
 

@@ -134,6 +134,10 @@ from tilus.runtime.packed import PackedArray as PackedArray
 from tilus.runtime.packed import pack as pack
 from tilus.runtime.packed import packed as packed
 from tilus.runtime.packed import unpack as unpack
+from tilus.runtime.prepacked import PrepackedArray as PrepackedArray
+from tilus.runtime.prepacked import prepack as prepack
+from tilus.runtime.prepacked import prepacked as prepacked
+from tilus.runtime.prepacked import unprepack as unprepack
 
 bf16: Any
 f4e2m1: Any

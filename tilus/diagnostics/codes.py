@@ -36,6 +36,7 @@ CODES: dict[str, str] = {
     "E0302": "bad mask or other value",
     "E0303": "write to something read-only",
     "E0304": "bad view",
+    "E0305": "bad access to a prepacked array",
     # layouts
     "E0401": "conflicting layouts",
     "E0402": "malformed layout expression",

@@ -27,6 +27,7 @@ class Attributes:
         shared_bytes: of a thread-level kernel.
         arguments: how a launcher names the arguments of a thread-level kernel: ``a``, ``a.shape[0]``.
         restrict: arrays of a thread-level kernel that no barrier orders the accesses to.
+        formats: in which order the elements of prepacked arrays lie, by parameter (``ir/prepacked.py``).
         linkage: LLVM's, of a function of the host.
         returns: LLVM's type of what a function of the host returns.
         noalias: which arguments of a function of the host nothing else points to.
@@ -43,6 +44,7 @@ class Attributes:
     shared_bytes: int = 0
     arguments: tuple[str, ...] = ()
     restrict: tuple[str, ...] = ()
+    formats: tuple[tuple[str, str], ...] = ()
     linkage: str = ""
     returns: str = "void"
     noalias: tuple[int, ...] = ()

@@ -9,7 +9,7 @@ import math
 import struct
 from fractions import Fraction
 
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import DType, codebook
 
 Step = tuple[float, int]
 """A threshold and the code of the numbers from it on, up to the next one."""
@@ -62,4 +62,17 @@ def nearest_code(value: float, dtype: DType) -> int:
     return table[bisect.bisect_right([threshold for threshold, _ in table], number) - 1][1]
 
 
-__all__ = ["Step", "nearest_code", "steps"]
+def flipped(dtype: DType, flip: int) -> DType:
+    """The codebook in which each code with the bits ``flip`` flipped stands for what it stood for in ``dtype``."""
+    if not flip:
+        return dtype
+    values = (*dtype.values, *(0.0 for _ in range((1 << dtype.bits) - len(dtype.values))))
+    return codebook(f"{dtype}_flipped_{flip}", [values[code ^ flip] for code in range(len(values))], dtype.bits)
+
+
+def zero_code(dtype: DType) -> int:
+    """The code that an element which is not there has: 0, of a codebook that of the number nearest to 0."""
+    return nearest_code(0.0, dtype) if dtype.is_codebook else 0
+
+
+__all__ = ["Step", "flipped", "nearest_code", "steps", "zero_code"]

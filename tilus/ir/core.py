@@ -273,6 +273,7 @@ class Parameter:
         aligned: the address is a multiple of 16 bytes.
         small: the array spans fewer than 2**31 bytes (offsets of in-bounds elements fit in 32 bits).
         written: the kernel may write it.
+        prepacked: its elements lie in the order that the compiler chooses for the kernel (``ir/prepacked.py``).
     """
 
     name: str
@@ -287,6 +288,7 @@ class Parameter:
     small: bool = False
     divisible: bool = False
     written: bool = False
+    prepacked: bool = False
 
 
 class Function:

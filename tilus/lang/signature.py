@@ -156,11 +156,13 @@ def _dim_code(text: str) -> Any:
     return compile(text, "<dimension>", "eval")
 
 
-def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, assume: str = "divisible") -> Parameter:
+def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, assume: str = "divisible",
+                      prepacked: bool = False) -> Parameter:
     """What is assumed of a parameter when a kernel is compiled without arguments at hand.
 
     ``assume``: ``"divisible"`` (contiguous, 16-byte aligned, named run-time extents multiples of 16), ``"contiguous"``
-    (aligned, any extents) or ``"strided"`` (nothing but a last stride of 1).
+    (aligned, any extents) or ``"strided"`` (nothing but a last stride of 1). ``prepacked``: it is an array in the order
+    that the kernel chooses.
     """
     annotation = parameter_type_of(annotation)
     if isinstance(annotation, DType):
@@ -169,11 +171,12 @@ def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, 
     rank = len(shape)
     divisible = tuple((n % 16 == 0) if n is not None else assume == "divisible" and str(dim).isidentifier()
                       for n, dim in zip(shape, annotation.dims, strict=True))
-    contiguous = assume != "strided"
+    contiguous = assume != "strided" or prepacked
     strides = contiguous_strides(shape) if contiguous else (None,) * max(0, rank - 1) + (1,) * min(1, rank)
     return Parameter(
         name, "array", annotation.dims, shape, strides, contiguous, divisible,
         strides_divisibility(shape, strides, divisible, contiguous), aligned=assume != "strided", small=True,
+        prepacked=prepacked,
     )
 
 

@@ -31,6 +31,7 @@ from tilus.ir.ops import (
     Slice,
     Stride,
     Subview,
+    TileBytes,
     Transpose,
     While,
 )
@@ -131,10 +132,17 @@ class Facts:
             small = op.view in self.parameters and self.parameters[op.view].small
             high = min(math.prod(f.high for f in parts), SMALL_EXTENT if small else 1 << 62)
             return Fact(math.prod(f.low for f in parts), high, math.prod(f.divisor for f in parts))
+        if isinstance(op, TileBytes):
+            whole, first = self.extent(op.view, axis), view.view.rank - 3
+            tile = op.tile[axis - first] if axis >= first else 1
+            return Fact(-(-whole.low // tile), -(-whole.high // tile), whole.divisor if tile == 1 else 1)
         return Fact(0, 1 << 62, 1)
 
     def stride(self, view: Value, axis: int) -> Fact:
         """The fact of an argument's stride, in elements; of other views nothing is known here."""
+        if isinstance(view.defining, TileBytes):  # C order, the last extent constant
+            size = int(view.view.shape[-1] or 0)
+            return constant_fact(1) if axis == view.view.rank - 1 else Fact(0, 1 << 62, size)
         if isinstance(view.defining, CollapseView):
             return self.stride(view.defining.view, sum(view.defining.groups[:axis + 1]) - 1)
         parameter = self.parameters.get(view)

@@ -42,6 +42,7 @@ from tilus.ir.ops import (
     Store,
     Take,
     Transpose,
+    Unpack,
     View,
     While,
     Yield,
@@ -50,12 +51,18 @@ from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, RegisterSlice, blocked
+from tilus.layouts.packed import byte_layout, pieces_of
 from tilus.lowering.dots import DotPlan, unit_of
 from tilus.lowering.facts import Facts, kernel_facts
+from tilus.lowering.prepacked import choose_orders
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import contiguous_axis, contiguous_order, gathered_vector, vector_width
 from tilus.lowering.simt.bits import WORD, is_narrow, unit
 from tilus.targets import get_target
+
+CONVERTED = 12.0
+"""The work for an element that is converted in registers, beside that for one which ldmatrix loads: per 8x8 elements
+some 6 instructions a thread, beside a quarter of one, of which the memory's time counts double."""
 
 
 def infer_layouts(module: Module) -> None:
@@ -122,6 +129,10 @@ class _Inference:
                 for result in op.results:
                     self.assign(result, scan_layout(result.tile.shape, op.axis, self.threads(op)), op)
         self._propagate()
+        for op in ops:
+            if isinstance(op, Unpack) and op.result not in self.layouts:
+                self.assign(op.result, self._unpacked_layout(op), op)
+                self._propagate()
         for op in self._memory_by_size(ops):
             value = self._main_value(op)
             if value is not None and value not in self.layouts:
@@ -133,6 +144,7 @@ class _Inference:
                     self.assign(value, blocked(value.tile.shape, self.threads(op)), op)
                     self._propagate()
         _Materialise(self).run()
+        choose_orders(self.function)
         choose_shared_layouts(self.function, self.facts, self.target, self.warps)
 
     def _anchor_user(self, op: Operation) -> None:
@@ -142,7 +154,7 @@ class _Inference:
         elif isinstance(op, View):
             self.assign(op.result, op.layout, op)
             self.assign(op.x, op.from_layout, op)
-        elif isinstance(op, ConvertLayout):
+        elif isinstance(op, (Unpack, ConvertLayout)) and op.layout is not None:
             self._check_user_layout(op, op.layout, op.result.tile)
             self.assign(op.result, op.layout, op)
 
@@ -157,8 +169,16 @@ class _Inference:
     def _anchor_dot(self, op: Dot) -> None:
         rows_only = feeds_first_operand(op.result, self.users) or self._first_operand_is_dot(op)
         a, b = (contiguous_axis(self.facts, v, self.initial) for v in (op.a, op.b))
-        plan = self.plans[op] = unit_of(op).plan(op, self.threads(op), rows_only, (a, b))
+        work = (CONVERTED if self._is_unpacked(v) else 1.0 for v in (op.a, op.b))
+        plan = self.plans[op] = unit_of(op).plan(op, self.threads(op), rows_only, (a, b), (next(work), next(work)))
         self.assign(op.result, plan.c, op)
+
+    def _is_unpacked(self, operand: Value) -> bool:
+        """Whether an operand is an elementwise function of a tile of a prepacked array."""
+        maker = operand.defining
+        if isinstance(maker, Unpack):
+            return True
+        return isinstance(maker, Elementwise) and any(self._is_unpacked(v) for v in maker.operands)
 
     def _first_operand_is_dot(self, op: Dot) -> bool:
         """Whether the first operand comes, elementwise, from another dot's result."""
@@ -174,6 +194,13 @@ class _Inference:
                         seen.add(v)
                         front.append(v)
         return False
+
+    def _unpacked_layout(self, op: Unpack) -> RegisterLayout:
+        """For a tile of a prepacked array whose users want no layout: rows of as many neighbours as a thread reads at
+        once."""
+        size, bits = math.prod(op.shape), op.dtype.packed_bits
+        vector = math.gcd(op.shape[-1], max(1, size // self.threads(op)), 128 // math.gcd(128, bits))
+        return blocked(op.shape, self.threads(op), vector)
 
     def _memory_by_size(self, ops: list[Operation]) -> list[Access]:
         found = [op for op in ops if isinstance(op, Access)]
@@ -362,6 +389,13 @@ def operand_layout(op: Operation, operand: Value, layout: RegisterLayout) -> Reg
         return layout.permute(inverse)
     if isinstance(op, Reshape):
         return reshaped(layout, op.result.tile.shape, operand.tile.shape)
+    if isinstance(op, Unpack):
+        if layout.shape != op.shape:
+            raise UserError.at("E0305", f"{op.source!r} is prepacked in tiles of {op.shape}, but its users have it in "
+                                        f"fragments of {layout.shape}", op.span,
+                               help=f"take tiles whose extents are multiples of those of {layout}")
+        bits = op.dtype.packed_bits
+        return byte_layout(layout, bits, pieces_of(layout, bits))
     return None
 
 

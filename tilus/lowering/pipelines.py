@@ -14,6 +14,7 @@ from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.legalise import HOST, NVIDIA, legalise
 from tilus.lowering.pointer_induction import induct_pointers
+from tilus.lowering.prepacked import choose_host_formats, unpack_loads
 from tilus.lowering.schedule.defer_reductions import defer_reductions
 from tilus.lowering.schedule.order_memory import order_memory
 from tilus.lowering.schedule.pipeline import pipeline_loops
@@ -35,6 +36,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("check-instructions", check_instructions),
     ("drop-empty-tiles", drop_empty_tiles),
     ("simplify", simplify),
+    ("unpack-loads", unpack_loads),
     ("choose-dot-units", choose_dot_units),
     ("rasterise-blocks", rasterise_blocks),
     ("defer-reductions", defer_reductions),
@@ -52,6 +54,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
 CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("unroll-loops-without-dots", unroll_loops_without_dots),
     ("simplify", simplify),
+    ("choose-host-formats", choose_host_formats),
 )
 """From a traced tile module to the one that is lowered for the CPU."""
 

@@ -63,7 +63,7 @@ def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, 
     small = (high - low) * 8 < SMALL_BYTES * min(8, argument.dtype.packed_bits) and max(shape, default=0) < SMALL_EXTENT
     return Parameter(
         name, "array", annotation.dims, declared, known, contiguous, tuple(n % 16 == 0 for n in shape), multiples,
-        aligned=argument.address % 16 == 0, small=small,
+        aligned=argument.address % 16 == 0, small=small, prepacked=bool(argument.format),
     )
 
 
@@ -83,6 +83,8 @@ def check_array(name: str, annotation: ArrayAnnotation, argument: ArrayArgument)
         return f"{name!r} holds {argument.dtype}, but the parameter is {annotation}", _conversion(name, dtype, argument)
     if len(argument.shape) != annotation.rank:
         return f"{name!r} has rank {len(argument.shape)}, but the parameter is {annotation}", None
+    if argument.format:
+        return None
     size = dtype.itemsize if dtype.packed_bits in (8, 16, 32, 64) else 1 if argument.kind == HOST else WORD_BYTES
     if argument.address % size:
         return (f"{name!r} is misaligned: its address is no multiple of {size} bytes",

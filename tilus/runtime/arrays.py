@@ -34,6 +34,8 @@ class ArrayArgument:
         kind: ``"host"`` or ``"cuda"``.
         shape, strides: extents, and strides in elements.
         array: the NumPy array over the memory, or the packed elements in it, for host arrays.
+        format: of a prepacked array in which order its elements lie (``ir/prepacked.py``); ``array`` has the bytes.
+        size: the bytes of a prepacked array.
     """
 
     owner: Any
@@ -44,9 +46,13 @@ class ArrayArgument:
     strides: tuple[int, ...]
     writable: bool
     array: np.ndarray[Any, Any] | PackedElements | None = None
+    format: str = ""
+    size: int = 0
 
     def extent_bytes(self) -> tuple[int, int]:
         """The first byte and the one past the last that elements lie in, relative to the address."""
+        if self.format:
+            return (0, self.size)
         return byte_range(self.shape, self.strides, self.dtype.packed_bits)
 
     @property

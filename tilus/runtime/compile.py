@@ -166,4 +166,15 @@ def compile_specialisation(specialisation: Specialisation, target_name: str | Ta
     return compiled
 
 
-__all__ = ["Compiled", "compile_specialisation", "module_key", "no_stage", "traced"]
+def formats_of(specialisation: Specialisation, target: Target) -> dict[str, str]:
+    """In which order a kernel reads its prepacked arrays, by parameter: what the passes over tiles decide."""
+    from tilus.lowering.pipelines import run_passes
+
+    module = traced(specialisation, target, False)
+    module.target = target.name
+    guarded(specialisation, f"the choice of formats for {target.name}",
+            lambda: run_passes(module, backend_of(target).pipeline(target).tile))
+    return {name: text for kernel in module.kernels for name, text in kernel.attributes.formats}
+
+
+__all__ = ["Compiled", "compile_specialisation", "formats_of", "module_key", "no_stage", "traced"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tilus.diagnostics import UserError
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.specialise import Specialisation
+from tilus.targets import Target, get_target
 
 NAMES = ("cpu", "interpret", "python", "cuda", "simulate:sm_XX")
 Plan = Callable[[Sequence[Any], Sequence[int]], None]
@@ -24,6 +25,9 @@ class Runner(Protocol):
         """What repeats ``call`` on other arrays of the same shapes, strides and alignment; None where nothing is gained
         by that. It takes the values of all parameters and the addresses of the NumPy arrays among them."""
 
+    def formats(self, arguments: Sequence[Any]) -> Mapping[str, str]:
+        """In which order it reads prepacked arrays, by parameter; those that are missing in any order."""
+
 
 class Engine:
     """``kind`` is the kind of arrays it runs on."""
@@ -32,6 +36,11 @@ class Engine:
 
     def __init__(self, name: str) -> None:
         self.name = name
+
+    @property
+    def target(self) -> Target:
+        """What it compiles kernels for; those that do not compile go by this machine."""
+        return get_target("cpu")
 
     def runner(self, specialisation: Specialisation) -> Runner:
         """What runs the specialisation, made at the first call. Raises UserError."""
@@ -88,7 +97,10 @@ def default_engine(kind: str) -> str:
 
 
 class NoPlan:
-    """A runner whose calls have no cheaper form."""
+    """A runner whose calls have no cheaper form, and which reads prepacked arrays in any order."""
+
+    def formats(self, arguments: Sequence[Any]) -> Mapping[str, str]:
+        return {}
 
     def plan(self, call: Any, specialisation: Specialisation) -> Plan | None:
         return None
@@ -108,7 +120,8 @@ class _Interpreted(NoPlan):
     def run(self, arguments: Sequence[Any]) -> None:
         from tilus.interp import interpret
 
-        interpret(self.module, [a.array if isinstance(a, ArrayArgument) else a for a in arguments])
+        rows = as_rows(arguments)
+        interpret(self.module, [a.array if isinstance(a, ArrayArgument) else a for a in rows])
 
 
 class PythonEngine(Engine):
@@ -126,7 +139,16 @@ class _Eager(NoPlan):
     def run(self, arguments: Sequence[Any]) -> None:
         from tilus.runtime.eager import run_eagerly
 
-        run_eagerly(self.specialisation, arguments)
+        run_eagerly(self.specialisation, as_rows(arguments))
+
+
+def as_rows(arguments: Sequence[Any]) -> list[Any]:
+    """The arguments with prepacked arrays row by row."""
+    if not any(isinstance(a, ArrayArgument) and a.format for a in arguments):
+        return list(arguments)
+    from tilus.runtime.prepacked_array import logical
+
+    return [logical(a) for a in arguments]
 
 
 __all__ = ["CUDA", "HOST", "Engine", "NoPlan", "Plan", "Runner", "check_engine", "default_engine", "get_engine"]

@@ -199,6 +199,8 @@ class JitFunction(TracedFunction):
         specialisation = self.specialise(call.constants, call.parameters)
         runner = runner_engine.runner(specialisation)
         call.check_written(specialisation)
+        if any(array.format for _, _, array in call.arrays):
+            call.check_formats(runner)
         self._remember(chosen, call, specialisation, runner)
         runner.run(call.arguments)
         args_.mark_written([array for name, _, array in call.arrays if name in (specialisation.written or ())])
@@ -267,7 +269,7 @@ class JitFunction(TracedFunction):
 
     @public
     def compile(self, /, target: str = "sm_80", via: str | None = None, *, assume: str = "divisible",
-                line_info: bool = False, **constants: Any) -> CompiledKernel:
+                line_info: bool = False, prepacked: Sequence[str] = (), **constants: Any) -> CompiledKernel:
         """Compile for a GPU target, whether or not one is there. For ``"cpu"``, this machine, what is given has the
         stages ``tile``, ``thread``, ``llvm`` and ``asm``.
 
@@ -278,6 +280,7 @@ class JitFunction(TracedFunction):
                 multiples of 16), ``"contiguous"`` (any extents) or ``"strided"`` (unit last stride only).
             line_info: put the lines of the source into the PTX and the cubin, for profilers and the simulator. The
                 code stays the same; the cubin also holds its PTX then.
+            prepacked: the arrays whose elements lie in the order of ``tl.prepack``.
             constants: compile-time parameters; None for an optional array that is absent.
 
         Raises:
@@ -288,12 +291,12 @@ class JitFunction(TracedFunction):
         from tilus.targets import get_target
 
         found = get_target(target, caller_span())
-        specialisation = self.assume(assume, constants)
+        specialisation = self.assume(assume, constants, prepacked)
         compiled: CompiledKernel = compile_specialisation(specialisation, found, via, Options(line_info))
         return compiled
 
     @public
-    def assume(self, assume: str, constants: dict[str, Any]) -> Specialisation:
+    def assume(self, assume: str, constants: dict[str, Any], prepacked: Sequence[str] = ()) -> Specialisation:
         """The specialisation under the assumptions of :meth:`compile`."""
         self.refresh()
         from tilus.lang.signature import default_parameter
@@ -324,8 +327,46 @@ class JitFunction(TracedFunction):
         for spec in signature.specs:
             if spec.name not in known:
                 parameters.append(default_parameter(spec.name, signature.annotation(spec, known), known,
-                                                    assume=assume))
+                                                    assume=assume, prepacked=spec.name in prepacked))
+        for name in prepacked:
+            if not any(p.name == name and p.kind == "array" for p in parameters):
+                raise call_error("E0604", f"{self.__name__} has no array {name!r}, which is said to be prepacked")
         return self.specialise(known, parameters)
+
+    def formats(self, target: str | None, dtypes: dict[str, DType], constants: dict[str, Any]) -> dict[str, str]:
+        """In which order the kernel reads arrays of these element types where they are prepacked, by parameter."""
+        from tilus.runtime.compile import formats_of
+        from tilus.runtime.engines import get_engine
+        from tilus.targets import get_target
+
+        name = _engine.get() or self.engine_name or default_engine(HOST)
+        found = get_engine(name).target if target is None else get_target(target, caller_span())
+        given = {**constants, **{n: d for n, d in dtypes.items() if self._is_union(n, constants)}}
+        return formats_of(self.assume("divisible", given, tuple(dtypes)), found)
+
+    def array_parameters(self, dtype: DType, rank: int, constants: dict[str, Any]) -> list[str]:
+        """The names of the array parameters that take an element type and rank."""
+        known = {s.name: constants.get(s.name, s.default) for s in self.signature.specs
+                 if constants.get(s.name, s.default) is not MISSING}
+        names = []
+        for spec in self.signature.specs:
+            annotation = self.signature.annotation(spec, known)
+            inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+            options = inner.options if isinstance(inner, UnionAnnotation) else (inner,)
+            if any(isinstance(o, ArrayAnnotation) and o.dtype is dtype and o.rank == rank for o in options):
+                names.append(spec.name)
+        return names
+
+    def _is_union(self, name: str, constants: dict[str, Any]) -> bool:
+        spec = next((s for s in self.signature.specs if s.name == name), None)
+        if spec is None:
+            raise call_error("E0604", f"{self.__name__} has no parameter {name!r}",
+                             help=f"it has {', '.join(self.signature.names)}")
+        known = {s.name: constants.get(s.name, s.default) for s in self.signature.specs
+                 if constants.get(s.name, s.default) is not MISSING}
+        annotation = self.signature.annotation(spec, known)
+        return isinstance(annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation,
+                          UnionAnnotation)
 
     def _element_type(self, spec: ParameterSpec, annotation: Any, dtype: DType) -> DType:
         union = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
@@ -454,6 +495,13 @@ class Call:
         for name in arrays:
             if name in specialisation.written:
                 args_.check_written(name, arrays, specialisation.may_alias, self.signature.span(name))
+
+
+    def check_formats(self, runner: Any) -> None:
+        """Prepacked arrays lie in the order in which they are read. Raises UserError."""
+        from tilus.runtime.prepacked_array import check_formats
+
+        check_formats([(name, array) for name, _, array in self.arrays], runner.formats(self.arguments))
 
 
 def _hashable(value: Any) -> bool:

@@ -40,7 +40,7 @@ def packed(bytes_like: Any, dtype: DType, shape: int | Sequence[int],
         raise ValueError(f"{len(extents)} extents, but {len(steps)} strides")
     if min(extents, default=0) < 0 or min(steps, default=0) < 0:
         raise ValueError(f"extents and strides of packed arrays are not negative: {extents}, strides {steps}")
-    given = _memory(bytes_like)
+    given = memory_of(bytes_like)
     size = given.dtype.packed_bits // 8
     available = size
     for extent in given.shape:
@@ -87,7 +87,7 @@ def unpack(array: PackedArray, dtype: npt.DTypeLike = "float32") -> np.ndarray[A
     return unpacked_numbers(array, dtype)
 
 
-def _memory(value: Any) -> ArrayArgument:
+def memory_of(value: Any) -> ArrayArgument:
     """An array or buffer as contiguous elements of whole bytes."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         import numpy as np
@@ -106,4 +106,4 @@ def _memory(value: Any) -> ArrayArgument:
     return found
 
 
-__all__ = ["PackedArray", "pack", "packed", "unpack"]
+__all__ = ["PackedArray", "memory_of", "pack", "packed", "unpack"]

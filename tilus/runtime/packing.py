@@ -26,7 +26,7 @@ from tilus.lang.values import Tile
 from tilus.lang.views import View
 from tilus.runtime.arguments import is_torch
 from tilus.runtime.array_interfaces import ONE_TO_A_BYTE
-from tilus.runtime.arrays import contiguous, host_view
+from tilus.runtime.arrays import ArrayArgument, contiguous, host_view
 from tilus.runtime.packed_array import PackedArray
 from tilus.runtime.ranks import DROPPED, Ranks
 from tilus.runtime.recognise import as_array
@@ -238,15 +238,37 @@ def _unpack_part(part: Array, count: int, source: DType, target: np.dtype[Any]) 
     bits = source.packed_bits
     if bits in (1, 2, 4):
         return np.take(_numbers_by_bytes(source, target), part, axis=0).reshape(-1)[:count]
-    if bits > 8:
-        return numbers_of(_unpack_wide(part, count, bits), source, target)
-    return np.take(_numbers_by_codes(source, target), _unpack_codes(part, count, bits))
+    codes = unpack_codes(part, count, bits)
+    return numbers_of(codes, source, target) if bits > 8 else np.take(_numbers_by_codes(source, target), codes)
 
 
-def _unpack_codes(part: Array, count: int, bits: int) -> Array:
-    """The codes of packed elements of 3 to 8 bits."""
+def codes_in(array: ArrayArgument) -> Array:
+    """The codes of an array in host memory, in the least unsigned type that has room, in its shape."""
+    elements = array.array
+    assert elements is not None
+    if not isinstance(elements, PackedElements):
+        return elements.view(f"u{elements.itemsize}")
+    if not _is_dense(array):
+        return elements.take(elements.positions)
+    bits, count = array.dtype.packed_bits, math.prod(array.shape)
+    parts = [unpack_codes(elements.bytes[start * bits // 8 : -(-min(start + PART, count) * bits // 8)],
+                          min(PART, count - start), bits) for start in range(0, count, PART)]
+    flat = np.concatenate(parts) if parts else np.zeros(0, np.uint8)
+    order = sorted(range(len(array.shape)), key=lambda d: (-array.strides[d], d))
+    return flat.reshape([array.shape[d] for d in order]).transpose([order.index(d) for d in range(len(order))])
+
+
+def unpack_codes(part: Array, count: int, bits: int) -> Array:
+    """The codes of packed elements, the first of which begins at a byte."""
     if bits == 8:
         return part[:count]
+    if bits > 8:
+        return _unpack_wide(part, count, bits)
+    if 8 % bits == 0:
+        fields = np.empty((len(part), 8 // bits), np.uint8)
+        for n in range(8 // bits):
+            fields[:, n] = part >> np.uint8(n * bits) & np.uint8((1 << bits) - 1)
+        return fields.reshape(-1)[:count]
     each = 8 // math.gcd(8, bits)
     size = each * bits // 8
     groups = -(-count // each)
@@ -286,12 +308,12 @@ def numbers_of(codes: Array, source: DType, target: np.dtype[Any]) -> Array:
     return found if goal.is_arithmetic or goal.is_bool else found.view(target)
 
 
-def _is_dense(array: PackedArray) -> bool:
+def _is_dense(array: PackedArray | ArrayArgument) -> bool:
     """Whether the elements fill the memory, in whatever order of dimensions."""
-    order = sorted(range(array.ndim), key=lambda d: (-array.strides[d], d))
+    order = sorted(range(len(array.shape)), key=lambda d: (-array.strides[d], d))
     usual = contiguous([array.shape[d] for d in order])
     return all(array.strides[d] == u or array.shape[d] <= 1 for d, u in zip(order, usual, strict=True))
 
 
-__all__ = ["codes_by_upper_bits", "codes_in_codebook", "codes_of", "host_numbers", "in_tensor", "numbers_of",
-           "pack_codes", "packed_memory", "packed_numbers", "unpacked_numbers"]
+__all__ = ["codes_by_upper_bits", "codes_in", "codes_in_codebook", "codes_of", "host_numbers", "in_tensor",
+           "numbers_of", "pack_codes", "packed_memory", "packed_numbers", "unpack_codes", "unpacked_numbers"]

@@ -10,7 +10,6 @@ from typing import Any
 
 from tilus.runtime.array_interfaces import from_cuda, from_ndarray
 from tilus.runtime.arrays import ArrayArgument
-from tilus.runtime.packed_array import PackedArray
 
 
 def as_array(value: Any) -> ArrayArgument | None:
@@ -24,8 +23,9 @@ def as_array(value: Any) -> ArrayArgument | None:
         number = np.asarray(value)
         number.flags.writeable = False
         return from_ndarray(value, number)
-    if isinstance(value, PackedArray):
-        return value.argument
+    argument = _attribute(value, "argument")
+    if isinstance(argument, ArrayArgument):  # an array of ours, packed or prepacked
+        return argument
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
         from tilus.runtime.torch_arrays import from_torch

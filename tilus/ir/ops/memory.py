@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from tilus.ir.core import Effect, Operation, Value
-from tilus.ir.dtypes import DType, i64
+from tilus.ir.dtypes import DType, i64, u8
 from tilus.ir.families import Access, AsyncCopy, DerivedView
 from tilus.ir.terms import AtomicKind, Order, Scope
 from tilus.ir.types import TileType, Type, ViewType
@@ -94,6 +94,23 @@ class CollapseView(DerivedView):
         if view.space != "global" or sum(self.groups) != view.rank or min(self.groups, default=1) < 1:
             self.fail("E0204", f"groups {self.groups} do not divide the dimensions of {view}")
         return (ViewType(view.dtype, tuple(_product(part) for part in split_dims(view.shape, self.groups))),)
+
+
+class TileBytes(DerivedView):
+    """The bytes of a prepacked array, tile after tile: of an array of shape (..., K, N) in tiles of ``tile`` = (k, n)
+    a view of u8 of shape (..., ⌈K / k⌉, ⌈N / n⌉, bytes of a tile)."""
+
+    NAME = "tile_bytes"
+    view: Value
+    tile: tuple[int, int]
+
+    def infer(self) -> Sequence[Type]:
+        view = self.view.view
+        bits = math.prod(self.tile) * view.dtype.packed_bits
+        if view.space != "global" or view.rank < 2 or bits % 8 or min(self.tile) < 1:
+            self.fail("E0304", f"{view} has no tiles of {self.tile} in whole bytes")
+        counts = tuple(None if n is None else -(-n // t) for n, t in zip(view.shape[-2:], self.tile, strict=True))
+        return (ViewType(u8, (*view.shape[:-2], *counts, bits // 8)),)
 
 
 def split_dims(dims: Sequence[T], groups: Sequence[int]) -> list[tuple[T, ...]]:
@@ -366,5 +383,5 @@ class WaitAsync(Operation):
 
 __all__ = [
     "AllocShared", "Atomic", "CollapseView", "CommitAsync", "CopyAsync", "Dim", "Gather", "GatherAsync", "Load",
-    "PermuteView", "Scatter", "Store", "Stride", "Subview", "WaitAsync",
+    "PermuteView", "Scatter", "Store", "Stride", "Subview", "TileBytes", "WaitAsync",
 ]

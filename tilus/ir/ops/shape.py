@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import DType, u8
 from tilus.ir.families import Movement
 from tilus.ir.types import TileType, Type
 
@@ -154,6 +154,26 @@ class View(Operation):
         return (TileType(self.dtype, new.shape),)
 
 
+class Unpack(Operation):
+    """The tile of ``dtype`` whose elements are the bytes ``x`` of a prepacked array, the parameter ``source``. Each
+    thread's bytes hold its elements, whatever the layout of the result is: the array is packed for it
+    (``ir/prepacked.py``, which also says what ``order`` is). ``layout`` is the user's wish, if any."""
+
+    NAME = "unpack"
+    x: Value
+    dtype: DType
+    shape: tuple[int, ...]
+    source: str
+    layout: RegisterLayout | None = None
+    order: tuple[int, ...] = ()
+
+    def infer(self) -> Sequence[Type]:
+        tile = self.x.tile
+        if tile.dtype is not u8 or tile.shape != (math.prod(self.shape) * self.dtype.packed_bits // 8,):
+            self.fail("E0403", f"{tile} is not the bytes of a tile of {self.dtype} of shape {self.shape}")
+        return (TileType(self.dtype, self.shape),)
+
+
 class ConvertLayout(Movement):
     """The same tile in another register layout (``layout``); inserted by layout inference or asked for by the user."""
 
@@ -166,4 +186,4 @@ class ConvertLayout(Movement):
         return (TileType(tile.dtype, tile.shape, self.layout),)
 
 
-__all__ = ["Concat", "ConvertLayout", "Insert", "Reshape", "Slice", "Take", "Transpose", "View"]
+__all__ = ["Concat", "ConvertLayout", "Insert", "Reshape", "Slice", "Take", "Transpose", "Unpack", "View"]

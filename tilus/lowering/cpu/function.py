@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tilus.diagnostics import Diagnostic
+from tilus.diagnostics import Diagnostic, UnsupportedError
 from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i64, u8
@@ -77,6 +77,9 @@ def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) ->
             lowering.scalars[value] = c.b.add(PtrLoad(pointer)).result
             slot += 1
             continue
+        if parameter.prepacked:
+            raise UnsupportedError.at("E0507", f"the CPU reads {parameter.name!r} row by row only", kernel.span,
+                                      help="pass it as it was before tl.prepack")
         view = value.type
         words = lowering.load_words(packed, slot, argument_slots(view.rank))
         extents: list[Number] = [words[1 + d] if n is None else n for d, n in enumerate(view.shape)]

@@ -19,7 +19,8 @@ class MultiplyAdds(DotUnit):
     def depth(self) -> int:
         return 1
 
-    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
+    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int],
+             work: tuple[float, float] = (1.0, 1.0)) -> DotPlan:
         """A block of rows and columns per thread, so that few operands are read for many multiply-adds; the operands
         are read from shared memory, in whatever layout they come."""
         shape = op.accumulator.tile.shape

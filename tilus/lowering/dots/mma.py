@@ -40,10 +40,11 @@ class WarpMma(DotUnit):
         """Which dimension of A and B an instruction has in registers."""
         return "row.col"
 
-    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
+    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int],
+             work: tuple[float, float] = (1.0, 1.0)) -> DotPlan:
         (m, k), n = op.a.tile.shape, op.b.tile.shape[1]
         atom = self.atom()
-        grid, _ = warp_grid(threads // self.threads, m, n, atom, rows_only)
+        grid, _ = warp_grid(threads // self.threads, m, n, atom, rows_only, work=work)
         block = block_fragments(atom, grid, (m, n, k), False)
         return DotPlan(block.a, block.b, block.c)
 

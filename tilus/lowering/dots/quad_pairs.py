@@ -33,7 +33,8 @@ class QuadPairs(WarpMma):
         """By the dimension that registers walk along."""
         return ".".join("row" if layout.local_modes[-1].dim == 1 else "col" for layout in (a, b))
 
-    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
+    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int],
+             work: tuple[float, float] = (1.0, 1.0)) -> DotPlan:
         (m, k), n = op.a.tile.shape, op.b.tile.shape[1]
         a_row, b_row = contiguous[0] == 1, contiguous[1] == 1
         f32 = op.accumulator.tile.dtype.name == "f32"
@@ -41,7 +42,7 @@ class QuadPairs(WarpMma):
         for quads in QUAD_GRIDS:
             for repeats in itertools.product((1,) if a_row else (2, 1), (2, 1) if b_row else (1,)):
                 atom = quad_pair_fragments(quads, a_row, b_row, f32, repeats)
-                grid, cost = warp_grid(threads // self.threads, m, n, atom, rows_only, quads)
+                grid, cost = warp_grid(threads // self.threads, m, n, atom, rows_only, quads, work)
                 found.append((cost, atom, grid))
         _, atom, grid = min(found, key=lambda plan: plan[0])
         block = block_fragments(atom, grid, (m, n, k), contiguous[1] == 0)

@@ -51,9 +51,11 @@ class DotUnit(ABC):
         """Whether it does dots of these types and this rank."""
 
     @abstractmethod
-    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int]) -> DotPlan:
+    def plan(self, op: Dot, threads: int, rows_only: bool, contiguous: tuple[int, int],
+             work: tuple[float, float] = (1.0, 1.0)) -> DotPlan:
         """The layouts for ``threads`` threads. ``rows_only`` keeps every row of the result within one warp;
-        ``contiguous`` are the dimensions of A and B along which neighbours are neighbours in memory."""
+        ``contiguous`` are the dimensions of A and B along which neighbours are neighbours in memory, ``work``
+        what it takes to get an element of each."""
 
     @property
     @abstractmethod

@@ -6,7 +6,21 @@ from typing import Any
 
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.families import DerivedView
-from tilus.ir.ops import Binary, Broadcast, Compare, Const, Dim, Dot, For, Gather, Iota, Load, Reshape, Subview
+from tilus.ir.ops import (
+    Binary,
+    Broadcast,
+    Compare,
+    Const,
+    Dim,
+    Dot,
+    For,
+    Gather,
+    Iota,
+    Load,
+    Reshape,
+    Subview,
+    TileBytes,
+)
 
 Staged = Load | Gather
 
@@ -106,8 +120,13 @@ class StagedLoop:
         if any(any(window is op for op in self.loop.body.ops) for window in windows(load.view)):
             return ()
         for d, offset in enumerate(load.offsets):
-            covers = self.within_a_step(load, d)
-            if offset is self.loop.index and covers and self.extents.same_extent(self.loop.stop, load.view, d):
+            view, axis = load.view, d
+            covers = offset is self.loop.index and self.within_a_step(load, d)
+            tiles = view.defining
+            if isinstance(tiles, TileBytes) and d in (view.view.rank - 3, view.view.rank - 2):
+                view, axis = tiles.view, d
+                covers = self.is_tile_number(offset, tiles.tile[d - tiles.view.view.rank + 2])
+            if covers and self.extents.same_extent(self.loop.stop, view, axis):
                 start = self.loop.start.defining
                 if isinstance(start, Const) and int(start.value) >= 0:
                     found.append(d)
@@ -117,6 +136,13 @@ class StagedLoop:
         """Whether a load's tile is no longer along a dimension than the loop's step."""
         step = self.loop.step.defining
         return isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)
+
+    def is_tile_number(self, offset: Value, extent: int) -> bool:
+        """Whether an offset is the number of the tile of an extent that begins at the loop's index, and the loop goes
+        over all of them."""
+        maker, step = offset.defining, self.loop.step.defining
+        return (isinstance(maker, Binary) and maker.kind == "floordiv" and maker.lhs is self.loop.index
+                and all(isinstance(c, Const) and int(c.value) == extent for c in (maker.rhs.defining, step)))
 
     def dots(self) -> list[Dot]:
         return [op for op in self.loop.body.ops if isinstance(op, Dot)]

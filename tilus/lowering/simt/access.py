@@ -16,6 +16,7 @@ from tilus.ir.ops import (
     PermuteView,
     Scatter,
     Subview,
+    TileBytes,
     Transpose,
 )
 from tilus.ir.ops.memory import split_dims
@@ -54,6 +55,10 @@ def view_facts(facts: Facts, view: Value) -> ViewFacts:
         inner, last = view_facts(facts, op.view), [part[-1] for part in split_dims(range(op.view.view.rank), op.groups)]
         return ViewFacts(tuple(facts.extent(view, d) for d in range(view.view.rank)),
                          tuple(inner.strides[d] for d in last), inner.alignment)
+    if isinstance(op, TileBytes):
+        dims = range(view.view.rank)
+        return ViewFacts(tuple(facts.extent(view, d) for d in dims), tuple(facts.stride(view, d) for d in dims),
+                         VECTOR_BITS if facts.parameters[op.view].aligned else 8)
     if isinstance(op, Subview):
         inner = view_facts(facts, op.view)
         alignment = inner.alignment

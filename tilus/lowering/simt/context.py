@@ -95,6 +95,8 @@ class Thread:
     values: dict[Value, Value] = field(default_factory=dict)
     dense: dict[Value, Value] = field(default_factory=dict)
     """The words of tiles whose elements fill no register."""
+    unordered: dict[Value, Value] = field(default_factory=dict)
+    """The words of tiles of prepacked arrays, whose elements lie in the order of a conversion."""
     views: dict[Value, GlobalView | SharedView] = field(default_factory=dict)
     shared_offsets: dict[object, int] = field(default_factory=dict)
     in_shared: dict[Value, SharedView] = field(default_factory=dict)

@@ -34,8 +34,10 @@ from tilus.ir.ops import (
     Select,
     Stride,
     Sync,
+    TileBytes,
     Transpose,
     Unary,
+    Unpack,
     View,
     While,
     Yield,
@@ -497,6 +499,31 @@ def _collapse_view(thread: Thread, op: CollapseView) -> None:
     thread.views[op.result] = GlobalView(view.pointer, extents, strides, [None] * len(extents))
 
 
+def _tile_bytes(thread: Thread, op: TileBytes) -> None:
+    view = thread.views[op.view]
+    assert isinstance(view, GlobalView)
+    extents = list(view.extents)
+    for d, tile in enumerate(op.tile, len(extents) - 2):
+        known = op.result.view.shape[d]
+        extents[d] = known if known is not None else _tiles_along(thread, op.view, d, tile)
+    extents.append(int(op.result.view.shape[-1] or 0))
+    strides: list[Value | int] = [1]
+    for extent in reversed(extents[1:]):
+        strides.insert(0, thread.product(strides[0], extent))
+    pointer = thread.pointer_as(view.pointer, u8)
+    thread.views[op.result] = GlobalView(pointer, extents, strides, [None] * len(extents))
+
+
+def _tiles_along(thread: Thread, view: Value, d: int, tile: int) -> Value:
+    """How many tiles there are along a dimension of a view, the last of which may reach beyond it."""
+    found = thread.views[view]
+    assert isinstance(found, GlobalView)
+    extent = found.extents[d]
+    assert isinstance(extent, Value)
+    raised = thread.binary("add", extent, tile - 1)
+    return thread.emit(Binary("floordiv", raised, thread.const(tile, extent.tile.dtype)))
+
+
 def _sync(thread: Thread, op: Sync) -> None:
     barrier(thread)
 
@@ -515,6 +542,7 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Cast: _cast,
     Bitcast: _bitcast,
     View: narrow.lower_view,
+    Unpack: narrow.lower_unpack,
     Elementwise: _elementwise,
     Groups: _groups,
     Broadcast: _broadcast,
@@ -527,7 +555,7 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     GridSize: _grid_size,
     Dim: _dim,
     Stride: _stride,
-    PermuteView: _permute_view, CollapseView: _collapse_view,
+    PermuteView: _permute_view, CollapseView: _collapse_view, TileBytes: _tile_bytes,
     Sync: _sync,
     Assume: _nothing,
     **memory.LOWERINGS,

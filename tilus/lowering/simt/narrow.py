@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f64, integer, u32
-from tilus.ir.ops import Bitcast, Cast, Const, View
+from tilus.ir.ops import Bitcast, Cast, Const, Unpack, View
 from tilus.ir.ops.words import Regroup
 from tilus.lowering.legalise.codes import code_to_float, float_to_code
 from tilus.lowering.simt import bits
@@ -18,11 +18,15 @@ def convert_words(thread: Thread, op: Cast) -> Value | None:
     """A conversion of elements that are dense in words, or bytes in them, by the sequence of instructions that has been
     found for the types; None where there is none, or instructions of the target's own do it."""
     source, tile = op.x.tile.dtype, op.x.tile
-    if not tile.shape or not (op.x in thread.dense if is_narrow(source) else _is_in_bytes(thread, op)):
+    unordered = thread.unordered.get(op.x)
+    in_words = op.x in thread.dense if is_narrow(source) else tile.shape and _is_in_bytes(thread, op)
+    if not tile.shape or not (unordered is not None or in_words):
         return None
     from tilus.lowering.conversions import convert_words as by_sequence  # 5 ms that few kernels need
 
     b, count = Builder(thread.block, thread.span), locals_of(op.x)
+    if unordered is not None:
+        return by_sequence(b, unordered, source, count, op.dtype, ordered=False)
     if is_narrow(source):
         words = thread.words(op.x)
     else:
@@ -92,7 +96,7 @@ def _integer_code(b: Builder, number: Value, dtype: DType, rounding: str) -> Val
 
 def lower_view(thread: Thread, op: View) -> None:
     """Each thread's bits, element after element, in words of 32 bits, and the new elements out of those."""
-    source, target = op.x.tile.dtype, op.dtype
+    source = op.x.tile.dtype
     if is_narrow(source):
         words = thread.words(op.x)
     else:
@@ -100,15 +104,29 @@ def lower_view(thread: Thread, op: View) -> None:
         x = x if source.is_bool else thread.widen(x, source)
         whole = _fills_words(source, x.tile.size) and bool(x.tile.shape)
         words = thread.emit(Regroup(x, u32)) if whole else bits.packed(thread, x, source.bits)
+    _set_elements(thread, op.result, words, op.layout.num_locals)
+
+
+def _set_elements(thread: Thread, result: Value, words: Value, count: int) -> None:
+    """Make a tile of ``count`` elements a thread of its bits, one element after another."""
+    target = result.tile.dtype
     if is_narrow(target):
-        thread.set_words(op.result, words)
+        thread.set_words(result, words)
+    elif _fills_words(target, count):
+        thread.set(result, thread.emit(Regroup(words, target)))
+    else:
+        thread.set(result, thread.pack([
+            _element(thread, bits.field(thread, words, n * target.bits, target.bits), target) for n in range(count)]))
+
+
+def lower_unpack(thread: Thread, op: Unpack) -> None:
+    """The bytes of a prepacked array are elements in the order in which they lie there."""
+    x = thread.value(op.x)
+    words = thread.emit(Regroup(x, u32)) if x.tile.size * 8 % WORD == 0 else bits.packed(thread, x, 8)
+    if not op.order:
+        _set_elements(thread, op.result, words, locals_of(op.result))
         return
-    if _fills_words(target, op.layout.num_locals):
-        thread.set(op.result, thread.emit(Regroup(words, target)))
-        return
-    parts = [_element(thread, bits.field(thread, words, n * target.bits, target.bits), target)
-             for n in range(op.layout.num_locals)]
-    thread.set(op.result, thread.pack(parts))
+    thread.unordered[op.result] = words  # of which conversions alone are users (lowering/prepacked.py)
 
 
 def _fills_words(dtype: DType, count: int) -> bool:

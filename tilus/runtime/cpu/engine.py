@@ -32,6 +32,9 @@ class Native:
     def run(self, arguments: Sequence[Any]) -> None:
         self.kernel(*[(a.address, a.shape, a.strides) if isinstance(a, ArrayArgument) else a for a in arguments])
 
+    def formats(self, arguments: Sequence[Any]) -> dict[str, str]:
+        return dict(self.kernel.formats)
+
     def plan(self, call: Any, specialisation: Specialisation) -> Plan | None:
         """The packed words are copied; only addresses and scalars are filled in."""
         if any(not _is_numpy(a) for _, _, a in call.arrays):

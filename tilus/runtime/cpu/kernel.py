@@ -37,7 +37,8 @@ def compile_module(module: Module) -> CpuKernel:
             slots.append(("array", value.type.rank, value.type.dtype.name))
         else:
             slots.append(("scalar", 0, value.tile.dtype.name))
-    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints, program.waits)
+    formats = tuple(f for kernel in module.kernels for f in kernel.attributes.formats)
+    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints, program.waits, formats)
 
 
 class CpuKernel:
@@ -46,12 +47,14 @@ class CpuKernel:
     Attributes:
         parameters: what the code assumes of its arguments, in order.
         code: the object file.
+        formats: in which order the elements of prepacked arrays lie, by parameter.
     """
 
     def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
                  checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription],
-                 waits: Sequence[Wait] = ()) -> None:
+                 waits: Sequence[Wait] = (), formats: Sequence[tuple[str, str]] = ()) -> None:
         self.code = code
+        self.formats = tuple(formats)
         self.slots = tuple(slots)
         self.parameters = tuple(parameters)
         self.checks = tuple(checks)
@@ -100,7 +103,7 @@ class CpuKernel:
     def serialize(self) -> bytes:
         """The kernel as bytes for :meth:`from_bytes`, in this process or another on the same kind of machine."""
         return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints,
-                             self.waits))
+                             self.waits, self.formats))
 
     @staticmethod
     def from_bytes(data: bytes) -> CpuKernel:

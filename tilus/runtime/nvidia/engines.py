@@ -30,9 +30,9 @@ from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.nvidia.build import ROUTES, PtxKernel, compile_ptx
-from tilus.runtime.nvidia.launch_facts import LaunchFacts
+from tilus.runtime.nvidia.launch_facts import LaunchFacts, formats_of
 from tilus.runtime.specialise import Specialisation
-from tilus.targets import get_target
+from tilus.targets import Target, get_target
 from tilus.targets.grid import is_launchable
 
 if TYPE_CHECKING:
@@ -78,10 +78,14 @@ class SimulateEngine(Engine):
         parts = name.split(":")
         if len(parts) not in (2, 3) or parts[2:] not in ([], *([r] for r in ROUTES)):
             raise call_error("E0506", f"there is no engine {name!r}", help="simulate:sm_80, simulate:sm_80:ptx")
-        self.target = get_target(parts[1], caller_span())
-        if not self.target.is_cuda:
-            raise call_error("E0506", f"there is no engine {name!r}: {self.target} is no GPU")
+        self.simulated = get_target(parts[1], caller_span())
+        if not self.simulated.is_cuda:
+            raise call_error("E0506", f"there is no engine {name!r}: {self.simulated} is no GPU")
         self.route = ROUTES[parts[2]] if len(parts) == 3 else next(iter(ROUTES.values()))
+
+    @property
+    def target(self) -> Target:
+        return self.simulated
 
     def make(self, specialisation: Specialisation) -> Runner:
         return _Simulated(specialisation, self)
@@ -94,6 +98,9 @@ class _Simulated(NoPlan):
         self.engine, self.specialisation = engine, specialisation
         self.kernel, self.module = compile_ptx(specialisation, engine.target, engine.route)
         self.reports: list[Any] = []
+
+    def formats(self, arguments: Sequence[Any]) -> dict[str, str]:
+        return formats_of(self.kernel.launches)
 
     @functools.cached_property
     def folded(self) -> PtxKernel:
@@ -201,6 +208,12 @@ class CudaEngine(Engine):
 
     kind = CUDA
 
+    @property
+    def target(self) -> Target:
+        """That fits the current device."""
+        runtime = _cupy().cuda.runtime
+        return get_target(device_target(runtime.getDeviceProperties(runtime.getDevice())))
+
     def make(self, specialisation: Specialisation) -> Runner:
         return _Cuda(specialisation)
 
@@ -221,6 +234,9 @@ class _Cuda(NoPlan):
         self.specialisation = specialisation
         specialisation.trace()  # says which arrays are written
         self.functions: dict[tuple[int, bool], Any] = {}
+
+    def formats(self, arguments: Sequence[Any]) -> dict[str, str]:
+        return formats_of(self.function(_device_of(_cupy(), arguments))[1])
 
     def function(self, device: int, folded: bool = False) -> tuple[dict[str, Any], dict[str, LaunchFacts], int, Module]:
         """The loaded kernels, what launching each takes, how many blocks of the first the device holds at once, and the

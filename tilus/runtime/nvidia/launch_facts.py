@@ -24,6 +24,7 @@ class LaunchFacts:
         cooperative: whether all blocks have to be resident at once.
         arguments: name (``a``, ``a.shape[0]``) and type (``pointer``, ``i32``) of each.
         registers: of a thread, once that is known.
+        formats: in which order the elements of prepacked arrays lie, by parameter (``ir/prepacked.py``).
     """
 
     threads: int
@@ -35,10 +36,12 @@ class LaunchFacts:
     cooperative: bool
     arguments: tuple[tuple[str, str], ...]
     registers: int = 0
+    formats: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For the metadata: lists for tuples, as JSON gives them back."""
-        return {**asdict(self), "arguments": [list(a) for a in self.arguments]}
+        return {**asdict(self), "arguments": [list(a) for a in self.arguments],
+                "formats": [list(f) for f in self.formats]}
 
 
 def facts_of(kernel: Function, target: Target) -> LaunchFacts:
@@ -49,13 +52,19 @@ def facts_of(kernel: Function, target: Target) -> LaunchFacts:
         threads=target.warp_size * attributes.warps, warps=attributes.warps,
         dynamic_shared_bytes=attributes.shared_bytes, raster=attributes.raster or 0, folded=attributes.folded,
         max_registers=attributes.max_registers, cooperative=attributes.cooperative,
-        arguments=tuple(zip(attributes.arguments, types, strict=True)))
+        arguments=tuple(zip(attributes.arguments, types, strict=True)), formats=attributes.formats)
 
 
 def facts_in(metadata: Mapping[str, Any]) -> dict[str, LaunchFacts]:
     """Of each kernel that something compiled has."""
-    return {name: LaunchFacts(**{**facts, "arguments": tuple((n, t) for n, t in facts["arguments"])})
+    return {name: LaunchFacts(**{**facts, "arguments": tuple((n, t) for n, t in facts["arguments"]),
+                                 "formats": tuple((n, f) for n, f in facts["formats"])})
             for name, facts in metadata["kernels"].items()}
 
 
-__all__ = ["LaunchFacts", "facts_in", "facts_of"]
+def formats_of(launches: Mapping[str, LaunchFacts]) -> dict[str, str]:
+    """The formats of the prepacked arrays of all kernels."""
+    return {name: text for facts in launches.values() for name, text in facts.formats}
+
+
+__all__ = ["LaunchFacts", "facts_in", "facts_of", "formats_of"]

@@ -1,0 +1,222 @@
+"""Weights in the order in which a kernel reads them: formats, the order in memory, files, and what is refused."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilus as tl
+from tilus.ir.prepacked import format_for, parse_format
+from tilus.layouts import local, parse_layout, spatial
+
+ROUTES = ["simulate:sm_80:ptx", "simulate:sm_80:cuda"]
+ENGINES = ["python", "interpret", *ROUTES]
+TYPES = [tl.u1, tl.i2, tl.u3, tl.u4, tl.i4, tl.u5, tl.i6, tl.u7, tl.u8, tl.float(1, 1), tl.float(2, 1), tl.float(3, 2),
+         tl.float(4, 3, "fn"), tl.nf4, tl.ternary, tl.codebook("odd", [3.0, -1.5, 0.25], 5)]
+TABLE = tl.codebook("without_zero", [1.0, 2.0, -3.0, 4.0])
+
+
+@tl.jit
+def product(wtype: tl.DType, x: tl.f16["M", "K"], w: wtype["K", "N"], y: tl.f32["M", "N"], BM: int = 16, BN: int = 64,
+            BK: int = 64, stages: int = 2) -> None:
+    M, K = x.shape
+    _, N = y.shape
+    i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN))
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, K, BK, stages=stages):
+        acc = tl.dot(tl.load(x, (i * BM, k), (BM, BK)), tl.load(w, (k, j * BN), (BK, BN)).to(tl.f16), acc)
+    tl.store(y, (i * BM, j * BN), acc)
+
+
+@tl.jit
+def copied(wtype: tl.DType, w: wtype["E", "K", "N"], y: tl.f32["K", "N"], e: tl.i32, BK: int = 16,
+           BN: int = 64) -> None:
+    """No product asks for a layout here, and the first dimension is indexed away."""
+    _, K, N = w.shape
+    i, j = tl.grid(tl.cdiv(K, BK), tl.cdiv(N, BN))
+    tl.store(y, (i * BK, j * BN), tl.load(w[e, :, :], (i * BK, j * BN), (BK, BN)).to(tl.f32))
+
+
+def weights(dtype: tl.DType, *shape: int) -> tuple[tl.PackedArray, np.ndarray]:
+    """Random codes and the numbers that they stand for."""
+    rng = np.random.default_rng(dtype.bits)
+    size = -(-int(np.prod(shape)) * dtype.bits // 8)
+    packed = tl.packed(rng.integers(0, 256, size, np.uint8), dtype, shape)
+    return packed, tl.unpack(packed).astype(np.float64)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_product(dtype: tl.DType, engine: str) -> None:
+    m, k, n = 7, 192, 120
+    packed, numbers = weights(dtype, k, n)
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=dtype)
+    x = np.random.default_rng(0).standard_normal((m, k)).astype(np.float16)
+    y = np.zeros((m, n), np.float32)
+    product.on(engine)(dtype, x, array, y)
+    expected = x.astype(np.float64) @ numbers.astype(np.float16).astype(np.float64)
+    finite = np.isfinite(expected)
+    assert np.linalg.norm((y - expected)[finite]) <= 1e-5 * np.linalg.norm(expected[finite])
+
+
+@pytest.mark.parametrize("engine", ["interpret", *ROUTES])
+@pytest.mark.parametrize("dtype", [tl.u3, tl.u4, tl.nf4, TABLE, tl.u8], ids=str)
+def test_without_a_product(dtype: tl.DType, engine: str) -> None:
+    packed, numbers = weights(dtype, 3, 20, 72)
+    array = tl.prepack(packed, for_=copied, target="sm_80", wtype=dtype)
+    y = np.zeros((20, 72), np.float32)
+    copied.on(engine)(dtype, array, y, 2)
+    np.testing.assert_array_equal(y, numbers[2])
+
+
+@pytest.mark.parametrize("stages", [1, 2, 4])
+@pytest.mark.parametrize("target", ["sm_70", "sm_75", "sm_90a", "sm_120a"])
+def test_targets(target: str, stages: int) -> None:
+    packed, numbers = weights(tl.u4, 256, 128)
+    constants: dict[str, Any] = {"wtype": tl.u4, "stages": stages}
+    array = tl.prepack(packed, for_=product, target=target, **constants)
+    x = np.random.default_rng(0).standard_normal((33, 256)).astype(np.float16)
+    y = np.zeros((33, 128), np.float32)
+    product.on(f"simulate:{target}")(tl.u4, x, array, y, stages=stages)
+    expected = x.astype(np.float64) @ numbers
+    assert np.linalg.norm(y - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_back(dtype: tl.DType) -> None:
+    packed, numbers = weights(dtype, 2, 100, 72)
+    array = tl.prepack(packed, for_=copied, target="sm_80", wtype=dtype)
+    back = tl.unprepack(array)
+    assert back.shape == (2, 100, 72)
+    assert back.dtype is dtype
+    np.testing.assert_array_equal(tl.unpack(back), numbers)
+
+
+def test_order_in_memory() -> None:
+    """Against the description, element by element: pieces of 2 bytes, groups of four in the order 2, 0, 3, 1."""
+    dtype, layout = tl.u4, spatial(2, 4).local(2, 4)
+    format = parse_format(str(format_for(dtype, layout)).replace('"piece": 4', '"piece": 2')
+                          .replace('"order": []', '"order": [2, 0, 3, 1]'))
+    assert (format.piece, format.order) == (2, (2, 0, 3, 1))
+    packed, _ = weights(dtype, 8, 32)
+    codes = tl.unpack(packed).astype(np.uint8)
+    from tilus.runtime.prepacking import prepacked_bytes
+
+    memory = prepacked_bytes(packed.argument, format)
+    for tile in range(2 * 2):
+        rows, columns = tile // 2 * 4, tile % 2 * 16
+        for thread in range(8):
+            for n in range(8):
+                row, column = layout.index(thread, n)
+                place = n // 4 * 4 + format.order[n % 4]
+                byte = place // 2
+                at = tile * 32 + byte // 2 * 16 + thread * 2 + byte % 2
+                assert memory[at] >> place % 2 * 4 & 15 == codes[rows + row, columns + column]
+
+
+def test_format_as_text() -> None:
+    format = format_for(tl.nf4, parse_layout("spatial(8, 4).local(1, 8)"), (1, 0, 3, 2))  # type: ignore[arg-type]
+    assert parse_format(str(format)) == format
+    assert format.flip == 7
+
+
+def test_files() -> None:
+    packed, _ = weights(tl.u3, 100, 72)
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u3)
+    file = io.BytesIO()
+    np.savez(file, w=array.bytes, header=array.header)
+    file.seek(0)
+    read = np.load(file)
+    again = tl.prepacked(read["w"], str(read["header"]))
+    assert (again.format, again.shape) == (array.format, array.shape)
+    np.testing.assert_array_equal(again.bytes, array.bytes)
+
+
+FRAGMENT = tl.mma((16, 64, 64), tl.f16, warps=(1, 4)).b
+
+
+@tl.jit
+def by_hand(wtype: tl.DType, bytes_: tl.Layout, x: tl.f16["M", 64], w: tl.u8["T", "B"], y: tl.f32["M", 64]) -> None:
+    i = tl.grid(tl.cdiv(x.shape[0], 16))
+    raw = tl.load(w[0, :], 0, bytes_.shape[0], layout=bytes_)
+    b = tl.view(raw, dtype=wtype, layout=FRAGMENT, from_layout=bytes_)
+    y_ = tl.dot(tl.load(x, (i * 16, 0), (16, 64)), b.to(tl.f16), tl.zeros((16, 64), tl.f32))
+    tl.store(y, (i * 16, 0), y_)
+
+
+@pytest.mark.parametrize("engine", ["interpret", *ROUTES])
+def test_layout_of_a_view(engine: str) -> None:
+    packed, numbers = weights(tl.u5, 64, 64)
+    array = tl.prepack(packed, layout=FRAGMENT)
+    x = np.random.default_rng(0).standard_normal((16, 64)).astype(np.float16)
+    y = np.zeros((16, 64), np.float32)
+    by_hand.on(engine)(tl.u5, array.format.bytes, x, array.bytes.reshape(1, -1), y)
+    expected = x.astype(np.float64) @ numbers
+    assert np.linalg.norm(y - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_of_another_kernel() -> None:
+    packed, _ = weights(tl.u4, 64, 128)
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u4, BN=128)
+    x, y = np.zeros((4, 64), np.float16), np.zeros((4, 128), np.float32)
+    with pytest.raises(tl.UserError, match=r"E0305.*'w' is prepacked for another kernel: .*64×128.*reads.*64×64"):
+        product.on("simulate:sm_80")(tl.u4, x, array, y)
+
+
+@tl.jit
+def anywhere(w: tl.u4["K", "N"], y: tl.f32["K", "N"], at: tl.i32) -> None:
+    tl.grid(1)
+    tl.store(y, (0, 0), tl.load(w, (at, 0), (8, 32)).to(tl.f32))
+
+
+@tl.jit
+def two_shapes(w: tl.u4["K", "N"], y: tl.f32["K", "N"]) -> None:
+    tl.grid(1)
+    tl.store(y, (0, 0), tl.load(w, (0, 0), (8, 32)).to(tl.f32))
+    tl.store(y, (0, 0), tl.load(w, (0, 0), (16, 32)).to(tl.f32))
+
+
+@tl.jit
+def masked(w: tl.u4["K", "N"], y: tl.f32["K", "N"]) -> None:
+    tl.grid(1)
+    mask = (tl.arange(0, 32) < 3)[None, :]
+    tl.store(y, (0, 0), tl.load(w, (0, 0), (8, 32), mask=mask).to(tl.f32))
+
+
+@tl.jit
+def cut(w: tl.u4["K", "N"], y: tl.f32["K", "N"]) -> None:
+    tl.grid(1)
+    tl.store(y, (0, 0), tl.load(w[:, 32:], (0, 0), (8, 32)).to(tl.f32))
+
+
+@pytest.mark.parametrize(("kernel", "message"), [
+    (anywhere, "does not certainly begin at a multiple of 8 rows"),
+    (two_shapes, "read in tiles of .8, 32. and of .16, 32."),
+    (masked, "its loads have no mask="),
+    (cut, "rows and columns are not cut"),
+])
+@pytest.mark.parametrize("target", ["sm_80", "cpu"])
+def test_what_a_kernel_may_not_do(kernel: Any, message: str, target: str) -> None:
+    packed, _ = weights(tl.u4, 64, 64)
+    with pytest.raises(tl.UserError, match=f"E0305.*{message}"):
+        tl.prepack(packed, for_=kernel, target=target)
+
+
+def test_mistakes() -> None:
+    packed, _ = weights(tl.u4, 64, 64)
+    with pytest.raises(tl.UserError, match="has no parameter 'v'"):
+        tl.prepack(packed, for_=product, parameter="v", target="sm_80", wtype=tl.u4)
+    with pytest.raises(tl.UserError, match="none of u4"):
+        tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u3)
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u4)
+    with pytest.raises(tl.UserError, match="prepacked already"):
+        tl.prepack(array, for_=product, target="sm_80", wtype=tl.u4)
+    with pytest.raises(ValueError, match="takes 2048 bytes, not 2047"):
+        tl.prepacked(array.bytes[1:], array.header)
+    with pytest.raises(ValueError, match="not the header of a prepacked array"):
+        tl.prepacked(array.bytes, "{}")
+    with pytest.raises(tl.UserError, match="fill no whole bytes"):
+        tl.prepack(packed, layout=spatial(8, 8) * local(1, 1))

@@ -1,0 +1,99 @@
+"""How a prepacked array lies in memory: tile after tile, each in the order in which threads hold its elements."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cached_property
+
+from tilus.ir.codebooks import zero_code
+from tilus.ir.dtypes import DType, parse_dtype
+from tilus.layouts import RegisterLayout
+from tilus.layouts.packed import byte_layout, pieces_of
+from tilus.records import record
+
+FORM = "tilus prepacked 1"
+
+
+@record(frozen=True)
+class PrepackedFormat:
+    """The order of the elements of an array that is read in tiles.
+
+    The last two dimensions of the array are cut into tiles, which follow one another row by row; those at the end are
+    filled up. Of a tile each thread of ``layout`` has its elements side by side: local n of a group of ``len(order)``
+    is at place ``order[n]`` of the group (in order where ``order`` is empty). A thread's bytes lie in pieces of
+    ``piece`` bytes, and the same pieces of all threads one after another, so that threads read neighbouring pieces.
+
+    Attributes:
+        dtype: the element type.
+        layout: of a tile, over the threads of a block; threads that hold the same elements read the same bytes.
+        piece: bytes.
+        order: of the elements within a group of locals.
+        flip: the bits of each code that are flipped in memory, so that bytes of 0 hold the elements of a load beyond
+            the array: of codebooks whose code 0 is not that of 0.
+    """
+
+    dtype: DType
+    layout: RegisterLayout
+    piece: int
+    order: tuple[int, ...] = ()
+    flip: int = 0
+
+    @property
+    def tile(self) -> tuple[int, ...]:
+        """The extents of a tile."""
+        return self.layout.shape
+
+    @property
+    def tile_bytes(self) -> int:
+        return self.layout.size * self.dtype.packed_bits // 8
+
+    @cached_property
+    def bytes(self) -> RegisterLayout:
+        """Which byte of a tile each thread holds, and where among its own: a layout of rank 1."""
+        return byte_layout(self.layout, self.dtype.packed_bits, self.piece)
+
+    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """How many tiles there are along the last two dimensions of an array."""
+        rows, columns = (math.ceil(n / t) for n, t in zip(shape[-2:], self.tile, strict=True))
+        return rows, columns
+
+    def nbytes(self, shape: tuple[int, ...]) -> int:
+        """The bytes that an array takes."""
+        return math.prod(shape[:-2]) * math.prod(self.grid(shape)) * self.tile_bytes
+
+    def __str__(self) -> str:
+        """As text that :func:`parse_format` reads; equal formats have one text."""
+        return json.dumps({"form": FORM, "dtype": self.dtype.name, "layout": str(self.layout), "piece": self.piece,
+                           "order": list(self.order), "flip": self.flip})
+
+    def describe(self) -> str:
+        """In a few words, for messages."""
+        rows, columns = self.tile
+        return f"{self.dtype} in tiles of {rows}×{columns} for {self.layout.num_threads} threads ({self.layout})"
+
+
+def format_for(dtype: DType, layout: RegisterLayout, order: tuple[int, ...] = ()) -> PrepackedFormat:
+    """The format with the widest pieces, 16 bytes at most. Raises UserError (E0403) where a thread's elements fill no
+    whole bytes."""
+    return PrepackedFormat(dtype, layout, pieces_of(layout, dtype.packed_bits), order, zero_code(dtype))
+
+
+def parse_format(text: str) -> PrepackedFormat:
+    """The inverse of ``str``. Raises ValueError where the text is no format."""
+    from tilus.layouts.parse import parse_layout
+
+    try:
+        fields = json.loads(text)
+        known = fields.get("form") == FORM
+    except (ValueError, AttributeError):
+        known = False
+    if not known:
+        raise ValueError(f"{text[:80]!r} is not the format of a prepacked array")
+    layout = parse_layout(fields["layout"])
+    assert isinstance(layout, RegisterLayout)
+    return PrepackedFormat(parse_dtype(fields["dtype"]), layout, int(fields["piece"]), tuple(fields["order"]),
+                           int(fields["flip"]))
+
+
+__all__ = ["PrepackedFormat", "format_for", "parse_format"]
