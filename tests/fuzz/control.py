@@ -189,17 +189,18 @@ def matmul(g: Generator) -> None:
     if integer:
         g.add(Value(acc, wide, (m, n)))
     else:
-        _float_sum(g, acc, wide, (m, n), count, bound * 8.0, grid - 2)
+        add_float_sum(g, acc, wide, (m, n), count, bound * 8.0, grid - 2)
         if sums:
             halvings = -(-count // k)
-            _float_sum(g, total, wide, (m,), count + 1, bound, grid - halvings)
+            add_float_sum(g, total, wide, (m,), count + 1, bound, grid - halvings)
     if maxima:
         g.add(Value(best, dtype, (k, n), 8.0, -2, zeros=False) if not integer else Value(best, dtype, (k, n)))
 
 
-def _float_sum(g: Generator, name: str, dtype: str, shape: Shape, count: int, bound: float, grid: int) -> None:
+def add_float_sum(g: Generator, name: str, dtype: str, shape: Shape, count: int, bound: float,
+                  grid: int | None) -> None:
     """A sum of ``count`` terms: exact where every partial sum is representable."""
-    if count * bound <= 2.0 ** (grid + PRECISION[dtype]):
+    if grid is not None and count * bound <= 2.0 ** (grid + PRECISION[dtype]):
         g.add(Value(name, dtype, shape, count * bound, grid, zeros=False))
     else:
         error = count * count * bound * 2.0 ** -PRECISION[dtype]
@@ -281,8 +282,8 @@ def products(g: Generator) -> None:
 
 
 def branch(g: Generator) -> None:
-    x = g.pick(lambda v: v.shape != ())
-    y = g.pick(lambda v: v.dtype == x.dtype and v.shape == x.shape and v is not x) if x else None
+    x = g.pick_any(lambda v: v.shape != ())
+    y = g.pick_any(lambda v: v.dtype == x.dtype and v.shape == x.shape and v is not x) if x else None
     if x is None or y is None:
         return
     name = g.name()

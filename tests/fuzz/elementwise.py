@@ -6,7 +6,18 @@ import math
 from dataclasses import dataclass
 
 from tests.fuzz.generator import MOST, Generator, Statement, broadcast
-from tests.fuzz.program import FINEST, FLOATS, GREATEST, INTEGERS, PRECISION, SUBNORMAL, Shape, Value, bits_of
+from tests.fuzz.program import (
+    FINEST,
+    FLOATS,
+    GREATEST,
+    INTEGERS,
+    PRECISION,
+    SUBNORMAL,
+    Shape,
+    Value,
+    bits_of,
+    spelled,
+)
 from tilus.ir import functions
 
 ULPS = {name: max((functions.UNARY | functions.BINARY)[name].ulps or ()) for name in (
@@ -207,7 +218,7 @@ def power(g: Generator) -> None:
 def folding(g: Generator) -> None:
     """What a simplifier can fold: constants that wrap, comparisons of indices at their edges, rearrangements of
     rearrangements, selections between constants."""
-    x = g.pick(lambda v: len(v.shape) >= 2 and 0 not in v.shape)
+    x = g.pick_any(lambda v: len(v.shape) >= 2 and 0 not in v.shape)
     if x is None:
         return
     g.count("folding")
@@ -228,7 +239,7 @@ def folding(g: Generator) -> None:
         index = f"tl.iota({shape}, {axis})"
         left = g.random.choice((index, index, f"({index} - {g.random.randint(0, 3)})", f"({n} - {index})",
                                 f"({index} + g)", f"({index} // 2 * 2)", f"({index} % 4)", f"tl.minimum({index}, 2)"))
-        g.moved(f"tl.where({left} {op} {limit}, {x.name}, tl.zeros({shape}, tl.{x.dtype}))", x, shape)
+        g.moved(f"tl.where({left} {op} {limit}, {x.name}, tl.zeros({shape}, {spelled(x.dtype)}))", x, shape)
     elif kind == "select":
         a, b = g.random.choice((("True", "False"), ("False", "True")))
         mask = g.made(f"tl.where(tl.full({shape}, {a}, tl.bool) & tl.full({shape}, {b}, tl.bool), "
@@ -360,14 +371,15 @@ def storage(g: Generator) -> None:
     if x is None:
         return
     if x.is_float:
-        narrow = g.random.choice(("f8e4m3fn", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "tf32", "i4", "u3", "i7"))
+        narrow = g.random.choice((*g.stored, "f8e4m3fn", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "tf32", "i4", "u3",
+                                  "i7"))
         if narrow == "tf32" and x.dtype != "f32":
             return
     else:
-        narrow = g.random.choice(("i4", "u3", "i7", "u1", "i2", "u5"))
+        narrow = g.random.choice((*g.stored, "i4", "u3", "i7", "u1", "i2", "u5"))
     back = x.dtype if x.is_float or g.chance(0.7) else g.random.choice(FLOATS[:3])
     g.count(f"storage {narrow}")
-    text = f"{x.name}.to(tl.{narrow}).to(tl.{back})"
+    text = f"{x.name}.to({spelled(narrow)}).to(tl.{back})"
     if back in FLOATS:
         g.rounded(text, back, x.shape, math.inf, zeros=False)
     else:
@@ -385,11 +397,11 @@ def bitcast(g: Generator) -> None:
 
 
 def compare(g: Generator) -> None:
-    x = g.pick(lambda v: v.determined)
+    x = g.pick_any(lambda v: v.determined)
     y = g.partner(x, lambda v: v.determined) if x else None
     if x is None or y is None:
         return
-    op = g.random.choice(("<", "<=", "==", "!=", ">", ">=")) if x.dtype != "bool" else g.random.choice(("==", "!="))
+    op = g.random.choice(("<", "<=", "==", "!=", ">", ">=") if x.is_int or x.is_float else ("==", "!="))
     g.count("compare")
     right = y.name if g.chance(0.8) or not x.is_int else str(g.random.choice((0, 1, 5)))
     shape = broadcast(x.shape, y.shape) if right == y.name else x.shape
@@ -410,7 +422,7 @@ def where(g: Generator) -> None:
     if condition is None:
         compare(g)
         return
-    x = g.pick(lambda v: v.shape == condition.shape) or g.pick(lambda v: v.dtype != "bool" and v.shape == ())
+    x = g.pick_any(lambda v: v.shape == condition.shape) or g.pick_any(lambda v: v.dtype != "bool" and v.shape == ())
     y = g.partner(x, lambda v: broadcast(v.shape, condition.shape) == condition.shape) if x else None
     if x is None or y is None:
         return

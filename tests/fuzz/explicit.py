@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tests.fuzz import elementwise, memory, tiles
+from tests.fuzz import control, elementwise, memory, tiles
 from tests.fuzz.generator import Generator, Statement
-from tests.fuzz.program import FLOATS, INTEGERS, PRECISION, Shape, Value, bits_of
+from tests.fuzz.program import FLOATS, INTEGERS, PRECISION, Shape, Value, bits_of, spelled
+from tests.fuzz.storage_types import range_of
 
 POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -46,7 +47,7 @@ def pinned(g: Generator) -> None:
     shape = g.random.choice(shapes) if shapes and g.chance(0.7) else tuple(
         g.random.choice(POWERS[:7]) for _ in range(g.random.choice((1, 2))))
     threads = 32 * g.warps
-    x = g.pick(lambda v: v.shape == shape)
+    x = g.pick_any(lambda v: v.shape == shape)
     if x is not None and g.chance(0.7):
         g.count("convert layout")
         chain = f"tl.convert_layout({x.name}, {register_layout(g, shape, threads)})"
@@ -56,7 +57,7 @@ def pinned(g: Generator) -> None:
         if g.chance(0.4):
             tiles.parts(g, converted)
         return
-    dtype = g.random.choice(g.dtypes)
+    dtype = g.random.choice((*g.dtypes, *g.stored))
     fill = memory.fill_of(g, dtype)
     view = memory.window(g, shape, dtype, fill)
     known = memory.element(dtype, fill)
@@ -72,11 +73,13 @@ def register_view(g: Generator) -> None:
     layout = register_layout(g, outer, 32 * g.warps)
     ones = ("1, " * (rank - 1))
     types = [t for t in (*INTEGERS, *FLOATS) if bits_of(t) < 64]
-    source, target = g.random.choice(types), g.random.choice(types)
-    held = max(bits_of(source), bits_of(target)) * g.random.choice((1, 2))
+    source, target = (g.random.choice(g.stored if g.stored and g.chance(0.5) else types) for _ in range(2))
+    held = math.lcm(bits_of(source), bits_of(target)) * g.random.choice((1, 2))
+    if held > 256:
+        return
     each = held // bits_of(source), held // bits_of(target)
     shapes = [(*outer[:-1], outer[-1] * n) for n in each]
-    fill = "full" if source in INTEGERS else "grid"
+    fill = "full" if source in INTEGERS else "grid" if source in FLOATS else "codes"
     view = memory.window(g, shapes[0], source, fill)
     inner = [g.random.choice((f" * tl.layouts.local({ones}{n})", f" * tl.layouts.column_local({ones}{n})"))
              for n in each]
@@ -85,8 +88,11 @@ def register_view(g: Generator) -> None:
     g.line(f"{name} = tl.load({view.text}, {memory.offsets_of(g, rank)}, {shapes[0]}, layout={layout}{inner[0]})")
     known = memory.element(source, fill)
     g.add(Value(name, source, shapes[0], known.bound, known.grid))
-    g.new(f"tl.view({name}, dtype=tl.{target}, layout={layout}{inner[1]})",
-          Value("", target, shapes[1], zeros=target in INTEGERS))
+    text = f"tl.view({name}, dtype={spelled(target)}, layout={layout}{inner[1]})"
+    if target in g.stored:
+        g.kept(text, target, shapes[1])
+    else:
+        g.new(text, Value("", target, shapes[1], zeros=target in INTEGERS))
 
 
 def fragment_dot(g: Generator) -> None:
@@ -122,7 +128,7 @@ def _tile(g: Generator, condition: Callable[[Value], bool]) -> Value | None:
         return all(map(_is_power, v.shape)) and math.prod(v.shape) >= 64
 
     conditions = (condition, lambda v: 1 <= len(v.shape) <= 2 and 0 not in v.shape)
-    return (g.pick(*conditions, even) if g.chance(0.7) else None) or g.pick(*conditions)
+    return (g.pick_any(*conditions, even) if g.chance(0.7) else None) or g.pick_any(*conditions)
 
 
 def shared(g: Generator) -> None:
@@ -132,7 +138,7 @@ def shared(g: Generator) -> None:
         return
     name = g.name("s")
     g.count("shared memory")
-    g.line(f"{name} = tl.shared({x.shape}, tl.{x.dtype}{shared_layout(g, x.shape)})")
+    g.line(f"{name} = tl.shared({x.shape}, {spelled(x.dtype)}{shared_layout(g, x.shape)})")
     g.line(f"tl.store({name}, {(0,) * len(x.shape)}, {x.name})")
     g.line("tl.sync()")
     for _ in range(g.random.choice((1, 2))):
@@ -147,7 +153,7 @@ def shared(g: Generator) -> None:
 def table(g: Generator) -> None:
     """A tile kept in shared memory and read in every iteration of a loop, beside reductions and other work; at times
     written anew between barriers."""
-    x = _tile(g, lambda v: v.is_int or (v.grid is not None and v.determined and v.bound <= 64))
+    x = _tile(g, lambda v: v.is_int or (v.is_float and v.grid is not None and v.determined and v.bound <= 64))
     if x is None:
         return
     name, total, k, part = g.name("s"), g.name(), g.name("k"), g.name("t")
@@ -205,17 +211,22 @@ def _read_back(g: Generator, name: str, x: Value) -> None:
 
 def ring(g: Generator) -> None:
     """A ring of buffers filled by asynchronous copies ahead of their use."""
-    dtype = g.random.choice(("f32", "f16", "i32", "i8", "f64", "i16"))
-    fill = "full" if dtype in INTEGERS else "grid"
+    dtype = g.random.choice(("f32", "f16", "i32", "i8", "f64", "i16", *3 * g.stored))
+    bound, grid = range_of(dtype) if dtype in g.stored else (8.0, -2)
+    if bound > 1 << 20:  # of sums that may not be exact
+        return
+    fill = "full" if dtype in INTEGERS else "grid" if dtype in FLOATS else "codes"
     rows, columns = g.random.choice((1, 4, 8, 16)), g.random.choice((8, 16, 32, 5, 24))
     depth, trips = g.random.choice((2, 3)), g.random.randint(1, 4)
     array = g.array(dtype, (rows + g.random.choice((0, -1, 2)), columns * trips + g.random.choice((0, 0, -3))), fill,
                     g.random.choice(("C", "C", "C", "F", "offset", "padded")))
     name, total, k = g.name("s"), g.name(), g.name("k")
-    wide = dtype if dtype in ("f64", "i32", "f32") else "f32" if dtype == "f16" else "i32"
+    wide = dtype if dtype in ("f64", "i32", "f32") else "i32" if dtype[0] in "iu" else "f32"
     g.count("ring of copies")
     layout = shared_layout(g, (depth, rows, columns)) if g.chance(0.3) else ""
-    g.line(f"{name} = tl.shared(({depth}, {rows}, {columns}), tl.{dtype}{layout})")
+    if dtype in g.stored:
+        g.count("ring of copies of packed elements")
+    g.line(f"{name} = tl.shared(({depth}, {rows}, {columns}), {spelled(dtype)}{layout})")
     for d in range(depth - 1):
         g.line(f"tl.copy_async({name}[{d}, :, :], {array.name}, (0, {d * columns}))")
         g.line("tl.commit()")
@@ -230,7 +241,7 @@ def ring(g: Generator) -> None:
     g.line("tl.wait(0)")
     g.line("tl.sync()")
     if wide[0] == "f":
-        g.add(Value(total, wide, (rows, columns), 8.0 * trips, -2, zeros=False))
+        control.add_float_sum(g, total, wide, (rows, columns), trips, bound, grid)
     else:
         g.add(Value(total, wide, (rows, columns)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import control, elementwise, explicit, features, groups, memory, tiles
+from tests.fuzz import control, elementwise, explicit, features, groups, memory, packed, tiles
 from tests.fuzz.generator import Generator, Statement
 
 SIMPLE: list[tuple[Statement, float]] = [*elementwise.STATEMENTS, *tiles.STATEMENTS]
@@ -15,8 +15,12 @@ def write(g: Generator) -> None:
     """A whole body: loads, then anything."""
     for _ in range(g.random.randint(2, 4)):
         memory.load(g)
+    for dtype in g.stored:
+        memory.load_of(g, dtype)
     for _ in range(g.random.randint(3, 12)):
         g.statement(ALL)
+        if g.stored and g.chance(0.4):
+            g.statement(packed.STATEMENTS)
     if g.chance(0.05):
         g.line("if g > n:")
         g.line("    return")

@@ -6,7 +6,9 @@ import math
 
 from tests.fuzz import memory
 from tests.fuzz.generator import Generator, Statement, broadcast
-from tests.fuzz.program import FLOATS, INTEGERS, Value, bits_of
+from tests.fuzz.program import FLOATS, INTEGERS, Value, bits_of, spelled
+from tests.fuzz.storage_types import range_of
+from tilus.ir.dtypes import parse_dtype
 
 STORAGE = ("f8e4m3fn", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "tf32", "i2", "i3", "i4", "i7", "u1", "u3", "u4", "u6")
 """Types whose values are only made, moved and converted."""
@@ -16,22 +18,26 @@ NUMBERS = (0.0, -0.0, -1.5, 448.0, 1e6, -1e39, 1e-9, 3.0625, 0.1, 0.7, -2.3, 655
 def constant(g: Generator) -> None:
     """A literal, as a rule of a type for storage, through whatever moves it, and to another type."""
     shape = g.shape()
-    kind = g.random.choice((*STORAGE, *STORAGE[:2], *FLOATS, "f32"))
-    float_ = kind[0] in "fb" or kind == "tf32"
+    kind = g.random.choice((*STORAGE, *STORAGE[:2], *FLOATS, "f32", *5 * g.stored))
+    float_ = not parse_dtype(kind).is_int
     value = g.random.choice(NUMBERS) if float_ else g.random.randint(*_range(kind))
     to = g.random.choice(("f32", "f16", "bf16", "f64") if float_ else ("i32", "i64", "i8", "f32"))
     if kind in FLOATS and g.chance(0.6):
         to = kind
     name = g.name("c")
     g.count(f"constant {kind}")
-    g.line(f"{name} = tl.full({shape}, {value!r}, tl.{kind})")
+    g.line(f"{name} = tl.full({shape}, {value!r}, {spelled(kind)})")
     if g.chance(0.4):
         other = g.random.choice(NUMBERS) if float_ else g.random.randint(*_range(kind))
         axis = g.random.randrange(len(shape))
-        g.line(f"{name} = tl.where(tl.iota({shape}, {axis}) % 3 != g, {name}, tl.full({shape}, {other!r}, tl.{kind}))")
+        second = f"tl.full({shape}, {other!r}, {spelled(kind)})"
+        g.line(f"{name} = tl.where(tl.iota({shape}, {axis}) % 3 != g, {name}, {second})")
     if g.chance(0.3) and len(shape) == 2:
         g.line(f"{name} = {name}.T")
         shape = shape[::-1]
+    if kind in g.stored and g.chance(0.5):
+        g.add(Value(name, kind, shape, *range_of(kind)))
+        return
     text = f"{name}.to(tl.{to})"
     if to in FLOATS:
         g.rounded(text, to, shape, math.inf)
@@ -47,14 +53,14 @@ def _range(kind: str) -> tuple[int, int]:
 def storage(g: Generator) -> None:
     """Numbers of any size rounded to a float type for storage, and back."""
     x = g.pick(lambda v: v.is_float and v.determined)
-    kind = g.random.choice(("f8e4m3fn", "f8e5m2", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "tf32"))
+    kind = g.random.choice(("f8e4m3fn", "f8e5m2", "f8e5m2", "f6e3m2", "f6e2m3", "f4e2m1", "tf32", *2 * g.stored))
     if x is None or g.chance(0.5):
         shape = g.shape()
         array = g.array("f32", shape, "wild")
         x = g.new(f"tl.load({array.name}, {(0,) * len(shape)}, {shape})", Value("", "f32", shape))
     to = g.random.choice(("f32", "f16", "bf16", "f64"))
     g.count(f"rounded to {kind}")
-    g.rounded(f"{x.name}.to(tl.{kind}).to(tl.{to})", to, x.shape, math.inf, zeros=False)
+    g.rounded(f"{x.name}.to({spelled(kind)}).to(tl.{to})", to, x.shape, math.inf, zeros=False)
 
 
 def scalar(g: Generator) -> None:
@@ -62,7 +68,7 @@ def scalar(g: Generator) -> None:
     kind = g.random.choice((*INTEGERS, *FLOATS, "bool"))
     if kind == "bool":
         name = g.scalar(kind, g.chance(0.5))
-        x = g.pick(lambda v: v.shape != ())
+        x = g.pick_any(lambda v: v.shape != ())
         if x is not None:
             g.moved(f"tl.where({name}, {x.name}, {x.name})", x, x.shape)
         return
@@ -107,21 +113,21 @@ def workspace(g: Generator) -> None:
     """A tile by way of global scratch memory, of this block or of rank 0."""
     if g.depth > 1:
         return
-    x = g.pick(lambda v: len(v.shape) <= 2 and v.dtype != "bool" and 0 not in v.shape and v.determined)
+    x = g.pick_any(lambda v: len(v.shape) <= 2 and v.dtype != "bool" and 0 not in v.shape and v.determined)
     if x is None:
         return
     name, zero = g.name("w_s"), g.chance(0.4)
     tail = ", zero=True" if zero else ""
     if x.shape == () and g.blocks == 1:
         g.count("workspace of rank 0")
-        g.line(f"{name} = tl.workspace((), tl.{x.dtype}{tail})")
+        g.line(f"{name} = tl.workspace((), {spelled(x.dtype)}{tail})")
         g.line(f"{name}[()] = {x.name}")
         g.moved(f"{name}[()]", x, ())
         return
     shape = x.shape or (1,)
     extents = tuple(n + g.random.choice((0, 0, 3)) for n in shape)
     g.count("workspace")
-    g.line(f"{name} = tl.workspace(({g.blocks}, {', '.join(map(str, extents))}), tl.{x.dtype}{tail})")
+    g.line(f"{name} = tl.workspace(({g.blocks}, {', '.join(map(str, extents))}), {spelled(x.dtype)}{tail})")
     view = f"{name}[g, {', '.join([':'] * len(shape))}]"
     if zero:  # what nothing is stored to is 0
         g.count("workspace of zeros")
@@ -139,7 +145,7 @@ def workspace(g: Generator) -> None:
 def rows(g: Generator) -> None:
     """Rows of an array picked by a tile, and put back elsewhere: indices that run along memory."""
     height, width = g.random.choice((1, 4, 16, 33)), g.random.choice((16, 16, 16, 32, 64, 24, 7))
-    dtype = g.random.choice(("f16", "f32", "i8", "i32", "bf16", "f64"))
+    dtype = g.random.choice(("f16", "f32", "i8", "i32", "bf16", "f64", *2 * g.stored))
     fill = memory.fill_of(g, dtype)
     layout = g.random.choice(("C", "padded", "F", "strided", "reversed", "offset")) if g.chance(0.4) else "C"
     array = g.array(dtype, (20, width + g.random.choice((0, 0, 0, 0, 16, -1))), fill, layout)

@@ -22,6 +22,7 @@ from tests.fuzz.program import (
     Shape,
     Value,
 )
+from tests.fuzz.storage_types import range_of, some_type
 
 EXTENTS = (1, 1, 2, 3, 4, 5, 8, 8, 13, 16, 16, 17, 31, 32, 32, 33, 64, 100, 128)
 MOST = 4096
@@ -47,6 +48,8 @@ class Generator:
         # A program keeps to few types and extents, so that its values meet.
         self.extents = self.random.sample(EXTENTS, 3)
         self.dtypes = [self.random.choice(FLOATS[:3]), *self.random.sample((*FLOATS, *INTEGERS), 2)]
+        self.stored = [some_type(self.random) for _ in range(self.random.choice((0, 1, 2)))]
+        """Types for storage that the program keeps to; some programs have none."""
         self.warps = self.random.choice((4, 4, 4, 1, 2, 8))
         self.grid: Shape = self.random.choice(((1,), (2,), (3,), (2, 2)))
 
@@ -98,6 +101,10 @@ class Generator:
         """A determined value of an integer type or bool."""
         return self.new(text, Value("", dtype, shape))
 
+    def kept(self, text: str, dtype: str, shape: Shape, *, zeros: bool = True) -> Value:
+        """A determined value of a type for storage."""
+        return self.new(text, Value("", dtype, shape, *range_of(dtype), zeros=zeros))
+
     def moved(self, text: str, x: Value, shape: Shape) -> Value:
         return self.new(text, x.moved("", shape))
 
@@ -129,7 +136,11 @@ class Generator:
         return extents if math.prod(extents) <= MOST else self.shape(rank)
 
     def pick(self, *conditions: Callable[[Value], bool]) -> Value | None:
-        """One of the values made last for which all conditions hold."""
+        """One of the values made last, of a type that computes or bool, for which all conditions hold."""
+        return self.pick_any(lambda v: v.computes, *conditions)
+
+    def pick_any(self, *conditions: Callable[[Value], bool]) -> Value | None:
+        """:meth:`pick`, from those of types for storage too."""
         found = [v for v in self.values if all(c(v) for c in conditions)]
         return self.random.choice(found[-12:]) if found else None
 
@@ -140,7 +151,7 @@ class Generator:
             return v.dtype == x.dtype and all(m == n or 1 in (m, n) for m, n in pairs) and \
                 math.prod(broadcast(v.shape, x.shape)) <= 2 * MOST
 
-        return self.pick(fits, lambda v: v is not x, *conditions) or self.pick(fits, *conditions)
+        return self.pick_any(fits, lambda v: v is not x, *conditions) or self.pick_any(fits, *conditions)
 
     def array(self, dtype: str, shape: Shape, fill: str, layout: str = "C", *, written: bool = False) -> ArrayArgument:
         """A new array parameter."""
@@ -179,6 +190,8 @@ class Generator:
 
     def finish(self) -> Program:
         self.declare()
+        if any(array.dtype in self.stored for array in self.arrays):
+            self.count("program with arrays of types for storage")
         outputs = [self._store(i, v) for i, v in enumerate(self._results())]
         self.count(f"blocks {self.blocks}")
         self.count(f"warps {self.warps}")
@@ -193,16 +206,17 @@ class Generator:
         text = "\n".join(self.lines)
         unused = [v for v in self.values[:-3] if text.count(f"{v.name} ") + text.count(f"{v.name},") +
                   text.count(f"{v.name})") + text.count(f"{v.name}.") <= 1]
-        chosen = [*self.random.sample(unused, min(2, len(unused))), *self.values[-3:]]
-        return [v for v in chosen if v.dtype in (*INTEGERS, *FLOATS, "bool")]
+        return [*self.random.sample(unused, min(2, len(unused))), *self.values[-3:]]
 
     def _store(self, number: int, value: Value) -> Output:
         """A store to a new output, which is at times smaller or larger than the tile."""
         shape = tuple(max(0, n + self.random.choice((0, 0, 0, -1, 2))) for n in value.shape)
         layout = self.random.choice(("C", "C", "C", "padded", "F", "strided", "reversed"))
-        output = Output(f"o{number}", value.dtype, shape, value.error, layout)
+        output = Output(f"o{number}", value.dtype, shape, value.error, layout, value.zeros and not value.computes)
         self.count(f"result {'determined' if value.determined else 'within a bound'}")
         self.count(f"stored {layout}")
+        if not value.computes:
+            self.count("result of a type for storage")
         if not shape:
             self.line(f"{output.name}[g] = {value.name}")
             return output

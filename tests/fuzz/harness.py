@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+import tilus as tl
+from tests.fuzz import packed_arrays
 from tests.fuzz.generator import generate
 from tests.fuzz.passes import runs_after_passes
 from tests.fuzz.program import ArrayArgument, Program
@@ -51,6 +53,8 @@ class Disagreement:
 
 Results = list[tuple[str, float, Array]]
 """What a run stored: names, bounds on their errors, arrays."""
+Written = list[tuple[str, float, Any, bool]]
+"""Arrays that a run writes, and whether the codes of their elements count."""
 Call = Callable[..., Any]
 
 
@@ -68,10 +72,10 @@ def numpy_function(program: Program) -> Call:
     """A fused function's text as a function of NumPy arrays, in f64."""
     names: dict[str, Any] = {"fuse": lambda function: function, "sum": np.sum, "max": np.max, "min": np.min,
                              "minimum": np.minimum, "maximum": np.maximum, "where": np.where, "abs": np.abs}
-    text = program.source.replace("import tilus as tl\n", "")
+    text = re.sub(r"\.to\(tl\.f32\)", "", program.source.replace("import tilus as tl\n", ""))
     module: dict[str, Any] = {"tl": types.SimpleNamespace(**names)}
     exec(compile(text, "<numpy>", "exec"), module)
-    return lambda *arrays: module["kernel"](*(a.astype(np.float64) for a in arrays))
+    return lambda *arrays: module["kernel"](*(packed_arrays.numbers(a) for a in arrays))
 
 
 # -- arguments
@@ -128,22 +132,30 @@ def laid_out(data: Array, layout: str) -> Array:
     return view
 
 
-def make_arguments(program: Program) -> tuple[list[Any], Results]:
+def make_arguments(program: Program) -> tuple[list[Any], Written]:
     """The arguments of a call, and the arrays among them that it writes."""
     arguments: list[Any] = []
-    written: Results = []
+    written: Written = []
     for array in program.arrays:
         if array.absent:
             arguments.append(None)
             continue
         rng = np.random.default_rng((program.seed, int(array.name[1:])))
-        arguments.append(laid_out(elements(array, rng), array.layout))
+        if packed_arrays.is_packed(array.dtype):
+            arguments.append(packed_arrays.made(array.dtype, array.shape, array.layout, rng))
+        else:
+            arguments.append(laid_out(elements(array, rng), array.layout))
         if array.written:
-            written.append((array.name, 0.0, arguments[-1]))
+            written.append((array.name, 0.0, arguments[-1], False))
     for output in program.outputs:
-        untouched = np.full((program.blocks, *output.shape), UNTOUCHED, parse_dtype(output.dtype).numpy)
-        arguments.append(laid_out(untouched, output.layout))
-        written.append((output.name, output.error, arguments[-1]))
+        shape = (program.blocks, *output.shape)
+        if packed_arrays.is_packed(output.dtype):
+            rng = np.random.default_rng((program.seed, UNTOUCHED))
+            arguments.append(packed_arrays.made(output.dtype, shape, output.layout, rng))
+        else:
+            untouched = np.full(shape, UNTOUCHED, parse_dtype(output.dtype).numpy)
+            arguments.append(laid_out(untouched, output.layout))
+        written.append((output.name, output.error, arguments[-1], output.codes))
     return [*arguments, *program.scalars.values()], written
 
 
@@ -158,7 +170,14 @@ def run(program: Program, call: Call) -> Results:
     if program.fused:
         results = results if isinstance(results, tuple) else (results,)
         return [(f"result {n}", 0.0, np.asarray(result)) for n, result in enumerate(results)]
-    return written
+    return [found for name, error, array, codes in written for found in seen(name, error, array, codes)]
+
+
+def seen(name: str, error: float, array: Any, codes: bool) -> Results:
+    """What is compared of an array: elements of types for storage as numbers, or as the codes that are moved."""
+    if isinstance(array, tl.PackedArray):
+        return [(f"{name}{what}", 0.0, part) for what, part in packed_arrays.parts(array, codes)]
+    return [(name, error, array)]
 
 
 def steps(kernel: Any, engine: str, program: Program) -> Iterator[tuple[str, Call]]:

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 
 from tests.fuzz.generator import EXTENTS, MOST, Generator, Statement, broadcast
-from tests.fuzz.program import FLOATS, INTEGERS, STORAGE_FLOATS, ArrayArgument, Shape, Value
+from tests.fuzz.program import FLOATS, INTEGERS, STORAGE_FLOATS, ArrayArgument, Shape, Value, spelled
+from tests.fuzz.storage_types import range_of
+from tilus.ir.dtypes import parse_dtype
 
 LAYOUTS = ("C", "C", "C", "C", "F", "strided", "reversed", "padded", "offset", "zero", "overlapping")
 FULL = ("full", "full", "small")
@@ -23,7 +25,9 @@ def element(dtype: str, fill: str) -> Value:
     """What is known of the elements of an array."""
     if dtype in FLOATS and fill == "grid":
         return Value("", dtype, (), 8.0, -2)
-    return Value("", dtype, ())
+    if dtype in (*FLOATS, *INTEGERS):
+        return Value("", dtype, ())
+    return Value("", dtype, (), *range_of(dtype))
 
 
 @dataclass
@@ -105,6 +109,12 @@ def mask_of(g: Generator, shape: Shape) -> str:
 
 def other_of(g: Generator, dtype: str) -> str:
     g.count("other")
+    if dtype not in (*FLOATS, *INTEGERS):
+        found = parse_dtype(dtype)
+        value = g.random.choice((1, 0, -1, 3))
+        if g.chance(0.5) and (not found.is_int or found.min_value <= value <= found.max_value):
+            return str(value if found.is_int else value * 0.5)
+        return f"tl.scalar({value}, tl.{g.random.choice(('i32', 'f32'))}).to({spelled(dtype)})"
     if dtype == "f32" and g.chance(0.3):
         return "f"
     if dtype[0] == "i" and g.chance(0.3):
@@ -113,8 +123,11 @@ def other_of(g: Generator, dtype: str) -> str:
 
 
 def load(g: Generator) -> None:
+    load_of(g, g.random.choice((*g.dtypes, *g.stored)))
+
+
+def load_of(g: Generator, dtype: str) -> None:
     shape = g.shape()
-    dtype = g.random.choice(g.dtypes)
     fill = fill_of(g, dtype)
     view = window(g, shape, dtype, fill)
     text = f"tl.load({view.text}, {offsets_of(g, len(shape))}, {shape}"
@@ -153,8 +166,8 @@ def load_storage(g: Generator) -> None:
 def element_load(g: Generator) -> None:
     """One element, a scalar of the block."""
     rank = g.random.choice((1, 2))
-    dtype = g.random.choice(("i32", "i64", "f32", "i16"))
-    fill = "small" if dtype in INTEGERS else "grid"
+    dtype = g.random.choice(("i32", "i64", "f32", "i16", *2 * g.stored))
+    fill = "small" if dtype in INTEGERS else "grid" if dtype in FLOATS else "codes"
     array = g.array(dtype, (7, 5)[:rank], fill, g.random.choice(LAYOUTS))
     index = ", ".join(g.random.choice(("g", "n", "2", "9", "-1", "g + n")) for _ in range(rank))
     known = element(dtype, fill)
@@ -173,7 +186,7 @@ def index_tile(g: Generator, shape: Shape, extent: int) -> str:
 
 def gather(g: Generator) -> None:
     shape = g.shape()
-    dtype = g.random.choice(("f32", "i32", "f16", "i8", "u64"))
+    dtype = g.random.choice(("f32", "i32", "f16", "i8", "u64", *2 * g.stored))
     fill = fill_of(g, dtype)
     extents = (37, 11)[: g.random.choice((1, 2))]
     view = window(g, extents, dtype, fill)
@@ -190,7 +203,7 @@ def gather(g: Generator) -> None:
 
 def scatter(g: Generator) -> None:
     """To distinct elements of the block's own slice."""
-    value = g.pick(lambda v: v.shape != () and v.determined and v.dtype != "bool")
+    value = g.pick_any(lambda v: v.shape != () and v.determined and v.dtype != "bool")
     if value is None:
         return
     size = math.prod(value.shape)
@@ -253,10 +266,10 @@ def atomic_float(g: Generator) -> None:
 
 def ordered(g: Generator) -> None:
     """Stores and loads of one array: program order, through windows that overlap."""
-    value = g.pick(lambda v: 1 <= len(v.shape) <= 2 and v.determined and v.dtype != "bool" and 0 not in v.shape)
+    value = g.pick_any(lambda v: 1 <= len(v.shape) <= 2 and v.determined and v.dtype != "bool" and 0 not in v.shape)
     if value is None:
         return
-    fill = "small" if value.is_int else "grid"
+    fill = "small" if value.is_int else "grid" if value.is_float else "codes"
     layout = g.random.choice(("C", "C", "F", "padded"))
     shape = value.shape
     array = g.array(value.dtype, (g.blocks, *(n + 2 for n in shape)), fill, layout, written=True)

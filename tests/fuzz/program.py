@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from tilus.ir.dtypes import NAMED, parse_dtype
+
 INTEGERS = ("i8", "i16", "i32", "i64", "u8", "u16", "u32", "u64")
 FLOATS = ("f32", "f16", "bf16", "f64")
 STORAGE_FLOATS = ("f8e4m3fn", "f8e5m2")
@@ -28,8 +30,21 @@ Shape = tuple[int, ...]
 
 
 def bits_of(dtype: str) -> int:
-    """The width of an arithmetic type."""
-    return 16 if dtype == "bf16" else 8 if dtype == "bool" else int(dtype.lstrip("iuf"))
+    """The width of an element in memory."""
+    return parse_dtype(dtype).packed_bits
+
+
+def spelled(dtype: str) -> str:
+    """A type as an expression of a program's text."""
+    found = parse_dtype(dtype)
+    if found.is_codebook and found not in NAMED:
+        return f'tl.codebook("{found}", {found.values}, bits={found.bits})'
+    if found in NAMED:
+        return f"tl.{dtype}"
+    if found.is_int:
+        return f"tl.integer({found.bits}, signed={found.is_signed})"
+    fields = f'exponent={found.exponent}, mantissa={found.mantissa}, specials="{found.specials}"'
+    return f"tl.float({fields}, signed={found.signed})"
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,11 @@ class Value:
     @property
     def is_int(self) -> bool:
         return self.dtype in INTEGERS
+
+    @property
+    def computes(self) -> bool:
+        """Whether it is of a type with arithmetic, or bool."""
+        return self.is_float or self.is_int or self.dtype == "bool"
 
     @property
     def determined(self) -> bool:
@@ -98,6 +118,8 @@ class Output:
     shape: Shape
     error: float
     layout: str = "C"
+    codes: bool = False
+    """Whether elements of a type for storage have to agree in their bits, not in the numbers that these stand for."""
 
 
 @dataclass
@@ -132,9 +154,9 @@ class Program:
         parameters = []
         for array in self.arrays:
             declared = ", ".join(array.dims) or _dims(array.name, len(array.shape))
-            annotation = f"tl.{array.dtype}[{declared}]"
+            annotation = f"{spelled(array.dtype)}[{declared}]"
             parameters.append(f"{array.name}: {annotation}{' | None' if array.absent else ''}")
-        parameters += [f"{o.name}: tl.{o.dtype}[{_dims(o.name, len(o.shape) + 1)}]" for o in self.outputs]
+        parameters += [f"{o.name}: {spelled(o.dtype)}[{_dims(o.name, len(o.shape) + 1)}]" for o in self.outputs]
         parameters += ["n: tl.i32", "m: tl.i64", "f: tl.f32"]
         parameters += [f"{name}: tl.{dtype}" for name, dtype in self.scalar_types.items()]
         if len(self.grid) == 1:

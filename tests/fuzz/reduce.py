@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tests.fuzz.harness import check_program
-from tests.fuzz.program import INTEGERS, PRECISION, Program
+from tests.fuzz.program import INTEGERS, PRECISION, Program, spelled
 
 Fails = Callable[[Program], bool]
 
@@ -89,7 +89,7 @@ def _inner(program: Program) -> Iterator[Program]:
         if match is None or match[2] not in program.types:
             continue
         dtype, shape = program.types[match[2]]
-        simple = [f"tl.full({shape}, {'True' if dtype == 'bool' else 1}, tl.{dtype})"]
+        simple = [f"tl.full({shape}, {'True' if dtype == 'bool' else 1}, {spelled(dtype)})"]
         if dtype in INTEGERS or dtype in PRECISION:
             if shape:
                 simple.append(f"tl.iota({shape}, {len(shape) - 1}, tl.i64).to(tl.{dtype})")

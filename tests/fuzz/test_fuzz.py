@@ -51,10 +51,10 @@ def test_seeds_are_reproducible() -> None:
 
 def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
     counts: Counter[str] = Counter()
-    for seed in range(800):
+    for seed in range(1600):
         counts.update(generate(seed).counts)
     with capsys.disabled():
-        print("\nfuzzer, 800 programs: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
+        print("\nfuzzer, 1600 programs: " + ", ".join(f"{name} {n}" for name, n in sorted(counts.items())))
     for name in ("mask", "mask of data", "other", "dot f16", "dot f32", "dot i8", "reduce argmax", "loop break",
                  "loop while", "if else", "map early", "gather", "scatter", "where", "array strided",
                  "array zero", "view nested", "view dropped", "shape insert", "shape take", "rank 3", "convert layout",
@@ -64,11 +64,18 @@ def test_the_programs_are_varied(capsys: pytest.CaptureFixture[str]) -> None:
                  "groups in a loop", "groups that hand on", "groups with warps in common", "groups after groups",
                  "rows gathered", "rows scattered", "rows of a staged loop", "ceiling division",
                  "dot with a spread accumulator",
-                 "float //", "atomic float max",
+                 "float //", "atomic float max", "narrowed to a float", "narrowed to an integer",
+                 "widened from a codebook to an integer", "from a float to an integer", "codes as another type",
+                 "product with weights that become f16 staged", "loop over packed tiles staged",
+                 "packed array in place", "groups that share bytes", "copy of packed elements",
+                 "ring of copies of packed elements",
+                 "packed elements of shared memory replaced", "loop that carries packed tiles",
+                 "helper of packed elements", "packed rows of a staged loop",
                  "fused contraction of 2", "fused sum of all", "fused sum along 0 of 2"):
         assert counts[name] >= 3, name
     for kind in ("constant", "scalar"):
         assert len({name for name in counts if name.startswith(f"{kind} ")}) >= 10
+    assert counts["program with arrays of types for storage"] >= 1600 // 3
     determined, rest = counts["result determined"], counts["result within a bound"]
     assert 0.02 < rest / (determined + rest) < 0.7
 

@@ -172,7 +172,7 @@ def dot_of(g: Generator, a: Value, b: Value, left: str, right: str, shape: Shape
 
 
 def rearrange(g: Generator) -> None:
-    x = g.pick(lambda v: v.shape != ())
+    x = g.pick_any(lambda v: v.shape != ())
     if x is None:
         return
     kind = g.random.choice(("transpose", "flatten", "reshape", "slice", "index", "concat", "expand", "insert",
@@ -251,7 +251,7 @@ def parts(g: Generator, x: Value | None = None) -> None:
     if x.is_int:
         text = g.random.choice((f"{a.name} - {b.name}", f"{b.name} * 3 + {a.name}", f"{a.name} ^ -{b.name}"))
         pieces.append(g.made(text, x.dtype, shape))
-    else:
+    elif x.is_float:
         pieces.append(g.new(f"tl.where({a.name} == {b.name}, {a.name} * 0, {b.name})", replace(
             x, name="", shape=shape, zeros=False)) if x.determined and x.finite else a)
     if g.chance(0.4):
@@ -280,7 +280,7 @@ def _index(g: Generator, x: Value) -> None:
 
 def _concat(g: Generator, x: Value) -> None:
     axis = g.random.randrange(len(x.shape))
-    y = g.pick(lambda v: v.dtype == x.dtype and len(v.shape) == len(x.shape) and all(
+    y = g.pick_any(lambda v: v.dtype == x.dtype and len(v.shape) == len(x.shape) and all(
         m == n or d == axis for d, (m, n) in enumerate(zip(v.shape, x.shape, strict=True))))
     if y is None or math.prod(x.shape) + math.prod(y.shape) > MOST:
         return
@@ -321,8 +321,8 @@ def _expand(g: Generator, x: Value) -> None:
 
 
 def _insert(g: Generator, x: Value) -> None:
-    y = g.pick(lambda v: v.dtype == x.dtype and len(v.shape) == len(x.shape)
-               and all(m <= n for m, n in zip(v.shape, x.shape, strict=True)))
+    y = g.pick_any(lambda v: v.dtype == x.dtype and len(v.shape) == len(x.shape)
+                   and all(m <= n for m, n in zip(v.shape, x.shape, strict=True)))
     if y is None:
         return
     starts = tuple(g.random.randint(0, n - m) for m, n in zip(y.shape, x.shape, strict=True))

@@ -22,6 +22,8 @@ __device__ __forceinline__ unsigned sa(const void* p) { return (unsigned)__cvta_
 extern "C" __global__ void k(const float* x, float* y, int n) { __shared__ __align__(128) float s[512]; int t = threadIdx.x; volatile float* v = s; const float INFINITY = __int_as_float(0x7f800000);
 """
 FILL = "if (t < 16) s[t] = x[t]; __syncthreads();\n"       # s[16] and on are undefined
+SOME_BYTES = "".join(f'ASM("red.shared.{op}.b32 [%0], %1;" :: "r"(sa(s + t)), "r"({operand}) : "memory"); '
+                     for op, operand in (("and", "0xFFFF0000"), ("or", "7"))) + "__syncthreads(); "
 
 # name, body; a fault is committed at lines marked //!
 PROGRAMS = [
@@ -46,6 +48,8 @@ PROGRAMS = [
     ("moved_in_a_vector", FILL + "if (t < 16) { float4 a = ((float4*)s)[t]; ((float4*)s)[t + 32] = a; } __syncthreads(); float b = v[128 + t]; if (t < 16) y[t] = b;\nelse if (t < 20) y[t] = b; //!"),
     ("halves_of_a_word", "if (t < 32) ((short*)s)[2 * t] = t; __syncthreads(); short a = ((volatile short*)s)[t];\nif (t % 2 == 0) y[t] = a;"),
     ("the_other_half_of_a_word", "if (t < 32) ((short*)s)[2 * t] = t; __syncthreads(); short a = ((volatile short*)s)[t];\nif (t % 2 == 1) y[t] = a; //!"),
+    ("some_bytes_by_reductions", SOME_BYTES + "short a = ((volatile short*)s)[2 * t];\ny[t] = a;"),
+    ("the_bytes_that_reductions_keep", SOME_BYTES + "short a = ((volatile short*)s)[2 * t + 1];\ny[t] = a; //!"),
     ("shuffled_and_dropped", FILL + "float a = v[t]; float b = __shfl_xor_sync(~0u, a, 8); if (t < 16) y[t] = b;"),
     ("shuffled_and_used", FILL + "float a = v[t]; float b = __shfl_down_sync(~0u, a, 8);\nif (t < 16) y[t] = b; //!"),
     ("a_vote", FILL + "float a = v[t];\nif (__any_sync(~0u, a > 3)) y[t] = 1; //!"),

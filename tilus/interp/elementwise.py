@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tilus.interp import numbers
-from tilus.interp.numbers import Array, is_half, round_to, widen
+from tilus.interp.numbers import Array, round_to, widen
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.literals import as_float
@@ -191,7 +191,7 @@ def fma(a: Array, b: Array, c: Array, dtype: DType) -> Array:
         even = (np.ascontiguousarray(total).view(np.int64).reshape(total.shape) & 1) == 0
         adjust = np.isfinite(total) & (error != 0) & np.isfinite(error) & even
         total = np.where(adjust, np.nextafter(total, np.where(error > 0, np.inf, -np.inf)), total)
-        return round_to(total.astype(np.float32) if is_half(dtype) else total, dtype)
+        return round_to(total, dtype)
 
 
 def _fma64(a: float, b: float, c: float) -> float:
@@ -232,20 +232,12 @@ def philox(seed: Array, offset: Array) -> list[Array]:
     return c
 
 
-def _compare(op: Compare, get: Get) -> list[Array]:
-    x, y = get(op.lhs), get(op.rhs)
-    dtype = op.lhs.tile.dtype
-    if dtype.is_float and not dtype.is_arithmetic:
-        x, y = numbers.decode(x, dtype), numbers.decode(y, dtype)
-    return [compare(op.kind, x, y)]
-
-
 RULES: dict[type[Operation], Rule] = {
     Unary: lambda op, get: [unary(op.kind, get(op.x), op.x.tile.dtype)],
     Binary: lambda op, get: [binary(op.kind, get(op.lhs), get(op.rhs), op.lhs.tile.dtype)],
     Fma: lambda op, get: [fma(get(op.a), get(op.b), get(op.c), op.a.tile.dtype)],
     MulHi: lambda op, get: [mulhi(get(op.lhs), get(op.rhs), op.lhs.tile.dtype)],
-    Compare: _compare,
+    Compare: lambda op, get: [compare(op.kind, get(op.lhs), get(op.rhs))],
     Select: lambda op, get: [np.asarray(np.where(get(op.condition), get(op.x), get(op.y)))],
     Cast: lambda op, get: [numbers.cast(get(op.x), op.x.tile.dtype, op.dtype, op.rounding)],
     Bitcast: lambda op, get: [numbers.bitcast(get(op.x), op.x.tile.dtype, op.dtype)],

@@ -10,7 +10,7 @@ from typing import Any
 from tilus.diagnostics import UserError
 from tilus.ir.codebooks import nearest_code
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, i64
+from tilus.ir.dtypes import DType, f32, f64, i64
 from tilus.ir.literals import as_float
 from tilus.ir.ops import (
     Binary,
@@ -483,6 +483,9 @@ def compare(kind: str, x: Any, y: Any) -> Tile:
     if y is None or isinstance(y, str):
         raise fail("E0201", f"a {'tile' if x.shape else 'scalar'} is compared with {y!r}", help=_remedy(y))
     a, b = unify(x, y, symbol(kind))
+    if kind in ("eq", "ne") and a.dtype.is_float and not a.dtype.is_arithmetic:  # of the numbers, not of the codes
+        wide = f32 if a.dtype.exponent <= f32.exponent and a.dtype.mantissa <= f32.mantissa else f64
+        a, b = a.to(wide), b.to(wide)
     return emit(Compare(kind, a.value, b.value, span=current().span))
 
 

@@ -283,6 +283,8 @@ class EagerContext:
     def map_elements(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
         """The function runs once per element, in Python."""
         arrays = [x.value.data for x in xs]  # type: ignore[attr-defined]
+        if not arrays[0].size:
+            return self._map_nothing(function, xs)
         outs: list[Any] = []
         types: list[DType] = []
         single = True
@@ -296,6 +298,17 @@ class EagerContext:
             for out, value in zip(outs, values, strict=True):
                 out[at] = value.value.data  # type: ignore[attr-defined]
         return [Tile(EagerValue(TileType(t, o.shape), o)) for t, o in zip(types, outs, strict=True)], single
+
+    def _map_nothing(self, function: Any, xs: list[Tile]) -> tuple[list[Tile], bool]:
+        """A function that runs for no element is traced: that gives the types of its results."""
+        from tilus.lang.trace_context import TraceContext
+        from tilus.lang.tracer import Tracer
+
+        tracing = TraceContext(Tracer, self.target)
+        with use_context(tracing):
+            results, single = tracing.map_elements(function, xs)
+        kinds = [r.value.tile for r in results]
+        return [Tile(EagerValue(t, np.zeros(t.shape, held_as(t.dtype)))) for t in kinds], single
 
     def combine_along(self, combine: Any, xs: list[Tile], axis: int, reverse: bool | None) -> list[Tile]:
         dtypes = [x.dtype for x in xs]

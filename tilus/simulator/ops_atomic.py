@@ -151,6 +151,9 @@ def bind_atomic(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list
     acquire, release = sem in ("acquire", "acq_rel"), sem in ("release", "acq_rel")
     wide = op.fields.get("scope") != "cta"
     polls = any(row is not None for row in rows)
+    if name in ("and", "or") and not polls:
+        site.keeps = name
+    operand = np.dtype(f"u{size}")
 
     def run(g: Group) -> None:
         where = address(g)
@@ -158,7 +161,8 @@ def bind_atomic(b: Binder, op: Op, mem: Any, kind: str, name: str, sources: list
         for part in parts_of(b, space, where):
             lanes = part_lanes(part, g)
             numbers = lanes_all if part.select is None else lanes_all[part.select]
-            offsets = part.space.locate(site, batch, lanes, part.address, size * count)
+            kept = np.broadcast_to(sources[0][0], (batch.lanes,))[numbers].astype(operand) if site.keeps else None
+            offsets = part.space.locate(site, batch, lanes, part.address, size * count, kept)
             if launch.shadow_hooks:
                 batch.order.synchronise(part.space.key, numbers, offsets, acquire=acquire, release=release, wide=wide)
             for i, row in enumerate(rows):

@@ -44,6 +44,8 @@ def granularity(ops: list[Op]) -> int:
         if space is not None and not space.startswith("shared"):
             continue
         kind = op.fields.get("t")
+        if op.opcode.startswith("red") and op.fields.get("op") in ("and", "or"):
+            return 1  # they touch some of the bytes
         if kind in TYPE_BITS:
             smallest = min(smallest, max(1, TYPE_BITS[kind] // 8))
     return smallest
@@ -123,6 +125,11 @@ class SharedShadow:
         if not offsets.size:
             return
         where = self.every if lanes is None else lanes
+        if site.keeps and data is not None:
+            where, offsets = site.changed(where, offsets, data, size)
+            size, data = 1, None
+            if not offsets.size:
+                return
         if not site.write:
             self._read(site, where, offsets, size)
             return
@@ -132,7 +139,7 @@ class SharedShadow:
                 self._check_pending(site, where, cells)
             if self.sources:
                 self._check_source(site.op, where, cells)
-        if site.reads and self.checks.uninitialised:
+        if site.reads and not site.keeps and self.checks.uninitialised:
             self._check_written(site.op, where, cells)
         if not self.complete:
             self.written[cells] = True

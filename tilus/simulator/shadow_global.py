@@ -36,6 +36,8 @@ def _granularity(launch: Launch) -> int:
     for op in launch.program.decoded.ops:
         if op.opcode.split(".", 1)[0] in ("st", "red", "atom"):
             kind = op.fields.get("t")
+            if op.opcode.startswith("red") and op.fields.get("op") in ("and", "or"):
+                return 1  # they touch some of the bytes
             if kind in TYPE_BITS:
                 smallest = min(smallest, max(1, TYPE_BITS[kind] // 8))
     return smallest
@@ -110,6 +112,11 @@ class GlobalShadow:
             offsets, where = offsets[kept], where[kept]
             data = data[kept] if data is not None else None
             pattern = None
+            if not offsets.size:
+                return
+        if site.keeps and data is not None:
+            where, offsets = site.changed(where, offsets, data, size)
+            size, data, pattern = 1, None, None
             if not offsets.size:
                 return
         first, delta = (0, offsets) if pattern is None else (int(offsets[0]), pattern.delta)

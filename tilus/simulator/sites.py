@@ -33,14 +33,15 @@ class Site:
 
     Attributes:
         strong: whether its accesses are strong in the sense of the memory model: atomic, volatile, relaxed or more.
+        keeps: ``"and"`` or ``"or"`` of a reduction with it: the bytes that its operand cannot change are not touched.
         tracks: whether what it reads may be undefined: the instruction passes that on to its registers.
         read_only: whether the allocation that it touched last can only be read.
         fault: whether its last access was out of bounds in part.
     """
 
     __slots__ = (
-        "atomic", "bytes", "fault", "hi", "ideal", "lo", "op", "own", "pattern", "read_only", "reads", "requests",
-        "space", "strong", "tracks", "units", "write",
+        "atomic", "bytes", "fault", "hi", "ideal", "keeps", "lo", "op", "own", "pattern", "read_only", "reads",
+        "requests", "space", "strong", "tracks", "units", "write",
     )
 
     def __init__(self, op: Op, space: str, write: bool, atomic: bool = False) -> None:
@@ -55,6 +56,7 @@ class Site:
         self.strong = atomic or ".volatile" in op.opcode or op.fields.get("sem") is not None
         self.own = op.fields.get("ss") in ("shared", "shared::cta")
         self.tracks = False
+        self.keeps = ""
         self.reads = not write or atomic
         self.pattern: Pattern | None = None
         self.requests = 0
@@ -69,6 +71,12 @@ class Site:
         if known is None or not known.matches(delta, lanes):
             known = self.pattern = Pattern(delta, lanes)
         return known
+
+    def changed(self, where: Array, offsets: Array, data: Array, size: int) -> tuple[Array, Array]:
+        """The bytes that an ``and`` or ``or`` with ``data`` may change, each as an access of its own."""
+        parts = np.ascontiguousarray(data).view(np.uint8).reshape(-1, size)
+        rows, places = np.nonzero(parts != (0xFF if self.keeps == "and" else 0))
+        return where[rows], offsets[rows] + places
 
     def count(self, requests: int, units: int, ideal: int, volume: int) -> None:
         self.requests += requests

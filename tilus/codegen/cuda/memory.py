@@ -138,9 +138,9 @@ def _shared_reads(k: KernelPrinter, op: PtrLoad, names: list[str]) -> list[str]:
     cells = k.cells[op.result]
     bits, kind = _word(cells)
     if len(names) in (2, 4) and bits == 32:
-        load = ptx.memory.load("shared", kind, len(names), 32)
+        load = ptx.memory.load("shared", kind, len(names), 32, volatile=op.volatile)
         return [f"{k.call(load, {'pointer': [address]}, names, cell_type(cells), at)};"]
-    load = ptx.memory.load("shared", kind, 1, bits)
+    load = ptx.memory.load("shared", kind, 1, bits, volatile=op.volatile)
     return [f"{n} = {k.call(load, {'pointer': [address]}, offset=at + i * bits // 8)};" for i, n in enumerate(names)]
 
 

@@ -79,7 +79,11 @@ def mma(k: KernelPrinter, op: Mma) -> None:
 def ptr_atomic(k: KernelPrinter, op: PtrAtomic) -> None:
     instruction = ptx.memory.atomic(op)
     operands, offset = k.operands(op, instruction)
-    call = from_register(k.call(instruction, operands, offset=offset), instruction.results[0].kind, op.result)
+    call = k.call(instruction, operands, offset=offset)
+    if op.discards:
+        k.line(f"{call};" if op.predicate is None else f"if ({k.scalar(op.predicate)}) {call};")
+        return
+    call = from_register(call, instruction.results[0].kind, op.result)
     if op.predicate is None:
         k.store(op.result, [call])
         return

@@ -14,12 +14,14 @@ _BITWISE = frozenset({"and", "or", "xor", "exchange", "cas"})
 
 
 @functools.cache
-def load(space: str, kind: str, words: int, bits: int, read_only: bool = False) -> Instruction:
-    """A load of ``words`` words of ``bits`` bits, to registers of a class; ``read_only`` by the non-coherent path."""
+def load(space: str, kind: str, words: int, bits: int, read_only: bool = False, volatile: bool = False) -> Instruction:
+    """A load of ``words`` words of ``bits`` bits, to registers of a class; ``read_only`` by the non-coherent path,
+    ``volatile`` where others may write beside it at the same time."""
     vector, width = _access(words, bits)
-    cache = ".nc" if read_only else ""
+    cache, stem = ".nc" if read_only else "", "ld.volatile" if volatile else "ld"
     return Instruction(
-        _access_name("ld", space, kind, words, bits), f"ld.{space}{cache}{vector}.{width} $result, [$pointer];",
+        _access_name(stem.replace(".", "_"), space, kind, words, bits),
+        f"{stem}.{space}{cache}{vector}.{width} $result, [$pointer];",
         (Registers("result", kind, words if words > 1 else 0),), (Address("pointer", space),),
         Effects.NONE if read_only else Effects.MEMORY)
 
@@ -58,19 +60,20 @@ def _cp_async(size: int, guarded: bool) -> Instruction:
 
 
 def atomic(op: PtrAtomic) -> Instruction:
-    """``atom``; its predicate is not part of it."""
-    return _atomic(op.kind, op.result.tile.dtype, op.order, op.scope, pointer_type(op.pointer).space)
+    """``atom``, or ``red`` where nothing asks for the old value; its predicate is not part of it."""
+    return _atomic(op.kind, op.result.tile.dtype, op.order, op.scope, pointer_type(op.pointer).space, op.discards)
 
 
 @functools.cache
-def _atomic(kind: str, dtype: DType, order: str, scope: str, space: str) -> Instruction:
+def _atomic(kind: str, dtype: DType, order: str, scope: str, space: str, discards: bool) -> Instruction:
     register = register_kind(dtype, bits=kind in _BITWISE)
     how = f"{'exch' if kind == 'exchange' else kind}.{_atomic_type(kind, dtype)}"
-    opcode = f"atom.{order}.{PTX_SCOPES[scope]}.{space}.{how}"
+    opcode = f"{'red' if discards else 'atom'}.{order}.{PTX_SCOPES[scope]}.{space}.{how}"
     operands = [Registers(n, register) for n in (("compare", "value") if kind == "cas" else ("value",))]
-    return Instruction(
-        opcode.replace(".", "_"), f"{opcode} $result, [$pointer], {', '.join(f'${o.name}' for o in operands)};",
-        (Registers("result", register),), (Address("pointer", space, written=True), *operands))
+    results = () if discards else (Registers("result", register),)
+    text = ", ".join([*(f"${r.name}" for r in results), "[$pointer]", *(f"${o.name}" for o in operands)])
+    return Instruction(opcode.replace(".", "_"), f"{opcode} {text};", results,
+                       (Address("pointer", space, written=True), *operands))
 
 
 def _atomic_type(kind: str, dtype: DType) -> str:

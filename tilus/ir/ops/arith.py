@@ -159,6 +159,8 @@ class Compare(Elementwise):
         dtype = self.lhs.tile.dtype
         if self.kind not in COMPARE_KINDS:
             self.fail("E0203", f"there is no comparison {self.kind!r}")
+        if dtype.is_float and not dtype.is_arithmetic:
+            self.fail("E0203", f"comparisons are not defined for {dtype}", help=_cast_help(dtype, self.kind))
         if not (dtype.is_arithmetic or self.kind in ("eq", "ne")):
             self.fail("E0203", f"values of {dtype} have no order", help=_cast_help(dtype, self.kind))
         return (self.lhs.tile.with_dtype(bool_),)

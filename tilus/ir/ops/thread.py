@@ -80,7 +80,8 @@ class PtrStore(Operation):
 
 class PtrAtomic(Operation):
     """Atomic read-modify-write of one element; gives the old value (0 where ``predicate`` is false). ``kind``,
-    ``order`` and ``scope`` are those of the tile-level operation."""
+    ``order`` and ``scope`` are those of the tile-level operation. Of one that ``discards`` the old value nothing uses
+    the result."""
 
     NAME = "ptr_atomic"
     kind: AtomicKind
@@ -90,6 +91,7 @@ class PtrAtomic(Operation):
     predicate: Value | None = None
     order: Order = "relaxed"
     scope: Scope = "device"
+    discards: bool = False
 
     def infer(self) -> Sequence[Type]:
         return (self.value.type,)

@@ -103,6 +103,7 @@ def _words(self: BlockLowering, memory: Memory, byte: Number, shift: Number, cou
     else:
         last = c.add(end, 7)
         used = c.arith("shr", last, 3) if not isinstance(last, int) else last >> 3
+        used = c.select(c.compare("gt", limit, 0), used, 0)  # of no lane not even the byte in which it would begin
         part = c.b.add(MaskedLoad(pointer, c.lanes_below(used, count), None)).result
     total = c.cast(part, word)
     if each == 1:

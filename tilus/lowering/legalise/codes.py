@@ -9,6 +9,7 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f32, f64, integer, u32, u64
 from tilus.ir.ops import Unary
+from tilus.lowering.legalise.legality import rounds
 from tilus.lowering.legalise.scalars import Bits
 from tilus.lowering.legalise.tables import number_in_codebook, place_in_codebook
 
@@ -18,7 +19,7 @@ def float_to_code(b: Builder, x: Value, target: DType, rounding: str = "rn") -> 
     e = Bits(b, x.tile.shape)
     source = x.tile.dtype
     wide = e.to(x, f64) if source.is_int or source.is_bool else x
-    if source.is_int and source.bits == 64:
+    if source.is_int and rounds(source, f64):
         wide = odd_f64(e, x)
     if source.is_float and source.bits == 16:
         wide = e.to(x, f32)
@@ -35,7 +36,8 @@ def code_to_float(b: Builder, code: Value, source: DType) -> Value:
 
 
 def odd_f64(e: Bits, x: Value) -> Value:
-    """A 64-bit integer as f64 rounded to odd: low bits that do not fit are gathered into one."""
+    """A long integer as f64 rounded to odd: low bits that do not fit are gathered into one."""
+    x = e.to(x, integer(64, x.tile.dtype.is_signed))
     low = e.op("and", x, 0x7FF)
     sticky = e.choose(e.test("ne", low, 0), 0x400, e.const(0, x.tile.dtype))
     magnitude = e.op("or", e.op("sub", x, low), sticky)

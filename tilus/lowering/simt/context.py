@@ -97,6 +97,10 @@ class Thread:
     """The words of tiles whose elements fill no register."""
     unordered: dict[Value, Value] = field(default_factory=dict)
     """The words of tiles of prepacked arrays, whose elements lie in the order of a conversion."""
+    remade: dict[tuple[str, Value], tuple[Block, Value]] = field(default_factory=dict)
+    """Words as codes and codes as words, and the block in which they have become that."""
+    enclosing: list[Block] = field(default_factory=list)
+    """The blocks around the one that is being lowered."""
     views: dict[Value, GlobalView | SharedView] = field(default_factory=dict)
     shared_offsets: dict[object, int] = field(default_factory=dict)
     in_shared: dict[Value, SharedView] = field(default_factory=dict)
@@ -386,10 +390,10 @@ class Thread:
         found = self.values.get(value)
         if found is None:
             words = self.dense.get(value)
-            if words is None:
-                found = self.pack(self.deferred[value].all())
-            else:
-                found = bits.unpacked(self, words, value.tile.dtype, locals_of(value) if value.tile.shape else 0)
+            if words is not None:
+                count = locals_of(value) if value.tile.shape else 0
+                return self._remade("codes", value, lambda: bits.unpacked(self, words, value.tile.dtype, count))
+            found = self.pack(self.deferred[value].all())
             self.set(value, found)
         return found
 
@@ -397,7 +401,18 @@ class Thread:
         """A tile (or scalar) whose elements fill no register as words of 32 bits, in which they are dense."""
         found = self.dense.get(value)
         if found is None:
-            found = self.dense[value] = bits.packed(self, self.value(value), value.tile.dtype.bits)
+            codes = self.value(value)
+            found = self._remade("words", value, lambda: bits.packed(self, codes, value.tile.dtype.bits))
+        return found
+
+    def _remade(self, form: str, value: Value, make: Callable[[], Value]) -> Value:
+        """Another form of a value, made once in a block and those that it encloses."""
+        block, found = self.remade.get((form, value), (None, None))
+        if found is None or not (block is self.block or any(block is b for b in self.enclosing)):
+            found = make()
+            if not found.name:
+                found.name = value.name
+            self.remade[form, value] = self.block, found
         return found
 
     def set_words(self, value: Value, words: Value) -> None:

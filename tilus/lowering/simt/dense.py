@@ -121,22 +121,32 @@ def _bits_at(thread: Thread, words: Value, at: int, size: int) -> Value:
 
 def _load_element(thread: Thread, pointer: Value, predicate: Value | None, other: Value | None,
                   read_only: bool) -> Value:
-    """The code of one element at any bit, in u32, or u64 for more than 32 bits."""
+    """The code of one element at any bit, in u32, or u64 for more than 32 bits. Others may store what lies in the same
+    bytes at the same time."""
     width = pointer_type(pointer).dtype.bits
     byte, shift = _bit_place(thread, pointer, 8)
     held = u32 if width + 7 <= WORD else u64
+    unchanged = read_only and pointer_type(pointer).space == "global"
     code: Value | None = None
+    ninth: Value | None = None
     for k in range((width + 7 + 7) // 8 if _straddles(width, 8) else -(-width // 8)):
         needed = predicate
         if 8 * k >= width:  # it belongs to the element only if its bits reach it
             reaches = thread.compare("gt", thread.binary("add", shift, width), 8 * k)
             needed = thread.both(predicate, reaches)
-        part = thread.widen(thread.emit(PtrLoad(thread.move(byte, None, k), 0, 1, needed, read_only=read_only and
-                                                pointer_type(pointer).space == "global")), held)
+        loaded = PtrLoad(thread.move(byte, None, k), 0, 1, needed, read_only=unchanged, volatile=not unchanged)
+        part = thread.widen(thread.emit(loaded), held)
+        if 8 * k == held.bits:  # beyond a word
+            ninth = part
+            break
         part = thread.binary("shl", part, 8 * k) if k else part
         code = part if code is None else thread.emit(Binary("or", code, part))
     assert code is not None
-    code = thread.emit(Binary("lsr", code, thread.widen(shift, held)))
+    by = thread.widen(shift, held)
+    code = thread.emit(Binary("lsr", code, by))
+    if ninth is not None:
+        rest = thread.emit(Binary("sub", thread.const(held.bits, held), by))
+        code = thread.emit(Binary("or", code, thread.emit(Binary("shl", ninth, rest))))
     code = thread.widen(thread.binary("and", code, (1 << width) - 1), u32 if width <= WORD else u64)
     if other is None or predicate is None:
         return code
@@ -201,8 +211,8 @@ def _store_bits(thread: Thread, word: Value, shift: Value, code: Value, size: in
         bits, kept = (thread.widen(thread.binary("shr", x, WORD) if k else x, u32) for x in (placed, mask))
         kept = thread.binary("xor", kept, (1 << WORD) - 1)
         there = thread.move(word, None, k)
-        thread.emit(PtrAtomic("and", there, kept, None, needed))
-        thread.emit(PtrAtomic("or", there, bits, None, needed))
+        for kind, operand in (("and", kept), ("or", bits)):
+            thread.emit(PtrAtomic(kind, there, operand, None, needed, discards=True))
 
 
 __all__ = ["alignment_of", "copy_group", "load_group", "store_group", "widest_vector"]

@@ -154,6 +154,7 @@ def _stay_in_grid(thread: Thread) -> None:
 
 def lower_block(thread: Thread, block: Block) -> None:
     """Lower the operations of a block, except its terminator, into the current block."""
+    thread.enclosing.append(thread.block)
     for op in block.ops:
         if op.TERMINATOR:
             continue
@@ -162,6 +163,7 @@ def lower_block(thread: Thread, block: Block) -> None:
         if handler is None:
             raise UnsupportedError.at("E0507", f"{op.NAME} is not supported on {thread.target.name} yet", op.span)
         handler(thread, op)
+    thread.enclosing.pop()
 
 
 # -- scalars and elementwise

@@ -19,6 +19,7 @@ from tilus.ir.ops import AllocShared, Dot, For, GridSync, Sync, Transpose, WaitA
 from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.types import ViewType
 from tilus.layouts.shared import row_major
+from tilus.lowering.simt.bits import WORD, is_narrow
 from tilus.lowering.simt.scratch import ROUND_BYTES, scratch_bytes
 from tilus.records import field, record
 from tilus.targets import Target
@@ -175,4 +176,5 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
 
 def _allocation_bytes(op: AllocShared) -> int:
     layout = op.result.view.layout or row_major(*op.shape)
-    return -(-layout.size * (8 if op.dtype.is_bool else op.dtype.bits) // 8)
+    unit = WORD if is_narrow(op.dtype) else 8  # single elements are stored by atomics on whole words
+    return -(-layout.size * op.dtype.packed_bits // unit) * unit // 8

@@ -84,7 +84,8 @@ def _plain_load(k: KernelEmitter, op: PtrLoad, access: _Access) -> list[str]:
 def _predicated_load(k: KernelEmitter, op: PtrLoad, access: _Access) -> list[str]:
     assert op.predicate is not None
     space, kind = pointer_type(op.pointer).space, access.register_kind(as_bits=False)
-    load = ptx.memory.load(space, kind, access.words, access.bits, op.read_only and space == "global")
+    load = ptx.memory.load(space, kind, access.words, access.bits, op.read_only and space == "global",
+                           op.volatile)
     operands = {"pointer": [k.pointers[op.pointer]], "predicate": [k.scalar(op.predicate)]}
     if op.other is not None:
         others = [access.stored(k, n) for n in k.cells[op.other].names]

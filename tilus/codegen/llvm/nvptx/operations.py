@@ -62,8 +62,9 @@ def ptr_atomic(k: KernelEmitter, op: PtrAtomic) -> None:
     instruction = ptx.memory.atomic(op)
     if op.predicate is not None:
         instruction = predicated(instruction)
-    (result,) = instruction.results
-    _bind_registers(k, op, inline_asm.emit(k.e, instruction, operands(k, op, instruction)), result.kind)
+    registers = inline_asm.emit(k.e, instruction, operands(k, op, instruction))
+    if not op.discards:
+        _bind_registers(k, op, registers, instruction.results[0].kind)
 
 
 # -- constants, registers, vectors
