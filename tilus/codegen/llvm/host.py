@@ -35,9 +35,11 @@ from tilus.ir.ops.simd import (
     FunctionAddress,
     GatherLoad,
     IntToPtr,
+    Prefetch,
     PtrToInt,
     ReturnIf,
     ScatterStore,
+    TableLookup,
 )
 from tilus.ir.ops.thread import AtomicLoad, PtrAtomic, pointer_type
 from tilus.ir.ops.words import Regroup
@@ -338,6 +340,27 @@ class HostEmitter(ControlFlow):
             module.definitions.append(f"{name} = private constant [{len(op.values)} x {element}] [{items}], align 16")
         self.names[op.result] = name
 
+    def table_lookup(self, op: TableLookup) -> None:
+        count, dtype = op.index.tile.size, op.tables[0].tile.dtype
+        index = f"<{count} x i32>"
+        ty = TYPES.type(op.result.type)
+        first, *second = [(ty, v) for v in op.tables]
+        arguments = [first, (index, op.index), *second]
+        if second:
+            name = f"llvm.x86.avx512.vpermi2var.{'ps' if dtype.is_float else 'd'}.{32 * count}"
+        elif count == 16:
+            name = f"llvm.x86.avx512.permvar.{'sf' if dtype.is_float else 'si'}.512"
+        else:
+            name = f"llvm.x86.avx2.{'permps' if dtype.is_float else 'permd'}"
+        self.e.module.declare(name, f"declare {ty} @{name}({', '.join(t for t, _ in arguments)})")
+        operands = ", ".join(f"{t} {self.names[v]}" for t, v in arguments)
+        self.names[op.result] = self.e.op(f"call {ty} @{name}({operands})")
+
+    def prefetch(self, op: Prefetch) -> None:
+        name = "llvm.prefetch.p0"
+        self.e.module.declare(name, f"declare void @{name}(ptr, i32 immarg, i32 immarg, i32 immarg)")
+        self.e.do(f"call void @{name}(ptr {self.names[op.pointer]}, i32 0, i32 2, i32 1)")
+
     # Calls.
 
     def call_pointer(self, op: CallPointer) -> None:
@@ -388,7 +411,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     CallPointer: HostEmitter.call_pointer, CallFunction: HostEmitter.call_function,
     FunctionAddress: HostEmitter.function_address,
     ReturnIf: HostEmitter.return_if,
-    ConstantTable: HostEmitter.constant_table,
+    ConstantTable: HostEmitter.constant_table, TableLookup: HostEmitter.table_lookup, Prefetch: HostEmitter.prefetch,
 }
 
 

@@ -122,6 +122,28 @@ class ConstantTable(Operation):
         return (PointerType(self.dtype),)
 
 
+class TableLookup(Operation):
+    """Lane i of the result is element ``index[i]`` modulo their number of the vectors of ``tables`` one after another:
+    one or two of 32-bit elements, as many as ``index`` (u32) has lanes, which fill a register."""
+
+    NAME = "table_lookup"
+    index: Value
+    tables: tuple[Value, ...]
+
+    def infer(self) -> Sequence[Type]:
+        return (self.tables[0].type,)
+
+
+class Prefetch(Operation):
+    """Brings the line of the cache at ``pointer``, which need not be an address of anything, into the second level."""
+
+    NAME = "prefetch"
+    pointer: Value
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
 class AtomicFence(Operation):
     """A full memory fence of the core."""
 
@@ -133,5 +155,5 @@ class AtomicFence(Operation):
 
 __all__ = [
     "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "FunctionAddress", "GatherLoad",
-    "IntToPtr", "PtrToInt", "ReturnIf", "ScatterStore",
+    "IntToPtr", "Prefetch", "PtrToInt", "ReturnIf", "ScatterStore", "TableLookup",
 ]

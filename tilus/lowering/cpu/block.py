@@ -17,7 +17,7 @@ from tilus.ir.rewriter import count_uses
 from tilus.ir.types import ViewType
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.state import pause_if_due, tick_seen
-from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Rep, Window
+from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Rep, Table, Window
 from tilus.lowering.facts import Facts
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class BlockLowering:
         self.ticks = tick_seen(self.c, self.state)
         self.lanes = 0
         self.full_windows: set[Window] = set()
+        self.tables: dict[Value, Table] = {}  # the tiles that are looked up where they are evaluated
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one

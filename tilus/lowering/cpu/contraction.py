@@ -2,14 +2,16 @@
 
 ``for k: acc = dot(f(load(a, (i, k))), g(load(b, (k, j))), acc)`` is one product over all of K. It is cut into chunks
 that suit the caches; of each chunk both operands are packed, and the accumulators stay in registers for all of it.
+Where A's array has few rows left, B is not packed (``few_rows.py``). What each iteration makes of B may depend on its
+index in any way, as the scales of a group of rows do: then a chunk of B is made iteration by iteration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from tilus.ir.core import Function, Operation, Value
-from tilus.ir.dtypes import DType
+from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.dtypes import DType, bool_
 from tilus.ir.ops import (
     Binary,
     Bitcast,
@@ -20,9 +22,11 @@ from tilus.ir.ops import (
     Dot,
     Fma,
     For,
+    Iota,
     Load,
     PtrLoad,
     PtrStore,
+    Reshape,
     Select,
     Transpose,
     Unary,
@@ -32,12 +36,13 @@ from tilus.ir.types import TileType, ViewType
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, lower
 from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
-from tilus.lowering.cpu.evaluate import evaluate, leaves, source_dims
+from tilus.lowering.cpu.evaluate import evaluate, keeps_dimensions, leaves, source_dims
+from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
 from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, emit_product
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
-from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
+from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Lazy, Number
 from tilus.records import record
 
 MEMO_BYTES = 2 << 20
@@ -50,12 +55,14 @@ _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
 
 @record(slots=True)
 class _Loop:
-    """A recognised loop: ``dot`` is its dot, ``block`` the K of one iteration, ``step`` that of its index."""
+    """A recognised loop: ``dot`` is its dot, ``block`` the K of one iteration, ``step`` that of its index. ``uniform``:
+    B is one tile over all of K; else each iteration makes one."""
 
     op: For
     dot: Dot
     block: int
     step: int
+    uniform: bool = True
 
 
 def try_contraction(self: BlockLowering, op: For) -> bool:
@@ -84,8 +91,21 @@ def _recognise(self: BlockLowering, op: For) -> _Loop | None:
             return None
     loop = _Loop(op, dot, dot.a.tile.shape[1], step)
     inside = {r for inner in op.body.ops for r in inner.results}
-    operands = ((dot.a, (0, 1)), (dot.b, (1, 0)))  # dimension 1 of the consumer is K
-    return loop if all(_suits(self, loop, inside, x, dims) for x, dims in operands) else None
+    if not _suits(self, loop, inside, dot.a, (0, 1)):  # dimension 1 of the consumer is K
+        return None
+    loop.uniform = _suits(self, loop, inside, dot.b, (1, 0))
+    return loop if loop.uniform or _is_lazy(inside, dot.b) else None
+
+
+def _is_lazy(inside: set[Value], value: Value) -> bool:
+    """Whether a tile is made in the loop by operations on elements where they are needed."""
+    op = value.defining
+    if value not in inside or op is None or not isinstance(value.type, TileType):
+        return True
+    if not value.tile.is_scalar and not isinstance(op, (*_ELEMENTWISE, Broadcast, Transpose, Const, Iota, Load)) and \
+            not (isinstance(op, Reshape) and keeps_dimensions(op)):
+        return False
+    return all(_is_lazy(inside, o) for o in op.operands)
 
 
 def _suits(self: BlockLowering, loop: _Loop, inside: set[Value], value: Value, dims: tuple[int | None, ...]) -> bool:
@@ -164,6 +184,14 @@ class _Memo:
     fits: Value
 
 
+@record(slots=True)
+class _Panels:
+    """Where a chunk of B is packed: ``room`` for it, or a memory of all of them."""
+
+    room: Value
+    memo: _Memo | None
+
+
 class _Contraction:
     def __init__(self, lowering: BlockLowering, loop: _Loop) -> None:
         self.lowering = lowering
@@ -172,55 +200,142 @@ class _Contraction:
         self.rows, self.columns = loop.dot.result.tile.shape
         chunk = CHUNK_BYTES // container_bytes(self.dtype)
         self.chunk = max(1, chunk // loop.block) * loop.block
+        self.uniform = loop.uniform
+        self.start: Value
+        self.stride = self.slack = 0
 
     def run(self) -> None:
         lowering, c = self.lowering, self.lowering.c
         home = carried_homes(lowering, self.loop.op.init)[0]
         home.carried = False
         lowering.reps[self.loop.op.results[0]] = home
-        start, stop = (lowering.scalars[v] for v in (self.loop.op.start, self.loop.op.stop))
-        step = self.loop.step
-        trips = c.max(c.arith("floordiv", c.add(c.sub(stop, start), step - 1), step), 0)
-        total = c.mul(trips, self.loop.block)
+        self.start, stop = (lowering.scalars[v] for v in (self.loop.op.start, self.loop.op.stop))
+        trips = c.max(c.arith("floordiv", c.add(c.sub(stop, self.start), self.loop.step - 1), self.loop.step), 0)
         top = lowering.frame_top
-        stride = self.chunk + PADDING_BYTES // container_bytes(self.dtype)
-        slack = 4 * lowering.machine.vector_bytes // container_bytes(self.dtype)
-        a = lowering.allocate(self.dtype, (self.rows, self.chunk), (stride, 1), extra=slack)
-        b = lowering.allocate_raw(self.dtype, self.chunk * self.columns)
+        # Nothing comes from where A is beyond its array.
+        rows, total = self.inside(c.mul(trips, self.loop.block))
+        self.stride = self.chunk + PADDING_BYTES // container_bytes(self.dtype)
+        self.slack = 4 * lowering.machine.vector_bytes // container_bytes(self.dtype)
+        a = lowering.allocate(self.dtype, (self.rows, self.chunk), (self.stride, 1), extra=self.slack)
 
-        memo = self.memo(start, total, slack)
+        self.few: Value | bool = self.rows <= FEW_ROWS
+        if not self.few and not isinstance(rows, int):
+            self.few = c.compare("le", rows, FEW_ROWS)
+        stream = FewRows(lowering, self.plan(), a, home, rows) if self.few is not False else None
+        panels = _Panels(lowering.allocate_raw(self.dtype, self.chunk * self.columns), self.memo(total)) \
+            if self.few is not True else None
+        filled: Number = self.rows
+        if stream is not None:
+            filled = stream.filled if panels is None else c.select(self.is_few, stream.filled, self.rows)
+            self.either(stream.begin, None)
 
-        def body(at: Value, _: list[Value]) -> None:
+        def chunk(at: Value, _: list[Value]) -> None:
             lowering.pause_if_due()
-            depth = c.min(c.sub(total, at), self.chunk)
-            index = c.add(start, c.mul(c.arith("floordiv", at, self.loop.block), step))
-            x, y = self.chunk_of(c.value(index), depth, slack)
-            self.fill_a(x, a, depth)
-            panels = b
-            if memo is None:
-                versions(lowering, windows_of(lowering, [y]), lambda: self.fill_b(y, b, depth))
-            else:
-                kept = c.offset(memo.panels, c.mul(at, self.columns))
-                panels = c.b.add(Select(memo.fits, kept, b, types=(b.type,))).result
-                c.branch(memo.hit, lambda: None, lambda: versions(
-                    lowering, windows_of(lowering, [y]), lambda: self.fill_b(y, panels, depth)))
-            emit_product(lowering, Product(a.pointer, stride, panels, self.chunk, home.pointer, home.strides[0],
-                                           self.rows, self.columns, depth, self.dtype))
+            depth, index = c.min(c.sub(total, at), self.chunk), self.index_at(at)
+            self.fill_a(self.a_of(index, depth), a, depth, filled)
 
-        c.loop(0, total, self.chunk, [], body)
-        if memo is not None:
-            self.remember(memo)
+            def multiply() -> None:
+                assert stream is not None
+                stream.chunk(depth)
+                self.pieces(at, depth, index, stream.multiply)
+
+            def pack() -> None:
+                assert panels is not None
+                b = self.packed(panels, at, depth, index)
+                emit_product(lowering, Product(a.pointer, self.stride, b, self.chunk, home.pointer, home.strides[0],
+                                               self.rows, self.columns, depth, self.dtype,
+                                               wanted=None if isinstance(rows, int) else rows))
+
+            self.either(multiply, pack)
+
+        c.loop(0, total, self.chunk, [], chunk)
+        if stream is not None:
+            self.either(stream.end, None)
+        if panels is not None and panels.memo is not None:
+            self.remember(panels.memo)
         lowering.frame_top = top
+
+    @property
+    def is_few(self) -> Value:
+        assert isinstance(self.few, Value)
+        return self.few
+
+    def either(self, streams: Callable[[], None], packs: Callable[[], None] | None) -> None:
+        """What is done where rows are few, and what is where they are not."""
+        if isinstance(self.few, Value):
+            self.lowering.c.branch(self.few, streams, packs)
+        elif self.few:
+            streams()
+        elif packs is not None:
+            packs()
+
+    def plan(self) -> Plan:
+        """How few rows go. What B is like is asked of code that is not kept."""
+        lowering = self.lowering
+        top, outer = lowering.frame_top, lowering.c.enter(Block())
+        depth = self.chunk if self.uniform else self.loop.block
+        y = self.b_of(self.start, depth) if self.uniform else self.b_in_iteration(self.start)
+        plan = plan_for(lowering, y, self.dtype, self.rows, depth)
+        lowering.c.leave(outer)
+        lowering.frame_top = top
+        return plan
+
+    def inside(self, total: Number) -> tuple[Number, Number]:
+        """How many rows of A are not beyond its array, and how much of ``total`` along K."""
+        lowering, c = self.lowering, self.lowering.c
+        x = self.a_of(self.start, 1)
+        limits: list[Number] = [self.rows, total]
+        for high, dim in _ends(lowering, x, (0, 1)):
+            limits[dim] = c.max(c.min(limits[dim], high), 0)
+        return limits[0], limits[1]
+
+    def index_at(self, at: Number) -> Value:
+        """The loop's index where K is ``at``, at the beginning of an iteration."""
+        c, loop = self.lowering.c, self.loop
+        if loop.step == loop.block:
+            return c.value(c.add(self.start, at))
+        return c.value(c.add(self.start, c.mul(c.arith("quo", at, loop.block), loop.step)))
+
+    def packed(self, panels: _Panels, at: Value, depth: Number, index: Value) -> Value:
+        """The panels of a chunk of B, packed now or before."""
+        c, memo = self.lowering.c, panels.memo
+
+        def fill(place: Value) -> None:
+            self.pieces(at, depth, index, lambda y, first, n: self.fill_b(y, place, first, n))
+
+        if memo is None:
+            fill(panels.room)
+            return panels.room
+        kept = c.offset(memo.panels, c.mul(at, self.columns))
+        place = c.b.add(Select(memo.fits, kept, panels.room, types=(kept.type,))).result
+        c.branch(memo.hit, lambda: None, lambda: fill(place))
+        return place
+
+    def pieces(self, at: Value, depth: Number, index: Value, body: Callable[[Value, Number, Number], None]) -> None:
+        """Run ``body(b, first, depth)`` on the parts of a chunk of B that are one tile: all of it, or iterations."""
+        lowering, c = self.lowering, self.lowering.c
+        if self.uniform:
+            body(self.b_of(index, depth), 0, depth)
+            return
+        block = self.loop.block
+
+        def iteration(first: Value, _: list[Value]) -> None:
+            top = lowering.frame_top
+            y = self.b_in_iteration(self.index_at(c.add(at, first)))
+            body(y, first, c.min(c.sub(depth, first), block))
+            lowering.frame_top = top
+
+        c.loop(0, depth, block, [], iteration)
 
     # The memory of packed panels.
 
-    def memo(self, start: Value, total: Number, slack: int) -> _Memo | None:
+    def memo(self, total: Number) -> _Memo | None:
         """B is recognised by the address of its first element, its depth and its bounds (six words at most), if it
         comes from one load of an array that the kernel does not write, by conversions only."""
         lowering, c = self.lowering, self.lowering.c
-        if not lowering.memos or not self.is_plain(self.loop.dot.b):
+        if not lowering.memos or not self.uniform or not self.is_plain(self.loop.dot.b):
             return None
-        _, y = self.chunk_of(start, 1, slack)
+        y = self.b_of(self.start, 1)
         windows = [rep.window for rep, _ in leaves(lowering, y, (None, None))
                    if not isinstance(rep, Buffer) and rep.window is not None]
         if len(windows) != 1 or not windows[0].memory.read_only or windows[0].memory.packed:
@@ -234,6 +349,8 @@ class _Contraction:
             hit = c.both(hit, c.compare("eq", old, word))
         room = MEMO_BYTES // container_bytes(self.dtype)
         fits = c.compare("le", c.mul(c.add(total, self.chunk), self.columns), room)
+        if isinstance(self.few, Value):
+            fits = c.select(self.few, c.const(False, bool_), fits)
         panels = c.as_pointer(c.offset(key, 8), self.dtype)
         found = c.both(hit, fits)
         assert found is not None
@@ -252,28 +369,44 @@ class _Contraction:
 
     # The operands over a chunk.
 
-    def chunk_of(self, index: Value, depth: Number, slack: int) -> tuple[Value, Value]:
-        """Both operands over the chunk that starts where the loop's index has the given value."""
+    def a_of(self, index: Value, depth: Number) -> Value:
+        """A over the chunk that starts where the loop's index has the given value. It is packed by vectors along K that
+        may run past the chunk's end."""
+        c, width = self.lowering.c, max(SIDE, self.slack)
+        reach = c.mul(c.arith("quo", c.add(depth, width - 1), width), width)
+        return self.operand(self.loop.dot.a, (0, 1), index, reach)
+
+    def b_of(self, index: Value, depth: Number) -> Value:
+        """The same of B, which is packed row by row, exactly."""
+        return self.operand(self.loop.dot.b, (1, 0), index, depth)
+
+    def operand(self, value: Value, dims: tuple[int | None, ...], index: Value, reach: Number) -> Value:
+        lowering = self.lowering
+        self.enter_iteration(index, lambda op: all(r.tile.is_scalar for r in op.results))
+        longer = converted(lowering, self.lengthen(value, dims, reach, {}), self.dtype)
+        lowering.blocks.pop()
+        return longer
+
+    def b_in_iteration(self, index: Value) -> Value:
+        """B of one iteration of the loop, by the program's own operations."""
+        lowering = self.lowering
+        needed = {self.loop.dot.b}
+        for op in reversed(self.loop.op.body.ops[:-1]):
+            if any(r in needed for r in op.results):
+                needed.update(op.operands)
+        self.enter_iteration(index, lambda op: any(r in needed for r in op.results))
+        y = converted(lowering, self.loop.dot.b, self.dtype)
+        lowering.blocks.pop()
+        return y
+
+    def enter_iteration(self, index: Value, wanted: Callable[[Operation], bool]) -> None:
+        """Lower some operations of the loop's body for a value of its index."""
         lowering = self.lowering
         lowering.scalars[self.loop.op.index] = index
         lowering.blocks.append(BlockState())
-        mapping: dict[Value, Value] = {}
         for op in self.loop.op.body.ops:
-            if op is self.loop.dot or op.TERMINATOR:
-                continue
-            if all(r.tile.is_scalar for r in op.results):
+            if op is not self.loop.dot and not op.TERMINATOR and wanted(op):
                 lower(lowering, op)
-        operands = []
-        for value, dims in ((self.loop.dot.a, (0, 1)), (self.loop.dot.b, (1, 0))):
-            # A is packed by vectors along K that may run past the chunk's end; B row by row, exactly.
-            reach = depth
-            if value is self.loop.dot.a:
-                width = max(SIDE, slack)
-                reach = lowering.c.mul(lowering.c.arith("floordiv", lowering.c.add(depth, width - 1), width), width)
-            longer = self.lengthen(value, dims, reach, mapping)
-            operands.append(converted(lowering, longer, self.dtype))
-        lowering.blocks.pop()
-        return operands[0], operands[1]
 
     def lengthen(self, value: Value, dims: tuple[int | None, ...], reach: Number, mapping: dict[Value, Value]) -> Value:
         """The tile with its K extent grown to that of a chunk."""
@@ -326,20 +459,24 @@ class _Contraction:
 
     # Packing.
 
-    def fill_b(self, value: Value, pointer: Value, depth: Number) -> list[Value]:
+    def fill_b(self, value: Value, pointer: Value, first: Number, depth: Number) -> None:
         lowering = self.lowering
+        rows = depth
         if source_dim(lowering, value) == 0 and self.columns >= SIDE:
-            fill_panels(lowering, value, pointer, self.chunk, self.columns, self.dtype)
-        else:
-            fill_panels(lowering, value, pointer, depth, self.columns, self.dtype, self.chunk)
-        return []
+            rows = value.tile.shape[0]
 
-    def fill_a(self, value: Value, target: Buffer, depth: Number) -> None:
-        """Rows by vectors along K, the last of which may run past the end; or transposed blocks."""
+        def emit() -> list[Value]:
+            fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.chunk, first)
+            return []
+
+        versions(lowering, windows_of(lowering, [value]), emit)
+
+    def fill_a(self, value: Value, target: Buffer, depth: Number, rows: Number) -> None:
+        """Rows by vectors along K, the last of which may run past the end; or transposed blocks, of all rows."""
         lowering, c = self.lowering, self.lowering.c
 
         def emit() -> list[Value]:
-            if source_dim(lowering, value) == 0 and self.rows >= SIDE:
+            if source_dim(lowering, value) == 0 and isinstance(rows, int) and rows >= SIDE:
                 copy_transposed(lowering, value, target.shape, 0, 1,
                                 lambda at, x: store_buffer(lowering, target, at, x))
                 return []
@@ -356,9 +493,23 @@ class _Contraction:
                 c.loop(0, depth, lanes, [], column)
                 return []
 
-            c.loop(0, self.rows, 1, [], row)
+            c.loop(0, rows, 1, [], row)
             lowering.lanes = saved
             return []
 
         versions(lowering, windows_of(lowering, [value]), emit)
 
+
+def _ends(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> Iterator[tuple[Number, int]]:
+    """From where on a lazy tile is zero because an array ends, along which of the consumer's dimensions."""
+    rep = self.reps[value]
+    op = rep.op if isinstance(rep, Lazy) else None
+    if isinstance(op, (Cast, Transpose)):
+        yield from _ends(self, op.x, source_dims(op, op.x, dims))
+    elif isinstance(op, Binary) and op.kind == "mul":
+        for operand in (op.lhs, op.rhs):
+            yield from _ends(self, operand, dims)
+    elif isinstance(op, Load) and op.other is None and isinstance(rep, Lazy) and rep.window is not None:
+        for high, dim in zip(rep.window.highs, dims, strict=True):
+            if high is not None and dim is not None:
+                yield high, dim

@@ -58,14 +58,15 @@ def pack_b(self: BlockLowering, b: Value, dtype: DType) -> Value:
 
 
 def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number, columns: int, dtype: DType,
-                stride: Number | None = None) -> None:
-    """Write ``depth`` rows of each panel; ``stride`` is the number of rows that a panel has room for."""
+                stride: Number | None = None, first: Number = 0) -> None:
+    """Write ``depth`` rows of each panel from row ``first`` on; ``stride`` is the number of rows that a panel has room
+    for."""
     block = blocking(self.machine, dtype)
     along = source_dim(self, value)
     room = depth if stride is None else stride
     for start, stop, width in column_pieces(columns, block):
         def panel(j: Number, width: int = width) -> None:
-            place = self.c.offset(pointer, self.c.mul(j, room))
+            place = self.c.offset(pointer, self.c.add(self.c.mul(j, room), self.c.mul(first, width)))
             if along == 0 and width >= SIDE and isinstance(depth, int):
                 _panel_transposed(self, value, place, j, depth, width)
             else:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from tilus.diagnostics import InternalError
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import u32
+from tilus.ir.dtypes import integer, u32
 from tilus.ir.families import Movement
 from tilus.ir.ops import (
     Binary,
+    Bitcast,
     Broadcast,
+    Compare,
     Const,
     Gather,
     Iota,
@@ -19,13 +21,15 @@ from tilus.ir.ops import (
     Philox,
     PtrLoad,
     Reshape,
+    Select,
     Slice,
     Transpose,
 )
-from tilus.ir.ops.simd import GatherLoad
+from tilus.ir.ops.simd import GatherLoad, TableLookup
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.memory import load_gathered, load_window
-from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
+from tilus.lowering.cpu.memory import is_spread, load_gathered, load_window, spread_words
+from tilus.lowering.cpu.spread import run_start, shifted_words, spread
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
 
 
 def evaluate(self: BlockLowering, value: Value, coords: Coords) -> Value:
@@ -57,7 +61,7 @@ def _known(self: BlockLowering, value: Value, coords: Coords) -> Value | None:
 def dependencies(self: BlockLowering, value: Value, coords: Coords) -> list[tuple[Value, Coords]]:
     """The tiles, and where of them, that an element of a lazy tile is computed from at once."""
     rep = self.reps[value]
-    if isinstance(rep, Buffer):
+    if isinstance(rep, Buffer) or _is_looked_up(self, value, coords):
         return []
     op = rep.op
     if isinstance(op, Movement):
@@ -70,6 +74,8 @@ def _evaluate(self: BlockLowering, value: Value, coords: Coords) -> Value:
     rep = self.reps[value]
     if isinstance(rep, Buffer):
         result = load_buffer(self, rep, coords)
+    elif _is_looked_up(self, value, coords):
+        result = _look_up(self, self.tables[value], coords, lanes)
     else:
         result = self.c.splat(_evaluate_lazy(self, rep, value, coords, lanes), lanes)
     self.c.remember(("element", value, coords, lanes), result)
@@ -99,6 +105,34 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
     if isinstance(op, Map):
         return _map(self, op, coords, lanes)[value.index]
     return self.c.b.add(op.on([self.c.splat(evaluate(self, o, coords), lanes) for o in op.operands])).result
+
+
+def _is_looked_up(self: BlockLowering, value: Value, coords: Coords) -> bool:
+    return value in self.tables and self.lanes_of(coords) == self.machine.table
+
+
+def _look_up(self: BlockLowering, table: Table, coords: Coords, lanes: int) -> Value:
+    """The function of the elements at some coordinates."""
+    c, dtype = self.c, table.load.tile.dtype
+    at = moved_coords(table.moves, coords)
+    if is_spread(table.window, at):
+        words, which = spread_words(self, table.window, at, lanes)
+        index = shifted_words(self, words, which * dtype.bits)
+    else:
+        element = evaluate(self, table.load, at)
+        index = c.cast(c.b.add(Bitcast(element, integer(dtype.bits, signed=False))).result, u32)
+    pairs = [c.b.add(TableLookup(index, table.vectors[n : n + 2])).result for n in range(0, len(table.vectors), 2)]
+    if len(pairs) == 1:
+        return pairs[0]
+    high = c.b.add(Binary("and", index, c.const(1 << (dtype.bits - 1), u32, lanes))).result
+    return c.b.add(Select(c.b.add(Compare("ne", high, c.const(0, u32, lanes))).result, pairs[1], pairs[0])).result
+
+
+def moved_coords(moves: Sequence[Operation], coords: Coords) -> Coords:
+    """Where operations that rearrange elements, one after another, find the element at ``coords``."""
+    for op in moves:
+        coords = source_coords(op, coords)
+    return coords
 
 
 def source_coords(op: Operation, coords: Coords) -> Coords:
@@ -135,6 +169,8 @@ def _iota(self: BlockLowering, op: Iota, coord: Coord) -> Value:
     if not coord.vector:
         return scalar
     numbers = self.c.lane_numbers(op.dtype, self.lanes)
+    if coord.step > 1:
+        numbers = self.c.b.add(Binary("mul", numbers, self.c.const(coord.step, op.dtype, self.lanes))).result
     if isinstance(base, int) and base == 0:
         return numbers
     return self.c.b.add(Binary("add", self.c.splat(scalar, self.lanes), numbers)).result
@@ -159,11 +195,27 @@ def load_buffer(self: BlockLowering, buffer: Buffer, coords: Coords) -> Value:
     stride = next((s for c, s in zip(coords, buffer.strides, strict=True) if c.vector), 0)
     if not self.lanes_of(coords) or stride == 0:
         return self.c.b.add(PtrLoad(pointer)).result
+    step = next(c.step for c in coords if c.vector)
+    if stride == 1 and step > 1:
+        return _load_spread(self, buffer, coords)
     if stride == 1:
         return self.c.b.add(PtrLoad(pointer, self.lanes)).result
+    stride *= step
     indices = self.c.once(("strided", stride, self.lanes), lambda: self.c.b.add(Binary(
         "mul", self.c.lane_numbers(u32, self.lanes), self.c.const(stride, u32, self.lanes))).result)
     return self.c.b.add(GatherLoad(pointer, indices)).result
+
+
+def _load_spread(self: BlockLowering, buffer: Buffer, coords: Coords) -> Value:
+    start, at, step = run_start(coords)
+
+    def load() -> list[Value]:
+        pointer = buffer_pointer(self, buffer, start)
+        return spread(self, [self.c.b.add(PtrLoad(self.c.offset(pointer, n * self.lanes), self.lanes)).result
+                             for n in range(step)])
+
+    parts: list[Value] = self.c.once(("spread", buffer, start, self.lanes), load)
+    return parts[at]
 
 
 # Philox.

@@ -119,10 +119,8 @@ def _forget_memos(c: Cursor, kernel: Function, frame: Value) -> None:
 
 def _call_block(c: Cursor, kernel: Function, arguments: Value, frame: Value, state: Value, index: Value,
                 extents: Sequence[Value]) -> None:
-    b0 = c.arith("mod", index, extents[0])
-    rest = c.arith("floordiv", index, extents[0])
-    b1 = c.arith("mod", rest, extents[1])
-    b2 = c.arith("floordiv", rest, extents[1])
+    b0, rest = c.arith("rem", index, extents[0]), c.arith("quo", index, extents[0])
+    b1, b2 = c.arith("rem", rest, extents[1]), c.arith("quo", rest, extents[1])
     c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, b0, b1, b2)))
 
 

@@ -11,6 +11,7 @@ from tilus.ir.ops.simd import GatherLoad, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
 from tilus.lowering.cpu.packed import LOADED_BITS, STORED_BITS, load_bits, load_run, no_bits, store_bits, store_run
+from tilus.lowering.cpu.spread import load_spread_words, run_start, spread, spread_codes
 from tilus.lowering.cpu.values import ZERO, Coords, Memory, Number, Window
 from tilus.lowering.facts import Fact
 
@@ -71,9 +72,9 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
                 condition = c.both(condition, c.compare("lt", at, high))
             continue
         if high is not None:
-            masks.append(_lanes_below(self, at, high, lanes))
+            masks.append(_lanes_below(self, at, high, lanes, coord.step))
         if low is not None:
-            before = _lanes_below(self, at, low, lanes)
+            before = _lanes_below(self, at, low, lanes, coord.step)
             masks.append(c.b.add(Binary("xor", before, c.const(True, before.tile.dtype, lanes))).result)
     if lanes and condition is not None:
         masks.append(c.splat(condition, lanes))
@@ -83,10 +84,15 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
     return condition
 
 
-def _lanes_below(self: BlockLowering, at: Number, limit: Number, lanes: int) -> Value:
-    """Which of the lanes from index ``at`` on are below ``limit``."""
-    result: Value = self.c.once(("below", at, limit, lanes),
-                                lambda: self.c.lanes_below(self.c.sub(limit, at), lanes))
+def _lanes_below(self: BlockLowering, at: Number, limit: Number, lanes: int, step: int) -> Value:
+    """Which of the lanes from index ``at`` on, ``step`` apart, are below ``limit``."""
+    c = self.c
+
+    def make() -> Value:
+        left = c.sub(limit, at)
+        return c.lanes_below(left if step == 1 else c.arith("floordiv", c.add(left, step - 1), step), lanes)
+
+    result: Value = c.once(("below", at, limit, lanes, step), make)
     return result
 
 
@@ -108,7 +114,7 @@ def offset_of(self: BlockLowering, coords: Coords, strides: Sequence[Number]) ->
 
 def window_address(self: BlockLowering, window: Window, coords: Coords) -> tuple[Number, Number]:
     """The (first lane's) offset from the window's pointer, and the stride between lanes."""
-    step = next((s for x, s in zip(coords, window.strides, strict=True) if x.vector), 0)
+    step: Number = next((self.c.mul(s, x.step) for x, s in zip(coords, window.strides, strict=True) if x.vector), 0)
     offset = self.c.add(window.origin, offset_of(self, coords, window.strides)) if window.memory.packed else \
         offset_of(self, coords, window.strides)
     return offset, step
@@ -134,6 +140,8 @@ def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value
     c = self.c
     coords = full_coords(window, coords)
     lanes = self.lanes_of(coords)
+    if lanes and mask is None and (window.full is None or window in self.full_windows) and is_spread(window, coords):
+        return _load_spread(self, window, coords, lanes)
     condition = c.both(window_mask(self, window, coords), mask)
     offset, step = window_address(self, window, coords)
     if window.memory.packed:
@@ -153,6 +161,41 @@ def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value
     if isinstance(step, int) and step == 0 and condition is None:
         return c.splat(c.b.add(PtrLoad(c.offset(window.pointer, offset))).result, lanes)
     return c.b.add(GatherLoad(window.pointer, _lane_offsets(self, offset, step), condition, fill)).result
+
+
+def is_spread(window: Window, coords: Coords) -> bool:
+    """Whether lanes are several elements apart in memory that is contiguous."""
+    return any(x.vector and x.step > 1 and _unit(s) for x, s in zip(coords, window.strides, strict=True))
+
+
+def _load_spread(self: BlockLowering, window: Window, coords: Coords, lanes: int) -> Value:
+    """Lanes some elements apart: what is between them is loaded as well, once for all that begin there."""
+    c, memory = self.c, window.memory
+    if memory.packed:
+        words, at = spread_words(self, window, coords, lanes)
+        return spread_codes(self, memory.dtype, words, at)
+    start, at, step = run_start(coords)
+
+    def load() -> list[Value]:
+        pointer = c.offset(window.pointer, offset_of(self, start, window.strides))
+        return spread(self, [c.b.add(PtrLoad(c.offset(pointer, n * lanes), lanes)).result for n in range(step)])
+
+    parts: list[Value] = c.once(("spread", window, start, lanes), load)
+    return parts[at]
+
+
+def spread_words(self: BlockLowering, window: Window, coords: Coords, lanes: int) -> tuple[Value, int]:
+    """For each lane a word of the codes from its element on, and which of these is wanted."""
+    start, at, step = run_start(coords)
+
+    def load() -> Value:
+        runs = next(x.const for x in start if x.vector) // (lanes * step)
+        first = tuple(x.shifted(-runs * lanes * step) if x.vector else x for x in start)
+        offset = self.c.add(window.origin, offset_of(self, first, window.strides))
+        return load_spread_words(self, window.memory, offset, runs, lanes, step)
+
+    words: Value = self.c.once(("words", window, start, lanes), load)
+    return words, at
 
 
 def store_window(self: BlockLowering, window: Window, coords: Coords, value: Value, mask: Value | None,
@@ -279,7 +322,7 @@ def _lanes_in_bounds(self: BlockLowering, window: Window, coords: Coords, lanes:
             if low is not None:
                 return None
             if high is not None:
-                count = c.max(c.min(c.sub(high, at), lanes), 0)
+                count = c.max(c.min(c.sub(high, at), lanes), 0)  # of runs only, whose step is 1
             continue
         if low is not None:
             condition = c.both(condition, c.compare("ge", at, low))

@@ -16,8 +16,6 @@ from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.values import Machine, Number
 from tilus.records import record
 
-UNROLL = 4
-
 
 @record(frozen=True, slots=True)
 class Blocking:
@@ -71,7 +69,7 @@ def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[
 @record(slots=True)
 class Product:
     """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
-    rows that a panel of B is laid out for."""
+    rows that a panel of B is laid out for; blocks of rows from ``wanted`` on, if given, are left out."""
 
     a: Value
     a_stride: Number
@@ -84,6 +82,7 @@ class Product:
     depth: Number
     dtype: DType
     clear: bool = False
+    wanted: Number | None = None
 
 
 def emit_product(self: BlockLowering, p: Product) -> None:
@@ -98,9 +97,16 @@ def emit_product(self: BlockLowering, p: Product) -> None:
                     c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
                     _micro(self, p, a, b, c, height, width, block)
 
-                over(self, top, bottom, height, rows)
+                if p.wanted is None:
+                    over(self, top, bottom, height, rows)
+                else:
+                    self.c.loop(top, self.c.min(bottom, p.wanted), height, [], _without_values(rows))
 
         over(self, start, stop, width, panel)
+
+
+def _without_values(body: Callable[[Number], None]) -> Callable[[Value, list[Value]], None]:
+    return lambda index, _: body(index)
 
 
 def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height: int, width: int,
@@ -117,6 +123,7 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
     def place(i: int, v: int) -> Value:
         return cursor.offset(c, i * p.c_stride + v * lanes)
 
+    unroll = 4 if self.machine.registers <= 16 else 2
     if p.clear:
         init = [cursor.const(0, p.dtype, 0 if scalar else lanes)] * (height * vectors)
     else:
@@ -132,28 +139,28 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
                 x = cursor.b.add(PtrLoad(cursor.offset(a_k, offset))).result
                 x = x if scalar else cursor.splat(x, lanes)
                 for v in range(vectors):
-                    acc[i * vectors + v] = _multiply_add(self, x, columns[v], acc[i * vectors + v])
+                    acc[i * vectors + v] = multiply_add(self, x, columns[v], acc[i * vectors + v])
         return acc
 
     acc = list(init)
     if isinstance(p.depth, int):
-        main = p.depth // UNROLL * UNROLL
-        if main == UNROLL:
-            acc = step(0, acc, UNROLL)
+        main = p.depth // unroll * unroll
+        if main == unroll:
+            acc = step(0, acc, unroll)
         elif main:
-            acc = cursor.loop(0, main, UNROLL, acc, lambda k, x: step(k, list(x), UNROLL))
+            acc = cursor.loop(0, main, unroll, acc, lambda k, x: step(k, list(x), unroll))
         if p.depth - main:
             acc = step(main, acc, p.depth - main)
     else:
-        main_ = cursor.arith("and", p.depth, -UNROLL)
-        acc = cursor.loop(0, main_, UNROLL, acc, lambda k, x: step(k, list(x), UNROLL))
+        main_ = cursor.arith("and", p.depth, -unroll)
+        acc = cursor.loop(0, main_, unroll, acc, lambda k, x: step(k, list(x), unroll))
         acc = cursor.loop(main_, p.depth, 1, acc, lambda k, x: step(k, list(x), 1))
     for i in range(height):
         for v in range(vectors):
             cursor.b.add(PtrStore(place(i, v), acc[i * vectors + v]))
 
 
-def _multiply_add(self: BlockLowering, x: Value, y: Value, z: Value) -> Value:
+def multiply_add(self: BlockLowering, x: Value, y: Value, z: Value) -> Value:
     b = self.c.b
     if x.tile.dtype.is_float:
         return b.add(Fma(x, y, z, types=(z.type,))).result

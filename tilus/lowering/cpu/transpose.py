@@ -99,7 +99,7 @@ def _moved(self: BlockLowering, coords: Coords, origin: Coords) -> Coords:
     moved = []
     for x, o in zip(coords, origin, strict=True):
         base = o.base if x.base is None else x.base if o.base is None else self.c.arith("add", o.base, x.base)
-        moved.append(Coord(base, x.const + o.const, x.vector))
+        moved.append(Coord(base, x.const + o.const, x.vector, x.step))
     return tuple(moved)
 
 

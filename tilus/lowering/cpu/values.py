@@ -12,14 +12,16 @@ Number = Value | int
 
 @record(frozen=True, slots=True)
 class Coord:
-    """The index along one dimension: ``base + const``, plus the lane number where ``vector``."""
+    """The index along one dimension: ``base + const``, plus ``step`` times the lane number where ``vector``. Where the
+    step is not 1, ``base`` is a multiple of ``step`` times the lanes."""
 
     base: Value | None = None
     const: int = 0
     vector: bool = False
+    step: int = 1
 
     def shifted(self, amount: int) -> Coord:
-        return Coord(self.base, self.const + amount, self.vector) if amount else self
+        return Coord(self.base, self.const + amount, self.vector, self.step) if amount else self
 
 
 ZERO = Coord()
@@ -88,16 +90,29 @@ class Lazy:
 Rep = Buffer | Lazy
 
 
+@record(eq=False, slots=True)
+class Table:
+    """A tile that is a function of the codes of a load: its values for all codes, in vectors, and the operations on the
+    way that rearrange elements, from the tile to the load."""
+
+    load: Value
+    window: Window
+    vectors: tuple[Value, ...]
+    moves: tuple[Operation, ...]
+
+
 @record(slots=True)
 class Machine:
     """What the lowering knows of the processor: bytes of a vector register, their number, size of the
-    caches; arrays from ``stream_bytes`` on are written around the caches."""
+    caches; arrays from ``stream_bytes`` on are written around the caches. ``table`` is the number of 32-bit elements
+    of a register of which an instruction picks some by the lanes of another one, 0 where there is no such."""
 
     vector_bytes: int = 32
     registers: int = 16
     l1_bytes: int = 32 << 10
     l2_bytes: int = 512 << 10
     stream_bytes: int = 16 << 20
+    table: int = 0
 
 
 @record

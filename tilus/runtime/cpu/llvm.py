@@ -10,7 +10,6 @@ from typing import Any
 from tilus.codegen.background import interruptible
 from tilus.lowering.cpu.values import Machine
 
-PASSES = ("sroa", "early-cse", "instcombine", "simplifycfg", "licm", "early-cse", "instcombine", "simplifycfg")
 _GOT_FLAG = '!llvm.module.flags = !{!0}\n!0 = !{i32 7, !"RtLibUseGOT", i32 1}\n'
 _lock = threading.Lock()
 
@@ -43,9 +42,9 @@ def machine() -> Machine:
     """The host's vector registers and caches."""
     features = host_features()
     if features.get("avx512f") and features.get("avx512vl") and features.get("avx512bw"):
-        return Machine(vector_bytes=64, registers=32)
+        return Machine(vector_bytes=64, registers=32, table=16)
     if features.get("avx2"):
-        return Machine(vector_bytes=32, registers=16)
+        return Machine(vector_bytes=32, registers=16, table=8)
     return Machine(vector_bytes=16, registers=32 if features.get("neon") else 16)
 
 
@@ -76,11 +75,9 @@ def optimise(text: str) -> Any:
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     builder = llvm.create_pass_builder(machine, options)
     manager = llvm.create_new_function_pass_manager()
-    add = {"sroa": manager.add_sroa_pass, "instcombine": manager.add_instruction_combine_pass,
-           "simplifycfg": manager.add_simplify_cfg_pass}
-    for name in PASSES:
-        if name in add:
-            add[name]()
+    manager.add_sroa_pass()
+    manager.add_instruction_combine_pass()
+    manager.add_simplify_cfg_pass()
     for function in module.functions:
         if not function.is_declaration:
             manager.run(function, builder)

@@ -1,0 +1,468 @@
+"""Products with few rows: B is read once, in memory order, and multiplied where it is, without packing.
+
+The accumulators are vectors in registers. Where B is contiguous along its columns they are of neighbouring columns, and
+elements of A are broadcast; where it is contiguous along K they are of one column, along K, and summed at the very end.
+Elements that are denser than lanes come in an order of their own (``spread.py``), in which the sums are kept until
+then.
+
+What is not whole vectors of tiles that are all in bounds is done by a short general loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import DType, bool_
+from tilus.ir.ops import Binary, Extract, Load, PtrLoad, PtrStore, Select, Shuffle, Transpose
+from tilus.ir.ops.simd import Prefetch
+from tilus.lowering.cpu.block import BlockLowering, container_bytes
+from tilus.lowering.cpu.evaluate import dependencies, evaluate, leaves, moved_coords, source_dims
+from tilus.lowering.cpu.factors import Factored, factored
+from tilus.lowering.cpu.lookup import add_tables
+from tilus.lowering.cpu.microkernel import multiply_add
+from tilus.lowering.cpu.nest import vector_pieces, windows_of
+from tilus.lowering.cpu.spread import can_spread, gathered, spread
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
+from tilus.records import record
+
+FEW_ROWS = 8
+"""Up to how many rows packing B costs more than it gains."""
+HEIGHT = 4
+"""Rows at a time, where there are so many."""
+WIDEST = 8
+"""Vectors of accumulators of a row alone."""
+NARROW = 4
+"""Vectors of accumulators of each of several rows."""
+STREAMED_ROWS = 32
+"""Rows of B that are read side by side: fewer than the streams that a processor sees."""
+PREFETCHED_ROWS = 16
+"""How far ahead rows of B are asked for."""
+
+
+@record(frozen=True, slots=True)
+class Plan:
+    """``along``: the dimension of B (K × N) that vectors run along. ``step``: elements of it that a lane is from the
+    next one. ``wide``: vectors of columns, or columns, of a row alone; ``narrow``: of ``height`` rows."""
+
+    along: int
+    step: int
+    lanes: int
+    wide: int
+    narrow: int
+    height: int
+
+    @property
+    def block(self) -> int:
+        """Elements that ``step`` vectors take."""
+        return self.lanes * self.step
+
+    @property
+    def columns(self) -> int:
+        """Columns that a row alone takes at a time."""
+        return self.wide * self.lanes if self.along == 1 else self.wide
+
+
+def plan_for(self: BlockLowering, value: Value, dtype: DType, rows: int, depth: int) -> Plan:
+    """How a product with B goes, by how it lies in memory: ``rows`` are those of A's tile, ``depth`` is the K over
+    which ``value`` is given at a time."""
+    columns = value.tile.shape[1]
+    lanes = self.machine.vector_bytes // container_bytes(dtype)
+    window, along = _main_window(self, value)
+    extent = columns if along == 1 else depth
+    step = 1
+    if window is not None and window.memory.packed:
+        step = next((n for n in (16, 8, 4, 2) if can_spread(window.memory.dtype.bits, n) and extent % (n * lanes) == 0),
+                    1)
+    units = columns // lanes if along == 1 else columns
+    wide = next((n for n in (16, 8, 4, 2, 1) if n <= max(step, WIDEST) and units % n == 0 and
+                 (along == 0 or n % step == 0)), 1)
+    height = 1 if _is_plain(self, value) else min(HEIGHT, rows)
+    return Plan(along, step, lanes, wide, min(wide, NARROW), height)
+
+
+def _is_plain(self: BlockLowering, value: Value) -> bool:
+    """Whether elements need no work, so that rows gain little from being done together."""
+    rep = self.reps[value]
+    if not isinstance(rep, Lazy):
+        return True
+    return isinstance(rep.op, Load) or (isinstance(rep.op, Transpose) and _is_plain(self, rep.op.x))
+
+
+def _main_window(self: BlockLowering, value: Value) -> tuple[Window | None, int]:
+    """The load that most of B's bits come from, and along which dimension it is contiguous."""
+    best: tuple[Window | None, int] = (None, 1)
+    for rep, dims in leaves(self, value, (0, 1)):
+        window = rep.window if isinstance(rep, Lazy) else None
+        if window is None or 0 not in dims or 1 not in dims:
+            continue
+        along = next((d for s, d in zip(window.strides, dims, strict=True)
+                      if d is not None and isinstance(s, int) and s == 1), None)
+        if along is not None and (best[0] is None or window.memory.packed):
+            best = (window, along)
+    return best
+
+
+class FewRows:
+    """A product of ``rows`` rows of A, which come in chunks, with B, which comes in pieces of those."""
+
+    def __init__(self, lowering: BlockLowering, plan: Plan, a: Buffer, home: Buffer, rows: Number) -> None:
+        self.lowering, self.c, self.plan = lowering, lowering.c, plan
+        self.a, self.home, self.rows = a, home, rows
+        self.dtype = home.dtype
+        self.tile_rows, self.columns = home.shape
+        few = min(self.tile_rows, -(-FEW_ROWS // plan.height) * plan.height)
+        self.ordered = a
+        if plan.step > 1 and plan.along == 0:
+            self.ordered = lowering.allocate(a.dtype, (few, a.strides[0]))
+        self.sums = home
+        if plan.along == 0 or plan.step > 1:
+            self.sums = lowering.allocate(self.dtype, (few, self.columns * (plan.lanes if plan.along == 0 else 1)))
+        # Rows that do not fill a group are done alone, or with rows of zeros where there is room for those.
+        padding = 1 if self.tile_rows % plan.height == 0 and plan.height > 2 else 0
+        height = plan.height
+        self.grouped: Number = 0 if height == 1 else self.c.mul(
+            self.c.arith("quo", self.c.add(rows, padding), height) if not isinstance(rows, int) else
+            (rows + padding) // height, height)
+        self.filled = self.c.max(self.grouped, rows)
+
+    def begin(self) -> None:
+        """Before the first chunk."""
+        c, lanes = self.c, self.plan.lanes
+        if self.sums is self.home:
+            return
+        zero = c.const(0, self.dtype, lanes)
+        per_row = self.sums.strides[0]
+
+        def row(i: Value, _: list[Value]) -> None:
+            pointer = c.offset(self.sums.pointer, c.mul(i, per_row))
+
+            def clear(at: Value, _: list[Value]) -> None:
+                c.b.add(PtrStore(c.offset(pointer, at), zero))
+
+            c.loop(0, per_row // lanes * lanes, lanes, [], clear)
+
+        c.loop(0, self.filled, 1, [], row)
+
+    def chunk(self, depth: Number) -> None:
+        """A holds another chunk: bring it into the order of B's elements."""
+        if self.ordered is self.a:
+            return
+        c, lanes, block = self.c, self.plan.lanes, self.plan.block
+
+        def row(i: Value, _: list[Value]) -> None:
+            source = c.offset(self.a.pointer, c.mul(i, self.a.strides[0]))
+            target = c.offset(self.ordered.pointer, c.mul(i, self.ordered.strides[0]))
+
+            def part(k: Value, _: list[Value]) -> None:
+                run = [self.load(c.offset(source, k), n * lanes, lanes) for n in range(self.plan.step)]
+                for n, x in enumerate(spread(self.lowering, run)):
+                    c.b.add(PtrStore(c.offset(c.offset(target, k), n * lanes), x))
+
+            c.loop(0, c.mul(self.blocks(depth), block), block, [], part)
+
+        c.loop(0, self.filled, 1, [], row)
+
+    def blocks(self, depth: Number) -> Number:
+        block = self.plan.block
+        return depth // block if isinstance(depth, int) else self.c.arith("quo", depth, block)
+
+    def multiply(self, value: Value, first: Number, depth: Number) -> None:
+        """Add the product with rows ``first`` up to ``first + depth`` of the chunk, which ``value`` gives."""
+        lowering, c, plan = self.lowering, self.c, self.plan
+        product = factored(lowering, value)
+        windows = windows_of(lowering, [value])
+        condition: Value | None = None
+        for window in windows:
+            condition = c.both(condition, window.full)
+        if plan.step > 1:
+            condition = c.both(condition, self.whole_bytes(value))
+        whole: Number = self.columns // plan.columns * plan.columns
+        if plan.along == 0:
+            whole = c.mul(self.blocks(depth), plan.block)
+
+        def fast() -> None:
+            lowering.full_windows.update(windows)
+            saved, lowering.lanes = lowering.lanes, plan.lanes
+            tables = add_tables(lowering, product.value)
+            if plan.along == 0:
+                self.row_groups(lambda i, height: self.along_depth(product, i, height, first, whole))
+            else:
+                self.along_columns(product, first, depth)
+            for looked_up in tables:
+                del lowering.tables[looked_up]
+            lowering.lanes = saved
+            lowering.full_windows.difference_update(windows)
+
+        reached = whole
+        if condition is None:
+            fast()
+        else:
+            c.branch(condition, fast)
+            reached = c.select(condition, whole, 0)
+        if plan.along == 0:
+            self.rest_of_depth(value, first, reached, depth)
+        else:
+            self.rest_of_columns(value, first, reached, depth)
+
+    def whole_bytes(self, value: Value) -> Value | None:
+        """Whether the runs of packed elements begin at bytes."""
+        c = self.c
+        bits: Number = 0
+        for rep, dims in leaves(self.lowering, value, (0, 1)):
+            window = rep.window if isinstance(rep, Lazy) else None
+            if window is None or not window.memory.packed:
+                continue
+            for amount in (window.origin, *(s for s, d in zip(window.strides, dims, strict=True)
+                                            if d is not None and not (isinstance(s, int) and s == 1))):
+                more = c.mul(amount, window.memory.dtype.bits)
+                bits = bits | more if isinstance(bits, int) and isinstance(more, int) else c.arith("or", bits, more)
+        if isinstance(bits, int):
+            return None if bits % 8 == 0 else c.const(False, bool_)
+        return c.compare("eq", c.arith("and", bits, 7), 0)
+
+    # Rows.
+
+    def row_groups(self, body: Callable[[Number, int], None]) -> None:
+        """Run ``body(first, rows)`` for groups of rows, then for rows alone."""
+        c, height = self.c, self.plan.height
+        if isinstance(self.rows, int) and self.rows == 1:
+            body(0, 1)
+            return
+        if height > 1:
+            c.loop(0, self.grouped, height, [], lambda i, _: body(i, height))
+        c.loop(self.grouped, self.rows, 1, [], lambda i, _: body(i, 1))
+
+    def load(self, pointer: Value, offset: Number, lanes: int) -> Value:
+        return self.c.b.add(PtrLoad(self.c.offset(pointer, offset), lanes)).result
+
+    def row_of(self, buffer: Buffer, i: Number, r: int, at: Number) -> Value:
+        """The address of element ``at`` of row ``i + r``."""
+        c = self.c
+        return c.offset(c.offset(buffer.pointer, c.add(c.mul(i, buffer.strides[0]), at)), r * buffer.strides[0])
+
+    def accumulate(self, places: Sequence[Value], scales: Sequence[Value], loop: Callable[[list[Value]], list[Value]]
+                   ) -> None:
+        """Add what a loop sums up to the vectors at some places, times scales where there are any."""
+        c, lanes = self.c, self.plan.lanes
+        old = [] if scales else [self.load(p, 0, lanes) for p in places]
+        new = loop(old or [c.const(0, self.dtype, lanes)] * len(places))
+        for n, place in enumerate(places):
+            x = new[n]
+            if scales:
+                x = multiply_add(self.lowering, x, scales[n % len(scales)], self.load(place, 0, lanes))
+            c.b.add(PtrStore(place, x))
+
+    # Whole vectors.
+
+    def along_columns(self, product: Factored, first: Number, depth: Number) -> None:
+        """Some rows of B at a time, so that they are read as streams and stay near for other rows of A."""
+        c, plan = self.c, self.plan
+        stop = self.columns // plan.columns * plan.columns
+
+        def rows(top: Number, bottom: Number) -> None:
+            def group(i: Number, height: int) -> None:
+                count = plan.wide if height == 1 else plan.narrow
+                together = max(count, plan.step)  # vectors that are of the same words
+
+                def columns(j: Number) -> None:
+                    for part in range(0, together, count):
+                        self.vectors(product, i, height, first, top, bottom, j, part)
+
+                if stop == together * plan.lanes:
+                    columns(0)
+                else:
+                    c.loop(0, stop, together * plan.lanes, [], lambda j, _: columns(j))
+
+            self.row_groups(group)
+
+        if stop == plan.columns and self.rows == 1:
+            rows(0, depth)
+        elif stop:
+            c.loop(0, depth, STREAMED_ROWS, [], lambda k, _: rows(k, c.min(c.add(k, STREAMED_ROWS), depth)))
+
+    def vectors(self, product: Factored, i: Number, height: int, first: Number, top: Number, bottom: Number, j: Number,
+                part: int) -> None:
+        """Some of the vectors from column ``j`` on, as many as there are accumulators for, over some rows of B."""
+        c, plan, lowering = self.c, self.plan, self.lowering
+        count, lanes = plan.wide if height == 1 else plan.narrow, plan.lanes
+        rows = [self.row_of(self.a, i, r, first) for r in range(height)]
+
+        def column(v: int) -> Coord:
+            at = v * lanes if plan.step == 1 else v // plan.step * plan.block + v % plan.step
+            return Coord(None, j + at, True, plan.step) if isinstance(j, int) else Coord(j, at, True, plan.step)
+
+        at = [column(v) for v in range(part, part + count)]
+        places = [c.offset(self.row_of(self.sums, i, r, j), (part + v) * lanes)
+                  for r in range(height) for v in range(count)]
+        for coord in at:
+            _hoist(lowering, product.value, moved_coords(product.moves, (_ANYWHERE, coord)))
+
+        def step(k: Value, acc: list[Value]) -> list[Value]:
+            if part == 0:
+                self.prefetch(product, k, j)
+            xs = [c.splat(c.b.add(PtrLoad(c.offset(row, k))).result, lanes) for row in rows]
+            for v, coord in enumerate(at):
+                y = evaluate(lowering, product.value, moved_coords(product.moves, (Coord(k), coord)))
+                for r, x in enumerate(xs):
+                    acc[r * count + v] = multiply_add(lowering, x, c.splat(y, lanes), acc[r * count + v])
+            return acc
+
+        scales = [product.scale(lowering, (ZERO, coord), lanes) for coord in at] if product.scales else []
+        self.accumulate(places, scales, lambda init: c.loop(top, bottom, 1, init, step))
+
+    def along_depth(self, product: Factored, i: Number, height: int, first: Number, whole: Number) -> None:
+        c, plan, lowering = self.c, self.plan, self.lowering
+        count, lanes = plan.wide if height == 1 else plan.narrow, plan.lanes
+        rows = [self.row_of(self.ordered, i, r, first) for r in range(height)]
+
+        def columns(j: Value, _: list[Value]) -> None:
+            places = [c.offset(self.row_of(self.sums, i, r, c.mul(j, lanes)), n * lanes)
+                      for r in range(height) for n in range(count)]
+
+            def step(k: Value, acc: list[Value]) -> list[Value]:
+                for e in range(plan.step):
+                    xs = [self.load(c.offset(row, k), e * lanes, lanes) for row in rows]
+                    for n in range(count):
+                        at = (Coord(k, e, True, plan.step), Coord(j, n))
+                        y = c.splat(evaluate(lowering, product.value, moved_coords(product.moves, at)), lanes)
+                        for r, x in enumerate(xs):
+                            acc[r * count + n] = multiply_add(lowering, x, y, acc[r * count + n])
+                return acc
+
+            def loop(init: list[Value]) -> list[Value]:
+                return c.loop(0, whole, plan.block, init, step)
+
+            for n in range(count):
+                _hoist(lowering, product.value, moved_coords(product.moves, (_ANYWHERE, Coord(j, n))))
+            scales = [product.scale(lowering, (ZERO, Coord(j, n)), lanes) for n in range(count)] \
+                if product.scales else []
+            self.accumulate(places, scales, loop)
+
+        c.loop(0, self.columns, count, [], columns)
+
+    def prefetch(self, product: Factored, k: Value, j: Number) -> None:
+        """Ask for what is read of B some rows on: the first line, and the processor sees where it goes on."""
+        c = self.c
+        dims: tuple[int | None, ...] = (0, 1)
+        for op in product.moves:
+            dims = source_dims(op, op.operands[0], dims)
+        for rep, found in leaves(self.lowering, product.value, dims):
+            window = rep.window if isinstance(rep, Lazy) else None
+            if window is None or not {0, 1} <= set(found):
+                continue
+            offset = window.origin
+            for stride, dim in zip(window.strides, found, strict=True):
+                at: Number = 0 if dim is None else c.add(k, PREFETCHED_ROWS) if dim == 0 else j
+                offset = c.add(offset, c.mul(at, stride))
+            if window.memory.packed:
+                offset = c.arith("shr", c.mul(offset, window.memory.dtype.bits), 3)
+            c.b.add(Prefetch(c.offset(window.pointer, offset)))
+
+    # What is left.
+
+    def rest_of_columns(self, value: Value, first: Number, reached: Number, depth: Number) -> None:
+        c, lowering = self.c, self.lowering
+        if isinstance(reached, int) and reached == self.columns:
+            return
+        saved = lowering.lanes
+        for start, stop, width in vector_pieces(self.columns, self.plan.lanes):
+            lanes = lowering.lanes = width if width > 1 else 0
+
+            def columns(j: Value, _: list[Value], lanes: int = lanes) -> None:
+                def row(i: Value, _: list[Value]) -> None:
+                    a, place = self.row_of(self.a, i, 0, first), self.row_of(self.home, i, 0, j)
+
+                    def step(k: Value, acc: list[Value]) -> list[Value]:
+                        y = c.splat(evaluate(lowering, value, (Coord(k), Coord(j, 0, lanes > 0))), lanes)
+                        x = c.splat(c.b.add(PtrLoad(c.offset(a, k))).result, lanes)
+                        return [multiply_add(lowering, x, y, acc[0])]
+
+                    c.b.add(PtrStore(place, c.loop(0, depth, 1, [self.load(place, 0, lanes)], step)[0]))
+
+                c.loop(0, self.rows, 1, [], row)
+
+            c.loop(c.max(start, reached), stop, width, [], columns)
+        lowering.lanes = saved
+
+    def rest_of_depth(self, value: Value, first: Number, reached: Number, depth: Number) -> None:
+        c, lowering, lanes = self.c, self.lowering, self.plan.lanes
+        if isinstance(reached, int) and reached == depth:
+            return
+        saved, lowering.lanes = lowering.lanes, lanes
+
+        def column(j: Value, _: list[Value]) -> None:
+            def part(k: Value, _: list[Value]) -> None:
+                y = c.splat(evaluate(lowering, value, (Coord(k, 0, True), Coord(j))), lanes)
+                inside = c.lanes_below(c.sub(depth, k), lanes)
+
+                def row(i: Value, _: list[Value]) -> None:
+                    place = self.row_of(self.sums, i, 0, c.mul(j, lanes))
+                    old = self.load(place, 0, lanes)
+                    x = self.load(self.row_of(self.a, i, 0, c.add(first, k)), 0, lanes)
+                    new = multiply_add(lowering, x, y, old)
+                    c.b.add(PtrStore(place, c.b.add(Select(inside, new, old)).result))
+
+                c.loop(0, self.rows, 1, [], row)
+
+            c.loop(reached, depth, lanes, [], part)
+
+        c.loop(0, self.columns, 1, [], column)
+        lowering.lanes = saved
+
+    def end(self) -> None:
+        """After the last chunk: put the sums where they belong."""
+        c, plan, lanes = self.c, self.plan, self.plan.lanes
+        if self.sums is self.home:
+            return
+
+        def row(i: Value, _: list[Value]) -> None:
+            def columns(j: Value, _: list[Value]) -> None:
+                place = self.row_of(self.home, i, 0, j)
+                if plan.along == 0:
+                    total = self.across(self.load(self.row_of(self.sums, i, 0, c.mul(j, lanes)), 0, lanes))
+                    c.b.add(PtrStore(place, self.plus(self.load(place, 0, 0), total)))
+                    return
+                parts = [self.load(self.row_of(self.sums, i, 0, j), n * lanes, lanes) for n in range(plan.step)]
+                for n, x in enumerate(gathered(self.lowering, parts)):
+                    at = c.offset(place, n * lanes)
+                    c.b.add(PtrStore(at, self.plus(self.load(at, 0, lanes), x)))
+
+            stop, step = (self.columns, 1) if plan.along == 0 else (
+                self.columns // plan.columns * plan.columns, plan.block)
+            c.loop(0, stop, step, [], columns)
+
+        c.loop(0, self.rows, 1, [], row)
+
+    def plus(self, x: Value, y: Value) -> Value:
+        return self.c.b.add(Binary("add", x, y, types=(x.type,))).result
+
+    def across(self, x: Value) -> Value:
+        """The sum of the lanes."""
+        b = self.c.b
+        count = x.tile.size
+        while count > 1:
+            count //= 2
+            low, high = (b.add(Shuffle(x, tuple(range(first, first + count)))).result for first in (0, count))
+            x = self.plus(low, high)
+        return b.add(Extract(x, 0)).result
+
+
+_ANYWHERE = Coord(None, -1)
+"""Stands for the coordinate along K where it does not matter."""
+
+
+def _hoist(self: BlockLowering, value: Value, coords: Coords) -> None:
+    """Compute what does not depend on the coordinate along K, so that it is known in the loop over that."""
+    stack = [(value, coords)]
+    while stack:
+        current, at = stack.pop()
+        if current.tile.is_scalar:
+            continue
+        if _ANYWHERE not in at:
+            evaluate(self, current, at)
+        else:
+            stack += dependencies(self, current, at)
+
+
+__all__ = ["FEW_ROWS", "FewRows", "Plan", "plan_for"]
