@@ -170,6 +170,22 @@ def test_vectors_and_batches() -> None:
         check(product, np.matmul, [normal(a), normal(b)], "cpu")
 
 
+@pytest.mark.parametrize("engine", ["interpret", "cpu", "simulate:sm_80"])
+def test_packed_outputs(engine: str) -> None:
+    @tl.fuse
+    def quantised(x, w):
+        y = x @ w.to(tl.f32)
+        return y.to(tl.i5), (y * 0.25).to(tl.nf4), w
+
+    x, w = np.arange(15, dtype=np.float32).reshape(3, 5) - 7, tl.pack(np.arange(35).reshape(5, 7) % 4 - 2, tl.i3)
+    y = x @ tl.unpack(w)
+    for found, wanted, dtype in zip(quantised.on(engine)(x, w), (y, y * 0.25, tl.unpack(w)), (tl.i5, tl.nf4, tl.i3),
+                                    strict=True):
+        assert found.dtype is dtype
+        np.testing.assert_array_equal(tl.unpack(found), tl.unpack(tl.pack(wanted, dtype)))
+    assert tl.unpack(tl.fuse(lambda a: a.T).on(engine)(w)).tolist() == tl.unpack(w).T.tolist()
+
+
 def test_out() -> None:
     x = normal((7, 9))
     out = np.full((7, 9), np.nan, np.float32)

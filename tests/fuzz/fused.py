@@ -11,9 +11,12 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.fuzz.program import ArrayArgument, Program, Shape
+from tests.fuzz.storage_types import STORED, range_of
 
 EXTENTS = (1, 1, 2, 3, 5, 8, 17, 33, 64, 100, 257, 700)
 EXACT = 2.0**24
+EXACT_TYPES = [name for name in STORED if range_of(name)[0] <= 32 and range_of(name)[1] is not None]
+"""Types for storage with few numbers, of which sums and products are exact."""
 
 
 @dataclass(frozen=True)
@@ -161,13 +164,19 @@ def generate_fused(seed: int) -> Program:
     arrays = []
     third = (((2, 0, 1),) if w.extents[0] * w.extents[1] <= 1600 else ())
     fourth = (((2, 0, 1, 3), (2, 0, None, None)) if w.extents[0] * w.extents[1] <= 200 else ())
-    for number, dims in enumerate(((0, 1), (None, 1), (0, None), *third, *fourth)):
+    packed = (w.random.choice(((0, 1), (1, 0), (0, None))),) if w.random.random() < 0.5 else ()
+    for number, dims in enumerate(((0, 1), (None, 1), (0, None), *third, *fourth, *packed)):
         shape: Shape = tuple(1 if d is None else w.extents[d] for d in dims)
-        name = f"x{number}"
-        arrays.append(ArrayArgument(name, "f32", shape, w.random.choice(("C", "C", "F", "padded", "strided")), "grid"))
-        extents = [w.extents[d] if d is not None else 1 for d in dims]
+        name, extents = f"x{number}", [w.extents[d] if d is not None else 1 for d in dims]
         known = tuple(None if n == 1 else d for d, n in zip(dims, extents, strict=True))
-        w.values.append(_Value(name, known, 8.0, -2))
+        dtype = w.random.choice(EXACT_TYPES) if number == 3 + len(third) + len(fourth) else "f32"
+        arrays.append(ArrayArgument(name, dtype, shape, w.random.choice(("C", "C", "F", "padded", "strided")), "grid"))
+        if dtype == "f32":
+            w.values.append(_Value(name, known, 8.0, -2))
+        else:
+            bound, grid = range_of(dtype)
+            assert grid is not None
+            w.add(f"{name}.to(tl.f32)", known, bound, grid, "packed array")
     for _ in range(w.random.randint(2, 9)):
         w.statement()
     made = [v for v in w.values if v.name[0] == "v"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tilus.diagnostics.entry import entry, public, public_function
 from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Module
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import DType, u8
 from tilus.ir.types import Extent
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
@@ -30,6 +31,8 @@ from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.engines import default_engine
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
+from tilus.runtime.packed import packed
+from tilus.runtime.packed_array import PackedArray, is_held
 from tilus.runtime.recognise import as_array
 from tilus.runtime.scalars import what_is
 from tilus.runtime.specialise import Specialisation
@@ -536,9 +539,14 @@ def _default_tiles() -> TileTable:
 
 
 def _empty_like(owner: Any, shape: tuple[int, ...], dtype: DType) -> Any:
-    """An uninitialised array of the same kind as ``owner``, on the same device."""
+    """An uninitialised array of the same kind as ``owner``, on the same device; packed where the elements are."""
     import numpy as np
 
+    if isinstance(owner, PackedArray):
+        owner = owner.base
+    if not is_held(dtype):
+        size = -(-math.prod(shape) * dtype.packed_bits // 8)
+        return packed(_empty_like(owner, (size,), u8), dtype, shape)
     if type(owner) is np.ndarray:
         return np.empty(shape, dtype.numpy)
     if args_.is_torch(owner):

@@ -55,7 +55,7 @@ def over_memory(given: ArrayArgument, dtype: DType, shape: tuple[int, ...], stri
                 size: int) -> ArrayArgument:
     """Packed elements over the first ``size`` bytes of an array's memory."""
     elements: Any = None
-    if given.kind == HOST and _is_held(dtype):
+    if given.kind == HOST and is_held(dtype):
         elements = host_view(given.address, dtype, shape, strides, given.owner)
         elements.flags.writeable = given.writable
     elif given.kind == HOST:
@@ -67,7 +67,7 @@ def over_memory(given: ArrayArgument, dtype: DType, shape: tuple[int, ...], stri
     return ArrayArgument(given.owner, given.kind, dtype, given.address, shape, strides, given.writable, elements)
 
 
-def _is_held(dtype: DType) -> bool:
+def is_held(dtype: DType) -> bool:
     """Whether NumPy's arrays hold elements as they lie in memory."""
     try:
         return dtype.numpy.itemsize * 8 == dtype.packed_bits
@@ -75,4 +75,4 @@ def _is_held(dtype: DType) -> bool:
         return False
 
 
-__all__ = ["PackedArray", "over_memory"]
+__all__ = ["PackedArray", "is_held", "over_memory"]
