@@ -14,12 +14,13 @@ from tilus.interp.numbers import decode
 from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Value
-from tilus.ir.dtypes import DType, bf16, codebook, f16, f32, f64, i8, nf4, parse_dtype, u8, u32
+from tilus.ir.dtypes import DType, bf16, codebook, f16, f32, f64, i8, integer, nf4, parse_dtype, u8, u32
 from tilus.ir.ops import PtrLoad, PtrStore, Yield
 from tilus.ir.ops.words import Regroup
 from tilus.ir.types import PointerType
 from tilus.ir.verifier import verify_module
 from tilus.lowering.conversions import convert_words, group_of, order_for
+from tilus.lowering.conversions.emit import holds_difference
 from tilus.lowering.conversions.numbers import numbers_of
 from tilus.lowering.conversions.program import AND_OR, SELECT, XOR, Program
 from tilus.lowering.conversions.recipes import sources, targets_of
@@ -50,6 +51,30 @@ def test_every_program_is_exact(name: str) -> None:
                 assert f"{p.cost}/{p.elements}" in LINES[name, target.name]
                 assert sorted(p.order) == list(range(p.elements))
                 assert not ordered or list(p.order) == sorted(p.order)
+
+
+@pytest.mark.parametrize("target", [f16, bf16, f32], ids=str)
+@pytest.mark.parametrize("source", [integer(bits, signed) for bits in range(1, 9) for signed in (False, True)], ids=str)
+def test_differences_are_exact(source: DType, target: DType) -> None:
+    """Of all codes in all places from all integers that a sequence is used for."""
+    for ordered in (True, False):
+        whole = program_for(source, target, ordered)
+        for less in (-1 << source.bits, -3, 1, 8, 1 << source.bits - 1, 1 << source.bits):
+            p = program_for(source, target, ordered, less)
+            if not holds_difference(source, target, less) or p is None or whole is None:
+                continue
+            assert p.order == whole.order
+            codes = patterns(p.elements, source.bits)
+            found = np.ascontiguousarray(p.evaluate(packed(codes, source.bits))).view(target.numpy)
+            expected = np.array(numbers_of(source))[codes[:, list(p.order)]] - less
+            np.testing.assert_array_equal(found.astype(np.float64), expected)
+
+
+def test_differences_have_sequences() -> None:
+    for source in (integer(bits, False) for bits in range(1, 9)):
+        middle = 1 << source.bits - 1
+        assert holds_difference(source, f16, middle)
+        assert program_for(source, f16, False, middle) is not None
 
 
 @pytest.mark.parametrize("name", SAMPLE)

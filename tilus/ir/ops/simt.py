@@ -65,13 +65,14 @@ class WarpBarrier(Operation):
 
 class CpAsync(Operation):
     """``cp.async`` of ``bytes`` (4, 8 or 16) from global to shared memory. Where ``predicate`` is false the
-    destination is filled with zeros and nothing is read."""
+    destination is filled with zeros and nothing is read; where ``active`` is false, nothing is done."""
 
     NAME = "cp_async"
     destination: Value
     source: Value
     bytes: int
     predicate: Value | None = None
+    active: Value | None = None
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("read", "global", self.source), Effect("write", "shared", self.destination))

@@ -7,6 +7,7 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, bf16, f16, f32, u32
 from tilus.ir.ops import Binary, Cast, Const, Extract, Fma, Pack
 from tilus.ir.ops.words import BytePermute, FunnelShift, Lop3, Regroup
+from tilus.lowering.conversions.integers import MANTISSA
 from tilus.lowering.conversions.program import AND, NEGATIVE_ZERO, ONE, XOR, Node, Program
 from tilus.lowering.conversions.table import program_for
 
@@ -16,7 +17,7 @@ _BITWISE = {AND: "and", XOR: "xor"}
 
 
 def convert_words(b: Builder, words: Value, source: DType, count: int, target: DType, *,
-                  ordered: bool = True) -> Value | None:
+                  ordered: bool = True, less: int = 0) -> Value | None:
     """``count`` dense elements in registers as a vector of ``target``, by the sequence of the table.
 
     Args:
@@ -25,11 +26,12 @@ def convert_words(b: Builder, words: Value, source: DType, count: int, target: D
         target: f16, bf16 or f32; of integers also i8 (of unsigned ones u8).
         ordered: whether element i of the result is element i. Otherwise it is element ``order_for(...)[i]``, which
             takes fewer instructions; ``count`` has to be a multiple of :func:`group_of`.
+        less: of integers, what is subtracted from each on the way, where the target has all differences.
 
     Returns:
         The numbers, exactly as the language's casts give them; None where there is no sequence.
     """
-    p = program_for(source, target, ordered)
+    p = program_for(source, target, ordered, less) if not less or holds_difference(source, target, less) else None
     per = WORD // target.bits
     if p is None or count % per or (not ordered and count % p.elements):
         return None
@@ -40,6 +42,13 @@ def convert_words(b: Builder, words: Value, source: DType, count: int, target: D
         held = [_word(b, words, start + i) for i in range(-(-here * source.bits // WORD))]
         parts += Emitter(b, p, held).run(p.outputs[: here // per])
     return b.add(Regroup(b.add(Pack(tuple(parts))).result, target)).result
+
+
+def holds_difference(source: DType, target: DType, less: int) -> bool:
+    """Whether 16-bit floats hold the differences of all integers of a type from ``less``, and what sequences make of
+    them on the way: 2^m + less, and sixteenths of it."""
+    width = target.mantissa if target.bits == 16 else MANTISSA["bf16"]
+    return source.is_int and target.is_float and abs(less) <= 1 << source.bits <= 1 << width
 
 
 def group_of(source: DType, target: DType) -> int:

@@ -3,7 +3,8 @@
 The last place of a float of mantissa width m is one where its exponent is m: the bits of 2^m with an integer x < 2^m
 in the mantissa are 2^m + x, and with a field from bit o on 2^m + 2^o x. One LOP3 masks the fields of two halves and
 puts in the exponents, and one fused multiply-add by 2^-o and -2^(m - o) leaves x, exactly. A signed integer of code c
-is (c ^ 2^(b - 1)) - 2^(b - 1): the exclusive or is in that LOP3, the rest in the constant.
+is (c ^ 2^(b - 1)) - 2^(b - 1): the exclusive or is in that LOP3, the rest in the constant. So is an integer that is
+subtracted from all elements, such as a zero point.
 """
 
 from __future__ import annotations
@@ -32,10 +33,11 @@ def _sign(source: DType) -> int:
 class _Magic:
     """The constants for integers in mantissas."""
 
-    def __init__(self, p: Program, source: DType, half: Half) -> None:
+    def __init__(self, p: Program, source: DType, half: Half, less: int) -> None:
         self.p, self.half = p, half
         self.width = MANTISSA[half]
         self.bits, self.sign = source.bits, _sign(source)
+        self.less = self.sign + less
         self.exponent = half_bits(2.0**self.width, half)
 
     def fields(self, node: int, low: int, high: int) -> int:
@@ -50,15 +52,15 @@ class _Magic:
             return half_bits(value, self.half) | half_bits(other, self.half) << 16
 
         scale = both(2.0**-low, 2.0**-high)
-        offset = both(*(-(2.0 ** (self.width - o)) - self.sign for o in (low, high)))
+        offset = both(*(-(2.0 ** (self.width - o)) - self.less for o in (low, high)))
         return self.p.fma(self.half, node, self.p.const(scale), self.p.const(offset))
 
 
-def by_rotations(source: DType, half: Half) -> Program | None:
+def by_rotations(source: DType, half: Half, less: int = 0) -> Program | None:
     """Pairs 16 bits apart: in place where both fields are within the mantissas, else after a rotation, which serves all
     pairs of its word that get there."""
     p = new_program(source.bits)
-    magic, order = _Magic(p, source, half), []
+    magic, order = _Magic(p, source, half, less), []
     room = magic.width - source.bits
     if room < 0:
         return None
@@ -78,11 +80,11 @@ def by_rotations(source: DType, half: Half) -> Program | None:
     return p
 
 
-def by_windows(source: DType, half: Half) -> Program | None:
+def by_windows(source: DType, half: Half, less: int = 0) -> Program | None:
     """In order: PRMT takes the bytes that hold an element to each half; fields that then reach beyond the mantissa come
     from words shifted by some bits."""
     p = new_program(source.bits)
-    magic = _Magic(p, source, half)
+    magic = _Magic(p, source, half, less)
     if magic.width < source.bits:
         return None
     for i in range(0, p.elements, 2):
@@ -111,28 +113,31 @@ def _windows(p: Program, element: int, width: int) -> Iterator[tuple[int, int, i
                 yield node, places[0], places[1]
 
 
-def by_bytes(source: DType, half: Half) -> Program | None:
+def by_bytes(source: DType, half: Half, less: int = 0) -> Program | None:
     """For 4 and 8 bits to f16: PRMT alone makes 1024 + byte of a byte and the exponent's. Of two nibbles in a byte the
     upper one is masked: 1024 + 16 h becomes h by a multiply-add, and subtracted from 1024 + 16 h + l it leaves l.
-    That is one instruction an element, and no mask for l. Signs are flipped in whole words before; what that adds to l
-    is added to the masked number too, in bits that are free there. With the constant first ptxas keeps it in a
-    register; otherwise it may move the selector to one each time."""
+    That is one instruction an element, and no mask for l. Signs are flipped in whole words before; what that adds to l,
+    and what is to be subtracted, is added to the masked number too, in bits that are free there. With the constant
+    first ptxas keeps it in a register; otherwise it may move the selector to one each time."""
     if half != "f16" or source.bits not in (4, 8):
         return None
     p = new_program(source.bits)
     sign = _sign(source)
+    less += sign
+    if source.bits == 4 and not 0 <= less < 16:
+        return None
     flip = sign if source.bits == 8 else sign | sign << 4
     word = p.xor(p.word(0), flip * 0x01010101)
     order: list[int] = []
     for k in (0, 2):
         both = p.prmt(p.const(0x64646464), word, 4 + k | 5 + k << 8)
         if source.bits == 8:
-            p.outputs.append(p.fma("f16", both, p.const(ONE["f16"]), p.const(twice(half_bits(-1024.0 - sign, half)))))
+            p.outputs.append(p.fma("f16", both, p.const(ONE["f16"]), p.const(twice(half_bits(-1024.0 - less, half)))))
             order += [k, k + 1]
             continue
-        upper = p.and_or(both, 0xFFF0FFF0, twice(sign))
+        upper = p.and_or(both, 0xFFF0FFF0, twice(less))
         number = p.fma("f16", upper, p.const(twice(half_bits(1 / 16, half))),
-                       p.const(twice(half_bits(-64.0 - sign - sign / 16, half))))
+                       p.const(twice(half_bits(-64.0 - less - less / 16, half))))
         lower = p.fma("f16", upper, p.const(twice(half_bits(-1.0, half))), both)
         p.outputs += [lower, number]
         order += [2 * k, 2 * k + 2, 2 * k + 1, 2 * k + 3]

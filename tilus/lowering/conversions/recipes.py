@@ -63,10 +63,10 @@ def _ways_of_float(source: DType) -> Iterator[str]:
         yield "rotations carry"
 
 
-def build(source: DType, target: DType, recipe: str, ordered: bool) -> Program | None:
-    """The program of a recipe; None where it does not apply."""
+def build(source: DType, target: DType, recipe: str, ordered: bool, less: int = 0) -> Program | None:
+    """The program of a recipe, for integers also of their difference from ``less``; None where it does not apply."""
     half, _, way = recipe.partition(" ")
-    p = integers.to_bytes(source) if recipe == "i8" else _halves(source, cast(Half, half), way)
+    p = integers.to_bytes(source) if recipe == "i8" else _halves(source, cast(Half, half), way, less)
     if p is None:
         return None
     if target is bf16 and half == "f16":
@@ -76,10 +76,10 @@ def build(source: DType, target: DType, recipe: str, ordered: bool) -> Program |
     return arrange.in_order(p, per_register(target)) if ordered else p
 
 
-def _halves(source: DType, half: Half, way: str) -> Program | None:
+def _halves(source: DType, half: Half, way: str, less: int) -> Program | None:
     placed, _, specials = way.partition(" ")
     if placed == "lookup":
         return lookup.build(source, half, specials)
     if not source.is_float:
-        return integers.RECIPES[way](source, half)
+        return integers.RECIPES[way](source, half, less)
     return floats.build(source, half, placed, specials)

@@ -28,12 +28,14 @@ def table() -> dict[tuple[str, str], tuple[str, str]]:
 
 
 @functools.cache
-def program_for(source: DType, target: DType, ordered: bool) -> Program | None:
-    """The program of a conversion; None where there is none."""
+def program_for(source: DType, target: DType, ordered: bool, less: int = 0) -> Program | None:
+    """The program of a conversion, for integers also of their difference from ``less``; None where there is none."""
+    if less and (not source.is_int or not target.is_float):
+        return None
     recipes = table().get((source.name, target.name))
     if recipes is None:
         return _by_tables(source, target, ordered) if source.is_codebook and target in (f16, bf16) else None
-    return build(source, target, recipes[not ordered], ordered)
+    return build(source, target, recipes[not ordered], ordered, less)
 
 
 def _by_tables(source: DType, target: DType, ordered: bool) -> Program | None:

@@ -77,8 +77,8 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
         predicate = access.predicate(group)
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, group * vector))
-        if asynchronous and inside is None:
-            thread.emit(CpAsync(shared.address(group), access.pointer(group), size, predicate))
+        if asynchronous:
+            thread.emit(CpAsync(shared.address(group), access.pointer(group), size, predicate, inside))
             continue
         count, predicate = vector if vector > 1 else 0, thread.both(predicate, inside)
         value = thread.emit(PtrLoad(access.pointer(group), count, size, predicate, read_only=read_only))
@@ -112,8 +112,8 @@ def lower_gather_async(thread: Thread, op: GatherAsync) -> None:
         inside = thread.both(tile_padding(thread, layout, view.shape, local), first)
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
-        if asynchronous and inside is None:
-            thread.emit(CpAsync(shared.address(group), pointer, size, predicate))
+        if asynchronous:
+            thread.emit(CpAsync(shared.address(group), pointer, size, predicate, inside))
             continue
         count, predicate = vector if vector > 1 else 0, thread.both(predicate, inside)
         loaded.append((group, thread.emit(PtrLoad(pointer, count, size, predicate, read_only=read_only)), inside))
@@ -139,8 +139,9 @@ def _copy_dense(thread: Thread, op: CopyAsync, view: SharedView, layout: Registe
             predicate = access.predicate(part)
             if mask is not None:
                 predicate = thread.both(predicate, thread.extract(mask, part * vector))
-            if thread.target.has(Feature.CP_ASYNC) and inside is None and vector == whole and alignment >= 4:
-                dense.copy_group(thread, access.pointer(part), shared.address(group), whole, alignment, predicate)
+            if thread.target.has(Feature.CP_ASYNC) and vector == whole and alignment >= 4:
+                there = shared.address(group)
+                dense.copy_group(thread, access.pointer(part), there, whole, alignment, predicate, inside)
                 continue
             dense.load_group(thread, access.pointer(part), vector, alignment, thread.both(predicate, inside), None,
                              read_only, words)

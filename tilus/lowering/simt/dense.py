@@ -102,13 +102,13 @@ def load_group(thread: Thread, pointer: Value, count: int, alignment: int, predi
 
 
 def copy_group(thread: Thread, source: Value, destination: Value, count: int, alignment: int,
-               predicate: Value | None) -> None:
-    """Start copying ``count`` elements to shared memory, zeros where ``predicate`` does not hold; ``alignment`` is 4
-    bytes at least."""
+               predicate: Value | None, active: Value | None) -> None:
+    """Start copying ``count`` elements to shared memory, zeros where ``predicate`` does not hold, nothing where
+    ``active`` does not; ``alignment`` is 4 bytes at least."""
     width = pointer_type(source).dtype.bits
     here, there = _first_byte(thread, source, width), _first_byte(thread, destination, width)
     for at, size in _pieces(count * width // 8, alignment):
-        thread.emit(CpAsync(thread.move(there, None, at), thread.move(here, None, at), size, predicate))
+        thread.emit(CpAsync(thread.move(there, None, at), thread.move(here, None, at), size, predicate, active))
 
 
 def _bits_at(thread: Thread, words: Value, at: int, size: int) -> Value:

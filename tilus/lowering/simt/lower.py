@@ -199,6 +199,10 @@ def _compute_type(thread: Thread, *values: Value) -> Any:
 
 
 def _binary(thread: Thread, op: Binary) -> None:
+    converted = narrow.convert_difference(thread, op)
+    if converted is not None:
+        thread.set(op.result, converted)
+        return
     dtype = _compute_type(thread, op.lhs, op.rhs, op.result)
     x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
     result = _divide(thread, op, x, y) if op.kind in ("floordiv", "mod") and dtype.is_int else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f64, integer, u32
-from tilus.ir.ops import Bitcast, Cast, Const, Unpack, View
+from tilus.ir.ops import Binary, Bitcast, Broadcast, Cast, Const, Unpack, View
 from tilus.ir.ops.words import Regroup
 from tilus.lowering.legalise.codes import code_to_float, float_to_code
 from tilus.lowering.simt import bits
@@ -14,9 +14,10 @@ from tilus.lowering.simt.context import Thread, locals_of
 from tilus.targets import Feature
 
 
-def convert_words(thread: Thread, op: Cast) -> Value | None:
+def convert_words(thread: Thread, op: Cast, less: int = 0) -> Value | None:
     """A conversion of elements that are dense in words, or bytes in them, by the sequence of instructions that has been
-    found for the types; None where there is none, or instructions of the target's own do it."""
+    found for the types, with ``less`` subtracted from integers; None where there is none, or instructions of the
+    target's own do it."""
     source, tile = op.x.tile.dtype, op.x.tile
     unordered = thread.unordered.get(op.x)
     in_words = op.x in thread.dense if is_narrow(source) else tile.shape and _is_in_bytes(thread, op)
@@ -26,12 +27,28 @@ def convert_words(thread: Thread, op: Cast) -> Value | None:
 
     b, count = Builder(thread.block, thread.span), locals_of(op.x)
     if unordered is not None:
-        return by_sequence(b, unordered, source, count, op.dtype, ordered=False)
+        return by_sequence(b, unordered, source, count, op.dtype, ordered=False, less=less)
     if is_narrow(source):
         words = thread.words(op.x)
     else:
         words = thread.emit(Regroup(thread.value(op.x), u32))
-    return by_sequence(b, words, source, count, op.dtype)
+    return by_sequence(b, words, source, count, op.dtype, less=less)
+
+
+def convert_difference(thread: Thread, op: Binary) -> Value | None:
+    """The difference of small integers, converted to floats, from a constant: in one sequence with the conversion."""
+    cast, number = op.lhs.defining, _constant_of(op.rhs)
+    if op.kind not in ("sub", "add") or not isinstance(cast, Cast) or number is None or not number.is_integer():
+        return None
+    return convert_words(thread, cast, int(number) if op.kind == "sub" else -int(number)) if number else None
+
+
+def _constant_of(value: Value) -> float | None:
+    """The number that all elements of a tile are, or a scalar is."""
+    maker = value.defining
+    while isinstance(maker, Broadcast):
+        maker = maker.x.defining
+    return float(maker.value) if isinstance(maker, Const) and not isinstance(maker.value, bool) else None
 
 
 def _is_in_bytes(thread: Thread, op: Cast) -> bool:
