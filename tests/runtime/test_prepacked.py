@@ -107,7 +107,7 @@ def test_order_in_memory() -> None:
 
     memory = prepacked_bytes(packed.argument, format)
     for tile in range(2 * 2):
-        rows, columns = tile // 2 * 4, tile % 2 * 16
+        rows, columns = tile % 2 * 4, tile // 2 * 16
         for thread in range(8):
             for n in range(8):
                 row, column = layout.index(thread, n)
@@ -162,7 +162,7 @@ def test_of_another_kernel() -> None:
     packed, _ = weights(tl.u4, 64, 128)
     array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u4, BN=128)
     x, y = np.zeros((4, 64), np.float16), np.zeros((4, 128), np.float32)
-    with pytest.raises(tl.UserError, match=r"E0305.*'w' is prepacked for another kernel: .*64×128.*reads.*64×64"):
+    with pytest.raises(tl.UserError, match=r"E0305.*'w' is prepacked for another kernel: .*×128.*reads.*×64"):
         product.on("simulate:sm_80")(tl.u4, x, array, y)
 
 
@@ -220,3 +220,15 @@ def test_mistakes() -> None:
         tl.prepacked(array.bytes, "{}")
     with pytest.raises(tl.UserError, match="fill no whole bytes"):
         tl.prepack(packed, layout=spatial(8, 8) * local(1, 1))
+
+
+@pytest.mark.parametrize("BK", [32, 64, 128, 256])
+def test_one_array_for_all_depths(BK: int) -> None:
+    """A kernel that loads more rows at once reads the same memory, also where the last tile reaches beyond it."""
+    packed, numbers = weights(tl.u4, 330, 64)
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u4, BK=64)
+    x = np.random.default_rng(0).standard_normal((7, 330)).astype(np.float16)
+    y = np.zeros((7, 64), np.float32)
+    product.on("simulate:sm_80")(tl.u4, x, array, y, BK=BK)
+    expected = x.astype(np.float64) @ numbers
+    assert np.linalg.norm(y - expected) <= 1e-5 * np.linalg.norm(expected)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import cached_property
 
 from tilus.ir.codebooks import zero_code
 from tilus.ir.dtypes import DType, parse_dtype
-from tilus.layouts import RegisterLayout
+from tilus.layouts import RegisterLayout, local
 from tilus.layouts.packed import byte_layout, pieces_of
 from tilus.records import record
 
@@ -19,10 +20,14 @@ FORM = "tilus prepacked 1"
 class PrepackedFormat:
     """The order of the elements of an array that is read in tiles.
 
-    The last two dimensions of the array are cut into tiles, which follow one another row by row; those at the end are
-    filled up. Of a tile each thread of ``layout`` has its elements side by side: local n of a group of ``len(order)``
+    The last two dimensions of the array are cut into tiles, which follow one another column by column: a block that
+    walks along the rows, as those of a matrix product do, reads bytes one after another. Tiles at the end are filled
+    up. Of a tile each thread of ``layout`` has its elements side by side: local n of a group of ``len(order)``
     is at place ``order[n]`` of the group (in order where ``order`` is empty). A thread's bytes lie in pieces of
     ``piece`` bytes, and the same pieces of all threads one after another, so that threads read neighbouring pieces.
+
+    A kernel may load several tiles of a column at once; the format is that of the least tile (:func:`least`), so that
+    it does not depend on how many.
 
     Attributes:
         dtype: the element type.
@@ -54,7 +59,7 @@ class PrepackedFormat:
         return byte_layout(self.layout, self.dtype.packed_bits, self.piece)
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """How many tiles there are along the last two dimensions of an array."""
+        """How many tiles there are along rows and columns of an array, its last two dimensions."""
         rows, columns = (math.ceil(n / t) for n, t in zip(shape[-2:], self.tile, strict=True))
         return rows, columns
 
@@ -79,6 +84,24 @@ def format_for(dtype: DType, layout: RegisterLayout, order: tuple[int, ...] = ()
     return PrepackedFormat(dtype, layout, pieces_of(layout, dtype.packed_bits), order, zero_code(dtype))
 
 
+def least(format: PrepackedFormat) -> PrepackedFormat:
+    """The format of the least tile of which a number, one below another, lie as the tile of ``format`` does."""
+    layout, width = format.layout, format.dtype.packed_bits
+    if not layout.local_modes:
+        return format
+    outer = layout.local_modes[0]
+    if outer.dim != 0 or outer.size * outer.stride != layout.shape[0]:
+        return format
+    for count in range(outer.size, 1, -1):
+        if outer.size % count:
+            continue
+        inner = layout.left_divide(local(count, *(1,) * (layout.rank - 1)))
+        own = inner.num_locals * width
+        if own % (8 * format.piece) == 0 and inner.num_locals % max(1, len(format.order)) == 0:
+            return replace(format, layout=inner)
+    return format
+
+
 def parse_format(text: str) -> PrepackedFormat:
     """The inverse of ``str``. Raises ValueError where the text is no format."""
     from tilus.layouts.parse import parse_layout
@@ -96,4 +119,4 @@ def parse_format(text: str) -> PrepackedFormat:
                            int(fields["flip"]))
 
 
-__all__ = ["PrepackedFormat", "format_for", "parse_format"]
+__all__ = ["PrepackedFormat", "format_for", "least", "parse_format"]

@@ -37,6 +37,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
+from tilus.layouts.packed import PIECE
 from tilus.lowering.assumptions import promises
 from tilus.records import record
 from tilus.targets.grid import MAX_BLOCKS
@@ -133,16 +134,23 @@ class Facts:
             high = min(math.prod(f.high for f in parts), SMALL_EXTENT if small else 1 << 62)
             return Fact(math.prod(f.low for f in parts), high, math.prod(f.divisor for f in parts))
         if isinstance(op, TileBytes):
-            whole, first = self.extent(op.view, axis), view.view.rank - 3
-            tile = op.tile[axis - first] if axis >= first else 1
-            return Fact(-(-whole.low // tile), -(-whole.high // tile), whole.divisor if tile == 1 else 1)
+            return self._bytes_extent(op, axis)
         return Fact(0, 1 << 62, 1)
+
+    def _bytes_extent(self, op: TileBytes, axis: int) -> Fact:
+        last = op.view.view.rank - 1
+        if axis < last - 1:
+            return self.extent(op.view, axis)
+        if axis == last - 1:
+            count = self.extent(op.view, last)
+            return Fact(-(-count.low // op.columns), -(-count.high // op.columns), 1)
+        rows = self.extent(op.view, last - 1)
+        return Fact(rows.low * op.row_bytes, 1 << 62, PIECE)
 
     def stride(self, view: Value, axis: int) -> Fact:
         """The fact of an argument's stride, in elements; of other views nothing is known here."""
-        if isinstance(view.defining, TileBytes):  # C order, the last extent constant
-            size = int(view.view.shape[-1] or 0)
-            return constant_fact(1) if axis == view.view.rank - 1 else Fact(0, 1 << 62, size)
+        if isinstance(view.defining, TileBytes):  # C order
+            return constant_fact(1) if axis == view.view.rank - 1 else Fact(0, 1 << 62, PIECE)
         if isinstance(view.defining, CollapseView):
             return self.stride(view.defining.view, sum(view.defining.groups[:axis + 1]) - 1)
         parameter = self.parameters.get(view)

@@ -16,7 +16,7 @@ from tilus.ir.codebooks import flipped, zero_code
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.families import DerivedView
 from tilus.ir.ops import Cast, Const, Dim, Load, Reshape, Subview, TileBytes, Unpack
-from tilus.ir.prepacked import PrepackedFormat, format_for
+from tilus.ir.prepacked import PrepackedFormat, format_for, least
 from tilus.ir.rewriter import find_users, rewrite_block
 from tilus.layouts import RegisterLayout, local
 from tilus.lowering.conversions import group_of, order_for
@@ -64,7 +64,7 @@ def _host_format(op: Load) -> PrepackedFormat:
     lanes = math.gcd(columns, HOST_LANES)
     layout = op.layout or local(rows, columns // lanes).spatial(1, lanes)
     format = format_for(dtype, layout)
-    return format if op.layout is not None else replace(format, piece=math.gcd(format.piece, WORD_BYTES))
+    return format if op.layout is not None else least(replace(format, piece=math.gcd(format.piece, WORD_BYTES)))
 
 
 def prepacked_arrays(function: Function) -> dict[Value, str]:
@@ -120,13 +120,12 @@ class _Unpacking:
         """The load as one of bytes."""
         tile = (op.shape[-2], op.shape[-1])
         b = Builder(Block(), op.span)
-        tiles = b.add(TileBytes(root, tile)).result
-        offsets = list(self.leading(op.view))
-        offsets += op.offsets[: len(op.shape) - 2]
-        offsets += [b.binary("floordiv", o, b.const(n)) for o, n in zip(op.offsets[-2:], tile, strict=True)]
-        size = int(tiles.view.shape[-1] or 0)
-        shape = (1,) * (len(offsets)) + (size,)
-        raw = b.add(Load(tiles, (*offsets, b.const(0)), shape)).result
+        tiles = b.add(TileBytes(root, tile[1]))
+        row, column = op.offsets[-2:]
+        offsets = [*self.leading(op.view), *op.offsets[: len(op.shape) - 2],
+                   b.binary("floordiv", column, b.const(tile[1])), b.binary("mul", row, b.const(tiles.row_bytes))]
+        size = tile[0] * tiles.row_bytes
+        raw = b.add(Load(tiles.result, tuple(offsets), (*(1 for _ in offsets[1:]), size))).result
         raw.name = op.result.name
         flat = b.add(Reshape(raw, (size,))).result
         dtype = op.result.tile.dtype
@@ -157,6 +156,9 @@ class _Unpacking:
                              "load one matrix at a time")
         if op.mask is not None or not self.is_absent(op.other):
             raise self.error(root, op, "elements beyond it are 0: its loads have no mask= and no other=")
+        if op.shape[-1] * op.view.view.dtype.packed_bits % 8:
+            raise self.error(root, op, f"a row of {op.shape[-1]} elements fills no whole bytes",
+                             "load tiles of more columns")
         for offset, extent, what in zip(op.offsets[-2:], tile, ("rows", "columns"), strict=True):
             if self.facts.of(offset).divisor % extent:
                 raise self.error(root, op, f"a load does not certainly begin at a multiple of {extent} {what}",
@@ -180,14 +182,20 @@ def choose_orders(function: Function) -> None:
     if not unpacks:
         return
     users = find_users(function)
-    dtypes = {name: value.view.dtype for value, name in prepacked_arrays(function).items()}
-    formats = {}
+    names = prepacked_arrays(function)
+    dtypes = {name: value.view.dtype for value, name in names.items()}
+    formats, rows = {}, {}
     for name, ops in unpacks.items():
         layout = _common_layout(name, ops)
         order = _order(ops, users, layout)
         for op in ops:
             op.order = order
-        formats[name] = str(format_for(dtypes[name], layout, order))
+        format = least(format_for(dtypes[name], layout, order))
+        rows[name] = format.tile[0]
+        formats[name] = str(format)
+    for op in function.walk():
+        if isinstance(op, TileBytes):
+            op.rows = rows[names[op.view]]
     function.attributes.formats = tuple(formats.items())
 
 

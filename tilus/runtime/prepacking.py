@@ -26,7 +26,7 @@ def prepacked_bytes(array: ArrayArgument, format: PrepackedFormat) -> Array:
     rows, columns = format.grid(shape)
     k, n = format.tile
     matrices = codes.reshape(-1, *shape[-2:])
-    result = np.empty((len(matrices), rows, columns * format.tile_bytes), np.uint8)
+    result = np.empty((len(matrices), columns, rows, format.tile_bytes), np.uint8)
     places = _elements(format)
     filled = np.full((k, columns * n), format.flip, codes.dtype)
     for at, matrix in enumerate(matrices):
@@ -37,7 +37,7 @@ def prepacked_bytes(array: ArrayArgument, format: PrepackedFormat) -> Array:
                 filled[: len(part), : shape[-1]] = part
                 part = filled
             tiles = part.reshape(k, columns, n).transpose(1, 0, 2).reshape(columns, k * n)
-            result[at, i] = _pieces(np.take(tiles, places, axis=1), format)
+            result[at, :, i] = _pieces(np.take(tiles, places, axis=1), format)
     return result.reshape(-1)
 
 
@@ -49,7 +49,7 @@ def row_major_bytes(memory: Array, format: PrepackedFormat, shape: tuple[int, ..
     own = format.layout.num_locals * width // 8
     threads = format.tile_bytes // own
     places = np.argsort(_elements(format))
-    parts = memory.reshape(-1, rows, columns, own // format.piece, threads, format.piece).transpose(0, 1, 2, 4, 3, 5)
+    parts = memory.reshape(-1, columns, rows, own // format.piece, threads, format.piece).transpose(0, 2, 1, 4, 3, 5)
     codes = np.empty((len(parts), rows * k, columns * n), _held(width))
     for at, matrix in enumerate(parts):
         for i, row in enumerate(matrix):
@@ -73,7 +73,7 @@ def _pieces(codes: Array, format: PrepackedFormat) -> Array:
     packed = pack_codes(codes.reshape(-1), format.dtype.packed_bits)
     own = format.layout.num_locals * format.dtype.packed_bits // 8
     split = packed.reshape(tiles, -1, own // format.piece, format.piece)
-    return split.transpose(0, 2, 1, 3).reshape(-1)
+    return split.transpose(0, 2, 1, 3).reshape(tiles, -1)
 
 
 @functools.lru_cache(64)

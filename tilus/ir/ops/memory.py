@@ -97,20 +97,26 @@ class CollapseView(DerivedView):
 
 
 class TileBytes(DerivedView):
-    """The bytes of a prepacked array, tile after tile: of an array of shape (..., K, N) in tiles of ``tile`` = (k, n)
-    a view of u8 of shape (..., ⌈K / k⌉, ⌈N / n⌉, bytes of a tile)."""
+    """The bytes of a prepacked array (``ir/prepacked.py``): of an array of shape (..., K, N) in columns of tiles that
+    are ``columns`` wide a view of u8 of shape (..., ⌈N / columns⌉, bytes of a column). A column has ``rows`` rows or a
+    multiple of that; 0 while nobody has said."""
 
     NAME = "tile_bytes"
     view: Value
-    tile: tuple[int, int]
+    columns: int
+    rows: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row of a column."""
+        return self.columns * self.view.view.dtype.packed_bits // 8
 
     def infer(self) -> Sequence[Type]:
         view = self.view.view
-        bits = math.prod(self.tile) * view.dtype.packed_bits
-        if view.space != "global" or view.rank < 2 or bits % 8 or min(self.tile) < 1:
-            self.fail("E0304", f"{view} has no tiles of {self.tile} in whole bytes")
-        counts = tuple(None if n is None else -(-n // t) for n, t in zip(view.shape[-2:], self.tile, strict=True))
-        return (ViewType(u8, (*view.shape[:-2], *counts, bits // 8)),)
+        if view.space != "global" or view.rank < 2 or self.columns * view.dtype.packed_bits % 8 or self.columns < 1:
+            self.fail("E0304", f"{view} has no tiles of {self.columns} columns in whole bytes")
+        count = view.shape[-1]
+        return (ViewType(u8, (*view.shape[:-2], None if count is None else -(-count // self.columns), None)),)
 
 
 def split_dims(dims: Sequence[T], groups: Sequence[int]) -> list[tuple[T, ...]]:

@@ -123,26 +123,27 @@ class StagedLoop:
             view, axis = load.view, d
             covers = offset is self.loop.index and self.within_a_step(load, d)
             tiles = view.defining
-            if isinstance(tiles, TileBytes) and d in (view.view.rank - 3, view.view.rank - 2):
-                view, axis = tiles.view, d
-                covers = self.is_tile_number(offset, tiles.tile[d - tiles.view.view.rank + 2])
+            if isinstance(tiles, TileBytes) and d == view.view.rank - 1:
+                view, axis = tiles.view, d - 1
+                covers = self.is_row(offset, tiles.row_bytes) and self.within_a_step(load, d, tiles.row_bytes)
             if covers and self.extents.same_extent(self.loop.stop, view, axis):
                 start = self.loop.start.defining
                 if isinstance(start, Const) and int(start.value) >= 0:
                     found.append(d)
         return tuple(found)
 
-    def within_a_step(self, load: Load, d: int) -> bool:
-        """Whether a load's tile is no longer along a dimension than the loop's step."""
+    def within_a_step(self, load: Load, d: int, unit: int = 1) -> bool:
+        """Whether a load's tile is no longer along a dimension than the loop's step, in elements of which ``unit`` are
+        those of one index."""
         step = self.loop.step.defining
-        return isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value)
+        return isinstance(step, Const) and load.result.tile.shape[d] <= int(step.value) * unit
 
-    def is_tile_number(self, offset: Value, extent: int) -> bool:
-        """Whether an offset is the number of the tile of an extent that begins at the loop's index, and the loop goes
-        over all of them."""
-        maker, step = offset.defining, self.loop.step.defining
-        return (isinstance(maker, Binary) and maker.kind == "floordiv" and maker.lhs is self.loop.index
-                and all(isinstance(c, Const) and int(c.value) == extent for c in (maker.rhs.defining, step)))
+    def is_row(self, offset: Value, row_bytes: int) -> bool:
+        """Whether an offset in bytes is where the row of the loop's index begins."""
+        maker = offset.defining
+        if not isinstance(maker, Binary) or maker.kind != "mul" or maker.lhs is not self.loop.index:
+            return False
+        return isinstance(maker.rhs.defining, Const) and int(maker.rhs.defining.value) == row_bytes
 
     def dots(self) -> list[Dot]:
         return [op for op in self.loop.body.ops if isinstance(op, Dot)]

@@ -508,11 +508,9 @@ def _collapse_view(thread: Thread, op: CollapseView) -> None:
 def _tile_bytes(thread: Thread, op: TileBytes) -> None:
     view = thread.views[op.view]
     assert isinstance(view, GlobalView)
-    extents = list(view.extents)
-    for d, tile in enumerate(op.tile, len(extents) - 2):
-        known = op.result.view.shape[d]
-        extents[d] = known if known is not None else _tiles_along(thread, op.view, d, tile)
-    extents.append(int(op.result.view.shape[-1] or 0))
+    *leading, rows, columns = view.extents
+    extents = [*leading, _rounded_up(thread, columns, op.columns),
+               thread.product(_rounded_up(thread, rows, op.rows), op.rows * op.row_bytes)]
     strides: list[Value | int] = [1]
     for extent in reversed(extents[1:]):
         strides.insert(0, thread.product(strides[0], extent))
@@ -520,12 +518,10 @@ def _tile_bytes(thread: Thread, op: TileBytes) -> None:
     thread.views[op.result] = GlobalView(pointer, extents, strides, [None] * len(extents))
 
 
-def _tiles_along(thread: Thread, view: Value, d: int, tile: int) -> Value:
-    """How many tiles there are along a dimension of a view, the last of which may reach beyond it."""
-    found = thread.views[view]
-    assert isinstance(found, GlobalView)
-    extent = found.extents[d]
-    assert isinstance(extent, Value)
+def _rounded_up(thread: Thread, extent: Value | int, tile: int) -> Value | int:
+    """How many tiles there are along a dimension, the last of which may reach beyond it."""
+    if isinstance(extent, int):
+        return -(-extent // tile)
     raised = thread.binary("add", extent, tile - 1)
     return thread.emit(Binary("floordiv", raised, thread.const(tile, extent.tile.dtype)))
 
