@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fuzz.mutants_packed import PACKED_MUTANTS
 from tests.fuzz.mutants_planted import Mutant, planted
 from tests.fuzz.mutants_thread import THREAD_MUTANTS
 from tests.fuzz.mutants_tile import TILE_MUTANTS
@@ -27,7 +28,7 @@ from tilus.runtime.fingerprint import compiler_fingerprint
 ROOT = Path(__file__).parents[2]
 PROGRAMS = 500
 """How many programs a mutant may survive."""
-MUTANTS = (*TILE_MUTANTS, *THREAD_MUTANTS)
+MUTANTS = (*TILE_MUTANTS, *THREAD_MUTANTS, *PACKED_MUTANTS)
 
 
 @dataclass(frozen=True)

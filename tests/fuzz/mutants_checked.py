@@ -58,11 +58,41 @@ def products(x: tl.f16["M", "K"], y: tl.f32["M", "N"]):
     tl.store(y, (0, 0), once * twice)
 
 
+@tl.jit
+def packed(x: tl.u3["N"], w: tl.float(exponent=2, mantissa=2)["N"], c: tl.ternary["N"], b: tl.integer(12)["N"],
+           u: tl.i4["M", 128], y: tl.f32["N"], n: tl.i32):
+    """Elements at any bit and at bytes, under masks, in shared memory, converted and on both ways."""
+    tl.grid(1)
+    odd = tl.arange(64) % 2 == 1
+    s, t = tl.shared((77,), tl.u3), tl.shared((32, 128), tl.i4)
+    tl.copy_async(s, x, 1)
+    tl.copy_async(t, u, (n, 0))
+    tl.commit()
+    tl.wait(0)
+    tl.sync()
+    v = tl.load(x, n, 64, mask=odd, other=1)
+    tl.store(s, 3, v[:1])
+    tl.store(x, 0, v, mask=odd)
+    tl.store(x, n + 100, v)
+    tl.store(b, 0, tl.load(b, 64, 64))
+    tl.store(c, 0, (tl.load(y, 64, 64) + tl.load(u[n, :], 64, 64).to(tl.f32)).to(tl.ternary))
+    tl.store(y, 0, tl.load(w, n, 64).to(tl.f32) + tl.load(c, 0, 64).to(tl.f32) + tl.load(x, 0, 64).to(tl.f16))
+    y[9] = tl.sum(tl.load(w, 0, 4096).to(tl.f32))
+    y[10] = tl.sum(tl.load(u, (0, 0), (32, 128)).to(tl.f16))
+    tl.store(x, 0, tl.insert(tl.load(x, 0, 4096), v, (7,)))
+    tl.store(u, (0, 0), tl.load(u, (16, 0), (16, 128), mask=n > 2, other=1))
+    q = tl.load(x, 200, 64)
+    if n > 2:
+        tl.store(y, 64, q.to(tl.i64).to(tl.f32))
+    else:
+        tl.store(y, 64, (q.to(tl.i64) + 1).to(tl.f32))
+
+
 KERNELS: tuple[Any, ...] = (
     kernels.arithmetic(tl.f16), kernels.integers(tl.i32), kernels.integers(tl.u32), kernels.reductions,
     kernels.rearranged, kernels.scans, kernels.gathers, kernels.control, kernels.matmul(tl.f32, tl.f32),
     kernels.explicit_shared, narrow_constants, zeroed, sums_of_squares, masked, products,
-    kernels.convert(tl.f32, tl.f8e5m2),
+    kernels.convert(tl.f32, tl.f8e5m2), packed,
 )
 
 
@@ -85,11 +115,12 @@ class Sample:
 def _samples() -> Iterator[Sample]:
     for path in files():
         yield Sample(lambda path=path: str(read(path).run()))  # type: ignore[misc]
-    for kernel in KERNELS:
-        yield Sample(lambda kernel=kernel: _cpu_code(kernel.assume("contiguous", {}).trace()))  # type: ignore[misc]
+    for kernel, known in [*((kernel, "contiguous") for kernel in KERNELS), (packed, "divisible")]:
+        made = kernel.assume(known, {})
+        yield Sample(lambda made=made: _cpu_code(made.trace()))  # type: ignore[misc]
         for route in ("ptx", "cuda"):
-            yield Sample(lambda kernel=kernel, route=route: "".join(  # type: ignore[misc]
-                _gpu_code(lower_for_gpu(kernel.assume("contiguous", {}).trace(), "sm_80"), route)))
+            yield Sample(lambda made=made, route=route: "".join(  # type: ignore[misc]
+                _gpu_code(lower_for_gpu(made.trace(), "sm_80"), route)))
 
 
 def without_effect(mutants: Sequence[Mutant]) -> list[str]:
