@@ -12,7 +12,7 @@ from tests.layouts.strategies import register_layouts, shared_layouts
 from tilus.cli.layout import command
 from tilus.diagnostics import UserError
 from tilus.layouts import column_spatial, local, replicated, row_major, spatial
-from tilus.layouts.draw import draw_svg, draw_text, summary
+from tilus.layouts.draw import draw_svg, draw_text, places, summary
 
 
 def test_text_of_a_register_layout():
@@ -22,9 +22,11 @@ def test_text_of_a_register_layout():
         "0 │ 0:0 0:1 1:0 1:1",
         "1 │ 2:0 2:1 3:0 3:1",
     ])
-    assert draw_text(column_spatial(2, 2), threads_only=True).splitlines()[2:] == ["0 │ 0 2", "1 │ 1 3"]
+    columns = column_spatial(2, 2)
+    assert draw_text(columns, places(columns, threads_only=True)).splitlines()[2:] == ["0 │ 0 2", "1 │ 1 3"]
     assert draw_text(replicated(4, 1).spatial(2)).splitlines()[2] == "0 │ 0,2,4,6:0 1,3,5,7:0"
-    assert draw_text(spatial(2).replicated(4), True).splitlines()[2] == "0 │ 0-3 4-7"
+    copies = spatial(2).replicated(4)
+    assert draw_text(copies, places(copies, True)).splitlines()[2] == "0 │ 0-3 4-7"
 
 
 def test_text_of_a_shared_layout():

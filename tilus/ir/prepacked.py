@@ -119,4 +119,18 @@ def parse_format(text: str) -> PrepackedFormat:
                            int(fields["flip"]))
 
 
-__all__ = ["PrepackedFormat", "format_for", "least", "parse_format"]
+def header_of(format: PrepackedFormat, shape: tuple[int, ...]) -> str:
+    """Format and extents of an array as text."""
+    return json.dumps({"shape": list(shape), "format": json.loads(str(format))})
+
+
+def parse_header(text: str) -> tuple[PrepackedFormat, tuple[int, ...]]:
+    """The inverse of :func:`header_of`. Raises ValueError where the text is no header."""
+    try:
+        fields = json.loads(text)
+        return parse_format(json.dumps(fields["format"])), tuple(int(n) for n in fields["shape"])
+    except (ValueError, TypeError, KeyError):
+        raise ValueError(f"{text[:80]!r} is not the header of a prepacked array") from None
+
+
+__all__ = ["PrepackedFormat", "format_for", "header_of", "least", "parse_format", "parse_header"]

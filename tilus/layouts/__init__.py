@@ -5,6 +5,7 @@ from tilus.layouts.banks import Access, access_of, bank_conflicts, choose_swizzl
 from tilus.layouts.blocked import blocked
 from tilus.layouts.convert import Identity, Plan, RegisterPermutation, SharedPlan, plan_conversion, relative
 from tilus.layouts.modes import Mode
+from tilus.layouts.packed import byte_layout, tile_for, unify
 from tilus.layouts.parse import parse_layout
 from tilus.layouts.register import (
     RegisterLayout,
@@ -43,6 +44,7 @@ __all__ = [
     "address_plan",
     "bank_conflicts",
     "blocked",
+    "byte_layout",
     "choose_swizzle",
     "column_local",
     "column_major",
@@ -56,5 +58,7 @@ __all__ = [
     "row_major",
     "spatial",
     "strided_order",
+    "tile_for",
+    "unify",
     "wavefronts",
 ]

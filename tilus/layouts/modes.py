@@ -110,6 +110,24 @@ def strip_outer(modes: Modes, outer: Modes) -> list[Mode] | None:
     return rest
 
 
+def take_inner(modes: Modes, count: int) -> tuple[list[Mode] | None, list[Mode]]:
+    """The innermost digits that count to ``count`` (a mode may be split), and the rest."""
+    inner: list[Mode] = []
+    rest = list(modes)
+    while count > 1:
+        if not rest:
+            return None, rest
+        mode = rest.pop()
+        taken = math.gcd(mode.size, count)
+        if taken == 1 or (taken != mode.size and taken != count):
+            return None, rest
+        inner.insert(0, Mode(taken, mode.dim, mode.stride))
+        if taken != mode.size:
+            rest.append(Mode(mode.size // taken, mode.dim, mode.stride * taken))
+        count //= taken
+    return inner, rest
+
+
 def flatten(modes: Iterable[Mode], shape: Sequence[int]) -> list[Mode]:
     """The modes over the row-major linearisation of ``shape`` (every moving digit has dim 0)."""
     weights = [1] * len(shape)

@@ -23,6 +23,7 @@ from tilus.layouts.modes import (
     split_digits,
     strip_inner,
     strip_outer,
+    take_inner,
     total,
     undefined,
     unflatten,
@@ -452,14 +453,14 @@ class RegisterLayout:
 
     def thread_to_local(self, count: int) -> RegisterLayout:
         """The innermost ``count`` threads give their elements to one: their digits become the innermost locals."""
-        inner, rest = _take_inner(self.thread_modes, count)
+        inner, rest = take_inner(self.thread_modes, count)
         if inner is None or any(mode.dim < 0 for mode in inner):
             raise undefined(f"{count} does not split the threads of {self}")
         return self._make(self.shape, rest, [*self.local_modes, *inner])
 
     def local_to_thread(self, count: int) -> RegisterLayout:
         """The innermost ``count`` locals are spread over as many new innermost threads."""
-        inner, rest = _take_inner(self.local_modes, count)
+        inner, rest = take_inner(self.local_modes, count)
         if inner is None:
             raise undefined(f"{count} does not split the locals of {self}")
         return self._make(self.shape, [*self.thread_modes, *inner], rest)
@@ -586,24 +587,6 @@ def _index_array(digits: tuple[tuple[int, int, int, int], ...], count: int, rank
             result[:, d] += numbers // div % size * stride
     result.flags.writeable = False
     return result
-
-
-def _take_inner(modes: Modes, count: int) -> tuple[list[Mode] | None, list[Mode]]:
-    """The innermost digits that count to ``count`` (a mode may be split), and the rest."""
-    inner: list[Mode] = []
-    rest = list(modes)
-    while count > 1:
-        if not rest:
-            return None, rest
-        mode = rest.pop()
-        taken = math.gcd(mode.size, count)
-        if taken == 1 or (taken != mode.size and taken != count):
-            return None, rest
-        inner.insert(0, Mode(taken, mode.dim, mode.stride))
-        if taken != mode.size:
-            rest.append(Mode(mode.size // taken, mode.dim, mode.stride * taken))
-        count //= taken
-    return inner, rest
 
 
 @lru_cache(maxsize=16384)

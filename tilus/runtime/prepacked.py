@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics.entry import public_function
-from tilus.ir.prepacked import PrepackedFormat, format_for, parse_format
+from tilus.ir.prepacked import PrepackedFormat, format_for, parse_format, parse_header
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import HOST, ArrayArgument
 from tilus.runtime.packed_array import PackedArray
@@ -86,13 +85,7 @@ def prepacked(bytes_like: Any, header: str) -> PrepackedArray:
         TypeError: it is no array or buffer, or not contiguous.
         ValueError: the header is none, or there is another number of bytes.
     """
-    try:
-        fields = json.loads(header)
-        shape = tuple(int(n) for n in fields["shape"])
-        format = parse_format(json.dumps(fields["format"]))
-    except (TypeError, KeyError):
-        raise ValueError(f"{header[:80]!r} is not the header of a prepacked array") from None
-    return over_bytes(bytes_like, format, shape)
+    return over_bytes(bytes_like, *parse_header(header))
 
 
 def _weights(weights: Any) -> ArrayArgument:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tilus.ir.dtypes import DType, u8
-from tilus.ir.prepacked import PrepackedFormat, parse_format
+from tilus.ir.prepacked import PrepackedFormat, header_of, parse_format
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import HOST, ArrayArgument, contiguous, host_view
 from tilus.runtime.packed import memory_of, packed
@@ -59,7 +58,7 @@ class PrepackedArray:
 
     @property
     def header(self) -> str:
-        return json.dumps({"shape": list(self.shape), "format": json.loads(str(self.format))})
+        return header_of(self.format, self.shape)
 
     def __repr__(self) -> str:
         dims = ", ".join(map(str, self.shape))
