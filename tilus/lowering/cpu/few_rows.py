@@ -34,8 +34,11 @@ WIDEST = 8
 """Vectors of accumulators of a row alone."""
 NARROW = 4
 """Vectors of accumulators of each of several rows."""
-STREAMED_ROWS = 32
+STREAMED_ROWS = 16
 """Rows of B that are read side by side: fewer than the streams that a processor sees."""
+LINE_BYTES = 64
+LONG_ROW_BYTES = 2048
+"""What a processor's own prefetching works well for."""
 PREFETCHED_ROWS = 16
 """How far ahead rows of B are asked for."""
 
@@ -43,7 +46,8 @@ PREFETCHED_ROWS = 16
 @record(frozen=True, slots=True)
 class Plan:
     """``along``: the dimension of B (K × N) that vectors run along. ``step``: elements of it that a lane is from the
-    next one. ``wide``: vectors of columns, or columns, of a row alone; ``narrow``: of ``height`` rows."""
+    next one. ``wide``: vectors of columns, or columns, of a row alone; ``narrow``: of ``height`` rows. ``scaled``: what
+    is summed up over a piece of B is multiplied by scales."""
 
     along: int
     step: int
@@ -51,6 +55,7 @@ class Plan:
     wide: int
     narrow: int
     height: int
+    scaled: bool
 
     @property
     def block(self) -> int:
@@ -78,7 +83,8 @@ def plan_for(self: BlockLowering, value: Value, dtype: DType, rows: int, depth: 
     wide = next((n for n in (16, 8, 4, 2, 1) if n <= max(step, WIDEST) and units % n == 0 and
                  (along == 0 or n % step == 0)), 1)
     height = 1 if _is_plain(self, value) else min(HEIGHT, rows)
-    return Plan(along, step, lanes, wide, min(wide, NARROW), height)
+    scaled = bool(factored(self, value).scales)
+    return Plan(along, step, lanes, wide, min(wide, NARROW), height, scaled)
 
 
 def _is_plain(self: BlockLowering, value: Value) -> bool:
@@ -118,6 +124,10 @@ class FewRows:
         self.sums = home
         if plan.along == 0 or plan.step > 1:
             self.sums = lowering.allocate(self.dtype, (few, self.columns * (plan.lanes if plan.along == 0 else 1)))
+        # Sums over a piece of B in several passes, before they are scaled.
+        self.parts = self.sums
+        if plan.scaled and plan.along == 1:
+            self.parts = lowering.allocate(self.dtype, (few, self.columns))
         # Rows that do not fill a group are done alone, or with rows of zeros where there is room for those.
         padding = 1 if self.tile_rows % plan.height == 0 and plan.height > 2 else 0
         height = plan.height
@@ -129,20 +139,17 @@ class FewRows:
     def begin(self) -> None:
         """Before the first chunk."""
         c, lanes = self.c, self.plan.lanes
-        if self.sums is self.home:
-            return
         zero = c.const(0, self.dtype, lanes)
-        per_row = self.sums.strides[0]
+        for buffer in {id(b): b for b in (self.sums, self.parts) if b is not self.home}.values():
+            count = buffer.shape[1] // lanes * lanes
 
-        def row(i: Value, _: list[Value]) -> None:
-            pointer = c.offset(self.sums.pointer, c.mul(i, per_row))
+            def row(i: Value, _: list[Value], buffer: Buffer = buffer, count: int = count) -> None:
+                c.loop(0, count, lanes, [], lambda at, _: self.put(self.row_of(buffer, i, 0, at), zero))
 
-            def clear(at: Value, _: list[Value]) -> None:
-                c.b.add(PtrStore(c.offset(pointer, at), zero))
+            c.loop(0, self.filled, 1, [], row)
 
-            c.loop(0, per_row // lanes * lanes, lanes, [], clear)
-
-        c.loop(0, self.filled, 1, [], row)
+    def put(self, pointer: Value, value: Value) -> None:
+        self.c.b.add(PtrStore(pointer, value))
 
     def chunk(self, depth: Number) -> None:
         """A holds another chunk: bring it into the order of B's elements."""
@@ -251,7 +258,7 @@ class FewRows:
             x = new[n]
             if scales:
                 x = multiply_add(self.lowering, x, scales[n % len(scales)], self.load(place, 0, lanes))
-            c.b.add(PtrStore(place, x))
+            self.put(place, x)
 
     # Whole vectors.
 
@@ -276,10 +283,29 @@ class FewRows:
 
             self.row_groups(group)
 
-        if stop == plan.columns and self.rows == 1:
-            rows(0, depth)
-        elif stop:
+        if stop:
             c.loop(0, depth, STREAMED_ROWS, [], lambda k, _: rows(k, c.min(c.add(k, STREAMED_ROWS), depth)))
+        if stop and product.scales:
+            self.scale_parts(product, stop)
+
+    def scale_parts(self, product: Factored, stop: int) -> None:
+        """Add the sums over a piece of B times their scales to all others."""
+        c, plan, lanes = self.c, self.plan, self.plan.lanes
+
+        def columns(j: Value, _: list[Value]) -> None:
+            scales = [product.scale(self.lowering, (ZERO, Coord(j, n, True, plan.step)), lanes)
+                      for n in range(plan.step)]
+
+            def row(i: Value, _: list[Value]) -> None:
+                for n, scale in enumerate(scales):
+                    part, place = (self.row_of(buffer, i, 0, c.add(j, n * lanes)) for buffer in (self.parts, self.sums))
+                    total = multiply_add(self.lowering, self.load(part, 0, lanes), scale, self.load(place, 0, lanes))
+                    self.put(place, total)
+                    self.put(part, c.const(0, self.dtype, lanes))
+
+            c.loop(0, self.rows, 1, [], row)
+
+        c.loop(0, stop, plan.block, [], columns)
 
     def vectors(self, product: Factored, i: Number, height: int, first: Number, top: Number, bottom: Number, j: Number,
                 part: int) -> None:
@@ -293,7 +319,7 @@ class FewRows:
             return Coord(None, j + at, True, plan.step) if isinstance(j, int) else Coord(j, at, True, plan.step)
 
         at = [column(v) for v in range(part, part + count)]
-        places = [c.offset(self.row_of(self.sums, i, r, j), (part + v) * lanes)
+        places = [c.offset(self.row_of(self.parts, i, r, j), (part + v) * lanes)
                   for r in range(height) for v in range(count)]
         for coord in at:
             _hoist(lowering, product.value, moved_coords(product.moves, (_ANYWHERE, coord)))
@@ -308,8 +334,7 @@ class FewRows:
                     acc[r * count + v] = multiply_add(lowering, x, c.splat(y, lanes), acc[r * count + v])
             return acc
 
-        scales = [product.scale(lowering, (ZERO, coord), lanes) for coord in at] if product.scales else []
-        self.accumulate(places, scales, lambda init: c.loop(top, bottom, 1, init, step))
+        self.accumulate(places, [], lambda init: c.loop(top, bottom, 1, init, step))
 
     def along_depth(self, product: Factored, i: Number, height: int, first: Number, whole: Number) -> None:
         c, plan, lowering = self.c, self.plan, self.lowering
@@ -342,8 +367,8 @@ class FewRows:
         c.loop(0, self.columns, count, [], columns)
 
     def prefetch(self, product: Factored, k: Value, j: Number) -> None:
-        """Ask for what is read of B some rows on: the first line, and the processor sees where it goes on."""
-        c = self.c
+        """Ask for what is read of B some rows on, where rows are too short for the processor to see that they go on."""
+        c, plan = self.c, self.plan
         dims: tuple[int | None, ...] = (0, 1)
         for op in product.moves:
             dims = source_dims(op, op.operands[0], dims)
@@ -351,13 +376,19 @@ class FewRows:
             window = rep.window if isinstance(rep, Lazy) else None
             if window is None or not {0, 1} <= set(found):
                 continue
+            memory = window.memory
+            bits = memory.dtype.bits if memory.packed else 8 * container_bytes(memory.dtype)
+            if self.columns * bits >= 8 * LONG_ROW_BYTES:
+                continue
             offset = window.origin
             for stride, dim in zip(window.strides, found, strict=True):
                 at: Number = 0 if dim is None else c.add(k, PREFETCHED_ROWS) if dim == 0 else j
                 offset = c.add(offset, c.mul(at, stride))
-            if window.memory.packed:
-                offset = c.arith("shr", c.mul(offset, window.memory.dtype.bits), 3)
-            c.b.add(Prefetch(c.offset(window.pointer, offset)))
+            if memory.packed:
+                offset = c.arith("shr", c.mul(offset, bits), 3)
+            line = LINE_BYTES if memory.packed else LINE_BYTES * 8 // bits
+            for n in range(max(1, plan.columns * bits // (8 * LINE_BYTES))):
+                c.b.add(Prefetch(c.offset(window.pointer, c.add(offset, n * line))))
 
     # What is left.
 
