@@ -31,8 +31,8 @@ _KINDS = (ArrayAnnotation, UnionAnnotation, OptionalAnnotation, DType, type, Uni
 
 
 class Signature:
-    """The parameters of a captured kernel, in order. Annotations may use earlier compile-time parameters, so they
-    are evaluated per specialisation by :meth:`annotation`."""
+    """The parameters of a captured kernel, in order. Annotations may use compile-time parameters, so they are evaluated
+    per specialisation by :meth:`annotation`."""
 
     def __init__(self, captured: CapturedFunction) -> None:
         self.captured = captured
@@ -45,6 +45,18 @@ class Signature:
         self.specs = tuple(ParameterSpec(a.arg, a.annotation, defaults[a.arg]) for a in arguments)
         self.names = tuple(s.name for s in self.specs)
         self._nodes = {a.arg: a for a in arguments}
+
+    @functools.cached_property
+    def binding_order(self) -> tuple[int, ...]:
+        """The numbers of the parameters, compile-time ones first, so that annotations of others may use them."""
+        numbers = range(len(self.specs))
+        return tuple(sorted(numbers, key=lambda i: not self._is_constant(self.specs[i])))
+
+    def _is_constant(self, spec: ParameterSpec) -> bool:
+        try:
+            return is_constant_annotation(self.annotation(spec, {}))
+        except UserError:  # it needs the values of others
+            return False
 
     @functools.cached_property
     def _codes(self) -> dict[str, Any]:
@@ -62,7 +74,7 @@ class Signature:
         return self.captured.span(self._nodes[name])
 
     def annotation(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
-        """The evaluated annotation, given the values of earlier compile-time parameters. Raises UserError (E0109).
+        """The evaluated annotation, given the values of compile-time parameters. Raises UserError (E0109).
 
         Of several element types the one in ``constants`` under the parameter's :func:`type_key` is chosen.
         """

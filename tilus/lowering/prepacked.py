@@ -22,6 +22,7 @@ from tilus.layouts import RegisterLayout, local
 from tilus.lowering.conversions import group_of, order_for
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.forms import root_of
+from tilus.lowering.schedule.staged import Extents
 from tilus.records import field, record
 
 
@@ -33,7 +34,7 @@ def unpack_loads(module: Module) -> None:
     for function, facts in kernel_facts(module):
         found = prepacked_arrays(function)
         if found:
-            _Unpacking(facts, found).run(function.body)
+            _Unpacking(facts, Extents(function), found).run(function.body)
 
 
 HOST_LANES = 16
@@ -51,7 +52,7 @@ def choose_host_formats(module: Module) -> None:
     for function, facts in kernel_facts(module):
         found = prepacked_arrays(function)
         if found:
-            unpacking = _Unpacking(facts, found)
+            unpacking = _Unpacking(facts, Extents(function), found)
             for op in function.walk():
                 unpacking.use(op)
             formats = [(found[root], str(_host_format(op))) for root, op in unpacking.loads.items()]
@@ -75,6 +76,7 @@ def prepacked_arrays(function: Function) -> dict[Value, str]:
 @record(eq=False)
 class _Unpacking:
     facts: Facts
+    extents: Extents
     arrays: dict[Value, str]
     loads: dict[Value, Load] = field(default_factory=dict)
     """The first load of each array."""
@@ -110,11 +112,21 @@ class _Unpacking:
         for d, (start, extent) in enumerate(zip(op.starts, op.extents, strict=True)):
             if d in op.dropped and d < op.view.view.rank - 2:
                 continue
-            first, whole = self.facts.of(start), extent.defining
-            if d in op.dropped or not (first.is_constant and first.low == 0 and isinstance(whole, Dim)
-                                       and whole.view is op.view and whole.axis == d):
+            first = self.facts.of(start)
+            if d in op.dropped or not (first.is_constant and first.low == 0 and self.is_whole(extent, op.view, d)):
                 raise self.error(root, op, "its rows and columns are not cut",
                                  "index the dimensions before them, as in `w[e, :, :]`, and load tiles at offsets")
+
+    def is_whole(self, extent: Value, view: Value, d: int) -> bool:
+        """Whether a number is the extent of a view along a dimension: it is asked of one whose dimension has the same
+        name."""
+        whole, known = extent.defining, view.view.shape[d]
+        if isinstance(whole, Const):
+            return known == whole.value
+        if not isinstance(whole, Dim):
+            return False
+        names = self.extents.dim_name(view, d), self.extents.dim_name(whole.view, whole.axis)
+        return (whole.view, whole.axis) == (view, d) or (names[0] is not None and names[0] == names[1])
 
     def bytes_of(self, op: Load, root: Value, mapping: dict[Value, Value]) -> list[Operation]:
         """The load as one of bytes."""

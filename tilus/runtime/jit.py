@@ -309,7 +309,8 @@ class JitFunction(TracedFunction):
             self._bind((), constants)
         known: dict[str, Any] = {}
         parameters = []
-        for spec in signature.specs:
+        for place in signature.binding_order:
+            spec = signature.specs[place]
             annotation = signature.annotation(spec, known)
             if is_constant_annotation(annotation):
                 value = constants.get(spec.name, spec.default)
@@ -430,7 +431,8 @@ class Call:
         return call_error("E0601", message, help=help, declared=self.signature.span(name))
 
     def _bind_constants(self) -> None:
-        for spec, value in zip(self.signature.specs, self.values, strict=True):
+        for place in self.signature.binding_order:
+            spec, value = self.signature.specs[place], self.values[place]
             annotation = self.signature.annotation(spec, self.constants)
             self.is_constant[spec.name] = is_constant_annotation(annotation)
             if self.is_constant[spec.name]:

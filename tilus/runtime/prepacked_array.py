@@ -87,12 +87,12 @@ def check_formats(arrays: Sequence[tuple[str, ArrayArgument]], formats: Mapping[
             have, want = parse_format(array.format), parse_format(wanted)
             raise call_error("E0305", f"{name!r} is prepacked for another kernel: it is {have.describe()}"
                                       f"{_rest(have)}, and this one reads {want.describe()}{_rest(want)}",
-                             help="prepack it for this one: `tl.prepack(weights, for_=kernel, ...)` with its target "
-                                  f"and compile-time parameters, or keep {name!r} as it was packed")
+                             help="prepack it for this one: `tl.prepack(weights, for_=kernel, ...)` with its target, "
+                                  f"element types and compile-time parameters, or keep {name!r} as it was packed")
 
 
 def _rest(format: PrepackedFormat) -> str:
-    order = f", groups of {len(format.order)} in another order" if format.order else ""
+    order = f", in groups in the order {', '.join(map(str, format.order))}" if format.order else ""
     return f" in pieces of {format.piece} bytes{order}"
 
 

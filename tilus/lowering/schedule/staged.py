@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from tilus.ir.core import Function, Operation, Value
@@ -21,6 +22,7 @@ from tilus.ir.ops import (
     Subview,
     TileBytes,
 )
+from tilus.lowering.facts import Facts
 
 Staged = Load | Gather
 
@@ -29,9 +31,20 @@ class Extents:
     """Which extents of a function's arrays are known to be equal: those that are declared with one name."""
 
     def __init__(self, function: Function) -> None:
+        self.function = function
         self.dims: dict[Value, tuple[Any, ...]] = {
             v: p.dims for v, p in zip(function.body.args, function.parameters, strict=True) if p.kind == "array"
         }
+
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """For the few loops that do not begin at a constant."""
+        return Facts(self.function)
+
+    def is_negative(self, value: Value) -> bool:
+        """Whether a number may be less than 0."""
+        maker = value.defining
+        return int(maker.value) < 0 if isinstance(maker, Const) else self.facts.of(value).low < 0
 
     def same_extent(self, value: Value, view: Value, axis: int) -> bool:
         """Whether ``value`` is at most the extent of ``view`` along ``axis``."""
@@ -126,10 +139,9 @@ class StagedLoop:
             if isinstance(tiles, TileBytes) and d == view.view.rank - 1:
                 view, axis = tiles.view, d - 1
                 covers = self.is_row(offset, tiles.row_bytes) and self.within_a_step(load, d, tiles.row_bytes)
-            if covers and self.extents.same_extent(self.loop.stop, view, axis):
-                start = self.loop.start.defining
-                if isinstance(start, Const) and int(start.value) >= 0:
-                    found.append(d)
+            if covers and self.extents.same_extent(self.loop.stop, view, axis) \
+                    and not self.extents.is_negative(self.loop.start):
+                found.append(d)
         return tuple(found)
 
     def within_a_step(self, load: Load, d: int, unit: int = 1) -> bool:
