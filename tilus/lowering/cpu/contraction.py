@@ -201,6 +201,7 @@ class _Contraction:
         chunk = CHUNK_BYTES // container_bytes(self.dtype)
         self.chunk = max(1, chunk // loop.block) * loop.block
         self.uniform = loop.uniform
+        self.invariants: list[Value] = []
         self.start: Value
         self.stride = self.slack = 0
 
@@ -382,6 +383,9 @@ class _Contraction:
 
     def operand(self, value: Value, dims: tuple[int | None, ...], index: Value, reach: Number) -> Value:
         lowering = self.lowering
+        for known in self.invariants:  # whose windows were computed in another branch, perhaps
+            del lowering.reps[known]
+        self.invariants.clear()
         self.enter_iteration(index, lambda op: all(r.tile.is_scalar for r in op.results))
         longer = converted(lowering, self.lengthen(value, dims, reach, {}), self.dtype)
         lowering.blocks.pop()
@@ -446,6 +450,7 @@ class _Contraction:
                 if isinstance(operand.type, TileType):
                     self.invariant(operand)
             lower(lowering, op)
+            self.invariants.append(value)
         return value
 
     def rebuild(self, op: Operation, sources: Sequence[Value], shape: tuple[int, ...]) -> Operation:
