@@ -12,6 +12,7 @@ import pytest
 import tilus as tl
 from kernels_zoo.gemm.batched_matmul import batched_matmul
 from kernels_zoo.gemm.matmul import matmul
+from tilus.ir.prepacked import parse_format
 from tilus.lowering.schedule.raster import launched_grid
 from tilus.runtime.nvidia.header import c_header
 
@@ -238,3 +239,60 @@ def test_extents_of_one_and_none_have_no_strides(tmp_path: Path) -> None:
     assert statuses(tmp_path, "contiguous", [
         Arrays().changed("s", shape=[1, 32], strides=[99, 1]), Arrays().changed("s", shape=[0, 32], strides=[5, 5]),
         one]) == [0, 0, 1]
+
+
+@tl.jit
+def product(x: tl.f16["M", "K"], w: tl.u4["E", "K", "N"], y: tl.f32["M", "N"], e: tl.i32):
+    M, K = x.shape
+    i, j = tl.grid(tl.cdiv(M, 16), tl.cdiv(y.shape[1], 64))
+    acc = tl.zeros((16, 64), tl.f32)
+    for k in tl.range(0, K, 64):
+        acc = tl.dot(tl.load(x, (i * 16, k), (16, 64)), tl.load(w[e, :, :], (k, j * 64), (64, 64)).to(tl.f16), acc)
+    tl.store(y, (i * 16, j * 64), acc)
+
+
+def test_prepacked_arrays(tmp_path: Path) -> None:
+    """The header has the format as text and says how many bytes an array has; a launch takes its shape row by row."""
+    compiled = product.compile("sm_80", assume="contiguous", prepacked=("w",))
+    shapes = [(1, 64, 64), (3, 330, 100), (2, 1, 1), (0, 64, 64)]
+    sizes = "".join(f'  printf("%d\\n", (int)product_w_bytes((int64_t[]){{{_list(list(s))}}}));\n' for s in shapes)
+    lines = launched(tmp_path, c_header(compiled, "p.cubin"), 0, f"""
+  puts(product_w_format);
+{sizes}
+  product_kernel k = {{0}};
+  product_x x = {{16, {{7, 330}}, {{330, 1}}}};
+  product_w w = {{32, {{3, 330, 100}}, {{33000, 100, 1}}}};
+  product_y y = {{48, {{7, 100}}, {{100, 1}}}};
+  int status = product_launch(&k, NULL, x, w, y, 1);
+  w.shape[0] = w.shape[0] << 16;
+  printf("statuses %d %d\\n", status, product_launch(&k, NULL, x, w, y, 1));""")
+    format = parse_format(compiled.formats["w"])
+    assert lines[0] == str(format)
+    assert [int(n) for n in lines[1:5]] == [format.nbytes(s) for s in shapes]
+    assert lines[5].split()[-1] == "128"
+    assert lines[-1] == "statuses 0 1", "too many elements for offsets of 32 bits"
+
+
+def test_packed_elements(tmp_path: Path) -> None:
+    """Arrays and workspaces whose elements fill no bytes: sizes are counted in bits."""
+    @tl.jit
+    def packed(w: tl.u3["N"], y: tl.f32["N"]) -> None:
+        held = tl.workspace((w.shape[0],), tl.u3)
+        i = tl.grid(tl.cdiv(w.shape[0], 128)) * 128
+        tl.store(held, i, tl.load(w, i, 128))
+        tl.store(y, i, tl.load(held, i, 128).to(tl.f32))
+
+    compiled = packed.compile("sm_80", assume="contiguous")
+    calls = "".join(f"""
+  {{ packed_w w = {{{at}, {{{n}}}, {{1}}}}; packed_y y = {{64, {{{n}}}, {{1}}}};
+    printf("status %d\\n", packed_launch(&k, NULL, w, y)); }}"""
+                    for at, n in ((16, 300), (16, 1), (17, 300), (16, 1 << 28), (16, 1 << 30)))
+    allocation = """\
+static inline CUresult cuMemAllocAsync(CUdeviceptr *p, size_t n, CUstream s) {
+  (void)s; printf("bytes %d\\n", (int)n); *p = 256; return 0; }
+static inline CUresult cuMemFreeAsync(CUdeviceptr p, CUstream s) { (void)p; (void)s; return 0; }
+"""
+    header = c_header(compiled, "p.cubin").replace("typedef struct", f"{allocation}\ntypedef struct", 1)
+    lines = launched(tmp_path, header, 0, f"  packed_kernel k = {{0}};{calls}")
+    assert [line for line in lines if line.startswith("bytes")] == ["bytes 116", "bytes 4", f"bytes {3 << 25}"]
+    assert [line for line in lines if line.startswith("status")] == [f"status {n}" for n in (0, 0, 1, 0, 1)]

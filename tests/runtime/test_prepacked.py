@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 import tilus as tl
 from tilus.ir.prepacked import format_for, parse_format
@@ -135,6 +138,35 @@ def test_files() -> None:
     np.testing.assert_array_equal(again.bytes, array.bytes)
 
 
+def test_safetensors(tmp_path: Path) -> None:
+    """The header goes into the metadata, where texts are."""
+    packed, _ = weights(tl.u3, 100, 72)
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u3)
+    file = tmp_path / "w.safetensors"
+    save_file({"w": array.bytes}, file, {"w.header": array.header})
+    with safe_open(file, "numpy") as found:
+        again = tl.prepacked(found.get_tensor("w"), found.metadata()["w.header"])
+    assert (again.header, again.bytes.tobytes()) == (array.header, array.bytes.tobytes())
+    np.testing.assert_array_equal(tl.unpack(tl.unprepack(again)), tl.unpack(packed))
+
+
+def test_for_a_format() -> None:
+    """That of another array, of its text, or of a compiled kernel."""
+    packed, _ = weights(tl.u4, 128, 64)
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u4)
+    compiled = product.compile("sm_80", prepacked=("w",), wtype=tl.u4)
+    assert product.compile("sm_80", wtype=tl.u4).formats == {}
+    for format in (array.format, str(array.format), compiled.formats["w"]):
+        again = tl.prepack(packed, format=format)
+        assert (again.header, again.bytes.tobytes()) == (array.header, array.bytes.tobytes())
+    for given, message in (({"format": "{}"}, "is not the format"), ({}, "takes either the kernel"),
+                           ({"format": array.format, "layout": FRAGMENT}, "takes either the kernel")):
+        with pytest.raises(tl.UserError, match=f"E060[14].*{message}"):
+            tl.prepack(packed, **given)
+    with pytest.raises(tl.UserError, match="the format is one of u4, and the weights are u3"):
+        tl.prepack(weights(tl.u3, 128, 64)[0], format=array.format)
+
+
 FRAGMENT = tl.mma((16, 64, 64), tl.f16, warps=(1, 4)).b
 
 
@@ -164,6 +196,24 @@ def test_of_another_kernel() -> None:
     x, y = np.zeros((4, 64), np.float16), np.zeros((4, 128), np.float32)
     with pytest.raises(tl.UserError, match=r"E0305.*'w' is prepacked for another kernel: .*×128.*reads.*×64"):
         product.on("simulate:sm_80")(tl.u4, x, array, y)
+
+
+@tl.jit
+def named_elsewhere(x: tl.f32["K", "N"], w: tl.u4["E", "K", "N"], c: tl.u4["E", 16, 32], y: tl.f32["K", "N"]) -> None:
+    """The whole extents are those of another array, which have the same names, and constants."""
+    tl.grid(1)
+    for e in range(w.shape[0]):
+        part = tl.load(w[e, :, :], (0, 0), (16, 32)).to(tl.f32) + tl.load(c[e, :, :], (0, 0), (16, 32)).to(tl.f32)
+        tl.store(y, (0, 0), tl.load(y, (0, 0), (16, 32)) + part)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_windows_of_whole_matrices(engine: str) -> None:
+    packed, numbers = weights(tl.u4, 3, 16, 32)
+    arrays = [tl.prepack(packed, for_=named_elsewhere, parameter=name, target="sm_80") for name in ("w", "c")]
+    y = np.zeros((16, 32), np.float32)
+    named_elsewhere.on(engine)(np.zeros_like(y), *arrays, y)
+    np.testing.assert_array_equal(y, 2 * numbers.sum(0))
 
 
 @tl.jit

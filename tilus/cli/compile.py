@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tilus.cli.output import is_standard_output, write_output
+from tilus.diagnostics import UserError
 
 if TYPE_CHECKING:
     from tilus.runtime.compile import Compiled
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 @click.option("--via", default=None, metavar="ROUTE",
               help="For GPUs ptx (the default: LLVM's PTX and ptxas) or cuda (CUDA C and NVRTC).")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A compile-time parameter.")
+@click.option("--prepacked", multiple=True, metavar="NAME",
+              help="An array whose elements lie in the order of `tilus prepack`; may be repeated.")
 @click.option("--assume", default="divisible", show_default=True,
               type=click.Choice(["divisible", "contiguous", "strided"]),
               help="Of the arrays: extents multiples of 16; any extents; any strides but the last.")
@@ -28,21 +31,25 @@ if TYPE_CHECKING:
 @click.option("--line-info", is_flag=True, help="Put the lines of the source into the PTX and the cubin.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Where to; '-' for standard output, as nothing is for text.")
-def command(kernel: str, target: str, via: str | None, settings: tuple[str, ...], assume: str, emit: str | None,
+def command(kernel: str, target: str, via: str | None, settings: tuple[str, ...],
+            prepacked: tuple[str, ...], assume: str, emit: str | None,
             line_info: bool, output: pathlib.Path | None) -> None:
     """Compile a kernel for a GPU that need not be there, and show the resources it takes.
 
     With a cubin come a .json of its signature and a .h that loads and launches it; its launch function checks what
-    the cubin assumes of the arrays (--assume) and gives CUDA_ERROR_INVALID_VALUE for others.
+    the cubin assumes of the arrays (--assume) and gives CUDA_ERROR_INVALID_VALUE for others. Both say in which format
+    the kernel reads prepacked arrays.
 
     \b
     Examples:
       tilus compile kernels_zoo/gemm/matmul.py:matmul --target sm_80 -o matmul.cubin
       tilus compile kernels_zoo/gemm/matmul.py --set BM=64 --set warps=2 --emit cuda
+      tilus compile kernel.py:product --prepacked w -o product.cubin
     """
     from tilus.backends import backend_of
     from tilus.cli.loading import find_kernel, parse_settings
     from tilus.runtime.compile import no_stage
+    from tilus.runtime.fuse import FusedFunction
     from tilus.targets import get_target
 
     found = find_kernel(kernel)
@@ -51,7 +58,11 @@ def command(kernel: str, target: str, via: str | None, settings: tuple[str, ...]
     stage = emit or backend.emitted
     if stage not in backend.stages:
         raise no_stage(backend, record, stage)
-    compiled: Compiled = found.compile(target, via, assume=assume, line_info=line_info, **parse_settings(settings))
+    if prepacked and isinstance(found, FusedFunction):
+        raise UserError.at("E0804", f"--prepacked: {found.__name__} is a fused function, whose arrays lie row by row")
+    arrays = {"prepacked": prepacked} if prepacked else {}
+    compiled: Compiled = found.compile(target, via, assume=assume, line_info=line_info, **arrays,
+                                       **parse_settings(settings))
     made = compiled.stage(stage)
     if isinstance(made, bytes):
         if output is not None and is_standard_output(output):

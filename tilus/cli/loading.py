@@ -1,4 +1,4 @@
-"""Finds kernels in the user's files."""
+"""Finds kernels in the user's files, and reads what options say."""
 
 from __future__ import annotations
 
@@ -86,3 +86,13 @@ def parse_settings(items: tuple[str, ...]) -> dict[str, Any]:
                 raise UserError.at("E0804", f"--set {item}: {text!r} is no number, element type or layout",
                                    help="quote a string twice: --set mode=\"'fast'\"") from error
     return settings
+
+
+def parse_extents(text: str) -> tuple[int, ...]:
+    """``4,2`` or ``4x2``. Raises click.BadParameter."""
+    import click
+
+    try:
+        return tuple(int(part) for part in text.replace("x", ",").split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: write extents as 4,2 or 4x2") from None

@@ -24,6 +24,8 @@ COMMANDS = {
     "run": "Run a file of kernels on an engine.",
     "compile": "Compile a kernel for a target.",
     "opt": "Run passes over textual IR.",
+    "prepack": "Put weights into the order in which a kernel reads them.",
+    "unprepack": "Put prepacked weights back, row by row.",
     "layout": "Evaluate and draw a layout expression.",
     "simulate": "Execute PTX on a simulated GPU.",
     "doctor": "Check the toolchain by using it.",

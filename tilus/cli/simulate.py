@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import sys
 from typing import Any
 
 import click
 
+from tilus.cli.loading import parse_extents
+
 MOST_BYTES = 1 << 34
 CHECKS = ("uninitialised", "race", "global_race", "asynchronous", "sync", "bounds", "barrier")
-
-
-def _extents(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.replace("x", ",").split(","))
-    except ValueError:
-        raise click.BadParameter(f"{text!r}: write extents as 4,2 or 4x2") from None
 
 
 def _saved_array(path: pathlib.Path) -> Any:
@@ -39,22 +35,25 @@ def _zeros(text: str) -> Any:
         kind = np.dtype(dtype)
     except TypeError:
         raise click.BadParameter(f"zeros:{text}: NumPy has no type {dtype!r}") from None
-    extents = _extents(shape)
-    count = 1
-    for extent in extents:
-        count *= extent
-    if min(extents) < 0 or count * kind.itemsize > MOST_BYTES:
+    sizes = parse_extents(shape)
+    count = math.prod(sizes)
+    if min(sizes) < 0 or count * kind.itemsize > MOST_BYTES:
         raise click.BadParameter(f"zeros:{text}: at most {MOST_BYTES >> 30} GiB of positive extents")
-    return np.zeros(extents, kind)
+    return np.zeros(sizes, kind)
 
 
 def _argument(text: str) -> tuple[str, Any, pathlib.Path | None]:
-    """``name=value``: a .npy file becomes an array (changed in place), ``zeros:f4:128`` a new one, else a number."""
+    """``name=value``: a .npy file becomes an array (changed in place), ``zeros:f4:128`` a new one, a .npz file
+    of prepacked weights their bytes; else a number."""
     name, found, value = text.partition("=")
     if not found or not value:
         raise click.BadParameter(f"{text!r}: write an argument as name=value")
     if value.endswith(".npy"):
         return name, _saved_array(pathlib.Path(value)), pathlib.Path(value)
+    if pathlib.Path(value.partition(":")[0]).suffix == ".npz":
+        from tilus.cli.weights import ArrayFile
+
+        return name, ArrayFile(value, True).prepacked().bytes, None
     if value.startswith("zeros:"):
         return name, _zeros(value.removeprefix("zeros:")), None
     try:
@@ -67,7 +66,7 @@ def _argument(text: str) -> tuple[str, Any, pathlib.Path | None]:
             return name, kind(value), None
         except ValueError:
             pass
-    raise click.BadParameter(f"{value!r} is neither a number, a .npy file, zeros:DTYPE:SHAPE nor hex:BYTES")
+    raise click.BadParameter(f"{value!r} is neither a number, a .npy or .npz file, zeros:DTYPE:SHAPE nor hex:BYTES")
 
 
 def _arguments(texts: tuple[str, ...]) -> list[tuple[str, Any, pathlib.Path | None]]:
@@ -102,8 +101,8 @@ def _tell(ended: int, blocks: int, steps: int) -> None:
 @click.option("--block", default="32", show_default=True, help="Threads of a block, as 32,8.")
 @click.option("--cluster", help="Blocks of a cluster, as 2,1.")
 @click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE",
-              help="A parameter by name or by its number from 0 on: a number, FILE.npy, zeros:f4:64x64, or hex:… for a "
-                   "struct's bytes.")
+              help="A parameter by name or by its number from 0 on: a number, FILE.npy, zeros:f4:64x64, hex:… for a "
+                   "struct's bytes, or FILE.npz[:NAME] of `tilus prepack`.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
               help="Contents of a variable of the module, such as a __constant__ array: FILE.npy or zeros:f4:8.")
 @click.option("--shared", default=0, type=click.IntRange(min=0), help="Dynamic shared memory, bytes.")
@@ -172,8 +171,8 @@ def command(
             )
         entry = module.entries[0]
     parsed, variables = _arguments(arguments), _arguments(settings)
-    report = module.launch(entry, _extents(grid), _extents(block), {name: value for name, value, _ in parsed},
-                           shared_bytes=shared, cluster=_extents(cluster) if cluster else None,
+    report = module.launch(entry, parse_extents(grid), parse_extents(block), {name: value for name, value, _ in parsed},
+                           shared_bytes=shared, cluster=parse_extents(cluster) if cluster else None,
                            checks=_checks(checks, wanted, unwanted), counters=counters, seed=seed, collect=True,
                            resident_blocks=resident_blocks, stack_bytes=stack_bytes,
                            max_steps=max_steps or simulator.MAX_STEPS, skipped_files=skipped_files,

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @public_function
 def prepack(weights: Any, /, for_: JitFunction | None = None, *, parameter: str | None = None,
-            target: str | None = None, layout: RegisterLayout | None = None, **constants: Any) -> PrepackedArray:
+            target: str | None = None, layout: RegisterLayout | None = None,
+            format: str | PrepackedFormat | None = None, **constants: Any) -> PrepackedArray:
     """Put weights into the order in which a kernel reads them: each thread's elements of a tile side by side, so that
     it reads 128 bits at once, and as the shortest conversion in registers wants to have them.
 
@@ -35,6 +36,8 @@ def prepack(weights: Any, /, for_: JitFunction | None = None, *, parameter: str 
         target: the target that it runs on (``"sm_80"``, ``"cpu"``); by default that of the engine which a call would
             take.
         layout: instead of ``for_``, the layout of a tile among the threads: such as a kernel gives to ``tl.view``.
+        format: instead of ``for_``, the ``format`` of another array, or its text: such as the C header of a compiled
+            kernel has it.
         constants: the kernel's compile-time parameters, as in ``kernel.compile``.
 
     Raises:
@@ -42,13 +45,15 @@ def prepack(weights: Any, /, for_: JitFunction | None = None, *, parameter: str 
             where arguments do not fit, and the errors of compiling the kernel.
     """
     array = _weights(weights)
-    if (for_ is None) == (layout is None):
-        raise call_error("E0604", "tl.prepack takes either the kernel, for_=, or a layout=")
-    if layout is not None:
+    if sum(given is not None for given in (for_, layout, format)) != 1:
+        raise call_error("E0604", "tl.prepack takes either the kernel, for_=, or a layout= or format=")
+    if for_ is not None:
+        format = _format_of(for_, array, parameter, target, constants)
+    elif layout is not None:
         format = format_for(array.dtype, layout)
     else:
-        assert for_ is not None
-        format = _format_of(for_, array, parameter, target, constants)
+        assert format is not None
+        format = _given_format(format, array)
     if len(array.shape) < 2 or len(format.tile) != 2:
         raise call_error("E0601", f"weights of rank {len(array.shape)} in tiles of rank {len(format.tile)}: prepacked "
                                   "arrays have tiles of rank 2 in their last two dimensions")
@@ -86,6 +91,17 @@ def prepacked(bytes_like: Any, header: str) -> PrepackedArray:
         ValueError: the header is none, or there is another number of bytes.
     """
     return over_bytes(bytes_like, *parse_header(header))
+
+
+def _given_format(format: str | PrepackedFormat, array: ArrayArgument) -> PrepackedFormat:
+    if isinstance(format, str):
+        try:
+            format = parse_format(format)
+        except ValueError as error:
+            raise call_error("E0601", f"format={error}") from None
+    if format.dtype is not array.dtype:
+        raise call_error("E0601", f"the format is one of {format.dtype}, and the weights are {array.dtype}")
+    return format
 
 
 def _weights(weights: Any) -> ArrayArgument:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,9 @@ from tilus.ir.ops import (
     Workspace,
     Yield,
 )
+from tilus.ir.prepacked import parse_format
 from tilus.ir.types import ViewType
+from tilus.runtime.arguments import WORD_BYTES
 from tilus.runtime.nvidia.header_checks import Checks, helpers
 from tilus.targets.grid import MAX_OTHER_EXTENT
 
@@ -121,7 +124,8 @@ class _Writer:
         body += ["return status;"]
         lines = ["static inline CUresult " + f"{name}_launch({', '.join(parameters)}) {{",
                  "  CUresult status = CUDA_SUCCESS;", *(f"  {line}" for line in body), "}"]
-        return "\n".join([*structs, "", "/* Enqueues a launch on the stream. */", *lines])
+        formats = [line for value in self.launch.body.args for line in self.format(value)]
+        return "\n".join([*structs, *formats, "", "/* Enqueues a launch on the stream. */", *lines])
 
     def parameter_name(self, name: str) -> str:
         """A parameter's name, unless C, its headers or the launch function use it for something else."""
@@ -132,6 +136,24 @@ class _Writer:
         while spelled in self.names.values():
             spelled = f"{spelled}_"
         return spelled
+
+    def format(self, value: Value) -> list[str]:
+        """What a caller has to know of a prepacked array: its format as text, and how many bytes it has."""
+        text = self.compiled.formats.get(value.name or "")
+        if text is None:
+            return []
+        format, name = parse_format(text), f"{self.kernel.name}_{self.names[value]}"
+        *leading, k, n = (f"shape[{d}]" for d in range(value.view.rank))
+        rows, columns = format.tile
+        tiles = [*leading, f"(({k} + {rows - 1}) / {rows})", f"(({n} + {columns - 1}) / {columns})"]
+        return [
+            "", f"/* {value.name} is prepacked: {format.describe()}.",
+            "   Its shape and strides are those of the array row by row. Its bytes are what `tilus prepack` makes for",
+            f"   this format, or tl.prepack(weights, format=text); {name}_bytes says how many. */",
+            f"static const char {name}_format[] = {json.dumps(text)};",
+            f"static inline int64_t {name}_bytes(const int64_t *shape) {{",
+            f"  return {' * '.join(tiles)} * {format.tile_bytes};", "}",
+        ]
 
     def statement(self, op: Operation) -> list[str]:
         if isinstance(op, Launch):
@@ -187,7 +209,9 @@ class _Writer:
         self.workspaces.append(name)
         self.names[op.result] = name
         extents = [self.names[e] for e in op.extents]
-        size = " * ".join([*extents, str(op.dtype.itemsize)])
+        bits, count = op.dtype.packed_bits, " * ".join(extents) or "1"
+        # elements that fill no bytes are stored by atomics on words
+        size = f"{count} * {bits // 8}" if bits % 8 == 0 else f"({count} * {bits} + 31) / 32 * {WORD_BYTES}"
         lines = [f"CUdeviceptr {name} = 0;",
                  f"if (status == CUDA_SUCCESS && {size} > 0) status = cuMemAllocAsync(&{name}, {size}, stream);"]
         if op.zero:

@@ -10,7 +10,7 @@ from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
 from tilus.lang.signature import dim_value
-from tilus.runtime.arguments import SMALL_BYTES, SMALL_EXTENT
+from tilus.runtime.arguments import SMALL_BYTES, SMALL_EXTENT, WORD_BYTES
 
 HELPERS = """\
 static inline bool {name}_is_contiguous(const int64_t *shape, const int64_t *strides, int rank) {{
@@ -23,7 +23,7 @@ static inline bool {name}_is_contiguous(const int64_t *shape, const int64_t *str
   return true;
 }}
 
-static inline bool {name}_is_small(const int64_t *shape, const int64_t *strides, int rank, int64_t itemsize) {{
+static inline bool {name}_is_small(const int64_t *shape, const int64_t *strides, int rank, int64_t bits) {{
   int64_t span = 1;
   for (int d = 0; d < rank; ++d) if (shape[d] == 0) return true;
   for (int d = 0; d < rank; ++d) {{
@@ -32,7 +32,7 @@ static inline bool {name}_is_small(const int64_t *shape, const int64_t *strides,
     span += shape[d] > 1 ? (shape[d] - 1) * stride : 0;
     if (span >= {bytes}) return false;
   }}
-  return span * itemsize < {bytes};
+  return bits < 8 || (span * bits + 7) / 8 < {bytes};
 }}
 """
 
@@ -65,7 +65,7 @@ class Checks:
         return [f"if ({condition}) return CUDA_ERROR_INVALID_VALUE; /* {why} */" for condition, why in found]
 
     def _of_array(self, name: str, p: Parameter, dtype: DType) -> list[tuple[str, str]]:
-        rank, checks = len(p.dims), []
+        rank, bits, checks = len(p.dims), dtype.packed_bits, []
         for d in range(rank):
             extent, known = f"{name}.shape[{d}]", p.shape[d]
             if known is not None:
@@ -75,8 +75,12 @@ class Checks:
             else:
                 checks.append((f"{extent} < 0", f"{extent} is an extent"))
         if p.small and rank:
-            checks.append((f"!{self.kernel}_is_small({name}.shape, {name}.strides, {rank}, {dtype.itemsize})",
-                           f"{name} takes less than 2^31 bytes"))
+            checks.append((f"!{self.kernel}_is_small({name}.shape, {name}.strides, {rank}, {bits})",
+                           f"{name} takes less than 2^31 {'bytes' if bits >= 8 else 'elements'}"))
+            if p.prepacked:
+                limit = SMALL_BYTES * min(bits, 8) // 8
+                checks.append((f"{self.kernel}_{name}_bytes({name}.shape) >= INT64_C({limit})",
+                               f"{name} takes less than 2^31 {'bytes' if bits >= 8 else 'elements'}, filled up"))
         if p.contiguous and rank:
             checks.append((f"!{self.kernel}_is_contiguous({name}.shape, {name}.strides, {rank})",
                            f"{name} is contiguous"))
@@ -86,7 +90,7 @@ class Checks:
                 checks.append((f"{extent} > 1 && {stride} != {known}", f"{stride} is {known}"))
             elif known is None and p.strides_divisible and p.strides_divisible[d]:
                 checks.append((f"{extent} > 1 && {stride} % 16 != 0", f"{stride} is a multiple of 16"))
-        alignment = 16 if p.aligned else dtype.itemsize
+        alignment = 16 if p.aligned else bits // 8 if bits in (8, 16, 32, 64) else WORD_BYTES
         if alignment > 1:
             checks.append((f"{name}.data % {alignment} != 0", f"{name}.data is a multiple of {alignment} bytes"))
         return checks

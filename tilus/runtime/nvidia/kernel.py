@@ -9,7 +9,7 @@ from tilus.backends import Artifact, Options, Route
 from tilus.diagnostics import Diagnostic, Label, Severity, warn
 from tilus.records import record
 from tilus.runtime.compile import Compiled
-from tilus.runtime.nvidia.launch_facts import LaunchFacts, facts_in
+from tilus.runtime.nvidia.launch_facts import LaunchFacts, facts_in, formats_of
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target
 
@@ -49,6 +49,11 @@ class CompiledKernel(Compiled):
     def launches(self) -> dict[str, LaunchFacts]:
         """What launching each kernel takes."""
         return facts_in(self.metadata)
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """In which order the elements of its prepacked arrays lie, by parameter: ``tl.prepack(format=…)`` takes it."""
+        return formats_of(self.launches)
 
     @property
     def arguments(self) -> tuple[KernelArgument, ...]:
@@ -118,7 +123,8 @@ def metadata_json(compiled: CompiledKernel) -> str:
     """The metadata as the file that ``tilus compile`` writes next to a cubin."""
     signature = [
         {"name": p.name, "kind": p.kind, "contiguous": p.contiguous, "aligned": p.aligned, "small": p.small,
-         "shape_divisible_by_16": list(p.shape_divisible)}
+         "shape_divisible_by_16": list(p.shape_divisible),
+         **({"prepacked": json.loads(compiled.formats[p.name])} if p.name in compiled.formats else {})}
         for p in compiled.specialisation.parameters
     ]
     constants = {n: v if isinstance(v, (int, float, bool, str, type(None))) else str(v)
