@@ -8,27 +8,26 @@ import shlex
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import tilus as tl
 from tilus.cli.layout import command
 from tilus.cli.loading import load_file
+from tilus.cli.main import cli
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 LAYOUTS = DOCS / "layouts.md"
 
 
-def scripts(page: Path) -> list[str]:
-    """The blocks of Python that are whole programs."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
-    return [block for block in blocks if block.startswith("import ")]
-
-
-def run_script(page: Path, number: int, folder: Path) -> ModuleType:
-    """A page's script, executed from a file, since kernels are read from there."""
-    file = folder / f"docs_{page.stem}_{number}.py"
-    file.write_text(scripts(page)[number])
+def run_section(page: str, title: str, folder: Path) -> ModuleType:
+    """The blocks of Python of a section as one program, executed from a file, since kernels are read from there."""
+    section = (DOCS / page).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"^```python\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert blocks
+    file = folder / f"{folder.name}_of_docs.py"
+    file.write_text("\n\n".join(blocks))
     return load_file(file)
 
 
@@ -61,9 +60,23 @@ def test_tiles_of_each_width() -> None:
 
 
 def test_a_view_of_stored_tiles(tmp_path: Path) -> None:
-    module = run_script(LAYOUTS, 0, tmp_path)
+    module = run_section("layouts.md", "Packed tiles", tmp_path)
     ptx = module.product.compile("sm_80").ptx
     assert re.search(r"cp\.async\.cg\.shared\.global \[[^]]*\], \[[^]]*\], 16", ptx)
     loads = set(re.findall(r"ld\.shared\S*", ptx))
     assert "ld.shared.v4.b32" in loads
     assert not any("8" in load or "16" in load for load in loads)
+
+
+def test_prepacked_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The section's program, and its commands on files with the names that it has."""
+    monkeypatch.chdir(tmp_path)
+    module = run_section("language.md", "Prepacked weights", tmp_path)
+    Path("kernel.py").write_text(Path(module.__file__ or "").read_text().split("\nrng =")[0])
+    np.savez("weights.npz", q=module.weights.base, scales=np.ones(3))
+    commands = re.findall(r"^    tilus (.*)$", (DOCS / "language.md").read_text(), re.MULTILINE)
+    assert len(commands) == 3
+    for line in commands:
+        assert CliRunner().invoke(cli, shlex.split(line), catch_exceptions=False).exit_code == 0
+    np.testing.assert_array_equal(np.load("numbers.npy"), tl.unpack(module.weights))
+    assert str(np.load("packed.npz")["q.header"]) == module.w.header

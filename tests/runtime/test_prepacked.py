@@ -255,6 +255,23 @@ def test_what_a_kernel_may_not_do(kernel: Any, message: str, target: str) -> Non
         tl.prepack(packed, for_=kernel, target=target)
 
 
+@tl.jit
+def with_zeros(w: tl.u4["K", "N"], y: tl.f32["K", "N"], zeros: tl.u4["K", "N"] | None = None) -> None:
+    tl.grid(1)
+    y_ = tl.load(w, (0, 0), (16, 32)).to(tl.f32)
+    if zeros is not None:
+        y_ = y_ - tl.load(zeros, (0, 0), (16, 32)).to(tl.f32)
+    tl.store(y, (0, 0), y_)
+
+
+def test_absent_parameters_are_not_meant() -> None:
+    packed, _ = weights(tl.u4, 16, 32)
+    with pytest.raises(tl.UserError, match="several of u4: w, zeros"):
+        tl.prepack(packed, for_=with_zeros, target="sm_80")
+    found = tl.prepack(packed, for_=with_zeros, target="sm_80", zeros=None)
+    assert found.header == tl.prepack(packed, for_=with_zeros, target="sm_80", parameter="w", zeros=None).header
+
+
 def test_mistakes() -> None:
     packed, _ = weights(tl.u4, 64, 64)
     with pytest.raises(tl.UserError, match="has no parameter 'v'"):
