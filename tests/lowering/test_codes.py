@@ -92,6 +92,18 @@ def test_gpu(dtype: tl.DType, engine: str) -> None:
     check_encoding(dtype, engine, x[:: 1 + len(x) // 1500], slice(None, None, 37))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("route", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_120a"])
+@pytest.mark.parametrize("dtype", [*FLOATS, *CODEBOOKS], ids=str)
+def test_every_type_on_gpus(dtype: tl.DType, target: str, route: str) -> None:
+    """All numbers of 16 bits."""
+    engine = f"simulate:{target}:{route}"
+    check_decoding(dtype, engine)
+    x = inputs(dtype, 3000)
+    check_encoding(dtype, engine, x[:: 1 + len(x) // 20_000], slice(None))
+
+
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 def test_between_narrow_types(engine: str) -> None:
     for n, source in enumerate(CHOSEN):
