@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 
 import tilus as tl
-from tests.errors import call_programs, machine_programs, programs, python_programs, tile_programs, value_programs
+from tests.errors import (
+    call_programs,
+    machine_programs,
+    packed_programs,
+    programs,
+    python_programs,
+    tile_programs,
+    value_programs,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
-MODULES = (programs, python_programs, call_programs, tile_programs, machine_programs, value_programs)
+MODULES = (programs, python_programs, call_programs, tile_programs, machine_programs, value_programs,
+           packed_programs)
 PROGRAMS = {name: (module, value) for module in MODULES for name, value in vars(module).items()
             if callable(value) and getattr(value, "__module__", "") == module.__name__ and name != "f32"}
 

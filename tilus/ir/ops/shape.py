@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from tilus.diagnostics import Diagnostic, Label, UserError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, u8
 from tilus.ir.families import Movement
@@ -147,11 +148,22 @@ class View(Operation):
         if old.shape != tile.shape:
             self.fail("E0403", f"a layout of shape {old.shape} for a tile of shape {tile.shape}")
         if old.num_threads != new.num_threads:
-            self.fail("E0403", f"the layouts have {old.num_threads} and {new.num_threads} threads")
-        if old.num_locals * tile.dtype.bits != new.num_locals * self.dtype.bits:
-            self.fail("E0403", f"a thread holds {old.num_locals * tile.dtype.bits} bits before and "
-                               f"{new.num_locals * self.dtype.bits} bits after the view")
+            self.differ(f"the layouts have {old.num_threads} and {new.num_threads} threads")
+        before, after = old.num_locals * tile.dtype.bits, new.num_locals * self.dtype.bits
+        if before != after:
+            fits = f": {before // self.dtype.bits} elements of {self.dtype}" if before % self.dtype.bits == 0 else ""
+            self.differ(f"a thread holds {before} bits before and {after} bits after the view",
+                        f"take a layout that gives each thread as many bits{fits}")
         return (TileType(self.dtype, new.shape),)
+
+    def differ(self, message: str, help: str | None = None) -> NoReturn:
+        """Raise the error of two layouts that do not fit each other, at both."""
+        tile, maker = self.x.tile, self.x.defining
+        labels = [Label(self.span, f"{self.layout.num_locals} x {self.dtype} a thread: {self.layout}")]
+        if maker is not None and maker.span.known and maker.span != self.span:
+            labels.append(Label(maker.span, f"{self.from_layout.num_locals} x {tile.dtype} a thread: "
+                                            f"{self.from_layout}"))
+        raise UserError(Diagnostic("E0403", message, tuple(labels), help))
 
 
 class Unpack(Operation):
