@@ -24,12 +24,13 @@ from tilus.layouts import (
     unify,
     wavefronts,
 )
-from tilus.layouts.mma import DENSE, block_fragments, fragments, quad_pair_fragments
+from tilus.layouts.mma import DENSE, SPARSE, block_fragments, fragments, quad_pair_fragments
 from tilus.lowering.dots.quad_pairs import QUAD_GRIDS
 
 WIDTHS = [*range(1, 9), 9, 10, 11, 12, 13, 14, 15, 16]
 ATOMS = {
-    **{f"{bits}:m{m}n{n}k{k}": fragments(m, n, k, bits) for bits, shapes in DENSE.items() for m, n, k in shapes},
+    **{f"{bits}:m{m}n{n}k{k}{':sparse' * sparse}": fragments(m, n, k, bits, sparse)
+       for table, sparse in ((DENSE, False), (SPARSE, True)) for bits, shapes in table.items() for m, n, k in shapes},
     **{f"volta:{grid}:{'row' if row else 'col'}:{repeat}": quad_pair_fragments(grid, True, row, True, (1, repeat))
        for grid, row, repeat in itertools.product(QUAD_GRIDS, (True, False), (1, 2))},
 }
@@ -50,6 +51,19 @@ def test_tiles_of_tensor_cores(name: str) -> None:
         repeats = tile.size // fragment.size
         assert all(fragment.num_locals * fewer * bits % 128 for fewer in range(1, repeats))
         assert n == fragment.shape[1], "of equal tiles the one that is longest along k"
+        check_accesses(byte_layout(tile, bits))
+
+
+@pytest.mark.parametrize("name", [name for name in ATOMS if "sparse" not in name])
+def test_tiles_of_the_first_operand(name: str) -> None:
+    """Weights on the left: (m, k)."""
+    atom = ATOMS[name]
+    for bits, (wm, wn) in itertools.product(range(1, 9), [(1, 1), (2, 1), (1, 2), (4, 2)]):
+        fragment = block_fragments(atom, (wm, wn), (atom.m * wm, atom.n * wn, atom.k)).a
+        tile = tile_for(fragment, bits)
+        m, k = tile.shape
+        assert tile == block_fragments(atom, (wm, wn), (m, atom.n * wn, k)).a
+        assert tile.num_locals * bits % 128 == 0
         check_accesses(byte_layout(tile, bits))
 
 

@@ -138,6 +138,32 @@ def test_files() -> None:
     np.testing.assert_array_equal(again.bytes, array.bytes)
 
 
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("bits", range(1, 9))
+def test_tiles_of_whole_pieces(bits: int, route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the least tile of 128 bits a thread all copies and loads of weights have 128 bits, without bank conflicts."""
+    reports: list[Any] = []
+    monkeypatch.setattr("tilus.runtime.nvidia.engines._Simulated.tell", lambda self, report: reports.append(report))
+    dtype = tl.integer(bits, signed=False)
+    tile = tl.layouts.tile_for(tl.mma((16, 64, 16), tl.f16, warps=(1, 4)).b, bits)
+    constants = {"BK": tile.shape[0], "BN": tile.shape[1]}
+    packed, numbers = weights(dtype, 2 * tile.shape[0], 2 * tile.shape[1])
+    array = tl.prepack(packed, for_=product, target="sm_80", wtype=dtype, **constants)
+    assert array.format.layout == tile
+    x = np.random.default_rng(0).standard_normal((16, packed.shape[0])).astype(np.float16)
+    y = np.zeros((16, packed.shape[1]), np.float32)
+    product.on(route)(dtype, x, array, y, **constants)
+    assert np.linalg.norm(y - x.astype(np.float64) @ numbers) <= 1e-5 * np.linalg.norm(y)
+    (report,) = reports
+    assert not report.faults
+    loads = [site for site in report.sites if site.opcode.startswith("ld.shared") and site.requests]
+    assert sum(site.bytes for site in loads) == array.nbytes + y.nbytes, "y goes through shared memory to be stored"
+    assert all(".v4." in site.opcode and not site.excess for site in loads)
+    copies = [site for site in report.sites if site.opcode.startswith("cp.async") and site.space == "global"]
+    assert sum(site.bytes for site in copies) == array.nbytes + y.shape[1] // tile.shape[1] * x.nbytes
+    assert all(site.bytes == 16 * 32 * site.requests and not site.excess for site in copies)
+
+
 def test_safetensors(tmp_path: Path) -> None:
     """The header goes into the metadata, where texts are."""
     packed, _ = weights(tl.u3, 100, 72)
