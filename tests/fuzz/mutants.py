@@ -33,7 +33,8 @@ MUTANTS = (*TILE_MUTANTS, *THREAD_MUTANTS, *PACKED_MUTANTS)
 
 @dataclass(frozen=True)
 class Verdict:
-    """``programs`` until one disagreed, or all; the code of ``changed`` of them is not the unchanged compiler's."""
+    """``programs`` until one disagreed, or all; the code of ``changed`` of them is not the unchanged compiler's, or of
+    one at least where the process has died."""
 
     found: bool
     programs: int
@@ -45,21 +46,25 @@ class Verdict:
         return f"{word} {self.programs:4d} ({self.changed:3d} with other code)"
 
 
-def fuzz(module: str, *arguments: str) -> str:
-    """The output of the fuzzer in a process, and with a cache, of its own."""
+def fuzz(module: str, *arguments: str) -> tuple[str, str]:
+    """The output of the fuzzer in a process, and with a cache, of its own; and where a signal has ended it what it had
+    written on stderr, which is empty otherwise."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "TILUS_CACHE_DIR": cache, "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", module, *arguments]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1) or (done.returncode and not done.stdout):
+    if done.returncode > 1 or (done.returncode > 0 and not done.stdout):
         raise RuntimeError(f"the fuzzer did not end:\n{done.stdout}\n{done.stderr}")
-    return done.stdout
+    return done.stdout, done.stderr if done.returncode < 0 else ""
 
 
 def verdict(mutant: Mutant, known: Path, programs: int = PROGRAMS, first: int = 0) -> Verdict:
     """Fuzz the compiler with the bug. Programs whose code is the ``known`` one are not run."""
-    output = fuzz("tests.fuzz.mutants", "--plant", mutant.name, "--first", str(first), "--count", str(programs),
-                  "--engines", mutant.engine, "--stop", "--brief", "--known", str(known))
+    output, died = fuzz("tests.fuzz.mutants", "--plant", mutant.name, "--first", str(first), "--count", str(programs),
+                        "--engines", mutant.engine, "--stop", "--brief", "--progress", "1", "--known", str(known))
+    if died:  # LLVM, or what it has made: one more program than there were lines
+        before = re.findall(r"^(\d+) programs, 0 disagreements", died, re.MULTILINE)
+        return Verdict(True, int(before[-1] if before else 0) + 1, 1, died.splitlines()[-1])
     ran = re.search(r"^(\d+) programs, (\d+) with other code, (\d+) disagreements", output, re.MULTILINE)
     if ran is None:
         raise RuntimeError(f"the fuzzer did not end with {mutant.name}:\n{output}")
