@@ -138,8 +138,8 @@ PACKED_MUTANTS = (
            lambda alignment: lambda dtype, vector: 2 * alignment(dtype, vector)),
     Mutant("the last piece of a group is forgotten", f"{_DENSE}:_pieces", _last_but_one, CUDA),
     Mutant("copies of packed elements know no bounds", f"{_DENSE}:copy_group",
-           lambda copy: lambda thread, source, destination, count, alignment, predicate:
-           copy(thread, source, destination, count, alignment, None)),
+           lambda copy: lambda thread, source, destination, count, alignment, predicate, *rest:
+           copy(thread, source, destination, count, alignment, None, *rest)),
     Mutant("shared memory ends within a word", "tilus.lowering.simt.plan_shared:_allocation_bytes",
            lambda size: lambda op: size(op) - (4 if op.dtype.bits < 8 else 0)),
     # conversions

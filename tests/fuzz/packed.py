@@ -212,12 +212,18 @@ def side_by_side(g: Generator) -> None:
 def copied(g: Generator) -> None:
     """A tile that is copied to shared memory asynchronously, and read in part or with another shape of access."""
     dtype = g.random.choice(g.stored)
-    rows, columns = g.random.choice((1, 3, 8, 16)), g.random.choice((8, 32, 64, 5, 24, 128))
-    view = memory.window(g, (rows, columns), dtype, "codes")
     name = g.name("s")
+    if g.chance(0.5):
+        rows, columns = g.random.choice((1, 3, 8, 16)), g.random.choice((8, 32, 64, 5, 24, 128))
+        source, at = memory.window(g, (rows, columns), dtype, "codes").text, memory.offsets_of(g, 2)
+    else:  # groups of elements that have words of their own
+        rows, columns = g.random.choice((16, 16, 32, 8)), g.random.choice((64, 128, 128))
+        shape = rows + g.random.choice((0, -3, 5)), columns * g.random.choice((1, 2))
+        source = g.array(dtype, shape, "codes").name
+        at = f"({g.random.choice(('0', 'n', 'g * 8', '-1'))}, {g.random.choice((0, 0, columns))})"
     g.count("copy of packed elements")
     g.line(f"{name} = tl.shared(({rows}, {columns}), {spelled(dtype)})")
-    g.line(f"tl.copy_async({name}, {view.text}, {memory.offsets_of(g, 2)})")
+    g.line(f"tl.copy_async({name}, {source}, {at})")
     g.line("tl.commit()")
     g.line("tl.wait(0)")
     g.line("tl.sync()")
