@@ -73,6 +73,7 @@ class _KernelSignature:
         self.annotations = dict(annotations)
         self.names = tuple(annotations)
         self.specs = tuple(ParameterSpec(name, None, MISSING) for name in annotations)
+        self.binding_order = tuple(range(len(self.specs)))
         self._spans = spans
 
     def span(self, name: str) -> Any:
