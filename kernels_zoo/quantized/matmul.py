@@ -23,7 +23,7 @@ from kernels_zoo.quantized.parameters import (
     Y,
 )
 
-SHAPES = [(1, 256, 512), (7, 96, 128), (16, 512, 1024), (33, 130, 384), (256, 256, 256)]
+SHAPES = [(1, 256, 512), (7, 96, 128), (5, 40, 256), (16, 512, 1024), (33, 130, 384), (256, 256, 256)]
 FEW_ROWS = 16
 """Up to so many the weights take longer to be read than to be multiplied, and the sum is shared out among blocks."""
 

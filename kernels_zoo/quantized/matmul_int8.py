@@ -11,7 +11,7 @@ import tilus as tl
 from kernels_zoo.checking import Case, empty, report, wide
 from kernels_zoo.quantized.parameters import POINTS, Y
 
-SHAPES = [(1, 256, 512), (7, 96, 128), (33, 130, 384), (128, 256, 256)]
+SHAPES = [(1, 64, 512), (7, 96, 128), (5, 40, 256), (33, 130, 384), (128, 256, 256)]
 
 
 @tl.jit

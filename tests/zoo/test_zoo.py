@@ -18,6 +18,7 @@ KERNELS = {
     "normalization.rms_norm": "rms_norm", "gemm.matmul": "matmul", "gemm.matmul_explicit": "matmul_explicit",
     "gemm.matmul_split_k": "matmul_split_k", "gemm.batched_matmul": "batched_matmul",
     "attention.flash_attention": "flash_attention_forward", "rnn.lstm": "lstm_step",
+    "quantized.matmul": "quantized_matmul", "quantized.matmul_int8": "quantized_matmul_int8",
 }
 SMALL = 40_000
 """Elements of the largest argument of a shape that is quick on the interpreter."""
@@ -28,7 +29,9 @@ def module_of(name: str) -> ModuleType:
 
 
 def dtypes_of(name: str) -> list[Any]:
-    few = {"elementwise.saxpy": [tl.f32], "gemm.matmul_explicit": [tl.f16, tl.bf16]}
+    halves = [tl.f16, tl.bf16]
+    few = {"elementwise.saxpy": [tl.f32], "gemm.matmul_explicit": halves, "quantized.matmul": halves,
+           "quantized.matmul_int8": halves}
     return few.get(name, [tl.f32, tl.f16, tl.bf16])
 
 
