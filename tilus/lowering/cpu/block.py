@@ -75,6 +75,7 @@ class BlockLowering:
         self.lanes = 0
         self.full_windows: set[Window] = set()
         self.tables: dict[Value, Table] = {}  # the tiles that are looked up where they are evaluated
+        self.aligned: set[Window] = set()  # of prepacked arrays, read in steps of whole words
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one

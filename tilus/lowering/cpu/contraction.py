@@ -39,7 +39,7 @@ from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_
 from tilus.lowering.cpu.evaluate import evaluate, keeps_dimensions, leaves, source_dims
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
 from tilus.lowering.cpu.memory import make_window
-from tilus.lowering.cpu.microkernel import Product, emit_product
+from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Lazy, Number
@@ -120,6 +120,8 @@ def _suits(self: BlockLowering, loop: _Loop, inside: set[Value], value: Value, d
     if isinstance(op, Load):
         if op.mask is not None or (op.other is not None and op.other in inside):
             return False
+        if dims[-1] == 1 and self.views[op.view].order is not None:
+            return False  # what follows along columns is in another column of tiles
         for offset, dim in zip(op.offsets, dims, strict=True):
             slope = _slope(self, loop, inside, offset)
             if slope is None or slope * loop.step != (loop.block if dim == 1 else 0):
@@ -225,9 +227,9 @@ class _Contraction:
         stream = FewRows(lowering, self.plan(), a, home, rows) if self.few is not False else None
         panels = _Panels(lowering.allocate_raw(self.dtype, self.chunk * self.columns), self.memo(total)) \
             if self.few is not True else None
-        filled: Number = self.rows
+        filled = c.min(self.rows, c.add(rows, blocking(lowering.machine, self.dtype).rows))
         if stream is not None:
-            filled = stream.filled if panels is None else c.select(self.is_few, stream.filled, self.rows)
+            filled = stream.filled if panels is None else c.select(self.is_few, stream.filled, filled)
             self.either(stream.begin, None)
 
         def chunk(at: Value, _: list[Value]) -> None:

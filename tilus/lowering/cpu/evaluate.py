@@ -28,6 +28,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simd import GatherLoad, TableLookup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.memory import is_spread, load_gathered, load_window, spread_words
+from tilus.lowering.cpu.prepacked import lane_words
 from tilus.lowering.cpu.spread import run_start, shifted_words, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
 
@@ -115,7 +116,9 @@ def _look_up(self: BlockLowering, table: Table, coords: Coords, lanes: int) -> V
     """The function of the elements at some coordinates."""
     c, dtype = self.c, table.load.tile.dtype
     at = moved_coords(table.moves, coords)
-    if is_spread(table.window, at):
+    if table.window in self.aligned:
+        index = lane_words(self, table.window, at, lanes)
+    elif is_spread(table.window, at):
         words, which = spread_words(self, table.window, at, lanes)
         index = shifted_words(self, words, which * dtype.bits)
     else:

@@ -10,6 +10,7 @@ What is not whole vectors of tiles that are all in bounds is done by a short gen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
@@ -22,8 +23,9 @@ from tilus.lowering.cpu.factors import Factored, factored
 from tilus.lowering.cpu.lookup import add_tables
 from tilus.lowering.cpu.microkernel import multiply_add
 from tilus.lowering.cpu.nest import vector_pieces, windows_of
-from tilus.lowering.cpu.spread import can_spread, gathered, spread
-from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
+from tilus.lowering.cpu.prepacked import in_words, prefetch_words
+from tilus.lowering.cpu.spread import WORD_BITS, can_spread, gathered, spread
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, TileOrder, Window
 from tilus.records import record
 
 FEW_ROWS = 8
@@ -36,9 +38,13 @@ NARROW = 4
 """Vectors of accumulators of each of several rows."""
 STREAMED_ROWS = 16
 """Rows of B that are read side by side: fewer than the streams that a processor sees."""
+LONGEST_RUN = 64
+"""Vectors that the code of a loop over prepacked elements has, at most."""
 LINE_BYTES = 64
 LONG_ROW_BYTES = 2048
 """What a processor's own prefetching works well for."""
+PREFETCHED_LINES = 64
+"""How far ahead prepacked elements are asked for: a page, where the processor's own prefetching ends."""
 PREFETCHED_ROWS = 16
 """How far ahead rows of B are asked for."""
 
@@ -47,7 +53,8 @@ PREFETCHED_ROWS = 16
 class Plan:
     """``along``: the dimension of B (K × N) that vectors run along. ``step``: elements of it that a lane is from the
     next one. ``wide``: vectors of columns, or columns, of a row alone; ``narrow``: of ``height`` rows. ``scaled``: what
-    is summed up over a piece of B is multiplied by scales."""
+    is summed up over a piece of B is multiplied by scales. ``run``: vectors along columns that come out of the same
+    words; ``depth``: rows of B that do, where they are not one by one."""
 
     along: int
     step: int
@@ -56,6 +63,8 @@ class Plan:
     narrow: int
     height: int
     scaled: bool
+    run: int = 1
+    depth: int = 1
 
     @property
     def block(self) -> int:
@@ -65,7 +74,7 @@ class Plan:
     @property
     def columns(self) -> int:
         """Columns that a row alone takes at a time."""
-        return self.wide * self.lanes if self.along == 1 else self.wide
+        return max(self.wide, self.run) * self.lanes if self.along == 1 else self.wide
 
 
 def plan_for(self: BlockLowering, value: Value, dtype: DType, rows: int, depth: int) -> Plan:
@@ -75,16 +84,32 @@ def plan_for(self: BlockLowering, value: Value, dtype: DType, rows: int, depth: 
     lanes = self.machine.vector_bytes // container_bytes(dtype)
     window, along = _main_window(self, value)
     extent = columns if along == 1 else depth
-    step = 1
-    if window is not None and window.memory.packed:
-        step = next((n for n in (16, 8, 4, 2) if can_spread(window.memory.dtype.bits, n) and extent % (n * lanes) == 0),
-                    1)
+    step, run, deep = 1, 1, 1
+    if window is not None and window.memory.order is not None:
+        run, deep = _runs(window.memory.order, window.memory.dtype, columns, lanes) if along == 1 else (1, 0)
+    elif window is not None and window.memory.packed:
+        step = run = next((n for n in (16, 8, 4, 2) if can_spread(window.memory.dtype.bits, n)
+                           and extent % (n * lanes) == 0), 1)
     units = columns // lanes if along == 1 else columns
     wide = next((n for n in (16, 8, 4, 2, 1) if n <= max(step, WIDEST) and units % n == 0 and
-                 (along == 0 or n % step == 0)), 1)
+                 (along == 0 or n % run == 0 or run % n == 0)), 1)
     height = 1 if _is_plain(self, value) else min(HEIGHT, rows)
     scaled = bool(factored(self, value).scales)
-    return Plan(along, step, lanes, wide, min(wide, NARROW), height, scaled)
+    return Plan(along, step, lanes, wide, min(wide, NARROW), height, scaled, run, deep)
+
+
+def _runs(order: TileOrder, dtype: DType, columns: int, lanes: int) -> tuple[int, int]:
+    """Of a prepacked array: vectors along columns, and rows, after which elements begin at words again. 0 rows where
+    they are too many, or elements are not in words."""
+    if not in_words(order, dtype) or order.columns != columns or order.lanes % lanes:
+        return 1, 0
+    period = WORD_BITS // math.gcd(WORD_BITS, dtype.packed_bits)
+    if order.vectors % period == 0:
+        run, deep = period, 1
+    else:
+        run, deep = order.vectors, period // math.gcd(period, order.vectors)
+    run *= order.lanes // lanes
+    return (run, deep) if run * deep <= LONGEST_RUN and deep <= lanes else (1, 0)
 
 
 def _is_plain(self: BlockLowering, value: Value) -> bool:
@@ -153,6 +178,9 @@ class FewRows:
 
     def chunk(self, depth: Number) -> None:
         """A holds another chunk: bring it into the order of B's elements."""
+        if self.plan.depth > 1:  # rows of B come in groups, and the last one may be filled up
+            zero = self.c.const(0, self.dtype, self.plan.lanes)
+            self.c.loop(0, self.filled, 1, [], lambda i, _: self.put(self.row_of(self.a, i, 0, depth), zero))
         if self.ordered is self.a:
             return
         c, lanes, block = self.c, self.plan.lanes, self.plan.block
@@ -179,6 +207,7 @@ class FewRows:
         lowering, c, plan = self.lowering, self.c, self.plan
         product = factored(lowering, value)
         windows = windows_of(lowering, [value])
+        words = self.in_words(value)
         condition: Value | None = None
         for window in windows:
             condition = c.both(condition, window.full)
@@ -190,8 +219,10 @@ class FewRows:
 
         def fast() -> None:
             lowering.full_windows.update(windows)
+            lowering.aligned.update(words)
             saved, lowering.lanes = lowering.lanes, plan.lanes
             tables = add_tables(lowering, product.value)
+            self.prefetch_following(value)
             if plan.along == 0:
                 self.row_groups(lambda i, height: self.along_depth(product, i, height, first, whole))
             else:
@@ -199,6 +230,7 @@ class FewRows:
             for looked_up in tables:
                 del lowering.tables[looked_up]
             lowering.lanes = saved
+            lowering.aligned.difference_update(words)
             lowering.full_windows.difference_update(windows)
 
         reached = whole
@@ -212,13 +244,18 @@ class FewRows:
         else:
             self.rest_of_columns(value, first, reached, depth)
 
+    def in_words(self, value: Value) -> list[Window]:
+        """The prepacked tile whose elements are found in words without counting."""
+        window, _ = _main_window(self.lowering, value)
+        return [window] if window is not None and window.memory.order is not None and self.plan.depth else []
+
     def whole_bytes(self, value: Value) -> Value | None:
         """Whether the runs of packed elements begin at bytes."""
         c = self.c
         bits: Number = 0
         for rep, dims in leaves(self.lowering, value, (0, 1)):
             window = rep.window if isinstance(rep, Lazy) else None
-            if window is None or not window.memory.packed:
+            if window is None or not window.memory.packed or window.memory.order is not None:
                 continue
             for amount in (window.origin, *(s for s, d in zip(window.strides, dims, strict=True)
                                             if d is not None and not (isinstance(s, int) and s == 1))):
@@ -270,7 +307,7 @@ class FewRows:
         def rows(top: Number, bottom: Number) -> None:
             def group(i: Number, height: int) -> None:
                 count = plan.wide if height == 1 else plan.narrow
-                together = max(count, plan.step)  # vectors that are of the same words
+                together = max(count, plan.run)
 
                 def columns(j: Number) -> None:
                     for part in range(0, together, count):
@@ -283,7 +320,9 @@ class FewRows:
 
             self.row_groups(group)
 
-        if stop:
+        if stop == plan.columns and plan.run > plan.step:
+            rows(0, depth)
+        elif stop:
             c.loop(0, depth, STREAMED_ROWS, [], lambda k, _: rows(k, c.min(c.add(k, STREAMED_ROWS), depth)))
         if stop and product.scales:
             self.scale_parts(product, stop)
@@ -314,6 +353,8 @@ class FewRows:
         count, lanes = plan.wide if height == 1 else plan.narrow, plan.lanes
         rows = [self.row_of(self.a, i, r, first) for r in range(height)]
 
+        deep = max(1, plan.depth)
+
         def column(v: int) -> Coord:
             at = v * lanes if plan.step == 1 else v // plan.step * plan.block + v % plan.step
             return Coord(None, j + at, True, plan.step) if isinstance(j, int) else Coord(j, at, True, plan.step)
@@ -327,14 +368,15 @@ class FewRows:
         def step(k: Value, acc: list[Value]) -> list[Value]:
             if part == 0:
                 self.prefetch(product, k, j)
-            xs = [c.splat(c.b.add(PtrLoad(c.offset(row, k))).result, lanes) for row in rows]
-            for v, coord in enumerate(at):
-                y = evaluate(lowering, product.value, moved_coords(product.moves, (Coord(k), coord)))
-                for r, x in enumerate(xs):
-                    acc[r * count + v] = multiply_add(lowering, x, c.splat(y, lanes), acc[r * count + v])
+            for u in range(deep):
+                xs = [c.splat(c.b.add(PtrLoad(c.offset(c.offset(row, k), u))).result, lanes) for row in rows]
+                for v, coord in enumerate(at):
+                    y = evaluate(lowering, product.value, moved_coords(product.moves, (Coord(k, u), coord)))
+                    for r, x in enumerate(xs):
+                        acc[r * count + v] = multiply_add(lowering, x, c.splat(y, lanes), acc[r * count + v])
             return acc
 
-        self.accumulate(places, [], lambda init: c.loop(top, bottom, 1, init, step))
+        self.accumulate(places, [], lambda init: c.loop(top, bottom, deep, init, step))
 
     def along_depth(self, product: Factored, i: Number, height: int, first: Number, whole: Number) -> None:
         c, plan, lowering = self.c, self.plan, self.lowering
@@ -376,6 +418,12 @@ class FewRows:
             window = rep.window if isinstance(rep, Lazy) else None
             if window is None or not {0, 1} <= set(found):
                 continue
+            order = window.memory.order
+            if order is not None:
+                if window in self.lowering.aligned:
+                    vectors = plan.depth * plan.run * plan.lanes // order.lanes
+                    prefetch_words(self.lowering, window, k, j, vectors, PREFETCHED_LINES)
+                continue
             memory = window.memory
             bits = memory.dtype.bits if memory.packed else 8 * container_bytes(memory.dtype)
             if self.columns * bits >= 8 * LONG_ROW_BYTES:
@@ -389,6 +437,29 @@ class FewRows:
             line = LINE_BYTES if memory.packed else LINE_BYTES * 8 // bits
             for n in range(max(1, plan.columns * bits // (8 * LINE_BYTES))):
                 c.b.add(Prefetch(c.offset(window.pointer, c.add(offset, n * line))))
+
+    def prefetch_following(self, value: Value) -> None:
+        """Ask for the row after those that go with all of a piece of B, such as its scales: the next piece's."""
+        c = self.c
+        for rep, dims in leaves(self.lowering, value, (0, 1)):
+            window = rep.window if isinstance(rep, Lazy) else None
+            if window is None or 0 in dims or 1 not in dims or None not in dims or window.memory.order is not None:
+                continue
+            memory = window.memory
+            bits = memory.dtype.bits if memory.packed else 8 * container_bytes(memory.dtype)
+            along, across = window.strides[dims.index(1)], window.strides[dims.index(None)]
+            if not isinstance(along, int) or along != 1:
+                continue
+            first, per_line = c.add(window.origin, across), LINE_BYTES * 8 // bits
+
+            def line(j: Value, _: list[Value], window: Window = window, first: Number = first, bits: int = bits
+                     ) -> None:
+                at = c.add(first, j)
+                if window.memory.packed:
+                    at = c.arith("shr", c.mul(at, bits), 3)
+                c.b.add(Prefetch(c.offset(window.pointer, at)))
+
+            c.loop(0, self.columns, per_line, [], line)
 
     # What is left.
 

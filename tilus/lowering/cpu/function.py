@@ -7,11 +7,13 @@ from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Function, Module, Value
 from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
+from tilus.ir.prepacked import parse_format
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu import bits, control, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, lower_launch
+from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.records import field, record
@@ -77,9 +79,6 @@ def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) ->
             lowering.scalars[value] = c.b.add(PtrLoad(pointer)).result
             slot += 1
             continue
-        if parameter.prepacked:
-            raise UnsupportedError.at("E0507", f"the CPU reads {parameter.name!r} row by row only", kernel.span,
-                                      help="pass it as it was before tl.prepack")
         view = value.type
         words = lowering.load_words(packed, slot, argument_slots(view.rank))
         extents: list[Number] = [words[1 + d] if n is None else n for d, n in enumerate(view.shape)]
@@ -91,7 +90,14 @@ def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) ->
                 stride = 1
             strides.append(words[1 + view.rank + d] if stride is None else stride)
         packed_bits = not view.dtype.is_bool and view.dtype.bits not in (8, 16, 32, 64)
+        order = None
+        if parameter.prepacked:
+            order = order_of(c, parse_format(dict(kernel.attributes.formats)[parameter.name]), extents)
+            packed_bits = True
+            if order is None:
+                raise UnsupportedError.at("E0507", f"the CPU does not read {parameter.name!r} in tiles of that layout",
+                                          kernel.span, help="leave the layout of the load to the compiler")
         lowering.views[value] = Memory(
             lowering.pointer_of(words[0], view.dtype if not packed_bits else u8), view.dtype, (0,) * view.rank,
-            tuple(extents), tuple(extents), tuple(strides), value, 0, packed_bits, not parameter.written)
+            tuple(extents), tuple(extents), tuple(strides), value, 0, packed_bits, not parameter.written, order)
         slot += argument_slots(view.rank)

@@ -48,7 +48,9 @@ def _table_of(self: BlockLowering, value: Value) -> Table | None:
     assert isinstance(rep, Lazy)
     if rep.window is None or not rep.window.memory.packed or not _short(dtype.bits, dtype.is_int, lanes):
         return None
-    vectors = tuple(_values(self, value, load, moves, first) for first in range(0, 1 << dtype.bits, lanes))
+    order = rep.window.memory.order
+    flip = order.flip if order is not None and rep.window in self.aligned else 0
+    vectors = tuple(_values(self, value, load, moves, first, flip) for first in range(0, 1 << dtype.bits, lanes))
     return Table(load, rep.window, vectors, moves)
 
 
@@ -85,12 +87,16 @@ def _uniform(self: BlockLowering, value: Value) -> bool:
     return isinstance(op, Const) or (isinstance(op, Broadcast) and op.x.tile.is_scalar)
 
 
-def _values(self: BlockLowering, value: Value, load: Value, moves: tuple[Operation, ...], first: int) -> Value:
-    """The function of the codes from ``first`` on, repeated where there are fewer than lanes."""
+def _values(self: BlockLowering, value: Value, load: Value, moves: tuple[Operation, ...], first: int,
+            flip: int) -> Value:
+    """The function of the codes from ``first`` on, of which ``flip`` is flipped in memory; repeated where there are
+    fewer than lanes."""
     c, dtype, lanes = self.c, load.tile.dtype, self.machine.table
     code = c.lane_numbers(u32, lanes)
     if first:
         code = c.b.add(Binary("add", code, c.const(first, u32, lanes))).result
+    if flip:
+        code = c.b.add(Binary("xor", code, c.const(flip, u32, lanes))).result
     code = c.b.add(Binary("and", code, c.const((1 << dtype.bits) - 1, u32, lanes))).result
     code = c.b.add(Bitcast(c.cast(code, integer(dtype.bits, signed=False)), dtype)).result
     coords: Coords = (*[ZERO] * (value.tile.rank - 1), Coord(None, 0, True))

@@ -11,6 +11,7 @@ from tilus.ir.ops.simd import GatherLoad, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
 from tilus.lowering.cpu.packed import LOADED_BITS, STORED_BITS, load_bits, load_run, no_bits, store_bits, store_run
+from tilus.lowering.cpu.prepacked import column_of_tiles, load_prepacked
 from tilus.lowering.cpu.spread import load_spread_words, run_start, spread, spread_codes
 from tilus.lowering.cpu.values import ZERO, Coords, Memory, Number, Window
 from tilus.lowering.facts import Fact
@@ -44,6 +45,10 @@ def make_window(self: BlockLowering, memory: Memory, offsets: Sequence[Value], s
             full = c.both(full, c.compare("le", _given(lows[d]), 0))
         if not above:
             full = c.both(full, c.compare("ge", _given(highs[d]), extent))
+    if memory.order is not None:
+        first = [c.number(self.scalars[offset]) for offset in offsets]
+        return Window(memory, column_of_tiles(c, memory, first), first[-2], memory.strides, tuple(lows), tuple(highs),
+                      full, shape)
     if memory.packed:
         return Window(memory, memory.pointer, c.add(memory.origin, origin), memory.strides, tuple(lows), tuple(highs),
                       full, shape)
@@ -140,6 +145,10 @@ def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value
     c = self.c
     coords = full_coords(window, coords)
     lanes = self.lanes_of(coords)
+    if window.memory.order is not None:
+        condition = c.both(window_mask(self, window, coords), mask)
+        return load_prepacked(self, window, coords, None if condition is None else c.splat(condition, lanes),
+                              None if other is None else c.splat(other, lanes), lanes)
     if lanes and mask is None and (window.full is None or window in self.full_windows) and is_spread(window, coords):
         return _load_spread(self, window, coords, lanes)
     condition = c.both(window_mask(self, window, coords), mask)

@@ -11,7 +11,7 @@ from tilus.ir.ops.simd import ScatterStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.cost import HEAVY_COST
 from tilus.lowering.cpu.evaluate import buffer_pointer, leaves, source_dims
-from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Window
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
 
 Body = Callable[[Coords], None]
 
@@ -72,8 +72,10 @@ def vector_dim(self: BlockLowering, shape: tuple[int, ...], values: Sequence[Val
     return max(candidates, key=lambda d: score[d])
 
 
-def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, body: Body) -> None:
-    """Run ``body`` over all elements of ``shape``, ``lanes`` at a time along ``vector``."""
+def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, body: Body,
+         stops: Sequence[Number] | None = None) -> None:
+    """Run ``body`` over all elements of ``shape``, ``lanes`` at a time along ``vector``; along the other dimensions up
+    to ``stops``, if given."""
     if any(n == 0 for n in shape):
         return
     coords: list[Coord] = [ZERO] * len(shape)
@@ -91,7 +93,7 @@ def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, b
                 descend(level + 1)
                 return []
 
-            self.c.loop(0, shape[d], 1, [], step)
+            self.c.loop(0, shape[d] if stops is None else stops[d], 1, [], step)
             coords[d] = ZERO
             return
         if not shape or shape[vector] == 1:

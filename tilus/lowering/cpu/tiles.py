@@ -58,7 +58,7 @@ from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes
 from tilus.lowering.cpu.state import STATE_GRID0
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.transpose import try_transposed_store
-from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
+from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number, Window
 
 
 @handles(Elementwise)
@@ -289,7 +289,7 @@ def _subview(self: BlockLowering, op: Operation) -> None:
     pointer = memory.pointer if memory.packed else c.offset(memory.pointer, origin)
     self.views[op.result] = Memory(
         pointer, memory.dtype, tuple(lows), tuple(highs), extents, strides, memory.root,
-        c.add(memory.origin, origin) if memory.packed else 0, memory.packed, memory.read_only)
+        c.add(memory.origin, origin) if memory.packed else 0, memory.packed, memory.read_only, memory.order)
 
 
 @handles(PermuteView)
@@ -407,7 +407,7 @@ def _store(self: BlockLowering, op: Operation) -> None:
         store_window(self, window, coords, value, mask, streams)
 
     def write() -> None:
-        nest(self, shape, vector, lanes, body)
+        nest(self, shape, vector, lanes, body, _inside(self, window, shape))
 
     def emit() -> list[Value]:
         streams = streaming(self, window, op, vector, lanes)
@@ -419,6 +419,14 @@ def _store(self: BlockLowering, op: Operation) -> None:
         return []
 
     versions(self, [window, *windows_of(self, inputs)], emit)
+
+
+def _inside(self: BlockLowering, window: Window, shape: tuple[int, ...]) -> list[Number] | None:
+    """Where a tile ends in its array, along each dimension: what is beyond takes no time. None where it is inside."""
+    if window.full is None or window in self.full_windows:
+        return None
+    return [n if high is None else self.c.max(self.c.min(high, n), 0)
+            for n, high in zip(shape, window.highs, strict=True)]
 
 
 @handles(Scatter)

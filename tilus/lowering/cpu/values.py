@@ -42,10 +42,33 @@ class Buffer:
 
 
 @record(eq=False, slots=True)
+class TileOrder:
+    """How the elements of a prepacked array lie: tiles of ``rows`` × ``columns``, ``down`` of them one after another in
+    each of ``across`` columns of tiles. Lane l of ``lanes`` has the elements of columns l, l + lanes, ... of a row, row
+    by row, as bits side by side, in pieces of ``piece`` bytes of all lanes; ``flip``: the bits of a code that are
+    flipped."""
+
+    lanes: int
+    rows: int
+    columns: int
+    piece: int
+    flip: int
+    tile_bytes: int
+    down: Number
+    across: Number
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of all lanes in a row of a tile."""
+        return self.columns // self.lanes
+
+
+@record(eq=False, slots=True)
 class Memory:
     """A view. Index ``i`` along ``d`` is in bounds where ``lows[d] <= i < highs[d]``; ``extents`` is what the program
     sees. ``root`` is the argument or allocation that it is part of. Views of types that are not byte-whole count from
-    the element ``origin`` of packed bits at ``pointer``; for the others the origin is part of the pointer."""
+    the element ``origin`` of packed bits at ``pointer``; for the others the origin is part of the pointer. Those of
+    prepacked arrays have an ``order``."""
 
     pointer: Value
     dtype: DType
@@ -57,13 +80,15 @@ class Memory:
     origin: Number = 0
     packed: bool = False
     read_only: bool = False
+    order: TileOrder | None = None
 
 
 @record(eq=False, slots=True)
 class Window:
     """The tile-shaped part of a view that a load or store accesses: element ``c`` of the tile is at
     ``pointer + c · strides`` and in bounds where ``lows <= c < highs``. None for bounds that always hold. ``full``
-    is a bool that says that all of the tile is in bounds; None where that is always so."""
+    is a bool that says that all of the tile is in bounds; None where that is always so. That of a prepacked array has
+    its first row in ``origin``, and ``pointer`` is that of its column of tiles."""
 
     memory: Memory
     pointer: Value
