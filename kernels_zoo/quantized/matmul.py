@@ -159,9 +159,10 @@ def product(x: Any, w: Any, scales: Any, zeros: Any, zero: float, group: int, at
     tl.static_assert(group == -1 or group % BK == 0 or BK % group == 0, "BK and the group do not divide each other")
     later = scaled_later(x, w, group)
     compute = compute_type(x.dtype, w.dtype, x.dtype if later else scales.dtype)
+    operand = tl.f32 if tl.target() == "cpu" else x.dtype
     acc = tl.zeros((BM, BN), tl.f32)
     for k in tl.range(first, last, BK, stages=stages):
-        a = tl.load(x, (row, k), (BM, BK))
+        a = tl.load(x, (row, k), (BM, BK)).to(operand)
         b = tl.load(w, (k, column), (BK, BN)).to(compute)
         if zeros is not None:
             b -= of_groups(zeros, k, column, group, BK, BN).to(compute)
@@ -169,7 +170,7 @@ def product(x: Any, w: Any, scales: Any, zeros: Any, zero: float, group: int, at
             b -= zero
         if not later:
             b *= of_groups(scales, k, column, group, BK, BN).to(compute)
-        acc = tl.dot(a, b.to(x.dtype), acc)
+        acc = tl.dot(a, b.to(operand), acc)
     return acc
 
 
@@ -185,7 +186,7 @@ def of_groups(array: Any, k: Any, column: Any, group: int, BK: int, BN: int) -> 
 def scaled_later(x: Any, w: Any, group: int) -> bool:
     """Whether the sums are scaled, rather than the weights: one row of scales is for all, and the activations' type has
     all of the weights' numbers."""
-    return group == -1 and bool(compute_type(x.dtype, w.dtype, x.dtype) == x.dtype)
+    return group == -1 and bool(tl.target() == "cpu" or compute_type(x.dtype, w.dtype, x.dtype) == x.dtype)
 
 
 def finish(acc: Any, y: Any, scales: Any, bias: Any, alpha: Any, later: bool, activation: str,
@@ -210,7 +211,10 @@ def finish(acc: Any, y: Any, scales: Any, bias: Any, alpha: Any, later: bool, ac
 
 
 def compute_type(xtype: tl.DType, wtype: tl.DType, stype: tl.DType) -> Any:
-    """In what weights are scaled: as the activations are, where that type holds all numbers of both."""
+    """In what weights are scaled: as the activations are, where that type holds all numbers of both and the target
+    multiplies it."""
+    if tl.target() == "cpu":
+        return tl.f32
     if stype in (tl.f32, tl.f8e8m0fnu) and not (stype == tl.f8e8m0fnu and xtype == tl.bf16):
         return tl.f32
     if xtype == tl.bf16:

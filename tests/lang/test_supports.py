@@ -36,3 +36,17 @@ def test_the_explicit_matmul_compiles(target: str, via: str) -> None:
     compiled = matmul_explicit.compile(target, via)
     assert compiled.metadata["spill_stores"] == compiled.metadata["local_bytes"] == 0
     assert ("cp.async" in compiled.ptx) == (target not in ("sm_70", "sm_75"))
+
+
+@pytest.mark.parametrize(("engine", "expected"), [
+    ("python", "cpu"), ("interpret", "cpu"), ("cpu", "cpu"), ("simulate:sm_80", "sm_80"), ("simulate:sm_90a", "sm_90a"),
+])
+def test_target(engine: str, expected: str) -> None:
+    @tl.jit
+    def kernel(out: tl.i32["N"]) -> None:
+        tl.grid(1)
+        tl.store(out, 0, tl.full(1, 1 if tl.target() == expected else 2, tl.i32))
+
+    out = np.zeros(1, np.int32)
+    kernel.on(engine)(out)
+    assert out[0] == 1

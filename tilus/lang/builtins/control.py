@@ -155,6 +155,13 @@ def supports(operation: Callable[..., Any]) -> bool:
     return target is None or target.supports(operation.__name__)
 
 
+def target() -> str:
+    """The name of the target that the kernel is compiled for, such as ``"sm_80"``, a compile-time value; ``"cpu"`` on
+    all engines of the host."""
+    found = current().target
+    return found.name if found is not None else "cpu"
+
+
 def static_assert(condition: Any, message: str = "") -> None:
     """Fails the compilation where a compile-time condition does not hold."""
     if isinstance(condition, Tile) and current().concrete(condition.value) is None:
