@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from tilus.codegen.background import interruptible
@@ -84,11 +86,23 @@ def optimise(text: str) -> Any:
     return module
 
 
+@contextlib.contextmanager
+def _plain_addresses() -> Iterator[None]:
+    """Addresses as they are emitted, which suit the processor's ways of addressing: to look for cheaper ones takes LLVM
+    a third of its time. What else uses LLVM in this process does not notice."""
+    llvm = _binding()
+    llvm.set_option("tilus", "-disable-lsr=true")
+    try:
+        yield
+    finally:
+        llvm.set_option("tilus", "-disable-lsr=false")
+
+
 def compile_object(text: str) -> bytes:
     """Machine code of an LLVM module: a relocatable object in the host's format."""
 
     def compile() -> bytes:
-        with _lock:
+        with _lock, _plain_addresses():
             return bytes(_target_machine().emit_object(optimise(text)))
 
     return interruptible(compile)
@@ -96,7 +110,7 @@ def compile_object(text: str) -> bytes:
 
 def assembly(text: str) -> str:
     """The same as text."""
-    with _lock:
+    with _lock, _plain_addresses():
         return str(_target_machine().emit_assembly(optimise(text)))
 
 
