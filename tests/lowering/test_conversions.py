@@ -248,3 +248,15 @@ def test_truth_tables() -> None:
         assert AND_OR >> row & 1 == (a & b | c)
         assert SELECT >> row & 1 == (b if c else a)
         assert XOR >> row & 1 == a ^ b
+
+
+@pytest.mark.parametrize("source", [integer(bits, signed) for bits in (1, 2, 4) for signed in (False, True)], ids=str)
+def test_differences_as_bytes(source: DType) -> None:
+    for ordered in (True, False):
+        for less in (1, 1 << source.bits - 1, 100):
+            p = program_for(source, i8, ordered, less)
+            assert holds_difference(source, i8, less)
+            assert p is not None
+            codes = patterns(p.elements, source.bits)
+            found = np.ascontiguousarray(p.evaluate(packed(codes, source.bits))).view(np.int8)
+            np.testing.assert_array_equal(found, np.array(numbers_of(source))[codes[:, list(p.order)]] - less)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, bf16, f16, f32, u32
+from tilus.ir.dtypes import DType, bf16, f16, f32, i8, u32
 from tilus.ir.ops import Binary, Cast, Const, Extract, Fma, Pack
 from tilus.ir.ops.words import BytePermute, FunnelShift, Lop3, Regroup
 from tilus.lowering.conversions.integers import MANTISSA
@@ -23,7 +23,7 @@ def convert_words(b: Builder, words: Value, source: DType, count: int, target: D
     Args:
         words: a vector of u32; element i of ``source`` is at bits [i b, (i + 1) b) of the words one after another,
             from the lowest of the first. The bits beyond are ignored.
-        target: f16, bf16 or f32; of integers also i8 (of unsigned ones u8).
+        target: f16, bf16 or f32; of integers also i8 and u8.
         ordered: whether element i of the result is element i. Otherwise it is element ``order_for(...)[i]``, which
             takes fewer instructions; ``count`` has to be a multiple of :func:`group_of`.
         less: of integers, what is subtracted from each on the way, where the target has all differences.
@@ -45,8 +45,10 @@ def convert_words(b: Builder, words: Value, source: DType, count: int, target: D
 
 
 def holds_difference(source: DType, target: DType, less: int) -> bool:
-    """Whether 16-bit floats hold the differences of all integers of a type from ``less``, and what sequences make of
-    them on the way: 2^m + less, and sixteenths of it."""
+    """Whether a target holds the differences of all integers of a type from ``less``: 16-bit floats also what sequences
+    make of them on the way, 2^m + less and sixteenths of it."""
+    if target is i8 and source.is_int and source.bits < 8:
+        return source.max_value - less < 128 and source.min_value - less >= -128 and 0 <= less < 128
     width = target.mantissa if target.bits == 16 else MANTISSA["bf16"]
     return source.is_int and target.is_float and abs(less) <= 1 << source.bits <= 1 << width
 

@@ -145,23 +145,23 @@ def by_bytes(source: DType, half: Half, less: int = 0) -> Program | None:
     return p
 
 
-def to_bytes(source: DType) -> Program | None:
+def to_bytes(source: DType, less: int = 0) -> Program | None:
     """Integers as bytes, four in a register. Signs are extended by adding 0x80 to each byte meanwhile, so that
-    subtracting the sign's weight borrows from no other byte."""
+    subtracting the sign's weight, and what else is to be, borrows from no other byte."""
     if 8 % source.bits:
         return None
     p = new_program(source.bits)
     b, sign = source.bits, _sign(source)
     lanes = 8 // b
-    if lanes == 1:
+    if lanes == 1 and not less:
         p.outputs, p.order = [p.word(0)], (0, 1, 2, 3)
         return p
     mask = ((1 << b) - 1) * 0x01010101
     for k in range(lanes):
         node = p.rotate(p.word(0), k * b)
-        if sign:
-            raised = p.and_xor(node, mask, (0x80 | sign) * 0x01010101)
-            p.outputs.append(p.xor(p.plus(raised, -sign * 0x01010101), 0x80808080))
+        if sign or less:
+            raised = p.and_xor(node, mask, (0x80 ^ sign) * 0x01010101)
+            p.outputs.append(p.xor(p.plus(raised, -(sign + less) * 0x01010101), 0x80808080))
         else:
             p.outputs.append(p.both_and(node, mask))
     p.order = tuple(lanes * j + k for k in range(lanes) for j in range(4))

@@ -66,7 +66,7 @@ def _ways_of_float(source: DType) -> Iterator[str]:
 def build(source: DType, target: DType, recipe: str, ordered: bool, less: int = 0) -> Program | None:
     """The program of a recipe, for integers also of their difference from ``less``; None where it does not apply."""
     half, _, way = recipe.partition(" ")
-    p = integers.to_bytes(source) if recipe == "i8" else _halves(source, cast(Half, half), way, less)
+    p = integers.to_bytes(source, less) if recipe == "i8" else _halves(source, cast(Half, half), way, less)
     if p is None:
         return None
     if target is bf16 and half == "f16":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from tilus.ir.dtypes import DType, bf16, f16
+from tilus.ir.dtypes import DType, bf16, f16, i8, u8
 from tilus.lowering.conversions.program import Program
 from tilus.lowering.conversions.recipes import LOOKUPS, build
 
@@ -30,8 +30,10 @@ def table() -> dict[tuple[str, str], tuple[str, str]]:
 @functools.cache
 def program_for(source: DType, target: DType, ordered: bool, less: int = 0) -> Program | None:
     """The program of a conversion, for integers also of their difference from ``less``; None where there is none."""
-    if less and (not source.is_int or not target.is_float):
+    if less and not source.is_int:
         return None
+    if target in (i8, u8):  # of which bytes are the same
+        target = i8 if source.kind == "int" else u8
     recipes = table().get((source.name, target.name))
     if recipes is None:
         return _by_tables(source, target, ordered) if source.is_codebook and target in (f16, bf16) else None
