@@ -2,7 +2,8 @@
 
 Run ``python -m benchmarks.few_rows [--rows 1 ...] [--threads 1 2] [--types u4 ...] [--size 8192]``. Weights are K × N
 of a type, in groups of 128 along K with f32 scales (``scale``), and zero points of each column and group (``zero``);
-activations and sums are f32. Both are run by turns in a process for each number of threads; least times count.
+activations and sums are f32. They lie row by row, or are prepacked in tiles of 128 columns. All are run by turns, so
+that weights are not in the nearer caches, in a process for each number of threads; least times count.
 """
 
 import argparse
@@ -18,7 +19,7 @@ TYPES = ("f32", "f16", "bf16", "u8", "f6e3m2", "u4", "nf4", "u3", "u2", "u1")
 FORMS = ("plain", "scale", "zero")
 
 
-def kernel(dtype: Any, form: str, BM: int, BN: int, BK: int = GROUP) -> Callable[..., None]:
+def kernel(dtype: Any, form: str, BM: int, BN: int, BK: int = GROUP) -> Any:
     """``c = x @ (w - z) * s`` with what of it the form has."""
     import tilus as tl
 
@@ -36,7 +37,7 @@ def kernel(dtype: Any, form: str, BM: int, BN: int, BK: int = GROUP) -> Callable
             acc = tl.dot(tl.load(x, (i * BM, k), (BM, BK)), y, acc)
         tl.store(c, (i * BM, j * BN), acc)
 
-    return few_rows.on("cpu")
+    return few_rows
 
 
 def seconds(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
@@ -83,10 +84,16 @@ def worker(options: argparse.Namespace, threads: int) -> None:
                 continue
             for m in options.rows:
                 x, c = rng.standard_normal((m, n)).astype(np.float32), np.zeros((m, n), np.float32)
-                run = kernel(getattr(tl, name), form, options.BM, options.BN)
-                ours, numpy = seconds([lambda: run(x, w, s, z, c), lambda: x @ wide], options.repeats)  # noqa: B023
-                print(f"{threads} threads  m={m:<4} {name:7} {form:6} {1e3 * ours:8.2f} ms  NumPy {1e3 * numpy:8.2f} ms"
-                      f"  {numpy / ours:6.2f}", flush=True)
+                rows = kernel(getattr(tl, name), form, options.BM, options.BN)
+                tiles = kernel(getattr(tl, name), form, options.BM, 128)
+                prepacked = tl.prepack(w, for_=tiles, parameter="w", target="cpu")
+                least = seconds([lambda: rows.on("cpu")(x, w, s, z, c), lambda: x @ wide,  # noqa: B023
+                                 lambda: tiles.on("cpu")(x, prepacked, s, z, c), lambda: x @ wide],  # noqa: B023
+                                options.repeats)
+                ours, numpy, ours_prepacked = least[0], min(least[1], least[3]), least[2]
+                print(f"{threads} threads  m={m:<4} {name:7} {form:6} {1e3 * ours:8.2f} ms, prepacked "
+                      f"{1e3 * ours_prepacked:8.2f} ms  NumPy {1e3 * numpy:8.2f} ms  {numpy / ours:6.2f}, prepacked "
+                      f"{numpy / ours_prepacked:6.2f}", flush=True)
 
 
 def main() -> None:

@@ -214,3 +214,32 @@ def test_selections_and_biases_between_load_and_product() -> None:
         c = np.zeros((m, 256), "f")
         few.on("cpu")(a, tl.pack(w.astype("f"), tl.u4), keep, c)
         np.testing.assert_allclose(c[:16], (a.astype("d") @ wide + 2.0)[:16], rtol=2e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("BM", [1, 6, 16])
+def test_products_that_are_scaled_afterwards_or_go_side_by_side(BM: int) -> None:
+    """Loops that are more than one product: each dot is done on its own."""
+    @tl.jit
+    def gated(a: tl.f16["M", "K"], w: tl.u4["K", "N"], v: tl.f16["N", "K"], s: tl.f32["G", "N"], c: tl.f32["M", "N"],
+              d: tl.f32["M", "N"]):
+        i, j = tl.grid(tl.cdiv(c.shape[0], BM), tl.cdiv(c.shape[1], 64))
+        left, right = tl.zeros((BM, 64), tl.f32), tl.full((BM, 64), 3.0, tl.f32)
+        for k in tl.range(0, a.shape[1], 64):
+            x = tl.load(a, (i * BM, k), (BM, 64))
+            y = tl.load(w, (k, j * 64), (64, 64)).to(tl.f16) - 8.0
+            left += tl.dot(x, y) * tl.load(s, (k // 64, j * 64), (1, 64))
+            right = tl.dot(x, tl.load(v, (j * 64, k), (64, 64)).T, right)
+        tl.store(c, (i * BM, j * 64), left)
+        tl.store(d, (i * BM, j * 64), right)
+
+    rng = np.random.default_rng(8)
+    for n, k in ((128, 128), (100, 90)):
+        w, v = rng.integers(0, 16, (k, n)), rng.standard_normal((n, k)).astype(np.float16)
+        s = (rng.random((-(-k // 64), n)) + 0.5).astype("f")
+        factors = (w - 8) * s.astype("d")[np.arange(k) // 64]
+        for m in (1, 3, 9, 20):
+            a = rng.standard_normal((m, k)).astype(np.float16)
+            c, d = np.full((m, n), 7, "f"), np.full((m, n), 7, "f")
+            gated.on("cpu")(a, tl.pack(w.astype("f"), tl.u4), v, s, c, d)
+            np.testing.assert_allclose(c, a.astype("d") @ factors, rtol=1e-4, atol=1e-3)
+            np.testing.assert_allclose(d, a.astype("d") @ v.astype("d").T + 3, rtol=1e-4, atol=1e-3)

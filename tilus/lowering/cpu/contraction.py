@@ -8,7 +8,7 @@ index in any way, as the scales of a group of rows do: then a chunk of B is made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType, bool_
@@ -38,11 +38,12 @@ from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
 from tilus.lowering.cpu.evaluate import evaluate, keeps_dimensions, leaves, source_dims
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
+from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
-from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Lazy, Number
+from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
 from tilus.records import record
 
 MEMO_BYTES = 2 << 20
@@ -288,7 +289,7 @@ class _Contraction:
         lowering, c = self.lowering, self.lowering.c
         x = self.a_of(self.start, 1)
         limits: list[Number] = [self.rows, total]
-        for high, dim in _ends(lowering, x, (0, 1)):
+        for high, dim in ends_of(lowering, x, (0, 1)):
             limits[dim] = c.max(c.min(limits[dim], high), 0)
         return limits[0], limits[1]
 
@@ -505,18 +506,3 @@ class _Contraction:
             return []
 
         versions(lowering, windows_of(lowering, [value]), emit)
-
-
-def _ends(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> Iterator[tuple[Number, int]]:
-    """From where on a lazy tile is zero because an array ends, along which of the consumer's dimensions."""
-    rep = self.reps[value]
-    op = rep.op if isinstance(rep, Lazy) else None
-    if isinstance(op, (Cast, Transpose)):
-        yield from _ends(self, op.x, source_dims(op, op.x, dims))
-    elif isinstance(op, Binary) and op.kind == "mul":
-        for operand in (op.lhs, op.rhs):
-            yield from _ends(self, operand, dims)
-    elif isinstance(op, Load) and op.other is None and isinstance(rep, Lazy) and rep.window is not None:
-        for high, dim in zip(rep.window.highs, dims, strict=True):
-            if high is not None and dim is not None:
-                yield high, dim

@@ -1,4 +1,7 @@
-"""Dot of tiles: B packed into panels, A row by row, both converted to the accumulator's precision on the way."""
+"""Dot of tiles: B packed into panels, A row by row, both converted to the accumulator's precision on the way.
+
+Of few rows B is not packed (``few_rows.py``).
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from tilus.ir.dtypes import DType, f32
 from tilus.ir.ops import Cast, Const, Dot, PtrStore
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
 from tilus.lowering.cpu.evaluate import evaluate
+from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, plan_for
+from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
-from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, versions, windows_of
+from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
 from tilus.lowering.cpu.write import write_buffer
@@ -102,13 +107,64 @@ def _panel_transposed(self: BlockLowering, value: Value, place: Value, j: Number
 def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool) -> None:
     """``target (+)= a @ b`` for tiles of rank 2; ``clear`` leaves the old contents out."""
     top = self.frame_top
+    rows = a.tile.shape[0]
+    inside: Number = rows
+    if not isinstance(self.reps[a], Buffer):
+        for high, dim in ends_of(self, a, (0, 1)):
+            inside = self.c.max(self.c.min(inside, high), 0) if dim == 0 else inside
+
+    def stream() -> None:
+        _streamed(self, a, b, target, clear, inside)
+
+    def pack() -> None:
+        _packed(self, a, b, target, clear)
+
+    if rows <= FEW_ROWS:
+        stream()
+    elif isinstance(inside, int):
+        pack()
+    else:
+        self.c.branch(self.c.compare("le", inside, FEW_ROWS), stream, pack)
+    self.frame_top = top
+
+
+def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool) -> None:
     dtype = target.dtype
     rows, depth = a.tile.shape
     packed_a = pack_a(self, a, dtype)
     packed_b = pack_b(self, b, dtype)
     emit_product(self, Product(packed_a.pointer, packed_a.strides[0], packed_b, depth, target.pointer,
                                target.strides[0], rows, target.shape[1], depth, dtype, clear))
-    self.frame_top = top
+
+
+def _streamed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool, inside: Number) -> None:
+    """The first rows of the product, ``inside`` of them; the others are what they were, or 0."""
+    dtype = target.dtype
+    rows, depth = a.tile.shape
+    x, y = converted(self, a, dtype), converted(self, b, dtype)
+    if clear:
+        write_buffer(self, _zeros(self, target), target)
+    width = PADDING_BYTES // (dtype.bits // 8)
+    packed = self.allocate(dtype, (rows, depth), (depth + width, 1), extra=width)
+    product = FewRows(self, plan_for(self, y, dtype, rows, depth), packed, target, inside)
+    lanes = vector_lanes(self, [x], depth)
+
+    def emit() -> list[Value]:
+        nest(self, (rows, depth), 1, lanes, lambda at: store_buffer(self, packed, at, evaluate(self, x, at)),
+             [product.filled, depth])
+        return []
+
+    versions(self, windows_of(self, [x]), emit)
+    product.begin()
+    product.chunk(depth)
+    product.multiply(y, 0, depth)
+    product.end()
+
+
+def _zeros(self: BlockLowering, like: Buffer) -> Value:
+    op = Const(0, like.dtype, like.shape)
+    self.reps[op.result] = self.lazy(op, 0, free=True)
+    return op.result
 
 
 @handles(Dot)

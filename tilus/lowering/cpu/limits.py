@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TypeGuard
 
 from tilus.ir.core import Value
-from tilus.ir.ops import Binary, Broadcast, Compare, Const, Iota, Reshape, Select
+from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Iota, Load, Reshape, Select, Transpose
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.evaluate import keeps_dimensions
+from tilus.lowering.cpu.evaluate import keeps_dimensions, source_dims
 from tilus.lowering.cpu.values import Lazy, Number
 
 
@@ -69,4 +70,19 @@ def _first(self: BlockLowering, index: Value) -> Number | None:
     return None
 
 
-__all__ = ["limited"]
+def ends_of(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> Iterator[tuple[Number, int]]:
+    """From where on a lazy tile is zero because an array ends, along which of the consumer's dimensions."""
+    rep = self.reps[value]
+    op = rep.op if isinstance(rep, Lazy) else None
+    if isinstance(op, (Cast, Transpose)):
+        yield from ends_of(self, op.x, source_dims(op, op.x, dims))
+    elif isinstance(op, Binary) and op.kind == "mul":
+        for operand in (op.lhs, op.rhs):
+            yield from ends_of(self, operand, dims)
+    elif isinstance(op, Load) and op.other is None and isinstance(rep, Lazy) and rep.window is not None:
+        for high, dim in zip(rep.window.highs, dims, strict=True):
+            if high is not None and dim is not None:
+                yield high, dim
+
+
+__all__ = ["ends_of", "limited"]
