@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, bool_
-from tilus.ir.ops import Binary, Extract, Load, PtrLoad, PtrStore, Select, Shuffle, Transpose
+from tilus.ir.ops import Binary, Extract, PtrLoad, PtrStore, Select, Shuffle
 from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.evaluate import dependencies, evaluate, leaves, moved_coords, source_dims
@@ -93,7 +93,7 @@ def plan_for(self: BlockLowering, value: Value, dtype: DType, rows: int, depth: 
     units = columns // lanes if along == 1 else columns
     wide = next((n for n in (16, 8, 4, 2, 1) if n <= max(step, WIDEST) and units % n == 0 and
                  (along == 0 or n % run == 0 or run % n == 0)), 1)
-    height = 1 if _is_plain(self, value) else min(HEIGHT, rows)
+    height = min(HEIGHT, rows)
     scaled = bool(factored(self, value).scales)
     return Plan(along, step, lanes, wide, min(wide, NARROW), height, scaled, run, deep)
 
@@ -110,14 +110,6 @@ def _runs(order: TileOrder, dtype: DType, columns: int, lanes: int) -> tuple[int
         run, deep = order.vectors, period // math.gcd(period, order.vectors)
     run *= order.lanes // lanes
     return (run, deep) if run * deep <= LONGEST_RUN and deep <= lanes else (1, 0)
-
-
-def _is_plain(self: BlockLowering, value: Value) -> bool:
-    """Whether elements need no work, so that rows gain little from being done together."""
-    rep = self.reps[value]
-    if not isinstance(rep, Lazy):
-        return True
-    return isinstance(rep.op, Load) or (isinstance(rep.op, Transpose) and _is_plain(self, rep.op.x))
 
 
 def _main_window(self: BlockLowering, value: Value) -> tuple[Window | None, int]:
