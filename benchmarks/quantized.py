@@ -31,10 +31,11 @@ ROUTES = ("ptx", "cuda")
 
 def compiled(wtype: tl.DType, rows: str, target: str, route: str) -> Any:
     zero = float(1 << wtype.bits - 1) if wtype.kind == "uint" else 0.0
-    constants: dict[str, Any] = {"wtype": wtype, "zero": zero, "zeros": None, "bias": None, **zoo.tile_of(wtype)}
+    constants: dict[str, Any] = {"wtype": wtype, "zero": zero, "zeros": None, "bias": None, "BM": 128}
+    constants |= zoo.tile_of(wtype)
     kernel = zoo.quantized_matmul
     if rows == "16":
-        kernel, constants["BK"] = zoo.quantized_matmul_split_k, 128
+        kernel, constants["BK"], constants["BM"] = zoo.quantized_matmul_split_k, 128, 16
     return kernel.compile(target, via=route, prepacked=("w",), **constants)
 
 

@@ -33,7 +33,7 @@ def quantized_matmul(
         x: X, w: wtype["K", "N"], scales: SCALES, y: Y, zeros: POINTS | wtype["G", "N"] | None = None,
         bias: BIAS | None = None, alpha: tl.f32 = 1.0,
         wtype: tl.DType = tl.u4, group: int = 128, zero: float = 0.0, activation: str = "",
-        BM: int = 128, BN: int = 128, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
+        BM: int = 64, BN: int = 128, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
     """``group`` rows of w share a row of scales and zeros, all of them where it is -1; ``zero`` is one zero point for
     all. ``activation`` is "relu", "gelu", "silu" or none."""
     M, K = x.shape

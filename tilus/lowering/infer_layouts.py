@@ -56,7 +56,13 @@ from tilus.lowering.dots import DotPlan, unit_of
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.prepacked import choose_orders
 from tilus.lowering.shared_layouts import choose_shared_layouts
-from tilus.lowering.simt.access import contiguous_axis, contiguous_order, gathered_vector, vector_width
+from tilus.lowering.simt.access import (
+    VECTOR_BITS,
+    contiguous_axis,
+    contiguous_order,
+    gathered_vector,
+    vector_width,
+)
 from tilus.lowering.simt.bits import WORD, is_narrow, unit
 from tilus.targets import get_target
 
@@ -180,6 +186,20 @@ class _Inference:
             return True
         return isinstance(maker, Elementwise) and any(self._is_unpacked(v) for v in maker.operands)
 
+    def _is_widened(self, operand: Value) -> bool:
+        """Whether an operand is an elementwise function of a tile of smaller elements in global memory: they are
+        converted as they are loaded, several in a register, and become fragments then, by ldmatrix."""
+        front, bits = [operand], operand.tile.dtype.bits
+        while front:
+            value = front.pop()
+            maker = value.defining
+            if isinstance(maker, Load) and value.tile.dtype.bits < min(bits, 16) and maker.layout is None \
+                    and value.tile.shape == operand.tile.shape:
+                return True
+            if isinstance(maker, Elementwise):
+                front += [v for v in maker.operands if is_tile(v)]
+        return False
+
     def _first_operand_is_dot(self, op: Dot) -> bool:
         """Whether the first operand comes, elementwise, from another dot's result."""
         front, seen = [op.a], {op.a}
@@ -241,7 +261,7 @@ class _Inference:
         for op, plan in self.plans.items():
             assert isinstance(op, Dot)
             for operand, wanted in ((op.a, plan.a), (op.b, plan.b)):
-                if wanted is not None:
+                if wanted is not None and not self._is_widened(operand):
                     self.assign(operand, wanted, op)
             self.assign(op.accumulator, plan.c, op)
         if self.queue:
@@ -336,6 +356,8 @@ class _Inference:
             along, width = gathered_vector(self.facts, op)
             return (along, *(d for d in reversed(range(tile.rank)) if d != along)), width
         order = contiguous_order(self.facts, op.view, tile.rank)
+        if order and op.view.view.space == "shared" and not is_narrow(tile.dtype) and isinstance(op, Load):
+            return order, math.gcd(tile.shape[order[0]], VECTOR_BITS // tile.dtype.packed_bits)
         return order, vector_width(self.facts, op, order[0], tile) if order else 1
 
 
