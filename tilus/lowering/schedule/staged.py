@@ -85,7 +85,8 @@ class Extents:
             if extent.view is not op.view:
                 return None
             view = op.view
-        return self.dims[view][axis]
+        dims = self.dims[view]
+        return dims[axis] if dims else None
 
 
 class StagedLoop:
