@@ -31,8 +31,9 @@ def run_section(page: str, title: str, folder: Path) -> ModuleType:
     return load_file(file)
 
 
-def test_sessions() -> None:
-    failed, tried = doctest.testfile(str(LAYOUTS), module_relative=False)
+@pytest.mark.parametrize("page", ["layouts.md", "tuning.md"])
+def test_sessions(page: str) -> None:
+    failed, tried = doctest.testfile(str(DOCS / page), module_relative=False)
     assert tried
     assert not failed
 
@@ -66,6 +67,13 @@ def test_a_view_of_stored_tiles(tmp_path: Path) -> None:
     loads = set(re.findall(r"ld\.shared\S*", ptx))
     assert "ld.shared.v4.b32" in loads
     assert not any("8" in load or "16" in load for load in loads)
+
+
+def test_a_space_of_variants(tmp_path: Path) -> None:
+    module = run_section("tuning.md", "A space of variants", tmp_path)
+    assert (module.c == 64).all()
+    assert module.chosen in module.matmul.space
+    assert module.kernel.target == "sm_90"
 
 
 def test_prepacked_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ LAYERS = (
     {"codegen"},
     {"backends"},
     {"runtime"},
-    {"quantization"},
+    {"quantization", "tuning"},
     {"cli"},
 )
 # The simulator must share no code with what it checks; only what runs kernels may call it.
@@ -90,7 +90,7 @@ def test_layers_import_downwards():
 
 @pytest.mark.parametrize("package", [
     "backends", "cli", "diagnostics", "interp", "ir", "lang", "layouts", "lowering", "quantization", "runtime",
-    "simulator", "targets",
+    "simulator", "targets", "tuning",
 ])
 def test_modules_of_a_package_form_no_cycle(package: str):
     """Imports within functions count, those for type checkers do not."""

@@ -35,6 +35,8 @@ from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
 from tilus.runtime.packed import PackedArray, pack, packed, unpack
 from tilus.runtime.prepacked import PrepackedArray, prepack, prepacked, unprepack
+from tilus.tuning.autotune import AutotunedFunction, autotune
+from tilus.tuning.config import Config
 
 globals().update(_public_names())
 

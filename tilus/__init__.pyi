@@ -139,6 +139,9 @@ from tilus.runtime.prepacked import PrepackedArray as PrepackedArray
 from tilus.runtime.prepacked import prepack as prepack
 from tilus.runtime.prepacked import prepacked as prepacked
 from tilus.runtime.prepacked import unprepack as unprepack
+from tilus.tuning.autotune import AutotunedFunction as AutotunedFunction
+from tilus.tuning.autotune import autotune as autotune
+from tilus.tuning.config import Config as Config
 
 bf16: Any
 f4e2m1: Any

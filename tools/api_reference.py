@@ -21,6 +21,7 @@ are in [functions.md](functions.md). Made by `python -m tools.api_reference > do
 """
 SECTIONS = {
     "Kernels and calls": ("tilus.runtime.",),
+    "Tuning": ("tilus.tuning.",),
     "Quantisation": ("tilus.quantization.",),
     "The launch, loops and checks": ("tilus.lang.builtins.control",),
     "Making tiles": ("tilus.lang.builtins.creation",),
@@ -36,8 +37,8 @@ SECTIONS = {
 }
 
 
-CALLED = ("call", "compile", "explain", "on")
-"""The methods of kernels and fused functions that are the user's."""
+CALLED = ("adopt", "call", "choose", "compile", "explain", "key_of", "lookup", "on")
+"""The methods of kernels and fused functions, autotuned ones too, that are the user's."""
 
 
 def public_names() -> dict[str, Any]:
@@ -83,7 +84,7 @@ def methods(kind: type) -> Iterator[tuple[str, Any]]:
         value = inspect.getattr_static(kind, name)
         if name.startswith("_") or not inspect.getdoc(value) or issubclass(kind, Exception):
             continue
-        if kind.__module__.startswith("tilus.runtime.") and name not in CALLED:
+        if kind.__module__.startswith(("tilus.runtime.", "tilus.tuning.")) and name not in CALLED:
             continue
         function = getattr(kind, name)
         if callable(function) or isinstance(value, property):

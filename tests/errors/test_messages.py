@@ -18,14 +18,16 @@ from tests.errors import (
     programs,
     python_programs,
     tile_programs,
+    tuning_programs,
     value_programs,
 )
 
 GOLDEN = Path(__file__).parent / "golden"
 MODULES = (programs, python_programs, call_programs, tile_programs, machine_programs, value_programs,
-           packed_programs)
+           packed_programs, tuning_programs)
 PROGRAMS = {name: (module, value) for module in MODULES for name, value in vars(module).items()
-            if callable(value) and getattr(value, "__module__", "") == module.__name__ and name != "f32"}
+            if callable(value) and getattr(value, "__module__", "") == module.__name__
+            and name not in ("f32", "scale", "double")}
 
 
 ON_EVERY_ENGINE = [name for name, (module, _) in PROGRAMS.items() if module is value_programs]

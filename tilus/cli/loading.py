@@ -41,13 +41,12 @@ def load_file(path: Path) -> ModuleType:
 
 def find_kernel(text: str) -> Any:
     """The kernel of ``FILE`` or ``FILE:KERNEL``. Raises UserError (E0804) where there is none, or more than one."""
-    from tilus.runtime.fuse import FusedFunction
-    from tilus.runtime.jit import JitFunction
+    from tilus.runtime.traced import TracedFunction
 
     file, _, name = text.partition(":") if not Path(text).is_file() else (text, "", "")
     module = load_file(Path(file))
     kernels = {k: v for k, v in vars(module).items()
-               if isinstance(v, (JitFunction, FusedFunction)) and v.function.__module__ == module.__name__}
+               if isinstance(v, TracedFunction) and v.function.__module__ == module.__name__}
     if name:
         if name not in kernels:
             raise UserError.at("E0804", f"{file} has no kernel {name!r}",

@@ -2,7 +2,8 @@
 
 Ranges: 01xx Python front end · 02xx types and shapes · 03xx memory and arrays · 04xx layouts · 05xx targets
 and resources · 06xx calls and arguments · 07xx synchronisation and checks · 08xx textual IR and command line ·
-09xx toolchains, cache and internal errors · 10xx PTX and its simulator.
+09xx toolchains, cache and internal errors · 10xx PTX and its simulator ·
+11xx tuning.
 """
 
 from __future__ import annotations
@@ -82,4 +83,13 @@ CODES: dict[str, str] = {
     "E1002": "unknown PTX instruction",
     "E1003": "bad launch",
     "E1004": "simulation fault",
+    # tuning
+    "E1101": "malformed constraint",
+    "E1102": "unknown name in a constraint",
+    "E1103": "bad parameter of a space",
+    "E1104": "the constraints leave nothing",
+    "E1105": "variable without a bound",
+    "E1106": "a constraint's function failed",
+    "E1107": "bad tuning key",
+    "E1108": "not a kernel that can be tuned",
 }

@@ -242,8 +242,8 @@ class _Plan:
         return tuple(outputs) if program.several else outputs[0]
 
 
-def _call_key(chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What a plan depends on; None where an argument is neither a NumPy array nor a plain Python value."""
+def call_key(chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the plan of a call depends on; None where an argument is neither a NumPy array nor a plain Python value."""
     import numpy as np
 
     key: list[Any] = [chosen]
@@ -324,7 +324,7 @@ class FusedFunction(TracedFunction):
             raise call_error("E0507", "fused functions do not run on the engine 'python'",
                              help="`interpret` runs their kernels in NumPy")
         self.refresh()
-        key = _call_key(chosen, args, kwargs)
+        key = call_key(chosen, args, kwargs)
         plan = None if key is None else self._plans.get(key)
         if plan is None:
             plan = self._plan(chosen, args, kwargs)

@@ -1,0 +1,175 @@
+"""``@tl.autotune``: the decorated object behaves as its kernel, with a variant that fits the call."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilus as tl
+from tilus.tuning.keys import size_class
+
+
+@tl.autotune(BM=[64, 32, 16], BN=[16, 32], warps=[2, 4],
+             where="BM * BN // warps <= 512; BM <= max(M, 16); 2 * BM * BN <= shared_per_block_optin", key=("M", "K"))
+@tl.jit
+def product(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"], BM: int, BN: int = 32, BK: int = 16,
+            warps: int = 4):
+    """c = a @ b"""
+    tl.block(warps=warps)
+    i, j = tl.grid(tl.cdiv(a.shape[0], BM), tl.cdiv(b.shape[1], BN))
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, a.shape[1], BK):
+        acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(b, (k, j * BN), (BK, BN)), acc)
+    tl.store(c, (i * BM, j * BN), acc)
+
+
+@tl.autotune(BM=[32, 64], BN=[32], where="BM <= x_0")
+@tl.fuse
+def added(x, y):
+    return x + y
+
+
+@tl.autotune(n=[2, 3])
+@tl.jit
+def which(out: tl.i32["N"], n: int = 3, dtype: tl.DType = tl.f16):
+    tl.grid(1)
+    tl.store(out, 0, tl.full(1, n, tl.i32))
+
+
+def arrays(m: int, k: int = 20, n: int = 33) -> list[np.ndarray[Any, Any]]:
+    rng = np.random.default_rng(0)
+    shapes = ((m, k), (k, n), (m, n))
+    return [rng.integers(-4, 5, shape).astype(np.float32) for shape in shapes]
+
+
+def chosen(m: int, target: str = "cpu", **fixed: int) -> dict[str, Any]:
+    return product.choose({**dict(zip("abc", arrays(m), strict=True)), **fixed}, target)
+
+
+@pytest.mark.parametrize("engine", ["cpu", "interpret", "python", "simulate:sm_80"])
+@pytest.mark.parametrize("m", [0, 1, 50])
+def test_it_computes_what_the_kernel_does(engine: str, m: int) -> None:
+    a, b, c = arrays(m)
+    product.on(engine)(a, b, c)
+    np.testing.assert_array_equal(c, a @ b)
+
+
+def test_calls_and_engines_by_context() -> None:
+    a, b, c = arrays(40)
+    product(a, b, c)
+    np.testing.assert_array_equal(c, a @ b)
+    c[:] = 0
+    with tl.engine("interpret"):
+        product(a, b, c=c, BM=16)
+    np.testing.assert_array_equal(c, a @ b)
+
+
+def test_the_variant_fits_the_call() -> None:
+    assert chosen(100) == {"BM": 64, "BN": 16, "warps": 2}
+    assert chosen(40) == {"BM": 32, "BN": 16, "warps": 2}
+    assert chosen(1) == {"BM": 16, "BN": 16, "warps": 2}
+    assert chosen(100, BN=32) == {"BM": 64, "BN": 32, "warps": 4}
+    assert chosen(100, BM=80) == {"BM": 80, "BN": 16, "warps": 4}
+
+
+def test_defaults_of_the_function_come_first() -> None:
+    out = np.zeros(1, np.int32)
+    which(out)
+    assert out[0] == 3
+    which(out, n=5)
+    assert out[0] == 5
+
+
+def test_adopted_variants_are_used_for_calls_of_their_key() -> None:
+    before = which.results.copy()
+    out, longer = np.zeros(1, np.int32), np.zeros(40, np.int32)
+    try:
+        which(out)
+        key = which.key_of({"out": longer}, "cpu")
+        which.adopt(key, {"n": 2})
+        which(out)
+        assert out[0] == 3
+        which(longer[:33])
+        assert longer[0] == 2
+    finally:
+        which.results.clear()
+        which.results.update(before)
+        which._choices.clear()
+
+
+def test_keys_round_extents() -> None:
+    assert [size_class(n) for n in (0, 1, 15, 16, 17, 32, 33, 4096, 4097)] == [0, 1, 15, 16, 32, 32, 64, 4096, 8192]
+    a, b, c = arrays(100)
+    key = product.key_of({"a": a, "b": b, "c": c, "BN": 32}, "sm_80")
+    assert key.target == "sm_80"
+    assert key.sizes == (("M", 128), ("K", 32))
+    assert key.dtypes == (("a", "f32"), ("b", "f32"), ("c", "f32"))
+    assert key.constants == (("BN", 32),)
+    assert key.kernel == f"{__name__}.product"
+    everything = added.key_of({"x": a, "y": a}, "cpu")
+    assert everything.sizes == (("x_0", 128), ("x_1", 32), ("y_0", 128), ("y_1", 32))
+
+
+def test_limits_of_the_target_count() -> None:
+    kernel = tl.autotune(BM=[64, 16], where="BM * 2048 <= shared_per_block_optin; BM <= sm_count")(product.kernel)
+    arguments = dict(zip("abc", arrays(100), strict=True))
+    assert kernel.choose(arguments, "sm_80") == {"BM": 64}
+    assert kernel.choose(arguments, "sm_75") == {"BM": 16}
+    assert kernel.choose(arguments, "cpu") == {"BM": 64}
+
+
+def test_compile_and_explain_take_a_variant() -> None:
+    assert "BM=64, BN=16, BK=16, warps=2" in product.explain(target="sm_80")
+    assert "BM=32, BN=32, BK=16, warps=2" in product.explain(*arrays(40), target="sm_80", BN=32)
+    assert product.compile("sm_80", BM=32, warps=2).metadata["threads"] == 64
+
+
+def test_fused_functions() -> None:
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    out = np.empty_like(x)
+    with pytest.raises(tl.UserError, match="E1104"):
+        added(x, x)
+    tall = np.ones((40, 4), np.float32)
+    np.testing.assert_array_equal(added(tall, tall), 2 * tall)
+    np.testing.assert_array_equal(added(x, x, out=out, BM=2), 2 * x)
+
+
+def test_it_is_like_its_kernel() -> None:
+    assert product.__name__ == "product"
+    assert product.__doc__ == "c = a @ b"
+    assert product.signature is product.kernel.signature
+    assert product.function is product.kernel.function
+    assert pickle.loads(pickle.dumps(product)) is product
+    assert repr(product) == "<autotuned <tilus kernel product>>"
+    with pytest.raises(AttributeError):
+        _ = product.no_such_thing
+    with pytest.raises(tl.UserError, match="E0604"):
+        product(*arrays(3), other=1)
+
+
+def test_it_is_inlined_as_its_kernel_is() -> None:
+    @tl.jit
+    def outer(out: tl.i32["N"]):
+        which(out)
+
+    out = np.zeros(1, np.int32)
+    outer(out)
+    assert out[0] == 3
+
+
+def test_methods() -> None:
+    class Layer:
+        factor = 3
+
+        @tl.autotune(B=[4, 8])
+        @tl.jit
+        def run(self, x: tl.f32["N"], B: int):
+            i = tl.grid(tl.cdiv(x.shape[0], B))
+            tl.store(x, i * B, tl.load(x, i * B, B) * self.factor)
+
+    x = np.ones(6, np.float32)
+    Layer().run(x)
+    assert (x == 3).all()

@@ -1,0 +1,1 @@
+"""Tuning: the spaces of variants of kernels, and integer constraints on them."""
