@@ -68,6 +68,15 @@ def test_compile(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "add_launch" in out.with_suffix(".h").read_text()
 
 
+def test_compile_of_an_autotuned_kernel(file: Path, tmp_path: Path) -> None:
+    file.write_text(ADD.replace("@tl.jit", "@tl.autotune(BLOCK=[128, 512], where='BLOCK > 2 * sm_count')\n@tl.jit"))
+    for target, block in (("sm_80", 512), ("sm_75", 128)):
+        out = tmp_path / f"{target}.cubin"
+        assert tilus("compile", f"{file}:add", "--target", target, "-o", out) == 0
+        assert json.loads(out.with_suffix(".json").read_text())["constants"] == {"BLOCK": block}
+    assert tilus("compile", file, "--set", "BLOCK=96") == 1
+
+
 @pytest.mark.parametrize(("stage", "marker"), [
     ("cuda", "__global__"), ("ptx", ".entry"), ("tile", "kernel @add"), ("thread", "ptr_store"),
 ])

@@ -146,6 +146,10 @@ def configs_of_which_none_is_left() -> None:
     tl.autotune(configs=[{"BM": 16, "BN": 32}, {"BM": 16}], where="BM == 32 | BM > BN")(scale)
 
 
+def prepacked_for_an_autotuned_kernel() -> None:
+    tl.prepack(np.zeros((32, 16), np.float32), tl.autotune(BM=[64, 128])(scale))
+
+
 def call_for_which_no_variant_is_left() -> None:
     kernel = tl.autotune(BM=[64, 128], where="BM <= M")(scale)
     kernel(np.zeros((32, 16), np.float32), 2.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -211,6 +212,20 @@ def test_compile_and_explain() -> None:
     assert "__global__" in compiled.cuda
     assert "binary" in compiled.tile
     assert "16-byte aligned" in scale.explain()
+
+
+def test_warm_calls_on_other_classes_of_arrays(tmp_path: Path) -> None:
+    @tl.jit
+    def twice(x: tl.f32["N"], y: tl.f32["N"]):
+        i = tl.grid(tl.cdiv(x.shape[0], 16))
+        tl.store(y, i * 16, tl.load(x, i * 16, 16) * 2)
+
+    for n in (20, 20, 33, 20):
+        x = np.memmap(tmp_path / f"{n}.bin", np.float32, "w+", shape=(n,))
+        x[:] = np.arange(n)
+        y = np.zeros(n, np.float32)
+        twice(x, y)
+        assert (y == 2 * np.arange(n)).all()
 
 
 def test_a_warm_call_is_cheap() -> None:

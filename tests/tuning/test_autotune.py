@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,15 @@ def test_the_variant_fits_the_call() -> None:
     assert chosen(100, BM=80) == {"BM": 80, "BN": 16, "warps": 4}
 
 
+def test_arrays_of_other_classes(tmp_path: Path) -> None:
+    for m in (40, 40, 70, 40):
+        a, b, c = arrays(m)
+        x = np.memmap(tmp_path / f"{m}.bin", np.float32, "w+", shape=a.shape)
+        x[:] = a
+        product(x, b, c)
+        np.testing.assert_array_equal(c, a @ b)
+
+
 def test_defaults_of_the_function_come_first() -> None:
     out = np.zeros(1, np.int32)
     which(out)
@@ -125,6 +135,23 @@ def test_compile_and_explain_take_a_variant() -> None:
     assert "BM=64, BN=16, BK=16, warps=2" in product.explain(target="sm_80")
     assert "BM=32, BN=32, BK=16, warps=2" in product.explain(*arrays(40), target="sm_80", BN=32)
     assert product.compile("sm_80", BM=32, warps=2).metadata["threads"] == 64
+
+
+def test_lists_among_the_compile_time_values() -> None:
+    @tl.autotune(n=[4, 5])
+    @tl.jit
+    def summed(out: tl.i32["N"], factors: object, n: int):
+        tl.grid(1)
+        tl.store(out, 0, tl.full(1, sum(factors) * n, tl.i32))
+
+    out = np.zeros(1, np.int32)
+    summed(out, [1, 2])
+    assert out[0] == 12
+    summed.adopt(summed.key_of({"out": out, "factors": [1, 2]}, "cpu"), {"n": 5})
+    summed(out, [1, 2])
+    assert out[0] == 15
+    summed(out, [1, 3])
+    assert out[0] == 16
 
 
 def test_fused_functions() -> None:

@@ -124,7 +124,8 @@ def _format_of(kernel: JitFunction, array: ArrayArgument, parameter: str | None,
     from tilus.runtime.jit import JitFunction
 
     if not isinstance(kernel, JitFunction):
-        raise call_error("E0601", f"for_= is a kernel of @tl.jit, not {type(kernel).__name__}")
+        help = "give its `.kernel`, with the values of a variant" if hasattr(kernel, "kernel") else None
+        raise call_error("E0601", f"for_= is a kernel of @tl.jit, not {type(kernel).__name__}", help=help)
     name = parameter or _parameter_for(kernel, array, constants)
     found = kernel.formats(target, {name: array.dtype}, dict(constants))
     if name not in found:

@@ -10,6 +10,7 @@ from tilus.diagnostics import UserError
 from tilus.diagnostics.entry import entry, public, public_function
 from tilus.diagnostics.frames import caller_span
 from tilus.lang import context as tracing
+from tilus.lang.constants import constant_key
 from tilus.lang.signature import MISSING
 from tilus.runtime.arrays import CUDA, HOST
 from tilus.runtime.engines import default_engine, get_engine
@@ -19,6 +20,7 @@ from tilus.runtime.traced import TracedFunction
 from tilus.targets import Target, get_target
 
 if TYPE_CHECKING:
+    from tilus.runtime.arrays import ArrayArgument
     from tilus.runtime.nvidia.kernel import CompiledKernel
     from tilus.tuning.keys import Arguments, TuningKey
     from tilus.tuning.space import Space, Variant
@@ -90,23 +92,26 @@ class AutotunedFunction(TracedFunction):
         """The parameters that a call leaves open."""
         key = call_key(chosen, args, kwargs)
         found = None if key is None else self._choices.get(key)
-        if found is None:
-            found = self._choose(chosen, dict(zip(self.signature.names, args, strict=False)) | kwargs)
-            if key is not None:
-                if len(self._choices) >= MAX_PLANS:
-                    self._choices.clear()
-                self._choices[key] = found
-        return found
-
-    def _choose(self, chosen: str | None, arguments: dict[str, Any]) -> Variant:
+        if found is not None:
+            return found
+        arguments = dict(zip(self.signature.names, args, strict=False)) | kwargs
         if all(name in arguments for name in self.space.names):
             return {}
         arguments.pop("out", None) if "out" not in self.signature.names else None
         arrays = self.facts.arrays(arguments)
-        kind = CUDA if any(a.kind == CUDA for a in arrays.values()) else HOST
-        name = chosen or getattr(self.kernel, "engine_name", None) or default_engine(kind)
-        variant = self.choose(arguments, get_engine(name).target)
-        return {name: value for name, value in variant.items() if name not in arguments}
+        if key is None:
+            key = _slow_key(chosen, arguments, arrays)
+            found = None if key is None else self._choices.get(key)
+        if found is None:
+            kind = CUDA if any(a.kind == CUDA for a in arrays.values()) else HOST
+            name = chosen or getattr(self.kernel, "engine_name", None) or default_engine(kind)
+            variant = self._choose(arguments, arrays, get_engine(name).target)
+            found = {name: value for name, value in variant.items() if name not in arguments}
+            if len(self._choices) >= MAX_PLANS:
+                self._choices.clear()
+            if key is not None:
+                self._choices[key] = found
+        return found
 
     def choose(self, arguments: Mapping[str, Any], target: Target | str) -> Variant:
         """The variant for arguments, by the names of the parameters, on a target: the one that tuning has found for
@@ -115,12 +120,13 @@ class AutotunedFunction(TracedFunction):
         Raises:
             UserError: E1104, no variant is left.
         """
+        return self._choose(arguments, self.facts.arrays(arguments), get_target(target, caller_span()))
+
+    def _choose(self, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument], target: Target) -> Variant:
         from tilus.tuning.keys import key_of
 
-        target = get_target(target, caller_span())
-        arrays = self.facts.arrays(arguments)
         key = key_of(self._name, target, self.facts, self.key, arguments, arrays, self.space.names)
-        found = self.lookup(key)
+        found = self.lookup(key) if _hashable(key) else None
         if found is not None:
             return dict(found)
         space = self.space_for(target, self.facts.numbers(arguments, arrays),
@@ -229,6 +235,25 @@ def autotune(*, where: str | Callable[..., Any] | Sequence[str | Callable[..., A
         return AutotunedFunction(kernel, space, names, facts)
 
     return entry(decorate, "autotune")
+
+
+def _slow_key(chosen: str | None, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument]) -> Any:
+    """What a choice depends on where not all arrays are plain ones of NumPy; None where an argument has no hash."""
+    try:
+        others = tuple((name, constant_key(value)) for name, value in arguments.items() if name not in arrays)
+    except TypeError:
+        return None
+    key = (chosen, others, tuple((name, a.dtype, a.shape, a.kind) for name, a in arrays.items()))
+    return key if _hashable(key) else None
+
+
+def _hashable(key: Any) -> bool:
+    """Whether it has a hash; the kernel refuses compile-time values that have none."""
+    try:
+        hash(key)
+    except TypeError:
+        return False
+    return True
 
 
 def _what(kernel: Any) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from tilus.diagnostics import UserError
@@ -237,6 +238,7 @@ class Predicate(Constraint):
                  decode: Mapping[str, Mapping[int, Any]] | None = None) -> None:
         self.function, self.parameters, self.text = function, parameters, text
         self.decode = dict(decode or {})
+        self._of_row = _of_row(function, parameters)
 
     @functools.cached_property
     def names(self) -> frozenset[str]:
@@ -245,21 +247,37 @@ class Predicate(Constraint):
     def holds(self, env: Env) -> Any:
         given = [env[name] for name in self.parameters]
         if not any(hasattr(value, "tolist") for value in given):
-            return self._call(given)
+            return self._call(self._decoded(name, value) for name, value in zip(self.parameters, given, strict=True))
         import numpy as np
 
-        rows = np.broadcast_arrays(*given)
-        return np.array([self._call(row) for row in zip(*(r.tolist() for r in rows), strict=True)], bool)
-
-    def _call(self, row: Any) -> bool:
-        values = {name: self.decode[name][value] if name in self.decode else value
-                  for name, value in zip(self.parameters, row, strict=True)}
+        columns = []
+        for name, column in zip(self.parameters, np.broadcast_arrays(*given), strict=True):
+            code = self.decode.get(name)
+            columns.append(column.tolist() if code is None else [code[number] for number in column.tolist()])
         try:
-            return bool(self.function(**values))
+            return np.fromiter(map(bool, map(self._of_row, *columns)), bool, len(columns[0]))
+        except Exception:  # once more, row by row, to say which one it fails for
+            return np.array([self._call(row) for row in zip(*columns, strict=True)], bool)
+
+    def _decoded(self, name: str, value: Any) -> Any:
+        return self.decode[name][value] if name in self.decode else value
+
+    def _call(self, values: Iterable[Any]) -> bool:
+        row = tuple(values)
+        try:
+            return bool(self._of_row(*row))
         except Exception as error:
-            shown = ", ".join(f"{n}={v!r}" for n, v in values.items())
+            shown = ", ".join(f"{n}={v!r}" for n, v in zip(self.parameters, row, strict=True))
             raise UserError.at("E1106", f"{self.text} fails for {shown}: {type(error).__name__}: {error}",
                                raising_span(error)) from error
 
     def revise(self, box: Box) -> None:
         pass
+
+
+def _of_row(function: Callable[..., Any], parameters: tuple[str, ...]) -> Callable[..., Any]:
+    """The function of values in the order of ``parameters``: itself, where its parameters begin with these."""
+    declared = list(inspect.signature(function).parameters.values())[:len(parameters)]
+    if tuple(p.name for p in declared) == parameters and all(p.kind is not p.KEYWORD_ONLY for p in declared):
+        return function
+    return lambda *row: function(**dict(zip(parameters, row, strict=True)))

@@ -157,7 +157,7 @@ def key_of(kernel: str, target: Target, facts: Arguments, names: Sequence[str] |
     extents = facts.extents(arrays)
     given = {**{n: v for n, v in arguments.items() if n not in arrays}, **extents}
     sizes = tuple((name, _rounded(given.get(name))) for name in (extents if names is None else names))
-    constants = tuple((n, v) for n, v in arguments.items()
+    constants = tuple((n, tuple(v) if isinstance(v, list) else v) for n, v in arguments.items()
                       if n not in arrays and (n in tuned or facts.kinds.get(n) in ("constant", "any")))
     return TuningKey(kernel, target.name, tuple((n, str(a.dtype)) for n, a in arrays.items()), sizes, constants)
 

@@ -92,7 +92,10 @@ class Native:
 
 
 def _is_numpy(argument: ArrayArgument) -> bool:
-    return argument.array is not None and argument.owner is argument.array
+    """Whether it is an array of NumPy's own class: the keys of plans have the shapes and addresses of no others."""
+    import numpy as np
+
+    return type(argument.array) is np.ndarray and argument.owner is argument.array
 
 
 __all__ = ["CpuEngine", "Native", "load_native"]
