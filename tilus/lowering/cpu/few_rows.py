@@ -359,7 +359,7 @@ class FewRows:
 
         def step(k: Value, acc: list[Value]) -> list[Value]:
             if part == 0:
-                self.prefetch(product, k, j)
+                self.prefetch(product, k, j, deep * max(plan.run, count))
             for u in range(deep):
                 xs = [c.splat(c.b.add(PtrLoad(c.offset(c.offset(row, k), u))).result, lanes) for row in rows]
                 for v, coord in enumerate(at):
@@ -400,8 +400,9 @@ class FewRows:
 
         c.loop(0, self.columns, count, [], columns)
 
-    def prefetch(self, product: Factored, k: Value, j: Number) -> None:
-        """Ask for what is read of B some rows on, where rows are too short for the processor to see that they go on."""
+    def prefetch(self, product: Factored, k: Value, j: Number, vectors: int) -> None:
+        """Ask for what is read of B some rows on, where rows are too short for the processor to see that they go on;
+        of prepacked elements for as many vectors as are read meanwhile."""
         c, plan = self.c, self.plan
         dims: tuple[int | None, ...] = (0, 1)
         for op in product.moves:
@@ -413,8 +414,8 @@ class FewRows:
             order = window.memory.order
             if order is not None:
                 if window in self.lowering.aligned:
-                    vectors = plan.depth * plan.run * plan.lanes // order.lanes
-                    prefetch_words(self.lowering, window, k, j, vectors, PREFETCHED_LINES)
+                    words = vectors * plan.lanes // order.lanes
+                    prefetch_words(self.lowering, window, k, j, words, PREFETCHED_LINES)
                 continue
             memory = window.memory
             bits = memory.dtype.bits if memory.packed else 8 * container_bytes(memory.dtype)
