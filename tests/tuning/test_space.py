@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 import tilus as tl
 from tilus.tuning.space import GridSpace, ListSpace, Space
 
+ROOT = Path(__file__).parents[2]
 VALUES: dict[str, list[Any]] = {
     "BM": [128, 64, 256], "stages": [4, 2, 3], "dtype": [tl.f16, tl.bf16], "fast": [True, False]}
 ALL = [dict(zip(VALUES, row, strict=True)) for row in itertools.product(*VALUES.values())]
@@ -108,6 +112,22 @@ def test_configurations() -> None:
 def test_neighbours_of_configurations() -> None:
     configs = [{"a": a, "b": b} for a in (1, 2, 4) for b in (1, 2) if a * b != 2]
     assert list(ListSpace.of(configs).neighbours({"a": 1, "b": 1})) == [{"a": 4, "b": 1}]
+
+
+def test_one_and_true_are_two_values() -> None:
+    space = GridSpace.of({"n": [1, True, 2.0]}, lambda n: n is not True)
+    assert [type(v["n"]) for v in space] == [int, float]
+
+
+def test_spaces_do_without_numpy_until_there_is_much_to_enumerate() -> None:
+    code = """
+import sys
+from tilus.tuning.space import GridSpace
+space = GridSpace.of({"a": range(1, 100), "b": range(1, 100), "c": range(1, 100)}, "a * b == 990; b < c; c % 7 == 3")
+print(space.first(), "numpy" in sys.modules, "lark" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert done.stdout == "{'a': 11, 'b': 90, 'c': 94} False False\n"
 
 
 def test_printing() -> None:

@@ -301,8 +301,9 @@ class ListSpace(Space):
         return ListSpace(configs, self.constraints, self.given, span or self.span)
 
 
-def _are_integers(values: Iterable[Any]) -> bool:
-    return all(isinstance(v, int) for v in values)
+def _are_integers(values: Sequence[Any]) -> bool:
+    """Whether they are integers and bools, of which no two are equal, as 1 and True are."""
+    return all(isinstance(v, int) for v in values) and len(set(values)) == len(values)
 
 
 def check_texts(parameters: Mapping[str, Sequence[Any]], constraints: Iterable[Constraint], span: Span | None) -> None:
@@ -311,10 +312,11 @@ def check_texts(parameters: Mapping[str, Sequence[Any]], constraints: Iterable[C
         if isinstance(constraint, Predicate):
             continue
         for name in sorted(constraint.names):
-            wrong = [v for v in parameters.get(name, ()) if not isinstance(v, int)]
-            if wrong:
-                raise UserError.at("E1102", f"`{constraint.text}` speaks of {name!r}, which has values that are no "
-                                            f"integers: {wrong[0]!r}", span,
+            values = parameters.get(name, ())
+            if not _are_integers(values):
+                wrong = next((v for v in values if not isinstance(v, int)), True)
+                message = f"`{one_line(constraint.text)}` speaks of {name!r}, which has values that are no integers: "
+                raise UserError.at("E1102", f"{message}{wrong!r}", span,
                                    help=f"write a function: `where=lambda {name}: …`")
 
 
