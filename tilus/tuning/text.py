@@ -39,9 +39,10 @@ class Text:
         whole = self.span.end_column < 1 << 20
         last = self.span.end_line if whole else self.span.line + LINES_OF_A_CALL
         source = "".join(lines[self.span.line - 1:last])
-        if source.count(self.text) != 1:
+        quoted = [quote + self.text + quote for quote in "\"'" if quote + self.text + quote in source]
+        if len(quoted) != 1 or source.count(quoted[0]) != 1:
             return None
-        at = source.index(self.text)
+        at = source.index(quoted[0]) + 1
         return _span(self.span.file, source, at + begin, at + end, self.span.line)
 
     def _in_text(self, begin: int, end: int) -> Span:
