@@ -346,12 +346,12 @@ class JitFunction(TracedFunction):
         return formats_of(self.assume("divisible", given, tuple(dtypes)), found)
 
     def array_parameters(self, dtype: DType, rank: int, constants: dict[str, Any]) -> list[str]:
-        """The names of the array parameters that take an element type and rank, without those said to be absent."""
+        """The names of the array parameters that take an element type and rank, without those that are absent."""
         known = {s.name: constants.get(s.name, s.default) for s in self.signature.specs
                  if constants.get(s.name, s.default) is not MISSING}
         names = []
         for spec in self.signature.specs:
-            if constants.get(spec.name, MISSING) is None:
+            if constants.get(spec.name, spec.default) is None:
                 continue
             annotation = self.signature.annotation(spec, known)
             inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
