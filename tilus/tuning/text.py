@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import zlib
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
 from tilus.diagnostics.sources import source_lines
@@ -46,12 +47,8 @@ class Text:
         return _span(self.span.file, source, at + begin, at + end, self.span.line)
 
     def _in_text(self, begin: int, end: int) -> Span:
-        number, name = 1, "<constraints>"
-        lines = (self.text or " ").splitlines(keepends=True)
-        while name in linecache.cache and linecache.getlines(name) != lines:
-            number += 1
-            name = f"<constraints {number}>"
-        linecache.cache[name] = (len(self.text), None, lines, name)
+        name = f"<constraints {zlib.crc32(self.text.encode()):08x}>"  # each text has its own: errors are shown later
+        linecache.cache[name] = (len(self.text), None, (self.text or " ").splitlines(keepends=True), name)
         return _span(name, self.text, begin, end, 1)
 
 
