@@ -269,7 +269,8 @@ def _fold_cast(folder: _Folder, op: Cast) -> Operation | Value | None:
         if target.name == "f16" and abs(int(constant)) > 2048:
             return None
         return Const(float(constant), target, op.result.tile.shape)
-    if source.is_float and target.is_float and constant in (0.0, 1.0, -1.0, 0.5, 2.0):
+    every = source.is_float and target.is_float and source.is_arithmetic and target.is_arithmetic
+    if every and constant in (0.0, 1.0, -1.0, 0.5, 2.0):  # which not every type for storage has
         return Const(constant, target, op.result.tile.shape)
     return None
 

@@ -9,7 +9,7 @@ import numpy as np
 from tilus.ir.dtypes import DType
 from tilus.quantization.groups import Array
 from tilus.runtime.packed import packed
-from tilus.runtime.packed_array import PackedArray
+from tilus.runtime.packed_array import PackedArray, is_held
 from tilus.runtime.packing import host_numbers, in_tensor, packed_memory, unpacked_numbers
 from tilus.runtime.torch_arrays import torch_name
 
@@ -30,16 +30,9 @@ def as_array(codes: Array, dtype: DType, shape: tuple[int, ...], tensor: bool) -
             import torch
 
             return in_tensor(flat.view(f"i{flat.itemsize}")).view(getattr(torch, name))
-    elif _is_held(dtype):
+    elif is_held(dtype):
         return flat.view(dtype.numpy)
     return as_packed(flat, dtype, shape, tensor)
-
-
-def _is_held(dtype: DType) -> bool:
-    try:
-        return dtype.numpy.itemsize * 8 == dtype.bits
-    except TypeError:
-        return False
 
 
 def numbers_in(array: Any) -> Array:

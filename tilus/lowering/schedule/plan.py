@@ -19,6 +19,8 @@ from tilus.lowering.forms import root_of
 from tilus.lowering.schedule.ring import CP_ASYNC
 from tilus.lowering.schedule.staged import Extents, Staged, StagedLoop, only_addresses
 
+WORD = 32
+"""Bits that an asynchronous copy moves at least."""
 DEFAULT_STAGES = 2
 """Of loops that feed dots from global memory and do not say."""
 
@@ -86,7 +88,7 @@ class _Planner:
             if not isinstance(inner, (Load, Gather)) or not inner.result.tile.shape or inner.other is not None:
                 continue
             plain = isinstance(inner, Gather) or (inner.mask is None and inner.layout is None)
-            plain = plain and inner.view.view.space == "global" and inner.result.tile.dtype.bits >= 8
+            plain = plain and inner.view.view.space == "global" and _fills_words(inner.result.tile)
             if plain and root_of(inner.view) not in self.written and self._known_ahead(op, inner, inside):
                 found.append(inner)
         addresses = only_addresses(op, found)
@@ -110,6 +112,11 @@ class _Planner:
         if not isinstance(op, (Load, Gather)) or op.view.view.space != "global":
             return False
         return root_of(op.view) not in self.written
+
+
+def _fills_words(tile: TileType) -> bool:
+    """Whether rows of a tile are made of bytes, or of whole words of narrower elements."""
+    return tile.dtype.bits >= 8 or tile.shape[-1] * tile.dtype.bits % WORD == 0
 
 
 def worth_splitting(staged: StagedLoop, schedule: LoopSchedule) -> bool:

@@ -25,7 +25,7 @@ from tilus.ir.dtypes import DType, parse_dtype
 from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
 from tilus.lowering.schedule.raster import launched_grid
-from tilus.runtime.arguments import call_error
+from tilus.runtime.arguments import WORD_BYTES, call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
@@ -38,7 +38,6 @@ from tilus.targets.grid import is_launchable
 if TYPE_CHECKING:
     from tilus.simulator import Report
 
-WORD_BYTES = 4
 
 
 def pack(facts: LaunchFacts, grid: tuple[int, ...], module: Module, name: str,
