@@ -246,7 +246,7 @@ class Weights:
         zero = float(q.zeros or 0) if by_number else 0.0
         self.constants: dict[str, Any] = {"wtype": q.dtype, "group": group, "zero": zero, **tile_of(q.dtype)}
         self.shape, self.scales, self.zeros = (K, N), rows_of(scales, N), None if by_number else q.zeros
-        self.w = tl.prepack(q.values, for_=quantized_matmul, parameter="w", target=target, **self.constants)
+        self.w = tl.prepack(q, for_=quantized_matmul, parameter="w", target=target, **self.constants)
 
 
 def tile_of(wtype: tl.DType) -> dict[str, int]:

@@ -126,6 +126,12 @@ def test_format_as_text() -> None:
     assert format.flip == 7
 
 
+def test_of_quantised_numbers() -> None:
+    q = tl.quantize(np.random.default_rng(0).standard_normal((64, 64), np.float32), tl.u4)
+    array = tl.prepack(q, for_=product, target="sm_80", wtype=tl.u4)
+    np.testing.assert_array_equal(tl.unpack(tl.unprepack(array)), tl.unpack(q.values))
+
+
 def test_files() -> None:
     packed, _ = weights(tl.u3, 100, 72)
     array = tl.prepack(packed, for_=product, target="sm_80", wtype=tl.u3)

@@ -29,8 +29,8 @@ def prepack(weights: Any, /, for_: JitFunction | None = None, *, parameter: str 
     loads tiles of one shape, at multiples of that shape. It then runs with the array that this gives.
 
     Args:
-        weights: a packed array, or a NumPy array of a type of whole bytes, in host memory, of rank 2 or more. The last
-            two dimensions are cut into tiles; zeros fill up those at the end.
+        weights: a packed array, what ``tl.quantize`` gives (its codes), or a NumPy array of a type of whole bytes, in
+            host memory, of rank 2 or more. The last two dimensions are cut into tiles; zeros fill up those at the end.
         for_: the kernel.
         parameter: which of its parameters the weights are for, if several could be.
         target: the target that it runs on (``"sm_80"``, ``"cpu"``); by default that of the engine which a call would
@@ -109,6 +109,9 @@ def _weights(weights: Any) -> ArrayArgument:
 
     if isinstance(weights, PrepackedArray):
         raise call_error("E0601", "the weights are prepacked already", help="tl.unprepack gives them row by row")
+    codes = getattr(weights, "values", None)
+    if isinstance(codes, PackedArray):  # what tl.quantize gives
+        weights = codes
     found = as_array(weights)
     if found is None or found.kind != HOST or found.array is None:
         raise call_error("E0601", "tl.prepack takes a packed array or a NumPy array in host memory",
