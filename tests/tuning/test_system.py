@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 import tilus as tl
 from tests.tuning.strategies import Example, examples
 from tilus.tuning import enumerate as enumeration
+from tilus.tuning import explain
 from tilus.tuning.explain import conflict
 from tilus.tuning.system import System
 
@@ -20,6 +21,8 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(enumeration, "FIRST_CHOICES", first)
     monkeypatch.setattr(enumeration, "MOST_POINTS", points)
     monkeypatch.setattr(enumeration, "BLOCK", 50)
+    monkeypatch.setattr(explain, "MOST_WORK", 1 << 30)
+    monkeypatch.setattr(explain, "WORK_IN_ALL", 1 << 30)
 
 
 @pytest.mark.usefixtures("way")

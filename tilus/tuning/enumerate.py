@@ -61,23 +61,35 @@ class GaveUpError(Exception):
     """More work than was allowed."""
 
 
+class Budget:
+    """How much work is allowed: times that a constraint is looked at in propagation, or ``POINTS_OF_WORK``
+    combinations. Raises GaveUpError beyond."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, work: int) -> None:
+        self.left -= work
+        if self.left < 0:
+            raise GaveUpError
+
+
 class Enumeration:
     """The solutions of a system whose domains are in a box.
 
     ``orders`` has for each variable the order of its values: ``"smallest"`` or ``"largest"`` first, or the values.
-    ``most_work`` is in choices or blocks of ``POINTS_OF_WORK`` combinations; GaveUpError is raised beyond.
     """
 
     def __init__(self, variables: Sequence[str], constraints: Sequence[Constraint],
                  orders: Mapping[str, str | tuple[int, ...]], goal: Goal | None = None,
-                 most_work: int | None = None) -> None:
+                 budget: Budget | None = None) -> None:
         self.variables = tuple(variables)
         self.constraints = tuple(constraints)
         self.propagator = Propagator(constraints)
         self.orders = orders
         self.goal = goal
-        self.choices = self.work = 0
-        self.most_work = most_work
+        self.choices = self.spent = 0
+        self.budget = budget
 
     def run(self, box: Box) -> Iterator[Columns]:
         """Some solutions at a time, in order. The box is one on which nothing has been propagated."""
@@ -109,7 +121,8 @@ class Enumeration:
             if self.goal is not None and self.goal.term.bounds(box).high <= self.goal.best:
                 return
             self.choices += 1
-            self._spend(1)
+            self._spend(self.propagator.revisions - self.spent)
+            self.spent = self.propagator.revisions
             child = box.copy()
             try:
                 child.put(name, child[name].within(value, value))
@@ -118,16 +131,15 @@ class Enumeration:
                 continue
             yield from self._search(child)
 
+    def _spend(self, work: int) -> None:
+        if self.budget is not None:
+            self.budget.spend(work)
+
     def _leaf(self, box: Box) -> Iterator[Columns]:
         env = {name: domain.low for name, domain in box.domains.items()}
         # Propagation may have stopped before it was done.
         if all(c.holds(env) for c in self.constraints) and (self.goal is None or self.goal.better(env)):
             yield {name: (env[name],) for name in self.variables}
-
-    def _spend(self, work: int) -> None:
-        self.work += work
-        if self.most_work is not None and self.work > self.most_work:
-            raise GaveUpError
 
 
 def ordered(domain: Domain, order: str | tuple[int, ...]) -> Iterator[int]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UserError
 from tilus.tuning.constraints import Comparison, Constraint
-from tilus.tuning.enumerate import GaveUpError
+from tilus.tuning.enumerate import Budget, GaveUpError
 from tilus.tuning.integers import INF, EmptyError
 from tilus.tuning.terms import Number, Product, Term, names_of
 from tilus.tuning.text import one_line
@@ -16,8 +16,10 @@ from tilus.tuning.text import one_line
 if TYPE_CHECKING:
     from tilus.tuning.system import System
 
-MOST_WORK = 300
+MOST_WORK = 1000
 """As much is looked into each set of constraints."""
+WORK_IN_ALL = 4000
+"""As much is looked into single constraints and pairs, and as much into larger sets."""
 MOST_SEEN = 3
 """Of so many constraints the values of their sides are told."""
 MOST_POINTS = 1 << 22
@@ -44,31 +46,36 @@ def emptiness(system: System, what: str) -> UserError:
 
 
 def conflict(system: System) -> tuple[Constraint, ...]:
-    """The constraints that together have no solution, as few as possible: one, else two, else some of which each is
-    needed."""
+    """Constraints that together have no solution, as few as possible: one, else two, else some of which each is needed.
+    Where little work does not show that fewer have none, they may be more."""
+    budget = Budget(WORK_IN_ALL)
     for size in (1, 2):
         for some in itertools.combinations(system.constraints, size):
-            if not _has_solution(system, some):
+            if not _has_solution(system, some, budget):
                 return some
-    left = list(system.constraints)
+    budget, left = Budget(WORK_IN_ALL), list(system.constraints)
     for constraint in system.constraints:
         without = [c for c in left if c is not constraint]
-        if not _has_solution(system, without):
+        if not _has_solution(system, without, budget):
             left = without
     return tuple(left)
 
 
-def _has_solution(system: System, constraints: Sequence[Constraint]) -> bool:
+def _has_solution(system: System, constraints: Sequence[Constraint], budget: Budget) -> bool:
     """Whether some of the constraints have a solution; also where that takes too long to find out, or a variable has no
     bound under them."""
     some = _restricted(system, constraints, frozenset().union(*(c.names for c in constraints)))
     left = some.propagated()
     if left is None or any(domain.size >= INF for domain in left.values()):
         return left is not None
+    own = Budget(min(MOST_WORK, budget.left))
+    before = own.left
     try:
-        return next(some.columns(most_work=MOST_WORK), None) is not None
+        return next(some.columns(budget=own), None) is not None
     except GaveUpError:
         return True
+    finally:
+        budget.left = max(0, budget.left - (before - own.left))
 
 
 def _restricted(system: System, constraints: Sequence[Constraint], names: frozenset[str]) -> System:

@@ -17,10 +17,12 @@ MOST_CALLS = 64
 
 
 class Propagator:
-    """Propagates a set of constraints. Constraints about few possible values come first."""
+    """Propagates a set of constraints. Constraints about few possible values come first. ``revisions`` counts how often
+    one was looked at."""
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         self.constraints = tuple(constraints)
+        self.revisions = 0
         self.about: dict[str, list[int]] = {}
         for index, constraint in enumerate(self.constraints):
             for name in constraint.names:
@@ -40,6 +42,7 @@ class Propagator:
             pending = set()
             for index in order:
                 box.changed = set()
+                self.revisions += 1
                 revise(self.constraints[index], box)
                 pending |= self._about(box.changed)
 

@@ -14,7 +14,7 @@ from tilus.diagnostics import Span, UserError
 from tilus.diagnostics.frames import caller_span
 from tilus.tuning.constraints import Constraint, Predicate
 from tilus.tuning.domain import MOST_VALUES, Box, Domain
-from tilus.tuning.enumerate import Columns, Enumeration, Goal
+from tilus.tuning.enumerate import Budget, Columns, Enumeration, Goal
 from tilus.tuning.integers import INF, EmptyError
 from tilus.tuning.parse import is_variable_name, parse_constraints, parse_term
 from tilus.tuning.propagate import Propagator
@@ -112,7 +112,7 @@ class System:
         return self.solutions()
 
     def columns(self, order: str = "given", goal: Goal | None = None,
-                most_work: int | None = None) -> Iterator[Columns]:
+                budget: Budget | None = None) -> Iterator[Columns]:
         """The solutions, some at a time: for each variable a sequence of its values. Raises UserError (E1105)."""
         box = self.box()
         try:
@@ -122,7 +122,7 @@ class System:
         self._check_bounds(box)
         orders: dict[str, str | tuple[int, ...]] = {
             name: self.orders.get(name, "smallest") if order == "given" else order for name in self.domains}
-        yield from Enumeration(tuple(self.domains), self.constraints, orders, goal, most_work).run(box)
+        yield from Enumeration(tuple(self.domains), self.constraints, orders, goal, budget).run(box)
 
     def count(self) -> int:
         """How many solutions there are."""
