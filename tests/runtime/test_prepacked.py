@@ -296,11 +296,18 @@ def with_zeros(w: tl.u4["K", "N"], y: tl.f32["K", "N"], zeros: tl.u4["K", "N"] |
     tl.store(y, (0, 0), y_)
 
 
+@tl.jit
+def of_two(w: tl.u4["K", "N"], v: tl.u4["K", "N"] | None, y: tl.f32["K", "N"]) -> None:
+    tl.grid(1)
+    tl.store(y, (0, 0), tl.load(w, (0, 0), (16, 32)).to(tl.f32))
+
+
 def test_absent_parameters_are_not_meant() -> None:
     packed, _ = weights(tl.u4, 16, 32)
-    with pytest.raises(tl.UserError, match="several of u4: w, zeros"):
-        tl.prepack(packed, for_=with_zeros, target="sm_80")
-    found = tl.prepack(packed, for_=with_zeros, target="sm_80", zeros=None)
+    with pytest.raises(tl.UserError, match="several of u4: w, v"):
+        tl.prepack(packed, for_=of_two, target="sm_80")
+    assert tl.prepack(packed, for_=of_two, target="sm_80", v=None).format.tile[1] == 32
+    found = tl.prepack(packed, for_=with_zeros, target="sm_80")
     assert found.header == tl.prepack(packed, for_=with_zeros, target="sm_80", parameter="w", zeros=None).header
 
 
