@@ -33,13 +33,14 @@ def quantized_matmul(
         x: X, w: wtype["K", "N"], scales: SCALES, y: Y, zeros: POINTS | wtype["G", "N"] | None = None,
         bias: BIAS | None = None, alpha: tl.f32 = 1.0,
         wtype: tl.DType = tl.u4, group: int = 128, zero: float = 0.0, activation: str = "",
-        BM: int = 64, BN: int = 128, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
+        BM: int = 64, BN: int = 0, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
     """``group`` rows of w share a row of scales and zeros, all of them where it is -1; ``zero`` is one zero point for
     all. ``activation`` is "relu", "gelu", "silu" or none."""
     M, K = x.shape
     _, N = y.shape
     check_groups(K, scales, group)
     later = scaled_later(x, w, group)
+    BN = BN or columns_of_a_tile(w)
     tl.block(warps=warps)
     i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN))
     acc = product(x, w, scales, zeros, zero, group, (i * BM, j * BN), 0, K, (BM, BN, BK), stages)
@@ -51,12 +52,13 @@ def quantized_matmul_persistent(
         x: X, w: wtype["K", "N"], scales: SCALES, y: Y, zeros: POINTS | wtype["G", "N"] | None = None,
         bias: BIAS | None = None, alpha: tl.f32 = 1.0,
         wtype: tl.DType = tl.u4, group: int = 128, zero: float = 0.0, activation: str = "",
-        BM: int = 128, BN: int = 128, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
+        BM: int = 128, BN: int = 0, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
     """As many blocks as the device holds at once, each with every so many'th tile of y, down its columns first."""
     M, K = x.shape
     _, N = y.shape
     check_groups(K, scales, group)
     later = scaled_later(x, w, group)
+    BN = BN or columns_of_a_tile(w)
     tl.block(warps=warps)
     rows, columns = tl.cdiv(M, BM), tl.cdiv(N, BN)
     first = tl.grid(tl.minimum(tl.resident_blocks(), rows * columns))
@@ -71,12 +73,13 @@ def quantized_matmul_split_k(
         x: X, w: wtype["K", "N"], scales: SCALES, y: Y, zeros: POINTS | wtype["G", "N"] | None = None,
         bias: BIAS | None = None, alpha: tl.f32 = 1.0, splits: tl.i32 = 4,
         wtype: tl.DType = tl.u4, group: int = 128, zero: float = 0.0, activation: str = "",
-        BM: int = 16, BN: int = 128, BK: int = 128, stages: int = 3, warps: int = 4) -> None:
+        BM: int = 16, BN: int = 0, BK: int = 128, stages: int = 3, warps: int = 4) -> None:
     """For few rows: ``splits`` blocks share the sum over k of a tile, and add up one after another."""
     M, K = x.shape
     _, N = y.shape
     check_groups(K, scales, group)
     later = scaled_later(x, w, group)
+    BN = BN or columns_of_a_tile(w)
     tl.block(warps=warps)
     rows, columns = tl.cdiv(M, BM), tl.cdiv(N, BN)
     i, j, s = tl.grid(rows, columns, splits)
@@ -104,12 +107,13 @@ def quantized_matmul_grouped(
         x: X, offsets: tl.i32["B+1"], w: wtype["B", "K", "N"], scales: SCALES_OF_BATCH, y: Y,
         zeros: POINTS_OF_BATCH | wtype["B", "G", "N"] | None = None, bias: BIAS_OF_BATCH | None = None,
         alpha: tl.f32 = 1.0, wtype: tl.DType = tl.u4, group: int = 128, zero: float = 0.0, activation: str = "",
-        BM: int = 64, BN: int = 128, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
+        BM: int = 64, BN: int = 0, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
     """Experts: rows offsets[e] to offsets[e + 1] of x are multiplied by the weights of expert e."""
     M, K = x.shape
     _, N = y.shape
     check_groups(K, scales[0, :, :], group)
     later = scaled_later(x, w, group)
+    BN = BN or columns_of_a_tile(w)
     tl.block(warps=warps)
     i, j, e = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN), w.shape[0])
     begin, end = offsets[e], offsets[e + 1]
@@ -127,12 +131,13 @@ def quantized_matmul_batched(
         x: X_OF_BATCH, w: wtype["B", "K", "N"], scales: SCALES_OF_BATCH, y: Y_OF_BATCH,
         zeros: POINTS_OF_BATCH | wtype["B", "G", "N"] | None = None, bias: BIAS_OF_BATCH | None = None,
         alpha: tl.f32 = 1.0, wtype: tl.DType = tl.u4, group: int = 128, zero: float = 0.0, activation: str = "",
-        BM: int = 64, BN: int = 128, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
+        BM: int = 64, BN: int = 0, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
     """One product for each matrix of a batch."""
     B, M, K = x.shape
     N = y.shape[2]
     check_groups(K, scales[0, :, :], group)
     later = scaled_later(x, w, group)
+    BN = BN or columns_of_a_tile(w)
     tl.block(warps=warps)
     i, j, n = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN), B)
     own_zeros = None if zeros is None else zeros[n, :, :]
@@ -140,6 +145,11 @@ def quantized_matmul_batched(
     acc = product(x[n, :, :], w[n, :, :], scales[n, :, :], own_zeros, zero, group, (i * BM, j * BN), 0, K,
                   (BM, BN, BK), stages)
     finish(acc, y[n, :, :], scales[n, :, :], own_bias, alpha, later, activation, (i * BM, j * BN))
+
+
+def columns_of_a_tile(w: Any) -> int:
+    """Rows of tiles are long on a CPU, which then reads few streams, where they lie one behind the other in memory."""
+    return 2048 if tl.target() == "cpu" and not w.prepacked else 128
 
 
 def check_groups(K: Any, scales: Any, group: int) -> None:

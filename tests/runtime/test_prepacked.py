@@ -126,6 +126,22 @@ def test_format_as_text() -> None:
     assert format.flip == 7
 
 
+@pytest.mark.parametrize("engine", ["cpu", *ROUTES])
+def test_a_kernel_may_ask(engine: str) -> None:
+    @tl.jit
+    def asks(w: tl.u8["K", "N"], y: tl.i32["K", "N"]) -> None:
+        tl.grid(1)
+        x = tl.load(w, (0, 0), (16, 32)).to(tl.i32)
+        tl.store(y, (0, 0), x + 1000 if w.prepacked else x)
+
+    w, y = np.arange(16 * 32, dtype=np.uint8).reshape(16, 32), np.zeros((16, 32), np.int32)
+    asks.on(engine)(w, y)
+    np.testing.assert_array_equal(y, w)
+    target = engine.split(":")[1] if ":" in engine else engine
+    asks.on(engine)(tl.prepack(w, for_=asks, target=target), y)
+    np.testing.assert_array_equal(y, w + np.int32(1000))
+
+
 def test_of_quantised_numbers() -> None:
     q = tl.quantize(np.random.default_rng(0).standard_normal((64, 64), np.float32), tl.u4)
     array = tl.prepack(q, for_=product, target="sm_80", wtype=tl.u4)

@@ -95,7 +95,7 @@ def _bind_parameters(signature: Signature, constants: dict[str, Any], parameters
                 dims[name] = Tile(context.emit(Dim(value, axis, span=context.span))[0])
                 dims[name].value.name = str(name)
             extents.append(dims[name])
-        arguments[parameter.name] = View(value, tuple(extents))
+        arguments[parameter.name] = View(value, tuple(extents), parameter.prepacked)
     return arguments
 
 

@@ -23,12 +23,14 @@ class View:
     DESCRIPTION: ClassVar[str] = "view of an array"
     REMEDY: ClassVar[str] = "load a tile from it first: tl.load(array, offsets, shape)"
 
-    __slots__ = ("_dims", "value")
+    __slots__ = ("_dims", "prepacked", "value")
     __hash__ = None  # type: ignore[assignment]
 
-    def __init__(self, value: Value, dims: tuple[Any, ...] | None = None) -> None:
+    def __init__(self, value: Value, dims: tuple[Any, ...] | None = None, prepacked: bool = False) -> None:
         self.value = value
         self._dims = dims
+        self.prepacked = prepacked
+        """Whether it is an array in the order of ``tl.prepack``, a compile-time value."""
 
     @property
     def type(self) -> ViewType:
