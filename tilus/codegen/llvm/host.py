@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.codegen.llvm import elementwise
+from tilus.codegen.llvm.byte_products import dot_bytes
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller, lanes
@@ -32,6 +33,7 @@ from tilus.ir.ops.simd import (
     CallFunction,
     CallPointer,
     ConstantTable,
+    DotBytes,
     FunctionAddress,
     GatherLoad,
     IntToPtr,
@@ -155,6 +157,10 @@ class HostEmitter(ControlFlow):
 
     def regroup(self, op: Regroup) -> None:
         self.names[op.result] = self.e.bitcast(self.names[op.x], TYPES.type(op.x.type), TYPES.type(op.result.type))
+
+    def dot_bytes(self, op: DotBytes) -> None:
+        self.names[op.result] = dot_bytes(self.e, op.instruction, lanes(op.result.tile), op.small,
+                                          *(self.names[v] for v in op.operands))
 
     # Memory.
 
@@ -401,7 +407,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     **CONTROL, Const: HostEmitter.const,
     **dict.fromkeys(elementwise.APPLY, HostEmitter.elementwise),
     Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
-    Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Regroup: HostEmitter.regroup,
+    Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Regroup: HostEmitter.regroup, DotBytes: HostEmitter.dot_bytes,
     Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,
     PtrCast: HostEmitter.ptr_cast, IntToPtr: HostEmitter.int_to_ptr, PtrToInt: HostEmitter.ptr_to_int,
     PtrLoad: HostEmitter.ptr_load, PtrStore: HostEmitter.ptr_store, MaskedLoad: HostEmitter.masked_load,

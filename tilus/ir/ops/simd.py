@@ -134,6 +134,25 @@ class TableLookup(Operation):
         return (self.tables[0].type,)
 
 
+class DotBytes(Operation):
+    """Each lane of ``accumulator`` (i32) plus the four products of the bytes of its words (u32): those of ``unsigned``
+    are numbers of u8, those of ``signed`` of i8. 4, 8 or 16 lanes.
+
+    ``instruction`` is what the processor has for it: ``"vpdpbusd"``, or ``"pmaddubsw"``, whose sums of two products
+    saturate; bytes that are ``small``, below 128, keep them in range, others are taken in two parts.
+    """
+
+    NAME = "dot_bytes"
+    accumulator: Value
+    unsigned: Value
+    signed: Value
+    instruction: str
+    small: bool = False
+
+    def infer(self) -> Sequence[Type]:
+        return (self.accumulator.type,)
+
+
 class Prefetch(Operation):
     """Brings the line of the cache at ``pointer``, which need not be an address of anything, into the second level."""
 
@@ -154,6 +173,6 @@ class AtomicFence(Operation):
 
 
 __all__ = [
-    "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "FunctionAddress", "GatherLoad",
+    "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "DotBytes", "FunctionAddress", "GatherLoad",
     "IntToPtr", "Prefetch", "PtrToInt", "ReturnIf", "ScatterStore", "TableLookup",
 ]

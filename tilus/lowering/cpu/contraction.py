@@ -8,10 +8,11 @@ index in any way, as the scales of a group of rows do: then a chunk of B is made
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.dtypes import DType, bool_
+from tilus.ir.dtypes import DType, bool_, u32
 from tilus.ir.ops import (
     Binary,
     Bitcast,
@@ -34,9 +35,19 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simd import PtrToInt
 from tilus.ir.types import TileType, ViewType
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, lower
+from tilus.lowering.cpu.byte_products import (
+    WORD,
+    add_row_sums,
+    byte_form,
+    end_rows,
+    fill_byte_panels,
+    multiply_bytes,
+    words_of,
+)
 from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
 from tilus.lowering.cpu.evaluate import evaluate, keeps_dimensions, leaves, source_dims
+from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.memory import make_window
@@ -201,6 +212,9 @@ class _Contraction:
         self.loop = loop
         self.dtype: DType = loop.dot.accumulator.tile.dtype
         self.rows, self.columns = loop.dot.result.tile.shape
+        self.form = byte_form(lowering, loop.dot.a, loop.dot.b, self.dtype) if loop.block % WORD == 0 else None
+        if self.form is not None:
+            self.dtype = self.form.dtype
         chunk = CHUNK_BYTES // container_bytes(self.dtype)
         self.chunk = max(1, chunk // loop.block) * loop.block
         self.uniform = loop.uniform
@@ -225,39 +239,56 @@ class _Contraction:
         self.few: Value | bool = self.rows <= FEW_ROWS
         if not self.few and not isinstance(rows, int):
             self.few = c.compare("le", rows, FEW_ROWS)
-        stream = FewRows(lowering, self.plan(), a, home, rows) if self.few is not False else None
+        stream: FewRows | FewByteRows | None = None
+        if self.few is not False:
+            stream = FewRows(lowering, self.plan(), a, home, rows) if self.form is None else \
+                FewByteRows(lowering, self.form, a, home, rows)
         panels = _Panels(lowering.allocate_raw(self.dtype, self.chunk * self.columns), self.memo(total)) \
             if self.few is not True else None
-        filled = c.min(self.rows, c.add(rows, blocking(lowering.machine, self.dtype).rows))
+        filled = c.min(self.rows, c.add(rows, blocking(lowering.machine, home.dtype).rows))
         if stream is not None:
             filled = stream.filled if panels is None else c.select(self.is_few, stream.filled, filled)
+        if isinstance(stream, FewRows):
             self.either(stream.begin, None)
 
         def chunk(at: Value, _: list[Value]) -> None:
             lowering.pause_if_due()
             depth, index = c.min(c.sub(total, at), self.chunk), self.index_at(at)
             self.fill_a(self.a_of(index, depth), a, depth, filled)
+            if self.form is not None:
+                end_rows(lowering, a, depth, filled)
+                add_row_sums(lowering, self.form, a, depth, rows, home, clear=False)
 
             def multiply() -> None:
                 assert stream is not None
-                stream.chunk(depth)
+                if isinstance(stream, FewRows):
+                    stream.chunk(depth)
                 self.pieces(at, depth, index, stream.multiply)
 
             def pack() -> None:
                 assert panels is not None
                 b = self.packed(panels, at, depth, index)
-                emit_product(lowering, Product(a.pointer, self.stride, b, self.chunk, home.pointer, home.strides[0],
-                                               self.rows, self.columns, depth, self.dtype,
-                                               wanted=None if isinstance(rows, int) else rows))
+                emit_product(lowering, self.product(a, b, home, depth, None if isinstance(rows, int) else rows))
 
             self.either(multiply, pack)
 
         c.loop(0, total, self.chunk, [], chunk)
-        if stream is not None:
+        if isinstance(stream, FewRows):
             self.either(stream.end, None)
         if panels is not None and panels.memo is not None:
             self.remember(panels.memo)
         lowering.frame_top = top
+
+    def product(self, a: Buffer, panels: Value, home: Buffer, depth: Number, wanted: Number | None) -> Product:
+        """That of a chunk."""
+        lowering, form = self.lowering, self.form
+        places = home.pointer, home.strides[0], self.rows, self.columns
+        if form is None:
+            return Product(a.pointer, self.stride, panels, self.chunk, *places, depth, self.dtype, wanted=wanted)
+        words = functools.partial(lowering.c.as_pointer, dtype=u32)
+        return Product(words(a.pointer), self.stride // WORD, words(panels), self.chunk // WORD, *places,
+                       words_of(lowering, depth), home.dtype, wanted=wanted,
+                       multiply=functools.partial(multiply_bytes, lowering, form))
 
     @property
     def is_few(self) -> Value:
@@ -390,7 +421,7 @@ class _Contraction:
             del lowering.reps[known]
         self.invariants.clear()
         self.enter_iteration(index, lambda op: all(r.tile.is_scalar for r in op.results))
-        longer = converted(lowering, self.lengthen(value, dims, reach, {}), self.dtype)
+        longer = self.converted(self.lengthen(value, dims, reach, {}))
         lowering.blocks.pop()
         return longer
 
@@ -402,9 +433,13 @@ class _Contraction:
             if any(r in needed for r in op.results):
                 needed.update(op.operands)
         self.enter_iteration(index, lambda op: any(r in needed for r in op.results))
-        y = converted(lowering, self.loop.dot.b, self.dtype)
+        y = self.converted(self.loop.dot.b)
         lowering.blocks.pop()
         return y
+
+    def converted(self, value: Value) -> Value:
+        """An operand in the type in which it is multiplied."""
+        return value if self.form is not None else converted(self.lowering, value, self.dtype)
 
     def enter_iteration(self, index: Value, wanted: Callable[[Operation], bool]) -> None:
         """Lower some operations of the loop's body for a value of its index."""
@@ -470,11 +505,15 @@ class _Contraction:
     def fill_b(self, value: Value, pointer: Value, first: Number, depth: Number) -> None:
         lowering = self.lowering
         rows = depth
-        if source_dim(lowering, value) == 0 and self.columns >= SIDE:
+        if self.form is None and source_dim(lowering, value) == 0 and self.columns >= SIDE:
             rows = value.tile.shape[0]
 
         def emit() -> list[Value]:
-            fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.chunk, first)
+            if self.form is not None:
+                fill_byte_panels(lowering, self.form, value, lowering.c.as_pointer(pointer, u32), rows, self.columns,
+                                 self.chunk // WORD, words_of(lowering, first))
+            else:
+                fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.chunk, first)
             return []
 
         versions(lowering, windows_of(lowering, [value]), emit)

@@ -5,12 +5,24 @@ Of few rows B is not packed (``few_rows.py``).
 
 from __future__ import annotations
 
+import functools
+
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, f32
+from tilus.ir.dtypes import DType, f32, u32
 from tilus.ir.ops import Cast, Const, Dot, PtrStore
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
+from tilus.lowering.cpu.byte_products import (
+    WORD,
+    ByteForm,
+    add_row_sums,
+    byte_form,
+    end_rows,
+    fill_byte_panels,
+    multiply_bytes,
+)
 from tilus.lowering.cpu.evaluate import evaluate
-from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, plan_for
+from tilus.lowering.cpu.few_byte_rows import FewByteRows
+from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_rows, plan_for
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
 from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, vector_lanes, versions, windows_of
@@ -131,19 +143,73 @@ def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, cl
 def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool) -> None:
     dtype = target.dtype
     rows, depth = a.tile.shape
+    form = byte_form(self, a, b, dtype)
+    if form is not None:
+        _packed_bytes(self, form, a, b, target, clear)
+        return
     packed_a = pack_a(self, a, dtype)
     packed_b = pack_b(self, b, dtype)
     emit_product(self, Product(packed_a.pointer, packed_a.strides[0], packed_b, depth, target.pointer,
                                target.strides[0], rows, target.shape[1], depth, dtype, clear))
 
 
+def _packed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, target: Buffer, clear: bool) -> None:
+    rows, depth = a.tile.shape
+    packed_a = _byte_rows(self, a, rows)
+    if form.shift:
+        add_row_sums(self, form, packed_a, depth, rows, target, clear)
+        clear = False
+    words, columns = -(-depth // WORD), target.shape[1]
+    panels = self.allocate_raw(u32, words * columns + 1)
+
+    def emit() -> list[Value]:
+        fill_byte_panels(self, form, b, panels, depth, columns, words)
+        return []
+
+    versions(self, windows_of(self, [b]), emit)
+    emit_product(self, Product(self.c.as_pointer(packed_a.pointer, u32), packed_a.strides[0] // WORD, panels, words,
+                               target.pointer, target.strides[0], rows, columns, words, target.dtype, clear,
+                               multiply=functools.partial(multiply_bytes, self, form)))
+
+
+def _byte_rows(self: BlockLowering, a: Value, filled: Number) -> Buffer:
+    """The first rows of a tile of bytes, followed by zeros."""
+    rows, depth = a.tile.shape
+    padding = 2 * self.machine.vector_bytes
+    stride = -(-depth // padding) * padding + padding
+    packed = self.allocate(a.tile.dtype, (rows, depth), (stride, 1), extra=padding)
+    lanes = vector_lanes(self, [a], depth)
+
+    def emit() -> list[Value]:
+        nest(self, (rows, depth), 1, lanes, lambda at: store_buffer(self, packed, at, evaluate(self, a, at)),
+             [filled, depth])
+        return []
+
+    versions(self, windows_of(self, [a]), emit)
+    end_rows(self, packed, depth, filled)
+    return packed
+
+
+def _streamed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, target: Buffer, inside: Number) -> None:
+    """Add the first rows of the product, ``inside`` of them."""
+    depth = a.tile.shape[1]
+    _, filled = groups_of_rows(self.c, a.tile.shape[0], min(HEIGHT, a.tile.shape[0]), inside)
+    packed = _byte_rows(self, a, filled)
+    add_row_sums(self, form, packed, depth, inside, target, clear=False)
+    FewByteRows(self, form, packed, target, inside).multiply(b, 0, depth)
+
+
 def _streamed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool, inside: Number) -> None:
     """The first rows of the product, ``inside`` of them; the others are what they were, or 0."""
     dtype = target.dtype
     rows, depth = a.tile.shape
-    x, y = converted(self, a, dtype), converted(self, b, dtype)
     if clear:
         write_buffer(self, _zeros(self, target), target)
+    form = byte_form(self, a, b, dtype)
+    if form is not None:
+        _streamed_bytes(self, form, a, b, target, inside)
+        return
+    x, y = converted(self, a, dtype), converted(self, b, dtype)
     width = PADDING_BYTES // (dtype.bits // 8)
     packed = self.allocate(dtype, (rows, depth), (depth + width, 1), extra=width)
     product = FewRows(self, plan_for(self, y, dtype, rows, depth), packed, target, inside)

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, bool_
-from tilus.ir.ops import Binary, Extract, PtrLoad, PtrStore, Select, Shuffle
+from tilus.ir.ops import Binary, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
+from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.evaluate import dependencies, evaluate, leaves, moved_coords, source_dims
 from tilus.lowering.cpu.factors import Factored, factored
 from tilus.lowering.cpu.lookup import add_tables
-from tilus.lowering.cpu.microkernel import multiply_add
+from tilus.lowering.cpu.microkernel import multiply_add, sum_of_lanes
 from tilus.lowering.cpu.nest import vector_pieces, windows_of
 from tilus.lowering.cpu.prepacked import in_words, prefetch_words
 from tilus.lowering.cpu.spread import WORD_BITS, can_spread, gathered, spread
@@ -126,6 +127,27 @@ def _main_window(self: BlockLowering, value: Value) -> tuple[Window | None, int]
     return best
 
 
+def groups_of_rows(c: Cursor, tile_rows: int, height: int, rows: Number) -> tuple[Number, Number]:
+    """How many of ``rows`` are done in groups of ``height``, and how many that makes with those that are done alone:
+    rows that do not fill a group are done alone, or with rows of zeros where there is room for those."""
+    padding = 1 if tile_rows % height == 0 and height > 2 else 0
+    grouped: Number = 0
+    if height > 1:
+        groups = (rows + padding) // height if isinstance(rows, int) else c.arith("quo", c.add(rows, padding), height)
+        grouped = c.mul(groups, height)
+    return grouped, c.max(grouped, rows)
+
+
+def row_groups(c: Cursor, rows: Number, grouped: Number, height: int, body: Callable[[Number, int], None]) -> None:
+    """Run ``body(first, rows)`` for groups of rows, then for rows alone."""
+    if isinstance(rows, int) and rows == 1:
+        body(0, 1)
+        return
+    if height > 1:
+        c.loop(0, grouped, height, [], lambda i, _: body(i, height))
+    c.loop(grouped, rows, 1, [], lambda i, _: body(i, 1))
+
+
 class FewRows:
     """A product of ``rows`` rows of A, which come in chunks, with B, which comes in pieces of those."""
 
@@ -145,13 +167,7 @@ class FewRows:
         self.parts = self.sums
         if plan.scaled and plan.along == 1:
             self.parts = lowering.allocate(self.dtype, (few, self.columns))
-        # Rows that do not fill a group are done alone, or with rows of zeros where there is room for those.
-        padding = 1 if self.tile_rows % plan.height == 0 and plan.height > 2 else 0
-        height = plan.height
-        self.grouped: Number = 0 if height == 1 else self.c.mul(
-            self.c.arith("quo", self.c.add(rows, padding), height) if not isinstance(rows, int) else
-            (rows + padding) // height, height)
-        self.filled = self.c.max(self.grouped, rows)
+        self.grouped, self.filled = groups_of_rows(self.c, self.tile_rows, plan.height, rows)
 
     def begin(self) -> None:
         """Before the first chunk."""
@@ -260,14 +276,7 @@ class FewRows:
     # Rows.
 
     def row_groups(self, body: Callable[[Number, int], None]) -> None:
-        """Run ``body(first, rows)`` for groups of rows, then for rows alone."""
-        c, height = self.c, self.plan.height
-        if isinstance(self.rows, int) and self.rows == 1:
-            body(0, 1)
-            return
-        if height > 1:
-            c.loop(0, self.grouped, height, [], lambda i, _: body(i, height))
-        c.loop(self.grouped, self.rows, 1, [], lambda i, _: body(i, 1))
+        row_groups(self.c, self.rows, self.grouped, self.plan.height, body)
 
     def load(self, pointer: Value, offset: Number, lanes: int) -> Value:
         return self.c.b.add(PtrLoad(self.c.offset(pointer, offset), lanes)).result
@@ -507,7 +516,7 @@ class FewRows:
 
     def end(self) -> None:
         """After the last chunk: put the sums where they belong."""
-        c, plan, lanes = self.c, self.plan, self.plan.lanes
+        c, lowering, plan, lanes = self.c, self.lowering, self.plan, self.plan.lanes
         if self.sums is self.home:
             return
 
@@ -515,7 +524,7 @@ class FewRows:
             def columns(j: Value, _: list[Value]) -> None:
                 place = self.row_of(self.home, i, 0, j)
                 if plan.along == 0:
-                    total = self.across(self.load(self.row_of(self.sums, i, 0, c.mul(j, lanes)), 0, lanes))
+                    total = sum_of_lanes(lowering, self.load(self.row_of(self.sums, i, 0, c.mul(j, lanes)), 0, lanes))
                     c.b.add(PtrStore(place, self.plus(self.load(place, 0, 0), total)))
                     return
                 parts = [self.load(self.row_of(self.sums, i, 0, j), n * lanes, lanes) for n in range(plan.step)]
@@ -531,16 +540,6 @@ class FewRows:
 
     def plus(self, x: Value, y: Value) -> Value:
         return self.c.b.add(Binary("add", x, y, types=(x.type,))).result
-
-    def across(self, x: Value) -> Value:
-        """The sum of the lanes."""
-        b = self.c.b
-        count = x.tile.size
-        while count > 1:
-            count //= 2
-            low, high = (b.add(Shuffle(x, tuple(range(first, first + count)))).result for first in (0, count))
-            x = self.plus(low, high)
-        return b.add(Extract(x, 0)).result
 
 
 _ANYWHERE = Coord(None, -1)
@@ -560,4 +559,4 @@ def _hoist(self: BlockLowering, value: Value, coords: Coords) -> None:
             stack += dependencies(self, current, at)
 
 
-__all__ = ["FEW_ROWS", "FewRows", "Plan", "plan_for"]
+__all__ = ["FEW_ROWS", "FewRows", "Plan", "groups_of_rows", "plan_for", "row_groups"]

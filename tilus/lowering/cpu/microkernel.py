@@ -6,11 +6,12 @@ consecutive elements. Row blocks run inside panels, so that a panel stays in the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Binary, Fma, PtrLoad, PtrStore
+from tilus.ir.ops import Binary, Extract, Fma, PtrLoad, PtrStore, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.values import Machine, Number
@@ -66,10 +67,14 @@ def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[
     self.c.loop(start, stop, step, [], step_body)
 
 
+MultiplyAdd = Callable[[Value, Value, Value], Value]
+
+
 @record(slots=True)
 class Product:
     """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
-    rows that a panel of B is laid out for; blocks of rows from ``wanted`` on, if given, are left out."""
+    rows that a panel of B is laid out for; blocks of rows from ``wanted`` on, if given, are left out. ``multiply``, if
+    given, is what is done instead of multiplying elements and adding them: A and B are of 32-bit words then, as C."""
 
     a: Value
     a_stride: Number
@@ -83,6 +88,7 @@ class Product:
     dtype: DType
     clear: bool = False
     wanted: Number | None = None
+    multiply: MultiplyAdd | None = None
 
 
 def emit_product(self: BlockLowering, p: Product) -> None:
@@ -123,6 +129,7 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
     def place(i: int, v: int) -> Value:
         return cursor.offset(c, i * p.c_stride + v * lanes)
 
+    multiply = p.multiply or functools.partial(multiply_add, self)
     unroll = 4 if self.machine.registers <= 16 else 2
     if p.clear:
         init = [cursor.const(0, p.dtype, 0 if scalar else lanes)] * (height * vectors)
@@ -139,7 +146,7 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
                 x = cursor.b.add(PtrLoad(cursor.offset(a_k, offset))).result
                 x = x if scalar else cursor.splat(x, lanes)
                 for v in range(vectors):
-                    acc[i * vectors + v] = multiply_add(self, x, columns[v], acc[i * vectors + v])
+                    acc[i * vectors + v] = multiply(x, columns[v], acc[i * vectors + v])
         return acc
 
     acc = list(init)
@@ -166,3 +173,13 @@ def multiply_add(self: BlockLowering, x: Value, y: Value, z: Value) -> Value:
         return b.add(Fma(x, y, z, types=(z.type,))).result
     product = b.add(Binary("mul", x, y, types=(z.type,))).result
     return b.add(Binary("add", product, z, types=(z.type,))).result
+
+
+def sum_of_lanes(self: BlockLowering, x: Value) -> Value:
+    b = self.c.b
+    count = x.tile.size
+    while count > 1:
+        count //= 2
+        low, high = (b.add(Shuffle(x, tuple(range(first, first + count)))).result for first in (0, count))
+        x = b.add(Binary("add", low, high, types=(low.type,))).result
+    return b.add(Extract(x, 0)).result

@@ -130,7 +130,8 @@ class Table:
 class Machine:
     """What the lowering knows of the processor: bytes of a vector register, their number, size of the
     caches; arrays from ``stream_bytes`` on are written around the caches. ``table`` is the number of 32-bit elements
-    of a register of which an instruction picks some by the lanes of another one, 0 where there is no such."""
+    of a register of which an instruction picks some by the lanes of another one, 0 where there is no such.
+    ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one."""
 
     vector_bytes: int = 32
     registers: int = 16
@@ -138,6 +139,7 @@ class Machine:
     l2_bytes: int = 512 << 10
     stream_bytes: int = 16 << 20
     table: int = 0
+    byte_products: str = ""
 
 
 @record

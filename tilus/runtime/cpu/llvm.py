@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +27,28 @@ def _binding() -> Any:
     return llvm
 
 
+LEVELS: dict[str, tuple[str, ...]] = {
+    "sse4": ("avx", "fma", "f16c", "vaes", "vpclmulqdq", "xop", "amx"),
+    "avx2": ("avx512", "avx10", "avxvnni", "amx"),
+    "avxvnni": ("avx512", "avx10", "amx"),
+    "avx512": ("avx512vnni", "avxvnni", "avx10", "amx"),
+    "avx512vnni": ("avx10", "amx"),
+}
+"""What ``TILUS_CPU`` may be: by how the features begin that are not used then, even where the processor has them."""
+
+
 @functools.cache
 def host_features() -> dict[str, bool]:
-    return dict(_binding().get_host_cpu_features())
+    """The processor's features, those that are not to be used as off. Raises ValueError where ``TILUS_CPU`` is none of
+    :data:`LEVELS`."""
+    features = dict(_binding().get_host_cpu_features())
+    level = os.environ.get("TILUS_CPU", "")
+    if not level:
+        return features
+    if level not in LEVELS:
+        raise ValueError(f"TILUS_CPU is {level!r}: set it to one of {', '.join(LEVELS)}, or to nothing for all that "
+                         "the processor has")
+    return {name: on and not name.startswith(LEVELS[level]) for name, on in features.items()}
 
 
 @functools.cache
@@ -44,9 +64,11 @@ def machine() -> Machine:
     """The host's vector registers and caches."""
     features = host_features()
     if features.get("avx512f") and features.get("avx512vl") and features.get("avx512bw"):
-        return Machine(vector_bytes=64, registers=32, table=16)
+        bytes_ = "vpdpbusd" if features.get("avx512vnni") else "pmaddubsw"
+        return Machine(vector_bytes=64, registers=32, table=16, byte_products=bytes_)
     if features.get("avx2"):
-        return Machine(vector_bytes=32, registers=16, table=8)
+        bytes_ = "vpdpbusd" if features.get("avxvnni") else "pmaddubsw"
+        return Machine(vector_bytes=32, registers=16, table=8, byte_products=bytes_)
     return Machine(vector_bytes=16, registers=32 if features.get("neon") else 16)
 
 

@@ -1,0 +1,176 @@
+"""Products of few rows of bytes: words of B are made where they are needed, and multiplied without packing.
+
+Where B is contiguous along K, vectors are of one column, and their lanes are summed in the end; else they are of
+neighbouring columns, and words of A are broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import i32, u32
+from tilus.ir.ops import Binary, PtrLoad, PtrStore
+from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.byte_products import (
+    WORD,
+    ByteForm,
+    column_at,
+    depth_words,
+    multiply_bytes,
+    over_words,
+    row_words,
+)
+from tilus.lowering.cpu.few_rows import HEIGHT, NARROW, STREAMED_ROWS, WIDEST, groups_of_rows, row_groups
+from tilus.lowering.cpu.microkernel import over, sum_of_lanes
+from tilus.lowering.cpu.nest import vector_pieces, versions, windows_of
+from tilus.lowering.cpu.transpose import source_dim
+from tilus.lowering.cpu.values import Buffer, Coord, Number
+
+SIDE_BY_SIDE = 4
+"""Columns that are read at a time, where B is contiguous along K."""
+
+
+class FewByteRows:
+    """A product of ``rows`` rows of A, which come in chunks, with B, which comes in pieces of those. What A's sums add
+    to it is not seen to."""
+
+    def __init__(self, lowering: BlockLowering, form: ByteForm, a: Buffer, home: Buffer, rows: Number) -> None:
+        self.lowering, self.c, self.form = lowering, lowering.c, form
+        self.a, self.home, self.rows = a, home, rows
+        self.lanes = lowering.machine.vector_bytes // WORD
+        self.height = min(HEIGHT, home.shape[0])
+        self.grouped, self.filled = groups_of_rows(self.c, home.shape[0], self.height, rows)
+
+    def multiply(self, value: Value, first: Number, depth: Number) -> None:
+        """Add the product with rows ``first`` (of a word) up to ``first + depth`` of the chunk, which ``value``
+        gives."""
+        def emit() -> Sequence[Value]:
+            if source_dim(self.lowering, value) == 0:
+                self.along_depth(value, first, depth)
+            else:
+                self.along_columns(value, first, depth)
+            return []
+
+        versions(self.lowering, windows_of(self.lowering, [value]), emit)
+
+    def a_words(self, i: Number, r: int, k: Number, lanes: int = 0) -> Value:
+        """Words of row ``i + r`` from element ``k`` on."""
+        c, stride = self.c, self.a.strides[0]
+        pointer = c.offset(c.offset(c.offset(self.a.pointer, c.mul(i, stride)), k), r * stride)
+        return c.b.add(PtrLoad(c.as_pointer(pointer, u32), lanes, 0 if not lanes else WORD)).result
+
+    def place(self, i: Number, r: int, j: Number, further: int) -> Value:
+        c, stride = self.c, self.home.strides[0]
+        return c.offset(c.offset(self.home.pointer, c.add(c.mul(i, stride), j)), r * stride + further)
+
+    def multiply_add(self, x: Value, y: Value, total: Value) -> Value:
+        return multiply_bytes(self.lowering, self.form, x, y, total)
+
+    # Vectors of columns.
+
+    def along_columns(self, value: Value, first: Number, depth: Number) -> None:
+        """Some rows of B at a time, so that they are read as streams and stay near for other rows of A."""
+        c = self.c
+        whole = depth // WORD * WORD if isinstance(depth, int) else c.arith("and", depth, -WORD)
+
+        def rows(top: Number, bottom: Number) -> None:
+            row_groups(c, self.rows, self.grouped, self.height,
+                       lambda i, height: self.columns(value, i, height, first, top, bottom))
+
+        c.loop(0, whole, STREAMED_ROWS, [], lambda k, _: rows(k, c.min(c.add(k, STREAMED_ROWS), whole)))
+        if not isinstance(depth, int):
+            c.branch(c.compare("lt", whole, depth), lambda: rows(whole, depth))
+        elif depth != whole:
+            rows(whole, depth)
+
+    def columns(self, value: Value, i: Number, height: int, first: Number, top: Number, bottom: Number) -> None:
+        lowering, c = self.lowering, self.c
+        count = (WIDEST if height == 1 else NARROW) // (2 if lowering.machine.registers <= 16 else 1)
+        if windows_of(lowering, [value]):  # with bounds to look at, code is to be short
+            count = 1
+        for start, stop, width in vector_pieces(self.home.shape[1], count * self.lanes):
+            lanes = min(width, self.lanes) if width > 1 else 0
+            vectors = width // max(1, lanes)
+
+            def piece(j: Number, lanes: int = lanes, vectors: int = vectors) -> None:
+                places = [self.place(i, r, j, v * lanes) for r in range(height) for v in range(vectors)]
+                columns = [column_at(j, lanes > 0, v * lanes) for v in range(vectors)]
+
+                def word(k: Value, rows: list[Coord], acc: list[Value]) -> list[Value]:
+                    xs = [c.splat(self.a_words(i, r, c.add(first, k)), lanes) for r in range(height)]
+                    for v, column in enumerate(columns):
+                        y = row_words(lowering, self.form, value, rows, column)
+                        for r, x in enumerate(xs):
+                            acc[r * vectors + v] = self.multiply_add(x, y, acc[r * vectors + v])
+                    return acc
+
+                saved, lowering.lanes = lowering.lanes, lanes
+                init = [c.b.add(PtrLoad(p, lanes)).result for p in places]
+                for p, x in zip(places, over_words(lowering, top, bottom, init, word), strict=True):
+                    c.b.add(PtrStore(p, x))
+                lowering.lanes = saved
+
+            over(lowering, start, stop, width, piece)
+
+    # Vectors along K.
+
+    def along_depth(self, value: Value, first: Number, depth: Number) -> None:
+        row_groups(self.c, self.rows, self.grouped, self.height,
+                   lambda i, height: self.column_groups(value, i, height, first, depth))
+
+    def column_groups(self, value: Value, i: Number, height: int, first: Number, depth: Number) -> None:
+        c = self.c
+        for start, stop, width in vector_pieces(self.home.shape[1], SIDE_BY_SIDE):
+            def columns(j: Number, width: int = width) -> None:
+                places = [self.place(i, r, j, n) for r in range(height) for n in range(width)]
+                totals = [c.b.add(PtrLoad(p)).result for p in places]
+                reached: Number = 0
+                for lanes in (self.lanes, WORD):
+                    totals, reached = self.vectors(value, i, height, first, reached, depth, j, width, lanes, totals)
+                totals = self.single_words(value, i, height, first, reached, depth, j, width, totals)
+                for p, x in zip(places, totals, strict=True):
+                    c.b.add(PtrStore(p, x))
+
+            over(self.lowering, start, stop, width, columns)
+
+    def vectors(self, value: Value, i: Number, height: int, first: Number, start: Number, depth: Number, j: Number,
+                width: int, lanes: int, totals: list[Value]) -> tuple[list[Value], Number]:
+        """What vectors of ``lanes`` words from row ``start`` on add to the products of some rows and columns, and the
+        row that they reach."""
+        c, block = self.c, lanes * WORD
+        stop = depth // block * block if isinstance(depth, int) else c.arith("and", depth, -block)
+        if isinstance(stop, int) and isinstance(start, int) and stop <= start:
+            return totals, start
+
+        def step(k: Value, acc: list[Value]) -> list[Value]:
+            xs = [self.a_words(i, r, c.add(first, k), lanes) for r in range(height)]
+            for n in range(width):
+                y = depth_words(self.lowering, self.form, value, Coord(k, 0, True), column_at(j, False, n), lanes)
+                for r, x in enumerate(xs):
+                    acc[r * width + n] = self.multiply_add(x, y, acc[r * width + n])
+            return acc
+
+        sums = c.loop(start, stop, block, [c.const(0, i32, lanes)] * len(totals), step)
+        return [c.b.add(Binary("add", t, sum_of_lanes(self.lowering, x))).result
+                for t, x in zip(totals, sums, strict=True)], stop
+
+    def single_words(self, value: Value, i: Number, height: int, first: Number, start: Number, depth: Number,
+                     j: Number, width: int, totals: list[Value]) -> list[Value]:
+        c, lowering = self.c, self.lowering
+        saved, lowering.lanes = lowering.lanes, 0
+
+        def word(k: Value, rows: list[Coord], acc: list[Value]) -> list[Value]:
+            xs = [self.a_words(i, r, c.add(first, k)) for r in range(height)]
+            for n in range(width):
+                y = row_words(lowering, self.form, value, rows, column_at(j, False, n))
+                for r, x in enumerate(xs):
+                    acc[r * width + n] = self.multiply_add(x, y, acc[r * width + n])
+            return acc
+
+        totals = over_words(lowering, start, depth, totals, word)
+        lowering.lanes = saved
+        return totals
+
+
+__all__ = ["FewByteRows"]
