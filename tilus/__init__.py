@@ -37,6 +37,7 @@ from tilus.runtime.packed import PackedArray, pack, packed, unpack
 from tilus.runtime.prepacked import PrepackedArray, prepack, prepacked, unprepack
 from tilus.tuning.autotune import AutotunedFunction, autotune
 from tilus.tuning.config import Config
+from tilus.tuning.switch import tuning
 
 globals().update(_public_names())
 

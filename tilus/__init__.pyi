@@ -142,6 +142,7 @@ from tilus.runtime.prepacked import unprepack as unprepack
 from tilus.tuning.autotune import AutotunedFunction as AutotunedFunction
 from tilus.tuning.autotune import autotune as autotune
 from tilus.tuning.config import Config as Config
+from tilus.tuning.switch import tuning as tuning
 
 bf16: Any
 f4e2m1: Any

@@ -37,7 +37,7 @@ SECTIONS = {
 }
 
 
-CALLED = ("adopt", "call", "choose", "compile", "explain", "key_of", "lookup", "on")
+CALLED = ("adopt", "call", "choose", "compile", "explain", "key_of", "lookup", "on", "tune")
 """The methods of kernels and fused functions, autotuned ones too, that are the user's."""
 
 

@@ -92,4 +92,9 @@ CODES: dict[str, str] = {
     "E1106": "a constraint's function failed",
     "E1107": "bad tuning key",
     "E1108": "not a kernel that can be tuned",
+    "E1109": "cannot be measured here",
+    "E1110": "bad option of tuning",
+    "E1111": "malformed results of tuning",
+    "E1112": "no variant works",
+    "W1113": "executor lost",
 }

@@ -30,9 +30,10 @@ class Runner(Protocol):
 
 
 class Engine:
-    """``kind`` is the kind of arrays it runs on."""
+    """``kind`` is the kind of arrays it runs on, ``timed`` whether its time tells how fast a kernel is."""
 
     kind = HOST
+    timed = False
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -11,7 +11,7 @@ from tilus.runtime.cache import Cache, blake2b, default_cache, key_of
 from tilus.runtime.toolchains.locate import TOOLS, version
 
 _SUFFIXES = (".py", ".lark", ".table")
-_ASIDE = ("__pycache__", "simulator", "interp", "cli")
+_ASIDE = ("__pycache__", "simulator", "interp", "cli", "tuning")
 """Folders with nothing that compiled code depends on."""
 
 

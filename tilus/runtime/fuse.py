@@ -30,7 +30,7 @@ from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.engines import default_engine
-from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
+from tilus.runtime.jit import MAX_PLANS, JitFunction, Prepared, _engine
 from tilus.runtime.packed import packed
 from tilus.runtime.packed_array import PackedArray, is_held
 from tilus.runtime.recognise import as_array
@@ -225,6 +225,13 @@ class _Plan:
         self.shapes, self.model, self.model_name = shapes, model, model_name
 
     def run(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+        outputs, values = self.bound(fused, args, kwargs, out)
+        self.kernel._run(self.engine_name, values, {})
+        return tuple(outputs) if self.program.several else outputs[0]
+
+    def bound(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any],
+              out: Any) -> tuple[list[Any], tuple[Any, ...]]:
+        """The outputs, new ones where the call gives none, and what the kernel is called with."""
         program = self.program
         if out is None:
             model = args[self.model] if self.model < len(args) else kwargs[self.model_name]
@@ -238,12 +245,12 @@ class _Plan:
         inputs = [args[place] if place < len(args) else kwargs.get(name, default)
                   for place, name, default in self.sources]
         passed = [o.reshape(1) if i in program.flat and hasattr(o, "reshape") else o for i, o in enumerate(outputs)]
-        self.kernel._run(self.engine_name, (*inputs, *passed), {})
-        return tuple(outputs) if program.several else outputs[0]
+        return outputs, (*inputs, *passed)
 
 
-def call_key(chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What the plan of a call depends on; None where an argument is neither a NumPy array nor a plain Python value."""
+def call_key(chosen: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What a call on a chosen engine depends on; None where an argument is neither a NumPy array nor a plain Python
+    value."""
     import numpy as np
 
     key: list[Any] = [chosen]
@@ -333,6 +340,20 @@ class FusedFunction(TracedFunction):
                     self._plans.clear()
                 self._plans[key] = plan
         return plan.run(self, args, kwargs, out)
+
+    def allocate(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What a call returns, not computed yet: for `out`."""
+        plan = self._plan(chosen, args, kwargs)
+        outputs, _ = plan.bound(self, args, kwargs, None)
+        return tuple(outputs) if plan.program.several else outputs[0]
+
+    def prepared(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
+        """A call that is checked, but neither compiled nor run. Raises UserError as calls do."""
+        self.refresh()
+        given = {name: value for name, value in kwargs.items() if name != "out"}
+        plan = self._plan(chosen, args, given)
+        _, values = plan.bound(self, args, given, kwargs.get("out"))
+        return plan.kernel.prepared(plan.engine_name, values, {})
 
     def _plan(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Plan:
         """What a call with arguments of these types and shapes does, with everything checked but ``out``."""

@@ -12,7 +12,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from tilus.diagnostics import Diagnostic, Severity, UserError, warn
 from tilus.diagnostics.entry import entry, public, public_function
@@ -40,6 +40,7 @@ from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
 
 if TYPE_CHECKING:
+    from tilus.runtime.engines import Engine
     from tilus.runtime.nvidia.kernel import CompiledKernel
 
 MAX_PLANS = 4096
@@ -188,6 +189,17 @@ class JitFunction(TracedFunction):
         return [values.get(s.name, s.default) for s in signature.specs]
 
     def _slow(self, chosen: str | None, values: list[Any]) -> None:
+        call, runner_engine, specialisation = self._resolve(chosen, values)
+        runner = runner_engine.runner(specialisation)
+        call.check_written(specialisation)
+        if any(array.format for _, _, array in call.arrays):
+            call.check_formats(runner)
+        self._remember(chosen, call, specialisation, runner)
+        runner.run(call.arguments)
+        args_.mark_written([array for name, _, array in call.arrays if name in (specialisation.written or ())])
+
+    def _resolve(self, chosen: str | None, values: list[Any]) -> tuple[Call, Engine, Specialisation]:
+        """What a call with these values of all parameters runs, and on which engine."""
         from tilus.runtime.engines import get_engine
 
         call = Call(self, values)
@@ -196,14 +208,12 @@ class JitFunction(TracedFunction):
         if call.kinds and runner_engine.kind not in call.kinds:
             where = "GPU" if runner_engine.kind == HOST else "host"
             raise call_error("E0601", f"the engine {name!r} cannot run on {where} arrays")
-        specialisation = self.specialise(call.constants, call.parameters)
-        runner = runner_engine.runner(specialisation)
-        call.check_written(specialisation)
-        if any(array.format for _, _, array in call.arrays):
-            call.check_formats(runner)
-        self._remember(chosen, call, specialisation, runner)
-        runner.run(call.arguments)
-        args_.mark_written([array for name, _, array in call.arrays if name in (specialisation.written or ())])
+        return call, runner_engine, self.specialise(call.constants, call.parameters)
+
+    def prepared(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
+        """A call that is checked, but neither compiled nor run. Raises UserError as calls do."""
+        self.refresh()
+        return Prepared(*self._resolve(chosen, self._bind(args, kwargs)))
 
     def _remember(self, chosen: str | None, call: Call, specialisation: Specialisation, runner: Any) -> None:
         """Make a plan, so that a call like this one is cheap from now on."""
@@ -400,6 +410,23 @@ class JitFunction(TracedFunction):
         return explain(self.assume(assume, kwargs), target, via)
 
 
+class Prepared(NamedTuple):
+    """A call, the engine that it is for, and what that runs."""
+
+    call: Call
+    engine: Engine
+    specialisation: Specialisation
+
+    def compile(self) -> Any:
+        """What runs it, compiled where it has not been. Raises UserError."""
+        return self.engine.runner(self.specialisation)
+
+    def written(self) -> dict[str, ArrayArgument]:
+        """The arrays that it may write, once it is compiled."""
+        names = self.specialisation.written or frozenset()
+        return {name: array for name, _, array in self.call.arrays if name in names}
+
+
 class Call:
     """One call, bound and checked.
 
@@ -536,4 +563,4 @@ def jit(function: Callable[..., Any] | None = None, /, *,
     return JitFunction(function, engine)
 
 
-__all__ = ["Call", "JitFunction", "engine", "jit"]
+__all__ = ["Call", "JitFunction", "Prepared", "engine", "jit"]

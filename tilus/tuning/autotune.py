@@ -18,11 +18,15 @@ from tilus.runtime.fuse import FusedFunction, call_key
 from tilus.runtime.jit import MAX_PLANS, JitFunction, _engine
 from tilus.runtime.traced import TracedFunction
 from tilus.targets import Target, get_target
+from tilus.tuning.switch import asked
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from tilus.runtime.arrays import ArrayArgument
     from tilus.runtime.nvidia.kernel import CompiledKernel
     from tilus.tuning.keys import Arguments, TuningKey
+    from tilus.tuning.result import TuningResult
     from tilus.tuning.space import Space, Variant
 
 Kernel = JitFunction | FusedFunction
@@ -48,6 +52,7 @@ class AutotunedFunction(TracedFunction):
         functools.update_wrapper(self, kernel.function)
         self.results: dict[TuningKey, Variant] = {}
         self._choices: dict[Any, Variant] = {}
+        self._absent: set[TuningKey] = set()
 
     def __repr__(self) -> str:
         return f"<autotuned {self.kernel!r}>"
@@ -90,7 +95,8 @@ class AutotunedFunction(TracedFunction):
 
     def _variant(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Variant:
         """The parameters that a call leaves open."""
-        key = call_key(chosen, args, kwargs)
+        search = asked.get()
+        key = call_key((chosen, search), args, kwargs)
         found = None if key is None else self._choices.get(key)
         if found is not None:
             return found
@@ -100,11 +106,13 @@ class AutotunedFunction(TracedFunction):
         arguments.pop("out", None) if "out" not in self.signature.names else None
         arrays = self.facts.arrays(arguments)
         if key is None:
-            key = _slow_key(chosen, arguments, arrays)
+            key = _slow_key((chosen, search), arguments, arrays)
             found = None if key is None else self._choices.get(key)
         if found is None:
             kind = CUDA if any(a.kind == CUDA for a in arrays.values()) else HOST
             name = chosen or getattr(self.kernel, "engine_name", None) or default_engine(kind)
+            if search:
+                self._search(name, args, kwargs, arguments, arrays)
             variant = self._choose(arguments, arrays, get_engine(name).target)
             found = {name: value for name, value in variant.items() if name not in arguments}
             if len(self._choices) >= MAX_PLANS:
@@ -127,11 +135,24 @@ class AutotunedFunction(TracedFunction):
 
         key = key_of(self._name, target, self.facts, self.key, arguments, arrays, self.space.names)
         found = self.lookup(key) if _hashable(key) else None
-        if found is not None:
+        fixed = {n: v for n, v in arguments.items() if n in self.space.names}
+        space = self.space_for(target, self.facts.numbers(arguments, arrays), fixed)
+        # Sizes of one key may differ, so that constraints hold for some of them only; what somebody has adopted from
+        # elsewhere is not looked at.
+        if found is not None and (found in space or found not in self.space):
             return dict(found)
-        space = self.space_for(target, self.facts.numbers(arguments, arrays),
-                               {n: v for n, v in arguments.items() if n in self.space.names})
         return self.default(space)
+
+    def _search(self, engine_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: Mapping[str, Any],
+                arrays: Mapping[str, ArrayArgument]) -> None:
+        """Tune where there is no result."""
+        from tilus.tuning.keys import key_of
+        from tilus.tuning.tune import tune_if_asked
+
+        key = key_of(self._name, get_engine(engine_name).target, self.facts, self.key, arguments, arrays,
+                     self.space.names)
+        if _hashable(key):
+            tune_if_asked(self, engine_name, args, kwargs, {a.kind for a in arrays.values()}, key, caller_span())
 
     def key_of(self, arguments: Mapping[str, Any], target: Target | str) -> TuningKey:
         """The key of arguments: what :attr:`results` have their variants by."""
@@ -141,13 +162,50 @@ class AutotunedFunction(TracedFunction):
                       self.facts.arrays(arguments), self.space.names)
 
     def lookup(self, key: TuningKey) -> Variant | None:
-        """The variant that tuning has found for a key; None where it has not been tuned."""
-        return self.results.get(key)
+        """The variant that tuning has found for a key, in this process or another one; None where it has not been
+        tuned."""
+        found = self.results.get(key)
+        if found is None and key not in self._absent:
+            from tilus.tuning.stored import stored_variant
+
+            found = stored_variant(self, key)
+            if found is None:
+                self._absent.add(key)
+            else:
+                self.results[key] = found
+        return found
 
     def adopt(self, key: TuningKey, variant: Mapping[str, Any]) -> None:
         """Use a variant for a key from now on."""
         self.results[key] = dict(variant)
         self._choices.clear()
+
+    @public
+    def tune(self, *args: Any, budget: float = 60.0, executor: Executor | None = None, target: str | None = None,
+             reset: str | Iterable[str] = (), tolerance: float | None = None, **kwargs: Any) -> TuningResult:
+        """Search the best variant for the arguments of a call: compile variants, compare their results with those of
+        the untuned kernel, and measure them in turns. Calls of the key have it from now on, in other processes too.
+        Parameters of the space that the call gives are kept. Arrays are left as they were. Ctrl-C ends the search with
+        what is known.
+
+        Args:
+            budget: seconds that the search takes at most; the untuned variant is tried in any case.
+            executor: what runs compilations, any of ``concurrent.futures``; threads of this process by default.
+            target: the engine to measure on; by default that of calls.
+            reset: names of arrays that are set to zero before each run: a kernel adds to them.
+            tolerance: how far floats may differ from those of the untuned kernel, relative to the largest one of their
+                array. By default machine epsilon to the power 2/3, of the coarsest type among the arrays.
+
+        Raises:
+            UserError: E1104 where no variant is left, E1109 where nothing can be measured, E1110 on a wrong option,
+                E1112 where no variant works; E0601 to E0604 where an argument does not fit.
+        """
+        from tilus.tuning.tune import engine_for, tune
+
+        span = caller_span()
+        chosen = _engine.get() or getattr(self.kernel, "engine_name", None)
+        return tune(self, args, kwargs, budget=budget, executor=executor, engine=engine_for(target, chosen, span),
+                    reset=reset, tolerance=tolerance, span=span)
 
     def space_for(self, target: Target, numbers: Mapping[str, int], fixed: Mapping[str, Any]) -> Space:
         """The variants on a target, for numbers that the constraints speak of and values that are not to be chosen."""
@@ -237,7 +295,7 @@ def autotune(*, where: str | Callable[..., Any] | Sequence[str | Callable[..., A
     return entry(decorate, "autotune")
 
 
-def _slow_key(chosen: str | None, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument]) -> Any:
+def _slow_key(chosen: Any, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument]) -> Any:
     """What a choice depends on where not all arrays are plain ones of NumPy; None where an argument has no hash."""
     try:
         others = tuple((name, constant_key(value)) for name, value in arguments.items() if name not in arrays)

@@ -14,6 +14,8 @@ from tilus.runtime.specialise import Specialisation
 class CpuEngine(Engine):
     """Native code of this machine, by way of LLVM and the disk cache."""
 
+    timed = True
+
     def make(self, specialisation: Specialisation) -> Runner:
         return Native(load_native(specialisation))
 

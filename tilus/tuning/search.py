@@ -1,0 +1,277 @@
+"""The search of the best variant of a call: compile, check, measure in rounds that halve the field.
+
+Variants that cannot be compiled or run, or whose results are not those of the untuned kernel, are dropped with their
+reasons. The others run in turns (:class:`~tilus.tuning.measure.Race`); after each round the better half stays, and the
+untuned one always does. Of spaces of more than MOST_AT_ONCE variants a sample is raced; then, as of any space that the
+budget does not last for, the neighbours of the best one are tried, until none is better.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
+
+from tilus.diagnostics import Span, UserError
+from tilus.lang.constants import constant_key
+from tilus.runtime.arrays import HOST
+from tilus.runtime.engines import Engine
+from tilus.runtime.fuse import FusedFunction
+from tilus.runtime.jit import Prepared
+from tilus.tuning.compiling import Compiler, many_specialisations, reason_of
+from tilus.tuning.config import shown
+from tilus.tuning.measure import SHORTEST_SAMPLE, OutOfTime, Race, Written, default_tolerance
+from tilus.tuning.progress import Progress
+from tilus.tuning.result import Measured
+from tilus.tuning.space import Space, Variant
+
+if TYPE_CHECKING:
+    from tilus.tuning.autotune import AutotunedFunction
+
+MOST_AT_ONCE = 256
+"""Larger spaces are sampled."""
+COMPILING = 0.5
+"""The share of the budget that the first compilations may take."""
+HOPELESS, SLOW = 2.5, 0.02
+"""A variant whose first run takes this many times as long as the best one's, and at least so many seconds, is not
+measured further. First runs that take less are repeated."""
+WITHIN = 1.5
+"""Variants that take more than this many times as long as the best one leave the race at once."""
+ROUND, ROUND_SECONDS, MOST_TURNS = 24, 0.3, 12
+"""Samples of a round; it has more where they take less than so many seconds together, but at most so many of each."""
+FINALISTS = 3
+"""How many variants the last round is among, besides the untuned one."""
+UNLIMITED = 1e6
+"""Seconds."""
+SEED = 0
+
+
+class Search:
+    """One search.
+
+    Args:
+        args, kwargs: the call; parameters of the space that it gives are kept.
+        space: the variants for that call.
+        untuned: the variant that the call has without a search, which is one of the space.
+        seconds: the budget.
+        reset: the arrays that are set to zero before each run.
+        tolerance: how far floats may differ; None for the default.
+    """
+
+    def __init__(self, function: AutotunedFunction, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any],
+                 space: Space, untuned: Variant, *, seconds: float, executor: Executor | None, reset: Iterable[str],
+                 tolerance: float | None, span: Span | None) -> None:
+        self.function, self.engine, self.span = function, engine, span
+        self.args, self.kwargs, self.given = args, dict(kwargs), set(kwargs)
+        self.space, self.untuned = space, untuned
+        self.started = time.perf_counter()
+        self.deadline, self.seconds = self.started + seconds, seconds
+        self.reset, self.tolerance = tuple(reset), tolerance
+        self.compiler = Compiler(function, engine.name, args, kwargs, executor)
+        self.variants: list[Variant] = []
+        self.failed: dict[int, str] = {}
+        self.checked: list[int] = []
+        self.ended = ""
+        self.reference: int | None = None
+        self.winner: int | None = None
+        self.race = Race(None, self.deadline)
+        self._known: set[Any] = set()
+        self._prepared: dict[int, Prepared] = {}
+        self._written: Written | None = None
+
+    # -- what has been found
+
+    @property
+    def left(self) -> int:
+        """How many variants have not been tried."""
+        return max(0, len(self.space) - len(self.checked) - len(self.failed))
+
+    def results(self) -> list[Measured]:
+        """All variants that were tried, the best first."""
+        best = self.best()
+        working = sorted(self.checked, key=lambda n: (n != best, self.race.median(n)))
+        race = self.race
+        measured = [Measured(self.variants[n], race.median(n), race.spread(n), len(race.samples[n]))
+                    for n in working]
+        return measured + [Measured(self.variants[n], None, reason=reason) for n, reason in self.failed.items()]
+
+    def best(self) -> int | None:
+        """The best variant so far: by the last round, else by the first runs."""
+        if self.winner is not None:
+            return self.winner
+        return min(self.checked, key=self.race.median, default=None)
+
+    # -- the search
+
+    def run(self) -> None:
+        """Search until nothing better is found, the budget is used up, or the user interrupts."""
+        kernel = self.function.kernel
+        if isinstance(kernel, FusedFunction) and "out" not in self.kwargs:
+            self._allocate(kernel)
+        try:
+            with Progress(self.function.__name__) as self.progress:
+                try:
+                    self._search()
+                except OutOfTime:
+                    self.ended = "the budget was used up"
+                except KeyboardInterrupt:
+                    if self.best() is None:
+                        raise
+                    self.ended = "interrupted"
+        finally:
+            if self._written is not None:
+                self._written.restore()
+
+    def _search(self) -> None:
+        self._admit([self.untuned], self.started + UNLIMITED)
+        self._check_all()
+        share = self.started + COMPILING * self.seconds
+        self._admit(self._field(), share)
+        survivors = self._race(self._check_all())
+        while time.perf_counter() < self.deadline:
+            best = self.best()
+            if best is None:
+                break
+            self._admit(self.space.neighbours(self.variants[best]), self.deadline)
+            new = self._check_all()
+            if not new:
+                return
+            survivors = self._race([*new, *survivors])
+            if self.best() == best:
+                return
+        if self.left:
+            raise OutOfTime
+
+    def _field(self) -> list[Variant]:
+        """The variants to begin with, in random order: where the time is short, those that are compiled in it are a
+        fair sample."""
+        return self.space.sample(min(MOST_AT_ONCE, len(self.space)), SEED)
+
+    def _allocate(self, fused: FusedFunction) -> None:
+        """Outputs that all variants of a fused function write."""
+        self.kwargs["out"] = fused.allocate(self.engine.name, self.args, {**self.kwargs, **self.untuned})
+        self.compiler = Compiler(self.function, self.engine.name, self.args, self.kwargs, self.compiler.executor)
+
+    def _admit(self, variants: Iterable[Variant], until: float) -> None:
+        """Compile variants that are new, as far as the time suffices."""
+        new: list[int] = []
+        with many_specialisations():
+            for variant in variants:
+                key = constant_key(tuple(sorted(variant.items(), key=lambda item: item[0])))
+                if key in self._known:
+                    continue
+                number = len(self.variants)
+                self._known.add(key)
+                self.variants.append(variant)
+                try:
+                    self._prepared[number] = self.function.kernel.prepared(self.engine.name, self.args,
+                                                                           {**self.kwargs, **variant})
+                    new.append(number)
+                except Exception as error:
+                    self.failed[number] = reason_of(error)
+        self.progress.stage("compiling", len(new))
+        self._new: list[int] = []
+        compiled = self.compiler.compile([self.variants[n] for n in new], until - time.perf_counter())
+        for place, reason in compiled:
+            if reason:
+                self.failed[new[place]] = reason
+            else:
+                self._new.append(new[place])
+            self.progress.step()
+
+    def _check_all(self) -> list[int]:
+        """Run what has been compiled once, and compare results; those that are right, and not hopelessly slow."""
+        self.progress.stage("checking", len(self._new))
+        found = []
+        for number in self._new:
+            if time.perf_counter() > self.deadline and self.reference is not None:
+                raise OutOfTime
+            try:
+                self._check(number)
+                found.append(number)
+            except _Wrong as wrong:
+                self.failed[number] = str(wrong)
+            self.progress.step()
+        fastest = min(map(self.race.median, self.checked), default=0.0)
+        return [n for n in found if self.race.median(n) < max(SLOW, HOPELESS * fastest)]
+
+    def _check(self, number: int) -> None:
+        """Run a variant for the first time. Raises _Wrong."""
+        prepared, call = self._prepared[number], self._call(number)
+        try:
+            prepared.compile()
+        except Exception as error:
+            raise _Wrong(reason_of(error)) from error
+        if self._written is None:
+            self._written = self._memory(prepared)
+        self._written.prepare()
+        started = time.perf_counter()
+        try:
+            call()
+        except Exception as error:
+            raise _Wrong(reason_of(error)) from error
+        seconds = time.perf_counter() - started
+        if self.reference is None:
+            self.reference = number
+            self._written.expect()
+            self.race.before = self._written.clear if self.reset else None
+        assert self.tolerance is not None
+        difference = self._written.difference(self.tolerance)
+        if difference:
+            raise _Wrong(difference)
+        self.checked.append(number)
+        self.race.enter(number, call, seconds if seconds >= SLOW else None)
+
+    def _memory(self, prepared: Prepared) -> Written:
+        arrays = {name: array for name, _, array in prepared.call.arrays}
+        written = prepared.written()
+        for name in self.reset:
+            if name not in written:
+                what = "does not write" if name in arrays else "has no array"
+                raise UserError.at("E1110", f"reset names {name!r}, but {self.function.__name__} {what} {name!r}",
+                                   self.span, help=f"it writes {', '.join(written) or 'no array'}")
+        if self.tolerance is None:
+            self.tolerance = default_tolerance(arrays.values())
+        return Written(written, self.reset)
+
+    def _call(self, number: int) -> Callable[[], Any]:
+        run, args = self.function.kernel.on(self.engine.name), self.args
+        kwargs = {**self.kwargs, **self.variants[number]}
+        return lambda: run(*args, **kwargs)
+
+    def _race(self, numbers: list[int]) -> list[int]:
+        """Rounds of about ROUND samples until few are left, and the untuned one. Gives those."""
+        alive = list(dict.fromkeys(numbers))
+        if self.reference is not None and self.reference not in alive:
+            alive.append(self.reference)
+        last = not alive
+        while not last:
+            last = len(alive) <= FINALISTS + 1
+            turn = sum(max(self.race.median(n), SHORTEST_SAMPLE) for n in alive)
+            turns = min(MOST_TURNS, max(1, ROUND // len(alive), int(ROUND_SECONDS / turn)))
+            self.progress.stage(f"{len(alive)} variants left", turns)
+            for _ in range(turns):
+                self.race.turns(alive, 1)
+                self.progress.step()
+            scores = self.race.scores(alive)
+            order = sorted(alive, key=scores.__getitem__)
+            self.winner = order[0]
+            self.progress.best(shown(self.variants[self.winner]))
+            near = [n for n in order if scores[n] <= WITHIN * scores[self.winner]]
+            kept = near[:max(FINALISTS, len(order) // 2)]
+            alive = kept + [n for n in (self.reference,) if n is not None and n not in kept]
+        return alive
+
+
+class _Wrong(Exception):
+    """Why a variant does not work."""
+
+
+def check_host(prepared: Prepared, name: str, span: Span | None) -> None:
+    """Raise UserError (E1109) for arrays on a GPU."""
+    if any(array.kind != HOST for _, _, array in prepared.call.arrays):
+        raise UserError.at("E1109", f"{name} is given arrays on a GPU, and variants are measured on host arrays", span)
+
+
+__all__ = ["Search", "check_host"]
