@@ -27,6 +27,7 @@ COMMANDS = {
     "prepack": "Put weights into the order in which a kernel reads them.",
     "unprepack": "Put prepacked weights back, row by row.",
     "layout": "Evaluate and draw a layout expression.",
+    "tune": "Find the best variant of an autotuned kernel.",
     "simulate": "Execute PTX on a simulated GPU.",
     "doctor": "Check the toolchain by using it.",
     "cache": "Look at, check and clear the cache of compiled kernels.",

@@ -2,8 +2,8 @@
 
 Variants that cannot be compiled or run, or whose results are not those of the untuned kernel, are dropped with their
 reasons. The others run in turns (:class:`~tilus.tuning.measure.Race`); after each round the better half stays, and the
-untuned one always does. Of spaces of more than MOST_AT_ONCE variants a sample is raced; then, as of any space that the
-budget does not last for, the neighbours of the best one are tried, until none is better.
+untuned one always does. Where not all variants are compiled within half of the time, those that are race; then the
+neighbours of the best one race with it, until none is better, and then others by chance, as long as there is time.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from tilus.tuning.autotune import AutotunedFunction
 
 MOST_AT_ONCE = 256
-"""Larger spaces are sampled."""
+"""How many variants race at most; larger spaces are sampled."""
 COMPILING = 0.5
-"""The share of the budget that the first compilations may take."""
+"""The share of the time left that compilations may take."""
 HOPELESS, SLOW = 2.5, 0.02
 """A variant whose first run takes this many times as long as the best one's, and at least so many seconds, is not
 measured further. First runs that take less are repeated."""
@@ -44,7 +44,6 @@ FINALISTS = 3
 """How many variants the last round is among, besides the untuned one."""
 UNLIMITED = 1e6
 """Seconds."""
-SEED = 0
 
 
 class Search:
@@ -76,7 +75,9 @@ class Search:
         self.reference: int | None = None
         self.winner: int | None = None
         self.race = Race(None, self.deadline)
+        self._seed = 0
         self._known: set[Any] = set()
+        self._new: list[int] = []
         self._prepared: dict[int, Prepared] = {}
         self._written: Written | None = None
 
@@ -126,43 +127,44 @@ class Search:
     def _search(self) -> None:
         self._admit([self.untuned], self.started + UNLIMITED)
         self._check_all()
-        share = self.started + COMPILING * self.seconds
-        self._admit(self._field(), share)
-        survivors = self._race(self._check_all())
-        while time.perf_counter() < self.deadline:
-            best = self.best()
-            if best is None:
-                break
-            self._admit(self.space.neighbours(self.variants[best]), self.deadline)
+        survivors: list[int] = []
+        moved = False
+        while True:
+            now, best = time.perf_counter(), self.best()
+            if now > self.deadline and self.left:
+                raise OutOfTime
+            more = self.space.neighbours(self.variants[best]) if moved and best is not None else self._field()
+            tried = self._admit(more, now + COMPILING * (self.deadline - now))
             new = self._check_all()
-            if not new:
+            if new:
+                survivors = self._race([*new, *survivors])
+            elif not tried and not moved:
                 return
-            survivors = self._race([*new, *survivors])
-            if self.best() == best:
-                return
-        if self.left:
-            raise OutOfTime
+            moved = self.best() != best
 
     def _field(self) -> list[Variant]:
-        """The variants to begin with, in random order: where the time is short, those that are compiled in it are a
+        """Variants in random order, all of a small space: where the time is short, those that are compiled in it are a
         fair sample."""
-        return self.space.sample(min(MOST_AT_ONCE, len(self.space)), SEED)
+        self._seed += 1
+        return self.space.sample(min(MOST_AT_ONCE, len(self.space)), self._seed)
 
     def _allocate(self, fused: FusedFunction) -> None:
         """Outputs that all variants of a fused function write."""
         self.kwargs["out"] = fused.allocate(self.engine.name, self.args, {**self.kwargs, **self.untuned})
         self.compiler = Compiler(self.function, self.engine.name, self.args, self.kwargs, self.compiler.executor)
 
-    def _admit(self, variants: Iterable[Variant], until: float) -> None:
-        """Compile variants that are new, as far as the time suffices."""
+    def _admit(self, variants: Iterable[Variant], until: float) -> int:
+        """Compile variants that are new, as far as the time suffices. Gives how many have been tried."""
         new: list[int] = []
+        failures = len(self.failed)
         with many_specialisations():
             for variant in variants:
-                key = constant_key(tuple(sorted(variant.items(), key=lambda item: item[0])))
-                if key in self._known:
+                if time.perf_counter() > until:
+                    break
+                if _key(variant) in self._known:
                     continue
                 number = len(self.variants)
-                self._known.add(key)
+                self._known.add(_key(variant))
                 self.variants.append(variant)
                 try:
                     self._prepared[number] = self.function.kernel.prepared(self.engine.name, self.args,
@@ -171,14 +173,18 @@ class Search:
                 except Exception as error:
                     self.failed[number] = reason_of(error)
         self.progress.stage("compiling", len(new))
-        self._new: list[int] = []
-        compiled = self.compiler.compile([self.variants[n] for n in new], until - time.perf_counter())
-        for place, reason in compiled:
+        self._new = []
+        left = set(new)
+        for place, reason in self.compiler.compile([self.variants[n] for n in new], until - time.perf_counter()):
+            number = new[place]
+            left.remove(number)
             if reason:
-                self.failed[new[place]] = reason
+                self.failed[number] = reason
             else:
-                self._new.append(new[place])
+                self._new.append(number)
             self.progress.step()
+        self._known -= {_key(self.variants[n]) for n in left}  # another time
+        return len(self.failed) - failures + len(self._new)
 
     def _check_all(self) -> list[int]:
         """Run what has been compiled once, and compare results; those that are right, and not hopelessly slow."""
@@ -262,6 +268,10 @@ class Search:
             kept = near[:max(FINALISTS, len(order) // 2)]
             alive = kept + [n for n in (self.reference,) if n is not None and n not in kept]
         return alive
+
+
+def _key(variant: Variant) -> Any:
+    return constant_key(tuple(sorted(variant.items(), key=lambda item: item[0])))
 
 
 class _Wrong(Exception):

@@ -1,0 +1,117 @@
+"""``tilus tune``: the best variant of an autotuned kernel for given extents."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import re
+from typing import Any
+
+import click
+
+from tilus.diagnostics import UserError
+
+
+@click.command("tune")
+@click.argument("kernel", metavar="FILE[:KERNEL]", required=False)
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=EXTENT", help="The extent of a dimension.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
+              help="A scalar, a compile-time parameter that is not to be chosen, the element type of an array "
+                   "(a=bf16), or the type of an array without annotation (x=f32[128,64]).")
+@click.option("--target", default=None, metavar="ENGINE", help="What to measure on: cpu (the default).")
+@click.option("--budget", default="60", show_default=True, metavar="SECONDS", help="How long to search at most.")
+@click.option("--reset", multiple=True, metavar="NAME", help="An array that is set to zero before each run.")
+@click.option("--export", "exported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
+              help="Write all stored results as JSON; '-' for standard output.")
+@click.option("--import", "imported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
+              help="Add results that --export has written, before anything else.")
+def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: str,
+            reset: tuple[str, ...], exported: pathlib.Path | None, imported: pathlib.Path | None) -> None:
+    """Find the best variant of an autotuned kernel, on random arrays of the types that it declares, and store it:
+    calls with such arrays have it from then on. Ctrl-C ends the search with what is known.
+
+    \b
+    Examples:
+      tilus tune kernel.py:matmul --shape M=4096 --shape N=4096 --shape K=1024 --budget 60
+      tilus tune kernel.py --shape N=1000000 --set x=bf16
+      tilus tune --export results.json
+    """
+    if kernel is None and exported is None and imported is None:
+        raise UserError.at("E0804", "there is nothing to do",
+                           help="name a kernel: tilus tune FILE:KERNEL --shape M=4096")
+    if imported is not None:
+        _import(imported)
+    if kernel is not None:
+        _tune(kernel, shapes, settings, target, _seconds(budget), reset)
+    if exported is not None:
+        from tilus.cli.output import write_output
+        from tilus.tuning.store import default_store
+
+        write_output(exported, json.dumps(default_store().export(), indent=1) + "\n")
+
+
+def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: float,
+          reset: tuple[str, ...]) -> None:
+    from tilus.cli.loading import find_kernel
+    from tilus.tuning.arguments import random_arguments
+    from tilus.tuning.autotune import AutotunedFunction
+
+    function = find_kernel(kernel)
+    if not isinstance(function, AutotunedFunction):
+        raise UserError.at("E1108", f"{function.__name__} has no space of variants",
+                           help="write @tl.autotune(BM=[64, 128], …) above its decorator")
+    arguments = random_arguments(function, dict(map(_extent, shapes)), _given(settings))
+    names = function.signature.names
+    leading: list[Any] = []  # options of tune may be called as parameters are, which are given by position then
+    for name in names:
+        if name not in arguments:
+            break
+        leading.append(arguments.pop(name))
+    click.echo(str(function.tune(*leading, budget=budget, target=target, reset=reset, **arguments)))
+
+
+def _extent(item: str) -> tuple[str, int]:
+    name, _, text = item.partition("=")
+    if not name.isidentifier() or not text.isdecimal():
+        raise UserError.at("E0804", f"--shape takes NAME=EXTENT, not {item!r}", help="--shape M=4096")
+    return name, int(text)
+
+
+def _given(settings: tuple[str, ...]) -> dict[str, Any]:
+    """What ``--set`` says; array types too."""
+    from tilus.cli.loading import parse_settings
+    from tilus.ir.annotations import ArrayAnnotation
+    from tilus.ir.dtypes import parse_dtype
+
+    found: dict[str, Any] = {}
+    for item in settings:
+        match = re.fullmatch(r"(\w+)=(\w+)\[([\d,x ]*)\]", item)
+        if match is None:
+            found.update(parse_settings((item,)))
+            continue
+        try:
+            dtype = parse_dtype(match[2])
+        except ValueError as error:
+            raise UserError.at("E0804", f"--set {item}: there is no element type {match[2]!r}") from error
+        extents = tuple(int(n) for n in match[3].replace("x", ",").split(",") if n.strip())
+        found[match[1]] = ArrayAnnotation(dtype, extents)
+    return found
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text.removesuffix("s"))
+    except ValueError:
+        raise UserError.at("E0804", f"--budget takes seconds, not {text!r}", help="--budget 60") from None
+
+
+def _import(path: pathlib.Path) -> None:
+    from tilus.tuning.store import default_store
+
+    try:
+        data = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError.at("E0804", f"cannot read {str(path)!r}: {error.strerror}") from error
+    except ValueError:
+        data = None
+    click.echo(f"{default_store().add(data, str(path))} results of {path}")
