@@ -370,3 +370,23 @@ def test_narrower_registers(dtype: tl.DType, vector_bytes: int, monkeypatch: Any
         expected = bytes_with(v, moved)
         typed(to_narrow, w=dtype["M", "N"], y=tl.f32["M", "N"]).on("cpu")(y, v, width=64, dtype=dtype)
         np.testing.assert_array_equal(v.base, expected)
+
+
+def test_repeated_calls_see_the_array_at_hand() -> None:
+    """They go by a plan, whose key has what a specialisation and its checks depend on."""
+    @tl.jit
+    def copied(x: tl.u4["N"], y: tl.u4["N"]) -> None:
+        i = tl.grid(tl.cdiv(x.shape[0], 32)) * 32
+        tl.store(y, i, tl.load(x, i, 32))
+
+    for n in (64, 64, 40, 64):
+        for start in (0, 3):
+            x, y = tl.pack((np.arange(n) + start) % 16, tl.u4), tl.pack(np.zeros(n), tl.u4)
+            copied(x, y)
+            np.testing.assert_array_equal(tl.unpack(y), (np.arange(n) + start) % 16)
+    frozen = np.zeros(32, np.uint8)
+    frozen.flags.writeable = False
+    with pytest.raises(tl.UserError, match="E0303"):
+        copied(x, tl.packed(frozen, tl.u4, 64))
+    with pytest.raises(tl.UserError, match="E0603"):
+        copied(x, x)

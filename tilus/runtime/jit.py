@@ -35,6 +35,7 @@ from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.engines import default_engine
+from tilus.runtime.packed_array import OwnArray
 from tilus.runtime.scalars import convert_constant, convert_scalar, what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
@@ -151,6 +152,9 @@ class JitFunction(TracedFunction):
                     key += (value.dtype, value.shape, value.strides, address & 15)
                 elif constant:
                     key += (kind, value) if kind in plain else (kind, constant_key(value))
+                elif isinstance(value, OwnArray):
+                    addresses.append(value.argument.address)
+                    key += value.key
                 else:
                     key.append(kind)
             try:
@@ -236,6 +240,8 @@ class JitFunction(TracedFunction):
                     key += (type(value), value if type(value) in _PLAIN else constant_key(value))
                 except TypeError:
                     return  # a list among the compile-time values: every call is a slow one
+            elif isinstance(value, OwnArray):
+                key += value.key
             else:
                 key.append(type(value))
         if len(self._plans) >= MAX_PLANS:

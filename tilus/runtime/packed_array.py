@@ -8,7 +8,17 @@ from tilus.ir.dtypes import DType, u8
 from tilus.runtime.arrays import HOST, ArrayArgument, host_view
 
 
-class PackedArray:
+class OwnArray:
+    """An array of a class of ours over memory of another object; ``key`` is what calls of kernels are told apart by."""
+
+    def __init__(self, base: Any, argument: ArrayArgument) -> None:
+        self.base = base
+        self.argument = argument
+        self.key = (type(self), argument.dtype, argument.shape, argument.strides, argument.address & 15, argument.kind,
+                    argument.format)
+
+
+class PackedArray(OwnArray):
     """An array of packed elements over the bytes of another object, for a kernel's parameter of the element type.
 
     Element i is bits [i b, (i + 1) b) of the memory, counted from the lowest bit of each byte on. ``tl.packed`` makes
@@ -20,10 +30,6 @@ class PackedArray:
         base: the object that holds the bytes.
         nbytes: the bytes that elements lie in.
     """
-
-    def __init__(self, base: Any, argument: ArrayArgument) -> None:
-        self.base = base
-        self.argument = argument
 
     @property
     def dtype(self) -> DType:
@@ -75,4 +81,4 @@ def is_held(dtype: DType) -> bool:
         return False
 
 
-__all__ = ["PackedArray", "is_held", "over_memory"]
+__all__ = ["OwnArray", "PackedArray", "is_held", "over_memory"]

@@ -11,12 +11,13 @@ from tilus.ir.prepacked import PrepackedFormat, header_of, parse_format
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import HOST, ArrayArgument, contiguous, host_view
 from tilus.runtime.packed import memory_of, packed
+from tilus.runtime.packed_array import OwnArray
 
 if TYPE_CHECKING:
     import numpy as np  # loaded by the first call on an array, not by a compilation
 
 
-class PrepackedArray:
+class PrepackedArray(OwnArray):
     """An array whose elements lie in the order in which the threads of a kernel read them, for the parameter of a
     kernel that has the same format.
 
@@ -29,7 +30,8 @@ class PrepackedArray:
     """
 
     def __init__(self, base: Any, argument: ArrayArgument, format: PrepackedFormat) -> None:
-        self.base, self.argument, self.format = base, argument, format
+        super().__init__(base, argument)
+        self.format = format
 
     @property
     def dtype(self) -> DType:

@@ -6,8 +6,10 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-from tilus.runtime.arrays import ArrayArgument, byte_range
+from tilus.runtime.arguments import is_torch
+from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.engines import Engine, Plan, Runner
+from tilus.runtime.packed_array import OwnArray
 from tilus.runtime.specialise import Specialisation
 
 
@@ -39,7 +41,9 @@ class Native:
 
     def plan(self, call: Any, specialisation: Specialisation) -> Plan | None:
         """The packed words are copied; only addresses and scalars are filled in."""
-        if any(not _is_numpy(a) for _, _, a in call.arrays):
+        names = call.signature.names
+        given = [call.values[names.index(name)] for name, _, _ in call.arrays]
+        if not all(_is_plain(array, value) for (_, _, array), value in zip(call.arrays, given, strict=True)):
             return None
         kernel = self.kernel
         packed = kernel.pack([(a.address, a.shape, a.strides) if isinstance(a, ArrayArgument) else a
@@ -47,14 +51,13 @@ class Native:
         template = bytes(packed)
         words = type(packed)
         places, scalars, word = [], [], 0
-        names = call.signature.names
         for name, argument, (kind, rank, dtype) in zip(call.names, call.arguments, kernel.slots, strict=True):
             if isinstance(argument, ArrayArgument):
                 places.append(word)
             else:
                 scalars.append((word, names.index(name), name, dtype))
             word += 1 + 2 * rank if kind == "array" else 1
-        ranges = [byte_range(a.shape, a.strides, a.dtype.packed_bits) for _, _, a in call.arrays]
+        ranges = [a.extent_bytes() for _, _, a in call.arrays]
         written = [i for i, (n, _, _) in enumerate(call.arrays) if n in (specialisation.written or ())]
         writable = [names.index(call.arrays[i][0]) for i in written]
         pairs = [
@@ -75,7 +78,8 @@ class Native:
                 if a + low_i < b + high_j and b + low_j < a + high_i:
                     type(call)(retry, list(values)).check_written(specialisation)
             for place in writable:
-                if not values[place].flags.writeable:
+                value = values[place]
+                if not (value.argument.writable if isinstance(value, OwnArray) else value.flags.writeable):
                     type(call)(retry, list(values)).check_written(specialisation)
             words_ = copy(template)
             for place, address in zip(places, addresses, strict=True):
@@ -93,10 +97,13 @@ class Native:
         return plan
 
 
-def _is_numpy(argument: ArrayArgument) -> bool:
-    """Whether it is an array of NumPy's own class: the keys of plans have the shapes and addresses of no others."""
+def _is_plain(argument: ArrayArgument, value: Any) -> bool:
+    """Whether it is an array of NumPy's own class, or of ours over memory that nobody has to be told of: the keys of
+    plans have the shapes and addresses of no others."""
     import numpy as np
 
+    if isinstance(value, OwnArray):
+        return not is_torch(argument.owner)
     return type(argument.array) is np.ndarray and argument.owner is argument.array
 
 
