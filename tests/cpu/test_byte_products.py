@@ -160,6 +160,83 @@ def test_batches() -> None:
     np.testing.assert_array_equal(c, wrapped(a, b))
 
 
+def grouped(a_type: Any, b_type: Any, zero: int, *, BM: int = 16, BN: int = 64, BK: int = 64, group: int = 64) -> Any:
+    """Sums of integers within a group, scaled once for each."""
+    @tl.jit
+    def groups(a: a_type["M", "K"], w: b_type["K", "N"], s: tl.f32["G", "N"], c: tl.f32["M", "N"]):
+        i, j = tl.grid(tl.cdiv(c.shape[0], BM), tl.cdiv(c.shape[1], BN))
+        acc = tl.zeros((BM, BN), tl.f32)
+        for k in tl.range(0, a.shape[1], BK):
+            y = tl.load(w, (k, j * BN), (BK, BN)).to(tl.i8) - zero
+            part = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), y, tl.zeros((BM, BN), tl.i32))
+            acc += part.to(tl.f32) * tl.load(s, (k // group, j * BN), (1, BN))
+        tl.store(c, (i * BM, j * BN), acc)
+
+    return groups
+
+
+def check_groups(a_type: Any, b_type: Any, zero: int, shape: tuple[int, int, int], *, prepacked: bool, **tiles: int
+                 ) -> None:
+    """Scales are powers of two and sums small, so that nothing rounds."""
+    m, n, k = shape
+    rng = np.random.default_rng(m + n + k)
+    kernel = grouped(a_type, b_type, zero, **tiles)
+    a, w = numbers(rng, (m, k), a_type), rng.integers(b_type.min_value, b_type.max_value, (k, n), endpoint=True)
+    stored = w.astype(b_type.numpy) if b_type.bits == 8 else tl.pack(w.astype("f"), b_type)
+    if prepacked:
+        stored = tl.prepack(stored, for_=kernel, parameter="w", target="cpu")
+    group = tiles.get("group", 64)
+    s = 2.0 ** rng.integers(-2, 2, (-(-k // group), n))
+    c = np.full((m, n), 7, "f")
+    kernel.on("cpu")(a, stored, s.astype("f"), c)
+    numbers_of_b = (w - zero).astype(np.int8).astype("d")
+    np.testing.assert_array_equal(c, a.astype("d") @ (numbers_of_b * s[np.arange(k) // group]))
+
+
+@pytest.mark.parametrize("prepacked", [False, True])
+@pytest.mark.parametrize("b_type", [tl.u1, tl.i2, tl.u3, tl.u4, tl.i4, tl.i7, tl.u8, tl.i8], ids=str)
+def test_groups_and_zero_points(b_type: Any, prepacked: bool) -> None:
+    """Numbers that a zero point takes out of i8 wrap around as the language has it."""
+    for a_type, zero, shape in ((tl.i8, 0, (1, 128, 192)), (tl.i8, 8, (3, 70, 100)), (tl.u8, 100, (8, 64, 128)),
+                                (tl.u8, 0, (11, 100, 77))):
+        check_groups(a_type, b_type, zero, shape, prepacked=prepacked)
+
+
+@pytest.mark.parametrize("b_type", [tl.u2, tl.u4, tl.i4, tl.i8], ids=str)
+def test_groups_on_levels(b_type: Any, level: str) -> None:
+    check_groups(tl.i8, b_type, 2, (5, 96, 128), prepacked=True, BN=32, BK=32)
+
+
+@pytest.mark.parametrize("BN", [8, 16, 24, 48, 256])
+def test_prepacked_tiles_of_any_width(BN: int) -> None:
+    for m in (1, 6, 30):
+        check_groups(tl.i8, tl.u4, 8, (m, 300, 160), prepacked=True, BN=BN, BK=32, group=32)
+
+
+def test_prepacked_in_one_sum() -> None:
+    """B is one tile over all of K; elements are also read one by one."""
+    @tl.jit
+    def matmul(a: tl.u8["M", "K"], w: tl.i4["K", "N"], c: tl.i32["M", "N"], sums: tl.i32["N"]):
+        j = tl.grid(tl.cdiv(c.shape[1], 64))
+        acc, total = tl.zeros((16, 64), tl.i32), tl.zeros((64,), tl.i32)
+        for k in tl.range(0, a.shape[1], 32):
+            acc = tl.dot(tl.load(a, (0, k), (16, 32)), tl.load(w, (k, j * 64), (32, 64)).to(tl.i8), acc)
+        for k in tl.range(0, a.shape[1], 32):
+            total += tl.sum(tl.load(w, (k, j * 64), (32, 64)).to(tl.i32), axis=0)
+        tl.store(c, (0, j * 64), acc)
+        tl.store(sums, j * 64, total)
+
+    rng = np.random.default_rng(8)
+    for m, n, k in ((1, 64, 64), (4, 130, 1090), (16, 130, 70)):
+        a, w = numbers(rng, (m, k), tl.u8), rng.integers(-8, 8, (k, n))
+        stored = tl.prepack(tl.pack(w.astype("f"), tl.i4), for_=matmul, parameter="w", target="cpu")
+        c, sums = np.full((m, n), 7, np.int32), np.zeros(n, np.int32)
+        matmul.on("cpu")(a, stored, c, sums)
+        np.testing.assert_array_equal(c, wrapped(a, w))
+        np.testing.assert_array_equal(sums, w.sum(0))
+        np.testing.assert_array_equal(tl.unpack(tl.unprepack(stored)), w)
+
+
 def test_unknown_level(monkeypatch: Any) -> None:
     monkeypatch.setenv("TILUS_CPU", "avx3")
     llvm.host_features.cache_clear()

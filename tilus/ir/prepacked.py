@@ -102,6 +102,22 @@ def least(format: PrepackedFormat) -> PrepackedFormat:
     return format
 
 
+WORD_BITS = 32
+
+
+def word_layout(rows: int, columns: int, lanes: int, depth: int) -> RegisterLayout:
+    """A tile for the lanes of a CPU: each has every so many-th element of a row, ``depth`` rows of each at a time."""
+    return local(rows // depth, columns // lanes).local(depth, 1).spatial(1, lanes)
+
+
+def byte_order(bits: int) -> tuple[int, ...]:
+    """Where in a word of 32 bits as many elements as fill it are, so that shifts and one mask give bytes of four
+    neighbours: of element n, byte ``n % 4`` has it, above those of the elements before."""
+    per_byte = 8 // bits
+    order = tuple(n % 4 * per_byte + n // 4 for n in range(WORD_BITS // bits))
+    return () if bits == 8 else order
+
+
 def parse_format(text: str) -> PrepackedFormat:
     """The inverse of ``str``. Raises ValueError where the text is no format."""
     from tilus.layouts.parse import parse_layout
@@ -133,4 +149,5 @@ def parse_header(text: str) -> tuple[PrepackedFormat, tuple[int, ...]]:
         raise ValueError(f"{text[:80]!r} is not the header of a prepacked array") from None
 
 
-__all__ = ["PrepackedFormat", "format_for", "header_of", "least", "parse_format", "parse_header"]
+__all__ = ["PrepackedFormat", "byte_order", "format_for", "header_of", "least", "parse_format", "parse_header",
+           "word_layout"]

@@ -14,11 +14,12 @@ from tilus.diagnostics import UserError
 from tilus.ir.builder import Builder
 from tilus.ir.codebooks import flipped, zero_code
 from tilus.ir.core import Block, Function, Module, Operation, Value
-from tilus.ir.families import DerivedView
-from tilus.ir.ops import Cast, Const, Dim, Load, Reshape, Subview, TileBytes, Unpack
-from tilus.ir.prepacked import PrepackedFormat, format_for, least
+from tilus.ir.dtypes import i32
+from tilus.ir.families import DerivedView, Elementwise
+from tilus.ir.ops import Cast, Const, Dim, Dot, Load, Reshape, Subview, TileBytes, Unpack
+from tilus.ir.prepacked import WORD_BITS, PrepackedFormat, byte_order, format_for, least, word_layout
 from tilus.ir.rewriter import find_users, rewrite_block
-from tilus.layouts import RegisterLayout, local
+from tilus.layouts import RegisterLayout
 from tilus.lowering.conversions import group_of, order_for
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.forms import root_of
@@ -45,7 +46,8 @@ WORD_BYTES = 4
 
 def choose_host_formats(module: Module) -> None:
     """Choose in which order a CPU reads the prepacked arrays of a tile module: the lanes of a vector are its threads,
-    each of which has every 16th element of a row, row after row, in words of 32 bits.
+    each of which has every 16th element of a row, row after row, in words of 32 bits. For dots of bytes a word is of
+    one column: elements along K that fill it.
 
     Raises UserError (E0305) where such an array is used otherwise than by loads of whole tiles of one shape.
     """
@@ -55,17 +57,36 @@ def choose_host_formats(module: Module) -> None:
             unpacking = _Unpacking(facts, Extents(function), found)
             for op in function.walk():
                 unpacking.use(op)
-            formats = [(found[root], str(_host_format(op))) for root, op in unpacking.loads.items()]
+            users = find_users(function)
+            formats = [(found[root], str(_host_format(op, users))) for root, op in unpacking.loads.items()]
             function.attributes.formats = tuple(formats)
 
 
-def _host_format(op: Load) -> PrepackedFormat:
+def _host_format(op: Load, users: dict[Value, list[Operation]]) -> PrepackedFormat:
     rows, columns = op.shape[-2:]
     dtype = op.view.view.dtype
+    if op.layout is not None:
+        return format_for(dtype, op.layout)
     lanes = math.gcd(columns, HOST_LANES)
-    layout = op.layout or local(rows, columns // lanes).spatial(1, lanes)
-    format = format_for(dtype, layout)
-    return format if op.layout is not None else least(replace(format, piece=math.gcd(format.piece, WORD_BYTES)))
+    depth = 1
+    order: tuple[int, ...] = ()
+    if dtype.is_int and dtype.bits in (1, 2, 4, 8) and rows % (WORD_BITS // dtype.bits) == 0 and \
+            _is_multiplied_as_bytes(op.result, users):
+        depth, order = WORD_BITS // dtype.bits, byte_order(dtype.bits)
+    format = format_for(dtype, word_layout(rows, columns, lanes, depth), order)
+    return least(replace(format, piece=math.gcd(format.piece, WORD_BYTES)))
+
+
+def _is_multiplied_as_bytes(value: Value, users: dict[Value, list[Operation]]) -> bool:
+    """Whether a tile, perhaps after arithmetic on its elements, is the second operand of a dot of integers."""
+    for user in users.get(value, ()):
+        if isinstance(user, Dot):
+            if user.b is value and user.accumulator.tile.dtype is i32:
+                return True
+        elif isinstance(user, Elementwise) and user.result.tile.dtype.is_int and \
+                _is_multiplied_as_bytes(user.result, users):
+            return True
+    return False
 
 
 def prepacked_arrays(function: Function) -> dict[Value, str]:

@@ -45,26 +45,26 @@ def byte_form(self: BlockLowering, a: Value, b: Value, accumulator: DType) -> By
     if not self.machine.byte_products or accumulator is not i32 or a.tile.dtype not in BYTES \
             or b.tile.dtype not in BYTES:
         return None
-    low, high = _range_of(b)
+    low, high = range_of(b)
     small = high - low < 128
     if a.tile.dtype is i8:
         return ByteForm(i8, low, small)
     return ByteForm(u8, low if small else low + 128, False)
 
 
-def _range_of(value: Value) -> tuple[int, int]:
+def range_of(value: Value) -> tuple[int, int]:
     """Bounds of a tile's numbers, as far as conversions and constants that are added say."""
     op, dtype = value.defining, value.tile.dtype
     whole = int(dtype.min_value), int(dtype.max_value)
     found = whole
     if isinstance(op, Transpose):
-        return _range_of(op.x)
+        return range_of(op.x)
     if isinstance(op, Cast) and op.x.tile.dtype.is_int:
-        found = _range_of(op.x)
+        found = range_of(op.x)
     elif isinstance(op, Binary) and op.kind in ("add", "sub"):
         constant = constant_of(op.rhs)
         if constant is not None:
-            low, high = _range_of(op.lhs)
+            low, high = range_of(op.lhs)
             amount = constant if op.kind == "add" else -constant
             found = low + amount, high + amount
     return found if whole[0] <= found[0] and found[1] <= whole[1] else whole
@@ -269,5 +269,5 @@ def _panel_along_depth(self: BlockLowering, form: ByteForm, value: Value, place:
     return whole
 
 
-__all__ = ["ByteForm", "add_row_sums", "byte_form", "column_at", "depth_words", "end_rows", "fill_byte_panels",
-           "multiply_bytes", "over_words", "row_words", "words_of"]
+__all__ = ["ByteForm", "add_row_sums", "byte_form", "column_at", "constant_of", "depth_words", "end_rows",
+           "fill_byte_panels", "multiply_bytes", "over_words", "range_of", "row_words", "words_of"]

@@ -40,11 +40,11 @@ from tilus.lowering.cpu.byte_products import (
     add_row_sums,
     byte_form,
     end_rows,
-    fill_byte_panels,
     multiply_bytes,
     words_of,
 )
 from tilus.lowering.cpu.carried import carried_homes
+from tilus.lowering.cpu.column_codes import pack_columns
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
 from tilus.lowering.cpu.evaluate import evaluate, keeps_dimensions, leaves, source_dims
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
@@ -504,16 +504,16 @@ class _Contraction:
 
     def fill_b(self, value: Value, pointer: Value, first: Number, depth: Number) -> None:
         lowering = self.lowering
+        if self.form is not None:
+            pack_columns(lowering, self.form, value, lowering.c.as_pointer(pointer, u32), depth, self.columns,
+                         self.chunk // WORD, words_of(lowering, first), depth)
+            return
         rows = depth
-        if self.form is None and source_dim(lowering, value) == 0 and self.columns >= SIDE:
+        if source_dim(lowering, value) == 0 and self.columns >= SIDE:
             rows = value.tile.shape[0]
 
         def emit() -> list[Value]:
-            if self.form is not None:
-                fill_byte_panels(lowering, self.form, value, lowering.c.as_pointer(pointer, u32), rows, self.columns,
-                                 self.chunk // WORD, words_of(lowering, first))
-            else:
-                fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.chunk, first)
+            fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.chunk, first)
             return []
 
         versions(lowering, windows_of(lowering, [value]), emit)

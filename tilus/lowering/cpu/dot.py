@@ -17,9 +17,9 @@ from tilus.lowering.cpu.byte_products import (
     add_row_sums,
     byte_form,
     end_rows,
-    fill_byte_panels,
     multiply_bytes,
 )
+from tilus.lowering.cpu.column_codes import pack_columns
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_rows, plan_for
@@ -162,11 +162,7 @@ def _packed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, targe
     words, columns = -(-depth // WORD), target.shape[1]
     panels = self.allocate_raw(u32, words * columns + 1)
 
-    def emit() -> list[Value]:
-        fill_byte_panels(self, form, b, panels, depth, columns, words)
-        return []
-
-    versions(self, windows_of(self, [b]), emit)
+    pack_columns(self, form, b, panels, depth, columns, words, 0, _reach(self, a))
     emit_product(self, Product(self.c.as_pointer(packed_a.pointer, u32), packed_a.strides[0] // WORD, panels, words,
                                target.pointer, target.strides[0], rows, columns, words, target.dtype, clear,
                                multiply=functools.partial(multiply_bytes, self, form)))
@@ -196,7 +192,16 @@ def _streamed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, tar
     _, filled = groups_of_rows(self.c, a.tile.shape[0], min(HEIGHT, a.tile.shape[0]), inside)
     packed = _byte_rows(self, a, filled)
     add_row_sums(self, form, packed, depth, inside, target, clear=False)
-    FewByteRows(self, form, packed, target, inside).multiply(b, 0, depth)
+    FewByteRows(self, form, packed, target, inside).multiply(b, 0, depth, _reach(self, a))
+
+
+def _reach(self: BlockLowering, a: Value) -> Number:
+    """From where on along K a tile is zero, as far as that is known."""
+    reach: Number = a.tile.shape[1]
+    if not isinstance(self.reps[a], Buffer):
+        for high, dim in ends_of(self, a, (0, 1)):
+            reach = self.c.min(reach, high) if dim == 1 else reach
+    return reach
 
 
 def _streamed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool, inside: Number) -> None:

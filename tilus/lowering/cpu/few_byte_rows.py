@@ -21,9 +21,19 @@ from tilus.lowering.cpu.byte_products import (
     over_words,
     row_words,
 )
-from tilus.lowering.cpu.few_rows import HEIGHT, NARROW, STREAMED_ROWS, WIDEST, groups_of_rows, row_groups
+from tilus.lowering.cpu.column_codes import ColumnCodes, column_codes, either
+from tilus.lowering.cpu.few_rows import (
+    HEIGHT,
+    NARROW,
+    PREFETCHED_LINES,
+    STREAMED_ROWS,
+    WIDEST,
+    groups_of_rows,
+    row_groups,
+)
 from tilus.lowering.cpu.microkernel import over, sum_of_lanes
 from tilus.lowering.cpu.nest import vector_pieces, versions, windows_of
+from tilus.lowering.cpu.prepacked import prefetch_words
 from tilus.lowering.cpu.transpose import source_dim
 from tilus.lowering.cpu.values import Buffer, Coord, Number
 
@@ -42,9 +52,9 @@ class FewByteRows:
         self.height = min(HEIGHT, home.shape[0])
         self.grouped, self.filled = groups_of_rows(self.c, home.shape[0], self.height, rows)
 
-    def multiply(self, value: Value, first: Number, depth: Number) -> None:
-        """Add the product with rows ``first`` (of a word) up to ``first + depth`` of the chunk, which ``value``
-        gives."""
+    def multiply(self, value: Value, first: Number, depth: Number, reach: Number | None = None) -> None:
+        """Add the product with rows ``first`` (of a word) up to ``first + depth`` of the chunk, which ``value`` gives.
+        A is zero from ``first + reach`` on."""
         def emit() -> Sequence[Value]:
             if source_dim(self.lowering, value) == 0:
                 self.along_depth(value, first, depth)
@@ -52,7 +62,51 @@ class FewByteRows:
                 self.along_columns(value, first, depth)
             return []
 
-        versions(self.lowering, windows_of(self.lowering, [value]), emit)
+        codes = column_codes(self.lowering, self.form, value, self.lanes) \
+            if self.home.shape[1] % self.lanes == 0 else None
+        if codes is None:
+            versions(self.lowering, windows_of(self.lowering, [value]), emit)
+            return
+        condition, stop = codes.there(self.lowering, depth, depth if reach is None else reach)
+        either(self.lowering, condition, lambda: row_groups(
+            self.c, self.rows, self.grouped, self.height,
+            lambda i, height: self.code_columns(codes, i, height, first, stop)), emit)
+
+    # Words of columns.
+
+    def code_columns(self, codes: ColumnCodes, i: Number, height: int, first: Number, depth: Number) -> None:
+        lowering, lanes = self.lowering, self.lanes
+        order = codes.window.memory.order
+        assert order is not None
+        count = (WIDEST if height == 1 else NARROW) // (2 if lowering.machine.registers <= 16 else 1)
+        for start, stop, width in vector_pieces(self.home.shape[1], max(count * lanes, order.lanes)):
+            def piece(j: Number, width: int = width) -> None:
+                for part in range(0, width, count * lanes):
+                    self.code_vectors(codes, i, height, first, depth, j, range(part, min(part + count * lanes, width),
+                                                                               lanes))
+
+            over(lowering, start, stop, width, piece)
+
+    def code_vectors(self, codes: ColumnCodes, i: Number, height: int, first: Number, depth: Number, j: Number,
+                     columns: range) -> None:
+        """Some rows by the vectors that begin at ``columns`` after ``j``."""
+        lowering, c, lanes = self.lowering, self.c, self.lanes
+        places = [self.place(i, r, j, n) for r in range(height) for n in columns]
+
+        def step(k: Value, acc: list[Value]) -> list[Value]:
+            prefetch_words(lowering, codes.window, k, c.add(j, columns[0]), len(columns), PREFETCHED_LINES)
+            a_words = [[c.splat(self.a_words(i, r, c.add(c.add(first, k), n)), lanes) for r in range(height)]
+                       for n in range(0, codes.depth, WORD)]
+            for v, column in enumerate(columns):
+                for xs, y in zip(a_words, codes.words(lowering, k, j, column, lanes), strict=True):
+                    for r, x in enumerate(xs):
+                        at = r * len(columns) + v
+                        acc[at] = self.multiply_add(x, y, acc[at])
+            return acc
+
+        init = [c.b.add(PtrLoad(p, lanes)).result for p in places]
+        for p, x in zip(places, c.loop(0, depth, codes.depth, init, step), strict=True):
+            c.b.add(PtrStore(p, x))
 
     def a_words(self, i: Number, r: int, k: Number, lanes: int = 0) -> Value:
         """Words of row ``i + r`` from element ``k`` on."""

@@ -102,7 +102,7 @@ def plan_for(self: BlockLowering, value: Value, dtype: DType, rows: int, depth: 
 def _runs(order: TileOrder, dtype: DType, columns: int, lanes: int) -> tuple[int, int]:
     """Of a prepacked array: vectors along columns, and rows, after which elements begin at words again. 0 rows where
     they are too many, or elements are not in words."""
-    if not in_words(order, dtype) or order.columns != columns or order.lanes % lanes:
+    if not in_words(order, dtype) or order.depth > 1 or order.columns != columns or order.lanes % lanes:
         return 1, 0
     period = WORD_BITS // math.gcd(WORD_BITS, dtype.packed_bits)
     if order.vectors % period == 0:

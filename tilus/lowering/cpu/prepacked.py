@@ -12,8 +12,7 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, i64, integer, u32, u64
 from tilus.ir.ops import Binary, Bitcast, Cast, Compare, Pack, PtrLoad, Select
 from tilus.ir.ops.simd import GatherLoad, Prefetch
-from tilus.ir.prepacked import PrepackedFormat
-from tilus.layouts import local
+from tilus.ir.prepacked import PrepackedFormat, byte_order, word_layout
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.spread import WORD_BITS
@@ -27,10 +26,17 @@ def order_of(c: Cursor, format: PrepackedFormat, extents: Sequence[Number]) -> T
     """Where the elements of an array are; None where it is not an order that the CPU chooses."""
     rows, columns = format.tile
     lanes = format.layout.num_threads
-    if format.order or columns % lanes or format.layout != local(rows, columns // lanes).spatial(1, lanes):
+    if columns % lanes:
+        return None
+    depth = len(format.order) or 1
+    if not format.order and format.dtype.packed_bits == 8 and rows % WORD_BYTES == 0 and \
+            format.layout == word_layout(rows, columns, lanes, WORD_BYTES):
+        depth = WORD_BYTES
+    if rows % depth or format.layout != word_layout(rows, columns, lanes, depth) or \
+            (format.order and format.order != byte_order(format.dtype.packed_bits)):
         return None
     down, across = (c.arith("quo", c.add(n, t - 1), t) for n, t in zip(extents[-2:], format.tile, strict=True))
-    return TileOrder(lanes, rows, columns, format.piece, format.flip, format.tile_bytes, down, across)
+    return TileOrder(lanes, rows, columns, format.piece, format.flip, format.tile_bytes, down, across, depth)
 
 
 def column_of_tiles(c: Cursor, memory: Memory, at: Sequence[Number]) -> Value:
@@ -118,7 +124,16 @@ def _first_bit(self: BlockLowering, window: Window, row: Number, column: Number)
     c, order = self.c, window.memory.order
     assert order is not None
     across = column // order.lanes if isinstance(column, int) else c.arith("quo", column, order.lanes)
-    return c.mul(c.add(c.mul(c.add(window.origin, row), order.vectors), across), window.memory.dtype.packed_bits)
+    row, bits = c.add(window.origin, row), window.memory.dtype.packed_bits
+    if order.depth == 1:
+        return c.mul(c.add(c.mul(row, order.vectors), across), bits)
+    word: Number = row // order.depth if isinstance(row, int) else c.arith("quo", row, order.depth)
+    within: Number = row % order.depth if isinstance(row, int) else c.arith("rem", row, order.depth)
+    if isinstance(within, int):
+        place: Number = within % WORD_BYTES * (8 // bits) + within // WORD_BYTES
+    else:
+        place = c.add(c.mul(c.arith("and", within, WORD_BYTES - 1), 8 // bits), c.arith("shr", within, 2))
+    return c.add(c.mul(c.add(c.mul(word, order.vectors), across), WORD_BITS), c.mul(place, bits))
 
 
 def prefetch_words(self: BlockLowering, window: Window, row: Number, column: Number, vectors: int, ahead: int) -> None:
@@ -128,7 +143,7 @@ def prefetch_words(self: BlockLowering, window: Window, row: Number, column: Num
     start = _first_bit(self, window, row, column)
     at = c.arith("shr", start, 5) if isinstance(start, Value) else start >> 5
     pointer = c.offset(c.as_pointer(window.pointer, u32), c.mul(at, order.lanes))
-    words = vectors * window.memory.dtype.packed_bits // WORD_BITS
+    words = vectors * window.memory.dtype.packed_bits * order.depth // WORD_BITS
     per_line = max(1, LINE_BYTES // (order.lanes * WORD_BYTES))
     for n in range(0, words, per_line):
         c.b.add(Prefetch(c.offset(pointer, n * order.lanes + ahead * LINE_BYTES // WORD_BYTES)))
@@ -177,7 +192,14 @@ def _gather(self: BlockLowering, window: Window, coords: Coords, condition: Valu
     row, column = (_index(self, coord, lanes) for coord in coords[-2:])
     row = op("add", row, c.splat(c.value(window.origin), lanes))
     lane = op("rem", column, order.lanes)
-    place = op("mul", op("add", op("mul", row, order.vectors), op("quo", column, order.lanes)), bits)
+    across = op("quo", column, order.lanes)
+    if order.depth == 1:
+        place = op("mul", op("add", op("mul", row, order.vectors), across), bits)
+    else:
+        within = op("rem", row, order.depth)
+        own = op("add", op("mul", op("and", within, WORD_BYTES - 1), 8 // bits), op("shr", within, 2))
+        word = op("add", op("mul", op("quo", row, order.depth), order.vectors), across)
+        place = op("add", op("mul", word, WORD_BITS), op("mul", own, bits))
     shift = b.add(Cast(op("and", place, 7), u64)).result
     first = op("shr", place, 3)
     total: Value | None = None
@@ -217,4 +239,15 @@ def _index(self: BlockLowering, coord: Coord, lanes: int) -> Value:
     return c.b.add(Binary("add", base, numbers)).result
 
 
-__all__ = ["column_of_tiles", "in_words", "lane_words", "load_prepacked", "order_of", "prefetch_words"]
+def column_words(self: BlockLowering, window: Window, row: Number, column: Number, further: int, lanes: int) -> Value:
+    """Of an array whose words are of columns: those of ``lanes`` columns, ``further`` after ``column``, a multiple of
+    the lanes of its order, as ``row`` is of its depth."""
+    c, order = self.c, window.memory.order
+    assert order is not None
+    start = _first_bit(self, window, row, column)
+    at = c.arith("shr", start, 5) if isinstance(start, Value) else start >> 5
+    own, part = divmod(further, order.lanes)
+    return _word(self, window, at, own, part, lanes)
+
+
+__all__ = ["column_of_tiles", "column_words", "in_words", "lane_words", "load_prepacked", "order_of", "prefetch_words"]

@@ -46,7 +46,8 @@ class TileOrder:
     """How the elements of a prepacked array lie: tiles of ``rows`` × ``columns``, ``down`` of them one after another in
     each of ``across`` columns of tiles. Lane l of ``lanes`` has the elements of columns l, l + lanes, ... of a row, row
     by row, as bits side by side, in pieces of ``piece`` bytes of all lanes; ``flip``: the bits of a code that are
-    flipped."""
+    flipped. ``depth``: the rows that a word of a lane is of, as bytes of four neighbours; 1 where elements are row by
+    row."""
 
     lanes: int
     rows: int
@@ -56,6 +57,7 @@ class TileOrder:
     tile_bytes: int
     down: Number
     across: Number
+    depth: int = 1
 
     @property
     def vectors(self) -> int:

@@ -1,0 +1,146 @@
+"""Integers of a prepacked array whose words are of columns: shifts and a mask make bytes of four neighbours along K.
+
+What the program adds to them is a part of the shift of the product's form: the codes are multiplied as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import DType, u32
+from tilus.ir.ops import Binary, Cast, Load, PtrStore
+from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.byte_products import WORD, ByteForm, constant_of, fill_byte_panels, range_of
+from tilus.lowering.cpu.microkernel import over
+from tilus.lowering.cpu.nest import versions, windows_of
+from tilus.lowering.cpu.prepacked import column_words
+from tilus.lowering.cpu.values import Lazy, Number, Window
+from tilus.records import record
+
+
+@record(frozen=True, slots=True)
+class ColumnCodes:
+    """The load that B is made of. ``flip``: the bits of each code that are flipped to become B's bytes."""
+
+    window: Window
+    flip: int
+
+    @property
+    def dtype(self) -> DType:
+        return self.window.memory.dtype
+
+    @property
+    def depth(self) -> int:
+        """Rows of a word."""
+        order = self.window.memory.order
+        assert order is not None
+        return order.depth
+
+    def there(self, self_: BlockLowering, depth: Number, reach: Number) -> tuple[Value | None, Number]:
+        """How many of ``depth`` rows are in the array, whose last words are filled up, and whether that suffices where
+        A is zero from ``reach`` on."""
+        c, (row_end, column_end) = self_.c, self.window.highs[-2:]
+        condition: Value | None = None
+        if column_end is not None:
+            condition = c.compare("gt", column_end, 0)
+        if row_end is not None:
+            end = c.mul(c.arith("quo", c.add(row_end, self.depth - 1), self.depth), self.depth)
+            condition = c.both(condition, c.compare("ge", end, reach))
+            depth = c.min(depth, end)
+        return condition, depth
+
+    def words(self, self_: BlockLowering, row: Number, column: Number, further: int, lanes: int) -> list[Value]:
+        """For ``lanes`` columns, ``further`` after a multiple of the order's, the words of four rows each from ``row``
+        on, a multiple of :attr:`depth`."""
+        b, const, bits = self_.c.b, self_.c.const, self.dtype.bits
+        word = column_words(self_, self.window, row, column, further, lanes)
+        if self.flip:
+            flips = sum(self.flip << n for n in range(0, 32, bits))
+            word = b.add(Binary("xor", word, const(flips, u32, lanes))).result
+        if bits == 8:
+            return [word]
+        mask = const(0x01010101 * ((1 << bits) - 1), u32, lanes)
+        parts = []
+        for by in range(0, 8, bits):
+            part = b.add(Binary("lsr", word, const(by, u32, lanes))).result if by else word
+            parts.append(b.add(Binary("and", part, mask)).result)
+        return parts
+
+
+def column_codes(self: BlockLowering, form: ByteForm, value: Value, lanes: int) -> ColumnCodes | None:
+    """What B comes from, if from words of columns by nothing but additions that do not wrap around."""
+    low, high = range_of(value)
+    added, current = 0, value
+    while True:
+        rep = self.reps[current]
+        op = rep.op if isinstance(rep, Lazy) else None
+        if isinstance(op, Load):
+            break
+        if isinstance(op, Cast):
+            current = op.x
+            continue
+        constant = constant_of(op.rhs) if isinstance(op, Binary) and op.kind in ("add", "sub") else None
+        if constant is None:
+            return None
+        assert isinstance(op, Binary)
+        added += constant if op.kind == "add" else -constant
+        current = op.lhs
+    assert isinstance(rep, Lazy)
+    window, dtype = rep.window, current.tile.dtype
+    order = window.memory.order if window is not None else None
+    if window is None or order is None or order.depth == 1 or order.lanes % lanes or op.mask is not None or \
+            any(low is not None for low in window.lows):
+        return None
+    if (low, high) != (dtype.min_value + added, dtype.max_value + added):
+        return None
+    flip = 1 << (dtype.bits - 1) if dtype.kind == "int" else 0
+    return ColumnCodes(window, flip ^ (form.shift - low))
+
+
+def pack_columns(self: BlockLowering, form: ByteForm, value: Value, pointer: Value, depth: Number, columns: int,
+                 room: Number, first: Number, reach: Number) -> None:
+    """The panels of ``depth`` rows of B, as :func:`fill_byte_panels` writes them, of which this takes what it can from
+    words of columns; A is zero from row ``reach`` on."""
+    c, lanes = self.c, self.machine.vector_bytes // WORD
+    width = 2 * lanes
+
+    def general() -> list[Value]:
+        fill_byte_panels(self, form, value, pointer, depth, columns, room, first)
+        return []
+
+    codes = column_codes(self, form, value, lanes) if columns % width == 0 else None
+    if codes is None:
+        versions(self, windows_of(self, [value]), general)
+        return
+    condition, stop = codes.there(self, depth, reach)
+
+    def panel(j: Number) -> None:
+        place = c.offset(pointer, c.add(c.mul(j, room), c.mul(first, width)))
+
+        def rows(k: Value, _: list[Value]) -> None:
+            at = c.offset(place, c.mul(c.arith("shr", k, 2), width))
+            for part in range(0, width, lanes):
+                for n, x in enumerate(codes.words(self, k, j, part, lanes)):
+                    c.b.add(PtrStore(c.offset(at, n * width + part), x))
+
+        c.loop(0, stop, codes.depth, [], rows)
+
+    either(self, condition, lambda: over(self, 0, columns, width, panel), general)
+
+
+def either(self: BlockLowering, condition: Value | None, fast: Callable[[], object], general: Callable[[], object]
+           ) -> None:
+    """One of two, where ``condition`` is not always so."""
+    def run(body: Callable[[], object]) -> Callable[[], None]:
+        def ran() -> None:
+            body()
+        return ran
+
+    if condition is None:
+        fast()
+    else:
+        self.c.branch(condition, run(fast), run(general))
+
+
+__all__ = ["ColumnCodes", "column_codes", "either", "pack_columns"]
