@@ -207,6 +207,13 @@ def test_groups_on_levels(b_type: Any, level: str) -> None:
     check_groups(tl.i8, b_type, 2, (5, 96, 128), prepacked=True, BN=32, BK=32)
 
 
+@pytest.mark.parametrize("b_type", [tl.u2, tl.i2, tl.u4, tl.i4], ids=str)
+def test_short_codes_row_by_row(b_type: Any, level: str) -> None:
+    """Whole words of columns, in and out of bounds, from rows that begin within bytes too, and odd ends along K."""
+    for m, n, k, BK in ((1, 512, 128, 64), (7, 600, 100, 64), (2, 259, 64, 32), (3, 512, 90, 30)):
+        check_groups(tl.i8, b_type, 1, (m, n, k), prepacked=False, BN=256, BK=BK, group=BK)
+
+
 @pytest.mark.parametrize("BN", [8, 16, 24, 48, 256])
 def test_prepacked_tiles_of_any_width(BN: int) -> None:
     for m in (1, 6, 30):

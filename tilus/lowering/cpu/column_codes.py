@@ -15,6 +15,7 @@ from tilus.lowering.cpu.byte_products import WORD, ByteForm, constant_of, fill_b
 from tilus.lowering.cpu.microkernel import over
 from tilus.lowering.cpu.nest import versions, windows_of
 from tilus.lowering.cpu.prepacked import column_words
+from tilus.lowering.cpu.spread import WORD_BITS, load_spread_words
 from tilus.lowering.cpu.values import Lazy, Number, Window
 from tilus.records import record
 
@@ -70,6 +71,17 @@ class ColumnCodes:
 
 def column_codes(self: BlockLowering, form: ByteForm, value: Value, lanes: int) -> ColumnCodes | None:
     """What B comes from, if from words of columns by nothing but additions that do not wrap around."""
+    found = _codes_of(self, form, value)
+    order = found[0].memory.order if found is not None else None
+    if found is None or order is None or order.depth == 1 or order.lanes % lanes or \
+            any(low is not None for low in found[0].lows):
+        return None
+    return ColumnCodes(*found)
+
+
+def _codes_of(self: BlockLowering, form: ByteForm, value: Value) -> tuple[Window, int] | None:
+    """The load that B is made of by additions that do not wrap around, and the bits of each code that are flipped to
+    become B's bytes."""
     low, high = range_of(value)
     added, current = 0, value
     while True:
@@ -88,14 +100,73 @@ def column_codes(self: BlockLowering, form: ByteForm, value: Value, lanes: int) 
         current = op.lhs
     assert isinstance(rep, Lazy)
     window, dtype = rep.window, current.tile.dtype
-    order = window.memory.order if window is not None else None
-    if window is None or order is None or order.depth == 1 or order.lanes % lanes or op.mask is not None or \
-            any(low is not None for low in window.lows):
+    if window is None or op.mask is not None or op.other is not None:
         return None
     if (low, high) != (dtype.min_value + added, dtype.max_value + added):
         return None
     flip = 1 << (dtype.bits - 1) if dtype.kind == "int" else 0
-    return ColumnCodes(window, flip ^ (form.shift - low))
+    return window, flip ^ (form.shift - low)
+
+
+@record(frozen=True, slots=True)
+class RowCodes:
+    """Short integers row by row, several columns in a word: of four rows, a transposition of bytes makes words of
+    columns. They come in the order of ``spread.py``."""
+
+    window: Window
+    flip: int
+
+    @property
+    def step(self) -> int:
+        """Columns in a word."""
+        return WORD_BITS // self.window.memory.dtype.bits
+
+    def condition(self, self_: BlockLowering) -> Value | None:
+        """Whether all of the tile is there, and its rows begin at bytes."""
+        c, bits = self_.c, self.window.memory.dtype.bits
+        places = c.arith("or", self.window.origin, self.window.strides[0])
+        aligned = c.compare("eq", c.arith("and", c.mul(places, bits), 7), 0)
+        return c.both(self.window.full, aligned)
+
+    def words(self, self_: BlockLowering, row: Number, column: Number, lanes: int) -> list[Value]:
+        """For each of :attr:`step` vectors of columns the words of the four rows from ``row`` on."""
+        c, b, memory = self_.c, self_.c.b, self.window.memory
+
+        def op(kind: str, x: Value, y: Value | int) -> Value:
+            return b.add(Binary(kind, x, c.const(y, u32, lanes) if isinstance(y, int) else y)).result
+
+        def mixed(x: Value, y: Value, mask: int, by: int) -> tuple[Value, Value]:
+            """The parts under a mask of both, and those above it."""
+            other = 0xFFFFFFFF ^ mask
+            return (op("or", op("and", x, mask), op("lsl", op("and", y, mask), by)),
+                    op("or", op("and", op("lsr", x, by), mask), op("and", y, other)))
+
+        rows = []
+        for n in range(WORD):
+            at = c.add(self.window.origin, c.add(c.mul(c.add(row, n), self.window.strides[0]), column))
+            rows.append(load_spread_words(self_, memory, at, 0, lanes, self.step))
+        even, odd = mixed(rows[0], rows[1], 0x00FF00FF, 8), mixed(rows[2], rows[3], 0x00FF00FF, 8)
+        (first, third), (second, fourth) = (mixed(x, y, 0xFFFF, 16) for x, y in zip(even, odd, strict=True))
+        bits = memory.dtype.bits
+        mask = 0x01010101 * ((1 << bits) - 1)
+        parts = []
+        for word in (first, second, third, fourth):
+            word = op("xor", word, sum(self.flip << n for n in range(0, 32, bits))) if self.flip else word
+            parts += [op("and", op("lsr", word, by) if by else word, mask) for by in range(0, 8, bits)]
+        return parts
+
+
+def row_codes(self: BlockLowering, form: ByteForm, value: Value, lanes: int) -> RowCodes | None:
+    """What B comes from, if from short integers row by row; ``lanes`` are columns."""
+    found = _codes_of(self, form, value)
+    if found is None:
+        return None
+    window = found[0]
+    if not window.memory.packed or window.memory.order is not None or window.memory.dtype.bits not in (2, 4) or \
+            window.strides[-1] != 1 or len(window.strides) != 2:
+        return None
+    codes = RowCodes(*found)
+    return codes if value.tile.shape[1] % (lanes * codes.step) == 0 else None
 
 
 def pack_columns(self: BlockLowering, form: ByteForm, value: Value, pointer: Value, depth: Number, columns: int,
@@ -143,4 +214,4 @@ def either(self: BlockLowering, condition: Value | None, fast: Callable[[], obje
         self.c.branch(condition, run(fast), run(general))
 
 
-__all__ = ["ColumnCodes", "column_codes", "either", "pack_columns"]
+__all__ = ["ColumnCodes", "RowCodes", "column_codes", "either", "pack_columns", "row_codes"]

@@ -6,7 +6,7 @@ neighbouring columns, and words of A are broadcast.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i32, u32
@@ -21,8 +21,9 @@ from tilus.lowering.cpu.byte_products import (
     over_words,
     row_words,
 )
-from tilus.lowering.cpu.column_codes import ColumnCodes, column_codes, either
+from tilus.lowering.cpu.column_codes import ColumnCodes, RowCodes, column_codes, either, row_codes
 from tilus.lowering.cpu.few_rows import (
+    FEW_ROWS,
     HEIGHT,
     NARROW,
     PREFETCHED_LINES,
@@ -34,6 +35,7 @@ from tilus.lowering.cpu.few_rows import (
 from tilus.lowering.cpu.microkernel import over, sum_of_lanes
 from tilus.lowering.cpu.nest import vector_pieces, versions, windows_of
 from tilus.lowering.cpu.prepacked import prefetch_words
+from tilus.lowering.cpu.spread import gathered
 from tilus.lowering.cpu.transpose import source_dim
 from tilus.lowering.cpu.values import Buffer, Coord, Number
 
@@ -64,6 +66,11 @@ class FewByteRows:
 
         codes = column_codes(self.lowering, self.form, value, self.lanes) \
             if self.home.shape[1] % self.lanes == 0 else None
+        spread_codes = row_codes(self.lowering, self.form, value, self.lanes)
+        if spread_codes is not None:
+            either(self.lowering, spread_codes.condition(self.lowering),
+                   lambda: self.along_spread(spread_codes, value, first, depth), emit)
+            return
         if codes is None:
             versions(self.lowering, windows_of(self.lowering, [value]), emit)
             return
@@ -120,6 +127,51 @@ class FewByteRows:
 
     def multiply_add(self, x: Value, y: Value, total: Value) -> Value:
         return multiply_bytes(self.lowering, self.form, x, y, total)
+
+    # Codes row by row.
+
+    def along_spread(self, codes: RowCodes, value: Value, first: Number, depth: Number) -> None:
+        """As :meth:`along_columns`, with the sums in the order of the codes until the end."""
+        lowering, c, lanes, step = self.lowering, self.c, self.lanes, codes.step
+        columns = self.home.shape[1]
+        sums = lowering.allocate(i32, (min(self.home.shape[0], FEW_ROWS), columns))
+        whole = depth // WORD * WORD if isinstance(depth, int) else c.arith("and", depth, -WORD)
+
+        def vectors(buffer: Buffer, i: Number, j: Number) -> list[Value]:
+            place = c.offset(buffer.pointer, c.add(c.mul(i, buffer.strides[0]), j))
+            return [c.offset(place, n * lanes) for n in range(step)]
+
+        def each(body: Callable[[Value, Value], None]) -> None:
+            c.loop(0, self.rows, 1, [], lambda i, _: c.loop(0, columns, step * lanes, [], lambda j, _: body(i, j)))
+
+        def clear(i: Value, j: Value) -> None:
+            for place in vectors(sums, i, j):
+                c.b.add(PtrStore(place, c.const(0, i32, lanes)))
+
+        def block(top: Value, i: Value, j: Value) -> None:
+            places = vectors(sums, i, j)
+
+            def word(k: Value, acc: list[Value]) -> list[Value]:
+                x = c.splat(self.a_words(i, 0, c.add(first, k)), lanes)
+                return [self.multiply_add(x, y, z)
+                        for y, z in zip(codes.words(lowering, k, j, lanes), acc, strict=True)]
+
+            init = [c.b.add(PtrLoad(p, lanes)).result for p in places]
+            new = c.loop(top, c.min(c.add(top, STREAMED_ROWS), whole), WORD, init, word)
+            for p, x in zip(places, new, strict=True):
+                c.b.add(PtrStore(p, x))
+
+        def finish(i: Value, j: Value) -> None:
+            parts = gathered(lowering, [c.b.add(PtrLoad(p, lanes)).result for p in vectors(sums, i, j)])
+            for place, x in zip(vectors(self.home, i, j), parts, strict=True):
+                c.b.add(PtrStore(place, c.b.add(Binary("add", x, c.b.add(PtrLoad(place, lanes)).result)).result))
+
+        each(clear)
+        c.loop(0, whole, STREAMED_ROWS, [], lambda top, _: each(lambda i, j: block(top, i, j)))
+        each(finish)
+        if not (isinstance(depth, int) and depth == whole):
+            row_groups(c, self.rows, self.grouped, self.height,
+                       lambda i, height: self.columns(value, i, height, first, whole, depth))
 
     # Vectors of columns.
 
