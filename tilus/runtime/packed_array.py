@@ -17,6 +17,18 @@ class OwnArray:
         self.key = (type(self), argument.dtype, argument.shape, argument.strides, argument.address & 15, argument.kind,
                     argument.format)
 
+    @property
+    def dtype(self) -> DType:
+        return self.argument.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.argument.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
 
 class PackedArray(OwnArray):
     """An array of packed elements over the bytes of another object, for a kernel's parameter of the element type.
@@ -32,20 +44,8 @@ class PackedArray(OwnArray):
     """
 
     @property
-    def dtype(self) -> DType:
-        return self.argument.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.argument.shape
-
-    @property
     def strides(self) -> tuple[int, ...]:
         return self.argument.strides
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     @property
     def nbytes(self) -> int:

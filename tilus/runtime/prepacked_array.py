@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tilus.ir.dtypes import DType, u8
+from tilus.ir.dtypes import u8
 from tilus.ir.prepacked import PrepackedFormat, header_of, parse_format
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import HOST, ArrayArgument, contiguous, host_view
@@ -32,18 +32,6 @@ class PrepackedArray(OwnArray):
     def __init__(self, base: Any, argument: ArrayArgument, format: PrepackedFormat) -> None:
         super().__init__(base, argument)
         self.format = format
-
-    @property
-    def dtype(self) -> DType:
-        return self.argument.dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.argument.shape
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
 
     @property
     def nbytes(self) -> int:
