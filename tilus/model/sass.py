@@ -199,19 +199,27 @@ def _operand(text: str) -> Operand:
             body = body[1:].replace("|", "", 1)
             break
         body = body[1:]
-    flags = {"negated": negated, "inverted": inverted, "absolute": absolute}
+    plain = _plain(body)
+    if not (negated or inverted or absolute):
+        return plain
+    return Operand(plain.kind, plain.number, plain.value, plain.bank, plain.name, negated, inverted, absolute,
+                   plain.modifiers, plain.base, plain.uniform)
+
+
+def _plain(body: str) -> Operand:
+    """An operand without signs."""
     if found := _REGISTER.match(body):
         number = -1 if found[2] in "ZT" else int(found[2])
-        return Operand(found[1], number, modifiers=_modifiers(found[3]), **flags)
+        return Operand(found[1], number, modifiers=_modifiers(found[3]))
     if found := _CONSTANT.match(body):
         address = _address(found[2])
         return Operand("constant", value=address.value, bank=int(found[1], 16), base=address.base,
-                       uniform=address.uniform, modifiers=_modifiers(found[3]), **flags)
+                       uniform=address.uniform, modifiers=_modifiers(found[3]))
     if body.startswith("`("):
         return Operand("label", name=body[2:].rstrip(")"))
     if "[" in body:
         return _address(body[body.rindex("[") + 1:body.rindex("]")])
-    return Operand("special", name=body, **flags)
+    return Operand("special", name=body)
 
 
 def _float(text: str) -> float:
