@@ -33,7 +33,9 @@ LAYERS = (
 ALLOWED: dict[str, set[str]] = {"simulator": {"diagnostics"}}
 for _index, _layer in enumerate(LAYERS):
     for _name in _layer:
-        ALLOWED[_name] = set().union(*LAYERS[:_index]) | ({"simulator"} if _name in ("runtime", "model", "cli") else set())
+        ALLOWED[_name] = set().union(*LAYERS[:_index])
+for _name in ("runtime", "model", "cli"):
+    ALLOWED[_name].add("simulator")
 
 # Imported in functions, where they are needed.
 HEAVY = ("sympy", "lark", "llvmlite", "click", "rich", "cupy", "torch", "importlib.metadata")
