@@ -82,7 +82,8 @@ def compare(kernel: Any, args: Sequence[Any]) -> tuple[float, ...]:
     variants = list(kernel.space)
     from_scratch(kernel)
     started = time.perf_counter()
-    failures = [reason for _, reason in Compiler(kernel, "cpu", tuple(args), {}, None).compile(variants, 1e6) if reason]
+    outcomes = Compiler(kernel, "cpu", tuple(args), {}, None).compile(variants, 1e6)
+    failures = [outcome.reason for _, outcome in outcomes if outcome.reason]
     assert not failures, failures
     compiled = time.perf_counter() - started
     every = race(kernel, args, variants, SAMPLES)

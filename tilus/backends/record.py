@@ -65,6 +65,8 @@ class Backend:
         tiles: the tile sizes of fused functions.
         engines: what runs its kernels: the first part of an engine's name, and what makes the engine of a name.
         home: the kind of arrays (``"host"``, ``"cuda"``) that are computed with here by default, and the engine.
+        binding: the engine for which calls with arrays in host memory are bound where a target's kernels are to be
+            modelled, not run, by the target; None where there is none.
         kernel: makes the compiled kernel that users get; a :class:`tilus.runtime.compile.Compiled`.
     """
 
@@ -76,6 +78,7 @@ class Backend:
     tiles: Callable[[], TileTable]
     engines: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     home: tuple[str, str] | None = None
+    binding: Callable[[Target], str] | None = None
     kernel: Callable[..., Any] | None = None
 
     def route(self, name: str | None) -> Route | None:

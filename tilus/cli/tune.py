@@ -18,7 +18,8 @@ from tilus.diagnostics import UserError
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE",
               help="A scalar, a compile-time parameter that is not to be chosen, the element type of an array "
                    "(a=bf16), or the type of an array without annotation (x=f32[128,64]).")
-@click.option("--target", default=None, metavar="ENGINE", help="What to measure on: cpu (the default).")
+@click.option("--target", default=None, metavar="TARGET",
+              help="What to measure on: cpu (the default), this-gpu; or what to ask a model about: sm_80.")
 @click.option("--budget", default="60", show_default=True, metavar="SECONDS", help="How long to search at most.")
 @click.option("--reset", multiple=True, metavar="NAME", help="An array that is set to zero before each run.")
 @click.option("--export", "exported", type=click.Path(dir_okay=False, path_type=pathlib.Path),

@@ -97,4 +97,5 @@ CODES: dict[str, str] = {
     "E1111": "malformed results of tuning",
     "E1112": "no variant works",
     "W1113": "executor lost",
+    "W1114": "a model has failed",
 }

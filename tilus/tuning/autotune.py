@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tilus.runtime.arrays import ArrayArgument
+    from tilus.runtime.engines import Engine
     from tilus.runtime.nvidia.kernel import CompiledKernel
     from tilus.tuning.keys import Arguments, TuningKey
     from tilus.tuning.result import TuningResult
@@ -53,6 +54,7 @@ class AutotunedFunction(TracedFunction):
         self.results: dict[TuningKey, Variant] = {}
         self._choices: dict[Any, Variant] = {}
         self._absent: set[TuningKey] = set()
+        self._guesses: dict[TuningKey, Variant] = {}
 
     def __repr__(self) -> str:
         return f"<autotuned {self.kernel!r}>"
@@ -113,7 +115,10 @@ class AutotunedFunction(TracedFunction):
             name = chosen or getattr(self.kernel, "engine_name", None) or default_engine(kind)
             if search:
                 self._search(name, args, kwargs, arguments, arrays)
-            variant = self._choose(arguments, arrays, get_engine(name).target)
+            engine = get_engine(name)
+            # What the time of an engine tells nothing of, no model does.
+            variant = self._choose(arguments, arrays, engine.target,
+                                   engine if engine.timed or engine.kind == CUDA else None)
             found = {name: value for name, value in variant.items() if name not in arguments}
             if len(self._choices) >= MAX_PLANS:
                 self._choices.clear()
@@ -123,14 +128,22 @@ class AutotunedFunction(TracedFunction):
 
     def choose(self, arguments: Mapping[str, Any], target: Target | str) -> Variant:
         """The variant for arguments, by the names of the parameters, on a target: the one that tuning has found for
-        their key; else the defaults of the function where they are a variant, else the first variant.
+        their key; else the one that the model of the target takes for the fastest; without a model the defaults of the
+        function where they are a variant, else the first variant.
 
         Raises:
             UserError: E1104, no variant is left.
         """
-        return self._choose(arguments, self.facts.arrays(arguments), get_target(target, caller_span()))
+        from tilus.tuning.ranking import modelled_engine
 
-    def _choose(self, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument], target: Target) -> Variant:
+        arrays, found = self.facts.arrays(arguments), get_target(target, caller_span())
+        on_gpu = any(a.kind == CUDA for a in arrays.values())
+        return self._choose(arguments, arrays, found,
+                            get_engine(default_engine(CUDA)) if on_gpu else modelled_engine(found))
+
+    def _choose(self, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument], target: Target,
+                engine: Engine | None) -> Variant:
+        """As :meth:`choose`; ``engine`` is what models are asked about, None for no model."""
         from tilus.tuning.keys import key_of
 
         key = key_of(self._name, target, self.facts, self.key, arguments, arrays, self.space.names)
@@ -141,7 +154,15 @@ class AutotunedFunction(TracedFunction):
         # elsewhere is not looked at.
         if found is not None and (found in space or found not in self.space):
             return dict(found)
-        return self.default(space)
+        usual = self.default(space)
+        if engine is None or not _hashable(key):
+            return usual
+        found = self._guesses.get(key)
+        if found is None or found not in space:
+            from tilus.tuning.guessing import guessed_variant
+
+            found = self._guesses[key] = guessed_variant(self, key, engine, arguments, space, usual)
+        return dict(found)
 
     def _search(self, engine_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], arguments: Mapping[str, Any],
                 arrays: Mapping[str, ArrayArgument]) -> None:
@@ -175,6 +196,12 @@ class AutotunedFunction(TracedFunction):
                 self.results[key] = found
         return found
 
+    def look_again(self, key: TuningKey) -> None:
+        """Ask the store once more what is the best variant for a key."""
+        self.results.pop(key, None)
+        self._absent.discard(key)
+        self._choices.clear()
+
     def adopt(self, key: TuningKey, variant: Mapping[str, Any]) -> None:
         """Use a variant for a key from now on."""
         self.results[key] = dict(variant)
@@ -191,20 +218,22 @@ class AutotunedFunction(TracedFunction):
         Args:
             budget: seconds that the search takes at most; the untuned variant is tried in any case.
             executor: what runs compilations, any of ``concurrent.futures``; threads of this process by default.
-            target: the engine to measure on; by default that of calls.
+            target: the engine to measure on, by default that of calls; ``"this-gpu"``; or a target that is not here
+                (``"sm_80"``): variants are compiled for it and ranked by its model.
             reset: names of arrays that are set to zero before each run: a kernel adds to them.
             tolerance: how far floats may differ from those of the untuned kernel, relative to the largest one of their
                 array. By default machine epsilon to the power 2/3, of the coarsest type among the arrays.
 
         Raises:
-            UserError: E1104 where no variant is left, E1109 where nothing can be measured, E1110 on a wrong option,
-                E1112 where no variant works; E0601 to E0604 where an argument does not fit.
+            UserError: E1104 where no variant is left, E1109 where nothing can be measured or modelled, E1110 on a wrong
+                option, E1112 where no variant works; E0601 to E0604 where an argument does not fit.
         """
-        from tilus.tuning.tune import engine_for, tune
+        from tilus.tuning.tune import machine_for, tune
 
         span = caller_span()
         chosen = _engine.get() or getattr(self.kernel, "engine_name", None)
-        return tune(self, args, kwargs, budget=budget, executor=executor, engine=engine_for(target, chosen, span),
+        engine, predictor = machine_for(target, chosen, span)
+        return tune(self, args, kwargs, budget=budget, executor=executor, engine=engine, predictor=predictor,
                     reset=reset, tolerance=tolerance, span=span)
 
     def space_for(self, target: Target, numbers: Mapping[str, int], fixed: Mapping[str, Any]) -> Space:
@@ -217,7 +246,8 @@ class AutotunedFunction(TracedFunction):
         return space.at(caller_span(), **given) if given else space
 
     def default(self, space: Space) -> Variant:
-        """The variant of a space where nobody has tuned. Raises UserError (E1104) where there is none."""
+        """The variant of a space where nobody has tuned and no model is asked. Raises UserError (E1104) where there is
+        none."""
         defaults = {spec.name: spec.default for spec in self.signature.specs}
         usual = {name: values[0] if len(values) == 1 else defaults.get(name, MISSING)
                  for name, values in space.parameters.items()}

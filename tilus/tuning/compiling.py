@@ -10,12 +10,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as FuturesTimeout
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tilus.diagnostics import Diagnostic, Severity, TilusError, TilusWarning, warn
+from tilus.model.prediction import Prediction
 from tilus.records import record
+from tilus.runtime.compile import compile_specialisation
+from tilus.tuning.ranking import warn_of
+
+if TYPE_CHECKING:
+    from tilus.runtime.jit import Prepared
+    from tilus.tuning.ranking import Predictor
 
 MOST_THREADS = 8
 
@@ -49,8 +56,18 @@ class Ghost:
         return array
 
 
-def compile_variant(function: Any, engine_name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Compile what a call runs; why that fails, or "". It is run by executors, in this process or another one."""
+@record(frozen=True)
+class Outcome:
+    """What became of a variant that was to be compiled: why that failed, or "", and what a model says of the code."""
+
+    reason: str
+    prediction: Prediction | None = None
+
+
+def compile_variant(function: Any, engine_name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any],
+                    predictor: Predictor | None = None) -> Outcome:
+    """Compile what a call runs for the target of an engine, and ask a model about it. It is run by executors, in this
+    process or another one."""
     def real(value: Any) -> Any:
         return value.array() if isinstance(value, Ghost) else value
 
@@ -58,11 +75,20 @@ def compile_variant(function: Any, engine_name: str, args: tuple[Any, ...], kwar
     quiet = many_specialisations() if multiprocessing.parent_process() is not None else nullcontext()
     try:
         with quiet:
-            function.kernel.prepared(engine_name, tuple(map(real, args)),
-                                     {name: real(value) for name, value in kwargs.items()}).compile()
+            prepared = function.kernel.prepared(engine_name, tuple(map(real, args)),
+                                                {name: real(value) for name, value in kwargs.items()})
+            compiled = compile_specialisation(prepared.specialisation, prepared.engine.target)
     except Exception as error:
-        return reason_of(error)
-    return ""
+        return Outcome(reason_of(error))
+    return Outcome("", None if predictor is None else _predicted(predictor, prepared, compiled))
+
+
+def _predicted(predictor: Predictor, prepared: Prepared, compiled: Any) -> Prediction | None:
+    try:
+        return predictor.compiled(prepared, compiled)
+    except Exception as error:
+        warn_of(prepared.engine.target, error)
+        return None
 
 
 def reason_of(error: Exception) -> str:
@@ -77,25 +103,26 @@ class Compiler:
 
     Args:
         executor: what runs the compilations; None for threads of this process.
+        predictor: the model that is asked about what is compiled; None for none.
     """
 
     def __init__(self, function: Any, engine_name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any],
-                 executor: Executor | None) -> None:
-        self.function, self.engine_name = function, engine_name
+                 executor: Executor | None, predictor: Predictor | None = None) -> None:
+        self.function, self.engine_name, self.predictor = function, engine_name, predictor
         self.args = tuple(map(Ghost.of, args))
         self.kwargs = {name: Ghost.of(value) for name, value in kwargs.items()}
         self.executor = executor
 
-    def compile(self, variants: Sequence[Mapping[str, Any]], seconds: float) -> Iterator[tuple[int, str]]:
-        """Compile variants; gives for each, as soon as it is done, its number and why it failed, or "". What is not
-        done in time is left out."""
+    def compile(self, variants: Sequence[Mapping[str, Any]], seconds: float) -> Iterator[tuple[int, Outcome]]:
+        """Compile variants; gives for each, as soon as it is done, its number and what became of it. What is not done
+        in time is left out."""
         deadline = time.monotonic() + seconds
         done: set[int] = set()
         with self._executor() as executor:
             try:
-                for number, reason in self._results(executor, variants, deadline):
+                for number, outcome in self._results(executor, variants, deadline):
                     done.add(number)
-                    yield number, reason
+                    yield number, outcome
                 return
             except BrokenExecutor as error:
                 left = len(variants) - len(done)
@@ -103,12 +130,12 @@ class Compiler:
                                          "are compiled in this process", severity=Severity.WARNING))
                 self.executor = None
         rest = [number for number in range(len(variants)) if number not in done]
-        for number, reason in self.compile([variants[n] for n in rest], deadline - time.monotonic()):
-            yield rest[number], reason
+        for number, outcome in self.compile([variants[n] for n in rest], deadline - time.monotonic()):
+            yield rest[number], outcome
 
     def _results(self, executor: Executor, variants: Sequence[Mapping[str, Any]],
-                 deadline: float) -> Iterator[tuple[int, str]]:
-        numbers: dict[Future[str], int] = {}
+                 deadline: float) -> Iterator[tuple[int, Outcome]]:
+        numbers: dict[Future[Outcome], int] = {}
         try:
             for number, variant in enumerate(variants):
                 numbers[self._submit(executor, variant)] = number
@@ -120,22 +147,23 @@ class Compiler:
             for future in numbers:
                 future.cancel()
 
-    def _submit(self, executor: Executor, variant: Mapping[str, Any]) -> Future[str]:
+    def _submit(self, executor: Executor, variant: Mapping[str, Any]) -> Future[Outcome]:
         try:
             return executor.submit(compile_variant, self.function, self.engine_name, self.args,
-                                   {**self.kwargs, **variant})
+                                   {**self.kwargs, **variant}, self.predictor)
         except BrokenExecutor:
             raise
         except RuntimeError as error:  # it has been shut down
             raise BrokenExecutor(str(error)) from error
 
-    def _result(self, future: Future[str], variant: Mapping[str, Any]) -> str:
+    def _result(self, future: Future[Outcome], variant: Mapping[str, Any]) -> Outcome:
         try:
             return future.result()
         except BrokenExecutor:
             raise
         except Exception:  # what cannot be sent to another process is compiled here
-            return compile_variant(self.function, self.engine_name, self.args, {**self.kwargs, **variant})
+            return compile_variant(self.function, self.engine_name, self.args, {**self.kwargs, **variant},
+                                   self.predictor)
 
     @contextmanager
     def _executor(self) -> Iterator[Executor]:
@@ -157,4 +185,4 @@ def many_specialisations() -> Iterator[None]:
         yield
 
 
-__all__ = ["Compiler", "Ghost", "compile_variant", "many_specialisations", "reason_of"]
+__all__ = ["Compiler", "Ghost", "Outcome", "compile_variant", "many_specialisations", "reason_of"]

@@ -23,6 +23,8 @@ from tilus.runtime.traced import TracedFunction
 from tilus.targets import Target
 from tilus.tuning.keys import TuningKey
 
+VERSION = 2
+"""Of the format of results. Each has a file of its own, so that releases of tilus may be used side by side."""
 DEEPEST = 4
 """Containers and objects that a kernel mentions are read down to here."""
 
@@ -50,13 +52,14 @@ class Identity:
         return key_of(["tuned", self.text, self.compiler, self.device, self.key])
 
 
-def identity_of(function: Callable[..., Any], key: TuningKey, target: Target) -> Identity:
-    """What results for a key of a kernel are for, on this machine."""
+def identity_of(function: Callable[..., Any], key: TuningKey, target: Target, modelled: bool = False) -> Identity:
+    """What results for a key of a kernel are for, on this machine; ``modelled``: for a target's model."""
     sizes = {name: encoded(value) for name, value in key.sizes}
     constants = {name: encoded(value) for name, value in key.constants}
     text = json.dumps({"target": key.target, "dtypes": dict(key.dtypes), "sizes": sizes, "constants": constants},
                       sort_keys=True)
-    return Identity(function.__qualname__, kernel_text(function), compiler(target), device_of(target), text)
+    return Identity(function.__qualname__, kernel_text(function), compiler(target),
+                    target.name if modelled else device_of(target), text)
 
 
 def encoded(value: Any) -> Any:
@@ -115,7 +118,7 @@ def _processor() -> str:
 
 def store_path() -> str:
     """Where results are stored: beside the cache."""
-    return os.path.join(cache_directory(), "tuning.db")
+    return os.path.join(cache_directory(), f"tuning-{VERSION}.db")
 
 
 def copy_key(identity: Identity, path: str) -> str:
@@ -249,5 +252,6 @@ def _fields(value: Any) -> list[str]:
 
 
 __all__ = [
-    "Identity", "compiler", "copy_key", "decoded", "device_of", "encoded", "identity_of", "kernel_text", "store_path",
+    "VERSION", "Identity", "compiler", "copy_key", "decoded", "device_of", "encoded", "identity_of", "kernel_text",
+    "store_path",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tilus.model.prediction import Prediction
 from tilus.records import record
 from tilus.tuning.config import shown
 from tilus.tuning.keys import TuningKey
@@ -18,10 +19,11 @@ class Measured:
 
     Attributes:
         variant: the values of the parameters.
-        median: seconds of a call; None where it failed.
+        median: seconds of a call; None where it failed or only a model has been asked.
         spread: half of the distance between the quartiles, in seconds.
         count: how many measurements there were.
         predicted: seconds by a model, None where there is none.
+        bottleneck: what limits it, by the model.
         reason: why it failed; "" where it works.
     """
 
@@ -30,7 +32,21 @@ class Measured:
     spread: float | None = None
     count: int = 0
     predicted: float | None = None
+    bottleneck: str = ""
     reason: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """Of a call: measured, else by the model."""
+        return self.predicted if self.median is None else self.median
+
+
+def measured_of(variant: Mapping[str, Any], prediction: Prediction | None, median: float | None = None,
+                spread: float | None = None, count: int = 0) -> Measured:
+    """A variant that works, with what a model says of it."""
+    if prediction is None or not prediction.possible:
+        return Measured(variant, median, spread, count)
+    return Measured(variant, median, spread, count, prediction.seconds, prediction.bottleneck)
 
 
 @record(frozen=True)
@@ -41,12 +57,13 @@ class TuningResult:
         kernel: the name of the kernel.
         key: what calls the result is for.
         variant: the best variant, which calls of the key have from now on.
-        untuned: the variant that they had before.
-        measured: all variants that were tried: the best one, the others by their medians, those that failed.
+        untuned: the variant that the kernel has without a search, by its defaults.
+        measured: all variants that were tried: the best one, the others by their times, those that failed.
         left: how many variants of the space were not tried.
         seconds: how long the search took.
         ended: why it stopped early: "the budget was used up", "interrupted"; "" where it did not.
         stored: whether the result is stored for other processes.
+        modelled: whether the times are a model's, since nothing here could be measured.
     """
 
     kernel: str
@@ -58,20 +75,21 @@ class TuningResult:
     seconds: float
     ended: str
     stored: bool
+    modelled: bool = False
 
     @property
     def failed(self) -> list[Measured]:
         """The variants that do not work, with their reasons."""
         return [m for m in self.measured if m.reason]
 
-    def median(self, variant: Mapping[str, Any]) -> float | None:
+    def time(self, variant: Mapping[str, Any]) -> float | None:
         """Seconds of a call of a variant; None where there are none."""
-        return next((m.median for m in self.measured if m.variant == variant), None)
+        return next((m.seconds for m in self.measured if m.variant == variant), None)
 
     @property
     def speedup(self) -> float | None:
         """How many times as fast the best variant is as the untuned one; None where that does not work."""
-        best, before = self.median(self.variant), self.median(self.untuned)
+        best, before = self.time(self.variant), self.time(self.untuned)
         return None if best is None or before is None else before / best
 
     def __str__(self) -> str:
@@ -80,18 +98,21 @@ class TuningResult:
     def _headline(self) -> str:
         sizes = shown(dict(self.key.sizes))
         gain = "" if self.speedup is None else f", {self.speedup:.2f} times as fast as the untuned one"
+        gain += " by the model" if self.modelled else ""
         return f"{self.kernel} on {self.key.target}{f' for {sizes}' if sizes else ''}: {shown(self.variant)}{gain}"
 
     def _table(self) -> list[str]:
         working = [m for m in self.measured if not m.reason]
         names = list(dict.fromkeys(name for m in working for name in m.variant))
-        best = self.median(self.variant)
-        predicted = ["model"] if any(m.predicted is not None for m in working) else []
-        rows = [[*names, "time", "±", "against best", "samples", *predicted, ""]]
+        best = self.time(self.variant)
+        timed = [] if self.modelled else ["time", "±", "samples"]
+        predicted = ["model", "bottleneck"] if any(m.predicted is not None for m in working) else []
+        rows = [[*names, *timed, "against best", *predicted, ""]]
         for m in working[:MOST_LISTED]:
-            against = f"{m.median / best:.2f}" if m.median is not None and best else ""
-            rows.append([*(str(m.variant.get(n, "")) for n in names), _time(m.median), _time(m.spread), against,
-                         str(m.count), *([_time(m.predicted)] if predicted else []),
+            against = f"{m.seconds / best:.2f}" if m.seconds is not None and best else ""
+            measured = [_time(m.median), _time(m.spread), str(m.count)]
+            rows.append([*(str(m.variant.get(n, "")) for n in names), *(measured if timed else []), against,
+                         *([_time(m.predicted), m.bottleneck] if predicted else []),
                          "untuned" if m.variant == self.untuned else ""])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -125,4 +146,4 @@ def _time(seconds: float | None) -> str:
     return ""
 
 
-__all__ = ["Measured", "TuningResult"]
+__all__ = ["Measured", "TuningResult", "measured_of"]

@@ -1,9 +1,11 @@
 """The search of the best variant of a call: compile, check, measure in rounds that halve the field.
 
 Variants that cannot be compiled or run, or whose results are not those of the untuned kernel, are dropped with their
-reasons. The others run in turns (:class:`~tilus.tuning.measure.Race`); after each round the better half stays, and the
-untuned one always does. Where not all variants are compiled within half of the time, those that are race; then the
-neighbours of the best one race with it, until none is better, and then others by chance, as long as there is time.
+reasons; so are those that the model of the target says cannot be launched, before they are compiled. The others run in
+turns (:class:`~tilus.tuning.measure.Race`); after each round the better half stays, and the untuned one always does.
+Where not all variants are compiled within half of the time, those that are race; then the neighbours of the best one
+race with it, until none is better, and then others, as long as there is time. Variants are taken in the order of a
+model's predictions, and every fourth one by chance, so that a wrong model does not hide the best one.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
 from tilus.lang.constants import constant_key
-from tilus.runtime.arrays import HOST
+from tilus.model.prediction import Prediction
 from tilus.runtime.engines import Engine
 from tilus.runtime.fuse import FusedFunction
 from tilus.runtime.jit import Prepared
@@ -23,14 +25,21 @@ from tilus.tuning.compiling import Compiler, many_specialisations, reason_of
 from tilus.tuning.config import shown
 from tilus.tuning.measure import SHORTEST_SAMPLE, OutOfTime, Race, Written, default_tolerance
 from tilus.tuning.progress import Progress
-from tilus.tuning.result import Measured
+from tilus.tuning.ranking import (
+    MOST_AT_ONCE,
+    MOST_PREDICTED,
+    PREDICTING,
+    order_of,
+    predict,
+    predictor_of,
+    refusal,
+)
+from tilus.tuning.result import Measured, measured_of
 from tilus.tuning.space import Space, Variant
 
 if TYPE_CHECKING:
     from tilus.tuning.autotune import AutotunedFunction
 
-MOST_AT_ONCE = 256
-"""How many variants race at most; larger spaces are sampled."""
 COMPILING = 0.5
 """The share of the time left that compilations may take."""
 HOPELESS, SLOW = 2.5, 0.02
@@ -67,8 +76,10 @@ class Search:
         self.started = time.perf_counter()
         self.deadline, self.seconds = self.started + seconds, seconds
         self.reset, self.tolerance = tuple(reset), tolerance
+        self.predictor = predictor_of(engine.target)
         self.compiler = Compiler(function, engine.name, args, kwargs, executor)
         self.variants: list[Variant] = []
+        self.predicted: dict[Any, Prediction | None] = {}
         self.failed: dict[int, str] = {}
         self.checked: list[int] = []
         self.ended = ""
@@ -90,15 +101,20 @@ class Search:
 
     def results(self) -> list[Measured]:
         """All variants that were tried, the best first."""
-        best = self.best()
+        best = self._best()
         working = sorted(self.checked, key=lambda n: (n != best, self.race.median(n)))
         race = self.race
-        measured = [Measured(self.variants[n], race.median(n), race.spread(n), len(race.samples[n]))
-                    for n in working]
+        measured = [measured_of(self.variants[n], self.predicted.get(_key(self.variants[n])), race.median(n),
+                                race.spread(n), len(race.samples[n])) for n in working]
         return measured + [Measured(self.variants[n], None, reason=reason) for n, reason in self.failed.items()]
 
-    def best(self) -> int | None:
-        """The best variant so far: by the last round, else by the first runs."""
+    def best(self) -> Variant | None:
+        """The best variant so far."""
+        number = self._best()
+        return None if number is None else self.variants[number]
+
+    def _best(self) -> int | None:
+        """Its number: by the last round, else by the first runs."""
         if self.winner is not None:
             return self.winner
         return min(self.checked, key=self.race.median, default=None)
@@ -117,7 +133,7 @@ class Search:
                 except OutOfTime:
                     self.ended = "the budget was used up"
                 except KeyboardInterrupt:
-                    if self.best() is None:
+                    if self._best() is None:
                         raise
                     self.ended = "interrupted"
         finally:
@@ -125,44 +141,68 @@ class Search:
                 self._written.restore()
 
     def _search(self) -> None:
+        if self.predictor is not None:
+            self._predict([self.untuned], PREDICTING * self.seconds)
         self._admit([self.untuned], self.started + UNLIMITED)
         self._check_all()
         survivors: list[int] = []
         moved = False
         while True:
-            now, best = time.perf_counter(), self.best()
+            now, best = time.perf_counter(), self._best()
             if now > self.deadline and self.left:
                 raise OutOfTime
-            more = self.space.neighbours(self.variants[best]) if moved and best is not None else self._field()
-            tried = self._admit(more, now + COMPILING * (self.deadline - now))
+            until = now + COMPILING * (self.deadline - now)
+            more = list(self.space.neighbours(self.variants[best])) if moved and best is not None else self._field()
+            known = len(self._known)
+            self._admit(self._ranked(more, PREDICTING * (self.deadline - now)), until)
+            tried = len(self._known) - known
             new = self._check_all()
             if new:
                 survivors = self._race([*new, *survivors])
             elif not tried and not moved:
                 return
-            moved = self.best() != best
+            moved = self._best() != best
 
     def _field(self) -> list[Variant]:
         """Variants in random order, all of a small space: where the time is short, those that are compiled in it are a
         fair sample."""
         self._seed += 1
-        return self.space.sample(min(MOST_AT_ONCE, len(self.space)), self._seed)
+        most = MOST_AT_ONCE if self.predictor is None else MOST_PREDICTED
+        return self.space.sample(min(most, len(self.space)), self._seed)
+
+    def _ranked(self, variants: list[Variant], seconds: float) -> list[Variant]:
+        """Those of some variants that are to be compiled, in their order; those that cannot be launched have failed."""
+        new = [v for v in variants if _key(v) not in self._known]
+        if self.predictor is None:
+            return new
+        self._predict(new, seconds)
+        predictions = [self.predicted[_key(variant)] for variant in new]
+        for variant, prediction in zip(new, predictions, strict=True):
+            if prediction is not None and not prediction.possible:
+                self._known.add(_key(variant))
+                self.failed[len(self.variants)] = refusal(prediction)
+                self.variants.append(variant)
+        return [new[n] for n in order_of(predictions)]
+
+    def _predict(self, variants: list[Variant], seconds: float) -> None:
+        """What the model says of variants that it has not been asked about."""
+        new = [v for v in variants if _key(v) not in self.predicted]
+        self.progress.stage("predicting", len(new))
+        found = predict(self.function, self.engine, self.args, self.kwargs, new, seconds)
+        self.predicted.update((_key(variant), found.get(number)) for number, variant in enumerate(new))
 
     def _allocate(self, fused: FusedFunction) -> None:
         """Outputs that all variants of a fused function write."""
         self.kwargs["out"] = fused.allocate(self.engine.name, self.args, {**self.kwargs, **self.untuned})
         self.compiler = Compiler(self.function, self.engine.name, self.args, self.kwargs, self.compiler.executor)
 
-    def _admit(self, variants: Iterable[Variant], until: float) -> int:
-        """Compile variants that are new, as far as the time suffices. Gives how many have been tried."""
+    def _admit(self, variants: Iterable[Variant], until: float) -> None:
+        """Compile variants that are new, as far as the time suffices."""
         new: list[int] = []
-        failures = len(self.failed)
         with many_specialisations():
             for variant in variants:
                 if time.perf_counter() > until:
                     break
-                if _key(variant) in self._known:
-                    continue
                 number = len(self.variants)
                 self._known.add(_key(variant))
                 self.variants.append(variant)
@@ -175,16 +215,15 @@ class Search:
         self.progress.stage("compiling", len(new))
         self._new = []
         left = set(new)
-        for place, reason in self.compiler.compile([self.variants[n] for n in new], until - time.perf_counter()):
+        for place, outcome in self.compiler.compile([self.variants[n] for n in new], until - time.perf_counter()):
             number = new[place]
             left.remove(number)
-            if reason:
-                self.failed[number] = reason
+            if outcome.reason:
+                self.failed[number] = outcome.reason
             else:
                 self._new.append(number)
             self.progress.step()
         self._known -= {_key(self.variants[n]) for n in left}  # another time
-        return len(self.failed) - failures + len(self._new)
 
     def _check_all(self) -> list[int]:
         """Run what has been compiled once, and compare results; those that are right, and not hopelessly slow."""
@@ -278,10 +317,4 @@ class _Wrong(Exception):
     """Why a variant does not work."""
 
 
-def check_host(prepared: Prepared, name: str, span: Span | None) -> None:
-    """Raise UserError (E1109) for arrays on a GPU."""
-    if any(array.kind != HOST for _, _, array in prepared.call.arrays):
-        raise UserError.at("E1109", f"{name} is given arrays on a GPU, and variants are measured on host arrays", span)
-
-
-__all__ = ["Search", "check_host"]
+__all__ = ["Search"]

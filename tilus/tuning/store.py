@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 from tilus.diagnostics import UserError
 from tilus.records import field, record
 from tilus.runtime.cache import Cache, CacheWarning, default_cache, key_of
-from tilus.tuning.identity import Identity, copy_key, store_path
+from tilus.tuning.identity import VERSION, Identity, copy_key, store_path
 
 if TYPE_CHECKING:
     import sqlite3
 
-FORMAT = "tilus-tuning-1"
-OK, FAILED = "ok", "failed"
+FORMAT = f"tilus-tuning-{VERSION}"
+OK, FAILED, MODELLED = "ok", "failed", "model"
 _LOCK_TIMEOUT = 60.0
 _ATTEMPTS = 4
 _PARTS = ("", "-wal", "-shm")
@@ -36,7 +36,7 @@ _PARTS = ("", "-wal", "-shm")
 
 _IDENTITY = ("kernel", "text", "compiler", "device", "key")
 _MEASURED = ("variant", "median", "spread", "count", "predicted", "time", "status", "reason")
-_CHOSEN = ("variant", "time")
+_CHOSEN = ("variant", "time", "status")
 _TABLES = {"results": (*_IDENTITY, *_MEASURED), "choices": (*_IDENTITY, *_CHOSEN)}
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS results (
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS results (
     count INTEGER, predicted REAL, time REAL, status TEXT, reason TEXT, digest TEXT, PRIMARY KEY (place, variant));
 CREATE TABLE IF NOT EXISTS choices (
     place TEXT PRIMARY KEY, kernel TEXT, text TEXT, compiler TEXT, device TEXT, key TEXT, variant TEXT, time REAL,
-    digest TEXT);
+    status TEXT, digest TEXT);
 """
 
 
@@ -54,12 +54,12 @@ class Row:
 
     Attributes:
         variant: its values, as :func:`~tilus.tuning.identity.encoded` gives them.
-        median: seconds of a call; None where it failed.
+        median: seconds of a call; None where it has not been measured.
         spread: half of the distance between the quartiles, in seconds.
         count: how many measurements there were.
         predicted: seconds by a model; None where there is none.
         time: when, in seconds since 1970.
-        status: ``"ok"`` or ``"failed"``; reason: why it failed.
+        status: ``"ok"``, ``"failed"``, or ``"model"`` where only a model has been asked; reason: why it failed.
     """
 
     variant: Mapping[str, Any]
@@ -122,19 +122,21 @@ class Store:
 
     # -- writing
 
-    def put(self, identity: Identity, rows: Sequence[Row], choice: Mapping[str, Any] | None) -> bool:
-        """Write what is known of variants, in place of what was, and which one is best (None: leave what is there).
-        False, after a warning, where it cannot be written."""
+    def put(self, identity: Identity, rows: Sequence[Row], choice: Mapping[str, Any] | None, status: str = OK) -> bool:
+        """Write what is known of variants, in place of what was, and which one is best (None: leave what is there), by
+        measurements or by a model (``status``). What a model says replaces nothing that was found by running. False,
+        after a warning, where it cannot be written."""
         base = {name: getattr(identity, name) for name in _IDENTITY}
         written: dict[str, list[dict[str, Any]]] = {
             "results": [{**base, **{n: getattr(row, n) for n in _MEASURED}, "variant": _text(row.variant)}
                         for row in rows],
-            "choices": [] if choice is None else [{**base, "variant": _text(choice), "time": time.time()}]}
+            "choices": [] if choice is None else [{**base, "variant": _text(choice), "time": time.time(),
+                                                  "status": status}]}
         return self._write(written)
 
     def add(self, data: Any, source: str) -> int:
-        """Add what :meth:`export` gave, from elsewhere; of two results for one variant the later one stays. Gives the
-        number of results.
+        """Add what :meth:`export` gave, from elsewhere; of two results for one variant the later one stays,
+        and a measured one rather than a model's. Gives the number of results.
 
         Raises:
             UserError: E1111, it is something else.
@@ -171,7 +173,8 @@ class Store:
         return False
 
     def _insert(self, connection: sqlite3.Connection, tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-        """Write rows that are not older than those that are there, in one transaction."""
+        """Write rows that are not older than those that are there, and not of a model in place of others, in one
+        transaction."""
         connection.execute("BEGIN IMMEDIATE")
         try:
             for table, rows in tables.items():
@@ -179,7 +182,7 @@ class Store:
                 identifying = "place, variant" if table == "results" else "place"
                 statement = (f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))}) "
                              f"ON CONFLICT ({identifying}) DO UPDATE SET "
-                             f"{', '.join(f'{n} = excluded.{n}' for n in names)} WHERE excluded.time >= {table}.time")
+                             f"{', '.join(f'{n} = excluded.{n}' for n in names)} WHERE {_BETTER.format(table)}")
                 connection.executemany(statement, [[_place(row), *(row[n] for n in _TABLES[table]),
                                                     _digest(table, row)] for row in rows])
             for row in tables.get("choices", ()):
@@ -321,6 +324,10 @@ def _listed(data: Any, table: str, source: str) -> Iterable[Any]:
     return listed
 
 
+_BETTER = (f"CASE WHEN (excluded.status = '{MODELLED}') = ({{0}}.status = '{MODELLED}') "
+           f"THEN excluded.time >= {{0}}.time ELSE {{0}}.status = '{MODELLED}' END")
+"""Whether a row replaces another one."""
+
 _TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys((*_IDENTITY, "variant", "status", "reason"), (str,)), "count": (int,),
     "time": (int, float), **dict.fromkeys(("median", "spread", "predicted"), (int, float, type(None)))}
@@ -338,4 +345,4 @@ def _checked(table: str, row: Any, source: str) -> dict[str, Any]:
     raise UserError.at("E1111", f"{source} has a row in {table!r} that is none: {str(row)[:80]}")
 
 
-__all__ = ["FAILED", "OK", "Row", "Store", "default_store"]
+__all__ = ["FAILED", "MODELLED", "OK", "Row", "Store", "default_store"]

@@ -25,7 +25,11 @@ def stored_variant(function: AutotunedFunction, key: TuningKey) -> Variant | Non
     path = store_path()
     if not os.path.exists(path):
         return None
-    found = _choice(path, identity_of(function.function, key, get_target(key.target)))
+    target = get_target(key.target)
+    identity, modelled = (identity_of(function.function, key, target, m) for m in (False, True))
+    found = _choice(path, identity)
+    if found is None and target.is_cuda and modelled != identity:
+        found = _choice(path, modelled)
     fixed = {name: value for name, value in key.constants if name in function.space.names}
     variant = None if found is None else decoded(found, function.space.parameters)
     if variant is None:

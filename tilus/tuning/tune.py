@@ -2,82 +2,160 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
 from tilus.runtime.arrays import CUDA, HOST
 from tilus.runtime.engines import Engine, default_engine, get_engine
-from tilus.targets import Target, get_target
+from tilus.targets import get_target
 from tilus.tuning.config import shown
 from tilus.tuning.identity import encoded, identity_of
 from tilus.tuning.keys import TuningKey, key_of
+from tilus.tuning.ranking import Predictor, modelled_engine, predictor_of
 from tilus.tuning.result import Measured, TuningResult
 from tilus.tuning.space import Variant
-from tilus.tuning.store import FAILED, OK, Row, default_store
+from tilus.tuning.store import FAILED, MODELLED, OK, Row, default_store
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from tilus.tuning.autotune import AutotunedFunction
+    from tilus.tuning.modelled import ModelledSearch
+    from tilus.tuning.search import Search
 
 BUDGET = 60.0
 """Seconds of a search where nobody says."""
 
 
 def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], *, budget: float,
-         executor: Executor | None, engine: Engine, reset: str | Iterable[str], tolerance: float | None,
-         span: Span | None) -> TuningResult:
-    """Search the best variant for a call, and store what is found. See :meth:`AutotunedFunction.tune`."""
-    import time
-
-    from tilus.tuning.search import Search, check_host
-
+         executor: Executor | None, engine: Engine, predictor: Predictor | None, reset: str | Iterable[str],
+         tolerance: float | None, span: Span | None) -> TuningResult:
+    """Search the best variant for a call, and store what is found: by measuring it on an engine, or by asking a
+    predictor. See :meth:`AutotunedFunction.tune`."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise UserError.at("E1110", f"budget is {budget!r}, not a number of seconds", span, help="write budget=60")
     if executor is not None and not hasattr(executor, "submit"):
         raise UserError.at("E1110", f"executor is {executor!r}, which has no `submit`", span,
                            help="pass an executor of concurrent.futures, or leave it out")
-    if not engine.timed:
+    if predictor is None and not engine.timed:
         raise UserError.at("E1109", f"the time of the engine {engine.name!r} does not tell how fast a kernel is", span,
                            help="tune on 'cpu'")
-    arguments = dict(zip(function.signature.names, args, strict=False)) | kwargs
-    arguments.pop("out", None) if "out" not in function.signature.names else None
-    arrays = function.facts.arrays(arguments)
-    target = engine.target
-    key = key_of(function._name, target, function.facts, function.key, arguments, arrays, function.space.names)
-    fixed = {name: value for name, value in arguments.items() if name in function.space.names}
-    space = function.space_for(target, function.facts.numbers(arguments, arrays), fixed)
-    untuned = function.default(space)
-    open_ = {name: value for name, value in untuned.items() if name not in arguments}
-    check_host(function.kernel.prepared(engine.name, args, {**kwargs, **open_}), function.__name__, span)
-    started = time.perf_counter()
-    search = Search(function, engine, args, kwargs, space, untuned, seconds=float(budget), executor=executor,
-                    reset=(reset,) if isinstance(reset, str) else reset, tolerance=tolerance, span=span)
+    task = _Task(function, engine, args, kwargs, span)
+    search: Search | ModelledSearch
+    if predictor is None:
+        from tilus.tuning.search import Search
+
+        search = Search(function, engine, args, kwargs, task.space, task.untuned, seconds=float(budget),
+                        executor=executor, reset=(reset,) if isinstance(reset, str) else reset, tolerance=tolerance,
+                        span=span)
+    else:
+        from tilus.tuning.modelled import ModelledSearch
+
+        search = ModelledSearch(function, engine, predictor, args, kwargs, task.space, task.untuned,
+                                seconds=float(budget), executor=executor)
     search.run()
-    measured, best = search.results(), search.best()
-    if best is None:
-        raise _nothing_works(function, measured, span)
-    variant = search.variants[best]
-    stored = _store(function, key, target, measured, variant, fixed)
-    function.adopt(key, variant)
-    return TuningResult(function.__name__, key, variant, untuned, measured, search.left,
-                        time.perf_counter() - started, search.ended, stored)
+    return task.finished(search, modelled=predictor is not None)
 
 
-def engine_for(target: str | None, chosen: str | None, span: Span | None) -> Engine:
-    """The engine to measure on: of a name, else that of a target's name which runs here; else the one that is chosen,
-    or the host's.
+class _Task:
+    """What a search is for.
+
+    Attributes:
+        key: of the call.
+        fixed: the parameters of the space that the call gives.
+        space: the variants for the call.
+        untuned: the one that it has without a search, by the kernel's defaults.
 
     Raises:
-        UserError: E1109, nothing here runs code for the target; E0501, there is no such target.
+        UserError: E1104, no variant is left; E1109, the arrays are on a GPU; what the kernel says of the call.
+    """
+
+    def __init__(self, function: AutotunedFunction, engine: Engine, args: tuple[Any, ...], kwargs: dict[str, Any],
+                 span: Span | None) -> None:
+        self.function, self.engine, self.span, self.started = function, engine, span, time.perf_counter()
+        arguments = dict(zip(function.signature.names, args, strict=False)) | kwargs
+        arguments.pop("out", None) if "out" not in function.signature.names else None
+        arrays = function.facts.arrays(arguments)
+        self.key = key_of(function._name, engine.target, function.facts, function.key, arguments, arrays,
+                          function.space.names)
+        self.fixed = {name: value for name, value in arguments.items() if name in function.space.names}
+        self.space = function.space_for(engine.target, function.facts.numbers(arguments, arrays), self.fixed)
+        self.untuned = function.default(self.space)
+        open_ = {name: value for name, value in self.untuned.items() if name not in arguments}
+        prepared = function.kernel.prepared(engine.name, args, {**kwargs, **open_})
+        if any(array.kind != HOST for _, _, array in prepared.call.arrays):
+            raise UserError.at("E1109", f"{function.__name__} is given arrays on a GPU, and variants are measured on "
+                                        "host arrays", span)
+
+    def finished(self, search: Search | ModelledSearch, modelled: bool) -> TuningResult:
+        """The result, stored and used from now on. Raises UserError (E1112) where nothing works."""
+        measured, variant = search.results(), search.best()
+        if variant is None:
+            raise self._nothing_works(measured)
+        stored = self._store(measured, variant, modelled)
+        if modelled and stored:
+            self.function.look_again(self.key)  # what has been measured stays the choice
+        else:
+            self.function.adopt(self.key, variant)
+        return TuningResult(self.function.__name__, self.key, variant, self.untuned, measured, search.left,
+                            time.perf_counter() - self.started, search.ended, stored, modelled)
+
+    def _store(self, measured: list[Measured], variant: Variant, modelled: bool) -> bool:
+        """Store results; parameters that the call fixes are in the key."""
+        status = MODELLED if modelled else OK
+        rows = [Row(self._open(m.variant), m.median, m.spread, m.count, m.predicted,
+                    status=FAILED if m.reason else status, reason=m.reason) for m in measured]
+        identity = identity_of(self.function.function, self.key, self.engine.target, modelled)
+        return default_store().put(identity, rows, self._open(variant), status)
+
+    def _open(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: encoded(value) for name, value in found.items() if name not in self.fixed}
+
+    def _nothing_works(self, measured: list[Measured]) -> UserError:
+        notes = [f"{shown(m.variant)}: {m.reason}" for m in measured[:12]]
+        more = [f"… and {len(measured) - 12} more"] if len(measured) > 12 else []
+        return UserError.at("E1112", f"no variant of {self.function.__name__!r} works for these arguments", self.span,
+                            notes=[*notes, *more])
+
+
+def machine_for(target: str | None, chosen: str | None, span: Span | None) -> tuple[Engine, Predictor | None]:
+    """The engine to measure on: of a name, or the one that is chosen, or the host's. For a target that nothing here is
+    measured on, the engine that calls are bound for, and the model of the target.
+
+    Raises:
+        UserError: E1109, there is no model of the target; E0501, there is no such target.
     """
     if target is None:
-        return get_engine(chosen or default_engine(HOST))
+        return get_engine(chosen or default_engine(HOST)), None
+    if target == "this-gpu":
+        _check_gpu(span)
+        return get_engine(default_engine(CUDA)), None
     if target in ("cpu", "interpret", "python", "cuda") or ":" in target:
-        return get_engine(target)
-    raise UserError.at("E1109", f"there is nothing here to measure {get_target(target, span)} on", span,
-                       help="tune on 'cpu'")
+        return get_engine(target), None
+    found = get_target(target, span)
+    engine, predictor = modelled_engine(found), predictor_of(found)
+    if engine is None or predictor is None:
+        raise UserError.at("E1109", f"there is nothing here to measure {found} on, and no model of it", span,
+                           help="tune on 'cpu'")
+    return engine, predictor
+
+
+def _check_gpu(span: Span | None) -> None:
+    """Raise UserError (E1109) where there is no GPU."""
+    try:
+        import cupy
+
+        if cupy.cuda.runtime.getDeviceCount():
+            return
+        reason = "the driver finds none"
+    except ImportError:
+        reason = "CuPy is not installed"
+    except Exception as error:  # of the driver
+        reason = str(error)
+    raise UserError.at("E1109", f"there is no GPU here to measure on: {reason}", span,
+                       help="tune on 'cpu', or name a target for what its model says: 'sm_80'")
 
 
 def tune_if_asked(function: AutotunedFunction, engine_name: str, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -85,26 +163,8 @@ def tune_if_asked(function: AutotunedFunction, engine_name: str, args: tuple[Any
     """Search for a call that has no result, where its engine can be measured."""
     engine = get_engine(engine_name)
     if engine.timed and CUDA not in kinds and function.lookup(key) is None:
-        tune(function, args, kwargs, budget=BUDGET, executor=None,
-             engine=engine, reset=(), tolerance=None, span=span)
+        tune(function, args, kwargs, budget=BUDGET, executor=None, engine=engine, predictor=None, reset=(),
+             tolerance=None, span=span)
 
 
-def _store(function: AutotunedFunction, key: TuningKey, target: Target, measured: list[Measured], variant: Variant,
-           fixed: Mapping[str, Any]) -> bool:
-    """Store results; parameters that the call fixes are in the key."""
-    def open_values(found: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: encoded(value) for name, value in found.items() if name not in fixed}
-
-    rows = [Row(open_values(m.variant), m.median, m.spread, m.count, m.predicted, status=FAILED if m.reason else OK,
-                reason=m.reason) for m in measured]
-    return default_store().put(identity_of(function.function, key, target), rows, open_values(variant))
-
-
-def _nothing_works(function: AutotunedFunction, measured: list[Measured], span: Span | None) -> UserError:
-    notes = [f"{shown(m.variant)}: {m.reason}" for m in measured[:12]]
-    more = [f"… and {len(measured) - 12} more"] if len(measured) > 12 else []
-    return UserError.at("E1112", f"no variant of {function.__name__!r} works for these arguments", span,
-                        notes=[*notes, *more])
-
-
-__all__ = ["BUDGET", "engine_for", "tune", "tune_if_asked"]
+__all__ = ["BUDGET", "machine_for", "tune", "tune_if_asked"]

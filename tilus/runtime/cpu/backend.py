@@ -95,4 +95,5 @@ _STAGES = {"thread": lambda kernel: kernel.thread, "llvm": lambda kernel: kernel
            "asm": lambda kernel: kernel.asm}
 BACKEND = Backend(
     name="cpu", targets=(TARGETS["cpu"],), pipeline=_pipeline, routes=(Route("native", _build, _STAGES, _fingerprint),),
-    emitted="asm", tiles=_tiles, engines={"cpu": _engine}, home=(HOST, "cpu"), kernel=CompiledForHost)
+    emitted="asm", tiles=_tiles, engines={"cpu": _engine}, home=(HOST, "cpu"),
+    binding=lambda target: "cpu", kernel=CompiledForHost)

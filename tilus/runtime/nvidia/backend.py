@@ -50,4 +50,5 @@ def _simulated(name: str) -> Any:
 BACKEND = Backend(
     name="nvidia", targets=tuple(t for t in TARGETS.values() if t.backend == "nvidia"), pipeline=_pipeline,
     routes=tuple(map(_route, ROUTES.values())), emitted="cubin", tiles=_tiles,
-    engines={"cuda": _on_device, "simulate": _simulated}, home=(CUDA_ARRAYS, "cuda"), kernel=CompiledKernel)
+    engines={"cuda": _on_device, "simulate": _simulated}, home=(CUDA_ARRAYS, "cuda"),
+    binding=lambda target: f"simulate:{target.name}", kernel=CompiledKernel)
