@@ -258,7 +258,8 @@ class LaunchModel:
 
 WORDS = {
     "DRAM": "memory bandwidth", "L2": "L2 bandwidth", "memory": "the path to shared memory and L1",
-    "tensor": "tensor cores", "issue": "issue slots", "slow": "special functions (MUFU)", "fma": "multiply-adds", "alu": "integer arithmetic",
+    "tensor": "tensor cores", "issue": "issue slots",
+    "slow": "special functions (MUFU)", "fma": "multiply-adds", "alu": "integer arithmetic",
     "fma heavy": "integer multiply-adds", "half": "f16 arithmetic",
     "double": "f64 arithmetic",
 }
