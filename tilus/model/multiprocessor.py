@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from tilus.model.boards import Board
+from tilus.model.periods import in_full, periods_of
 from tilus.model.sass import NO_BARRIER
 from tilus.model.steps import BARRIER, OTHERS, PIPE, QUEUE, STALL, Step
-from tilus.model.traces import ENDS, ENTERS, STARTS, Trace
+from tilus.model.traces import Trace
 from tilus.records import field, record
 
 SUB_CORES = 4
@@ -339,40 +340,13 @@ class Multiprocessor:
             self.timeline.append(Issue(warp.index, number, warp.last, dep, time, main))
 
     def _result(self) -> Timing:
-        longest, in_loops, periods = 0.0, 0.0, {}
+        periods = periods_of([(warp.marks, warp.loops) for warp in self.warps])
+        longest = in_loops = 0.0
         for warp in self.warps:
-            extra, inside, found = _in_full(warp)
+            extra, inside = in_full(warp.marks, warp.loops, periods)
             if warp.ready + extra >= longest:
                 longest, in_loops = warp.ready + extra, inside
-                periods.update(found)
-            else:
-                periods = found | periods
         return Timing(longest, in_loops, self.end, periods, self.waits, self.timeline or [])
-
-
-def _in_full(warp: _Warp) -> tuple[float, float, dict[int, float]]:
-    """How many cycles a warp takes beyond the simulated ones with its loops in full, how many it is in loops, and the
-    periods of these."""
-    extra = inside = 0.0
-    stack: list[list[float]] = []
-    left = iter(warp.loops)
-    periods: dict[int, float] = {}
-    for kind, time in warp.marks:
-        if kind == ENTERS:
-            stack.append([])
-        elif kind == STARTS:
-            stack[-1].append(time + extra)
-        elif kind == ENDS:
-            starts = stack.pop()
-            first, count = next(left)
-            done, end = len(starts), time + extra
-            half = done // 2
-            period = (end - starts[half]) / (done - half)
-            periods[first] = period
-            extra += max(0, count - done) * period
-            if not stack:
-                inside += time + extra - starts[0]
-    return extra, inside, periods
 
 
 __all__ = ["Issue", "Multiprocessor", "Timing"]
