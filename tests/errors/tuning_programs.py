@@ -40,8 +40,12 @@ def autotune_of_an_unknown_tile() -> None:
     tl.autotune(BM=[16, 32], WM=[16])(double)
 
 
-def autotune_of_a_scalar() -> None:
-    tl.autotune(s=[1.0, 2.0])(scale)
+def autotune_of_an_array() -> None:
+    tl.autotune(x=[1.0, 2.0])(scale)
+
+
+def autotune_of_a_scalar_with_a_wrong_type() -> None:
+    tl.autotune(s=[1.0, "2"])(scale)
 
 
 def autotune_without_a_list() -> None:

@@ -200,3 +200,44 @@ def test_methods() -> None:
     x = np.ones(6, np.float32)
     Layer().run(x)
     assert (x == 3).all()
+
+
+def test_scalars_and_the_schedule_are_chosen():
+    @tl.autotune(splits=[2, 3], unroll=[1, 2], raster=[0, 2], prefetch=[True, False])
+    @tl.jit
+    def matmul(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"], splits: tl.i32, unroll: int, raster: int,
+               prefetch: bool) -> None:
+        tl.block(warps=4, raster=raster)
+        i, j, s = tl.grid(tl.cdiv(a.shape[0], 16), tl.cdiv(b.shape[1], 16), splits)
+        share = tl.cdiv(tl.cdiv(a.shape[1], 16), splits) * 16
+        acc = tl.zeros((16, 16), tl.f32)
+        for k in tl.range(s * share, tl.minimum(s * share + share, a.shape[1]), 16, unroll=unroll, prefetch=prefetch):
+            acc = tl.dot(tl.load(a, (i * 16, k), (16, 16)), tl.load(b, (k, j * 16), (16, 16)), acc)
+        tl.atomic_add(c, (i * 16, j * 16), acc)
+
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((33, 70), np.float32), rng.standard_normal((70, 20), np.float32)
+    for variant in matmul.space:
+        c = np.zeros((33, 20), np.float32)
+        matmul(a, b, c, **variant)
+        np.testing.assert_allclose(c, a @ b, rtol=1e-4, atol=1e-4)
+    c = np.zeros((33, 20), np.float32)
+    found = matmul.tune(a, b, c, reset="c", budget=5)
+    assert set(found.variant) == {"splits", "unroll", "raster", "prefetch"}
+    assert not found.failed
+    assert matmul.compile("sm_80").cubin
+
+
+@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80", "simulate:sm_80:cuda"])
+def test_the_schedule_of_fused_functions_is_chosen(engine):
+    @tl.autotune(unroll=[1, 2], prefetch=[True, False], raster=[0, 3], BM=[32], BN=[32])
+    @tl.fuse
+    def product(a: tl.f16["M", "K"], b: tl.f16["K", "N"]):
+        return tl.relu(a @ b)
+
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape, np.float32).astype(np.float16) for shape in ((70, 65), (65, 130)))
+    expected = np.maximum(a.astype(np.float32) @ b.astype(np.float32), 0)
+    for variant in product.space.sample(3, 0):
+        found = product.kernel.on(engine)(a, b, **variant)
+        assert np.abs(found - expected).max() < 2e-3 * np.abs(expected).max()

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from tilus.runtime.nvidia.kernel import CompiledKernel
     from tilus.targets import Target
 
-TILES = ("BM", "BN", "BK", "stages", "warps")
+TILES = ("BM", "BN", "BK", "stages", "warps", "unroll", "prefetch", "raster")
+_LEAST = {"stages": 0, "raster": 0}
+"""The least value of those for which it is not 1."""
 
 
 class FusedSpecialisation(Specialisation):
@@ -269,7 +271,8 @@ class FusedFunction(TracedFunction):
     """A function of whole arrays that is compiled to few kernels. Call it on arrays: the outputs are allocated, of the
     arrays' kind, unless ``out=`` gives them. ``on`` chooses the engine, ``compile`` gives cubins without running.
 
-    ``BM``, ``BN``, ``BK``, ``stages`` and ``warps`` as keywords override the tile sizes.
+    ``BM``, ``BN``, ``BK``, ``stages`` and ``warps`` as keywords override the tile sizes, ``unroll``, ``prefetch`` and
+    ``raster`` the schedule of contractions (as of ``tl.range`` and ``tl.block``).
     """
 
     __name__: str
@@ -392,8 +395,11 @@ class FusedFunction(TracedFunction):
 
     def _sizes(self, overrides: dict[str, Any]) -> dict[str, int]:
         for name, value in overrides.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "stages" else 1):
-                raise call_error("E0601", f"{name} is a tile size, not {value!r}")
+            if name == "prefetch":
+                if not isinstance(value, bool):
+                    raise call_error("E0601", f"prefetch is True or False, not {value!r}")
+            elif isinstance(value, bool) or not isinstance(value, int) or value < _LEAST.get(name, 1):
+                raise call_error("E0601", f"{name} is an integer of {_LEAST.get(name, 1)} or more, not {value!r}")
         return overrides
 
     def _annotation(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:

@@ -265,7 +265,8 @@ class AutotunedFunction(TracedFunction):
         numbers |= {name: value for name, value in constants.items() if isinstance(value, int)}
         space = self.space_for(get_target(target, caller_span()), numbers,
                                {n: v for n, v in constants.items() if n in self.space.names})
-        return {**self.default(space), **constants}
+        chosen = {n: v for n, v in self.default(space).items() if self.facts.kinds.get(n) != "scalar"}
+        return {**chosen, **constants}
 
     @public
     def compile(self, /, target: str = "sm_80", via: str | None = None, *, assume: str = "divisible",
@@ -292,8 +293,9 @@ class AutotunedFunction(TracedFunction):
 def autotune(*, where: str | Callable[..., Any] | Sequence[str | Callable[..., Any]] = (),
              key: str | Sequence[str] | None = None, configs: Iterable[Mapping[str, Any]] | None = None,
              **parameters: Iterable[Any]) -> Callable[[Kernel], AutotunedFunction]:
-    """Lets compile-time parameters of a kernel or fused function be chosen from a space of variants. It stands above
-    ``@tl.jit`` or ``@tl.fuse``: ``@tl.autotune(BM=[64, 128], stages=[2, 3], where="BM * stages <= 256", key="M")``.
+    """Lets compile-time parameters and scalars of a kernel or fused function be chosen from a space of variants. It
+    stands above ``@tl.jit`` or ``@tl.fuse``:
+    ``@tl.autotune(BM=[64, 128], stages=[2, 3], where="BM * stages <= 256", key="M")``.
 
     Args:
         parameters: the values of each parameter.

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
+from tilus.ir.dtypes import DType
 from tilus.lang.constants import constant_key
+from tilus.lang.signature import parameter_type_of
 from tilus.runtime.fuse import TILES, FusedFunction
 from tilus.runtime.jit import JitFunction
-from tilus.runtime.scalars import convert_constant
+from tilus.runtime.scalars import convert_constant, convert_scalar
 from tilus.tuning.config import shown
 from tilus.tuning.keys import Arguments
 from tilus.tuning.space import GridSpace, ListSpace, Space, Variant
@@ -65,8 +67,8 @@ class _Declaration:
             near = difflib.get_close_matches(name, names, 1)
             raise self.error(f"there is no parameter {name!r}",
                              help=f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}")
-        if self.facts.kinds.get(name) in ("array", "scalar"):
-            raise self.error(f"{name!r} is a run-time parameter, and only compile-time ones can be chosen",
+        if self.facts.kinds.get(name) == "array":
+            raise self.error(f"{name!r} is an array, and only numbers and compile-time values can be chosen",
                              declared=name)
 
     def values(self, name: str, values: Iterable[Any]) -> tuple[Any, ...]:
@@ -92,8 +94,11 @@ class _Declaration:
             raise self.error(f"{name!r} is {value!r} among others, which has no hash",
                              help="give values that can be hashed, such as tuples") from None
         spec = next((s for s in self.kernel.signature.specs if s.name == name), None)
-        annotation: Any = int if spec is None else self.facts.annotation(spec, {})
+        annotation: Any = self.facts.annotation(spec, {}) if spec is not None else bool if name == "prefetch" else int
+        kind = parameter_type_of(annotation)
         try:
+            if isinstance(kind, DType):
+                return convert_scalar(name, kind, value)
             return value if annotation is None else convert_constant(name, annotation, value)
         except TypeError as error:
             raise self.error(str(error), declared=name if spec else None) from None

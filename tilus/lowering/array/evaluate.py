@@ -121,14 +121,17 @@ class Evaluator:
         return (self.tiling.BN, self.tiling.BM)[place] if place < 2 else 0
 
     def loop(self, extent: Extent, size: int, init: Sequence[Value], body: Callable[[Axis, list[Value]], list[Value]],
-             stages: int = 0) -> tuple[Value, ...]:
-        """A loop over the tiles of a dimension, with carried values."""
+             schedule: Tiling | None = None) -> tuple[Value, ...]:
+        """A loop over the tiles of a dimension, with carried values; ``schedule`` has what loops of dots have."""
         block = Block([TileType(i64), *(v.type for v in init)])
         with self.into(block):
             results = body(Axis(extent, size, block.args[0]), block.args[1:])
             self.b.add(Yield(tuple(results)))
         start, step = self.b.const(0), self.b.const(max(1, size))
-        return self.b.add(For(start, self.extent(extent), step, tuple(init), block, stages)).results
+        fields = (schedule.stages, schedule.unroll) if schedule is not None else ()
+        prefetch = None if schedule is None else schedule.prefetch
+        loop = For(start, self.extent(extent), step, tuple(init), block, *fields, prefetch=prefetch)
+        return self.b.add(loop).results
 
     # -- values
 
@@ -373,7 +376,7 @@ class Evaluator:
                 tiles.append(tile)
             return [self.b.add(Dot(*tiles, carried[0], op.precision)).result]
 
-        return self.loop(extent, self.tiling.BK, [start], body, self.tiling.stages)[0]
+        return self.loop(extent, self.tiling.BK, [start], body, self.tiling)[0]
 
     def fades(self, value: Value, axes: Axes, k: Axis) -> bool:
         """Whether a tile is 0 beyond the array along ``k``: it is loaded so, and what is done to it keeps zeros."""

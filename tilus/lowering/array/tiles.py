@@ -12,19 +12,23 @@ from dataclasses import replace
 from tilus.ir.dtypes import DType
 from tilus.records import record
 
-NAMES = ("BM", "BN", "BK", "stages", "warps")
+NAMES = ("BM", "BN", "BK", "stages", "warps", "unroll", "prefetch", "raster")
 """What a call may override."""
 
 
 @record(frozen=True, slots=True)
 class Tiling:
-    """Tile sizes of one kernel; ``BK`` and ``stages`` count for contractions only."""
+    """Tile sizes and schedule of one kernel. ``BK``, ``stages``, ``unroll`` and ``prefetch`` (those of ``tl.range``)
+    and ``raster`` (that of ``tl.block``) count for contractions only."""
 
     BM: int
     BN: int
     BK: int = 32
     stages: int = 0
     warps: int = 4
+    unroll: int = 1
+    prefetch: bool | None = None
+    raster: int | None = None
 
     def overridden(self, given: Mapping[str, int]) -> Tiling:
         return replace(self, **given)

@@ -10,7 +10,7 @@ from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import CollapseView, Compare, Dim, GridIndex, If, Launch, Workspace, Yield
+from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Workspace, Yield
 from tilus.ir.ops.array import Contract, PartialReduce, RoundTo
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
@@ -50,7 +50,7 @@ def tile_arrays(module: Module, description: Description | None = None, tiles: T
                 overrides: Mapping[str, int] | None = None, bounds: Mapping[str, int] | None = None) -> Module:
     """The tile module of an array-level module whose symbols are unified.
 
-    ``tiles`` has the sizes, which ``overrides`` (``BM``, ``BN``, ``BK``, ``stages``, ``warps``) replace. ``bounds``
+    ``tiles`` has the sizes, which ``overrides`` (names of ``tiles.NAMES``) replace. ``bounds``
     are extents that symbols do not exceed
     (:class:`~tilus.lowering.array.bounds.TiledExtents`).
     """
@@ -271,8 +271,9 @@ class _Kernel:
         self._body(evaluator, outputs)
         evaluator.b.add(Yield(()))
         rank = len(self.grid(evaluator.extent, Builder(Block())))
+        raster = self.tiling.raster if rank > 1 and any(isinstance(op, Dot) for op in body.walk()) else None
         function = Function(name, body, [parameters[n][0] for n in order] + [p for _, p in scalars],
-                            Attributes(warps=self.tiling.warps, grid_rank=rank), tiler.function.span)
+                            Attributes(warps=self.tiling.warps, grid_rank=rank, raster=raster), tiler.function.span)
         erase_dead(function)
         self._drop_unused(function)
         return function
