@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tilus.ir.dtypes import DType
 from tilus.records import record
@@ -30,7 +31,7 @@ class Tiling:
     prefetch: bool | None = None
     raster: int | None = None
 
-    def overridden(self, given: Mapping[str, int]) -> Tiling:
+    def overridden(self, given: Mapping[str, Any]) -> Tiling:
         return replace(self, **given)
 
 
