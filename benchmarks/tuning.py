@@ -1,9 +1,10 @@
 """What searches find, and how long they take, against measuring every variant: on the CPU, each from an empty cache.
 
-Run ``python -m benchmarks.tuning [matmul|softmax]``. The choice is measured against the best of all in a
-race of its own.
+Run ``python -m benchmarks.tuning [matmul|softmax]``; ``executors`` prints what processes cost. The choice is measured
+against the best of all in a race of its own.
 """
 
+import functools
 import os
 import sys
 import tempfile
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 
 import tilus as tl
+from benchmarks.tuning_costs import print_executors
 from tilus.runtime.cache import default_cache
+from tilus.targets import get_target
 from tilus.tuning.compiling import Compiler
 from tilus.tuning.measure import Race
 from tilus.tuning.store import default_store
@@ -82,7 +85,8 @@ def compare(kernel: Any, args: Sequence[Any]) -> tuple[float, ...]:
     variants = list(kernel.space)
     from_scratch(kernel)
     started = time.perf_counter()
-    outcomes = Compiler(kernel, "cpu", tuple(args), {}, None).compile(variants, 1e6)
+    calls = [functools.partial(kernel.kernel.prepared, "cpu", tuple(args), variant) for variant in variants]
+    outcomes = Compiler(get_target("cpu")).compile(calls, 1e6)
     failures = [outcome.reason for _, outcome in outcomes if outcome.reason]
     assert not failures, failures
     compiled = time.perf_counter() - started
@@ -101,6 +105,9 @@ def compare(kernel: Any, args: Sequence[Any]) -> tuple[float, ...]:
 
 
 def main() -> None:
+    if sys.argv[1:] == ["executors"]:
+        print_executors(matmul, tuple(np.zeros((512, 512), np.float32) for _ in range(3)))
+        return
     chosen = sys.argv[1:] or ["matmul", "softmax"]
     rng = np.random.default_rng(0)
     print(f"{'':28}{'all':>8}{'compiled':>10}{'search':>9}{'share':>7}{'tried':>7}{'choice':>8}{'untuned':>9}")

@@ -38,7 +38,8 @@ for _name in ("runtime", "model", "cli"):
     ALLOWED[_name].add("simulator")
 
 # Imported in functions, where they are needed.
-HEAVY = ("sympy", "lark", "llvmlite", "click", "rich", "cupy", "torch", "importlib.metadata")
+HEAVY = ("sympy", "loky", "distributed", "optuna", "lark", "llvmlite", "click", "rich", "cupy", "torch",
+         "importlib.metadata")
 
 
 def imports(source: str, module: str) -> Iterator[tuple[str, int]]:

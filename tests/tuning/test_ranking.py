@@ -13,6 +13,7 @@ import pytest
 
 import tilus as tl
 from tilus.diagnostics import TilusWarning
+from tilus.interp import evaluate_launch
 from tilus.model.prediction import Prediction
 from tilus.targets import get_target
 from tilus.tuning import ranking, store
@@ -27,7 +28,7 @@ class Toy:
     """Says of a variant what a function of it gives: seconds, None, or why it cannot be launched."""
 
     def __init__(self, before: Callable[[Any], Any] = lambda variant: None,
-                 after: Callable[[Any], Any] = lambda constants: None) -> None:
+                 after: Callable[[Any], Any] = lambda variant: None) -> None:
         self.before, self.after = before, after
         self.asked: list[Mapping[str, Any]] = []
 
@@ -37,9 +38,15 @@ class Toy:
             self.asked.append(variant)
             yield self.prediction(self.before(variant))
 
-    def compiled(self, prepared: Any, kernel: Any) -> Prediction | None:
-        assert kernel.metadata is not None
-        return self.prediction(self.after(prepared.specialisation.constants))
+    def compiled(self, call: Any) -> Prediction | None:
+        """By the number of blocks of a call on 1,000 elements."""
+        assert call.metadata["target"] == call.target.name
+        assert call.blobs["cubin"]
+        grids: list[tuple[int, ...]] = []
+        evaluate_launch(call.module.launch, call.arguments, allocate=lambda *workspace: None,
+                        start=lambda name, grid, arguments: grids.append(grid), resident_blocks=lambda: 1)
+        ((blocks, *_),) = grids
+        return self.prediction(self.after({"BLOCK": next(b for b in (16, 32, 64, 128) if -(-1000 // b) == blocks)}))
 
     @staticmethod
     def prediction(found: Any) -> Prediction | None:
@@ -200,7 +207,7 @@ def test_the_order_in_which_variants_are_tried() -> None:
 
 def test_variants_for_a_target_that_is_not_here_are_ranked_by_its_model() -> None:
     register_predictor("nvidia", Toy(lambda v: "too large" if v["BLOCK"] == 128 else None,
-                                     lambda constants: constants["BLOCK"] * 1e-6))
+                                     lambda v: v["BLOCK"] * 1e-6))
     x, y = vectors()
     result = copied.tune(x, y, target="sm_80")
     assert result.modelled
@@ -221,7 +228,7 @@ def test_variants_for_a_target_that_is_not_here_are_ranked_by_its_model() -> Non
 
 
 def test_what_was_measured_is_not_replaced_by_what_a_model_says() -> None:
-    register_predictor("nvidia", Toy(after=lambda constants: constants["BLOCK"] * 1e-6))
+    register_predictor("nvidia", Toy(after=lambda v: v["BLOCK"] * 1e-6))
     x, y = vectors()
     result = copied.tune(x, y, target="sm_80")
     identity = identity_of(copied.function, result.key, get_target("sm_80"), True)
@@ -237,7 +244,7 @@ def test_what_was_measured_is_not_replaced_by_what_a_model_says() -> None:
 
 
 def test_variants_that_the_model_knows_nothing_of_have_failed() -> None:
-    register_predictor("nvidia", Toy(after=lambda c: None if c["BLOCK"] == 64 else "no" if c["BLOCK"] == 16 else 1e-6))
+    register_predictor("nvidia", Toy(after=lambda v: None if v["BLOCK"] == 64 else "no" if v["BLOCK"] == 16 else 1e-6))
     result = copied.tune(*vectors(), target="sm_80")
     assert {m.variant["BLOCK"]: m.reason for m in result.failed} == {
         64: "the model knows nothing of it", 16: "cannot be launched, says the model: no"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -16,24 +17,29 @@ import pytest
 import tilus as tl
 from tilus.diagnostics import TilusWarning
 from tilus.runtime.arrays import ArrayArgument
+from tilus.runtime.cache import default_cache
+from tilus.runtime.filelock import key_lock
 from tilus.runtime.recognise import as_array
+from tilus.targets import get_target
 from tilus.tuning import identity, store
-from tilus.tuning.compiling import Ghost
 from tilus.tuning.measure import Race, Written, default_tolerance
-from tilus.tuning.search import Search
+from tilus.tuning.search import Search, lock_of
 
 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[store.Store]:
-    """A store of each test's own; what kernels remember is forgotten."""
+    """A store and a cache of each test's own; what kernels remember is forgotten."""
     monkeypatch.setenv("TILUS_CACHE_DIR", str(tmp_path))
-    store.default_store.cache_clear()
+    for cached in (store.default_store, default_cache):
+        cached.cache_clear()
     for kernel in (slower, wrong, added, accumulated, fused, failing):
         kernel.results.clear()
         kernel._choices.clear()
         kernel._absent.clear()
+        kernel.kernel.forget()
     yield store.default_store()
-    store.default_store.cache_clear()
+    for cached in (store.default_store, default_cache):
+        cached.cache_clear()
 
 
 @tl.autotune(ROUNDS=[40, 1, 8], BLOCK=[64, 32], key="N")
@@ -208,6 +214,26 @@ def test_ctrl_c_keeps_what_is_known(monkeypatch: pytest.MonkeyPatch, own_store: 
     assert len(own_store.export()["choices"]) == 1
 
 
+def test_measuring_waits_for_other_searches() -> None:
+    """Which does not count to the budget."""
+    held, released = threading.Event(), [0.0]
+
+    def hold() -> None:
+        with key_lock(lock_of(get_target("cpu")), 10):
+            held.set()
+            time.sleep(1.0)
+            released[0] = time.perf_counter()
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    started = time.perf_counter()
+    result = added.tune(*vectors(), budget=0.9)
+    holder.join()
+    assert started + result.seconds > released[0]
+    assert len(result.measured) == 2
+
+
 def test_ctrl_c_before_anything_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -229,7 +255,7 @@ def test_executors(make: Any) -> None:
 def test_an_executor_that_dies() -> None:
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
         doomed = executor.submit(os._exit, 1)
-        with pytest.warns(TilusWarning, match="W1113.*the executor that compiled variants has died"):
+        with pytest.warns(TilusWarning, match="W1113.*the executor that compiled variants is lost"):
             result = added.tune(*vectors(), executor=executor)
         assert doomed.exception() is not None
     assert len(result.measured) == 2
@@ -322,20 +348,6 @@ def test_tolerances() -> None:
     assert default_tolerance([f32, f16]) == pytest.approx(2.0 ** (-20 / 3))
 
 
-@pytest.mark.parametrize("array", [
-    np.zeros((3, 5), np.float32), np.zeros((8, 6))[::2, ::-1], np.zeros(40, np.int8)[3:].reshape(37, 1),
-    np.zeros((0, 4)), np.broadcast_to(np.zeros(3), (4, 3)),
-])
-def test_ghosts(array: np.ndarray[Any, Any]) -> None:
-    ghost = Ghost.of(array).array()
-    assert (ghost.shape, ghost.strides, ghost.dtype) == (array.shape, array.strides, array.dtype)
-    assert ghost.ctypes.data % 64 == array.ctypes.data % 64
-    assert ghost.flags.writeable == array.flags.writeable
-    assert Ghost.of("x") == "x"
-
-
 def test_devices_are_told_apart() -> None:
-    from tilus.targets import get_target
-
     assert "threads" in identity.device_of(get_target("cpu"))
     assert identity.device_of(get_target("sm_80")) == "sm_80"

@@ -21,13 +21,16 @@ from tilus.diagnostics import UserError
 @click.option("--target", default=None, metavar="TARGET",
               help="What to measure on: cpu (the default), this-gpu; or what to ask a model about: sm_80.")
 @click.option("--budget", default="60", show_default=True, metavar="SECONDS", help="How long to search at most.")
+@click.option("--executor", default=None, metavar="dask://HOST:PORT",
+              help="A cluster of Dask that compiles the variants; by default processes of this machine do.")
 @click.option("--reset", multiple=True, metavar="NAME", help="An array that is set to zero before each run.")
 @click.option("--export", "exported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Write all stored results as JSON; '-' for standard output.")
 @click.option("--import", "imported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Add results that --export has written, before anything else.")
 def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: str,
-            reset: tuple[str, ...], exported: pathlib.Path | None, imported: pathlib.Path | None) -> None:
+            executor: str | None, reset: tuple[str, ...], exported: pathlib.Path | None,
+            imported: pathlib.Path | None) -> None:
     """Find the best variant of an autotuned kernel, on random arrays of the types that it declares, and store it:
     calls with such arrays have it from then on. Ctrl-C ends the search with what is known.
 
@@ -43,7 +46,7 @@ def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ..
     if imported is not None:
         _import(imported)
     if kernel is not None:
-        _tune(kernel, shapes, settings, target, _seconds(budget), reset)
+        _tune(kernel, shapes, settings, target, _seconds(budget), executor, reset)
     if exported is not None:
         from tilus.cli.output import write_output
         from tilus.tuning.store import default_store
@@ -52,7 +55,7 @@ def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ..
 
 
 def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: float,
-          reset: tuple[str, ...]) -> None:
+          executor: str | None, reset: tuple[str, ...]) -> None:
     from tilus.cli.loading import find_kernel
     from tilus.tuning.arguments import random_arguments
     from tilus.tuning.autotune import AutotunedFunction
@@ -68,7 +71,8 @@ def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], targe
         if name not in arguments:
             break
         leading.append(arguments.pop(name))
-    click.echo(str(function.tune(*leading, budget=budget, target=target, reset=reset, **arguments)))
+    click.echo(str(function.tune(*leading, budget=budget, target=target, executor=executor, reset=reset,
+                                 **arguments)))
 
 
 def _extent(item: str) -> tuple[str, int]:

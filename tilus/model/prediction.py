@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from tilus.ir.core import Module
 from tilus.records import record
+from tilus.targets import Target
 
 
 @record(frozen=True)
@@ -25,4 +29,24 @@ class Prediction:
         return math.isfinite(self.seconds)
 
 
-__all__ = ["Prediction"]
+@record(eq=False)
+class CompiledCall:
+    """A call of a compiled kernel, as far as models look at it; it can be pickled.
+
+    Attributes:
+        target: what it is compiled for.
+        module: the traced tile module, whose launch function gives the grids: ``evaluate_launch(module.launch,
+            arguments, …)``.
+        blobs: what the route has made, by name, such as ``"cubin"``.
+        metadata: what is known of it (``tilus/runtime/compile.py: Compiled``).
+        arguments: one for each parameter of the launch function: an :class:`tilus.interp.ArrayArgument` or a number.
+    """
+
+    target: Target
+    module: Module
+    blobs: Mapping[str, bytes]
+    metadata: Mapping[str, Any]
+    arguments: Sequence[Any]
+
+
+__all__ = ["CompiledCall", "Prediction"]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.backends import Artifact, Backend, Options, Route, backend_of, backends
 from tilus.diagnostics import UserError
 from tilus.diagnostics.entry import public
 from tilus.ir.core import Module
 from tilus.ir.printer import print_module
+from tilus.records import record
 from tilus.runtime.arguments import call_error
 from tilus.runtime.internal import guarded
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
+
+if TYPE_CHECKING:
+    from tilus.runtime.cache import Entry, Parts
 
 
 def module_key(module: Module, *options: str) -> str:
@@ -34,6 +38,66 @@ def traced(specialisation: Specialisation, target: Target, folded: bool) -> Modu
     if folded:
         fold_grid(module)
     return module
+
+
+@record(eq=False)
+class Order:
+    """A compilation as a value: any process can carry it out, on any machine with the same tilus.
+
+    Attributes:
+        key: the cache's key of what comes out.
+        module: the traced tile module; carrying the order out uses it up.
+        fingerprint: of tilus, its tools and the processor where it was made.
+    """
+
+    key: str
+    module: Module
+    target: str
+    via: str
+    options: Options
+    fingerprint: str
+
+    @classmethod
+    def of(cls, specialisation: Specialisation, target: Target, route: Route, options: Options) -> Order:
+        """What compiles a specialisation by a route. Raises UserError."""
+        module = traced(specialisation, target, options.folded)
+        key = module_key(module, target.name, route.name, "lines" if options.line_info else "", route.fingerprint())
+        return cls(key, module, target.name, route.name, options, fingerprint_of(route))
+
+    @property
+    def route(self) -> Route:
+        found = backend_of(get_target(self.target)).route(self.via)
+        assert found is not None
+        return found
+
+    def carried_out(self) -> Parts:
+        """The code, and what is known of it. Raises UserError."""
+        made = self.route.build(self.module, get_target(self.target), self.options)
+        return made.blobs, made.metadata
+
+
+def fingerprint_of(route: Route) -> str:
+    """What the code of a route depends on besides the module, here."""
+    from tilus.runtime.fingerprint import compiler_fingerprint
+
+    return f"{compiler_fingerprint()} {route.fingerprint()}"
+
+
+def kernel_of(specialisation: Specialisation, order: Order, entry: Entry) -> Any:
+    """The compiled kernel that an order of a specialisation has given, as the back end's class; calls have it from now
+    on."""
+    key = _runner_key(order.target, order.via, order.options)
+    found = specialisation.runners.get(key)
+    if found is None:
+        target = get_target(order.target)
+        made = backend_of(target).kernel or Compiled
+        found = specialisation.runners.setdefault(key, made(
+            specialisation, target, order.route, order.options, Artifact(entry.blobs, entry.metadata)))
+    return found
+
+
+def _runner_key(target: str, route: str, options: Options) -> str:
+    return f"{target}:{route}:{options}"
 
 
 class Compiled:
@@ -145,23 +209,14 @@ def compile_specialisation(specialisation: Specialisation, target_name: str | Ta
     if route is None:
         raise call_error("E0804", f"via is {' or '.join(repr(r.name) for r in backend.routes)} for {target.name}, not "
                                   f"{via!r}")
-    key = f"{target.name}:{route.name}:{options}"
-    found: Compiled | None = specialisation.runners.get(key)
+    found: Compiled | None = specialisation.runners.get(_runner_key(target.name, route.name, options))
     if found is not None:
         return found
     with specialisation.lock:
-        module = traced(specialisation, target, options.folded)
-
-        def build() -> tuple[Mapping[str, bytes], Mapping[str, Any]]:
-            made = route.build(module, target, options)
-            return made.blobs, made.metadata
-
-        entry = default_cache().get_or_build(
-            module_key(module, target.name, route.name, "lines" if options.line_info else "", route.fingerprint()),
-            lambda: guarded(specialisation, f"compilation for {target.name} via {route.name}", build))
-        compiled = (backend.kernel or Compiled)(specialisation, target, route, options,
-                                                Artifact(entry.blobs, entry.metadata))
-        specialisation.runners[key] = compiled
+        order = Order.of(specialisation, target, route, options)
+        entry = default_cache().get_or_build(order.key, lambda: guarded(
+            specialisation, f"compilation for {target.name} via {route.name}", order.carried_out))
+        compiled: Compiled = kernel_of(specialisation, order, entry)
     compiled.check()
     return compiled
 
@@ -177,4 +232,7 @@ def formats_of(specialisation: Specialisation, target: Target) -> dict[str, str]
     return {name: text for kernel in module.kernels for name, text in kernel.attributes.formats}
 
 
-__all__ = ["Compiled", "compile_specialisation", "formats_of", "module_key", "no_stage", "traced"]
+__all__ = [
+    "Compiled", "Order", "compile_specialisation", "fingerprint_of", "formats_of", "kernel_of", "module_key",
+    "no_stage", "traced",
+]

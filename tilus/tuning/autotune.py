@@ -208,7 +208,7 @@ class AutotunedFunction(TracedFunction):
         self._choices.clear()
 
     @public
-    def tune(self, *args: Any, budget: float = 60.0, executor: Executor | None = None, target: str | None = None,
+    def tune(self, *args: Any, budget: float = 60.0, executor: Executor | str | None = None, target: str | None = None,
              reset: str | Iterable[str] = (), tolerance: float | None = None, **kwargs: Any) -> TuningResult:
         """Search the best variant for the arguments of a call: compile variants, compare their results with those of
         the untuned kernel, and measure them in turns. Calls of the key have it from now on, in other processes too.
@@ -217,7 +217,8 @@ class AutotunedFunction(TracedFunction):
 
         Args:
             budget: seconds that the search takes at most; the untuned variant is tried in any case.
-            executor: what runs compilations, any of ``concurrent.futures``; threads of this process by default.
+            executor: what runs compilations: any of ``concurrent.futures``, or ``"dask://host:port"`` for a cluster of
+                Dask; by default processes of this machine.
             target: the engine to measure on, by default that of calls; ``"this-gpu"``; or a target that is not here
                 (``"sm_80"``): variants are compiled for it and ranked by its model.
             reset: names of arrays that are set to zero before each run: a kernel adds to them.

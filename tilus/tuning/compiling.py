@@ -1,93 +1,107 @@
-"""Compiling variants by an executor: code is shared through the cache, so that it may be one of other processes."""
+"""Compiling variants by an executor, in other processes or on other machines.
+
+Variants are traced here. What is sent is an :class:`~tilus.runtime.compile.Order`, so that nothing of the user's has to
+be imported elsewhere; what comes back is the code, which goes into the cache of this machine.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import pickle
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, as_completed
-from concurrent.futures import TimeoutError as FuturesTimeout
-from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from typing import Any
 
-import numpy as np
-
+from tilus.backends import Options, backend_of
 from tilus.diagnostics import Diagnostic, Severity, TilusError, TilusWarning, warn
-from tilus.model.prediction import Prediction
+from tilus.interp.launch import ArrayArgument as Extents
+from tilus.model.prediction import CompiledCall, Prediction
 from tilus.records import record
-from tilus.runtime.compile import compile_specialisation
-from tilus.tuning.ranking import warn_of
-
-if TYPE_CHECKING:
-    from tilus.runtime.jit import Prepared
-    from tilus.tuning.ranking import Predictor
+from tilus.runtime.arrays import ArrayArgument
+from tilus.runtime.cache import Entry, default_cache
+from tilus.runtime.compile import Order, fingerprint_of, kernel_of
+from tilus.runtime.internal import collection_paused
+from tilus.runtime.jit import Prepared
+from tilus.targets import Target, get_target
+from tilus.tuning import executors
+from tilus.tuning.ranking import Predictor, warn_of
 
 MOST_THREADS = 8
+STARTING = 1.0
+"""Processes are started for compilations that take at least so many seconds one after another. They take about half a
+second to start (``python -m benchmarks.tuning executors``)."""
+USUAL = 0.1
+"""Seconds of a compilation, before one is known."""
+WAITING = 64
+"""How many orders lie at an executor at least: tracing goes on while it works."""
+DIED = "the compiler ends its process"
 
 
-@record(frozen=True)
-class Ghost:
-    """A NumPy array without its contents: what code is compiled for depends on nothing else."""
+@record(eq=False)
+class Job:
+    """What an executor does: an order, unless ``entry`` is what came out of it before, and the question to a model."""
 
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    dtype: Any
-    writable: bool
-    misaligned: int
-    """The address modulo 64."""
-
-    @classmethod
-    def of(cls, value: Any) -> Any:
-        """For an array of NumPy's own class its ghost; for anything else itself."""
-        if type(value) is not np.ndarray:
-            return value
-        return cls(value.shape, value.strides, value.dtype, value.flags.writeable, value.ctypes.data % 64)
-
-    def array(self) -> np.ndarray[Any, Any]:
-        """An array like it, whose memory nobody has touched."""
-        steps = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True) if n]
-        low, high = sum(s for s in steps if s < 0), sum(s for s in steps if s > 0) + self.dtype.itemsize
-        memory = np.empty(high - low + 128, np.uint8)
-        offset = -low + (self.misaligned - (memory.ctypes.data - low)) % 64
-        array: np.ndarray[Any, Any] = np.ndarray(self.shape, self.dtype, memory, offset, self.strides)
-        array.flags.writeable = self.writable
-        return array
+    order: Order
+    entry: Entry | None
+    arguments: Sequence[Any]
+    predictor: Predictor | None
 
 
-@record(frozen=True)
+@record(eq=False)
 class Outcome:
-    """What became of a variant that was to be compiled: why that failed, or "", and what a model says of the code."""
+    """What became of a variant.
 
-    reason: str
+    Attributes:
+        reason: why it could not be compiled; "" where it could.
+        entry: the code.
+        prediction: what the model says of it.
+        seconds: how long that took.
+        fits: whether the executor's machine has the same tilus, tools and processor; nothing was done where not.
+    """
+
+    reason: str = ""
+    entry: Entry | None = None
     prediction: Prediction | None = None
+    seconds: float = 0.0
+    fits: bool = True
 
 
-def compile_variant(function: Any, engine_name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any],
-                    predictor: Predictor | None = None) -> Outcome:
-    """Compile what a call runs for the target of an engine, and ask a model about it. It is run by executors, in this
-    process or another one."""
-    def real(value: Any) -> Any:
-        return value.array() if isinstance(value, Ghost) else value
-
-    # Filters of warnings are those of all threads, so that in a thread of the search's process it has set them.
-    quiet = many_specialisations() if multiprocessing.parent_process() is not None else nullcontext()
+def carry_out(job: Job) -> Outcome:
+    """Do a job. It is run by executors, in this process or another one."""
+    order, started = job.order, time.perf_counter()
+    if fingerprint_of(order.route) != order.fingerprint:
+        return Outcome(fits=False)
+    kept = None if job.predictor is None else pickle.dumps(order.module)
     try:
-        with quiet:
-            prepared = function.kernel.prepared(engine_name, tuple(map(real, args)),
-                                                {name: real(value) for name, value in kwargs.items()})
-            compiled = compile_specialisation(prepared.specialisation, prepared.engine.target)
+        entry = job.entry
+        if entry is None:
+            with collection_paused():
+                entry = Entry(order.key, *order.carried_out())
     except Exception as error:
         return Outcome(reason_of(error))
-    return Outcome("", None if predictor is None else _predicted(predictor, prepared, compiled))
+    prediction = None if kept is None else _predicted(job, entry, pickle.loads(kept))
+    return Outcome("", entry, prediction, time.perf_counter() - started)
 
 
-def _predicted(predictor: Predictor, prepared: Prepared, compiled: Any) -> Prediction | None:
+def _predicted(job: Job, entry: Entry, module: Any) -> Prediction | None:
+    target = get_target(job.order.target)
+    assert job.predictor is not None
     try:
-        return predictor.compiled(prepared, compiled)
+        return job.predictor.compiled(CompiledCall(target, module, entry.blobs, entry.metadata, job.arguments))
     except Exception as error:
-        warn_of(prepared.engine.target, error)
+        warn_of(target, error)
         return None
 
 
@@ -98,83 +112,173 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".split("\n")[0]
 
 
+@record(eq=False)
+class Sent:
+    """A variant that is being compiled."""
+
+    number: int
+    prepared: Prepared
+    job: Job
+
+
 class Compiler:
     """Compiles variants of a call side by side.
 
     Args:
-        executor: what runs the compilations; None for threads of this process.
+        target: what it compiles for.
+        executor: what runs the compilations; None for processes, or threads of this one where there is little to do.
         predictor: the model that is asked about what is compiled; None for none.
     """
 
-    def __init__(self, function: Any, engine_name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any],
-                 executor: Executor | None, predictor: Predictor | None = None) -> None:
-        self.function, self.engine_name, self.predictor = function, engine_name, predictor
-        self.args = tuple(map(Ghost.of, args))
-        self.kwargs = {name: Ghost.of(value) for name, value in kwargs.items()}
-        self.executor = executor
+    def __init__(self, target: Target, executor: Executor | None = None, predictor: Predictor | None = None) -> None:
+        self.target, self.executor, self.predictor = target, executor, predictor
+        self.seconds = USUAL
+        """How long the last compilation took."""
+        self._processes: bool | None = None
+        """Whether processes compile; None: where they are there, or there is enough to do."""
+        self._suspects = 0
 
-    def compile(self, variants: Sequence[Mapping[str, Any]], seconds: float) -> Iterator[tuple[int, Outcome]]:
+    def compile(self, variants: Sequence[Callable[[], Prepared]], seconds: float) -> Iterator[tuple[int, Outcome]]:
         """Compile variants; gives for each, as soon as it is done, its number and what became of it. What is not done
-        in time is left out."""
+        in time is left out. A variant is a function that gives the call."""
         deadline = time.monotonic() + seconds
-        done: set[int] = set()
-        with self._executor() as executor:
-            try:
-                for number, outcome in self._results(executor, variants, deadline):
-                    done.add(number)
-                    yield number, outcome
-                return
-            except BrokenExecutor as error:
-                left = len(variants) - len(done)
-                warn(Diagnostic("W1113", f"the executor that compiled variants has died ({error}); the other {left} "
-                                         "are compiled in this process", severity=Severity.WARNING))
-                self.executor = None
-        rest = [number for number in range(len(variants)) if number not in done]
-        for number, outcome in self.compile([variants[n] for n in rest], deadline - time.monotonic()):
-            yield rest[number], outcome
+        todo, alone = deque(enumerate(variants)), Counter[int]()
+        while todo:
+            running: dict[Future[Outcome], Sent] = {}
+            with self._executor(len(todo)) as executor:
+                try:
+                    yield from self._until(deadline, executor, todo, running)
+                    return
+                except BrokenExecutor as error:
+                    left = sorted(sent.number for sent in running.values())
+                    self._replace(executor, error, len(left) + len(todo))
+                    if len(left) == 1 and not isinstance(error, _Lost):
+                        alone[left[0]] += 1
+                        if alone[left[0]] == 2:  # the first time it may have been chance, as where memory was short
+                            yield left.pop(), Outcome(DIED)
+                    todo.extendleft((number, variants[number]) for number in reversed(left))
+                    self._suspects = len(left)
 
-    def _results(self, executor: Executor, variants: Sequence[Mapping[str, Any]],
-                 deadline: float) -> Iterator[tuple[int, Outcome]]:
-        numbers: dict[Future[Outcome], int] = {}
+    def _until(self, deadline: float, executor: Executor, todo: deque[tuple[int, Callable[[], Prepared]]],
+               running: dict[Future[Outcome], Sent]) -> Iterator[tuple[int, Outcome]]:
+        """What an executor has done by the deadline. Raises BrokenExecutor, with what it had in ``running``."""
         try:
-            for number, variant in enumerate(variants):
-                numbers[self._submit(executor, variant)] = number
-            for future in as_completed(numbers, max(0.0, deadline - time.monotonic())):
-                yield numbers[future], self._result(future, variants[numbers[future]])
-        except FuturesTimeout:
-            pass
+            while todo or running:
+                while todo and len(running) < self._most(executor) and time.monotonic() < deadline:
+                    yield from self._start(executor, *todo.popleft(), running)
+                left = deadline - time.monotonic()
+                if left <= 0 and not self._last(executor, running):
+                    return
+                done, _ = wait(running, left if left > 0 else None, FIRST_COMPLETED)
+                for future in done:
+                    outcome = self._received(executor, running[future], future)
+                    yield running.pop(future).number, outcome
         finally:
-            for future in numbers:
+            for future in running:
                 future.cancel()
 
-    def _submit(self, executor: Executor, variant: Mapping[str, Any]) -> Future[Outcome]:
-        try:
-            return executor.submit(compile_variant, self.function, self.engine_name, self.args,
-                                   {**self.kwargs, **variant}, self.predictor)
-        except BrokenExecutor:
-            raise
-        except RuntimeError as error:  # it has been shut down
-            raise BrokenExecutor(str(error)) from error
+    def _last(self, executor: Executor, running: dict[Future[Outcome], Sent]) -> bool:
+        """Whether to wait for compilations after the deadline: those of this machine that have begun, since they would
+        disturb measurements."""
+        for future in [future for future in running if future.cancel() or executor is self.executor]:
+            del running[future]
+        return bool(running)
 
-    def _result(self, future: Future[Outcome], variant: Mapping[str, Any]) -> Outcome:
+    def _start(self, executor: Executor, number: int, variant: Callable[[], Prepared],
+               running: dict[Future[Outcome], Sent]) -> Iterator[tuple[int, Outcome]]:
+        """Send a variant, unless that is done at once: it is wrong, or in the cache."""
         try:
-            return future.result()
-        except BrokenExecutor:
-            raise
-        except Exception:  # what cannot be sent to another process is compiled here
-            return compile_variant(self.function, self.engine_name, self.args, {**self.kwargs, **variant},
-                                   self.predictor)
+            prepared = variant()
+            job = self._job(prepared)
+        except Exception as error:
+            yield number, Outcome(reason_of(error))
+            return
+        if job.entry is not None and self.predictor is None:
+            yield number, self._taken(prepared, job, Outcome(entry=job.entry))
+            return
+        sent = Sent(number, prepared, job)
+        try:
+            running[executor.submit(carry_out, job)] = sent
+        except RuntimeError as error:  # it has been shut down, or a process has died
+            running[Future()] = sent
+            raise _Lost(str(error)) from error
+
+    def _job(self, prepared: Prepared) -> Job:
+        route = backend_of(self.target).routes[0]
+        order = Order.of(prepared.specialisation, self.target, route, Options())
+        arguments = [Extents(a.shape, a.strides) if isinstance(a, ArrayArgument) else a
+                     for a in prepared.call.arguments]
+        return Job(order, default_cache().get(order.key), arguments, self.predictor)
+
+    def _received(self, executor: Executor, sent: Sent, future: Future[Outcome]) -> Outcome:
+        """What has come back. Raises BrokenExecutor."""
+        try:
+            outcome = future.result()
+        except BrokenExecutor as error:
+            raise (_Lost(str(error)) if executor is self.executor else error) from error
+        except CancelledError as error:
+            raise _Lost("it has cancelled what it was given") from error
+        except Exception as error:
+            if type(error).__name__ == "KilledWorker":  # of Dask: each worker that had it has died
+                return Outcome(DIED)
+            outcome = carry_out(sent.job)  # what cannot be sent to another process
+        if not outcome.fits:
+            raise _Lost("it has another tilus, other tools or another processor than this machine")
+        self._suspects = max(0, self._suspects - 1)
+        return self._taken(sent.prepared, sent.job, outcome)
+
+    def _taken(self, prepared: Prepared, job: Job, outcome: Outcome) -> Outcome:
+        """Code goes into the cache, and calls have it."""
+        if outcome.entry is not None:
+            if job.entry is None:
+                self.seconds = outcome.seconds
+                default_cache().put(job.order.key, outcome.entry.blobs, outcome.entry.metadata)
+            kernel_of(prepared.specialisation, job.order, outcome.entry)
+        return outcome
+
+    # -- executors
+
+    def _most(self, executor: Executor) -> int:
+        """How many variants an executor has at once. One, where it is one of those that one of them has killed."""
+        if executor is self.executor:
+            return WAITING
+        return 1 if self._suspects else 2 * executors.process_count()
 
     @contextmanager
-    def _executor(self) -> Iterator[Executor]:
+    def _executor(self, count: int) -> Iterator[Executor]:
+        """What compiles so many variants."""
         if self.executor is not None:
             yield self.executor
-            return
-        threads = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), "tilus-compile")
-        try:
-            yield threads
-        finally:
-            threads.shutdown(wait=True, cancel_futures=True)
+        elif self._worth_processes(count):
+            yield executors.processes()
+        else:
+            threads = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), "tilus-compile")
+            try:
+                yield threads
+            finally:
+                threads.shutdown(wait=True, cancel_futures=True)
+
+    def _worth_processes(self, count: int) -> bool:
+        if self._processes is not None:
+            return self._processes
+        return count * self.seconds > STARTING or (count > 1 and executors.are_running())
+
+    def _replace(self, executor: Executor, error: BrokenExecutor, left: int) -> None:
+        """After a process has died, or an executor is lost. What kills a process must not run in this one."""
+        theirs = executor is self.executor
+        self.executor = None
+        if not theirs:
+            executors.discard(executor)
+        self._processes = executors.can_run()
+        if theirs or not self._processes:
+            reason = str(error).split("\n")[0]
+            where = "processes" if self._processes else "threads"
+            warn(Diagnostic("W1113", f"the executor that compiled variants is lost ({reason}); the other {left} are "
+                                     f"compiled by {where} of this machine", severity=Severity.WARNING))
+
+
+class _Lost(BrokenExecutor):
+    """An executor that cannot be used, for which no variant is to blame."""
 
 
 @contextmanager
@@ -185,4 +289,4 @@ def many_specialisations() -> Iterator[None]:
         yield
 
 
-__all__ = ["Compiler", "Ghost", "Outcome", "compile_variant", "many_specialisations", "reason_of"]
+__all__ = ["Compiler", "Job", "Outcome", "carry_out", "many_specialisations", "reason_of"]

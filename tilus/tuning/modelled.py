@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tilus.model.prediction import Prediction
 from tilus.runtime.engines import Engine
 from tilus.runtime.fuse import FusedFunction
+from tilus.runtime.jit import Prepared
 from tilus.tuning.compiling import Compiler, many_specialisations
 from tilus.tuning.progress import Progress
 from tilus.tuning.ranking import MOST_PREDICTED, PREDICTING, Predictor, order_of, predict, refusal
@@ -35,7 +37,7 @@ class ModelledSearch:
         self.deadline, self.seconds = time.perf_counter() + seconds, seconds
         if isinstance(function.kernel, FusedFunction) and "out" not in self.kwargs:
             self.kwargs["out"] = function.kernel.allocate(engine.name, args, {**kwargs, **untuned})
-        self.compiler = Compiler(function, engine.name, args, self.kwargs, executor, predictor)
+        self.compiler = Compiler(engine.target, executor, predictor)
         self.found: list[tuple[Variant, Prediction]] = []
         self.failed: list[Measured] = []
         self.ended = ""
@@ -69,7 +71,8 @@ class ModelledSearch:
 
     def _try(self, variants: list[Variant], seconds: float, progress: Progress) -> None:
         progress.stage("compiling", len(variants))
-        for number, outcome in self.compiler.compile(variants, seconds):
+        calls = [functools.partial(self._prepare, variant) for variant in variants]
+        for number, outcome in self.compiler.compile(calls, seconds):
             variant, prediction = variants[number], outcome.prediction
             if outcome.reason or prediction is None:
                 self.failed.append(Measured(variant, None, reason=outcome.reason or NO_PREDICTION))
@@ -78,6 +81,10 @@ class ModelledSearch:
             else:
                 self.found.append((variant, prediction))
             progress.step()
+
+    def _prepare(self, variant: Variant) -> Prepared:
+        """The call with a variant. Raises UserError."""
+        return self.function.kernel.prepared(self.engine.name, self.args, {**self.kwargs, **variant})
 
     def _ordered(self) -> list[Variant]:
         """The other variants, as far as they may be launched, in the order of what the model says before it has seen

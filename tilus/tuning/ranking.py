@@ -9,18 +9,14 @@ import importlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from tilus.backends import backend_of
 from tilus.diagnostics import Diagnostic, Severity, warn
-from tilus.model.prediction import Prediction
+from tilus.model.prediction import CompiledCall, Prediction
 from tilus.runtime.engines import Engine, get_engine
 from tilus.targets import Target
 from tilus.tuning.space import Space, Variant
-
-if TYPE_CHECKING:
-    from tilus.runtime.compile import Compiled
-    from tilus.runtime.jit import Prepared
 
 GUESSING = 0.3
 """Seconds that the first call of a key may spend on predictions."""
@@ -50,7 +46,7 @@ class Predictor(Protocol):
             args, kwargs: the call, without the parameters that are chosen.
         """
 
-    def compiled(self, prepared: Prepared, kernel: Compiled) -> Prediction | None:
+    def compiled(self, call: CompiledCall) -> Prediction | None:
         """What is known of a compiled variant of a call; None where nothing is. Where variants are compiled by other
         processes it is called there, so that predictors have to be picklable."""
 

@@ -10,19 +10,26 @@ model's predictions, and every fourth one by chance, so that a wrong model does 
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
 from tilus.lang.constants import constant_key
 from tilus.model.prediction import Prediction
+from tilus.runtime.cache import cache_directory, key_of
 from tilus.runtime.engines import Engine
+from tilus.runtime.filelock import key_lock
 from tilus.runtime.fuse import FusedFunction
 from tilus.runtime.jit import Prepared
+from tilus.targets import Target
 from tilus.tuning.compiling import Compiler, many_specialisations, reason_of
 from tilus.tuning.config import shown
+from tilus.tuning.identity import device_of
 from tilus.tuning.measure import SHORTEST_SAMPLE, OutOfTime, Race, Written, default_tolerance
 from tilus.tuning.progress import Progress
 from tilus.tuning.ranking import (
@@ -51,6 +58,8 @@ ROUND, ROUND_SECONDS, MOST_TURNS = 24, 0.3, 12
 """Samples of a round; it has more where they take less than so many seconds together, but at most so many of each."""
 FINALISTS = 3
 """How many variants the last round is among, besides the untuned one."""
+LONGEST_WAIT = 600.0
+"""Seconds to wait for other processes that measure; then it goes on beside them."""
 UNLIMITED = 1e6
 """Seconds."""
 
@@ -77,7 +86,7 @@ class Search:
         self.deadline, self.seconds = self.started + seconds, seconds
         self.reset, self.tolerance = tuple(reset), tolerance
         self.predictor = predictor_of(engine.target)
-        self.compiler = Compiler(function, engine.name, args, kwargs, executor)
+        self.compiler = Compiler(engine.target, executor)
         self.variants: list[Variant] = []
         self.predicted: dict[Any, Prediction | None] = {}
         self.failed: dict[int, str] = {}
@@ -144,7 +153,8 @@ class Search:
         if self.predictor is not None:
             self._predict([self.untuned], PREDICTING * self.seconds)
         self._admit([self.untuned], self.started + UNLIMITED)
-        self._check_all()
+        with self._alone():
+            self._check_all()
         survivors: list[int] = []
         moved = False
         while True:
@@ -156,12 +166,23 @@ class Search:
             known = len(self._known)
             self._admit(self._ranked(more, PREDICTING * (self.deadline - now)), until)
             tried = len(self._known) - known
-            new = self._check_all()
-            if new:
-                survivors = self._race([*new, *survivors])
-            elif not tried and not moved:
+            with self._alone():
+                new = self._check_all()
+                if new:
+                    survivors = self._race([*new, *survivors])
+            if not new and not tried and not moved:
                 return
             moved = self._best() != best
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other search measures on the device meanwhile. Waiting for that does not count."""
+        started = time.perf_counter()
+        with key_lock(lock_of(self.engine.target), LONGEST_WAIT):
+            waited = time.perf_counter() - started
+            self.deadline += waited
+            self.race.deadline += waited
+            yield
 
     def _field(self) -> list[Variant]:
         """Variants in random order, all of a small space: where the time is short, those that are compiled in it are a
@@ -194,36 +215,28 @@ class Search:
     def _allocate(self, fused: FusedFunction) -> None:
         """Outputs that all variants of a fused function write."""
         self.kwargs["out"] = fused.allocate(self.engine.name, self.args, {**self.kwargs, **self.untuned})
-        self.compiler = Compiler(self.function, self.engine.name, self.args, self.kwargs, self.compiler.executor)
 
-    def _admit(self, variants: Iterable[Variant], until: float) -> None:
+    def _admit(self, variants: Sequence[Variant], until: float) -> None:
         """Compile variants that are new, as far as the time suffices."""
-        new: list[int] = []
-        with many_specialisations():
-            for variant in variants:
-                if time.perf_counter() > until:
-                    break
-                number = len(self.variants)
-                self._known.add(_key(variant))
-                self.variants.append(variant)
-                try:
-                    self._prepared[number] = self.function.kernel.prepared(self.engine.name, self.args,
-                                                                           {**self.kwargs, **variant})
-                    new.append(number)
-                except Exception as error:
-                    self.failed[number] = reason_of(error)
-        self.progress.stage("compiling", len(new))
         self._new = []
-        left = set(new)
-        for place, outcome in self.compiler.compile([self.variants[n] for n in new], until - time.perf_counter()):
-            number = new[place]
-            left.remove(number)
-            if outcome.reason:
-                self.failed[number] = outcome.reason
-            else:
-                self._new.append(number)
-            self.progress.step()
-        self._known -= {_key(self.variants[n]) for n in left}  # another time
+        first = len(self.variants)
+        self.variants += variants
+        self.progress.stage("compiling", len(variants))
+        calls = [functools.partial(self._prepare, first + place) for place in range(len(variants))]
+        with many_specialisations():
+            for place, outcome in self.compiler.compile(calls, until - time.perf_counter()):
+                self._known.add(_key(variants[place]))
+                if outcome.reason:
+                    self.failed[first + place] = outcome.reason
+                else:
+                    self._new.append(first + place)
+                self.progress.step()
+
+    def _prepare(self, number: int) -> Prepared:
+        """The call with a variant. Raises UserError."""
+        kwargs = {**self.kwargs, **self.variants[number]}
+        found = self._prepared[number] = self.function.kernel.prepared(self.engine.name, self.args, kwargs)
+        return found
 
     def _check_all(self) -> list[int]:
         """Run what has been compiled once, and compare results; those that are right, and not hopelessly slow."""
@@ -313,8 +326,13 @@ def _key(variant: Variant) -> Any:
     return constant_key(tuple(sorted(variant.items(), key=lambda item: item[0])))
 
 
+def lock_of(target: Target) -> str:
+    """The lock on the device that code for a target is measured on."""
+    return os.path.join(cache_directory(), f"measuring-{key_of([device_of(target)])}.lock")
+
+
 class _Wrong(Exception):
     """Why a variant does not work."""
 
 
-__all__ = ["Search"]
+__all__ = ["Search", "lock_of"]

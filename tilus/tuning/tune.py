@@ -30,32 +30,30 @@ BUDGET = 60.0
 
 
 def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], *, budget: float,
-         executor: Executor | None, engine: Engine, predictor: Predictor | None, reset: str | Iterable[str],
+         executor: Executor | str | None, engine: Engine, predictor: Predictor | None, reset: str | Iterable[str],
          tolerance: float | None, span: Span | None) -> TuningResult:
     """Search the best variant for a call, and store what is found: by measuring it on an engine, or by asking a
     predictor. See :meth:`AutotunedFunction.tune`."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise UserError.at("E1110", f"budget is {budget!r}, not a number of seconds", span, help="write budget=60")
-    if executor is not None and not hasattr(executor, "submit"):
-        raise UserError.at("E1110", f"executor is {executor!r}, which has no `submit`", span,
-                           help="pass an executor of concurrent.futures, or leave it out")
     if predictor is None and not engine.timed:
         raise UserError.at("E1109", f"the time of the engine {engine.name!r} does not tell how fast a kernel is", span,
                            help="tune on 'cpu'")
     task = _Task(function, engine, args, kwargs, span)
+    from tilus.tuning.executors import opened
+    from tilus.tuning.modelled import ModelledSearch
+    from tilus.tuning.search import Search
+
     search: Search | ModelledSearch
-    if predictor is None:
-        from tilus.tuning.search import Search
-
-        search = Search(function, engine, args, kwargs, task.space, task.untuned, seconds=float(budget),
-                        executor=executor, reset=(reset,) if isinstance(reset, str) else reset, tolerance=tolerance,
-                        span=span)
-    else:
-        from tilus.tuning.modelled import ModelledSearch
-
-        search = ModelledSearch(function, engine, predictor, args, kwargs, task.space, task.untuned,
-                                seconds=float(budget), executor=executor)
-    search.run()
+    with opened(executor, span) as compiling:
+        if predictor is None:
+            search = Search(function, engine, args, kwargs, task.space, task.untuned, seconds=float(budget),
+                            executor=compiling, reset=(reset,) if isinstance(reset, str) else reset,
+                            tolerance=tolerance, span=span)
+        else:
+            search = ModelledSearch(function, engine, predictor, args, kwargs, task.space, task.untuned,
+                                    seconds=float(budget), executor=compiling)
+        search.run()
     return task.finished(search, modelled=predictor is not None)
 
 
