@@ -160,7 +160,7 @@ class LaunchModel:
 
     def _nothing(self) -> KernelModel:
         return KernelModel(self.sample.program.name, self.board.launch, 0.0, self.registers, self.shared, 0, 0, 0.0, {},
-                           {}, {}, 0.0, 0.0, "nothing to do", Timing(0.0, 0.0, 0.0, {}, {}))
+                           {}, {}, 0.0, 0.0, "nothing to do", Timing(0.0, 0.0, 0.0, {}, {}, {}))
 
     def _typical(self) -> BlockSample:
         """The sample whose work is nearest to the mean."""
@@ -243,7 +243,12 @@ class LaunchModel:
         return busy
 
     def _waits(self, timing: Timing) -> dict[str, float]:
-        sums = [sum(column) for column in zip(*timing.waits.values(), strict=True)]
+        """The share of each reason in what warps wait, loops in full."""
+        sums = [0.0] * len(REASONS)
+        for number, spent in timing.waits.items():
+            times = self.executed.get(number, 0.0) / timing.issues[number]
+            for reason, cycles in enumerate(spent):
+                sums[reason] += cycles * times
         total = sum(sums) or 1.0
         return {reason: spent / total for reason, spent in zip(REASONS, sums, strict=True)}
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from tilus.model.boards import Board
 from tilus.model.periods import in_full, periods_of
 from tilus.model.sass import NO_BARRIER
-from tilus.model.steps import BARRIER, OTHERS, PIPE, QUEUE, STALL, Step
+from tilus.model.steps import BARRIER, OTHERS, PIPE, QUEUE, REASONS, STALL, Step
 from tilus.model.traces import Trace
 from tilus.records import field, record
 
@@ -56,6 +56,7 @@ class Timing:
         simulated: until the last block has ended, loops cut.
         periods: of an iteration of each loop, by its first instruction.
         waits: of all warps at each instruction, by reason, in what was simulated.
+        issues: how often each instruction was issued in that.
         timeline: the issues of what was simulated, where asked for.
     """
 
@@ -64,6 +65,7 @@ class Timing:
     simulated: float
     periods: dict[int, float]
     waits: dict[int, list[float]]
+    issues: dict[int, int]
     timeline: list[Issue] = field(default_factory=list)
 
 
@@ -117,6 +119,7 @@ class Multiprocessor:
         self.arrived: dict[tuple[int, int], list[_Warp]] = {}
         self.arrivals: dict[tuple[int, int], int] = {}
         self.waits: dict[int, list[float]] = {}
+        self.issues: dict[int, int] = {}
         self.timeline: list[Issue] | None = [] if timeline else None
         self.end = 0.0
 
@@ -320,7 +323,9 @@ class Multiprocessor:
         """Say what the warp has waited for since its last issue."""
         sums = self.waits.get(number)
         if sums is None:
-            sums = self.waits[number] = [0.0] * 8
+            sums = self.waits[number] = [0.0] * len(REASONS)
+            self.issues[number] = 0
+        self.issues[number] += 1
         since = warp.last + 1
         ready, dep = min(warp.ready, time), min(warp.dep, time)
         if warp.reason == BARRIER:
@@ -346,7 +351,7 @@ class Multiprocessor:
             extra, inside = in_full(warp.marks, warp.loops, periods)
             if warp.ready + extra >= longest:
                 longest, in_loops = warp.ready + extra, inside
-        return Timing(longest, in_loops, self.end, periods, self.waits, self.timeline or [])
+        return Timing(longest, in_loops, self.end, periods, self.waits, self.issues, self.timeline or [])
 
 
 __all__ = ["Issue", "Multiprocessor", "Timing"]

@@ -116,9 +116,9 @@ def use_of(instruction: Instruction, arch: int, *, half_rate: bool = False) -> U
         return Use("slow", 8, latency=14, read=9)
     if opcode in ("DFMA", "DADD", "DMUL", "DSETP", "DMNMX"):
         return Use("double", core.double, latency=8 if core.double < 16 else 44, read=9)
-    if opcode in ("HMMA", "IMMA", "DMMA", "QMMA", "OMMA", "BMMA"):
+    if opcode in WARP_PRODUCTS:
         return _matrix(instruction, core, half_rate)
-    if opcode in ("HGMMA", "IGMMA", "QGMMA", "BGMMA"):
+    if opcode in GROUP_PRODUCTS:
         return _group_matrix(instruction, core)
     if opcode in ("SHFL", "MATCH", "REDUX", "CREDUX", "MOVM"):
         return Use("shuffle", 2, latency=23, read=9)
@@ -135,7 +135,6 @@ def use_of(instruction: Instruction, arch: int, *, half_rate: bool = False) -> U
     return Use("alu", core.alu)
 
 
-_SHAPE = re.compile(r"^(\d{3,6})$")
 _SHAPES = {
     "884": (8, 8, 4), "1688": (16, 8, 8), "16816": (16, 8, 16), "16832": (16, 8, 32), "16864": (16, 8, 64),
     "8816": (8, 8, 16), "8832": (8, 8, 32), "1684": (16, 8, 4), "168128": (16, 8, 128), "88128": (8, 8, 128),
@@ -143,17 +142,33 @@ _SHAPES = {
 }
 
 
+WARP_PRODUCTS = frozenset({"HMMA", "IMMA", "DMMA", "QMMA", "OMMA", "BMMA"})
+GROUP_PRODUCTS = frozenset({"HGMMA", "IGMMA", "QGMMA", "BGMMA"})
+
+
+def shape_of(instruction: Instruction) -> tuple[int, int, int] | None:
+    """M, N and K of the product that a warp does with an instruction (of wgmma its 16 rows, of Volta's the four quad
+    pairs together and a quarter of the columns); None for others."""
+    if instruction.opcode in WARP_PRODUCTS:
+        if instruction.has("884") and instruction.opcode == "HMMA":
+            return 32, 8 // (4 if _has_step(instruction) else 1), 4
+        return next((_SHAPES[m] for m in instruction.modifiers if m in _SHAPES), (16, 8, 16))
+    if instruction.opcode in GROUP_PRODUCTS:
+        found = next((m for m in instruction.modifiers if re.fullmatch(r"64x\d+x\d+", m)), "64x64x16")
+        _, n, k = map(int, found.split("x"))
+        return 16, n, k
+    return None
+
+
 def _matrix(instruction: Instruction, core: SubCore, half_rate: bool) -> Use:
     """mma.sync. A product of the tensor core takes as many cycles as it has multiply-adds for."""
-    shape = next((_SHAPES[m] for m in instruction.modifiers if m in _SHAPES), (16, 8, 16))
-    work = float(shape[0] * shape[1] * shape[2])
+    m, n, k = shape_of(instruction) or (0, 0, 0)
+    work = float(m * n * k)
     rate = core.tensor * core.matrix
     if instruction.opcode == "DMMA":
         return Use("double", work / 16 if core.double < 16 else work, latency=33, read=9)
     if instruction.opcode == "HMMA" and instruction.has("884"):
-        # A step of Volta's: the four quad pairs have 8 × 8 × 4 each in four steps; only one step is this instruction.
-        work *= 4
-        return Use("tensor", work / core.tensor / max(1, 4 if _has_step(instruction) else 1))
+        return Use("tensor", work / core.tensor)
     rate *= _type_rate(instruction)
     if half_rate and instruction.opcode in ("HMMA", "QMMA") and instruction.has("F32"):
         rate /= 2
@@ -180,8 +195,7 @@ def _type_rate(instruction: Instruction) -> float:
 def _group_matrix(instruction: Instruction, core: SubCore) -> Use:
     """wgmma: each warp of a warp group does its 16 rows. With both operands in shared memory what reads them limits it
     at N < 64 (published for m64nNk16: 24, 20 and 18 cycles for N of 32, 16 and 8; 13 at least with A in registers)."""
-    found = next((m for m in instruction.modifiers if re.fullmatch(r"64x\d+x\d+", m)), "64x64x16")
-    _, n, k = map(int, found.split("x"))
+    _, n, k = shape_of(instruction) or (0, 0, 0)
     rate = 2.0 if instruction.opcode != "HGMMA" else 0.5 if instruction.has("TF32") else 1.0
     cycles = 16 * n * k / (core.tensor * rate)
     in_registers = sum(operand.kind == "R" for operand in instruction.operands) > 2
@@ -209,5 +223,6 @@ def memory_latency(instruction: Instruction) -> tuple[float, float]:
 
 
 __all__ = [
-    "MEMORY_OPCODES", "SHARED_OPCODES", "STORE_OPCODES", "SubCore", "Use", "memory_latency", "sub_core", "use_of",
+    "GROUP_PRODUCTS", "MEMORY_OPCODES", "SHARED_OPCODES", "STORE_OPCODES", "WARP_PRODUCTS", "SubCore", "Use",
+    "memory_latency", "shape_of", "sub_core", "use_of",
 ]

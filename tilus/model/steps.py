@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tilus.model.access import Cost
-from tilus.model.pipes import Use, memory_latency, use_of
+from tilus.model.pipes import GROUP_PRODUCTS, Use, memory_latency, use_of
 from tilus.model.sass import Instruction
 from tilus.records import record
 
@@ -63,7 +63,7 @@ def _step(i: Instruction, cost: Cost | None, use: Use) -> Step:
         kind, threshold = "depbar", _threshold(i)
     elif i.opcode == "WARPGROUP" and i.has("DEPBAR"):
         kind, threshold = "group wait", _threshold(i)
-    elif i.opcode in ("HGMMA", "IGMMA", "QGMMA", "BGMMA"):
+    elif i.opcode in GROUP_PRODUCTS:
         kind = "group product"
     elif i.opcode == "BAR":
         kind, threshold = "arrive" if i.has("ARV") else "barrier", _barrier(i)
