@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tilus.model.access import Cost
+from tilus.model.cost import Cost
 from tilus.model.pipes import GROUP_PRODUCTS, Use, memory_latency, use_of
 from tilus.model.sass import Instruction
 from tilus.records import record
