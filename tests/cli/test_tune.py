@@ -12,7 +12,7 @@ import pytest
 import tilus as tl
 from tests.cli.test_kernels import tilus
 from tilus.tuning import store
-from tilus.tuning.arguments import random_arguments, random_array
+from tilus.tuning.arguments import made_up_arguments, random_array
 
 KERNELS = '''
 import tilus as tl
@@ -104,7 +104,7 @@ def packed_kernel(x: tl.u4["N", "N//2"], n: tl.i32, BLOCK: int, flag: bool = Tru
     tl.grid(1)
 
 
-def test_random_arguments() -> None:
-    found = random_arguments(packed_kernel, {"N": 6, "n": 4}, {"flag": False})
+def test_made_up_arguments() -> None:
+    found = made_up_arguments(packed_kernel, {"N": 6, "n": 4}, {"flag": False})
     assert found["x"].shape == (6, 3)
     assert {name: value for name, value in found.items() if name != "x"} == {"n": 4, "flag": False}

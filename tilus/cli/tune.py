@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import re
-from typing import Any
 
 import click
 
@@ -56,51 +54,17 @@ def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ..
 
 def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: float,
           executor: str | None, reset: tuple[str, ...]) -> None:
+    from tilus.cli.calls import call_of
     from tilus.cli.loading import find_kernel
-    from tilus.tuning.arguments import random_arguments
     from tilus.tuning.autotune import AutotunedFunction
 
     function = find_kernel(kernel)
     if not isinstance(function, AutotunedFunction):
         raise UserError.at("E1108", f"{function.__name__} has no space of variants",
                            help="write @tl.autotune(BM=[64, 128], …) above its decorator")
-    arguments = random_arguments(function, dict(map(_extent, shapes)), _given(settings))
-    names = function.signature.names
-    leading: list[Any] = []  # options of tune may be called as parameters are, which are given by position then
-    for name in names:
-        if name not in arguments:
-            break
-        leading.append(arguments.pop(name))
+    leading, arguments = call_of(function, shapes, settings)
     click.echo(str(function.tune(*leading, budget=budget, target=target, executor=executor, reset=reset,
                                  **arguments)))
-
-
-def _extent(item: str) -> tuple[str, int]:
-    name, _, text = item.partition("=")
-    if not name.isidentifier() or not text.isdecimal():
-        raise UserError.at("E0804", f"--shape takes NAME=EXTENT, not {item!r}", help="--shape M=4096")
-    return name, int(text)
-
-
-def _given(settings: tuple[str, ...]) -> dict[str, Any]:
-    """What ``--set`` says; array types too."""
-    from tilus.cli.loading import parse_settings
-    from tilus.ir.annotations import ArrayAnnotation
-    from tilus.ir.dtypes import parse_dtype
-
-    found: dict[str, Any] = {}
-    for item in settings:
-        match = re.fullmatch(r"(\w+)=(\w+)\[([\d,x ]*)\]", item)
-        if match is None:
-            found.update(parse_settings((item,)))
-            continue
-        try:
-            dtype = parse_dtype(match[2])
-        except ValueError as error:
-            raise UserError.at("E0804", f"--set {item}: there is no element type {match[2]!r}") from error
-        extents = tuple(int(n) for n in match[3].replace("x", ",").split(",") if n.strip())
-        found[match[1]] = ArrayAnnotation(dtype, extents)
-    return found
 
 
 def _seconds(text: str) -> float:

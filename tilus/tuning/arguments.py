@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,11 @@ from tilus.ir.dtypes import DType
 from tilus.lang.signature import MISSING, ParameterSpec, dim_value, parameter_type_of
 from tilus.runtime.packed import packed
 from tilus.runtime.packed_array import is_held
+from tilus.tuning.keys import Arguments
 
 
-def random_arguments(function: Any, extents: Mapping[str, int], given: Mapping[str, Any]) -> dict[str, Any]:
+def made_up_arguments(function: Any, extents: Mapping[str, int], given: Mapping[str, Any], *,
+                      contents: bool = True) -> dict[str, Any]:
     """Arguments by name: arrays of random numbers, normally distributed floats and integers from -4 to 4 (0 to 4
     without a sign); optional arrays are absent.
 
@@ -25,16 +28,20 @@ def random_arguments(function: Any, extents: Mapping[str, int], given: Mapping[s
         extents: of the dimensions.
         given: values of scalars and compile-time parameters; array types, or element types of those that the kernel
             takes in several.
+        contents: whether arrays hold numbers, rather than memory that nobody has touched.
 
     Raises:
         UserError: E0804, an extent or a scalar is missing, or a name is none of the kernel's.
     """
     known = {**extents, **{n: v for n, v in given.items() if isinstance(v, int)}}
+    facts = Arguments(function.signature)
+    chosen = function.space.names if hasattr(function, "space") else ()
+    make = random_array if contents else untouched_array
     arguments: dict[str, Any] = {}
     used: set[str] = set()
     for spec in function.signature.specs:
         value = given.get(spec.name, MISSING)
-        annotation = value if isinstance(value, ArrayAnnotation) else function.facts.annotation(spec, dict(given))
+        annotation = value if isinstance(value, ArrayAnnotation) else facts.annotation(spec, dict(given))
         inner = _option(annotation, value)
         if isinstance(inner, ArrayAnnotation):
             if isinstance(annotation, OptionalAnnotation) and value is MISSING:
@@ -45,12 +52,12 @@ def random_arguments(function: Any, extents: Mapping[str, int], given: Mapping[s
                 arguments[spec.name] = None
                 continue
             used |= {d for d in inner.dims if isinstance(d, str)}
-            arguments[spec.name] = random_array(inner.dtype, _shape(spec, inner, known), spec.name)
+            arguments[spec.name] = make(inner.dtype, _shape(spec, inner, known), spec.name)
         elif value is not MISSING:
             arguments[spec.name] = value
         elif isinstance(inner, DType) and spec.name in extents:
             arguments[spec.name] = extents[spec.name]
-        elif spec.default is MISSING and spec.name not in function.space.names:
+        elif spec.default is MISSING and spec.name not in chosen:
             what = "--set NAME=VALUE" if annotation is not None else f"--set {spec.name}=f32[128,64]"
             raise UserError.at("E0804", f"there is no value of {spec.name!r}", function.signature.span(spec.name),
                                help=what)
@@ -104,4 +111,11 @@ def random_array(dtype: DType, shape: tuple[int, ...], name: str) -> Any:
     return rng.integers(0, 2, shape).astype(dtype.numpy)
 
 
-__all__ = ["random_arguments", "random_array"]
+def untouched_array(dtype: DType, shape: tuple[int, ...], name: str) -> Any:
+    """An array in memory that the system has not given yet: it takes none until somebody writes it."""
+    if not is_held(dtype):
+        return packed(np.empty(-(-math.prod(shape) * dtype.packed_bits // 8), np.uint8), dtype, shape)
+    return np.empty(shape, dtype.numpy)
+
+
+__all__ = ["made_up_arguments", "random_array", "untouched_array"]
