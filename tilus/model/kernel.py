@@ -6,8 +6,8 @@ import heapq
 from collections.abc import Mapping
 from typing import Any
 
-from tilus.model.cost import Cost
 from tilus.model.boards import Board
+from tilus.model.cost import Cost
 from tilus.model.multiprocessor import Multiprocessor, Timing
 from tilus.model.pipes import STORE_OPCODES
 from tilus.model.sample import Access, BlockSample, Sample
