@@ -78,18 +78,8 @@ class LaunchModel:
         gx, gy, gz = sample.launch.grid
         self.blocks = gx * gy * gz
         self.resident = target.resident_blocks(self.threads, registers, shared)
-        self.executed = self._executed()
+        self.executed = sample.executions
         self.steps = self._steps()
-
-    def _executed(self) -> dict[int, float]:
-        """Executions of each instruction by all warps of the grid."""
-        counts: dict[int, float] = {}
-        known: dict[int, dict[int, float]] = {}
-        for block in self.sample.blocks:
-            for path in block.warps:
-                for number, times in known.setdefault(id(path), executions(path)).items():
-                    counts[number] = counts.get(number, 0.0) + times * block.weight
-        return counts
 
     def _steps(self) -> list[Step]:
         program = self.sample.program
@@ -102,32 +92,27 @@ class LaunchModel:
         asked: dict[str, float] = {}
         for number, access in self.sample.accesses.items():
             if access.space == "global" and not self._stores(number):
-                bytes_ = self.executed.get(number, 0.0) * access.sectors * SECTOR
+                bytes_ = self.executed.get(number, 0.0) * access.requests * access.sectors * SECTOR
                 asked[access.array] = asked.get(access.array, 0.0) + bytes_
-        shares = {}
-        for name, total in asked.items():
-            traffic = self.sample.traffic.get(name)
-            if traffic is None or not total:
-                shares[name] = 1.0, 1.0
-            else:
-                shares[name] = min(1.0, traffic.requested_bytes / total), min(1.0, traffic.dram_bytes / total)
-        return shares
+        traffic = self.sample.traffic
+        return {name: (min(1.0, traffic.requested_bytes.get(name, total) / total),
+                       min(1.0, traffic.dram_bytes.get(name, total) / total)) for name, total in asked.items() if total}
 
     def _stores(self, number: int) -> bool:
         return self.sample.program.instructions[number].opcode in STORE_OPCODES
 
     def _cost(self, number: int, access: Access, shares: Mapping[str, tuple[float, float]]) -> Cost:
-        store = self._stores(number)
+        store, part = self._stores(number), access.requests
         if access.space == "shared":
-            return Cost(True, store, access.wavefronts, access.wavefronts - access.least_wavefronts)
+            return Cost(True, store, part * access.wavefronts, access.wavefronts - access.least_wavefronts)
         least = access.least_sectors * SECTOR / LINE
         # Sectors beyond the least lie in lines of their own, of which one is looked up a cycle.
         passes = max(1.0, least + max(0.0, access.sectors - access.least_sectors), access.wavefronts)
-        bytes_ = access.sectors * SECTOR
+        bytes_ = part * access.sectors * SECTOR
         l2_share, memory_share = (1.0, 1.0) if store else shares.get(access.array, (1.0, 1.0))
         if access.space == "local":
             l2_share, memory_share = 0.5, 0.0
-        return Cost(False, store, passes, 0.0, bytes_ * l2_share, bytes_ * memory_share)
+        return Cost(False, store, part * passes, 0.0, bytes_ * l2_share, bytes_ * memory_share)
 
     # -- time
 

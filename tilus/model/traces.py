@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilus.model.sample import Path
+from tilus.model.paths import Path
 from tilus.records import record
 
 ENTERS, STARTS, ENDS = -1, -2, -3

@@ -1,0 +1,229 @@
+"""What each memory instruction asks of the memory: sectors, wavefronts, and what of it no earlier one has touched."""
+# NumPy types the results of most functions as Any.
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tilus.model.emulate.lanes import WARP
+from tilus.model.emulate.memory import MemoryAccess
+from tilus.model.emulate.operands import Source
+from tilus.model.emulate.state import Observer, State
+from tilus.model.emulate.values import Array, Known, as_array
+from tilus.model.launch import ArrayAt
+from tilus.records import record
+from tilus.simulator.counters import SECTOR, count_global, count_shared
+
+UNNAMED = "?"
+"""The array of an access whose address is in none, or not known."""
+
+
+@record(frozen=True)
+class Access:
+    """One memory instruction; the numbers are means over the requests of warps with a lane that takes part.
+
+    Attributes:
+        instruction: its number.
+        space: ``global`` (asynchronous copies to shared memory too), ``shared`` or ``local``.
+        bytes_per_lane: that one lane moves.
+        lanes: that take part.
+        sectors: of 32 bytes, that a request touches in global or local memory, and the least that its bytes need.
+        wavefronts: that a request takes in shared memory, and the least that its bytes need.
+        array: the name of the array, ``"?"`` where that is not known.
+        requests: of a warp for each time that it executes the instruction: less than 1 where guards fail.
+    """
+
+    instruction: int
+    space: str
+    bytes_per_lane: int
+    lanes: float
+    sectors: float
+    least_sectors: float
+    wavefronts: float
+    least_wavefronts: float
+    array: str
+    requests: float
+
+
+@record
+class Seen:
+    """Sums over the requests of one instruction."""
+
+    access: MemoryAccess
+    requests: float = 0
+    lanes: float = 0
+    sectors: float = 0
+    least_sectors: float = 0
+    shared: float = 0
+    wavefronts: float = 0
+    least_wavefronts: float = 0
+    array: str = UNNAMED
+    fresh: float = 0
+    """Sectors that a block had not touched before."""
+
+    def add(self, amounts: tuple[float, ...], times: float) -> None:
+        """Requests, lanes, sectors, least sectors, shared requests, wavefronts and least wavefronts, so many times."""
+        requests, lanes, sectors, least_sectors, shared, wavefronts, least_wavefronts = amounts
+        self.requests += requests * times
+        self.lanes += lanes * times
+        self.sectors += sectors * times
+        self.least_sectors += least_sectors * times
+        self.shared += shared * times
+        self.wavefronts += wavefronts * times
+        self.least_wavefronts += least_wavefronts * times
+
+    def result(self, number: int, executed: float) -> Access:
+        """``executed``: how often warps have executed it."""
+        n = max(self.requests, self.shared)
+        return Access(number, self.access.space, self.access.size, self.lanes / n, self.sectors / n,
+                      self.least_sectors / n, self.wavefronts / n, self.least_wavefronts / n, self.array, n / executed)
+
+
+@record
+class Touched:
+    """Sectors that an instruction touched, together with the number of the block that did; what goes for it goes for
+    so many further iterations."""
+
+    number: int
+    sectors: Array
+    weight: float = 1
+
+
+class Recorder(Observer):
+    """Takes accesses while a machine runs."""
+
+    def __init__(self, arrays: tuple[ArrayAt, ...]) -> None:
+        self.arrays = sorted(arrays, key=lambda a: a.address)
+        self.starts = np.array([a.address for a in self.arrays] or [0], np.int64)
+        self.seen: dict[int, Seen] = {}
+        self.touched: list[Touched] = []
+        self.iteration: list[tuple[Seen, tuple[float, ...]]] = []
+        self.before = 0
+
+    def mark(self) -> None:
+        self.iteration.clear()
+        self.before = len(self.touched)
+
+    def repeat(self, count: int) -> None:
+        for seen, amounts in self.iteration:
+            seen.add(amounts, count)
+        for touched in self.touched[self.before:]:
+            touched.weight += count
+
+    def touch(self, number: int, access: MemoryAccess, state: State) -> None:
+        seen = self.seen.setdefault(number, Seen(access))
+        if access.space == "global":
+            self._global(number, seen, state)
+        elif access.space == "shared":
+            self._shared(seen, access, access.address, state)
+        else:
+            self._plain(seen, state.active, state)
+        if access.copies_to is not None:
+            self._shared(seen, access, access.copies_to, state)
+
+    def _add(self, seen: Seen, factor: float, *amounts: float) -> None:
+        scaled = tuple(float(a) * factor for a in amounts)
+        seen.add(scaled, 1)
+        self.iteration.append((seen, scaled))
+
+    def _global(self, number: int, seen: Seen, state: State) -> None:
+        access, active = seen.access, state.active
+        if access.condition is not None:
+            value, known = access.condition.read(state)
+            active = active & (value | ~as_array(known))
+        address, known = access.address.read(state)
+        if not known_for(known, active):
+            state.assume("addresses that depend on data are taken to be one after another")
+            self._plain(seen, active, state)
+            return
+        where = address.view(np.int64)
+        table, factor = tabulate(where, active, state)
+        if len(table):
+            requests, sectors, least = count_global(len(table), None, table.reshape(-1), access.size)
+            self._add(seen, factor, requests, (table >= 0).sum(), sectors, least, 0, 0, 0)
+            seen.array = self.array_of(int(table[0].max()))
+            self._note(number, where, active, state)
+
+    def array_of(self, address: int) -> str:
+        place = int(np.searchsorted(self.starts, address, side="right")) - 1
+        if place < 0 or not self.arrays:
+            return UNNAMED
+        array = self.arrays[place]
+        return array.name if address < array.address + array.bytes else UNNAMED
+
+    def _note(self, number: int, address: Array, active: Array, state: State) -> None:
+        """Which sectors each block touches."""
+        blocks = state.lanes.shape[0]
+        shape = np.broadcast_shapes(address.shape, active.shape, (blocks, 1, 1))
+        sector = np.broadcast_to(address // SECTOR, shape) + (np.arange(blocks, dtype=np.int64) << 48)[:, None, None]
+        chosen = sector[np.broadcast_to(active, shape)]
+        fresh = np.empty(len(chosen), bool)
+        fresh[:1] = True
+        np.not_equal(chosen[1:], chosen[:-1], out=fresh[1:])
+        self.touched.append(Touched(number, chosen[fresh]))
+
+    def _shared(self, seen: Seen, access: MemoryAccess, source: Source, state: State) -> None:
+        address, known = source.read(state)
+        active = state.active
+        if access.rows:
+            active = active & (np.arange(WARP) < access.rows)
+        counted = 0 if access.copies_to is not None else 1
+        if not known_for(known, active):
+            state.assume("addresses in shared memory that depend on data are taken to have no conflicts")
+            table, factor = tabulate(np.zeros((1, 1, 1), np.int64), active, state)
+            least = len(table) * max(1, access.size // 4)
+            self._add(seen, factor, 0, counted * (table >= 0).sum(), 0, 0, len(table), least, least)
+            return
+        table, factor = tabulate(address.astype(np.int64), active, state)
+        if len(table):
+            requests, fronts, least = count_shared(len(table), None, table.reshape(-1), access.size)
+            self._add(seen, factor, 0, counted * (table >= 0).sum(), 0, 0, requests, fronts, least)
+
+    def _plain(self, seen: Seen, active: Array, state: State) -> None:
+        """Requests whose lanes lie side by side, as words of local memory do."""
+        table, factor = tabulate(np.zeros((1, 1, 1), np.int64), active, state)
+        lanes = (table >= 0).sum(axis=1)
+        sectors = (-(-lanes * seen.access.size // SECTOR)).sum()
+        self._add(seen, factor, len(table), lanes.sum(), sectors, sectors, 0, 0, 0)
+
+    def settle(self) -> None:
+        """Find out, once all has been executed, which sectors each access was the first to touch."""
+        if not self.touched:
+            return
+        sizes = np.array([len(t.sectors) for t in self.touched])
+        _, index = np.unique(np.concatenate([t.sectors for t in self.touched]), return_index=True)
+        event = np.searchsorted(np.cumsum(sizes), index, side="right")
+        counts = np.bincount(event, minlength=len(self.touched))
+        for touched, count in zip(self.touched, counts.tolist(), strict=True):
+            self.seen[touched.number].fresh += count * touched.weight
+        self.touched.clear()
+
+
+def known_for(known: Known, active: Array) -> bool:
+    """Whether something is known for all lanes that take part."""
+    return known is True or (known is not False and bool((known | ~active).all()))
+
+
+def tabulate(address: Array, active: Array, state: State) -> tuple[Array, float]:
+    """Addresses of the requests, one row of 32 each with -1 for lanes that take no part, and how many requests each row
+    stands for."""
+    blocks, warps, lanes = state.lanes.shape
+    shape = np.broadcast_shapes(address.shape, active.shape, (1, 1, lanes))
+    exist = state.lanes.exist
+    if exist.size > 1:  # the last warp has fewer lanes than the others
+        shape = np.broadcast_shapes(shape, exist.shape)
+        active = active & exist
+    table = np.where(np.broadcast_to(active, shape), address, -1).reshape(-1, lanes)
+    return table[(table >= 0).any(axis=1)], blocks * warps / (shape[0] * shape[1])
+
+
+def accesses(seen: Mapping[int, Seen], executed: Mapping[int, float]) -> dict[int, Access]:
+    """By the number of the instruction; those that no lane ever takes part in are left out."""
+    return {number: s.result(number, executed[number]) for number, s in sorted(seen.items())
+            if s.requests or s.shared}
+
+
+__all__ = ["UNNAMED", "Access", "Recorder", "Seen", "accesses", "known_for", "tabulate"]

@@ -1,0 +1,214 @@
+"""Instructions as functions of the state: decoded once, executed for all lanes at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from tilus.model.emulate import integer, logic, moves
+from tilus.model.emulate.memory import (
+    LOCAL,
+    MemoryAccess,
+    access_of,
+    load,
+    load_local,
+    store_local,
+    stored_words,
+)
+from tilus.model.emulate.operands import Source, predicate, registers_of
+from tilus.model.emulate.operations import Operation, decode
+from tilus.model.emulate.registers import FILES, results
+from tilus.model.emulate.state import Keep, State
+from tilus.model.emulate.values import UNKNOWN, UNKNOWN_TRUTH, Array, Known, Value, both
+from tilus.model.flow import ENDS
+from tilus.model.sass import Instruction, Program
+from tilus.records import record
+
+Run = Callable[[State, Keep], None]
+_FILLED = (integer, logic, moves)
+"""They have entered their opcodes into the table."""
+
+
+@record(frozen=True, eq=False)
+class Step:
+    """One instruction.
+
+    Attributes:
+        reads, writes: registers, as bits by their numbers.
+        kills: whether what it writes is written in all lanes that execute it.
+        run: executes it; takes the lanes in which results count, None for all.
+        operation: what it does to registers, None where its results are unknown.
+        memory: what it touches.
+        known: whether it is described.
+    """
+
+    number: int
+    reads: int
+    writes: int
+    kills: bool
+    run: Run
+    operation: Operation | None
+    memory: MemoryAccess | None
+    known: bool
+
+
+def bits(registers: Iterable[int]) -> int:
+    total = 0
+    for register in registers:
+        if register >= 0:
+            total |= 1 << register
+    return total
+
+
+def steps_of(program: Program) -> tuple[Step, ...]:
+    """All instructions of a program, decoded."""
+    return tuple(_step(number, instruction) for number, instruction in enumerate(program.instructions))
+
+
+def _step(number: int, i: Instruction) -> Step:
+    guard = predicate(i.guard) if i.guard is not None else None
+    guards = guard.registers if guard is not None else ()
+    kills = guard is None
+    if i.opcode in ENDS:
+        return _control_step(number, i, guards)
+    if i.opcode == "BSSY":
+        return Step(number, bits(guards), 0, False, _enter(i), None, None, True)
+    access = access_of(i)
+    if access is not None:
+        return _memory_step(number, i, access, guard)
+    made, known = decode(i)
+    if made is None:
+        found = results(i)
+        return Step(number, bits(guards), bits(found), kills, _guarded(guard, _forget(found)), None, None, known)
+    run = _runner(number, made) if guard is None else _guarded(guard, _runner(number, made))
+    reads = bits(guards) | bits(registers_of(list(made.sources)))
+    return Step(number, reads, bits(made.results), kills, run, made, None, True)
+
+
+def _control_step(number: int, i: Instruction, guards: tuple[int, ...]) -> Step:
+    """Control flow itself is the machine's; these are the registers that it reads."""
+    flags = registers_of([predicate(o) for o in i.operands if o.kind in ("P", "UP")])
+    return Step(number, bits(guards) | bits(flags), 0, False, lambda state, keep: None, None, None, True)
+
+
+def _enter(i: Instruction) -> Run:
+    barrier = next(o.number for o in i.operands if o.kind == "B")
+
+    def run(state: State, keep: Keep) -> None:
+        old = state.barriers.get(barrier)
+        if old is None or keep is None:
+            state.barriers[barrier] = state.active
+        else:
+            state.barriers[barrier] = np.where(state.active.any(axis=2, keepdims=True), state.active, old)
+
+    return run
+
+
+def unknown_of(register: int) -> Value:
+    return UNKNOWN_TRUTH if register >= FILES["P"] else UNKNOWN
+
+
+def _forget(found: tuple[int, ...]) -> Run:
+    chosen = tuple((r, unknown_of(r)) for r in found if r >= 0)
+
+    def run(state: State, keep: Keep) -> None:
+        for register, value in chosen:
+            state.write(register, value, keep)
+
+    return run
+
+
+def _runner(number: int, operation: Operation) -> Run:
+    reads = tuple(s.read for s in operation.sources)
+    found, compute, compares = operation.results, operation.compute, operation.compares
+    forget = _forget(found)
+
+    def run(state: State, keep: Keep) -> None:
+        known: Known = True
+        values = []
+        for read in reads:
+            value, k = read(state)
+            if k is not True:
+                known = both(known, k)
+                if known is False:
+                    break
+            values.append(value)
+        if compares and state.compared is not None:
+            state.compared.setdefault(number, []).append((*values[:2], known))
+        if known is False:
+            forget(state, keep)
+            return
+        for register, result in zip(found, compute(*values), strict=False):
+            if register >= 0:
+                state.write(register, (result, known), keep)
+
+    return run
+
+
+def _guarded(guard: Source | None, run: Run) -> Run:
+    if guard is None:
+        return run
+    read = guard.read
+
+    def guarded(state: State, keep: Keep) -> None:
+        lanes = guard_lanes(state, read(state))
+        if lanes is None:
+            run(state, keep)
+        elif lanes.any():
+            active = state.active
+            state.active = active & lanes
+            run(state, lanes if keep is None else lanes & keep)
+            state.active = active
+
+    return guarded
+
+
+def guard_lanes(state: State, guard: Value) -> Array | None:
+    """The lanes that execute a guarded instruction, None for all: where it is not known, they are taken to."""
+    value, known = guard
+    if known is False:
+        state.assume("guards that depend on data are taken to hold")
+        return None
+    if known is not True:
+        state.assume("guards that depend on data are taken to hold")
+        value = value | ~known
+    return None if value.all() else value
+
+
+def _memory_step(number: int, i: Instruction, access: MemoryAccess, guard: Source | None) -> Step:
+    found = results(i)
+    stored = stored_words(i, access) if i.opcode == "STL" else []
+    parts: list[Source] = [access.address, *stored]
+    parts += [s for s in (guard, access.copies_to, access.condition) if s is not None]
+    reads, writes = bits(registers_of(parts)), bits(found)
+    if access.space == "local":
+        reads, writes = (reads, writes | 1 << LOCAL) if i.opcode == "STL" else (reads | 1 << LOCAL, writes)
+
+    def run(state: State, keep: Keep) -> None:
+        if state.observer is not None:
+            state.observer.touch(number, access, state)
+        if i.opcode == "STL":
+            store_local(state, access, stored, keep)
+            return
+        if found:
+            values = load_local(state, i, access) if access.space == "local" else load(state, i, access, state.active)
+            for register, value in zip(found, values, strict=False):
+                if register >= 0:
+                    state.write(register, unknown_of(register) if value[1] is False else value, keep)
+
+    return Step(number, reads, writes, guard is None and i.opcode != "STL", _guarded(guard, run), None, access, True)
+
+
+def unknown_opcodes(program: Program, steps: tuple[Step, ...]) -> set[str]:
+    """What nobody has described, with modifiers."""
+    return {".".join((i.opcode, *i.modifiers)) for i, s in zip(program.instructions, steps, strict=True) if not s.known}
+
+
+def conditions(i: Instruction) -> list[Source]:
+    """The predicates that all have to hold where control is to go on elsewhere."""
+    guards = [predicate(i.guard)] if i.guard is not None else []
+    return guards + [predicate(o) for o in i.operands if o.kind in ("P", "UP")]
+
+
+__all__ = ["Run", "Step", "bits", "conditions", "guard_lanes", "steps_of", "unknown_of", "unknown_opcodes"]
