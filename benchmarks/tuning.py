@@ -17,6 +17,7 @@ import numpy as np
 import tilus as tl
 from benchmarks.tuning_costs import print_executors
 from tilus.runtime.cache import default_cache
+from tilus.runtime.engines import get_engine
 from tilus.targets import get_target
 from tilus.tuning.compiling import Compiler
 from tilus.tuning.measure import Race
@@ -70,7 +71,7 @@ def call(kernel: Any, args: Sequence[Any], variant: dict[str, Any]) -> Callable[
 
 def race(kernel: Any, args: Sequence[Any], variants: Sequence[dict[str, Any]], samples: int) -> Race:
     """All variants measured alike."""
-    found = Race(None, float("inf"))
+    found = Race(None, float("inf"), get_engine("cpu").measuring)
     for number, variant in enumerate(variants):
         run = call(kernel, args, variant)
         run()

@@ -6,6 +6,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -107,10 +108,12 @@ class Race:
     Args:
         before: is called before each run, where something has to be.
         deadline: when to stop, by ``time.perf_counter``.
+        measuring: what calls are timed in, such as an engine's ``measuring``.
     """
 
-    def __init__(self, before: Callable[[], None] | None, deadline: float) -> None:
-        self.before, self.deadline = before, deadline
+    def __init__(self, before: Callable[[], None] | None, deadline: float,
+                 measuring: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        self.before, self.deadline, self.measuring = before, deadline, measuring
         self.samples: dict[int, dict[int, float]] = {}
         """By variant and by turn, seconds of a call."""
         self._runs: dict[int, tuple[Callable[[], Any], int]] = {}
@@ -137,12 +140,13 @@ class Race:
     def _timed(self, run: Callable[[], Any], repeats: int) -> float:
         """The median of some calls that follow each other, in seconds."""
         clock, found = time.perf_counter, []
-        for _ in range(repeats):
-            if self.before is not None:
-                self.before()
-            start = clock()
-            run()
-            found.append(clock() - start)
+        with self.measuring():
+            for _ in range(repeats):
+                if self.before is not None:
+                    self.before()
+                start = clock()
+                run()
+                found.append(clock() - start)
         return statistics.median(found)
 
     def scores(self, numbers: Sequence[int]) -> dict[int, float]:

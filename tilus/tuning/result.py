@@ -25,6 +25,7 @@ class Measured:
         predicted: seconds by a model, None where there is none.
         bottleneck: what limits it, by the model.
         reason: why it failed; "" where it works.
+        earlier: whether an earlier search has found that, and this one has not measured it again.
     """
 
     variant: Mapping[str, Any]
@@ -34,6 +35,7 @@ class Measured:
     predicted: float | None = None
     bottleneck: str = ""
     reason: str = ""
+    earlier: bool = False
 
     @property
     def seconds(self) -> float | None:
@@ -113,7 +115,7 @@ class TuningResult:
             measured = [_time(m.median), _time(m.spread), str(m.count)]
             rows.append([*(str(m.variant.get(n, "")) for n in names), *(measured if timed else []), against,
                          *([_time(m.predicted), m.bottleneck] if predicted else []),
-                         "untuned" if m.variant == self.untuned else ""])
+                         "untuned" if m.variant == self.untuned else "earlier" if m.earlier else ""])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         more = len(working) - MOST_LISTED

@@ -1,11 +1,12 @@
 """The search of the best variant of a call: compile, check, measure in rounds that halve the field.
 
 Variants that cannot be compiled or run, or whose results are not those of the untuned kernel, are dropped with their
-reasons; so are those that the model of the target says cannot be launched, before they are compiled. The others run in
-turns (:class:`~tilus.tuning.measure.Race`); after each round the better half stays, and the untuned one always does.
-Where not all variants are compiled within half of the time, those that are race; then the neighbours of the best one
-race with it, until none is better, and then others, as long as there is time. Variants are taken in the order of a
-model's predictions, and every fourth one by chance, so that a wrong model does not hide the best one.
+reasons; all but the untuned one run for the first time in a child of the process (``trial.py``). Variants that the
+model of the target says cannot be launched are dropped before they are compiled. The others run in turns
+(:class:`~tilus.tuning.measure.Race`); after each round the better half stays, and the untuned one always does. Where
+not all variants are compiled within half of the time, those that are race; then the neighbours of the best one race
+with it, until none is better, and then others, as long as there is time. Variants are taken in the order of a model's
+predictions, and every fourth one by chance, so that a wrong model does not hide the best one.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tilus.targets import Target
 from tilus.tuning.compiling import Compiler, many_specialisations, reason_of
 from tilus.tuning.config import shown
 from tilus.tuning.identity import device_of
+from tilus.tuning.journal import Journal
 from tilus.tuning.measure import SHORTEST_SAMPLE, OutOfTime, Race, Written, default_tolerance
 from tilus.tuning.progress import Progress
 from tilus.tuning.ranking import (
@@ -43,6 +45,7 @@ from tilus.tuning.ranking import (
 )
 from tilus.tuning.result import Measured, measured_of
 from tilus.tuning.space import Space, Variant
+from tilus.tuning.trial import Ended, TooLong, tried
 
 if TYPE_CHECKING:
     from tilus.tuning.autotune import AutotunedFunction
@@ -58,6 +61,10 @@ ROUND, ROUND_SECONDS, MOST_TURNS = 24, 0.3, 12
 """Samples of a round; it has more where they take less than so many seconds together, but at most so many of each."""
 FINALISTS = 3
 """How many variants the last round is among, besides the untuned one."""
+MOST_AGAIN = 8
+"""So many of the variants that earlier searches have measured are measured again, where they are near the best one."""
+ENDLESS, ENDLESS_TIMES = 1.0, 20.0
+"""A first run that takes so many seconds, and so many times as long as the best variant, is ended."""
 LONGEST_WAIT = 600.0
 """Seconds to wait for other processes that measure; then it goes on beside them."""
 UNLIMITED = 1e6
@@ -74,12 +81,14 @@ class Search:
         seconds: the budget.
         reset: the arrays that are set to zero before each run.
         tolerance: how far floats may differ; None for the default.
+        journal: takes what is found while the search goes on.
+        earlier: what is known of variants already. The best ones are measured again, the others are not.
     """
 
     def __init__(self, function: AutotunedFunction, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                  space: Space, untuned: Variant, *, seconds: float, executor: Executor | None, reset: Iterable[str],
-                 tolerance: float | None, span: Span | None) -> None:
-        self.function, self.engine, self.span = function, engine, span
+                 tolerance: float | None, span: Span | None, journal: Journal, earlier: Sequence[Measured]) -> None:
+        self.function, self.engine, self.span, self.journal = function, engine, span, journal
         self.args, self.kwargs, self.given = args, dict(kwargs), set(kwargs)
         self.space, self.untuned = space, untuned
         self.started = time.perf_counter()
@@ -94,9 +103,10 @@ class Search:
         self.ended = ""
         self.reference: int | None = None
         self.winner: int | None = None
-        self.race = Race(None, self.deadline)
+        self.race = Race(None, self.deadline, engine.measuring)
         self._seed = 0
-        self._known: set[Any] = set()
+        self.again, self.earlier = _sorted_out([m for m in earlier if m.variant != untuned])
+        self._known: set[Any] = {_key(m.variant) for m in (*self.again, *self.earlier)}
         self._new: list[int] = []
         self._prepared: dict[int, Prepared] = {}
         self._written: Written | None = None
@@ -106,16 +116,27 @@ class Search:
     @property
     def left(self) -> int:
         """How many variants have not been tried."""
-        return max(0, len(self.space) - len(self.checked) - len(self.failed))
+        return max(0, len(self.space) - len(self.checked) - len(self.failed) - len(self.earlier))
 
     def results(self) -> list[Measured]:
-        """All variants that were tried, the best first."""
-        best = self._best()
-        working = sorted(self.checked, key=lambda n: (n != best, self.race.median(n)))
-        race = self.race
-        measured = [measured_of(self.variants[n], self.predicted.get(_key(self.variants[n])), race.median(n),
-                                race.spread(n), len(race.samples[n])) for n in working]
-        return measured + [Measured(self.variants[n], None, reason=reason) for n, reason in self.failed.items()]
+        """All variants that are known, the best first."""
+        best = self.best()
+        found = [*map(self._measured, (*self.checked, *self.failed)), *self.earlier]
+        return sorted(found, key=lambda m: (bool(m.reason), m.variant != best, m.median or 0.0))
+
+    def _measured(self, number: int) -> Measured:
+        """What is known of a variant."""
+        variant, race = self.variants[number], self.race
+        if number in self.failed:
+            return Measured(variant, None, reason=self.failed[number])
+        return measured_of(variant, self.predicted.get(_key(variant)), race.median(number), race.spread(number),
+                           len(race.samples[number]))
+
+    def _note(self, numbers: Iterable[int]) -> None:
+        """Store what is known of variants, now and then."""
+        for number in numbers:
+            self.journal.note(self._measured(number))
+        self.journal.flush()
 
     def best(self) -> Variant | None:
         """The best variant so far."""
@@ -148,6 +169,7 @@ class Search:
         finally:
             if self._written is not None:
                 self._written.restore()
+            self.journal.flush(force=True)
 
     def _search(self) -> None:
         if self.predictor is not None:
@@ -164,8 +186,9 @@ class Search:
             until = now + COMPILING * (self.deadline - now)
             more = list(self.space.neighbours(self.variants[best])) if moved and best is not None else self._field()
             known = len(self._known)
-            self._admit(self._ranked(more, PREDICTING * (self.deadline - now)), until)
-            tried = len(self._known) - known
+            finalists, self.again = [dict(m.variant) for m in self.again], []
+            self._admit([*finalists, *self._ranked(more, PREDICTING * (self.deadline - now))], until)
+            tried = len(self._known) - known + len(finalists)
             with self._alone():
                 new = self._check_all()
                 if new:
@@ -228,6 +251,7 @@ class Search:
                 self._known.add(_key(variants[place]))
                 if outcome.reason:
                     self.failed[first + place] = outcome.reason
+                    self._note([first + place])
                 else:
                     self._new.append(first + place)
                 self.progress.step()
@@ -250,6 +274,7 @@ class Search:
                 found.append(number)
             except _Wrong as wrong:
                 self.failed[number] = str(wrong)
+            self._note([number])
             self.progress.step()
         fastest = min(map(self.race.median, self.checked), default=0.0)
         return [n for n in found if self.race.median(n) < max(SLOW, HOPELESS * fastest)]
@@ -263,23 +288,54 @@ class Search:
             raise _Wrong(reason_of(error)) from error
         if self._written is None:
             self._written = self._memory(prepared)
-        self._written.prepare()
-        started = time.perf_counter()
-        try:
-            call()
-        except Exception as error:
-            raise _Wrong(reason_of(error)) from error
-        seconds = time.perf_counter() - started
+        if self.reference is None:
+            reason, seconds = self._first_run(call)
+        else:
+            reason, seconds = self._tried(call)
+        if reason:
+            raise _Wrong(reason)
+        fastest = min(map(self.race.median, self.checked), default=seconds)
+        self.checked.append(number)
         if self.reference is None:
             self.reference = number
-            self._written.expect()
             self.race.before = self._written.clear if self.reset else None
+            first = seconds if seconds >= SLOW else None
+        elif seconds < max(SLOW, HOPELESS * fastest):
+            self._written.clear()
+            call()  # the first one in this process does more than later ones
+            first = None
+        else:
+            first = seconds
+        self.race.enter(number, call, first)
+
+    def _first_run(self, call: Callable[[], Any]) -> tuple[str, float]:
+        """Why a variant does not work, or "", and the seconds that a call takes."""
+        assert self._written is not None
         assert self.tolerance is not None
-        difference = self._written.difference(self.tolerance)
-        if difference:
-            raise _Wrong(difference)
-        self.checked.append(number)
-        self.race.enter(number, call, seconds if seconds >= SLOW else None)
+        self._written.prepare()
+        with self.engine.measuring():
+            started = time.perf_counter()
+            try:
+                call()
+            except Exception as error:
+                return reason_of(error), 0.0
+            seconds = time.perf_counter() - started
+        if self._written.expected is None:
+            self._written.expect()
+        return self._written.difference(self.tolerance), seconds
+
+    def _tried(self, call: Callable[[], Any]) -> tuple[str, float]:
+        """As :meth:`_first_run`, in a child of the process. Raises OutOfTime."""
+        fastest = min(map(self.race.median, self.checked), default=0.0)
+        longest, left = max(ENDLESS, ENDLESS_TIMES * fastest), self.deadline - time.perf_counter()
+        try:
+            return tried(functools.partial(self._first_run, call), min(longest, max(left, SLOW)))
+        except Ended as error:
+            return str(error), 0.0
+        except TooLong:
+            if left < longest:
+                raise OutOfTime from None
+            return f"it takes more than {longest:.3g} s, and the best one {fastest:.3g} s", 0.0
 
     def _memory(self, prepared: Prepared) -> Written:
         arrays = {name: array for name, _, array in prepared.call.arrays}
@@ -312,6 +368,7 @@ class Search:
             for _ in range(turns):
                 self.race.turns(alive, 1)
                 self.progress.step()
+            self._note(alive)
             scores = self.race.scores(alive)
             order = sorted(alive, key=scores.__getitem__)
             self.winner = order[0]
@@ -322,7 +379,14 @@ class Search:
         return alive
 
 
-def _key(variant: Variant) -> Any:
+def _sorted_out(earlier: Sequence[Measured]) -> tuple[list[Measured], list[Measured]]:
+    """Those known variants that may be the best, and the others."""
+    working = sorted((m for m in earlier if m.median is not None), key=lambda m: m.median or 0.0)
+    again = [m for m in working if (m.median or 0.0) <= WITHIN * (working[0].median or 0.0)][:MOST_AGAIN]
+    return again, [m for m in earlier if m not in again]
+
+
+def _key(variant: Mapping[str, Any]) -> Any:
     return constant_key(tuple(sorted(variant.items(), key=lambda item: item[0])))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
@@ -11,12 +11,12 @@ from tilus.runtime.arrays import CUDA, HOST
 from tilus.runtime.engines import Engine, default_engine, get_engine
 from tilus.targets import get_target
 from tilus.tuning.config import shown
-from tilus.tuning.identity import encoded, identity_of
+from tilus.tuning.identity import identity_of
+from tilus.tuning.journal import Journal
 from tilus.tuning.keys import TuningKey, key_of
 from tilus.tuning.ranking import Predictor, modelled_engine, predictor_of
 from tilus.tuning.result import Measured, TuningResult
-from tilus.tuning.space import Variant
-from tilus.tuning.store import FAILED, MODELLED, OK, Row, default_store
+from tilus.tuning.store import MODELLED, OK, default_store
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -31,7 +31,7 @@ BUDGET = 60.0
 
 def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], *, budget: float,
          executor: Executor | str | None, engine: Engine, predictor: Predictor | None, reset: str | Iterable[str],
-         tolerance: float | None, span: Span | None) -> TuningResult:
+         tolerance: float | None, fresh: bool, span: Span | None) -> TuningResult:
     """Search the best variant for a call, and store what is found: by measuring it on an engine, or by asking a
     predictor. See :meth:`AutotunedFunction.tune`."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
@@ -39,7 +39,7 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
     if predictor is None and not engine.timed:
         raise UserError.at("E1109", f"the time of the engine {engine.name!r} does not tell how fast a kernel is", span,
                            help="tune on 'cpu'")
-    task = _Task(function, engine, args, kwargs, span)
+    task = _Task(function, engine, args, kwargs, predictor is not None, span)
     from tilus.tuning.executors import opened
     from tilus.tuning.modelled import ModelledSearch
     from tilus.tuning.search import Search
@@ -49,12 +49,13 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
         if predictor is None:
             search = Search(function, engine, args, kwargs, task.space, task.untuned, seconds=float(budget),
                             executor=compiling, reset=(reset,) if isinstance(reset, str) else reset,
-                            tolerance=tolerance, span=span)
+                            tolerance=tolerance, span=span, journal=task.journal,
+                            earlier=() if fresh else task.journal.earlier(task.space))
         else:
             search = ModelledSearch(function, engine, predictor, args, kwargs, task.space, task.untuned,
                                     seconds=float(budget), executor=compiling)
         search.run()
-    return task.finished(search, modelled=predictor is not None)
+    return task.finished(search)
 
 
 class _Task:
@@ -65,14 +66,17 @@ class _Task:
         fixed: the parameters of the space that the call gives.
         space: the variants for the call.
         untuned: the one that it has without a search, by the kernel's defaults.
+        modelled: whether a model is asked, since nothing can be measured.
+        journal: what is stored.
 
     Raises:
         UserError: E1104, no variant is left; E1109, the arrays are on a GPU; what the kernel says of the call.
     """
 
     def __init__(self, function: AutotunedFunction, engine: Engine, args: tuple[Any, ...], kwargs: dict[str, Any],
-                 span: Span | None) -> None:
+                 modelled: bool, span: Span | None) -> None:
         self.function, self.engine, self.span, self.started = function, engine, span, time.perf_counter()
+        self.modelled = modelled
         arguments = dict(zip(function.signature.names, args, strict=False)) | kwargs
         arguments.pop("out", None) if "out" not in function.signature.names else None
         arrays = function.facts.arrays(arguments)
@@ -86,30 +90,21 @@ class _Task:
         if any(array.kind != HOST for _, _, array in prepared.call.arrays):
             raise UserError.at("E1109", f"{function.__name__} is given arrays on a GPU, and variants are measured on "
                                         "host arrays", span)
+        self.journal = Journal(default_store(), identity_of(function.function, self.key, engine.target, modelled),
+                               self.fixed, MODELLED if modelled else OK)
 
-    def finished(self, search: Search | ModelledSearch, modelled: bool) -> TuningResult:
+    def finished(self, search: Search | ModelledSearch) -> TuningResult:
         """The result, stored and used from now on. Raises UserError (E1112) where nothing works."""
         measured, variant = search.results(), search.best()
         if variant is None:
             raise self._nothing_works(measured)
-        stored = self._store(measured, variant, modelled)
-        if modelled and stored:
+        stored = self.journal.finish(measured, variant)
+        if self.modelled and stored:
             self.function.look_again(self.key)  # what has been measured stays the choice
         else:
             self.function.adopt(self.key, variant)
         return TuningResult(self.function.__name__, self.key, variant, self.untuned, measured, search.left,
-                            time.perf_counter() - self.started, search.ended, stored, modelled)
-
-    def _store(self, measured: list[Measured], variant: Variant, modelled: bool) -> bool:
-        """Store results; parameters that the call fixes are in the key."""
-        status = MODELLED if modelled else OK
-        rows = [Row(self._open(m.variant), m.median, m.spread, m.count, m.predicted,
-                    status=FAILED if m.reason else status, reason=m.reason) for m in measured]
-        identity = identity_of(self.function.function, self.key, self.engine.target, modelled)
-        return default_store().put(identity, rows, self._open(variant), status)
-
-    def _open(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: encoded(value) for name, value in found.items() if name not in self.fixed}
+                            time.perf_counter() - self.started, search.ended, stored, self.modelled)
 
     def _nothing_works(self, measured: list[Measured]) -> UserError:
         notes = [f"{shown(m.variant)}: {m.reason}" for m in measured[:12]]
@@ -162,7 +157,7 @@ def tune_if_asked(function: AutotunedFunction, engine_name: str, args: tuple[Any
     engine = get_engine(engine_name)
     if engine.timed and CUDA not in kinds and function.lookup(key) is None:
         tune(function, args, kwargs, budget=BUDGET, executor=None, engine=engine, predictor=None, reset=(),
-             tolerance=None, span=span)
+             tolerance=None, fresh=False, span=span)
 
 
 __all__ = ["BUDGET", "machine_for", "tune", "tune_if_asked"]
