@@ -1,6 +1,6 @@
 """What tuning costs beside compilations and measurements: other processes, and looking results up.
 
-Run ``python -m benchmarks.tuning executors`` or ``python -m benchmarks.tuning lookup``.
+Run ``python -m benchmarks.tuning --executors`` or ``python -m benchmarks.tuning lookup``.
 """
 
 import functools

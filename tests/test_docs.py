@@ -31,7 +31,7 @@ def run_section(page: str, title: str, folder: Path) -> ModuleType:
     return load_file(file)
 
 
-@pytest.mark.parametrize("page", ["layouts.md", "tuning.md"])
+@pytest.mark.parametrize("page", ["layouts.md", "model.md", "tuning.md"])
 def test_sessions(page: str) -> None:
     failed, tried = doctest.testfile(str(DOCS / page), module_relative=False)
     assert tried

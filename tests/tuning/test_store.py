@@ -268,7 +268,7 @@ def copied(x: tl.f32["N"], y: tl.f32["N"], BLOCK: int = 32) -> None:
 
 
 def test_a_new_process_uses_what_was_stored(tmp_path: Path) -> None:
-    """No search, SQLite is not loaded, and the choice is not the default."""
+    """No search, SQLite is not loaded, and the choice is neither the default nor what the model prefers."""
     file = tmp_path / "copied_kernels.py"
     file.write_text(textwrap.dedent("""
         import sys
@@ -287,7 +287,7 @@ def test_a_new_process_uses_what_was_stored(tmp_path: Path) -> None:
             from tilus.tuning.identity import identity_of
             from tilus.tuning.store import default_store
             key = copied.key_of({"x": x, "y": y}, "cpu")
-            default_store().put(identity_of(copied.function, key, get_target("cpu")), [], {"BLOCK": 64})
+            default_store().put(identity_of(copied.function, key, get_target("cpu")), [], {"BLOCK": 16})
         else:
             copied(x, y)
             assert "tilus.tuning.search" not in sys.modules
@@ -299,11 +299,12 @@ def test_a_new_process_uses_what_was_stored(tmp_path: Path) -> None:
         return subprocess.run([sys.executable, str(file), *arguments], env=environment, text=True, check=True,
                               capture_output=True).stdout
 
-    assert run() == "100.0 {'BLOCK': 32} False\n"
+    untuned = run()
+    assert untuned in ("100.0 {'BLOCK': 32} False\n", "100.0 {'BLOCK': 64} False\n")
     run("store")
-    assert run() == "100.0 {'BLOCK': 64} False\n"
+    assert run() == "100.0 {'BLOCK': 16} False\n"
     file.write_text(file.read_text().replace("tl.load(x, i, BLOCK)", "2 * tl.load(x, i, BLOCK)"))
-    assert run() == "200.0 {'BLOCK': 32} True\n"  # SQLite says that there is none
+    assert run() == "200" + untuned[3:].replace("False", "True")  # SQLite says that there is none
 
 
 def test_results_outside_of_the_space_are_not_used() -> None:

@@ -51,7 +51,7 @@ class Predictor(Protocol):
         processes it is called there, so that predictors have to be picklable."""
 
 
-_OWN: dict[str, str] = {}
+_OWN: dict[str, str] = {"cpu": "tilus.model.cpu.predictor"}
 """The modules of our own, each with a ``PREDICTOR``, by the name of the back end."""
 _known: dict[str, Predictor] = {}
 
@@ -86,9 +86,10 @@ def predict(function: Any, engine: Engine, args: tuple[Any, ...], kwargs: Mappin
     predictor, found = predictor_of(engine.target), {}
     if predictor is None or not variants:
         return {}
-    deadline = time.perf_counter() + seconds
     try:
-        for number, prediction in enumerate(predictor.before_compiling(function, engine, args, kwargs, variants)):
+        predictions = predictor.before_compiling(function, engine, args, kwargs, variants)
+        deadline = time.perf_counter() + seconds  # what a predictor does once for all is not counted
+        for number, prediction in enumerate(predictions):
             if prediction is not None:
                 found[number] = prediction
             if time.perf_counter() > deadline:

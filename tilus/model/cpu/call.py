@@ -1,0 +1,61 @@
+"""The model of a call: its kernels lowered and followed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tilus.ir.core import Module
+from tilus.lowering.cpu import CpuProgram, lower_module
+from tilus.lowering.cpu.contraction import count_memos
+from tilus.lowering.pipelines import CPU, run_passes
+from tilus.model.cpu.launches import LaunchFunction, bind
+from tilus.model.cpu.machine import Host
+from tilus.model.cpu.predict import Estimate, LaunchModel
+from tilus.runtime.cpu.llvm import machine
+from tilus.runtime.cpu.pool import get_num_threads
+from tilus.runtime.jit import Prepared
+from tilus.targets import TARGETS
+
+
+def estimate(prepared: Prepared, host: Host, threads: int | None = None) -> Estimate:
+    """What a call takes on a host, by the model. Raises UserError where the kernel does not trace or lower.
+
+    Args:
+        prepared: the call, which may never have been compiled.
+        host: the record of the machine.
+        threads: on how many cores it runs; by default as many as kernels do now.
+    """
+    module = prepared.specialisation.trace(TARGETS["cpu"])
+    return estimate_module(module, prepared.call.arguments, host, threads)
+
+
+def estimate_module(module: Module, arguments: Sequence[Any], host: Host, threads: int | None = None) -> Estimate:
+    """Of a traced module, which is lowered in place, for the arguments of its launch function."""
+    run_passes(module, CPU.tile)
+    program = lower_module(module, machine())
+    return _follow(module, program, arguments, host, threads or get_num_threads())
+
+
+def _follow(module: Module, program: CpuProgram, arguments: Sequence[Any], host: Host, threads: int) -> Estimate:
+    functions = {f.name: f for f in program.functions}
+    assert module.launch is not None
+    memory = bind([v.type for v in module.launch.body.args], arguments, threads)
+    total = Estimate(0.0)
+    for launch in LaunchFunction(functions["launch"], memory).run():
+        memos = count_memos(module.kernel(launch.kernel))
+        model = LaunchModel(functions[f"block_{launch.kernel}"], launch, memory, host, threads, memos,
+                            program.frame_bytes)
+        _add(total, model.estimate())
+    return total
+
+
+def _add(total: Estimate, part: Estimate) -> None:
+    total.seconds += part.seconds
+    total.assumed |= part.assumed
+    for into, found in ((total.parts, part.parts), (total.counts, part.counts)):
+        for name, value in found.items():
+            into[name] = into.get(name, 0.0) + value
+
+
+__all__ = ["estimate", "estimate_module"]

@@ -1,0 +1,313 @@
+"""What operations of lowered code take of a core: uses of its execution ports, and latency.
+
+An operation on a vector of lanes is as many instructions as the vector fills registers. What the emitters cannot spell
+is legalised first, alone, and what comes of it is added up. Latencies are those of the cores of the last ten years
+(Fog, "Instruction tables"; uops.info): they hardly differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.dtypes import DType
+from tilus.ir.ops import (
+    Binary,
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Extract,
+    Fma,
+    For,
+    If,
+    Iota,
+    MaskedLoad,
+    MaskedStore,
+    MulHi,
+    Pack,
+    PtrAdd,
+    PtrCast,
+    PtrLoad,
+    PtrStore,
+    Select,
+    Shuffle,
+    Unary,
+    While,
+    Yield,
+)
+from tilus.ir.ops.simd import (
+    CallFunction,
+    CallPointer,
+    ConstantTable,
+    DotBytes,
+    FunctionAddress,
+    GatherLoad,
+    IntToPtr,
+    Prefetch,
+    PtrToInt,
+    ScatterStore,
+    TableLookup,
+)
+from tilus.ir.ops.thread import Alloca, AtomicLoad, PtrAtomic
+from tilus.ir.types import TileType
+from tilus.lowering.cpu.block import container_bytes
+from tilus.lowering.legalise import HOST, Machine, legalise, rule_for
+from tilus.records import record
+from tilus.targets import TARGETS
+
+PORTS = ("vector arithmetic", "loads", "stores", "scalar instructions", "divisions")
+"""Of which operations take some; the divider counts by what the machine says a division of a vector takes."""
+VECTOR, LOAD, STORE, SCALAR, DIVIDER = range(len(PORTS))
+LATENCY_FLOAT, LATENCY_INTEGER, LATENCY_MULTIPLY, LATENCY_LOAD, LATENCY_DIVIDE = 4, 1, 5, 6, 14
+LATENCY_SHUFFLE = 3
+CALL_CYCLES, ATOMIC_CYCLES = 50, 20
+
+
+@record(frozen=True, slots=True)
+class Use:
+    """Of an operation: uses of :data:`PORTS`, and cycles until its result is there."""
+
+    ports: tuple[float, ...]
+    latency: float = 0.0
+
+
+FREE = (0.0,) * len(PORTS)
+NOTHING = Use(FREE)
+_MACHINE = Machine(HOST, TARGETS["cpu"])
+Costs = Callable[[Any, int], Use]
+
+
+def use(vector: float = 0, load: float = 0, store: float = 0, scalar: float = 0, divider: float = 0,
+        latency: float = 0) -> Use:
+    return Use((vector, load, store, scalar, divider), latency)
+
+
+def registers(tile: TileType, vector_bytes: int) -> int:
+    """How many registers a vector fills; 1 for a scalar."""
+    if tile.dtype.is_bool:
+        return 1
+    return max(1, -(-tile.size * container_bytes(tile.dtype) // vector_bytes))
+
+
+def lane_registers(value: Value, other: Value, width: int) -> int:
+    """Registers of the wider one of two vectors: conversions and masks take instructions for each of those."""
+    return max(registers(value.tile, width), registers(other.tile, width))
+
+
+def _is_vector(tile: TileType) -> bool:
+    return not tile.is_scalar
+
+
+def _arithmetic(op: Operation, width: int) -> Use:
+    tile = op.result.tile
+    n = registers(tile, width)
+    if tile.dtype.is_float or _is_vector(tile):
+        return use(vector=n, latency=LATENCY_FLOAT if tile.dtype.is_float else LATENCY_INTEGER)
+    return use(scalar=1, latency=LATENCY_INTEGER)
+
+
+def _binary(op: Binary, width: int) -> Use:
+    tile, kind = op.result.tile, op.kind
+    n = registers(tile, width)
+    if tile.dtype.is_float:
+        if kind == "div":
+            return use(vector=n, divider=n * (2 if tile.dtype.bits == 64 else 1), latency=LATENCY_DIVIDE)
+        # Of two numbers of which one may be none: a minimum, a comparison, a choice.
+        return use(vector=3 * n, latency=8) if kind in ("min", "max") else use(vector=n, latency=LATENCY_FLOAT)
+    if kind in ("quo", "rem", "floordiv", "mod"):
+        if _power_of_two(op.rhs):
+            return _arithmetic(op, width)
+        return use(scalar=4 * max(1, tile.size), divider=max(1, tile.size), latency=LATENCY_DIVIDE)
+    if kind == "mul":
+        if not _is_vector(tile):
+            return use(scalar=1, latency=3)
+        wide = {1: 3, 2: 1, 4: 2, 8: 3}[container_bytes(tile.dtype)]
+        return use(vector=wide * n, latency=LATENCY_MULTIPLY * wide)
+    return _arithmetic(op, width)
+
+
+def _power_of_two(value: Value) -> bool:
+    op = value.defining
+    return isinstance(op, Const) and isinstance(op.value, int) and op.value > 0 and op.value & (op.value - 1) == 0
+
+
+def _unary(op: Unary, width: int) -> Use:
+    if op.kind == "sqrt":
+        n = registers(op.result.tile, width)
+        return use(vector=n, divider=n, latency=LATENCY_DIVIDE)
+    return _arithmetic(op, width) if op.result.tile.dtype.is_int or op.kind in ("neg", "abs", "not") else \
+        use(vector=lane_registers(op.x, op.result, width), latency=LATENCY_FLOAT * 2)
+
+
+def _compare(op: Compare, width: int) -> Use:
+    tile = op.lhs.tile
+    if _is_vector(tile) or tile.dtype.is_float:
+        return use(vector=registers(tile, width), latency=LATENCY_SHUFFLE)
+    return use(scalar=1, latency=LATENCY_INTEGER)
+
+
+def _select(op: Select, width: int) -> Use:
+    if not isinstance(op.x.type, TileType):
+        return use(scalar=1, latency=LATENCY_INTEGER)
+    return _arithmetic(op, width)
+
+
+def _cast(op: Cast, width: int) -> Use:
+    old, new = op.x.tile, op.result.tile
+    if not _is_vector(new):
+        mixed = old.dtype.is_float or new.dtype.is_float
+        return use(vector=1, latency=LATENCY_FLOAT) if mixed else use(scalar=1, latency=LATENCY_INTEGER)
+    n = lane_registers(op.x, op.result, width)
+    steps = 1 if container_bytes(old.dtype) == container_bytes(new.dtype) or not _mixed(old.dtype, new.dtype) else 2
+    saturates = 2 if old.dtype.is_float and new.dtype.is_int else 0
+    return use(vector=n * (steps + saturates), latency=LATENCY_SHUFFLE * (steps + saturates))
+
+
+def _mixed(a: DType, b: DType) -> bool:
+    return a.is_float != b.is_float or 16 in (a.bits, b.bits)
+
+
+def _broadcast(op: Broadcast, width: int) -> Use:
+    """A load of one element for all lanes takes no more than the load."""
+    if isinstance(op.x.defining, PtrLoad) and not op.x.tile.dtype.is_bool:
+        return NOTHING
+    return use(vector=1, latency=LATENCY_SHUFFLE)
+
+
+def _shuffle(op: Shuffle, width: int) -> Use:
+    """Parts of a vector that are whole registers take nothing, others two instructions for each of those they fill."""
+    n = registers(op.result.tile, width)
+    size = container_bytes(op.result.tile.dtype)
+    run = all(b - a == 1 for a, b in zip(op.indices, op.indices[1:], strict=False))
+    if run and op.indices[0] * size % width == 0:
+        return NOTHING
+    inputs = registers(op.vector.tile, width)
+    return use(vector=n * min(inputs, 2 if not run else 1), latency=LATENCY_SHUFFLE)
+
+
+def _load(op: PtrLoad | MaskedLoad, width: int) -> Use:
+    n = registers(op.result.tile, width)
+    masks = n if isinstance(op, MaskedLoad) else 0
+    return use(load=n, vector=masks, latency=LATENCY_LOAD)
+
+
+def _store(op: PtrStore | MaskedStore, width: int) -> Use:
+    n = registers(op.value.tile, width)
+    return use(store=n, vector=n if isinstance(op, MaskedStore) else 0, latency=0)
+
+
+def _gather(op: GatherLoad, width: int) -> Use:
+    """One load a lane, whose index is taken out of a vector and whose element is put into one."""
+    lanes = max(1, op.result.tile.size)
+    if lanes == 1:
+        return use(load=1, scalar=1, latency=LATENCY_LOAD)
+    return use(load=lanes, vector=lanes, latency=LATENCY_LOAD + LATENCY_SHUFFLE * 2)
+
+
+def _scatter(op: ScatterStore, width: int) -> Use:
+    lanes = max(1, op.value.tile.size)
+    masks = 2 * lanes if op.mask is not None else 0
+    return use(store=lanes, vector=lanes if lanes > 1 else 0, scalar=lanes + masks)
+
+
+def _dot_bytes(op: DotBytes, width: int) -> Use:
+    n = registers(op.result.tile, width)
+    steps = 1 if op.instruction == "vpdpbusd" else 3 if op.small else 7
+    return use(vector=n * steps, latency=LATENCY_FLOAT if steps == 1 else LATENCY_MULTIPLY + 2)
+
+
+def _lookup(op: TableLookup, width: int) -> Use:
+    return use(vector=len(op.tables), latency=LATENCY_SHUFFLE)
+
+
+def _pack(op: Pack, width: int) -> Use:
+    return use(vector=max(0, len(op.parts) - 1), latency=LATENCY_SHUFFLE)
+
+
+def _free(op: Operation, width: int) -> Use:
+    return NOTHING
+
+
+COSTS: dict[type[Operation], Costs] = {
+    Binary: _binary, Unary: _unary, Fma: _arithmetic, Compare: _compare, Select: _select, Cast: _cast, Bitcast: _free,
+    Broadcast: _broadcast, Shuffle: _shuffle, PtrLoad: _load, MaskedLoad: _load, PtrStore: _store,
+    MaskedStore: _store, GatherLoad: _gather, ScatterStore: _scatter, DotBytes: _dot_bytes, TableLookup: _lookup,
+    Pack: _pack,
+    MulHi: lambda op, width: use(vector=4 * registers(op.result.tile, width), latency=2 * LATENCY_MULTIPLY),
+    Extract: lambda op, width: use(vector=1, latency=LATENCY_SHUFFLE),
+    Prefetch: lambda op, width: use(load=1),
+    # Offsets are parts of instructions' addresses, those that are constant always.
+    PtrAdd: lambda op, width: NOTHING if op.offset is None else use(scalar=0.5, latency=LATENCY_INTEGER),
+    **dict.fromkeys((Const, Iota, PtrCast, PtrToInt, IntToPtr, Alloca, ConstantTable, FunctionAddress, Yield), _free),
+    **dict.fromkeys((CallPointer, CallFunction), lambda op, width: use(scalar=CALL_CYCLES)),
+    **dict.fromkeys((PtrAtomic, AtomicLoad), lambda op, width: use(scalar=ATOMIC_CYCLES, latency=ATOMIC_CYCLES)),
+}
+"""By class, from an operation and the bytes of a vector register."""
+
+_known: dict[Any, Use] = {}
+
+
+def use_of(op: Operation, width: int) -> Use:
+    """What an operation takes, with registers of ``width`` bytes."""
+    cost = COSTS.get(type(op))
+    if cost is not None and type(op) not in _LEGALISED:
+        return cost(op, width)
+    rhs = op.rhs.defining if isinstance(op, Binary) else None
+    key = (type(op), getattr(op, "kind", ""), width, *(v.type for v in op.operands), *(r.type for r in op.results),
+           rhs.value if isinstance(rhs, Const) else None)
+    found = _known.get(key)
+    if found is None:
+        if rule_for(op, _MACHINE) is not None:
+            found = _expanded(op, width)
+        else:
+            found = cost(op, width) if cost is not None else _arithmetic(op, width) if op.results else NOTHING
+        _known[key] = found
+    return found
+
+
+_LEGALISED = frozenset({Binary, Unary, Fma, Compare, Cast, MulHi, PtrAtomic})
+
+
+def _expanded(op: Operation, width: int) -> Use:
+    """The sum over what an operation is legalised to."""
+    body = Block([v.type for v in op.operands])
+    alone = op.on([v if isinstance(v.defining, Const) else a for v, a in zip(op.operands, body.args, strict=True)])
+    body.ops = [alone, Yield(tuple(alone.results))]
+    legalise(HOST)(Module([Function("alone", body, ())], None, "thread", frozenset(), "cpu"))
+    ports, latency = _sum_of(body, width)
+    return Use(tuple(ports), latency)
+
+
+def _sum_of(block: Block, width: int) -> tuple[list[float], float]:
+    """Uses of a block, and the longest chain in it. Of branches the cheaper one counts: the others are for rare
+    numbers, as loops that run as long as there are some are."""
+    ports = [0.0] * len(PORTS)
+    ready: dict[Value, float] = {}
+    last = 0.0
+    for op in block.ops:
+        inner = [_sum_of(region, width) for region in op.regions]
+        if isinstance(op, (If, While)):
+            taken, latency = min(inner, key=lambda x: sum(x[0]))
+        elif isinstance(op, For):
+            trips = _constant_trips(op)
+            taken, latency = [trips * x for x in inner[0][0]], trips * inner[0][1]
+        else:
+            found = use_of(op, width)
+            taken, latency = list(found.ports), found.latency
+        ports = [a + b for a, b in zip(ports, taken, strict=True)]
+        end = max((ready.get(v, 0.0) for v in op.operands), default=0.0) + latency
+        ready.update(dict.fromkeys(op.results, end))
+        last = max(last, end)
+    return ports, last
+
+
+def _constant_trips(op: For) -> int:
+    bounds = [v.defining.value if isinstance(v.defining, Const) else None for v in (op.start, op.stop, op.step)]
+    start, stop, step = bounds
+    return len(range(int(start), int(stop), int(step))) if None not in bounds else 1  # type: ignore[arg-type]
+
+
+__all__ = ["DIVIDER", "FREE", "LOAD", "NOTHING", "PORTS", "SCALAR", "STORE", "VECTOR", "Use", "use_of"]
