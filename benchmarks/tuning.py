@@ -1,6 +1,7 @@
 """What searches and the model find, and how long they take, against measuring every variant: on the CPU engine.
 
     python -m benchmarks.tuning [--kernel matmul …] [--shape 512 …] [--repeat 2]
+    python -m benchmarks.tuning executors|lookup
 
 Each case begins with an empty cache. All variants are compiled and measured in turns; then a search gets a part of the
 time that this took, and the model chooses before anything is compiled. What these choose, the untuned variant and the
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tuning_cases import MAKERS, Case, cases, matmul
-from benchmarks.tuning_costs import print_executors
+from benchmarks.tuning_costs import print_executors, print_lookups
 from tilus.records import record
 from tilus.runtime.cache import default_cache
 from tilus.runtime.engines import get_engine
@@ -153,9 +154,13 @@ def main() -> None:
     parser.add_argument("--kernel", nargs="*", default=(), choices=list(MAKERS))
     parser.add_argument("--shape", nargs="*", default=(), help="parts of shapes as they are shown")
     parser.add_argument("--repeat", type=int, default=1, help="measure cases that miss a bar so often again")
-    parser.add_argument("--executors", action="store_true", help="print what compiling in processes costs instead")
+    parser.add_argument("costs", nargs="?", choices=["executors", "lookup"],
+                        help="print what compiling in processes or looking results up costs instead")
     options = parser.parse_args()
-    if options.executors:
+    if options.costs == "lookup":
+        print_lookups()
+        return
+    if options.costs == "executors":
         print_executors(matmul, tuple(np.zeros((512, 512), np.float32) for _ in range(3)))
         return
     warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from tilus.runtime.cache import Cache, CacheWarning
+from tilus.runtime.cache import CacheWarning
 from tilus.tuning.identity import Identity, decoded, encoded, kernel_text
 from tilus.tuning.store import FAILED, Row, Store
 
@@ -35,7 +36,7 @@ def row(n: int, median: float | None = 1.0) -> Row:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "cache" / "tuning.db", Cache(tmp_path / "cache"))
+    return Store(tmp_path / "cache" / "tuning.db")
 
 
 def worker(store: Store, body: str, *arguments: object) -> subprocess.Popen[str]:
@@ -43,7 +44,7 @@ def worker(store: Store, body: str, *arguments: object) -> subprocess.Popen[str]
     code = textwrap.dedent(f"""
         import sys
         from tests.tuning.test_store import *
-        store = Store({store.path!r}, Cache({store.cache.path!r}))
+        store = Store({store.path!r})
         arguments = [int(a) for a in sys.argv[1:]]
         """) + textwrap.dedent(body)
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, text=True,
@@ -79,20 +80,65 @@ def test_later_results_replace_earlier_ones_of_the_same_variant_only(store: Stor
     assert store.choice(identity()) == {"BM": 32}
 
 
-def test_a_copy_in_the_cache_is_not_older_than_the_file(store: Store) -> None:
-    from tilus.tuning.identity import copy_key
-
+def test_copies_of_choices(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are as the database is, and answer without it."""
+    assert store.choices.get(identity().digest) == (True, None)
     for n in (64, 32):
         store.put(identity(), [row(n)], {"BM": n})
-        entry = store.cache.get(copy_key(identity(), store.path))
-        assert entry is not None
-        assert entry.metadata["variant"] == {"BM": n}
+        assert store.choices.get(identity().digest) == (True, {"BM": n})
+    assert store.choices.get(identity(1).digest) == (True, None)
+    monkeypatch.setattr(Store, "_read", None)
+    assert store.choice(identity()) == {"BM": 32}
+    assert store.choice(identity(1)) is None
+
+
+def test_copies_that_are_damaged_or_missing(store: Store) -> None:
+    for n in range(3):
+        store.put(identity(n), [row(n)], {"BM": n})
+    copies = Path(store.choices.directory)
+    damaged = copies / identity(1).digest
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert store.choices.get(identity(1).digest) == (False, None)
+    assert store.choice(identity(1)) == {"BM": 1}
+    assert store.choices.get(identity(1).digest) == (True, {"BM": 1})
+    shutil.rmtree(copies)
+    assert store.choices.get(identity(2).digest) == (False, None)
+    assert store.choice(identity(3)) is None
+    assert [store.choices.get(identity(n).digest) for n in range(4)] == [
+        *((True, {"BM": n}) for n in range(3)), (True, None)]
+
+
+def test_another_database_in_its_place(store: Store, tmp_path: Path) -> None:
+    store.put(identity(), [row(1)], {"BM": 1})
+    other = Store(tmp_path / "other" / "tuning.db")
+    other.put(identity(1), [row(2)], {"BM": 2})
+    for part in ("-wal", "-shm"):
+        assert not Path(other.path + part).exists()
+    os.replace(other.path, store.path)
+    assert store.choices.get(identity(1).digest) == (False, None)
+    assert store.choice(identity(1)) == {"BM": 2}
+    assert store.choices.get(identity(2).digest) == (True, None)
+    assert store.choice(identity()) is None
+
+
+def test_a_choice_whose_copy_cannot_be_written_is_not_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(identity(), [row(1)], {"BM": 1})
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(store.choices, "put", full)
+    with pytest.warns(CacheWarning, match="no space left"):
+        assert not store.put(identity(1), [row(2)], {"BM": 2})
+    monkeypatch.undo()
+    assert store.choice(identity(1)) is None
+    assert store.rows(identity(1)) == []
 
 
 def test_export_and_import(store: Store, tmp_path: Path) -> None:
     store.put(identity(), [row(64), row(32)], {"BM": 64})
     data = json.loads(json.dumps(store.export()))
-    other = Store(tmp_path / "other" / "tuning.db", Cache(tmp_path / "other"))
+    other = Store(tmp_path / "other" / "tuning.db")
     assert other.add(data, "file.json") == 2
     assert other.choice(identity()) == {"BM": 64}
     assert other.export() == data
@@ -169,13 +215,14 @@ def test_a_full_disk(store: Store) -> None:
     assert whole(store)
     for n in range(1, 60):
         assert len(store.rows(identity(n))) == (40 if n in written else 0)
+        assert store.choice(identity(n)) == ({"BM": n} if n in written else None)
     assert store.choice(identity(0)) == {"BM": 0}
     assert store.put(identity(100), [row(5)], {"BM": 5})
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    store = Store(tmp_path / "file" / "tuning.db", Cache(tmp_path / "cache"))
+    store = Store(tmp_path / "file" / "tuning.db")
     with pytest.warns(CacheWarning, match="results of tuning"):
         assert not store.put(identity(), [row(1)], {"BM": 1})
     assert store.choice(identity()) is None
@@ -304,7 +351,7 @@ def test_a_new_process_uses_what_was_stored(tmp_path: Path) -> None:
     run("store")
     assert run() == "100.0 {'BLOCK': 16} False\n"
     file.write_text(file.read_text().replace("tl.load(x, i, BLOCK)", "2 * tl.load(x, i, BLOCK)"))
-    assert run() == "200" + untuned[3:].replace("False", "True")  # SQLite says that there is none
+    assert run() == "200" + untuned[3:]
 
 
 def test_results_outside_of_the_space_are_not_used() -> None:

@@ -12,7 +12,6 @@ from tilus.runtime.cache import default_cache, key_of
 from tilus.runtime.engines import Engine
 from tilus.tuning.identity import Identity, decoded, encoded, identity_of
 from tilus.tuning.keys import TuningKey
-from tilus.tuning.ranking import guess, predictor_of
 from tilus.tuning.space import Space, Variant
 
 if TYPE_CHECKING:
@@ -23,11 +22,13 @@ def guessed_variant(function: AutotunedFunction, key: TuningKey, engine: Engine,
                     space: Space, usual: Variant) -> Variant:
     """The variant of a space that the model of the engine's target prefers for arguments; the usual one where there is
     no model."""
-    if predictor_of(engine.target) is None:
-        return usual
     identity = identity_of(function.function, key, engine.target)
     variant = _remembered(identity, space)
     if variant is None:
+        from tilus.tuning.ranking import guess, predictor_of  # models take long to load
+
+        if predictor_of(engine.target) is None:
+            return usual
         given = {name: value for name, value in arguments.items() if name not in function.space.names}
         variant = guess(function, engine, (), given, space, usual)
         stored = {name: encoded(value) for name, value in variant.items()}

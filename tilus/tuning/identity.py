@@ -121,11 +121,6 @@ def store_path() -> str:
     return os.path.join(cache_directory(), f"tuning-{VERSION}.db")
 
 
-def copy_key(identity: Identity, path: str) -> str:
-    """The cache's key of the copy of a choice. Raises OSError where there is no file."""
-    return key_of(["choice", identity.digest, str(os.stat(path).st_ino)])
-
-
 # -- the text of a kernel
 
 
@@ -252,6 +247,6 @@ def _fields(value: Any) -> list[str]:
 
 
 __all__ = [
-    "VERSION", "Identity", "compiler", "copy_key", "decoded", "device_of", "encoded", "identity_of", "kernel_text",
+    "VERSION", "Identity", "compiler", "decoded", "device_of", "encoded", "identity_of", "kernel_text",
     "store_path",
 ]

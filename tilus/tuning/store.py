@@ -5,7 +5,8 @@ Every row has a digest of itself, so that a damaged one is never used. All rows 
 transaction of SQLite's write-ahead log: a process that is killed has written all of them or none. A damaged file is put
 aside, and what can be read of it goes into a new one.
 
-The copies of choices that ``stored.py`` reads are written under SQLite's lock, so that none is older than its row.
+The copies of choices that first calls read (``choices.py``) are written under SQLite's lock, so that none is older than
+its row.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import UserError
 from tilus.records import field, record
-from tilus.runtime.cache import Cache, CacheWarning, default_cache, key_of
-from tilus.tuning.identity import VERSION, Identity, copy_key, store_path
+from tilus.runtime.cache import CacheWarning, key_of
+from tilus.tuning.choices import Choices
+from tilus.tuning.identity import VERSION, Identity, store_path
 
 if TYPE_CHECKING:
     import sqlite3
@@ -75,24 +77,26 @@ class Row:
 @functools.cache
 def default_store() -> Store:
     """The store of this process, beside its cache."""
-    return Store(store_path(), default_cache())
+    return Store(store_path())
 
 
 class Store:
     """Results in a file. Threads and processes may use one file at once."""
 
-    def __init__(self, path: str | os.PathLike[str], cache: Cache) -> None:
-        self.path, self.cache = os.path.abspath(os.fspath(path)), cache
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+        self.choices = Choices(self.path)
 
     # -- reading
 
     def choice(self, identity: Identity) -> dict[str, Any] | None:
         """The best variant for an identity, with values as they are stored; None where there is none."""
-        rows = self._read("choices", identity)
-        if not rows:
-            return None
-        self._write({"choices": rows})  # which copies it
-        variant: dict[str, Any] = json.loads(rows[0]["variant"])
+        known, variant = self.choices.get(identity.digest)
+        if not known:
+            rows = self._read("choices", identity)
+            if self._inode() is not None:
+                self._copy_all()
+            variant = json.loads(rows[0]["variant"]) if rows else None
         return variant
 
     def rows(self, identity: Identity) -> list[Row]:
@@ -186,14 +190,23 @@ class Store:
                 connection.executemany(statement, [[_place(row), *(row[n] for n in _TABLES[table]),
                                                     _digest(table, row)] for row in rows])
             for row in tables.get("choices", ()):
-                identity = Identity(*(row[n] for n in _IDENTITY))
-                for current in _sound(connection, "choices", identity):
-                    self.cache.put(copy_key(identity, self.path), {}, {"variant": json.loads(current["variant"])})
+                for current in _sound(connection, "choices", Identity(*(row[n] for n in _IDENTITY))):
+                    self.choices.put(_place(current), json.loads(current["variant"]))
             connection.execute("COMMIT")
         except BaseException:
+            self.choices.drop(map(_place, tables.get("choices", ())))
             with contextlib.suppress(Exception):
                 connection.execute("ROLLBACK")
             raise
+
+    def _copy_all(self) -> None:
+        """Write the copies of all choices, where the database is not the one that they are of."""
+        import sqlite3
+
+        with contextlib.suppress(sqlite3.Error, OSError), self._opened() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            self.choices.fill((_place(row), json.loads(row["variant"])) for row in _sound(connection, "choices"))
+            connection.execute("COMMIT")
 
     # -- the file
 
@@ -214,6 +227,7 @@ class Store:
             with key_lock(self.path + ".lock", _LOCK_TIMEOUT), contextlib.closing(self._connect()) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(_SCHEMA)
+                self.choices.start()
         connection = self._connect()
         try:
             connection.row_factory = sqlite3.Row

@@ -1,17 +1,12 @@
-"""Results of earlier searches, for the first call of a kernel: in a new process this takes less than a millisecond.
-
-Loading SQLite takes several, so the cache of compiled kernels has a copy of each choice that has been looked up, under
-the identity and the inode of the store's file.
-"""
+"""Results of earlier searches, for the first call of a kernel: in a new process this takes less than a millisecond."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
-from tilus.runtime.cache import default_cache
 from tilus.targets import get_target
-from tilus.tuning.identity import Identity, copy_key, decoded, identity_of, store_path
+from tilus.tuning.choices import Choices
+from tilus.tuning.identity import Identity, decoded, identity_of, store_path
 from tilus.tuning.keys import TuningKey
 from tilus.tuning.space import Variant
 
@@ -22,14 +17,12 @@ if TYPE_CHECKING:
 def stored_variant(function: AutotunedFunction, key: TuningKey) -> Variant | None:
     """The variant that a search, of whatever process, has stored for a key of this kernel; None where there is none, or
     where it is no longer in the space."""
-    path = store_path()
-    if not os.path.exists(path):
-        return None
     target = get_target(key.target)
-    identity, modelled = (identity_of(function.function, key, target, m) for m in (False, True))
-    found = _choice(path, identity)
-    if found is None and target.is_cuda and modelled != identity:
-        found = _choice(path, modelled)
+    identity = identity_of(function.function, key, target)
+    found = _choice(identity)
+    if found is None and target.is_cuda:
+        modelled = identity_of(function.function, key, target, modelled=True)
+        found = _choice(modelled) if modelled != identity else None
     fixed = {name: value for name, value in key.constants if name in function.space.names}
     variant = None if found is None else decoded(found, function.space.parameters)
     if variant is None:
@@ -38,11 +31,10 @@ def stored_variant(function: AutotunedFunction, key: TuningKey) -> Variant | Non
     return whole if whole in (function.space.fixed(**fixed) if fixed else function.space) else None
 
 
-def _choice(path: str, identity: Identity) -> dict[str, Any] | None:
-    entry = default_cache().get(copy_key(identity, path))
-    if entry is not None:
-        found: dict[str, Any] = entry.metadata["variant"]
-        return found
+def _choice(identity: Identity) -> dict[str, Any] | None:
+    known, variant = Choices(store_path()).get(identity.digest)
+    if known:
+        return variant
     from tilus.tuning.store import default_store
 
     return default_store().choice(identity)
