@@ -19,6 +19,8 @@ from tilus.targets import Target
 SECTOR, LINE = 32, 128
 EVENTS = 24_000
 """How many issues one simulation of a multiprocessor has at most, about."""
+SPILLED = 0.5
+"""The share of local memory's bytes that L2 is asked for: L1 keeps some."""
 PLENTY = 0.7
 """A resource that is busy for this share of the time limits a kernel."""
 
@@ -83,25 +85,25 @@ class LaunchModel:
 
     def _steps(self) -> list[Step]:
         program = self.sample.program
-        shares = self._shares()
+        shares = {store: self._shares(store) for store in (False, True)}
         costs = {number: self._cost(number, access, shares) for number, access in self.sample.accesses.items()}
         return steps_of(program.instructions, costs, self.target.arch, half_rate=self.board.half_rate)
 
-    def _shares(self) -> dict[str, tuple[float, float]]:
-        """Of the sectors that an array's loads ask for: which share L2 is asked for, and which comes from memory."""
+    def _shares(self, store: bool) -> dict[str, float]:
+        """Of the sectors that an array's loads, or its stores, ask L2 for: which share memory delivers or takes."""
         asked: dict[str, float] = {}
         for number, access in self.sample.accesses.items():
-            if access.space == "global" and not self._stores(number):
+            if access.space == "global" and self._stores(number) == store:
                 bytes_ = self.executed.get(number, 0.0) * access.requests * access.sectors * SECTOR
                 asked[access.array] = asked.get(access.array, 0.0) + bytes_
         traffic = self.sample.traffic
-        return {name: (min(1.0, traffic.requested_bytes.get(name, total) / total),
-                       min(1.0, traffic.dram_bytes.get(name, total) / total)) for name, total in asked.items() if total}
+        moved = traffic.written_bytes if store else traffic.dram_bytes
+        return {name: min(1.0, moved.get(name, total) / total) for name, total in asked.items() if total}
 
     def _stores(self, number: int) -> bool:
         return self.sample.program.instructions[number].opcode in STORE_OPCODES
 
-    def _cost(self, number: int, access: Access, shares: Mapping[str, tuple[float, float]]) -> Cost:
+    def _cost(self, number: int, access: Access, shares: Mapping[bool, Mapping[str, float]]) -> Cost:
         store, part = self._stores(number), access.requests
         if access.space == "shared":
             return Cost(True, store, part * access.wavefronts, access.wavefronts - access.least_wavefronts)
@@ -109,10 +111,10 @@ class LaunchModel:
         # Sectors beyond the least lie in lines of their own, of which one is looked up a cycle.
         passes = max(1.0, least + max(0.0, access.sectors - access.least_sectors), access.wavefronts)
         bytes_ = part * access.sectors * SECTOR
-        l2_share, memory_share = (1.0, 1.0) if store else shares.get(access.array, (1.0, 1.0))
         if access.space == "local":
-            l2_share, memory_share = 0.5, 0.0
-        return Cost(False, store, part * passes, 0.0, bytes_ * l2_share, bytes_ * memory_share)
+            return Cost(False, store, part * passes, 0.0, bytes_ * SPILLED, 0.0)
+        memory = bytes_ * shares[store].get(access.array, 1.0)
+        return Cost(False, store, part * passes, 0.0, bytes_, memory)
 
     # -- time
 

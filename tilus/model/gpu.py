@@ -1,0 +1,94 @@
+"""The model of calls of kernels that are compiled for a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from tilus.diagnostics import Span, UserError
+from tilus.model.boards import BOARDS, Board, board_of
+from tilus.model.kernel import LaunchModel
+from tilus.model.launch import Launch, launches_of
+from tilus.model.prediction import Prediction
+from tilus.model.profile import LaunchProfile
+from tilus.model.sample import take_sample
+from tilus.model.sass import Program, parse_sass
+from tilus.runtime.arrays import ArrayArgument
+from tilus.runtime.cubin import read_cubin
+from tilus.runtime.toolchains.binutils import disassemble
+from tilus.targets import Target
+
+if TYPE_CHECKING:
+    from tilus.runtime.jit import Call, Prepared
+    from tilus.runtime.nvidia.kernel import CompiledKernel
+
+
+@lru_cache(maxsize=256)
+def programs_of(cubin: bytes) -> dict[str, Program]:
+    """The code of a cubin's kernels, with the lines of the source where it has them. Raises UserError (E0507) for
+    architectures that nvdisasm does not read."""
+    return parse_sass(disassemble(cubin, ("-c", "-hex", "-g")))
+
+
+def board_for(target: Target, span: Span | None = None) -> Board:
+    """The board that stands for a target. Raises UserError (E0501): there is no record of one."""
+    board = board_of(target.name)
+    if board is None:
+        raise UserError.at("E0501", f"there is no record of a board for {target}", span,
+                           help=f"boards: {', '.join(BOARDS)}")
+    return board
+
+
+def model_launch(cubin: bytes, launch: Launch, target: Target, board: Board, *,
+                 timeline: bool = False) -> LaunchProfile:
+    """What the model says of one launch of a kernel in a cubin."""
+    program, info = programs_of(cubin)[launch.program], read_cubin(cubin).kernels[launch.program]
+    resident = max(1, target.resident_blocks(launch.threads, info.registers, launch.shared))
+    sample = take_sample(program, launch, target, wave_blocks=resident * board.sm_count, l2_bytes=board.l2)
+    model = LaunchModel(sample, target, board, info.registers, launch.shared).model(timeline=timeline)
+    return LaunchProfile(program, sample, model, target, board)
+
+
+def model_call(compiled: CompiledKernel, arguments: Mapping[str, Any], board: Board, *,
+               timeline: bool = False) -> list[LaunchProfile]:
+    """What the model says of each launch of a call; ``arguments`` are as of ``launches_of``."""
+    return [model_launch(kernel.cubin, launch, kernel.record, board, timeline=timeline)
+            for kernel, launch in launches_of(compiled, arguments)]
+
+
+def described(call: Call) -> dict[str, Any]:
+    """The arguments of a call as the model takes them: of arrays shapes and strides, of tables of integers in host
+    memory the contents, on which addresses and loops may depend."""
+    found: dict[str, Any] = {}
+    for name, value in zip(call.names, call.arguments, strict=True):
+        if not isinstance(value, ArrayArgument):
+            found[name] = value
+        elif getattr(getattr(value.array, "dtype", None), "kind", "") in "iub" and not value.format:
+            found[name] = value.array if hasattr(value.array, "flags") else (value.shape, value.strides)
+        else:
+            found[name] = value.shape, value.strides
+    return found
+
+
+class GpuPredictor:
+    """What the model says of variants for GPUs: it reads their code, so it says nothing before they are compiled."""
+
+    def before_compiling(self, function: Any, engine: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any],
+                         variants: Sequence[Mapping[str, Any]]) -> Iterable[Prediction | None]:
+        return []
+
+    def compiled(self, prepared: Prepared, kernel: CompiledKernel) -> Prediction | None:
+        """The time of a call; None for targets without a board's record or without a disassembler."""
+        board = board_of(kernel.target)
+        if board is None or kernel.record.arch < 75:
+            return None
+        profiles = model_call(kernel, described(prepared.call), board)
+        worst = max(profiles, key=lambda launch: launch.model.seconds, default=None)
+        return Prediction(sum(launch.model.seconds for launch in profiles),
+                          worst.model.bottleneck if worst is not None else "nothing to do")
+
+
+PREDICTOR = GpuPredictor()
+
+__all__ = ["PREDICTOR", "GpuPredictor", "board_for", "described", "model_call", "model_launch", "programs_of"]
