@@ -17,6 +17,7 @@ from tilus.lang.builtins import random
 from tilus.lang.public import public_names as _public_names
 from tilus.lang.values import Tile
 from tilus.lang.views import View
+from tilus.model.profiling import profile
 from tilus.quantization import (
     QuantFormat,
     Quantized,

@@ -28,6 +28,7 @@ COMMANDS = {
     "unprepack": "Put prepacked weights back, row by row.",
     "layout": "Evaluate and draw a layout expression.",
     "tune": "Find the best variant of an autotuned kernel.",
+    "profile": "Show where the time of a kernel goes, by a model.",
     "simulate": "Execute PTX on a simulated GPU.",
     "doctor": "Check the toolchain by using it.",
     "cache": "Look at, check and clear the cache of compiled kernels.",

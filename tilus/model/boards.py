@@ -74,7 +74,7 @@ BOARDS = {board.name: board for board in (
     Board("A100", "sm_80", 108, 1.41, 2039, 40 * MIB, 5120, power=400),
     Board("A100 40GB", "sm_80", 108, 1.41, 1555, 40 * MIB, 5120, power=400),
     Board("RTX A6000", "sm_86", 84, 1.8, 768, 6 * MIB, 1536, efficiency=0.85, power=300),
-    _ada("L40S", "sm_89", 142, 2.52, 864, 96 * MIB, 2272, power=350),
+    _ada("L40S", "sm_89", 142, 2.52, 864, 96 * MIB, 2272, power=350, half_rate=True),
     _ada("RTX 4070", "sm_89", 46, 2.6, 504, 36 * MIB, 1104, power=200, half_rate=True),
     _ada("RTX 4090", "sm_89", 128, 2.52, 1008, 72 * MIB, 2048, power=450, half_rate=True),
     _hopper("H100 SXM", "sm_90a", 132, 1.83, 3350, 50 * MIB, 4472, power=700),

@@ -12,12 +12,12 @@ from tilus.model.multiprocessor import Multiprocessor, Timing
 from tilus.model.pipes import STORE_OPCODES
 from tilus.model.sample import Access, BlockSample, Sample
 from tilus.model.steps import REASONS, Step, steps_of
-from tilus.model.traces import executions, iterations_to_keep, trace_of
+from tilus.model.traces import cut_for, executions, trace_of
 from tilus.records import field, record
 from tilus.targets import Target
 
 SECTOR, LINE = 32, 128
-EVENTS = 24_000
+EVENTS = 32_000
 """How many issues one simulation of a multiprocessor has at most, about."""
 SPILLED = 0.5
 """The share of local memory's bytes that L2 is asked for: L1 keeps some."""
@@ -134,8 +134,8 @@ class LaunchModel:
 
         cycles = self._cycles(typical, full, timing)
         l2_bytes, memory_bytes = self._bytes()
-        least = memory_bytes / self.board.memory_bytes_per_cycle
-        cycles = max(cycles, least)
+        # However blocks overlap, nothing does more than it can.
+        cycles *= max(1.0, *self._busy(cycles, l2_bytes, memory_bytes).values())
         seconds = self.board.launch + cycles / (self.board.clock * 1e9)
         waits = self._waits(timing(full))
         busy = self._busy(cycles, l2_bytes, memory_bytes)
@@ -158,8 +158,8 @@ class LaunchModel:
         return self.sample.blocks[nearest]
 
     def _simulate(self, block: BlockSample, count: int, *, timeline: bool) -> Timing:
-        keep = iterations_to_keep(block.warps, max(EVENTS // count, 1))
-        traces = {id(path): trace_of(path, keep) for path in block.warps}
+        cut = cut_for(block.warps, max(EVENTS // count, 1))
+        traces = {id(path): trace_of(path, cut) for path in block.warps}
         of_block = [traces[id(path)] for path in block.warps]
         sharers = min(self.board.sm_count, -(-self.blocks // count))
         return Multiprocessor(self.steps, [of_block] * count, self.board, sharers, timeline=timeline).run()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tilus.diagnostics import UserError, caller_span, public_function
-from tilus.model.profile import Profile
+from tilus.diagnostics import UserError
+from tilus.diagnostics.entry import public_function
+from tilus.diagnostics.frames import caller_span
+
+if TYPE_CHECKING:
+    from tilus.model.profile import Profile
 
 
 @public_function
@@ -32,6 +36,7 @@ def profile(kernel: Any, /, *args: Any, target: str = "sm_80", board: str | None
     from tilus.backends import Options
     from tilus.model.boards import get_board
     from tilus.model.gpu import board_for, described, model_call
+    from tilus.model.profile import Profile
     from tilus.runtime.compile import compile_specialisation
     from tilus.targets import get_target
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tilus.model.paths import Path
+from tilus.model.paths import LoopRun, Path
 from tilus.records import record
 
 ENTERS, STARTS, ENDS = -1, -2, -3
@@ -20,14 +20,29 @@ class Trace:
     loops: list[tuple[int, int]]
 
 
-def trace_of(path: Path, keep: int) -> Trace:
-    """A path with its loops cut to ``keep`` iterations each."""
+@record(frozen=True)
+class Cut:
+    """How many iterations of loops a trace has: of those around others, of those within others, of all others. An inner
+    loop should be in full, since what it competes with depends on how long warps are in it."""
+
+    outer: int
+    inner: int
+    single: int
+
+
+CUTS = tuple(Cut(outer, inner, single) for outer, inner, single in (
+    (4, 64, 16), (3, 64, 16), (3, 32, 12), (3, 16, 12), (3, 8, 8), (3, 6, 6), (3, 4, 4)))
+"""From the best one."""
+
+
+def trace_of(path: Path, cut: Cut) -> Trace:
+    """A path with its loops cut."""
     trace = Trace([], [])
-    _extend(trace, path, keep)
+    _extend(trace, path, cut, False)
     return trace
 
 
-def _extend(trace: Trace, path: Path, keep: int) -> None:
+def _extend(trace: Trace, path: Path, cut: Cut, within: bool) -> None:
     for item in path:
         if isinstance(item, int):
             trace.items.append(item)
@@ -36,29 +51,36 @@ def _extend(trace: Trace, path: Path, keep: int) -> None:
             continue
         known = len(item.iterations)
         trace.items.append(ENTERS)
-        for turn in range(min(keep, item.count)):
+        for turn in range(min(_kept(item, cut, within), item.count)):
             trace.items.append(STARTS)
             # Beyond those that are known, the ones after the first again in turn: the first one may be special.
             place = turn if turn < known else (1 + (turn - 1) % (known - 1) if known > 1 else 0)
-            _extend(trace, item.iterations[place], keep)
+            _extend(trace, item.iterations[place], cut, True)
         trace.items.append(ENDS)
         trace.loops.append((item.first, item.count))
 
 
-def length(path: Path, keep: int) -> int:
+def _kept(loop: LoopRun, cut: Cut, within: bool) -> int:
+    if any(not isinstance(item, int) for item in loop.iterations[0]):
+        return cut.outer
+    return cut.inner if within else cut.single
+
+
+def length(path: Path, cut: Cut, within: bool = False) -> int:
     """How many instructions the trace of a path has."""
     total = 0
     for item in path:
         if isinstance(item, int):
             total += 1
         elif item.iterations:
-            total += min(keep, item.count) * max(length(p, keep) for p in item.iterations)
+            longest = max(length(p, cut, True) for p in item.iterations)
+            total += min(_kept(item, cut, within), item.count) * longest
     return total
 
 
-def iterations_to_keep(paths: Sequence[Path], budget: int) -> int:
-    """How many iterations of loops fit into a budget of instructions; 3 at least, so that there is a steady state."""
-    return next((keep for keep in (16, 12, 8, 6, 4) if sum(length(path, keep) for path in paths) <= budget), 3)
+def cut_for(paths: Sequence[Path], budget: int) -> Cut:
+    """The best cut that keeps the traces of some warps within a budget of instructions, else the shortest one."""
+    return next((cut for cut in CUTS if sum(length(path, cut) for path in paths) <= budget), CUTS[-1])
 
 
 def executions(path: Path, into: dict[int, float] | None = None, times: float = 1.0) -> dict[int, float]:
@@ -77,4 +99,4 @@ def executions(path: Path, into: dict[int, float] | None = None, times: float = 
     return counts
 
 
-__all__ = ["ENDS", "ENTERS", "STARTS", "Trace", "executions", "iterations_to_keep", "length", "trace_of"]
+__all__ = ["CUTS", "ENDS", "ENTERS", "STARTS", "Cut", "Trace", "cut_for", "executions", "length", "trace_of"]

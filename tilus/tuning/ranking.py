@@ -51,7 +51,7 @@ class Predictor(Protocol):
         processes it is called there, so that predictors have to be picklable."""
 
 
-_OWN: dict[str, str] = {"cpu": "tilus.model.cpu.predictor"}
+_OWN: dict[str, str] = {"cpu": "tilus.model.cpu.predictor", "nvidia": "tilus.model.gpu"}
 """The modules of our own, each with a ``PREDICTOR``, by the name of the back end."""
 _known: dict[str, Predictor] = {}
 
