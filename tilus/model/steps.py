@@ -46,15 +46,17 @@ class Step:
 
 def steps_of(instructions: Sequence[Instruction], costs: Mapping[int, Cost], arch: int, *,
              half_rate: bool = False) -> list[Step]:
-    """Steps of a program; ``costs`` are those of memory instructions by number."""
+    """Steps of a program; ``costs`` are those of memory instructions by number, of which the others do nothing: no lane
+    takes part, as in those that ptxas adds under a guard that never holds."""
     return [_step(i, costs.get(number), use_of(i, arch, half_rate=half_rate)) for number, i in enumerate(instructions)]
 
 
 def _step(i: Instruction, cost: Cost | None, use: Use) -> Step:
     kind, threshold, latency, read, reason = "plain", (0, 0), use.latency, use.read, OTHER
-    if use.pipe == "memory":
+    if use.pipe == "memory" and cost is None:
+        use = Use("control", 1)
+    elif cost is not None:
         kind = "copy" if i.opcode == "LDGSTS" else "memory"
-        cost = cost or Cost(shared=False, store=False, passes=1.0)
         read, latency = memory_latency(i)
         reason = SHARED if cost.shared else GLOBAL
     elif i.opcode == "LDGDEPBAR":

@@ -34,11 +34,11 @@ def roofline(launch: LaunchProfile) -> str:
     top = max(peaks.values())
     for name, bandwidth in (("memory", roof.memory_bandwidth), ("L2", roof.l2_bandwidth)):
         axes.plot([low, top / bandwidth], [low * bandwidth, top], color="#00798c", linewidth=1)
-        axes.annotate(f"{name}: {rate_text(bandwidth, 'B/s')}", (low, low * bandwidth), rotation=32, fontsize=8,
-                      va="bottom")
+        axes.annotate(f"{name}: {rate_text(bandwidth, 'B/s')}", (low, low * bandwidth), rotation=45, fontsize=8,
+                      va="bottom", transform_rotates_text=True, rotation_mode="anchor")
     axes.plot([roof.intensity], [roof.rate], "o", color="#d1495b")
-    here = f" {launch.name}: {rate_text(roof.rate, 'FLOP/s')}"
-    axes.annotate(here, (roof.intensity, roof.rate), fontsize=9, va="top")
+    here = f"{launch.name}: {rate_text(roof.rate, 'FLOP/s')}"
+    axes.annotate(here + " ", (roof.intensity, roof.rate), fontsize=9, va="top", ha="right")
     axes.set(xscale="log", yscale="log", xlabel="operations per byte of memory", ylabel="operations per second")
     return _svg(figure)
 
