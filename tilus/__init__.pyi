@@ -114,6 +114,7 @@ from tilus.lang.builtins.sync import sync as sync
 from tilus.lang.builtins.sync import wait_until as wait_until
 from tilus.lang.values import Tile as Tile
 from tilus.lang.views import View as View
+from tilus.model.profiling import profile as profile
 from tilus.quantization import QuantFormat as QuantFormat
 from tilus.quantization import Quantized as Quantized
 from tilus.quantization import dequantize as dequantize
