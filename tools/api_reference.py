@@ -22,6 +22,7 @@ are in [functions.md](functions.md). Made by `python -m tools.api_reference > do
 SECTIONS = {
     "Kernels and calls": ("tilus.runtime.",),
     "Tuning": ("tilus.tuning.",),
+    "Cost models": ("tilus.model.",),
     "Quantisation": ("tilus.quantization.",),
     "The launch, loops and checks": ("tilus.lang.builtins.control",),
     "Making tiles": ("tilus.lang.builtins.creation",),
