@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
+from tilus.model.emulate.induction import LONGEST
 from tilus.model.emulate.lanes import WARP
 from tilus.model.emulate.memory import MemoryAccess
 from tilus.model.emulate.operands import Source
@@ -16,6 +19,9 @@ from tilus.model.emulate.values import Array, Known, as_array
 from tilus.model.launch import ArrayAt
 from tilus.records import record
 from tilus.simulator.counters import SECTOR, count_global, count_shared
+
+Counts = tuple[int, int, int]
+"""Requests, what they take, and the least that their bytes need."""
 
 UNNAMED = "?"
 """The array of an access whose address is in none, or not known."""
@@ -100,18 +106,19 @@ class Recorder(Observer):
         self.starts = np.array([a.address for a in self.arrays] or [0], np.int64)
         self.seen: dict[int, Seen] = {}
         self.touched: list[Touched] = []
-        self.iteration: list[tuple[Seen, tuple[float, ...]]] = []
-        self.before = 0
+        self.added: list[tuple[Seen, tuple[float, ...]]] = []
+        self.counts: dict[tuple[Any, int, bytes], Counts] = {}
+        self.marks = deque([(0, 0)], maxlen=3 * LONGEST + 1)
 
     def mark(self) -> None:
-        self.iteration.clear()
-        self.before = len(self.touched)
+        self.marks.append((len(self.added), len(self.touched)))
 
-    def repeat(self, count: int) -> None:
-        for seen, amounts in self.iteration:
-            seen.add(amounts, count)
-        for touched in self.touched[self.before:]:
-            touched.weight += count
+    def repeat(self, count: int, alike: int) -> None:
+        (added, touched), (added_end, touched_end) = self.marks[-1 - alike], self.marks[-1]
+        for seen, amounts in self.added[added:added_end]:
+            seen.add(amounts, count / alike)
+        for sectors in self.touched[touched:touched_end]:
+            sectors.weight += count / alike
 
     def touch(self, number: int, access: MemoryAccess, state: State) -> None:
         seen = self.seen.setdefault(number, Seen(access))
@@ -127,7 +134,7 @@ class Recorder(Observer):
     def _add(self, seen: Seen, factor: float, *amounts: float) -> None:
         scaled = tuple(float(a) * factor for a in amounts)
         seen.add(scaled, 1)
-        self.iteration.append((seen, scaled))
+        self.added.append((seen, scaled))
 
     def _global(self, number: int, seen: Seen, state: State) -> None:
         access, active = seen.access, state.active
@@ -142,10 +149,18 @@ class Recorder(Observer):
         where = address.view(np.int64)
         table, factor = tabulate(where, active, state)
         if len(table):
-            requests, sectors, least = count_global(len(table), None, table.reshape(-1), access.size)
+            requests, sectors, least = self._counted(count_global, table, access.size)
             self._add(seen, factor, requests, (table >= 0).sum(), sectors, least, 0, 0, 0)
-            seen.array = self.array_of(int(table[0].max()))
+            seen.array = self.array_of(first_of(where, active))
             self._note(number, where, active, state)
+
+    def _counted(self, count: Callable[..., Counts], table: Array, size: int) -> Counts:
+        """Counts of a pattern of addresses, which many instructions and iterations have in common."""
+        key = count, size, table.tobytes()
+        found = self.counts.get(key)
+        if found is None:
+            found = self.counts[key] = count(len(table), None, table.reshape(-1), size)
+        return found
 
     def array_of(self, address: int) -> str:
         place = int(np.searchsorted(self.starts, address, side="right")) - 1
@@ -179,7 +194,7 @@ class Recorder(Observer):
             return
         table, factor = tabulate(address.astype(np.int64), active, state)
         if len(table):
-            requests, fronts, least = count_shared(len(table), None, table.reshape(-1), access.size)
+            requests, fronts, least = self._counted(count_shared, table, access.size)
             self._add(seen, factor, 0, counted * (table >= 0).sum(), 0, 0, requests, fronts, least)
 
     def _plain(self, seen: Seen, active: Array, state: State) -> None:
@@ -207,17 +222,33 @@ def known_for(known: Known, active: Array) -> bool:
     return known is True or (known is not False and bool((known | ~active).all()))
 
 
+def first_of(address: Array, active: Array) -> int:
+    """The address of one lane that takes part."""
+    if address.size == 1:
+        return int(address.item())
+    shape = np.broadcast_shapes(address.shape, active.shape)
+    place = int(np.broadcast_to(active, shape).argmax())
+    return int(np.broadcast_to(address, shape)[np.unravel_index(place, shape)])
+
+
 def tabulate(address: Array, active: Array, state: State) -> tuple[Array, float]:
     """Addresses of the requests, one row of 32 each with -1 for lanes that take no part, and how many requests each row
-    stands for."""
+    stands for. They are less a multiple of 128, which changes neither sectors nor banks."""
     blocks, warps, lanes = state.lanes.shape
     shape = np.broadcast_shapes(address.shape, active.shape, (1, 1, lanes))
     exist = state.lanes.exist
     if exist.size > 1:  # the last warp has fewer lanes than the others
         shape = np.broadcast_shapes(shape, exist.shape)
         active = active & exist
-    table = np.where(np.broadcast_to(active, shape), address, -1).reshape(-1, lanes)
-    return table[(table >= 0).any(axis=1)], blocks * warps / (shape[0] * shape[1])
+    factor = blocks * warps / (shape[0] * shape[1])
+    if active.size == 1 and active.item():
+        table = np.broadcast_to(address - (int(address.min()) & ~127), shape).reshape(-1, lanes)
+        return table, factor
+    active = np.broadcast_to(active, shape)
+    address = np.broadcast_to(address, shape)
+    base = int(address.min(where=active, initial=1 << 62)) & ~127
+    table = np.where(active, address - base, -1).reshape(-1, lanes)
+    return table[active.any(axis=2).reshape(-1)], factor
 
 
 def accesses(seen: Mapping[int, Seen], executed: Mapping[int, float]) -> dict[int, Access]:

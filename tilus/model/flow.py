@@ -79,7 +79,7 @@ def flow_of(program: Program) -> Flow:
     lasts = [n - 1 for n in firsts[1:]] + [len(code) - 1]
     blocks = tuple(Block(i, first, last, _successors(code[last], last, index, block_of))
                    for i, (first, last) in enumerate(zip(firsts, lasts, strict=True)))
-    calls = [block_of[index[i.target]] for i in code if i.opcode == "CALL" and i.target in index]
+    calls = [block_of[index[i.target]] for i in code if is_call(i) and i.target in index]
     entries = tuple(dict.fromkeys([0, *calls]))
     loops = _loops(blocks, entries)
     loop_of: list[int | None] = [None] * len(blocks)
@@ -101,6 +101,17 @@ def _starts(code: tuple[Instruction, ...], index: dict[int, int]) -> set[int]:
     return starts
 
 
+def is_call(instruction: Instruction) -> bool:
+    """Whether a function is called: a call of a place within one is a branch that reaches further than others."""
+    return instruction.opcode == "CALL" and not any(
+        o.kind == "label" and o.name.startswith(".L") for o in instruction.operands)
+
+
+def is_branch(instruction: Instruction) -> bool:
+    """Whether control goes on at the target, or not."""
+    return instruction.opcode in ("BRA", "JMP") or (instruction.opcode == "CALL" and not is_call(instruction))
+
+
 def is_conditional(instruction: Instruction) -> bool:
     """Whether a branch may not be taken: it has a guard, or a predicate before its label."""
     return instruction.guard is not None or any(
@@ -110,10 +121,11 @@ def is_conditional(instruction: Instruction) -> bool:
 
 def _successors(last: Instruction, number: int, index: dict[int, int], block_of: list[int]) -> tuple[int, ...]:
     found = []
-    falls = last.opcode not in ("BRA", "BRX", "JMP", "JMX", "RET", "EXIT", "KILL") or is_conditional(last)
+    ends = is_branch(last) or last.opcode in ("BRX", "JMX", "RET", "EXIT", "KILL")
+    falls = not ends or is_conditional(last)
     if falls and number + 1 < len(block_of):
         found.append(block_of[number + 1])
-    if last.opcode in ("BRA", "JMP") and last.target in index:
+    if is_branch(last) and last.target in index:
         found.append(block_of[index[last.target]])
     return tuple(dict.fromkeys(found))
 
@@ -203,4 +215,4 @@ def _add_body(body: set[int], latch: int, before: dict[int, list[int]]) -> None:
             stack += [p for p in before[block] if p != -1]
 
 
-__all__ = ["ENDS", "Block", "Flow", "Loop", "flow_of", "is_conditional"]
+__all__ = ["ENDS", "Block", "Flow", "Loop", "flow_of", "is_branch", "is_call", "is_conditional"]

@@ -57,7 +57,7 @@ class Launch:
         parameters: the bytes of the parameters, as they lie in the constant bank.
         arrays: what the pointers among them point to.
         cluster: blocks of a cluster along x, y and z.
-        constants: further constant banks by number, where known (bank 3 has ``__constant__`` variables).
+        constants: further constant banks by number (``tilus.runtime.cubin.constant_banks``).
     """
 
     program: str
@@ -179,7 +179,7 @@ def evaluate(compiled: CompiledKernel, arguments: Sequence[Any], names: Sequence
     from tilus.backends import Options
     from tilus.interp import evaluate_launch
     from tilus.runtime.compile import compile_specialisation
-    from tilus.runtime.cubin import read_cubin
+    from tilus.runtime.cubin import constant_banks, read_cubin
     from tilus.runtime.nvidia.engines import has_to_be_folded, pack
 
     target, module = compiled.record, compiled.launch_module
@@ -214,7 +214,8 @@ def evaluate(compiled: CompiledKernel, arguments: Sequence[Any], names: Sequence
         found.append((code, Launch(
             name, blocks, (launch.threads, 1, 1), info.shared + launch.dynamic_shared_bytes,
             parameter_bytes([(p.offset, p.size) for p in info.parameters],
-                            [(v.address if isinstance(v, MadeUp) else v, t) for v, t in values]), known)))
+                            [(v.address if isinstance(v, MadeUp) else v, t) for v, t in values]),
+            known, constants=constant_banks(code.cubin, name))))
 
     per_sm = {n: target.resident_blocks(f.threads, f.registers, f.dynamic_shared_bytes) for n, f in facts.items()}
     assert module.launch is not None

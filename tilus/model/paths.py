@@ -111,7 +111,7 @@ def blocks_of(events: Sequence[Event], block: int, warp: int) -> list[tuple[int,
     for event in events:
         warps = event.warps
         if warps[block if warps.shape[0] > 1 else 0, warp if warps.shape[1] > 1 else 0]:
-            found.append((event.block, event.repeats))
+            found.append((event.block, event.repeats * event.path.count(event.block)))
     return found
 
 
@@ -122,9 +122,9 @@ def iterations(flow: Flow, events: Sequence[Event], blocks: int) -> dict[int, Ar
     for loop in flow.loops:
         count = np.zeros((1, 1), np.int64)
         for event in events:
-            if event.repeats and event.block == loop.header:
-                count = count + event.warps * event.repeats
-            elif not event.repeats and event.block in loop.latches:
+            if event.repeats:
+                count = count + event.warps * (event.repeats * sum(b in loop.latches for b in event.path))
+            elif event.block in loop.latches:
                 count = count + event.warps
         total[loop.first] = np.broadcast_to(count.max(axis=1), blocks).copy()
     return total

@@ -29,7 +29,9 @@ ALL_LANES = 1 << 14
 """Threads of a launch up to which every block's accesses are looked at."""
 SOME_BLOCKS = 8
 """Blocks whose accesses are looked at in others."""
-ITERATIONS = 16
+SHORT = 8
+"""So many iterations are not passed over where accesses are looked at, whose alignment may change with them."""
+ITERATIONS = 24
 """After so many that are executed, loops are left where addresses are looked at."""
 
 
@@ -129,7 +131,8 @@ class Sampler:
                  most: int | None = None) -> Machine:
         state = State(self.launch, self.arch, lanes_of(self.launch, numbers, lane))
         part = self._slice(space) if space else self.control
-        return Machine(self.routine, part, state, self.control, most)
+        watch = SHORT if space == "all" else 0
+        return Machine(self.routine, part, state, self.control, most, watch, max(watch, 2))
 
     def _run(self, machine: Machine) -> list[Event]:
         events = machine.run()

@@ -1,8 +1,8 @@
 """What passes between L1 and L2, and between L2 and DRAM.
 
 A block touches each sector of its part of an array; other blocks touch it too. Blocks of one wave run side by side, so
-that what they share is read from DRAM once. What a later wave touches again is still in L2 if the bytes that the waves
-in between touch fit there.
+that what they share is read from DRAM once. What a later block touches again is still in L2 if the bytes that all
+blocks launched in between touch fit there.
 """
 # NumPy types the results of most functions as Any.
 # mypy: disable-error-code="no-any-return"
@@ -73,24 +73,21 @@ class Starts(Observer):
         self.keys[number] = np.where(least == np.int64(1) << 62, -1, least)
 
 
-def share(keys: Array, wave: int, waves_kept: float) -> float:
+def share(keys: Array, apart: float) -> float:
     """Which part of the touches of a sector by blocks goes to DRAM.
 
     Args:
         keys: for each block, in the order of launch, what it touches; -1 for nothing.
-        wave: blocks that run at once.
-        waves_kept: for so many waves L2 keeps what has been touched.
+        apart: what blocks touch that were launched fewer than so many apart is still in L2.
     """
-    number = np.arange(len(keys)) // wave
-    chosen = keys >= 0
-    keys, number = keys[chosen], number[chosen]
-    if not len(keys):
+    place = np.flatnonzero(keys >= 0)
+    if not len(place):
         return 0.0
-    order = np.lexsort((number, keys))
-    keys, number = keys[order], number[order]
-    again = keys[1:] == keys[:-1]
-    hits = again & (number[1:] - number[:-1] <= waves_kept)
-    return 1.0 - float(hits.sum()) / len(keys)
+    chosen = keys[place]
+    order = np.argsort(chosen, kind="stable")
+    chosen, place = chosen[order], place[order]
+    hits = (chosen[1:] == chosen[:-1]) & (place[1:] - place[:-1] < apart)
+    return 1.0 - float(hits.sum()) / len(place)
 
 
 def traffic_of(parts: list[Part], sizes: Mapping[str, int], wave: int, blocks: int, l2_bytes: int) -> Traffic:
@@ -98,17 +95,18 @@ def traffic_of(parts: list[Part], sizes: Mapping[str, int], wave: int, blocks: i
 
     Args:
         sizes: bytes of each array.
+        wave: blocks that run at once: what they share is read once.
     """
     cache: dict[tuple[bytes, float], float] = {}
 
-    def shared(keys: Array, kept: float) -> float:
-        pattern = (keys - keys.max()).tobytes(), kept
+    def missing(keys: Array, apart: float) -> float:
+        pattern = (keys - keys.max()).tobytes(), apart
         if pattern not in cache:
-            cache[pattern] = share(keys, wave, kept)
+            cache[pattern] = share(keys, apart)
         return cache[pattern]
 
-    together = sum(p.own * SECTOR * shared(p.keys, 0.0) for p in parts) * min(1.0, wave / max(blocks, 1))
-    kept = max(0.0, l2_bytes / together) if together else np.inf
+    each = sum(p.own * SECTOR * missing(p.keys, wave) for p in parts) / blocks
+    apart = max(wave, l2_bytes / each) if each else np.inf
     requested: dict[str, float] = {}
     read: dict[str, float] = {}
     written: dict[str, float] = {}
@@ -116,8 +114,8 @@ def traffic_of(parts: list[Part], sizes: Mapping[str, int], wave: int, blocks: i
         requested[p.array] = requested.get(p.array, 0.0) + p.requested * SECTOR
         for does, total in ((p.reads, read), (p.writes, written)):
             if does:
-                total[p.array] = total.get(p.array, 0.0) + p.own * SECTOR * shared(p.keys, np.floor(kept))
-    if kept >= blocks / wave:
+                total[p.array] = total.get(p.array, 0.0) + p.own * SECTOR * missing(p.keys, apart)
+    if apart >= blocks:
         # L2 holds all that is ever touched: nothing is read twice, however blocks overlap.
         for total in (read, written):
             for name in total:

@@ -85,6 +85,28 @@ def read_cubin(data: bytes) -> Cubin:
         raise _malformed("its sections make no sense") from error
 
 
+_FILLED_IN = (0, 4)
+"""Constant banks that a launch and the loader fill in: parameters, and addresses of variables."""
+
+
+def constant_banks(data: bytes, kernel: str) -> dict[int, bytes]:
+    """The constant banks whose contents a cubin has, by number: constants of the module, and what the compiler keeps
+    there for one kernel.
+
+    Raises:
+        ToolchainError: E0902, these bytes are not a cubin.
+    """
+    found = {}
+    try:
+        for section in _sections(data):
+            number, _, owner = section.name.removeprefix(".nv.constant").partition(".")
+            if section.name.startswith(".nv.constant") and number.isdigit() and owner in ("", kernel):
+                found[int(number)] = section.of(data)
+    except (struct.error, LookupError, ValueError) as error:
+        raise _malformed("its sections make no sense") from error
+    return {number: bank for number, bank in found.items() if number not in _FILLED_IN}
+
+
 def _malformed(why: str) -> ToolchainError:
     return ToolchainError.at("E0902", f"not a cubin: {why}", help="remove the file and compile again")
 

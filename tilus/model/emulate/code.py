@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from tilus.model.emulate import integer, logic, moves
+from tilus.model.emulate import floats, integer, logic, moves
 from tilus.model.emulate.memory import (
     LOCAL,
     MemoryAccess,
@@ -26,7 +26,7 @@ from tilus.model.sass import Instruction, Program
 from tilus.records import record
 
 Run = Callable[[State, Keep], None]
-_FILLED = (integer, logic, moves)
+_FILLED = (floats, integer, logic, moves)
 """They have entered their opcodes into the table."""
 
 

@@ -1,10 +1,11 @@
 """Loops that go by constant steps are not walked: iterations in which every comparison comes out alike are passed over.
 
 Let the registers that an iteration hands to the next be S. Where what it does to them is linear, S' = A S + b, and two
-steps in a row were the same, D = S2 - S1 = S1 - S0, every further one is: A D = D. So S after n more iterations
-is S2 + n D, as long as the comparisons among which the iteration chooses come out as before; those compare numbers that
-go by constant steps too, so that a division says when that ends. Steps are modulo 2^32, comparisons are not: n ends
-before a number that is compared would wrap around.
+steps in a row were the same, D = S2 - S1 = S1 - S0, every further one is: A D = D. So S after n more iterations is
+S2 + n D, as long as the comparisons among which the iteration chooses come out as before; those compare numbers that go
+by constant steps too, so that a division says when that ends. Steps are modulo 2^32 (2^64 of pairs), comparisons are
+not: n ends before a number that is compared would wrap around. All of this goes for periods of several iterations as it
+does for one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tilus.model.emulate.code import Step
 from tilus.model.emulate.registers import FILES
 from tilus.model.emulate.slices import Slice
 from tilus.model.emulate.state import State
-from tilus.model.emulate.values import Array, Value
+from tilus.model.emulate.values import Array, Value, both, high_word, join, low_word
 from tilus.model.flow import Flow, Loop
 from tilus.records import record
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from tilus.model.emulate.machine import Event
 
 FAR = 1 << 62
-LEAST = 2
-"""Fewer iterations are walked."""
+LONGEST = 4
+"""Iterations of a period: a ring of buffers is at the same place again after so many, or every other one does more."""
 
 
 @record(frozen=True, eq=False)
@@ -46,12 +47,16 @@ class Induction:
         part: what is executed.
         control: of that what control flow depends on. What is not in it has no say in how many iterations are passed
             over: registers that do not go by constant steps are left as they are.
+        watch: iterations that are executed before any are passed over, three at least.
+        least: fewer iterations are executed one by one.
     """
 
-    def __init__(self, flow: Flow, part: Slice, control: Slice, state: State) -> None:
+    def __init__(self, flow: Flow, part: Slice, control: Slice, state: State, watch: int, least: int) -> None:
         self.flow, self.part, self.control, self.state = flow, part, control, state
+        self.watch, self.least = max(watch, 3), least
         self.inner = [not any(other.parent == n for other in flow.loops) for n in range(len(flow.loops))]
         self.carried: dict[int, tuple[int, ...]] = {}
+        self.pairs: dict[int, dict[int, int]] = {}
         self.seen: list[list[Seen]] = [[] for _ in flow.loops]
         self.since = [0] * len(flow.loops)
 
@@ -61,34 +66,60 @@ class Induction:
         self.state.compared = {} if self.inner[loop] else None
 
     def arrive(self, loop: int, mask: Array, events: list[Event]) -> tuple[int, tuple[int, ...]]:
-        """An iteration has ended and the next begins; how many are passed over before that, and their blocks."""
+        """An iteration has ended and the next begins; how often the last ones are repeated before that, and the blocks
+        of those."""
         observer = self.state.observer
-        passed = self._observe(loop, mask, events) if self.inner[loop] else (0, ())
         if observer is not None:
-            if passed[0]:
-                observer.repeat(passed[0])
             observer.mark()
-        return passed
+        if not self.inner[loop]:
+            return 0, ()
+        seen = self._look(loop, mask, events)
+        if len(seen) < self.watch:
+            return 0, ()
+        for period in range(1, len(seen) // 3 + 1):
+            count = self._count(loop, seen, period)
+            if count and count * period >= self.least:
+                self._advance(loop, seen, period, count)
+                if observer is not None:
+                    observer.repeat(count * period, _alike(seen, period))
+                path = tuple(block for s in seen[-period:] for block in s.path)
+                seen.clear()
+                return count, path
+        return 0, ()
 
-    def _observe(self, loop: int, mask: Array, events: list[Event]) -> tuple[int, tuple[int, ...]]:
-        carried = self._carried(loop)
+    def _look(self, loop: int, mask: Array, events: list[Event]) -> list[Seen]:
         path = tuple(e.block for e in events[self.since[loop]:])
         self.since[loop] = len(events)
-        seen = self.seen[loop]
+        seen, carried = self.seen[loop], self._carried(loop)
         seen.append(Seen(mask, tuple(self.state.values[r] for r in carried), self.state.compared or {}, path))
         self.state.compared = {}
-        del seen[:-3]
-        if len(seen) < 3 or not all(np.array_equal(seen[2].mask, s.mask) for s in seen[:2]):
-            return 0, ()
-        count = self._count(self.flow.loops[loop], carried, seen)
-        if count < LEAST:
-            return 0, ()
-        for register, *values in zip(carried, *(s.values for s in seen), strict=True):
+        del seen[:-3 * LONGEST]
+        return seen
+
+    def _advance(self, loop: int, seen: list[Seen], period: int, count: int) -> None:
+        """Registers go on by so many periods."""
+        registers = self._carried(loop)
+        states = [dict(zip(registers, seen[-1 - n * period].values, strict=True)) for n in (2, 1, 0)]
+        halves = {low: high for high, low in self._pairs(loop).items()}
+        for register in registers:
+            high = halves.get(register, -1)
+            values = [_value(s, register, high) for s in states]
             if _changes(register, values):
                 now, before = values[2][0], values[1][0]
-                self.state.values[register] = now + (now - before) * np.uint32(count & 0xFFFF_FFFF), True
-        seen.clear()
-        return count, path
+                value = now + (now - before) * now.dtype.type(count)
+                self.state.values[register] = low_word(value), True
+                if high >= 0:
+                    self.state.values[high] = high_word(value), True
+
+    def _pairs(self, loop: int) -> dict[int, int]:
+        """The lower half of each register that is the upper one of a number handed from iteration to iteration."""
+        found = self.pairs.get(loop)
+        if found is None:
+            carried = self._carried(loop)
+            found = self.pairs[loop] = {
+                high: low for block in self.flow.loops[loop].blocks for high, low in pairs_of(self.part.steps[block])
+                if high in carried and low in carried}
+        return found
 
     def _carried(self, loop: int) -> tuple[int, ...]:
         found = self.carried.get(loop)
@@ -102,22 +133,27 @@ class Induction:
             found = self.carried[loop] = tuple(n for n in range(both.bit_length()) if both >> n & 1)
         return found
 
-    def _count(self, loop: Loop, carried: tuple[int, ...], seen: list[Seen]) -> int:
-        """How many further iterations go as the last two did."""
-        if seen[1].path != seen[2].path:
+    def _count(self, loop: int, seen: list[Seen], period: int) -> int:
+        """How often the last iterations, so many as a period has, are repeated as they are."""
+        now, before, first = seen[-1], seen[-1 - period], seen[-1 - 2 * period]
+        if any(a.path != b.path for a, b in zip(seen[-period:], seen[-2 * period:-period], strict=True)):
+            return 0
+        if any(s.mask is not now.mask and not np.array_equal(s.mask, now.mask) for s in seen[-3 * period:]):
             return 0
         varying = 0
-        needed = self._needed(loop)
-        for register, *values in zip(carried, *(s.values for s in seen), strict=True):
-            if not needed >> register & 1:
-                continue
-            changes = _changes(register, values)
-            if changes is None:
-                return 0
-            varying |= changes << register
-        if self._mixed(loop, varying):
+        needed, pairs, registers = self._needed(self.flow.loops[loop]), self._pairs(loop), self._carried(loop)
+        states = [dict(zip(registers, s.values, strict=True)) for s in (first, before, now)]
+        for register in registers:
+            if needed >> register & 1:
+                low, high = pairs.get(register, register), register if register in pairs else -1
+                changes = _changes(register, [_value(s, low, high) for s in states])
+                if changes is None:
+                    return 0
+                varying |= changes << register
+        if self._mixed(self.flow.loops[loop], varying):
             return 0
-        return self._until(seen)
+        most = min(self._until([seen[-n - 2 * period], seen[-n - period], seen[-n]]) for n in range(1, period + 1))
+        return 0 if most == FAR else most
 
     def _needed(self, loop: Loop) -> int:
         """The registers from the iteration before on which control flow depends, as bits."""
@@ -125,20 +161,21 @@ class Induction:
 
     def _mixed(self, loop: Loop, varying: int) -> bool:
         """Whether the loop does anything but linear operations and comparisons to what varies."""
-        steps = [s for b in sorted(loop.blocks) for s in self.control.steps[b]]
+        blocks = [self.control.steps[b] for b in sorted(loop.blocks)]
+        highs = {high for steps in blocks for high, _ in pairs_of(steps)}
         for _ in range(2):
-            for step in steps:
+            for step in (s for steps in blocks for s in steps):
                 if not step.reads & varying or not step.writes:
                     continue
-                if not _is_plain(step, varying):
+                if not _is_plain(step, varying, highs):
                     return True
-                if step.operation is not None and step.operation.linear:
-                    varying |= step.writes
-                elif step.operation is not None and len(step.operation.compares) == 1:
+                assert step.operation is not None or step.memory is None
+                if step.operation is not None and (step.operation.linear or len(step.operation.compares) == 1):
                     varying |= step.writes  # the least of two is one of them, as long as it is the same one
         return False
 
     def _until(self, seen: list[Seen]) -> int:
+        """How many further steps all comparisons of an iteration come out alike, which is seen three times."""
         last = {n: entries for n, entries in seen[2].compared.items() if self._kind(n)}
         if any(not set(s.compared) >= set(last) for s in seen[:2]):
             return 0
@@ -147,13 +184,26 @@ class Induction:
             rows = [s.compared[number] for s in seen]
             if any(len(r) != 1 for r in rows):
                 return 0
-            if entries[0][2] is False:
-                continue
-            kind = self._kind(number)
-            most = min(most, _steps_alike(kind, [r[0][:2] for r in rows], seen[2].mask))
-            if most < LEAST:
-                return 0
-        return 0 if most == FAR else most
+            if entries[0][2] is not False and not self._is_low(number):
+                operands = [r[0][:2] for r in rows]
+                low = self._low(number)
+                if low is not None:
+                    operands = [(join(s.compared[low][0][0], a), join(s.compared[low][0][1], b))
+                                for s, (a, b) in zip(seen, operands, strict=True)]
+                most = min(most, _steps_alike(self._kind(number), operands, seen[2].mask))
+        return most
+
+    def _low(self, number: int) -> int | None:
+        """The instruction that compares the lower halves of what this one compares the upper ones of."""
+        steps = self.control.steps[self.flow.block_of[number]]
+        carry = next(s.operation.carry for s in steps if s.number == number and s.operation is not None)
+        writers = [s.number for s in steps if s.number < number and carry >= 0 and s.writes >> carry & 1]
+        return writers[-1] if writers else None
+
+    def _is_low(self, number: int) -> bool:
+        steps = self.control.steps[self.flow.block_of[number]]
+        return any(self._low(s.number) == number for s in steps
+                   if s.operation is not None and s.operation.compares and s.operation.carry >= 0)
 
     def _kind(self, number: int) -> str:
         """How an instruction compares; nothing where control flow does not depend on it."""
@@ -163,7 +213,37 @@ class Induction:
         return ""
 
 
-def _is_plain(step: Step, varying: int) -> bool:
+def _alike(seen: list[Seen], period: int) -> int:
+    """How many of the last iterations, in whole periods, executed the same in the same lanes."""
+    now, count = seen[-1], period
+    while count + period <= len(seen) and all(
+            a.path == b.path and np.array_equal(a.mask, now.mask)
+            for a, b in zip(seen[-count - period:len(seen) - count], seen[-period:], strict=True)):
+        count += period
+    return count
+
+
+def pairs_of(steps: tuple[Step, ...]) -> list[tuple[int, int]]:
+    """Registers that are upper and lower half of one number, as sums in two steps and of 64 bits leave them."""
+    found: list[tuple[int, int]] = []
+    carried: dict[int, int] = {}
+    for step in steps:
+        operation = step.operation
+        if operation is None or operation.compares or not operation.results:
+            continue
+        first = operation.results[0]
+        if operation.carry in carried and first >= 0:
+            found.append((first, carried[operation.carry]))
+        if operation.wide and first >= 0:
+            found.append((operation.results[1], first))
+        for predicate in operation.results[2 if operation.wide else 1:]:
+            if predicate >= FILES["P"] and first >= 0:
+                carried[predicate] = first
+    return found
+
+
+def _is_plain(step: Step, varying: int, highs: set[int]) -> bool:
+    """Whether a step that reads what varies gives what goes by constant steps, or a truth that does not change."""
     operation = step.operation
     if operation is None:
         # What is unknown stays so, but for loads, whose addresses then vary.
@@ -172,8 +252,21 @@ def _is_plain(step: Step, varying: int) -> bool:
         return True
     if not operation.linear:
         return False
+    truths = [r for s in operation.sources for r in s.registers if r >= FILES["P"] and varying >> r & 1]
+    if truths and (truths != [operation.carry] or operation.results[0] not in highs):
+        return False
     factors = [any(varying >> r & 1 for r in s.registers) for s in operation.sources]
+    if operation.product and operation.wide:
+        return not (factors[0] or factors[1])  # factors are extended, which is not linear
     return not (operation.product and factors[0] and factors[1])
+
+
+def _value(state: dict[int, Value], low: int, high: int) -> Value:
+    """A register, or the 64 bits of two."""
+    if high < 0:
+        return state[low]
+    (a, known_a), (b, known_b) = state[low], state[high]
+    return join(a, b), both(known_a, known_b)
 
 
 def _changes(register: int, values: list[Value]) -> bool | None:

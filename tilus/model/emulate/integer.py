@@ -6,8 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from tilus.model.emulate.operands import Source, constant, double_source, widened, word_source
+from tilus.model.emulate.operands import (
+    Source,
+    constant,
+    double_source,
+    widened,
+    without_sign,
+    word_source,
+)
 from tilus.model.emulate.operations import Compute, Operation, operation, parts_of, predicates, words
+from tilus.model.emulate.registers import FILES, ident
 from tilus.model.emulate.values import (
     FALSE,
     U32,
@@ -33,8 +41,7 @@ def _summand(operand: Operand) -> Source:
     """A word as 64 bits, so that carries show. A negated one is its complement plus 1: of 0 that is a carry."""
     if not operand.negated or operand.kind == "immediate":
         return widened(word_source(operand), signed=False)
-    bare = widened(word_source(Operand(operand.kind, operand.number, operand.value, operand.bank, base=operand.base,
-                                       uniform=operand.uniform)), signed=False)
+    bare = widened(word_source(without_sign(operand)), signed=False)
     read = bare.read
 
     def negated(state: Any) -> Any:
@@ -50,15 +57,19 @@ def _add(i: Instruction) -> Operation | None:
     p = parts_of(i)
     if i.has("64"):
         return Operation(tuple(double_source(o) for o in p.sources), p.results,
-                         lambda *values: _with_carries(_split(_sum(values)), p.carries))
+                         lambda *values: _with_carries(_split(_sum(values)), p.carries), linear=True, wide=True)
     carries = any(r >= 0 for r in p.results[1:])
     if i.has("X"):
-        taken = p.predicates
-        return Operation((*map(_summand, p.sources), *predicates(taken)), p.results,
-                         _add_carry(len(p.sources), p.carries))
+        return Operation((*map(_summand, p.sources), *predicates(p.predicates)), p.results,
+                         _add_carry(len(p.sources), p.carries), linear=True, carry=_carry(p.predicates))
     if carries:
-        return Operation(tuple(map(_summand, p.sources)), p.results, _add_carry(len(p.sources), p.carries))
+        return Operation(tuple(map(_summand, p.sources)), p.results, _add_carry(len(p.sources), p.carries),
+                         linear=True)
     return Operation(tuple(words(p.sources)), p.results[:1], lambda *values: (_sum(values),), linear=True)
+
+
+def _carry(taken: tuple[Operand, ...]) -> int:
+    return next((ident(o.kind, o.number) for o in taken), -1)
 
 
 def _any(registers: tuple[int, ...]) -> bool:
@@ -99,10 +110,12 @@ def _multiply_add(i: Instruction) -> Operation | None:
         addend = double_source(c, unsigned)
         results = p.results
         sources = (widened(word_source(a), not unsigned), widened(word_source(b), not unsigned), addend, *carry)
-        return Operation(sources, results, _wide_product(i.has("HI"), len(results)))
+        return Operation(sources, results, _wide_product(i.has("HI"), len(results)), linear=i.has("WIDE") and not carry,
+                         product=True, wide=i.has("WIDE"))
     if carry:
         return Operation((*words(p.sources), *carry), p.results[:1],
-                         lambda x, y, z, q: (x * y + z + q.astype(U32),))
+                         lambda x, y, z, q: (x * y + z + q.astype(U32),), linear=True, product=True,
+                         carry=_carry(p.predicates[:1]))
     if _is_zero(a) or _is_zero(b):
         return Operation((word_source(c),), p.results[:1], lambda z: (z,), linear=True)
     return Operation(tuple(words(p.sources)), p.results[:1], lambda x, y, z: (x * y + z,), linear=True,
@@ -138,7 +151,7 @@ def _shifted_add(i: Instruction) -> Operation | None:
         a, b, s = p.sources
         shift = int(s.value) & 63
         return Operation((double_source(a), double_source(b)), p.results,
-                         lambda x, y: _with_carries(_split((x << U64(shift)) + y), p.carries))
+                         lambda x, y: _with_carries(_split((x << U64(shift)) + y), p.carries), linear=True, wide=True)
     if len(p.sources) != 3:
         return None
     a, b, s = p.sources
@@ -149,14 +162,18 @@ def _shifted_add(i: Instruction) -> Operation | None:
         return Operation((word_source(a), word_source(b)), p.results[:1], lambda x, y: ((x << amount) + y,),
                          linear=True)
     carry = predicates(p.predicates[:1]) if i.has("X") else []
+    # What is negated is the shifted number: of 0 that is a carry.
+    negated = a.negated
 
     def compute(x: Array, y: Array, *carried: Array) -> tuple[Array, ...]:
-        total = (x << amount).astype(U64) + y
+        shifted = (x << amount).astype(U64)
+        total = (U64(1 << 32) - shifted if negated else shifted) + y
         for one in carried:
             total = total + one.astype(U64)
         return (low_word(total), high_word(total) > U32(0))[:1 + p.carries]
 
-    return Operation((word_source(a), _summand(b), *carry), p.results, compute)
+    return Operation((word_source(without_sign(a) if negated else a), _summand(b), *carry), p.results, compute,
+                     linear=True, carry=_carry(p.predicates[:1]) if i.has("X") else -1)
 
 
 def _shifted_add_high(i: Instruction) -> Operation | None:
@@ -176,7 +193,8 @@ def _shifted_add_high(i: Instruction) -> Operation | None:
             total = total + one.astype(U64)
         return (low_word(total), high_word(total) > U32(0))[:1 + p.carries]
 
-    return Operation((*sources, *carry), p.results, compute)
+    return Operation((*sources, *carry), p.results, compute, linear=not extended and bool(carry),
+                     carry=_carry(p.predicates[:1]) if carry else -1)
 
 
 @operation("IABS")
@@ -194,13 +212,13 @@ def _least(i: Instruction) -> Operation | None:
     p = parts_of(i)
     wide = i.has("S64") or i.has("U64")
     unsigned = i.has("U32") or i.has("U64")
-    if i.has("U16x2") or i.has("S16x2") or not p.predicates or _any(p.results[:-2] if wide else p.results[:-1]):
+    results = tuple(r for r in p.results if r >= 0)
+    if i.has("U16x2") or i.has("S16x2") or not p.predicates or _any(tuple(r - FILES["P"] for r in results)):
         return None
     operands = list(p.sources)
-    results = p.results[-2:] if wide else p.results[-1:]
-    if wide and len(operands) == 3:  # R76, R76, R84: the first one is written, and the middle one a half of it
-        operands = operands[-2:]
-    chooses = p.predicates[0] if not wide else p.predicates[-1]
+    if len(results) != (2 if wide else 1):  # of RZ
+        return None
+    chooses = p.predicates[0]
     count = len(operands)
 
     def compute(*values: Array) -> tuple[Array, ...]:

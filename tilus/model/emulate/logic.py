@@ -58,7 +58,7 @@ def _compare(i: Instruction) -> Operation | None:
         return join(found, c), join(np.logical_not(found), c)
 
     return Operation((word_source(rest[0]), word_source(rest[1]), predicate(rest[2]), predicate(rest[3])), results(i),
-                     extended)
+                     extended, compares=name + ("u" if unsigned else "s"), carry=ident(rest[3].kind, rest[3].number))
 
 
 def _table(lut: int, *values: Array) -> Array:
@@ -114,12 +114,10 @@ def _predicate_logic(i: Instruction) -> Operation | None:
                      lambda a, b, c: (_table(first, a, b, c), _table(second, a, b, c)))
 
 
-@operation("SEL", "USEL", "FSEL")
+@operation("SEL", "USEL")
 def _select(i: Instruction) -> Operation | None:
     p = parts_of(i)
     if len(p.sources) != 2 or len(p.predicates) != 1:
-        return None
-    if i.opcode == "FSEL" and any(o.negated or o.absolute for o in p.sources):
         return None
     if i.has("64"):
         def wide(a: Array, b: Array, q: Array) -> tuple[Array, ...]:
@@ -127,7 +125,7 @@ def _select(i: Instruction) -> Operation | None:
             return low_word(chosen), high_word(chosen)
 
         return Operation((double_source(p.sources[0]), double_source(p.sources[1]), predicate(p.predicates[0])),
-                         p.results, wide, linear=True)
+                         p.results, wide, linear=True, wide=True)
 
     def narrow(a: Array, b: Array, q: Array) -> tuple[Array, ...]:
         return (np.where(q, a, b),)

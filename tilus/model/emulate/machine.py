@@ -13,7 +13,7 @@ from tilus.model.emulate.operands import Source
 from tilus.model.emulate.slices import Slice
 from tilus.model.emulate.state import State
 from tilus.model.emulate.values import Array, Value, any_lane, both
-from tilus.model.flow import Flow
+from tilus.model.flow import Flow, is_branch, is_call
 from tilus.model.sass import Instruction, Program
 from tilus.records import record
 
@@ -31,8 +31,8 @@ class Event:
     Attributes:
         block: its number.
         warps: which ones, over (blocks, warps) with extents of 1 where all have.
-        repeats: 0, or how many iterations of the loop with this header were passed over.
-        path: the blocks of each of those.
+        repeats: 0, or how often iterations of the loop with this header were passed over.
+        path: the blocks of those.
     """
 
     block: int
@@ -57,16 +57,18 @@ class Machine:
     Args:
         control: the slice of control flow alone: loops that go by constant steps are passed over.
         most: after so many iterations that are executed a loop is left, where a number is given.
+        watch, least: iterations of a loop that are executed before any are passed over, and how few are not.
     """
 
-    def __init__(self, routine: Routine, part: Slice, state: State, control: Slice, most: int | None = None) -> None:
+    def __init__(self, routine: Routine, part: Slice, state: State, control: Slice, most: int | None = None,
+                 watch: int = 3, least: int = 2) -> None:
         self.routine, self.part, self.state, self.most = routine, part, state, most
         self.program, self.flow = routine.program, routine.flow
         self.pending: dict[Place, Array] = {}
         self.parked: dict[Place, Array] = {}
         self.events: list[Event] = []
         self.iterations = [0] * len(self.flow.loops)
-        self.induction = Induction(routine.flow, part, control, state)
+        self.induction = Induction(routine.flow, part, control, state, watch, least)
         self.conditions: dict[int, list[Source]] = {}
 
     @property
@@ -107,7 +109,7 @@ class Machine:
         following = number + 1
         if last.opcode == "BSYNC" and not self._synchronise(place, mask, last):
             return
-        if last.opcode in ("BRA", "JMP"):
+        if is_branch(last):
             self._branch(place, mask, last)
         elif last.opcode in ("EXIT", "KILL"):
             taken = self._taken(place, mask, last, leaves=not self._leaves_by_branch(number))
@@ -132,9 +134,9 @@ class Machine:
             return
         loop = self._entered(source, target)
         if loop is not None:
-            passed, path = self.induction.arrive(loop, mask, self.events)
-            if passed:
-                self.events.append(Event(target[0], any_lane(mask)[:, :, 0], passed, path))
+            repeats, path = self.induction.arrive(loop, mask, self.events)
+            if repeats:
+                self.events.append(Event(target[0], any_lane(mask)[:, :, 0], repeats, path))
         waiting = self.pending.get(target)
         self.pending[target] = mask if waiting is None else waiting | mask
 
@@ -236,7 +238,7 @@ class Machine:
             if (there in blocks) != (number + 1 in blocks):
                 return there not in blocks
         skipped = range(number + 1, there)
-        return any(self.program.instructions[self.flow.blocks[b].last].opcode == "CALL" for b in skipped)
+        return any(is_call(self.program.instructions[self.flow.blocks[b].last]) for b in skipped)
 
     # -- convergence
 

@@ -1,4 +1,4 @@
-"""Moves, special registers, what warps exchange, and the conversions by which integers are divided."""
+"""Moves, special registers, and what the lanes of a warp exchange."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from tilus.model.emulate.operands import (
     Read,
     Source,
     bank_source,
-    constant,
     double_source,
     moved,
     predicate,
@@ -36,14 +35,15 @@ from tilus.model.emulate.values import (
     signed,
     word,
 )
-from tilus.model.sass import Instruction, Operand
+from tilus.model.sass import Instruction
 
 
 @operation("MOV", "UMOV", "MOV32I", "MOV64IUR")
 def _move(i: Instruction) -> Operation:
     source = i.operands[1]
     if i.has("64"):
-        return Operation((double_source(source),), results(i), lambda a: (low_word(a), high_word(a)), linear=True)
+        return Operation((double_source(source),), results(i), lambda a: (low_word(a), high_word(a)), linear=True,
+                         wide=True)
     return Operation((word_source(source),), results(i)[:1], lambda a: (a,), linear=True)
 
 
@@ -249,110 +249,6 @@ def _across(i: Instruction) -> Operation | None:
         return Operation((Source(source.registers, read),), found, lambda a: (a,))
     return _with_active((Source(source.registers, read),), found,
                         lambda a, active: (TRUE, ballot(active))[-len(found):])
-
-
-# -- conversions, as integer division uses them
-
-
-def _float(value: Array) -> Array:
-    return value.view(np.float32)
-
-
-@operation("I2F", "UI2F", "I2FP", "UI2FP")
-def _to_float(i: Instruction) -> Operation | None:
-    """An integer as f32, rounded to nearest or upwards (``.RP``)."""
-    operand = i.operands[-1]
-    kind = next((m for m in i.modifiers if m in ("U64", "S64", "U32", "S32", "U16", "S16", "U8", "S8")), "S32")
-    if any(m in ("F64", "F16", "BF16") for m in i.modifiers) or i.has("RZ") or i.has("RM"):
-        return None
-    source = double_source(operand) if kind.endswith("64") else _part(operand, kind)
-    upwards = i.has("RP")
-
-    def compute(a: Array) -> tuple[Array, ...]:
-        value = signed(a) if kind[0] == "S" and kind.endswith(("32", "64")) else a
-        rounded = value.astype(np.float32)
-        if upwards:
-            # Compared in extended precision, which holds 64 bits.
-            low = rounded.astype(np.longdouble) < value.astype(np.longdouble)
-            rounded = np.where(low, np.nextafter(rounded, np.float32(np.inf)), rounded)
-        return (rounded.view(U32),)
-
-    return Operation((source,), results(i)[:1], compute)
-
-
-def _part(operand: Operand, kind: str) -> Source:
-    """The bytes of a register that an 8 or 16-bit operand is."""
-    bits = int(kind[1:])
-    source = word_source(operand)
-    if bits == 32:
-        return source
-    at = next((8 * int(m[1]) if m[0] == "B" else 16 * int(m[1]) for m in operand.modifiers
-               if m in ("B0", "B1", "B2", "B3", "H0", "H1", "H0_H0", "H1_H1")), 0)
-    read = source.read
-
-    def part(state: State) -> Value:
-        value, known = read(state)
-        value = value << U32(32 - bits - at)
-        if kind[0] == "S":
-            return (signed(value) >> np.int32(32 - bits)).astype(np.int32).view(U32), known
-        return value >> U32(32 - bits), known
-
-    return Source(source.registers, part)
-
-
-@operation("F2I", "UF2I")
-def _to_integer(i: Instruction) -> Operation | None:
-    kind = next((m for m in i.modifiers if m in ("U64", "S64", "U32", "S32")), "S32")
-    if not i.has("TRUNC") or any(m in ("F64", "F16", "U8", "S8", "U16", "S16") for m in i.modifiers):
-        return None
-    bits, unsigned = int(kind[1:]), kind[0] == "U"
-    low, high = (0.0, 2.0 ** bits) if unsigned else (-2.0 ** (bits - 1), 2.0 ** (bits - 1))
-
-    def compute(a: Array) -> tuple[Array, ...]:
-        value = np.trunc(np.nan_to_num(_float(a).astype(np.longdouble), nan=0.0))
-        whole = np.clip(value, low, np.longdouble(high) - 1)
-        if bits == 32:
-            return ((whole.astype(np.int64) & 0xFFFF_FFFF).astype(U32),)
-        joined = whole.astype(np.uint64) if unsigned else whole.astype(np.int64).view(U64)
-        return low_word(joined), high_word(joined)
-
-    return Operation((word_source(i.operands[1]),), results(i), compute)
-
-
-@operation("MUFU")
-def _reciprocal(i: Instruction) -> Operation | None:
-    if not i.has("RCP"):
-        return None
-
-    def compute(a: Array) -> tuple[Array, ...]:
-        with np.errstate(all="ignore"):
-            return ((np.float32(1) / _float(a)).view(U32),)
-
-    return Operation((word_source(i.operands[1]),), results(i)[:1], compute)
-
-
-@operation("HFMA2")
-def _half_constant(i: Instruction) -> Operation | None:
-    """Constants are made as ``0 * 0 + (upper half, lower half)``."""
-    a, b, *halves = i.operands[1:]
-    if any(o.kind != "R" or o.number >= 0 for o in (a, b)) or len(halves) != 2 or any(
-            o.kind != "immediate" for o in halves):
-        return None
-    upper, lower = (_half_bits(text) for text in i.text.rsplit(", ", 2)[1:])
-    return Operation((constant(word(upper << 16 | lower)),), results(i)[:1], lambda a: (a,), linear=True)
-
-
-def _half_bits(text: str) -> int:
-    text = text.strip().upper()
-    if "NAN" in text:
-        return 0xFFFF if text.startswith("-") else 0x7FFF
-    return int(np.float16(float(text.replace("INF", "inf"))).view(np.uint16))
-
-
-@operation("FCHK")
-def _check_division(i: Instruction) -> Operation:
-    """Whether a division of floats needs its slow path: it is taken not to."""
-    return Operation((), results(i), lambda: (np.zeros((1, 1, 1), bool),))
 
 
 __all__ = ["ballot", "first_active"]

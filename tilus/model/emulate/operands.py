@@ -106,6 +106,12 @@ def moved(operand: Operand, offset: int) -> Operand:
                    operand.inverted, operand.absolute, operand.modifiers, operand.base, operand.uniform)
 
 
+def without_sign(operand: Operand) -> Operand:
+    """The operand without negation, complement or absolute value."""
+    return Operand(operand.kind, operand.number, operand.value, operand.bank, operand.name,
+                   modifiers=operand.modifiers, base=operand.base, uniform=operand.uniform)
+
+
 def _signed_source(operand: Operand, source: Source, bits: int) -> Source:
     if operand.kind == "immediate" or not (operand.negated or operand.inverted or operand.absolute):
         return source
@@ -236,4 +242,5 @@ def registers_of(sources: list[Any]) -> tuple[int, ...]:
 
 
 __all__ = ["Read", "Source", "address_source", "bank_source", "constant", "double_source", "gather", "joined", "moved",
-           "predicate", "registers_of", "widened", "word_source"]
+           "predicate", "registers_of", "widened", "without_sign",
+           "word_source"]

@@ -22,6 +22,9 @@ class Operation:
         results: registers written, one for each array that ``compute`` gives.
         linear: whether results change by constant steps where operands do.
         product: whether its first two operands are multiplied.
+        wide: whether the first two results are the halves of one number.
+        carry: the predicate that it adds as a carry: its result is the upper half of the number whose lower half the
+            operation gives that the carry comes from.
         compares: how its first two operands are compared (``LTs``, signed; ``u`` alone for the least of unsigned ones):
             results that are truths stay while the outcome does.
     """
@@ -31,6 +34,8 @@ class Operation:
     compute: Compute
     linear: bool = False
     product: bool = False
+    wide: bool = False
+    carry: int = -1
     compares: str = ""
 
 

@@ -53,7 +53,7 @@ def results(instruction: Instruction) -> tuple[int, ...]:
     if place < len(operands) and operands[place].kind in ("R", "UR") and has_register:
         first = operands[place]
         found += span(first, width(instruction))
-        for extra in operands[place + 1:place + 2 + (opcode in ("IADD3", "UIADD3", "SHFL"))] if place == 0 else ():
+        for extra in operands[place + 1:place + 2 + (opcode in _TWO_PREDICATES)] if place == 0 else ():
             if extra.kind not in ("P", "UP") or opcode in ("SEL", "FSEL", "USEL"):
                 break
             found.append(ident(extra.kind, extra.number))
@@ -83,6 +83,9 @@ def memory_bytes(instruction: Instruction) -> int:
             return 2
     return 4 * memory_words(instruction)
 
+
+_TWO_PREDICATES = frozenset({"IADD3", "UIADD3", "VIMNMX", "UVIMNMX", "IMNMX", "UIMNMX", "VIMNMX3", "UVIMNMX3"})
+"""Opcodes that may have two predicates after the register among their results."""
 
 _SIZED = frozenset({
     "LD", "LDG", "LDS", "LDL", "LDC", "ULDC", "LDCU", "ATOM", "ATOMG", "ATOMS", "LDTM", "UMOV", "MOV", "SEL", "USEL",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.model.emulate.code import Step
-from tilus.model.flow import ENDS, Flow
+from tilus.model.flow import ENDS, Flow, is_call
 from tilus.model.sass import Program
 from tilus.records import record
 
@@ -78,7 +78,7 @@ def _all_successors(program: Program, flow: Flow) -> list[tuple[int, ...]]:
     returns: list[int] = []
     for block in flow.blocks:
         last = program.instructions[block.last]
-        if last.opcode == "CALL" and last.target in index:
+        if is_call(last) and last.target in index:
             returns += block.successors
             found[block.number] = (*block.successors, flow.block_of[index[last.target]])
     for block in flow.blocks:

@@ -48,10 +48,10 @@ class Observer:
         """The active lanes execute an instruction."""
 
     def mark(self) -> None:
-        """An iteration of a loop begins."""
+        """An iteration of a loop has ended."""
 
-    def repeat(self, count: int) -> None:
-        """So many iterations go as the one since the last mark did."""
+    def repeat(self, count: int, alike: int) -> None:
+        """So many further iterations go as those before the last marks did on average, of which so many are alike."""
 
 
 class State:
