@@ -78,7 +78,7 @@ def test_fused_functions_and_arrays_without_annotation(file: Path, capsys: pytes
     (("FILE:scale", "--shape", "N=4", "--shape", "M=4", "--set", "s=1.0"), "has no dimension 'M'"),
     (("FILE:scale", "--shape", "N"), "--shape takes NAME=EXTENT"),
     (("FILE:scale", "--budget", "long"), "--budget takes seconds"),
-    (("FILE:scale", "--shape", "N=4", "--set", "s=1.0", "--target", "sm_80"), "E1109"),
+    (("FILE:scale", "--shape", "N=4", "--set", "s=1.0", "--target", "sm_70"), "E1109"),
     (("FILE:add", "--shape", "N=4"), "--set x=f32[128,64]"),
     (("FILE:add", "--set", "x=f99[3]"), "there is no element type 'f99'"),
     (("--import", "FILE"), "E1111"),

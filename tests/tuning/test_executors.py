@@ -58,6 +58,9 @@ class Slow:
     def __init__(self, seconds: float = 0.0, deadly: int = 0) -> None:
         self.seconds, self.deadly = seconds, deadly
 
+    def supports(self, target: Any) -> bool:
+        return True
+
     def before_compiling(self, function: Any, engine: Any, args: Any, kwargs: Any, variants: Any) -> list[None]:
         return [None] * len(variants)
 

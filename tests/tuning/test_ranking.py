@@ -32,6 +32,9 @@ class Toy:
         self.before, self.after = before, after
         self.asked: list[Mapping[str, Any]] = []
 
+    def supports(self, target: Any) -> bool:
+        return True
+
     def before_compiling(self, function: Any, engine: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                          variants: Sequence[Mapping[str, Any]]) -> Iterator[Prediction | None]:
         for variant in variants:

@@ -7,21 +7,23 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
+from tilus.ir.core import Module
 from tilus.model.boards import BOARDS, Board, board_of
 from tilus.model.kernel import LaunchModel
 from tilus.model.launch import Launch, launches_of
-from tilus.model.prediction import Prediction
+from tilus.model.prediction import CompiledCall, Prediction
 from tilus.model.profile import LaunchProfile
 from tilus.model.sample import take_sample
 from tilus.model.sass import Program, parse_sass
+from tilus.records import record
 from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.cubin import read_cubin
-from tilus.runtime.toolchains.binutils import disassemble
+from tilus.runtime.nvidia.launch_facts import LaunchFacts, facts_in
+from tilus.runtime.toolchains.binutils import OLDEST, disassemble
 from tilus.targets import Target
 
 if TYPE_CHECKING:
-    from tilus.runtime.jit import Call, Prepared
-    from tilus.runtime.nvidia.kernel import CompiledKernel
+    from tilus.runtime.jit import Call
 
 
 @lru_cache(maxsize=256)
@@ -50,9 +52,10 @@ def model_launch(cubin: bytes, launch: Launch, target: Target, board: Board, *,
     return LaunchProfile(program, sample, model, target, board)
 
 
-def model_call(compiled: CompiledKernel, arguments: Mapping[str, Any], board: Board, *,
+def model_call(compiled: Any, arguments: Mapping[str, Any], board: Board, *,
                timeline: bool = False) -> list[LaunchProfile]:
-    """What the model says of each launch of a call; ``arguments`` are as of ``launches_of``."""
+    """What the model says of each launch of a call of a compiled kernel (or a :class:`SentKernel`); ``arguments`` are as
+    of ``launches_of``."""
     return [model_launch(kernel.cubin, launch, kernel.record, board, timeline=timeline)
             for kernel, launch in launches_of(compiled, arguments)]
 
@@ -71,19 +74,41 @@ def described(call: Call) -> dict[str, Any]:
     return found
 
 
+@record(eq=False)
+class SentKernel:
+    """What is known of a compiled kernel that has been sent here: enough for its launches."""
+
+    name: str
+    record: Target
+    launch_module: Module
+    launches: dict[str, LaunchFacts]
+    cubin: bytes
+
+
 class GpuPredictor:
     """What the model says of variants for GPUs: it reads their code, so it says nothing before they are compiled."""
+
+    def supports(self, target: Target) -> bool:
+        """Whether there is a record of a board, and something that reads the code."""
+        return board_of(target.name) is not None and target.arch >= OLDEST
 
     def before_compiling(self, function: Any, engine: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                          variants: Sequence[Mapping[str, Any]]) -> Iterable[Prediction | None]:
         return []
 
-    def compiled(self, prepared: Prepared, kernel: CompiledKernel) -> Prediction | None:
-        """The time of a call; None for targets without a board's record or without a disassembler."""
-        board = board_of(kernel.target)
-        if board is None or kernel.record.arch < 75:
+    def compiled(self, call: CompiledCall) -> Prediction | None:
+        """The time of a call; None where its grid is one that a GPU does not launch as it is."""
+        board, launch = board_of(call.target.name), call.module.launch
+        assert board is not None
+        assert launch is not None
+        facts = facts_in(call.metadata)
+        if any(f.folded for f in facts.values()):
             return None
-        profiles = model_call(kernel, described(prepared.call), board)
+        kernel = SentKernel(call.metadata["kernel"], call.target, call.module, facts, call.blobs["cubin"])
+        names = [value.name for value in launch.body.args]
+        arguments = {name: (value.shape, value.strides) if hasattr(value, "shape") else value
+                     for name, value in zip(names, call.arguments, strict=True)}
+        profiles = model_call(kernel, arguments, board)
         worst = max(profiles, key=lambda launch: launch.model.seconds, default=None)
         return Prediction(sum(launch.model.seconds for launch in profiles),
                           worst.model.bottleneck if worst is not None else "nothing to do")

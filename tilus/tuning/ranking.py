@@ -34,6 +34,9 @@ BY_CHANCE = 4
 class Predictor(Protocol):
     """A model of a back end's targets."""
 
+    def supports(self, target: Target) -> bool:
+        """Whether it knows anything of a target."""
+
     def before_compiling(self, function: Any, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                          variants: Sequence[Variant]) -> Iterable[Prediction | None]:
         """What is known of variants of a call that are not compiled, in their order; None where nothing is, also for
@@ -69,7 +72,8 @@ def predictor_of(target: Target) -> Predictor | None:
     name = target.backend
     if name not in _known and name in _OWN:
         _known[name] = importlib.import_module(_OWN[name]).PREDICTOR
-    return _known.get(name)
+    found = _known.get(name)
+    return found if found is not None and found.supports(target) else None
 
 
 def modelled_engine(target: Target) -> Engine | None:

@@ -12,10 +12,14 @@ from tilus.model.cpu.machine import Host, host
 from tilus.model.cpu.predict import Estimate
 from tilus.model.prediction import CompiledCall, Prediction
 from tilus.runtime.engines import Engine
+from tilus.targets import Target
 
 
 class CpuPredictor:
     """It lowers each variant, which takes some milliseconds, and follows what comes out."""
+
+    def supports(self, target: Target) -> bool:
+        return True
 
     def before_compiling(self, function: Any, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                          variants: Sequence[Mapping[str, Any]]) -> Iterator[Prediction | None]:

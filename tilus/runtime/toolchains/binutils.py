@@ -11,7 +11,8 @@ from tilus.runtime.toolchains.locate import locate
 from tilus.runtime.toolchains.process import memory_files, run_tool
 from tilus.runtime.toolchains.result import FunctionUsage
 
-_OLDEST = 75
+OLDEST = 75
+"""The oldest architecture that the disassembler reads."""
 
 
 def disassemble(cubin: bytes, options: Sequence[str] = ("-c",)) -> str:
@@ -25,9 +26,9 @@ def disassemble(cubin: bytes, options: Sequence[str] = ("-c",)) -> str:
         ToolchainError: E0901, no nvdisasm; E0902, this is no cubin.
     """
     arch = read_cubin(cubin).arch
-    if arch < _OLDEST:
+    if arch < OLDEST:
         raise UnsupportedError.at("E0507", f"no wheel has an nvdisasm that reads sm_{arch}",
-                                  help=f"look at the code of sm_{_OLDEST} or newer")
+                                  help=f"look at the code of sm_{OLDEST} or newer")
     with memory_files(cubin) as files:
         return run_tool([locate("nvdisasm-13"), *options, files[0].path], files, names=("kernel.cubin",))[0]
 
