@@ -213,7 +213,8 @@ def test_scalars_and_the_schedule_are_chosen():
         acc = tl.zeros((16, 16), tl.f32)
         for k in tl.range(s * share, tl.minimum(s * share + share, a.shape[1]), 16, unroll=unroll, prefetch=prefetch):
             acc = tl.dot(tl.load(a, (i * 16, k), (16, 16)), tl.load(b, (k, j * 16), (16, 16)), acc)
-        tl.atomic_add(c, (i * 16, j * 16), acc)
+        rows, columns = i * 16 + tl.arange(16)[:, None], j * 16 + tl.arange(16)[None, :]
+        tl.atomic_add(c, (rows, columns), acc, mask=(rows < c.shape[0]) & (columns < c.shape[1]))
 
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((33, 70), np.float32), rng.standard_normal((70, 20), np.float32)

@@ -54,8 +54,8 @@ def model_launch(cubin: bytes, launch: Launch, target: Target, board: Board, *,
 
 def model_call(compiled: Any, arguments: Mapping[str, Any], board: Board, *,
                timeline: bool = False) -> list[LaunchProfile]:
-    """What the model says of each launch of a call of a compiled kernel (or a :class:`SentKernel`); ``arguments`` are as
-    of ``launches_of``."""
+    """What the model says of each launch of a call of a compiled kernel (or a :class:`SentKernel`); ``arguments`` are
+    as of ``launches_of``."""
     return [model_launch(kernel.cubin, launch, kernel.record, board, timeline=timeline)
             for kernel, launch in launches_of(compiled, arguments)]
 
