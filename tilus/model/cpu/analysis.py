@@ -30,7 +30,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simd import ConstantTable, DotBytes, GatherLoad, ScatterStore
 from tilus.ir.ops.thread import Alloca
 from tilus.ir.types import TileType
-from tilus.model.cpu.instructions import FREE, LOAD, PORTS, SCALAR, STORE, use_of
+from tilus.model.cpu.instructions import FREE, LOAD, PORTS, SCALAR, STORE, Core, use_of
 from tilus.model.cpu.numbers import EVALUATE, Number, element_bytes
 from tilus.records import record
 
@@ -44,6 +44,8 @@ ARRAYS = 0x8000
 TABLES = 0xFFFF << ROOT_BITS
 
 Slopes = dict["Region", float]
+ANYWHERE = 1e15 + 0.375
+"""The slope of what comes out of data: longer than any array, and a multiple of nothing."""
 Step = tuple[Operation, Callable[[Any, Sequence[Number]], Number] | None, tuple[Value, ...]]
 """An operation, how its number comes of those of its operands, and those."""
 
@@ -112,8 +114,8 @@ class Analysis:
         carried: of loops the carried values that do: in an iteration, before the first, after it, after all.
     """
 
-    def __init__(self, function: Function, memory: Mapping[int, Number], vector_bytes: int) -> None:
-        self.function, self.memory, self.width = function, memory, vector_bytes
+    def __init__(self, function: Function, memory: Mapping[int, Number], core: Core) -> None:
+        self.function, self.memory, self.core = function, memory, core
         self.axes = [Region(None, None, None, True) for _ in range(AXES)]
         self.body = Region(function.body, None, None, False)
         self.regions: dict[Block, Region] = {function.body: self.body}
@@ -225,7 +227,7 @@ class Analysis:
         chains: dict[Value, float] = dict.fromkeys(region.block.args[1:] if isinstance(region.op, For) else
                                                    region.block.args if region.is_loop else (), 0.0)
         carried = list(chains)
-        wanted, width = self.wanted, self.width
+        wanted, core = self.wanted, self.core
         for op in region.block.ops:
             if op.REGION_FIELDS:
                 self._enter(op)
@@ -236,7 +238,7 @@ class Analysis:
                 if result in wanted:
                     self._number(op, operands)
                     break
-            found = use_of(op, width)
+            found = use_of(op, core)
             home = self._home(op, operands, region)
             if found.latency and chains:
                 start = max([chains[v] for v in operands if v in chains], default=-1.0)
@@ -341,7 +343,8 @@ class Analysis:
         numbers = self.numbers
         kind = type(op)
         if isinstance(op, PtrLoad):
-            numbers[op.result] = None if op.count else self.memory.get(numbers.get(op.pointer))  # type: ignore[arg-type]
+            self._loaded(op)
+            return
         elif kind is Alloca:
             numbers[op.result] = self.locals
             self.locals += 1 << 12
@@ -353,6 +356,13 @@ class Analysis:
             numbers[op.result] = numbers.get(operands[0])
         elif kind is ConstantTable:
             numbers[op.result] = TABLES
+        elif isinstance(op, (MaskedLoad, GatherLoad)):
+            numbers[op.result] = 0
+            around = (self.slopes.get(op.pointer), self.slopes.get(getattr(op, "indices", op.pointer)))
+            self.slopes[op.result] = {_LANE: ANYWHERE, **{r: ANYWHERE for slopes in around for r in slopes or ()}}
+            return
+        elif isinstance(op, Select):  # where it is not known, what is usual stands first
+            numbers[op.result] = numbers.get(op.y if numbers.get(op.condition) is False else op.x)
         else:
             rule = EVALUATE.get(kind)
             numbers[op.result] = None if rule is None else rule(op, [numbers.get(v) for v in operands])
@@ -362,6 +372,16 @@ class Analysis:
             if slopes:
                 self.slopes[op.result] = slopes
 
+    def _loaded(self, op: PtrLoad) -> None:
+        """A word that is known; else some number, another one wherever it is read."""
+        known = None if op.count else self.memory.get(self.numbers.get(op.pointer))  # type: ignore[arg-type]
+        self.numbers[op.result] = known
+        if known is None:
+            self.numbers[op.result] = 0
+            self.slopes[op.result] = dict.fromkeys(self.slopes.get(op.pointer) or (), ANYWHERE)
+            if op.count:
+                self.slopes[op.result][_LANE] = ANYWHERE
+
     def _slopes(self, op: Operation, operands: Sequence[Value], found: list[Slopes | None]) -> Slopes | None:
         if isinstance(op, PtrAdd):
             return _sum(found[0], found[1], 1, element_bytes(op.pointer)) if len(found) > 1 else found[0]
@@ -370,7 +390,7 @@ class Analysis:
         if isinstance(op, Select):
             condition = self.numbers.get(op.condition)
             return found[2] if condition is False else found[1]
-        return None if isinstance(op, PtrLoad) else found[0]
+        return found[0]
 
     def _binary_slopes(self, op: Binary, x: Value, y: Value, a: Slopes | None, b: Slopes | None) -> Slopes | None:
         p, q, kind = self.numbers.get(x), self.numbers.get(y), op.kind
@@ -431,7 +451,7 @@ class Analysis:
 
     def _splits(self, region: Region, store: bool, address: int | None, width: int, size: int, slopes: Slopes) -> None:
         """A register's worth that lies on two lines is moved in two steps."""
-        piece = min(width, self.width, LINE_BYTES)
+        piece = min(width, self.core.width, LINE_BYTES)
         if piece <= size or (address is not None and address % piece == 0
                              and all(s % piece == 0 for s in slopes.values())):
             return
@@ -483,10 +503,11 @@ def _merged(region: Region) -> list[Access]:
     groups: dict[Any, list[Access]] = {}
     merged: list[Access] = []
     for access in region.accesses:
-        if access.start is None or access.copies > 1:
+        if access.start is None:
             merged.append(access)
             continue
-        key = (access.root, access.store, access.around, *sorted((id(r), s) for r, s in access.slopes.items()))
+        moves = sorted((id(region), slope) for region, slope in access.slopes.items())
+        key = (access.root, access.store, access.around, access.copies, *moves)
         groups.setdefault(key, []).append(access)
     for members in groups.values():
         members.sort(key=lambda a: a.start or 0)
@@ -501,8 +522,8 @@ def _merged(region: Region) -> list[Access]:
             else:
                 covered += max(0.0, access.start + access.width - end)
             end = max(end, access.start + access.width)
-        merged.append(Access(region, first.root, first.start, pieces, covered / pieces, first.slopes, first.store,
-                             first.around))
+        merged.append(Access(region, first.root, first.start, pieces * first.copies, covered / pieces, first.slopes,
+                             first.store, first.around))
     return merged
 
 

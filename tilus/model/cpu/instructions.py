@@ -58,9 +58,12 @@ from tilus.lowering.legalise import HOST, Machine, legalise, rule_for
 from tilus.records import record
 from tilus.targets import TARGETS
 
-PORTS = ("vector arithmetic", "loads", "stores", "scalar instructions", "divisions")
-"""Of which operations take some; the divider counts by what the machine says a division of a vector takes."""
-VECTOR, LOAD, STORE, SCALAR, DIVIDER = range(len(PORTS))
+PORTS = ("vector arithmetic", "loads", "stores", "scalar instructions", "divisions", "rearrangements")
+"""Of which operations take some. Divisions and rearrangements of a vector's elements are vector arithmetic that fewer
+ports do."""
+VECTOR, LOAD, STORE, SCALAR, DIVIDER, SHUFFLE = range(len(PORTS))
+INSTRUCTIONS = (VECTOR, LOAD, STORE, SCALAR)
+"""Those that count as instructions."""
 LATENCY_FLOAT, LATENCY_INTEGER, LATENCY_MULTIPLY, LATENCY_LOAD, LATENCY_DIVIDE = 4, 1, 5, 6, 14
 LATENCY_SHUFFLE = 3
 CALL_CYCLES, ATOMIC_CYCLES = 50, 20
@@ -74,15 +77,26 @@ class Use:
     latency: float = 0.0
 
 
+@record(frozen=True, slots=True)
+class Core:
+    """What operations take depends on: bytes of a vector register, and cycles from a sum of floats (scalars,
+    and vectors), and from a multiply-add, to what needs it."""
+
+    width: int
+    scalar_add: float = 4.0
+    add: float = 4.0
+    multiply_add: float = 4.0
+
+
 FREE = (0.0,) * len(PORTS)
 NOTHING = Use(FREE)
 _MACHINE = Machine(HOST, TARGETS["cpu"])
-Costs = Callable[[Any, int], Use]
+Costs = Callable[[Any, Core], Use]
 
 
 def use(vector: float = 0, load: float = 0, store: float = 0, scalar: float = 0, divider: float = 0,
-        latency: float = 0) -> Use:
-    return Use((vector, load, store, scalar, divider), latency)
+        shuffle: float = 0, latency: float = 0) -> Use:
+    return Use((vector + shuffle, load, store, scalar, divider, shuffle), latency)
 
 
 def registers(tile: TileType, vector_bytes: int) -> int:
@@ -101,32 +115,36 @@ def _is_vector(tile: TileType) -> bool:
     return not tile.is_scalar
 
 
-def _arithmetic(op: Operation, width: int) -> Use:
+def _arithmetic(op: Operation, core: Core) -> Use:
     tile = op.result.tile
-    n = registers(tile, width)
-    if tile.dtype.is_float or _is_vector(tile):
-        return use(vector=n, latency=LATENCY_FLOAT if tile.dtype.is_float else LATENCY_INTEGER)
+    n = registers(tile, core.width)
+    if tile.dtype.is_float:
+        adds = isinstance(op, Binary) and op.kind in ("add", "sub")
+        add = core.add if _is_vector(tile) else core.scalar_add
+        return use(vector=n, latency=add if adds else core.multiply_add)
+    if _is_vector(tile):
+        return use(vector=n, latency=LATENCY_INTEGER)
     return use(scalar=1, latency=LATENCY_INTEGER)
 
 
-def _binary(op: Binary, width: int) -> Use:
+def _binary(op: Binary, core: Core) -> Use:
     tile, kind = op.result.tile, op.kind
-    n = registers(tile, width)
+    n = registers(tile, core.width)
     if tile.dtype.is_float:
         if kind == "div":
             return use(vector=n, divider=n * (2 if tile.dtype.bits == 64 else 1), latency=LATENCY_DIVIDE)
         # Of two numbers of which one may be none: a minimum, a comparison, a choice.
-        return use(vector=3 * n, latency=8) if kind in ("min", "max") else use(vector=n, latency=LATENCY_FLOAT)
+        return use(vector=3 * n, latency=8) if kind in ("min", "max") else _arithmetic(op, core)
     if kind in ("quo", "rem", "floordiv", "mod"):
         if _power_of_two(op.rhs):
-            return _arithmetic(op, width)
+            return _arithmetic(op, core)
         return use(scalar=4 * max(1, tile.size), divider=max(1, tile.size), latency=LATENCY_DIVIDE)
     if kind == "mul":
         if not _is_vector(tile):
             return use(scalar=1, latency=3)
         wide = {1: 3, 2: 1, 4: 2, 8: 3}[container_bytes(tile.dtype)]
         return use(vector=wide * n, latency=LATENCY_MULTIPLY * wide)
-    return _arithmetic(op, width)
+    return _arithmetic(op, core)
 
 
 def _power_of_two(value: Value) -> bool:
@@ -134,33 +152,33 @@ def _power_of_two(value: Value) -> bool:
     return isinstance(op, Const) and isinstance(op.value, int) and op.value > 0 and op.value & (op.value - 1) == 0
 
 
-def _unary(op: Unary, width: int) -> Use:
+def _unary(op: Unary, core: Core) -> Use:
     if op.kind == "sqrt":
-        n = registers(op.result.tile, width)
+        n = registers(op.result.tile, core.width)
         return use(vector=n, divider=n, latency=LATENCY_DIVIDE)
-    return _arithmetic(op, width) if op.result.tile.dtype.is_int or op.kind in ("neg", "abs", "not") else \
-        use(vector=lane_registers(op.x, op.result, width), latency=LATENCY_FLOAT * 2)
+    return _arithmetic(op, core) if op.result.tile.dtype.is_int or op.kind in ("neg", "abs", "not") else \
+        use(vector=lane_registers(op.x, op.result, core.width), latency=LATENCY_FLOAT * 2)
 
 
-def _compare(op: Compare, width: int) -> Use:
+def _compare(op: Compare, core: Core) -> Use:
     tile = op.lhs.tile
     if _is_vector(tile) or tile.dtype.is_float:
-        return use(vector=registers(tile, width), latency=LATENCY_SHUFFLE)
+        return use(vector=registers(tile, core.width), latency=LATENCY_SHUFFLE)
     return use(scalar=1, latency=LATENCY_INTEGER)
 
 
-def _select(op: Select, width: int) -> Use:
+def _select(op: Select, core: Core) -> Use:
     if not isinstance(op.x.type, TileType):
         return use(scalar=1, latency=LATENCY_INTEGER)
-    return _arithmetic(op, width)
+    return _arithmetic(op, core)
 
 
-def _cast(op: Cast, width: int) -> Use:
+def _cast(op: Cast, core: Core) -> Use:
     old, new = op.x.tile, op.result.tile
     if not _is_vector(new):
         mixed = old.dtype.is_float or new.dtype.is_float
         return use(vector=1, latency=LATENCY_FLOAT) if mixed else use(scalar=1, latency=LATENCY_INTEGER)
-    n = lane_registers(op.x, op.result, width)
+    n = lane_registers(op.x, op.result, core.width)
     steps = 1 if container_bytes(old.dtype) == container_bytes(new.dtype) or not _mixed(old.dtype, new.dtype) else 2
     saturates = 2 if old.dtype.is_float and new.dtype.is_int else 0
     return use(vector=n * (steps + saturates), latency=LATENCY_SHUFFLE * (steps + saturates))
@@ -170,64 +188,64 @@ def _mixed(a: DType, b: DType) -> bool:
     return a.is_float != b.is_float or 16 in (a.bits, b.bits)
 
 
-def _broadcast(op: Broadcast, width: int) -> Use:
+def _broadcast(op: Broadcast, core: Core) -> Use:
     """A load of one element for all lanes takes no more than the load."""
     if isinstance(op.x.defining, PtrLoad) and not op.x.tile.dtype.is_bool:
         return NOTHING
-    return use(vector=1, latency=LATENCY_SHUFFLE)
+    return use(shuffle=1, latency=LATENCY_SHUFFLE)
 
 
-def _shuffle(op: Shuffle, width: int) -> Use:
+def _shuffle(op: Shuffle, core: Core) -> Use:
     """Parts of a vector that are whole registers take nothing, others two instructions for each of those they fill."""
-    n = registers(op.result.tile, width)
+    n = registers(op.result.tile, core.width)
     size = container_bytes(op.result.tile.dtype)
     run = all(b - a == 1 for a, b in zip(op.indices, op.indices[1:], strict=False))
-    if run and op.indices[0] * size % width == 0:
+    if run and op.indices[0] * size % core.width == 0:
         return NOTHING
-    inputs = registers(op.vector.tile, width)
-    return use(vector=n * min(inputs, 2 if not run else 1), latency=LATENCY_SHUFFLE)
+    inputs = registers(op.vector.tile, core.width)
+    return use(shuffle=n * min(inputs, 2 if not run else 1), latency=LATENCY_SHUFFLE)
 
 
-def _load(op: PtrLoad | MaskedLoad, width: int) -> Use:
-    n = registers(op.result.tile, width)
+def _load(op: PtrLoad | MaskedLoad, core: Core) -> Use:
+    n = registers(op.result.tile, core.width)
     masks = n if isinstance(op, MaskedLoad) else 0
     return use(load=n, vector=masks, latency=LATENCY_LOAD)
 
 
-def _store(op: PtrStore | MaskedStore, width: int) -> Use:
-    n = registers(op.value.tile, width)
+def _store(op: PtrStore | MaskedStore, core: Core) -> Use:
+    n = registers(op.value.tile, core.width)
     return use(store=n, vector=n if isinstance(op, MaskedStore) else 0, latency=0)
 
 
-def _gather(op: GatherLoad, width: int) -> Use:
+def _gather(op: GatherLoad, core: Core) -> Use:
     """One load a lane, whose index is taken out of a vector and whose element is put into one."""
     lanes = max(1, op.result.tile.size)
     if lanes == 1:
         return use(load=1, scalar=1, latency=LATENCY_LOAD)
-    return use(load=lanes, vector=lanes, latency=LATENCY_LOAD + LATENCY_SHUFFLE * 2)
+    return use(load=lanes, shuffle=2 * lanes, latency=LATENCY_LOAD + LATENCY_SHUFFLE * 2)
 
 
-def _scatter(op: ScatterStore, width: int) -> Use:
+def _scatter(op: ScatterStore, core: Core) -> Use:
     lanes = max(1, op.value.tile.size)
     masks = 2 * lanes if op.mask is not None else 0
-    return use(store=lanes, vector=lanes if lanes > 1 else 0, scalar=lanes + masks)
+    return use(store=lanes, shuffle=2 * lanes if lanes > 1 else 0, scalar=masks)
 
 
-def _dot_bytes(op: DotBytes, width: int) -> Use:
-    n = registers(op.result.tile, width)
+def _dot_bytes(op: DotBytes, core: Core) -> Use:
+    n = registers(op.result.tile, core.width)
     steps = 1 if op.instruction == "vpdpbusd" else 3 if op.small else 7
     return use(vector=n * steps, latency=LATENCY_FLOAT if steps == 1 else LATENCY_MULTIPLY + 2)
 
 
-def _lookup(op: TableLookup, width: int) -> Use:
-    return use(vector=len(op.tables), latency=LATENCY_SHUFFLE)
+def _lookup(op: TableLookup, core: Core) -> Use:
+    return use(shuffle=1, latency=LATENCY_SHUFFLE)
 
 
-def _pack(op: Pack, width: int) -> Use:
-    return use(vector=max(0, len(op.parts) - 1), latency=LATENCY_SHUFFLE)
+def _pack(op: Pack, core: Core) -> Use:
+    return use(shuffle=max(0, len(op.parts) - 1), latency=LATENCY_SHUFFLE)
 
 
-def _free(op: Operation, width: int) -> Use:
+def _free(op: Operation, core: Core) -> Use:
     return NOTHING
 
 
@@ -236,34 +254,34 @@ COSTS: dict[type[Operation], Costs] = {
     Broadcast: _broadcast, Shuffle: _shuffle, PtrLoad: _load, MaskedLoad: _load, PtrStore: _store,
     MaskedStore: _store, GatherLoad: _gather, ScatterStore: _scatter, DotBytes: _dot_bytes, TableLookup: _lookup,
     Pack: _pack,
-    MulHi: lambda op, width: use(vector=4 * registers(op.result.tile, width), latency=2 * LATENCY_MULTIPLY),
-    Extract: lambda op, width: use(vector=1, latency=LATENCY_SHUFFLE),
-    Prefetch: lambda op, width: use(load=1),
+    MulHi: lambda op, core: use(vector=4 * registers(op.result.tile, core.width), latency=2 * LATENCY_MULTIPLY),
+    Extract: lambda op, core: use(shuffle=1, latency=LATENCY_SHUFFLE),
+    Prefetch: lambda op, core: use(load=1),
     # Offsets are parts of instructions' addresses, those that are constant always.
-    PtrAdd: lambda op, width: NOTHING if op.offset is None else use(scalar=0.5, latency=LATENCY_INTEGER),
+    PtrAdd: lambda op, core: NOTHING if op.offset is None else use(scalar=0.5, latency=LATENCY_INTEGER),
     **dict.fromkeys((Const, Iota, PtrCast, PtrToInt, IntToPtr, Alloca, ConstantTable, FunctionAddress, Yield), _free),
-    **dict.fromkeys((CallPointer, CallFunction), lambda op, width: use(scalar=CALL_CYCLES)),
-    **dict.fromkeys((PtrAtomic, AtomicLoad), lambda op, width: use(scalar=ATOMIC_CYCLES, latency=ATOMIC_CYCLES)),
+    **dict.fromkeys((CallPointer, CallFunction), lambda op, core: use(scalar=CALL_CYCLES)),
+    **dict.fromkeys((PtrAtomic, AtomicLoad), lambda op, core: use(scalar=ATOMIC_CYCLES, latency=ATOMIC_CYCLES)),
 }
-"""By class, from an operation and the bytes of a vector register."""
+"""By class, from an operation and the core."""
 
 _known: dict[Any, Use] = {}
 
 
-def use_of(op: Operation, width: int) -> Use:
-    """What an operation takes, with registers of ``width`` bytes."""
+def use_of(op: Operation, core: Core) -> Use:
+    """What an operation takes."""
     cost = COSTS.get(type(op))
     if cost is not None and type(op) not in _LEGALISED:
-        return cost(op, width)
+        return cost(op, core)
     rhs = op.rhs.defining if isinstance(op, Binary) else None
-    key = (type(op), getattr(op, "kind", ""), width, *(v.type for v in op.operands), *(r.type for r in op.results),
+    key = (type(op), getattr(op, "kind", ""), core, *(v.type for v in op.operands), *(r.type for r in op.results),
            rhs.value if isinstance(rhs, Const) else None)
     found = _known.get(key)
     if found is None:
         if rule_for(op, _MACHINE) is not None:
-            found = _expanded(op, width)
+            found = _expanded(op, core)
         else:
-            found = cost(op, width) if cost is not None else _arithmetic(op, width) if op.results else NOTHING
+            found = cost(op, core) if cost is not None else _arithmetic(op, core) if op.results else NOTHING
         _known[key] = found
     return found
 
@@ -271,31 +289,31 @@ def use_of(op: Operation, width: int) -> Use:
 _LEGALISED = frozenset({Binary, Unary, Fma, Compare, Cast, MulHi, PtrAtomic})
 
 
-def _expanded(op: Operation, width: int) -> Use:
+def _expanded(op: Operation, core: Core) -> Use:
     """The sum over what an operation is legalised to."""
     body = Block([v.type for v in op.operands])
     alone = op.on([v if isinstance(v.defining, Const) else a for v, a in zip(op.operands, body.args, strict=True)])
     body.ops = [alone, Yield(tuple(alone.results))]
     legalise(HOST)(Module([Function("alone", body, ())], None, "thread", frozenset(), "cpu"))
-    ports, latency = _sum_of(body, width)
+    ports, latency = _sum_of(body, core)
     return Use(tuple(ports), latency)
 
 
-def _sum_of(block: Block, width: int) -> tuple[list[float], float]:
+def _sum_of(block: Block, core: Core) -> tuple[list[float], float]:
     """Uses of a block, and the longest chain in it. Of branches the cheaper one counts: the others are for rare
     numbers, as loops that run as long as there are some are."""
     ports = [0.0] * len(PORTS)
     ready: dict[Value, float] = {}
     last = 0.0
     for op in block.ops:
-        inner = [_sum_of(region, width) for region in op.regions]
+        inner = [_sum_of(region, core) for region in op.regions]
         if isinstance(op, (If, While)):
             taken, latency = min(inner, key=lambda x: sum(x[0]))
         elif isinstance(op, For):
             trips = _constant_trips(op)
             taken, latency = [trips * x for x in inner[0][0]], trips * inner[0][1]
         else:
-            found = use_of(op, width)
+            found = use_of(op, core)
             taken, latency = list(found.ports), found.latency
         ports = [a + b for a, b in zip(ports, taken, strict=True)]
         end = max((ready.get(v, 0.0) for v in op.operands), default=0.0) + latency
@@ -310,4 +328,4 @@ def _constant_trips(op: For) -> int:
     return len(range(int(start), int(stop), int(step))) if None not in bounds else 1  # type: ignore[arg-type]
 
 
-__all__ = ["DIVIDER", "FREE", "LOAD", "NOTHING", "PORTS", "SCALAR", "STORE", "VECTOR", "Use", "use_of"]
+__all__ = ["FREE", "INSTRUCTIONS", "LOAD", "PORTS", "SCALAR", "STORE", "Core", "Use", "use_of"]

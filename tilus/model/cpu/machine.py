@@ -18,7 +18,7 @@ from typing import Any
 from tilus.model.cpu.instructions import PORTS
 from tilus.records import record
 
-VERSION = "1"
+VERSION = "3"
 """Of what is measured."""
 MOST_L3 = 16
 """How many times a core's second cache of what many cores share counts as near: what lies further is as slow as
@@ -54,6 +54,7 @@ class Host:
         issued: instructions in a cycle.
         l1_bytes: of the first cache.
         levels: where data come from that are not there, the nearest first, memory last.
+        latencies: cycles from a sum of floats, a sum of vectors of them, and a multiply-add, to what needs it.
         block: seconds to begin a block; ``launch``: to launch on one core; ``fork``: what more cores add.
         measured: whether it has been measured, rather than being an estimate.
     """
@@ -67,6 +68,7 @@ class Host:
     block: float
     launch: float
     fork: float
+    latencies: tuple[float, float, float] = (4.0, 4.0, 4.0)
     measured: bool = False
 
 
@@ -90,14 +92,14 @@ def estimate(vector_bytes: int) -> Host:
     l1, l2, l3 = cache_sizes()
     levels = (Level("second-level cache", l2, 0.015, 3, 0.012), Level("third-level cache", l3, 0.05, 6, 0.04),
               Level("memory", math.inf, 0.1, 12, 0.07))
-    return Host(3.5e9, vector_bytes, (2.0, 2.0, 1.0, 4.0, 0.1), 5.0, l1, levels, 60e-9, 4e-6, 3e-6)
+    return Host(3.5e9, vector_bytes, (2.0, 2.0, 1.0, 4.0, 0.1, 1.0), 5.0, l1, levels, 60e-9, 4e-6, 3e-6)
 
 
 def measure(vector_bytes: int, threads: int) -> Host:
     """The record of this machine, with so many cores at work: about half a second of short loops."""
     import numpy as np
 
-    from tilus.model.cpu.probes import MULTIPLY_LATENCY, PROBES, Probes
+    from tilus.model.cpu.probes import LATENCIES, MULTIPLY_LATENCY, PROBES, RATES, Probes
 
     probes = Probes(vector_bytes, threads)
     l1, l2, l3 = cache_sizes()
@@ -109,7 +111,8 @@ def measure(vector_bytes: int, threads: int) -> Host:
     at = buffers[0].ctypes.data
     cycle = probes.seconds("latency", 20000, at) / PROBES["latency"] / MULTIPLY_LATENCY
     rates = [PROBES[name] * cycle / probes.seconds(name, 5000, at)
-             for name in ("fma", "loads", "stores", "scalar", "divide")]
+             for name in RATES]
+    latencies = [probes.seconds(name, 5000, at) / cycle / PROBES[name] for name in LATENCIES]
     levels = []
     for name, capacity, size in (("second-level cache", l2, l2 / 2), ("third-level cache", l3, max(2 * l2, l3 / 4)),
                                  ("memory", math.inf, largest)):
@@ -118,7 +121,8 @@ def measure(vector_bytes: int, threads: int) -> Host:
         levels.append(Level(name, capacity, 1e9 * near, 1e9 * single, 1e9 * alone))
     # Some more instructions than there are units for plain ones of scalars: loads and vectors have ports of their own.
     issued = rates[PORTS.index("scalar instructions")] + 1
-    return Host(1 / cycle, vector_bytes, tuple(rates), issued, l1, tuple(levels), *_launches(threads), measured=True)
+    return Host(1 / cycle, vector_bytes, tuple(rates), issued, l1, tuple(levels), *_launches(threads),
+                (latencies[0], latencies[1], latencies[2]), measured=True)
 
 
 MANY_BLOCKS, ROUNDS = 20000, 8
@@ -127,9 +131,13 @@ MANY_BLOCKS, ROUNDS = 20000, 8
 def _launches(threads: int) -> tuple[float, float, float]:
     """Seconds of a block, of a launch on one core, and what more cores add to that."""
     from tilus.model.cpu.empty import empty
+    from tilus.model.cpu.probes import on_core
+    from tilus.runtime.cpu.pool import current_pool
 
     run = empty.on("cpu")
-    one, two, many = (_least(functools.partial(run, n)) for n in (1, 2, MANY_BLOCKS))
+    current_pool()  # whose threads have cores of their own, all but the first one
+    with on_core(0):
+        one, two, many = (_least(functools.partial(run, n)) for n in (1, 2, MANY_BLOCKS))
     return max(0.0, many - two) / MANY_BLOCKS * threads, one, max(0.0, two - one)
 
 
@@ -170,7 +178,7 @@ def _kept(vector_bytes: int, threads: int, description: str) -> Host:
     entry = default_cache().get_or_build(key_of(["host", VERSION, description, str(threads)]), build)
     fields = json.loads(entry["host"])
     fields["levels"] = tuple(Level(**level) for level in fields["levels"])
-    fields["per_cycle"] = tuple(fields["per_cycle"])
+    fields |= {name: tuple(fields[name]) for name in ("per_cycle", "latencies")}
     return Host(**fields)
 
 

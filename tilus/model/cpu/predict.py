@@ -12,7 +12,7 @@ from tilus.lowering.cpu.contraction import MEMO_BYTES
 from tilus.model.cpu.analysis import LINE_BYTES, Analysis, Region
 from tilus.model.cpu.caches import Stream, Traffic
 from tilus.model.cpu.execution import Execution, sampled
-from tilus.model.cpu.instructions import PORTS
+from tilus.model.cpu.instructions import INSTRUCTIONS, PORTS, Core
 from tilus.model.cpu.launches import FRAME, Launch, Memory
 from tilus.model.cpu.machine import Host
 from tilus.records import field, record
@@ -54,7 +54,7 @@ class LaunchModel:
         self.launch, self.host, self.memos = launch, host, memos
         self.threads = max(1, min(threads, -(-launch.blocks // launch.chunk)))
         self.sizes: Mapping[int, float] = {**memory.sizes, FRAME >> 44: frame_bytes}
-        self.analysis = Analysis(function, launch.memory, host.vector_bytes)
+        self.analysis = Analysis(function, launch.memory, Core(host.vector_bytes, *host.latencies))
         self.cycles: dict[Region, tuple[float, str]] = {}
         self.followed: dict[tuple[int, int, int], Execution] = {}
         self.assumed: set[str] = set()
@@ -66,7 +66,7 @@ class LaunchModel:
         """Of one execution of a region's own operations, and what limits it."""
         host = self.host
         limits = {name: used / rate for name, used, rate in zip(PORTS, region.ports, host.per_cycle, strict=True)}
-        limits["instructions"] = sum(region.ports[:4]) / host.issued
+        limits["instructions"] = sum(region.ports[port] for port in INSTRUCTIONS) / host.issued
         limits["dependent operations"] = region.recurrence
         what = max(limits, key=limits.__getitem__)
         return limits[what], what
@@ -80,7 +80,8 @@ class LaunchModel:
         counts = self._counts()
         self.analysis.look(self.arguments((0, 0, 0)), counts)
         self.cycles = {r: self._cycles(r) for r in counts}
-        streams = Traffic(self.analysis.body, self._axes(), counts, self._capacities(), self.sizes).streams
+        streams = Traffic(self.analysis.body, self._axes(), counts, self._capacities(), self.sizes,
+                          self.threads).streams
         parts, uses = self._parts(counts, streams)
         work = sum(parts.values())
         overhead = self.launch.blocks * self.host.block

@@ -6,10 +6,12 @@ works on are arguments, so that nothing is folded.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 CHAINS = 8
@@ -101,8 +103,13 @@ def text(vector_bytes: int) -> str:
     splat = (f"  %s = sitofp i64 %m to float\n  %v0 = insertelement {vector} poison, float %s, i64 0\n"
              f"  %v = shufflevector {vector} %v0, {vector} poison, <{lanes} x i32> zeroinitializer\n")
 
+    rotation = f"<{lanes} x i32> <{', '.join(f'i32 {(i + 1) % lanes}' for i in range(lanes))}>"
+
     def multiply_add(x: str) -> str:
         return f"call {vector} @llvm.fma.v{lanes}f32({vector} {x}, {vector} %v, {vector} %v)"
+
+    def rotated(x: str) -> str:
+        return f"shufflevector {vector} {x}, {vector} poison, {rotation}"
 
     def with_splat(code: str) -> str:
         return code.replace("entry:\n", "entry:\n" + splat, 1)
@@ -112,14 +119,23 @@ def text(vector_bytes: int) -> str:
         _chains("latency", "i64", "%m", lambda x: f"mul i64 {x}, {x}", PROBES["latency"], 1),
         _chains("scalar", "i64", "%m", lambda x: f"xor i64 {x}, %k", 1, PROBES["scalar"]),
         with_splat(_chains("fma", vector, "%v", multiply_add, 1, PROBES["fma"])),
+        with_splat(_chains("fma_latency", vector, "%v", multiply_add, PROBES["fma_latency"], 1)),
+        with_splat(_chains("add_latency", vector, "%v", lambda x: f"fadd {vector} {x}, %v", PROBES["add_latency"], 1)),
+        with_splat(_chains("scalar_add_latency", "float", "%s", lambda x: f"fadd float {x}, %s",
+                           PROBES["scalar_add_latency"], 1)),
+        with_splat(_chains("shuffle", vector, "%v", rotated, 1, PROBES["shuffle"])),
         with_splat(_chains("divide", vector, "%v", lambda x: f"fdiv {vector} {x}, %v", 1, PROBES["divide"])),
         _memory("loads", vector, PROBES["loads"], vector_bytes, False),
         _memory("stores", vector, PROBES["stores"], vector_bytes, True),
     ])
 
 
-PROBES = {"latency": 16, "scalar": 12, "fma": 12, "divide": 4, "loads": 16, "stores": 16}
+PROBES = {"latency": 16, "scalar": 12, "fma": 12, "divide": 4, "loads": 16, "stores": 16,
+          "add_latency": 8, "fma_latency": 8, "scalar_add_latency": 8, "shuffle": 8}
 """How many instructions of its kind the body of a loop has."""
+RATES = ("fma", "loads", "stores", "scalar", "divide", "shuffle")
+"""What tells how often each port can be used."""
+LATENCIES = ("scalar_add_latency", "add_latency", "fma_latency")
 MULTIPLY_LATENCY = 3
 """Cycles from one integer multiplication to one that needs it, on all cores of note: what the clock is told by."""
 READ_BYTES, TURNS = 16 << 20, 8
@@ -157,19 +173,34 @@ class Probes:
         return best
 
 
+@contextlib.contextmanager
+def on_core(place: int) -> Iterator[None]:
+    """Keep the calling thread on one of the cores that it may run on, where the system can do that."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[place % len(before)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def _together(work: Callable[[Any], None], items: Sequence[Any]) -> float:
     """Seconds that the slowest of threads takes, one for each item, which begin at once."""
     barrier = threading.Barrier(len(items))
     taken = [0.0] * len(items)
 
     def run(place: int) -> None:
-        barrier.wait()
-        started = time.perf_counter()
-        work(items[place])
-        taken[place] = time.perf_counter() - started
+        with on_core(place):
+            barrier.wait()
+            started = time.perf_counter()
+            work(items[place])
+            taken[place] = time.perf_counter() - started
 
     workers = [threading.Thread(target=run, args=(i,)) for i in range(1, len(items))]
-    for worker in workers:
+    for worker in workers:  # before this thread is kept on a core, which they would inherit
         worker.start()
     run(0)
     for worker in workers:
@@ -177,4 +208,4 @@ def _together(work: Callable[[Any], None], items: Sequence[Any]) -> float:
     return max(taken)
 
 
-__all__ = ["MULTIPLY_LATENCY", "PROBES", "Probes"]
+__all__ = ["LATENCIES", "MULTIPLY_LATENCY", "PROBES", "RATES", "Probes", "on_core"]
