@@ -166,7 +166,7 @@ def launch_of(cubin: bytes, grid: int, block: int, values: Sequence[tuple[Any, s
 def execute(program: Program, launch: Launch, target: str, observer: Observer) -> Machine:
     """All threads of all blocks, with everything that addresses depend on."""
     flow, steps = flow_of(program), steps_of(program)
-    unknown = unknown_opcodes(program, steps)
+    unknown = unknown_opcodes(steps)
     assert unknown == set(), [i.text for i in program.instructions if i.opcode in {u.split(".")[0] for u in unknown}]
     everything = slice_of(program, flow, steps, lambda step: step.memory is not None)
     control = slice_of(program, flow, steps, lambda step: False)

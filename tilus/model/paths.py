@@ -76,7 +76,7 @@ class _Folder:
                 self.place += 1
                 continue
             path = self._iteration(loop)
-            if self.blocks[self.place - 1][0] not in latches and iterations:
+            if self.blocks[self.place - 1][0] not in latches:
                 rest = path
                 break
             count += 1

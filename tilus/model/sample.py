@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tilus.model.access import UNNAMED, Access, Recorder, accesses
-from tilus.model.emulate.code import Step, steps_of, unknown_opcodes
+from tilus.model.emulate.code import Step, steps_of, unknown_in_use
 from tilus.model.emulate.lanes import Lanes, lanes_of
 from tilus.model.emulate.machine import Event, Machine, Routine
 from tilus.model.emulate.slices import Slice, slice_of
@@ -23,15 +23,16 @@ from tilus.targets import Target
 
 MOST_COUNTED = 4096
 """Blocks whose trip counts are worked out; of larger grids these are spread evenly."""
+GOLDEN = (5 ** 0.5 - 1) / 2
 MOST_SAMPLES = 8
 """Kinds of blocks, by what they execute, that get a sample of their own."""
 ALL_LANES = 1 << 14
 """Threads of a launch up to which every block's accesses are looked at."""
-SOME_BLOCKS = 8
+SOME_BLOCKS = 4
 """Blocks whose accesses are looked at in others."""
 SHORT = 8
 """So many iterations are not passed over where accesses are looked at, whose alignment may change with them."""
-ITERATIONS = 24
+ITERATIONS = 32
 """After so many that are executed, loops are left where addresses are looked at."""
 
 
@@ -118,12 +119,12 @@ class Sampler:
         return Sample(
             self.program, launch, self._samples(events, numbers), numbers, iterations(flow, events, len(numbers)),
             executed, accesses(look.recorder.seen, look.executed), traffic, tuple(sorted(self.assumed)),
-            frozenset(unknown_opcodes(self.program, self.routine.steps)))
+            frozenset(unknown_in_use(self.routine.steps)))
 
     def _slice(self, space: str) -> Slice:
         """Control flow, and the addresses of a space (``"all"``: of all)."""
         def wanted(step: Step) -> bool:
-            return step.memory is not None and space in ("all", step.memory.space)
+            return step.space != "" and space in ("all", step.space)
 
         return slice_of(self.program, self.routine.flow, self.routine.steps, wanted)
 
@@ -201,10 +202,12 @@ class Sampler:
 
 
 def spread(count: int, most: int) -> Array:
-    """Numbers below ``count``: all, or so many in the middles of equal parts."""
+    """Numbers below ``count``: all, or so many, one from each of equal parts, at changing places of these: grids have
+    extents that are multiples of each other."""
     if count <= most:
         return np.arange(count, dtype=np.int64)
-    return ((np.arange(most) + 0.5) * count / most).astype(np.int64)
+    part = np.arange(most)
+    return ((part + part * GOLDEN % 1) * count / most).astype(np.int64)
 
 
 def window(count: int, most: int, wave: int) -> Array:

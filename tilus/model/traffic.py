@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tilus.model.access import known_for
 from tilus.model.emulate.memory import MemoryAccess
 from tilus.model.emulate.state import Observer, State
 from tilus.model.emulate.values import Array
@@ -66,7 +67,7 @@ class Starts(Observer):
         if access.space != "global" or number in self.keys:
             return
         address, known = access.address.read(state)
-        if known is not True:
+        if not known_for(known, state.active):
             return
         sector = np.where(state.active, address.view(np.int64) // SECTOR, np.int64(1) << 62)
         least = np.broadcast_to(sector.min(axis=(1, 2)), state.lanes.shape[0])

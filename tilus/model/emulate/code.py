@@ -13,6 +13,7 @@ from tilus.model.emulate.memory import (
     access_of,
     load,
     load_local,
+    space_of,
     store_local,
     stored_words,
 )
@@ -31,26 +32,70 @@ _FILLED = (floats, integer, logic, moves)
 
 
 @record(frozen=True, eq=False)
-class Step:
-    """One instruction.
+class Made:
+    """An instruction decoded.
 
     Attributes:
-        reads, writes: registers, as bits by their numbers.
-        kills: whether what it writes is written in all lanes that execute it.
+        reads: registers, as bits by their numbers.
         run: executes it; takes the lanes in which results count, None for all.
         operation: what it does to registers, None where its results are unknown.
         memory: what it touches.
         known: whether it is described.
     """
 
-    number: int
     reads: int
-    writes: int
-    kills: bool
     run: Run
-    operation: Operation | None
-    memory: MemoryAccess | None
-    known: bool
+    operation: Operation | None = None
+    memory: MemoryAccess | None = None
+    known: bool = True
+
+
+class Step:
+    """One instruction, which is decoded when somebody needs that: most have no say in where control goes and which
+    memory is touched.
+
+    Attributes:
+        writes: registers, as bits by their numbers.
+        kills: whether what it writes is written in all lanes that execute it.
+        space: of the memory that it touches, "" for none.
+    """
+
+    __slots__ = ("_made", "instruction", "kills", "number", "space", "writes")
+
+    def __init__(self, number: int, instruction: Instruction) -> None:
+        self.number, self.instruction = number, instruction
+        self.space = space_of(instruction)
+        stores_local = instruction.opcode == "STL"
+        self.writes = 1 << LOCAL if stores_local else bits(results(instruction))
+        self.kills = instruction.guard is None and not stores_local
+        self._made: Made | None = None
+
+    @property
+    def is_decoded(self) -> bool:
+        return self._made is not None
+
+    @property
+    def made(self) -> Made:
+        """It decoded."""
+        if self._made is None:
+            self._made = _make(self.number, self.instruction)
+        return self._made
+
+    @property
+    def reads(self) -> int:
+        return self.made.reads
+
+    @property
+    def run(self) -> Run:
+        return self.made.run
+
+    @property
+    def operation(self) -> Operation | None:
+        return self.made.operation
+
+    @property
+    def memory(self) -> MemoryAccess | None:
+        return self.made.memory
 
 
 def bits(registers: Iterable[int]) -> int:
@@ -62,34 +107,42 @@ def bits(registers: Iterable[int]) -> int:
 
 
 def steps_of(program: Program) -> tuple[Step, ...]:
-    """All instructions of a program, decoded."""
-    return tuple(_step(number, instruction) for number, instruction in enumerate(program.instructions))
+    """All instructions of a program."""
+    return tuple(Step(number, instruction) for number, instruction in enumerate(program.instructions))
 
 
-def _step(number: int, i: Instruction) -> Step:
+def _make(number: int, i: Instruction) -> Made:
     guard = predicate(i.guard) if i.guard is not None else None
-    guards = guard.registers if guard is not None else ()
-    kills = guard is None
+    guards = bits(guard.registers) if guard is not None else 0
     if i.opcode in ENDS:
-        return _control_step(number, i, guards)
+        # Control flow itself is the machine's; these are the registers that it reads.
+        return Made(guards | bits(registers_of([predicate(o) for o in i.operands if o.kind in ("P", "UP")])), _nothing)
     if i.opcode == "BSSY":
-        return Step(number, bits(guards), 0, False, _enter(i), None, None, True)
+        return Made(guards, _enter(i))
     access = access_of(i)
     if access is not None:
-        return _memory_step(number, i, access, guard)
+        return _make_memory(number, i, access, guard)
     made, known = decode(i)
+    found = results(i)
     if made is None:
-        found = results(i)
-        return Step(number, bits(guards), bits(found), kills, _guarded(guard, _forget(found)), None, None, known)
-    run = _runner(number, made) if guard is None else _guarded(guard, _runner(number, made))
-    reads = bits(guards) | bits(registers_of(list(made.sources)))
-    return Step(number, reads, bits(made.results), kills, run, made, None, True)
+        return Made(guards, _guarded(guard, _forget(found)), known=known)
+    run = _runner(number, made)
+    rest = tuple(r for r in found if r not in made.results)
+    if any(r >= 0 for r in rest):
+        run = _both(run, _forget(rest))
+    return Made(guards | bits(registers_of(list(made.sources))), _guarded(guard, run), made)
 
 
-def _control_step(number: int, i: Instruction, guards: tuple[int, ...]) -> Step:
-    """Control flow itself is the machine's; these are the registers that it reads."""
-    flags = registers_of([predicate(o) for o in i.operands if o.kind in ("P", "UP")])
-    return Step(number, bits(guards) | bits(flags), 0, False, lambda state, keep: None, None, None, True)
+def _nothing(state: State, keep: Keep) -> None:
+    pass
+
+
+def _both(first: Run, second: Run) -> Run:
+    def run(state: State, keep: Keep) -> None:
+        first(state, keep)
+        second(state, keep)
+
+    return run
 
 
 def _enter(i: Instruction) -> Run:
@@ -176,14 +229,12 @@ def guard_lanes(state: State, guard: Value) -> Array | None:
     return None if value.all() else value
 
 
-def _memory_step(number: int, i: Instruction, access: MemoryAccess, guard: Source | None) -> Step:
+def _make_memory(number: int, i: Instruction, access: MemoryAccess, guard: Source | None) -> Made:
     found = results(i)
     stored = stored_words(i, access) if i.opcode == "STL" else []
     parts: list[Source] = [access.address, *stored]
     parts += [s for s in (guard, access.copies_to, access.condition) if s is not None]
-    reads, writes = bits(registers_of(parts)), bits(found)
-    if access.space == "local":
-        reads, writes = (reads, writes | 1 << LOCAL) if i.opcode == "STL" else (reads | 1 << LOCAL, writes)
+    reads = bits(registers_of(parts)) | (1 << LOCAL if i.opcode == "LDL" else 0)
 
     def run(state: State, keep: Keep) -> None:
         if state.observer is not None:
@@ -197,12 +248,17 @@ def _memory_step(number: int, i: Instruction, access: MemoryAccess, guard: Sourc
                 if register >= 0:
                     state.write(register, unknown_of(register) if value[1] is False else value, keep)
 
-    return Step(number, reads, writes, guard is None and i.opcode != "STL", _guarded(guard, run), None, access, True)
+    return Made(reads, _guarded(guard, run), memory=access)
 
 
-def unknown_opcodes(program: Program, steps: tuple[Step, ...]) -> set[str]:
-    """What nobody has described, with modifiers."""
-    return {".".join((i.opcode, *i.modifiers)) for i, s in zip(program.instructions, steps, strict=True) if not s.known}
+def unknown_opcodes(steps: tuple[Step, ...]) -> set[str]:
+    """What nobody has described, with modifiers; decodes all."""
+    return {".".join((s.instruction.opcode, *s.instruction.modifiers)) for s in steps if not s.made.known}
+
+
+def unknown_in_use(steps: Iterable[Step]) -> set[str]:
+    """What of the steps that have been decoded nobody has described."""
+    return unknown_opcodes(tuple(s for s in steps if s.is_decoded))
 
 
 def conditions(i: Instruction) -> list[Source]:
@@ -211,4 +267,5 @@ def conditions(i: Instruction) -> list[Source]:
     return guards + [predicate(o) for o in i.operands if o.kind in ("P", "UP")]
 
 
-__all__ = ["Run", "Step", "bits", "conditions", "guard_lanes", "steps_of", "unknown_of", "unknown_opcodes"]
+__all__ = ["Run", "Step", "bits", "conditions", "guard_lanes", "steps_of", "unknown_in_use", "unknown_of",
+           "unknown_opcodes"]

@@ -47,7 +47,7 @@ class Induction:
         part: what is executed.
         control: of that what control flow depends on. What is not in it has no say in how many iterations are passed
             over: registers that do not go by constant steps are left as they are.
-        watch: iterations that are executed before any are passed over, three at least.
+        watch: iterations that are executed before any are passed over, three at least, and after that three.
         least: fewer iterations are executed one by one.
     """
 
@@ -56,6 +56,7 @@ class Induction:
         self.watch, self.least = max(watch, 3), least
         self.inner = [not any(other.parent == n for other in flow.loops) for n in range(len(flow.loops))]
         self.carried: dict[int, tuple[int, ...]] = {}
+        self.known: set[int] = set()
         self.pairs: dict[int, dict[int, int]] = {}
         self.seen: list[list[Seen]] = [[] for _ in flow.loops]
         self.since = [0] * len(flow.loops)
@@ -63,6 +64,7 @@ class Induction:
     def enter(self, loop: int) -> None:
         """The loop begins."""
         self.seen[loop].clear()
+        self.known.discard(loop)
         self.state.compared = {} if self.inner[loop] else None
 
     def arrive(self, loop: int, mask: Array, events: list[Event]) -> tuple[int, tuple[int, ...]]:
@@ -74,11 +76,12 @@ class Induction:
         if not self.inner[loop]:
             return 0, ()
         seen = self._look(loop, mask, events)
-        if len(seen) < self.watch:
+        if len(seen) < (3 if loop in self.known else self.watch):
             return 0, ()
         for period in range(1, len(seen) // 3 + 1):
             count = self._count(loop, seen, period)
-            if count and count * period >= self.least:
+            if count and count * period >= (2 if loop in self.known else self.least):
+                self.known.add(loop)
                 self._advance(loop, seen, period, count)
                 if observer is not None:
                     observer.repeat(count * period, _alike(seen, period))

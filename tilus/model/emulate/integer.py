@@ -219,18 +219,37 @@ def _least(i: Instruction) -> Operation | None:
     if len(results) != (2 if wide else 1):  # of RZ
         return None
     chooses = p.predicates[0]
-    count = len(operands)
+    count, positive = len(operands), i.has("RELU")
 
     def compute(*values: Array) -> tuple[Array, ...]:
         best, least = values[0], values[count]
         for other in values[1:count]:
             below = best < other if unsigned else signed(best) < signed(other)
             best = np.where(below == least, best, other)
+        if positive:
+            best = np.where(signed(best) < 0, best.dtype.type(0), best)
         return _split(best) if wide else (best,)
 
     read: Any = double_source if wide else word_source
     return Operation((*map(read, operands), *predicates([chooses])), results, compute,
-                     compares="u" if unsigned else "s")
+                     compares="" if positive or count != 2 else "u" if unsigned else "s")
+
+
+@operation("VIADDMNMX", "UVIADDMNMX")
+def _least_of_sum(i: Instruction) -> Operation | None:
+    """The least (with the predicate) or greatest of a sum and a number; ``.RELU``: of that and 0 the greatest."""
+    p = parts_of(i)
+    if len(p.sources) != 3 or len(p.predicates) != 1 or i.has("U16x2") or i.has("S16x2"):
+        return None
+    unsigned, positive = i.has("U32"), i.has("RELU")
+
+    def compute(a: Array, b: Array, c: Array, least: Array) -> tuple[Array, ...]:
+        total = a + b
+        below = total < c if unsigned else signed(total) < signed(c)
+        best = np.where(below == least, total, c)
+        return (np.where(signed(best) < 0, ZERO, best) if positive else best,)
+
+    return Operation((*words(p.sources), *predicates(p.predicates)), p.results[:1], compute)
 
 
 @operation("SHF", "USHF")

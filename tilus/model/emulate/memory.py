@@ -46,6 +46,12 @@ class MemoryAccess:
     rows: int = 0
 
 
+def space_of(instruction: Instruction) -> str:
+    """The space of the memory that an instruction touches, "" where :func:`access_of` gives nothing."""
+    space = _SPACES.get(instruction.opcode, "")
+    return space if space and any(o.kind == "memory" for o in instruction.operands) else ""
+
+
 def access_of(instruction: Instruction) -> MemoryAccess | None:
     """What an instruction touches, None where that is no memory or not described by an address of each lane."""
     opcode = instruction.opcode
@@ -139,4 +145,4 @@ def stored_words(instruction: Instruction, access: MemoryAccess) -> list[Source]
     return found
 
 
-__all__ = ["LOCAL", "MemoryAccess", "access_of", "load", "load_local", "store_local", "stored_words"]
+__all__ = ["LOCAL", "MemoryAccess", "access_of", "load", "load_local", "space_of", "store_local", "stored_words"]

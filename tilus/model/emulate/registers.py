@@ -32,8 +32,21 @@ def ident(kind: str, number: int) -> int:
     return -1 if number < 0 or number >= _ALWAYS[kind] else FILES[kind] + number
 
 
+_KNOWN: dict[str, tuple[int, ...]] = {}
+_MOST_KNOWN = 1 << 16
+
+
 def results(instruction: Instruction) -> tuple[int, ...]:
     """The registers that an instruction writes; -1 where a result is dropped."""
+    found = _KNOWN.get(instruction.text)
+    if found is None or not instruction.text:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        found = _KNOWN[instruction.text] = _results(instruction)
+    return found
+
+
+def _results(instruction: Instruction) -> tuple[int, ...]:
     opcode, operands = instruction.opcode, instruction.operands
     if opcode in NO_RESULT or not operands:
         return ()
