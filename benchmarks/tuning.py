@@ -30,9 +30,9 @@ from tilus.records import record
 from tilus.runtime.cache import default_cache
 from tilus.runtime.engines import get_engine
 from tilus.targets import get_target
-from tilus.tuning.compiling import Compiler, many_specialisations
+from tilus.tuning.compiling import Compiler
 from tilus.tuning.measure import Race
-from tilus.tuning.ranking import predict
+from tilus.tuning.ranking import many_specialisations, predict
 from tilus.tuning.store import default_store
 
 SAMPLES, FINAL_SAMPLES = 15, 41

@@ -263,3 +263,35 @@ def test_variants_that_the_model_knows_nothing_of_have_failed() -> None:
 def test_machines_that_are_not_here(target: str, message: str) -> None:
     with pytest.raises(tl.UserError, match=message):
         copied.tune(*vectors(), target=target)
+
+
+def test_guesses_go_to_neighbours_of_the_best_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the time is for a few predictions only, they are not all by chance."""
+    monkeypatch.setattr(ranking, "GUESSED_FIRST", 1)
+    asked: list[int] = []
+
+    def prediction(variant: Any) -> float:
+        asked.append(variant["BLOCK"])
+        return float(largest(variant))
+
+    register_predictor("cpu", Toy(prediction))
+    found = guess(copied, tl.runtime.engines.get_engine("cpu"), (), {}, copied.space, {"BLOCK": 16})
+    assert found["BLOCK"] == max(asked)
+    assert len(asked) == len(set(asked)) == len(copied.space)  # nobody is asked about twice
+
+
+def test_guesses_warn_of_nothing(recwarn: pytest.WarningsRecorder) -> None:
+    """Although a parameter has many values."""
+    x, y = np.ones(100, np.float32), np.zeros(100, np.float32)
+    space = tl.autotune(BLOCK=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512])(copied.kernel)
+
+    class Preparing(Toy):
+        def before_compiling(self, function: Any, engine: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any],
+                             variants: Sequence[Mapping[str, Any]]) -> Iterator[Prediction | None]:
+            for variant in variants:
+                function.kernel.prepared(engine.name, args, {**kwargs, **variant})
+                yield self.prediction(1.0)
+
+    register_predictor("cpu", Preparing())
+    guess(space, tl.runtime.engines.get_engine("cpu"), (x, y), {}, space.space, {"BLOCK": 32})
+    assert not recwarn.list

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import time
-import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import (
@@ -25,7 +24,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tilus.backends import Options, backend_of
-from tilus.diagnostics import Diagnostic, Severity, TilusError, TilusWarning, warn
+from tilus.diagnostics import Diagnostic, Severity, TilusError, warn
 from tilus.interp.launch import ArrayArgument as Extents
 from tilus.model.prediction import CompiledCall, Prediction
 from tilus.records import record
@@ -281,12 +280,4 @@ class _Lost(BrokenExecutor):
     """An executor that cannot be used, for which no variant is to blame."""
 
 
-@contextmanager
-def many_specialisations() -> Iterator[None]:
-    """Nobody is warned that a parameter has had many values."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"(?s).*W0605", TilusWarning)
-        yield
-
-
-__all__ = ["Compiler", "Job", "Outcome", "carry_out", "many_specialisations", "reason_of"]
+__all__ = ["Compiler", "Job", "Outcome", "carry_out", "reason_of"]

@@ -12,9 +12,17 @@ from tilus.model.prediction import Prediction
 from tilus.runtime.engines import Engine
 from tilus.runtime.fuse import FusedFunction
 from tilus.runtime.jit import Prepared
-from tilus.tuning.compiling import Compiler, many_specialisations
+from tilus.tuning.compiling import Compiler
 from tilus.tuning.progress import Progress
-from tilus.tuning.ranking import MOST_PREDICTED, PREDICTING, Predictor, order_of, predict, refusal
+from tilus.tuning.ranking import (
+    MOST_PREDICTED,
+    PREDICTING,
+    Predictor,
+    many_specialisations,
+    order_of,
+    predict,
+    refusal,
+)
 from tilus.tuning.result import Measured, measured_of
 from tilus.tuning.search import UNLIMITED
 from tilus.tuning.space import Space, Variant

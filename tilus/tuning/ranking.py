@@ -8,11 +8,13 @@ from __future__ import annotations
 import importlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from tilus.backends import backend_of
-from tilus.diagnostics import Diagnostic, Severity, warn
+from tilus.diagnostics import Diagnostic, Severity, TilusWarning, warn
 from tilus.model.prediction import CompiledCall, Prediction
 from tilus.runtime.engines import Engine, get_engine
 from tilus.targets import Target
@@ -20,6 +22,8 @@ from tilus.tuning.space import Space, Variant
 
 GUESSING = 0.3
 """Seconds that the first call of a key may spend on predictions."""
+GUESSED_FIRST = 6
+"""How many variants are drawn before neighbours of the best one are asked about."""
 MOST_GUESSED = 256
 """Of so many variants the best one is guessed; larger spaces are sampled."""
 
@@ -93,14 +97,23 @@ def predict(function: Any, engine: Engine, args: tuple[Any, ...], kwargs: Mappin
     try:
         predictions = predictor.before_compiling(function, engine, args, kwargs, variants)
         deadline = time.perf_counter() + seconds  # what a predictor does once for all is not counted
-        for number, prediction in enumerate(predictions):
-            if prediction is not None:
-                found[number] = prediction
-            if time.perf_counter() > deadline:
-                break
+        with many_specialisations():
+            for number, prediction in enumerate(predictions):
+                if prediction is not None:
+                    found[number] = prediction
+                if time.perf_counter() > deadline:
+                    break
     except Exception as error:
         warn_of(engine.target, error)
     return found
+
+
+@contextmanager
+def many_specialisations() -> Iterator[None]:
+    """Nobody is warned that a parameter has had many values."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"(?s).*W0605", TilusWarning)
+        yield
 
 
 def warn_of(target: Target, error: Exception) -> None:
@@ -111,11 +124,35 @@ def warn_of(target: Target, error: Exception) -> None:
 
 def guess(function: Any, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any], space: Space,
           usual: Variant) -> Variant:
-    """The variant that the model takes for the fastest one; the usual one where it knows of none."""
+    """The variant that the model takes for the fastest one; the usual one where it knows of none. Models take long for
+    large kernels, so that not all variants are asked about: some by chance, then the neighbours of the best one until
+    none is better, then others, as long as there is time."""
     drawn = space.sample(min(MOST_GUESSED, len(space)))
-    variants = [usual, *(variant for variant in drawn if variant != usual)]
-    found = {n: p.seconds for n, p in predict(function, engine, args, kwargs, variants, GUESSING).items() if p.possible}
-    return variants[min(found, key=found.__getitem__)] if found else usual
+    asked: list[Variant] = []
+    seconds: dict[int, float] = {}
+
+    def ask(variants: Iterable[Variant], left: float) -> None:
+        if left < 0:
+            return
+        new = [variant for variant in variants if variant not in asked]
+        found = predict(function, engine, args, kwargs, new, left)
+        seconds.update({len(asked) + n: p.seconds for n, p in found.items() if p.possible})
+        asked.extend(new[: 1 + max(found, default=len(new))])
+
+    def best() -> int | None:
+        return min(seconds, key=seconds.__getitem__, default=None)
+
+    ask([usual], GUESSING)
+    deadline = time.perf_counter() + GUESSING
+    ask(drawn[:GUESSED_FIRST], deadline - time.perf_counter())
+    chosen, known = best(), None
+    while chosen is not None and chosen != known:
+        known = chosen
+        ask(space.neighbours(asked[known]), deadline - time.perf_counter())
+        chosen = best()
+    ask(drawn, deadline - time.perf_counter())
+    chosen = best()
+    return usual if chosen is None else asked[chosen]
 
 
 def order_of(predictions: Sequence[Prediction | None]) -> list[int]:
@@ -137,6 +174,6 @@ def refusal(prediction: Prediction) -> str:
 
 
 __all__ = [
-    "MOST_AT_ONCE", "MOST_PREDICTED", "PREDICTING", "Predictor", "guess", "modelled_engine", "order_of", "predict",
-    "predictor_of", "refusal", "register_predictor", "warn_of",
+    "MOST_AT_ONCE", "MOST_PREDICTED", "PREDICTING", "Predictor", "guess", "many_specialisations", "modelled_engine",
+    "order_of", "predict", "predictor_of", "refusal", "register_predictor", "warn_of",
 ]

@@ -28,7 +28,7 @@ from tilus.runtime.filelock import key_lock
 from tilus.runtime.fuse import FusedFunction
 from tilus.runtime.jit import Prepared
 from tilus.targets import Target
-from tilus.tuning.compiling import Compiler, many_specialisations, reason_of
+from tilus.tuning.compiling import Compiler, reason_of
 from tilus.tuning.config import shown
 from tilus.tuning.identity import device_of
 from tilus.tuning.journal import Journal
@@ -38,6 +38,7 @@ from tilus.tuning.ranking import (
     MOST_AT_ONCE,
     MOST_PREDICTED,
     PREDICTING,
+    many_specialisations,
     order_of,
     predict,
     predictor_of,

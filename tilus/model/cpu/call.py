@@ -14,6 +14,7 @@ from tilus.model.cpu.machine import Host
 from tilus.model.cpu.predict import Estimate, LaunchModel
 from tilus.runtime.cpu.llvm import machine
 from tilus.runtime.cpu.pool import get_num_threads
+from tilus.runtime.internal import collection_paused
 from tilus.runtime.jit import Prepared
 from tilus.targets import TARGETS
 
@@ -32,9 +33,10 @@ def estimate(prepared: Prepared, host: Host, threads: int | None = None) -> Esti
 
 def estimate_module(module: Module, arguments: Sequence[Any], host: Host, threads: int | None = None) -> Estimate:
     """Of a traced module, which is lowered in place, for the arguments of its launch function."""
-    run_passes(module, CPU.tile)
-    program = lower_module(module, machine())
-    return _follow(module, program, arguments, host, threads or get_num_threads())
+    with collection_paused():
+        run_passes(module, CPU.tile)
+        program = lower_module(module, machine())
+        return _follow(module, program, arguments, host, threads or get_num_threads())
 
 
 def _follow(module: Module, program: CpuProgram, arguments: Sequence[Any], host: Host, threads: int) -> Estimate:
