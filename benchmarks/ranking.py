@@ -56,7 +56,8 @@ def attention_variants() -> Iterator[dict[str, Any]]:
             yield {"BM": bm, "BN": bn, "stages": stages, "warps": warps, "causal": causal, "D": 64}
 
 
-def variant_of(name: str, kernel: Any, constants: Mapping[str, Any], arguments: Mapping[str, Any], target: str) -> Variant:
+def variant_of(name: str, kernel: Any, constants: Mapping[str, Any], arguments: Mapping[str, Any],
+               target: str) -> Variant:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiled = kernel.compile(target, **constants)
@@ -110,7 +111,7 @@ def sweep(title: str, kernel: Any, spaces: Iterator[dict[str, Any]], arguments: 
 
 
 @tl.jit
-def product(a: tl.f16["M", "K"], b: tl.f16["K", "N"], c: tl.f16["M", "N"], BM: int = 128, BN: int = 128, BK: int = 64,
+def product(a: tl.f16["M", "Ka"], b: tl.f16["K", "Nb"], c: tl.f16["M", "N"], BM: int = 128, BN: int = 128, BK: int = 64,
             stages: int = 3, warps: int = 4, registers: int = 0, plain: bool = False, shift: int = 0) -> None:
     """A product with its ring by hand, so that mistakes can be made: few ``registers``, ``plain`` layouts in shared
     memory, operands that begin ``shift`` elements beyond an aligned address."""
@@ -121,11 +122,11 @@ def product(a: tl.f16["M", "K"], b: tl.f16["K", "N"], c: tl.f16["M", "N"], BM: i
     layout_a = tl.layouts.row_major(stages, BM, BK) if plain else None
     layout_b = tl.layouts.row_major(stages, BK, BN) if plain else None
     sa, sb = tl.shared((stages, BM, BK), a.dtype, layout_a), tl.shared((stages, BK, BN), b.dtype, layout_b)
-    x = a[:, shift:]
+    x, y = a[:, shift:], b[:, shift:]
 
     def fetch(tile: int | tl.Tile) -> None:
         tl.copy_async(sa[tile % stages], x, (i * BM, tile * BK))
-        tl.copy_async(sb[tile % stages], b, (tile * BK, j * BN))
+        tl.copy_async(sb[tile % stages], y, (tile * BK, j * BN))
         tl.commit()
 
     for early in tl.static_range(stages - 1):
@@ -162,7 +163,7 @@ BASES = (
 def twins(mistake: str, base: Mapping[str, Any], shape: tuple[int, int, int], target: str) -> tuple[Variant, Variant]:
     """The clean variant and the one with the mistake."""
     m, n, k = shape
-    arguments = {"a": ((m, k + 16), (k + 16, 1)), "b": (k, n), "c": (m, n)}
+    arguments = {"a": (m, k + 16), "b": (k, n + 16), "c": (m, n)}
     found = []
     for extra in TWINS[mistake]:
         found.append(variant_of(mistake, product, {**base, **extra}, arguments, target))
@@ -190,8 +191,7 @@ def main() -> None:
     if "planted" in options.parts:
         planted(options.target)
     if "matmul" in options.parts:
-        sweep("matmul 4096×4096×4096", matmul, matmul_variants(), {"a": (4096, 4096), "b": (4096, 4096), "c": (4096, 4096)},
-              options.target)
+        sweep("matmul 4096×4096×4096", matmul, matmul_variants(), dict.fromkeys("abc", (4096, 4096)), options.target)
     if "attention" in options.parts:
         shape = (4, 4096, 16, 64)
         sweep("attention, 4 × 16 heads of 64, length 4096", flash_attention_forward, attention_variants(),

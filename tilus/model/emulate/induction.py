@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tilus.model.emulate.code import Step
-from tilus.model.emulate.registers import FILES
+from tilus.model.emulate.registers import FILES, REGISTERS
 from tilus.model.emulate.slices import Slice
 from tilus.model.emulate.state import State
 from tilus.model.emulate.values import Array, Value, both, high_word, join, low_word
@@ -57,6 +57,8 @@ class Induction:
         self.inner = [not any(other.parent == n for other in flow.loops) for n in range(len(flow.loops))]
         self.carried: dict[int, tuple[int, ...]] = {}
         self.known: set[int] = set()
+        self.spilled: set[int] = set()
+        """Loops whose control flow depends on local memory that they write: they are executed one by one."""
         self.pairs: dict[int, dict[int, int]] = {}
         self.seen: list[list[Seen]] = [[] for _ in flow.loops]
         self.since = [0] * len(flow.loops)
@@ -133,7 +135,9 @@ class Induction:
                 for step in self.part.steps[block]:
                     written |= step.writes
             both = written & self.part.live[self.flow.loops[loop].header]
-            found = self.carried[loop] = tuple(n for n in range(both.bit_length()) if both >> n & 1)
+            if both >> REGISTERS & self.control.live[self.flow.loops[loop].header] >> REGISTERS:
+                self.spilled.add(loop)
+            found = self.carried[loop] = tuple(n for n in range(REGISTERS) if both >> n & 1)
         return found
 
     def _count(self, loop: int, seen: list[Seen], period: int) -> int:
@@ -142,6 +146,8 @@ class Induction:
         if any(a.path != b.path for a, b in zip(seen[-period:], seen[-2 * period:-period], strict=True)):
             return 0
         if any(s.mask is not now.mask and not np.array_equal(s.mask, now.mask) for s in seen[-3 * period:]):
+            return 0
+        if loop in self.spilled:
             return 0
         varying = 0
         needed, pairs, registers = self._needed(self.flow.loops[loop]), self._pairs(loop), self._carried(loop)
