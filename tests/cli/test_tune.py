@@ -65,6 +65,14 @@ def test_a_search_and_its_results(file: Path, tmp_path: Path, capsys: pytest.Cap
     assert store.default_store().export() == data
 
 
+def test_a_target_that_is_not_here(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tilus("tune", f"{file}:scale", "--shape", "N=1000", "--set", "s=2.0", "--target", "sm_80") == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("scale on sm_80 for")
+    assert "the untuned one by the model" in shown
+    assert "µs" in shown
+
+
 def test_fused_functions_and_arrays_without_annotation(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert tilus("tune", f"{file}:add", "--shape", "N=50", "--set", "x=i8[30,50]", "--budget", "30") == 0
     assert "2 variants in" in capsys.readouterr().out
@@ -79,6 +87,7 @@ def test_fused_functions_and_arrays_without_annotation(file: Path, capsys: pytes
     (("FILE:scale", "--shape", "N"), "--shape takes NAME=EXTENT"),
     (("FILE:scale", "--budget", "long"), "--budget takes seconds"),
     (("FILE:scale", "--shape", "N=4", "--set", "s=1.0", "--target", "sm_70"), "E1109"),
+    (("FILE:scale", "--shape", "N=4", "--set", "s=1.0", "--executor", "dask:8786"), "there is no executor 'dask:8786'"),
     (("FILE:add", "--shape", "N=4"), "--set x=f32[128,64]"),
     (("FILE:add", "--set", "x=f99[3]"), "there is no element type 'f99'"),
     (("--import", "FILE"), "E1111"),

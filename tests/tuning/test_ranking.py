@@ -33,7 +33,7 @@ class Toy:
         self.asked: list[Mapping[str, Any]] = []
 
     def supports(self, target: Any) -> bool:
-        return True
+        return bool(target.name != "sm_75")
 
     def before_compiling(self, function: Any, engine: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                          variants: Sequence[Mapping[str, Any]]) -> Iterator[Prediction | None]:
@@ -254,6 +254,12 @@ def test_variants_that_the_model_knows_nothing_of_have_failed() -> None:
     register_predictor("nvidia", Toy())
     with pytest.raises(tl.UserError, match=r"E1112(?s:.*)the model knows nothing of it"):
         copied.tune(*vectors(), target="sm_80")
+
+
+def test_targets_that_the_model_does_not_know() -> None:
+    register_predictor("nvidia", Toy(after=lambda v: 1e-6))
+    with pytest.raises(tl.UserError, match=r"E1109.*nothing here to measure sm_75 on, and no model of it"):
+        copied.tune(*vectors(), target="sm_75")
 
 
 @pytest.mark.parametrize(("target", "message"), [

@@ -22,14 +22,16 @@ from tilus.diagnostics import UserError
 @click.option("--executor", default=None, metavar="dask://HOST:PORT",
               help="A cluster of Dask that compiles the variants; by default processes of this machine do.")
 @click.option("--reset", multiple=True, metavar="NAME", help="An array that is set to zero before each run.")
+@click.option("--strategy", default=None, type=click.Choice(["halving", "guided"]),
+              help="Try all variants or some by chance, or go by proposals of Optuna.")
 @click.option("--fresh", is_flag=True, help="Measure all variants, also those that were measured in the last day.")
 @click.option("--export", "exported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Write all stored results as JSON; '-' for standard output.")
 @click.option("--import", "imported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Add results that --export has written, before anything else.")
 def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: str,
-            executor: str | None, reset: tuple[str, ...], fresh: bool, exported: pathlib.Path | None,
-            imported: pathlib.Path | None) -> None:
+            executor: str | None, reset: tuple[str, ...], fresh: bool, strategy: str | None,
+            exported: pathlib.Path | None, imported: pathlib.Path | None) -> None:
     """Find the best variant of an autotuned kernel, on random arrays of the types that it declares, and store it:
     calls with such arrays have it from then on. Ctrl-C ends the search with what is known.
 
@@ -45,7 +47,7 @@ def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ..
     if imported is not None:
         _import(imported)
     if kernel is not None:
-        _tune(kernel, shapes, settings, target, _seconds(budget), executor, reset, fresh)
+        _tune(kernel, shapes, settings, target, _seconds(budget), executor, reset, fresh, strategy)
     if exported is not None:
         from tilus.cli.output import write_output
         from tilus.tuning.store import default_store
@@ -54,7 +56,8 @@ def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ..
 
 
 def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: float,
-          executor: str | None, reset: tuple[str, ...], fresh: bool) -> None:
+          executor: str | None, reset: tuple[str, ...], fresh: bool,
+          strategy: str | None) -> None:
     from tilus.cli.calls import call_of
     from tilus.cli.loading import find_kernel
     from tilus.tuning.autotune import AutotunedFunction
@@ -65,7 +68,7 @@ def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], targe
                            help="write @tl.autotune(BM=[64, 128], …) above its decorator")
     leading, arguments = call_of(function, shapes, settings)
     click.echo(str(function.tune(*leading, budget=budget, target=target, executor=executor, reset=reset,
-                                 fresh=fresh, **arguments)))
+                                 fresh=fresh, strategy=strategy, **arguments)))
 
 
 def _seconds(text: str) -> float:

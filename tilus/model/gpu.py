@@ -11,7 +11,7 @@ from tilus.ir.core import Module
 from tilus.model.boards import BOARDS, Board, board_of
 from tilus.model.kernel import LaunchModel
 from tilus.model.launch import Launch, launches_of
-from tilus.model.prediction import CompiledCall, Prediction
+from tilus.model.prediction import CallArray, CompiledCall, Prediction
 from tilus.model.profile import LaunchProfile
 from tilus.model.sample import take_sample
 from tilus.model.sass import Program, parse_sass
@@ -106,12 +106,18 @@ class GpuPredictor:
             return None
         kernel = SentKernel(call.metadata["kernel"], call.target, call.module, facts, call.blobs["cubin"])
         names = [value.name for value in launch.body.args]
-        arguments = {name: (value.shape, value.strides) if hasattr(value, "shape") else value
-                     for name, value in zip(names, call.arguments, strict=True)}
+        arguments = dict(zip(names, map(_given, call.arguments), strict=True))
         profiles = model_call(kernel, arguments, board)
         worst = max(profiles, key=lambda launch: launch.model.seconds, default=None)
         return Prediction(sum(launch.model.seconds for launch in profiles),
                           worst.model.bottleneck if worst is not None else "nothing to do")
+
+
+def _given(value: Any) -> Any:
+    """An argument of a call as the model takes it."""
+    if not isinstance(value, CallArray):
+        return value
+    return (value.shape, value.strides) if value.contents is None else value.contents
 
 
 PREDICTOR = GpuPredictor()

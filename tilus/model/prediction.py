@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tilus.ir.core import Module
 from tilus.records import record
 from tilus.targets import Target
@@ -29,6 +31,20 @@ class Prediction:
         return math.isfinite(self.seconds)
 
 
+@record(frozen=True, eq=False)
+class CallArray:
+    """An array of a call, as launch functions and models ask about it.
+
+    Attributes:
+        shape, strides: extents, and strides in elements.
+        contents: of a table of integers, on which addresses and loops may depend; None of other arrays.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    contents: np.ndarray[Any, Any] | None = None
+
+
 @record(eq=False)
 class CompiledCall:
     """A call of a compiled kernel, as far as models look at it; it can be pickled.
@@ -39,7 +55,7 @@ class CompiledCall:
             arguments, …)``.
         blobs: what the route has made, by name, such as ``"cubin"``.
         metadata: what is known of it (``tilus/runtime/compile.py: Compiled``).
-        arguments: one for each parameter of the launch function: an :class:`tilus.interp.ArrayArgument` or a number.
+        arguments: one for each parameter of the launch function: a :class:`CallArray` or a number.
     """
 
     target: Target
@@ -49,4 +65,4 @@ class CompiledCall:
     arguments: Sequence[Any]
 
 
-__all__ = ["CompiledCall", "Prediction"]
+__all__ = ["CallArray", "CompiledCall", "Prediction"]

@@ -23,10 +23,11 @@ from concurrent.futures import (
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+
 from tilus.backends import Options, backend_of
 from tilus.diagnostics import Diagnostic, Severity, TilusError, warn
-from tilus.interp.launch import ArrayArgument as Extents
-from tilus.model.prediction import CompiledCall, Prediction
+from tilus.model.prediction import CallArray, CompiledCall, Prediction
 from tilus.records import record
 from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.cache import Entry, default_cache
@@ -45,6 +46,8 @@ USUAL = 0.1
 """Seconds of a compilation, before one is known."""
 WAITING = 64
 """How many orders lie at an executor at least: tracing goes on while it works."""
+LARGEST_TABLE = 1 << 20
+"""Bytes of an array of integers whose contents models get."""
 DIED = "the compiler ends its process"
 
 
@@ -102,6 +105,16 @@ def _predicted(job: Job, entry: Entry, module: Any) -> Prediction | None:
     except Exception as error:
         warn_of(target, error)
         return None
+
+
+def _described(argument: Any) -> Any:
+    """An argument of a call as models get it."""
+    if not isinstance(argument, ArrayArgument):
+        return argument
+    held = argument.array
+    is_table = isinstance(held, np.ndarray) and held.dtype.kind in "iub" and not argument.format
+    is_small = is_table and isinstance(held, np.ndarray) and held.nbytes <= LARGEST_TABLE
+    return CallArray(argument.shape, argument.strides, np.asarray(held) if is_small else None)
 
 
 def reason_of(error: Exception) -> str:
@@ -205,8 +218,7 @@ class Compiler:
     def _job(self, prepared: Prepared) -> Job:
         route = backend_of(self.target).routes[0]
         order = Order.of(prepared.specialisation, self.target, route, Options())
-        arguments = [Extents(a.shape, a.strides) if isinstance(a, ArrayArgument) else a
-                     for a in prepared.call.arguments]
+        arguments = [] if self.predictor is None else list(map(_described, prepared.call.arguments))
         return Job(order, default_cache().get(order.key), arguments, self.predictor)
 
     def _received(self, executor: Executor, sent: Sent, future: Future[Outcome]) -> Outcome:

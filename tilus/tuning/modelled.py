@@ -64,6 +64,10 @@ class ModelledSearch:
         """The variant that the model prefers."""
         return min(self.found, key=lambda item: item[1].seconds, default=(None,))[0]
 
+    def gain(self) -> float | None:
+        """Nothing was measured."""
+        return None
+
     def run(self) -> None:
         """Compile variants, the untuned one first, until the budget is used up or the user interrupts."""
         with Progress(self.function.__name__) as progress, many_specialisations():

@@ -66,6 +66,8 @@ class TuningResult:
         ended: why it stopped early: "the budget was used up", "interrupted"; "" where it did not.
         stored: whether the result is stored for other processes.
         modelled: whether the times are a model's, since nothing here could be measured.
+        gain: how many times as fast as the untuned variant the best one was, by the turns in which both ran; None where
+            there is no such turn.
     """
 
     kernel: str
@@ -78,6 +80,7 @@ class TuningResult:
     ended: str
     stored: bool
     modelled: bool = False
+    gain: float | None = None
 
     @property
     def failed(self) -> list[Measured]:
@@ -91,6 +94,8 @@ class TuningResult:
     @property
     def speedup(self) -> float | None:
         """How many times as fast the best variant is as the untuned one; None where that does not work."""
+        if self.gain is not None:
+            return self.gain
         best, before = self.time(self.variant), self.time(self.untuned)
         return None if best is None or before is None else before / best
 
@@ -108,16 +113,17 @@ class TuningResult:
         names = list(dict.fromkeys(name for m in working for name in m.variant))
         best = self.time(self.variant)
         timed = [] if self.modelled else ["time", "±", "samples"]
-        predicted = ["model", "bottleneck"] if any(m.predicted is not None for m in working) else []
-        rows = [[*names, *timed, "against best", *predicted, ""]]
+        predicted = ["model"] if any(m.predicted is not None for m in working) else []
+        rows = [[*names, *timed, "against best", *predicted, "", "bottleneck, by the model" if predicted else ""]]
         for m in working[:MOST_LISTED]:
             against = f"{m.seconds / best:.2f}" if m.seconds is not None and best else ""
             measured = [_time(m.median), _time(m.spread), str(m.count)]
             rows.append([*(str(m.variant.get(n, "")) for n in names), *(measured if timed else []), against,
-                         *([_time(m.predicted), m.bottleneck] if predicted else []),
-                         "untuned" if m.variant == self.untuned else "earlier" if m.earlier else ""])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+                         *([_time(m.predicted)] if predicted else []),
+                         "untuned" if m.variant == self.untuned else "earlier" if m.earlier else "", m.bottleneck])
+        widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
+        lines = ["  " + "  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip()
+                 for row in rows]
         more = len(working) - MOST_LISTED
         return [*lines, *([f"  … and {more} slower ones"] if more > 0 else [])]
 

@@ -14,15 +14,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
-from tilus.lang.constants import constant_key
 from tilus.model.prediction import Prediction
-from tilus.runtime.cache import cache_directory, key_of
+from tilus.runtime.cache import key_of
 from tilus.runtime.engines import Engine
 from tilus.runtime.filelock import key_lock
 from tilus.runtime.fuse import FusedFunction
@@ -45,11 +45,12 @@ from tilus.tuning.ranking import (
     refusal,
 )
 from tilus.tuning.result import Measured, measured_of
-from tilus.tuning.space import Space, Variant
+from tilus.tuning.space import Space, Variant, variant_key
 from tilus.tuning.trial import Ended, TooLong, tried
 
 if TYPE_CHECKING:
     from tilus.tuning.autotune import AutotunedFunction
+    from tilus.tuning.guided import Proposals
 
 COMPILING = 0.5
 """The share of the time left that compilations may take."""
@@ -62,8 +63,13 @@ ROUND, ROUND_SECONDS, MOST_TURNS = 24, 0.3, 12
 """Samples of a round; it has more where they take less than so many seconds together, but at most so many of each."""
 FINALISTS = 3
 """How many variants the last round is among, besides the untuned one."""
+FIRST, PROPOSED, PROPOSED_TO_MODEL = 32, 16, 64
+"""So many variants a search by proposals begins with, and so many are proposed at a time; where there is a model, the
+best ones of so many."""
 MOST_AGAIN = 8
 """So many of the variants that earlier searches have measured are measured again, where they are near the best one."""
+MORE_RUNS = 2
+"""A variant whose first run is hopelessly slow runs so often again, since a busy machine may have been the cause."""
 ENDLESS, ENDLESS_TIMES = 1.0, 20.0
 """A first run that takes so many seconds, and so many times as long as the best variant, is ended."""
 LONGEST_WAIT = 600.0
@@ -84,11 +90,13 @@ class Search:
         tolerance: how far floats may differ; None for the default.
         journal: takes what is found while the search goes on.
         earlier: what is known of variants already. The best ones are measured again, the others are not.
+        proposals: what leads the search through a large space; None for one that tries all or some by chance.
     """
 
     def __init__(self, function: AutotunedFunction, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                  space: Space, untuned: Variant, *, seconds: float, executor: Executor | None, reset: Iterable[str],
-                 tolerance: float | None, span: Span | None, journal: Journal, earlier: Sequence[Measured]) -> None:
+                 tolerance: float | None, span: Span | None, journal: Journal, earlier: Sequence[Measured],
+                 proposals: Proposals | None) -> None:
         self.function, self.engine, self.span, self.journal = function, engine, span, journal
         self.args, self.kwargs, self.given = args, dict(kwargs), set(kwargs)
         self.space, self.untuned = space, untuned
@@ -105,9 +113,11 @@ class Search:
         self.reference: int | None = None
         self.winner: int | None = None
         self.race = Race(None, self.deadline, engine.measuring)
+        self.proposals = proposals
+        self._told = 0
         self._seed = 0
         self.again, self.earlier = _sorted_out([m for m in earlier if m.variant != untuned])
-        self._known: set[Any] = {_key(m.variant) for m in (*self.again, *self.earlier)}
+        self._known: set[Any] = {variant_key(m.variant) for m in (*self.again, *self.earlier)}
         self._new: list[int] = []
         self._prepared: dict[int, Prepared] = {}
         self._written: Written | None = None
@@ -130,7 +140,7 @@ class Search:
         variant, race = self.variants[number], self.race
         if number in self.failed:
             return Measured(variant, None, reason=self.failed[number])
-        return measured_of(variant, self.predicted.get(_key(variant)), race.median(number), race.spread(number),
+        return measured_of(variant, self.predicted.get(variant_key(variant)), race.median(number), race.spread(number),
                            len(race.samples[number]))
 
     def _note(self, numbers: Iterable[int]) -> None:
@@ -143,6 +153,14 @@ class Search:
         """The best variant so far."""
         number = self._best()
         return None if number is None else self.variants[number]
+
+    def gain(self) -> float | None:
+        """How many times as fast as the untuned variant the best one was, in the turns of both."""
+        best = self._best()
+        if best is None or self.reference is None:
+            return None
+        scores = self.race.scores([best, self.reference])
+        return scores[self.reference] / scores[best]
 
     def _best(self) -> int | None:
         """Its number: by the last round, else by the first runs."""
@@ -185,7 +203,7 @@ class Search:
             if now > self.deadline and self.left:
                 raise OutOfTime
             until = now + COMPILING * (self.deadline - now)
-            more = list(self.space.neighbours(self.variants[best])) if moved and best is not None else self._field()
+            more = self._proposed(moved) if self.proposals is not None else self._next(moved)
             known = len(self._known)
             finalists, self.again = [dict(m.variant) for m in self.again], []
             self._admit([*finalists, *self._ranked(more, PREDICTING * (self.deadline - now))], until)
@@ -197,6 +215,31 @@ class Search:
             if not new and not tried and not moved:
                 return
             moved = self._best() != best
+
+    def _next(self, moved: bool) -> list[Variant]:
+        """What is tried next: the neighbours of the best variant where that is another one than before, else others."""
+        best = self._best()
+        return list(self.space.neighbours(self.variants[best])) if moved and best is not None else self._field()
+
+    def _proposed(self, moved: bool) -> list[Variant]:
+        """What is tried next in a large space: neighbours of the best variant where that is another one than before,
+        and proposals by what is known; at first some of those that the model prefers, or of all."""
+        assert self.proposals is not None
+        told, self._told = self._told, len(self.variants)
+        for number in range(told, self._told):
+            if number in self.failed or number in self.race.samples:
+                seconds = None if number in self.failed else self.race.median(number)
+                self.proposals.tell(self.variants[number], seconds)
+        if not told:
+            for known in (*self.again, *self.earlier):
+                self.proposals.tell(dict(known.variant), known.median)
+            return self._ranked(self._field(), PREDICTING * (self.deadline - time.perf_counter()))[:FIRST]
+        best = self._best()
+        near = self.space.neighbours(self.variants[best]) if moved and best is not None else ()
+        wanted = PROPOSED if self.predictor is None else PROPOSED_TO_MODEL
+        new = self._ranked(self.proposals.propose(wanted, self._known),
+                           PREDICTING * (self.deadline - time.perf_counter()))
+        return [*near, *new[:PROPOSED]]
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -217,24 +260,24 @@ class Search:
 
     def _ranked(self, variants: list[Variant], seconds: float) -> list[Variant]:
         """Those of some variants that are to be compiled, in their order; those that cannot be launched have failed."""
-        new = [v for v in variants if _key(v) not in self._known]
+        new = list({key: v for v in variants if (key := variant_key(v)) not in self._known}.values())
         if self.predictor is None:
             return new
         self._predict(new, seconds)
-        predictions = [self.predicted[_key(variant)] for variant in new]
+        predictions = [self.predicted[variant_key(variant)] for variant in new]
         for variant, prediction in zip(new, predictions, strict=True):
             if prediction is not None and not prediction.possible:
-                self._known.add(_key(variant))
+                self._known.add(variant_key(variant))
                 self.failed[len(self.variants)] = refusal(prediction)
                 self.variants.append(variant)
         return [new[n] for n in order_of(predictions)]
 
     def _predict(self, variants: list[Variant], seconds: float) -> None:
         """What the model says of variants that it has not been asked about."""
-        new = [v for v in variants if _key(v) not in self.predicted]
+        new = [v for v in variants if variant_key(v) not in self.predicted]
         self.progress.stage("predicting", len(new))
         found = predict(self.function, self.engine, self.args, self.kwargs, new, seconds)
-        self.predicted.update((_key(variant), found.get(number)) for number, variant in enumerate(new))
+        self.predicted.update((variant_key(variant), found.get(number)) for number, variant in enumerate(new))
 
     def _allocate(self, fused: FusedFunction) -> None:
         """Outputs that all variants of a fused function write."""
@@ -249,7 +292,7 @@ class Search:
         calls = [functools.partial(self._prepare, first + place) for place in range(len(variants))]
         with many_specialisations():
             for place, outcome in self.compiler.compile(calls, until - time.perf_counter()):
-                self._known.add(_key(variants[place]))
+                self._known.add(variant_key(variants[place]))
                 if outcome.reason:
                     self.failed[first + place] = outcome.reason
                     self._note([first + place])
@@ -329,8 +372,18 @@ class Search:
         """As :meth:`_first_run`, in a child of the process. Raises OutOfTime."""
         fastest = min(map(self.race.median, self.checked), default=0.0)
         longest, left = max(ENDLESS, ENDLESS_TIMES * fastest), self.deadline - time.perf_counter()
+        hopeless = max(SLOW, HOPELESS * fastest)
+
+        def runs() -> tuple[str, float]:
+            reason, seconds = self._first_run(call)
+            for _ in range(MORE_RUNS):
+                if reason or not hopeless <= seconds < ENDLESS / 4:
+                    break
+                seconds = min(seconds, self._first_run(call)[1])
+            return reason, seconds
+
         try:
-            return tried(functools.partial(self._first_run, call), min(longest, max(left, SLOW)))
+            return tried(runs, min(longest, max(left, SLOW)))
         except Ended as error:
             return str(error), 0.0
         except TooLong:
@@ -387,13 +440,9 @@ def _sorted_out(earlier: Sequence[Measured]) -> tuple[list[Measured], list[Measu
     return again, [m for m in earlier if m not in again]
 
 
-def _key(variant: Mapping[str, Any]) -> Any:
-    return constant_key(tuple(sorted(variant.items(), key=lambda item: item[0])))
-
-
 def lock_of(target: Target) -> str:
-    """The lock on the device that code for a target is measured on."""
-    return os.path.join(cache_directory(), f"measuring-{key_of([device_of(target)])}.lock")
+    """The lock on the device that code for a target is measured on, whatever caches the processes have."""
+    return os.path.join(tempfile.gettempdir(), f"tilus-measuring-{os.getuid()}-{key_of([device_of(target)])}.lock")
 
 
 class _Wrong(Exception):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tilus.diagnostics import Span, UserError
+from tilus.lang.constants import constant_key
 from tilus.tuning.config import shown
 from tilus.tuning.constraints import Constraint, Predicate
 from tilus.tuning.domain import Domain
@@ -301,6 +302,11 @@ class ListSpace(Space):
         return ListSpace(configs, self.constraints, self.given, span or self.span)
 
 
+def variant_key(variant: Mapping[str, Any]) -> Any:
+    """What two variants have in common where they are the same one."""
+    return constant_key(tuple(sorted(variant.items(), key=lambda item: item[0])))
+
+
 def _are_integers(values: Sequence[Any]) -> bool:
     """Whether they are integers and bools, of which no two are equal, as 1 and True are."""
     return all(isinstance(v, int) for v in values) and len(set(values)) == len(values)
@@ -320,4 +326,4 @@ def check_texts(parameters: Mapping[str, Sequence[Any]], constraints: Iterable[C
                                    help=f"write a function: `where=lambda {name}: …`")
 
 
-__all__ = ["GridSpace", "ListSpace", "Space", "Variant"]
+__all__ = ["GridSpace", "ListSpace", "Space", "Variant", "variant_key"]

@@ -31,7 +31,7 @@ BUDGET = 60.0
 
 def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], *, budget: float,
          executor: Executor | str | None, engine: Engine, predictor: Predictor | None, reset: str | Iterable[str],
-         tolerance: float | None, fresh: bool, span: Span | None) -> TuningResult:
+         tolerance: float | None, fresh: bool, strategy: str | None, span: Span | None) -> TuningResult:
     """Search the best variant for a call, and store what is found: by measuring it on an engine, or by asking a
     predictor. See :meth:`AutotunedFunction.tune`."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
@@ -41,6 +41,7 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
                            help="tune on 'cpu'")
     task = _Task(function, engine, args, kwargs, predictor is not None, span)
     from tilus.tuning.executors import opened
+    from tilus.tuning.guided import proposals_for
     from tilus.tuning.modelled import ModelledSearch
     from tilus.tuning.search import Search
 
@@ -50,7 +51,8 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
             search = Search(function, engine, args, kwargs, task.space, task.untuned, seconds=float(budget),
                             executor=compiling, reset=(reset,) if isinstance(reset, str) else reset,
                             tolerance=tolerance, span=span, journal=task.journal,
-                            earlier=() if fresh else task.journal.earlier(task.space))
+                            earlier=() if fresh else task.journal.earlier(task.space),
+                            proposals=proposals_for(task.space, strategy, span))
         else:
             search = ModelledSearch(function, engine, predictor, args, kwargs, task.space, task.untuned,
                                     seconds=float(budget), executor=compiling)
@@ -104,7 +106,8 @@ class _Task:
         else:
             self.function.adopt(self.key, variant)
         return TuningResult(self.function.__name__, self.key, variant, self.untuned, measured, search.left,
-                            time.perf_counter() - self.started, search.ended, stored, self.modelled)
+                            time.perf_counter() - self.started, search.ended, stored, self.modelled,
+                            search.gain())
 
     def _nothing_works(self, measured: list[Measured]) -> UserError:
         notes = [f"{shown(m.variant)}: {m.reason}" for m in measured[:12]]
@@ -157,7 +160,7 @@ def tune_if_asked(function: AutotunedFunction, engine_name: str, args: tuple[Any
     engine = get_engine(engine_name)
     if engine.timed and CUDA not in kinds and function.lookup(key) is None:
         tune(function, args, kwargs, budget=BUDGET, executor=None, engine=engine, predictor=None, reset=(),
-             tolerance=None, fresh=False, span=span)
+             tolerance=None, fresh=False, strategy=None, span=span)
 
 
 __all__ = ["BUDGET", "machine_for", "tune", "tune_if_asked"]
