@@ -27,7 +27,7 @@ MODULES = (programs, python_programs, call_programs, tile_programs, machine_prog
            packed_programs, tuning_programs)
 PROGRAMS = {name: (module, value) for module in MODULES for name, value in vars(module).items()
             if callable(value) and getattr(value, "__module__", "") == module.__name__
-            and name not in ("f32", "scale", "double")}
+            and name not in ("f32", "scale", "double", "array")}
 
 
 ON_EVERY_ENGINE = [name for name, (module, _) in PROGRAMS.items() if module is value_programs]

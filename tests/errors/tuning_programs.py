@@ -150,8 +150,66 @@ def configs_of_which_none_is_left() -> None:
     tl.autotune(configs=[{"BM": 16, "BN": 32}, {"BM": 16}], where="BM == 32 | BM > BN")(scale)
 
 
-def prepacked_for_an_autotuned_kernel() -> None:
-    tl.prepack(np.zeros((32, 16), np.float32), tl.autotune(BM=[64, 128])(scale))
+def prepacked_for_an_autotuned_fused_function() -> None:
+    tl.prepack(np.zeros((32, 16), np.float32), tl.autotune(BM=[64, 128])(double))
+
+
+def array() -> np.ndarray:
+    return np.zeros((32, 16), np.float32)
+
+
+def tuned_on_an_engine_whose_time_tells_nothing() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, target="interpret")
+
+
+def tuned_for_a_target_without_a_model() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, target="sm_70")
+
+
+def tuned_for_an_unknown_target() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, target="sm_81")
+
+
+def tuned_without_a_budget() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, budget="60s")
+
+
+def tuned_by_what_is_no_executor() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, executor=4)
+
+
+def tuned_by_an_unknown_executor() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, executor="dask:8786")
+
+
+def tuned_by_an_unknown_strategy() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, strategy="random")
+
+
+def tuned_by_proposals_from_a_list() -> None:
+    tl.autotune(configs=[{"BM": 16}, {"BM": 32}])(scale).tune(array(), 2.0, strategy="guided")
+
+
+def tuned_with_a_reset_of_nothing() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, reset="acc")
+
+
+def tuned_with_an_unknown_parameter() -> None:
+    tl.autotune(BM=[16, 32])(scale).tune(array(), 2.0, BX=16)
+
+
+def tuned_where_no_variant_is_left() -> None:
+    tl.autotune(BM=[64, 128], where="BM <= M")(scale).tune(array(), 2.0)
+
+
+def tuned_where_no_variant_works() -> None:
+    @tl.autotune(BM=[16, 32])
+    @tl.jit
+    def kernel(x: tl.f32["M", "N"], BM: int):
+        tl.static_assert(BM > 32, "tiles are too small")
+        tl.grid(1)
+
+    kernel.tune(array())
 
 
 def call_for_which_no_variant_is_left() -> None:

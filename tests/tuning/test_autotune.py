@@ -154,6 +154,27 @@ def test_lists_among_the_compile_time_values() -> None:
     assert out[0] == 16
 
 
+def test_arrays_are_prepacked_for_a_variant() -> None:
+    @tl.autotune(BM=[8, 16], BK=[16, 32], BN=[32, 64])
+    @tl.jit
+    def quantised(a: tl.f32["M", "K"], w: tl.i4["K", "N"], c: tl.f32["M", "N"], BM: int = 8, BN: int = 32,
+                  BK: int = 16) -> None:
+        i, j = tl.grid(tl.cdiv(a.shape[0], BM), tl.cdiv(w.shape[1], BN))
+        acc = tl.zeros((BM, BN), tl.f32)
+        for k in tl.range(0, a.shape[1], BK):
+            acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(w, (k, j * BN), (BK, BN)).to(tl.f32), acc)
+        tl.store(c, (i * BM, j * BN), acc)
+
+    rng = np.random.default_rng(0)
+    a, weights = rng.integers(-3, 4, (20, 64)).astype(np.float32), rng.integers(-8, 8, (64, 64))
+    w, c = tl.pack(weights, tl.i4), np.zeros((20, 64), np.float32)
+    for variant in ({}, {"BN": 64}, {"BM": 16, "BN": 64, "BK": 32}):
+        packed = tl.prepack(w, for_=quantised, **variant)
+        assert packed.header == tl.prepack(w, for_=quantised.kernel, **variant).header
+        quantised(a, packed, c, **{"BM": 8, "BN": 32, "BK": 16, **variant})
+        np.testing.assert_array_equal(c, a @ weights)
+
+
 def test_fused_functions() -> None:
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
     out = np.empty_like(x)

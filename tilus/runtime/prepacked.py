@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @public_function
-def prepack(weights: Any, /, for_: JitFunction | None = None, *, parameter: str | None = None,
+def prepack(weights: Any, /, for_: Any = None, *, parameter: str | None = None,
             target: str | None = None, layout: RegisterLayout | None = None,
             format: str | PrepackedFormat | None = None, **constants: Any) -> PrepackedArray:
     """Put weights into the order in which a kernel reads them: each thread's elements of a tile side by side, so that
@@ -31,7 +31,8 @@ def prepack(weights: Any, /, for_: JitFunction | None = None, *, parameter: str 
     Args:
         weights: a packed array, what ``tl.quantize`` gives (its codes), or a NumPy array of a type of whole bytes, in
             host memory, of rank 2 or more. The last two dimensions are cut into tiles; zeros fill up those at the end.
-        for_: the kernel.
+        for_: the kernel. Of an autotuned one the variant with the given ``constants``; what a search has found is given
+            by ``**result.variant``.
         parameter: which of its parameters the weights are for, if several could be.
         target: the target that it runs on (``"sm_80"``, ``"cpu"``); by default that of the engine which a call would
             take.
@@ -126,9 +127,8 @@ def _format_of(kernel: JitFunction, array: ArrayArgument, parameter: str | None,
     """The format that a kernel chooses for a parameter."""
     from tilus.runtime.jit import JitFunction
 
-    if not isinstance(kernel, JitFunction):
-        help = "give its `.kernel`, with the values of a variant" if hasattr(kernel, "kernel") else None
-        raise call_error("E0601", f"for_= is a kernel of @tl.jit, not {type(kernel).__name__}", help=help)
+    if not isinstance(getattr(kernel, "kernel", kernel), JitFunction):  # an autotuned one has the one that it tunes
+        raise call_error("E0601", f"for_= is a kernel of @tl.jit, not {type(kernel).__name__}")
     name = parameter or _parameter_for(kernel, array, constants)
     found = kernel.formats(target, {name: array.dtype}, dict(constants))
     if name not in found:

@@ -23,6 +23,7 @@ from tilus.tuning.switch import asked
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from tilus.ir.dtypes import DType
     from tilus.runtime.arrays import ArrayArgument
     from tilus.runtime.engines import Engine
     from tilus.runtime.nvidia.kernel import CompiledKernel
@@ -273,6 +274,12 @@ class AutotunedFunction(TracedFunction):
                                {n: v for n, v in constants.items() if n in self.space.names})
         chosen = {n: v for n, v in self.default(space).items() if self.facts.kinds.get(n) != "scalar"}
         return {**chosen, **constants}
+
+    def formats(self, target: str | None, dtypes: dict[str, DType], constants: dict[str, Any]) -> dict[str, str]:
+        """In which order a variant, the one with the compile-time values that are given, reads prepacked arrays."""
+        name = _engine.get() or getattr(self.kernel, "engine_name", None) or default_engine(HOST)
+        found = get_engine(name).target.name if target is None else target
+        return self.kernel.formats(found, dtypes, self._completed(found, constants))  # type: ignore[union-attr]
 
     @public
     def compile(self, /, target: str = "sm_80", via: str | None = None, *, assume: str = "divisible",

@@ -13,6 +13,7 @@ from tilus.runtime.engines import Engine
 from tilus.runtime.fuse import FusedFunction
 from tilus.runtime.jit import Prepared
 from tilus.tuning.compiling import Compiler
+from tilus.tuning.config import shown
 from tilus.tuning.progress import Progress
 from tilus.tuning.ranking import (
     MOST_PREDICTED,
@@ -64,13 +65,16 @@ class ModelledSearch:
         """The variant that the model prefers."""
         return min(self.found, key=lambda item: item[1].seconds, default=(None,))[0]
 
+    def _progress(self) -> Progress:
+        return Progress(f"{self.function.__name__} by the model", lambda: self.deadline - time.perf_counter())
+
     def gain(self) -> float | None:
         """Nothing was measured."""
         return None
 
     def run(self) -> None:
         """Compile variants, the untuned one first, until the budget is used up or the user interrupts."""
-        with Progress(self.function.__name__) as progress, many_specialisations():
+        with self._progress() as progress, many_specialisations():
             try:
                 self._try([self.untuned], UNLIMITED, progress)
                 self._try(self._ordered(), self.deadline - time.perf_counter(), progress)
@@ -92,6 +96,8 @@ class ModelledSearch:
                 self.failed.append(Measured(variant, None, reason=refusal(prediction)))
             else:
                 self.found.append((variant, prediction))
+                best, by_model = min(self.found, key=lambda item: item[1].seconds)
+                progress.best(shown(best), by_model.seconds)
             progress.step()
 
     def _prepare(self, variant: Variant) -> Prepared:

@@ -117,9 +117,9 @@ class TuningResult:
         rows = [[*names, *timed, "against best", *predicted, "", "bottleneck, by the model" if predicted else ""]]
         for m in working[:MOST_LISTED]:
             against = f"{m.seconds / best:.2f}" if m.seconds is not None and best else ""
-            measured = [_time(m.median), _time(m.spread), str(m.count)]
+            measured = [time_text(m.median), time_text(m.spread), str(m.count)]
             rows.append([*(str(m.variant.get(n, "")) for n in names), *(measured if timed else []), against,
-                         *([_time(m.predicted)] if predicted else []),
+                         *([time_text(m.predicted)] if predicted else []),
                          "untuned" if m.variant == self.untuned else "earlier" if m.earlier else "", m.bottleneck])
         widths = [max(map(len, column)) for column in zip(*(row[:-1] for row in rows), strict=True)]
         lines = ["  " + "  ".join([*(cell.rjust(w) for cell, w in zip(row, widths, strict=False)), row[-1]]).rstrip()
@@ -145,7 +145,8 @@ class TuningResult:
                 + ("" if self.stored else "; not stored")]
 
 
-def _time(seconds: float | None) -> str:
+def time_text(seconds: float | None) -> str:
+    """Seconds in the unit that suits them."""
     if seconds is None:
         return ""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
@@ -154,4 +155,4 @@ def _time(seconds: float | None) -> str:
     return ""
 
 
-__all__ = ["Measured", "TuningResult", "measured_of"]
+__all__ = ["Measured", "TuningResult", "measured_of", "time_text"]

@@ -176,7 +176,7 @@ class Search:
         if isinstance(kernel, FusedFunction) and "out" not in self.kwargs:
             self._allocate(kernel)
         try:
-            with Progress(self.function.__name__) as self.progress:
+            with Progress(self.function.__name__, lambda: self.deadline - time.perf_counter()) as self.progress:
                 try:
                     self._search()
                 except OutOfTime:
@@ -320,6 +320,9 @@ class Search:
                 self.failed[number] = str(wrong)
             self._note([number])
             self.progress.step()
+            best = self._best()
+            if best is not None:
+                self.progress.best(shown(self.variants[best]), self.race.median(best))
         fastest = min(map(self.race.median, self.checked), default=0.0)
         return [n for n in found if self.race.median(n) < max(SLOW, HOPELESS * fastest)]
 
@@ -426,7 +429,7 @@ class Search:
             scores = self.race.scores(alive)
             order = sorted(alive, key=scores.__getitem__)
             self.winner = order[0]
-            self.progress.best(shown(self.variants[self.winner]))
+            self.progress.best(shown(self.variants[self.winner]), self.race.median(self.winner))
             near = [n for n in order if scores[n] <= WITHIN * scores[self.winner]]
             kept = near[:max(FINALISTS, len(order) // 2)]
             alive = kept + [n for n in (self.reference,) if n is not None and n not in kept]
