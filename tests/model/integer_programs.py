@@ -149,9 +149,10 @@ class Stores(Observer):
                                np.broadcast_to(state.active, state.lanes.shape)))
 
 
-def compile_program(source: str, target: str, name: str = "k") -> tuple[Program, bytes]:
+def compile_program(source: str, target: str, name: str = "k",
+                    max_registers: int | None = None) -> tuple[Program, bytes]:
     """A kernel of CUDA C, and its cubin."""
-    cubin = compile_cuda(source, get_target(target)).cubin
+    cubin = compile_cuda(source, get_target(target), max_registers=max_registers).cubin
     return parse_sass(disassemble(cubin, ("-c", "-hex")))[name], cubin
 
 

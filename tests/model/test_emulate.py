@@ -176,3 +176,19 @@ def test_extents_of_grid_and_block_are_read() -> None:
         execute(program, launch, target, seen)
         found = [np.unique(address - np.uint64(BASE)).tolist() for address, _, _ in seen.found]
         assert found == [[8], [8], [3], [2], list(range(6 * 64))], target
+
+
+def test_spilled_registers_come_back() -> None:
+    """More addresses than registers, each of a division: those that are kept in local memory are known."""
+    places = "".join(f"unsigned a{n} = (t + {n}) / d * {n + 1}; " for n in range(48))
+    loads = "".join(f"x += p[a{n}]; " for n in range(48))
+    stores = "".join(f"p[a{n} + x * 0] = {n}; " for n in range(48))
+    source = f"(volatile int* p, unsigned d) {{ unsigned t = threadIdx.x; int x = 0; {places} {loads} {stores} }}"
+    program, cubin = compile_program('extern "C" __global__ void k' + source, "sm_80", max_registers=32)
+    assert any(i.opcode == "LDL" for i in program.instructions)
+    seen = Stores()
+    execute(program, launch_of(cubin, 1, 32, [POINTER, (3, "u32")]), "sm_80", seen)
+    assert len(seen.found) == 48
+    for n, (address, known, _) in enumerate(seen.found):
+        assert known is True
+        assert ((address.reshape(-1) - np.uint64(BASE)) // 4).tolist() == [(t + n) // 3 * (n + 1) for t in range(32)]

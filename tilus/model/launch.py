@@ -130,9 +130,9 @@ def launches_of(compiled: CompiledKernel,
 def _check_names(kernel: str, names: Sequence[str], arguments: Mapping[str, Any]) -> None:
     missing, unknown = [n for n in names if n not in arguments], [n for n in arguments if n not in names]
     if missing or unknown:
-        what = f"has no run-time parameter {unknown[0]!r}"
-        if missing:
-            what = f"is not given {', '.join(map(repr, missing))}"
+        what = f"is not given {', '.join(map(repr, missing))}"
+        if not missing:
+            what = f"has no run-time parameter {unknown[0]!r}"
         raise UserError.at("E0604", f"{kernel} {what}", help=f"its run-time parameters are {', '.join(names)}")
 
 

@@ -138,11 +138,16 @@ def _instructions(section: str, kernel: str) -> tuple[Instruction, ...]:
     return tuple(_instruction(*item, labels) for item in raw)
 
 
+_REMARK = re.compile(r"\s*\(\*.*?\*\)")
+"""What nvdisasm adds to an instruction: that it spills, where it may branch to."""
+
+
 def _instruction(address: int, text: str, bits: int, line: tuple[str, int] | None,
                  labels: dict[str, int]) -> Instruction:
-    words = text.split(None, 1)
+    bare = _REMARK.sub("", text)
+    words = bare.split(None, 1)
     guard = None
-    rest = text
+    rest = bare
     if words[0].startswith("@"):
         guard = _operand(words[0][1:])
         rest = words[1]
