@@ -294,6 +294,7 @@ def test_calls_tune_when_asked() -> None:
     ({"reset": "x"}, "E1110.*reset names 'x', but slower does not write 'x'"),
     ({"target": "interpret"}, "E1109.*'interpret' does not tell how fast"),
     ({"target": "sm_80"}, "E1109.*nothing here to measure sm_80 on"),
+    ({"target": "cuda"}, "E1109.*variants are not measured on GPUs(?s:.*)target='sm_80'"),
     ({"target": "sm_1"}, "E0501"),
     ({"BLOK": 64}, r"E0604(?s:.*)did you mean 'BLOCK'"),
 ])

@@ -42,6 +42,8 @@ MOST_THREADS = 8
 STARTING = 1.0
 """Processes are started for compilations that take at least so many seconds one after another. They take about half a
 second to start (``python -m benchmarks.tuning executors``)."""
+STARTING_SHARE = 4.0
+"""Nor are they where the time for compiling is less than so many times that."""
 USUAL = 0.1
 """Seconds of a compilation, before one is known."""
 WAITING = 64
@@ -157,7 +159,7 @@ class Compiler:
         todo, alone = deque(enumerate(variants)), Counter[int]()
         while todo:
             running: dict[Future[Outcome], Sent] = {}
-            with self._executor(len(todo)) as executor:
+            with self._executor(len(todo), deadline - time.monotonic()) as executor:
                 try:
                     yield from self._until(deadline, executor, todo, running)
                     return
@@ -253,14 +255,15 @@ class Compiler:
         """How many variants an executor has at once. One, where it is one of those that one of them has killed."""
         if executor is self.executor:
             return WAITING
-        return 1 if self._suspects else 2 * executors.process_count()
+        # One more than they are, so that none waits. What has been handed to a process cannot be called back.
+        return 1 if self._suspects else executors.process_count() + 1
 
     @contextmanager
-    def _executor(self, count: int) -> Iterator[Executor]:
-        """What compiles so many variants."""
+    def _executor(self, count: int, seconds: float) -> Iterator[Executor]:
+        """What compiles so many variants, in so much time."""
         if self.executor is not None:
             yield self.executor
-        elif self._worth_processes(count):
+        elif self._worth_processes(count, seconds):
             yield executors.processes()
         else:
             threads = ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1), "tilus-compile")
@@ -269,10 +272,12 @@ class Compiler:
             finally:
                 threads.shutdown(wait=True, cancel_futures=True)
 
-    def _worth_processes(self, count: int) -> bool:
+    def _worth_processes(self, count: int, seconds: float) -> bool:
         if self._processes is not None:
             return self._processes
-        return count * self.seconds > STARTING or (count > 1 and executors.are_running())
+        if executors.are_running():
+            return count > 1
+        return count * self.seconds > STARTING and seconds > STARTING_SHARE * STARTING
 
     def _replace(self, executor: Executor, error: BrokenExecutor, left: int) -> None:
         """After a process has died, or an executor is lost. What kills a process must not run in this one."""

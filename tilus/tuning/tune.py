@@ -36,6 +36,9 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
     predictor. See :meth:`AutotunedFunction.tune`."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise UserError.at("E1110", f"budget is {budget!r}, not a number of seconds", span, help="write budget=60")
+    if predictor is None and engine.kind == CUDA:
+        raise UserError.at("E1109", "variants are not measured on GPUs", span,
+                           help="ask the model of the GPU, with arrays in host memory: target='sm_80'")
     if predictor is None and not engine.timed:
         raise UserError.at("E1109", f"the time of the engine {engine.name!r} does not tell how fast a kernel is", span,
                            help="tune on 'cpu'")
