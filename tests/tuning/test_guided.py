@@ -75,13 +75,11 @@ def test_variants_that_do_not_work_are_avoided() -> None:
 
 def test_where_proposals_lead(monkeypatch: pytest.MonkeyPatch) -> None:
     small, configs = GridSpace.of({"a": range(4)}), ListSpace.of([{"a": 1}, {"a": 2}])
-    assert proposals_for(small, None, None) is None
-    assert proposals_for(space(), None, None) is not None
     assert proposals_for(space(), "halving", None) is None
     assert proposals_for(small, "guided", None) is not None
-    assert proposals_for(configs, None, None) is None
+    assert proposals_for(configs, "halving", None) is None
     monkeypatch.setattr(guided, "is_installed", lambda: False)
-    assert proposals_for(space(), None, None) is None
+    assert proposals_for(space(), "halving", None) is None
     for strategy, of, message in (("guided", space(), r"E1110(?s:.*)pip install 'tilus\[search\]'"),
                                   ("guided", configs, "E1110.*the space is a list"),
                                   ("random", small, "E1110.*there is no strategy 'random'")):

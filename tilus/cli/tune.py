@@ -22,7 +22,7 @@ from tilus.diagnostics import UserError
 @click.option("--executor", default=None, metavar="dask://HOST:PORT",
               help="A cluster of Dask that compiles the variants; by default processes of this machine do.")
 @click.option("--reset", multiple=True, metavar="NAME", help="An array that is set to zero before each run.")
-@click.option("--strategy", default=None, type=click.Choice(["halving", "guided"]),
+@click.option("--strategy", default="halving", show_default=True, type=click.Choice(["halving", "guided"]),
               help="Try all variants or some by chance, or go by proposals of Optuna.")
 @click.option("--fresh", is_flag=True, help="Measure all variants, also those that were measured in the last day.")
 @click.option("--export", "exported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
@@ -30,7 +30,7 @@ from tilus.diagnostics import UserError
 @click.option("--import", "imported", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Add results that --export has written, before anything else.")
 def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: str,
-            executor: str | None, reset: tuple[str, ...], fresh: bool, strategy: str | None,
+            executor: str | None, reset: tuple[str, ...], fresh: bool, strategy: str,
             exported: pathlib.Path | None, imported: pathlib.Path | None) -> None:
     """Find the best variant of an autotuned kernel, on random arrays of the types that it declares, and store it:
     calls with such arrays have it from then on. Ctrl-C ends the search with what is known.
@@ -57,7 +57,7 @@ def command(kernel: str | None, shapes: tuple[str, ...], settings: tuple[str, ..
 
 def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], target: str | None, budget: float,
           executor: str | None, reset: tuple[str, ...], fresh: bool,
-          strategy: str | None) -> None:
+          strategy: str) -> None:
     from tilus.cli.calls import call_of
     from tilus.cli.loading import find_kernel
     from tilus.tuning.autotune import AutotunedFunction

@@ -211,7 +211,7 @@ class AutotunedFunction(TracedFunction):
     @public
     def tune(self, *args: Any, budget: float = 60.0, executor: Executor | str | None = None, target: str | None = None,
              reset: str | Iterable[str] = (), tolerance: float | None = None, fresh: bool = False,
-             strategy: str | None = None, **kwargs: Any) -> TuningResult:
+             strategy: str = "halving", **kwargs: Any) -> TuningResult:
         """Search the best variant for the arguments of a call: compile variants, compare their results with those of
         the untuned kernel, and measure them in turns. Calls of the key have it from now on, in other processes too.
         Parameters of the space that the call gives are kept. Arrays are left as they were. Ctrl-C ends the search with
@@ -227,8 +227,7 @@ class AutotunedFunction(TracedFunction):
             tolerance: how far floats may differ from those of the untuned kernel, relative to the largest one of their
                 array. By default machine epsilon to the power 2/3, of the coarsest type among the arrays.
             strategy: ``"halving"`` tries all variants, or some by chance and the neighbours of the best; ``"guided"``
-                goes by proposals of Optuna (``tilus[search]``), which is the default for 100,000 variants and more
-                where that is installed.
+                goes by proposals of Optuna (``tilus[search]``).
             fresh: measure all variants, also those that searches of the last day have measured here.
 
         Raises:

@@ -22,8 +22,6 @@ from tilus.tuning.space import GridSpace, Space, Variant, variant_key
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-LARGE = 100_000
-"""Spaces of so many variants are searched in this way where Optuna is installed."""
 POOL = 4096
 """Among so many variants the nearest one is looked for."""
 WORST = 2.0
@@ -34,20 +32,16 @@ def is_installed() -> bool:
     return importlib.util.find_spec("optuna") is not None
 
 
-def proposals_for(space: Space, strategy: str | None, span: Span | None) -> Proposals | None:
-    """Proposals where a search goes by them: ``"guided"``, or None for large spaces where Optuna is installed; not
-    ``"halving"``.
+def proposals_for(space: Space, strategy: str, span: Span | None) -> Proposals | None:
+    """Proposals where a search goes by them: ``"guided"``, not ``"halving"``.
 
     Raises:
         UserError: E1110, there is no such strategy, Optuna is not installed, or the space is a list.
     """
-    if strategy not in (None, "guided", "halving"):
+    if strategy not in ("guided", "halving"):
         raise UserError.at("E1110", f"there is no strategy {strategy!r}", span, help="write 'halving' or 'guided'")
     if strategy == "halving":
         return None
-    if strategy is None:
-        suits = isinstance(space, GridSpace) and is_installed() and len(space) >= LARGE
-        return Proposals(space) if suits and isinstance(space, GridSpace) else None
     if not isinstance(space, GridSpace):
         raise UserError.at("E1110", "the strategy 'guided' goes by values of parameters, and the space is a list of "
                                     "configurations", span, help="leave `strategy` out")

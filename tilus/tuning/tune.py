@@ -31,7 +31,7 @@ BUDGET = 60.0
 
 def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], *, budget: float,
          executor: Executor | str | None, engine: Engine, predictor: Predictor | None, reset: str | Iterable[str],
-         tolerance: float | None, fresh: bool, strategy: str | None, span: Span | None) -> TuningResult:
+         tolerance: float | None, fresh: bool, strategy: str, span: Span | None) -> TuningResult:
     """Search the best variant for a call, and store what is found: by measuring it on an engine, or by asking a
     predictor. See :meth:`AutotunedFunction.tune`."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
@@ -163,7 +163,7 @@ def tune_if_asked(function: AutotunedFunction, engine_name: str, args: tuple[Any
     engine = get_engine(engine_name)
     if engine.timed and CUDA not in kinds and function.lookup(key) is None:
         tune(function, args, kwargs, budget=BUDGET, executor=None, engine=engine, predictor=None, reset=(),
-             tolerance=None, fresh=False, strategy=None, span=span)
+             tolerance=None, fresh=False, strategy="halving", span=span)
 
 
 __all__ = ["BUDGET", "machine_for", "tune", "tune_if_asked"]
