@@ -84,6 +84,14 @@ def counted_by_data(x: tl.f32["N"], n: tl.i32["one"], y: tl.f32["M"], B: int = 2
 
 
 @tl.jit
+def normalised(x: tl.f32["M", "N"], y: tl.f32["M", "N"], BM: int = 4, BN: int = 64) -> None:
+    """Rows of one tile divided by their sums."""
+    i = tl.grid(tl.cdiv(x.shape[0], BM)) * BM
+    tile = tl.load(x, (i, 0), (BM, BN))
+    tl.store(y, (i, 0), tile / tl.sum(tile, axis=1, keepdims=True))
+
+
+@tl.jit
 def gathered(x: tl.f32["N"], index: tl.i32["M"], y: tl.f32["M"], B: int = 256) -> None:
     i = tl.grid(tl.cdiv(y.shape[0], B)) * B
     tl.store(y, i, tl.gather(x, tl.load(index, i, B)))
@@ -194,6 +202,12 @@ class TestOrder:
     def test_transposes_of_narrow_tiles(self):
         x, y = floats(1024, 1024), floats(1024, 1024)
         self.faster(model(transposed, x, y, B=64), model(transposed, x, y, B=2), 2)
+
+    def test_few_rows_wait_for_their_sums(self):
+        x, y = floats(4096, 64), floats(4096, 64)
+        few, many = model(normalised, x, y, BM=2), model(normalised, x, y, BM=32)
+        assert few.parts["waiting for results"] > 8 * many.parts["waiting for results"] > 0
+        self.faster(many, few)
 
     def test_the_bottleneck_is_named(self):
         a, b, c = floats(512, 512), floats(512, 512), floats(512, 512)

@@ -57,21 +57,25 @@ class Region:
         ports: what one execution takes of each of ``PORTS``, without the regions within.
         flops: operations on elements that are floats, two for a multiply-add; functions are not counted.
         read, written: bytes of arrays, as the code asks for them.
+        loaded, stored: where buffers begin that are read and written, those of regions within included.
+        path: cycles of the longest chain of operations in one execution, those of regions within included.
         recurrence: cycles from one iteration to the next that depends on it, at least.
         accesses: to memory, without those of the regions within.
         program: the operations that decide how often regions run, with their operands'.
         varies: whether the index of the loop, or what it carries, is among those.
     """
 
-    __slots__ = ("accesses", "block", "children", "depth", "flops", "is_loop", "op", "parent", "ports", "program",
-                 "read", "recurrence", "seen", "varies", "written")
+    __slots__ = ("accesses", "block", "children", "depth", "flops", "is_loop", "loaded", "op", "parent", "path",
+                 "ports", "program", "read", "recurrence", "seen", "stored", "varies", "written")
 
     def __init__(self, block: Block | None, parent: Region | None, op: Operation | None, is_loop: bool) -> None:
         self.block, self.parent, self.op, self.is_loop = block, parent, op, is_loop
         self.depth: int = 0 if parent is None else parent.depth + 1
         self.ports = [0.0] * len(PORTS)
-        self.recurrence = self.flops = self.read = self.written = 0.0
+        self.recurrence = self.path = self.flops = self.read = self.written = 0.0
         self.accesses: list[Access] = []
+        self.loaded: set[int] = set()
+        self.stored: set[int] = set()
         self.children: list[Region] = []
         self.program: list[Step] = []
         self.varies = False
@@ -130,8 +134,8 @@ class Analysis:
         self.homes: dict[Value, Region] = {}
         self.locals = LOCAL + (1 << 30)
 
-    def look(self, numbers: Mapping[int, Number], executed: Container[Region]) -> None:
-        """Find what regions take, those that are executed, with the numbers of one block."""
+    def look(self, numbers: Mapping[int, Number], executed: Mapping[Region, float]) -> None:
+        """Find what regions take, with the numbers of one block; ``executed`` says how often they are."""
         self.executed = executed
         self._mark(self.function.body, self.wanted, executed)
         for i, argument in enumerate(self.function.body.args):
@@ -163,9 +167,13 @@ class Analysis:
             if op.REGION_FIELDS:
                 self._mark_control(op, wanted, addresses)
                 continue
-            if any(r in wanted for r in op.results):
-                wanted.update(op.operands)
-            if addresses is not None and isinstance(op, _ACCESSES):
+            for result in op.results:
+                if result in wanted:
+                    wanted.update(op.operands)
+                    break
+            if not isinstance(op, _ACCESSES):
+                continue
+            if addresses is not None:
                 wanted.add(op.pointer)
                 if isinstance(op, (GatherLoad, ScatterStore)):
                     wanted.add(op.indices)
@@ -228,10 +236,15 @@ class Analysis:
                                                    region.block.args if region.is_loop else (), 0.0)
         carried = list(chains)
         wanted, core = self.wanted, self.core
+        ready: dict[Value, float] = {}
+        longest = 0.0
         for op in region.block.ops:
             if op.REGION_FIELDS:
                 self._enter(op)
                 self._end(op, region)
+                end = max([ready[v] for v in op.operands if v in ready], default=0.0) + self._latency(op, region)
+                ready.update(dict.fromkeys(op.results, end))
+                longest = max(longest, end)
                 continue
             operands = op.operands
             for result in op.results:
@@ -239,6 +252,10 @@ class Analysis:
                     self._number(op, operands)
                     break
             found = use_of(op, core)
+            end = max([ready[v] for v in operands if v in ready], default=0.0) + found.latency
+            for result in op.results:
+                ready[result] = end
+            longest = max(longest, end)
             home = self._home(op, operands, region)
             if found.latency and chains:
                 start = max([chains[v] for v in operands if v in chains], default=-1.0)
@@ -249,9 +266,24 @@ class Analysis:
                 home.flops += _flops(op)
             if type(op) in _ACCESSES:
                 self._access(op, region)
+        region.path = longest
+        for child in region.children:
+            region.loaded |= child.loaded
+            region.stored |= child.stored
         if carried and region.block.ops:
             ends = region.block.terminator.operands
             region.recurrence = max((chains.get(v, 0.0) for v in ends), default=0.0)
+
+    def _latency(self, op: Operation, region: Region) -> float:
+        """Cycles until a loop, or the branch that is taken, has its results."""
+        longest = 0.0
+        for block in op.regions:
+            inner = self.regions[block]
+            count = self.executed.get(inner, 0.0)
+            if count:
+                trips = count / self.executed[region] if inner.is_loop else 1.0
+                longest = max(longest, inner.path + max(0.0, trips - 1) * inner.recurrence)
+        return longest
 
     def _home(self, op: Operation, operands: Sequence[Value], region: Region) -> Region:
         """Where an operation is done: before the loops that it does not depend on."""
@@ -424,6 +456,8 @@ class Analysis:
         address, slopes = self.numbers.get(op.pointer), self.slopes.get(op.pointer) or {}
         around = isinstance(op, PtrStore) and op.non_temporal
         root = None if address is None else address >> ROOT_BITS
+        if root == ARRAYS and address is not None:
+            (region.stored if store else region.loaded).add(address)
         if root is None or root < ARRAYS:
             moved = max(1, tile.size) * size
             if store:

@@ -53,8 +53,8 @@ from tilus.ir.ops.simd import (
 )
 from tilus.ir.ops.thread import Alloca, AtomicLoad, PtrAtomic
 from tilus.ir.types import TileType
-from tilus.lowering.cpu.block import container_bytes
 from tilus.lowering.legalise import HOST, Machine, legalise, rule_for
+from tilus.model.cpu.numbers import size_of
 from tilus.records import record
 from tilus.targets import TARGETS
 
@@ -103,7 +103,7 @@ def registers(tile: TileType, vector_bytes: int) -> int:
     """How many registers a vector fills; 1 for a scalar."""
     if tile.dtype.is_bool:
         return 1
-    return max(1, -(-tile.size * container_bytes(tile.dtype) // vector_bytes))
+    return max(1, -(-tile.size * size_of(tile.dtype) // vector_bytes))
 
 
 def lane_registers(value: Value, other: Value, width: int) -> int:
@@ -142,7 +142,7 @@ def _binary(op: Binary, core: Core) -> Use:
     if kind == "mul":
         if not _is_vector(tile):
             return use(scalar=1, latency=3)
-        wide = {1: 3, 2: 1, 4: 2, 8: 3}[container_bytes(tile.dtype)]
+        wide = {1: 3, 2: 1, 4: 2, 8: 3}[size_of(tile.dtype)]
         return use(vector=wide * n, latency=LATENCY_MULTIPLY * wide)
     return _arithmetic(op, core)
 
@@ -179,7 +179,7 @@ def _cast(op: Cast, core: Core) -> Use:
         mixed = old.dtype.is_float or new.dtype.is_float
         return use(vector=1, latency=LATENCY_FLOAT) if mixed else use(scalar=1, latency=LATENCY_INTEGER)
     n = lane_registers(op.x, op.result, core.width)
-    steps = 1 if container_bytes(old.dtype) == container_bytes(new.dtype) or not _mixed(old.dtype, new.dtype) else 2
+    steps = 1 if size_of(old.dtype) == size_of(new.dtype) or not _mixed(old.dtype, new.dtype) else 2
     saturates = 2 if old.dtype.is_float and new.dtype.is_int else 0
     return use(vector=n * (steps + saturates), latency=LATENCY_SHUFFLE * (steps + saturates))
 
@@ -198,7 +198,7 @@ def _broadcast(op: Broadcast, core: Core) -> Use:
 def _shuffle(op: Shuffle, core: Core) -> Use:
     """Parts of a vector that are whole registers take nothing, others two instructions for each of those they fill."""
     n = registers(op.result.tile, core.width)
-    size = container_bytes(op.result.tile.dtype)
+    size = size_of(op.result.tile.dtype)
     run = all(b - a == 1 for a, b in zip(op.indices, op.indices[1:], strict=False))
     if run and op.indices[0] * size % core.width == 0:
         return NOTHING
@@ -242,6 +242,9 @@ def _lookup(op: TableLookup, core: Core) -> Use:
 
 
 def _pack(op: Pack, core: Core) -> Use:
+    """Vectors are put together by the shuffles that follow, which take two operands."""
+    if all(_is_vector(part.tile) for part in op.parts):
+        return NOTHING
     return use(shuffle=max(0, len(op.parts) - 1), latency=LATENCY_SHUFFLE)
 
 

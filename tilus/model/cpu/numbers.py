@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,10 +42,14 @@ COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 UNARY: dict[str, Callable[[Any], Any]] = {"neg": operator.neg, "abs": abs}
 
 
+size_of = functools.cache(container_bytes)
+"""Bytes of an element in memory, by its type."""
+
+
 def element_bytes(pointer: Value) -> int:
     """Bytes of what a pointer points to."""
     assert isinstance(pointer.type, PointerType)
-    return container_bytes(pointer.type.dtype)
+    return size_of(pointer.type.dtype)
 
 
 def _binary(op: Binary, x: Sequence[Number]) -> Number:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tilus.ir.core import Function
 from tilus.lowering.cpu.contraction import MEMO_BYTES
-from tilus.model.cpu.analysis import LINE_BYTES, Analysis, Region
+from tilus.model.cpu.analysis import LINE_BYTES, ROOT_BITS, Analysis, Region
 from tilus.model.cpu.caches import Stream, Traffic
 from tilus.model.cpu.execution import Execution, sampled
 from tilus.model.cpu.instructions import INSTRUCTIONS, PORTS, Core
@@ -19,6 +19,9 @@ from tilus.records import field, record
 
 MOST_CORNERS = 9
 """Blocks that are followed where several axes of a grid matter; of more, one axis after another."""
+FORWARDING = 5
+"""Cycles from a store to a load of the same place."""
+WAITING = "waiting for results"
 MOST_CHUNKS = 512
 """Chunks of blocks whose way over the cores is followed."""
 
@@ -53,7 +56,7 @@ class LaunchModel:
                  memos: int, frame_bytes: int) -> None:
         self.launch, self.host, self.memos = launch, host, memos
         self.threads = max(1, min(threads, -(-launch.blocks // launch.chunk)))
-        self.sizes: Mapping[int, float] = {**memory.sizes, FRAME >> 44: frame_bytes}
+        self.sizes: Mapping[int, float] = {**memory.sizes, FRAME >> ROOT_BITS: frame_bytes}
         self.analysis = Analysis(function, launch.memory, Core(host.vector_bytes, *host.latencies))
         self.cycles: dict[Region, tuple[float, str]] = {}
         self.followed: dict[tuple[int, int, int], Execution] = {}
@@ -174,7 +177,7 @@ class LaunchModel:
             seconds, name = self._seconds(stream, counts, uses)
             before = data.get(stream.access.region, (0.0, name))
             data[stream.access.region] = (before[0] + seconds, name if seconds > before[0] else before[1])
-        parts: dict[str, float] = {}
+        parts = {WAITING: sum(exposed(self.analysis.body, counts, self.cycles)) / self.host.hertz}
         for region, count in counts.items():
             if count <= 0:
                 continue
@@ -238,6 +241,35 @@ class LaunchModel:
 
         return [step * sum(cost(n) for n in range(first, min(blocks, first + chunk), step))
                 for first in range(0, blocks, chunk)]
+
+
+def inclusive(region: Region, counts: Mapping[Region, float], cycles: Mapping[Region, tuple[float, str]]) -> float:
+    """Cycles of one execution of a region, with the regions within."""
+    within = sum(counts[child] * inclusive(child, counts, cycles) for child in region.children if counts.get(child))
+    return cycles[region][0] + within / counts[region]
+
+
+def exposed(region: Region, counts: Mapping[Region, float],
+            cycles: Mapping[Region, tuple[float, str]]) -> Iterator[float]:
+    """Cycles, over all executions, for which a core waits for what a loop stores at its end, since what stands beside
+    the loop reads that: the last iteration takes as long as its operations that depend on each other."""
+    children = [child for child in region.children if counts.get(child)]
+    beside = region.loaded.difference(*(child.loaded for child in children))
+    for child in children:
+        if child.stored & beside.union(*(other.loaded for other in children if other is not child)):
+            yield counts[region] * _drain(child, counts, cycles)
+        yield from exposed(child, counts, cycles)
+
+
+def _drain(region: Region, counts: Mapping[Region, float], cycles: Mapping[Region, tuple[float, str]]) -> float:
+    """By how much the last iteration's chain is longer than what an iteration takes; of a branch that of its loops, as
+    often as it is taken."""
+    if region.is_loop:
+        return max(0.0, region.path + FORWARDING - inclusive(region, counts, cycles))
+    parent = region.parent
+    assert parent is not None
+    loops = [_drain(child, counts, cycles) for child in region.children if counts.get(child)]
+    return max(loops, default=0.0) * counts[region] / counts[parent]
 
 
 def _profile(times: Mapping[tuple[int, int, int], float], axis: int, usual: float) -> list[tuple[int, float]]:
