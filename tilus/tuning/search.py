@@ -445,7 +445,8 @@ def _sorted_out(earlier: Sequence[Measured]) -> tuple[list[Measured], list[Measu
 
 def lock_of(target: Target) -> str:
     """The lock on the device that code for a target is measured on, whatever caches the processes have."""
-    return os.path.join(tempfile.gettempdir(), f"tilus-measuring-{os.getuid()}-{key_of([device_of(target)])}.lock")
+    device = key_of([device_of(target)]) if target.is_cuda else target.name
+    return os.path.join(tempfile.gettempdir(), f"tilus-measuring-{os.getuid()}-{device}.lock")
 
 
 class _Wrong(Exception):

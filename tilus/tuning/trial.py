@@ -10,6 +10,7 @@ import os
 import resource
 import select
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -40,15 +41,25 @@ def tried(run: Callable[[], tuple[str, float]], seconds: float) -> tuple[str, fl
         _be_tried(run, reading, writing)
     os.close(writing)
     try:
-        return _answer(child, reading, time.monotonic() + seconds)
+        data = _read(reading, time.monotonic() + seconds)
+    except BaseException:  # also where the user interrupts
+        os.kill(child, signal.SIGKILL)
+        _how(child)
+        raise
     finally:
         os.close(reading)
-        _end(child)
+    how = _how(child)
+    if not data:
+        raise Ended(how)
+    reason, took = json.loads(data)
+    return reason, took
 
 
 def _be_tried(run: Callable[[], tuple[str, float]], reading: int, writing: int) -> None:
     try:
         os.close(reading)
+        # What stands in for them, such as a progress bar, may wait for threads that the child does not have.
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         gc.disable()  # what is collected may belong to threads that the child does not have
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -57,7 +68,8 @@ def _be_tried(run: Callable[[], tuple[str, float]], reading: int, writing: int) 
         os._exit(0)
 
 
-def _answer(child: int, reading: int, deadline: float) -> tuple[str, float]:
+def _read(reading: int, deadline: float) -> bytes:
+    """What the child writes until its end. Raises TooLong."""
     data = b""
     while True:
         left = deadline - time.monotonic()
@@ -67,16 +79,12 @@ def _answer(child: int, reading: int, deadline: float) -> tuple[str, float]:
             continue
         part = os.read(reading, 1 << 16)
         if not part:
-            break
+            return data
         data += part
-    if not data:
-        raise Ended(_how(child))
-    reason, seconds = json.loads(data)
-    return reason, seconds
 
 
 def _how(child: int) -> str:
-    """How a child has ended."""
+    """Wait for the end of a child, and say how that was."""
     try:
         _, status = os.waitpid(child, 0)
     except ChildProcessError:  # somebody else has waited for it
@@ -85,15 +93,6 @@ def _how(child: int) -> str:
         number = os.WTERMSIG(status)
         return f"it ends its process: {signal.strsignal(number)} ({signal.Signals(number).name})"
     return f"it ends its process with status {os.WEXITSTATUS(status)}"
-
-
-def _end(child: int) -> None:
-    """Also where the user interrupts."""
-    try:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    except (ProcessLookupError, ChildProcessError):
-        pass
 
 
 __all__ = ["Ended", "TooLong", "tried"]
