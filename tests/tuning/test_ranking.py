@@ -251,6 +251,10 @@ def test_variants_that_the_model_knows_nothing_of_have_failed() -> None:
     result = copied.tune(*vectors(), target="sm_80")
     assert {m.variant["BLOCK"]: m.reason for m in result.failed} == {
         64: "the model knows nothing of it", 16: "cannot be launched, says the model: no"}
+    register_predictor("nvidia", Toy(after=lambda v: 1e-6 / (v["BLOCK"] - 16)))
+    result = copied.tune(*vectors(), target="sm_80")
+    assert [(m.variant["BLOCK"], m.reason) for m in result.failed] == [
+        (16, "the model has failed: ZeroDivisionError: float division by zero")]
     register_predictor("nvidia", Toy())
     with pytest.raises(tl.UserError, match=r"E1112(?s:.*)the model knows nothing of it"):
         copied.tune(*vectors(), target="sm_80")

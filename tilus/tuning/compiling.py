@@ -36,7 +36,7 @@ from tilus.runtime.internal import collection_paused
 from tilus.runtime.jit import Prepared
 from tilus.targets import Target, get_target
 from tilus.tuning import executors
-from tilus.tuning.ranking import Predictor, warn_of
+from tilus.tuning.ranking import Predictor
 
 MOST_THREADS = 8
 STARTING = 1.0
@@ -70,7 +70,7 @@ class Outcome:
     Attributes:
         reason: why it could not be compiled; "" where it could.
         entry: the code.
-        prediction: what the model says of it.
+        prediction: what the model says of it; trouble: why it has failed, or "".
         seconds: how long that took.
         fits: whether the executor's machine has the same tilus, tools and processor; nothing was done where not.
     """
@@ -78,6 +78,7 @@ class Outcome:
     reason: str = ""
     entry: Entry | None = None
     prediction: Prediction | None = None
+    trouble: str = ""
     seconds: float = 0.0
     fits: bool = True
 
@@ -95,18 +96,15 @@ def carry_out(job: Job) -> Outcome:
                 entry = Entry(order.key, *order.carried_out())
     except Exception as error:
         return Outcome(reason_of(error))
-    prediction = None if kept is None else _predicted(job, entry, pickle.loads(kept))
-    return Outcome("", entry, prediction, time.perf_counter() - started)
-
-
-def _predicted(job: Job, entry: Entry, module: Any) -> Prediction | None:
-    target = get_target(job.order.target)
-    assert job.predictor is not None
-    try:
-        return job.predictor.compiled(CompiledCall(target, module, entry.blobs, entry.metadata, job.arguments))
-    except Exception as error:
-        warn_of(target, error)
-        return None
+    outcome = Outcome("", entry)
+    if job.predictor is not None and kept is not None:
+        call = CompiledCall(get_target(order.target), pickle.loads(kept), entry.blobs, entry.metadata, job.arguments)
+        try:
+            outcome.prediction = job.predictor.compiled(call)
+        except Exception as error:
+            outcome.trouble = reason_of(error)
+    outcome.seconds = time.perf_counter() - started
+    return outcome
 
 
 def _described(argument: Any) -> Any:

@@ -91,7 +91,8 @@ class ModelledSearch:
         for number, outcome in self.compiler.compile(calls, seconds):
             variant, prediction = variants[number], outcome.prediction
             if outcome.reason or prediction is None:
-                self.failed.append(Measured(variant, None, reason=outcome.reason or NO_PREDICTION))
+                trouble = f"the model has failed: {outcome.trouble}" if outcome.trouble else NO_PREDICTION
+                self.failed.append(Measured(variant, None, reason=outcome.reason or trouble))
             elif not prediction.possible:
                 self.failed.append(Measured(variant, None, reason=refusal(prediction)))
             else:
