@@ -192,3 +192,20 @@ def test_spilled_registers_come_back() -> None:
     for n, (address, known, _) in enumerate(seen.found):
         assert known is True
         assert ((address.reshape(-1) - np.uint64(BASE)) // 4).tolist() == [(t + n) // 3 * (n + 1) for t in range(32)]
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(8, True), (1 << 14, False)])
+def test_l1_keeps_what_a_block_reads_again(rows: int, kept: bool) -> None:
+    """All warps read the same vectors, and all of them twice: those that are still there the second time are not asked
+    for again."""
+    source = ("(volatile int* p, const int* __restrict__ x, int n) { int s = 0;\n"
+              "for (int again = 0; again < 2; again++) {\n"
+              "#pragma unroll 1\nfor (int i = 0; i < n; i++) s += x[i * 32 + threadIdx.x % 32]; __syncthreads(); }\n"
+              "p[threadIdx.x] = s; }")
+    program, cubin = compile_program('extern "C" __global__ void k' + source, "sm_80")
+    place = BASE + (1 << 30)
+    arrays = (ArrayAt("p", BASE, 1 << 20, 32), ArrayAt("x", place, rows * 128, 32))
+    launch = launch_of(cubin, 108, 256, [POINTER, (place, "pointer"), (rows, "i32")], arrays=arrays)
+    sample = take_sample(program, launch, get_target("sm_80"), wave_blocks=108, l2_bytes=1 << 25)
+    assert sample.traffic.requested_bytes["x"] == pytest.approx(108 * rows * 128 * (1 if kept else 2), rel=0.01)
+    assert sample.traffic.dram_bytes["x"] == pytest.approx(rows * 128, rel=0.01)

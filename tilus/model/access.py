@@ -69,6 +69,8 @@ class Seen:
     array: str = UNNAMED
     fresh: float = 0
     """Sectors that a block had not touched before."""
+    missed: float = 0
+    """Sectors that L1 asks L2 for: all of them where it keeps nothing."""
 
     def add(self, amounts: tuple[float, ...], times: float) -> None:
         """Requests, lanes, sectors, least sectors, shared requests, wavefronts and least wavefronts, so many times."""
@@ -90,22 +92,29 @@ class Seen:
 
 @record
 class Touched:
-    """Sectors that an instruction touched, together with the number of the block that did; what goes for it goes for
-    so many further iterations."""
+    """Sectors that an instruction touched, together with the number of the block that did; how many its requests ask
+    for; what goes for it goes for so many further iterations."""
 
     number: int
     sectors: Array
+    asked: float
     weight: float = 1
 
 
 class Recorder(Observer):
-    """Takes accesses while a machine runs."""
+    """Takes accesses while a machine runs.
 
-    def __init__(self, arrays: tuple[ArrayAt, ...]) -> None:
+    Args:
+        l1_bytes: of L1, that each block can count on.
+    """
+
+    def __init__(self, arrays: tuple[ArrayAt, ...], l1_bytes: float) -> None:
         self.arrays = sorted(arrays, key=lambda a: a.address)
         self.starts = np.array([a.address for a in self.arrays] or [0], np.int64)
+        self.l1_bytes = l1_bytes
         self.seen: dict[int, Seen] = {}
         self.touched: list[Touched] = []
+        self.passed: list[tuple[int, float]] = []
         self.added: list[tuple[Seen, tuple[float, ...]]] = []
         self.counts: dict[tuple[Any, int, bytes], Counts] = {}
         self.marks = deque([(0, 0)], maxlen=3 * LONGEST + 1)
@@ -117,8 +126,11 @@ class Recorder(Observer):
         (added, touched), (added_end, touched_end) = self.marks[-1 - alike], self.marks[-1]
         for seen, amounts in self.added[added:added_end]:
             seen.add(amounts, count / alike)
+        passed = 0.0
         for sectors in self.touched[touched:touched_end]:
             sectors.weight += count / alike
+            passed += len(sectors.sectors) * count / alike
+        self.passed.append((len(self.touched), passed))
 
     def touch(self, number: int, access: MemoryAccess, state: State) -> None:
         seen = self.seen.setdefault(number, Seen(access))
@@ -152,7 +164,7 @@ class Recorder(Observer):
             requests, sectors, least = self._counted(count_global, table, access.size)
             self._add(seen, factor, requests, (table >= 0).sum(), sectors, least, 0, 0, 0)
             seen.array = self.array_of(first_of(where, active))
-            self._note(number, where, active, state)
+            self._note(number, where, active, sectors * factor, state)
 
     def _counted(self, count: Callable[..., Counts], table: Array, size: int) -> Counts:
         """Counts of a pattern of addresses, which many instructions and iterations have in common."""
@@ -169,7 +181,7 @@ class Recorder(Observer):
         array = self.arrays[place]
         return array.name if address < array.address + array.bytes else UNNAMED
 
-    def _note(self, number: int, address: Array, active: Array, state: State) -> None:
+    def _note(self, number: int, address: Array, active: Array, asked: float, state: State) -> None:
         """Which sectors each block touches."""
         blocks = state.lanes.shape[0]
         shape = np.broadcast_shapes(address.shape, active.shape, (blocks, 1, 1))
@@ -178,7 +190,7 @@ class Recorder(Observer):
         fresh = np.empty(len(chosen), bool)
         fresh[:1] = True
         np.not_equal(chosen[1:], chosen[:-1], out=fresh[1:])
-        self.touched.append(Touched(number, chosen[fresh]))
+        self.touched.append(Touched(number, chosen[fresh], asked))
 
     def _shared(self, seen: Seen, access: MemoryAccess, source: Source, state: State) -> None:
         address, known = source.read(state)
@@ -204,16 +216,32 @@ class Recorder(Observer):
         sectors = (-(-lanes * seen.access.size // SECTOR)).sum()
         self._add(seen, factor, len(table), lanes.sum(), sectors, sectors, 0, 0, 0)
 
-    def settle(self) -> None:
-        """Find out, once all has been executed, which sectors each access was the first to touch."""
+    def settle(self, blocks: int) -> None:
+        """Find out, once all has been executed by so many blocks, which sectors each access was the first to touch, and
+        which L1 no longer had."""
         if not self.touched:
             return
         sizes = np.array([len(t.sectors) for t in self.touched])
-        _, index = np.unique(np.concatenate([t.sectors for t in self.touched]), return_index=True)
-        event = np.searchsorted(np.cumsum(sizes), index, side="right")
-        counts = np.bincount(event, minlength=len(self.touched))
-        for touched, count in zip(self.touched, counts.tolist(), strict=True):
-            self.seen[touched.number].fresh += count * touched.weight
+        sector = np.concatenate([t.sectors for t in self.touched])
+        event = np.repeat(np.arange(len(sizes)), sizes)
+        order = np.argsort(sector, kind="stable")
+        sector, event = sector[order], event[order]
+        again = np.zeros(len(sector), bool)
+        np.equal(sector[1:], sector[:-1], out=again[1:])
+        before = np.zeros(len(event), np.int64)
+        before[1:] = event[:-1]
+        steps = np.concatenate([[0.0], sizes])
+        for place, amount in self.passed:
+            steps[place] += amount
+        between = np.cumsum(steps) * (SECTOR / blocks)
+        kept = again & (between[event] - between[before] <= self.l1_bytes)
+        fresh = np.bincount(event[~again], minlength=len(sizes))
+        # What several warps ask for at once is asked for once.
+        missed = np.bincount(event[~kept & ~(again & (event == before))], minlength=len(sizes))
+        for number, touched in enumerate(self.touched):
+            seen = self.seen[touched.number]
+            seen.fresh += float(fresh[number]) * touched.weight
+            seen.missed += float(missed[number] if seen.access.cached else touched.asked) * touched.weight
         self.touched.clear()
 
 

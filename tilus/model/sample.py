@@ -21,6 +21,8 @@ from tilus.model.traffic import Part, Starts, Traffic, traffic_of
 from tilus.records import record
 from tilus.targets import Target
 
+UNIFIED = {120: 128 << 10, 90: 256 << 10, 86: 128 << 10, 80: 192 << 10, 75: 96 << 10, 70: 128 << 10}
+"""Bytes of shared memory and L1 of a multiprocessor, from this architecture on (CUDA C Programming Guide)."""
 MOST_COUNTED = 4096
 """Blocks whose trip counts are worked out; of larger grids these are spread evenly."""
 GOLDEN = (5 ** 0.5 - 1) / 2
@@ -103,7 +105,7 @@ class Sampler:
 
     def __init__(self, program: Program, launch: Launch, target: Target) -> None:
         flow = flow_of(program)
-        self.program, self.launch, self.arch = program, launch, target.arch
+        self.program, self.launch, self.target, self.arch = program, launch, target, target.arch
         self.routine = Routine(program, flow, steps_of(program), program.index())
         self.assumed: set[str] = set()
         self.control = self._slice("")
@@ -114,7 +116,7 @@ class Sampler:
         machine = self._machine(numbers, "")
         events = self._run(machine)
         executed = _executions(self.routine, events, machine.lanes, launch.blocks / len(numbers))
-        look = self._look()
+        look = self._look(l1_share(self.target, launch, wave_blocks))
         traffic = self._traffic(look, executed, wave_blocks, l2_bytes)
         return Sample(
             self.program, launch, self._samples(events, numbers), numbers, iterations(flow, events, len(numbers)),
@@ -140,14 +142,14 @@ class Sampler:
         self.assumed |= machine.state.assumed
         return events
 
-    def _look(self) -> _Look:
+    def _look(self, l1_bytes: float) -> _Look:
         """The accesses of all threads of some blocks, in the first iterations of loops."""
         launch = self.launch
         some = launch.blocks if launch.blocks * launch.threads <= ALL_LANES else SOME_BLOCKS
         machine = self._machine(spread(launch.blocks, some), "all", most=ITERATIONS)
-        machine.state.observer = recorder = Recorder(launch.arrays)
+        machine.state.observer = recorder = Recorder(launch.arrays, l1_bytes)
         events = self._run(machine)
-        recorder.settle()
+        recorder.settle(machine.lanes.shape[0])
         return _Look(recorder, machine, _executions(self.routine, events, machine.lanes))
 
     def _traffic(self, look: _Look, executed: dict[int, float], wave: int, l2_bytes: int) -> Traffic:
@@ -162,7 +164,8 @@ class Sampler:
             if seen.access.space != "global" or not seen.requests or number not in executed:
                 continue
             scale = executed[number] / look.executed[number]
-            requested, own = seen.sectors * scale, seen.fresh * scale
+            own = seen.fresh * scale
+            requested = (seen.sectors if seen.array == UNNAMED else seen.missed) * scale
             keys = starts.keys.get(number)
             if keys is None or not (keys >= 0).any():
                 keys = apart
@@ -199,6 +202,13 @@ class Sampler:
                 path = known[blocks] = path_of(self.routine.flow, blocks)
             warps.append(path)
         return BlockSample((number % gx, number // gx % gy, number // (gx * gy)), tuple(warps), weight)
+
+
+def l1_share(target: Target, launch: Launch, wave_blocks: int) -> float:
+    """Bytes of L1 for each of the blocks that a multiprocessor holds: what their shared memory leaves."""
+    resident = max(1, round(wave_blocks / target.sm_count))
+    whole = next(size for arch, size in UNIFIED.items() if target.arch >= arch)
+    return max(0.0, whole / resident - launch.shared - target.shared_reserved)
 
 
 def spread(count: int, most: int) -> Array:

@@ -26,8 +26,8 @@ class Traffic:
     """Bytes of a whole launch, by array.
 
     Attributes:
-        requested_bytes: that the multiprocessors ask L2 for or send there: whole sectors of every request. L1 is taken
-            to keep nothing.
+        requested_bytes: that the multiprocessors ask L2 for or send there, in whole sectors. L1 keeps what plain loads
+            of a block read until its share of L1 has been filled again; blocks are taken not to help each other there.
         dram_bytes: read from DRAM.
         written_bytes: written to DRAM.
     """
@@ -43,7 +43,7 @@ class Part:
 
     Attributes:
         array: its name.
-        requested: sectors of all requests.
+        requested: sectors that L2 is asked for.
         own: sectors that blocks touch, each counted once for each block.
         reads, writes: whether it does.
         keys: for each block looked at the first sector that it touches, -1 for none.

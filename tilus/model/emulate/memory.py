@@ -34,6 +34,7 @@ class MemoryAccess:
         copies_to: the address in shared memory that an asynchronous copy writes.
         condition: a predicate without which such a copy writes zeros and reads nothing.
         rows: of matrices, how many lanes have addresses, 0 for all.
+        cached: whether L1 keeps what it reads.
     """
 
     space: str
@@ -44,6 +45,7 @@ class MemoryAccess:
     copies_to: Source | None = None
     condition: Source | None = None
     rows: int = 0
+    cached: bool = False
 
 
 def space_of(instruction: Instruction) -> str:
@@ -64,11 +66,13 @@ def access_of(instruction: Instruction) -> MemoryAccess | None:
     if opcode == "LDGSTS":
         flags = [o for o in instruction.operands if o.kind == "P"]
         return MemoryAccess(space, size, address_source(operands[1], wide=True), True, False,
-                            address_source(operands[0], wide=False), predicate(flags[0]) if flags else None)
+                            address_source(operands[0], wide=False), predicate(flags[0]) if flags else None,
+                            cached=not instruction.has("BYPASS"))
     if opcode in ("LDSM", "STSM"):
         matrices = int(instruction.modifiers[-1]) if instruction.modifiers[-1] in ("2", "4") else 1
         return MemoryAccess(space, 16, address_source(operands[0], wide=False), reads, writes, rows=8 * matrices)
-    return MemoryAccess(space, size, address_source(operands[0], wide=space == "global"), reads, writes)
+    return MemoryAccess(space, size, address_source(operands[0], wide=space == "global"), reads, writes,
+                        cached=opcode in ("LD", "LDG") and not instruction.has("STRONG"))
 
 
 def load(state: State, instruction: Instruction, access: MemoryAccess, lanes: Array) -> list[Value]:
