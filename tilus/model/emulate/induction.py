@@ -161,8 +161,12 @@ class Induction:
                 varying |= changes << register
         if self._mixed(self.flow.loops[loop], varying):
             return 0
-        most = min(self._until([seen[-n - 2 * period], seen[-n - period], seen[-n]]) for n in range(1, period + 1))
-        return 0 if most == FAR else most
+        places = [[seen[-n - 2 * period], seen[-n - period], seen[-n]] for n in range(1, period + 1)]
+        most = min(map(self._until, places))
+        if most == FAR:
+            return 0
+        guards = min(map(self._until_guards, places))
+        return min(most, guards) if self.least <= guards * period else most
 
     def _needed(self, loop: Loop) -> int:
         """The registers from the iteration before on which control flow depends, as bits."""
@@ -202,6 +206,16 @@ class Induction:
                 most = min(most, _steps_alike(self._kind(number), operands, seen[2].mask))
         return most
 
+    def _until_guards(self, seen: list[Seen]) -> int:
+        """How many further steps the comparisons come out alike on which accesses depend, but not control flow."""
+        most = FAR
+        for number in seen[2].compared:
+            rows = [s.compared.get(number, []) for s in seen]
+            kind = "" if self._kind(number) else self._kind(number, self.part)
+            if kind and len(kind) > 1 and all(len(r) == 1 and r[0][2] is not False for r in rows):
+                most = min(most, _steps_alike(kind, [r[0][:2] for r in rows], seen[2].mask) or FAR)
+        return most
+
     def _low(self, number: int) -> int | None:
         """The instruction that compares the lower halves of what this one compares the upper ones of."""
         steps = self.control.steps[self.flow.block_of[number]]
@@ -214,9 +228,10 @@ class Induction:
         return any(self._low(s.number) == number for s in steps
                    if s.operation is not None and s.operation.compares and s.operation.carry >= 0)
 
-    def _kind(self, number: int) -> str:
-        """How an instruction compares; nothing where control flow does not depend on it."""
-        for step in self.control.steps[self.flow.block_of[number]]:
+    def _kind(self, number: int, part: Slice | None = None) -> str:
+        """How an instruction of a part compares; nothing where it is not in that. The part is what control flow depends
+        on where none is given."""
+        for step in (part or self.control).steps[self.flow.block_of[number]]:
             if step.number == number and step.operation is not None:
                 return step.operation.compares
         return ""
