@@ -10,17 +10,21 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import tilus as tl
 from kernels_zoo.attention.flash_attention import flash_attention_forward
 from kernels_zoo.gemm.matmul import matmul
 from kernels_zoo.gemm.matmul_split_k import matmul_split_k
 from kernels_zoo.quantized import matmul as quantized
 from tilus.ir.dtypes import parse_dtype
+from tilus.ir.prepacked import PrepackedFormat, header_of, parse_format
 from tilus.model.boards import Board
-from tilus.model.gpu import model_call, model_launch
+from tilus.model.gpu import described, model_call, model_launch
 from tilus.model.kernel import KernelModel
 from tilus.model.launch import ArrayAt, Launch
+from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.toolchains.nvrtc import compile_cuda
 from tilus.targets import get_target
+from tilus.tuning.arguments import untouched_array
 
 PUBLISHED = Path(__file__).parent / "published"
 FEW_ROWS = 16
@@ -65,10 +69,9 @@ def product(kind: str, m: int, k: int, n: int, group: int, board: Board) -> tupl
 def quantized_product(kind: str, m: int, k: int, n: int, group: int, board: Board) -> list[KernelModel]:
     dtype = parse_dtype(kind if kind != "f8e4m3" else "f8e4m3fn")
     zero = float(1 << dtype.bits - 1) if dtype.kind == "uint" else 0.0
-    constants: dict[str, Any] = {"wtype": dtype, "zero": zero, "group": group or -1, "zeros": None, "bias": None}
-    constants |= quantized.tile_of(dtype)
-    arguments: dict[str, Any] = {"x": (m, k), "w": (k, n), "scales": (k // group if group else 1, n), "y": (m, n),
-                                 "alpha": 1.0}
+    constants: dict[str, Any] = {"wtype": dtype, "zero": zero, "group": group or -1} | quantized.tile_of(dtype)
+    arguments = {"x": untouched(tl.f16, m, k), "w": prepacked(constants, (k, n), board.target),
+                 "scales": untouched(tl.f16, k // group if group else 1, n), "y": untouched(tl.f16, m, n)}
     kernel = quantized.quantized_matmul
     if m <= FEW_ROWS:
         kernel, constants["BK"] = quantized.quantized_matmul_split_k, 128
@@ -76,25 +79,42 @@ def quantized_product(kind: str, m: int, k: int, n: int, group: int, board: Boar
     else:
         kernel = quantized.quantized_matmul_persistent if m >= 4096 else kernel
         constants["BM"] = 64 if m <= 64 else 128
-    return _modelled(kernel, arguments, board, constants, prepacked=("w",))
+    return modelled(kernel, arguments, board, constants)
+
+
+def untouched(dtype: tl.DType, *shape: int) -> Any:
+    return untouched_array(dtype, shape, "")
+
+
+@cache
+def weight_format(names: tuple[tuple[str, Any], ...], target: str) -> PrepackedFormat:
+    compiled = quantized.quantized_matmul.compile(target, prepacked=("w",), zeros=None, bias=None, **dict(names))
+    return parse_format(compiled.formats["w"])
+
+
+def prepacked(constants: Mapping[str, Any], shape: tuple[int, int], target: str) -> Any:
+    """Weights in the order in which the kernels read them, in memory that nobody has touched."""
+    format = weight_format(tuple(constants.items()), target)
+    return tl.prepacked(untouched(tl.u8, format.nbytes(shape)), header_of(format, shape))
 
 
 def f16_product(m: int, k: int, n: int, board: Board) -> list[KernelModel]:
-    arguments: dict[str, Any] = {"a": (m, k), "b": (k, n), "c": (m, n)}
+    arguments: dict[str, Any] = {"a": untouched(tl.f16, m, k), "b": untouched(tl.f16, k, n),
+                                 "c": untouched(tl.f16, m, n)}
     if m > FEW_ROWS:
-        return _modelled(matmul, arguments, board, {})
-    return _modelled(matmul_split_k, {**arguments, "splits": max(1, min(8, k // 1024))}, board,
-                     {"BM": 16, "BN": 128, "BK": 64})
+        return modelled(matmul, arguments, board, {})
+    return modelled(matmul_split_k, {**arguments, "splits": max(1, min(8, k // 1024))}, board,
+                    {"BM": 16, "BN": 128, "BK": 64})
 
 
-def _modelled(kernel: Any, arguments: Mapping[str, Any], board: Board, constants: dict[str, Any],
-              prepacked: tuple[str, ...] = ()) -> list[KernelModel]:
+def modelled(kernel: Any, arguments: Mapping[str, Any], board: Board,
+             constants: Mapping[str, Any]) -> list[KernelModel]:
+    """Of a call, which is compiled for what its arrays are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # spills are in the model
-        assume = "divisible" if all(isinstance(v, float | int) or v[0] % 16 == 0 for v in arguments.values()) \
-            else "contiguous"
-        compiled = kernel.compile(board.target, assume=assume, prepacked=prepacked, **constants)
-        return [launch.model for launch in model_call(compiled, arguments, board)]
+        prepared = kernel.prepared(f"simulate:{board.target}", (), {**arguments, **constants})
+        compiled = compile_specialisation(prepared.specialisation, board.target)
+        return [launch.model for launch in model_call(compiled, described(prepared.call), board)]
 
 
 # -- attention
@@ -104,9 +124,9 @@ def attention_forward(board: Board, *, causal: bool, head_dim: int, batch: int, 
                       constants: Mapping[str, int] = {}) -> KernelModel:
     """FlashAttention-2's forward pass at a hidden size of 2048."""
     heads = 2048 // head_dim
-    shape = (batch, length, heads, head_dim)
-    arguments = {**dict.fromkeys("qkvo", shape), "lse": (batch, heads, length)}
-    return _modelled(flash_attention_forward, arguments, board, {"D": head_dim, "causal": causal, **constants})[0]
+    arguments = {name: untouched(tl.f16, batch, length, heads, head_dim) for name in "qkvo"}
+    arguments["lse"] = untouched(tl.f32, batch, heads, length)
+    return modelled(flash_attention_forward, arguments, board, {"D": head_dim, "causal": causal, **constants})[0]
 
 
 def attention_operations(*, causal: bool, head_dim: int, batch: int, length: int) -> float:

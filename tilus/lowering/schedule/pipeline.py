@@ -8,9 +8,9 @@ A loop over tiles ``for k in range(start, stop, step)`` whose schedule has S sta
   constants),
 * a tail loop that does the remaining iterations, the last partial tile and the drain, with the slot as a variable.
 
-Copies past the loop's end read in bounds or give zeros, and nobody uses them. Where a loop does nothing but dots of
-staged tiles, the fragments of the next step of k are loaded from shared memory before the multiplications of this one,
-across the loop's back edge.
+Copies past the loop's end give zeros where that is the end of their arrays; others are not made. Where a loop does
+nothing but dots of staged tiles, the fragments of the next step of k are loaded from shared memory before the
+multiplications of this one, across the loop's back edge.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from tilus.ir.ops import (
     Dot,
     For,
     Gather,
+    If,
     Load,
     Select,
     Subview,
     Transpose,
     Yield,
 )
-from tilus.ir.ops.arith import Compare
+from tilus.ir.ops.arith import Compare, Const
 from tilus.ir.schedule import LoopSchedule
 from tilus.ir.types import TileType
 from tilus.lowering.schedule.plan import fragment_step
@@ -256,6 +257,27 @@ class _Pipeline:
     def copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
         """Start copying the tiles of the iteration at ``index`` into a slot; ``whole`` tiles end within the loop."""
         self.kind.acquire(b, slot)
+        if whole or all(map(self.staged.ends_with_array, self.staged.loads)):
+            self._copies(b, index, slot, whole)
+        else:
+            made, left_out = Block(), Block()
+            self._copies(b.at(made), index, slot, whole)
+            for block in (made, left_out):
+                b.at(block).add(Yield(()))
+            b.add(If(self.is_in_loop(b, index), made, left_out))
+        self.kind.commit(b)
+
+    def is_in_loop(self, b: Builder, index: Value) -> Value:
+        """Whether the loop has an iteration at an index, which is not before its start."""
+        loop, zero = self.loop, b.const(0)
+        up = b.add(Compare("lt", index, loop.stop)).result
+        step = loop.step.defining
+        if isinstance(step, Const) and int(step.value) > 0:
+            return up
+        down = b.add(Compare("gt", index, loop.stop)).result
+        return b.add(Select(b.add(Compare("gt", loop.step, zero)).result, up, down)).result
+
+    def _copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
         for ring in self.rings:
             load = ring.load
             mapping: dict[Value, Value] = {self.loop.index: index}
@@ -265,7 +287,6 @@ class _Pipeline:
             at = tuple(self.at_index(b, place, mapping) for place in places)
             mask = None if load.mask is None else self.at_index(b, load.mask, mapping)
             self.kind.copy(b, load, view, destination, at, mask, self.staged.bounded(load) if whole else ())
-        self.kind.commit(b)
 
     def at_index(self, b: Builder, value: Value, mapping: dict[Value, Value]) -> Value:
         """``value``, as the loop's body computes it, for another index."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 from tilus.ir.core import Function, Operation, Value
@@ -56,6 +57,13 @@ class Extents:
             return self.same_extent(inner, view, axis)
         if isinstance(maker, Const) and view.view.shape[axis] is not None:
             return int(maker.value) <= int(view.view.shape[axis] or 0)
+        return self.is_extent(value, view, axis)
+
+    def is_extent(self, value: Value, view: Value, axis: int) -> bool:
+        """Whether ``value`` is known to be the extent of ``view`` along ``axis``."""
+        maker = value.defining
+        if isinstance(maker, Const):
+            return int(maker.value) == view.view.shape[axis]
         if not isinstance(maker, Dim):
             return False
         if maker.view is view and maker.axis == axis:
@@ -130,20 +138,31 @@ class StagedLoop:
         """Dimensions along which a whole tile is in bounds: those that the index walks up to their extent."""
         if isinstance(load, Gather):
             return ()
-        found: list[int] = []
         if any(any(window is op for op in self.loop.body.ops) for window in windows(load.view)):
             return ()
-        for d, offset in enumerate(load.offsets):
-            view, axis = load.view, d
-            covers = offset is self.loop.index and self.within_a_step(load, d)
-            tiles = view.defining
-            if isinstance(tiles, TileBytes) and d == view.view.rank - 1:
-                view, axis = tiles.view, d - 1
-                covers = self.is_row(offset, tiles.row_bytes) and self.within_a_step(load, d, tiles.row_bytes)
-            if covers and self.extents.same_extent(self.loop.stop, view, axis) \
+        found = []
+        for d, unit, view, axis in self._walked(load):
+            if self.within_a_step(load, d, unit) and self.extents.same_extent(self.loop.stop, view, axis) \
                     and not self.extents.is_negative(self.loop.start):
                 found.append(d)
         return tuple(found)
+
+    def ends_with_array(self, load: Load | Gather) -> bool:
+        """Whether what lies past the loop's end lies past the end of the load's array."""
+        if isinstance(load, Gather):
+            return False
+        return any(self.extents.is_extent(self.loop.stop, view, axis) for _, _, view, axis in self._walked(load))
+
+    def _walked(self, load: Load) -> Iterator[tuple[int, int, Value, int]]:
+        """Dimensions of a load that the index walks along: each with how many elements one index is, and with the view
+        and the axis that it is an index of."""
+        for d, offset in enumerate(load.offsets):
+            tiles = load.view.defining
+            if isinstance(tiles, TileBytes) and d == load.view.view.rank - 1:
+                if self.is_row(offset, tiles.row_bytes):
+                    yield d, tiles.row_bytes, tiles.view, d - 1
+            elif offset is self.loop.index:
+                yield d, 1, load.view, d
 
     def within_a_step(self, load: Load, d: int, unit: int = 1) -> bool:
         """Whether a load's tile is no longer along a dimension than the loop's step, in elements of which ``unit`` are
