@@ -15,7 +15,7 @@ from tilus.model.emulate.lanes import WARP
 from tilus.model.emulate.memory import MemoryAccess
 from tilus.model.emulate.operands import Source
 from tilus.model.emulate.state import Observer, State
-from tilus.model.emulate.values import Array, Known, as_array
+from tilus.model.emulate.values import Array, as_array, known_for
 from tilus.model.launch import ArrayAt
 from tilus.records import record
 from tilus.simulator.counters import SECTOR, count_global, count_shared
@@ -245,11 +245,6 @@ class Recorder(Observer):
         self.touched.clear()
 
 
-def known_for(known: Known, active: Array) -> bool:
-    """Whether something is known for all lanes that take part."""
-    return known is True or (known is not False and bool((known | ~active).all()))
-
-
 def first_of(address: Array, active: Array) -> int:
     """The address of one lane that takes part."""
     if address.size == 1:
@@ -285,4 +280,4 @@ def accesses(seen: Mapping[int, Seen], executed: Mapping[int, float]) -> dict[in
             if s.requests or s.shared}
 
 
-__all__ = ["UNNAMED", "Access", "Recorder", "Seen", "accesses", "known_for", "tabulate"]
+__all__ = ["UNNAMED", "Access", "Recorder", "Seen", "accesses", "tabulate"]

@@ -13,10 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tilus.model.access import known_for
 from tilus.model.emulate.memory import MemoryAccess
 from tilus.model.emulate.state import Observer, State
-from tilus.model.emulate.values import Array
+from tilus.model.emulate.values import Array, known_for
 from tilus.records import record
 from tilus.simulator.counters import SECTOR
 

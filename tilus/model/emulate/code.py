@@ -21,7 +21,7 @@ from tilus.model.emulate.operands import Source, predicate, registers_of
 from tilus.model.emulate.operations import Operation, decode
 from tilus.model.emulate.registers import FILES, results
 from tilus.model.emulate.state import Keep, State
-from tilus.model.emulate.values import UNKNOWN, UNKNOWN_TRUTH, Array, Known, Value, both
+from tilus.model.emulate.values import UNKNOWN, UNKNOWN_TRUTH, Array, Known, Value, as_array, both, known_for
 from tilus.model.flow import ENDS
 from tilus.model.sass import Instruction, Program
 from tilus.records import record
@@ -220,12 +220,9 @@ def _guarded(guard: Source | None, run: Run) -> Run:
 def guard_lanes(state: State, guard: Value) -> Array | None:
     """The lanes that execute a guarded instruction, None for all: where it is not known, they are taken to."""
     value, known = guard
-    if known is False:
+    if not known_for(known, state.active):
         state.assume("guards that depend on data are taken to hold")
-        return None
-    if known is not True:
-        state.assume("guards that depend on data are taken to hold")
-        value = value | ~known
+        value = value | ~as_array(known)
     return None if value.all() else value
 
 

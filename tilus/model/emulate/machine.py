@@ -12,7 +12,7 @@ from tilus.model.emulate.lanes import Lanes
 from tilus.model.emulate.operands import Source
 from tilus.model.emulate.slices import Slice
 from tilus.model.emulate.state import State
-from tilus.model.emulate.values import Array, Value, any_lane, both
+from tilus.model.emulate.values import Array, Value, any_lane, both, known_for
 from tilus.model.flow import Flow, is_branch, is_call
 from tilus.model.sass import Instruction, Program
 from tilus.records import record
@@ -215,7 +215,7 @@ class Machine:
         if leaves and self.most is not None and any(
                 self.iterations[n] + 1 >= self.most for n in self.flow.around(place[0])):
             return mask
-        if known is not True:
+        if not known_for(known, mask):
             guess = self._guess(place[0], there, bool(leaves))
             self.state.assume(f"{last.text} depends on data: taken to {'hold' if guess else 'fail'}")
             value = np.full((1, 1, 1), guess) if known is False else np.where(known, value, guess)

@@ -59,6 +59,11 @@ def as_array(known: Known) -> Array:
     return known
 
 
+def known_for(known: Known, lanes: Array) -> bool:
+    """Whether something is known for all of some lanes."""
+    return known is True or (known is not False and not (lanes & ~known).any())
+
+
 def merge(keep: Array, new: Value, old: Value) -> Value:
     """``new`` in the lanes ``keep``, ``old`` in the others."""
     known: Known
@@ -105,5 +110,5 @@ def extend(value: Array) -> Array:
 
 
 __all__ = ["FALSE", "I32", "TRUE", "U32", "U64", "UNKNOWN", "UNKNOWN_TRUTH", "ZERO", "Array", "Known", "Value",
-           "any_lane", "as_array", "both", "double", "extend", "high_word", "join", "low_word", "merge", "settled",
-           "signed", "truth", "word"]
+           "any_lane", "as_array", "both", "double", "extend", "high_word", "join", "known_for", "low_word", "merge",
+           "settled", "signed", "truth", "word"]
