@@ -15,7 +15,7 @@ from tilus.runtime.arrays import ArrayArgument
 
 SHORTEST_SAMPLE = 1e-3
 """Seconds that a sample takes at least: shorter calls are repeated within it."""
-MOST_REPEATS = 10_000
+MOST_REPEATS, FIRST_RUNS = 10_000, 4
 
 
 class OutOfTime(Exception):
@@ -122,7 +122,9 @@ class Race:
 
     def enter(self, number: int, run: Callable[[], Any], first: float | None) -> None:
         """Add a variant that has run before, in ``first`` seconds; None: in too few, measure again."""
-        once = self._timed(run, 1) if first is None else first
+        # The least of some, since one that was disturbed would leave the variant with few runs in each sample, of which
+        # the first ones also wake other threads.
+        once = min(self._timed(run, 1) for _ in range(FIRST_RUNS)) if first is None else first
         repeats = min(MOST_REPEATS, max(1, round(SHORTEST_SAMPLE / max(once, 1e-9))))
         self._runs[number] = run, repeats
         self.samples[number] = {0: once if repeats == 1 else self._timed(run, repeats)}

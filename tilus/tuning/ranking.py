@@ -27,7 +27,7 @@ GUESSED_FIRST = 6
 MOST_GUESSED = 256
 """Of so many variants the best one is guessed; larger spaces are sampled."""
 
-MOST_PREDICTED, PREDICTING = 4096, 0.1
+MOST_PREDICTED, PREDICTING = 4096, 0.25
 """A search asks about so many variants at once, and spends at most this share of its time on that."""
 MOST_AT_ONCE = 256
 """How many variants are compiled and measured at once; larger spaces are sampled."""
