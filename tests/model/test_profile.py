@@ -114,9 +114,11 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     page = tmp_path / "p.html"
     with pytest.raises(SystemExit) as ended:
         main(["profile", f"{__file__}:matmul", "--shape", "M=512", "--shape", "N=512", "--shape", "K=512",
-              "--target", "sm_90a", "--html", str(page)])
+              "--target", "sm_90a", "--explain", "--html", str(page)])
     assert not ended.value.code
     out = capsys.readouterr().out
     assert "H100" in out
     assert "tensor cores" in out
+    assert "t_launch" in out
+    assert "W_block" in out
     assert page.read_text().startswith("<!DOCTYPE html>")

@@ -17,10 +17,11 @@ import click
 @click.option("--target", default="sm_80", show_default=True, help="sm_75 to sm_120a.")
 @click.option("--board", default=None, help="The board that is modelled; by default the one of the target.")
 @click.option("--via", default=None, metavar="ROUTE", help="ptx (the default) or cuda.")
+@click.option("--explain", is_flag=True, help="Show the formulas behind the figures, with numbers.")
 @click.option("--html", "page", type=click.Path(dir_okay=False, path_type=pathlib.Path), metavar="FILE",
               help="Write a page with pictures: roofline, time line, waits by line of the source, occupancy.")
 def command(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], target: str, board: str | None,
-            via: str | None, page: pathlib.Path | None) -> None:
+            via: str | None, explain: bool, page: pathlib.Path | None) -> None:
     """Show where the time of a kernel goes, by a model that reads its machine code. Nothing is run.
 
     \b
@@ -42,6 +43,11 @@ def command(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], tar
     console = Console()
     for part in parts(found):
         console.print(part)
+    if explain:
+        from tilus.model.formulas import explain as formulas
+
+        for launch in found:
+            click.echo(f"\n{launch.name} (model)\n\n{formulas(launch)}")
     if page is not None:
         from tilus.cli.output import write_output
 
