@@ -209,3 +209,10 @@ def test_l1_keeps_what_a_block_reads_again(rows: int, kept: bool) -> None:
     sample = take_sample(program, launch, get_target("sm_80"), wave_blocks=108, l2_bytes=1 << 25)
     assert sample.traffic.requested_bytes["x"] == pytest.approx(108 * rows * 128 * (1 if kept else 2), rel=0.01)
     assert sample.traffic.dram_bytes["x"] == pytest.approx(rows * 128, rel=0.01)
+
+
+def test_bulk_copies_are_written_down() -> None:
+    source = ("(char* p) { extern __shared__ char s[]; unsigned to = __cvta_generic_to_shared(s);\n"
+              'asm volatile("cp.async.bulk.global.shared::cta.bulk_group [%0], [%1], 1024;" :: "l"(p), "r"(to)); }')
+    _, _, sample = sampled(source, "sm_90a", 1, 32, [POINTER], shared=1024)
+    assert any("UBLKCP" in text for text in sample.assumed)

@@ -23,6 +23,8 @@ from tilus.targets import Target
 
 UNIFIED = {120: 128 << 10, 90: 256 << 10, 86: 128 << 10, 80: 192 << 10, 75: 96 << 10, 70: 128 << 10}
 """Bytes of shared memory and L1 of a multiprocessor, from this architecture on (CUDA C Programming Guide)."""
+BULK = frozenset({"UBLKCP", "UBLKRED", "UTMALDG", "UTMASTG", "UTMAREDG"})
+"""Copies that no lane has an address of."""
 MOST_COUNTED = 4096
 """Blocks whose trip counts are worked out; of larger grids these are spread evenly."""
 GOLDEN = (5 ** 0.5 - 1) / 2
@@ -118,6 +120,9 @@ class Sampler:
         executed = _executions(self.routine, events, machine.lanes, launch.blocks / len(numbers))
         look = self._look(l1_share(self.target, launch, wave_blocks))
         traffic = self._traffic(look, executed, wave_blocks, l2_bytes)
+        bulk = sorted({self.program.instructions[n].opcode for n in executed} & BULK)
+        if bulk:
+            self.assumed.add(f"what {', '.join(bulk)} move is not known: they are taken to move nothing")
         return Sample(
             self.program, launch, self._samples(events, numbers), numbers, iterations(flow, events, len(numbers)),
             executed, accesses(look.recorder.seen, look.executed), traffic, tuple(sorted(self.assumed)),
