@@ -122,3 +122,59 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert "t_launch" in out
     assert "W_block" in out
     assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+SOURCE = """extern "C" __global__ void add(const float* x, const float* y, float* z, float s, long long n) {
+    long long i = blockIdx.x * 256ll + threadIdx.x;
+    if (i < n) z[i] = x[i] + s * y[i];
+}"""
+
+
+def run_tilus(*arguments: str) -> int:
+    try:
+        main(["profile", *arguments])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_cubins_of_others_are_profiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    from tilus.runtime.toolchains.nvrtc import compile_cuda
+    from tilus.targets import get_target
+
+    file = tmp_path / "add.cubin"
+    file.write_bytes(compile_cuda(SOURCE, get_target("sm_86")).cubin)
+    n = 1 << 24
+    array = ("--arg", f"f32[{n}]")
+    given = (*array, *array, *array, "--arg", "0.5", "--arg", str(n))
+    assert run_tilus(str(file), "--grid", str(n // 256), "--block", "256", *given) == 0
+    out = capsys.readouterr().out
+    assert "RTX A6000" in out
+    assert "201 MB" in out  # three arrays of 4 n bytes
+    for options, message in (((), "with which grid"), (("--grid", "4", "--arg", "1"), "has 5 parameters, not 1"),
+                             (("--grid", "a", *given), "--grid takes up to three numbers"),
+                             (("--grid", "1", *given[:-1], "n"), "--arg takes a number or an array")):
+        assert run_tilus(str(file), *options) == 1
+        assert message in capsys.readouterr().err
+    assert run_tilus(f"{file}:sub", "--grid", "4") == 1
+    assert "has no kernel 'sub'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kernel", ["gemm/matmul_split_k.py", "gemm/matmul.py"])
+def test_our_cubins_know_how_they_are_launched(kernel: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "kernel.cubin"
+    with pytest.raises(SystemExit):
+        main(["compile", f"kernels_zoo/{kernel}", "--target", "sm_90a", "-o", str(file)])
+    extents = ("--shape", "M=512", "--shape", "N=1024", "--shape", "K=2048")
+    splits = ("--set", "splits=4") if "split" in kernel else ()
+    assert run_tilus(str(file), *extents, *splits) == 0
+    out = capsys.readouterr().out
+    assert "H100" in out
+    assert ("8 × 16 × 4" if splits else "4 × 8 × 1") in out
+    assert run_tilus(str(file), *extents[:-1], "K") == 1
+    assert "--shape takes NAME=EXTENT" in capsys.readouterr().err
+    assert run_tilus(str(file), *extents[:4], *splits) == 1
+    assert "there is no extent of K" in capsys.readouterr().err
+    file.with_suffix(".json").write_text("{}")
+    assert run_tilus(str(file), *extents) == 1
+    assert "does not describe a cubin's launches" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def call_of(function: Any, shapes: Sequence[str], settings: Sequence[str], *,
     """
     from tilus.tuning.arguments import made_up_arguments
 
-    arguments = made_up_arguments(function, dict(map(_extent, shapes)), _given(settings), contents=contents)
+    arguments = made_up_arguments(function, dict(map(extent, shapes)), _given(settings), contents=contents)
     leading: list[Any] = []  # options may be called as parameters are, which are given by position then
     for name in function.signature.names:
         if name not in arguments:
@@ -32,7 +32,8 @@ def call_of(function: Any, shapes: Sequence[str], settings: Sequence[str], *,
     return leading, arguments
 
 
-def _extent(item: str) -> tuple[str, int]:
+def extent(item: str) -> tuple[str, int]:
+    """``NAME=EXTENT``. Raises UserError (E0804) for anything else."""
     name, _, text = item.partition("=")
     if not name.isidentifier() or not text.isdecimal():
         raise UserError.at("E0804", f"--shape takes NAME=EXTENT, not {item!r}", help="--shape M=4096")
@@ -60,4 +61,4 @@ def _given(settings: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-__all__ = ["call_of"]
+__all__ = ["call_of", "extent"]

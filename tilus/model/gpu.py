@@ -105,7 +105,7 @@ class GpuPredictor:
         if any(f.folded for f in facts.values()):
             return None
         kernel = SentKernel(call.metadata["kernel"], call.target, call.module, facts, call.blobs["cubin"])
-        names = [value.name for value in launch.body.args]
+        names = [parameter.name for parameter in launch.parameters]
         arguments = dict(zip(names, map(_given, call.arguments), strict=True))
         profiles = model_call(kernel, arguments, board)
         worst = max(profiles, key=lambda launch: launch.model.seconds, default=None)

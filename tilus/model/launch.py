@@ -97,12 +97,12 @@ class Allocator:
         return address
 
 
-def launches_of(compiled: CompiledKernel,
-                arguments: Mapping[str, Any] | Sequence[Any]) -> list[tuple[CompiledKernel, Launch]]:
+def launches_of(compiled: Any, arguments: Mapping[str, Any] | Sequence[Any]) -> list[tuple[Any, Launch]]:
     """The kernels that a call launches, in order, each with what has its code (grids that have to be folded take
     another cubin than the others).
 
     Args:
+        compiled: the kernel, or as much of it as ``tilus.model.gpu.SentKernel`` has.
         arguments: by the names of the run-time parameters: for an array its shape, a pair of shape and strides (in
             elements), or a NumPy array, whose contents are then known to the model; a number for a scalar. Or those of
             a call that has been bound (``Prepared.call.arguments``).
@@ -116,7 +116,7 @@ def launches_of(compiled: CompiledKernel,
 
     function = compiled.launch_module.launch
     assert function is not None
-    names = [value.name for value in function.body.args]
+    names = [parameter.name for parameter in function.parameters]
     if not isinstance(arguments, Mapping):
         arguments = dict(zip(names, arguments, strict=True))
     _check_names(compiled.name, names, arguments)

@@ -7,6 +7,9 @@ import json
 
 from tilus.backends import Artifact, Options, Route
 from tilus.diagnostics import Diagnostic, Label, Severity, warn
+from tilus.ir.core import Module
+from tilus.ir.ops import Yield
+from tilus.ir.printer import print_module
 from tilus.records import record
 from tilus.runtime.compile import Compiled
 from tilus.runtime.nvidia.launch_facts import LaunchFacts, facts_in, formats_of
@@ -129,7 +132,15 @@ def metadata_json(compiled: CompiledKernel) -> str:
     ]
     constants = {n: v if isinstance(v, (int, float, bool, str, type(None))) else str(v)
                  for n, v in compiled.specialisation.constants.items()}
-    return json.dumps({**compiled.metadata, "constants": constants, "parameters": signature}, indent=2) + "\n"
+    return json.dumps({**compiled.metadata, "constants": constants, "parameters": signature,
+                       "module": print_module(launch_alone(compiled.traced()))}, indent=2) + "\n"
+
+
+def launch_alone(module: Module) -> Module:
+    """A traced module with its launch function and the heads of its kernels: what grids and workspaces are."""
+    for kernel in module.kernels:
+        kernel.body.ops = [Yield(())]
+    return module
 
 
 __all__ = ["CompiledKernel", "KernelArgument", "metadata_json"]
