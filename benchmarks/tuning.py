@@ -31,6 +31,7 @@ from tilus.runtime.cache import default_cache
 from tilus.runtime.engines import get_engine
 from tilus.targets import get_target
 from tilus.tuning.compiling import Compiler
+from tilus.tuning.devices import Host
 from tilus.tuning.measure import Race
 from tilus.tuning.ranking import many_specialisations, predict
 from tilus.tuning.store import default_store
@@ -78,7 +79,7 @@ def call(case: Case, variant: dict[str, Any]) -> Callable[[], None]:
 
 def race(case: Case, variants: Sequence[dict[str, Any]], samples: int) -> Race:
     """All variants measured alike."""
-    found = Race(None, float("inf"), get_engine("cpu").measuring)
+    found = Race(None, float("inf"), Host("cpu", get_engine("cpu").measuring))
     for number, variant in enumerate(variants):
         run = call(case, variant)
         run()

@@ -60,13 +60,19 @@ def _tune(kernel: str, shapes: tuple[str, ...], settings: tuple[str, ...], targe
           strategy: str) -> None:
     from tilus.cli.calls import call_of
     from tilus.cli.loading import find_kernel
+    from tilus.runtime.arrays import CUDA
+    from tilus.tuning.arguments import on_gpu
     from tilus.tuning.autotune import AutotunedFunction
+    from tilus.tuning.tune import THIS_GPU, check_gpu
 
     function = find_kernel(kernel)
     if not isinstance(function, AutotunedFunction):
         raise UserError.at("E1108", f"{function.__name__} has no space of variants",
                            help="write @tl.autotune(BM=[64, 128], …) above its decorator")
     leading, arguments = call_of(function, shapes, settings)
+    if target is not None and (target == THIS_GPU or target.split(":")[0] == CUDA):
+        check_gpu(None)
+        leading, arguments = [*map(on_gpu, leading)], {name: on_gpu(value) for name, value in arguments.items()}
     click.echo(str(function.tune(*leading, budget=budget, target=target, executor=executor, reset=reset,
                                  fresh=fresh, strategy=strategy, **arguments)))
 

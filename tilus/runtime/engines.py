@@ -31,10 +31,12 @@ class Runner(Protocol):
 
 
 class Engine:
-    """``kind`` is the kind of arrays it runs on, ``timed`` whether its time tells how fast a kernel is."""
+    """``kind`` is the kind of arrays it runs on, ``timed`` whether its time tells how fast a kernel is, ``route`` the
+    route of its code, where the name says one."""
 
     kind = HOST
     timed = False
+    route: Any = None
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -54,7 +54,7 @@ _engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engi
 @public_function
 def engine(name: str) -> AbstractContextManager[None]:
     """Calls of kernels inside the ``with`` block run on this engine: ``"cpu"``, ``"interpret"``, ``"python"``,
-    ``"cuda"`` or ``"simulate:sm_80"`` (``"simulate:sm_80:cuda"`` by way of CUDA C)."""
+    ``"cuda"`` or ``"simulate:sm_80"`` (``"cuda:cuda"`` and ``"simulate:sm_80:cuda"`` by way of CUDA C)."""
     from tilus.runtime.engines import check_engine
 
     check_engine(name)

@@ -11,10 +11,12 @@ import numpy as np
 
 from tilus.diagnostics import UserError
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import DType, u8
 from tilus.lang.signature import MISSING, ParameterSpec, dim_value, parameter_type_of
+from tilus.runtime.arrays import host_view
 from tilus.runtime.packed import packed
-from tilus.runtime.packed_array import is_held
+from tilus.runtime.packed_array import PackedArray, is_held
+from tilus.runtime.prepacked_array import PrepackedArray, over_bytes
 from tilus.tuning.keys import Arguments
 
 
@@ -118,4 +120,39 @@ def untouched_array(dtype: DType, shape: tuple[int, ...], name: str) -> Any:
     return np.empty(shape, dtype.numpy)
 
 
-__all__ = ["made_up_arguments", "random_array", "untouched_array"]
+def on_gpu(value: Any) -> Any:
+    """An array in host memory as one on the current GPU with the same contents, through CuPy; packed ones too. What is
+    no array stays as it is."""
+    from tilus.runtime.nvidia.engines import cupy_module
+
+    if isinstance(value, PrepackedArray):
+        return over_bytes(on_gpu(value.bytes), value.format, value.shape)
+    if isinstance(value, PackedArray):
+        memory = host_view(value.argument.address, u8, (value.nbytes,), (1,), value.base)
+        return packed(on_gpu(memory), value.dtype, value.shape, value.strides)
+    if not isinstance(value, np.ndarray):
+        return value
+    cupy = cupy_module()
+    if value.dtype.isbuiltin == 1:
+        return cupy.asarray(value)
+    return TypedArray(cupy.asarray(np.ascontiguousarray(value).view(f"u{value.dtype.itemsize}")), value.dtype)
+
+
+class TypedArray:
+    """A CuPy array of integers as one of an element type that not all releases of CuPy have, such as bfloat16."""
+
+    def __init__(self, base: Any, dtype: np.dtype[Any]) -> None:
+        self.base, self.dtype, self.shape = base, dtype, base.shape
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.base.__cuda_array_interface__
+        return found
+
+    def get(self) -> np.ndarray[Any, Any]:
+        """A copy in host memory."""
+        found: np.ndarray[Any, Any] = self.base.get()
+        return found.view(self.dtype)
+
+
+__all__ = ["TypedArray", "made_up_arguments", "on_gpu", "random_array", "untouched_array"]

@@ -112,14 +112,12 @@ class AutotunedFunction(TracedFunction):
             key = _slow_key((chosen, search), arguments, arrays)
             found = None if key is None else self._choices.get(key)
         if found is None:
-            kind = CUDA if any(a.kind == CUDA for a in arrays.values()) else HOST
-            name = chosen or getattr(self.kernel, "engine_name", None) or default_engine(kind)
+            name = chosen or getattr(self.kernel, "engine_name", None) or default_engine(_kind(arrays.values()))
             if search:
                 self._search(name, args, kwargs, arguments, arrays)
             engine = get_engine(name)
             # What the time of an engine tells nothing of, no model does.
-            variant = self._choose(arguments, arrays, engine.target,
-                                   engine if engine.timed or engine.kind == CUDA else None)
+            variant = self._choose(arguments, arrays, engine.target, engine if engine.timed else None)
             found = {name: value for name, value in variant.items() if name not in arguments}
             if len(self._choices) >= MAX_PLANS:
                 self._choices.clear()
@@ -138,9 +136,9 @@ class AutotunedFunction(TracedFunction):
         from tilus.tuning.ranking import modelled_engine
 
         arrays, found = self.facts.arrays(arguments), get_target(target, caller_span())
-        on_gpu = any(a.kind == CUDA for a in arrays.values())
+        kind = _kind(arrays.values())
         return self._choose(arguments, arrays, found,
-                            get_engine(default_engine(CUDA)) if on_gpu else modelled_engine(found))
+                            get_engine(default_engine(kind)) if kind == CUDA else modelled_engine(found))
 
     def _choose(self, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument], target: Target,
                 engine: Engine | None) -> Variant:
@@ -238,7 +236,9 @@ class AutotunedFunction(TracedFunction):
 
         span = caller_span()
         chosen = _engine.get() or getattr(self.kernel, "engine_name", None)
-        engine, predictor = machine_for(target, chosen, span)
+        arguments = dict(zip(self.signature.names, args, strict=False)) | kwargs
+        arguments.pop("out", None) if "out" not in self.signature.names else None
+        engine, predictor = machine_for(target, chosen, _kind(self.facts.arrays(arguments).values()), span)
         return tune(self, args, kwargs, budget=budget, executor=executor, engine=engine, predictor=predictor,
                     reset=reset, tolerance=tolerance, fresh=fresh, strategy=strategy, span=span)
 
@@ -338,6 +338,11 @@ def autotune(*, where: str | Callable[..., Any] | Sequence[str | Callable[..., A
         return AutotunedFunction(kernel, space, names, facts)
 
     return entry(decorate, "autotune")
+
+
+def _kind(arrays: Iterable[ArrayArgument]) -> str:
+    """The kind of the arrays of a call."""
+    return CUDA if any(a.kind == CUDA for a in arrays) else HOST
 
 
 def _slow_key(chosen: Any, arguments: Mapping[str, Any], arrays: Mapping[str, ArrayArgument]) -> Any:

@@ -6,16 +6,18 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from tilus.runtime.arrays import ArrayArgument
+from tilus.tuning.devices import Device, Host
 
 SHORTEST_SAMPLE = 1e-3
 """Seconds that a sample takes at least: shorter calls are repeated within it."""
-MOST_REPEATS, FIRST_RUNS = 10_000, 4
+FIRST_RUNS = 4
+COMPARED = 1 << 20
+"""Elements that are compared at once."""
 
 
 class OutOfTime(Exception):
@@ -27,21 +29,23 @@ class Written:
     it.
 
     Args:
-        arrays: those arrays, in host memory.
+        arrays: those arrays.
         reset: the names of those that are set to zero before each run.
+        device: where they are.
     """
 
-    def __init__(self, arrays: Mapping[str, ArrayArgument], reset: Iterable[str]) -> None:
-        self._memory = {name: _memory(array) for name, array in arrays.items()}
+    def __init__(self, arrays: Mapping[str, ArrayArgument], reset: Iterable[str],
+                 device: Device = Host()) -> None:  # noqa: B008  (it has no state)
+        self._memory = {name: device.memory(array) for name, array in arrays.items()}
         self._types = {name: array.dtype for name, array in arrays.items()}
-        self._before = {name: memory.copy() for name, memory in self._memory.items()}
+        self._before = {name: memory.saved() for name, memory in self._memory.items()}
         self.reset = [self._memory[name] for name in reset if name in self._memory]
         self.expected: dict[str, np.ndarray[Any, Any]] | None = None
 
     def restore(self) -> None:
         """Give all arrays what they held before the search."""
         for name, memory in self._memory.items():
-            memory[...] = self._before[name]
+            memory.put(self._before[name])
 
     def prepare(self) -> None:
         """For a run whose results are looked at."""
@@ -51,48 +55,59 @@ class Written:
     def clear(self) -> None:
         """Set to zero what is to be zero before each run."""
         for memory in self.reset:
-            memory[...] = 0
+            memory.clear()
 
     def expect(self) -> None:
         """What the arrays hold now is right."""
-        self.expected = {name: memory.copy() for name, memory in self._memory.items()}
+        self.expected = {name: memory.numbers().copy() for name, memory in self._memory.items()}
 
     def difference(self, tolerance: float) -> str:
         """In which way the arrays are not as expected; "" where they are. Floats may differ by ``tolerance``, relative
         to the largest finite one of their array."""
         assert self.expected is not None
         for name, memory in self._memory.items():
-            found = _differing(memory, self.expected[name], tolerance if self._types[name].is_float else 0.0)
+            floats = self._types[name].is_float
+            found = _differing(memory.numbers(), self.expected[name], tolerance if floats else 0.0)
             if found:
                 return f"{name} differs from what the untuned kernel gives, {found}"
         return ""
 
 
-def _memory(array: ArrayArgument) -> np.ndarray[Any, Any]:
-    """The elements of an array; the bytes that hold packed ones."""
-    held = array.array
-    assert held is not None
-    memory: np.ndarray[Any, Any] = held.bytes if not isinstance(held, np.ndarray) else held
-    return memory
-
-
 def _differing(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any], tolerance: float) -> str:
-    if found.size == 0:
-        return ""
     if tolerance == 0.0 or found.dtype == np.uint8:
-        wrong = found != expected
-        return f"at {int(wrong.sum())} of {wrong.size} elements" if wrong.any() else ""
-    x, y = found.astype(np.float64), expected.astype(np.float64)
+        wrong = int((found != expected).sum())
+        return f"at {wrong} of {found.size} elements" if wrong else ""
+    if _same_bits(found, expected):
+        return ""
+    found, expected = found.reshape(-1), expected.reshape(-1)
+    parts = [slice(start, start + COMPARED) for start in range(0, found.size, COMPARED)]
+    scale = max(float(np.abs(y[np.isfinite(y)]).max(initial=0.0)) for part in parts if len(y := _wide(expected[part])))
+    wrong, worst = 0, 0.0
+    for part in parts:
+        count, error = _far(_wide(found[part]), _wide(expected[part]), tolerance * scale)
+        wrong, worst = wrong + count, max(worst, error)
+    if not wrong:
+        return ""
+    return (f"at {wrong} of {found.size} elements, by up to {worst:.3g} where the largest is {scale:.3g}"
+            f" (tolerance {tolerance:.1g} of that)")
+
+
+def _same_bits(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> bool:
+    bits = np.dtype(f"u{found.dtype.itemsize}")
+    return bool(np.array_equal(found.view(bits), expected.view(bits)))
+
+
+def _wide(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return numbers.astype(np.float64)
+
+
+def _far(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any], limit: float) -> tuple[int, float]:
+    """How many numbers are not what is expected, and the largest error of finite ones."""
     finite = np.isfinite(y)
-    scale = float(np.abs(y[finite]).max(initial=0.0))
     with np.errstate(invalid="ignore"):
         error = np.abs(x - y)
-        close = np.where(finite, error <= tolerance * scale, (x == y) | (np.isnan(x) & np.isnan(y)))
-    if close.all():
-        return ""
-    worst = float(np.nanmax(np.where(finite & np.isfinite(x), error, 0.0)))
-    return (f"at {int((~close).sum())} of {close.size} elements, by up to {worst:.3g} where the largest is {scale:.3g}"
-            f" (tolerance {tolerance:.1g} of that)")
+        close = np.where(finite, error <= limit, (x == y) | (np.isnan(x) & np.isnan(y)))
+    return int((~close).sum()), float(np.where(finite & np.isfinite(x), error, 0.0).max(initial=0.0))
 
 
 def default_tolerance(arrays: Iterable[ArrayArgument]) -> float:
@@ -108,14 +123,16 @@ class Race:
     Args:
         before: is called before each run, where something has to be.
         deadline: when to stop, by ``time.perf_counter``.
-        measuring: what calls are timed in, such as an engine's ``measuring``.
+        device: what variants are timed on.
     """
 
     def __init__(self, before: Callable[[], None] | None, deadline: float,
-                 measuring: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self.before, self.deadline, self.measuring = before, deadline, measuring
+                 device: Device = Host()) -> None:  # noqa: B008  (it has no state)
+        self.before, self.deadline, self.device = before, deadline, device
         self.samples: dict[int, dict[int, float]] = {}
         """By variant and by turn, seconds of a call."""
+        self.running: int | None = None
+        """The variant of which a sample was taken last."""
         self._runs: dict[int, tuple[Callable[[], Any], int]] = {}
         self._turn = 0
         self._order = random.Random(0)
@@ -124,8 +141,9 @@ class Race:
         """Add a variant that has run before, in ``first`` seconds; None: in too few, measure again."""
         # The least of some, since one that was disturbed would leave the variant with few runs in each sample, of which
         # the first ones also wake other threads.
+        self.running = number
         once = min(self._timed(run, 1) for _ in range(FIRST_RUNS)) if first is None else first
-        repeats = min(MOST_REPEATS, max(1, round(SHORTEST_SAMPLE / max(once, 1e-9))))
+        repeats = min(self.device.most_repeats, max(1, round(SHORTEST_SAMPLE / max(once, 1e-9))))
         self._runs[number] = run, repeats
         self.samples[number] = {0: once if repeats == 1 else self._timed(run, repeats)}
 
@@ -136,20 +154,12 @@ class Race:
             for number in self._order.sample(list(numbers), len(numbers)):
                 if time.perf_counter() > self.deadline:
                     raise OutOfTime
+                self.running = number
                 run, repeats = self._runs[number]
                 self.samples[number][self._turn] = self._timed(run, repeats)
 
     def _timed(self, run: Callable[[], Any], repeats: int) -> float:
-        """The median of some calls that follow each other, in seconds."""
-        clock, found = time.perf_counter, []
-        with self.measuring():
-            for _ in range(repeats):
-                if self.before is not None:
-                    self.before()
-                start = clock()
-                run()
-                found.append(clock() - start)
-        return statistics.median(found)
+        return self.device.sample(run, repeats, self.before)
 
     def scores(self, numbers: Sequence[int]) -> dict[int, float]:
         """How long variants take relative to each other: of each the median, over the turns in which all of them were

@@ -1,8 +1,9 @@
 """The search of the best variant of a call: compile, check, measure in rounds that halve the field.
 
 Variants that cannot be compiled or run, or whose results are not those of the untuned kernel, are dropped with their
-reasons; all but the untuned one run for the first time in a child of the process (``trial.py``). Variants that the
-model of the target says cannot be launched are dropped before they are compiled. The others run in turns
+reasons; all but the untuned one run for the first time in a child of the process (``trial.py``). On a GPU they run in
+this one, and a variant after which nothing works there ends the search. Variants that the model of the target says
+cannot be launched are dropped before they are compiled. The others run in turns
 (:class:`~tilus.tuning.measure.Race`); after each round the better half stays, and the untuned one always does. Where
 not all variants are compiled within half of the time, those that are race; then the neighbours of the best one race
 with it, until none is better, and then others, as long as there is time. Variants are taken in the order of a model's
@@ -22,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
 from tilus.model.prediction import Prediction
+from tilus.runtime.arrays import CUDA, ArrayArgument
 from tilus.runtime.cache import key_of
 from tilus.runtime.engines import Engine
 from tilus.runtime.filelock import key_lock
 from tilus.runtime.fuse import FusedFunction
 from tilus.runtime.jit import Prepared
-from tilus.targets import Target
 from tilus.tuning.compiling import Compiler, reason_of
 from tilus.tuning.config import shown
-from tilus.tuning.identity import device_of
+from tilus.tuning.devices import Device, DeviceLost, Host
 from tilus.tuning.journal import Journal
 from tilus.tuning.measure import SHORTEST_SAMPLE, OutOfTime, Race, Written, default_tolerance
 from tilus.tuning.progress import Progress
@@ -85,6 +86,7 @@ class Search:
         args, kwargs: the call; parameters of the space that it gives are kept.
         space: the variants for that call.
         untuned: the variant that the call has without a search, which is one of the space.
+        arrays: those of the call.
         seconds: the budget.
         reset: the arrays that are set to zero before each run.
         tolerance: how far floats may differ; None for the default.
@@ -94,9 +96,9 @@ class Search:
     """
 
     def __init__(self, function: AutotunedFunction, engine: Engine, args: tuple[Any, ...], kwargs: Mapping[str, Any],
-                 space: Space, untuned: Variant, *, seconds: float, executor: Executor | None, reset: Iterable[str],
-                 tolerance: float | None, span: Span | None, journal: Journal, earlier: Sequence[Measured],
-                 proposals: Proposals | None) -> None:
+                 space: Space, untuned: Variant, arrays: Sequence[ArrayArgument], *, seconds: float,
+                 executor: Executor | None, reset: Iterable[str], tolerance: float | None, span: Span | None,
+                 journal: Journal, earlier: Sequence[Measured], proposals: Proposals | None) -> None:
         self.function, self.engine, self.span, self.journal = function, engine, span, journal
         self.args, self.kwargs, self.given = args, dict(kwargs), set(kwargs)
         self.space, self.untuned = space, untuned
@@ -112,7 +114,9 @@ class Search:
         self.ended = ""
         self.reference: int | None = None
         self.winner: int | None = None
-        self.race = Race(None, self.deadline, engine.measuring)
+        self.device = device_for(engine, arrays)
+        self.race = Race(None, self.deadline, self.device)
+        self.lost = False
         self.proposals = proposals
         self._told = 0
         self._seed = 0
@@ -181,14 +185,27 @@ class Search:
                     self._search()
                 except OutOfTime:
                     self.ended = "the budget was used up"
+                except DeviceLost as lost:
+                    self._lose(str(lost))
                 except KeyboardInterrupt:
                     if self._best() is None:
                         raise
                     self.ended = "interrupted"
         finally:
-            if self._written is not None:
+            if self._written is not None and not self.lost:
                 self._written.restore()
             self.journal.flush(force=True)
+
+    def _lose(self, reason: str) -> None:
+        """The device does not work any more, because of the variant that ran last."""
+        number, self.lost = self.race.running, True
+        assert number is not None
+        self.failed[number] = reason
+        self.checked = [n for n in self.checked if n != number]
+        self.winner = None if self.winner == number else self.winner
+        self.reference = None if self.reference == number else self.reference
+        self.ended = (f"after {shown(self.variants[number])} nothing runs on the device in this process any more, and "
+                      "the arrays are lost")
 
     def _search(self) -> None:
         if self.predictor is not None:
@@ -245,7 +262,7 @@ class Search:
     def _alone(self) -> Iterator[None]:
         """No other search measures on the device meanwhile. Waiting for that does not count."""
         started = time.perf_counter()
-        with key_lock(lock_of(self.engine.target), LONGEST_WAIT):
+        with key_lock(lock_of(self.device), LONGEST_WAIT):
             waited = time.perf_counter() - started
             self.deadline += waited
             self.race.deadline += waited
@@ -335,7 +352,11 @@ class Search:
             raise _Wrong(reason_of(error)) from error
         if self._written is None:
             self._written = self._memory(prepared)
-        if self.reference is None:
+            self.race.before = self._written.clear if self.reset else None
+        self.race.running = number
+        if not self.device.children:
+            reason, seconds = self._run_twice(call)
+        elif self.reference is None:
             reason, seconds = self._first_run(call)
         else:
             reason, seconds = self._tried(call)
@@ -345,11 +366,11 @@ class Search:
         self.checked.append(number)
         if self.reference is None:
             self.reference = number
-            self.race.before = self._written.clear if self.reset else None
             first = seconds if seconds >= SLOW else None
         elif seconds < max(SLOW, HOPELESS * fastest):
-            self._written.clear()
-            call()  # the first one in this process does more than later ones
+            if self.device.children:
+                self._written.clear()
+                call()  # the first one in this process does more than later ones
             first = None
         else:
             first = seconds
@@ -360,16 +381,20 @@ class Search:
         assert self._written is not None
         assert self.tolerance is not None
         self._written.prepare()
-        with self.engine.measuring():
-            started = time.perf_counter()
-            try:
-                call()
-            except Exception as error:
-                return reason_of(error), 0.0
-            seconds = time.perf_counter() - started
+        try:
+            seconds = self.device.first(call)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            return reason_of(error), 0.0
         if self._written.expected is None:
             self._written.expect()
         return self._written.difference(self.tolerance), seconds
+
+    def _run_twice(self, call: Callable[[], Any]) -> tuple[str, float]:
+        """As :meth:`_first_run`, in this process; what is timed is the second run, since the first one loads code."""
+        reason, _ = self._first_run(call)
+        return reason, 0.0 if reason else self.device.sample(call, 1, self.race.before)
 
     def _tried(self, call: Callable[[], Any]) -> tuple[str, float]:
         """As :meth:`_first_run`, in a child of the process. Raises OutOfTime."""
@@ -404,7 +429,7 @@ class Search:
                                    self.span, help=f"it writes {', '.join(written) or 'no array'}")
         if self.tolerance is None:
             self.tolerance = default_tolerance(arrays.values())
-        return Written(written, self.reset)
+        return Written(written, self.reset, self.device)
 
     def _call(self, number: int) -> Callable[[], Any]:
         run, args = self.function.kernel.on(self.engine.name), self.args
@@ -443,10 +468,18 @@ def _sorted_out(earlier: Sequence[Measured]) -> tuple[list[Measured], list[Measu
     return again, [m for m in earlier if m not in again]
 
 
-def lock_of(target: Target) -> str:
-    """The lock on the device that code for a target is measured on, whatever caches the processes have."""
-    device = key_of([device_of(target)]) if target.is_cuda else target.name
-    return os.path.join(tempfile.gettempdir(), f"tilus-measuring-{os.getuid()}-{device}.lock")
+def device_for(engine: Engine, arrays: Sequence[ArrayArgument]) -> Device:
+    """What calls on some arrays are timed on."""
+    if engine.kind != CUDA:
+        return Host(engine.target.name, engine.measuring)
+    from tilus.tuning.gpu import Gpu
+
+    return Gpu(arrays)
+
+
+def lock_of(device: Device) -> str:
+    """The lock on what variants are measured on, whatever caches the processes have."""
+    return os.path.join(tempfile.gettempdir(), f"tilus-measuring-{os.getuid()}-{key_of([device.name])}.lock")
 
 
 class _Wrong(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Span, UserError
-from tilus.runtime.arrays import CUDA, HOST
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.engines import Engine, default_engine, get_engine
 from tilus.targets import get_target
 from tilus.tuning.config import shown
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BUDGET = 60.0
 """Seconds of a search where nobody says."""
+THIS_GPU = "this-gpu"
+"""The target that is a GPU of this machine."""
 
 
 def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], *, budget: float,
@@ -36,12 +38,8 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
     predictor. See :meth:`AutotunedFunction.tune`."""
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not budget > 0:
         raise UserError.at("E1110", f"budget is {budget!r}, not a number of seconds", span, help="write budget=60")
-    if predictor is None and engine.kind == CUDA:
-        raise UserError.at("E1109", "variants are not measured on GPUs", span,
-                           help="ask the model of the GPU, with arrays in host memory: target='sm_80'")
-    if predictor is None and not engine.timed:
-        raise UserError.at("E1109", f"the time of the engine {engine.name!r} does not tell how fast a kernel is", span,
-                           help="tune on 'cpu'")
+    if predictor is None:
+        _check_engine(engine, span)
     task = _Task(function, engine, args, kwargs, predictor is not None, span)
     from tilus.tuning.executors import opened
     from tilus.tuning.guided import proposals_for
@@ -51,9 +49,10 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
     search: Search | ModelledSearch
     with opened(executor, span) as compiling:
         if predictor is None:
-            search = Search(function, engine, args, kwargs, task.space, task.untuned, seconds=float(budget),
-                            executor=compiling, reset=(reset,) if isinstance(reset, str) else reset,
-                            tolerance=tolerance, span=span, journal=task.journal,
+            search = Search(function, engine, args, kwargs, task.space, task.untuned, task.arrays,
+                            seconds=float(budget), executor=compiling,
+                            reset=(reset,) if isinstance(reset, str) else reset, tolerance=tolerance, span=span,
+                            journal=task.journal,
                             earlier=() if fresh else task.journal.earlier(task.space),
                             proposals=proposals_for(task.space, strategy, span))
         else:
@@ -61,6 +60,21 @@ def tune(function: AutotunedFunction, args: tuple[Any, ...], kwargs: dict[str, A
                                     seconds=float(budget), executor=compiling)
         search.run()
     return task.finished(search)
+
+
+def _check_engine(engine: Engine, span: Span | None) -> None:
+    """Raise UserError (E1109) where an engine is not measured on."""
+    if not engine.timed:
+        raise UserError.at("E1109", f"the time of the engine {engine.name!r} does not tell how fast a kernel is", span,
+                           help="tune on 'cpu'")
+    if not _is_usual(engine):
+        raise UserError.at("E1109", f"results are for the usual route to a target, which {engine.name!r} is not", span,
+                           help=f"tune on {default_engine(engine.kind)!r}")
+
+
+def _is_usual(engine: Engine) -> bool:
+    """Whether it is the engine of its arrays, which results are for."""
+    return bool(get_engine(default_engine(engine.kind)).route == engine.route)
 
 
 class _Task:
@@ -72,10 +86,12 @@ class _Task:
         space: the variants for the call.
         untuned: the one that it has without a search, by the kernel's defaults.
         modelled: whether a model is asked, since nothing can be measured.
+        arrays: those of the call.
         journal: what is stored.
 
     Raises:
-        UserError: E1104, no variant is left; E1109, the arrays are on a GPU; what the kernel says of the call.
+        UserError: E1104, no variant is left; E1109, the arrays are not where variants run; what the kernel says of the
+            call.
     """
 
     def __init__(self, function: AutotunedFunction, engine: Engine, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -91,12 +107,23 @@ class _Task:
         self.space = function.space_for(engine.target, function.facts.numbers(arguments, arrays), self.fixed)
         self.untuned = function.default(self.space)
         open_ = {name: value for name, value in self.untuned.items() if name not in arguments}
+        self._check_arrays(arrays.values())
         prepared = function.kernel.prepared(engine.name, args, {**kwargs, **open_})
-        if any(array.kind != HOST for _, _, array in prepared.call.arrays):
-            raise UserError.at("E1109", f"{function.__name__} is given arrays on a GPU, and variants are measured on "
-                                        "host arrays", span)
+        self.arrays = [array for _, _, array in prepared.call.arrays]
         self.journal = Journal(default_store(), identity_of(function.function, self.key, engine.target, modelled),
                                self.fixed, MODELLED if modelled else OK)
+
+    def _check_arrays(self, arrays: Iterable[ArrayArgument]) -> None:
+        """Raise UserError (E1109) where they are not of the kind that variants run on."""
+        wrong = next((array for array in arrays if array.kind != self.engine.kind), None)
+        if wrong is None:
+            return
+        where = {HOST: "in host memory", CUDA: "on a GPU"}
+        asked = "the model takes arrays" if self.modelled else "variants are measured on arrays"
+        raise UserError.at("E1109", f"{self.function.__name__} is given arrays {where[wrong.kind]}, and {asked} "
+                                    f"{where[self.engine.kind]}", self.span,
+                           help="pass CuPy arrays or torch tensors of a GPU" if self.engine.kind == CUDA else
+                                "pass NumPy arrays")
 
     def finished(self, search: Search | ModelledSearch) -> TuningResult:
         """The result, stored and used from now on. Raises UserError (E1112) where nothing works."""
@@ -119,17 +146,18 @@ class _Task:
                             notes=[*notes, *more])
 
 
-def machine_for(target: str | None, chosen: str | None, span: Span | None) -> tuple[Engine, Predictor | None]:
-    """The engine to measure on: of a name, or the one that is chosen, or the host's. For a target that nothing here is
-    measured on, the engine that calls are bound for, and the model of the target.
+def machine_for(target: str | None, chosen: str | None, kind: str,
+                span: Span | None) -> tuple[Engine, Predictor | None]:
+    """The engine to measure on: of a name, or the one that is chosen, or that of arrays of a kind. For a target that
+    nothing here is measured on, the engine that calls are bound for, and the model of the target.
 
     Raises:
         UserError: E1109, there is no model of the target; E0501, there is no such target.
     """
     if target is None:
-        return get_engine(chosen or default_engine(HOST)), None
-    if target == "this-gpu":
-        _check_gpu(span)
+        return get_engine(chosen or default_engine(kind)), None
+    if target == THIS_GPU:
+        check_gpu(span)
         return get_engine(default_engine(CUDA)), None
     if target in ("cpu", "interpret", "python", "cuda") or ":" in target:
         return get_engine(target), None
@@ -141,7 +169,7 @@ def machine_for(target: str | None, chosen: str | None, span: Span | None) -> tu
     return engine, predictor
 
 
-def _check_gpu(span: Span | None) -> None:
+def check_gpu(span: Span | None) -> None:
     """Raise UserError (E1109) where there is no GPU."""
     try:
         import cupy
@@ -161,9 +189,9 @@ def tune_if_asked(function: AutotunedFunction, engine_name: str, args: tuple[Any
                   kinds: set[str], key: TuningKey, span: Span | None) -> None:
     """Search for a call that has no result, where its engine can be measured."""
     engine = get_engine(engine_name)
-    if engine.timed and CUDA not in kinds and function.lookup(key) is None:
+    if engine.timed and _is_usual(engine) and kinds <= {engine.kind} and function.lookup(key) is None:
         tune(function, args, kwargs, budget=BUDGET, executor=None, engine=engine, predictor=None, reset=(),
              tolerance=None, fresh=False, strategy="halving", span=span)
 
 
-__all__ = ["BUDGET", "machine_for", "tune", "tune_if_asked"]
+__all__ = ["BUDGET", "THIS_GPU", "check_gpu", "machine_for", "tune", "tune_if_asked"]

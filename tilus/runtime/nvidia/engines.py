@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from tilus.runtime.arguments import WORD_BYTES, call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
-from tilus.runtime.nvidia.build import ROUTES, PtxKernel, compile_ptx
+from tilus.runtime.nvidia.build import ROUTES, GpuRoute, PtxKernel, compile_ptx
 from tilus.runtime.nvidia.launch_facts import LaunchFacts, formats_of
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
@@ -67,6 +68,13 @@ def has_to_be_folded(facts: LaunchFacts, grid: tuple[int, ...]) -> bool:
     return not is_launchable(launched_grid(grid, facts.raster)[0])
 
 
+def _route_of(parts: Sequence[str]) -> GpuRoute | None:
+    """The route that the rest of an engine's name says, the default for none; None where there is no such route."""
+    if not parts:
+        return next(iter(ROUTES.values()))
+    return ROUTES.get(parts[0]) if len(parts) == 1 else None
+
+
 class SimulateEngine(Engine):
     """``simulate:sm_80``, ``simulate:sm_80:ptx``: the PTX of a route on the simulator."""
 
@@ -75,12 +83,13 @@ class SimulateEngine(Engine):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         parts = name.split(":")
-        if len(parts) not in (2, 3) or parts[2:] not in ([], *([r] for r in ROUTES)):
+        route = _route_of(parts[2:]) if len(parts) > 1 else None
+        if route is None:
             raise call_error("E0506", f"there is no engine {name!r}", help="simulate:sm_80, simulate:sm_80:ptx")
         self.simulated = get_target(parts[1], caller_span())
         if not self.simulated.is_cuda:
             raise call_error("E0506", f"there is no engine {name!r}: {self.simulated} is no GPU")
-        self.route = ROUTES[parts[2]] if len(parts) == 3 else next(iter(ROUTES.values()))
+        self.route = route
 
     @property
     def target(self) -> Target:
@@ -203,21 +212,30 @@ def check_resident(name: str, grid: Sequence[int], resident: int) -> None:
 
 
 class CudaEngine(Engine):
-    """The GPU that the arrays are on, through CuPy."""
+    """``cuda``, ``cuda:ptx``, ``cuda:cuda``: the GPU that the arrays are on, through CuPy, with code of a route."""
 
     kind = CUDA
+    timed = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        route = _route_of(name.split(":")[1:])
+        if route is None:
+            raise call_error("E0506", f"there is no engine {name!r}", help="cuda, cuda:ptx, cuda:cuda")
+        self.route = route
 
     @property
     def target(self) -> Target:
         """That fits the current device."""
-        runtime = _cupy().cuda.runtime
+        runtime = cupy_module().cuda.runtime
         return get_target(device_target(runtime.getDeviceProperties(runtime.getDevice())))
 
     def make(self, specialisation: Specialisation) -> Runner:
-        return _Cuda(specialisation)
+        return _Cuda(specialisation, self.route)
 
 
-def _cupy() -> Any:
+def cupy_module() -> Any:
+    """CuPy. Raises ToolchainError (E0901) where it is not installed."""
     try:
         import cupy
     except ImportError as error:
@@ -229,30 +247,32 @@ def _cupy() -> Any:
 class _Cuda(NoPlan):
     """Cubins are compiled per architecture at the first call on a device of it."""
 
-    def __init__(self, specialisation: Specialisation) -> None:
-        self.specialisation = specialisation
+    def __init__(self, specialisation: Specialisation, route: GpuRoute) -> None:
+        self.specialisation, self.route = specialisation, route
         specialisation.trace()  # says which arrays are written
         self.functions: dict[tuple[int, bool], Any] = {}
 
     def formats(self, arguments: Sequence[Any]) -> dict[str, str]:
-        return formats_of(self.function(_device_of(_cupy(), arguments))[1])
+        return formats_of(self.function(device_of(cupy_module(), arguments))[1])
 
     def function(self, device: int, folded: bool = False) -> tuple[dict[str, Any], dict[str, LaunchFacts], int, Module]:
         """The loaded kernels, what launching each takes, how many blocks of the first the device holds at once, and the
         module with the launch function."""
         found = self.functions.get((device, folded))
         if found is None:
-            cupy = _cupy()
+            cupy = cupy_module()
             properties = cupy.cuda.runtime.getDeviceProperties(device)
             compiled = compile_specialisation(self.specialisation, device_target(properties),
-                                              options=Options(folded=folded))
+                                              self.route.name, Options(folded=folded))
             module = cupy.cuda.function.Module()
             module.load(compiled.cubin)
             facts = compiled.launches
             kernels = {name: module.get_function(name) for name in facts}
             for name, kernel in kernels.items():
                 if facts[name].dynamic_shared_bytes > 48 * 1024:
-                    kernel.max_dynamic_shared_size_bytes = facts[name].dynamic_shared_bytes
+                    driver = cupy.cuda.driver
+                    driver.funcSetAttribute(kernel.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                                            facts[name].dynamic_shared_bytes)
             first = facts[compiled.metadata["kernel"]]
             target = get_target(compiled.target)
             per_sm = target.resident_blocks(first.threads, first.registers, first.dynamic_shared_bytes)
@@ -261,9 +281,9 @@ class _Cuda(NoPlan):
         return found
 
     def run(self, arguments: Sequence[Any]) -> None:
-        cupy = _cupy()
-        device = _device_of(cupy, arguments)
-        with cupy.cuda.Device(device):
+        cupy = cupy_module()
+        device = device_of(cupy, arguments)
+        with cupy.cuda.Device(device), current(cupy, stream_of(cupy, arguments)) as stream:
             kernels, facts, resident, module = self.function(device)
             keep: list[Any] = []
 
@@ -283,7 +303,7 @@ class _Cuda(NoPlan):
                 if launch.cooperative:
                     check_resident(name, grid, resident)
                 kernel(blocks, (launch.threads, 1, 1), packed, shared_mem=launch.dynamic_shared_bytes,
-                       stream=_stream_of(cupy, arguments), enable_cooperative_groups=launch.cooperative)
+                       stream=stream, enable_cooperative_groups=launch.cooperative)
 
             assert module.launch is not None
             evaluate_launch(module.launch, arguments, allocate=allocate, start=start,
@@ -304,7 +324,8 @@ def device_target(properties: dict[str, Any]) -> str:
     return f"sm_{older[0]}"
 
 
-def _device_of(cupy: Any, arguments: Sequence[Any]) -> int:
+def device_of(cupy: Any, arguments: Sequence[Any]) -> int:
+    """The number of the device that the arrays among some arguments are on. Raises UserError: they are on several."""
     devices = set()
     for argument in arguments:
         if isinstance(argument, ArrayArgument) and argument.address:
@@ -314,7 +335,7 @@ def _device_of(cupy: Any, arguments: Sequence[Any]) -> int:
     return devices.pop() if devices else int(cupy.cuda.Device().id)
 
 
-def _stream_of(cupy: Any, arguments: Sequence[Any]) -> Any:
+def stream_of(cupy: Any, arguments: Sequence[Any]) -> Any:
     """torch's current stream for torch tensors, CuPy's otherwise."""
     for argument in arguments:
         if isinstance(argument, ArrayArgument) and type(argument.owner).__module__.split(".")[0] == "torch":
@@ -322,6 +343,11 @@ def _stream_of(cupy: Any, arguments: Sequence[Any]) -> Any:
 
             return cupy.cuda.ExternalStream(torch.cuda.current_stream(argument.owner.device).cuda_stream)
     return cupy.cuda.get_current_stream()
+
+
+def current(cupy: Any, stream: Any) -> AbstractContextManager[Any]:
+    """A stream as CuPy's current one, on which it also zeroes workspaces and copies."""
+    return nullcontext(stream) if stream.ptr == cupy.cuda.get_current_stream().ptr else stream
 
 
 def _device_value(value: Any, type_: str) -> Any:
