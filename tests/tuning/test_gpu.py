@@ -1,5 +1,5 @@
-"""Searches that measure on a GPU, and engines by route: with a stand-in for CuPy whose launches run on the simulator and
-take as long as the test says."""
+"""Searches that measure on a GPU, and engines by route: with a stand-in for CuPy whose launches run on the simulator
+and take as long as the test says."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_mistakes(target: str, message: str) -> None:
 
 
 def test_arrays_on_a_gpu_are_not_measured_elsewhere(cupy: Any) -> None:
-    with pytest.raises(tl.UserError, match="E1109.*given arrays on a GPU, and variants are measured on arrays in host"):
+    with pytest.raises(tl.UserError, match=r"E1109.*on a GPU, and variants are measured on arrays in host"):
         added.tune(*map(on_gpu, vectors()), target="cpu")
 
 

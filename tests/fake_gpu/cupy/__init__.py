@@ -1,8 +1,8 @@
-"""What tilus uses of CuPy, with a device of ``sm_80`` whose memory is the host's: launches run on the PTX simulator, and
-take as long as :data:`device` says.
+"""What tilus uses of CuPy, with a device of ``sm_80`` whose memory is the host's: launches run on the PTX simulator,
+and take as long as :data:`device` says.
 
-As in CuPy, functions and modules have no attributes but their own, an error of a kernel is seen by what waits for it, and
-after an illegal access nothing works. Kernels are those that tilus compiles in this process.
+As in CuPy, functions and modules have no attributes but their own, an error of a kernel is seen by what waits for it,
+and after an illegal access nothing works. Kernels are those that tilus compiles in this process.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _pointer(address: int) -> Any:
     return None
 
 
-class ndarray:  # noqa: N801
+class ndarray:
     def __init__(self, shape: Any, dtype: Any = np.float64) -> None:
         self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
         self.dtype = np.dtype(dtype)
@@ -244,7 +244,7 @@ def _properties(number: int) -> dict[str, Any]:
             "totalGlobalMem": 80 << 30, "warpSize": 32}
 
 
-def _attribute(number: int, device_: int) -> int:
+def _attribute(number: int, which: int) -> int:
     return {13: 1410000, 36: 1593000, 37: 5120}[number]
 
 
