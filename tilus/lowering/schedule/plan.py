@@ -122,7 +122,8 @@ def _fills_words(tile: TileType) -> bool:
 def worth_splitting(staged: StagedLoop, schedule: LoopSchedule) -> bool:
     """Whether a loop over whole tiles does without checks that the loop over all of them needs."""
     masks = any(isinstance(op, Compare) and staged.holds_in_whole_tiles(op) for op in staged.loop.body.ops)
-    return bool(schedule.prefetch) or masks or schedule.unroll > 1 or any(staged.bounded(load) for load in staged.loads)
+    checked = any(staged.bounded(load) or not staged.ends_with_array(load) for load in staged.loads)
+    return bool(schedule.prefetch) or masks or schedule.unroll > 1 or checked
 
 
 def fragment_step(staged: StagedLoop) -> int:
