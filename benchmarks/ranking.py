@@ -49,9 +49,8 @@ def matmul_variants() -> Iterator[dict[str, Any]]:
             yield {"BM": bm, "BN": bn, "BK": bk, "stages": stages, "warps": warps}
 
 
-def attention_variants() -> Iterator[dict[str, Any]]:
-    for bm, bn, stages, warps, causal in itertools.product((32, 64, 128), (32, 64, 128), (1, 2, 3), (4, 8),
-                                                           (False, True)):
+def attention_variants(causal: bool) -> Iterator[dict[str, Any]]:
+    for bm, bn, stages, warps in itertools.product((32, 64, 128), (32, 64, 96, 128), (1, 2, 3, 4), (4, 8)):
         if bm // warps >= 8:
             yield {"BM": bm, "BN": bn, "stages": stages, "warps": warps, "causal": causal, "D": 64}
 
@@ -194,8 +193,9 @@ def main() -> None:
         sweep("matmul 4096×4096×4096", matmul, matmul_variants(), dict.fromkeys("abc", (4096, 4096)), options.target)
     if "attention" in options.parts:
         shape = (4, 4096, 16, 64)
-        sweep("attention, 4 × 16 heads of 64, length 4096", flash_attention_forward, attention_variants(),
-              {**dict.fromkeys("qkvo", shape), "lse": (4, 16, 4096)}, options.target)
+        for causal in (False, True):
+            sweep(f"attention, 4 × 16 heads of 64, length 4096{', causal' * causal}", flash_attention_forward,
+                  attention_variants(causal), {**dict.fromkeys("qkvo", shape), "lse": (4, 16, 4096)}, options.target)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ class Cost:
         store: whether nothing comes back.
         passes: cycles of the data path that all sub-cores share.
         extra: passes beyond those without conflicts, which delay the result.
+        beyond: how many of the requests miss the first level.
         l2_bytes: bytes between the first and the second level.
         memory_bytes: those of them that memory delivers or takes.
     """
@@ -22,6 +23,7 @@ class Cost:
     store: bool
     passes: float
     extra: float = 0.0
+    beyond: float = 1.0
     l2_bytes: float = 0.0
     memory_bytes: float = 0.0
 

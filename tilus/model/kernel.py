@@ -85,25 +85,33 @@ class LaunchModel:
 
     def _steps(self) -> list[Step]:
         program = self.sample.program
-        shares = {store: self._shares(store) for store in (False, True)}
+        shares = self._shares()
         costs = {number: self._cost(number, access, shares) for number, access in self.sample.accesses.items()}
         return steps_of(program.instructions, costs, self.target.arch, half_rate=self.board.half_rate)
 
-    def _shares(self, store: bool) -> dict[str, float]:
-        """Of the sectors that an array's loads, or its stores, ask L2 for: which share memory delivers or takes."""
-        asked: dict[str, float] = {}
+    def _shares(self) -> dict[tuple[str, bool], tuple[float, float]]:
+        """Of the sectors that an array's loads (or, with True, its stores) ask for: which share L2 is asked for, and
+        which share memory delivers or takes."""
+        asked: dict[tuple[str, bool], float] = {}
         for number, access in self.sample.accesses.items():
-            if access.space == "global" and self._stores(number) == store:
+            if access.space == "global":
                 bytes_ = self.executed.get(number, 0.0) * access.requests * access.sectors * SECTOR
-                asked[access.array] = asked.get(access.array, 0.0) + bytes_
+                key = access.array, self._stores(number)
+                asked[key] = asked.get(key, 0.0) + bytes_
         traffic = self.sample.traffic
-        moved = traffic.written_bytes if store else traffic.dram_bytes
-        return {name: min(1.0, moved.get(name, total) / total) for name, total in asked.items() if total}
+        found = {}
+        for (name, store), own in asked.items():
+            total = own + asked.get((name, not store), 0.0)
+            moved = traffic.written_bytes if store else traffic.dram_bytes
+            if own:
+                l2 = 1.0 if store else min(1.0, traffic.requested_bytes.get(name, total) / total)
+                found[name, store] = l2, min(l2, moved.get(name, own) / own)
+        return found
 
     def _stores(self, number: int) -> bool:
         return self.sample.program.instructions[number].opcode in STORE_OPCODES
 
-    def _cost(self, number: int, access: Access, shares: Mapping[bool, Mapping[str, float]]) -> Cost:
+    def _cost(self, number: int, access: Access, shares: Mapping[tuple[str, bool], tuple[float, float]]) -> Cost:
         store, part = self._stores(number), access.requests
         if access.space == "shared":
             return Cost(True, store, part * access.wavefronts, access.wavefronts - access.least_wavefronts)
@@ -112,9 +120,9 @@ class LaunchModel:
         passes = max(1.0, least + max(0.0, access.sectors - access.least_sectors), access.wavefronts)
         bytes_ = part * access.sectors * SECTOR
         if access.space == "local":
-            return Cost(False, store, part * passes, 0.0, bytes_ * SPILLED, 0.0)
-        memory = bytes_ * shares[store].get(access.array, 1.0)
-        return Cost(False, store, part * passes, 0.0, bytes_, memory)
+            return Cost(False, store, part * passes, 0.0, SPILLED, bytes_ * SPILLED, 0.0)
+        l2, memory = shares.get((access.array, store), (1.0, 1.0))
+        return Cost(False, store, part * passes, 0.0, l2, bytes_ * l2, bytes_ * memory)
 
     # -- time
 

@@ -115,6 +115,7 @@ class Multiprocessor:
         self.latest: list[_Warp | None] = [None] * SUB_CORES
         self.path_free = self.l2_free = self.memory_free = 0.0
         self.l2_rate = min(L2_PORT, board.l2_bandwidth / sharers)
+        self.together = sharers * len(blocks)
         self.memory_rate = min(L2_PORT, board.memory_bytes_per_cycle / sharers)
         self.arrived: dict[tuple[int, int], list[_Warp]] = {}
         self.arrivals: dict[tuple[int, int], int] = {}
@@ -225,7 +226,8 @@ class Multiprocessor:
         self.queues[sub].append(begins)
         done = begins + step.latency + cost.extra
         if cost.l2_bytes:
-            done = max(done, self._beyond(cost.l2_bytes, cost.memory_bytes, begins) + step.latency)
+            missed = self._beyond(cost.l2_bytes, cost.memory_bytes, begins) + step.latency
+            done += cost.beyond * max(0.0, missed - done)
         return done, begins + step.read + cost.extra
 
     def _beyond(self, l2_bytes: float, memory_bytes: float, begins: float) -> float:
@@ -235,8 +237,9 @@ class Multiprocessor:
         time = self.l2_free + board.l2_latency - board.l1_latency
         if memory_bytes:
             self.memory_free = max(self.memory_free, begins) + memory_bytes / self.memory_rate
-            # A request waits for the slowest of its sectors.
-            share = min(1.0, 4 * memory_bytes / l2_bytes)
+            # What blocks read together comes from memory once, but all that read it wait for that, since none of them
+            # gets ahead of the others.
+            share = min(1.0, self.together * memory_bytes / l2_bytes)
             time = max(time, self.memory_free + board.l2_latency - board.l1_latency)
             time += share * (board.memory_latency - board.l2_latency)
         return time
