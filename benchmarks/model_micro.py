@@ -53,23 +53,29 @@ SUM = "c[0][0] + c[1][1] + c[2][2] + c[3][3] + c[4][0] + c[5][1] + c[6][2] + c[7
 EX2 = "asm volatile(\"ex2.approx.ftz.f32 %0, %0;\" : \"+f\"(x@));"
 EX2_CHAIN = EX2.replace("@", "")
 LDS = "asm volatile(\"ld.shared.{0} %0, [%0];\" : \"+r\"(s));"
+SHUFFLE = "asm volatile(\"shfl.sync.bfly.b32 %0, %0, 1, 0x1f, -1;\" : \"+r\"(h));"
+OVERHEAD = "the loop's own instructions take issue slots too"
 SHARED = "unsigned s = (threadIdx.x & 31) * 4; ((volatile unsigned*)shared)[threadIdx.x] = s; __syncthreads();"
 
 
 def cases() -> Iterator[Micro]:
     yield Micro("FFMA, dependent", "sm_80", "float x = out[0];", "x = fmaf(x, x, x);", "x", "FFMA", 4)
-    yield Micro("FFMA, many warps", "sm_80", "float x = out[0];", "x = fmaf(x, x, x);", "x", "FFMA", 2, warps=32)
-    yield Micro("FFMA, many warps", "sm_86", "float x = out[0];", "x = fmaf(x, x, x);", "x", "FFMA", 1, warps=32)
-    yield Micro("HADD2, dependent", "sm_86", "unsigned h = n;", HALF2, "h", "HADD2", 5)
+    yield Micro("FFMA, many warps", "sm_80", "float x = out[0];", "x = fmaf(x, x, x);", "x", "FFMA", 2, warps=32,
+                why=OVERHEAD)
+    yield Micro("FFMA, many warps", "sm_86", "float x = out[0];", "x = fmaf(x, x, x);", "x", "FFMA", 1, warps=32,
+                why=OVERHEAD)
+    yield Micro("HADD2, dependent", "sm_86", "unsigned h = n;", HALF2, "h", "HADD2", 5,
+                why="the stall count that this ptxas writes down is 4")
     yield Micro("mma.m16n8k16, dependent", "sm_80", ACCUMULATORS, MMA.replace("@", "0"), SUM, "HMMA", 24,
                 why="ptxas schedules 24; 33 to 34 have been measured on sm_86")
-    for target, cycles in (("sm_80", 8), ("sm_86", 16), ("sm_89", 16), ("sm_90a", 6.36)):
+    for target, cycles in (("sm_80", 8), ("sm_86", 16), ("sm_90a", 6.36)):
         yield Micro("mma.m16n8k16, independent", target, ACCUMULATORS, MMA, SUM, "HMMA", cycles, warps=16)
     yield Micro("EX2, dependent", "sm_86", "float x = out[0];", EX2_CHAIN, "x", "MUFU", 14,
                 why="a result of variable latency is seen one cycle later")
     yield Micro("EX2, many warps", "sm_86", "float x = out[0];", EX2_CHAIN, "x", "MUFU", 8, warps=16)
     yield Micro("LDS, dependent", "sm_86", SHARED, LDS.format("u32"), "s", "LDS", 24,
                 why="a result of variable latency is seen one cycle later")
+    yield Micro("SHFL, dependent", "sm_86", "unsigned h = n * threadIdx.x;", SHUFFLE, "h", "SHFL", 23)
     yield Micro("LDS, many warps", "sm_86", SHARED, LDS.format("u32"), "s", "LDS", 8, warps=32,
                 why="the path takes a request of one of four sub-cores in two cycles")
 

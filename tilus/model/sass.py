@@ -184,7 +184,7 @@ def _split(text: str) -> list[str]:
 
 
 _REGISTER = re.compile(r"^(UR|UP|SB|R|P|B)(\d+|Z|T)((?:\.[\w]+)*)$")
-_CONSTANT = re.compile(r"^c\[0x([0-9a-f]+)\]\[(.*)\]((?:\.[\w]+)*)$")
+_CONSTANT = re.compile(r"^c\[0x([0-9a-f]+)\] ?\[(.*)\]((?:\.[\w]+)*)$")
 _NUMBER = re.compile(r"^[+-]?(0x[0-9a-f]+|\d+)$")
 _FLOAT = re.compile(r"^([+-]?\d[\d.]*(?:e[+-]?\d+)?|[+-]?(?:INF|QNAN|SNAN))$")
 
