@@ -24,6 +24,7 @@ from benchmarks.model_published import (
     attention_operations,
     low_precision,
     rows_of,
+    whole_models,
 )
 from tilus.model.boards import BOARDS, Board
 from tilus.model.energy import features_of, fit_power
@@ -79,6 +80,10 @@ def low_precision_products() -> None:
         errors(f"{board.name}, {system}", [row for row in rows if row.group == system], "Spearman ≥ 0.9, MAPE ≤ 20 %")
     few = [row for row in rows if " 2048x" not in row.name and " 4096x" not in row.name]
     errors(f"{board.name}, up to 16 rows", few, "")
+    for name in ("L40S", "H100 SXM"):
+        models = list(whole_models(BOARDS[name]))
+        show(f"products of whole models on an {name}, beside the time of the models", models)
+        errors(f"{name}, whole models", models, "products alone, so that the model is below")
     console.print(f"{len(rows)} kernels in {time.perf_counter() - started:.0f} s")
 
 

@@ -66,6 +66,29 @@ def product(kind: str, m: int, k: int, n: int, group: int, board: Board) -> tupl
     return sum(model.seconds for model in models), worst.bottleneck
 
 
+MODELS: dict[str, tuple[int, list[tuple[int, int]], tuple[int, int]]] = {
+    "gemma-2-9b": (42, [(3584, 8192), (4096, 3584), (3584, 28672), (14336, 3584)], (3584, 256000)),
+    "Qwen2.5-Coder-32B-Instruct": (64, [(5120, 7168), (5120, 5120), (5120, 55296), (27648, 5120)], (5120, 152064)),
+    "Meta-Llama-3-70B-Instruct": (80, [(8192, 10240), (8192, 8192), (8192, 57344), (28672, 8192)], (8192, 128256)),
+}
+"""Layers, the (k, n) of the products of each, and that of the last product, which is in f16."""
+
+
+def whole_models(board: Board) -> Iterator[Row]:
+    """The products of whole models, without what else there is: attention, normalisation, the framework."""
+    for row in rows_of("low_precision_models"):
+        if row["board"] != board.name:
+            continue
+        layers, shapes, last = MODELS[row["model"]]
+        batch, prefill = int(row["batch"]), row["stage"] == "prefill"
+        m = int(row["tokens"]) if prefill else batch
+        group = 0 if row["type"] == "f16" else 128
+        seconds = layers * sum(product(row["type"], m, k, n, group, board)[0] for k, n in shapes)
+        seconds += product("f16", batch, *last, 0, board)[0]
+        yield Row(row["system"], f"{row['model']} {row['type']} {row['stage']} batch {batch}",
+                  float(row["milliseconds"]) * 1e-3, seconds)
+
+
 def quantized_product(kind: str, m: int, k: int, n: int, group: int, board: Board) -> list[KernelModel]:
     dtype = parse_dtype(kind if kind != "f8e4m3" else "f8e4m3fn")
     zero = float(1 << dtype.bits - 1) if dtype.kind == "uint" else 0.0
