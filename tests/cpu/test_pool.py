@@ -13,6 +13,7 @@ from tests.cpu.lang import tl
 from tests.cpu.support import compile_kernel, pack, run
 from tilus.diagnostics import CheckError
 from tilus.runtime.cpu import CpuKernel, get_num_threads, set_num_threads
+from tilus.runtime.cpu.pool import current_pool
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -175,3 +176,25 @@ def test_groups_that_wait_for_each_other(n: int) -> None:
     y = np.zeros_like(x)
     run(ring_of_groups, x=x, y=y, n=n)
     np.testing.assert_allclose(y[: 32 * n], (x[: 32 * n] + 1) * 2, rtol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2, reason="takes two cores")
+def test_workers_leave_the_core_that_the_caller_is_on() -> None:
+    everywhere, before = os.sched_getaffinity(0), get_num_threads()
+    set_num_threads(len(everywhere))
+    x, y, z = arrays()
+    kernel, _ = compile_kernel(add, x=x, y=y, z=z)
+    kernel(pack(x), pack(y), pack(z))
+    workers = [w.native_id for w in current_pool().workers[:-1] if w.native_id is not None]
+    try:
+        for core in (*sorted(everywhere), min(everywhere)):
+            os.sched_setaffinity(0, {core})
+            z[:] = 0
+            kernel(pack(x), pack(y), pack(z))
+            np.testing.assert_array_equal(z, x + y)
+            kept = [os.sched_getaffinity(w) for w in workers]
+            assert all(len(cores) == 1 for cores in kept)
+            assert set().union(*kept) == everywhere - {core}
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        set_num_threads(before)

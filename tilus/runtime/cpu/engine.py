@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from tilus.runtime.arguments import is_torch
@@ -19,23 +17,6 @@ class CpuEngine(Engine):
     """Native code of this machine, by way of LLVM and the disk cache."""
 
     timed = True
-
-    @contextmanager
-    def measuring(self) -> Iterator[None]:
-        """The calling thread stays on the core that no thread of the pool has. Elsewhere it shares one with such a
-        thread, and calls take up to twice as long, until the scheduler happens to move it."""
-        from tilus.runtime.cpu.pool import current_pool
-
-        current_pool()  # counts the cores that this process may use
-        if not hasattr(os, "sched_setaffinity"):
-            yield
-            return
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(cores)})
-        try:
-            yield
-        finally:
-            os.sched_setaffinity(0, cores)
 
     def make(self, specialisation: Specialisation) -> Runner:
         return Native(load_native(specialisation))

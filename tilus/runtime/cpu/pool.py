@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import os
 import platform
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,15 +17,18 @@ from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
 from tilus.runtime.cpu.pool_ir import (
     CAPACITY,
     CHECK,
+    CORES,
     ENSURE,
     EXCEPTION,
     FETCH,
+    FREE_CORE,
     MAIN,
     MAX_THREADS,
     MAX_WAITERS,
     POOL_WORDS,
     RELEASE,
     SPIN,
+    THREADS,
     TICK,
     WAITERS,
     WORKERS,
@@ -45,7 +49,8 @@ class _Code:
         name = platform.machine().lower()
         architecture = "x86" if name in ("x86_64", "amd64", "i686") else "arm" if name in ("aarch64", "arm64") else ""
         tasks = fiber_text(architecture)
-        self.object = LoadedObject(compile_object((tasks or NO_TASKS) + WAIT_TEXT + pool_text(architecture)))
+        pool = pool_text(architecture, sys.platform == "linux")
+        self.object = LoadedObject(compile_object((tasks or NO_TASKS) + WAIT_TEXT + pool))
         self.has_fibers = bool(tasks)
         self.init = function(self.object.address("pool_init"), _VOID, _I64)
         self.stop = function(self.object.address("pool_stop"), _VOID, _I64)
@@ -66,6 +71,7 @@ class Pool:
         self._words[WORKERS] = threads - 1
         self._words[SPIN] = SPINS
         self._words[CAPACITY] = 0
+        self._words[FREE_CORE] = -1
         self._words[MAIN] = threading.main_thread().ident or 0
         for place, name in ((ENSURE, "PyGILState_Ensure"), (RELEASE, "PyGILState_Release"),
                             (CHECK, "PyErr_CheckSignals"), (FETCH, "PyErr_Fetch")):
@@ -78,6 +84,11 @@ class Pool:
             address("cooperate") if code.has_fibers else 0, address("pool_wait"), address("pool_pause"),
             self.address + 8 * TICK)
         self.table = ctypes.addressof(self._table)
+        self.cores = _cores()
+        if threads <= len(self.cores):
+            self._words[FREE_CORE] = self.cores[0]
+        for index in range(1, threads):
+            self._words[CORES + index] = -1  # until its thread is there
         self.workers = [threading.Thread(target=self._work, args=(i,), name=f"tilus-cpu-{i}", daemon=True)
                         for i in range(1, threads)]
         self.workers.append(
@@ -103,8 +114,9 @@ class Pool:
 
     def _work(self, index: int) -> None:
         with contextlib.suppress(OSError, AttributeError):
-            cores = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, {cores[index % len(cores)]})
+            core = self.cores[index % len(self.cores)]
+            os.sched_setaffinity(0, {core})
+            self._words[THREADS + index], self._words[CORES + index] = threading.get_native_id(), core
         self.code.worker(self.address, index, 0)
 
     def stop(self) -> None:
@@ -142,12 +154,17 @@ def register_print(key: int, handler: PrintHandler) -> None:
     _print_handlers[key] = handler
 
 
-def default_threads() -> int:
-    """The cores that this process may run on."""
+def _cores() -> list[int]:
+    """The cores that the calling thread may run on."""
     try:
-        return max(1, min(MAX_THREADS, len(os.sched_getaffinity(0))))
+        return sorted(os.sched_getaffinity(0))
     except AttributeError:
-        return max(1, min(MAX_THREADS, os.cpu_count() or 1))
+        return list(range(os.cpu_count() or 1))
+
+
+def default_threads() -> int:
+    """As many as there are cores that this process may run on."""
+    return max(1, min(MAX_THREADS, len(_cores())))
 
 
 def get_num_threads() -> int:

@@ -2,7 +2,8 @@
 
 The pool is an array of 64-bit words; the functions below are compiled once per process. Worker ``i`` waits for the
 epoch word to change, first spinning, then asleep on a condition. The low 16 bits of the epoch say how many workers
-take part, so that the others never look at a job they have no part in. The caller of ``run`` is worker 0. A call that
+take part, so that the others never look at a job they have no part in. The caller of ``run`` is worker 0, and goes on
+where it is: a worker whose core that is moves to the one that the caller has left. A call that
 finds the pool in use runs its job alone, with a frame of its own. While jobs run, a ticker changes a word every 50 ms,
 by which running code knows that it is time to look at signals (``wait_ir.py``).
 """
@@ -18,10 +19,16 @@ TICK, RUNNING, TICKER_ASLEEP, TICK_CONDITION = 64, 72, 73, 74
 MAIN, ENSURE, RELEASE, CHECK, FETCH, EXCEPTION = 80, 81, 82, 83, 84, 85
 # How many places have been found waiting for ever, and the first of them: number and block.
 WAITERS, MAX_WAITERS = 88, 3
+# The core that no worker is kept on (-1 for unknown), and of each worker its thread's number and its core.
+FREE_CORE = 95
 FRAMES = 96
-POOL_WORDS = FRAMES + MAX_THREADS
+THREADS = FRAMES + MAX_THREADS
+CORES = THREADS + MAX_THREADS
+POOL_WORDS = CORES + MAX_THREADS
 
 TICK_NANOSECONDS = 50_000_000
+MASK_BYTES = 1024
+"""Of a set of cores as ``sched_setaffinity`` takes it."""
 IDLE_TICKS = 40
 """Ticks without a job after which the ticker sleeps until the next one."""
 _PAUSE = {
@@ -30,10 +37,11 @@ _PAUSE = {
 }
 
 
-def pool_text(architecture: str) -> str:
-    """The module's text; ``architecture`` is ``"x86"``, ``"arm"`` or another without a hint for spinning."""
+def pool_text(architecture: str, linux: bool) -> str:
+    """The module's text; ``architecture`` is ``"x86"``, ``"arm"`` or another without a hint for spinning. Threads are
+    kept on cores where the system is Linux."""
     pause = _PAUSE.get(architecture, "fence seq_cst")
-    return _TEXT.replace("PAUSE", pause)
+    return (_TEXT + (_MAKE_ROOM if linux else _NO_ROOM)).replace("PAUSE", pause)
 
 
 def _word(index: int) -> str:
@@ -320,6 +328,7 @@ fork:
   %statew = {_word(STATE)}
   %remaining = {_word(REMAINING)}
   %epoch = {_word(EPOCH)}
+  call void @make_room(ptr %pool)
   store ptr %function, ptr %functionw
   store ptr %state, ptr %statew
   store atomic i64 %active, ptr %remaining monotonic, align 8
@@ -373,6 +382,68 @@ done:
 define void @pool_free(i64 %address) {{
   %pointer = inttoptr i64 %address to ptr
   call void @free(ptr %pointer)
+  ret void
+}}
+"""
+
+_NO_ROOM = """
+define internal void @make_room(ptr %pool) {
+  ret void
+}
+"""
+
+_MAKE_ROOM = f"""
+declare i32 @sched_getcpu()
+declare i32 @sched_setaffinity(i32, i64, ptr)
+
+define internal void @make_room(ptr %pool) {{
+entry:
+  %freew = {_word(FREE_CORE)}
+  %free = load i64, ptr %freew
+  %here32 = call i32 @sched_getcpu()
+  %here = sext i32 %here32 to i64
+  %same = icmp eq i64 %here, %free
+  %known = icmp ult i64 %free, {8 * MASK_BYTES}
+  %no = xor i1 %known, true
+  %nothing = or i1 %same, %no
+  br i1 %nothing, label %done, label %look
+look:
+  %workersw = {_word(WORKERS)}
+  %workers = load i64, ptr %workersw
+  %corew = {_word(CORES)}
+  br label %turn
+turn:
+  %i = phi i64 [ 1, %look ], [ %i1, %other ]
+  %more = icmp ule i64 %i, %workers
+  br i1 %more, label %compare, label %done
+compare:
+  %mine = getelementptr i64, ptr %corew, i64 %i
+  %core = load i64, ptr %mine
+  %meets = icmp eq i64 %core, %here
+  br i1 %meets, label %move, label %other
+other:
+  %i1 = add i64 %i, 1
+  br label %turn
+move:
+  %mask = alloca [{MASK_BYTES} x i8], align 8
+  call void @llvm.memset.p0.i64(ptr %mask, i8 0, i64 {MASK_BYTES}, i1 false)
+  %word = lshr i64 %free, 6
+  %place = getelementptr i64, ptr %mask, i64 %word
+  %within = and i64 %free, 63
+  %bit = shl i64 1, %within
+  store i64 %bit, ptr %place
+  %threadw = {_word(THREADS)}
+  %slot = getelementptr i64, ptr %threadw, i64 %i
+  %thread = load i64, ptr %slot
+  %number = trunc i64 %thread to i32
+  %failed = call i32 @sched_setaffinity(i32 %number, i64 {MASK_BYTES}, ptr %mask)
+  %moved = icmp eq i32 %failed, 0
+  br i1 %moved, label %note, label %done
+note:
+  store i64 %free, ptr %mine
+  store i64 %here, ptr %freew
+  br label %done
+done:
   ret void
 }}
 """
