@@ -105,6 +105,13 @@ def test_mistakes(options: dict[str, str], message: str):
         tl.profile(matmul, *arrays(64, 64, 64), **options)
 
 
+def test_a_call_without_blocks_launches_nothing():
+    found = tl.profile(matmul, *arrays(0, 64, 64))
+    assert found.seconds == 0
+    assert "nothing is launched" in str(found)
+    assert "<h1>" in found.html()
+
+
 def test_what_is_no_kernel_is_refused():
     with pytest.raises(tl.UserError, match="is no kernel"):
         tl.profile(len)

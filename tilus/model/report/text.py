@@ -44,6 +44,8 @@ def parts(profile: Profile) -> list[RenderableType]:
 
     total = f"model: {time_text(profile.seconds)} in all" if len(profile.launches) > 1 else ""
     found: list[RenderableType] = [Text(f"{profile.title}  {total}".rstrip(), style="bold")]
+    if not profile.launches:
+        found.append(Text("nothing is launched: there are no blocks"))
     for launch in profile.launches:
         found += [_summary(launch), _busy(launch), _lines(launch)]
         found += [Text(f"assumed: {text}", style="dim") for text in launch.model.assumed]
