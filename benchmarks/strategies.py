@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import tilus as tl
+from benchmarks import tuning_cases
 from tilus.runtime.cache import default_cache
 from tilus.runtime.engines import get_engine
 from tilus.targets import get_target
@@ -34,15 +35,8 @@ from tilus.tuning.store import default_store
 SEEDS, EVALUATIONS, FIRST, PROPOSED, TURNS = 3, 200, 32, 16, 31
 
 
-@tl.autotune(BM=range(1, 65), BN=range(8, 257, 8), BK=range(8, 513, 8), where="BM * BN <= 8192; BK * BN <= 65536")
-@tl.jit
-def matmul(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"], BM: int = 32, BN: int = 64,
-           BK: int = 16) -> None:
-    i, j = tl.grid(tl.cdiv(a.shape[0], BM), tl.cdiv(b.shape[1], BN))
-    acc = tl.zeros((BM, BN), tl.f32)
-    for k in tl.range(0, a.shape[1], BK):
-        acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(b, (k, j * BN), (BK, BN)), acc)
-    tl.store(c, (i * BM, j * BN), acc)
+matmul = tl.autotune(BM=range(1, 65), BN=range(8, 257, 8), BK=range(8, 513, 8),
+                     where="BM * BN <= 8192; BK * BN <= 65536")(tuning_cases.matmul.kernel)
 
 
 @tl.autotune(BM=range(1, 65), BN=range(8, 4097, 8), ROWS=[1, 2, 4, 8], where="BM * BN <= 65536")
