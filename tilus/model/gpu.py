@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from tilus.diagnostics import Span, UserError
+from tilus.diagnostics import CheckError, Span, UserError
 from tilus.ir.core import Module
 from tilus.model.boards import BOARDS, Board, board_of
 from tilus.model.kernel import LaunchModel
@@ -86,7 +86,8 @@ class SentKernel:
 
 
 class GpuPredictor:
-    """What the model says of variants for GPUs: it reads their code, so it says nothing before they are compiled."""
+    """What the model says of variants for GPUs: from their tiles before they are compiled (``tilus/model/tiles``), from
+    their code afterwards."""
 
     def supports(self, target: Target) -> bool:
         """Whether there is a record of a board, and something that reads the code."""
@@ -94,7 +95,18 @@ class GpuPredictor:
 
     def before_compiling(self, function: Any, engine: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any],
                          variants: Sequence[Mapping[str, Any]]) -> Iterable[Prediction | None]:
-        return []
+        from tilus.model.tiles.call import estimate  # at once, whenever the first prediction is read
+
+        target, board = engine.target, board_for(engine.target)
+
+        def before(variant: Mapping[str, Any]) -> Prediction | None:
+            try:
+                found = estimate(function.kernel.prepared(engine.name, args, {**kwargs, **variant}), target, board)
+            except (UserError, CheckError):
+                return None
+            return Prediction(found.seconds, found.bottleneck)
+
+        return map(before, variants)
 
     def compiled(self, call: CompiledCall) -> Prediction | None:
         """The time of a call; None where its grid is one that a GPU does not launch as it is."""

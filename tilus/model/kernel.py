@@ -178,7 +178,7 @@ class LaunchModel:
         one = self._generation(full, timing)
         work = self._work(typical, one, timing(full))
         if work is not None:
-            return _makespan(work, machines * full)
+            return makespan(work, machines * full)
         whole, rest = divmod(self.blocks, machines * full)
         if not whole:
             return float(timing(full).cycles)
@@ -270,7 +270,7 @@ WAITS = {
 }
 
 
-def _makespan(work: list[float], slots: int) -> float:
+def makespan(work: list[float], slots: int) -> float:
     """When the last of the blocks ends, each taken in order by the slot that is free first."""
     free = [0.0] * min(slots, len(work))
     for cycles in work:
@@ -278,4 +278,4 @@ def _makespan(work: list[float], slots: int) -> float:
     return max(free)
 
 
-__all__ = ["KernelModel", "LaunchModel"]
+__all__ = ["PLENTY", "SPILLED", "WORDS", "KernelModel", "LaunchModel", "makespan"]

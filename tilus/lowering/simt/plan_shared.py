@@ -84,7 +84,7 @@ def plan_shared(function: Function, target: Target, deferrable: dict[Operation, 
     Raises:
         ResourceError: the target has less shared memory (E0503).
     """
-    allocated = sum(_allocation_bytes(op) for op in function.walk() if isinstance(op, AllocShared))
+    allocated = sum(allocation_bytes(op) for op in function.walk() if isinstance(op, AllocShared))
     plan = SharedPlanning(round_bytes=max(ROUND_BYTES, allocated))
     lives = _live_ranges(function, target, deferrable, in_place, plan.round_bytes)
     placed: list[tuple[_Live, int]] = []
@@ -133,7 +133,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
                 section.last = position
                 section = _Section(position)
             if isinstance(op, AllocShared):
-                lives[op] = _Live(op, _allocation_bytes(op), position, position, bool(loops))
+                lives[op] = _Live(op, allocation_bytes(op), position, position, bool(loops))
                 roots[op.result] = op
                 if group is not None:
                     use(lives[op], group)
@@ -174,7 +174,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
     return list(lives.values())
 
 
-def _allocation_bytes(op: AllocShared) -> int:
+def allocation_bytes(op: AllocShared) -> int:
     layout = op.result.view.layout or row_major(*op.shape)
     unit = WORD if is_narrow(op.dtype) else 8  # single elements are stored by atomics on whole words
     return -(-layout.size * op.dtype.packed_bits // unit) * unit // 8

@@ -14,19 +14,11 @@ from tilus.ir.ops import Compare, For, If, PtrLoad, PtrStore, While
 from tilus.ir.ops.thread import Alloca
 from tilus.model.cpu.analysis import LOCAL, Analysis, Region
 from tilus.model.cpu.numbers import Number
+from tilus.model.sampled import ASSUMED_TRIPS, sampled
 from tilus.records import field, record
 
-ASSUMED_TRIPS = 16
 FOLLOWED = 4
 """Iterations of a ``while`` that are followed; then its condition is taken to go on as it did."""
-
-def sampled(count: int) -> list[tuple[int, float]]:
-    """Iterations that stand for ``count`` ones, with weights that sum up to that. Those of costs that are linear in the
-    index, but for the first and last iteration, are exact."""
-    if count <= 4:
-        return [(i, 1.0) for i in range(count)]
-    half = (count - 2) / 2
-    return [(0, 1.0), ((count - 1) // 4 or 1, half), (count - 1 - ((count - 1) // 4 or 1), half), (count - 1, 1.0)]
 
 
 @record
@@ -166,4 +158,4 @@ def _iterations_left(distance: Sequence[int | None]) -> int:
     return -(-abs(last) // abs(last - before))
 
 
-__all__ = ["ASSUMED_TRIPS", "Execution", "sampled"]
+__all__ = ["Execution"]

@@ -11,10 +11,11 @@ from tilus.ir.core import Function
 from tilus.lowering.cpu.contraction import MEMO_BYTES
 from tilus.model.cpu.analysis import LINE_BYTES, ROOT_BITS, Analysis, Region
 from tilus.model.cpu.caches import Stream, Traffic
-from tilus.model.cpu.execution import Execution, sampled
+from tilus.model.cpu.execution import Execution
 from tilus.model.cpu.instructions import INSTRUCTIONS, PORTS, Core
 from tilus.model.cpu.launches import FRAME, Launch, Memory
 from tilus.model.cpu.machine import Host
+from tilus.model.sampled import sampled
 from tilus.records import field, record
 
 MOST_CORNERS = 9
