@@ -1,9 +1,10 @@
 """What the model prefers among variants for a GPU, and whether it puts planted mistakes behind their clean twins.
 
-    python -m benchmarks.ranking [matmul] [attention] [planted] [--target sm_80]
+    python -m benchmarks.ranking [matmul] [attention] [planted] [before] [--target sm_80]
 
 Known sins are counted in the machine code: spilled bytes, passes of shared memory beyond the least, and the part of the
-last wave that is empty. The tenth that the model likes best is compared with all others. Nothing is run.
+last wave that is empty. The tenth that the model likes best is compared with all others. ``before`` compares what is
+known before compiling (``ranking_before.py``). Nothing is run.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 import tilus as tl
+from benchmarks.ranking_before import compare
 from kernels_zoo.attention.flash_attention import flash_attention_forward
 from kernels_zoo.gemm.matmul import matmul
 from tilus.diagnostics import TilusError
@@ -189,6 +191,8 @@ def main() -> None:
     options = parser.parse_args()
     if "planted" in options.parts:
         planted(options.target)
+    if "before" in options.parts:
+        compare(options.target, console)
     if "matmul" in options.parts:
         sweep("matmul 4096×4096×4096", matmul, matmul_variants(), dict.fromkeys("abc", (4096, 4096)), options.target)
     if "attention" in options.parts:

@@ -11,11 +11,15 @@ from __future__ import annotations
 import functools
 import itertools
 import random
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from kernels_zoo.attention.flash_attention import flash_attention_forward
 from kernels_zoo.fused.mlp import mlp
@@ -25,7 +29,9 @@ from kernels_zoo.normalization.layer_norm import layer_norm
 from kernels_zoo.normalization.softmax import softmax
 from kernels_zoo.quantized.matmul import case as quantized_case
 from kernels_zoo.quantized.matmul import quantized_matmul
+from tilus.diagnostics import TilusError
 from tilus.model.gpu import board_for, model_call
+from tilus.model.tiles.call import estimate
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.jit import Prepared
 from tilus.targets import get_target
@@ -110,3 +116,63 @@ def by_code(space: Space, target: str, variant: dict[str, Any]) -> list[Any]:
     found = space.prepared(target, variant)
     compiled = compile_specialisation(found.specialisation, target)
     return model_call(compiled, found.call.arguments, board_for(get_target(target)))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A variant's seconds before it is compiled, and from its code."""
+
+    variant: dict[str, Any]
+    before: float
+    by_code: float
+    took: float
+
+
+def pairs_of(space: Space, target: str) -> list[Pair]:
+    """The variants that both know: those that do not compile are left out, and so are those that cannot be launched."""
+    record = get_target(target)
+    found = []
+    for variant in space.variants:
+        try:
+            started = time.perf_counter()
+            before = estimate(space.prepared(target, variant), record, board_for(record))
+            took = time.perf_counter() - started
+            seconds = sum(profile.model.seconds for profile in by_code(space, target, variant))
+        except TilusError:
+            continue
+        if before.seconds < float("inf"):
+            found.append(Pair(variant, before.seconds, seconds, took))
+    return found
+
+
+def ranks(values: list[float]) -> np.ndarray[Any, Any]:
+    """The places in order; those that agree to four digits share theirs."""
+    rounded = np.round(np.asarray(values) / min(values), 4)
+    _, inverse, counts = np.unique(rounded, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[inverse])
+
+
+def spearman(one: list[float], other: list[float]) -> float:
+    return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+
+
+def compare(target: str, console: Console) -> None:
+    """Print the table of a target."""
+    table = Table("calls", "variants", "Spearman", "guess behind the best", "ratio", "spread", "ms a variant",
+                  title=f"before compiling, beside the model that reads code, {target} (model)")
+    for space in spaces():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pairs = pairs_of(space, target)
+        if len(pairs) < 3:
+            continue
+        before, code = [p.before for p in pairs], [p.by_code for p in pairs]
+        ratios = np.asarray(before) / np.asarray(code)
+        guess = min(pairs, key=lambda p: p.before)
+        table.add_row(space.name, str(len(pairs)), f"{spearman(before, code):.2f}",
+                      f"{guess.by_code / min(code) - 1:.1%}", f"{np.median(ratios):.2f}",
+                      f"{np.exp(np.std(np.log(ratios))):.2f}", f"{1e3 * np.median([p.took for p in pairs]):.0f}")
+    console.print(table)
+
+
+__all__ = ["compare"]

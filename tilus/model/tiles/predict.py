@@ -257,6 +257,8 @@ class LaunchModel:
             counts[name] = counts.get(name, 0.0) + value
 
         weights = self.weights
+        for name in ("read", "written"):
+            add(name, 0.0)
         add("blocks", float(self.blocks))
         for region in self.regions:
             executed = float(np.sum(weights * followed.counts.get(region.block, 0.0)))

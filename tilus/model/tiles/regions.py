@@ -51,8 +51,8 @@ class Region:
         parent: the region around it.
         strand: the operation of groups and the number of the group that executes it, None for the whole block.
         phases: what lies between barriers, one after the other.
-        ahead: so many iterations before their use copies are started; 0 where there are none.
-        latency: cycles until a copy arrives, of a loop that starts copies.
+        ahead: so many iterations before their use copies are started; 0 where they are waited for at once.
+        latency: cycles until a copy arrives, where copies are started and waited for; else 0.
         copied: bytes that an iteration copies.
         accesses: the operations that access global memory.
     """
@@ -118,7 +118,7 @@ class _Pricer:
         self.ahead = schedule is not None and schedule.prefetch > 0
         self.ready: dict[Value, tuple[float, float]] = {}
         self.phase = Phase()
-        self.began = self.last = self.copies = self.copied = 0.0
+        self.began = self.last = self.copies = self.copied = self.burst = 0.0
         self.pending: int | None = None
 
     def run(self) -> None:
@@ -160,6 +160,8 @@ class _Pricer:
             self.phase.pipes[name] = self.phase.pipes.get(name, 0.0) + cycles
         self.phase.issued += work.issued
         self.phase.path += work.path
+        if isinstance(op, AsyncCopy) or (isinstance(op, (Load, Gather)) and op.ring):
+            self.burst += work.path * self.region.warps
         self.follow(op, work)
         if work.barriers:
             self.close()
@@ -192,17 +194,18 @@ class _Pricer:
         region = self.region
         if not self.copies:
             return
-        region.latency, region.copied = self.copies, self.copied
         last = region.phases[-1]
+        # All warps start their copies at once, and issue nothing else while the memory's queue is full.
+        last.chain += self.burst
         if self.stages > 1:
             last.chain += BARRIER
-            region.ahead = self.stages - 1
-            if not self.target.has(Feature.CP_ASYNC):  # they pass through registers, which are waited for
-                last.chain += self.copies
-        elif self.pending:
-            region.ahead = self.pending
+            # Without asynchronous copies they pass through registers, which are waited for.
+            region.ahead = self.stages - 1 if self.target.has(Feature.CP_ASYNC) else 0
         elif self.pending is not None:
-            last.chain += self.copies
+            region.ahead = self.pending
+        else:  # the user waits elsewhere
+            return
+        region.latency, region.copied = self.copies, self.copied
 
 
 __all__ = ["Phase", "Region", "price", "regions_of"]

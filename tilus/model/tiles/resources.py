@@ -228,7 +228,8 @@ def is_streamed(value: Value) -> bool:
     the dot that follows in the same block."""
     while isinstance(value.defining, Transpose):
         value = value.defining.x
-    return isinstance(value.defining, ConvertLayout)
+    maker = value.defining
+    return isinstance(maker, ConvertLayout) or (isinstance(maker, Load) and maker.view.view.space == "shared")
 
 
 def made_of(value: Value) -> Value:

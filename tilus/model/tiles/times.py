@@ -97,11 +97,11 @@ class Times:
         demands = [spread * sum(p.pipes.get(name, 0.0) for p in region.phases) for name in names]
         demands.append(spread * sum(p.issued for p in region.phases))
         demands.append(region.warps * sum(p.path for p in region.phases))
-        if not region.ahead:
+        if not region.latency:
             return together(resident, [*demands, flow], alone)
         # A block's copies are behind those of half of the others, in the mean.
         arrival = region.latency + region.copied / rate * (resident + 1) / 2
-        return together(resident, demands, max(alone, arrival / region.ahead))
+        return together(resident, demands, max(alone, arrival / region.ahead) if region.ahead else alone + arrival)
 
     def _entries(self, region: Region) -> Any:
         """How often a loop begins, where it has iterations."""

@@ -361,7 +361,10 @@ class Worker:
             return
         bits = register_type(tile.dtype).bits
         if view.space == "shared":
-            if not self._waits_for_dot(op):
+            users = self.users.get(op.result, ())
+            if any(isinstance(user, (Dot, Transpose)) for user in users):
+                self.fragments(op.result, warps, work)
+            elif not all(isinstance(user, ConvertLayout) for user in users):
                 self.shared(work, locals_of(op.result) * bits, self._vector(op, tile) * bits, FROM_SHARED)
             return
         vector, count = self._vector(op, tile), locals_of(op.result)
@@ -384,20 +387,16 @@ class Worker:
         """Whether a staged tile is read in the layout of its load."""
         return any(not isinstance(user, (ConvertLayout, Transpose, Dot)) for user in self.users.get(op.result, ()))
 
-    def _waits_for_dot(self, op: Load | Gather) -> bool:
-        users = self.users.get(op.result, ())
-        return bool(users) and all(isinstance(user, (ConvertLayout, Transpose, Dot)) for user in users)
-
-    def _vector(self, op: Operation, tile: TileType) -> float:
+    def _vector(self, op: Any, tile: TileType) -> float:
         """Elements that an access moves at once."""
         if isinstance(op, (Gather, Scatter, GatherAsync)):
             width: float = gathered_vector(self.facts, op)[1]
             dim = gathered_vector(self.facts, op)[0]
-        elif op.operands[0].view.space == "shared":
+        elif not isinstance(op, CopyAsync) and op.view.view.space == "shared":
             return min(max(map(tile.layout.vector_width, range(tile.rank)), default=1), 128 // tile.dtype.packed_bits) \
                 if tile.layout is not None else 1
         else:
-            view = op.source if isinstance(op, CopyAsync) else op.view  # type: ignore[attr-defined]
+            view = op.source if isinstance(op, CopyAsync) else op.view
             order = contiguous_order(self.facts, view, tile.rank)
             if not order:
                 return 1
