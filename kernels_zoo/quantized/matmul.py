@@ -280,16 +280,16 @@ def multiply(x: Any, weights: Weights, y: Any, bias: Any = None, activation: str
         bias: (N,) or None.
         activation: "relu", "gelu", "silu" or "".
     """
-    M, K = x.shape
-    given = (x, weights.w, weights.scales, y, weights.zeros, bias, weights.alpha)
-    constants = {**weights.constants, "activation": activation}
+    kernel, constants = kernel_for(*x.shape)
+    kernel(x, weights.w, weights.scales, y, weights.zeros, bias, weights.alpha,
+           **{**weights.constants, **constants, "activation": activation})
+
+
+def kernel_for(M: int, K: int) -> tuple[Any, dict[str, Any]]:
+    """The kernel for so many rows of x, with arguments that override the weights' own."""
     if M <= FEW_ROWS:
-        constants["BK"] = 128
-        splits = max(1, min(8, K // 1024))
-        quantized_matmul_split_k(*given, splits, **constants)
-    else:
-        kernel = quantized_matmul_persistent if M >= 4096 else quantized_matmul
-        kernel(*given, **constants, BM=64 if M <= 64 else 128)
+        return quantized_matmul_split_k, {"BK": 128, "splits": max(1, min(8, K // 1024))}
+    return quantized_matmul_persistent if M >= 4096 else quantized_matmul, {"BM": 64 if M <= 64 else 128}
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, wtype: tl.DType = tl.u4,

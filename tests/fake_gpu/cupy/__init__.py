@@ -38,7 +38,7 @@ class Device_:
 
     def reset(self) -> None:
         self.now, self.broken, self.late = 0.0, False, 0
-        self.seconds: Callable[[str, tuple[int, ...], int], float] = lambda name, grid, count: 1e-9 * count
+        self.seconds: Callable[[str, tuple[int, ...], int], float] = lambda name, grid, count: 1e-11 * count
         self.breaks: Callable[[str, tuple[int, ...]], bool] = lambda name, grid: False
         self.launched: list[str] = []
 
