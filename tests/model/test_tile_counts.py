@@ -202,7 +202,8 @@ def test_what_the_compiler_refuses_is_not_known() -> None:
 
 
 @pytest.mark.parametrize(("clean", "planted"), [
-    ({}, {"registers": 96}), ({}, {"shift": 2}), ({}, {"stages": 1}), ({}, {"BM": 16, "BN": 16}),
+    ({}, {"registers": 96}), ({}, {"plain": True}), ({}, {"shift": 2}), ({"BN": 64}, {"BN": 64, "stages": 1}),
+    ({}, {"BM": 16, "BN": 16}),
 ])
 def test_planted_mistakes_are_behind_their_clean_twins(clean: dict[str, Any], planted: dict[str, Any]) -> None:
     m = n = k = 2048

@@ -22,7 +22,7 @@ from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
 from tilus.layouts import RegisterLayout, blocked
-from tilus.layouts.banks import Access, access_of, choose_swizzle
+from tilus.layouts.banks import Access, access_of, choose_swizzle, wavefronts
 from tilus.layouts.mma import ldmatrix_plan
 from tilus.layouts.shared import SharedLayout, row_major, strided_order
 from tilus.lowering.dots import Place, unit_of
@@ -41,6 +41,20 @@ def choose_shared_layouts(function: Function, facts: Facts, target: Target, warp
         else:
             layout = _choose(op, _Accesses(function, facts, target, warps).of(op))
         op.results[0].type = replace(op.result.view, layout=layout)
+
+
+def conflicts(op: AllocShared, function: Function, facts: Facts, target: Target) -> float:
+    """How many passes the accesses to an allocation take for each that they need, in the mean, in the layout that the
+    user has given it; 1 where the compiler chooses."""
+    layout, ratios = op.layout, []
+    if layout is None or is_narrow(op.dtype):
+        return 1.0
+    for dims, access in _Accesses(function, facts, target, function.attributes.warps).of(op):
+        if access is not None:
+            part = SharedLayout([layout.shape[d] for d in dims], [layout.modes[d] for d in dims], layout.swizzle)
+            taken, least = wavefronts(part, access, op.dtype.bits)
+            ratios.append(taken / max(1, least))
+    return sum(ratios) / len(ratios) if ratios else 1.0
 
 
 def _choose(op: AllocShared, found: list[tuple[tuple[int, ...], Access | None]]) -> SharedLayout:

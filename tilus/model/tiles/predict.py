@@ -221,7 +221,7 @@ class LaunchModel:
         full = max(1, min(self.resident, -(-self.blocks // machines)))
         traffic = self._traffic(followed, self.resident * machines)
         shares = _shares(followed, traffic, self.weights)
-        worker = Worker(self.facts, self.target, board, self.users)
+        worker = Worker(self.function, self.facts, self.target, board, self.users)
 
         def latency(op: Operation) -> float:
             touched = followed.touched.get(op)

@@ -9,9 +9,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tilus.ir.core import Operation, Value
+from tilus.ir.core import Function, Operation, Value
 from tilus.ir.families import Elementwise
 from tilus.ir.ops import (
+    AllocShared,
     Atomic,
     Broadcast,
     Concat,
@@ -44,8 +45,9 @@ from tilus.layouts.shuffle import ShufflePlan
 from tilus.lowering.dots import unit_of
 from tilus.lowering.dots.mma import WarpMma
 from tilus.lowering.facts import Facts
-from tilus.lowering.forms import shape_of
+from tilus.lowering.forms import root_of, shape_of
 from tilus.lowering.infer_layouts import is_tile
+from tilus.lowering.shared_layouts import conflicts
 from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width
 from tilus.lowering.simt.bits import register_type
 from tilus.lowering.simt.scratch import conversion_plan, lane_masks, scratch_bytes, shared_digits
@@ -100,13 +102,15 @@ class Worker:
     """What the operations of a kernel take on a target.
 
     Args:
-        warps: how many execute each operation.
-        users: of each value.
+        users: of each value of the kernel.
     """
 
-    def __init__(self, facts: Facts, target: Target, board: Board, users: Mapping[Value, list[Operation]]) -> None:
+    def __init__(self, function: Function, facts: Facts, target: Target, board: Board,
+                 users: Mapping[Value, list[Operation]]) -> None:
         self.facts, self.target, self.board, self.users = facts, target, board, users
         self.affine: set[Value] = set()
+        self.conflicts = {op.result: conflicts(op, function, facts, target) for op in function.walk()
+                          if isinstance(op, AllocShared)}
 
     def of(self, op: Operation, warps: int) -> Work:
         """The work of an operation that so many warps execute; its regions are left out."""
@@ -141,11 +145,13 @@ class Worker:
         work.barriers += 1
         work.latency += BARRIER
 
-    def shared(self, work: Work, bits: float, vector_bits: float, latency: float, passes: float = 0.0) -> None:
+    def shared(self, work: Work, bits: float, vector_bits: float, latency: float, passes: float = 0.0,
+               view: Value | None = None) -> None:
         """Each thread moves so many bits between registers and shared memory, in vectors; ``passes`` are those of a
-        request, where they are known."""
+        request, where they are known, ``view`` what of the user's shared memory it is."""
         wide = max(8.0, min(128.0, vector_bits))
-        self.request(work, bits / wide, passes or wide * LANES / 8 / WAVEFRONT, latency)
+        times = 1.0 if view is None else self.conflicts.get(root_of(view), 1.0)
+        self.request(work, bits / wide, times * (passes or wide * LANES / 8 / WAVEFRONT), latency)
 
     # -- elementwise
 
@@ -244,7 +250,8 @@ class Worker:
         bits = register_type(value.tile.dtype).bits
         total = locals_of(value) * bits
         vector = 128 if bits <= 16 or self._along(value) else 32
-        self.shared(work, total, min(vector, total), FROM_SHARED + 4)
+        load = staged_load(value if not isinstance(value.defining, ConvertLayout) else value.defining.x)
+        self.shared(work, total, min(vector, total), FROM_SHARED + 4, view=None if load is None else load.view)
 
     def _along(self, value: Value) -> bool:
         """Whether wide elements of a fragment lie in memory as ldmatrix wants them: along k."""
@@ -325,7 +332,7 @@ class Worker:
             bits = max(32, tile.dtype.bits) * several
             self.shared(work, results * bits, 32, TO_SHARED)
             self.barrier(work)
-            self.shared(work, results * bits * across, 32, FROM_SHARED)
+            self.shared(work, results * bits * across, 128, FROM_SHARED, passes=1)  # all lanes read the same
             self.add_all(work, counts, results * across)
             work.latency = len(masks) * (SHUFFLE + chain) + TO_SHARED + BARRIER + FROM_SHARED + across * chain
         work.latency += DEPENDENT
@@ -365,7 +372,7 @@ class Worker:
             if any(isinstance(user, (Dot, Transpose)) for user in users):
                 self.fragments(op.result, warps, work)
             elif not all(isinstance(user, ConvertLayout) for user in users):
-                self.shared(work, locals_of(op.result) * bits, self._vector(op, tile) * bits, FROM_SHARED)
+                self.shared(work, locals_of(op.result) * bits, self._vector(op, tile) * bits, FROM_SHARED, view=op.view)
             return
         vector, count = self._vector(op, tile), locals_of(op.result)
         if op.ring:
@@ -419,7 +426,7 @@ class Worker:
         vector = self._vector(op, tile)
         if op.view.view.space == "shared":
             bits = register_type(tile.dtype).bits
-            self.shared(work, locals_of(op.value) * bits, vector * bits, TO_SHARED)
+            self.shared(work, locals_of(op.value) * bits, vector * bits, TO_SHARED, view=op.view)
             return
         self.accesses(work, op, locals_of(op.value) / vector, vector * tile.dtype.packed_bits, warps)
 
