@@ -92,21 +92,24 @@ def labels(sass: str) -> dict[str, int]:
     return found
 
 
-def loops(sass: str) -> list[list[str]]:
-    """The instructions of each loop of a disassembly: from the target of a backward branch to the branch."""
+def innermost_loops(sass: str) -> list[list[str]]:
+    """The instructions of each loop of a disassembly, from the target of a backward branch to the branch, that holds no
+    other loop."""
     code, where = instructions(sass), labels(sass)
     found = []
     for address, text in code:
         match = re.search(r"BRA.*?(\.L_x_\d+)", text)
         start = where.get(match[1]) if match else None
         if start is not None and start < address:
-            found.append([t for a, t in code if start <= a <= address])
-    return found
+            found.append((start, address))
+    inner = [(start, end) for start, end in found
+             if not any(start <= first and last < end for first, last in found)]
+    return [[t for a, t in code if start <= a <= end] for start, end in inner]
 
 
 def loop_instructions(sass: str) -> list[str]:
-    """The smallest of the loops that hold the most tensor-core instructions; empty where none holds any."""
-    found = [(sum(opcode(t) in MATRIX for t in loop), loop) for loop in loops(sass)]
+    """The smallest of the innermost loops that hold the most tensor-core instructions; empty where none holds any."""
+    found = [(sum(opcode(t) in MATRIX for t in loop), loop) for loop in innermost_loops(sass)]
     found = [(matrix, loop) for matrix, loop in found if matrix]
     return min(found, key=lambda f: (-f[0], len(f[1])))[1] if found else []
 

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.gpu_code import loop_instructions
 from kernels_zoo.attention.flash_attention import flash_attention_forward
+from kernels_zoo.attention.flash_attention_backward import attention_backward_keys
 from kernels_zoo.gemm.matmul import matmul
 
 
@@ -55,3 +56,20 @@ def test_attention(via: str, causal: bool) -> None:
     assert starting(counts, "STS") == 0
     assert starting(counts, "SHFL") <= 8
     assert sum(counts.values()) <= 600
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_backward_attention(via: str, causal: bool) -> None:
+    """Tiles of queries and of their gradients serve two products each, once turned: both read them by ldmatrix, and
+    results become operands in the registers that they are in."""
+    compiled = attention_backward_keys.compile(target="sm_80", via=via, causal=causal)
+    assert compiled.metadata["spill_stores"] == compiled.metadata["local_bytes"] == 0
+    counts = mnemonics(loop_instructions(compiled.sass()))
+    tiles, rest = divmod(counts["HMMA.16816.F32"], 128)
+    assert tiles >= 1
+    assert rest == 0
+    assert counts["LDSM.16.M88.4"] == counts["LDSM.16.MT88.4"] == 32 * tiles
+    assert starting(counts, "STS", "SHFL", "PRMT", "LDL", "STL") == 0
+    assert starting(counts, "BAR") == tiles
+    assert counts.total() <= 420 * tiles

@@ -17,7 +17,8 @@ KERNELS = {
     "reduction.row_sum": "row_sum", "normalization.softmax": "softmax", "normalization.layer_norm": "layer_norm",
     "normalization.rms_norm": "rms_norm", "gemm.matmul": "matmul", "gemm.matmul_explicit": "matmul_explicit",
     "gemm.matmul_split_k": "matmul_split_k", "gemm.batched_matmul": "batched_matmul",
-    "attention.flash_attention": "flash_attention_forward", "rnn.lstm": "lstm_step",
+    "attention.flash_attention": "flash_attention_forward",
+    "attention.flash_attention_backward": "attention_backward_keys", "rnn.lstm": "lstm_step",
     "quantized.matmul": "quantized_matmul", "quantized.matmul_int8": "quantized_matmul_int8",
 }
 SMALL = 40_000
@@ -38,7 +39,7 @@ def dtypes_of(name: str) -> list[Any]:
 def variants(name: str) -> list[dict[str, Any]]:
     if name.startswith("normalization"):
         return [{}, {"fits": True}]
-    return [{}, {"causal": True}] if name == "attention.flash_attention" else [{}]
+    return [{}, {"causal": True}] if name.startswith("attention.") else [{}]
 
 
 def size_of(case: Case) -> int:

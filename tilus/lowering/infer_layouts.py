@@ -18,9 +18,7 @@ from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.families import Access, Elementwise
 from tilus.ir.ops import (
     Atomic,
-    Broadcast,
     Concat,
-    Const,
     ConvertLayout,
     DeviceAssert,
     Dot,
@@ -29,19 +27,16 @@ from tilus.ir.ops import (
     GatherAsync,
     If,
     Insert,
-    Iota,
     Load,
     Map,
     Reduce,
     ReduceWith,
-    Reshape,
     Scan,
     ScanWith,
     Scatter,
     Slice,
     Store,
     Take,
-    Transpose,
     Unpack,
     View,
     While,
@@ -50,11 +45,12 @@ from tilus.ir.ops import (
 from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
-from tilus.layouts import RegisterLayout, RegisterSlice, blocked
-from tilus.layouts.packed import byte_layout, pieces_of
+from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.dots import DotPlan, unit_of
 from tilus.lowering.facts import Facts, kernel_facts
+from tilus.lowering.layout_rules import is_tile, operand_layout, result_layout
 from tilus.lowering.prepacked import choose_orders
+from tilus.lowering.remake import convert
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import (
     VECTOR_BITS,
@@ -76,11 +72,6 @@ def infer_layouts(module: Module) -> None:
     for function, facts in kernel_facts(module):
         _Inference(module, function, facts).run()
     module.form |= {"layouts"}
-
-
-def is_tile(value: Value) -> bool:
-    """Whether the value is a tile of rank 1 or more (scalars have no layout)."""
-    return isinstance(value.type, TileType) and bool(value.type.shape)
 
 
 class _Inference:
@@ -392,87 +383,6 @@ def scan_layout(shape: tuple[int, ...], axis: int, threads: int) -> RegisterLayo
         run = -(-shape[axis] // along)  # else each thread would hold several runs
 
 
-def operand_layout(op: Operation, operand: Value, layout: RegisterLayout) -> RegisterLayout | None:
-    """The layout that ``operand`` has where the result (or main value) of ``op`` has ``layout``, with nothing moved;
-    None where there is none or the operation does not care."""
-    if not is_tile(operand):
-        return None
-    if isinstance(op, (Elementwise, Access)):
-        return layout
-    if isinstance(op, Broadcast):
-        for axis, (have, want) in enumerate(zip(operand.tile.shape, op.shape, strict=True)):
-            if have == 1 and want != 1:
-                layout = layout.reduce(axis, keepdims=True)
-        return layout
-    if isinstance(op, Transpose):
-        inverse = [0] * len(op.permutation)
-        for new, old in enumerate(op.permutation):
-            inverse[old] = new
-        return layout.permute(inverse)
-    if isinstance(op, Reshape):
-        return reshaped(layout, op.result.tile.shape, operand.tile.shape)
-    if isinstance(op, Unpack):
-        if layout.shape != op.shape:
-            raise UserError.at("E0305", f"{op.source!r} is prepacked in tiles of {op.shape}, but its users have it in "
-                                        f"fragments of {layout.shape}", op.span,
-                               help=f"take tiles whose extents are multiples of those of {layout}")
-        bits = op.dtype.packed_bits
-        return byte_layout(layout, bits, pieces_of(layout, bits))
-    return None
-
-
-def result_layout(op: Operation, operand: Value, layout: RegisterLayout) -> RegisterLayout | None:
-    """The layout that the result has where ``operand`` has ``layout``, with nothing moved."""
-    if not op.results or not is_tile(op.results[0]):
-        return None
-    if isinstance(op, (Elementwise, Gather, Atomic, Load)):
-        return layout
-    if isinstance(op, (Reduce, ReduceWith)):
-        return layout.reduce(op.axis)
-    if isinstance(op, Transpose):
-        return layout.permute(op.permutation)
-    if isinstance(op, Reshape):
-        return reshaped(layout, operand.tile.shape, op.shape)
-    if isinstance(op, Slice):
-        part = registers_of(op, layout)
-        return None if part is None else part.layout
-    return None
-
-
-def registers_of(op: Slice, layout: RegisterLayout) -> RegisterSlice | None:
-    """The registers that hold a slice of a tile in ``layout``, where they are the same in every thread; else None."""
-    if layout.shape != op.x.tile.shape:
-        return None
-    from tilus.diagnostics import TilusError
-
-    try:
-        return layout.slice(op.starts, op.sizes)
-    except TilusError:
-        return None
-
-
-def reshaped(layout: RegisterLayout, shape: tuple[int, ...], target: tuple[int, ...]) -> RegisterLayout | None:
-    """The layout after a reshape from ``shape`` to ``target`` that moves nothing, or None."""
-    if [d for d in shape if d != 1] == [d for d in target if d != 1]:
-        for axis in reversed(range(len(shape))):
-            if shape[axis] == 1 and layout.shape[axis] == 1:
-                layout = layout.squeeze(axis)
-        if layout.rank == sum(d != 1 for d in target):
-            for axis, extent in enumerate(target):
-                if extent == 1:
-                    layout = layout.expand_dims(axis)
-            return layout
-        return None
-    if layout.shape != shape:
-        return None
-    from tilus.diagnostics import TilusError
-
-    try:
-        return layout.reshape(target)
-    except TilusError:
-        return None
-
-
 def _is_test(parent: Operation, terminator: Operation) -> bool:
     """Whether a yield gives the condition of a while."""
     return isinstance(parent, While) and terminator is parent.before.terminator
@@ -528,7 +438,7 @@ class _Materialise:
         key = (operand, wanted)
         new = self.converted.get(key)
         if new is None:
-            new = self.converted[key] = self._convert(operand, wanted, ops, op)
+            new = self.converted[key] = convert(operand, wanted, ops, op)
             added.append(key)
         return new
 
@@ -618,34 +528,6 @@ class _Materialise:
             op.values = tuple(taken)
         else:
             op.init = tuple(taken)
-
-    def _convert(self, value: Value, layout: RegisterLayout, ops: list[Operation], user: Operation) -> Value:
-        remade = self._remake(value, layout, ops, user)
-        if remade is not None:
-            return remade
-        op = ConvertLayout(value, layout, span=user.span)
-        ops.append(op)
-        op.result.name = value.name
-        return op.result
-
-    def _remake(self, value: Value, layout: RegisterLayout, ops: list[Operation], user: Operation) -> Value | None:
-        """A tile that costs nothing is made again in the layout asked for."""
-        maker = value.defining
-        if isinstance(maker, (Const, Iota)):
-            copy = maker.clone({})
-            copy.result.type = replace(value.tile, layout=layout)
-            ops.append(copy)
-            return copy.result
-        if isinstance(maker, Broadcast):
-            operand = maker.x
-            wanted = operand_layout(maker, operand, layout)
-            if wanted is not None and operand.tile.layout != wanted:
-                operand = self._convert(operand, wanted, ops, user)
-            copy = Broadcast(operand, maker.shape, span=maker.span)
-            copy.result.type = replace(value.tile, layout=layout)
-            ops.append(copy)
-            return copy.result
-        return None
 
 
 def _produce_in(op: Operation, index: int, layout: RegisterLayout, ops: list[Operation]) -> None:

@@ -348,7 +348,7 @@ def _broadcast(thread: Thread, op: Broadcast) -> None:
 def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
     """Nothing moves: layout inference gave the result the operand's layout under the new shape, or a conversion
     through shared memory is needed."""
-    from tilus.lowering.infer_layouts import result_layout
+    from tilus.lowering.layout_rules import result_layout
     from tilus.lowering.simt import convert
 
     if op.x.tile.is_scalar:

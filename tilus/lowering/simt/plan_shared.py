@@ -116,7 +116,8 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
     lives: dict[Operation, _Live] = {}
     roots: dict[Value, Operation] = {}
     copied: set[Operation] = set()
-    drained: list[int] = []
+    homes: dict[Operation, tuple[Block, ...]] = {}
+    drained: list[tuple[int, Block]] = []
     position = 0
     section = _Section(0)
 
@@ -125,8 +126,10 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
         if group is not None:
             live.sections.add(section)
 
-    def visit(block: Block, loops: list[tuple[int, list[_Live]]], group: Warps | None = None) -> None:
+    def visit(block: Block, loops: list[tuple[int, list[_Live]]], around: tuple[Block, ...] = (),
+              group: Warps | None = None) -> None:
         nonlocal position, section
+        around = (*around, block)
         for op in block.ops:
             position += 1
             if isinstance(op, (Sync, GridSync)) and block is function.body:
@@ -135,14 +138,15 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
             if isinstance(op, AllocShared):
                 lives[op] = _Live(op, allocation_bytes(op), position, position, bool(loops))
                 roots[op.result] = op
+                homes[op] = around
                 if group is not None:
                     use(lives[op], group)
             size = scratch_bytes(op, target, in_place, round_bytes)
             if size:
                 lives[op] = _Live(op, size, position, position, bool(loops))
                 use(lives[op], group)
-            if isinstance(op, WaitAsync) and op.pending == 0 and not loops:
-                drained.append(position)
+            if isinstance(op, WaitAsync) and op.pending == 0:
+                drained.append((position, block))
             for value in op.operands:
                 root = roots.get(value)
                 if root is None:
@@ -161,7 +165,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
             is_loop = isinstance(op, (For, While))
             frame: tuple[int, list[_Live]] = (position, [])
             for region, executing in executing_warps(op, group):
-                visit(region, [*loops, frame] if is_loop else loops, executing)
+                visit(region, [*loops, frame] if is_loop else loops, around, executing)
             if is_loop:
                 for live in frame[1]:
                     live.keep_until(position)
@@ -170,7 +174,7 @@ def _live_ranges(function: Function, target: Target, deferrable: dict[Operation,
     section.last = position
     for root in copied:  # a copy may arrive as late as the wait for all copies, or never be waited for
         live = lives[root]
-        live.last = min((at for at in drained if at >= live.last), default=position)
+        live.last = min((at for at, block in drained if at >= live.last and block in homes[root]), default=position)
     return list(lives.values())
 
 

@@ -24,7 +24,7 @@ from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import Plan, SharedPlan, conversion_rounds, plan_conversion
 from tilus.lowering.dots import Place, unit_of
-from tilus.lowering.infer_layouts import is_tile, registers_of, result_layout
+from tilus.lowering.layout_rules import is_tile, registers_of, result_layout
 from tilus.lowering.simt.bits import register_type
 from tilus.targets import Feature, Target
 

@@ -1,0 +1,144 @@
+"""The gradients of attention: against the definition, central differences and plain 16-bit attention."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilus as tl
+from kernels_zoo.attention import flash_attention
+from kernels_zoo.attention.flash_attention_backward import CASES, SHAPES, flash_attention_backward, operands, reference
+from kernels_zoo.checking import Array, relative_error, run, wide
+
+NAMES = ("dq", "dk", "dv")
+RAGGED = (1, 65, 191, 2, 2, 59)
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu", "python"])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_kernels(index: int, causal: bool, engine: str) -> None:
+    kernel, make = CASES[index]
+    shapes = SHAPES if engine != "python" else SHAPES[:1]
+    for shape in shapes:
+        for dtype in (tl.f16, tl.bf16, tl.f32):
+            case = make(shape, dtype, causal=causal)
+            assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
+
+
+@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
+                                    "simulate:sm_90a:cuda"])
+@pytest.mark.parametrize("index", range(len(CASES)))
+def test_simulated(index: int, engine: str) -> None:
+    """Fewer queries than keys, two heads a group, a tile and a bit; a head dimension that is no multiple of 16."""
+    kernel, make = CASES[index]
+    for shape in ((1, 65, 129, 2, 1, 32), (1, 70, 66, 1, 1, 59)):
+        case = make(shape, tl.f16, causal=True)
+        assert run(kernel, case, engine) <= case.tolerance, shape
+
+
+def gradients(shape: tuple[int, ...], dtype: tl.DType, causal: bool, engine: str = "cpu",
+              seed: int = 0) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """What the function gives, and the definition in f64."""
+    q, k, v, o, lse, do = operands(shape, dtype, seed, causal)
+    found = flash_attention_backward(q, k, v, o, lse, do, causal, engine)
+    return found, reference(*(wide(x) for x in (q, k, v, do)), causal)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("shape", [s for s in SHAPES if all(s)], ids=str)
+def test_the_three_together(shape: tuple[int, ...], causal: bool) -> None:
+    for name, out, exact in zip(NAMES, *gradients(shape, tl.f32, causal), strict=True):
+        assert relative_error(out, exact) < 3e-6, name
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_after_the_forward_kernel(causal: bool) -> None:
+    """With the output and log-sum-exp that the forward kernel gives."""
+    case = flash_attention.case(RAGGED, tl.f32, causal=causal)
+    q, k, v, o, lse = case.arguments
+    run(flash_attention.flash_attention_forward, case, "cpu")
+    do = np.random.default_rng(1).standard_normal(o.shape).astype(np.float32)
+    found = flash_attention_backward(q, k, v, o, lse, do, causal, "cpu")
+    for name, out, exact in zip(NAMES, found, reference(*map(wide, (q, k, v, do)), causal), strict=True):
+        assert relative_error(out, exact) < 3e-6, name
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_central_differences(causal: bool) -> None:
+    """Of f(q, k, v) = sum(do ⊙ attention(q, k, v)) in f64, for the definition and for the kernels in f32."""
+    shape = (1, 4, 5, 2, 1, 16)
+    q, k, v, o, lse, do = operands(shape, tl.f32, 0, causal)
+    arrays = [wide(x) for x in (q, k, v)]
+
+    def value() -> float:
+        return float(np.sum(wide(do) * flash_attention.reference(*arrays, causal)[0]))
+
+    found = flash_attention_backward(q, k, v, o, lse, do, causal, "cpu")
+    for name, array, out, exact in zip(NAMES, arrays, found, reference(*arrays, wide(do), causal), strict=True):
+        slope = np.empty_like(array)
+        for at in np.ndindex(array.shape):
+            kept, step = array[at], 1e-5
+            array[at] = kept + step
+            above = value()
+            array[at] = kept - step
+            slope[at] = (above - value()) / (2 * step)
+            array[at] = kept
+        assert relative_error(exact, slope) < 1e-8, name
+        assert relative_error(out, slope) < 3e-6, name
+
+
+def plain(q: Array, k: Array, v: Array, do: Array, causal: bool) -> tuple[Array, ...]:
+    """The gradients as a framework computes them: matrices in 16 bits, products summed in f32."""
+    kind, f32 = q.dtype, np.float32
+    q32, k32, v32, do32 = (np.moveaxis(x, 1, 2).astype(f32) for x in (q, k, v, do))
+    scale = f32(q.shape[3] ** -0.5)
+    s = (q32 @ k32.swapaxes(2, 3)).astype(kind).astype(f32) * scale
+    if causal:
+        s = np.where(np.tri(*s.shape[2:], s.shape[3] - s.shape[2], bool), s, -np.inf)
+    e = np.exp(s - s.max(3, keepdims=True))
+    p = (e / e.sum(3, keepdims=True)).astype(kind).astype(f32)
+    dp = (do32 @ v32.swapaxes(2, 3)).astype(kind).astype(f32)
+    ds = (p * (dp - (dp * p).sum(3, keepdims=True)) * scale).astype(kind).astype(f32)
+    found = ds @ k32, ds.swapaxes(2, 3) @ q32, p.swapaxes(2, 3) @ do32
+    return tuple(np.moveaxis(x.astype(kind), 2, 1) for x in found)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dtype", [tl.f16, tl.bf16], ids=str)
+@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
+def test_as_exact_as_plain_attention(engine: str, dtype: tl.DType, causal: bool) -> None:
+    """No element is further off than three times the worst one of plain 16-bit attention."""
+    shape = (1, 96, 96, 1, 1, 64) if engine != "cpu" else (2, 200, 200, 2, 2, 64)
+    q, k, v, o, lse, do = operands(shape, dtype, 3, causal)
+    found = flash_attention_backward(q, k, v, o, lse, do, causal, engine)
+    exact = reference(*map(wide, (q, k, v, do)), causal)
+    for name, out, other, best in zip(NAMES, found, plain(q, k, v, do, causal), exact, strict=True):
+        assert np.abs(wide(out) - best).max() <= 3 * np.abs(wide(other) - best).max(), name
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu", "simulate:sm_80"])
+def test_rows_without_a_key(engine: str) -> None:
+    """With more queries than keys the first ones see none: their gradient is 0, and they add nothing to the keys'."""
+    shape = (1, 70, 6, 1, 1, 16)
+    (dq, dk, dv), exact = gradients(shape, tl.f16, True, engine)
+    assert np.array_equal(dq[:, :64], np.zeros_like(dq[:, :64]))
+    for out, best in zip((dq, dk, dv), exact, strict=True):
+        assert relative_error(out, best) < 2e-3
+
+
+@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
+def test_the_same_bits_every_time(engine: str) -> None:
+    runs = [gradients((1, 130, 70, 4, 1, 16), tl.f16, True, engine)[0] for _ in range(2)]
+    for one, other in zip(*runs, strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize(("shape", "zero"), [((0, 8, 8, 1, 1, 64), ()), ((1, 5, 0, 1, 1, 64), (0,)),
+                                             ((1, 0, 5, 1, 1, 64), (1, 2))], ids=str)
+def test_empty(shape: tuple[int, ...], zero: tuple[int, ...]) -> None:
+    """Sums of nothing are 0."""
+    found: Any = gradients(shape, tl.f32, False)[0]
+    assert all(not found[i].any() for i in zero)
