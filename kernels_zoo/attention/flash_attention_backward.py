@@ -24,7 +24,9 @@ SHAPES = [(1, 1, 2, 1, 1, 64), *flash_attention.SHAPES[1:]]           # of one k
 IN_REGISTERS = 64
 Gradients = tuple[tl.Tile, tl.Tile]
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
-    QUERIES = KEYS = ROWS = Any
+    QUERIES = Any
+    KEYS = Any
+    ROWS = Any
 else:
     QUERIES = tl.f16["B", "Sq", "H", "D"] | tl.bf16["B", "Sq", "H", "D"] | tl.f32["B", "Sq", "H", "D"]
     KEYS = tl.f16["B", "Sk", "Hk", "D"] | tl.bf16["B", "Sk", "Hk", "D"] | tl.f32["B", "Sk", "Hk", "D"]
@@ -61,7 +63,8 @@ def attention_backward_keys(
     keys = held(tl.load(k[b, :, hk, :], (start, 0), (BN, D)))
     minus_values = held(-tl.load(v[b, :, hk, :], (start, 0), (BN, D)))
     gk, gv = tl.zeros((BN, D), tl.f32), tl.zeros((BN, D), tl.f32)
-    first, whole = 0, 0
+    first: tl.Tile | int = 0
+    whole: tl.Tile | int = 0
     if causal:                                                     # rows before the first see no key of the tile,
         first = tl.minimum(tl.maximum(start - shift, 0), Sq) // BM * BM         # and rows from here on see them all
         whole = tl.minimum(tl.maximum(tl.cdiv(start + BN - 1 - shift, BM) * BM, first), Sq)

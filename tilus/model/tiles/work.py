@@ -46,7 +46,7 @@ from tilus.lowering.dots import unit_of
 from tilus.lowering.dots.mma import WarpMma
 from tilus.lowering.facts import Facts
 from tilus.lowering.forms import root_of, shape_of
-from tilus.lowering.infer_layouts import is_tile
+from tilus.lowering.layout_rules import is_tile
 from tilus.lowering.shared_layouts import conflicts
 from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width
 from tilus.lowering.simt.bits import register_type
