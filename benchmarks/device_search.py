@@ -21,11 +21,12 @@ from kernels_zoo.gemm import matmul as products
 from kernels_zoo.normalization import softmax as softmaxes
 from tilus.ir.dtypes import DType
 from tilus.runtime.cache import default_cache
+from tilus.runtime.engines import get_engine
 from tilus.tuning.arguments import random_array
 from tilus.tuning.compiling import Compiler
 from tilus.tuning.devices import DeviceLost
 from tilus.tuning.measure import OutOfTime, Race
-from tilus.tuning.ranking import many_specialisations, predictor_of
+from tilus.tuning.ranking import many_specialisations, predict, predictor_of
 from tilus.tuning.store import default_store
 
 matmul = tl.autotune(
@@ -103,6 +104,7 @@ class Contest:
             for number in working:
                 self._run(number)
             self._ask_model(working)
+            self._ask_before_compiling(working)
             result = self.case.kernel.tune(**self.args, **self.case.constants, target=self.lab.target.name, budget=5)
             self.row.update(tuned=dict(result.variant), tuned_by="the model")
             return
@@ -114,19 +116,21 @@ class Contest:
                         rows=[{"variant": self.variants[n], "seconds": every.median(n), "spread": every.spread(n)}
                               for n in entered])
         self.found.save()
-        said = self._ask_model(entered)
+        said, before = self._ask_model(entered), self._ask_before_compiling(entered)
         searched, chosen = self._tune(TUNING * exhaustive)
         guess = min(said, key=said.__getitem__, default=best)
         names = {"best": best, "tuned": self._number(chosen["variant"]),
-                 "untuned": self._number(chosen["untuned"]), "model": guess}
+                 "untuned": self._number(chosen["untuned"]), "model": guess,
+                 "before_compiling": min(before, key=before.__getitem__, default=best)}
         final = Race(None, time.perf_counter() + 0.1 * self.seconds, device)
         alike = self._race(final, list(dict.fromkeys(names.values())), FINAL_TURNS)
         scores = final.scores(alike)
         least = min(scores.values())
         self.row.update(search_seconds=searched, against_best={n: scores[i] / least for n, i in names.items()
                                                                if i in scores}, **chosen,
-                        model=self.variants[guess], order=spearman([every.median(n) for n in said],
-                                                                   [said[n] for n in said]))
+                        model=self.variants[guess],
+                        order=spearman([every.median(n) for n in said], list(said.values())),
+                        order_before_compiling=spearman([every.median(n) for n in before], list(before.values())))
 
     def _number(self, variant: dict[str, Any]) -> int:
         """Of a variant, which may not be among the few that are tried in small sizes."""
@@ -183,6 +187,16 @@ class Contest:
                 said[numbers[place]] = outcome.prediction.seconds
         self.row.update(model_seconds=time.perf_counter() - started,
                         predicted={str(self.variants[n]): s for n, s in said.items()})
+        return said
+
+    def _ask_before_compiling(self, numbers: Sequence[int]) -> dict[int, float]:
+        """Seconds by the model of variants whose code it does not know: what calls go by that nobody has tuned."""
+        started = time.perf_counter()
+        found = predict(self.case.kernel, get_engine(self.lab.name), (), {**self.args, **self.case.constants},
+                        [self.variants[n] for n in numbers], COMPILING * self.seconds)
+        said = {numbers[place]: prediction.seconds for place, prediction in found.items() if prediction.possible}
+        self.row.update(before_compiling_seconds=time.perf_counter() - started,
+                        predicted_before_compiling={str(self.variants[n]): s for n, s in said.items()})
         return said
 
     def _tune(self, budget: float) -> tuple[float, dict[str, Any]]:

@@ -79,6 +79,7 @@ def test_all_stages(tmp_path: Path, engine: str, path: Path) -> None:
     assert (found["model"]["record"]["spearman"] is not None) == timed
     assert all(row["compiled"] == 2 for row in found["search"].values())
     assert all(("against_best" in row) == timed for row in found["search"].values())
+    assert all(len(row["predicted_before_compiling"]) == 2 for row in found["search"].values())
 
 
 def test_a_stage_that_fails_is_noted_and_the_next_one_goes_on(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def cupy(fake_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     fake_module.device.reset()
     for cached in (store.default_store, default_cache):
         cached.cache_clear()
-    for kernel in (added, accumulated, wrong):
+    for kernel in (added, accumulated, wrong, fused):
         kernel.results.clear()
         kernel._choices.clear()
         kernel._absent.clear()
@@ -154,6 +154,23 @@ def test_where_the_untuned_variant_breaks_the_device_nothing_works(cupy: Any) ->
     cupy.device.breaks = lambda name, grid: name == "added"
     with pytest.raises(tl.UserError, match=r"E1112(?s:.*)BLOCK=32: .*illegal memory access"):
         added.tune(*map(on_gpu, vectors()), budget=60)
+
+
+@tl.autotune(BM=[16, 32], BN=[32])
+@tl.fuse
+def fused(x: tl.f32["M", "N"], y: tl.f32["M", "N"]):
+    return x + y, tl.sum(x, axis=1)
+
+
+def test_fused_functions(cupy: Any) -> None:
+    x, y = (on_gpu(random_array(tl.f32, (40, 32), name)) for name in "xy")
+    cupy.device.seconds = lambda name, grid, count: 1e-5 * (blocks_of(grid) + 1)
+    result = fused.tune(x, y, budget=60)
+    assert result.variant == {"BM": 32, "BN": 32}
+    assert not result.failed
+    total, sums = fused(x, y)
+    assert np.allclose(total.get(), x.get() + y.get())
+    assert np.allclose(sums.get(), x.get().sum(axis=1), atol=1e-4)
 
 
 def test_element_types_that_cupy_may_lack(cupy: Any) -> None:
