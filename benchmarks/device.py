@@ -5,8 +5,9 @@
 
 Stages: the machine; micro-kernels for the record of its board; the device tests; kernels of the zoo by both routes
 against torch and Triton where these are installed; the model's predictions beside them; and what the tuner and the
-model choose, against measuring every variant. Each is a process of its own with its share of the time: one that fails,
-hangs or breaks the device is noted, and the next one goes on. The file is written after each.
+model choose, against measuring every variant. Each is a process of its own with its share of the time: one that fails
+or hangs is noted, and the next one goes on; where a kernel breaks the device, what follows it in its stage goes on in
+another process. The file is written after each.
 
 On the simulator (``--engine simulate:sm_80``) all of that runs in small sizes, without times. ``--calibrate`` prints
 the record of the board that a file's measurements give, beside the one in ``tilus/model/boards.py``.
@@ -33,6 +34,9 @@ from benchmarks.device_stages import ENDING, ROOT, STAGES, share_of
 SECONDS = 480.0
 LEAST = 5.0
 """Seconds that a stage gets at least."""
+LOST, LOST_CODE, MOST_LOSSES = "device lost", 3, 5
+"""How a process says that the device does not work any more in it, and how many processes a stage gets at most."""
+STATUS = {0: "ok", LOST_CODE: LOST}
 
 
 def main() -> None:
@@ -67,13 +71,22 @@ def run_all(options: argparse.Namespace) -> None:
     while todo:
         name = todo[0]
         left = deadline - time.monotonic()
-        data["stages"][name] = run_in_child(name, options, max(LEAST, share_of(name, todo, left)), data)
+        run_to_its_end(name, options, max(LEAST, share_of(name, todo, left)), data)
         todo.pop(0)
-        write_json(options.out, data)
         print(summary(name, data["stages"][name]), flush=True)
 
 
-def run_in_child(name: str, options: argparse.Namespace, seconds: float, data: Mapping[str, Any]) -> dict[str, Any]:
+def run_to_its_end(name: str, options: argparse.Namespace, seconds: float, data: dict[str, Any]) -> None:
+    """A stage, in another process once more where something has left the device unusable: it goes on after that."""
+    deadline = time.monotonic() + seconds
+    for _ in range(MOST_LOSSES):
+        stage = data["stages"][name] = run_in_child(name, options, max(LEAST, deadline - time.monotonic()))
+        write_json(options.out, data)
+        if stage["status"] != LOST or deadline - time.monotonic() < LEAST:
+            return
+
+
+def run_in_child(name: str, options: argparse.Namespace, seconds: float) -> dict[str, Any]:
     """What has become of a stage, which has so many seconds."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tilus-device-") as folder:
@@ -94,9 +107,10 @@ def run_in_child(name: str, options: argparse.Namespace, seconds: float, data: M
 
 
 def wait(process: subprocess.Popen[Any], seconds: float) -> str:
-    """``ok``, ``failed`` or ``out of time``; what goes on after so many seconds is ended, with all that it started."""
+    """``ok``, ``failed``, ``device lost`` or ``out of time``; what goes on after so many seconds is ended, with all
+    that it started."""
     try:
-        return "ok" if process.wait(seconds) == 0 else "failed"
+        return STATUS.get(process.wait(seconds), "failed")
     except subprocess.TimeoutExpired:
         return "out of time"
     finally:
@@ -107,11 +121,18 @@ def wait(process: subprocess.Popen[Any], seconds: float) -> str:
 
 def run_stage(options: argparse.Namespace) -> int:
     """One stage in this process."""
+    from tilus.tuning.devices import DeviceLost
+
     found = Results(options.result)
     data = json.loads(options.out.read_text())
+    found.update(data["stages"].get(options.stage, {}).get("results", {}))
     try:
         lab = open_lab(options.engine, options.seconds, options.small)
         STAGES[options.stage][0](lab, found, data["stages"])
+    except DeviceLost as error:
+        found["error"] = f"the device was lost: {error}"
+        found.save()
+        return LOST_CODE
     except Exception as error:
         import traceback
 

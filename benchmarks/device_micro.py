@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.device_lab import GpuLab, Lab, Results
+from tilus.tuning.devices import DeviceLost
 
 CHAIN = """extern "C" __global__ void chain(float *out, long long *cycles, int turns) {
     float *own = out + blockIdx.x * blockDim.x + threadIdx.x, x = *own;
@@ -122,8 +123,13 @@ def micro(lab: Lab, found: Results) -> None:
     for name, part in parts.items():
         if lab.left < 1:
             break
+        if name in found:
+            continue
         try:
             found[name] = part(lab, found)
+        except DeviceLost as error:
+            found[name] = {"error": str(error)}
+            raise
         except Exception as error:
             found[name] = {"error": f"{type(error).__name__}: {error}".split("\n")[0]}
         found.save()
@@ -183,7 +189,7 @@ def copy(lab: Lab, _: Results) -> dict[str, Any]:
     x, y = lab.empty(sizes[-1]), lab.empty(sizes[-1])
     for size in sizes:
         blocks = max(1, min(8 * lab.blocks, size // 16 // 256))
-        timing = lab.time(lambda size=size, blocks=blocks: run((blocks,), (256,), (x, y, size // 16)))  # type: ignore[misc]
+        timing = lab.time(lambda size=size, blocks=blocks: run((blocks,), (256,), (x, y, size // 16)))
         found[str(size)] = {"bytes_per_second": rate(2 * size, timing), "timing": timing}
     return {"by_size": found}
 

@@ -71,14 +71,16 @@ def search(lab: Lab, found: Results) -> None:
     warnings.simplefilter("ignore")
     todo = cases(lab.small)
     for place, case in enumerate(todo):
+        if case.name in found:
+            continue
         row: dict[str, Any] = {}
         found[case.name] = row
         try:
             with many_specialisations():
                 Contest(lab, case, row, found, lab.left / (len(todo) - place)).hold()
         except DeviceLost as error:
-            row["error"] = f"nothing runs on the device any more: {error}"
-            break
+            row["error"] = str(error)
+            raise
         except Exception as error:
             row["error"] = message(error)
         found.save()

@@ -31,6 +31,7 @@ from tilus.model.boards import Board
 from tilus.model.gpu import described, model_call
 from tilus.runtime.compile import compile_specialisation
 from tilus.tuning.arguments import random_array, untouched_array
+from tilus.tuning.devices import DeviceLost
 
 ROUTES = ("ptx", "cuda")
 GROUP = 128
@@ -161,8 +162,10 @@ def cases(small: bool) -> list[Case]:
 
 def zoo(lab: Lab, found: Results) -> None:
     """Times of all cases; what fails is listed with its error."""
-    found["rows"] = []
+    done = {row["name"] for row in found.setdefault("rows", [])}
     for case in cases(lab.small):
+        if case.name in done:
+            continue
         if lab.left < 2:
             found.setdefault("left_out", []).append(case.name)
             continue
@@ -171,6 +174,9 @@ def zoo(lab: Lab, found: Results) -> None:
         found["rows"].append(row)
         try:
             _measure(lab, case, row, found)
+        except DeviceLost as error:
+            row["error"] = str(error)
+            raise
         except Exception as error:
             row["error"] = message(error)
         found.save()
@@ -187,12 +193,16 @@ def _measure(lab: Lab, case: Case, row: dict[str, Any], found: Results) -> None:
     for route in ROUTES:
         try:
             row["routes"][route] = _route(lab, case, route, given, constants, host, arrays)
+        except DeviceLost:
+            raise
         except Exception as error:
             row["routes"][route] = {"error": message(error)}
         found.save()
     for library, make in rivals_of(lab, case.name, arrays):
         try:
             row["rivals"][library] = _rival(lab, case, make(), arrays)
+        except DeviceLost:
+            raise
         except Exception as error:
             row["rivals"][library] = {"error": message(error)}
         found.save()

@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
+from benchmarks import device_zoo
 from benchmarks.device import wait
 from benchmarks.device_calibrate import board_like, measured_board, text_of
-from benchmarks.device_lab import SimulatedLab
+from benchmarks.device_lab import GpuLab, Results, SimulatedLab
 from benchmarks.device_search import spearman
 from benchmarks.device_stages import STAGES, share_of
 from benchmarks.device_zoo import cases
+from tests.fake_gpu import stand_in
 from tilus.model import boards
 from tilus.model.boards import BOARDS
+from tilus.tuning.devices import DeviceLost
 
 ROOT = Path(__file__).parents[2]
 FAKE_GPU = ROOT / "tests" / "fake_gpu"
@@ -105,6 +108,31 @@ def test_shares_of_the_time() -> None:
     todo = list(STAGES)
     assert sum(share_of(name, todo, 480) for name in todo) == pytest.approx(480)
     assert share_of("search", ["search"], 100) == 100
+
+
+def test_a_case_that_breaks_the_device_is_noted_and_the_others_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another process, for which a new start stands here."""
+    cupy = stand_in()
+    cupy.device.reset()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    two = [case for case in cases(small=True) if case.name in ("softmax", "row sum")]
+    monkeypatch.setattr(device_zoo, "cases", lambda small: two)
+    found = Results()
+    cupy.device.breaks = lambda name, grid: name == "softmax"
+    with pytest.raises(DeviceLost, match="illegal memory access"):
+        device_zoo.zoo(GpuLab("cuda", 600, small=True), found)
+    assert [row["name"] for row in found["rows"]] == ["softmax"]
+    assert "illegal memory access" in found["rows"][0]["error"]
+    cupy.device.reset()
+    device_zoo.zoo(GpuLab("cuda", 600, small=True), found)
+    assert [row["name"] for row in found["rows"]] == ["softmax", "row sum"]
+    assert not errors_in(found["rows"][1])
+
+
+def test_what_a_process_says_with_its_status() -> None:
+    for code, status in ((0, "ok"), (3, "device lost"), (1, "failed")):
+        assert wait(subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"], start_new_session=True),
+                    60) == status
 
 
 # -- calibration

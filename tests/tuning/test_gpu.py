@@ -3,7 +3,6 @@ and take as long as the test says."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 import tilus as tl
 from tests.cli.test_kernels import tilus
+from tests.fake_gpu import stand_in
 from tilus.runtime.cache import default_cache
 from tilus.runtime.engines import get_engine
 from tilus.runtime.recognise import as_array
@@ -23,24 +23,11 @@ from tilus.tuning import store
 from tilus.tuning.arguments import on_gpu, random_array
 from tilus.tuning.gpu import Gpu, GpuMemory
 
-FAKE = Path(__file__).parents[1] / "fake_gpu" / "cupy" / "__init__.py"
-
-
-@pytest.fixture(scope="module")
-def fake_module() -> Any:
-    spec = importlib.util.spec_from_file_location("cupy", FAKE, submodule_search_locations=[str(FAKE.parent)])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["cupy"] = module
-    spec.loader.exec_module(module)
-    del sys.modules["cupy"]
-    return module
-
 
 @pytest.fixture(autouse=True)
-def cupy(fake_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def cupy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in, a cache of each test's own, and short samples."""
+    fake_module = stand_in()
     monkeypatch.setitem(sys.modules, "cupy", fake_module)
     monkeypatch.setenv("TILUS_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(Gpu, "most_repeats", 2)
