@@ -80,7 +80,10 @@ def run_to_its_end(name: str, options: argparse.Namespace, seconds: float, data:
     """A stage, in another process once more where something has left the device unusable: it goes on after that."""
     deadline = time.monotonic() + seconds
     for _ in range(MOST_LOSSES):
-        stage = data["stages"][name] = run_in_child(name, options, max(LEAST, deadline - time.monotonic()))
+        earlier = data["stages"].get(name, {}).get("results", {})
+        stage = run_in_child(name, options, max(LEAST, deadline - time.monotonic()))
+        stage["results"] = stage["results"] or earlier
+        data["stages"][name] = stage
         write_json(options.out, data)
         if stage["status"] != LOST or deadline - time.monotonic() < LEAST:
             return

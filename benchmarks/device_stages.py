@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.device_lab import GpuLab, Lab, Results
+from benchmarks.device_outcomes import FILE as OUTCOMES
 from tilus.model.boards import Board, get_board
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +26,10 @@ SMI = ("name", "driver_version", "power.limit", "clocks.max.sm", "clocks.max.mem
        "temperature.gpu", "mig.mode.current", "ecc.mode.current", "persistence_mode")
 CLOCK, MEMORY_CLOCK, BUS_WIDTH = 13, 36, 37
 """Attributes of devices, as the CUDA runtime numbers them: kHz, kHz and bits."""
+MOST_PROCESSES = 8
+"""Processes that run device tests, which spend most of their time on compilations."""
+NO_TESTS = 5
+"""What pytest ends with where there is no test."""
 ENDING = 5.0
 """Seconds that a stage's own processes have to end, before the stage has to."""
 
@@ -81,26 +88,37 @@ def calibration(lab: Lab, found: Results, _: Mapping[str, Any]) -> None:
 
 
 def tests(lab: Lab, found: Results, _: Mapping[str, Any]) -> None:
-    """The device tests, in a process of their own."""
+    """The device tests, in processes of their own."""
     # What -m says replaces what the project's options say.
-    command = [sys.executable, "-m", "pytest", "-vv", "-m", "device and not slow", "-p", "no:cacheprovider",
-               "--tb=short", "tests/device" if lab.small else "tests"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          env={**os.environ, "PYTHONPATH": _python_path()}) as process:
-        try:
-            output = process.communicate(timeout=max(1.0, lab.left - ENDING))[0]
-            found["in_time"] = True
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output = process.communicate()[0]
-            found["in_time"] = False
-    outcomes = re.findall(r"^(tests/\S+?::.*?) (PASSED|FAILED|ERROR|SKIPPED)", output, re.M)
-    found["counts"] = {kind.lower(): sum(o == kind for _, o in outcomes)
-                       for kind in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
-    found["failures"] = [test for test, outcome in outcomes if outcome in ("FAILED", "ERROR")]
-    found["status"], found["output_tail"] = process.returncode, output[-8000:]
-    if process.returncode not in (0, 5) and found["in_time"] and not outcomes:
-        raise RuntimeError(f"pytest has ended with {process.returncode}: {output[-300:]}")
+    command = [sys.executable, "-m", "pytest", "-m", "device and not slow", "-p", "no:cacheprovider", "--tb=short",
+               "-p", "benchmarks.device_outcomes", *_files_with_device_tests()]
+    if not lab.small and importlib.util.find_spec("xdist") is not None:
+        command += ["-n", str(min(MOST_PROCESSES, os.cpu_count() or 1))]
+    with tempfile.TemporaryDirectory(prefix="tilus-tests-") as folder:
+        outcomes, said = Path(folder) / "outcomes", Path(folder) / "output"
+        outcomes.touch()
+        environment = {**os.environ, "PYTHONPATH": _python_path(), OUTCOMES: str(outcomes)}
+        with open(said, "w") as output:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment)
+            try:
+                found["status"] = process.wait(max(1.0, lab.left - ENDING))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                found["status"] = None  # it was ended
+        ended = [line.split(" ", 1) for line in outcomes.read_text().splitlines()]
+        text = said.read_text(errors="replace")
+    found["counts"] = {kind: sum(outcome == kind for outcome, _ in ended) for kind in ("passed", "failed", "skipped")}
+    found["failures"] = [test for outcome, test in ended if outcome == "failed"]
+    found["output_tail"] = text[-8000:]
+    if not ended and found["status"] not in (0, None, NO_TESTS):
+        raise RuntimeError(f"pytest has ended with {found['status']}: {text[-300:]}")
+
+
+def _files_with_device_tests() -> list[str]:
+    """The others are not read, which takes half a minute."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if "pytest.mark.device" in file.read_text()]
 
 
 def _python_path() -> str:

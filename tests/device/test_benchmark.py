@@ -72,6 +72,7 @@ def test_all_stages(tmp_path: Path, engine: str, path: Path) -> None:
     """On the simulator, and through CuPy's stand-in, where launches have times."""
     found = stages_of(tmp_path, engine, *STAGES, path=path)
     assert not errors_in(found)
+    assert sum(found["tests"]["counts"].values()) > 100
     timed = engine == "cuda"
     rows = found["zoo"]["rows"]
     assert [row["name"] for row in rows] == [case.name for case in cases(small=True)]
