@@ -178,6 +178,20 @@ def test_masks_that_follow_from_numbers_are_evaluated() -> None:
     assert not model(masked, floats(10, 600), floats(10)).assumed
 
 
+@tl.jit
+def masked_parts(x: tl.f32["N"], y: tl.f32["N"], n: tl.i32, B: int = 64) -> None:
+    tl.grid(1)
+    for i in tl.range(0, n, B):
+        tl.store(y, i, tl.load(x, i, B, mask=i + tl.arange(B) < n))
+
+
+@pytest.mark.parametrize("n", [0, 1, 64, 100, 1000])
+def test_masks_in_loops_are_evaluated_whether_or_not_there_are_iterations(n: int) -> None:
+    found = model(masked_parts, floats(1024), floats(1024), n).counts
+    assert found["read"] == pytest.approx(4 * n, rel=0.02)
+    assert found["written"] == pytest.approx(min(1024, -(-n // 64) * 64) * 4)
+
+
 # -- what cannot be launched
 
 

@@ -24,19 +24,19 @@ MOST = 8
 def share_of(mask: Value | None, frame: Frame, assumed: set[str]) -> Numbers:
     """Of each lane the share of the elements for which a mask holds: masks are evaluated where they follow from numbers
     that are known, else taken to hold."""
-    if mask is None:
+    lanes = len(frame.blocks)
+    if mask is None or not lanes:
         return 1.0
     tiles: list[Value] = []
     scalars: dict[Value, Any] = {}
     if mask.tile.size > LARGEST or not _leaves(mask, frame, tiles, scalars):
         assumed.add("masks that are data, or large, hold for all elements")
         return 1.0
-    lanes = len(frame.blocks)
     columns = [np.broadcast_to(n, (lanes,)) for n in scalars.values()]
-    if not columns or not lanes:
+    if not columns:
         return float(np.mean(_evaluated(mask, tiles, scalars)))
-    rows, place = np.unique(np.stack([c.astype(np.float64) for c in columns], 1), axis=0, return_index=True)[:2]
-    _, inverse = np.unique(np.stack([c.astype(np.float64) for c in columns], 1), axis=0, return_inverse=True)
+    numbers = np.stack([c.astype(np.float64) for c in columns], 1)
+    rows, place, inverse = np.unique(numbers, axis=0, return_index=True, return_inverse=True)
     looked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST)).astype(int))
     shares = [float(np.mean(_evaluated(mask, tiles, {v: c[place[n]] for v, c in zip(scalars, columns, strict=True)})))
               for n in looked]
