@@ -207,13 +207,14 @@ class _Pressure:
         """Of the operands that come from shared memory: two steps of k where the loop loads them ahead, else what one
         instruction loads; and of some more steps where there are registers for them."""
         steps = -(-op.a.tile.shape[-1] // max(1, unit_of(op).depth))
+        streamed = [v for v in (op.a, op.b) if is_streamed(v) and made_of(v) not in self.kept]
+        # What is computed in the loop is there only after a barrier, just before the dot.
+        most = STEPS_AHEAD if all(map(_is_loaded, streamed)) else 2
         found = 0.0
-        for value in (op.a, op.b):
-            if not is_streamed(value) or made_of(value) in self.kept:
-                continue
+        for value in streamed:
             step = locals_of(value) * register_type(value.tile.dtype).bits / WORD / steps
             least = 2 * step if self.prefetch else min(step, LOADED)
-            found += min(steps + self.prefetch, STEPS_AHEAD) * step if self.ahead else least
+            found += min(steps + self.prefetch, most) * step if self.ahead else least
         return found
 
 
@@ -230,6 +231,12 @@ def is_streamed(value: Value) -> bool:
         value = value.defining.x
     maker = value.defining
     return isinstance(maker, ConvertLayout) or (isinstance(maker, Load) and maker.view.view.space == "shared")
+
+
+def _is_loaded(operand: Value) -> bool:
+    """Whether a dot's operand comes from memory as it is."""
+    maker = made_of(operand).defining
+    return isinstance(maker.x.defining if isinstance(maker, ConvertLayout) else maker, (Load, Gather))
 
 
 def made_of(value: Value) -> Value:
