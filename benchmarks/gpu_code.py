@@ -22,6 +22,7 @@ from rich.table import Table
 
 import tilus as tl
 from kernels_zoo.attention.flash_attention import flash_attention_forward
+from kernels_zoo.attention.flash_attention_backward import attention_backward_keys, attention_backward_queries
 from kernels_zoo.elementwise.vector_add import vector_add
 from kernels_zoo.gemm.matmul import matmul
 from kernels_zoo.normalization.layer_norm import layer_norm
@@ -34,7 +35,8 @@ INTEGER = frozenset({
 })
 """Integer instructions outside of the uniform datapath."""
 MATRIX = frozenset({"HMMA", "IMMA", "DMMA", "HGMMA", "QMMA"})
-PEERS = {"matmul": "122 (INT/MMA 0.43), static shapes", "attention": "616, static or dynamic length"}
+PEERS = {"matmul": "122 (INT/MMA 0.43), static shapes", "attention": "616, static or dynamic length",
+         "backward": "with --peer"}
 """The best of Triton, TileLang, CuTe DSL, cuTile and NVIDIA's tilus on sm_80, measured in November 2026."""
 
 
@@ -125,6 +127,12 @@ CASES: list[tuple[str, Any, dict[str, Any], int]] = [
     ("matmul 128×128×32, 4 stages", matmul, {"stages": 4}, 64),
     ("attention d64, 128×64", flash_attention_forward, {}, 128),
     ("attention d64, 128×64, causal", flash_attention_forward, {"causal": True}, 128),
+    *(("backward keys " + name, attention_backward_keys, constants, 128) for name, constants in (
+        ("d64, 64×64", {}), ("d64, 64×64, causal", {"causal": True}), ("d128, 32×128", {"D": 128}),
+        ("d128, 32×128, causal", {"D": 128, "causal": True, "group": 1}))),
+    *(("backward queries " + name, attention_backward_queries, constants, 96) for name, constants in (
+        ("d64, 128×32", {}), ("d64, 128×32, causal", {"causal": True}), ("d128, 128×64", {"D": 128}),
+        ("d128, 128×64, causal", {"D": 128, "causal": True}))),
 ]
 """Name, kernel, constants, and the tensor-core instructions of one tile."""
 
@@ -133,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--target", default="sm_80")
     parser.add_argument("--cubins", type=Path, help="keep the cubins in this folder")
-    parser.add_argument("--peer", help="the Python of an environment with Triton, for the row-wise kernels")
+    parser.add_argument("--peer", help="the Python of an environment with Triton, to compare with")
     options = parser.parse_args()
     table = Table(title=f"main loops on {options.target}, per tile")
     for column in COLUMNS:
@@ -155,6 +163,37 @@ def main() -> None:
                           PEERS[name.split()[0]])
     Console(width=150).print(table)
     print_row_wise(options.peer)
+    if options.peer:
+        print_backward(options.peer)
+
+
+def print_backward(peer: str) -> None:
+    """Instructions per tensor-core instruction of attention's backward pass on sm_80, with the peer's tiles."""
+    table = Table(title="attention's backward pass on sm_80, f16, the peer's tiles: instructions per HMMA")
+    for column in ("kernel", "route", "registers", "spilled bytes", "instructions", "per HMMA", "Triton", "ratio"):
+        table.add_column(column)
+    rows: list[tuple[str, int, Any, dict[str, int]]] = [
+        ("keys", 64, attention_backward_keys, {"BM": 64, "BN": 64, "warps": 4}),
+        ("keys", 128, attention_backward_keys, {"BM": 64, "BN": 128, "warps": 8}),
+        ("queries", 64, attention_backward_queries, {"BM": 64, "BN": 64, "warps": 4}),
+        ("queries", 128, attention_backward_queries, {"BM": 128, "BN": 64, "warps": 8}),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([peer, str(Path(__file__).with_name("triton_attention_backward.py")), folder], check=True,
+                       stderr=subprocess.DEVNULL)
+        for part, head_dim, kernel, tile in rows:
+            peers = main_loop(disassemble((Path(folder) / f"{part}_d{head_dim}.cubin").read_bytes()))
+            assert peers is not None
+            theirs = peers.total / peers.matrix
+            for via in ("cuda", "ptx"):
+                compiled = kernel.compile(target="sm_80", via=via, D=head_dim, **tile)
+                loop = main_loop(disassemble(compiled.cubin))
+                assert loop is not None
+                ours = loop.total / loop.matrix
+                table.add_row(f"{part} d{head_dim}", via, str(compiled.metadata["registers"]),
+                              str(compiled.metadata["spill_stores"]), str(loop.total), f"{ours:.2f}", f"{theirs:.2f}",
+                              f"{ours / theirs:.2f}")
+    Console(width=150).print(table)
 
 
 def counted(sass: str) -> tuple[int, int, int]:

@@ -22,6 +22,11 @@ from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
 SHAPES = [(1, 1, 2, 1, 1, 64), *flash_attention.SHAPES[1:]]           # of one key, dk is 0 but for rounding
 IN_REGISTERS = 64
+"""Elements of rows that are held in registers."""
+BOTH_SUMS = 128
+"""Elements of rows of which registers hold the sums of dk and dv."""
+ROOMY = ("sm_80", "sm_90", "sm_90a", "sm_100", "sm_100a")
+"""Targets with 163 KB of shared memory a block or more; others have 99 KB or less."""
 Gradients = tuple[tl.Tile, tl.Tile]
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     QUERIES = Any
@@ -48,17 +53,19 @@ def attention_delta(o: QUERIES, do: QUERIES, lse: ROWS, delta: ROWS, lse2: ROWS,
 
 @tl.jit
 def attention_backward_keys(
-    q: QUERIES, k: KEYS, v: KEYS, do: QUERIES, lse2: ROWS, delta: ROWS, dk: KEYS, dv: KEYS,
-    D: int = 64, causal: bool = False, BM: int = 64, BN: int = 64, stages: int = 2, warps: int = 4,
+    q: QUERIES, k: KEYS, v: KEYS, do: QUERIES, lse2: ROWS, delta: ROWS, dk: KEYS | None, dv: KEYS | None,
+    D: int = 64, causal: bool = False, group: int = 0, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
 ) -> None:
     """dk and dv. All products are transposed, keys by queries: Pᵀ and dSᵀ are then first operands of the next ones
-    in the registers that they were computed in."""
+    in the registers that they were computed in. ``group`` is H // Hk where that is known. One of dk and dv may be None:
+    where rows are long, registers hold the sums of one."""
+    tile_of = keys_tile(D, q.dtype.bits)
+    BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)
     tile, hk, b = tl.grid(tl.cdiv(Sk, BN), Hk, B)
     start, shift = tile * BN, Sk - Sq
-    columns = start + tl.arange(BN)
     scale = LOG2_E / D**0.5                                        # exp(x) is computed as exp2(x log₂ e)
     keys = held(tl.load(k[b, :, hk, :], (start, 0), (BN, D)))
     minus_values = held(-tl.load(v[b, :, hk, :], (start, 0), (BN, D)))
@@ -75,14 +82,18 @@ def attention_backward_keys(
         x = tl.load(queries, (i, 0), (BM, D))
         p = tl.exp2(tl.dot(keys(), x.T) * scale - tl.load(sums, i, BM)[None, :], approximate=True)
         if masked:
-            p = tl.where(columns[:, None] <= i + tl.arange(BM)[None, :] + shift, p, 0.0)
+            p = tl.where(tl.arange(BN)[:, None] <= tl.arange(BM)[None, :] + (i + shift - start), p, 0.0)
         y = tl.load(outputs, (i, 0), (BM, D))
-        gv = tl.dot(p.to(do.dtype), y, gv)
-        # Sums of products begin at Δ: it takes no instruction to subtract it, but gives −dS.
-        minus_ds = p * tl.dot(minus_values(), y.T, tl.broadcast_to(tl.load(deltas, i, BM)[None, :], (BN, BM)))
-        return tl.dot(minus_ds.to(q.dtype), x, gk), gv
+        if dv is not None:
+            gv = tl.dot(p.to(do.dtype), y, gv)
+        if dk is not None:
+            # Sums of products begin at Δ: it takes no instruction to subtract it, but gives −dS.
+            minus_ds = p * tl.dot(minus_values(), y.T, tl.broadcast_to(tl.load(deltas, i, BM)[None, :], (BN, BM)))
+            gk = tl.dot(minus_ds.to(q.dtype), x, gk)
+        return gk, gv
 
-    for h in tl.range(hk * (H // Hk), (hk + 1) * (H // Hk)):
+    heads = group or H // Hk
+    for h in tl.range(hk * heads, (hk + 1) * heads):
         head = q[b, :, h, :], do[b, :, h, :], lse2[b, h, :], delta[b, h, :]
         if causal:
             for i in tl.range(first, whole, BM, stages=stages):
@@ -90,16 +101,20 @@ def attention_backward_keys(
         for i in tl.range(whole, Sq, BM, stages=stages):
             gk, gv = step((gk, gv), head, i, False)
 
-    tl.store(dk[b, :, hk, :], (start, 0), (gk * -(D**-0.5)).to(dk.dtype))
-    tl.store(dv[b, :, hk, :], (start, 0), gv.to(dv.dtype))
+    if dk is not None:
+        tl.store(dk[b, :, hk, :], (start, 0), (gk * -(D**-0.5)).to(dk.dtype))
+    if dv is not None:
+        tl.store(dv[b, :, hk, :], (start, 0), gv.to(dv.dtype))
 
 
 @tl.jit
 def attention_backward_queries(
     q: QUERIES, k: KEYS, v: KEYS, do: QUERIES, lse2: ROWS, delta: ROWS, dq: QUERIES,
-    D: int = 64, causal: bool = False, BM: int = 64, BN: int = 64, stages: int = 2, warps: int = 4,
+    D: int = 64, causal: bool = False, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
 ) -> None:
     """dq: the loop over keys is the forward pass's."""
+    tile_of = queries_tile(D, q.dtype.bits, tl.target())
+    BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)
@@ -139,6 +154,22 @@ def attention_backward_queries(
     tl.store(dq[b, :, h, :], (start, 0), (gq * -(D**-0.5)).to(dq.dtype))
 
 
+def keys_tile(D: int, bits: int) -> tuple[int, int, int]:
+    """BM, BN and warps of :func:`attention_backward_keys`: what registers and shared memory hold."""
+    if bits > 16:
+        return (32, 64, 4) if D <= 64 else (16, 64, 4) if D <= 128 else (16, 16, 4)
+    return (64, 64, 4) if D <= 64 else (32, 128, 8) if D <= 128 else (16, 64, 4)
+
+
+def queries_tile(D: int, bits: int, target: str) -> tuple[int, int, int]:
+    """BM, BN and warps of :func:`attention_backward_queries`."""
+    if bits > 16:
+        return (64, 32, 4) if D <= 64 else (64, 16, 4) if D <= 128 else (16, 16, 4)
+    if D <= 128:
+        return (128, 32, 4) if D <= 64 else (128, 64 if target in ROOMY else 32, 8)
+    return (64, 32 if target in ROOMY else 16, 4)
+
+
 def held(tile: tl.Tile) -> Callable[[], tl.Tile]:
     """Keeps a tile for the whole of a loop, in registers where its rows are short, else in shared memory, from which
     products read it as they go."""
@@ -163,9 +194,12 @@ def flash_attention_backward(q: Array, k: Array, v: Array, o: Array, lse: Array,
     delta, lse2 = np.empty(lse.shape, np.float32), np.empty(lse.shape, np.float32)
     dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
     common: dict[str, Any] = {"D": q.shape[3]}
-    calls: list[tuple[Any, tuple[Array, ...], dict[str, Any]]] = [
+    at_once = [(dk, dv)] if q.shape[3] <= BOTH_SUMS else [(dk, None), (None, dv)]
+    group = {"group": q.shape[2] // max(1, k.shape[2])}
+    calls: list[tuple[Any, tuple[Array | None, ...], dict[str, Any]]] = [
         (attention_delta, (o, do, lse, delta, lse2), common),
-        (attention_backward_keys, (q, k, v, do, lse2, delta, dk, dv), {**common, "causal": causal}),
+        *((attention_backward_keys, (q, k, v, do, lse2, delta, *sums), {**common, **group, "causal": causal})
+          for sums in at_once),
         (attention_backward_queries, (q, k, v, do, lse2, delta, dq), {**common, "causal": causal})]
     for kernel, arguments, constants in calls:
         (kernel.on(engine) if engine else kernel)(*arguments, **constants)

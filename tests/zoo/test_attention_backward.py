@@ -9,7 +9,16 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.attention import flash_attention
-from kernels_zoo.attention.flash_attention_backward import CASES, SHAPES, flash_attention_backward, operands, reference
+from kernels_zoo.attention.flash_attention_backward import (
+    BOTH_SUMS,
+    CASES,
+    SHAPES,
+    attention_backward_keys,
+    attention_backward_queries,
+    flash_attention_backward,
+    operands,
+    reference,
+)
 from kernels_zoo.checking import Array, relative_error, run, wide
 
 NAMES = ("dq", "dk", "dv")
@@ -142,3 +151,35 @@ def test_empty(shape: tuple[int, ...], zero: tuple[int, ...]) -> None:
     """Sums of nothing are 0."""
     found: Any = gradients(shape, tl.f32, False)[0]
     assert all(not found[i].any() for i in zero)
+
+
+@pytest.mark.parametrize("dtype", [tl.f16, tl.f32], ids=str)
+@pytest.mark.parametrize("head_dim", [40, 111, 256])
+def test_head_dimensions(head_dim: int, dtype: tl.DType) -> None:
+    """The longest ones by a kernel for dk and one for dv."""
+    found, exact = gradients((1, 33, 47, 2, 1, head_dim), dtype, True)
+    for name, out, best in zip(NAMES, found, exact, strict=True):
+        assert relative_error(out, best) < (2e-3 if dtype is tl.f16 else 3e-6), name
+
+
+@pytest.mark.parametrize("engine", ["simulate:sm_80", "simulate:sm_120a:cuda"])
+def test_long_rows_simulated(engine: str) -> None:
+    found, exact = gradients((1, 17, 35, 1, 1, 256), tl.bf16, True, engine)
+    for name, out, best in zip(NAMES, found, exact, strict=True):
+        assert relative_error(out, best) < 1e-2, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("via", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_120a"])
+@pytest.mark.parametrize("head_dim", [32, 64, 128, 256])
+def test_no_spills(head_dim: int, target: str, via: str) -> None:
+    """With the tiles that the kernels choose."""
+    sums = [{}] if head_dim <= BOTH_SUMS else [{"dk": None}, {"dv": None}]
+    for dtype in (tl.f16, tl.bf16):
+        for causal in (False, True):
+            constants: dict[str, Any] = {"D": head_dim, "causal": causal, **dict.fromkeys(("q", "k", "v", "do"), dtype)}
+            outputs: list[dict[str, Any]] = [{"dk": dtype, "dv": dtype, **left_out} for left_out in sums]
+            found = [attention_backward_keys.compile(target, via, group=1, **constants, **some) for some in outputs]
+            found.append(attention_backward_queries.compile(target, via, **constants, dq=dtype))
+            assert [compiled.metadata["spill_stores"] for compiled in found] == [0] * len(found), (dtype, causal)
