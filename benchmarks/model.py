@@ -168,8 +168,11 @@ SECTIONS = {"micro": micro, "low-precision": low_precision_products, "sgemm": te
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=list(SECTIONS))
-    for name in parser.parse_args().sections:
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    asked = parser.parse_args().sections or list(SECTIONS)
+    if unknown := [name for name in asked if name not in SECTIONS]:
+        parser.error(f"there is no section {unknown[0]!r}; sections: {', '.join(SECTIONS)}")
+    for name in asked:
         SECTIONS[name]()
 
 
