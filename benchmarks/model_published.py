@@ -12,6 +12,11 @@ from typing import Any
 
 import tilus as tl
 from kernels_zoo.attention.flash_attention import flash_attention_forward
+from kernels_zoo.attention.flash_attention_backward import (
+    attention_backward_keys,
+    attention_backward_queries,
+    attention_delta,
+)
 from kernels_zoo.gemm.matmul import matmul
 from kernels_zoo.gemm.matmul_split_k import matmul_split_k
 from kernels_zoo.quantized import matmul as quantized
@@ -150,6 +155,21 @@ def attention_forward(board: Board, *, causal: bool, head_dim: int, batch: int, 
     arguments = {name: untouched(tl.f16, batch, length, heads, head_dim) for name in "qkvo"}
     arguments["lse"] = untouched(tl.f32, batch, heads, length)
     return modelled(flash_attention_forward, arguments, board, {"D": head_dim, "causal": causal, **constants})[0]
+
+
+def attention_backward(board: Board, part: str, *, causal: bool, head_dim: int, batch: int, length: int,
+                       constants: Mapping[str, int] = {}) -> KernelModel:
+    """A kernel of FlashAttention-2's backward pass at a hidden size of 2048: ``part`` is delta, keys or queries."""
+    heads = 2048 // head_dim
+    kernel, given, written = {
+        "delta": (attention_delta, ("o", "do"), ()),
+        "keys": (attention_backward_keys, ("q", "k", "v", "do"), ("dk", "dv")),
+        "queries": (attention_backward_queries, ("q", "k", "v", "do"), ("dq",))}[part]
+    arguments = {name: untouched(tl.f16, batch, length, heads, head_dim) for name in (*given, *written)}
+    rows = ("lse", "delta", "lse2") if part == "delta" else ("lse2", "delta")
+    arguments |= {name: untouched(tl.f32, batch, heads, length) for name in rows}
+    own = {} if part == "delta" else {"causal": causal}
+    return modelled(kernel, arguments, board, {"D": head_dim, **own, **constants})[0]
 
 
 def attention_operations(*, causal: bool, head_dim: int, batch: int, length: int) -> float:

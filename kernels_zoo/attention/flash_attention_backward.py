@@ -79,7 +79,7 @@ def attention_backward_keys(
     def step(gradients: Gradients, head: tuple[tl.View, ...], i: tl.Tile, masked: bool) -> Gradients:
         gk, gv = gradients
         queries, outputs, sums, deltas = head
-        x = tl.load(queries, (i, 0), (BM, D))
+        x, d = tl.load(queries, (i, 0), (BM, D)), tl.load(deltas, i, BM)
         p = tl.exp2(tl.dot(keys(), x.T) * scale - tl.load(sums, i, BM)[None, :], approximate=True)
         if masked:
             p = tl.where(tl.arange(BN)[:, None] <= tl.arange(BM)[None, :] + (i + shift - start), p, 0.0)
@@ -88,7 +88,7 @@ def attention_backward_keys(
             gv = tl.dot(p.to(do.dtype), y, gv)
         if dk is not None:
             # Sums of products begin at Δ: it takes no instruction to subtract it, but gives −dS.
-            minus_ds = p * tl.dot(minus_values(), y.T, tl.broadcast_to(tl.load(deltas, i, BM)[None, :], (BN, BM)))
+            minus_ds = p * tl.dot(minus_values(), y.T, tl.broadcast_to(d[None, :], (BN, BM)))
             gk = tl.dot(minus_ds.to(q.dtype), x, gk)
         return gk, gv
 
