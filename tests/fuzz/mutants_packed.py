@@ -140,7 +140,7 @@ PACKED_MUTANTS = (
     Mutant("copies of packed elements know no bounds", f"{_DENSE}:copy_group",
            lambda copy: lambda thread, source, destination, count, alignment, predicate, *rest:
            copy(thread, source, destination, count, alignment, None, *rest)),
-    Mutant("shared memory ends within a word", "tilus.lowering.simt.plan_shared:_allocation_bytes",
+    Mutant("shared memory ends within a word", "tilus.lowering.simt.plan_shared:allocation_bytes",
            lambda size: lambda op: size(op) - (4 if op.dtype.bits < 8 else 0)),
     # conversions
     Mutant("registers of a sequence are in another order", f"{_EMIT}:Emitter.run",

@@ -8,9 +8,9 @@ A loop over tiles ``for k in range(start, stop, step)`` whose schedule has S sta
   constants),
 * a tail loop that does the remaining iterations, the last partial tile and the drain, with the slot as a variable.
 
-Copies past the loop's end give zeros where that is the end of their arrays; others are not made. Where a loop does
-nothing but dots of staged tiles, the fragments of the next step of k are loaded from shared memory before the
-multiplications of this one, across the loop's back edge.
+Copies past the loop's end give zeros where that is the end of their arrays; others are not made, but where fragments
+are loaded ahead. Where a loop does nothing but dots of staged tiles, the fragments of the next step of k are loaded
+from shared memory before the multiplications of this one, across the loop's back edge.
 """
 
 from __future__ import annotations
@@ -257,7 +257,8 @@ class _Pipeline:
     def copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
         """Start copying the tiles of the iteration at ``index`` into a slot; ``whole`` tiles end within the loop."""
         self.kind.acquire(b, slot)
-        if whole or all(map(self.staged.ends_with_array, self.staged.loads)):
+        # Fragments that are loaded ahead are read past the loop's end too, where nobody uses them.
+        if whole or self.kstep or all(map(self.staged.ends_with_array, self.staged.loads)):
             self._copies(b, index, slot, whole)
         else:
             made, left_out = Block(), Block()
