@@ -74,6 +74,8 @@ def test_the_page_stands_alone(profile: Profile, tmp_path: Path):
     for picture in page.split("<svg")[1:]:
         ElementTree.fromstring("<svg" + picture[:picture.index("</svg>")] + "</svg>")
     assert profile._repr_html_() == page
+    with pytest.raises(tl.UserError, match="E0804"):
+        profile.save(tmp_path / "nowhere" / "profile.html")
 
 
 def test_boards_and_routes_are_chosen():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tilus.diagnostics import UserError
+from tilus.runtime.files import write_whole
 
 
 def is_standard_output(path: Path) -> bool:
@@ -19,31 +20,11 @@ def write_output(path: Path, content: str | bytes) -> None:
     Raises:
         UserError: E0804, the file cannot be written.
     """
-    import os
-    import tempfile
-
     data = content.encode() if isinstance(content, str) else content
     if is_standard_output(path):
         _write_standard_output(content)
         return
-    try:
-        if path.exists() and not path.is_file():  # a device or a pipe
-            path.write_bytes(data)
-            return
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(handle, "wb") as file:
-                file.write(data)
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(name, path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~mask)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-    except OSError as error:
-        raise UserError.at("E0804", f"cannot write {str(path)!r}: {error.strerror}",
-                           help="name a file in a folder that exists and can be written") from error
+    write_whole(path, data)
 
 
 def _write_standard_output(content: str | bytes) -> None:

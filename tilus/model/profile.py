@@ -13,6 +13,7 @@ from tilus.model.sample import Sample
 from tilus.model.sass import Program
 from tilus.model.steps import REASONS
 from tilus.records import field, record
+from tilus.runtime.files import write_whole
 from tilus.targets import Target
 
 
@@ -135,8 +136,8 @@ class Profile:
         return profile_page(self)
 
     def save(self, path: str | Path) -> None:
-        """Write the page to a file."""
-        Path(path).write_text(self.html(), encoding="utf-8")
+        """Write the page to a file. Raises UserError (E0804) where it cannot be written; what stood there stays."""
+        write_whole(Path(path), self.html().encode())
 
     def _repr_html_(self) -> str:
         return self.html()

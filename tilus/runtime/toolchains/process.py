@@ -16,8 +16,13 @@ class MemoryFile:
         self.descriptor = os.memfd_create("tilus")
         self.path = f"/proc/self/fd/{self.descriptor}"
         if data:
-            with open(self.descriptor, "wb", closefd=False) as stream:
-                stream.write(data)
+            try:
+                with open(self.descriptor, "wb", closefd=False) as stream:
+                    stream.write(data)
+            except OSError as error:
+                self.close()
+                raise ToolchainError.at("E0902", f"a tool cannot be given its input: {error.strerror}",
+                                        help="limits on the size of files and on memory count for it") from error
 
     def read(self) -> bytes:
         with open(self.descriptor, "rb", closefd=False) as stream:
