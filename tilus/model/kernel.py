@@ -38,7 +38,8 @@ class KernelModel:
         busy: the share of the time in which each resource works: pipes, the path to memory, L2, memory.
         waits: the share of warps' time by what they wait for.
         executed: how often each instruction is executed, by all warps together.
-        traffic: bytes by array: requested from L2, from memory, written.
+        memory_bytes, l2_bytes: moved between memory and L2, and between L2 and the multiprocessors.
+        assumed: what could not be known of the launch, and what was taken instead.
         bottleneck: what limits it, in words.
         timing: of one multiprocessor full of blocks.
     """
