@@ -79,7 +79,7 @@ def call(case: Case, variant: dict[str, Any]) -> Callable[[], None]:
 
 def race(case: Case, variants: Sequence[dict[str, Any]], samples: int) -> Race:
     """All variants measured alike."""
-    found = Race(None, float("inf"), Host("cpu", get_engine("cpu").measuring))
+    found = Race(None, float("inf"), Host())
     for number, variant in enumerate(variants):
         run = call(case, variant)
         run()

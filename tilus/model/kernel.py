@@ -156,7 +156,7 @@ class LaunchModel:
 
     def _nothing(self) -> KernelModel:
         return KernelModel(self.sample.program.name, self.board.launch, 0.0, self.registers, self.shared, 0, 0, 0.0, {},
-                           {}, {}, 0.0, 0.0, "nothing to do", Timing(0.0, 0.0, 0.0, {}, {}, {}))
+                           {}, {}, 0.0, 0.0, "nothing to do", Timing(0.0, 0.0, {}, {}, {}))
 
     def _typical(self) -> BlockSample:
         """The sample whose work is nearest to the mean."""

@@ -53,7 +53,6 @@ class Timing:
     Attributes:
         cycles: until the last block has ended, loops in full.
         loop_cycles: of these, those in loops (of the warp that ends last).
-        simulated: until the last block has ended, loops cut.
         periods: of an iteration of each loop, by its first instruction.
         waits: of all warps at each instruction, by reason, in what was simulated.
         issues: how often each instruction was issued in that.
@@ -62,7 +61,6 @@ class Timing:
 
     cycles: float
     loop_cycles: float
-    simulated: float
     periods: dict[int, float]
     waits: dict[int, list[float]]
     issues: dict[int, int]
@@ -354,7 +352,7 @@ class Multiprocessor:
             extra, inside = in_full(warp.marks, warp.loops, periods)
             if warp.ready + extra >= longest:
                 longest, in_loops = warp.ready + extra, inside
-        return Timing(longest, in_loops, self.end, periods, self.waits, self.issues, self.timeline or [])
+        return Timing(longest, in_loops, periods, self.waits, self.issues, self.timeline or [])
 
 
 __all__ = ["Issue", "Multiprocessor", "Timing"]

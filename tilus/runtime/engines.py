@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from tilus.diagnostics import UserError
@@ -45,10 +44,6 @@ class Engine:
     def target(self) -> Target:
         """What it compiles kernels for; those that do not compile go by this machine."""
         return get_target("cpu")
-
-    def measuring(self) -> AbstractContextManager[None]:
-        """Calls within are timed: chance has no more part in how long they take than it has to."""
-        return nullcontext()
 
     def runner(self, specialisation: Specialisation) -> Runner:
         """What runs the specialisation, made at the first call. Raises UserError."""

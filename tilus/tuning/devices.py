@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,33 +59,27 @@ class Device(Protocol):
 
 
 class Host:
-    """This machine's processor, by the wall clock.
-
-    Args:
-        measuring: what calls are timed in, such as an engine's ``measuring``.
-    """
+    """This machine's processor, by the wall clock."""
 
     children = True
     most_repeats = 10_000
 
-    def __init__(self, name: str = "cpu", measuring: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self.name, self.measuring = name, measuring
+    def __init__(self, name: str = "cpu") -> None:
+        self.name = name
 
     def first(self, run: Call) -> float:
-        with self.measuring():
-            started = time.perf_counter()
-            run()
-            return time.perf_counter() - started
+        started = time.perf_counter()
+        run()
+        return time.perf_counter() - started
 
     def sample(self, run: Call, repeats: int, before: Call | None) -> float:
         clock, found = time.perf_counter, []
-        with self.measuring():
-            for _ in range(repeats):
-                if before is not None:
-                    before()
-                start = clock()
-                run()
-                found.append(clock() - start)
+        for _ in range(repeats):
+            if before is not None:
+                before()
+            start = clock()
+            run()
+            found.append(clock() - start)
         return statistics.median(found)
 
     def memory(self, array: ArrayArgument) -> Memory:

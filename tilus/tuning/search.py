@@ -471,7 +471,7 @@ def _sorted_out(earlier: Sequence[Measured]) -> tuple[list[Measured], list[Measu
 def device_for(engine: Engine, arrays: Sequence[ArrayArgument]) -> Device:
     """What calls on some arrays are timed on."""
     if engine.kind != CUDA:
-        return Host(engine.target.name, engine.measuring)
+        return Host(engine.target.name)
     from tilus.tuning.gpu import Gpu
 
     return Gpu(arrays)
