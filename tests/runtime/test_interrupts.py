@@ -336,6 +336,7 @@ def test_a_full_disk_is_no_bug_of_ours(tmp_path: Path) -> None:
                           capture_output=True, text=True, env=os.environ | {"TILUS_CACHE_DIR": str(tmp_path / "cache")})
     assert done.returncode == 1
     assert "error[E0902]" in done.stderr
-    assert "TMPDIR" in done.stderr
+    # Whether files in memory are limited too differs among kernels of Linux.
+    assert "TMPDIR" in done.stderr or "limits on the size of files" in done.stderr
     assert "Traceback" not in done.stderr
     assert not cubin.exists()

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,20 @@ def test_import_of_something_else(store: Store, data: Any) -> None:
     with pytest.raises(tl.UserError, match="E1111"):
         store.add(data, "file.json")
     assert store.export()["results"] == []
+
+
+def test_a_new_file_that_many_write_to_at_once(tmp_path: Path) -> None:
+    for n in range(40):
+        store = Store(tmp_path / str(n) / "tuning.db")
+        start = threading.Barrier(6)
+
+        def put(number: int, store: Store = store, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return store.put(identity(number), [row(number)], {"BM": number})
+
+        with ThreadPoolExecutor(6) as pool:
+            assert all(pool.map(put, range(6)))
+        assert [store.choice(identity(number)) for number in range(6)] == [{"BM": number} for number in range(6)]
 
 
 def test_two_writers(store: Store) -> None:

@@ -43,12 +43,12 @@ class Choices:
         """Raises OSError."""
         self._write(digest, {"variant": dict(variant), "database": self._stamp()})
 
-    def start(self) -> None:
-        """There is a new database, without any choice. Raises OSError."""
+    def start(self, made: str) -> None:
+        """The file ``made``, without any choice, is about to become the database. Raises OSError."""
         if os.path.isdir(self.directory):
             for name in os.listdir(self.directory):
                 self._remove(name)
-        self.fill(())
+        self._write(_COMPLETE, {"database": _stamp(made)})
 
     def drop(self, digests: Iterable[str]) -> None:
         """Choices may not be as the database is: it is asked from now on."""
@@ -62,12 +62,7 @@ class Choices:
         self._write(_COMPLETE, {"database": self._stamp()})
 
     def _stamp(self) -> str:
-        """What tells the database from others that are put in its place."""
-        try:
-            status = os.stat(self.database)
-        except OSError:
-            return ""
-        return f"{status.st_dev}:{status.st_ino}"
+        return _stamp(self.database)
 
     def _file(self, name: str) -> str:
         return os.path.join(self.directory, name)
@@ -95,6 +90,15 @@ class Choices:
         except BaseException:
             self._remove(os.path.basename(temporary))
             raise
+
+
+def _stamp(database: str) -> str:
+    """What tells a database from others that are put in its place; empty where there is none."""
+    try:
+        status = os.stat(database)
+    except OSError:
+        return ""
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 __all__ = ["Choices"]

@@ -220,14 +220,8 @@ class Store:
     def _opened(self, create: bool = False) -> Iterator[sqlite3.Connection]:
         import sqlite3
 
-        if create and not self._inode():
-            from tilus.runtime.filelock import key_lock
-
-            # Two that change the mode of one new file at once do not wait for each other.
-            with key_lock(self.path + ".lock", _LOCK_TIMEOUT), contextlib.closing(self._connect()) as connection:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.executescript(_SCHEMA)
-                self.choices.start()
+        if create and self._inode() is None:
+            self._create()
         connection = self._connect()
         try:
             connection.row_factory = sqlite3.Row
@@ -237,6 +231,28 @@ class Store:
             yield connection
         finally:
             connection.close()
+
+    def _create(self) -> None:
+        """An empty database. It is made elsewhere and appears at its path whole: SQLite does not let one change to
+        write-ahead mode while others wait for the file."""
+        import sqlite3
+
+        from tilus.runtime.filelock import key_lock
+
+        with key_lock(self.path + ".lock", _LOCK_TIMEOUT):
+            if self._inode() is not None:
+                return
+            made = f"{self.path}.new-{os.getpid()}-{time.time_ns()}"
+            try:
+                with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.executescript(_SCHEMA)
+                self.choices.start(made)
+                os.rename(made, self.path)
+            finally:
+                for part in _PARTS:
+                    with contextlib.suppress(OSError):
+                        os.unlink(made + part)
 
     def _connect(self) -> sqlite3.Connection:
         import sqlite3
