@@ -1,14 +1,17 @@
-"""The CPU engine against NumPy with OpenBLAS and PyTorch: ratios of times, above 1 where tilus is faster.
+"""The CPU engine against NumPy (OpenBLAS) and PyTorch: the best peer's time over ours, above 1 where tilus is faster.
 
-Run ``python -m benchmarks.cpu [--peer-python PYTHON] [--threads 1 2]``. Each measurement runs in a process of its own,
-on the given number of threads, tilus and its peer by turns, the best of several rounds each. ``--peer-python`` is a
-Python that has torch (2.13 was used for the marks); without one only NumPy's lines appear.
+Run ``python -m benchmarks.cpu --all [--threads 1 2] [--level avx2] [--only TEXT]`` in an environment that has torch
+(2.13 was used); without torch only NumPy's times are compared. Ours and the peers are each in a process of their own,
+since two libraries with threads disturb each other in one; they measure a line by turns, and least times count.
+``--level`` forces a level of vector instructions, on the peers as far as they can be told. Without ``--all`` a few
+lines are measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,199 +19,145 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
+FEW = ("matmul f32 1024x1024x1024", "matmul f32 1x4096x4096", "vector add 16.8 M", "softmax f32 4096x4096",
+       "layer norm 4096x4096", "attention 1x1024x1024x8x8x64", "attention 1x1024x1024x8x8x64, causal",
+       "LSTM step B=16 D=256")
+LIMITS = {"avx2": {"OPENBLAS_CORETYPE": "Haswell", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+                   "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+                   "NPY_DISABLE_CPU_FEATURES": "AVX512F,AVX512CD,AVX512_SKX,AVX512_CLX,AVX512_CNL,AVX512_ICL,"
+                                               "AVX512_SPR"}}
+"""How peers are kept from instructions beyond a level."""
+LEAST_SECONDS = 0.15
+BATCH_SECONDS = 2e-4
 
-ROUNDS = 3
-SIZE = 4096
-Thunk = Callable[[], Any]
 
-
-def best(run: Thunk, repeats: int = 10) -> float:
-    """The least time of a call, in milliseconds, after two to warm up."""
+def least_time(run: Callable[[], Any], seconds: float = LEAST_SECONDS) -> float:
+    """The least time of a call, in seconds; short ones are measured several at a time."""
+    start = time.perf_counter()
     run()
+    once = time.perf_counter() - start
+    start = time.perf_counter()
     run()
-    times = []
-    for _ in range(repeats):
+    once = min(once, time.perf_counter() - start)
+    count = max(1, int(BATCH_SECONDS / max(once, 1e-9)))
+    best, end, turns = math.inf, time.perf_counter() + seconds, 0
+    while turns < 3 or time.perf_counter() < end:
         start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return 1e3 * min(times)
+        for _ in range(count):
+            run()
+        best = min(best, (time.perf_counter() - start) / count)
+        turns += 1
+    return best
 
 
-def normal(*shape: int, dtype: Any = np.float32) -> Any:
-    return np.random.default_rng(0).standard_normal(shape).astype(dtype)
+def serve(side: str, threads: int) -> None:
+    """Measure what is asked for by lines of standard input: the number of a line and of a peer."""
+    from tilus.runtime.cpu import set_num_threads
+
+    if side == "peers":
+        try:
+            import torch
+
+            torch.set_num_threads(threads)
+        except ImportError:
+            pass
+    set_num_threads(threads)
+    from benchmarks.cpu_lines import LINES
+
+    made: tuple[str, Callable[[], Any]] | None = None
+    for text in sys.stdin:
+        number, peer = json.loads(text)
+        if made is None or made[0] != text:
+            line = LINES[number]
+            made = None  # the arrays of the last one go first
+            made = (text, (line.peers[peer] if peer else line.ours)())
+        print(json.dumps(least_time(made[1])), flush=True)
 
 
-# What is measured, by tilus.
+class Side:
+    """A process that measures."""
+
+    def __init__(self, side: str, threads: int, level: str) -> None:
+        environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+        environment["OPENBLAS_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = str(threads)
+        if level and side == "ours":
+            environment["TILUS_CPU"] = level
+        elif level:
+            environment.update(LIMITS.get(level, {}))
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cpu", "--serve", side, "--threads", str(threads)]
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True)
+
+    def measure(self, number: int, peer: str = "") -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(json.dumps([number, peer]), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"the process that measures line {number} has ended")
+        return float(json.loads(answer))
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
 
 
-def tilus_matmul(dtype: Any = np.float32) -> Thunk:
-    from kernels_zoo.gemm.matmul import matmul
-
-    a, b, c = normal(1024, 1024, dtype=dtype), normal(1024, 1024, dtype=dtype), np.zeros((1024, 1024), dtype)
-    return lambda: matmul(a, b, c)
-
-
-def tilus_matmul_f16() -> Thunk:
-    return tilus_matmul(np.float16)
-
-
-def tilus_matmul_bf16() -> Thunk:
-    import ml_dtypes
-
-    return tilus_matmul(ml_dtypes.bfloat16)
+def compare(ours: Side, peers: Side, number: int, names: list[str], rounds: int) -> tuple[float, str, float]:
+    """Our least time, the name of the best peer, and its least time."""
+    mine, best = math.inf, dict.fromkeys(names, math.inf)
+    for _ in range(rounds):
+        mine = min(mine, ours.measure(number))
+        for name in names:
+            best[name] = min(best[name], peers.measure(number, name))
+    name = min(best, key=best.__getitem__)
+    return mine, name, best[name]
 
 
-def tilus_vector_add() -> Thunk:
-    from kernels_zoo.elementwise.vector_add import vector_add
+def run(options: argparse.Namespace) -> None:
+    from importlib.util import find_spec
 
-    x, y, z = normal(1 << 24), normal(1 << 24), np.zeros(1 << 24, np.float32)
-    return lambda: vector_add(x, y, z)
+    from benchmarks.cpu_lines import LINES
 
-
-def tilus_softmax() -> Thunk:
-    from kernels_zoo.normalization.softmax import softmax
-
-    x = normal(SIZE, SIZE)
-    y = np.zeros_like(x)
-    return lambda: softmax(x, y, BN=SIZE, fits=True)
-
-
-def tilus_layer_norm() -> Thunk:
-    from kernels_zoo.normalization.layer_norm import layer_norm
-
-    x, w, b = normal(SIZE, SIZE), normal(SIZE), normal(SIZE)
-    y = np.zeros_like(x)
-    return lambda: layer_norm(x, w, b, y, BN=SIZE, fits=True)
-
-
-def tilus_attention(causal: bool = False) -> Thunk:
-    from kernels_zoo.attention.flash_attention import flash_attention_forward
-
-    q, k, v = (normal(1, 1024, 8, 64) for _ in range(3))
-    o, lse = np.zeros_like(q), np.zeros((1, 8, 1024), np.float32)
-    return lambda: flash_attention_forward(q, k, v, o, lse, causal=causal)
-
-
-def tilus_attention_causal() -> Thunk:
-    return tilus_attention(True)
-
-
-def tilus_lstm() -> Thunk:
-    from kernels_zoo.rnn.lstm import lstm_step
-
-    wx, r, bias = normal(16, 4, 1, 256), normal(4, 1, 256, 256), normal(4, 1, 256)
-    h, c = normal(16, 1, 256), normal(16, 1, 256)
-    h_out, c_out = np.zeros_like(h), np.zeros_like(c)
-    return lambda: lstm_step(wx, r, bias, h, c, h_out, c_out)
-
-
-# The peers.
-
-
-def numpy_matmul() -> Thunk:
-    a, b, c = normal(1024, 1024), normal(1024, 1024), np.zeros((1024, 1024), np.float32)
-    return lambda: np.matmul(a, b, out=c)
-
-
-def numpy_vector_add() -> Thunk:
-    x, y, z = normal(1 << 24), normal(1 << 24), np.zeros(1 << 24, np.float32)
-    return lambda: np.add(x, y, out=z)
-
-
-def torch_softmax() -> Thunk:
-    import torch
-
-    x = torch.from_numpy(normal(SIZE, SIZE))
-    y = torch.empty_like(x)
-    return lambda: torch.softmax(x, 1, out=y)
-
-
-def torch_layer_norm() -> Thunk:
-    import torch
-
-    x, w, b = (torch.from_numpy(normal(*s)) for s in ((SIZE, SIZE), (SIZE,), (SIZE,)))
-    y, mean, rstd = torch.empty_like(x), torch.empty(SIZE, 1), torch.empty(SIZE, 1)
-    return lambda: torch.ops.aten.native_layer_norm.out(x, (SIZE,), w, b, 1e-5, out0=y, out1=mean, out2=rstd)
-
-
-def torch_attention(causal: bool = False) -> Thunk:
-    import torch
-
-    q, k, v = (torch.from_numpy(normal(1, 8, 1024, 64)) for _ in range(3))
-    attention = torch.nn.functional.scaled_dot_product_attention
-    return lambda: attention(q, k, v, is_causal=causal)
-
-
-def torch_attention_causal() -> Thunk:
-    return torch_attention(True)
-
-
-def torch_lstm() -> Thunk:
-    """One of 64 steps: the input's product is shared by all of them, as it is given to tilus's step."""
-    import torch
-
-    layer, x = torch.nn.LSTM(256, 256), torch.randn(64, 16, 256)
-    torch.set_grad_enabled(False)
-    return lambda: layer(x)
-
-
-PAIRS: list[tuple[str, Callable[[], Thunk], Callable[[], Thunk], float]] = [
-    ("f32 matmul 1024³ / OpenBLAS", tilus_matmul, numpy_matmul, 1.0),
-    ("f16 matmul 1024³ / own f32", tilus_matmul_f16, tilus_matmul, 1.0),
-    ("bf16 matmul 1024³ / own f32", tilus_matmul_bf16, tilus_matmul, 1.0),
-    ("vector add 16.8 M / NumPy", tilus_vector_add, numpy_vector_add, 1.0),
-    ("softmax 4096² / torch out=", tilus_softmax, torch_softmax, 1.0),
-    ("layer norm 4096² / torch out=", tilus_layer_norm, torch_layer_norm, 1.0),
-    ("attention 1×8×1024×64 / torch", tilus_attention, torch_attention, 1.0),
-    ("attention, causal / torch", tilus_attention_causal, torch_attention_causal, 1.0),
-    ("LSTM step B=16 H=256 / torch", tilus_lstm, torch_lstm, 64.0),
-]
-
-
-def worker(name: str, threads: int) -> None:
-    """In a process of its own: print the best time of one function."""
-    if name.startswith("torch"):
-        import torch
-
-        torch.set_num_threads(threads)
-    elif name.startswith("tilus"):
-        from tilus.runtime.cpu import set_num_threads
-
-        set_num_threads(threads)
-    make: Callable[[], Thunk] = globals()[name]
-    print(json.dumps(best(make(), 200 if name.endswith("lstm") else 10)))
-
-
-def measure(name: str, threads: int, python: str) -> float:
-    environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-    environment["OPENBLAS_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = str(threads)
-    command = [python, __file__, "--worker", name, "--threads", str(threads)]
-    if name.startswith("tilus"):
-        command = [sys.executable, "-m", "benchmarks.cpu", *command[2:]]
-    run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    return float(json.loads(run.stdout.splitlines()[-1]))
+    wanted = [n for n, line in enumerate(LINES) if (options.all or options.only or line.name in FEW)
+              and (not options.only or options.only in line.name)]
+    missing = set() if find_spec("torch") else {"torch"}
+    singles: dict[int, float] = {}
+    for threads in options.threads:
+        ours, peers = Side("ours", threads, options.level), Side("peers", threads, options.level)
+        ratios = []
+        print(f"{'':46}{'threads':>8}{'tilus ms':>10}{'peer ms':>10}  {'peer':6}{'ratio':>6}{'bar':>6}{'scaling':>9}")
+        for number in wanted:
+            line = LINES[number]
+            names = [name for name in line.peers if name not in missing]
+            if not names:
+                continue
+            mine, name, other = compare(ours, peers, number, names, options.rounds)
+            ratio, bar = other / mine, line.bar if options.level != "avx2" else min(line.bar, 0.8)
+            ratios.append(ratio)
+            singles.setdefault(number, mine) if threads == 1 else None
+            scaling = f"{singles[number] / mine:9.2f}" if threads > 1 and number in singles else ""
+            print(f"{line.name:46}{threads:8}{1e3 * mine:10.4f}{1e3 * other:10.4f}  {name:6}{ratio:6.2f}{bar:6.2f}"
+                  f"{scaling}{'  *' if ratio < bar else ''}", flush=True)
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan
+        print(f"{len(ratios)} lines, {threads} threads: geometric mean {mean:.2f}, least {min(ratios, default=0):.2f}")
+        ours.close()
+        peers.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer-python", help="a Python with torch")
+    parser.add_argument("--all", action="store_true", help="every line")
+    parser.add_argument("--only", help="lines whose names have this text")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--level", default="", help="a level of TILUS_CPU, as avx2")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        worker(options.worker, options.threads[0])
-        return
-    print(f"{'':34}{'threads':>8}{'tilus ms':>10}{'peer ms':>10}{'ratio':>8}")
-    for label, ours, peer, steps in PAIRS:
-        if peer.__name__.startswith("torch") and not options.peer_python:
-            continue
-        python = options.peer_python if peer.__name__.startswith("torch") else sys.executable
-        for threads in options.threads:
-            times = [(measure(ours.__name__, threads, python), measure(peer.__name__, threads, python) / steps)
-                     for _ in range(ROUNDS)]
-            mine, theirs = (min(t[i] for t in times) for i in (0, 1))
-            print(f"{label:34}{threads:8}{mine:10.3f}{theirs:10.3f}{theirs / mine:8.2f}", flush=True)
+    if options.serve:
+        serve(options.serve, options.threads[0])
+    else:
+        run(options)
 
 
 if __name__ == "__main__":
