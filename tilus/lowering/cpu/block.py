@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import For, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops import For, GridIndex, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
 from tilus.ir.ops.groups import Warps
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
 from tilus.ir.types import ViewType
+from tilus.lowering.cpu.demand import Demand
 from tilus.lowering.cpu.emit import Cursor
-from tilus.lowering.cpu.state import pause_if_due, tick_seen
+from tilus.lowering.cpu.state import STATE_GRID0, pause_if_due, tick_seen
 from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Rep, Table, Window
 from tilus.lowering.facts import Facts
 
@@ -85,6 +86,7 @@ class BlockLowering:
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()
         self._find_nested_uses(kernel.body, 0, dict.fromkeys(kernel.body.args, 0))
+        self.demand = Demand(kernel)
 
     def _find_nested_uses(self, block: Block, depth: int, owners: dict[Value, int]) -> None:
         """Values used in a loop or group that does not contain their definition: they are kept, not computed anew."""
@@ -204,6 +206,12 @@ class BlockLowering:
 
     def scalar(self, value: Value) -> Value:
         return self.scalars[value]
+
+    def grid_number(self, kind: type[Operation], axis: int) -> Value:
+        """This block's index along an axis, or the extent of the grid."""
+        if kind is GridIndex:
+            return self.block_index[axis]
+        return self.c.b.add(PtrLoad(self.c.offset(self.state, STATE_GRID0 + axis))).result
 
     def force(self, value: Value, into: Buffer | None = None) -> Buffer:
         """The tile in a buffer: computed now if it is lazy; ``into`` says where."""

@@ -45,13 +45,15 @@ from tilus.lowering.cpu.byte_products import (
 )
 from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.column_codes import pack_columns
+from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
-from tilus.lowering.cpu.evaluate import evaluate, keeps_dimensions, leaves, source_dims
+from tilus.lowering.cpu.evaluate import evaluate, leaves
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
+from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
@@ -220,6 +222,7 @@ class _Contraction:
         self.uniform = loop.uniform
         self.invariants: list[Value] = []
         self.start: Value
+        self.wanted: Number = self.columns
         self.stride = self.slack = 0
 
     def run(self) -> None:
@@ -232,6 +235,8 @@ class _Contraction:
         top = lowering.frame_top
         # Nothing comes from where A is beyond its array.
         rows, total = self.inside(c.mul(trips, self.loop.block))
+        stops = stops_of(lowering, self.loop.op.results[0])
+        rows, self.wanted = c.min(rows, stops[0]), stops[1]
         self.stride = self.chunk + PADDING_BYTES // container_bytes(self.dtype)
         self.slack = 4 * lowering.machine.vector_bytes // container_bytes(self.dtype)
         a = lowering.allocate(self.dtype, (self.rows, self.chunk), (self.stride, 1), extra=self.slack)
@@ -268,7 +273,7 @@ class _Contraction:
             def pack() -> None:
                 assert panels is not None
                 b = self.packed(panels, at, depth, index)
-                emit_product(lowering, self.product(a, b, home, depth, None if isinstance(rows, int) else rows))
+                emit_product(lowering, self.product(a, b, home, depth, rows))
 
             self.either(multiply, pack)
 
@@ -279,16 +284,17 @@ class _Contraction:
             self.remember(panels.memo)
         lowering.frame_top = top
 
-    def product(self, a: Buffer, panels: Value, home: Buffer, depth: Number, wanted: Number | None) -> Product:
-        """That of a chunk."""
+    def product(self, a: Buffer, panels: Value, home: Buffer, depth: Number, rows: Number) -> Product:
+        """That of a chunk, with the first rows of A."""
         lowering, form = self.lowering, self.form
         places = home.pointer, home.strides[0], self.rows, self.columns
         if form is None:
-            return Product(a.pointer, self.stride, panels, self.chunk, *places, depth, self.dtype, wanted=wanted)
+            return Product(a.pointer, self.stride, panels, self.chunk, *places, depth, self.dtype, False, rows,
+                           self.wanted)
         words = functools.partial(lowering.c.as_pointer, dtype=u32)
         return Product(words(a.pointer), self.stride // WORD, words(panels), self.chunk // WORD, *places,
-                       words_of(lowering, depth), home.dtype, wanted=wanted,
-                       multiply=functools.partial(multiply_bytes, lowering, form))
+                       words_of(lowering, depth), home.dtype, False, rows, self.wanted,
+                       functools.partial(multiply_bytes, lowering, form))
 
     @property
     def is_few(self) -> Value:
@@ -365,7 +371,7 @@ class _Contraction:
     # The memory of packed panels.
 
     def memo(self, total: Number) -> _Memo | None:
-        """B is recognised by the address of its first element, its depth and its bounds (six words at most), if it
+        """B is recognised by the address of its first element, its depth and its bounds (seven words at most), if it
         comes from one load of an array that the kernel does not write, by conversions only."""
         lowering, c = self.lowering, self.lowering.c
         if not lowering.memos or not self.uniform or not self.is_plain(self.loop.dot.b):
@@ -376,7 +382,7 @@ class _Contraction:
         if len(windows) != 1 or not windows[0].memory.read_only or windows[0].memory.packed:
             return None
         identity = [c.b.add(PtrToInt(windows[0].pointer)).result, c.value(total)]
-        identity += [bound for bound in (*windows[0].lows, *windows[0].highs) if isinstance(bound, Value)]
+        identity += [bound for bound in (*windows[0].lows, *windows[0].highs, self.wanted) if isinstance(bound, Value)]
         key = lowering.memos.pop()
         hit: Value | None = None
         for i, word in enumerate(identity):
@@ -513,7 +519,7 @@ class _Contraction:
             rows = value.tile.shape[0]
 
         def emit() -> list[Value]:
-            fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.chunk, first)
+            fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.wanted, self.chunk, first)
             return []
 
         versions(lowering, windows_of(lowering, [value]), emit)

@@ -6,6 +6,7 @@ Of few rows B is not packed (``few_rows.py``).
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32, u32
@@ -20,6 +21,7 @@ from tilus.lowering.cpu.byte_products import (
     multiply_bytes,
 )
 from tilus.lowering.cpu.column_codes import pack_columns
+from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_rows, plan_for
@@ -45,6 +47,7 @@ def converted(self: BlockLowering, value: Value, dtype: DType) -> Value:
         return value
     op = Cast(value, dtype)
     self.reps[op.result] = self.lazy(op, 1)
+    self.demand.alike(op.result, value)
     return op.result
 
 
@@ -60,14 +63,14 @@ def pack_a(self: BlockLowering, a: Value, dtype: DType) -> Buffer:
     return target
 
 
-def pack_b(self: BlockLowering, b: Value, dtype: DType) -> Value:
-    """The panels of a tile: column pieces of K rows each. Gives their address."""
+def pack_b(self: BlockLowering, b: Value, dtype: DType, wanted: Number) -> Value:
+    """The panels of a tile's first columns, ``wanted`` of them: column pieces of K rows each. Gives their address."""
     depth, columns = b.tile.shape
     pointer = self.allocate_raw(dtype, depth * columns + 1)
     value = converted(self, b, dtype)
 
     def emit() -> list[Value]:
-        fill_panels(self, value, pointer, depth, columns, dtype)
+        fill_panels(self, value, pointer, depth, columns, dtype, wanted)
         return []
 
     versions(self, windows_of(self, [value]), emit)
@@ -75,9 +78,9 @@ def pack_b(self: BlockLowering, b: Value, dtype: DType) -> Value:
 
 
 def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number, columns: int, dtype: DType,
-                stride: Number | None = None, first: Number = 0) -> None:
-    """Write ``depth`` rows of each panel from row ``first`` on; ``stride`` is the number of rows that a panel has room
-    for."""
+                wanted: Number, stride: Number | None = None, first: Number = 0) -> None:
+    """Write ``depth`` rows of each panel of the first ``wanted`` columns, from row ``first`` on; ``stride`` is the
+    number of rows that a panel has room for."""
     block = blocking(self.machine, dtype)
     along = source_dim(self, value)
     room = depth if stride is None else stride
@@ -89,7 +92,7 @@ def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number
             else:
                 _panel(self, value, place, j, depth, width)
 
-        over(self, start, stop, width, panel)
+        over(self, start, stop, width, panel, wanted)
 
 
 def _column(j: Number, vector: bool, shift: int = 0) -> Coord:
@@ -116,11 +119,13 @@ def _panel_transposed(self: BlockLowering, value: Value, place: Value, j: Number
                     origin=(ZERO, Coord(base, const)))
 
 
-def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool) -> None:
-    """``target (+)= a @ b`` for tiles of rank 2; ``clear`` leaves the old contents out."""
+def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool,
+                     stops: Sequence[Number] | None = None) -> None:
+    """``target (+)= a @ b`` for tiles of rank 2, up to ``stops``; ``clear`` leaves the old contents out."""
     top = self.frame_top
     rows = a.tile.shape[0]
-    inside: Number = rows
+    needed, wanted = stops or target.shape
+    inside = needed
     if not isinstance(self.reps[a], Buffer):
         for high, dim in ends_of(self, a, (0, 1)):
             inside = self.c.max(self.c.min(inside, high), 0) if dim == 0 else inside
@@ -129,7 +134,7 @@ def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, cl
         _streamed(self, a, b, target, clear, inside)
 
     def pack() -> None:
-        _packed(self, a, b, target, clear)
+        _packed(self, a, b, target, clear, needed, wanted)
 
     if rows <= FEW_ROWS:
         stream()
@@ -140,32 +145,35 @@ def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, cl
     self.frame_top = top
 
 
-def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool) -> None:
+def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool, needed: Number, wanted: Number
+            ) -> None:
+    """The first ``needed`` rows and ``wanted`` columns of the product."""
     dtype = target.dtype
     rows, depth = a.tile.shape
     form = byte_form(self, a, b, dtype)
     if form is not None:
-        _packed_bytes(self, form, a, b, target, clear)
+        _packed_bytes(self, form, a, b, target, clear, needed, wanted)
         return
     packed_a = pack_a(self, a, dtype)
-    packed_b = pack_b(self, b, dtype)
+    packed_b = pack_b(self, b, dtype, wanted)
     emit_product(self, Product(packed_a.pointer, packed_a.strides[0], packed_b, depth, target.pointer,
-                               target.strides[0], rows, target.shape[1], depth, dtype, clear))
+                               target.strides[0], rows, target.shape[1], depth, dtype, clear, needed, wanted))
 
 
-def _packed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, target: Buffer, clear: bool) -> None:
+def _packed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, target: Buffer, clear: bool, needed: Number,
+                  wanted: Number) -> None:
     rows, depth = a.tile.shape
-    packed_a = _byte_rows(self, a, rows)
+    packed_a = _byte_rows(self, a, needed)
     if form.shift:
-        add_row_sums(self, form, packed_a, depth, rows, target, clear)
+        add_row_sums(self, form, packed_a, depth, needed, target, clear)
         clear = False
     words, columns = -(-depth // WORD), target.shape[1]
     panels = self.allocate_raw(u32, words * columns + 1)
 
     pack_columns(self, form, b, panels, depth, columns, words, 0, _reach(self, a))
     emit_product(self, Product(self.c.as_pointer(packed_a.pointer, u32), packed_a.strides[0] // WORD, panels, words,
-                               target.pointer, target.strides[0], rows, columns, words, target.dtype, clear,
-                               multiply=functools.partial(multiply_bytes, self, form)))
+                               target.pointer, target.strides[0], rows, columns, words, target.dtype, clear, needed,
+                               wanted, functools.partial(multiply_bytes, self, form)))
 
 
 def _byte_rows(self: BlockLowering, a: Value, filled: Number) -> Buffer:
@@ -245,13 +253,14 @@ def _dot(self: BlockLowering, op: Operation) -> None:
     shape = op.result.tile.shape
     target, clear = accumulator_buffer(self, op.accumulator, dtype, (op.a, op.b))
     if len(shape) == 2:
-        product_of_tiles(self, op.a, op.b, target, clear)
+        product_of_tiles(self, op.a, op.b, target, clear, stops_of(self, op.result))
     else:
         _batched(self, op, target, clear)
     if dtype is op.result.tile.dtype:
         self.reps[op.result] = target
     else:
         narrow = Cast(_buffer_value(self, target), op.result.tile.dtype)
+        self.demand.alike(narrow.result, op.result)
         self.define(op.result, self.lazy(narrow, 1))
 
 

@@ -28,6 +28,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.simd import GatherLoad, TableLookup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.memory import is_spread, load_gathered, load_window, spread_words
+from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.prepacked import lane_words
 from tilus.lowering.cpu.spread import run_start, shifted_words, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
@@ -156,11 +157,6 @@ def source_coords(op: Operation, coords: Coords) -> Coords:
         kept = iter(c for c, n in zip(coords, op.shape, strict=True) if n != 1)
         return tuple(ZERO if n == 1 else next(kept) for n in op.x.tile.shape)
     return coords
-
-
-def keeps_dimensions(op: Reshape) -> bool:
-    """Whether a reshape only adds and drops dimensions of extent 1."""
-    return [n for n in op.x.tile.shape if n != 1] == [n for n in op.shape if n != 1]
 
 
 def _iota(self: BlockLowering, op: Iota, coord: Coord) -> Value:
@@ -328,18 +324,3 @@ def leaves(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> I
             if operand in self.views or operand.tile.is_scalar:
                 continue
             stack.append((operand, source_dims(rep.op, operand, at)))
-
-
-def source_dims(op: Operation, operand: Value, dims: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    if isinstance(op, Broadcast):
-        return tuple(None if a == 1 and b != 1 else d for a, b, d in zip(operand.tile.shape, op.shape, dims,
-                                                                        strict=True))
-    if isinstance(op, Transpose):
-        result: list[int | None] = [None] * len(dims)
-        for d, p in enumerate(op.permutation):
-            result[p] = dims[d]
-        return tuple(result)
-    if isinstance(op, Reshape):
-        kept = iter(d for d, n in zip(dims, op.shape, strict=True) if n != 1)
-        return tuple(None if n == 1 else next(kept) for n in operand.tile.shape)
-    return dims

@@ -11,7 +11,8 @@ from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32, f64
 from tilus.ir.ops import Binary, Cast, Const, Iota, Load, Transpose
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.evaluate import evaluate, moved_coords, source_dims
+from tilus.lowering.cpu.evaluate import evaluate, moved_coords
+from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.values import Buffer, Coords, Lazy
 from tilus.records import record
 

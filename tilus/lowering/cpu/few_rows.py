@@ -19,10 +19,11 @@ from tilus.ir.ops import Binary, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
-from tilus.lowering.cpu.evaluate import dependencies, evaluate, leaves, moved_coords, source_dims
+from tilus.lowering.cpu.evaluate import dependencies, evaluate, leaves, moved_coords
 from tilus.lowering.cpu.factors import Factored, factored
 from tilus.lowering.cpu.lookup import add_tables
 from tilus.lowering.cpu.microkernel import multiply_add, sum_of_lanes
+from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.nest import vector_pieces, windows_of
 from tilus.lowering.cpu.prepacked import in_words, prefetch_words
 from tilus.lowering.cpu.spread import WORD_BITS, can_spread, gathered, spread

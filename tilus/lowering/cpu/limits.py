@@ -9,7 +9,7 @@ from typing import TypeGuard
 from tilus.ir.core import Value
 from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Iota, Load, Reshape, Select, Transpose
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.evaluate import keeps_dimensions, source_dims
+from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
 from tilus.lowering.cpu.values import Lazy, Number
 
 

@@ -54,9 +54,10 @@ def column_pieces(columns: int, block: Blocking) -> list[tuple[int, int, int]]:
     return vector_pieces(columns, block.columns)
 
 
-def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[Number], None]) -> None:
-    """A loop, or its body where it runs once."""
-    if stop - start == step:
+def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[Number], None],
+         wanted: Number | None = None) -> None:
+    """A loop, or its body where it runs once; up to what contains ``wanted``, if given."""
+    if stop - start == step and (start == 0 or wanted is None or isinstance(wanted, int)):
         body(start)
         return
 
@@ -64,7 +65,7 @@ def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[
         body(index)
         return []
 
-    self.c.loop(start, stop, step, [], step_body)
+    self.c.loop(start, stop if wanted is None else self.c.min(stop, wanted), step, [], step_body)
 
 
 MultiplyAdd = Callable[[Value, Value, Value], Value]
@@ -73,8 +74,9 @@ MultiplyAdd = Callable[[Value, Value, Value], Value]
 @record(slots=True)
 class Product:
     """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
-    rows that a panel of B is laid out for; blocks of rows from ``wanted`` on, if given, are left out. ``multiply``, if
-    given, is what is done instead of multiplying elements and adding them: A and B are of 32-bit words then, as C."""
+    rows that a panel of B is laid out for; blocks of rows from ``wanted_rows`` on, if given, are left out, and panels
+    from ``wanted_columns`` on. ``multiply``, if given, is what is done instead of multiplying elements and adding them:
+    A and B are of 32-bit words then, as C."""
 
     a: Value
     a_stride: Number
@@ -87,7 +89,8 @@ class Product:
     depth: Number
     dtype: DType
     clear: bool = False
-    wanted: Number | None = None
+    wanted_rows: Number | None = None
+    wanted_columns: Number | None = None
     multiply: MultiplyAdd | None = None
 
 
@@ -103,16 +106,9 @@ def emit_product(self: BlockLowering, p: Product) -> None:
                     c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
                     _micro(self, p, a, b, c, height, width, block)
 
-                if p.wanted is None:
-                    over(self, top, bottom, height, rows)
-                else:
-                    self.c.loop(top, self.c.min(bottom, p.wanted), height, [], _without_values(rows))
+                over(self, top, bottom, height, rows, p.wanted_rows)
 
-        over(self, start, stop, width, panel)
-
-
-def _without_values(body: Callable[[Number], None]) -> Callable[[Value, list[Value]], None]:
-    return lambda index, _: body(index)
+        over(self, start, stop, width, panel, p.wanted_columns)
 
 
 def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height: int, width: int,

@@ -10,7 +10,8 @@ from tilus.ir.ops import Binary, Gather, Load, PtrStore, Slice
 from tilus.ir.ops.simd import ScatterStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.cost import HEAVY_COST
-from tilus.lowering.cpu.evaluate import buffer_pointer, leaves, source_dims
+from tilus.lowering.cpu.evaluate import buffer_pointer, leaves
+from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
 
 Body = Callable[[Coords], None]
@@ -74,8 +75,8 @@ def vector_dim(self: BlockLowering, shape: tuple[int, ...], values: Sequence[Val
 
 def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, body: Body,
          stops: Sequence[Number] | None = None) -> None:
-    """Run ``body`` over all elements of ``shape``, ``lanes`` at a time along ``vector``; along the other dimensions up
-    to ``stops``, if given."""
+    """Run ``body`` over all elements of ``shape``, ``lanes`` at a time along ``vector``; up to ``stops``, if given: of
+    what is beyond them only what is in one vector with what is not."""
     if any(n == 0 for n in shape):
         return
     coords: list[Coord] = [ZERO] * len(shape)
@@ -99,8 +100,9 @@ def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, b
         if not shape or shape[vector] == 1:
             body(tuple(coords))
             return
+        limit = shape[vector] if stops is None else stops[vector]
         for start, stop, width in vector_pieces(shape[vector], lanes):
-            _along(self, coords, vector, start, stop, width, body)
+            _along(self, coords, vector, start, stop, width, limit, body)
 
     descend(0)
 
@@ -117,10 +119,10 @@ def vector_pieces(extent: int, lanes: int) -> list[tuple[int, int, int]]:
     return pieces
 
 
-def _along(self: BlockLowering, coords: list[Coord], vector: int, start: int, stop: int, width: int,
+def _along(self: BlockLowering, coords: list[Coord], vector: int, start: int, stop: int, width: int, limit: Number,
            body: Body) -> None:
     saved, self.lanes = self.lanes, width if width > 1 else 0
-    if stop - start == width:
+    if stop - start == width and (start == 0 or isinstance(limit, int)):
         coords[vector] = Coord(None, start, width > 1)
         body(tuple(coords))
     else:
@@ -129,7 +131,7 @@ def _along(self: BlockLowering, coords: list[Coord], vector: int, start: int, st
             body(tuple(coords))
             return []
 
-        self.c.loop(start, stop, width, [], step)
+        self.c.loop(start, self.c.min(stop, limit), width, [], step)
     coords[vector] = ZERO
     self.lanes = saved
 

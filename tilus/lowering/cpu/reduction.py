@@ -10,6 +10,7 @@ from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, i64
 from tilus.ir.ops import Binary, Compare, Reduce, ReduceWith, Scan, ScanWith, Select, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, handles
+from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight
 from tilus.lowering.cpu.limits import limited
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, vector_pieces, versions, windows_of
@@ -111,7 +112,7 @@ def _reduce(self: BlockLowering, op: Operation) -> None:
             self, windows_of(self, [op.x]), lambda: [_along_axis(self, op.x, axis, [ZERO], combiner)])[0]
         return
     result = self.allocate(op.result.tile.dtype, op.result.tile.shape)
-    vector = vector_dim(self, shape, [op.x])
+    vector, stops = vector_dim(self, shape, [op.x]), stops_of(self, op.result)
 
     def emit() -> list[Value]:
         if vector == axis:
@@ -121,9 +122,9 @@ def _reduce(self: BlockLowering, op: Operation) -> None:
                 store_buffer(self, result, coords, _along_axis(self, op.x, axis, full, combiner))
 
             outer = op.result.tile.shape
-            nest(self, outer, len(outer) - 1, 1, row)
+            nest(self, outer, len(outer) - 1, 1, row, stops)
         else:
-            _across_axis(self, op, vector, combiner, result.shape, lambda c, v: store_buffer(self, result, c, v))
+            _across_axis(self, op, vector, combiner, stops, lambda c, v: store_buffer(self, result, c, v))
         return []
 
     versions(self, windows_of(self, [op.x]), emit)
@@ -183,10 +184,10 @@ def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
         parts, _elements(self, x, axis, coords, combiner, Coord(index, 0, vector))))
 
 
-def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: _Combiner, shape: tuple[int, ...],
+def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: _Combiner, stops: Sequence[Number],
                  store: Callable[[Coords, Value], None]) -> None:
     """Vectors along another dimension; the axis is the innermost loop."""
-    axis = op.axis
+    axis, shape = op.axis, op.result.tile.shape
     extent = op.x.tile.shape[axis]
     kept = vector - (vector > axis)
     lanes = vector_lanes(self, [op.x], shape[kept])
@@ -203,7 +204,7 @@ def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: _Combin
         parts = self.c.loop(0, extent, 1, combiner.initial(self.lanes_of(coords)), step)
         store(coords, combiner.finish(parts))
 
-    nest(self, shape, kept, lanes, body)
+    nest(self, shape, kept, lanes, body, stops)
 
 
 # In order along the axis: scans, and reductions by a user-given function.

@@ -28,7 +28,6 @@ from tilus.ir.ops import (
     Map,
     PermuteView,
     Philox,
-    PtrLoad,
     Reshape,
     Scatter,
     Slice,
@@ -45,7 +44,8 @@ from tilus.ir.ops.simd import GatherLoad
 from tilus.ir.ops.thread import PtrAtomic
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
 from tilus.lowering.cpu.cost import cost_of
-from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight, keeps_dimensions, philox_words
+from tilus.lowering.cpu.demand import stops_of
+from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight, philox_words
 from tilus.lowering.cpu.memory import (
     gathered_offset,
     load_gathered,
@@ -54,8 +54,8 @@ from tilus.lowering.cpu.memory import (
     store_gathered,
     store_window,
 )
+from tilus.lowering.cpu.movements import keeps_dimensions
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
-from tilus.lowering.cpu.state import STATE_GRID0
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.transpose import try_transposed_store
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number, Window
@@ -231,13 +231,14 @@ def _compute_all(self: BlockLowering, op: Operation, results: list[Value], vecto
         self.reps[result] = self.lazy(op, 60)
     vector = vector_dim(self, shape, inputs, [b.strides for b in buffers])
     lanes = vector_lanes(self, results, shape[vector]) if vectors else 1
+    stops = [functools.reduce(self.c.max, ends) for ends in zip(*(stops_of(self, r) for r in results), strict=True)]
 
     def body(coords: Coords) -> None:
         for result, buffer in zip(results, buffers, strict=True):
             store_buffer(self, buffer, coords, evaluate(self, result, coords))
 
     def emit() -> list[Value]:
-        nest(self, shape, vector, lanes, body)
+        nest(self, shape, vector, lanes, body, stops)
         return []
 
     versions(self, windows_of(self, inputs), emit)
@@ -531,10 +532,10 @@ def _nothing(self: BlockLowering, op: Operation) -> None:
 @handles(GridIndex)
 def _grid_index(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, GridIndex)
-    self.scalars[op.result] = self.block_index[op.axis]
+    self.scalars[op.result] = self.grid_number(GridIndex, op.axis)
 
 
 @handles(GridSize)
 def _grid_size(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, GridSize)
-    self.scalars[op.result] = self.c.b.add(PtrLoad(self.c.offset(self.state, STATE_GRID0 + op.axis))).result
+    self.scalars[op.result] = self.grid_number(GridSize, op.axis)

@@ -54,15 +54,17 @@ def source_dim(self: BlockLowering, value: Value) -> int | None:
 
 
 def copy_transposed(self: BlockLowering, value: Value, shape: tuple[int, ...], along: int, across: int,
-                    put: Put, origin: Coords | None = None) -> None:
+                    put: Put, origin: Coords | None = None, stops: Sequence[Number] | None = None) -> None:
     """Evaluate by vectors along dimension ``along`` and ``put`` vectors along ``across``. Blocks that are not full
-    go element by element. The elements are those from ``origin`` on, where given; ``put`` counts from 0."""
+    go element by element. The elements are those from ``origin`` on, where given; ``put`` counts from 0. What is from
+    ``stops`` on need not be there."""
     c = self.c
 
     def get(coords: Coords) -> Value:
         return evaluate(self, value, coords if origin is None else _moved(self, coords, origin))
 
     main = tuple(n // SIDE * SIDE if d in (along, across) else n for d, n in enumerate(shape))
+    reach: list[Number] = [n if stops is None else c.min(n, stops[d]) for d, n in enumerate(main)]
     saved = self.lanes
 
     def block(outer: Coords, i: Number, j: Number) -> None:
@@ -85,13 +87,13 @@ def copy_transposed(self: BlockLowering, value: Value, shape: tuple[int, ...], a
 
     def blocks(outer: Coords) -> None:
         def inner(i: Value, _: list[Value]) -> list[Value]:
-            c.loop(0, main[across], SIDE, [], lambda j, _: block(outer, i, j))
+            c.loop(0, reach[across], SIDE, [], lambda j, _: block(outer, i, j))
             return []
 
-        c.loop(0, main[along], SIDE, [], inner)
+        c.loop(0, reach[along], SIDE, [], inner)
 
     others = tuple(1 if d in (along, across) else n for d, n in enumerate(shape))
-    _outer_nest(self, others, blocks)
+    _outer_nest(self, others, blocks, reach)
     _rest(self, get, shape, main, along, across, put)
 
 
@@ -103,8 +105,9 @@ def _moved(self: BlockLowering, coords: Coords, origin: Coords) -> Coords:
     return tuple(moved)
 
 
-def _outer_nest(self: BlockLowering, shape: tuple[int, ...], body: Callable[[Coords], None]) -> None:
-    nest(self, shape, len(shape) - 1, 1, body)
+def _outer_nest(self: BlockLowering, shape: tuple[int, ...], body: Callable[[Coords], None],
+                stops: Sequence[Number]) -> None:
+    nest(self, shape, len(shape) - 1, 1, body, stops)
 
 
 def _rest(self: BlockLowering, get: Callable[[Coords], Value], shape: tuple[int, ...], main: tuple[int, ...],
@@ -129,8 +132,9 @@ def _worthwhile(shape: tuple[int, ...], along: int, across: int) -> bool:
     return shape[along] >= SIDE and shape[across] >= SIDE
 
 
-def try_transposed(self: BlockLowering, value: Value, target: Buffer) -> bool:
-    """Compute a tile into a buffer by transposed blocks, where its memory runs along another dimension."""
+def try_transposed(self: BlockLowering, value: Value, target: Buffer, stops: Sequence[Number]) -> bool:
+    """Compute a tile up to ``stops`` into a buffer by transposed blocks, where its memory runs along another
+    dimension."""
     along = source_dim(self, value)
     across = next((d for d, s in enumerate(target.strides) if s == 1 and target.shape[d] > 1), None)
     if along is None or across is None or along == across or not _worthwhile(target.shape, along, across) \
@@ -139,7 +143,7 @@ def try_transposed(self: BlockLowering, value: Value, target: Buffer) -> bool:
 
     def emit() -> list[Value]:
         copy_transposed(self, value, target.shape, along, across,
-                        lambda coords, x: store_buffer(self, target, coords, x))
+                        lambda coords, x: store_buffer(self, target, coords, x), stops=stops)
         return []
 
     versions(self, windows_of(self, [value]), emit)
