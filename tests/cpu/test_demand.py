@@ -58,7 +58,10 @@ def test_all_of_what_a_sum_takes_is_needed() -> None:
     assert columns == ALL
 
 
-@pytest.mark.parametrize("shape", [(1, 200, 70), (13, 33, 64), (64, 64, 64), (130, 3, 100), (129, 129, 5), (300, 1, 40)])
+SHAPES = [(1, 200, 70), (13, 33, 64), (64, 64, 64), (130, 3, 100), (129, 129, 5), (300, 1, 40)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_products(shape: tuple[int, int, int]) -> None:
     m, n, k = shape
     rng = np.random.default_rng(0)
@@ -73,7 +76,7 @@ def test_products(shape: tuple[int, int, int]) -> None:
 def test_byte_products_that_are_stored_beyond_a(a_type: tl.DType, shape: tuple[int, int, int]) -> None:
     """Rows that are stored although A ends before are zeros."""
     @tl.jit
-    def product(a: a_type["M", "K"], b: tl.i8["K", "N"], c: tl.i32["R", "N"]) -> None:
+    def product(a: tl.i8["M", "K"] | tl.u8["M", "K"], b: tl.i8["K", "N"], c: tl.i32["R", "N"]) -> None:
         tl.grid(1)
         total = tl.zeros((48, 32), tl.i32)
         for k in tl.range(0, a.shape[1], 16):
