@@ -7,27 +7,21 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from tilus.runtime.cpu import llvm
+from tilus.runtime.cpu import processor
 
 Array = Any
-LEVELS = ["sse4", "avx2", "avxvnni", "avx512", "avx512vnni"]
+LEVELS = ["sse2", "sse4", "avx2", "avxvnni", "avx512", "avx512vnni"]
 PAIRS = [(tl.i8, tl.i8), (tl.i8, tl.u8), (tl.u8, tl.i8), (tl.u8, tl.u8)]
 
 
 @pytest.fixture(params=LEVELS)
 def level(request: Any, monkeypatch: Any) -> Iterator[str]:
     """Code for processors with no more than some features."""
-    caches = (llvm.host_features, llvm.host_description, llvm.machine, llvm._target_machine)
-
-    def forget() -> None:
-        for cache in caches:
-            cache.cache_clear()
-
     monkeypatch.setenv("TILUS_CPU", request.param)
-    forget()
+    processor.host.cache_clear()
     yield request.param
     monkeypatch.delenv("TILUS_CPU")
-    forget()
+    processor.host.cache_clear()
 
 
 def wrapped(a: Array, b: Array, c: Array | int = 0) -> Array:
@@ -242,11 +236,3 @@ def test_prepacked_in_one_sum() -> None:
         np.testing.assert_array_equal(c, wrapped(a, w))
         np.testing.assert_array_equal(sums, w.sum(0))
         np.testing.assert_array_equal(tl.unpack(tl.unprepack(stored)), w)
-
-
-def test_unknown_level(monkeypatch: Any) -> None:
-    monkeypatch.setenv("TILUS_CPU", "avx3")
-    llvm.host_features.cache_clear()
-    with pytest.raises(ValueError, match="TILUS_CPU is 'avx3': set it to one of sse4, avx2"):
-        llvm.host_features()
-    llvm.host_features.cache_clear()

@@ -192,7 +192,7 @@ class _Launcher:
             elif isinstance(op, DeviceAssert):
                 status = self.check(op, status)
             elif isinstance(op, Workspace):
-                self.workspace(op)
+                status = self.workspace(op, status)
             elif isinstance(op, Dim):
                 self.values[op.result] = c.value(self.words[op.view][1 + op.axis])
             elif isinstance(op, Stride):
@@ -232,7 +232,8 @@ class _Launcher:
                 self.values[value] = c.b.add(PtrLoad(pointer)).result
                 slot += 1
 
-    def workspace(self, op: Workspace) -> None:
+    def workspace(self, op: Workspace, status: Value) -> Value:
+        """Memory for it; the status, unless that is 0 and there is none."""
         c = self.c
         extents: list[Number] = [self.values[e] for e in op.extents]
         strides: list[Number] = []
@@ -246,6 +247,8 @@ class _Launcher:
         assert pointer is not None
         self.words[op.result] = [pointer, *extents, *strides]
         self.workspaces.append(pointer)
+        missing = Diagnostic("E0606", "there is no memory for a workspace", (Label(op.span),) if op.span.known else ())
+        return self.unless_failed(c.compare("ne", pointer, 0), missing, status)
 
     def check(self, op: DeviceAssert, status: Value) -> Value:
         """The status, unless it is 0 and the assertion fails."""

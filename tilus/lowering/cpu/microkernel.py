@@ -164,8 +164,10 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
 
 
 def multiply_add(self: BlockLowering, x: Value, y: Value, z: Value) -> Value:
+    """x y + z; where no instruction does that in one, floats are rounded between, since a call for each lane would take
+    a hundred times as long."""
     b = self.c.b
-    if x.tile.dtype.is_float:
+    if x.tile.dtype.is_float and self.machine.fma:
         return b.add(Fma(x, y, z, types=(z.type,))).result
     product = b.add(Binary("mul", x, y, types=(z.type,))).result
     return b.add(Binary("add", product, z, types=(z.type,))).result

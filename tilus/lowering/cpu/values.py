@@ -133,7 +133,8 @@ class Machine:
     """What the lowering knows of the processor: bytes of a vector register, their number, size of the
     caches; arrays from ``stream_bytes`` on are written around the caches. ``table`` is the number of 32-bit elements
     of a register of which an instruction picks some by the lanes of another one, 0 where there is no such.
-    ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one."""
+    ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one. ``fma``: it
+    multiplies and adds floats in one instruction; ``halves``: it converts f16."""
 
     vector_bytes: int = 32
     registers: int = 16
@@ -142,6 +143,8 @@ class Machine:
     stream_bytes: int = 16 << 20
     table: int = 0
     byte_products: str = ""
+    fma: bool = True
+    halves: bool = True
 
 
 @record

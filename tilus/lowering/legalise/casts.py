@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, bf16, f32, f64, i32, integer, u16, u32
+from tilus.ir.dtypes import DType, bf16, f16, f32, f64, i32, integer, u16, u32
 from tilus.ir.ops import Cast, Compare, Const, Select, Unary
 from tilus.lowering.legalise import bytes as _bytes  # noqa: F401  (its rules come before these)
 from tilus.lowering.legalise.codes import decode, float_to_code, odd_f32, odd_f64
@@ -71,6 +71,11 @@ def widen_bf16(b: Builder, op: Cast, machine: Machine) -> Value:
     """bf16 is the upper half of an f32."""
     e = Bits(b, op.x.tile.shape)
     return e.bits(e.op("shl", e.to(e.bits(op.x, u16), u32), 16), f32)
+
+
+@rule(Cast, lambda op: op.x.tile.dtype is f16 and op.dtype is f32, cost=6)
+def widen_f16(b: Builder, op: Cast, machine: Machine) -> Value:
+    return decode(Bits(b, op.x.tile.shape), op.x)
 
 
 @rule(Cast, lambda op: is_half(op.x.tile.dtype))

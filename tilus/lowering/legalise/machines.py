@@ -39,13 +39,16 @@ _COMMON = (
     Row(Cast, integers, to=_numbers),
     Row(Cast, types(bool_), to=integers),
     Row(Cast, _FLOATS, _NEAREST, to=_FLOATS),
-    Row(Cast, types(f16), _NEAREST, to=types(f32)),
-    Row(Cast, types(f32), _NEAREST, to=types(f16)),
     Row(PtrAtomic, integers, _INTEGER_ATOMICS),
 )
 
+_HALVES = (
+    Row(Cast, types(f16), _NEAREST, to=types(f32)),
+    Row(Cast, types(f32), _NEAREST, to=types(f16)),
+)
+
 NVIDIA = Legality(
-    *_COMMON,
+    *_COMMON, *_HALVES,
     Row(Binary, types(f16), _ARITHMETIC),
     Row(Binary, types(f16), _EXTREMA, feature=Feature.F16_MINMAX),
     Row(Binary, types(bf16), _ARITHMETIC, feature=Feature.BF16_ADD),
@@ -65,5 +68,8 @@ NVIDIA = Legality(
 """One meaning for both routes: the instructions of PTX. What C has no operator for, and LLVM no instruction, is inline
 assembly."""
 
-HOST = Legality(*_COMMON, Row(Cast, _FLOATS, _NEAREST, to=integers), registers=False, predicated=False)
+_HOST = (*_COMMON, Row(Cast, _FLOATS, _NEAREST, to=integers))
+HOST = Legality(*_HOST, *_HALVES, registers=False, predicated=False)
 """LLVM IR: f16 is converted only, bf16 is bits."""
+HOST_WITHOUT_HALVES = Legality(*_HOST, registers=False, predicated=False)
+"""Of a processor without instructions for f16: LLVM would call functions of its own library."""

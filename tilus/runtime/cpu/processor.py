@@ -1,0 +1,227 @@
+"""The processors that code is for: this machine's, and others by the names that LLVM has for them."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tilus.diagnostics import UserError
+from tilus.lowering.cpu.values import Machine
+from tilus.records import record
+
+NATIVE = "native"
+"""The name of this machine's processor."""
+ARCHITECTURES = {"x86_64": "x86-64", "aarch64": "generic"}
+"""Those that there is code for, and what LLVM calls the least processor of each."""
+_OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
+_X86_BASELINE = frozenset(("64bit", "cmov", "cx8", "fxsr", "mmx", "sse", "sse2", "x87"))
+_VECTORS = ("fma", "f16c", "avx2", "avx512f", "avx512vl", "avx512bw", "avx512vnni", "avxvnni")
+
+LEVELS: dict[str, tuple[str, ...]] = {
+    "sse2": ("",),
+    "sse4": ("avx", "fma", "f16c", "vaes", "vpclmulqdq", "xop", "amx"),
+    "avx2": ("avx512", "avx10", "avxvnni", "amx"),
+    "avxvnni": ("avx512", "avx10", "amx"),
+    "avx512": ("avx512vnni", "avxvnni", "avx10", "amx"),
+    "avx512vnni": ("avx10", "amx"),
+}
+"""What ``TILUS_CPU`` may be: by how the features begin that are not used then, even where the processor has them. Those
+that every x86-64 has are used in any case."""
+
+
+@record(frozen=True)
+class Processor:
+    """A processor that code is for.
+
+    Attributes:
+        triple: its architecture, vendor and system, as LLVM and clang write them.
+        name: LLVM's.
+        features: what is added to and taken from those of the name, as LLVM writes it.
+        vectors: the features of :data:`_VECTORS` that it has.
+    """
+
+    triple: str
+    name: str
+    features: str
+    vectors: frozenset[str]
+
+    @property
+    def architecture(self) -> str:
+        return architecture_of(self.triple)
+
+    @property
+    def machine(self) -> Machine:
+        """Its vector registers and caches."""
+        if self.vectors >= {"avx512f", "avx512vl", "avx512bw"}:
+            bytes_ = "vpdpbusd" if "avx512vnni" in self.vectors else "pmaddubsw"
+            return Machine(vector_bytes=64, registers=32, table=16, byte_products=bytes_)
+        if "avx2" in self.vectors:
+            bytes_ = "vpdpbusd" if "avxvnni" in self.vectors else "pmaddubsw"
+            return Machine(vector_bytes=32, registers=16, table=8, byte_products=bytes_)
+        if self.architecture == "aarch64":
+            return Machine(vector_bytes=16, registers=32)
+        return Machine(vector_bytes=16, registers=16, fma="fma" in self.vectors, halves="f16c" in self.vectors)
+
+    @property
+    def description(self) -> str:
+        """What machine code depends on besides the kernel: LLVM's version, the processor and its features."""
+        return f"llvm {binding().llvm_version_info} {self.triple} {self.name} {self.features}"
+
+
+@functools.cache
+def binding() -> Any:
+    """LLVM, ready for this machine."""
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # for the inline assembly of the pool
+    return llvm
+
+
+@functools.cache
+def _all_targets() -> Any:
+    """LLVM, ready for every architecture."""
+    llvm = binding()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    return llvm
+
+
+@functools.cache
+def host() -> Processor:
+    """This machine's, without the features that ``TILUS_CPU`` leaves out. Raises UserError (E0501) where that is none
+    of :data:`LEVELS`."""
+    llvm = binding()
+    features = dict(llvm.get_host_cpu_features())
+    level = os.environ.get("TILUS_CPU", "")
+    if level:
+        if level not in LEVELS:
+            raise UserError.at("E0501", f"TILUS_CPU is {level!r}, which is no level",
+                               help=f"set it to one of {', '.join(LEVELS)}, or to nothing for all that there is")
+        features = {name: on and (name in _X86_BASELINE or not name.startswith(LEVELS[level]))
+                    for name, on in features.items()}
+    text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
+    return Processor(llvm.get_default_triple(), llvm.get_host_cpu_name(), text,
+                     frozenset(name for name in _VECTORS if features.get(name)))
+
+
+@functools.cache
+def processor(name: str | None = None, triple: str | None = None) -> Processor:
+    """A processor by its name: this machine's for ``"native"``, another one as ``clang -mcpu`` calls it, or the least
+    one of an architecture by the architecture's name. Without a name it is the least one of the triple, and this
+    machine's where there is no triple either; without a triple the first architecture that has the name, and this
+    machine's system.
+
+    Raises:
+        UserError: E0501, there is no such processor, or no code for the architecture.
+    """
+    if triple is not None and architecture_of(triple) not in ARCHITECTURES:
+        raise UserError.at("E0501", f"there is no code for the triple {triple!r}",
+                           help=f"architectures: {', '.join(ARCHITECTURES)}; x86_64-unknown-linux-gnu")
+    if name == NATIVE or (name is None and triple is None):
+        return _native(triple or host().triple)
+    if name is None or architecture_of(name) in ARCHITECTURES:
+        found = triple or _triple(architecture_of(name or ""))
+        if name is not None and architecture_of(name) != architecture_of(found):
+            raise UserError.at("E0501", f"{name!r} is not the architecture of {found!r}")
+        name = ARCHITECTURES[architecture_of(found)]
+    else:
+        found = _first(name, [triple] if triple is not None else _triples())
+    return Processor(found, name, "", frozenset(_probed(found, name) if architecture_of(found) == "x86_64" else ()))
+
+
+def _native(triple: str) -> Processor:
+    """This machine's for a system. Raises UserError where it is of another architecture."""
+    if architecture_of(triple) != host().architecture:
+        raise UserError.at("E0501", f"{NATIVE!r} is a processor of {host().architecture}, not of {triple!r}")
+    return replace(host(), triple=triple)
+
+
+def _first(name: str, triples: Sequence[str]) -> str:
+    """The first triple whose architecture has a processor of that name. Raises UserError."""
+    known: list[str] = []
+    for triple in triples:
+        names, usable = _asked(triple, name)
+        known += names
+        if name in names and usable:
+            return triple
+        if name in names:
+            raise UserError.at("E0501", f"{name!r} has no code of 64 bits")
+    near = difflib.get_close_matches(name, known, 3)
+    raise UserError.at("E0501", f"there is no processor {name!r} of {' or '.join(map(architecture_of, triples))}",
+                       help=f"near it: {', '.join(near)}" if near else
+                       "names are those of clang -mcpu=help: x86-64-v3, znver4, neoverse-n1")
+
+
+def architecture_of(triple: str) -> str:
+    """The first part of a triple, as LLVM calls it."""
+    name = triple.split("-")[0]
+    return _OTHER_NAMES.get(name, name)
+
+
+def _triples() -> list[str]:
+    """Of each architecture on a system like this one, its own first."""
+    own = binding().get_default_triple()
+    return [own, *(_triple(a) for a in ARCHITECTURES if a != architecture_of(own))]
+
+
+def _triple(architecture: str) -> str:
+    return "-".join([architecture, *binding().get_default_triple().split("-")[1:]])
+
+
+_ASK = """\
+import sys
+import llvmlite.binding as llvm
+llvm.initialize_all_targets()
+llvm.initialize_all_asmprinters()
+target = llvm.Target.from_triple(sys.argv[1])
+target.create_target_machine(cpu="help")
+module = llvm.parse_assembly("define void @f() { ret void }")
+module.triple = sys.argv[1]
+target.create_target_machine(cpu=sys.argv[2]).emit_object(module)
+"""
+
+
+def _asked(triple: str, name: str) -> tuple[list[str], bool]:
+    """The processors of a triple's architecture, and whether code for this one can be made. LLVM prints its table, and
+    ends the process where it cannot: so it is asked in another one."""
+    done = subprocess.run([sys.executable, "-c", _ASK, triple, name], capture_output=True, text=True, check=False)
+    lines = done.stderr.split("Available CPUs for this target:")[-1].split("Available features")[0].splitlines()
+    return sorted({line.split()[0] for line in lines if line.startswith("  ")}), done.returncode == 0
+
+
+def _probed(triple: str, name: str) -> list[str]:
+    """The features among :data:`_VECTORS` that LLVM's processor has: those whose functions it inlines."""
+    llvm = _all_targets()
+    parts = []
+    for i, feature in enumerate(_VECTORS):
+        parts += [
+            f"define internal float @needs{i}(float %x) #{2 * i} {{ %y = fadd float %x, %x\n ret float %y }}",
+            f"define float @calls{i}(float %x) #{2 * i + 1} {{ %y = call float @needs{i}(float %x)\n ret float %y }}",
+            f'attributes #{2 * i} = {{ "target-cpu"="x86-64" "target-features"="+{feature}" }}',
+            f'attributes #{2 * i + 1} = {{ "target-cpu"="{name}" }}',
+        ]
+    module = llvm.parse_assembly("\n".join(parts))
+    module.triple = triple
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=name)
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
+    builder.getModulePassManager().run(module, builder)
+    left = {function.name for function in module.functions}
+    return [feature for i, feature in enumerate(_VECTORS) if f"needs{i}" not in left]
+
+
+def target_machine(of: Processor) -> Any:
+    """LLVM's, for code that may lie anywhere."""
+    llvm = binding() if of.architecture == host().architecture else _all_targets()
+    return llvm.Target.from_triple(of.triple).create_target_machine(
+        cpu=of.name, features=of.features, opt=3, reloc="pic", codemodel="default")
+
+
+__all__ = ["ARCHITECTURES", "LEVELS", "NATIVE", "Processor", "binding", "host", "processor", "target_machine"]
