@@ -198,6 +198,27 @@ def test_stages_of_the_cpu(file: Path, stage: str, marker: str, capfd: pytest.Ca
     assert "is a stage of the back end cpu" in capfd.readouterr().err
 
 
+def test_object_files(file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """With one comes its header; the processor may be another one than this machine's."""
+    output = tmp_path / "plus.o"
+    arguments = ("compile", str(file), "--target", "cpu", "--emit", "object", "-o", str(output))
+    assert tilus(*arguments, "--cpu", "neoverse-n1", "--triple", "aarch64-unknown-linux-gnu", "--name", "plus") == 0
+    assert output.read_bytes()[:4] == b"\x7fELF"
+    header = output.with_suffix(".h").read_text()
+    assert "neoverse-n1 (aarch64-unknown-linux-gnu): link plus.o" in header
+    assert "int plus_launch(" in header
+    assert tilus(*arguments) == 0
+    assert "int add_launch(" in output.with_suffix(".h").read_text()
+    capfd.readouterr()
+    assert tilus(*arguments, "--cpu", "haswel") == 1
+    assert "near it: haswell" in capfd.readouterr().err
+    assert tilus("compile", str(file), "--cpu", "haswell") == 1
+    assert "cpu, triple and symbol are for the target 'cpu', not 'sm_80'" in capfd.readouterr().err
+    assert tilus("compile", str(file), "--target", "cpu", "--cpu", "x86-64-v3", "--triple", "x86_64-linux-gnu",
+                 "--emit", "asm") == 0
+    assert "ymm" in capfd.readouterr().out
+
+
 @pytest.mark.parametrize(("passes", "message"), [
     ("lower-to-threads", "takes a module whose tiles have layouts"),
     ("contract", "the pass contract takes a module of level 'thread', and this is of level 'tile'"),

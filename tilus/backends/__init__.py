@@ -4,9 +4,10 @@ The compiler, the engines, ``tilus compile``, ``tilus opt`` and ``explain`` read
 name. A new one is a module with a :class:`Backend` and a call of :func:`register`.
 """
 
-from tilus.backends.record import Artifact, Backend, Options, Route
+from tilus.backends.record import Artifact, Backend, Linked, Options, Route
 from tilus.backends.registry import backend_of, backends, engine_backend, register, unregister
 
 __all__ = [
-    "Artifact", "Backend", "Options", "Route", "backend_of", "backends", "engine_backend", "register", "unregister",
+    "Artifact", "Backend", "Linked", "Options", "Route", "backend_of", "backends", "engine_backend", "register",
+    "unregister",
 ]

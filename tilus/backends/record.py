@@ -14,6 +14,21 @@ if TYPE_CHECKING:
     from tilus.lowering.pipelines import Pipeline
 
 
+@record(frozen=True)
+class Linked:
+    """What is asked of an object file for programs.
+
+    Attributes:
+        cpu: the processor's name; None for the least one of the triple, or this machine's.
+        triple: architecture, vendor and system; None for those of this machine, or of the processor.
+        name: what the names that a program sees begin with; None for the kernel's own.
+    """
+
+    cpu: str | None = None
+    triple: str | None = None
+    name: str | None = None
+
+
 @record(eq=False)
 class Options:
     """What may be asked of a compilation besides target and route.
@@ -21,10 +36,13 @@ class Options:
     Attributes:
         line_info: whether the code says which line of the source an instruction comes from.
         folded: whether it is for grids that are not launched as they are (``lowering/schedule/raster.py: fold_grid``).
+        linked: the processor, the triple and the name of an object file that is to be linked into a program; None for
+            code that is called from here.
     """
 
     line_info: bool = False
     folded: bool = False
+    linked: Linked | None = None
 
 
 @record(eq=False, repr=False)

@@ -1,4 +1,4 @@
-"""``tilus compile``: a kernel's cubin, or any stage before it."""
+"""``tilus compile``: a kernel's cubin or object file, or any stage before it."""
 
 from __future__ import annotations
 
@@ -27,24 +27,35 @@ if TYPE_CHECKING:
               help="Of the arrays: extents multiples of 16; any extents; any strides but the last.")
 @click.option("--emit", default=None, metavar="STAGE",
               help="The stage to write: tile, thread, llvm, cuda, ptx, sass or cubin (the default); for the target cpu "
-                   "tile, thread, llvm or asm (the default).")
+                   "tile, thread, llvm, object or asm (the default).")
+@click.option("--cpu", default=None, metavar="NAME",
+              help="For the target cpu, the processor as clang -mcpu has it: x86-64-v3, znver4, neoverse-n1; aarch64 "
+                   "for the least one of that architecture; native, this machine's, by default.")
+@click.option("--triple", default=None, metavar="TRIPLE",
+              help="For the target cpu, architecture, vendor and system: aarch64-unknown-linux-gnu.")
+@click.option("--name", "symbol", default=None, metavar="NAME",
+              help="What the names in an object file and its header begin with; the kernel's name by default.")
 @click.option("--line-info", is_flag=True, help="Put the lines of the source into the PTX and the cubin.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=pathlib.Path),
               help="Where to; '-' for standard output, as nothing is for text.")
 def command(kernel: str, target: str, via: str | None, settings: tuple[str, ...],
-            prepacked: tuple[str, ...], assume: str, emit: str | None,
-            line_info: bool, output: pathlib.Path | None) -> None:
-    """Compile a kernel for a GPU that need not be there, and show the resources it takes.
+            prepacked: tuple[str, ...], assume: str, emit: str | None, cpu: str | None, triple: str | None,
+            symbol: str | None, line_info: bool, output: pathlib.Path | None) -> None:
+    """Compile a kernel for a GPU or a processor that need not be there, and show the resources it takes.
 
     With a cubin come a .json of its signature and a .h that loads and launches it; its launch function checks what
     the cubin assumes of the arrays (--assume) and gives CUDA_ERROR_INVALID_VALUE for others. Both say in which format
     the kernel reads prepacked arrays.
+
+    With an object file (--target cpu --emit object) comes a .h that checks its arguments and calls it from C, on the
+    calling thread or on threads that the program has; --cpu names another processor than this machine's.
 
     \b
     Examples:
       tilus compile kernels_zoo/gemm/matmul.py:matmul --target sm_80 -o matmul.cubin
       tilus compile kernels_zoo/gemm/matmul.py --set BM=64 --set warps=2 --emit cuda
       tilus compile kernel.py:product --prepacked w -o product.cubin
+      tilus compile kernel.py:product --target cpu --cpu x86-64-v3 --emit object -o product.o
     """
     from tilus.backends import backend_of
     from tilus.cli.loading import find_kernel, parse_settings
@@ -60,20 +71,25 @@ def command(kernel: str, target: str, via: str | None, settings: tuple[str, ...]
         raise no_stage(backend, record, stage)
     if prepacked and isinstance(found, FusedFunction):
         raise UserError.at("E0804", f"--prepacked: {found.__name__} is a fused function, whose arrays lie row by row")
-    arrays = {"prepacked": prepacked} if prepacked else {}
-    compiled: Compiled = found.compile(target, via, assume=assume, line_info=line_info, **arrays,
+    options = {"prepacked": prepacked, "cpu": cpu, "triple": triple, "symbol": symbol}
+    given = {name: value for name, value in options.items() if value}
+    compiled: Compiled = found.compile(target, via, assume=assume, line_info=line_info, **given,
                                        **parse_settings(settings))
     made = compiled.stage(stage)
     if isinstance(made, bytes):
         if output is not None and is_standard_output(output):
             write_output(output, made)
             return
-        _write_code(output or pathlib.Path(f"{compiled.name}.{compiled.target}.{stage}"), made, compiled)
+        _write_code(output or _default_path(compiled, stage), made, compiled)
     else:
         _write_text(made, output)
         if output is None or is_standard_output(output):
             return
     _show(compiled)
+
+
+def _default_path(compiled: Compiled, stage: str) -> pathlib.Path:
+    return pathlib.Path(f"{compiled.name}.o" if stage == "object" else f"{compiled.name}.{compiled.target}.{stage}")
 
 
 def _write_text(text: str, output: pathlib.Path | None) -> None:

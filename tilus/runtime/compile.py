@@ -61,7 +61,8 @@ class Order:
     def of(cls, specialisation: Specialisation, target: Target, route: Route, options: Options) -> Order:
         """What compiles a specialisation by a route. Raises UserError."""
         module = traced(specialisation, target, options.folded)
-        key = module_key(module, target.name, route.name, "lines" if options.line_info else "", route.fingerprint())
+        asked = ("lines" if options.line_info else "", str(options.linked) if options.linked is not None else "")
+        key = module_key(module, target.name, route.name, *asked, route.fingerprint())
         return cls(key, module, target.name, route.name, options, fingerprint_of(route))
 
     @property

@@ -512,11 +512,12 @@ class FusedFunction(TracedFunction):
 
     @public
     def compile(self, /, target: str = "sm_80", via: str | None = None, *, assume: str = "divisible",
-                line_info: bool = False, **constants: Any) -> CompiledKernel:
-        """Compile for a GPU target: parameters have the array types of their annotations, or those given here
+                line_info: bool = False, cpu: str | None = None, triple: str | None = None,
+                symbol: str | None = None, **constants: Any) -> CompiledKernel:
+        """Compile for a target: parameters have the array types of their annotations, or those given here
         (``x=tl.f16["M", "K"]``). See :meth:`JitFunction.compile`."""
-        return self.program(target, dict(constants)).kernel.compile(target, via, assume=assume,
-                                                                        line_info=line_info)
+        return self.program(target, dict(constants)).kernel.compile(
+            target, via, assume=assume, line_info=line_info, cpu=cpu, triple=triple, symbol=symbol)
 
     @public
     def explain(self, /, *args: Any, target: str = "sm_80", via: str | None = None, assume: str = "divisible",

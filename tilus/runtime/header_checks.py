@@ -1,4 +1,4 @@
-"""What a compiled kernel assumes of its arrays, as checks in C: a launch on others gives CUDA_ERROR_INVALID_VALUE."""
+"""What a compiled kernel assumes of its arrays, as conditions in C under which they are others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
 from tilus.lang.signature import dim_value
-from tilus.runtime.arguments import SMALL_BYTES, SMALL_EXTENT, WORD_BYTES
+from tilus.runtime.arguments import SMALL_BYTES, SMALL_EXTENT
 
 HELPERS = """\
+static inline int64_t {name}_floordiv(int64_t a, int64_t b) {{
+  if (b == 0) return 0;
+  int64_t q = a / b;
+  return q - ((a % b != 0) && ((a < 0) != (b < 0)));
+}}
+
 static inline bool {name}_is_contiguous(const int64_t *shape, const int64_t *strides, int rank) {{
   int64_t step = 1;
   for (int d = 0; d < rank; ++d) if (shape[d] == 0) return true;
@@ -49,20 +55,21 @@ class Checks:
         kernel: the prefix of the helpers.
         arrays: for each array, its name in C, its parameter and its element type.
         constants: the compile-time parameters.
+        word_bytes: how arrays are aligned whose elements fill no bytes.
     """
 
     def __init__(self, kernel: str, arrays: Sequence[tuple[str, Parameter, DType]],
-                 constants: Mapping[str, Any]) -> None:
+                 constants: Mapping[str, Any], word_bytes: int) -> None:
         self.kernel = kernel
+        self.word_bytes = word_bytes
         self.arrays = arrays
         self.constants = {n: v for n, v in constants.items() if isinstance(v, int) and not isinstance(v, bool)}
         self.first: dict[str, str] = {}  # of each named dimension, the first place
 
-    def lines(self) -> list[str]:
-        """Statements of C. Raises UnsupportedError for dimensions that have no form in C."""
-        found = [check for array in self.arrays for check in self._of_array(*array)]
-        found += self._dimensions()
-        return [f"if ({condition}) return CUDA_ERROR_INVALID_VALUE; /* {why} */" for condition, why in found]
+    def found(self) -> list[tuple[str, str]]:
+        """Conditions that do not hold for arrays which the kernel may have, and what each is about. Raises
+        UnsupportedError for dimensions that have no form in C."""
+        return [check for array in self.arrays for check in self._of_array(*array)] + self._dimensions()
 
     def _of_array(self, name: str, p: Parameter, dtype: DType) -> list[tuple[str, str]]:
         rank, bits, checks = len(p.dims), dtype.packed_bits, []
@@ -73,7 +80,7 @@ class Checks:
             elif p.shape_divisible and p.shape_divisible[d]:
                 checks.append((f"{extent} < 0 || {extent} % 16 != 0", f"{extent} is a multiple of 16"))
             else:
-                checks.append((f"{extent} < 0", f"{extent} is an extent"))
+                checks.append((f"{extent} < 0", f"{extent} is not negative"))
         if p.small and rank:
             checks.append((f"!{self.kernel}_is_small({name}.shape, {name}.strides, {rank}, {bits})",
                            f"{name} takes less than 2^31 {'bytes' if bits >= 8 else 'elements'}"))
@@ -90,9 +97,10 @@ class Checks:
                 checks.append((f"{extent} > 1 && {stride} != {known}", f"{stride} is {known}"))
             elif known is None and p.strides_divisible and p.strides_divisible[d]:
                 checks.append((f"{extent} > 1 && {stride} % 16 != 0", f"{stride} is a multiple of 16"))
-        alignment = 16 if p.aligned else bits // 8 if bits in (8, 16, 32, 64) else WORD_BYTES
+        alignment = 16 if p.aligned else bits // 8 if bits in (8, 16, 32, 64) else self.word_bytes
         if alignment > 1:
-            checks.append((f"{name}.data % {alignment} != 0", f"{name}.data is a multiple of {alignment} bytes"))
+            checks.append((f"(uint64_t){name}.data % {alignment} != 0",
+                           f"{name}.data is a multiple of {alignment} bytes"))
         return checks
 
     def _dimensions(self) -> list[tuple[str, str]]:
@@ -106,11 +114,11 @@ class Checks:
                 if not dim.isidentifier():
                     expressions.append((dim, place))
                 elif self.first.setdefault(dim, place) != place:
-                    checks.append((f"{place} != {self.first[dim]}", f"both are {dim}"))
+                    checks.append((f"{place} != {self.first[dim]}", f"{place} and {self.first[dim]} are both {dim}"))
         for dim, place in expressions:
             value = dim_value(dim, self.constants)
             text = str(value) if value is not None else self._expression(ast.parse(dim, mode="eval").body, dim)
-            checks.append((f"{place} != {text}", f"it is {dim}"))
+            checks.append((f"{place} != {text}", f"{place} is {dim}"))
         return checks
 
     def _expression(self, node: ast.expr, dim: str) -> str:
@@ -126,4 +134,4 @@ class Checks:
             if isinstance(node.op, ast.FloorDiv):
                 return f"{self.kernel}_floordiv({left}, {right})"
         raise UnsupportedError.at("E0507", f"the dimension {dim!r} has no form in the C header",
-                                  help="write another stage: --emit cuda, ptx or sass")
+                                  help="write another stage than one with a header")

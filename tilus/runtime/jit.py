@@ -285,9 +285,11 @@ class JitFunction(TracedFunction):
 
     @public
     def compile(self, /, target: str = "sm_80", via: str | None = None, *, assume: str = "divisible",
-                line_info: bool = False, prepacked: Sequence[str] = (), **constants: Any) -> CompiledKernel:
-        """Compile for a GPU target, whether or not one is there. For ``"cpu"``, this machine, what is given has the
-        stages ``tile``, ``thread``, ``llvm`` and ``asm``.
+                line_info: bool = False, prepacked: Sequence[str] = (), cpu: str | None = None,
+                triple: str | None = None, symbol: str | None = None, **constants: Any) -> CompiledKernel:
+        """Compile for a GPU target, whether or not one is there. For ``"cpu"``, this machine or the processor ``cpu``,
+        what is given has the stages ``tile``, ``thread``, ``llvm``, ``asm`` and ``object``: a relocatable object file
+        for programs in C, whose header ``files`` gives.
 
         Args:
             target: ``"sm_70"`` to ``"sm_120a"``.
@@ -297,18 +299,28 @@ class JitFunction(TracedFunction):
             line_info: put the lines of the source into the PTX and the cubin, for profilers and the simulator. The
                 code stays the same; the cubin also holds its PTX then.
             prepacked: the arrays whose elements lie in the order of ``tl.prepack``.
+            cpu: for the target ``"cpu"``, the processor as ``clang -mcpu`` calls it: ``"x86-64-v3"``, ``"znver4"``,
+                ``"neoverse-n1"``; ``"native"`` for this machine's. What is compiled uses its instructions only.
+            triple: architecture, vendor and system of the object file, ``"aarch64-unknown-linux-gnu"``; by default of
+                the processor and this machine.
+            symbol: what the names in the object file and its header begin with; by default the kernel's name.
             constants: compile-time parameters; None for an optional array that is absent.
 
         Raises:
             UserError: the kernel is wrong, or asks for what the target lacks.
         """
-        from tilus.backends import Options
+        from tilus.backends import Linked, Options
         from tilus.runtime.compile import compile_specialisation
         from tilus.targets import get_target
 
         found = get_target(target, caller_span())
+        linked = None
+        if cpu is not None or triple is not None or symbol is not None:
+            if found.name != "cpu":
+                raise call_error("E0604", f"cpu, triple and symbol are for the target 'cpu', not {found.name!r}")
+            linked = Linked(cpu, triple, symbol)
         specialisation = self.assume(assume, constants, prepacked)
-        compiled: CompiledKernel = compile_specialisation(specialisation, found, via, Options(line_info))
+        compiled: CompiledKernel = compile_specialisation(specialisation, found, via, Options(line_info, linked=linked))
         return compiled
 
     @public

@@ -1,11 +1,11 @@
-"""The back end for this machine."""
+"""The back end for this machine, and for others as object files."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any
 
-from tilus.backends import Artifact, Backend, Options, Route
+from tilus.backends import Artifact, Backend, Linked, Options, Route
 from tilus.ir.core import Module
 from tilus.ir.printer import print_module
 from tilus.runtime.arrays import HOST
@@ -14,7 +14,7 @@ from tilus.targets import TARGETS, Target
 
 
 class CompiledForHost(Compiled):
-    """A kernel compiled for this machine."""
+    """A kernel compiled for this machine, or as an object file for programs."""
 
     @functools.cached_property
     def native(self) -> Any:
@@ -23,17 +23,46 @@ class CompiledForHost(Compiled):
 
         return CpuKernel.from_bytes(self.blobs["kernel"])
 
+    @functools.cached_property
+    def _linked(self) -> Artifact:
+        """The object file for programs, and what is known of it."""
+        from tilus.runtime.cpu.objects import build_object
+
+        if self.options.linked is not None:
+            return Artifact(self.blobs, self.metadata)
+        return build_object(self.traced(), Linked())
+
+    @property
+    def object(self) -> bytes:
+        """The object file for programs, which :meth:`files` has the header of."""
+        return self._linked.blobs["object"]
+
+    @functools.cached_property
+    def processor(self) -> Any:
+        """The processor that the code is for, a :class:`tilus.runtime.cpu.processor.Processor`."""
+        from tilus.runtime.cpu.objects import processor_of
+
+        return processor_of(self.options.linked or Linked())
+
     def functions(self) -> list[Any]:
-        """The thread-level functions, for the vectors and caches of this machine."""
+        """The thread-level functions, for the vectors and caches of the processor."""
         from tilus.lowering.pipelines import CPU, lower_for_host, run_passes
-        from tilus.runtime.cpu.llvm import machine
 
         module = self.traced()
         run_passes(module, CPU.tile)
-        return lower_for_host(module, machine()).functions
+        return lower_for_host(module, self.processor.machine).functions
 
     def resources(self) -> dict[str, str]:
-        return {"code": f"{len(self.native.code):,} B"}
+        code = self.object if self.options.linked is not None else self.native.code
+        return {"code": f"{len(code):,} B"}
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """The header that checks arguments and calls the object file ``name``."""
+        from tilus.runtime.cpu.header import c_header
+
+        launch = self.launch_module.launch
+        assert launch is not None
+        return {".h": c_header(self._linked.metadata, name, launch, self.specialisation.constants).encode()}
 
     @functools.cached_property
     def thread(self) -> str:
@@ -52,13 +81,16 @@ class CompiledForHost(Compiled):
         """The assembly."""
         from tilus.runtime.cpu.llvm import assembly
 
-        return assembly(self.llvm)
+        return assembly(self.llvm, self.processor)
 
 
 def _build(module: Module, target: Target, options: Options) -> Artifact:
     from tilus.lowering.pipelines import CPU, run_passes
     from tilus.runtime.cpu import compile_module
+    from tilus.runtime.cpu.objects import build_object
 
+    if options.linked is not None:
+        return build_object(module, options.linked)
     run_passes(module, CPU.tile)
     return Artifact({"kernel": compile_module(module).serialize()}, {})
 
@@ -92,7 +124,7 @@ def _engine(name: str) -> Any:
 
 
 _STAGES = {"thread": lambda kernel: kernel.thread, "llvm": lambda kernel: kernel.llvm,
-           "asm": lambda kernel: kernel.asm}
+           "asm": lambda kernel: kernel.asm, "object": lambda kernel: kernel.object}
 BACKEND = Backend(
     name="cpu", targets=(TARGETS["cpu"],), pipeline=_pipeline, routes=(Route("native", _build, _STAGES, _fingerprint),),
     emitted="asm", tiles=_tiles, engines={"cpu": _engine}, home=(HOST, "cpu"),

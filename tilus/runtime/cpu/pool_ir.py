@@ -369,7 +369,9 @@ define i64 @pool_allocate(i64 %bytes, i64 %zero) {{
   %padded = add i64 %bytes, 127
   %rounded = and i64 %padded, -64
   %pointer = call ptr @aligned_alloc(i64 64, i64 %rounded)
-  %clear = icmp ne i64 %zero, 0
+  %there = icmp ne ptr %pointer, null
+  %wanted = icmp ne i64 %zero, 0
+  %clear = and i1 %there, %wanted
   br i1 %clear, label %fill, label %done
 fill:
   call void @llvm.memset.p0.i64(ptr %pointer, i8 0, i64 %rounded, i1 false)

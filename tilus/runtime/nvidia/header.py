@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, parse_dtype
-from tilus.ir.names import C_WORDS, DEVICE_NAMES, c_name
+from tilus.ir.dtypes import parse_dtype
 from tilus.ir.ops import (
     Binary,
     Cast,
@@ -25,21 +22,17 @@ from tilus.ir.ops import (
     Workspace,
     Yield,
 )
-from tilus.ir.prepacked import parse_format
 from tilus.ir.types import ViewType
 from tilus.runtime.arguments import WORD_BYTES
-from tilus.runtime.nvidia.header_checks import Checks, helpers
+from tilus.runtime.header import c_type, format_lines, parameter_name, struct
+from tilus.runtime.header_checks import Checks, helpers
 from tilus.targets.grid import MAX_OTHER_EXTENT
 
 if TYPE_CHECKING:
     from tilus.runtime.nvidia.kernel import CompiledKernel, KernelArgument
 
-_TYPES = {"f32": "float", "f64": "double", "bool": "bool", "f16": "uint16_t", "bf16": "uint16_t"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "div": "/"}
 _OWN_NAMES = ("kernel", "load", "launch", "floordiv", "stream", "status", "arguments", "grid", "blocks", "groups")
-_MACRO = re.compile(r"__.*|_[A-Z].*|CU\w+|cu[A-Z]\w*|U?INT\w*_(C|MAX|MIN)|U?INT(MAX|PTR)\w*"
-                    r"|(PTRDIFF|SIG_ATOMIC|SIZE|WCHAR|WINT)_\w*|u?int\w*_t|(size|wchar|ptrdiff)_t")
-"""What <cuda.h>, <stdbool.h>, <stdint.h> and the headers that those read may define."""
 _COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 _HEAD = """\
@@ -53,12 +46,6 @@ _HEAD = """\
 #include <stdbool.h>
 #include <stdint.h>
 
-static inline int64_t {name}_floordiv(int64_t a, int64_t b) {{
-  if (b == 0) return 0;
-  int64_t q = a / b;
-  return q - ((a % b != 0) && ((a < 0) != (b < 0)));
-}}
-
 {helpers}
 typedef struct {{ CUmodule module; CUfunction function; }} {name}_kernel;
 
@@ -71,12 +58,6 @@ static inline CUresult {name}_load({name}_kernel *kernel, const char *path /* {f
   return status;
 }}
 """
-
-
-def c_type(dtype: DType) -> str:
-    if dtype.name in _TYPES:
-        return _TYPES[dtype.name]
-    return f"{'' if dtype.kind == 'int' else 'u'}int{dtype.bits}_t"
 
 
 def c_header(compiled: CompiledKernel, file: str) -> str:
@@ -107,17 +88,16 @@ class _Writer:
         structs, parameters = [], [f"{name}_kernel *kernel", "CUstream stream"]
         arrays = []
         for value, parameter in zip(self.launch.body.args, self.launch.parameters, strict=True):
-            self.names[value] = self.parameter_name(value.name)
+            self.names[value] = parameter_name(value.name, self.names.values(), _OWN_NAMES)
             if isinstance(value.type, ViewType):
                 arrays.append((self.names[value], parameter, value.type.dtype))
             if isinstance(value.type, ViewType):
-                rank = value.type.rank
-                fields = "CUdeviceptr data;" + (f" int64_t shape[{rank}]; int64_t strides[{rank}];" if rank else "")
-                structs.append(f"typedef struct {{ {fields} }} {name}_{self.names[value]};")
+                structs.append(struct(f"{name}_{self.names[value]}", "CUdeviceptr", value.type.rank))
                 parameters.append(f"{name}_{self.names[value]} {self.names[value]}")
             else:
                 parameters.append(f"{c_type(value.tile.dtype)} {self.names[value]}")
-        body = Checks(name, arrays, self.compiled.specialisation.constants).lines()
+        checks = Checks(name, arrays, self.compiled.specialisation.constants, WORD_BYTES).found()
+        body = [f"if ({condition}) return CUDA_ERROR_INVALID_VALUE; /* {why} */" for condition, why in checks]
         for op in self.launch.body.ops:
             if not isinstance(op, Yield):
                 body += self.statement(op)
@@ -127,33 +107,11 @@ class _Writer:
         formats = [line for value in self.launch.body.args for line in self.format(value)]
         return "\n".join([*structs, *formats, "", "/* Enqueues a launch on the stream. */", *lines])
 
-    def parameter_name(self, name: str) -> str:
-        """A parameter's name, unless C, its headers or the launch function use it for something else."""
-        spelled = c_name(name)
-        own = spelled in _OWN_NAMES or re.fullmatch(r"(v|argument|workspace)\d+", spelled)
-        if own or spelled in DEVICE_NAMES or spelled in C_WORDS or _MACRO.fullmatch(spelled):
-            spelled = f"{spelled}_"
-        while spelled in self.names.values():
-            spelled = f"{spelled}_"
-        return spelled
-
     def format(self, value: Value) -> list[str]:
-        """What a caller has to know of a prepacked array: its format as text, and how many bytes it has."""
         text = self.compiled.formats.get(value.name or "")
         if text is None:
             return []
-        format, name = parse_format(text), f"{self.kernel.name}_{self.names[value]}"
-        *leading, k, n = (f"shape[{d}]" for d in range(value.view.rank))
-        rows, columns = format.tile
-        tiles = [*leading, f"(({k} + {rows - 1}) / {rows})", f"(({n} + {columns - 1}) / {columns})"]
-        return [
-            "", f"/* {value.name} is prepacked: {format.describe()}.",
-            "   Its shape and strides are those of the array row by row. Its bytes are what `tilus prepack` makes for",
-            f"   this format, or tl.prepack(weights, format=text); {name}_bytes says how many. */",
-            f"static const char {name}_format[] = {json.dumps(text)};",
-            f"static inline int64_t {name}_bytes(const int64_t *shape) {{",
-            f"  return {' * '.join(tiles)} * {format.tile_bytes};", "}",
-        ]
+        return format_lines(value.name, f"{self.kernel.name}_{self.names[value]}", text, value.view.rank)
 
     def statement(self, op: Operation) -> list[str]:
         if isinstance(op, Launch):

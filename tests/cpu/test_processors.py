@@ -1,0 +1,102 @@
+"""Processors by name, and what is compiled for them."""
+
+from __future__ import annotations
+
+import pytest
+
+import tilus as tl
+from kernels_zoo.elementwise.vector_add import vector_add
+from kernels_zoo.gemm.matmul import matmul
+from tests.cpu.elf import architecture, undefined
+from tilus.diagnostics import UserError
+from tilus.lowering.cpu.values import Machine
+from tilus.runtime.cpu.processor import host, processor
+
+SYSTEM = "unknown-linux-gnu"
+
+
+@pytest.mark.parametrize(("name", "machine"), [
+    ("x86-64", Machine(16, 16, fma=False, halves=False)), ("x86-64-v2", Machine(16, 16, fma=False, halves=False)),
+    ("x86-64-v3", Machine(32, 16, table=8, byte_products="pmaddubsw")),
+    ("x86-64-v4", Machine(64, 32, table=16, byte_products="pmaddubsw")),
+    ("haswell", Machine(32, 16, table=8, byte_products="pmaddubsw")),
+    ("alderlake", Machine(32, 16, table=8, byte_products="vpdpbusd")),
+    ("znver4", Machine(64, 32, table=16, byte_products="vpdpbusd")),
+    ("sapphirerapids", Machine(64, 32, table=16, byte_products="vpdpbusd")),
+])
+def test_of_x86(name: str, machine: Machine) -> None:
+    assert processor(name, f"x86_64-{SYSTEM}").machine == machine
+
+
+@pytest.mark.parametrize("name", ["generic", "neoverse-n1", "apple-m1", "aarch64", "arm64", None])
+def test_of_aarch64(name: str | None) -> None:
+    found = processor(name, f"aarch64-{SYSTEM}")
+    assert (found.architecture, found.machine) == ("aarch64", Machine(16, 32))
+
+
+def test_architectures_are_found_by_names() -> None:
+    assert processor("znver4").architecture == "x86_64"
+    assert processor("neoverse-n1").architecture == processor("arm64").architecture == "aarch64"
+    assert processor() == processor("native") == host()
+
+
+@pytest.mark.parametrize(("name", "triple", "message"), [
+    ("znver44", None, "there is no processor 'znver44' of x86_64 or aarch64.*near it: znver4"),
+    ("neoverse-n1", f"x86_64-{SYSTEM}", "there is no processor 'neoverse-n1' of x86_64"),
+    ("i386", f"x86_64-{SYSTEM}", "'i386' has no code of 64 bits"),
+    (None, f"riscv64-{SYSTEM}", "there is no code for the triple"),
+    ("arm64", f"x86_64-{SYSTEM}", "'arm64' is not the architecture of"),
+])
+def test_what_is_no_processor(name: str | None, triple: str | None, message: str) -> None:
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        processor(name, triple)
+
+
+def test_native_is_of_this_architecture() -> None:
+    other = "aarch64" if host().architecture == "x86_64" else "x86_64"
+    with pytest.raises(UserError, match="'native' is a processor of"):
+        processor("native", f"{other}-{SYSTEM}")
+
+
+@pytest.mark.parametrize(("cpu", "registers", "absent"), [
+    ("x86-64-v4", ("zmm", "vfmadd"), ("vpdpbusd",)), ("x86-64-v3", ("ymm", "vfmadd"), ("zmm",)),
+    ("x86-64", ("xmm",), ("ymm", "zmm", "vfmadd", "vcvtph2ps", "pshufb", "roundps")),
+])
+def test_code_has_the_instructions_of_the_processor_only(cpu: str, registers: tuple[str, ...],
+                                                         absent: tuple[str, ...]) -> None:
+    text = matmul.compile("cpu", a=tl.f16, b=tl.f16, c=tl.f16, cpu=cpu, triple=f"x86_64-{SYSTEM}").asm
+    kernel = text.split("run_matmul:")[0]
+    assert all(word in kernel for word in registers)
+    assert not [word for word in absent if word in kernel]
+
+
+def test_the_least_processor_needs_the_c_library_only() -> None:
+    """No functions of a compiler's own library, such as those that convert f16."""
+    for dtype in (tl.f16, tl.bf16, tl.f32):
+        compiled = matmul.compile("cpu", a=dtype, b=dtype, c=dtype, cpu="x86-64", triple=f"x86_64-{SYSTEM}")
+        assert undefined(compiled.object) <= {"malloc", "free", "memset", "memcpy"}
+
+
+def test_keys_keep_processors_apart() -> None:
+    codes = {vector_add.compile("cpu", x=tl.f32, y=tl.f32, z=tl.f32, cpu=cpu).object
+             for cpu in ("x86-64", "x86-64-v3", "x86-64-v4", "neoverse-n1")}
+    assert len(codes) == 4
+    named = vector_add.compile("cpu", x=tl.f32, y=tl.f32, z=tl.f32, cpu="x86-64", symbol="other")
+    assert named.object not in codes
+
+
+@pytest.mark.parametrize(("triple", "kind"), [(f"aarch64-{SYSTEM}", "aarch64"), (f"x86_64-{SYSTEM}", "x86_64")])
+def test_objects_are_of_the_architecture(triple: str, kind: str) -> None:
+    compiled = vector_add.compile("cpu", x=tl.f32, y=tl.f32, z=tl.f32, triple=triple)
+    assert architecture(compiled.object) == kind
+    assert triple in compiled.files("v.o")[".h"].decode()
+
+
+def test_unknown_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILUS_CPU", "avx3")
+    host.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"(?s)TILUS_CPU is 'avx3', which is no level.*one of sse2, sse4"):
+            host()
+    finally:
+        host.cache_clear()
