@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from tilus.lang.values import Tile
     from tilus.targets import Target
 
-_state = threading.local()
+
+
+class _State(threading.local):
+    context: Context | None = None
+
+
+STATE = _State()
+"""Its ``context`` is the current one of the thread."""
 
 
 class Context(Protocol):
@@ -54,7 +61,7 @@ class Context(Protocol):
 
 def current() -> Context:
     """The context of the kernel being run on this thread. Raises UserError outside of one."""
-    context: Context | None = getattr(_state, "context", None)
+    context: Context | None = STATE.context
     if context is None:
         raise UserError.at("E0107", "this function of tilus works only inside a kernel", caller_span(),
                            help="decorate the function that calls it with @tl.jit and call that")
@@ -62,7 +69,7 @@ def current() -> Context:
 
 
 def active() -> bool:
-    return getattr(_state, "context", None) is not None
+    return STATE.context is not None
 
 
 class use_context:
@@ -72,9 +79,9 @@ class use_context:
         self.context = context
 
     def __enter__(self) -> Context:
-        self.outer = getattr(_state, "context", None)
-        _state.context = self.context
+        self.outer = STATE.context
+        STATE.context = self.context
         return self.context
 
     def __exit__(self, *exception: object) -> None:
-        _state.context = self.outer
+        STATE.context = self.outer

@@ -7,15 +7,24 @@ from __future__ import annotations
 
 import operator
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 from tilus.lang.capture import has_value
 from tilus.lang.heap import Contents, contents, is_instance, is_mutable, keys_equal
 from tilus.lang.trees import same
 
-_ABSENT = object()
-Check = Callable[[], bool]
+ABSENT = object()
+
+
+class Check(NamedTuple):
+    """Something that has to be as it was: the ``value`` of a ``name`` in a namespace (ABSENT where there was none), of
+    a ``cell``, of an ``attribute``, or what a function without arguments gives (``call``)."""
+
+    kind: str
+    owner: Any
+    name: str | None
+    value: Any
 
 
 class Reads:
@@ -31,7 +40,7 @@ class Reads:
         self._attributes: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self._objects: dict[int, tuple[Any, Contents]] = {}
         self._functions: set[int] = set()
-        self.unchanged: Check = self._check_anew
+        self.unchanged: Callable[[], bool] = self._check_anew
 
     def _check_anew(self) -> bool:
         self.unchanged = self._check()
@@ -41,7 +50,7 @@ class Reads:
         """A name of a module, which may be absent there."""
         key = id(namespace), name
         if key not in self._names:
-            value = namespace.get(name, _ABSENT)
+            value = namespace.get(name, ABSENT)
             self._names[key] = namespace, name, value
             self.unchanged = self._check_anew
             self.value(value)
@@ -117,11 +126,11 @@ class Reads:
                     if attribute in vars(value):
                         self.name(vars(value), attribute)
 
-    def _check(self) -> Check:
+    def _check(self) -> Callable[[], bool]:
         spaces: dict[int, tuple[dict[str, Any], list[tuple[str, Any]]]] = {}
         absent: dict[int, tuple[dict[str, Any], set[str]]] = {}
         for namespace, name, value in self._names.values():
-            if value is _ABSENT:
+            if value is ABSENT:
                 absent.setdefault(id(namespace), (namespace, set()))[1].add(name)
             else:
                 spaces.setdefault(id(namespace), (namespace, []))[1].append((name, value))
@@ -149,13 +158,28 @@ class Reads:
                         return False
             except (KeyError, ValueError, AttributeError):
                 return False
-            for item, held in objects:
-                found = contents(item)
-                if not keys_equal(found, held) or not every(everything(is_, found[1], held[1])):
-                    return False
-            return True
+            return not objects or _hold(objects)
 
         return unchanged
+
+    def checks(self) -> list[Check]:
+        """What ``unchanged`` looks at, one by one. Where one of them is not so, it has the last word."""
+        objects = tuple(self._objects.values())
+        return [
+            *(Check("name", *read) for read in self._names.values()),
+            *(Check("cell", cell, None, value) for cell, value in self._cells.values()),
+            *(Check("attribute", *read) for read in self._attributes.values()),
+            *([Check("call", lambda: _hold(objects), None, True)] if objects else []),
+        ]
+
+
+def _hold(objects: Iterable[tuple[Any, Contents]]) -> bool:
+    """Whether objects hold what they held."""
+    for item, held in objects:
+        found = contents(item)
+        if not keys_equal(found, held) or not all(map(operator.is_, found[1], held[1])):
+            return False
+    return True
 
 
 def _getter(names: list[str]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:

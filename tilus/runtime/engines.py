@@ -3,16 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from tilus.diagnostics import UserError
+from tilus.lang.reads import Check, Reads
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
 
 NAMES = ("cpu", "interpret", "python", "cuda", "simulate:sm_XX")
-Plan = Callable[[Sequence[Any], Sequence[int]], None]
+
+
+class Plan(Protocol):
+    """What repeats a call on other arrays of the same shapes, strides and alignment."""
+
+    def __call__(self, values: Sequence[Any], addresses: Sequence[int]) -> None:
+        """On the values of all parameters and the addresses of the arrays among them."""
+
+    def quicken(self, front: Front, caller: Any, engine: str | None) -> Any:
+        """A caller whose ``function`` does such calls in place of ``front``'s, where ``engine`` has been chosen: the
+        given one, if it is for that front, or a new one; None where the engine has no quicker way."""
+
+
+class Front(NamedTuple):
+    """The calls of a kernel, for those who do some of them in another way.
+
+    Attributes:
+        names, defaults: of the parameters; MISSING where there is no default.
+        fallback: does all calls.
+        reads: what the kernel is made anew after.
+        checks: what has to hold besides.
+        variable: the context variable whose value chooses the engine; None where nothing does.
+    """
+
+    names: Sequence[str]
+    defaults: Sequence[Any]
+    fallback: Callable[..., Any]
+    reads: Reads
+    checks: Sequence[Check]
+    variable: Any
 
 
 class Runner(Protocol):
@@ -22,8 +52,7 @@ class Runner(Protocol):
         """On arrays and numbers, one for each parameter."""
 
     def plan(self, call: Any, specialisation: Specialisation) -> Plan | None:
-        """What repeats ``call`` on other arrays of the same shapes, strides and alignment; None where nothing is gained
-        by that. It takes the values of all parameters and the addresses of the NumPy arrays among them."""
+        """What repeats ``call``; None where nothing is gained by that."""
 
     def formats(self, arguments: Sequence[Any]) -> Mapping[str, str]:
         """In which order it reads prepacked arrays, by parameter; those that are missing in any order."""
@@ -154,4 +183,6 @@ def as_rows(arguments: Sequence[Any]) -> list[Any]:
     return [logical(a) for a in arguments]
 
 
-__all__ = ["CUDA", "HOST", "Engine", "NoPlan", "Plan", "Runner", "check_engine", "default_engine", "get_engine"]
+__all__ = [
+    "CUDA", "HOST", "Engine", "Front", "NoPlan", "Plan", "Runner", "check_engine", "default_engine", "get_engine",
+]

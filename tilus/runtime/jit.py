@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +24,7 @@ from tilus.ir.dtypes import DType
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.constants import constant_key
+from tilus.lang.reads import Check, Reads
 from tilus.lang.signature import (
     MISSING,
     ParameterSpec,
@@ -34,7 +36,7 @@ from tilus.lang.signature import (
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
-from tilus.runtime.engines import default_engine
+from tilus.runtime.engines import Front, Plan, default_engine
 from tilus.runtime.packed_array import OwnArray
 from tilus.runtime.scalars import convert_constant, convert_scalar, what_is
 from tilus.runtime.specialise import Specialisation
@@ -48,6 +50,7 @@ MAX_PLANS = 4096
 _PLAIN = frozenset((bool, int, str, type(None)))
 """Types of compile-time values whose equality says all."""
 MANY_SPECIALISATIONS = 8
+_NOT_TRACING = Check("attribute", tracing.STATE, "context", None)
 _engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engine", default=None)
 
 
@@ -83,9 +86,10 @@ class JitFunction(TracedFunction):
         self.engine_name = engine_name
         functools.update_wrapper(self, function)
         self._lock = threading.Lock()
-        self._plans: dict[Any, Callable[[Sequence[Any]], None]] = {}
+        self._plans: dict[Any, Plan] = {}
         self._specialisations: dict[Any, Specialisation] = {}
         self._values_seen: dict[str, set[Any]] = {}
+        self._caller: Any = None
         self._fast: tuple[type, Callable[[Any], int], tuple[bool, ...], tuple[Any, ...], dict[str, int]] | None = None
 
     def __repr__(self) -> str:
@@ -93,12 +97,22 @@ class JitFunction(TracedFunction):
 
     def forget(self) -> None:
         self._plans, self._specialisations = {}, {}
+        self._caller = None
+        self.__dict__.pop("called", None)
 
     @functools.cached_property
     def signature(self) -> Signature:
         return Signature(self.__tilus_captured__)
 
     # -- calls
+
+    if not TYPE_CHECKING:
+        __call__ = property(operator.attrgetter("called"))
+
+    @functools.cached_property
+    def called(self) -> Callable[..., Any]:
+        """What Python calls: ``call``, or what does the same faster."""
+        return self.call
 
     @public
     def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -124,8 +138,10 @@ class JitFunction(TracedFunction):
         return entry(lambda *args, **kwargs: self._run(engine_name, args, kwargs), self.__name__, *self.entry_place)
 
     def _run(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if not self.reads.unchanged():
+        reads = self.reads
+        if not reads.unchanged():
             self.refresh()
+            reads = self.reads
         fast = self._fast
         if fast is None:
             values = self._bind(args, kwargs)
@@ -162,7 +178,8 @@ class JitFunction(TracedFunction):
             except TypeError:  # a compile-time value without a hash: the slow path says so
                 plan = None
             if plan is not None:
-                plan(values, addresses)  # type: ignore[call-arg]
+                plan(values, addresses)
+                self._quicken(chosen, plan, reads)
                 return
             if any(v is MISSING for v in values):
                 self._bind(args, kwargs)
@@ -247,6 +264,17 @@ class JitFunction(TracedFunction):
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
         self._plans[tuple(key)] = plan
+
+    def _quicken(self, chosen: str | None, plan: Plan, reads: Reads) -> None:
+        """Calls like the one that a plan has done take the engine's quicker way from now on, where there is one."""
+        engine = _engine.get()
+        if (engine or self.engine_name) == chosen and self.reads is reads:
+            specs = self.signature.specs
+            front = Front([s.name for s in specs], [s.default for s in specs], self.call, reads, [_NOT_TRACING],
+                          _engine)
+            caller = plan.quicken(front, self._caller, engine)
+            if caller is not None:
+                self._caller, self.__dict__["called"] = caller, caller.function
 
     # -- specialisations
 

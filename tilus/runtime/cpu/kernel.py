@@ -48,6 +48,7 @@ class CpuKernel:
         parameters: what the code assumes of its arguments, in order.
         code: the object file.
         formats: in which order the elements of prepacked arrays lie, by parameter.
+        launch_address: where the launch function lies.
     """
 
     def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
@@ -61,7 +62,8 @@ class CpuKernel:
         self.prints = dict(prints)
         self.waits = tuple(waits)
         self._object = LoadedObject(code)
-        self._launch = function(self._object.address("launch"), ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+        self.launch_address = self._object.address("launch")
+        self._launch = function(self.launch_address, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
         for key, description in self.prints.items():
             register_print(key, functools.partial(_print, description))
         self.words = sum(1 + 2 * rank if kind == "array" else 1 for kind, rank, _ in self.slots)

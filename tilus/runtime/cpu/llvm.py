@@ -6,7 +6,7 @@ import contextlib
 import ctypes
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tilus.codegen.background import interruptible
@@ -107,10 +107,27 @@ class LoadedObject:
         return int(self.engine.get_function_address(name))
 
 
+def loaded(text: str, symbols: Mapping[str, int] | None = None) -> LoadedObject:
+    """The functions of a module of the runtime's own, from the disk cache where they have been compiled before.
+    ``symbols`` are the addresses of those that it calls and that are not the system's."""
+    from tilus.runtime.cache import default_cache, key_of
+
+    for name, address in (symbols or {}).items():
+        binding().add_symbol(name, address)
+    key = key_of(["runtime", text, host_description()])
+    entry = default_cache().get_or_build(key, lambda: ({"object": compile_object(text)}, {}))
+    return LoadedObject(entry["object"])
+
+
 def _new_target_machine() -> Any:
     """The execution engine takes ownership of its target machine."""
     llvm = binding()
     return llvm.Target.from_default_triple().create_target_machine(reloc="pic", codemodel="default")
+
+
+def function_address(function: Any) -> int:
+    """The address of a function that ctypes knows."""
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
 def function(address: int, result: Any, *arguments: Any) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tilus.runtime.cpu.fiber_ir import fiber_text
-from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
+from tilus.runtime.cpu.llvm import function, function_address, loaded
 from tilus.runtime.cpu.pool_ir import (
     CAPACITY,
     CHECK,
@@ -50,7 +50,7 @@ class _Code:
         architecture = "x86" if name in ("x86_64", "amd64", "i686") else "arm" if name in ("aarch64", "arm64") else ""
         tasks = fiber_text(architecture)
         pool = pool_text(architecture, sys.platform == "linux")
-        self.object = LoadedObject(compile_object((tasks or NO_TASKS) + WAIT_TEXT + pool))
+        self.object = loaded((tasks or NO_TASKS) + WAIT_TEXT + pool)
         self.has_fibers = bool(tasks)
         self.init = function(self.object.address("pool_init"), _VOID, _I64)
         self.stop = function(self.object.address("pool_stop"), _VOID, _I64)
@@ -80,7 +80,7 @@ class Pool:
         address = code.object.address
         self._table = (ctypes.c_int64 * 16)(
             self.address, address("pool_run"), address("pool_allocate"), address("pool_free"),
-            ctypes.cast(on_print, ctypes.c_void_p).value or 0, threads,
+            function_address(on_print), threads,
             address("cooperate") if code.has_fibers else 0, address("pool_wait"), address("pool_pause"),
             self.address + 8 * TICK)
         self.table = ctypes.addressof(self._table)
@@ -128,7 +128,7 @@ class Pool:
 def _python_function(name: str) -> int:
     """The address of a function of Python's C interface; 0 where there is none."""
     try:
-        return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        return function_address(getattr(ctypes.pythonapi, name))
     except AttributeError:
         return 0
 
@@ -138,6 +138,8 @@ _code: _Code | None = None
 _pool: Pool | None = None
 _wanted: int | None = None
 _print_handlers: dict[int, PrintHandler] = {}
+RUNTIME = (ctypes.c_int64 * 1)()
+"""The table of the pool that there is, for compiled calls; 0 while there is none."""
 
 
 def _on_print(key: int, values: int) -> None:
@@ -186,6 +188,7 @@ def set_num_threads(count: int) -> None:
 def _discard() -> None:
     global _pool
     if _pool is not None:
+        RUNTIME[0] = 0
         pool, _pool = _pool, None
         pool.stop()
         _stopped.append(pool)
@@ -206,6 +209,7 @@ def current_pool() -> Pool:
             _code = _Code()
         if _pool is None:
             _pool = Pool(_code, get_num_threads(), _PRINT)
+            RUNTIME[0] = _pool.table
         return _pool
 
 
@@ -214,6 +218,7 @@ def _after_fork() -> None:
     global _pool, _lock
     _lock = threading.Lock()
     _pool = None
+    RUNTIME[0] = 0
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,0 +1,601 @@
+"""The warm call of a kernel in LLVM IR: a function that Python calls as one of its own (METH_FASTCALL).
+
+It binds the arguments, compares them with the plans of the last calls, fills in addresses and scalars, and launches
+without Python's lock. Whatever it does not know goes on to the fallback, a Python function of the same arguments,
+which knows all, and says what is wrong. Nothing here raises but what that or a failed launch raises.
+
+The records that it reads are arrays of 64-bit words, which ``quick.py`` makes and keeps alive. Borrowed references to
+objects are in them as addresses.
+"""
+
+from __future__ import annotations
+
+# Words of a caller. PLANS are the last ones, the latest first; 0 where there are fewer.
+FALLBACK, NONE, RUNTIME, PARAMETERS, NAMES, DEFAULTS, ENGINE, CHECKS, CHECK, PLANS = range(10)
+MAX_PLANS = 8
+# Words of what has to hold for all plans: an object, and where it is found. FORGIVEN is a class of exceptions which
+# say that it is not there.
+CHECK_KIND, CHECK_OWNER, CHECK_NAME, CHECK_VALUE, CHECK_FORGIVEN = range(5)
+CHECK_WORDS = 5
+IN_DICTIONARY, IN_CELL, AS_ATTRIBUTE, AS_RESULT = range(4)
+# Words of a plan: what keeps it and its code alive, the value of the engine's variable, the launch function, its
+# packed words, what they are filled from, and byte ranges that may not overlap.
+(PLAN_OWNER, PLAN_ENGINE, PLAN_LAUNCH, PLAN_FAIL, PLAN_WORDS, PLAN_TEMPLATE, PLAN_GUARDS, PLAN_PAIRS,
+ PLAN_PAIR) = range(9)
+PAIR_WORDS = 6
+"""The packed words of two addresses, then the first byte and the one past the last of both arrays."""
+# Words of a guard, which a value has to pass. WORD is the packed word that comes of it.
+GUARD_KIND, GUARD_TYPE, GUARD_WORD, GUARD_A, GUARD_B, GUARD_C, GUARD_D, GUARD_EXTENTS = range(8)
+ARRAY, CONSTANT, EQUAL, INTEGER, FLOAT32, FLOAT64, BOOLEAN = range(7)
+# Of arrays A is the dtype, B the rank, C the address modulo 16, D the flags that it needs; extents and strides follow.
+# Of constants and bools A is an object (True), of bools B is False, of integers A is the least value and B the largest.
+MAX_WORDS = 128
+MAX_PARAMETERS = 64
+
+OBJECT_TYPE = 8
+"""The byte of an object that the address of its type is at, where it begins with two words."""
+ARRAY_DATA, ARRAY_RANK, ARRAY_EXTENTS, ARRAY_STRIDES, ARRAY_DTYPE, ARRAY_FLAGS = 16, 24, 32, 40, 56, 64
+"""Bytes of NumPy's ``PyArrayObject_fields``."""
+WRITEABLE = 0x400
+"""``NPY_ARRAY_WRITEABLE``."""
+EXACT = 1 << 53
+"""Integers up to this are doubles."""
+
+
+def _word(base: str, index: int) -> str:
+    return f"getelementptr i64, ptr %{base}, i64 {index}"
+
+
+def _byte(base: str, offset: int) -> str:
+    return f"getelementptr i8, ptr %{base}, i64 {offset}"
+
+
+API = ("PyContextVar_Get", "PyDict_GetItemWithError", "PyCell_Get", "PyObject_GetAttr", "PyObject_CallNoArgs",
+       "PyErr_ExceptionMatches", "PyErr_Clear", "Py_IncRef", "Py_DecRef", "PyLong_AsLongLongAndOverflow",
+       "PyFloat_AsDouble", "PyObject_RichCompareBool", "PyEval_SaveThread", "PyEval_RestoreThread",
+       "PyObject_Vectorcall", "PyLong_FromLongLong", "PyLong_AsVoidPtr", "PyTuple_GetItem", "PyTuple_Size",
+       "PyObject_CallOneArg")
+"""What is used of Python's C interface."""
+
+_DECLARATIONS = """
+declare i32 @PyContextVar_Get(ptr, ptr, ptr)
+declare ptr @PyDict_GetItemWithError(ptr, ptr)
+declare ptr @PyCell_Get(ptr)
+declare ptr @PyObject_GetAttr(ptr, ptr)
+declare ptr @PyObject_CallNoArgs(ptr)
+declare i32 @PyErr_ExceptionMatches(ptr)
+declare void @PyErr_Clear()
+declare void @Py_IncRef(ptr)
+declare void @Py_DecRef(ptr)
+declare i64 @PyLong_AsLongLongAndOverflow(ptr, ptr)
+declare double @PyFloat_AsDouble(ptr)
+declare i32 @PyObject_RichCompareBool(ptr, ptr, i32)
+declare ptr @PyEval_SaveThread()
+declare void @PyEval_RestoreThread(ptr)
+declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+declare ptr @PyLong_FromLongLong(i64)
+declare ptr @PyLong_AsVoidPtr(ptr)
+declare ptr @PyTuple_GetItem(ptr, i64)
+declare i64 @PyTuple_Size(ptr)
+declare ptr @PyObject_CallOneArg(ptr, ptr)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+"""
+
+_HOLDS = f"""
+; Whether an object is still where it was: 1, 0, or -1 with an exception.
+define internal i32 @holds(ptr %check) {{
+entry:
+  %kind = load i64, ptr %check
+  %ownerw = {_word("check", CHECK_OWNER)}
+  %owner = load ptr, ptr %ownerw
+  %namew = {_word("check", CHECK_NAME)}
+  %name = load ptr, ptr %namew
+  %valuew = {_word("check", CHECK_VALUE)}
+  %value = load ptr, ptr %valuew
+  switch i64 %kind, label %attribute [ i64 {IN_DICTIONARY}, label %dictionary
+                                       i64 {IN_CELL}, label %cell
+                                       i64 {AS_RESULT}, label %result ]
+dictionary:  ; the reference is borrowed
+  %item = call ptr @PyDict_GetItemWithError(ptr %owner, ptr %name)
+  br label %compare
+cell:
+  %content = call ptr @PyCell_Get(ptr %owner)
+  br label %owned
+attribute:
+  %held = call ptr @PyObject_GetAttr(ptr %owner, ptr %name)
+  br label %owned
+result:
+  %said = call ptr @PyObject_CallNoArgs(ptr %owner)
+  br label %owned
+owned:
+  %new = phi ptr [ %content, %cell ], [ %held, %attribute ], [ %said, %result ]
+  %missing = icmp eq ptr %new, null
+  br i1 %missing, label %nothing, label %release
+release:
+  call void @Py_DecRef(ptr %new)
+  br label %compare
+compare:
+  %found = phi ptr [ %item, %dictionary ], [ %new, %release ]
+  %same = icmp eq ptr %found, %value
+  %yes = zext i1 %same to i32
+  ret i32 %yes
+nothing:
+  %empty = icmp eq i64 %kind, {IN_CELL}
+  br i1 %empty, label %no, label %raised
+raised:
+  %forgivenw = {_word("check", CHECK_FORGIVEN)}
+  %forgiven = load ptr, ptr %forgivenw
+  %known = icmp ne ptr %forgiven, null
+  br i1 %known, label %match, label %error
+match:
+  %matches = call i32 @PyErr_ExceptionMatches(ptr %forgiven)
+  %expected = icmp ne i32 %matches, 0
+  br i1 %expected, label %clear, label %error
+clear:
+  call void @PyErr_Clear()
+  br label %no
+no:
+  ret i32 0
+error:
+  ret i32 -1
+}}
+"""
+
+_BIND = f"""
+; One value for each parameter; 0 where the arguments are not so.
+define internal i1 @bind(ptr %caller, ptr %args, i64 %given, ptr %keywords, ptr %values) {{
+entry:
+  %countw = {_word("caller", PARAMETERS)}
+  %count = load i64, ptr %countw
+  %namesw = {_word("caller", NAMES)}
+  %names = load ptr, ptr %namesw
+  %defaultsw = {_word("caller", DEFAULTS)}
+  %defaults = load ptr, ptr %defaultsw
+  %bytes = shl i64 %count, 3
+  %many = icmp ugt i64 %given, %count
+  br i1 %many, label %no, label %copy
+copy:
+  %positional = shl i64 %given, 3
+  call void @llvm.memcpy.p0.p0.i64(ptr %values, ptr %defaults, i64 %bytes, i1 false)
+  call void @llvm.memcpy.p0.p0.i64(ptr %values, ptr %args, i64 %positional, i1 false)
+  %none = icmp eq ptr %keywords, null
+  br i1 %none, label %complete, label %named
+named:
+  %keys = call i64 @PyTuple_Size(ptr %keywords)
+  br label %keyword
+keyword:
+  %k = phi i64 [ 0, %named ], [ %k1, %assign ]
+  %all = icmp eq i64 %k, %keys
+  br i1 %all, label %complete, label %find
+find:
+  %name = call ptr @PyTuple_GetItem(ptr %keywords, i64 %k)
+  br label %search
+search:
+  %place = phi i64 [ %given, %find ], [ %place1, %other ]
+  %unknown = icmp eq i64 %place, %count
+  br i1 %unknown, label %no, label %look
+look:
+  %slot = getelementptr ptr, ptr %names, i64 %place
+  %candidate = load ptr, ptr %slot
+  %same = icmp eq ptr %candidate, %name
+  br i1 %same, label %assign, label %other
+other:
+  %place1 = add i64 %place, 1
+  br label %search
+assign:
+  %from = add i64 %given, %k
+  %source = getelementptr ptr, ptr %args, i64 %from
+  %value = load ptr, ptr %source
+  %target = getelementptr ptr, ptr %values, i64 %place
+  store ptr %value, ptr %target
+  %k1 = add i64 %k, 1
+  br label %keyword
+complete:
+  br label %check
+check:
+  %i = phi i64 [ 0, %complete ], [ %i1, %there ]
+  %done = icmp eq i64 %i, %count
+  br i1 %done, label %yes, label %test
+test:
+  %at = getelementptr ptr, ptr %values, i64 %i
+  %v = load ptr, ptr %at
+  %absent = icmp eq ptr %v, null
+  br i1 %absent, label %no, label %there
+there:
+  %i1 = add i64 %i, 1
+  br label %check
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+"""
+
+_ARRAY = f"""
+; Whether an array is as one before, but for its address, which becomes a word.
+define internal i1 @array_fits(ptr %guard, ptr %value, ptr %words) {{
+entry:
+  %ranka = {_byte("value", ARRAY_RANK)}
+  %rank32 = load i32, ptr %ranka
+  %rank = sext i32 %rank32 to i64
+  %dtypea = {_byte("value", ARRAY_DTYPE)}
+  %dtype = load i64, ptr %dtypea
+  %flagsa = {_byte("value", ARRAY_FLAGS)}
+  %flags32 = load i32, ptr %flagsa
+  %flags = zext i32 %flags32 to i64
+  %dataa = {_byte("value", ARRAY_DATA)}
+  %data = load i64, ptr %dataa
+  %wanteda = {_word("guard", GUARD_A)}
+  %wanted = load i64, ptr %wanteda
+  %ranksa = {_word("guard", GUARD_B)}
+  %ranks = load i64, ptr %ranksa
+  %moduloa = {_word("guard", GUARD_C)}
+  %modulo = load i64, ptr %moduloa
+  %neededa = {_word("guard", GUARD_D)}
+  %needed = load i64, ptr %neededa
+  %low = and i64 %data, 15
+  %flag = and i64 %flags, %needed
+  %same0 = icmp eq i64 %dtype, %wanted
+  %same1 = icmp eq i64 %rank, %ranks
+  %same2 = icmp eq i64 %low, %modulo
+  %same3 = icmp eq i64 %flag, %needed
+  %both0 = and i1 %same0, %same1
+  %both1 = and i1 %same2, %same3
+  %both = and i1 %both0, %both1
+  br i1 %both, label %dimensions, label %no
+dimensions:
+  %extentsa = {_byte("value", ARRAY_EXTENTS)}
+  %extents = load ptr, ptr %extentsa
+  %stridesa = {_byte("value", ARRAY_STRIDES)}
+  %strides = load ptr, ptr %stridesa
+  %known = {_word("guard", GUARD_EXTENTS)}
+  %knownstrides = getelementptr i64, ptr %known, i64 %rank
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %dimensions ], [ %i1, %next ]
+  %all = icmp eq i64 %i, %rank
+  br i1 %all, label %yes, label %compare
+compare:
+  %na = getelementptr i64, ptr %extents, i64 %i
+  %n = load i64, ptr %na
+  %sa = getelementptr i64, ptr %strides, i64 %i
+  %s = load i64, ptr %sa
+  %n0a = getelementptr i64, ptr %known, i64 %i
+  %n0 = load i64, ptr %n0a
+  %s0a = getelementptr i64, ptr %knownstrides, i64 %i
+  %s0 = load i64, ptr %s0a
+  %samen = icmp eq i64 %n, %n0
+  %sames = icmp eq i64 %s, %s0
+  %like = and i1 %samen, %sames
+  br i1 %like, label %next, label %no
+next:
+  %i1 = add i64 %i, 1
+  br label %loop
+yes:
+  %placea = {_word("guard", GUARD_WORD)}
+  %place = load i64, ptr %placea
+  %word = getelementptr i64, ptr %words, i64 %place
+  store i64 %data, ptr %word
+  ret i1 true
+no:
+  ret i1 false
+}}
+"""
+
+_FITS = f"""
+; Whether a value passes its guard; what it becomes is among the words then.
+define internal i1 @fits(ptr %guard, ptr %value, ptr %words) {{
+entry:
+  %overflow = alloca i32
+  %kind = load i64, ptr %guard
+  %typea = {_byte("value", OBJECT_TYPE)}
+  %type = load ptr, ptr %typea
+  %wantedw = {_word("guard", GUARD_TYPE)}
+  %wanted = load ptr, ptr %wantedw
+  %placew = {_word("guard", GUARD_WORD)}
+  %place = load i64, ptr %placew
+  %word = getelementptr i64, ptr %words, i64 %place
+  %aw = {_word("guard", GUARD_A)}
+  %a = load i64, ptr %aw
+  %bw = {_word("guard", GUARD_B)}
+  %b = load i64, ptr %bw
+  %object = inttoptr i64 %a to ptr
+  %other = inttoptr i64 %b to ptr
+  %exact = icmp eq ptr %type, %wanted
+  %is = icmp eq ptr %value, %object
+  switch i64 %kind, label %no [ i64 {ARRAY}, label %array
+                                i64 {CONSTANT}, label %constant
+                                i64 {EQUAL}, label %equal
+                                i64 {INTEGER}, label %integer
+                                i64 {FLOAT32}, label %float
+                                i64 {FLOAT64}, label %float
+                                i64 {BOOLEAN}, label %boolean ]
+array:
+  br i1 %exact, label %look, label %no
+look:
+  %like = call i1 @array_fits(ptr %guard, ptr %value, ptr %words)
+  ret i1 %like
+constant:
+  ret i1 %is
+equal:  ; of types whose comparison is Python's own
+  br i1 %is, label %yes, label %typed
+typed:
+  br i1 %exact, label %compare, label %no
+compare:
+  %equals = call i32 @PyObject_RichCompareBool(ptr %value, ptr %object, i32 2)
+  %same = icmp eq i32 %equals, 1
+  ret i1 %same
+integer:
+  br i1 %exact, label %whole, label %no
+whole:
+  %n = call i64 @PyLong_AsLongLongAndOverflow(ptr %value, ptr %overflow)
+  %over = load i32, ptr %overflow
+  %within = icmp eq i32 %over, 0
+  %above = icmp sge i64 %n, %a
+  %below = icmp sle i64 %n, %b
+  %between = and i1 %above, %below
+  %holds = and i1 %between, %within
+  store i64 %n, ptr %word
+  ret i1 %holds
+float:
+  br i1 %exact, label %real, label %rational
+real:
+  %d0 = call double @PyFloat_AsDouble(ptr %value)
+  br label %round
+rational:  ; integers that are doubles
+  %isint = icmp eq ptr %type, %object
+  br i1 %isint, label %exactly, label %no
+exactly:
+  %m = call i64 @PyLong_AsLongLongAndOverflow(ptr %value, ptr %overflow)
+  %over1 = load i32, ptr %overflow
+  %within1 = icmp eq i32 %over1, 0
+  %above1 = icmp sge i64 %m, {-EXACT}
+  %below1 = icmp sle i64 %m, {EXACT}
+  %between1 = and i1 %above1, %below1
+  %holds1 = and i1 %between1, %within1
+  %d1 = sitofp i64 %m to double
+  br i1 %holds1, label %round, label %no
+round:
+  %d = phi double [ %d0, %real ], [ %d1, %exactly ]
+  %single = icmp eq i64 %kind, {FLOAT32}
+  br i1 %single, label %narrow, label %wide
+narrow:
+  %f = fptrunc double %d to float
+  %bits = bitcast float %f to i32
+  %padded = zext i32 %bits to i64
+  store i64 %padded, ptr %word
+  ret i1 true
+wide:
+  store double %d, ptr %word
+  ret i1 true
+boolean:
+  %isnot = icmp eq ptr %value, %other
+  %either = or i1 %is, %isnot
+  %truth = zext i1 %is to i64
+  store i64 %truth, ptr %word
+  ret i1 %either
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+"""
+
+_MATCHES = f"""
+; Whether two arrays of a pair lie apart.
+define internal i1 @apart(ptr %pair, ptr %words) {{
+  %i = load i64, ptr %pair
+  %jw = {_word("pair", 1)}
+  %j = load i64, ptr %jw
+  %lowiw = {_word("pair", 2)}
+  %lowi = load i64, ptr %lowiw
+  %highiw = {_word("pair", 3)}
+  %highi = load i64, ptr %highiw
+  %lowjw = {_word("pair", 4)}
+  %lowj = load i64, ptr %lowjw
+  %highjw = {_word("pair", 5)}
+  %highj = load i64, ptr %highjw
+  %aw = getelementptr i64, ptr %words, i64 %i
+  %a = load i64, ptr %aw
+  %bw = getelementptr i64, ptr %words, i64 %j
+  %b = load i64, ptr %bw
+  %firsta = add i64 %a, %lowi
+  %enda = add i64 %a, %highi
+  %firstb = add i64 %b, %lowj
+  %endb = add i64 %b, %highj
+  %after = icmp uge i64 %firsta, %endb
+  %before = icmp uge i64 %firstb, %enda
+  %either = or i1 %after, %before
+  ret i1 %either
+}}
+
+; Whether a call is one that a plan is for; the packed words are filled then.
+define internal i1 @matches(ptr %plan, i64 %count, ptr %values, ptr %words) {{
+entry:
+  %sizew = {_word("plan", PLAN_WORDS)}
+  %size = load i64, ptr %sizew
+  %bytes = shl i64 %size, 3
+  %templatew = {_word("plan", PLAN_TEMPLATE)}
+  %template = load ptr, ptr %templatew
+  %guardsw = {_word("plan", PLAN_GUARDS)}
+  %guards = load ptr, ptr %guardsw
+  call void @llvm.memcpy.p0.p0.i64(ptr %words, ptr %template, i64 %bytes, i1 false)
+  br label %parameter
+parameter:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %all = icmp eq i64 %i, %count
+  br i1 %all, label %overlaps, label %guard
+guard:
+  %guarda = getelementptr ptr, ptr %guards, i64 %i
+  %record = load ptr, ptr %guarda
+  %valuea = getelementptr ptr, ptr %values, i64 %i
+  %value = load ptr, ptr %valuea
+  %good = call i1 @fits(ptr %record, ptr %value, ptr %words)
+  br i1 %good, label %next, label %no
+next:
+  %i1 = add i64 %i, 1
+  br label %parameter
+overlaps:
+  %pairsw = {_word("plan", PLAN_PAIRS)}
+  %pairs = load i64, ptr %pairsw
+  %firstw = {_word("plan", PLAN_PAIR)}
+  %first = load ptr, ptr %firstw
+  br label %pair
+pair:
+  %p = phi i64 [ 0, %overlaps ], [ %p1, %another ]
+  %done = icmp eq i64 %p, %pairs
+  br i1 %done, label %yes, label %ranges
+ranges:
+  %skip = mul i64 %p, {PAIR_WORDS}
+  %at = getelementptr i64, ptr %first, i64 %skip
+  %far = call i1 @apart(ptr %at, ptr %words)
+  br i1 %far, label %another, label %no
+another:
+  %p1 = add i64 %p, 1
+  br label %pair
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+
+; The plan for a call, which is the first one from then on; null where there is none.
+define internal ptr @find(ptr %caller, ptr %engine, ptr %values, ptr %words) {{
+entry:
+  %countw = {_word("caller", PARAMETERS)}
+  %count = load i64, ptr %countw
+  %plans = {_word("caller", PLANS)}
+  br label %turn
+turn:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %all = icmp eq i64 %i, {MAX_PLANS}
+  br i1 %all, label %none, label %read
+read:
+  %slot = getelementptr ptr, ptr %plans, i64 %i
+  %plan = load ptr, ptr %slot
+  %end = icmp eq ptr %plan, null
+  br i1 %end, label %none, label %compare
+compare:
+  %enginew = {_word("plan", PLAN_ENGINE)}
+  %wanted = load ptr, ptr %enginew
+  %same = icmp eq ptr %wanted, %engine
+  br i1 %same, label %look, label %next
+look:
+  %good = call i1 @matches(ptr %plan, i64 %count, ptr %values, ptr %words)
+  br i1 %good, label %found, label %next
+next:
+  %i1 = add i64 %i, 1
+  br label %turn
+found:
+  %last = icmp eq i64 %i, 0
+  br i1 %last, label %give, label %shift
+shift:
+  %k = phi i64 [ %i, %found ], [ %k0, %shift ]
+  %k0 = sub i64 %k, 1
+  %froma = getelementptr ptr, ptr %plans, i64 %k0
+  %moved = load ptr, ptr %froma
+  %toa = getelementptr ptr, ptr %plans, i64 %k
+  store ptr %moved, ptr %toa
+  %more = icmp ne i64 %k0, 0
+  br i1 %more, label %shift, label %front
+front:
+  store ptr %plan, ptr %plans
+  br label %give
+give:
+  ret ptr %plan
+none:
+  ret ptr null
+}}
+"""
+
+_CALL = f"""
+define ptr @quick_call(ptr %self, ptr %args, i64 %given, ptr %keywords) {{
+entry:
+  %values = alloca [{MAX_PARAMETERS} x ptr]
+  %words = alloca [{MAX_WORDS} x i64], align 16
+  %variable = alloca ptr
+  %number = call ptr @PyTuple_GetItem(ptr %self, i64 0)
+  %caller = call ptr @PyLong_AsVoidPtr(ptr %number)
+  %checksw = {_word("caller", CHECKS)}
+  %checks = load i64, ptr %checksw
+  %firstw = {_word("caller", CHECK)}
+  %first = load ptr, ptr %firstw
+  %nonew = {_word("caller", NONE)}
+  %none = load ptr, ptr %nonew
+  br label %check
+check:
+  %i = phi i64 [ 0, %entry ], [ %i1, %held ]
+  %all = icmp eq i64 %i, %checks
+  br i1 %all, label %engines, label %test
+test:
+  %skip = mul i64 %i, {CHECK_WORDS}
+  %record = getelementptr i64, ptr %first, i64 %skip
+  %holds = call i32 @holds(ptr %record)
+  %i1 = add i64 %i, 1
+  switch i32 %holds, label %error [ i32 0, label %fallback
+                                    i32 1, label %held ]
+held:
+  br label %check
+engines:
+  %enginew = {_word("caller", ENGINE)}
+  %engines_ = load ptr, ptr %enginew
+  %noengine = icmp eq ptr %engines_, null
+  br i1 %noengine, label %arguments, label %context
+context:
+  %failed = call i32 @PyContextVar_Get(ptr %engines_, ptr null, ptr %variable)
+  %bad = icmp ne i32 %failed, 0
+  br i1 %bad, label %error, label %release
+release:
+  %chosen = load ptr, ptr %variable
+  call void @Py_DecRef(ptr %chosen)
+  br label %arguments
+arguments:
+  %engine = phi ptr [ %none, %engines ], [ %chosen, %release ]
+  %bound = call i1 @bind(ptr %caller, ptr %args, i64 %given, ptr %keywords, ptr %values)
+  br i1 %bound, label %search, label %fallback
+search:
+  %plan = call ptr @find(ptr %caller, ptr %engine, ptr %values, ptr %words)
+  %unknown = icmp eq ptr %plan, null
+  br i1 %unknown, label %fallback, label %pool
+pool:
+  %runtimew = {_word("caller", RUNTIME)}
+  %runtimes = load ptr, ptr %runtimew
+  %runtime = load ptr, ptr %runtimes
+  %nopool = icmp eq ptr %runtime, null
+  br i1 %nopool, label %fallback, label %run
+run:
+  %ownerw = {_word("plan", PLAN_OWNER)}
+  %owner = load ptr, ptr %ownerw
+  %launchw = {_word("plan", PLAN_LAUNCH)}
+  %launch = load ptr, ptr %launchw
+  call void @Py_IncRef(ptr %owner)  ; another thread may drop the plan meanwhile
+  %thread = call ptr @PyEval_SaveThread()
+  %status = call i64 %launch(ptr %words, ptr %runtime)
+  call void @PyEval_RestoreThread(ptr %thread)
+  %right = icmp eq i64 %status, 0
+  br i1 %right, label %nothing, label %wrong
+nothing:
+  call void @Py_IncRef(ptr %none)
+  br label %leave
+wrong:
+  %failw = {_word("plan", PLAN_FAIL)}
+  %fail = load ptr, ptr %failw
+  %code = call ptr @PyLong_FromLongLong(i64 %status)
+  %raised = call ptr @PyObject_CallOneArg(ptr %fail, ptr %code)
+  call void @Py_DecRef(ptr %code)
+  br label %leave
+leave:
+  %given_ = phi ptr [ %none, %nothing ], [ %raised, %wrong ]
+  call void @Py_DecRef(ptr %owner)
+  ret ptr %given_
+fallback:
+  %fallbackw = {_word("caller", FALLBACK)}
+  %python = load ptr, ptr %fallbackw
+  %result = call ptr @PyObject_Vectorcall(ptr %python, ptr %args, i64 %given, ptr %keywords)
+  ret ptr %result
+error:
+  ret ptr null
+}}
+"""
+
+CALL_TEXT = _DECLARATIONS + _HOLDS + _BIND + _ARRAY + _FITS + _MATCHES + _CALL

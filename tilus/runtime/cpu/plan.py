@@ -1,0 +1,153 @@
+"""Calls that have been checked and packed before: what is left to do is filled in."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tilus.diagnostics.entry import entry
+from tilus.ir.dtypes import DType, parse_dtype
+from tilus.runtime.arguments import is_torch
+from tilus.runtime.arrays import ArrayArgument
+from tilus.runtime.engines import Front
+from tilus.runtime.packed_array import OwnArray
+from tilus.runtime.scalars import convert_scalar, scalar_bits
+from tilus.runtime.specialise import Specialisation
+
+if TYPE_CHECKING:
+    from tilus.runtime.cpu.quick import Caller, Guard, QuickPlan
+
+
+class _Array(NamedTuple):
+    """An array argument: which parameter it is, and which packed word its address; ``like`` is the rest of NumPy's."""
+
+    name: str
+    place: int
+    word: int
+    written: bool
+    like: tuple[Any, tuple[int, ...], tuple[int, ...], int] | None
+
+
+class _Scalar(NamedTuple):
+    name: str
+    place: int
+    word: int
+    dtype: DType
+
+
+class NativePlan:
+    """A call of native code on arrays and scalars like those of an earlier one.
+
+    The packed words are copied; only addresses and scalars are filled in. Arrays may not overlap those that are
+    written (``pairs``); where the ranges of their bytes do, the whole check says whether their elements do.
+    """
+
+    def __init__(self, call: Any, specialisation: Specialisation, kernel: Any) -> None:
+        self.function, self.bind = call.kernel, type(call)
+        self.specialisation, self.kernel = specialisation, kernel
+        packed = kernel.pack([(a.address, a.shape, a.strides) if isinstance(a, ArrayArgument) else a
+                              for a in call.arguments])
+        self.template, self.copy = bytes(packed), type(packed).from_buffer_copy
+        self.arrays: list[_Array] = []
+        self.scalars: list[_Scalar] = []
+        places = {name: place for place, name in enumerate(call.signature.names)}
+        word = 0
+        for name, argument, (kind, rank, dtype) in zip(call.names, call.arguments, kernel.slots, strict=True):
+            place = places[name]
+            if isinstance(argument, ArrayArgument):
+                written = name in (specialisation.written or ())
+                self.arrays.append(_Array(name, place, word, written, _like(call.values[place])))
+            else:
+                self.scalars.append(_Scalar(name, place, word, parse_dtype(dtype)))
+            word += 1 + 2 * rank if kind == "array" else 1
+        self.constants = {places[name]: value for name, value in zip(call.signature.names, call.values, strict=True)
+                          if name in call.constants}
+        self.writable = [array.place for array in self.arrays if array.written]
+        ranges = [array.extent_bytes() for _, _, array in call.arrays]
+        self.pairs = [
+            (i, j, *ranges[i], *ranges[j]) for i, array in enumerate(self.arrays) if array.written
+            for j, other in enumerate(self.arrays)
+            if i != j and not {array.name, other.name} <= specialisation.may_alias
+        ]
+
+    def __call__(self, values: Sequence[Any], addresses: Sequence[int]) -> None:
+        for i, j, low_i, high_i, low_j, high_j in self.pairs:
+            a, b = addresses[i], addresses[j]
+            if a + low_i < b + high_j and b + low_j < a + high_i:
+                self.bind(self.function, list(values)).check_written(self.specialisation)
+        for place in self.writable:
+            value = values[place]
+            if not (value.argument.writable if isinstance(value, OwnArray) else value.flags.writeable):
+                self.bind(self.function, list(values)).check_written(self.specialisation)
+        words = self.copy(self.template)
+        for array, address in zip(self.arrays, addresses, strict=True):
+            words[array.word] = address
+        for name, place, word, dtype in self.scalars:
+            try:
+                words[word] = scalar_bits(convert_scalar(name, dtype, values[place]), dtype)
+            except TypeError:
+                self.bind(self.function, list(values))  # raises with the place of the call
+                raise
+        self.kernel.launch(words)
+
+    def quicken(self, front: Front, caller: Caller | None, engine: str | None) -> Caller | None:
+        """See :class:`tilus.runtime.engines.Plan`."""
+        from tilus.runtime.cpu.quick import Caller, is_known
+
+        if not is_known() or self._quick is None:
+            return None
+        if caller is None or not caller.is_for(front):
+            caller = Caller(front)
+        caller.add(self._quick, engine)
+        return caller
+
+    @functools.cached_property
+    def _quick(self) -> QuickPlan | None:
+        """What the compiled call knows of this; None where it does not know such arguments."""
+        from tilus.runtime.cpu.quick import array_guard, constant_guard, quick_plan, scalar_guard
+
+        guards: dict[int, Guard | None] = {}
+        for array in self.arrays:
+            guards[array.place] = None if array.like is None else array_guard(*array.like, array.word, array.written)
+        for scalar in self.scalars:
+            guards[scalar.place] = scalar_guard(scalar.dtype, scalar.word)
+        for place, value in self.constants.items():
+            guards[place] = constant_guard(value)
+        words = [array.word for array in self.arrays]
+        pairs = [(words[i], words[j], *ranges) for i, j, *ranges in self.pairs]
+        fail = entry(self.kernel.check, self.function.__name__, *self.function.entry_place)
+        return quick_plan([guards[place] for place in sorted(guards)], self.template, pairs,
+                          self.kernel.launch_address, self.kernel, fail)
+
+
+def native_plan(call: Any, specialisation: Specialisation, kernel: Any) -> NativePlan | None:
+    """A plan for calls like this one; None where its arrays have more to them than the keys of plans say, or are
+    numbers to the kernel."""
+    import numpy as np
+
+    places = {name: place for place, name in enumerate(call.signature.names)}
+    arrays = {places[name]: array for name, _, array in call.arrays}
+    plain = all(_is_plain(arrays[place], value) if place in arrays else type(value) is not np.ndarray
+                for place, value in enumerate(call.values))
+    return NativePlan(call, specialisation, kernel) if plain else None
+
+
+def _is_plain(argument: ArrayArgument, value: Any) -> bool:
+    """Whether it is an array of NumPy's own class, or of ours over memory that nobody has to be told of: the keys of
+    plans have the shapes and addresses of no others."""
+    import numpy as np
+
+    if isinstance(value, OwnArray):
+        return not is_torch(argument.owner)
+    return type(argument.array) is np.ndarray and argument.owner is argument.array
+
+
+def _like(value: Any) -> tuple[Any, tuple[int, ...], tuple[int, ...], int] | None:
+    """Element type, extents, strides and alignment of NumPy's arrays, as NumPy has them."""
+    if isinstance(value, OwnArray):
+        return None
+    return value.dtype, value.shape, value.strides, value.ctypes.data & 15
+
+
+__all__ = ["NativePlan", "native_plan"]

@@ -1,0 +1,224 @@
+"""Warm calls of kernels without Python: the records that the compiled call (``call_ir.py``) reads.
+
+A caller is what Python calls in place of a kernel: it knows the plans of its last calls. It keeps what they need alive,
+and everything that it does not know goes to the kernel's own way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import struct
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from tilus.ir.dtypes import DType
+from tilus.lang.reads import ABSENT, Check
+from tilus.lang.signature import MISSING
+from tilus.runtime.cpu import call_ir as ir
+from tilus.runtime.cpu.llvm import function_address, loaded
+from tilus.runtime.cpu.pool import RUNTIME
+from tilus.runtime.engines import Front
+
+_FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
+"""``METH_FASTCALL | METH_KEYWORDS``."""
+
+
+class _Method(ctypes.Structure):
+    """``PyMethodDef``."""
+
+    _fields_ = (("name", ctypes.c_char_p), ("function", ctypes.c_void_p), ("flags", ctypes.c_int),
+                ("doc", ctypes.c_char_p))
+
+
+class _Code:
+    """The compiled call, once per process."""
+
+    def __init__(self) -> None:
+        symbols = {name: function_address(getattr(ctypes.pythonapi, name)) for name in ir.API}
+        self.object = loaded(ir.CALL_TEXT, symbols)
+        self.method = _Method(b"call", self.object.address("quick_call"), _FASTCALL_WITH_KEYWORDS, None)
+        self.make = ctypes.pythonapi.PyCFunction_NewEx
+        self.make.argtypes, self.make.restype = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p], ctypes.py_object
+
+
+@functools.cache
+def _code() -> _Code | None:
+    """None where objects and arrays do not lie in memory as the compiled call reads them."""
+    return _Code() if _objects_are_known() and _arrays_are_known() else None
+
+
+def _objects_are_known() -> bool:
+    if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return False
+    word_at = ctypes.c_int64.from_address
+    return object.__basicsize__ == 16 and all(
+        word_at(id(value) + ir.OBJECT_TYPE).value == id(type(value)) for value in (1, 1.5, "", None, object()))
+
+
+def _arrays_are_known() -> bool:
+    """Tried on arrays about which NumPy says the same."""
+    import numpy as np
+
+    arrays = np.zeros((2, 5))[1:], np.zeros((3, 4, 5), np.int8)[::-1, :, ::2], np.zeros(()), np.broadcast_to(1.0, (3,))
+    return all(_array_in_memory(a) == (a.ctypes.data, a.shape, a.strides, id(a.dtype), a.flags.writeable)
+               for a in arrays)
+
+
+def _array_in_memory(array: Any) -> tuple[Any, ...] | None:
+    """Address, extents, strides, element type and whether it can be written, read as the compiled call does."""
+    def word(offset: int) -> int:
+        return ctypes.c_int64.from_address(id(array) + offset).value
+
+    rank = ctypes.c_int32.from_address(id(array) + ir.ARRAY_RANK).value
+    if rank != array.ndim:
+        return None
+    lengths = ctypes.c_int64 * rank
+    extents, strides = (tuple(lengths.from_address(word(at))) if rank else ()
+                        for at in (ir.ARRAY_EXTENTS, ir.ARRAY_STRIDES))
+    flags = ctypes.c_int32.from_address(id(array) + ir.ARRAY_FLAGS).value
+    return word(ir.ARRAY_DATA), extents, strides, word(ir.ARRAY_DTYPE), bool(flags & ir.WRITEABLE)
+
+
+def _record(words: Sequence[int]) -> Any:
+    return (ctypes.c_int64 * max(1, len(words)))(*words)
+
+
+class Guard(NamedTuple):
+    """What a value of a parameter has to pass; ``alive`` is the object whose address is among the words."""
+
+    words: Sequence[int]
+    alive: Any
+
+
+def array_guard(dtype: Any, shape: Sequence[int], strides: Sequence[int], alignment: int, word: int,
+                written: bool) -> Guard:
+    """For arrays of NumPy's that are like this, whose address becomes a word of the packed arguments."""
+    import numpy as np
+
+    flags = ir.WRITEABLE if written else 0
+    words = ir.ARRAY, id(np.ndarray), word, id(dtype), len(shape), alignment, flags, *shape, *strides
+    return Guard(words, dtype)
+
+
+def scalar_guard(dtype: DType, word: int) -> Guard | None:
+    """For numbers of Python's that an element type takes; None where those are not converted here."""
+    if dtype.is_bool:
+        return Guard((ir.BOOLEAN, id(bool), word, id(True), id(False)), None)
+    if dtype.is_int:
+        return Guard((ir.INTEGER, id(int), word, dtype.min_value, min(dtype.max_value, (1 << 63) - 1)), None)
+    kind = {"f32": ir.FLOAT32, "f64": ir.FLOAT64}.get(dtype.name)
+    return None if kind is None else Guard((kind, id(float), word, id(int), 0), None)
+
+
+def constant_guard(value: Any) -> Guard | None:
+    """For a compile-time value; None where one object may be several of them."""
+    if type(value) in (int, str, bytes):
+        return Guard((ir.EQUAL, id(type(value)), 0, id(value), 0), value)
+    return Guard((ir.CONSTANT, 0, 0, id(value), 0), value) if _stays_itself(value) else None
+
+
+def _stays_itself(value: Any) -> bool:
+    """Whether an object is one compile-time value for ever (:func:`tilus.lang.constants.constant_key`)."""
+    kind: Any = type(value)
+    if kind is tuple:
+        return all(map(_stays_itself, value))
+    return kind in (bool, int, str, bytes, float, complex) or kind.__eq__ is object.__eq__
+
+
+class QuickPlan:
+    """What calls a plan is for, and what it runs.
+
+    Args:
+        guards: one for each parameter.
+        template: the packed arguments; addresses and numbers are filled in.
+        pairs: of arrays that may not overlap: the words of both addresses, and for both the first byte and the one
+            past the last.
+        launch: the address of the launch function; ``alive`` keeps its code in memory.
+        fail: raises the error for a status that is not 0.
+    """
+
+    def __init__(self, guards: Sequence[Guard], template: bytes, pairs: Sequence[Sequence[int]], launch: int,
+                 alive: Any, fail: Callable[[int], None]) -> None:
+        self._alive = [guard.alive for guard in guards], alive, fail
+        self._template = ctypes.create_string_buffer(template, len(template))
+        self._guards = [_record(guard.words) for guard in guards]
+        self._table = _record([ctypes.addressof(guard) for guard in self._guards])
+        self._pairs = _record([n for pair in pairs for n in pair])
+        self._words = _record([
+            id(self), 0, launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
+            ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs)])
+        self.address = ctypes.addressof(self._words)
+        self._engine: Any = None
+
+    def for_engine(self, value: Any) -> None:
+        """It is for calls where the engine's variable has this value (None where there is no variable)."""
+        self._engine = value
+        self._words[ir.PLAN_ENGINE] = id(value)
+
+
+def quick_plan(guards: Sequence[Guard | None], template: bytes, pairs: Sequence[Sequence[int]], launch: int,
+               alive: Any, fail: Callable[[int], None]) -> QuickPlan | None:
+    """See :class:`QuickPlan`; None where the compiled call does not know such arguments."""
+    known = [guard for guard in guards if guard is not None]
+    if len(known) < len(guards) or len(guards) > ir.MAX_PARAMETERS or len(template) > 8 * ir.MAX_WORDS:
+        return None
+    return QuickPlan(known, template, pairs, launch, alive, fail)
+
+
+_KINDS = {"name": ir.IN_DICTIONARY, "cell": ir.IN_CELL, "attribute": ir.AS_ATTRIBUTE, "call": ir.AS_RESULT}
+_NOT_THERE = (AttributeError, KeyError, ValueError)
+
+
+def _check_words(check: Check) -> list[int]:
+    forgiven = id(_NOT_THERE) if check.kind == "attribute" else 0
+    return [_KINDS[check.kind], id(check.owner), id(check.name), 0 if check.value is ABSENT else id(check.value),
+            forgiven]
+
+
+class Caller:
+    """What Python calls in place of a kernel's own function.
+
+    Attributes:
+        function: what to call.
+    """
+
+    def __init__(self, front: Front) -> None:
+        code = _code()
+        assert code is not None
+        self._front, self._unchanged = front, front.reads.unchanged
+        self._lock = threading.Lock()
+        self._plans: list[QuickPlan] = []
+        checks = self._held = [*front.checks, *front.reads.checks()]
+        names = self._interned = [sys.intern(name) for name in front.names]
+        self._names = _record([id(name) for name in names])
+        self._defaults = _record([0 if default is MISSING else id(default) for default in front.defaults])
+        self._checks = _record([word for check in checks for word in _check_words(check)])
+        self._words = _record([
+            id(front.fallback), id(None), ctypes.addressof(RUNTIME), len(names), ctypes.addressof(self._names),
+            ctypes.addressof(self._defaults), 0 if front.variable is None else id(front.variable), len(checks),
+            ctypes.addressof(self._checks), *[0] * ir.MAX_PLANS])
+        self.function = code.make(ctypes.addressof(code.method), (ctypes.addressof(self._words), self), None)
+
+    def is_for(self, front: Front) -> bool:
+        """Whether it checks all that the front's plans depend on."""
+        return self._front.reads is front.reads and self._unchanged is front.reads.unchanged
+
+    def add(self, plan: QuickPlan, engine: Any) -> None:
+        """Put a plan first. The compiled call may change the order meanwhile, and read until the records are written:
+        what they name is alive all that time."""
+        with self._lock:
+            plan.for_engine(engine)
+            self._plans.append(plan)
+            others = [a for a in self._words[ir.PLANS :] if a not in (0, plan.address)]
+            kept = [plan.address, *others][: ir.MAX_PLANS]
+            self._words[ir.PLANS :] = kept + [0] * (ir.MAX_PLANS - len(kept))
+            self._plans = list({p.address: p for p in self._plans if p.address in kept}.values())
+
+
+def is_known() -> bool:
+    """Whether calls can be compiled here."""
+    return _code() is not None
