@@ -117,3 +117,30 @@ def test_a_tile_that_goes_to_arrays_of_different_lengths() -> None:
     want = np.cumsum(np.exp(np.append(x, np.zeros(30)).astype("d")))
     np.testing.assert_allclose(z, want, rtol=1e-5)
     np.testing.assert_allclose(y, want[:20], rtol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9])
+@pytest.mark.parametrize("shape", [(300, 1100), (128, 64), (9, 5000), (131, 7)])
+@pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
+def test_few_columns(columns: int, shape: tuple[int, int], turned: str) -> None:
+    """A is read where it is, in pieces of K; both may lie along either dimension."""
+    m, k = shape
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((k, m), np.float32).T if "a" in turned else rng.standard_normal((m, k), np.float32)
+    b = rng.standard_normal((columns, k), np.float32).T if "b" in turned else \
+        rng.standard_normal((k, columns), np.float32)
+    c = np.full((m, columns), np.nan, np.float32)
+    matmul(a, b, c)
+    want = a.astype("d") @ b
+    np.testing.assert_allclose(c, want, rtol=1e-4, atol=1e-4 * np.sqrt(k))
+
+
+@pytest.mark.parametrize("dtype", [tl.f16, tl.bf16])
+def test_few_columns_of_narrow_floats(dtype: tl.DType) -> None:
+    from kernels_zoo.gemm.matmul import case
+
+    made = case((200, 3, 300), dtype)
+    matmul(*made.arguments, **made.constants)
+    for got, want in zip(made.outputs, made.references, strict=True):
+        error = np.linalg.norm(got.astype("d") - want) / np.linalg.norm(want)
+        assert error < made.tolerance

@@ -49,6 +49,7 @@ from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
 from tilus.lowering.cpu.evaluate import evaluate, leaves
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
+from tilus.lowering.cpu.few_columns import FEW_COLUMNS, FewColumns, turned_tile
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.memory import make_window
@@ -59,6 +60,8 @@ from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
 from tilus.records import record
 
+LONG_CHUNK_BYTES = 4096
+"""The same where A is not packed: what a row of it is read at a time is a page."""
 MEMO_BYTES = 2 << 20
 """Room for the packed B of a whole loop, kept from one block to the next on the same core."""
 MAX_MEMOS = 2
@@ -217,13 +220,13 @@ class _Contraction:
         self.form = byte_form(lowering, loop.dot.a, loop.dot.b, self.dtype) if loop.block % WORD == 0 else None
         if self.form is not None:
             self.dtype = self.form.dtype
-        chunk = CHUNK_BYTES // container_bytes(self.dtype)
-        self.chunk = max(1, chunk // loop.block) * loop.block
         self.uniform = loop.uniform
         self.invariants: list[Value] = []
         self.start: Value
         self.wanted: Number = self.columns
-        self.stride = self.slack = 0
+        self.few: Value | bool = False
+        self.slack = 0
+        self.set_chunk(CHUNK_BYTES)
 
     def run(self) -> None:
         lowering, c = self.lowering, self.lowering.c
@@ -237,13 +240,60 @@ class _Contraction:
         rows, total = self.inside(c.mul(trips, self.loop.block))
         stops = stops_of(lowering, self.loop.op.results[0])
         rows, self.wanted = c.min(rows, stops[0]), stops[1]
-        self.stride = self.chunk + PADDING_BYTES // container_bytes(self.dtype)
         self.slack = 4 * lowering.machine.vector_bytes // container_bytes(self.dtype)
-        a = lowering.allocate(self.dtype, (self.rows, self.chunk), (self.stride, 1), extra=self.slack)
-
-        self.few: Value | bool = self.rows <= FEW_ROWS
+        self.few = self.rows <= FEW_ROWS
         if not self.few and not isinstance(rows, int):
             self.few = c.compare("le", rows, FEW_ROWS)
+        narrow = self.is_narrow()
+        if narrow is None:
+            self.by_rows(home, rows, total)
+        else:
+            c.branch(narrow, lambda: self.by_columns(home, rows, total), lambda: self.by_rows(home, rows, total))
+        lowering.frame_top = top
+
+    def is_narrow(self) -> Value | None:
+        """Whether B's array has few columns left, but A's many rows; None where that is never so."""
+        c = self.lowering.c
+        if self.form is not None or not self.uniform or self.few is True or \
+                (isinstance(self.wanted, int) and self.wanted > FEW_COLUMNS):
+            return None
+        narrow = c.compare("le", self.wanted, FEW_COLUMNS)
+        return c.select(self.few, c.const(False, bool_), narrow) if isinstance(self.few, Value) else narrow
+
+    def set_chunk(self, size: int) -> None:
+        """How many bytes of K a row of a chunk takes."""
+        elements = size // container_bytes(self.dtype)
+        self.chunk = max(1, elements // self.loop.block) * self.loop.block
+        self.stride = self.chunk + PADDING_BYTES // container_bytes(self.dtype)
+
+    def by_columns(self, home: Buffer, rows: Number, total: Number) -> None:
+        """A is read once, where it is, and multiplied with columns of B."""
+        lowering, c = self.lowering, self.lowering.c
+        self.set_chunk(LONG_CHUNK_BYTES)
+        columns = min(self.columns, FEW_COLUMNS)
+        outer = c.enter(Block())
+        a = turned_tile(lowering, self.a_of(self.start, self.chunk))
+        plan = plan_for(lowering, a, self.dtype, columns, self.chunk)
+        c.leave(outer)
+        turned = lowering.allocate(self.dtype, (columns, self.chunk), (self.stride, 1), extra=self.slack)
+        product = FewColumns(lowering, plan, turned, home, rows, self.wanted)
+        product.begin()
+
+        def chunk(at: Value, _: list[Value]) -> None:
+            lowering.pause_if_due()
+            depth, index = c.min(c.sub(total, at), self.chunk), self.index_at(at)
+            b = self.operand(self.loop.dot.b, (1, 0), index, self.reach_of(depth))
+            self.fill_a(turned_tile(lowering, b), turned, depth, product.stream.filled)
+            product.multiply(self.operand(self.loop.dot.a, (0, 1), index, depth), depth)
+
+        c.loop(0, total, self.chunk, [], chunk)
+        product.end()
+
+    def by_rows(self, home: Buffer, rows: Number, total: Number) -> None:
+        """B is packed, or, where rows are few, read once, where it is."""
+        lowering, c = self.lowering, self.lowering.c
+        self.set_chunk(CHUNK_BYTES)
+        a = lowering.allocate(self.dtype, (self.rows, self.chunk), (self.stride, 1), extra=self.slack)
         stream: FewRows | FewByteRows | None = None
         if self.few is not False:
             stream = FewRows(lowering, self.plan(), a, home, rows) if self.form is None else \
@@ -282,7 +332,6 @@ class _Contraction:
             self.either(stream.end, None)
         if panels is not None and panels.memo is not None:
             self.remember(panels.memo)
-        lowering.frame_top = top
 
     def product(self, a: Buffer, panels: Value, home: Buffer, depth: Number, rows: Number) -> Product:
         """That of a chunk, with the first rows of A."""
@@ -413,9 +462,12 @@ class _Contraction:
     def a_of(self, index: Value, depth: Number) -> Value:
         """A over the chunk that starts where the loop's index has the given value. It is packed by vectors along K that
         may run past the chunk's end."""
+        return self.operand(self.loop.dot.a, (0, 1), index, self.reach_of(depth))
+
+    def reach_of(self, depth: Number) -> Number:
+        """How far vectors along K may run."""
         c, width = self.lowering.c, max(SIDE, self.slack)
-        reach = c.mul(c.arith("quo", c.add(depth, width - 1), width), width)
-        return self.operand(self.loop.dot.a, (0, 1), index, reach)
+        return c.mul(c.arith("quo", c.add(depth, width - 1), width), width)
 
     def b_of(self, index: Value, depth: Number) -> Value:
         """The same of B, which is packed row by row, exactly."""
