@@ -32,6 +32,14 @@ def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _all_threads() -> None:
+    """Small grids run on all threads as well, so that what goes wrong between threads shows."""
+    from tilus.runtime.cpu import pool_ir
+
+    pool_ir.WORTH_CALLING = pool_ir.WORTH_WAKING = 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     skip = pytest.mark.skip(reason="no GPU")
     for item in items:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ import pytest
 from tests.cpu.lang import tl
 from tests.cpu.support import compile_kernel, pack, run
 from tilus.diagnostics import CheckError
-from tilus.runtime.cpu import CpuKernel, get_num_threads, set_num_threads
+from tilus.runtime.cpu import CpuKernel, get_num_threads, pool_ir, set_num_threads
 from tilus.runtime.cpu.pool import current_pool
+from tilus.runtime.cpu.pool_ir import EPOCH
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -197,4 +198,41 @@ def test_workers_leave_the_core_that_the_caller_is_on() -> None:
             assert set().union(*kept) == everywhere - {core}
     finally:
         os.sched_setaffinity(0, everywhere)
+        set_num_threads(before)
+
+
+def short_and_long(x: tl.f32["N"], y: tl.f32["N"], n: tl.i32, B: int = 1024):
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    t = tl.load(x, i * B, B)
+    for _ in tl.range(n):
+        t = t * 0.5 + 1.0
+    tl.store(y, i * B, t)
+
+
+def test_workers_are_called_for_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_ir, "WORTH_CALLING", 1 << 13)
+    monkeypatch.setattr(pool_ir, "WORTH_WAKING", 1 << 16)
+    before = get_num_threads()
+    set_num_threads(1)
+    set_num_threads(2)
+    try:
+        few, many = arrays(10_000), arrays(4_000_000)
+        kernel, _ = compile_kernel(add, x=few[0], y=few[1], z=few[2])
+        pool = current_pool()
+
+        def jobs(run: Callable[[], None]) -> int:
+            """Jobs that the workers were told of; the upper bits of the word are their number."""
+            number = pool._words[EPOCH] >> 16
+            run()
+            return (pool._words[EPOCH] >> 16) - number
+
+        assert jobs(lambda: kernel(*map(pack, few))) == 0
+        assert jobs(lambda: kernel(*map(pack, many))) == 1
+        np.testing.assert_array_equal(many[2], many[0] + many[1])
+        x, y, _ = few
+        kernel, _ = compile_kernel(short_and_long, x=x, y=y, n=1)
+        assert jobs(lambda: kernel(pack(x), pack(y), 1)) == 1  # a loop that may be long
+    finally:
+        set_num_threads(1)
+        monkeypatch.undo()
         set_num_threads(before)

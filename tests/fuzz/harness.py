@@ -21,6 +21,9 @@ from tests.fuzz.passes import runs_after_passes
 from tests.fuzz.program import ArrayArgument, Program
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.dtypes import parse_dtype
+from tilus.runtime.cpu import pool_ir
+
+pool_ir.WORTH_CALLING = pool_ir.WORTH_WAKING = 1  # small grids run on all threads as well
 
 Array = np.ndarray[Any, Any]
 UNTOUCHED = 77

@@ -45,10 +45,11 @@ def argument_slots(rank: int) -> int:
 def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
     """Lower a simplified tile module. Raises UnsupportedError where the CPU engine lacks something."""
     program = CpuProgram([], 0)
+    machine = machine or Machine()
     for kernel, facts in kernel_facts(module):
-        program.functions.append(_lower_kernel(kernel, program, machine or Machine(), facts))
+        program.functions.append(_lower_kernel(kernel, program, machine, facts))
     if module.launch is not None:
-        program.functions += lower_launch(module, program.frame_bytes, program.checks)
+        program.functions += lower_launch(module, program.frame_bytes, program.checks, machine)
     return program
 
 

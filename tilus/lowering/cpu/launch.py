@@ -69,18 +69,19 @@ from tilus.lowering.cpu.state import (
     pause_if_due,
     tick_seen,
 )
-from tilus.lowering.cpu.values import Number
+from tilus.lowering.cpu.values import Machine, Number
+from tilus.lowering.cpu.work import UNKNOWN, work_of
 from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
 
 
-def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic]) -> list[Function]:
+def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic], machine: Machine) -> list[Function]:
     """The functions described above; assertions of the launch are appended to ``checks``."""
     launch = module.launch
     assert launch is not None
     functions: list[Function] = []
     for kernel in module.kernels:
         functions += _cooperative_runner(kernel, frame_bytes) if is_cooperative(kernel) else [_runner(kernel)]
-    functions.append(_Launcher(module, launch, frame_bytes, checks).run())
+    functions.append(_Launcher(module, launch, frame_bytes, checks, machine).run())
     return functions
 
 
@@ -169,8 +170,10 @@ def failed_assertion(op: DeviceAssert) -> Diagnostic:
 
 
 class _Launcher:
-    def __init__(self, module: Module, launch: Function, frame_bytes: int, checks: list[Diagnostic]) -> None:
+    def __init__(self, module: Module, launch: Function, frame_bytes: int, checks: list[Diagnostic],
+                 machine: Machine) -> None:
         self.module = module
+        self.machine = machine
         self.checks = checks
         self.launch = launch
         self.frame_bytes = frame_bytes
@@ -296,13 +299,20 @@ class _Launcher:
         runner = c.b.add(FunctionAddress(f"run_{op.kernel}")).result
         pool = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_POOL))).result
         frame = c.const(self.frame_bytes)
+        work = c.value(self.work(op, total))
         runs = c.b.add(Binary("and", c.compare("gt", total, 0), c.compare("eq", status, 0))).result
 
         def go() -> list[Value]:
-            self.call(RUNTIME_RUN, (pool, runner, state, c.value(total), frame))
+            self.call(RUNTIME_RUN, (pool, runner, state, c.value(total), frame, work))
             return [c.b.add(PtrLoad(c.offset(state, STATE_ERROR))).result]
 
         return c.branch(runs, go, lambda: [status])[0]
+
+    def work(self, op: Launch, total: Number) -> Number:
+        """The work of all blocks; more than any where blocks wait for others, which have to run then."""
+        kernel = self.module.kernel(op.kernel)
+        work = UNKNOWN if is_cooperative(kernel) else work_of(kernel.body, self.machine.vector_bytes)
+        return UNKNOWN if work * MAX_BLOCKS >= UNKNOWN else self.c.mul(total, work)
 
     def chunk(self, op: Launch, total: Number) -> Number:
         """Blocks that a core takes at a time: a sixteenth of its share, up to 64. One where blocks wait for others,

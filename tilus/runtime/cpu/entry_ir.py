@@ -73,7 +73,7 @@ alone:
   ret i64 1
 }}
 
-define internal void @run_blocks(i64 %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes) nounwind {{
+define internal void @run_blocks(i64 %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes, i64 %work) nounwind {{
 entry:
   %job = alloca [3 x i64], align 16
   store ptr %function, ptr %job

@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from tilus.runtime.cpu import pool_ir
 from tilus.runtime.cpu.fiber_ir import fiber_text
 from tilus.runtime.cpu.llvm import function, function_address, loaded
 from tilus.runtime.cpu.pool_ir import (
+    CALLING,
     CAPACITY,
     CHECK,
     CORES,
@@ -31,6 +33,7 @@ from tilus.runtime.cpu.pool_ir import (
     THREADS,
     TICK,
     WAITERS,
+    WAKING,
     WORKERS,
     pool_text,
 )
@@ -70,6 +73,7 @@ class Pool:
         self._words = (ctypes.c_int64 * POOL_WORDS).from_address(self.address)
         self._words[WORKERS] = threads - 1
         self._words[SPIN] = SPINS
+        self._words[CALLING], self._words[WAKING] = pool_ir.WORTH_CALLING, pool_ir.WORTH_WAKING
         self._words[CAPACITY] = 0
         self._words[FREE_CORE] = -1
         self._words[MAIN] = threading.main_thread().ident or 0

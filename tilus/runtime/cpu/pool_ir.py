@@ -2,8 +2,10 @@
 
 The pool is an array of 64-bit words; the functions below are compiled once per process. Worker ``i`` waits for the
 epoch word to change, first spinning, then asleep on a condition. The low 16 bits of the epoch say how many workers
-take part, so that the others never look at a job they have no part in. The caller of ``run`` is worker 0, and goes on
-where it is: a worker whose core that is moves to the one that the caller has left. A call that
+may take part, so that the others never look at a job they have no part in. A worker enters a job as long as that is
+open, by counting itself; the caller closes it when no block is left to begin, and waits for those that have entered,
+not for those that come too late. Only where blocks wait for each other it waits for all. The caller of ``run`` is
+worker 0, and goes on where it is: a worker whose core that is moves to the one that the caller has left. A call that
 finds the pool in use runs its job alone, with a frame of its own. While jobs run, a ticker changes a word every 50 ms,
 by which running code knows that it is time to look at signals (``wait_ir.py``).
 """
@@ -12,13 +14,18 @@ from __future__ import annotations
 
 MAX_THREADS = 256
 # Words of the pool. Those that different cores write are on cache lines of their own.
-LOCK, EPOCH, REMAINING, FUNCTION, STATE, STOP, SLEEPERS, CAPACITY, WORKERS, SPIN, MUTEX, CONDITION = (
-    0, 8, 16, 24, 25, 26, 32, 40, 41, 42, 48, 56)
+# ENTERED is the number of the job (0 where none is open), above 16 bits for how many workers have entered it, LEFT how
+# many of those have left it.
+(LOCK, EPOCH, ENTERED, LEFT, FUNCTION, STATE, STOP, SLEEPERS, CAPACITY, WORKERS, SPIN, CALLING, WAKING, MUTEX,
+ CONDITION) = (
+    0, 8, 16, 17, 24, 25, 26, 32, 40, 41, 42, 43, 44, 48, 56)
 TICK, RUNNING, TICKER_ASLEEP, TICK_CONDITION = 64, 72, 73, 74
 # The main thread, functions of Python's C interface (0 where there is none), and the exception that they gave.
 MAIN, ENSURE, RELEASE, CHECK, FETCH, EXCEPTION = 80, 81, 82, 83, 84, 85
 # How many places have been found waiting for ever, and the first of them: number and block.
 WAITERS, MAX_WAITERS = 88, 3
+WAITS = 13
+"""The word of a launch's state that says whether blocks wait for each other (``tilus/lowering/cpu/state.py``)."""
 # The core that no worker is kept on (-1 for unknown), and of each worker its thread's number and its core.
 FREE_CORE = 95
 FRAMES = 96
@@ -26,6 +33,9 @@ THREADS = FRAMES + MAX_THREADS
 CORES = THREADS + MAX_THREADS
 POOL_WORDS = CORES + MAX_THREADS
 
+WORTH_CALLING, WORTH_WAKING = 1 << 13, 1 << 16
+"""The work (``tilus/lowering/cpu/work.py``) for each worker that is called, while all are awake and where some sleep:
+what the caller saves has to be more than the few or the tens of microseconds until a worker begins."""
 TICK_NANOSECONDS = 50_000_000
 MASK_BYTES = 1024
 """Of a set of cores as ``sched_setaffinity`` takes it."""
@@ -194,7 +204,8 @@ entry:
   %myframe = getelementptr i64, ptr %framew, i64 %index
   %functionw = {_word(FUNCTION)}
   %statew = {_word(STATE)}
-  %remaining = {_word(REMAINING)}
+  %enteredw = {_word(ENTERED)}
+  %leftw = {_word(LEFT)}
   br label %wait
 wait:
   %seen = phi i64 [ %seen0, %entry ], [ %now, %next ]
@@ -238,14 +249,25 @@ awake:
   %now = phi i64 [ %e, %spin ], [ %e2, %up ]
   %active = and i64 %now, 65535
   %mine = icmp ule i64 %index, %active
-  br i1 %mine, label %work, label %next
+  br i1 %mine, label %enter, label %next
+enter:
+  %job = lshr i64 %now, 16
+  %others = load atomic i64, ptr %enteredw monotonic, align 8
+  %open = lshr i64 %others, 16
+  %still = icmp eq i64 %open, %job
+  br i1 %still, label %count, label %next
+count:
+  %more = add i64 %others, 1
+  %pair = cmpxchg ptr %enteredw, i64 %others, i64 %more acq_rel monotonic
+  %in = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %in, label %work, label %enter
 work:
   %function = load ptr, ptr %functionw
   %state = load ptr, ptr %statew
   %frame = load ptr, ptr %myframe
   call void %function(ptr %state, ptr %frame)
   call void @core_leaves(ptr %state)
-  %left = atomicrmw sub ptr %remaining, i64 1 release
+  %before = atomicrmw add ptr %leftw, i64 1 release
   br label %next
 next:
   br label %wait
@@ -288,7 +310,7 @@ define internal void @alone(ptr %function, ptr %state, i64 %bytes) {{
   ret void
 }}
 
-define void @pool_run(ptr %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes) {{
+define void @pool_run(ptr %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes, i64 %work) {{
 entry:
   call void @pool_begin(ptr %pool)
   %lock = {_word(LOCK)}
@@ -313,7 +335,18 @@ ready:
   %workers = load i64, ptr %workersw
   %others = sub i64 %blocks, 1
   %fewer = icmp ult i64 %others, %workers
-  %active = select i1 %fewer, i64 %others, i64 %workers
+  %most = select i1 %fewer, i64 %others, i64 %workers
+  %sleepersw = {_word(SLEEPERS)}
+  %sleepers = load atomic i64, ptr %sleepersw monotonic, align 8
+  %asleep = icmp ne i64 %sleepers, 0
+  %callingw = {_word(CALLING)}
+  %calling = load i64, ptr %callingw
+  %wakingw = {_word(WAKING)}
+  %waking = load i64, ptr %wakingw
+  %share = select i1 %asleep, i64 %waking, i64 %calling
+  %useful = udiv i64 %work, %share
+  %little = icmp ult i64 %useful, %most
+  %active = select i1 %little, i64 %useful, i64 %most
   %framew = getelementptr i64, ptr %pool, i64 {FRAMES}
   %frame = load ptr, ptr %framew
   %cores = add i64 %active, 1
@@ -326,27 +359,37 @@ solo:
 fork:
   %functionw = {_word(FUNCTION)}
   %statew = {_word(STATE)}
-  %remaining = {_word(REMAINING)}
+  %enteredw = {_word(ENTERED)}
+  %leftw = {_word(LEFT)}
   %epoch = {_word(EPOCH)}
   call void @make_room(ptr %pool)
   store ptr %function, ptr %functionw
   store ptr %state, ptr %statew
-  store atomic i64 %active, ptr %remaining monotonic, align 8
+  store atomic i64 0, ptr %leftw monotonic, align 8
   %e = load atomic i64, ptr %epoch monotonic, align 8
   %count = lshr i64 %e, 16
   %count1 = add i64 %count, 1
   %high = shl i64 %count1, 16
   %e1 = or i64 %high, %active
+  store atomic i64 %high, ptr %enteredw release, align 8
   store atomic i64 %e1, ptr %epoch seq_cst, align 8
   call void @pool_wake(ptr %pool)
   call void %function(ptr %state, ptr %frame)
   call void @core_leaves(ptr %state)
+  %waitsw = getelementptr i64, ptr %state, i64 {WAITS}
+  %waits = load i64, ptr %waitsw
+  %wanted = icmp ne i64 %waits, 0
+  br i1 %wanted, label %join, label %close
+close:
+  %last = atomicrmw xchg ptr %enteredw, i64 0 acq_rel
+  %entered = and i64 %last, 65535
   br label %join
 join:
-  %tries = phi i64 [ 0, %fork ], [ %tries1, %still ], [ 0, %yield ]
-  %seen = phi i64 [ 0, %fork ], [ %seen, %still ], [ %tick, %yield ]
-  %left = load atomic i64, ptr %remaining acquire, align 8
-  %all = icmp eq i64 %left, 0
+  %party = phi i64 [ %active, %fork ], [ %entered, %close ], [ %party, %still ], [ %party, %yield ]
+  %tries = phi i64 [ 0, %fork ], [ 0, %close ], [ %tries1, %still ], [ 0, %yield ]
+  %seen = phi i64 [ 0, %fork ], [ 0, %close ], [ %seen, %still ], [ %tick, %yield ]
+  %left = load atomic i64, ptr %leftw acquire, align 8
+  %all = icmp eq i64 %left, %party
   br i1 %all, label %release, label %still0
 still0:
   PAUSE
