@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import For, GridIndex, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops import Broadcast, For, GridIndex, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
 from tilus.ir.ops.groups import Warps
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
@@ -75,6 +75,7 @@ class BlockLowering:
         self.ticks = tick_seen(self.c, self.state)
         self.lanes = 0
         self.full_windows: set[Window] = set()
+        self.inside: set[tuple[Window, int]] = set()  # windows and dimensions along which vectors end before they do
         self.tables: dict[Value, Table] = {}  # the tiles that are looked up where they are evaluated
         self.aligned: set[Window] = set()  # of prepacked arrays, read in steps of whole words
         self.write_only: set[Value] | None = None
@@ -179,12 +180,28 @@ class BlockLowering:
         self.reps[value] = rep
         if not isinstance(rep, Lazy):
             return
+        if value in self.nested_uses and not rep.free and self._keeps_source(rep):
+            rep.free = True
         shared = not rep.free and (value in self.nested_uses or (self.uses[value] > 1 and rep.cost > MATERIALISE_COST))
         if shared or rep.cost > LONGEST_COST:
             self.force(value)
             return
         if rep.roots:
             self.blocks[-1].pending.append(value)
+
+    def _keeps_source(self, rep: Lazy) -> bool:
+        """Whether a tile repeats a smaller one, which is kept instead of it, in a buffer. That lives as long as the
+        tile may be used: a loop carries a buffer as its own only where nothing else has used it."""
+        op = rep.op
+        if not isinstance(op, Broadcast) or op.x.tile.is_scalar or op.x.tile.size >= op.result.tile.size:
+            return False
+        source = self.reps[op.x]
+        if isinstance(source, Lazy) and not source.free:
+            source = self.force(op.x)
+        if isinstance(source, Buffer):
+            rep.roots = frozenset((source,))
+            rep.cost = 1
+        return True
 
     def lazy(self, op: Operation, cost: int, *, free: bool = False, window: Window | None = None,
              roots: Iterable[object] = ()) -> Lazy:

@@ -1,4 +1,4 @@
-"""How much of a dimension is real: tiles that are neutral beyond a run-time index are computed up to it only."""
+"""How much of a dimension is real: tiles that are one and the same beyond a run-time index are computed up to it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ from collections.abc import Iterator
 from typing import TypeGuard
 
 from tilus.ir.core import Value
-from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, Iota, Load, Reshape, Select, Transpose
+from tilus.ir.dtypes import i64
+from tilus.ir.ops import (
+    Binary,
+    Bitcast,
+    Broadcast,
+    Cast,
+    Compare,
+    Const,
+    Fma,
+    Iota,
+    Load,
+    Reshape,
+    Select,
+    Transpose,
+    Unary,
+)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
-from tilus.lowering.cpu.values import Lazy, Number
+from tilus.lowering.cpu.values import Buffer, Lazy, Number, Window
 
 
 def limited(self: BlockLowering, x: Value, axis: int, neutral: bool | int | float) -> tuple[Value, Number] | None:
@@ -51,23 +66,152 @@ def _is_nan(x: bool | int | float) -> TypeGuard[float]:
 
 
 def _splat(self: BlockLowering, value: Value) -> Number | None:
-    """The number that all elements are."""
-    op = value.defining
-    if isinstance(op, Const):
-        return int(op.value)
-    if isinstance(op, Broadcast) and op.x.tile.is_scalar:
-        return self.c.number(self.scalars[op.x])
-    return None
+    """The number that all elements of an integer tile are, where it is one of the program's."""
+    while isinstance(value.defining, (Broadcast, Reshape, Transpose)) and not value.tile.is_scalar:
+        value = value.defining.x
+    if isinstance(value.defining, Const):
+        return int(value.defining.value)
+    return self.c.number(self.c.cast(self.scalars[value], i64)) if value.tile.is_scalar else None
 
 
-def _first(self: BlockLowering, index: Value) -> Number | None:
-    """The first of consecutive numbers."""
+def _first(self: BlockLowering, index: Value, axis: int = 0) -> Number | None:
+    """The first of numbers that are consecutive along ``axis`` and the same along other dimensions."""
     op = index.defining
     if isinstance(op, Iota):
-        return 0
-    if isinstance(op, Binary) and op.kind == "add" and isinstance(op.lhs.defining, Iota):
-        return _splat(self, op.rhs)
+        return 0 if op.axis == axis else None
+    if isinstance(op, (Broadcast, Reshape, Transpose)):
+        source = _source_axis(op, axis)
+        return None if source is None else _first(self, op.x, source)
+    if isinstance(op, Binary) and op.kind == "add":
+        for one, other in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
+            first = _first(self, one, axis)
+            more = None if first is None else _splat(self, other)
+            if first is not None and more is not None:
+                return self.c.add(first, more)
     return None
+
+
+def _source_axis(op: Broadcast | Reshape | Transpose, axis: int) -> int | None:
+    """The dimension of the operand that ``axis`` of the result is; None where the elements along it are one."""
+    source = op.x.tile.shape
+    if isinstance(op, Transpose):
+        return op.permutation[axis]
+    if isinstance(op, Broadcast):
+        return axis if source and source[axis] == op.shape[axis] else None
+    if op.shape[axis] == 1:
+        return None
+    return [d for d, n in enumerate(source) if n != 1][len([n for n in op.shape[:axis] if n != 1])]
+
+
+class Uniform:
+    """From which index on all elements of tiles are one and the same along a dimension. ``beyond`` are the dimensions
+    along which only what is beyond the arrays' ends is asked about."""
+
+    def __init__(self, lowering: BlockLowering, beyond: frozenset[int] = frozenset()) -> None:
+        self.lowering = lowering
+        self.beyond = beyond
+        self.found: dict[tuple[Value, int, frozenset[int]], Number | None] = {}
+
+    def start(self, value: Value, axis: int) -> Number | None:
+        """The index for an axis of a tile; None where it is not known."""
+        return self._start(value, axis, self.beyond, 0)
+
+    def _start(self, value: Value, axis: int, beyond: frozenset[int], depth: int) -> Number | None:
+        if value.tile.is_scalar or value.tile.shape[axis] == 1:
+            return 0
+        key = value, axis, beyond
+        if key not in self.found:
+            self.found[key] = None if depth > _DEEPEST else self._compute(value, axis, beyond, depth + 1)
+        return self.found[key]
+
+    def _compute(self, value: Value, axis: int, beyond: frozenset[int], depth: int) -> Number | None:
+        rep = self.lowering.reps[value]
+        if isinstance(rep, Buffer) or (isinstance(rep.op, Reshape) and not keeps_dimensions(rep.op)):
+            return None
+        op = rep.op
+        if isinstance(op, Const):
+            return 0
+        if isinstance(op, Iota):
+            return None if op.axis == axis else 0
+        if isinstance(op, (Broadcast, Reshape, Transpose)):
+            source = _source_axis(op, axis)
+            if source is None:
+                return 0
+            kept = {_source_axis(op, d) for d in beyond}
+            return self._start(op.x, source, frozenset(d for d in kept if d is not None), depth)
+        if isinstance(op, Load):
+            return self._load(op, rep.window, axis, beyond, depth)
+        if isinstance(op, Compare):
+            change = self._change(op, axis)
+            if change is not None:
+                return change[0]
+        if isinstance(op, Select):
+            return self._select(op, axis, beyond, depth)
+        if isinstance(op, (Unary, Binary, Compare, Cast, Bitcast, Fma)):
+            return self._latest([self._start(o, axis, beyond, depth) for o in op.operands])
+        return None
+
+    def _latest(self, starts: list[Number | None]) -> Number | None:
+        latest: Number = 0
+        for start in starts:
+            if start is None:
+                return None
+            latest = start if latest == 0 else latest if start == 0 else self.lowering.c.max(latest, start)
+        return latest
+
+    def _load(self, op: Load, window: Window | None, axis: int, beyond: frozenset[int], depth: int) -> Number | None:
+        assert window is not None
+        if window.full is None or window in self.lowering.full_windows or window.memory.packed:
+            return None
+        high = 0 if any(window.highs[d] is not None for d in beyond) else window.highs[axis]
+        masked = 0 if op.mask is None else self._start(op.mask, axis, beyond, depth)
+        return self._latest([high, masked])
+
+    def _select(self, op: Select, axis: int, beyond: frozenset[int], depth: int) -> Number | None:
+        start = self._start(op.condition, axis, beyond, depth)
+        holds = None if start is None else self._holds(op.condition, axis)
+        taken = [op.x, op.y] if holds is None else [op.x if holds else op.y]
+        return self._latest([start, *(self._start(v, axis, beyond, depth) for v in taken)])
+
+    def _holds(self, condition: Value, axis: int) -> bool | None:
+        """What a condition is from where it is uniform on, as far as that is known."""
+        op = condition.defining
+        while isinstance(op, (Broadcast, Reshape, Transpose)):
+            source = _source_axis(op, axis)
+            if source is None:
+                return None
+            axis, op = source, op.x.defining
+        change = self._change(op, axis) if isinstance(op, Compare) else None
+        return None if change is None else change[1]
+
+    def _change(self, op: Compare, axis: int) -> tuple[Number, bool] | None:
+        """From where on consecutive numbers compare with one number as all later ones do, and how."""
+        self_ = self.lowering
+        dtype = op.lhs.tile.dtype
+        if not dtype.is_int or op.kind not in _KIND_OF_TURNED:
+            return None
+        for numbers, other, kind in ((op.lhs, op.rhs, op.kind), (op.rhs, op.lhs, _KIND_OF_TURNED[op.kind])):
+            if not _rises(self_, numbers):
+                continue
+            first = _first(self_, numbers, axis)
+            limit = None if first is None else _splat(self_, other)
+            if first is not None and limit is not None:
+                change = self_.c.add(self_.c.sub(limit, first), 0 if kind in ("lt", "ge") else 1)
+                return change, kind in ("gt", "ge", "ne")
+        return None
+
+
+_DEEPEST = 100
+_KIND_OF_TURNED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
+
+
+def _rises(self: BlockLowering, numbers: Value) -> bool:
+    """Whether consecutive numbers do not wrap around, of a type that i64 holds."""
+    dtype = numbers.tile.dtype
+    if dtype is i64:
+        return True
+    fact = self.facts.of(numbers)
+    return dtype.bits < 64 and dtype.min_value < fact.low and fact.high < dtype.max_value
 
 
 def ends_of(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> Iterator[tuple[Number, int]]:
@@ -85,4 +229,4 @@ def ends_of(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> 
                 yield high, dim
 
 
-__all__ = ["ends_of", "limited"]
+__all__ = ["Uniform", "ends_of", "limited"]

@@ -68,7 +68,7 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
     c, lanes = self.c, self.lanes_of(coords)
     condition: Value | None = None
     masks: list[Value] = []
-    for coord, low, high in zip(coords, window.lows, window.highs, strict=True):
+    for d, (coord, low, high) in enumerate(zip(coords, window.lows, window.highs, strict=True)):
         at = c.index(coord)
         if not coord.vector:
             if low is not None:
@@ -76,7 +76,7 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
             if high is not None:
                 condition = c.both(condition, c.compare("lt", at, high))
             continue
-        if high is not None:
+        if high is not None and (window, d) not in self.inside:
             masks.append(_lanes_below(self, at, high, lanes, coord.step))
         if low is not None:
             before = _lanes_below(self, at, low, lanes, coord.step)
@@ -325,12 +325,12 @@ def _lanes_in_bounds(self: BlockLowering, window: Window, coords: Coords, lanes:
     c = self.c
     count: Number = lanes
     condition: Value | None = None
-    for coord, low, high in zip(coords, window.lows, window.highs, strict=True):
+    for d, (coord, low, high) in enumerate(zip(coords, window.lows, window.highs, strict=True)):
         at = c.index(coord)
         if coord.vector:
             if low is not None:
                 return None
-            if high is not None:
+            if high is not None and (window, d) not in self.inside:
                 count = c.max(c.min(c.sub(high, at), lanes), 0)  # of runs only, whose step is 1
             continue
         if low is not None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i64
@@ -15,6 +16,8 @@ from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
 
 Body = Callable[[Coords], None]
+End = tuple[Window, int]
+"""A window and the dimension along which it ends."""
 
 
 def vector_lanes(self: BlockLowering, values: Sequence[Value], extent: int) -> int:
@@ -74,9 +77,10 @@ def vector_dim(self: BlockLowering, shape: tuple[int, ...], values: Sequence[Val
 
 
 def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, body: Body,
-         stops: Sequence[Number] | None = None) -> None:
+         stops: Sequence[Number] | None = None, ends: Sequence[End] = ()) -> None:
     """Run ``body`` over all elements of ``shape``, ``lanes`` at a time along ``vector``; up to ``stops``, if given: of
-    what is beyond them only what is in one vector with what is not."""
+    what is beyond them only what is in one vector with what is not. ``ends``: windows that are left along ``vector``,
+    for whole vectors before whose ends nothing is checked."""
     if any(n == 0 for n in shape):
         return
     coords: list[Coord] = [ZERO] * len(shape)
@@ -100,9 +104,12 @@ def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, b
         if not shape or shape[vector] == 1:
             body(tuple(coords))
             return
-        limit = shape[vector] if stops is None else stops[vector]
-        for start, stop, width in vector_pieces(shape[vector], lanes):
-            _along(self, coords, vector, start, stop, width, limit, body)
+        stop = shape[vector] if stops is None else stops[vector]
+        if isinstance(stop, int):
+            for start, end, width in vector_pieces(stop, lanes):
+                _along(self, coords, vector, start, end, width, body)
+        else:
+            _along_to(self, coords, vector, shape[vector], stop, lanes, body, ends)
 
     descend(0)
 
@@ -119,10 +126,77 @@ def vector_pieces(extent: int, lanes: int) -> list[tuple[int, int, int]]:
     return pieces
 
 
-def _along(self: BlockLowering, coords: list[Coord], vector: int, start: int, stop: int, width: int, limit: Number,
+def few_lanes(self: BlockLowering, lanes: int) -> int:
+    """How many elements an iteration takes where a tile ends: about a register's worth."""
+    return min(lanes, max(self.machine.vector_bytes // 4, lanes // 4))
+
+
+def _along_to(self: BlockLowering, coords: list[Coord], vector: int, extent: int, stop: Number, lanes: int, body: Body,
+              ends: Sequence[End]) -> None:
+    """As far as ``stop``: many lanes at a time, a register's from where a window ends on, and the tile's rest."""
+    c = self.c
+    main = extent // lanes * lanes
+    if main:
+        reached = c.min(stop, main)
+        narrow = few_lanes(self, lanes)
+        whole = whole_vectors(self, reached, lanes, ends) if narrow < lanes else 0
+        with inside_of(self, ends):
+            _along(self, coords, vector, 0, whole, lanes, body)
+        _along(self, coords, vector, whole, reached, narrow, body)
+    for start, end, width in vector_pieces(extent - main, lanes):
+        def rest(start: int = main + start, end: int = main + end, width: int = width) -> None:
+            _along(self, coords, vector, start, end, width, body)
+
+        c.branch(c.compare("lt", main + start, stop), rest)
+
+
+def whole_vectors(self: BlockLowering, stop: Number, lanes: int, ends: Sequence[End]) -> Number:
+    """Where the last group of ``lanes`` ends that is before ``stop`` and inside of windows."""
+    c = self.c
+    for window, d in ends:
+        high = window.highs[d]
+        stop = stop if high is None else c.min(stop, high)
+    return c.mul(c.arith("floordiv", c.max(stop, 0), lanes), lanes)
+
+
+@contextlib.contextmanager
+def inside_of(self: BlockLowering, ends: Sequence[End]) -> Iterator[None]:
+    """For code that stays before the ends of windows."""
+    new = set(ends) - self.inside
+    self.inside |= new
+    yield
+    self.inside -= new
+
+
+def ends_along(self: BlockLowering, values: Sequence[Value], vector: int) -> list[End]:
+    """The windows below ``values`` that end along dimension ``vector``, each with its own dimension; not those that
+    are read elsewhere than at the element that is computed."""
+    found: dict[End, None] = {}
+    moved: set[Window] = set()
+    seen: set[tuple[Value, tuple[int | None, ...], bool]] = set()
+    stack: list[tuple[Value, tuple[int | None, ...], bool]] = [(v, tuple(range(v.tile.rank)), False) for v in values]
+    while stack:
+        value, dims, sliced = stack.pop()
+        if (value, dims, sliced) in seen:
+            continue
+        seen.add((value, dims, sliced))
+        rep = self.reps.get(value)
+        if not isinstance(rep, Lazy):
+            continue
+        if rep.window is not None and sliced:
+            moved.add(rep.window)
+        elif rep.window is not None:
+            found |= dict.fromkeys((rep.window, d) for d, dim in enumerate(dims)
+                                   if dim == vector and rep.window.highs[d] is not None)
+        sliced = sliced or isinstance(rep.op, Slice)
+        stack += [(o, source_dims(rep.op, o, dims), sliced) for o in rep.op.operands if o in self.reps]
+    return [end for end in found if end[0] not in moved and end[0] not in self.full_windows]
+
+
+def _along(self: BlockLowering, coords: list[Coord], vector: int, start: Number, stop: Number, width: int,
            body: Body) -> None:
     saved, self.lanes = self.lanes, width if width > 1 else 0
-    if stop - start == width and (start == 0 or isinstance(limit, int)):
+    if isinstance(start, int) and isinstance(stop, int) and stop - start == width:
         coords[vector] = Coord(None, start, width > 1)
         body(tuple(coords))
     else:
@@ -131,7 +205,7 @@ def _along(self: BlockLowering, coords: list[Coord], vector: int, start: int, st
             body(tuple(coords))
             return []
 
-        self.c.loop(start, self.c.min(stop, limit), width, [], step)
+        self.c.loop(start, stop, width, [], step)
     coords[vector] = ZERO
     self.lanes = saved
 

@@ -12,8 +12,20 @@ from tilus.ir.ops import Binary, Compare, Reduce, ReduceWith, Scan, ScanWith, Se
 from tilus.lowering.cpu.block import BlockLowering, handles
 from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight
-from tilus.lowering.cpu.limits import limited
-from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, vector_pieces, versions, windows_of
+from tilus.lowering.cpu.limits import Uniform, limited
+from tilus.lowering.cpu.nest import (
+    ends_along,
+    few_lanes,
+    inside_of,
+    nest,
+    store_buffer,
+    vector_dim,
+    vector_lanes,
+    vector_pieces,
+    versions,
+    whole_vectors,
+    windows_of,
+)
 from tilus.lowering.cpu.values import ZERO, Coord, Coords, Number
 
 _KINDS = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
@@ -86,19 +98,34 @@ class _Combiner:
         none = c.b.add(Compare("eq", parts[1], c.const(_NO_INDEX, i64, lanes))).result
         return c.b.add(Select(none, c.const(0, i64, lanes), parts[1])).result
 
-    def across(self, parts: list[Value]) -> list[Value]:
-        """Combine the lanes of vectors (a power of two of them) into scalars, by halves."""
+    @property
+    def counts(self) -> bool:
+        """Whether :meth:`times` is to be had: products and the rounding of few bits are not made at once."""
+        return self.kind != "prod" and not (self.kind == "sum" and self.dtype.is_float and self.dtype.bits <= 16)
+
+    def times(self, one: list[Value], count: Value) -> list[Value]:
+        """What ``count`` equal elements come to, the first of which is ``one``."""
+        c = self.lowering.c
+        if self.kind == "sum":
+            return [c.b.add(Binary("mul", one[0], c.cast(count, self.dtype), False)).result]
+        if self.kind == "xor":
+            odd = c.compare("eq", c.arith("and", count, 1), 1)
+            return [c.b.add(Select(odd, one[0], c.const(0, self.dtype))).result]
+        return one
+
+    def across(self, parts: list[Value], down_to: int = 1) -> list[Value]:
+        """Combine the lanes of vectors (a power of two of them), by halves: into scalars, or so many lanes."""
         from tilus.ir.ops import Extract
 
         builder = self.lowering.c.b
         width = parts[0].tile.shape[0]
-        while width > 1:
+        while width > down_to:
             half = width // 2
             low = [builder.add(Shuffle(p, tuple(range(half)))).result for p in parts]
             high = [builder.add(Shuffle(p, tuple(range(half, width)))).result for p in parts]
             parts = self.combine(low, high)
             width = half
-        return [builder.add(Extract(p, 0)).result for p in parts]
+        return [builder.add(Extract(p, 0)).result for p in parts] if width == 1 else parts
 
 
 @handles(Reduce)
@@ -135,9 +162,14 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
     """One element of the result: vectors along the axis, then across their lanes."""
     extent = x.tile.shape[axis]
     lanes = vector_lanes(self, [x], extent)
-    real = limited(self, x, axis, combiner.neutral) if extent % lanes == 0 and lanes < extent else None
-    if real is not None:
-        return _up_to(self, x, axis, coords, combiner, lanes, *real)
+    few = few_lanes(self, lanes)
+    if extent > few and extent % lanes == 0:
+        real = limited(self, x, axis, combiner.neutral)
+        if real is not None:
+            return _up_to(self, x, axis, coords, combiner, lanes, real[0], real[1], neutral=True)
+        end = Uniform(self).start(x, axis) if combiner.counts else None
+        if end is not None:
+            return _up_to(self, x, axis, coords, combiner, lanes, x, end)
     saved = self.lanes
     total: list[Value] | None = None
     for start, stop, width in vector_pieces(extent, lanes):
@@ -151,19 +183,30 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
 
 
 def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, lanes: int,
-           real: Value, limit: Number) -> Value:
-    """As :func:`_along_axis` for a tile that is ``real`` before ``limit`` and neutral from there on."""
+           real: Value, end: Number, neutral: bool = False) -> Value:
+    """As :func:`_along_axis` for a tile whose elements are one from ``end`` on, the neutral one or any, and those of
+    ``real`` before: that one is computed once."""
     c, saved, extent = self.c, self.lanes, x.tile.shape[axis]
-    limit = c.max(0, c.min(limit, extent))
-    whole = c.mul(c.arith("floordiv", limit, lanes), lanes)
+    end = c.max(0, c.min(end, extent))
+    few = few_lanes(self, lanes)
+    ends = ends_along(self, [real], axis)
+    whole = whole_vectors(self, end, lanes, ends) if few < lanes else 0
     self.lanes = lanes
-    parts = _piece(self, real, axis, list(coords), combiner, 0, whole, lanes)
-
-    def rest() -> list[Value]:
-        return combiner.combine(parts, _elements(self, x, axis, list(coords), combiner, Coord(c.value(whole), 0, True)))
-
-    parts = c.branch(c.compare("lt", whole, limit), rest, lambda: parts)
+    with inside_of(self, ends):
+        parts = _piece(self, real, axis, list(coords), combiner, 0, whole, lanes)
+    parts = combiner.across(parts, few)
+    self.lanes = few
+    parts = _piece(self, x, axis, list(coords), combiner, whole, end, few, parts)
     parts = combiner.across(parts)
+    self.lanes = 0
+    if not neutral:
+        covered = c.mul(c.arith("floordiv", c.add(end, few - 1), few), few)
+
+        def others() -> list[Value]:
+            one = _elements(self, x, axis, list(coords), combiner, Coord(c.value(covered)))
+            return combiner.combine(parts, combiner.times(one, c.value(c.sub(extent, covered))))
+
+        parts = c.branch(c.compare("lt", covered, extent), others, lambda: parts)
     self.lanes = saved
     return combiner.finish(parts)
 
@@ -174,13 +217,14 @@ def _elements(self: BlockLowering, x: Value, axis: int, coords: list[Coord], com
     return combiner.element(self.c.splat(evaluate(self, x, tuple(coords)), self.lanes), at, self.lanes)
 
 
-def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, start: int, stop: Number,
-           width: int) -> list[Value]:
+def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, start: Number,
+           stop: Number, width: int, initial: list[Value] | None = None) -> list[Value]:
     vector = width > 1
-    if isinstance(stop, int) and stop - start == width:
+    if isinstance(start, int) and isinstance(stop, int) and stop - start == width:
         only = _elements(self, x, axis, coords, combiner, Coord(None, start, vector))
         return combiner.combine(combiner.initial(self.lanes), only) if combiner.is_arg else only
-    return self.c.loop(start, stop, width, combiner.initial(self.lanes), lambda index, parts: combiner.combine(
+    first = initial or combiner.initial(self.lanes)
+    return self.c.loop(start, stop, width, first, lambda index, parts: combiner.combine(
         parts, _elements(self, x, axis, coords, combiner, Coord(index, 0, vector))))
 
 

@@ -55,7 +55,7 @@ from tilus.lowering.cpu.memory import (
     store_window,
 )
 from tilus.lowering.cpu.movements import keeps_dimensions
-from tilus.lowering.cpu.nest import nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.nest import ends_along, nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.transpose import try_transposed_store
 from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number, Window
@@ -136,7 +136,7 @@ def _reshape(self: BlockLowering, op: Operation) -> None:
         self.force(op.x, source)
         self.reps[op.x] = rep
     self.reps[op.result] = Buffer(source.pointer, source.dtype, op.shape, row_major(op.shape),
-                                  owned=source.owned and self.is_last_use(op.x))
+                                  owned=source.owned and self.uses[op.x] == 1)
 
 
 @handles(Concat, Insert)
@@ -408,7 +408,8 @@ def _store(self: BlockLowering, op: Operation) -> None:
         store_window(self, window, coords, value, mask, streams)
 
     def write() -> None:
-        nest(self, shape, vector, lanes, body, _inside(self, window, shape))
+        nest(self, shape, vector, lanes, body, _inside(self, window, shape),
+             ends_along(self, inputs, vector) + [(window, vector)])
 
     def emit() -> list[Value]:
         streams = streaming(self, window, op, vector, lanes)
