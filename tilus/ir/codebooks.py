@@ -75,4 +75,9 @@ def zero_code(dtype: DType) -> int:
     return nearest_code(0.0, dtype) if dtype.is_codebook else 0
 
 
-__all__ = ["Step", "flipped", "nearest_code", "steps", "zero_code"]
+def reads_as_zero(dtype: DType) -> bool:
+    """Whether an element that is not there is the number 0, rather than the one of its type that is nearest to it."""
+    return dtype.values[zero_code(dtype)] == 0 if dtype.is_codebook else not dtype.is_float or dtype.has_zero
+
+
+__all__ = ["Step", "flipped", "nearest_code", "reads_as_zero", "steps", "zero_code"]

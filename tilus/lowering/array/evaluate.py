@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from tilus.ir import functions
 from tilus.ir.builder import Builder
+from tilus.ir.codebooks import reads_as_zero
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, i32, i64
 from tilus.ir.families import Movement
@@ -384,7 +385,7 @@ class Evaluator:
         while front:
             value, axes = front.pop()
             op = value.defining
-            if k not in axes or value in self.scalars:
+            if k not in axes or value in self.scalars or not reads_as_zero(value.tile.dtype):
                 return False
             if value in self.stored:
                 continue

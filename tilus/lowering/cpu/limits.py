@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TypeGuard
 
+from tilus.ir.codebooks import reads_as_zero
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import (
@@ -218,6 +219,8 @@ def ends_of(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> 
     """From where on a lazy tile is zero because an array ends, along which of the consumer's dimensions."""
     rep = self.reps[value]
     op = rep.op if isinstance(rep, Lazy) else None
+    if not reads_as_zero(value.tile.dtype):
+        return
     if isinstance(op, (Cast, Transpose)):
         yield from ends_of(self, op.x, source_dims(op, op.x, dims))
     elif isinstance(op, Binary) and op.kind == "mul":
