@@ -12,7 +12,7 @@ from tilus.lowering.dots import choose_dot_units
 from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
-from tilus.lowering.legalise import HOST, HOST_WITHOUT_HALVES, NVIDIA, legalise
+from tilus.lowering.legalise import HOST, HOST_SCALES, HOST_WITHOUT_HALVES, NVIDIA, legalise
 from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.prepacked import choose_host_formats, unpack_loads
 from tilus.lowering.schedule.defer_reductions import defer_reductions
@@ -114,7 +114,7 @@ def lower_for_host(module: Module, machine: HostMachine) -> CpuProgram:
     from tilus.lowering.cpu import lower_module
 
     program = lower_module(module, machine)
-    legality = HOST if machine.halves else HOST_WITHOUT_HALVES
+    legality = HOST_SCALES if machine.scales else HOST if machine.halves else HOST_WITHOUT_HALVES
     legalise(legality)(Module(program.functions, None, "thread", frozenset(), "cpu"))
     return program
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.codegen.llvm import elementwise
+from tilus.codegen.llvm.binary_scaling import scale_binary
 from tilus.codegen.llvm.byte_products import dot_bytes
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
 from tilus.codegen.llvm.text import Emitter, ModuleText
@@ -40,6 +41,7 @@ from tilus.ir.ops.simd import (
     Prefetch,
     PtrToInt,
     ReturnIf,
+    ScaleBinary,
     ScatterStore,
     TableLookup,
 )
@@ -362,6 +364,10 @@ class HostEmitter(ControlFlow):
         operands = ", ".join(f"{t} {self.names[v]}" for t, v in arguments)
         self.names[op.result] = self.e.op(f"call {ty} @{name}({operands})")
 
+    def scale_binary(self, op: ScaleBinary) -> None:
+        self.names[op.result] = scale_binary(self.e, op.x.tile.dtype, lanes(op.result.tile), self.names[op.x],
+                                             self.names[op.exponent])
+
     def prefetch(self, op: Prefetch) -> None:
         name = "llvm.prefetch.p0"
         self.e.module.declare(name, f"declare void @{name}(ptr, i32 immarg, i32 immarg, i32 immarg)")
@@ -418,6 +424,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     FunctionAddress: HostEmitter.function_address,
     ReturnIf: HostEmitter.return_if,
     ConstantTable: HostEmitter.constant_table, TableLookup: HostEmitter.table_lookup, Prefetch: HostEmitter.prefetch,
+    ScaleBinary: HostEmitter.scale_binary,
 }
 
 

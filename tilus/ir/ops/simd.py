@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Effect, Operation, Value
 from tilus.ir.dtypes import DType, i64
+from tilus.ir.families import Elementwise
 from tilus.ir.ops.thread import pointer_type
 from tilus.ir.terms import Space
 from tilus.ir.types import PointerType, TileType, Type
@@ -134,6 +135,17 @@ class TableLookup(Operation):
         return (self.tables[0].type,)
 
 
+class ScaleBinary(Elementwise):
+    """``x · 2^exponent`` for exponents that are whole numbers of the type of ``x``, rounded once."""
+
+    NAME = "scale_binary"
+    x: Value
+    exponent: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (self.x.type,)
+
+
 class DotBytes(Operation):
     """Each lane of ``accumulator`` (i32) plus the four products of the bytes of its words (u32): those of ``unsigned``
     are numbers of u8, those of ``signed`` of i8. 4, 8 or 16 lanes.
@@ -174,5 +186,5 @@ class AtomicFence(Operation):
 
 __all__ = [
     "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "DotBytes", "FunctionAddress", "GatherLoad",
-    "IntToPtr", "Prefetch", "PtrToInt", "ReturnIf", "ScatterStore", "TableLookup",
+    "IntToPtr", "Prefetch", "PtrToInt", "ReturnIf", "ScaleBinary", "ScatterStore", "TableLookup",
 ]

@@ -134,7 +134,8 @@ class Machine:
     caches; arrays from ``stream_bytes`` on are written around the caches. ``table`` is the number of 32-bit elements
     of a register of which an instruction picks some by the lanes of another one, 0 where there is no such.
     ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one. ``fma``: it
-    multiplies and adds floats in one instruction; ``halves``: it converts f16."""
+    multiplies and adds floats in one instruction; ``halves``: it converts f16; ``scales``: it multiplies by powers of
+    two."""
 
     vector_bytes: int = 32
     registers: int = 16
@@ -145,6 +146,7 @@ class Machine:
     byte_products: str = ""
     fma: bool = True
     halves: bool = True
+    scales: bool = False
 
 
 @record

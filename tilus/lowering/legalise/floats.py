@@ -6,6 +6,7 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f16, f32, f64, u16, u32, u64
 from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
+from tilus.ir.ops.simd import ScaleBinary
 from tilus.lowering.legalise.casts import is_half
 from tilus.lowering.legalise.legality import Machine
 from tilus.lowering.legalise.rules import rule
@@ -94,9 +95,14 @@ def half_fma(b: Builder, op: Fma, machine: Machine) -> Value:
 
 @rule(Unary, lambda op: op.kind in UNARY, cost=FUNCTION_COST)
 def function(b: Builder, op: Unary, machine: Machine) -> Value:
-    return expand_unary(b, op.kind, op.x, in_turn=machine.legality.registers)
+    return expand_unary(b, op.kind, op.x, in_turn=machine.legality.registers, scales=_scales(machine))
 
 
 @rule(Binary, lambda op: op.lhs.tile.dtype.is_float and op.kind in BINARY, cost=FUNCTION_COST)
 def binary_function(b: Builder, op: Binary, machine: Machine) -> Value:
-    return expand_binary(b, op.kind, op.lhs, op.rhs, in_turn=machine.legality.registers)
+    return expand_binary(b, op.kind, op.lhs, op.rhs, in_turn=machine.legality.registers, scales=_scales(machine))
+
+
+def _scales(machine: Machine) -> bool:
+    """Whether it multiplies by powers of two."""
+    return ScaleBinary in machine.legality.rows

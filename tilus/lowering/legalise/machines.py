@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, f64, parse_dtype, u32
 from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
+from tilus.ir.ops.simd import ScaleBinary
 from tilus.ir.ops.simt import CvtFp8
 from tilus.ir.ops.thread import PtrAtomic
 from tilus.ir.ops.words import BytePermute, FunnelShift, Lop3
@@ -71,5 +72,7 @@ assembly."""
 _HOST = (*_COMMON, Row(Cast, _FLOATS, _NEAREST, to=integers))
 HOST = Legality(*_HOST, *_HALVES, registers=False, predicated=False)
 """LLVM IR: f16 is converted only, bf16 is bits."""
+HOST_SCALES = Legality(*_HOST, *_HALVES, Row(ScaleBinary, _FLOATS), registers=False, predicated=False)
+"""Of a processor that multiplies by powers of two (AVX-512)."""
 HOST_WITHOUT_HALVES = Legality(*_HOST, registers=False, predicated=False)
 """Of a processor without instructions for f16: LLVM would call functions of its own library."""

@@ -23,6 +23,7 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
+from tilus.ir.ops.simd import ScaleBinary
 
 Operand = Value | float
 
@@ -31,12 +32,13 @@ class Arithmetic:
     """Operations on scalars or vectors of one float type. Python numbers stand for constants. Nothing is contracted.
 
     ``in_turn``: the elements of a vector are registers of one thread, so that rare cases are computed one by one; else
-    they are lanes of the machine's vectors, all computed at once.
+    they are lanes of the machine's vectors, all computed at once. ``scales``: the machine has ``ScaleBinary``.
     """
 
-    def __init__(self, b: Builder, like: Value, in_turn: bool = False) -> None:
+    def __init__(self, b: Builder, like: Value, in_turn: bool = False, scales: bool = False) -> None:
         self.b = b
         self.in_turn = in_turn
+        self.scales = scales
         self.dtype: DType = like.tile.dtype
         self.shape = like.tile.shape
         self.single = self.dtype is f32
@@ -138,6 +140,10 @@ class Arithmetic:
         return self.float_of(self.b.add(Binary("shl", self.add(exponent, self.bias),
                                                self.const(self.mantissa, exponent.tile.dtype))).result)
 
+    def scaled(self, x: Value, exponent: Value) -> Value:
+        """``x * 2^exponent`` for a whole exponent of the same type, where the machine has that."""
+        return self.b.add(ScaleBinary(x, exponent)).result
+
     def scale(self, x: Value, exponent: Value) -> Value:
         """``x * 2^exponent`` in two steps, so that the result may be subnormal or overflow."""
         offset = 4096
@@ -184,7 +190,7 @@ class Arithmetic:
         if self.in_turn and condition.tile.shape:
             return self._one_by_one(condition, x, values, compute)
         then, orelse = Block(), Block()
-        inner = Arithmetic(self.b.at(then), x, self.in_turn)
+        inner = Arithmetic(self.b.at(then), x, self.in_turn, self.scales)
         chosen = [inner.where(condition, new, old) for new, old in zip(compute(inner, x), values, strict=True)]
         inner.b.add(Yield(tuple(chosen)))
         self.b.at(orelse).add(Yield(tuple(values)))

@@ -26,12 +26,12 @@ def _clamp(m: Arithmetic, x: Value, low: float, high: float) -> Value:
     return m.where(m.test("lt", x, low), low, x)
 
 
-def _reduce_exp(m: Arithmetic, x: Value) -> tuple[Value, Value]:
-    """x = n ln 2 + r: r, and n as a signed integer."""
+def _reduce_exp(m: Arithmetic, x: Value) -> tuple[Value, Value, Value]:
+    """x = n ln 2 + r: r, n, and n as a signed integer."""
     n, integer = m.round_to_integer(m.mul(x, LOG2E))
     minus = m.neg(n)
     r = m.fma(minus, m.pick(LN2_HIGH_F32, LN2_HIGH_F64), x)
-    return m.fma(minus, m.pick(LN2_LOW_F32, LN2_LOW_F64), r), integer
+    return m.fma(minus, m.pick(LN2_LOW_F32, LN2_LOW_F64), r), n, integer
 
 
 def _expm1_reduced(m: Arithmetic, r: Value) -> Value:
@@ -41,34 +41,44 @@ def _expm1_reduced(m: Arithmetic, r: Value) -> Value:
 
 
 def expand_exp(m: Arithmetic, x: Value) -> Value:
-    x = _clamp(m, x, m.pick(-104.0, -746.0), m.pick(89.0, 710.0))
-    r, n = _reduce_exp(m, x)
-    return _scale_near_one(m, m.add(_expm1_reduced(m, r), 1.0), n, x)
+    x = _limit_exponent(m, x, m.pick(-104.0, -746.0), m.pick(89.0, 710.0))
+    r, n, integer = _reduce_exp(m, x)
+    return _scale_near_one(m, m.add(_expm1_reduced(m, r), 1.0), n, integer, x, m.pick(-103.98, -745.14))
 
 
-def _scale_near_one(m: Arithmetic, p: Value, n: Value, x: Value) -> Value:
+def _limit_exponent(m: Arithmetic, x: Value, low: float, high: float) -> Value:
+    """``x`` within bounds beyond which its exponential is 0 or infinite. Where powers of two are multiplied by they are
+    wide ones: results just below the least number take processors long."""
+    return _clamp(m, x, 10 * low, 10 * high) if m.scales else _clamp(m, x, low, high)
+
+
+def _scale_near_one(m: Arithmetic, p: Value, n: Value, integer: Value, x: Value, nothing: float) -> Value:
     """``p * 2^n`` for p near 1 and an n of the sign of x: the exponent is added short of the range's end, the rest is
-    multiplied, so that the result may be subnormal or overflow."""
+    multiplied, so that the result may be subnormal or overflow. It is 0 where x is below ``nothing``."""
+    if m.scales:
+        return m.scaled(p, n)
     part = m.pick(64, 512)
     negative = m.test("lt", x, 0.0)
-    exponent = m.add(n, m.where(negative, m.const(part, m.signed), m.const(-part, m.signed)))
+    exponent = m.add(integer, m.where(negative, m.const(part, m.signed), m.const(-part, m.signed)))
     raised = m.add(m.bits(p, m.signed), m.binary("shl", exponent, m.mantissa))
+    if not m.in_turn:  # lanes wait for those whose result is below the least number, which takes processors long
+        raised = m.where(m.test("lt", x, nothing), m.const(0, m.signed), raised)
     # x - x is 0, or the NaN that the integer addition has destroyed: x is finite otherwise.
     return m.fma(m.float_of(raised), m.where(negative, 2.0**-part, 2.0**part), m.sub(x, x))
 
 
 def expand_exp2(m: Arithmetic, x: Value) -> Value:
-    x = _clamp(m, x, m.pick(-151.0, -1076.0), m.pick(129.0, 1025.0))
+    x = _limit_exponent(m, x, m.pick(-151.0, -1076.0), m.pick(129.0, 1025.0))
     n, integer = m.round_to_integer(x)
     r = m.sub(x, n)
     p = m.polynomial(r, tables.EXP2_F32 if m.single else tables.EXP2_F64)
-    return _scale_near_one(m, m.fma(r, p, 1.0), integer, x)
+    return _scale_near_one(m, m.fma(r, p, 1.0), n, integer, x, m.pick(-150.0, -1075.0))
 
 
 def expand_expm1(m: Arithmetic, x: Value) -> Value:
     """2 (2^(n-1) (exp(r) - 1) + 2^(n-1) - 1/2)"""
     clamped = _clamp(m, x, -40.0, m.pick(89.0, 710.0))
-    r, n = _reduce_exp(m, clamped)
+    r, _, n = _reduce_exp(m, clamped)
     s = m.power_of_two(m.sub(n, 1))
     result = m.mul(m.fma(s, _expm1_reduced(m, r), m.sub(s, 0.5)), 2.0)
     return m.where(m.test("eq", x, 0.0), x, result)

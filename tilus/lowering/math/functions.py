@@ -33,11 +33,13 @@ UNARY = _expansions(functions.UNARY)
 BINARY = _expansions((*functions.BINARY, "mod", "floordiv"))
 
 
-def expand_unary(b: Builder, kind: str, x: Value, in_turn: bool = False) -> Value:
-    """``kind`` of an f32 or f64 scalar or vector; ``in_turn``: of registers, not of the machine's vectors."""
-    return UNARY[kind](Arithmetic(b, x, in_turn), x)
+def expand_unary(b: Builder, kind: str, x: Value, in_turn: bool = False, scales: bool = False) -> Value:
+    """``kind`` of an f32 or f64 scalar or vector; ``in_turn``: of registers, not of the machine's vectors; ``scales``:
+    for a machine that multiplies by powers of two."""
+    return UNARY[kind](Arithmetic(b, x, in_turn, scales), x)
 
 
-def expand_binary(b: Builder, kind: str, x: Value, y: Value, in_turn: bool = False) -> Value:
+def expand_binary(b: Builder, kind: str, x: Value, y: Value, in_turn: bool = False,
+                  scales: bool = False) -> Value:
     """``kind`` of two f32 or f64 scalars or vectors, as ``expand_unary``."""
-    return BINARY[kind](Arithmetic(b, x, in_turn), x, y)
+    return BINARY[kind](Arithmetic(b, x, in_turn, scales), x, y)

@@ -48,6 +48,7 @@ from tilus.ir.ops.simd import (
     IntToPtr,
     Prefetch,
     PtrToInt,
+    ScaleBinary,
     ScatterStore,
     TableLookup,
 )
@@ -256,7 +257,8 @@ COSTS: dict[type[Operation], Costs] = {
     Binary: _binary, Unary: _unary, Fma: _arithmetic, Compare: _compare, Select: _select, Cast: _cast, Bitcast: _free,
     Broadcast: _broadcast, Shuffle: _shuffle, PtrLoad: _load, MaskedLoad: _load, PtrStore: _store,
     MaskedStore: _store, GatherLoad: _gather, ScatterStore: _scatter, DotBytes: _dot_bytes, TableLookup: _lookup,
-    Pack: _pack,
+    Pack: _pack, ScaleBinary: lambda op, core: use(vector=2 * registers(op.results[0].tile, core.width),
+                                                   latency=LATENCY_FLOAT),
     MulHi: lambda op, core: use(vector=4 * registers(op.result.tile, core.width), latency=2 * LATENCY_MULTIPLY),
     Extract: lambda op, core: use(shuffle=1, latency=LATENCY_SHUFFLE),
     Prefetch: lambda op, core: use(load=1),
