@@ -16,7 +16,13 @@ NAMES = ("cpu", "interpret", "python", "cuda", "simulate:sm_XX")
 
 
 class Plan(Protocol):
-    """What repeats a call on other arrays of the same shapes, strides and alignment."""
+    """What repeats a call on other arrays of the same shapes, strides and alignment.
+
+    Attributes:
+        quickens: whether there may be a quicker way.
+    """
+
+    quickens: bool
 
     def __call__(self, values: Sequence[Any], addresses: Sequence[int]) -> None:
         """On the values of all parameters and the addresses of the arrays among them."""

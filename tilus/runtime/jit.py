@@ -37,7 +37,7 @@ from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.engines import Front, Plan, default_engine
-from tilus.runtime.packed_array import OwnArray
+from tilus.runtime.keys import call_key
 from tilus.runtime.scalars import convert_constant, convert_scalar, what_is
 from tilus.runtime.specialise import Specialisation
 from tilus.runtime.traced import TracedFunction
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from tilus.runtime.nvidia.kernel import CompiledKernel
 
 MAX_PLANS = 4096
-_PLAIN = frozenset((bool, int, str, type(None)))
-"""Types of compile-time values whose equality says all."""
 MANY_SPECIALISATIONS = 8
 _NOT_TRACING = Check("attribute", tracing.STATE, "context", None)
 _engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engine", default=None)
@@ -90,7 +88,7 @@ class JitFunction(TracedFunction):
         self._specialisations: dict[Any, Specialisation] = {}
         self._values_seen: dict[str, set[Any]] = {}
         self._caller: Any = None
-        self._fast: tuple[type, Callable[[Any], int], tuple[bool, ...], tuple[Any, ...], dict[str, int]] | None = None
+        self._fast: tuple[tuple[bool, ...], tuple[Any, ...], dict[str, int]] | None = None
 
     def __repr__(self) -> str:
         return f"<tilus kernel {self.__qualname__}>"
@@ -146,8 +144,7 @@ class JitFunction(TracedFunction):
         if fast is None:
             values = self._bind(args, kwargs)
         else:
-            ndarray, address_of, constants, defaults, places = fast
-            plain = _PLAIN
+            constants, defaults, places = fast
             values = list(args)
             if len(args) != len(defaults) or kwargs:
                 if len(args) > len(defaults):
@@ -158,29 +155,15 @@ class JitFunction(TracedFunction):
                     if place < len(args):
                         self._bind(args, kwargs)
                     values[place] = value
-            key: list[Any] = [chosen]
-            addresses: list[int] = []
-            for value, constant in zip(values, constants, strict=True):
-                kind = type(value)
-                if kind is ndarray:
-                    address = address_of(value)
-                    addresses.append(address)
-                    key += (value.dtype, value.shape, value.strides, address & 15)
-                elif constant:
-                    key += (kind, value) if kind in plain else (kind, constant_key(value))
-                elif isinstance(value, OwnArray):
-                    addresses.append(value.argument.address)
-                    key += value.key
-                else:
-                    key.append(kind)
-            try:
-                plan = self._plans.get(tuple(key))
-            except TypeError:  # a compile-time value without a hash: the slow path says so
-                plan = None
-            if plan is not None:
-                plan(values, addresses)
-                self._quicken(chosen, plan, reads)
-                return
+            found = call_key(chosen, values, constants)
+            if found is not None:
+                key, addresses = found
+                plan = self._plans.get(key)
+                if plan is not None:
+                    plan(values, addresses)
+                    if plan.quickens:
+                        self._quicken(chosen, plan, reads)
+                    return
             if any(v is MISSING for v in values):
                 self._bind(args, kwargs)
         self._slow(chosen, values)
@@ -238,32 +221,16 @@ class JitFunction(TracedFunction):
 
     def _remember(self, chosen: str | None, call: Call, specialisation: Specialisation, runner: Any) -> None:
         """Make a plan, so that a call like this one is cheap from now on."""
-        import numpy as np
-
         specs = self.signature.specs
-        constant = tuple(call.is_constant[s.name] for s in specs)
-        defaults = tuple(s.default for s in specs)
-        places = {s.name: i for i, s in enumerate(specs)}
-        self._fast = (np.ndarray, args_.address_of(), constant, defaults, places)
+        constants = tuple(call.is_constant[s.name] for s in specs)
+        self._fast = constants, tuple(s.default for s in specs), {s.name: i for i, s in enumerate(specs)}
         plan = runner.plan(call, specialisation)
-        if plan is None:
+        found = None if plan is None else call_key(chosen, call.values, constants)
+        if plan is None or found is None:
             return
-        key: list[Any] = [chosen]
-        for value, is_constant in zip(call.values, constant, strict=True):
-            if type(value) is np.ndarray:
-                key += (value.dtype, value.shape, value.strides, value.ctypes.data & 15)
-            elif is_constant:
-                try:
-                    key += (type(value), value if type(value) in _PLAIN else constant_key(value))
-                except TypeError:
-                    return  # a list among the compile-time values: every call is a slow one
-            elif isinstance(value, OwnArray):
-                key += value.key
-            else:
-                key.append(type(value))
         if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
-        self._plans[tuple(key)] = plan
+        self._plans[found[0]] = plan
 
     def _quicken(self, chosen: str | None, plan: Plan, reads: Reads) -> None:
         """Calls like the one that a plan has done take the engine's quicker way from now on, where there is one."""

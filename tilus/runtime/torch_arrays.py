@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from tilus.ir.dtypes import DType, f4e2m1, parse_dtype, u8
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, Refused, byte_range, host_view
+from tilus.runtime.keys import ArrayKey, register_arrays
 from tilus.runtime.packed_array import over_memory
 
 TORCH_TYPES = {
@@ -25,6 +27,7 @@ def torch_name(dtype: DType) -> str | None:
 def from_torch(torch: Any, value: Any) -> ArrayArgument:
     """A tensor in host or CUDA memory. Raises Refused where its elements are not all in memory as it says they are, or
     where autograd would miss what a kernel does."""
+    _register_keys(torch)
     try:
         _check(torch, value)
         shape, strides = tuple(int(n) for n in value.shape), tuple(int(s) for s in value.stride())
@@ -87,6 +90,37 @@ def _check(torch: Any, value: Any) -> None:
         last = value.storage_offset() + sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
         if (last + 1) * value.element_size() > value.untyped_storage().nbytes():
             raise Refused("its storage has been freed or made smaller")
+        if not value.data_ptr():
+            raise Refused("its elements are not in memory", "pass `{name}.clone()`")
+
+
+@functools.cache
+def _register_keys(torch: Any) -> None:
+    """Let calls with tensors be told apart: of torch's own classes, which have no more to them than :func:`_check`
+    looks at."""
+    key = _tensor_key(torch)
+    for kind in (torch.Tensor, torch.nn.Parameter):
+        register_arrays(kind, key)
+
+
+def _tensor_key(torch: Any) -> ArrayKey:
+    wrapped, recording, strided = torch._C._functorch.is_functorch_wrapped_tensor, torch.is_grad_enabled, torch.strided
+
+    def key(value: Any) -> tuple[int, tuple[Any, ...]] | None:
+        if (not value.is_cpu or value.layout is not strided or value.is_nested or wrapped(value) or value.is_neg()
+                or (value.requires_grad and recording())):
+            return None
+        shape, strides, address = value.shape, value.stride(), value.data_ptr()
+        count = value.numel()
+        if count and not address:
+            return None
+        if count and not value.is_contiguous():
+            count = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
+        if count and (value.storage_offset() + count) * value.element_size() > value.untyped_storage().nbytes():
+            return None  # it has been freed or made smaller
+        return address, (value.dtype, shape, strides, address & 15)
+
+    return key
 
 
 def mark_written(value: Any) -> None:

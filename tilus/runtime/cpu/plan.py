@@ -14,6 +14,7 @@ from tilus.runtime.engines import Front
 from tilus.runtime.packed_array import OwnArray
 from tilus.runtime.scalars import convert_scalar, scalar_bits
 from tilus.runtime.specialise import Specialisation
+from tilus.runtime.torch_arrays import mark_written
 
 if TYPE_CHECKING:
     from tilus.runtime.cpu.quick import Caller, Guard, QuickPlan
@@ -63,7 +64,10 @@ class NativePlan:
             word += 1 + 2 * rank if kind == "array" else 1
         self.constants = {places[name]: value for name, value in zip(call.signature.names, call.values, strict=True)
                           if name in call.constants}
-        self.writable = [array.place for array in self.arrays if array.written]
+        changed = [(array.place, call.values[array.place]) for array in self.arrays if array.written]
+        self.tensors = [place for place, value in changed if is_torch(value)]
+        self.quickens = not self.tensors  # of which torch has to be told
+        self.writable = [place for place, value in changed if not is_torch(value)]
         ranges = [array.extent_bytes() for _, _, array in call.arrays]
         self.pairs = [
             (i, j, *ranges[i], *ranges[j]) for i, array in enumerate(self.arrays) if array.written
@@ -90,12 +94,15 @@ class NativePlan:
                 self.bind(self.function, list(values))  # raises with the place of the call
                 raise
         self.kernel.launch(words)
+        for place in self.tensors:
+            mark_written(values[place])
 
     def quicken(self, front: Front, caller: Caller | None, engine: str | None) -> Caller | None:
         """See :class:`tilus.runtime.engines.Plan`."""
         from tilus.runtime.cpu.quick import Caller, is_known
 
         if not is_known() or self._quick is None:
+            self.quickens = False
             return None
         if caller is None or not caller.is_for(front):
             caller = Caller(front)
@@ -134,18 +141,18 @@ def native_plan(call: Any, specialisation: Specialisation, kernel: Any) -> Nativ
 
 
 def _is_plain(argument: ArrayArgument, value: Any) -> bool:
-    """Whether it is an array of NumPy's own class, or of ours over memory that nobody has to be told of: the keys of
-    plans have the shapes and addresses of no others."""
+    """Whether it is an array of NumPy's own class, a tensor of torch, or of ours over memory that nobody has to be told
+    of: the keys of plans have the shapes and addresses of no others."""
     import numpy as np
 
     if isinstance(value, OwnArray):
         return not is_torch(argument.owner)
-    return type(argument.array) is np.ndarray and argument.owner is argument.array
+    return is_torch(value) or (type(argument.array) is np.ndarray and argument.owner is argument.array)
 
 
 def _like(value: Any) -> tuple[Any, tuple[int, ...], tuple[int, ...], int] | None:
     """Element type, extents, strides and alignment of NumPy's arrays, as NumPy has them."""
-    if isinstance(value, OwnArray):
+    if isinstance(value, OwnArray) or is_torch(value):
         return None
     return value.dtype, value.shape, value.strides, value.ctypes.data & 15
 

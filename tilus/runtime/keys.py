@@ -1,0 +1,71 @@
+"""What calls of a kernel are told apart by, so that one plan is for all that are alike."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tilus.lang.constants import constant_key
+from tilus.runtime.arguments import address_of
+from tilus.runtime.packed_array import OwnArray
+
+_PLAIN = frozenset((bool, int, str, type(None)))
+"""Types of compile-time values whose equality says all."""
+ArrayKey = Callable[[Any], tuple[int, tuple[Any, ...]] | None]
+_array_keys: dict[type, ArrayKey] = {}
+
+
+def register_arrays(kind: type, key: ArrayKey) -> None:
+    """``key`` gives the address of an array of this class, exactly, and what else calls depend on; None for arrays that
+    have more to them."""
+    _array_keys[kind] = key
+
+
+def call_key(chosen: str | None, values: Sequence[Any],
+             constants: Sequence[bool]) -> tuple[tuple[Any, ...], list[int]] | None:
+    """The key of a call on an engine with values of all parameters, of which those are compile-time, and the addresses
+    of the arrays among them; None for calls that cannot be told apart."""
+    key: list[Any] = [chosen]
+    addresses: list[int] = []
+    array_keys = _known_arrays()
+    for value, constant in zip(values, constants, strict=True):
+        kind = type(value)
+        array_key = array_keys.get(kind)
+        if constant:
+            try:
+                key += (kind, value) if kind in _PLAIN else (kind, constant_key(value))
+                hash(key[-1])
+            except TypeError:
+                return None
+        elif array_key is not None:
+            found = array_key(value)
+            if found is None:
+                return None
+            addresses.append(found[0])
+            key.append(kind)
+            key += found[1]
+        elif isinstance(value, OwnArray):
+            addresses.append(value.argument.address)
+            key += value.key
+        else:
+            key.append(kind)
+    return tuple(key), addresses
+
+
+@functools.cache
+def _known_arrays() -> dict[type, ArrayKey]:
+    """With NumPy's, which are there from the first call on."""
+    import numpy as np
+
+    address = address_of()
+
+    def numpy_key(array: Any) -> tuple[int, tuple[Any, ...]]:
+        at = address(array)
+        return at, (array.dtype, array.shape, array.strides, at & 15)
+
+    register_arrays(np.ndarray, numpy_key)
+    return _array_keys
+
+
+__all__ = ["call_key", "register_arrays"]
