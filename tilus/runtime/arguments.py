@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
@@ -18,30 +17,12 @@ from tilus.runtime.arrays import HOST, ArrayArgument, Refused
 from tilus.runtime.recognise import as_array
 
 if TYPE_CHECKING:
-    import numpy as np  # loaded by the first call on an array, not by a compilation
+    pass  # loaded by the first call on an array, not by a compilation
 
 SMALL_BYTES = 1 << 31
 SMALL_EXTENT = 1 << 30
 WORD_BYTES = 4
 """What GPUs change single packed elements in."""
-
-
-@cache
-def address_of() -> Callable[[np.ndarray[Any, Any]], int]:
-    """The quickest way to the address of an array's first element that works here.
-
-    ``array.ctypes.data`` takes 1.5 µs, a good part of a warm call. In CPython the pointer is the first word of the
-    array object after its header; that is tried on arrays whose address is known.
-    """
-    import ctypes
-
-    import numpy as np
-
-    header, word_at = object.__basicsize__, ctypes.c_ssize_t.from_address
-    probes: list[np.ndarray[Any, Any]] = [np.zeros(3, np.int8), np.zeros((2, 5))[1:]]
-    if sys.implementation.name == "cpython" and all(word_at(id(p) + header).value == p.ctypes.data for p in probes):
-        return lambda array: word_at(id(array) + header).value
-    return lambda array: int(array.ctypes.data)
 
 
 def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, Any],

@@ -32,6 +32,7 @@ from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.engines import Front, Plan, default_engine
 from tilus.runtime.jit import MAX_PLANS, JitFunction, Prepared, _engine
+from tilus.runtime.keys import array_key
 from tilus.runtime.packed import packed
 from tilus.runtime.packed_array import PackedArray, is_held
 from tilus.runtime.recognise import as_array
@@ -255,8 +256,10 @@ class _Plan:
         program = self.program
         if out is None:
             model = args[self.model] if self.model < len(args) else kwargs[self.model_name]
-            outputs = [_empty_like(model, shape, dtype)
-                       for (dtype, _), shape in zip(program.outputs, self.shapes, strict=True)]
+            made = self.numpy_outputs if type(model) is self.numpy_class else None
+            outputs = [new() for new in made] if made else [
+                _empty_like(model, shape, dtype)
+                for (dtype, _), shape in zip(program.outputs, self.shapes, strict=True)]
         else:
             outputs = list(out) if program.several and isinstance(out, (tuple, list)) else [out]
             if len(outputs) != len(program.outputs):
@@ -264,13 +267,31 @@ class _Plan:
                                           f"{len(outputs)}")
         inputs = [args[place] if place < len(args) else kwargs.get(name, default)
                   for place, name, default in self.sources]
+        if not program.flat:
+            return outputs, (*inputs, *outputs)
         passed = [o.reshape(1) if i in program.flat and hasattr(o, "reshape") else o for i, o in enumerate(outputs)]
         return outputs, (*inputs, *passed)
 
+    @functools.cached_property
+    def numpy_class(self) -> type:
+        import numpy as np
+
+        return np.ndarray
+
+    @functools.cached_property
+    def numpy_outputs(self) -> list[Callable[[], Any]] | None:
+        """What makes the outputs where the model is an array of NumPy's; None where some are of types that it lacks."""
+        import numpy as np
+
+        if not all(is_held(dtype) for dtype, _ in self.program.outputs):
+            return None
+        return [functools.partial(np.empty, shape, dtype.numpy)
+                for (dtype, _), shape in zip(self.program.outputs, self.shapes, strict=True)]
+
 
 def call_key(chosen: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """What a call on a chosen engine depends on; None where an argument is neither a NumPy array nor a plain Python
-    value."""
+    """What a call on a chosen engine depends on; None where an argument is neither an array of NumPy's or torch's own
+    class nor a plain Python value."""
     import numpy as np
 
     key: list[Any] = [chosen]
@@ -281,7 +302,11 @@ def call_key(chosen: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         elif kind in (int, float, bool, str, type(None)):
             key += (kind, str(value) if kind is float else value)  # 0.0 and -0.0 are two constants
         else:
-            return None
+            found = array_key(value)
+            if found is None:
+                return None
+            key.append(kind)
+            key += found[1]
     return (*key, len(args), *kwargs)
 
 
