@@ -108,3 +108,19 @@ def test_a_part_of_a_tile_ends_earlier() -> None:
     y = np.zeros((3, 100), "f")
     run(right_half, x=x, y=y)
     np.testing.assert_array_equal(y, np.pad(2 * x[:, 128:], [(0, 0), (0, 28)], constant_values=6))
+
+
+def turned(x: tl.f32["M", "N"], y: tl.f32["N", "M"], BM: int = 32, BN: int = 48):
+    i, j = tl.grid(tl.cdiv(x.shape[0], BM), tl.cdiv(x.shape[1], BN))
+    tl.store(y, (j * BN, i * BM), tl.load(x, (i * BM, j * BN), (BM, BN)).T * 2.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (100, 3), (3, 100), (32, 48), (50, 70), (47, 16), (129, 33)], ids=str)
+@pytest.mark.parametrize("blocks", [(32, 48), (20, 17), (8, 64)], ids=str)
+def test_transposed_tiles(shape: tuple[int, int], blocks: tuple[int, int]) -> None:
+    x = np.random.default_rng(0).standard_normal(shape).astype("f")
+    y = np.zeros((shape[1] + 1, shape[0] + 1), "f")[:-1, :-1]
+    run(turned, x=x, y=y, BM=blocks[0], BN=blocks[1])
+    np.testing.assert_array_equal(y, 2 * x.T)
+    assert not y.base[-1].any()
+    assert not y.base[:, -1].any()

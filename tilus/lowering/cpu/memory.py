@@ -70,13 +70,14 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
     masks: list[Value] = []
     for d, (coord, low, high) in enumerate(zip(coords, window.lows, window.highs, strict=True)):
         at = c.index(coord)
+        above = high is not None and (window, d) not in self.inside
         if not coord.vector:
             if low is not None:
                 condition = c.both(condition, c.compare("ge", at, low))
-            if high is not None:
+            if high is not None and above:
                 condition = c.both(condition, c.compare("lt", at, high))
             continue
-        if high is not None and (window, d) not in self.inside:
+        if high is not None and above:
             masks.append(_lanes_below(self, at, high, lanes, coord.step))
         if low is not None:
             before = _lanes_below(self, at, low, lanes, coord.step)

@@ -159,6 +159,14 @@ def whole_vectors(self: BlockLowering, stop: Number, lanes: int, ends: Sequence[
     return c.mul(c.arith("floordiv", c.max(stop, 0), lanes), lanes)
 
 
+def inside_stops(self: BlockLowering, window: Window, shape: tuple[int, ...]) -> list[Number] | None:
+    """Where a tile ends in its array, along each dimension: what is beyond takes no time. None where it is inside."""
+    if window.full is None or window in self.full_windows:
+        return None
+    return [n if high is None else self.c.max(self.c.min(high, n), 0)
+            for n, high in zip(shape, window.highs, strict=True)]
+
+
 @contextlib.contextmanager
 def inside_of(self: BlockLowering, ends: Sequence[End]) -> Iterator[None]:
     """For code that stays before the ends of windows."""

@@ -55,10 +55,19 @@ from tilus.lowering.cpu.memory import (
     store_window,
 )
 from tilus.lowering.cpu.movements import keeps_dimensions
-from tilus.lowering.cpu.nest import ends_along, nest, store_buffer, vector_dim, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.nest import (
+    ends_along,
+    inside_stops,
+    nest,
+    store_buffer,
+    vector_dim,
+    vector_lanes,
+    versions,
+    windows_of,
+)
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.transpose import try_transposed_store
-from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number, Window
+from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
 
 
 @handles(Elementwise)
@@ -408,7 +417,7 @@ def _store(self: BlockLowering, op: Operation) -> None:
         store_window(self, window, coords, value, mask, streams)
 
     def write() -> None:
-        nest(self, shape, vector, lanes, body, _inside(self, window, shape),
+        nest(self, shape, vector, lanes, body, inside_stops(self, window, shape),
              ends_along(self, inputs, vector) + [(window, vector)])
 
     def emit() -> list[Value]:
@@ -421,14 +430,6 @@ def _store(self: BlockLowering, op: Operation) -> None:
         return []
 
     versions(self, [window, *windows_of(self, inputs)], emit)
-
-
-def _inside(self: BlockLowering, window: Window, shape: tuple[int, ...]) -> list[Number] | None:
-    """Where a tile ends in its array, along each dimension: what is beyond takes no time. None where it is inside."""
-    if window.full is None or window in self.full_windows:
-        return None
-    return [n if high is None else self.c.max(self.c.min(high, n), 0)
-            for n, high in zip(shape, window.highs, strict=True)]
 
 
 @handles(Scatter)
