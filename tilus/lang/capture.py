@@ -9,6 +9,7 @@ import inspect
 import sys
 import threading
 import types
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +42,9 @@ class CapturedFunction:
 
     @functools.cached_property
     def node(self) -> ast.FunctionDef | ast.Lambda:
-        tree_nodes = _function_nodes(self.file, _source(self.file, self.name))
-        found = tree_nodes.get((self.line, self.function.__code__.co_name))
+        name = self.function.__code__.co_name
+        nodes = _lambdas if name == "<lambda>" else _definitions
+        found = nodes(self.file, _source(self.file, self.name)).get((self.line, name))
         if self.file == COMMAND and (found is None or not self._is_in_command()):
             raise _unavailable(self.file, self.name)
         if found is None:
@@ -148,14 +150,35 @@ _parsing = threading.Lock()
 
 
 @functools.lru_cache(maxsize=64)
-def _function_nodes(file: str, source: str) -> dict[tuple[int, str], list[ast.FunctionDef | ast.Lambda]]:
-    """The functions that begin on a line, by name."""
-    found: dict[tuple[int, str], list[ast.FunctionDef | ast.Lambda]] = {}
-    for node in ast.walk(_parsed(file, source)):
+def _tree(file: str, source: str) -> ast.Module:
+    return _parsed(file, source)
+
+
+Nodes = dict[tuple[int, str], list["ast.FunctionDef | ast.Lambda"]]
+
+
+@functools.lru_cache(maxsize=64)
+def _definitions(file: str, source: str) -> Nodes:
+    """The functions that begin on a line, by name; outer ones first. They are statements, so expressions are not
+    looked into, which is most of a tree."""
+    found: Nodes = {}
+    todo: deque[ast.AST] = deque([_tree(file, source)])
+    while todo:
+        node = todo.popleft()
         if isinstance(node, ast.FunctionDef):
             first = min([node.lineno, *(d.lineno for d in node.decorator_list)])
             found.setdefault((first, node.name), []).append(node)
-        elif isinstance(node, ast.Lambda):
+        for field in ("body", "handlers", "orelse", "finalbody", "cases"):
+            todo += getattr(node, field, ())
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _lambdas(file: str, source: str) -> Nodes:
+    """The lambdas that begin on a line."""
+    found: Nodes = {}
+    for node in ast.walk(_tree(file, source)):
+        if isinstance(node, ast.Lambda):
             found.setdefault((node.lineno, "<lambda>"), []).append(node)
     return found
 

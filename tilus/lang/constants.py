@@ -8,6 +8,8 @@ import numbers
 import struct
 from typing import Any
 
+from tilus.ir.dtypes import DType
+
 _PLAIN = (bool, int, str, bytes, type(None))
 
 
@@ -18,7 +20,7 @@ def constant_key(value: Any) -> Any:
     Raises TypeError where the value has no hash.
     """
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in _PLAIN or kind is DType:
         return kind, value
     if isinstance(value, float):
         return kind, struct.pack("<d", value)

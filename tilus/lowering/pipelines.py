@@ -22,7 +22,6 @@ from tilus.lowering.schedule.plan import plan_loops
 from tilus.lowering.schedule.raster import rasterise_blocks
 from tilus.lowering.schedule.unroll import unroll_loops, unroll_loops_without_dots
 from tilus.lowering.simplify import simplify
-from tilus.lowering.simt.lower import lower_to_threads
 from tilus.lowering.simt.split_vectors import split_vectors
 from tilus.records import record
 
@@ -96,6 +95,13 @@ class Pipeline:
     def names(self) -> tuple[str, ...]:
         """Of the passes, in order."""
         return (*dict(self.tile), self.lowering[0], *dict(self.thread))
+
+
+def lower_to_threads(module: Module) -> Module:
+    """The functions of a scheduled tile module for the threads of a GPU."""
+    from tilus.lowering.simt.lower import lower_to_threads  # much code, which CPUs do without
+
+    return lower_to_threads(module)
 
 
 def lower_to_loops(module: Module) -> Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tilus.ir.dtypes import from_numpy
@@ -12,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def from_ndarray(owner: Any, array: np.ndarray[Any, Any]) -> ArrayArgument:
-    import numpy as np
 
-    if isinstance(array, np.ma.MaskedArray):
+    masked = sys.modules.get("numpy.ma")  # imported by whoever made one
+    if masked is not None and isinstance(array, masked.MaskedArray):
         raise Refused("it is a masked array, whose mask a kernel would not see",
                       "pass `{name}.filled(value)`, or `{name}.data` and the mask as two arrays")
     try:

@@ -10,24 +10,27 @@ import ctypes
 import functools
 import pickle
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tilus.codegen.llvm.host import emit_functions
 from tilus.diagnostics import CheckError, Diagnostic, Label, UserError
 from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import parse_dtype
 from tilus.ir.ops.groups import named_warps
 from tilus.ir.types import ViewType
-from tilus.lowering.cpu import PrintDescription, Wait
-from tilus.lowering.pipelines import lower_for_host
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
 from tilus.runtime.cpu.pool import current_pool, register_print
 from tilus.runtime.cpu.wait_ir import DEADLOCK, INTERRUPTED
 from tilus.runtime.scalars import scalar_bits
 
+if TYPE_CHECKING:
+    from tilus.lowering.cpu import PrintDescription, Wait
+
 
 def compile_module(module: Module) -> CpuKernel:
     """Compile a simplified tile module for this machine. Raises UnsupportedError where the engine lacks something."""
+    from tilus.codegen.llvm.host import emit_functions  # kernels from the cache do without
+    from tilus.lowering.pipelines import lower_for_host
+
     assert module.launch is not None
     program = lower_for_host(module, machine())
     code = compile_object(emit_functions(program.functions))

