@@ -86,6 +86,7 @@ class Backend:
         binding: the engine for which calls with arrays in host memory are bound where a target's kernels are to be
             modelled, not run, by the target; None where there is none.
         kernel: makes the compiled kernel that users get; a :class:`tilus.runtime.compile.Compiled`.
+        explain: what is said of a call (``runtime/jit.py: Prepared``) on one of its engines, rather than of a target.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Backend:
     home: tuple[str, str] | None = None
     binding: Callable[[Target], str] | None = None
     kernel: Callable[..., Any] | None = None
+    explain: Callable[[Any], str] | None = None
 
     def route(self, name: str | None) -> Route | None:
         """The route of a name, the default one for None; None where there is no such route."""

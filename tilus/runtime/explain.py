@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-from tilus.backends import backend_of
+from tilus.backends import backend_of, engine_backend
 from tilus.ir.core import Parameter
+from tilus.runtime.arguments import call_error
 from tilus.runtime.compile import Compiled, compile_specialisation
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import get_target
@@ -26,6 +28,23 @@ def explain(specialisation: Specialisation, target: str, via: str | None) -> str
     lines.append(f"  thread operations: {_counts(op.NAME for op in compiled.lowered().kernels[0].walk())}")
     lines.append(f"  {compiled.summary()}")
     return "\n".join(lines)
+
+
+def explain_call(function: Any, engine: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """How a call runs on an engine. Raises UserError (E0604) where there is no call, E0506 for engines that run no
+    compiled code."""
+    from tilus.runtime.engines import get_engine
+
+    found, backend = get_engine(engine), engine_backend(engine)
+    if backend is None:
+        raise call_error("E0506", f"the engine {engine!r} runs a program by its meaning: there is no code to explain")
+    if not args:
+        raise call_error("E0604", "explain(engine=…) is about a call, and there are no arguments",
+                         help=f"{function.__name__}.explain(a, b, engine={engine!r})")
+    prepared = function.prepared(engine, args, kwargs)
+    if backend.explain is not None:
+        return backend.explain(prepared)
+    return explain(prepared.specialisation, found.target.name, found.route.name if found.route is not None else None)
 
 
 def _counts(names: object) -> str:

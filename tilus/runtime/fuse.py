@@ -564,11 +564,15 @@ class FusedFunction(TracedFunction):
 
     @public
     def explain(self, /, *args: Any, target: str = "sm_80", via: str | None = None, assume: str = "divisible",
-                **constants: Any) -> str:
+                engine: str | None = None, **constants: Any) -> str:
         """What becomes of the function: the array-level module, the kernels, and the resources they take. Parameters
-        are given as in a call, or as for :meth:`compile`."""
+        are given as in a call, or as for :meth:`compile`. With ``engine="cpu"``, how a call runs on this machine
+        (:meth:`JitFunction.explain`)."""
         from tilus.ir.printer import print_module
+        from tilus.runtime.explain import explain_call
 
+        if engine is not None:
+            return explain_call(self, engine, args, constants)
         if args:
             constants = self._described(args, constants)
         program = self.program(target, dict(constants))

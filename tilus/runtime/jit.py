@@ -409,13 +409,17 @@ class JitFunction(TracedFunction):
 
     @public
     def explain(self, /, *args: Any, target: str = "sm_80", via: str | None = None, assume: str = "divisible",
-                **kwargs: Any) -> str:
+                engine: str | None = None, **kwargs: Any) -> str:
         """What the compiler makes of the kernel: which specialisation, its stages, and the resources it takes.
 
-        With arguments, for those; without, under the assumptions of :meth:`compile`.
+        With arguments, for those; without, under the assumptions of :meth:`compile`. With ``engine="cpu"``, how the
+        call runs on this machine: how products are multiplied, blocks and threads, what is computed and moved, the
+        least time for that, and what the time is spent on by the model of its cores, which are measured once.
         """
-        from tilus.runtime.explain import explain
+        from tilus.runtime.explain import explain, explain_call
 
+        if engine is not None:
+            return explain_call(self, engine, args, kwargs)
         self.refresh()
         if args:
             call = Call(self, self._bind(args, kwargs))

@@ -290,15 +290,18 @@ class AutotunedFunction(TracedFunction):
 
     @public
     def explain(self, /, *args: Any, target: str = "sm_80", via: str | None = None, assume: str = "divisible",
-                **kwargs: Any) -> str:
-        """What the compiler makes of a variant: the one for these arguments, or as :meth:`compile`."""
+                engine: str | None = None, **kwargs: Any) -> str:
+        """What the compiler makes of a variant: the one for these arguments, or as :meth:`compile`; with ``engine``,
+        how a call of it runs there (:meth:`JitFunction.explain`)."""
+        if engine is not None:
+            target = get_engine(engine).target.name
         if args:
             arguments = dict(zip(self.signature.names, args, strict=False)) | kwargs
             variant = self.choose(arguments, target)
             kwargs |= {name: value for name, value in variant.items() if name not in arguments}
         else:
             kwargs = self._completed(target, kwargs)
-        return self.kernel.explain(*args, target=target, via=via, assume=assume, **kwargs)
+        return self.kernel.explain(*args, target=target, via=via, assume=assume, engine=engine, **kwargs)
 
 
 @public_function

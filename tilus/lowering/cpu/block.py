@@ -23,6 +23,7 @@ from tilus.lowering.facts import Facts
 
 if TYPE_CHECKING:
     from tilus.lowering.cpu.function import CpuProgram
+    from tilus.lowering.cpu.ways import Multiplied
 
 Handler = Callable[["BlockLowering", Operation], None]
 HANDLERS: dict[type[Operation], Handler] = {}
@@ -83,6 +84,7 @@ class BlockLowering:
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one
         self.barriers: Value | None = None  # how many threads have arrived at each named barrier
         self.group_warps: Warps | None = None  # those of the group that the code is of
+        self.multiplied: Multiplied | None = None  # the product that is being lowered
         self.frame_top = 0
         self.frame_peak = 0
         self.nested_uses: set[Value] = set()

@@ -58,6 +58,7 @@ from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
+from tilus.lowering.cpu.ways import Multiplied
 from tilus.records import record
 
 LONG_CHUNK_BYTES = 4096
@@ -265,6 +266,7 @@ class _Contraction:
         elements = size // container_bytes(self.dtype)
         self.chunk = max(1, elements // self.loop.block) * self.loop.block
         self.stride = self.chunk + PADDING_BYTES // container_bytes(self.dtype)
+        self.lowering.multiplied = Multiplied(self.loop.dot, self.chunk)
 
     def by_columns(self, home: Buffer, rows: Number, total: Number) -> None:
         """A is read once, where it is, and multiplied with columns of B."""
@@ -300,6 +302,8 @@ class _Contraction:
                 FewByteRows(lowering, self.form, a, home, rows)
         panels = _Panels(lowering.allocate_raw(self.dtype, self.chunk * self.columns), self.memo(total)) \
             if self.few is not True else None
+        kept = panels is not None and panels.memo is not None
+        lowering.multiplied = Multiplied(self.loop.dot, self.chunk, kept)
         filled = c.min(self.rows, c.add(rows, blocking(lowering.machine, home.dtype).rows))
         if stream is not None:
             filled = stream.filled if panels is None else c.select(self.is_few, stream.filled, filled)

@@ -30,6 +30,7 @@ from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emi
 from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
+from tilus.lowering.cpu.ways import Multiplied
 from tilus.lowering.cpu.write import write_buffer
 
 PADDING_BYTES = 64
@@ -251,6 +252,7 @@ def _dot(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Dot)
     dtype = compute_type(op.accumulator.tile.dtype)
     shape = op.result.tile.shape
+    self.multiplied = Multiplied(op, op.a.tile.shape[-1])
     target, clear = accumulator_buffer(self, op.accumulator, dtype, (op.a, op.b))
     if len(shape) == 2:
         product_of_tiles(self, op.a, op.b, target, clear, stops_of(self, op.result))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i32, u32
 from tilus.ir.ops import Binary, PtrLoad, PtrStore
+from tilus.lowering.cpu import ways
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.byte_products import (
     WORD,
@@ -57,8 +58,13 @@ class FewByteRows:
     def multiply(self, value: Value, first: Number, depth: Number, reach: Number | None = None) -> None:
         """Add the product with rows ``first`` (of a word) up to ``first + depth`` of the chunk, which ``value`` gives.
         A is zero from ``first + reach`` on."""
+        along = source_dim(self.lowering, value)
+        count, alone = (SIDE_BY_SIDE if along == 0 else self.lanes * self.vectors_of(n) for n in (self.height, 1))
+        ways.note_way(self.lowering, ways.FEW_ROWS, self.a.dtype, self.height, count,
+                      "K" if along == 0 else "columns", alone=alone, of_bytes=True)
+
         def emit() -> Sequence[Value]:
-            if source_dim(self.lowering, value) == 0:
+            if along == 0:
                 self.along_depth(value, first, depth)
             else:
                 self.along_columns(value, first, depth)
@@ -79,13 +85,17 @@ class FewByteRows:
             self.c, self.rows, self.grouped, self.height,
             lambda i, height: self.code_columns(codes, i, height, first, stop)), emit)
 
+    def vectors_of(self, height: int) -> int:
+        """How many vectors of accumulators each of so many rows has."""
+        return (WIDEST if height == 1 else NARROW) // (2 if self.lowering.machine.registers <= 16 else 1)
+
     # Words of columns.
 
     def code_columns(self, codes: ColumnCodes, i: Number, height: int, first: Number, depth: Number) -> None:
         lowering, lanes = self.lowering, self.lanes
         order = codes.window.memory.order
         assert order is not None
-        count = (WIDEST if height == 1 else NARROW) // (2 if lowering.machine.registers <= 16 else 1)
+        count = self.vectors_of(height)
         for start, stop, width in vector_pieces(self.home.shape[1], max(count * lanes, order.lanes)):
             def piece(j: Number, width: int = width) -> None:
                 for part in range(0, width, count * lanes):
@@ -192,7 +202,7 @@ class FewByteRows:
 
     def columns(self, value: Value, i: Number, height: int, first: Number, top: Number, bottom: Number) -> None:
         lowering, c = self.lowering, self.c
-        count = (WIDEST if height == 1 else NARROW) // (2 if lowering.machine.registers <= 16 else 1)
+        count = self.vectors_of(height)
         if windows_of(lowering, [value]):  # with bounds to look at, code is to be short
             count = 1
         for start, stop, width in vector_pieces(self.home.shape[1], count * self.lanes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tilus.ir.core import Value
 from tilus.ir.ops import Binary, PtrLoad, PtrStore, Transpose
+from tilus.lowering.cpu import ways
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan
 from tilus.lowering.cpu.values import Buffer, Number
@@ -21,6 +22,7 @@ class FewColumns:
         self.home, self.rows, self.columns = home, rows, columns
         self.sums = lowering.allocate(home.dtype, (turned.shape[0], home.shape[0]))
         self.stream = FewRows(lowering, plan, turned, self.sums, columns)
+        self.stream.way = ways.FEW_COLUMNS
 
     def begin(self) -> None:
         """Before the first chunk."""

@@ -17,6 +17,7 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, bool_
 from tilus.ir.ops import Binary, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import Prefetch
+from tilus.lowering.cpu import ways
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.evaluate import dependencies, evaluate, leaves, moved_coords
@@ -157,6 +158,7 @@ class FewRows:
         self.a, self.home, self.rows = a, home, rows
         self.dtype = home.dtype
         self.tile_rows, self.columns = home.shape
+        self.way = ways.FEW_ROWS
         few = min(self.tile_rows, -(-FEW_ROWS // plan.height) * plan.height)
         self.ordered = a
         if plan.step > 1 and plan.along == 0:
@@ -214,6 +216,8 @@ class FewRows:
     def multiply(self, value: Value, first: Number, depth: Number) -> None:
         """Add the product with rows ``first`` up to ``first + depth`` of the chunk, which ``value`` gives."""
         lowering, c, plan = self.lowering, self.c, self.plan
+        unit, along = (plan.lanes, "columns") if plan.along == 1 else (1, "K")
+        ways.note_way(lowering, self.way, self.dtype, plan.height, plan.narrow * unit, along, alone=plan.wide * unit)
         product = factored(lowering, value)
         windows = windows_of(lowering, [value])
         words = self.in_words(value)

@@ -15,6 +15,7 @@ from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, lower_launch
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
+from tilus.lowering.cpu.ways import Way
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.records import field, record
 
@@ -27,7 +28,7 @@ class CpuProgram:
 
     ``frame_bytes`` is the memory a core needs while it runs a block; ``checks`` describes the device
     assertions by number, ``prints`` the prints by key: format, and type and shape of each value; ``waits``
-    describes the places where blocks and groups wait, by number.
+    describes the places where blocks and groups wait, by number; ``ways`` those in which products are multiplied.
     """
 
     functions: list[Function]
@@ -35,6 +36,7 @@ class CpuProgram:
     checks: list[Diagnostic] = field(default_factory=list)
     prints: dict[int, PrintDescription] = field(default_factory=dict)
     waits: list[sync.Wait] = field(default_factory=list)
+    ways: list[Way] = field(default_factory=list)
 
 
 def argument_slots(rank: int) -> int:

@@ -15,6 +15,7 @@ from tilus.ir.ops import Binary, Extract, Fma, PtrLoad, PtrStore, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.values import Machine, Number
+from tilus.lowering.cpu.ways import PACKED, note_way
 from tilus.records import record
 
 
@@ -97,6 +98,7 @@ class Product:
 def emit_product(self: BlockLowering, p: Product) -> None:
     """All of C, panel by panel."""
     block = blocking(self.machine, p.dtype)
+    note_way(self, PACKED, p.dtype, min(block.rows, p.rows), block.columns, of_bytes=p.multiply is not None)
     for start, stop, width in column_pieces(p.columns, block):
         def panel(j: Number, width: int = width) -> None:
             b = self.c.offset(p.b, self.c.mul(j, p.b_depth))

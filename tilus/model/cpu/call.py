@@ -9,9 +9,10 @@ from tilus.ir.core import Module
 from tilus.lowering.cpu import CpuProgram, lower_module
 from tilus.lowering.cpu.contraction import count_memos
 from tilus.lowering.pipelines import CPU, run_passes
-from tilus.model.cpu.launches import LaunchFunction, bind
+from tilus.model.cpu.launches import Launch, LaunchFunction, bind
 from tilus.model.cpu.machine import Host
 from tilus.model.cpu.predict import Estimate, LaunchModel
+from tilus.records import record
 from tilus.runtime.cpu.llvm import machine
 from tilus.runtime.cpu.pool import get_num_threads
 from tilus.runtime.internal import collection_paused
@@ -33,23 +34,39 @@ def estimate(prepared: Prepared, host: Host, threads: int | None = None) -> Esti
 
 def estimate_module(module: Module, arguments: Sequence[Any], host: Host, threads: int | None = None) -> Estimate:
     """Of a traced module, which is lowered in place, for the arguments of its launch function."""
+    total = Estimate(0.0)
+    for followed in follow(module, arguments, host, threads)[1]:
+        _add(total, followed.estimate)
+    return total
+
+
+@record(eq=False)
+class Followed:
+    """A launch of a call, its model, and what that says."""
+
+    launch: Launch
+    model: LaunchModel
+    estimate: Estimate
+
+
+def follow(module: Module, arguments: Sequence[Any], host: Host,
+           threads: int | None = None) -> tuple[CpuProgram, list[Followed]]:
+    """The code of a traced module, which is lowered in place, and what a call with these arguments of its launch
+    function launches."""
     with collection_paused():
         run_passes(module, CPU.tile)
         program = lower_module(module, machine())
-        return _follow(module, program, arguments, host, threads or get_num_threads())
-
-
-def _follow(module: Module, program: CpuProgram, arguments: Sequence[Any], host: Host, threads: int) -> Estimate:
-    functions = {f.name: f for f in program.functions}
-    assert module.launch is not None
-    memory = bind([v.type for v in module.launch.body.args], arguments, threads)
-    total = Estimate(0.0)
-    for launch in LaunchFunction(functions["launch"], memory).run():
-        memos = count_memos(module.kernel(launch.kernel))
-        model = LaunchModel(functions[f"block_{launch.kernel}"], launch, memory, host, threads, memos,
-                            program.frame_bytes)
-        _add(total, model.estimate())
-    return total
+        functions = {f.name: f for f in program.functions}
+        assert module.launch is not None
+        cores = threads or get_num_threads()
+        memory = bind([v.type for v in module.launch.body.args], arguments, cores)
+        found = []
+        for launch in LaunchFunction(functions["launch"], memory).run():
+            memos = count_memos(module.kernel(launch.kernel))
+            model = LaunchModel(functions[f"block_{launch.kernel}"], launch, memory, host, cores, memos,
+                                program.frame_bytes)
+            found.append(Followed(launch, model, model.estimate()))
+        return program, found
 
 
 def _add(total: Estimate, part: Estimate) -> None:
@@ -60,4 +77,4 @@ def _add(total: Estimate, part: Estimate) -> None:
             into[name] = into.get(name, 0.0) + value
 
 
-__all__ = ["estimate", "estimate_module"]
+__all__ = ["Followed", "estimate", "estimate_module", "follow"]

@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tilus.ir.core import Function
+from tilus.ir.core import Block, Function
 from tilus.lowering.cpu.contraction import MEMO_BYTES
 from tilus.model.cpu.analysis import LINE_BYTES, ROOT_BITS, Analysis, Region
 from tilus.model.cpu.caches import Stream, Traffic
@@ -60,6 +60,7 @@ class LaunchModel:
         self.sizes: Mapping[int, float] = {**memory.sizes, FRAME >> ROOT_BITS: frame_bytes}
         self.analysis = Analysis(function, launch.memory, Core(host.vector_bytes, *host.latencies))
         self.cycles: dict[Region, tuple[float, str]] = {}
+        self.counts: dict[Region, float] = {}
         self.followed: dict[tuple[int, int, int], Execution] = {}
         self.assumed: set[str] = set()
 
@@ -77,11 +78,16 @@ class LaunchModel:
 
     # Blocks.
 
+    def runs(self, block: Block) -> bool:
+        """Whether any of the blocks that :meth:`estimate` has followed comes to a block of the code."""
+        region = self.analysis.regions.get(block)
+        return region is not None and self.counts.get(region, 0.0) > 0
+
     def estimate(self) -> Estimate:
         """The model's answer."""
         if not self.launch.blocks:
             return Estimate(self.host.launch)
-        counts = self._counts()
+        counts = self.counts = self._counts()
         self.analysis.look(self.arguments((0, 0, 0)), counts)
         self.cycles = {r: self._cycles(r) for r in counts}
         streams = Traffic(self.analysis.body, self._axes(), counts, self._capacities(), self.sizes,

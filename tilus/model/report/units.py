@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
-_RATES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
+_RATES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _TIMES = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from typing import Any
 
 from tilus.backends import Artifact, Backend, Linked, Options, Route
@@ -123,9 +124,15 @@ def _engine(name: str) -> Any:
     return CpuEngine(name)
 
 
+def _explain(prepared: Any) -> str:
+    """By the models, which stand above this package."""
+    text: str = importlib.import_module("tilus.model.cpu.explain").explain(prepared)
+    return text
+
+
 _STAGES = {"thread": lambda kernel: kernel.thread, "llvm": lambda kernel: kernel.llvm,
            "asm": lambda kernel: kernel.asm, "object": lambda kernel: kernel.object}
 BACKEND = Backend(
     name="cpu", targets=(TARGETS["cpu"],), pipeline=_pipeline, routes=(Route("native", _build, _STAGES, _fingerprint),),
     emitted="asm", tiles=_tiles, engines={"cpu": _engine}, home=(HOST, "cpu"),
-    binding=lambda target: "cpu", kernel=CompiledForHost)
+    binding=lambda target: "cpu", kernel=CompiledForHost, explain=_explain)
