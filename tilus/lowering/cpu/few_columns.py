@@ -28,9 +28,9 @@ class FewColumns:
         """Before the first chunk."""
         c, lanes = self.c, self.stream.plan.lanes
         count = self.sums.shape[1]
-        for start, step in ((0, lanes), (count // lanes * lanes, 1)):
+        whole = count // lanes * lanes
+        for start, stop, step in ((0, whole, lanes), (whole, count, 1)):
             zero = c.const(0, self.home.dtype, step if step > 1 else 0)
-            stop = count // lanes * lanes if start == 0 else count
 
             def row(i: Value, _: list[Value], start: int = start, stop: int = stop, step: int = step,
                     zero: Value = zero) -> None:
