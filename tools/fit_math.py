@@ -6,6 +6,7 @@ a small factor of the minimax error. Run ``python tools/fit_math.py > tilus/lowe
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 import mpmath as mp
@@ -118,6 +119,43 @@ def table() -> dict[str, list[float]]:
     return out
 
 
+def single(x: mp.mpf) -> float:
+    """The nearest f32."""
+    return float(struct.unpack("f", struct.pack("f", float(x)))[0])
+
+
+def centre_near(g: Callable[[mp.mpf], mp.mpf], x: float, tries: int = 400) -> float:
+    """An f32 close to ``x`` at which the function is all but an f32 (Gal, 1986)."""
+    first = struct.unpack("I", struct.pack("f", x))[0]
+    found = [float(struct.unpack("f", struct.pack("I", first + i))[0]) for i in range(tries)]
+    return min(found, key=lambda c: abs(g(mp.mpf(c)) - single(g(mp.mpf(c)))))
+
+
+def pieces(g: Callable[[mp.mpf], mp.mpf], at_0: float, rest: float | None, width: float, count: int,
+           degree: int) -> list[list[float]]:
+    """Polynomials of an odd function about ``count`` multiples of ``width``: the centres, values there, slopes, and the
+    coefficients of the rest of the quotient of differences. Either the slopes are all ``at_0``, that at 0 as an f32, or
+    the constant coefficients of the rests are ``rest``, what that lacks."""
+    def tail(z: mp.mpf) -> mp.mpf:
+        x = mp.sqrt(z)
+        return g(x) / x - at_0
+
+    half = mp.mpf(width) / 2 * 1.01
+    even = fit(near_zero(tail, TINY), 0, half**2, (degree - 1) // 2)
+    rows = [[0.0, 0.0, at_0, *(even[k // 2] if k % 2 == 0 else 0.0 for k in range(degree))]]
+    for i in range(1, count):
+        c = mp.mpf(centre_near(g, i * width))
+        slope = at_0 if rest is None else single(mp.diff(g, c) - rest)
+
+        def quotient(d: mp.mpf, c: mp.mpf = c, slope: float = slope) -> mp.mpf:
+            return (g(c + d) - g(c)) / d - slope
+
+        rows.append([float(c), float(g(c)), slope, *fit(near_zero(quotient, TINY), -half, half, degree - 1)])
+    for row in rows:
+        row[3] = row[3] if rest is None else rest
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
 def words_of_two_over_pi(count: int) -> list[int]:
     """The bits of 2/π after the point, in words of 64."""
     mp.mp.prec = 64 * count + 128
@@ -134,6 +172,20 @@ def main() -> None:
         for value in values:
             print(f"    {value!r},")
         print(")")
+    slope = single(2 / mp.sqrt(mp.pi))
+    for name, g, at_0, rest, top, count in (
+        ("ERF", mp.erf, slope, float(2 / mp.sqrt(mp.pi) - slope), 3.95, 16), ("TANH", mp.tanh, 1.0, None, 9.1, 32),
+    ):
+        width = top / (count - 0.51)
+        print(f"{name}_TOP, {name}_WIDTH = {top}, {width}")
+        print(f"{name}_PIECES = (")
+        for row in pieces(g, at_0, rest, width, count, 6):
+            print("    (")
+            for i in range(0, count, 4):
+                print("        " + " ".join(f"{single(mp.mpf(value))!r}," for value in row[i : i + 4]))
+            print("    ),")
+        print(")")
+        print(f'"""f32 in {count} intervals: rows of centres, values, slopes, and coefficients of the rest."""')
     print("TWO_OVER_PI = (")
     for word in words_of_two_over_pi(20):
         print(f"    0x{word:016X},")

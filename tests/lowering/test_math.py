@@ -200,3 +200,14 @@ def test_remainders_are_exact(name: str, dtype: Any) -> None:
     np.testing.assert_array_equal(apply_pair("{a} % {b}", x, z), np.mod(x, z))
     small = np.abs(x / z) < 2.0**20
     np.testing.assert_array_equal(apply_pair("{a} // {b}", x, z)[small], np.floor_divide(x, z)[small])
+
+
+@pytest.mark.parametrize("function", ["erf", "tanh", "exp"])
+def test_a_result_does_not_depend_on_the_number_of_lanes(function: str) -> None:
+    x = np.random.default_rng(0).uniform(-4, 4, 40).astype("f")
+    kernel = build(UNARY_SOURCE.format(t="f32", f=function), f"<{function} lanes>")
+    expected = apply(function, x)
+    for lanes in (1, 2, 5, 8, 23):
+        y = np.zeros_like(x)
+        run(kernel, x=x, y=y, B=lanes)
+        np.testing.assert_array_equal(y, expected)

@@ -7,6 +7,7 @@ import math
 from tilus.ir.core import Value
 from tilus.lowering.math import tables
 from tilus.lowering.math.builder import Arithmetic
+from tilus.lowering.math.piecewise import by_intervals
 
 LN2 = 0.6931471805599453
 # ln 2 in two parts, the first with enough zeros at its end that products with exponents are exact.
@@ -208,6 +209,8 @@ def expand_cosh(m: Arithmetic, x: Value) -> Value:
 
 
 def expand_tanh(m: Arithmetic, x: Value) -> Value:
+    if m.scales and m.single:
+        return by_intervals(m, x, tables.TANH_PIECES, tables.TANH_WIDTH, tables.TANH_TOP)
     a = m.abs(x)
     limited = m.where(m.test("gt", a, m.pick(10.0, 22.0)), m.pick(10.0, 22.0), a)
     t = expand_expm1(m, m.mul(limited, 2.0))
@@ -282,6 +285,8 @@ def _erf_near(m: Arithmetic, x: Value) -> Value:
 
 
 def expand_erf(m: Arithmetic, x: Value) -> Value:
+    if m.scales and m.single:
+        return by_intervals(m, x, tables.ERF_PIECES, tables.ERF_WIDTH, tables.ERF_TOP)
     a = m.abs(x)
     far = m.copysign(m.sub(1.0, _erfc_positive(m, a)), x)
     near = _erf_near(m, m.where(m.test("gt", a, 1.0), 1.0, x))
