@@ -36,6 +36,7 @@ from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.jit import JitFunction, engine, jit
 from tilus.runtime.packed import PackedArray, pack, packed, unpack
 from tilus.runtime.prepacked import PrepackedArray, prepack, prepacked, unprepack
+from tilus.runtime.threads import get_num_threads, set_num_threads
 from tilus.tuning.autotune import AutotunedFunction, autotune
 from tilus.tuning.config import Config
 from tilus.tuning.switch import tuning

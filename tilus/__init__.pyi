@@ -140,6 +140,8 @@ from tilus.runtime.prepacked import PrepackedArray as PrepackedArray
 from tilus.runtime.prepacked import prepack as prepack
 from tilus.runtime.prepacked import prepacked as prepacked
 from tilus.runtime.prepacked import unprepack as unprepack
+from tilus.runtime.threads import get_num_threads as get_num_threads
+from tilus.runtime.threads import set_num_threads as set_num_threads
 from tilus.tuning.autotune import AutotunedFunction as AutotunedFunction
 from tilus.tuning.autotune import autotune as autotune
 from tilus.tuning.config import Config as Config

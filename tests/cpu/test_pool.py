@@ -42,11 +42,6 @@ def test_any_number_of_threads(threads: int) -> None:
     assert get_num_threads() == threads
 
 
-def test_a_pool_needs_a_thread() -> None:
-    with pytest.raises(ValueError):
-        set_num_threads(0)
-
-
 def test_concurrent_calls() -> None:
     x, y, z = arrays()
     kernel, _ = compile_kernel(add, x=x, y=y, z=z)
@@ -236,3 +231,33 @@ def test_workers_are_called_for_work_that_is_worth_it(monkeypatch: pytest.Monkey
         set_num_threads(1)
         monkeypatch.undo()
         set_num_threads(before)
+
+
+@pytest.mark.parametrize("kernel", ["small", "waiting"])
+def test_another_number_of_threads_while_launches_run(kernel: str) -> None:
+    """Launches that have the pool are waited for, and those that come to it later run alone, where blocks wait too."""
+    before = get_num_threads()
+    x, y = np.arange(16 * 40, dtype="f"), np.zeros(16 * 40, "f")
+    if kernel == "small":
+        compiled, _ = compile_kernel(add, x=x, y=x, z=y)
+    else:
+        compiled, _ = compile_kernel(phases, x=x, y=y)
+    failures, stop = [], threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            a, b = x.copy(), np.zeros_like(y)
+            compiled(pack(a), pack(a), pack(b)) if kernel == "small" else compiled(pack(a), pack(b))
+            if not np.array_equal(b, x + x if kernel == "small" else a):
+                failures.append(1)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for w in workers:
+        w.start()
+    for count in (1, 2, 3, 1, 2, 1, 3, 2) * 4:
+        set_num_threads(count)
+    stop.set()
+    for w in workers:
+        w.join()
+    set_num_threads(before)
+    assert not failures

@@ -91,7 +91,7 @@ def device_of(target: Target) -> str:
     """What code for a target runs on here: the processor and how many threads kernels have; the GPU where the arrays'
     library has found one; else the target's name."""
     if not target.is_cuda:
-        from tilus.runtime.cpu.pool import get_num_threads
+        from tilus.runtime.threads import get_num_threads
 
         return f"{_processor()}, {get_num_threads()} threads"
     cupy = sys.modules.get("cupy")

@@ -14,9 +14,9 @@ from tilus.model.cpu.machine import Host
 from tilus.model.cpu.predict import Estimate, LaunchModel
 from tilus.records import record
 from tilus.runtime.cpu.llvm import machine
-from tilus.runtime.cpu.pool import get_num_threads
 from tilus.runtime.internal import collection_paused
 from tilus.runtime.jit import Prepared
+from tilus.runtime.threads import get_num_threads
 from tilus.targets import TARGETS
 
 

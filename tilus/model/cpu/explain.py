@@ -12,9 +12,9 @@ from tilus.model.cpu.instructions import VECTOR
 from tilus.model.cpu.machine import Host, Level, host
 from tilus.model.report.units import bytes_text, rate_text, time_text
 from tilus.runtime.arrays import ArrayArgument
-from tilus.runtime.cpu.pool import get_num_threads
 from tilus.runtime.cpu.processor import host as processor
 from tilus.runtime.jit import Prepared
+from tilus.runtime.threads import get_num_threads
 from tilus.targets import TARGETS
 
 SHOWN = 0.02

@@ -159,7 +159,7 @@ _hosts: dict[int, Host] = {}
 def host() -> Host:
     """The record of this machine for the threads that kernels run on, measured where it has not been."""
     from tilus.runtime.cpu.llvm import host_description, machine
-    from tilus.runtime.cpu.pool import get_num_threads
+    from tilus.runtime.threads import get_num_threads
 
     threads = get_num_threads()
     found = _hosts.get(threads)

@@ -1,6 +1,6 @@
 """The CPU engine: compilation for the host, the pool of threads, and calls."""
 
 from tilus.runtime.cpu.kernel import CpuKernel, compile_module
-from tilus.runtime.cpu.pool import get_num_threads, set_num_threads
+from tilus.runtime.threads import get_num_threads, set_num_threads
 
 __all__ = ["CpuKernel", "compile_module", "get_num_threads", "set_num_threads"]

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,6 @@ from tilus.runtime.cpu.pool_ir import (
     FETCH,
     FREE_CORE,
     MAIN,
-    MAX_THREADS,
     MAX_WAITERS,
     POOL_WORDS,
     RELEASE,
@@ -38,6 +38,7 @@ from tilus.runtime.cpu.pool_ir import (
     pool_text,
 )
 from tilus.runtime.cpu.wait_ir import NO_TASKS, WAIT_TEXT
+from tilus.runtime.threads import cores, get_num_threads, on_change
 
 SPINS = 4000
 """Turns that an idle worker looks for work before it sleeps; some tens of microseconds."""
@@ -56,7 +57,9 @@ class _Code:
         self.object = loaded((tasks or NO_TASKS) + WAIT_TEXT + pool)
         self.has_fibers = bool(tasks)
         self.init = function(self.object.address("pool_init"), _VOID, _I64)
+        self.take = function(self.object.address("pool_take"), _I64, _I64)
         self.stop = function(self.object.address("pool_stop"), _VOID, _I64)
+        self.release = function(self.object.address("pool_release"), _VOID, _I64)
         self.worker = function(self.object.address("pool_worker"), _VOID, _I64, _I64, _I64)
         self.ticker = function(self.object.address("pool_ticker"), _VOID, _I64)
 
@@ -88,8 +91,10 @@ class Pool:
             address("cooperate") if code.has_fibers else 0, address("pool_wait"), address("pool_pause"),
             self.address + 8 * TICK)
         self.table = ctypes.addressof(self._table)
-        self.cores = _cores()
-        if threads <= len(self.cores):
+        self.cores = cores()
+        # Some of the cores may be other processes' as well: which ones to take, the system knows better.
+        self.pinned = threads == len(self.cores) and hasattr(os, "sched_setaffinity")
+        if self.pinned:
             self._words[FREE_CORE] = self.cores[0]
         for index in range(1, threads):
             self._words[CORES + index] = -1  # until its thread is there
@@ -117,13 +122,25 @@ class Pool:
                       key=lambda waiter: waiter[::-1])
 
     def _work(self, index: int) -> None:
-        with contextlib.suppress(OSError, AttributeError):
-            core = self.cores[index % len(self.cores)]
-            os.sched_setaffinity(0, {core})
-            self._words[THREADS + index], self._words[CORES + index] = threading.get_native_id(), core
+        if self.pinned:
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, {self.cores[index]})
+                self._words[THREADS + index], self._words[CORES + index] = threading.get_native_id(), self.cores[index]
         self.code.worker(self.address, index, 0)
 
+    def take(self) -> None:
+        """Wait until no launch has the pool, and give it to none any more: those that still come to it run on their own
+        threads."""
+        while not self.code.take(self.address):
+            time.sleep(0.001)
+
+    def dissolve(self) -> None:
+        """End the threads of a pool that has been taken, and free their frames."""
+        self.stop()
+        self.code.release(self.address)
+
     def stop(self) -> None:
+        """End the threads."""
         self.code.stop(self.address)
         for worker in self.workers:
             worker.join()
@@ -140,7 +157,6 @@ def _python_function(name: str) -> int:
 _lock = threading.Lock()
 _code: _Code | None = None
 _pool: Pool | None = None
-_wanted: int | None = None
 _print_handlers: dict[int, PrintHandler] = {}
 RUNTIME = (ctypes.c_int64 * 1)()
 """The table of the pool that there is, for compiled calls; 0 while there is none."""
@@ -160,46 +176,34 @@ def register_print(key: int, handler: PrintHandler) -> None:
     _print_handlers[key] = handler
 
 
-def _cores() -> list[int]:
-    """The cores that the calling thread may run on."""
-    try:
-        return sorted(os.sched_getaffinity(0))
-    except AttributeError:
-        return list(range(os.cpu_count() or 1))
-
-
-def default_threads() -> int:
-    """As many as there are cores that this process may run on."""
-    return max(1, min(MAX_THREADS, len(_cores())))
-
-
-def get_num_threads() -> int:
-    """Threads that a CPU kernel runs on."""
-    return _wanted or default_threads()
-
-
-def set_num_threads(count: int) -> None:
-    """Run CPU kernels on ``count`` threads from now on. No kernel may be running. Raises ValueError below 1."""
-    global _wanted
-    if not 1 <= count <= MAX_THREADS:
-        raise ValueError(f"the number of threads is 1 to {MAX_THREADS}, not {count}")
-    with _lock:
-        _wanted = count
-        if _pool is not None and _pool.threads != count:
-            _discard()
-
-
-def _discard() -> None:
+def _changed(threads: int) -> None:
+    """There is to be a pool of another size. The next launch makes it."""
     global _pool
-    if _pool is not None:
-        RUNTIME[0] = 0
-        pool, _pool = _pool, None
-        pool.stop()
-        _stopped.append(pool)
+    with _lock:
+        pool = _pool
+        if pool is not None and pool.threads != threads:
+            pool.take()
+            RUNTIME[0], _pool = 0, None
+            _stopped.append(pool)
+            pool.dissolve()
+
+
+on_change(_changed)
 
 
 _stopped: list[Pool] = []
-"""Pools that calls in progress may still look at."""
+"""Pools that calls in progress may still look at; those run alone."""
+
+
+@atexit.register
+def _leave() -> None:
+    """A launch that is running is not waited for."""
+    global _pool
+    pool, _pool = _pool, None
+    if pool is not None:
+        RUNTIME[0] = 0
+        pool.stop()
+        _stopped.append(pool)
 
 
 def current_pool() -> Pool:
@@ -227,4 +231,3 @@ def _after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_discard)

@@ -12,7 +12,8 @@ by which running code knows that it is time to look at signals (``wait_ir.py``).
 
 from __future__ import annotations
 
-MAX_THREADS = 256
+from tilus.runtime.threads import MAX_THREADS
+
 # Words of the pool. Those that different cores write are on cache lines of their own.
 # ENTERED is the number of the job (0 where none is open), above 16 bits for how many workers have entered it, LEFT how
 # many of those have left it.
@@ -102,6 +103,15 @@ define void @pool_wake(ptr %pool) {{
   %count = load atomic i64, ptr %sleepers seq_cst, align 8
   %any = icmp ne i64 %count, 0
 {_wake_if_any(CONDITION)}
+}}
+
+; Takes the pool for good, where no launch has it: 1, or 0.
+define i64 @pool_take(ptr %pool) {{
+  %lock = {_word(LOCK)}
+  %pair = cmpxchg ptr %lock, i64 0, i64 1 acquire monotonic
+  %taken = extractvalue {{ i64, i1 }} %pair, 1
+  %one = zext i1 %taken to i64
+  ret i64 %one
 }}
 
 define void @pool_stop(ptr %pool) {{
@@ -272,6 +282,26 @@ work:
 next:
   br label %wait
 leave:
+  ret void
+}}
+
+; Frees the frames of a pool that no launch has.
+define void @pool_release(ptr %pool) {{
+entry:
+  %framew = getelementptr i64, ptr %pool, i64 {FRAMES}
+  %workersw = {_word(WORKERS)}
+  %workers = load i64, ptr %workersw
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %loop ]
+  %slot = getelementptr i64, ptr %framew, i64 %i
+  %frame = load ptr, ptr %slot
+  call void @free(ptr %frame)
+  store ptr null, ptr %slot
+  %i1 = add i64 %i, 1
+  %again = icmp ule i64 %i1, %workers
+  br i1 %again, label %loop, label %done
+done:
   ret void
 }}
 
