@@ -121,8 +121,9 @@ def test_a_tile_that_goes_to_arrays_of_different_lengths() -> None:
 
 @pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9])
 @pytest.mark.parametrize("shape", [(300, 1100), (128, 64), (9, 5000), (131, 7)])
+@pytest.mark.parametrize("BM", [128, 13])
 @pytest.mark.parametrize("turned", ["", "a", "b", "ab"])
-def test_few_columns(columns: int, shape: tuple[int, int], turned: str) -> None:
+def test_few_columns(columns: int, shape: tuple[int, int], turned: str, BM: int) -> None:
     """A is read where it is, in pieces of K; both may lie along either dimension."""
     m, k = shape
     rng = np.random.default_rng(0)
@@ -130,7 +131,7 @@ def test_few_columns(columns: int, shape: tuple[int, int], turned: str) -> None:
     b = rng.standard_normal((columns, k), np.float32).T if "b" in turned else \
         rng.standard_normal((k, columns), np.float32)
     c = np.full((m, columns), np.nan, np.float32)
-    matmul(a, b, c)
+    matmul(a, b, c, BM=BM)
     want = a.astype("d") @ b
     np.testing.assert_allclose(c, want, rtol=1e-4, atol=1e-4 * np.sqrt(k))
 

@@ -17,7 +17,7 @@ from tilus.ir.ops.words import Regroup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.microkernel import blocking, column_pieces, over, sum_of_lanes
-from tilus.lowering.cpu.transpose import SIDE, source_dim, transpose_registers
+from tilus.lowering.cpu.transpose import side_of, source_dim, transpose_registers, width_of
 from tilus.lowering.cpu.values import Buffer, Coord, Number
 from tilus.records import record
 
@@ -165,7 +165,7 @@ def fill_byte_panels(self: BlockLowering, form: ByteForm, value: Value, pointer:
         def panel(j: Number, width: int = width) -> None:
             place = c.offset(pointer, c.add(c.mul(j, room), c.mul(first, width)))
             reached: Number = 0
-            if source_dim(self, value) == 0 and width % SIDE == 0:
+            if source_dim(self, value) == 0 and width >= side_of(u32):
                 reached = _panel_along_depth(self, form, value, place, j, depth, width)
             _panel(self, form, value, place, j, reached, depth, width)
 
@@ -253,15 +253,16 @@ def depth_words(self: BlockLowering, form: ByteForm, value: Value, k: Coord, j: 
 
 def _panel_along_depth(self: BlockLowering, form: ByteForm, value: Value, place: Value, j: Number, depth: Number,
                        width: int) -> Number:
-    """The memory runs along K: blocks of eight words by eight columns are transposed in registers."""
-    c, block = self.c, SIDE * WORD
+    """The memory runs along K: blocks of words are transposed in registers."""
+    c, side, together = self.c, side_of(u32), width_of(self, u32, width)
+    block = side * WORD
     whole = depth // block * block if isinstance(depth, int) else c.arith("and", depth, -block)
 
     def words(k: Value, _: list[Value]) -> None:
         at = c.offset(place, c.mul(c.arith("shr", k, 2), width))
-        for first in range(0, width, SIDE):
-            columns = [depth_words(self, form, value, Coord(k, 0, True), column_at(j, False, first + n), SIDE)
-                       for n in range(SIDE)]
+        for first in range(0, width, together):
+            columns = [depth_words(self, form, value, Coord(k, 0, True), column_at(j, False, first + n), side)
+                       for n in range(together)]
             for n, x in enumerate(transpose_registers(self, columns)):
                 c.b.add(PtrStore(c.offset(at, n * width + first), x))
 

@@ -1,4 +1,4 @@
-"""Loops over K that do nothing but accumulate a dot: run over large chunks of K, whatever the kernel's own BK.
+"""Loops over K that do nothing but accumulate dots: run over large chunks of K, whatever the kernel's own BK.
 
 ``for k: acc = dot(f(load(a, (i, k))), g(load(b, (k, j))), acc)`` is one product over all of K. It is cut into chunks
 that suit the caches; of each chunk both operands are packed, and the accumulators stay in registers for all of it.
@@ -56,7 +56,7 @@ from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
 from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
-from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
+from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, side_of, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
 from tilus.lowering.cpu.ways import Multiplied
 from tilus.records import record
@@ -65,7 +65,7 @@ LONG_CHUNK_BYTES = 4096
 """The same where A is not packed: what a row of it is read at a time is a page."""
 MEMO_BYTES = 2 << 20
 """Room for the packed B of a whole loop, kept from one block to the next on the same core."""
-MAX_MEMOS = 2
+MAX_MEMOS = 4
 CHUNK_BYTES = 1024
 """Bytes of K that a row of a chunk takes: a panel of B (K × 16 f32) then fills half of a first-level cache."""
 _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
@@ -73,41 +73,45 @@ _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
 
 @record(slots=True)
 class _Loop:
-    """A recognised loop: ``dot`` is its dot, ``block`` the K of one iteration, ``step`` that of its index. ``uniform``:
-    B is one tile over all of K; else each iteration makes one."""
+    """A recognised loop: ``dot`` is one of its dots, whose sum is carried at ``place``; ``block`` is the K of an
+    iteration, ``step`` that of its index. ``uniform``: B is one tile over all of K; else each iteration makes one."""
 
     op: For
     dot: Dot
+    place: int
     block: int
     step: int
     uniform: bool = True
 
 
 def try_contraction(self: BlockLowering, op: For) -> bool:
-    """Lower the loop as one product, if it is one."""
-    found = _recognise(self, op)
-    if found is None:
+    """Lower the loop as one product for each tile that it carries, if it is such."""
+    step = self.c.number(self.scalars[op.step])
+    if not op.init or not isinstance(step, int) or step <= 0:
         return False
-    _Contraction(self, found).run()
+    for inner in op.body.ops[:-1]:
+        if inner.regions or any(e.kind != "read" for e in inner.effects()) or \
+                any(isinstance(r.type, ViewType) for r in inner.results):
+            return False
+    loops = [_recognise(self, op, place, step) for place in range(len(op.init))]
+    found = [loop for loop in loops if loop is not None]
+    if len(found) < len(loops):
+        return False
+    homes = carried_homes(self, op.init)
+    for loop in found:
+        _Contraction(self, loop, homes[loop.place]).run()
     return True
 
 
-def _recognise(self: BlockLowering, op: For) -> _Loop | None:
-    step = self.c.number(self.scalars[op.step])
-    if len(op.init) != 1 or op.init[0].tile.rank != 2 or not isinstance(step, int) or step <= 0:
-        return None
-    dot = op.body.terminator.operands[0].defining
-    if not isinstance(dot, Dot) or dot not in op.body.ops or dot.accumulator is not op.carried[0]:
+def _recognise(self: BlockLowering, op: For, place: int, step: int) -> _Loop | None:
+    """The product that the loop carries at a place, if that is one."""
+    carried, dot = op.carried[place], op.body.terminator.operands[place].defining
+    if not isinstance(dot, Dot) or carried.tile.rank != 2 or dot not in op.body.ops or dot.accumulator is not carried:
         return None
     dtype = dot.accumulator.tile.dtype
-    if compute_type(dtype) is not dtype or self.uses[op.carried[0]] != 1 or self.uses[dot.result] != 1:
+    if compute_type(dtype) is not dtype or self.uses[carried] != 1 or self.uses[dot.result] != 1:
         return None
-    for inner in op.body.ops[:-1]:
-        if inner.regions or any(e.kind != "read" for e in inner.effects()):
-            return None
-        if any(isinstance(r.type, ViewType) for r in inner.results):
-            return None
-    loop = _Loop(op, dot, dot.a.tile.shape[1], step)
+    loop = _Loop(op, dot, place, dot.a.tile.shape[1], step)
     inside = {r for inner in op.body.ops for r in inner.results}
     if not _suits(self, loop, inside, dot.a, (0, 1)):  # dimension 1 of the consumer is K
         return None
@@ -187,9 +191,9 @@ def _constant(self: BlockLowering, value: Value) -> int | None:
 
 
 def count_memos(kernel: Function) -> int:
-    """How many loops over dots of a kernel get a memory of their packed B."""
-    loops = sum(isinstance(op, For) and any(isinstance(o, Dot) for o in op.body.ops) for op in kernel.walk())
-    return min(loops, MAX_MEMOS)
+    """How many dots in loops of a kernel get a memory of their packed B."""
+    dots = sum(isinstance(o, Dot) for op in kernel.walk() if isinstance(op, For) for o in op.body.ops)
+    return min(dots, MAX_MEMOS)
 
 
 @record(slots=True)
@@ -213,9 +217,12 @@ class _Panels:
 
 
 class _Contraction:
-    def __init__(self, lowering: BlockLowering, loop: _Loop) -> None:
+    """``home`` is where the sum is carried."""
+
+    def __init__(self, lowering: BlockLowering, loop: _Loop, home: Buffer) -> None:
         self.lowering = lowering
         self.loop = loop
+        self.home = home
         self.dtype: DType = loop.dot.accumulator.tile.dtype
         self.rows, self.columns = loop.dot.result.tile.shape
         self.form = byte_form(lowering, loop.dot.a, loop.dot.b, self.dtype) if loop.block % WORD == 0 else None
@@ -226,22 +233,21 @@ class _Contraction:
         self.start: Value
         self.wanted: Number = self.columns
         self.few: Value | bool = False
-        self.slack = 0
+        self.slack = 4 * lowering.machine.vector_bytes // container_bytes(self.dtype)
         self.set_chunk(CHUNK_BYTES)
 
     def run(self) -> None:
         lowering, c = self.lowering, self.lowering.c
-        home = carried_homes(lowering, self.loop.op.init)[0]
+        home, result = self.home, self.loop.op.results[self.loop.place]
         home.carried = False
-        lowering.reps[self.loop.op.results[0]] = home
+        lowering.reps[result] = home
         self.start, stop = (lowering.scalars[v] for v in (self.loop.op.start, self.loop.op.stop))
         trips = c.max(c.arith("floordiv", c.add(c.sub(stop, self.start), self.loop.step - 1), self.loop.step), 0)
         top = lowering.frame_top
         # Nothing comes from where A is beyond its array.
         rows, total = self.inside(c.mul(trips, self.loop.block))
-        stops = stops_of(lowering, self.loop.op.results[0])
+        stops = stops_of(lowering, result)
         rows, self.wanted = c.min(rows, stops[0]), stops[1]
-        self.slack = 4 * lowering.machine.vector_bytes // container_bytes(self.dtype)
         self.few = self.rows <= FEW_ROWS
         if not self.few and not isinstance(rows, int):
             self.few = c.compare("le", rows, FEW_ROWS)
@@ -470,12 +476,17 @@ class _Contraction:
 
     def reach_of(self, depth: Number) -> Number:
         """How far vectors along K may run."""
-        c, width = self.lowering.c, max(SIDE, self.slack)
+        c, width = self.lowering.c, self.slack
         return c.mul(c.arith("quo", c.add(depth, width - 1), width), width)
 
     def b_of(self, index: Value, depth: Number) -> Value:
-        """The same of B, which is packed row by row, exactly."""
-        return self.operand(self.loop.dot.b, (1, 0), index, depth)
+        """The same of B, which is packed row by row, exactly, or by blocks where the memory runs along K."""
+        y = self.operand(self.loop.dot.b, (1, 0), index, depth)
+        if self.form is not None or source_dim(self.lowering, y) != 0:
+            return y
+        c, side = self.lowering.c, side_of(y.tile.dtype)
+        reach = c.mul(c.arith("quo", c.add(depth, side - 1), side), side)
+        return self.operand(self.loop.dot.b, (1, 0), index, reach)
 
     def operand(self, value: Value, dims: tuple[int | None, ...], index: Value, reach: Number) -> Value:
         lowering = self.lowering
@@ -570,24 +581,21 @@ class _Contraction:
             pack_columns(lowering, self.form, value, lowering.c.as_pointer(pointer, u32), depth, self.columns,
                          self.chunk // WORD, words_of(lowering, first), depth)
             return
-        rows = depth
-        if source_dim(lowering, value) == 0 and self.columns >= SIDE:
-            rows = value.tile.shape[0]
 
         def emit() -> list[Value]:
-            fill_panels(lowering, value, pointer, rows, self.columns, self.dtype, self.wanted, self.chunk, first)
+            fill_panels(lowering, value, pointer, depth, self.columns, self.dtype, self.wanted, self.chunk, first)
             return []
 
         versions(lowering, windows_of(lowering, [value]), emit)
 
     def fill_a(self, value: Value, target: Buffer, depth: Number, rows: Number) -> None:
-        """Rows by vectors along K, the last of which may run past the end; or transposed blocks, of all rows."""
+        """Rows by vectors along K, the last of which may run past the end; or transposed blocks."""
         lowering, c = self.lowering, self.lowering.c
 
         def emit() -> list[Value]:
-            if source_dim(lowering, value) == 0 and isinstance(rows, int) and rows >= SIDE:
+            if source_dim(lowering, value) == 0 and can_transpose(value.tile.dtype, *target.shape):
                 copy_transposed(lowering, value, target.shape, 0, 1,
-                                lambda at, x: store_buffer(lowering, target, at, x))
+                                lambda at, x: store_buffer(lowering, target, at, x), stops=(rows, depth))
                 return []
             lanes = min(4 * lowering.machine.vector_bytes // container_bytes(self.dtype), self.chunk)
             lanes = 1 << (lanes.bit_length() - 1)

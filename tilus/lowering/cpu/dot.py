@@ -28,7 +28,7 @@ from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_row
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
 from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, vector_lanes, versions, windows_of
-from tilus.lowering.cpu.transpose import SIDE, copy_transposed, source_dim
+from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, source_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
 from tilus.lowering.cpu.ways import Multiplied
 from tilus.lowering.cpu.write import write_buffer
@@ -88,7 +88,7 @@ def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number
     for start, stop, width in column_pieces(columns, block):
         def panel(j: Number, width: int = width) -> None:
             place = self.c.offset(pointer, self.c.add(self.c.mul(j, room), self.c.mul(first, width)))
-            if along == 0 and width >= SIDE and isinstance(depth, int):
+            if along == 0 and can_transpose(value.tile.dtype, value.tile.shape[0], width):
                 _panel_transposed(self, value, place, j, depth, width)
             else:
                 _panel(self, value, place, j, depth, width)
@@ -112,12 +112,13 @@ def _panel(self: BlockLowering, value: Value, place: Value, j: Number, depth: Nu
     self.lanes = saved
 
 
-def _panel_transposed(self: BlockLowering, value: Value, place: Value, j: Number, depth: int, width: int) -> None:
-    """The memory runs along K: blocks of eight by eight are transposed in registers."""
-    target = Buffer(place, value.tile.dtype, (depth, width), (width, 1))
+def _panel_transposed(self: BlockLowering, value: Value, place: Value, j: Number, depth: Number, width: int) -> None:
+    """The memory runs along K: blocks are transposed in registers."""
+    shape = value.tile.shape[0], width
+    target = Buffer(place, value.tile.dtype, shape, (width, 1))
     base, const = (None, j) if isinstance(j, int) else (j, 0)
-    copy_transposed(self, value, (depth, width), 0, 1, lambda coords, x: store_buffer(self, target, coords, x),
-                    origin=(ZERO, Coord(base, const)))
+    copy_transposed(self, value, shape, 0, 1, lambda coords, x: store_buffer(self, target, coords, x),
+                    origin=(ZERO, Coord(base, const)), stops=(depth, width))
 
 
 def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool,

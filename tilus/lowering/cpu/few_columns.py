@@ -6,10 +6,11 @@ from tilus.ir.core import Value
 from tilus.ir.ops import Binary, PtrLoad, PtrStore, Transpose
 from tilus.lowering.cpu import ways
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan
+from tilus.lowering.cpu.few_rows import FewRows, Plan
+from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.values import Buffer, Number
 
-FEW_COLUMNS = FEW_ROWS
+FEW_COLUMNS = 8
 
 
 class FewColumns:
@@ -26,15 +27,13 @@ class FewColumns:
 
     def begin(self) -> None:
         """Before the first chunk."""
-        c, lanes = self.c, self.stream.plan.lanes
-        count = self.sums.shape[1]
-        whole = count // lanes * lanes
-        for start, stop, step in ((0, whole, lanes), (whole, count, 1)):
-            zero = c.const(0, self.home.dtype, step if step > 1 else 0)
+        c, count = self.c, self.sums.shape[1]
+        for start, stop, width in vector_pieces(count, self.stream.plan.lanes):
+            zero = c.const(0, self.home.dtype, width if width > 1 else 0)
 
-            def row(i: Value, _: list[Value], start: int = start, stop: int = stop, step: int = step,
+            def row(i: Value, _: list[Value], start: int = start, stop: int = stop, width: int = width,
                     zero: Value = zero) -> None:
-                c.loop(start, stop, step, [], lambda j, _: self._put(self.stream.row_of(self.sums, i, 0, j), zero))
+                c.loop(start, stop, width, [], lambda j, _: self._put(self.stream.row_of(self.sums, i, 0, j), zero))
 
             c.loop(0, self.stream.filled, 1, [], row)
         self.stream.begin()

@@ -1,5 +1,4 @@
-"""Tiles whose memory runs along another dimension than their destination's: blocks are transposed in registers, 8×8 or
-16×16 elements."""
+"""Tiles whose memory runs along another dimension than their destination's: blocks, transposed in registers."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from collections.abc import Callable, Sequence
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Pack, Shuffle
-from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.evaluate import evaluate, leaves
 from tilus.lowering.cpu.memory import store_window
 from tilus.lowering.cpu.nest import (
@@ -25,40 +24,51 @@ from tilus.lowering.cpu.nest import (
 )
 from tilus.lowering.cpu.values import Buffer, Coord, Coords, Lazy, Number, Window
 
-SIDE = 8
+PART_BYTES = 16
+"""What the processor's shuffles stay within: rows are loaded in such parts, and exchanged there."""
 Put = Callable[[Coords, Value], None]
 
 
-def side_of(self: BlockLowering, dtype: DType, shape: tuple[int, ...], along: int, across: int) -> int:
-    """The side of a block: 16 where registers hold as many elements."""
-    wide = self.machine.vector_bytes == 64 and dtype.bits == 32
-    return 16 if wide and min(shape[along], shape[across]) >= 16 else SIDE
+def side_of(dtype: DType) -> int:
+    """Elements of a part, which is how many of them a block takes along the memory."""
+    return max(1, PART_BYTES // container_bytes(dtype))
+
+
+def width_of(self: BlockLowering, dtype: DType, extent: int) -> int:
+    """Rows that a block takes, as many as a vector has lanes, if there are so many."""
+    width = self.machine.vector_bytes // container_bytes(dtype)
+    while width > extent:
+        width //= 2
+    return width
 
 
 def transpose_registers(self: BlockLowering, rows: Sequence[Value]) -> list[Value]:
-    """As many vectors as they have lanes, 8 or 16, transposed: two rounds transpose within parts of four lanes, the
-    others move those."""
-    b, side = self.c.b, len(rows)
-    quarters = side // 4
+    """The columns of rows of a part each, as vectors with an element of every row: rows are put side by side so that
+    those that become neighbours are in the same part of different vectors, and exchanged in each part by halves."""
+    b, side = self.c.b, rows[0].tile.size
+    parts = len(rows) // side
+    vectors = [b.add(Pack(tuple(rows[n + side * g] for g in range(parts)))).result if parts > 1 else rows[n]
+               for n in range(side)]
+    run = 1
+    while run < side:
+        after: list[Value] = []
+        for first in range(0, side, 2 * run):
+            for n in range(first, first + run):
+                both = b.add(Pack((vectors[n], vectors[n + run]))).result
+                after += [b.add(Shuffle(both, _interleaved(side, parts, run, half))).result for half in (0, 1)]
+        vectors, run = after, 2 * run
+    return vectors
 
-    def pair(x: Value, y: Value, indices: Sequence[int]) -> Value:
-        """``indices`` of lanes of both, those of the second from 16 on."""
-        return b.add(Shuffle(b.add(Pack((x, y))).result, tuple(i % 16 + i // 16 * side for i in indices))).result
 
-    def within(x: Value, y: Value, indices: Sequence[int]) -> Value:
-        return pair(x, y, [i + 4 * q for q in range(quarters) for i in indices])
-
-    def whole(x: Value, y: Value, indices: Sequence[int]) -> Value:
-        return pair(x, y, [4 * (i % 4) + 16 * (i // 4) + k for i in indices for k in range(4)])
-
-    t = [within(rows[i], rows[i + 1], m) for i in range(0, side, 2) for m in ((0, 16, 1, 17), (2, 18, 3, 19))]
-    u = [within(t[i + j], t[i + j + 2], m) for i in range(0, side, 4) for j in (0, 1)
-         for m in ((0, 1, 16, 17), (2, 3, 18, 19))]
-    if side == 8:
-        return [whole(u[i], u[i + 4], m) for m in ((0, 4), (1, 5)) for i in range(4)]
-    even, odd = (0, 2, 4, 6), (1, 3, 5, 7)
-    low, high = ([[whole(u[h + i], u[h + i + 4], m) for i in range(4)] for m in (even, odd)] for h in (0, 8))
-    return [whole(low[q % 2][i], high[q % 2][i], even if q < 2 else odd) for q in range(4) for i in range(4)]
+@functools.cache
+def _interleaved(side: int, parts: int, run: int, half: int) -> tuple[int, ...]:
+    """Runs of elements from one half of each part of two vectors by turns."""
+    indices: list[int] = []
+    for part in range(0, side * parts, side):
+        for at in range(half * side // 2, (half + 1) * side // 2, run):
+            for vector in (0, side * parts):
+                indices += range(vector + part + at, vector + part + at + run)
+    return tuple(indices)
 
 
 def source_dim(self: BlockLowering, value: Value) -> int | None:
@@ -80,60 +90,53 @@ def source_dim(self: BlockLowering, value: Value) -> int | None:
 
 def copy_transposed(self: BlockLowering, value: Value, shape: tuple[int, ...], along: int, across: int,
                     put: Put, origin: Coords | None = None, stops: Sequence[Number] | None = None,
-                    ends: Sequence[End] = (), side: int = SIDE) -> None:
+                    ends: Sequence[End] = ()) -> None:
     """Evaluate by vectors along dimension ``along`` and ``put`` vectors along ``across``. Blocks that are not full
     go element by element. The elements are those from ``origin`` on, where given; ``put`` counts from 0. What is from
     ``stops`` on need not be there. ``ends``: windows that are left along ``across``, for blocks before whose ends
     nothing is checked along it."""
-    c = self.c
+    c, dtype = self.c, value.tile.dtype
 
     def get(coords: Coords) -> Value:
         return evaluate(self, value, coords if origin is None else _moved(self, coords, origin))
 
-    main = tuple(n // side * side if d in (along, across) else n for d, n in enumerate(shape))
-    reach: list[Number] = [n if stops is None else c.min(n, stops[d]) for d, n in enumerate(main)]
+    steps = {along: side_of(dtype), across: width_of(self, dtype, shape[across])}
+    main = tuple(n // steps.get(d, 1) * steps.get(d, 1) for d, n in enumerate(shape))
+    stops = shape if stops is None else stops
+    reach = [c.min(n, stops[d]) for d, n in enumerate(main)]
     saved = self.lanes
 
     def block(outer: Coords, i: Number, j: Number) -> None:
-        self.lanes = side
         coords = list(outer)
 
         def at(x: Number, vector: bool, r: int = 0) -> Coord:
             return Coord(None, x + r, vector) if isinstance(x, int) else Coord(x, r, vector)
 
-        coords[along] = at(i, True)
+        self.lanes, coords[along] = steps[along], at(i, True)
         rows = []
-        for r in range(side):
+        for r in range(steps[across]):
             coords[across] = at(j, False, r)
-            rows.append(c.splat(get(tuple(coords)), side))
-        coords[across] = at(j, True)
-
-        def put_column(r: int, column: Value) -> None:
+            rows.append(c.splat(get(tuple(coords)), self.lanes))
+        self.lanes, coords[across] = steps[across], at(j, True)
+        for r, column in enumerate(transpose_registers(self, rows)):
             coords[along] = at(i, False, r)
             put(tuple(coords), column)
-
-        for r, column in enumerate(transpose_registers(self, rows)):
-            if isinstance(reach[along], int) or r == 0:
-                put_column(r, column)
-            else:
-                c.branch(c.compare("lt", c.add(i, r), reach[along]), functools.partial(put_column, r, column))
         self.lanes = saved
 
-    whole = whole_vectors(self, reach[across], side, ends) if ends else 0
+    whole = whole_vectors(self, reach[across], steps[across], ends) if ends else 0
 
     def blocks(outer: Coords) -> None:
-        def inner(i: Value, _: list[Value]) -> list[Value]:
-            if ends:
-                with inside_of(self, ends):
-                    c.loop(0, whole, side, [], lambda j, _: block(outer, i, j))
-            c.loop(whole, reach[across], side, [], lambda j, _: block(outer, i, j))
-            return []
+        def inner(j: Value, _: list[Value]) -> None:
+            c.loop(0, reach[along], steps[along], [], lambda i, _: block(outer, i, j))
 
-        c.loop(0, reach[along], side, [], inner)
+        if ends:
+            with inside_of(self, ends):
+                c.loop(0, whole, steps[across], [], inner)
+        c.loop(whole, reach[across], steps[across], [], inner)
 
     others = tuple(1 if d in (along, across) else n for d, n in enumerate(shape))
     _outer_nest(self, others, blocks, reach)
-    _rest(self, get, shape, main, along, across, put)
+    _rest(self, get, shape, main, along, across, put, stops)
 
 
 def _moved(self: BlockLowering, coords: Coords, origin: Coords) -> Coords:
@@ -150,25 +153,33 @@ def _outer_nest(self: BlockLowering, shape: tuple[int, ...], body: Callable[[Coo
 
 
 def _rest(self: BlockLowering, get: Callable[[Coords], Value], shape: tuple[int, ...], main: tuple[int, ...],
-          along: int, across: int, put: Put) -> None:
+          along: int, across: int, put: Put, stops: Sequence[Number]) -> None:
     """The two strips beside the full blocks."""
-    strips = [(main[along], 0, shape[along] - main[along], shape[across]),
-              (0, main[across], main[along], shape[across] - main[across])]
-    for first, second, rows, columns in strips:
-        if not rows or not columns:
+    c = self.c
+    others = tuple(1 if d in (along, across) else n for d, n in enumerate(shape))
+    for rows, columns in (((main[along], shape[along]), (0, shape[across])),
+                          ((0, main[along]), (main[across], shape[across]))):
+        if rows[0] == rows[1] or columns[0] == columns[1]:
             continue
-        extents = tuple(rows if d == along else columns if d == across else n for d, n in enumerate(shape))
-        starts = tuple(first if d == along else second if d == across else 0 for d in range(len(shape)))
 
-        def body(coords: Coords, starts: tuple[int, ...] = starts) -> None:
-            at = tuple(x.shifted(s) for x, s in zip(coords, starts, strict=True))
-            put(at, get(at))
+        def strip(outer: Coords, rows: tuple[int, int] = rows, columns: tuple[int, int] = columns) -> None:
+            at = list(outer)
 
-        nest(self, extents, across, 1, body)
+            def row(i: Value, _: list[Value]) -> None:
+                def element(j: Value, _: list[Value]) -> None:
+                    at[along], at[across] = Coord(i), Coord(j)
+                    put(tuple(at), get(tuple(at)))
+
+                c.loop(columns[0], c.min(columns[1], stops[across]), 1, [], element)
+
+            c.loop(rows[0], c.min(rows[1], stops[along]), 1, [], row)
+
+        _outer_nest(self, others, strip, stops)
 
 
-def _worthwhile(shape: tuple[int, ...], along: int, across: int) -> bool:
-    return shape[along] >= SIDE and shape[across] >= SIDE
+def can_transpose(dtype: DType, along: int, across: int) -> bool:
+    """Whether a tile with these extents has a block."""
+    return min(along, across) >= side_of(dtype) > 1
 
 
 def try_transposed(self: BlockLowering, value: Value, target: Buffer, stops: Sequence[Number]) -> bool:
@@ -176,14 +187,13 @@ def try_transposed(self: BlockLowering, value: Value, target: Buffer, stops: Seq
     dimension."""
     along = source_dim(self, value)
     across = next((d for d, s in enumerate(target.strides) if s == 1 and target.shape[d] > 1), None)
-    if along is None or across is None or along == across or not _worthwhile(target.shape, along, across) \
-            or target.dtype.is_bool:
+    if along is None or across is None or along == across or target.dtype.is_bool or \
+            not can_transpose(target.dtype, target.shape[along], target.shape[across]):
         return False
 
     def emit() -> list[Value]:
         copy_transposed(self, value, target.shape, along, across,
-                        lambda coords, x: store_buffer(self, target, coords, x), stops=stops,
-                        side=side_of(self, value.tile.dtype, target.shape, along, across))
+                        lambda coords, x: store_buffer(self, target, coords, x), stops=stops)
         return []
 
     versions(self, windows_of(self, [value]), emit)
@@ -197,7 +207,8 @@ def try_transposed_store(self: BlockLowering, value: Value, window: Window) -> b
     shape = value.tile.shape
     along = source_dim(self, value)
     across = next((d for d, s in enumerate(window.strides) if isinstance(s, int) and s == 1 and shape[d] > 1), None)
-    if along is None or across is None or along == across or not _worthwhile(shape, along, across):
+    if along is None or across is None or along == across or not can_transpose(
+            value.tile.dtype, shape[along], shape[across]):
         return False
 
     def emit() -> list[Value]:
@@ -206,8 +217,7 @@ def try_transposed_store(self: BlockLowering, value: Value, window: Window) -> b
         if stops is not None:
             ends.append((window, across))
         copy_transposed(self, value, shape, along, across,
-                        lambda coords, x: store_window(self, window, coords, x, None), stops=stops, ends=ends,
-                        side=side_of(self, value.tile.dtype, shape, along, across))
+                        lambda coords, x: store_window(self, window, coords, x, None), stops=stops, ends=ends)
         return []
 
     versions(self, [window, *windows_of(self, [value])], emit)
