@@ -283,8 +283,37 @@ def test_nothing_is_kept() -> None:
     assert kernel() is None
 
 
-def run_by_threads(kernel: Any, seconds: float, count: int = 64) -> int:
-    """Calls by many threads, each on shapes of its own by turns; gives how many there were."""
+@tl.jit
+def unpacked(w: tl.i4["N"], y: tl.i4["N"], B: int = 128):
+    i = tl.grid(tl.cdiv(w.shape[0], B))
+    tl.store(y, i * B, tl.load(w, i * B, B))
+
+
+def test_packed_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = np.arange(200) % 16 - 8
+    w, data = tl.pack(numbers, tl.i4), np.zeros(100, np.uint8)
+    y = tl.packed(data, tl.i4, (200,))
+    for _ in range(2):
+        unpacked(w, y)
+    data[:] = 0
+    counted = Counted(unpacked, monkeypatch)
+    assert counted.of(lambda: unpacked(w, y)) == 0
+    np.testing.assert_array_equal(tl.unpack(y, np.int8), numbers)
+    for wrong, message in ((lambda: unpacked(w, w), "overlaps"), (lambda: unpacked(data, y), "holds u8")):
+        with pytest.raises(tl.UserError, match=message):
+            wrong()
+    locked = np.zeros(100, np.uint8)
+    locked.flags.writeable = False
+    with pytest.raises(tl.UserError, match="read-only"):
+        unpacked(w, tl.packed(locked, tl.i4, (200,)))
+    other = tl.packed(np.zeros(150, np.uint8), tl.i4, (300,))
+    unpacked(tl.pack(np.arange(300) % 8, tl.i4), other)
+    assert tl.unpack(other, np.int8).max() == 7
+
+
+def run_by_threads(kernel: Any, seconds: float, count: int = 64, of: Callable[[Any], Any] = lambda array: array) -> int:
+    """Calls by many threads, each on shapes of its own by turns; gives how many there were. ``of`` makes the arguments
+    of arrays, over their memory."""
     failures: list[str] = []
     calls = itertools.count()
     end = time.monotonic() + seconds
@@ -296,7 +325,7 @@ def run_by_threads(kernel: Any, seconds: float, count: int = 64) -> int:
             for x in xs:
                 y = np.zeros_like(x)
                 a = float(rng.integers(1, 5))
-                kernel(x, y, a)
+                kernel(of(x), of(y), a)
                 next(calls)
                 if not np.array_equal(y, x * np.float32(a) * np.float32(2)):
                     failures.append(f"thread {index}, {len(x)} elements")
@@ -323,5 +352,14 @@ def test_many_threads_and_shapes(seconds: float) -> None:
     kernel = tl.jit(scaled.function)
     run_by_threads(kernel, 1.0)
     before = resident()
-    assert run_by_threads(kernel, seconds) > 100
-    assert resident() - before < 8 << 20
+    calls = run_by_threads(kernel, seconds)
+    grown = resident() - before
+    print(f"{calls} calls in {seconds} s, {grown / 1024:.0f} KiB more memory")
+    assert calls > 100
+    assert grown < 8 << 20
+
+
+def test_many_threads_and_tensors() -> None:
+    """The keys of tensors are Python's: other threads run while a call is looked at."""
+    torch = pytest.importorskip("torch")
+    assert run_by_threads(tl.jit(scaled.function), 1.5, 16, torch.from_numpy) > 100

@@ -22,9 +22,14 @@ def register_arrays(kind: type, key: ArrayKey) -> None:
     _array_keys[kind] = key
 
 
+def key_of(kind: type) -> ArrayKey | None:
+    """The function that was registered for a class; None where there is none."""
+    return _known_arrays().get(kind)
+
+
 def array_key(value: Any) -> tuple[int, tuple[Any, ...]] | None:
     """The address of an array of a registered class, and what else calls depend on; None for everything else."""
-    key = _known_arrays().get(type(value))
+    key = key_of(type(value))
     return None if key is None else key(value)
 
 
@@ -37,15 +42,15 @@ def call_key(chosen: str | None, values: Sequence[Any],
     array_keys = _known_arrays()
     for value, constant in zip(values, constants, strict=True):
         kind = type(value)
-        key_of = array_keys.get(kind)
+        known = array_keys.get(kind)
         if constant:
             try:
                 key += (kind, value) if kind in _PLAIN else (kind, constant_key(value))
                 hash(key[-1])
             except TypeError:
                 return None
-        elif key_of is not None:
-            found = key_of(value)
+        elif known is not None:
+            found = known(value)
             if found is None:
                 return None
             addresses.append(found[0])
@@ -91,4 +96,4 @@ def _address_of() -> Callable[[Any], int]:
     return lambda array: int(array.ctypes.data)
 
 
-__all__ = ["array_key", "call_key", "register_arrays"]
+__all__ = ["ArrayKey", "array_key", "call_key", "key_of", "register_arrays"]

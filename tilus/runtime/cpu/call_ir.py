@@ -19,16 +19,19 @@ CHECK_KIND, CHECK_OWNER, CHECK_NAME, CHECK_VALUE, CHECK_FORGIVEN = range(5)
 CHECK_WORDS = 5
 IN_DICTIONARY, IN_CELL, AS_ATTRIBUTE, AS_RESULT = range(4)
 # Words of a plan: what keeps it and its code alive, the value of the engine's variable, the launch function, its
-# packed words, what they are filled from, and byte ranges that may not overlap.
+# packed words, what they are filled from, byte ranges that may not overlap, and whether somebody is told of arrays that
+# have been written.
 (PLAN_OWNER, PLAN_ENGINE, PLAN_LAUNCH, PLAN_FAIL, PLAN_WORDS, PLAN_TEMPLATE, PLAN_GUARDS, PLAN_PAIRS,
- PLAN_PAIR) = range(9)
+ PLAN_PAIR, PLAN_TOLD) = range(10)
 PAIR_WORDS = 6
 """The packed words of two addresses, then the first byte and the one past the last of both arrays."""
 # Words of a guard, which a value has to pass. WORD is the packed word that comes of it.
 GUARD_KIND, GUARD_TYPE, GUARD_WORD, GUARD_A, GUARD_B, GUARD_C, GUARD_D, GUARD_EXTENTS = range(8)
-ARRAY, CONSTANT, EQUAL, INTEGER, FLOAT32, FLOAT64, BOOLEAN = range(7)
+ARRAY, CONSTANT, EQUAL, INTEGER, FLOAT32, FLOAT64, BOOLEAN, KEYED = range(8)
 # Of arrays A is the dtype, B the rank, C the address modulo 16, D the flags that it needs; extents and strides follow.
 # Of constants and bools A is an object (True), of bools B is False, of integers A is the least value and B the largest.
+# Of other classes of arrays A is a function that gives address and key, or None, B the key, C the class of exceptions
+# by which it refuses, D a function that is told of an array that has been written, or 0, and EXTENTS is None.
 MAX_WORDS = 128
 MAX_PARAMETERS = 64
 
@@ -54,7 +57,7 @@ API = ("PyContextVar_Get", "PyDict_GetItemWithError", "PyCell_Get", "PyObject_Ge
        "PyErr_ExceptionMatches", "PyErr_Clear", "Py_IncRef", "Py_DecRef", "PyLong_AsLongLongAndOverflow",
        "PyFloat_AsDouble", "PyObject_RichCompareBool", "PyEval_SaveThread", "PyEval_RestoreThread",
        "PyObject_Vectorcall", "PyLong_FromLongLong", "PyLong_AsVoidPtr", "PyTuple_GetItem", "PyTuple_Size",
-       "PyObject_CallOneArg")
+       "PyObject_CallOneArg", "PyErr_Occurred")
 """What is used of Python's C interface."""
 
 _DECLARATIONS = """
@@ -78,6 +81,7 @@ declare ptr @PyLong_AsVoidPtr(ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
 declare i64 @PyTuple_Size(ptr)
 declare ptr @PyObject_CallOneArg(ptr, ptr)
+declare ptr @PyErr_Occurred()
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 
@@ -282,6 +286,49 @@ no:
 }}
 """
 
+_KEYED = f"""
+; Whether an array of another class has the key of one before; its address becomes a word. Where it has not there may be
+; an exception: what the function has raised that says something else.
+define internal i1 @key_fits(ptr %guard, ptr %value, ptr %word) {{
+entry:
+  %functionw = {_word("guard", GUARD_A)}
+  %function = load ptr, ptr %functionw
+  %wantedw = {_word("guard", GUARD_B)}
+  %wanted = load ptr, ptr %wantedw
+  %refusalw = {_word("guard", GUARD_C)}
+  %refusal = load ptr, ptr %refusalw
+  %nonew = {_word("guard", GUARD_EXTENTS)}
+  %none = load ptr, ptr %nonew
+  %found = call ptr @PyObject_CallOneArg(ptr %function, ptr %value)
+  %raised = icmp eq ptr %found, null
+  br i1 %raised, label %error, label %look
+error:
+  %matches = call i32 @PyErr_ExceptionMatches(ptr %refusal)
+  %refused = icmp ne i32 %matches, 0
+  br i1 %refused, label %clear, label %no
+clear:
+  call void @PyErr_Clear()
+  br label %no
+look:
+  %nothing = icmp eq ptr %found, %none
+  br i1 %nothing, label %release, label %compare
+compare:
+  %number = call ptr @PyTuple_GetItem(ptr %found, i64 0)
+  %address = call ptr @PyLong_AsVoidPtr(ptr %number)
+  store ptr %address, ptr %word
+  %key = call ptr @PyTuple_GetItem(ptr %found, i64 1)
+  %equal = call i32 @PyObject_RichCompareBool(ptr %key, ptr %wanted, i32 2)
+  br label %release
+release:
+  %result = phi i32 [ 0, %look ], [ %equal, %compare ]
+  call void @Py_DecRef(ptr %found)
+  %same = icmp eq i32 %result, 1
+  ret i1 %same
+no:
+  ret i1 false
+}}
+"""
+
 _FITS = f"""
 ; Whether a value passes its guard; what it becomes is among the words then.
 define internal i1 @fits(ptr %guard, ptr %value, ptr %words) {{
@@ -309,12 +356,18 @@ entry:
                                 i64 {INTEGER}, label %integer
                                 i64 {FLOAT32}, label %float
                                 i64 {FLOAT64}, label %float
-                                i64 {BOOLEAN}, label %boolean ]
+                                i64 {BOOLEAN}, label %boolean
+                                i64 {KEYED}, label %keyed ]
 array:
   br i1 %exact, label %look, label %no
 look:
   %like = call i1 @array_fits(ptr %guard, ptr %value, ptr %words)
   ret i1 %like
+keyed:
+  br i1 %exact, label %ask, label %no
+ask:
+  %keys = call i1 @key_fits(ptr %guard, ptr %value, ptr %word)
+  ret i1 %keys
 constant:
   ret i1 %is
 equal:  ; of types whose comparison is Python's own
@@ -459,7 +512,8 @@ no:
   ret i1 false
 }}
 
-; The plan for a call, which is the first one from then on; null where there is none.
+; The plan for a call, which is the first one from then on, with a reference to its owner; null where there is none, or
+; where an exception has been raised. Functions of Python's may run meanwhile, and other threads with them.
 define internal ptr @find(ptr %caller, ptr %engine, ptr %values, ptr %words) {{
 entry:
   %countw = {_word("caller", PARAMETERS)}
@@ -481,14 +535,25 @@ compare:
   %same = icmp eq ptr %wanted, %engine
   br i1 %same, label %look, label %next
 look:
+  %ownerw = {_word("plan", PLAN_OWNER)}
+  %owner = load ptr, ptr %ownerw
+  call void @Py_IncRef(ptr %owner)
   %good = call i1 @matches(ptr %plan, i64 %count, ptr %values, ptr %words)
-  br i1 %good, label %found, label %next
+  br i1 %good, label %found, label %other
+other:
+  call void @Py_DecRef(ptr %owner)
+  %raised = call ptr @PyErr_Occurred()
+  %error = icmp ne ptr %raised, null
+  br i1 %error, label %none, label %next
 next:
   %i1 = add i64 %i, 1
   br label %turn
 found:
-  %last = icmp eq i64 %i, 0
-  br i1 %last, label %give, label %shift
+  %now = load ptr, ptr %slot
+  %moved_ = icmp ne ptr %now, %plan
+  %first = icmp eq i64 %i, 0
+  %stays = or i1 %first, %moved_
+  br i1 %stays, label %give, label %shift
 shift:
   %k = phi i64 [ %i, %found ], [ %k0, %shift ]
   %k0 = sub i64 %k, 1
@@ -505,6 +570,47 @@ give:
   ret ptr %plan
 none:
   ret ptr null
+}}
+"""
+
+_TELL = f"""
+; Calls the functions that are told of arrays that have been written; 0 where one has raised an exception.
+define internal i1 @tell_of_written(ptr %plan, i64 %count, ptr %values) {{
+entry:
+  %guardsw = {_word("plan", PLAN_GUARDS)}
+  %guards = load ptr, ptr %guardsw
+  br label %turn
+turn:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %all = icmp eq i64 %i, %count
+  br i1 %all, label %yes, label %look
+look:
+  %guarda = getelementptr ptr, ptr %guards, i64 %i
+  %guard = load ptr, ptr %guarda
+  %kind = load i64, ptr %guard
+  %keyed = icmp eq i64 %kind, {KEYED}
+  br i1 %keyed, label %read, label %next
+read:
+  %functionw = {_word("guard", GUARD_D)}
+  %function = load ptr, ptr %functionw
+  %none = icmp eq ptr %function, null
+  br i1 %none, label %next, label %call
+call:
+  %valuea = getelementptr ptr, ptr %values, i64 %i
+  %value = load ptr, ptr %valuea
+  %said = call ptr @PyObject_CallOneArg(ptr %function, ptr %value)
+  %raised = icmp eq ptr %said, null
+  br i1 %raised, label %no, label %release
+release:
+  call void @Py_DecRef(ptr %said)
+  br label %next
+next:
+  %i1 = add i64 %i, 1
+  br label %turn
+yes:
+  ret i1 true
+no:
+  ret i1 false
 }}
 """
 
@@ -556,24 +662,40 @@ arguments:
 search:
   %plan = call ptr @find(ptr %caller, ptr %engine, ptr %values, ptr %words)
   %unknown = icmp eq ptr %plan, null
-  br i1 %unknown, label %fallback, label %pool
+  br i1 %unknown, label %ask, label %pool
+ask:
+  %pending = call ptr @PyErr_Occurred()
+  %raising = icmp ne ptr %pending, null
+  br i1 %raising, label %error, label %fallback
 pool:
+  %ownerw = {_word("plan", PLAN_OWNER)}
+  %owner = load ptr, ptr %ownerw  ; another thread may drop the plan meanwhile, but not its owner
   %runtimew = {_word("caller", RUNTIME)}
   %runtimes = load ptr, ptr %runtimew
   %runtime = load ptr, ptr %runtimes
   %nopool = icmp eq ptr %runtime, null
-  br i1 %nopool, label %fallback, label %run
+  br i1 %nopool, label %drop, label %run
+drop:
+  call void @Py_DecRef(ptr %owner)
+  br label %fallback
 run:
-  %ownerw = {_word("plan", PLAN_OWNER)}
-  %owner = load ptr, ptr %ownerw
   %launchw = {_word("plan", PLAN_LAUNCH)}
   %launch = load ptr, ptr %launchw
-  call void @Py_IncRef(ptr %owner)  ; another thread may drop the plan meanwhile
   %thread = call ptr @PyEval_SaveThread()
   %status = call i64 %launch(ptr %words, ptr %runtime)
   call void @PyEval_RestoreThread(ptr %thread)
   %right = icmp eq i64 %status, 0
-  br i1 %right, label %nothing, label %wrong
+  br i1 %right, label %told, label %wrong
+told:
+  %toldw = {_word("plan", PLAN_TOLD)}
+  %tells = load i64, ptr %toldw
+  %silent = icmp eq i64 %tells, 0
+  br i1 %silent, label %nothing, label %tell
+tell:
+  %countw = {_word("caller", PARAMETERS)}
+  %count = load i64, ptr %countw
+  %well = call i1 @tell_of_written(ptr %plan, i64 %count, ptr %values)
+  br i1 %well, label %nothing, label %leave
 nothing:
   call void @Py_IncRef(ptr %none)
   br label %leave
@@ -585,7 +707,7 @@ wrong:
   call void @Py_DecRef(ptr %code)
   br label %leave
 leave:
-  %given_ = phi ptr [ %none, %nothing ], [ %raised, %wrong ]
+  %given_ = phi ptr [ %none, %nothing ], [ %raised, %wrong ], [ null, %tell ]
   call void @Py_DecRef(ptr %owner)
   ret ptr %given_
 fallback:
@@ -598,4 +720,4 @@ error:
 }}
 """
 
-CALL_TEXT = _DECLARATIONS + _HOLDS + _BIND + _ARRAY + _FITS + _MATCHES + _CALL
+CALL_TEXT = _DECLARATIONS + _HOLDS + _BIND + _ARRAY + _KEYED + _FITS + _MATCHES + _TELL + _CALL

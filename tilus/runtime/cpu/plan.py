@@ -11,6 +11,7 @@ from tilus.ir.dtypes import DType, parse_dtype
 from tilus.runtime.arguments import is_torch
 from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.engines import Front
+from tilus.runtime.keys import array_key, key_of
 from tilus.runtime.packed_array import OwnArray
 from tilus.runtime.scalars import convert_scalar, scalar_bits
 from tilus.runtime.specialise import Specialisation
@@ -21,13 +22,47 @@ if TYPE_CHECKING:
 
 
 class _Array(NamedTuple):
-    """An array argument: which parameter it is, and which packed word its address; ``like`` is the rest of NumPy's."""
+    """An array argument: which parameter it is, and which packed word its address. ``like`` is element type, extents,
+    strides and alignment of an array of NumPy's; ``key`` what other classes are told apart by."""
 
     name: str
     place: int
     word: int
     written: bool
+    kind: type
     like: tuple[Any, tuple[int, ...], tuple[int, ...], int] | None
+    key: Any
+
+    @staticmethod
+    def of(value: Any, name: str, place: int, word: int, written: bool) -> _Array:
+        if isinstance(value, OwnArray):
+            return _Array(name, place, word, written, type(value), None, value.key)
+        if is_torch(value):
+            found = array_key(value)
+            return _Array(name, place, word, written, type(value), None, None if found is None else found[1])
+        like = value.dtype, value.shape, value.strides, value.ctypes.data & 15
+        return _Array(name, place, word, written, type(value), like, None)
+
+    def guard(self) -> Guard | None:
+        """See :mod:`tilus.runtime.cpu.quick`."""
+        from tilus.runtime.cpu.quick import array_guard, keyed_guard
+
+        if self.like is not None:
+            return array_guard(*self.like, self.word, self.written)
+        if issubclass(self.kind, OwnArray):
+            return keyed_guard(self.kind, _writable_key if self.written else _own_key, self.key, self.word, None)
+        key = key_of(self.kind)
+        if key is None or self.key is None:
+            return None
+        return keyed_guard(self.kind, key, self.key, self.word, mark_written if self.written else None)
+
+
+def _own_key(array: OwnArray) -> tuple[int, Any]:
+    return array.argument.address, array.key
+
+
+def _writable_key(array: OwnArray) -> tuple[int, Any] | None:
+    return (array.argument.address, array.key) if array.argument.writable else None
 
 
 class _Scalar(NamedTuple):
@@ -58,7 +93,7 @@ class NativePlan:
             place = places[name]
             if isinstance(argument, ArrayArgument):
                 written = name in (specialisation.written or ())
-                self.arrays.append(_Array(name, place, word, written, _like(call.values[place])))
+                self.arrays.append(_Array.of(call.values[place], name, place, word, written))
             else:
                 self.scalars.append(_Scalar(name, place, word, parse_dtype(dtype)))
             word += 1 + 2 * rank if kind == "array" else 1
@@ -66,7 +101,7 @@ class NativePlan:
                           if name in call.constants}
         changed = [(array.place, call.values[array.place]) for array in self.arrays if array.written]
         self.tensors = [place for place, value in changed if is_torch(value)]
-        self.quickens = not self.tensors  # of which torch has to be told
+        self.quickens = True
         self.writable = [place for place, value in changed if not is_torch(value)]
         ranges = [array.extent_bytes() for _, _, array in call.arrays]
         self.pairs = [
@@ -112,11 +147,11 @@ class NativePlan:
     @functools.cached_property
     def _quick(self) -> QuickPlan | None:
         """What the compiled call knows of this; None where it does not know such arguments."""
-        from tilus.runtime.cpu.quick import array_guard, constant_guard, quick_plan, scalar_guard
+        from tilus.runtime.cpu.quick import constant_guard, quick_plan, scalar_guard
 
         guards: dict[int, Guard | None] = {}
         for array in self.arrays:
-            guards[array.place] = None if array.like is None else array_guard(*array.like, array.word, array.written)
+            guards[array.place] = array.guard()
         for scalar in self.scalars:
             guards[scalar.place] = scalar_guard(scalar.dtype, scalar.word)
         for place, value in self.constants.items():
@@ -148,13 +183,6 @@ def _is_plain(argument: ArrayArgument, value: Any) -> bool:
     if isinstance(value, OwnArray):
         return not is_torch(argument.owner)
     return is_torch(value) or (type(argument.array) is np.ndarray and argument.owner is argument.array)
-
-
-def _like(value: Any) -> tuple[Any, tuple[int, ...], tuple[int, ...], int] | None:
-    """Element type, extents, strides and alignment of NumPy's arrays, as NumPy has them."""
-    if isinstance(value, OwnArray) or is_torch(value):
-        return None
-    return value.dtype, value.shape, value.strides, value.ctypes.data & 15
 
 
 __all__ = ["NativePlan", "native_plan"]

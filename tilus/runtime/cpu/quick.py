@@ -104,6 +104,14 @@ def array_guard(dtype: Any, shape: Sequence[int], strides: Sequence[int], alignm
     return Guard(words, dtype)
 
 
+def keyed_guard(kind: type, key_of: Callable[[Any], Any], key: Any, word: int,
+                told: Callable[[Any], None] | None) -> Guard:
+    """For arrays of another class, of which a function gives address and key; ``told`` hears of one that has been
+    written."""
+    words = (ir.KEYED, id(kind), word, id(key_of), id(key), id(Exception), 0 if told is None else id(told), id(None))
+    return Guard(words, (kind, key_of, key, told))
+
+
 def scalar_guard(dtype: DType, word: int) -> Guard | None:
     """For numbers of Python's that an element type takes; None where those are not converted here."""
     if dtype.is_bool:
@@ -150,7 +158,8 @@ class QuickPlan:
         self._pairs = _record([n for pair in pairs for n in pair])
         self._words = _record([
             id(self), 0, launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
-            ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs)])
+            ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs),
+            any(guard.words[0] == ir.KEYED and guard.words[ir.GUARD_D] for guard in guards)])
         self.address = ctypes.addressof(self._words)
         self._engine: Any = None
 
