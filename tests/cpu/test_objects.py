@@ -102,11 +102,12 @@ static int all_at_once(size_t size) {
 """
 
 
-def several(tmp_path: Path, compiled: Any, out: Array, inputs: dict[str, Array], name: str) -> Array:
+def several(tmp_path: Path, compiled: Any, out: Array, inputs: dict[str, Array], name: str,
+            scalars: str = "") -> Array:
     """What a kernel computes that four threads call at once, with 1, 3 and 4 threads, and without any but the own."""
     structs = [struct(f"{name}_{n}", a, n) for n, a in inputs.items()]
-    written = compiled.specialisation.parameters[-1].name
-    arguments = ", ".join([*structs, struct(f"{name}_{written}", out, "out")])
+    written = compiled.specialisation.parameters[len(inputs)].name
+    arguments = ", ".join([*structs, struct(f"{name}_{written}", out, "out")]) + scalars
     call = "".join(f"static float *{n};\n" for n in inputs) + (
         "static int call(const tilus_parallel *parallel, float *out) {\n"
         f"  return {name}_launch(parallel, {arguments});\n}}\n")
@@ -115,6 +116,7 @@ def several(tmp_path: Path, compiled: Any, out: Array, inputs: dict[str, Array],
     lines = program(tmp_path, compiled, f'{main}  printf("%d\\n", all_at_once({rows}));\n'
                     '  printf("%d %d\\n", (int)counts[0], (int)counts[3]);', CONCURRENT + call)
     assert lines[0] == "0"
+    assert lines[1] == ("0 0" if compiled.metadata["waits"] else "0 4")
     whole = np.fromfile(tmp_path / "out", np.float32).reshape(out.shape[0], -1)
     return whole[:, : out.shape[1]] if out.ndim > 1 else whole[:, 0]
 
@@ -215,6 +217,61 @@ int main(void) {
     subprocess.run(["./main"], cwd=tmp_path, check=True)
 
 
+@tl.jit
+def chained(x: tl.i32["N"], done: tl.i32["M"], y: tl.i32["N"], behind: tl.i32) -> None:
+    """Sums of all blocks up to this one, each by the one before it."""
+    b = tl.grid(tl.cdiv(x.shape[0], 64))
+    tl.acquire(done, b, behind)
+    v = tl.load(x, b * 64, 64)
+    total = tl.where(b > 0, y[b * 64 - 1], 0) + tl.sum(v)
+    tl.store(y, b * 64, v * 0 + total)
+    tl.release(done, b + 1, 1)
+
+
+@needs_compiler
+def test_blocks_that_wait_for_earlier_ones(tmp_path: Path) -> None:
+    compiled = chained.compile("cpu", assume="contiguous", cpu="native")
+    lines = program(tmp_path, compiled, """
+  int32_t x[640], y[640], done[11] = {1}; int64_t count = 0;
+  tilus_parallel parallel = {on_threads, &count, 4};
+  for (int i = 0; i < 640; ++i) x[i] = i;
+  chained_x a = {x, {640}, {1}}; chained_done b = {done, {11}, {1}}; chained_y c = {y, {640}, {1}};
+  puts(chained_message(chained_launch(&parallel, a, b, c, 1)));
+  printf("%d %d\\n", y[639], (int)count);
+  puts(chained_message(chained_launch(&parallel, a, b, c, 2)));""")
+    assert lines == ["no check has failed", f"{sum(range(640))} 0", "a block waits for what never comes"]
+
+
+@tl.jit
+def meeting(x: tl.f32["N"]) -> None:
+    tl.block(cooperative=True)
+    tl.grid(2)
+    tl.grid_sync()
+    x[0] = 1.0
+
+
+@tl.jit
+def handing_over(x: tl.f32["N"]) -> None:
+    tl.grid(1)
+    tl.block(warps=2)
+    first = tl.named_barrier(1, 2)
+    with tl.group(0, 1):
+        first.arrive()
+    with tl.group(1, 1):
+        first.sync()
+        x[0] = 1.0
+
+
+@needs_compiler
+def test_matmul_split_k(tmp_path: Path) -> None:
+    """Blocks that wait, and workspaces."""
+    compiled = matmul_split_k.compile("cpu", a=tl.f32, b=tl.f32, c=tl.f32, assume="strided", cpu="native", BM=32, BN=32)
+    a, b = saved(tmp_path, "a", (40, 301), 2), saved(tmp_path, "b", (301, 50), 1, 1)
+    found = several(tmp_path, compiled, np.zeros((40, 52), np.float32)[:, :50], {"a": a, "b": b}, "matmul_split_k",
+                    ", 3")
+    np.testing.assert_allclose(found, a.astype("d") @ b, rtol=1e-4, atol=1e-4)
+
+
 def test_what_object_files_cannot_have() -> None:
     @tl.jit
     def printing(x: tl.f32["N"]) -> None:
@@ -223,7 +280,9 @@ def test_what_object_files_cannot_have() -> None:
 
     with pytest.raises(UnsupportedError, match="a kernel in an object file cannot print"):
         printing.compile("cpu", cpu="native")
-    with pytest.raises(UnsupportedError, match="a kernel in an object file cannot wait for a semaphore"):
-        matmul_split_k.compile("cpu", a=tl.f16, b=tl.f16, c=tl.f16, cpu="native")
+    with pytest.raises(UnsupportedError, match="the blocks of meeting are cooperative"):
+        meeting.compile("cpu", cpu="native")
+    with pytest.raises(UnsupportedError, match="groups in an object file cannot wait for barrier 1"):
+        handing_over.compile("cpu", cpu="native")
     with pytest.raises(UserError, match="cpu, triple and symbol are for the target 'cpu'"):
         vector_add.compile("sm_80", x=tl.f32, y=tl.f32, z=tl.f32, cpu="native")

@@ -3,6 +3,9 @@
 Blocks run in order on the calling thread, or on threads that the program has: it passes a function that calls another
 one ``count`` times, on whatever threads (``tilus_parallel`` in the header). Each of those calls takes blocks until none
 is left. The pool that the runtime's functions are given is the address of that structure, 0 where there is none.
+
+Blocks that wait for others run on the calling thread in any case: those for which they may wait have run before, so
+that a wait which has to wait would do so for ever.
 """
 
 from __future__ import annotations
@@ -14,10 +17,13 @@ from tilus.lowering.cpu.state import (
     RUNTIME_RUN,
     RUNTIME_THREADS,
     RUNTIME_TICK,
+    RUNTIME_WAIT,
     STATE_ERROR,
     STATE_NEXT,
     STATE_TOTAL,
+    STATE_WAITS,
 )
+from tilus.runtime.cpu.wait_ir import DEADLOCK
 
 OUT_OF_MEMORY = -3
 """The status where there is no memory for the frame of a block; beside those of ``wait_ir.py``."""
@@ -26,12 +32,12 @@ _TABLE_WORDS = 16
 
 def entry_text(symbol: str) -> str:
     """``int SYMBOL(const int64_t *arguments, const tilus_parallel *parallel)`` calls the module's ``launch`` on packed
-    arguments and gives its status: 0, the number of an assertion that failed, or :data:`OUT_OF_MEMORY`. Any number of
-    threads may be in it at once."""
+    arguments and gives its status: 0, the number of an assertion that failed, :data:`OUT_OF_MEMORY` or ``DEADLOCK``.
+    Any number of threads may be in it at once."""
     words = {
         RUNTIME_POOL: "%pool", RUNTIME_RUN: "ptrtoint (ptr @run_blocks to i64)",
         RUNTIME_ALLOCATE: "ptrtoint (ptr @allocate to i64)", RUNTIME_FREE: "ptrtoint (ptr @release to i64)",
-        RUNTIME_THREADS: "%threads", RUNTIME_TICK: "%tickword",
+        RUNTIME_THREADS: "%threads", RUNTIME_TICK: "%tickword", RUNTIME_WAIT: "ptrtoint (ptr @never to i64)",
     }
     table = "".join(f"  %w{i} = getelementptr i64, ptr %table, i64 {i}\n  store i64 {words.get(i, '0')}, ptr %w{i}\n"
                     for i in range(_TABLE_WORDS))
@@ -85,7 +91,11 @@ entry:
   %fewer = icmp slt i64 %blocks, %threads
   %count = select i1 %fewer, i64 %blocks, i64 %threads
   %one = icmp sle i64 %count, 1
-  br i1 %one, label %alone, label %together
+  %waitsw = getelementptr i64, ptr %state, i64 {STATE_WAITS}
+  %waits = load i64, ptr %waitsw
+  %ordered = icmp ne i64 %waits, 0
+  %serial = or i1 %one, %ordered
+  br i1 %serial, label %alone, label %together
 alone:
   call void @take_blocks(ptr %job, i64 0)
   ret void
@@ -127,6 +137,13 @@ work:
   br label %done
 done:
   ret void
+}}
+
+define internal i64 @never(i64 %pool, ptr %state, ptr %frame, ptr %seen, i64 %place, i64 %block, i64 %first) nounwind {{
+  %errorw = getelementptr i64, ptr %state, i64 {STATE_ERROR}
+  %pair = cmpxchg ptr %errorw, i64 0, i64 {DEADLOCK} monotonic monotonic
+  %error = load atomic i64, ptr %errorw monotonic, align 8
+  ret i64 %error
 }}
 
 ; Memory on cache lines of its own, with one more at its end; where it really begins stands before it.

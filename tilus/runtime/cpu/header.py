@@ -8,12 +8,16 @@ from typing import Any
 from tilus.ir.core import Function, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.types import ViewType
+from tilus.runtime.cpu.entry_ir import OUT_OF_MEMORY
+from tilus.runtime.cpu.wait_ir import DEADLOCK
 from tilus.runtime.header import c_string, c_type, format_lines, parameter_name, struct
 from tilus.runtime.header_checks import Checks, helpers
 
 _OWN_NAMES = ("parallel", "entry", "launch", "message", "messages", "floordiv", "words", "status", "is_small",
               "is_contiguous", "tilus_parallel")
-_OUT_OF_MEMORY = "there is no memory for the blocks to work in"
+_FAILURES = {DEADLOCK: "a block waits for what never comes",
+             OUT_OF_MEMORY: "there is no memory for the blocks to work in"}
+"""What statuses below 0 mean, of those that the entry gives."""
 
 _HEAD = """\
 /* {name}, compiled by tilus for {cpu} ({triple}): link {file}, and -lm.
@@ -104,6 +108,8 @@ class _Writer:
             f"  int status = {self.name}_entry(words, parallel);", *self.result(len(checks)), "}",
         ]
         note = "/* parallel may be NULL: all blocks run on the calling thread then. */"
+        if self.facts["waits"]:
+            note = "/* Blocks wait for earlier ones: they run on the calling thread, whatever parallel is. */"
         return "\n".join([*types, *formats, "", *self.messages([why for _, why in checks]), "", note, *lines])
 
     def pointer(self, name: str, dtype: DType) -> str:
@@ -113,13 +119,14 @@ class _Writer:
 
     def result(self, checked: int) -> list[str]:
         """The statements that make the function's result of the entry's."""
-        last = checked + len(self.facts["messages"]) + 1
-        return [f"  return status > 0 ? status + {checked} : status < 0 ? {last} : 0;"]
+        after = checked + len(self.facts["messages"])
+        failures = [f"  if (status == {status}) return {i};" for i, status in enumerate(_FAILURES, after + 1)]
+        return [*failures, f"  return status ? status + {checked} : 0;"]
 
     def messages(self, checks: Sequence[str]) -> list[str]:
         """The function that says what a status means."""
         texts = ["no check has failed", *(f"does not hold: {why}" for why in checks), *self.facts["messages"],
-                 _OUT_OF_MEMORY]
+                 *_FAILURES.values()]
         return [
             f"static inline const char *{self.name}_message(int status) {{",
             "  static const char *const messages[] = {", *(f"    {c_string(text)}," for text in texts), "  };",

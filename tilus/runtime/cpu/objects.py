@@ -29,7 +29,8 @@ def build_object(module: Module, linked: Linked) -> Artifact:
 
     Raises:
         UserError: E0501, there is no such processor.
-        UnsupportedError: E0507, the kernels need more than the C library gives: they print, or their blocks wait.
+        UnsupportedError: E0507, the kernels need more than the C library gives: they print, or blocks or groups of them
+            run side by side.
     """
     chosen = processor_of(linked)
     run_passes(module, CPU.tile)
@@ -42,7 +43,7 @@ def build_object(module: Module, linked: Linked) -> Artifact:
     return Artifact({"object": code}, {
         "name": name, "triple": chosen.triple, "cpu": chosen.name, "messages": [*map(_message, program.checks)],
         "formats": dict(f for kernel in module.kernels for f in kernel.attributes.formats),
-        "written": sorted(_written(module)),
+        "written": sorted(_written(module)), "waits": bool(program.waits),
     })
 
 
@@ -54,9 +55,11 @@ def _refuse_prints(module: Module) -> None:
 
 
 def _refuse_waiting(module: Module, program: CpuProgram) -> None:
-    """Whoever waits needs a runtime that lets others go on, and notices when nobody can."""
+    """Blocks wait for earlier ones only, which have run before; whatever else waits needs a runtime that lets others go
+    on meanwhile."""
     for wait in program.waits:
-        raise UnsupportedError.at("E0507", f"a kernel in an object file cannot wait for {wait.what}", wait.span)
+        if wait.warps is not None:
+            raise UnsupportedError.at("E0507", f"groups in an object file cannot wait for {wait.what}", wait.span)
     for kernel in module.kernels:
         if is_cooperative(kernel):
             raise UnsupportedError.at("E0507", f"the blocks of {kernel.name} are cooperative, which those of a kernel "
