@@ -54,8 +54,9 @@ class CompiledForHost(Compiled):
         return lower_for_host(module, self.processor.machine).functions
 
     def resources(self) -> dict[str, str]:
-        code = self.object if self.options.linked is not None else self.native.code
-        return {"code": f"{len(code):,} B"}
+        if self.options.linked is None:
+            return {"code": f"{len(self.native.code):,} B"}
+        return {"processor": self.metadata["cpu"], "object file": f"{len(self.object):,} B"}
 
     def files(self, name: str) -> dict[str, bytes]:
         """The header that checks arguments and calls the object file ``name``."""
