@@ -77,6 +77,20 @@ def test_several_products() -> None:
     assert len(re.findall("dot at line", text)) == 2
 
 
+def test_products_that_are_alike_or_do_not_run() -> None:
+    @tl.jit
+    def four(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"]) -> None:
+        tl.grid(1)
+        for i in tl.static_range(4):
+            acc = tl.zeros((16, 32), tl.f32)
+            for k in tl.range(0, a.shape[1], 16):
+                acc = tl.dot(tl.load(a, (16 * i, k), (16, 16)), tl.load(b, (k, 0), (16, 32)), acc)
+            tl.store(c, (16 * i, 0), acc)
+
+    assert ", summed in f32, 4 times\n" in four.explain(ones(64, 32), ones(32, 32), ones(64, 32), engine="cpu")
+    assert "does not run in this call" in four.explain(ones(64, 0), ones(0, 32), ones(64, 32), engine="cpu")
+
+
 def test_fused_functions() -> None:
     @tl.fuse
     def product_and_sum(a, b):  # type: ignore[no-untyped-def]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tilus.ir.ops import Dot
 from tilus.lowering.cpu.ways import FEW_COLUMNS, PACKED, Way
 from tilus.model.cpu.call import Followed, follow
 from tilus.model.cpu.instructions import VECTOR
@@ -58,13 +60,20 @@ def _launch(followed: Followed, ways: Sequence[Way]) -> Iterator[str]:
     at_a_time = f", {launch.chunk} at a time" if launch.chunk > 1 else ""
     blocks = f"{launch.blocks} block{'s' if launch.blocks != 1 else ''} ({grid}){at_a_time}"
     yield f"kernel {launch.kernel}: {blocks}, on {_threads(followed.model.threads)}"
-    for dot in dict.fromkeys(way.dot for way in ways):
-        *_, m, n = dot.result.tile.shape
-        place = f" at line {dot.span.line}" if dot.span.known else ""
-        shape, types = f"{m} × {n} × {dot.a.tile.shape[-1]}", f"{dot.a.tile.dtype} and {dot.b.tile.dtype}"
-        yield f"  dot{place}: {shape} of {types}, summed in {dot.accumulator.tile.dtype}"
-        for text in dict.fromkeys(_way(w) for w in ways if w.dot is dot and followed.model.runs(w.code)):
-            yield f"    {text}"
+    dots = dict.fromkeys(way.dot for way in ways)
+    texts = Counter("\n".join(_dot(followed, dot, [w for w in ways if w.dot is dot])) for dot in dots)
+    for text, times in texts.items():  # those of a loop that Python has run are alike
+        first, *others = text.splitlines()
+        yield f"  {first}{f', {times} times' if times > 1 else ''}"
+        yield from (f"    {other}" for other in others)
+
+
+def _dot(followed: Followed, dot: Dot, ways: Sequence[Way]) -> Iterator[str]:
+    *_, m, n = dot.result.tile.shape
+    place = f" at line {dot.span.line}" if dot.span.known else ""
+    shape, types = f"{m} × {n} × {dot.a.tile.shape[-1]}", f"{dot.a.tile.dtype} and {dot.b.tile.dtype}"
+    yield f"dot{place}: {shape} of {types}, summed in {dot.accumulator.tile.dtype}"
+    yield from dict.fromkeys(_way(w) for w in ways if followed.model.runs(w.code)) or ["does not run in this call"]
 
 
 def _way(way: Way) -> str:

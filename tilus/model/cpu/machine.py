@@ -18,7 +18,7 @@ from typing import Any
 from tilus.model.cpu.instructions import PORTS
 from tilus.records import record
 
-VERSION = "3"
+VERSION = "4"
 """Of what is measured."""
 MOST_L3 = 16
 """How many times a core's second cache of what many cores share counts as near: what lies further is as slow as

@@ -95,17 +95,20 @@ end:
 """
 
 
-def text(vector_bytes: int) -> str:
-    """The module, for registers of that many bytes."""
+def text(vector_bytes: int, fma: bool) -> str:
+    """The module, for registers of that many bytes; without ``fma`` multiplications stand for multiply-adds, which
+    LLVM would call a library for."""
     lanes = vector_bytes // 4
     vector = f"<{lanes} x float>"
-    fma = f"declare {vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})\n"
+    declared = f"declare {vector} @llvm.fma.v{lanes}f32({vector}, {vector}, {vector})\n"
     splat = (f"  %s = sitofp i64 %m to float\n  %v0 = insertelement {vector} poison, float %s, i64 0\n"
              f"  %v = shufflevector {vector} %v0, {vector} poison, <{lanes} x i32> zeroinitializer\n")
 
     rotation = f"<{lanes} x i32> <{', '.join(f'i32 {(i + 1) % lanes}' for i in range(lanes))}>"
 
     def multiply_add(x: str) -> str:
+        if not fma:
+            return f"fmul {vector} {x}, %v"
         return f"call {vector} @llvm.fma.v{lanes}f32({vector} {x}, {vector} %v, {vector} %v)"
 
     def rotated(x: str) -> str:
@@ -115,7 +118,7 @@ def text(vector_bytes: int) -> str:
         return code.replace("entry:\n", "entry:\n" + splat, 1)
 
     return "".join([
-        fma, _SINGLE, _read(vector, vector_bytes),
+        declared, _SINGLE, _read(vector, vector_bytes),
         _chains("latency", "i64", "%m", lambda x: f"mul i64 {x}, {x}", PROBES["latency"], 1),
         _chains("scalar", "i64", "%m", lambda x: f"xor i64 {x}, %k", 1, PROBES["scalar"]),
         with_splat(_chains("fma", vector, "%v", multiply_add, 1, PROBES["fma"])),
@@ -145,10 +148,10 @@ class Probes:
     """The compiled micro-benchmarks."""
 
     def __init__(self, vector_bytes: int, threads: int) -> None:
-        from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function
+        from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, machine
 
         self.threads, self.vector_bytes = threads, vector_bytes
-        self._object = LoadedObject(compile_object(text(vector_bytes)))
+        self._object = LoadedObject(compile_object(text(vector_bytes, machine().fma)))
         self._functions = {name: function(self._object.address(name), ctypes.c_int64, *[ctypes.c_int64] * 3)
                            for name in (*PROBES, "read", "single")}
 
