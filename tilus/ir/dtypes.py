@@ -335,10 +335,16 @@ def parse_dtype(name: str) -> DType:
 
 def from_numpy(dtype: np.dtype[Any]) -> DType:
     """The element type of a NumPy dtype (ml_dtypes included). Raises TypeError where there is none."""
-    found = _from_numpy_table().get(dtype)
+    found = _numpys_own().get(dtype) or _from_numpy_table().get(dtype)
     if found is None:
         raise TypeError(f"arrays of {dtype} have no tilus element type")
     return found
+
+
+@functools.cache
+def _numpys_own() -> dict[Any, DType]:
+    """Those for which ml_dtypes need not be imported."""
+    return {d.numpy: d for d in (bool_, *ARITHMETIC) if d is not bf16}
 
 
 @functools.cache
