@@ -15,6 +15,7 @@ from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.legalise import HOST, HOST_SCALES, HOST_WITHOUT_HALVES, NVIDIA, legalise
 from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.prepacked import choose_host_formats, unpack_loads
+from tilus.lowering.reduce_in_loops import reduce_in_loops
 from tilus.lowering.schedule.defer_reductions import defer_reductions
 from tilus.lowering.schedule.order_memory import order_memory
 from tilus.lowering.schedule.pipeline import pipeline_loops
@@ -53,6 +54,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
 CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("unroll-loops-without-dots", unroll_loops_without_dots),
     ("simplify", simplify),
+    ("reduce-in-loops", reduce_in_loops),
     ("choose-host-formats", choose_host_formats),
 )
 """From a traced tile module to the one that is lowered for the CPU."""

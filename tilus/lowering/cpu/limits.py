@@ -117,6 +117,25 @@ class Uniform:
         """The index for an axis of a tile; None where it is not known."""
         return self._start(value, axis, self.beyond, 0)
 
+    def constant(self, value: Value, axis: int) -> int | float | bool | None:
+        """What the elements are from the start on, where that is a constant: 0 or what loads give beyond arrays."""
+        rep = self.lowering.reps.get(value)
+        op = value.defining if rep is None else rep.op if isinstance(rep, Lazy) else None
+        if isinstance(op, Const):
+            return op.value
+        if isinstance(op, Load):
+            return 0 if op.other is None else self.constant(op.other, axis)
+        if isinstance(op, Cast) and op.dtype.is_float and op.x.tile.dtype.is_float:
+            found = self.constant(op.x, axis)
+            return found if found is None or found in (0, math.inf, -math.inf) else None
+        if isinstance(op, Select):
+            holds = self._holds(op.condition, axis)
+            return None if holds is None else self.constant(op.x if holds else op.y, axis)
+        if isinstance(op, (Broadcast, Reshape, Transpose)):
+            source = _source_axis(op, axis) if op.x.tile.shape else 0
+            return None if source is None else self.constant(op.x, source)
+        return None
+
     def _start(self, value: Value, axis: int, beyond: frozenset[int], depth: int) -> Number | None:
         if value.tile.is_scalar or value.tile.shape[axis] == 1:
             return 0

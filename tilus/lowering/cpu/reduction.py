@@ -98,6 +98,10 @@ class _Combiner:
         none = c.b.add(Compare("eq", parts[1], c.const(_NO_INDEX, i64, lanes))).result
         return c.b.add(Select(none, c.const(0, i64, lanes), parts[1])).result
 
+    def is_neutral(self, value: int | float | bool | None) -> bool:
+        """Whether elements of that value may be left out."""
+        return value is not None and self.kind in ("sum", "prod", "xor", "any", "all") and value == self.neutral
+
     @property
     def counts(self) -> bool:
         """Whether :meth:`times` is to be had: products and the rounding of few bits are not made at once."""
@@ -167,9 +171,11 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
         real = limited(self, x, axis, combiner.neutral)
         if real is not None:
             return _up_to(self, x, axis, coords, combiner, lanes, real[0], real[1], neutral=True)
-        end = Uniform(self).start(x, axis) if combiner.counts else None
+        uniform = Uniform(self)
+        end = uniform.start(x, axis) if combiner.counts else None
         if end is not None:
-            return _up_to(self, x, axis, coords, combiner, lanes, x, end)
+            value = uniform.constant(x, axis)
+            return _up_to(self, x, axis, coords, combiner, lanes, x, end, combiner.is_neutral(value), value)
     saved = self.lanes
     total: list[Value] | None = None
     for start, stop, width in vector_pieces(extent, lanes):
@@ -183,9 +189,9 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
 
 
 def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, lanes: int,
-           real: Value, end: Number, neutral: bool = False) -> Value:
+           real: Value, end: Number, neutral: bool = False, value: int | float | bool | None = None) -> Value:
     """As :func:`_along_axis` for a tile whose elements are one from ``end`` on, the neutral one or any, and those of
-    ``real`` before: that one is computed once."""
+    ``real`` before: that one is computed once, where it is not the constant ``value``."""
     c, saved, extent = self.c, self.lanes, x.tile.shape[axis]
     end = c.max(0, c.min(end, extent))
     few = few_lanes(self, lanes)
@@ -203,7 +209,9 @@ def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
         covered = c.mul(c.arith("floordiv", c.add(end, few - 1), few), few)
 
         def others() -> list[Value]:
-            one = _elements(self, x, axis, list(coords), combiner, Coord(c.value(covered)))
+            at = Coord(c.value(covered))
+            one = _elements(self, x, axis, list(coords), combiner, at) if value is None else \
+                combiner.element(c.const(value, combiner.dtype), at, 0)
             return combiner.combine(parts, combiner.times(one, c.value(c.sub(extent, covered))))
 
         parts = c.branch(c.compare("lt", covered, extent), others, lambda: parts)
