@@ -30,6 +30,7 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.memory import is_spread, load_gathered, load_window, spread_words
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.prepacked import lane_words
+from tilus.lowering.cpu.runs import first_lane, load_run, lowest_of, run_of
 from tilus.lowering.cpu.spread import run_start, shifted_words, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
 
@@ -66,6 +67,8 @@ def dependencies(self: BlockLowering, value: Value, coords: Coords) -> list[tupl
     if isinstance(rep, Buffer) or _is_looked_up(self, value, coords):
         return []
     op = rep.op
+    if isinstance(op, Gather) and run_of(self, self.views[op.view], op.indices, coords) is not None:
+        return [(i, first_lane(coords)) for i in op.indices] + ([] if op.mask is None else [(op.mask, coords)])
     if isinstance(op, Movement):
         return [(op.operands[0], source_coords(op, coords))]
     return [(o, coords) for o in op.operands if o not in self.views and not o.tile.is_scalar]
@@ -96,9 +99,13 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
         other = None if op.other is None else self.scalars[op.other]
         return load_window(self, rep.window, coords, mask, other)
     if isinstance(op, Gather):
-        indices = [evaluate(self, i, coords) for i in op.indices]
         mask = None if op.mask is None else evaluate(self, op.mask, coords)
         other = None if op.other is None else self.scalars[op.other]
+        run = run_of(self, self.views[op.view], op.indices, coords)
+        if run is not None:
+            starts = [evaluate(self, i, first_lane(coords)) for i in op.indices]
+            return load_run(self, self.views[op.view], starts, run, lowest_of(self, op.indices[run]), mask, other)
+        indices = [evaluate(self, i, coords) for i in op.indices]
         return load_gathered(self, self.views[op.view], indices, mask, other, lanes)
     if isinstance(op, Movement):
         return evaluate(self, op.operands[0], source_coords(op, coords))

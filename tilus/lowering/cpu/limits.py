@@ -81,7 +81,7 @@ def _first(self: BlockLowering, index: Value, axis: int = 0) -> Number | None:
     if isinstance(op, Iota):
         return 0 if op.axis == axis else None
     if isinstance(op, (Broadcast, Reshape, Transpose)):
-        source = _source_axis(op, axis)
+        source = source_axis(op, axis)
         return None if source is None else _first(self, op.x, source)
     if isinstance(op, Binary) and op.kind == "add":
         for one, other in ((op.lhs, op.rhs), (op.rhs, op.lhs)):
@@ -92,7 +92,7 @@ def _first(self: BlockLowering, index: Value, axis: int = 0) -> Number | None:
     return None
 
 
-def _source_axis(op: Broadcast | Reshape | Transpose, axis: int) -> int | None:
+def source_axis(op: Broadcast | Reshape | Transpose, axis: int) -> int | None:
     """The dimension of the operand that ``axis`` of the result is; None where the elements along it are one."""
     source = op.x.tile.shape
     if isinstance(op, Transpose):
@@ -132,7 +132,7 @@ class Uniform:
             holds = self._holds(op.condition, axis)
             return None if holds is None else self.constant(op.x if holds else op.y, axis)
         if isinstance(op, (Broadcast, Reshape, Transpose)):
-            source = _source_axis(op, axis) if op.x.tile.shape else 0
+            source = source_axis(op, axis) if op.x.tile.shape else 0
             return None if source is None else self.constant(op.x, source)
         return None
 
@@ -154,10 +154,10 @@ class Uniform:
         if isinstance(op, Iota):
             return None if op.axis == axis else 0
         if isinstance(op, (Broadcast, Reshape, Transpose)):
-            source = _source_axis(op, axis)
+            source = source_axis(op, axis)
             if source is None:
                 return 0
-            kept = {_source_axis(op, d) for d in beyond}
+            kept = {source_axis(op, d) for d in beyond}
             return self._start(op.x, source, frozenset(d for d in kept if d is not None), depth)
         if isinstance(op, Load):
             return self._load(op, rep.window, axis, beyond, depth)
@@ -197,7 +197,7 @@ class Uniform:
         """What a condition is from where it is uniform on, as far as that is known."""
         op = condition.defining
         while isinstance(op, (Broadcast, Reshape, Transpose)):
-            source = _source_axis(op, axis)
+            source = source_axis(op, axis)
             if source is None:
                 return None
             axis, op = source, op.x.defining
@@ -211,7 +211,7 @@ class Uniform:
         if not dtype.is_int or op.kind not in _KIND_OF_TURNED:
             return None
         for numbers, other, kind in ((op.lhs, op.rhs, op.kind), (op.rhs, op.lhs, _KIND_OF_TURNED[op.kind])):
-            if not _rises(self_, numbers):
+            if not rises(self_, numbers):
                 continue
             first = _first(self_, numbers, axis)
             limit = None if first is None else _splat(self_, other)
@@ -225,7 +225,7 @@ _DEEPEST = 100
 _KIND_OF_TURNED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 
 
-def _rises(self: BlockLowering, numbers: Value) -> bool:
+def rises(self: BlockLowering, numbers: Value) -> bool:
     """Whether consecutive numbers do not wrap around, of a type that i64 holds."""
     dtype = numbers.tile.dtype
     if dtype is i64:
@@ -251,4 +251,4 @@ def ends_of(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> 
                 yield high, dim
 
 
-__all__ = ["Uniform", "ends_of", "limited"]
+__all__ = ["Uniform", "ends_of", "limited", "rises", "source_axis"]

@@ -13,6 +13,7 @@ from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.cost import HEAVY_COST
 from tilus.lowering.cpu.evaluate import buffer_pointer, leaves
 from tilus.lowering.cpu.movements import source_dims
+from tilus.lowering.cpu.runs import run_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
 
 Body = Callable[[Coords], None]
@@ -70,6 +71,9 @@ def vector_dim(self: BlockLowering, shape: tuple[int, ...], values: Sequence[Val
                 account(rep.strides, dims, 1.0)
             elif rep.window is not None and rep.window.shape:
                 account(rep.window.strides, dims, 1.0)
+            elif isinstance(rep.op, Gather):
+                run = run_dim(self, rep.op)
+                account([1 if d == run else 0 for d in range(len(dims))], dims, 1.5)
     wide = 2 * self.machine.vector_bytes // 4
     for d in candidates:
         score[d] += 0.01 * d + (0 if shape[d] >= wide else -1.25 if shape[d] < 4 else -0.5)

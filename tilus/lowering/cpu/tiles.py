@@ -65,9 +65,10 @@ from tilus.lowering.cpu.nest import (
     versions,
     windows_of,
 )
+from tilus.lowering.cpu.runs import first_lane, lowest_of, run_dim, run_of, store_run
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.transpose import try_transposed_store
-from tilus.lowering.cpu.values import ZERO, Buffer, Coords, Lazy, Memory, Number
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Memory, Number
 
 
 @handles(Elementwise)
@@ -443,16 +444,26 @@ def _scatter(self: BlockLowering, op: Operation) -> None:
     inputs = [*op.indices, op.value, *([op.mask] if op.mask is not None else [])]
     _settle_own(self, inputs, memory, None)
     shape = op.value.tile.shape
-    vector = vector_dim(self, shape, inputs)
+    along = run_dim(self, op)
+    strides = tuple(int(d == along) for d in range(len(shape)))  # of what is written, as far as it is one after another
+    vector = vector_dim(self, shape, inputs, [strides])
+    first = tuple(Coord(None, 0, d == vector and n > 1) for d, n in enumerate(shape))
+    run = run_of(self, memory, op.indices, first)
+    lanes = vector_lanes(self, inputs, shape[vector])
 
     def body(coords: Coords) -> None:
         lanes = self.lanes_of(coords)
-        indices = [self.c.splat(evaluate(self, i, coords), lanes) for i in op.indices]
         mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), lanes)
+        if run is not None and lanes:
+            starts = [evaluate(self, i, first_lane(coords)) for i in op.indices]
+            value = self.c.splat(evaluate(self, op.value, coords), lanes)
+            store_run(self, memory, starts, run, lowest_of(self, op.indices[run]), value, mask)
+            return
+        indices = [self.c.splat(evaluate(self, i, coords), lanes) for i in op.indices]
         store_gathered(self, memory, indices, self.c.splat(evaluate(self, op.value, coords), lanes), mask, lanes)
 
     def emit() -> list[Value]:
-        nest(self, shape, vector, min(8, vector_lanes(self, inputs, shape[vector])), body)
+        nest(self, shape, vector, lanes if run is not None else min(8, lanes), body)
         return []
 
     versions(self, windows_of(self, inputs), emit)

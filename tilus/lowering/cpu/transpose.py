@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Pack, Shuffle
+from tilus.ir.ops import Gather, Pack, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.evaluate import evaluate, leaves
 from tilus.lowering.cpu.memory import store_window
@@ -22,6 +22,7 @@ from tilus.lowering.cpu.nest import (
     whole_vectors,
     windows_of,
 )
+from tilus.lowering.cpu.runs import run_dim
 from tilus.lowering.cpu.values import Buffer, Coord, Coords, Lazy, Number, Window
 
 PART_BYTES = 16
@@ -73,7 +74,7 @@ def _interleaved(side: int, parts: int, run: int, half: int) -> tuple[int, ...]:
 
 def source_dim(self: BlockLowering, value: Value) -> int | None:
     """The dimension along which the memory below ``value`` is contiguous, if it is one only."""
-    found: set[int] = set()
+    found: set[int | None] = set()
     for rep, dims in leaves(self, value, tuple(range(value.tile.rank))):
         strides: Sequence[Number] = ()
         if isinstance(rep, Buffer):
@@ -82,6 +83,9 @@ def source_dim(self: BlockLowering, value: Value) -> int | None:
             if rep.window.memory.packed:
                 return None
             strides = rep.window.strides
+        elif isinstance(rep, Lazy) and isinstance(rep.op, Gather):
+            run = run_dim(self, rep.op)
+            found |= set() if run is None else {dims[run]} - {None}
         for stride, dim in zip(strides, dims, strict=False):
             if dim is not None and isinstance(stride, int) and stride == 1 and value.tile.shape[dim] > 1:
                 found.add(dim)

@@ -1,0 +1,118 @@
+"""Gathers and scatters whose indices run along memory: consecutive elements of a row that is the same for all lanes are
+accessed as a vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import i64
+from tilus.ir.ops import (
+    Binary,
+    Broadcast,
+    Gather,
+    Iota,
+    MaskedLoad,
+    MaskedStore,
+    Reshape,
+    Scatter,
+    Transpose,
+)
+from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.limits import Uniform, rises, source_axis
+from tilus.lowering.cpu.values import Coord, Coords, Memory, Number
+
+
+def run_of(self: BlockLowering, memory: Memory, indices: Sequence[Value], coords: Coords) -> int | None:
+    """Which index runs along memory with the lanes, the others being the same for all of them; None where there is no
+    such."""
+    axis = next((d for d, x in enumerate(coords) if x.vector), None)
+    return None if axis is None or coords[axis].step != 1 else _run_along(self, memory, indices, axis)
+
+
+def run_dim(self: BlockLowering, op: Gather | Scatter) -> int | None:
+    """The dimension along which an index runs along memory, if one does."""
+    shape = op.indices[0].tile.shape
+    return next((d for d, n in enumerate(shape)
+                 if n > 1 and _run_along(self, self.views[op.view], op.indices, d) is not None), None)
+
+
+def _run_along(self: BlockLowering, memory: Memory, indices: Sequence[Value], axis: int) -> int | None:
+    if memory.packed or any(i.tile.is_scalar for i in indices) or not _whole(indices):
+        return None
+    uniform = Uniform(self)
+    moving = [d for d, i in enumerate(indices) if uniform.start(i, axis) != 0]
+    if len(moving) != 1 or memory.strides[moving[0]] != 1:
+        return None
+    return moving[0] if _counts(self, uniform, indices[moving[0]], axis) else None
+
+
+def _whole(indices: Sequence[Value]) -> bool:
+    return all(i.tile.dtype.is_int and (i.tile.dtype.bits < 64 or i.tile.dtype is i64) for i in indices)
+
+
+def _counts(self: BlockLowering, uniform: Uniform, index: Value, axis: int) -> bool:
+    """Whether an index rises by one along an axis."""
+    op = index.defining
+    if isinstance(op, Iota):
+        return op.axis == axis and rises(self, index)
+    if isinstance(op, (Broadcast, Reshape, Transpose)):
+        source = source_axis(op, axis) if index in self.reps and op.x.tile.shape else None
+        return source is not None and _counts(self, uniform, op.x, source)
+    if isinstance(op, Binary) and op.kind == "add" and rises(self, index):
+        return any(_counts(self, uniform, a, axis) and uniform.start(b, axis) == 0
+                   for a, b in ((op.lhs, op.rhs), (op.rhs, op.lhs)))
+    return False
+
+
+def first_lane(coords: Coords) -> Coords:
+    """The coordinates of the first lane."""
+    return tuple(Coord(x.base, x.const) if x.vector else x for x in coords)
+
+
+def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int, mask: Value | None
+           ) -> tuple[Value, Value]:
+    """The address of the first lane's element, and which lanes are in bounds and not masked off; ``lowest`` is the
+    least that the index along memory may be."""
+    c, lanes = self.c, self.lanes
+    numbers: list[Number] = [c.number(c.cast(s, i64)) for s in starts]
+    offset: Number = 0
+    row: Value | None = None
+    for d, (at, low, high, stride) in enumerate(zip(numbers, memory.lows, memory.highs, memory.strides, strict=True)):
+        offset = c.add(offset, c.mul(at, stride))
+        if d != run:
+            row = c.both(row, c.both(c.compare("ge", at, low), c.compare("lt", at, high)))
+    end = c.sub(memory.highs[run], numbers[run])
+    if row is not None:
+        end = c.select(row, end, 0)
+    inside: Value | None = c.lanes_below(end, lanes)
+    low = memory.lows[run]
+    if not isinstance(low, int) or lowest < low:
+        before = c.lanes_below(c.sub(low, numbers[run]), lanes)
+        inside = c.both(inside, c.b.add(Binary("xor", before, c.const(True, before.tile.dtype, lanes))).result)
+    condition = c.both(inside, mask)
+    assert condition is not None
+    return c.offset(memory.pointer, offset), condition
+
+
+def lowest_of(self: BlockLowering, index: Value) -> int:
+    """The least that an index may be."""
+    return self.facts.of(index).low
+
+
+def load_run(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int,
+             mask: Value | None, other: Value | None) -> Value:
+    """A vector of elements from the indices ``starts`` on, along dimension ``run``."""
+    pointer, condition = _place(self, memory, starts, run, lowest, mask)
+    fill = None if other is None else self.c.splat(other, self.lanes)
+    return self.c.b.add(MaskedLoad(pointer, condition, fill)).result
+
+
+def store_run(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int, value: Value,
+              mask: Value | None) -> None:
+    """Write a vector from there on."""
+    pointer, condition = _place(self, memory, starts, run, lowest, mask)
+    self.c.b.add(MaskedStore(pointer, value, condition))
+
+
+__all__ = ["first_lane", "load_run", "lowest_of", "run_dim", "run_of", "store_run"]
