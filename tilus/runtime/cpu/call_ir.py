@@ -56,8 +56,8 @@ def _byte(base: str, offset: int) -> str:
 API = ("PyContextVar_Get", "PyDict_GetItemWithError", "PyCell_Get", "PyObject_GetAttr", "PyObject_CallNoArgs",
        "PyErr_ExceptionMatches", "PyErr_Clear", "Py_IncRef", "Py_DecRef", "PyLong_AsLongLongAndOverflow",
        "PyFloat_AsDouble", "PyObject_RichCompareBool", "PyEval_SaveThread", "PyEval_RestoreThread",
-       "PyObject_Vectorcall", "PyLong_FromLongLong", "PyLong_AsVoidPtr", "PyTuple_GetItem", "PyTuple_Size",
-       "PyObject_CallOneArg", "PyErr_Occurred")
+       "PyObject_VectorcallDict", "PyLong_FromLongLong", "PyLong_AsVoidPtr", "PyTuple_GetItem", "PyTuple_Size",
+       "PyErr_Occurred", "PyDict_New", "PyDict_SetItem")
 """What is used of Python's C interface."""
 
 _DECLARATIONS = """
@@ -75,14 +75,65 @@ declare double @PyFloat_AsDouble(ptr)
 declare i32 @PyObject_RichCompareBool(ptr, ptr, i32)
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
-declare ptr @PyObject_Vectorcall(ptr, ptr, i64, ptr)
+declare ptr @PyObject_VectorcallDict(ptr, ptr, i64, ptr)
 declare ptr @PyLong_FromLongLong(i64)
 declare ptr @PyLong_AsVoidPtr(ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
 declare i64 @PyTuple_Size(ptr)
-declare ptr @PyObject_CallOneArg(ptr, ptr)
 declare ptr @PyErr_Occurred()
+declare ptr @PyDict_New()
+declare i32 @PyDict_SetItem(ptr, ptr, ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+"""
+
+# What is here of calls is what all Pythons from 3.10 on export.
+_CALLS = """
+; Calls an object with one argument.
+define internal ptr @call_with(ptr %function, ptr %argument) {
+  %slot = alloca ptr
+  store ptr %argument, ptr %slot
+  %result = call ptr @PyObject_VectorcallDict(ptr %function, ptr %slot, i64 1, ptr null)
+  ret ptr %result
+}
+
+; Calls an object with positional arguments and those that a tuple names, which follow them.
+define internal ptr @call_python(ptr %function, ptr %args, i64 %given, ptr %names) {
+entry:
+  %none = icmp eq ptr %names, null
+  br i1 %none, label %positional, label %named
+positional:
+  %result = call ptr @PyObject_VectorcallDict(ptr %function, ptr %args, i64 %given, ptr null)
+  ret ptr %result
+named:
+  %keywords = call ptr @PyDict_New()
+  %nothing = icmp eq ptr %keywords, null
+  br i1 %nothing, label %error, label %begin
+begin:
+  %count = call i64 @PyTuple_Size(ptr %names)
+  br label %turn
+turn:
+  %k = phi i64 [ 0, %begin ], [ %k1, %set ]
+  %all = icmp eq i64 %k, %count
+  br i1 %all, label %call, label %set
+set:
+  %name = call ptr @PyTuple_GetItem(ptr %names, i64 %k)
+  %at = add i64 %given, %k
+  %slot = getelementptr ptr, ptr %args, i64 %at
+  %value = load ptr, ptr %slot
+  %failed = call i32 @PyDict_SetItem(ptr %keywords, ptr %name, ptr %value)
+  %k1 = add i64 %k, 1
+  %bad = icmp ne i32 %failed, 0
+  br i1 %bad, label %drop, label %turn
+call:
+  %answer = call ptr @PyObject_VectorcallDict(ptr %function, ptr %args, i64 %given, ptr %keywords)
+  br label %drop
+drop:
+  %given_ = phi ptr [ %answer, %call ], [ null, %set ]
+  call void @Py_DecRef(ptr %keywords)
+  ret ptr %given_
+error:
+  ret ptr null
+}
 """
 
 _HOLDS = f"""
@@ -299,7 +350,7 @@ entry:
   %refusal = load ptr, ptr %refusalw
   %nonew = {_word("guard", GUARD_EXTENTS)}
   %none = load ptr, ptr %nonew
-  %found = call ptr @PyObject_CallOneArg(ptr %function, ptr %value)
+  %found = call ptr @call_with(ptr %function, ptr %value)
   %raised = icmp eq ptr %found, null
   br i1 %raised, label %error, label %look
 error:
@@ -598,7 +649,7 @@ read:
 call:
   %valuea = getelementptr ptr, ptr %values, i64 %i
   %value = load ptr, ptr %valuea
-  %said = call ptr @PyObject_CallOneArg(ptr %function, ptr %value)
+  %said = call ptr @call_with(ptr %function, ptr %value)
   %raised = icmp eq ptr %said, null
   br i1 %raised, label %no, label %release
 release:
@@ -703,7 +754,7 @@ wrong:
   %failw = {_word("plan", PLAN_FAIL)}
   %fail = load ptr, ptr %failw
   %code = call ptr @PyLong_FromLongLong(i64 %status)
-  %raised = call ptr @PyObject_CallOneArg(ptr %fail, ptr %code)
+  %raised = call ptr @call_with(ptr %fail, ptr %code)
   call void @Py_DecRef(ptr %code)
   br label %leave
 leave:
@@ -713,11 +764,11 @@ leave:
 fallback:
   %fallbackw = {_word("caller", FALLBACK)}
   %python = load ptr, ptr %fallbackw
-  %result = call ptr @PyObject_Vectorcall(ptr %python, ptr %args, i64 %given, ptr %keywords)
+  %result = call ptr @call_python(ptr %python, ptr %args, i64 %given, ptr %keywords)
   ret ptr %result
 error:
   ret ptr null
 }}
 """
 
-CALL_TEXT = _DECLARATIONS + _HOLDS + _BIND + _ARRAY + _KEYED + _FITS + _MATCHES + _TELL + _CALL
+CALL_TEXT = _DECLARATIONS + _CALLS + _HOLDS + _BIND + _ARRAY + _KEYED + _FITS + _MATCHES + _TELL + _CALL

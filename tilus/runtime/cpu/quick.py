@@ -54,6 +54,8 @@ def _code() -> _Code | None:
 def _objects_are_known() -> bool:
     if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return False
+    if not all(hasattr(ctypes.pythonapi, name) for name in ir.API):
+        return False
     word_at = ctypes.c_int64.from_address
     return object.__basicsize__ == 16 and all(
         word_at(id(value) + ir.OBJECT_TYPE).value == id(type(value)) for value in (1, 1.5, "", None, object()))
