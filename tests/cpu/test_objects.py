@@ -242,6 +242,47 @@ def test_blocks_that_wait_for_earlier_ones(tmp_path: Path) -> None:
     assert lines == ["no check has failed", f"{sum(range(640))} 0", "a block waits for what never comes"]
 
 
+@tl.fuse
+def standardised(x, w):  # type: ignore[no-untyped-def]
+    h = x @ w
+    return (h - tl.mean(h, axis=1, keepdims=True)) * tl.rsqrt(tl.mean(h * h))
+
+
+@needs_compiler
+def test_fused_functions(tmp_path: Path) -> None:
+    """Several kernels, with what one leaves for the next."""
+    compiled = standardised.compile("cpu", x=tl.f32["M", "K"], w=tl.f32["K", "N"], assume="contiguous", cpu="native")
+    x, w = saved(tmp_path, "x", (70, 45), 0), saved(tmp_path, "w", (45, 91), 0, 1)
+    found = several(tmp_path, compiled, np.zeros((70, 91), np.float32), {"x": x, "w": w}, "standardised")
+    h = x.astype("d") @ w
+    expected = (h - h.mean(1, keepdims=True)) / np.sqrt((h * h).mean())
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+@tl.jit
+def hungry(x: tl.f32["N"], y: tl.f32["N"], times: tl.i64) -> None:
+    held = tl.workspace((x.shape[0] * times,), tl.f32, zero=True)
+    i = tl.grid(tl.cdiv(x.shape[0], 128)) * 128
+    tl.store(held, i, tl.load(x, i, 128))
+    tl.store(y, i, tl.load(held, i, 128))
+
+
+@needs_compiler
+def test_too_large_a_workspace(tmp_path: Path) -> None:
+    x, y = np.ones(300, np.float32), np.zeros(300, np.float32)
+    hungry.on("cpu")(x, y, 2)
+    assert y.sum() == 300
+    with pytest.raises(UserError, match="there is no memory for a workspace"):
+        hungry.on("cpu")(x, y, 1 << 44)
+    lines = program(tmp_path, hungry.compile("cpu", assume="contiguous", cpu="native"), """
+  float x[300] = {1}, y[300];
+  hungry_x a = {x, {300}, {1}}; hungry_y b = {y, {300}, {1}};
+  puts(hungry_message(hungry_launch(NULL, a, b, 2)));
+  puts(hungry_message(hungry_launch(NULL, a, b, INT64_C(1) << 44)));""")
+    assert lines[0] == "no check has failed"
+    assert lines[1].startswith("there is no memory for a workspace (")
+
+
 @tl.jit
 def meeting(x: tl.f32["N"]) -> None:
     tl.block(cooperative=True)

@@ -21,7 +21,7 @@ class Linked:
     Attributes:
         cpu: the processor's name; None for the least one of the triple, or this machine's.
         triple: architecture, vendor and system; None for those of this machine, or of the processor.
-        name: what the names that a program sees begin with; None for the kernel's own.
+        name: what the names that a program sees begin with; None for that of the first kernel.
     """
 
     cpu: str | None = None

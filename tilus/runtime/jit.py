@@ -313,7 +313,7 @@ class JitFunction(TracedFunction):
         if cpu is not None or triple is not None or symbol is not None:
             if found.name != "cpu":
                 raise call_error("E0604", f"cpu, triple and symbol are for the target 'cpu', not {found.name!r}")
-            linked = Linked(cpu, triple, symbol)
+            linked = Linked(cpu, triple, symbol or self.__tilus_captured__.name)
         specialisation = self.assume(assume, constants, prepacked)
         compiled: CompiledKernel = compile_specialisation(specialisation, found, via, Options(line_info, linked=linked))
         return compiled

@@ -31,7 +31,7 @@ class CompiledForHost(Compiled):
 
         if self.options.linked is not None:
             return Artifact(self.blobs, self.metadata)
-        return build_object(self.traced(), Linked())
+        return build_object(self.traced(), Linked(name=self.name))
 
     @property
     def object(self) -> bytes:
