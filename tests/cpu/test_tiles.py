@@ -343,3 +343,23 @@ def kernel(x: tl.u8[64], y: tl.i32[128]):
         bits = np.unpackbits(x[before[thread]], bitorder="little").reshape(-1, 4) @ (1 << np.arange(4))
         expected[after[thread]] = np.where(bits >= 8, bits.astype(int) - 16, bits)
     np.testing.assert_array_equal(y, expected)
+
+
+def running(x: tl.f32["M", "N"], out: tl.f32["R", "M", "N"], BM: int = 4, BN: int = 64):
+    i = tl.grid(tl.cdiv(x.shape[0], BM)) * BM
+    v = tl.load(x, (i, 0), (BM, BN))
+    results = (tl.cumsum(v, 1), tl.cumprod(v, 1), tl.cummax(v, 1), tl.cummin(v, 1))
+    for r in tl.static_range(4):
+        tl.store(out[r], (i, 0), results[r])
+    tl.store(out[4], (i, 0), tl.cumsum(v[0, :])[None, :])
+
+
+@pytest.mark.parametrize("n", [1, 16, 47, 100])
+def test_scans_of_rows(n: int) -> None:
+    x = rng().uniform(0.5, 1.5, (6, n)).astype("f")
+    x[1, 0] = x[2, n // 2] = np.nan
+    out = np.zeros((5, 6, n), "f")
+    run(running, x=x, out=out, BN=100)
+    for r, f in enumerate((np.add, np.multiply, np.fmax, np.fmin)):
+        np.testing.assert_allclose(out[r], f.accumulate(x, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(out[4, ::4], x[::4].cumsum(1), rtol=1e-5)

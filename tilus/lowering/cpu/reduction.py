@@ -26,6 +26,7 @@ from tilus.lowering.cpu.nest import (
     whole_vectors,
     windows_of,
 )
+from tilus.lowering.cpu.prefix import runs_along, scan_rows
 from tilus.lowering.cpu.values import ZERO, Coord, Coords, Number
 
 _KINDS = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
@@ -332,6 +333,11 @@ def _define(self: BlockLowering, results: Sequence[Value], buffers: Sequence[obj
 def _scan(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Scan)
     kind = _KINDS[op.kind]
+    dtype = op.x.tile.dtype
+    if runs_along(self, op) and not (dtype.is_float and dtype.bits <= 16):  # those are rounded in each step
+        self.reps[op.result] = scan_rows(self, op, identity(op.kind, dtype), lambda a, b: self.c.b.add(
+            Binary(kind, a, b, False)).result)
+        return
     _sequential(self, [op.x], op.axis, op.results, op.reverse,
                 lambda a, b, _: [self.c.b.add(Binary(kind, a[0], b[0], False)).result], True, True)
 
