@@ -35,9 +35,9 @@ class Counted:
         self.slow = 0
         run = kernel._run
 
-        def counted(*args: Any) -> None:
+        def counted(*args: Any, **kwargs: Any) -> None:
             self.slow += 1
-            run(*args)
+            run(*args, **kwargs)
 
         monkeypatch.setattr(kernel, "_run", counted)
 
@@ -155,6 +155,21 @@ def test_engines(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         with tl.engine("interpret"):
             assert counted.of(lambda: kernel(x, y, 3.0)) == 1
     assert counted.of(lambda: kernel(x, y, 3.0)) == 0
+
+
+def test_on_an_engine(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.arange(100, dtype="f"), np.zeros(100, "f")
+    run = kernel.on("cpu")
+    for _ in range(2):
+        run(x, y, a=3.0)
+    counted = Counted(kernel, monkeypatch)
+    with tl.engine("interpret"):  # has no say in it
+        assert counted.of(lambda: run(x, y, a=3.0)) == 0
+        assert counted.of(lambda: kernel.on("cpu")(x, y, a=3.0)) == 0
+        assert counted.of(lambda: kernel.on("interpret")(x, y, a=3.0)) == 1
+    monkeypatch.setitem(globals(), "FACTOR", 5)
+    run(x, y, a=3.0)
+    np.testing.assert_array_equal(y, x * 15)
 
 
 def test_a_kernel_within_a_trace(kernel: Any) -> None:

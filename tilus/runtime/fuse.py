@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
@@ -25,12 +25,11 @@ from tilus.ir.types import Extent
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.constants import constant_key
-from tilus.lang.reads import Reads
 from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_annotation, refuse_storage_scalars
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
-from tilus.runtime.engines import Front, Plan, default_engine
+from tilus.runtime.engines import default_engine
 from tilus.runtime.jit import MAX_PLANS, JitFunction, Prepared, _engine
 from tilus.runtime.keys import array_key
 from tilus.runtime.packed import packed
@@ -95,23 +94,6 @@ class FusedKernel(JitFunction):
         self.program = program
         self.bounds = bounds
         self.__dict__["signature"] = signature
-        self._functions: dict[str, Callable[..., Any]] = {}
-        self._callers: dict[str, Any] = {}
-
-    def run(self, engine_name: str, values: Sequence[Any]) -> None:
-        """On an engine, whatever the context says."""
-        function = self._functions.get(engine_name)
-        if function is None:
-            function = self._functions[engine_name] = lambda *values: self._run(engine_name, values, {})
-        function(*values)
-
-    def _quicken(self, chosen: str | None, plan: Plan, reads: Reads) -> None:
-        if chosen in self._functions:
-            front = Front(self.signature.names, [MISSING] * len(self.signature.names),
-                          lambda *values: self._run(chosen, values, {}), reads, [], None)
-            caller = plan.quicken(front, self._callers.get(chosen), None)
-            if caller is not None:
-                self._callers[chosen], self._functions[chosen] = caller, caller.function
 
     def specialise(self, constants: dict[str, Any], parameters: Any) -> Specialisation:
         key = tuple(parameters)
@@ -247,7 +229,7 @@ class _Plan:
 
     def run(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         outputs, values = self.bound(fused, args, kwargs, out)
-        self.kernel.run(self.engine_name, values)
+        self.kernel.called_on(self.engine_name)(*values)
         return tuple(outputs) if self.program.several else outputs[0]
 
     def bound(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any],

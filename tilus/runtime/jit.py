@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import operator
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -87,7 +86,8 @@ class JitFunction(TracedFunction):
         self._plans: dict[Any, Plan] = {}
         self._specialisations: dict[Any, Specialisation] = {}
         self._values_seen: dict[str, set[Any]] = {}
-        self._caller: Any = None
+        self._on: dict[str, Callable[..., None]] = {}
+        self._callers: dict[str | None, Any] = {}
         self._fast: tuple[tuple[bool, ...], tuple[Any, ...], dict[str, int]] | None = None
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class JitFunction(TracedFunction):
 
     def forget(self) -> None:
         self._plans, self._specialisations = {}, {}
-        self._caller = None
+        self._on, self._callers = {}, {}
         self.__dict__.pop("called", None)
 
     @functools.cached_property
@@ -103,14 +103,6 @@ class JitFunction(TracedFunction):
         return Signature(self.__tilus_captured__)
 
     # -- calls
-
-    if not TYPE_CHECKING:
-        __call__ = property(operator.attrgetter("called"))
-
-    @functools.cached_property
-    def called(self) -> Callable[..., Any]:
-        """What Python calls: ``call``, or what does the same faster."""
-        return self.call
 
     @public
     def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -133,9 +125,21 @@ class JitFunction(TracedFunction):
         from tilus.runtime.engines import check_engine
 
         check_engine(engine_name)
-        return entry(lambda *args, **kwargs: self._run(engine_name, args, kwargs), self.__name__, *self.entry_place)
+        return entry(lambda *args, **kwargs: self.called_on(engine_name)(*args, **kwargs), self.__name__,
+                     *self.entry_place)
 
-    def _run(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def called_on(self, engine_name: str) -> Callable[..., None]:
+        """What runs it on an engine, whatever the context says."""
+        found = self._on.get(engine_name)
+        if found is None:
+            found = self._on[engine_name] = functools.partial(self._run_on, engine_name)
+        return found
+
+    def _run_on(self, engine_name: str, /, *args: Any, **kwargs: Any) -> None:
+        self._run(engine_name, args, kwargs, named=True)
+
+    def _run(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any], named: bool = False) -> None:
+        """A call on the engine that was chosen, ``named`` where the context had no say in that."""
         reads = self.reads
         if not reads.unchanged():
             self.refresh()
@@ -162,7 +166,7 @@ class JitFunction(TracedFunction):
                 if plan is not None:
                     plan(values, addresses)
                     if plan.quickens:
-                        self._quicken(chosen, plan, reads)
+                        self._quicken(chosen, plan, reads, named)
                     return
             if any(v is MISSING for v in values):
                 self._bind(args, kwargs)
@@ -232,16 +236,25 @@ class JitFunction(TracedFunction):
             self._plans.clear()
         self._plans[found[0]] = plan
 
-    def _quicken(self, chosen: str | None, plan: Plan, reads: Reads) -> None:
+    def _quicken(self, chosen: str | None, plan: Plan, reads: Reads, named: bool) -> None:
         """Calls like the one that a plan has done take the engine's quicker way from now on, where there is one."""
-        engine = _engine.get()
-        if (engine or self.engine_name) == chosen and self.reads is reads:
-            specs = self.signature.specs
-            front = Front([s.name for s in specs], [s.default for s in specs], self.call, reads, [_NOT_TRACING],
-                          _engine)
-            caller = plan.quicken(front, self._caller, engine)
-            if caller is not None:
-                self._caller, self.__dict__["called"] = caller, caller.function
+        engine = None if named else _engine.get()
+        if self.reads is not reads or not (named or (engine or self.engine_name) == chosen):
+            return
+        specs = self.signature.specs
+        names, defaults = [s.name for s in specs], [s.default for s in specs]
+        if named and chosen is not None:
+            front = Front(names, defaults, functools.partial(self._run_on, chosen), reads, [], None)
+        else:
+            front = Front(names, defaults, self.call, reads, [_NOT_TRACING], _engine)
+        place = chosen if named else None
+        caller = plan.quicken(front, self._callers.get(place), engine)
+        if caller is not None:
+            self._callers[place] = caller
+            if place is not None:
+                self._on[place] = caller.function
+            else:
+                self.__dict__["called"] = caller.function
 
     # -- specialisations
 

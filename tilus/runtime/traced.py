@@ -29,8 +29,13 @@ class TracedFunction:
     if TYPE_CHECKING:
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     else:
-        __call__ = property(operator.attrgetter("call"))
+        __call__ = property(operator.attrgetter("called"))
         """Python calls what this gives, so that no frame of ours stands between; see :mod:`tilus.diagnostics.entry`."""
+
+    @functools.cached_property
+    def called(self) -> Callable[..., Any]:
+        """What Python calls: ``call``, or what does the same faster."""
+        return self.call
 
     @functools.cached_property
     def entry_place(self) -> tuple[str, int]:

@@ -87,7 +87,7 @@ class AutotunedFunction(TracedFunction):
         """
         if tracing.active():
             return self.kernel.call(*args, **kwargs)
-        return self.kernel.call(*args, **kwargs, **self._variant(_engine.get(), args, kwargs))
+        return self.kernel.called(*args, **kwargs, **self._variant(_engine.get(), args, kwargs))
 
     @public
     def on(self, engine_name: str) -> Callable[..., Any]:
