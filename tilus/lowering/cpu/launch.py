@@ -120,9 +120,23 @@ def _forget_memos(c: Cursor, kernel: Function, frame: Value) -> None:
 
 def _call_block(c: Cursor, kernel: Function, arguments: Value, frame: Value, state: Value, index: Value,
                 extents: Sequence[Value]) -> None:
+    c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, *_block_at(c, index, extents))))
+
+
+def _block_at(c: Cursor, index: Value, extents: Sequence[Value]) -> list[Value]:
+    """The coordinates of a block in the grid."""
     b0, rest = c.arith("rem", index, extents[0]), c.arith("quo", index, extents[0])
-    b1, b2 = c.arith("rem", rest, extents[1]), c.arith("quo", rest, extents[1])
-    c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, b0, b1, b2)))
+    return [b0, c.arith("rem", rest, extents[1]), c.arith("quo", rest, extents[1])]
+
+
+def _next_block(c: Cursor, at: Sequence[Value], extents: Sequence[Value]) -> list[Value]:
+    """Those of the block after it."""
+    b0, b1, b2 = at
+    following = c.value(c.add(b0, 1))
+    ends = c.compare("eq", following, extents[0])
+    row = c.select(ends, c.add(b1, 1), b1)
+    plane = c.compare("eq", row, extents[1])
+    return [c.select(ends, 0, following), c.select(plane, 0, row), c.select(plane, c.add(b2, 1), b2)]
 
 
 def _runner(kernel: Function) -> Function:
@@ -141,8 +155,9 @@ def _runner(kernel: Function) -> Function:
     arguments = c.b.add(IntToPtr(word(STATE_ARGUMENTS), i64)).result
     extents = [word(STATE_GRID0), word(STATE_GRID1)]
 
-    def block(index: Value, _: list[Value]) -> None:
-        _call_block(c, kernel, arguments, frame, state, index, extents)
+    def block(_: Value, at: list[Value]) -> list[Value]:
+        c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, *at)))
+        return _next_block(c, at, extents)
 
     seen = tick_seen(c, state)
     before, after = Block([TileType(i64)]), Block([TileType(i64)])
@@ -151,7 +166,7 @@ def _runner(kernel: Function) -> Function:
     c.leave(outer)
     outer = c.enter(after)
     start = after.args[0]
-    c.loop(start, c.min(c.add(start, chunk), total), 1, [], block)
+    c.loop(start, c.min(c.add(start, chunk), total), 1, _block_at(c, start, extents), block)
     pause_if_due(c, state, seen, None)
     error = c.b.add(AtomicLoad(c.as_pointer(c.offset(state, STATE_ERROR), i64), "relaxed")).result
     following = c.b.add(PtrAtomic("add", counter, chunk)).result
