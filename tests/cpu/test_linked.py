@@ -1,0 +1,63 @@
+"""Kernels of the zoo, called by C programs: here, and for AArch64 where there is an emulator and a compiler for it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kernels_zoo.checking import relative_error
+from tests.cpu.linked import call_linked
+from tests.fuzz.generator import generate
+from tests.fuzz.harness import compare, load_kernel, run
+from tests.zoo.test_zoo import KERNELS, dtypes_of, module_of, size_of
+from tilus.diagnostics import UnsupportedError
+
+LARGEST = 9000
+CROSS_COMPILER = shutil.which("aarch64-linux-gnu-gcc")
+EMULATOR = shutil.which("qemu-aarch64") or shutil.which("qemu-aarch64-static")
+emulated = pytest.mark.skipif(CROSS_COMPILER is None or EMULATOR is None, reason="no compiler or emulator for AArch64")
+
+
+def call_zoo(name: str, directory: Path, cpu: str | None, triple: str | None, compiler: list[str],
+             runner: list[str]) -> None:
+    """The largest small call of each type."""
+    module = module_of(name)
+    for dtype in dtypes_of(name):
+        sizes = {shape: size_of(module.case(shape, dtype)) for shape in module.SHAPES}
+        case = module.case(max((s for s, n in sizes.items() if n <= LARGEST), key=sizes.__getitem__), dtype)
+        call_linked(getattr(module, KERNELS[name]), case.arguments, case.constants, directory, cpu, triple, compiler,
+                    runner)
+        for output, reference in zip(case.outputs, case.references, strict=True):
+            assert relative_error(output, reference) <= case.tolerance, dtype
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize("name", KERNELS)
+def test_zoo(name: str, tmp_path: Path) -> None:
+    call_zoo(name, tmp_path, "native", None, ["cc"], [])
+
+
+@emulated
+@pytest.mark.parametrize("name", KERNELS)
+def test_zoo_on_aarch64(name: str, tmp_path: Path) -> None:
+    call_zoo(name, tmp_path, "neoverse-n1", "aarch64-unknown-linux-gnu", [str(CROSS_COMPILER), "-static"],
+             [str(EMULATOR)])
+
+
+@emulated
+@pytest.mark.parametrize("seed", range(800_000, 800_020))
+def test_random_programs_on_aarch64(seed: int, tmp_path: Path) -> None:
+    program = generate(seed)
+    if program.fused:
+        pytest.skip("a fused function")
+    kernel = load_kernel(program)
+    wanted = run(program, kernel.on("interpret"))
+    try:
+        found = run(program, lambda *arguments: call_linked(
+            kernel, arguments, {}, tmp_path, "neoverse-n1", "aarch64-unknown-linux-gnu",
+            [str(CROSS_COMPILER), "-static"], [str(EMULATOR)]))
+    except UnsupportedError:
+        pytest.skip("nothing for an object file")
+    assert compare(wanted, found) is None
