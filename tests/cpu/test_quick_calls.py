@@ -157,6 +157,18 @@ def test_engines(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert counted.of(lambda: kernel(x, y, 3.0)) == 0
 
 
+def test_engines_of_calls_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one call has found is for another one only where that is on the same engine."""
+    kernel = tl.jit(engine="interpret")(scaled.function)
+    x, y = np.arange(100, dtype="f"), np.zeros(100, "f")
+    counted = Counted(kernel, monkeypatch)
+    for _ in range(3):
+        with tl.engine("cpu"):
+            kernel(x, y)
+        kernel.on("cpu")(x, y)
+        assert counted.of(lambda: kernel(x, y)) == 1
+
+
 def test_on_an_engine(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = np.arange(100, dtype="f"), np.zeros(100, "f")
     run = kernel.on("cpu")

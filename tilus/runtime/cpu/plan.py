@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,6 +101,7 @@ class NativePlan:
         changed = [(array.place, call.values[array.place]) for array in self.arrays if array.written]
         self.tensors = [place for place, value in changed if is_torch(value)]
         self.quickens = True
+        self._quick: dict[str | None, QuickPlan | None] = {}
         self.writable = [place for place, value in changed if not is_torch(value)]
         ranges = [array.extent_bytes() for _, _, array in call.arrays]
         self.pairs = [
@@ -136,16 +136,18 @@ class NativePlan:
         """See :class:`tilus.runtime.engines.Plan`."""
         from tilus.runtime.cpu.quick import Caller, is_known
 
-        if not is_known() or self._quick is None:
+        if engine not in self._quick:
+            self._quick[engine] = self._quick_plan(engine) if is_known() else None
+        quick = self._quick[engine]
+        if quick is None:
             self.quickens = False
             return None
         if caller is None or not caller.is_for(front):
             caller = Caller(front)
-        caller.add(self._quick, engine)
+        caller.add(quick)
         return caller
 
-    @functools.cached_property
-    def _quick(self) -> QuickPlan | None:
+    def _quick_plan(self, engine: str | None) -> QuickPlan | None:
         """What the compiled call knows of this; None where it does not know such arguments."""
         from tilus.runtime.cpu.quick import constant_guard, quick_plan, scalar_guard
 
@@ -160,7 +162,7 @@ class NativePlan:
         pairs = [(words[i], words[j], *ranges) for i, j, *ranges in self.pairs]
         fail = entry(self.kernel.check, self.function.__name__, *self.function.entry_place)
         return quick_plan([guards[place] for place in sorted(guards)], self.template, pairs,
-                          self.kernel.launch_address, self.kernel, fail)
+                          self.kernel.launch_address, self.kernel, fail, engine)
 
 
 def native_plan(call: Any, specialisation: Specialisation, kernel: Any) -> NativePlan | None:

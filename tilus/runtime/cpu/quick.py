@@ -149,35 +149,30 @@ class QuickPlan:
             past the last.
         launch: the address of the launch function; ``alive`` keeps its code in memory.
         fail: raises the error for a status that is not 0.
+        engine: it is for calls where the engine's variable has this value; None where there is no variable.
     """
 
     def __init__(self, guards: Sequence[Guard], template: bytes, pairs: Sequence[Sequence[int]], launch: int,
-                 alive: Any, fail: Callable[[int], None]) -> None:
-        self._alive = [guard.alive for guard in guards], alive, fail
+                 alive: Any, fail: Callable[[int], None], engine: str | None) -> None:
+        self._alive = [guard.alive for guard in guards], alive, fail, engine
         self._template = ctypes.create_string_buffer(template, len(template))
         self._guards = [_record(guard.words) for guard in guards]
         self._table = _record([ctypes.addressof(guard) for guard in self._guards])
         self._pairs = _record([n for pair in pairs for n in pair])
         self._words = _record([
-            id(self), 0, launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
+            id(self), id(engine), launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
             ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs),
             any(guard.words[0] == ir.KEYED and guard.words[ir.GUARD_D] for guard in guards)])
         self.address = ctypes.addressof(self._words)
-        self._engine: Any = None
-
-    def for_engine(self, value: Any) -> None:
-        """It is for calls where the engine's variable has this value (None where there is no variable)."""
-        self._engine = value
-        self._words[ir.PLAN_ENGINE] = id(value)
 
 
 def quick_plan(guards: Sequence[Guard | None], template: bytes, pairs: Sequence[Sequence[int]], launch: int,
-               alive: Any, fail: Callable[[int], None]) -> QuickPlan | None:
+               alive: Any, fail: Callable[[int], None], engine: str | None) -> QuickPlan | None:
     """See :class:`QuickPlan`; None where the compiled call does not know such arguments."""
     known = [guard for guard in guards if guard is not None]
     if len(known) < len(guards) or len(guards) > ir.MAX_PARAMETERS or len(template) > 8 * ir.MAX_WORDS:
         return None
-    return QuickPlan(known, template, pairs, launch, alive, fail)
+    return QuickPlan(known, template, pairs, launch, alive, fail, engine)
 
 
 _KINDS = {"name": ir.IN_DICTIONARY, "cell": ir.IN_CELL, "attribute": ir.AS_ATTRIBUTE, "call": ir.AS_RESULT}
@@ -198,7 +193,7 @@ class Caller:
     """
 
     def __init__(self, front: Front) -> None:
-        code = _code()
+        code = self._code = _code()  # which threads may have made twice
         assert code is not None
         self._front, self._unchanged = front, front.reads.unchanged
         self._lock = threading.Lock()
@@ -218,11 +213,10 @@ class Caller:
         """Whether it checks all that the front's plans depend on."""
         return self._front.reads is front.reads and self._unchanged is front.reads.unchanged
 
-    def add(self, plan: QuickPlan, engine: Any) -> None:
+    def add(self, plan: QuickPlan) -> None:
         """Put a plan first. The compiled call may change the order meanwhile, and read until the records are written:
         what they name is alive all that time."""
         with self._lock:
-            plan.for_engine(engine)
             self._plans.append(plan)
             others = [a for a in self._words[ir.PLANS :] if a not in (0, plan.address)]
             kept = [plan.address, *others][: ir.MAX_PLANS]
