@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -227,6 +228,11 @@ def test_workers_are_called_for_work_that_is_worth_it(monkeypatch: pytest.Monkey
         x, y, _ = few
         kernel, _ = compile_kernel(short_and_long, x=x, y=y, n=1)
         assert jobs(lambda: kernel(pack(x), pack(y), 1)) == 1  # a loop that may be long
+
+        some = arrays(100_000)  # not worth waking a worker once, but again and again
+        kernel, _ = compile_kernel(add, x=some[0], y=some[1], z=some[2])
+        time.sleep(0.05)
+        assert jobs(lambda: [kernel(*map(pack, some)) for _ in range(1000)]) > 0
     finally:
         set_num_threads(1)
         monkeypatch.undo()

@@ -20,6 +20,8 @@ from tilus.runtime.threads import MAX_THREADS
 (LOCK, EPOCH, ENTERED, LEFT, FUNCTION, STATE, STOP, SLEEPERS, CAPACITY, WORKERS, SPIN, CALLING, WAKING, MUTEX,
  CONDITION) = (
     0, 8, 16, 17, 24, 25, 26, 32, 40, 41, 42, 43, 44, 48, 56)
+# Of launches with too little work to wake workers: when the last one was, and the work of those shortly before it.
+LAST, MISSED = 45, 46
 TICK, RUNNING, TICKER_ASLEEP, TICK_CONDITION = 64, 72, 73, 74
 # The main thread, functions of Python's C interface (0 where there is none), and the exception that they gave.
 MAIN, ENSURE, RELEASE, CHECK, FETCH, EXCEPTION = 80, 81, 82, 83, 84, 85
@@ -36,7 +38,10 @@ POOL_WORDS = CORES + MAX_THREADS
 
 WORTH_CALLING, WORTH_WAKING = 1 << 13, 1 << 16
 """The work (``tilus/lowering/cpu/work.py``) for each worker that is called, while all are awake and where some sleep:
-what the caller saves has to be more than the few or the tens of microseconds until a worker begins."""
+what the caller saves has to be more than the few or the tens of microseconds until a worker begins. Launches shortly
+one after another wake workers that sleep when those microseconds have been missed."""
+SHORTLY = 100_000
+"""Nanoseconds between launches for which workers stay awake."""
 TICK_NANOSECONDS = 50_000_000
 MASK_BYTES = 1024
 """Of a set of cores as ``sched_setaffinity`` takes it."""
@@ -340,6 +345,29 @@ define internal void @alone(ptr %function, ptr %state, i64 %bytes) {{
   ret void
 }}
 
+; The work of the launches up to this one that came shortly one after another and found workers asleep, each with too
+; little work to wake them: together they may be worth it.
+define internal i64 @missed_work(ptr %pool, i64 %work) {{
+  %time = alloca [2 x i64]
+  %a = call i32 @clock_gettime(i32 1, ptr %time)
+  %nanosw = getelementptr i64, ptr %time, i64 1
+  %seconds = load i64, ptr %time
+  %nanos = load i64, ptr %nanosw
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %nanos
+  %lastw = {_word(LAST)}
+  %last = load i64, ptr %lastw
+  store i64 %now, ptr %lastw
+  %gap = sub i64 %now, %last
+  %near = icmp ult i64 %gap, {SHORTLY}
+  %missedw = {_word(MISSED)}
+  %old = load i64, ptr %missedw
+  %before = select i1 %near, i64 %old, i64 0
+  %sum = add i64 %before, %work
+  store i64 %sum, ptr %missedw
+  ret i64 %sum
+}}
+
 define void @pool_run(ptr %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes, i64 %work) {{
 entry:
   call void @pool_begin(ptr %pool)
@@ -373,8 +401,26 @@ ready:
   %calling = load i64, ptr %callingw
   %wakingw = {_word(WAKING)}
   %waking = load i64, ptr %wakingw
-  %share = select i1 %asleep, i64 %waking, i64 %calling
-  %useful = udiv i64 %work, %share
+  %called = udiv i64 %work, %calling
+  %woken = udiv i64 %work, %waking
+  %some = icmp ne i64 %called, 0
+  %few = icmp eq i64 %woken, 0
+  %between = and i1 %some, %few
+  %doubtful = and i1 %between, %asleep
+  br i1 %doubtful, label %weigh, label %decide
+weigh:
+  %missed = call i64 @missed_work(ptr %pool, i64 %work)
+  %twice = shl i64 %waking, 1
+  %due = icmp uge i64 %missed, %twice
+  %rest = select i1 %due, i64 0, i64 %missed
+  %missedw = {_word(MISSED)}
+  store i64 %rest, ptr %missedw
+  br label %decide
+decide:
+  %wakes = phi i1 [ false, %ready ], [ %due, %weigh ]
+  %up = xor i1 %asleep, true
+  %calls = or i1 %up, %wakes
+  %useful = select i1 %calls, i64 %called, i64 %woken
   %little = icmp ult i64 %useful, %most
   %active = select i1 %little, i64 %useful, i64 %most
   %framew = getelementptr i64, ptr %pool, i64 {FRAMES}
