@@ -205,6 +205,14 @@ def short_and_long(x: tl.f32["N"], y: tl.f32["N"], n: tl.i32, B: int = 1024):
     tl.store(y, i * B, t)
 
 
+def until(x: tl.f32["N"], y: tl.f32["N"], B: int = 1024):
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    t = x[i * B]
+    while t < 1.0:
+        t = t * 2.0 + 0.1
+    tl.store(y, i * B, tl.load(x, i * B, B) + t)
+
+
 def test_workers_are_called_for_work_that_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool_ir, "WORTH_CALLING", 1 << 13)
     monkeypatch.setattr(pool_ir, "WORTH_WAKING", 1 << 16)
@@ -227,7 +235,10 @@ def test_workers_are_called_for_work_that_is_worth_it(monkeypatch: pytest.Monkey
         np.testing.assert_array_equal(many[2], many[0] + many[1])
         x, y, _ = few
         kernel, _ = compile_kernel(short_and_long, x=x, y=y, n=1)
-        assert jobs(lambda: kernel(pack(x), pack(y), 1)) == 1  # a loop that may be long
+        assert jobs(lambda: kernel(pack(x), pack(y), 1)) == 0
+        assert jobs(lambda: kernel(pack(x), pack(y), 1000)) == 1  # a loop that is long
+        kernel, _ = compile_kernel(until, x=x, y=y)
+        assert jobs(lambda: kernel(pack(x), pack(y))) == 1  # one that may be
 
         some = arrays(100_000)  # not worth waking a worker once, but again and again
         kernel, _ = compile_kernel(add, x=some[0], y=some[1], z=some[2])

@@ -7,7 +7,7 @@ until none is left; the pool runs it on every core.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tilus.diagnostics import Diagnostic, Label
 from tilus.ir.attributes import Attributes
@@ -16,6 +16,7 @@ from tilus.ir.dtypes import i32, i64, u8
 from tilus.ir.ops import (
     Alloca,
     Binary,
+    Cast,
     Const,
     DeviceAssert,
     Dim,
@@ -70,7 +71,7 @@ from tilus.lowering.cpu.state import (
     tick_seen,
 )
 from tilus.lowering.cpu.values import Machine, Number
-from tilus.lowering.cpu.work import UNKNOWN, work_of
+from tilus.lowering.cpu.work import MUCH, UNKNOWN, BlockWork
 from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
 
 
@@ -182,6 +183,9 @@ def failed_assertion(op: DeviceAssert) -> Diagnostic:
     """What is said where it fails."""
     labels = (Label(op.span),) if op.span.known else ()
     return Diagnostic("E0704", op.message or "device assertion failed", labels)
+
+
+_FOLLOWED = ("add", "sub", "mul", "min", "max")
 
 
 class _Launcher:
@@ -326,8 +330,38 @@ class _Launcher:
     def work(self, op: Launch, total: Number) -> Number:
         """The work of all blocks; more than any where blocks wait for others, which have to run then."""
         kernel = self.module.kernel(op.kernel)
-        work = UNKNOWN if is_cooperative(kernel) else work_of(kernel.body, self.machine.vector_bytes)
-        return UNKNOWN if work * MAX_BLOCKS >= UNKNOWN else self.c.mul(total, work)
+        if is_cooperative(kernel):
+            return UNKNOWN
+        c = self.c
+        each = BlockWork(c, self.machine.vector_bytes, self._known(op, kernel)).of(kernel.body)
+        return UNKNOWN if each == UNKNOWN else c.mul(c.min(total, MUCH), each)
+
+    def _known(self, op: Launch, kernel: Function) -> Callable[[Value], Number | None]:
+        """What values of a kernel are that follow from its arguments by sums and products; None for others."""
+        c, given = self.c, dict(zip(kernel.body.args, op.args, strict=True))
+
+        def find(value: Value) -> Value | None:
+            made = value.owner
+            if value in given:
+                return self.values.get(given[value])
+            if isinstance(made, Const) and value.tile.is_scalar:
+                return c.const(made.value, made.dtype)
+            if isinstance(made, Dim):
+                words = self.words.get(given[made.view]) if made.view in given else None
+                return None if words is None else c.value(words[1 + made.axis])
+            if isinstance(made, Cast) or (isinstance(made, Binary) and made.kind in _FOLLOWED):
+                operands = [find(v) for v in made.operands]
+                known = [v for v in operands if v is not None]
+                return c.b.add(made.on(known)).result if len(known) == len(operands) else None
+            return None
+
+        def number(value: Value) -> Number | None:
+            if not value.tile.is_scalar or not value.tile.dtype.is_int:
+                return None
+            found = find(value)
+            return None if found is None else c.number(c.cast(found, i64))
+
+        return number
 
     def chunk(self, op: Launch, total: Number) -> Number:
         """Blocks that a core takes at a time: a sixteenth of its share, up to 64. One where blocks wait for others,
