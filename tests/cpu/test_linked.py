@@ -1,12 +1,12 @@
 """Kernels of the zoo, called by C programs: here, and for AArch64 where there is an emulator and a compiler for it."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tilus as tl
 from kernels_zoo.checking import relative_error
 from tests.cpu.linked import call_linked
 from tests.fuzz.generator import generate
@@ -44,6 +44,29 @@ def test_zoo(name: str, tmp_path: Path) -> None:
 def test_zoo_on_aarch64(name: str, tmp_path: Path) -> None:
     call_zoo(name, tmp_path, "neoverse-n1", "aarch64-unknown-linux-gnu", [str(CROSS_COMPILER), "-static"],
              [str(EMULATOR)])
+
+
+@pytest.mark.parametrize(("a", "b"), [(tl.i8, tl.i8), (tl.u8, tl.i8), (tl.i8, tl.u8), (tl.u8, tl.u8)], ids=str)
+@pytest.mark.parametrize("cpu", ["generic", "neoverse-n1", "neoverse-v1"])
+@emulated
+def test_products_of_bytes_on_aarch64(cpu: str, a: tl.DType, b: tl.DType, tmp_path: Path) -> None:
+    """To the bit; half of the numbers are the extremes of their types."""
+    @tl.jit
+    def product(x: a["M", "K"], w: b["K", "N"], y: tl.i32["M", "N"]) -> None:
+        i, j = tl.grid(tl.cdiv(x.shape[0], 32), tl.cdiv(y.shape[1], 32))
+        acc = tl.zeros((32, 32), tl.i32)
+        for k in tl.range(0, x.shape[1], 32):
+            acc = tl.dot(tl.load(x, (i * 32, k), (32, 32)), tl.load(w, (k, j * 32), (32, 32)), acc)
+        tl.store(y, (i * 32, j * 32), acc)
+
+    rng = np.random.default_rng(0)
+    for m, n, k in ((45, 37, 71), (3, 40, 70)):
+        x, w = (np.where(rng.random(s) < 0.5, rng.choice([t.min_value, t.max_value], s), rng.integers(0, 99, s))
+                .astype(t.numpy) for t, s in ((a, (m, k)), (b, (k, n))))
+        y = np.zeros((m, n), np.int32)
+        call_linked(product, [x, w, y], {}, tmp_path, cpu, "aarch64-unknown-linux-gnu",
+                    [str(CROSS_COMPILER), "-static"], [str(EMULATOR)])
+        np.testing.assert_array_equal(y, x.astype("q") @ w.astype("q"))
 
 
 @emulated

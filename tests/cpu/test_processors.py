@@ -8,6 +8,7 @@ import tilus as tl
 from kernels_zoo.elementwise.vector_add import vector_add
 from kernels_zoo.gemm.matmul import matmul
 from tests.cpu.elf import architecture, undefined
+from tests.cpu.run_level import integers
 from tilus.diagnostics import UserError
 from tilus.lowering.cpu.values import Machine
 from tilus.runtime.cpu.processor import host, processor
@@ -28,10 +29,13 @@ def test_of_x86(name: str, vector: int, registers: int, products: str, fused: bo
     assert (found.fma, found.halves) == (fused, fused)
 
 
-@pytest.mark.parametrize("name", ["generic", "neoverse-n1", "apple-m1", "aarch64", "arm64", None])
-def test_of_aarch64(name: str | None) -> None:
+@pytest.mark.parametrize(("name", "products"), [
+    ("generic", ""), ("aarch64", ""), ("arm64", ""), (None, ""), ("cortex-a53", ""), ("neoverse-n1", "sdot"),
+    ("apple-m1", "sdot"), ("neoverse-v1", "usdot"), ("apple-m2", "usdot"),
+])
+def test_of_aarch64(name: str | None, products: str) -> None:
     found = processor(name, f"aarch64-{SYSTEM}")
-    assert (found.architecture, found.machine) == ("aarch64", Machine(16, 32))
+    assert (found.architecture, found.machine) == ("aarch64", Machine(16, 32, byte_products=products))
 
 
 def test_architectures_are_found_by_names() -> None:
@@ -70,6 +74,12 @@ def test_code_has_the_instructions_of_the_processor_only(cpu: str, registers: tu
     assert not [word for word in absent if word in kernel]
 
 
+@pytest.mark.parametrize(("cpu", "instruction"), [
+    ("neoverse-n1", "\tsdot"), ("neoverse-v1", "\tusdot"), ("znver4", "vpdpbusd"), ("haswell", "vpmaddubsw")])
+def test_products_of_bytes_have_instructions_of_their_own(cpu: str, instruction: str) -> None:
+    assert instruction in integers.compile("cpu", cpu=cpu).asm
+
+
 def test_the_least_processor_needs_the_c_library_only() -> None:
     """No functions of a compiler's own library, such as those that convert f16."""
     for dtype in (tl.f16, tl.bf16, tl.f32):
@@ -96,7 +106,7 @@ def test_unknown_level(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILUS_CPU", "avx3")
     host.cache_clear()
     try:
-        with pytest.raises(UserError, match=r"(?s)TILUS_CPU is 'avx3', which is no level.*one of sse2, sse4"):
+        with pytest.raises(UserError, match=r"(?s)TILUS_CPU is 'avx3', which is no level of.*one of sse2, sse4"):
             host()
     finally:
         host.cache_clear()

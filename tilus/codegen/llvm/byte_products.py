@@ -1,4 +1,4 @@
-"""Products of bytes summed by fours, in the vector instructions of x86."""
+"""Products of bytes summed by fours, in the vector instructions of x86 and AArch64."""
 
 from __future__ import annotations
 
@@ -15,11 +15,26 @@ def dot_bytes(e: Emitter, instruction: str, lanes: int, small: bool, total: str,
     if instruction == "vpdpbusd":
         return e.intrinsic(f"llvm.x86.avx512.vpdpbusd.{32 * lanes}", words,
                            [(words, total), (words, unsigned), (words, signed)])
+    if instruction in ("usdot", "sdot"):
+        return _dot_of_arm(e, instruction, lanes, small, total, unsigned, signed)
     # Sums of two products are in i16 where the unsigned factors are below 128, or are 128 or 0.
     parts = [unsigned] if small else [e.op(f"and {words} {unsigned}, splat (i32 {mask})")
                                       for mask in (0x7F7F7F7F, -0x7F7F7F80)]
     for part in parts:
         total = e.op(f"add {words} {total}, {_sums(e, lanes, part, signed)}")
+    return total
+
+
+def _dot_of_arm(e: Emitter, instruction: str, lanes: int, small: bool, total: str, unsigned: str, signed: str) -> str:
+    """``sdot`` takes both factors as signed: ``x y = (x - 128) y + 64 y + 64 y``, unless x is below 128 anyway."""
+    words, quads = f"<{lanes} x i32>", f"<{4 * lanes} x i8>"
+    x, y = (e.op(f"bitcast {words} {v} to {quads}") for v in (unsigned, signed))
+    factors = [(x, y)]
+    if instruction == "sdot" and not small:
+        factors = [(e.op(f"xor {quads} {x}, splat (i8 -128)"), y), ("splat (i8 64)", y), ("splat (i8 64)", y)]
+    for first, second in factors:
+        total = e.intrinsic(f"llvm.aarch64.neon.{instruction}.v{lanes}i32.v{4 * lanes}i8", words,
+                            [(words, total), (quads, first), (quads, second)])
     return total
 
 

@@ -150,8 +150,9 @@ class DotBytes(Operation):
     """Each lane of ``accumulator`` (i32) plus the four products of the bytes of its words (u32): those of ``unsigned``
     are numbers of u8, those of ``signed`` of i8. 4, 8 or 16 lanes.
 
-    ``instruction`` is what the processor has for it: ``"vpdpbusd"``, or ``"pmaddubsw"``, whose sums of two products
-    saturate; bytes that are ``small``, below 128, keep them in range, others are taken in two parts.
+    ``instruction`` is what the processor has for it: ``"vpdpbusd"`` or ``"usdot"``; ``"pmaddubsw"``, whose sums of two
+    products saturate; or ``"sdot"``, of two signed factors. For these, bytes that are not ``small``, below 128, are
+    taken in parts.
     """
 
     NAME = "dot_bytes"

@@ -10,7 +10,7 @@ from typing import Any
 from tilus.ir.ops import Dot
 from tilus.lowering.cpu.ways import FEW_COLUMNS, PACKED, Way
 from tilus.model.cpu.call import Followed, follow
-from tilus.model.cpu.instructions import VECTOR
+from tilus.model.cpu.instructions import BYTE_STEPS, VECTOR
 from tilus.model.cpu.machine import Host, Level, host
 from tilus.model.report.units import bytes_text, rate_text, time_text
 from tilus.runtime.arrays import ArrayArgument
@@ -148,15 +148,12 @@ def _peak(record: Host, ways: Sequence[Way], threads: int) -> tuple[float, str]:
     """Operations a second that the instructions for the products of a call do at most, and their unit; without
     products multiply-adds of f32."""
     rate = record.hertz * record.per_cycle[VECTOR] * threads
-    by_bytes = [w for w in ways if w.instruction in _BYTE_INSTRUCTIONS]
+    by_bytes = [w for w in ways if w.instruction in BYTE_STEPS]
     if by_bytes:
-        return rate * 2 * record.vector_bytes / _BYTE_INSTRUCTIONS[by_bytes[0].instruction], "OP"
+        return rate * 2 * record.vector_bytes / BYTE_STEPS[by_bytes[0].instruction][True], "OP"
     bits = max((w.dtype.bits for w in ways), default=32)
     steps = 1 if all(w.instruction == "fma" for w in ways) else 2
     return rate * 2 / steps * 8 * record.vector_bytes / bits, "FLOP"
 
-
-_BYTE_INSTRUCTIONS = {"vpdpbusd": 1, "pmaddubsw": 3}
-"""How many instructions four products of each word and their sum take."""
 
 __all__ = ["explain"]

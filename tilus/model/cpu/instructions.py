@@ -232,9 +232,13 @@ def _scatter(op: ScatterStore, core: Core) -> Use:
     return use(store=lanes, shuffle=2 * lanes if lanes > 1 else 0, scalar=masks)
 
 
+BYTE_STEPS = {"vpdpbusd": (1, 1), "usdot": (1, 1), "pmaddubsw": (7, 3), "sdot": (4, 1)}
+"""How many instructions a ``DotBytes`` is, and how many where its bytes are small."""
+
+
 def _dot_bytes(op: DotBytes, core: Core) -> Use:
     n = registers(op.result.tile, core.width)
-    steps = 1 if op.instruction == "vpdpbusd" else 3 if op.small else 7
+    steps = BYTE_STEPS[op.instruction][op.small]
     return use(vector=n * steps, latency=LATENCY_FLOAT if steps == 1 else LATENCY_MULTIPLY + 2)
 
 

@@ -21,7 +21,11 @@ ARCHITECTURES = {"x86_64": "x86-64", "aarch64": "generic"}
 """Those that there is code for, and what LLVM calls the least processor of each."""
 _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
 _X86_BASELINE = frozenset(("64bit", "cmov", "cx8", "fxsr", "mmx", "sse", "sse2", "x87"))
-_VECTORS = ("fma", "f16c", "avx2", "avx512f", "avx512vl", "avx512bw", "avx512vnni", "avxvnni")
+_VECTORS = {
+    "x86_64": ("fma", "f16c", "avx2", "avx512f", "avx512vl", "avx512bw", "avx512vnni", "avxvnni"),
+    "aarch64": ("dotprod", "i8mm"),
+}
+"""The features that matter to the lowering, by architecture."""
 
 LEVELS: dict[str, tuple[str, ...]] = {
     "sse2": ("",),
@@ -67,7 +71,8 @@ class Processor:
             bytes_ = "vpdpbusd" if "avxvnni" in self.vectors else "pmaddubsw"
             return Machine(vector_bytes=32, registers=16, table=8, byte_products=bytes_)
         if self.architecture == "aarch64":
-            return Machine(vector_bytes=16, registers=32)
+            bytes_ = "usdot" if "i8mm" in self.vectors else "sdot" if "dotprod" in self.vectors else ""
+            return Machine(vector_bytes=16, registers=32, byte_products=bytes_)
         return Machine(vector_bytes=16, registers=16, fma="fma" in self.vectors, halves="f16c" in self.vectors)
 
     @property
@@ -101,17 +106,19 @@ def host() -> Processor:
     """This machine's, without the features that ``TILUS_CPU`` leaves out. Raises UserError (E0501) where that is none
     of :data:`LEVELS`."""
     llvm = binding()
-    features = dict(llvm.get_host_cpu_features())
+    triple, features = llvm.get_default_triple(), dict(llvm.get_host_cpu_features())
     level = os.environ.get("TILUS_CPU", "")
     if level:
-        if level not in LEVELS:
-            raise UserError.at("E0501", f"TILUS_CPU is {level!r}, which is no level",
-                               help=f"set it to one of {', '.join(LEVELS)}, or to nothing for all that there is")
+        levels = LEVELS if architecture_of(triple) == "x86_64" else {}
+        if level not in levels:
+            known = f"one of {', '.join(levels)}, or to nothing" if levels else "nothing"
+            raise UserError.at("E0501", f"TILUS_CPU is {level!r}, which is no level of {architecture_of(triple)}",
+                               help=f"set it to {known}, for all that there is")
         features = {name: on and (name in _X86_BASELINE or not name.startswith(LEVELS[level]))
                     for name, on in features.items()}
     text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
-    return Processor(llvm.get_default_triple(), llvm.get_host_cpu_name(), text,
-                     frozenset(name for name in _VECTORS if features.get(name)))
+    known_vectors = _VECTORS.get(architecture_of(triple), ())
+    return Processor(triple, llvm.get_host_cpu_name(), text, frozenset(n for n in known_vectors if features.get(n)))
 
 
 @functools.cache
@@ -136,7 +143,7 @@ def processor(name: str | None = None, triple: str | None = None) -> Processor:
         name = ARCHITECTURES[architecture_of(found)]
     else:
         found = _first(name, [triple] if triple is not None else _triples())
-    return Processor(found, name, "", frozenset(_probed(found, name) if architecture_of(found) == "x86_64" else ()))
+    return Processor(found, name, "", frozenset(_probed(found, name)))
 
 
 def _native(triple: str) -> Processor:
@@ -204,15 +211,16 @@ def _asked(triple: str, name: str) -> tuple[list[str], bool]:
 
 
 def _probed(triple: str, name: str) -> list[str]:
-    """The features among :data:`_VECTORS` that LLVM's processor has: those whose functions it inlines."""
+    """The features among :data:`_VECTORS` that LLVM's processor has: those that functions may ask for and still be
+    inlined where nothing but the processor is given."""
     llvm = _all_targets()
+    features = _VECTORS[architecture_of(triple)]
     parts = []
-    for i, feature in enumerate(_VECTORS):
+    for i, feature in enumerate(features):
         parts += [
-            f"define internal float @needs{i}(float %x) #{2 * i} {{ %y = fadd float %x, %x\n ret float %y }}",
-            f"define float @calls{i}(float %x) #{2 * i + 1} {{ %y = call float @needs{i}(float %x)\n ret float %y }}",
-            f'attributes #{2 * i} = {{ "target-cpu"="x86-64" "target-features"="+{feature}" }}',
-            f'attributes #{2 * i + 1} = {{ "target-cpu"="{name}" }}',
+            f"define internal float @needs{i}(float %x) #{i} {{ %y = fadd float %x, %x\n ret float %y }}",
+            f"define float @calls{i}(float %x) {{ %y = call float @needs{i}(float %x)\n ret float %y }}",
+            f'attributes #{i} = {{ "target-features"="+{feature}" }}',
         ]
     module = llvm.parse_assembly("\n".join(parts))
     module.triple = triple
@@ -220,7 +228,7 @@ def _probed(triple: str, name: str) -> list[str]:
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
     builder.getModulePassManager().run(module, builder)
     left = {function.name for function in module.functions}
-    return [feature for i, feature in enumerate(_VECTORS) if f"needs{i}" not in left]
+    return [feature for i, feature in enumerate(features) if f"needs{i}" not in left]
 
 
 def target_machine(of: Processor, level: int = 3) -> Any:
