@@ -39,6 +39,28 @@ def test_zoo(name: str, tmp_path: Path) -> None:
     call_zoo(name, tmp_path, "native", None, ["cc"], [])
 
 
+@tl.jit
+def product(x: tl.f32["M", "K"], w: tl.u4["K", "N"], y: tl.f32["M", "N"]) -> None:
+    i, j = tl.grid(tl.cdiv(x.shape[0], 16), tl.cdiv(y.shape[1], 64))
+    acc = tl.zeros((16, 64), tl.f32)
+    for k in tl.range(0, x.shape[1], 64):
+        part = tl.load(w, (k, j * 64), (64, 64)).to(tl.f32)
+        acc = tl.dot(tl.load(x, (i * 16, k), (16, 64)), part, acc)
+    tl.store(y, (i * 16, j * 64), acc)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize("prepacked", [False, True])
+def test_packed_arrays(prepacked: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((33, 130)).astype(np.float32), rng.integers(0, 16, (130, 100)).astype(np.float32)
+    y, stored = np.zeros((33, 100), np.float32), tl.pack(w, tl.u4)
+    if prepacked:
+        stored = tl.prepack(stored, for_=product, parameter="w", target="cpu")
+    call_linked(product, [x, stored, y], {}, tmp_path, "native", None, ["cc", "-Wall", "-Wextra", "-Werror"])
+    np.testing.assert_allclose(y, x.astype("d") @ w, rtol=1e-4, atol=1e-3)
+
+
 @emulated
 @pytest.mark.parametrize("name", KERNELS)
 def test_zoo_on_aarch64(name: str, tmp_path: Path) -> None:
@@ -52,7 +74,7 @@ def test_zoo_on_aarch64(name: str, tmp_path: Path) -> None:
 def test_products_of_bytes_on_aarch64(cpu: str, a: tl.DType, b: tl.DType, tmp_path: Path) -> None:
     """To the bit; half of the numbers are the extremes of their types."""
     @tl.jit
-    def product(x: a["M", "K"], w: b["K", "N"], y: tl.i32["M", "N"]) -> None:
+    def bytes_product(x: a["M", "K"], w: b["K", "N"], y: tl.i32["M", "N"]) -> None:
         i, j = tl.grid(tl.cdiv(x.shape[0], 32), tl.cdiv(y.shape[1], 32))
         acc = tl.zeros((32, 32), tl.i32)
         for k in tl.range(0, x.shape[1], 32):
@@ -64,7 +86,7 @@ def test_products_of_bytes_on_aarch64(cpu: str, a: tl.DType, b: tl.DType, tmp_pa
         x, w = (np.where(rng.random(s) < 0.5, rng.choice([t.min_value, t.max_value], s), rng.integers(0, 99, s))
                 .astype(t.numpy) for t, s in ((a, (m, k)), (b, (k, n))))
         y = np.zeros((m, n), np.int32)
-        call_linked(product, [x, w, y], {}, tmp_path, cpu, "aarch64-unknown-linux-gnu",
+        call_linked(bytes_product, [x, w, y], {}, tmp_path, cpu, "aarch64-unknown-linux-gnu",
                     [str(CROSS_COMPILER), "-static"], [str(EMULATOR)])
         np.testing.assert_array_equal(y, x.astype("q") @ w.astype("q"))
 
