@@ -124,3 +124,31 @@ def test_transposed_tiles(shape: tuple[int, int], blocks: tuple[int, int]) -> No
     np.testing.assert_array_equal(y, 2 * x.T)
     assert not y.base[-1].any()
     assert not y.base[:, -1].any()
+
+
+def kept(x: tl.f32["M", "N"], y: tl.f32["M", "K"], sums: tl.f32["R", "M"], BM: int = 2, BN: int = 256):
+    i = tl.grid(tl.cdiv(x.shape[0], BM)) * BM
+    e = tl.exp(tl.load(x, (i, 0), (BM, BN)) - 1.0)  # used several times: it is in a buffer
+    total = tl.sum(e, axis=1, keepdims=True)
+    tl.store(y, (i, 0), e / total)
+    tl.store(sums[0], i, tl.max(e * e, axis=1))
+    tl.store(sums[1], i, tl.sum(tl.where(tl.arange(BN)[None, :] < x.shape[1], e, 0.5), axis=1))
+    for k in tl.range(2):
+        e = e + tl.load(x, (i, 0), (BM, BN), other=2.0) * (k + 1)
+    tl.store(sums[2], i, tl.sum(e, axis=1))
+
+
+@pytest.mark.parametrize("n", [1, 16, 30, 200, 256])
+@pytest.mark.parametrize("wide", [100, 256, 300])
+def test_tiles_that_are_kept(n: int, wide: int) -> None:
+    x = np.random.default_rng(n).uniform(-1, 1, (5, n)).astype("f")
+    y, sums = np.full((5, wide), 7, "f"), np.zeros((3, 5), "f")
+    run(kept, x=x, y=y, sums=sums)
+    e = np.exp(np.pad(x, [(0, 0), (0, 256 - n)]).astype("d") - 1)
+    expected = np.full((5, wide), 7.0)
+    expected[:, :256] = (e / e.sum(1, keepdims=True))[:, :wide]
+    np.testing.assert_allclose(y, expected, rtol=1e-5)
+    np.testing.assert_allclose(sums[0], (e * e).max(1), rtol=1e-5)
+    np.testing.assert_allclose(sums[1], e[:, :n].sum(1) + 0.5 * (256 - n), rtol=1e-5)
+    later = e + 3 * np.pad(x, [(0, 0), (0, 256 - n)], constant_values=2)
+    np.testing.assert_allclose(sums[2], later.sum(1), rtol=1e-5)

@@ -363,3 +363,23 @@ def test_scans_of_rows(n: int) -> None:
     for r, f in enumerate((np.add, np.multiply, np.fmax, np.fmin)):
         np.testing.assert_allclose(out[r], f.accumulate(x, axis=1), rtol=1e-5)
     np.testing.assert_allclose(out[4, ::4], x[::4].cumsum(1), rtol=1e-5)
+
+
+def in_branches(x: tl.f32["M", 1], y: tl.f32["M", "N"], z: tl.f32["M", 1], n: tl.i64):
+    tl.grid(1)
+    e = tl.load(x, (0, 0), (16, 1)) * 2.0 + 1.0
+    if n > 3:
+        wide = tl.broadcast_to(e, (16, 8))
+        for j in tl.range(0, n):
+            tl.store(y, (0, j * 8), wide + j)
+    tl.store(z, (0, 0), e * 2.0)
+
+
+@pytest.mark.parametrize("n", [0, 2, 5])
+def test_what_a_branch_computes_is_not_there_after_it(n: int) -> None:
+    x = np.arange(16, dtype="f")[:, None]
+    y, z = np.zeros((16, 40), "f"), np.zeros((16, 1), "f")
+    run(in_branches, x=x, y=y, z=z, n=n)
+    np.testing.assert_array_equal(z, 4 * x + 2)
+    if n > 3:
+        np.testing.assert_array_equal(y, 2 * x + 1 + np.repeat(np.arange(n), 8))

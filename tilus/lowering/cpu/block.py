@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UnsupportedError
@@ -18,7 +19,7 @@ from tilus.ir.types import ViewType
 from tilus.lowering.cpu.demand import Demand
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.state import STATE_GRID0, pause_if_due, tick_seen
-from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Rep, Table, Window
+from tilus.lowering.cpu.values import BlockState, Buffer, Coords, Lazy, Machine, Memory, Number, Rep, Table, Window
 from tilus.lowering.facts import Facts
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 Handler = Callable[["BlockLowering", Operation], None]
 HANDLERS: dict[type[Operation], Handler] = {}
-WRITERS: dict[type[Rep], Callable[[BlockLowering, Value, Buffer], None]] = {}
-"""What computes a tile into a buffer."""
+WRITERS: dict[type[Rep], Callable[[BlockLowering, Value, Buffer], dict[int, Number]]] = {}
+"""What computes a tile into a buffer, and says from where on its elements are one and the same."""
 FRAME_ALIGNMENT = 64
 MATERIALISE_COST = 6
 """What a tile that is used more than once may cost an element before it is kept in a buffer."""
@@ -239,7 +240,8 @@ class BlockLowering:
             return rep
         target = into or self.allocate(value.tile.dtype, value.tile.shape)
         if target is not rep:
-            WRITERS[Buffer](self, value, target)
+            ends = WRITERS[Buffer](self, value, target)
+            target.ends = ends if into is None else {}  # what others write as well has none
         self.reps[value] = target
         return target
 
@@ -260,6 +262,13 @@ class BlockLowering:
         pause_if_due(self.c, self.state, self.ticks, self.yield_frame)
 
     # Regions.
+
+    @contextlib.contextmanager
+    def keeping_tiles(self) -> Iterator[None]:
+        """For the code of a region: what it computes of tiles from outside is not there when it is left."""
+        outside = dict(self.reps)
+        yield
+        self.reps |= outside
 
     def region(self, lower: Callable[[], Sequence[Value]]) -> Sequence[Value]:
         """Run ``lower`` with a frame of its own on top of the current one."""

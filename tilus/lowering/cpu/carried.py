@@ -33,6 +33,7 @@ def carried_homes(self: BlockLowering, init: tuple[Value, ...]) -> dict[int, Buf
             homes[i] = self.allocate(value.tile.dtype, value.tile.shape)
             copy_into(self, value, homes[i])
         homes[i].carried = True
+        homes[i].ends.clear()
     return homes
 
 

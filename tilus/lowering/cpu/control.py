@@ -22,9 +22,10 @@ def _if(self: BlockLowering, op: Operation) -> None:
     def branch(block: Block) -> Callable[[], list[Value]]:
         def lower() -> list[Value]:
             top = self.frame_top
-            yielded = self.lower_block(block)
-            for i, home in homes.items():
-                copy_into(self, yielded[i], home)
+            with self.keeping_tiles():
+                yielded = self.lower_block(block)
+                for i, home in homes.items():
+                    copy_into(self, yielded[i], home)
             self.frame_top = top
             return [self.scalars[v] for i, v in enumerate(yielded) if i not in homes]
 
@@ -55,8 +56,9 @@ def _for(self: BlockLowering, op: Operation) -> None:
             self.scalars[op.carried[i]] = value
         for i, home in homes.items():
             self.reps[op.carried[i]] = home
-        yielded = self.lower_block(op.body)
-        carry(self, yielded, homes)
+        with self.keeping_tiles():
+            yielded = self.lower_block(op.body)
+            carry(self, yielded, homes)
         self.frame_top = top
         return [self.scalars[yielded[i]] for i in scalars]
 
@@ -87,9 +89,11 @@ def _while(self: BlockLowering, op: Operation) -> None:
             self.scalars[source.args[i]] = value
         for i, home in homes.items():
             self.reps[source.args[i]] = home
-        yielded = self.lower_block(source)
+        with self.keeping_tiles():
+            yielded = self.lower_block(source)
+            if after:
+                carry(self, yielded, homes)
         if after:
-            carry(self, yielded, homes)
             self.c.b.add(Yield(tuple(self.scalars[yielded[i]] for i in scalars)))
         else:
             self.c.b.add(Yield((self.scalars[yielded[0]],)))

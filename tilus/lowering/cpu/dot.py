@@ -289,6 +289,7 @@ def accumulator_buffer(self: BlockLowering, accumulator: Value, dtype: DType,
     if isinstance(rep, Buffer) and rep.dtype is dtype and rep.owned and self.is_last_use(accumulator) \
             and rep.strides == row_major(shape) and accumulator not in self.nested_uses \
             and not any(_reads(self, v, rep) for v in operands) and not _still_read(self, rep, accumulator):
+        rep.ends.clear()
         return rep, False
     target = self.allocate(dtype, shape)
     write_buffer(self, converted(self, accumulator, dtype), target)

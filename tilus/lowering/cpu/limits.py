@@ -146,7 +146,9 @@ class Uniform:
 
     def _compute(self, value: Value, axis: int, beyond: frozenset[int], depth: int) -> Number | None:
         rep = self.lowering.reps[value]
-        if isinstance(rep, Buffer) or (isinstance(rep.op, Reshape) and not keeps_dimensions(rep.op)):
+        if isinstance(rep, Buffer):
+            return rep.ends.get(axis)
+        if isinstance(rep.op, Reshape) and not keeps_dimensions(rep.op):
             return None
         op = rep.op
         if isinstance(op, Const):

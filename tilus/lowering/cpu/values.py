@@ -31,7 +31,8 @@ Coords = tuple[Coord, ...]
 @record(eq=False, slots=True)
 class Buffer:
     """A tile in the frame: elements (in containers) at ``pointer``, strides in elements. ``owned`` says that nobody
-    else reads it once its value is dead, ``carried`` that a loop writes it anew."""
+    else reads it once its value is dead, ``carried`` that a loop writes it anew. ``ends``: from where on its elements
+    are one and the same along a dimension, as far as that is known."""
 
     pointer: Value
     dtype: DType
@@ -39,6 +40,7 @@ class Buffer:
     strides: tuple[int, ...]
     owned: bool = True
     carried: bool = False
+    ends: dict[int, Number] = field(default_factory=dict)
 
 
 @record(eq=False, slots=True)
