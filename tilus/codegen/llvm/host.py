@@ -9,6 +9,7 @@ from tilus.codegen.llvm.binary_scaling import scale_binary
 from tilus.codegen.llvm.byte_products import dot_bytes
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
 from tilus.codegen.llvm.text import Emitter, ModuleText
+from tilus.codegen.llvm.tile_registers import TILE_REGISTERS
 from tilus.codegen.llvm.types import TypeSpeller, lanes
 from tilus.diagnostics import InternalError
 from tilus.ir.core import Block, Function, Operation, Value
@@ -35,6 +36,7 @@ from tilus.ir.ops.simd import (
     CallPointer,
     ConstantTable,
     DotBytes,
+    DotPairs,
     FunctionAddress,
     GatherLoad,
     IntToPtr,
@@ -163,6 +165,14 @@ class HostEmitter(ControlFlow):
     def dot_bytes(self, op: DotBytes) -> None:
         self.names[op.result] = dot_bytes(self.e, op.instruction, lanes(op.result.tile), op.small,
                                           *(self.names[v] for v in op.operands))
+
+    def dot_pairs(self, op: DotPairs) -> None:
+        count = lanes(op.result.tile)
+        total, pairs = f"<{count} x float>", f"<{2 * count} x bfloat>"
+        a, b = (self.e.bitcast(self.names[v], TYPES.type(v.type), pairs) for v in (op.a, op.b))
+        self.names[op.result] = self.e.intrinsic(
+            f"llvm.x86.avx512bf16.dpbf16ps.{32 * count}", total,
+            [(total, self.names[op.accumulator]), (pairs, a), (pairs, b)])
 
     # Memory.
 
@@ -414,6 +424,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     **dict.fromkeys(elementwise.APPLY, HostEmitter.elementwise),
     Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
     Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Regroup: HostEmitter.regroup, DotBytes: HostEmitter.dot_bytes,
+    DotPairs: HostEmitter.dot_pairs, **TILE_REGISTERS,
     Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,
     PtrCast: HostEmitter.ptr_cast, IntToPtr: HostEmitter.int_to_ptr, PtrToInt: HostEmitter.ptr_to_int,
     PtrLoad: HostEmitter.ptr_load, PtrStore: HostEmitter.ptr_store, MaskedLoad: HostEmitter.masked_load,

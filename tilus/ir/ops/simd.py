@@ -166,6 +166,75 @@ class DotBytes(Operation):
         return (self.accumulator.type,)
 
 
+class DotPairs(Operation):
+    """Each lane of ``accumulator`` (f32) plus the two products of the bf16 numbers in the words (u32) of ``a`` and
+    ``b``. 4, 8 or 16 lanes. Subnormal numbers count as 0."""
+
+    NAME = "dot_pairs"
+    accumulator: Value
+    a: Value
+    b: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (self.accumulator.type,)
+
+
+class _OfTiles(Operation):
+    """Of the eight tile registers of a core, by their numbers."""
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
+class TileConfigure(_OfTiles):
+    """Take the rows and columns of the tile registers from the 64 bytes at ``pointer``; they hold zeros then."""
+
+    NAME = "tile_configure"
+    pointer: Value
+
+
+class TileRelease(_OfTiles):
+    """The tile registers are not used any more."""
+
+    NAME = "tile_release"
+
+
+class TileZero(_OfTiles):
+    """Zeros in a tile register."""
+
+    NAME = "tile_zero"
+    tile: int
+
+
+class TileLoad(_OfTiles):
+    """Rows from ``pointer`` on, ``stride`` bytes (i64) apart, into a tile register."""
+
+    NAME = "tile_load"
+    tile: int
+    pointer: Value
+    stride: Value
+
+
+class TileStore(_OfTiles):
+    """The rows of a tile register to ``pointer``, ``stride`` bytes (i64) apart."""
+
+    NAME = "tile_store"
+    tile: int
+    pointer: Value
+    stride: Value
+
+
+class TileDot(_OfTiles):
+    """``accumulator += a @ b`` of tile registers: words of ``a`` times words of rows of ``b``, by ``instruction``:
+    ``"tdpbssd"``, ``"tdpbsud"``, ``"tdpbusd"``, ``"tdpbuud"`` (four bytes a word, signed or not) or ``"tdpbf16ps"``."""
+
+    NAME = "tile_dot"
+    accumulator: int
+    a: int
+    b: int
+    instruction: str
+
+
 class Prefetch(Operation):
     """Brings the line of the cache at ``pointer``, which need not be an address of anything, into the second level."""
 
@@ -186,6 +255,7 @@ class AtomicFence(Operation):
 
 
 __all__ = [
-    "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "DotBytes", "FunctionAddress", "GatherLoad",
-    "IntToPtr", "Prefetch", "PtrToInt", "ReturnIf", "ScaleBinary", "ScatterStore", "TableLookup",
+    "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "DotBytes", "DotPairs", "FunctionAddress",
+    "GatherLoad", "IntToPtr", "Prefetch", "PtrToInt", "ReturnIf", "ScaleBinary", "ScatterStore", "TableLookup",
+    "TileConfigure", "TileDot", "TileLoad", "TileRelease", "TileStore", "TileZero",
 ]

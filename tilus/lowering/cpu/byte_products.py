@@ -1,18 +1,21 @@
-"""Products of tiles of bytes: instructions that sum four products of neighbours along K in each lane.
+"""Products of tiles of bytes: instructions that sum four products of neighbours along K in each lane. Pairs of bf16 go
+the same way, two in a word.
 
-They take the one factor as unsigned and the other as signed. A's elements are as they are, so that B's have to be of
-the other kind: what is stored of ``b`` is ``b - shift``, and ``sum a b = sum a (b - shift) + shift * sum a``. Sums wrap
-around, so that this is exact. A lies row by row, followed by zeros; B as words, each of four neighbours of a column.
+Instructions for bytes take the one factor as unsigned and the other as signed. A's elements are as they are, so that
+B's have to be of the other kind: what is stored of ``b`` is ``b - shift``, and ``sum a b = sum a (b - shift) + shift *
+sum a``. Sums wrap around, so that this is exact. A lies row by row, followed by zeros; B as words of a column's
+neighbours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, i8, i32, u8, u32
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType, bf16, f32, i8, i32, u8, u16, u32
 from tilus.ir.ops import Binary, Bitcast, Broadcast, Cast, Const, Extract, PtrLoad, PtrStore, Shuffle, Transpose
-from tilus.ir.ops.simd import DotBytes
+from tilus.ir.ops.simd import DotBytes, DotPairs
 from tilus.ir.ops.words import Regroup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.evaluate import evaluate
@@ -22,22 +25,91 @@ from tilus.lowering.cpu.values import Buffer, Coord, Number
 from tilus.records import record
 
 WORD = 4
-"""Elements in a word."""
+"""Bytes in a word."""
+LEAST_LANES = 4
+"""Of the instructions that multiply words."""
 BYTES = (i8, u8)
 
 
 @record(frozen=True, slots=True)
 class ByteForm:
     """How A (``dtype``) and B are multiplied: B as ``b - shift``, which is unsigned where A is signed. ``small``: the
-    unsigned one of them is below 128."""
+    unsigned one of them is below 128. ``tiles``: the instruction for tile registers, which take any signs, so that B
+    may be as it is."""
 
     dtype: DType
     shift: int
     small: bool
+    tiles: str = ""
 
     @property
     def signed(self) -> bool:
         return self.dtype is i8
+
+    @property
+    def word(self) -> int:
+        """Elements in a word."""
+        return WORD
+
+    @property
+    def container(self) -> DType:
+        """The bits of an element."""
+        return u8
+
+    def multiply(self, lowering: BlockLowering, a: Value, b: Value, total: Value) -> Value:
+        return multiply_bytes(lowering, self, a, b, total)
+
+
+@record(frozen=True, slots=True)
+class PairForm:
+    """A and B are bf16, of which words have two. ``tiles`` as of bytes."""
+
+    tiles: str = ""
+
+    @property
+    def dtype(self) -> DType:
+        return bf16
+
+    @property
+    def shift(self) -> int:
+        return 0
+
+    @property
+    def word(self) -> int:
+        """Elements in a word."""
+        return 2
+
+    @property
+    def container(self) -> DType:
+        """The bits of an element."""
+        return u16
+
+    def multiply(self, lowering: BlockLowering, a: Value, b: Value, total: Value) -> Value:
+        """``total`` plus the products of words of A and of B: vectors of any number of lanes, or scalars."""
+        return narrowed(lowering, total, [total, a, b], DotPairs)
+
+
+WordForm = ByteForm | PairForm
+
+
+def pair_form(self: BlockLowering, a: Value, b: Value, accumulator: DType) -> PairForm | None:
+    """The form of a product of bf16 that is summed in f32; None for others, and where the processor has none."""
+    if accumulator is not f32 or a.tile.dtype is not bf16 or b.tile.dtype is not bf16:
+        return None
+    if self.machine.tiles:
+        return PairForm("tdpbf16ps")
+    return PairForm() if self.machine.pairs else None
+
+
+def tile_form(self: BlockLowering, form: ByteForm, b: Value) -> ByteForm:
+    """A form for packed products by tile registers, where there are such."""
+    if not self.machine.tiles:
+        return form
+    whole = int(b.tile.dtype.min_value), int(b.tile.dtype.max_value)
+    if range_of(b) != whole:  # the shift may be what the program adds to codes, which are packed as they are
+        return replace(form, tiles="tdpbsud" if form.signed else "tdpbusd")
+    signs = "".join("s" if dtype is i8 else "u" for dtype in (form.dtype, b.tile.dtype))
+    return replace(form, shift=0, tiles=f"tdpb{signs}d")
 
 
 def byte_form(self: BlockLowering, a: Value, b: Value, accumulator: DType) -> ByteForm | None:
@@ -80,30 +152,35 @@ def constant_of(value: Value) -> int | None:
 
 def multiply_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, total: Value) -> Value:
     """``total`` plus the products of words of A and of B: vectors of any number of lanes, or scalars."""
-    c, lanes = self.c, total.tile.size if total.tile.shape else 0
     unsigned, signed = (b, a) if form.signed else (a, b)
-    operands = [total, unsigned, signed]
-    if lanes < WORD:
+    instruction = self.machine.byte_products
+    return narrowed(self, total, [total, unsigned, signed], lambda *x: DotBytes(*x, instruction, form.small))
+
+
+def narrowed(self: BlockLowering, total: Value, operands: Sequence[Value], make: Callable[..., Operation]) -> Value:
+    """An operation of at least four lanes on vectors of any number of lanes, or scalars."""
+    c, lanes = self.c, total.tile.size if total.tile.shape else 0
+    if lanes < LEAST_LANES:
         operands = [_widened(self, x, lanes) for x in operands]
-    result = c.b.add(DotBytes(*operands, self.machine.byte_products, form.small)).result
+    result = c.b.add(make(*operands)).result
     if not lanes:
         return c.b.add(Extract(result, 0)).result
-    return c.b.add(Shuffle(result, tuple(range(lanes)))).result if lanes < WORD else result
+    return c.b.add(Shuffle(result, tuple(range(lanes)))).result if lanes < LEAST_LANES else result
 
 
 def _widened(self: BlockLowering, x: Value, lanes: int) -> Value:
     """A scalar or short vector as one of four lanes."""
     if not lanes:
-        return self.c.splat(x, WORD)
-    return self.c.b.add(Shuffle(x, tuple(n % lanes for n in range(WORD)))).result
+        return self.c.splat(x, LEAST_LANES)
+    return self.c.b.add(Shuffle(x, tuple(n % lanes for n in range(LEAST_LANES)))).result
 
 
 # Packing.
 
 
-def words_of(self: BlockLowering, depth: Number) -> Number:
+def words_of(self: BlockLowering, depth: Number, word: int = WORD) -> Number:
     """How many words ``depth`` elements take."""
-    return -(-depth // WORD) if isinstance(depth, int) else self.c.arith("shr", self.c.add(depth, WORD - 1), 2)
+    return -(-depth // word) if isinstance(depth, int) else self.c.arith("quo", self.c.add(depth, word - 1), word)
 
 
 def end_rows(self: BlockLowering, a: Buffer, depth: Number, rows: Number) -> None:
@@ -112,7 +189,7 @@ def end_rows(self: BlockLowering, a: Buffer, depth: Number, rows: Number) -> Non
 
     def row(i: Value, _: list[Value]) -> None:
         place = self.c.offset(a.pointer, self.c.add(self.c.mul(i, a.strides[0]), depth))
-        self.c.b.add(PtrStore(place, zero, 1))
+        self.c.b.add(PtrStore(self.c.as_pointer(place, u8), zero, 1))
 
     self.c.loop(0, rows, 1, [], row)
 
@@ -156,7 +233,7 @@ def _row_sum(self: BlockLowering, form: ByteForm, row: Value, depth: Number, lan
     return sum_of_lanes(self, c.loop(0, depth, lanes * WORD, [c.const(0, i32, lanes)], step)[0])
 
 
-def fill_byte_panels(self: BlockLowering, form: ByteForm, value: Value, pointer: Value, depth: Number, columns: int,
+def fill_word_panels(self: BlockLowering, form: WordForm, value: Value, pointer: Value, depth: Number, columns: int,
                      room: Number, first: Number = 0) -> None:
     """Write the words of ``depth`` rows of B to the panels at ``pointer`` (words), from word ``first`` of each on;
     ``room`` is the number of words that a column of a panel has room for. Behind the last row is anything."""
@@ -176,56 +253,59 @@ def column_at(j: Number, vector: bool, shift: int = 0) -> Coord:
     return Coord(None, j + shift, vector) if isinstance(j, int) else Coord(j, shift, vector)
 
 
-def _panel(self: BlockLowering, form: ByteForm, value: Value, place: Value, j: Number, start: Number, depth: Number,
+def _panel(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, start: Number, depth: Number,
            width: int) -> None:
     c = self.c
     saved, self.lanes = self.lanes, width if width > 1 else 0
 
     def put(k: Value, rows: list[Coord], _: list[Value]) -> list[Value]:
         x = row_words(self, form, value, rows, column_at(j, width > 1))
-        c.b.add(PtrStore(c.offset(place, c.mul(c.arith("shr", k, 2), width)), x))
+        c.b.add(PtrStore(c.offset(place, c.mul(c.arith("quo", k, form.word), width)), x))
         return []
 
-    over_words(self, start, depth, [], put)
+    over_words(self, start, depth, [], put, form.word)
     self.lanes = saved
 
 
 def over_words(self: BlockLowering, start: Number, depth: Number, init: list[Value],
-               body: Callable[[Value, list[Coord], list[Value]], list[Value]]) -> list[Value]:
-    """A loop over the words from row ``start`` on: ``body`` takes the first row of one, all four, and what is carried.
-    Of the last word, rows beyond ``depth`` are the last one again."""
+               body: Callable[[Value, list[Coord], list[Value]], list[Value]], size: int = WORD) -> list[Value]:
+    """A loop over the words from row ``start`` on: ``body`` takes the first row of one, all of them, and what is
+    carried. Of the last word of bytes, rows beyond ``depth`` are the last one again; of pairs there is only the first
+    row."""
     c = self.c
     if isinstance(start, int) and isinstance(depth, int) and start >= depth:
         return init
-    whole = depth // WORD * WORD if isinstance(depth, int) else c.arith("and", depth, -WORD)
+    whole = depth // size * size if isinstance(depth, int) else c.arith("and", depth, -size)
 
     def inside(k: Value, acc: list[Value]) -> list[Value]:
-        return body(k, [Coord(k, u) for u in range(WORD)], acc)
+        return body(k, [Coord(k, u) for u in range(size)], acc)
 
     def last(k: Value, acc: list[Value]) -> list[Value]:
-        return body(k, [Coord(c.value(c.min(c.add(k, u), c.sub(depth, 1)))) for u in range(WORD)], acc)
+        if size < WORD:
+            return body(k, [Coord(k)], acc)
+        return body(k, [Coord(c.value(c.min(c.add(k, u), c.sub(depth, 1)))) for u in range(size)], acc)
 
-    total = c.loop(start, whole, WORD, init, inside)
+    total = c.loop(start, whole, size, init, inside)
     if not (isinstance(depth, int) and depth == whole):
-        total = c.loop(c.max(start, whole), depth, WORD, total, last)
+        total = c.loop(c.max(start, whole), depth, size, total, last)
     return total
 
 
-def row_words(self: BlockLowering, form: ByteForm, value: Value, rows: Sequence[Coord], column: Coord) -> Value:
-    """Words of four elements along K, of the columns of ``self.lanes`` or of one."""
+def row_words(self: BlockLowering, form: WordForm, value: Value, rows: Sequence[Coord], column: Coord) -> Value:
+    """Words of elements along K, of the columns of ``self.lanes`` or of one."""
     c, lanes = self.c, self.lanes_of((column,))
     total: Value | None = None
     for u, row in enumerate(rows):
-        x = c.b.add(Bitcast(c.splat(evaluate(self, value, (row, column)), lanes), u8)).result
+        x = c.b.add(Bitcast(c.splat(evaluate(self, value, (row, column)), lanes), form.container)).result
         x = c.cast(x, u32)
         if u:
-            x = c.b.add(Binary("lsl", x, c.const(8 * u, u32, lanes))).result
+            x = c.b.add(Binary("lsl", x, c.const(form.container.bits * u, u32, lanes))).result
         total = x if total is None else c.b.add(Binary("or", total, x)).result
     assert total is not None
     return shifted_bytes(self, form, total)
 
 
-def shifted_bytes(self: BlockLowering, form: ByteForm, words: Value) -> Value:
+def shifted_bytes(self: BlockLowering, form: WordForm, words: Value) -> Value:
     """The bytes of words, each less the shift."""
     c, lanes = self.c, words.tile.size if words.tile.shape else 0
     by = form.shift % 256
@@ -242,24 +322,24 @@ def shifted_bytes(self: BlockLowering, form: ByteForm, words: Value) -> Value:
     return c.b.add(Binary("xor", low, high)).result
 
 
-def depth_words(self: BlockLowering, form: ByteForm, value: Value, k: Coord, j: Coord, lanes: int) -> Value:
+def depth_words(self: BlockLowering, form: WordForm, value: Value, k: Coord, j: Coord, lanes: int) -> Value:
     """``lanes`` words of one column, one after another along K."""
     c = self.c
-    saved, self.lanes = self.lanes, lanes * WORD
+    saved, self.lanes = self.lanes, lanes * form.word
     x = c.splat(evaluate(self, value, (k, j)), self.lanes)
     self.lanes = saved
-    return shifted_bytes(self, form, c.b.add(Regroup(c.b.add(Bitcast(x, u8)).result, u32)).result)
+    return shifted_bytes(self, form, c.b.add(Regroup(c.b.add(Bitcast(x, form.container)).result, u32)).result)
 
 
-def _panel_along_depth(self: BlockLowering, form: ByteForm, value: Value, place: Value, j: Number, depth: Number,
+def _panel_along_depth(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, depth: Number,
                        width: int) -> Number:
     """The memory runs along K: blocks of words are transposed in registers."""
     c, side, together = self.c, side_of(u32), width_of(self, u32, width)
-    block = side * WORD
+    block = side * form.word
     whole = depth // block * block if isinstance(depth, int) else c.arith("and", depth, -block)
 
     def words(k: Value, _: list[Value]) -> None:
-        at = c.offset(place, c.mul(c.arith("shr", k, 2), width))
+        at = c.offset(place, c.mul(c.arith("quo", k, form.word), width))
         for first in range(0, width, together):
             columns = [depth_words(self, form, value, Coord(k, 0, True), column_at(j, False, first + n), side)
                        for n in range(together)]
@@ -270,5 +350,6 @@ def _panel_along_depth(self: BlockLowering, form: ByteForm, value: Value, place:
     return whole
 
 
-__all__ = ["ByteForm", "add_row_sums", "byte_form", "column_at", "constant_of", "depth_words", "end_rows",
-           "fill_byte_panels", "multiply_bytes", "over_words", "range_of", "row_words", "words_of"]
+__all__ = ["ByteForm", "PairForm", "WordForm", "add_row_sums", "byte_form", "column_at", "constant_of", "depth_words",
+           "end_rows", "fill_word_panels", "multiply_bytes", "over_words", "pair_form", "range_of", "row_words",
+           "tile_form", "words_of"]

@@ -11,7 +11,7 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, u32
 from tilus.ir.ops import Binary, Cast, Load, PtrStore
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.byte_products import WORD, ByteForm, constant_of, fill_byte_panels, range_of
+from tilus.lowering.cpu.byte_products import WORD, ByteForm, constant_of, fill_word_panels, range_of
 from tilus.lowering.cpu.microkernel import over
 from tilus.lowering.cpu.nest import versions, windows_of
 from tilus.lowering.cpu.prepacked import column_words
@@ -171,13 +171,13 @@ def row_codes(self: BlockLowering, form: ByteForm, value: Value, lanes: int) -> 
 
 def pack_columns(self: BlockLowering, form: ByteForm, value: Value, pointer: Value, depth: Number, columns: int,
                  room: Number, first: Number, reach: Number) -> None:
-    """The panels of ``depth`` rows of B, as :func:`fill_byte_panels` writes them, of which this takes what it can from
+    """The panels of ``depth`` rows of B, as :func:`fill_word_panels` writes them, of which this takes what it can from
     words of columns; A is zero from row ``reach`` on."""
     c, lanes = self.c, self.machine.vector_bytes // WORD
     width = 2 * lanes
 
     def general() -> list[Value]:
-        fill_byte_panels(self, form, value, pointer, depth, columns, room, first)
+        fill_word_panels(self, form, value, pointer, depth, columns, room, first)
         return []
 
     codes = column_codes(self, form, value, lanes) if columns % width == 0 else None

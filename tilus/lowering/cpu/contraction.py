@@ -37,14 +37,14 @@ from tilus.ir.types import TileType, ViewType
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, lower
 from tilus.lowering.cpu.byte_products import (
     WORD,
+    ByteForm,
+    WordForm,
     add_row_sums,
     byte_form,
     end_rows,
-    multiply_bytes,
     words_of,
 )
 from tilus.lowering.cpu.carried import carried_homes
-from tilus.lowering.cpu.column_codes import pack_columns
 from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
 from tilus.lowering.cpu.evaluate import evaluate, leaves
@@ -56,9 +56,11 @@ from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
 from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
+from tilus.lowering.cpu.tile_products import SIDE
 from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, side_of, source_dim
-from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Number
+from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Lazy, Number
 from tilus.lowering.cpu.ways import Multiplied
+from tilus.lowering.cpu.word_products import emit_words, pack_words, packed_form
 from tilus.records import record
 
 LONG_CHUNK_BYTES = 4096
@@ -209,11 +211,25 @@ class _Memo:
 
 
 @record(slots=True)
+class _Rows:
+    """Rows of A and how many elements they are apart: ``there`` says that they are the array's."""
+
+    there: Value
+    pointer: Value
+    stride: Number
+
+
+@record(slots=True)
 class _Panels:
     """Where a chunk of B is packed: ``room`` for it, or a memory of all of them."""
 
     room: Value
     memo: _Memo | None
+
+
+def _of_bytes(form: WordForm) -> ByteForm:
+    assert isinstance(form, ByteForm)
+    return form
 
 
 class _Contraction:
@@ -225,7 +241,9 @@ class _Contraction:
         self.home = home
         self.dtype: DType = loop.dot.accumulator.tile.dtype
         self.rows, self.columns = loop.dot.result.tile.shape
-        self.form = byte_form(lowering, loop.dot.a, loop.dot.b, self.dtype) if loop.block % WORD == 0 else None
+        self.form: WordForm | None = None
+        if loop.block % WORD == 0:
+            self.form = byte_form(lowering, loop.dot.a, loop.dot.b, self.dtype)
         if self.form is not None:
             self.dtype = self.form.dtype
         self.uniform = loop.uniform
@@ -233,7 +251,6 @@ class _Contraction:
         self.start: Value
         self.wanted: Number = self.columns
         self.few: Value | bool = False
-        self.slack = 4 * lowering.machine.vector_bytes // container_bytes(self.dtype)
         self.set_chunk(CHUNK_BYTES)
 
     def run(self) -> None:
@@ -253,10 +270,43 @@ class _Contraction:
             self.few = c.compare("le", rows, FEW_ROWS)
         narrow = self.is_narrow()
         if narrow is None:
-            self.by_rows(home, rows, total)
+            self.rows_or_words(home, rows, total)
         else:
-            c.branch(narrow, lambda: self.by_columns(home, rows, total), lambda: self.by_rows(home, rows, total))
+            c.branch(narrow, lambda: self.by_columns(home, rows, total), lambda: self.rows_or_words(home, rows, total))
         lowering.frame_top = top
+
+    def rows_or_words(self, home: Buffer, rows: Number, total: Number) -> None:
+        """Where operands are packed as words, they are of another kind than where rows are few."""
+        dot, few = self.loop.dot, self.few
+        form = packed_form(self.lowering, dot.a, dot.b, home.dtype) if self.loop.block % WORD == 0 else None
+        if few is True or form is None or form == self.form or not self.suits_tiles(form):
+            self.by_rows(home, rows, total)
+        elif few is False:
+            self.by_words(form, home, rows, total)
+        else:
+            self.lowering.c.branch(few, lambda: self.by_few_rows(home, rows, total),
+                                   lambda: self.by_words(form, home, rows, total))
+
+    def suits_tiles(self, form: WordForm) -> bool:
+        """Whether chunks are whole tiles of words, where they have to be."""
+        dtype, form_before = self.dtype, self.form
+        self.form, self.dtype = form, form.dtype
+        self.set_chunk(CHUNK_BYTES)
+        suits = not form.tiles or self.chunk % (form.word * SIDE) == 0
+        self.form, self.dtype = form_before, dtype
+        return suits
+
+    def by_few_rows(self, home: Buffer, rows: Number, total: Number) -> None:
+        few, self.few = self.few, True
+        self.by_rows(home, rows, total)
+        self.few = few
+
+    def by_words(self, form: WordForm, home: Buffer, rows: Number, total: Number) -> None:
+        """Both operands are packed, B as words."""
+        before = self.form, self.dtype, self.few
+        self.form, self.dtype, self.few = form, form.dtype, False
+        self.by_rows(home, rows, total)
+        self.form, self.dtype, self.few = before
 
     def is_narrow(self) -> Value | None:
         """Whether B's array has few columns left, but A's many rows; None where that is never so."""
@@ -272,6 +322,7 @@ class _Contraction:
         elements = size // container_bytes(self.dtype)
         self.chunk = max(1, elements // self.loop.block) * self.loop.block
         self.stride = self.chunk + PADDING_BYTES // container_bytes(self.dtype)
+        self.slack = 4 * self.lowering.machine.vector_bytes // container_bytes(self.dtype)
         self.lowering.multiplied = Multiplied(self.loop.dot, self.chunk)
 
     def by_columns(self, home: Buffer, rows: Number, total: Number) -> None:
@@ -305,7 +356,7 @@ class _Contraction:
         stream: FewRows | FewByteRows | None = None
         if self.few is not False:
             stream = FewRows(lowering, self.plan(), a, home, rows) if self.form is None else \
-                FewByteRows(lowering, self.form, a, home, rows)
+                FewByteRows(lowering, _of_bytes(self.form), a, home, rows)
         panels = _Panels(lowering.allocate_raw(self.dtype, self.chunk * self.columns), self.memo(total)) \
             if self.few is not True else None
         kept = panels is not None and panels.memo is not None
@@ -319,10 +370,14 @@ class _Contraction:
         def chunk(at: Value, _: list[Value]) -> None:
             lowering.pause_if_due()
             depth, index = c.min(c.sub(total, at), self.chunk), self.index_at(at)
-            self.fill_a(self.a_of(index, depth), a, depth, filled)
+            read = self.read_where_it_is(index, depth, a)
+            if read is None:
+                self.pack_a(a, index, depth, filled)
+            else:
+                c.branch(read.there, lambda: None, lambda: self.pack_a(a, index, depth, filled))
             if self.form is not None:
-                end_rows(lowering, a, depth, filled)
-                add_row_sums(lowering, self.form, a, depth, rows, home, clear=False)
+                if isinstance(self.form, ByteForm):
+                    add_row_sums(lowering, self.form, a, depth, rows, home, clear=False)
 
             def multiply() -> None:
                 assert stream is not None
@@ -333,7 +388,8 @@ class _Contraction:
             def pack() -> None:
                 assert panels is not None
                 b = self.packed(panels, at, depth, index)
-                emit_product(lowering, self.product(a, b, home, depth, rows))
+                rows_of_a = (a.pointer, self.stride) if read is None else (read.pointer, read.stride)
+                self.emit_product(*rows_of_a, b, home, depth, rows)
 
             self.either(multiply, pack)
 
@@ -343,17 +399,42 @@ class _Contraction:
         if panels is not None and panels.memo is not None:
             self.remember(panels.memo)
 
-    def product(self, a: Buffer, panels: Value, home: Buffer, depth: Number, rows: Number) -> Product:
+    def pack_a(self, a: Buffer, index: Value, depth: Number, filled: Number) -> None:
+        """The first rows of A over a chunk."""
+        self.fill_a(self.a_of(index, depth), a, depth, filled)
+        if self.form is not None:
+            end_rows(self.lowering, a, depth, filled)
+
+    def read_where_it_is(self, index: Value, depth: Number, packed: Buffer) -> _Rows | None:
+        """A over a chunk for tile registers, which take rows as they lie: where the array has all of them, in whole
+        words; else those of ``packed``. None where A is made of something else."""
+        lowering, c, form = self.lowering, self.lowering.c, self.form
+        if form is None or not form.tiles or form.shift:
+            return None
+        rep = lowering.reps[self.operand(self.loop.dot.a, (0, 1), index, depth)]
+        window = rep.window if isinstance(rep, Lazy) and isinstance(rep.op, Load) else None
+        if window is None or window.memory.packed or window.strides[1] != 1:
+            return None
+        step = form.word * SIDE
+        uneven = c.arith("or", c.arith("and", depth, step - 1), c.arith("and", window.strides[0], form.word - 1))
+        there = c.both(window.full, c.compare("eq", uneven, 0))
+        assert there is not None
+        pointer = c.b.add(Select(there, window.pointer, packed.pointer, types=(packed.pointer.type,))).result
+        return _Rows(there, pointer, c.select(there, window.strides[0], self.stride))
+
+    def emit_product(self, a: Value, stride: Number, panels: Value, home: Buffer, depth: Number, rows: Number) -> None:
         """That of a chunk, with the first rows of A."""
-        lowering, form = self.lowering, self.form
+        lowering, c, form = self.lowering, self.lowering.c, self.form
         places = home.pointer, home.strides[0], self.rows, self.columns
         if form is None:
-            return Product(a.pointer, self.stride, panels, self.chunk, *places, depth, self.dtype, False, rows,
-                           self.wanted)
+            emit_product(lowering, Product(a, stride, panels, self.chunk, *places, depth, self.dtype, False, rows,
+                                           self.wanted))
+            return
         words = functools.partial(lowering.c.as_pointer, dtype=u32)
-        return Product(words(a.pointer), self.stride // WORD, words(panels), self.chunk // WORD, *places,
-                       words_of(lowering, depth), home.dtype, False, rows, self.wanted,
-                       functools.partial(multiply_bytes, lowering, form))
+        emit_words(lowering, form, Product(
+            words(a), stride // form.word if isinstance(stride, int) else c.arith("quo", stride, form.word),
+            words(panels), self.chunk // form.word, *places,
+            words_of(lowering, depth, form.word), home.dtype, False, rows, self.wanted))
 
     @property
     def is_few(self) -> Value:
@@ -578,8 +659,9 @@ class _Contraction:
     def fill_b(self, value: Value, pointer: Value, first: Number, depth: Number) -> None:
         lowering = self.lowering
         if self.form is not None:
-            pack_columns(lowering, self.form, value, lowering.c.as_pointer(pointer, u32), depth, self.columns,
-                         self.chunk // WORD, words_of(lowering, first), depth)
+            word = self.form.word
+            pack_words(lowering, self.form, value, lowering.c.as_pointer(pointer, u32), depth, self.columns,
+                       self.chunk // word, words_of(lowering, first, word), depth)
             return
 
         def emit() -> list[Value]:

@@ -5,22 +5,13 @@ Of few rows B is not packed (``few_rows.py``).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32, u32
 from tilus.ir.ops import Cast, Const, Dot, PtrStore
-from tilus.lowering.cpu.block import BlockLowering, handles, row_major
-from tilus.lowering.cpu.byte_products import (
-    WORD,
-    ByteForm,
-    add_row_sums,
-    byte_form,
-    end_rows,
-    multiply_bytes,
-)
-from tilus.lowering.cpu.column_codes import pack_columns
+from tilus.lowering.cpu.block import BlockLowering, container_bytes, handles, row_major
+from tilus.lowering.cpu.byte_products import ByteForm, WordForm, add_row_sums, byte_form, end_rows
 from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
@@ -28,9 +19,11 @@ from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_row
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
 from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.tile_products import SIDE
 from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, source_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
 from tilus.lowering.cpu.ways import Multiplied
+from tilus.lowering.cpu.word_products import emit_words, pack_words, packed_form
 from tilus.lowering.cpu.write import write_buffer
 
 PADDING_BYTES = 64
@@ -152,9 +145,9 @@ def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool
     """The first ``needed`` rows and ``wanted`` columns of the product."""
     dtype = target.dtype
     rows, depth = a.tile.shape
-    form = byte_form(self, a, b, dtype)
+    form = packed_form(self, a, b, dtype)
     if form is not None:
-        _packed_bytes(self, form, a, b, target, clear, needed, wanted)
+        _packed_words(self, form, a, b, target, clear, needed, wanted)
         return
     packed_a = pack_a(self, a, dtype)
     packed_b = pack_b(self, b, dtype, wanted)
@@ -162,26 +155,27 @@ def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool
                                target.strides[0], rows, target.shape[1], depth, dtype, clear, needed, wanted))
 
 
-def _packed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, target: Buffer, clear: bool, needed: Number,
+def _packed_words(self: BlockLowering, form: WordForm, a: Value, b: Value, target: Buffer, clear: bool, needed: Number,
                   wanted: Number) -> None:
     rows, depth = a.tile.shape
-    packed_a = _byte_rows(self, a, needed)
-    if form.shift:
+    packed_a = _word_rows(self, a, needed)
+    if isinstance(form, ByteForm) and form.shift:
         add_row_sums(self, form, packed_a, depth, needed, target, clear)
         clear = False
-    words, columns = -(-depth // WORD), target.shape[1]
-    panels = self.allocate_raw(u32, words * columns + 1)
+    words, columns = -(-depth // form.word), target.shape[1]
+    room = -(-words // SIDE) * SIDE if form.tiles else words
+    panels = self.allocate_raw(u32, room * columns + 1)
 
-    pack_columns(self, form, b, panels, depth, columns, words, 0, _reach(self, a))
-    emit_product(self, Product(self.c.as_pointer(packed_a.pointer, u32), packed_a.strides[0] // WORD, panels, words,
-                               target.pointer, target.strides[0], rows, columns, words, target.dtype, clear, needed,
-                               wanted, functools.partial(multiply_bytes, self, form)))
+    pack_words(self, form, b, panels, depth, columns, room, 0, _reach(self, a))
+    emit_words(self, form, Product(
+        self.c.as_pointer(packed_a.pointer, u32), packed_a.strides[0] // form.word, panels, room, target.pointer,
+        target.strides[0], rows, columns, words, target.dtype, clear, needed, wanted))
 
 
-def _byte_rows(self: BlockLowering, a: Value, filled: Number) -> Buffer:
-    """The first rows of a tile of bytes, followed by zeros."""
+def _word_rows(self: BlockLowering, a: Value, filled: Number) -> Buffer:
+    """The first rows of a tile of bytes or pairs, followed by zeros."""
     rows, depth = a.tile.shape
-    padding = 2 * self.machine.vector_bytes
+    padding = 2 * self.machine.vector_bytes // container_bytes(a.tile.dtype)
     stride = -(-depth // padding) * padding + padding
     packed = self.allocate(a.tile.dtype, (rows, depth), (stride, 1), extra=padding)
     lanes = vector_lanes(self, [a], depth)
@@ -200,7 +194,7 @@ def _streamed_bytes(self: BlockLowering, form: ByteForm, a: Value, b: Value, tar
     """Add the first rows of the product, ``inside`` of them."""
     depth = a.tile.shape[1]
     _, filled = groups_of_rows(self.c, a.tile.shape[0], min(HEIGHT, a.tile.shape[0]), inside)
-    packed = _byte_rows(self, a, filled)
+    packed = _word_rows(self, a, filled)
     add_row_sums(self, form, packed, depth, inside, target, clear=False)
     FewByteRows(self, form, packed, target, inside).multiply(b, 0, depth, _reach(self, a))
 

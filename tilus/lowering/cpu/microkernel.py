@@ -76,8 +76,8 @@ MultiplyAdd = Callable[[Value, Value, Value], Value]
 class Product:
     """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
     rows that a panel of B is laid out for; blocks of rows from ``wanted_rows`` on, if given, are left out, and panels
-    from ``wanted_columns`` on. ``multiply``, if given, is what is done instead of multiplying elements and adding them:
-    A and B are of 32-bit words then, as C."""
+    from ``wanted_columns`` on. ``multiply``, if given, is what is done instead of multiplying elements and adding them,
+    by ``instruction``: A and B are of 32-bit words then, as C."""
 
     a: Value
     a_stride: Number
@@ -93,12 +93,13 @@ class Product:
     wanted_rows: Number | None = None
     wanted_columns: Number | None = None
     multiply: MultiplyAdd | None = None
+    instruction: str = ""
 
 
 def emit_product(self: BlockLowering, p: Product) -> None:
     """All of C, panel by panel."""
     block = blocking(self.machine, p.dtype)
-    note_way(self, PACKED, p.dtype, min(block.rows, p.rows), block.columns, of_bytes=p.multiply is not None)
+    note_way(self, PACKED, p.dtype, min(block.rows, p.rows), block.columns, instruction=p.instruction)
     for start, stop, width in column_pieces(p.columns, block):
         def panel(j: Number, width: int = width) -> None:
             b = self.c.offset(p.b, self.c.mul(j, p.b_depth))

@@ -135,9 +135,10 @@ class Machine:
     """What the lowering knows of the processor: bytes of a vector register, their number, size of the
     caches; arrays from ``stream_bytes`` on are written around the caches. ``table`` is the number of 32-bit elements
     of a register of which an instruction picks some by the lanes of another one, 0 where there is no such.
-    ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one. ``fma``: it
-    multiplies and adds floats in one instruction; ``halves``: it converts f16; ``scales``: it multiplies by powers of
-    two."""
+    ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one; ``pairs``:
+    there is a fast one for pairs of bf16 (``DotPairs``); ``tiles``: there are tile registers, and products of them.
+    ``fma``: it multiplies and adds floats in one instruction; ``halves``: it converts f16; ``scales``: it multiplies by
+    powers of two."""
 
     vector_bytes: int = 32
     registers: int = 16
@@ -149,6 +150,8 @@ class Machine:
     fma: bool = True
     halves: bool = True
     scales: bool = False
+    pairs: bool = False
+    tiles: bool = False
 
 
 @record

@@ -50,14 +50,15 @@ class Multiplied:
 
 
 def note_way(self: BlockLowering, name: str, dtype: DType, rows: int, columns: int, along: str = "columns", *,
-             alone: int = 0, of_bytes: bool = False) -> None:
-    """The code that follows here multiplies the current product so."""
+             alone: int = 0, of_bytes: bool = False, instruction: str = "") -> None:
+    """The code that follows here multiplies the current product so; ``instruction``: by which, where it is one of
+    words."""
     now = self.multiplied
     if now is None:
         return
     plain = "multiply and add" if not dtype.is_float or not self.machine.fma else "fma"
-    instruction = self.machine.byte_products if of_bytes else plain
-    self.program.ways.append(Way(now.dot, name, now.dot.a.tile.dtype if of_bytes else dtype, instruction, rows, columns,
+    given = instruction or (self.machine.byte_products if of_bytes else "")
+    self.program.ways.append(Way(now.dot, name, now.dot.a.tile.dtype if given else dtype, given or plain, rows, columns,
                                  alone or columns, now.chunk, along, now.kept, self.c.b.block))
 
 

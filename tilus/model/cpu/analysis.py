@@ -27,10 +27,10 @@ from tilus.ir.ops import (
     Select,
     While,
 )
-from tilus.ir.ops.simd import ConstantTable, DotBytes, GatherLoad, ScatterStore
+from tilus.ir.ops.simd import ConstantTable, DotBytes, DotPairs, GatherLoad, ScatterStore, TileDot
 from tilus.ir.ops.thread import Alloca
 from tilus.ir.types import TileType
-from tilus.model.cpu.instructions import FREE, LOAD, PORTS, SCALAR, STORE, Core, use_of
+from tilus.model.cpu.instructions import FREE, LOAD, PORTS, SCALAR, STORE, TILE_INSTRUCTIONS, Core, use_of
 from tilus.model.cpu.numbers import EVALUATE, Number, element_bytes
 from tilus.records import record
 
@@ -505,6 +505,10 @@ def _flops(op: Operation) -> float:
         return 2.0 * max(1, op.result.tile.size)
     if isinstance(op, DotBytes):
         return 8.0 * op.result.tile.size
+    if isinstance(op, DotPairs):
+        return 4.0 * op.result.tile.size
+    if isinstance(op, TileDot):
+        return 16.0 * TILE_INSTRUCTIONS[op.instruction]
     if isinstance(op, Binary) and op.result.tile.dtype.is_float:
         return float(max(1, op.result.tile.size))
     return 0.0

@@ -10,7 +10,7 @@ from typing import Any
 from tilus.ir.ops import Dot
 from tilus.lowering.cpu.ways import FEW_COLUMNS, PACKED, Way
 from tilus.model.cpu.call import Followed, follow
-from tilus.model.cpu.instructions import BYTE_STEPS, VECTOR
+from tilus.model.cpu.instructions import BYTE_STEPS, TILE_INSTRUCTIONS, VECTOR
 from tilus.model.cpu.machine import Host, Level, host
 from tilus.model.report.units import bytes_text, rate_text, time_text
 from tilus.runtime.arrays import ArrayArgument
@@ -151,6 +151,10 @@ def _peak(record: Host, ways: Sequence[Way], threads: int) -> tuple[float, str]:
     by_bytes = [w for w in ways if w.instruction in BYTE_STEPS]
     if by_bytes:
         return rate * 2 * record.vector_bytes / BYTE_STEPS[by_bytes[0].instruction][True], "OP"
+    by_tiles = [w for w in ways if w.instruction in TILE_INSTRUCTIONS]
+    if by_tiles:
+        per_cycle = TILE_INSTRUCTIONS[by_tiles[0].instruction]
+        return record.hertz * threads * per_cycle, "FLOP" if by_tiles[0].dtype.is_float else "OP"
     bits = max((w.dtype.bits for w in ways), default=32)
     steps = 1 if all(w.instruction == "fma" for w in ways) else 2
     return rate * 2 / steps * 8 * record.vector_bytes / bits, "FLOP"

@@ -43,6 +43,7 @@ from tilus.ir.ops.simd import (
     CallPointer,
     ConstantTable,
     DotBytes,
+    DotPairs,
     FunctionAddress,
     GatherLoad,
     IntToPtr,
@@ -51,6 +52,12 @@ from tilus.ir.ops.simd import (
     ScaleBinary,
     ScatterStore,
     TableLookup,
+    TileConfigure,
+    TileDot,
+    TileLoad,
+    TileRelease,
+    TileStore,
+    TileZero,
 )
 from tilus.ir.ops.thread import Alloca, AtomicLoad, PtrAtomic
 from tilus.ir.types import TileType
@@ -68,6 +75,7 @@ INSTRUCTIONS = (VECTOR, LOAD, STORE, SCALAR)
 LATENCY_FLOAT, LATENCY_INTEGER, LATENCY_MULTIPLY, LATENCY_LOAD, LATENCY_DIVIDE = 4, 1, 5, 6, 14
 LATENCY_SHUFFLE = 3
 CALL_CYCLES, ATOMIC_CYCLES = 50, 20
+TILE_ROWS, TILE_SETUP_CYCLES = 16, 50
 
 
 @record(frozen=True, slots=True)
@@ -232,6 +240,8 @@ def _scatter(op: ScatterStore, core: Core) -> Use:
     return use(store=lanes, shuffle=2 * lanes if lanes > 1 else 0, scalar=masks)
 
 
+TILE_INSTRUCTIONS = {"tdpbssd": 2048, "tdpbsud": 2048, "tdpbusd": 2048, "tdpbuud": 2048, "tdpbf16ps": 1024}
+"""Operations a cycle: a product of whole tiles takes 16."""
 BYTE_STEPS = {"vpdpbusd": (1, 1), "usdot": (1, 1), "pmaddubsw": (7, 3), "sdot": (4, 1)}
 """How many instructions a ``DotBytes`` is, and how many where its bytes are small."""
 
@@ -266,6 +276,11 @@ COSTS: dict[type[Operation], Costs] = {
     MulHi: lambda op, core: use(vector=4 * registers(op.result.tile, core.width), latency=2 * LATENCY_MULTIPLY),
     Extract: lambda op, core: use(shuffle=1, latency=LATENCY_SHUFFLE),
     Prefetch: lambda op, core: use(load=1),
+    DotPairs: lambda op, core: use(vector=registers(op.result.tile, core.width), latency=LATENCY_FLOAT + 2),
+    **dict.fromkeys((TileConfigure, TileRelease), lambda op, core: use(scalar=TILE_SETUP_CYCLES)),
+    **dict.fromkeys((TileLoad, TileStore), lambda op, core: use(load=TILE_ROWS)),
+    TileDot: lambda op, core: use(shuffle=TILE_ROWS),
+    TileZero: lambda op, core: use(scalar=1),
     # Offsets are parts of instructions' addresses, those that are constant always.
     PtrAdd: lambda op, core: NOTHING if op.offset is None else use(scalar=0.5, latency=LATENCY_INTEGER),
     **dict.fromkeys((Const, Iota, PtrCast, PtrToInt, IntToPtr, Alloca, ConstantTable, FunctionAddress, Yield), _free),

@@ -22,18 +22,20 @@ ARCHITECTURES = {"x86_64": "x86-64", "aarch64": "generic"}
 _OTHER_NAMES = {"amd64": "x86_64", "arm64": "aarch64"}
 _X86_BASELINE = frozenset(("64bit", "cmov", "cx8", "fxsr", "mmx", "sse", "sse2", "x87"))
 _VECTORS = {
-    "x86_64": ("fma", "f16c", "avx2", "avx512f", "avx512vl", "avx512bw", "avx512vnni", "avxvnni"),
+    "x86_64": ("fma", "f16c", "avx2", "avx512f", "avx512vl", "avx512bw", "avx512vnni", "avx512bf16", "avxvnni"),
     "aarch64": ("dotprod", "i8mm"),
 }
 """The features that matter to the lowering, by architecture."""
+_TILES = ("amx-tile", "amx-int8", "amx-bf16")
 
 LEVELS: dict[str, tuple[str, ...]] = {
     "sse2": ("",),
     "sse4": ("avx", "fma", "f16c", "vaes", "vpclmulqdq", "xop", "amx"),
     "avx2": ("avx512", "avx10", "avxvnni", "amx"),
     "avxvnni": ("avx512", "avx10", "amx"),
-    "avx512": ("avx512vnni", "avxvnni", "avx10", "amx"),
-    "avx512vnni": ("avx10", "amx"),
+    "avx512": ("avx512vnni", "avx512bf16", "avx512fp16", "avxvnni", "avx10", "amx"),
+    "avx512vnni": ("avx512bf16", "avx512fp16", "avx10", "amx"),
+    "avx512bf16": ("avx10", "amx"),
 }
 """What ``TILUS_CPU`` may be: by how the features begin that are not used then, even where the processor has them. Those
 that every x86-64 has are used in any case."""
@@ -48,16 +50,24 @@ class Processor:
         name: LLVM's.
         features: what is added to and taken from those of the name, as LLVM writes it.
         vectors: the features of :data:`_VECTORS` that it has.
+        tiles: this process may use its tile registers, which the system gives only to those that ask.
     """
 
     triple: str
     name: str
     features: str
     vectors: frozenset[str]
+    tiles: bool = False
 
     @property
     def architecture(self) -> str:
         return architecture_of(self.triple)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether products of pairs of bf16 are worth it: Intel's take longer than converting and multiplying."""
+        asked = os.environ.get("TILUS_CPU") == "avx512bf16"
+        return "avx512bf16" in self.vectors and (asked or self.name.startswith("znver"))
 
     @property
     def machine(self) -> Machine:
@@ -66,7 +76,8 @@ class Processor:
 
         if self.vectors >= {"avx512f", "avx512vl", "avx512bw"}:
             bytes_ = "vpdpbusd" if "avx512vnni" in self.vectors else "pmaddubsw"
-            return Machine(vector_bytes=64, registers=32, table=16, byte_products=bytes_, scales=True)
+            return Machine(vector_bytes=64, registers=32, table=16, byte_products=bytes_, scales=True,
+                           pairs=self.pairs, tiles=self.tiles)
         if "avx2" in self.vectors:
             bytes_ = "vpdpbusd" if "avxvnni" in self.vectors else "pmaddubsw"
             return Machine(vector_bytes=32, registers=16, table=8, byte_products=bytes_)
@@ -116,9 +127,24 @@ def host() -> Processor:
                                help=f"set it to {known}, for all that there is")
         features = {name: on and (name in _X86_BASELINE or not name.startswith(LEVELS[level]))
                     for name, on in features.items()}
+    tiles = all(features.get(name) for name in _TILES) and _may_use_tiles()
+    if not tiles:
+        features |= dict.fromkeys((name for name in features if name.startswith("amx")), False)
     text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
     known_vectors = _VECTORS.get(architecture_of(triple), ())
-    return Processor(triple, llvm.get_host_cpu_name(), text, frozenset(n for n in known_vectors if features.get(n)))
+    return Processor(triple, llvm.get_host_cpu_name(), text, frozenset(n for n in known_vectors if features.get(n)),
+                     tiles)
+
+
+def _may_use_tiles() -> bool:
+    """Ask Linux for the tile registers, which belong to all threads of the process then, and to those of its children
+    that go on without another program (arch_prctl, ARCH_REQ_XCOMP_PERM; Documentation/arch/x86/xstate.rst)."""
+    import ctypes
+
+    if sys.platform != "linux":
+        return False
+    arch_prctl, request, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0  # type: ignore[no-any-return]
 
 
 @functools.cache
@@ -150,7 +176,7 @@ def _native(triple: str) -> Processor:
     """This machine's for a system. Raises UserError where it is of another architecture."""
     if architecture_of(triple) != host().architecture:
         raise UserError.at("E0501", f"{NATIVE!r} is a processor of {host().architecture}, not of {triple!r}")
-    return replace(host(), triple=triple)
+    return replace(host(), triple=triple, tiles=False)
 
 
 def _first(name: str, triples: Sequence[str]) -> str:

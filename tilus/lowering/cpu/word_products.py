@@ -1,0 +1,80 @@
+"""Packed products of words, of bytes and of pairs: which form they have, how B is packed, and what multiplies."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+
+from tilus.ir.core import Value
+from tilus.ir.dtypes import DType, i32, u32
+from tilus.ir.ops import PtrStore
+from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.byte_products import (
+    ByteForm,
+    PairForm,
+    WordForm,
+    byte_form,
+    fill_word_panels,
+    pair_form,
+    tile_form,
+    words_of,
+)
+from tilus.lowering.cpu.column_codes import pack_columns
+from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
+from tilus.lowering.cpu.nest import versions, windows_of
+from tilus.lowering.cpu.tile_products import SIDE, emit_tile_product
+from tilus.lowering.cpu.values import Number
+
+
+def packed_form(self: BlockLowering, a: Value, b: Value, accumulator: DType) -> WordForm | None:
+    """The form of a product whose operands are packed as words; None where they are not."""
+    form = byte_form(self, a, b, accumulator)
+    return tile_form(self, form, b) if form is not None else pair_form(self, a, b, accumulator)
+
+
+def pack_words(self: BlockLowering, form: WordForm, value: Value, pointer: Value, depth: Number, columns: int,
+               room: Number, first: Number, reach: Number) -> None:
+    """Write the words of ``depth`` rows of B to panels, from word ``first`` of each on; ``room`` is the number of words
+    that a column of a panel has room for, A is zero from row ``reach`` on."""
+    if isinstance(form, ByteForm):
+        pack_columns(self, form, value, pointer, depth, columns, room, first, reach)
+        return
+
+    def emit() -> list[Value]:
+        fill_word_panels(self, form, value, pointer, depth, columns, room, first)
+        return []
+
+    versions(self, windows_of(self, [value]), emit)
+    if form.tiles:
+        _end_panels(self, form, pointer, depth, columns, room, first)
+
+
+def _end_panels(self: BlockLowering, form: PairForm, pointer: Value, depth: Number, columns: int, room: Number,
+                first: Number) -> None:
+    """Write zeros behind the last words, up to what tiles take together: what is there may be no number."""
+    c = self.c
+    end = c.add(first, words_of(self, depth, form.word))
+    stop = c.mul(c.arith("quo", c.add(end, SIDE - 1), SIDE), SIDE)
+    for start, last, width in column_pieces(columns, blocking(self.machine, i32)):
+        def panel(j: Number, width: int = width) -> None:
+            place, lanes = c.offset(pointer, c.mul(j, room)), width if width > 1 else 0
+            zero = c.const(0, u32, lanes)
+            c.loop(end, stop, 1, [], lambda k, _: _put(self, c.offset(place, c.mul(k, width)), zero))
+
+        over(self, start, last, width, panel)
+
+
+def _put(self: BlockLowering, pointer: Value, value: Value) -> None:
+    self.c.b.add(PtrStore(pointer, value))
+
+
+def emit_words(self: BlockLowering, form: WordForm, product: Product) -> None:
+    """Multiply words that are packed."""
+    if form.tiles:
+        emit_tile_product(self, product, form.tiles)
+        return
+    instruction = self.machine.byte_products if isinstance(form, ByteForm) else "vdpbf16ps"
+    emit_product(self, replace(product, multiply=functools.partial(form.multiply, self), instruction=instruction))
+
+
+__all__ = ["emit_words", "pack_words", "packed_form"]
