@@ -198,10 +198,16 @@ def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
     few = few_lanes(self, lanes)
     ends = ends_along(self, [real], axis)
     whole = whole_vectors(self, end, lanes, ends) if few < lanes else 0
-    self.lanes = lanes
-    with inside_of(self, ends):
-        parts = _piece(self, real, axis, list(coords), combiner, 0, whole, lanes)
-    parts = combiner.across(parts, few)
+
+    def many() -> list[Value]:
+        self.lanes = lanes
+        with inside_of(self, ends):
+            parts = _piece(self, real, axis, list(coords), combiner, 0, whole, lanes)
+        return combiner.across(parts, few)
+
+    self.lanes = few
+    first = combiner.initial(few if few > 1 else 0)
+    parts = first if whole == 0 else c.branch(c.compare("gt", whole, 0), many, lambda: first)
     self.lanes = few
     parts = _piece(self, x, axis, list(coords), combiner, whole, end, few, parts)
     parts = combiner.across(parts)
