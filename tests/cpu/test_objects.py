@@ -17,6 +17,7 @@ from kernels_zoo.gemm.matmul import matmul
 from kernels_zoo.gemm.matmul_split_k import matmul_split_k
 from kernels_zoo.normalization.softmax import softmax
 from tilus.diagnostics import UnsupportedError, UserError
+from tilus.runtime.cpu import pool_ir
 from tilus.runtime.cpu.processor import host
 
 Array = np.ndarray[Any, Any]
@@ -129,6 +130,22 @@ def test_matmul(tmp_path: Path, cpu: str) -> None:
     out = np.zeros((77, 140), np.float32)[:, :131]
     found = several(tmp_path, compiled, out, {"a": a, "b": b}, "matmul")
     np.testing.assert_allclose(found, a.astype("d") @ b, rtol=1e-4, atol=1e-4)
+
+
+@needs_compiler
+def test_little_work_takes_no_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_ir, "WORTH_WAKING", 1 << 16)
+    compiled = vector_add.compile("cpu", x=tl.f32, y=tl.f32, z=tl.f32, assume="contiguous", symbol="add")
+    lines = program(tmp_path, compiled, """
+  int64_t count = 0;
+  tilus_parallel parallel = {on_threads, &count, 4};
+  for (int64_t n = 8192; n <= 8192 << 8; n <<= 8) {
+    float *a = calloc(3 * n, 4);
+    add_x x = {a, {n}, {1}}; add_y y = {a + n, {n}, {1}}; add_z z = {a + 2 * n, {n}, {1}};
+    int status = add_launch(&parallel, x, y, z);
+    printf("%d %d\\n", status, (int)count);
+  }""")
+    assert lines == ["0 0", "0 4"]
 
 
 @needs_compiler

@@ -1,8 +1,9 @@
 """How a C program enters a kernel, in LLVM IR: a table of runtime functions that need nothing but the C library.
 
 Blocks run in order on the calling thread, or on threads that the program has: it passes a function that calls another
-one ``count`` times, on whatever threads (``tilus_parallel`` in the header). Each of those calls takes blocks until none
-is left. The pool that the runtime's functions are given is the address of that structure, 0 where there is none.
+one ``count`` times, on whatever threads (``tilus_parallel`` in the header), as many as there is work for. Each of those
+calls takes blocks until none is left. The pool that the runtime's functions are given is the address of that structure,
+0 where there is none.
 
 Blocks that wait for others run on the calling thread in any case: those for which they may wait have run before, so
 that a wait which has to wait would do so for ever.
@@ -23,6 +24,7 @@ from tilus.lowering.cpu.state import (
     STATE_TOTAL,
     STATE_WAITS,
 )
+from tilus.runtime.cpu import pool_ir
 from tilus.runtime.cpu.wait_ir import DEADLOCK
 
 OUT_OF_MEMORY = -3
@@ -41,7 +43,7 @@ def entry_text(symbol: str) -> str:
     }
     table = "".join(f"  %w{i} = getelementptr i64, ptr %table, i64 {i}\n  store i64 {words.get(i, '0')}, ptr %w{i}\n"
                     for i in range(_TABLE_WORDS))
-    return _TEXT + f"""
+    return _TEXT.replace("WORTH", str(pool_ir.WORTH_WAKING)) + f"""
 define i32 @{symbol}(ptr %arguments, ptr %parallel) nounwind {{
   %table = alloca [{_TABLE_WORDS} x i64], align 16
   %tick = alloca i64
@@ -89,7 +91,11 @@ entry:
   store i64 %bytes, ptr %bytesw
   %threads = call i64 @threads_of(i64 %pool)
   %fewer = icmp slt i64 %blocks, %threads
-  %count = select i1 %fewer, i64 %blocks, i64 %threads
+  %most = select i1 %fewer, i64 %blocks, i64 %threads
+  %others = udiv i64 %work, WORTH
+  %useful = add i64 %others, 1
+  %little = icmp ult i64 %useful, %most
+  %count = select i1 %little, i64 %useful, i64 %most
   %one = icmp sle i64 %count, 1
   %waitsw = getelementptr i64, ptr %state, i64 {STATE_WAITS}
   %waits = load i64, ptr %waitsw

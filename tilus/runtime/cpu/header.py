@@ -36,7 +36,8 @@ _HEAD = """\
 #define TILUS_PARALLEL
 /* How a launch runs its blocks on several threads. run() calls body(data, i) once for each i from 0 to count - 1, on
    whatever threads, and returns when all of these calls have; context is what the program likes. threads is how many
-   run at once, and count is no more than that: each call takes blocks until none is left. */
+   run at once, and count is no more than that, and less where there is little to do: each call takes blocks until none
+   is left. */
 typedef struct {{
   void (*run)(void *context, void (*body)(void *data, int64_t i), void *data, int64_t count);
   void *context;
