@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import pickle
 import threading
 import time
 import weakref
@@ -92,6 +93,13 @@ def test_views_of_memory(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     out = np.zeros(1000, "f")
     for x in (base[:100], base[1:101], base[:200:2], base[99::-1], base[:0], base[5:6], base[4:104]):
         check(kernel, quick=True, monkeypatch=monkeypatch, x=x, y=out[: len(x)])
+
+
+def test_element_types_that_are_objects_of_their_own(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of arrays that have been pickled."""
+    x, y = (pickle.loads(pickle.dumps(np.ones(100, "f"))) for _ in range(2))
+    check(kernel, quick=True, monkeypatch=monkeypatch, x=x, y=y)
+    check(kernel, quick=True, monkeypatch=monkeypatch, x=np.ones(100, "f"), y=y)
 
 
 def test_positions_and_names(kernel: Any) -> None:

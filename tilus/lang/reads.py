@@ -129,7 +129,7 @@ class Reads:
     def _check(self) -> Callable[[], bool]:
         spaces: dict[int, tuple[dict[str, Any], list[tuple[str, Any]]]] = {}
         absent: dict[int, tuple[dict[str, Any], set[str]]] = {}
-        for namespace, name, value in self._names.values():
+        for namespace, name, value in list(self._names.values()):  # another thread may add some
             if value is ABSENT:
                 absent.setdefault(id(namespace), (namespace, set()))[1].add(name)
             else:
@@ -166,9 +166,9 @@ class Reads:
         """What ``unchanged`` looks at, one by one. Where one of them is not so, it has the last word."""
         objects = tuple(self._objects.values())
         return [
-            *(Check("name", *read) for read in self._names.values()),
-            *(Check("cell", cell, None, value) for cell, value in self._cells.values()),
-            *(Check("attribute", *read) for read in self._attributes.values()),
+            *(Check("name", *read) for read in list(self._names.values())),
+            *(Check("cell", cell, None, value) for cell, value in list(self._cells.values())),
+            *(Check("attribute", *read) for read in list(self._attributes.values())),
             *([Check("call", lambda: _hold(objects), None, True)] if objects else []),
         ]
 

@@ -274,14 +274,14 @@ entry:
   %rank32 = load i32, ptr %ranka
   %rank = sext i32 %rank32 to i64
   %dtypea = {_byte("value", ARRAY_DTYPE)}
-  %dtype = load i64, ptr %dtypea
+  %dtype = load ptr, ptr %dtypea
   %flagsa = {_byte("value", ARRAY_FLAGS)}
   %flags32 = load i32, ptr %flagsa
   %flags = zext i32 %flags32 to i64
   %dataa = {_byte("value", ARRAY_DATA)}
   %data = load i64, ptr %dataa
   %wanteda = {_word("guard", GUARD_A)}
-  %wanted = load i64, ptr %wanteda
+  %wanted = load ptr, ptr %wanteda
   %ranksa = {_word("guard", GUARD_B)}
   %ranks = load i64, ptr %ranksa
   %moduloa = {_word("guard", GUARD_C)}
@@ -290,14 +290,19 @@ entry:
   %needed = load i64, ptr %neededa
   %low = and i64 %data, 15
   %flag = and i64 %flags, %needed
-  %same0 = icmp eq i64 %dtype, %wanted
   %same1 = icmp eq i64 %rank, %ranks
   %same2 = icmp eq i64 %low, %modulo
   %same3 = icmp eq i64 %flag, %needed
-  %both0 = and i1 %same0, %same1
-  %both1 = and i1 %same2, %same3
-  %both = and i1 %both0, %both1
-  br i1 %both, label %dimensions, label %no
+  %both = and i1 %same1, %same2
+  %all3 = and i1 %both, %same3
+  br i1 %all3, label %elements, label %no
+elements:
+  %one = icmp eq ptr %dtype, %wanted
+  br i1 %one, label %dimensions, label %equal
+equal:  ; those of arrays from files and other processes are objects of their own
+  %equals = call i32 @PyObject_RichCompareBool(ptr %dtype, ptr %wanted, i32 2)
+  %like_ = icmp eq i32 %equals, 1
+  br i1 %like_, label %dimensions, label %no
 dimensions:
   %extentsa = {_byte("value", ARRAY_EXTENTS)}
   %extents = load ptr, ptr %extentsa
