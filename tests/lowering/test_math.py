@@ -211,3 +211,27 @@ def test_a_result_does_not_depend_on_the_number_of_lanes(function: str) -> None:
         y = np.zeros_like(x)
         run(kernel, x=x, y=y, B=lanes)
         np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("level", ["", "avx2"])
+@pytest.mark.parametrize("function", ["exp", "exp2"])
+def test_approximate_exponentials_may_flush_subnormals_and_nothing_else(function: str, level: str, monkeypatch: Any
+                                                                        ) -> None:
+    from tilus.runtime.cpu.processor import host
+
+    x = np.concatenate([samples(function, np.float32, 300),
+                        np.array([88.72283, 88.72284, 127.99999, 128, -87.3365, -87.4, -126, -126.1, 0.0, -0.0], "f"),
+                        np.array([np.inf, -np.inf, np.nan], "f")])
+    y = np.zeros_like(x)
+    monkeypatch.setenv("TILUS_CPU", level)
+    host.cache_clear()
+    source = UNARY_SOURCE.format(t="f32", f=function).replace("B)))", "B), approximate=True))")
+    run(build(source, f"<approximate {function}>"), x=x, y=y)
+    monkeypatch.undo()
+    host.cache_clear()
+    np.testing.assert_array_equal(y[-3:], [np.inf, 0, np.nan])
+    with mp.workprec(100):
+        for a, b in zip(x[:-3], y[:-3], strict=True):
+            exact = REFERENCES[function](mp.mpf(float(a)))
+            if exact >= mp.mpf(2) ** -126 or b != 0:
+                assert ulp_error(float(b), exact, np.float32) <= 2, (a, b)

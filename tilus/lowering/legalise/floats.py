@@ -95,7 +95,9 @@ def half_fma(b: Builder, op: Fma, machine: Machine) -> Value:
 
 @rule(Unary, lambda op: op.kind in UNARY, cost=FUNCTION_COST)
 def function(b: Builder, op: Unary, machine: Machine) -> Value:
-    return expand_unary(b, op.kind, op.x, in_turn=machine.legality.registers, scales=_scales(machine))
+    registers = machine.legality.registers
+    return expand_unary(b, op.kind, op.x, in_turn=registers, scales=_scales(machine),
+                        flushes=op.approximate and not registers)
 
 
 @rule(Binary, lambda op: op.lhs.tile.dtype.is_float and op.kind in BINARY, cost=FUNCTION_COST)

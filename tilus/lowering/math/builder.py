@@ -33,12 +33,15 @@ class Arithmetic:
 
     ``in_turn``: the elements of a vector are registers of one thread, so that rare cases are computed one by one; else
     they are lanes of the machine's vectors, all computed at once. ``scales``: the machine has ``ScaleBinary``.
+    ``flushes``: subnormal results may be 0.
     """
 
-    def __init__(self, b: Builder, like: Value, in_turn: bool = False, scales: bool = False) -> None:
+    def __init__(self, b: Builder, like: Value, in_turn: bool = False, scales: bool = False,
+                 flushes: bool = False) -> None:
         self.b = b
         self.in_turn = in_turn
         self.scales = scales
+        self.flushes = flushes
         self.dtype: DType = like.tile.dtype
         self.shape = like.tile.shape
         self.single = self.dtype is f32

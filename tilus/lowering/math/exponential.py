@@ -42,9 +42,21 @@ def _expm1_reduced(m: Arithmetic, r: Value) -> Value:
 
 
 def expand_exp(m: Arithmetic, x: Value) -> Value:
+    if m.flushes and not m.scales:
+        r, _, integer = _reduce_exp(m, x)
+        return _normal(m, m.add(_expm1_reduced(m, r), 1.0), integer, x, m.pick(-87.3365, -708.39641853226),
+                       m.pick(88.72283, 709.782712893384))
     x = _limit_exponent(m, x, m.pick(-104.0, -746.0), m.pick(89.0, 710.0))
     r, n, integer = _reduce_exp(m, x)
     return _scale_near_one(m, m.add(_expm1_reduced(m, r), 1.0), n, integer, x, m.pick(-103.98, -745.14))
+
+
+def _normal(m: Arithmetic, p: Value, n: Value, x: Value, low: float, high: float) -> Value:
+    """``p * 2^n`` for p near 1, by its exponent: 0 where x is below ``low``, infinite above ``high``, where the sum of
+    exponents is none."""
+    result = m.float_of(m.add(m.bits(p, m.signed), m.binary("shl", n, m.mantissa)))
+    result = m.where(m.test("lt", x, low), 0.0, result)
+    return m.where(m.test("le", x, high), result, m.add(x, math.inf))  # NaNs stay
 
 
 def _limit_exponent(m: Arithmetic, x: Value, low: float, high: float) -> Value:
@@ -69,10 +81,14 @@ def _scale_near_one(m: Arithmetic, p: Value, n: Value, integer: Value, x: Value,
 
 
 def expand_exp2(m: Arithmetic, x: Value) -> Value:
-    x = _limit_exponent(m, x, m.pick(-151.0, -1076.0), m.pick(129.0, 1025.0))
+    flushes = m.flushes and not m.scales
+    x = x if flushes else _limit_exponent(m, x, m.pick(-151.0, -1076.0), m.pick(129.0, 1025.0))
     n, integer = m.round_to_integer(x)
     r = m.sub(x, n)
     p = m.polynomial(r, tables.EXP2_F32 if m.single else tables.EXP2_F64)
+    if flushes:
+        return _normal(m, m.fma(r, p, 1.0), integer, x, m.pick(-126.0, -1022.0),
+                       m.pick(127.99999237060547, 1023.9999999999999))
     return _scale_near_one(m, m.fma(r, p, 1.0), n, integer, x, m.pick(-150.0, -1075.0))
 
 

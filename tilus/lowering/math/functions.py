@@ -33,10 +33,11 @@ UNARY = _expansions(functions.UNARY)
 BINARY = _expansions((*functions.BINARY, "mod", "floordiv"))
 
 
-def expand_unary(b: Builder, kind: str, x: Value, in_turn: bool = False, scales: bool = False) -> Value:
+def expand_unary(b: Builder, kind: str, x: Value, in_turn: bool = False, scales: bool = False,
+                 flushes: bool = False) -> Value:
     """``kind`` of an f32 or f64 scalar or vector; ``in_turn``: of registers, not of the machine's vectors; ``scales``:
-    for a machine that multiplies by powers of two."""
-    return UNARY[kind](Arithmetic(b, x, in_turn, scales), x)
+    for a machine that multiplies by powers of two; ``flushes``: subnormal results may be 0."""
+    return UNARY[kind](Arithmetic(b, x, in_turn, scales, flushes), x)
 
 
 def expand_binary(b: Builder, kind: str, x: Value, y: Value, in_turn: bool = False,
