@@ -131,8 +131,8 @@ def vector_pieces(extent: int, lanes: int) -> list[tuple[int, int, int]]:
 
 
 def few_lanes(self: BlockLowering, lanes: int) -> int:
-    """How many elements an iteration takes where a tile ends: about a register's worth."""
-    return min(lanes, max(self.machine.vector_bytes // 4, lanes // 4))
+    """How many elements an iteration takes where a tile ends: a register's worth, or a line's of 32-bit ones."""
+    return min(lanes, max(16, lanes // 4))
 
 
 def _along_to(self: BlockLowering, coords: list[Coord], vector: int, extent: int, stop: Number, lanes: int, body: Body,
