@@ -48,8 +48,8 @@ LONG_ROW_BYTES = 2048
 """What a processor's own prefetching works well for."""
 PREFETCHED_LINES = 64
 """How far ahead prepacked elements are asked for: a page, where the processor's own prefetching ends."""
-PREFETCHED_ROWS = 16
-"""How far ahead rows of B are asked for."""
+PREFETCHED_BYTES = 16 << 10
+"""How far ahead rows of B are asked for, by what is read of them."""
 
 
 @record(frozen=True, slots=True)
@@ -436,8 +436,9 @@ class FewRows:
             if self.columns * bits >= 8 * LONG_ROW_BYTES:
                 continue
             offset = window.origin
+            ahead = max(1, 8 * PREFETCHED_BYTES // (self.columns * bits))
             for stride, dim in zip(window.strides, found, strict=True):
-                at: Number = 0 if dim is None else c.add(k, PREFETCHED_ROWS) if dim == 0 else j
+                at: Number = 0 if dim is None else c.add(k, ahead) if dim == 0 else j
                 offset = c.add(offset, c.mul(at, stride))
             if memory.packed:
                 offset = c.arith("shr", c.mul(offset, bits), 3)
