@@ -145,3 +145,23 @@ def test_few_columns_of_narrow_floats(dtype: tl.DType) -> None:
     for got, want in zip(made.outputs, made.references, strict=True):
         error = np.linalg.norm(got.astype("d") - want) / np.linalg.norm(want)
         assert error < made.tolerance
+
+
+def test_a_kept_tile_of_an_array_whose_extent_is_known() -> None:
+    """What lies beyond the array in the last vector is kept as well."""
+    @tl.jit
+    def gather(x: tl.f32["R", 32], index: tl.i32[29], y: tl.f32["P", 32]) -> None:
+        tl.grid(1)
+        rows = tl.load(index, 0, 32, other=-1)
+        total = tl.full((32, 32), 1, tl.f32)
+        for k in tl.range(0, 32, 32):
+            total += tl.gather(x, (rows[:, None], (k + tl.arange(0, 32))[None, :]))
+        tl.store(y, (0, 0), total)
+
+    rng = np.random.default_rng(0)
+    x, index = rng.standard_normal((20, 32), np.float32), rng.integers(0, 20, 29).astype(np.int32)
+    for _ in range(2):
+        y = np.zeros((32, 32), np.float32)
+        gather(x, index, y)
+        np.testing.assert_array_equal(y[:29], 1 + x[index])
+        np.testing.assert_array_equal(y[29:], 1)

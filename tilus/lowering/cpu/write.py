@@ -41,21 +41,27 @@ def write_buffer(self: BlockLowering, value: Value, target: Buffer) -> dict[int,
         if end is None:
             nest(self, shape, vector, lanes, body, stops)
             return []
-        real = self.c.max(self.c.min(end, stops[vector]), 0)
-        nest(self, shape, vector, lanes, body, [real if d == vector else n for d, n in enumerate(stops)],
+        c = self.c
+        real = c.max(c.min(end, stops[vector]), 0)
+        first = c.mul(c.arith("floordiv", c.add(real, few - 1), few), few) if isinstance(real, Value) else \
+            -(-real // few) * few
+        reached = c.min(first, stops[vector])
+        nest(self, shape, vector, lanes, body, [reached if d == vector else n for d, n in enumerate(stops)],
              ends_along(self, [value], vector))
-        _fill(self, value, target, vector, few, real, stops)
+        _fill(self, value, target, vector, few, first, stops)
         return []
 
     versions(self, windows_of(self, [value]), emit)
     return {} if end is None else {vector: end}
 
 
-def _fill(self: BlockLowering, value: Value, target: Buffer, vector: int, lanes: int, real: Number,
+def _fill(self: BlockLowering, value: Value, target: Buffer, vector: int, lanes: int, first: Number,
           stops: Sequence[Number]) -> None:
-    """The rest of each row from ``real`` on, where it is one element: that is computed once."""
+    """The rest of each row from ``first`` on, where it is one element: that is computed once."""
     c = self.c
-    first = c.mul(c.arith("floordiv", c.add(real, lanes - 1), lanes), lanes)
+    stop = stops[vector]
+    if isinstance(first, int) and isinstance(stop, int) and first >= stop:
+        return
 
     def row(coords: Coords) -> None:
         at, saved = list(coords), self.lanes
@@ -67,12 +73,12 @@ def _fill(self: BlockLowering, value: Value, target: Buffer, vector: int, lanes:
             at[vector] = Coord(index, 0, lanes > 1)
             store_buffer(self, target, tuple(at), element)
 
-        c.loop(first, stops[vector], lanes, [], store)
+        c.loop(first, stop, lanes, [], store)
         self.lanes = saved
 
     outer = tuple(1 if d == vector else n for d, n in enumerate(target.shape))
     rows = [1 if d == vector else n for d, n in enumerate(stops)]
-    c.branch(c.compare("lt", first, stops[vector]), lambda: nest(self, outer, vector, 1, row, rows))
+    c.branch(c.compare("lt", first, stop), lambda: nest(self, outer, vector, 1, row, rows))
 
 
 WRITERS[Buffer] = write_buffer
