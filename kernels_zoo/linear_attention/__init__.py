@@ -1,0 +1,1 @@
+"""Attention without a softmax: its sums are a state that is carried along the sequence."""
