@@ -105,3 +105,16 @@ def test_levels(level: str) -> None:
         pytest.skip("levels are those of x86-64")
     subprocess.run([sys.executable, "-c", code], env=os.environ | {"TILUS_CPU": level}, check=True,
                    cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize("shape", [(640, 900, 200), (130, 1100, 70), (1000, 100, 300)])
+@pytest.mark.parametrize("BM", [16, 64])
+def test_what_is_packed_serves_other_blocks(shape: tuple[int, int, int], BM: int) -> None:
+    """Blocks in groups of columns of the grid, with what is kept of both operands, at the grid's ends too."""
+    m, n, k = shape
+    rng = np.random.default_rng(0)
+    for batch in range(2):  # other arrays in the same memory
+        a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
+        c = np.full((m, n), np.nan, np.float32)
+        matmul(a, b, c, BM=BM, BN=32)
+        np.testing.assert_allclose(c, a.astype("d") @ b, rtol=1e-4, atol=1e-4, err_msg=str(batch))

@@ -68,6 +68,12 @@ LONG_CHUNK_BYTES = 4096
 MEMO_BYTES = 2 << 20
 """Room for the packed B of a whole loop, kept from one block to the next on the same core."""
 MAX_MEMOS = 4
+PANELS_KEPT = 4
+"""How many of these a core keeps for a dot: blocks run in groups of as many columns of the grid, row by row, so that
+what is packed of A serves them all."""
+GROUPED_ROWS = 64
+MEMO_STRIDE = 64 + MEMO_BYTES
+MEMOS_OF_DOT = PANELS_KEPT + 1
 CHUNK_BYTES = 1024
 """Bytes of K that a row of a chunk takes: a panel of B (K × 16 f32) then fills half of a first-level cache."""
 _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
@@ -193,15 +199,25 @@ def _constant(self: BlockLowering, value: Value) -> int | None:
 
 
 def count_memos(kernel: Function) -> int:
-    """How many dots in loops of a kernel get a memory of their packed B."""
-    dots = sum(isinstance(o, Dot) for op in kernel.walk() if isinstance(op, For) for o in op.body.ops)
-    return min(dots, MAX_MEMOS)
+    """How many dots in loops of a kernel get memories of their packed operands."""
+    return min(len(_dots_in_loops(kernel)), MAX_MEMOS)
+
+
+def _dots_in_loops(kernel: Function) -> list[Dot]:
+    return [o for op in kernel.walk() if isinstance(op, For) for o in op.body.ops if isinstance(o, Dot)]
+
+
+def may_group(kernel: Function) -> bool:
+    """Whether blocks go in groups of columns of the grid: where tiles have many rows, panels of B may come from further
+    away than the nearer caches, and what is packed of A is worth keeping."""
+    dots = _dots_in_loops(kernel)
+    return bool(dots) and all(o.result.tile.shape[-2] >= GROUPED_ROWS for o in dots)
 
 
 @record(slots=True)
 class _Memo:
-    """Packed panels of B kept between blocks: ``hit`` says that those at ``panels`` are the ones wanted, ``fits``
-    that there is room for them."""
+    """Packed panels of B, or rows of A, kept between blocks: ``hit`` says that those at ``panels`` are the ones wanted,
+    ``fits`` that there is room for them."""
 
     key: Value
     identity: list[Value]
@@ -357,11 +373,15 @@ class _Contraction:
         if self.few is not False:
             stream = FewRows(lowering, self.plan(), a, home, rows) if self.form is None else \
                 FewByteRows(lowering, _of_bytes(self.form), a, home, rows)
-        panels = _Panels(lowering.allocate_raw(self.dtype, self.chunk * self.columns), self.memo(total)) \
-            if self.few is not True else None
+        panels, memo_a = None, None
+        filled = c.min(self.rows, c.add(rows, blocking(lowering.machine, home.dtype).rows))
+        if self.few is not True:
+            memory = lowering.memos.pop() if lowering.memos else None
+            room = lowering.allocate_raw(self.dtype, self.chunk * self.columns)
+            panels = _Panels(room, self.memo_of_b(memory, total))
+            memo_a = self.memo_of_a(memory, total, filled)
         kept = panels is not None and panels.memo is not None
         lowering.multiplied = Multiplied(self.loop.dot, self.chunk, kept)
-        filled = c.min(self.rows, c.add(rows, blocking(lowering.machine, home.dtype).rows))
         if stream is not None:
             filled = stream.filled if panels is None else c.select(self.is_few, stream.filled, filled)
         if isinstance(stream, FewRows):
@@ -370,14 +390,17 @@ class _Contraction:
         def chunk(at: Value, _: list[Value]) -> None:
             lowering.pause_if_due()
             depth, index = c.min(c.sub(total, at), self.chunk), self.index_at(at)
-            read = self.read_where_it_is(index, depth, a)
-            if read is None:
-                self.pack_a(a, index, depth, filled)
+            packed = a if memo_a is None else self.kept_rows(memo_a, a, at)
+            read = self.read_where_it_is(index, depth, packed, None if memo_a is None else memo_a.fits)
+            there = read.there if read is not None else None
+            if memo_a is not None:
+                there = memo_a.hit if there is None else c.b.add(Binary("or", there, memo_a.hit)).result
+            if there is None:
+                self.pack_a(packed, index, depth, filled)
             else:
-                c.branch(read.there, lambda: None, lambda: self.pack_a(a, index, depth, filled))
-            if self.form is not None:
-                if isinstance(self.form, ByteForm):
-                    add_row_sums(lowering, self.form, a, depth, rows, home, clear=False)
+                c.branch(there, lambda: None, lambda: self.pack_a(packed, index, depth, filled))
+            if isinstance(self.form, ByteForm):
+                add_row_sums(lowering, self.form, packed, depth, rows, home, clear=False)
 
             def multiply() -> None:
                 assert stream is not None
@@ -388,7 +411,7 @@ class _Contraction:
             def pack() -> None:
                 assert panels is not None
                 b = self.packed(panels, at, depth, index)
-                rows_of_a = (a.pointer, self.stride) if read is None else (read.pointer, read.stride)
+                rows_of_a = (packed.pointer, self.stride) if read is None else (read.pointer, read.stride)
                 self.emit_product(*rows_of_a, b, home, depth, rows)
 
             self.either(multiply, pack)
@@ -396,8 +419,9 @@ class _Contraction:
         c.loop(0, total, self.chunk, [], chunk)
         if isinstance(stream, FewRows):
             self.either(stream.end, None)
-        if panels is not None and panels.memo is not None:
-            self.remember(panels.memo)
+        for memo in (panels.memo if panels is not None else None, memo_a):
+            if memo is not None:
+                self.remember(memo)
 
     def pack_a(self, a: Buffer, index: Value, depth: Number, filled: Number) -> None:
         """The first rows of A over a chunk."""
@@ -405,9 +429,10 @@ class _Contraction:
         if self.form is not None:
             end_rows(self.lowering, a, depth, filled)
 
-    def read_where_it_is(self, index: Value, depth: Number, packed: Buffer) -> _Rows | None:
+    def read_where_it_is(self, index: Value, depth: Number, packed: Buffer, kept: Value | None) -> _Rows | None:
         """A over a chunk for tile registers, which take rows as they lie: where the array has all of them, in whole
-        words; else those of ``packed``. None where A is made of something else."""
+        words, and they are not packed for other blocks (``kept``); else those of ``packed``. None where A is made of
+        something else."""
         lowering, c, form = self.lowering, self.lowering.c, self.form
         if form is None or not form.tiles or form.shift:
             return None
@@ -419,6 +444,8 @@ class _Contraction:
         uneven = c.arith("or", c.arith("and", depth, step - 1), c.arith("and", window.strides[0], form.word - 1))
         there = c.both(window.full, c.compare("eq", uneven, 0))
         assert there is not None
+        if kept is not None:
+            there = c.select(kept, c.const(False, bool_), there)
         pointer = c.b.add(Select(there, window.pointer, packed.pointer, types=(packed.pointer.type,))).result
         return _Rows(there, pointer, c.select(there, window.strides[0], self.stride))
 
@@ -510,26 +537,50 @@ class _Contraction:
 
     # The memory of packed panels.
 
-    def memo(self, total: Number) -> _Memo | None:
-        """B is recognised by the address of its first element, its depth and its bounds (seven words at most), if it
-        comes from one load of an array that the kernel does not write, by conversions only."""
-        lowering, c = self.lowering, self.lowering.c
-        if not lowering.memos or not self.uniform or not self.is_plain(self.loop.dot.b):
+    def memo_of_b(self, memory: Value | None, total: Number) -> _Memo | None:
+        """Panels of the column of the grid that the block is in."""
+        c = self.lowering.c
+        if memory is None or not self.uniform or not self.is_plain(self.loop.dot.b):
             return None
-        y = self.b_of(self.start, 1)
-        windows = [rep.window for rep, _ in leaves(lowering, y, (None, None))
+        column = c.arith("and", self.lowering.block_index[1], PANELS_KEPT - 1) if self.lowering.grouped else 0
+        key = c.offset(memory, c.mul(column, MEMO_STRIDE // 8))
+        size = c.mul(c.add(total, self.chunk), self.columns)
+        return self.memo(key, self.b_of(self.start, 1), total, self.wanted, size)
+
+    def memo_of_a(self, memory: Value | None, total: Number, filled: Number) -> _Memo | None:
+        """Rows of A for all of K, chunk by chunk."""
+        c = self.lowering.c
+        if memory is None or not self.is_plain(self.loop.dot.a):
+            return None
+        chunks = c.arith("quo", c.add(total, self.chunk - 1), self.chunk)
+        size = c.add(c.mul(chunks, self.rows * self.stride), self.slack)
+        return self.memo(c.offset(memory, PANELS_KEPT * (MEMO_STRIDE // 8)), self.a_of(self.start, 1), total, filled,
+                         size)
+
+    def kept_rows(self, memo: _Memo, otherwise: Buffer, at: Value) -> Buffer:
+        """Where the rows of the chunk at ``at`` are kept, or, where there is no room for all, packed."""
+        c = self.lowering.c
+        region = c.mul(c.arith("quo", at, self.chunk), self.rows * self.stride)
+        place = c.offset(memo.panels, region)
+        pointer = c.b.add(Select(memo.fits, place, otherwise.pointer, types=(place.type,))).result
+        return Buffer(pointer, otherwise.dtype, otherwise.shape, otherwise.strides)
+
+    def memo(self, key: Value, value: Value, total: Number, needed: Number, size: Number) -> _Memo | None:
+        """An operand is recognised by the address of its first element, its depth, its bounds and how much of it is
+        needed (seven words at most), if it comes from one load of an array that the kernel does not write, by
+        conversions only. ``size`` is how many elements are kept."""
+        lowering, c = self.lowering, self.lowering.c
+        windows = [rep.window for rep, _ in leaves(lowering, value, (None, None))
                    if not isinstance(rep, Buffer) and rep.window is not None]
         if len(windows) != 1 or not windows[0].memory.read_only or windows[0].memory.packed:
             return None
         identity = [c.b.add(PtrToInt(windows[0].pointer)).result, c.value(total)]
-        identity += [bound for bound in (*windows[0].lows, *windows[0].highs, self.wanted) if isinstance(bound, Value)]
-        key = lowering.memos.pop()
+        identity += [bound for bound in (*windows[0].lows, *windows[0].highs, needed) if isinstance(bound, Value)]
         hit: Value | None = None
         for i, word in enumerate(identity):
             old = c.b.add(PtrLoad(c.offset(key, i))).result
             hit = c.both(hit, c.compare("eq", old, word))
-        room = MEMO_BYTES // container_bytes(self.dtype)
-        fits = c.compare("le", c.mul(c.add(total, self.chunk), self.columns), room)
+        fits = c.compare("le", size, MEMO_BYTES // container_bytes(self.dtype))
         if isinstance(self.few, Value):
             fits = c.select(self.few, c.const(False, bool_), fits)
         panels = c.as_pointer(c.offset(key, 8), self.dtype)

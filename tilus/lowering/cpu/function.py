@@ -11,8 +11,8 @@ from tilus.ir.prepacked import parse_format
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu import bits, control, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
-from tilus.lowering.cpu.launch import is_cooperative, lower_launch
+from tilus.lowering.cpu.contraction import MEMO_STRIDE, MEMOS_OF_DOT, count_memos
+from tilus.lowering.cpu.launch import is_cooperative, is_grouped, lower_launch
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.cpu.ways import Way
@@ -62,8 +62,9 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts
     lowering = BlockLowering(kernel, body, program, machine, facts)
     if is_cooperative(kernel):
         lowering.yield_frame = body.args[1]
+    lowering.grouped = is_grouped(kernel)
     for _ in range(count_memos(kernel)):
-        lowering.memos.append(lowering.allocate_raw(i64, 8 + MEMO_BYTES // 8))
+        lowering.memos.append(lowering.allocate_raw(i64, MEMOS_OF_DOT * MEMO_STRIDE // 8))
     _bind_arguments(lowering, kernel, body.args[0])
     groups.lower_barriers(lowering)
     lowering.lower_block(kernel.body)

@@ -44,7 +44,7 @@ from tilus.ir.ops.simd import (
 )
 from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.cpu.contraction import MEMO_BYTES, count_memos
+from tilus.lowering.cpu.contraction import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.state import (
     RUNTIME_ALLOCATE,
@@ -114,8 +114,8 @@ def _cooperative_runner(kernel: Function, frame_bytes: int) -> list[Function]:
 
 def _forget_memos(c: Cursor, kernel: Function, frame: Value) -> None:
     """What another launch has left in the memories of packed panels is of no use."""
-    for memo in range(count_memos(kernel)):
-        key = c.as_pointer(c.offset(frame, memo * (64 + MEMO_BYTES)), i64)
+    for memo in range(count_memos(kernel) * MEMOS_OF_DOT):
+        key = c.as_pointer(c.offset(frame, memo * MEMO_STRIDE), i64)
         c.b.add(PtrStore(key, c.const(0)))
 
 
@@ -130,6 +130,22 @@ def _block_at(c: Cursor, index: Value, extents: Sequence[Value]) -> list[Value]:
     return [b0, c.arith("rem", rest, extents[1]), c.arith("quo", rest, extents[1])]
 
 
+def _grouped_block_at(c: Cursor, index: Value, extents: Sequence[Value]) -> list[Value]:
+    """The coordinates of a block where those of a few columns of the grid go together, row by row."""
+    rows, columns = extents
+    place, plane = (c.arith(kind, index, c.mul(rows, columns)) for kind in ("rem", "quo"))
+    first = c.mul(c.arith("quo", place, c.mul(rows, PANELS_KEPT)), PANELS_KEPT)
+    width = c.min(c.sub(columns, first), PANELS_KEPT)
+    within = c.sub(place, c.mul(first, rows))
+    return [c.arith("quo", within, width), c.value(c.add(first, c.arith("rem", within, width))), plane]
+
+
+def is_grouped(kernel: Function) -> bool:
+    """Whether blocks of some columns of the grid go together, which they do not where they wait for earlier ones."""
+    waits = any(isinstance(op, (WaitUntil, GridSync)) for op in kernel.walk())
+    return may_group(kernel) and not waits and not is_cooperative(kernel)
+
+
 def _next_block(c: Cursor, at: Sequence[Value], extents: Sequence[Value]) -> list[Value]:
     """Those of the block after it."""
     b0, b1, b2 = at
@@ -141,7 +157,7 @@ def _next_block(c: Cursor, at: Sequence[Value], extents: Sequence[Value]) -> lis
 
 
 def _runner(kernel: Function) -> Function:
-    """``run_KERNEL(state, frame)``: blocks in increasing order, a chunk at a time."""
+    """``run_KERNEL(state, frame)``: blocks in increasing order, or in groups, a chunk at a time."""
     body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
     c = Cursor(body)
     state, frame = body.args
@@ -156,9 +172,13 @@ def _runner(kernel: Function) -> Function:
     arguments = c.b.add(IntToPtr(word(STATE_ARGUMENTS), i64)).result
     extents = [word(STATE_GRID0), word(STATE_GRID1)]
 
-    def block(_: Value, at: list[Value]) -> list[Value]:
+    grouped = is_grouped(kernel)
+
+    def block(index: Value, at: list[Value]) -> list[Value]:
+        if grouped:
+            at = _grouped_block_at(c, index, extents)
         c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, *at)))
-        return _next_block(c, at, extents)
+        return [] if grouped else _next_block(c, at, extents)
 
     seen = tick_seen(c, state)
     before, after = Block([TileType(i64)]), Block([TileType(i64)])
@@ -167,7 +187,8 @@ def _runner(kernel: Function) -> Function:
     c.leave(outer)
     outer = c.enter(after)
     start = after.args[0]
-    c.loop(start, c.min(c.add(start, chunk), total), 1, _block_at(c, start, extents), block)
+    at = [] if grouped else _block_at(c, start, extents)
+    c.loop(start, c.min(c.add(start, chunk), total), 1, at, block)
     pause_if_due(c, state, seen, None)
     error = c.b.add(AtomicLoad(c.as_pointer(c.offset(state, STATE_ERROR), i64), "relaxed")).result
     following = c.b.add(PtrAtomic("add", counter, chunk)).result

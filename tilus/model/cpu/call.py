@@ -7,7 +7,8 @@ from typing import Any
 
 from tilus.ir.core import Module
 from tilus.lowering.cpu import CpuProgram, lower_module
-from tilus.lowering.cpu.contraction import count_memos
+from tilus.lowering.cpu.contraction import MEMOS_OF_DOT, count_memos
+from tilus.lowering.cpu.launch import is_grouped
 from tilus.lowering.pipelines import CPU, run_passes
 from tilus.model.cpu.launches import Launch, LaunchFunction, bind
 from tilus.model.cpu.machine import Host
@@ -62,9 +63,9 @@ def follow(module: Module, arguments: Sequence[Any], host: Host,
         memory = bind([v.type for v in module.launch.body.args], arguments, cores)
         found = []
         for launch in LaunchFunction(functions["launch"], memory).run():
-            memos = count_memos(module.kernel(launch.kernel))
-            model = LaunchModel(functions[f"block_{launch.kernel}"], launch, memory, host, cores, memos,
-                                program.frame_bytes)
+            kernel = module.kernel(launch.kernel)
+            model = LaunchModel(functions[f"block_{launch.kernel}"], launch, memory, host, cores,
+                                count_memos(kernel) * MEMOS_OF_DOT, is_grouped(kernel), program.frame_bytes)
             found.append(Followed(launch, model, model.estimate()))
         return program, found
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tilus.ir.core import Block, Function
-from tilus.lowering.cpu.contraction import MEMO_BYTES
+from tilus.lowering.cpu.contraction import MEMO_STRIDE, PANELS_KEPT
 from tilus.model.cpu.analysis import LINE_BYTES, ROOT_BITS, Analysis, Region
 from tilus.model.cpu.caches import Stream, Traffic
 from tilus.model.cpu.execution import Execution
@@ -54,8 +54,8 @@ class LaunchModel:
     """Of one launch of a kernel."""
 
     def __init__(self, function: Function, launch: Launch, memory: Memory, host: Host, threads: int,
-                 memos: int, frame_bytes: int) -> None:
-        self.launch, self.host, self.memos = launch, host, memos
+                 memos: int, grouped: bool, frame_bytes: int) -> None:
+        self.launch, self.host, self.memos, self.grouped = launch, host, memos, grouped
         self.threads = max(1, min(threads, -(-launch.blocks // launch.chunk)))
         self.sizes: Mapping[int, float] = {**memory.sizes, FRAME >> ROOT_BITS: frame_bytes}
         self.analysis = Analysis(function, launch.memory, Core(host.vector_bytes, *host.latencies))
@@ -116,29 +116,31 @@ class LaunchModel:
 
     def _follow(self, block: tuple[int, int, int]) -> Execution:
         words = dict(self.launch.memory)
-        words.update(dict.fromkeys((FRAME + memo * (64 + MEMO_BYTES) for memo in range(self.memos)), 0))
+        words.update(dict.fromkeys((FRAME + memo * MEMO_STRIDE for memo in range(self.memos)), 0))
         if self.memos:
-            before = self._before(block)
-            if before is not None:
+            for before in self._before(block):
                 Execution(self.analysis, words, shallow=True).block(self.arguments(before), 1.0)
         execution = Execution(self.analysis, words)
         execution.block(self.arguments(block), 1.0)
         self.followed[block] = execution
         return execution
 
-    def _before(self, block: tuple[int, int, int]) -> tuple[int, int, int] | None:
-        """The block that the same core has done before this one: of its chunk, or of one that began as many chunks
-        earlier as there are cores."""
-        a, b, _ = self.launch.grid
-        number = block[0] + a * (block[1] + b * block[2])
-        chunk = self.launch.chunk
-        number -= 1 if number % chunk else 1 + (self.threads - 1) * chunk
-        return None if number < 0 else (number % a, number // a % b, number // (a * b))
+    def _before(self, block: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        """Blocks that the same core has done before this one, whose packed operands it may find: the same column of the
+        row before, and the column before in the same group. Blocks at the beginning of a core's work have none."""
+        row, column, plane = block
+        found = [(row - 1, column, plane)] if row else []
+        if column and ((self.grouped and column % PANELS_KEPT) or self.launch.grid[0] == 1):
+            found.append((row, column - 1, plane))
+        return found
 
     def _samples(self) -> list[tuple[tuple[int, int, int], float]]:
         """Blocks that stand for all, with weights that sum up to their number."""
         grid, varies = self.launch.grid, self.analysis.block_varies
         axes = [sampled(g) if v else [(min(g - 1, 1), float(g))] for g, v in zip(grid, varies, strict=True)]
+        if self.grouped and len(axes[1]) == 1 and grid[1] > 1:  # the first column of a group packs A
+            groups = -(-grid[1] // PANELS_KEPT)
+            axes[1] = [(0, float(groups)), (1, float(grid[1] - groups))]
         corners = 1
         for axis in axes:
             corners *= len(axis)
