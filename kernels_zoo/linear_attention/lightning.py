@@ -106,9 +106,8 @@ def tile_sizes(D: int, E: int, bits: int, target: str) -> tuple[int, int]:
     once."""
     if target == "cpu":
         return 64, min(E, 128)
-    if D > 128:
-        return 16, 16
-    return 64 if D <= 64 and bits <= 16 else 32, 32
+    rows = 64 if D <= 64 else 32 if D <= 128 else 16
+    return rows if bits <= 16 else rows // 2, 32 if D <= 128 else 16
 
 
 def lightning_attention_backward(q: Array, k: Array, v: Array, slope: Array, do: Array,
