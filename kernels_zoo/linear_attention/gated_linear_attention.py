@@ -10,6 +10,7 @@ A is no product of matrices as it stands: e^b underflows, and e^−b overflows. 
 of 16 rows I and columns J < I, with n the first row of I, A = (Q ⊙ e^(b_I − b_n)) (K ⊙ e^(b_n − b_J))ᵀ has no exponent
 above 0; on the diagonal, elements are summed one by one, in f32, with products of gates.
 
+Exponents are sums of the gates in between, never differences of longer sums, of which strong gates would leave nothing.
 One kernel scales Q and K, one makes A, both for all chunks at once, and one walks along the chunks with the state.
 Arrays are (batch, heads, sequence, D or E), g is f32, states are (batch, heads, D, E), f32.
 """
@@ -60,8 +61,8 @@ def gla_gates(q: KEYS, k: KEYS, g: GATES, queries: KEYS, keys: KEYS, decay: DECA
     chunk, column = tile // columns, tile % columns * BD
     start = chunk * C
     gates = tl.load(g[b, h, :, :], (start, column), (C, BD)) * LOG2_E
-    sums = tl.cumsum(gates, axis=0)
-    after = tl.cumsum(gates, axis=0, reverse=True) - gates         # b_C − b, but no difference of large sums
+    later = tl.load(g[b, h, :, :], (start + 1, column), (C, BD), mask=(tl.arange(C) < C - 1)[:, None]) * LOG2_E
+    sums, after = tl.cumsum(gates, axis=0), tl.cumsum(later, axis=0, reverse=True)      # b and b_C − b
     x = tl.load(q[b, h, :, :], (start, column), (C, BD)) * (tl.exp2(sums, approximate=True) * D**-0.5)
     y = tl.load(k[b, h, :, :], (start, column), (C, BD)) * tl.exp2(after, approximate=True)
     tl.store(queries[b, h, :, :], (start, column), x.to(queries.dtype))
@@ -93,11 +94,12 @@ def gla_scores(q: KEYS, k: KEYS, g: GATES, a: SCORES, D: int = 64, C: int = 64, 
     tl.store(a[b, h, :, :], (start, start - first), diagonal.to(a.dtype))
 
     tail = tl.load(g[b, h, :, :], (start, 0), (1, D)) * LOG2_E     # the sum of g from the end of J to row n of I
-    sums = tl.cumsum(tl.load(g[b, h, :, :], (start, 0), (SUB, D)) * LOG2_E, axis=0)
-    x = (x * tl.exp2(sums - tail, approximate=True)).to(q.dtype)
+    since = tl.cumsum(tl.load(g[b, h, :, :], (start, 0), (SUB, D), mask=(rows > 0)[:, None]) * LOG2_E, axis=0)
+    x = (x * tl.exp2(since, approximate=True)).to(q.dtype)
     for distance in tl.range(SUB, start - first + SUB, SUB):
         gates = tl.load(g[b, h, :, :], (start - distance, 0), (SUB, D)) * LOG2_E
-        after = tl.cumsum(gates, axis=0, reverse=True) - gates
+        later = tl.load(g[b, h, :, :], (start - distance + 1, 0), (SUB, D), mask=(rows < SUB - 1)[:, None]) * LOG2_E
+        after = tl.cumsum(later, axis=0, reverse=True)
         y = tl.load(k[b, h, :, :], (start - distance, 0), (SUB, D))
         y = (y * tl.exp2(tail + after, approximate=True)).to(k.dtype)
         tail = tail + tl.sum(gates, axis=0)[None, :]
