@@ -12,6 +12,13 @@ above 0; on the diagonal, elements are summed one by one, in f32, with products 
 
 Exponents are sums of the gates in between, never differences of longer sums, of which strong gates would leave nothing.
 One kernel scales Q and K, one makes A, both for all chunks at once, and one walks along the chunks with the state.
+
+The gradients are sums of the same weights, those of k and v from the last token to the first:
+
+    dqₜ = Σ_{s≤t} (doₜ·vₛ) e^(bₜ − bₛ) ⊙ kₛ / √D         dkₛ = Σ_{t≥s} (vₛ·doₜ) e^(bₜ − bₛ) ⊙ qₜ / √D
+    dvₛ = Σ_{t≥s} (kₛ·(e^(bₜ − bₛ) ⊙ qₜ)) doₜ / √D       dgₜ = Σ_{s≥t} (qₛ ⊙ dqₛ − kₛ ⊙ dkₛ)
+
+dv is the forward pass with other operands; dq and dk share a kernel, in which the gates are those of its outputs.
 Arrays are (batch, heads, sequence, D or E), g is f32, states are (batch, heads, D, E), f32.
 """
 
@@ -149,6 +156,54 @@ def gla_step(q: KEY, k: KEY, v: VALUE, g: tl.f32["B", "H", "D"], state: STATE, o
     tl.store(o[b, h, :], column, tl.sum(x * D**-0.5 * new, axis=0).to(o.dtype))
 
 
+@tl.jit
+def gla_gated_outputs(q: VALUES, k: VALUES, v: KEYS, g: GATES, o: GATES, D: int = 64, E: int = 64, BD: int = 0,
+                      stages: int = 0, warps: int = 4) -> None:
+    """oₜ = Σ_{s≤t} (qₜ·kₛ) e^(bₜ − bₛ) ⊙ vₛ / √D, in chunks of SUB tokens."""
+    BD = BD or (min(D, 128) if tl.target() == "cpu" else 32 if E <= 128 else 16)
+    stages = stages or (2 if E * v.dtype.bits <= 2048 else 1)
+    B, H, N, _ = q.shape
+    tl.block(warps=warps)
+    tile, h, b = tl.grid(tl.cdiv(D, BD), H, B)
+    at, rows = tile * BD, tl.arange(SUB)
+    state = tl.zeros((E, BD), tl.f32)
+    for start in tl.range(0, N, SUB, stages=stages):
+        x = tl.load(q[b, h, :, :], (start, 0), (SUB, E))
+        y = tl.load(k[b, h, :, :], (start, 0), (SUB, E))
+        gates = tl.load(g[b, h, :, :], (start, at), (SUB, BD)) * LOG2_E
+        later = tl.load(g[b, h, :, :], (start + 1, at), (SUB, BD), mask=(rows < SUB - 1)[:, None]) * LOG2_E
+        after = tl.exp2(tl.cumsum(later, axis=0, reverse=True), approximate=True)
+        out = tl.dot(x, state.to(x.dtype)) * tl.exp2(tl.cumsum(gates, axis=0), approximate=True)
+        scores, weights = tl.dot(x, y.T), tl.full((SUB, BD), 1.0, tl.f32)
+        for n in tl.range(SUB):                                    # as on the diagonal of A
+            j = SUB - 1 - n
+            gate = tl.exp2(tl.load(g[b, h, :, :], (start + j, at), (1, BD)) * LOG2_E, approximate=True)
+            seen = (rows >= j)[:, None]
+            column = tl.sum(tl.where(seen & (rows[None, :] == j), scores, 0.0), axis=1)[:, None]
+            out = out + column * weights * tl.load(v[b, h, :, :], (start + j, at), (1, BD))
+            weights = tl.where(seen, weights * gate, 1.0)
+        tl.store(o[b, h, :, :], (start, at), out * D**-0.5)
+        kept = (tl.load(v[b, h, :, :], (start, at), (SUB, BD)) * after).to(v.dtype)
+        state = tl.dot(y.T, kept, state * tl.exp2(tl.sum(gates, axis=0), approximate=True)[None, :])
+
+
+@tl.jit
+def gla_gate_gradients(q: KEYS, k: KEYS, dq: GATES, dk: GATES, dg: GATES,
+                       D: int = 64, C: int = 64, BD: int = 32, warps: int = 4) -> None:
+    """dgₜ = Σ_{s≥t} (qₛ ⊙ dqₛ − kₛ ⊙ dkₛ)."""
+    B, H, N, _ = q.shape
+    tl.block(warps=warps)
+    tile, h, b = tl.grid(tl.cdiv(D, BD), H, B)
+    column, total = tile * BD, tl.zeros((BD,), tl.f32)
+    last = (tl.cdiv(N, C) - 1) * C
+    for n in tl.range(0, N, C):
+        start = last - n
+        x, y, dx, dy = (tl.load(a[b, h, :, :], (start, column), (C, BD)).to(tl.f32) for a in (q, k, dq, dk))
+        both = x * dx - y * dy
+        tl.store(dg[b, h, :, :], (start, column), tl.cumsum(both, axis=0, reverse=True) + total[None, :])
+        total = total + tl.sum(both, axis=0)
+
+
 def chunk_of(bits: int) -> int:
     """Tokens of a chunk, C: the products of f32 need as much shared memory for half of them."""
     return 64 if bits <= 16 else 32
@@ -178,6 +233,29 @@ def gated_linear_attention(q: Array, k: Array, v: Array, g: Array, initial: Arra
     return o, final
 
 
+def gated_linear_attention_backward(q: Array, k: Array, v: Array, g: Array, do: Array,
+                                    engine: str | None = None) -> tuple[Array, Array, Array, Array]:
+    """The gradients (dq, dk, dv, dg) of what depends on the output by ``do``, (B, H, N, E) of the type of ``v``, from
+    an initial state of 0. The other arguments are those of :func:`gated_linear_attention`; each gradient has the shape
+    and type of what it is the gradient of.
+    """
+    import numpy as np
+
+    dq, dk, dg = (np.empty(g.shape, np.float32) for _ in range(3))
+    back = np.zeros_like(g)                                        # a token's gate lies between it and the one before
+    back[:, :, 1:] = g[:, :, :0:-1]
+    rq, rk, rv, rdo = (x[:, :, ::-1] for x in (q, k, v, do))
+    common = {"D": q.shape[3], "E": v.shape[3]}
+    calls: list[tuple[Any, tuple[Array, ...], dict[str, int]]] = [
+        (gla_gated_outputs, (do, v, k, g, dq), common),
+        (gla_gated_outputs, (rv, rdo, rq, back, dk[:, :, ::-1]), common),
+        (gla_gate_gradients, (q, k, dq, dk, dg), {"D": q.shape[3]})]
+    for kernel, arguments, constants in calls:
+        (kernel.on(engine) if engine else kernel)(*arguments, **constants)
+    dv, _ = gated_linear_attention(rk, rq, rdo, back, None, engine)
+    return dq.astype(q.dtype), dk.astype(k.dtype), np.ascontiguousarray(dv[:, :, ::-1]), dg
+
+
 def reference(q: Array, k: Array, v: Array, g: Array, initial: Array | None = None) -> tuple[Array, Array]:
     """The output and the final state by the recurrence, in the arrays' type."""
     import numpy as np
@@ -188,6 +266,26 @@ def reference(q: Array, k: Array, v: Array, g: Array, initial: Array | None = No
         state = state * np.exp(g[:, :, t, :, None]) + k[:, :, t, :, None] * v[:, :, t, None, :]
         o[:, :, t] = np.einsum("bhd,bhde->bhe", q[:, :, t], state) / d**0.5
     return o, state
+
+
+def reference_backward(q: Array, k: Array, v: Array, g: Array, do: Array) -> tuple[Array, Array, Array, Array]:
+    """dq, dk, dv and dg by the recurrence and its reverse, in the arrays' type."""
+    import numpy as np
+
+    dq, dk, dv, dg = (np.zeros_like(x) for x in (q, k, v, g))
+    batch, heads, length, d = q.shape
+    states = [np.zeros((batch, heads, d, v.shape[3]), v.dtype)]
+    for t in range(length):
+        states.append(states[-1] * np.exp(g[:, :, t, :, None]) + k[:, :, t, :, None] * v[:, :, t, None, :])
+    ds = np.zeros_like(states[0])
+    for t in reversed(range(length)):
+        ds = ds + q[:, :, t, :, None] * do[:, :, t, None, :] / d**0.5
+        dq[:, :, t] = np.einsum("bhde,bhe->bhd", states[t + 1], do[:, :, t]) / d**0.5
+        dk[:, :, t] = np.einsum("bhde,bhe->bhd", ds, v[:, :, t])
+        dv[:, :, t] = np.einsum("bhde,bhd->bhe", ds, k[:, :, t])
+        ds = ds * np.exp(g[:, :, t, :, None])
+        dg[:, :, t] = np.sum(ds * states[t], axis=3)
+    return dq, dk, dv, dg
 
 
 def reference_chunks(q: Array, k: Array, g: Array, chunk: int) -> tuple[Array, Array, Array, Array]:

@@ -15,12 +15,15 @@ from kernels_zoo.linear_attention.gated_linear_attention import (
     SHAPES,
     chunk_of,
     gated_linear_attention,
+    gated_linear_attention_backward,
+    gla_gated_outputs,
     gla_gates,
     gla_outputs,
     gla_scores,
     gla_step,
     operands,
     reference,
+    reference_backward,
 )
 
 TOLERANCES = {tl.f16: 2e-3, tl.bf16: 1e-2, tl.f32: 1e-6}
@@ -96,6 +99,48 @@ def test_a_sequence_in_pieces(engine: str) -> None:
     assert relative_error(state, final) < TOLERANCES[tl.f32]
 
 
+def gradient_errors(shape: tuple[int, ...], dtype: tl.DType, temper: float, engine: str) -> list[float]:
+    """Of dq, dk, dv and dg."""
+    q, k, v, g, _ = operands(shape, dtype, 1, temper)
+    do = np.random.default_rng(2).standard_normal(v.shape).astype(v.dtype)
+    found = gated_linear_attention_backward(q, k, v, g, do, engine)
+    exact = reference_backward(*map(wide, (q, k, v, g, do)))
+    assert [x.dtype for x in found] == [q.dtype, k.dtype, v.dtype, g.dtype]
+    return [relative_error(out, best) for out, best in zip(found, exact, strict=True)]
+
+
+@pytest.mark.parametrize("temper", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_gradients(dtype: tl.DType, temper: float) -> None:
+    for shape in ((1, 4, 63, 60, 60), (1, 1, 150, 32, 64), (0, 1, 8, 60, 60), (1, 1, 0, 60, 60)):
+        *found, gates = gradient_errors(shape, dtype, temper, "cpu")
+        assert max(found) <= TOLERANCES[dtype], shape
+        assert gates <= max(4 * TOLERANCES[dtype], 1e-5), shape    # sums of differences of the others
+
+
+@pytest.mark.parametrize("engine", ["interpret", "simulate:sm_80:ptx", "simulate:sm_90a:cuda"])
+def test_gradients_on_other_engines(engine: str) -> None:
+    *found, gates = gradient_errors((1, 1, 70, 40, 33), tl.f16, 1.0, engine)
+    assert max(found) <= TOLERANCES[tl.f16]
+    assert gates <= 4 * TOLERANCES[tl.f16]
+
+
+def test_central_differences() -> None:
+    """Of f(q, k, v, g) = sum(do ⊙ attention(q, k, v, g)) in f64, for the gradients by the recurrence."""
+    arrays = [wide(x) for x in operands((1, 1, 5, 3, 4), tl.f32, 0)[:4]]
+    do = np.random.default_rng(2).standard_normal((1, 1, 5, 4))
+    for array, exact in zip(arrays, reference_backward(*arrays, do), strict=True):
+        ascent = np.empty_like(array)
+        for at in np.ndindex(array.shape):
+            kept, values = array[at], []
+            for step in (1e-5, -1e-5):
+                array[at] = kept + step
+                values.append(float(np.sum(do * reference(*arrays)[0])))
+            array[at] = kept
+            ascent[at] = (values[0] - values[1]) / 2e-5
+        assert relative_error(exact, ascent) < 1e-8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_120a"])
@@ -103,9 +148,11 @@ def test_a_sequence_in_pieces(engine: str) -> None:
 def test_no_spills(d: int, target: str, via: str) -> None:
     """With the tiles that the kernels choose."""
     names = {gla_gates: ("q", "k", "queries", "keys"), gla_scores: ("q", "k", "a"),
-             gla_outputs: ("queries", "keys", "a", "v", "o"), gla_step: ("q", "k", "v", "o")}
+             gla_outputs: ("queries", "keys", "a", "v", "o"), gla_step: ("q", "k", "v", "o"),
+             gla_gated_outputs: ("q", "k", "v")}
     for dtype in TOLERANCES:
         for kernel, arrays in names.items():
-            constants: dict[str, Any] = {"D": d} | ({} if kernel is gla_step else {"C": chunk_of(dtype.bits)})
+            chunks = {} if kernel in (gla_step, gla_gated_outputs) else {"C": chunk_of(dtype.bits)}
+            constants: dict[str, Any] = {"D": d, **chunks}
             compiled = kernel.compile(target, via, **constants, **dict.fromkeys(arrays, dtype))
             assert compiled.metadata["spill_stores"] == 0, (kernel.__name__, dtype)
