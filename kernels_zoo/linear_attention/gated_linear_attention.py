@@ -122,7 +122,8 @@ def gla_outputs(
 ) -> None:
     """``initial`` is the state before the first token, 0 where None, and ``final`` that after the last one."""
     BE = BE or (min(E, 128) if tl.target() == "cpu" else 32 if D <= 128 else 16)   # what registers hold, or all,
-    stages = stages or (2 if D * v.dtype.bits <= 2048 else 1)                        # and what shared memory does
+    room = 2048 if tl.supports(tl.copy_async) else 1024                              # and what shared memory does
+    stages = stages or (2 if D * v.dtype.bits <= room else 1)
     B, H, N, _ = queries.shape
     tl.block(warps=warps)
     tile, h, b = tl.grid(tl.cdiv(E, BE), H, B)
