@@ -20,6 +20,7 @@ from tilus.ir.ops.words import Regroup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.microkernel import blocking, column_pieces, over, sum_of_lanes
+from tilus.lowering.cpu.prefetching import prefetch_rows
 from tilus.lowering.cpu.transpose import side_of, source_dim, transpose_registers, width_of
 from tilus.lowering.cpu.values import Buffer, Coord, Number
 from tilus.records import record
@@ -237,33 +238,39 @@ def fill_word_panels(self: BlockLowering, form: WordForm, value: Value, pointer:
                      room: Number, first: Number = 0) -> None:
     """Write the words of ``depth`` rows of B to the panels at ``pointer`` (words), from word ``first`` of each on;
     ``room`` is the number of words that a column of a panel has room for. Behind the last row is anything."""
-    c = self.c
-    for start, stop, width in column_pieces(columns, blocking(self.machine, i32)):
-        def panel(j: Number, width: int = width) -> None:
-            place = c.offset(pointer, c.add(c.mul(j, room), c.mul(first, width)))
-            reached: Number = 0
-            if source_dim(self, value) == 0 and width >= side_of(u32):
-                reached = _panel_along_depth(self, form, value, place, j, depth, width)
-            _panel(self, form, value, place, j, reached, depth, width)
+    c, pieces = self.c, column_pieces(columns, blocking(self.machine, i32))
 
-        over(self, start, stop, width, panel)
+    def panels(body: Callable[[Value, Number, int], None]) -> None:
+        """Run ``body(address, column, width)`` for each panel."""
+        for start, stop, width in pieces:
+            def panel(j: Number, width: int = width) -> None:
+                body(c.offset(pointer, c.add(c.mul(j, room), c.mul(first, width))), j, width)
+
+            over(self, start, stop, width, panel)
+
+    def row(k: Value, rows: list[Coord], _: list[Value]) -> list[Value]:
+        prefetch_rows(self, value, k)
+        panels(lambda place, j, width: _panel_row(self, form, value, place, j, k, rows, width))
+        return []
+
+    reached: Number = 0
+    if source_dim(self, value) == 0 and all(n >= side_of(u32) for *_, n in pieces):
+        panels(lambda place, j, width: _panel_along_depth(self, form, value, place, j, depth, width))
+        block = side_of(u32) * form.word
+        reached = depth // block * block if isinstance(depth, int) else c.arith("and", depth, -block)
+    over_words(self, reached, depth, [], row, form.word)
 
 
 def column_at(j: Number, vector: bool, shift: int = 0) -> Coord:
     return Coord(None, j + shift, vector) if isinstance(j, int) else Coord(j, shift, vector)
 
 
-def _panel(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, start: Number, depth: Number,
-           width: int) -> None:
-    c = self.c
-    saved, self.lanes = self.lanes, width if width > 1 else 0
-
-    def put(k: Value, rows: list[Coord], _: list[Value]) -> list[Value]:
-        x = row_words(self, form, value, rows, column_at(j, width > 1))
-        c.b.add(PtrStore(c.offset(place, c.mul(c.arith("quo", k, form.word), width)), x))
-        return []
-
-    over_words(self, start, depth, [], put, form.word)
+def _panel_row(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, k: Value,
+               rows: Sequence[Coord], width: int) -> None:
+    c, saved = self.c, self.lanes
+    self.lanes = width if width > 1 else 0
+    x = row_words(self, form, value, rows, column_at(j, width > 1))
+    c.b.add(PtrStore(c.offset(place, c.mul(c.arith("quo", k, form.word), width)), x))
     self.lanes = saved
 
 
@@ -332,7 +339,7 @@ def depth_words(self: BlockLowering, form: WordForm, value: Value, k: Coord, j: 
 
 
 def _panel_along_depth(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, depth: Number,
-                       width: int) -> Number:
+                       width: int) -> None:
     """The memory runs along K: blocks of words are transposed in registers."""
     c, side, together = self.c, side_of(u32), width_of(self, u32, width)
     block = side * form.word
@@ -347,7 +354,6 @@ def _panel_along_depth(self: BlockLowering, form: WordForm, value: Value, place:
                 c.b.add(PtrStore(c.offset(at, n * width + first), x))
 
     c.loop(0, whole, block, [], words)
-    return whole
 
 
 __all__ = ["ByteForm", "PairForm", "WordForm", "add_row_sums", "byte_form", "column_at", "constant_of", "depth_words",

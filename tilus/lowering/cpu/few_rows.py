@@ -26,6 +26,7 @@ from tilus.lowering.cpu.lookup import add_tables
 from tilus.lowering.cpu.microkernel import multiply_add, sum_of_lanes
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.nest import vector_pieces, windows_of
+from tilus.lowering.cpu.prefetching import LINE_BYTES, prefetch_row
 from tilus.lowering.cpu.prepacked import in_words, prefetch_words
 from tilus.lowering.cpu.spread import WORD_BITS, can_spread, gathered, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, TileOrder, Window
@@ -43,13 +44,8 @@ STREAMED_ROWS = 16
 """Rows of B that are read side by side: fewer than the streams that a processor sees."""
 LONGEST_RUN = 64
 """Vectors that the code of a loop over prepacked elements has, at most."""
-LINE_BYTES = 64
-LONG_ROW_BYTES = 2048
-"""What a processor's own prefetching works well for."""
 PREFETCHED_LINES = 64
 """How far ahead prepacked elements are asked for: a page, where the processor's own prefetching ends."""
-PREFETCHED_BYTES = 16 << 10
-"""How far ahead rows of B are asked for, by what is read of them."""
 
 
 @record(frozen=True, slots=True)
@@ -417,7 +413,7 @@ class FewRows:
     def prefetch(self, product: Factored, k: Value, j: Number, vectors: int) -> None:
         """Ask for what is read of B some rows on, where rows are too short for the processor to see that they go on;
         of prepacked elements for as many vectors as are read meanwhile."""
-        c, plan = self.c, self.plan
+        plan = self.plan
         dims: tuple[int | None, ...] = (0, 1)
         for op in product.moves:
             dims = source_dims(op, op.operands[0], dims)
@@ -431,20 +427,7 @@ class FewRows:
                     words = vectors * plan.lanes // order.lanes
                     prefetch_words(self.lowering, window, k, j, words, PREFETCHED_LINES)
                 continue
-            memory = window.memory
-            bits = memory.dtype.bits if memory.packed else 8 * container_bytes(memory.dtype)
-            if self.columns * bits >= 8 * LONG_ROW_BYTES:
-                continue
-            offset = window.origin
-            ahead = max(1, 8 * PREFETCHED_BYTES // (self.columns * bits))
-            for stride, dim in zip(window.strides, found, strict=True):
-                at: Number = 0 if dim is None else c.add(k, ahead) if dim == 0 else j
-                offset = c.add(offset, c.mul(at, stride))
-            if memory.packed:
-                offset = c.arith("shr", c.mul(offset, bits), 3)
-            line = LINE_BYTES if memory.packed else LINE_BYTES * 8 // bits
-            for n in range(max(1, plan.columns * bits // (8 * LINE_BYTES))):
-                c.b.add(Prefetch(c.offset(window.pointer, c.add(offset, n * line))))
+            prefetch_row(self.lowering, window, found, k, j, plan.columns, self.columns)
 
     def prefetch_following(self, value: Value) -> None:
         """Ask for the row after those that go with all of a piece of B, such as its scales: the next piece's."""
