@@ -39,7 +39,7 @@ HEIGHT = 4
 WIDEST = 8
 """Vectors of accumulators of a row alone."""
 NARROW = 4
-"""Vectors of accumulators of each of several rows."""
+"""Vectors of accumulators of each of several rows; half as many where there are 16 registers."""
 STREAMED_ROWS = 16
 """Rows of B that are read side by side: fewer than the streams that a processor sees."""
 LONGEST_RUN = 64
@@ -94,7 +94,8 @@ def plan_for(self: BlockLowering, value: Value, dtype: DType, rows: int, depth: 
                  (along == 0 or n % run == 0 or run % n == 0)), 1)
     height = min(HEIGHT, rows)
     scaled = bool(factored(self, value).scales)
-    return Plan(along, step, lanes, wide, min(wide, NARROW), height, scaled, run, deep)
+    narrow = NARROW if self.machine.registers > 16 else NARROW // 2
+    return Plan(along, step, lanes, wide, min(wide, narrow), height, scaled, run, deep)
 
 
 def _runs(order: TileOrder, dtype: DType, columns: int, lanes: int) -> tuple[int, int]:
