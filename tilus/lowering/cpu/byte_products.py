@@ -9,6 +9,7 @@ neighbours.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -19,10 +20,10 @@ from tilus.ir.ops.simd import DotBytes, DotPairs
 from tilus.ir.ops.words import Regroup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.evaluate import evaluate
-from tilus.lowering.cpu.microkernel import blocking, column_pieces, over, sum_of_lanes
+from tilus.lowering.cpu.microkernel import blocking, column_pieces, over, over_panels, panel_widths, sum_of_lanes
 from tilus.lowering.cpu.prefetching import prefetch_rows
 from tilus.lowering.cpu.transpose import side_of, source_dim, transpose_registers, width_of
-from tilus.lowering.cpu.values import Buffer, Coord, Number
+from tilus.lowering.cpu.values import Buffer, Coord, Number, coord_at
 from tilus.records import record
 
 WORD = 4
@@ -238,15 +239,7 @@ def fill_word_panels(self: BlockLowering, form: WordForm, value: Value, pointer:
                      room: Number, first: Number = 0) -> None:
     """Write the words of ``depth`` rows of B to the panels at ``pointer`` (words), from word ``first`` of each on;
     ``room`` is the number of words that a column of a panel has room for. Behind the last row is anything."""
-    c, pieces = self.c, column_pieces(columns, blocking(self.machine, i32))
-
-    def panels(body: Callable[[Value, Number, int], None]) -> None:
-        """Run ``body(address, column, width)`` for each panel."""
-        for start, stop, width in pieces:
-            def panel(j: Number, width: int = width) -> None:
-                body(c.offset(pointer, c.add(c.mul(j, room), c.mul(first, width))), j, width)
-
-            over(self, start, stop, width, panel)
+    panels = functools.partial(over_panels, self, pointer, columns, i32, room, first, None)
 
     def row(k: Value, rows: list[Coord], _: list[Value]) -> list[Value]:
         prefetch_rows(self, value, k)
@@ -254,22 +247,18 @@ def fill_word_panels(self: BlockLowering, form: WordForm, value: Value, pointer:
         return []
 
     reached: Number = 0
-    if source_dim(self, value) == 0 and all(n >= side_of(u32) for *_, n in pieces):
-        panels(lambda place, j, width: _panel_along_depth(self, form, value, place, j, depth, width))
+    if source_dim(self, value) == 0 and all(n >= side_of(u32) for n in panel_widths(self, columns, i32)):
         block = side_of(u32) * form.word
-        reached = depth // block * block if isinstance(depth, int) else c.arith("and", depth, -block)
+        reached = whole = depth // block * block if isinstance(depth, int) else self.c.arith("and", depth, -block)
+        panels(lambda place, j, width: _panel_along_depth(self, form, value, place, j, whole, width))
     over_words(self, reached, depth, [], row, form.word)
-
-
-def column_at(j: Number, vector: bool, shift: int = 0) -> Coord:
-    return Coord(None, j + shift, vector) if isinstance(j, int) else Coord(j, shift, vector)
 
 
 def _panel_row(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, k: Value,
                rows: Sequence[Coord], width: int) -> None:
     c, saved = self.c, self.lanes
     self.lanes = width if width > 1 else 0
-    x = row_words(self, form, value, rows, column_at(j, width > 1))
+    x = row_words(self, form, value, rows, coord_at(j, width > 1))
     c.b.add(PtrStore(c.offset(place, c.mul(c.arith("quo", k, form.word), width)), x))
     self.lanes = saved
 
@@ -338,24 +327,22 @@ def depth_words(self: BlockLowering, form: WordForm, value: Value, k: Coord, j: 
     return shifted_bytes(self, form, c.b.add(Regroup(c.b.add(Bitcast(x, form.container)).result, u32)).result)
 
 
-def _panel_along_depth(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, depth: Number,
+def _panel_along_depth(self: BlockLowering, form: WordForm, value: Value, place: Value, j: Number, whole: Number,
                        width: int) -> None:
-    """The memory runs along K: blocks of words are transposed in registers."""
+    """The memory runs along K: blocks of words are transposed in registers, those before row ``whole``."""
     c, side, together = self.c, side_of(u32), width_of(self, u32, width)
-    block = side * form.word
-    whole = depth // block * block if isinstance(depth, int) else c.arith("and", depth, -block)
 
     def words(k: Value, _: list[Value]) -> None:
         at = c.offset(place, c.mul(c.arith("quo", k, form.word), width))
         for first in range(0, width, together):
-            columns = [depth_words(self, form, value, Coord(k, 0, True), column_at(j, False, first + n), side)
+            columns = [depth_words(self, form, value, Coord(k, 0, True), coord_at(j, False, first + n), side)
                        for n in range(together)]
             for n, x in enumerate(transpose_registers(self, columns)):
                 c.b.add(PtrStore(c.offset(at, n * width + first), x))
 
-    c.loop(0, whole, block, [], words)
+    c.loop(0, whole, side * form.word, [], words)
 
 
-__all__ = ["ByteForm", "PairForm", "WordForm", "add_row_sums", "byte_form", "column_at", "constant_of", "depth_words",
+__all__ = ["ByteForm", "PairForm", "WordForm", "add_row_sums", "byte_form", "constant_of", "depth_words",
            "end_rows", "fill_word_panels", "multiply_bytes", "over_words", "pair_form", "range_of", "row_words",
            "tile_form", "words_of"]

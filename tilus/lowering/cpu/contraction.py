@@ -11,29 +11,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, bool_, u32
 from tilus.ir.ops import (
     Binary,
-    Bitcast,
     Broadcast,
-    Cast,
-    Compare,
     Const,
-    Dot,
-    Fma,
     For,
-    Iota,
     Load,
-    PtrLoad,
-    PtrStore,
-    Reshape,
     Select,
-    Transpose,
-    Unary,
 )
-from tilus.ir.ops.simd import PtrToInt
-from tilus.ir.types import TileType, ViewType
+from tilus.ir.types import TileType
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, lower
 from tilus.lowering.cpu.byte_products import (
     WORD,
@@ -46,16 +34,18 @@ from tilus.lowering.cpu.byte_products import (
 )
 from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.demand import stops_of
-from tilus.lowering.cpu.dot import PADDING_BYTES, compute_type, converted, fill_panels
-from tilus.lowering.cpu.evaluate import evaluate, leaves
+from tilus.lowering.cpu.dot import PADDING_BYTES, converted, fill_panels
+from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_columns import FEW_COLUMNS, FewColumns, turned_tile
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
+from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, PANELS_KEPT, Memo, is_plain, memo_of, remember
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
-from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
+from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
+from tilus.lowering.cpu.products_in_loops import ProductLoop, products_of
 from tilus.lowering.cpu.tile_products import SIDE
 from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, side_of, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Lazy, Number
@@ -63,167 +53,21 @@ from tilus.lowering.cpu.ways import Multiplied
 from tilus.lowering.cpu.word_products import emit_words, pack_words, packed_form
 from tilus.records import record
 
-LONG_CHUNK_BYTES = 4096
-"""The same where A is not packed: what a row of it is read at a time is a page."""
-MEMO_BYTES = 2 << 20
-"""Room for the packed B of a whole loop, kept from one block to the next on the same core."""
-MAX_MEMOS = 4
-PANELS_KEPT = 4
-"""How many of these a core keeps for a dot: blocks run in groups of as many columns of the grid, row by row, so that
-what is packed of A serves them all."""
-GROUPED_ROWS = 64
-MEMO_STRIDE = 64 + MEMO_BYTES
-MEMOS_OF_DOT = PANELS_KEPT + 1
 CHUNK_BYTES = 1024
 """Bytes of K that a row of a chunk takes: a panel of B (K × 16 f32) then fills half of a first-level cache."""
-_ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
-
-
-@record(slots=True)
-class _Loop:
-    """A recognised loop: ``dot`` is one of its dots, whose sum is carried at ``place``; ``block`` is the K of an
-    iteration, ``step`` that of its index. ``uniform``: B is one tile over all of K; else each iteration makes one."""
-
-    op: For
-    dot: Dot
-    place: int
-    block: int
-    step: int
-    uniform: bool = True
+LONG_CHUNK_BYTES = 4096
+"""The same where A is not packed: what a row of it is read at a time is a page."""
 
 
 def try_contraction(self: BlockLowering, op: For) -> bool:
     """Lower the loop as one product for each tile that it carries, if it is such."""
-    step = self.c.number(self.scalars[op.step])
-    if not op.init or not isinstance(step, int) or step <= 0:
-        return False
-    for inner in op.body.ops[:-1]:
-        if inner.regions or any(e.kind != "read" for e in inner.effects()) or \
-                any(isinstance(r.type, ViewType) for r in inner.results):
-            return False
-    loops = [_recognise(self, op, place, step) for place in range(len(op.init))]
-    found = [loop for loop in loops if loop is not None]
-    if len(found) < len(loops):
+    found = products_of(self, op)
+    if not found:
         return False
     homes = carried_homes(self, op.init)
     for loop in found:
         _Contraction(self, loop, homes[loop.place]).run()
     return True
-
-
-def _recognise(self: BlockLowering, op: For, place: int, step: int) -> _Loop | None:
-    """The product that the loop carries at a place, if that is one."""
-    carried, dot = op.carried[place], op.body.terminator.operands[place].defining
-    if not isinstance(dot, Dot) or carried.tile.rank != 2 or dot not in op.body.ops or dot.accumulator is not carried:
-        return None
-    dtype = dot.accumulator.tile.dtype
-    if compute_type(dtype) is not dtype or self.uses[carried] != 1 or self.uses[dot.result] != 1:
-        return None
-    loop = _Loop(op, dot, place, dot.a.tile.shape[1], step)
-    inside = {r for inner in op.body.ops for r in inner.results}
-    if not _suits(self, loop, inside, dot.a, (0, 1)):  # dimension 1 of the consumer is K
-        return None
-    loop.uniform = _suits(self, loop, inside, dot.b, (1, 0))
-    return loop if loop.uniform or _is_lazy(inside, dot.b) else None
-
-
-def _is_lazy(inside: set[Value], value: Value) -> bool:
-    """Whether a tile is made in the loop by operations on elements where they are needed."""
-    op = value.defining
-    if value not in inside or op is None or not isinstance(value.type, TileType):
-        return True
-    if not value.tile.is_scalar and not isinstance(op, (*_ELEMENTWISE, Broadcast, Transpose, Const, Iota, Load)) and \
-            not (isinstance(op, Reshape) and keeps_dimensions(op)):
-        return False
-    return all(_is_lazy(inside, o) for o in op.operands)
-
-
-def _suits(self: BlockLowering, loop: _Loop, inside: set[Value], value: Value, dims: tuple[int | None, ...]) -> bool:
-    """Whether a tile over K of one iteration may be taken over a longer K: made of loads that walk along K."""
-    if value.tile.is_scalar:
-        return _slope(self, loop, inside, value) == 0
-    op = value.defining
-    if op is None or value not in inside:
-        return 1 not in dims or isinstance(op, Const)
-    if isinstance(op, Const):
-        return True
-    if isinstance(op, Load):
-        if op.mask is not None or (op.other is not None and op.other in inside):
-            return False
-        if dims[-1] == 1 and self.views[op.view].order is not None:
-            return False  # what follows along columns is in another column of tiles
-        for offset, dim in zip(op.offsets, dims, strict=True):
-            slope = _slope(self, loop, inside, offset)
-            if slope is None or slope * loop.step != (loop.block if dim == 1 else 0):
-                return False
-        return True
-    if not isinstance(op, (*_ELEMENTWISE, Broadcast, Transpose)):
-        return False
-    return all(_suits(self, loop, inside, o, () if o.tile.is_scalar else source_dims(op, o, dims))
-               for o in op.operands)
-
-
-def _slope(self: BlockLowering, loop: _Loop, inside: set[Value], value: Value) -> int | None:
-    """How much a scalar grows when the loop's index grows by one, where that is constant."""
-    if value is loop.op.index:
-        return 1
-    if value not in inside:
-        return 0
-    op = value.defining
-    assert op is not None
-    slopes = [_slope(self, loop, inside, o) if isinstance(o.type, TileType) and o.tile.is_scalar else None
-              for o in op.operands]
-    if all(s == 0 for s in slopes):
-        return 0 if not op.effects() else None
-    if isinstance(op, Binary) and None not in slopes:
-        a, b = slopes
-        assert a is not None
-        assert b is not None
-        if op.kind == "add":
-            return a + b
-        if op.kind == "sub":
-            return a - b
-        if op.kind == "mul":
-            for slope, other in ((a, op.rhs), (b, op.lhs)):
-                constant = _constant(self, other)
-                if constant is not None:
-                    return slope * constant
-    return None
-
-
-def _constant(self: BlockLowering, value: Value) -> int | None:
-    if isinstance(value.defining, Const):
-        return int(value.defining.value)
-    known = self.c.number(self.scalars[value]) if value in self.scalars else None
-    return known if isinstance(known, int) else None
-
-
-def count_memos(kernel: Function) -> int:
-    """How many dots in loops of a kernel get memories of their packed operands."""
-    return min(len(_dots_in_loops(kernel)), MAX_MEMOS)
-
-
-def _dots_in_loops(kernel: Function) -> list[Dot]:
-    return [o for op in kernel.walk() if isinstance(op, For) for o in op.body.ops if isinstance(o, Dot)]
-
-
-def may_group(kernel: Function) -> bool:
-    """Whether blocks go in groups of columns of the grid: where tiles have many rows, panels of B may come from further
-    away than the nearer caches, and what is packed of A is worth keeping."""
-    dots = _dots_in_loops(kernel)
-    return bool(dots) and all(o.result.tile.shape[-2] >= GROUPED_ROWS for o in dots)
-
-
-@record(slots=True)
-class _Memo:
-    """Packed panels of B, or rows of A, kept between blocks: ``hit`` says that those at ``panels`` are the ones wanted,
-    ``fits`` that there is room for them."""
-
-    key: Value
-    identity: list[Value]
-    panels: Value
-    hit: Value
-    fits: Value
 
 
 @record(slots=True)
@@ -240,7 +84,7 @@ class _Panels:
     """Where a chunk of B is packed: ``room`` for it, or a memory of all of them."""
 
     room: Value
-    memo: _Memo | None
+    memo: Memo | None
 
 
 def _of_bytes(form: WordForm) -> ByteForm:
@@ -251,7 +95,7 @@ def _of_bytes(form: WordForm) -> ByteForm:
 class _Contraction:
     """``home`` is where the sum is carried."""
 
-    def __init__(self, lowering: BlockLowering, loop: _Loop, home: Buffer) -> None:
+    def __init__(self, lowering: BlockLowering, loop: ProductLoop, home: Buffer) -> None:
         self.lowering = lowering
         self.loop = loop
         self.home = home
@@ -421,7 +265,7 @@ class _Contraction:
             self.either(stream.end, None)
         for memo in (panels.memo if panels is not None else None, memo_a):
             if memo is not None:
-                self.remember(memo)
+                remember(lowering, memo)
 
     def pack_a(self, a: Buffer, index: Value, depth: Number, filled: Number) -> None:
         """The first rows of A over a chunk."""
@@ -537,27 +381,27 @@ class _Contraction:
 
     # The memory of packed panels.
 
-    def memo_of_b(self, memory: Value | None, total: Number) -> _Memo | None:
+    def memo_of_b(self, memory: Value | None, total: Number) -> Memo | None:
         """Panels of the column of the grid that the block is in."""
         c = self.lowering.c
-        if memory is None or not self.uniform or not self.is_plain(self.loop.dot.b):
+        if memory is None or not self.uniform or not is_plain(self.loop.dot.b):
             return None
         column = c.arith("and", self.lowering.block_index[1], PANELS_KEPT - 1) if self.lowering.grouped else 0
         key = c.offset(memory, c.mul(column, MEMO_STRIDE // 8))
         size = c.mul(c.add(total, self.chunk), self.columns)
         return self.memo(key, self.b_of(self.start, 1), total, self.wanted, size)
 
-    def memo_of_a(self, memory: Value | None, total: Number, filled: Number) -> _Memo | None:
+    def memo_of_a(self, memory: Value | None, total: Number, filled: Number) -> Memo | None:
         """Rows of A for all of K, chunk by chunk."""
         c = self.lowering.c
-        if memory is None or not self.is_plain(self.loop.dot.a):
+        if memory is None or not is_plain(self.loop.dot.a):
             return None
         chunks = c.arith("quo", c.add(total, self.chunk - 1), self.chunk)
         size = c.add(c.mul(chunks, self.rows * self.stride), self.slack)
         return self.memo(c.offset(memory, PANELS_KEPT * (MEMO_STRIDE // 8)), self.a_of(self.start, 1), total, filled,
                          size)
 
-    def kept_rows(self, memo: _Memo, otherwise: Buffer, at: Value) -> Buffer:
+    def kept_rows(self, memo: Memo, otherwise: Buffer, at: Value) -> Buffer:
         """Where the rows of the chunk at ``at`` are kept, or, where there is no room for all, packed."""
         c = self.lowering.c
         region = c.mul(c.arith("quo", at, self.chunk), self.rows * self.stride)
@@ -565,39 +409,10 @@ class _Contraction:
         pointer = c.b.add(Select(memo.fits, place, otherwise.pointer, types=(place.type,))).result
         return Buffer(pointer, otherwise.dtype, otherwise.shape, otherwise.strides)
 
-    def memo(self, key: Value, value: Value, total: Number, needed: Number, size: Number) -> _Memo | None:
-        """An operand is recognised by the address of its first element, its depth, its bounds and how much of it is
-        needed (seven words at most), if it comes from one load of an array that the kernel does not write, by
-        conversions only. ``size`` is how many elements are kept."""
-        lowering, c = self.lowering, self.lowering.c
-        windows = [rep.window for rep, _ in leaves(lowering, value, (None, None))
-                   if not isinstance(rep, Buffer) and rep.window is not None]
-        if len(windows) != 1 or not windows[0].memory.read_only or windows[0].memory.packed:
-            return None
-        identity = [c.b.add(PtrToInt(windows[0].pointer)).result, c.value(total)]
-        identity += [bound for bound in (*windows[0].lows, *windows[0].highs, needed) if isinstance(bound, Value)]
-        hit: Value | None = None
-        for i, word in enumerate(identity):
-            old = c.b.add(PtrLoad(c.offset(key, i))).result
-            hit = c.both(hit, c.compare("eq", old, word))
-        fits = c.compare("le", size, MEMO_BYTES // container_bytes(self.dtype))
-        if isinstance(self.few, Value):
-            fits = c.select(self.few, c.const(False, bool_), fits)
-        panels = c.as_pointer(c.offset(key, 8), self.dtype)
-        found = c.both(hit, fits)
-        assert found is not None
-        return _Memo(key, identity, panels, found, fits)
-
-    def is_plain(self, value: Value) -> bool:
-        op = value.defining
-        if isinstance(op, (Cast, Transpose)):
-            return self.is_plain(op.x)
-        return isinstance(op, Load)
-
-    def remember(self, memo: _Memo) -> None:
+    def memo(self, key: Value, value: Value, total: Number, needed: Number, size: Number) -> Memo | None:
         c = self.lowering.c
-        for i, word in enumerate(memo.identity):
-            c.b.add(PtrStore(c.offset(memo.key, i), c.select(memo.fits, word, 0)))
+        many = c.b.add(Binary("xor", self.few, c.const(True, bool_))).result if isinstance(self.few, Value) else None
+        return memo_of(self.lowering, key, value, self.dtype, total, needed, size, many)
 
     # The operands over a chunk.
 

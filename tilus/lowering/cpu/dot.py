@@ -5,7 +5,8 @@ Of few rows B is not packed (``few_rows.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32, u32
@@ -17,12 +18,17 @@ from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_rows, plan_for
 from tilus.lowering.cpu.limits import ends_of
-from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
+from tilus.lowering.cpu.microkernel import (
+    Product,
+    emit_product,
+    over_panels,
+    panel_widths,
+)
 from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.prefetching import prefetch_rows
 from tilus.lowering.cpu.tile_products import SIDE
 from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, source_dim
-from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, coord_at
 from tilus.lowering.cpu.ways import Multiplied
 from tilus.lowering.cpu.word_products import emit_words, pack_words, packed_form
 from tilus.lowering.cpu.write import write_buffer
@@ -76,35 +82,24 @@ def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number
                 wanted: Number, stride: Number | None = None, first: Number = 0) -> None:
     """Write ``depth`` rows of each panel of the first ``wanted`` columns, from row ``first`` on; ``stride`` is the
     number of rows that a panel has room for."""
-    pieces, room = column_pieces(columns, blocking(self.machine, dtype)), depth if stride is None else stride
-
-    def panels(body: Callable[[Value, Number, int], None]) -> None:
-        """Run ``body(address, column, width)`` for each panel."""
-        for start, stop, width in pieces:
-            def panel(j: Number, width: int = width) -> None:
-                place = self.c.offset(pointer, self.c.add(self.c.mul(j, room), self.c.mul(first, width)))
-                body(place, j, width)
-
-            over(self, start, stop, width, panel, wanted)
+    widths = panel_widths(self, columns, dtype)
+    panels = functools.partial(over_panels, self, pointer, columns, dtype, depth if stride is None else stride, first,
+                               wanted)
 
     def row(k: Value, _: list[Value]) -> None:
         prefetch_rows(self, value, k)
         panels(lambda place, j, width: _panel_row(self, value, place, j, k, width))
 
     turned = source_dim(self, value) == 0
-    if turned and all(can_transpose(value.tile.dtype, value.tile.shape[0], n) for *_, n in pieces):
+    if turned and all(can_transpose(value.tile.dtype, value.tile.shape[0], n) for n in widths):
         panels(lambda place, j, width: _panel_transposed(self, value, place, j, depth, width))
     else:
         self.c.loop(0, depth, 1, [], row)
 
 
-def _column(j: Number, vector: bool, shift: int = 0) -> Coord:
-    return Coord(None, j + shift, vector) if isinstance(j, int) else Coord(j, shift, vector)
-
-
 def _panel_row(self: BlockLowering, value: Value, place: Value, j: Number, k: Value, width: int) -> None:
     saved, self.lanes = self.lanes, width if width > 1 else 0
-    x = self.c.splat(evaluate(self, value, (Coord(k), _column(j, width > 1))), self.lanes)
+    x = self.c.splat(evaluate(self, value, (Coord(k), coord_at(j, width > 1))), self.lanes)
     self.c.b.add(PtrStore(self.c.offset(place, self.c.mul(k, width)), x))
     self.lanes = saved
 

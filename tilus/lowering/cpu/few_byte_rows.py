@@ -16,7 +16,6 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.byte_products import (
     WORD,
     ByteForm,
-    column_at,
     depth_words,
     multiply_bytes,
     over_words,
@@ -38,7 +37,7 @@ from tilus.lowering.cpu.nest import vector_pieces, versions, windows_of
 from tilus.lowering.cpu.prepacked import prefetch_words
 from tilus.lowering.cpu.spread import gathered
 from tilus.lowering.cpu.transpose import source_dim
-from tilus.lowering.cpu.values import Buffer, Coord, Number
+from tilus.lowering.cpu.values import Buffer, Coord, Number, coord_at
 
 SIDE_BY_SIDE = 4
 """Columns that are read at a time, where B is contiguous along K."""
@@ -211,7 +210,7 @@ class FewByteRows:
 
             def piece(j: Number, lanes: int = lanes, vectors: int = vectors) -> None:
                 places = [self.place(i, r, j, v * lanes) for r in range(height) for v in range(vectors)]
-                columns = [column_at(j, lanes > 0, v * lanes) for v in range(vectors)]
+                columns = [coord_at(j, lanes > 0, v * lanes) for v in range(vectors)]
 
                 def word(k: Value, rows: list[Coord], acc: list[Value]) -> list[Value]:
                     xs = [c.splat(self.a_words(i, r, c.add(first, k)), lanes) for r in range(height)]
@@ -262,7 +261,7 @@ class FewByteRows:
         def step(k: Value, acc: list[Value]) -> list[Value]:
             xs = [self.a_words(i, r, c.add(first, k), lanes) for r in range(height)]
             for n in range(width):
-                y = depth_words(self.lowering, self.form, value, Coord(k, 0, True), column_at(j, False, n), lanes)
+                y = depth_words(self.lowering, self.form, value, Coord(k, 0, True), coord_at(j, False, n), lanes)
                 for r, x in enumerate(xs):
                     acc[r * width + n] = self.multiply_add(x, y, acc[r * width + n])
             return acc
@@ -279,7 +278,7 @@ class FewByteRows:
         def word(k: Value, rows: list[Coord], acc: list[Value]) -> list[Value]:
             xs = [self.a_words(i, r, c.add(first, k)) for r in range(height)]
             for n in range(width):
-                y = row_words(lowering, self.form, value, rows, column_at(j, False, n))
+                y = row_words(lowering, self.form, value, rows, coord_at(j, False, n))
                 for r, x in enumerate(xs):
                     acc[r * width + n] = self.multiply_add(x, y, acc[r * width + n])
             return acc

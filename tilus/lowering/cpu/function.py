@@ -11,7 +11,7 @@ from tilus.ir.prepacked import parse_format
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu import bits, control, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.contraction import MEMO_STRIDE, MEMOS_OF_DOT, count_memos
+from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, is_grouped, lower_launch
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number

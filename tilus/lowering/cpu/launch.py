@@ -44,8 +44,8 @@ from tilus.ir.ops.simd import (
 )
 from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.cpu.contraction import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
 from tilus.lowering.cpu.emit import Cursor
+from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
 from tilus.lowering.cpu.state import (
     RUNTIME_ALLOCATE,
     RUNTIME_COOPERATE,

@@ -69,6 +69,23 @@ def over(self: BlockLowering, start: int, stop: int, step: int, body: Callable[[
     self.c.loop(start, stop if wanted is None else self.c.min(stop, wanted), step, [], step_body)
 
 
+def panel_widths(self: BlockLowering, columns: int, dtype: DType) -> list[int]:
+    """Those of a product's panels that differ."""
+    return [width for *_, width in column_pieces(columns, blocking(self.machine, dtype))]
+
+
+def over_panels(self: BlockLowering, pointer: Value, columns: int, dtype: DType, room: Number, first: Number,
+                wanted: Number | None, body: Callable[[Value, Number, int], None]) -> None:
+    """Run ``body(address, column, width)`` for each panel of ``columns`` columns, up to what contains ``wanted``; the
+    address is that of row ``first`` of panels that have room for ``room`` rows."""
+    for start, stop, width in column_pieces(columns, blocking(self.machine, dtype)):
+        def panel(j: Number, width: int = width) -> None:
+            place = self.c.offset(pointer, self.c.add(self.c.mul(j, room), self.c.mul(first, width)))
+            body(place, j, width)
+
+        over(self, start, stop, width, panel, wanted)
+
+
 MultiplyAdd = Callable[[Value, Value, Value], Value]
 
 

@@ -23,7 +23,7 @@ from tilus.lowering.cpu.nest import (
     windows_of,
 )
 from tilus.lowering.cpu.runs import run_dim
-from tilus.lowering.cpu.values import Buffer, Coord, Coords, Lazy, Number, Window
+from tilus.lowering.cpu.values import Buffer, Coord, Coords, Lazy, Number, Window, coord_at
 
 PART_BYTES = 16
 """What the processor's shuffles stay within: rows are loaded in such parts, and exchanged there."""
@@ -113,17 +113,14 @@ def copy_transposed(self: BlockLowering, value: Value, shape: tuple[int, ...], a
     def block(outer: Coords, i: Number, j: Number) -> None:
         coords = list(outer)
 
-        def at(x: Number, vector: bool, r: int = 0) -> Coord:
-            return Coord(None, x + r, vector) if isinstance(x, int) else Coord(x, r, vector)
-
-        self.lanes, coords[along] = steps[along], at(i, True)
+        self.lanes, coords[along] = steps[along], coord_at(i, True)
         rows = []
         for r in range(steps[across]):
-            coords[across] = at(j, False, r)
+            coords[across] = coord_at(j, False, r)
             rows.append(c.splat(get(tuple(coords)), self.lanes))
-        self.lanes, coords[across] = steps[across], at(j, True)
+        self.lanes, coords[across] = steps[across], coord_at(j, True)
         for r, column in enumerate(transpose_registers(self, rows)):
-            coords[along] = at(i, False, r)
+            coords[along] = coord_at(i, False, r)
             put(tuple(coords), column)
         self.lanes = saved
 

@@ -25,6 +25,13 @@ class Coord:
 
 
 ZERO = Coord()
+
+
+def coord_at(x: Number, vector: bool, further: int = 0) -> Coord:
+    """That of index ``x + further``, or of lanes from there on."""
+    return Coord(None, x + further, vector) if isinstance(x, int) else Coord(x, further, vector)
+
+
 Coords = tuple[Coord, ...]
 
 

@@ -20,7 +20,7 @@ from tilus.lowering.cpu.byte_products import (
     words_of,
 )
 from tilus.lowering.cpu.column_codes import pack_columns
-from tilus.lowering.cpu.microkernel import Product, blocking, column_pieces, emit_product, over
+from tilus.lowering.cpu.microkernel import Product, emit_product, over_panels
 from tilus.lowering.cpu.nest import versions, windows_of
 from tilus.lowering.cpu.tile_products import SIDE, emit_tile_product
 from tilus.lowering.cpu.values import Number
@@ -55,17 +55,16 @@ def _end_panels(self: BlockLowering, form: PairForm, pointer: Value, depth: Numb
     c = self.c
     end = c.add(first, words_of(self, depth, form.word))
     stop = c.mul(c.arith("quo", c.add(end, SIDE - 1), SIDE), SIDE)
-    for start, last, width in column_pieces(columns, blocking(self.machine, i32)):
-        def panel(j: Number, width: int = width) -> None:
-            place, lanes = c.offset(pointer, c.mul(j, room)), width if width > 1 else 0
-            zero = c.const(0, u32, lanes)
-            c.loop(end, stop, 1, [], lambda k, _: _put(self, c.offset(place, c.mul(k, width)), zero))
 
-        over(self, start, last, width, panel)
+    def panel(place: Value, _: Number, width: int) -> None:
+        zero = c.const(0, u32, width if width > 1 else 0)
 
+        def put(k: Value, _: list[Value]) -> None:
+            c.b.add(PtrStore(c.offset(place, c.mul(k, width)), zero))
 
-def _put(self: BlockLowering, pointer: Value, value: Value) -> None:
-    self.c.b.add(PtrStore(pointer, value))
+        c.loop(end, stop, 1, [], put)
+
+    over_panels(self, pointer, columns, i32, room, 0, None, panel)
 
 
 def emit_words(self: BlockLowering, form: WordForm, product: Product) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tilus.ir.core import Module
 from tilus.lowering.cpu import CpuProgram, lower_module
-from tilus.lowering.cpu.contraction import MEMOS_OF_DOT, count_memos
+from tilus.lowering.cpu.kept_operands import MEMOS_OF_DOT, count_memos
 from tilus.lowering.cpu.launch import is_grouped
 from tilus.lowering.pipelines import CPU, run_passes
 from tilus.model.cpu.launches import Launch, LaunchFunction, bind

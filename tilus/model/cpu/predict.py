@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tilus.ir.core import Block, Function
-from tilus.lowering.cpu.contraction import MEMO_STRIDE, PANELS_KEPT
+from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, PANELS_KEPT
 from tilus.model.cpu.analysis import LINE_BYTES, ROOT_BITS, Analysis, Region
 from tilus.model.cpu.caches import Stream, Traffic
 from tilus.model.cpu.execution import Execution
