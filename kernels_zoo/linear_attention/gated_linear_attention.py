@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import tilus as tl
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
+from kernels_zoo.linear_attention.arrays import KEY, KEYS, STATE, VALUE, VALUES
 
 LOG2_E = math.log2(math.e)
 SUB = 16
@@ -36,23 +37,13 @@ SUB = 16
 SHAPES = [(1, 1, 1, 16, 16), (1, 2, 63, 60, 32), (2, 3, 130, 32, 59), (1, 2, 64, 16, 64), (1, 1, 193, 40, 24),
           (2, 4, 513, 128, 64), (0, 1, 8, 16, 16), (1, 1, 0, 16, 16)]
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
-    KEYS = Any
-    VALUES = Any
-    KEY = Any
-    VALUE = Any
     SCORES = Any
     GATES = Any
     DECAYS = Any
-    STATE = Any
 else:
-    KEYS = tl.f16["B", "H", "N", "D"] | tl.bf16["B", "H", "N", "D"] | tl.f32["B", "H", "N", "D"]
-    VALUES = tl.f16["B", "H", "N", "E"] | tl.bf16["B", "H", "N", "E"] | tl.f32["B", "H", "N", "E"]
-    KEY = tl.f16["B", "H", "D"] | tl.bf16["B", "H", "D"] | tl.f32["B", "H", "D"]
-    VALUE = tl.f16["B", "H", "E"] | tl.bf16["B", "H", "E"] | tl.f32["B", "H", "E"]
     SCORES = tl.f16["B", "H", "N", "C"] | tl.bf16["B", "H", "N", "C"] | tl.f32["B", "H", "N", "C"]
     GATES = tl.f32["B", "H", "N", "D"]
     DECAYS = tl.f32["B", "H", "chunks", "D"]
-    STATE = tl.f32["B", "H", "D", "E"]
 
 
 @tl.jit

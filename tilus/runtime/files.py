@@ -13,6 +13,7 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         UserError: E0804, the file cannot be written.
     """
+    import errno
     import os
     import tempfile
 
@@ -32,8 +33,10 @@ def write_whole(path: Path, data: bytes) -> None:
             os.unlink(name)
             raise
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise UserError.at("E0804", f"cannot write {str(path)!r}: {error.strerror}",
-                           help="name a file in a folder that exists and can be written") from error
+                           help="see that there is room for it, and no limit on the size of files" if full else
+                           "name a file in a folder that exists and can be written") from error
 
 
 __all__ = ["write_whole"]
