@@ -51,6 +51,7 @@ class Processor:
         features: what is added to and taken from those of the name, as LLVM writes it.
         vectors: the features of :data:`_VECTORS` that it has.
         tiles: this process may use its tile registers, which the system gives only to those that ask.
+        level: the one of :data:`LEVELS` that ``TILUS_CPU`` asks for.
     """
 
     triple: str
@@ -58,6 +59,7 @@ class Processor:
     features: str
     vectors: frozenset[str]
     tiles: bool = False
+    level: str = ""
 
     @property
     def architecture(self) -> str:
@@ -65,9 +67,9 @@ class Processor:
 
     @property
     def pairs(self) -> bool:
-        """Whether products of pairs of bf16 are worth it: Intel's take longer than converting and multiplying."""
-        asked = os.environ.get("TILUS_CPU") == "avx512bf16"
-        return "avx512bf16" in self.vectors and (asked or self.name.startswith("znver"))
+        """Whether products of pairs of bf16 are worth it: Intel's take longer than converting and multiplying, and are
+        used only where that level is asked for."""
+        return "avx512bf16" in self.vectors and (self.level == "avx512bf16" or self.name.startswith("znver"))
 
     @property
     def machine(self) -> Machine:
@@ -89,7 +91,7 @@ class Processor:
     @property
     def description(self) -> str:
         """What machine code depends on besides the kernel: LLVM's version, the processor and its features."""
-        return f"llvm {binding().llvm_version_info} {self.triple} {self.name} {self.features}"
+        return f"llvm {binding().llvm_version_info} {self.triple} {self.name} {self.features} {self.level}".rstrip()
 
 
 @functools.cache
@@ -133,7 +135,7 @@ def host() -> Processor:
     text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
     known_vectors = _VECTORS.get(architecture_of(triple), ())
     return Processor(triple, llvm.get_host_cpu_name(), text, frozenset(n for n in known_vectors if features.get(n)),
-                     tiles)
+                     tiles, level)
 
 
 def _may_use_tiles() -> bool:
