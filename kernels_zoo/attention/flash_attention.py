@@ -2,100 +2,162 @@
 
 Arrays are (batch, sequence, heads, D). There may be fewer key heads than query heads (each serves a group of them). The
 causal mask is aligned at the bottom right: query i sees keys up to i + Sk − Sq. A row that sees no key gives 0, and
-+inf for its log-sum-exp.
++inf for its log-sum-exp. The other forms are those of :class:`kernels_zoo.attention.forms.Form`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tilus as tl
+from kernels_zoo.attention.arrays import (
+    COUNTS,
+    FUNCTION,
+    KEYS,
+    LENGTH,
+    NONE,
+    OFFSETS,
+    OUTPUTS,
+    QUERIES,
+    ROWS,
+    SEED,
+    SINKS,
+    TILES,
+    TYPES,
+    VALUES,
+    given,
+    numbers,
+    sequence,
+)
+from kernels_zoo.attention.dropout import kept
+from kernels_zoo.attention.forms import Form
+from kernels_zoo.attention.online_softmax import INFINITY, LOG2_E, State, attend, begin, finish, with_sink
+from kernels_zoo.attention.visits import BlockMask, Span, band, block_arguments, visible
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
-LOG2_E, LN_2 = math.log2(math.e), math.log(2)
-INFINITY = float("inf")
-LOWEST = -1e38                                                     # below every score, and finite when scaled
-State = tuple[tl.Tile, tl.Tile, tl.Tile]
 SHAPES = [(1, 1, 1, 1, 1, 64), (2, 127, 129, 2, 1, 64), (1, 128, 128, 4, 2, 64), (1, 65, 191, 2, 2, 59),
           (0, 8, 8, 1, 1, 64), (1, 5, 0, 1, 1, 64)]
+PLAIN = Form()
 
 
 @tl.jit
 def flash_attention_forward(
-    q: tl.f16["B", "Sq", "H", "D"] | tl.bf16["B", "Sq", "H", "D"] | tl.f32["B", "Sq", "H", "D"],
-    k: tl.f16["B", "Sk", "Hk", "D"] | tl.bf16["B", "Sk", "Hk", "D"] | tl.f32["B", "Sk", "Hk", "D"],
-    v: tl.f16["B", "Sk", "Hk", "D"] | tl.bf16["B", "Sk", "Hk", "D"] | tl.f32["B", "Sk", "Hk", "D"],
-    o: tl.f16["B", "Sq", "H", "D"] | tl.bf16["B", "Sq", "H", "D"] | tl.f32["B", "Sq", "H", "D"],
-    lse: tl.f32["B", "H", "Sq"],
-    D: int = 64, causal: bool = False, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 4,
+    q: QUERIES, k: KEYS, v: VALUES, o: OUTPUTS, lse: ROWS,
+    sinks: SINKS = None, q_offsets: OFFSETS = None, k_offsets: OFFSETS = None, longest: LENGTH = None,
+    counts: COUNTS = None, tiles: TILES = None, seed: SEED = None,
+    a0: types[0] = None, a1: types[1] = None, a2: types[2] = None, types: TYPES = NONE,
+    score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, causal: bool = False,
+    left: int = -1, right: int = -1, dropout: float = 0.0, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 4,
 ) -> None:
+    """All forms of :class:`forms.Form`; ``counts`` and ``tiles`` are a block mask's. ``longest`` is the longest of the
+    sequences between two of ``q_offsets``. E is the extent of values where that is not D."""
     BM = BM or (128 if tl.supports(tl.copy_async) else 64)         # without asynchronous copies they need registers
     BN = BN or (64 if q.dtype.bits <= 16 else 32)                  # as many bytes of shared memory for all types
+    E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)
-    tile, h, b = tl.grid(tl.cdiv(Sq, BM), H, B)
-    queries, keys, values = q[b, :, h, :], k[b, :, h // (H // Hk), :], v[b, :, h // (H // Hk), :]
-    start = tile * BM
-    scale = LOG2_E / D**0.5                                        # exp(x) is computed as exp2(x log₂ e)
-    rows, shift = start + tl.arange(BM), Sk - Sq
-
-    x = tl.load(queries, (start, 0), (BM, D))
-    m = tl.full((BM,), LOWEST, tl.f32)                             # the row's maximum so far,
-    l = tl.zeros((BM,), tl.f32)                                    # its sum of exponentials,
-    acc = tl.zeros((BM, D), tl.f32)                                # and its output, not yet divided by l
-
-    def step(state: State, j: tl.Tile, masked: bool) -> State:
-        m, l, acc = state
-        s = tl.dot(x, tl.load(keys, (j, 0), (BN, D)).T)
-        if masked:
-            columns = j + tl.arange(BN)[None, :]
-            visible = columns < Sk
-            if causal:
-                visible = visible & (columns <= rows[:, None] + shift)
-            s = tl.where(visible, s, -INFINITY)
-        top = tl.maximum(m, tl.max(s, axis=1))
-        p = tl.exp2(s * scale - (top * scale)[:, None], approximate=True)
-        shrink = tl.exp2((m - top) * scale, approximate=True)
-        l = l * shrink + tl.sum(p, axis=1)
-        acc = tl.dot(p.to(v.dtype), tl.load(values, (j, 0), (BN, D)), acc * shrink[:, None])
-        return top, l, acc
-
-    if causal:
-        whole = tl.maximum(tl.minimum(Sk, start + 1 + shift), 0) // BN * BN   # every row sees all keys up to here,
-        end = tl.minimum(Sk, start + BM + shift)                              # and none sees a key from here on
-        for j in tl.range(0, whole, BN, stages=stages):
-            m, l, acc = step((m, l, acc), j, False)
-        for j in tl.range(whole, end, BN, stages=stages):
-            m, l, acc = step((m, l, acc), j, True)
+    if q_offsets is None:
+        tile, h, b = tl.grid(tl.cdiv(Sq, BM), H, B)
     else:
-        for j in tl.range(0, Sk, BN, stages=stages):
-            m, l, acc = step((m, l, acc), j, True)
+        tile, h, b = tl.grid(tl.cdiv(longest, BM), H, q_offsets.shape[0] - 1)
+        Sq, Sk = q_offsets[b + 1] - q_offsets[b], k_offsets[b + 1] - k_offsets[b]
+    queries = sequence(q, b, h, q_offsets)
+    keys, values = (sequence(x, b, h // (H // Hk), k_offsets) for x in (k, v))
+    start, shift = tile * BM, Sk - Sq
+    scale = LOG2_E / D**0.5 if score is None else LOG2_E           # exp(x) is computed as exp2(x log₂ e)
+    rows = (start + tl.arange(BM))[:, None]
+    x = tl.load(queries, (start, 0), (BM, D))
+    state = begin(BM, E)
 
-    empty_row = l == 0.0
-    acc = acc * tl.rcp(tl.where(empty_row, 1.0, l), approximate=True)[:, None]
-    tl.store(o[b, :, h, :], (start, 0), acc.to(o.dtype))
-    tl.store(lse[b, h, :], start, tl.where(empty_row, INFINITY, (m * scale + tl.log2(l, approximate=True)) * LN_2))
+    def step(state: State, j: tl.Tile, span: Span, part: bool) -> State:
+        """The tile of keys from ``j`` on; ``part``: the mask may hide some of it."""
+        columns = j + tl.arange(BN)[None, :]
+
+        def scores(s: tl.Tile) -> tl.Tile:
+            if score is not None:
+                s = score(s * D**-0.5, b, h, rows + shift, columns, *arrays)
+            others = (mask(b, h, rows + shift, columns, *arrays),) if part and mask is not None else ()
+            seen = visible(span, rows, columns, Sk, shift, left, right, others)
+            return s if seen is None else tl.where(seen, s, -INFINITY)
+
+        def weights(p: tl.Tile) -> tl.Tile:
+            return p if dropout == 0.0 else tl.where(kept(dropout, seed, b, b * H + h, rows, columns), p, 0.0)
+
+        return attend(state, x, lambda: tl.load(keys, (j, 0), (BN, D)), lambda: tl.load(values, (j, 0), (BN, E)), scale,
+                      scores, weights)
+
+    if tiles is None:
+        extent = Sk if q_offsets is None else tl.where(start < Sq, Sk, 0)
+        for span in band(start, BM, extent, BN, shift, left, right):
+            for j in tl.range(span.begin, span.end, BN, stages=stages):
+                state = step(state, j, span, True)
+    else:
+        whole, some = counts[b, h, tile, 0], counts[b, h, tile, 1]
+        for n in tl.range(0, whole, stages=stages):
+            state = step(state, tiles[b, h, tile, n] * BN, Span(0, Sk, False, False, False), False)
+        for n in tl.range(whole, whole + some, stages=stages):
+            state = step(state, tiles[b, h, tile, n] * BN, Span(0, Sk, left >= 0, right >= 0, True), True)
+
+    if sinks is not None:
+        state = with_sink(state, sinks[h], scale)
+    out, sums = finish(state, scale)
+    if dropout != 0.0:
+        out = out * (1 / (1 - dropout))
+    tl.store(sequence(o, b, h, q_offsets), (start, 0), out.to(o.dtype))
+    tl.store(numbers(lse, b, h, q_offsets), start, sums)
 
 
-def reference(q: Array, k: Array, v: Array, causal: bool) -> tuple[Array, Array]:
-    """Output (B, Sq, H, D) and log-sum-exp (B, H, Sq) by the definition, in the arrays' type."""
+def flash_attention(q: Array, k: Array, v: Array, form: Form = PLAIN, blocks: BlockMask | None = None,
+                    engine: str | None = None, **tiles: int) -> tuple[Array, Array]:
+    """The output (B, Sq, H, E), in the type of ``q``, and the log-sum-exp of each row, (B, H, Sq), f32.
+
+    ``q`` is (B, Sq, H, D), ``k`` (B, Sk, Hk, D), ``v`` (B, Sk, Hk, E), all of f16, bf16 or f32. ``blocks`` is the block
+    mask of the form's mask and window, from :func:`visits.block_mask`; it says which tiles are visited, and their size.
+    ``engine`` is where to compute, as in ``kernel.on(engine)``; ``tiles`` are BM, BN, stages and warps.
+    """
+    import numpy as np
+
+    batch, sq, h, d = q.shape
+    o, lse = np.empty((batch, sq, h, v.shape[3]), q.dtype), np.empty((batch, h, sq), np.float32)
+    lists = block_arguments(blocks, batch, h) if blocks is not None else {}
+    kernel = flash_attention_forward.on(engine) if engine else flash_attention_forward
+    kernel(q, k, v, o, lse, sinks=form.sinks, D=d, E=v.shape[3], **form.constants(), **form.lengths(), **lists, **tiles)
+    return o, lse
+
+
+def reference(q: Array, k: Array, v: Array, causal: bool = False, seen: Array | None = None,
+              edit: Callable[[Array], Array] | None = None, sinks: Array | None = None,
+              weights: Array | None = None) -> tuple[Array, Array]:
+    """Output (B, Sq, H, E) and log-sum-exp (B, H, Sq) by the definition, in the arrays' type. ``seen`` says which
+    queries see which keys, (B, H, Sq, Sk) or what broadcasts to that, ``edit`` changes the scores, and ``weights`` are
+    factors of the softmax's results, as dropout's."""
     import numpy as np
 
     (_, sq, h, d), (_, sk, hk, _) = q.shape, k.shape
     k, v = np.repeat(k, h // hk, axis=2), np.repeat(v, h // hk, axis=2)
     s = np.einsum("bqhd,bkhd->bhqk", q, k) / math.sqrt(d)
+    if edit is not None:
+        s = edit(s)
     if causal:
         s = np.where(np.arange(sk)[None, :] <= np.arange(sq)[:, None] + sk - sq, s, -np.inf)
+    if seen is not None:
+        s = np.where(seen, s, -np.inf)
     top = np.max(s, axis=3, keepdims=True, initial=-np.inf)
-    e = np.exp(s - np.where(np.isfinite(top), top, 0.0))
+    if sinks is not None:
+        top = np.maximum(top, sinks[:, None, None])
+    top = np.where(np.isfinite(top), top, 0.0)
+    e = np.exp(s - top)
     total = e.sum(axis=3, keepdims=True)
-    seen = total > 0
-    out = np.einsum("bhqk,bkhd->bqhd", e / np.where(seen, total, 1.0), v)
+    if sinks is not None:
+        total = total + np.exp(sinks[:, None, None] - top)
+    nonzero = total > 0
+    p = e / np.where(nonzero, total, 1.0) * (1.0 if weights is None else weights)
     with np.errstate(divide="ignore"):
-        lse = np.where(seen, top + np.log(total), np.inf)[..., 0]
-    return out, lse
+        lse = np.where(nonzero, top + np.log(total), np.inf)[..., 0]
+    return np.einsum("bhqk,bkhd->bqhd", p, v), lse
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, causal: bool = False) -> Case:

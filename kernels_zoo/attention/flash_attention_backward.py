@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import tilus as tl
 from kernels_zoo.attention import flash_attention
-from kernels_zoo.attention.flash_attention import LOG2_E
+from kernels_zoo.attention.online_softmax import LOG2_E
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
 SHAPES = [(1, 1, 2, 1, 1, 64), *flash_attention.SHAPES[1:]]           # of one key, dk is 0 but for rounding

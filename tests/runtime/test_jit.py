@@ -155,6 +155,23 @@ def test_a_union_of_element_types() -> None:
         kernel(np.ones(8))
 
 
+def test_compile_leaves_out_arrays_that_are_none_by_default() -> None:
+    @tl.jit
+    def kernel(x: tl.f32["N"], b: tl.f32["N"] | tl.f16["N"] | None = None, c: tl.f32["N"] | None = None):
+        tl.grid(1)
+        v = tl.load(x, 0, 8)
+        for other in (b, c):
+            if other is not None:
+                v = v + tl.load(other, 0, 8).to(v.dtype)
+        tl.store(x, 0, v)
+
+    names = [[p.name for p in kernel.compile("sm_80", **given).specialisation.parameters]
+             for given in ({}, {"b": tl.f16}, {"c": tl.f32}, {"b": tl.f32, "c": tl.f32})]
+    assert names == [["x"], ["x", "b"], ["x", "c"], ["x", "b", "c"]]
+    with pytest.raises(tl.UserError, match="no option f16"):
+        kernel.compile("sm_80", c=tl.f16)
+
+
 def test_dlpack_and_cuda_interfaces() -> None:
     class Dlpack:
         def __init__(self, array: Any) -> None:

@@ -312,7 +312,8 @@ class JitFunction(TracedFunction):
             triple: architecture, vendor and system of the object file, ``"aarch64-unknown-linux-gnu"``; by default of
                 the processor and this machine.
             symbol: what the names in the object file and its header begin with; by default the kernel's name.
-            constants: compile-time parameters; None for an optional array that is absent.
+            constants: compile-time parameters; None for an optional array that is absent. One whose default is None is
+                absent unless its element type is given, ``bias=tl.f32``.
 
         Raises:
             UserError: the kernel is wrong, or asks for what the target lacks.
@@ -361,6 +362,8 @@ class JitFunction(TracedFunction):
                     raise call_error("E0604", f"{spec.name!r} is a run-time parameter, which compile takes no value of",
                                      declared=signature.span(spec.name))
                 known[spec.name] = None
+            elif spec.default is None and isinstance(annotation, OptionalAnnotation) and spec.name not in prepacked:
+                known[spec.name] = None
         for spec in signature.specs:
             if spec.name not in known:
                 parameters.append(default_parameter(spec.name, signature.annotation(spec, known), known,
@@ -408,8 +411,9 @@ class JitFunction(TracedFunction):
                           UnionAnnotation)
 
     def _element_type(self, spec: ParameterSpec, annotation: Any, dtype: DType) -> DType:
-        union = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
-        if not isinstance(union, UnionAnnotation) or union.option(dtype) is None:
+        inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
+        options = inner.options if isinstance(inner, UnionAnnotation) else (inner,)
+        if not any(dtype is (o.dtype if isinstance(o, ArrayAnnotation) else o) for o in options):
             raise call_error("E0601", f"{spec.name!r} is {annotation}, which has no option {dtype}",
                              declared=self.signature.span(spec.name))
         return dtype
