@@ -259,6 +259,33 @@ def test_blocks_that_wait_for_earlier_ones(tmp_path: Path) -> None:
     assert lines == ["no check has failed", f"{sum(range(640))} 0", "a block waits for what never comes"]
 
 
+@tl.jit
+def counted(x: tl.i32["N"], counts: tl.i32["K"], B: int = 128) -> None:
+    i = tl.grid(tl.cdiv(x.shape[0], B)) * B
+    tl.atomic_add(counts, tl.load(x, i, B), 1, mask=i + tl.arange(B) < x.shape[0])
+
+
+@needs_compiler
+def test_atomics_of_launches_at_once(tmp_path: Path) -> None:
+    compiled = counted.compile("cpu", assume="contiguous", cpu="native")
+    lines = program(tmp_path, compiled, """
+  int64_t at; pthread_t threads[3];
+  for (int i = 0; i < 10000; ++i) x[i] = i % 5;
+  for (int i = 0; i < 3; ++i) pthread_create(&threads[i], NULL, many, NULL);
+  for (int i = 0; i < 3; ++i) pthread_join(threads[i], NULL);
+  for (at = 0; at < 4; ++at) printf("%d ", counts[at]);
+  puts("");""", """
+static int32_t x[10000], counts[4];
+static void *many(void *nothing) {
+  int64_t count; tilus_parallel parallel = {on_threads, &count, 4};
+  for (int i = 0; i < 200; ++i)
+    if (counted_launch(&parallel, (counted_x){x, {10000}, {1}}, (counted_counts){counts, {4}, {1}})) exit(1);
+  return nothing;
+}
+""")
+    assert lines == ["1200000 " * 4]
+
+
 @tl.fuse
 def standardised(x, w):  # type: ignore[no-untyped-def]
     h = x @ w

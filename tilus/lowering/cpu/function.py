@@ -9,7 +9,16 @@ from tilus.ir.dtypes import i64, u8
 from tilus.ir.ops import PtrCast, PtrLoad, Yield
 from tilus.ir.prepacked import parse_format
 from tilus.ir.types import PointerType, TileType, ViewType
-from tilus.lowering.cpu import bits, control, dot, groups, reduction, sync, tiles  # noqa: F401  (registers the lowerings)
+from tilus.lowering.cpu import (  # noqa: F401  (registers the lowerings)
+    atomics,
+    bits,
+    control,
+    dot,
+    groups,
+    reduction,
+    sync,
+    tiles,
+)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, is_grouped, lower_launch

@@ -44,9 +44,12 @@ from tilus.ir.ops.simd import (
 )
 from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.ir.types import PointerType, TileType, ViewType
+from tilus.lowering.cpu.crowding import Crowd, dominates, ends_by_itself, is_better_alone, is_shared
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
 from tilus.lowering.cpu.state import (
+    LONE_ATOMICS,
+    NO_ATOMICS,
     RUNTIME_ALLOCATE,
     RUNTIME_COOPERATE,
     RUNTIME_FREE,
@@ -54,8 +57,11 @@ from tilus.lowering.cpu.state import (
     RUNTIME_RUN,
     RUNTIME_THREADS,
     RUNTIME_WORDS,
+    SHARED_ATOMICS,
+    STATE_ALONE,
     STATE_ARGUMENTS,
     STATE_ARRIVED,
+    STATE_ATOMICS,
     STATE_CHUNK,
     STATE_ERROR,
     STATE_GRID0,
@@ -71,7 +77,7 @@ from tilus.lowering.cpu.state import (
     tick_seen,
 )
 from tilus.lowering.cpu.values import Machine, Number
-from tilus.lowering.cpu.work import MUCH, UNKNOWN, BlockWork
+from tilus.lowering.cpu.work import MUCH, UNKNOWN, Sum, Work
 from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
 
 
@@ -89,6 +95,11 @@ def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic], mac
 def is_cooperative(kernel: Function) -> bool:
     """Whether the blocks of a kernel run as tasks that can be suspended, since they wait for each other."""
     return kernel.attributes.cooperative or any(isinstance(op, GridSync) for op in kernel.walk())
+
+
+def _waits(kernel: Function) -> bool:
+    """Whether blocks, or groups of them, wait for anything."""
+    return any(isinstance(op, (WaitUntil, GridSync, NamedBarrier)) for op in kernel.walk())
 
 
 def _cooperative_runner(kernel: Function, frame_bytes: int) -> list[Function]:
@@ -206,6 +217,8 @@ def failed_assertion(op: DeviceAssert) -> Diagnostic:
     return Diagnostic("E0704", op.message or "device assertion failed", labels)
 
 
+ASSUMED_TRIPS = 16
+"""Those of loops that nothing is known of, where parts of a block are compared."""
 _FOLLOWED = ("add", "sub", "mul", "min", "max")
 
 
@@ -326,12 +339,12 @@ class _Launcher:
             total = c.mul(c.min(total, MAX_BLOCKS + 1), c.min(c.max(extent, 0), MAX_BLOCKS + 1))
         status = self.unless_failed(c.compare("le", total, MAX_BLOCKS), too_many_blocks(op.span), status)
         address = c.b.add(PtrToInt(packed)).result
+        atomics, work = self.atomics(op, self.work(op, total))
         entries: dict[int, Number] = {
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
             STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total),
             STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_ARRIVED: 0,
-            STATE_WAITS: int(any(isinstance(inner, (WaitUntil, GridSync, NamedBarrier))
-                                 for inner in self.module.kernel(op.kernel).walk())),
+            STATE_WAITS: int(_waits(self.module.kernel(op.kernel))), STATE_ATOMICS: atomics, STATE_ALONE: 0,
             **dict.fromkeys(RUNTIME_WORDS, 0),
         }
         for index, entry in entries.items():
@@ -339,11 +352,10 @@ class _Launcher:
         runner = c.b.add(FunctionAddress(f"run_{op.kernel}")).result
         pool = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_POOL))).result
         frame = c.const(self.frame_bytes)
-        work = c.value(self.work(op, total))
         runs = c.b.add(Binary("and", c.compare("gt", total, 0), c.compare("eq", status, 0))).result
 
         def go() -> list[Value]:
-            self.call(RUNTIME_RUN, (pool, runner, state, c.value(total), frame, work))
+            self.call(RUNTIME_RUN, (pool, runner, state, c.value(total), frame, c.value(work)))
             return [c.b.add(PtrLoad(c.offset(state, STATE_ERROR))).result]
 
         return c.branch(runs, go, lambda: [status])[0]
@@ -354,8 +366,40 @@ class _Launcher:
         if is_cooperative(kernel):
             return UNKNOWN
         c = self.c
-        each = BlockWork(c, self.machine.vector_bytes, self._known(op, kernel)).of(kernel.body)
+        each = Sum(c, self._known(op, kernel), Work(c, self.machine.vector_bytes)).of(kernel.body)
         return UNKNOWN if each == UNKNOWN else c.mul(c.min(total, MUCH), each)
+
+    def atomics(self, op: Launch, work: Number) -> tuple[Number, Number]:
+        """What the state says of atomics, and the work of the launch: none where it had better stay on one thread."""
+        c, kernel = self.c, self.module.kernel(op.kernel)
+        if not any(map(is_shared, kernel.walk())):
+            return NO_ATOMICS, work
+        if _waits(kernel) or is_cooperative(kernel) or not ends_by_itself(kernel):
+            return SHARED_ATOMICS, work
+        known, crowd = self._known(op, kernel), Crowd(c, self._elements(op, kernel))
+        beside, meeting, apart = (
+            Sum(c, known, each, ASSUMED_TRIPS).of(kernel.body)
+            for each in (Work(c, self.machine.vector_bytes, atomics=False), crowd.meeting, crowd.apart))
+        matters = dominates(c, beside, meeting, apart)
+        threads = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_THREADS))).result
+        stays = c.both(matters, is_better_alone(c, threads, beside, meeting, apart))
+        assert stays is not None
+        return c.select(matters, LONE_ATOMICS, SHARED_ATOMICS), c.select(stays, 0, work)
+
+    def _elements(self, op: Launch, kernel: Function) -> Callable[[Value], Number | None]:
+        """How many elements arrays have that a kernel gets, up to MUCH."""
+        given = dict(zip(kernel.body.args, op.args, strict=True))
+
+        def count(array: Value) -> Number | None:
+            words = self.words.get(given[array]) if array in given else None
+            if words is None:
+                return None
+            total: Number = 1
+            for extent in words[1 : 1 + len(words) // 2]:
+                total = self.c.min(self.c.mul(total, self.c.min(extent, MUCH)), MUCH)
+            return total
+
+        return count
 
     def _known(self, op: Launch, kernel: Function) -> Callable[[Value], Number | None]:
         """What values of a kernel are that follow from its arguments by sums and products; None for others."""

@@ -244,23 +244,52 @@ def store_window(self: BlockLowering, window: Window, coords: Coords, value: Val
 def gathered_offset(self: BlockLowering, memory: Memory, indices: Sequence[Value], mask: Value | None,
                     lanes: int) -> tuple[Value, Value | None]:
     """Offsets in elements of the elements at ``indices``, and which of them are in bounds and not masked off."""
-    c = self.c
-    condition, total = mask, None
-    for index, low, high, stride in zip(indices, memory.lows, memory.highs, memory.strides, strict=True):
-        at = c.splat(c.cast(index, i64), lanes)
-        if index.tile.dtype is u64:  # beyond the range of i64 it is out of bounds, which the sign shows
-            at = c.splat(index, lanes)
-            at = c.b.add(Bitcast(at, i64)).result
-        inside_low = _compare(self, "ge", at, low, lanes)
-        inside_high = _compare(self, "lt", at, high, lanes)
-        condition = c.both(c.both(condition, inside_low), inside_high)
+    condition = gathered_inside(self, memory, indices, mask, lanes)
+    return offset_at(self, memory, indices, lanes), condition
+
+
+def gathered_inside(self: BlockLowering, memory: Memory, indices: Sequence[Value], mask: Value | None,
+                    lanes: int) -> Value | None:
+    """Which of the elements at ``indices`` are in bounds and not masked off."""
+    c, condition = self.c, mask
+    for index, low, high in zip(indices, memory.lows, memory.highs, strict=True):
+        dtype = index.tile.dtype
+        if lanes and dtype.kind == "int" and dtype.bits in (8, 16, 32) and isinstance(low, int) and low == 0:
+            # As they are, which takes fewer vectors: the last index inside is made one of their type.
+            last = c.value(c.max(c.min(c.sub(high, 1), int(dtype.max_value)), -1))
+            at, kind, low, high = c.splat(index, lanes), "le", c.const(0, dtype), c.cast(last, dtype)
+        else:
+            at, kind = _wide(self, index, lanes), "lt"
+        condition = c.both(condition, _compare(self, "ge", at, low, lanes))
+        condition = c.both(condition, _compare(self, kind, at, high, lanes))
+    return condition
+
+
+def offset_at(self: BlockLowering, memory: Memory, indices: Sequence[Value], lanes: int) -> Value:
+    """The offsets in elements of elements in bounds."""
+    c, total = self.c, None
+    for index, stride in zip(indices, memory.strides, strict=True):
+        at = _wide(self, index, lanes)
         part = at if _unit(stride) else c.b.add(Binary("mul", at, c.splat(c.value(stride), lanes))).result
         total = part if total is None else c.b.add(Binary("add", total, part)).result
     if total is None:
         total = c.splat(c.const(0), lanes)
     if memory.packed and not (isinstance(memory.origin, int) and memory.origin == 0):
         total = c.b.add(Binary("add", total, c.splat(c.value(memory.origin), lanes))).result
-    return total, condition
+    return total
+
+
+def _wide(self: BlockLowering, index: Value, lanes: int) -> Value:
+    """An index as an i64; one beyond those is negative, which is out of bounds."""
+    c = self.c
+
+    def make() -> Value:
+        if index.tile.dtype is u64:
+            return c.b.add(Bitcast(c.splat(index, lanes), i64)).result
+        return c.splat(c.cast(index, i64), lanes)
+
+    found: Value = c.once(("wide", index, lanes), make)
+    return found
 
 
 def _compare(self: BlockLowering, kind: str, x: Value, bound: Number, lanes: int) -> Value:

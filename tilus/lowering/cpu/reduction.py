@@ -133,6 +133,11 @@ class _Combiner:
         return [builder.add(Extract(p, 0)).result for p in parts] if width == 1 else parts
 
 
+def all_lanes(self: BlockLowering, mask: Value) -> Value:
+    """Whether all lanes of a mask are on."""
+    return _Combiner(self, "all", mask.tile.dtype).across([mask])[0]
+
+
 @handles(Reduce)
 def _reduce(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Reduce)

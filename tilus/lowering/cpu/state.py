@@ -21,7 +21,11 @@ RUNTIME_COOPERATE, RUNTIME_WAIT, RUNTIME_PAUSE, RUNTIME_TICK = range(6, 10)
 STATE_ARRIVED = 10  # blocks that have come to a grid barrier, over all barriers
 RUNTIME_WORDS = (11, 12)
 STATE_WAITS = 13  # whether blocks wait for anything; the words before are the runtime's (wait_ir.py)
+STATE_ATOMICS = 14  # one of the following; the runtime puts NO_ATOMICS where it has nothing to give back
+STATE_ALONE = 15  # whether the launch has its atomics alone, so that they need not be locked
 STATE_WORDS = 16
+# Whether others see the blocks' atomics, and whether a launch that runs on one thread is to have those alone.
+NO_ATOMICS, SHARED_ATOMICS, LONE_ATOMICS = range(3)
 
 
 @record(frozen=True)

@@ -10,7 +10,6 @@ from tilus.ir.families import Elementwise
 from tilus.ir.ops import (
     AllocShared,
     Assume,
-    Atomic,
     Broadcast,
     CollapseView,
     CommitAsync,
@@ -41,7 +40,6 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.ops.simd import GatherLoad
-from tilus.ir.ops.thread import PtrAtomic
 from tilus.lowering.cpu.block import BlockLowering, handles, row_major
 from tilus.lowering.cpu.cost import cost_of
 from tilus.lowering.cpu.demand import stops_of
@@ -360,7 +358,7 @@ def _gather(self: BlockLowering, op: Operation) -> None:
     self.define(op.result, self.lazy(op, 7, roots=(memory.root,)))
 
 
-def _settle_own(self: BlockLowering, values: list[Value], memory: Memory, same: object) -> None:
+def settle_own(self: BlockLowering, values: list[Value], memory: Memory, same: object) -> None:
     """Compute operands that read the memory that is about to be written, unless each element is read where it is
     written: by loads that ``same`` recognises."""
     for value in values:
@@ -405,7 +403,7 @@ def _store(self: BlockLowering, op: Operation) -> None:
         for value in inputs:  # elements may overlap: nothing is read while it is written
             if memory.root in getattr(self.reps[value], "roots", ()):
                 self.force(value)
-    _settle_own(self, inputs, memory, op)
+    settle_own(self, inputs, memory, op)
     if op.mask is None and try_transposed_store(self, op.value, window):
         return
     shape = op.value.tile.shape
@@ -442,7 +440,7 @@ def _scatter(self: BlockLowering, op: Operation) -> None:
         store_gathered(self, memory, [self.scalars[i] for i in op.indices], self.scalars[op.value], mask, 0)
         return
     inputs = [*op.indices, op.value, *([op.mask] if op.mask is not None else [])]
-    _settle_own(self, inputs, memory, None)
+    settle_own(self, inputs, memory, None)
     shape = op.value.tile.shape
     along = run_dim(self, op)
     strides = tuple(int(d == along) for d in range(len(shape)))  # of what is written, as far as it is one after another
@@ -467,48 +465,6 @@ def _scatter(self: BlockLowering, op: Operation) -> None:
         return []
 
     versions(self, windows_of(self, inputs), emit)
-
-
-@handles(Atomic)
-def _atomic(self: BlockLowering, op: Operation) -> None:
-    """Element by element."""
-    assert isinstance(op, Atomic)
-    memory = self.views[op.view]
-    tile = op.value.tile
-    inputs = [o for o in op.operands if o is not op.view and not o.tile.is_scalar]
-    _settle_own(self, inputs, memory, None)
-
-    def one(coords: Coords) -> Value:
-        indices = [evaluate(self, i, coords) for i in op.indices]
-        mask = None if op.mask is None else evaluate(self, op.mask, coords)
-        offset, condition = gathered_offset(self, memory, indices, mask, 0)
-        value = evaluate(self, op.value, coords)
-        compare = None if op.compare is None else evaluate(self, op.compare, coords)
-
-        def act() -> list[Value]:
-            pointer = self.c.offset(memory.pointer, offset)
-            return [self.c.b.add(PtrAtomic(op.kind, pointer, value, compare, order=op.order)).result]
-
-        if condition is None:
-            return act()[0]
-        return self.c.branch(condition, act, lambda: [self.c.const(0, tile.dtype)])[0]
-
-    if tile.is_scalar:
-        self.scalars[op.result] = one(())
-        return
-    result = self.allocate(tile.dtype, tile.shape)
-
-    def body(coords: Coords) -> None:
-        old = one(coords)
-        if self.uses[op.result]:
-            store_buffer(self, result, coords, old)
-
-    def emit() -> list[Value]:
-        nest(self, tile.shape, tile.rank - 1, 1, body)
-        return []
-
-    versions(self, windows_of(self, inputs), emit)
-    self.reps[op.result] = result
 
 
 @handles(CopyAsync)

@@ -14,11 +14,14 @@ from tilus.ir.ops.simd import CallPointer
 from tilus.ir.ops.thread import Alloca
 from tilus.ir.types import Type, ViewType
 from tilus.lowering.cpu.state import (
+    LONE_ATOMICS,
     RUNTIME_ALLOCATE,
     RUNTIME_RUN,
     RUNTIME_THREADS,
     RUNTIME_TICK,
+    STATE_ALONE,
     STATE_ARGUMENTS,
+    STATE_ATOMICS,
     STATE_CHUNK,
     STATE_GRID0,
     STATE_TOTAL,
@@ -36,7 +39,8 @@ _FUNCTIONS = LOCAL + (3 << 20)
 
 @record
 class Launch:
-    """Of one kernel: ``state`` is the address of the launch's state, whose words are in ``memory``."""
+    """Of one kernel: ``state`` is the address of the launch's state, whose words are in ``memory``. ``single``: it
+    stays on one thread, since it is hardly more than atomics."""
 
     kernel: str
     grid: tuple[int, int, int]
@@ -44,6 +48,7 @@ class Launch:
     arguments: int
     state: int
     memory: dict[int, Number]
+    single: bool
 
     @property
     def blocks(self) -> int:
@@ -134,9 +139,9 @@ class LaunchFunction:
             self.memory.sizes[root] = arguments[0] or 0
             self.env[op.result] = (root << ROOT_BITS) + (1 << 36)
         elif callee == _FUNCTIONS + RUNTIME_RUN:
-            self._launch(str(arguments[1]), arguments[2])
+            self._launch(str(arguments[1]), arguments[2], single=arguments[5] == 0)
 
-    def _launch(self, runner: str, state: Number) -> None:
+    def _launch(self, runner: str, state: Number, *, single: bool) -> None:
         words = self.memory.words
 
         def word(index: int) -> Number:
@@ -145,8 +150,10 @@ class LaunchFunction:
         grid = [word(STATE_GRID0 + i) for i in range(3)]
         if any(g is None for g in grid) or word(STATE_TOTAL) is None:
             return
+        if word(STATE_ATOMICS) == LONE_ATOMICS and (single or words[RUNTIME + 8 * RUNTIME_THREADS] == 1):
+            words[state + 8 * STATE_ALONE] = 1
         self.launches.append(Launch(runner.removeprefix("run_"), (grid[0], grid[1], grid[2]),
-                                    max(1, word(STATE_CHUNK) or 1), word(STATE_ARGUMENTS), state, words))
+                                    max(1, word(STATE_CHUNK) or 1), word(STATE_ARGUMENTS), state, words, single))
 
 
 __all__ = ["FRAME", "Launch", "LaunchFunction", "Memory", "bind"]

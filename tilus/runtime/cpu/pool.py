@@ -57,6 +57,7 @@ class _Code:
         self.object = loaded((tasks or NO_TASKS) + WAIT_TEXT + pool)
         self.has_fibers = bool(tasks)
         self.init = function(self.object.address("pool_init"), _VOID, _I64)
+        self.forget_atomics = function(self.object.address("atomics_forget"), _VOID)
         self.take = function(self.object.address("pool_take"), _I64, _I64)
         self.stop = function(self.object.address("pool_stop"), _VOID, _I64)
         self.release = function(self.object.address("pool_release"), _VOID, _I64)
@@ -227,6 +228,8 @@ def _after_fork() -> None:
     _lock = threading.Lock()
     _pool = None
     RUNTIME[0] = 0
+    if _code is not None:
+        _code.forget_atomics()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,6 +12,7 @@ by which running code knows that it is time to look at signals (``wait_ir.py``).
 
 from __future__ import annotations
 
+from tilus.runtime.cpu.atomics_ir import ATOMICS, NO_ATOMICS, atomics_text
 from tilus.runtime.threads import MAX_THREADS
 
 # Words of the pool. Those that different cores write are on cache lines of their own.
@@ -57,7 +58,7 @@ def pool_text(architecture: str, linux: bool) -> str:
     """The module's text; ``architecture`` is ``"x86"``, ``"arm"`` or another without a hint for spinning. Threads are
     kept on cores where the system is Linux."""
     pause = _PAUSE.get(architecture, "fence seq_cst")
-    return (_TEXT + (_MAKE_ROOM if linux else _NO_ROOM)).replace("PAUSE", pause)
+    return (_TEXT + (_MAKE_ROOM if linux else _NO_ROOM)).replace("PAUSE", pause) + atomics_text(pause)
 
 
 def _word(index: int) -> str:
@@ -371,15 +372,23 @@ define internal i64 @missed_work(ptr %pool, i64 %work) {{
 define void @pool_run(ptr %pool, ptr %function, ptr %state, i64 %blocks, i64 %bytes, i64 %work) {{
 entry:
   call void @pool_begin(ptr %pool)
+  %atomicsw = getelementptr i64, ptr %state, i64 {ATOMICS}
   %lock = {_word(LOCK)}
   %pair = cmpxchg ptr %lock, i64 0, i64 1 acquire monotonic
   %taken = extractvalue {{ i64, i1 }} %pair, 1
   br i1 %taken, label %owner, label %busy
 busy:
   call void @core_count(ptr %state, i64 1)
+  %atomics0 = load i64, ptr %atomicsw
+  %plain0 = icmp eq i64 %atomics0, {NO_ATOMICS}
+  br i1 %plain0, label %apart, label %enter0
+enter0:
+  %stopped0 = call i64 @atomics_begin(ptr %pool, ptr %state, i1 true)
+  %goes0 = icmp eq i64 %stopped0, 0
+  br i1 %goes0, label %apart, label %end
+apart:
   call void @alone(ptr %function, ptr %state, i64 %bytes)
-  call void @pool_end(ptr %pool)
-  ret void
+  br label %ended
 owner:
   %capacityw = {_word(CAPACITY)}
   %capacity = load i64, ptr %capacityw
@@ -428,6 +437,14 @@ decide:
   %cores = add i64 %active, 1
   call void @core_count(ptr %state, i64 %cores)
   %single = icmp eq i64 %active, 0
+  %atomics = load i64, ptr %atomicsw
+  %plain = icmp eq i64 %atomics, {NO_ATOMICS}
+  br i1 %plain, label %go, label %enter
+enter:
+  %stopped = call i64 @atomics_begin(ptr %pool, ptr %state, i1 %single)
+  %goes = icmp eq i64 %stopped, 0
+  br i1 %goes, label %go, label %release
+go:
   br i1 %single, label %solo, label %fork
 solo:
   call void %function(ptr %state, ptr %frame)
@@ -480,6 +497,15 @@ yield:
   br label %join
 release:
   store atomic i64 0, ptr %lock release, align 8
+  br label %ended
+ended:
+  %left1 = load i64, ptr %atomicsw
+  %nothing = icmp eq i64 %left1, {NO_ATOMICS}
+  br i1 %nothing, label %end, label %leave
+leave:
+  call void @atomics_end(ptr %state)
+  br label %end
+end:
   call void @pool_end(ptr %pool)
   ret void
 }}
