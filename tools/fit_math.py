@@ -26,6 +26,15 @@ def fit(g: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int) -> 
     return [float(c) for c in solution]
 
 
+def fit_weighted(g: Callable[[mp.mpf], mp.mpf], low: float, high: float, degree: int,
+                 weight: Callable[[mp.mpf], mp.mpf]) -> list[float]:
+    """Coefficients of the polynomial whose error times ``weight`` has the least squares, the constant first."""
+    a, b, n = mp.mpf(low), mp.mpf(high), 10 * degree
+    nodes = [(a + b) / 2 + (b - a) / 2 * mp.cos(mp.pi * (2 * i + 1) / (2 * n)) for i in range(n)]
+    matrix = mp.matrix([[weight(x) * x**j for j in range(degree + 1)] for x in nodes])
+    return [float(c) for c in mp.lu_solve(matrix, mp.matrix([weight(x) * g(x) for x in nodes]))]
+
+
 def near_zero(g: Callable[[mp.mpf], mp.mpf], limit: mp.mpf) -> Callable[[mp.mpf], mp.mpf]:
     """``g``, with the singularity at 0 removed: close to it the value at ``limit`` is meant."""
     return lambda x: g(x if abs(x) > mp.mpf(10) ** -25 else limit)
@@ -86,6 +95,11 @@ def erf_tail(z: mp.mpf) -> mp.mpf:
     return (mp.erf(x) / x - 2 / mp.sqrt(mp.pi)) / z
 
 
+def erfc_exponent(x: mp.mpf) -> mp.mpf:
+    """log₂ erfc(x)"""
+    return mp.log(mp.erfc(x), 2)
+
+
 def erfc_scaled(scale: float) -> Callable[[mp.mpf], mp.mpf]:
     """(1 + 2x) exp(x²) erfc(x) as a function of t = (x - scale) / (x + scale)."""
     def g(t: mp.mpf) -> mp.mpf:
@@ -116,6 +130,7 @@ def table() -> dict[str, list[float]]:
         out[f"{name}_F64"] = fit(g, low, high, double)
     for name, scale, top, degree in (("ERFC_F32", 2.0, 10.6, 11), ("ERFC_F64", 4.0, 27.5, 23)):
         out[name] = fit(erfc_scaled(scale), -1, (top - scale) / (top + scale), degree)
+    out["ERFC_EXPONENT_F32"] = fit_weighted(erfc_exponent, 1, 4, 6, mp.erfc)
     return out
 
 

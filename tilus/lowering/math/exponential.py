@@ -304,9 +304,18 @@ def expand_erf(m: Arithmetic, x: Value) -> Value:
     if m.scales and m.single:
         return by_intervals(m, x, tables.ERF_PIECES, tables.ERF_WIDTH, tables.ERF_TOP)
     a = m.abs(x)
-    far = m.copysign(m.sub(1.0, _erfc_positive(m, a)), x)
-    near = _erf_near(m, m.where(m.test("gt", a, 1.0), 1.0, x))
-    return m.where(m.isnan(x), x, m.copysign(m.where(m.test("lt", a, 1.0), near, far), x))
+    far = _erf_far(m, a) if m.single else m.sub(1.0, _erfc_positive(m, a))
+    result = m.copysign(m.where(m.test("lt", a, 1.0), _erf_near(m, x), far), x)
+    return result if m.single else m.where(m.isnan(x), x, result)
+
+
+def _erf_far(m: Arithmetic, a: Value) -> Value:
+    """Of f32 from 1 on: 1 - 2^P(x), which needs few digits of the power. NaNs stay."""
+    a = m.where(m.test("gt", a, 4.0), 4.0, a)
+    exponent = m.polynomial(a, tables.ERFC_EXPONENT_F32)
+    whole, integer = m.round_to_integer(exponent)
+    power = m.polynomial(m.sub(exponent, whole), (1.0, *tables.EXP2_F32))
+    return m.fma(m.neg(power), m.power_of_two(integer), 1.0)
 
 
 def expand_rsqrt(m: Arithmetic, x: Value) -> Value:
