@@ -13,6 +13,7 @@ import numpy as np
 import tilus as tl
 from kernels_zoo.checking import relative_error, run
 from kernels_zoo.gemm.matmul import matmul
+from tests.cpu.row_ends import wrong_ends
 from tests.fuzz.harness import check
 from tests.zoo.test_zoo import KERNELS, dtypes_of, module_of, size_of
 from tilus.runtime.cpu.processor import host
@@ -63,7 +64,8 @@ def integers(a: tl.i8["M", "K"], b: tl.i8["K", "N"], c: tl.i32["M", "N"]) -> Non
 
 
 def main() -> None:
-    wrong = [*zoo(), *bytes_product(), *(str(d) for seed in SEEDS for d in check(seed, ["cpu"]))]
+    ends = wrong_ends((1, 7, 13, 24, 35, 63))
+    wrong = [*zoo(), *bytes_product(), *ends, *(str(d) for seed in SEEDS for d in check(seed, ["cpu"]))]
     code = matmul.compile("cpu", a=tl.f16, b=tl.f16, c=tl.f16).native.code
     print(json.dumps({"wrong": wrong, "processor": host().description, "code": hashlib.sha256(code).hexdigest()}))
 

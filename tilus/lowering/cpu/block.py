@@ -232,7 +232,9 @@ class BlockLowering:
         """This block's index along an axis, or the extent of the grid."""
         if kind is GridIndex:
             return self.block_index[axis]
-        return self.c.b.add(PtrLoad(self.c.offset(self.state, STATE_GRID0 + axis))).result
+        size: Value = self.c.once(("grid size", axis), lambda: self.c.b.add(
+            PtrLoad(self.c.offset(self.state, STATE_GRID0 + axis))).result)
+        return size
 
     def force(self, value: Value, into: Buffer | None = None) -> Buffer:
         """The tile in a buffer: computed now if it is lazy; ``into`` says where."""

@@ -133,6 +133,7 @@ class Demand:
             return
         for result in op.results:
             if result.tile.is_scalar:
+                self._need_all(op.operands)
                 continue
             for operand in op.operands:
                 if isinstance(operand.type, TileType) and not operand.tile.is_scalar:
@@ -206,9 +207,12 @@ def _named_extents(kernel: Function) -> dict[tuple[Value, int], End]:
 
 
 def _source_ends(op: Operation, operand: Value, ends: Sequence[End]) -> list[End]:
-    """The ends along an operand's dimensions."""
+    """The ends along an operand's dimensions. Whether the only elements along dimensions of a reshape's result are
+    needed says that about those of its operand, in whatever order."""
     dims = source_dims(op, operand, tuple(range(len(ends))))
-    return [ALL if d is None else ends[d] for d in dims]
+    ones = iter([e for e, n in zip(ends, op.shape, strict=True) if n == 1 and e != ALL]
+                if isinstance(op, Reshape) else ())
+    return [next(ones, ALL) if d is None else ends[d] for d in dims]
 
 
 def stops_of(self: BlockLowering, value: Value) -> list[Number]:
@@ -249,8 +253,7 @@ def _scalar_value(self: BlockLowering, end: End) -> Value:
         return self.grid_number(end[1], end[2])
     names = [name for name, _ in end[1].OPERAND_FIELDS]
     operands = {name: _scalar_value(self, operand) for name, operand in zip(names, end[3], strict=True)}
-    op: Operation = end[1](**dict(end[2]), **operands)
-    return c.b.add(op).result
+    return c.computed(end[1](**dict(end[2]), **operands))
 
 
 __all__ = ["Demand", "stops_of"]

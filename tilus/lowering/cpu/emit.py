@@ -127,6 +127,30 @@ class Cursor:
         """The scalar part of a coordinate."""
         return coord.const if coord.base is None else self.add(coord.base, coord.const)
 
+    def computed(self, op: Operation) -> Value:
+        """The result of an operation on scalars: that of an equal one, if there has been one."""
+        key = ("computed", type(op), tuple(op.attributes.items()), tuple(op.operands))
+        result: Value = self.once(key, lambda: self.b.add(op).result)
+        return result
+
+    # What is known of indices.
+
+    def note_below(self, index: Number, stop: Number) -> None:
+        """From here on in this scope ``index``, which is not negative, is below ``stop``, and so below all that this is
+        the least of."""
+        waiting = [stop]
+        while waiting:
+            limit = waiting.pop()
+            op = limit.defining if isinstance(limit, Value) else None
+            if isinstance(op, Binary) and (op.kind == "min" or (op.kind == "max" and self.number(op.rhs) == 0)):
+                waiting += [op.lhs, op.rhs] if op.kind == "min" else [op.lhs]
+            else:
+                self.remember(("below", index, limit), True)
+
+    def is_below(self, index: Number, limit: Number) -> bool:
+        """Whether :meth:`note_below` says so."""
+        return self.recall(("below", index, limit)) is not None
+
     # Vectors.
 
     def splat(self, x: Value, lanes: int) -> Value:

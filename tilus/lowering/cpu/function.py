@@ -85,6 +85,7 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts
 def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) -> None:
     c = lowering.c
     slot = 0
+    named: dict[str, Number] = {}  # dimensions of one name have one extent, which is then one value
     for value, parameter in zip(kernel.body.args, kernel.parameters, strict=True):
         if not isinstance(value.type, ViewType):
             dtype = value.tile.dtype
@@ -95,6 +96,8 @@ def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) ->
         view = value.type
         words = lowering.load_words(packed, slot, argument_slots(view.rank))
         extents: list[Number] = [words[1 + d] if n is None else n for d, n in enumerate(view.shape)]
+        extents = [named.setdefault(name, n) if isinstance(name, str) else n
+                   for name, n in zip(parameter.dims or (None,) * view.rank, extents, strict=True)]
         known = parameter.strides or (None,) * view.rank
         strides: list[Number] = []
         for d in range(view.rank):

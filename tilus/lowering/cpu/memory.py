@@ -10,6 +10,7 @@ from tilus.ir.ops import Binary, Bitcast, MaskedLoad, MaskedStore, PtrLoad, PtrS
 from tilus.ir.ops.simd import GatherLoad, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
+from tilus.lowering.cpu.first_lanes import load_first, store_first
 from tilus.lowering.cpu.packed import LOADED_BITS, STORED_BITS, load_bits, load_run, no_bits, store_bits, store_run
 from tilus.lowering.cpu.prepacked import column_of_tiles, load_prepacked
 from tilus.lowering.cpu.spread import load_spread_words, run_start, spread, spread_codes
@@ -74,7 +75,7 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
         if not coord.vector:
             if low is not None:
                 condition = c.both(condition, c.compare("ge", at, low))
-            if high is not None and above:
+            if high is not None and above and not c.is_below(at, high):
                 condition = c.both(condition, c.compare("lt", at, high))
             continue
         if high is not None and above:
@@ -152,8 +153,12 @@ def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value
                               None if other is None else c.splat(other, lanes), lanes)
     if lanes and mask is None and (window.full is None or window in self.full_windows) and is_spread(window, coords):
         return _load_spread(self, window, coords, lanes)
-    condition = c.both(window_mask(self, window, coords), mask)
     offset, step = window_address(self, window, coords)
+    fill = None if other is None else c.splat(other, lanes)
+    count = _first_lanes(self, window, coords, step, mask)
+    if count is not None:
+        return load_first(self, c.offset(window.pointer, offset), count, lanes, fill)
+    condition = c.both(window_mask(self, window, coords), mask)
     if window.memory.packed:
         return _load_packed(self, window, coords, offset, step, condition, other, lanes)
     if not lanes:
@@ -162,7 +167,6 @@ def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value
         return c.b.add(GatherLoad(window.pointer, c.value(offset), condition, other)).result
     if condition is not None:
         condition = c.splat(condition, lanes)
-    fill = None if other is None else c.splat(other, lanes)
     if _unit(step):
         pointer = c.offset(window.pointer, offset)
         if condition is None:
@@ -214,8 +218,12 @@ def store_window(self: BlockLowering, window: Window, coords: Coords, value: Val
     c = self.c
     coords = full_coords(window, coords)
     lanes = self.lanes_of(coords)
-    condition = c.both(window_mask(self, window, coords), mask)
     offset, step = window_address(self, window, coords)
+    count = _first_lanes(self, window, coords, step, mask)
+    if count is not None:
+        store_first(self, c.offset(window.pointer, offset), count, value)
+        return
+    condition = c.both(window_mask(self, window, coords), mask)
     if window.memory.packed:
         _store_packed(self, window, coords, offset, step, condition, mask is not None, value, lanes)
         return
@@ -348,6 +356,17 @@ def _store_packed(self: BlockLowering, window: Window, coords: Coords, offset: N
     store_bits(self, memory, index, None if condition is None else self.c.splat(condition, lanes), value, lanes)
 
 
+def _first_lanes(self: BlockLowering, window: Window, coords: Coords, step: Number, mask: Value | None
+                 ) -> Number | None:
+    """How many lanes from the first on are accessed in fact, where that is all there is to know of a vector of
+    neighbours and masks are to be avoided; None elsewhere."""
+    lanes = self.lanes_of(coords)
+    if self.machine.masks or not lanes or mask is not None or window.memory.packed or not _unit(step):
+        return None
+    count = _lanes_in_bounds(self, window, coords, lanes)
+    return None if count == lanes else count
+
+
 def _lanes_in_bounds(self: BlockLowering, window: Window, coords: Coords, lanes: int) -> Number | None:
     """How many lanes from the first on are in bounds; None where they do not begin at the first one."""
     if window.full is None or window in self.full_windows:
@@ -365,6 +384,6 @@ def _lanes_in_bounds(self: BlockLowering, window: Window, coords: Coords, lanes:
             continue
         if low is not None:
             condition = c.both(condition, c.compare("ge", at, low))
-        if high is not None:
+        if high is not None and not c.is_below(at, high):
             condition = c.both(condition, c.compare("lt", at, high))
     return count if condition is None else c.select(condition, count, 0)

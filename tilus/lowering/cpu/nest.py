@@ -14,7 +14,7 @@ from tilus.lowering.cpu.cost import HEAVY_COST
 from tilus.lowering.cpu.evaluate import buffer_pointer, leaves
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.runs import run_dim
-from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window, coord_at
 
 Body = Callable[[Coords], None]
 End = tuple[Window, int]
@@ -88,24 +88,28 @@ def nest(self: BlockLowering, shape: tuple[int, ...], vector: int, lanes: int, b
     if any(n == 0 for n in shape):
         return
     coords: list[Coord] = [ZERO] * len(shape)
-    outer = [d for d in range(len(shape)) if d != vector]
+    outer = [d for d in range(len(shape)) if d != vector or lanes == 1]
 
     def descend(level: int) -> None:
         if level < len(outer):
             d = outer[level]
-            if shape[d] == 1:
+            stop = shape[d] if stops is None else stops[d]
+            if stop == 1:
                 descend(level + 1)
                 return
 
-            def step(index: Value, _: list[Value]) -> list[Value]:
-                coords[d] = Coord(index)
+            def step(index: Number) -> None:
+                self.c.note_below(index, stop)
+                coords[d] = coord_at(index, False)
                 descend(level + 1)
-                return []
 
-            self.c.loop(0, shape[d] if stops is None else stops[d], 1, [], step)
+            if shape[d] == 1:
+                self.c.branch(self.c.compare("gt", stop, 0), lambda: step(0))
+            else:
+                self.c.loop(0, stop, 1, [], lambda index, _: step(index))
             coords[d] = ZERO
             return
-        if not shape or shape[vector] == 1:
+        if not shape or shape[vector] == 1 or lanes == 1:
             body(tuple(coords))
             return
         stop = shape[vector] if stops is None else stops[vector]
@@ -131,8 +135,8 @@ def vector_pieces(extent: int, lanes: int) -> list[tuple[int, int, int]]:
 
 
 def few_lanes(self: BlockLowering, lanes: int) -> int:
-    """How many elements an iteration takes where a tile ends: a register's worth, or a line's of 32-bit ones."""
-    return min(lanes, max(16, lanes // 4))
+    """How many elements an iteration takes where a tile ends: a register's worth."""
+    return min(lanes, max(self.machine.vector_bytes // 4, lanes // 4))
 
 
 def _along_to(self: BlockLowering, coords: list[Coord], vector: int, extent: int, stop: Number, lanes: int, body: Body,
@@ -143,7 +147,7 @@ def _along_to(self: BlockLowering, coords: list[Coord], vector: int, extent: int
     if main:
         reached = c.min(stop, main)
         narrow = few_lanes(self, lanes)
-        whole = whole_vectors(self, reached, lanes, ends) if narrow < lanes else 0
+        whole = whole_vectors(self, reached, lanes, ends) if narrow < lanes or ends else 0
         with inside_of(self, ends):
             _along(self, coords, vector, 0, whole, lanes, body)
         _along(self, coords, vector, whole, reached, narrow, body)

@@ -202,7 +202,7 @@ def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
     end = c.max(0, c.min(end, extent))
     few = few_lanes(self, lanes)
     ends = ends_along(self, [real], axis)
-    whole = whole_vectors(self, end, lanes, ends) if few < lanes else 0
+    whole = whole_vectors(self, end, lanes, ends) if few < lanes or ends else 0
 
     def many() -> list[Value]:
         self.lanes = lanes

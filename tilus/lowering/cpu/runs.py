@@ -19,6 +19,7 @@ from tilus.ir.ops import (
     Transpose,
 )
 from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.first_lanes import load_first, store_first
 from tilus.lowering.cpu.limits import Uniform, rises, source_axis
 from tilus.lowering.cpu.values import Coord, Coords, Memory, Number
 
@@ -70,10 +71,10 @@ def first_lane(coords: Coords) -> Coords:
     return tuple(Coord(x.base, x.const) if x.vector else x for x in coords)
 
 
-def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int, mask: Value | None
-           ) -> tuple[Value, Value]:
-    """The address of the first lane's element, and which lanes are in bounds and not masked off; ``lowest`` is the
-    least that the index along memory may be."""
+def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int
+           ) -> tuple[Value, Number, Value | None]:
+    """The address of the first lane's element, how many lanes are in bounds, and which of these, where those before the
+    view's beginning are not; ``lowest`` is the least that the index along memory may be."""
     c, lanes = self.c, self.lanes
     numbers: list[Number] = [c.number(c.cast(s, i64)) for s in starts]
     offset: Number = 0
@@ -85,14 +86,11 @@ def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: in
     end = c.sub(memory.highs[run], numbers[run])
     if row is not None:
         end = c.select(row, end, 0)
-    inside: Value | None = c.lanes_below(end, lanes)
-    low = memory.lows[run]
+    low, inside = memory.lows[run], None
     if not isinstance(low, int) or lowest < low:
         before = c.lanes_below(c.sub(low, numbers[run]), lanes)
-        inside = c.both(inside, c.b.add(Binary("xor", before, c.const(True, before.tile.dtype, lanes))).result)
-    condition = c.both(inside, mask)
-    assert condition is not None
-    return c.offset(memory.pointer, offset), condition
+        inside = c.b.add(Binary("xor", before, c.const(True, before.tile.dtype, lanes))).result
+    return c.offset(memory.pointer, offset), end, inside
 
 
 def lowest_of(self: BlockLowering, index: Value) -> int:
@@ -103,16 +101,27 @@ def lowest_of(self: BlockLowering, index: Value) -> int:
 def load_run(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int,
              mask: Value | None, other: Value | None) -> Value:
     """A vector of elements from the indices ``starts`` on, along dimension ``run``."""
-    pointer, condition = _place(self, memory, starts, run, lowest, mask)
-    fill = None if other is None else self.c.splat(other, self.lanes)
-    return self.c.b.add(MaskedLoad(pointer, condition, fill)).result
+    c, lanes = self.c, self.lanes
+    pointer, count, inside = _place(self, memory, starts, run, lowest)
+    fill = None if other is None else c.splat(other, lanes)
+    condition = c.both(inside, mask)
+    if condition is None:
+        return load_first(self, pointer, count, lanes, fill)
+    condition = c.b.add(Binary("and", c.lanes_below(count, lanes), condition)).result
+    return c.b.add(MaskedLoad(pointer, condition, fill)).result
 
 
 def store_run(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int, value: Value,
               mask: Value | None) -> None:
     """Write a vector from there on."""
-    pointer, condition = _place(self, memory, starts, run, lowest, mask)
-    self.c.b.add(MaskedStore(pointer, value, condition))
+    c = self.c
+    pointer, count, inside = _place(self, memory, starts, run, lowest)
+    condition = c.both(inside, mask)
+    if condition is None:
+        store_first(self, pointer, count, value)
+        return
+    condition = c.b.add(Binary("and", c.lanes_below(count, self.lanes), condition)).result
+    c.b.add(MaskedStore(pointer, value, condition))
 
 
 __all__ = ["first_lane", "load_run", "lowest_of", "run_dim", "run_of", "store_run"]

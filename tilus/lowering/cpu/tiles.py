@@ -72,7 +72,7 @@ from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Memory,
 @handles(Elementwise)
 def _elementwise(self: BlockLowering, op: Operation) -> None:
     if op.result.tile.is_scalar:
-        self.scalars[op.result] = self.c.b.add(op.on([self.scalars[v] for v in op.operands])).result
+        self.scalars[op.result] = self.c.computed(op.on([self.scalars[v] for v in op.operands]))
     else:
         self.define(op.result, self.lazy(op, cost_of(op)))
 

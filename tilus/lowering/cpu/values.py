@@ -145,7 +145,7 @@ class Machine:
     ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one; ``pairs``:
     there is a fast one for pairs of bf16 (``DotPairs``); ``tiles``: there are tile registers, and products of them.
     ``fma``: it multiplies and adds floats in one instruction; ``halves``: it converts f16; ``scales``: it multiplies by
-    powers of two."""
+    powers of two; ``masks``: accesses to some lanes of a vector only are as quick as others."""
 
     vector_bytes: int = 32
     registers: int = 16
@@ -157,6 +157,7 @@ class Machine:
     fma: bool = True
     halves: bool = True
     scales: bool = False
+    masks: bool = False
     pairs: bool = False
     tiles: bool = False
 
