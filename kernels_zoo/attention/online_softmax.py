@@ -55,7 +55,7 @@ def with_sink(state: State, sink: tl.Tile, scale: float) -> State:
     return top, l * shrink + tl.exp2((sink - top) * scale, approximate=True), acc * shrink[:, None]
 
 
-def finish(state: State, scale: float, nothing: float = INFINITY) -> tuple[tl.Tile, tl.Tile]:
+def finish(state: State, scale: float, nothing: tl.Tile | float = INFINITY) -> tuple[tl.Tile, tl.Tile]:
     """The output and the log-sum-exp; ``nothing`` is that of a row that sees no key, whose output is 0."""
     m, l, acc = state
     empty = l == 0.0

@@ -2,9 +2,10 @@
 
 A score function ``score(s, b, h, q_index, k_index, *arrays)`` gives other scores for a tile of scores q·k / √D, a mask
 ``mask(b, h, q_index, k_index, *arrays)`` says which keys are seen. ``q_index`` is a column of positions, ``k_index`` a
-row. Positions are the keys': the last query stands at the last key, so that query i is at i + Sk − Sq. ``arrays`` are
-up to three that the call gives; functions read them by ``tl.gather`` or by an index. Kernels are compiled anew for each
-function that is not equal to an earlier one: those with numbers are frozen data classes.
+row, ``h`` a number, or like ``q_index`` where heads share a tile. Positions are the keys': the last query stands at the
+last key, so that query i is at i + Sk − Sq. ``arrays`` are up to three that the call gives; functions read them by
+``tl.gather``, and by an index what does not depend on the head. Kernels are compiled anew for each function that is not
+equal to an earlier one: those with numbers are frozen data classes.
 
 A score function that is not s + something has a method ``slope(s, b, h, q_index, k_index, *arrays)``, its derivative by
 s, for the backward pass.
@@ -55,13 +56,13 @@ def tree(b: Any, h: Any, q_index: Any, k_index: Any, ancestors: Any, context: An
 
 def alibi(s: Any, b: Any, h: Any, q_index: Any, k_index: Any, slopes: Any) -> Any:
     """Scores fall by ``slopes[h]`` (H,) a position of distance."""
-    return s - slopes[h] * tl.abs(q_index - k_index)
+    return s - tl.gather(slopes, (h,)) * tl.abs(q_index - k_index)
 
 
 def biased(s: Any, b: Any, h: Any, q_index: Any, k_index: Any, bias: Any) -> Any:
     """``bias`` (B, H, Sq, Sk) is added; its extents of 1 are broadcast before the call (``np.broadcast_to``)."""
     row = q_index - (bias.shape[3] - bias.shape[2])
-    return s + tl.gather(bias[b, h, :, :], (row, k_index)).to(tl.f32)
+    return s + tl.gather(bias, (b, h, row, k_index)).to(tl.f32)
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from kernels_zoo.attention.dropout import kept
 from kernels_zoo.attention.flash_attention import flash_attention, reference
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, wide
-from tests.zoo.test_attention_variants import check, operands, positions
+from tests.zoo.test_attention_variants import check, engines, operands, positions
 
 SIMULATED = ["simulate:sm_80:ptx", "simulate:sm_80:cuda"]
-ENGINES = ["interpret", "cpu", *SIMULATED]
 TILE = {"BM": 32, "BN": 16, "warps": 2}
 """Of simulated kernels."""
 
@@ -44,7 +43,7 @@ def compare(form: Form, shape: tuple[int, ...], engine: str, e: int = 0, dtype: 
 
 WINDOWS = [Form(causal=True), Form(left=17), Form(right=5), Form(left=9, right=2), Form(left=40, causal=True),
            Form(left=0, right=0), Form(left=200, right=200)]
-LENGTHS = [(1, 1), (1, 67), (17, 16), (33, 31), (70, 131), (131, 70), (97, 97)]
+LENGTHS = [(1, 67), (17, 16), (65, 63), (70, 131), (131, 70)]
 
 
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
@@ -71,7 +70,7 @@ def test_head_dimensions_simulated(d: int, e: int, engine: str) -> None:
     compare(Form(causal=True), (1, 33, 47, 2, 1, d), engine, e, tl.bf16)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engines())
 def test_sinks(engine: str) -> None:
     """A row that sees no key has the sink's share of nothing, and its score for a log-sum-exp."""
     sinks = np.array([0.5, -3.0, 20.0], np.float32)
@@ -99,7 +98,7 @@ def dropped(form: Form, shape: tuple[int, ...]) -> Array:
     return out / (1 - form.dropout)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engines())
 def test_dropout(engine: str) -> None:
     """The same weights are left out whatever the engine and its tiles, and about as many as asked for."""
     form, shape = Form(causal=True, dropout=0.3, seed=2**40 + 7), (2, 37, 50, 2, 1, 16)
@@ -111,7 +110,7 @@ def test_dropout(engine: str) -> None:
 QUERIES_OF, KEYS_OF = [0, 5, 5, 40, 41], [0, 33, 40, 40, 77]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", engines("cuda"))
 @pytest.mark.parametrize("form", [Form(), Form(left=7, causal=True)], ids=["full", "window"])
 def test_sequences_of_different_lengths(form: Form, engine: str) -> None:
     """One has no queries, one no keys; each is as if it were alone."""

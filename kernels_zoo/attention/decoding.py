@@ -1,0 +1,235 @@
+"""Attention of few queries to a cache of many keys (Flash-Decoding): the keys are split among blocks of threads, and a
+second kernel merges what each has made of its part.
+
+Of split n there are an output and a log-sum-exp, as if there were no other keys. Together they are
+
+    lse = ln Σₙ exp(lseₙ)        o = Σₙ exp(lseₙ − lse) oₙ
+
+Query heads that share a key head are rows of one product. New keys and values are appended to the cache, turned by
+their positions, by the block that attends to them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import tilus as tl
+from kernels_zoo.attention.arrays import FUNCTION, NONE, QUERIES, SINKS, TYPES, given
+from kernels_zoo.attention.cache import (
+    CACHED_KEYS,
+    CACHED_VALUES,
+    SCALES,
+    TABLE,
+    Cache,
+    append,
+    scales_of,
+    tile_of,
+)
+from kernels_zoo.attention.flash_attention import PLAIN
+from kernels_zoo.attention.forms import Form
+from kernels_zoo.attention.online_softmax import INFINITY, LN_2, LOG2_E, State, attend, begin, finish, with_sink
+from kernels_zoo.attention.rotary import rotated
+from kernels_zoo.attention.visits import Span, visible
+from kernels_zoo.checking import Array
+
+MOST_SPLITS = 128
+"""Of a sequence's keys, as the merging kernel has registers for."""
+NEW = 16
+"""Rows of a tile of new keys."""
+if TYPE_CHECKING:  # what kernels do with them is not for type checkers
+    NEW_KEYS = Any
+    NEW_VALUES = Any
+    PARTS = Any
+    SUMS = Any
+    OUTPUT = Any
+    ANGLES = Any
+else:
+    NEW_KEYS = tl.f16["B", "Sn", "Hk", "D"] | tl.bf16["B", "Sn", "Hk", "D"] | tl.f32["B", "Sn", "Hk", "D"] | None
+    NEW_VALUES = (tl.f16["B", "Sn", "Hk", "E or D"] | tl.bf16["B", "Sn", "Hk", "E or D"]
+                  | tl.f32["B", "Sn", "Hk", "E or D"] | None)
+    PARTS = (tl.f32["splits", "B", "Sq", "H", "E or D"] | tl.f16["splits", "B", "Sq", "H", "E or D"]
+             | tl.bf16["splits", "B", "Sq", "H", "E or D"])
+    SUMS = tl.f32["splits", "B", "H", "Sq"]
+    OUTPUT = tl.f32["B", "Sq", "H", "E"] | tl.f16["B", "Sq", "H", "E"] | tl.bf16["B", "Sq", "H", "E"]
+    ANGLES = tl.f32["positions", "pairs"] | None
+
+
+@tl.jit
+def attention_split(
+    q: QUERIES, k: CACHED_KEYS, v: CACHED_VALUES, lengths: tl.i32["B"], o: PARTS, lse: SUMS,
+    table: TABLE = None, k_scales: SCALES = None, v_scales: SCALES = None,
+    k_new: NEW_KEYS = None, v_new: NEW_VALUES = None, cos: ANGLES = None, sin: ANGLES = None, sinks: SINKS = None,
+    a0: types[0] = None, a1: types[1] = None, a2: types[2] = None, types: TYPES = NONE,
+    score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, page: int = 0, interleaved: bool = False,
+    causal: bool = False, left: int = -1, right: int = -1, few: int = 16, BM: int = 0, BN: int = 64, stages: int = 2,
+    warps: int = 4,
+) -> None:
+    """Split n of all: ``o[n]`` and ``lse[n]``. ``page`` is the extent of a page, where there is a ``table``. Of rows
+    that see no key of the split, the log-sum-exp is −inf, or +inf where there is one split only. ``few`` is how many
+    rows there are for a key head, queries times heads, where there are less than 16."""
+    BM = BM or (few if tl.target() == "cpu" else 16)
+    E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
+    B, Sq, H, _ = q.shape
+    splits, group = o.shape[0], H // k.shape[2]
+    tl.block(warps=warps)
+    row_tiles = tl.cdiv(Sq * group, BM)
+    tile, hk, b = tl.grid(splits * row_tiles, k.shape[2], B)
+    split, row_tile = tile // row_tiles, tile % row_tiles
+    cached = lengths[b]
+    total = cached if k_new is None else cached + k_new.shape[1]
+    shift = total - Sq
+    scale = LOG2_E / D**0.5 if score is None else LOG2_E           # exp(x) is computed as exp2(x log₂ e)
+    row = (row_tile * BM + tl.arange(BM))[:, None]                 # heads of the group are the inner rows
+    i, h = row // group, hk * group + row % group
+
+    def of_queries(columns: tl.Tile) -> tl.Tile:
+        return tl.gather(q[b, :, :, :], (i, h, columns), mask=i < Sq)
+
+    columns = tl.arange(D)[None, :]
+    x = of_queries(columns)
+    if cos is not None:
+        x = rotated(of_queries, columns, i + shift, cos, sin, interleaved).to(q.dtype)
+
+    def step(state: State, j: tl.Tile, end: tl.Tile, keys: Any, values: Any, k_factors: Any, v_factors: Any) -> State:
+        """Keys from ``j`` on, before ``end``; a row's elements are times a factor, or None."""
+        def scores(s: tl.Tile) -> tl.Tile:
+            at = j + tl.arange(s.shape[1])[None, :]
+            if k_factors is not None:
+                s = s * k_factors()[None, :]
+            if score is not None:
+                s = score(s * D**-0.5, b, h, i + shift, at, *arrays)
+            others = (mask(b, h, i + shift, at, *arrays),) if mask is not None else ()
+            seen = visible(Span(0, 0, left >= 0, right >= 0, True), i, at, end, shift, left, right, others)
+            return tl.where(seen, s, -INFINITY)
+
+        def weights(p: tl.Tile) -> tl.Tile:
+            return p if v_factors is None else p * v_factors()[None, :]
+
+        return attend(state, x, keys, values, scale, scores, weights)
+
+    def loads(cache: Any, extent: int, j: tl.Tile) -> Any:
+        return lambda: tile_of(cache, table, page, b, hk, j, cached, BN, extent).to(q.dtype)
+
+    def factors(scales: Any, j: tl.Tile) -> Any:
+        return None if scales is None else lambda: scales_of(scales, table, page, b, hk, j, cached, BN)
+
+    first = tl.maximum(shift - left, 0) // BN if left >= 0 else 0  # tiles before it no query sees
+    tiles = tl.maximum(tl.cdiv(cached, BN) - first, 0)
+    each = tl.cdiv(tiles, splits)
+    start = first + tl.minimum(split * each, tiles)
+    state = begin(BM, E)
+    for n in tl.range(start, first + tl.minimum((split + 1) * each, tiles), stages=stages):
+        j = n * BN
+        state = step(state, j, cached, loads(k, D, j), loads(v, E, j), factors(k_scales, j), factors(v_scales, j))
+
+    def appended(j: tl.Tile) -> tuple[tl.Tile, tl.Tile]:
+        """New keys and values from ``j`` on, which the first rows' block stores."""
+        at = (j + tl.arange(NEW))[:, None]
+
+        def of_keys(columns: tl.Tile) -> tl.Tile:
+            return tl.gather(k_new[b, :, hk, :], (at, columns))
+
+        y, z = of_keys(columns), tl.load(v_new[b, :, hk, :], (j, 0), (NEW, E))
+        if cos is not None:
+            y = rotated(of_keys, columns, cached + at, cos, sin, interleaved).to(q.dtype)
+        if row_tile == 0:
+            append(k, k_scales, table, page, b, hk, cached + j, total, y)
+            append(v, v_scales, table, page, b, hk, cached + j, total, z)
+        return y, z
+
+    if split == splits - 1:
+        if k_new is not None:
+            for j in tl.range(0, k_new.shape[1], NEW):
+                y, z = appended(j)
+                state = step(state, cached + j, total, always(y), always(z), None, None)
+        if sinks is not None:
+            state = with_sink(state, tl.gather(sinks, (h[:, 0],)), scale)
+    out, sums = finish(state, scale, tl.where(splits == 1, INFINITY, -INFINITY))
+    tl.scatter(o[split, b, :, :, :], (i, h, tl.arange(E)[None, :]), out.to(o.dtype), mask=i < Sq)
+    tl.scatter(lse[split, b, :, :], (h, i), sums[:, None], mask=i < Sq)
+
+
+@tl.jit
+def attention_merge(parts: PARTS, sums: SUMS, o: OUTPUT, lse: tl.f32["B", "H", "Sq"], E: int = 64, BS: int = 8,
+                    warps: int = 1) -> None:
+    """The outputs and log-sum-exps of splits, as if of one; BS splits at a time."""
+    splits = parts.shape[0]
+    B, Sq, H, _ = o.shape
+    tl.block(warps=warps)
+    h, i, b = tl.grid(H, Sq, B)
+    every = tl.load(sums[:, b, h, i], 0, MOST_SPLITS, other=-INFINITY)
+    top = tl.max(every)
+    seen = top > -INFINITY
+    top = tl.where(seen, top, 0.0)
+    total = tl.sum(tl.exp2((every - top) * LOG2_E, approximate=True))
+    out = tl.zeros((E,), tl.f32)
+    for n in tl.range(0, splits, BS):
+        some = tl.load(sums[:, b, h, i], n, BS, other=-INFINITY)
+        weights = tl.exp2((some - top) * LOG2_E, approximate=True)
+        out = out + tl.sum(tl.load(parts[:, b, i, h, :], (n, 0), (BS, E)) * weights[:, None], axis=0)
+    tl.store(o[b, i, h, :], 0, (out / tl.where(seen, total, 1.0)).to(o.dtype))
+    lse[b, h, i] = tl.where(seen, top + tl.log2(total, approximate=True) * LN_2, INFINITY)
+
+
+def always(tile: tl.Tile) -> Callable[[], tl.Tile]:
+    return lambda: tile
+
+
+def splits_for(blocks: int, slots: int, tiles: int) -> int:
+    """Into how many parts to split ``tiles`` of keys, where there are ``blocks`` of threads without that, of which
+    ``slots`` run at once: the fewest whose last wave leaves almost as little idle as the best."""
+    if blocks >= 0.8 * slots:
+        return 1
+    most = max(1, min(MOST_SPLITS, slots, tiles))
+    found = [n for n in range(1, most + 1) if n == 1 or -(-tiles // n) != -(-tiles // (n - 1))]
+
+    def efficiency(n: int) -> float:
+        waves = blocks * n / slots
+        return waves / -(-blocks * n // slots)
+
+    best = max(map(efficiency, found))
+    return next(n for n in found if efficiency(n) >= 0.85 * best)
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines (positions, R / 2), f32, and whether pairs are neighbours."""
+
+    cos: Array
+    sin: Array
+    interleaved: bool = False
+
+
+def decode(q: Array, cache: Cache, form: Form = PLAIN, new: tuple[Array, Array] | None = None,
+           rotary: Rotary | None = None, splits: int = 0, slots: int = 0, engine: str | None = None,
+           **tiles: int) -> tuple[Array, Array]:
+    """The output (B, Sq, H, E), in the type of ``q``, and the log-sum-exp of each row, (B, H, Sq), f32, of the last Sq
+    queries of sequences.
+
+    ``new`` are keys and values (B, Sn, Hk, D or E) that follow those of the cache. They are appended to it, and
+    attended to as they are before they become 8 bits; ``lengths`` the caller increases. ``rotary`` turns queries and
+    new keys. Of the form there are no dropout and offsets. ``splits`` 0 leaves their number to :func:`splits_for`, for
+    ``slots`` blocks that run at once: by default the processors of this machine; twice a GPU's multiprocessors.
+    """
+    import numpy as np
+
+    (batch, sq, h, d), hk, e = q.shape, cache.keys.shape[2], cache.values.shape[3]
+    longest, rows = int(cache.lengths.max(initial=0)), sq * (h // max(1, hk))
+    blocks = batch * hk * -(-rows // tiles.get("BM", 16))
+    splits = splits or splits_for(blocks, slots or os.cpu_count() or 1, -(-longest // tiles.get("BN", 64)))
+    o, lse = np.empty((batch, sq, h, e), q.dtype), np.empty((batch, h, sq), np.float32)
+    parts = (np.empty((splits, *o.shape), np.float32), np.empty((splits, *lse.shape), np.float32))
+    if splits == 1:
+        parts = (o[None], lse[None])
+    k_new, v_new = new or (None, None)
+    cos, sin, interleaved = rotary or (None, None, False)
+    constants = {"D": d, "E": e, "few": min(16, rows), **tiles, **form.constants()}
+    del constants["dropout"], constants["seed"]
+    kernel, merge = (x.on(engine) if engine else x for x in (attention_split, attention_merge))
+    kernel(q, cache.keys, cache.values, cache.lengths, *parts, cache.table, cache.key_scales, cache.value_scales,
+           k_new, v_new, cos, sin, form.sinks, page=cache.keys.shape[1] if cache.table is not None else 0,
+           interleaved=interleaved, **constants)
+    if splits > 1:
+        merge(*parts, o, lse, E=e)
+    return o, lse
