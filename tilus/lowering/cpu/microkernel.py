@@ -7,12 +7,14 @@ consecutive elements. Row blocks run inside panels, so that a panel stays in the
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Binary, Extract, Fma, PtrLoad, PtrStore, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
+from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.values import Machine, Number
 from tilus.lowering.cpu.ways import PACKED, note_way
@@ -48,6 +50,23 @@ def row_pieces(rows: int, block: int) -> list[tuple[int, int, int]]:
     if first == second:
         return [*pieces, (start, rows, first)]
     return [*pieces, (start, start + first, first), (start + first, rows, second)]
+
+
+LOW = 4
+"""Rows of the blocks that are made, with full ones, of rows of which a run says how many there are."""
+
+
+def low_rows(c: Cursor, rows: Value, block: int) -> tuple[Value, Value]:
+    """Where full blocks end, and the blocks of ``LOW`` rows behind them, so that they cover ``rows`` rows, which are
+    at least one, and few more."""
+    unit = math.gcd(block, LOW)
+    units, full, low = c.arith("quo", c.add(rows, unit - 1), unit), block // unit, LOW // unit
+    # The fewest low blocks that leave a multiple of full ones: low * inverse = 1 modulo full.
+    count = c.arith("rem", c.mul(units, pow(low, -1, full)), full)
+    start = c.sub(units, c.mul(count, low))
+    few = c.compare("lt", start, 0)
+    start, stop = c.select(few, 0, start), c.select(few, low, units)
+    return c.value(c.mul(start, unit)), c.value(c.mul(stop, unit))
 
 
 def column_pieces(columns: int, block: Blocking) -> list[tuple[int, int, int]]:
@@ -117,16 +136,24 @@ def emit_product(self: BlockLowering, p: Product) -> None:
     """All of C, panel by panel."""
     block = blocking(self.machine, p.dtype)
     note_way(self, PACKED, p.dtype, min(block.rows, p.rows), block.columns, instruction=p.instruction)
+    ends: tuple[Value, Value] | None = None
+    if isinstance(p.wanted_rows, Value) and p.rows % LOW == 0 and p.rows >= block.rows:
+        ends = low_rows(self.c, p.wanted_rows, block.rows)
     for start, stop, width in column_pieces(p.columns, block):
         def panel(j: Number, width: int = width) -> None:
             b = self.c.offset(p.b, self.c.mul(j, p.b_depth))
-            for top, bottom, height in row_pieces(p.rows, block.rows):
-                def rows(i: Number, height: int = height) -> None:
-                    a = self.c.offset(p.a, self.c.mul(i, p.a_stride))
-                    c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
-                    _micro(self, p, a, b, c, height, width, block)
 
-                over(self, top, bottom, height, rows, p.wanted_rows)
+            def rows(i: Number, height: int) -> None:
+                a = self.c.offset(p.a, self.c.mul(i, p.a_stride))
+                c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
+                _micro(self, p, a, b, c, height, width, block)
+
+            if ends is None:
+                for top, bottom, height in row_pieces(p.rows, block.rows):
+                    over(self, top, bottom, height, functools.partial(rows, height=height), p.wanted_rows)
+            else:
+                self.c.loop(0, ends[0], block.rows, [], lambda i, _: rows(i, block.rows))
+                self.c.loop(*ends, LOW, [], lambda i, _: rows(i, LOW))
 
         over(self, start, stop, width, panel, p.wanted_columns)
 
