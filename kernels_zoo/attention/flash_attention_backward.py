@@ -6,18 +6,41 @@ of queries: each gradient is summed by one block, in one order, so that the resu
 head that serves a group of query heads sums over them in its block.
 
 Arrays are (batch, sequence, heads, D), as in the forward pass, whose ``lse`` (B, H, Sq) says what each row was divided
-by. Rows that see no key (lse = +inf) have P = 0.
+by. Rows that see no key (lse = +inf) have P = 0. A score function multiplies dS by its derivative; dropout thins P for
+dv, and dO vᵀ by the same weights. Tiles that a query does not see are passed over, as in the forward pass.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tilus as tl
 from kernels_zoo.attention import flash_attention
-from kernels_zoo.attention.online_softmax import LOG2_E
+from kernels_zoo.attention.arrays import (
+    COUNTS,
+    FUNCTION,
+    KEYS,
+    LENGTH,
+    NONE,
+    OFFSETS,
+    OUTPUTS,
+    QUERIES,
+    ROWS,
+    SEED,
+    TILES,
+    TYPES,
+    VALUES,
+    given,
+    numbers,
+    sequence,
+)
+from kernels_zoo.attention.dropout import kept
+from kernels_zoo.attention.flash_attention import PLAIN
+from kernels_zoo.attention.forms import Form
+from kernels_zoo.attention.online_softmax import INFINITY, LOG2_E
+from kernels_zoo.attention.visits import BlockMask, Span, band, block_arguments, visible
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
 SHAPES = [(1, 1, 2, 1, 1, 64), *flash_attention.SHAPES[1:]]           # of one key, dk is 0 but for rounding
@@ -28,14 +51,6 @@ BOTH_SUMS = 128
 ROOMY = ("sm_80", "sm_90", "sm_90a", "sm_100", "sm_100a")
 """Targets with 163 KB of shared memory a block or more; others have 99 KB or less."""
 Gradients = tuple[tl.Tile, tl.Tile]
-if TYPE_CHECKING:  # what kernels do with them is not for type checkers
-    QUERIES = Any
-    KEYS = Any
-    ROWS = Any
-else:
-    QUERIES = tl.f16["B", "Sq", "H", "D"] | tl.bf16["B", "Sq", "H", "D"] | tl.f32["B", "Sq", "H", "D"]
-    KEYS = tl.f16["B", "Sk", "Hk", "D"] | tl.bf16["B", "Sk", "Hk", "D"] | tl.f32["B", "Sk", "Hk", "D"]
-    ROWS = tl.f32["B", "H", "Sq"]
 
 
 @tl.jit
@@ -53,105 +68,156 @@ def attention_delta(o: QUERIES, do: QUERIES, lse: ROWS, delta: ROWS, lse2: ROWS,
 
 @tl.jit
 def attention_backward_keys(
-    q: QUERIES, k: KEYS, v: KEYS, do: QUERIES, lse2: ROWS, delta: ROWS, dk: KEYS | None, dv: KEYS | None,
-    D: int = 64, causal: bool = False, group: int = 0, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
+    q: QUERIES, k: KEYS, v: VALUES, do: OUTPUTS, lse2: ROWS, delta: ROWS, dk: KEYS | None, dv: VALUES | None,
+    q_offsets: OFFSETS = None, k_offsets: OFFSETS = None, longest: LENGTH = None, counts: COUNTS = None,
+    tiles: TILES = None, seed: SEED = None, a0: types[0] = None, a1: types[1] = None, a2: types[2] = None,
+    types: TYPES = NONE, score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, causal: bool = False,
+    left: int = -1, right: int = -1, dropout: float = 0.0, group: int = 0, BM: int = 0, BN: int = 0, stages: int = 2,
+    warps: int = 0,
 ) -> None:
     """dk and dv. All products are transposed, keys by queries: Pᵀ and dSᵀ are then first operands of the next ones
     in the registers that they were computed in. ``group`` is H // Hk where that is known. One of dk and dv may be None:
-    where rows are long, registers hold the sums of one."""
-    tile_of = keys_tile(D, q.dtype.bits)
+    where rows are long, registers hold the sums of one. ``counts`` and ``tiles`` list queries by keys."""
+    E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
+    tile_of = keys_tile(max(D, E), q.dtype.bits)
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)
-    tile, hk, b = tl.grid(tl.cdiv(Sk, BN), Hk, B)
+    if k_offsets is None:
+        tile, hk, b = tl.grid(tl.cdiv(Sk, BN), Hk, B)
+    else:
+        tile, hk, b = tl.grid(tl.cdiv(longest, BN), Hk, k_offsets.shape[0] - 1)
+        Sq, Sk = q_offsets[b + 1] - q_offsets[b], k_offsets[b + 1] - k_offsets[b]
     start, shift = tile * BN, Sk - Sq
-    scale = LOG2_E / D**0.5                                        # exp(x) is computed as exp2(x log₂ e)
-    keys = held(tl.load(k[b, :, hk, :], (start, 0), (BN, D)))
-    minus_values = held(-tl.load(v[b, :, hk, :], (start, 0), (BN, D)))
-    gk, gv = tl.zeros((BN, D), tl.f32), tl.zeros((BN, D), tl.f32)
-    first: tl.Tile | int = 0
-    whole: tl.Tile | int = 0
-    if causal:                                                     # rows before the first see no key of the tile,
-        first = tl.minimum(tl.maximum(start - shift, 0), Sq) // BM * BM         # and rows from here on see them all
-        whole = tl.minimum(tl.maximum(tl.cdiv(start + BN - 1 - shift, BM) * BM, first), Sq)
+    keys = held(tl.load(sequence(k, b, hk, k_offsets), (start, 0), (BN, D)))
+    minus_values = held(-tl.load(sequence(v, b, hk, k_offsets), (start, 0), (BN, E)))
+    columns = (start + tl.arange(BN))[:, None]
+    gk, gv = tl.zeros((BN, D), tl.f32), tl.zeros((BN, E), tl.f32)
 
-    def step(gradients: Gradients, head: tuple[tl.View, ...], i: tl.Tile, masked: bool) -> Gradients:
+    def step(gradients: Gradients, h: tl.Tile, head: tuple[tl.View, ...], i: tl.Tile, span: Span,
+             part: bool) -> Gradients:
         gk, gv = gradients
-        queries, outputs, sums, deltas = head
+        queries, outputs, row_sums, deltas = head
+        rows = (i + tl.arange(BM))[None, :]
         x, d = tl.load(queries, (i, 0), (BM, D)), tl.load(deltas, i, BM)
-        p = tl.exp2(tl.dot(keys(), x.T) * scale - tl.load(sums, i, BM)[None, :], approximate=True)
-        if masked:
-            p = tl.where(tl.arange(BN)[:, None] <= tl.arange(BM)[None, :] + (i + shift - start), p, 0.0)
-        y = tl.load(outputs, (i, 0), (BM, D))
+        sums = tl.load(row_sums, i, BM, other=None if score is None else INFINITY)
+        place = b, h, rows + shift, columns, *arrays
+        p, slope = probabilities(tl.dot(keys(), x.T), sums[None, :], D, score, place)
+        others = (mask(*place),) if part and mask is not None else ()
+        seen = visible(span, columns, rows, None, -shift, right, left, others)
+        p = p if seen is None else tl.where(seen, p, 0.0)
+        left_in = None if dropout == 0.0 else kept(dropout, seed, b, b * H + h, rows, columns)
+        y = tl.load(outputs, (i, 0), (BM, E))
         if dv is not None:
-            gv = tl.dot(p.to(do.dtype), y, gv)
+            gv = tl.dot(thinned(p, left_in, dropout).to(do.dtype), y, gv)
         if dk is not None:
-            # Sums of products begin at Δ: it takes no instruction to subtract it, but gives −dS.
-            minus_ds = p * tl.dot(minus_values(), y.T, tl.broadcast_to(d[None, :], (BN, BM)))
+            minus_ds = minus_gradient(p, slope, minus_values(), y.T, tl.broadcast_to(d[None, :], (BN, BM)), left_in,
+                                      dropout)
             gk = tl.dot(minus_ds.to(q.dtype), x, gk)
         return gk, gv
 
     heads = group or H // Hk
+    extent = Sq if k_offsets is None else tl.where(start < Sk, Sq, 0)
     for h in tl.range(hk * heads, (hk + 1) * heads):
-        head = q[b, :, h, :], do[b, :, h, :], lse2[b, h, :], delta[b, h, :]
-        if causal:
-            for i in tl.range(first, whole, BM, stages=stages):
-                gk, gv = step((gk, gv), head, i, True)
-        for i in tl.range(whole, Sq, BM, stages=stages):
-            gk, gv = step((gk, gv), head, i, False)
+        head = (*(sequence(x, b, h, q_offsets) for x in (q, do)), *(numbers(x, b, h, q_offsets) for x in (lse2, delta)))
+        if tiles is None:
+            for span in band(start, BN, extent, BM, -shift, right, left):
+                for i in tl.range(span.begin, span.end, BM, stages=stages):
+                    gk, gv = step((gk, gv), h, head, i, span, True)
+        else:
+            whole, some = counts[b, h, tile, 0], counts[b, h, tile, 1]
+            all_of_it, some_of_it = Span(0, Sq, False, False, False), Span(0, Sq, right >= 0, left >= 0, False)
+            for n in tl.range(0, whole, stages=stages):
+                gk, gv = step((gk, gv), h, head, tiles[b, h, tile, n] * BM, all_of_it, False)
+            for n in tl.range(whole, whole + some, stages=stages):
+                gk, gv = step((gk, gv), h, head, tiles[b, h, tile, n] * BM, some_of_it, True)
 
     if dk is not None:
-        tl.store(dk[b, :, hk, :], (start, 0), (gk * -(D**-0.5)).to(dk.dtype))
+        tl.store(sequence(dk, b, hk, k_offsets), (start, 0), (gk * -(D**-0.5)).to(dk.dtype))
     if dv is not None:
-        tl.store(dv[b, :, hk, :], (start, 0), gv.to(dv.dtype))
+        tl.store(sequence(dv, b, hk, k_offsets), (start, 0), gv.to(dv.dtype))
 
 
 @tl.jit
 def attention_backward_queries(
-    q: QUERIES, k: KEYS, v: KEYS, do: QUERIES, lse2: ROWS, delta: ROWS, dq: QUERIES,
-    D: int = 64, causal: bool = False, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
+    q: QUERIES, k: KEYS, v: VALUES, do: OUTPUTS, lse2: ROWS, delta: ROWS, dq: QUERIES,
+    q_offsets: OFFSETS = None, k_offsets: OFFSETS = None, longest: LENGTH = None, counts: COUNTS = None,
+    tiles: TILES = None, seed: SEED = None, a0: types[0] = None, a1: types[1] = None, a2: types[2] = None,
+    types: TYPES = NONE, score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, causal: bool = False,
+    left: int = -1, right: int = -1, dropout: float = 0.0, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
 ) -> None:
     """dq: the loop over keys is the forward pass's."""
-    tile_of = queries_tile(D, q.dtype.bits, tl.target())
+    E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
+    tile_of = queries_tile(max(D, E), q.dtype.bits, tl.target())
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)
-    tile, h, b = tl.grid(tl.cdiv(Sq, BM), H, B)
-    keys, values = k[b, :, h // (H // Hk), :], v[b, :, h // (H // Hk), :]
+    if q_offsets is None:
+        tile, h, b = tl.grid(tl.cdiv(Sq, BM), H, B)
+    else:
+        tile, h, b = tl.grid(tl.cdiv(longest, BM), H, q_offsets.shape[0] - 1)
+        Sq, Sk = q_offsets[b + 1] - q_offsets[b], k_offsets[b + 1] - k_offsets[b]
+    keys, values = (sequence(x, b, h // (H // Hk), k_offsets) for x in (k, v))
     start, shift = tile * BM, Sk - Sq
-    rows = start + tl.arange(BM)
-    scale = LOG2_E / D**0.5
-    queries = held(tl.load(q[b, :, h, :], (start, 0), (BM, D)))
-    minus_outputs = held(-tl.load(do[b, :, h, :], (start, 0), (BM, D)))
-    sums = tl.load(lse2[b, h, :], start, BM)[:, None]
-    deltas = tl.broadcast_to(tl.load(delta[b, h, :], start, BM)[:, None], (BM, BN))
+    rows = (start + tl.arange(BM))[:, None]
+    queries = held(tl.load(sequence(q, b, h, q_offsets), (start, 0), (BM, D)))
+    minus_outputs = held(-tl.load(sequence(do, b, h, q_offsets), (start, 0), (BM, E)))
+    sums = tl.load(numbers(lse2, b, h, q_offsets), start, BM)[:, None]
+    deltas = tl.broadcast_to(tl.load(numbers(delta, b, h, q_offsets), start, BM)[:, None], (BM, BN))
     gq = tl.zeros((BM, D), tl.f32)
 
-    def step(gq: tl.Tile, j: tl.Tile, masked: bool) -> tl.Tile:
+    def step(gq: tl.Tile, j: tl.Tile, span: Span, part: bool) -> tl.Tile:
+        columns = j + tl.arange(BN)[None, :]
         x = tl.load(keys, (j, 0), (BN, D))
-        p = tl.exp2(tl.dot(queries(), x.T) * scale - sums, approximate=True)
-        if masked:
-            columns = j + tl.arange(BN)[None, :]
-            visible = columns < Sk
-            if causal:
-                visible = visible & (columns <= rows[:, None] + shift)
-            p = tl.where(visible, p, 0.0)
-        minus_ds = p * tl.dot(minus_outputs(), tl.load(values, (j, 0), (BN, D)).T, deltas)
+        place = b, h, rows + shift, columns, *arrays
+        p, slope = probabilities(tl.dot(queries(), x.T), sums, D, score, place)
+        others = (mask(*place),) if part and mask is not None else ()
+        seen = visible(span, rows, columns, Sk, shift, left, right, others)
+        p = p if seen is None else tl.where(seen, p, 0.0)
+        left_in = None if dropout == 0.0 else kept(dropout, seed, b, b * H + h, rows, columns)
+        minus_ds = minus_gradient(p, slope, minus_outputs(), tl.load(values, (j, 0), (BN, E)).T, deltas, left_in,
+                                  dropout)
         return tl.dot(minus_ds.to(k.dtype), x, gq)
 
-    if causal:
-        whole = tl.maximum(tl.minimum(Sk, start + 1 + shift), 0) // BN * BN   # every row sees all keys up to here,
-        end = tl.minimum(Sk, start + BM + shift)                              # and none sees a key from here on
-        for j in tl.range(0, whole, BN, stages=stages):
-            gq = step(gq, j, False)
-        for j in tl.range(whole, end, BN, stages=stages):
-            gq = step(gq, j, True)
+    if tiles is None:
+        extent = Sk if q_offsets is None else tl.where(start < Sq, Sk, 0)
+        for span in band(start, BM, extent, BN, shift, left, right):
+            for j in tl.range(span.begin, span.end, BN, stages=stages):
+                gq = step(gq, j, span, True)
     else:
-        for j in tl.range(0, Sk, BN, stages=stages):
-            gq = step(gq, j, True)
-    tl.store(dq[b, :, h, :], (start, 0), (gq * -(D**-0.5)).to(dq.dtype))
+        whole, some = counts[b, h, tile, 0], counts[b, h, tile, 1]
+        for n in tl.range(0, whole, stages=stages):
+            gq = step(gq, tiles[b, h, tile, n] * BN, Span(0, Sk, False, False, False), False)
+        for n in tl.range(whole, whole + some, stages=stages):
+            gq = step(gq, tiles[b, h, tile, n] * BN, Span(0, Sk, left >= 0, right >= 0, True), True)
+    tl.store(sequence(dq, b, h, q_offsets), (start, 0), (gq * -(D**-0.5)).to(dq.dtype))
+
+
+def probabilities(products: tl.Tile, sums: tl.Tile, D: int, score: Any,
+                  place: tuple[Any, ...]) -> tuple[tl.Tile, tl.Tile | None]:
+    """P of q kᵀ, and the scores' derivative by q kᵀ / √D; None: 1. exp(x) is computed as exp2(x log₂ e)."""
+    if score is None:
+        return tl.exp2(products * (LOG2_E / D**0.5) - sums, approximate=True), None
+    s = products * D**-0.5
+    p = tl.exp2(score(s, *place) * LOG2_E - sums, approximate=True)
+    return p, score.slope(s, *place) if hasattr(score, "slope") else None
+
+
+def thinned(x: tl.Tile, left_in: tl.Tile | None, dropout: float) -> tl.Tile:
+    """``x`` after dropout."""
+    return x if left_in is None else tl.where(left_in, x * (1 / (1 - dropout)), 0.0)
+
+
+def minus_gradient(p: tl.Tile, slope: tl.Tile | None, x: tl.Tile, y: tl.Tile, delta: tl.Tile, left_in: tl.Tile | None,
+                   dropout: float) -> tl.Tile:
+    """−dS, where x y is −dP."""
+    if left_in is None:  # sums of products begin at Δ: it takes no instruction to subtract it
+        minus_ds = p * tl.dot(x, y, delta)
+    else:
+        minus_ds = p * (thinned(tl.dot(x, y), left_in, dropout) + delta)
+    return minus_ds if slope is None else minus_ds * slope
 
 
 def keys_tile(D: int, bits: int) -> tuple[int, int, int]:
@@ -181,48 +247,68 @@ def held(tile: tl.Tile) -> Callable[[], tl.Tile]:
     return lambda: tl.load(memory)
 
 
-def flash_attention_backward(q: Array, k: Array, v: Array, o: Array, lse: Array, do: Array, causal: bool = False,
-                             engine: str | None = None) -> tuple[Array, Array, Array]:
+def flash_attention_backward(q: Array, k: Array, v: Array, o: Array, lse: Array, do: Array, form: Form = PLAIN,
+                             blocks: tuple[BlockMask, BlockMask] | None = None, engine: str | None = None,
+                             **tiles: int) -> tuple[Array, Array, Array]:
     """The gradients (dq, dk, dv) of what depends on attention's output by ``do``.
 
-    ``q``, ``o`` and ``do`` are (B, Sq, H, D), ``k`` and ``v`` (B, Sk, Hk, D), all of f16, bf16 or f32; ``o`` and
-    ``lse`` (B, H, Sq), f32, are what :func:`flash_attention_forward` has given for the same ``causal``. Each gradient
-    has the shape and type of what it is the gradient of. ``engine`` is where to compute, as in ``kernel.on(engine)``.
+    ``q`` is (B, Sq, H, D), ``k`` (B, Sk, Hk, D), ``v`` (B, Sk, Hk, E), ``o`` and ``do`` (B, Sq, H, E), all of f16, bf16
+    or f32; ``o`` and ``lse`` (B, H, Sq), f32, are what :func:`flash_attention.flash_attention` has given for the same
+    form. Each gradient has the shape and type of what it is the gradient of. ``blocks`` are the block masks by queries
+    and by keys. ``engine`` is where to compute, as in ``kernel.on(engine)``; ``tiles`` are BM, BN, stages and warps.
     """
     import numpy as np
 
+    (batch, _, h, d), (hk, e) = q.shape, v.shape[2:]
     delta, lse2 = np.empty(lse.shape, np.float32), np.empty(lse.shape, np.float32)
     dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
-    common: dict[str, Any] = {"D": q.shape[3]}
-    at_once = [(dk, dv)] if q.shape[3] <= BOTH_SUMS else [(dk, None), (None, dv)]
-    group = {"group": q.shape[2] // max(1, k.shape[2])}
+    common: dict[str, Any] = {"D": d, "E": e, **form.constants(), **tiles}
+    lists = [block_arguments(x, batch, h) for x in blocks] if blocks is not None else [{}, {}]
+    by_queries, by_keys = ({**common, **form.lengths(of_keys), **lists[of_keys]} for of_keys in (False, True))
+    at_once = [(dk, dv)] if max(d, e) <= BOTH_SUMS else [(dk, None), (None, dv)]
     calls: list[tuple[Any, tuple[Array | None, ...], dict[str, Any]]] = [
-        (attention_delta, (o, do, lse, delta, lse2), common),
-        *((attention_backward_keys, (q, k, v, do, lse2, delta, *sums), {**common, **group, "causal": causal})
+        (attention_delta, (o, do, lse, delta, lse2), {"D": e}),
+        *((attention_backward_keys, (q, k, v, do, lse2, delta, *sums), {**by_keys, "group": h // max(1, hk)})
           for sums in at_once),
-        (attention_backward_queries, (q, k, v, do, lse2, delta, dq), {**common, "causal": causal})]
+        (attention_backward_queries, (q, k, v, do, lse2, delta, dq), by_queries)]
     for kernel, arguments, constants in calls:
         (kernel.on(engine) if engine else kernel)(*arguments, **constants)
     return dq, dk, dv
 
 
-def reference(q: Array, k: Array, v: Array, do: Array, causal: bool) -> tuple[Array, Array, Array]:
-    """dq, dk and dv by the definition, in the arrays' type."""
+def sink_gradients(sinks: Array, o: Array, lse: Array, do: Array) -> Array:
+    """The gradients of the sinks' scores, (H,): a sink takes its weight of each row from the values."""
+    import numpy as np
+
+    delta = np.einsum("bqhd,bqhd->bhq", o.astype(np.float32), do.astype(np.float32))
+    gradients: Array = -np.sum(np.exp(sinks[:, None] - lse) * delta, axis=(0, 2))
+    return gradients
+
+
+def reference(q: Array, k: Array, v: Array, do: Array, causal: bool = False,
+              slope: Callable[[Array], Array] | None = None, weights: Array | None = None,
+              **meaning: Any) -> tuple[Array, Array, Array]:
+    """dq, dk and dv by the definition, in the arrays' type. ``slope`` is the derivative of ``edit``; what the others
+    mean, :func:`flash_attention.reference` says."""
     import numpy as np
 
     (_, sq, h, d), (batch, sk, hk, _) = q.shape, k.shape
-    o, lse = flash_attention.reference(q, k, v, causal)
-    groups = (batch, sk, hk, h // hk, d)
+    o, lse = flash_attention.reference(q, k, v, causal, weights=weights, **meaning)
     wide_k, wide_v = (np.repeat(x, h // hk, axis=2) for x in (k, v))
-    s = np.einsum("bqhd,bkhd->bhqk", q, wide_k) / d**0.5
+    products = np.einsum("bqhd,bkhd->bhqk", q, wide_k) / d**0.5
+    s = meaning["edit"](products) if "edit" in meaning else products
     if causal:
         s = np.where(np.arange(sk)[None, :] <= np.arange(sq)[:, None] + sk - sq, s, -np.inf)
-    p = np.exp(s - lse[..., None])
+    if meaning.get("seen") is not None:
+        s = np.where(meaning["seen"], s, -np.inf)
+    p, factors = np.exp(s - lse[..., None]), 1.0 if weights is None else weights
     delta = np.einsum("bqhd,bqhd->bhq", do, o)[..., None]
-    ds = p * (np.einsum("bqhd,bkhd->bhqk", do, wide_v) - delta) / d**0.5
+    ds = p * (np.einsum("bqhd,bkhd->bhqk", do, wide_v) * factors - delta) / d**0.5
+    if slope is not None:
+        ds = ds * slope(products)
     dq = np.einsum("bhqk,bkhd->bqhd", ds, wide_k)
-    dk = np.einsum("bhqk,bqhd->bkhd", ds, q).reshape(groups).sum(3)
-    dv = np.einsum("bhqk,bqhd->bkhd", p, do).reshape(groups).sum(3)
+    dk = np.einsum("bhqk,bqhd->bkhd", ds, q).reshape(batch, sk, hk, h // hk, d).sum(3)
+    dv = np.einsum("bhqk,bqhd->bkhd", p * factors, do).reshape(batch, sk, hk, h // hk, v.shape[3]).sum(3)
     return dq, dk, dv
 
 

@@ -38,8 +38,8 @@ def band(start: Bound, rows: int, extent: Bound, step: int, shift: Bound, left: 
         end = tl.minimum(extent, start + rows + shift + right)                                  # and none from here on
     if left >= 0:
         begin = tl.minimum(tl.maximum(start + shift - left, 0), extent) // step * step          # none sees any before,
-        first = tl.cdiv(tl.maximum(start + rows - 1 + shift - left, 0), step) * step            # and rows see all after
-        first = tl.minimum(first, tl.cdiv(tl.maximum(end, 0), step) * step)
+        first = tl.cdiv(start + rows - 1 + shift - left, step) * step                           # and rows see all after
+        first = tl.minimum(tl.maximum(first, begin), tl.maximum(end, begin) if right >= 0 else end)
         whole = tl.maximum(whole, first) if right >= 0 else whole
     spans = [Span(begin, first, True, right >= 0, True)] if left >= 0 else []
     spans.append(Span(first, whole, False, False, right < 0))
@@ -48,9 +48,10 @@ def band(start: Bound, rows: int, extent: Bound, step: int, shift: Bound, left: 
 
 def visible(span: Span, rows: tl.Tile, columns: tl.Tile, extent: Bound, shift: Bound, left: int, right: int,
             others: tuple[tl.Tile, ...] = ()) -> tl.Tile | None:
-    """Which columns of a tile of a span the rows see; None: all. ``others`` are further conditions."""
+    """Which columns of a tile of a span the rows see; None: all. ``others`` are further conditions. Columns from
+    ``extent`` on are not seen, unless that is None."""
     conditions = list(others)
-    if span.edge:
+    if span.edge and extent is not None:
         conditions.append(columns < extent)
     if span.right:
         conditions.append(columns <= rows + (shift + right))

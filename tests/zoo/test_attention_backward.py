@@ -19,6 +19,7 @@ from kernels_zoo.attention.flash_attention_backward import (
     operands,
     reference,
 )
+from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, relative_error, run, wide
 
 NAMES = ("dq", "dk", "dv")
@@ -52,7 +53,7 @@ def gradients(shape: tuple[int, ...], dtype: tl.DType, causal: bool, engine: str
               seed: int = 0) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """What the function gives, and the definition in f64."""
     q, k, v, o, lse, do = operands(shape, dtype, seed, causal)
-    found = flash_attention_backward(q, k, v, o, lse, do, causal, engine)
+    found = flash_attention_backward(q, k, v, o, lse, do, Form(causal=causal), engine=engine)
     return found, reference(*(wide(x) for x in (q, k, v, do)), causal)
 
 
@@ -70,7 +71,7 @@ def test_after_the_forward_kernel(causal: bool) -> None:
     q, k, v, o, lse = case.arguments
     run(flash_attention.flash_attention_forward, case, "cpu")
     do = np.random.default_rng(1).standard_normal(o.shape).astype(np.float32)
-    found = flash_attention_backward(q, k, v, o, lse, do, causal, "cpu")
+    found = flash_attention_backward(q, k, v, o, lse, do, Form(causal=causal), engine="cpu")
     for name, out, exact in zip(NAMES, found, reference(*map(wide, (q, k, v, do)), causal), strict=True):
         assert relative_error(out, exact) < 3e-6, name
 
@@ -85,7 +86,7 @@ def test_central_differences(causal: bool) -> None:
     def value() -> float:
         return float(np.sum(wide(do) * flash_attention.reference(*arrays, causal)[0]))
 
-    found = flash_attention_backward(q, k, v, o, lse, do, causal, "cpu")
+    found = flash_attention_backward(q, k, v, o, lse, do, Form(causal=causal), engine="cpu")
     for name, array, out, exact in zip(NAMES, arrays, found, reference(*arrays, wide(do), causal), strict=True):
         slope = np.empty_like(array)
         for at in np.ndindex(array.shape):
@@ -99,33 +100,53 @@ def test_central_differences(causal: bool) -> None:
         assert relative_error(out, slope) < 3e-6, name
 
 
-def plain(q: Array, k: Array, v: Array, do: Array, causal: bool) -> tuple[Array, ...]:
+def plain(q: Array, k: Array, v: Array, do: Array, **meaning: Any) -> tuple[Array, ...]:
     """The gradients as a framework computes them: matrices in 16 bits, products summed in f32."""
     kind, f32 = q.dtype, np.float32
+    repeats, edit, slope = q.shape[2] // k.shape[2], meaning.get("edit"), meaning.get("slope")
     q32, k32, v32, do32 = (np.moveaxis(x, 1, 2).astype(f32) for x in (q, k, v, do))
+    k32, v32 = (np.repeat(x, repeats, axis=1) for x in (k32, v32))
+
+    def rounded(x: Array) -> Array:
+        return x.astype(kind).astype(f32)
+
     scale = f32(q.shape[3] ** -0.5)
-    s = (q32 @ k32.swapaxes(2, 3)).astype(kind).astype(f32) * scale
-    if causal:
-        s = np.where(np.tri(*s.shape[2:], s.shape[3] - s.shape[2], bool), s, -np.inf)
-    e = np.exp(s - s.max(3, keepdims=True))
-    p = (e / e.sum(3, keepdims=True)).astype(kind).astype(f32)
-    dp = (do32 @ v32.swapaxes(2, 3)).astype(kind).astype(f32)
-    ds = (p * (dp - (dp * p).sum(3, keepdims=True)) * scale).astype(kind).astype(f32)
-    found = ds @ k32, ds.swapaxes(2, 3) @ q32, p.swapaxes(2, 3) @ do32
-    return tuple(np.moveaxis(x.astype(kind), 2, 1) for x in found)
+    products = rounded(q32 @ k32.swapaxes(2, 3)) * scale
+    s = products if edit is None else rounded(edit(products))
+    seen = meaning.get("seen")
+    s = s if seen is None else np.where(seen, s, -np.inf)
+    top = s.max(3, keepdims=True, initial=-1e30)
+    sinks = meaning.get("sinks", np.array([-np.inf]))[:, None, None]
+    top = np.maximum(top, sinks)
+    e = np.exp(s - top)
+    total = e.sum(3, keepdims=True) + np.exp(sinks - top)
+    p = rounded(e / np.where(total > 0, total, 1))
+    weights = meaning.get("weights", f32(1))
+    dp = rounded(do32 @ v32.swapaxes(2, 3)) * weights
+    ds = p * (dp - (dp * p).sum(3, keepdims=True)) * scale
+    ds = rounded(ds if slope is None else ds * slope(products))
+    dk, dv = ds.swapaxes(2, 3) @ q32, rounded(p * weights).swapaxes(2, 3) @ do32
+    dk, dv = (x.reshape(x.shape[0], k.shape[2], repeats, *x.shape[2:]).sum(2) for x in (dk, dv))
+    return tuple(np.moveaxis(x.astype(kind), 2, 1) for x in (ds @ k32, dk, dv))
+
+
+def as_exact_as_plain(found: tuple[Array, ...], q: Array, k: Array, v: Array, do: Array, **meaning: Any) -> None:
+    """No element is further off than three times the worst one of plain 16-bit attention."""
+    exact = reference(*map(wide, (q, k, v, do)), **meaning)
+    for name, out, other, best in zip(NAMES, found, plain(q, k, v, do, **meaning), exact, strict=True):
+        allowed = 3 * np.abs(wide(other) - best).max(initial=0)
+        assert np.abs(wide(out) - best).max(initial=0) <= allowed, name
 
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [tl.f16, tl.bf16], ids=str)
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
 def test_as_exact_as_plain_attention(engine: str, dtype: tl.DType, causal: bool) -> None:
-    """No element is further off than three times the worst one of plain 16-bit attention."""
     shape = (1, 96, 96, 1, 1, 64) if engine != "cpu" else (2, 200, 200, 2, 2, 64)
     q, k, v, o, lse, do = operands(shape, dtype, 3, causal)
-    found = flash_attention_backward(q, k, v, o, lse, do, causal, engine)
-    exact = reference(*map(wide, (q, k, v, do)), causal)
-    for name, out, other, best in zip(NAMES, found, plain(q, k, v, do, causal), exact, strict=True):
-        assert np.abs(wide(out) - best).max() <= 3 * np.abs(wide(other) - best).max(), name
+    found = flash_attention_backward(q, k, v, o, lse, do, Form(causal=causal), engine=engine)
+    seen = np.tri(shape[1], dtype=bool) if causal else None
+    as_exact_as_plain(found, q, k, v, do, seen=seen)
 
 
 @pytest.mark.parametrize("engine", ["interpret", "cpu", "simulate:sm_80"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -24,13 +23,13 @@ def engines(simulated: str = "ptx") -> list[Any]:
             pytest.param(f"simulate:sm_80:{other}", marks=pytest.mark.slow)]
 
 
-@dataclasses.dataclass
 class Variant:
-    """A form, and what it means: which of (B, H, Sq, Sk) are seen, and what becomes of the scores."""
+    """A form, and what it means for the reference: ``seen``, which of (B, H, Sq, Sk) are, and ``edit``, what becomes of
+    the scores."""
 
-    form: Form
-    seen: Array | None = None
-    edit: Callable[[Array], Array] | None = None
+    def __init__(self, form: Form, seen: Array | None = None, edit: Callable[[Array], Array] | None = None) -> None:
+        self.form = form
+        self.meaning: dict[str, Any] = {n: x for n, x in (("seen", seen), ("edit", edit)) if x is not None}
 
 
 def positions(sq: int, sk: int) -> tuple[Array, Array]:
@@ -146,10 +145,10 @@ def run_variant(make: Callable[..., Variant], shape: tuple[int, ...], engine: st
     batch, sq, sk, h, _, _ = shape
     variant, (q, k, v) = make(batch, h, sq, sk), operands(shape)
     form = variant.form
-    check(flash_attention(q, k, v, form, engine=engine, **tiles), q, k, v, seen=variant.seen, edit=variant.edit)
+    check(flash_attention(q, k, v, form, engine=engine, **tiles), q, k, v, **variant.meaning)
     if form.mask is not None:
         blocks = block_mask(form.mask, (batch, h, sq, sk), form.arrays, BM=32, BN=16, engine=engine)
-        check(flash_attention(q, k, v, form, blocks, engine), q, k, v, seen=variant.seen)
+        check(flash_attention(q, k, v, form, blocks, engine), q, k, v, **variant.meaning)
 
 
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
@@ -180,8 +179,7 @@ def test_block_masks(shape: tuple[int, int, int], engine: str) -> None:
     batch, sq, sk = shape
     variant = prefix_lm(batch, 1, sq, sk)
     q, k = positions(sq, sk)
-    assert variant.seen is not None
-    seen = np.broadcast_to(variant.seen & (k >= q - 60), (batch, 1, sq, sk))
+    seen = np.broadcast_to(variant.meaning["seen"] & (k >= q - 60), (batch, 1, sq, sk))
     for by_keys in (False, True):
         blocks = block_mask(variants.prefix_lm, (batch, 1, sq, sk), variant.form.arrays, left=60, BM=32, BN=16,
                             by_keys=by_keys, engine=engine)
@@ -222,8 +220,8 @@ def test_work_is_that_of_visible_tiles() -> None:
     for make in (documents, tree):
         variant = make(1, 1, sq, sk)
         form = variant.form
-        assert variant.seen is not None
         lists = block_arguments(block_mask(form.mask, (1, 1, sq, sk), form.arrays, BM=32, BN=16), 1, 1)
-        tiles = np.broadcast_to(variant.seen, (1, 1, sq, sk)).reshape(sq // 32, 32, sk // 16, 16).any((1, 3)).sum()
+        seen = np.broadcast_to(variant.meaning["seen"], (1, 1, sq, sk))
+        tiles = seen.reshape(sq // 32, 32, sk // 16, 16).any((1, 3)).sum()
         assert tiles < sq * sk // 512
         assert matrix_operations(form, sq, sk, **lists) == tiles * of_a_tile
