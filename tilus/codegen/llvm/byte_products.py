@@ -25,6 +25,14 @@ def dot_bytes(e: Emitter, instruction: str, lanes: int, small: bool, total: str,
     return total
 
 
+def dot_words(e: Emitter, lanes: int, total: str, a: str, b: str) -> str:
+    """``total`` plus two products of i16 a lane; operands are vectors of i32."""
+    words, pairs = f"<{lanes} x i32>", f"<{2 * lanes} x i16>"
+    x, y = (e.op(f"bitcast {words} {v} to {pairs}") for v in (a, b))
+    sums = e.intrinsic(_PAIRS_OF_WORDS[lanes], words, [(pairs, x), (pairs, y)])
+    return e.op(f"add {words} {total}, {sums}")
+
+
 def _dot_of_arm(e: Emitter, instruction: str, lanes: int, small: bool, total: str, unsigned: str, signed: str) -> str:
     """``sdot`` takes both factors as signed: ``x y = (x - 128) y + 64 y + 64 y``, unless x is below 128 anyway."""
     words, quads = f"<{lanes} x i32>", f"<{4 * lanes} x i8>"
@@ -46,4 +54,4 @@ def _sums(e: Emitter, lanes: int, unsigned: str, signed: str) -> str:
     return e.intrinsic(_PAIRS_OF_WORDS[lanes], words, [(pairs, sums), (pairs, ones)])
 
 
-__all__ = ["dot_bytes"]
+__all__ = ["dot_bytes", "dot_words"]

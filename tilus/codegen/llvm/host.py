@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from tilus.codegen.llvm import elementwise
 from tilus.codegen.llvm.binary_scaling import scale_binary
-from tilus.codegen.llvm.byte_products import dot_bytes
+from tilus.codegen.llvm.byte_products import dot_bytes, dot_words
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.tile_registers import TILE_REGISTERS
 from tilus.codegen.llvm.types import TypeSpeller, lanes
 from tilus.diagnostics import InternalError
 from tilus.ir.core import Block, Function, Operation, Value
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import DType, i32
 from tilus.ir.ops import (
     Alloca,
     Broadcast,
@@ -168,6 +168,9 @@ class HostEmitter(ControlFlow):
 
     def dot_pairs(self, op: DotPairs) -> None:
         count = lanes(op.result.tile)
+        if op.result.tile.dtype is i32:
+            self.names[op.result] = dot_words(self.e, count, *(self.names[v] for v in op.operands))
+            return
         total, pairs = f"<{count} x float>", f"<{2 * count} x bfloat>"
         a, b = (self.e.bitcast(self.names[v], TYPES.type(v.type), pairs) for v in (op.a, op.b))
         self.names[op.result] = self.e.intrinsic(

@@ -167,8 +167,8 @@ class DotBytes(Operation):
 
 
 class DotPairs(Operation):
-    """Each lane of ``accumulator`` (f32) plus the two products of the bf16 numbers in the words (u32) of ``a`` and
-    ``b``. 4, 8 or 16 lanes. Subnormal numbers count as 0."""
+    """Each lane of ``accumulator`` plus the two products of the numbers in the words (u32) of ``a`` and ``b``: of bf16
+    where it is f32, which count as 0 where they are subnormal, of i16 where it is i32. 4, 8 or 16 lanes."""
 
     NAME = "dot_pairs"
     accumulator: Value

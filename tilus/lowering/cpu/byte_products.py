@@ -1,5 +1,5 @@
-"""Products of tiles of bytes: instructions that sum four products of neighbours along K in each lane. Pairs of bf16 go
-the same way, two in a word.
+"""Products of tiles of bytes: instructions that sum four products of neighbours along K in each lane. Pairs of bf16
+and of i16 go the same way, two in a word.
 
 Instructions for bytes take the one factor as unsigned and the other as signed. A's elements are as they are, so that
 B's have to be of the other kind: what is stored of ``b`` is ``b - shift``, and ``sum a b = sum a (b - shift) + shift *
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, bf16, f32, i8, i32, u8, u16, u32
+from tilus.ir.dtypes import DType, bf16, f32, i8, i16, i32, u8, u16, u32
 from tilus.ir.ops import Binary, Bitcast, Broadcast, Cast, Const, Extract, PtrLoad, PtrStore, Shuffle, Transpose
 from tilus.ir.ops.simd import DotBytes, DotPairs
 from tilus.ir.ops.words import Regroup
@@ -64,13 +64,10 @@ class ByteForm:
 
 @record(frozen=True, slots=True)
 class PairForm:
-    """A and B are bf16, of which words have two. ``tiles`` as of bytes."""
+    """A and B are bf16, or bytes that have become i16, of which words have two. ``tiles`` as of bytes."""
 
     tiles: str = ""
-
-    @property
-    def dtype(self) -> DType:
-        return bf16
+    dtype: DType = bf16
 
     @property
     def shift(self) -> int:
@@ -101,6 +98,13 @@ def pair_form(self: BlockLowering, a: Value, b: Value, accumulator: DType) -> Pa
     if self.machine.tiles:
         return PairForm("tdpbf16ps")
     return PairForm() if self.machine.pairs else None
+
+
+def wide_form(self: BlockLowering, form: ByteForm) -> PairForm | None:
+    """Pairs instead of bytes, where packing them takes half as many instructions: where bytes are in two parts, lest
+    sums of products overflow."""
+    wide = self.machine.byte_products == "pmaddubsw" and not form.small
+    return PairForm(dtype=i16) if wide else None
 
 
 def tile_form(self: BlockLowering, form: ByteForm, b: Value) -> ByteForm:
@@ -345,4 +349,4 @@ def _panel_along_depth(self: BlockLowering, form: WordForm, value: Value, place:
 
 __all__ = ["ByteForm", "PairForm", "WordForm", "add_row_sums", "byte_form", "constant_of", "depth_words",
            "end_rows", "fill_word_panels", "multiply_bytes", "over_words", "pair_form", "range_of", "row_words",
-           "tile_form", "words_of"]
+           "tile_form", "wide_form", "words_of"]

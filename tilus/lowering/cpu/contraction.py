@@ -34,7 +34,7 @@ from tilus.lowering.cpu.byte_products import (
 )
 from tilus.lowering.cpu.carried import carried_homes
 from tilus.lowering.cpu.demand import stops_of
-from tilus.lowering.cpu.dot import PADDING_BYTES, converted, fill_panels
+from tilus.lowering.cpu.dot import PADDING_BYTES, converted, fill_panels, in_form
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_columns import FEW_COLUMNS, FewColumns, turned_tile
@@ -459,7 +459,9 @@ class _Contraction:
 
     def converted(self, value: Value) -> Value:
         """An operand in the type in which it is multiplied."""
-        return value if self.form is not None else converted(self.lowering, value, self.dtype)
+        if self.form is not None:
+            return in_form(self.lowering, self.form, value)
+        return converted(self.lowering, value, self.dtype)
 
     def enter_iteration(self, index: Value, wanted: Callable[[Operation], bool]) -> None:
         """Lower some operations of the loop's body for a value of its index."""

@@ -12,7 +12,7 @@ from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32, u32
 from tilus.ir.ops import Cast, Const, Dot, PtrStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, handles, row_major
-from tilus.lowering.cpu.byte_products import ByteForm, WordForm, add_row_sums, byte_form, end_rows
+from tilus.lowering.cpu.byte_products import ByteForm, PairForm, WordForm, add_row_sums, byte_form, end_rows
 from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
@@ -50,6 +50,11 @@ def converted(self: BlockLowering, value: Value, dtype: DType) -> Value:
     self.reps[op.result] = self.lazy(op, 1)
     self.demand.alike(op.result, value)
     return op.result
+
+
+def in_form(self: BlockLowering, form: WordForm, value: Value) -> Value:
+    """An operand whose elements are those that words are of."""
+    return converted(self, value, form.dtype) if isinstance(form, PairForm) else value
 
 
 def pack_a(self: BlockLowering, a: Value, dtype: DType) -> Buffer:
@@ -157,6 +162,7 @@ def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool
 def _packed_words(self: BlockLowering, form: WordForm, a: Value, b: Value, target: Buffer, clear: bool, needed: Number,
                   wanted: Number) -> None:
     rows, depth = a.tile.shape
+    a, b = in_form(self, form, a), in_form(self, form, b)
     packed_a = _word_rows(self, a, needed)
     if isinstance(form, ByteForm) and form.shift:
         add_row_sums(self, form, packed_a, depth, needed, target, clear)

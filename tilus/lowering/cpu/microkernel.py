@@ -52,6 +52,8 @@ def row_pieces(rows: int, block: int) -> list[tuple[int, int, int]]:
     return [*pieces, (start, start + first, first), (start + first, rows, second)]
 
 
+_IN_PARTS = ("", "pmaddubsw", "pmaddwd")
+"""Instructions after which products are added by another one."""
 LOW = 4
 """Rows of the blocks that are made, with full ones, of rows of which a run says how many there are."""
 
@@ -174,6 +176,8 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
 
     multiply = p.multiply or functools.partial(multiply_add, self)
     unroll = 4 if self.machine.registers <= 16 else 2
+    if p.dtype.is_int and p.instruction in _IN_PARTS:
+        unroll = 1  # sums of integers would be put in another order, and their parts need registers
     if p.clear:
         init = [cursor.const(0, p.dtype, 0 if scalar else lanes)] * (height * vectors)
     else:

@@ -6,8 +6,9 @@ import functools
 from dataclasses import replace
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, i32, u32
-from tilus.ir.ops import PtrStore
+from tilus.ir.dtypes import DType, i16, i32, u32
+from tilus.ir.ops import Load, PtrStore
+from tilus.ir.types import TileType
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.byte_products import (
     ByteForm,
@@ -17,6 +18,7 @@ from tilus.lowering.cpu.byte_products import (
     fill_word_panels,
     pair_form,
     tile_form,
+    wide_form,
     words_of,
 )
 from tilus.lowering.cpu.column_codes import pack_columns
@@ -29,7 +31,24 @@ from tilus.lowering.cpu.values import Number
 def packed_form(self: BlockLowering, a: Value, b: Value, accumulator: DType) -> WordForm | None:
     """The form of a product whose operands are packed as words; None where they are not."""
     form = byte_form(self, a, b, accumulator)
-    return tile_form(self, form, b) if form is not None else pair_form(self, a, b, accumulator)
+    if form is None:
+        return pair_form(self, a, b, accumulator)
+    wide = None if _is_prepacked(self, b) else wide_form(self, form)
+    return wide or tile_form(self, form, b)
+
+
+def _is_prepacked(self: BlockLowering, value: Value) -> bool:
+    """Whether elements come from a prepacked array, of which bytes are words already."""
+    waiting = [value]
+    while waiting:
+        op = waiting.pop().defining
+        if isinstance(op, Load):
+            memory = self.views.get(op.view)
+            if memory is not None and memory.order is not None:
+                return True
+        elif op is not None:
+            waiting += [o for o in op.operands if isinstance(o.type, TileType) and not o.tile.is_scalar]
+    return False
 
 
 def pack_words(self: BlockLowering, form: WordForm, value: Value, pointer: Value, depth: Number, columns: int,
@@ -72,7 +91,8 @@ def emit_words(self: BlockLowering, form: WordForm, product: Product) -> None:
     if form.tiles:
         emit_tile_product(self, product, form.tiles)
         return
-    instruction = self.machine.byte_products if isinstance(form, ByteForm) else "vdpbf16ps"
+    instruction = self.machine.byte_products if isinstance(form, ByteForm) else \
+        "pmaddwd" if form.dtype is i16 else "vdpbf16ps"
     emit_product(self, replace(product, multiply=functools.partial(form.multiply, self), instruction=instruction))
 
 

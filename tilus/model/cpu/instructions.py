@@ -252,6 +252,13 @@ def _dot_bytes(op: DotBytes, core: Core) -> Use:
     return use(vector=n * steps, latency=LATENCY_FLOAT if steps == 1 else LATENCY_MULTIPLY + 2)
 
 
+def _dot_pairs(op: DotPairs, core: Core) -> Use:
+    n = registers(op.result.tile, core.width)
+    if op.result.tile.dtype.is_float:
+        return use(vector=n, latency=LATENCY_FLOAT + 2)
+    return use(vector=2 * n, latency=LATENCY_MULTIPLY + 1)
+
+
 def _lookup(op: TableLookup, core: Core) -> Use:
     return use(shuffle=1, latency=LATENCY_SHUFFLE)
 
@@ -276,7 +283,7 @@ COSTS: dict[type[Operation], Costs] = {
     MulHi: lambda op, core: use(vector=4 * registers(op.result.tile, core.width), latency=2 * LATENCY_MULTIPLY),
     Extract: lambda op, core: use(shuffle=1, latency=LATENCY_SHUFFLE),
     Prefetch: lambda op, core: use(load=1),
-    DotPairs: lambda op, core: use(vector=registers(op.result.tile, core.width), latency=LATENCY_FLOAT + 2),
+    DotPairs: _dot_pairs,
     **dict.fromkeys((TileConfigure, TileRelease), lambda op, core: use(scalar=TILE_SETUP_CYCLES)),
     **dict.fromkeys((TileLoad, TileStore), lambda op, core: use(load=TILE_ROWS)),
     TileDot: lambda op, core: use(shuffle=TILE_ROWS),
