@@ -49,13 +49,13 @@ def flash_attention_forward(
     counts: COUNTS = None, tiles: TILES = None, seed: SEED = None,
     a0: types[0] = None, a1: types[1] = None, a2: types[2] = None, types: TYPES = NONE,
     score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, causal: bool = False,
-    left: int = -1, right: int = -1, dropout: float = 0.0, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 4,
+    left: int = -1, right: int = -1, dropout: float = 0.0, BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
 ) -> None:
     """All forms of :class:`forms.Form`; ``counts`` and ``tiles`` are a block mask's. ``longest`` is the longest of the
     sequences between two of ``q_offsets``. E is the extent of values where that is not D."""
-    BM = BM or (128 if tl.supports(tl.copy_async) else 64)         # without asynchronous copies they need registers
-    BN = BN or (64 if q.dtype.bits <= 16 else 32)                  # as many bytes of shared memory for all types
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
+    tile_of = forward_tile(max(D, E), q.dtype.bits, tl.target())
+    BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     tl.block(warps=warps)
@@ -108,6 +108,20 @@ def flash_attention_forward(
         out = out * (1 / (1 - dropout))
     tl.store(sequence(o, b, h, q_offsets), (start, 0), out.to(o.dtype))
     tl.store(numbers(lse, b, h, q_offsets), start, sums)
+
+
+def forward_tile(D: int, bits: int, target: str) -> tuple[int, int, int]:
+    """BM, BN and warps of :func:`flash_attention_forward`: what registers and shared memory hold. Without asynchronous
+    copies the next tiles are in registers, and shared memory is small."""
+    if target == "cpu":
+        return 128, 64 if bits <= 16 else 32, 4
+    if target in ("sm_70", "sm_75"):
+        if bits > 16:
+            return (64, 32, 4) if D <= 64 else (32, 16, 4) if D <= 128 else (16, 8, 4)
+        return (64, 64, 4) if D <= 64 else (64, 64 if target == "sm_75" else 32, 4) if D <= 128 else (32, 16, 4)
+    if bits > 16:
+        return (128, 32, 4) if D <= 64 else (64, 16, 4) if D <= 128 else (16, 16, 4)
+    return (128, 64, 4) if D <= 64 else (64, 64, 4) if D <= 128 else (64, 32, 4)
 
 
 def flash_attention(q: Array, k: Array, v: Array, form: Form = PLAIN, blocks: BlockMask | None = None,

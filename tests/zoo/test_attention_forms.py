@@ -9,7 +9,7 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.attention.dropout import kept
-from kernels_zoo.attention.flash_attention import flash_attention, reference
+from kernels_zoo.attention.flash_attention import flash_attention, flash_attention_forward, reference
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, wide
 from tests.zoo.test_attention_variants import check, engines, operands, positions
@@ -137,3 +137,15 @@ def test_other_types(dtype: tl.DType) -> None:
         exact, sums = reference(wide(q), wide(k), wide(v), **meaning)
         assert np.abs(out - exact).max() < 2e-6
         assert np.abs(lse - sums).max() < 2e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_70", "sm_75", "sm_80", "sm_90a", "sm_120a"])
+@pytest.mark.parametrize("head_dim", [40, 64, 111, 128, 256])
+def test_registers(head_dim: int, target: str) -> None:
+    """The tiles that the kernel chooses fit everywhere, and spill nothing but a few registers of the longest rows."""
+    for dtype in (tl.f16, tl.f32):
+        for form in ({}, {"causal": True}):
+            compiled = flash_attention_forward.compile(target, D=head_dim, **form, **dict.fromkeys("qkvo", dtype))
+            allowed = {111: 16, 256: 160}.get(head_dim, 0)
+            assert compiled.metadata["spill_stores"] <= allowed, dtype
