@@ -22,6 +22,7 @@ from tilus.ir.ops import (
     Select,
 )
 from tilus.ir.types import TileType
+from tilus.lowering.cpu import neighbours
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, lower
 from tilus.lowering.cpu.byte_products import (
     WORD,
@@ -44,6 +45,7 @@ from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.memory import make_window
 from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
 from tilus.lowering.cpu.movements import source_dims
+from tilus.lowering.cpu.neighbours import NeighbourProduct
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.products_in_loops import ProductLoop, products_of
 from tilus.lowering.cpu.tile_products import SIDE
@@ -128,12 +130,47 @@ class _Contraction:
         self.few = self.rows <= FEW_ROWS
         if not self.few and not isinstance(rows, int):
             self.few = c.compare("le", rows, FEW_ROWS)
+        memory = None if self.few is False or self.form is not None else lowering.neighbours.get(self.loop.dot)
+        if memory is None or not self.suits_neighbours():
+            self.any_rows(home, rows, total)
+        elif isinstance(self.few, Value):
+            few, self.few = self.few, False
+            c.branch(few, lambda: self.with_neighbours(memory, home, rows, total),
+                     lambda: self.any_rows(home, rows, total))
+        else:
+            self.with_neighbours(memory, home, rows, total)
+        lowering.frame_top = top
+
+    def any_rows(self, home: Buffer, rows: Number, total: Number) -> None:
         narrow = self.is_narrow()
         if narrow is None:
             self.rows_or_words(home, rows, total)
         else:
-            c.branch(narrow, lambda: self.by_columns(home, rows, total), lambda: self.rows_or_words(home, rows, total))
-        lowering.frame_top = top
+            self.lowering.c.branch(narrow, lambda: self.by_columns(home, rows, total),
+                                   lambda: self.rows_or_words(home, rows, total))
+
+    def suits_neighbours(self) -> bool:
+        """Whether blocks beside each other may share the product. The operands are asked for by code that is not
+        kept."""
+        lowering, dot = self.lowering, self.loop.dot
+        if not self.uniform:
+            return False
+        outer = lowering.c.enter(Block())
+        a, b = (neighbours.window_of(lowering, x) for x in (self.a_of(self.start, 1), self.b_of(self.start, 1)))
+        suits = neighbours.suits(a, b, neighbours.column_dim(dot.b))
+        lowering.c.leave(outer)
+        return suits
+
+    def with_neighbours(self, memory: Value, home: Buffer, rows: Number, total: Number) -> None:
+        """Few rows, for which this block or one before it computes the product for several."""
+        self.set_chunk(CHUNK_BYTES)
+        dot = self.loop.dot
+
+        def b(width: Number) -> Value:
+            return self.operand(dot.b, (1, 0), self.start, total, width)
+
+        a = self.operand(dot.a, (0, 1), self.start, total, rows)
+        NeighbourProduct(self.lowering, memory, home, a, b(self.wanted)).run(b, rows, self.wanted, total)
 
     def rows_or_words(self, home: Buffer, rows: Number, total: Number) -> None:
         """Where operands are packed as words, they are of another kind than where rows are few."""
@@ -435,13 +472,16 @@ class _Contraction:
         reach = c.mul(c.arith("quo", c.add(depth, side - 1), side), side)
         return self.operand(self.loop.dot.b, (1, 0), index, reach)
 
-    def operand(self, value: Value, dims: tuple[int | None, ...], index: Value, reach: Number) -> Value:
+    def operand(self, value: Value, dims: tuple[int | None, ...], index: Value, reach: Number,
+                across: Number | None = None) -> Value:
+        """An operand over ``reach`` along K from an index of the loop on; ``across``: rows of A, or columns of B, other
+        than a tile's."""
         lowering = self.lowering
         for known in self.invariants:  # whose windows were computed in another branch, perhaps
             del lowering.reps[known]
         self.invariants.clear()
         self.enter_iteration(index, lambda op: all(r.tile.is_scalar for r in op.results))
-        longer = self.converted(self.lengthen(value, dims, reach, {}))
+        longer = self.converted(self.lengthen(value, dims, reach, across, {}))
         lowering.blocks.pop()
         return longer
 
@@ -472,7 +512,8 @@ class _Contraction:
             if op is not self.loop.dot and not op.TERMINATOR and wanted(op):
                 lower(lowering, op)
 
-    def lengthen(self, value: Value, dims: tuple[int | None, ...], reach: Number, mapping: dict[Value, Value]) -> Value:
+    def lengthen(self, value: Value, dims: tuple[int | None, ...], reach: Number, across: Number | None,
+                 mapping: dict[Value, Value]) -> Value:
         """The tile with its K extent grown to that of a chunk."""
         lowering = self.lowering
         if value.tile.is_scalar or 1 not in dims:
@@ -487,12 +528,14 @@ class _Contraction:
             rep = lowering.lazy(copy, 0, free=True)
         elif isinstance(op, Load):
             copy = Load(op.view, op.offsets, shape, None, op.other, types=(TileType(value.tile.dtype, shape),))
-            extents: list[Number] = [reach if d == 1 else n for n, d in zip(shape, dims, strict=True)]
+            extents: list[Number] = [reach if d == 1 else n if across is None or d is None else across
+                                     for n, d in zip(shape, dims, strict=True)]
             memory = lowering.views[op.view]
             window = make_window(lowering, memory, op.offsets, shape, extents)
             rep = lowering.lazy(copy, 1, window=window, roots=(memory.root,))
         else:
-            sources = [self.lengthen(o, () if o.tile.is_scalar else source_dims(op, o, dims), reach, mapping)
+            sources = [self.lengthen(o, () if o.tile.is_scalar else source_dims(op, o, dims), reach, across,
+                                    mapping)
                        for o in op.operands]
             copy = self.rebuild(op, sources, shape)
             rep = lowering.lazy(copy, 1)

@@ -9,6 +9,7 @@ from tilus.ir.ops import For, If, While, Yield
 from tilus.lowering.cpu.block import BlockLowering, handles
 from tilus.lowering.cpu.carried import carried_homes, carry, copy_into, finish_loop
 from tilus.lowering.cpu.contraction import try_contraction
+from tilus.lowering.cpu.reductions_in_loops import try_reductions
 from tilus.lowering.cpu.values import Buffer
 
 
@@ -42,7 +43,7 @@ def _if(self: BlockLowering, op: Operation) -> None:
 @handles(For)
 def _for(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, For)
-    if try_contraction(self, op):
+    if try_contraction(self, op) or try_reductions(self, op):
         return
     homes = carried_homes(self, op.init)
     scalars = [i for i in range(len(op.init)) if i not in homes]

@@ -22,6 +22,7 @@ from tilus.lowering.cpu import (  # noqa: F401  (registers the lowerings)
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, count_memos
 from tilus.lowering.cpu.launch import is_cooperative, is_grouped, lower_launch
+from tilus.lowering.cpu.neighbours import memory_words, products, shared_axis
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.cpu.ways import Way
@@ -74,6 +75,9 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts
     lowering.grouped = is_grouped(kernel)
     for _ in range(count_memos(kernel)):
         lowering.memos.append(lowering.allocate_raw(i64, MEMOS_OF_DOT * MEMO_STRIDE // 8))
+    if shared_axis(kernel) is not None:
+        for _, product, _ in products(kernel):
+            lowering.neighbours[product] = lowering.allocate_raw(i64, memory_words(kernel))
     _bind_arguments(lowering, kernel, body.args[0])
     groups.lower_barriers(lowering)
     lowering.lower_block(kernel.body)

@@ -47,6 +47,8 @@ from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu.crowding import Crowd, dominates, ends_by_itself, is_better_alone, is_shared
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
+from tilus.lowering.cpu.neighbours import BLOCKS, FOLLOWING, memory_words, products, shared_axis
+from tilus.lowering.cpu.neighbours import forget as forget_neighbours
 from tilus.lowering.cpu.state import (
     LONE_ATOMICS,
     NO_ATOMICS,
@@ -128,6 +130,27 @@ def _forget_memos(c: Cursor, kernel: Function, frame: Value) -> None:
     for memo in range(count_memos(kernel) * MEMOS_OF_DOT):
         key = c.as_pointer(c.offset(frame, memo * MEMO_STRIDE), i64)
         c.b.add(PtrStore(key, c.const(0)))
+    forget_neighbours(c, _neighbour_memories(c, kernel, frame))
+
+
+def _neighbour_memories(c: Cursor, kernel: Function, frame: Value) -> list[Value]:
+    """The memories of products that blocks side by side share: they lie behind the others."""
+    if shared_axis(kernel) is None:
+        return []
+    first, size = count_memos(kernel) * MEMOS_OF_DOT * MEMO_STRIDE, 8 * memory_words(kernel)
+    return [c.as_pointer(c.offset(frame, first + n * size), i64) for n in range(len(list(products(kernel))))]
+
+
+def _follow(c: Cursor, memories: list[Value], axis: int, index: Value, stop: Number, state: Value) -> None:
+    """Say how many of the blocks that come next lie side by side with this one along an axis: those that the core has
+    taken, where the grid has no other axis."""
+    others: Number = 1
+    for other, word in enumerate((STATE_GRID0, STATE_GRID1, STATE_GRID2)):
+        if other != axis:
+            others = c.mul(others, c.b.add(PtrLoad(c.offset(state, word))).result)
+    following = c.select(c.compare("eq", others, 1), c.sub(c.sub(stop, index), 1), 0)
+    for memory in memories:
+        c.b.add(PtrStore(c.offset(memory, FOLLOWING), c.value(following)))
 
 
 def _call_block(c: Cursor, kernel: Function, arguments: Value, frame: Value, state: Value, index: Value,
@@ -183,9 +206,13 @@ def _runner(kernel: Function) -> Function:
     arguments = c.b.add(IntToPtr(word(STATE_ARGUMENTS), i64)).result
     extents = [word(STATE_GRID0), word(STATE_GRID1)]
 
-    grouped = is_grouped(kernel)
+    grouped, axis = is_grouped(kernel), shared_axis(kernel)
+    memories = _neighbour_memories(c, kernel, frame)
+    stop: list[Number] = []
 
     def block(index: Value, at: list[Value]) -> list[Value]:
+        if axis is not None:
+            _follow(c, memories, axis, index, stop[0], state)
         if grouped:
             at = _grouped_block_at(c, index, extents)
         c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, *at)))
@@ -199,7 +226,8 @@ def _runner(kernel: Function) -> Function:
     outer = c.enter(after)
     start = after.args[0]
     at = [] if grouped else _block_at(c, start, extents)
-    c.loop(start, c.min(c.add(start, chunk), total), 1, at, block)
+    stop.append(c.min(c.add(start, chunk), total))
+    c.loop(start, stop[0], 1, at, block)
     pause_if_due(c, state, seen, None)
     error = c.b.add(AtomicLoad(c.as_pointer(c.offset(state, STATE_ERROR), i64), "relaxed")).result
     following = c.b.add(PtrAtomic("add", counter, chunk)).result
@@ -220,6 +248,11 @@ def failed_assertion(op: DeviceAssert) -> Diagnostic:
 ASSUMED_TRIPS = 16
 """Those of loops that nothing is known of, where parts of a block are compared."""
 _FOLLOWED = ("add", "sub", "mul", "min", "max")
+
+
+def _rounded_up(c: Cursor, a: Number, b: Number) -> Value:
+    """``a / b`` for numbers that are not negative."""
+    return c.arith("floordiv", c.add(a, c.sub(b, 1)), b)
 
 
 class _Launcher:
@@ -342,7 +375,7 @@ class _Launcher:
         atomics, work = self.atomics(op, self.work(op, total))
         entries: dict[int, Number] = {
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
-            STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total),
+            STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total, grid),
             STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_ARRIVED: 0,
             STATE_WAITS: int(_waits(self.module.kernel(op.kernel))), STATE_ATOMICS: atomics, STATE_ALONE: 0,
             **dict.fromkeys(RUNTIME_WORDS, 0),
@@ -428,15 +461,21 @@ class _Launcher:
 
         return number
 
-    def chunk(self, op: Launch, total: Number) -> Number:
-        """Blocks that a core takes at a time: a sixteenth of its share, up to 64. One where blocks wait for others,
-        so that those are on their way."""
+    def chunk(self, op: Launch, total: Number, grid: Sequence[Number]) -> Number:
+        """Blocks that a core takes at a time: a sixteenth of its share, up to 64, or as many as share products. One
+        where blocks wait for others, so that those are on their way."""
         if any(isinstance(inner, WaitUntil) for inner in self.module.kernel(op.kernel).walk()):
             return 1
         c = self.c
         threads = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_THREADS))).result
         share = c.arith("floordiv", total, c.mul(threads, 16))
-        return c.max(c.min(share, 64), 1)
+        chunk = c.max(c.min(share, 64), 1)
+        axis = shared_axis(self.module.kernel(op.kernel))
+        if axis is None:
+            return chunk
+        rounds = _rounded_up(c, total, c.mul(threads, BLOCKS))
+        together = _rounded_up(c, total, c.max(c.mul(rounds, threads), 1))
+        return c.select(c.compare("eq", grid[axis], total), c.max(chunk, together), chunk)
 
     def store(self, pointer: Value, index: int, value: Value) -> None:
         self.c.b.add(PtrStore(self.c.b.add(PtrAdd(pointer, None, index)).result, value))

@@ -24,6 +24,7 @@ from tilus.ir.types import TileType, ViewType
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.dot import compute_type
 from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
+from tilus.lowering.cpu.slopes import Slopes
 from tilus.records import record
 
 _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
@@ -111,30 +112,10 @@ def _suits(self: BlockLowering, loop: ProductLoop, inside: set[Value], value: Va
 
 def _slope(self: BlockLowering, loop: ProductLoop, inside: set[Value], value: Value) -> int | None:
     """How much a scalar grows when the loop's index grows by one, where that is constant."""
-    if value is loop.op.index:
-        return 1
-    if value not in inside:
-        return 0
-    op = value.defining
-    assert op is not None
-    slopes = [_slope(self, loop, inside, o) if isinstance(o.type, TileType) and o.tile.is_scalar else None
-              for o in op.operands]
-    if all(s == 0 for s in slopes):
-        return 0 if not op.effects() else None
-    if isinstance(op, Binary) and None not in slopes:
-        a, b = slopes
-        assert a is not None
-        assert b is not None
-        if op.kind == "add":
-            return a + b
-        if op.kind == "sub":
-            return a - b
-        if op.kind == "mul":
-            for slope, other in ((a, op.rhs), (b, op.lhs)):
-                constant = _constant(self, other)
-                if constant is not None:
-                    return slope * constant
-    return None
+    def known(value: Value) -> int | None:
+        return 1 if value is loop.op.index else 0 if value not in inside else None
+
+    return Slopes(known, lambda x: _constant(self, x)).of(value)
 
 
 def _constant(self: BlockLowering, value: Value) -> int | None:

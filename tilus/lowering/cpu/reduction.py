@@ -3,15 +3,14 @@ another dimension, whichever has the contiguous memory."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, i64
-from tilus.ir.ops import Binary, Compare, Reduce, ReduceWith, Scan, ScanWith, Select, Shuffle
-from tilus.lowering.cpu.block import BlockLowering, handles
+from tilus.ir.ops import Binary, Reduce, ReduceWith, Scan, ScanWith
+from tilus.lowering.cpu.block import BlockLowering, container_bytes, handles
+from tilus.lowering.cpu.combining import KINDS, Combiner, identity
 from tilus.lowering.cpu.demand import stops_of
-from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight
+from tilus.lowering.cpu.evaluate import evaluate, inline_block, is_straight, leaves, load_buffer
 from tilus.lowering.cpu.limits import Uniform, limited
 from tilus.lowering.cpu.nest import (
     ends_along,
@@ -27,115 +26,15 @@ from tilus.lowering.cpu.nest import (
     windows_of,
 )
 from tilus.lowering.cpu.prefix import runs_along, scan_rows
-from tilus.lowering.cpu.values import ZERO, Coord, Coords, Number
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
 
-_KINDS = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
-_NO_INDEX = (1 << 63) - 1
-
-
-def identity(kind: str, dtype: DType) -> int | float | bool:
-    """The value that changes nothing; for minima and maxima of floats the NaN that yields to any number."""
-    if kind in ("sum", "xor"):
-        return 0
-    if kind == "prod":
-        return 1
-    if kind in ("any", "all"):
-        return kind == "all"
-    if dtype.is_float:
-        return math.nan if kind in ("min", "max") else math.inf if kind == "argmin" else -math.inf
-    return dtype.max_value if kind in ("min", "argmin") else dtype.min_value
-
-
-class _Combiner:
-    """How partial results are combined: plain kinds carry one value, arg kinds an extremum and its index."""
-
-    def __init__(self, self_: BlockLowering, kind: str, dtype: DType) -> None:
-        self.lowering = self_
-        self.kind = kind
-        self.dtype = dtype
-        self.is_arg = kind.startswith("arg")
-
-    @property
-    def neutral(self) -> int | float | bool:
-        return identity(self.kind, self.dtype)
-
-    def initial(self, lanes: int) -> list[Value]:
-        c = self.lowering.c
-        first = c.const(identity(self.kind, self.dtype), self.dtype, lanes)
-        return [first, c.const(_NO_INDEX, i64, lanes)] if self.is_arg else [first]
-
-    def element(self, x: Value, coord: Coord, lanes: int) -> list[Value]:
-        """The partial result of elements ``x`` whose index along the axis is ``coord``."""
-        if not self.is_arg:
-            return [x]
-        c = self.lowering.c
-        index = c.splat(c.value(c.index(coord)), lanes)
-        if coord.vector:
-            index = c.b.add(Binary("add", index, c.lane_numbers(i64, lanes))).result
-        return [x, index]
-
-    def combine(self, a: Sequence[Value], b: Sequence[Value]) -> list[Value]:
-        builder = self.lowering.c.b
-        if not self.is_arg:
-            return [builder.add(Binary(_KINDS[self.kind], a[0], b[0], False)).result]
-
-        def test(kind: str, x: Value, y: Value) -> Value:
-            return builder.add(Compare(kind, x, y)).result
-
-        def both(kind: str, x: Value, y: Value) -> Value:
-            return builder.add(Binary(kind, x, y)).result
-
-        better = test("gt" if self.kind == "argmax" else "lt", b[0], a[0])
-        earlier = both("and", test("eq", b[0], a[0]), test("lt", b[1], a[1]))
-        take = both("or", better, earlier)
-        return [builder.add(Select(take, y, x)).result for x, y in zip(a, b, strict=True)]
-
-    def finish(self, parts: Sequence[Value]) -> Value:
-        """The result: where nothing but NaNs was seen, index 0."""
-        if not self.is_arg:
-            return parts[0]
-        c = self.lowering.c
-        lanes = parts[1].tile.shape[0] if parts[1].tile.shape else 0
-        none = c.b.add(Compare("eq", parts[1], c.const(_NO_INDEX, i64, lanes))).result
-        return c.b.add(Select(none, c.const(0, i64, lanes), parts[1])).result
-
-    def is_neutral(self, value: int | float | bool | None) -> bool:
-        """Whether elements of that value may be left out."""
-        return value is not None and self.kind in ("sum", "prod", "xor", "any", "all") and value == self.neutral
-
-    @property
-    def counts(self) -> bool:
-        """Whether :meth:`times` is to be had: products and the rounding of few bits are not made at once."""
-        return self.kind != "prod" and not (self.kind == "sum" and self.dtype.is_float and self.dtype.bits <= 16)
-
-    def times(self, one: list[Value], count: Value) -> list[Value]:
-        """What ``count`` equal elements come to, the first of which is ``one``."""
-        c = self.lowering.c
-        if self.kind == "sum":
-            return [c.b.add(Binary("mul", one[0], c.cast(count, self.dtype), False)).result]
-        if self.kind == "xor":
-            odd = c.compare("eq", c.arith("and", count, 1), 1)
-            return [c.b.add(Select(odd, one[0], c.const(0, self.dtype))).result]
-        return one
-
-    def across(self, parts: list[Value], down_to: int = 1) -> list[Value]:
-        """Combine the lanes of vectors (a power of two of them), by halves: into scalars, or so many lanes."""
-        from tilus.ir.ops import Extract
-
-        builder = self.lowering.c.b
-        width = parts[0].tile.shape[0]
-        while width > down_to:
-            half = width // 2
-            low = [builder.add(Shuffle(p, tuple(range(half)))).result for p in parts]
-            high = [builder.add(Shuffle(p, tuple(range(half, width)))).result for p in parts]
-            parts = self.combine(low, high)
-            width = half
-        return [builder.add(Extract(p, 0)).result for p in parts] if width == 1 else parts
+STREAMS = 8
+"""Rows of memory that are read side by side, a vector of each by turns: a processor sees that each of them goes on."""
 
 
 def all_lanes(self: BlockLowering, mask: Value) -> Value:
     """Whether all lanes of a mask are on."""
-    return _Combiner(self, "all", mask.tile.dtype).across([mask])[0]
+    return Combiner(self, "all", mask.tile.dtype).across([mask])[0]
 
 
 @handles(Reduce)
@@ -143,7 +42,7 @@ def _reduce(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Reduce)
     tile, axis = op.x.tile, op.axis
     shape = tile.shape
-    combiner = _Combiner(self, op.kind, tile.dtype)
+    combiner = Combiner(self, op.kind, tile.dtype)
     if tile.rank == 1:
         self.scalars[op.result] = versions(
             self, windows_of(self, [op.x]), lambda: [_along_axis(self, op.x, axis, [ZERO], combiner)])[0]
@@ -161,14 +60,14 @@ def _reduce(self: BlockLowering, op: Operation) -> None:
             outer = op.result.tile.shape
             nest(self, outer, len(outer) - 1, 1, row, stops)
         else:
-            _across_axis(self, op, vector, combiner, stops, lambda c, v: store_buffer(self, result, c, v))
+            _across_axis(self, op, vector, combiner, stops, result)
         return []
 
     versions(self, windows_of(self, [op.x]), emit)
     self.reps[op.result] = result
 
 
-def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner) -> Value:
+def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: Combiner) -> Value:
     """One element of the result: vectors along the axis, then across their lanes."""
     extent = x.tile.shape[axis]
     lanes = vector_lanes(self, [x], extent)
@@ -194,7 +93,7 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
     return combiner.finish(total if total is not None else combiner.initial(0))
 
 
-def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, lanes: int,
+def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: Combiner, lanes: int,
            real: Value, end: Number, neutral: bool = False, value: int | float | bool | None = None) -> Value:
     """As :func:`_along_axis` for a tile whose elements are one from ``end`` on, the neutral one or any, and those of
     ``real`` before: that one is computed once, where it is not the constant ``value``."""
@@ -231,13 +130,13 @@ def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
     return combiner.finish(parts)
 
 
-def _elements(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, at: Coord
+def _elements(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: Combiner, at: Coord
               ) -> list[Value]:
     coords[axis] = at
     return combiner.element(self.c.splat(evaluate(self, x, tuple(coords)), self.lanes), at, self.lanes)
 
 
-def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: _Combiner, start: Number,
+def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: Combiner, start: Number,
            stop: Number, width: int, initial: list[Value] | None = None) -> list[Value]:
     vector = width > 1
     if isinstance(start, int) and isinstance(stop, int) and stop - start == width:
@@ -248,27 +147,51 @@ def _piece(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
         parts, _elements(self, x, axis, coords, combiner, Coord(index, 0, vector))))
 
 
-def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: _Combiner, stops: Sequence[Number],
-                 store: Callable[[Coords, Value], None]) -> None:
+def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: Combiner, stops: Sequence[Number],
+                 result: Buffer) -> None:
     """Vectors along another dimension; the axis is the innermost loop."""
     axis, shape = op.axis, op.result.tile.shape
     extent = op.x.tile.shape[axis]
     kept = vector - (vector > axis)
     lanes = vector_lanes(self, [op.x], shape[kept])
 
+    def at(coords: Coords, along: Coord) -> list[Value]:
+        full = (*coords[:axis], along, *coords[axis:])
+        x = self.c.splat(evaluate(self, op.x, full), self.lanes_of(coords))
+        return combiner.element(x, along, self.lanes_of(coords))
+
     def body(coords: Coords) -> None:
-        full = list(coords)
-        full.insert(axis, ZERO)
+        parts = self.c.loop(0, extent, 1, combiner.initial(self.lanes_of(coords)), lambda index, parts:
+                            combiner.combine(parts, at(coords, Coord(index))))
+        store_buffer(self, result, coords, combiner.finish(parts))
 
-        def step(index: Value, parts: list[Value]) -> list[Value]:
-            full[axis] = Coord(index)
-            x = self.c.splat(evaluate(self, op.x, tuple(full)), self.lanes_of(coords))
-            return combiner.combine(parts, combiner.element(x, full[axis], self.lanes_of(coords)))
+    if combiner.is_arg or extent % STREAMS or extent == STREAMS or not _from_rows(self, op.x, axis, vector):
+        nest(self, shape, kept, lanes, body, stops)
+        return
+    lanes = min(lanes, self.machine.vector_bytes // container_bytes(op.x.tile.dtype))
 
-        parts = self.c.loop(0, extent, 1, combiner.initial(self.lanes_of(coords)), step)
-        store(coords, combiner.finish(parts))
+    def rows(first: Number, before: Callable[[Coords], Value]) -> None:
+        def columns(coords: Coords) -> None:
+            parts = [self.c.splat(before(coords), self.lanes_of(coords))]
+            for n in range(STREAMS):
+                parts = combiner.combine(parts, at(coords, Coord(first, n) if not isinstance(first, int) else
+                                                   Coord(None, first + n)))
+            store_buffer(self, result, coords, parts[0])
 
-    nest(self, shape, kept, lanes, body, stops)
+        nest(self, shape, kept, lanes, columns, stops)
+
+    rows(0, lambda coords: combiner.initial(self.lanes_of(coords))[0])
+    self.c.loop(STREAMS, extent, STREAMS, [], lambda first, _: rows(first, lambda c: load_buffer(self, result, c)))
+
+
+def _from_rows(self: BlockLowering, x: Value, axis: int, vector: int) -> bool:
+    """Whether elements are loaded from rows that run along ``vector``, of which there is another for each index along
+    ``axis``."""
+    for rep, dims in leaves(self, x, tuple(range(x.tile.rank))):
+        window = rep.window if isinstance(rep, Lazy) else None
+        if window is not None and {axis, vector} <= set(dims) and window.strides[dims.index(vector)] == 1:
+            return True
+    return False
 
 
 # In order along the axis: scans, and reductions by a user-given function.
@@ -343,7 +266,7 @@ def _define(self: BlockLowering, results: Sequence[Value], buffers: Sequence[obj
 @handles(Scan)
 def _scan(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, Scan)
-    kind = _KINDS[op.kind]
+    kind = KINDS[op.kind]
     dtype = op.x.tile.dtype
     if runs_along(self, op) and not (dtype.is_float and dtype.bits <= 16):  # those are rounded in each step
         self.reps[op.result] = scan_rows(self, op, identity(op.kind, dtype), lambda a, b: self.c.b.add(

@@ -1,0 +1,230 @@
+"""Loops that do nothing but reduce what they read along rows: ``for j: total += sum(load(x, (i, j)), axis=1)``.
+
+They are one reduction along all that the loop walks over. Each row goes through the loop alone, so that its memory is
+read from one end to the other, and what is carried are vectors in registers, whose lanes are combined at the very end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.ops import Binary, For, Load, Reduce, Reshape, Yield
+from tilus.ir.types import ViewType
+from tilus.lowering.cpu.block import BlockLowering, lower
+from tilus.lowering.cpu.carried import carried_homes, finish_loop
+from tilus.lowering.cpu.combining import KINDS, Combiner
+from tilus.lowering.cpu.demand import stops_of
+from tilus.lowering.cpu.evaluate import evaluate, load_buffer
+from tilus.lowering.cpu.limits import Uniform
+from tilus.lowering.cpu.movements import keeps_dimensions
+from tilus.lowering.cpu.nest import store_buffer, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.slopes import Slopes, constant_of
+from tilus.lowering.cpu.values import ZERO, BlockState, Buffer, Coord, Coords, Lazy, Number
+from tilus.records import record
+
+FEWEST_VECTORS = 4
+"""Of a row in an iteration; shorter ones are reduced by iterations."""
+
+
+@record(frozen=True, slots=True)
+class _Sum:
+    """One that is carried: what is reduced along its last dimension, and how."""
+
+    x: Value
+    combiner: Combiner
+
+
+def try_reductions(self: BlockLowering, op: For) -> bool:
+    """Lower the loop as one reduction for each value that it carries, if it is such."""
+    found = [_sum_of(self, op, place) for place in range(len(op.init))]
+    sums = [s for s in found if s is not None]
+    if not sums or len(sums) < len(found) or not _only_reads(op):
+        return False
+    shape = sums[0].x.tile.shape
+    needed = _needed(op, [s.x for s in sums])
+    if any(s.x.tile.shape != shape for s in sums) or not all(_walks_along(self, op, o, len(shape)) for o in needed):
+        return False
+    lanes = _lanes(self, op, needed, sums)
+    if lanes is None:
+        return False
+    _Rows(self, op, needed, sums, lanes).run()
+    return True
+
+
+def _sum_of(self: BlockLowering, op: For, place: int) -> _Sum | None:
+    """The reduction whose results are added up at a place, by the operation that it is made of itself."""
+    carried, total = op.carried[place], op.body.terminator.operands[place].defining
+    if not isinstance(total, Binary) or self.uses[carried] != 1 or self.uses[total.result] != 1:
+        return None
+    part = total.rhs if total.lhs is carried else total.lhs if total.rhs is carried else None
+    made = part.defining if part is not None and self.uses[part] == 1 else None
+    while isinstance(made, Reshape) and keeps_dimensions(made) and self.uses[made.x] == 1:
+        made = made.x.defining
+    if not isinstance(made, Reduce) or made not in op.body.ops or KINDS.get(made.kind) != total.kind:
+        return None
+    rank = made.x.tile.rank
+    if made.axis != rank - 1 or carried.tile.size != made.result.tile.size or \
+            carried.tile.dtype is not made.x.tile.dtype:
+        return None
+    combiner = Combiner(self, made.kind, made.x.tile.dtype)
+    return _Sum(made.x, combiner) if combiner.counts or not made.x.tile.dtype.is_float else None
+
+
+def _only_reads(op: For) -> bool:
+    return all(not inner.regions and all(e.kind == "read" for e in inner.effects()) and
+               not any(isinstance(r.type, ViewType) for r in inner.results) for inner in op.body.ops[:-1])
+
+
+def _needed(op: For, values: Sequence[Value]) -> list[Operation]:
+    """The operations of the loop's body that some tiles are made by."""
+    wanted, found = set(values), []
+    for inner in reversed(op.body.ops[:-1]):
+        if any(r in wanted for r in inner.results):
+            wanted.update(inner.operands)
+            found.append(inner)
+    return found[::-1]
+
+
+def _walks_along(self: BlockLowering, loop: For, op: Operation, rank: int) -> bool:
+    """Whether an operation, if it is a load, goes along its last dimension, in which its array is contiguous, or stays;
+    and makes nothing of what is carried, or of other elements than its own."""
+    if any(o in loop.carried for o in op.operands) or isinstance(op, Reduce):
+        return False
+    if not isinstance(op, Load):
+        return True
+    memory = self.views[op.view]
+    inside = {r for inner in loop.body.ops for r in inner.results}
+
+    def known(value: Value) -> int | None:
+        return 1 if value is loop.index else 0 if value not in inside else None
+
+    slopes = [Slopes(known, constant_of).of(offset) for offset in op.offsets]
+    if all(s == 0 for s in slopes):
+        return True
+    return not memory.packed and memory.strides[-1] == 1 and len(slopes) == op.result.tile.rank == rank and \
+        bool(slopes[-1]) and not any(slopes[:-1])
+
+
+def _lanes(self: BlockLowering, op: For, needed: Sequence[Operation], sums: Sequence[_Sum]) -> int | None:
+    """How many elements of a row are reduced at a time; None where that is not to be done. An iteration is lowered by
+    code that is not kept."""
+    extent = sums[0].x.tile.shape[-1]
+    top, peak, outer = self.frame_top, self.frame_peak, self.c.enter(Block())
+    with self.keeping_tiles():
+        _iteration(self, op, needed, self.scalars[op.start])
+        lazy = self.frame_top == top and all(isinstance(self.reps[s.x], Lazy) for s in sums)
+        lanes = vector_lanes(self, [s.x for s in sums], extent) if lazy else 0
+    self.c.leave(outer)
+    self.frame_top, self.frame_peak = top, peak
+    return lanes if lanes > 1 and extent % lanes == 0 and extent >= FEWEST_VECTORS * lanes // 4 else None
+
+
+def _iteration(self: BlockLowering, op: For, needed: Sequence[Operation], index: Value) -> None:
+    """Say how what an iteration reduces is computed."""
+    self.scalars[op.index] = index
+    self.blocks.append(BlockState())
+    for inner in needed:
+        lower(self, inner)
+    self.blocks.pop()
+
+
+class _Rows:
+    """``sums`` of a loop, each row of them through all of it."""
+
+    def __init__(self, lowering: BlockLowering, op: For, needed: Sequence[Operation], sums: Sequence[_Sum],
+                 lanes: int) -> None:
+        self.lowering, self.c = lowering, lowering.c
+        self.op, self.needed, self.sums, self.lanes = op, needed, sums, lanes
+        self.shape = sums[0].x.tile.shape
+
+    def run(self) -> None:
+        lowering, op = self.lowering, self.op
+        if len(self.shape) == 1:
+            for result, init, s, total in zip(op.results, op.init, self.sums, self.through(()), strict=True):
+                lowering.scalars[result] = s.combiner.combine([lowering.scalars[init]], [total])[0]
+            return
+        homes = carried_homes(lowering, op.init)
+        self.rows(0, [], homes)
+        finish_loop(lowering, op, homes, ())
+
+    def rows(self, d: int, at: list[Coord], homes: dict[int, Buffer]) -> None:
+        """Over dimensions from ``d`` on, up to where results are needed."""
+        if d == len(self.shape) - 1:
+            for i, total in enumerate(self.through(tuple(at))):
+                coords = self.carried_coords(i, at)
+                old = load_buffer(self.lowering, homes[i], coords)
+                store_buffer(self.lowering, homes[i], coords, self.sums[i].combiner.combine([old], [total])[0])
+            return
+        if self.shape[d] == 1:
+            self.rows(d + 1, [*at, ZERO], homes)
+            return
+        self.c.loop(0, self.stop(d), 1, [], lambda index, _: self.rows(d + 1, [*at, Coord(index)], homes))
+
+    def carried_coords(self, place: int, at: Sequence[Coord]) -> Coords:
+        """Where a row's result is among the carried ones, which may have dimensions of one element more."""
+        shape = self.op.init[place].tile.shape
+        along = iter(c for c, n in zip(at, self.shape, strict=False) if n != 1)
+        return tuple(ZERO if n == 1 else next(along) for n in shape)
+
+    def stop(self, d: int) -> Number:
+        """Up to where rows along a dimension are needed."""
+        c, stop = self.c, 0
+        for result in self.op.results:
+            if result.tile.shape[: d + 1] != self.shape[: d + 1]:
+                return self.shape[d]
+            stop = c.max(stop, stops_of(self.lowering, result)[d])  # type: ignore[assignment]
+        return stop
+
+    def through(self, at: Coords) -> list[Value]:
+        """The reductions of a row along all of the loop."""
+        lowering, c, op = self.lowering, self.c, self.op
+        saved, lowering.lanes = lowering.lanes, self.lanes
+        start, stop, step = (lowering.scalars[v] for v in (op.start, op.stop, op.step))
+        first = [s.combiner.initial(self.lanes)[0] for s in self.sums]
+        block = Block([start.type, *(v.type for v in first)])
+        outer = c.enter(block)
+        top = lowering.frame_top
+        lowering.pause_if_due()
+        with lowering.keeping_tiles():
+            _iteration(lowering, op, self.needed, block.args[0])
+            parts = self.iteration(at, list(block.args[1:]))
+        c.b.add(Yield(tuple(parts)))
+        lowering.frame_top = top
+        c.leave(outer)
+        loop = c.b.add(For(start, stop, step, tuple(first), block))
+        lowering.lanes = saved
+        return [s.combiner.across([part])[0] for s, part in zip(self.sums, loop.results, strict=True)]
+
+    def iteration(self, at: Coords, parts: list[Value]) -> list[Value]:
+        """With the elements of an iteration; of tiles that end in it, up to there."""
+        lowering, xs = self.lowering, [s.x for s in self.sums]
+        windows = windows_of(lowering, xs)
+        full = set(windows)
+
+        def emit() -> list[Value]:
+            stop: Number = self.shape[-1]
+            if not full <= lowering.full_windows:
+                stop = self.end(stop)
+            return self.c.loop(0, stop, self.lanes, parts, step)
+
+        def step(index: Value, now: list[Value]) -> list[Value]:
+            coords = (*at, Coord(index, 0, True))
+            return [s.combiner.combine([part], [self.c.splat(evaluate(lowering, s.x, coords), self.lanes)])[0]
+                    for s, part in zip(self.sums, now, strict=True)]
+
+        return versions(lowering, windows, emit)
+
+    def end(self, extent: Number) -> Number:
+        """From where on all elements of an iteration change nothing."""
+        c, axis, found = self.c, len(self.shape) - 1, 0
+        for s in self.sums:
+            uniform = Uniform(self.lowering)
+            end = uniform.start(s.x, axis)
+            if end is None or not s.combiner.is_neutral(uniform.constant(s.x, axis)):
+                return extent
+            found = c.max(found, end)  # type: ignore[assignment]
+        return c.max(c.min(found, extent), 0)
+
+
+__all__ = ["try_reductions"]
