@@ -30,7 +30,7 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.memory import is_spread, load_gathered, load_window, spread_words
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.prepacked import lane_words
-from tilus.lowering.cpu.runs import first_lane, load_run, lowest_of, run_of
+from tilus.lowering.cpu.runs import first_lane, load_run, lowest_of, prefetch_run, rows_ahead, run_of
 from tilus.lowering.cpu.spread import run_start, shifted_words, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
 
@@ -104,6 +104,9 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
         run = run_of(self, self.views[op.view], op.indices, coords)
         if run is not None:
             starts = [evaluate(self, i, first_lane(coords)) for i in op.indices]
+            ahead = rows_ahead(self, op, coords)
+            if ahead is not None:
+                prefetch_run(self, self.views[op.view], [evaluate(self, i, ahead) for i in op.indices])
             return load_run(self, self.views[op.view], starts, run, lowest_of(self, op.indices[run]), mask, other)
         indices = [evaluate(self, i, coords) for i in op.indices]
         return load_gathered(self, self.views[op.view], indices, mask, other, lanes)

@@ -8,9 +8,8 @@ from tilus.ir.core import Value
 from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.evaluate import leaves
-from tilus.lowering.cpu.values import Lazy, Number, Window
+from tilus.lowering.cpu.values import LINE_BYTES, Lazy, Number, Window
 
-LINE_BYTES = 64
 LONG_ROW_BYTES = 2048
 """What a processor's own prefetching works well for."""
 PREFETCHED_BYTES = 16 << 10

@@ -18,10 +18,16 @@ from tilus.ir.ops import (
     Scatter,
     Transpose,
 )
-from tilus.lowering.cpu.block import BlockLowering
+from tilus.ir.ops.simd import Prefetch
+from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.first_lanes import load_first, store_first
 from tilus.lowering.cpu.limits import Uniform, rises, source_axis
-from tilus.lowering.cpu.values import Coord, Coords, Memory, Number
+from tilus.lowering.cpu.values import LINE_BYTES, Coord, Coords, Lazy, Memory, Number, coord_at
+
+ROWS_AHEAD = 4
+"""How many rows before it is read a row is asked for."""
+DEAREST_INDEX = 4
+"""What an element of an index may cost that is computed twice for that."""
 
 
 def run_of(self: BlockLowering, memory: Memory, indices: Sequence[Value], coords: Coords) -> int | None:
@@ -93,6 +99,28 @@ def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: in
     return c.offset(memory.pointer, offset), end, inside
 
 
+def rows_ahead(self: BlockLowering, op: Gather, coords: Coords) -> Coords | None:
+    """Where the first lane is some rows on, as far as the tile goes; None where there are no rows, or indices take long
+    to compute."""
+    row = next((d for d, x in enumerate(coords) if x.base is not None and not x.vector), None)
+    costs = [rep.cost for rep in map(self.reps.__getitem__, op.indices) if isinstance(rep, Lazy)]
+    if row is None or max(costs, default=0) > DEAREST_INDEX:
+        return None
+    c = self.c
+    ahead = c.min(c.add(c.index(coords[row]), ROWS_AHEAD), op.result.tile.shape[row] - 1)
+    return tuple(coord_at(ahead, False) if d == row else x for d, x in enumerate(first_lane(coords)))
+
+
+def prefetch_run(self: BlockLowering, memory: Memory, starts: Sequence[Value]) -> None:
+    """Ask for a vector that is read later, from the indices ``starts`` on: no processor foresees which rows are."""
+    c = self.c
+    offset: Number = 0
+    for start, stride in zip(starts, memory.strides, strict=True):
+        offset = c.add(offset, c.mul(c.number(c.cast(start, i64)), stride))
+    for n in range(0, self.lanes, max(1, LINE_BYTES // container_bytes(memory.dtype))):
+        c.b.add(Prefetch(c.offset(memory.pointer, c.add(offset, n))))
+
+
 def lowest_of(self: BlockLowering, index: Value) -> int:
     """The least that an index may be."""
     return self.facts.of(index).low
@@ -124,4 +152,4 @@ def store_run(self: BlockLowering, memory: Memory, starts: Sequence[Value], run:
     c.b.add(MaskedStore(pointer, value, condition))
 
 
-__all__ = ["first_lane", "load_run", "lowest_of", "run_dim", "run_of", "store_run"]
+__all__ = ["first_lane", "load_run", "lowest_of", "prefetch_run", "rows_ahead", "run_dim", "run_of", "store_run"]

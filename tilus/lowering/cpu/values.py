@@ -8,6 +8,8 @@ from tilus.records import field, record
 
 Number = Value | int
 """A run-time i64, or one that is known."""
+LINE_BYTES = 64
+"""What caches hold together."""
 
 
 @record(frozen=True, slots=True)
