@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import tilus as tl
+from kernels_zoo.attention import flash_attention
 from kernels_zoo.attention.arrays import FUNCTION, NONE, QUERIES, SINKS, TYPES, given
 from kernels_zoo.attention.cache import (
     CACHED_KEYS,
@@ -32,12 +33,14 @@ from kernels_zoo.attention.forms import Form
 from kernels_zoo.attention.online_softmax import INFINITY, LN_2, LOG2_E, State, attend, begin, finish, with_sink
 from kernels_zoo.attention.rotary import rotated
 from kernels_zoo.attention.visits import Span, visible
-from kernels_zoo.checking import Array
+from kernels_zoo.checking import Array, Case, report
 
+SHAPES = [(1, 1, 1, 1, 1, 64), (2, 1, 129, 4, 2, 64), (1, 5, 128, 4, 2, 64), (1, 3, 191, 6, 2, 59), (0, 8, 8, 1, 1, 64),
+          (1, 5, 0, 1, 1, 64)]
 MOST_SPLITS = 128
 """Of a sequence's keys, as the merging kernel has registers for."""
 NEW = 16
-"""Rows of a tile of new keys."""
+"""New keys of a tile."""
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     NEW_KEYS = Any
     NEW_VALUES = Any
@@ -63,14 +66,14 @@ def attention_split(
     k_new: NEW_KEYS = None, v_new: NEW_VALUES = None, cos: ANGLES = None, sin: ANGLES = None, sinks: SINKS = None,
     a0: types[0] = None, a1: types[1] = None, a2: types[2] = None, types: TYPES = NONE,
     score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, page: int = 0, interleaved: bool = False,
-    causal: bool = False, left: int = -1, right: int = -1, few: int = 16, BM: int = 0, BN: int = 64, stages: int = 2,
+    causal: bool = False, left: int = -1, right: int = -1, few: int = 16, BM: int = 0, BN: int = 0, stages: int = 2,
     warps: int = 4,
 ) -> None:
     """Split n of all: ``o[n]`` and ``lse[n]``. ``page`` is the extent of a page, where there is a ``table``. Of rows
     that see no key of the split, the log-sum-exp is −inf, or +inf where there is one split only. ``few`` is how many
     rows there are for a key head, queries times heads, where there are less than 16."""
-    BM = BM or (few if tl.target() == "cpu" else 16)
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
+    BM, BN = BM or (few if tl.target() == "cpu" else 16), BN or keys_of_a_tile(max(D, E), q.dtype.bits, tl.target())
     B, Sq, H, _ = q.shape
     splits, group = o.shape[0], H // k.shape[2]
     tl.block(warps=warps)
@@ -81,16 +84,21 @@ def attention_split(
     total = cached if k_new is None else cached + k_new.shape[1]
     shift = total - Sq
     scale = LOG2_E / D**0.5 if score is None else LOG2_E           # exp(x) is computed as exp2(x log₂ e)
-    row = (row_tile * BM + tl.arange(BM))[:, None]                 # heads of the group are the inner rows
-    i, h = row // group, hk * group + row % group
 
-    def of_queries(columns: tl.Tile) -> tl.Tile:
+    def place(row: tl.Tile) -> tuple[tl.Tile, tl.Tile]:
+        """Query and head of rows of the tile: heads of the group are the inner rows."""
+        row = row_tile * BM + row
+        return row // group, hk * group + row % group
+
+    def of_queries(row: tl.Tile, columns: tl.Tile) -> tl.Tile:
+        i, h = place(row)
         return tl.gather(q[b, :, :, :], (i, h, columns), mask=i < Sq)
 
-    columns = tl.arange(D)[None, :]
-    x = of_queries(columns)
-    if cos is not None:
-        x = rotated(of_queries, columns, i + shift, cos, sin, interleaved).to(q.dtype)
+    i, h = place(tl.arange(BM)[:, None])
+    if cos is None:
+        x = of_queries(tl.arange(BM)[:, None], tl.arange(D)[None, :])
+    else:
+        x = rotated(BM, D, q.dtype, of_queries, lambda row: place(row)[0] + shift, cos, sin, interleaved)
 
     def step(state: State, j: tl.Tile, end: tl.Tile, keys: Any, values: Any, k_factors: Any, v_factors: Any) -> State:
         """Keys from ``j`` on, before ``end``; a row's elements are times a factor, or None."""
@@ -126,14 +134,14 @@ def attention_split(
 
     def appended(j: tl.Tile) -> tuple[tl.Tile, tl.Tile]:
         """New keys and values from ``j`` on, which the first rows' block stores."""
-        at = (j + tl.arange(NEW))[:, None]
+        def of_keys(row: tl.Tile, columns: tl.Tile) -> tl.Tile:
+            return tl.gather(k_new[b, :, hk, :], (j + row, columns))
 
-        def of_keys(columns: tl.Tile) -> tl.Tile:
-            return tl.gather(k_new[b, :, hk, :], (at, columns))
-
-        y, z = of_keys(columns), tl.load(v_new[b, :, hk, :], (j, 0), (NEW, E))
-        if cos is not None:
-            y = rotated(of_keys, columns, cached + at, cos, sin, interleaved).to(q.dtype)
+        z = tl.load(v_new[b, :, hk, :], (j, 0), (NEW, E))
+        if cos is None:
+            y = tl.load(k_new[b, :, hk, :], (j, 0), (NEW, D))
+        else:
+            y = rotated(NEW, D, q.dtype, of_keys, lambda row: cached + j + row, cos, sin, interleaved)
         if row_tile == 0:
             append(k, k_scales, table, page, b, hk, cached + j, total, y)
             append(v, v_scales, table, page, b, hk, cached + j, total, z)
@@ -171,6 +179,12 @@ def attention_merge(parts: PARTS, sums: SUMS, o: OUTPUT, lse: tl.f32["B", "H", "
         out = out + tl.sum(tl.load(parts[:, b, i, h, :], (n, 0), (BS, E)) * weights[:, None], axis=0)
     tl.store(o[b, i, h, :], 0, (out / tl.where(seen, total, 1.0)).to(o.dtype))
     lse[b, h, i] = tl.where(seen, top + tl.log2(total, approximate=True) * LN_2, INFINITY)
+
+
+def keys_of_a_tile(D: int, bits: int, target: str) -> int:
+    """BN of :func:`attention_split`: what shared memory holds."""
+    length = D * bits if target not in ("sm_70", "sm_75") else 2 * D * bits
+    return 64 if length <= 2048 or target == "cpu" else 32 if length <= 4096 else 16 if length <= 8192 else 8
 
 
 def always(tile: tl.Tile) -> Callable[[], tl.Tile]:
@@ -233,3 +247,24 @@ def decode(q: Array, cache: Cache, form: Form = PLAIN, new: tuple[Array, Array] 
     if splits > 1:
         merge(*parts, o, lse, E=e)
     return o, lse
+
+
+def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, causal: bool = False) -> Case:
+    """Of :func:`attention_split`, with one split; ``shape`` is (B, Sq, Sk, H, Hk, D)."""
+    import numpy as np
+
+    plain = flash_attention.case(shape, dtype, seed, causal)
+    q, k, v, o, lse = plain.arguments
+    lengths = np.full(shape[0], shape[2], np.int32)
+    outputs = o[None], lse[None]
+    few = min(16, max(1, shape[1] * shape[3] // shape[4]))
+    return Case((q, k, v, lengths, *outputs), outputs, [x[None] for x in plain.references],
+                {**plain.constants, "few": few}, plain.depth)
+
+
+def main() -> None:
+    report(attention_split, SHAPES, case)
+
+
+if __name__ == "__main__":
+    main()

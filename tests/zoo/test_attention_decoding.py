@@ -11,7 +11,7 @@ import pytest
 import tilus as tl
 from kernels_zoo.attention import variants
 from kernels_zoo.attention.cache import Cache
-from kernels_zoo.attention.decoding import Rotary, decode, splits_for
+from kernels_zoo.attention.decoding import Rotary, attention_split, decode, splits_for
 from kernels_zoo.attention.flash_attention import PLAIN
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, normal, wide
@@ -177,3 +177,14 @@ def test_split_counts() -> None:
     assert splits_for(1, 216, 0) == 1
     assert splits_for(48, 108, 64) == 2
     assert splits_for(8, 216, 256) == 24
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_70", "sm_75", "sm_80", "sm_90a", "sm_120a"])
+@pytest.mark.parametrize("head_dim", [64, 111, 128, 256])
+def test_fits(head_dim: int, target: str) -> None:
+    """What each target has of shared memory, in all forms."""
+    tiny: dict[str, Any] = {"k": tl.i8, "v": tl.i8, "k_scales": tl.f32, "v_scales": tl.f32}
+    new: dict[str, Any] = {"k_new": tl.f16, "v_new": tl.f16, "cos": tl.f32, "sin": tl.f32}
+    for form in ({}, {"table": tl.i32, "page": 16}, tiny, new, dict.fromkeys("qkv", tl.f32)):
+        attention_split.compile(target, D=head_dim, causal=True, **form)
