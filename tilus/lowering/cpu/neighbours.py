@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterator
 
 from tilus.ir.core import Function, Value
 from tilus.ir.ops import Binary, Cast, Dot, For, GridIndex, Load, PtrLoad, PtrStore, Transpose
-from tilus.ir.ops.simd import Prefetch, PtrToInt
+from tilus.ir.ops.simd import PtrToInt
 from tilus.lowering.cpu import ways
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.evaluate import evaluate, leaves
 from tilus.lowering.cpu.microkernel import multiply_add
 from tilus.lowering.cpu.nest import vector_pieces
+from tilus.lowering.cpu.prefetching import RowsToCome
 from tilus.lowering.cpu.slopes import Slopes, constant_of
-from tilus.lowering.cpu.values import Buffer, Coord, Lazy, Number, Window
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Lazy, Number, Window
 from tilus.records import record
 
 BLOCKS = 8
@@ -32,8 +33,6 @@ MAX_PRODUCTS = 4
 """Of how many products of a kernel a core keeps results."""
 STREAMS = 4
 """Rows of B that are read side by side, a vector of each by turns: a processor sees that each of them goes on."""
-AHEAD = 16
-"""How many rows before they are read those of B are asked for."""
 HEIGHT = 4
 """Rows of A that are multiplied with a vector of B at a time, where there are so many."""
 # Words of a memory: how many blocks the core takes after this one, which product is there, and its columns.
@@ -244,18 +243,17 @@ class NeighbourProduct:
         c, lowering, lanes = self.c, self.lowering, self.lanes
         xs = [[c.splat(evaluate(lowering, self.a, (Coord(i, r), Coord(k, u))), lanes) for u in range(depth)]
               for r in range(height)]
-        window = window_of(lowering, b)
-        across = window.strides[1 - self.column]
-        apart = [c.mul(across, u) for u in range(depth)]  # known here, and in the loop
-        later = c.offset(window.pointer, c.add(c.mul(k, across), c.mul(across, AHEAD)))
-        c.mul(i, self.sums.strides[0])
+        window, dims = window_of(lowering, b), (0, 1) if self.column else (1, 0)
+        to_come = RowsToCome(lowering, window, dims, 0, k, depth)
+        for index, stride in ((k, window.strides[1 - self.column]), (i, self.sums.strides[0])):
+            c.mul(index, stride)  # is known in the loop then
 
         def column(j: Value, place: Number) -> None:
             totals = [self.sum_at(i, r, place) for r in range(height)]
-            asked = c.offset(later, j)
+            ask = to_come.at((ZERO, Coord(j)))
             for u in range(depth):
                 if depth > 1:
-                    c.b.add(Prefetch(c.offset(asked, apart[u])))
+                    ask(u)
                 y = c.splat(evaluate(lowering, b, (Coord(k, u), Coord(j, 0, True))), lanes)
                 totals = [multiply_add(lowering, xs[r][u], y, totals[r]) for r in range(height)]
             for r, total in enumerate(totals):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.evaluate import leaves
-from tilus.lowering.cpu.values import LINE_BYTES, Lazy, Number, Window
+from tilus.lowering.cpu.memory import offset_of
+from tilus.lowering.cpu.values import LINE_BYTES, ZERO, Coords, Lazy, Number, Window
 
 LONG_ROW_BYTES = 2048
 """What a processor's own prefetching works well for."""
 PREFETCHED_BYTES = 16 << 10
 """How far ahead rows of B are asked for, by what is read of them."""
+AHEAD = 16
+"""How many rows ahead rows are asked for that are read side by side."""
 
 
 def prefetch_row(self: BlockLowering, window: Window, dims: Sequence[int | None], k: Number, j: Number, columns: int,
@@ -48,4 +51,30 @@ def prefetch_rows(self: BlockLowering, value: Value, k: Number) -> None:
             prefetch_row(self, window, dims, k, 0, columns, columns)
 
 
-__all__ = ["LINE_BYTES", "prefetch_row", "prefetch_rows"]
+class RowsToCome:
+    """Asks for vectors of some rows of a window, ``AHEAD`` rows before they are read.
+
+    ``dims`` are the dimensions of a tile that the window's are, rows follow each other along ``axis`` of it; those that
+    are read now are ``count`` from ``first`` on.
+    """
+
+    def __init__(self, lowering: BlockLowering, window: Window, dims: Sequence[int | None], axis: int, first: Number,
+                 count: int) -> None:
+        c, across = lowering.c, window.strides[dims.index(axis)]
+        self.lowering, self.window, self.dims = lowering, window, dims
+        self.start = c.offset(window.pointer, c.mul(c.add(first, AHEAD), across))
+        self.apart = [c.mul(across, n) for n in range(count)]
+
+    def at(self, coords: Coords) -> Callable[[int], None]:
+        """Asks for what is at some coordinates of the tile, in the row of a number."""
+        c = self.lowering.c
+        places = [ZERO if d is None else coords[d] for d in self.dims]
+        pointer = c.offset(self.start, offset_of(self.lowering, tuple(places), self.window.strides))
+
+        def ask(row: int) -> None:
+            c.b.add(Prefetch(c.offset(pointer, self.apart[row])))
+
+        return ask
+
+
+__all__ = ["LINE_BYTES", "RowsToCome", "prefetch_row", "prefetch_rows"]

@@ -25,8 +25,9 @@ from tilus.lowering.cpu.nest import (
     whole_vectors,
     windows_of,
 )
+from tilus.lowering.cpu.prefetching import RowsToCome
 from tilus.lowering.cpu.prefix import runs_along, scan_rows
-from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
 
 STREAMS = 8
 """Rows of memory that are read side by side, a vector of each by turns: a processor sees that each of them goes on."""
@@ -165,15 +166,21 @@ def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: Combine
                             combiner.combine(parts, at(coords, Coord(index))))
         store_buffer(self, result, coords, combiner.finish(parts))
 
-    if combiner.is_arg or extent % STREAMS or extent == STREAMS or not _from_rows(self, op.x, axis, vector):
+    windows = _windows_of_rows(self, op.x, axis, vector)
+    if combiner.is_arg or extent % STREAMS or extent == STREAMS or not windows:
         nest(self, shape, kept, lanes, body, stops)
         return
     lanes = min(lanes, self.machine.vector_bytes // container_bytes(op.x.tile.dtype))
 
     def rows(first: Number, before: Callable[[Coords], Value]) -> None:
+        to_come = [RowsToCome(self, window, dims, axis, first, STREAMS) for window, dims in windows]
+
         def columns(coords: Coords) -> None:
             parts = [self.c.splat(before(coords), self.lanes_of(coords))]
+            asks = [rows.at((*coords[:axis], ZERO, *coords[axis:])) for rows in to_come]
             for n in range(STREAMS):
+                for ask in asks:
+                    ask(n)
                 parts = combiner.combine(parts, at(coords, Coord(first, n) if not isinstance(first, int) else
                                                    Coord(None, first + n)))
             store_buffer(self, result, coords, parts[0])
@@ -184,14 +191,17 @@ def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: Combine
     self.c.loop(STREAMS, extent, STREAMS, [], lambda first, _: rows(first, lambda c: load_buffer(self, result, c)))
 
 
-def _from_rows(self: BlockLowering, x: Value, axis: int, vector: int) -> bool:
-    """Whether elements are loaded from rows that run along ``vector``, of which there is another for each index along
-    ``axis``."""
+def _windows_of_rows(self: BlockLowering, x: Value, axis: int, vector: int
+                     ) -> list[tuple[Window, tuple[int | None, ...]]]:
+    """Of the loads of rows that run along ``vector``, one for each index along ``axis``: windows, and the dimensions of
+    ``x`` that theirs are."""
+    found: dict[Window, tuple[int | None, ...]] = {}
     for rep, dims in leaves(self, x, tuple(range(x.tile.rank))):
         window = rep.window if isinstance(rep, Lazy) else None
-        if window is not None and {axis, vector} <= set(dims) and window.strides[dims.index(vector)] == 1:
-            return True
-    return False
+        if window is not None and {axis, vector} <= set(dims) and window.strides[dims.index(vector)] == 1 and \
+                not window.memory.packed:
+            found[window] = dims
+    return list(found.items())
 
 
 # In order along the axis: scans, and reductions by a user-given function.
