@@ -67,8 +67,9 @@ def try_contraction(self: BlockLowering, op: For) -> bool:
     if not found:
         return False
     homes = carried_homes(self, op.init)
+    rows_of: dict[tuple[Value, DType], Value] = {}
     for loop in found:
-        _Contraction(self, loop, homes[loop.place]).run()
+        _Contraction(self, loop, homes[loop.place], rows_of).run()
     return True
 
 
@@ -95,10 +96,13 @@ def _of_bytes(form: WordForm) -> ByteForm:
 
 
 class _Contraction:
-    """``home`` is where the sum is carried."""
+    """``home`` is where the sum is carried; ``rows_of`` has memories for what is packed of A, which other products of
+    the loop may use as well."""
 
-    def __init__(self, lowering: BlockLowering, loop: ProductLoop, home: Buffer) -> None:
+    def __init__(self, lowering: BlockLowering, loop: ProductLoop, home: Buffer,
+                 rows_of: dict[tuple[Value, DType], Value]) -> None:
         self.lowering = lowering
+        self.rows_of = rows_of
         self.loop = loop
         self.home = home
         self.dtype: DType = loop.dot.accumulator.tile.dtype
@@ -435,6 +439,7 @@ class _Contraction:
             return None
         chunks = c.arith("quo", c.add(total, self.chunk - 1), self.chunk)
         size = c.add(c.mul(chunks, self.rows * self.stride), self.slack)
+        memory = memory if self.form is not None else self.rows_of.setdefault((self.loop.dot.a, self.dtype), memory)
         return self.memo(c.offset(memory, PANELS_KEPT * (MEMO_STRIDE // 8)), self.a_of(self.start, 1), total, filled,
                          size)
 
