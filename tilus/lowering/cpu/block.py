@@ -82,6 +82,7 @@ class BlockLowering:
         self.aligned: set[Window] = set()  # of prepacked arrays, read in steps of whole words
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
+        self.tiles: dict[Operation, Value] = {}  # memories of packed tiles, which are kept between blocks
         self.neighbours: dict[Operation, Value] = {}  # memories of products that blocks side by side share
         self.grouped = False  # whether blocks of some columns of the grid go together
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one

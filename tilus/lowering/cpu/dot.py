@@ -17,6 +17,7 @@ from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_rows, plan_for
+from tilus.lowering.cpu.kept_tiles import packed_tile
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.microkernel import (
     Product,
@@ -69,18 +70,21 @@ def pack_a(self: BlockLowering, a: Value, dtype: DType) -> Buffer:
     return target
 
 
-def pack_b(self: BlockLowering, b: Value, dtype: DType, wanted: Number) -> Value:
-    """The panels of a tile's first columns, ``wanted`` of them: column pieces of K rows each. Gives their address."""
+def pack_b(self: BlockLowering, b: Value, dtype: DType, wanted: Number, dot: Operation | None = None) -> Value:
+    """The panels of a tile's first columns, ``wanted`` of them: column pieces of K rows each. Gives their address.
+    ``dot``: the operation that may have them already, from a block before."""
     depth, columns = b.tile.shape
-    pointer = self.allocate_raw(dtype, depth * columns + 1)
+    room = self.allocate_raw(dtype, depth * columns + 1)
     value = converted(self, b, dtype)
 
-    def emit() -> list[Value]:
-        fill_panels(self, value, pointer, depth, columns, dtype, wanted)
-        return []
+    def fill(pointer: Value) -> None:
+        def emit() -> list[Value]:
+            fill_panels(self, value, pointer, depth, columns, dtype, wanted)
+            return []
 
-    versions(self, windows_of(self, [value]), emit)
-    return pointer
+        versions(self, windows_of(self, [value]), emit)
+
+    return packed_tile(self, dot, b, wanted, room, fill)
 
 
 def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number, columns: int, dtype: DType,
@@ -119,8 +123,9 @@ def _panel_transposed(self: BlockLowering, value: Value, place: Value, j: Number
 
 
 def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool,
-                     stops: Sequence[Number] | None = None) -> None:
-    """``target (+)= a @ b`` for tiles of rank 2, up to ``stops``; ``clear`` leaves the old contents out."""
+                     stops: Sequence[Number] | None = None, dot: Operation | None = None) -> None:
+    """``target (+)= a @ b`` for tiles of rank 2, up to ``stops``; ``clear`` leaves the old contents out. ``dot`` is the
+    operation, where the operands are its own."""
     top = self.frame_top
     rows = a.tile.shape[0]
     needed, wanted = stops or target.shape
@@ -133,7 +138,7 @@ def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, cl
         _streamed(self, a, b, target, clear, inside)
 
     def pack() -> None:
-        _packed(self, a, b, target, clear, needed, wanted)
+        _packed(self, a, b, target, clear, needed, wanted, dot)
 
     if rows <= FEW_ROWS:
         stream()
@@ -144,23 +149,23 @@ def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, cl
     self.frame_top = top
 
 
-def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool, needed: Number, wanted: Number
-            ) -> None:
+def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool, needed: Number, wanted: Number,
+            dot: Operation | None) -> None:
     """The first ``needed`` rows and ``wanted`` columns of the product."""
     dtype = target.dtype
     rows, depth = a.tile.shape
     form = packed_form(self, a, b, dtype)
     if form is not None:
-        _packed_words(self, form, a, b, target, clear, needed, wanted)
+        _packed_words(self, form, a, b, target, clear, needed, wanted, dot)
         return
     packed_a = pack_a(self, a, dtype)
-    packed_b = pack_b(self, b, dtype, wanted)
+    packed_b = pack_b(self, b, dtype, wanted, dot)
     emit_product(self, Product(packed_a.pointer, packed_a.strides[0], packed_b, depth, target.pointer,
                                target.strides[0], rows, target.shape[1], depth, dtype, clear, needed, wanted))
 
 
 def _packed_words(self: BlockLowering, form: WordForm, a: Value, b: Value, target: Buffer, clear: bool, needed: Number,
-                  wanted: Number) -> None:
+                  wanted: Number, dot: Operation | None) -> None:
     rows, depth = a.tile.shape
     a, b = in_form(self, form, a), in_form(self, form, b)
     packed_a = _word_rows(self, a, needed)
@@ -169,9 +174,11 @@ def _packed_words(self: BlockLowering, form: WordForm, a: Value, b: Value, targe
         clear = False
     words, columns = -(-depth // form.word), target.shape[1]
     room = -(-words // SIDE) * SIDE if form.tiles else words
-    panels = self.allocate_raw(u32, room * columns + 1)
-
-    pack_words(self, form, b, panels, depth, columns, room, 0, _reach(self, a))
+    reach = _reach(self, a)
+    memory = self.allocate_raw(u32, room * columns + 1)
+    kept = dot if isinstance(reach, int) and 4 * room * columns <= 4 * depth * columns else None
+    panels = packed_tile(self, kept, b, wanted, memory, lambda place: pack_words(
+        self, form, b, place, depth, columns, room, 0, reach))
     emit_words(self, form, Product(
         self.c.as_pointer(packed_a.pointer, u32), packed_a.strides[0] // form.word, panels, room, target.pointer,
         target.strides[0], rows, columns, words, target.dtype, clear, needed, wanted))
@@ -255,7 +262,7 @@ def _dot(self: BlockLowering, op: Operation) -> None:
     self.multiplied = Multiplied(op, op.a.tile.shape[-1])
     target, clear = accumulator_buffer(self, op.accumulator, dtype, (op.a, op.b))
     if len(shape) == 2:
-        product_of_tiles(self, op.a, op.b, target, clear, stops_of(self, op.result))
+        product_of_tiles(self, op.a, op.b, target, clear, stops_of(self, op.result), op)
     else:
         _batched(self, op, target, clear)
     if dtype is op.result.tile.dtype:

@@ -21,7 +21,8 @@ from tilus.lowering.cpu import (  # noqa: F401  (registers the lowerings)
 )
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, count_memos
-from tilus.lowering.cpu.launch import is_cooperative, is_grouped, lower_launch
+from tilus.lowering.cpu.kept_tiles import room_words
+from tilus.lowering.cpu.launch import dots_that_keep, is_cooperative, is_grouped, lower_launch
 from tilus.lowering.cpu.neighbours import memory_words, products, shared_axis
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
@@ -78,6 +79,8 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts
     if shared_axis(kernel) is not None:
         for _, product, _ in products(kernel):
             lowering.neighbours[product] = lowering.allocate_raw(i64, memory_words(kernel))
+    for product in dots_that_keep(kernel):
+        lowering.tiles[product] = lowering.allocate_raw(i64, room_words(product))
     _bind_arguments(lowering, kernel, body.args[0])
     groups.lower_barriers(lowering)
     lowering.lower_block(kernel.body)

@@ -20,6 +20,7 @@ from tilus.ir.ops import (
     Const,
     DeviceAssert,
     Dim,
+    Dot,
     GridSync,
     Launch,
     NamedBarrier,
@@ -47,6 +48,8 @@ from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.cpu.crowding import Crowd, dominates, ends_by_itself, is_better_alone, is_shared
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
+from tilus.lowering.cpu.kept_tiles import forget as forget_tiles
+from tilus.lowering.cpu.kept_tiles import kept_dots
 from tilus.lowering.cpu.neighbours import BLOCKS, FOLLOWING, memory_words, products, shared_axis
 from tilus.lowering.cpu.neighbours import forget as forget_neighbours
 from tilus.lowering.cpu.state import (
@@ -131,6 +134,14 @@ def _forget_memos(c: Cursor, kernel: Function, frame: Value) -> None:
         key = c.as_pointer(c.offset(frame, memo * MEMO_STRIDE), i64)
         c.b.add(PtrStore(key, c.const(0)))
     forget_neighbours(c, _neighbour_memories(c, kernel, frame))
+    shared = 8 * memory_words(kernel) * len(list(products(kernel))) if shared_axis(kernel) is not None else 0
+    first = count_memos(kernel) * MEMOS_OF_DOT * MEMO_STRIDE + shared
+    forget_tiles(c, dots_that_keep(kernel), c.as_pointer(c.offset(frame, first), i64))
+
+
+def dots_that_keep(kernel: Function) -> list[Dot]:
+    """The dots whose tiles of B a core keeps packed; none where each block has a frame of its own."""
+    return [] if is_cooperative(kernel) else kept_dots(kernel)
 
 
 def _neighbour_memories(c: Cursor, kernel: Function, frame: Value) -> list[Value]:
@@ -175,9 +186,10 @@ def _grouped_block_at(c: Cursor, index: Value, extents: Sequence[Value]) -> list
 
 
 def is_grouped(kernel: Function) -> bool:
-    """Whether blocks of some columns of the grid go together, which they do not where they wait for earlier ones."""
+    """Whether blocks of some columns of the grid go together, which they do not where they wait for earlier ones, or
+    where those of a column share tiles."""
     waits = any(isinstance(op, (WaitUntil, GridSync)) for op in kernel.walk())
-    return may_group(kernel) and not waits and not is_cooperative(kernel)
+    return may_group(kernel) and not waits and not is_cooperative(kernel) and not dots_that_keep(kernel)
 
 
 def _next_block(c: Cursor, at: Sequence[Value], extents: Sequence[Value]) -> list[Value]:
