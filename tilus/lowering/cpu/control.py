@@ -9,7 +9,7 @@ from tilus.ir.ops import For, If, While, Yield
 from tilus.lowering.cpu.block import BlockLowering, handles
 from tilus.lowering.cpu.carried import carried_homes, carry, copy_into, finish_loop
 from tilus.lowering.cpu.contraction import try_contraction
-from tilus.lowering.cpu.reductions_in_loops import try_reductions
+from tilus.lowering.cpu.long_reductions import try_reductions
 from tilus.lowering.cpu.values import Buffer
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import tilus as tl
 from tests.cpu.support import run
-from tilus.lowering.cpu import reductions_in_loops
+from tilus.lowering.cpu import long_reductions
 
 Array = Any
 
@@ -135,7 +135,7 @@ def running(x: tl.f32["M", "N"], y: tl.f32["M"], BN: int = 256):
 
 def test_which_loops(monkeypatch: Any) -> None:
     seen: list[bool] = []
-    plain = reductions_in_loops.try_reductions
+    plain = long_reductions.try_reductions
 
     def spy(self: Any, op: Any) -> bool:
         seen.append(plain(self, op))
