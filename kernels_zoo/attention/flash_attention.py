@@ -114,7 +114,7 @@ def forward_tile(D: int, bits: int, target: str) -> tuple[int, int, int]:
     """BM, BN and warps of :func:`flash_attention_forward`: what registers and shared memory hold. Without asynchronous
     copies the next tiles are in registers, and shared memory is small."""
     if target == "cpu":
-        return 128, 64 if bits <= 16 else 32, 4
+        return 128, 64, 4
     if target in ("sm_70", "sm_75"):
         if bits > 16:
             return (64, 32, 4) if D <= 64 else (32, 16, 4) if D <= 128 else (16, 8, 4)
