@@ -7,7 +7,6 @@ consecutive elements. Row blocks run inside panels, so that a panel stays in the
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 from tilus.ir.core import Value
@@ -54,21 +53,15 @@ def row_pieces(rows: int, block: int) -> list[tuple[int, int, int]]:
 
 _IN_PARTS = ("", "pmaddubsw", "pmaddwd")
 """Instructions after which products are added by another one."""
-LOW = 4
-"""Rows of the blocks that are made, with full ones, of rows of which a run says how many there are."""
 
 
 def low_rows(c: Cursor, rows: Value, block: int) -> tuple[Value, Value]:
-    """Where full blocks end, and the blocks of ``LOW`` rows behind them, so that they cover ``rows`` rows, which are
-    at least one, and few more."""
-    unit = math.gcd(block, LOW)
-    units, full, low = c.arith("quo", c.add(rows, unit - 1), unit), block // unit, LOW // unit
-    # The fewest low blocks that leave a multiple of full ones: low * inverse = 1 modulo full.
-    count = c.arith("rem", c.mul(units, pow(low, -1, full)), full)
-    start = c.sub(units, c.mul(count, low))
-    few = c.compare("lt", start, 0)
-    start, stop = c.select(few, 0, start), c.select(few, low, units)
-    return c.value(c.mul(start, unit)), c.value(c.mul(stop, unit))
+    """Where full blocks end, and where the low ones behind them, of two thirds of a block, which cover ``rows`` rows
+    and hardly more."""
+    third = block // 3
+    thirds = c.arith("quo", c.add(rows, third - 1), third)
+    low = c.mul(c.arith("rem", c.mul(thirds, 2), 3), 2)  # what leaves a multiple of three
+    return c.value(c.mul(c.max(c.sub(thirds, low), 0), third)), c.value(c.mul(thirds, third))
 
 
 def column_pieces(columns: int, block: Blocking) -> list[tuple[int, int, int]]:
@@ -139,7 +132,8 @@ def emit_product(self: BlockLowering, p: Product) -> None:
     block = blocking(self.machine, p.dtype)
     note_way(self, PACKED, p.dtype, min(block.rows, p.rows), block.columns, instruction=p.instruction)
     ends: tuple[Value, Value] | None = None
-    if isinstance(p.wanted_rows, Value) and p.rows % LOW == 0 and p.rows >= block.rows:
+    low = 2 * block.rows // 3
+    if isinstance(p.wanted_rows, Value) and p.rows % (block.rows // 3) == 0 and p.rows >= block.rows:
         ends = low_rows(self.c, p.wanted_rows, block.rows)
     for start, stop, width in column_pieces(p.columns, block):
         def panel(j: Number, width: int = width) -> None:
@@ -155,7 +149,7 @@ def emit_product(self: BlockLowering, p: Product) -> None:
                     over(self, top, bottom, height, functools.partial(rows, height=height), p.wanted_rows)
             else:
                 self.c.loop(0, ends[0], block.rows, [], lambda i, _: rows(i, block.rows))
-                self.c.loop(*ends, LOW, [], lambda i, _: rows(i, LOW))
+                self.c.loop(*ends, low, [], lambda i, _: rows(i, low))
 
         over(self, start, stop, width, panel, p.wanted_columns)
 
