@@ -166,6 +166,20 @@ def test_blocks_that_share_bytes(dtype: tl.DType) -> None:
 # Numbers to packed elements and back.
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_take_from_outside(engine: str) -> None:
+    """An element that is not there is 0, whatever the code of 0 is."""
+    @tl.jit
+    def taken(x: tl.nf4["N"], i: tl.i32["N"], y: tl.f32["N"]):
+        tl.grid(1)
+        tl.store(y, 0, tl.take(tl.load(x, 0, (8,)), tl.load(i, 0, (8,)), axis=0).to(tl.f32))
+
+    x, y = tl.pack(np.linspace(-1, 1, 8).astype("f"), tl.nf4), np.full(8, 9, "f")
+    i = np.array([0, -1, 7, 8, 3, 100, 1, 2], np.int32)
+    taken.on(engine)(x, i, y)
+    assert np.array_equal(y, np.where((i >= 0) & (i < 8), tl.unpack(x)[i % 8], np.float32(0)))
+
+
 @pytest.mark.parametrize("dtype", [*TYPES, *FLOATS[::9], *CODEBOOKS, tl.integer(9), tl.integer(45), tl.i8, tl.f8e4m3fn,
                                    tl.bool, tl.f16], ids=str)
 def test_pack(dtype: tl.DType) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from tilus.interp import elementwise, numbers, tiles
 from tilus.interp.elementwise import Get, Rule
 from tilus.interp.numbers import Array
+from tilus.ir.codebooks import zero_code
 from tilus.ir.core import Operation
 from tilus.ir.ops import (
     Broadcast,
@@ -53,7 +54,7 @@ _RULES: dict[type[Operation], Rule] = {
     Slice: lambda op, get: [get(op.x)[tiles.box(op.starts, op.sizes)]],
     Insert: lambda op, get: [tiles.insert(get(op.x), get(op.part), op.starts)],
     Concat: lambda op, get: [np.concatenate([get(p) for p in op.parts], axis=op.axis)],
-    Take: lambda op, get: [tiles.take(get(op.x), get(op.indices), op.axis)],
+    Take: lambda op, get: [tiles.take(get(op.x), get(op.indices), op.axis, zero_code(op.x.tile.dtype))],
     Reduce: _reduce,
     Scan: lambda op, get: [tiles.scan(op.kind, get(op.x), op.axis, op.reverse, op.x.tile.dtype)],
     Dot: _dot,

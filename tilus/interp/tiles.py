@@ -28,13 +28,14 @@ def insert(x: Array, part: Array, starts: Sequence[int]) -> Array:
     return out
 
 
-def take(x: Array, indices: Array, axis: int) -> Array:
+def take(x: Array, indices: Array, axis: int, outside: int) -> Array:
+    """``outside`` is the code of elements that are not there."""
     extent = x.shape[axis]
     inside = (indices >= 0) & (indices < extent)
     if extent == 0:
-        return np.zeros(indices.shape, x.dtype)
+        return np.full(indices.shape, outside, x.dtype)
     taken = np.take_along_axis(x, np.where(inside, indices, 0).astype(np.int64), axis)
-    return np.where(inside, taken, np.zeros((), x.dtype))
+    return np.where(inside, taken, np.full((), outside, x.dtype))
 
 
 _REDUCE: dict[str, Any] = {

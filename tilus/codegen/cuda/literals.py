@@ -15,6 +15,8 @@ def literal(value: int | float | bool, dtype: DType) -> str:
         return "true" if value else "false"
     if dtype.is_int:
         return _integer(int(value), dtype)
+    if dtype.is_codebook:
+        return f"({c_type(dtype)}){integer_bits(value, dtype)}"
     if dtype.bits < 32 and dtype.name != "tf32":
         return f"({c_type(dtype)})0x{encode_float(value, dtype):0{dtype.bits // 4}x}"
     value = rounded(value, dtype)

@@ -178,6 +178,7 @@ def _take(self: BlockLowering, op: Operation) -> None:
     shape, extent = result.shape, op.x.tile.shape[op.axis]
     memory = Memory(source.pointer, source.dtype, (0,), (extent,), (extent,), (source.strides[op.axis],), op.x)
     vector = vector_dim(self, shape, [op.indices], [result.strides])
+    by_code = op.x.tile.dtype.is_codebook  # where what is not there is no code of zeros
 
     def body(coords: Coords) -> None:
         from tilus.ir.ops import Binary as Sum
@@ -193,7 +194,8 @@ def _take(self: BlockLowering, op: Operation) -> None:
             if coord.vector:
                 steps = self.c.b.add(Sum("mul", self.c.lane_numbers(i64, lanes), self.c.const(stride, i64, lanes)))
                 offsets = self.c.b.add(Sum("add", offsets, steps.result)).result
-        store_buffer(self, result, coords, self.c.b.add(GatherLoad(source.pointer, offsets, inside)).result)
+        other = self.c.const(0, source.dtype, lanes) if by_code else None
+        store_buffer(self, result, coords, self.c.b.add(GatherLoad(source.pointer, offsets, inside, other)).result)
 
     def emit() -> list[Value]:
         nest(self, shape, vector, min(8, vector_lanes(self, [op.indices], shape[vector])), body)

@@ -149,6 +149,7 @@ def lower_take(thread: Thread, op: Take) -> None:
         if d != op.axis and part is not None:
             pointer = thread.move(pointer, thread.binary("mul", part, stride))
     indices = thread.value(op.indices)
+    other = thread.const(0, tile.dtype) if tile.dtype.is_codebook else None  # which is no code of zeros there
     parts = []
     for local, offset in enumerate(layout.local_indices):
         index = thread.extract(indices, local)
@@ -157,7 +158,7 @@ def lower_take(thread: Thread, op: Take) -> None:
         predicate = thread.both(predicate, tile_padding(thread, layout, op.result.tile.shape, local))
         elsewhere = [0 if d == op.axis else n for d, n in enumerate(offset)]
         at = thread.move(pointer, thread.binary("mul", index, buffer.strides[op.axis]), buffer.constant(elsewhere))
-        parts.append(thread.emit(PtrLoad(at, 0, 0, predicate)))
+        parts.append(thread.emit(PtrLoad(at, 0, 0, predicate, other)))
     _set(thread, op.result, buffer.loaded(parts))
 
 
