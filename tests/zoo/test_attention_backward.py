@@ -131,10 +131,12 @@ def plain(q: Array, k: Array, v: Array, do: Array, **meaning: Any) -> tuple[Arra
 
 
 def as_exact_as_plain(found: tuple[Array, ...], q: Array, k: Array, v: Array, do: Array, **meaning: Any) -> None:
-    """No element is further off than three times the worst one of plain 16-bit attention."""
+    """No element is further off than three times the worst one of plain 16-bit attention. Where rows see one key, dS is
+    0: dP less Δ, which is the product with an output that has been rounded."""
     exact = reference(*map(wide, (q, k, v, do)), **meaning)
     for name, out, other, best in zip(NAMES, found, plain(q, k, v, do, **meaning), exact, strict=True):
-        allowed = 3 * np.abs(wide(other) - best).max(initial=0)
+        cancels = np.abs(best).max(initial=0) < 1e-12
+        allowed = 2.0**-4 if cancels else 3 * np.abs(wide(other) - best).max(initial=0)
         assert np.abs(wide(out) - best).max(initial=0) <= allowed, name
 
 

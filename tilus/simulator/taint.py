@@ -230,7 +230,7 @@ class Taint:
         return self.of(data)
 
     def _kept_quarters(self, op: Op) -> Array | None:
-        """Of masks, shifts and byte permutations by constants: what their results have."""
+        """Of masks, exclusive ors, shifts and byte permutations by constants: what their results have."""
         name, _, type_ = op.opcode.rpartition(".")
         last = op.operands[-1]
         if len(op.operands) < 3 or not isinstance(last, Const) or type_[0] not in "bus" \
@@ -245,6 +245,8 @@ class Taint:
         elif len(op.operands) == 3 and name == "and":
             mask = sum(1 << i for i in range(4) if value >> (i * quarter) & ((1 << quarter) - 1))
             result = self._missing(op.operands[1]) & np.uint8(mask)
+        elif len(op.operands) == 3 and name == "xor":
+            result = self._missing(op.operands[1])
         elif len(op.operands) == 3 and name in ("shl", "shr") and type_[0] != "s" and value % quarter == 0:
             by, missing = np.uint8(min(4, value // quarter)), self._missing(op.operands[1])
             result = (missing << by if name == "shl" else missing >> by) & np.uint8(15)
