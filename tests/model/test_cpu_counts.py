@@ -205,10 +205,16 @@ class TestOrder:
         self.faster(model(transposed, x, y, B=64), model(transposed, x, y, B=2), 2)
 
     def test_few_rows_wait_for_their_sums(self):
-        x, y = floats(4096, 64), floats(4096, 64)
-        few, many = model(normalised, x, y, BM=2), model(normalised, x, y, BM=32)
+        x, y = floats(4096, 128), floats(4096, 128)
+        few, many = model(normalised, x, y, BM=2, BN=128), model(normalised, x, y, BM=32, BN=128)
         assert few.parts["waiting for results"] > 8 * many.parts["waiting for results"] > 0
         self.faster(many, few)
+
+    def test_blocks_of_short_rows_are_taken_together(self):
+        x, y = floats(4096, 64), floats(4096, 64)
+        few, many = model(normalised, x, y, BM=2), model(normalised, x, y, BM=32)
+        assert few.counts["blocks"] == many.counts["blocks"] == 4096 / 32
+        assert few.seconds < 1.1 * many.seconds
 
     def test_the_bottleneck_is_named(self):
         a, b, c = floats(512, 512), floats(512, 512), floats(512, 512)

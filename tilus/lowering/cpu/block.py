@@ -78,12 +78,14 @@ class BlockLowering:
         self.lanes = 0
         self.full_windows: set[Window] = set()
         self.inside: set[tuple[Window, int]] = set()  # windows and dimensions along which vectors end before they do
+        self.outside: set[Window] = set()  # windows of which elements beyond the end are read
         self.tables: dict[Value, Table] = {}  # the tiles that are looked up where they are evaluated
         self.aligned: set[Window] = set()  # of prepacked arrays, read in steps of whole words
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
         self.tiles: dict[Operation, Value] = {}  # memories of packed tiles, which are kept between blocks
         self.neighbours: dict[Operation, Value] = {}  # memories of products that blocks side by side share
+        self.short = False  # whether rows of arrays are, so that loops over them take a few lanes at a time
         self.grouped = False  # whether blocks of some columns of the grid go together
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one
         self.barriers: Value | None = None  # how many threads have arrived at each named barrier

@@ -92,12 +92,12 @@ class Combiner:
 
     def times(self, one: list[Value], count: Value) -> list[Value]:
         """What ``count`` equal elements come to, the first of which is ``one``."""
-        c = self.lowering.c
+        c, lanes = self.lowering.c, one[0].tile.size if one[0].tile.shape else 0
         if self.kind == "sum":
-            return [c.b.add(Binary("mul", one[0], c.cast(count, self.dtype), False)).result]
+            return [c.b.add(Binary("mul", one[0], c.splat(c.cast(count, self.dtype), lanes), False)).result]
         if self.kind == "xor":
-            odd = c.compare("eq", c.arith("and", count, 1), 1)
-            return [c.b.add(Select(odd, one[0], c.const(0, self.dtype))).result]
+            odd = c.splat(c.compare("eq", c.arith("and", count, 1), 1), lanes)
+            return [c.b.add(Select(odd, one[0], c.const(0, self.dtype, lanes))).result]
         return one
 
     def across(self, parts: list[Value], down_to: int = 1) -> list[Value]:

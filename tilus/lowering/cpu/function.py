@@ -27,6 +27,7 @@ from tilus.lowering.cpu.neighbours import memory_words, products, shared_axis
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.cpu.ways import Way
+from tilus.lowering.cpu.wide_blocks import WideKernel, take_together
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.records import field, record
 
@@ -59,21 +60,29 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
     """Lower a simplified tile module. Raises UnsupportedError where the CPU engine lacks something."""
     program = CpuProgram([], 0)
     machine = machine or Machine()
+    together: dict[str, WideKernel] = {}
     for kernel, facts in kernel_facts(module):
         program.functions.append(_lower_kernel(kernel, program, machine, facts))
+        wide = take_together(kernel)
+        if wide is not None:
+            together[kernel.name] = wide
+            facts = Facts(wide.kernel, facts.grid)
+            program.functions.append(_lower_kernel(wide.kernel, program, machine, facts, short=True))
     if module.launch is not None:
-        program.functions += lower_launch(module, program.frame_bytes, program.checks, machine)
+        program.functions += lower_launch(module, program.frame_bytes, program.checks, machine, together)
     return program
 
 
-def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts: Facts) -> Function:
-    """``block(arguments, frame, state, b0, b1, b2)``."""
+def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts: Facts, *, short: bool = False
+                  ) -> Function:
+    """``block(arguments, frame, state, b0, b1, b2)``; ``short``: the rows of arrays are."""
     body = Block([PointerType(i64), PointerType(u8, "local"), PointerType(i64), *[TileType(i64)] * 3],
                  ["arguments", "frame", "state", "b0", "b1", "b2"])
     lowering = BlockLowering(kernel, body, program, machine, facts)
     if is_cooperative(kernel):
         lowering.yield_frame = body.args[1]
     lowering.grouped = is_grouped(kernel)
+    lowering.short = short
     for _ in range(count_memos(kernel)):
         lowering.memos.append(lowering.allocate_raw(i64, MEMOS_OF_DOT * MEMO_STRIDE // 8))
     if shared_axis(kernel) is not None:

@@ -7,7 +7,7 @@ until none is left; the pool runs it on every core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tilus.diagnostics import Diagnostic, Label
 from tilus.ir.attributes import Attributes
@@ -52,6 +52,7 @@ from tilus.lowering.cpu.kept_tiles import forget as forget_tiles
 from tilus.lowering.cpu.kept_tiles import kept_dots
 from tilus.lowering.cpu.neighbours import BLOCKS, FOLLOWING, memory_words, products, shared_axis
 from tilus.lowering.cpu.neighbours import forget as forget_neighbours
+from tilus.lowering.cpu.nest import SHORT
 from tilus.lowering.cpu.state import (
     LONE_ATOMICS,
     NO_ATOMICS,
@@ -74,6 +75,7 @@ from tilus.lowering.cpu.state import (
     STATE_GRID2,
     STATE_NEXT,
     STATE_RUNTIME,
+    STATE_TOGETHER,
     STATE_TOTAL,
     STATE_WAITS,
     STATE_WORDS,
@@ -82,18 +84,22 @@ from tilus.lowering.cpu.state import (
     tick_seen,
 )
 from tilus.lowering.cpu.values import Machine, Number
+from tilus.lowering.cpu.wide_blocks import WideKernel
 from tilus.lowering.cpu.work import MUCH, UNKNOWN, Sum, Work
 from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
 
 
-def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic], machine: Machine) -> list[Function]:
-    """The functions described above; assertions of the launch are appended to ``checks``."""
+def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic], machine: Machine,
+                 together: Mapping[str, WideKernel]) -> list[Function]:
+    """The functions described above; assertions of the launch are appended to ``checks``. ``together`` has kernels'
+    second versions, by the names of the first."""
     launch = module.launch
     assert launch is not None
     functions: list[Function] = []
     for kernel in module.kernels:
-        functions += _cooperative_runner(kernel, frame_bytes) if is_cooperative(kernel) else [_runner(kernel)]
-    functions.append(_Launcher(module, launch, frame_bytes, checks, machine).run())
+        functions += _cooperative_runner(kernel, frame_bytes) if is_cooperative(kernel) else \
+            [_runner(kernel, together.get(kernel.name))]
+    functions.append(_Launcher(module, launch, frame_bytes, checks, machine, together).run())
     return functions
 
 
@@ -202,8 +208,9 @@ def _next_block(c: Cursor, at: Sequence[Value], extents: Sequence[Value]) -> lis
     return [c.select(ends, 0, following), c.select(plane, 0, row), c.select(plane, c.add(b2, 1), b2)]
 
 
-def _runner(kernel: Function) -> Function:
-    """``run_KERNEL(state, frame)``: blocks in increasing order, or in groups, a chunk at a time."""
+def _runner(kernel: Function, wide: WideKernel | None) -> Function:
+    """``run_KERNEL(state, frame)``: blocks in increasing order, or in groups, a chunk at a time; several together by a
+    second version of the kernel where the state says so."""
     body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
     c = Cursor(body)
     state, frame = body.args
@@ -220,11 +227,11 @@ def _runner(kernel: Function) -> Function:
 
     grouped, axis = is_grouped(kernel), shared_axis(kernel)
     memories = _neighbour_memories(c, kernel, frame)
-    stop: list[Number] = []
+    reached: list[Number] = []
 
     def block(index: Value, at: list[Value]) -> list[Value]:
         if axis is not None:
-            _follow(c, memories, axis, index, stop[0], state)
+            _follow(c, memories, axis, index, reached[0], state)
         if grouped:
             at = _grouped_block_at(c, index, extents)
         c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, *at)))
@@ -236,10 +243,12 @@ def _runner(kernel: Function) -> Function:
     c.b.add(Yield((c.compare("lt", before.args[0], total),)))
     c.leave(outer)
     outer = c.enter(after)
-    start = after.args[0]
+    start, stop = after.args[0], c.min(c.add(after.args[0], chunk), total)
+    if wide is not None:
+        start = _run_together(c, wide, word(STATE_TOGETHER), start, stop, (arguments, frame, state))
     at = [] if grouped else _block_at(c, start, extents)
-    stop.append(c.min(c.add(start, chunk), total))
-    c.loop(start, stop[0], 1, at, block)
+    reached.append(stop)
+    c.loop(start, stop, 1, at, block)
     pause_if_due(c, state, seen, None)
     error = c.b.add(AtomicLoad(c.as_pointer(c.offset(state, STATE_ERROR), i64), "relaxed")).result
     following = c.b.add(PtrAtomic("add", counter, chunk)).result
@@ -251,6 +260,20 @@ def _runner(kernel: Function) -> Function:
     return Function(f"run_{kernel.name}", body, (), Attributes(linkage="internal"), kernel.span)
 
 
+def _run_together(c: Cursor, wide: WideKernel, wanted: Value, start: Value, stop: Number, given: tuple[Value, ...]
+                  ) -> Value:
+    """Whole groups of the blocks from ``start`` on, which begin with a group; gives the first block that is left."""
+    first = c.arith("quo", start, wide.blocks)
+    end = c.select(c.compare("ne", wanted, 0), c.arith("quo", stop, wide.blocks), first)
+    zero = c.const(0)
+
+    def group(index: Value, _: list[Value]) -> None:
+        c.b.add(CallFunction(f"block_{wide.kernel.name}", (*given, index, zero, zero)))
+
+    c.loop(first, end, 1, [], group)
+    return c.value(c.select(c.compare("gt", end, first), c.mul(end, wide.blocks), start))
+
+
 def failed_assertion(op: DeviceAssert) -> Diagnostic:
     """What is said where it fails."""
     labels = (Label(op.span),) if op.span.known else ()
@@ -259,6 +282,8 @@ def failed_assertion(op: DeviceAssert) -> Diagnostic:
 
 ASSUMED_TRIPS = 16
 """Those of loops that nothing is known of, where parts of a block are compared."""
+GROUPS = 4
+"""Of blocks that are taken together: how many there have to be for each thread, and a core takes at a time at most."""
 _FOLLOWED = ("add", "sub", "mul", "min", "max")
 
 
@@ -269,9 +294,10 @@ def _rounded_up(c: Cursor, a: Number, b: Number) -> Value:
 
 class _Launcher:
     def __init__(self, module: Module, launch: Function, frame_bytes: int, checks: list[Diagnostic],
-                 machine: Machine) -> None:
+                 machine: Machine, wide: Mapping[str, WideKernel]) -> None:
         self.module = module
         self.machine = machine
+        self.wide = wide
         self.checks = checks
         self.launch = launch
         self.frame_bytes = frame_bytes
@@ -301,8 +327,7 @@ class _Launcher:
             elif isinstance(op, Const):
                 self.values[op.result] = c.const(op.value, op.dtype)
             elif isinstance(op, ResidentBlocks):
-                threads = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_THREADS))).result
-                self.values[op.result] = c.cast(threads, i32)
+                self.values[op.result] = c.cast(self.threads(), i32)
             else:
                 operands = [self.values[v] for v in op.operands]
                 self.values[op.result] = c.b.add(op.on(operands)).result
@@ -385,11 +410,13 @@ class _Launcher:
         status = self.unless_failed(c.compare("le", total, MAX_BLOCKS), too_many_blocks(op.span), status)
         address = c.b.add(PtrToInt(packed)).result
         atomics, work = self.atomics(op, self.work(op, total))
+        together = self.together(op, total)
         entries: dict[int, Number] = {
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
-            STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total, grid),
+            STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total, grid, together),
             STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_ARRIVED: 0,
             STATE_WAITS: int(_waits(self.module.kernel(op.kernel))), STATE_ATOMICS: atomics, STATE_ALONE: 0,
+            STATE_TOGETHER: together,
             **dict.fromkeys(RUNTIME_WORDS, 0),
         }
         for index, entry in entries.items():
@@ -426,7 +453,7 @@ class _Launcher:
             Sum(c, known, each, ASSUMED_TRIPS).of(kernel.body)
             for each in (Work(c, self.machine.vector_bytes, atomics=False), crowd.meeting, crowd.apart))
         matters = dominates(c, beside, meeting, apart)
-        threads = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_THREADS))).result
+        threads = self.threads()
         stays = c.both(matters, is_better_alone(c, threads, beside, meeting, apart))
         assert stays is not None
         return c.select(matters, LONE_ATOMICS, SHARED_ATOMICS), c.select(stays, 0, work)
@@ -473,21 +500,46 @@ class _Launcher:
 
         return number
 
-    def chunk(self, op: Launch, total: Number, grid: Sequence[Number]) -> Number:
-        """Blocks that a core takes at a time: a sixteenth of its share, up to 64, or as many as share products. One
-        where blocks wait for others, so that those are on their way."""
+    def together(self, op: Launch, total: Number) -> Number:
+        """How many blocks are taken together: where rows are short and there are groups enough for all threads."""
+        wide = self.wide.get(op.kernel)
+        if wide is None:
+            return 0
+        c, known = self.c, self._known(op, self.module.kernel(op.kernel))
+        given = dict(zip(self.module.kernel(op.kernel).body.args, op.args, strict=True))
+        holds: Value | None = c.compare("ge", total, c.mul(self.threads(), GROUPS * wide.blocks))
+        for view, d in wide.short:
+            holds = c.both(holds, c.compare("le", self.words[given[view]][1 + d], SHORT))
+        for loop in wide.once:
+            start, stop, step = (known(v) for v in (loop.start, loop.stop, loop.step))
+            assert start is not None
+            assert stop is not None
+            assert step is not None
+            holds = c.both(holds, c.both(c.compare("lt", start, stop), c.compare("le", stop, c.add(start, step))))
+        assert holds is not None
+        return c.select(holds, wide.blocks, 0)
+
+    def threads(self) -> Value:
+        return self.c.b.add(PtrLoad(self.c.offset(self.body.args[1], RUNTIME_THREADS))).result
+
+    def chunk(self, op: Launch, total: Number, grid: Sequence[Number], together: Number) -> Number:
+        """Blocks that a core takes at a time: a sixteenth of its share, up to 64, or some whole groups of them, or as
+        many as share products. One where blocks wait for others, so that those are on their way."""
         if any(isinstance(inner, WaitUntil) for inner in self.module.kernel(op.kernel).walk()):
             return 1
         c = self.c
-        threads = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_THREADS))).result
+        threads = self.threads()
         share = c.arith("floordiv", total, c.mul(threads, 16))
         chunk = c.max(c.min(share, 64), 1)
-        axis = shared_axis(self.module.kernel(op.kernel))
+        wide, axis = self.wide.get(op.kernel), shared_axis(self.module.kernel(op.kernel))
+        if wide is not None:
+            groups = c.max(c.arith("quo", c.min(share, GROUPS * wide.blocks), wide.blocks), 1)
+            return c.select(c.compare("ne", together, 0), c.mul(groups, wide.blocks), chunk)
         if axis is None:
             return chunk
         rounds = _rounded_up(c, total, c.mul(threads, BLOCKS))
-        together = _rounded_up(c, total, c.max(c.mul(rounds, threads), 1))
-        return c.select(c.compare("eq", grid[axis], total), c.max(chunk, together), chunk)
+        shared = _rounded_up(c, total, c.max(c.mul(rounds, threads), 1))
+        return c.select(c.compare("eq", grid[axis], total), c.max(chunk, shared), chunk)
 
     def store(self, pointer: Value, index: int, value: Value) -> None:
         self.c.b.add(PtrStore(self.c.b.add(PtrAdd(pointer, None, index)).result, value))

@@ -147,6 +147,9 @@ def load_window(self: BlockLowering, window: Window, coords: Coords, mask: Value
     c = self.c
     coords = full_coords(window, coords)
     lanes = self.lanes_of(coords)
+    if window in self.outside:
+        nothing = c.const(False, window.memory.dtype, lanes) if window.memory.dtype.is_bool else None
+        return c.splat(other, lanes) if other is not None else nothing or no_bits(self, window.memory.dtype, lanes)
     if window.memory.order is not None:
         condition = c.both(window_mask(self, window, coords), mask)
         return load_prepacked(self, window, coords, None if condition is None else c.splat(condition, lanes),

@@ -16,6 +16,8 @@ from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.runs import run_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window, coord_at
 
+SHORT = 64
+"""Elements of a row at most, where the lowering is told that rows are short."""
 Body = Callable[[Coords], None]
 End = tuple[Window, int]
 """A window and the dimension along which it ends."""
@@ -147,9 +149,10 @@ def _along_to(self: BlockLowering, coords: list[Coord], vector: int, extent: int
     if main:
         reached = c.min(stop, main)
         narrow = few_lanes(self, lanes)
-        whole = whole_vectors(self, reached, lanes, ends) if narrow < lanes or ends else 0
-        with inside_of(self, ends):
-            _along(self, coords, vector, 0, whole, lanes, body)
+        whole = whole_vectors(self, reached, lanes, ends) if (narrow < lanes or ends) and not self.short else 0
+        if whole != 0:
+            with inside_of(self, ends):
+                _along(self, coords, vector, 0, whole, lanes, body)
         _along(self, coords, vector, whole, reached, narrow, body)
     for start, end, width in vector_pieces(extent - main, lanes):
         def rest(start: int = main + start, end: int = main + end, width: int = width) -> None:
@@ -182,6 +185,15 @@ def inside_of(self: BlockLowering, ends: Sequence[End]) -> Iterator[None]:
     self.inside |= new
     yield
     self.inside -= new
+
+
+@contextlib.contextmanager
+def outside_of(self: BlockLowering, windows: Sequence[Window]) -> Iterator[None]:
+    """For code that reads nothing but what is beyond the ends of windows."""
+    new = set(windows) - self.outside
+    self.outside |= new
+    yield
+    self.outside -= new
 
 
 def ends_along(self: BlockLowering, values: Sequence[Value], vector: int) -> list[End]:
@@ -241,6 +253,8 @@ def windows_of(self: BlockLowering, values: Sequence[Value]) -> list[Window]:
 def versions(self: BlockLowering, windows: Sequence[Window], emit: Callable[[], Sequence[Value]]) -> list[Value]:
     """Emit code twice: without bounds checks for when all windows are full, and with them."""
     checked = list(dict.fromkeys(w for w in windows if w.full is not None and w not in self.full_windows))
+    if any(_is_cut(self, window) for window in checked):
+        return list(emit())
     condition: Value | None = None
     for window in checked:
         condition = self.c.both(condition, window.full)
@@ -254,6 +268,12 @@ def versions(self: BlockLowering, windows: Sequence[Window], emit: Callable[[], 
         return result
 
     return self.c.branch(condition, fast, emit)
+
+
+def _is_cut(self: BlockLowering, window: Window) -> bool:
+    """Whether a window is always longer than the rows of its array."""
+    return self.short and any(n > SHORT and high is not None
+                              for n, high in zip(window.shape, window.highs, strict=False))
 
 
 def store_buffer(self: BlockLowering, target: Buffer, coords: Coords, value: Value) -> None:

@@ -17,6 +17,7 @@ from tilus.lowering.cpu.nest import (
     few_lanes,
     inside_of,
     nest,
+    outside_of,
     store_buffer,
     vector_dim,
     vector_lanes,
@@ -27,6 +28,7 @@ from tilus.lowering.cpu.nest import (
 )
 from tilus.lowering.cpu.prefetching import RowsToCome
 from tilus.lowering.cpu.prefix import runs_along, scan_rows
+from tilus.lowering.cpu.row_reductions import load_rows
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
 
 STREAMS = 8
@@ -52,7 +54,9 @@ def _reduce(self: BlockLowering, op: Operation) -> None:
     vector, stops = vector_dim(self, shape, [op.x]), stops_of(self, op.result)
 
     def emit() -> list[Value]:
-        if vector == axis:
+        if vector == axis and _side_by_side(self, op, combiner, stops, result):
+            pass
+        elif vector == axis:
             def row(coords: Coords) -> None:
                 full = list(coords)
                 full.insert(axis, ZERO)
@@ -92,6 +96,57 @@ def _along_axis(self: BlockLowering, x: Value, axis: int, coords: list[Coord], c
         total = part if total is None else combiner.combine(total, part)
     self.lanes = saved
     return combiner.finish(total if total is not None else combiner.initial(0))
+
+
+def _side_by_side(self: BlockLowering, op: Reduce, combiner: Combiner, stops: Sequence[Number], result: Buffer
+                  ) -> bool:
+    """Reduce short rows into ``result``, as many at once as a register has lanes, if that can be done."""
+    x, axis, extent = op.x, op.axis, op.x.tile.shape[op.axis]
+    lanes = vector_lanes(self, [x], extent)
+    few, rows = few_lanes(self, lanes), op.result.tile.shape
+    if not self.short or combiner.is_arg or few < 2 or rows[-1] % few or extent % few:
+        return False
+    real, rest = x, None
+    end: Number = extent
+    if extent > few:
+        limit = limited(self, x, axis, combiner.neutral)
+        start = Uniform(self).start(x, axis) if limit is None and combiner.counts else None
+        if limit is not None:
+            real, end = limit
+        elif start is not None:
+            end, rest = start, Uniform(self).constant(x, axis)
+    c, parts = self.c, self.allocate(combiner.dtype, (*rows, few))
+    end = c.max(0, c.min(end, extent))
+
+    def row(coords: Coords) -> None:
+        saved, self.lanes = self.lanes, few
+        full = [*coords[:axis], ZERO, *coords[axis:]]
+        (sums,) = _piece(self, real, axis, full, combiner, 0, end, few, combiner.initial(few))
+        store_buffer(self, parts, (*coords, Coord(None, 0, True)), sums)
+        self.lanes = saved
+
+    nest(self, rows, len(rows) - 1, 1, row, stops)
+    covered = c.mul(c.arith("floordiv", c.add(end, few - 1), few), few)
+    beyond = [window for window, _ in ends_along(self, [x], axis)]
+
+    def total(coords: Coords) -> list[Value]:
+        return [load_rows(self, parts, coords, lambda a, b: combiner.combine([a], [b])[0])]
+
+    def with_rest(coords: Coords) -> list[Value]:
+        full = [*coords[:axis], Coord(c.value(covered)), *coords[axis:]]
+        with outside_of(self, beyond):
+            one = [c.splat(evaluate(self, x, tuple(full)), few)]
+        return combiner.combine(total(coords), combiner.times(one, c.value(c.sub(extent, covered))))
+
+    def finish(make: Callable[[Coords], list[Value]]) -> Callable[[], None]:
+        return lambda: nest(self, rows, len(rows) - 1, few, lambda coords: store_buffer(
+            self, result, coords, make(coords)[0]))
+
+    if isinstance(end, int) or combiner.is_neutral(rest) or real is not x:
+        finish(total)()
+    else:
+        c.branch(c.compare("lt", covered, extent), finish(with_rest), finish(total))
+    return True
 
 
 def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: Combiner, lanes: int,

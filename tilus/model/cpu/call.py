@@ -64,7 +64,7 @@ def follow(module: Module, arguments: Sequence[Any], host: Host,
         found = []
         for launch in LaunchFunction(functions["launch"], memory).run():
             kernel = module.kernel(launch.kernel)
-            model = LaunchModel(functions[f"block_{launch.kernel}"], launch, memory, host,
+            model = LaunchModel(functions[launch.function], launch, memory, host,
                                 1 if launch.single else cores, count_memos(kernel) * MEMOS_OF_DOT, is_grouped(kernel),
                                 program.frame_bytes)
             found.append(Followed(launch, model, model.estimate()))

@@ -58,7 +58,9 @@ def _launch(followed: Followed, ways: Sequence[Way]) -> Iterator[str]:
     launch = followed.launch
     grid = " × ".join(str(n) for n in launch.grid if n != 1) or "1"
     at_a_time = f", {launch.chunk} at a time" if launch.chunk > 1 else ""
-    blocks = f"{launch.blocks} block{'s' if launch.blocks != 1 else ''} ({grid}){at_a_time}"
+    what = "block" if launch.together == 1 else "group"
+    of = "" if launch.together == 1 else f" of {launch.together} blocks"
+    blocks = f"{launch.blocks} {what}{'s' if launch.blocks != 1 else ''}{of} ({grid}){at_a_time}"
     yield f"kernel {launch.kernel}: {blocks}, on {_threads(followed.model.threads)}"
     dots = dict.fromkeys(way.dot for way in ways)
     texts = Counter("\n".join(_dot(followed, dot, [w for w in ways if w.dot is dot])) for dot in dots)

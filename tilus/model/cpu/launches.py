@@ -24,8 +24,10 @@ from tilus.lowering.cpu.state import (
     STATE_ATOMICS,
     STATE_CHUNK,
     STATE_GRID0,
+    STATE_TOGETHER,
     STATE_TOTAL,
 )
+from tilus.lowering.cpu.wide_blocks import SUFFIX
 from tilus.model.cpu.analysis import ARRAYS, LOCAL, ROOT_BITS
 from tilus.model.cpu.numbers import EVALUATE, Number
 from tilus.records import record
@@ -40,7 +42,8 @@ _FUNCTIONS = LOCAL + (3 << 20)
 @record
 class Launch:
     """Of one kernel: ``state`` is the address of the launch's state, whose words are in ``memory``. ``single``: it
-    stays on one thread, since it is hardly more than atomics."""
+    stays on one thread, since it is hardly more than atomics. ``together``: what counts as a block does what so many
+    blocks of the kernel do, as its second version does."""
 
     kernel: str
     grid: tuple[int, int, int]
@@ -49,6 +52,12 @@ class Launch:
     state: int
     memory: dict[int, Number]
     single: bool
+    together: int = 1
+
+    @property
+    def function(self) -> str:
+        """The name of the function of a block."""
+        return f"block_{self.kernel}{SUFFIX if self.together > 1 else ''}"
 
     @property
     def blocks(self) -> int:
@@ -152,8 +161,10 @@ class LaunchFunction:
             return
         if word(STATE_ATOMICS) == LONE_ATOMICS and (single or words[RUNTIME + 8 * RUNTIME_THREADS] == 1):
             words[state + 8 * STATE_ALONE] = 1
-        self.launches.append(Launch(runner.removeprefix("run_"), (grid[0], grid[1], grid[2]),
-                                    max(1, word(STATE_CHUNK) or 1), word(STATE_ARGUMENTS), state, words, single))
+        together = max(1, word(STATE_TOGETHER) or 1)
+        groups = (-(-grid[0] // together), grid[1], grid[2])
+        self.launches.append(Launch(runner.removeprefix("run_"), groups, max(1, (word(STATE_CHUNK) or 1) // together),
+                                    word(STATE_ARGUMENTS), state, words, single, together))
 
 
 __all__ = ["FRAME", "Launch", "LaunchFunction", "Memory", "bind"]
