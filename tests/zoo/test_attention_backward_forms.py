@@ -40,7 +40,8 @@ def compare(form: Form, shape: tuple[int, ...], engine: str, e: int = 0, **meani
 
 
 @pytest.mark.parametrize("engine", engines())
-@pytest.mark.parametrize("form", [Form(left=17), Form(left=9, right=2), Form(left=40, causal=True), Form(right=5)],
+@pytest.mark.parametrize("form", [Form(left=9, right=2), *(pytest.param(f, marks=pytest.mark.slow) for f in (
+    Form(left=17), Form(left=40, causal=True), Form(right=5)))],
                          ids=lambda f: f"{f.left},{0 if f.causal else f.right}")
 def test_windows(form: Form, engine: str) -> None:
     for sq, sk in ((70, 131), (97, 64))[: 1 if engine.startswith("simulate") else 2]:
@@ -120,7 +121,8 @@ def test_sequences_of_different_lengths(engine: str) -> None:
                           seen=band(form, rows.stop - rows.start, columns.stop - columns.start))
 
 
-@pytest.mark.parametrize(("d", "e"), [(40, 24), (16, 59), (192, 128)])
+@pytest.mark.parametrize(("d", "e"), [(40, 24), pytest.param(16, 59, marks=pytest.mark.slow),
+                                     pytest.param(192, 128, marks=pytest.mark.slow)])
 def test_values_of_another_extent(d: int, e: int) -> None:
     for engine in ("interpret", "cpu"):
         compare(Form(causal=True), (1, 33, 47, 2, 1, d), engine, e)
