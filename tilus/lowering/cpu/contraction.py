@@ -244,7 +244,9 @@ class _Contraction:
             depth, index = c.min(c.sub(total, at), self.chunk), self.index_at(at)
             b = self.operand(self.loop.dot.b, (1, 0), index, self.reach_of(depth))
             self.fill_a(turned_tile(lowering, b), turned, depth, product.stream.filled)
-            product.multiply(self.operand(self.loop.dot.a, (0, 1), index, depth), depth)
+            # Where rows of A are read one by one, those beyond its array are not.
+            reach = rows if plan.along == 0 else None
+            product.multiply(self.operand(self.loop.dot.a, (0, 1), index, depth, reach), depth)
 
         c.loop(0, total, self.chunk, [], chunk)
         product.end()

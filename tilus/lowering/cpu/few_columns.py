@@ -22,7 +22,7 @@ class FewColumns:
         self.lowering, self.c = lowering, lowering.c
         self.home, self.rows, self.columns = home, rows, columns
         self.sums = lowering.allocate(home.dtype, (turned.shape[0], home.shape[0]))
-        self.stream = FewRows(lowering, plan, turned, self.sums, columns)
+        self.stream = FewRows(lowering, plan, turned, self.sums, columns, rows if plan.along == 0 else None)
         self.stream.way = ways.FEW_COLUMNS
 
     def begin(self) -> None:

@@ -148,13 +148,16 @@ def row_groups(c: Cursor, rows: Number, grouped: Number, height: int, body: Call
 
 
 class FewRows:
-    """A product of ``rows`` rows of A, which come in chunks, with B, which comes in pieces of those."""
+    """A product of ``rows`` rows of A, which come in chunks, with B, which comes in pieces of those. ``wanted``: how
+    many columns of B are read where vectors run along K, if not all."""
 
-    def __init__(self, lowering: BlockLowering, plan: Plan, a: Buffer, home: Buffer, rows: Number) -> None:
+    def __init__(self, lowering: BlockLowering, plan: Plan, a: Buffer, home: Buffer, rows: Number,
+                 wanted: Number | None = None) -> None:
         self.lowering, self.c, self.plan = lowering, lowering.c, plan
         self.a, self.home, self.rows = a, home, rows
         self.dtype = home.dtype
         self.tile_rows, self.columns = home.shape
+        self.wanted: Number = self.columns if wanted is None else wanted
         self.way = ways.FEW_ROWS
         few = min(self.tile_rows, -(-FEW_ROWS // plan.height) * plan.height)
         self.ordered = a
@@ -383,10 +386,10 @@ class FewRows:
 
     def along_depth(self, product: Factored, i: Number, height: int, first: Number, whole: Number) -> None:
         c, plan, lowering = self.c, self.plan, self.lowering
-        count, lanes = plan.wide if height == 1 else plan.narrow, plan.lanes
+        together, lanes = plan.wide if height == 1 else plan.narrow, plan.lanes
         rows = [self.row_of(self.ordered, i, r, first) for r in range(height)]
 
-        def columns(j: Value, _: list[Value]) -> None:
+        def columns(j: Value, count: int) -> None:
             places = [c.offset(self.row_of(self.sums, i, r, c.mul(j, lanes)), n * lanes)
                       for r in range(height) for n in range(count)]
 
@@ -409,7 +412,11 @@ class FewRows:
                 if product.scales else []
             self.accumulate(places, scales, loop)
 
-        c.loop(0, self.columns, count, [], columns)
+        reached: Number = self.columns
+        if not isinstance(self.wanted, int):
+            reached = c.mul(c.arith("quo", self.wanted, together), together)
+            c.loop(reached, self.wanted, 1, [], lambda j, _: columns(j, 1))
+        c.loop(0, reached, together, [], lambda j, _: columns(j, together))
 
     def prefetch(self, product: Factored, k: Value, j: Number, vectors: int) -> None:
         """Ask for what is read of B some rows on, where rows are too short for the processor to see that they go on;
@@ -501,7 +508,7 @@ class FewRows:
 
             c.loop(reached, depth, lanes, [], part)
 
-        c.loop(0, self.columns, 1, [], column)
+        c.loop(0, self.wanted, 1, [], column)
         lowering.lanes = saved
 
     def end(self) -> None:
@@ -522,7 +529,7 @@ class FewRows:
                     at = c.offset(place, n * lanes)
                     c.b.add(PtrStore(at, self.plus(self.load(at, 0, lanes), x)))
 
-            stop, step = (self.columns, 1) if plan.along == 0 else (
+            stop, step = (self.wanted, 1) if plan.along == 0 else (
                 self.columns // plan.columns * plan.columns, plan.block)
             c.loop(0, stop, step, [], columns)
 
