@@ -180,8 +180,13 @@ def flat(x: tl.f32["M", "N"], y: tl.f32["M", "N"]) -> None:
 
 TOGETHER = ("normalise", "masks", "numbers", "several", "turned", "whole", "kinds", "blurring")
 RACING = ("reading",)
-REFUSED = (*RACING, "repeating", "overlapping", "across", "asserting", "branching", "looping", "counting",
-           "measuring", "looking", "scattering", "backwards", "flat")
+REFUSED = {
+    "reading": "write what neighbours access", "repeating": "repeats itself", "overlapping": "another shape",
+    "across": "differs among neighbours", "asserting": "differs among neighbours",
+    "branching": "differs among neighbours", "looping": "may be long", "counting": "atomic", "measuring": "grid_size",
+    "looking": "a scalar differs", "scattering": "scatter", "backwards": "do not access parts", "flat": "do not access",
+}
+"""Why kernels are."""
 FUNCTIONS: dict[str, Any] = {name: globals()[name] for name in (*TOGETHER, *REFUSED)}
 KERNELS = {name: tl.jit(function) for name, function in FUNCTIONS.items()}
 

@@ -20,6 +20,7 @@ from kernels_zoo.reduction.row_sum import row_sum
 from tests.cpu import short_blocks as kernels
 from tests.cpu.support import trace
 from tilus.lowering.cpu.wide_blocks import take_together
+from tilus.lowering.cpu.wide_plan import Plan, Refused
 
 ROOT = Path(__file__).parents[2]
 ONE_BY_ONE = 20
@@ -80,11 +81,12 @@ def test_taken_together(name: str) -> None:
         assert second(kernels.FUNCTIONS[name], **case) is not None
 
 
-@pytest.mark.parametrize("name", kernels.REFUSED)
-def test_refused(name: str) -> None:
-    """The reason is the one that the kernel is written for."""
-    for case in kernels.cases(name):
-        assert second(kernels.FUNCTIONS[name], **case) is None
+@pytest.mark.parametrize(("name", "reason"), kernels.REFUSED.items())
+def test_refused(name: str, reason: str) -> None:
+    case = kernels.cases(name)[0]
+    assert second(kernels.FUNCTIONS[name], **case) is None
+    with pytest.raises(Refused, match=reason):
+        Plan(trace(kernels.FUNCTIONS[name], case)[0].kernels[0])
 
 
 @pytest.mark.parametrize("name", [name for name in kernels.FUNCTIONS if name not in kernels.RACING])

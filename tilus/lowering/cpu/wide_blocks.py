@@ -191,6 +191,8 @@ class _Writer:
         """Which of the results there are, and where their values are known."""
         found: list[tuple[int, dict[Value, Value]]] = []
         for i, result in enumerate(op.results):
+            if result in self.plan.narrow and result in self.plan.wide and not self.plan.is_repeated(result):
+                raise Refused("a tile is needed of one block and of all")
             if result in self.plan.narrow:
                 found.append((i, self.first))
             elif result in self.plan.wide:

@@ -8,7 +8,7 @@ is found backwards from the stores. Kernels for which there is none are refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.families import Elementwise, Movement
@@ -185,58 +185,50 @@ class Plan:
 
     def longer(self, value: Value, d: int) -> None:
         """A tile that is needed for all blocks, side by side along dimension ``d``."""
-        if value.tile.is_scalar:
-            raise Refused("a scalar differs among neighbours")
-        found = self.wide.setdefault(value, d)
-        if found != d:
-            raise Refused("a tile is needed side by side along two dimensions")
-        waiting = [value]
-        while waiting:  # each adds what it is made of
-            waiting += self._sources(waiting.pop())
+        waiting: list[Value] = []
 
-    def _sources(self, value: Value) -> list[Value]:
-        """Note what a longer tile is made of; gives the tiles that have to get longer for it and were not known."""
-        new: list[Value] = []
-        d = self.wide[value]
-
-        def need(source: Value, dim: int) -> None:
-            if source not in self.wide:
-                self.wide[source] = dim
-                new.append(source)
-            elif self.wide[source] != dim:
+        def need(tile: Value, along: int) -> None:
+            if tile not in self.wide:
+                waiting.append(tile)
+            if self.wide.setdefault(tile, along) != along:
                 raise Refused("a tile is needed side by side along two dimensions")
 
-        if value in self.loops:
+        if value.tile.is_scalar:
+            raise Refused("a scalar differs among neighbours")
+        need(value, d)
+        while waiting:
+            self._need_sources(waiting.pop(), need)
+
+    def _need_sources(self, value: Value, need: Callable[[Value, int], None]) -> None:
+        """Ask for what a longer tile is made of."""
+        d = self.wide[value]
+        if value in self.loops and (value in self.varying or value.tile.shape[d] != 1):
             around, i = self.loops[value]
-            if value not in self.varying and value.tile.shape[d] == 1:
-                self.first(value)
-            else:
-                self._through(around, i, lambda v: need(v, d))
-        elif self.is_repeated(value):
+            self._through(around, i, lambda v: need(v, d))
+            return
+        if self.is_repeated(value):
             self.first(value)
-        else:
-            op = value.defining
-            assert op is not None
-            self._check(op, d)
-            growing = op.offsets if isinstance(op, Load) else op.operands if self.ramp_of(op) is not None else ()
-            for operand in op.operands:
-                dim = self.dim_of_operand(op, operand, d)
-                if dim is not None:
-                    need(operand, dim)
-                elif operand in growing:
-                    self.first(operand)
-                else:
-                    self.same(operand)
-        return new
+            return
+        op = value.defining
+        assert op is not None
+        self._check(op, d)
+        growing = op.offsets if isinstance(op, Load) else op.operands if self.ramp_of(op) is not None else ()
+        for operand in op.operands:
+            dim = self.dim_of_operand(op, operand, d)
+            if dim is not None:
+                need(operand, dim)
+            elif operand in growing:
+                self.first(operand)
+            else:
+                self.same(operand)
 
     def is_repeated(self, value: Value) -> bool:
         """Whether a longer tile repeats one row that is the same for all blocks."""
         return value not in self.varying and value.tile.shape[self.wide[value]] == 1 \
             and not isinstance(value.defining, Const)
 
-    def _through(self, op: Operation, i: int, need: object) -> None:
+    def _through(self, op: Operation, i: int, need: Callable[[Value], None]) -> None:
         """Ask for what the loop or branch makes its result ``i`` of."""
-        assert callable(need)
         need(op.results[i])
         if isinstance(op, For):
             need(op.carried[i])
