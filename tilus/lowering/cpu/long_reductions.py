@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.ops import Binary, For, Load, Reduce, Reshape, Yield
+from tilus.ir.ops import Binary, For, Iota, Load, Reduce, Reshape, Yield
 from tilus.ir.types import ViewType
 from tilus.lowering.cpu.block import BlockLowering, lower
 from tilus.lowering.cpu.carried import carried_homes, finish_loop
@@ -18,11 +18,13 @@ from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate, load_buffer
 from tilus.lowering.cpu.limits import Uniform
 from tilus.lowering.cpu.movements import keeps_dimensions
-from tilus.lowering.cpu.nest import store_buffer, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.nest import ends_along, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.slopes import Slopes, constant_of
 from tilus.lowering.cpu.values import ZERO, BlockState, Buffer, Coord, Coords, Lazy, Number
 from tilus.records import record
 
+CHUNK = 8192
+"""Elements that are summed up before they are added to those before: errors of rounding stay small in long rows."""
 FEWEST_VECTORS = 4
 """Of a row in an iteration; shorter ones are reduced by iterations."""
 
@@ -93,17 +95,38 @@ def _walks_along(self: BlockLowering, loop: For, op: Operation, rank: int) -> bo
         return False
     if not isinstance(op, Load):
         return True
+    slopes = _slopes(loop, op.offsets)
+    if all(slope == 0 for slope in slopes):
+        return True
     memory = self.views[op.view]
+    return not memory.packed and memory.strides[-1] == 1 and len(slopes) == op.result.tile.rank == rank and \
+        bool(slopes[-1]) and not any(slopes[:-1])
+
+
+def _slopes(loop: For, scalars: Sequence[Value]) -> list[int | None]:
+    """How much scalars grow with the loop's index."""
     inside = {r for inner in loop.body.ops for r in inner.results}
 
     def known(value: Value) -> int | None:
         return 1 if value is loop.index else 0 if value not in inside else None
 
-    slopes = [Slopes(known, constant_of).of(offset) for offset in op.offsets]
-    if all(s == 0 for s in slopes):
-        return True
-    return not memory.packed and memory.strides[-1] == 1 and len(slopes) == op.result.tile.rank == rank and \
-        bool(slopes[-1]) and not any(slopes[:-1])
+    slopes = Slopes(known, constant_of)
+    return [slopes.of(x) for x in scalars]
+
+
+def _is_one_row(self: BlockLowering, loop: For, needed: Sequence[Operation], extent: int) -> bool:
+    """Whether iterations read elements that follow each other, so that those of all are one row."""
+    step = self.c.number(self.scalars[loop.step])
+    for op in needed:
+        if all(r.tile.is_scalar for r in op.results):
+            continue
+        if isinstance(op, Load):
+            slope = _slopes(loop, op.offsets)[-1]
+            if slope is None or not isinstance(step, int) or slope * step != extent:
+                return False
+        elif isinstance(op, Iota) or any(_slopes(loop, [o for o in op.operands if o.tile.is_scalar])):
+            return False
+    return True
 
 
 def _lanes(self: BlockLowering, op: For, needed: Sequence[Operation], sums: Sequence[_Sum]) -> int | None:
@@ -137,6 +160,7 @@ class _Rows:
         self.lowering, self.c = lowering, lowering.c
         self.op, self.needed, self.sums, self.lanes = op, needed, sums, lanes
         self.shape = sums[0].x.tile.shape
+        self.one_row = _is_one_row(lowering, op, needed, self.shape[-1])
 
     def run(self) -> None:
         lowering, op = self.lowering, self.op
@@ -178,10 +202,50 @@ class _Rows:
 
     def through(self, at: Coords) -> list[Value]:
         """The reductions of a row along all of the loop."""
-        lowering, c, op = self.lowering, self.c, self.op
+        lowering = self.lowering
         saved, lowering.lanes = lowering.lanes, self.lanes
-        start, stop, step = (lowering.scalars[v] for v in (op.start, op.stop, op.step))
         first = [s.combiner.initial(self.lanes)[0] for s in self.sums]
+        parts = self.at_once(at, first) if self.one_row else self.by_iterations(at, first)
+        lowering.lanes = saved
+        return [s.combiner.across([part])[0] for s, part in zip(self.sums, parts, strict=True)]
+
+    def at_once(self, at: Coords, first: list[Value]) -> list[Value]:
+        """All iterations as one, whose tile is as long as they are together."""
+        lowering, c, op = self.lowering, self.c, self.op
+        start, stop = (lowering.scalars[v] for v in (op.start, op.stop))
+        step, axis = c.number(lowering.scalars[op.step]), len(self.shape) - 1
+        assert isinstance(step, int)
+        trips = c.max(c.arith("floordiv", c.add(c.sub(stop, start), step - 1), step), 0)
+        total, xs = c.mul(trips, self.shape[-1]), [s.x for s in self.sums]
+        with lowering.keeping_tiles():
+            _iteration(lowering, op, self.needed, start)
+            limit, condition = total, None
+            for window, d in ends_along(lowering, xs, axis):
+                limit = c.min(limit, window.highs[d])  # type: ignore[arg-type]
+            whole = c.mul(c.arith("quo", c.max(limit, 0), self.lanes), self.lanes)
+            windows = windows_of(lowering, xs)
+            for window in windows:
+                condition = c.both(condition, window.full)
+
+            def chunk(start: Value, totals: list[Value]) -> list[Value]:
+                lowering.pause_if_due()
+                parts = self.elements(at, first, start, c.min(c.add(start, CHUNK), whole))
+                return [s.combiner.combine([total], [part])[0]
+                        for s, total, part in zip(self.sums, totals, parts, strict=True)]
+
+            def inside() -> list[Value]:
+                lowering.full_windows.update(windows)
+                parts = c.loop(0, whole, CHUNK, first, chunk)
+                lowering.full_windows.difference_update(windows)
+                return parts
+
+            parts = inside() if condition is None else c.branch(condition, inside, lambda: first)
+            reached = whole if condition is None else c.select(condition, whole, 0)
+            return self.elements(at, parts, reached, self.end(total))
+
+    def by_iterations(self, at: Coords, first: list[Value]) -> list[Value]:
+        lowering, c, op = self.lowering, self.c, self.op
+        start, stop, step = (lowering.scalars[v] for v in (op.start, op.stop, op.step))
         block = Block([start.type, *(v.type for v in first)])
         outer = c.enter(block)
         top = lowering.frame_top
@@ -192,9 +256,7 @@ class _Rows:
         c.b.add(Yield(tuple(parts)))
         lowering.frame_top = top
         c.leave(outer)
-        loop = c.b.add(For(start, stop, step, tuple(first), block))
-        lowering.lanes = saved
-        return [s.combiner.across([part])[0] for s, part in zip(self.sums, loop.results, strict=True)]
+        return list(c.b.add(For(start, stop, step, tuple(first), block)).results)
 
     def iteration(self, at: Coords, parts: list[Value]) -> list[Value]:
         """With the elements of an iteration; of tiles that end in it, up to there."""
@@ -203,17 +265,19 @@ class _Rows:
         full = set(windows)
 
         def emit() -> list[Value]:
-            stop: Number = self.shape[-1]
-            if not full <= lowering.full_windows:
-                stop = self.end(stop)
-            return self.c.loop(0, stop, self.lanes, parts, step)
-
-        def step(index: Value, now: list[Value]) -> list[Value]:
-            coords = (*at, Coord(index, 0, True))
-            return [s.combiner.combine([part], [self.c.splat(evaluate(lowering, s.x, coords), self.lanes)])[0]
-                    for s, part in zip(self.sums, now, strict=True)]
+            inside = full <= lowering.full_windows
+            return self.elements(at, parts, 0, self.shape[-1] if inside else self.end(self.shape[-1]))
 
         return versions(lowering, windows, emit)
+
+    def elements(self, at: Coords, parts: list[Value], start: Number, stop: Number) -> list[Value]:
+        """With some elements of the row."""
+        def step(index: Value, now: list[Value]) -> list[Value]:
+            coords = (*at, Coord(index, 0, True))
+            return [s.combiner.combine([part], [self.c.splat(evaluate(self.lowering, s.x, coords), self.lanes)])[0]
+                    for s, part in zip(self.sums, now, strict=True)]
+
+        return self.c.loop(start, stop, self.lanes, parts, step)
 
     def end(self, extent: Number) -> Number:
         """From where on all elements of an iteration change nothing."""
