@@ -57,8 +57,8 @@ from tilus.records import record
 
 CHUNK_BYTES = 1024
 """Bytes of K that a row of a chunk takes: a panel of B (K × 16 f32) then fills half of a first-level cache."""
-LONG_CHUNK_BYTES = 4096
-"""The same where A is not packed: what a row of it is read at a time is a page."""
+LONG_CHUNK_BYTES = 16 << 10
+"""The same of what is read where it is, A with few columns or B with few rows: some pages of a row at a time."""
 
 
 def try_contraction(self: BlockLowering, op: For) -> bool:
@@ -135,15 +135,26 @@ class _Contraction:
         if not self.few and not isinstance(rows, int):
             self.few = c.compare("le", rows, FEW_ROWS)
         memory = None if self.few is False or self.form is not None else lowering.neighbours.get(self.loop.dot)
-        if memory is None or not self.suits_neighbours():
-            self.any_rows(home, rows, total)
-        elif isinstance(self.few, Value):
-            few, self.few = self.few, False
-            c.branch(few, lambda: self.with_neighbours(memory, home, rows, total),
-                     lambda: self.any_rows(home, rows, total))
+        if memory is not None and self.suits_neighbours():
+            self.apart(lambda: self.with_neighbours(memory, home, rows, total), home, rows, total)
+        elif self.few is not False and self.form is None and self.is_read_along_k():
+            self.apart(lambda: self.by_few_rows(home, rows, total), home, rows, total)
         else:
-            self.with_neighbours(memory, home, rows, total)
+            self.any_rows(home, rows, total)
         lowering.frame_top = top
+
+    def apart(self, by_few: Callable[[], None], home: Buffer, rows: Number, total: Number) -> None:
+        """Few rows in a way that has nothing in common with that of many."""
+        few, self.few = self.few, False
+        if isinstance(few, Value):
+            self.lowering.c.branch(few, by_few, lambda: self.any_rows(home, rows, total))
+        else:
+            by_few()
+
+    def is_read_along_k(self) -> bool:
+        """Whether few rows are multiplied with columns of B that lie along K, element by element."""
+        plan = self.plan()
+        return plan.along == 0 and plan.step == 1
 
     def any_rows(self, home: Buffer, rows: Number, total: Number) -> None:
         narrow = self.is_narrow()
@@ -252,9 +263,11 @@ class _Contraction:
         product.end()
 
     def by_rows(self, home: Buffer, rows: Number, total: Number) -> None:
-        """B is packed, or, where rows are few, read once, where it is."""
+        """B is packed, or, where rows are few, read once, where it is: as much of its columns at a time as is long."""
         lowering, c = self.lowering, self.lowering.c
         self.set_chunk(CHUNK_BYTES)
+        if self.few is True and self.form is None and self.is_read_along_k():
+            self.set_chunk(LONG_CHUNK_BYTES)
         a = lowering.allocate(self.dtype, (self.rows, self.chunk), (self.stride, 1), extra=self.slack)
         stream: FewRows | FewByteRows | None = None
         if self.few is not False:
