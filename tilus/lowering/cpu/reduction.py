@@ -222,7 +222,7 @@ def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: Combine
         store_buffer(self, result, coords, combiner.finish(parts))
 
     windows = _windows_of_rows(self, op.x, axis, vector)
-    if combiner.is_arg or extent % STREAMS or extent == STREAMS or not windows:
+    if combiner.is_arg or extent % STREAMS or extent <= STREAMS or not windows:
         nest(self, shape, kept, lanes, body, stops)
         return
     lanes = min(lanes, self.machine.vector_bytes // container_bytes(op.x.tile.dtype))
