@@ -75,6 +75,7 @@ def attention_split(
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
     BM, BN = BM or (few if tl.target() == "cpu" else 16), BN or keys_of_a_tile(max(D, E), q.dtype.bits, tl.target())
     B, Sq, H, _ = q.shape
+    assert H % k.shape[2] == 0, "the heads of queries are not a multiple of those of keys"
     splits, group = o.shape[0], H // k.shape[2]
     tl.block(warps=warps)
     row_tiles = tl.cdiv(Sq * group, BM)

@@ -58,6 +58,7 @@ def flash_attention_forward(
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
+    assert H % Hk == 0, "the heads of queries are not a multiple of those of keys"
     tl.block(warps=warps)
     if q_offsets is None:
         tile, h, b = tl.grid(tl.cdiv(Sq, BM), H, B)

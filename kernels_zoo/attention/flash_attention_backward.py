@@ -83,6 +83,7 @@ def attention_backward_keys(
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
+    assert H % Hk == 0, "the heads of queries are not a multiple of those of keys"
     tl.block(warps=warps)
     if k_offsets is None:
         tile, hk, b = tl.grid(tl.cdiv(Sk, BN), Hk, B)
@@ -153,6 +154,7 @@ def attention_backward_queries(
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
+    assert H % Hk == 0, "the heads of queries are not a multiple of those of keys"
     tl.block(warps=warps)
     if q_offsets is None:
         tile, h, b = tl.grid(tl.cdiv(Sq, BM), H, B)

@@ -1,6 +1,5 @@
 """Products with few rows that a block computes for those beside it, against NumPy in double precision."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -12,14 +11,6 @@ from tests.cpu.support import trace
 from tilus.lowering.cpu.neighbours import shared_axis
 
 Array = Any
-
-
-@pytest.fixture(params=[1, 2])
-def threads(request: Any) -> Iterator[int]:
-    before = tl.get_num_threads()
-    tl.set_num_threads(request.param)
-    yield request.param
-    tl.set_num_threads(before)
 
 
 @tl.jit

@@ -150,3 +150,10 @@ def test_registers(head_dim: int, target: str) -> None:
             compiled = flash_attention_forward.compile(target, D=head_dim, **form, **dict.fromkeys("qkvo", dtype))
             allowed = {111: 16, 256: 160}.get(head_dim, 0)
             assert compiled.metadata["spill_stores"] <= allowed, dtype
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu"])
+def test_heads_that_are_no_groups(engine: str) -> None:
+    q, k = np.zeros((1, 4, 2, 32), np.float32), np.zeros((1, 5, 3, 32), np.float32)
+    with pytest.raises(tl.CheckError, match="not a multiple of those of keys"):
+        flash_attention(q, k, k, engine=engine)
