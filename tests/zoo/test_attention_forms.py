@@ -13,6 +13,7 @@ from kernels_zoo.attention.flash_attention import flash_attention, flash_attenti
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, wide
 from tests.zoo.test_attention_variants import check, engines, operands, positions
+from tilus.diagnostics import CheckError
 
 SIMULATED = ["simulate:sm_80:ptx", "simulate:sm_80:cuda"]
 TILE = {"BM": 32, "BN": 16, "warps": 2}
@@ -155,5 +156,5 @@ def test_registers(head_dim: int, target: str) -> None:
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 def test_heads_that_are_no_groups(engine: str) -> None:
     q, k = np.zeros((1, 4, 2, 32), np.float32), np.zeros((1, 5, 3, 32), np.float32)
-    with pytest.raises(tl.CheckError, match="not a multiple of those of keys"):
+    with pytest.raises(CheckError, match="not a multiple of those of keys"):
         flash_attention(q, k, k, engine=engine)
