@@ -180,6 +180,20 @@ def test_take_from_outside(engine: str) -> None:
     assert np.array_equal(y, np.where((i >= 0) & (i < 8), tl.unpack(x)[i % 8], np.float32(0)))
 
 
+@pytest.mark.parametrize("engine", [e for e in ENGINES if e != "python"])
+@pytest.mark.parametrize("dtype", [tl.nf4, tl.ternary], ids=str)
+def test_products_in_fused_functions(dtype: tl.DType, engine: str) -> None:
+    """What is beyond the array along the sum counts as 0, whatever the code of 0 is."""
+    @tl.fuse
+    def gram(x):
+        return x.to(tl.f32) @ x.to(tl.f32).T
+
+    for shape in ((5, 1), (7, 3), (4, 33)):
+        x = tl.pack(np.random.default_rng(0).integers(-1, 2, shape).astype("f"), dtype)
+        wanted = tl.unpack(x).astype("d") @ tl.unpack(x).astype("d").T
+        assert np.abs(np.asarray(gram.on(engine)(x)) - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
 @pytest.mark.parametrize("dtype", [*TYPES, *FLOATS[::9], *CODEBOOKS, tl.integer(9), tl.integer(45), tl.i8, tl.f8e4m3fn,
                                    tl.bool, tl.f16], ids=str)
 def test_pack(dtype: tl.DType) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tilus.diagnostics import UserError
-from tilus.ir.codebooks import nearest_code
+from tilus.ir.codebooks import zero_code
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, i64
 from tilus.ir.literals import as_float
@@ -60,9 +60,7 @@ def constant(value: Scalar, dtype: DType, shape: tuple[int, ...] = ()) -> Tile:
 def absent_element(dtype: DType) -> Value | None:
     """What elements read as that are not there, where that is not zero bits: of a codebook, whose code 0 may be another
     number, the one nearest to 0."""
-    if not dtype.is_codebook or nearest_code(0.0, dtype) == 0:
-        return None
-    return constant(0.0, dtype).value
+    return constant(0.0, dtype).value if zero_code(dtype) else None
 
 
 def broadcast_to(x: Tile, shape: tuple[int, ...]) -> Tile:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from tilus.ir import functions
 from tilus.ir.builder import Builder
-from tilus.ir.codebooks import reads_as_zero
+from tilus.ir.codebooks import reads_as_zero, zero_code
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, i32, i64
 from tilus.ir.families import Movement
@@ -257,7 +257,9 @@ class Evaluator:
     def load(self, value: Value, view: Value, axes: Axes) -> Value:
         view, kept = self.window(view, axes)
         offsets = tuple(self.offset(a) for a in kept)
-        return self.b.add(Load(view, offsets, tile_shape(kept))).result
+        dtype = value.tile.dtype
+        absent = self.b.add(Const(0.0, dtype)).result if zero_code(dtype) else None  # else bits of 0 say the number 0
+        return self.b.add(Load(view, offsets, tile_shape(kept), None, absent)).result
 
     def store(self, view: Value, axes: Axes, tile: Value) -> None:
         view, kept = self.window(view, axes)
