@@ -11,7 +11,7 @@ from tilus.ir.ops import Cast, Dot, For, Load, PtrLoad, PtrStore, Transpose
 from tilus.ir.ops.simd import PtrToInt
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.evaluate import leaves
-from tilus.lowering.cpu.values import Buffer, Number
+from tilus.lowering.cpu.values import Buffer, Number, Window
 from tilus.records import record
 
 MEMO_BYTES = 2 << 20
@@ -57,10 +57,33 @@ class Memo:
 
 def is_plain(value: Value) -> bool:
     """Whether a tile is loaded and converted, nothing else."""
+    return _load_of(value) is not None
+
+
+def plain_load(value: Value) -> Load | None:
+    """The load of rank 2 that a tile is, converted or transposed, without a mask or anything of its own for what is not
+    there."""
+    op = _load_of(value)
+    if op is None or op.mask is not None or op.other is not None or not len(op.offsets) == value.tile.rank == 2:
+        return None
+    return op
+
+
+def _load_of(value: Value) -> Load | None:
     op = value.defining
     if isinstance(op, (Cast, Transpose)):
-        return is_plain(op.x)
-    return isinstance(op, Load)
+        return _load_of(op.x)
+    return op if isinstance(op, Load) else None
+
+
+def kept_window(self: BlockLowering, value: Value) -> Window | None:
+    """That of the one load which a tile is of, of an array that the kernel does not write; None for other tiles."""
+    windows = [rep.window for rep, _ in leaves(self, value, (None, None))
+               if not isinstance(rep, Buffer) and rep.window is not None]
+    memory = windows[0].memory if len(windows) == 1 else None
+    if memory is None or not memory.read_only or memory.packed or memory.order is not None:
+        return None
+    return windows[0]
 
 
 def memo_of(self: BlockLowering, key: Value, value: Value, dtype: DType, total: Number, needed: Number, size: Number,
@@ -69,12 +92,11 @@ def memo_of(self: BlockLowering, key: Value, value: Value, dtype: DType, total: 
     (seven words at most), if it comes from one load of an array that the kernel does not write. ``size`` is how many
     elements of ``dtype`` are kept, ``allowed`` whether any may be, where that is not always so."""
     c = self.c
-    windows = [rep.window for rep, _ in leaves(self, value, (None, None))
-               if not isinstance(rep, Buffer) and rep.window is not None]
-    if len(windows) != 1 or not windows[0].memory.read_only or windows[0].memory.packed:
+    window = kept_window(self, value)
+    if window is None:
         return None
-    identity = [c.b.add(PtrToInt(windows[0].pointer)).result, c.value(total)]
-    identity += [bound for bound in (*windows[0].lows, *windows[0].highs, needed) if isinstance(bound, Value)]
+    identity = [c.b.add(PtrToInt(window.pointer)).result, c.value(total)]
+    identity += [bound for bound in (*window.lows, *window.highs, needed) if isinstance(bound, Value)]
     hit: Value | None = None
     for i, word in enumerate(identity):
         old = c.b.add(PtrLoad(c.offset(key, i))).result
@@ -93,5 +115,5 @@ def remember(self: BlockLowering, memo: Memo) -> None:
         c.b.add(PtrStore(c.offset(memo.key, i), c.select(memo.fits, word, 0)))
 
 
-__all__ = ["MEMOS_OF_DOT", "MEMO_STRIDE", "PANELS_KEPT", "Memo", "count_memos", "is_plain", "may_group", "memo_of",
-           "remember"]
+__all__ = ["MEMOS_OF_DOT", "MEMO_STRIDE", "PANELS_KEPT", "Memo", "count_memos", "is_plain", "kept_window", "may_group",
+           "memo_of", "plain_load", "remember"]

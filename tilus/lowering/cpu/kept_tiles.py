@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Cast, Dot, For, GridIndex, Groups, Load, PtrLoad, PtrStore, Select, Transpose
+from tilus.ir.ops import Dot, For, Groups, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import PtrToInt
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
-from tilus.lowering.cpu.evaluate import leaves
 from tilus.lowering.cpu.few_rows import FEW_ROWS
-from tilus.lowering.cpu.slopes import Slopes, constant_of
+from tilus.lowering.cpu.kept_operands import kept_window, plain_load
+from tilus.lowering.cpu.slopes import Slopes, grid_slopes
 from tilus.lowering.cpu.state import STATE_GRID0
-from tilus.lowering.cpu.values import Lazy, Number, Window
+from tilus.lowering.cpu.values import Number
 
 ROOM_BYTES = 2 << 20
 """For all tiles of one operand."""
@@ -32,15 +32,7 @@ SLOT_WORDS = 8
 def kept_dots(kernel: Function) -> list[Dot]:
     """The dots whose B is kept: tiles of arrays that do not depend on the block's place along the grid's first axis."""
     loops = list(_loops(kernel.body))
-    indices = {loop.index for loop in loops}
-
-    def known(value: Value) -> int | None:
-        op = value.defining
-        if isinstance(op, GridIndex):
-            return 1 if op.axis == 0 else 0
-        return 0 if value in indices or value in kernel.body.args else None
-
-    slopes = Slopes(known, constant_of)
+    slopes = grid_slopes(kernel, 0)
     dots = [op for loop in loops for op in loop.body.ops if isinstance(op, Dot) and op.accumulator not in loop.carried]
     return [dot for dot in dots if _is_kept(dot, slopes)][:MAX_OPERANDS]
 
@@ -56,13 +48,11 @@ def _loops(block: Block) -> Iterator[For]:
 
 
 def _is_kept(dot: Dot, slopes: Slopes) -> bool:
-    op = dot.b.defining
-    while isinstance(op, (Cast, Transpose)):
-        op = op.x.defining
-    if not isinstance(op, Load) or op.mask is not None or op.other is not None or dot.result.tile.rank != 2:
+    load = plain_load(dot.b)
+    if load is None or dot.result.tile.rank != 2:
         return False
     return dot.result.tile.shape[0] > FEW_ROWS and tiles_of(dot) >= FEWEST_TILES and \
-        all(slopes.of(x) == 0 for x in (op.view, *op.offsets))
+        all(slopes.of(x) == 0 for x in (load.view, *load.offsets))
 
 
 def tiles_of(dot: Dot) -> int:
@@ -91,14 +81,15 @@ def packed_tile(self: BlockLowering, dot: Operation | None, b: Value, wanted: Nu
     """The address of a packed tile: one that is kept, or one that ``fill(address)`` packs now, in ``room`` where none
     are kept. ``b`` is the operand, ``wanted`` how much of it is packed."""
     memory = None if dot is None else self.tiles.get(dot)
-    window = _window(self, b) if memory is not None else None
+    window = kept_window(self, b) if memory is not None else None
     if memory is None or window is None or not isinstance(dot, Dot):
         fill(room)
         return room
     c = self.c
     bounds = [x for x in (*window.lows, *window.highs, wanted) if isinstance(x, Value)]
-    load = next(rep.op for rep, _ in leaves(self, b, (None, None)) if isinstance(rep, Lazy) and rep.window is window)
-    assert isinstance(load, Load)
+    assert len(bounds) < SLOT_WORDS
+    load = plain_load(dot.b)
+    assert load is not None
     number: Number = 0
     for offset, extent in zip(load.offsets, load.result.tile.shape, strict=True):
         number = c.add(number, c.arith("quo", c.number(self.scalars[offset]), extent))
@@ -123,17 +114,6 @@ def packed_tile(self: BlockLowering, dot: Operation | None, b: Value, wanted: Nu
 
     c.branch(there, lambda: None, pack)
     return place
-
-
-def _window(self: BlockLowering, b: Value) -> Window | None:
-    """That of the load which a tile is, of an array that does not change; None for other tiles."""
-    windows = [rep.window for rep, _ in leaves(self, b, (None, None))
-               if isinstance(rep, Lazy) and rep.window is not None]
-    memory = windows[0].memory if len(windows) == 1 else None
-    if memory is None or not memory.read_only or memory.packed or memory.order is not None:
-        return None
-    bounds = [x for x in (*windows[0].lows, *windows[0].highs) if isinstance(x, Value)]
-    return windows[0] if len(bounds) + 2 <= SLOT_WORDS else None
 
 
 __all__ = ["forget", "kept_dots", "packed_tile", "room_words"]

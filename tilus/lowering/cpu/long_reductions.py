@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.ops import Binary, For, Iota, Load, Reduce, Reshape, Yield
-from tilus.ir.types import ViewType
 from tilus.lowering.cpu.block import BlockLowering, lower
 from tilus.lowering.cpu.carried import carried_homes, finish_loop
 from tilus.lowering.cpu.combining import KINDS, Combiner
@@ -19,6 +18,7 @@ from tilus.lowering.cpu.evaluate import evaluate, load_buffer
 from tilus.lowering.cpu.limits import Uniform
 from tilus.lowering.cpu.movements import keeps_dimensions
 from tilus.lowering.cpu.nest import ends_along, store_buffer, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.products_in_loops import only_reads
 from tilus.lowering.cpu.slopes import Slopes, constant_of
 from tilus.lowering.cpu.values import ZERO, BlockState, Buffer, Coord, Coords, Lazy, Number
 from tilus.records import record
@@ -41,7 +41,7 @@ def try_reductions(self: BlockLowering, op: For) -> bool:
     """Lower the loop as one reduction for each value that it carries, if it is such."""
     found = [_sum_of(self, op, place) for place in range(len(op.init))]
     sums = [s for s in found if s is not None]
-    if not sums or len(sums) < len(found) or not _only_reads(op):
+    if not sums or len(sums) < len(found) or not only_reads(op):
         return False
     shape = sums[0].x.tile.shape
     needed = _needed(op, [s.x for s in sums])
@@ -71,11 +71,6 @@ def _sum_of(self: BlockLowering, op: For, place: int) -> _Sum | None:
         return None
     combiner = Combiner(self, made.kind, made.x.tile.dtype)
     return _Sum(made.x, combiner) if combiner.counts or not made.x.tile.dtype.is_float else None
-
-
-def _only_reads(op: For) -> bool:
-    return all(not inner.regions and all(e.kind == "read" for e in inner.effects()) and
-               not any(isinstance(r.type, ViewType) for r in inner.results) for inner in op.body.ops[:-1])
 
 
 def _needed(op: For, values: Sequence[Value]) -> list[Operation]:

@@ -10,16 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tilus.ir.core import Function, Value
-from tilus.ir.ops import Binary, Cast, Dot, For, GridIndex, Load, PtrLoad, PtrStore, Transpose
+from tilus.ir.ops import Binary, Cast, Dot, For, PtrLoad, PtrStore, Transpose
 from tilus.ir.ops.simd import PtrToInt
 from tilus.lowering.cpu import ways
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.evaluate import evaluate, leaves
+from tilus.lowering.cpu.kept_operands import plain_load
 from tilus.lowering.cpu.microkernel import multiply_add
 from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.prefetching import RowsToCome
-from tilus.lowering.cpu.slopes import Slopes, constant_of
+from tilus.lowering.cpu.slopes import grid_slopes
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Lazy, Number, Window
 from tilus.records import record
 
@@ -52,7 +53,7 @@ def products(kernel: Function) -> Iterator[tuple[For, Dot, int]]:
         if not isinstance(loop, For):
             continue
         for dot in loop.body.ops:
-            axis = _axis(loop, dot) if isinstance(dot, Dot) and dot.result.tile.rank == 2 else None
+            axis = _axis(kernel, loop, dot) if isinstance(dot, Dot) and dot.result.tile.rank == 2 else None
             if axis is not None and count < MAX_PRODUCTS:
                 count += 1
                 yield loop, dot, axis  # type: ignore[misc]
@@ -64,37 +65,19 @@ def shared_axis(kernel: Function) -> int | None:
     return axes.pop() if len(axes) == 1 else None
 
 
-def _axis(loop: For, dot: Dot) -> int | None:
+def _axis(kernel: Function, loop: For, dot: Dot) -> int | None:
     """Along which axis of the grid blocks multiply the same A with the columns of B that follow."""
-    a, b = _load(dot.a), _load(dot.b)
-    if a is None or b is None or isinstance(b, Transpose):
+    a, b = plain_load(dot.a), plain_load(dot.b)
+    if a is None or b is None:
         return None
+    column = column_dim(dot.b)
     for axis in range(3):
-        slopes = Slopes(lambda x, axis=axis: _in_grid(loop, x, axis), constant_of)  # type: ignore[misc]
+        slopes = grid_slopes(kernel, axis)
         across = [slopes.of(offset) for offset in b.offsets]
-        column = column_dim(dot.b)
         same = [slopes.of(x) for x in (loop.start, loop.stop, loop.step, a.view, b.view, *a.offsets)]
         if across[column] == dot.b.tile.shape[1] and across[1 - column] == 0 and set(same) == {0}:
             return axis
     return None
-
-
-def _in_grid(loop: For, value: Value, axis: int) -> int | None:
-    op = value.defining
-    if isinstance(op, GridIndex):
-        return 1 if op.axis == axis else 0
-    if value is loop.index or (op is None and value not in loop.carried):
-        return 0
-    return None
-
-
-def _load(value: Value) -> Load | None:
-    """The load of rank 2 that a tile is, converted or transposed, without a mask."""
-    op = value.defining
-    if isinstance(op, (Cast, Transpose)):
-        return _load(op.x)
-    plain = isinstance(op, Load) and op.mask is None and op.other is None and len(op.offsets) == value.tile.rank == 2
-    return op if plain else None  # type: ignore[return-value]
 
 
 def column_dim(value: Value) -> int:

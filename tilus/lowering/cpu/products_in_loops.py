@@ -48,13 +48,17 @@ def products_of(self: BlockLowering, op: For) -> list[ProductLoop]:
     step = self.c.number(self.scalars[op.step])
     if not op.init or not isinstance(step, int) or step <= 0:
         return []
-    for inner in op.body.ops[:-1]:
-        if inner.regions or any(e.kind != "read" for e in inner.effects()) or \
-                any(isinstance(r.type, ViewType) for r in inner.results):
-            return []
+    if not only_reads(op):
+        return []
     loops = [_recognise(self, op, place, step) for place in range(len(op.init))]
     found = [loop for loop in loops if loop is not None]
     return found if len(found) == len(loops) else []
+
+
+def only_reads(op: For) -> bool:
+    """Whether a loop's body has no control flow, changes nothing, and makes no views."""
+    return all(not inner.regions and all(e.kind == "read" for e in inner.effects()) and
+               not any(isinstance(r.type, ViewType) for r in inner.results) for inner in op.body.ops[:-1])
 
 
 def _recognise(self: BlockLowering, op: For, place: int, step: int) -> ProductLoop | None:
@@ -125,4 +129,4 @@ def _constant(self: BlockLowering, value: Value) -> int | None:
     return known if isinstance(known, int) else None
 
 
-__all__ = ["ProductLoop", "products_of"]
+__all__ = ["ProductLoop", "only_reads", "products_of"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tilus.ir.core import Value
-from tilus.ir.ops import Binary, Cast, Const
+from tilus.ir.core import Function, Value
+from tilus.ir.ops import Binary, Cast, Const, For, GridIndex
 from tilus.ir.types import ViewType
 
 Slope = Callable[[Value], int | None]
@@ -50,6 +50,19 @@ class Slopes:
         return None
 
 
+def grid_slopes(kernel: Function, axis: int) -> Slopes:
+    """Slopes with the block's place along an axis of the grid; loops' indices do not depend on it."""
+    uniform = {*kernel.body.args, *(op.index for op in kernel.walk() if isinstance(op, For))}
+
+    def known(value: Value) -> int | None:
+        op = value.defining
+        if isinstance(op, GridIndex):
+            return 1 if op.axis == axis else 0
+        return 0 if value in uniform else None
+
+    return Slopes(known, constant_of)
+
+
 def _widens(op: Cast) -> bool:
     """Whether an integer becomes one that has room for it."""
     source = op.x.tile.dtype
@@ -62,4 +75,4 @@ def constant_of(value: Value) -> int | None:
     return int(op.value) if isinstance(op, Const) and op.dtype.is_int else None
 
 
-__all__ = ["Slopes", "constant_of"]
+__all__ = ["Slopes", "constant_of", "grid_slopes"]
