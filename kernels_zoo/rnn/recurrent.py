@@ -1,0 +1,146 @@
+"""Recurrent layers over whole sequences, forward and backward (FlashRNN: Pöppel, Beck and Hochreiter, 2024).
+
+A layer has N heads of D elements. For each step t, gate and head, g = Wx + R h + b, of the projection Wx of the input,
+which is the caller's, and of h of the step before; a cell (:mod:`kernels_zoo.rnn.cells`) makes the states after the
+step of its gates and the states before it. The gradients go the same way back:
+
+    δh(t−1) = Σ_g R_gᵀ δg(t) + what the cell passes by R      dWx = δg,  dR_g = Σ_t δg(t) h(t−1)ᵀ,  db = Σ δg
+
+There are two families of kernels: one kernel for all steps that keeps the weights (:mod:`fused`), and a kernel for each
+step, of any D (:mod:`alternating`).
+
+Arrays: Wx (B, T, inputs, N, D), R (recurrent, N, D out, D in), b (gates, N, D) and h (B, T, N, D) are of f16, bf16 or
+f32, states (states, B, N, D) are f32; products are summed in f32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import tilus as tl
+from kernels_zoo.checking import relative_error, wide
+from kernels_zoo.rnn.alternating import rnn_backward_step, rnn_forward_step
+from kernels_zoo.rnn.cells import CELLS, Cell
+from kernels_zoo.rnn.fused import rnn_backward as rnn_backward_steps
+from kernels_zoo.rnn.fused import rnn_forward as rnn_forward_steps
+from kernels_zoo.rnn.weights import rnn_weight_gradient
+
+if TYPE_CHECKING:
+    from kernels_zoo.checking import Array
+
+SHAPES = [(1, 1, 1, 1), (3, 5, 2, 20), (16, 7, 1, 33), (5, 4, 3, 64), (2, 0, 1, 8), (0, 3, 1, 8)]
+"""(B, T, N, D)."""
+FAMILIES = ("fused", "alternating")
+
+
+@dataclass(frozen=True, eq=False)
+class Tape:
+    """What the backward pass needs of the forward pass: h (B, T + 1, N, D) with the initial one, the gates
+    (B, T, gates, N, D), and the other states before each step (states − 1, B, T, N, D)."""
+
+    h: Array
+    gates: Array
+    kept: Array
+
+
+def states_of(cell: Cell, wx: Array, given: Array | None) -> Array:
+    """An array of its own of the states, or of their gradients; 0 where none are given."""
+    import numpy as np
+
+    batch, _, _, heads, d = wx.shape
+    return np.zeros((cell.states, batch, heads, d), np.float32) if given is None else np.array(given, np.float32)
+
+
+def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = None, tape: bool = False,
+        family: str = "fused", engine: str | None = None, **tiles: int) -> tuple[Array, Array, Tape | None]:
+    """h of all steps, (B, T, N, D), the final states, and with ``tape`` what :func:`rnn_backward` needs.
+
+    ``initial`` are the states before the first step, 0 where None. ``engine`` is where to compute, as in
+    ``kernel.on(engine)``; ``tiles`` are constants of the kernels.
+    """
+    import numpy as np
+
+    batch, steps, _, heads, d = wx.shape
+    h, states = np.empty((batch, steps + 1, heads, d), wx.dtype), states_of(cell, wx, initial)
+    h[:, 0] = states[0]
+    gates = np.empty((batch, steps, cell.gates, heads, d), wx.dtype) if tape else None
+    kept = np.empty((cell.states - 1, batch, steps, heads, d), np.float32) if tape else None
+    arguments = (wx, r, bias, h, states, gates, kept)
+    if family == "fused":
+        kernel = rnn_forward_steps.on(engine) if engine else rnn_forward_steps
+        kernel(*arguments, cell=cell, D=d, **block(d, tiles))
+    else:
+        kernel = rnn_forward_step.on(engine) if engine else rnn_forward_step
+        for t in range(steps):
+            kernel(*arguments, t, cell=cell, D=d, **tiles)
+    return h[:, 1:], states, None if gates is None or kept is None else Tape(h, gates, kept)
+
+
+def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: Array | None = None,
+                 clip: float | None = None, family: str = "fused", engine: str | None = None, **tiles: int
+                 ) -> tuple[Array, Array, Array, Array]:
+    """The gradients of Wx, R, b (f32) and the initial states, from those of h and of the final states (``final``; 0
+    where None). What comes through R is kept between −``clip`` and ``clip``, if given.
+    """
+    import numpy as np
+
+    batch, steps, _, heads, d = wx.shape
+    dgates, dr = np.empty_like(tape.gates), np.empty_like(r)
+    gradients, totals = states_of(cell, wx, final), np.zeros((cell.gates, batch, heads, d), np.float32)
+    arguments = (r, tape.h, tape.gates, tape.kept, dh, dgates, gradients, totals, clip)
+    if family == "fused":
+        kernel = rnn_backward_steps.on(engine) if engine else rnn_backward_steps
+        kernel(*arguments, cell=cell, D=d, **block(d, tiles))
+    else:
+        kernel = rnn_backward_step.on(engine) if engine else rnn_backward_step
+        for t in range(steps - 1, -2, -1):
+            kernel(*arguments, t, cell=cell, D=d, **tiles)
+    (rnn_weight_gradient.on(engine) if engine else rnn_weight_gradient)(dgates, tape.h, dr)
+    return dgates[:, :, cell.gates - cell.inputs :], dr, totals.sum(axis=1), gradients
+
+
+def block(d: int, tiles: dict[str, int]) -> dict[str, int]:
+    """Constants of the kernels for D elements of a head: on the CPU a block has a thread's part of them."""
+    from tilus.runtime.cpu import get_num_threads
+
+    return {"BN": -(-d // get_num_threads()), **tiles}
+
+
+def errors(cell: Cell, shape: tuple[int, ...], dtype: tl.DType, seed: int = 0, clip: float | None = None,
+           **options: Any) -> Iterator[tuple[str, float]]:
+    """The relative errors of all results for random operands of ``shape``, (B, T, N, D), by their names. ``options``
+    are family, engine and tiles."""
+    import numpy as np
+
+    from kernels_zoo.rnn import reference
+
+    wx, r, bias, initial = reference.operands(cell, shape, dtype, seed)
+    h, final, tape = rnn(cell, wx, r, bias, initial, True, **options)
+    assert tape is not None
+    rng = np.random.default_rng(seed + 1)
+    dh, dfinal = (np.asarray(rng.standard_normal(x.shape)).astype(x.dtype) for x in (h, final))
+    dfinal[3:] = 0.0                                               # the maximum of exponents has no gradient
+    found = (h, final, *rnn_backward(cell, wx, r, tape, dh, dfinal, clip, **options))
+    exact = wide(wx), wide(r), wide(bias), wide(initial)
+    out, states, _ = reference.forward(cell, *exact)
+    best = (out, states[-1], *reference.backward(cell, exact, wide(dh), wide(dfinal), clip))
+    for name, x, y in zip(("h", "final", "dwx", "dr", "db", "dinitial"), found, best, strict=True):
+        yield name, relative_error(x, y)
+
+
+def main() -> None:
+    for cell in CELLS:
+        for family in FAMILIES:
+            for shape in SHAPES:
+                found = dict(errors(cell, shape, tl.f32, family=family))
+                verdict = "ok" if max(found.values()) <= 1e-5 else "WRONG"
+                print(f"{cell.name} {family} {'×'.join(map(str, shape))} ({verdict}): relative errors",
+                      ", ".join(f"{name} {error:.1e}" for name, error in found.items()))
+                if verdict != "ok":
+                    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

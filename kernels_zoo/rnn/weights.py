@@ -1,0 +1,27 @@
+"""The gradient of recurrent weights, one product over all steps and sequences."""
+
+from __future__ import annotations
+
+import tilus as tl
+from kernels_zoo.rnn.arrays import GATES, HISTORY, WEIGHTS
+
+
+@tl.jit
+def rnn_weight_gradient(dgates: GATES, h: HISTORY, dr: WEIGHTS, BM: int = 64, BN: int = 64, BK: int = 32,
+                        stages: int = 2, warps: int = 4) -> None:
+    """dR_g[i, j] = Σ_b Σ_t δg(t)[i] h(t − 1)[j], where ``h`` begins with the initial one."""
+    B, T, _, N, D = dgates.shape
+    R = dr.shape[0]
+    tl.block(warps=warps)
+    i, j, g = tl.grid(tl.cdiv(D, BM), tl.cdiv(D, BN), R * N)
+    gate, n, row, column = g // N, g % N, i * BM, j * BN
+    acc = tl.zeros((BM, BN), tl.f32)
+    for b in tl.range(B):
+        gradients, states = dgates[b, :, gate, n, :], h[b, 0:T, n, :]
+        for t in tl.range(0, T, BK, stages=stages):
+            x = tl.load(gradients, (t, row), (BK, BM))
+            acc = tl.dot(x.T, tl.load(states, (t, column), (BK, BN)), acc)
+    tl.store(dr[gate, n, :, :], (row, column), acc.to(dr.dtype))
+
+
+__all__ = ["rnn_weight_gradient"]
