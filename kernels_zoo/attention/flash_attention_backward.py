@@ -261,21 +261,34 @@ def flash_attention_backward(q: Array, k: Array, v: Array, o: Array, lse: Array,
     """
     import numpy as np
 
-    (batch, _, h, d), (hk, e) = q.shape, v.shape[2:]
-    delta, lse2 = np.empty(lse.shape, np.float32), np.empty(lse.shape, np.float32)
     dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
+    gradients_into((dq, dk, dv), q, k, v, do, row_numbers(o, lse, do, engine), form, blocks, engine, **tiles)
+    return dq, dk, dv
+
+
+def row_numbers(o: Array, lse: Array, do: Array, engine: str | None = None) -> tuple[Array, Array]:
+    """What :func:`attention_delta` gives: lse2 and delta, (B, H, Sq), f32."""
+    import numpy as np
+
+    delta, lse2 = np.empty(lse.shape, np.float32), np.empty(lse.shape, np.float32)
+    (attention_delta.on(engine) if engine else attention_delta)(o, do, lse, delta, lse2, D=o.shape[3])
+    return lse2, delta
+
+
+def gradients_into(gradients: tuple[Array, Array, Array], q: Array, k: Array, v: Array, do: Array,
+                   rows: tuple[Array, Array], form: Form = PLAIN, blocks: tuple[BlockMask, BlockMask] | None = None,
+                   engine: str | None = None, **tiles: int) -> None:
+    """As :func:`flash_attention_backward`, into arrays dq, dk and dv, of the numbers of rows that
+    :func:`row_numbers` gives."""
+    (batch, _, h, d), (hk, e) = q.shape, v.shape[2:]
+    dq, dk, dv = gradients
     common: dict[str, Any] = {"D": d, "E": e, **form.constants(), **tiles}
     lists = [block_arguments(x, batch, h) for x in blocks] if blocks is not None else [{}, {}]
     by_queries, by_keys = ({**common, **form.lengths(of_keys), **lists[of_keys]} for of_keys in (False, True))
-    at_once = [(dk, dv)] if max(d, e) <= BOTH_SUMS else [(dk, None), (None, dv)]
-    calls: list[tuple[Any, tuple[Array | None, ...], dict[str, Any]]] = [
-        (attention_delta, (o, do, lse, delta, lse2), {"D": e}),
-        *((attention_backward_keys, (q, k, v, do, lse2, delta, *sums), {**by_keys, "group": h // max(1, hk)})
-          for sums in at_once),
-        (attention_backward_queries, (q, k, v, do, lse2, delta, dq), by_queries)]
-    for kernel, arguments, constants in calls:
-        (kernel.on(engine) if engine else kernel)(*arguments, **constants)
-    return dq, dk, dv
+    keys, queries = (x.on(engine) if engine else x for x in (attention_backward_keys, attention_backward_queries))
+    for sums in [(dk, dv)] if max(d, e) <= BOTH_SUMS else [(dk, None), (None, dv)]:
+        keys(q, k, v, do, *rows, *sums, group=h // max(1, hk), **by_keys)
+    queries(q, k, v, do, *rows, dq, **by_queries)
 
 
 def sink_gradients(sinks: Array, o: Array, lse: Array, do: Array) -> Array:

@@ -1,0 +1,1 @@
+"""Ranks that compute together, and what they tell each other."""
