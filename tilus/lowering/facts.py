@@ -191,10 +191,10 @@ class Facts:
     def _for(self, op: For) -> None:
         start, stop, step = self.of(op.start), self.of(op.stop), self.of(op.step)
         divisor = math.gcd(start.divisor, step.divisor)
-        if step.low > 0:
-            fact = Fact(start.low, max(start.low, stop.high - 1), divisor)
+        if step.low > 0:  # the last multiple of the divisor before the stop
+            fact = Fact(start.low, max(start.low, (stop.high - 1) // divisor * divisor), divisor)
         elif step.high < 0:
-            fact = Fact(min(start.high, stop.low + 1), start.high, divisor)
+            fact = Fact(min(start.high, -(-(stop.low + 1) // divisor) * divisor), start.high, divisor)
         else:
             fact = Fact(min(start.low, stop.low), max(start.high, stop.high), divisor)
         self._learn(op.index, fact)

@@ -129,7 +129,7 @@ def moved_to(thread: Thread, view: SharedView, offsets: Sequence[Value]) -> tupl
             continue
         stride = layout.strides[d]
         by = thread.binary("mul", thread.widen(thread.value(offset), i32), stride)
-        if stride % period == 0:
+        if fact.divisor * stride % period == 0:
             total = by if moved.moving is None else thread.emit(Binary("add", moved.moving, by))
             moved = replace(moved, moving=total, step=math.gcd(moved.step, fact.divisor * stride))
         else:
