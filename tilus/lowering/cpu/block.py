@@ -84,6 +84,7 @@ class BlockLowering:
         self.write_only: set[Value] | None = None
         self.memos: list[Value] = []
         self.tiles: dict[Operation, Value] = {}  # memories of packed tiles, which are kept between blocks
+        self.packed: dict[Operation | None, Value] = {}  # B of dots that is packed before the loops that they are in
         self.neighbours: dict[Operation, Value] = {}  # memories of products that blocks side by side share
         self.short = False  # whether rows of arrays are, so that loops over them take a few lanes at a time
         self.grouped = False  # whether blocks of some columns of the grid go together

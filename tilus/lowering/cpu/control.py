@@ -10,6 +10,7 @@ from tilus.lowering.cpu.block import BlockLowering, handles
 from tilus.lowering.cpu.carried import carried_homes, carry, copy_into, finish_loop
 from tilus.lowering.cpu.contraction import try_contraction
 from tilus.lowering.cpu.long_reductions import try_reductions
+from tilus.lowering.cpu.packed_before import pack_before
 from tilus.lowering.cpu.values import Buffer
 
 
@@ -46,6 +47,8 @@ def _for(self: BlockLowering, op: Operation) -> None:
     if try_contraction(self, op) or try_reductions(self, op):
         return
     homes = carried_homes(self, op.init)
+    end = self.frame_top
+    pack_before(self, op.body)
     scalars = [i for i in range(len(op.init)) if i not in homes]
     start, stop, step = (self.scalars[v] for v in (op.start, op.stop, op.step))
 
@@ -70,6 +73,7 @@ def _for(self: BlockLowering, op: Operation) -> None:
     self.c.b.add(Yield(tuple(values)))
     self.c.leave(outer)
     loop = self.c.b.add(For(start, stop, step, tuple(init), block))
+    self.frame_top = end
     finish_loop(self, op, homes, loop.results)
 
 
@@ -77,6 +81,8 @@ def _for(self: BlockLowering, op: Operation) -> None:
 def _while(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, While)
     homes = carried_homes(self, op.init)
+    end = self.frame_top
+    pack_before(self, op.body)
     scalars = [i for i in range(len(op.init)) if i not in homes]
     init = [self.scalars[op.init[i]] for i in scalars]
 
@@ -105,4 +111,5 @@ def _while(self: BlockLowering, op: Operation) -> None:
     before = region(op.before, False)
     after = region(op.body, True)
     loop = self.c.b.add(While(tuple(init), before, after))
+    self.frame_top = end
     finish_loop(self, op, homes, loop.results)

@@ -159,7 +159,7 @@ def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool
         _packed_words(self, form, a, b, target, clear, needed, wanted, dot)
         return
     packed_a = pack_a(self, a, dtype)
-    packed_b = pack_b(self, b, dtype, wanted, dot)
+    packed_b = self.packed.get(dot) or pack_b(self, b, dtype, wanted, dot)
     emit_product(self, Product(packed_a.pointer, packed_a.strides[0], packed_b, depth, target.pointer,
                                target.strides[0], rows, target.shape[1], depth, dtype, clear, needed, wanted))
 
@@ -172,16 +172,23 @@ def _packed_words(self: BlockLowering, form: WordForm, a: Value, b: Value, targe
     if isinstance(form, ByteForm) and form.shift:
         add_row_sums(self, form, packed_a, depth, needed, target, clear)
         clear = False
-    words, columns = -(-depth // form.word), target.shape[1]
-    room = -(-words // SIDE) * SIDE if form.tiles else words
-    reach = _reach(self, a)
-    memory = self.allocate_raw(u32, room * columns + 1)
-    kept = dot if isinstance(reach, int) and 4 * room * columns <= 4 * depth * columns else None
-    panels = packed_tile(self, kept, b, wanted, memory, lambda place: pack_words(
-        self, form, b, place, depth, columns, room, 0, reach))
+    words, columns, room = -(-depth // form.word), target.shape[1], room_of(form, depth)
+    panels = self.packed.get(dot)
+    if panels is None:
+        reach = _reach(self, a)
+        memory = self.allocate_raw(u32, room * columns + 1)
+        kept = dot if isinstance(reach, int) and 4 * room * columns <= 4 * depth * columns else None
+        panels = packed_tile(self, kept, b, wanted, memory, lambda place: pack_words(
+            self, form, b, place, depth, columns, room, 0, reach))
     emit_words(self, form, Product(
         self.c.as_pointer(packed_a.pointer, u32), packed_a.strides[0] // form.word, panels, room, target.pointer,
         target.strides[0], rows, columns, words, target.dtype, clear, needed, wanted))
+
+
+def room_of(form: WordForm, depth: int) -> int:
+    """Words of a column of B that there is room for."""
+    words = -(-depth // form.word)
+    return -(-words // SIDE) * SIDE if form.tiles else words
 
 
 def _word_rows(self: BlockLowering, a: Value, filled: Number) -> Buffer:
