@@ -9,7 +9,9 @@ import pytest
 
 import tilus as tl
 from tilus.ir.ops import Dot
+from tilus.layouts.mma import fragments
 from tilus.lowering.dots import UNITS, Place, choose_dot_units, units_for
+from tilus.lowering.dots.warps import warp_grid
 from tilus.targets import TARGETS, get_target
 
 A = tl.f16["M", "K"] | tl.f32["M", "K"] | tl.f64["M", "K"] | tl.i8["M", "K"]
@@ -77,3 +79,9 @@ def test_units() -> None:
         costs = [unit.instructions(64, 64, 64) for unit in found]
         assert costs == sorted(costs), target.name
     assert [u.name for u in UNITS if u.place is Place.SHARED] == ["fma"]
+
+
+@pytest.mark.parametrize(("m", "warps", "grid"), [(16, 4, (1, 4)), (32, 8, (2, 4)), (64, 4, (4, 1)), (128, 8, (8, 1))])
+def test_rows_within_a_warp(m: int, warps: int, grid: tuple[int, int]) -> None:
+    """Warps share the rows of what is reduced by rows, but never rows that are not there."""
+    assert warp_grid(warps, m, 64, fragments(16, 8, 16, 16), rows_only=True)[0] == grid

@@ -18,7 +18,7 @@ def warp_grid(warps: int, m: int, n: int, atom: Fragments, rows_only: bool,
             tm, tn = -(-m // (wm * am)) * am, -(-n // (wn * an)) * an
             padding = (tm * wm * tn * wn) / max(1, m * n)
             traffic = work[0] * tm / quads[0] + work[1] * tn / quads[1]
-            cost = padding * 1e6 + traffic + (1e9 if rows_only and wn > 1 and m > wm * am // 2 else 0)
+            cost = padding * 1e6 + traffic + (1e9 if rows_only and wn > 1 and m > wm * am else 0)
             if cost < best_cost:
                 best, best_cost = (wm, wn), cost
         wm -= 1
