@@ -37,7 +37,7 @@ class Cache(NamedTuple):
     value_scales: Array | None = None
 
 
-def tile_of(cache: Any, table: Any, page: int, b: tl.Tile, hk: tl.Tile, j: tl.Tile, length: tl.Tile, BN: int,
+def tile_of(cache: Any, table: Any, page: int, b: tl.Tile, hk: tl.Tile | int, j: tl.Tile, length: tl.Tile, BN: int,
             D: int) -> tl.Tile:
     """The rows from ``j`` on of a sequence, (BN, D); those from ``length`` on are 0, whatever the cache has there.
     ``page`` is the rows of a page, if there is a table."""
