@@ -1,7 +1,8 @@
 """Lightning Attention-2 (Qin et al., 2024): causal linear attention with a decay for each head, in linear time.
 
-oₜ = Σ_{s≤t} λᵗ⁻ˢ (qₜ·kₛ) vₛ with λ = exp(−slope), without scale or normaliser. A block of B tokens is a product with a
-mask M, M[i, j] = λⁱ⁻ʲ for i ≥ j, else 0; what came before it is in a state KV of D×E numbers:
+oₜ = Σ_{s≤t} λᵗ⁻ˢ (qₜ·kₛ) vₛ with λ = exp(−slope), without normaliser; a ``scale`` of all outputs is 1 but for retention
+(:mod:`scalar_gated_attention`). A block of B tokens is a product with a mask M, M[i, j] = λⁱ⁻ʲ for i ≥ j, else 0; what
+came before it is in a state KV of D×E numbers:
 
     O = ((Q Kᵀ) ⊙ M) V + Λ Q KV          Λ = diag(λ, λ², …, λᴮ)
     KV ← λᴮ KV + (λᴮ Λ⁻¹ K)ᵀ V
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import tilus as tl
@@ -32,7 +34,8 @@ SHAPES = [(1, 1, 1, 16, 16), (1, 2, 127, 64, 32), (2, 3, 130, 32, 59), (1, 2, 64
 @tl.jit
 def lightning_attention(
     q: KEYS, k: KEYS, v: VALUES, slope: tl.f32["H"], o: VALUES, initial: STATE | None, final: STATE | None,
-    D: int = 64, E: int = 64, reverse: bool = False, BN: int = 0, BE: int = 0, stages: int = 2, warps: int = 4,
+    D: int = 64, E: int = 64, scale: float = 1.0, reverse: bool = False, BN: int = 0, BE: int = 0, stages: int = 2,
+    warps: int = 4,
 ) -> None:
     """``initial`` is the state before the first token, 0 where None, and ``final`` that after the last one. With
     ``reverse`` the sequence runs from its last token to its first, and sums are over s ≥ t."""
@@ -69,7 +72,7 @@ def lightning_attention(
         out = tl.dot((tl.dot(x, y.T) * mask).to(z.dtype), z, inter)
         kept = (z * decay(length - 1 - before)[:, None]).to(z.dtype)
         kv = tl.dot(y.T, kept, kv * decay(length))
-        tl.store(o[b, h, :, :], (start, column), out.to(o.dtype))
+        tl.store(o[b, h, :, :], (start, column), (out * scale).to(o.dtype))
     if final is not None:
         tl.store(final[b, h, :, :], (0, column), kv)
 
@@ -99,21 +102,26 @@ def tile_sizes(D: int, E: int, bits: int, target: str) -> tuple[int, int]:
     return rows if bits <= 16 else rows // 2, 32 if D <= 128 else 16
 
 
-def lightning_attention_backward(q: Array, k: Array, v: Array, slope: Array, do: Array,
-                                 engine: str | None = None) -> tuple[Array, Array, Array]:
+def lightning_attention_backward(q: Array, k: Array, v: Array, slope: Array, do: Array, engine: str | None = None,
+                                 scale: float = 1.0) -> tuple[Array, Array, Array]:
     """The gradients (dq, dk, dv) of what depends on attention's output by ``do``, from an initial state of 0.
 
     ``q`` and ``k`` are (B, H, N, D), ``v`` and ``do`` (B, H, N, E), all of f16, bf16 or f32, ``slope`` (H,) is f32.
     Each gradient has the shape and type of what it is the gradient of. ``engine`` is where to compute, as in
     ``kernel.on(engine)``.
     """
+    kernel = lightning_attention.on(engine) if engine else lightning_attention
+    return gradients(functools.partial(kernel, initial=None, final=None, scale=scale), q, k, v, slope, do)
+
+
+def gradients(kernel: Callable[..., Any], q: Array, k: Array, v: Array, slope: Array,
+              do: Array) -> tuple[Array, Array, Array]:
+    """dq, dk and dv by three calls of a ``kernel`` (queries, keys, values, slope, output)."""
     import numpy as np
 
     dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
-    kernel = lightning_attention.on(engine) if engine else lightning_attention
     for queries, keys, values, gradient, reverse in (do, v, k, dq, False), (v, do, q, dk, True), (k, q, do, dv, True):
-        kernel(queries, keys, values, slope, gradient, None, None, D=queries.shape[3],
-               E=values.shape[3], reverse=reverse)
+        kernel(queries, keys, values, slope, gradient, D=queries.shape[3], E=values.shape[3], reverse=reverse)
     return dq, dk, dv
 
 
@@ -171,13 +179,13 @@ def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, initia
                 {"D": shape[3], "E": shape[4]}, depth=shape[2])
 
 
-def reversed_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
+def reversed_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, initial: bool = True) -> Case:
     """Of :func:`lightning_attention` from the last token to the first; ``shape`` is (B, H, N, D, E)."""
     q, k, v, slope, state, _ = operands(shape, dtype, seed)
     o, final = empty(v.shape, dtype), empty(state.shape, tl.f32)
     x, y, z = (wide(array)[:, :, ::-1] for array in (q, k, v))
-    out, kv = reference(x, y, z, wide(slope), wide(state))
-    return Case((q, k, v, slope, o, state, final), (o, final), (out[:, :, ::-1], kv),
+    out, kv = reference(x, y, z, wide(slope), wide(state) if initial else None)
+    return Case((q, k, v, slope, o, state if initial else None, final), (o, final), (out[:, :, ::-1], kv),
                 {"D": shape[3], "E": shape[4], "reverse": True}, depth=shape[2])
 
 

@@ -156,3 +156,29 @@ def test_no_spills(d: int, target: str, via: str) -> None:
             constants: dict[str, Any] = {"D": d, **chunks}
             compiled = kernel.compile(target, via, **constants, **dict.fromkeys(arrays, dtype))
             assert compiled.metadata["spill_stores"] == 0, (kernel.__name__, dtype)
+
+
+def rms_errors(shape: tuple[int, ...], temper: float, dtype: tl.DType = tl.bf16) -> dict[str, float]:
+    """RMS(error) / RMS(reference) of outputs and gradients, of gates log σ(x) / temper with x uniform in [0, 1)."""
+    rng = np.random.default_rng(0)
+    q, k, v, _, _ = operands(shape, dtype, 1)
+    g = (-np.log1p(np.exp(-rng.random(q.shape))) / temper).astype(np.float32)
+    do = rng.standard_normal(v.shape).astype(v.dtype)
+    found = (*gated_linear_attention(q, k, v, g, None, "cpu"),
+             *gated_linear_attention_backward(q, k, v, g, do, "cpu"))
+    arrays = [wide(x) for x in (q, k, v, g)]
+    exact = (*reference(*arrays), *reference_backward(*arrays, wide(do)))
+    names = ("o", "final", "dq", "dk", "dv", "dg")
+    return {name: relative_error(x, best) for name, x, best in zip(names, found, exact, strict=True)}
+
+
+PUBLISHED = [(1, h, t, d, d) if t == 63 and h == 4 else pytest.param((1, h, t, d, d), marks=pytest.mark.slow)
+             for t, d, h in itertools.product((63, 1024, 2048), (60, 64, 128), (1, 4, 8))]
+
+
+@pytest.mark.parametrize("temper", [0.1, 1.0, 10.0])
+@pytest.mark.parametrize("shape", PUBLISHED, ids=str)
+def test_published_shapes(shape: tuple[int, ...], temper: float) -> None:
+    """Of the authors' tests, with their criterion."""
+    errors_ = rms_errors(shape, temper)
+    assert max(errors_.values()) < 0.005, errors_

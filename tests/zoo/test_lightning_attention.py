@@ -11,6 +11,7 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.checking import Array, relative_error, run, wide
+from kernels_zoo.linear_attention import lightning_quadratic as quadratic
 from kernels_zoo.linear_attention.lightning import (
     CASES,
     SHAPES,
@@ -74,12 +75,13 @@ def test_gradients_on_other_engines(engine: str) -> None:
 
 
 def test_central_differences() -> None:
-    """Of f(q, k, v) = sum(do ⊙ attention(q, k, v)) in f64, for the definition and for the kernels in f32."""
+    """Of f(q, k, v) = sum(do ⊙ attention(q, k, v)) in f64, for the definition and for both kernels in f32."""
     q, k, v, slope, _, do = operands((1, 2, 5, 3, 4), tl.f32, 0)
     arrays = [wide(x) for x in (q, k, v)]
-    found = lightning_attention_backward(q, k, v, slope, do, "cpu")
+    found = [backward(q, k, v, slope, do, "cpu") for backward in (
+        lightning_attention_backward, quadratic.lightning_attention_quadratic_backward)]
     exact = reference_backward(*arrays, wide(slope), wide(do))
-    for name, array, out, best in zip(NAMES, arrays, found, exact, strict=True):
+    for n, (name, array, best) in enumerate(zip(NAMES, arrays, exact, strict=True)):
         ascent = np.empty_like(array)
         for at in np.ndindex(array.shape):
             kept, values = array[at], []
@@ -89,7 +91,8 @@ def test_central_differences() -> None:
             array[at] = kept
             ascent[at] = (values[0] - values[1]) / 2e-5
         assert relative_error(best, ascent) < 1e-8, name
-        assert relative_error(out, ascent) < 1e-6, name
+        for gradients_ in found:
+            assert relative_error(gradients_[n], ascent) < 1e-6, name
 
 
 @pytest.mark.parametrize(("length", "d"), [(913, 16), (513, 32), (1213, 64)])
@@ -145,4 +148,44 @@ def test_no_spills(d: int, target: str, via: str) -> None:
         for reverse in (False, True):
             types: dict[str, Any] = dict.fromkeys("qkvo", dtype)
             compiled = lightning_attention.compile(target, via, D=d, reverse=reverse, **types)
+            assert compiled.metadata["spill_stores"] == 0, (dtype, reverse)
+
+
+@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
+                                    "simulate:sm_90a:cuda"])
+@pytest.mark.parametrize("index", range(len(quadratic.CASES)))
+def test_quadratic_simulated(index: int, engine: str) -> None:
+    kernel, make = quadratic.CASES[index]
+    case = make((1, 2, 70, 59, 40), tl.f32 if engine.endswith("ptx") else tl.f16)
+    assert run(kernel, case, engine, BM=32, BN=16, warps=2) <= case.tolerance
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+def test_quadratic_gradients(dtype: tl.DType) -> None:
+    for shape in ((1, 2, 70, 24, 40), (2, 3, 193, 24, 40), (1, 1, 0, 24, 40)):
+        q, k, v, slope, _, do = operands(shape, dtype, 0)
+        found = quadratic.lightning_attention_quadratic_backward(q, k, v, slope, do, "cpu")
+        exact = reference_backward(*map(wide, (q, k, v, slope, do)))
+        for name, out, best in zip(NAMES, found, exact, strict=True):
+            assert relative_error(out, best) <= TOLERANCES[dtype], (name, shape)
+
+
+@pytest.mark.parametrize("slope", [0.0, 30.0, 1e4])
+def test_quadratic_extreme_slopes(slope: float) -> None:
+    q, k, v, _, _, do = operands((1, 1, 200, 16, 16), tl.f32, 0)
+    slopes_ = np.array([slope], np.float32)
+    found = quadratic.lightning_attention_quadratic_backward(q, k, v, slopes_, do, "cpu")
+    for name, out, exact in zip(NAMES, found, reference_backward(*map(wide, (q, k, v, slopes_, do))), strict=True):
+        assert relative_error(out, exact) < 1e-6, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("via", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_75", "sm_80", "sm_90a", "sm_120a"])
+@pytest.mark.parametrize("d", [32, 64, 128, 256])
+def test_quadratic_no_spills(d: int, target: str, via: str) -> None:
+    for dtype in TOLERANCES:
+        for reverse in (False, True):
+            types: dict[str, Any] = dict.fromkeys("qkvo", dtype)
+            compiled = quadratic.lightning_attention_quadratic.compile(target, via, D=d, E=d, reverse=reverse, **types)
             assert compiled.metadata["spill_stores"] == 0, (dtype, reverse)

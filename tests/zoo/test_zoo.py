@@ -19,7 +19,10 @@ KERNELS = {
     "gemm.matmul_split_k": "matmul_split_k", "gemm.batched_matmul": "batched_matmul",
     "attention.flash_attention": "flash_attention_forward",
     "attention.flash_attention_backward": "attention_backward_keys", "rnn.lstm": "lstm_step",
-    "attention.decoding": "attention_split", "linear_attention.lightning": "lightning_attention",
+    "attention.decoding": "attention_split", "attention.latent_attention": "latent_attention_split",
+    "linear_attention.lightning": "lightning_attention",
+    "linear_attention.lightning_quadratic": "lightning_attention_quadratic",
+    "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
     "linear_attention.gated_linear_attention": "gla_outputs",
     "quantized.matmul": "quantized_matmul", "quantized.matmul_int8": "quantized_matmul_int8",
 }
