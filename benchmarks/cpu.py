@@ -10,6 +10,7 @@ lines are measured.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import os
@@ -50,8 +51,8 @@ def least_time(run: Callable[[], Any], seconds: float = LEAST_SECONDS) -> float:
     return best
 
 
-def serve(side: str, threads: int) -> None:
-    """Measure what is asked for by lines of standard input: the number of a line and of a peer."""
+def serve(side: str, threads: int, lines: str) -> None:
+    """Measure what is asked for by lines of standard input: the number of a line of this module, and of a peer."""
     from tilus.runtime.cpu import set_num_threads
 
     if side == "peers":
@@ -62,29 +63,29 @@ def serve(side: str, threads: int) -> None:
         except ImportError:
             pass
     set_num_threads(threads)
-    from benchmarks.cpu_lines import LINES
-
+    found = importlib.import_module(lines).LINES
     made: tuple[str, Callable[[], Any]] | None = None
     for text in sys.stdin:
         number, peer = json.loads(text)
         if made is None or made[0] != text:
-            line = LINES[number]
+            line = found[number]
             made = None  # the arrays of the last one go first
             made = (text, (line.peers[peer] if peer else line.ours)())
         print(json.dumps(least_time(made[1])), flush=True)
 
 
 class Side:
-    """A process that measures."""
+    """A process that measures lines of a module."""
 
-    def __init__(self, side: str, threads: int, level: str) -> None:
+    def __init__(self, side: str, threads: int, level: str = "", lines: str = "benchmarks.cpu_lines") -> None:
         environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
         environment["OPENBLAS_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = str(threads)
         if level and side == "ours":
             environment["TILUS_CPU"] = level
         elif level:
             environment.update(LIMITS.get(level, {}))
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cpu", "--serve", side, "--threads", str(threads)]
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.cpu", "--serve", side, "--lines", lines,
+                   "--threads", str(threads)]
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True)
 
@@ -153,9 +154,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--level", default="", help="a level of TILUS_CPU, as avx2")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--lines", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, options.threads[0])
+        serve(options.serve, options.threads[0], options.lines)
     else:
         run(options)
 
