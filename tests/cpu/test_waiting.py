@@ -1,6 +1,8 @@
 """Blocks and thread groups that wait: what they keep meanwhile, and what is said where nothing can go on."""
 
 import re
+import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -200,3 +202,36 @@ def test_no_deadlock_is_seen_where_there_is_none(threads: int) -> None:
         y[0] = 1
         chain(y, x)
         assert (y[1:] == 2).all()
+
+
+@tl.jit
+def heavy_blocks(x: tl.f32["N", "N"], B: int = 128):
+    """Few blocks with much to do, that wait for each other from the beginning."""
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    tl.block(cooperative=True)
+    tl.print("{}", i)
+    for _ in tl.range(3):
+        tl.grid_sync()
+        a = tl.load(x, (i * B, 0), (B, B))
+        tl.grid_sync()
+        tl.store(x, (i * B, 0), tl.dot(a, a) * 0.01)
+
+
+def test_cores_share_cooperative_blocks(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """None takes those of another one while that is yet to wake, since blocks stay where they begin."""
+    begun: list[int] = []
+
+    class Output:
+        def write(self, text: str) -> None:
+            if text.strip():
+                begun.append(threading.get_ident())
+
+        def flush(self) -> None:
+            pass
+
+    monkeypatch.setattr(sys, "stdout", Output())
+    for blocks in (2, 3, 6):
+        begun.clear()
+        heavy_blocks(np.ones((128 * blocks, 128 * blocks), np.float32))
+        assert len(begun) == blocks
+        assert max(begun.count(thread) for thread in begun) == -(-blocks // threads)

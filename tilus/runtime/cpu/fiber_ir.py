@@ -1,14 +1,16 @@
 """Tasks that can be suspended, in LLVM IR: each block of a cooperative launch runs on a stack of its own.
 
-A fiber is a piece of memory: nine words that describe it, its frame, and its stack. A core starts blocks as long as
-there are any, each until it first waits, and then resumes its own in turn until all are done. The word before a frame
-is the address of its fiber. After a round in which no fiber has moved the core says so (``wait_ir.py``); where it is
-itself a fiber, with groups of a block as its tasks, it lets others run.
+A fiber is a piece of memory: nine words that describe it, its frame, and its stack. A core starts its share of the
+blocks, since all cores of such a launch come, each block until it first waits, and then resumes its own in turn until
+all are done; it starts others where there are still any. The word before a frame is the address of its fiber. After a
+round in which no fiber has moved the core says so (``wait_ir.py``); where it is itself a fiber, with groups of a block
+as its tasks, it lets others run.
 """
 
 from __future__ import annotations
 
 from tilus.runtime.cpu.pool_ir import TICK
+from tilus.runtime.cpu.wait_ir import LIVE
 
 STACK_BYTES = 256 << 10
 # Words of a fiber: stack pointers of the fiber and of its core, whether it is done, the next one, what it runs.
@@ -45,7 +47,7 @@ def fiber_text(architecture: str) -> str:
     lines = _SWITCH_X86 if architecture == "x86" else _SWITCH_ARM
     assembly = "\n".join(f'module asm "{line}"' for line in lines)
     return assembly + _TEXT.format(size=size, entry=entry, fiber=fiber, back=back, stack=STACK_BYTES,
-                                   header=HEADER_BYTES, tick=TICK)
+                                   header=HEADER_BYTES, tick=TICK, live=LIVE)
 
 
 _TEXT = """
@@ -126,17 +128,28 @@ entry:
   %totalp = getelementptr i64, ptr %state, i64 1
   %total = load i64, ptr %totalp
   %nested = icmp ne ptr %outer, null
+  %livep = getelementptr i64, ptr %launch, i64 {live}
+  %cores = load atomic i64, ptr %livep monotonic, align 8
+  %rest0 = add i64 %total, %cores
+  %rest1 = sub i64 %rest0, 1
+  %part = udiv i64 %rest1, %cores
+  %blocks = icmp eq ptr %state, %launch
+  %share = select i1 %blocks, i64 %part, i64 %total
   br label %take
 take:
+  %begun = phi i64 [ 0, %entry ], [ %begun1, %begin ], [ 0, %finished ]
   call void @cooperate_poll(ptr %pool, ptr %launch, ptr %tickp, ptr %outer)
   %error = load atomic i64, ptr %errorp monotonic, align 8
   %sound = icmp eq i64 %error, 0
-  br i1 %sound, label %next, label %round
+  %less = icmp ult i64 %begun, %share
+  %may = and i1 %sound, %less
+  br i1 %may, label %next, label %round
 next:
   %index = atomicrmw add ptr %state, i64 1 monotonic
   %more = icmp slt i64 %index, %total
   br i1 %more, label %begin, label %round
 begin:
+  %begun1 = add i64 %begun, 1
   %new = call ptr @fiber_new(ptr %state, ptr %enter, i64 %index, i64 %bytes)
   %newnext = getelementptr i64, ptr %new, i64 3
   %head = load ptr, ptr %list
@@ -193,6 +206,13 @@ stuck:
   %y = call i32 @sched_yield()
   br label %round
 finished:
+  %indexn = load atomic i64, ptr %state monotonic, align 8
+  %others0 = icmp slt i64 %indexn, %total
+  %errorn = load atomic i64, ptr %errorp monotonic, align 8
+  %soundn = icmp eq i64 %errorn, 0
+  %goes = and i1 %others0, %soundn
+  br i1 %goes, label %take, label %left
+left:
   ret void
 }}
 
