@@ -97,7 +97,7 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
         kernel = rnn_backward_step.on(engine) if engine else rnn_backward_step
         for t in range(steps - 1, -2, -1):
             kernel(*arguments, t, cell=cell, D=d, **tiles)
-    (rnn_weight_gradient.on(engine) if engine else rnn_weight_gradient)(dgates, tape.h, dr)
+    (rnn_weight_gradient.on(engine) if engine else rnn_weight_gradient)(dgates, tape.h, dr, D=d)
     return dgates[:, :, cell.gates - cell.inputs :], dr, totals.sum(axis=1), gradients
 
 

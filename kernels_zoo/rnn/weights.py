@@ -7,10 +7,12 @@ from kernels_zoo.rnn.arrays import GATES, HISTORY, WEIGHTS
 
 
 @tl.jit
-def rnn_weight_gradient(dgates: GATES, h: HISTORY, dr: WEIGHTS, BM: int = 64, BN: int = 64, BK: int = 32,
+def rnn_weight_gradient(dgates: GATES, h: HISTORY, dr: WEIGHTS, D: int = 64, BM: int = 0, BN: int = 0, BK: int = 32,
                         stages: int = 2, warps: int = 4) -> None:
     """dR_g[i, j] = Σ_b Σ_t δg(t)[i] h(t − 1)[j], where ``h`` begins with the initial one."""
-    B, T, _, N, D = dgates.shape
+    most = (256, 768) if tl.target() == "cpu" else (64, 64)
+    BM, BN = (given or min(-(-D // 16) * 16, n) for given, n in zip((BM, BN), most, strict=True))
+    B, T, _, N, _ = dgates.shape
     R = dr.shape[0]
     tl.block(warps=warps)
     i, j, g = tl.grid(tl.cdiv(D, BM), tl.cdiv(D, BN), R * N)
