@@ -5,7 +5,18 @@ what the cell makes of them. States are in memory from one step to the next.
 from __future__ import annotations
 
 import tilus as tl
-from kernels_zoo.rnn.arrays import BIASES, GATES, HISTORY, INPUTS, KEPT, OUTPUTS, STATES, TOTALS, WEIGHTS
+from kernels_zoo.rnn.arrays import (
+    BIASES,
+    GATES,
+    GRADIENTS,
+    HISTORY,
+    INPUTS,
+    KEPT,
+    OUTPUTS,
+    STATES,
+    TOTALS,
+    WEIGHTS,
+)
 from kernels_zoo.rnn.cells import LSTM, Cell
 from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, clipped, forward_step, inputs_of
 
@@ -34,7 +45,7 @@ def rnn_forward_step(
 
 @tl.jit
 def rnn_backward_step(
-    r: WEIGHTS, h: HISTORY, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GATES, gradients: STATES, totals: TOTALS,
+    r: WEIGHTS, h: HISTORY, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GRADIENTS, gradients: STATES, totals: TOTALS,
     clip: tl.f32 | None, t: tl.i32, cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 32, BK: int = 32,
     stages: int = 2, warps: int = 2,
 ) -> None:

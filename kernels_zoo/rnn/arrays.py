@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     OUTPUTS = Any
     HISTORY = Any
     GATES = Any
+    GRADIENTS = Any
     KEPT = Any
     STATES = Any
     TOTALS = Any
@@ -22,9 +23,10 @@ else:
     BIASES = tl.f16["G", "N", "D"] | tl.bf16["G", "N", "D"] | tl.f32["G", "N", "D"]
     OUTPUTS = tl.f16["B", "T", "N", "D"] | tl.bf16["B", "T", "N", "D"] | tl.f32["B", "T", "N", "D"]
     HISTORY = tl.f16["B", "T + 1", "N", "D"] | tl.bf16["B", "T + 1", "N", "D"] | tl.f32["B", "T + 1", "N", "D"]
-    GATES = tl.f16["B", "T", "G", "N", "D"] | tl.bf16["B", "T", "G", "N", "D"] | tl.f32["B", "T", "G", "N", "D"]
+    GATES = tl.f32["B", "T", "G", "N", "D"]
+    GRADIENTS = tl.f16["B", "T", "G", "N", "D"] | tl.bf16["B", "T", "G", "N", "D"] | tl.f32["B", "T", "G", "N", "D"]
     KEPT = tl.f32["P", "B", "T", "N", "D"]
     STATES = tl.f32["S", "B", "N", "D"]
     TOTALS = tl.f32["G", "B", "N", "D"]
 
-__all__ = ["BIASES", "GATES", "HISTORY", "INPUTS", "KEPT", "OUTPUTS", "STATES", "TOTALS", "WEIGHTS"]
+__all__ = ["BIASES", "GATES", "GRADIENTS", "HISTORY", "INPUTS", "KEPT", "OUTPUTS", "STATES", "TOTALS", "WEIGHTS"]

@@ -10,7 +10,18 @@ States, and gradients of states, never leave the registers.
 from __future__ import annotations
 
 import tilus as tl
-from kernels_zoo.rnn.arrays import BIASES, GATES, HISTORY, INPUTS, KEPT, OUTPUTS, STATES, TOTALS, WEIGHTS
+from kernels_zoo.rnn.arrays import (
+    BIASES,
+    GATES,
+    GRADIENTS,
+    HISTORY,
+    INPUTS,
+    KEPT,
+    OUTPUTS,
+    STATES,
+    TOTALS,
+    WEIGHTS,
+)
 from kernels_zoo.rnn.cells import LSTM, Cell
 from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, clipped, forward_step, inputs_of
 
@@ -49,7 +60,7 @@ def rnn_forward(
 
 @tl.jit
 def rnn_backward(
-    r: WEIGHTS, h: HISTORY, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GATES, gradients: STATES, totals: TOTALS,
+    r: WEIGHTS, h: HISTORY, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GRADIENTS, gradients: STATES, totals: TOTALS,
     clip: tl.f32 | None, cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, warps: int = 4,
 ) -> None:
     """``gradients`` has those of the final states, and then of the initial ones; ``totals`` gets the sums of the gates'

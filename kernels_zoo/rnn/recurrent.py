@@ -37,8 +37,8 @@ FAMILIES = ("fused", "alternating")
 
 @dataclass(frozen=True, eq=False)
 class Tape:
-    """What the backward pass needs of the forward pass: h (B, T + 1, N, D) with the initial one, the gates
-    (B, T, gates, N, D), and the other states before each step (states − 1, B, T, N, D)."""
+    """What the backward pass needs of the forward pass: h (B, T + 1, N, D) with the initial one, and, f32, the gates
+    (B, T, gates, N, D) and the other states before each step (states − 1, B, T, N, D)."""
 
     h: Array
     gates: Array
@@ -65,7 +65,7 @@ def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = No
     batch, steps, _, heads, d = wx.shape
     h, states = np.empty((batch, steps + 1, heads, d), wx.dtype), states_of(cell, wx, initial)
     h[:, 0] = states[0]
-    gates = np.empty((batch, steps, cell.gates, heads, d), wx.dtype) if tape else None
+    gates = np.empty((batch, steps, cell.gates, heads, d), np.float32) if tape else None
     kept = np.empty((cell.states - 1, batch, steps, heads, d), np.float32) if tape else None
     arguments = (wx, r, bias, h, states, gates, kept)
     if family == "fused":
@@ -81,13 +81,13 @@ def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = No
 def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: Array | None = None,
                  clip: float | None = None, family: str = "fused", engine: str | None = None, **tiles: int
                  ) -> tuple[Array, Array, Array, Array]:
-    """The gradients of Wx, R, b (f32) and the initial states, from those of h and of the final states (``final``; 0
-    where None). What comes through R is kept between −``clip`` and ``clip``, if given.
+    """The gradients of Wx, R, b and the initial states, from those of h and of the final states (``final``; 0 where
+    None); all but that of Wx are f32. What comes through R is kept between −``clip`` and ``clip``, if given.
     """
     import numpy as np
 
     batch, steps, _, heads, d = wx.shape
-    dgates, dr = np.empty_like(tape.gates), np.empty_like(r)
+    dgates, dr = np.empty(tape.gates.shape, wx.dtype), np.empty(r.shape, np.float32)
     gradients, totals = states_of(cell, wx, final), np.zeros((cell.gates, batch, heads, d), np.float32)
     arguments = (r, tape.h, tape.gates, tape.kept, dh, dgates, gradients, totals, clip)
     if family == "fused":

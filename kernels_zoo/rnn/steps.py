@@ -70,7 +70,7 @@ def backward_step(cell: Cell, tile: Tile, t: Any, product: Any, gradients: Tiles
                   dh: Any, dgates: Any) -> tuple[list[Any], list[Any]]:
     """The gradients of the gates of step ``t``, and of the states before it but for what comes through R, from those of
     the states after it, to whose h ``product`` is added."""
-    found = [tile.load(gates, ALL, t, g).to(tl.f32) for g in range(cell.gates)]
+    found = [tile.load(gates, ALL, t, g) for g in range(cell.gates)]
     before = [tile.load(h, ALL, t).to(tl.f32), *(tile.load(kept, s - 1, ALL, t) for s in range(1, cell.states))]
     after = (gradients[0] + product + tile.load(dh, ALL, t), *gradients[1:])
     of_gates, of_states = cell.backward(found, before, after)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tilus as tl
-from kernels_zoo.rnn.arrays import GATES, HISTORY, WEIGHTS
+from kernels_zoo.rnn.arrays import GRADIENTS, HISTORY
 
 
 @tl.jit
-def rnn_weight_gradient(dgates: GATES, h: HISTORY, dr: WEIGHTS, D: int = 64, BM: int = 0, BN: int = 0, BK: int = 32,
-                        stages: int = 2, warps: int = 4) -> None:
+def rnn_weight_gradient(dgates: GRADIENTS, h: HISTORY, dr: tl.f32["R", "N", "D", "D"], D: int = 64, BM: int = 0,
+                        BN: int = 0, BK: int = 32, stages: int = 2, warps: int = 4) -> None:
     """dR_g[i, j] = Σ_b Σ_t δg(t)[i] h(t − 1)[j], where ``h`` begins with the initial one."""
     most = (256, 768) if tl.target() == "cpu" else (64, 64)
     BM, BN = (given or min(-(-D // 16) * 16, n) for given, n in zip((BM, BN), most, strict=True))
@@ -23,7 +23,7 @@ def rnn_weight_gradient(dgates: GATES, h: HISTORY, dr: WEIGHTS, D: int = 64, BM:
         for t in tl.range(0, T, BK, stages=stages):
             x = tl.load(gradients, (t, row), (BK, BM))
             acc = tl.dot(x.T, tl.load(states, (t, column), (BK, BN)), acc)
-    tl.store(dr[gate, n, :, :], (row, column), acc.to(dr.dtype))
+    tl.store(dr[gate, n, :, :], (row, column), acc)
 
 
 __all__ = ["rnn_weight_gradient"]
