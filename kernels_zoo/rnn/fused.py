@@ -36,10 +36,10 @@ def rnn_forward(
     K = -(-D // 16) * 16
     alone = D <= BN
     BN = K if alone else BN
-    tl.block(warps=warps, cooperative=not alone)
+    R = cell.recurrent
+    tl.block(warps=warps, cooperative=R > 0 and not alone)
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
     tile = Tile(n, j * BM, i * BN, BM, BN)
-    R = cell.recurrent
     if R:
         weights = tl.load(r[:, n, :, :], (0, tile.column, 0), (R, BN, K)).reshape(R * BN, K).T
         x = tl.load(h[:, 0, n, :], (tile.row, 0), (BM, K))
@@ -69,10 +69,10 @@ def rnn_backward(
     K = -(-D // 16) * 16
     alone = D <= BN
     BN = K if alone else BN
-    tl.block(warps=warps, cooperative=not alone)
+    R = cell.recurrent
+    tl.block(warps=warps, cooperative=R > 0 and not alone)
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
     tile = Tile(n, j * BM, i * BN, BM, BN)
-    R = cell.recurrent
     if R:
         weights = tl.load(r[:, n, :, :], (0, 0, tile.column), (R, K, BN)).reshape(R * K, BN)
     carried = [tile.load(gradients, s, ALL) for s in range(cell.states)]

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 SHAPES = [(1, 1, 1, 1), (3, 5, 2, 20), (16, 7, 1, 33), (5, 4, 3, 64), (2, 0, 1, 8), (0, 3, 1, 8)]
 """(B, T, N, D)."""
 FAMILIES = ("fused", "alternating")
+FEW, MOST = 8, 256
+"""Up to how many sequences a tile of a CPU has no more rows, and how many it has at most."""
+SHARED = 128
+"""From how many elements on a head is shared by several threads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +61,8 @@ def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = No
         family: str = "fused", engine: str | None = None, **tiles: int) -> tuple[Array, Array, Tape | None]:
     """h of all steps, (B, T, N, D), the final states, and with ``tape`` what :func:`rnn_backward` needs.
 
-    ``initial`` are the states before the first step, 0 where None. ``engine`` is where to compute, as in
-    ``kernel.on(engine)``; ``tiles`` are constants of the kernels.
+    ``initial`` are the states before the first step, 0 where None. ``family`` is one of FAMILIES, ``engine`` where to
+    compute, as in ``kernel.on(engine)``; ``tiles`` are constants of the kernels.
     """
     import numpy as np
 
@@ -70,7 +74,7 @@ def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = No
     arguments = (wx, r, bias, h, states, gates, kept)
     if family == "fused":
         kernel = rnn_forward_steps.on(engine) if engine else rnn_forward_steps
-        kernel(*arguments, cell=cell, D=d, **block(d, tiles))
+        kernel(*arguments, cell=cell, D=d, **block(wx, engine, tiles))
     else:
         kernel = rnn_forward_step.on(engine) if engine else rnn_forward_step
         for t in range(steps):
@@ -92,7 +96,7 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
     arguments = (r, tape.h, tape.gates, tape.kept, dh, dgates, gradients, totals, clip)
     if family == "fused":
         kernel = rnn_backward_steps.on(engine) if engine else rnn_backward_steps
-        kernel(*arguments, cell=cell, D=d, **block(d, tiles))
+        kernel(*arguments, cell=cell, D=d, **block(wx, engine, tiles))
     else:
         kernel = rnn_backward_step.on(engine) if engine else rnn_backward_step
         for t in range(steps - 1, -2, -1):
@@ -101,11 +105,17 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
     return dgates[:, :, cell.gates - cell.inputs :], dr, totals.sum(axis=1), gradients
 
 
-def block(d: int, tiles: dict[str, int]) -> dict[str, int]:
-    """Constants of the kernels for D elements of a head: on the CPU a block has a thread's part of them."""
+def block(wx: Array, engine: str | None, given: dict[str, int]) -> dict[str, int]:
+    """BM and BN of the fused kernels on the CPU, where they are not given: all sequences, and all of a head where there
+    are heads for all threads or a step is too short to be shared, else a thread's part of it."""
     from tilus.runtime.cpu import get_num_threads
 
-    return {"BN": -(-d // get_num_threads()), **tiles}
+    batch, _, _, heads, d = wx.shape
+    if engine not in (None, "cpu"):
+        return given
+    rows = min(batch if batch <= FEW else -(-batch // 16) * 16, MOST)
+    parts = -(-get_num_threads() // max(1, heads)) if d >= SHARED else 1
+    return {"BM": max(1, rows), "BN": max(1, -(-d // parts)), **given}
 
 
 def errors(cell: Cell, shape: tuple[int, ...], dtype: tl.DType, seed: int = 0, clip: float | None = None,
