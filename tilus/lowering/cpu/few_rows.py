@@ -26,7 +26,7 @@ from tilus.lowering.cpu.lookup import add_tables
 from tilus.lowering.cpu.microkernel import multiply_add, sum_of_lanes
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.nest import vector_pieces, windows_of
-from tilus.lowering.cpu.prefetching import LINE_BYTES, prefetch_row
+from tilus.lowering.cpu.prefetching import LINE_BYTES, LONG_ROW_BYTES, RowsToCome, prefetch_row
 from tilus.lowering.cpu.prepacked import in_words, prefetch_words
 from tilus.lowering.cpu.spread import WORD_BITS, can_spread, gathered, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, TileOrder, Window
@@ -393,10 +393,15 @@ class FewRows:
             places = [c.offset(self.row_of(self.sums, i, r, c.mul(j, lanes)), n * lanes)
                       for r in range(height) for n in range(count)]
 
+            to_come = self.columns_to_come(product, whole, j, count)
+
             def step(k: Value, acc: list[Value]) -> list[Value]:
                 for e in range(plan.step):
+                    asks = [columns.at((Coord(k, e, True), ZERO)) for columns in to_come]
                     xs = [self.load(c.offset(row, k), e * lanes, lanes) for row in rows]
                     for n in range(count):
+                        for ask in asks:
+                            ask(n)
                         at = (Coord(k, e, True, plan.step), Coord(j, n))
                         y = c.splat(evaluate(lowering, product.value, moved_coords(product.moves, at)), lanes)
                         for r, x in enumerate(xs):
@@ -422,20 +427,33 @@ class FewRows:
         """Ask for what is read of B some rows on, where rows are too short for the processor to see that they go on;
         of prepacked elements for as many vectors as are read meanwhile."""
         plan = self.plan
-        dims: tuple[int | None, ...] = (0, 1)
-        for op in product.moves:
-            dims = source_dims(op, op.operands[0], dims)
-        for rep, found in leaves(self.lowering, product.value, dims):
-            window = rep.window if isinstance(rep, Lazy) else None
-            if window is None or not {0, 1} <= set(found):
-                continue
+        for window, dims in self.loads_of(product):
             order = window.memory.order
             if order is not None:
                 if window in self.lowering.aligned:
                     words = vectors * plan.lanes // order.lanes
                     prefetch_words(self.lowering, window, k, j, words, PREFETCHED_LINES)
                 continue
-            prefetch_row(self.lowering, window, found, k, j, plan.columns, self.columns)
+            prefetch_row(self.lowering, window, dims, k, j, plan.columns, self.columns)
+
+    def loads_of(self, product: Factored) -> list[tuple[Window, tuple[int | None, ...]]]:
+        """The windows from which B's elements are loaded one by one, and the dimensions of B that theirs are."""
+        dims: tuple[int | None, ...] = (0, 1)
+        for op in product.moves:
+            dims = source_dims(op, op.operands[0], dims)
+        return [(rep.window, found) for rep, found in leaves(self.lowering, product.value, dims)
+                if isinstance(rep, Lazy) and rep.window is not None and {0, 1} <= set(found)]
+
+    def columns_to_come(self, product: Factored, depth: Number, j: Number, count: int) -> list[RowsToCome]:
+        """What asks for columns of B some way behind ``count`` from ``j`` on, where vectors run along columns that are
+        too short for the processor to see that they go on."""
+        found = []
+        for window, dims in self.loads_of(product):
+            memory = window.memory
+            if isinstance(depth, int) and not memory.packed and memory.order is None and \
+                    depth * container_bytes(memory.dtype) < LONG_ROW_BYTES and window.strides[dims.index(0)] == 1:
+                found.append(RowsToCome(self.lowering, window, dims, 1, j, count))
+        return found
 
     def prefetch_following(self, value: Value) -> None:
         """Ask for the row after those that go with all of a piece of B, such as its scales: the next piece's."""

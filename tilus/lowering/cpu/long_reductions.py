@@ -19,7 +19,7 @@ from tilus.lowering.cpu.limits import Uniform
 from tilus.lowering.cpu.movements import keeps_dimensions
 from tilus.lowering.cpu.nest import ends_along, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.products_in_loops import only_reads
-from tilus.lowering.cpu.slopes import Slopes, constant_of
+from tilus.lowering.cpu.slopes import loop_slopes
 from tilus.lowering.cpu.values import ZERO, BlockState, Buffer, Coord, Coords, Lazy, Number
 from tilus.records import record
 
@@ -100,12 +100,7 @@ def _walks_along(self: BlockLowering, loop: For, op: Operation, rank: int) -> bo
 
 def _slopes(loop: For, scalars: Sequence[Value]) -> list[int | None]:
     """How much scalars grow with the loop's index."""
-    inside = {r for inner in loop.body.ops for r in inner.results}
-
-    def known(value: Value) -> int | None:
-        return 1 if value is loop.index else 0 if value not in inside else None
-
-    slopes = Slopes(known, constant_of)
+    slopes = loop_slopes(loop)
     return [slopes.of(x) for x in scalars]
 
 

@@ -24,9 +24,9 @@ from tilus.lowering.cpu.slopes import grid_slopes
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Lazy, Number, Window
 from tilus.records import record
 
-BLOCKS = 8
+BLOCKS = 16
 """How many blocks, at most."""
-ROW_BYTES = 4096
+ROW_BYTES = 8192
 """Of a row of the product, at most, where it is of several blocks."""
 ROWS = 8
 """The rows that there is room for."""

@@ -24,19 +24,22 @@ End = tuple[Window, int]
 
 
 def vector_lanes(self: BlockLowering, values: Sequence[Value], extent: int) -> int:
-    """How many elements of the vector dimension an iteration takes: a few registers' worth."""
-    widest, cost = 1, 0
+    """How many elements of the vector dimension an iteration takes: a few registers' worth, and more of rows that
+    indices name, since those are looked at once an iteration."""
+    widest, cost, named = 1, 0, False
     for value in values:
         for rep, _ in leaves(self, value, (None,) * value.tile.rank):
             if isinstance(rep, Lazy):
                 cost = max(cost, rep.cost)
-                for v in (*rep.op.results, *rep.op.operands):
+                runs = isinstance(rep.op, Gather) and run_dim(self, rep.op) is not None
+                named |= runs
+                for v in (*rep.op.results, *(() if runs else rep.op.operands)):
                     if v not in self.views and not v.tile.is_scalar:
                         widest = max(widest, _compute_bytes(v))
             else:
                 widest = max(widest, container_bytes(rep.dtype))
         widest = max(widest, _compute_bytes(value))
-    registers = 4 if cost < HEAVY_COST else 2
+    registers = 2 if cost >= HEAVY_COST else 8 if named else 4
     lanes = max(1, registers * self.machine.vector_bytes // widest)
     while lanes > 1 and lanes // 2 >= extent:
         lanes //= 2

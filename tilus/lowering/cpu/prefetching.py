@@ -1,14 +1,18 @@
-"""Asking for rows of B before they are read, where they are too short for the processor to see that they go on."""
+"""Asking for memory before it is read, where the processor does not see that reading goes on: in short rows, and in
+long ones that a block reads piece by piece with much else to do between."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from tilus.ir.core import Value
+from tilus.ir.core import Block, Operation, Value
+from tilus.ir.ops import For, Load, While
 from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
+from tilus.lowering.cpu.cost import HEAVY_COST
 from tilus.lowering.cpu.evaluate import leaves
 from tilus.lowering.cpu.memory import offset_of
+from tilus.lowering.cpu.slopes import Slopes, constant_of, grid_slopes, loop_slopes
 from tilus.lowering.cpu.values import LINE_BYTES, ZERO, Coords, Lazy, Number, Window
 
 LONG_ROW_BYTES = 2048
@@ -17,6 +21,8 @@ PREFETCHED_BYTES = 16 << 10
 """How far ahead rows of B are asked for, by what is read of them."""
 AHEAD = 16
 """How many rows ahead rows are asked for that are read side by side."""
+AHEAD_BYTES = 8 << 10
+"""How far that is at least."""
 
 
 def prefetch_row(self: BlockLowering, window: Window, dims: Sequence[int | None], k: Number, j: Number, columns: int,
@@ -51,8 +57,65 @@ def prefetch_rows(self: BlockLowering, value: Value, k: Number) -> None:
             prefetch_row(self, window, dims, k, 0, columns, columns)
 
 
+def ask_ahead(self: BlockLowering, value: Value, coords: Coords) -> None:
+    """Ask for what lies some way behind what elements of a tile are computed from, if they take long to compute and
+    reading goes on there: memory is then as busy while functions are computed as it is when rows are read again."""
+    rep = self.reps.get(value)
+    if not isinstance(rep, Lazy) or rep.cost < HEAVY_COST or not rep.roots or not self.lanes or self.short:
+        return
+    c = self.c
+    for leaf, dims in leaves(self, value, tuple(range(value.tile.rank))):
+        window = leaf.window if isinstance(leaf, Lazy) else None
+        if window is None or not isinstance(leaf, Lazy) or not _goes_on(self, leaf.op, window):
+            continue
+        if dims[-1] is None or not coords[dims[-1]].vector:
+            continue
+        size = container_bytes(window.memory.dtype)
+        places = tuple(ZERO if d is None else coords[d] for d in dims)
+
+        def ask(window: Window = window, places: Coords = places, size: int = size) -> bool:
+            pointer = c.offset(window.pointer, offset_of(self, places, window.strides))
+            for n in range(0, self.lanes * size, LINE_BYTES):
+                c.b.add(Prefetch(c.offset(pointer, (PREFETCHED_BYTES + n) // size)))
+            return True
+
+        c.once(("asked", window, places, self.lanes), ask)
+
+
+def _goes_on(self: BlockLowering, op: Operation, window: Window) -> bool:
+    """Whether what a load of contiguous rows reads next lies behind it in memory, in the next iteration or block."""
+    if self.going_on is None:
+        self.going_on = set(_loads_that_go_on(self.kernel.body, None, grid_slopes(self.kernel, 0)))
+    return op in self.going_on and not window.memory.packed and window.strides[-1] == 1
+
+
+def _loads_that_go_on(block: Block, loop: Operation | None, slopes: Slopes) -> Iterator[Load]:
+    """``slopes`` are with the index of ``loop``, or a block's place in the grid."""
+    for op in block.ops:
+        if isinstance(op, Load) and op.offsets and (_next_in_loop(op, loop, slopes) if loop is not None
+                                                    else _next_in_grid(op, slopes)):
+            yield op
+        for region in op.regions:
+            inner = loop_slopes(op) if isinstance(op, For) else slopes
+            yield from _loads_that_go_on(region, op if isinstance(op, (For, While)) else loop, inner)
+
+
+def _next_in_loop(op: Load, loop: Operation, slopes: Slopes) -> bool:
+    step = constant_of(loop.step) if isinstance(loop, For) else None
+    slope = slopes.of(op.offsets[-1]) if step is not None else None
+    return slope is not None and step is not None and slope * step == op.result.tile.shape[-1] and \
+        all(slopes.of(x) == 0 for x in (op.view, *op.offsets[:-1]))
+
+
+def _next_in_grid(op: Load, slopes: Slopes) -> bool:
+    """Rows that begin where those of the array do are taken to be as long."""
+    if len(op.offsets) > 1:
+        return constant_of(op.offsets[-1]) == 0
+    return slopes.of(op.offsets[0]) == op.result.tile.size
+
+
 class RowsToCome:
-    """Asks for vectors of some rows of a window, ``AHEAD`` rows before they are read.
+    """Asks for vectors of some rows of a window, ``AHEAD`` rows before they are read, or more of short ones.
 
     ``dims`` are the dimensions of a tile that the window's are, rows follow each other along ``axis`` of it; those that
     are read now are ``count`` from ``first`` on.
@@ -62,7 +125,10 @@ class RowsToCome:
                  count: int) -> None:
         c, across = lowering.c, window.strides[dims.index(axis)]
         self.lowering, self.window, self.dims = lowering, window, dims
-        self.start = c.offset(window.pointer, c.mul(c.add(first, AHEAD), across))
+        ahead = c.mul(across, AHEAD)
+        least = c.max(ahead, AHEAD_BYTES // container_bytes(window.memory.dtype))
+        ahead = c.select(c.compare("gt", across, 0), least, ahead)
+        self.start = c.offset(window.pointer, c.add(c.mul(first, across), ahead))
         self.apart = [c.mul(across, n) for n in range(count)]
 
     def at(self, coords: Coords) -> Callable[[int], None]:
@@ -77,4 +143,4 @@ class RowsToCome:
         return ask
 
 
-__all__ = ["LINE_BYTES", "RowsToCome", "prefetch_row", "prefetch_rows"]
+__all__ = ["LINE_BYTES", "LONG_ROW_BYTES", "RowsToCome", "ask_ahead", "prefetch_row", "prefetch_rows"]

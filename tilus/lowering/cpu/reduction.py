@@ -26,7 +26,7 @@ from tilus.lowering.cpu.nest import (
     whole_vectors,
     windows_of,
 )
-from tilus.lowering.cpu.prefetching import RowsToCome
+from tilus.lowering.cpu.prefetching import RowsToCome, ask_ahead
 from tilus.lowering.cpu.prefix import runs_along, scan_rows
 from tilus.lowering.cpu.row_reductions import load_rows
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
@@ -189,6 +189,7 @@ def _up_to(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combin
 def _elements(self: BlockLowering, x: Value, axis: int, coords: list[Coord], combiner: Combiner, at: Coord
               ) -> list[Value]:
     coords[axis] = at
+    ask_ahead(self, x, tuple(coords))
     return combiner.element(self.c.splat(evaluate(self, x, tuple(coords)), self.lanes), at, self.lanes)
 
 

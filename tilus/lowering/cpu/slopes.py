@@ -63,6 +63,18 @@ def grid_slopes(kernel: Function, axis: int) -> Slopes:
     return Slopes(known, constant_of)
 
 
+def loop_slopes(loop: For) -> Slopes:
+    """Slopes with the index of a loop."""
+    inside = set(loop.carried)
+    for op in loop.body.walk():
+        inside.update(op.results, *(region.args for region in op.regions))
+
+    def known(value: Value) -> int | None:
+        return 1 if value is loop.index else None if value in inside else 0
+
+    return Slopes(known, constant_of)
+
+
 def _widens(op: Cast) -> bool:
     """Whether an integer becomes one that has room for it."""
     source = op.x.tile.dtype
@@ -75,4 +87,4 @@ def constant_of(value: Value) -> int | None:
     return int(op.value) if isinstance(op, Const) and op.dtype.is_int else None
 
 
-__all__ = ["Slopes", "constant_of", "grid_slopes"]
+__all__ = ["Slopes", "constant_of", "grid_slopes", "loop_slopes"]

@@ -23,7 +23,7 @@ from tilus.lowering.cpu.nest import (
     windows_of,
 )
 from tilus.lowering.cpu.runs import run_dim
-from tilus.lowering.cpu.values import Buffer, Coord, Coords, Lazy, Number, Window, coord_at
+from tilus.lowering.cpu.values import LINE_BYTES, Buffer, Coord, Coords, Lazy, Number, Window, coord_at
 
 PART_BYTES = 16
 """What the processor's shuffles stay within: rows are loaded in such parts, and exchanged there."""
@@ -36,8 +36,9 @@ def side_of(dtype: DType) -> int:
 
 
 def width_of(self: BlockLowering, dtype: DType, extent: int) -> int:
-    """Rows that a block takes, as many as a vector has lanes, if there are so many."""
-    width = self.machine.vector_bytes // container_bytes(dtype)
+    """Rows that a block takes, if there are so many: as fill whole lines of memory once they are columns: those
+    of many columns may share a set of the cache, which would not keep halves of them until the rest is written."""
+    width = max(LINE_BYTES, self.machine.vector_bytes) // container_bytes(dtype)
     while width > extent:
         width //= 2
     return width

@@ -19,6 +19,7 @@ from tilus.lowering.cpu.nest import (
     versions,
     windows_of,
 )
+from tilus.lowering.cpu.prefetching import ask_ahead
 from tilus.lowering.cpu.transpose import try_transposed
 from tilus.lowering.cpu.values import Buffer, Coord, Coords, Number
 
@@ -35,6 +36,7 @@ def write_buffer(self: BlockLowering, value: Value, target: Buffer) -> dict[int,
     end = Uniform(self).start(value, vector) if shape and shape[vector] % lanes == 0 and shape[vector] > few else None
 
     def body(coords: Coords) -> None:
+        ask_ahead(self, value, coords)
         store_buffer(self, target, coords, evaluate(self, value, coords))
 
     def emit() -> list[Value]:

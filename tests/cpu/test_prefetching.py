@@ -1,0 +1,57 @@
+"""Which loads ask for memory ahead: those of long computations that go on there, and none else."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilus as tl
+from tests.cpu.support import run, trace
+from tilus.ir.ops.simd import Prefetch
+from tilus.lowering.cpu import lower_module
+from tilus.lowering.cpu.values import Machine
+
+
+def rows(x: tl.f32["M", "N"], y: tl.f32["M", "N"], BM: int = 1, BN: int = 256):
+    """exp(x) divided by its row's sum."""
+    i = tl.grid(tl.cdiv(x.shape[0], BM)) * BM
+    total = tl.zeros((BM, 1), tl.f32)
+    for j in tl.range(0, x.shape[1], BN):
+        total += tl.sum(tl.exp(tl.load(x, (i, j), (BM, BN), other=-float("inf"))), axis=1, keepdims=True)
+    for j in tl.range(0, x.shape[1], BN):
+        tl.store(y, (i, j), tl.exp(tl.load(x, (i, j), (BM, BN))) / total)
+
+
+def flat(x: tl.f32["N"], y: tl.f32["N"], B: int = 256):
+    i = tl.grid(tl.cdiv(x.shape[0], B)) * B
+    tl.store(y, i, tl.exp(tl.load(x, i, B)))
+
+
+def columns(x: tl.f32["M", "N"], y: tl.f32["M", "N"], BM: int = 16, BN: int = 64):
+    """What is read next lies below, not behind."""
+    j = tl.grid(tl.cdiv(x.shape[1], BN)) * BN
+    for i in tl.range(0, x.shape[0], BM):
+        tl.store(y, (i, j), tl.exp(tl.load(x, (i, j), (BM, BN))))
+
+
+def cheap(x: tl.f32["N"], y: tl.f32["N"], B: int = 256):
+    """The processor's own prefetching keeps up with that."""
+    i = tl.grid(tl.cdiv(x.shape[0], B)) * B
+    tl.store(y, i, tl.load(x, i, B) + 1.0)
+
+
+def expected(kernel: Any, x: Any) -> Any:
+    e = np.exp(x.astype("d"))
+    return x + 1 if kernel is cheap else e / e.sum(axis=1, keepdims=True) if kernel is rows else e
+
+
+@pytest.mark.parametrize(("kernel", "asks"), [(rows, True), (flat, True), (columns, False), (cheap, False)])
+def test_who_asks_ahead(kernel: Any, asks: bool) -> None:
+    shape = (700,) if kernel in (flat, cheap) else (5, 700)
+    x = np.random.default_rng(0).standard_normal(shape).astype("f")
+    y = np.zeros_like(x)
+    module, _ = trace(kernel, {"x": x, "y": y})
+    lowered = lower_module(module, Machine())
+    assert any(isinstance(op, Prefetch) for f in lowered.functions for op in f.walk()) == asks
+    run(kernel, x=x, y=y)
+    np.testing.assert_allclose(y, expected(kernel, x), rtol=1e-5)
