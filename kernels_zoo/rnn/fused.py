@@ -2,12 +2,16 @@
 2024).
 
 A block has BN elements of a head, and of R what they take: rows R_g[i, :] forward, columns R_g[:, i] backward. It loads
-these once. In each step it multiplies them by all of the head's h (of the gates' gradients), which blocks give each
-other by way of memory, once a step; a block that has all of a head keeps them in registers, and waits for nobody.
-States, and gradients of states, never leave the registers.
+these once, and holds them in registers, the last ``shared`` rows of the product's depth in shared memory. In each step
+it multiplies them by all of the head's h (of the gates' gradients), which blocks give each other by way of memory, once
+a step; a block that has all of a head keeps them in registers, and waits for nobody. States, and gradients of states,
+never leave the registers. ``BK`` rows of the depth are multiplied at a time, all of a head's where it is 0.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import tilus as tl
 from kernels_zoo.rnn.arrays import (
@@ -26,55 +30,72 @@ from kernels_zoo.rnn.cells import LSTM, Cell
 from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, clipped, forward_step, inputs_of
 
 
+def pieces(D: int, BK: int) -> list[tuple[int, int]]:
+    """Where those of a head's D elements begin that are multiplied together, and how many they are."""
+    K = -(-D // 16) * 16
+    return [(k, min(BK or K, K - k)) for k in range(0, K, BK or K)]
+
+
+def held(weights: Any, in_registers: bool) -> Callable[[], Any]:
+    """Keeps a tile for all steps, here or in shared memory."""
+    if in_registers:
+        return lambda: weights
+    memory = tl.shared(weights.shape, weights.dtype)
+    tl.store(memory, (0, 0), weights)
+    tl.sync()
+    return lambda: tl.load(memory)
+
+
 @tl.jit
 def rnn_forward(
     wx: INPUTS, r: WEIGHTS, bias: BIASES, h: HISTORY, states: STATES, gates: GATES | None, kept: KEPT | None,
-    cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, warps: int = 4,
+    cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, BK: int = 0, shared: int = 0, warps: int = 4,
 ) -> None:
     """``h`` has the initial h before the first step, ``states`` the initial states, and then the final ones."""
     B, T, _, N, _ = wx.shape
-    K = -(-D // 16) * 16
-    alone = D <= BN
-    BN = K if alone else BN
-    R = cell.recurrent
+    R, alone = cell.recurrent, D <= BN
+    BN, BK = (-(-D // 16) * 16, 0) if alone else (BN, BK)
     tl.block(warps=warps, cooperative=R > 0 and not alone)
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
     tile = Tile(n, j * BM, i * BN, BM, BN)
-    if R:
-        weights = tl.load(r[:, n, :, :], (0, tile.column, 0), (R, BN, K)).reshape(R * BN, K).T
-        x = tl.load(h[:, 0, n, :], (tile.row, 0), (BM, K))
+    parts = pieces(D, BK) if R else []
+    weights = [held(tl.load(r[:, n, :, :], (0, tile.column, k), (R, BN, size)).reshape(R * BN, size).T,
+                    k + size <= D - shared or shared == 0) for k, size in parts]
     biases, inputs = biases_of(cell, tile, bias), inputs_of(cell, tile, wx, 0)
     state = [tile.load(states, s, ALL) for s in range(cell.states)]
     for t in tl.range(T):
-        products = tl.split(tl.dot(x, weights), R, 1) if R else ()
+        products: Any = ()
+        if R:
+            acc = tl.zeros((BM, R * BN), tl.f32)
+            for (k, size), w in zip(parts, weights, strict=True):
+                x = state[0].to(h.dtype) if alone else tl.load(h[:, t, n, :], (tile.row, k), (BM, size))
+                acc = tl.dot(x, w(), acc)
+            products = tl.split(acc, R, 1)
         state = forward_step(cell, tile, t, products, inputs, biases, state, h, gates, kept)
         inputs = inputs_of(cell, tile, wx, t + 1)
-        if alone:
-            x = state[0].to(h.dtype)
-        elif R:
+        if R and not alone:
             tl.grid_sync()
-            x = tl.load(h[:, t + 1, n, :], (tile.row, 0), (BM, K))
     for s in range(cell.states):
         tile.store(states, (s, ALL), state[s])
 
 
 @tl.jit
 def rnn_backward(
-    r: WEIGHTS, h: HISTORY, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GRADIENTS, gradients: STATES, totals: TOTALS,
-    clip: tl.f32 | None, cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, warps: int = 4,
+    r: WEIGHTS, h: HISTORY, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GRADIENTS, gradients: STATES,
+    totals: TOTALS, clip: tl.f32 | None, cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, BK: int = 0,
+    shared: int = 0, warps: int = 4,
 ) -> None:
     """``gradients`` has those of the final states, and then of the initial ones; ``totals`` gets the sums of the gates'
     gradients over the steps."""
-    B, T, G, N, _ = gates.shape
-    K = -(-D // 16) * 16
-    alone = D <= BN
-    BN = K if alone else BN
-    R = cell.recurrent
+    B, T, _, N, _ = gates.shape
+    R, alone = cell.recurrent, D <= BN
+    BN, BK = (-(-D // 16) * 16, 0) if alone else (BN, BK)
     tl.block(warps=warps, cooperative=R > 0 and not alone)
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
     tile = Tile(n, j * BM, i * BN, BM, BN)
-    if R:
-        weights = tl.load(r[:, n, :, :], (0, 0, tile.column), (R, K, BN)).reshape(R * K, BN)
+    parts = [(g, k, size) for g in range(R) for k, size in pieces(D, BK)]
+    weights = [held(tl.load(r[g, n, :, :], (k, tile.column), (size, BN)),
+                    g * D + k + size <= R * D - shared or shared == 0) for g, k, size in parts]
     carried = [tile.load(gradients, s, ALL) for s in range(cell.states)]
     sums = [tl.zeros((BM, BN), tl.f32) for _ in range(cell.gates)]
     product = tl.zeros((BM, BN), tl.f32)
@@ -82,13 +103,13 @@ def rnn_backward(
         t = T - 1 - step
         found, carried = backward_step(cell, tile, t, product, carried, h, gates, kept, dh, dgates)
         sums = [a + b for a, b in zip(sums, found, strict=True)]
-        if R:
-            if alone:
-                x = tl.concatenate([g.to(dgates.dtype) for g in found[:R]], 1)
-            else:
-                tl.grid_sync()
-                x = tl.load(dgates[:, t, :, n, :], (tile.row, 0, 0), (BM, R, K)).reshape(BM, R * K)
-            product = clipped(tl.dot(x, weights), clip)
+        if R and not alone:
+            tl.grid_sync()
+        product = tl.zeros((BM, BN), tl.f32)
+        for (g, k, size), w in zip(parts, weights, strict=True):
+            x = found[g].to(dgates.dtype) if alone else tl.load(dgates[:, t, g, n, :], (tile.row, k), (BM, size))
+            product = tl.dot(x, w(), product)
+        product = clipped(product, clip)
     carried[0] = carried[0] + product
     for s in range(cell.states):
         tile.store(gradients, (s, ALL), carried[s])

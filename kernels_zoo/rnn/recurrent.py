@@ -25,6 +25,7 @@ from kernels_zoo.rnn.alternating import rnn_backward_step, rnn_forward_step
 from kernels_zoo.rnn.cells import CELLS, Cell
 from kernels_zoo.rnn.fused import rnn_backward as rnn_backward_steps
 from kernels_zoo.rnn.fused import rnn_forward as rnn_forward_steps
+from kernels_zoo.rnn.tiling import share_in_registers, tiling
 from kernels_zoo.rnn.weights import rnn_weight_gradient
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ FEW, MOST = 8, 256
 """Up to how many sequences a tile of a CPU has no more rows, and how many it has at most."""
 SHARED = 128
 """From how many elements on a head is shared by several threads."""
+DEPTH = 64
+"""How many elements of a head GPUs multiply at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +77,7 @@ def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = No
     arguments = (wx, r, bias, h, states, gates, kept)
     if family == "fused":
         kernel = rnn_forward_steps.on(engine) if engine else rnn_forward_steps
-        kernel(*arguments, cell=cell, D=d, **block(wx, engine, tiles))
+        kernel(*arguments, cell=cell, D=d, **tiles_of(cell, wx, False, engine, tiles))
     else:
         kernel = rnn_forward_step.on(engine) if engine else rnn_forward_step
         for t in range(steps):
@@ -96,7 +99,7 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
     arguments = (r, tape.h, tape.gates, tape.kept, dh, dgates, gradients, totals, clip)
     if family == "fused":
         kernel = rnn_backward_steps.on(engine) if engine else rnn_backward_steps
-        kernel(*arguments, cell=cell, D=d, **block(wx, engine, tiles))
+        kernel(*arguments, cell=cell, D=d, **tiles_of(cell, wx, True, engine, tiles))
     else:
         kernel = rnn_backward_step.on(engine) if engine else rnn_backward_step
         for t in range(steps - 1, -2, -1):
@@ -105,17 +108,30 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
     return dgates[:, :, cell.gates - cell.inputs :], dr, totals.sum(axis=1), gradients
 
 
-def block(wx: Array, engine: str | None, given: dict[str, int]) -> dict[str, int]:
-    """BM and BN of the fused kernels on the CPU, where they are not given: all sequences, and all of a head where there
-    are heads for all threads or a step is too short to be shared, else a thread's part of it."""
+def tiles_of(cell: Cell, wx: Array, back: bool, engine: str | None, given: dict[str, int]) -> dict[str, int]:
+    """Constants of the fused kernels, where they are not ``given``.
+
+    On the CPU a tile has all sequences, and all of a head where there are heads for all threads or a step is too short
+    to be shared, else a thread's part of it. GPUs have FlashRNN's tilings, which are for 16-bit elements.
+
+    Raises:
+        UserError: E1104, the target does not hold the weights. Heads of any size are for the other family.
+    """
     from tilus.runtime.cpu import get_num_threads
+    from tilus.runtime.engines import get_engine
 
     batch, _, _, heads, d = wx.shape
-    if engine not in (None, "cpu"):
+    target = get_engine(engine or "cpu").target
+    if target.name == "cpu":
+        rows = min(batch if batch <= FEW else -(-batch // 16) * 16, MOST)
+        parts = -(-get_num_threads() // max(1, heads)) if d >= SHARED else 1
+        return {"BM": max(1, rows), "BN": max(1, -(-d // parts)), **given}
+    if "BN" in given or wx.itemsize != 2 or d % 16 or not cell.recurrent:
         return given
-    rows = min(batch if batch <= FEW else -(-batch // 16) * 16, MOST)
-    parts = -(-get_num_threads() // max(1, heads)) if d >= SHARED else 1
-    return {"BM": max(1, rows), "BN": max(1, -(-d // parts)), **given}
+    found = tiling(d, heads, batch, cell.recurrent, target, back=back, whole=True)
+    shared = round((1 - share_in_registers(found)) * d * (cell.recurrent if back else 1))
+    return {"BM": 16 * -(-batch // 16), "BN": d // found["blocks_gate"], "BK": min(d, DEPTH), "shared": shared,
+            "warps": found["warps_gate"] * found["warps_batch"], **given}
 
 
 def errors(cell: Cell, shape: tuple[int, ...], dtype: tl.DType, seed: int = 0, clip: float | None = None,

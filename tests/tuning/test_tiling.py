@@ -78,7 +78,7 @@ def test_there_are_as_many_as_trial_finds() -> None:
     assert len(distinct) == sum(1 for _ in shares(64, 12, 16, A100, 4))
 
 
-@pytest.mark.parametrize(("D", "N", "guilty"), [(16, 200, "N * blocks_gate"), (24, 1, "tiles_depth * 16 == D")])
+@pytest.mark.parametrize(("D", "N", "guilty"), [(16, 200, "N * blocks_gate"), (24, 1, "tiles_depth * 16 == depth")])
 def test_what_is_impossible_is_explained(D: int, N: int, guilty: str) -> None:
     with pytest.raises(tl.UserError, match="E1104") as caught:
         tiling(D, N)
