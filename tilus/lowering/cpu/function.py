@@ -67,7 +67,7 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
         if wide is not None:
             together[kernel.name] = wide
             facts = Facts(wide.kernel, facts.grid)
-            program.functions.append(_lower_kernel(wide.kernel, program, machine, facts, short=True))
+            program.functions.append(_lower_kernel(wide.kernel, program, machine, facts, short=not wide.strips))
     if module.launch is not None:
         program.functions += lower_launch(module, program.frame_bytes, program.checks, machine, together)
     return program

@@ -284,6 +284,8 @@ ASSUMED_TRIPS = 16
 """Those of loops that nothing is known of, where parts of a block are compared."""
 GROUPS = 4
 """Of blocks that are taken together: how many there have to be for each thread, and a core takes at a time at most."""
+STRIPS = 2
+"""How many there have to be where they read strips of arrays, which are few in a launch."""
 _FOLLOWED = ("add", "sub", "mul", "min", "max")
 
 
@@ -501,13 +503,15 @@ class _Launcher:
         return number
 
     def together(self, op: Launch, total: Number) -> Number:
-        """How many blocks are taken together: where rows are short and there are groups enough for all threads."""
+        """How many blocks are taken together: where rows are short, or blocks read strips, and there are groups enough
+        for all threads."""
         wide = self.wide.get(op.kernel)
         if wide is None:
             return 0
         c, known = self.c, self._known(op, self.module.kernel(op.kernel))
         given = dict(zip(self.module.kernel(op.kernel).body.args, op.args, strict=True))
-        holds: Value | None = c.compare("ge", total, c.mul(self.threads(), GROUPS * wide.blocks))
+        groups = STRIPS if wide.strips else GROUPS
+        holds: Value | None = c.compare("ge", total, c.mul(self.threads(), groups * wide.blocks))
         for view, d in wide.short:
             holds = c.both(holds, c.compare("le", self.words[given[view]][1 + d], SHORT))
         for loop in wide.once:

@@ -1,9 +1,12 @@
-"""Blocks of a kernel that do little, taken together: a second version of it, whose blocks do what neighbours do.
+"""Blocks of a kernel taken together: a second version of it, whose blocks do what neighbours do.
 
 A block of a few short vectors is a chain of operations each of which waits for the one before, and begins with
 constants, windows and loops of its own. Where a block does what some of its neighbours do, the operations of all of
 them stand side by side, and what is one number for a block is a vector along them. Elements are computed as in the
 first version. The launch decides between the two (``launch.py``): the second one is for short rows.
+
+Where blocks reduce columns, each reads a strip of an array: pieces of rows, one below the other. Those of neighbours
+are longer pieces, which memory gives faster.
 """
 
 from __future__ import annotations
@@ -21,17 +24,24 @@ from tilus.ir.ops import (
     If,
     Iota,
     Load,
+    Reduce,
     Store,
     Yield,
 )
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import ViewType
+from tilus.lowering.cpu.block import container_bytes
 from tilus.lowering.cpu.nest import SHORT
+from tilus.lowering.cpu.slopes import loop_slopes
 from tilus.lowering.cpu.wide_plan import Plan, Refused, argument_of
 from tilus.records import record
 
 ROWS = 32
 """The extent of longer tiles along the dimension of neighbours, at most."""
+STRIP_BYTES = 2048
+"""How long pieces of rows become of which a block reads one below the other."""
+MOST_BYTES = 128 << 10
+"""Of a tile of such pieces."""
 SUFFIX = "_together"
 
 
@@ -39,28 +49,56 @@ SUFFIX = "_together"
 class WideKernel:
     """A kernel's second version, a block of which does what ``blocks`` of the first one do. It is for launches where
     each loop of ``once`` (of the first version) has one iteration, and no extent of ``short``, of arrays of the first
-    version along a dimension, is above SHORT."""
+    version along a dimension, is above SHORT. ``strips``: whether it is for strips of arrays, of any extents."""
 
     kernel: Function
     blocks: int
     once: list[For]
     short: list[tuple[Value, int]]
+    strips: bool = False
 
 
 def take_together(kernel: Function) -> WideKernel | None:
     """The second version of a kernel, where there is one."""
-    try:
-        if kernel.attributes.cooperative or kernel.attributes.grid_rank != 1:
-            return None
-        plan = Plan(kernel)
-        extent = max((v.tile.shape[d] for v, d in plan.wide.items()), default=ROWS)
-        if extent > ROWS // 2:
-            return None
-        short = _short(plan)
-        wide = _Writer(plan, ROWS // extent).run()
-        return WideKernel(wide, ROWS // extent, plan.once, short)
-    except Refused:
+    if kernel.attributes.cooperative or kernel.attributes.grid_rank != 1:
         return None
+    for version in (_of_short_rows, _of_strips):
+        try:
+            return version(kernel)
+        except Refused:
+            pass
+    return None
+
+
+def _of_short_rows(kernel: Function) -> WideKernel:
+    plan = Plan(kernel)
+    extent = max((v.tile.shape[d] for v, d in plan.wide.items()), default=ROWS)
+    if extent > ROWS // 2:
+        raise Refused("blocks do much")
+    short = _short(plan)
+    return WideKernel(_Writer(plan, ROWS // extent).run(), ROWS // extent, plan.once, short)
+
+
+def _of_strips(kernel: Function) -> WideKernel:
+    loops = [op for op in kernel.body.ops if isinstance(op, For)]
+    if not any(isinstance(op, Reduce) for loop in loops for op in loop.body.ops):
+        raise Refused("no loop reduces what it reads")
+    plan = Plan(kernel, walk=True)
+    pieces = [_piece(plan, loop, op) for loop in loops for op in loop.body.ops if isinstance(op, Load)]
+    blocks = STRIP_BYTES // max(pieces, default=STRIP_BYTES)
+    if blocks < 2 or any(blocks * v.tile.size * container_bytes(v.tile.dtype) > MOST_BYTES for v in plan.wide):
+        raise Refused("rows are read in long pieces")
+    return WideKernel(_Writer(plan, blocks).run(), blocks, [], [], strips=True)
+
+
+def _piece(plan: Plan, loop: For, op: Load) -> int:
+    """Bytes of the pieces of rows that a loop reads one below the other; 0 where blocks read the same."""
+    d = plan.dim_of_access(op.offsets, op.shape)
+    if d is None:
+        return 0
+    if d != len(op.shape) - 1 or not any(loop_slopes(loop).of(o) for o in op.offsets[:d]):
+        raise Refused("what a loop reads is no strip")
+    return op.shape[d] * container_bytes(op.view.view.dtype)
 
 
 def _short(plan: Plan) -> list[tuple[Value, int]]:

@@ -54,10 +54,11 @@ class Refused(Exception):
 class Plan:
     """``wide`` has the dimension of each tile that gets longer; ``narrow`` the values of which that of the first block
     is needed, since they are the same for all blocks or known to grow with them; ``varying`` those that are not the
-    same. ``once``: the loops that are supposed to have one iteration, which the launch finds out."""
+    same. ``once``: the loops that are supposed to have one iteration, which the launch finds out; none where blocks
+    ``walk``, in loops of any length."""
 
-    def __init__(self, kernel: Function) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: Function, *, walk: bool = False) -> None:
+        self.kernel, self.walk = kernel, walk
         self.wide: dict[Value, int] = {}
         self.narrow: set[Value] = set()
         self.varying: set[Value] = set()
@@ -82,7 +83,7 @@ class Plan:
             self.loops.update((r, (op, i)) for i, r in enumerate(op.results))
         if isinstance(op, For):
             self.loops.update((v, (op, i)) for i, v in enumerate(op.carried))
-            if _has_known_trips(op):
+            if self.walk or _has_known_trips(op):
                 return
             if not all(map(self._follows, (op.start, op.stop))) or constant_of(op.step) is None:
                 raise Refused("a loop may be long")
