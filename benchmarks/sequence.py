@@ -85,16 +85,29 @@ for length, causal in itertools.product((1024, 4096), (False, True)):
          1.0, torch=lambda n=length, c=causal: torch_backward(n, c))
 
 
-# Decoding: one query of 32 heads.
+# Decoding: one query of 32 heads. Rows of heads lie side by side in caches, and one head after another in PyTorch.
 
 
-def ours_decoding(kv_heads: int, d: int, half: bool = False) -> Thunk:
+def cached(kv_heads: int, d: int, by_heads: bool) -> Any:
+    """Keys or values (B, S, H, D)."""
+    return normal(1, kv_heads, 8192, d).swapaxes(1, 2) if by_heads else normal(1, 8192, kv_heads, d)
+
+
+def ours_decoding(kv_heads: int, d: int, by_heads: bool, half: bool = False) -> Thunk:
     from kernels_zoo.attention.cache import Cache
     from kernels_zoo.attention.decoding import decode
 
-    q, (k, v) = of_type(normal(1, 1, 32, d), half), (of_type(normal(1, 8192, kv_heads, d), half) for _ in range(2))
+    q, (k, v) = of_type(normal(1, 1, 32, d), half), (of_type(cached(kv_heads, d, by_heads), half) for _ in range(2))
     cache, slots = Cache(k, v, np.array([8192], np.int32)), tl.get_num_threads()
     return lambda: decode(q, cache, slots=slots)
+
+
+def torch_decoding(kv_heads: int, d: int, by_heads: bool) -> Thunk:
+    import torch
+
+    q, (k, v) = tensor(normal(1, 32, 1, d)), (tensor(cached(kv_heads, d, by_heads)).transpose(1, 2) for _ in range(2))
+    attention = torch.nn.functional.scaled_dot_product_attention
+    return lambda: attention(q, k, v, enable_gqa=kv_heads != 32)
 
 
 def ours_latent(half: bool = False) -> Thunk:
@@ -114,10 +127,13 @@ def torch_latent() -> Thunk:
 
 
 for kv_heads, d in ((32, 64), (32, 128), (8, 128)):
-    line(f"decoding f32 1x8192, 32 heads, {kv_heads} of keys, d {d}", lambda h=kv_heads, d=d: ours_decoding(h, d), 1.5,
-         torch=lambda h=kv_heads, d=d: torch_attention(1, 1, 8192, 32, h, d, False))
+    for by_heads in (False, True):
+        name = f"1x8192, 32 heads, {kv_heads} of keys, d {d}{', by heads' * by_heads}"
+        given = kv_heads, d, by_heads
+        line(f"decoding f32 {name}", lambda a=given: ours_decoding(*a), 1.5, torch=lambda a=given: torch_decoding(*a))
     line(f"decoding bf16 1x8192, 32 heads, {kv_heads} of keys, d {d}, of f32",
-         lambda h=kv_heads, d=d: ours_decoding(h, d, True), 1.0, f32=lambda h=kv_heads, d=d: ours_decoding(h, d))
+         lambda h=kv_heads, d=d: ours_decoding(h, d, False, True), 1.0,
+         f32=lambda h=kv_heads, d=d: ours_decoding(h, d, False))
 line("decoding f32 1x8192, 32 heads, latent 512 + 64", ours_latent, 1.5, torch=torch_latent)
 
 

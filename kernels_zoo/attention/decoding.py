@@ -39,6 +39,9 @@ SHAPES = [(1, 1, 1, 1, 1, 64), (2, 1, 129, 4, 2, 64), (1, 5, 128, 4, 2, 64), (1,
           (1, 5, 0, 1, 1, 64)]
 MOST_SPLITS = 128
 """Of a sequence's keys, as the merging kernel has registers for."""
+NEAR_BYTES = 1 << 20
+"""Of keys, what all heads read on a processor before they go on: their rows lie side by side in memory, so that pages
+and what is fetched beside a row serve the next head."""
 NEW = 16
 """New keys of a tile."""
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
@@ -79,7 +82,7 @@ def attention_split(
     splits, group = o.shape[0], H // k.shape[2]
     tl.block(warps=warps)
     row_tiles = tl.cdiv(Sq * group, BM)
-    tile, hk, b = tl.grid(splits * row_tiles, k.shape[2], B)
+    hk, tile, b = tl.grid(k.shape[2], splits * row_tiles, B)
     split, row_tile = tile // row_tiles, tile % row_tiles
     cached = lengths[b]
     total = cached if k_new is None else cached + k_new.shape[1]
@@ -192,9 +195,12 @@ def always(tile: tl.Tile) -> Callable[[], tl.Tile]:
     return lambda: tile
 
 
-def splits_for(blocks: int, slots: int, tiles: int) -> int:
+def splits_for(blocks: int, slots: int, tiles: int, spread: int = 0) -> int:
     """Into how many parts to split ``tiles`` of keys, where there are ``blocks`` of threads without that, of which
-    ``slots`` run at once: the fewest whose last wave leaves almost as little idle as the best."""
+    ``slots`` run at once: the fewest whose last wave leaves almost as little idle as the best. On a processor,
+    whose blocks run one after another, each has NEAR_BYTES of the ``spread`` bytes of keys."""
+    if spread > NEAR_BYTES:
+        return min(MOST_SPLITS, tiles, -(-spread // NEAR_BYTES))
     if blocks >= 0.8 * slots:
         return 1
     most = max(1, min(MOST_SPLITS, slots, tiles))
@@ -232,7 +238,8 @@ def decode(q: Array, cache: Cache, form: Form = PLAIN, new: tuple[Array, Array] 
     (batch, sq, h, d), hk, e = q.shape, cache.keys.shape[2], cache.values.shape[3]
     longest, rows = int(cache.lengths.max(initial=0)), sq * (h // max(1, hk))
     blocks = batch * hk * -(-rows // tiles.get("BM", 16))
-    splits = splits or splits_for(blocks, slots or os.cpu_count() or 1, -(-longest // tiles.get("BN", 64)))
+    splits = splits or splits_for(blocks, slots or os.cpu_count() or 1, -(-longest // tiles.get("BN", 64)),
+                                  longest * hk * d * cache.keys.itemsize if engine in (None, "cpu") else 0)
     o, lse = np.empty((batch, sq, h, e), q.dtype), np.empty((batch, h, sq), np.float32)
     parts = (np.empty((splits, *o.shape), np.float32), np.empty((splits, *lse.shape), np.float32))
     if splits == 1:

@@ -177,6 +177,8 @@ def test_split_counts() -> None:
     assert splits_for(1, 216, 0) == 1
     assert splits_for(48, 108, 64) == 2
     assert splits_for(8, 216, 256) == 24
+    assert splits_for(32, 2, 128, 64 << 20) == 64
+    assert splits_for(32, 2, 16, 1 << 30) == 16
 
 
 @pytest.mark.slow
