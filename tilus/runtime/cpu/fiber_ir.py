@@ -3,18 +3,21 @@
 A fiber is a piece of memory: nine words that describe it, its frame, and its stack. A core starts its share of the
 blocks, since all cores of such a launch come, each block until it first waits, and then resumes its own in turn until
 all are done; it starts others where there are still any. The word before a frame is the address of its fiber. After a
-round in which no fiber has moved the core says so (``wait_ir.py``); where it is itself a fiber, with groups of a block
-as its tasks, it lets others run.
+round in which no fiber has moved the core says so (``wait_ir.py``), and lets other threads run if that goes on for
+long, since waits between cores are mostly short; where it is itself a fiber, with groups of a block as its tasks, it
+lets others run.
 """
 
 from __future__ import annotations
 
-from tilus.runtime.cpu.pool_ir import TICK
+from tilus.runtime.cpu.pool_ir import PAUSE, TICK
 from tilus.runtime.cpu.wait_ir import LIVE
 
 STACK_BYTES = 256 << 10
 # Words of a fiber: stack pointers of the fiber and of its core, whether it is done, the next one, what it runs.
 SP, CORE_SP, DONE, NEXT, STATE, ENTER, INDEX, FRAME, MOVED = range(9)
+PATIENCE = 2000
+"""Rounds in which no fiber has moved, after which a core lets other threads of the system run."""
 HEADER_BYTES = 192
 """The nine words, and the word before the frame, at the end."""
 
@@ -47,7 +50,8 @@ def fiber_text(architecture: str) -> str:
     lines = _SWITCH_X86 if architecture == "x86" else _SWITCH_ARM
     assembly = "\n".join(f'module asm "{line}"' for line in lines)
     return assembly + _TEXT.format(size=size, entry=entry, fiber=fiber, back=back, stack=STACK_BYTES,
-                                   header=HEADER_BYTES, tick=TICK, live=LIVE)
+                                   header=HEADER_BYTES, tick=TICK, live=LIVE, patience=PATIENCE,
+                                   pause=PAUSE[architecture])
 
 
 _TEXT = """
@@ -118,6 +122,8 @@ define void @cooperate(ptr %pool, ptr %launch, ptr %state, ptr %enter, i64 %byte
 entry:
   %list = alloca ptr
   %seen = alloca [3 x i64]
+  %spins = alloca i64
+  store i64 0, ptr %spins
   store ptr null, ptr %list
   call void @llvm.memset.p0.i64(ptr %seen, i8 0, i64 24, i1 false)
   %errorp = getelementptr i64, ptr %launch, i64 6
@@ -159,7 +165,7 @@ begin:
   call void @tilus_switch(ptr %newcore, ptr %new)
   br label %take
 round:
-  %moved0 = phi i64 [ 1, %take ], [ 1, %next ], [ %any, %rest ], [ 0, %stuck ], [ 0, %others ]
+  %moved0 = phi i64 [ 1, %take ], [ 1, %next ], [ %any, %moves ], [ 0, %spin ], [ 0, %give ], [ 0, %others ]
   %first = load ptr, ptr %list
   %none = icmp eq ptr %first, null
   br i1 %none, label %finished, label %visit
@@ -195,7 +201,10 @@ advance:
 rest:
   call void @cooperate_poll(ptr %pool, ptr %launch, ptr %tickp, ptr %outer)
   %still = icmp eq i64 %any, 0
-  br i1 %still, label %idle, label %round
+  br i1 %still, label %idle, label %moves
+moves:
+  store i64 0, ptr %spins
+  br label %round
 idle:
   br i1 %nested, label %others, label %stuck
 others:
@@ -203,6 +212,15 @@ others:
   br label %round
 stuck:
   call void @core_is_stuck(ptr %launch, ptr %seen)
+  %spun = load i64, ptr %spins
+  %spun1 = add i64 %spun, 1
+  store i64 %spun1, ptr %spins
+  %long = icmp ugt i64 %spun1, {patience}
+  br i1 %long, label %give, label %spin
+spin:
+  {pause}
+  br label %round
+give:
   %y = call i32 @sched_yield()
   br label %round
 finished:

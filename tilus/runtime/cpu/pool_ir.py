@@ -48,7 +48,7 @@ MASK_BYTES = 1024
 """Of a set of cores as ``sched_setaffinity`` takes it."""
 IDLE_TICKS = 40
 """Ticks without a job after which the ticker sleeps until the next one."""
-_PAUSE = {
+PAUSE = {
     "x86": 'call void asm sideeffect "pause", "~{memory}"()',
     "arm": 'call void asm sideeffect "yield", "~{memory}"()',
 }
@@ -57,7 +57,7 @@ _PAUSE = {
 def pool_text(architecture: str, linux: bool) -> str:
     """The module's text; ``architecture`` is ``"x86"``, ``"arm"`` or another without a hint for spinning. Threads are
     kept on cores where the system is Linux."""
-    pause = _PAUSE.get(architecture, "fence seq_cst")
+    pause = PAUSE.get(architecture, "fence seq_cst")
     return (_TEXT + (_MAKE_ROOM if linux else _NO_ROOM)).replace("PAUSE", pause) + atomics_text(pause)
 
 
