@@ -18,7 +18,7 @@ from kernels_zoo.rnn.arrays import (
     WEIGHTS,
 )
 from kernels_zoo.rnn.cells import LSTM, Cell
-from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, clipped, forward_step, inputs_of
+from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, check_gates, clipped, forward_step, inputs_of
 
 
 @tl.jit
@@ -27,6 +27,7 @@ def rnn_forward_step(
     cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 32, BK: int = 32, stages: int = 2, warps: int = 2,
 ) -> None:
     """Step ``t``: ``h`` has that of the step before at t, ``states`` the states before the step, and then after it."""
+    check_gates(cell, wx, r, bias)
     B, _, _, N, _ = wx.shape
     tl.block(warps=warps)
     i, j, n = tl.grid(tl.cdiv(B, BM), -(-D // BN), N)

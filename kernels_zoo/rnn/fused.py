@@ -27,7 +27,7 @@ from kernels_zoo.rnn.arrays import (
     WEIGHTS,
 )
 from kernels_zoo.rnn.cells import LSTM, Cell
-from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, clipped, forward_step, inputs_of
+from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, check_gates, clipped, forward_step, inputs_of
 
 
 def pieces(D: int, BK: int) -> list[tuple[int, int]]:
@@ -52,6 +52,7 @@ def rnn_forward(
     cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, BK: int = 0, shared: int = 0, warps: int = 4,
 ) -> None:
     """``h`` has the initial h before the first step, ``states`` the initial states, and then the final ones."""
+    check_gates(cell, wx, r, bias)
     B, T, _, N, _ = wx.shape
     R, alone = cell.recurrent, D <= BN
     BN, BK = (-(-D // 16) * 16, 0) if alone else (BN, BK)

@@ -159,7 +159,7 @@ def errors(cell: Cell, shape: tuple[int, ...], dtype: tl.DType, seed: int = 0, c
 def main() -> None:
     for cell in CELLS:
         for family in FAMILIES:
-            for shape in SHAPES:
+            for shape in SHAPES[1:4]:
                 found = dict(errors(cell, shape, tl.f32, family=family))
                 verdict = "ok" if max(found.values()) <= 1e-5 else "WRONG"
                 print(f"{cell.name} {family} {'×'.join(map(str, shape))} ({verdict}): relative errors",

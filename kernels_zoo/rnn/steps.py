@@ -36,6 +36,12 @@ class Tile:
         tl.store(array[where], (self.row, self.column), value)
 
 
+def check_gates(cell: Cell, wx: Any, r: Any, bias: Any) -> None:
+    assert wx.shape[2] == cell.inputs, "Wx has another number of gates than the cell has inputs"
+    assert r.shape[0] == cell.recurrent, "R has another number of gates than the cell has products"
+    assert bias.shape[0] == cell.gates, "the bias has another number of gates than the cell"
+
+
 def inputs_of(cell: Cell, tile: Tile, wx: Any, t: Any) -> Tiles:
     """The projections of the input of step ``t``; 0 beyond the last."""
     return [tile.load(wx, ALL, t, g) for g in range(cell.inputs)]
@@ -84,4 +90,4 @@ def clipped(x: Any, clip: Any) -> Any:
     return x if clip is None else tl.clamp(x, -clip, clip)
 
 
-__all__ = ["ALL", "Tile", "backward_step", "biases_of", "clipped", "forward_step", "inputs_of"]
+__all__ = ["ALL", "Tile", "backward_step", "biases_of", "check_gates", "clipped", "forward_step", "inputs_of"]

@@ -12,7 +12,9 @@ import tilus as tl
 from kernels_zoo.checking import relative_error, wide
 from kernels_zoo.rnn import recurrent, reference
 from kernels_zoo.rnn.cells import CELLS, ELMAN, GRU, LSTM, SLSTM, Cell
-from kernels_zoo.rnn.recurrent import FAMILIES, SHAPES, errors, rnn, rnn_backward
+from kernels_zoo.rnn.fused import rnn_forward
+from kernels_zoo.rnn.recurrent import FAMILIES, SHAPES, errors, rnn, rnn_backward, tiles_of
+from tilus.diagnostics import CheckError
 
 TYPES = (tl.f32, tl.f16, tl.bf16)
 
@@ -78,6 +80,42 @@ def test_all_simulated(cell: Cell, engine: str) -> None:
             check(cell, (5, 3, 2, 20), dtype, family=family, engine=engine, clip=0.5, **tiles)
 
 
+@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", pytest.param("simulate:sm_90a:cuda", marks=pytest.mark.slow)])
+def test_weights_in_shared_memory(engine: str) -> None:
+    """Half of the depth forward, a quarter backward; and what the tiling chooses."""
+    check(ELMAN, (3, 3, 1, 32), tl.bf16, engine=engine, BN=16, BK=16, shared=16, warps=2)
+    check(ELMAN, (3, 3, 1, 32), tl.bf16, engine=engine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("d", [16, 32, 64, 128, 256, 768])
+def test_no_spills(d: int, target: str) -> None:
+    """With FlashRNN's tilings of its own shapes."""
+    wx = np.empty((16, 1, 4, 768 // d, d), tl.bf16.numpy)
+    constants = tiles_of(LSTM, wx, False, f"simulate:{target}", {})
+    names = dict.fromkeys(("wx", "r", "bias", "h"), tl.bf16)
+    compiled = rnn_forward.compile(target, cell=LSTM, D=d, **constants, **names)
+    assert compiled.metadata["spill_stores"] == 0
+
+
+def _leaky(gates: Any, states: Any) -> Any:
+    return (0.9 * states[0] + 0.1 * tl.tanh(gates[0]),)
+
+
+def _leaky_backward(gates: Any, states: Any, gradients: Any) -> Any:
+    new = tl.tanh(gates[0])
+    return (0.1 * gradients[0] * (1.0 - new * new),), (0.9 * gradients[0],)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_cell_of_a_user(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leaky integrator, two functions of a few lines."""
+    leaky = Cell("leaky", gates=1, inputs=1, recurrent=1, states=1, forward=_leaky, backward=_leaky_backward)
+    monkeypatch.setitem(reference.FUNCTIONS, "leaky", lambda g, s: [0.9 * s[0] + 0.1 * np.tanh(g[0])])
+    check(leaky, (3, 4, 2, 9), tl.f32, engine="cpu", family=family)
+
+
 def test_long_sequences() -> None:
     """Errors do not grow along the sequence."""
     check(ELMAN, (3, 200, 2, 10), tl.bf16, engine="cpu")
@@ -130,6 +168,14 @@ def test_the_same_bits() -> None:
             np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(("place", "message"), [(0, "Wx has"), (1, "R has"), (2, "the bias has")])
+def test_operands_of_another_cell(place: int, message: str) -> None:
+    operands = list(reference.operands(LSTM, (2, 2, 1, 8), tl.f32))
+    operands[place] = reference.operands(GRU if place < 2 else ELMAN, (2, 2, 1, 8), tl.f32)[place]
+    with pytest.raises(CheckError, match=f"{message} another number of gates"):
+        rnn(LSTM, *operands[:3], engine="cpu")
+
+
 def test_other_strides() -> None:
     cell, rng = GRU, np.random.default_rng(0)
     wx, r, bias, initial = reference.operands(cell, (3, 4, 2, 8), tl.f32)
@@ -166,6 +212,6 @@ def test_central_differences(cell: Cell) -> None:
 
 def test_main(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recurrent, "CELLS", (ELMAN,))
-    monkeypatch.setattr(recurrent, "SHAPES", SHAPES[1:2])
+    monkeypatch.setattr(recurrent, "SHAPES", SHAPES[:2])
     recurrent.main()
     assert capsys.readouterr().out.count("(ok)") == len(FAMILIES)
