@@ -34,6 +34,15 @@ def columns(x: tl.f32["M", "N"], y: tl.f32["M", "N"], BM: int = 16, BN: int = 64
         tl.store(y, (i, j), tl.exp(tl.load(x, (i, j), (BM, BN))))
 
 
+def chosen(x: tl.f32["M", "N"], y: tl.f32["M", "N"], B: int = 256):
+    """A number that is loaded in a loop says where to read."""
+    tl.grid(1)
+    for i in tl.range(0, x.shape[0]):
+        j = tl.where(x[i, 0] < 1e30, 0, 1).to(tl.i64)
+        for k in tl.range(j, x.shape[1], B):
+            tl.store(y, (i, k), tl.exp(tl.load(x, (i, k), (1, B))))
+
+
 def cheap(x: tl.f32["N"], y: tl.f32["N"], B: int = 256):
     """The processor's own prefetching keeps up with that."""
     i = tl.grid(tl.cdiv(x.shape[0], B)) * B
@@ -45,7 +54,8 @@ def expected(kernel: Any, x: Any) -> Any:
     return x + 1 if kernel is cheap else e / e.sum(axis=1, keepdims=True) if kernel is rows else e
 
 
-@pytest.mark.parametrize(("kernel", "asks"), [(rows, True), (flat, True), (columns, False), (cheap, False)])
+@pytest.mark.parametrize(("kernel", "asks"), [(rows, True), (flat, True), (chosen, True), (columns, False),
+                                              (cheap, False)])
 def test_who_asks_ahead(kernel: Any, asks: bool) -> None:
     shape = (700,) if kernel in (flat, cheap) else (5, 700)
     x = np.random.default_rng(0).standard_normal(shape).astype("f")

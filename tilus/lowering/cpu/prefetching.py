@@ -92,8 +92,8 @@ def _goes_on(self: BlockLowering, op: Operation, window: Window) -> bool:
 def _loads_that_go_on(block: Block, loop: Operation | None, slopes: Slopes) -> Iterator[Load]:
     """``slopes`` are with the index of ``loop``, or a block's place in the grid."""
     for op in block.ops:
-        if isinstance(op, Load) and op.offsets and (_next_in_loop(op, loop, slopes) if loop is not None
-                                                    else _next_in_grid(op, slopes)):
+        if isinstance(op, Load) and op.result.tile.shape and (_next_in_loop(op, loop, slopes) if loop is not None
+                                                              else _next_in_grid(op, slopes)):
             yield op
         for region in op.regions:
             inner = loop_slopes(op) if isinstance(op, For) else slopes
