@@ -8,7 +8,6 @@ Either part may be the earlier one of the sequences, and may be empty.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 import tilus as tl
 from kernels_zoo.attention import flash_attention
 from kernels_zoo.attention.cache import Cache
-from kernels_zoo.attention.decoding import MOST_SPLITS, attention_merge, attention_split, splits_for
+from kernels_zoo.attention.decoding import MOST_SPLITS, attend_in_splits, attention_merge, splits_of
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, normal, relative_error, wide
 
@@ -34,7 +33,7 @@ class Part(NamedTuple):
     """Keys and values that one engine has in its memory.
 
     ``put`` makes an array there of one of NumPy's, ``get`` the reverse: ``cupy.asarray`` and ``cupy.asnumpy`` for
-    ``"cuda"``. ``slots`` blocks run there at once; 0: as many as this machine has processors.
+    ``"cuda"``. ``slots`` blocks run there at once; 0: as many as this machine has processors (:func:`decoding.decode`).
     """
 
     cache: Cache
@@ -85,19 +84,13 @@ def attend_to_part(q: Array, part: Part, form: Form, tiles: dict[str, int]) -> t
     """Outputs (splits, B, Sq, H, E) and log-sum-exps (splits, B, H, Sq) of splits, −inf where no key is seen."""
     import numpy as np
 
-    (batch, sq, h, d), cache = q.shape, part.cache
-    hk, e = cache.keys.shape[2], cache.values.shape[3]
-    rows, longest = sq * (h // max(1, hk)), int(part.get(cache.lengths).max(initial=0))
-    splits = splits_for(batch * hk * -(-rows // tiles.get("BM", 16)), part.slots or os.cpu_count() or 1,
-                        -(-longest // tiles.get("BN", 64)))
-    splits = min(splits, MOST_SPLITS // 2)
-    outputs = [part.put(np.empty(s, np.float32)) for s in ((splits, batch, sq, h, e), (splits, batch, h, sq))]
-    constants = {"D": d, "E": e, "few": max(1, min(16, rows)), **form.constants(), **tiles}
-    del constants["dropout"], constants["seed"]
-    attention_split.on(part.engine)(
-        part.put(q), cache.keys, cache.values, cache.lengths, *outputs, cache.table, cache.key_scales,
-        cache.value_scales, sinks=form.sinks, page=cache.keys.shape[1] if cache.table is not None else 0, **constants)
-    o, sums = map(part.get, outputs)
+    (batch, sq, h, _), cache = q.shape, part.cache
+    longest = int(part.get(cache.lengths).max(initial=0))
+    splits = min(splits_of(q, cache, longest, part.slots, part.engine, **tiles), MOST_SPLITS // 2)
+    shapes = (splits, batch, sq, h, cache.values.shape[3]), (splits, batch, h, sq)
+    o, sums = (part.put(np.empty(shape, np.float32)) for shape in shapes)
+    attend_in_splits(part.put(q), cache, (o, sums), form, None, None, part.engine, **tiles)
+    o, sums = map(part.get, (o, sums))
     return o, np.where(sums == np.inf, -np.inf, sums)
 
 

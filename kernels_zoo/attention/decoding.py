@@ -235,26 +235,40 @@ def decode(q: Array, cache: Cache, form: Form = PLAIN, new: tuple[Array, Array] 
     """
     import numpy as np
 
-    (batch, sq, h, d), hk, e = q.shape, cache.keys.shape[2], cache.values.shape[3]
-    longest, rows = int(cache.lengths.max(initial=0)), sq * (h // max(1, hk))
-    blocks = batch * hk * -(-rows // tiles.get("BM", 16))
-    splits = splits or splits_for(blocks, slots or os.cpu_count() or 1, -(-longest // tiles.get("BN", 64)),
-                                  longest * hk * d * cache.keys.itemsize if engine in (None, "cpu") else 0)
+    (batch, sq, h, _), e = q.shape, cache.values.shape[3]
+    splits = splits or splits_of(q, cache, int(cache.lengths.max(initial=0)), slots, engine, **tiles)
     o, lse = np.empty((batch, sq, h, e), q.dtype), np.empty((batch, h, sq), np.float32)
     parts = (np.empty((splits, *o.shape), np.float32), np.empty((splits, *lse.shape), np.float32))
     if splits == 1:
         parts = (o[None], lse[None])
+    attend_in_splits(q, cache, parts, form, new, rotary, engine, **tiles)
+    if splits > 1:
+        (attention_merge.on(engine) if engine else attention_merge)(*parts, o, lse, E=e)
+    return o, lse
+
+
+def splits_of(q: Array, cache: Cache, longest: int, slots: int = 0, engine: str | None = None, **tiles: int) -> int:
+    """:func:`splits_for` of a call, where the longest sequence has so many keys."""
+    (batch, sq, h, d), hk = q.shape, cache.keys.shape[2]
+    blocks = batch * hk * -(-sq * (h // max(1, hk)) // tiles.get("BM", 16))
+    return splits_for(blocks, slots or os.cpu_count() or 1, -(-longest // tiles.get("BN", 64)),
+                      longest * hk * d * cache.keys.itemsize if engine in (None, "cpu") else 0)
+
+
+def attend_in_splits(q: Array, cache: Cache, parts: tuple[Array, Array], form: Form = PLAIN,
+                     new: tuple[Array, Array] | None = None, rotary: Rotary | None = None, engine: str | None = None,
+                     **tiles: int) -> None:
+    """What :func:`decode` merges: ``parts`` are the outputs (splits, B, Sq, H, E), and log-sum-exps
+    (splits, B, H, Sq)."""
+    (_, sq, h, d), hk, e = q.shape, cache.keys.shape[2], cache.values.shape[3]
     k_new, v_new = new or (None, None)
     cos, sin, interleaved = rotary or (None, None, False)
-    constants = {"D": d, "E": e, "few": min(16, rows), **tiles, **form.constants()}
+    constants = {"D": d, "E": e, "few": min(16, sq * (h // max(1, hk))), **tiles, **form.constants()}
     del constants["dropout"], constants["seed"]
-    kernel, merge = (x.on(engine) if engine else x for x in (attention_split, attention_merge))
+    kernel = attention_split.on(engine) if engine else attention_split
     kernel(q, cache.keys, cache.values, cache.lengths, *parts, cache.table, cache.key_scales, cache.value_scales,
            k_new, v_new, cos, sin, form.sinks, page=cache.keys.shape[1] if cache.table is not None else 0,
            interleaved=interleaved, **constants)
-    if splits > 1:
-        merge(*parts, o, lse, E=e)
-    return o, lse
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, causal: bool = False) -> Case:

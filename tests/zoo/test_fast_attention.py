@@ -11,8 +11,10 @@ import tilus as tl
 from kernels_zoo.attention.cache import Cache
 from kernels_zoo.attention.cooperative import Part, cooperative_attention
 from kernels_zoo.attention.fast_attention import SHAPES, case, fast_attention, fast_attention_forward, tiling_mask
+from kernels_zoo.attention.flash_attention import reference
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import run, wide
+from tests.zoo.test_attention_decoding import paged, quantised
 from tests.zoo.test_attention_forms import band
 from tests.zoo.test_attention_variants import check, operands
 
@@ -57,6 +59,24 @@ def test_chosen_tiles_simulated(engine: str) -> None:
         for causal in (False, True):
             q, k, v = operands((1, 150, 170, 1, 1, head_dim), tl.f16)
             check(fast_attention(q, k, v, causal, engine), q, k, v, seen=band(Form(causal=causal), 150, 170))
+
+
+def test_work_is_that_of_visible_sub_blocks() -> None:
+    """By the simulator's count of matrix instructions."""
+    def products(sq: int, sk: int, causal: bool) -> int:
+        q, k, v = operands((1, sq, sk, 1, 1, 16))
+        o, lse = np.empty_like(q), np.empty((1, 1, sq), np.float32)
+        keywords = {"D": 16, "causal": causal, **SMALL}
+        call = fast_attention_forward.prepared("simulate:sm_80:ptx", (q, k, v, o, lse, tiling_mask()), keywords)
+        runner = call.compile()
+        runner.run(call.call.arguments)
+        return sum(report.matrix_operations for report in runner.reports)
+
+    of_a_sub_block = products(64, 16, False) // 2
+    assert of_a_sub_block > 0
+    assert products(128, 160, False) == 4 * 10 * of_a_sub_block
+    visible = band(Form(causal=True), 128, 160).reshape(4, 32, 10, 16).any((1, 3)).sum()
+    assert products(128, 160, True) == visible * of_a_sub_block < 4 * 10 * of_a_sub_block
 
 
 def test_the_mask_is_small() -> None:
@@ -114,3 +134,20 @@ def test_forms_of_divided_caches() -> None:
     for form in ({}, {"left": 40}, {"causal": True, "left": 9}, {"causal": True, "sinks": sinks}):
         for more in (64, 5):
             divided(70, more, ("cpu", "interpret"), tl.bf16, 7, **form)
+
+
+def test_pages_of_8_bits_on_the_host() -> None:
+    """The host keeps its part smaller, the device as queries have it."""
+    q, k, v = operands((2, 3, 100, 4, 2, 16), tl.f16)
+    table = np.random.default_rng(0).permutation(2 * 4).reshape(2, 4).astype(np.int32)
+    codes, scales = zip(*(quantised(x[:, :64], np.int8) for x in (k, v)), strict=True)
+    pages = [paged(x, 16, table) for x in (*codes, *scales)]
+    lengths = [np.full(2, n, np.int32) for n in (64, 36)]
+    host = Part(Cache(pages[0], pages[1], lengths[0], table, pages[2], pages[3]))
+    device = Part(Cache(k[:, 64:], v[:, 64:], lengths[1]), "simulate:sm_80")
+    found = cooperative_attention(q, host, device, causal=True)
+    k, v = (np.concatenate([wide(c) * s[..., None], wide(x[:, 64:])], 1) for c, s, x in zip(codes, scales, (k, v),
+                                                                                          strict=True))
+    exact, sums = reference(wide(q), k, v, causal=True)
+    assert np.abs(wide(found[0]) - exact).max() < 2e-3
+    assert np.abs(found[1] - sums).max() < 2e-5

@@ -20,6 +20,7 @@ from kernels_zoo.attention.ring_attention import (
     ring_attention,
     ring_attention_backward,
     rows_of_rank,
+    step_form,
 )
 from kernels_zoo.checking import Array, normal, relative_error, run, wide
 from kernels_zoo.communication.communicator import Communicator, on_threads
@@ -74,6 +75,20 @@ def test_chunks(size: int) -> None:
         assert max(held) - min(held) <= 2
     rows = np.concatenate([rows_of_rank(LENGTHS, r, size) for r in range(size)])
     assert np.array_equal(np.sort(rows), np.arange(sum(LENGTHS)))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_have_as_much_to_do(size: int) -> None:
+    """At each step, in scores of queries by keys: under a causal mask half of all."""
+    c = 64
+    for step in range(size):
+        for rank in range(size):
+            form = step_form((2 * c * size,), rank, (rank - step) % size, size, True)
+            assert form.q_offsets is not None
+            assert form.k_offsets is not None
+            scores = (np.diff(form.q_offsets) * np.diff(form.k_offsets)).sum()
+            assert scores == (2 * c * c if step else 4 * c * c)
+            assert form.causal == (step == 0)                      # which takes half of that
 
 
 @pytest.mark.parametrize("causal", [False, True])
