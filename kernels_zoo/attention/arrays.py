@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     VALUES = Any
     OUTPUTS = Any
     ROWS = Any
+    SUMS = Any
     SINKS = Any
     OFFSETS = Any
     LENGTH = Any
@@ -30,6 +31,7 @@ else:
     VALUES = tl.f16["B", "Sk", "Hk", "E or D"] | tl.bf16["B", "Sk", "Hk", "E or D"] | tl.f32["B", "Sk", "Hk", "E or D"]
     OUTPUTS = tl.f16["B", "Sq", "H", "E or D"] | tl.bf16["B", "Sq", "H", "E or D"] | tl.f32["B", "Sq", "H", "E or D"]
     ROWS = tl.f32["B", "H", "Sq"]
+    SUMS = tl.f32["B", "Sq", "H", "D"] | None
     SINKS = tl.f32["H"] | None
     OFFSETS = tl.i32["offsets"] | None
     LENGTH = tl.i32 | None
@@ -69,4 +71,4 @@ def variant_arrays(arrays: Sequence[Array]) -> dict[str, Any]:
 
 
 __all__ = ["COUNTS", "FUNCTION", "KEYS", "LENGTH", "NONE", "OFFSETS", "OUTPUTS", "QUERIES", "ROWS", "SEED", "SINKS",
-           "TILES", "TYPES", "VALUES", "given", "numbers", "sequence", "variant_arrays"]
+           "SUMS", "TILES", "TYPES", "VALUES", "given", "numbers", "sequence", "variant_arrays"]

@@ -3,7 +3,8 @@
 With P = exp(q kᵀ / √D − lse), Δ = rowsum(dO ⊙ O) and dS = P ⊙ (dO vᵀ − Δ), the gradients are dv = Pᵀ dO,
 dk = dSᵀ q / √D and dq = dS k / √D. One kernel computes dk and dv, a block per tile of keys, one dq, a block per tile
 of queries: each gradient is summed by one block, in one order, so that the result is the same from run to run. A key
-head that serves a group of query heads sums over them in its block.
+head that serves a group of query heads sums over them in its block. Where the order of sums is free, one kernel does it
+all: each tile of keys adds its part to dq by atomics, and the scores are not computed again.
 
 Arrays are (batch, sequence, heads, D), as in the forward pass, whose ``lse`` (B, H, Sq) says what each row was divided
 by. Rows that see no key (lse = +inf) have P = 0. A score function multiplies dS by its derivative; dropout thins P for
@@ -29,6 +30,7 @@ from kernels_zoo.attention.arrays import (
     QUERIES,
     ROWS,
     SEED,
+    SUMS,
     TILES,
     TYPES,
     VALUES,
@@ -70,16 +72,17 @@ def attention_delta(o: QUERIES, do: QUERIES, lse: ROWS, delta: ROWS, lse2: ROWS,
 def attention_backward_keys(
     q: QUERIES, k: KEYS, v: VALUES, do: OUTPUTS, lse2: ROWS, delta: ROWS, dk: KEYS | None, dv: VALUES | None,
     q_offsets: OFFSETS = None, k_offsets: OFFSETS = None, longest: LENGTH = None, counts: COUNTS = None,
-    tiles: TILES = None, seed: SEED = None, a0: types[0] = None, a1: types[1] = None, a2: types[2] = None,
-    types: TYPES = NONE, score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, causal: bool = False,
-    left: int = -1, right: int = -1, dropout: float = 0.0, group: int = 0, BM: int = 0, BN: int = 0, stages: int = 2,
-    warps: int = 0,
+    tiles: TILES = None, seed: SEED = None, dq: SUMS = None, a0: types[0] = None, a1: types[1] = None,
+    a2: types[2] = None, types: TYPES = NONE, score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0,
+    causal: bool = False, left: int = -1, right: int = -1, dropout: float = 0.0, group: int = 0, BM: int = 0,
+    BN: int = 0, stages: int = 2, warps: int = 0,
 ) -> None:
     """dk and dv. All products are transposed, keys by queries: Pᵀ and dSᵀ are then first operands of the next ones
     in the registers that they were computed in. ``group`` is H // Hk where that is known. One of dk and dv may be None:
-    where rows are long, registers hold the sums of one. ``counts`` and ``tiles`` list queries by keys."""
+    where rows are long, registers hold the sums of one. To ``dq``, if given, the gradients of queries are added by
+    atomics. ``counts`` and ``tiles`` list queries by keys."""
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
-    tile_of = keys_tile(max(D, E), q.dtype.bits)
+    tile_of = keys_tile(max(D, E), q.dtype.bits, dq is not None)
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
@@ -114,8 +117,11 @@ def attention_backward_keys(
             gv = tl.dot(thinned(p, left_in, dropout).to(do.dtype), y, gv)
         if dk is not None:
             minus_ds = minus_gradient(p, slope, minus_values(), y.T, tl.broadcast_to(d[None, :], (BN, BM)), left_in,
-                                      dropout)
-            gk = tl.dot(minus_ds.to(q.dtype), x, gk)
+                                      dropout).to(q.dtype)
+            gk = tl.dot(minus_ds, x, gk)
+            if dq is not None:
+                places = (i + tl.arange(BM))[:, None], tl.arange(D)[None, :]
+                tl.atomic_add(sequence(dq, b, h, q_offsets), places, tl.dot(minus_ds.T, keys()) * -(D**-0.5))
         return gk, gv
 
     heads = group or H // Hk
@@ -222,8 +228,11 @@ def minus_gradient(p: tl.Tile, slope: tl.Tile | None, x: tl.Tile, y: tl.Tile, de
     return minus_ds if slope is None else minus_ds * slope
 
 
-def keys_tile(D: int, bits: int) -> tuple[int, int, int]:
-    """BM, BN and warps of :func:`attention_backward_keys`: what registers and shared memory hold."""
+def keys_tile(D: int, bits: int, queries_too: bool) -> tuple[int, int, int]:
+    """BM, BN and warps of :func:`attention_backward_keys`: what registers and shared memory hold. A tile's part of the
+    gradients of queries takes registers as well."""
+    if queries_too:
+        return (32 if D <= 128 else 16, 64, 8) if bits <= 16 else (16, 64 if D <= 64 else 32 if D <= 128 else 16, 4)
     if bits > 16:
         return (32, 64, 4) if D <= 64 else (16, 64, 4) if D <= 128 else (16, 16, 4)
     return (64, 64, 4) if D <= 64 else (32, 128, 8) if D <= 128 else (16, 64, 4)
@@ -251,19 +260,22 @@ def held(tile: tl.Tile) -> Callable[[], tl.Tile]:
 
 def flash_attention_backward(q: Array, k: Array, v: Array, o: Array, lse: Array, do: Array, form: Form = PLAIN,
                              blocks: tuple[BlockMask, BlockMask] | None = None, engine: str | None = None,
-                             **tiles: int) -> tuple[Array, Array, Array]:
+                             deterministic: bool = True, **tiles: int) -> tuple[Array, Array, Array]:
     """The gradients (dq, dk, dv) of what depends on attention's output by ``do``.
 
     ``q`` is (B, Sq, H, D), ``k`` (B, Sk, Hk, D), ``v`` (B, Sk, Hk, E), ``o`` and ``do`` (B, Sq, H, E), all of f16, bf16
     or f32; ``o`` and ``lse`` (B, H, Sq), f32, are what :func:`flash_attention.flash_attention` has given for the same
     form. Each gradient has the shape and type of what it is the gradient of. ``blocks`` are the block masks by queries
     and by keys. ``engine`` is where to compute, as in ``kernel.on(engine)``; ``tiles`` are BM, BN, stages and warps.
+    Where it need not be ``deterministic``, dq is summed by atomics, and may differ by rounding from run to run.
     """
     import numpy as np
 
-    dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
-    gradients_into((dq, dk, dv), q, k, v, do, row_numbers(o, lse, do, engine), form, blocks, engine, **tiles)
-    return dq, dk, dv
+    dk, dv = (np.empty(x.shape, x.dtype) for x in (k, v))
+    dq = np.empty(q.shape, q.dtype) if deterministic else np.zeros(q.shape, np.float32)
+    gradients_into((dq, dk, dv), q, k, v, do, row_numbers(o, lse, do, engine), form, blocks, engine, deterministic,
+                   **tiles)
+    return dq.astype(q.dtype, copy=False), dk, dv
 
 
 def row_numbers(o: Array, lse: Array, do: Array, engine: str | None = None) -> tuple[Array, Array]:
@@ -277,9 +289,9 @@ def row_numbers(o: Array, lse: Array, do: Array, engine: str | None = None) -> t
 
 def gradients_into(gradients: tuple[Array, Array, Array], q: Array, k: Array, v: Array, do: Array,
                    rows: tuple[Array, Array], form: Form = PLAIN, blocks: tuple[BlockMask, BlockMask] | None = None,
-                   engine: str | None = None, **tiles: int) -> None:
+                   engine: str | None = None, deterministic: bool = True, **tiles: int) -> None:
     """As :func:`flash_attention_backward`, into arrays dq, dk and dv, of the numbers of rows that
-    :func:`row_numbers` gives."""
+    :func:`row_numbers` gives. By atomics dq, then f32, is added to."""
     (batch, _, h, d), (hk, e) = q.shape, v.shape[2:]
     dq, dk, dv = gradients
     common: dict[str, Any] = {"D": d, "E": e, **form.constants(), **tiles}
@@ -287,8 +299,10 @@ def gradients_into(gradients: tuple[Array, Array, Array], q: Array, k: Array, v:
     by_queries, by_keys = ({**common, **form.lengths(of_keys), **lists[of_keys]} for of_keys in (False, True))
     keys, queries = (x.on(engine) if engine else x for x in (attention_backward_keys, attention_backward_queries))
     for sums in [(dk, dv)] if max(d, e) <= BOTH_SUMS else [(dk, None), (None, dv)]:
-        keys(q, k, v, do, *rows, *sums, group=h // max(1, hk), **by_keys)
-    queries(q, k, v, do, *rows, dq, **by_queries)
+        added = None if deterministic or sums[0] is None else dq
+        keys(q, k, v, do, *rows, *sums, dq=added, group=h // max(1, hk), **by_keys)
+    if deterministic:
+        queries(q, k, v, do, *rows, dq, **by_queries)
 
 
 def sink_gradients(sinks: Array, o: Array, lse: Array, do: Array) -> Array:

@@ -61,8 +61,12 @@ def _cp_async(size: int, guarded: bool, some: bool) -> Instruction:
 
 
 def atomic(op: PtrAtomic) -> Instruction:
-    """``atom``, or ``red`` where nothing asks for the old value; its predicate is not part of it."""
-    return _atomic(op.kind, op.result.tile.dtype, op.order, op.scope, pointer_type(op.pointer).space, op.discards)
+    """``atom``, or ``red`` where nothing asks for the old value, of neighbouring elements too; its predicate is not
+    part of it."""
+    tile, space = op.result.tile, pointer_type(op.pointer).space
+    if tile.shape:
+        return _vector_reduction(op.kind, tile.dtype, tile.size, op.order, op.scope, space)
+    return _atomic(op.kind, tile.dtype, op.order, op.scope, space, op.discards)
 
 
 @functools.cache
@@ -75,6 +79,17 @@ def _atomic(kind: str, dtype: DType, order: str, scope: str, space: str, discard
     text = ", ".join([*(f"${r.name}" for r in results), "[$pointer]", *(f"${o.name}" for o in operands)])
     return Instruction(opcode.replace(".", "_"), f"{opcode} {text};", results,
                        (Address("pointer", space, written=True), *operands))
+
+
+@functools.cache
+def _vector_reduction(kind: str, dtype: DType, count: int, order: str, scope: str, space: str) -> Instruction:
+    """Of vectors of 32-bit words: f32, or pairs of 16-bit floats."""
+    words = count * dtype.bits // 32
+    of = f"v{words}.f32" if dtype.bits == 32 else f"noftz.v{words}.{dtype}x2" if words > 1 else f"noftz.{dtype}x2"
+    opcode = f"red.{order}.{PTX_SCOPES[scope]}.{space}.{kind}.{of}"
+    value = Registers("value", "f" if dtype.bits == 32 else "r", words if words > 1 else 0)
+    return Instruction(opcode.replace(".", "_"), f"{opcode} [$pointer], $value;", (),
+                       (Address("pointer", space, written=True), value))
 
 
 def _atomic_type(kind: str, dtype: DType) -> str:

@@ -81,7 +81,7 @@ class PtrStore(Operation):
 class PtrAtomic(Operation):
     """Atomic read-modify-write of one element; gives the old value (0 where ``predicate`` is false). ``kind``,
     ``order`` and ``scope`` are those of the tile-level operation. Of one that ``discards`` the old value nothing uses
-    the result."""
+    the result; its value may be a vector, of neighbouring elements."""
 
     NAME = "ptr_atomic"
     kind: AtomicKind

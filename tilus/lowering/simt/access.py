@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import (
+    Atomic,
     CollapseView,
     CopyAsync,
     Dot,
@@ -162,7 +163,7 @@ def _width(facts: Facts, bits: int, limits: list[int], mask: Value | None, dim: 
     return max(1, width) if width * bits >= 8 else 1
 
 
-def gathered_vector(facts: Facts, op: Gather | Scatter | GatherAsync) -> tuple[int, int]:
+def gathered_vector(facts: Facts, op: Atomic | Gather | Scatter | GatherAsync) -> tuple[int, int]:
     """The dimension of the index tiles along which memory goes side by side, and how many elements along it one access
     may move; the last dimension and 1 where there is none.
 

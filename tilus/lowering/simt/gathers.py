@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import i32
+from tilus.ir.dtypes import bf16, f16, f32, i32
 from tilus.ir.ops import (
     Atomic,
     Gather,
@@ -33,6 +33,7 @@ from tilus.lowering.simt.views import (
     shared_offset,
     tile_padding,
 )
+from tilus.targets import Feature
 
 
 def element_pointers(thread: Thread, op: Any, locals_: Iterable[int]) -> tuple[list[Value], list[Value | None]]:
@@ -172,35 +173,44 @@ def _atomic(thread: Thread, op: Atomic) -> None:
     value = thread.widen(thread.value(op.value), tile.dtype)
     compare = None if op.compare is None else thread.widen(thread.value(op.compare), tile.dtype)
     layout = layout_of(op.result) if tile.shape else scalar_layout(thread)
-    pointers, predicates = element_pointers(thread, op, range(layout.num_locals if tile.shape else 1))
+    used = _is_used(thread, op.result)
+    vector = 1 if used else _reduced_vector(thread, op, layout)
+    locals_ = range(0, layout.num_locals if tile.shape else 1, vector)
+    pointers, predicates = element_pointers(thread, op, locals_)
     mask = None if op.mask is None else thread.value(op.mask)
     first = thread.first_replica(layout) if tile.shape else one_thread(thread)
     parts = []
-    for local, (pointer, predicate) in enumerate(zip(pointers, predicates, strict=True)):
+    for local, pointer, predicate in zip(locals_, pointers, predicates, strict=True):
         predicate = thread.both(predicate, first)
         if tile.shape:
             predicate = thread.both(predicate, tile_padding(thread, layout, op.value.tile.shape, local))
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))
-        parts.append(
-            thread.emit(
-                PtrAtomic(
-                    op.kind,
-                    pointer,
-                    thread.extract(value, local),
-                    None if compare is None else thread.extract(compare, local),
-                    predicate,
-                    op.order,
-                    op.scope,
-                )
-            )
-        )
+        if vector > 1:
+            part = thread.take(value, range(local, local + vector))
+            thread.emit(PtrAtomic(op.kind, pointer, part, None, predicate, op.order, op.scope, discards=True))
+            continue
+        other = None if compare is None else thread.extract(compare, local)
+        parts.append(thread.emit(PtrAtomic(op.kind, pointer, thread.extract(value, local), other, predicate, op.order,
+                                           op.scope)))
+    if vector > 1:
+        return
     result = thread.pack(parts) if tile.shape else parts[0]
-    if _is_used(thread, op.result):
+    if used:
         from tilus.lowering.simt.collective import broadcast_replicas
 
         result = broadcast_replicas(thread, op, result, layout)
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
+
+
+def _reduced_vector(thread: Thread, op: Atomic, layout: RegisterLayout) -> int:
+    """How many neighbouring elements an instruction adds to that gives no old values."""
+    tile = op.result.tile
+    if not tile.shape or op.kind != "add" or tile.dtype not in (f32, f16, bf16) or \
+            not thread.target.has(Feature.ATOM_VECTOR):
+        return 1
+    along, width = gathered_vector(thread.facts, op)
+    return math.gcd(width, layout.vector_width(along))
 
 
 def _is_used(thread: Thread, value: Value) -> bool:
