@@ -165,7 +165,7 @@ def ring_attention_backward(q: Array, k: Array, v: Array, o: Array, lse: Array, 
             ring.pass_on()
         gq, gk, gv = (np.empty(x.shape, np.float32) for x in (q, *ring.arrays))
         (keys, values), form = ring.arrays, step_form(lengths, rank, ring.source, size, causal)
-        gradients_into((gq, gk, gv), q, keys, values, do, rows, form, None, engine, **tiles)
+        gradients_into((gq, gk, gv), q, keys, values, do, rows, form, None, engine, True, **tiles)
         dq += gq
         if step:
             sums.receive()                                         # those of the keys that are here now
