@@ -27,11 +27,11 @@ from kernels_zoo.linear_attention.lightning import LOG2_E, SHAPES
 @tl.jit
 def lightning_attention_quadratic(
     q: KEYS, k: KEYS, v: VALUES, slope: tl.f32["H"], o: VALUES, D: int = 64, E: int = 64, reverse: bool = False,
-    BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 4,
+    BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
 ) -> None:
     """With ``reverse`` the sequence runs from its last token to its first, and sums are over s ≥ t."""
     tile_of = tile_sizes(max(D, E), q.dtype.bits, tl.target())
-    BM, BN = BM or tile_of[0], BN or tile_of[1]
+    BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, H, N, _ = q.shape
     assert BM % BN == 0, "tiles on the diagonal are cut by others"
     tl.block(warps=warps)
@@ -64,12 +64,14 @@ def lightning_attention_quadratic(
     tl.store(o[b, h, :, :], (start, 0), acc.to(o.dtype))
 
 
-def tile_sizes(D: int, bits: int, target: str) -> tuple[int, int]:
-    """BM and BN of :func:`lightning_attention_quadratic`: what registers hold."""
+def tile_sizes(D: int, bits: int, target: str) -> tuple[int, int, int]:
+    """BM, BN and warps of :func:`lightning_attention_quadratic`: what registers hold."""
     if target == "cpu":
-        return 128, 64
-    rows = 128 if D <= 64 else 64
-    return (rows, 64 if D <= 128 else 32) if bits <= 16 else (rows, 32) if D <= 128 else (32, 16)
+        return 128, 64, 4
+    if bits > 16:
+        return (64, 32, 4) if D <= 128 else (32, 16, 8)
+    rows = 128 if D <= 64 and target not in ("sm_70", "sm_75") else 64
+    return (rows, 64, 4) if D <= 128 else (rows, 32, 8)
 
 
 def lightning_attention_quadratic_backward(q: Array, k: Array, v: Array, slope: Array, do: Array,

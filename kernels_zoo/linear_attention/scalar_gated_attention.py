@@ -2,12 +2,13 @@
 token (Mamba-2's form: Dao and Gu, 2024), and retention, with a constant one for each head (Sun et al., 2023).
 
 Sₜ = e^gₜ Sₜ₋₁ + kₜ vₜᵀ and oₜ = Sₜᵀ qₜ / √D, where g is negative or 0. What :mod:`gated_linear_attention` takes a
-kernel for, the weights of pairs of tokens, is here a matrix for a chunk of C tokens, and all is one kernel:
+kernel for, the weights of pairs of tokens, is here a matrix for a chunk of C tokens:
 
-    O = ((Q Kᵀ ⊙ M) V + e^b ⊙ Q S) / √D          M[i, j] = e^(g_{j+1} + … + g_i) for i ≥ j, else 0
+    O = ((Q Kᵀ ⊙ M) V + e^b ⊙ Q S) / √D          M[i, j] = e^(b[i] − b[j]) for i ≥ j, else 0
     S ← e^b_C S + (e^(b_C − b) ⊙ K)ᵀ V           b[i] = g_1 + … + g_i
 
-Exponents are sums of the gates in between, never differences of longer sums, of which strong gates would leave nothing.
+After a strong gate, differences of sums would leave nothing of the weak ones that follow. The sums are therefore kept
+in f64, as two f32 numbers, a high and a low part.
 The gradients are of the same form, with other operands, those of k and v from the last token to the first, and
 
     dgₜ = Σ_{s≥t} (qₛ·dqₛ − kₛ·dkₛ)
@@ -25,45 +26,63 @@ import tilus as tl
 from kernels_zoo.checking import Array, Case, empty, report, wide
 from kernels_zoo.linear_attention import gated_linear_attention
 from kernels_zoo.linear_attention.arrays import KEYS, STATE, VALUES
-from kernels_zoo.linear_attention.gated_linear_attention import LOG2_E, SHAPES, gla_step
-from kernels_zoo.linear_attention.lightning import lightning_attention, lightning_attention_backward, tile_sizes
+from kernels_zoo.linear_attention.gated_linear_attention import LOG2_E, SHAPES, chunk_of, gla_step
+from kernels_zoo.linear_attention.lightning import lightning_attention, lightning_attention_backward
 
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     GATES = Any
 else:
     GATES = tl.f32["B", "H", "N"]
+Parts = tuple[tl.Tile | float, ...]
+"""Of a number of f64: high and low."""
+
+
+@tl.jit
+def scalar_gate_sums(g: GATES, high: GATES, low: GATES, C: int = 64, warps: int = 1) -> None:
+    """b of all chunks, times log₂ e, in two parts: ``high`` + ``low``."""
+    B, H, N = g.shape
+    tl.block(warps=warps)
+    chunk, h, b = tl.grid(tl.cdiv(N, C), H, B)
+    sums = tl.cumsum(tl.load(g[b, h, :], chunk * C, C).to(tl.f64) * LOG2_E, axis=0)
+    first = sums.to(tl.f32)
+    tl.store(high[b, h, :], chunk * C, first)
+    tl.store(low[b, h, :], chunk * C, (sums - first.to(tl.f64)).to(tl.f32))
 
 
 @tl.jit
 def scalar_gated_outputs(
-    q: KEYS, k: KEYS, v: VALUES, g: GATES, o: VALUES, initial: STATE | None, final: STATE | None,
-    D: int = 64, E: int = 64, scale: float = 0.125, C: int = 0, BE: int = 0, stages: int = 2, warps: int = 4,
+    q: KEYS, k: KEYS, v: VALUES, high: GATES, low: GATES, o: VALUES, initial: STATE | None, final: STATE | None,
+    D: int = 64, E: int = 64, scale: float = 0.125, C: int = 64, BE: int = 0, stages: int = 0, warps: int = 4,
 ) -> None:
-    """``initial`` is the state before the first token, 0 where None, and ``final`` that after the last one. Outputs are
-    times ``scale``."""
-    tile_of = tile_sizes(D, E, q.dtype.bits, tl.target())
-    C, BE = C or tile_of[0], BE or tile_of[1]
+    """``high`` and ``low`` are what :func:`scalar_gate_sums` gives for chunks of C tokens, ``initial`` is the state
+    before the first token, 0 where None, and ``final`` that after the last one. Outputs are times ``scale``."""
+    BE = BE or (min(E, 128) if tl.target() == "cpu" else 32 if D <= 128 else 16)   # what registers hold, or all,
+    room = 2048 if tl.supports(tl.copy_async) else 1024                              # and what shared memory does
+    stages = stages or (2 if D * v.dtype.bits <= room else 1)
     B, H, N, _ = q.shape
     tl.block(warps=warps)
     tile, h, b = tl.grid(tl.cdiv(E, BE), H, B)
     column, rows = tile * BE, tl.arange(C)
-    before = rows[:, None] > rows[None, :]
     state = tl.zeros((D, BE), tl.f32)
     if initial is not None:
         state = tl.load(initial[b, h, :, :], (0, column), (D, BE))
+
+    def weights(later: Parts, earlier: Parts) -> tl.Tile:
+        """e^(b[later] − b[earlier])."""
+        return tl.exp2((later[0] - earlier[0]) + (later[1] - earlier[1]), approximate=True)
+
     for start in tl.range(0, N, C, stages=stages):
-        gates = tl.load(g[b, h, :], start, C) * LOG2_E
-        later = tl.load(g[b, h, :], start + 1, C, mask=rows < C - 1) * LOG2_E
-        sums, after = tl.cumsum(gates, axis=0), tl.cumsum(later, axis=0, reverse=True)  # b and b_C − b
-        between = tl.cumsum(tl.where(before, gates[:, None], 0.0), axis=0)
-        mask = tl.where(rows[:, None] >= rows[None, :], tl.exp2(between, approximate=True), 0.0)
+        sums, last = tuple(tl.load(x[b, h, :], start, C) for x in (high, low)), tl.minimum(start + C, N) - 1
+        all_of_it = tuple(x[b, h, last] for x in (high, low))
+        by_rows, by_columns = tuple(x[:, None] for x in sums), tuple(x[None, :] for x in sums)
+        mask = tl.where(rows[:, None] >= rows[None, :], weights(by_rows, by_columns), 0.0)
         x = tl.load(q[b, h, :, :], (start, 0), (C, D))
         y = tl.load(k[b, h, :, :], (start, 0), (C, D))
         z = tl.load(v[b, h, :, :], (start, column), (C, BE))
-        inter = tl.dot(x, state.to(x.dtype)) * tl.exp2(sums, approximate=True)[:, None]
+        inter = tl.dot(x, state.to(x.dtype)) * weights(by_rows, (0.0, 0.0))
         out = tl.dot((tl.dot(x, y.T) * mask).to(z.dtype), z, inter)
-        kept = (z * tl.exp2(after, approximate=True)[:, None]).to(z.dtype)
-        state = tl.dot(y.T, kept, state * tl.exp2(tl.sum(gates, axis=0), approximate=True))
+        kept = (z * weights(all_of_it, by_rows)).to(z.dtype)
+        state = tl.dot(y.T, kept, state * weights(all_of_it, (0.0, 0.0)))
         tl.store(o[b, h, :, :], (start, column), (out * scale).to(o.dtype))
     if final is not None:
         tl.store(final[b, h, :, :], (0, column), state)
@@ -95,11 +114,25 @@ def scalar_gated_attention(q: Array, k: Array, v: Array, g: Array, initial: Arra
     """
     import numpy as np
 
-    (batch, heads, _, d), e = q.shape, v.shape[3]
-    o, final = np.empty_like(v), np.empty((batch, heads, d, e), np.float32)
-    kernel = scalar_gated_outputs.on(engine) if engine else scalar_gated_outputs
-    kernel(q, k, v, g, o, initial, final, D=d, E=e, scale=d**-0.5)
+    o, final = np.empty_like(v), np.empty((*q.shape[:2], q.shape[3], v.shape[3]), np.float32)
+    forward(q, k, v, g, o, initial, final, q.shape[3]**-0.5, engine)
     return o, final
+
+
+def chunk_for(D: int, bits: int) -> int:
+    """Tokens of a chunk, C: long rows leave registers for half of them."""
+    return chunk_of(bits) if D <= 64 else chunk_of(bits) // 2
+
+
+def forward(q: Array, k: Array, v: Array, g: Array, o: Array, initial: Array | None, final: Array | None, scale: float,
+            engine: str | None) -> None:
+    """Both kernels: fills ``o`` and ``final``."""
+    import numpy as np
+
+    chunk, high, low = chunk_for(q.shape[3], 8 * q.itemsize), np.empty_like(g), np.empty_like(g)
+    sums, outputs = (x.on(engine) if engine else x for x in (scalar_gate_sums, scalar_gated_outputs))
+    sums(g, high, low, C=chunk)
+    outputs(q, k, v, high, low, o, initial, final, D=q.shape[3], E=v.shape[3], scale=scale, C=chunk)
 
 
 def scalar_gated_attention_backward(q: Array, k: Array, v: Array, g: Array, do: Array,
@@ -114,10 +147,9 @@ def scalar_gated_attention_backward(q: Array, k: Array, v: Array, g: Array, do: 
     back = np.zeros_like(g)                                        # a token's gate lies between it and the one before
     back[:, :, 1:] = g[:, :, :0:-1]
     rq, rk, rv, rdo, rdk, rdv = (x[:, :, ::-1] for x in (q, k, v, do, dk, dv))
-    outputs, gates = (x.on(engine) if engine else x for x in (scalar_gated_outputs, scalar_gate_gradients))
-    for x, y, z, decay, out in (do, v, k, g, dq), (rv, rdo, rq, back, rdk), (rk, rq, rdo, back, rdv):
-        outputs(x, y, z, decay, out, None, None, D=x.shape[3], E=z.shape[3], scale=q.shape[3]**-0.5)
-    gates(q, k, dq, dk, dg, D=q.shape[3])
+    for x, y, z, gates, out in (do, v, k, g, dq), (rv, rdo, rq, back, rdk), (rk, rq, rdo, back, rdv):
+        forward(x, y, z, gates, out, None, None, q.shape[3]**-0.5, engine)
+    (scalar_gate_gradients.on(engine) if engine else scalar_gate_gradients)(q, k, dq, dk, dg, D=q.shape[3])
     return dq.astype(q.dtype), dk.astype(k.dtype), dv, dg
 
 
@@ -182,13 +214,33 @@ def operands(shape: tuple[int, ...], dtype: tl.DType, seed: int, temper: float =
     return q, k, v, g[..., 0].copy(), initial
 
 
+def reference_sums(g: Array, chunk: int) -> tuple[Array, Array]:
+    """What :func:`scalar_gate_sums` gives: f32, but exact."""
+    import numpy as np
+
+    sums = np.zeros(g.shape)
+    for start in range(0, g.shape[2], chunk):
+        part = slice(start, start + chunk)
+        sums[:, :, part] = np.cumsum(wide(g[:, :, part]) * LOG2_E, axis=2)
+    high = sums.astype(np.float32)
+    return high, (sums - high).astype(np.float32)
+
+
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, initial: bool = True) -> Case:
     """Of :func:`scalar_gated_outputs`; ``shape`` is (B, H, N, D, E)."""
     q, k, v, g, state = operands(shape, dtype, seed, temper=16)
-    o, final = empty(v.shape, dtype), empty(state.shape, tl.f32)
+    o, final, chunk = empty(v.shape, dtype), empty(state.shape, tl.f32), chunk_for(shape[3], dtype.bits)
     references = reference(wide(q), wide(k), wide(v), wide(g), wide(state) if initial else None)
-    constants = {"D": shape[3], "E": shape[4], "scale": shape[3]**-0.5}
-    return Case((q, k, v, g, o, state if initial else None, final), (o, final), references, constants, depth=shape[2])
+    arguments = (q, k, v, *reference_sums(g, chunk), o, state if initial else None, final)
+    constants = {"D": shape[3], "E": shape[4], "scale": shape[3]**-0.5, "C": chunk}
+    return Case(arguments, (o, final), references, constants, depth=shape[2])
+
+
+def sums_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
+    """Of :func:`scalar_gate_sums`; ``shape`` is (B, H, N, D, E)."""
+    *_, g, _ = operands(shape, dtype, seed)
+    high, low = empty(g.shape, tl.f32), empty(g.shape, tl.f32)
+    return Case((g, high, low), (high,), reference_sums(g, 64)[:1], {"C": 64})
 
 
 def gradients_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
@@ -203,8 +255,8 @@ def gradients_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int =
                 depth=shape[2] * shape[3])
 
 
-CASES = ((scalar_gated_outputs, case), (scalar_gated_outputs, functools.partial(case, initial=False)),
-         (scalar_gate_gradients, gradients_case))
+CASES = ((scalar_gate_sums, sums_case), (scalar_gated_outputs, case),
+         (scalar_gated_outputs, functools.partial(case, initial=False)), (scalar_gate_gradients, gradients_case))
 """The kernels with what makes calls of each."""
 
 

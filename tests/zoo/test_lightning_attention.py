@@ -181,10 +181,10 @@ def test_quadratic_extreme_slopes(slope: float) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
-@pytest.mark.parametrize("target", ["sm_75", "sm_80", "sm_90a", "sm_120a"])
-@pytest.mark.parametrize("d", [32, 64, 128, 256])
+@pytest.mark.parametrize(("d", "target"), [(d, target) for d in (32, 64, 128, 256) for target in (
+    "sm_75", "sm_80", "sm_90a", "sm_120a") if d <= 128 or target != "sm_75"])
 def test_quadratic_no_spills(d: int, target: str, via: str) -> None:
-    for dtype in TOLERANCES:
+    for dtype in TOLERANCES if target != "sm_75" else [tl.f16]:
         for reverse in (False, True):
             types: dict[str, Any] = dict.fromkeys("qkvo", dtype)
             compiled = quadratic.lightning_attention_quadratic.compile(target, via, D=d, E=d, reverse=reverse, **types)
