@@ -112,10 +112,12 @@ def test_projection(dtype: tl.DType, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", *(
-    pytest.param(e, marks=pytest.mark.slow) for e in ("simulate:sm_70:cuda", "simulate:sm_90a:cuda"))])
+    pytest.param(e, marks=pytest.mark.slow)
+    for e in ("simulate:sm_70:cuda", "simulate:sm_80:cuda", "simulate:sm_90a:ptx", "simulate:sm_90a:cuda"))])
 def test_projection_simulated(engine: str) -> None:
-    one = case((3, 70, 33, 20))
-    assert run(projection_all_reduce, one, engine, BM=32, BN=16) <= one.tolerance
+    for shape in (3, 70, 33, 20), (2, 5, 3, 0), (1, 1, 1, 1):
+        one = case(shape)
+        assert run(projection_all_reduce, one, engine, BM=32, BN=16) <= one.tolerance
 
 
 def test_the_same_bits_every_time() -> None:

@@ -53,6 +53,16 @@ def test_simulated(engine: str, dtype: tl.DType) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("via", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_70", "sm_75", "sm_80", "sm_90a", "sm_120a"])
+def test_all_shapes_simulated(target: str, via: str) -> None:
+    for shape in SHAPES:
+        for dtype, causal in ((tl.f16, True), (tl.f16, False), (tl.bf16, True), (tl.f32, True)):
+            one = case(shape, dtype, causal=causal)
+            assert run(fast_attention_forward, one, f"simulate:{target}:{via}") <= one.tolerance, (shape, dtype, causal)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["simulate:sm_70:cuda", "simulate:sm_70:ptx", "simulate:sm_75:ptx"])
 def test_chosen_tiles_simulated(engine: str) -> None:
     for head_dim in (64, 111, 128, 256):
