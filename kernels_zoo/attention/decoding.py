@@ -43,7 +43,7 @@ NEAR_BYTES = 1 << 20
 """Of keys, what all heads read on a processor before they go on: their rows lie side by side in memory, so that pages
 and what is fetched beside a row serve the next head."""
 NEW = 16
-"""New keys of a tile."""
+"""New keys of a tile; half as many where they are longer than 512 bytes."""
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     NEW_KEYS = Any
     NEW_VALUES = Any
@@ -136,16 +136,18 @@ def attention_split(
         j = n * BN
         state = step(state, j, cached, loads(k, D, j), loads(v, E, j), factors(k_scales, j), factors(v_scales, j))
 
+    new = NEW if max(D, E) * q.dtype.bits <= 4096 else NEW // 2
+
     def appended(j: tl.Tile) -> tuple[tl.Tile, tl.Tile]:
         """New keys and values from ``j`` on, which the first rows' block stores."""
         def of_keys(row: tl.Tile, columns: tl.Tile) -> tl.Tile:
             return tl.gather(k_new[b, :, hk, :], (j + row, columns))
 
-        z = tl.load(v_new[b, :, hk, :], (j, 0), (NEW, E))
+        z = tl.load(v_new[b, :, hk, :], (j, 0), (new, E))
         if cos is None:
-            y = tl.load(k_new[b, :, hk, :], (j, 0), (NEW, D))
+            y = tl.load(k_new[b, :, hk, :], (j, 0), (new, D))
         else:
-            y = rotated(NEW, D, q.dtype, of_keys, lambda row: cached + j + row, cos, sin, interleaved)
+            y = rotated(new, D, q.dtype, of_keys, lambda row: cached + j + row, cos, sin, interleaved)
         if row_tile == 0:
             append(k, k_scales, table, page, b, hk, cached + j, total, y)
             append(v, v_scales, table, page, b, hk, cached + j, total, z)
@@ -153,7 +155,7 @@ def attention_split(
 
     if split == splits - 1:
         if k_new is not None:
-            for j in tl.range(0, k_new.shape[1], NEW):
+            for j in tl.range(0, k_new.shape[1], new):
                 y, z = appended(j)
                 state = step(state, cached + j, total, always(y), always(z), None, None)
         if sinks is not None:

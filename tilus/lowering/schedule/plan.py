@@ -1,7 +1,8 @@
 """The schedule of every loop: how many stages, which loads go through rings, what is loaded ahead, how far to unroll.
 
 A loop over tiles ``for k in range(start, stop, step)`` is pipelined where it asks for ``stages`` of 2 or more, or where
-it feeds dots from global memory. Its loads whose addresses are known ahead and whose arrays nobody writes are staged.
+it feeds dots from global memory. Its loads whose addresses are known ahead and whose arrays nobody writes meanwhile are
+staged.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tilus.ir.core import Block, Function, Module, Operation, Value
-from tilus.ir.ops import Dot, For, Gather, Load, Transpose, Yield
+from tilus.ir.ops import Atomic, Dot, For, Gather, Load, Transpose, Yield
 from tilus.ir.ops.arith import Compare
 from tilus.ir.rewriter import is_pure
 from tilus.ir.schedule import LoopSchedule
@@ -42,7 +43,10 @@ def ring_bytes(loop: For) -> int:
 class _Planner:
     def __init__(self, function: Function) -> None:
         self.extents = Extents(function)
-        self.written = {v for v, p in zip(function.body.args, function.parameters, strict=True) if p.written}
+        parameters = list(zip(function.body.args, function.parameters, strict=True))
+        self.written = {v for v, p in parameters if p.written}
+        self.overlapping = {v for v, p in parameters if p.name in function.attributes.may_alias}
+        self.changing = self.written
 
     def block(self, block: Block) -> None:
         for op in block.ops:
@@ -52,6 +56,7 @@ class _Planner:
                 self.plan(op)
 
     def plan(self, loop: For) -> None:
+        self.changing = self._changing(loop)
         loads = self.staged_loads(loop)
         stages = self.stages_of(loop, loads)
         if not loads or stages < 2:
@@ -81,7 +86,8 @@ class _Planner:
         return False
 
     def staged_loads(self, op: For) -> list[Staged]:
-        """Loads and gathers of the loop's body whose addresses are known ahead and whose arrays nobody writes."""
+        """Loads and gathers of the loop's body whose addresses are known ahead and whose arrays nobody writes
+        meanwhile."""
         inside = {r for inner in op.body.walk() for r in inner.results} | set(op.body.args)
         found: list[Staged] = []
         for inner in op.body.ops:
@@ -89,7 +95,7 @@ class _Planner:
                 continue
             plain = isinstance(inner, Gather) or (inner.mask is None and inner.layout is None)
             plain = plain and inner.view.view.space == "global" and _fills_words(inner.result.tile)
-            if plain and root_of(inner.view) not in self.written and self._known_ahead(op, inner, inside):
+            if plain and root_of(inner.view) not in self.changing and self._known_ahead(op, inner, inside):
                 found.append(inner)
         addresses = only_addresses(op, found)
         return [load for load in found if load not in addresses]
@@ -108,10 +114,18 @@ class _Planner:
         return True
 
     def _reads_constant(self, op: Operation) -> bool:
-        """A read of an array that nobody writes, e.g. of a block table."""
+        """A read of an array that nobody writes meanwhile, e.g. of a block table."""
         if not isinstance(op, (Load, Gather)) or op.view.view.space != "global":
             return False
-        return root_of(op.view) not in self.written
+        return root_of(op.view) not in self.changing
+
+    def _changing(self, loop: For) -> set[Value]:
+        """The arrays that may be written while a loop runs: by itself, or, where it waits, by anyone."""
+        effects = [(op, effect) for op in loop.body.walk() for effect in op.effects()]
+        found = {root_of(e.value) for _, e in effects if e.kind in ("write", "atomic") and e.value is not None}
+        if any(e.kind == "sync" or (isinstance(op, Atomic) and op.order != "relaxed") for op, e in effects):
+            found |= self.written
+        return found | self.overlapping if found & self.overlapping else found
 
 
 def _fills_words(tile: TileType) -> bool:
