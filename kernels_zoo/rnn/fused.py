@@ -46,6 +46,23 @@ def held(weights: Any, in_registers: bool) -> Callable[[], Any]:
     return lambda: tl.load(memory)
 
 
+Columns = Callable[[int, int], Any]
+"""From a first column on, so many."""
+
+
+def columns_of(array: Any, tile: Tile, own: Any, memory: Any) -> Columns:
+    """A block's sequences of ``array``: what it has of its ``own``, else what is in memory, by way of shared ``memory``
+    if there is any."""
+    if own is not None:
+        return lambda k, size: own
+    if memory is None:
+        return lambda k, size: tl.load(array, (tile.row, k), (tile.BM, size))
+    tl.sync()
+    tl.store(memory, (0, 0), tl.load(array, (tile.row, 0), memory.shape))
+    tl.sync()
+    return lambda k, size: tl.load(memory, (0, k), (tile.BM, size))
+
+
 @tl.jit
 def rnn_forward(
     wx: INPUTS, r: WEIGHTS, bias: BIASES, h: HISTORY, states: STATES, gates: GATES | None, kept: KEPT | None,
@@ -60,6 +77,7 @@ def rnn_forward(
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
     tile = Tile(n, j * BM, i * BN, BM, BN)
     parts = pieces(D, BK) if R else []
+    memory = tl.shared((BM, -(-D // 16) * 16), h.dtype) if len(parts) > 1 else None
     weights = [held(tl.load(r[:, n, :, :], (0, tile.column, k), (R, BN, size)).reshape(R * BN, size).T,
                     k + size <= D - shared or shared == 0) for k, size in parts]
     biases, inputs = biases_of(cell, tile, bias), inputs_of(cell, tile, wx, 0)
@@ -68,9 +86,9 @@ def rnn_forward(
         products: Any = ()
         if R:
             acc = tl.zeros((BM, R * BN), tl.f32)
+            x = columns_of(h[:, t, n, :], tile, state[0].to(h.dtype) if alone else None, memory)
             for (k, size), w in zip(parts, weights, strict=True):
-                x = state[0].to(h.dtype) if alone else tl.load(h[:, t, n, :], (tile.row, k), (BM, size))
-                acc = tl.dot(x, w(), acc)
+                acc = tl.dot(x(k, size), w(), acc)
             products = tl.split(acc, R, 1)
         state = forward_step(cell, tile, t, products, inputs, biases, state, h, gates, kept)
         inputs = inputs_of(cell, tile, wx, t + 1)
@@ -94,9 +112,10 @@ def rnn_backward(
     tl.block(warps=warps, cooperative=R > 0 and not alone)
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
     tile = Tile(n, j * BM, i * BN, BM, BN)
-    parts = [(g, k, size) for g in range(R) for k, size in pieces(D, BK)]
-    weights = [held(tl.load(r[g, n, :, :], (k, tile.column), (size, BN)),
-                    g * D + k + size <= R * D - shared or shared == 0) for g, k, size in parts]
+    parts = pieces(D, BK)
+    memory = tl.shared((BM, -(-D // 16) * 16), dgates.dtype) if R and len(parts) > 1 else None
+    weights = [[held(tl.load(r[g, n, :, :], (k, tile.column), (size, BN)),
+                     g * D + k + size <= R * D - shared or shared == 0) for k, size in parts] for g in range(R)]
     carried = [tile.load(gradients, s, ALL) for s in range(cell.states)]
     sums = [tl.zeros((BM, BN), tl.f32) for _ in range(cell.gates)]
     product = tl.zeros((BM, BN), tl.f32)
@@ -107,9 +126,10 @@ def rnn_backward(
         if R and not alone:
             tl.grid_sync()
         product = tl.zeros((BM, BN), tl.f32)
-        for (g, k, size), w in zip(parts, weights, strict=True):
-            x = found[g].to(dgates.dtype) if alone else tl.load(dgates[:, t, g, n, :], (tile.row, k), (BM, size))
-            product = tl.dot(x, w(), product)
+        for g in range(R):
+            x = columns_of(dgates[:, t, g, n, :], tile, found[g].to(dgates.dtype) if alone else None, memory)
+            for (k, size), w in zip(parts, weights[g], strict=True):
+                product = tl.dot(x(k, size), w(), product)
         product = clipped(product, clip)
     carried[0] = carried[0] + product
     for s in range(cell.states):

@@ -35,7 +35,7 @@ REGISTERS <= max_registers_per_thread;
 cdiv(REGISTERS, 8) * 8 * warps_gate * warps_depth * warps_batch * warp_size <= registers_per_sm;
 
 2 * 16 * tile_gate * shared_tiles * warps_gate * warps_depth
-  + state * tile_batch * cdiv(B, tile_batch) * (depth // blocks_depth)
+  + 2 * tile_batch * cdiv(B, tile_batch) * (state // blocks_depth)
   + 4 * tile_batch * cdiv(B, tile_batch) * (columns // blocks_gate) * (warps_depth - 1) <= shared_per_block_optin
 """
 """Shared memory holds, besides tiles of R, the state in 16 bits and the partial sums of all warps along the depth but
@@ -56,7 +56,7 @@ WHOLE = "; blocks_depth == 1; warps_depth == 1"
 def tilings(D: int, N: int, B: int = 16, gates: int = 4, target: str | Target = "sm_80", *, back: bool = False,
             whole: bool = False) -> System:
     """The tilings of N heads of dimension D, a multiple of 16, on a target's board, for a batch of B. ``back``: of the
-    backward pass; ``whole``: those that do not divide the depth, with the state in the caches.
+    backward pass; ``whole``: those that do not divide the depth, and take the gates one by one.
 
     Raises:
         UserError: E0501, unknown target.
@@ -68,7 +68,7 @@ def tilings(D: int, N: int, B: int = 16, gates: int = 4, target: str | Target = 
     model = MODEL.replace("IN_REGISTERS", IN_REGISTERS).replace("REGISTERS", REGISTERS) + (WHOLE if whole else "")
     columns, depth = (D, gates * D) if back else (gates * D, D)
     known = {"D": D, "N": N, "B": B, "gates": gates, "columns": columns, "depth": depth,
-             "state": 0 if whole else 2, "others": 160 if back else 40}
+             "state": D if whole else depth, "others": 160 if back else 40}
     return System(variables, model, {**known, **limits_of(get_target(target))})
 
 

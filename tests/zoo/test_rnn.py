@@ -12,6 +12,7 @@ import tilus as tl
 from kernels_zoo.checking import relative_error, wide
 from kernels_zoo.rnn import recurrent, reference
 from kernels_zoo.rnn.cells import CELLS, ELMAN, GRU, LSTM, SLSTM, Cell
+from kernels_zoo.rnn.fused import rnn_backward as rnn_backward_steps
 from kernels_zoo.rnn.fused import rnn_forward
 from kernels_zoo.rnn.recurrent import FAMILIES, SHAPES, errors, rnn, rnn_backward, tiles_of
 from tilus.diagnostics import CheckError
@@ -91,12 +92,13 @@ def test_weights_in_shared_memory(engine: str) -> None:
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("d", [16, 32, 64, 128, 256, 768])
 def test_no_spills(d: int, target: str) -> None:
-    """With FlashRNN's tilings of its own shapes."""
+    """With FlashRNN's tilings of its own shapes; but for a few registers of the longest sums backward."""
     wx = np.empty((16, 1, 4, 768 // d, d), tl.bf16.numpy)
-    constants = tiles_of(LSTM, wx, False, f"simulate:{target}", {})
-    names = dict.fromkeys(("wx", "r", "bias", "h"), tl.bf16)
-    compiled = rnn_forward.compile(target, cell=LSTM, D=d, **constants, **names)
-    assert compiled.metadata["spill_stores"] == 0
+    for kernel, names in ((rnn_forward, ("wx", "r", "bias", "h")), (rnn_backward_steps, ("r", "h", "dh", "dgates"))):
+        constants = tiles_of(LSTM, wx, kernel is rnn_backward_steps, f"simulate:{target}", {})
+        compiled = kernel.compile(target, cell=LSTM, D=d, **constants, **dict.fromkeys(names, tl.bf16))
+        few = 512 if kernel is rnn_backward_steps and d > 256 else 0
+        assert compiled.metadata["spill_stores"] <= few, kernel.__name__
 
 
 def _leaky(gates: Any, states: Any) -> Any:
