@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -93,11 +92,11 @@ def both(communicator: Communicator) -> tuple[list[Array], list[Array]]:
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_processes(size: int, tmp_path: Path) -> None:
+def test_processes(size: int) -> None:
     pytest.importorskip("torch.distributed")
-    from tests.zoo.processes import on_processes
+    from kernels_zoo.communication.processes import on_processes
 
-    found = on_processes(size, tmp_path / "meeting", both)
+    found = on_processes(size, both)
     check_sums([sums for sums, _ in found])
     check_shifts([shifts for _, shifts in found])
 
@@ -149,6 +148,19 @@ def test_tiled_projection(rows: int, dtype: tl.DType, wire: tl.DType, tolerance:
         assert relative_error(y, (wide(x) @ wide(w)).sum(0)) < tolerance
 
 
+def failing(communicator: Communicator) -> None:
+    if communicator.rank == 1:
+        raise ZeroDivisionError("of rank 1")
+
+
+def test_a_process_that_fails() -> None:
+    pytest.importorskip("torch.distributed")
+    from kernels_zoo.communication.processes import on_processes
+
+    with pytest.raises(RuntimeError, match="of rank 1"):
+        on_processes(2, failing)
+
+
 class Recorded:
     """A communicator of one rank that writes down what is asked of it."""
 
@@ -180,12 +192,12 @@ def test_sums_are_under_way_while_tiles_are_computed() -> None:
                          ("wait", 2), ("wait", 4), ("wait", 6)]
 
 
-def test_tiled_projection_by_processes(tmp_path: Path) -> None:
+def test_tiled_projection_by_processes() -> None:
     pytest.importorskip("torch.distributed")
-    from tests.zoo.processes import on_processes
+    from kernels_zoo.communication.processes import on_processes
 
     x, w = parts_of(2, 101, tl.f32)
-    for y in on_processes(2, tmp_path / "meeting", projected, 101, tl.f32, tl.f32):
+    for y in on_processes(2, projected, 101, tl.f32, tl.f32):
         assert relative_error(y, (wide(x) @ wide(w)).sum(0)) < 1e-6
 
 

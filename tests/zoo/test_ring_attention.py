@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,15 +123,15 @@ def of_rank(communicator: Communicator, dtype: tl.DType, causal: bool) -> tuple[
 
 
 @pytest.mark.parametrize(("size", "causal"), [(2, False), (4, True)])
-def test_processes(size: int, causal: bool, tmp_path: Path) -> None:
+def test_processes(size: int, causal: bool) -> None:
     """To the bit what threads give."""
     pytest.importorskip("torch.distributed")
-    from tests.zoo.processes import on_processes
+    from kernels_zoo.communication.processes import on_processes
 
     q, k, v = operands(LENGTHS, tl.f16)
     out, lse = on_ranks(size, q, k, v, LENGTHS, causal, "cpu")
     check((out, lse), q, k, v, LENGTHS, causal)
-    found: list[Any] = on_processes(size, tmp_path / "meeting", of_rank, tl.f16, causal)
+    found: list[Any] = on_processes(size, of_rank, tl.f16, causal)
     for rank, (part, sums) in enumerate(found):
         rows = rows_of_rank(LENGTHS, rank, size)
         assert np.array_equal(part, out[:, rows])
@@ -183,10 +182,10 @@ def test_gradients_elsewhere(engine: str) -> None:
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_gradients_by_processes(size: int, tmp_path: Path) -> None:
+def test_gradients_by_processes(size: int) -> None:
     pytest.importorskip("torch.distributed")
-    from tests.zoo.processes import on_processes
+    from kernels_zoo.communication.processes import on_processes
 
     on_threads(size, lambda c: gradients(c, LENGTHS, tl.f32, True, "cpu", {}))     # processes find it compiled
-    found = on_processes(size, tmp_path / "meeting", gradients, LENGTHS, tl.f32, True, "cpu", {})
+    found = on_processes(size, gradients, LENGTHS, tl.f32, True, "cpu", {})
     check_gradients(found, LENGTHS, tl.f32, True)
