@@ -8,7 +8,7 @@ that work on them have room for; of each, the online softmax takes a step.
 No mask of S×S elements is ever made, nor computed from indices: of a causal mask every sub-block's part is a window of
 one *tiling-mask* T (2M, 2M) of zeros and ones, T[u, v] = v ≤ u. Row r sees column c where c ≤ r + Sk − Sq. With
 δ = r₀ + Sk − Sq − c₀ for the first row and column of a sub-block, its window starts at (δ, 0), or at (0, −δ) where δ is
-negative, both clamped to M. Sub-blocks above the diagonal are passed over, those below it take no mask.
+negative, both clamped to M. Sub-blocks above the diagonal are passed over, and blocks below it take no mask.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def fast_attention_forward(
     q: QUERIES, k: KEYS, v: VALUES, o: OUTPUTS, lse: ROWS, tiling_mask: MASK, D: int = 64, E: int = 0,
     causal: bool = False, M: int = LARGEST, block: int = 0, BM: int = 0, BN: int = 0, parts: int = 1, warps: int = 0,
 ) -> None:
-    """``block`` keys are a block of the first level. Sub-blocks are BM rows of ``parts`` times as many that a program's
-    block has, by BN keys."""
+    """``block`` keys are a block of the first level, which ``parts`` times BM rows share; BM rows by BN keys are a
+    sub-block."""
     E, chosen = E or D, levels(max(D, E), q.dtype, tl.target())
     block, BM, BN, warps = block or chosen[0], BM or chosen[1], BN or chosen[2], warps or chosen[3]
     B, Sq, H, _ = q.shape
@@ -63,7 +63,8 @@ def fast_attention_forward(
         def scores(s: tl.Tile) -> tl.Tile:
             masks = (window(tiling_mask, row + shift - column, M, BM, BN),) if span.right else ()
             columns = column + tl.arange(BN)[None, :]
-            seen = visible(Span(0, 0, False, False, span.edge and not causal), row, columns, Sk, shift, -1, -1, masks)
+            beyond = Span(0, 0, False, False, span.edge and not causal)    # what a causal mask shows has an end
+            seen = visible(beyond, row, columns, Sk, shift, -1, -1, masks)
             return s if seen is None else tl.where(seen, s, -INFINITY)
 
         return attend(state, x[n](), lambda: tl.load(key_block, (i, 0), (BN, D)),
