@@ -153,7 +153,8 @@ class Load(Access):
     """The tile of ``shape`` at ``offsets`` (i64 scalars). Where ``mask`` is false or the element is out of bounds,
     ``other`` (a scalar of the element type; None means zero bits). ``layout`` is the user's wish, if any. ``in_bounds``
     names the dimensions along which every element is known to be in bounds. ``ring`` is the way by which the tile gets
-    into shared memory ahead of its loop's iteration, empty where it does not."""
+    into shared memory ahead of its loop's iteration, empty where it does not; ``stages`` how many tiles its ring has, 0
+    for those of the loop."""
 
     NAME = "load"
     view: Value
@@ -164,6 +165,7 @@ class Load(Access):
     layout: RegisterLayout | None = None
     in_bounds: tuple[int, ...] = ()
     ring: str = ""
+    stages: int = 0
 
     def infer(self) -> Sequence[Type]:
         view = self.view.view
@@ -217,7 +219,7 @@ def _check_indices(op: Operation, view: ViewType, indices: tuple[Value, ...]) ->
 
 class Gather(Access):
     """``result[i] = view[indices_0[i], indices_1[i], ...]``; masked and out-of-bounds elements give ``other``.
-    ``ring`` is as of :class:`Load`."""
+    ``ring`` and ``stages`` are as of :class:`Load`."""
 
     NAME = "gather"
     view: Value
@@ -225,6 +227,7 @@ class Gather(Access):
     mask: Value | None = None
     other: Value | None = None
     ring: str = ""
+    stages: int = 0
 
     def infer(self) -> Sequence[Type]:
         shape = _check_indices(self, self.view.view, self.indices)

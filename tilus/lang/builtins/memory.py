@@ -76,10 +76,12 @@ def _other(other: Any, dtype: DType) -> Any:
 
 
 def load(array: View, offsets: Any = None, shape: Any = None, *, mask: Any = None, other: Any = None,
-         layout: Any = None) -> Tile:
+         layout: Any = None, stages: int = 0) -> Tile:
     """The tile of ``shape`` at ``offsets`` of an array or view (default: all of a view of constant extents).
 
-    Elements out of bounds or masked off read as ``other`` (default 0). ``mask`` broadcasts to ``shape``.
+    Elements out of bounds or masked off read as ``other`` (default 0). ``mask`` broadcasts to ``shape``. In a pipelined
+    loop ``stages`` is how many tiles of this load are in shared memory at once, if not as many as the loop says; 1:
+    none is ahead of its iteration. That changes no value.
     """
     view = _view(array, "tl.load")
     if shape is None:
@@ -92,7 +94,7 @@ def load(array: View, offsets: Any = None, shape: Any = None, *, mask: Any = Non
         raise fail("E0301", f"an array of rank {view.rank} is loaded as a tile of shape {extents}",
                    help="index the other dimensions away first, e.g. `a[i, :, :]`")
     tile = emit(Load(view.value, _offsets(view, offsets), extents, _mask(mask, extents), _other(other, view.dtype),
-                     layout, span=current().span))
+                     layout, stages=static_shape((stages,), "stages")[0], span=current().span))
     tile.pinned = layout
     return tile
 
@@ -123,12 +125,13 @@ def _indices(view: View, indices: Any) -> tuple[tuple[Any, ...], tuple[int, ...]
     return tuple(broadcast_to(t, shape).value for t in tiles), shape
 
 
-def gather(array: View, indices: Any, *, mask: Any = None, other: Any = None) -> Tile:
+def gather(array: View, indices: Any, *, mask: Any = None, other: Any = None, stages: int = 0) -> Tile:
     """``array[indices]`` elementwise: one integer tile per dimension, broadcast together. Elements out of bounds or
-    masked off read as ``other`` (default 0)."""
+    masked off read as ``other`` (default 0). ``stages`` is as of :func:`load`."""
     view = _view(array, "tl.gather")
     values, shape = _indices(view, indices)
-    return emit(Gather(view.value, values, _mask(mask, shape), _other(other, view.dtype), span=current().span))
+    return emit(Gather(view.value, values, _mask(mask, shape), _other(other, view.dtype),
+                       stages=static_shape((stages,), "stages")[0], span=current().span))
 
 
 def scatter(array: View, indices: Any, value: Any, *, mask: Any = None) -> None:

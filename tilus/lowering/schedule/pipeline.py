@@ -8,12 +8,16 @@ A loop over tiles ``for k in range(start, stop, step)`` whose schedule has S sta
   constants),
 * a tail loop that does the remaining iterations, the last partial tile and the drain, with the slot as a variable.
 
+A load may have a ring of its own length d, whose tiles are copied d - 1 iterations ahead.
+
 Copies past the loop's end give zeros where that is the end of their arrays; others are not made, but where fragments
 are loaded ahead. Where a loop does nothing but dots of staged tiles, the fragments of the next step of k are loaded
 from shared memory before the multiplications of this one, across the loop's back edge.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from tilus.diagnostics import UserError
 from tilus.ir.builder import Builder
@@ -65,8 +69,13 @@ def _check(staged: StagedLoop, schedule: LoopSchedule) -> None:
     span = staged.loop.span
     if schedule.unroll < 1:
         raise UserError.at("E0107", f"a loop of {schedule.stages} stages is unrolled by {schedule.unroll}", span)
+    for load in staged.loads:
+        if load.stages == 1 or load.stages < 0:
+            raise UserError.at("E0107", f"a ring of {load.stages} tiles has none ahead", load.span)
     if not schedule.prefetch:
         return
+    if any(load.stages not in (0, schedule.stages) for load in staged.loads):
+        raise UserError.at("E0107", "fragments are ahead of rings of one length only", span, help="prefetch=0")
     step = fragment_step(staged)
     if schedule.prefetch != step:
         raise UserError.at("E0107", f"fragments of k = {schedule.prefetch} are not what the loop's dots take", span,
@@ -78,10 +87,11 @@ def _check(staged: StagedLoop, schedule: LoopSchedule) -> None:
 
 @record(slots=True)
 class _Ring:
-    """A load or gather of the loop with its ring of buffers."""
+    """A load or gather of the loop with its ring of so many buffers."""
 
     load: Staged
     buffers: Value
+    stages: int
 
 
 def _kind_of(loads: list[Staged]) -> RingKind:
@@ -99,7 +109,11 @@ class _Pipeline:
     def __init__(self, staged: StagedLoop, schedule: LoopSchedule) -> None:
         _check(staged, schedule)
         self.staged, self.loop, self.schedule = staged, staged.loop, schedule
-        self.stages, self.kstep = schedule.stages, schedule.prefetch
+        self.kstep = schedule.prefetch
+        lengths = [load.stages or schedule.stages for load in staged.loads]
+        self.lengths = sorted(set(lengths))
+        """Of the rings; slots are given for each of them."""
+        self.stages = self.lengths[-1]
         self.kind = _kind_of(staged.loads)
         self.b = Builder(Block(), self.loop.span)
         self.rings: list[_Ring] = []
@@ -107,22 +121,23 @@ class _Pipeline:
     # -- the whole
 
     def build(self) -> list[Operation]:
-        loop, b, s = self.loop, self.b, self.stages
+        loop, b = self.loop, self.b
         for load in self.staged.loads:
-            shape = load.result.tile.shape
-            ring = b.add(AllocShared(load.result.tile.dtype, (s, *shape), ordered=True, span=load.span)).result
+            stages, shape = load.stages or self.schedule.stages, load.result.tile.shape
+            ring = b.add(AllocShared(load.result.tile.dtype, (stages, *shape), ordered=True, span=load.span)).result
             ring.name = f"{load.result.name}_ring".lstrip("_")
-            self.rings.append(_Ring(load, ring))
-        for u in range(s - 1):
-            self.copies(b, self.plus(b, loop.start, u), b.const(u), whole=False)
+            self.rings.append(_Ring(load, ring, stages))
+        for u in range(1 - self.stages, 0):
+            tiles = {n: u + n - 1 for n in self.lengths if u + n > 0}
+            self.copies(b, {n: (self.plus(b, loop.start, t), b.const(t)) for n, t in tiles.items()}, whole=False)
         self.await_tile(b)
         carried = list(loop.init)
         if self.kstep:
             carried += self.fragments(b, b.const(0), 0)
-        index, slot = loop.start, b.const(0)
+        index, slots = loop.start, [b.const(0) for _ in self.lengths]
         if self.schedule.split:
-            index, slot, carried = self.main_loop(carried)
-        results = self.tail_loop(index, slot, carried)
+            index, slots, carried = self.main_loop(carried)
+        results = self.tail_loop(index, slots, carried)
         self.kind.drain(b)
         mapping = dict(zip(loop.results, results, strict=False))
         return self.rename(mapping)
@@ -136,8 +151,8 @@ class _Pipeline:
             owner.results = tuple(old if r is new else r for r in owner.results)
         return self.b.block.ops
 
-    def main_loop(self, carried: list[Value]) -> tuple[Value, Value, list[Value]]:
-        loop, b, count = self.loop, self.b, self.schedule.unroll
+    def main_loop(self, carried: list[Value]) -> tuple[Value, list[Value], list[Value]]:
+        loop, b, count, rings = self.loop, self.b, self.schedule.unroll, len(self.lengths)
         reach = b.binary("mul", loop.step, b.const(self.steps_ahead(count)))
         stop = b.binary("add", b.binary("sub", loop.stop, reach), b.const(1))
         inside = self.windows_inside()
@@ -145,83 +160,89 @@ class _Pipeline:
             stop = b.add(Select(inside, stop, loop.start)).result
         stride = b.binary("mul", loop.step, b.const(count))
         body = Block(
-            [TileType(i64), TileType(i64), TileType(i64), *(v.type for v in carried)],
-            [loop.index.name, "", "slot", *(v.name for v in carried)],
+            [TileType(i64), TileType(i64), *[TileType(i64)] * rings, *(v.type for v in carried)],
+            [loop.index.name, "", *["slot"] * rings, *(v.name for v in carried)],
         )
         inner = b.at(body)
-        values = list(body.args[3:])
-        slot = body.args[2]
+        slots, values = list(body.args[2 : 2 + rings]), list(body.args[2 + rings :])
         for u in range(count):
-            at = u if self.kstep else slot
-            values = self.iteration(inner, self.plus(inner, body.args[0], u), values, at, whole=True)
+            at: list[Any] = [u] if self.kstep else slots
+            values, following_slots = self.iteration(inner, self.plus(inner, body.args[0], u), values, at, whole=True)
             if not self.kstep:
-                slot = self.advance(inner, slot)
+                slots = following_slots
         following = inner.binary("add", body.args[0], stride)
-        inner.add(Yield((following, slot, *values)))
-        op = b.add(For(loop.start, stop, stride, (loop.start, b.const(0), *carried), body, iterations=count))
-        return op.results[0], op.results[1], list(op.results[2:])
+        inner.add(Yield((following, *slots, *values)))
+        zeros = [b.const(0) for _ in slots]
+        op = b.add(For(loop.start, stop, stride, (loop.start, *zeros, *carried), body, iterations=count))
+        return op.results[0], list(op.results[1 : 1 + rings]), list(op.results[1 + rings :])
 
     def steps_ahead(self, count: int) -> int:
         """After how many steps the tile ends that is copied in the last of ``count`` iterations."""
         return count + self.stages - 1
 
-    def tail_loop(self, start: Value, first_slot: Value, carried: list[Value]) -> list[Value]:
-        loop, b = self.loop, self.b
+    def tail_loop(self, start: Value, first_slots: list[Value], carried: list[Value]) -> list[Value]:
+        loop, b, rings = self.loop, self.b, len(self.lengths)
         body = Block(
-            [TileType(i64), TileType(i64), *(v.type for v in carried)],
-            [loop.index.name, "slot", *(v.name for v in carried)],
+            [TileType(i64), *[TileType(i64)] * rings, *(v.type for v in carried)],
+            [loop.index.name, *["slot"] * rings, *(v.name for v in carried)],
         )
         inner = b.at(body)
-        slot = body.args[1]
-        values = self.iteration(inner, body.args[0], list(body.args[2:]), slot, whole=False)
-        inner.add(Yield((self.advance(inner, slot), *values)))
-        op = b.add(For(start, loop.stop, loop.step, (first_slot, *carried), body))
-        return list(op.results[1 : 1 + len(loop.init)])
+        slots = list(body.args[1 : 1 + rings])
+        values, following = self.iteration(inner, body.args[0], list(body.args[1 + rings :]), slots, whole=False)
+        inner.add(Yield((*following, *values)))
+        op = b.add(For(start, loop.stop, loop.step, (*first_slots, *carried), body))
+        return list(op.results[rings : rings + len(loop.init)])
 
-    def advance(self, b: Builder, slot: Value) -> Value:
-        """The slot after this one."""
+    def advance(self, b: Builder, slot: Value, length: int) -> Value:
+        """The slot after this one of a ring."""
         following = b.binary("add", slot, b.const(1))
-        if self.stages & (self.stages - 1) == 0:
-            return b.binary("and", following, b.const(self.stages - 1))
-        last = b.add(Compare("ge", following, b.const(self.stages))).result
-        bounded = b.binary("min", following, b.const(self.stages - 1))  # for the analysis of ranges
+        if length & (length - 1) == 0:
+            return b.binary("and", following, b.const(length - 1))
+        last = b.add(Compare("ge", following, b.const(length))).result
+        bounded = b.binary("min", following, b.const(length - 1))  # for the analysis of ranges
         return b.add(Select(last, b.const(0), bounded)).result
+
+    def retreat(self, b: Builder, slot: Value, length: int) -> Value:
+        """The slot before this one."""
+        before = b.binary("add", slot, b.const(-1))
+        if length & (length - 1) == 0:
+            return b.binary("and", before, b.const(length - 1))
+        first = b.add(Compare("lt", before, b.const(0))).result
+        return b.add(Select(first, b.const(length - 1), b.binary("max", before, b.const(0)))).result
 
     def plus(self, b: Builder, index: Value, count: int) -> Value:
         return index if not count else b.binary("add", index, b.binary("mul", self.loop.step, b.const(count)))
 
     # -- one iteration
 
-    def iteration(self, b: Builder, index: Value, carried: list[Value], slot: int | Value, whole: bool) -> list[Value]:
-        if isinstance(slot, int):
-            this, previous, following = (b.const((slot + n) % self.stages) for n in (0, self.stages - 1, 1))
-        else:
-            this, following = slot, self.advance(b, slot)
-            before = b.binary("add", slot, b.const(-1))
-            if self.stages & (self.stages - 1) == 0:
-                previous = b.binary("and", before, b.const(self.stages - 1))
-                return self._iteration(b, index, carried, (this, previous, following), whole)
-            first = b.add(Compare("lt", before, b.const(0))).result
-            previous = b.add(Select(first, b.const(self.stages - 1), b.binary("max", before, b.const(0)))).result
-        return self._iteration(b, index, carried, (this, previous, following), whole)
-
-    def _iteration(
-        self, b: Builder, index: Value, carried: list[Value], slots: tuple[Value, Value, Value], whole: bool
-    ) -> list[Value]:
-        this, previous, following = slots
-        ahead = self.plus(b, index, self.stages - 1)
+    def iteration(self, b: Builder, index: Value, carried: list[Value], slots: list[Any], whole: bool
+                  ) -> tuple[list[Value], list[Value]]:
+        """What is carried on, and the slots after ``slots``, which are numbers where fragments are loaded ahead in a
+        main loop."""
+        around = [self.slots_around(b, slot, n) for slot, n in zip(slots, self.lengths, strict=True)]
+        following = [slot for _, _, slot in around]
         if self.kstep:
-            return self._fragment_iteration(b, index, carried, (this, previous, following), ahead, whole)
+            return self._fragment_iteration(b, index, carried, around[0], whole), following
+        ahead = {n: (self.plus(b, index, n - 1), slot) for n, (_, slot, _) in zip(self.lengths, around, strict=True)}
         self.await_tile(b)
-        self.copies(b, ahead, previous, whole)
+        self.copies(b, ahead, whole)
         mapping: dict[Value, Value] = {self.loop.index: index}
         mapping.update(zip(self.loop.carried, carried, strict=True))
-        values = self.clone_body(b, mapping, this, whole)
-        self.kind.release(b, this)
-        return values
+        values = self.clone_body(b, mapping, dict(zip(self.lengths, slots, strict=True)), whole)
+        for slot in slots:
+            self.kind.release(b, slot)
+        return values, following
 
-    def clone_body(self, b: Builder, mapping: dict[Value, Value], slot: Value, whole: bool) -> list[Value]:
-        rings = {r.load: r.buffers for r in self.rings}
+    def slots_around(self, b: Builder, slot: int | Value, length: int) -> tuple[Value, Value, Value]:
+        """This slot of a ring, the one before and the one behind."""
+        if isinstance(slot, int):
+            this, previous, following = (b.const((slot + n) % length) for n in (0, length - 1, 1))
+            return this, previous, following
+        following = self.advance(b, slot, length)
+        return slot, self.retreat(b, slot, length), following
+
+    def clone_body(self, b: Builder, mapping: dict[Value, Value], slots: dict[int, Value], whole: bool) -> list[Value]:
+        rings = {r.load: r for r in self.rings}
         for op in self.loop.body.ops:
             if op in self.staged.addresses:
                 continue
@@ -231,7 +252,7 @@ class _Pipeline:
                 mapping[op.result] = b.const(True, bool_, op.result.tile.shape)
             elif isinstance(op, (Load, Gather)) and op in rings:
                 tile = op.result.tile
-                view = self.slot_view(b, rings[op], slot)
+                view = self.slot_view(b, rings[op].buffers, slots[rings[op].stages])
                 mapping[op.result] = self.read(b, view, (0,) * tile.rank, tile.shape, op)
             else:
                 b.block.ops.append(op.clone(mapping))
@@ -251,21 +272,24 @@ class _Pipeline:
         return value
 
     def await_tile(self, b: Builder) -> None:
-        """Wait for the oldest tile that is on its way."""
-        self.kind.wait(b, self.stages - 2)
+        """Wait for the oldest tile of each ring: those of the shortest ones have been on their way for the least."""
+        self.kind.wait(b, self.lengths[0] - 2)
 
-    def copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
-        """Start copying the tiles of the iteration at ``index`` into a slot; ``whole`` tiles end within the loop."""
-        self.kind.acquire(b, slot)
-        # Fragments that are loaded ahead are read past the loop's end too, where nobody uses them.
-        if whole or self.kstep or all(map(self.staged.ends_with_array, self.staged.loads)):
-            self._copies(b, index, slot, whole)
-        else:
+    def copies(self, b: Builder, tiles: dict[int, tuple[Value, Value]], whole: bool) -> None:
+        """For the rings of each length, start copying the tiles of the iteration at an index into a slot; ``whole``
+        tiles end within the loop."""
+        for length, (at, slot) in tiles.items():
+            self.kind.acquire(b, slot)
+            rings = [ring for ring in self.rings if ring.stages == length]
+            # Fragments that are loaded ahead are read past the loop's end too, where nobody uses them.
+            if whole or self.kstep or all(self.staged.ends_with_array(ring.load) for ring in rings):
+                self._copies(b, rings, at, slot, whole)
+                continue
             made, left_out = Block(), Block()
-            self._copies(b.at(made), index, slot, whole)
+            self._copies(b.at(made), rings, at, slot, whole)
             for block in (made, left_out):
                 b.at(block).add(Yield(()))
-            b.add(If(self.is_in_loop(b, index), made, left_out))
+            b.add(If(self.is_in_loop(b, at), made, left_out))
         self.kind.commit(b)
 
     def is_in_loop(self, b: Builder, index: Value) -> Value:
@@ -278,8 +302,8 @@ class _Pipeline:
         down = b.add(Compare("gt", index, loop.stop)).result
         return b.add(Select(b.add(Compare("gt", loop.step, zero)).result, up, down)).result
 
-    def _copies(self, b: Builder, index: Value, slot: Value, whole: bool) -> None:
-        for ring in self.rings:
+    def _copies(self, b: Builder, rings: list[_Ring], index: Value, slot: Value, whole: bool) -> None:
+        for ring in rings:
             load = ring.load
             mapping: dict[Value, Value] = {self.loop.index: index}
             view = self.at_index(b, load.view, mapping)
@@ -348,10 +372,10 @@ class _Pipeline:
         index: Value,
         carried: list[Value],
         slots: tuple[Value, Value, Value],
-        ahead: Value,
         whole: bool,
     ) -> list[Value]:
         this, previous, following = slots
+        ahead = self.plus(b, index, self.stages - 1)
         count = len(self.loop.init)
         accumulators: dict[Value, Value] = {}
         mapping: dict[Value, Value] = {self.loop.index: index}
@@ -366,7 +390,7 @@ class _Pipeline:
                 self.await_tile(b)
                 coming = self.fragments(b, following, 0)
             if step == 0:
-                self.copies(b, ahead, previous, whole)
+                self.copies(b, {self.stages: (ahead, previous)}, whole)
             for n, op in enumerate(self.staged.dots()):
                 start = accumulators.get(op.result)
                 if start is None:

@@ -36,8 +36,8 @@ def plan_loops(module: Module) -> None:
 def ring_bytes(loop: For) -> int:
     """The shared memory that the rings of a planned loop take."""
     stages = loop.schedule.stages if loop.schedule is not None else 1
-    tiles = [op.result.tile for op in loop.body.ops if isinstance(op, (Load, Gather)) and op.ring]
-    return sum(stages * tile.size * tile.dtype.bits // 8 for tile in tiles)
+    loads = [op for op in loop.body.ops if isinstance(op, (Load, Gather)) and op.ring]
+    return sum((op.stages or stages) * op.result.tile.size * op.result.tile.dtype.bits // 8 for op in loads)
 
 
 class _Planner:
@@ -65,7 +65,8 @@ class _Planner:
         for load in loads:
             load.ring = CP_ASYNC.name
         staged = StagedLoop(loop, loads, self.extents)
-        prefetch = fragment_step(staged) if loop.prefetch is not False else 0
+        alike = all(load.stages in (0, stages) for load in loads)
+        prefetch = fragment_step(staged) if loop.prefetch is not False and alike else 0
         # With constant slots, a multiple of the ring's length.
         unroll = stages * -(-loop.unroll // stages) if prefetch else loop.unroll
         schedule = LoopSchedule(stages, unroll, prefetch)
@@ -74,7 +75,8 @@ class _Planner:
     def stages_of(self, loop: For, loads: list[Staged]) -> int:
         if loop.stages or loop.unroll == 0:  # what is unrolled whole is no loop
             return loop.stages
-        return DEFAULT_STAGES if any(self.feeds_dot(loop, load.result) for load in loads) else 0
+        asked = any(load.stages or self.feeds_dot(loop, load.result) for load in loads)
+        return DEFAULT_STAGES if asked else 0
 
     def feeds_dot(self, loop: For, value: Value) -> bool:
         for user in loop.body.walk():
@@ -91,7 +93,8 @@ class _Planner:
         inside = {r for inner in op.body.walk() for r in inner.results} | set(op.body.args)
         found: list[Staged] = []
         for inner in op.body.ops:
-            if not isinstance(inner, (Load, Gather)) or not inner.result.tile.shape or inner.other is not None:
+            if not isinstance(inner, (Load, Gather)) or not inner.result.tile.shape or inner.other is not None or \
+                    inner.stages == 1:
                 continue
             plain = isinstance(inner, Gather) or (inner.mask is None and inner.layout is None)
             plain = plain and inner.view.view.space == "global" and _fills_words(inner.result.tile)
