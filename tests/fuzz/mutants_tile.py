@@ -121,18 +121,10 @@ def _waits_less(original: Anything) -> Anything:
     return changed
 
 
-def _nothing_written(init: Anything) -> Anything:
-    def changed(planner: Any, function: Any) -> None:
-        init(planner, function)
-        planner.written = set()
-
-    return changed
-
-
-def _slots_swapped(iteration: Anything) -> Anything:
-    def changed(pipeline: Any, b: Any, index: Any, carried: Any, slots: Any, whole: bool) -> Any:
-        this, previous, following = slots
-        return iteration(pipeline, b, index, carried, (following, previous, this), whole)
+def _slots_swapped(around: Anything) -> Anything:
+    def changed(pipeline: Any, b: Any, slot: Any, length: int) -> Any:
+        this, previous, following = around(pipeline, b, slot, length)
+        return following, previous, this
 
     return changed
 
@@ -220,8 +212,10 @@ TILE_MUTANTS = (
            lambda within: lambda pipeline, load, d: isinstance(pipeline.loop.step.defining, Const)),
     Mutant("any comparison holds in whole tiles", f"{_STAGED}:StagedLoop._same_number",
            lambda same: lambda *_: True, PASSES),
-    Mutant("loads of written arrays are staged", f"{_PLAN}:_Planner.__init__", _nothing_written, PASSES),
-    Mutant("a slot is read before it is this one's turn", f"{_PIPELINE}:_Pipeline._iteration", _slots_swapped, PASSES),
+    Mutant("loads of written arrays are staged", f"{_PLAN}:_Planner._changing",
+           lambda changing: lambda *_: set(), PASSES),
+    Mutant("a slot is read before it is this one's turn", f"{_PIPELINE}:_Pipeline.slots_around",
+           _slots_swapped, PASSES),
     Mutant("deferred sums forget their factor", f"{_DEFER}:_match", _without_factor, PASSES),
     Mutant("deferred sums begin at 0", f"{_DEFER}:_first_column",
            lambda first: lambda b, value, shape: b.const(0.0, value.tile.dtype, shape), PASSES),

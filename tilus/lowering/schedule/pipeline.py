@@ -228,8 +228,9 @@ class _Pipeline:
         self.copies(b, ahead, whole)
         mapping: dict[Value, Value] = {self.loop.index: index}
         mapping.update(zip(self.loop.carried, carried, strict=True))
-        values = self.clone_body(b, mapping, dict(zip(self.lengths, slots, strict=True)), whole)
-        for slot in slots:
+        this = {n: slot for n, (slot, _, _) in zip(self.lengths, around, strict=True)}
+        values = self.clone_body(b, mapping, this, whole)
+        for slot in this.values():
             self.kind.release(b, slot)
         return values, following
 
