@@ -34,6 +34,8 @@ from tilus.lowering.cpu.ways import Multiplied
 from tilus.lowering.cpu.word_products import emit_words, pack_words, packed_form
 from tilus.lowering.cpu.write import write_buffer
 
+FEW_PACKED_ROWS = HEIGHT
+"""Up to how many rows B is read where it is though it is packed already: what one pass over it does."""
 PADDING_BYTES = 64
 """Added to the rows of a packed A, so that they do not all fall on the same sets of the cache."""
 
@@ -140,12 +142,13 @@ def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, cl
     def pack() -> None:
         _packed(self, a, b, target, clear, needed, wanted, dot)
 
-    if rows <= FEW_ROWS:
+    few = FEW_ROWS if dot not in self.packed else FEW_PACKED_ROWS
+    if rows <= few:
         stream()
     elif isinstance(inside, int):
         pack()
     else:
-        self.c.branch(self.c.compare("le", inside, FEW_ROWS), stream, pack)
+        self.c.branch(self.c.compare("le", inside, few), stream, pack)
     self.frame_top = top
 
 

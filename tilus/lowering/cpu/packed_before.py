@@ -9,15 +9,14 @@ from tilus.ir.dtypes import u32
 from tilus.ir.ops import Cast, Dot, For, Transpose
 from tilus.lowering.cpu.block import BlockLowering, lower
 from tilus.lowering.cpu.demand import stops_of
-from tilus.lowering.cpu.dot import compute_type, in_form, pack_b, room_of
-from tilus.lowering.cpu.few_rows import FEW_ROWS
+from tilus.lowering.cpu.dot import FEW_PACKED_ROWS, compute_type, in_form, pack_b, room_of
 from tilus.lowering.cpu.word_products import pack_words, packed_form
 
 
 def pack_before(self: BlockLowering, body: Block) -> None:
     """Pack what dots of a loop's body take from outside of it, but for those that keep tiles between blocks."""
     for dot in _dots_within(body):
-        many = dot.result.tile.rank == 2 and dot.result.tile.shape[0] > FEW_ROWS
+        many = dot.result.tile.rank == 2 and dot.result.tile.shape[0] > FEW_PACKED_ROWS
         if not many or dot in self.packed or dot in self.tiles or not _is_there(self, dot.b):
             continue
         dtype, (depth, columns) = compute_type(dot.accumulator.tile.dtype), dot.b.tile.shape
