@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 SHAPES = [(1, 1, 1, 1), (3, 5, 2, 20), (16, 7, 1, 33), (5, 4, 3, 64), (2, 0, 1, 8), (0, 3, 1, 8)]
 """(B, T, N, D)."""
 FAMILIES = ("fused", "alternating")
-FEW, MOST = 8, 256
-"""Up to how many sequences a tile of a CPU has no more rows, and how many it has at most."""
+EXACT, MOST = 64, 256
+"""Up to how many sequences a tile of a CPU has as many rows, and how many it has at most."""
 SHARED = 128
 """From how many elements on a head is shared by several threads."""
 DEPTH = 64
@@ -118,15 +118,15 @@ def tiles_of(cell: Cell, wx: Array, back: bool, engine: str | None, given: dict[
         UserError: E1104, the target does not hold the weights. Heads of any size are for the other family.
     """
     from tilus.runtime.cpu import get_num_threads
-    from tilus.runtime.engines import get_engine
+    from tilus.runtime.engines import HOST, default_engine, get_engine
 
     batch, _, _, heads, d = wx.shape
-    target = get_engine(engine or "cpu").target
+    target = get_engine(engine or default_engine(HOST)).target
     if target.name == "cpu":
-        rows = min(batch if batch <= FEW else -(-batch // 16) * 16, MOST)
+        rows = min(batch if batch <= EXACT else -(-batch // 16) * 16, MOST)
         parts = -(-get_num_threads() // max(1, heads)) if d >= SHARED else 1
         return {"BM": max(1, rows), "BN": max(1, -(-d // parts)), **given}
-    if "BN" in given or wx.itemsize != 2 or d % 16 or not cell.recurrent:
+    if "BN" in given or wx.itemsize != 2 or d % 16 or not cell.recurrent or not wx.size:
         return given
     found = tiling(d, heads, batch, cell.recurrent, target, back=back, whole=True)
     shared = round((1 - share_in_registers(found)) * d * (cell.recurrent if back else 1))

@@ -85,7 +85,8 @@ def test_all_simulated(cell: Cell, engine: str) -> None:
 def test_weights_in_shared_memory(engine: str) -> None:
     """Half of the depth forward, a quarter backward; and what the tiling chooses."""
     check(ELMAN, (3, 3, 1, 32), tl.bf16, engine=engine, BN=16, BK=16, shared=16, warps=2)
-    check(ELMAN, (3, 3, 1, 32), tl.bf16, engine=engine)
+    with tl.engine(engine):
+        check(ELMAN, (3, 3, 1, 32), tl.bf16)
 
 
 @pytest.mark.slow
