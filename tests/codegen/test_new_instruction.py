@@ -22,18 +22,17 @@ from tilus.runtime.toolchains.ptxas import assemble
 from tilus.targets import get_target
 
 
-class MovMatrix(Operation):
-    """``movmatrix``: an 8×8 matrix of 16-bit elements, transposed."""
+class ReverseBits(Operation):
+    """``brev``: the bits of a register in reverse."""
 
-    NAME = "movmatrix"
+    NAME = "reverse_bits"
     x: Value
 
     def infer(self) -> Sequence[Type]:
         return (self.x.type,)
 
 
-MOVMATRIX = Instruction("movmatrix_trans", "movmatrix.sync.aligned.m8n8.trans.b16 $result, $x;",
-                        (Registers("result", "r"),), (Registers("x", "r"),), Effects.CONVERGENT)
+BREV = Instruction("brev", "brev.b32 $result, $x;", (Registers("result", "r"),), (Registers("x", "r"),), Effects.NONE)
 
 
 @tl.jit
@@ -42,11 +41,11 @@ def copies(x: tl.f16["N"], y: tl.f16["N"]):
     tl.store(y, (i * 64,), tl.load(x, (i * 64,), (64,)))
 
 
-def module_with_movmatrix() -> Module:
+def module_with_brev() -> Module:
     threads = lower_for_gpu(copies.assume("divisible", {}).trace(get_target("sm_80")), "sm_80")
     block = threads.kernels[0].body
     at, store = next((i, op) for i, op in enumerate(block.ops) if isinstance(op, PtrStore))
-    moved = MovMatrix(store.value, span=store.span)
+    moved = ReverseBits(store.value, span=store.span)
     store.map_operands(lambda v: moved.result if v is store.value else v)
     block.ops.insert(at, moved)
     return threads
@@ -54,21 +53,21 @@ def module_with_movmatrix() -> Module:
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    for table, value in ((ptx.DESCRIBED, lambda op: MOVMATRIX), (cuda.HANDLERS, described_in_c),
+    for table, value in ((ptx.DESCRIBED, lambda op: BREV), (cuda.HANDLERS, described_in_c),
                          (nvptx.HANDLERS, described_in_llvm)):
-        monkeypatch.setitem(cast(dict[Any, Any], table), MovMatrix, value)
+        monkeypatch.setitem(cast(dict[Any, Any], table), ReverseBits, value)
 
 
 @pytest.mark.usefixtures("known")
 def test_both_routes_emit_it() -> None:
     target = get_target("sm_80")
-    for text in (cuda_to_ptx(cuda.emit_cuda(module_with_movmatrix()), target),
-                 nvptx.emit_ptx(module_with_movmatrix())):
-        assert text.count("movmatrix.sync.aligned.m8n8.trans.b16") == 1
+    for text in (cuda_to_ptx(cuda.emit_cuda(module_with_brev()), target),
+                 nvptx.emit_ptx(module_with_brev())):
+        assert text.count("brev.b32") == 1
         assert assemble(text, target).registers > 0
 
 
 def test_what_nobody_describes_is_refused_by_name() -> None:
     for emit in (cuda.emit_cuda, nvptx.emit_llvm):
-        with pytest.raises(tl.TilusError, match="no movmatrix yet"):
-            emit(module_with_movmatrix())
+        with pytest.raises(tl.TilusError, match="no reverse_bits yet"):
+            emit(module_with_brev())

@@ -3,7 +3,15 @@
 from tilus.layouts.address import AddressPlan, address_plan
 from tilus.layouts.banks import Access, access_of, bank_conflicts, choose_swizzle, wavefronts
 from tilus.layouts.blocked import blocked
-from tilus.layouts.convert import Identity, Plan, RegisterPermutation, SharedPlan, plan_conversion, relative
+from tilus.layouts.convert import (
+    Identity,
+    MatrixTransposition,
+    Plan,
+    RegisterPermutation,
+    SharedPlan,
+    plan_conversion,
+    relative,
+)
 from tilus.layouts.modes import Mode
 from tilus.layouts.packed import byte_layout, tile_for, unify
 from tilus.layouts.parse import parse_layout
@@ -29,6 +37,7 @@ __all__ = [
     "GlobalLayout",
     "Identity",
     "Linear",
+    "MatrixTransposition",
     "Mode",
     "Plan",
     "RegisterLayout",

@@ -1,7 +1,8 @@
 """Plans that move a tile from one register layout to another.
 
-``plan_conversion`` returns the cheapest of: nothing, a renaming of registers, shuffles within warps, a round trip
-through shared memory. Every plan can be applied to an array of values, which is its definition.
+``plan_conversion`` returns the cheapest of: nothing, a renaming of registers, shuffles within warps, transpositions of
+matrices there, a round trip through shared memory. Every plan can be applied to an array of values, which is its
+definition.
 """
 
 from __future__ import annotations
@@ -92,7 +93,29 @@ class SharedPlan:
         return result
 
 
-Plan = Identity | RegisterPermutation | ShufflePlan | SharedPlan
+@record(frozen=True)
+class MatrixTransposition:
+    """Each warp transposes matrices of 8×8 elements of 16 bits (``movmatrix``), of which a lane has a pair: pair d of
+    the result is of the matrix that pair ``pairs[d]`` was of."""
+
+    pairs: tuple[int, ...]
+
+    @property
+    def cost(self) -> int:
+        """Instructions of a warp."""
+        return len(self.pairs)
+
+    def apply(self, values: NDArray[Any]) -> NDArray[Any]:
+        import numpy as np
+
+        threads, halves = _movmatrix_sources(len(values))
+        taken: NDArray[Any] = np.empty((len(values), 2 * len(self.pairs)), values.dtype)
+        for d, s in enumerate(self.pairs):
+            taken[:, 2 * d : 2 * d + 2] = values[threads, 2 * s + halves]
+        return taken
+
+
+Plan = Identity | RegisterPermutation | ShufflePlan | MatrixTransposition | SharedPlan
 
 
 def relative(dst: RegisterLayout, src: RegisterLayout) -> tuple[IntArray, IntArray]:
@@ -105,7 +128,7 @@ def relative(dst: RegisterLayout, src: RegisterLayout) -> tuple[IntArray, IntArr
 
 def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int = 32,
                     shape: Sequence[int] | None = None, allow: str = "any",
-                    matrices: tuple[bool, bool] = (False, False)) -> Plan:
+                    matrices: tuple[bool, bool] = (False, False), transposes: bool = False) -> Plan:
     """The cheapest way from one layout to another.
 
     Args:
@@ -115,6 +138,7 @@ def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int 
         shape: extents of the tile (default: the smaller of the two layouts' extents).
         allow: ``"any"``, ``"shuffle"`` (shared memory only where shuffles cannot do it) or ``"shared"``.
         matrices: whether there are ``stmatrix`` and ``ldmatrix``.
+        transposes: whether there is ``movmatrix``.
 
     Raises:
         UserError: E0404 if ranks or numbers of threads differ, or one does not cover the tile.
@@ -124,7 +148,7 @@ def plan_conversion(src: RegisterLayout, dst: RegisterLayout, element_bits: int 
     tile = tuple(map(min, src.shape, dst.shape)) if shape is None else tuple(shape)
     if not (src.covers(tile) and dst.covers(tile)):
         raise undefined(f"{src} and {dst} do not both cover a tile of shape {tile}")
-    return _plan(src, dst, element_bits, tile, allow, matrices)
+    return _plan(src, dst, element_bits, tile, allow, matrices, transposes)
 
 
 class Round(NamedTuple):
@@ -178,7 +202,7 @@ def _split(plan: SharedPlan, dim: int, parts: int, inner: int) -> tuple[Round, .
 
 @lru_cache(maxsize=2048)
 def _plan(src: RegisterLayout, dst: RegisterLayout, element_bits: int, tile: Shape, allow: str,
-          matrices: tuple[bool, bool]) -> Plan:
+          matrices: tuple[bool, bool], transposes: bool) -> Plan:
     if src == dst:
         return Identity()
     shuffles = plan_shuffles(src, dst, element_bits)
@@ -190,14 +214,47 @@ def _plan(src: RegisterLayout, dst: RegisterLayout, element_bits: int, tile: Sha
         perm = _permutation(src, dst, tile)
         if perm is not None:
             return _renaming(perm, src)
-    if shuffles is not None and allow == "shuffle":
-        return shuffles
+    within: list[ShufflePlan | MatrixTransposition] = [] if shuffles is None else [shuffles]
+    if transposes and element_bits == 16:
+        within += _transpositions(src, dst, tile)
+    best = min(within, key=lambda plan: plan.cost, default=None)
+    if best is not None and allow == "shuffle":
+        return best
     # What is beyond the tile was perhaps not written: no matrix that has some of it is loaded.
     shared = _plan_shared(src, dst, element_bits, (matrices[0], matrices[1] and dst.shape == tile))
     warps = -(-src.num_threads // LANES)
-    if shuffles is not None and allow == "any" and shuffles.cost * warps <= shared.cost:
-        return shuffles
-    return shared
+    return best if best is not None and allow == "any" and best.cost * warps <= shared.cost else shared
+
+
+def _movmatrix_sources(threads: int) -> tuple[IntArray, IntArray]:
+    """For both elements of each thread's pair of a transposed matrix, the thread that has it, and which of its pair it
+    is: two int64[threads, 2]."""
+    import numpy as np
+
+    lane = np.arange(threads)[:, None] % LANES
+    source = 4 * (2 * (lane % 4) + np.arange(2)) + lane // 8
+    return np.arange(threads)[:, None] - lane + source, np.broadcast_to(lane // 4 % 2, (threads, 2))
+
+
+def _transpositions(src: RegisterLayout, dst: RegisterLayout, tile: Shape) -> list[MatrixTransposition]:
+    """The transposition of matrices that brings every thread what it needs, if there is one; by enumeration."""
+    if src.num_threads % LANES or src.num_locals % 2 or dst.num_locals % 2 or not dst.rank:
+        return []
+    import numpy as np
+
+    sources, halves = _movmatrix_sources(src.num_threads)
+    first = np.array(_first_holders(src))[sources]
+    table, last = dst.table(), np.asarray(tile) - 1
+    pairs = []
+    for d in range(0, dst.num_locals, 2):
+        elements = table[:, d : d + 2]
+        needed = (elements <= last).all(axis=-1)
+        threads, locals_ = src.owners(np.minimum(elements, last))
+        found = np.unique((locals_ - halves)[needed])
+        if not (threads == first)[needed].all() or len(found) > 1 or (found % 2).any():
+            return []
+        pairs.append(int(found[0]) // 2 if len(found) else 0)
+    return [MatrixTransposition(tuple(pairs))]
 
 
 def _renaming(perm: tuple[int, ...], src: RegisterLayout) -> Plan:

@@ -6,7 +6,7 @@ import functools
 
 from tilus.codegen.ptx.instruction import Address, Described, Effects, Instruction, Registers, register_kind
 from tilus.codegen.ptx.names import PTX_TYPES
-from tilus.ir.ops.simt import LdMatrix, Mma, StMatrix
+from tilus.ir.ops.simt import LdMatrix, Mma, MovMatrix, StMatrix
 
 
 def mma(op: Mma) -> Instruction:
@@ -57,4 +57,7 @@ def _stmatrix(count: int, trans: bool) -> Instruction:
         (), (Address("pointer", "shared", written=True), Registers("value", "r", count)))
 
 
-DESCRIBED: Described = {Mma: mma, LdMatrix: ldmatrix, StMatrix: stmatrix}
+_MOVMATRIX = Instruction("movmatrix_trans", "movmatrix.sync.aligned.m8n8.trans.b16 $result, $value;",
+                         (Registers("result", "r"),), (Registers("value", "r"),), Effects.CONVERGENT)
+
+DESCRIBED: Described = {Mma: mma, LdMatrix: ldmatrix, StMatrix: stmatrix, MovMatrix: lambda op: _MOVMATRIX}

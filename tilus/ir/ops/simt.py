@@ -156,6 +156,17 @@ class WarpShuffle(Operation):
         return (self.value.type,)
 
 
+class MovMatrix(Operation):
+    """``movmatrix.sync.aligned.m8n8.trans.b16``: a matrix of 8×8 elements of 16 bits, of which each lane has two
+    neighbours of a row in ``value``, transposed."""
+
+    NAME = "movmatrix"
+    value: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (self.value.type,)
+
+
 class WarpRedux(Operation):
     """``redux.sync.KIND`` of a 32-bit integer over the warp (``add``, ``min``, ``max``, ``and``, ``or``, ``xor``)."""
 

@@ -7,9 +7,9 @@ import math
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, u8
 from tilus.ir.ops import Binary, Cast, Compare, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
-from tilus.ir.ops.simt import WarpShuffle
+from tilus.ir.ops.simt import MovMatrix, WarpShuffle
 from tilus.layouts import RegisterLayout
-from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan, conversion_rounds
+from tilus.layouts.convert import Identity, MatrixTransposition, RegisterPermutation, SharedPlan, conversion_rounds
 from tilus.layouts.mma import MatrixPlan
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
@@ -36,6 +36,8 @@ def convert(thread: Thread, value: Value, source: RegisterLayout, op: ConvertLay
         return thread.take(value, plan.perm)
     if isinstance(plan, ShufflePlan):
         return _shuffle(thread, value, plan, target)
+    if isinstance(plan, MatrixTransposition):
+        return thread.pack([thread.emit(MovMatrix(thread.take(value, (2 * s, 2 * s + 1)))) for s in plan.pairs])
     rounds = conversion_rounds(plan, thread.round_bytes)
     if len(rounds) == 1:
         return _through_shared(thread, value, plan, op, tile.shape)

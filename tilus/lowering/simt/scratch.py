@@ -81,7 +81,8 @@ def conversion_plan(tile: TileType, source: RegisterLayout, target: RegisterLayo
     """How a tile goes from one layout to another on a machine."""
     has_matrices = not tile.dtype.is_bool  # a predicate is no byte of a register
     matrices = (has_matrices and machine.has(Feature.STMATRIX), has_matrices and machine.has(Feature.LDMATRIX))
-    return plan_conversion(source, target, register_type(tile.dtype).bits, tile.shape, matrices=matrices)
+    return plan_conversion(source, target, register_type(tile.dtype).bits, tile.shape, matrices=matrices,
+                           transposes=has_matrices and machine.has(Feature.MOVMATRIX))
 
 
 def conversion_bytes(tile: TileType, source: RegisterLayout | None, target: RegisterLayout | None,

@@ -40,7 +40,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.arith import Binary, Compare
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout, blocked
-from tilus.layouts.convert import Identity, RegisterPermutation, SharedPlan
+from tilus.layouts.convert import Identity, MatrixTransposition, RegisterPermutation, SharedPlan
 from tilus.layouts.shuffle import ShufflePlan
 from tilus.lowering.dots import unit_of
 from tilus.lowering.dots.mma import WarpMma
@@ -233,6 +233,9 @@ class Worker:
         plan = conversion_plan(op.x.tile, source, op.layout, self.target)
         if isinstance(plan, ShufflePlan):
             self.add(work, "SHFL", plan.cost)
+            work.latency = SHUFFLE
+        elif isinstance(plan, MatrixTransposition):
+            self.add(work, "MOVM", len(plan.pairs))
             work.latency = SHUFFLE
         elif isinstance(plan, SharedPlan):
             bits = register_type(tile.dtype).bits
