@@ -34,8 +34,8 @@ from tilus.lowering.cpu.ways import Multiplied
 from tilus.lowering.cpu.word_products import emit_words, pack_words, packed_form
 from tilus.lowering.cpu.write import write_buffer
 
-FEW_PACKED_ROWS = HEIGHT
-"""Up to how many rows B is read where it is though it is packed already: what one pass over it does."""
+FEW_PACKED_ROWS = 1
+"""Up to how many rows B is read where it is though a loop might pack it before it begins."""
 PADDING_BYTES = 64
 """Added to the rows of a packed A, so that they do not all fall on the same sets of the cache."""
 
