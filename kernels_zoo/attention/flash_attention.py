@@ -40,6 +40,8 @@ from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 SHAPES = [(1, 1, 1, 1, 1, 64), (2, 127, 129, 2, 1, 64), (1, 128, 128, 4, 2, 64), (1, 65, 191, 2, 2, 59),
           (0, 8, 8, 1, 1, 64), (1, 5, 0, 1, 1, 64)]
 PLAIN = Form()
+ROOMY = ("sm_80", "sm_90", "sm_90a", "sm_100", "sm_100a")
+"""Targets with 163 KB of shared memory a block or more; others have 99 KB or less."""
 
 
 @tl.jit
@@ -54,7 +56,7 @@ def flash_attention_forward(
     """All forms of :class:`forms.Form`; ``counts`` and ``tiles`` are a block mask's. ``longest`` is the longest of the
     sequences between two of ``q_offsets``. E is the extent of values where that is not D."""
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
-    tile_of = forward_tile(max(D, E), q.dtype.bits, tl.target())
+    tile_of = forward_tile(max(D, E), q.dtype, tl.target())
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
@@ -111,18 +113,21 @@ def flash_attention_forward(
     tl.store(numbers(lse, b, h, q_offsets), start, sums)
 
 
-def forward_tile(D: int, bits: int, target: str) -> tuple[int, int, int]:
+def forward_tile(D: int, dtype: tl.DType, target: str) -> tuple[int, int, int]:
     """BM, BN and warps of :func:`flash_attention_forward`: what registers and shared memory hold. Without asynchronous
-    copies the next tiles are in registers, and shared memory is small."""
+    copies the next tiles are in registers, and shared memory is small; of bf16 it then holds f32, which is multiplied.
+    """
+    bits = dtype.bits
     if target == "cpu":
         return 128, 64, 4
     if target in ("sm_70", "sm_75"):
         if bits > 16:
             return (64, 32, 4) if D <= 64 else (32, 16, 4) if D <= 128 else (16, 8, 4)
-        return (64, 64, 4) if D <= 64 else (64, 64 if target == "sm_75" else 32, 4) if D <= 128 else (32, 16, 4)
+        few = target == "sm_70" or dtype is tl.bf16
+        return (64, 64, 4) if D <= 64 else (64, 32 if few else 64, 4) if D <= 128 else (32, 16, 4)
     if bits > 16:
         return (128, 32, 4) if D <= 64 else (64, 16, 4) if D <= 128 else (16, 16, 4)
-    return (128, 64, 4) if D <= 64 else (64, 64, 4) if D <= 128 else (64, 32, 4)
+    return (128, 64, 4) if D <= 64 else (64, 64, 4) if D <= 128 else (64, 64 if target in ROOMY else 32, 8)
 
 
 def flash_attention(q: Array, k: Array, v: Array, form: Form = PLAIN, blocks: BlockMask | None = None,

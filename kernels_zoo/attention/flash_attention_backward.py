@@ -39,7 +39,7 @@ from kernels_zoo.attention.arrays import (
     sequence,
 )
 from kernels_zoo.attention.dropout import kept
-from kernels_zoo.attention.flash_attention import PLAIN
+from kernels_zoo.attention.flash_attention import PLAIN, ROOMY
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.attention.online_softmax import INFINITY, LOG2_E
 from kernels_zoo.attention.visits import BlockMask, Span, band, block_arguments, visible
@@ -50,8 +50,6 @@ IN_REGISTERS = 64
 """Elements of rows that are held in registers."""
 BOTH_SUMS = 128
 """Elements of rows of which registers hold the sums of dk and dv."""
-ROOMY = ("sm_80", "sm_90", "sm_90a", "sm_100", "sm_100a")
-"""Targets with 163 KB of shared memory a block or more; others have 99 KB or less."""
 Gradients = tuple[tl.Tile, tl.Tile]
 
 

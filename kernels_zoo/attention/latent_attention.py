@@ -20,7 +20,8 @@ import tilus as tl
 from kernels_zoo.attention import flash_attention
 from kernels_zoo.attention.cache import TABLE, tile_of
 from kernels_zoo.attention.decoding import attention_merge, splits_for
-from kernels_zoo.attention.flash_attention_backward import ROOMY, held
+from kernels_zoo.attention.flash_attention import ROOMY
+from kernels_zoo.attention.flash_attention_backward import held
 from kernels_zoo.attention.online_softmax import INFINITY, LOG2_E, State, attend, begin, finish
 from kernels_zoo.attention.visits import Span, visible
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide

@@ -142,14 +142,15 @@ def test_other_types(dtype: tl.DType) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["sm_70", "sm_75", "sm_80", "sm_90a", "sm_120a"])
-@pytest.mark.parametrize("head_dim", [40, 64, 111, 128, 256])
+@pytest.mark.parametrize("target", ["sm_70", "sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120a"])
+@pytest.mark.parametrize("head_dim", [32, 40, 64, 111, 128, 192, 256])
 def test_registers(head_dim: int, target: str) -> None:
-    """The tiles that the kernel chooses fit everywhere, and spill nothing but a few registers of the longest rows."""
-    for dtype in (tl.f16, tl.f32):
+    """The tiles that the kernel chooses fit everywhere, and spill nothing but a few registers of the longest rows, of
+    f32 or on Volta."""
+    for dtype in (tl.f16, tl.bf16, tl.f32) if target != "sm_70" else (tl.f16, tl.f32):
         for form in ({}, {"causal": True}):
             compiled = flash_attention_forward.compile(target, D=head_dim, **form, **dict.fromkeys("qkvo", dtype))
-            allowed = {111: 16, 256: 160}.get(head_dim, 0)
+            allowed = {111: 16, 256: 160}.get(head_dim, 0) if target == "sm_70" or dtype is tl.f32 else 0
             assert compiled.metadata["spill_stores"] <= allowed, dtype
 
 
