@@ -261,11 +261,12 @@ def linear_loops() -> list[tuple[str, Any, dict[str, Any], int]]:
     from kernels_zoo.linear_attention.gated_linear_attention import gla_outputs
     from kernels_zoo.linear_attention.lightning import lightning_attention
     from kernels_zoo.linear_attention.lightning_quadratic import lightning_attention_quadratic
-    from kernels_zoo.linear_attention.scalar_gated_attention import scalar_gated_outputs
+    from kernels_zoo.linear_attention.scalar_gated_attention import chunk_for, scalar_gated_outputs
 
-    return [(f"{name} d{d}", kernel, {"D": d, "E": d}, 0) for name, kernel in (
-        ("lightning", lightning_attention), ("lightning, quadratic", lightning_attention_quadratic),
-        ("gated linear", gla_outputs), ("one gate a token", scalar_gated_outputs)) for d in (64, 128)]
+    kernels = {"lightning": lightning_attention, "lightning, quadratic": lightning_attention_quadratic,
+               "gated linear": gla_outputs, "one gate a token": scalar_gated_outputs}
+    return [(f"{name} d{d}", kernel, {"D": d, "E": d, **({"C": chunk_for(d, 16)} if "gate a" in name else {})}, 0)
+            for name, kernel in kernels.items() for d in (64, 128)]
 
 
 def print_spills() -> None:
@@ -277,8 +278,7 @@ def print_spills() -> None:
     for kernel, causal, dtype, d in itertools.product(
             (flash_attention_forward, attention_split), (False, True), (tl.f16, tl.bf16), HEAD_DIMENSIONS):
         found = [kernel.compile(target, D=d, causal=causal, **dict.fromkeys("qkvo", dtype)).metadata["spill_stores"]
-                 for target in TARGETS if dtype is tl.f16 or target != "sm_75"]
-        found = found if len(found) == len(TARGETS) else [0, *found]
+                 for target in TARGETS]
         print(f"{kernel.__name__ + ', causal' * causal:32}{dtype!s:4}{d:4}"
               + "".join(f"{n or '.':>9}" for n in found), flush=True)
 

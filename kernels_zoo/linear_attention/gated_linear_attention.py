@@ -165,7 +165,10 @@ def gla_gated_outputs(q: VALUES, k: VALUES, v: KEYS, g: GATES, o: GATES, D: int 
         gates = tl.load(g[b, h, :, :], (start, at), (SUB, BD)) * LOG2_E
         later = tl.load(g[b, h, :, :], (start + 1, at), (SUB, BD), mask=(rows < SUB - 1)[:, None]) * LOG2_E
         after = tl.exp2(tl.cumsum(later, axis=0, reverse=True), approximate=True)
-        out = tl.dot(x, state.to(x.dtype)) * tl.exp2(tl.cumsum(gates, axis=0), approximate=True)
+        out = tl.zeros((SUB, BD), tl.f32)
+        for part in parts(state, x.dtype):
+            out = tl.dot(x, part, out)
+        out = out * tl.exp2(tl.cumsum(gates, axis=0), approximate=True)
         scores, weights = tl.dot(x, y.T), tl.full((SUB, BD), 1.0, tl.f32)
         for n in tl.range(SUB):                                    # as on the diagonal of A
             j = SUB - 1 - n
@@ -175,8 +178,16 @@ def gla_gated_outputs(q: VALUES, k: VALUES, v: KEYS, g: GATES, o: GATES, D: int 
             out = out + column * weights * tl.load(v[b, h, :, :], (start + j, at), (1, BD))
             weights = tl.where(seen, weights * gate, 1.0)
         tl.store(o[b, h, :, :], (start, at), out * D**-0.5)
-        kept = (tl.load(v[b, h, :, :], (start, at), (SUB, BD)) * after).to(v.dtype)
-        state = tl.dot(y.T, kept, state * tl.exp2(tl.sum(gates, axis=0), approximate=True)[None, :])
+        state = state * tl.exp2(tl.sum(gates, axis=0), approximate=True)[None, :]
+        for part in parts(tl.load(v[b, h, :, :], (start, at), (SUB, BD)) * after, v.dtype):
+            state = tl.dot(y.T, part, state)
+
+
+def parts(x: tl.Tile, dtype: tl.DType, exact: bool = True) -> list[tl.Tile]:
+    """``x``, f32, as a sum of tiles of this type; one where it need not be ``exact``. Of the gates' gradients, sums of
+    differences, the rounding of one would be most of what is left."""
+    high = x.to(dtype)
+    return [high, (x - high.to(tl.f32)).to(dtype)] if exact and dtype is not tl.f32 else [high]
 
 
 @tl.jit

@@ -26,7 +26,7 @@ import tilus as tl
 from kernels_zoo.checking import Array, Case, empty, report, wide
 from kernels_zoo.linear_attention import gated_linear_attention
 from kernels_zoo.linear_attention.arrays import KEYS, STATE, VALUES
-from kernels_zoo.linear_attention.gated_linear_attention import LOG2_E, SHAPES, chunk_of, gla_step
+from kernels_zoo.linear_attention.gated_linear_attention import LOG2_E, SHAPES, chunk_of, gla_step, parts
 from kernels_zoo.linear_attention.lightning import lightning_attention, lightning_attention_backward
 
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
@@ -52,14 +52,16 @@ def scalar_gate_sums(g: GATES, high: GATES, low: GATES, C: int = 64, warps: int 
 @tl.jit
 def scalar_gated_outputs(
     q: KEYS, k: KEYS, v: VALUES, high: GATES, low: GATES, o: VALUES, initial: STATE | None, final: STATE | None,
-    D: int = 64, E: int = 64, scale: float = 0.125, C: int = 64, BE: int = 0, stages: int = 0, warps: int = 4,
+    D: int = 64, E: int = 64, scale: float = 0.125, C: int = 64, BE: int = 0, stages: int = 0, warps: int = 0,
 ) -> None:
     """``high`` and ``low`` are what :func:`scalar_gate_sums` gives for chunks of C tokens, ``initial`` is the state
-    before the first token, 0 where None, and ``final`` that after the last one. Outputs are times ``scale``."""
-    BE = BE or (min(E, 128) if tl.target() == "cpu" else 32 if D <= 128 else 16)   # what registers hold, or all,
-    room = 2048 if tl.supports(tl.copy_async) else 1024                              # and what shared memory does
+    before the first token, 0 where None, and ``final`` that after the last one. Outputs are times ``scale``,
+    and those of f32 as exact as that, since the gates' gradients are differences of such."""
+    BE, warps = BE or (min(E, 128) if tl.target() == "cpu" else 32), warps or (4 if D <= 128 else 8)
+    room = 2048 if tl.supports(tl.copy_async) else 1024            # what shared memory holds
     stages = stages or (2 if D * v.dtype.bits <= room else 1)
     B, H, N, _ = q.shape
+    exact = o.dtype is tl.f32
     tl.block(warps=warps)
     tile, h, b = tl.grid(tl.cdiv(E, BE), H, B)
     column, rows = tile * BE, tl.arange(C)
@@ -79,10 +81,15 @@ def scalar_gated_outputs(
         x = tl.load(q[b, h, :, :], (start, 0), (C, D))
         y = tl.load(k[b, h, :, :], (start, 0), (C, D))
         z = tl.load(v[b, h, :, :], (start, column), (C, BE))
-        inter = tl.dot(x, state.to(x.dtype)) * weights(by_rows, (0.0, 0.0))
-        out = tl.dot((tl.dot(x, y.T) * mask).to(z.dtype), z, inter)
-        kept = (z * weights(all_of_it, by_rows)).to(z.dtype)
-        state = tl.dot(y.T, kept, state * weights(all_of_it, (0.0, 0.0)))
+        out = tl.zeros((C, BE), tl.f32)
+        for part in parts(state, x.dtype, exact):
+            out = tl.dot(x, part, out)
+        out = out * weights(by_rows, (0.0, 0.0))
+        for part in parts(tl.dot(x, y.T) * mask, z.dtype, exact):
+            out = tl.dot(part, z, out)
+        state = state * weights(all_of_it, (0.0, 0.0))
+        for part in parts(z * weights(all_of_it, by_rows), z.dtype, exact):
+            state = tl.dot(y.T, part, state)
         tl.store(o[b, h, :, :], (start, column), (out * scale).to(o.dtype))
     if final is not None:
         tl.store(final[b, h, :, :], (0, column), state)
