@@ -217,7 +217,7 @@ def test_work_is_that_of_visible_tiles() -> None:
     for form, seen in bands.items():
         tiles = np.broadcast_to(seen, (sq, sk)).reshape(sq // 32, 32, sk // 16, 16).any((1, 3)).sum()
         assert matrix_operations(form, sq, sk) == tiles * of_a_tile
-    for make in (documents, tree):
+    for make in (causal, window, prefix_lm, documents, tree):
         variant = make(1, 1, sq, sk)
         form = variant.form
         lists = block_arguments(block_mask(form.mask, (1, 1, sq, sk), form.arrays, BM=32, BN=16), 1, 1)
