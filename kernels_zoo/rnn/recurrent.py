@@ -15,6 +15,7 @@ f32, states (states, B, N, D) are f32; products are summed in f32.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -111,8 +112,9 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
 def tiles_of(cell: Cell, wx: Array, back: bool, engine: str | None, given: dict[str, int]) -> dict[str, int]:
     """Constants of the fused kernels, where they are not ``given``.
 
-    On the CPU a tile has all sequences, and all of a head where there are heads for all threads or a step is too short
-    to be shared, else a thread's part of it. GPUs have FlashRNN's tilings, which are for 16-bit elements.
+    On the CPU a tile has all sequences, and all of a head, or a part of it where heads are few, so that all threads
+    have the same to do, unless a step is too short to be shared. GPUs have FlashRNN's tilings, which are for 16-bit
+    elements.
 
     Raises:
         UserError: E1104, the target does not hold the weights. Heads of any size are for the other family.
@@ -124,7 +126,8 @@ def tiles_of(cell: Cell, wx: Array, back: bool, engine: str | None, given: dict[
     target = get_engine(engine or default_engine(HOST)).target
     if target.name == "cpu":
         rows = min(batch if batch <= EXACT else -(-batch // 16) * 16, MOST)
-        parts = -(-get_num_threads() // max(1, heads)) if d >= SHARED else 1
+        threads = get_num_threads()
+        parts = threads // math.gcd(threads, heads) if d >= SHARED and heads < 2 * threads else 1
         return {"BM": max(1, rows), "BN": max(1, -(-d // parts)), **given}
     if "BN" in given or wx.itemsize != 2 or d % 16 or not cell.recurrent or not wx.size:
         return given
