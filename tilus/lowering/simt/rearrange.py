@@ -266,44 +266,44 @@ def _prefixes(
             thread.emit(PtrStore(at, thread.extract(stored, 0)))
     barrier(thread)
     exists = thread.splat(thread.compare("gt", position, 0), 1)
-    return [
-        (exists, _combined(thread, pointers, total, row, group, len(totals), position, lane, combine))
-        for row, total in enumerate(totals)
-    ]
+    return [(exists, prefix) for prefix in _combined(thread, pointers, totals, group, position, lane, combine)]
 
 
 def _combined(
     thread: Thread,
     pointers: list[Value],
-    like: list[Value],
-    row: int,
+    like: list[list[Value]],
     group: int,
-    rows: int,
     position: Value,
     lane: Value | None,
     combine: Combine,
-) -> list[Value]:
-    """The totals of the threads before this one, combined in order by a loop over them."""
+) -> list[list[Value]]:
+    """The totals of the threads before this one, combined in order by a loop over them, of all rows at once."""
+    width = len(pointers)
 
     def load(slot: Value | None) -> list[Value]:
         out = []
-        for value, pointer in zip(like, pointers, strict=True):
-            at = thread.move(thread.move(pointer, lane), slot, row * group)
-            part = thread.pack([thread.emit(PtrLoad(at))])
-            if value.tile.dtype is bool_:
-                part = thread.emit(Compare("ne", part, thread.const(0, u8, 1)))
-            out.append(part)
+        for row, values in enumerate(like):
+            for value, pointer in zip(values, pointers, strict=True):
+                at = thread.move(thread.move(pointer, lane), slot, row * group)
+                part = thread.pack([thread.emit(PtrLoad(at))])
+                if value.tile.dtype is bool_:
+                    part = thread.emit(Compare("ne", part, thread.const(0, u8, 1)))
+                out.append(part)
         return out
 
     first = load(None)
     body = Block([position.type, *(v.type for v in first)])
     outer, thread.block = thread.block, body
-    following = combine(thread, body.args[1:], load(thread.binary("mul", body.args[0], group * rows)))
+    here, so_far = load(thread.binary("mul", body.args[0], group * len(like))), body.args[1:]
+    following: list[Value] = []
+    for n in range(0, len(here), width):
+        following += combine(thread, so_far[n : n + width], here[n : n + width])
     body.ops.append(Yield(tuple(following)))
     thread.block = outer
     loop = For(thread.const(1), position, thread.const(1), tuple(first), body)
     thread.emit(loop)
-    return list(loop.results)
+    return [list(loop.results[n : n + width]) for n in range(0, len(first), width)]
 
 
 def _other_digits(thread: Thread, layout: RegisterLayout, axis: int) -> Value | None:
