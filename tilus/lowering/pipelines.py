@@ -10,6 +10,7 @@ from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
 from tilus.lowering.dots import choose_dot_units
 from tilus.lowering.empty_tiles import drop_empty_tiles
+from tilus.lowering.enter_groups import enter_groups
 from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
 from tilus.lowering.legalise import HOST, HOST_SCALES, HOST_WITHOUT_HALVES, NVIDIA, legalise
@@ -36,6 +37,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("check-instructions", check_instructions),
     ("drop-empty-tiles", drop_empty_tiles),
     ("simplify", simplify),
+    ("enter-groups", enter_groups),
     ("unpack-loads", unpack_loads),
     ("choose-dot-units", choose_dot_units),
     ("rasterise-blocks", rasterise_blocks),

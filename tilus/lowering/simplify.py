@@ -18,6 +18,7 @@ from tilus.ir.ops import (
     Const,
     Dim,
     For,
+    Groups,
     If,
     PtrAdd,
     Reshape,
@@ -29,6 +30,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.arith import COMMUTATIVE
 from tilus.ir.rewriter import erase_dead, is_pure
+from tilus.ir.types import TileType
 from tilus.lowering.assumptions import conditions
 from tilus.lowering.facts import Facts, kernel_facts
 
@@ -94,8 +96,12 @@ class _Folder:
                 self.available[key] = op.results
                 added.append(key)
             ops.append(op)
+            outside = self.available
+            if isinstance(op, Groups):  # tiles are of the threads that compute them
+                self.available = {k: v for k, v in outside.items() if not any(map(_is_tile, v))}
             for region in op.regions:
                 self.run(region)
+            self.available = outside
             self._after_regions(op)
         block.ops = ops
         for key in added:
@@ -148,6 +154,10 @@ class _Folder:
             self.available[key] = result.results
             added.append(key)
         return result.results
+
+
+def _is_tile(value: Value) -> bool:
+    return isinstance(value.type, TileType) and bool(value.tile.shape)
 
 
 def _hashable(value: Any) -> Any:
