@@ -21,14 +21,14 @@ from kernels_zoo.attention.flash_attention_backward import (
 )
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, relative_error, run, wide
+from tests.zoo.turns import ROUTES, by_turns
 
 NAMES = ("dq", "dk", "dv")
 RAGGED = (1, 65, 191, 2, 2, 59)
 
 
 @pytest.mark.parametrize("engine", ["interpret", "cpu", "python"])
-@pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("index", range(len(CASES)))
+@pytest.mark.parametrize(("index", "causal"), by_turns(range(len(CASES)), [False, True]))
 def test_kernels(index: int, causal: bool, engine: str) -> None:
     kernel, make = CASES[index]
     shapes = SHAPES if engine != "python" else SHAPES[:1]
@@ -38,9 +38,7 @@ def test_kernels(index: int, causal: bool, engine: str) -> None:
             assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
-@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
-                                    "simulate:sm_90a:cuda"])
-@pytest.mark.parametrize("index", range(len(CASES)))
+@pytest.mark.parametrize(("index", "engine"), by_turns(range(len(CASES)), ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """Fewer queries than keys, two heads a group, a tile and a bit; a head dimension that is no multiple of 16."""
     kernel, make = CASES[index]

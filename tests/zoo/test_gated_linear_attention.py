@@ -25,6 +25,7 @@ from kernels_zoo.linear_attention.gated_linear_attention import (
     reference,
     reference_backward,
 )
+from tests.zoo.turns import ROUTES, by_turns
 
 TOLERANCES = {tl.f16: 2e-3, tl.bf16: 1e-2, tl.f32: 1e-6}
 QUICK = [s for s in SHAPES if s[2] < 300]
@@ -39,9 +40,7 @@ def test_kernels(index: int, engine: str) -> None:
         assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
-@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
-                                    "simulate:sm_90a:cuda"])
-@pytest.mark.parametrize("index", range(len(CASES)))
+@pytest.mark.parametrize(("index", "engine"), by_turns(range(len(CASES)), ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """A chunk and a bit; extents that are no multiples of 16, and more columns of gates than a tile has."""
     kernel, make = CASES[index]
@@ -58,8 +57,7 @@ def errors(shape: tuple[int, ...], dtype: tl.DType, temper: float, engine: str) 
     return [relative_error(out, best) for out, best in zip(found, exact, strict=True)]
 
 
-@pytest.mark.parametrize("temper", [0.1, 1.0, 10.0])
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize(("dtype", "temper"), by_turns(tuple(TOLERANCES), [0.1, 1.0, 10.0], 3), ids=str)
 def test_the_three_together(dtype: tl.DType, temper: float) -> None:
     """With gates that forget everything within a few tokens, and that hardly forget."""
     for shape in ((1, 4, 63, 60, 60), (1, 1, 300, 64, 64), (1, 1, 90, 128, 128), (0, 1, 8, 60, 60), (1, 1, 0, 60, 60)):
@@ -109,8 +107,7 @@ def gradient_errors(shape: tuple[int, ...], dtype: tl.DType, temper: float, engi
     return [relative_error(out, best) for out, best in zip(found, exact, strict=True)]
 
 
-@pytest.mark.parametrize("temper", [0.1, 1.0, 10.0])
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize(("dtype", "temper"), by_turns(tuple(TOLERANCES), [0.1, 1.0, 10.0], 3), ids=str)
 def test_gradients(dtype: tl.DType, temper: float) -> None:
     for shape in ((1, 4, 63, 60, 60), (1, 1, 150, 32, 64), (0, 1, 8, 60, 60), (1, 1, 0, 60, 60)):
         *found, gates = gradient_errors(shape, dtype, temper, "cpu")

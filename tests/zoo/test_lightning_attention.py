@@ -23,6 +23,7 @@ from kernels_zoo.linear_attention.lightning import (
     reference_backward,
     slopes,
 )
+from tests.zoo.turns import ROUTES, by_turns
 
 NAMES = ("dq", "dk", "dv")
 TOLERANCES = {tl.f16: 2e-3, tl.bf16: 1e-2, tl.f32: 1e-6}
@@ -38,9 +39,7 @@ def test_kernels(index: int, engine: str) -> None:
         assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
-@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
-                                    "simulate:sm_90a:cuda"])
-@pytest.mark.parametrize("index", range(len(CASES)))
+@pytest.mark.parametrize(("index", "engine"), by_turns(range(len(CASES)), ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """A block and a bit; extents that are no multiples of 16."""
     kernel, make = CASES[index]
@@ -151,9 +150,7 @@ def test_no_spills(d: int, target: str, via: str) -> None:
             assert compiled.metadata["spill_stores"] == 0, (dtype, reverse)
 
 
-@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
-                                    "simulate:sm_90a:cuda"])
-@pytest.mark.parametrize("index", range(len(quadratic.CASES)))
+@pytest.mark.parametrize(("index", "engine"), by_turns(range(len(quadratic.CASES)), ROUTES))
 def test_quadratic_simulated(index: int, engine: str) -> None:
     kernel, make = quadratic.CASES[index]
     case = make((1, 2, 70, 59, 40), tl.f32 if engine.endswith("ptx") else tl.f16)

@@ -11,6 +11,7 @@ import pytest
 import tilus as tl
 from kernels_zoo.checking import TOLERANCES, empty, normal, relative_error, run, wide
 from kernels_zoo.quantized import matmul as zoo
+from tests.zoo.turns import by_turns
 
 INTEGERS = [tl.integer(bits, signed) for bits in range(1, 9) for signed in (False, True)]
 FLOATS = [tl.float(e, bits - 1 - e) for bits in range(3, 9) for e in range(1, bits)]
@@ -129,8 +130,7 @@ def test_epilogue(activation: str, engine: str) -> None:
     assert relative_error(p.y, expected) <= p.tolerance
 
 
-@pytest.mark.parametrize("engine", ["cpu", "interpret", *ROUTES])
-@pytest.mark.parametrize("m", [1, 7, 40])
+@pytest.mark.parametrize(("m", "engine"), by_turns([1, 7, 40], ["cpu", "interpret", *ROUTES]))
 def test_split_k(m: int, engine: str) -> None:
     p = Problem(m, 136, 640, tl.u4)
     zoo.quantized_matmul_split_k.on(engine)(p.x, p.q.values, p.q.scales, p.y, splits=3, **constants_of(p.q))

@@ -27,6 +27,7 @@ from kernels_zoo.linear_attention.scalar_gated_attention import (
     scalar_gated_outputs,
     scalar_gated_step,
 )
+from tests.zoo.turns import ROUTES, by_turns
 
 TOLERANCES = {tl.f16: 2e-3, tl.bf16: 1e-2, tl.f32: 1e-6}
 QUICK = [s for s in SHAPES if s[2] < 300]
@@ -42,9 +43,7 @@ def test_kernels(index: int, engine: str) -> None:
         assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
-@pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
-                                    "simulate:sm_90a:cuda"])
-@pytest.mark.parametrize("index", [0, 1, 3])
+@pytest.mark.parametrize(("index", "engine"), by_turns([0, 1, 3], ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """A chunk and a bit; extents that are no multiples of 16."""
     kernel, make = CASES[index]
@@ -52,8 +51,7 @@ def test_simulated(index: int, engine: str) -> None:
     assert run(kernel, case, engine) <= case.tolerance
 
 
-@pytest.mark.parametrize("temper", [0.1, 1.0, 10.0])
-@pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
+@pytest.mark.parametrize(("dtype", "temper"), by_turns(tuple(TOLERANCES), [0.1, 1.0, 10.0], 3), ids=str)
 def test_gradients(dtype: tl.DType, temper: float) -> None:
     """With gates that forget everything within a few tokens, and that hardly forget."""
     for shape in ((1, 2, 63, 60, 60), (1, 1, 150, 60, 60), (0, 1, 8, 60, 60), (1, 1, 0, 60, 60)):
