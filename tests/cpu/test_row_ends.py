@@ -1,6 +1,7 @@
 """Tiles whose rows end within them, of all lengths; at other levels of the processor see test_levels."""
 
 import numpy as np
+import pytest
 
 import tilus as tl
 from tests.cpu.row_ends import wrong_ends
@@ -25,3 +26,22 @@ def test_numbers_of_tiles_that_are_stored_in_part() -> None:
     first_and_all.on("cpu")(x, y, z)
     np.testing.assert_allclose(y, np.exp(x[:4]), 1e-6)
     np.testing.assert_allclose(z, np.exp(x), 1e-6)
+
+
+@tl.jit
+def turned(x: tl.f16["M", "N"] | tl.f32["M", "N"], y: tl.f16["A", "B"] | tl.f32["A", "B"], n: tl.i32,
+           S: int = 64) -> None:
+    tl.grid(1)
+    v = tl.load(x, (0, 0), (S, S), mask=n > 1, other=5)
+    tl.store(y, (0, 0), tl.fma(v, v, v.T), mask=tl.iota((S, S), 1) < n)
+
+
+@pytest.mark.parametrize("shape", [(41, 50), (50, 41), (33, 64), (20, 70)])
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+def test_a_tile_and_the_same_turned(dtype: str, shape: tuple[int, int]) -> None:
+    """Where vectors end before the rows of one they may be beyond the columns of the other."""
+    x, y = (np.arange(shape[0] * shape[1]).reshape(shape) % 7).astype(dtype), np.zeros((60, 64), dtype)
+    turned.on("cpu")(x, y, 64)
+    v = np.full((64, 64), 5, dtype)
+    v[: shape[0], : shape[1]] = x[:, :64]
+    np.testing.assert_array_equal(y, (v * v + v.T)[:60])

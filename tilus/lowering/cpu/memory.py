@@ -71,14 +71,13 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
     masks: list[Value] = []
     for d, (coord, low, high) in enumerate(zip(coords, window.lows, window.highs, strict=True)):
         at = c.index(coord)
-        above = high is not None and (window, d) not in self.inside
         if not coord.vector:
             if low is not None:
                 condition = c.both(condition, c.compare("ge", at, low))
-            if high is not None and above and not c.is_below(at, high):
+            if high is not None and not c.is_below(at, high):
                 condition = c.both(condition, c.compare("lt", at, high))
             continue
-        if high is not None and above:
+        if high is not None and (window, d) not in self.inside:
             masks.append(_lanes_below(self, at, high, lanes, coord.step))
         if low is not None:
             before = _lanes_below(self, at, low, lanes, coord.step)
