@@ -40,6 +40,7 @@ def check_gates(cell: Cell, wx: Any, r: Any, bias: Any) -> None:
     assert wx.shape[2] == cell.inputs, "Wx has another number of gates than the cell has inputs"
     assert r.shape[0] == cell.recurrent, "R has another number of gates than the cell has products"
     assert bias.shape[0] == cell.gates, "the bias has another number of gates than the cell"
+    assert not cell.recurrent or wx.dtype is r.dtype, "R has another type than Wx"
 
 
 def inputs_of(cell: Cell, tile: Tile, wx: Any, t: Any) -> Tiles:

@@ -179,6 +179,12 @@ def test_operands_of_another_cell(place: int, message: str) -> None:
         rnn(LSTM, *operands[:3], engine="cpu")
 
 
+def test_operands_of_different_types() -> None:
+    wx, r, bias, _ = reference.operands(LSTM, (2, 2, 1, 8), tl.f32)
+    with pytest.raises(tl.UserError, match="R has another type than Wx"):
+        rnn(LSTM, wx.astype(np.float16), r, bias, engine="cpu")
+
+
 def test_other_strides() -> None:
     cell, rng = GRU, np.random.default_rng(0)
     wx, r, bias, initial = reference.operands(cell, (3, 4, 2, 8), tl.f32)
