@@ -1,0 +1,33 @@
+// Cycles of what the twin executes, for the estimate. Entries marked "fitted" make published totals come out.
+#pragma once
+
+#include <cstdint>
+
+#include "chip.h"
+#include "twin/types.h"
+
+namespace twin::costs {
+
+// The scalar unit issues one instruction to a pipe: fitted.
+constexpr double issue = 4;
+// A scalar access to a tensor: fitted.
+constexpr double scalar_access = 8;
+// From a cross-core set until it is seen elsewhere: fitted.
+constexpr double cross_core = 200;
+// From a request to GM until the first bytes are there, and until a write is seen: fitted.
+constexpr double gm_latency = 400;
+constexpr double gm_write_latency = 200;
+// A copy begins: fitted.
+constexpr double copy_start = 16;
+// A block of a copy costs at least as much as so many bytes: fitted.
+constexpr uint64_t burst_floor = 64;
+// GM addresses that are multiples of 32 B but not of 512 B cost up to 30 %.
+constexpr double unaligned_cost = 0.3;
+// A vector call begins, and its last result is there: fitted.
+constexpr double vector_start = 4;
+constexpr double vector_latency = 16;
+
+// Cycles of a copy between GM and a memory of the core, of `count` blocks of `length` bytes.
+double gm_copy(const ChipDescription& chip, const Operand& dst, const Operand& src, uint64_t count, uint64_t length);
+
+}  // namespace twin::costs
