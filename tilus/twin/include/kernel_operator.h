@@ -6,4 +6,5 @@
 #include "twin/issue.h"
 #include "twin/flags.h"
 #include "twin/copy.h"
+#include "twin/cube.h"
 #include "twin/vector.h"

@@ -47,7 +47,7 @@ void Call::fault(const char* kind, const std::string& text) {
     sound_ = false;
 }
 
-Call& Call::touches(const Operand& operand, const Region& region, bool write, bool atomic) {
+Call& Call::touches(const Operand& operand, const Region& region, bool write, bool atomic, bool carries) {
     if (region.empty()) return *this;
     if (!has_memory(core.side, operand.memory)) {
         if (sound_) fault("wrong core", text_of("%s is a memory of %s cores", name_of(operand.memory),
@@ -55,7 +55,7 @@ Call& Call::touches(const Operand& operand, const Region& region, bool write, bo
         return *this;
     }
     check_bounds(operand, region);
-    instruction_.touches.push_back({operand, region, write, atomic});
+    instruction_.touches.push_back({operand, region, write, atomic, carries});
     return *this;
 }
 
@@ -90,6 +90,10 @@ void Call::check_bounds(const Operand& operand, const Region& region) {
 
 Call& Call::reads(const Operand& operand, const Region& region) { return touches(operand, region, false, false); }
 Call& Call::writes(const Operand& operand, const Region& region) { return touches(operand, region, true, false); }
+Call& Call::carries(const Operand& operand, const Region& region) {
+    return touches(operand, region, false, false, true);
+}
+
 Call& Call::updates(const Operand& operand, const Region& region) {
     return touches(operand, region, true, core.atomic != 0);
 }
@@ -122,6 +126,18 @@ Call& Call::count(Counter counter, uint64_t amount) {
 
 Call& Call::in_order() {
     instruction_.in_order = true;
+    return *this;
+}
+
+Call& Call::fills_unit(uint64_t address, bool last) {
+    instruction_.unit = last ? UnitFlag::Completes : UnitFlag::Fills;
+    instruction_.unit_address = address;
+    return *this;
+}
+
+Call& Call::drains_unit(uint64_t address) {
+    instruction_.unit = UnitFlag::Drains;
+    instruction_.unit_address = address;
     return *this;
 }
 

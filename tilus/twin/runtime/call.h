@@ -19,6 +19,8 @@ class Call {
     // array; a memory of another side.
     Call& reads(const Operand& operand, const Region& region);
     Call& writes(const Operand& operand, const Region& region);
+    // A read of a move that may move what is not initialised; `carry` says of the destination what was not.
+    Call& carries(const Operand& operand, const Region& region);
     // A write that adds, or takes the larger or smaller, where SetAtomic... is on.
     Call& updates(const Operand& operand, const Region& region);
 
@@ -32,6 +34,10 @@ class Call {
     Call& count(Counter counter, uint64_t amount);
     // The pipe completes this before whatever it issues later.
     Call& in_order();
+    // A product that fills the tile at this address of L0C under a unit flag, and whether it is the tile's last one; or
+    // the Fixpipe that drains it.
+    Call& fills_unit(uint64_t address, bool last);
+    Call& drains_unit(uint64_t address);
     Call& when(std::function<bool(Core&)> ready);
 
     // A finding at this call, which will then not be issued.
@@ -47,7 +53,7 @@ class Call {
     Core& core;
 
  private:
-    Call& touches(const Operand& operand, const Region& region, bool write, bool atomic);
+    Call& touches(const Operand& operand, const Region& region, bool write, bool atomic, bool carries = false);
     void check_bounds(const Operand& operand, const Region& region);
 
     Instruction instruction_;
@@ -62,5 +68,24 @@ inline uint8_t* data(Core& core, const Operand& operand) {
 }
 
 inline uint64_t round_up(uint64_t value, uint64_t unit) { return (value + unit - 1) / unit * unit; }
+
+// A move between memories of the core: `move(to, from)` is called with the operands' bytes, and once more with bytes that
+// say which ones are initialised, where some are not.
+template <typename Move>
+void carry(Core& core, const Operand& dst, const Region& written, const Operand& src, const Region& read, Move move) {
+    move(data(core, dst), data(core, src));
+    if (src.memory == Memory::GM) return;
+    auto first = static_cast<uint64_t>(read.first()), last = static_cast<uint64_t>(read.last());
+    if (core.shadow(src.memory).initialised(src.address + first, src.address + last)) return;
+    std::vector<uint8_t> from(last), to(static_cast<size_t>(written.last()));
+    core.shadow(src.memory).describe(src.address + first, src.address + last, from.data() + first);
+    move(to.data(), from.data());
+    Shadow& shadow = core.shadow(dst.memory);
+    for_each_block(written, [&](int64_t begin, int64_t end, const uint32_t*) {
+        for (int64_t byte = begin; byte < end; ++byte) {
+            if (to[byte] != 0xFF) shadow.forget(dst.address + byte, dst.address + byte + 1);
+        }
+    });
+}
 
 }  // namespace twin

@@ -20,10 +20,64 @@ struct Blocks {
     int64_t src_stride, dst_stride;
 };
 
-// The pipe of a copy between GM and a memory on chip.
-Pipe pipe_of(const Operand& dst, const Operand& src) { return inwards(src) || dst.memory != Memory::GM ? Pipe::MTE2 : Pipe::MTE3; }
+Pipe pipe_of(const Operand& dst, const Operand& src) {
+    if (inwards(src)) return Pipe::MTE2;
+    if (dst.memory == Memory::GM) return Pipe::MTE3;
+    if (dst.memory == Memory::UB) return Pipe::V;
+    return dst.memory == Memory::BT ? Pipe::MTE1 : Pipe::FIX;
+}
+
+// Units of blocks and gaps; those of the bias table and the fixpipe buffer from memory.
+uint64_t unit_of(const Operand& dst) {
+    return dst.memory == Memory::BT ? 64 : dst.memory == Memory::FB ? 128 : block;
+}
+
+Counter counter_of(const Operand& dst, const Operand& src) {
+    if (!inwards(src)) return Counter::UbToGm;
+    return dst.memory == Memory::UB ? Counter::GmToUb : Counter::GmToL1;
+}
+
+void check_places(Call& call, const Operand& dst, const Operand& src) {
+    bool in_gm = dst.memory == Memory::GM || src.memory == Memory::GM;
+    const Operand& local = inwards(src) ? dst : src;
+    bool possible = in_gm ? local.memory == Memory::UB || (local.memory == Memory::L1 && inwards(src))
+                          : (dst.memory == Memory::UB && src.memory == Memory::UB) ||
+                                ((dst.memory == Memory::BT || dst.memory == Memory::FB) && src.memory == Memory::L1);
+    if (!possible) {
+        call.fault("parameter", text_of("there is no copy from %s to %s", name_of(src.memory), name_of(dst.memory)));
+    }
+    if (call.core.atomic != atomic_none && dst.memory == Memory::GM && call.core.atomic_type != dst.type) {
+        call.fault("parameter", text_of("atomics are on for %s, and this copies %s", name_of(call.core.atomic_type),
+                                        name_of(dst.type)));
+    }
+}
+
+void issue_local(Call& call, const Operand& dst, const Operand& src, const Blocks& blocks) {
+    call.aligned(dst, unit_of(dst), "the destination").aligned(src, block, "the source");
+    call.reads(src, strided(blocks.length, blocks.count, blocks.src_stride));
+    call.writes(dst, strided(blocks.length, blocks.count, blocks.dst_stride));
+    double repeats = static_cast<double>(blocks.count * blocks.length) / 256;
+    if (dst.memory == Memory::UB) {
+        call.costs(costs::vector_start + repeats, costs::vector_latency);
+        call.count(Counter::VectorCalls, 1);
+    } else {
+        call.costs(costs::load_start + repeats, costs::load_latency).in_order();
+        call.count(Counter::L1ToBias, blocks.count * blocks.length);
+    }
+    call.issue([=](Core& core) {
+        for (uint64_t i = 0; i < blocks.count; ++i) {
+            std::memmove(data(core, dst) + static_cast<int64_t>(i) * blocks.dst_stride,
+                         data(core, src) + static_cast<int64_t>(i) * blocks.src_stride, blocks.length);
+        }
+    });
+}
 
 void issue_copy(Call& call, const Operand& dst, const Operand& src, const Blocks& blocks) {
+    check_places(call, dst, src);
+    if (dst.memory != Memory::GM && !inwards(src)) {
+        issue_local(call, dst, src, blocks);
+        return;
+    }
     call.aligned(inwards(src) ? dst : src, block, inwards(src) ? "the destination" : "the source");
     call.reads(src, strided(blocks.length, blocks.count, blocks.src_stride));
     Region written = strided(blocks.length, blocks.count, blocks.dst_stride);
@@ -31,7 +85,7 @@ void issue_copy(Call& call, const Operand& dst, const Operand& src, const Blocks
     uint64_t bytes = blocks.count * blocks.length;
     call.costs(costs::gm_copy(machine->chip, dst, src, blocks.count, blocks.length),
                inwards(src) ? costs::gm_latency : costs::gm_write_latency);
-    call.count(!inwards(src) ? Counter::UbToGm : dst.memory == Memory::UB ? Counter::GmToUb : Counter::GmToL1, bytes);
+    call.count(counter_of(dst, src), bytes);
     int atomic = inwards(src) ? 0 : call.core.atomic;
     Type type = dst.type;
     call.issue([=](Core& core) {
@@ -49,9 +103,11 @@ void issue_copy(Call& call, const Operand& dst, const Operand& src, const Blocks
 void copy_count(const Operand& dst, const Operand& src, uint64_t count, int line) {
     Call call("DataCopy", pipe_of(dst, src), line);
     uint64_t bytes = count * bits_of(src.type) / 8;
-    if (bytes % block != 0) {
-        call.fault("count", text_of("%llu bytes are no multiple of 32, and what is beyond would not be copied: use "
-                                    "DataCopyPad", static_cast<unsigned long long>(bytes)));
+    if (bytes % unit_of(dst) != 0) {
+        call.fault("count", text_of("%llu bytes are no multiple of %llu, and what is beyond would not be copied%s",
+                                    static_cast<unsigned long long>(bytes),
+                                    static_cast<unsigned long long>(unit_of(dst)),
+                                    unit_of(dst) == block ? ": use DataCopyPad" : ""));
     }
     issue_copy(call, dst, src, {1, bytes, 0, 0});
 }
@@ -62,10 +118,14 @@ void copy_blocks(const Operand& dst, const Operand& src, const AscendC::DataCopy
     call.within("blockLen", blocks.blockLen, 0, 65535);
     call.within("srcGap", blocks.srcGap, 0, 65535).within("dstGap", blocks.dstGap, 0, 65535);
     if (!call.sound()) return;
-    uint64_t length = static_cast<uint64_t>(blocks.blockLen) * block;
-    auto stride = [=](int64_t gap) { return static_cast<int64_t>(length) + gap * static_cast<int64_t>(block); };
+    auto unit = static_cast<int64_t>(unit_of(dst)), length = blocks.blockLen * unit;
     issue_copy(call, dst, src,
-               {static_cast<uint64_t>(blocks.blockCount), length, stride(blocks.srcGap), stride(blocks.dstGap)});
+               {static_cast<uint64_t>(blocks.blockCount), static_cast<uint64_t>(length),
+                length + blocks.srcGap * static_cast<int64_t>(block), length + blocks.dstGap * unit});
+}
+
+void copy_local(const Operand& dst, const Operand& src, const AscendC::DataCopyParams& blocks, int line) {
+    copy_blocks(dst, src, blocks, line);
 }
 
 namespace {
@@ -134,6 +194,13 @@ void set_pad_value(Type, uint64_t bits) {
     Core& core = running();
     core.pad_value = bits;
     core.pad_value_set = true;
+}
+
+void set_atomic(Atomic atomic, Type type, int line) {
+    Core& core = running();
+    core.atomic = atomic;
+    core.atomic_type = type;
+    core.atomic_site = {"SetAtomic", line};
 }
 
 }  // namespace twin

@@ -4,6 +4,7 @@
 #include <array>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -36,6 +37,7 @@ struct Touch {
     Region region;
     bool write = false;
     bool atomic = false;
+    bool carries = false;  // what is not initialised is moved on as such
 };
 
 // Cycles that an instruction keeps its pipe busy, and those from then on until its results are there.
@@ -45,6 +47,9 @@ struct Cost {
 
 enum class Kind : uint8_t { Work, SetFlag, WaitFlag, Barrier, CrossSet, CrossWait };
 
+// How products hand a tile of L0C to Fixpipe without a flag.
+enum class UnitFlag : uint8_t { None, Fills, Completes, Drains };
+
 // An entry of a pipe's queue; `other`, `id` and `mode` are those of flags.
 struct Instruction {
     Site site;
@@ -53,6 +58,8 @@ struct Instruction {
     Pipe other = Pipe::S;
     int id = 0, mode = 0;
     bool in_order = false;             // later ones of this pipe find it complete
+    UnitFlag unit = UnitFlag::None;
+    uint64_t unit_address = 0;
     std::vector<Touch> touches;
     std::function<void(Core&)> body;
     std::function<bool(Core&)> ready;  // where it waits for more than its place in the queue
@@ -81,6 +88,14 @@ struct PipeState {
     // When the last entries began, so that the scalar unit knows when a place in the queue was free.
     std::array<double, queue_depth> starts{};
     uint64_t pushed = 0, started = 0;
+};
+
+// A tile of L0C that products with a unit flag fill, and Fixpipe drains.
+struct Unit {
+    bool full = false;
+    SharedClock filled, drained;
+    double time = 0;
+    Site site;
 };
 
 // A set of a cross-core flag.
@@ -125,11 +140,18 @@ class Core {
     uint32_t ready = 0;         // bit per pipe: its next step is possible
     std::deque<Arrival> arrivals[cross_ids];
 
+    std::map<uint64_t, Unit> units;  // by address in L0C
+
     bool static_memory = false, pipe_object = false;
     bool deep = false;          // its stack was once too large
     uint64_t pad_value = 0;
     bool pad_value_set = false;
     int atomic = 0;
+    Type atomic_type = Type::f32;
+    Site atomic_site;           // where it was set
+    bool hf32 = false;
+    bool fixpipe_scales_set = false;
+    Operand fixpipe_scales{};
     SharedClock snapshot;       // the scalar unit's clock, while it does not change
     uint64_t sequence = 0;      // instructions issued
     int burst = 0;              // instructions that it may still issue before others have their turn

@@ -16,4 +16,9 @@ double gm_copy(const ChipDescription& chip, const Operand& dst, const Operand& s
     return copy_start + work;
 }
 
+double fixpipe(const ChipDescription& chip, uint64_t bytes, uint64_t elements) {
+    // L0C gives at most 64 numbers a cycle.
+    return fixpipe_start + std::max(static_cast<double>(bytes) / chip.l0c_to_gm, static_cast<double>(elements) / 64);
+}
+
 }  // namespace twin::costs

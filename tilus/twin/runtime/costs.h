@@ -27,7 +27,18 @@ constexpr double unaligned_cost = 0.3;
 constexpr double vector_start = 4;
 constexpr double vector_latency = 16;
 
+// Loads into L0, products and results: fitted, so that 128 x 256 x 512 in half takes 4156 cycles.
+constexpr double load_start = 8;
+constexpr double load_latency = 32;
+constexpr double product_start = 12;
+constexpr double product_latency = 24;
+constexpr double fixpipe_start = 30;
+constexpr double fixpipe_latency = 200;
+
 // Cycles of a copy between GM and a memory of the core, of `count` blocks of `length` bytes.
 double gm_copy(const ChipDescription& chip, const Operand& dst, const Operand& src, uint64_t count, uint64_t length);
+
+// Cycles of a result of `elements` numbers that leave as so many bytes.
+double fixpipe(const ChipDescription& chip, uint64_t bytes, uint64_t elements);
 
 }  // namespace twin::costs

@@ -150,7 +150,7 @@ void Machine::begin_block(uint32_t group) {
         core->clear();
         core->block = block;
         core->wait = Wait::Nothing;
-        core->static_memory = core->pipe_object = false;
+        core->static_memory = core->pipe_object = core->hf32 = core->fixpipe_scales_set = core->pad_value_set = false;
         core->atomic = 0;
         core->fiber.start(&Machine::enter);
         refresh(*core);
@@ -180,6 +180,14 @@ void Machine::check_end(Core& core) {
                 flag.set = false;
             }
         }
+    }
+    for (auto& [address, unit] : core.units) {
+        if (unit.full) fault("flag left set", unit.site, core, "no Fixpipe with unitFlag 3 takes this tile of L0C");
+    }
+    core.units.clear();
+    if (core.atomic != 0) {
+        fault("atomic left set", core.atomic_site, core,
+              "copies of the next kernel would combine with GM too: SetAtomicNone() before the end");
     }
     for (int id = 0; id < cross_ids; ++id) {
         for (const Arrival& arrival : core.arrivals[id]) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -76,6 +75,8 @@ class Machine {
     bool can_step(Core& core, Pipe pipe);
     void step(Core& core, Pipe pipe);
     void perform(Core& core, Instruction& instruction);
+    double enter_unit(Core& core, PipeState& state, const Instruction& instruction);
+    void leave_unit(Core& core, PipeState& state, const Instruction& instruction);
     void perform_set(Core& core, PipeState& state, Instruction& instruction, double start);
     void perform_wait(Core& core, PipeState& state, Instruction& instruction);
     void perform_cross_set(Core& core, PipeState& state, Instruction& instruction, double start);

@@ -28,6 +28,9 @@ bool Machine::can_step(Core& core, Pipe pipe) {
     }
     if (next->kind == Kind::WaitFlag) return core.flag(next->other, pipe, next->id).set;
     if (next->kind == Kind::CrossWait) return !core.arrivals[next->id].empty();
+    if (next->unit != UnitFlag::None && core.units[next->unit_address].full != (next->unit == UnitFlag::Drains)) {
+        return false;
+    }
     return !next->ready || next->ready(core);
 }
 
@@ -42,6 +45,7 @@ void Machine::perform(Core& core, Instruction& instruction) {
     switch (instruction.kind) {
         case Kind::Work: {
             uint32_t time = state.time;
+            if (instruction.unit != UnitFlag::None) start = std::max(start, enter_unit(core, state, instruction));
             for (const Touch& touched : instruction.touches) {
                 if (!touched.write) touch(core, instruction, touched, time);
             }
@@ -52,6 +56,7 @@ void Machine::perform(Core& core, Instruction& instruction) {
             state.free = start + instruction.cost.occupancy;
             state.end = std::max(state.end, state.free + instruction.cost.latency);
             state.busy += instruction.cost.occupancy;
+            if (instruction.unit != UnitFlag::None) leave_unit(core, state, instruction);
             break;
         }
         case Kind::Barrier:
@@ -64,6 +69,23 @@ void Machine::perform(Core& core, Instruction& instruction) {
         case Kind::CrossWait: perform_cross_wait(core, state, instruction); break;
     }
     state.starts[state.started++ % queue_depth] = start;
+}
+
+double Machine::enter_unit(Core& core, PipeState& state, const Instruction& instruction) {
+    Unit& unit = core.units[instruction.unit_address];
+    const SharedClock& before = instruction.unit == UnitFlag::Drains ? unit.filled : unit.drained;
+    if (before) state.known.join(*before);
+    return unit.time;
+}
+
+void Machine::leave_unit(Core& core, PipeState& state, const Instruction& instruction) {
+    Unit& unit = core.units[instruction.unit_address];
+    if (instruction.unit == UnitFlag::Fills) return;
+    bool drains = instruction.unit == UnitFlag::Drains;
+    unit.full = !drains;
+    (drains ? unit.drained : unit.filled) = snapshot(core, state, instruction.pipe);
+    unit.time = state.end;
+    unit.site = instruction.site;
 }
 
 void Machine::perform_set(Core& core, PipeState& state, Instruction& instruction, double start) {
@@ -168,7 +190,7 @@ void Machine::perform_cross_wait(Core& core, PipeState& state, Instruction& inst
 void Machine::touch(Core& core, const Instruction& instruction, const Touch& touched, uint32_t time) {
     const Operand& operand = touched.operand;
     Access access{instruction.site, core.actor(instruction.pipe), time, instruction.sequence, touched.write, touched.atomic,
-                  instruction.in_order};
+                  touched.carries, instruction.in_order};
     uint64_t base = operand.address;
     Shadow* shadow = nullptr;
     if (operand.memory == Memory::GM) {

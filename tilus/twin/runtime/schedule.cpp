@@ -11,14 +11,14 @@ constexpr uint32_t scalar_bit = 1u << static_cast<int>(Pipe::S);
 }  // namespace
 
 Scheduler::Scheduler(Machine& machine)
-    : machine_(machine), random_(static_cast<uint64_t>(machine.run.seed) * 0x9E3779B97F4A7C15u + 1),
+    : machine_(machine), random_(static_cast<uint64_t>(machine.run.seed)),
       order_(static_cast<Order>(machine.run.order)), character_(static_cast<int>(machine.run.seed % characters)),
-      favourite_(static_cast<Pipe>(random_() % pipes)),
-      slow_core_(static_cast<uint32_t>(random_() % machine.cores_.size())) {}
+      favourite_(static_cast<Pipe>(random_.below(pipes))),
+      slow_core_(static_cast<uint32_t>(random_.below(machine.cores_.size()))) {}
 
 int Scheduler::burst() {
     switch (order_) {
-        case Order::random: return static_cast<int>(1 + random_() % 8);
+        case Order::random: return static_cast<int>(1 + random_.below(8));
         case Order::program: return 1;
         default: return 1 << 20;
     }
@@ -40,13 +40,13 @@ Step Scheduler::next() {
 
 Core& Scheduler::any_core() {
     const auto& active = machine_.active_;
-    uint32_t index = active[random_() % active.size()];
-    if (character_ == slow_core && index == slow_core_ && active.size() > 1) index = active[random_() % active.size()];
+    uint32_t index = active[random_.below(active.size())];
+    if (character_ == slow_core && index == slow_core_ && active.size() > 1) index = active[random_.below(active.size())];
     return *machine_.cores_[index];
 }
 
 Pipe Scheduler::any_pipe(uint32_t mask) {
-    int skip = static_cast<int>(random_() % static_cast<unsigned>(__builtin_popcount(mask)));
+    int skip = static_cast<int>(random_.below(static_cast<unsigned>(__builtin_popcount(mask))));
     for (; skip > 0; --skip) mask &= mask - 1;
     return static_cast<Pipe>(__builtin_ctz(mask));
 }

@@ -1,11 +1,25 @@
 // Which core and pipe steps next: an adversary that is free as far as flags leave it.
 #pragma once
 
-#include <random>
-
 #include "machine.h"
 
 namespace twin {
+
+// xorshift64*.
+class Random {
+ public:
+    explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 0x2545F4914F6CDD1Du) {}
+
+    uint64_t below(uint64_t bound) {
+        state_ ^= state_ >> 12;
+        state_ ^= state_ << 25;
+        state_ ^= state_ >> 27;
+        return (state_ * 0x2545F4914F6CDD1Du >> 32) % bound;
+    }
+
+ private:
+    uint64_t state_;
+};
 
 struct Step {
     Core* core = nullptr;
@@ -29,7 +43,7 @@ class Scheduler {
     Pipe any_pipe(uint32_t mask);
 
     Machine& machine_;
-    std::mt19937_64 random_;
+    Random random_;
     Order order_;
     int character_;        // of random orders: which rule besides chance
     Pipe favourite_;       // the pipe that is always first, or last

@@ -58,7 +58,7 @@ void Shadow::access(uint64_t begin, uint64_t end, const uint32_t* lanes, const A
 
 void Shadow::note(Granule& granule, uint64_t index, const Bytes& bytes, const Access& access, const Clock& known,
                   Conflict& conflict) {
-    if (!access.write && !conflict.uninitialised && !bytes.within(granule.initialised)) {
+    if (!access.write && !access.carries && !conflict.uninitialised && !bytes.within(granule.initialised)) {
         Bytes missing = bytes;
         missing.remove(granule.initialised);
         conflict.uninitialised = true;
@@ -100,6 +100,26 @@ void Shadow::note(Granule& granule, uint64_t index, const Bytes& bytes, const Ac
     granule.records.resize(kept);
     if (!merged) granule.records.push_back({bytes, access});
     if (access.write) granule.initialised.add(bytes);
+}
+
+bool Shadow::initialised(uint64_t begin, uint64_t end) const {
+    for (uint64_t index = begin / granule_bytes; index * granule_bytes < end; ++index) {
+        uint64_t base = index * granule_bytes;
+        uint32_t from = begin > base ? static_cast<uint32_t>(begin - base) : 0;
+        uint32_t to = end < base + granule_bytes ? static_cast<uint32_t>(end - base) : granule_bytes;
+        const Granule* granule = granules_[index].get();
+        if (granule == nullptr ? !initialised_ : !Bytes::range(from, to).within(granule->initialised)) return false;
+    }
+    return true;
+}
+
+void Shadow::describe(uint64_t begin, uint64_t end, uint8_t* to) const {
+    for (uint64_t byte = begin; byte < end; ++byte) {
+        const Granule* granule = granules_[byte / granule_bytes].get();
+        uint64_t bit = byte % granule_bytes;
+        bool known = granule == nullptr ? initialised_ : (granule->initialised.words[bit / 64] >> bit % 64 & 1) != 0;
+        to[byte - begin] = known ? 0xFF : 0;
+    }
 }
 
 void Shadow::forget(uint64_t begin, uint64_t end) {

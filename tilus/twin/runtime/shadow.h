@@ -45,6 +45,7 @@ struct Access {
     uint64_t sequence = 0;    // when it was issued
     bool write = false;
     bool atomic = false;      // atomic writes may meet each other
+    bool carries = false;     // moves bytes on without looking whether they are initialised
     bool in_order = false;    // the same pipe completes it before what it issues later
 };
 
@@ -75,6 +76,10 @@ class Shadow {
     // Note an access to bytes [begin, end), under lanes (of at most 32 bytes) where that is not null.
     void access(uint64_t begin, uint64_t end, const uint32_t* lanes, const Access& access, const Clock& known,
                 Conflict& conflict);
+
+    bool initialised(uint64_t begin, uint64_t end) const;
+    // 0xFF for each byte that is initialised, 0 for others.
+    void describe(uint64_t begin, uint64_t end, uint8_t* to) const;
 
     // Bytes that hold nothing of meaning from now on.
     void forget(uint64_t begin, uint64_t end);

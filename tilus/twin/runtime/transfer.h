@@ -4,11 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "twin/types.h"
+#include "twin/copy.h"
 
 namespace twin {
-
-enum Atomic { atomic_none, atomic_add, atomic_max, atomic_min };
 
 // Move bytes; with an atomic mode combine elements of `type` with those at the destination.
 void transfer(uint8_t* to, const uint8_t* from, size_t bytes, Type type, int atomic);

@@ -49,7 +49,14 @@ void copy_count(const Operand& dst, const Operand& src, uint64_t count, int line
 void copy_pad_in(const Operand& dst, const Operand& src, const AscendC::DataCopyExtParams& blocks,
                  const Padding& padding, int line);
 void copy_pad_out(const Operand& dst, const Operand& src, const AscendC::DataCopyExtParams& blocks, int line);
+void copy_local(const Operand& dst, const Operand& src, const AscendC::DataCopyParams& blocks, int line);
 void set_pad_value(Type type, uint64_t bits);
+
+enum Atomic { atomic_none, atomic_add, atomic_max, atomic_min };
+void set_atomic(Atomic atomic, Type type, int line);
+constexpr bool is_atomic(Type type) {
+    return one_of(type, Type::s8, Type::s16, Type::s32, Type::f16, Type::bf16, Type::f32);
+}
 
 }  // namespace twin
 
@@ -77,6 +84,18 @@ void DataCopy(const GlobalTensor<T>& dst, const LocalTensor<T>& src, const DataC
     twin::copy_blocks(dst, src, blocks, line);
 }
 
+// Within UB, from L1 to the bias table (units of 64 B) and to the fixpipe buffer (units of 128 B).
+template <typename T>
+void DataCopy(const LocalTensor<T>& dst, const LocalTensor<T>& src, const DataCopyParams& blocks,
+              int line = __builtin_LINE()) {
+    twin::copy_local(dst, src, blocks, line);
+}
+
+template <typename T>
+void DataCopy(const LocalTensor<T>& dst, const LocalTensor<T>& src, uint32_t count, int line = __builtin_LINE()) {
+    twin::copy_count(dst, src, count, line);
+}
+
 template <typename T>
 void DataCopyPad(const LocalTensor<T>& dst, const GlobalTensor<T>& src, const DataCopyExtParams& blocks,
                  const DataCopyPadExtParams<T>& padding, int line = __builtin_LINE()) {
@@ -95,5 +114,27 @@ template <typename T>
 void SetPadValue(T value) {
     twin::set_pad_value(twin::type_of<T>, twin::bits_of_scalar(value));
 }
+
+// Copies to GM combine with what is there from now on.
+template <typename T>
+void SetAtomicAdd(int line = __builtin_LINE()) {
+    static_assert(twin::is_atomic(twin::type_of<T>), "SetAtomicAdd takes int8_t, int16_t, int32_t, half, bfloat16_t, float");
+    twin::set_atomic(twin::atomic_add, twin::type_of<T>, line);
+}
+
+template <typename T>
+void SetAtomicMax(int line = __builtin_LINE()) {
+    static_assert(twin::is_atomic(twin::type_of<T>), "SetAtomicMax takes int8_t, int16_t, int32_t, half, bfloat16_t, float");
+    twin::set_atomic(twin::atomic_max, twin::type_of<T>, line);
+}
+
+template <typename T>
+void SetAtomicMin(int line = __builtin_LINE()) {
+    static_assert(twin::is_atomic(twin::type_of<T>), "SetAtomicMin takes int8_t, int16_t, int32_t, half, bfloat16_t, float");
+    twin::set_atomic(twin::atomic_min, twin::type_of<T>, line);
+}
+
+inline void SetAtomicNone(int line = __builtin_LINE()) { twin::set_atomic(twin::atomic_none, twin::Type::f32, line); }
+inline void DisableDmaAtomic(int line = __builtin_LINE()) { SetAtomicNone(line); }
 
 }  // namespace AscendC
