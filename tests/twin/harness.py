@@ -27,15 +27,18 @@ __aicore__ inline void step() { PipeBarrier<PIPE_ALL>(); }
 class Kernels:
     """Bodies by name, which see GM_ADDR ``a``, ``b``, ``c`` and ``out`` and uint32_t ``n``."""
 
-    def __init__(self, bodies: Mapping[str, str], *, kind: str, prelude: str = "") -> None:
+    def __init__(self, bodies: Mapping[str, str], *, kind: str, prelude: str = "",
+                 static_memory: bool = True) -> None:
         self.names = list(bodies)
         text = PRELUDE + prelude
         for name, body in bodies.items():
             text += ("__aicore__ inline void " + name + "([[maybe_unused]] GM_ADDR a, [[maybe_unused]] GM_ADDR b, "
                      "[[maybe_unused]] GM_ADDR c, [[maybe_unused]] GM_ADDR out, [[maybe_unused]] uint32_t n) {\n"
                      + body.strip("\n") + "\n}\n")
-        text += ("extern \"C\" __global__ __aicore__ void all(GM_ADDR a, GM_ADDR b, GM_ADDR c, GM_ADDR out, uint32_t n, "
-                 f"uint32_t which) {{\n    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_{kind});\n")
+        text += ("extern \"C\" __global__ __aicore__ void all(GM_ADDR a, GM_ADDR b, GM_ADDR c, GM_ADDR out, "
+                 "uint32_t n, uint32_t which) {\n" + f"    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_{kind});\n")
+        if static_memory:
+            text += "    InitSocState();\n"
         for index, name in enumerate(bodies):
             text += f"    if (which == {index}) {name}(a, b, c, out, n);\n"
         self.source = text + "}\n"
