@@ -141,6 +141,11 @@ Call& Call::drains_unit(uint64_t address) {
     return *this;
 }
 
+Call& Call::gathers(std::function<void(Core&, std::vector<Touch>&)> touches) {
+    instruction_.gathers = std::move(touches);
+    return *this;
+}
+
 Call& Call::when(std::function<bool(Core&)> ready) {
     instruction_.ready = std::move(ready);
     return *this;

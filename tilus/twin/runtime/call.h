@@ -38,6 +38,9 @@ class Call {
     // the Fixpipe that drains it.
     Call& fills_unit(uint64_t address, bool last);
     Call& drains_unit(uint64_t address);
+    // Bytes that the instruction reads besides, known when it executes; those within their tensor are for the caller to
+    // find.
+    Call& gathers(std::function<void(Core&, std::vector<Touch>&)> touches);
     Call& when(std::function<bool(Core&)> ready);
 
     // A finding at this call, which will then not be issued.

@@ -15,6 +15,7 @@
 #include "findings.h"
 #include "region.h"
 #include "shadow.h"
+#include "vector_state.h"
 #include "twin/types.h"
 
 namespace twin {
@@ -61,6 +62,8 @@ struct Instruction {
     UnitFlag unit = UnitFlag::None;
     uint64_t unit_address = 0;
     std::vector<Touch> touches;
+    // Bytes that it reads besides, where only values in memory tell which.
+    std::function<void(Core&, std::vector<Touch>&)> gathers;
     std::function<void(Core&)> body;
     std::function<bool(Core&)> ready;  // where it waits for more than its place in the queue
     Cost cost;
@@ -152,6 +155,7 @@ class Core {
     bool hf32 = false;
     bool fixpipe_scales_set = false;
     Operand fixpipe_scales{};
+    VectorState vector;
     SharedClock snapshot;       // the scalar unit's clock, while it does not change
     uint64_t sequence = 0;      // instructions issued
     int burst = 0;              // instructions that it may still issue before others have their turn

@@ -152,6 +152,7 @@ void Machine::begin_block(uint32_t group) {
         core->wait = Wait::Nothing;
         core->static_memory = core->pipe_object = core->hf32 = core->fixpipe_scales_set = core->pad_value_set = false;
         core->atomic = 0;
+        core->vector = VectorState();
         core->fiber.start(&Machine::enter);
         refresh(*core);
     }

@@ -49,6 +49,11 @@ void Machine::perform(Core& core, Instruction& instruction) {
             for (const Touch& touched : instruction.touches) {
                 if (!touched.write) touch(core, instruction, touched, time);
             }
+            if (instruction.gathers) {
+                std::vector<Touch> gathered;
+                instruction.gathers(core, gathered);
+                for (const Touch& touched : gathered) touch(core, instruction, touched, time);
+            }
             for (const Touch& touched : instruction.touches) {
                 if (touched.write) touch(core, instruction, touched, time);
             }

@@ -122,6 +122,17 @@ void Shadow::describe(uint64_t begin, uint64_t end, uint8_t* to) const {
     }
 }
 
+bool Shadow::holds(uint64_t begin, uint64_t end) const {
+    for (uint64_t index = begin / granule_bytes; index * granule_bytes < end; ++index) {
+        if (!granules_[index]) continue;
+        uint64_t base = index * granule_bytes;
+        uint32_t from = begin > base ? static_cast<uint32_t>(begin - base) : 0;
+        uint32_t to = end < base + granule_bytes ? static_cast<uint32_t>(end - base) : granule_bytes;
+        if (granules_[index]->initialised.meets(Bytes::range(from, to))) return true;
+    }
+    return false;
+}
+
 void Shadow::forget(uint64_t begin, uint64_t end) {
     for (uint64_t index = begin / granule_bytes; index * granule_bytes < end; ++index) {
         uint64_t base = index * granule_bytes;

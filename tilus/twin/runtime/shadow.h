@@ -80,6 +80,8 @@ class Shadow {
     bool initialised(uint64_t begin, uint64_t end) const;
     // 0xFF for each byte that is initialised, 0 for others.
     void describe(uint64_t begin, uint64_t end, uint8_t* to) const;
+    // Whether any of the bytes was ever written.
+    bool holds(uint64_t begin, uint64_t end) const;
 
     // Bytes that hold nothing of meaning from now on.
     void forget(uint64_t begin, uint64_t end);
