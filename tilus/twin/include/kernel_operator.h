@@ -7,4 +7,5 @@
 #include "twin/flags.h"
 #include "twin/copy.h"
 #include "twin/cube.h"
+#include "twin/queue.h"
 #include "twin/vector.h"

@@ -101,6 +101,18 @@ struct Unit {
     Site site;
 };
 
+// The data cache of a scalar unit, through which it sees GM.
+struct CacheLines {
+    static constexpr uint64_t line_bytes = 64;
+    struct Line {
+        uint8_t bytes[line_bytes];
+        bool dirty = false;
+        Site written;   // where it was written last
+        Clock known;    // of the scalar unit when the line was filled
+    };
+    std::map<uint64_t, Line> lines;  // by address
+};
+
 // A set of a cross-core flag.
 struct Arrival {
     SharedClock clock;
@@ -108,6 +120,18 @@ struct Arrival {
     Site site;
     Pipe pipe = Pipe::S;
     int mode = 0;
+};
+
+// What a TPipe has handed out.
+struct PipeObject {
+    bool alive = false;
+    int total = 0;
+    int buffers[32] = {};      // of queues, by position
+    uint64_t used[memories] = {};
+    uint8_t taken[256] = {};   // event ids, by event
+    std::vector<std::pair<int, int>> pending;  // events and ids that its end waits for
+
+    explicit operator bool() const { return alive; }
 };
 
 // Why a scalar unit is not running.
@@ -143,9 +167,11 @@ class Core {
     uint32_t ready = 0;         // bit per pipe: its next step is possible
     std::deque<Arrival> arrivals[cross_ids];
 
+    CacheLines cache;
     std::map<uint64_t, Unit> units;  // by address in L0C
 
-    bool static_memory = false, pipe_object = false;
+    bool static_memory = false;
+    PipeObject pipe_object;
     bool deep = false;          // its stack was once too large
     uint64_t pad_value = 0;
     bool pad_value_set = false;

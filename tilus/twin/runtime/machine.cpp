@@ -150,7 +150,8 @@ void Machine::begin_block(uint32_t group) {
         core->clear();
         core->block = block;
         core->wait = Wait::Nothing;
-        core->static_memory = core->pipe_object = core->hf32 = core->fixpipe_scales_set = core->pad_value_set = false;
+        core->pipe_object = PipeObject();
+        core->static_memory = core->hf32 = core->fixpipe_scales_set = core->pad_value_set = false;
         core->atomic = 0;
         core->vector = VectorState();
         core->fiber.start(&Machine::enter);
@@ -186,6 +187,12 @@ void Machine::check_end(Core& core) {
         if (unit.full) fault("flag left set", unit.site, core, "no Fixpipe with unitFlag 3 takes this tile of L0C");
     }
     core.units.clear();
+    for (auto& [address, line] : core.cache.lines) {
+        if (!line.dirty) continue;
+        fault("data cache", line.written, core,
+              "the value is still in the data cache when the kernel ends: DataCacheCleanAndInvalid has to follow");
+    }
+    core.cache.lines.clear();
     if (core.atomic != 0) {
         fault("atomic left set", core.atomic_site, core,
               "copies of the next kernel would combine with GM too: SetAtomicNone() before the end");

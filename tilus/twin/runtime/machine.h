@@ -50,6 +50,8 @@ class Machine {
 
     // Note what an instruction touches, before its body.
     void touch(Core& core, const Instruction& instruction, const Touch& touch, uint32_t time);
+    // A copy meets scalar writes that are still in a data cache.
+    void check_caches(Core& core, const Instruction& instruction, const Touch& touched);
     Allocation* allocation_of(uint64_t address);
 
     void count(Counter counter, uint64_t amount) { counters_[static_cast<int>(counter)] += amount; }
@@ -62,6 +64,7 @@ class Machine {
 
     const ChipDescription chip;
     const RunDescription run;
+    bool dirty_lines = false;  // a scalar unit has written to GM
 
  private:
     friend class Scheduler;

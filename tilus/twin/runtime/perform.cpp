@@ -204,6 +204,7 @@ void Machine::touch(Core& core, const Instruction& instruction, const Touch& tou
         base -= reinterpret_cast<uint64_t>(allocation->base);
         shadow = allocation->shadow.get();
         allocation->written |= touched.write;
+        if (dirty_lines && instruction.pipe != Pipe::S) check_caches(core, instruction, touched);
     } else {
         shadow = &core.shadow(operand.memory);
     }

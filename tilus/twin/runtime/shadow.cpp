@@ -102,6 +102,20 @@ void Shadow::note(Granule& granule, uint64_t index, const Bytes& bytes, const Ac
     if (access.write) granule.initialised.add(bytes);
 }
 
+const Access* Shadow::later_write(uint64_t begin, uint64_t end, Actor reader, const Clock& known) const {
+    const Granule* granule = granules_[begin / granule_bytes].get();
+    auto from = static_cast<uint32_t>(begin % granule_bytes);
+    Bytes bytes = Bytes::range(from, from + static_cast<uint32_t>(end - begin));
+    for (size_t i = 0; granule != nullptr && i < granule->records.size(); ++i) {
+        const Record& record = granule->records[i];
+        const Access& access = record.access;
+        if (access.write && access.actor != reader && known[access.actor] < access.time && record.bytes.meets(bytes)) {
+            return &access;
+        }
+    }
+    return nullptr;
+}
+
 bool Shadow::initialised(uint64_t begin, uint64_t end) const {
     for (uint64_t index = begin / granule_bytes; index * granule_bytes < end; ++index) {
         uint64_t base = index * granule_bytes;

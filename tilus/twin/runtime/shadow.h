@@ -77,6 +77,9 @@ class Shadow {
     void access(uint64_t begin, uint64_t end, const uint32_t* lanes, const Access& access, const Clock& known,
                 Conflict& conflict);
 
+    // A write by another than `reader` to these bytes that is not within `known`.
+    const Access* later_write(uint64_t begin, uint64_t end, Actor reader, const Clock& known) const;
+
     bool initialised(uint64_t begin, uint64_t end) const;
     // 0xFF for each byte that is initialised, 0 for others.
     void describe(uint64_t begin, uint64_t end, uint8_t* to) const;

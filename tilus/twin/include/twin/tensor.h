@@ -9,6 +9,7 @@ constexpr uint64_t unbounded = ~uint64_t{0};
 
 uint64_t load_scalar(const Operand& tensor, uint64_t offset, uint32_t size, int line);
 void store_scalar(const Operand& tensor, uint64_t offset, uint32_t size, uint64_t bits, int line);
+void clean_cache(const Operand& tensor, bool entire, int line);
 void check_local(Memory memory, uint64_t address, uint64_t bytes, int line);
 
 constexpr Memory memory_of(AscendC::TPosition position) {
@@ -145,5 +146,14 @@ class GlobalTensor {
     __gm__ T* buffer_ = nullptr;
     uint64_t bytes_ = 0;
 };
+
+enum class CacheLine : uint64_t { SINGLE_CACHE_LINE, ENTIRE_DATA_CACHE };
+enum class DcciDst : uint64_t { CACHELINE_ALL, CACHELINE_UB, CACHELINE_OUT, CACHELINE_ATOMIC };
+
+// The line of 64 B that the tensor begins in, or all lines: written back to GM where they were written, and dropped.
+template <typename T, CacheLine line_type, DcciDst destination = DcciDst::CACHELINE_OUT>
+void DataCacheCleanAndInvalid(const GlobalTensor<T>& tensor, int line = __builtin_LINE()) {
+    twin::clean_cache(tensor, line_type == CacheLine::ENTIRE_DATA_CACHE, line);
+}
 
 }  // namespace AscendC

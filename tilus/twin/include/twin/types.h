@@ -149,6 +149,8 @@ struct Field {
     constexpr Field() = default;
     template <typename I, typename = std::enable_if_t<std::is_integral_v<I> || std::is_enum_v<I>>>
     constexpr Field(I number) : value(static_cast<int64_t>(number)) {}
+    template <int other>
+    constexpr Field(Field<other> field) : value(field.value) {}
     constexpr operator int64_t() const { return value; }
     constexpr bool fits() const { return value >= 0 && value < (int64_t{1} << bits); }
 };
