@@ -122,7 +122,8 @@ ARITHMETIC = [
     # 2⁻¹⁵ is denormal in half, and zero.
     elementwise("Div half denormal", "Div(y, a, b, 8);", [0, INF, 0.5, 1, 0, 1, 1, 1], F16,
                 [2.0**-15, 1, 1, 1, 2.0**-14, 1, 1, 1], [1, 2.0**-15, 2, 1, 2, 1, 1, 1]),
-    elementwise("Exp half", "Exp(y, a, 8);", [1, 2.71875, 0, INF, 0, 1, 0.3679, 7.39], F16, [0, 1, -INF, 12, -10, 0, -1, 2]),
+    elementwise("Exp half", "Exp(y, a, 8);", [1, 2.71875, 0, INF, 0, 1, 0.3679, 7.39], F16,
+                [0, 1, -INF, 12, -10, 0, -1, 2]),
     # Rounded after every operation: 2048 + 1 is 2048 in half.
     elementwise("Add half rounds", "Add(y, a, b, 8);", [2048, 2050, 2052, INF, 1, 1, 1, 1], F16,
                 [2048, 2049, 2050, 65504, 1, 1, 1, 1], [1, 2, 1.5, 32, 0, 0, 0, 0]),

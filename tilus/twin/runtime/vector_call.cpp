@@ -160,12 +160,13 @@ void VectorCall::takes(const Iteration& iteration, double cycles, const std::vec
 
 void spoil_reserved(Core& core, Site site) {
     Shadow& shadow = core.shadow(Memory::UB);
-    constexpr uint64_t end = reserved_begin + reserved_bytes;
+    const auto end = static_cast<uint64_t>(core.machine.chip.memory_bytes[static_cast<int>(Memory::UB)]);
+    if (end <= reserved_begin) return;
     if (shadow.holds(reserved_begin, end))
         machine->fault("reserved memory", site, core,
                        text_of("%s overwrites bytes %lld to %lld of UB, the library's own, where the kernel has data",
-                               site.call, number(reserved_begin), number(end)));
-    std::memset(core.bytes(Memory::UB) + reserved_begin, 0xff, reserved_bytes);
+                               site.call, number(reserved_begin), number(static_cast<int64_t>(end))));
+    std::memset(core.bytes(Memory::UB) + reserved_begin, 0xff, end - reserved_begin);
     shadow.forget(reserved_begin, end);
 }
 

@@ -51,7 +51,6 @@ void wait_for_vectors(Core& core, const char* name, int line);
 
 // The library's own memory near the end of UB, which some calls fill with what is nobody else's.
 constexpr uint64_t reserved_begin = 184 << 10;
-constexpr uint64_t reserved_bytes = 8 << 10;
 // What is there is lost; a finding where it was the kernel's.
 void spoil_reserved(Core& core, Site site);
 

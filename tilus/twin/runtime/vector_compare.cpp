@@ -78,15 +78,13 @@ void compare_to(VectorCall& call, const Operand& dst, const Comparison& work) {
     const int64_t bytes = work.iteration.lanes / 8;
     call.in_ub(dst, "dst");
     call.writes(dst, contiguous(static_cast<uint64_t>(bytes * work.iteration.repeats)));
-    std::vector<std::vector<Range>> written, a, b;
+    std::vector<std::vector<Range>> written;
     for (int64_t r = 0; r < work.iteration.repeats; ++r) {
         const int64_t begin = static_cast<int64_t>(dst.address) + r * bytes;
         written.push_back({{begin, begin + bytes}});
-        a.push_back(blocks_of(work.a, r));
-        b.push_back(work.b.bits != 0 ? blocks_of(work.b, r) : std::vector<Range>());
     }
-    call.apart(written, a, "src0");
-    call.apart(written, b, "src1");
+    call.apart(written, ranges_of(work.a, work.iteration), "src0");
+    if (work.b.bits != 0) call.apart(written, ranges_of(work.b, work.iteration), "src1");
     if (!call.sound() || work.iteration.repeats == 0) return;
     std::vector<Walk> reads{work.a};
     if (work.b.bits != 0) reads.push_back(work.b);

@@ -49,13 +49,12 @@ namespace {
 // A repeat reads so many bytes of the source, one repeat after another, and writes the walk's blocks.
 void check_groups(VectorCall& call, const Walk& dst, const Iteration& iteration, const Operand& src, int64_t bytes,
                   const char* what) {
-    std::vector<std::vector<Range>> written, read;
+    std::vector<std::vector<Range>> read;
     for (int64_t r = 0; r < iteration.repeats; ++r) {
-        written.push_back(blocks_of(dst, r));
         const int64_t begin = static_cast<int64_t>(src.address) + r * bytes;
         read.push_back({{begin, begin + bytes}});
     }
-    call.apart(written, read, what);
+    call.apart(ranges_of(dst, iteration), read, what);
 }
 
 }  // namespace

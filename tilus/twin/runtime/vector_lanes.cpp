@@ -96,14 +96,6 @@ Range hull(const std::vector<Range>& ranges) {
     return all;
 }
 
-// From the first to the last byte that all repeats touch.
-Range hull(const Walk& walk, const Iteration& iteration) {
-    Range all{INT64_MAX, INT64_MIN};
-    for (const Region& region : regions_of(walk, iteration))
-        all = {std::min(all.begin, walk.base + region.first()), std::max(all.end, walk.base + region.last())};
-    return all;
-}
-
 bool apart(Range a, Range b) { return a.end <= b.begin || b.end <= a.begin; }
 
 Range hull(const std::vector<std::vector<Range>>& repeats) {
@@ -148,16 +140,6 @@ class Written {
     std::vector<bool> marks_;
 };
 
-std::vector<std::vector<Range>> by_repeat(const Walk& walk, const Iteration& iteration) {
-    std::vector<std::vector<Range>> repeats;
-    for (int64_t r = 0; r < iteration.repeats; ++r) {
-        std::vector<Range> ranges;
-        append_repeat(ranges, walk, iteration.at(r), r);
-        repeats.push_back(std::move(ranges));
-    }
-    return repeats;
-}
-
 Overlap overlap_of(const std::vector<std::vector<Range>>& written, const std::vector<std::vector<Range>>& read,
                       bool lane_by_lane) {
     const Range all = hull(written);
@@ -187,11 +169,18 @@ std::vector<Region> regions_of(const Walk& walk, const Iteration& iteration) {
     return {region_of(walk, iteration.mask, 0, n - 1), region_of(walk, iteration.last, n - 1, 1)};
 }
 
-std::vector<Range> blocks_of(const Walk& walk, int64_t repeat) {
-    std::vector<Range> ranges;
-    for (int b = 0; b < blocks_per_repeat; ++b)
-        append_range(ranges, {walk.block(repeat, b), walk.block(repeat, b) + block_bytes});
-    return ranges;
+std::vector<std::vector<Range>> ranges_of(const Walk& walk, const Iteration& iteration) {
+    std::vector<std::vector<Range>> repeats(static_cast<size_t>(iteration.repeats));
+    for (int64_t r = 0; r < iteration.repeats; ++r)
+        append_repeat(repeats[static_cast<size_t>(r)], walk, iteration.at(r), r);
+    return repeats;
+}
+
+Range hull(const Walk& walk, const Iteration& iteration) {
+    Range all{INT64_MAX, INT64_MIN};
+    for (const Region& region : regions_of(walk, iteration))
+        all = {std::min(all.begin, walk.base + region.first()), std::max(all.end, walk.base + region.last())};
+    return all;
 }
 
 Overlap overlap_of(const Walk& destination, const Walk& source, const Iteration& iteration) {
@@ -203,7 +192,7 @@ Overlap overlap_of(const Walk& destination, const Walk& source, const Iteration&
     const bool lane_by_lane = destination.base == source.base && destination.bits == source.bits &&
                               destination.block_stride == source.block_stride &&
                               (same || iteration.repeats == 1);
-    return overlap_of(by_repeat(destination, iteration), by_repeat(source, iteration), lane_by_lane);
+    return overlap_of(ranges_of(destination, iteration), ranges_of(source, iteration), lane_by_lane);
 }
 
 Overlap overlap_of(const std::vector<std::vector<Range>>& written, const std::vector<std::vector<Range>>& read) {

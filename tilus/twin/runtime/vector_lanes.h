@@ -73,8 +73,10 @@ struct Walk {
 // What an instruction touches of an operand that begins at the walk's base.
 std::vector<Region> regions_of(const Walk& walk, const Iteration& iteration);
 
-// The 8 blocks of a repeat, neighbours merged.
-std::vector<Range> blocks_of(const Walk& walk, int64_t repeat);
+// Bytes of the active lanes of each repeat, neighbours merged.
+std::vector<std::vector<Range>> ranges_of(const Walk& walk, const Iteration& iteration);
+// From the first to the last byte of them all.
+Range hull(const Walk& walk, const Iteration& iteration);
 
 // What is wrong with a destination and a source that share bytes.
 enum class Overlap : uint8_t {

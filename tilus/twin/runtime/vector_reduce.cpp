@@ -123,14 +123,13 @@ void write_results(VectorCall& call, const Reduction& work) {
     if (it.repeats == 0) return;
     if (it.repeats > 1) call.writes(work.dst, results_of(work, it.mask, 0, it.repeats - 1));
     call.writes(work.dst, results_of(work, it.last, it.repeats - 1, 1));
-    std::vector<std::vector<Range>> written, read;
+    std::vector<std::vector<Range>> written;
     const int64_t size = work.parts * work.result.bytes();
     for (int64_t r = 0; r < it.repeats; ++r) {
         const int64_t begin = static_cast<int64_t>(work.dst.address) + r * work.step;
         written.push_back({{begin, begin + size}});
-        read.push_back(blocks_of(work.src, r));
     }
-    call.apart(written, read, "src");
+    call.apart(written, ranges_of(work.src, it), "src");
 }
 
 void execute(Core& core, const Reduction& work) {
@@ -234,8 +233,8 @@ void reduce_all(const ReduceCall& what, const Operand& dst, const Operand& src, 
     const Result result{with_index ? ReduceOrder::ORDER_VALUE_INDEX : ReduceOrder::ORDER_ONLY_VALUE, src.type};
     call.in_ub(dst, "dst", size);
     if (iteration.repeats == 0 || !call.sound()) return;
-    call.disjoint(work, needed, src, static_cast<uint64_t>(whole.src.block(iteration.repeats, 0)) - src.address,
-                  "sharedTmpBuffer and src");
+    const auto extent = static_cast<uint64_t>(hull(whole.src, iteration).end) - src.address;
+    call.disjoint(work, needed, src, extent, "sharedTmpBuffer and src");
     call.disjoint(work, needed, dst, static_cast<uint64_t>(result.bytes()), "sharedTmpBuffer and dst");
     call.writes(work, contiguous(needed)).writes(dst, contiguous(static_cast<uint64_t>(result.bytes())));
     // A reduction of repeats, one of its results, and so on, each of which waits for the one before.
