@@ -72,13 +72,17 @@ struct Instruction {
     uint64_t sequence = 0;             // among those of its core
 };
 
-// A flag between two pipes of a core.
+// A flag between two pipes of a core: the sets that nobody has waited for, of which there may be one.
 struct Flag {
-    bool set = false;
-    SharedClock clock;
-    double time = 0;
+    struct Set {
+        SharedClock clock;
+        double time;
+    };
+    std::deque<Set> sets;
     Site site;              // where it was set last
     uint32_t consumed = 0;  // the second pipe's time at the last wait
+
+    bool set() const { return !sets.empty(); }
 };
 
 struct PipeState {

@@ -175,11 +175,11 @@ void Machine::check_end(Core& core) {
         for (int to = 0; to < pipes; ++to) {
             for (int id = 0; id < event_ids; ++id) {
                 Flag& flag = core.flag(static_cast<Pipe>(from), static_cast<Pipe>(to), id);
-                if (!flag.set) continue;
+                if (!flag.set()) continue;
                 fault("flag left set", flag.site, core,
                       text_of("HardEvent::%s_%s id %d is still set when the kernel ends, which breaks the next one: "
                               "wait for it", name_of(static_cast<Pipe>(from)), name_of(static_cast<Pipe>(to)), id));
-                flag.set = false;
+                flag.sets.clear();
             }
         }
     }

@@ -89,6 +89,7 @@ class Machine {
     void release_synchronised(bool vector_cores_only);
     SharedClock snapshot(Core& core, PipeState& state, Pipe pipe);
     void report_conflict(Core& core, const Instruction& instruction, const Touch& touch, const Conflict& conflict);
+    void report_race(Core& core, const Instruction& instruction, const Touch& touched, const Conflict::Race& race);
     void report_deadlock();
     bool finished() const;
 

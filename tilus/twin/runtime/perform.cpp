@@ -26,7 +26,7 @@ bool Machine::can_step(Core& core, Pipe pipe) {
         if (core.pipe(pipe).queue.empty()) return false;
         next = &core.pipe(pipe).queue.front();
     }
-    if (next->kind == Kind::WaitFlag) return core.flag(next->other, pipe, next->id).set;
+    if (next->kind == Kind::WaitFlag) return core.flag(next->other, pipe, next->id).set();
     if (next->kind == Kind::CrossWait) return !core.arrivals[next->id].empty();
     if (next->unit != UnitFlag::None && core.units[next->unit_address].full != (next->unit == UnitFlag::Drains)) {
         return false;
@@ -96,7 +96,7 @@ void Machine::leave_unit(Core& core, PipeState& state, const Instruction& instru
 void Machine::perform_set(Core& core, PipeState& state, Instruction& instruction, double start) {
     Flag& flag = core.flag(instruction.pipe, instruction.other, instruction.id);
     bool consumed = instruction.other == Pipe::S || state.known[core.actor(instruction.other)] >= flag.consumed;
-    if (flag.set || !consumed) {
+    if (flag.set() || !consumed) {
         const char* from = name_of(instruction.pipe);
         const char* to = name_of(instruction.other);
         fault("flag set twice", instruction.site, core,
@@ -104,18 +104,16 @@ void Machine::perform_set(Core& core, PipeState& state, Instruction& instruction
                       "let %s wait for a flag of %s first, or take another id",
                       from, to, instruction.id, to, flag.site.line, from, to), flag.site.line);
     }
-    flag.set = true;
-    flag.clock = snapshot(core, state, instruction.pipe);
-    flag.time = std::max(state.end, start);
+    flag.sets.push_back({snapshot(core, state, instruction.pipe), std::max(state.end, start)});
     flag.site = instruction.site;
 }
 
 void Machine::perform_wait(Core& core, PipeState& state, Instruction& instruction) {
     Flag& flag = core.flag(instruction.other, instruction.pipe, instruction.id);
-    flag.set = false;
     flag.consumed = state.time;
-    state.known.join(*flag.clock);
-    state.free = std::max({state.free, instruction.issued, flag.time});
+    state.known.join(*flag.sets.front().clock);
+    state.free = std::max({state.free, instruction.issued, flag.sets.front().time});
+    flag.sets.pop_front();
     if (instruction.pipe == Pipe::S) core.snapshot = nullptr;
 }
 
@@ -214,7 +212,7 @@ void Machine::touch(Core& core, const Instruction& instruction, const Touch& tou
         shadow->access(base + static_cast<uint64_t>(begin), base + static_cast<uint64_t>(end), lanes, access, known,
                        conflict);
     });
-    if (conflict.race || conflict.uninitialised) report_conflict(core, instruction, touched, conflict);
+    if (!conflict.races.empty() || conflict.uninitialised) report_conflict(core, instruction, touched, conflict);
 }
 
 }  // namespace twin

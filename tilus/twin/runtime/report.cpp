@@ -29,7 +29,8 @@ std::string json(const Finding& finding) {
 }
 
 // GM is a pointer to the user, so bytes of it are those of an argument.
-std::string place_of(const Operand& operand, const Allocation* allocation, uint64_t byte) {
+std::string place_of(const Operand& operand, uint64_t byte) {
+    const Allocation* allocation = operand.memory == Memory::GM ? machine->allocation_of(operand.address) : nullptr;
     if (allocation != nullptr) {
         return text_of("byte %lld of argument %d", static_cast<long long>(byte), allocation->argument);
     }
@@ -50,25 +51,33 @@ const char* verb(bool write) { return write ? "writes" : "reads"; }
 
 void Machine::report_conflict(Core& core, const Instruction& instruction, const Touch& touched,
                               const Conflict& conflict) {
-    const Operand& operand = touched.operand;
-    std::string place = place_of(operand, operand.memory == Memory::GM ? allocation_of(operand.address) : nullptr,
-                                 conflict.byte);
     if (conflict.uninitialised) {
-        fault("uninitialised", instruction.site, core, "reads " + place + ", which nothing has written");
+        fault("uninitialised", instruction.site, core,
+              "reads " + place_of(touched.operand, conflict.byte) + ", which nothing has written");
     }
-    if (!conflict.race) return;
-    // Of two accesses by one core the one that was issued later has to be ordered, whichever came first here.
+    for (const Conflict::Race& race : conflict.races) report_race(core, instruction, touched, race);
+}
+
+void Machine::report_race(Core& core, const Instruction& instruction, const Touch& touched,
+                          const Conflict::Race& race) {
     Party own{instruction.site, instruction.pipe, touched.write, &core};
-    Party other{conflict.other.site, static_cast<Pipe>(conflict.other.actor % actors_of_core), conflict.other.write,
-                cores_[conflict.other.actor / actors_of_core].get()};
-    if (other.core == &core && conflict.other.sequence > instruction.sequence) std::swap(own, other);
+    Party other{race.other.site, static_cast<Pipe>(race.other.actor % actors_of_core), race.other.write,
+                cores_[race.other.actor / actors_of_core].get()};
+    bool near = other.core == &core;
+    // Of two accesses by one core the one that was issued later has to be ordered, whichever came first here; of those
+    // by two cores the finding is at the one that reads.
+    bool swapped = near ? race.other.sequence > instruction.sequence
+                        : own.write && (!other.write || other.site.line > own.site.line);
+    if (swapped) std::swap(own, other);
     const char *own_name = name_of(own.pipe), *other_name = name_of(other.pipe);
-    std::string met = text_of("%s %s, which %s at line %d %s", verb(own.write), place.c_str(), other.site.call,
-                              other.site.line, verb(other.write));
-    if (other.core != &core) {
-        fault("race", own.site, core,
-              met + text_of(" on %s: a cross-core flag has to be set by its pipe %s and waited for here",
-                            other.core->name().c_str(), other_name), other.site.line);
+    std::string met = text_of("%s %s, which %s at line %d %s", verb(own.write),
+                              place_of(touched.operand, race.byte).c_str(), other.site.call, other.site.line,
+                              verb(other.write));
+    if (!near) {
+        fault("race", own.site, *own.core,
+              met + text_of(" on %s, and no cross-core flag orders the two: the first one's has to be set by pipe %s or "
+                            "%s after it and waited for before the other", other.core->name().c_str(), other_name,
+                            own_name), other.site.line);
     } else if (other.pipe == own.pipe) {
         fault("missing PipeBarrier", own.site, core,
               met + text_of(": PipeBarrier<PIPE_%s>() has to stand between them", own_name), other.site.line);
@@ -79,42 +88,76 @@ void Machine::report_conflict(Core& core, const Instruction& instruction, const 
     }
 }
 
+namespace {
+
+// A wait for a flag that nothing in a queue will set: what a deadlock comes from.
+bool is_hopeless(Core& core, const Instruction& wait) {
+    if (wait.kind == Kind::CrossWait) return true;
+    if (wait.kind != Kind::WaitFlag) return wait.unit != UnitFlag::None;
+    for (const Instruction& other : core.pipe(wait.other).queue) {
+        if (other.kind == Kind::SetFlag && other.other == wait.pipe && other.id == wait.id) return false;
+    }
+    return true;
+}
+
+std::string detail_of(const Instruction& head) {
+    if (head.kind == Kind::WaitFlag) return text_of(" (%s_%s id %d)", name_of(head.other), name_of(head.pipe), head.id);
+    if (head.kind == Kind::CrossWait) return text_of(" (id %d)", head.id);
+    if (head.unit != UnitFlag::None) return " (unit flag)";
+    return "";
+}
+
+// What the scalar unit of a core does; for what it waits.
+std::string state_of(const Core& core) {
+    std::string line = text_of(" at line %d", core.waiting.site.line);
+    switch (core.wait) {
+        case Wait::Nothing: return "S runs";
+        case Wait::Flag: case Wait::Cross: return "S: " + std::string(core.waiting.site.call) + line + detail_of(core.waiting);
+        case Wait::Queue: return std::string("S waits for a place in the queue of ") + name_of(core.waiting.pipe) + line;
+        case Wait::Drain: return "S waits until all pipes are empty" + line;
+        case Wait::Sync: return "S waits for all cores" + line;
+        default: return "S has ended";
+    }
+}
+
+constexpr int cores_shown = 6;
+
+}  // namespace
+
 void Machine::report_deadlock() {
     std::string text = "nothing can go on:";
-    Core* first = nullptr;
+    const Core* where = nullptr;
     Site site;
+    bool certain = false;
+    auto consider = [&](Core& core, const Instruction& wait) {
+        bool hopeless = is_hopeless(core, wait);
+        if (where != nullptr && (certain || !hopeless)) return;
+        where = &core;
+        site = wait.site;
+        certain = hopeless;
+    };
     int shown = 0;
     for (auto& core : cores_) {
-        bool stuck = core->wait != Wait::Ended || !core->drained();
-        if (!stuck || ++shown > 6) continue;
-        text += "\n  " + core->name() + ": ";
-        static const char* const reasons[] = {"runs", "waits for a flag", "waits for a place in the queue of",
-                                              "waits until all pipes are empty", "waits for a cross-core flag",
-                                              "waits for all cores", "has ended"};
-        text += std::string("S ") + reasons[static_cast<int>(core->wait)];
-        if (core->wait == Wait::Flag) {
-            text += text_of(" (%s_S id %d)", name_of(core->waiting.other), core->waiting.id);
-        }
-        if (core->wait == Wait::Queue) text += std::string(" ") + name_of(core->waiting.pipe);
-        if (core->wait == Wait::Cross) text += text_of(" (id %d)", core->waiting.id);
-        if (core->wait != Wait::Ended) text += text_of(" at line %d", core->waiting.site.line);
-        Site own = core->wait == Wait::Ended ? Site{} : core->waiting.site;
+        if (core->wait == Wait::Ended && core->drained()) continue;
+        bool visible = ++shown <= cores_shown;
+        if (visible) text += "\n  " + core->name() + ": " + state_of(*core);
+        if (core->wait == Wait::Flag || core->wait == Wait::Cross) consider(*core, core->waiting);
         for (int p = 1; p < pipes; ++p) {
             const auto& queue = core->pipe(static_cast<Pipe>(p)).queue;
             if (queue.empty()) continue;
             const Instruction& head = queue.front();
-            text += text_of("; %s: %s at line %d", name_of(head.pipe), head.site.call, head.site.line);
-            if (head.kind == Kind::WaitFlag) text += text_of(" (%s_%s id %d)", name_of(head.other), name_of(head.pipe), head.id);
-            if (head.kind == Kind::CrossWait) text += text_of(" (id %d)", head.id);
-            if (core->wait == Wait::Ended || core->wait == Wait::Queue || core->wait == Wait::Drain) own = head.site;
+            if (visible) {
+                text += text_of("; %s: %s at line %d", name_of(head.pipe), head.site.call, head.site.line) + detail_of(head);
+            }
+            consider(*core, head);
         }
-        if (first == nullptr) {
-            first = core.get();
-            site = own;
+        if (where == nullptr) {
+            where = core.get();
+            site = core->waiting.site;
         }
     }
-    if (shown > 6) text += text_of("\n  and %d more cores", shown - 6);
-    if (first != nullptr) fault("deadlock", site, *first, text);
+    if (shown > cores_shown) text += text_of("\n  and %d more cores", shown - cores_shown);
+    if (where != nullptr) fault("deadlock", site, *where, text);
 }
 
 std::string Machine::report() const {

@@ -34,6 +34,13 @@ Bytes Bytes::lanes(uint32_t begin, uint32_t bits) {
     return bytes;
 }
 
+void Conflict::add(const Access& other, uint64_t byte) {
+    for (const Race& race : races) {
+        if (race.other.site.line == other.site.line && race.other.actor == other.actor) return;
+    }
+    races.push_back({other, byte});
+}
+
 Granule& Shadow::granule(uint64_t index) {
     auto& place = granules_[index];
     if (!place) {
@@ -79,12 +86,10 @@ void Shadow::note(Granule& granule, uint64_t index, const Bytes& bytes, const Ac
             merged = true;
         } else if (record.bytes.meets(bytes) && (access.write || other.write) && !(own && other.time == access.time)) {
             bool ordered = known[other.actor] >= other.time || (own && other.in_order);
-            if (!ordered && !(access.atomic && other.atomic) && !conflict.race) {
+            if (!ordered && !(access.atomic && other.atomic)) {
                 Bytes both = record.bytes;
                 for (int w = 0; w < 4; ++w) both.words[w] &= bytes.words[w];
-                conflict.race = true;
-                conflict.other = other;
-                conflict.byte = index * granule_bytes + first_of(both);
+                conflict.add(other, index * granule_bytes + first_of(both));
             }
             // Whatever meets the earlier access without order would meet this write as well.
             if (access.write && (ordered || !access.atomic)) record.bytes.remove(bytes);

@@ -60,12 +60,17 @@ struct Granule {
     std::vector<Record> records;
 };
 
-// What an access found: an earlier one that it races, or bytes that were never written.
+// What an access found: earlier ones that it races, and bytes that were never written.
 struct Conflict {
-    bool race = false;
+    struct Race {
+        Access other;
+        uint64_t byte;
+    };
+    std::vector<Race> races;  // with different sites
     bool uninitialised = false;
-    Access other;
-    uint64_t byte = 0;  // the first one, from the start of the memory
+    uint64_t byte = 0;        // the first one of those, from the start of the memory
+
+    void add(const Access& other, uint64_t byte);
 };
 
 class Shadow {
