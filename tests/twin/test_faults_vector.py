@@ -13,7 +13,7 @@ from tilus.twin import TwinError, build
 from tilus.twin.compiler import CompilerError
 
 F16, F32, S16, S32, U8, U16, U32 = np.float16, np.float32, np.int16, np.int32, np.uint8, np.uint16, np.uint32
-STATIC, OTHER = "InitSocState();", ""
+STATIC, OTHER = "InitSocState();", "TPipe pipe;"
 
 
 class Fault(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from tests.twin.vector_cases import Case, Kernel, given, result
 
 F16, F32, S16, S32, U8, U16, U32 = np.float16, np.float32, np.int16, np.int32, np.uint8, np.uint16, np.uint32
-PIPE = ""  # not of static memory
+PIPE = "TPipe pipe;"
 NAN = np.nan
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.twin.vector_cases import Case, Kernel, given, result, scratch
 
 F16, F32, U16, U32 = np.float16, np.float32, np.uint16, np.uint32
-PIPE = ""  # not of static memory
+PIPE = "TPipe pipe;"
 
 
 def bits(value: float, dtype: object) -> int:

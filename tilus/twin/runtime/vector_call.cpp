@@ -136,7 +136,7 @@ void VectorCall::disjoint(const Operand& a, uint64_t a_bytes, const Operand& b, 
 }
 
 void VectorCall::needs_pipe(const char* instead) {
-    if (core.static_memory && !core.pipe_object) {
+    if (!core.pipe_object) {
         fault("static memory", text_of("%s takes events or memory of TPipe, which a kernel of static memory does not "
                                        "have: %s", site_.call, instead));
     }
