@@ -73,7 +73,7 @@ void gather(const Operand& dst, const Operand& src, const Operand& offsets, uint
     call.in_ub(src, "src");
     call.apart(to, by, iteration, "srcOffset");
     if (!call.sound() || iteration.repeats == 0) return;
-    // Lanes of one repeat come one block after another: fitted to nothing, an assumption.
+    // Elements of a repeat come from one block after another: an assumption.
     call.takes(iteration, 8, {by}, {to});
     const Sources sources{src, base, bits_of(src.type) / 8, call.site()};
     read_by_offsets(call, sources, by, iteration);
