@@ -22,14 +22,14 @@ _SCALARS: dict[str, Any] = {
     "float": ctypes.c_float, "double": ctypes.c_double, "bool": ctypes.c_bool,
 }
 _MEMORIES = ("UB", "L1", "L0A", "L0B", "L0C", "BT", "FB")
-_RATES = ("GM-UB", "GM-L1", "UB-GM", "L0C-GM", "L1-L0A", "L1-L0B")
+_RATES = ("GM-UB", "GM-L1", "UB-GM", "L0C-GM", "L1-L0A", "L1-L0B", "L2 read", "L2 write")
 # The runtime has one machine at a time.
 _running = threading.Lock()
 
 
 class _ChipDescription(ctypes.Structure):
     _fields_ = (("cube_cores", ctypes.c_int64), ("vector_cores", ctypes.c_int64), ("memory_bytes", ctypes.c_int64 * 8),
-                ("clock_hz", ctypes.c_double), ("gm_bytes_per_second", ctypes.c_double), ("rates", ctypes.c_double * 6))
+                ("clock_hz", ctypes.c_double), ("gm_bytes_per_second", ctypes.c_double), ("rates", ctypes.c_double * 8))
 
 
 class _RunDescription(ctypes.Structure):
@@ -111,7 +111,7 @@ class Program:
 
 def _describe(chip: Chip) -> _ChipDescription:
     memories = (ctypes.c_int64 * 8)(0, *(chip.memories[name] for name in _MEMORIES))
-    rates = (ctypes.c_double * 6)(*(chip.rates[name] for name in _RATES))
+    rates = (ctypes.c_double * 8)(*(chip.rates[name] for name in _RATES))
     return _ChipDescription(chip.cube_cores, chip.vector_cores, memories, chip.clock, chip.memory_bandwidth, rates)
 
 

@@ -12,6 +12,8 @@ COUNTERS = ("GM-UB bytes", "UB-GM bytes", "GM-L1 bytes", "GM-L0 bytes", "L1-L0A 
             "L0C-GM bytes", "L0C-L1 bytes", "vector calls", "vector repeats", "cube fractals", "cube MACs",
             "cross-core flags", "scalar accesses", "instructions")
 PIPES = ("S", "V", "M", "MTE1", "MTE2", "MTE3", "FIX")
+# A pipe that works for this part of the time bounds it.
+BOUND = 0.6
 # More findings than these say little more.
 MOST_FINDINGS = 20
 
@@ -83,15 +85,17 @@ def findings_of(result: Mapping[str, Any], source: Sequence[str]) -> list[Findin
 
 
 def report_of(result: Mapping[str, Any], chip: Chip) -> Report:
-    """What was measured. Memory is a bound of its own: all bytes that are touched pass it once."""
+    """What was measured. All bytes that are touched pass between memory and L2 once, by the share of the cores that run."""
     counts = dict(zip(COUNTERS, result["counters"], strict=True))
     busy = {side: dict(zip(PIPES, result[f"busy_{side.lower()}"], strict=True)) for side in ("AIC", "AIV")}
-    moved = result["gm_read"] + result["gm_written"]
-    memory = moved / chip.memory_bandwidth * chip.clock
+    bandwidth = chip.memory_bandwidth * result["ai_cores"] / chip.cube_cores
+    memory = (result["gm_read"] + result["gm_written"]) / bandwidth * chip.clock
     cycles = max(result["end"], memory)
-    longest = max(((cycles_, f"{side} {pipe}") for side, pipes in busy.items() for pipe, cycles_ in pipes.items()),
-                  default=(0.0, "nothing"))
-    bottleneck = "memory" if memory >= longest[0] else longest[1]
+    longest, pipe = max((worked, f"{side} {pipe}") for side, pipes in busy.items() for pipe, worked in pipes.items())
+    if memory >= result["end"]:
+        bottleneck = "memory"
+    else:
+        bottleneck = pipe if longest >= BOUND * cycles else f"waiting ({pipe} is the busiest)"
     return Report(chip, counts, cycles, busy, bottleneck, cycles / chip.clock)
 
 

@@ -12,6 +12,8 @@ struct ChipDescription {
     double gm_bytes_per_second;   // of the memory behind the L2
     // Bytes a cycle and core.
     double gm_to_ub, gm_to_l1, ub_to_gm, l0c_to_gm, l1_to_l0a, l1_to_l0b;
+    // Of the L2 and an AI core, which is a cube core and two vector cores.
+    double l2_read, l2_write;
 };
 
 constexpr int64_t device_stack_bytes = 32 << 10;

@@ -88,6 +88,23 @@ std::vector<T> right_operand(const uint8_t* from, const Product& p, bool hf32) {
     return b;
 }
 
+// Add four rows of the right operand, each times a number of the left one, one after another.
+template <typename T>
+void add_four_rows(T* __restrict sums, const T* __restrict left, const T* __restrict rows, uint64_t width) {
+    const T *second = rows + width, *third = second + width, *fourth = third + width;
+    for (uint64_t j = 0; j < width; ++j) {
+        T sum = multiply_add(sums[j], left[0], rows[j]);
+        sum = multiply_add(sum, left[1], second[j]);
+        sum = multiply_add(sum, left[2], third[j]);
+        sums[j] = multiply_add(sum, left[3], fourth[j]);
+    }
+}
+
+template <typename T>
+void add_row(T* __restrict sums, T left, const T* __restrict row, uint64_t width) {
+    for (uint64_t j = 0; j < width; ++j) sums[j] = multiply_add(sums[j], left, row[j]);
+}
+
 template <typename T>
 void multiply(T* c, const uint8_t* a_bytes, const uint8_t* b_bytes, const T* bias, bool accumulate, const Product& p,
               bool hf32) {
@@ -98,12 +115,10 @@ void multiply(T* c, const uint8_t* a_bytes, const uint8_t* b_bytes, const T* bia
         for (uint64_t j = 0; j < width; ++j) {
             sums[j] = accumulate ? c[(j / 16 * rows + i) * 16 + j % 16] : bias != nullptr && j < p.n ? bias[j] : T{0};
         }
-        T* __restrict sum = sums.data();
-        for (uint64_t k = 0; k < p.lanes; ++k) {
-            T value = a[i * depth + k];
-            const T* __restrict row = &b[k * width];
-            for (uint64_t j = 0; j < width; ++j) sum[j] = multiply_add(sum[j], value, row[j]);
-        }
+        const T* left = &a[i * depth];
+        uint64_t k = 0;
+        for (; k + 4 <= p.lanes; k += 4) add_four_rows(sums.data(), left + k, &b[k * width], width);
+        for (; k < p.lanes; ++k) add_row(sums.data(), left[k], &b[k * width], width);
         for (uint64_t j = 0; j < p.n; ++j) c[(j / 16 * rows + i) * 16 + j % 16] = sums[j];
     }
 }

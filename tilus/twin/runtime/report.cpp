@@ -184,7 +184,9 @@ std::string Machine::report() const {
         text += s ? "],\"busy_aiv\":[" : "],\"busy_aic\":[";
         for (int p = 0; p < pipes; ++p) text += (p ? "," : "") + std::to_string(busy[s][p]);
     }
-    text += text_of("],\"end\":%.1f,\"gm_read\":%llu,\"gm_written\":%llu}", end,
+    int64_t ai_cores = cube_of_block_ > 0 ? groups_ : std::min<int64_t>(groups_, chip.cube_cores);
+    text += text_of("],\"ai_cores\":%lld,\"end\":%.1f,\"gm_read\":%llu,\"gm_written\":%llu}",
+                    static_cast<long long>(ai_cores), end,
                     static_cast<unsigned long long>(read * granule_bytes),
                     static_cast<unsigned long long>(written * granule_bytes));
     return text;
