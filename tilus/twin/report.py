@@ -51,13 +51,14 @@ class Report(NamedTuple):
     """A run without findings.
 
     ``counters`` are sums over all cores. ``cycles`` is an estimate by published rates; ``busy`` has for each kind of
-    core the most cycles that any one's pipe worked; ``bottleneck`` names what bounds the time; ``seconds`` is at the
-    chip's clock.
+    core the most cycles that any one's pipe worked; ``pipeline_cycles`` is when the last pipe of all is done, without
+    regard to the memory behind the L2; ``bottleneck`` names what bounds the time; ``seconds`` is at the chip's clock.
     """
 
     chip: Chip
     counters: Mapping[str, int]
     cycles: float
+    pipeline_cycles: float
     busy: Mapping[str, Mapping[str, float]]
     bottleneck: str
     seconds: float
@@ -96,7 +97,7 @@ def report_of(result: Mapping[str, Any], chip: Chip) -> Report:
         bottleneck = "memory"
     else:
         bottleneck = pipe if longest >= BOUND * cycles else f"waiting ({pipe} is the busiest)"
-    return Report(chip, counts, cycles, busy, bottleneck, cycles / chip.clock)
+    return Report(chip, counts, cycles, result["end"], busy, bottleneck, cycles / chip.clock)
 
 
 __all__ = ["COUNTERS", "MOST_FINDINGS", "PIPES", "Finding", "Report", "TwinError", "findings_of", "report_of"]

@@ -72,7 +72,8 @@ void Shadow::note(Granule& granule, uint64_t index, const Bytes& bytes, const Ac
         conflict.byte = index * granule_bytes + first_of(missing);
     }
     bool& touched = access.write ? granule.written : granule.read;
-    if (!touched) ++(access.write ? written_ : read_);
+    // What was written here before comes from the L2.
+    if (!touched && (access.write || !granule.written)) ++(access.write ? written_ : read_);
     touched = true;
     bool merged = false;
     size_t kept = 0;

@@ -94,7 +94,7 @@ class Shadow {
     // Bytes that hold nothing of meaning from now on.
     void forget(uint64_t begin, uint64_t end);
 
-    // Granules that anything was read from or written to.
+    // Granules that were read before anything was written to them, and those that were written to.
     uint64_t granules_read() const { return read_; }
     uint64_t granules_written() const { return written_; }
 
