@@ -133,7 +133,8 @@ __aicore__ inline void values(GlobalTensor<half> p, GlobalTensor<half> v, Global
     }
 }
 
-extern "C" __global__ __aicore__ void stages(GM_ADDR left, GM_ADDR right, GM_ADDR result, uint32_t tiles, uint32_t which) {
+extern "C" __global__ __aicore__ void stages(GM_ADDR left, GM_ADDR right, GM_ADDR result, uint32_t tiles,
+                                               uint32_t which) {
     KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIC_ONLY);
     InitSocState();
     GlobalTensor<half> a, b;

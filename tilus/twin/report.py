@@ -86,7 +86,7 @@ def findings_of(result: Mapping[str, Any], source: Sequence[str]) -> list[Findin
 
 
 def report_of(result: Mapping[str, Any], chip: Chip) -> Report:
-    """What was measured. All bytes that are touched pass between memory and L2 once, by the share of the cores that run."""
+    """What was measured. Bytes that are touched pass between memory and L2 once, by the share of the cores that run."""
     counts = dict(zip(COUNTERS, result["counters"], strict=True))
     busy = {side: dict(zip(PIPES, result[f"busy_{side.lower()}"], strict=True)) for side in ("AIC", "AIV")}
     bandwidth = chip.memory_bandwidth * result["ai_cores"] / chip.cube_cores
