@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from tilus.twin import Finding, Program, Report, TwinError, build
+from tilus.twin.program import ORDERS
 
 CTYPES = {"int8": "int8_t", "uint8": "uint8_t", "int16": "int16_t", "uint16": "uint16_t", "float16": "half",
           "bfloat16": "bfloat16_t", "int32": "int32_t", "uint32": "uint32_t", "float32": "float", "int64": "int64_t",
@@ -100,11 +101,13 @@ extern "C" __global__ __aicore__ void pieces(GM_ADDR memory, uint32_t piece) {{
         return after, report
 
     def check(self, name: str, **options: object) -> Report:
-        """Run a case without findings, and compare all its results bit by bit, but for the sign of zeros and NaN."""
-        after, report = self.run(name, **options)
-        for tensor_name, values in after.items():
-            expected = self.cases[name][1].tensors[tensor_name].after
-            np.testing.assert_array_equal(_comparable(values), _comparable(expected), err_msg=f"{name}: {tensor_name}")
+        """Run a case in all orders without findings, and compare its results bit by bit, but for signs of zeros and
+        NaN."""
+        for order in ORDERS:
+            after, report = self.run(name, order=order, **options)
+            for tensor_name, values in after.items():
+                expected = self.cases[name][1].tensors[tensor_name].after
+                np.testing.assert_array_equal(_comparable(values), _comparable(expected), f"{name}: {tensor_name}")
         return report
 
     def findings(self, name: str, **options: object) -> tuple[Finding, ...]:

@@ -4,6 +4,7 @@
 
 #include "call.h"
 #include "transfer.h"
+#include "vector_lanes.h"
 
 namespace twin {
 
@@ -52,12 +53,28 @@ void check_places(Call& call, const Operand& dst, const Operand& src) {
     }
 }
 
+// Blocks of a copy within UB, which may not come from where other blocks go to.
+void check_apart(Call& call, const Operand& dst, const Operand& src, const Blocks& blocks) {
+    auto ranges = [&](const Operand& operand, int64_t stride) {
+        std::vector<std::vector<Range>> all(1);
+        for (uint64_t i = 0; i < blocks.count; ++i) {
+            int64_t begin = static_cast<int64_t>(operand.address + i * static_cast<uint64_t>(stride));
+            append_range(all[0], {begin, begin + static_cast<int64_t>(blocks.length)});
+        }
+        return all;
+    };
+    if (overlap_of(ranges(dst, blocks.dst_stride), ranges(src, blocks.src_stride)) != Overlap::None) {
+        call.fault("overlap", "the destination shares bytes with the source");
+    }
+}
+
 void issue_local(Call& call, const Operand& dst, const Operand& src, const Blocks& blocks) {
     call.aligned(dst, unit_of(dst), "the destination").aligned(src, block, "the source");
     call.reads(src, strided(blocks.length, blocks.count, blocks.src_stride));
     call.writes(dst, strided(blocks.length, blocks.count, blocks.dst_stride));
     double repeats = static_cast<double>(blocks.count * blocks.length) / 256;
     if (dst.memory == Memory::UB) {
+        check_apart(call, dst, src, blocks);
         call.costs(costs::vector_start + repeats, costs::vector_latency);
         call.count(Counter::VectorCalls, 1);
     } else {

@@ -32,18 +32,11 @@ double cycles_of(VectorOp op, Type type) {
     }
 }
 
-bool finite(const float* values, int lane) { return std::isfinite(values[lane]); }
-
-// Results of f16 that became infinite from operands that were not.
-void check_overflow(Core& core, const Lanewise& work, const FloatLanes& lanes, const LaneMask& mask) {
-    if (!machine->run.overflow || work.type != Type::f16) return;
+void check_results(Core& core, const Lanewise& work, const FloatLanes& lanes, const LaneMask& mask) {
+    if (!machine->run.overflow) return;
     for (int lane = 0; lane < mask.end(); ++lane) {
-        if (!mask[lane] || std::isnan(lanes.d[lane]) || std::fabs(lanes.d[lane]) < 65520.0f) continue;
-        if (!finite(lanes.a, lane) || (work.b.bits != 0 && !finite(lanes.b, lane))) continue;
-        machine->fault("overflow", work.site, core,
-                       text_of("a result of half is infinite: lane %d is %g before it is rounded", lane,
-                               static_cast<double>(lanes.d[lane])));
-        return;
+        const bool finite = std::isfinite(lanes.a[lane]) && (work.b.bits == 0 || std::isfinite(lanes.b[lane]));
+        if (mask[lane] && finite) check_overflow(core, work.site, work.type, lanes.d[lane]);
     }
 }
 
@@ -58,7 +51,7 @@ void execute(Core& core, const Lanewise& work, Kernel kernel) {
         if (work.b.bits != 0) load(lanes.b, work.source_type, ub, work.b, r, count);
         if (accumulates(work.op)) load(lanes.d, work.type, ub, work.dst, r, count);
         kernel(lanes, count, work.parameters);
-        if constexpr (std::is_same_v<LanesOfKind, FloatLanes>) check_overflow(core, work, lanes, mask);
+        if constexpr (std::is_same_v<LanesOfKind, FloatLanes>) check_results(core, work, lanes, mask);
         store(ub, work.type, work.dst, r, mask, lanes.d);
     }
 }
@@ -90,7 +83,6 @@ Lanewise begin(VectorCall& call, const LanewiseCall& what, const Operand& dst, c
     work.dst = call.destination(dst, work.iteration, dst_block, dst_repeat);
     if (accumulates(what.op)) {
         call.source("dst", dst, work.iteration, dst_block, dst_repeat);
-        call.apart(work.dst, work.dst, work.iteration, "dst");
     }
     return work;
 }
@@ -111,7 +103,10 @@ void binary(const LanewiseCall& what, const Operand& dst, const Operand& src0, c
     work.b = call.source("src1", src1, work.iteration, params.src1BlkStride, params.src1RepStride);
     call.apart(work.dst, work.a, work.iteration, "src0");
     const bool chained = chains(what.op) && work.dst == work.b && work.b.repeat_stride == 0;
-    if (!chained) call.apart(work.dst, work.b, work.iteration, "src1");
+    if (!chained) {
+        call.apart(work.dst, work.b, work.iteration, "src1");
+        call.written_once(work.dst, work.iteration);
+    }
     issue(call, std::move(work));
 }
 
@@ -121,6 +116,7 @@ void unary(const LanewiseCall& what, const Operand& dst, const Operand& src,
     Lanewise work = begin(call, what, dst, src, "src", params.dstBlkStride, params.dstRepStride, params.srcBlkStride,
                           params.srcRepStride);
     call.apart(work.dst, work.a, work.iteration, "src");
+    call.written_once(work.dst, work.iteration);
     issue(call, std::move(work));
 }
 
@@ -133,6 +129,7 @@ void with_scalar(const LanewiseCall& what, const Operand& dst, const Operand& sr
     Lanewise work = begin(call, what, dst, src, "src", strides.dstBlkStride, strides.dstRepStride,
                           strides.srcBlkStride, strides.srcRepStride);
     call.apart(work.dst, work.a, work.iteration, "src");
+    call.written_once(work.dst, work.iteration);
     if (is_float(src.type))
         work.parameters.scalar = float_of(src.type, scalar);
     else

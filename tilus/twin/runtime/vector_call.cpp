@@ -1,6 +1,7 @@
 #include "vector_call.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -121,6 +122,11 @@ void VectorCall::report(Overlap overlap, const char* what) {
     }
 }
 
+void VectorCall::written_once(const Walk& destination, const Iteration& iteration) {
+    if (sound() && overlap_of(destination, destination, iteration) != Overlap::None)
+        fault("overlap", "a repeat writes to dst where an earlier one does, and nothing says which is the last");
+}
+
 void VectorCall::apart(const Walk& destination, const Walk& source, const Iteration& iteration, const char* what) {
     if (sound()) report(overlap_of(destination, source, iteration), what);
 }
@@ -156,6 +162,12 @@ void VectorCall::takes(const Iteration& iteration, double cycles, const std::vec
     }
     const double each = seen > 0 ? total / static_cast<double>(seen) : 0;
     costs(costs::vector_start + each * static_cast<double>(repeats), costs::vector_latency);
+}
+
+void check_overflow(Core& core, Site site, Type type, float value) {
+    if (machine->run.overflow && type == Type::f16 && std::fabs(value) >= 65520.0f)
+        machine->fault("overflow", site, core,
+                       text_of("a result of half is infinite: %g before it is rounded", static_cast<double>(value)));
 }
 
 void spoil_reserved(Core& core, Site site) {

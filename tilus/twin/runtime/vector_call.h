@@ -21,6 +21,8 @@ class VectorCall : public Call {
                 int64_t repeat_stride, int64_t most_stride = 255);
     Walk destination(const Operand& operand, const Iteration& iteration, int64_t block_stride, int64_t repeat_stride,
                      int64_t most_stride = 255);
+    // Repeats may not write the same bytes; those of `destination` are not checked for it.
+    void written_once(const Walk& destination, const Iteration& iteration);
     // A destination and a source may be the same, and no repeat may need what an earlier one writes.
     void apart(const Walk& destination, const Walk& source, const Iteration& iteration, const char* what);
     void apart(const std::vector<std::vector<Range>>& written, const std::vector<std::vector<Range>>& read,
@@ -45,6 +47,9 @@ class VectorCall : public Call {
 
     Site site_;
 };
+
+// A result of half that is infinite, where that is a finding: `value` before it was rounded, of finite operands.
+void check_overflow(Core& core, Site site, Type type, float value);
 
 // Lets the scalar unit wait for all that the vector pipe was given, as the library does before it returns a scalar.
 void wait_for_vectors(Core& core, const char* name, int line);

@@ -59,12 +59,6 @@ int64_t convert(const Conversion& work, int64_t value) {
     return round_to_bits(work.to, round_to_float(value, work.mode), work.mode);
 }
 
-void check_overflow(Core& core, const Conversion& work, float from, int64_t bits) {
-    if (machine->run.overflow && work.to == Type::f16 && std::isfinite(from) && (bits & 0x7fff) == 0x7c00)
-        machine->fault("overflow", work.site, core,
-                       text_of("a result of half is infinite: %g before it is rounded", static_cast<double>(from)));
-}
-
 template <typename Number>
 void execute(Core& core, const Conversion& work) {
     uint8_t* ub = core.bytes(Memory::UB);
@@ -76,7 +70,8 @@ void execute(Core& core, const Conversion& work) {
         for (int i = 0; i < mask.end(); ++i) {
             if (!mask[i]) continue;
             to[i] = convert(work, from[i]);
-            check_overflow(core, work, static_cast<float>(from[i]), to[i]);
+            if (work.to == Type::f16 && std::isfinite(from[i]) && (to[i] & 0x7fff) == 0x7c00)
+                check_overflow(core, work.site, work.to, static_cast<float>(from[i]));
         }
         store(ub, work.to, work.dst, r, mask, to);
     }
@@ -134,6 +129,7 @@ void cast(const Operand& dst, const Operand& src, AscendC::RoundMode mode, const
     work.src = call.source("src", src, work.iteration, strides.srcBlkStride, strides.srcRepStride);
     work.dst = call.destination(dst, work.iteration, strides.dstBlkStride, strides.dstRepStride);
     call.apart(work.dst, work.src, work.iteration, "src");
+    call.written_once(work.dst, work.iteration);
     if (src.type == Type::s32 && dst.type == Type::f16 && !call.state().scaled)
         call.fault("parameter", "int32_t to half multiplies by a scale that SetDeqScale has to set before");
     if (!call.sound() || work.iteration.repeats == 0) return;

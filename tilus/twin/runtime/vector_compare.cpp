@@ -181,6 +181,7 @@ Selection begin(VectorCall& call, const Operand& dst, const Operand& src0, const
     work.a = call.source("src0", src0, iteration, params.src0BlkStride, params.src0RepStride);
     work.dst = call.destination(dst, iteration, params.dstBlkStride, params.dstRepStride);
     call.apart(work.dst, work.a, iteration, "src0");
+    call.written_once(work.dst, iteration);
     return work;
 }
 

@@ -14,6 +14,7 @@ void duplicate(const Operand& dst, uint64_t scalar, const Lanes& lanes, Field<16
     const Iteration iteration = call.iterate(lanes, lanes_of(dst.type));
     const Walk walk = call.destination(dst, iteration, block_stride, repeat_stride, UINT16_MAX);
     call.within("dstRepStride", repeat_stride, 0, UINT8_MAX);
+    call.written_once(walk, iteration);
     if (!call.sound() || iteration.repeats == 0) return;
     call.takes(iteration, 1, {}, {walk});
     const int64_t value = integer_of(dst.type, scalar);
@@ -32,6 +33,7 @@ void copy_lanes(const Operand& dst, const Operand& src, const Lanes& lanes, cons
     const Walk from = call.source("src", src, iteration, params.srcStride, params.srcRepeatSize, UINT16_MAX);
     const Walk to = call.destination(dst, iteration, params.dstStride, params.dstRepeatSize, UINT16_MAX);
     call.apart(to, from, iteration, "src");
+    call.written_once(to, iteration);
     if (!call.sound() || iteration.repeats == 0) return;
     call.takes(iteration, 1, {from}, {to});
     call.issue([=](Core& core) {
@@ -68,6 +70,7 @@ void brcb(const Operand& dst, const Operand& src, int64_t times, const AscendC::
     const size_t size = bits_of(src.type) / 8, group = blocks_per_repeat * size;
     call.reads(src, contiguous(static_cast<uint64_t>(iteration.repeats) * group));
     check_groups(call, walk, iteration, src, static_cast<int64_t>(group), "src");
+    call.written_once(walk, iteration);
     if (!call.sound()) return;
     call.takes(iteration, 1, {}, {walk});
     call.issue([=, base = src.address](Core& core) {
@@ -91,6 +94,7 @@ void progression(const char* name, const Operand& dst, uint64_t first, uint64_t 
     const Iteration iteration = call.iterate(lanes, lanes_of(dst.type));
     const Walk walk = call.destination(dst, iteration, block_stride, repeat_stride, UINT16_MAX);
     call.within("dstRepStride", repeat_stride, 0, UINT8_MAX);
+    call.written_once(walk, iteration);
     if (!call.sound() || iteration.repeats == 0) return;
     call.takes(iteration, 1, {}, {walk});
     call.issue([=, type = dst.type](Core& core) {

@@ -72,6 +72,7 @@ void gather(const Operand& dst, const Operand& src, const Operand& offsets, uint
     const Walk by = call.source("srcOffset", offsets, iteration, 1, row_stride(Type::u32, per_repeat));
     call.in_ub(src, "src");
     call.apart(to, by, iteration, "srcOffset");
+    call.written_once(to, iteration);
     if (!call.sound() || iteration.repeats == 0) return;
     // Elements of a repeat come from one block after another: an assumption.
     call.takes(iteration, 8, {by}, {to});
@@ -97,6 +98,7 @@ void gather_blocks(const Operand& dst, const Operand& src, const Operand& offset
     const Walk to = call.destination(dst, iteration, params.dstBlkStride, params.dstRepStride, UINT16_MAX);
     const Walk by = call.source("offset", offsets, blocks, 1, 1);
     call.in_ub(src, "src0");
+    call.written_once(to, iteration);
     if (!call.sound()) return;
     call.takes(iteration, 1, {}, {to});
     const Sources sources{src, 0, static_cast<uint32_t>(block_bytes), call.site()};

@@ -1,6 +1,7 @@
 // Reductions of repeats, of blocks, and of all.
 #include "twin/vector_reduce.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -57,6 +58,13 @@ Extreme reduce_lanes(ReduceType type, Type element, const float* values, const L
     return {some < 0 ? 0 : sum_of(element, taken, end - begin), some};
 }
 
+void check_sum(Core& core, Site site, Type type, const float* values, const LaneMask& mask, float sum) {
+    if (!machine->run.overflow) return;
+    for (int i = 0; i < mask.end(); ++i)
+        if (mask[i] && !std::isfinite(values[i])) return;
+    check_overflow(core, site, type, sum);
+}
+
 // What one repeat leaves of `size` bytes each, at `to`.
 struct Result {
     ReduceOrder order;
@@ -96,6 +104,7 @@ struct Reduction {
     int64_t step;       // bytes between the results of repeats
     int parts;          // results of a repeat
     Result result;
+    Site site;
 };
 
 // Bits of the parts that have an active lane, as bytes of their results.
@@ -140,8 +149,9 @@ void execute(Core& core, const Reduction& work) {
         load(values, work.element, core.bytes(Memory::UB), work.src, r, mask.end());
         for (int part = 0; part < work.parts; ++part) {
             Extreme extreme = reduce_lanes(work.type, work.element, values, mask, part * lanes, (part + 1) * lanes);
-            if (extreme.place >= 0)
-                work.result.write(data(core, work.dst) + r * work.step + part * work.result.bytes(), extreme);
+            if (extreme.place < 0) continue;
+            if (work.type == ReduceType::SUM) check_sum(core, work.site, work.element, values, mask, extreme.value);
+            work.result.write(data(core, work.dst) + r * work.step + part * work.result.bytes(), extreme);
         }
     }
 }
@@ -157,7 +167,8 @@ void reduce(const ReduceCall& what, Extent extent, const Operand& dst, const Ope
     const Iteration iteration = call.iterate(what.lanes, lanes_of(src.type));
     const int parts = extent == Extent::Block ? blocks_per_repeat : 1;
     const Result result{order, src.type};
-    Reduction work{what.type, src.type, iteration, {}, dst, dst_repeat * parts * result.bytes(), parts, result};
+    Reduction work{what.type, src.type, iteration, {}, dst, dst_repeat * parts * result.bytes(), parts, result,
+                   call.site()};
     work.src = call.source("src", src, iteration, src_block, src_repeat, UINT16_MAX);
     call.within("dstRepStride", dst_repeat, iteration.repeats > 1, UINT16_MAX);
     // A repeat's results lie at a multiple of their size; half's of 2 B, float's of 4 B for one a repeat. From memory.
@@ -188,6 +199,7 @@ struct Whole {
     Iteration iteration;
     Walk src;
     bool with_index;
+    Site site;
 };
 
 Extreme reduce_whole(Core& core, const Whole& work) {
@@ -198,16 +210,21 @@ Extreme reduce_whole(Core& core, const Whole& work) {
         float values[most_lanes];
         load(values, work.element, core.bytes(Memory::UB), work.src, r, mask.end());
         const Extreme one = reduce_lanes(work.type, work.element, values, mask, 0, work.iteration.lanes);
-        if (work.type == ReduceType::SUM)
+        if (work.type == ReduceType::SUM) {
+            check_sum(core, work.site, work.element, values, mask, one.value);
             sums.push_back(one.value);
-        else if (best.place < 0 || better(work.type, one.value, best.value))
+        } else if (best.place < 0 || better(work.type, one.value, best.value)) {
             best = {one.value, r * work.iteration.lanes + one.place};
+        }
     }
     if (work.type != ReduceType::SUM) return best;
     size_t size = 1;
     while (size < sums.size()) size *= 2;
+    const bool finite = std::all_of(sums.begin(), sums.end(), [](float sum) { return std::isfinite(sum); });
     sums.resize(size, 0.0f);
-    return {sum_of(work.element, sums.data(), static_cast<int>(size)), 0};
+    const float sum = sum_of(work.element, sums.data(), static_cast<int>(size));
+    if (finite) check_overflow(core, work.site, work.element, sum);
+    return {sum, 0};
 }
 
 }  // namespace
@@ -220,7 +237,7 @@ void reduce_all(const ReduceCall& what, const Operand& dst, const Operand& src, 
     const Iteration iteration = call.iterate(what.lanes, lanes_of(src.type));
     if (with_index && src_repeat != blocks_per_repeat && iteration.repeats > 1)
         call.fault("parameter", "an index is that of a row of elements: srcRepStride is 8");
-    Whole whole{what.type, src.type, iteration, {}, with_index};
+    Whole whole{what.type, src.type, iteration, {}, with_index, call.site()};
     whole.src = call.source("src", src, iteration, 1, src_repeat, UINT16_MAX);
     call.in_ub(work, "sharedTmpBuffer");
     const uint64_t size = bits_of(src.type) / 8;
