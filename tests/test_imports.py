@@ -29,13 +29,13 @@ LAYERS = (
     {"tuning"},
     {"cli"},
 )
-# The simulators must share no code with what they check; only what runs kernels or counts what they do may call them.
-ALLOWED: dict[str, set[str]] = {"simulator": {"diagnostics"}, "twin": {"diagnostics"}}
+# The simulator must share no code with what it checks; only what runs kernels or counts what they do may call it.
+ALLOWED: dict[str, set[str]] = {"simulator": {"diagnostics"}}
 for _index, _layer in enumerate(LAYERS):
     for _name in _layer:
         ALLOWED[_name] = set().union(*LAYERS[:_index])
 for _name in ("runtime", "model", "cli"):
-    ALLOWED[_name] |= {"simulator", "twin"}
+    ALLOWED[_name].add("simulator")
 
 # Imported in functions, where they are needed.
 HEAVY = ("sympy", "loky", "distributed", "optuna", "lark", "llvmlite", "click", "rich", "cupy", "torch",
@@ -94,7 +94,7 @@ def test_layers_import_downwards():
 
 @pytest.mark.parametrize("package", [
     "backends", "cli", "diagnostics", "interp", "ir", "lang", "layouts", "lowering", "model", "quantization", "runtime",
-    "simulator", "targets", "tuning", "twin",
+    "simulator", "targets", "tuning",
 ])
 def test_modules_of_a_package_form_no_cycle(package: str):
     """Imports within functions count, those for type checkers do not."""

@@ -22,11 +22,12 @@ class Attributes:
         raster: in how wide groups along the first axis blocks run, 0 for none, None where nobody has said
             (``lowering/schedule/raster.py``).
         folded: blocks are numbered along the first axis alone.
+        parts: into how many parts a block may be divided, where cores share blocks; 0 where none do
+            (``lowering/divide_blocks.py``).
         may_alias: arrays that may share memory with others that are written.
         scalars: which outputs of an array-level function have rank 0 for its callers.
         shared_bytes: of a thread-level kernel.
         arguments: how a launcher names the arguments of a thread-level kernel: ``a``, ``a.shape[0]``.
-        cores: which cores of an NPU a thread-level kernel runs on (``"AIV_ONLY"``, ``"MIX_AIC_1_2"``).
         restrict: arrays of a thread-level kernel that no barrier orders the accesses to.
         formats: in which order the elements of prepacked arrays lie, by parameter (``ir/prepacked.py``).
         linkage: LLVM's, of a function of the host.
@@ -40,11 +41,11 @@ class Attributes:
     grid_rank: int = 1
     raster: int | None = None
     folded: bool = False
+    parts: int = 0
     may_alias: tuple[str, ...] = ()
     scalars: tuple[int, ...] = ()
     shared_bytes: int = 0
     arguments: tuple[str, ...] = ()
-    cores: str = ""
     restrict: tuple[str, ...] = ()
     formats: tuple[tuple[str, str], ...] = ()
     linkage: str = ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tilus.ir.core import Module
 from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
+from tilus.lowering.divide_blocks import divide_blocks
 from tilus.lowering.dots import choose_dot_units
 from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.enter_groups import enter_groups
@@ -58,6 +59,7 @@ CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
     ("reduce-in-loops", reduce_in_loops),
     ("choose-host-formats", choose_host_formats),
+    ("divide-blocks", divide_blocks),
 )
 """From a traced tile module to the one that is lowered for the CPU."""
 

@@ -4,6 +4,7 @@ from tilus.ir.ops.arith import *
 from tilus.ir.ops.control import *
 from tilus.ir.ops.groups import *
 from tilus.ir.ops.memory import *
+from tilus.ir.ops.parts import *
 from tilus.ir.ops.reduction import *
 from tilus.ir.ops.shape import *
 from tilus.ir.ops.sync import *

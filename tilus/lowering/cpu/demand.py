@@ -20,6 +20,7 @@ from tilus.ir.ops import (
     CollapseView,
     Const,
     ConvertLayout,
+    CutView,
     Dim,
     Dot,
     For,
@@ -107,7 +108,7 @@ class Demand:
                 self._walk(region)
             self._need_all(op.operands)
         elif isinstance(op, Store):
-            ends = [self._end(op.view, axis, offset) for axis, offset in enumerate(op.offsets)]
+            ends = _cut(op, [self._end(op.view, axis, offset) for axis, offset in enumerate(op.offsets)])
             for value in (op.value, op.mask):
                 if value is not None and not value.tile.is_scalar:
                     self._need(value, ends)
@@ -166,6 +167,8 @@ class Demand:
         op = view.defining
         if isinstance(op, PermuteView):
             return self._bound(op.view, op.permutation[axis])
+        if isinstance(op, CutView):
+            return self._bound(op.view, axis)
         if isinstance(op, Subview):
             d = [d for d in range(op.view.view.rank) if d not in op.dropped][axis]
             bound, start = self._bound(op.view, d), self._scalar(op.starts[d])
@@ -193,6 +196,14 @@ class Demand:
             operands = tuple(self._scalar(o) for o in op.operands)
             return None if None in operands else ("op", type(op), tuple(op.attributes.items()), operands)
         return None
+
+
+def _cut(op: Store, ends: list[End]) -> list[End]:
+    """The ends of what is stored, given those of its array: a part of a block needs no more than its rows."""
+    cut = op.view.defining
+    if isinstance(cut, CutView) and op.offsets[cut.axis] is cut.start:
+        ends[cut.axis] = ("value", cut.count)
+    return ends
 
 
 def _named_extents(kernel: Function) -> dict[tuple[Value, int], End]:

@@ -15,6 +15,7 @@ from tilus.lowering.cpu import (  # noqa: F401  (registers the lowerings)
     control,
     dot,
     groups,
+    parts,
     reduction,
     sync,
     tiles,
@@ -75,9 +76,11 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
 
 def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts: Facts, *, short: bool = False
                   ) -> Function:
-    """``block(arguments, frame, state, b0, b1, b2)``; ``short``: the rows of arrays are."""
-    body = Block([PointerType(i64), PointerType(u8, "local"), PointerType(i64), *[TileType(i64)] * 3],
-                 ["arguments", "frame", "state", "b0", "b1", "b2"])
+    """``block(arguments, frame, state, b0, b1, b2)``, of kernels whose blocks may be divided with the number of the
+    part as well; ``short``: the rows of arrays are."""
+    indices = ["b0", "b1", "b2", *(["part"] if kernel.attributes.parts else [])]
+    body = Block([PointerType(i64), PointerType(u8, "local"), PointerType(i64), *[TileType(i64)] * len(indices)],
+                 ["arguments", "frame", "state", *indices])
     lowering = BlockLowering(kernel, body, program, machine, facts)
     if is_cooperative(kernel):
         lowering.yield_frame = body.args[1]

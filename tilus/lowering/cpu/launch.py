@@ -53,6 +53,7 @@ from tilus.lowering.cpu.kept_tiles import kept_dots
 from tilus.lowering.cpu.neighbours import BLOCKS, FOLLOWING, memory_words, products, shared_axis
 from tilus.lowering.cpu.neighbours import forget as forget_neighbours
 from tilus.lowering.cpu.nest import SHORT
+from tilus.lowering.cpu.parts import parts_of_blocks
 from tilus.lowering.cpu.state import (
     LONE_ATOMICS,
     NO_ATOMICS,
@@ -74,6 +75,7 @@ from tilus.lowering.cpu.state import (
     STATE_GRID1,
     STATE_GRID2,
     STATE_NEXT,
+    STATE_PARTS,
     STATE_RUNTIME,
     STATE_TOGETHER,
     STATE_TOTAL,
@@ -160,8 +162,8 @@ def _neighbour_memories(c: Cursor, kernel: Function, frame: Value) -> list[Value
 
 def _follow(c: Cursor, memories: list[Value], axis: int, index: Value, stop: Number, state: Value) -> None:
     """Say how many of the blocks that come next lie side by side with this one along an axis: those that the core has
-    taken, where the grid has no other axis."""
-    others: Number = 1
+    taken, where the grid has no other axis and blocks are not divided."""
+    others: Number = c.b.add(PtrLoad(c.offset(state, STATE_PARTS))).result
     for other, word in enumerate((STATE_GRID0, STATE_GRID1, STATE_GRID2)):
         if other != axis:
             others = c.mul(others, c.b.add(PtrLoad(c.offset(state, word))).result)
@@ -209,8 +211,8 @@ def _next_block(c: Cursor, at: Sequence[Value], extents: Sequence[Value]) -> lis
 
 
 def _runner(kernel: Function, wide: WideKernel | None) -> Function:
-    """``run_KERNEL(state, frame)``: blocks in increasing order, or in groups, a chunk at a time; several together by a
-    second version of the kernel where the state says so."""
+    """``run_KERNEL(state, frame)``: blocks, or their parts, in increasing order, or in groups, a chunk at a time;
+    several blocks together by a second version of the kernel where the state says so."""
     body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
     c = Cursor(body)
     state, frame = body.args
@@ -227,15 +229,20 @@ def _runner(kernel: Function, wide: WideKernel | None) -> Function:
 
     grouped, axis = is_grouped(kernel), shared_axis(kernel)
     memories = _neighbour_memories(c, kernel, frame)
+    parts = word(STATE_PARTS) if kernel.attributes.parts else None
+    stepping = not grouped and parts is None
     reached: list[Number] = []
 
     def block(index: Value, at: list[Value]) -> list[Value]:
         if axis is not None:
             _follow(c, memories, axis, index, reached[0], state)
-        if grouped:
-            at = _grouped_block_at(c, index, extents)
-        c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, *at)))
-        return [] if grouped else _next_block(c, at, extents)
+        part = []
+        if parts is not None:
+            index, part = c.arith("quo", index, parts), [c.arith("rem", index, parts)]
+        if not stepping:
+            at = (_grouped_block_at if grouped else _block_at)(c, index, extents)
+        c.b.add(CallFunction(f"block_{kernel.name}", (arguments, frame, state, *at, *part)))
+        return _next_block(c, at, extents) if stepping else []
 
     seen = tick_seen(c, state)
     before, after = Block([TileType(i64)]), Block([TileType(i64)])
@@ -246,7 +253,7 @@ def _runner(kernel: Function, wide: WideKernel | None) -> Function:
     start, stop = after.args[0], c.min(c.add(after.args[0], chunk), total)
     if wide is not None:
         start = _run_together(c, wide, word(STATE_TOGETHER), start, stop, (arguments, frame, state))
-    at = [] if grouped else _block_at(c, start, extents)
+    at = _block_at(c, start, extents) if stepping else []
     reached.append(stop)
     c.loop(start, stop, 1, at, block)
     pause_if_due(c, state, seen, None)
@@ -413,12 +420,14 @@ class _Launcher:
         address = c.b.add(PtrToInt(packed)).result
         atomics, work = self.atomics(op, self.work(op, total))
         together = self.together(op, total)
+        parts = parts_of_blocks(c, self.module.kernel(op.kernel), total, work, self.threads)
+        total = c.mul(total, parts)
         entries: dict[int, Number] = {
             STATE_NEXT: 0, STATE_TOTAL: total, STATE_GRID0: grid[0], STATE_GRID1: grid[1], STATE_GRID2: grid[2],
             STATE_ARGUMENTS: address, STATE_ERROR: 0, STATE_CHUNK: self.chunk(op, total, grid, together),
             STATE_RUNTIME: c.b.add(PtrToInt(self.body.args[1])).result, STATE_ARRIVED: 0,
             STATE_WAITS: int(_waits(self.module.kernel(op.kernel))), STATE_ATOMICS: atomics, STATE_ALONE: 0,
-            STATE_TOGETHER: together,
+            STATE_TOGETHER: together, STATE_PARTS: parts,
             **dict.fromkeys(RUNTIME_WORDS, 0),
         }
         for index, entry in entries.items():
@@ -527,8 +536,8 @@ class _Launcher:
         return self.c.b.add(PtrLoad(self.c.offset(self.body.args[1], RUNTIME_THREADS))).result
 
     def chunk(self, op: Launch, total: Number, grid: Sequence[Number], together: Number) -> Number:
-        """Blocks that a core takes at a time: a sixteenth of its share, up to 64, or some whole groups of them, or as
-        many as share products. One where blocks wait for others, so that those are on their way."""
+        """Blocks, or parts of them, that a core takes at a time: a sixteenth of its share, up to 64, or some whole
+        groups of them, or as many as share products. One where blocks wait for others: those are on their way then."""
         if any(isinstance(inner, WaitUntil) for inner in self.module.kernel(op.kernel).walk()):
             return 1
         c = self.c

@@ -24,7 +24,8 @@ STATE_WAITS = 13  # whether blocks wait for anything; the words before are the r
 STATE_ATOMICS = 14  # one of the following; the runtime puts NO_ATOMICS where it has nothing to give back
 STATE_ALONE = 15  # whether the launch has its atomics alone, so that they need not be locked
 STATE_TOGETHER = 16  # how many neighbouring blocks are taken together; 0 where none are
-STATE_WORDS = 17
+STATE_PARTS = 17  # into how many parts each block is divided
+STATE_WORDS = 18
 # Whether others see the blocks' atomics, and whether a launch that runs on one thread is to have those alone.
 NO_ATOMICS, SHARED_ATOMICS, LONE_ATOMICS = range(3)
 

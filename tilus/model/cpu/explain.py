@@ -60,7 +60,8 @@ def _launch(followed: Followed, ways: Sequence[Way]) -> Iterator[str]:
     at_a_time = f", {launch.chunk} at a time" if launch.chunk > 1 else ""
     what = "block" if launch.together == 1 else "group"
     of = "" if launch.together == 1 else f" of {launch.together} blocks"
-    blocks = f"{launch.blocks} {what}{'s' if launch.blocks != 1 else ''}{of} ({grid}){at_a_time}"
+    parts = "" if launch.parts == 1 else f", each in {launch.parts} parts"
+    blocks = f"{launch.blocks} {what}{'s' if launch.blocks != 1 else ''}{of} ({grid}){parts}{at_a_time}"
     yield f"kernel {launch.kernel}: {blocks}, on {_threads(followed.model.threads)}"
     dots = dict.fromkeys(way.dot for way in ways)
     texts = Counter("\n".join(_dot(followed, dot, [w for w in ways if w.dot is dot])) for dot in dots)

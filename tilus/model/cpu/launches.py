@@ -24,6 +24,7 @@ from tilus.lowering.cpu.state import (
     STATE_ATOMICS,
     STATE_CHUNK,
     STATE_GRID0,
+    STATE_PARTS,
     STATE_TOGETHER,
     STATE_TOTAL,
 )
@@ -43,7 +44,7 @@ _FUNCTIONS = LOCAL + (3 << 20)
 class Launch:
     """Of one kernel: ``state`` is the address of the launch's state, whose words are in ``memory``. ``single``: it
     stays on one thread, since it is hardly more than atomics. ``together``: what counts as a block does what so many
-    blocks of the kernel do, as its second version does."""
+    blocks of the kernel do, as its second version does. ``parts``: into how many of them cores divide a block."""
 
     kernel: str
     grid: tuple[int, int, int]
@@ -53,6 +54,7 @@ class Launch:
     memory: dict[int, Number]
     single: bool
     together: int = 1
+    parts: int = 1
 
     @property
     def function(self) -> str:
@@ -164,7 +166,8 @@ class LaunchFunction:
         together = max(1, word(STATE_TOGETHER) or 1)
         groups = (-(-grid[0] // together), grid[1], grid[2])
         self.launches.append(Launch(runner.removeprefix("run_"), groups, max(1, (word(STATE_CHUNK) or 1) // together),
-                                    word(STATE_ARGUMENTS), state, words, single, together))
+                                    word(STATE_ARGUMENTS), state, words, single, together,
+                                    max(1, word(STATE_PARTS) or 1)))
 
 
 __all__ = ["FRAME", "Launch", "LaunchFunction", "Memory", "bind"]

@@ -56,7 +56,10 @@ class LaunchModel:
     def __init__(self, function: Function, launch: Launch, memory: Memory, host: Host, threads: int,
                  memos: int, grouped: bool, frame_bytes: int) -> None:
         self.launch, self.host, self.memos, self.grouped = launch, host, memos, grouped
-        self.threads = max(1, min(threads, -(-launch.blocks // launch.chunk)))
+        rows, *others = launch.grid
+        self.grid = rows * launch.parts, *others  # parts count as blocks, along the first axis
+        self.blocks = math.prod(self.grid)
+        self.threads = max(1, min(threads, -(-self.blocks // launch.chunk)))
         self.sizes: Mapping[int, float] = {**memory.sizes, FRAME >> ROOT_BITS: frame_bytes}
         self.analysis = Analysis(function, launch.memory, Core(host.vector_bytes, *host.latencies))
         self.cycles: dict[Region, tuple[float, str]] = {}
@@ -65,7 +68,8 @@ class LaunchModel:
         self.assumed: set[str] = set()
 
     def arguments(self, block: tuple[int, int, int]) -> dict[int, int]:
-        return dict(enumerate((self.launch.arguments, FRAME, self.launch.state, *block)))
+        row, part = divmod(block[0], self.launch.parts)
+        return dict(enumerate((self.launch.arguments, FRAME, self.launch.state, row, *block[1:], part)))
 
     def _cycles(self, region: Region) -> tuple[float, str]:
         """Of one execution of a region's own operations, and what limits it."""
@@ -85,7 +89,7 @@ class LaunchModel:
 
     def estimate(self) -> Estimate:
         """The model's answer."""
-        if not self.launch.blocks:
+        if not self.blocks:
             return Estimate(self.host.launch)
         counts = self.counts = self._counts()
         self.analysis.look(self.arguments((0, 0, 0)), counts)
@@ -94,9 +98,9 @@ class LaunchModel:
                           self.threads).streams
         parts, uses = self._parts(counts, streams)
         work = sum(parts.values())
-        overhead = self.launch.blocks * self.host.block
+        overhead = self.blocks * self.host.block
         parts["beginning blocks"] = overhead
-        uses["blocks"] = self.launch.blocks
+        uses["blocks"] = self.blocks
         share = self._share()
         seconds = (work + overhead) * share
         parts["waiting for the last blocks"] = (work + overhead) * (share * self.threads - 1)
@@ -130,13 +134,13 @@ class LaunchModel:
         row before, and the column before in the same group. Blocks at the beginning of a core's work have none."""
         row, column, plane = block
         found = [(row - 1, column, plane)] if row else []
-        if column and ((self.grouped and column % PANELS_KEPT) or self.launch.grid[0] == 1):
+        if column and ((self.grouped and column % PANELS_KEPT) or self.grid[0] == 1):
             found.append((row, column - 1, plane))
         return found
 
     def _samples(self) -> list[tuple[tuple[int, int, int], float]]:
         """Blocks that stand for all, with weights that sum up to their number."""
-        grid, varies = self.launch.grid, self.analysis.block_varies
+        grid, varies = self.grid, self.analysis.block_varies
         axes = [sampled(g) if v else [(min(g - 1, 1), float(g))] for g, v in zip(grid, varies, strict=True)]
         if self.grouped and len(axes[1]) == 1 and grid[1] > 1:  # the first column of a group packs A
             groups = -(-grid[1] // PANELS_KEPT)
@@ -148,14 +152,14 @@ class LaunchModel:
             return [((a[0], b[0], c[0]), a[1] * b[1] * c[1]) for a, b, c in itertools.product(*axes)]
         # One axis after another, from a block in the middle: the differences from it are added up.
         middle = [axis[min(1, len(axis) - 1)][0] for axis in axes]
-        total = float(self.launch.blocks)
+        total = float(self.blocks)
         weights: dict[tuple[int, int, int], float] = {}
         for d, axis in enumerate(axes):
             for place, weight in axis:
                 block = [*middle]
                 block[d] = place
                 key = (block[0], block[1], block[2])
-                weights[key] = weights.get(key, 0.0) + weight * total / self.launch.grid[d]
+                weights[key] = weights.get(key, 0.0) + weight * total / self.grid[d]
         key = (middle[0], middle[1], middle[2])
         weights[key] -= total * (len(axes) - 1)
         return list(weights.items())
@@ -165,7 +169,7 @@ class LaunchModel:
     def _axes(self) -> list[tuple[Region, float]]:
         """The loops over the blocks of one core, the first axis innermost: cores share the first ones that are long
         enough."""
-        trips = [float(g) for g in self.launch.grid]
+        trips = [float(g) for g in self.grid]
         left = float(self.threads)
         for d, count in enumerate(trips):
             share = min(left, count)
@@ -225,7 +229,7 @@ class LaunchModel:
 
     def _share(self) -> float:
         """The part of all work that the core does which is last."""
-        blocks, chunk, threads = self.launch.blocks, self.launch.chunk, self.threads
+        blocks, chunk, threads = self.blocks, self.launch.chunk, self.threads
         if threads == 1:
             return 1.0
         if -(-blocks // chunk) > MOST_CHUNKS:
@@ -235,13 +239,13 @@ class LaunchModel:
 
     def _costs(self) -> list[float]:
         """Of the chunks of blocks, in order: a block's as if what each axis changes were independent."""
-        blocks, chunk = self.launch.blocks, self.launch.chunk
+        blocks, chunk = self.blocks, self.launch.chunk
         times = {at: sum(self.cycles[r][0] * n for r, n in e.counts.items()) for at, e in self.followed.items()}
         usual = sum(times.values()) / len(times) or 1.0
         profiles = [_profile(times, d, usual) for d in range(3)]
         if not any(profiles):
             return [float(min(chunk, blocks - first)) for first in range(0, blocks, chunk)]
-        a, b, _ = self.launch.grid
+        a, b, _ = self.grid
         step = max(1, chunk // 4)  # a few blocks stand for a chunk
 
         def cost(number: int) -> float:

@@ -1,1 +1,0 @@
-"""Ascend NPUs: compiled kernels as C++, and what runs that here."""
