@@ -184,8 +184,10 @@ class TestOrder:
         self.faster(model(scaled, x[:, :512], y), model(scaled, x[:, ::16], y), 1.5)
 
     def test_one_block_on_two_cores(self):
+        """It is divided, and so takes no longer than several."""
         x, y = floats(1 << 18), floats(1 << 18)
-        self.faster(model(add_one, x, y, B=4096), model(add_one, x, y, B=1 << 18), 1.3)
+        several, one = model(add_one, x, y, B=4096), model(add_one, x, y, B=1 << 18)
+        assert one.seconds < 1.1 * several.seconds
 
     def test_three_blocks_on_two_cores(self):
         a, b, c = floats(96, 512), floats(512, 64), floats(96, 64)
