@@ -303,15 +303,6 @@ def gradients_into(gradients: tuple[Array, Array, Array], q: Array, k: Array, v:
         queries(q, k, v, do, *rows, dq, **by_queries)
 
 
-def sink_gradients(sinks: Array, o: Array, lse: Array, do: Array) -> Array:
-    """The gradients of the sinks' scores, (H,): a sink takes its weight of each row from the values."""
-    import numpy as np
-
-    delta = np.einsum("bqhd,bqhd->bhq", o.astype(np.float32), do.astype(np.float32))
-    gradients: Array = -np.sum(np.exp(sinks[:, None] - lse) * delta, axis=(0, 2))
-    return gradients
-
-
 def reference(q: Array, k: Array, v: Array, do: Array, causal: bool = False,
               slope: Callable[[Array], Array] | None = None, weights: Array | None = None,
               **meaning: Any) -> tuple[Array, Array, Array]:
@@ -319,7 +310,22 @@ def reference(q: Array, k: Array, v: Array, do: Array, causal: bool = False,
     mean, :func:`flash_attention.reference` says."""
     import numpy as np
 
-    (_, sq, h, d), (batch, sk, hk, _) = q.shape, k.shape
+    (_, _, h, d), (batch, sk, hk, _) = q.shape, k.shape
+    p, ds, products = reference_of_scores(q, k, v, do, causal, weights, **meaning)
+    ds = ds / d**0.5 if slope is None else ds * slope(products) / d**0.5
+    dq = np.einsum("bhqk,bkhd->bqhd", ds, np.repeat(k, h // hk, axis=2))
+    dk = np.einsum("bhqk,bqhd->bkhd", ds, q).reshape(batch, sk, hk, h // hk, d).sum(3)
+    dv = np.einsum("bhqk,bqhd->bkhd", p, do).reshape(batch, sk, hk, h // hk, v.shape[3]).sum(3)
+    return dq, dk, dv
+
+
+def reference_of_scores(q: Array, k: Array, v: Array, do: Array, causal: bool = False, weights: Array | None = None,
+                        **meaning: Any) -> tuple[Array, Array, Array]:
+    """The weights of values, the gradient of the scores that the softmax is of, and q kᵀ / √D, each (B, H, Sq, Sk), by
+    the definition; what the others mean, :func:`flash_attention.reference` says."""
+    import numpy as np
+
+    (_, sq, h, d), (_, sk, hk, _) = q.shape, k.shape
     o, lse = flash_attention.reference(q, k, v, causal, weights=weights, **meaning)
     wide_k, wide_v = (np.repeat(x, h // hk, axis=2) for x in (k, v))
     products = np.einsum("bqhd,bkhd->bhqk", q, wide_k) / d**0.5
@@ -330,13 +336,7 @@ def reference(q: Array, k: Array, v: Array, do: Array, causal: bool = False,
         s = np.where(meaning["seen"], s, -np.inf)
     p, factors = np.exp(s - lse[..., None]), 1.0 if weights is None else weights
     delta = np.einsum("bqhd,bqhd->bhq", do, o)[..., None]
-    ds = p * (np.einsum("bqhd,bkhd->bhqk", do, wide_v) * factors - delta) / d**0.5
-    if slope is not None:
-        ds = ds * slope(products)
-    dq = np.einsum("bhqk,bkhd->bqhd", ds, wide_k)
-    dk = np.einsum("bhqk,bqhd->bkhd", ds, q).reshape(batch, sk, hk, h // hk, d).sum(3)
-    dv = np.einsum("bhqk,bqhd->bkhd", p * factors, do).reshape(batch, sk, hk, h // hk, v.shape[3]).sum(3)
-    return dq, dk, dv
+    return p * factors, p * (np.einsum("bqhd,bkhd->bhqk", do, wide_v) * factors - delta), products
 
 
 def operands(shape: tuple[int, ...], dtype: tl.DType, seed: int, causal: bool) -> tuple[Array, ...]:

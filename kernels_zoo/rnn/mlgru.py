@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kernels_zoo.rnn.cells import MLGRU
-from kernels_zoo.rnn.recurrent import Tape, rnn, rnn_backward
+from kernels_zoo.rnn.recurrent import Tape, report, rnn, rnn_backward
 
 if TYPE_CHECKING:
     from kernels_zoo.checking import Array
@@ -45,4 +45,9 @@ def mlgru_backward(gates: Array, tape: Tape, dh: Array, final: Array | None = No
     return of_gates[:, :, :, 0], bias[0, 0], initial[0, :, 0]
 
 
-__all__ = ["mlgru", "mlgru_backward"]
+def main() -> None:
+    report(MLGRU)
+
+
+if __name__ == "__main__":
+    main()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +12,14 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.attention import variants
+from kernels_zoo.attention.bias_gradient import bias_gradient
+from kernels_zoo.attention.bias_gradient import reference as bias_reference
 from kernels_zoo.attention.flash_attention import flash_attention
-from kernels_zoo.attention.flash_attention_backward import flash_attention_backward, reference, sink_gradients
+from kernels_zoo.attention.flash_attention import reference as forward
+from kernels_zoo.attention.flash_attention_backward import flash_attention_backward, reference
 from kernels_zoo.attention.forms import Form
+from kernels_zoo.attention.sink_gradient import reference as sink_reference
+from kernels_zoo.attention.sink_gradient import sink_gradients
 from kernels_zoo.attention.visits import block_mask
 from kernels_zoo.checking import Array, normal, relative_error, wide
 from tests.zoo.test_attention_backward import as_exact_as_plain
@@ -87,17 +94,60 @@ def test_sinks(engine: str) -> None:
     compare(form, (1, 40, 33, 2, 1, 16), engine, sinks=wide(sinks))
 
 
-def test_gradients_of_sinks() -> None:
-    """By central differences, in f64."""
-    from kernels_zoo.attention.flash_attention import reference as forward
+def central_differences(value: Callable[[Array], Array], at: Array, do: Array) -> Array:
+    """The gradient of the sum of ``value(x) do``, element by element."""
+    found = np.empty(at.shape)
+    for place in np.ndindex(at.shape):
+        step = np.zeros(at.shape)
+        step[place] = 1e-5
+        found[place] = np.sum(do * (value(at + step) - value(at - step))) / 2e-5
+    return found
 
-    q, k, v = map(wide, operands((2, 5, 7, 2, 1, 8), tl.f32))
-    do, sinks = outputs_gradient(q.astype(np.float32), v).astype(np.float64), np.array([0.5, 1.5])
-    o, lse = forward(q, k, v, sinks=sinks)
-    found = sink_gradients(sinks, o, lse, do)
-    for h in range(2):
-        sums = [np.sum(do * forward(q, k, v, sinks=sinks + step * np.eye(2)[h])[0]) for step in (1e-5, -1e-5)]
-        assert abs(found[h] - (sums[0] - sums[1]) / 2e-5) < 1e-5
+
+def test_gradients_of_sinks() -> None:
+    q, k, v = operands((2, 5, 7, 2, 1, 8), tl.f32)
+    do, sinks = outputs_gradient(q, v), np.array([0.5, 1.5], np.float32)
+    exact = tuple(map(wide, (q, k, v)))
+    o, lse = forward(*exact, sinks=wide(sinks))
+    by_differences = central_differences(lambda x: forward(*exact, sinks=x)[0], wide(sinks), wide(do))
+    assert relative_error(sink_reference(wide(sinks), o, lse, wide(do)), by_differences) < 1e-8
+    o, lse = flash_attention(q, k, v, Form(sinks=sinks), engine="cpu")
+    for engine in ("interpret", "cpu"):
+        assert relative_error(sink_gradients(sinks, o, lse, do, engine), by_differences) < 3e-6
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 5, 7), (2, 1, 5, 1), (1, 1, 1, 1)], ids=str)
+def test_gradients_of_biases(shape: tuple[int, int, int, int]) -> None:
+    """With sinks, a window and dropout; errors are relative to what is summed, which is of both signs."""
+    q, k, v = operands((2, 5, 7, 2, 1, 8), tl.f32)
+    do, sinks = outputs_gradient(q, v), np.array([0.5, 1.5], np.float32)
+    added = normal(np.random.default_rng(3), shape, tl.f32)
+    exact = tuple(map(wide, (q, k, v)))
+    form = Form(left=4, causal=True, score=variants.biased, arrays=(np.broadcast_to(added, (2, 2, 5, 7)),), sinks=sinks)
+    meaning: dict[str, Any] = {"sinks": wide(sinks), "seen": band(form, 5, 7)}
+    exactly = functools.partial(bias_reference, q=exact[0], k=exact[1], v=exact[2], do=wide(do),
+                                edit=lambda s: s + wide(added), **meaning)
+    by_differences = central_differences(lambda x: forward(*exact, edit=lambda s: s + x, **meaning)[0], wide(added),
+                                         wide(do))
+    assert np.linalg.norm(exactly(shape) - by_differences) < 1e-8 * np.linalg.norm(exactly((2, 2, 5, 7)))
+    for dropout in (0.0, 0.25):
+        form = dataclasses.replace(form, dropout=dropout, seed=5)
+        weights = dropped(form, (2, 5, 7, 2, 1, 8)) if dropout else None
+        best, whole = (exactly(s, weights=weights) for s in (shape, (2, 2, 5, 7)))
+        o, lse = flash_attention(q, k, v, form, engine="cpu")
+        for engine in ("interpret", "cpu"):
+            found = bias_gradient(shape, q, k, v, o, lse, do, form, engine)
+            assert np.linalg.norm(found - best) < 2e-6 * np.linalg.norm(whole)
+
+
+def test_no_gradients_of_such_biases() -> None:
+    q, k, v = operands((2, 5, 7, 2, 1, 8))
+    o, lse = flash_attention(q, k, v, engine="cpu")
+    with pytest.raises(ValueError, match="no bias of shape"):
+        bias_gradient((2, 2, 5, 6), q, k, v, o, lse, o)
+    offsets = np.array([0, 5], np.int32)
+    with pytest.raises(ValueError, match="of different lengths"):
+        bias_gradient((1, 1, 5, 7), q, k, v, o, lse, o, Form(q_offsets=offsets, k_offsets=offsets))
 
 
 @pytest.mark.parametrize("engine", engines())

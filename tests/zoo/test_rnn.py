@@ -10,7 +10,7 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.checking import relative_error, wide
-from kernels_zoo.rnn import recurrent, reference
+from kernels_zoo.rnn import mlgru, recurrent, reference
 from kernels_zoo.rnn.cells import CELLS, ELMAN, GRU, LSTM, SLSTM, Cell
 from kernels_zoo.rnn.fused import rnn_backward as rnn_backward_steps
 from kernels_zoo.rnn.fused import rnn_forward
@@ -223,4 +223,5 @@ def test_main(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(recurrent, "CELLS", (ELMAN,))
     monkeypatch.setattr(recurrent, "SHAPES", SHAPES[:2])
     recurrent.main()
-    assert capsys.readouterr().out.count("(ok)") == len(FAMILIES)
+    mlgru.main()
+    assert capsys.readouterr().out.count("(ok)") == 2 * len(FAMILIES)

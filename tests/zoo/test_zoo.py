@@ -19,6 +19,7 @@ KERNELS = {
     "gemm.matmul_split_k": "matmul_split_k", "gemm.batched_matmul": "batched_matmul",
     "attention.flash_attention": "flash_attention_forward",
     "attention.flash_attention_backward": "attention_backward_keys", "rnn.lstm": "lstm_step",
+    "attention.bias_gradient": "attention_bias_gradient", "attention.sink_gradient": "attention_sink_gradient",
     "attention.decoding": "attention_split", "attention.latent_attention": "latent_attention_split",
     "linear_attention.lightning": "lightning_attention",
     "linear_attention.lightning_quadratic": "lightning_attention_quadratic",
