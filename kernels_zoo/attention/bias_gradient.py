@@ -58,7 +58,7 @@ def attention_bias_gradient(
     a0: types[0] = None, a1: types[1] = None, a2: types[2] = None, types: TYPES = NONE, score: FUNCTION = None,
     mask: FUNCTION = None, D: int = 64, E: int = 0, one_row: bool = False, one_column: bool = False,
     causal: bool = False, left: int = -1, right: int = -1, dropout: float = 0.0, BM: int = 0, BN: int = 0,
-    warps: int = 4,
+    stages: int = 2, warps: int = 4,
 ) -> None:
     """``one_row`` and ``one_column`` say that ``dbias`` has one for all; of its first two extents that is found out."""
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
@@ -77,7 +77,7 @@ def attention_bias_gradient(
     total = tl.zeros((BM, BN), tl.f32)
     for b in tl.range(bb, tl.where(batches == 1, B, bb + 1)):
         for h in tl.range(hb, tl.where(heads == 1, H, hb + 1)):
-            for i in tl.range(start, Sq if one_row else start + BM, BM):
+            for i in tl.range(start, Sq if one_row else start + BM, BM, stages=1):
                 rows = (i + tl.arange(BM))[:, None]
                 queries, outputs = tl.load(q[b, :, h, :], (i, 0), (BM, D)), tl.load(do[b, :, h, :], (i, 0), (BM, E))
                 sums = tl.load(lse2[b, h, :], i, BM, other=INFINITY)[:, None]
@@ -85,7 +85,7 @@ def attention_bias_gradient(
                 for span in band(i, BM, Sk, BN, shift, left, right):
                     begin = span.begin if one_column else tl.maximum(span.begin, first)
                     end = span.end if one_column else tl.minimum(span.end, first + BN)
-                    for j in tl.range(begin, end, BN):
+                    for j in tl.range(begin, end, BN, stages=stages):
                         columns = j + tl.arange(BN)[None, :]
                         place = b, h, rows + shift, columns, *arrays
                         x = tl.load(k[b, :, h // (H // Hk), :], (j, 0), (BN, D))
@@ -104,10 +104,10 @@ def attention_bias_gradient(
 
 
 def scores_tile(D: int, bits: int) -> tuple[int, int]:
-    """BM and BN: what shared memory holds of rows of all four arrays."""
+    """BM and BN: 64 KiB of shared memory hold the rows of queries and outputs, and two stages of keys and values."""
     if bits > 16:
-        return (32, 32) if D <= 64 else (16, 32) if D <= 128 else (16, 16)
-    return (64, 64) if D <= 64 else (32, 64) if D <= 128 else (16, 32)
+        return (32, 32) if D <= 64 else (16, 16) if D <= 128 else (16, 8)
+    return (64, 64) if D <= 64 else (32, 32) if D <= 128 else (16, 16)
 
 
 def bias_gradient(shape: tuple[int, int, int, int], q: Array, k: Array, v: Array, o: Array, lse: Array, do: Array,
@@ -115,9 +115,10 @@ def bias_gradient(shape: tuple[int, int, int, int], q: Array, k: Array, v: Array
     """The gradient of a bias of a ``shape`` (B or 1, H or 1, Sq or 1, Sk or 1), f32.
 
     The arrays and ``form`` are as of :func:`flash_attention_backward.flash_attention_backward`; the form's score
-    function adds the bias last, as :func:`variants.biased` does, or what it does to the scores before has no bearing.
-    ``engine`` is where to compute, as in ``kernel.on(engine)``; ``tiles`` are BM, BN and warps. Raises ValueError where
-    the shape is not that of a bias, and for sequences of different lengths, which have no bias in common.
+    function adds the bias last, as :func:`variants.biased` does: what it does to the scores before has no bearing.
+    ``engine`` is where to compute, as in ``kernel.on(engine)``; ``tiles`` are BM, BN, stages and warps. Raises
+    ValueError where the shape is not that of a bias, and for sequences of different lengths, which have no bias in
+    common.
     """
     import numpy as np
 

@@ -24,6 +24,7 @@ TILES = {
     "gemm.matmul": {"BM": 64, "BN": 64, "stages": 2}, "gemm.matmul_explicit": {"BM": 64, "BN": 64, "stages": 2},
     "gemm.matmul_split_k": {"BM": 32, "BN": 32}, "gemm.batched_matmul": {"BM": 32, "BN": 32},
     "attention.flash_attention": {"BM": 32, "BN": 32}, "attention.flash_attention_backward": {"BM": 32, "BN": 32},
+    "attention.bias_gradient": {"BM": 32, "BN": 32},
     "quantized.matmul": {"BM": 16, "BN": 64, "stages": 2}, "quantized.matmul_int8": {"BM": 16, "BN": 64, "stages": 2},
 }
 """Tiles of the variants: f32 tiles of the default sizes don't fit the 64 KiB of shared memory of sm_75."""
