@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from tilus.backends.record import Backend
 from tilus.targets import TARGETS, Target
 
-_OWN = {"cpu": "tilus.runtime.cpu.backend", "nvidia": "tilus.runtime.nvidia.backend"}
+_OWN = {"cpu": "tilus.runtime.cpu.backend", "nvidia": "tilus.runtime.nvidia.backend",
+        "ascend": "tilus.runtime.ascend.backend"}
 """The modules of our own, each with a ``BACKEND``; imported when they are asked for."""
 _known: dict[str, Backend] = {}
 

@@ -20,7 +20,7 @@ from tilus.ir.ops import simt as _simt  # noqa: F401
 from tilus.ir.ops import words as _words  # noqa: F401
 from tilus.ir.schedule import LoopSchedule
 from tilus.ir.terms import Space
-from tilus.ir.types import PointerType, TileType, Type, ViewType, array_type
+from tilus.ir.types import LocalType, PointerType, TileType, Type, ViewType, array_type
 
 RECORDS = {"schedule": LoopSchedule}
 """Attributes that are dataclasses."""
@@ -47,6 +47,7 @@ type: NAME -> scalar_type
     | NAME "[" DIMS ["," LAYOUT] "]" -> tile_type
     | NAME "<" NAME "[" [DIMS] "]" ["," LAYOUT] ">" -> view_type
     | NAME "<" NAME "," NAME ">" -> pointer_type
+    | "local" "<" NAME "[" DIMS "]" "," NAME ">" -> local_type
 KIND.2: /(kernel|launch)(?=\s*@)/
 VALUE: /%[A-Za-z_0-9]+/
 NAME: /[A-Za-z_][A-Za-z_0-9]*(:\d\([-+.,e\d]*\))?/
@@ -297,6 +298,8 @@ class _Reader:
             return TileType(self.dtype(children[0]))
         if tree.data == "pointer_type":
             return PointerType(self.dtype(children[1]), self.space(children[2]))
+        if tree.data == "local_type":
+            return LocalType(self.dtype(children[0]), int(children[1]), str(children[2]))
         layout = self.layout(children.pop()) if children[-1].type == "LAYOUT" else None
         dims = str(children.pop()) if children[-1].type == "DIMS" else ""
         if "'" in dims:

@@ -18,8 +18,13 @@ def count_uses(function: Function) -> Counter[Value]:
 
 def find_users(function: Function) -> dict[Value, list[Operation]]:
     """The operations that use each value."""
+    return find_users_in(function.body)
+
+
+def find_users_in(block: Block) -> dict[Value, list[Operation]]:
+    """The operations of a block, nested ones included, that use each value."""
     users: dict[Value, list[Operation]] = {}
-    for op in function.walk():
+    for op in block.walk():
         for value in op.operands:
             users.setdefault(value, []).append(op)
     return users

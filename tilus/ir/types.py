@@ -86,7 +86,24 @@ class PointerType:
         return f"ptr<{self.dtype.name}, {self.space}>"
 
 
-Type = TileType | ViewType | PointerType
+@record(frozen=True, slots=True)
+class LocalType:
+    """A tensor of ``size`` elements in one of the memories of a core that has several (``"ub"``, ``"l1"``, ``"l0a"``,
+    ``"l0b"``, ``"l0c"``)."""
+
+    dtype: DType
+    size: int
+    memory: str = "ub"
+
+    @property
+    def bytes(self) -> int:
+        return -(-self.size * self.dtype.packed_bits // 8)
+
+    def __str__(self) -> str:
+        return f"local<{self.dtype.name}[{self.size}], {self.memory}>"
+
+
+Type = TileType | ViewType | PointerType | LocalType
 
 
 def scalar(dtype: DType) -> TileType:

@@ -38,11 +38,13 @@ from tilus.ir.ops import (
     Transpose,
     While,
 )
+from tilus.ir.ops.cores import CoreIndex
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
 from tilus.layouts.packed import PIECE
 from tilus.lowering.assumptions import promises
 from tilus.records import record
+from tilus.targets.ascend import VECTOR_CORES
 from tilus.targets.grid import MAX_BLOCKS
 
 SMALL_EXTENT = (1 << 30) - 1
@@ -272,6 +274,10 @@ def _grid_index(facts: Facts, op: GridIndex) -> Fact:
     return Fact(0, max(0, min(high, MAX_BLOCKS - 1)), 1)
 
 
+def _core_index(facts: Facts, op: CoreIndex) -> Fact:
+    return Fact(0, VECTOR_CORES - 1 if op.kind == "part" else MAX_BLOCKS)
+
+
 def _grid_size(facts: Facts, op: GridSize) -> Fact:
     high = facts.grid[op.axis].high if op.axis < len(facts.grid) else MAX_BLOCKS
     return Fact(0, max(0, min(high, MAX_BLOCKS)), 1)
@@ -403,6 +409,7 @@ _RULES: dict[str, Callable[[Fact, Fact], Fact | None]] = {
     if a.low >= 0 and b.low >= 0 else None,
 }
 _TRANSFER: dict[type[Operation], Callable[[Facts, Operation], Fact]] = {
+    CoreIndex: _core_index,  # type: ignore[dict-item]
     Const: _const, Dim: _dim, Stride: _stride, GridIndex: _grid_index, GridSize: _grid_size, Iota: _iota,  # type: ignore[dict-item]
     Broadcast: _same, Reshape: _same, Transpose: _same, Slice: _same, ConvertLayout: _same, Select: _select,  # type: ignore[dict-item]
     Reduce: _reduce, Cast: _cast, Binary: _binary, PartStart: _part_edge, PartStop: _part_edge,  # type: ignore[dict-item]

@@ -60,6 +60,7 @@ _ALL = (
             features=features, cluster=8) for name, features in (("sm_100", _SM_100), ("sm_100a", _SM_100A))),
     *(_cuda(name, 120, ptx=(8, 8), threads=1536, blocks=24, shared=100, optin=99, board="RTX 5090", sms=170,
             features=features, cluster=8) for name, features in (("sm_120", _SM_100), ("sm_120a", _SM_120A))),
+    Target("ascend910b", "ascend", board="ascend910b1", sm_count=24),
 )
 
 TARGETS: dict[str, Target] = {target.name: target for target in _ALL}

@@ -1,0 +1,55 @@
+"""Kernels of the zoo as Ascend C, unchanged, on the twin: every shape, in orders that flags permit, with no finding."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+import tilus as tl
+from kernels_zoo.checking import run
+
+KERNELS = {
+    "elementwise.vector_add": "vector_add", "elementwise.saxpy": "saxpy", "data_movement.transpose": "transpose",
+    "reduction.row_sum": "row_sum", "normalization.softmax": "softmax", "normalization.layer_norm": "layer_norm",
+    "normalization.rms_norm": "rms_norm", "gemm.matmul": "matmul", "gemm.batched_matmul": "batched_matmul",
+    "attention.flash_attention": "flash_attention_forward",
+}
+ORDERS = ("late", "early", "random:1", "program", "random:2")
+
+
+def dtypes_of(name: str) -> list[tl.DType]:
+    return {"elementwise.saxpy": [tl.f32], "gemm.matmul": [tl.f16, tl.bf16], "gemm.batched_matmul": [tl.f16, tl.bf16],
+            "attention.flash_attention": [tl.f16, tl.bf16]}.get(name, [tl.f32, tl.f16, tl.bf16])
+
+
+def variants(name: str) -> list[dict[str, Any]]:
+    if name.startswith("normalization"):
+        return [{}, {"fits": True}]
+    return [{}, {"causal": True}] if name.startswith("attention.") else [{}]
+
+
+CASES = [(name, dtype, variant) for name in KERNELS for dtype in dtypes_of(name) for variant in variants(name)]
+
+
+def check(name: str, dtype: tl.DType, variant: dict[str, Any], orders: tuple[str, ...]) -> None:
+    module = importlib.import_module(f"kernels_zoo.{name}")
+    kernel = getattr(module, KERNELS[name])
+    for n, shape in enumerate(module.SHAPES):
+        for order in orders if len(orders) > len(ORDERS) else orders[n % len(orders):][:1]:
+            case = module.case(shape, dtype, **variant)
+            assert run(kernel, case, f"ascend910b:{order}") <= case.tolerance, (shape, order)
+
+
+@pytest.mark.parametrize(("name", "dtype", "variant"), [
+    pytest.param(*case, marks=() if case[1] is tl.f16 or len(dtypes_of(case[0])) == 1 else pytest.mark.slow)
+    for case in CASES], ids=str)
+def test_shapes(name: str, dtype: tl.DType, variant: dict[str, Any]) -> None:
+    check(name, dtype, variant, ORDERS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "dtype", "variant"), CASES, ids=str)
+def test_orders(name: str, dtype: tl.DType, variant: dict[str, Any]) -> None:
+    check(name, dtype, variant, ("late", "early", "program", *(f"random:{seed}" for seed in range(20))))

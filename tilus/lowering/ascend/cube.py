@@ -1,0 +1,451 @@
+"""Products on the matrix core: operands by way of L1 to L0A and L0B, sums in L0C, results to global memory.
+
+Operands are in L1 as they are in global memory (Nz), rows and columns filled up with zeros to whole fractals. A product
+goes along k in steps whose operands fit in half of L0A and of L0B, so that the next ones are on their way meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from tilus.diagnostics import ResourceError, UnsupportedError
+from tilus.ir.core import Block, Function, Operation, Value
+from tilus.ir.dtypes import DType, bf16, f16, f32, i8, i32
+from tilus.ir.families import DerivedView, Elementwise
+from tilus.ir.ops import Cast, Const, Dot, For, If, Load, Store, Transpose, While, Yield
+from tilus.ir.ops.cores import PipeBarrier, Receive, Send
+from tilus.ir.rewriter import find_users
+from tilus.layouts.fractal import ROWS, fractal_columns
+from tilus.lowering.ascend.channels import Ports
+from tilus.lowering.ascend.core import Core, Scalar
+from tilus.lowering.ascend.sides import accumulator_loop
+from tilus.lowering.ascend.views import GlobalView, Views
+from tilus.lowering.ascend.windows import lower_scalar_load, window
+from tilus.lowering.facts import Facts
+from tilus.records import record
+from tilus.targets.ascend import LOCAL_MEMORIES
+
+SUMS: dict[tuple[DType, DType], DType] = {(f16, f32): f32, (bf16, f32): f32, (f32, f32): f32, (i8, i32): i32}
+"""What sums of products of a type are in, by the accumulator's type in the program."""
+ROUNDINGS = {f16: "F322F16", bf16: "F322BF16", f32: "NoQuant", i32: "NoQuant"}
+"""How results are rounded on their way, by their type."""
+SMALL_PRODUCT = 10
+"""Products of fewer fractals are not done when the next one begins to add to the same sums."""
+
+
+@record(frozen=True, slots=True)
+class Operand:
+    """A matrix in L1: ``rows`` by ``columns`` whole fractals, as it is in global memory."""
+
+    tensor: Value
+    dtype: DType
+    rows: int
+    columns: int
+
+
+@record(frozen=True, slots=True)
+class Sums:
+    """A result in L0C, of ``shape``."""
+
+    tensor: Value
+    dtype: DType
+    shape: tuple[int, int]
+
+
+class Cube:
+    """Lowers the matrix core's side of a kernel into the block of ``core``."""
+
+    target = "ascend910b"
+
+    def __init__(self, core: Core, function: Function, facts: Facts, arrays: dict[Value, GlobalView],
+                 ports: Ports) -> None:
+        self.core, self.facts, self.function = core, facts, function
+        self.scalars: dict[Value, Value] = {}
+        self.operands: dict[Value, Operand] = {}
+        self.sums: dict[Value, Sums] = {}
+        self.views = Views(core, facts, arrays, self.scalar)
+        self.ports = ports
+        self.turned: set[Value] = set()
+        self.users = find_users(function)
+        self.first: dict[Value, Value] = {}
+        self.grid: list[Scalar] = []
+        self.extents: list[Scalar] = []
+        self.rules: dict[type[Operation], Callable[..., None]] = {}
+
+    def refuse(self, op: Operation, message: str, help: str | None = None) -> NoReturn:
+        raise UnsupportedError.at("E0507", message, op.span, help=help)
+
+    def scalar(self, value: Value) -> Value:
+        return self.scalars[value]
+
+    def operation(self, op: Operation) -> None:
+        self.core.span = op.span
+        if isinstance(op, (Elementwise, Const)) and all(r.tile.is_scalar for r in op.results):
+            copy = op.clone({operand: self.scalar(operand) for operand in op.operands})
+            self.core.append(copy)
+            self.scalars.update(zip(op.results, copy.results, strict=True))
+            return
+        rule = CUBE_RULES.get(type(op)) or self.rules.get(type(op))
+        if rule is None:
+            self.refuse(op, f"{op.NAME} is not lowered for {self.target}'s matrix core")
+        rule(self, op)
+
+
+def lower_load(cube: Cube, op: Load) -> None:
+    if not op.shape:
+        lower_scalar_load(cube, op)
+        return
+    place = window(cube, op, op.shape)
+    strides = place.view.strides
+    rows, columns = range(2)
+    turned = strides[1] != 1
+    if turned and strides[0] != 1:
+        cube.refuse(op, "no dimension of the tile is known to be contiguous in memory",
+                    "pass an array whose last or first dimension is contiguous")
+    if turned:
+        rows, columns = columns, rows
+    for begin in place.begins:
+        if not isinstance(begin, int) or begin:
+            cube.refuse(op, "the first rows or columns of a matrix may lie before the array",
+                        "`tl.assume(offset >= 0)` where that holds")
+    dtype = op.result.tile.dtype
+    operand = _room(cube, dtype, op.shape[rows], op.shape[columns], op.result.name)
+    core = cube.core
+    _fetch(cube, operand, core.at(place.view.pointer, place.offset), place.counts[rows], place.counts[columns],
+           strides[rows])
+    cube.operands[op.result] = operand
+    if turned:
+        cube.turned.add(op.result)
+
+
+def _room(cube: Cube, dtype: DType, rows: int, columns: int, name: str) -> Operand:
+    width = fractal_columns(dtype.bits)
+    rows, columns = _up(rows, max(ROWS, width)), _up(columns, max(ROWS, width))
+    tensor = cube.core.local(dtype, rows * columns, "l1", slots=2, name=name)
+    return Operand(tensor, dtype, rows, columns)
+
+
+def _up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
+
+
+def _fetch(cube: Cube, to: Operand, at: Value, rows: Scalar, columns: Scalar, pitch: Scalar) -> None:
+    """A window of a matrix, with zeros beyond it."""
+    core = cube.core
+    partial = [core.compare("lt", n, whole) for n, whole in ((rows, to.rows), (columns, to.columns)) if n != whole]
+    width = fractal_columns(to.dtype.bits)
+
+    def clear() -> None:
+        core.call(f"FillMatrix({{0}}, {to.rows * to.columns // width})", "MTE2", to.tensor)
+        core.append(PipeBarrier("MTE2"))
+
+    if any(isinstance(n, int) and n < whole for n, whole in ((rows, to.rows), (columns, to.columns))):
+        clear()
+    elif partial:
+        condition = partial[0]
+        for more in partial[1:]:
+            from tilus.ir.ops import Binary
+
+            condition = core.emit(Binary("or", condition, more))
+        with core.only_if(condition):
+            clear()
+    texts, scalars = _texts([rows, columns, pitch])
+    core.call(f"CopyMatrix({{0}}, {{1}}, {', '.join(texts)}, {to.rows})", "MTE2", to.tensor, (at,), scalars)
+
+
+# -- products
+
+
+@record(frozen=True, slots=True)
+class _Side:
+    """How an operand goes to L0: from the matrix ``source``, whose rows run along k or across it."""
+
+    source: Operand
+    along: bool
+
+
+def lower_dot(cube: Cube, op: Dot) -> None:
+    a, b = op.a.tile, op.b.tile
+    if a.rank != 2:
+        cube.refuse(op, "batched products within a tile are not lowered", "take one of the batch per block")
+    kind = SUMS.get((a.dtype, op.result.tile.dtype))
+    if kind is None or a.dtype is not b.dtype:
+        cube.refuse(op, f"{cube.target}'s matrix core has no products of {a.dtype} and {b.dtype} in "
+                        f"{op.result.tile.dtype}", "convert the operands to f16, bf16, f32 or i8")
+    left, right = _side(cube, op.a, rows_along=False), _side(cube, op.b, rows_along=True)
+    (m, k), n = a.shape, b.shape[1]
+    sums = _sums_of(cube, op, (m, n), kind)
+    first = cube.first.get(op.accumulator)
+    _multiply(cube, op, sums, left, right, _up(m, ROWS), _up(n, ROWS), k, first)
+    cube.sums[op.result] = sums
+
+
+def _side(cube: Cube, value: Value, *, rows_along: bool) -> _Side:
+    """``rows_along``: whether the rows of the value itself are along k."""
+    turned = False
+    while isinstance(value.defining, Transpose):
+        turned, value = not turned, value.defining.x
+    source = cube.operands[value]
+    if value in cube.turned:
+        turned = not turned
+    return _Side(source, rows_along != turned)
+
+
+def _sums_of(cube: Cube, op: Dot, shape: tuple[int, int], kind: DType) -> Sums:
+    kept = cube.sums.get(op.accumulator)
+    return kept if kept is not None else new_sums(cube, op, shape, kind)
+
+
+def new_sums(cube: Cube, op: Operation, shape: tuple[int, int], kind: DType) -> Sums:
+    m, n = (_up(x, ROWS) for x in shape)
+    if m * n * 4 > LOCAL_MEMORIES["l0c"]:
+        limit = LOCAL_MEMORIES["l0c"] // 4
+        raise ResourceError.at(
+            "E0508", f"sums of {m} by {n} take {m * n * 4:,} bytes, more than the {LOCAL_MEMORIES['l0c']:,} of L0C of "
+                     f"{cube.target}", op.span, help=f"use tiles of at most {limit:,} elements, as 128 by 256")
+    return Sums(cube.core.local(kind, m * n, "l0c"), kind, shape)
+
+
+def step_of(m: int, n: int, k: int, dtype: DType) -> int:
+    """How far along k a step goes: two of them fit in L0A and in L0B."""
+    unit = max(ROWS, fractal_columns(dtype.bits))
+    half = [LOCAL_MEMORIES[memory] // 2 // (dtype.itemsize * extent) for memory, extent in (("l0a", m), ("l0b", n))]
+    most = min(half) // unit * unit
+    steps = -(-k // most) if most else 0
+    return _up(-(-k // steps), unit) if steps else 0
+
+
+def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int, n: int, k: int,
+              first: Value | None) -> None:
+    core, dtype = cube.core, left.source.dtype
+    step = step_of(m, n, k, dtype)
+    if not step:
+        raise ResourceError.at("E0508", f"operands of {max(m, n)} rows do not fit in L0 of {cube.target}", op.span,
+                               help="use smaller tiles")
+    unit = max(ROWS, fractal_columns(dtype.bits))
+
+    def one(begin: Scalar, size: int) -> None:
+        a = core.local(dtype, m * _up(size, unit), "l0a", slots=2)
+        b = core.local(dtype, n * _up(size, unit), "l0b", slots=2)
+        _load_left(cube, op, a, left, m, begin, _up(size, unit))
+        _load_right(cube, op, b, right, n, begin, _up(size, unit))
+        scalars: list[Value] = []
+        if first is not None and isinstance(begin, int) and begin == 0:
+            fresh, scalars = "{s0}", [first]
+        elif isinstance(begin, int):
+            fresh = "true" if begin == 0 and first is None else "false"
+        else:
+            fresh, scalars = ("{s0} == 0", [begin]) if first is None else ("{s0} == 0 && {s1}", [begin, first])
+        core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {_up(size, unit)}, {fresh})", "M", sums.tensor, (a, b),
+                  scalars, updates=True)
+        if (m // ROWS) * (n // ROWS) < SMALL_PRODUCT:
+            core.append(PipeBarrier("M"))
+
+    whole = k // step
+    if whole > 1:
+        with core.loop(0, whole * step, step, "k0") as index:
+            one(index, step)
+    elif whole:
+        one(0, step)
+    if k % step:
+        one(whole * step, k % step)
+
+
+def _texts(numbers: list[Scalar]) -> tuple[list[str], list[Value]]:
+    texts: list[str] = []
+    scalars: list[Value] = []
+    for number in numbers:
+        if isinstance(number, int):
+            texts.append(str(number))
+        else:
+            texts.append(f"{{s{len(scalars)}}}")
+            scalars.append(number)
+    return texts, scalars
+
+
+def _fractals(cube: Cube, to: Value, source: Operand, start: Scalar, count: int, stride: int, *, turned: bool) -> None:
+    texts, scalars = _texts([start])
+    cube.core.call(f"LoadFractals({{0}}, {{1}}, {texts[0]}, {count}, {stride}, {str(turned).lower()})", "MTE1", to,
+                   (source.tensor,), scalars)
+
+
+def _load_left(cube: Cube, op: Dot, to: Value, side: _Side, m: int, begin: Scalar, size: int) -> None:
+    """Zz in L0A: for each 16 rows the fractals along k."""
+    core, source, dtype = cube.core, side.source, side.source.dtype
+    width = fractal_columns(dtype.bits)
+    per_row = size // width
+    if not side.along:
+        column = core.mul(core.quotient(begin, width), source.rows // ROWS)
+
+        def rows(i: Scalar) -> None:
+            part = core.part(to, size=per_row * ROWS * width, offset=core.mul(i, per_row * ROWS * width))
+            _fractals(cube, part, source, core.add(column, i), per_row, source.rows // ROWS, turned=False)
+
+        core.each(m // ROWS, rows, "i")
+        return
+    if dtype.bits != 16:
+        cube.refuse(op, f"a transposed left operand of {dtype} is not lowered", "store the array the other way round")
+
+    def columns(i: Scalar) -> None:
+        part = core.part(to, size=per_row * ROWS * width, offset=core.mul(i, per_row * ROWS * width))
+        start = core.add(core.mul(i, source.rows // ROWS), core.quotient(begin, ROWS))
+        _fractals(cube, part, source, start, per_row, 1, turned=True)
+
+    core.each(m // ROWS, columns, "i")
+
+
+def _load_right(cube: Cube, op: Dot, to: Value, side: _Side, n: int, begin: Scalar, size: int) -> None:
+    """Zn in L0B: for each fractal along k those of the columns."""
+    core, source, dtype = cube.core, side.source, side.source.dtype
+    width = fractal_columns(dtype.bits)
+    per_column = n // ROWS * ROWS * width
+    if side.along and dtype.bits != 16:
+        cube.refuse(op, f"a right operand of {dtype} whose rows run along k is not lowered",
+                    "pass the array transposed")
+
+    def rows(i: Scalar) -> None:
+        part = core.part(to, size=per_column, offset=core.mul(i, per_column))
+        index = core.add(core.quotient(begin, width), i)
+        if side.along:
+            _fractals(cube, part, source, index, n // ROWS, source.rows // ROWS, turned=True)
+        else:
+            _fractals(cube, part, source, core.mul(index, source.rows // ROWS), n // ROWS, 1, turned=False)
+
+    core.each(size // width, rows, "j")
+
+
+# -- results
+
+
+def lower_store(cube: Cube, op: Store) -> None:
+    value = op.value.defining.x if isinstance(op.value.defining, Cast) else op.value
+    sums = cube.sums[value]
+    place = window(cube, op, op.value.tile.shape)
+    strides = place.view.strides
+    if strides[1] != 1:
+        cube.refuse(op, "results of products are stored by rows, whose elements have to be contiguous in memory",
+                    "store the transposed tile through `.T` of another array")
+    core = cube.core
+    for begin in place.begins:
+        if not isinstance(begin, int) or begin:
+            cube.refuse(op, "the first rows or columns of a result may lie before the array",
+                        "`tl.assume(offset >= 0)` where that holds")
+    write_sums(cube, sums, core.at(place.view.pointer, place.offset), place.counts[0], place.counts[1], strides[0],
+               op.value.tile.dtype)
+
+
+def write_sums(cube: Cube, sums: Sums, at: Value, rows: Scalar, columns: Scalar, pitch: Scalar, dtype: DType) -> None:
+    core = cube.core
+    texts, scalars = _texts([rows, columns, pitch])
+    core.call(f"StoreSums({{0}}, {{1}}, {', '.join(texts)}, {_up(sums.shape[0], ROWS)}, "
+              f"QuantMode_t::{ROUNDINGS[dtype]})", "FIX", at, (sums.tensor,),
+              scalars)
+
+
+def lower_for(cube: Cube, op: For) -> None:
+    core = cube.core
+    tiles = [not v.tile.is_scalar for v in op.init]
+    for n, tile in enumerate(tiles):
+        if tile:
+            cube.sums[op.carried[n]] = cube.sums[op.results[n]] = _carried_sums(cube, op, n)
+    kept = [n for n, tile in enumerate(tiles) if not tile]
+    body = Block([op.index.type, *(op.carried[n].type for n in kept)], [op.index.name])
+    start, stop, step = (cube.scalar(v) for v in (op.start, op.stop, op.step))
+    loop = For(start, stop, step, tuple(cube.scalar(op.init[n]) for n in kept), body)
+    cube.scalars[op.index] = body.args[0]
+    cube.scalars.update(zip((op.carried[n] for n in kept), body.args[1:], strict=True))
+    with core.within(body):
+        for n, tile in enumerate(tiles):
+            if tile:
+                cube.first[op.carried[n]] = core.compare("eq", body.args[0], start)
+        for inner in op.body.ops[:-1]:
+            cube.operation(inner)
+        yields = op.body.terminator.operands
+        core.append(Yield(tuple(cube.scalar(yields[n]) for n in kept)))
+    core.span = op.span
+    core.append(loop)
+    for n, tile in enumerate(tiles):
+        if tile:
+            _zero_if_empty(cube, cube.sums[op.results[n]], start, stop)
+    cube.scalars.update(zip((op.results[n] for n in kept), loop.results, strict=True))
+
+
+def _zero_if_empty(cube: Cube, sums: Sums, start: Value, stop: Value) -> None:
+    """A loop without iterations has not begun the sums."""
+    core = cube.core
+    if all(isinstance(v.defining, Const) for v in (start, stop)):
+        if start.defining.value < stop.defining.value:  # type: ignore[union-attr]
+            return
+    m, n = (_up(x, ROWS) for x in sums.shape)
+    dtype = f16 if sums.dtype is f32 else i8
+    unit = max(ROWS, fractal_columns(dtype.bits))
+    with core.only_if(core.compare("ge", start, stop)):
+        a, b = core.local(dtype, m * unit, "l0a"), core.local(dtype, n * unit, "l0b")
+        for tensor, extent in ((a, m), (b, n)):
+            core.call(f"FillMatrix({{0}}, {extent * unit * dtype.itemsize // 512})", "MTE1", tensor)
+        core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {unit}, true)", "M", sums.tensor, (a, b))
+
+
+def _carried_sums(cube: Cube, op: For, n: int) -> Sums:
+    shape = op.init[n].tile.shape
+    for dot in op.body.walk():
+        if isinstance(dot, Dot) and accumulator_loop(dot, cube.users) == (op, n):
+            kind = SUMS.get((dot.a.tile.dtype, dot.result.tile.dtype))
+            if kind is None or len(shape) != 2:
+                cube.refuse(dot, f"{cube.target}'s matrix core has no such product of {dot.a.tile.dtype}")
+            return new_sums(cube, dot, (shape[0], shape[1]), kind)
+    return cube.refuse(op, "a loop on the matrix core carries a tile that is no sum of products")
+
+
+def lower_if(cube: Cube, op: If) -> None:
+    core = cube.core
+    if any(not r.tile.is_scalar for r in op.results):
+        cube.refuse(op, "a product that only one branch computes is not lowered", "multiply in both, or after the `if`")
+    blocks = []
+    for block in (op.then, op.orelse):
+        into = Block()
+        with core.within(into):
+            for inner in block.ops[:-1]:
+                cube.operation(inner)
+            core.append(Yield(tuple(cube.scalar(v) for v in block.terminator.operands)))
+        blocks.append(into)
+    made = If(cube.scalar(op.condition), *blocks)
+    core.append(made)
+    cube.scalars.update(zip(op.results, made.results, strict=True))
+
+
+def lower_while(cube: Cube, op: While) -> None:
+    cube.refuse(op, "products in a `while` loop are not lowered", "use `for` where the number of iterations is known")
+
+
+# -- channels
+
+
+def lower_send(cube: Cube, op: Send) -> None:
+    sums = cube.sums[op.value]
+    port = cube.ports.port(op.channel, op.value.tile, op, sends=True)
+    at = cube.ports.begin(port, "FIX")
+    write_sums(cube, sums, at, sums.shape[0], sums.shape[1], port.channel.pitch, sums.dtype)
+    cube.ports.end(port, "FIX")
+
+
+def lower_receive(cube: Cube, op: Receive) -> None:
+    port = cube.ports.port(op.channel, op.result.tile, op, sends=False)
+    at = cube.ports.begin(port, "MTE2")
+    rows, columns = op.shape
+    operand = _room(cube, op.dtype, rows, columns, op.result.name)
+    _fetch(cube, operand, at, rows, columns, port.channel.pitch)
+    cube.ports.end(port, "MTE2")
+    cube.operands[op.result] = operand
+
+
+def _nothing(cube: Cube, op: Operation) -> None:
+    """Done where it is used."""
+
+
+CUBE_RULES: dict[type[Operation], Callable[..., None]] = {
+    Load: lower_load, Dot: lower_dot, Store: lower_store, For: lower_for, If: lower_if, While: lower_while,
+    Send: lower_send, Receive: lower_receive, Transpose: _nothing, Cast: _nothing, Const: _nothing,
+}
+CUBE_RULES.update((kind, _nothing) for kind in DerivedView.__subclasses__())

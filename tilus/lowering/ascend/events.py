@@ -1,0 +1,367 @@
+"""Flags and barriers between pipes: one for every dependence that nothing else orders, and no others.
+
+A block is a row of operations; a loop or branch in it counts as one, with all that it does. Of two operations that meet
+in memory the later one's pipe waits for a flag that the earlier one's pipe sets right after it, so that both are in one
+block and every path has as many of one as of the other. Around the back edge of a loop the flag is set once before the
+loop and awaited once after it; flags of tensors with slots, one for each slot, at the beginning and the end of the
+program.
+
+Which dependences are ordered already is followed by vector clocks: what each pipe knows to be done of every pipe. A
+flag hands on what its pipe knows.
+"""
+
+from __future__ import annotations
+
+from tilus.diagnostics import ResourceError
+from tilus.ir.core import Block, Module, Operation, Value
+from tilus.ir.ops import For, If, While
+from tilus.ir.ops.cores import CoreIndex, Local, NextTurn, PipeBarrier, SetFlag, WaitFlag
+from tilus.lowering.ascend.accesses import Access, accesses, accesses_of
+from tilus.lowering.ascend.rotation import program_blocks
+from tilus.records import field, record
+from tilus.targets.ascend import FLAGS
+
+Clock = dict[str, int]
+IN_ORDER = frozenset({"S", "M", "MTE1", "FIX"})
+"""Pipes whose operations take place one after the other."""
+
+
+@record(eq=False, slots=True)
+class _Node:
+    """``closed``: behind a loop its second pipe waits for what the first one has done."""
+
+    op: Operation
+    accesses: list[Access]
+    closed: list[tuple[str, str]] = field(default_factory=list)
+
+
+@record(eq=False, slots=True)
+class _Flag:
+    """Set behind node ``source``, awaited before node ``target``, ``distance`` iterations later. ``turn`` is the slot's
+    where there is a flag for each."""
+
+    source: int
+    target: int
+    pipes: tuple[str, str]
+    distance: int = 0
+    turn: Value | None = None
+    number: int = -1
+    ops: list[SetFlag | WaitFlag] = field(default_factory=list)
+
+    @property
+    def slots(self) -> int:
+        return self.turn.defining.slots if self.turn is not None else 1  # type: ignore[union-attr]
+
+
+@record(eq=False, slots=True)
+class _Plan:
+    """``made`` are the tensors that the block's operations make. ``blocks``: the block is that of the loop over blocks,
+    which nothing orders in global memory."""
+
+    nodes: list[_Node]
+    made: set[Operation]
+    blocks: bool = False
+    flags: list[_Flag] = field(default_factory=list)
+    barriers: dict[int, set[str]] = field(default_factory=dict)
+
+    def lasts(self, access: Access) -> bool:
+        """Whether what is read may be of an earlier iteration: what an iteration makes it writes before."""
+        return access.tensor is None or access.tensor not in self.made
+
+
+def insert_events(module: Module) -> None:
+    """Order the accesses of all programs. Raises ResourceError (E0508) where there are not enough flags."""
+    for function in module.kernels:
+        for block in program_blocks(function):
+            _Program(block, module.target).run()
+
+
+class _Program:
+    def __init__(self, block: Block, target: str) -> None:
+        self.block, self.target = block, target
+        self.taken: dict[tuple[str, str], int] = {}
+        self.rings: set[int] = set()
+        self.before: list[Operation] = []
+        self.after: list[Operation] = []
+
+    def run(self) -> None:
+        self.visit(self.block, repeated=False)
+        self.block.ops[0:0] = self.before
+        self.block.ops[-1:-1] = self.after
+
+    def visit(self, block: Block, *, repeated: bool, blocks: bool = False) -> list[_Flag]:
+        """Order the block, which may be done repeatedly. The flags from one time to the next are given back: what is
+        around has to set them first, and to wait for them at last."""
+        ops = list(block.ops)
+        inner: dict[Operation, list[_Flag]] = {}
+        for op in ops:
+            loop = isinstance(op, (For, While))
+            for region in op.regions:
+                inner.setdefault(op, []).extend(self.visit(
+                    region, repeated=repeated or loop, blocks=isinstance(op, For) and isinstance(
+                        op.step.defining, CoreIndex)))
+        nodes = [_Node(op, list(dict.fromkeys(accesses(op)))) for op in ops]
+        for node in nodes:
+            if isinstance(node.op, (For, While)):
+                node.closed = [f.pipes for f in inner.get(node.op, ()) if f.turn is None]
+        plan = _Plan(nodes, {op for op in block.walk() if isinstance(op, Local)}, blocks)
+        _order_once(plan)
+        if repeated:
+            _order_iterations(plan)
+        _merge(plan)
+        _drop_redundant(plan, repeated)
+        self.write(block, plan)
+        outward = [f for f in plan.flags if f.distance or f.turn is not None]
+        alike: dict[object, list[int]] = {}
+        for op, flags in inner.items():
+            if isinstance(op, (For, While)):
+                turns = {t.turn for t in op.walk() if isinstance(t, NextTurn)}
+                mine = [f for f in flags if f.turn is None or f.turn in turns]
+                outward += [f for f in flags if f not in mine]
+                self.around(block, op, mine, alike)
+            else:
+                outward += flags
+        return outward
+
+    # -- writing
+
+    def write(self, block: Block, plan: _Plan) -> None:
+        """Flags that iterations take in turn get their numbers with the loop."""
+        ops: list[Operation] = []
+        for flag in plan.flags:
+            if flag.turn is None:
+                flag.number = self.numbered(flag, plan.nodes[flag.target].op)
+        for n, node in enumerate(plan.nodes):
+            for flag in plan.flags:
+                if flag.target == n:
+                    flag.ops.append(WaitFlag(*flag.pipes, flag.number, flag.turn, span=node.op.span))
+                    ops.append(flag.ops[-1])
+            ops += [PipeBarrier(pipe, span=node.op.span) for pipe in sorted(plan.barriers.get(n, ()))]
+            ops.append(node.op)
+            for flag in plan.flags:
+                if flag.source == n:
+                    flag.ops.append(SetFlag(*flag.pipes, flag.number, flag.turn, span=node.op.span))
+                    ops.append(flag.ops[-1])
+        block.ops = ops
+
+    def around(self, block: Block, loop: Operation, flags: list[_Flag], alike: dict[object, list[int]]) -> None:
+        """What the flags of the back edge take before and after the loop. Loops that follow each other and have the
+        same flags share those."""
+        alone = [f for f in flags if f.turn is None and f.distance]
+        at = block.ops.index(loop)
+        block.ops[at + 1:at + 1] = [WaitFlag(*f.pipes, f.number, None, span=loop.span) for f in alone]
+        block.ops[at:at] = [SetFlag(*f.pipes, f.number, None, span=loop.span) for f in alone]
+        turning = [f for f in flags if f.turn is not None]
+        key = tuple((f.pipes, f.distance, f.slots) for f in turning)
+        known = alike.get(key)
+        if alike and known is None and any(isinstance(op, Local) and op.ring in self.rings for op in loop.walk()):
+            at = block.ops.index(loop)  # with other flags than before: what is under way with those comes first
+            block.ops[at:at] = [PipeBarrier("ALL", span=loop.span)]
+        self.rings.update(op.ring for op in loop.walk() if isinstance(op, Local) and op.ring >= 0)
+        numbers = known or [self.numbered(f, loop) for f in turning]
+        alike[key] = numbers
+        for flag, number in zip(turning, numbers, strict=True):
+            for op in flag.ops:
+                op.number = number
+            if flag.distance and known is None:
+                for slot in range(flag.slots):
+                    self.before.append(SetFlag(*flag.pipes, number + slot, None))
+                    self.after.append(WaitFlag(*flag.pipes, number + slot, None))
+
+    def numbered(self, flag: _Flag, op: Operation) -> int:
+        first = self.taken.get(flag.pipes, 0)
+        if first + flag.slots > FLAGS:
+            raise ResourceError.at(
+                "E0508", f"the kernel takes more than the {FLAGS} flags that {self.target} has from "
+                         f"{flag.pipes[0]} to {flag.pipes[1]}", op.span,
+                help="load fewer arrays in one loop, or split the kernel")
+        self.taken[flag.pipes] = first + flag.slots
+        return first
+
+
+# -- which flags
+
+
+def _order_once(plan: _Plan) -> None:
+    """Flags and barriers within one pass over the block."""
+    known: dict[str, Clock] = {}
+    history: list[dict[str, Clock]] = []
+    for j, node in enumerate(plan.nodes):
+        for pipe, needs in _needs(plan, j, range(j - 1, -1, -1), carried=False).items():
+            for source, (i, turn) in sorted(needs.items(), key=lambda n: -n[1][0]):
+                if known.get(pipe, {}).get(source, -1) >= i:
+                    continue
+                if source == pipe:
+                    plan.barriers.setdefault(j, set()).add(pipe)
+                    known.setdefault(pipe, {})[pipe] = j - 1
+                else:
+                    plan.flags.append(_Flag(i, j, (source, pipe), 0, turn))
+                    _learn(known, pipe, history[i].get(source, {}), source, i)
+        for source, pipe in node.closed:
+            _learn(known, pipe, {}, source, j)
+        history.append({pipe: dict(clock) for pipe, clock in known.items()})
+
+
+def _learn(known: dict[str, Clock], pipe: str, handed: Clock, source: str, at: int) -> None:
+    mine = known.setdefault(pipe, {})
+    for other, clock in (*handed.items(), (source, at)):
+        if mine.get(other, -1) < clock:
+            mine[other] = clock
+
+
+def _order_iterations(plan: _Plan) -> None:
+    """Flags and barriers from one iteration to a later one, on top of those of each."""
+    count = len(plan.nodes)
+    for distance in sorted({d for node in plan.nodes for a in node.accesses if (d := _distance(a, plan.blocks))}):
+        for j in range(count):
+            needs = _needs(plan, j, range(count - 1, j - 1, -1), carried=True, distance=distance)
+            for pipe, found in needs.items():
+                for source, (i, turn) in sorted(found.items(), key=lambda n: -n[1][0]):
+                    if _ordered(plan, [(i, j, source, pipe, distance)]):
+                        continue
+                    if source == pipe:
+                        plan.barriers.setdefault(j, set()).add(pipe)
+                    else:
+                        plan.flags.append(_Flag(i, j, (source, pipe), distance, turn))
+
+
+def _distance(access: Access, blocks: bool) -> int:
+    """After how many iterations the same bytes are used again; 0 for never."""
+    if access.tensor is not None and access.tensor.slots > 1:
+        return access.tensor.slots
+    return 0 if blocks and isinstance(access.memory, Value) else 1
+
+
+def _needs(plan: _Plan, j: int, earlier: range, *, carried: bool, distance: int = 0,
+           ) -> dict[str, dict[str, tuple[int, Value | None]]]:
+    """For each pipe of node ``j`` the pipes that it has to be ordered after, each with the last node that meets it."""
+    found: dict[str, dict[str, tuple[int, Value | None]]] = {}
+    nodes = plan.nodes
+    for mine in nodes[j].accesses:
+        if carried and (_distance(mine, plan.blocks) != distance or not (mine.write or plan.lasts(mine))):
+            continue
+        for i in earlier:
+            for other in nodes[i].accesses:
+                if not mine.meets(other) or _inside(nodes, i, j, mine, other):
+                    continue
+                if not _matters(nodes[i], nodes[j], other, mine, same=i == j):
+                    continue
+                turn = mine.tensor.turn if mine.tensor is not None else None
+                entry = found.setdefault(mine.pipe, {})
+                before = entry.get(other.pipe)
+                if before is None or before[0] < i:
+                    entry[other.pipe] = (i, turn)
+    return found
+
+
+def _inside(nodes: list[_Node], i: int, j: int, mine: Access, other: Access) -> bool:
+    """Whether both accesses are of operations that order them themselves: loops that the tensor's slots go with, or a
+    branch."""
+    if _of_loop(nodes[i], other) and _of_loop(nodes[j], mine):
+        return True
+    if i != j:
+        return False
+    if isinstance(nodes[i].op, If):
+        return any(mine in list(accesses_of(region)) and other in list(accesses_of(region))
+                   for region in nodes[i].op.regions)
+    return False
+
+
+def _of_loop(node: _Node, access: Access) -> bool:
+    """Whether a loop within the operation has the tensor, whose slots go with it."""
+    return access.tensor is not None and access.tensor.slots > 1 and any(
+        access.tensor in loop.walk() for loop in node.op.walk() if isinstance(loop, (For, While)))
+
+
+def _matters(before: _Node, after: _Node, earlier: Access, later: Access, *, same: bool) -> bool:
+    """Whether two accesses that meet need ordering at all."""
+    if earlier.pipe == "S":
+        return False  # the scalar unit has read before it issues what follows
+    if earlier.pipe != later.pipe:
+        return True
+    if earlier.pipe in IN_ORDER:
+        return False
+    if earlier.pipe in ("MTE2", "MTE3"):  # each of them copies in one direction
+        return earlier.write and later.write and earlier.tensor is not None
+    return not same or isinstance(before.op, (For, While, If))
+
+
+def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _Flag | None = None,
+             no_barrier: tuple[int, str] | None = None) -> bool:
+    """Whether the flags and barriers order each (earlier node, later node, its pipe, the later one's, distance)."""
+    if not wanted:
+        return True
+    count = len(plan.nodes)
+    rounds = max(w[4] for w in wanted) + 1
+    by_target: dict[int, list[tuple[int, int, str, str, int]]] = {}
+    for want in wanted:
+        by_target.setdefault(want[1], []).append(want)
+    waits: dict[int, list[_Flag]] = {}
+    sets: dict[int, list[_Flag]] = {}
+    for flag in plan.flags:
+        if flag is not skip:
+            waits.setdefault(flag.target, []).append(flag)
+            sets.setdefault(flag.source, []).append(flag)
+    known: dict[str, Clock] = {}
+    handed: dict[tuple[int, int], Clock] = {}
+    for turn in range(rounds):
+        for j in range(count):
+            now = turn * count + j
+            for flag in waits.get(j, ()):
+                given = handed.get((id(flag), turn - flag.distance))
+                if given is not None:
+                    _learn(known, flag.pipes[1], given, flag.pipes[0], -1)
+            for pipe in plan.barriers.get(j, ()):
+                if (j, pipe) != no_barrier:
+                    known.setdefault(pipe, {})[pipe] = now - 1
+            for i, _, source, pipe, distance in by_target.get(j, ()):
+                if turn >= distance and known.get(pipe, {}).get(source, -1) < (turn - distance) * count + i:
+                    return False
+            for source, pipe in plan.nodes[j].closed:
+                _learn(known, pipe, {}, source, now)
+            for flag in sets.get(j, ()):
+                source = flag.pipes[0]
+                handed[(id(flag), turn)] = {**known.get(source, {}), source: now}
+    return True
+
+
+def _drop_redundant(plan: _Plan, loop: bool) -> None:
+    """Flags and barriers go that the others make superfluous."""
+    wanted = _wanted(plan, loop)
+    for flag in sorted(plan.flags, key=lambda f: f.source - f.target - f.distance * len(plan.nodes)):
+        if _ordered(plan, wanted, skip=flag):
+            plan.flags.remove(flag)
+    for j, pipes in list(plan.barriers.items()):
+        for pipe in sorted(pipes):
+            if _ordered(plan, wanted, no_barrier=(j, pipe)):
+                pipes.discard(pipe)
+
+
+def _merge(plan: _Plan) -> None:
+    """Flags of the same pipes and slots become one, which is set behind the last source and awaited before the first
+    target, where the sources come before the targets."""
+    groups: dict[object, list[_Flag]] = {}
+    for flag in sorted(plan.flags, key=lambda f: f.source):
+        group = groups.setdefault((flag.pipes, flag.distance, flag.turn), [])
+        if group and (flag.distance or flag.source < group[-1].target):
+            last = group[-1]
+            last.source, last.target = max(last.source, flag.source), min(last.target, flag.target)
+        else:
+            group.append(flag)
+    plan.flags = [flag for group in groups.values() for flag in group]
+
+
+def _wanted(plan: _Plan, loop: bool) -> list[tuple[int, int, str, str, int]]:
+    wanted = []
+    count = len(plan.nodes)
+    for j in range(count):
+        for pipe, needs in _needs(plan, j, range(j - 1, -1, -1), carried=False).items():
+            wanted += [(i, j, source, pipe, 0) for source, (i, _) in needs.items()]
+        if loop:
+            for distance in (1, 2, 3):
+                found = _needs(plan, j, range(count - 1, j - 1, -1), carried=True, distance=distance)
+                for pipe, needs in found.items():
+                    wanted += [(i, j, source, pipe, distance) for source, (i, _) in needs.items()]
+    return wanted
+
+

@@ -1,0 +1,30 @@
+"""The passes for Ascend's cores, in order."""
+
+from __future__ import annotations
+
+from tilus.lowering.ascend.arguments import drop_unused_arguments
+from tilus.lowering.ascend.events import insert_events
+from tilus.lowering.ascend.halves import halve_vector_tiles
+from tilus.lowering.ascend.hoist_loads import hoist_loads
+from tilus.lowering.ascend.lower import lower_to_cores
+from tilus.lowering.ascend.overlap import overlap_sides
+from tilus.lowering.ascend.plan_memory import plan_memory
+from tilus.lowering.ascend.rotation import rotate_slots
+from tilus.lowering.ascend.share_tensors import share_tensors
+from tilus.lowering.ascend.sides import split_sides
+from tilus.lowering.empty_tiles import drop_empty_tiles
+from tilus.lowering.pipelines import Pipeline
+from tilus.lowering.simplify import simplify
+
+ASCEND = Pipeline(
+    (("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify), ("split-sides", split_sides),
+     ("overlap-sides", overlap_sides),
+     ("halve-vector-tiles", halve_vector_tiles), ("simplify-sides", simplify),
+     ("hoist-loads", hoist_loads)),
+    ("lower-to-cores", lower_to_cores),
+    (("simplify-cores", simplify), ("drop-unused-arguments", drop_unused_arguments), ("share-tensors", share_tensors),
+     ("rotate-slots", rotate_slots),
+     ("plan-local-memory", plan_memory), ("insert-events", insert_events)),
+)
+"""From a traced tile module to what is printed as Ascend C."""
+

@@ -1,0 +1,89 @@
+"""Tensors with several slots get the turn of the loop around them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.ops import For, While
+from tilus.ir.ops.cores import Call, Local, NextTurn, Side, Turn, local_type
+from tilus.lowering.ascend.accesses import local_of
+
+OUTWARD = ("MTE3", "FIX")
+"""Pipes that copy results while the next ones are computed."""
+
+
+def rotate_slots(module: Module) -> None:
+    """Give results that are on their way to global memory two slots, and each loop whose iterations use tensors with
+    slots a turn, which goes on at the end of an iteration."""
+    for function in module.kernels:
+        for block in program_blocks(function):
+            sent = {local_of(t) for op in block.walk() if isinstance(op, Call) and op.pipe in OUTWARD
+                    for t in op.tensors[op.read:]}
+            for body in _bodies(block):
+                for local in _locals(body):
+                    if local in sent:
+                        local.slots = max(local.slots, 2)
+            _share_rings(block, itertools.count())
+            turns: list[Operation] = []
+            _loops(block, turns)
+            block.ops[:0] = turns
+
+
+def program_blocks(function: Function) -> list[Block]:
+    """The programs of a function's sides; the function itself where it has one kind of core."""
+    sides = [op.body for op in function.body.ops if isinstance(op, Side)]
+    return sides or [function.body]
+
+
+def _loops(block: Block, turns: list[Operation]) -> None:
+    for op in block.ops:
+        for region in op.regions:
+            if isinstance(op, (For, While)) and region is op.body:
+                _turn(region, turns)
+            _loops(region, turns)
+
+
+def _share_rings(block: Block, numbers: Iterator[int]) -> None:
+    """Tensors with slots of loops that follow each other share their bytes where all of them are alike."""
+    known: dict[object, list[int]] = {}
+    for op in block.ops:
+        if isinstance(op, (For, While)):
+            rings = [local for local in _locals(op.body) if local.slots > 1]
+            key = tuple((r.memory, local_type(r.result).bytes, r.slots) for r in rings)
+            for ring, number in zip(rings, known.setdefault(key, [next(numbers) for _ in rings]), strict=True):
+                ring.ring = number
+        for region in op.regions:
+            _share_rings(region, numbers)
+
+
+def _bodies(block: Block) -> Iterator[Block]:
+    """Of the loops in a block."""
+    for op in block.walk():
+        if isinstance(op, (For, While)):
+            yield op.body
+
+
+def _turn(body: Block, turns: list[Operation]) -> None:
+    made: dict[int, Value] = {}
+    for local in _locals(body):
+        if local.slots > 1 and local.turn is None:
+            if local.slots not in made:
+                turn = Turn(local.slots)
+                turns.append(turn)
+                made[local.slots] = turn.result
+            local.turn = made[local.slots]
+    body.ops[-1:-1] = [NextTurn(turn, slots) for slots, turn in made.items()]
+
+
+def _locals(block: Block) -> list[Local]:
+    """Those of a block and of branches in it, not of loops."""
+    found: list[Local] = []
+    for op in block.ops:
+        if isinstance(op, Local):
+            found.append(op)
+        elif not isinstance(op, (For, While)):
+            for region in op.regions:
+                found += _locals(region)
+    return found

@@ -1,0 +1,365 @@
+"""Kernels with products are divided: the matrix core does those, its vector cores the rest.
+
+Both sides have the control flow and the scalars of the kernel. A product is followed by a :class:`Send` where vectors
+need it, and a tile that vectors compute by one where a product does; the other side has a :class:`Receive` in its
+place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.dtypes import bf16, f16, f32
+from tilus.ir.ops import Binary, Cast, Const, Dot, For, If, Load, Store, Transpose, Yield
+from tilus.ir.ops.cores import Receive, Send, Side
+from tilus.ir.rewriter import erase_dead, find_users
+from tilus.ir.types import TileType
+from tilus.records import record
+
+Users = dict[Value, list[Operation]]
+
+
+def split_sides(module: Module) -> None:
+    """Divide the kernels that have products, in place."""
+    for function in module.kernels:
+        if any(isinstance(op, Dot) for op in function.walk()):
+            separate_sums(function)
+            _split(function)
+
+
+# -- accumulators
+
+
+def separate_sums(function: Function) -> None:
+    """Accumulators that nothing but products touch stay with those; other sums are vectors' work."""
+    users = find_users(function)
+    for block in _blocks(function.body):
+        ops: list[Operation] = []
+        for op in block.ops:
+            ops.append(op)
+            if isinstance(op, Dot) and not _is_zero(op.accumulator) and not _stays(op, users):
+                _separate(op, ops, block)
+        block.ops = ops
+
+
+def _separate(op: Dot, ops: list[Operation], block: Block) -> None:
+    zero = Const(0.0 if op.result.tile.dtype.is_float else 0, op.result.tile.dtype, op.result.tile.shape, span=op.span)
+    total = Binary("add", op.accumulator, op.result, span=op.span)
+    for other in block.walk():
+        if other is not total:
+            other.map_operands(lambda v: total.result if v is op.result else v)
+    total.result.name, op.result.name = op.result.name, ""
+    op.accumulator = zero.result
+    ops.insert(len(ops) - 1, zero)
+    ops.append(total)
+
+
+def _stays(op: Dot, users: Users) -> bool:
+    """Whether the accumulator is a loop's, of which each iteration's one is the last one plus products."""
+    return accumulator_loop(op, users) is not None
+
+
+def accumulator_loop(op: Dot, users: Users) -> tuple[For, int] | None:
+    """The loop, and which of its carried values, that a product adds to and nothing else uses."""
+    first: Value = op.accumulator
+    while isinstance(first.defining, Dot) and users.get(first, []) == [op]:
+        first = first.defining.accumulator
+    if not isinstance(first.owner, Block):
+        return None
+    last = op.result
+    while len(users.get(last, ())) == 1 and isinstance(user := users[last][0], Dot) and user.accumulator is last:
+        last = user.result
+    if len(users.get(first, ())) != 1 or len(users.get(last, ())) != 1 or not isinstance(users[last][0], Yield):
+        return None
+    loop = _loop_of(first, users)
+    if loop is None or first not in loop.carried:
+        return None
+    at = loop.carried.index(first)
+    same = loop.body.terminator.operands[at] is last and users[last][0] is loop.body.terminator
+    return (loop, at) if same and _is_zero(loop.init[at]) else None
+
+
+def _loop_of(value: Value, users: Users) -> For | None:
+    for ops in users.values():
+        for op in ops:
+            if isinstance(op, For) and op.body is value.owner:
+                return op
+    return None
+
+
+def _is_zero(value: Value) -> bool:
+    return isinstance(value.defining, Const) and value.defining.value == 0
+
+
+def _blocks(block: Block) -> list[Block]:
+    return [block, *(inner for op in block.ops for region in op.regions for inner in _blocks(region))]
+
+
+# -- sides
+
+
+@record(eq=False)
+class _Work:
+    """Which operations are the matrix core's: products (those of ``kept`` stay accumulators of a loop), the loads of
+    their operands, and stores of results that take no more than a conversion."""
+
+    products: set[Value]
+    kept: set[Value]
+    loads: set[Value]
+    stores: set[Operation]
+
+
+def _split(function: Function) -> None:
+    users = find_users(function)
+    work = _matrix_work(function, users)
+    sides = []
+    for kind, other in (("cube", False), ("vector", True)):
+        mapping: dict[Value, Value] = {}
+        body = Block()
+        body.ops = [op.clone(mapping) for op in function.body.ops]
+        twin = {id(a): b for a, b in zip(_walk(function.body.ops), _walk(body.ops), strict=True)}
+        _edit(function, body, work, users, mapping, twin, vector=other)
+        _prune(body)
+        sides.append(Side(kind, body, span=function.span))
+    if not any(isinstance(op, (Send, Receive)) for side in sides for op in side.walk()) and not _stores(sides[1]):
+        sides = sides[:1]
+    function.body.ops = [*sides, Yield()]
+
+
+def _stores(side: Side) -> bool:
+    return any(not isinstance(op, (Yield, Const)) and op.effects() and not all(
+        e.kind in ("read", "alloc") for e in op.effects()) for op in side.body.walk())
+
+
+def _walk(ops: Sequence[Operation]) -> list[Operation]:
+    return [inner for op in ops for inner in op.walk()]
+
+
+def _matrix_work(function: Function, users: Users) -> _Work:
+    products: set[Value] = set()
+    kept: set[Value] = set()
+    stores: set[Operation] = set()
+    loads: set[Value] = set()
+    for op in function.walk():
+        if isinstance(op, Dot):
+            products.add(op.result)
+            found = accumulator_loop(op, users)
+            if found is not None:
+                kept.add(op.result)
+                products.update((found[0].results[found[1]], found[0].carried[found[1]]))
+    for op in function.walk():
+        if isinstance(op, Dot):
+            for operand in (op.a, op.b):
+                source = operand
+                while isinstance(source.defining, Transpose):
+                    source = source.defining.x
+                if isinstance(source.defining, Load) and _plain(source.defining):
+                    loads.add(source)
+        elif isinstance(op, Store) and op.mask is None and _result_of(op.value) in products and _convertible(op):
+            stores.add(op)
+    return _Work(products, kept, loads, stores)
+
+
+def _plain(op: Load) -> bool:
+    """Whether the matrix core can load it: zeros beyond the array."""
+    return op.mask is None and (op.other is None or _is_zero(op.other)) and op.result.tile.rank == 2
+
+
+def _result_of(value: Value) -> Value:
+    return value.defining.x if isinstance(value.defining, Cast) else value
+
+
+def _convertible(op: Store) -> bool:
+    source = _result_of(op.value).tile.dtype
+    return source is op.value.tile.dtype or (source is f32 and op.value.tile.dtype in (f16, bf16))
+
+
+def _edit(function: Function, body: Block, work: _Work, users: Users, mapping: dict[Value, Value],
+          twin: dict[int, Operation], *, vector: bool) -> None:
+    """Put sends and receives into a copy of the kernel, and take out what the other side does."""
+    channels = _channels(function, work, users)
+    after: dict[int, list[Operation]] = {}
+    replaced: dict[Value, Value] = {}
+    gone: set[int] = set()
+    for (value, from_vector), number in zip(channels, _numbers(function, channels), strict=True):
+        mine = mapping[value]
+        place = id(twin[id(_maker(value, function))])
+        if from_vector == vector:
+            after.setdefault(place, []).append(Send(mine, number, span=_maker(value, function).span))
+        else:
+            got = Receive(number, value.tile.dtype, value.tile.shape, span=_maker(value, function).span)
+            got.result.name = value.name
+            after.setdefault(place, []).append(got)
+            replaced[mine] = got.result
+    for op in function.walk():
+        mine_op = twin[id(op)]
+        others = isinstance(op, Store) and (op in work.stores) == vector
+        if others or (op.effects() and not vector and not isinstance(op, (Store, Load))):
+            gone.add(id(mine_op))
+    _rewrite(body, after, gone)
+    for op in body.walk():
+        if not isinstance(op, Send):
+            op.map_operands(lambda v: replaced.get(v, v))
+
+
+def _maker(value: Value, function: Function) -> Operation:
+    assert isinstance(value.owner, Operation), f"{value} of {function.name} is an argument"
+    return value.owner
+
+
+def _rewrite(block: Block, after: dict[int, list[Operation]], gone: set[int]) -> None:
+    ops: list[Operation] = []
+    for op in block.ops:
+        for region in op.regions:
+            _rewrite(region, after, gone)
+        if id(op) not in gone:
+            ops.append(op)
+        ops += after.get(id(op), [])
+    block.ops = ops
+
+
+def _channels(function: Function, work: _Work, users: Users) -> list[tuple[Value, bool]]:
+    """The tiles that go from one side to the other, and whether they come from vectors, in the kernel's order."""
+    channels: list[tuple[Value, bool]] = []
+    for op in function.walk():
+        for value in op.results:
+            if not isinstance(value.type, TileType) or not value.type.shape:
+                continue
+            used = users.get(value, [])
+            if value in work.products:
+                if any(not _matrix_use(value, user, work, users) for user in used):
+                    channels.append((value, False))
+            elif not _from_loads(value, work) and any(isinstance(u, Dot) and value in (u.a, u.b) for u in used):
+                channels.append((value, True))
+    return channels
+
+
+def _numbers(function: Function, channels: Sequence[tuple[Value, bool]]) -> list[int]:
+    """The channels' numbers: tiles that are alike share one where they are of loops that follow each other."""
+    paths = _paths(function.body, ())
+    numbers: list[int] = []
+    for n, (value, from_vector) in enumerate(channels):
+        path = paths[value]
+        shared = [numbers[m] for m, (other, direction) in enumerate(channels[:n])
+                  if direction == from_vector and other.tile == value.tile and _follow(paths[other], path)
+                  and all(_follow(paths[v], path) for (v, _), k in zip(channels[:n], numbers, strict=True)
+                          if k == numbers[m])]
+        numbers.append(shared[0] if shared else max(numbers, default=-1) + 1)
+    return numbers
+
+
+def _paths(block: Block, path: tuple[int, ...]) -> dict[Value, tuple[int, ...]]:
+    """For each value the places of the operations that it lies in, outermost first."""
+    found: dict[Value, tuple[int, ...]] = {}
+    for place, op in enumerate(block.ops):
+        found.update((r, path) for r in op.results)
+        for region in op.regions:
+            found.update(_paths(region, (*path, place)))
+    return found
+
+
+def _follow(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two values lie in loops of which neither is in the other."""
+    return a[:len(b)] != b and b[:len(a)] != a
+
+
+def _from_loads(value: Value, work: _Work) -> bool:
+    source = value
+    while isinstance(source.defining, Transpose):
+        source = source.defining.x
+    return source in work.loads
+
+
+def _matrix_use(value: Value, user: Operation, work: _Work, users: Users) -> bool:
+    """Whether a use of a product is the matrix core's own."""
+    if isinstance(user, Dot):
+        return user.accumulator is value and value not in (user.a, user.b)
+    if isinstance(user, Cast):
+        return bool(users.get(user.result)) and all(u in work.stores for u in users[user.result])
+    if isinstance(user, Yield):
+        return value in work.kept
+    return user in work.stores
+
+
+# -- what a side does not need
+
+
+def _prune(body: Block) -> None:
+    """Take out what nothing uses, carried values of loops included."""
+    holder = Function("side", body, ())
+    while True:
+        removed = erase_dead(holder)
+        users = find_users(holder)
+        for op in body.walk():
+            if isinstance(op, For):
+                removed += _prune_loop(op, users)
+            elif isinstance(op, If):
+                removed += _prune_branch(op, users)
+        if not removed:
+            return
+
+
+def _prune_loop(loop: For, users: Users) -> int:
+    """Carried values that serve only to compute their own next ones."""
+    keep = [n for n in range(len(loop.init)) if users.get(loop.results[n]) or _used_beside(loop, n, users)]
+    dropped = len(loop.init) - len(keep)
+    if not dropped:
+        return 0
+    terminator = loop.body.terminator
+    assert isinstance(terminator, Yield)
+    gone = [loop.carried[n] for n in range(len(loop.init)) if n not in keep]
+    stand_ins = {}
+    for arg in gone:
+        if users.get(arg):
+            zero = Const(0.0 if arg.tile.dtype.is_float else False if arg.tile.dtype.is_bool else 0, arg.tile.dtype,
+                         arg.tile.shape, span=loop.span)
+            stand_ins[arg] = zero.result
+            loop.body.ops.insert(0, zero)
+    terminator.values = tuple(terminator.values[n] for n in keep)
+    for op in loop.body.walk():
+        op.map_operands(lambda v: stand_ins.get(v, v))
+    loop.init = tuple(loop.init[n] for n in keep)
+    args = [loop.body.args[0], *(loop.carried[n] for n in keep)]
+    loop.body.args = args
+    for index, arg in enumerate(args):
+        arg.index = index
+    loop.results = tuple(loop.results[n] for n in keep)
+    for index, result in enumerate(loop.results):
+        result.index = index
+    return dropped
+
+
+def _prune_branch(branch: If, users: Users) -> int:
+    keep = [n for n, result in enumerate(branch.results) if users.get(result)]
+    dropped = len(branch.results) - len(keep)
+    if dropped:
+        for block in (branch.then, branch.orelse):
+            terminator = block.terminator
+            assert isinstance(terminator, Yield)
+            terminator.values = tuple(terminator.values[n] for n in keep)
+        branch.results = tuple(branch.results[n] for n in keep)
+        for index, result in enumerate(branch.results):
+            result.index = index
+    return dropped
+
+
+def _used_beside(loop: For, n: int, users: Users) -> bool:
+    """Whether a carried value reaches anything with an effect, or another carried value."""
+    seen: set[Value] = set()
+    waiting = [loop.carried[n]]
+    terminator = loop.body.terminator
+    while waiting:
+        value = waiting.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        for user in users.get(value, ()):
+            if user is terminator:
+                if any(v is value and m != n for m, v in enumerate(terminator.operands)):
+                    return True
+            elif user.effects() or user.regions or isinstance(user, Yield):
+                return True
+            else:
+                waiting += user.results
+    return False

@@ -1,0 +1,1 @@
+"""Ascend NPUs: compiled kernels as C++, and what runs that here."""

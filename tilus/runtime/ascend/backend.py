@@ -1,0 +1,57 @@
+"""The back end for Ascend NPUs: C++ for their compiler, which the twin runs here."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from tilus.backends import Artifact, Backend, Options, Route
+from tilus.ir.core import Module
+from tilus.runtime.compile import Compiled
+from tilus.targets import TARGETS, Target
+
+
+class CompiledForAscend(Compiled):
+    """A kernel as Ascend C."""
+
+    @functools.cached_property
+    def ascendc(self) -> str:
+        """The C++ of all kernels of the launch."""
+        return self.blobs["ascendc"].decode()
+
+    def resources(self) -> dict[str, str]:
+        return {name: f"{size:,} B" for name, size in self.metadata["memory"].items()}
+
+
+def _build(module: Module, target: Target, options: Options) -> Artifact:
+    from tilus.codegen.ascendc import emit_module
+    from tilus.lowering.ascend.pipeline import ASCEND
+    from tilus.lowering.ascend.plan_memory import memory_used
+
+    cores = ASCEND.run(module, target.name)
+    kernels = {k.name: {"arguments": list(k.attributes.arguments), "cores": k.attributes.cores} for k in cores.kernels}
+    return Artifact({"ascendc": emit_module(cores).encode()}, {"kernels": kernels, "memory": memory_used(cores)})
+
+
+def _pipeline(target: Target) -> Any:
+    from tilus.lowering.ascend.pipeline import ASCEND
+
+    return ASCEND
+
+
+def _tiles() -> Any:
+    from tilus.lowering.array.tiles import CPU_TILES
+
+    return CPU_TILES
+
+
+def _engine(name: str) -> Any:
+    from tilus.runtime.ascend.engine import TwinEngine
+
+    return TwinEngine(name)
+
+
+BACKEND = Backend(
+    name="ascend", targets=tuple(t for t in TARGETS.values() if t.backend == "ascend"), pipeline=_pipeline,
+    routes=(Route("ascendc", _build, {"ascendc": lambda kernel: kernel.ascendc}),), emitted="ascendc", tiles=_tiles,
+    engines={"ascend910b": _engine}, kernel=CompiledForAscend)

@@ -1,0 +1,135 @@
+"""The engine that runs kernels as Ascend C on the twin."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tilus.interp import evaluate_launch
+from tilus.ir.dtypes import DType, parse_dtype
+from tilus.runtime.arguments import call_error
+from tilus.runtime.arrays import HOST, ArrayArgument
+from tilus.runtime.compile import compile_specialisation
+from tilus.runtime.engines import Engine, NoPlan, Runner
+from tilus.runtime.specialise import Specialisation
+from tilus.targets import Target, get_target
+
+ORDERS = ("random", "early", "late", "program")
+
+
+class TwinEngine(Engine):
+    """Runs on NumPy arrays what is emitted for a target: ``TARGET[:ORDER[:SEED]]``, where the order is one of those
+    that flags permit (:meth:`tilus.twin.Program.run`)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        target, _, rest = name.partition(":")
+        order, _, seed = rest.partition(":")
+        if (order or "random") not in ORDERS or not (seed or "0").isdecimal():
+            raise call_error("E0506", f"there is no engine {name!r}",
+                             help=f"{target}, or {target}:ORDER:SEED with an order of {', '.join(ORDERS)}")
+        self.of, self.order, self.seed = target, order or "random", int(seed or 0)
+
+    @property
+    def target(self) -> Target:
+        return get_target(self.of)
+
+    def make(self, specialisation: Specialisation) -> Runner:
+        return TwinRunner(specialisation, self.of, self.order, self.seed)
+
+
+class TwinRunner(NoPlan):
+    """Runs one specialisation.
+
+    Attributes:
+        order, seed: which of the orders that flags permit is taken.
+        reports: what the twin says of each kernel of the last call.
+    """
+
+    def __init__(self, specialisation: Specialisation, target: str, order: str, seed: int) -> None:
+        self.compiled = compile_specialisation(specialisation, target)
+        self.module = self.compiled.launch_module
+        self.programs: dict[str, Any] = {}
+        self.lock = threading.Lock()
+        self.order, self.seed = order, seed
+        self.reports: list[Any] = []
+
+    def program(self, kernel: str) -> Any:
+        from tilus.twin import build
+
+        with self.lock:
+            if kernel not in self.programs:
+                described = self.compiled.metadata["kernels"][kernel]
+                self.programs[kernel] = build(self.compiled.ascendc, kernel,
+                                              [self._parameter(kernel, a) for a in described["arguments"]])
+        return self.programs[kernel]
+
+    def _parameter(self, kernel: str, argument: str) -> str:
+        from tilus.codegen.ascendc.scalars import type_name
+        from tilus.ir.types import TileType
+
+        if argument.startswith("workspace["):
+            return "gm"
+        if "[" in argument:
+            return "int64_t"
+        function = self.module.kernel(kernel)
+        for value, parameter in zip(function.body.args, function.parameters, strict=True):
+            if parameter.name == argument:
+                return type_name(value.type.dtype) if isinstance(value.type, TileType) else "gm"
+        raise KeyError(argument)
+
+    def run(self, arguments: Sequence[Any]) -> None:
+        reports: list[Any] = []
+
+        def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
+            function = self.module.kernel(name)
+            given = {p.name: a for p, a in zip(function.parameters, args, strict=True)}
+            described: Mapping[str, Any] = self.compiled.metadata["kernels"][name]
+            blocks = launched_blocks(described["cores"], int(np.prod(grid)))
+            values = [_value(argument, given, grid, blocks) for argument in described["arguments"]]
+            reports.append(self.program(name).run(values, blocks=blocks, seed=self.seed, order=self.order))
+
+        assert self.module.launch is not None
+        evaluate_launch(self.module.launch, arguments, allocate=_allocate, start=start, resident_blocks=lambda: 20)
+        self.reports = reports
+
+
+def launched_blocks(cores: str, blocks: int) -> int:
+    """As many as there are cores of the kind, or blocks."""
+    from tilus.twin.chips import CHIPS
+
+    chip = CHIPS["ascend910b1"]
+    return max(1, min(blocks, chip.vector_cores if cores == "AIV_ONLY" else chip.cube_cores))
+
+
+def _value(argument: str, given: Mapping[str, Any], grid: tuple[int, ...], blocks: int) -> Any:
+    """An argument of a core's program, by what it means."""
+    if argument.startswith("workspace["):
+        size, dtype = argument[10:-1].split(":")
+        return np.empty(blocks * int(size), parse_dtype(dtype).numpy)
+    name, _, rest = argument.partition(".")
+    if not rest:
+        if argument.startswith("grid["):
+            return grid[int(argument[5:-1])]
+        value = given[name]
+        return _memory(value) if isinstance(value, ArrayArgument) else value.item() if hasattr(value, "item") else value
+    kind, axis = rest[:-1].split("[")
+    return int(getattr(given[name], kind)[int(axis)])
+
+
+def _memory(array: ArrayArgument) -> np.ndarray[Any, Any]:
+    """The bytes from an array's first element to its last one."""
+    low, high = array.extent_bytes()
+    if low < 0:
+        raise NotImplementedError("arrays whose elements lie before their address")
+    return np.ctypeslib.as_array((ctypes.c_uint8 * max(high, 1)).from_address(array.address))
+
+
+def _allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
+    array = np.zeros(shape, dtype.numpy)
+    strides = tuple(s // array.itemsize for s in array.strides)
+    return ArrayArgument(array, HOST, dtype, array.ctypes.data, shape, strides, True, array)
