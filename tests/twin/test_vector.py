@@ -148,7 +148,14 @@ ESTIMATES = [
          {"a": given(np.linspace(0.5, 40, 256), dtype), "y": result(np.zeros(256), dtype)})
     for op in ("Reciprocal", "Rsqrt") for dtype in (F16, F32)
 ]
-KERNEL = Kernel([*LANES, *ARITHMETIC, *ESTIMATES])
+# 100 repeats, of which each one reads 8 blocks at a stride.
+TIMED = {1: 1, 3: 1, 8: 4, 16: 8}
+STRIDES = [Case(f"stride {stride}", f"Adds(y, x, 1.0f, uint64_t(64), 100, UnaryRepeatParams(1, {stride}, 8, 1));",
+                {"x": given([0] * 8 * 212), "y": result([1] * 6400)}) for stride in TIMED]
+# Sources of which both begin in one group of banks, and 256 B apart from that.
+BANKS = [Case(f"sources {apart} B apart", f"Add(y, x, x[{apart // 4}], 6400);",
+              {"x": given([0] * (6400 + apart // 4)), "y": result([0] * 6400)}) for apart in (512, 256)]
+KERNEL = Kernel([*LANES, *ARITHMETIC, *ESTIMATES, *STRIDES, *BANKS])
 
 
 @pytest.mark.parametrize("name", [case.name for case in [*LANES, *ARITHMETIC]])
@@ -170,6 +177,15 @@ def test_repeats_are_counted():
     report = KERNEL.check("row broadcast")
     assert report.counters["vector repeats"] == 3
     assert report.counters["vector calls"] == 1
+
+
+def test_blocks_of_one_group_of_banks_wait_for_each_other():
+    start = KERNEL.check("stride 1").busy["AIV"]["V"] - 100
+    assert 0 < start < 20
+    for stride, cycles in TIMED.items():
+        assert KERNEL.check(f"stride {stride}").busy["AIV"]["V"] == start + 100 * cycles
+    assert KERNEL.check("sources 512 B apart").busy["AIV"]["V"] == start + 200
+    assert KERNEL.check("sources 256 B apart").busy["AIV"]["V"] == start + 100
 
 
 def test_half_overflow_on_demand():

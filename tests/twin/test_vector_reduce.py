@@ -106,12 +106,24 @@ POWERS = [
     Case("Power by a scalar", "Power(y, a, half(2), tmp, 4);",
          {"a": given([3, 0.5, -1, 0], F16), "tmp": scratch(3584, "uint8"), "y": result([9, 0.25, 1, 0], F16)}, PIPE),
 ]
-KERNEL = Kernel([*REDUCTIONS, *MATHS, *POWERS])
+LARGE = [
+    Case("WholeReduceSum large", "WholeReduceSum(y, x, 128, 1, 1, 1, 8);",
+         {"x": given([600] * 128, F16), "y": result([np.inf], F16)}),
+    Case("ReduceSum large", "ReduceSum(y, x, tmp, 128, 2, 8);",
+         {"x": given([300] * 256, F16), "tmp": scratch(16, "float16"), "y": result([np.inf], F16)}),
+]
+KERNEL = Kernel([*LARGE, *REDUCTIONS, *MATHS, *POWERS])
 
 
 @pytest.mark.parametrize("name", [case.name for case in [*REDUCTIONS, *POWERS]])
 def test_result(name: str):
     KERNEL.check(name)
+
+
+@pytest.mark.parametrize("case", LARGE, ids=lambda case: case.name)
+def test_sums_of_half_overflow(case: Case):
+    KERNEL.check(case.name)
+    assert [finding.kind for finding in KERNEL.findings(case.name, overflow=True)] == ["overflow"]
 
 
 @pytest.mark.parametrize("case", MATHS, ids=lambda case: case.name)
