@@ -41,31 +41,34 @@ Iteration VectorCall::iterate(const Lanes& lanes, int lanes_per_repeat) {
         return Iteration::counted(lanes.count, lanes_per_repeat);
     }
     const int64_t times = repeats(lanes.repeats);
-    if (lanes.sets && lanes.kind == Lanes::Kind::First) {
-        const int64_t most = registers.counter ? INT32_MAX : lanes_per_repeat;
-        if (lanes.count < 1 || lanes.count > most) {
-            fault("mask", text_of("a mask of %lld lanes: a repeat has 1 to %d of this type", number(lanes.count),
-                                  lanes_per_repeat));
-            return {};
-        }
-        const LaneMask mask = LaneMask::first(lanes.count);
-        registers.mask[0] = registers.counter ? static_cast<uint64_t>(lanes.count) : mask.bits[0];
-        registers.mask[1] = registers.counter ? 0 : mask.bits[1];
-    } else if (lanes.sets) {
-        registers.mask[0] = lanes.bits[0];
-        registers.mask[1] = lanes.bits[1];
-    }
-    if (registers.counter) {
-        return Iteration::counted(static_cast<int64_t>(registers.mask[0]), lanes_per_repeat);
-    }
-    LaneMask mask{{registers.mask[0], registers.mask[1]}};
+    if (lanes.sets && !set_mask(lanes, lanes_per_repeat)) return {};
+    if (registers.counter) return Iteration::counted(static_cast<int64_t>(registers.mask[0]), lanes_per_repeat);
+    // Lanes beyond those of the type are off, as when the register was made for a smaller one.
     const LaneMask all = LaneMask::first(lanes_per_repeat);
-    const bool beyond = (mask.bits[0] & ~all.bits[0]) != 0 || (mask.bits[1] & ~all.bits[1]) != 0;
-    if (lanes.sets && beyond)
-        fault("mask", text_of("bits of lanes that a repeat of %d lanes does not have", lanes_per_repeat));
-    for (int word = 0; word < 2; ++word) mask.bits[word] &= all.bits[word];
+    const LaneMask mask{{registers.mask[0] & all.bits[0], registers.mask[1] & all.bits[1]}};
     if (mask.end() == 0) fault("mask", "no lane is active");
     return Iteration::masked(mask, times, lanes_per_repeat);
+}
+
+// A count of lanes or bits into the mask register; in counter mode the count is that of all elements.
+bool VectorCall::set_mask(const Lanes& lanes, int lanes_per_repeat) {
+    VectorState& registers = state();
+    LaneMask mask{{lanes.bits[0], lanes.bits[1]}};
+    if (lanes.kind == Lanes::Kind::First) {
+        if (lanes.count < 1 || (lanes.count > lanes_per_repeat && !registers.counter)) {
+            fault("mask", text_of("a mask of %lld lanes: a repeat has 1 to %d of this type", number(lanes.count),
+                                  lanes_per_repeat));
+            return false;
+        }
+        mask = registers.counter ? LaneMask{{static_cast<uint64_t>(lanes.count), 0}} : LaneMask::first(lanes.count);
+    }
+    if (!registers.counter && mask.end() > lanes_per_repeat) {
+        fault("mask", text_of("bits of lanes that a repeat of %d lanes does not have", lanes_per_repeat));
+        return false;
+    }
+    registers.mask[0] = mask.bits[0];
+    registers.mask[1] = mask.bits[1];
+    return true;
 }
 
 int64_t VectorCall::repeats(int64_t times) {

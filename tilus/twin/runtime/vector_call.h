@@ -1,11 +1,11 @@
-// A call of the vector unit while it is checked: lanes, strides, overlaps, memory of its own, cost.
+// A call of the vector unit while it is checked: lanes, strides, overlaps, what the library takes besides, cost.
 #pragma once
 
 #include <vector>
 
 #include "call.h"
-#include "vector_lanes.h"
 #include "twin/vector_types.h"
+#include "vector_lanes.h"
 
 namespace twin {
 
@@ -43,6 +43,7 @@ class VectorCall : public Call {
     Site site() const { return site_; }
 
  private:
+    bool set_mask(const Lanes& lanes, int lanes_per_repeat);
     void report(Overlap overlap, const char* what);
 
     Site site_;

@@ -65,7 +65,7 @@ void check_sum(Core& core, Site site, Type type, const float* values, const Lane
     check_overflow(core, site, type, sum);
 }
 
-// What one repeat leaves of `size` bytes each, at `to`.
+// How a result lies in memory: a value, an index, or both.
 struct Result {
     ReduceOrder order;
     Type type;
@@ -227,6 +227,24 @@ Extreme reduce_whole(Core& core, const Whole& work) {
     return {sum, 0};
 }
 
+// Bytes of scratch memory that are lost.
+uint64_t check_scratch(VectorCall& call, const Whole& whole, const Operand& work, const Operand& src) {
+    const int64_t repeats = whole.iteration.repeats;
+    const auto needed = static_cast<uint64_t>(work_elements(whole.type, src.type, repeats, whole.with_index)) *
+                        bits_of(src.type) / 8;
+    call.in_ub(work, "sharedTmpBuffer");
+    if (work.bytes < needed) {
+        call.fault("scratch memory", text_of("sharedTmpBuffer has %lld bytes, and %lld repeats need %lld",
+                                             static_cast<long long>(work.bytes), static_cast<long long>(repeats),
+                                             static_cast<long long>(needed)));
+        return needed;
+    }
+    const auto extent = static_cast<uint64_t>(hull(whole.src, whole.iteration).end) - src.address;
+    call.disjoint(work, needed, src, extent, "sharedTmpBuffer and src");
+    call.writes(work, contiguous(needed));
+    return needed;
+}
+
 }  // namespace
 
 void reduce_all(const ReduceCall& what, const Operand& dst, const Operand& src, const Operand& work,
@@ -239,21 +257,12 @@ void reduce_all(const ReduceCall& what, const Operand& dst, const Operand& src, 
         call.fault("parameter", "an index is that of a row of elements: srcRepStride is 8");
     Whole whole{what.type, src.type, iteration, {}, with_index, call.site()};
     whole.src = call.source("src", src, iteration, 1, src_repeat, UINT16_MAX);
-    call.in_ub(work, "sharedTmpBuffer");
-    const uint64_t size = bits_of(src.type) / 8;
-    const auto needed = static_cast<uint64_t>(work_elements(what.type, src.type, iteration.repeats, with_index)) * size;
-    if (work.bytes < needed)
-        call.fault("scratch memory", text_of("sharedTmpBuffer has %lld bytes, and %lld repeats need %lld",
-                                             static_cast<long long>(work.bytes),
-                                             static_cast<long long>(iteration.repeats),
-                                             static_cast<long long>(needed)));
     const Result result{with_index ? ReduceOrder::ORDER_VALUE_INDEX : ReduceOrder::ORDER_ONLY_VALUE, src.type};
-    call.in_ub(dst, "dst", size);
+    call.in_ub(dst, "dst", static_cast<uint64_t>(result.element()));
     if (iteration.repeats == 0 || !call.sound()) return;
-    const auto extent = static_cast<uint64_t>(hull(whole.src, iteration).end) - src.address;
-    call.disjoint(work, needed, src, extent, "sharedTmpBuffer and src");
+    const uint64_t needed = check_scratch(call, whole, work, src);
     call.disjoint(work, needed, dst, static_cast<uint64_t>(result.bytes()), "sharedTmpBuffer and dst");
-    call.writes(work, contiguous(needed)).writes(dst, contiguous(static_cast<uint64_t>(result.bytes())));
+    call.writes(dst, contiguous(static_cast<uint64_t>(result.bytes())));
     // A reduction of repeats, one of its results, and so on, each of which waits for the one before.
     const double rounds = 1 + std::ceil(std::log2(static_cast<double>(iteration.repeats) + 1) / 6);
     const double extra = rounds * (costs::vector_start + costs::vector_latency);
