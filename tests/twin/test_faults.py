@@ -102,7 +102,7 @@ VECTOR_FAULTS = {
     "no_flag_before_v": Fault(VECTOR, both("MTE2_V", 0), "", "race", "Add(y, x, x, 64)"),
     "no_flag_after_v": Fault(VECTOR, both("V_MTE3", 1), "", "race", "DataCopy(gm<float>(out)"),
     "no_reverse_flag": Fault(VECTOR, both("MTE3_MTE2", 0), "", "race", "DataCopy(x, gm<float>(a)"),
-    "no_v_barrier": Fault(VECTOR, "PipeBarrier<PIPE_V>();", "", "missing PipeBarrier", "Add(y, y, x, 64)"),
+    "no_v_barrier": Fault(VECTOR, "PipeBarrier<PIPE_V>();", "", "missing PipeBarrier<PIPE_V>", "Add(y, y, x, 64)"),
     "set_is_missing": Fault(VECTOR, "SetFlag<HardEvent::V_MTE3>(1);", "", "deadlock", "WaitFlag<HardEvent::V_MTE3>"),
     "wait_is_missing": Fault(VECTOR, "WaitFlag<HardEvent::V_MTE3>(1);", "", "flag set twice",
                              "SetFlag<HardEvent::V_MTE3>"),
@@ -116,12 +116,14 @@ VECTOR_FAULTS = {
                         "SetFlag<HardEvent::MTE2_S>"),
     "flag_of_the_cube": Fault(SCALARS, "HardEvent::MTE2_S>(0)", "HardEvent::MTE2_MTE1>(0)", "flag",
                               "SetFlag<HardEvent::MTE2_MTE1>"),
-    "scalar_read_too_early": Fault(SCALARS, "    SetFlag<HardEvent::MTE2_S>(0);\n    WaitFlag<HardEvent::MTE2_S>(0);\n",
+    "scalar_read_too_early": Fault(
+        SCALARS, "    SetFlag<HardEvent::MTE2_S>(0);\n    WaitFlag<HardEvent::MTE2_S>(0);\n",
                                    "", "race", "GetValue(3)"),
     "scalar_written_too_late": Fault(
         SCALARS, "    SetFlag<HardEvent::S_MTE3>(0);\n    WaitFlag<HardEvent::S_MTE3>(0);\n", "", "race",
         "DataCopy(gm<int32_t>(out)"),
-    "copies_overlap": Fault(OVERLAP, "PipeBarrier<PIPE_MTE2>();", "", "missing PipeBarrier", "DataCopy(x[48]"),
+    "copies_overlap": Fault(OVERLAP, "PipeBarrier<PIPE_MTE2>();", "", "missing PipeBarrier<PIPE_MTE2>",
+                            "DataCopy(x[48]"),
     "beyond_ub": Fault(OVERLAP, "TPosition::VECIN, 0, 64", "TPosition::VECIN, 196256, 64", "out of bounds",
                        "LocalTensor<half> x"),
     "beyond_tensor": Fault(OVERLAP, "DataCopy(x[48], gm<half>(b), 16)", "DataCopy(x[48], gm<half>(b), 32)",
@@ -232,7 +234,8 @@ CUBE_FAULTS = {
     "no_flag_before_m": Fault(CUBE, both("MTE1_M", 0), "", "race", "Mmad(l0c, l0a, l0b, first)"),
     "no_flag_before_fix": Fault(CUBE, both("M_FIX", 0), "", "race", "Fixpipe<"),
     "no_flag_after_fix": Fault(CUBE, both("FIX_MTE2", 0), "", "race", "Mmad(l0c, l0a, l0b, first)"),
-    "no_m_barrier": Fault(CUBE, "PipeBarrier<PIPE_M>();", "", "missing PipeBarrier", "Mmad(l0c, l0a, l0b, second)"),
+    "no_m_barrier": Fault(CUBE, "PipeBarrier<PIPE_M>();", "", "missing PipeBarrier<PIPE_M>",
+                          "Mmad(l0c, l0a, l0b, second)"),
     "stale_k_padding": Fault(NARROW, "    Fill(l1, zero);\n    PipeBarrier<PIPE_MTE2>();\n", "", "uninitialised",
                              "Mmad("),
     "misaligned_result": Fault(CUBE, "TPosition::CO1, 0, 256", "TPosition::CO1, 64, 256", "alignment",
@@ -384,7 +387,7 @@ QUEUE_FAULTS = {
                        "pipe.InitBuffer(space"),
     "two_pipes": Fault(QUEUE, "    TPipe pipe;\n", "    TPipe pipe, another;\n", "TPipe", "TPipe pipe, another"),
     "no_order_of_v": Fault(QUEUE, "    Add(y, x, x, 64);\n", "    Add(y, x, x, 64);\n    Add(y, y, x, 64);\n",
-                           "missing PipeBarrier", "Add(y, y, x, 64)"),
+                           "missing PipeBarrier<PIPE_V>", "Add(y, y, x, 64)"),
 }
 
 GROUPS = {"AIV_ONLY": VECTOR_FAULTS, "AIC_ONLY": CUBE_FAULTS, "MIX_AIC_1_2": MIX_FAULTS, "MIX_AIV_1_0": QUEUE_FAULTS}

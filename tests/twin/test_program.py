@@ -90,3 +90,88 @@ def test_a_missing_flag_is_named_at_its_line(order: str):
     assert finding.call == "Add"
     assert lines[finding.line - 1].strip().startswith("Add(")
     assert "SetFlag<HardEvent::MTE2_V>" in finding.text
+
+
+def test_type_by_the_form_of_the_function():
+    source = ADD.replace("__global__ __aicore__", "__global__ __vector__").replace(
+        "    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);\n", "")
+    a, b, c = arrays(8, 64)
+    build(source, "add", PARAMETERS).run([a, b, c, 8, 64], blocks=3)
+    np.testing.assert_array_equal(c, a + b)
+
+
+def test_one_array_as_two_arguments():
+    a, b, _ = arrays(6, 64)
+    expected = a + b
+    build(ADD, "add", PARAMETERS).run([a, b, a, 6, 64], blocks=2)
+    np.testing.assert_array_equal(a, expected)
+
+
+def test_arguments_are_checked():
+    a, b, c = arrays(4, 64)
+    program = build(ADD, "add", PARAMETERS)
+    with pytest.raises(ValueError, match="overlap"):
+        program.run([a, b, a[1:], 3, 64], blocks=1)
+    with pytest.raises(TypeError, match="takes 5 arguments, 4 are given"):
+        program.run([a, b, c, 4], blocks=1)
+    with pytest.raises(TypeError, match="contiguous"):
+        program.run([a.T, b, c, 4, 64], blocks=1)
+    with pytest.raises(ValueError, match="65536 blocks"):
+        program.run([a, b, c, 4, 64], blocks=65536)
+    with pytest.raises(ValueError, match="ascend310p has other cores"):
+        program.run([a, b, c, 4, 64], blocks=1, chip="ascend310p")
+    with pytest.raises(ValueError, match="no chip"):
+        program.run([a, b, c, 4, 64], blocks=1, chip="ascend")
+
+
+def test_endless_kernel():
+    source = ADD.replace("row += GetBlockNum(), slot", "slot")
+    a, b, c = arrays(4, 64)
+    with pytest.raises(TwinError, match="issued 1000 instructions"):
+        build(source, "add", PARAMETERS).run([a, b, c, 4, 64], blocks=2, most_instructions=1000)
+
+
+def test_more_blocks_than_cores_wait_for_each_other():
+    source = """#include "kernel_operator.h"
+using namespace AscendC;
+extern "C" __global__ __aicore__ void k() {
+    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_MIX_AIV_1_0);
+    CrossCoreSetFlag<0, PIPE_MTE3>(0);
+    CrossCoreWaitFlag(0);
+}
+"""
+    program = build(source, "k", ())
+    program.run([], blocks=48)
+    with pytest.raises(TwinError, match="deadlock") as error:
+        program.run([], blocks=49)
+    assert error.value.findings[0].source.strip() == "CrossCoreWaitFlag(0);"
+
+
+def test_all_cores_synchronise():
+    source = """#include "kernel_operator.h"
+using namespace AscendC;
+extern "C" __global__ __aicore__ void k(GM_ADDR a, GM_ADDR out) {
+    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_MIX_AIV_1_0);
+    TPipe pipe;
+    GlobalTensor<float> x, y;
+    x.SetGlobalBuffer((__gm__ float*)a);
+    y.SetGlobalBuffer((__gm__ float*)out);
+    TBuf<TPosition::VECCALC> buffer;
+    pipe.InitBuffer(buffer, 32);
+    LocalTensor<float> u = buffer.Get<float>();
+    DataCopy(u, x[GetBlockIdx() * 8], 8);
+    PipeBarrier<PIPE_ALL>();
+    DataCopy(y[GetBlockIdx() * 8], u, 8);
+    SyncAll();
+    DataCopy(u, y[(GetBlockIdx() + 1) % GetBlockNum() * 8], 8);
+    SyncAll();
+    DataCopy(y[GetBlockIdx() * 8], u, 8);
+}
+"""
+    given, out = np.arange(80, dtype=np.float32), np.zeros(80, np.float32)
+    for order in ("random", "early", "late", "program"):
+        build(source, "k", ("gm", "gm")).run([given, out], blocks=10, order=order)
+        np.testing.assert_array_equal(out, np.roll(given, -8))
+    with pytest.raises(TwinError, match="race"):
+        build(source.replace("    SyncAll();\n    DataCopy(u", "    DataCopy(u"), "k", ("gm", "gm")).run(
+            [given, out], blocks=10)

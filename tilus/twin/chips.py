@@ -43,6 +43,9 @@ CHIPS: dict[str, Chip] = {chip.name: chip for chip in (
     _ascend910b("ascend910b2", 24, 1800, 64, 192, 1.6e12, 354),
     _ascend910b("ascend910b3", 20, 1800, 64, 192, 1.6e12, 295),
     _ascend910b("ascend910b4", 20, 1500, 32, 96, 0.8e12, 246),
+    # Cores that hold both units; kernels for them do not run here. Bandwidths, peaks and the 310P's cores from memory.
+    Chip("ascend910a", 1001, 30, 30, 900e6, 32 << 30, 32 << 20, 1.2e12, 256e12, {"UB": 256 << 10, "L1": 1 << 20}, {}),
+    Chip("ascend310p", 2002, 8, 8, 1080e6, 24 << 30, 16 << 20, 0.2e12, 70e12, {"UB": 256 << 10, "L1": 1 << 20}, {}),
 )}
 
 __all__ = ["CHIPS", "Chip"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import json
+import re
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +24,10 @@ _SCALARS: dict[str, Any] = {
 }
 _MEMORIES = ("UB", "L1", "L0A", "L0B", "L0C", "BT", "FB")
 _RATES = ("GM-UB", "GM-L1", "UB-GM", "L0C-GM", "L1-L0A", "L1-L0B", "L2 read", "L2 write")
+# In the order of KernelType.
+_TYPES = ("vector", "cube", "mix01", "mix10", "mix11", "mix12")
+# __NPU_ARCH__ of the cores that the twin models.
+ARCHITECTURE = 2201
 # The runtime has one machine at a time.
 _running = threading.Lock()
 
@@ -33,7 +38,8 @@ class _ChipDescription(ctypes.Structure):
 
 
 class _RunDescription(ctypes.Structure):
-    _fields_ = tuple((name, ctypes.c_int64) for name in ("blocks", "seed", "order", "strict", "overflow", "arrays"))
+    _fields_ = tuple((name, ctypes.c_int64) for name in
+                     ("blocks", "seed", "order", "strict", "overflow", "arrays", "type", "most_instructions"))
 
 
 class _ArrayDescription(ctypes.Structure):
@@ -55,11 +61,13 @@ class Program:
         self.source = source
         self.kernel = kernel
         self.parameters = tuple(parameters)
+        self._type = _stated_type(source, kernel)
         _runtime()
         self._entry = ctypes.CDLL(path).twin_entry
 
     def run(self, arguments: Sequence[Any], *, blocks: int, chip: str = "ascend910b1", seed: int = 0,
-            order: str = "random", strict: bool = True, overflow: bool = False) -> Report:
+            order: str = "random", strict: bool = True, overflow: bool = False,
+            most_instructions: int = 10**8) -> Report:
         """Run the kernel on ``blocks`` blocks.
 
         Args:
@@ -69,6 +77,7 @@ class Program:
                 ``program``, each instruction when it is issued.
             strict: products consume whole groups of 32 B along K, so that padding has to be initialised.
             overflow: a half that becomes infinite from finite operands is a finding.
+            most_instructions: of all cores together, after which the kernel counts as endless.
 
         Raises:
             TwinError: the kernel has findings. The arrays then hold what it computed all the same.
@@ -76,12 +85,16 @@ class Program:
         """
         if chip not in CHIPS:
             raise ValueError(f"no chip {chip!r}: there are {', '.join(CHIPS)}")
+        if CHIPS[chip].architecture != ARCHITECTURE:
+            modelled = ", ".join(name for name, other in CHIPS.items() if other.architecture == ARCHITECTURE)
+            raise ValueError(f"{chip} has other cores than the twin models, which are those of {modelled}")
         if order not in ORDERS:
             raise ValueError(f"no order {order!r}: there are {', '.join(ORDERS)}")
         if not 1 <= blocks <= 65535:
             raise ValueError(f"{blocks} blocks: a launch has 1 to 65535")
         slots, arrays = self._bind(arguments)
-        run = _RunDescription(blocks, seed, ORDERS.index(order), strict, overflow, len(arrays))
+        run = _RunDescription(blocks, seed, ORDERS.index(order), strict, overflow, len(arrays), self._type,
+                              most_instructions)
         description = (_ArrayDescription * max(1, len(arrays)))(
             *(_ArrayDescription(array.ctypes.data, array.nbytes, index) for index, array in arrays))
         pointers = (ctypes.c_void_p * max(1, len(slots)))(*(ctypes.addressof(slot) for slot in slots))
@@ -104,9 +117,24 @@ class Program:
                 continue
             if not isinstance(argument, np.ndarray) or not argument.flags.c_contiguous or not argument.flags.writeable:
                 raise TypeError(f"argument {index} of {self.kernel} has to be a contiguous, writable NumPy array")
+            for other, array in arrays:
+                same = array.ctypes.data == argument.ctypes.data and array.nbytes == argument.nbytes
+                if not same and np.may_share_memory(array, argument):
+                    raise ValueError(f"arguments {other} and {index} of {self.kernel} overlap without being the same")
             slots.append(ctypes.c_void_p())
             arrays.append((index, argument))
         return slots, arrays
+
+
+def _stated_type(source: str, kernel: str) -> int:
+    """The type by ``__vector__``, ``__cube__`` or ``__mix__(1, 2)`` before the kernel's name; -1 where it has none."""
+    match = re.search(rf"__(vector|cube|mix)__(?:\s*\((\d)\s*,\s*(\d)\))?[^;{{}}]*?\b{re.escape(kernel)}\s*\(", source)
+    if match is None:
+        return -1
+    kind = f"{match[1]}{match[2]}{match[3]}" if match[1] == "mix" else match[1]
+    if kind not in _TYPES:
+        raise ValueError(f"{kernel}: __mix__({match[2]}, {match[3]}) is not among the kinds of blocks")
+    return _TYPES.index(kind)
 
 
 def _describe(chip: Chip) -> _ChipDescription:

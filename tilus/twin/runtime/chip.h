@@ -27,6 +27,8 @@ struct RunDescription {
     int64_t strict;
     int64_t overflow;
     int64_t arrays;
+    int64_t type;               // a KernelType, or -1 where the kernel states it
+    int64_t most_instructions;  // after which the kernel counts as endless
 };
 
 struct ArrayDescription {

@@ -26,6 +26,12 @@ void Machine::issue(Instruction&& instruction) {
         suspend(Wait::Queue);
     }
     count(Counter::Instructions, 1);
+    if (counters_[static_cast<int>(Counter::Instructions)] > static_cast<uint64_t>(run.most_instructions)) {
+        endless_ = true;
+        fault("endless", instruction.site, core,
+              text_of("the kernel has issued %lld instructions", static_cast<long long>(run.most_instructions)));
+        suspend(Wait::Sync);
+    }
     scalar.free += costs::issue;
     if (state.pushed >= queue_depth) scalar.free = std::max(scalar.free, state.starts[state.pushed % queue_depth]);
     ++state.pushed;

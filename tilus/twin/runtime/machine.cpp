@@ -86,6 +86,10 @@ void Machine::enter() { machine->entry_(machine->arguments_); }
 
 // Run one core until it says what type the kernel has.
 bool Machine::probe() {
+    if (run.type >= 0) {
+        type_ = static_cast<KernelType>(run.type);
+        return true;
+    }
     Core core(*this, 0, Side::AIC, 0, 0);
     current_ = &core;
     core.block = 0;
@@ -255,8 +259,10 @@ void Machine::execute(void (*entry)(void**)) {
         Scheduler adversary(*this);
         scheduler = &adversary;
         for (uint32_t group = 0; group < groups_; ++group) begin_block(group);
-        for (Step next = adversary.next(); next.core != nullptr; next = adversary.next()) step(*next.core, next.pipe);
-        if (!finished()) report_deadlock();
+        for (Step next = adversary.next(); next.core != nullptr && !endless_; next = adversary.next()) {
+            step(*next.core, next.pipe);
+        }
+        if (!endless_ && !finished()) report_deadlock();
         scheduler = nullptr;
     }
     machine = nullptr;

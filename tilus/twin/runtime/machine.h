@@ -102,7 +102,7 @@ class Machine {
 
     std::vector<std::unique_ptr<Core>> cores_;
     Core* current_ = nullptr;
-    bool probing_ = false, typed_ = false;
+    bool probing_ = false, typed_ = false, endless_ = false;
     KernelType type_ = KERNEL_TYPE_MIX_AIC_1_2;
     int64_t cube_of_block_ = 1, vector_of_block_ = 2;
     uint32_t groups_ = 0;

@@ -79,8 +79,9 @@ void Machine::report_race(Core& core, const Instruction& instruction, const Touc
                             "%s after it and waited for before the other", other.core->name().c_str(), other_name,
                             own_name), other.site.line);
     } else if (other.pipe == own.pipe) {
-        fault("missing PipeBarrier", own.site, core,
-              met + text_of(": PipeBarrier<PIPE_%s>() has to stand between them", own_name), other.site.line);
+        std::string barrier = text_of("PipeBarrier<PIPE_%s>", own_name);
+        fault(("missing " + barrier).c_str(), own.site, core, met + ": " + barrier + "() has to stand between them",
+              other.site.line);
     } else {
         fault("race", own.site, core,
               met + text_of(" on pipe %s: SetFlag<HardEvent::%s_%s> after it and WaitFlag before this have to order "
