@@ -21,7 +21,7 @@ INCLUDE = FOLDER / "include"
 RUNTIME = FOLDER / "runtime"
 _WARNINGS = ("-Wall", "-Wextra", "-Werror")
 # The order of operations is the twin's statement of what the hardware does: nothing may be contracted or reassociated.
-_COMMON = ("-std=c++17", "-fPIC", "-ffp-contract=off")
+_COMMON = ("-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-sanitize=undefined")
 
 
 class CompilerError(Exception):
