@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -175,3 +177,9 @@ extern "C" __global__ __aicore__ void k(GM_ADDR a, GM_ADDR out) {
     with pytest.raises(TwinError, match="race"):
         build(source.replace("    SyncAll();\n    DataCopy(u", "    DataCopy(u"), "k", ("gm", "gm")).run(
             [given, out], blocks=10)
+
+
+def test_example_of_the_document(capsys: pytest.CaptureFixture[str]):
+    page = (Path(__file__).parents[2] / "docs" / "twin.md").read_text()
+    exec(page.split("```python\n")[1].split("\n```\n")[0], {})
+    assert "cycles" in capsys.readouterr().out

@@ -33,6 +33,7 @@ void Machine::issue(Instruction&& instruction) {
         suspend(Wait::Sync);
     }
     scalar.free += costs::issue;
+    scalar.busy += costs::issue;
     if (state.pushed >= queue_depth) scalar.free = std::max(scalar.free, state.starts[state.pushed % queue_depth]);
     ++state.pushed;
     instruction.issued = scalar.free;

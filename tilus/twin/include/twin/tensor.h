@@ -56,6 +56,7 @@ class LocalTensor {
     }
 
     T GetValue(uint32_t index, int line = __builtin_LINE()) const {
+        static_assert(twin::bits_of(twin::type_of<T>) >= 8, "GetValue: 4-bit elements have no address");
         uint64_t bits = twin::load_scalar(*this, twin::bytes_of(twin::type_of<T>, index), sizeof(T), line);
         T value;
         std::memcpy(&value, &bits, sizeof(T));
@@ -64,6 +65,7 @@ class LocalTensor {
 
     template <typename U>
     void SetValue(uint32_t index, U value, int line = __builtin_LINE()) const {
+        static_assert(twin::bits_of(twin::type_of<T>) >= 8, "SetValue: 4-bit elements have no address");
         twin::store_scalar(*this, twin::bytes_of(twin::type_of<T>, index), sizeof(T),
                            twin::bits_of_scalar(static_cast<T>(value)), line);
     }
