@@ -27,8 +27,13 @@ def gpu_present() -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    private = tmp_path_factory.mktemp("tilus-cache")
+    # The runtime of the twin takes long to compile and is kept by its content, so all workers share it.
+    shared = tmp_path_factory.getbasetemp().parent / "tilus-twin"
+    shared.mkdir(exist_ok=True)
+    (private / "twin").symlink_to(shared)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TILUS_CACHE_DIR", str(tmp_path_factory.mktemp("tilus-cache")))
+        patch.setenv("TILUS_CACHE_DIR", str(private))
         yield
 
 
