@@ -41,8 +41,14 @@ Shadow& Core::shadow(Memory memory) {
 }
 
 void Core::clear() {
-    for (auto& place : memory_) place.reset();
-    for (auto& place : shadow_) place.reset();
+    for (int m = 0; m < memories; ++m) {
+        if (!shadow_[m]) continue;
+        auto size = static_cast<uint64_t>(machine.chip.memory_bytes[m]);
+        uint8_t* bytes = this->bytes(static_cast<Memory>(m));
+        shadow_[m]->clear([&](uint64_t begin) {
+            std::memset(bytes + begin, 0xFF, size - begin < granule_bytes ? size - begin : granule_bytes);
+        });
+    }
 }
 
 std::string Core::name() const {

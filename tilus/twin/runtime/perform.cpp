@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "costs.h"
 #include "machine.h"
 
 namespace twin {
@@ -120,8 +121,8 @@ void Machine::perform_wait(Core& core, PipeState& state, Instruction& instructio
 void Machine::perform_cross_set(Core& core, PipeState& state, Instruction& instruction, double start) {
     int mode = instruction.mode, id = instruction.id;
     count(Counter::CrossCoreFlags, 1);
-    Arrival arrival{snapshot(core, state, instruction.pipe), std::max(state.end, start), instruction.site,
-                    instruction.pipe, mode};
+    Arrival arrival{snapshot(core, state, instruction.pipe), std::max(state.end, start) + costs::cross_core,
+                    instruction.site, instruction.pipe, mode};
     std::vector<Core*> others;
     for (auto& other : cores_) {
         if (other->group == core.group && other->side != core.side) others.push_back(other.get());

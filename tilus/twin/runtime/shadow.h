@@ -94,6 +94,17 @@ class Shadow {
     // Bytes that hold nothing of meaning from now on.
     void forget(uint64_t begin, uint64_t end);
 
+    // Nothing was ever accessed; calls `visit(begin)` for each granule that was.
+    template <typename Visit>
+    void clear(Visit visit) {
+        for (uint64_t index = 0; index < granules_.size(); ++index) {
+            if (!granules_[index]) continue;
+            granules_[index]->records.clear();
+            granules_[index]->initialised = Bytes();
+            visit(index * granule_bytes);
+        }
+    }
+
     // Granules that were read before anything was written to them, and those that were written to.
     uint64_t granules_read() const { return read_; }
     uint64_t granules_written() const { return written_; }
