@@ -133,6 +133,16 @@ def test_endless_kernel():
         build(source, "add", PARAMETERS).run([a, b, c, 4, 64], blocks=2, most_instructions=1000)
 
 
+def test_endless_faults():
+    source = ADD.replace("row += GetBlockNum()", "row += GetBlockNum() - GetBlockNum()").replace(
+        "tile * 4, tile)", "tile * 4 + 8, tile)").replace("WaitFlag<HardEvent::MTE3_MTE2>(slot);", "").replace(
+        "slot = 1 - slot) {", "slot = 1 - slot) { (void)x[0].GetValue(0); continue;")
+    a, b, c = arrays(4, 64)
+    with pytest.raises(TwinError) as error:
+        build(source, "add", PARAMETERS).run([a, b, c, 4, 64], blocks=2)
+    assert sum(finding.times for finding in error.value.findings) >= 100000
+
+
 def test_more_blocks_than_cores_wait_for_each_other():
     source = """#include "kernel_operator.h"
 using namespace AscendC;

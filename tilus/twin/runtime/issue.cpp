@@ -27,10 +27,9 @@ void Machine::issue(Instruction&& instruction) {
     }
     count(Counter::Instructions, 1);
     if (counters_[static_cast<int>(Counter::Instructions)] > static_cast<uint64_t>(run.most_instructions)) {
-        endless_ = true;
         fault("endless", instruction.site, core,
               text_of("the kernel has issued %lld instructions", static_cast<long long>(run.most_instructions)));
-        suspend(Wait::Sync);
+        stop();
     }
     scalar.free += costs::issue;
     scalar.busy += costs::issue;

@@ -15,6 +15,9 @@ namespace {
 // Arrays lie apart, so that an index beyond one meets no other.
 constexpr uint64_t gap = uint64_t{64} << 20;
 constexpr uint64_t page = 4096;
+// A run with so many faults says nothing new, and a kernel may make so many calls for each instruction.
+constexpr uint64_t most_faults = 100000;
+constexpr uint64_t calls_per_instruction = 16;
 
 Scheduler* scheduler = nullptr;
 
@@ -75,6 +78,12 @@ Allocation* Machine::allocation_of(uint64_t address) {
 
 void Machine::fault(const char* kind, Site site, const Core& core, const std::string& text, int partner) {
     findings_.add(kind, site, core.name(), text, partner);
+    if (++faults_ == most_faults) stop();
+}
+
+void Machine::stop() {
+    stopped_ = true;
+    if (on_scalar_) suspend(Wait::Sync);
 }
 
 int64_t Machine::active(Side side) const {
@@ -121,6 +130,10 @@ Core& running() {
 void Machine::enter_call(Core& core) {
     // A call before the type is stated: the probe ends without one.
     if (probing_) core.fiber.suspend();
+    if (++calls_ / calls_per_instruction == static_cast<uint64_t>(run.most_instructions)) {
+        fault("endless", {"", 0}, core, text_of("the kernel has made %llu calls", static_cast<unsigned long long>(calls_)));
+        stop();
+    }
     if (!core.deep && core.fiber.depth(__builtin_frame_address(0)) > device_stack_bytes) {
         core.deep = true;
         fault("stack", {"", 0}, core, "more than 32 KB of stack are in use; the device has 32 KB");
@@ -233,7 +246,10 @@ void Machine::step(Core& core, Pipe pipe) {
     if (pipe == Pipe::S) {
         core.wait = Wait::Nothing;
         core.burst = scheduler->burst();
-        if (core.fiber.resume()) core.wait = Wait::Ended;
+        on_scalar_ = true;
+        bool ended = core.fiber.resume();
+        on_scalar_ = false;
+        if (ended) core.wait = Wait::Ended;
     } else {
         auto& queue = core.pipe(pipe).queue;
         Instruction instruction = std::move(queue.front());
@@ -259,10 +275,10 @@ void Machine::execute(void (*entry)(void**)) {
         Scheduler adversary(*this);
         scheduler = &adversary;
         for (uint32_t group = 0; group < groups_; ++group) begin_block(group);
-        for (Step next = adversary.next(); next.core != nullptr && !endless_; next = adversary.next()) {
+        for (Step next = adversary.next(); next.core != nullptr && !stopped_; next = adversary.next()) {
             step(*next.core, next.pipe);
         }
-        if (!endless_ && !finished()) report_deadlock();
+        if (!stopped_ && !finished()) report_deadlock();
         scheduler = nullptr;
     }
     machine = nullptr;

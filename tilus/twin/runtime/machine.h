@@ -39,6 +39,8 @@ class Machine {
     // The type is stated: cores that it does not have end here.
     void state_type(KernelType type, int line);
     void enter_call(Core& core);
+    // Give up the run; from a scalar unit this does not return.
+    void stop();
     // Put an instruction into the queue of its pipe, when there is room.
     void issue(Instruction&& instruction);
     // Do what the scalar unit does itself, once it can.
@@ -102,7 +104,10 @@ class Machine {
 
     std::vector<std::unique_ptr<Core>> cores_;
     Core* current_ = nullptr;
-    bool probing_ = false, typed_ = false, endless_ = false;
+    bool probing_ = false, typed_ = false;
+    bool on_scalar_ = false;  // a scalar unit runs, and not the scheduler
+    bool stopped_ = false;    // the run is given up
+    uint64_t calls_ = 0, faults_ = 0;
     KernelType type_ = KERNEL_TYPE_MIX_AIC_1_2;
     int64_t cube_of_block_ = 1, vector_of_block_ = 2;
     uint32_t groups_ = 0;
