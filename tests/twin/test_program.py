@@ -184,6 +184,12 @@ extern "C" __global__ __aicore__ void k(GM_ADDR a, GM_ADDR out) {
     for order in ("random", "early", "late", "program"):
         build(source, "k", ("gm", "gm")).run([given, out], blocks=10, order=order)
         np.testing.assert_array_equal(out, np.roll(given, -8))
+    with pytest.raises(TwinError, match="49 blocks are launched and 48 run at once"):
+        build(source, "k", ("gm", "gm")).run([np.zeros(400, np.float32), np.zeros(400, np.float32)], blocks=49)
+    reserved = source.replace("    SyncAll();\n    DataCopy(y", "    CrossCoreSetFlag<0, PIPE_MTE3>(11);\n"
+                              "    CrossCoreWaitFlag(11);\n    DataCopy(y")
+    with pytest.raises(TwinError, match="ids 11 to 14 belong to SyncAll"):
+        build(reserved, "k", ("gm", "gm")).run([given, out], blocks=10)
     with pytest.raises(TwinError, match="race"):
         build(source.replace("    SyncAll();\n    DataCopy(u", "    DataCopy(u"), "k", ("gm", "gm")).run(
             [given, out], blocks=10)

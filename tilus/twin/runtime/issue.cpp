@@ -92,6 +92,14 @@ void Machine::synchronise(bool vector_cores_only, Site site) {
     }
 }
 
+// SyncAll sets cross-core flags of its own.
+void Machine::check_reserved_flag(Site site, bool by_sync_all) {
+    (by_sync_all ? synchronised_ : reserved_flag_) = site;
+    if (synchronised_.line == 0 || reserved_flag_.line == 0) return;
+    fault("cross-core flag", reserved_flag_, *current_,
+          text_of("ids 11 to 14 belong to SyncAll, which stands at line %d", synchronised_.line));
+}
+
 void Machine::release_synchronised(bool vector_cores_only) {
     auto together = std::move(synchronising_[vector_cores_only]);
     synchronising_[vector_cores_only].clear();
@@ -211,6 +219,7 @@ bool check_cross(const char* call, Core& core, int id, int line) {
                        text_of("flag id %d: there are ids 0 to 15, and larger ones wrap", id));
         return false;
     }
+    if (id >= 11 && id <= 14) machine->check_reserved_flag({call, line}, false);
     return true;
 }
 
@@ -245,6 +254,13 @@ void sync_all(bool vector_cores_only, int line) {
     if (core.static_memory && !core.pipe_object) {
         machine->fault("static memory", {"SyncAll", line}, core, "SyncAll needs a TPipe: use cross-core flags");
     }
+    if (machine->run.blocks > machine->groups()) {
+        machine->fault("cross-core flag", {"SyncAll", line}, core,
+                       text_of("%lld blocks are launched and %lld run at once: SyncAll waits for those that have not begun",
+                               static_cast<long long>(machine->run.blocks), static_cast<long long>(machine->groups())));
+        return;
+    }
+    machine->check_reserved_flag({"SyncAll", line}, true);
     if (vector_cores_only && core.side == Side::AIC) return;
     machine->synchronise(vector_cores_only, {"SyncAll", line});
 }

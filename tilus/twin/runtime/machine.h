@@ -48,6 +48,7 @@ class Machine {
     // Let others run until the reason is gone.
     void suspend(Wait wait);
     void barrier_all(Site site);
+    void check_reserved_flag(Site site, bool by_sync_all);
     void synchronise(bool vector_cores_only, Site site);
 
     // Note what an instruction touches, before its body.
@@ -57,6 +58,7 @@ class Machine {
     Allocation* allocation_of(uint64_t address);
 
     void count(Counter counter, uint64_t amount) { counters_[static_cast<int>(counter)] += amount; }
+    int64_t groups() const { return groups_; }
     int64_t vector_cores_of_block() const { return vector_of_block_; }
     bool has_cross_flags() const { return type_ != KERNEL_TYPE_AIV_ONLY && type_ != KERNEL_TYPE_AIC_ONLY; }
     // Cores of a side that run at once, which share the bandwidth of memory.
@@ -108,6 +110,7 @@ class Machine {
     bool on_scalar_ = false;  // a scalar unit runs, and not the scheduler
     bool stopped_ = false;    // the run is given up
     uint64_t calls_ = 0, faults_ = 0;
+    Site synchronised_, reserved_flag_;  // where SyncAll, and a cross-core flag that it uses, stand
     KernelType type_ = KERNEL_TYPE_MIX_AIC_1_2;
     int64_t cube_of_block_ = 1, vector_of_block_ = 2;
     uint32_t groups_ = 0;
