@@ -20,8 +20,7 @@ ORDERS = ("late", "early", "random:1", "program", "random:2")
 
 
 def dtypes_of(name: str) -> list[tl.DType]:
-    return {"elementwise.saxpy": [tl.f32], "gemm.matmul": [tl.f16, tl.bf16], "gemm.batched_matmul": [tl.f16, tl.bf16],
-            "attention.flash_attention": [tl.f16, tl.bf16]}.get(name, [tl.f32, tl.f16, tl.bf16])
+    return {"elementwise.saxpy": [tl.f32]}.get(name, [tl.f32, tl.f16, tl.bf16])
 
 
 def variants(name: str) -> list[dict[str, Any]]:

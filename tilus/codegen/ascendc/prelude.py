@@ -90,6 +90,37 @@ __aicore__ inline void LoadFractals(const LocalTensor<T>& to, const LocalTensor<
     LoadData(to, from, parameters);
 }
 """,
+    "TurnSquares": """\
+// Squares of 32 by 32 bytes from L1 to L0, transposed: the `start`-th, and each `stride` further.
+template <typename T>
+__aicore__ inline void TurnSquares(const LocalTensor<T>& to, const LocalTensor<T>& from, int64_t start, uint8_t count,
+                                   uint16_t stride, uint16_t gap, uint16_t innerGap) {
+    LoadData2dTransposeParams parameters;
+    parameters.startIndex = static_cast<uint16_t>(start);
+    parameters.repeatTimes = count;
+    parameters.srcStride = stride;
+    parameters.dstGap = gap;
+    parameters.dstFracGap = innerGap;
+    LoadDataWithTranspose(to, from, parameters);
+}
+""",
+    "TurnMatrix": """\
+// `count` rows, from `start` on, of a matrix in L1 (`height` by `width`) to L0, transposed, up to `columns`.
+template <typename T>
+__aicore__ inline void TurnMatrix(const LocalTensor<T>& to, const LocalTensor<T>& from, uint16_t height,
+                                  uint16_t width, int64_t start, uint16_t count, uint16_t columns) {
+    LoadData3DParamsV2<T> parameters;
+    parameters.l1H = 1;
+    parameters.l1W = height;
+    parameters.channelSize = width;
+    parameters.kExtension = columns;
+    parameters.mExtension = count;
+    parameters.kStartPt = 0;
+    parameters.mStartPt = static_cast<uint16_t>(start);
+    parameters.enTranspose = true;
+    LoadData(to, from, parameters);
+}
+""",
     "Multiply": """\
 // to = a * b, or to += a * b.
 template <typename C, typename A>

@@ -52,6 +52,13 @@ class Sums:
     dtype: DType
     shape: tuple[int, int]
 
+    @property
+    def padded(self) -> tuple[int, int]:
+        """Rows and columns with those that fill up fractals; squares of bytes, which are turned as a whole, have twice
+        the rows of a fractal."""
+        unit = 2 * ROWS if self.dtype is i32 else ROWS
+        return _up(self.shape[0], unit), _up(self.shape[1], unit)
+
 
 class Cube:
     """Lowers the matrix core's side of a kernel into the block of ``core``."""
@@ -137,7 +144,8 @@ def _fetch(cube: Cube, to: Operand, at: Value, rows: Scalar, columns: Scalar, pi
     width = fractal_columns(to.dtype.bits)
 
     def clear() -> None:
-        core.call(f"FillMatrix({{0}}, {to.rows * to.columns // width})", "MTE2", to.tensor)
+        words = core.part(to.tensor, dtype=f16) if to.dtype.itemsize == 1 else to.tensor
+        core.call(f"FillMatrix({{0}}, {to.rows * to.columns // width})", "MTE2", words)
         core.append(PipeBarrier("MTE2"))
 
     if any(isinstance(n, int) and n < whole for n, whole in ((rows, to.rows), (columns, to.columns))):
@@ -177,7 +185,7 @@ def lower_dot(cube: Cube, op: Dot) -> None:
     (m, k), n = a.shape, b.shape[1]
     sums = _sums_of(cube, op, (m, n), kind)
     first = cube.first.get(op.accumulator)
-    _multiply(cube, op, sums, left, right, _up(m, ROWS), _up(n, ROWS), k, first)
+    _multiply(cube, op, sums, left, right, *sums.padded, k, first)
     cube.sums[op.result] = sums
 
 
@@ -198,7 +206,7 @@ def _sums_of(cube: Cube, op: Dot, shape: tuple[int, int], kind: DType) -> Sums:
 
 
 def new_sums(cube: Cube, op: Operation, shape: tuple[int, int], kind: DType) -> Sums:
-    m, n = (_up(x, ROWS) for x in shape)
+    m, n = Sums(op.results[0], kind, shape).padded
     if m * n * 4 > LOCAL_MEMORIES["l0c"]:
         limit = LOCAL_MEMORIES["l0c"] // 4
         raise ResourceError.at(
@@ -228,8 +236,8 @@ def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int
     def one(begin: Scalar, size: int) -> None:
         a = core.local(dtype, m * _up(size, unit), "l0a", slots=2)
         b = core.local(dtype, n * _up(size, unit), "l0b", slots=2)
-        _load_left(cube, op, a, left, m, begin, _up(size, unit))
-        _load_right(cube, op, b, right, n, begin, _up(size, unit))
+        _load_left(cube, a, left, m, begin, _up(size, unit))
+        _load_right(cube, b, right, n, begin, _up(size, unit))
         scalars: list[Value] = []
         if first is not None and isinstance(begin, int) and begin == 0:
             fresh, scalars = "{s0}", [first]
@@ -270,7 +278,23 @@ def _fractals(cube: Cube, to: Value, source: Operand, start: Scalar, count: int,
                    (source.tensor,), scalars)
 
 
-def _load_left(cube: Cube, op: Dot, to: Value, side: _Side, m: int, begin: Scalar, size: int) -> None:
+def _squares(cube: Cube, to: Value, source: Operand, start: Scalar, count: int, stride: int, gap: int,
+             inner_gap: int) -> None:
+    """Squares of 32 by 32 bytes, each turned to two fractals: ``gap`` lies between the first ones of two squares,
+    ``inner_gap`` between those of one."""
+    texts, scalars = _texts([start])
+    cube.core.call(f"TurnSquares({{0}}, {{1}}, {texts[0]}, {count}, {stride}, {gap}, {inner_gap})", "MTE1", to,
+                   (source.tensor,), scalars)
+
+
+def _matrix(cube: Cube, to: Value, source: Operand, begin: Scalar, size: int, columns: int) -> None:
+    """``size`` rows from ``begin`` on, of 32-bit elements, turned."""
+    texts, scalars = _texts([begin])
+    cube.core.call(f"TurnMatrix({{0}}, {{1}}, {source.rows}, {source.columns}, {texts[0]}, {size}, {columns})", "MTE1",
+                   to, (source.tensor,), scalars)
+
+
+def _load_left(cube: Cube, to: Value, side: _Side, m: int, begin: Scalar, size: int) -> None:
     """Zz in L0A: for each 16 rows the fractals along k."""
     core, source, dtype = cube.core, side.source, side.source.dtype
     width = fractal_columns(dtype.bits)
@@ -284,8 +308,17 @@ def _load_left(cube: Cube, op: Dot, to: Value, side: _Side, m: int, begin: Scala
 
         core.each(m // ROWS, rows, "i")
         return
-    if dtype.bits != 16:
-        cube.refuse(op, f"a transposed left operand of {dtype} is not lowered", "store the array the other way round")
+    if dtype.bits == 32:
+        _matrix(cube, to, source, begin, size, m)
+        return
+    if dtype.bits == 8:
+        def squares(i: Scalar) -> None:
+            part = core.part(to, size=2 * per_row * ROWS * width, offset=core.mul(i, 2 * per_row * ROWS * width))
+            start = core.add(core.mul(i, source.rows // width), core.quotient(begin, width))
+            _squares(cube, part, source, start, per_row, 1, 0, per_row - 1)
+
+        core.each(m // width, squares, "i")
+        return
 
     def columns(i: Scalar) -> None:
         part = core.part(to, size=per_row * ROWS * width, offset=core.mul(i, per_row * ROWS * width))
@@ -295,19 +328,21 @@ def _load_left(cube: Cube, op: Dot, to: Value, side: _Side, m: int, begin: Scala
     core.each(m // ROWS, columns, "i")
 
 
-def _load_right(cube: Cube, op: Dot, to: Value, side: _Side, n: int, begin: Scalar, size: int) -> None:
+def _load_right(cube: Cube, to: Value, side: _Side, n: int, begin: Scalar, size: int) -> None:
     """Zn in L0B: for each fractal along k those of the columns."""
     core, source, dtype = cube.core, side.source, side.source.dtype
     width = fractal_columns(dtype.bits)
     per_column = n // ROWS * ROWS * width
-    if side.along and dtype.bits != 16:
-        cube.refuse(op, f"a right operand of {dtype} whose rows run along k is not lowered",
-                    "pass the array transposed")
+    if side.along and dtype.bits == 32:
+        _matrix(cube, to, source, begin, size, n)
+        return
 
     def rows(i: Scalar) -> None:
         part = core.part(to, size=per_column, offset=core.mul(i, per_column))
         index = core.add(core.quotient(begin, width), i)
-        if side.along:
+        if side.along and dtype.bits == 8:
+            _squares(cube, part, source, index, n // width, source.rows // width, 1, 0)
+        elif side.along:
             _fractals(cube, part, source, index, n // ROWS, source.rows // ROWS, turned=True)
         else:
             _fractals(cube, part, source, core.mul(index, source.rows // ROWS), n // ROWS, 1, turned=False)
@@ -338,7 +373,7 @@ def lower_store(cube: Cube, op: Store) -> None:
 def write_sums(cube: Cube, sums: Sums, at: Value, rows: Scalar, columns: Scalar, pitch: Scalar, dtype: DType) -> None:
     core = cube.core
     texts, scalars = _texts([rows, columns, pitch])
-    core.call(f"StoreSums({{0}}, {{1}}, {', '.join(texts)}, {_up(sums.shape[0], ROWS)}, "
+    core.call(f"StoreSums({{0}}, {{1}}, {', '.join(texts)}, {sums.padded[0]}, "
               f"QuantMode_t::{ROUNDINGS[dtype]})", "FIX", at, (sums.tensor,),
               scalars)
 
@@ -377,13 +412,14 @@ def _zero_if_empty(cube: Cube, sums: Sums, start: Value, stop: Value) -> None:
     if all(isinstance(v.defining, Const) for v in (start, stop)):
         if start.defining.value < stop.defining.value:  # type: ignore[union-attr]
             return
-    m, n = (_up(x, ROWS) for x in sums.shape)
+    m, n = sums.padded
     dtype = f16 if sums.dtype is f32 else i8
     unit = max(ROWS, fractal_columns(dtype.bits))
     with core.only_if(core.compare("ge", start, stop)):
         a, b = core.local(dtype, m * unit, "l0a"), core.local(dtype, n * unit, "l0b")
         for tensor, extent in ((a, m), (b, n)):
-            core.call(f"FillMatrix({{0}}, {extent * unit * dtype.itemsize // 512})", "MTE1", tensor)
+            core.call(f"FillMatrix({{0}}, {extent * unit * dtype.itemsize // 512})", "MTE1",
+                      core.part(tensor, dtype=f16))
         core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {unit}, true)", "M", sums.tensor, (a, b))
 
 
