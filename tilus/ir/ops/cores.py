@@ -24,7 +24,8 @@ def local_type(value: Value) -> LocalType:
 class Local(Operation):
     """A tensor of ``size`` elements in local memory. One with several ``slots`` is that many tensors, which iterations
     of the innermost loop around it take in turn, as ``turn`` says. Loops that follow each other may use the same bytes
-    for theirs: those of one ``ring``. ``address`` in bytes is that of the first, −1 while nobody has chosen."""
+    for theirs: those of one ``ring``. A ``staged`` one has flags of its own. ``address`` in bytes is that of the first,
+    −1 while nobody has chosen."""
 
     NAME = "local"
     dtype: DType
@@ -33,6 +34,7 @@ class Local(Operation):
     slots: int = 1
     address: int = -1
     ring: int = -1
+    staged: bool = False
     turn: Value | None = None
 
     def infer(self) -> Sequence[Type]:
@@ -77,6 +79,17 @@ class Call(Operation):
 
 def _space(value: Value) -> Space:
     return "global" if isinstance(value.type, PointerType) else "local"
+
+
+class Strips(Operation):
+    """What ``body`` makes of ``count`` strips of rows of ``inputs``, one after the other. The body takes the strip's
+    number and strips of the inputs, and yields strips of the results; rows are the first dimension whose extent is not
+    1."""
+
+    NAME = "strips"
+    inputs: tuple[Value, ...]
+    count: int
+    body: Block
 
 
 class Turn(Operation):
@@ -199,23 +212,26 @@ class Side(Operation):
 
 
 class Send(Operation):
-    """Gives a tile to the cores of the other kind, which :class:`Receive` it from the same channel."""
+    """Gives a tile, or its rows from ``row`` on, to the cores of the other kind, which :class:`Receive` it from the
+    same channel."""
 
     NAME = "send"
     value: Value
     channel: int
+    row: Value | None = None
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync"),)
 
 
 class Receive(Operation):
-    """The next tile that the cores of the other kind send."""
+    """The next tile that the cores of the other kind send, or the rows of ``shape`` from ``row`` on."""
 
     NAME = "receive"
     channel: int
     dtype: DType
     shape: tuple[int, ...]
+    row: Value | None = None
 
     def infer(self) -> Sequence[Type]:
         return (TileType(self.dtype, self.shape),)
@@ -226,5 +242,5 @@ class Receive(Operation):
 
 __all__ = [
     "Call", "CoreIndex", "CrossSet", "CrossWait", "Local", "NextTurn", "Part", "PipeBarrier", "ReadScalar", "Receive",
-    "Send", "SetFlag", "Side", "Turn", "WaitFlag", "local_type",
+    "Send", "SetFlag", "Side", "Strips", "Turn", "WaitFlag", "local_type",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.ops import PtrAdd, PtrLoad
 from tilus.ir.ops.cores import Call, Local, Part, ReadScalar, local_type
-from tilus.ir.types import PointerType
+from tilus.ir.types import LocalType, PointerType
 from tilus.records import record
 
 
@@ -60,6 +60,8 @@ def accesses(op: Operation) -> Iterator[Access]:
     for inner in op.walk():
         if isinstance(inner, Call):
             for n, value in enumerate(inner.tensors):
+                if _staged(value):
+                    continue
                 if n < inner.written:
                     yield _access(value, inner.pipe, True)
                 if n >= inner.read:
@@ -68,6 +70,12 @@ def accesses(op: Operation) -> Iterator[Access]:
             yield _access(inner.tensor, "S", False)
         elif isinstance(inner, PtrLoad):
             yield _access(inner.pointer, "S", False)
+
+
+def _staged(value: Value) -> bool:
+    """Whether a tensor is one of the halves that have flags of their own (``stages.py``)."""
+    local = local_of(value) if isinstance(value.type, LocalType) else None
+    return local is not None and local.staged
 
 
 def accesses_of(block: Block) -> Iterator[Access]:
@@ -82,6 +90,6 @@ def _access(value: Value, pipe: str, write: bool) -> Access:
     local = local_of(value)
     assert local is not None
     low, high = byte_range(value)
-    if local.slots > 1:
+    if local.ring >= 0 or local.slots > 1:
         return Access(("ring", local.ring) if local.ring >= 0 else local, low, high, pipe, write, local)
     return Access(local.memory, local.address + low, local.address + high, pipe, write, local)

@@ -6,6 +6,9 @@ says that it has been read; those are set once before all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, i64
@@ -81,6 +84,7 @@ class Ports:
         self.core, self.channels, self.block = core, channels, block
         self.ports: dict[int, Port] = {}
         self.before: list[Operation] = []
+        self.open: set[Port] = set()
 
     def port(self, number: int, tile: TileType, op: Operation, *, sends: bool) -> Port:
         found = self.ports.get(number)
@@ -96,14 +100,28 @@ class Ports:
     def begin(self, port: Port, pipe: str) -> Value:
         """Wait for the slot whose turn it is; the place of its tile."""
         core, channel = self.core, port.channel
-        core.append(CrossWait(pipe, channel.number + (SLOTS if port.sends else 0), port.turn.result))
+        if port not in self.open:
+            core.append(CrossWait(pipe, channel.number + (SLOTS if port.sends else 0), port.turn.result))
         offset = core.add(core.mul(port.turn.result, channel.size), port.base)
         return core.at(channel.pointer, offset)
 
     def end(self, port: Port, pipe: str) -> None:
         """Say that the tile has been written, or read."""
+        if port in self.open:
+            return
         self.core.append(CrossSet(pipe, port.channel.number + (0 if port.sends else SLOTS), port.turn.result))
         self.core.append(NextTurn(port.turn.result, SLOTS))
+
+    @contextmanager
+    def held(self, ports: list[Port], pipes: list[str]) -> Iterator[None]:
+        """Tiles that several operations write or read, a part each."""
+        for port, pipe in zip(ports, pipes, strict=True):
+            self.core.append(CrossWait(pipe, port.channel.number + (SLOTS if port.sends else 0), port.turn.result))
+        self.open.update(ports)
+        yield
+        self.open.difference_update(ports)
+        for port, pipe in zip(ports, pipes, strict=True):
+            self.end(port, pipe)
 
     def opening(self) -> list[Operation]:
         """What comes before all: the slots can be written."""

@@ -9,11 +9,13 @@ from tilus.ir.core import Block, Value
 from tilus.ir.dtypes import bool_
 from tilus.ir.families import Elementwise
 from tilus.ir.ops import Broadcast, For, If, Reshape, Select, While, Yield
+from tilus.ir.ops.cores import Receive, Send, Strips
 from tilus.ir.types import TileType
 from tilus.lowering.ascend import units
+from tilus.lowering.ascend.channels import Port
 from tilus.lowering.ascend.elementwise import words
 from tilus.lowering.ascend.lazy import constant, one_number
-from tilus.lowering.ascend.tiles import Tile
+from tilus.lowering.ascend.tiles import Form, Tile
 
 if TYPE_CHECKING:
     from tilus.lowering.ascend.vector import Vector
@@ -96,7 +98,9 @@ def _may_be_made_in_place(block: Block, carried: Value, value: Value, yields: Se
     """Whether what computes the next value may write where the carried one is: nothing reads that later, and what
     reads it at the same time does so element by element."""
     maker = value.defining
-    if maker is None or maker not in block.ops or not isinstance(maker, Elementwise) or isinstance(maker, Select):
+    if maker is None or maker not in block.ops or isinstance(maker, Select):
+        return False
+    if not isinstance(maker, (Elementwise, Strips)):
         return False
     if list(yields).count(value) > 1 or carried in yields:
         return False
@@ -188,3 +192,80 @@ def lower_while(vector: Vector, op: While) -> None:
     vector.tiles.update((op.results[n], tile) for n, tile in places.items())
 
 
+
+
+def lower_strips(vector: Vector, op: Strips) -> None:
+    """A loop over strips: those of carried tiles are where they lie, or copies of them."""
+    core = vector.core
+    sources = [vector.tile(v) for v in op.inputs]
+    places = []
+    for result in op.results:
+        places.append(vector.new(result))
+    ports, pipes = _ports(vector, op)
+    with vector.ports.held(ports, pipes), core.loop(0, op.count, 1, "strip") as strip:
+        vector.scalars[op.body.args[0]] = strip
+        for arg, source in zip(op.body.args[1:], sources, strict=True):
+            vector.tiles[arg] = _strip_of(vector, source, vector.form(arg), strip)
+        yields = op.body.terminator.operands
+        windows = [_window(vector, place, vector.form(v), strip) for place, v in zip(places, yields, strict=True)]
+        for place, value, window in zip(places, yields, windows, strict=True):
+            inputs = [a for a, s in zip(op.body.args[1:], sources, strict=True) if s.tensor is place.tensor]
+            if window is not None and inputs and _may_be_made_in_place(op.body, inputs[0], value, yields):
+                vector.wanted[value] = window
+        for inner in op.body.ops[:-1]:
+            vector.operation(inner)
+        core.span = op.span
+        for place, value in zip(places, yields, strict=True):
+            _keep_strip(vector, place, value, strip)
+    for place in places:
+        _fill_behind(vector, place)
+
+
+def _fill_behind(vector: Vector, place: Tile) -> None:
+    """Numbers where no strip is."""
+    form, core = place.form, vector.core
+    end = form.used if form.rows > 1 else form.columns
+    if end < form.size:
+        units.fill(core, core.part(place.tensor, end, form.size - end), units.number_text(0, place.dtype),
+                   form.size - end, place.dtype)
+
+
+def _ports(vector: Vector, op: Strips) -> tuple[list[Port], list[str]]:
+    ports, pipes = [], []
+    for inner in op.body.ops:
+        if isinstance(inner, (Send, Receive)):
+            tile = inner.value.tile if isinstance(inner, Send) else inner.result.tile
+            ports.append(vector.ports.port(inner.channel, tile, inner, sends=isinstance(inner, Send)))
+            pipes.append("MTE3" if isinstance(inner, Send) else "MTE2")
+    return ports, pipes
+
+
+def _window(vector: Vector, whole: Tile, form: Form, strip: Value) -> Value | None:
+    """A strip's rows where they lie; None where they do not fill a buffer of their own."""
+    if form.used != form.size or whole.dtype is bool_ or (form.pitch != whole.form.pitch and form.rows > 1):
+        return None
+    return vector.core.part(whole.tensor, size=form.used, offset=vector.core.mul(strip, form.used))
+
+
+def _strip_of(vector: Vector, whole: Tile, form: Form, strip: Value) -> Tile:
+    window = _window(vector, whole, form, strip)
+    if window is not None:
+        return Tile(window, whole.dtype, form)
+    copy = vector.room(whole.dtype, form)
+    core = vector.core
+    units.copy(core, core.part(copy.tensor, 0, form.columns),
+               core.part(whole.tensor, size=form.columns, offset=core.mul(strip, form.columns)), form.columns)
+    rest = form.size - form.columns
+    units.fill(core, core.part(copy.tensor, form.columns, rest), units.number_text(0, copy.dtype), rest, copy.dtype)
+    return copy
+
+
+def _keep_strip(vector: Vector, place: Tile, value: Value, strip: Value) -> None:
+    core, tile = vector.core, vector.as_type(vector.tile(value), place.dtype)
+    wanted = vector.wanted.get(value)
+    if wanted is not None and tile.tensor is wanted:
+        return
+    form = tile.form
+    count = form.used if form.rows > 1 else form.columns
+    units.copy(core, core.part(place.tensor, size=count, offset=core.mul(strip, count)),
+               core.part(tile.tensor, 0, count), count)

@@ -19,7 +19,8 @@ from tilus.ir.rewriter import find_users
 from tilus.layouts.fractal import ROWS, fractal_columns
 from tilus.lowering.ascend.channels import Ports
 from tilus.lowering.ascend.core import Core, Scalar
-from tilus.lowering.ascend.sides import accumulator_loop
+from tilus.lowering.ascend.sides import Users, accumulator_loop
+from tilus.lowering.ascend.stages import operand_halves, sum_halves
 from tilus.lowering.ascend.views import GlobalView, Views
 from tilus.lowering.ascend.windows import lower_scalar_load, window
 from tilus.lowering.facts import Facts
@@ -74,7 +75,11 @@ class Cube:
         self.views = Views(core, facts, arrays, self.scalar)
         self.ports = ports
         self.turned: set[Value] = set()
+        self.idle: Value | None = None
+        self.stages = operand_halves()
+        self.products: dict[Value, Dot] = {}
         self.users = find_users(function)
+        self.exits = sum_halves(_kept_bytes(function, self.users))
         self.first: dict[Value, Value] = {}
         self.grid: list[Scalar] = []
         self.extents: list[Scalar] = []
@@ -119,8 +124,8 @@ def lower_load(cube: Cube, op: Load) -> None:
     dtype = op.result.tile.dtype
     operand = _room(cube, dtype, op.shape[rows], op.shape[columns], op.result.name)
     core = cube.core
-    _fetch(cube, operand, core.at(place.view.pointer, place.offset), place.counts[rows], place.counts[columns],
-           strides[rows])
+    count = place.counts[rows] if cube.idle is None else core.choose(cube.idle, 0, place.counts[rows])
+    _fetch(cube, operand, core.at(place.view.pointer, place.offset), count, place.counts[columns], strides[rows])
     cube.operands[op.result] = operand
     if turned:
         cube.turned.add(op.result)
@@ -146,7 +151,6 @@ def _fetch(cube: Cube, to: Operand, at: Value, rows: Scalar, columns: Scalar, pi
     def clear() -> None:
         words = core.part(to.tensor, dtype=f16) if to.dtype.itemsize == 1 else to.tensor
         core.call(f"FillMatrix({{0}}, {to.rows * to.columns // width})", "MTE2", words)
-        core.append(PipeBarrier("MTE2"))
 
     if any(isinstance(n, int) and n < whole for n, whole in ((rows, to.rows), (columns, to.columns))):
         clear()
@@ -173,6 +177,23 @@ class _Side:
     along: bool
 
 
+def _operand_room(cube: Cube, dtype: DType, left: int, right: int) -> tuple[Value, Value]:
+    cube.stages.free(cube.core)
+    return cube.stages.begin(cube.core, "l0a", dtype, left), cube.stages.begin(cube.core, "l0b", dtype, right)
+
+
+def _kept_bytes(function: Function, users: Users) -> int:
+    """Of the sums that loops carry."""
+    kept: dict[tuple[int, int], int] = {}
+    for op in function.walk():
+        if isinstance(op, Dot):
+            found = accumulator_loop(op, users)
+            if found is not None and op.result.tile.rank == 2:
+                m, n = (_up(x, ROWS) for x in op.result.tile.shape)
+                kept[id(found[0]), found[1]] = m * n * 4
+    return sum(kept.values())
+
+
 def lower_dot(cube: Cube, op: Dot) -> None:
     a, b = op.a.tile, op.b.tile
     if a.rank != 2:
@@ -181,12 +202,37 @@ def lower_dot(cube: Cube, op: Dot) -> None:
     if kind is None or a.dtype is not b.dtype:
         cube.refuse(op, f"{cube.target}'s matrix core has no products of {a.dtype} and {b.dtype} in "
                         f"{op.result.tile.dtype}", "convert the operands to f16, bf16, f32 or i8")
-    left, right = _side(cube, op.a, rows_along=False), _side(cube, op.b, rows_along=True)
     (m, k), n = a.shape, b.shape[1]
-    sums = _sums_of(cube, op, (m, n), kind)
+    kept = cube.sums.get(op.accumulator)
+    if kept is None:
+        cube.products[op.result] = op  # multiplied on its way out
+        return
+    left, right = _side(cube, op.a, rows_along=False), _side(cube, op.b, rows_along=True)
     first = cube.first.get(op.accumulator)
-    _multiply(cube, op, sums, left, right, *sums.padded, k, first)
-    cube.sums[op.result] = sums
+    _multiply(cube, op, kept, left, right, *kept.padded, k, first)
+    cube.sums[op.result] = kept
+
+
+def multiply_out(cube: Cube, op: Dot, write: Callable[[Sums, int], None]) -> None:
+    """A product that nothing is added to, in pieces of columns that fit in a half of L0C; ``write`` sends the sums of
+    the columns from one on."""
+    (m, k), n = op.a.tile.shape, op.b.tile.shape[1]
+    kind = SUMS[op.a.tile.dtype, op.result.tile.dtype]
+    left, right = _side(cube, op.a, rows_along=False), _side(cube, op.b, rows_along=True)
+    rows, _ = Sums(op.result, kind, (m, n)).padded
+    most = cube.exits.tensors["l0c"].size // (rows * 4) // (2 * ROWS) * (2 * ROWS)
+    if not most:
+        raise ResourceError.at("E0508", f"sums of {m} rows do not fit in what is left of L0C of {cube.target}", op.span,
+                               help="use tiles of fewer rows")
+    for begin in range(0, n, most):
+        columns = min(most, n - begin)
+        cube.exits.free(cube.core)
+        _, width = Sums(op.result, kind, (m, columns)).padded
+        sums = Sums(cube.exits.begin(cube.core, "l0c", kind, rows * width), kind, (m, columns))
+        _multiply(cube, op, sums, left, right, rows, width, k, None, begin)
+        cube.exits.filled(cube.core)
+        write(sums, begin)
+        cube.exits.used(cube.core)
 
 
 def _side(cube: Cube, value: Value, *, rows_along: bool) -> _Side:
@@ -198,11 +244,6 @@ def _side(cube: Cube, value: Value, *, rows_along: bool) -> _Side:
     if value in cube.turned:
         turned = not turned
     return _Side(source, rows_along != turned)
-
-
-def _sums_of(cube: Cube, op: Dot, shape: tuple[int, int], kind: DType) -> Sums:
-    kept = cube.sums.get(op.accumulator)
-    return kept if kept is not None else new_sums(cube, op, shape, kind)
 
 
 def new_sums(cube: Cube, op: Operation, shape: tuple[int, int], kind: DType) -> Sums:
@@ -225,7 +266,9 @@ def step_of(m: int, n: int, k: int, dtype: DType) -> int:
 
 
 def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int, n: int, k: int,
-              first: Value | None) -> None:
+              first: Value | None, column: int = 0) -> None:
+    """Add ``n`` columns of the product, from ``column`` on, to the sums; ``first`` says at run time whether those begin
+    with it."""
     core, dtype = cube.core, left.source.dtype
     step = step_of(m, n, k, dtype)
     if not step:
@@ -234,10 +277,10 @@ def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int
     unit = max(ROWS, fractal_columns(dtype.bits))
 
     def one(begin: Scalar, size: int) -> None:
-        a = core.local(dtype, m * _up(size, unit), "l0a", slots=2)
-        b = core.local(dtype, n * _up(size, unit), "l0b", slots=2)
+        a, b = _operand_room(cube, dtype, m * _up(size, unit), n * _up(size, unit))
         _load_left(cube, a, left, m, begin, _up(size, unit))
-        _load_right(cube, b, right, n, begin, _up(size, unit))
+        _load_right(cube, b, right, n, begin, _up(size, unit), column)
+        cube.stages.filled(core)
         scalars: list[Value] = []
         if first is not None and isinstance(begin, int) and begin == 0:
             fresh, scalars = "{s0}", [first]
@@ -247,6 +290,7 @@ def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int
             fresh, scalars = ("{s0} == 0", [begin]) if first is None else ("{s0} == 0 && {s1}", [begin, first])
         core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {_up(size, unit)}, {fresh})", "M", sums.tensor, (a, b),
                   scalars, updates=True)
+        cube.stages.used(core)
         if (m // ROWS) * (n // ROWS) < SMALL_PRODUCT:
             core.append(PipeBarrier("M"))
 
@@ -328,9 +372,12 @@ def _load_left(cube: Cube, to: Value, side: _Side, m: int, begin: Scalar, size: 
     core.each(m // ROWS, columns, "i")
 
 
-def _load_right(cube: Cube, to: Value, side: _Side, n: int, begin: Scalar, size: int) -> None:
+def _load_right(cube: Cube, to: Value, side: _Side, n: int, begin: Scalar, size: int, column: int) -> None:
     """Zn in L0B: for each fractal along k those of the columns."""
     core, source, dtype = cube.core, side.source, side.source.dtype
+    if side.along and column:
+        rest = core.part(source.tensor, column * source.rows)
+        source = Operand(rest, dtype, source.rows, source.columns - column)
     width = fractal_columns(dtype.bits)
     per_column = n // ROWS * ROWS * width
     if side.along and dtype.bits == 32:
@@ -345,7 +392,8 @@ def _load_right(cube: Cube, to: Value, side: _Side, n: int, begin: Scalar, size:
         elif side.along:
             _fractals(cube, part, source, index, n // ROWS, source.rows // ROWS, turned=True)
         else:
-            _fractals(cube, part, source, core.mul(index, source.rows // ROWS), n // ROWS, 1, turned=False)
+            start = core.add(core.mul(index, source.rows // ROWS), column // ROWS)
+            _fractals(cube, part, source, start, n // ROWS, 1, turned=False)
 
     core.each(size // width, rows, "j")
 
@@ -355,7 +403,6 @@ def _load_right(cube: Cube, to: Value, side: _Side, n: int, begin: Scalar, size:
 
 def lower_store(cube: Cube, op: Store) -> None:
     value = op.value.defining.x if isinstance(op.value.defining, Cast) else op.value
-    sums = cube.sums[value]
     place = window(cube, op, op.value.tile.shape)
     strides = place.view.strides
     if strides[1] != 1:
@@ -366,8 +413,22 @@ def lower_store(cube: Cube, op: Store) -> None:
         if not isinstance(begin, int) or begin:
             cube.refuse(op, "the first rows or columns of a result may lie before the array",
                         "`tl.assume(offset >= 0)` where that holds")
-    write_sums(cube, sums, core.at(place.view.pointer, place.offset), place.counts[0], place.counts[1], strides[0],
-               op.value.tile.dtype)
+    rows, columns = place.counts
+
+    def write(sums: Sums, begin: int) -> None:
+        at = core.at(place.view.pointer, core.add(place.offset, begin))
+        piece = sums.shape[1] < op.value.tile.shape[1]
+        count = core.min(core.sub(columns, begin), sums.shape[1]) if piece else columns
+        write_sums(cube, sums, at, rows, count, strides[0], op.value.tile.dtype)
+
+    _write(cube, value, write)
+
+
+def _write(cube: Cube, value: Value, write: Callable[[Sums, int], None]) -> None:
+    if value in cube.products:
+        multiply_out(cube, cube.products[value], write)
+    else:
+        write(cube.sums[value], 0)
 
 
 def write_sums(cube: Cube, sums: Sums, at: Value, rows: Scalar, columns: Scalar, pitch: Scalar, dtype: DType) -> None:
@@ -387,7 +448,14 @@ def lower_for(cube: Cube, op: For) -> None:
     kept = [n for n, tile in enumerate(tiles) if not tile]
     body = Block([op.index.type, *(op.carried[n].type for n in kept)], [op.index.name])
     start, stop, step = (cube.scalar(v) for v in (op.start, op.stop, op.step))
-    loop = For(start, stop, step, tuple(cube.scalar(op.init[n]) for n in kept), body)
+    end, outer = stop, cube.idle
+    if any(tiles) and not _has_iterations(start, stop):
+        if any(isinstance(inner, (Send, Receive)) for inner in op.body.walk()) or outer is not None:
+            _zero_if_empty(cube, [cube.sums[op.results[n]] for n, tile in enumerate(tiles) if tile], start, stop)
+        else:  # one iteration on zeros begins the sums
+            cube.idle = core.compare("ge", start, stop)
+            end = core.value(core.max(stop, core.add(start, step)))
+    loop = For(start, end, step, tuple(cube.scalar(op.init[n]) for n in kept), body)
     cube.scalars[op.index] = body.args[0]
     cube.scalars.update(zip((op.carried[n] for n in kept), body.args[1:], strict=True))
     with core.within(body):
@@ -400,27 +468,30 @@ def lower_for(cube: Cube, op: For) -> None:
         core.append(Yield(tuple(cube.scalar(yields[n]) for n in kept)))
     core.span = op.span
     core.append(loop)
-    for n, tile in enumerate(tiles):
-        if tile:
-            _zero_if_empty(cube, cube.sums[op.results[n]], start, stop)
+    cube.idle = outer
     cube.scalars.update(zip((op.results[n] for n in kept), loop.results, strict=True))
 
 
-def _zero_if_empty(cube: Cube, sums: Sums, start: Value, stop: Value) -> None:
-    """A loop without iterations has not begun the sums."""
+def _has_iterations(start: Value, stop: Value) -> bool:
+    first, last = start.defining, stop.defining
+    return isinstance(first, Const) and isinstance(last, Const) and first.value < last.value
+
+
+def _zero_if_empty(cube: Cube, results: list[Sums], start: Value, stop: Value) -> None:
+    """A loop without iterations does not begin the sums."""
     core = cube.core
-    if all(isinstance(v.defining, Const) for v in (start, stop)):
-        if start.defining.value < stop.defining.value:  # type: ignore[union-attr]
-            return
-    m, n = sums.padded
-    dtype = f16 if sums.dtype is f32 else i8
-    unit = max(ROWS, fractal_columns(dtype.bits))
     with core.only_if(core.compare("ge", start, stop)):
-        a, b = core.local(dtype, m * unit, "l0a"), core.local(dtype, n * unit, "l0b")
-        for tensor, extent in ((a, m), (b, n)):
-            core.call(f"FillMatrix({{0}}, {extent * unit * dtype.itemsize // 512})", "MTE1",
-                      core.part(tensor, dtype=f16))
-        core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {unit}, true)", "M", sums.tensor, (a, b))
+        for sums in results:
+            m, n = sums.padded
+            dtype = f16 if sums.dtype is f32 else i8
+            unit = max(ROWS, fractal_columns(dtype.bits))
+            a, b = _operand_room(cube, dtype, m * unit, n * unit)
+            for tensor, extent in ((a, m), (b, n)):
+                core.call(f"FillMatrix({{0}}, {extent * unit * dtype.itemsize // 512})", "MTE1",
+                          core.part(tensor, dtype=f16))
+            cube.stages.filled(core)
+            core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {unit}, true)", "M", sums.tensor, (a, b))
+            cube.stages.used(core)
 
 
 def _carried_sums(cube: Cube, op: For, n: int) -> Sums:
@@ -459,10 +530,13 @@ def lower_while(cube: Cube, op: While) -> None:
 
 
 def lower_send(cube: Cube, op: Send) -> None:
-    sums = cube.sums[op.value]
     port = cube.ports.port(op.channel, op.value.tile, op, sends=True)
     at = cube.ports.begin(port, "FIX")
-    write_sums(cube, sums, at, sums.shape[0], sums.shape[1], port.channel.pitch, sums.dtype)
+
+    def write(sums: Sums, begin: int) -> None:
+        write_sums(cube, sums, cube.core.at(at, begin), sums.shape[0], sums.shape[1], port.channel.pitch, sums.dtype)
+
+    _write(cube, op.value, write)
     cube.ports.end(port, "FIX")
 
 

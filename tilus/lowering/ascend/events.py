@@ -2,9 +2,8 @@
 
 A block is a row of operations; a loop or branch in it counts as one, with all that it does. Of two operations that meet
 in memory the later one's pipe waits for a flag that the earlier one's pipe sets right after it, so that both are in one
-block and every path has as many of one as of the other. Around the back edge of a loop the flag is set once before the
-loop and awaited once after it; flags of tensors with slots, one for each slot, at the beginning and the end of the
-program.
+block and every path has as many of one as of the other. What a loop's iterations do is ordered by flags that are set
+once at the beginning of the program and awaited once at its end; of tensors with slots there is one for each slot.
 
 Which dependences are ordered already is followed by vector clocks: what each pipe knows to be done of every pipe. A
 flag hands on what its pipe knows.
@@ -15,38 +14,45 @@ from __future__ import annotations
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.ops import For, If, While
-from tilus.ir.ops.cores import CoreIndex, Local, NextTurn, PipeBarrier, SetFlag, WaitFlag
+from tilus.ir.ops.cores import CoreIndex, Local, PipeBarrier, SetFlag, WaitFlag
 from tilus.lowering.ascend.accesses import Access, accesses, accesses_of
 from tilus.lowering.ascend.rotation import program_blocks
+from tilus.lowering.ascend.stages import HALVES
 from tilus.records import field, record
 from tilus.targets.ascend import FLAGS
 
 Clock = dict[str, int]
+Key = tuple[tuple[str, str], int, int, frozenset[int]]
+Need = tuple[int, "Value | None", frozenset[int]]
+"""The node that something has to come after, the slots' turn, and the ring of the tensor."""
 IN_ORDER = frozenset({"S", "M", "MTE1", "FIX"})
 """Pipes whose operations take place one after the other."""
 
 
 @record(eq=False, slots=True)
 class _Node:
-    """``closed``: behind a loop its second pipe waits for what the first one has done."""
-
     op: Operation
     accesses: list[Access]
-    closed: list[tuple[str, str]] = field(default_factory=list)
 
 
 @record(eq=False, slots=True)
 class _Flag:
     """Set behind node ``source``, awaited before node ``target``, ``distance`` iterations later. ``turn`` is the slot's
-    where there is a flag for each."""
+    where there is a flag for each; ``rings`` are those whose tensors ask for it."""
 
     source: int
     target: int
     pipes: tuple[str, str]
     distance: int = 0
     turn: Value | None = None
+    rings: frozenset[int] = frozenset()
     number: int = -1
     ops: list[SetFlag | WaitFlag] = field(default_factory=list)
+
+    @property
+    def key(self) -> Key:
+        """What flags of loops that follow each other have in common where they may be one."""
+        return self.pipes, self.distance, self.slots, self.rings
 
     @property
     def slots(self) -> int:
@@ -55,7 +61,8 @@ class _Flag:
 
 @record(eq=False, slots=True)
 class _Plan:
-    """``made`` are the tensors that the block's operations make. ``blocks``: the block is that of the loop over blocks,
+    """``made`` are the tensors that the block's operations make, ``tails`` the branches that end with a barrier of a
+    pipe, so that those who do not take them need none. ``blocks``: the block is that of the loop over blocks,
     which nothing orders in global memory."""
 
     nodes: list[_Node]
@@ -63,6 +70,7 @@ class _Plan:
     blocks: bool = False
     flags: list[_Flag] = field(default_factory=list)
     barriers: dict[int, set[str]] = field(default_factory=dict)
+    tails: set[tuple[int, str]] = field(default_factory=set)
 
     def lasts(self, access: Access) -> bool:
         """Whether what is read may be of an earlier iteration: what an iteration makes it writes before."""
@@ -80,7 +88,12 @@ class _Program:
     def __init__(self, block: Block, target: str) -> None:
         self.block, self.target = block, target
         self.taken: dict[tuple[str, str], int] = {}
-        self.rings: set[int] = set()
+        for op in block.walk():  # those of operands on their way through L0
+            if isinstance(op, SetFlag):
+                self.taken[op.source, op.target] = HALVES
+        self.loops: dict[Block, list[tuple[set[int], set[Key]]]] = {}
+        self.keys: dict[Operation, set[Key]] = {}
+        self.alike: dict[Key, int] = {}
         self.before: list[Operation] = []
         self.after: list[Operation] = []
 
@@ -101,35 +114,28 @@ class _Program:
                     region, repeated=repeated or loop, blocks=isinstance(op, For) and isinstance(
                         op.step.defining, CoreIndex)))
         nodes = [_Node(op, list(dict.fromkeys(accesses(op)))) for op in ops]
-        for node in nodes:
-            if isinstance(node.op, (For, While)):
-                node.closed = [f.pipes for f in inner.get(node.op, ()) if f.turn is None]
         plan = _Plan(nodes, {op for op in block.walk() if isinstance(op, Local)}, blocks)
         _order_once(plan)
         if repeated:
             _order_iterations(plan)
         _merge(plan)
         _drop_redundant(plan, repeated)
-        self.write(block, plan)
-        outward = [f for f in plan.flags if f.distance or f.turn is not None]
-        alike: dict[object, list[int]] = {}
+        self.write(block, plan, repeated=repeated)
+        outward = list(plan.flags)
         for op, flags in inner.items():
             if isinstance(op, (For, While)):
-                turns = {t.turn for t in op.walk() if isinstance(t, NextTurn)}
-                mine = [f for f in flags if f.turn is None or f.turn in turns]
-                outward += [f for f in flags if f not in mine]
-                self.around(block, op, mine, alike)
+                self.around(block, op, flags)
             else:
                 outward += flags
-        return outward
+        return outward if repeated else []
 
     # -- writing
 
-    def write(self, block: Block, plan: _Plan) -> None:
-        """Flags that iterations take in turn get their numbers with the loop."""
+    def write(self, block: Block, plan: _Plan, *, repeated: bool) -> None:
+        """Flags of a loop get their numbers with it."""
         ops: list[Operation] = []
         for flag in plan.flags:
-            if flag.turn is None:
+            if not repeated:
                 flag.number = self.numbered(flag, plan.nodes[flag.target].op)
         for n, node in enumerate(plan.nodes):
             for flag in plan.flags:
@@ -138,29 +144,31 @@ class _Program:
                     ops.append(flag.ops[-1])
             ops += [PipeBarrier(pipe, span=node.op.span) for pipe in sorted(plan.barriers.get(n, ()))]
             ops.append(node.op)
+            for _, pipe in sorted(t for t in plan.tails if t[0] == n):
+                _end_with_barrier(node.op, pipe)
             for flag in plan.flags:
                 if flag.source == n:
                     flag.ops.append(SetFlag(*flag.pipes, flag.number, flag.turn, span=node.op.span))
                     ops.append(flag.ops[-1])
         block.ops = ops
 
-    def around(self, block: Block, loop: Operation, flags: list[_Flag], alike: dict[object, list[int]]) -> None:
-        """What the flags of the back edge take before and after the loop. Loops that follow each other and have the
-        same flags share those."""
-        alone = [f for f in flags if f.turn is None and f.distance]
-        at = block.ops.index(loop)
-        block.ops[at + 1:at + 1] = [WaitFlag(*f.pipes, f.number, None, span=loop.span) for f in alone]
-        block.ops[at:at] = [SetFlag(*f.pipes, f.number, None, span=loop.span) for f in alone]
-        turning = [f for f in flags if f.turn is not None]
-        key = tuple((f.pipes, f.distance, f.slots) for f in turning)
-        known = alike.get(key)
-        if alike and known is None and any(isinstance(op, Local) and op.ring in self.rings for op in loop.walk()):
+    def around(self, block: Block, loop: Operation, flags: list[_Flag]) -> None:
+        """Number the flags of a loop. Loops that follow each other share those of the rings that they share."""
+        rings = {op.ring for op in loop.walk() if isinstance(op, Local) and op.ring >= 0}
+        mine = {f.key for f in flags if f.rings}
+        for inner in loop.walk():
+            mine |= self.keys.get(inner, set())
+        self.keys[loop] = mine
+        if any(before & rings and {k for k in keys if k[3] & rings} != {k for k in mine if k[3] & before}
+               for before, keys in self.loops.get(block, ())):
             at = block.ops.index(loop)  # with other flags than before: what is under way with those comes first
+            block.ops[at + 1:at + 1] = [PipeBarrier("ALL", span=loop.span)]
             block.ops[at:at] = [PipeBarrier("ALL", span=loop.span)]
-        self.rings.update(op.ring for op in loop.walk() if isinstance(op, Local) and op.ring >= 0)
-        numbers = known or [self.numbered(f, loop) for f in turning]
-        alike[key] = numbers
-        for flag, number in zip(turning, numbers, strict=True):
+        self.loops.setdefault(block, []).append((rings, mine))
+        for flag in flags:
+            known = self.alike.get(flag.key) if flag.rings else None
+            number = self.numbered(flag, loop) if known is None else known
+            self.alike[flag.key] = number
             for op in flag.ops:
                 op.number = number
             if flag.distance and known is None:
@@ -179,6 +187,12 @@ class _Program:
         return first
 
 
+def _end_with_barrier(branch: Operation, pipe: str) -> None:
+    for region in branch.regions:
+        if any(access.pipe == pipe for access in accesses_of(region)):
+            region.ops.insert(-1, PipeBarrier(pipe, span=branch.span))
+
+
 # -- which flags
 
 
@@ -186,19 +200,17 @@ def _order_once(plan: _Plan) -> None:
     """Flags and barriers within one pass over the block."""
     known: dict[str, Clock] = {}
     history: list[dict[str, Clock]] = []
-    for j, node in enumerate(plan.nodes):
+    for j in range(len(plan.nodes)):
         for pipe, needs in _needs(plan, j, range(j - 1, -1, -1), carried=False).items():
-            for source, (i, turn) in sorted(needs.items(), key=lambda n: -n[1][0]):
+            for source, (i, turn, rings) in sorted(needs.items(), key=lambda n: -n[1][0]):
                 if known.get(pipe, {}).get(source, -1) >= i:
                     continue
                 if source == pipe:
                     plan.barriers.setdefault(j, set()).add(pipe)
                     known.setdefault(pipe, {})[pipe] = j - 1
                 else:
-                    plan.flags.append(_Flag(i, j, (source, pipe), 0, turn))
+                    plan.flags.append(_Flag(i, j, (source, pipe), 0, turn, rings))
                     _learn(known, pipe, history[i].get(source, {}), source, i)
-        for source, pipe in node.closed:
-            _learn(known, pipe, {}, source, j)
         history.append({pipe: dict(clock) for pipe, clock in known.items()})
 
 
@@ -216,13 +228,13 @@ def _order_iterations(plan: _Plan) -> None:
         for j in range(count):
             needs = _needs(plan, j, range(count - 1, j - 1, -1), carried=True, distance=distance)
             for pipe, found in needs.items():
-                for source, (i, turn) in sorted(found.items(), key=lambda n: -n[1][0]):
+                for source, (i, turn, rings) in sorted(found.items(), key=lambda n: -n[1][0]):
                     if _ordered(plan, [(i, j, source, pipe, distance)]):
                         continue
                     if source == pipe:
                         plan.barriers.setdefault(j, set()).add(pipe)
                     else:
-                        plan.flags.append(_Flag(i, j, (source, pipe), distance, turn))
+                        plan.flags.append(_Flag(i, j, (source, pipe), distance, turn, rings))
 
 
 def _distance(access: Access, blocks: bool) -> int:
@@ -233,9 +245,9 @@ def _distance(access: Access, blocks: bool) -> int:
 
 
 def _needs(plan: _Plan, j: int, earlier: range, *, carried: bool, distance: int = 0,
-           ) -> dict[str, dict[str, tuple[int, Value | None]]]:
+           ) -> dict[str, dict[str, Need]]:
     """For each pipe of node ``j`` the pipes that it has to be ordered after, each with the last node that meets it."""
-    found: dict[str, dict[str, tuple[int, Value | None]]] = {}
+    found: dict[str, dict[str, Need]] = {}
     nodes = plan.nodes
     for mine in nodes[j].accesses:
         if carried and (_distance(mine, plan.blocks) != distance or not (mine.write or plan.lasts(mine))):
@@ -246,21 +258,27 @@ def _needs(plan: _Plan, j: int, earlier: range, *, carried: bool, distance: int 
                     continue
                 if not _matters(nodes[i], nodes[j], other, mine, same=i == j):
                     continue
+                if mine.pipe == other.pipe and i != j and isinstance(nodes[i].op, If):
+                    plan.tails.add((i, mine.pipe))
+                    continue
                 turn = mine.tensor.turn if mine.tensor is not None else None
                 entry = found.setdefault(mine.pipe, {})
                 before = entry.get(other.pipe)
                 if before is None or before[0] < i:
-                    entry[other.pipe] = (i, turn)
+                    ring = mine.tensor.ring if mine.tensor is not None else -1
+                    entry[other.pipe] = (i, turn, frozenset({ring} if ring >= 0 else ()))
     return found
 
 
 def _inside(nodes: list[_Node], i: int, j: int, mine: Access, other: Access) -> bool:
-    """Whether both accesses are of operations that order them themselves: loops that the tensor's slots go with, or a
-    branch."""
+    """Whether both accesses are of operations that order them themselves: loops that the tensor's slots go with, one
+    loop, or a branch."""
     if _of_loop(nodes[i], other) and _of_loop(nodes[j], mine):
         return True
     if i != j:
         return False
+    if isinstance(nodes[i].op, (For, While)):
+        return True
     if isinstance(nodes[i].op, If):
         return any(mine in list(accesses_of(region)) and other in list(accesses_of(region))
                    for region in nodes[i].op.regions)
@@ -269,7 +287,7 @@ def _inside(nodes: list[_Node], i: int, j: int, mine: Access, other: Access) -> 
 
 def _of_loop(node: _Node, access: Access) -> bool:
     """Whether a loop within the operation has the tensor, whose slots go with it."""
-    return access.tensor is not None and access.tensor.slots > 1 and any(
+    return access.tensor is not None and (access.tensor.slots > 1 or access.tensor.ring >= 0) and any(
         access.tensor in loop.walk() for loop in node.op.walk() if isinstance(loop, (For, While)))
 
 
@@ -317,8 +335,6 @@ def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _F
             for i, _, source, pipe, distance in by_target.get(j, ()):
                 if turn >= distance and known.get(pipe, {}).get(source, -1) < (turn - distance) * count + i:
                     return False
-            for source, pipe in plan.nodes[j].closed:
-                _learn(known, pipe, {}, source, now)
             for flag in sets.get(j, ()):
                 source = flag.pipes[0]
                 handed[(id(flag), turn)] = {**known.get(source, {}), source: now}
@@ -346,6 +362,7 @@ def _merge(plan: _Plan) -> None:
         if group and (flag.distance or flag.source < group[-1].target):
             last = group[-1]
             last.source, last.target = max(last.source, flag.source), min(last.target, flag.target)
+            last.rings |= flag.rings
         else:
             group.append(flag)
     plan.flags = [flag for group in groups.values() for flag in group]
@@ -356,12 +373,12 @@ def _wanted(plan: _Plan, loop: bool) -> list[tuple[int, int, str, str, int]]:
     count = len(plan.nodes)
     for j in range(count):
         for pipe, needs in _needs(plan, j, range(j - 1, -1, -1), carried=False).items():
-            wanted += [(i, j, source, pipe, 0) for source, (i, _) in needs.items()]
+            wanted += [(i, j, source, pipe, 0) for source, (i, _, _) in needs.items()]
         if loop:
             for distance in (1, 2, 3):
                 found = _needs(plan, j, range(count - 1, j - 1, -1), carried=True, distance=distance)
                 for pipe, needs in found.items():
-                    wanted += [(i, j, source, pipe, distance) for source, (i, _) in needs.items()]
+                    wanted += [(i, j, source, pipe, distance) for source, (i, _, _) in needs.items()]
     return wanted
 
 

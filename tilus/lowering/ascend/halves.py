@@ -74,6 +74,18 @@ def _rank(value: Value) -> int:
 
 def _halve(body: Block) -> None:
     _repeat_leaves(body)
+    divided = row_dimensions(body)
+    possible = bool(divided) and all(v.tile.shape[d] % VECTOR_CORES == 0 for v, d in divided.items())
+    part = CoreIndex("part")
+    if possible:
+        Division(divided, VECTOR_CORES, part.result).block(body)
+    _store_once(body, part.result, set(divided) if possible else set())
+    body.ops.insert(0, part)
+
+
+def row_dimensions(body: Block) -> dict[Value, int]:
+    """For each tile that has rows of what comes from the matrix core, or goes there, which dimension those are; nothing
+    where they cannot be divided."""
     classes = _Classes()
     ports: list[Dim] = []
     for op in body.walk():
@@ -84,14 +96,9 @@ def _halve(body: Block) -> None:
             ports.append((op.value, 0))
     rows = {classes.find(port) for port in ports}
     values = [v for op in body.walk() for v in (*op.results, *(a for r in op.regions for a in r.args))]
-    divided = {(v, d) for v in values for d in range(_rank(v)) if classes.find((v, d)) in rows}
-    possible = bool(rows) and not any(classes.find(r) in classes.whole for r in rows) and all(
-        v.tile.shape[d] % VECTOR_CORES == 0 for v, d in divided) and len({v for v, _ in divided}) == len(divided)
-    part = CoreIndex("part")
-    if possible:
-        _divide(body, dict(divided), part.result)
-    _store_once(body, part.result, {v for v, _ in divided} if possible else set())
-    body.ops.insert(0, part)
+    found = [(v, d) for v in values for d in range(_rank(v)) if classes.find((v, d)) in rows]
+    whole = any(classes.find(r) in classes.whole for r in rows)
+    return {} if whole or len({v for v, _ in found}) != len(found) else dict(found)
 
 
 def _repeat_leaves(block: Block) -> None:
@@ -169,39 +176,57 @@ def _relate_moved(classes: _Classes, op: Broadcast | Transpose | Reduce | Reshap
 # -- rewriting
 
 
-def _divide(block: Block, divided: dict[Value, int], part: Value) -> None:
-    for arg in block.args:
-        _shorten(arg, divided)
-    ops: list[Operation] = []
-    for op in block.ops:
-        for region in op.regions:
-            _divide(region, divided, part)
-        _divide_operation(op, ops, divided, part)
-    block.ops = ops
+class Division:
+    """Operations on tiles, each of which has a dimension that is divided into ``parts``, become those on the part of
+    number ``index``."""
 
+    def __init__(self, divided: dict[Value, int], parts: int, index: Value) -> None:
+        self.divided, self.parts, self.index = divided, parts, index
 
-def _shorten(value: Value, divided: dict[Value, int]) -> None:
-    if value in divided:
-        tile = value.tile
-        value.type = TileType(tile.dtype, _short(tile.shape, divided[value]))
+    def block(self, block: Block) -> None:
+        """Divide the operations of a block, in place."""
+        for arg in block.args:
+            self.shorten(arg)
+        ops: list[Operation] = []
+        for op in block.ops:
+            for region in op.regions:
+                self.block(region)
+            self.operation(op, ops)
+        block.ops = ops
 
+    def shorten(self, value: Value) -> None:
+        if value in self.divided:
+            value.type = TileType(value.tile.dtype, self.short(value.tile.shape, self.divided[value]))
 
-def _short(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
-    return tuple(n // VECTOR_CORES if d == dim else n for d, n in enumerate(shape))
+    def short(self, shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+        return tuple(n // self.parts if d == dim else n for d, n in enumerate(shape))
 
-
-def _divide_operation(op: Operation, ops: list[Operation], divided: dict[Value, int], part: Value) -> None:
-    subject = op.value if isinstance(op, Store) else op.results[0] if op.results else None
-    dim = None if subject is None else divided.get(subject)
-    for result in op.results:
-        _shorten(result, divided)
-    if dim is None:
+    def operation(self, op: Operation, ops: list[Operation]) -> None:
+        """Append what an operation becomes."""
+        subject = op.value if isinstance(op, (Store, Send)) else op.results[0] if op.results else None
+        dim = None if subject is None else self.divided.get(subject)
+        for result in op.results:
+            self.shorten(result)
+        if dim is None:
+            ops.append(op)
+            return
+        if isinstance(op, (Const, Iota, Broadcast, Reshape, Receive, Load)):
+            op.shape = op.results[0].tile.shape
+        if isinstance(op, Iota) and op.axis == dim:
+            self._indices(op, ops)
+            return
+        if isinstance(op, (Load, Store, Receive, Send)):
+            tile = (op.value if isinstance(op, (Store, Send)) else op.result).tile
+            first = self._first(ops, tile.shape[dim], op)
+            if isinstance(op, (Receive, Send)):
+                op.row = first if op.row is None else _sum(ops, op.row, first, op)
+            else:
+                moved = _sum(ops, op.offsets[dim], first, op)
+                op.offsets = tuple(moved if d == dim else o for d, o in enumerate(op.offsets))
         ops.append(op)
-        return
-    if isinstance(op, (Const, Iota, Broadcast, Reshape, Receive, Load)):
-        op.shape = op.results[0].tile.shape
-    if isinstance(op, Iota) and op.axis == dim:
-        first = _first(ops, part, op.shape[dim], op)
+
+    def _indices(self, op: Iota, ops: list[Operation]) -> None:
+        first = self._first(ops, op.shape[op.axis], op)
         cast = Cast(first, op.dtype, span=op.span)
         spread = Broadcast(cast.result, op.shape, span=op.span)
         plain = Iota(op.shape, op.axis, op.dtype, span=op.span)
@@ -209,22 +234,19 @@ def _divide_operation(op: Operation, ops: list[Operation], divided: dict[Value, 
         moved.results = op.results
         op.results[0].owner = moved
         ops += [cast, spread, plain, moved]
-        return
-    if isinstance(op, (Load, Store)):
-        extent = (op.value if isinstance(op, Store) else op.result).tile.shape[dim]
-        first = _first(ops, part, extent, op)
-        offset = Binary("add", op.offsets[dim], first, span=op.span)
-        ops.append(offset)
-        op.offsets = tuple(offset.result if d == dim else o for d, o in enumerate(op.offsets))
-    ops.append(op)
+
+    def _first(self, ops: list[Operation], extent: int, op: Operation) -> Value:
+        """The index of a part's first row."""
+        size = Const(extent, i64, span=op.span)
+        product = Binary("mul", self.index, size.result, span=op.span)
+        ops += [size, product]
+        return product.result
 
 
-def _first(ops: list[Operation], part: Value, extent: int, op: Operation) -> Value:
-    """The index of a part's first row."""
-    size = Const(extent, i64, span=op.span)
-    product = Binary("mul", part, size.result, span=op.span)
-    ops += [size, product]
-    return product.result
+def _sum(ops: list[Operation], x: Value, y: Value, op: Operation) -> Value:
+    total = Binary("add", x, y, span=op.span)
+    ops.append(total)
+    return total.result
 
 
 def _store_once(block: Block, part: Value, divided: set[Value]) -> None:

@@ -33,11 +33,11 @@ from tilus.ir.ops import (
     While,
     Yield,
 )
-from tilus.ir.ops.cores import CoreIndex, Receive, Send, Side
+from tilus.ir.ops.cores import CoreIndex, Receive, Send, Side, Strips
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.ascend.casts import lower_cast
 from tilus.lowering.ascend.channels import Channels, Ports
-from tilus.lowering.ascend.control import lower_for, lower_if, lower_while
+from tilus.lowering.ascend.control import lower_for, lower_if, lower_strips, lower_while
 from tilus.lowering.ascend.core import Core, Scalar
 from tilus.lowering.ascend.cube import Cube
 from tilus.lowering.ascend.elementwise import (
@@ -145,6 +145,10 @@ def _lower_side(into: Block, kernel: Function, body: Block, kind: str, signature
         for op in body.ops:
             if not isinstance(op, Yield):
                 side.operation(op)
+    if isinstance(side, Cube):
+        for halves in (side.stages, side.exits):
+            into.ops[at:at] = halves.opening()
+            into.ops += halves.closing()
     into.ops[at:at] = ports.opening()
     into.ops += ports.closing("FIX" if kind == "cube" else "MTE3")
     core.append(Yield())
@@ -190,6 +194,6 @@ RULES: dict[type[Operation], Callable[..., None]] = {
     Fma: lower_fma, Bitcast: lower_bitcast, Load: lower_load, Store: lower_store, Transpose: lower_transpose,
     Slice: lower_slice, Concat: lower_concat, Insert: lower_insert, Reduce: lower_reduce, For: lower_for, If: lower_if,
     While: lower_while, GridIndex: lower_grid_index, GridSize: lower_grid_size, Dim: lower_dim, Stride: lower_stride,
-    Assume: nothing, CoreIndex: lower_part, Send: lower_send, Receive: lower_receive,
+    Assume: nothing, CoreIndex: lower_part, Strips: lower_strips, Send: lower_send, Receive: lower_receive,
 }
 RULES.update((kind, nothing) for kind in DerivedView.__subclasses__())

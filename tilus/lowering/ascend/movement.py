@@ -10,7 +10,7 @@ from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, f16, u16
 from tilus.ir.ops import Binary, Concat, Insert, Load, Slice, Store, Transpose
-from tilus.ir.ops.cores import CoreIndex, Receive, Send
+from tilus.ir.ops.cores import Receive, Send
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.channels import Channel
 from tilus.lowering.ascend.core import Scalar
@@ -315,7 +315,7 @@ def lower_receive(vector: Vector, op: Receive) -> None:
     port = vector.ports.port(op.channel, op.result.tile, op, sends=False)
     to = vector.room(op.dtype, vector.form(op.result), slots=2)
     to.tensor.name = op.result.name
-    at = _own_rows(vector, vector.ports.begin(port, "MTE2"), port.channel, op.shape)
+    at = _rows_from(vector, op, vector.ports.begin(port, "MTE2"), port.channel)
     rows, columns = op.shape
     per_block = BLOCK // op.dtype.itemsize
     block = f"{rows}, {columns * op.dtype.itemsize}, 0, {(to.form.pitch - columns) // per_block}, 0"
@@ -331,7 +331,7 @@ def lower_receive(vector: Vector, op: Receive) -> None:
 def lower_send(vector: Vector, op: Send) -> None:
     tile = vector.as_type(vector.tile(op.value), op.value.tile.dtype)
     port = vector.ports.port(op.channel, op.value.tile, op, sends=True)
-    at = _own_rows(vector, vector.ports.begin(port, "MTE3"), port.channel, op.value.tile.shape)
+    at = _rows_from(vector, op, vector.ports.begin(port, "MTE3"), port.channel)
     rows, columns = op.value.tile.shape
     between = (tile.form.pitch - columns) // (BLOCK // tile.dtype.itemsize)
     block = f"{rows}, {columns * tile.dtype.itemsize}, {between}, 0, 0"
@@ -339,12 +339,11 @@ def lower_send(vector: Vector, op: Send) -> None:
     vector.ports.end(port, "MTE3")
 
 
-def _own_rows(vector: Vector, at: Value, channel: Channel, shape: tuple[int, ...]) -> Value:
-    """Where the rows of this vector core begin in a tile of a channel."""
-    if shape[0] == channel.shape[0]:
+def _rows_from(vector: Vector, op: Send | Receive, at: Value, channel: Channel) -> Value:
+    """Where the rows of an operation begin in a tile of a channel."""
+    if op.row is None:
         return at
-    part = vector.core.emit(CoreIndex("part"))
-    return vector.core.at(at, vector.core.mul(part, shape[0] * channel.pitch))
+    return vector.core.at(at, vector.core.mul(vector.scalar(op.row), channel.pitch))
 
 
 # -- within the buffer

@@ -12,6 +12,7 @@ from tilus.lowering.ascend.plan_memory import plan_memory
 from tilus.lowering.ascend.rotation import rotate_slots
 from tilus.lowering.ascend.share_tensors import share_tensors
 from tilus.lowering.ascend.sides import split_sides
+from tilus.lowering.ascend.strips import cut_strips
 from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.pipelines import Pipeline
 from tilus.lowering.simplify import simplify
@@ -20,6 +21,7 @@ ASCEND = Pipeline(
     (("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify), ("split-sides", split_sides),
      ("overlap-sides", overlap_sides),
      ("halve-vector-tiles", halve_vector_tiles), ("simplify-sides", simplify),
+     ("cut-strips", cut_strips),
      ("hoist-loads", hoist_loads)),
     ("lower-to-cores", lower_to_cores),
     (("simplify-cores", simplify), ("drop-unused-arguments", drop_unused_arguments), ("share-tensors", share_tensors),

@@ -40,20 +40,31 @@ def plan_memory(module: Module) -> None:
 
 
 def _fit(block: Block, memory: str, limit: int, target: str) -> None:
-    """Place the tensors of a memory. Where they do not fit, the largest of several slots get along with one."""
+    """Place the tensors of a memory. Where they do not fit, the largest of several slots get along with one, and then
+    without bytes of their own."""
     while True:
         ranges = [r for r in _live_ranges(block) if r.local.memory == memory]
         try:
             _place(ranges, limit, memory, target)
             return
         except ResourceError:
-            several = [r for r in ranges if r.local.slots > 1]
-            if not several:
+            several = [r for r in ranges if r.local.slots > 1 and not r.local.staged]
+            alone = [r for r in ranges if r.local.ring >= 0]
+            if not several and not alone:
                 raise
-            largest = max(several, key=lambda r: r.bytes).local
-            for one in several:
-                if one.local is largest or one.local.ring == largest.ring >= 0:
-                    one.local.slots, one.local.turn, one.local.ring = 1, None, -1
+            largest = max(several or alone, key=lambda r: r.bytes).local
+            ring, slots = largest.ring, largest.slots
+            for one in ranges:
+                if one.local is largest or one.local.ring == ring >= 0:
+                    _with_less(one.local, slots)
+
+
+def _with_less(local: Local, slots: int) -> None:
+    """One slot instead of several; instead of bytes of its own those of what is not there at the same time."""
+    if slots > 1:
+        local.slots, local.turn = 1, None
+    else:
+        local.ring = -1
 
 
 def _live_ranges(program: Block) -> list[_Range]:
@@ -90,7 +101,7 @@ def _live_ranges(program: Block) -> list[_Range]:
     lasting: dict[int, list[_Range]] = {}
     visit(program, [])
     for local in ranges:
-        if local.slots > 1:
+        if local.slots > 1 or local.ring >= 0 or local.staged:
             ranges[local].begin, ranges[local].end = 0, clock + 1
     return list(ranges.values())
 

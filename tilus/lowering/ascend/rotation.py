@@ -49,13 +49,19 @@ def _share_rings(block: Block, numbers: Iterator[int]) -> None:
     """Tensors with slots of loops that follow each other share their bytes where all of them are alike."""
     known: dict[object, list[int]] = {}
     for op in block.ops:
-        if isinstance(op, (For, While)):
-            rings = [local for local in _locals(op.body) if local.slots > 1]
-            key = tuple((r.memory, local_type(r.result).bytes, r.slots) for r in rings)
-            for ring, number in zip(rings, known.setdefault(key, [next(numbers) for _ in rings]), strict=True):
+        rings = [local for local in op.walk() if isinstance(local, Local) and local.slots > 1]
+        key = tuple((r.memory, local_type(r.result).bytes, r.slots) for r in rings)
+        if isinstance(op, (For, While)) and key in known:
+            for ring, number in zip(rings, known[key], strict=True):
                 ring.ring = number
+            continue
         for region in op.regions:
             _share_rings(region, numbers)
+        if isinstance(op, (For, While)):
+            for ring in rings:
+                if ring.ring < 0:
+                    ring.ring = next(numbers)
+            known[key] = [r.ring for r in rings]
 
 
 def _bodies(block: Block) -> Iterator[Block]:

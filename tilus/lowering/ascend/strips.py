@@ -1,0 +1,108 @@
+"""Large tiles of the vector side are worked on strip by strip: of each some rows go through all of the operations while
+they are in the buffer, and the next ones are on their way.
+"""
+
+from __future__ import annotations
+
+import math
+
+from tilus.ir.core import Block, Module, Operation, Value
+from tilus.ir.dtypes import i64
+from tilus.ir.ops import Yield
+from tilus.ir.ops.cores import Receive, Send, Side, Strips
+from tilus.ir.types import TileType
+from tilus.lowering.ascend.halves import Division, row_dimensions
+from tilus.lowering.ascend.lazy import LAZY
+
+BYTES = 16384
+"""Of the largest tile of a strip, as numbers of 32 bits."""
+FEWEST = 16
+"""Rows of a strip at least: whole blocks of one number of each."""
+
+
+def cut_strips(module: Module) -> None:
+    """Cut blocks of vector sides that receive or send tiles, in place."""
+    for function in module.kernels:
+        for op in function.body.ops:
+            if isinstance(op, Side) and op.kind == "vector":
+                rows = row_dimensions(op.body)
+                for block in _blocks(op.body):
+                    if any(isinstance(inner, (Receive, Send)) for inner in block.ops):
+                        _cut(block, rows)
+
+
+def _blocks(block: Block) -> list[Block]:
+    return [block, *(inner for op in block.ops for region in op.regions for inner in _blocks(region))]
+
+
+def _cut(block: Block, rows: dict[Value, int]) -> None:
+    mine = [op for op in block.ops[:-1] if _is_of_rows(op, rows)]
+    made = {r for op in mine for r in op.results}
+    if any(op.regions for op in mine) or not all(_first(v, rows) for op in mine for v in (*op.results, *op.operands)
+                                                 if v in rows):
+        return
+    if any(not _is_of_rows(op, rows) and any(v in made for v in op.operands) for op in block.ops[:-1]):
+        return
+    count = _strips({v: rows[v] for op in mine for v in (*op.results, *op.operands) if v in rows})
+    if count > 1:
+        _make(block, mine, made, rows, count)
+
+
+def _is_of_rows(op: Operation, rows: dict[Value, int]) -> bool:
+    return any(r in rows for r in op.results) or (isinstance(op, Send) and op.value in rows)
+
+
+def _first(value: Value, rows: dict[Value, int]) -> bool:
+    """Whether the rows are the first dimension of several."""
+    return all(n == 1 for n in value.tile.shape[:rows[value]])
+
+
+def _strips(tiles: dict[Value, int]) -> int:
+    """How many strips it takes for each tile of one to be small."""
+    extents = {v.tile.shape[d] for v, d in tiles.items()}
+    if len(extents) != 1:
+        return 1
+    extent = extents.pop()
+    most = max(math.prod(v.tile.shape) * 4 for v in tiles)
+    count = 1
+    while most // count > BYTES and extent % (2 * count) == 0 and extent // (2 * count) >= FEWEST:
+        count *= 2
+    return count
+
+
+def _made_again(mine: list[Operation], made: set[Value], rows: dict[Value, int]) -> list[Operation]:
+    """What each strip makes for itself of what comes from outside: broadcasts and the like, which cost nothing."""
+    found: dict[Operation, None] = {}
+
+    def visit(op: Operation) -> None:
+        for value in op.operands:
+            maker = value.defining
+            if value in rows and value not in made and isinstance(maker, LAZY) and maker not in found:
+                visit(maker)
+                found[maker] = None
+
+    for op in mine:
+        visit(op)
+    return list(found)
+
+
+def _make(block: Block, mine: list[Operation], made: set[Value], rows: dict[Value, int], count: int) -> None:
+    first = _made_again(mine, made, rows)
+    known = made | {r for op in first for r in op.results}
+    inputs = list(dict.fromkeys(v for op in (*first, *mine) for v in op.operands if v in rows and v not in known))
+    outside = {v for op in block.ops if op not in mine for inner in op.walk() for v in inner.operands}
+    results = [r for op in mine for r in op.results if r in rows and r in outside]
+    body = Block([TileType(i64), *(v.type for v in inputs)], ["strip", *(v.name for v in inputs)])
+    mapping: dict[Value, Value] = dict(zip(inputs, body.args[1:], strict=True))
+    body.ops = [op.clone(mapping) for op in (*first, *mine)]
+    body.append(Yield(tuple(mapping[r] for r in results)))
+    strips = Strips(tuple(inputs), count, body, span=mine[0].span, types=[r.type for r in results])
+    divided = {mapping[v]: d for v, d in rows.items() if v in mapping}
+    Division(divided, count, body.args[0]).block(body)
+    for index, (old, new) in enumerate(zip(results, strips.results, strict=True)):
+        rows[new], new.name = rows[old], old.name
+        old.owner, old.index = strips, index
+    strips.results = tuple(results)
+    at = max(block.ops.index(op) for op in mine)
+    before = [op for op in block.ops[:at] if op not in mine]
+    block.ops = [*before, strips, *block.ops[at + 1:]]
