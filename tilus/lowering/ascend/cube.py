@@ -202,7 +202,7 @@ def lower_dot(cube: Cube, op: Dot) -> None:
     if kind is None or a.dtype is not b.dtype:
         cube.refuse(op, f"{cube.target}'s matrix core has no products of {a.dtype} and {b.dtype} in "
                         f"{op.result.tile.dtype}", "convert the operands to f16, bf16, f32 or i8")
-    (m, k), n = a.shape, b.shape[1]
+    k = a.shape[1]
     kept = cube.sums.get(op.accumulator)
     if kept is None:
         cube.products[op.result] = op  # multiplied on its way out

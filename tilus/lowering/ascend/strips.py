@@ -8,7 +8,7 @@ import math
 
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Yield
+from tilus.ir.ops import Store, Yield
 from tilus.ir.ops.cores import Receive, Send, Side, Strips
 from tilus.ir.types import TileType
 from tilus.lowering.ascend.halves import Division, row_dimensions
@@ -49,7 +49,7 @@ def _cut(block: Block, rows: dict[Value, int]) -> None:
 
 
 def _is_of_rows(op: Operation, rows: dict[Value, int]) -> bool:
-    return any(r in rows for r in op.results) or (isinstance(op, Send) and op.value in rows)
+    return any(r in rows for r in op.results) or (isinstance(op, (Send, Store)) and op.value in rows)
 
 
 def _first(value: Value, rows: dict[Value, int]) -> bool:
