@@ -91,6 +91,14 @@ class Strips(Operation):
     count: int
     body: Block
 
+    def infer(self) -> Sequence[Type]:
+        return [_rows_times(v.tile, self.count) for v in self.body.terminator.operands]
+
+
+def _rows_times(strip: TileType, count: int) -> TileType:
+    first = next((d for d, n in enumerate(strip.shape) if n != 1), 0)
+    return TileType(strip.dtype, tuple(n * count if d == first else n for d, n in enumerate(strip.shape)))
+
 
 class Turn(Operation):
     """The slot whose turn it is, of ``slots``: 0 at first, and the next one after each :class:`NextTurn`."""
