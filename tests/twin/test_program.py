@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tilus.twin import TwinError, build
+from tilus.twin import CompilerError, TwinError, build, compiler
 
 ADD = """
 #include "kernel_operator.h"
@@ -199,3 +201,24 @@ def test_example_of_the_document(capsys: pytest.CaptureFixture[str]):
     page = (Path(__file__).parents[2] / "docs" / "twin.md").read_text()
     exec(page.split("```python\n")[1].split("\n```\n")[0], {})
     assert "cycles" in capsys.readouterr().out
+
+
+def test_kept_files_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(compiler, "MOST_KEPT", 4)
+    for number in range(5):
+        file = tmp_path / f"kernel-{number}.so"
+        file.touch()
+        os.utime(file, (number, number))
+    compiler._sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"kernel-{number}.so" for number in (2, 3, 4)]
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setitem(sys.modules, "ziglang", None)
+    with pytest.raises(CompilerError, match=r"install g\+\+ or clang\+\+"):
+        compiler.find_compiler.__wrapped__()
+    monkeypatch.setenv("CXX", "no-such-compiler -v")
+    with pytest.raises(CompilerError, match="CXX names 'no-such-compiler'"):
+        compiler.find_compiler.__wrapped__()

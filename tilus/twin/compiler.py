@@ -19,6 +19,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 INCLUDE = FOLDER / "include"
 RUNTIME = FOLDER / "runtime"
+# Compiled kernels and runtimes; most kernels take some tens of KB.
+MOST_KEPT = 2000
 _WARNINGS = ("-Wall", "-Wextra", "-Werror")
 # The order of operations is the twin's statement of what the hardware does: nothing may be contracted or reassociated.
 _COMMON = ("-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-sanitize=undefined")
@@ -136,13 +138,13 @@ def _kept(name: str, parts: Iterable[bytes], build: Callable[[Path], None]) -> P
         digest.update(part)
     folder = _directory()
     target = folder / f"{name}-{digest.hexdigest()[:32]}.so"
-    if target.exists():
+    if _use(target):
         return target
     folder.mkdir(parents=True, exist_ok=True)
     # Processes that want the same wait for the first one.
     with open(target.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if target.exists():
+        if _use(target):
             return target
         handle, temporary = tempfile.mkstemp(suffix=".so", dir=folder)
         os.close(handle)
@@ -152,7 +154,34 @@ def _kept(name: str, parts: Iterable[bytes], build: Callable[[Path], None]) -> P
         except BaseException:
             os.unlink(temporary)
             raise
+        finally:
+            os.unlink(lock.name)
+    _sweep(folder)
     return target
+
+
+def _use(target: Path) -> bool:
+    """Whether a file is there; its time of change becomes that of its last use."""
+    try:
+        os.utime(target)
+    except OSError:
+        return target.exists()
+    return True
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the files unused for longest where there are too many; programs that have them open keep them."""
+    files = list(folder.glob("*.so"))
+    if len(files) <= MOST_KEPT:
+        return
+    times = {}
+    for path in files:
+        try:
+            times[path] = path.stat().st_mtime
+        except OSError:
+            continue  # another process removed it
+    for path in sorted(times, key=times.__getitem__)[:len(times) - MOST_KEPT * 3 // 4]:
+        path.unlink(missing_ok=True)
 
 
 def _directory() -> Path:

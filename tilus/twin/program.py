@@ -34,7 +34,7 @@ _running = threading.Lock()
 
 class _ChipDescription(ctypes.Structure):
     _fields_ = (("cube_cores", ctypes.c_int64), ("vector_cores", ctypes.c_int64), ("memory_bytes", ctypes.c_int64 * 8),
-                ("clock_hz", ctypes.c_double), ("gm_bytes_per_second", ctypes.c_double), ("rates", ctypes.c_double * 8))
+                ("rates", ctypes.c_double * 8))
 
 
 class _RunDescription(ctypes.Structure):
@@ -140,7 +140,7 @@ def _stated_type(source: str, kernel: str) -> int:
 def _describe(chip: Chip) -> _ChipDescription:
     memories = (ctypes.c_int64 * 8)(0, *(chip.memories[name] for name in _MEMORIES))
     rates = (ctypes.c_double * 8)(*(chip.rates[name] for name in _RATES))
-    return _ChipDescription(chip.cube_cores, chip.vector_cores, memories, chip.clock, chip.memory_bandwidth, rates)
+    return _ChipDescription(chip.cube_cores, chip.vector_cores, memories, rates)
 
 
 def build(source: str, kernel: str, parameters: Sequence[str]) -> Program:

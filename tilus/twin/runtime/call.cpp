@@ -146,11 +146,6 @@ Call& Call::gathers(std::function<void(Core&, std::vector<Touch>&)> touches) {
     return *this;
 }
 
-Call& Call::when(std::function<bool(Core&)> ready) {
-    instruction_.ready = std::move(ready);
-    return *this;
-}
-
 void Call::issue(std::function<void(Core&)> body) {
     if (!sound_) return;
     for (auto [counter, amount] : counts_) machine->count(counter, amount);

@@ -41,7 +41,6 @@ class Call {
     // Bytes that the instruction reads besides, known when it executes; those within their tensor are for the caller to
     // find.
     Call& gathers(std::function<void(Core&, std::vector<Touch>&)> touches);
-    Call& when(std::function<bool(Core&)> ready);
 
     // A finding at this call, which will then not be issued.
     void fault(const char* kind, const std::string& text);

@@ -8,8 +8,6 @@ namespace twin {
 struct ChipDescription {
     int64_t cube_cores, vector_cores;
     int64_t memory_bytes[8];      // by Memory; GM is 0
-    double clock_hz;
-    double gm_bytes_per_second;   // of the memory behind the L2
     // Bytes a cycle and core.
     double gm_to_ub, gm_to_l1, ub_to_gm, l0c_to_gm, l1_to_l0a, l1_to_l0b;
     // Of the L2 and an AI core, which is a cube core and two vector cores.

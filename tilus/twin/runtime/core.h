@@ -65,7 +65,6 @@ struct Instruction {
     // Bytes that it reads besides, where only values in memory tell which.
     std::function<void(Core&, std::vector<Touch>&)> gathers;
     std::function<void(Core&)> body;
-    std::function<bool(Core&)> ready;  // where it waits for more than its place in the queue
     Cost cost;
     SharedClock scalar;                // what the scalar unit knew when it issued this
     double issued = 0;                 // cycles

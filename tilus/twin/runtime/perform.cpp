@@ -29,10 +29,8 @@ bool Machine::can_step(Core& core, Pipe pipe) {
     }
     if (next->kind == Kind::WaitFlag) return core.flag(next->other, pipe, next->id).set();
     if (next->kind == Kind::CrossWait) return !core.arrivals[next->id].empty();
-    if (next->unit != UnitFlag::None && core.units[next->unit_address].full != (next->unit == UnitFlag::Drains)) {
-        return false;
-    }
-    return !next->ready || next->ready(core);
+    if (next->unit == UnitFlag::None) return true;
+    return core.units[next->unit_address].full == (next->unit == UnitFlag::Drains);
 }
 
 void Machine::perform(Core& core, Instruction& instruction) {
