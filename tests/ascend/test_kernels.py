@@ -14,7 +14,9 @@ KERNELS = {
     "elementwise.vector_add": "vector_add", "elementwise.saxpy": "saxpy", "data_movement.transpose": "transpose",
     "reduction.row_sum": "row_sum", "normalization.softmax": "softmax", "normalization.layer_norm": "layer_norm",
     "normalization.rms_norm": "rms_norm", "gemm.matmul": "matmul", "gemm.batched_matmul": "batched_matmul",
-    "attention.flash_attention": "flash_attention_forward",
+    "attention.flash_attention": "flash_attention_forward", "linear_attention.lightning": "lightning_attention",
+    "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
+    "linear_attention.gated_linear_attention": "gla_outputs",
 }
 ORDERS = ("late", "early", "random:1", "program", "random:2")
 

@@ -222,8 +222,6 @@ UNIT = """
     Fixpipe<float, float, CFG_ROW_MAJOR>(gm<float>(out), l0c, fix);
 """
 CUBE_FAULTS = {
-    "atomic_of_another_type": Fault(
-        UNIT, "    Fixpipe<float", "    SetAtomicAdd<half>();\n    Fixpipe<float", "parameter", "Fixpipe<float"),
     "no_flag_before_mte1": Fault(CUBE, both("MTE2_MTE1", 0), "", "race", "LoadData(l0a"),
     "no_flag_before_m": Fault(CUBE, both("MTE1_M", 0), "", "race", "Mmad(l0c, l0a, l0b, first)"),
     "no_flag_before_fix": Fault(CUBE, both("M_FIX", 0), "", "race", "Fixpipe<"),

@@ -149,62 +149,6 @@ extern "C" __global__ __aicore__ void stages(GM_ADDR left, GM_ADDR right, GM_ADD
 """
 
 
-# Of a vector core's 64 rows of 128 numbers: O is scaled by rows, and O' of the next tile is added.
-UPDATE = """
-#include "kernel_operator.h"
-using namespace AscendC;
-
-extern "C" __global__ __aicore__ void update(GM_ADDR partial, GM_ADDR factors, GM_ADDR result, uint32_t tiles) {
-    KERNEL_TASK_TYPE_DEFAULT(KERNEL_TYPE_AIV_ONLY);
-    InitSocState();
-    GlobalTensor<float> given, shrink, out;
-    given.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(partial));
-    shrink.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(factors));
-    out.SetGlobalBuffer(reinterpret_cast<__gm__ float*>(result));
-    LocalTensor<float> o(TPosition::VECCALC, 0, 8192), x[2];
-    LocalTensor<float> scale(TPosition::VECCALC, 98304, 64), wide(TPosition::VECCALC, 98560, 512);
-    for (uint32_t i = 0; i < 2; ++i) {
-        x[i] = LocalTensor<float>(TPosition::VECIN, 32768 + i * 32768, 8192);
-        SetFlag<HardEvent::V_MTE2>(i);
-    }
-    DataCopy(scale, shrink, 64);
-    Duplicate(o, 0.0f, 8192);
-    PipeBarrier<PIPE_ALL>();
-    for (uint32_t tile = 0; tile < tiles; ++tile) {
-        uint32_t slot = tile % 2;
-        WaitFlag<HardEvent::V_MTE2>(slot);
-        DataCopy(x[slot], given[tile * 8192], 8192);
-        SetFlag<HardEvent::MTE2_V>(slot);
-        Brcb(wide, scale, 8, BrcbRepeatParams(1, 8));
-        PipeBarrier<PIPE_V>();
-        for (uint32_t i = 0; i < 128; i += 64) {
-            Mul(o[i], o[i], wide, uint64_t(64), 64, BinaryRepeatParams(1, 1, 0, 16, 16, 1));
-        }
-        PipeBarrier<PIPE_V>();
-        WaitFlag<HardEvent::MTE2_V>(slot);
-        Add(o, o, x[slot], 8192);
-        PipeBarrier<PIPE_V>();
-        SetFlag<HardEvent::V_MTE2>(slot);
-    }
-    WaitFlag<HardEvent::V_MTE2>(0);
-    WaitFlag<HardEvent::V_MTE2>(1);
-    PipeBarrier<PIPE_ALL>();
-    DataCopy(out, o, 8192);
-}
-"""
-
-
-def test_update_of_attention():
-    program = build(UPDATE, "update", ("gm", "gm", "gm", "uint32_t"))
-    factors, result, cycles = np.full(64, 0.5, np.float32), np.zeros((64, 128), np.float32), []
-    for tiles in (4, 12):
-        partial = np.ones((tiles, 64, 128), np.float32)
-        report = program.run([partial, factors, result, tiles], blocks=1, chip="ascend910b3")
-        np.testing.assert_array_equal(result, np.full_like(result, 2 - 0.5**(tiles - 1)))
-        cycles.append(report.pipeline_cycles)
-    assert (cycles[1] - cycles[0]) / 8 == pytest.approx(834, rel=0.25)
-
-
 @pytest.mark.parametrize(("which", "published"), [(0, 2487), (1, 1617)])
 def test_products_of_attention(which: int, published: int):
     """What one more tile takes, without the memory behind the L2, which holds the tiles of all that read them."""

@@ -136,24 +136,8 @@ case("vdeq_half_from_buffer", product("int8_t", 32, 32) + """
     fix.quantPre = VDEQF16;
 """ + fix("half", "int32_t"), [zz(left), zn(right), columns], (total * factors).astype(f16))
 
-# Scales 1/4 and 1/8 in turn; signed results with an offset of -2.
-quarters = np.where(np.arange(32) % 2, 0.125, 0.25).astype(f32)
-columns = quarters.view(np.uint32).astype(np.uint64) | np.uint64(1 << 46 | 510 << 37)
-case("vreq_int8", product("int8_t", 32, 32) + """
-    auto scales = l1_image<uint64_t>(c, 32);
-    fix.quantPre = VREQ8;
-""" + fix("int8_t", "int32_t", scales="scales, "), [zz(left), zn(right), columns],
-     np.clip(np.rint(total * quarters) - 2, -128, 127).astype(s8))
-
 left, right = numbers((32, 32), f16), numbers((32, 32), f16)
 total = sums(left) @ sums(right)
-case("vfloat_to_uint8", product("half", 32, 32) + """
-    auto scales = l1_image<uint64_t>(c, 32);
-    fix.quantPre = VQF322B8_PRE;
-    fix.reluEn = true;
-""" + fix("uint8_t", "float", scales="scales, "),
-     [zz(left), zn(right), quarters.view(np.uint32).astype(np.uint64)],
-     np.clip(np.rint(np.maximum(total, 0) * quarters), 0, 255).astype(u8))
 case("float_to_int8", product("half", 32, 32)
      + f"    fix.quantPre = QF322B8_PRE;\n    fix.deqScalar = {QUARTER}ull | 1ull << 46;\n"
      + fix("int8_t", "float"), [zz(left), zn(right)], np.clip(np.rint(total * 0.25), -128, 127).astype(s8))

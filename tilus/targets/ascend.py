@@ -14,6 +14,8 @@ FLAGS = 6
 """Flags of an ordered pair of pipes; two more are the library's."""
 CROSS_FLAGS = 16
 """Flags between the cores of a block."""
+SLOTS = 2
+"""Tiles of a channel between the cores of a block, where there are flags enough."""
 VECTOR_CORES = 2
 """Of a matrix core."""
 LIBRARY_CALLS = ("Select(", "CreateVecIndex(")

@@ -76,16 +76,9 @@ class Report(NamedTuple):
 
 
 def findings_of(result: Mapping[str, Any], source: Sequence[str]) -> list[Finding]:
-    """The findings of a run, by line; ``source`` is the kernel's, by lines.
-
-    What a call reads too early may look as if nobody had written it, so a race there is the one finding.
-    """
+    """The findings of a run, by line; ``source`` is the kernel's, by lines."""
     found = []
-    unordered = {(item["call"], item["line"]) for item in result["findings"]
-                 if item["kind"] == "race" or item["kind"].startswith("missing PipeBarrier")}
     for item in result["findings"]:
-        if item["kind"] == "uninitialised" and (item["call"], item["line"]) in unordered:
-            continue
         line = item["line"]
         text = source[line - 1] if 0 < line <= len(source) else ""
         found.append(Finding(item["kind"], item["call"], line, item["core"], item["text"], item["count"], text))

@@ -10,16 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tilus.diagnostics import ResourceError
-from tilus.ir.core import Block, Operation, Value
+from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType, i64
 from tilus.ir.ops import Binary, Const
-from tilus.ir.ops.cores import CrossSet, CrossWait, NextTurn, Turn
+from tilus.ir.ops.cores import CrossSet, CrossWait, NextTurn, Receive, Send, Turn
 from tilus.ir.types import PointerType, TileType
 from tilus.lowering.ascend.core import Core
 from tilus.records import record
-from tilus.targets.ascend import CROSS_FLAGS
-
-SLOTS = 2
+from tilus.targets.ascend import CROSS_FLAGS, SLOTS
 
 
 @record(eq=False, slots=True)
@@ -40,6 +38,7 @@ class Channel:
     dtype: DType
     shape: tuple[int, int]
     number: int
+    slots: int
 
     @property
     def pitch(self) -> int:
@@ -53,8 +52,10 @@ class Channel:
 class Channels:
     """The channels of a kernel, whose memory is an argument each."""
 
-    def __init__(self, body: Block, names: list[str], target: str) -> None:
+    def __init__(self, body: Block, names: list[str], target: str, kernel: Function) -> None:
         self.body, self.names, self.target = body, names, target
+        numbers = {op.channel for op in kernel.walk() if isinstance(op, (Send, Receive))}
+        self.slots = SLOTS if 2 * SLOTS * len(numbers) <= CROSS_FLAGS else 1
         self.channels: dict[int, Channel] = {}
 
     def of(self, number: int, tile: TileType, op: Operation) -> Channel:
@@ -64,16 +65,17 @@ class Channels:
             if len(tile.shape) != 2:
                 raise ResourceError.at("E0508", f"a tile of shape {tile.shape} does not go between the cores of "
                                                 f"{self.target}", op.span, help="use tiles of two dimensions")
-            first = 2 * SLOTS * len(self.channels)
-            if first + 2 * SLOTS > CROSS_FLAGS:
+            slots = self.slots
+            first = 2 * slots * len(self.channels)
+            if first + 2 * slots > CROSS_FLAGS:
                 raise ResourceError.at(
-                    "E0508", f"more than {CROSS_FLAGS // (2 * SLOTS)} tiles of the kernel go between the matrix core "
-                             f"and the vector cores, which {self.target} has no flags for", op.span,
+                    "E0508", f"more than {CROSS_FLAGS // 2} kinds of tiles go between the matrix core and "
+                             f"the vector cores, which {self.target} has no flags for", op.span,
                     help="divide the kernel, or keep more of it on one side")
-            size = SLOTS * tile.shape[0] * tile.shape[1]
+            size = slots * tile.shape[0] * tile.shape[1]
             pointer = self.body.add_arg(PointerType(tile.dtype), f"exchange{number}")
             self.names.append(f"workspace[{size}:{tile.dtype.name}]")
-            found = self.channels[number] = Channel(pointer, tile.dtype, (tile.shape[0], tile.shape[1]), first)
+            found = self.channels[number] = Channel(pointer, tile.dtype, (tile.shape[0], tile.shape[1]), first, slots)
         return found
 
 
@@ -90,9 +92,9 @@ class Ports:
         found = self.ports.get(number)
         if found is None:
             channel = self.channels.of(number, tile, op)
-            size = Const(SLOTS * channel.size, i64)
+            size = Const(channel.slots * channel.size, i64)
             base = Binary("mul", self.block, size.result)
-            turn = Turn(SLOTS)
+            turn = Turn(channel.slots)
             self.before += [size, base, turn]
             found = self.ports[number] = Port(channel, turn, base.result, sends)
         return found
@@ -101,7 +103,7 @@ class Ports:
         """Wait for the slot whose turn it is; the place of its tile."""
         core, channel = self.core, port.channel
         if port not in self.open:
-            core.append(CrossWait(pipe, channel.number + (SLOTS if port.sends else 0), port.turn.result))
+            core.append(CrossWait(pipe, channel.number + (channel.slots if port.sends else 0), port.turn.result))
         offset = core.add(core.mul(port.turn.result, channel.size), port.base)
         return core.at(channel.pointer, offset)
 
@@ -109,14 +111,16 @@ class Ports:
         """Say that the tile has been written, or read."""
         if port in self.open:
             return
-        self.core.append(CrossSet(pipe, port.channel.number + (0 if port.sends else SLOTS), port.turn.result))
-        self.core.append(NextTurn(port.turn.result, SLOTS))
+        channel = port.channel
+        self.core.append(CrossSet(pipe, channel.number + (0 if port.sends else channel.slots), port.turn.result))
+        self.core.append(NextTurn(port.turn.result, channel.slots))
 
     @contextmanager
     def held(self, ports: list[Port], pipes: list[str]) -> Iterator[None]:
         """Tiles that several operations write or read, a part each."""
         for port, pipe in zip(ports, pipes, strict=True):
-            self.core.append(CrossWait(pipe, port.channel.number + (SLOTS if port.sends else 0), port.turn.result))
+            channel = port.channel
+            self.core.append(CrossWait(pipe, channel.number + (channel.slots if port.sends else 0), port.turn.result))
         self.open.update(ports)
         yield
         self.open.difference_update(ports)
@@ -125,11 +129,11 @@ class Ports:
 
     def opening(self) -> list[Operation]:
         """What comes before all: the slots can be written."""
-        return [*self.before, *(CrossSet("MTE2", p.channel.number + SLOTS + slot) for p in self.ports.values()
-                                if not p.sends for slot in range(SLOTS))]
+        return [*self.before, *(CrossSet("MTE2", p.channel.number + p.channel.slots + slot)
+                                for p in self.ports.values() if not p.sends for slot in range(p.channel.slots))]
 
     def closing(self, pipe: str) -> list[Operation]:
         """What comes after all: every tile has been read."""
-        return [CrossWait(pipe, p.channel.number + SLOTS + slot) for p in self.ports.values() if p.sends
-                for slot in range(SLOTS)]
+        return [CrossWait(pipe, p.channel.number + p.channel.slots + slot) for p in self.ports.values() if p.sends
+                for slot in range(p.channel.slots)]
 

@@ -202,14 +202,13 @@ def lower_dot(cube: Cube, op: Dot) -> None:
     if kind is None or a.dtype is not b.dtype:
         cube.refuse(op, f"{cube.target}'s matrix core has no products of {a.dtype} and {b.dtype} in "
                         f"{op.result.tile.dtype}", "convert the operands to f16, bf16, f32 or i8")
-    k = a.shape[1]
     kept = cube.sums.get(op.accumulator)
     if kept is None:
         cube.products[op.result] = op  # multiplied on its way out
         return
     left, right = _side(cube, op.a, rows_along=False), _side(cube, op.b, rows_along=True)
     first = cube.first.get(op.accumulator)
-    _multiply(cube, op, kept, left, right, *kept.padded, k, first)
+    _multiply(cube, op, kept, left, right, *kept.padded, a.shape[1], first)
     cube.sums[op.result] = kept
 
 

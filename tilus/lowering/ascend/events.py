@@ -11,6 +11,8 @@ flag hands on what its pipe knows.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.ops import For, If, While
@@ -22,7 +24,8 @@ from tilus.records import field, record
 from tilus.targets.ascend import FLAGS
 
 Clock = dict[str, int]
-Key = tuple[tuple[str, str], int, int, frozenset[int]]
+Pipes = tuple[str, str]
+Key = tuple[Pipes, int, int, frozenset[int], int]
 Need = tuple[int, "Value | None", frozenset[int]]
 """The node that something has to come after, the slots' turn, and the ring of the tensor."""
 IN_ORDER = frozenset({"S", "M", "MTE1", "FIX"})
@@ -50,8 +53,9 @@ class _Flag:
     ops: list[SetFlag | WaitFlag] = field(default_factory=list)
 
     @property
-    def key(self) -> Key:
-        """What flags of loops that follow each other have in common where they may be one."""
+    def key(self) -> tuple[Pipes, int, int, frozenset[int]]:
+        """What flags of loops that follow each other have in common where they may be one; those of a loop that are
+        alike are numbered."""
         return self.pipes, self.distance, self.slots, self.rings
 
     @property
@@ -81,13 +85,53 @@ def insert_events(module: Module) -> None:
     """Order the accesses of all programs. Raises ResourceError (E0508) where there are not enough flags."""
     for function in module.kernels:
         for block in program_blocks(function):
-            _Program(block, module.target).run()
+            _order(block, module.target)
+
+
+def _order(block: Block, target: str) -> None:
+    """Order a program's accesses; where there are not enough flags of two pipes, the outermost blocks that take some
+    have barriers of all pipes instead, as few as need be."""
+    inside = [block, *(region for op in block.walk() for region in op.regions)]
+    before = [list(inner.ops) for inner in inside]
+    barred: set[tuple[Block, Pipes]] = set()
+    while True:
+        program = _Program(block, target, barred)
+        program.run()
+        if not program.short:
+            return
+        depth = _depths(block)
+        for pipes, op in program.short.items():
+            using = [b for b in program.using.get(pipes, ()) if (b, pipes) not in barred]
+            if not using:
+                raise ResourceError.at(
+                    "E0508", f"the kernel takes more than the {FLAGS} flags that {target} has from {pipes[0]} to "
+                             f"{pipes[1]}", op.span, help="load fewer arrays in one loop, or split the kernel")
+            barred.add((min(using, key=lambda b: depth[b]), pipes))
+        for inner, ops in zip(inside, before, strict=True):
+            inner.ops = list(ops)
+
+
+def _depths(block: Block, depth: int = 0) -> dict[Block, int]:
+    found = {block: depth}
+    for op in block.ops:
+        for region in op.regions:
+            found.update(_depths(region, depth + 1))
+    return found
 
 
 class _Program:
-    def __init__(self, block: Block, target: str) -> None:
-        self.block, self.target = block, target
-        self.taken: dict[tuple[str, str], int] = {}
+    """The flags of a program, but for the blocks and pipes that are ``barred``.
+
+    Attributes:
+        using: the blocks that have flags of two pipes.
+        short: pipes of which there are not flags enough, and the operation that found none.
+    """
+
+    def __init__(self, block: Block, target: str, barred: set[tuple[Block, Pipes]]) -> None:
+        self.block, self.target, self.barred = block, target, barred
+        self.using: dict[Pipes, list[Block]] = {}
+        self.short: dict[Pipes, Operation] = {}
+        self.taken: dict[Pipes, int] = {}
         for op in block.walk():  # those of operands on their way through L0
             if isinstance(op, SetFlag):
                 self.taken[op.source, op.target] = HALVES
@@ -119,7 +163,10 @@ class _Program:
         if repeated:
             _order_iterations(plan)
         _merge(plan)
+        _bar(plan, {pipes for barred, pipes in self.barred if barred is block})
         _drop_redundant(plan, repeated)
+        for flag in plan.flags:
+            self.using.setdefault(flag.pipes, []).append(block)
         self.write(block, plan, repeated=repeated)
         outward = list(plan.flags)
         for op, flags in inner.items():
@@ -155,7 +202,12 @@ class _Program:
     def around(self, block: Block, loop: Operation, flags: list[_Flag]) -> None:
         """Number the flags of a loop. Loops that follow each other share those of the rings that they share."""
         rings = {op.ring for op in loop.walk() if isinstance(op, Local) and op.ring >= 0}
-        mine = {f.key for f in flags if f.rings}
+        counts: Counter[object] = Counter()
+        keys: dict[_Flag, Key] = {}
+        for flag in flags:
+            keys[flag] = (*flag.key, counts[flag.key])
+            counts[flag.key] += 1
+        mine = {keys[f] for f in flags if f.rings}
         for inner in loop.walk():
             mine |= self.keys.get(inner, set())
         self.keys[loop] = mine
@@ -166,9 +218,9 @@ class _Program:
             block.ops[at:at] = [PipeBarrier("ALL", span=loop.span)]
         self.loops.setdefault(block, []).append((rings, mine))
         for flag in flags:
-            known = self.alike.get(flag.key) if flag.rings else None
+            known = self.alike.get(keys[flag]) if flag.rings else None
             number = self.numbered(flag, loop) if known is None else known
-            self.alike[flag.key] = number
+            self.alike[keys[flag]] = number
             for op in flag.ops:
                 op.number = number
             if flag.distance and known is None:
@@ -179,10 +231,7 @@ class _Program:
     def numbered(self, flag: _Flag, op: Operation) -> int:
         first = self.taken.get(flag.pipes, 0)
         if first + flag.slots > FLAGS:
-            raise ResourceError.at(
-                "E0508", f"the kernel takes more than the {FLAGS} flags that {self.target} has from "
-                         f"{flag.pipes[0]} to {flag.pipes[1]}", op.span,
-                help="load fewer arrays in one loop, or split the kernel")
+            self.short.setdefault(flag.pipes, op)
         self.taken[flag.pipes] = first + flag.slots
         return first
 
@@ -219,6 +268,13 @@ def _learn(known: dict[str, Clock], pipe: str, handed: Clock, source: str, at: i
     for other, clock in (*handed.items(), (source, at)):
         if mine.get(other, -1) < clock:
             mine[other] = clock
+
+
+def _learn_all(plan: _Plan, known: dict[str, Clock], now: int) -> None:
+    """Every pipe knows that all have done what comes up to now."""
+    pipes = {access.pipe for node in plan.nodes for access in node.accesses}
+    for pipe in pipes:
+        known[pipe] = dict.fromkeys(pipes, now)
 
 
 def _order_iterations(plan: _Plan) -> None:
@@ -330,7 +386,11 @@ def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _F
                 if given is not None:
                     _learn(known, flag.pipes[1], given, flag.pipes[0], -1)
             for pipe in plan.barriers.get(j, ()):
-                if (j, pipe) != no_barrier:
+                if (j, pipe) == no_barrier:
+                    continue
+                if pipe == "ALL":
+                    _learn_all(plan, known, now - 1)
+                else:
                     known.setdefault(pipe, {})[pipe] = now - 1
             for i, _, source, pipe, distance in by_target.get(j, ()):
                 if turn >= distance and known.get(pipe, {}).get(source, -1) < (turn - distance) * count + i:
@@ -366,6 +426,18 @@ def _merge(plan: _Plan) -> None:
         else:
             group.append(flag)
     plan.flags = [flag for group in groups.values() for flag in group]
+
+
+def _bar(plan: _Plan, pipes: set[Pipes]) -> None:
+    """Barriers of all pipes take the place of the flags of some."""
+    flags = [flag for flag in plan.flags if flag.pipes in pipes]
+    plan.flags = [flag for flag in plan.flags if flag.pipes not in pipes]
+    places: set[int] = {len(plan.nodes) - 1} if any(flag.distance for flag in flags) else set()
+    for flag in sorted(flags, key=lambda f: f.target):
+        if not flag.distance and not any(flag.source < place <= flag.target for place in places):
+            places.add(flag.target)
+    for place in places:
+        plan.barriers.setdefault(place, set()).add("ALL")
 
 
 def _wanted(plan: _Plan, loop: bool) -> list[tuple[int, int, str, str, int]]:

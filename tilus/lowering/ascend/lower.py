@@ -102,7 +102,7 @@ class Signature:
 
 def _lower_kernel(kernel: Function, launch: Function | None) -> Function:
     signature = Signature(kernel)
-    channels = Channels(signature.body, signature.names, Vector.target)
+    channels = Channels(signature.body, signature.names, Vector.target, kernel)
     sides = [op for op in kernel.body.ops if isinstance(op, Side)]
     kinds = {op.kind for op in sides}
     if len(sides) > 1:

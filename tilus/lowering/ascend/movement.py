@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, f16, u16
 from tilus.ir.ops import Binary, Concat, Insert, Load, Slice, Store, Transpose
-from tilus.ir.ops.cores import Receive, Send
+from tilus.ir.ops.cores import CoreIndex, Receive, Send
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.channels import Channel
 from tilus.lowering.ascend.core import Scalar
@@ -335,7 +336,10 @@ def lower_send(vector: Vector, op: Send) -> None:
     rows, columns = op.value.tile.shape
     between = (tile.form.pitch - columns) // (BLOCK // tile.dtype.itemsize)
     block = f"{rows}, {columns * tile.dtype.itemsize}, {between}, 0, 0"
-    vector.core.call(f"DataCopyPad({{0}}, {{1}}, DataCopyExtParams{{{{{block}}}}})", "MTE3", at, (tile.tensor,))
+    core = vector.core
+    mine = nullcontext() if op.row is not None else core.only_if(core.compare("eq", core.emit(CoreIndex("part")), 0))
+    with mine:  # what both cores have is sent by the first
+        core.call(f"DataCopyPad({{0}}, {{1}}, DataCopyExtParams{{{{{block}}}}})", "MTE3", at, (tile.tensor,))
     vector.ports.end(port, "MTE3")
 
 

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Binary, Compare, Const, For, If, Load, Yield
+from tilus.ir.families import DerivedView
+from tilus.ir.ops import Binary, Compare, Const, For, If, Load, Transpose, Yield
 from tilus.ir.ops.cores import Receive, Send, Side
 from tilus.ir.rewriter import find_users_in, is_pure
 from tilus.ir.types import TileType
+from tilus.targets.ascend import CROSS_FLAGS, SLOTS
 
 AHEAD = 2
 """Iterations between levels."""
@@ -26,10 +28,16 @@ def overlap_sides(module: Module) -> None:
     for function in module.kernels:
         sides = [op for op in function.body.ops if isinstance(op, Side)]
         if len(sides) == 2:
+            written = {v for v, p in zip(function.body.args, function.parameters, strict=True) if p.written}
             channels = _channel_levels(sides)
-            for side in sides:
-                for block, loop in list(_loops(side.body)):
-                    _overlap(block, loop, side, channels)
+            if 2 * SLOTS * len(channels) > CROSS_FLAGS:
+                return
+            levelled = [(block, loop, _Levelled(loop, side.kind, channels, written))
+                        for side in sides for block, loop in _loops(side.body)]
+            kept = {channel for _, loop, new in levelled if not new.possible for channel in _channels(loop)}
+            for block, loop, new in levelled:
+                if new.most and not kept & _channels(loop):
+                    _overlap(block, loop, new)
 
 
 def _loops(block: Block) -> Iterator[tuple[Block, For]]:
@@ -39,6 +47,11 @@ def _loops(block: Block) -> Iterator[tuple[Block, For]]:
             yield block, op
         for region in op.regions:
             yield from _loops(region)
+
+
+def _channels(loop: For) -> set[int]:
+    """Those whose tiles a loop sends or receives."""
+    return {op.channel for op in loop.body.walk() if isinstance(op, (Send, Receive))}
 
 
 # -- levels
@@ -90,18 +103,11 @@ def _sink(loop: For, levels: Levels) -> None:
 # -- rewriting
 
 
-def _overlap(block: Block, loop: For, side: Side, channels: dict[int, int]) -> None:
-    levels = _levels(loop, side.kind, channels)
-    most = max(levels.values(), default=0)
-    step = loop.step.defining
-    if not most or not isinstance(step, Const) or step.value <= 0:
-        return
-    _sink(loop, levels)
+def _overlap(block: Block, loop: For, levelled: _Levelled) -> None:
     ops: list[Operation] = []
-    late = _add(ops, loop.stop, most * AHEAD * int(step.value), loop)
+    late = _add(ops, loop.stop, levelled.most * AHEAD * levelled.step, loop)
     at = block.ops.index(loop)
-    made = _Levelled(loop, levels, most, int(step.value)).made(late, ops)
-    block.ops[at:at + 1] = [*ops, made]
+    block.ops[at:at + 1] = [*ops, levelled.made(late, ops)]
 
 
 def _add(ops: list[Operation], value: Value, number: int, like: Operation) -> Value:
@@ -114,11 +120,20 @@ def _add(ops: list[Operation], value: Value, number: int, like: Operation) -> Va
 class _Levelled:
     """A loop whose levels are branches, each for an iteration of its own."""
 
-    def __init__(self, loop: For, levels: Levels, most: int, step: int) -> None:
-        self.loop, self.levels, self.most, self.step = loop, levels, most, step
+    def __init__(self, loop: For, kind: str, channels: dict[int, int], written: set[Value]) -> None:
+        self.loop, self.kind, self.written = loop, kind, written
+        self.levels = levels = _levels(loop, kind, channels)
+        self.most = max(levels.values(), default=0)
+        step = loop.step.defining
+        self.step = int(step.value) if isinstance(step, Const) else 0
+        _sink(loop, levels)
         self.terminator = loop.body.terminator
         self.level_of = {r: levels[op] for op in loop.body.ops[:-1] for r in op.results}
         self.users = find_users_in(loop.body)
+        in_a_circle = self.most > len(channels)
+        sent = [op.channel for op in loop.body.walk() if isinstance(op, (Send, Receive))]
+        stays = kind == "vector" or all(v.tile.is_scalar for v in self._crossing())
+        self.possible = self.step > 0 and not in_a_circle and len(set(sent)) == len(sent) and stays
 
     def made(self, stop: Value, before: list[Operation]) -> For:
         loop = self.loop
@@ -164,8 +179,12 @@ class _Levelled:
                 if any(value in inner.operands for inner in op.walk())]
 
     def _made_again(self, op: Operation) -> bool:
-        """Whether a level computes it for itself: what follows from the index alone, and costs nothing."""
-        return is_pure(op) and all(r.tile.is_scalar for r in op.results if isinstance(r.type, TileType)) and all(
+        """Whether a level computes it for itself: what follows from the index alone, and costs nothing; on the matrix
+        core, whose tiles stay where they are, operands from global memory too."""
+        scalar = is_pure(op) and all(r.tile.is_scalar for r in op.results if isinstance(r.type, TileType))
+        operand = self.kind == "cube" and (isinstance(op, Transpose) or (
+            isinstance(op, Load) and _array(op.view) not in self.written))
+        return (scalar or operand) and all(
             v is self.loop.index or (v.owner is not self.loop.body and (
                 v.defining not in self.levels or self._made_again(v.defining)))
             for v in op.operands)
@@ -216,6 +235,12 @@ class _Levelled:
         both = Binary("and", begun.result, inside.result, span=loop.span)
         ops += [inside, both]
         return both.result
+
+
+def _array(view: Value) -> Value:
+    while isinstance(view.defining, DerivedView):
+        view = view.defining.view
+    return view
 
 
 def _empty(value: Value, like: Operation) -> Const:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tilus.diagnostics import Span
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import bf16, f16, f32
 from tilus.ir.ops import Binary, Cast, Const, Dot, For, If, Load, Store, Transpose, Yield
@@ -16,6 +17,7 @@ from tilus.ir.ops.cores import Receive, Send, Side
 from tilus.ir.rewriter import erase_dead, find_users
 from tilus.ir.types import TileType
 from tilus.records import record
+from tilus.targets.ascend import CROSS_FLAGS, SLOTS
 
 Users = dict[Value, list[Operation]]
 
@@ -182,13 +184,16 @@ def _edit(function: Function, body: Block, work: _Work, users: Users, mapping: d
     after: dict[int, list[Operation]] = {}
     replaced: dict[Value, Value] = {}
     gone: set[int] = set()
-    for (value, from_vector), number in zip(channels, _numbers(function, channels), strict=True):
+    numbers = _numbers(function, channels)
+    if 2 * SLOTS * len(set(numbers)) > CROSS_FLAGS:
+        numbers = _fewest(channels)
+    for (value, from_vector), number in zip(channels, numbers, strict=True):
         mine = mapping[value]
-        place = id(twin[id(_maker(value, function))])
+        place, span = _place(value, mine, twin)
         if from_vector == vector:
-            after.setdefault(place, []).append(Send(mine, number, span=_maker(value, function).span))
+            after.setdefault(place, []).append(Send(mine, number, span=span))
         else:
-            got = Receive(number, value.tile.dtype, value.tile.shape, span=_maker(value, function).span)
+            got = Receive(number, value.tile.dtype, value.tile.shape, span=span)
             got.result.name = value.name
             after.setdefault(place, []).append(got)
             replaced[mine] = got.result
@@ -203,13 +208,17 @@ def _edit(function: Function, body: Block, work: _Work, users: Users, mapping: d
             op.map_operands(lambda v: replaced.get(v, v))
 
 
-def _maker(value: Value, function: Function) -> Operation:
-    assert isinstance(value.owner, Operation), f"{value} of {function.name} is an argument"
-    return value.owner
+def _place(value: Value, mine: Value, twin: dict[int, Operation]) -> tuple[int, Span]:
+    """What a value's copy comes after: the operation that makes it, or the beginning of its block."""
+    if isinstance(value.owner, Operation):
+        return id(twin[id(value.owner)]), value.owner.span
+    block = mine.owner
+    assert isinstance(block, Block)
+    return id(block), block.ops[0].span
 
 
 def _rewrite(block: Block, after: dict[int, list[Operation]], gone: set[int]) -> None:
-    ops: list[Operation] = []
+    ops: list[Operation] = list(after.get(id(block), []))
     for op in block.ops:
         for region in op.regions:
             _rewrite(region, after, gone)
@@ -223,7 +232,7 @@ def _channels(function: Function, work: _Work, users: Users) -> list[tuple[Value
     """The tiles that go from one side to the other, and whether they come from vectors, in the kernel's order."""
     channels: list[tuple[Value, bool]] = []
     for op in function.walk():
-        for value in op.results:
+        for value in (*op.results, *(arg for region in op.regions for arg in region.args)):
             if not isinstance(value.type, TileType) or not value.type.shape:
                 continue
             used = users.get(value, [])
@@ -249,12 +258,19 @@ def _numbers(function: Function, channels: Sequence[tuple[Value, bool]]) -> list
     return numbers
 
 
+def _fewest(channels: Sequence[tuple[Value, bool]]) -> list[int]:
+    """One for all tiles that are alike: both sides send and receive them in the kernel's order."""
+    kinds = [(value.tile, from_vector) for value, from_vector in channels]
+    return [list(dict.fromkeys(kinds)).index(kind) for kind in kinds]
+
+
 def _paths(block: Block, path: tuple[int, ...]) -> dict[Value, tuple[int, ...]]:
     """For each value the places of the operations that it lies in, outermost first."""
     found: dict[Value, tuple[int, ...]] = {}
     for place, op in enumerate(block.ops):
         found.update((r, path) for r in op.results)
         for region in op.regions:
+            found.update((arg, (*path, place)) for arg in region.args)
             found.update(_paths(region, (*path, place)))
     return found
 

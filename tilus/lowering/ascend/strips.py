@@ -36,6 +36,8 @@ def _blocks(block: Block) -> list[Block]:
 
 
 def _cut(block: Block, rows: dict[Value, int]) -> None:
+    if not _one_way(block):
+        return
     mine = [op for op in block.ops[:-1] if _is_of_rows(op, rows)]
     made = {r for op in mine for r in op.results}
     if any(op.regions for op in mine) or not all(_first(v, rows) for op in mine for v in (*op.results, *op.operands)
@@ -46,6 +48,13 @@ def _cut(block: Block, rows: dict[Value, int]) -> None:
     count = _strips({v: rows[v] for op in mine for v in (*op.results, *op.operands) if v in rows})
     if count > 1:
         _make(block, mine, made, rows, count)
+
+
+def _one_way(block: Block) -> bool:
+    """Whether nothing that the block sends is answered in it, so that it can have all that it receives at once."""
+    going = [op for op in block.ops if isinstance(op, (Send, Receive))]
+    first = next((n for n, op in enumerate(going) if isinstance(op, Send)), len(going))
+    return all(isinstance(op, Send) for op in going[first:]) and len({op.channel for op in going}) == len(going)
 
 
 def _is_of_rows(op: Operation, rows: dict[Value, int]) -> bool:

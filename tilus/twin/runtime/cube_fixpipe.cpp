@@ -52,8 +52,7 @@ struct Conversion {
     bool relu;
     Type from, to;
 
-    // One element; `to` gets as many bytes as its type has. ReLU comes before the scale, and integers are rounded to
-    // nearest even before the offset (both from memory).
+    // One element; `to` gets as many bytes as its type has.
     void apply(const uint8_t* source, uint8_t* target, uint64_t scale_bits) const {
         if (mode == NoQuant) {
             std::memcpy(target, source, 4);
@@ -162,10 +161,6 @@ void check(Call& call, const Operand& dst, const Operand& src, const Operand* sc
     bool byte = p.quantPre == QF322B8_PRE || p.quantPre == REQ8;
     if (byte && (p.deqScalar >> 46 & 1) != (dst.type == Type::s8)) {
         call.fault("parameter", "bit 46 of deqScalar says whether the result is signed, and does not fit its type");
-    }
-    if (call.core.atomic != atomic_none && !to_l1 && call.core.atomic_type != dst.type) {
-        call.fault("parameter", text_of("atomics are on for %s, and this writes %s", name_of(call.core.atomic_type),
-                                        name_of(dst.type)));
     }
     if (p.isChannelSplit && (row_major || dst.type != Type::f32)) {
         call.fault("parameter", "isChannelSplit is for float in Nz");

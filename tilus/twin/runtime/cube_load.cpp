@@ -127,8 +127,7 @@ void load_2d(const Operand& dst, const Operand& src, const LoadData2DParams& p, 
     call.issue([=](Core& core) { carry(core, dst, written, src, read, move); });
 }
 
-// A square holds as many fractals as its side has 16 rows. Those of 32-bit elements are two beside each other, which is how
-// 16 x 16 of them, K padded to 16, come out as a right operand under kDirectionAlign.
+// A square holds as many fractals as its side has 16 rows, or (32-bit elements) two beside each other.
 void load_transposed(const Operand& dst, const Operand& src, const LoadData2dTransposeParams& p, int line) {
     Load load = load_of(dst, src);
     Call call("LoadDataWithTranspose", load.pipe, line);
