@@ -38,7 +38,7 @@ from tilus.ir.ops import (
     Transpose,
     While,
 )
-from tilus.ir.ops.cores import CoreIndex
+from tilus.ir.ops.cores import CoreIndex, Strips
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
 from tilus.layouts.packed import PIECE
@@ -187,11 +187,19 @@ class Facts:
                     a, b = (r.terminator.operands[i] for r in (op.then, op.orelse))
                     self.known[result] = _join(self.of(a), self.of(b))
         else:
+            if isinstance(op, Strips):
+                self._strips(op)
             for region in op.regions:
                 self._block(region)
             handler = _TRANSFER.get(type(op))
             if handler is not None and op.results and _is_integer(op.results[0]):
                 self._learn(op.results[0], handler(self, op))
+
+    def _strips(self, op: Strips) -> None:
+        self._learn(op.body.args[0], Fact(0, op.count - 1))
+        for arg, value in zip(op.body.args[1:], op.inputs, strict=True):
+            if _is_integer(arg):
+                self._learn(arg, self.of(value))
 
     def _for(self, op: For) -> None:
         start, stop, step = self.of(op.start), self.of(op.stop), self.of(op.step)

@@ -62,7 +62,8 @@ class Part(Operation):
 class Call(Operation):
     """A call of the target's library for ``pipe``. ``form`` is its text, in which ``{0}`` is the first of ``tensors``
     (local, or pointers to global memory) and ``{s0}`` the first of ``scalars``. The first ``written`` of the tensors
-    are written, those from ``read`` on are read."""
+    are written, those from ``read`` on are read. Calls of one ``group`` (not 0) do not meet each other, although the
+    parts that they go by overlap: each takes other columns."""
 
     NAME = "call"
     form: str
@@ -71,6 +72,7 @@ class Call(Operation):
     scalars: tuple[Value, ...] = ()
     written: int = 1
     read: int = 1
+    group: int = 0
 
     def effects(self) -> Sequence[Effect]:
         return (*(Effect("write", _space(t), t) for t in self.tensors[:self.written]),

@@ -22,8 +22,11 @@ class Access:
     pipe: str
     write: bool
     tensor: Local | None = None
+    group: int = 0
 
     def meets(self, other: Access) -> bool:
+        if self.group and self.group == other.group:
+            return False
         return (self.memory == other.memory and self.low < other.high and other.low < self.high
                 and (self.write or other.write))
 
@@ -63,9 +66,9 @@ def accesses(op: Operation) -> Iterator[Access]:
                 if _staged(value):
                     continue
                 if n < inner.written:
-                    yield _access(value, inner.pipe, True)
+                    yield _access(value, inner.pipe, True, inner.group)
                 if n >= inner.read:
-                    yield _access(value, inner.pipe, False)
+                    yield _access(value, inner.pipe, False, inner.group)
         elif isinstance(inner, ReadScalar):
             yield _access(inner.tensor, "S", False)
         elif isinstance(inner, PtrLoad):
@@ -84,12 +87,12 @@ def accesses_of(block: Block) -> Iterator[Access]:
         yield from accesses(op)
 
 
-def _access(value: Value, pipe: str, write: bool) -> Access:
+def _access(value: Value, pipe: str, write: bool, group: int = 0) -> Access:
     if isinstance(value.type, PointerType):
         return Access(array_of(value), 0, 1, pipe, write)
     local = local_of(value)
     assert local is not None
     low, high = byte_range(value)
     if local.ring >= 0 or local.slots > 1:
-        return Access(("ring", local.ring) if local.ring >= 0 else local, low, high, pipe, write, local)
-    return Access(local.memory, local.address + low, local.address + high, pipe, write, local)
+        return Access(("ring", local.ring) if local.ring >= 0 else local, low, high, pipe, write, local, group)
+    return Access(local.memory, local.address + low, local.address + high, pipe, write, local, group)

@@ -79,7 +79,6 @@ def spread_tile(vector: Vector, source: Tile, shape: tuple[int, ...], to: tuple[
         _spread_blocks(vector, result.tensor, blocks.tensor, result.form, source.dtype, 0 if how == "one" else 1)
     else:
         _by_rows(vector, result, source, shape, to)
-    vector.pad(result)
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Value
 from tilus.ir.dtypes import bool_
 from tilus.ir.families import Elementwise
@@ -217,17 +218,6 @@ def lower_strips(vector: Vector, op: Strips) -> None:
         core.span = op.span
         for place, value in zip(places, yields, strict=True):
             _keep_strip(vector, place, value, strip)
-    for place in places:
-        _fill_behind(vector, place)
-
-
-def _fill_behind(vector: Vector, place: Tile) -> None:
-    """Numbers where no strip is."""
-    form, core = place.form, vector.core
-    end = form.used if form.rows > 1 else form.columns
-    if end < form.size:
-        units.fill(core, core.part(place.tensor, end, form.size - end), units.number_text(0, place.dtype),
-                   form.size - end, place.dtype)
 
 
 def _ports(vector: Vector, op: Strips) -> tuple[list[Port], list[str]]:
@@ -241,23 +231,18 @@ def _ports(vector: Vector, op: Strips) -> tuple[list[Port], list[str]]:
 
 
 def _window(vector: Vector, whole: Tile, form: Form, strip: Value) -> Value | None:
-    """A strip's rows where they lie; None where they do not fill a buffer of their own."""
-    if form.used != form.size or whole.dtype is bool_ or (form.pitch != whole.form.pitch and form.rows > 1):
+    """A strip's rows where they lie; None where they do not begin at blocks."""
+    if whole.dtype is bool_ or (form.pitch != whole.form.pitch if form.rows > 1 else form.pitch != form.columns):
         return None
-    return vector.core.part(whole.tensor, size=form.used, offset=vector.core.mul(strip, form.used))
+    return vector.core.part(whole.tensor, size=form.size, offset=vector.core.mul(strip, form.size))
 
 
 def _strip_of(vector: Vector, whole: Tile, form: Form, strip: Value) -> Tile:
     window = _window(vector, whole, form, strip)
-    if window is not None:
-        return Tile(window, whole.dtype, form)
-    copy = vector.room(whole.dtype, form)
-    core = vector.core
-    units.copy(core, core.part(copy.tensor, 0, form.columns),
-               core.part(whole.tensor, size=form.columns, offset=core.mul(strip, form.columns)), form.columns)
-    rest = form.size - form.columns
-    units.fill(core, core.part(copy.tensor, form.columns, rest), units.number_text(0, copy.dtype), rest, copy.dtype)
-    return copy
+    if window is None:
+        raise UnsupportedError.at("E0507", "a tile's rows cannot be taken in strips", vector.core.span,
+                                  help="use tiles whose extents are multiples of 32")
+    return Tile(window, whole.dtype, form)
 
 
 def _keep_strip(vector: Vector, place: Tile, value: Value, strip: Value) -> None:
@@ -265,7 +250,5 @@ def _keep_strip(vector: Vector, place: Tile, value: Value, strip: Value) -> None
     wanted = vector.wanted.get(value)
     if wanted is not None and tile.tensor is wanted:
         return
-    form = tile.form
-    count = form.used if form.rows > 1 else form.columns
-    units.copy(core, core.part(place.tensor, size=count, offset=core.mul(strip, count)),
-               core.part(tile.tensor, 0, count), count)
+    count = tile.form.size
+    units.copy(core, core.part(place.tensor, size=count, offset=core.mul(strip, count)), tile.tensor, count)

@@ -24,6 +24,7 @@ class Core:
     def __init__(self, block: Block) -> None:
         self.block = block
         self.span: Span = UNKNOWN_SPAN
+        self.groups = 0
 
     def emit(self, op: Operation) -> Value:
         """Append an operation with one result."""
@@ -107,12 +108,17 @@ class Core:
             return pointer if offset == 0 else self.emit(PtrAdd(pointer, None, offset))
         return self.emit(PtrAdd(pointer, offset))
 
+    def group(self) -> int:
+        """A number for calls that do not meet each other."""
+        self.groups += 1
+        return self.groups
+
     def call(self, form: str, pipe: str, to: Value | Sequence[Value], sources: Sequence[Value] = (),
-             scalars: Sequence[Value] = (), *, updates: bool = False) -> None:
+             scalars: Sequence[Value] = (), *, updates: bool = False, group: int = 0) -> None:
         """A call whose text has the written tensors first; ``updates``: they are read as well."""
         written = (to,) if isinstance(to, Value) else tuple(to)
         read = 0 if updates else len(written)
-        self.append(Call(form, pipe, (*written, *sources), tuple(scalars), len(written), read))
+        self.append(Call(form, pipe, (*written, *sources), tuple(scalars), len(written), read, group))
 
     # -- control flow
 

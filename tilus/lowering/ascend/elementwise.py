@@ -11,8 +11,9 @@ from tilus.ir.dtypes import DType, bool_, f16, f32, i8, i16, i32, u8, u16
 from tilus.ir.ops import Binary, Bitcast, Compare, Fma, Select, Unary
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.lazy import constant, is_spread, one_number
-from tilus.lowering.ascend.tiles import Tile
+from tilus.lowering.ascend.tiles import MAX_STRIDE, Tile
 from tilus.lowering.ascend.units import number_text
+from tilus.lowering.facts import Fact
 
 if TYPE_CHECKING:
     from tilus.lowering.ascend.vector import Vector
@@ -102,7 +103,6 @@ def arithmetic(vector: Vector, kind: str, to: Tile, x: Value, y: Value) -> None:
         return
     how, source = spread
     units.spread_binary(core, CALLS[kind], to.tensor, first, source.tensor, to.form, dtype, how)
-    vector.pad(to)
 
 
 def _as(vector: Vector, value: Value, dtype: DType) -> Value:
@@ -114,7 +114,7 @@ def _as(vector: Vector, value: Value, dtype: DType) -> Value:
 
 def words(vector: Vector, tile: Tile) -> tuple[Value, int]:
     """The tile's bits as words of 16 bits, and how many."""
-    size = tile.form.size // 16 if tile.dtype is bool_ else tile.form.size * tile.dtype.itemsize // 2
+    size = tile.form.compared // 16 if tile.dtype is bool_ else tile.form.size * tile.dtype.itemsize // 2
     return vector.core.part(tile.tensor, dtype=u16), size
 
 
@@ -202,8 +202,8 @@ def _compare_floats(vector: Vector, op: Compare, dtype: DType) -> None:
     kind: str = op.kind
     if is_spread(vector, x) and not is_spread(vector, y):
         x, y, kind = y, x, OPPOSITE[kind]
-    to, first = vector.new(op.result), _as(vector, x, dtype)
-    size = to.form.size
+    to, first = vector.new(op.result), vector.compared(vector.as_type(vector.tile(x), dtype))
+    size = to.form.compared
     number, scalar = constant(y), one_number(vector, y)
     if number is not None or scalar is not None:
         text = number_text(number, dtype) if number is not None else vector.number(scalar, dtype)  # type: ignore[arg-type]
@@ -211,24 +211,50 @@ def _compare_floats(vector: Vector, op: Compare, dtype: DType) -> None:
                          () if number is not None else (scalar,))  # type: ignore[arg-type]
         return
     vector.core.call(f"Compare({{0}}, {{1}}, {{2}}, CMPMODE::{kind.upper()}, {size})", "V", to.tensor,
-                     (first, _as(vector, y, dtype)))
+                     (first, vector.compared(vector.as_type(vector.tile(y), dtype))))
 
 
 def _compare_integers(vector: Vector, op: Compare) -> None:
-    """The unit compares for equality: x ≤ y where min(x, y) = x, x ≥ y where max(x, y) = x."""
+    """The unit compares integers for equality alone: x ≤ y where min(x, y) = x, x ≥ y where max(x, y) = x. A difference
+    that cannot wrap is compared with 0, as a float, which has its sign."""
+    a, b = vector.facts.of(op.lhs), vector.facts.of(op.rhs)
+    if Fact(a.low - b.high, a.high - b.low).fits(32):
+        difference = vector.room(i32, vector.form(op.result))
+        if subtract(vector, difference, op.lhs, op.rhs):
+            _compare_with_zero(vector, op, difference)
+            return
     to = vector.new(op.result)
     negated = op.kind in ("ne", "lt", "gt")
-    x, core, size = vector.tile(op.lhs), vector.core, to.form.size
+    x, core, size = vector.tile(op.lhs), vector.core, to.form.compared
     if op.kind in ("eq", "ne"):
         other = vector.as_type(vector.tile(op.rhs), i32)
     else:
         other = vector.room(i32, to.form)
         kind = "min" if op.kind in ("le", "gt") else "max"
         arithmetic(vector, kind, other, op.lhs, op.rhs)
-    x = vector.as_type(x, i32)
-    core.call(f"Compare({{0}}, {{1}}, {{2}}, CMPMODE::EQ, {size})", "V", to.tensor, (x.tensor, other.tensor))
+    core.call(f"Compare({{0}}, {{1}}, {{2}}, CMPMODE::EQ, {size})", "V", to.tensor,
+              (vector.compared(vector.as_type(x, i32)), vector.compared(other)))
     if negated:
         bitwise(vector, "Not", to, to)
+
+
+def _compare_with_zero(vector: Vector, op: Compare, difference: Tile) -> None:
+    core, form = vector.core, difference.form
+    sign = Tile(core.part(difference.tensor, dtype=f32), f32, form)
+    units.copy_cast(core, sign.tensor, difference.tensor, "CAST_NONE", form.size)
+    to = vector.new(op.result)
+    core.call(f"Compares({{0}}, {{1}}, 0.0f, CMPMODE::{op.kind.upper()}, {form.compared})", "V", to.tensor,
+              (vector.compared(sign),))
+
+
+def subtract(vector: Vector, to: Tile, x: Value, y: Value) -> bool:
+    """``to = x - y`` of values that are both spread along rows; False where they are not."""
+    left, right = vector.spread(x, to.dtype), vector.spread(y, to.dtype)
+    if left is None or right is None or units.blocks(to.form.pitch, to.dtype) > MAX_STRIDE:
+        return False
+    units.spread_both(vector.core, "Sub", to.tensor, (left[1].tensor, left[0]), (right[1].tensor, right[0]), to.form,
+                      to.dtype)
+    return True
 
 
 def lower_select(vector: Vector, op: Select) -> None:
@@ -301,15 +327,15 @@ def _sign(vector: Vector, op: Unary) -> None:
 
 def _classify(vector: Vector, op: Unary) -> None:
     x = vector.as_type(vector.tile(op.x), f32)
-    to, core, size = vector.new(op.result), vector.core, x.form.size
+    to, core, size = vector.new(op.result), vector.core, x.form.compared
     if op.kind == "isnan":
-        core.call(f"Compare({{0}}, {{1}}, {{1}}, CMPMODE::NE, {size})", "V", to.tensor, (x.tensor,))
+        core.call(f"Compare({{0}}, {{1}}, {{1}}, CMPMODE::NE, {size})", "V", to.tensor, (vector.compared(x),))
         return
     magnitude = vector.room(f32, x.form)
-    units.unary(core, "Abs", magnitude.tensor, x.tensor, size)
+    units.unary(core, "Abs", magnitude.tensor, x.tensor, x.form.size)
     kind = "EQ" if op.kind == "isinf" else "LT"
     core.call(f"Compares({{0}}, {{1}}, {number_text(math.inf, f32)}, CMPMODE::{kind}, {size})", "V", to.tensor,
-              (magnitude.tensor,))
+              (vector.compared(magnitude),))
 
 
 def _plain(name: str) -> Callable[[Vector, Tile, Tile], None]:

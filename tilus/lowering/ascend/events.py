@@ -163,6 +163,8 @@ class _Program:
         if repeated:
             _order_iterations(plan)
         _merge(plan)
+        if repeated:
+            _alternate(plan)
         _bar(plan, {pipes for barred, pipes in self.barred if barred is block})
         _drop_redundant(plan, repeated)
         for flag in plan.flags:
@@ -404,13 +406,36 @@ def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _F
 def _drop_redundant(plan: _Plan, loop: bool) -> None:
     """Flags and barriers go that the others make superfluous."""
     wanted = _wanted(plan, loop)
+
+    def turns(skip: _Flag | None = None) -> list[tuple[int, int, str, str, int]]:
+        return [_turn_of(f) for f in plan.flags if f is not skip] if loop else []
+
     for flag in sorted(plan.flags, key=lambda f: f.source - f.target - f.distance * len(plan.nodes)):
-        if _ordered(plan, wanted, skip=flag):
+        if _ordered(plan, [*wanted, *turns(flag)], skip=flag):
             plan.flags.remove(flag)
     for j, pipes in list(plan.barriers.items()):
         for pipe in sorted(pipes):
-            if _ordered(plan, wanted, no_barrier=(j, pipe)):
+            if pipe != "ALL" and _ordered(plan, [*wanted, *turns()], no_barrier=(j, pipe)):
                 pipes.discard(pipe)
+
+
+def _turn_of(flag: _Flag) -> tuple[int, int, str, str, int]:
+    """What has to be ordered for a flag to be awaited before it is set again."""
+    return flag.target, flag.source, flag.pipes[1], flag.pipes[0], 0 if flag.distance else flag.slots
+
+
+def _alternate(plan: _Plan) -> None:
+    """Where nothing else has a flag awaited before it is set again (what it orders may be in branches that are not
+    taken) there is one the other way."""
+    for flag in list(plan.flags):
+        if _ordered(plan, [_turn_of(flag)]):
+            continue
+        back = (flag.pipes[1], flag.pipes[0])
+        if flag.source == flag.target:
+            plan.barriers.setdefault(flag.source, set()).add("ALL")
+        else:
+            distance = 0 if flag.distance else flag.slots
+            plan.flags.append(_Flag(flag.target, flag.source, back, distance, flag.turn, flag.rings))
 
 
 def _merge(plan: _Plan) -> None:

@@ -87,7 +87,7 @@ def fetch(vector: Vector, op: Load, to: Tile, shape: tuple[int, ...], order: tup
     other = other_of(vector, op)
     copies = _Copies(vector, to, place, shape, order)
     copies.run(lambda at, tensor, count, length: _fetch_rows(vector, copies, at, tensor, count, length, other))
-    if not place.whole or to.form.size != to.form.used:
+    if not place.whole:
         vector.pending.append(lambda: _surround(vector, to, copies, other))
 
 
@@ -201,15 +201,10 @@ class _Copies:
 
 def _surround(vector: Vector, to: Tile, copies: _Copies, other: Value | float) -> None:
     """``other`` where the window does not reach: at the ends of rows, and in rows that it has not."""
-    core, form, dtype = vector.core, to.form, to.dtype
-    if copies.place.whole:
-        _fill_range(vector, to, form.used, form.size - form.used, other)
-        return
+    core, dtype = vector.core, to.dtype
     per_block = BLOCK // dtype.itemsize
     short = [core.compare("lt", copies.counts[d], copies.shape[d]) for d in range(len(copies.shape))
              if copies.counts[d] != copies.shape[d]]
-    if form.used != form.size:
-        _fill_range(vector, to, form.used, form.size - form.used, other)
     if not short:
         return
     condition = short[0]
@@ -324,8 +319,6 @@ def lower_receive(vector: Vector, op: Receive) -> None:
     vector.core.call(f"DataCopyPad({{0}}, {{1}}, DataCopyExtParams{{{{{block}}}}}, "
                      f"DataCopyPadExtParams<{TYPES[op.dtype]}>{{{{{pad}}}}})", "MTE2", to.tensor, (at,))
     vector.ports.end(port, "MTE2")
-    if to.form.size != to.form.used:
-        _fill_range(vector, to, to.form.used, to.form.size - to.form.used, 0.0)
     vector.tiles[op.result] = to
 
 
@@ -404,8 +397,6 @@ def _box(vector: Vector, op: Operation, to: Tile, source: Tile, shape: tuple[int
         a = core.part(to.tensor, (row * big.pitch + starts[column]) if into else n * part.pitch, length)
         b = core.part(source.tensor, n * part.pitch if into else row * big.pitch + starts[column], length)
         units.copy(core, a, b, length)
-    if not into:
-        vector.pad(to)
 
 
 def lower_concat(vector: Vector, op: Concat) -> None:
@@ -416,7 +407,6 @@ def lower_concat(vector: Vector, op: Concat) -> None:
         starts = tuple(at if d == op.axis else 0 for d in range(len(shape)))
         _box(vector, op, to, vector.tile(part), shape, starts, part.tile.shape, into=True)
         at += part.tile.shape[op.axis]
-    vector.pad(to)
     vector.tiles[op.result] = to
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tilus.lowering.ascend.arguments import drop_unused_arguments
 from tilus.lowering.ascend.events import insert_events
+from tilus.lowering.ascend.exponentials import fold_exponentials
 from tilus.lowering.ascend.halves import halve_vector_tiles
 from tilus.lowering.ascend.hoist_loads import hoist_loads
 from tilus.lowering.ascend.lower import lower_to_cores
@@ -18,7 +19,8 @@ from tilus.lowering.pipelines import Pipeline
 from tilus.lowering.simplify import simplify
 
 ASCEND = Pipeline(
-    (("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify), ("split-sides", split_sides),
+    (("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify), ("fold-exponentials", fold_exponentials),
+     ("simplify-exponentials", simplify), ("split-sides", split_sides),
      ("overlap-sides", overlap_sides),
      ("halve-vector-tiles", halve_vector_tiles), ("simplify-sides", simplify),
      ("cut-strips", cut_strips),

@@ -40,23 +40,34 @@ def plan_memory(module: Module) -> None:
 
 
 def _fit(block: Block, memory: str, limit: int, target: str) -> None:
-    """Place the tensors of a memory. Where they do not fit, the largest of several slots get along with one, and then
-    without bytes of their own."""
+    """Place the tensors of a memory. Where they do not fit, some of several slots get along with one, and then without
+    bytes of their own: those of outer loops first, since they are used less often, and the smallest."""
+    depths = _depths(block, 0)
     while True:
         ranges = [r for r in _live_ranges(block) if r.local.memory == memory]
         try:
             _place(ranges, limit, memory, target)
             return
         except ResourceError:
-            several = [r for r in ranges if r.local.slots > 1 and not r.local.staged]
-            alone = [r for r in ranges if r.local.ring >= 0]
-            if not several and not alone:
+            several = [r for r in ranges if not r.local.staged and (r.local.slots > 1 or r.local.ring >= 0)]
+            if not several:
                 raise
-            largest = max(several or alone, key=lambda r: r.bytes).local
-            ring, slots = largest.ring, largest.slots
+            least = min(several, key=lambda r: (depths[r.local] > 1, r.local.slots == 1, r.bytes)).local
+            ring, slots = least.ring, least.slots
             for one in ranges:
-                if one.local is largest or one.local.ring == ring >= 0:
+                if one.local is least or one.local.ring == ring >= 0:
                     _with_less(one.local, slots)
+
+
+def _depths(block: Block, depth: int) -> dict[Local, int]:
+    """In how many loops each tensor is."""
+    found: dict[Local, int] = {}
+    for op in block.ops:
+        if isinstance(op, Local):
+            found[op] = depth
+        for region in op.regions:
+            found.update(_depths(region, depth + isinstance(op, (For, While))))
+    return found
 
 
 def _with_less(local: Local, slots: int) -> None:

@@ -94,7 +94,6 @@ def _across_rows(vector: Vector, tile: Tile, kind: str, shape: tuple[int, ...], 
             n, left = pairs + odd, scratch
 
     core.each(outer, one)
-    vector.pad(result)
     return result
 
 
@@ -146,7 +145,7 @@ def _by_blocks(vector: Vector, tile: Tile, kind: str) -> Tile:
     per_block, wide = BLOCK // dtype.itemsize, lanes(dtype)
     form = Form(tile.form.rows, tile.form.columns // per_block, tile.form.pitch // per_block)
     result = core.local(dtype, form.size)
-    for first, count in units.pieces(tile.form.used // wide, MAX_REPEATS // 8 * 8):
+    for first, count in units.pieces(tile.form.size // wide, MAX_REPEATS // 8 * 8):
         core.call(f"BlockReduce{kind.capitalize()}({{0}}, {{1}}, {count}, {wide}, 1, 1, 8)", "V",
                   core.part(result, first * 8, count * 8), (core.part(tile.tensor, first * wide, count * wide),))
     return Tile(result, dtype, form)

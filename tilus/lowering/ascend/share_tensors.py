@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tilus.ir.core import Block, Module, Operation, Value
-from tilus.ir.ops.cores import Call, Local, local_type
+from tilus.ir.ops.cores import Call, Local, Part, local_type
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import LocalType
 from tilus.lowering.ascend.accesses import local_of
@@ -47,11 +47,11 @@ def _share(block: Block, uses: dict[Local, list[Operation]]) -> None:
     for op in block.ops:
         if not isinstance(op, Call) or op.form.split("(")[0] not in IN_PLACE or op.written != 1:
             continue
-        to, source = (_whole(v, mapping) for v in (op.tensors[0], op.tensors[1]))
+        to, source = (_current(v, mapping) for v in op.tensors[:2])
         if to is None or source is None or to is source or to not in made or source not in made:
             continue
-        alike = local_type(to.result).bytes == local_type(source.result).bytes and to.dtype is source.dtype
-        if alike and to.slots == source.slots == 1 and uses[to][0] is op and uses[source][-1] is op and all(
+        alike = to.dtype is source.dtype and to.size == source.size and _place(op.tensors[0]) == _place(op.tensors[1])
+        if alike and to.slots == 1 and _same_call(uses[to][0], op) and _same_call(uses[source][-1], op) and all(
                 id(user) in here for user in uses[source]):
             mapping[to.result] = source.result
             uses[source] = list(dict.fromkeys((*uses[source], *uses.pop(to))))
@@ -60,8 +60,19 @@ def _share(block: Block, uses: dict[Local, list[Operation]]) -> None:
         block.ops = [op for op in block.ops if not (isinstance(op, Local) and op.result in mapping)]
 
 
-def _whole(value: Value, mapping: dict[Value, Value]) -> Local | None:
-    """The tensor that a value is all of."""
-    while value in mapping:
-        value = mapping[value]
-    return value.defining if isinstance(value.defining, Local) else None
+def _current(value: Value, mapping: dict[Value, Value]) -> Local | None:
+    """The tensor that a value is, or is a part of."""
+    local = local_of(value)
+    while local is not None and local.result in mapping:
+        local = local_of(mapping[local.result])
+    return local
+
+
+def _place(value: Value) -> object:
+    """Which part of its tensor a value is."""
+    op = value.defining
+    return (op.start, op.offset, op.size) if isinstance(op, Part) else (0, None, local_type(value).size)
+
+
+def _same_call(a: Operation, b: Call) -> bool:
+    return a is b or (isinstance(a, Call) and a.group == b.group != 0)

@@ -8,14 +8,15 @@ import math
 
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Store, Yield
+from tilus.ir.ops import Reduce, Store, Yield
 from tilus.ir.ops.cores import Receive, Send, Side, Strips
 from tilus.ir.types import TileType
 from tilus.lowering.ascend.halves import Division, row_dimensions
 from tilus.lowering.ascend.lazy import LAZY
 
 BYTES = 16384
-"""Of the largest tile of a strip, as numbers of 32 bits."""
+"""Of the largest tile of a strip, as numbers of 32 bits. It may be twice as many where rows are reduced, since calls
+for a number of each row take as long for few rows as for many."""
 FEWEST = 16
 """Rows of a strip at least: whole blocks of one number of each."""
 
@@ -45,7 +46,8 @@ def _cut(block: Block, rows: dict[Value, int]) -> None:
         return
     if any(not _is_of_rows(op, rows) and any(v in made for v in op.operands) for op in block.ops[:-1]):
         return
-    count = _strips({v: rows[v] for op in mine for v in (*op.results, *op.operands) if v in rows})
+    limit = BYTES * (2 if any(isinstance(op, Reduce) for op in mine) else 1)
+    count = _strips(limit, {v: rows[v] for op in mine for v in (*op.results, *op.operands) if v in rows})
     if count > 1:
         _make(block, mine, made, rows, count)
 
@@ -66,7 +68,7 @@ def _first(value: Value, rows: dict[Value, int]) -> bool:
     return all(n == 1 for n in value.tile.shape[:rows[value]])
 
 
-def _strips(tiles: dict[Value, int]) -> int:
+def _strips(limit: int, tiles: dict[Value, int]) -> int:
     """How many strips it takes for each tile of one to be small."""
     extents = {v.tile.shape[d] for v, d in tiles.items()}
     if len(extents) != 1:
@@ -74,7 +76,7 @@ def _strips(tiles: dict[Value, int]) -> int:
     extent = extents.pop()
     most = max(math.prod(v.tile.shape) * 4 for v in tiles)
     count = 1
-    while most // count > BYTES and extent % (2 * count) == 0 and extent // (2 * count) >= FEWEST:
+    while most // count > limit and extent % (2 * count) == 0 and extent // (2 * count) >= FEWEST:
         count *= 2
     return count
 

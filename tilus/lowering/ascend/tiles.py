@@ -19,8 +19,8 @@ BLOCK = 32
 """Bytes that vector units and copies go by."""
 REPEAT = 256
 """Bytes that a vector unit takes at once."""
-GRAIN = 128
-"""Tiles are multiples of so many elements: whole repeats of 16 and 32 bits."""
+COMPARED = 128
+"""Comparisons are of multiples of so many elements: whole repeats of 16 and 32 bits."""
 MAX_REPEATS = 255
 MAX_STRIDE = 255
 """Of repeats, in blocks."""
@@ -35,14 +35,14 @@ class Form:
     pitch: int
 
     @property
-    def used(self) -> int:
-        """Elements up to the end of the last row."""
+    def size(self) -> int:
+        """Elements of the buffer, up to the end of the last row."""
         return self.rows * self.pitch
 
     @property
-    def size(self) -> int:
-        """Elements of the buffer."""
-        return -(-self.used // GRAIN) * GRAIN
+    def compared(self) -> int:
+        """Elements of a comparison, for each of which there is a bit."""
+        return -(-self.size // COMPARED) * COMPARED
 
     @property
     def packed(self) -> bool:

@@ -28,7 +28,7 @@ def turned(vector: Vector, tile: Tile, form: Form) -> Tile:
     source = _with_rows(vector, tile, rows)
     wide = Form(tile.form.pitch, rows, -(-rows // vector.unit) * vector.unit)
     result = Tile(core.local(dtype, wide.size), dtype, wide)
-    if wide.pitch != rows or wide.size != wide.used:
+    if wide.pitch != rows:
         vector.fill(result, 0)
 
     def columns(block: Scalar) -> None:
@@ -49,7 +49,7 @@ def _with_rows(vector: Vector, tile: Tile, rows: int) -> Tile:
     form = Form(rows, tile.form.columns, tile.form.pitch)
     wider = Tile(vector.core.local(tile.dtype, form.size), tile.dtype, form)
     vector.fill(wider, 0)
-    units.copy(vector.core, wider.tensor, tile.tensor, tile.form.used)
+    units.copy(vector.core, wider.tensor, tile.tensor, tile.form.size)
     return wider
 
 
@@ -61,7 +61,6 @@ def _cut(vector: Vector, tile: Tile, form: Form) -> Tile:
         core, core.part(to, size=form.pitch, offset=core.mul(row, form.pitch)),
         core.part(tile.tensor, size=form.pitch, offset=core.mul(row, tile.form.pitch)), form.pitch))
     result = Tile(to, tile.dtype, form)
-    vector.pad(result)
     return result
 
 

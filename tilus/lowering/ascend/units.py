@@ -63,6 +63,7 @@ def spread_binary(core: Core, name: str, to: Value, x: Value, y: Value, form: Fo
             core, name, core.part(to, size=form.pitch, offset=core.mul(row, form.pitch)),
             core.part(x, size=form.pitch, offset=core.mul(row, form.pitch)), core.part(y, size=form.pitch), form.pitch))
         return
+    group = core.group()
     other_block, other_repeat = (1, 0) if how == "row" else (0, 1 if how == "column" else 0)
     for first, rows in pieces(form.rows, MAX_REPEATS):
         for column, count in pieces(form.pitch, wide):
@@ -71,7 +72,23 @@ def spread_binary(core: Core, name: str, to: Value, x: Value, y: Value, form: Fo
             begin = column if how == "row" else first * BLOCK // dtype.itemsize if how == "column" else 0
             core.call(f"{name}({{0}}, {{1}}, {{2}}, {count}, {rows}, "
                       f"{{{{1, 1, {other_block}, {pitch}, {pitch}, {other_repeat}}}}})", "V",
-                      core.part(to, start, size), (core.part(x, start, size), core.part(y, begin)))
+                      core.part(to, start, size), (core.part(x, start, size), core.part(y, begin)), group=group)
+
+
+def spread_both(core: Core, name: str, to: Value, x: tuple[Value, Spread], y: tuple[Value, Spread], form: Form,
+                dtype: DType) -> None:
+    """``to = name(x, y)`` where both operands go with the rows of the result as is said beside them."""
+    wide, pitch = lanes(dtype), blocks(form.pitch, dtype)
+    group = core.group()
+    for first, rows in pieces(form.rows, MAX_REPEATS):
+        for column, count in pieces(form.pitch, wide):
+            start = first * form.pitch + column
+            steps = [(1, 0) if how == "row" else (0, 1 if how == "column" else 0) for _, how in (x, y)]
+            parts = [core.part(tensor, column if how == "row" else first * BLOCK // dtype.itemsize if how == "column"
+                               else 0) for tensor, how in (x, y)]
+            core.call(f"{name}({{0}}, {{1}}, {{2}}, {count}, {rows}, {{{{1, {steps[0][0]}, {steps[1][0]}, {pitch}, "
+                      f"{steps[0][1]}, {steps[1][1]}}}}})", "V", core.part(to, start, (rows - 1) * form.pitch + count),
+                      parts, group=group)
 
 
 def _by_rows(core: Core, name: str, to: Value, x: Value, y: Value, form: Form, dtype: DType, step: int) -> None:

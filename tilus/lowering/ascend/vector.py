@@ -130,7 +130,7 @@ class Vector:
         return tile
 
     def room(self, dtype: DType, form: Form, slots: int = 1) -> Tile:
-        size = form.size // 8 if dtype is bool_ else form.size
+        size = form.compared // 8 if dtype is bool_ else form.size
         return Tile(self.core.local(u8 if dtype is bool_ else dtype, size, slots=slots), dtype, form)
 
     def narrow(self, value: Value) -> DType:
@@ -178,7 +178,7 @@ class Vector:
 
     def fill(self, tile: Tile, number: Value | float | bool) -> None:
         """One number everywhere, the padding included."""
-        core, count = self.core, tile.form.size
+        core, count = self.core, tile.form.compared if tile.dtype is bool_ else tile.form.size
         if tile.dtype is bool_:
             bits = core.part(tile.tensor, dtype=u16)
             if isinstance(number, Value):
@@ -245,9 +245,20 @@ class Vector:
     def truth(self, tile: Tile) -> Tile:
         """Whether the numbers (f32) are not 0."""
         result = self.room(bool_, tile.form)
-        self.core.call(f"Compares({{0}}, {{1}}, 0.0f, CMPMODE::NE, {tile.form.size})", "V", result.tensor,
-                       (tile.tensor,))
+        self.core.call(f"Compares({{0}}, {{1}}, 0.0f, CMPMODE::NE, {tile.form.compared})", "V", result.tensor,
+                       (self.compared(tile),))
         return result
+
+    def compared(self, tile: Tile) -> Value:
+        """The tile as an operand of a comparison, which takes whole repeats."""
+        form, core = tile.form, self.core
+        if form.size == form.compared:
+            return tile.tensor
+        wider = core.local(tile.dtype, form.compared)
+        units.copy(core, core.part(wider, 0, form.size), tile.tensor, form.size)
+        units.fill(core, core.part(wider, form.size, form.compared - form.size), units.number_text(0, tile.dtype),
+                   form.compared - form.size, tile.dtype)
+        return wider
 
     def select(self, to: Tile, condition: Tile, x: Tile, y: Tile | str) -> None:
         """``y`` is a tile, or the text of a number of the type that the bits are selected as."""
@@ -264,13 +275,6 @@ class Vector:
 
     def as_type(self, tile: Tile, dtype: DType) -> Tile:
         return tile if tile.dtype is dtype else cast_tile(self, tile, dtype)
-
-    def pad(self, tile: Tile) -> None:
-        """Numbers behind the last row of a tile whose rows have been written."""
-        rest = tile.form.size - tile.form.used
-        if rest:
-            units.fill(self.core, self.core.part(tile.tensor, tile.form.used, rest),
-                       units.number_text(0, tile.dtype), rest, tile.dtype)
 
     def spread(self, value: Value, dtype: DType) -> tuple[Spread, Tile] | None:
         """How a value goes with the rows of a tile of its shape where it is broadcast to that, and what is; None where
