@@ -17,6 +17,7 @@ KERNELS = {
     "attention.flash_attention": "flash_attention_forward", "linear_attention.lightning": "lightning_attention",
     "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
     "linear_attention.gated_linear_attention": "gla_outputs",
+    "linear_attention.lightning_quadratic": "lightning_attention_quadratic", "rnn.lstm": "lstm_step",
 }
 ORDERS = ("late", "early", "random:1", "program", "random:2")
 

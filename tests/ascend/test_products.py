@@ -46,6 +46,35 @@ def test_operands_by_rows_and_columns(dtype: tl.DType, left: bool, right: bool) 
         assert np.array_equal(c, a @ b), (rows, columns, k)
 
 
+@tl.jit
+def sums_of_loops(a: tl.f16["M", 32], b: tl.f16[32, 48], d: tl.f32["M", 48], c: tl.f32["M", 48], outer: tl.i32,
+                  inner: tl.i32) -> None:
+    """``c = d + (outer inner (inner - 1) / 2 + outer) a @ b``, of which d is added behind loops."""
+    i = tl.grid(tl.cdiv(c.shape[0], 32))
+    x, y = tl.load(a, (i * 32, 0), (32, 32)), tl.load(b, (0, 0), (32, 48))
+    acc, other = tl.load(d, (i * 32, 0), (32, 48)), tl.zeros((32, 48), tl.f32)
+    for _o in tl.range(0, outer):
+        for n in tl.range(0, inner):
+            for _p in tl.range(0, n):
+                acc = tl.dot(x, y, acc)
+        if inner > 1:
+            other = tl.dot(x, y, tl.dot(x, y, other))
+        else:
+            other = tl.dot(x, y, other)
+    tl.store(c, (i * 32, 0), acc + other)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(0, 3), (2, 0), (3, 1), (2, 4)])
+def test_sums_of_nested_loops_and_branches(outer: int, inner: int) -> None:
+    random = np.random.default_rng(1)
+    a, b = (random.integers(-4, 5, shape).astype(np.float16) for shape in ((50, 32), (32, 48)))
+    d = random.integers(-9, 10, (50, 48)).astype(np.float32)
+    c = np.full((50, 48), np.nan, np.float32)
+    sums_of_loops.on("ascend910b:random:3")(a, b, d, c, outer, inner)
+    times = outer * inner * (inner - 1) // 2 + outer * (2 if inner > 1 else 1)
+    assert np.array_equal(c, d + times * (a.astype(np.float32) @ b.astype(np.float32)))
+
+
 def test_bytes_without_sign_are_refused() -> None:
     @tl.jit
     def multiply(a: tl.u8[16, 32], b: tl.u8[32, 16], c: tl.i32[16, 16]) -> None:

@@ -33,7 +33,7 @@ def lower_for(vector: Vector, op: For) -> None:
     loop = For(*bounds, tuple(vector.scalar(op.init[n]) for n in kept), body)
     vector.scalars[op.index] = body.args[0]
     vector.scalars.update(zip((op.carried[n] for n in kept), body.args[1:], strict=True))
-    with core.within(body):
+    with core.within(body), vector.made_here():
         _body(vector, op.body, op.carried, places, kept)
     loop.span = op.span
     core.block.ops.append(loop)
@@ -181,11 +181,11 @@ def lower_while(vector: Vector, op: While) -> None:
     before, body = Block(types), Block(types)
     for block, args in ((before, op.before.args), (body, op.body.args)):
         vector.scalars.update(zip((args[n] for n in kept), block.args, strict=True))
-    with core.within(before):
+    with core.within(before), vector.made_here():
         for inner in op.before.ops[:-1]:
             vector.operation(inner)
         core.append(Yield((vector.scalar(op.before.terminator.operands[0]),)))
-    with core.within(body):
+    with core.within(body), vector.made_here():
         _body(vector, op.body, op.body.args, places, kept)
     made = While(tuple(vector.scalar(op.init[n]) for n in kept), before, body)
     core.append(made)
@@ -203,7 +203,7 @@ def lower_strips(vector: Vector, op: Strips) -> None:
     for result in op.results:
         places.append(vector.new(result))
     ports, pipes = _ports(vector, op)
-    with vector.ports.held(ports, pipes), core.loop(0, op.count, 1, "strip") as strip:
+    with vector.ports.held(ports, pipes), core.loop(0, op.count, 1, "strip") as strip, vector.made_here():
         vector.scalars[op.body.args[0]] = strip
         for arg, source in zip(op.body.args[1:], sources, strict=True):
             vector.tiles[arg] = _strip_of(vector, source, vector.form(arg), strip)

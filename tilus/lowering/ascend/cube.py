@@ -6,20 +6,19 @@ goes along k in steps whose operands fit in half of L0A and of L0B, so that the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from tilus.diagnostics import ResourceError, UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType, bf16, f16, f32, i8, i32
 from tilus.ir.families import DerivedView, Elementwise
-from tilus.ir.ops import Cast, Const, Dot, For, If, Load, Store, Transpose, While, Yield
+from tilus.ir.ops import Binary, Cast, Const, Dot, For, If, Load, Store, Transpose, While, Yield
 from tilus.ir.ops.cores import PipeBarrier, Receive, Send
-from tilus.ir.rewriter import find_users
 from tilus.layouts.fractal import ROWS, fractal_columns
+from tilus.lowering.ascend.accumulators import Accumulator, accumulators
 from tilus.lowering.ascend.channels import Ports
 from tilus.lowering.ascend.core import Core, Scalar
-from tilus.lowering.ascend.sides import Users, accumulator_loop
 from tilus.lowering.ascend.stages import operand_halves, sum_halves
 from tilus.lowering.ascend.views import GlobalView, Views
 from tilus.lowering.ascend.windows import lower_scalar_load, window
@@ -78,8 +77,8 @@ class Cube:
         self.idle: Value | None = None
         self.stages = operand_halves()
         self.products: dict[Value, Dot] = {}
-        self.users = find_users(function)
-        self.exits = sum_halves(_kept_bytes(function, self.users))
+        self.accumulators = {(a.loop, a.index): a for a in accumulators(function.body)}
+        self.exits = sum_halves(_kept_bytes(self.accumulators.values()))
         self.first: dict[Value, Value] = {}
         self.grid: list[Scalar] = []
         self.extents: list[Scalar] = []
@@ -117,15 +116,15 @@ def lower_load(cube: Cube, op: Load) -> None:
                     "pass an array whose last or first dimension is contiguous")
     if turned:
         rows, columns = columns, rows
-    for begin in place.begins:
-        if not isinstance(begin, int) or begin:
-            cube.refuse(op, "the first rows or columns of a matrix may lie before the array",
-                        "`tl.assume(offset >= 0)` where that holds")
-    dtype = op.result.tile.dtype
+    if place.begins[columns] != 0:
+        cube.refuse(op, "the first elements of a matrix's rows may lie before the array, which copies cannot begin in",
+                    "`tl.assume(offset >= 0)` where that holds")
+    begin, dtype = place.begins[rows], op.result.tile.dtype
     operand = _room(cube, dtype, op.shape[rows], op.shape[columns], op.result.name)
     core = cube.core
     count = place.counts[rows] if cube.idle is None else core.choose(cube.idle, 0, place.counts[rows])
-    _fetch(cube, operand, core.at(place.view.pointer, place.offset), count, place.counts[columns], strides[rows])
+    at = core.at(place.view.pointer, core.add(place.offset, core.mul(begin, strides[rows])))
+    _fetch(cube, operand, at, count, place.counts[columns], strides[rows], begin)
     cube.operands[op.result] = operand
     if turned:
         cube.turned.add(op.result)
@@ -142,8 +141,9 @@ def _up(n: int, unit: int) -> int:
     return -(-n // unit) * unit
 
 
-def _fetch(cube: Cube, to: Operand, at: Value, rows: Scalar, columns: Scalar, pitch: Scalar) -> None:
-    """A window of a matrix, with zeros beyond it."""
+def _fetch(cube: Cube, to: Operand, at: Value, rows: Scalar, columns: Scalar, pitch: Scalar,
+           begin: Scalar = 0) -> None:
+    """A window of a matrix, whose first row is the operand's at ``begin``, with zeros around it."""
     core = cube.core
     partial = [core.compare("lt", n, whole) for n, whole in ((rows, to.rows), (columns, to.columns)) if n != whole]
     width = fractal_columns(to.dtype.bits)
@@ -157,13 +157,12 @@ def _fetch(cube: Cube, to: Operand, at: Value, rows: Scalar, columns: Scalar, pi
     elif partial:
         condition = partial[0]
         for more in partial[1:]:
-            from tilus.ir.ops import Binary
-
             condition = core.emit(Binary("or", condition, more))
         with core.only_if(condition):
             clear()
     texts, scalars = _texts([rows, columns, pitch])
-    core.call(f"CopyMatrix({{0}}, {{1}}, {', '.join(texts)}, {to.rows})", "MTE2", to.tensor, (at,), scalars)
+    place = core.part(to.tensor, offset=core.mul(begin, width))
+    core.call(f"CopyMatrix({{0}}, {{1}}, {', '.join(texts)}, {to.rows})", "MTE2", place, (at,), scalars)
 
 
 # -- products
@@ -182,16 +181,10 @@ def _operand_room(cube: Cube, dtype: DType, left: int, right: int) -> tuple[Valu
     return cube.stages.begin(cube.core, "l0a", dtype, left), cube.stages.begin(cube.core, "l0b", dtype, right)
 
 
-def _kept_bytes(function: Function, users: Users) -> int:
+def _kept_bytes(kept: Iterable[Accumulator]) -> int:
     """Of the sums that loops carry."""
-    kept: dict[tuple[int, int], int] = {}
-    for op in function.walk():
-        if isinstance(op, Dot):
-            found = accumulator_loop(op, users)
-            if found is not None and op.result.tile.rank == 2:
-                m, n = (_up(x, ROWS) for x in op.result.tile.shape)
-                kept[id(found[0]), found[1]] = m * n * 4
-    return sum(kept.values())
+    shapes = [a.result.tile.shape for a in kept]
+    return sum(_up(m, ROWS) * _up(n, ROWS) * 4 for m, n in shapes)
 
 
 def lower_dot(cube: Cube, op: Dot) -> None:
@@ -207,7 +200,7 @@ def lower_dot(cube: Cube, op: Dot) -> None:
         cube.products[op.result] = op  # multiplied on its way out
         return
     left, right = _side(cube, op.a, rows_along=False), _side(cube, op.b, rows_along=True)
-    first = cube.first.get(op.accumulator)
+    first = cube.first.get(op.accumulator, False)
     _multiply(cube, op, kept, left, right, *kept.padded, a.shape[1], first)
     cube.sums[op.result] = kept
 
@@ -228,7 +221,7 @@ def multiply_out(cube: Cube, op: Dot, write: Callable[[Sums, int], None]) -> Non
         cube.exits.free(cube.core)
         _, width = Sums(op.result, kind, (m, columns)).padded
         sums = Sums(cube.exits.begin(cube.core, "l0c", kind, rows * width), kind, (m, columns))
-        _multiply(cube, op, sums, left, right, rows, width, k, None, begin)
+        _multiply(cube, op, sums, left, right, rows, width, k, True, begin)
         cube.exits.filled(cube.core)
         write(sums, begin)
         cube.exits.used(cube.core)
@@ -265,9 +258,8 @@ def step_of(m: int, n: int, k: int, dtype: DType) -> int:
 
 
 def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int, n: int, k: int,
-              first: Value | None, column: int = 0) -> None:
-    """Add ``n`` columns of the product, from ``column`` on, to the sums; ``first`` says at run time whether those begin
-    with it."""
+              first: Value | bool, column: int = 0) -> None:
+    """Add ``n`` columns of the product, from ``column`` on, to the sums; ``first`` says whether those begin with it."""
     core, dtype = cube.core, left.source.dtype
     step = step_of(m, n, k, dtype)
     if not step:
@@ -280,13 +272,7 @@ def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int
         _load_left(cube, a, left, m, begin, _up(size, unit))
         _load_right(cube, b, right, n, begin, _up(size, unit), column)
         cube.stages.filled(core)
-        scalars: list[Value] = []
-        if first is not None and isinstance(begin, int) and begin == 0:
-            fresh, scalars = "{s0}", [first]
-        elif isinstance(begin, int):
-            fresh = "true" if begin == 0 and first is None else "false"
-        else:
-            fresh, scalars = ("{s0} == 0", [begin]) if first is None else ("{s0} == 0 && {s1}", [begin, first])
+        fresh, scalars = _fresh(begin, first)
         core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {_up(size, unit)}, {fresh})", "M", sums.tensor, (a, b),
                   scalars, updates=True)
         cube.stages.used(core)
@@ -301,6 +287,16 @@ def _multiply(cube: Cube, op: Dot, sums: Sums, left: _Side, right: _Side, m: int
         one(0, step)
     if k % step:
         one(whole * step, k % step)
+
+
+def _fresh(begin: Scalar, first: Value | bool) -> tuple[str, list[Value]]:
+    """Whether sums begin with the step at ``begin``, as a text and what that takes."""
+    if first is False or (isinstance(begin, int) and begin):
+        return "false", []
+    conditions = ([] if isinstance(begin, int) else [("{s%d} == 0", begin)]) + (
+        [] if first is True else [("{s%d}", first)])
+    texts = [text % n for n, (text, _) in enumerate(conditions)]
+    return " && ".join(texts) or "true", [value for _, value in conditions]
 
 
 def _texts(numbers: list[Scalar]) -> tuple[list[str], list[Value]]:
@@ -440,27 +436,25 @@ def write_sums(cube: Cube, sums: Sums, at: Value, rows: Scalar, columns: Scalar,
 
 def lower_for(cube: Cube, op: For) -> None:
     core = cube.core
-    tiles = [not v.tile.is_scalar for v in op.init]
-    for n, tile in enumerate(tiles):
-        if tile:
-            cube.sums[op.carried[n]] = cube.sums[op.results[n]] = _carried_sums(cube, op, n)
-    kept = [n for n, tile in enumerate(tiles) if not tile]
-    body = Block([op.index.type, *(op.carried[n].type for n in kept)], [op.index.name])
+    tiles = [n for n, v in enumerate(op.init) if not v.tile.is_scalar]
+    kept = [n for n in range(len(op.init)) if n not in tiles]
     start, stop, step = (cube.scalar(v) for v in (op.start, op.stop, op.step))
+    begun = [n for n in tiles if _carried_sums(cube, op, n)]
     end, outer = stop, cube.idle
-    if any(tiles) and not _has_iterations(start, stop):
+    if begun and not _has_iterations(start, stop):
         if any(isinstance(inner, (Send, Receive)) for inner in op.body.walk()) or outer is not None:
-            _zero_if_empty(cube, [cube.sums[op.results[n]] for n, tile in enumerate(tiles) if tile], start, stop)
+            with core.only_if(core.compare("ge", start, stop)):
+                _zero(cube, [cube.sums[op.results[n]] for n in begun])
         else:  # one iteration on zeros begins the sums
             cube.idle = core.compare("ge", start, stop)
             end = core.value(core.max(stop, core.add(start, step)))
+    body = Block([op.index.type, *(op.carried[n].type for n in kept)], [op.index.name])
     loop = For(start, end, step, tuple(cube.scalar(op.init[n]) for n in kept), body)
     cube.scalars[op.index] = body.args[0]
     cube.scalars.update(zip((op.carried[n] for n in kept), body.args[1:], strict=True))
     with core.within(body):
-        for n, tile in enumerate(tiles):
-            if tile:
-                cube.first[op.carried[n]] = core.compare("eq", body.args[0], start)
+        for n in begun:
+            cube.first[op.carried[n]] = core.compare("eq", body.args[0], start)
         for inner in op.body.ops[:-1]:
             cube.operation(inner)
         yields = op.body.terminator.operands
@@ -476,49 +470,65 @@ def _has_iterations(start: Value, stop: Value) -> bool:
     return isinstance(first, Const) and isinstance(last, Const) and first.value < last.value
 
 
-def _zero_if_empty(cube: Cube, results: list[Sums], start: Value, stop: Value) -> None:
-    """A loop without iterations does not begin the sums."""
+def _zero(cube: Cube, results: list[Sums]) -> None:
+    """Begin sums by a product of zeros."""
     core = cube.core
-    with core.only_if(core.compare("ge", start, stop)):
-        for sums in results:
-            m, n = sums.padded
-            dtype = f16 if sums.dtype is f32 else i8
-            unit = max(ROWS, fractal_columns(dtype.bits))
-            a, b = _operand_room(cube, dtype, m * unit, n * unit)
-            for tensor, extent in ((a, m), (b, n)):
-                core.call(f"FillMatrix({{0}}, {extent * unit * dtype.itemsize // 512})", "MTE1",
-                          core.part(tensor, dtype=f16))
-            cube.stages.filled(core)
-            core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {unit}, true)", "M", sums.tensor, (a, b))
-            cube.stages.used(core)
+    for sums in results:
+        m, n = sums.padded
+        dtype = f16 if sums.dtype is f32 else i8
+        unit = max(ROWS, fractal_columns(dtype.bits))
+        a, b = _operand_room(cube, dtype, m * unit, n * unit)
+        for tensor, extent in ((a, m), (b, n)):
+            core.call(f"FillMatrix({{0}}, {extent * unit * dtype.itemsize // 512})", "MTE1",
+                      core.part(tensor, dtype=f16))
+        cube.stages.filled(core)
+        core.call(f"Multiply({{0}}, {{1}}, {{2}}, {m}, {n}, {unit}, true)", "M", sums.tensor, (a, b))
+        cube.stages.used(core)
+        if (m // ROWS) * (n // ROWS) < SMALL_PRODUCT:
+            core.append(PipeBarrier("M"))
 
 
-def _carried_sums(cube: Cube, op: For, n: int) -> Sums:
-    shape = op.init[n].tile.shape
-    for dot in op.body.walk():
-        if isinstance(dot, Dot) and accumulator_loop(dot, cube.users) == (op, n):
-            kind = SUMS.get((dot.a.tile.dtype, dot.result.tile.dtype))
-            if kind is None or len(shape) != 2:
-                cube.refuse(dot, f"{cube.target}'s matrix core has no such product of {dot.a.tile.dtype}")
-            return new_sums(cube, dot, (shape[0], shape[1]), kind)
-    return cube.refuse(op, "a loop on the matrix core carries a tile that is no sum of products")
+def _carried_sums(cube: Cube, op: For, n: int) -> bool:
+    """Where a sum is that a loop carries; whether it begins with the first iteration's products. What not every
+    iteration adds to begins with zeros."""
+    sums = cube.sums.get(op.init[n])
+    begins = False
+    if sums is None:
+        accumulator = cube.accumulators.get((op, n))
+        if accumulator is None:
+            cube.refuse(op, "a loop on the matrix core carries a tile that is no sum of products")
+        dot, (rows, columns) = accumulator.products[0], op.init[n].tile.shape
+        kind = SUMS.get((dot.a.tile.dtype, dot.result.tile.dtype))
+        if kind is None:
+            cube.refuse(dot, f"{cube.target}'s matrix core has no such product of {dot.a.tile.dtype}")
+        sums, begins = new_sums(cube, dot, (rows, columns), kind), accumulator.plain
+        if not begins:
+            _zero(cube, [sums])
+    cube.sums[op.carried[n]] = cube.sums[op.results[n]] = sums
+    return begins
 
 
 def lower_if(cube: Cube, op: If) -> None:
     core = cube.core
-    if any(not r.tile.is_scalar for r in op.results):
-        cube.refuse(op, "a product that only one branch computes is not lowered", "multiply in both, or after the `if`")
+    tiles = [n for n, result in enumerate(op.results) if not result.tile.is_scalar]
+    kept = [n for n in range(len(op.results)) if n not in tiles]
     blocks = []
     for block in (op.then, op.orelse):
         into = Block()
         with core.within(into):
             for inner in block.ops[:-1]:
                 cube.operation(inner)
-            core.append(Yield(tuple(cube.scalar(v) for v in block.terminator.operands)))
+            core.append(Yield(tuple(cube.scalar(block.terminator.operands[n]) for n in kept)))
         blocks.append(into)
+    for n in tiles:
+        x, y = (cube.sums.get(block.terminator.operands[n]) for block in (op.then, op.orelse))
+        if x is None or y is None or x.tensor is not y.tensor:
+            cube.refuse(op, "a product that only one branch computes is not lowered",
+                        "multiply in both, or after the `if`")
+        cube.sums[op.results[n]] = x
     made = If(cube.scalar(op.condition), *blocks)
     core.append(made)
-    cube.scalars.update(zip(op.results, made.results, strict=True))
+    cube.scalars.update(zip((op.results[n] for n in kept), made.results, strict=True))
 
 
 def lower_while(cube: Cube, op: While) -> None:

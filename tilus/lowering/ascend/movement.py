@@ -15,7 +15,7 @@ from tilus.ir.ops.cores import CoreIndex, Receive, Send
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.channels import Channel
 from tilus.lowering.ascend.core import Scalar
-from tilus.lowering.ascend.tiles import BLOCK, Tile, form_of, split, stored
+from tilus.lowering.ascend.tiles import BLOCK, MAX_REPEATS, MAX_STRIDE, Tile, form_of, split, stored
 from tilus.lowering.ascend.transposes import turned
 from tilus.lowering.ascend.units import TYPES
 from tilus.lowering.ascend.windows import Window, lower_scalar_load, other_of, window
@@ -319,7 +319,24 @@ def lower_receive(vector: Vector, op: Receive) -> None:
     vector.core.call(f"DataCopyPad({{0}}, {{1}}, DataCopyExtParams{{{{{block}}}}}, "
                      f"DataCopyPadExtParams<{TYPES[op.dtype]}>{{{{{pad}}}}})", "MTE2", to.tensor, (at,))
     vector.ports.end(port, "MTE2")
+    _fill_columns(vector, to, -(-columns // per_block) * per_block)
     vector.tiles[op.result] = to
+
+
+def _fill_columns(vector: Vector, to: Tile, first: int) -> None:
+    """Zeros in the padding of rows, in whole blocks from ``first`` on."""
+    core, form, dtype = vector.core, to.form, to.dtype
+    count, pitch = form.pitch - first, units.blocks(form.pitch, dtype)
+    if not count:
+        return
+    if pitch > MAX_STRIDE:
+        core.each(form.rows, lambda row: units.fill(
+            core, core.part(to.tensor, size=count, offset=core.add(core.mul(row, form.pitch), first)),
+            units.number_text(0, dtype), count, dtype))
+        return
+    for row, rows in units.pieces(form.rows, MAX_REPEATS):
+        core.call(f"Duplicate({{0}}, {units.number_text(0, dtype)}, {count}, {rows}, 1, {pitch})", "V",
+                  core.part(to.tensor, row * form.pitch + first, (rows - 1) * form.pitch + count))
 
 
 def lower_send(vector: Vector, op: Send) -> None:

@@ -14,8 +14,9 @@ from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import bf16, f16, f32
 from tilus.ir.ops import Binary, Cast, Const, Dot, For, If, Load, Store, Transpose, Yield
 from tilus.ir.ops.cores import Receive, Send, Side
-from tilus.ir.rewriter import erase_dead, find_users
+from tilus.ir.rewriter import erase_dead, find_users, replace_values
 from tilus.ir.types import TileType
+from tilus.lowering.ascend.accumulators import Accumulator, accumulators, is_zero
 from tilus.records import record
 from tilus.targets.ascend import CROSS_FLAGS, SLOTS
 
@@ -35,18 +36,41 @@ def split_sides(module: Module) -> None:
 
 def separate_sums(function: Function) -> None:
     """Accumulators that nothing but products touch stay with those; other sums are vectors' work."""
-    users = find_users(function)
+    for accumulator in accumulators(function.body, from_zero=False):
+        if not is_zero(accumulator.loop.init[accumulator.index]):
+            _begin_with_zeros(accumulator, function)
+    kept = {id(op) for accumulator in accumulators(function.body) for op in accumulator.products}
     for block in _blocks(function.body):
         ops: list[Operation] = []
         for op in block.ops:
             ops.append(op)
-            if isinstance(op, Dot) and not _is_zero(op.accumulator) and not _stays(op, users):
+            if isinstance(op, Dot) and not is_zero(op.accumulator) and id(op) not in kept:
                 _separate(op, ops, block)
         block.ops = ops
 
 
+def _begin_with_zeros(accumulator: Accumulator, function: Function) -> None:
+    """What a sum begins with is added after the loop."""
+    loop, index = accumulator.loop, accumulator.index
+    result, init = accumulator.result, loop.init[index]
+    block = next(b for b in _blocks(function.body) if loop in b.ops)
+    zero = _zero(loop, result)
+    loop.init = tuple(zero.result if n == index else v for n, v in enumerate(loop.init))
+    total = Binary("add", init, result, span=loop.span)
+    replace_values(function.body, {result: total.result})
+    total.rhs = result
+    total.result.name, result.name = result.name, ""
+    at = block.ops.index(loop)
+    block.ops[at:at + 1] = [zero, loop, total]
+
+
+def _zero(like: Operation, value: Value) -> Const:
+    dtype = value.tile.dtype
+    return Const(0.0 if dtype.is_float else 0, dtype, value.tile.shape, span=like.span)
+
+
 def _separate(op: Dot, ops: list[Operation], block: Block) -> None:
-    zero = Const(0.0 if op.result.tile.dtype.is_float else 0, op.result.tile.dtype, op.result.tile.shape, span=op.span)
+    zero = _zero(op, op.result)
     total = Binary("add", op.accumulator, op.result, span=op.span)
     for other in block.walk():
         if other is not total:
@@ -55,43 +79,6 @@ def _separate(op: Dot, ops: list[Operation], block: Block) -> None:
     op.accumulator = zero.result
     ops.insert(len(ops) - 1, zero)
     ops.append(total)
-
-
-def _stays(op: Dot, users: Users) -> bool:
-    """Whether the accumulator is a loop's, of which each iteration's one is the last one plus products."""
-    return accumulator_loop(op, users) is not None
-
-
-def accumulator_loop(op: Dot, users: Users) -> tuple[For, int] | None:
-    """The loop, and which of its carried values, that a product adds to and nothing else uses."""
-    first: Value = op.accumulator
-    while isinstance(first.defining, Dot) and users.get(first, []) == [op]:
-        first = first.defining.accumulator
-    if not isinstance(first.owner, Block):
-        return None
-    last = op.result
-    while len(users.get(last, ())) == 1 and isinstance(user := users[last][0], Dot) and user.accumulator is last:
-        last = user.result
-    if len(users.get(first, ())) != 1 or len(users.get(last, ())) != 1 or not isinstance(users[last][0], Yield):
-        return None
-    loop = _loop_of(first, users)
-    if loop is None or first not in loop.carried:
-        return None
-    at = loop.carried.index(first)
-    same = loop.body.terminator.operands[at] is last and users[last][0] is loop.body.terminator
-    return (loop, at) if same and _is_zero(loop.init[at]) else None
-
-
-def _loop_of(value: Value, users: Users) -> For | None:
-    for ops in users.values():
-        for op in ops:
-            if isinstance(op, For) and op.body is value.owner:
-                return op
-    return None
-
-
-def _is_zero(value: Value) -> bool:
-    return isinstance(value.defining, Const) and value.defining.value == 0
 
 
 def _blocks(block: Block) -> list[Block]:
@@ -146,10 +133,9 @@ def _matrix_work(function: Function, users: Users) -> _Work:
     for op in function.walk():
         if isinstance(op, Dot):
             products.add(op.result)
-            found = accumulator_loop(op, users)
-            if found is not None:
-                kept.add(op.result)
-                products.update((found[0].results[found[1]], found[0].carried[found[1]]))
+    for accumulator in accumulators(function.body):
+        kept |= accumulator.values
+        products |= {*accumulator.values, accumulator.result}
     for op in function.walk():
         if isinstance(op, Dot):
             for operand in (op.a, op.b):
@@ -165,7 +151,7 @@ def _matrix_work(function: Function, users: Users) -> _Work:
 
 def _plain(op: Load) -> bool:
     """Whether the matrix core can load it: zeros beyond the array."""
-    return op.mask is None and (op.other is None or _is_zero(op.other)) and op.result.tile.rank == 2
+    return op.mask is None and (op.other is None or is_zero(op.other)) and op.result.tile.rank == 2
 
 
 def _result_of(value: Value) -> Value:
@@ -203,9 +189,18 @@ def _edit(function: Function, body: Block, work: _Work, users: Users, mapping: d
         if others or (op.effects() and not vector and not isinstance(op, (Store, Load))):
             gone.add(id(mine_op))
     _rewrite(body, after, gone)
+    if vector:  # sums of the matrix core go through as they were
+        replaced.update((mapping[op.result], mapping[op.accumulator]) for op in function.walk()
+                        if isinstance(op, Dot) and op.result in work.kept)
     for op in body.walk():
         if not isinstance(op, Send):
-            op.map_operands(lambda v: replaced.get(v, v))
+            op.map_operands(lambda v: _resolved(v, replaced))
+
+
+def _resolved(value: Value, replaced: dict[Value, Value]) -> Value:
+    while value in replaced:
+        value = replaced[value]
+    return value
 
 
 def _place(value: Value, mine: Value, twin: dict[int, Operation]) -> tuple[int, Span]:
@@ -293,7 +288,7 @@ def _matrix_use(value: Value, user: Operation, work: _Work, users: Users) -> boo
         return user.accumulator is value and value not in (user.a, user.b)
     if isinstance(user, Cast):
         return bool(users.get(user.result)) and all(u in work.stores for u in users[user.result])
-    if isinstance(user, Yield):
+    if isinstance(user, (Yield, For)):
         return value in work.kept
     return user in work.stores
 
@@ -305,6 +300,7 @@ def _prune(body: Block) -> None:
     """Take out what nothing uses, carried values of loops included."""
     holder = Function("side", body, ())
     while True:
+        _skip_unchanged(body)
         removed = erase_dead(holder)
         users = find_users(holder)
         for op in body.walk():
@@ -314,6 +310,23 @@ def _prune(body: Block) -> None:
                 removed += _prune_branch(op, users)
         if not removed:
             return
+
+
+def _skip_unchanged(body: Block) -> None:
+    """What loops and branches hand through as it is, is used as it was before them."""
+    same: dict[Value, Value] = {}
+    for op in body.walk():
+        if isinstance(op, For):
+            for init, arg, value, result in zip(op.init, op.carried, op.body.terminator.operands, op.results,
+                                                strict=True):
+                if value is arg:
+                    same[arg] = same[result] = init
+        elif isinstance(op, If):
+            for x, y, result in zip(op.then.terminator.operands, op.orelse.terminator.operands, op.results,
+                                    strict=True):
+                if x is y:
+                    same[result] = x
+    replace_values(body, same)
 
 
 def _prune_loop(loop: For, users: Users) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from tilus.diagnostics import UnsupportedError
@@ -70,6 +71,13 @@ class Vector:
         if not isinstance(op, (Load, DerivedView)):
             self.finish_loads()
         rule(self, op)
+
+    @contextmanager
+    def made_here(self) -> Iterator[None]:
+        """What is made within a block that may not be done is made again behind it."""
+        before = dict(self.tiles)
+        yield
+        self.tiles = before
 
     def finish_loads(self) -> None:
         """What vectors have to do with tiles that are on their way, before anything uses them."""
