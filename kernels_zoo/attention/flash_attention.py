@@ -83,6 +83,10 @@ def flash_attention_forward(
             if score is not None:
                 s = score(s * D**-0.5, b, h, rows + shift, columns, *arrays)
             others = (mask(b, h, rows + shift, columns, *arrays),) if part and mask is not None else ()
+            if span.inner is not None and not others:
+                if span.cuts(j, BN):
+                    s = tl.where(visible(span, rows, columns, Sk, shift, left, right), s, -INFINITY)
+                return s
             seen = visible(span, rows, columns, Sk, shift, left, right, others)
             return s if seen is None else tl.where(seen, s, -INFINITY)
 
@@ -120,6 +124,8 @@ def forward_tile(D: int, dtype: tl.DType, target: str) -> tuple[int, int, int]:
     bits = dtype.bits
     if target == "cpu":
         return 128, 64, 4
+    if target == "ascend910b":
+        return (128, 256, 4) if D <= 128 and bits <= 16 else (64, 128, 4) if D <= 128 or bits <= 16 else (32, 64, 4)
     if target in ("sm_70", "sm_75"):
         if bits > 16:
             return (64, 32, 4) if D <= 64 else (32, 16, 4) if D <= 128 else (16, 8, 4)

@@ -19,13 +19,20 @@ Bound = Any
 
 
 class Span(NamedTuple):
-    """Columns from ``begin`` to ``end``, and which of their bounds may cut through their tiles."""
+    """Columns from ``begin`` to ``end``, and which of their bounds may cut through their tiles: but not through those
+    of ``inner``, where it is given, which the rows see whole."""
 
     begin: Bound
     end: Bound
     left: bool
     right: bool
     edge: bool
+    inner: tuple[Bound, Bound] | None = None
+
+    def cuts(self, column: Bound, step: int) -> Bound:
+        """Whether a bound may cut through the tile of ``step`` columns from ``column`` on."""
+        assert self.inner is not None
+        return (column < self.inner[0]) | (column + step > self.inner[1])
 
 
 def band(start: Bound, rows: int, extent: Bound, step: int, shift: Bound, left: int, right: int) -> list[Span]:
@@ -41,6 +48,9 @@ def band(start: Bound, rows: int, extent: Bound, step: int, shift: Bound, left: 
         first = tl.cdiv(start + rows - 1 + shift - left, step) * step                           # and rows see all after
         first = tl.minimum(tl.maximum(first, begin), tl.maximum(end, begin) if right >= 0 else end)
         whole = tl.maximum(whole, first) if right >= 0 else whole
+    if tl.target() == "ascend910b":                                 # two units alternate in a loop, which takes a while
+        inner = (first, tl.minimum(whole, extent))                  # to begin and to end: one for all
+        return [Span(begin, end, left >= 0, right >= 0, True, inner)]
     spans = [Span(begin, first, True, right >= 0, True)] if left >= 0 else []
     spans.append(Span(first, whole, False, False, right < 0))
     return [*spans, Span(whole, end, False, True, True)] if right >= 0 else spans

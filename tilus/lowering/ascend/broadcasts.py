@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, bool_, f16
+from tilus.ir.dtypes import DType, bool_, f16, u16
 from tilus.ir.ops import Broadcast, Iota
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.core import Scalar
@@ -60,6 +60,8 @@ def broadcast_tile(vector: Vector, op: Broadcast) -> Tile:
     source = vector.tile(op.x)
     if math.prod(op.x.tile.shape) == math.prod(op.shape):
         return source
+    if source.dtype is bool_ and (repeated := _repeat_bits(vector, source, op)) is not None:
+        return repeated
     if source.dtype is bool_:
         return vector.truth(spread_tile(vector, vector.numbers(source), op.x.tile.shape, op.shape))
     return spread_tile(vector, source, op.x.tile.shape, op.shape)
@@ -79,6 +81,23 @@ def spread_tile(vector: Vector, source: Tile, shape: tuple[int, ...], to: tuple[
         _spread_blocks(vector, result.tensor, blocks.tensor, result.form, source.dtype, 0 if how == "one" else 1)
     else:
         _by_rows(vector, result, source, shape, to)
+    return result
+
+
+def _repeat_bits(vector: Vector, source: Tile, op: Broadcast) -> Tile | None:
+    """A row of booleans for each row, where those of a row fill blocks."""
+    result = vector.room(bool_, vector.form(op.result))
+    bits = 8 * BLOCK
+    if _how(op.x.tile.shape, op.shape) != "row" or result.form.pitch % bits or result.form.rows > MAX_REPEATS:
+        return None
+    blocks, lanes_of_block = result.form.pitch // bits, BLOCK // 2
+    core = vector.core
+    to, row = (core.part(t.tensor, dtype=u16) for t in (result, source))
+    group = core.group()
+    for block in range(blocks):
+        start = block * lanes_of_block
+        core.call(f"Copy({{0}}, {{1}}, {lanes_of_block}, {result.form.rows}, {{{{1, 1, {blocks}, 0}}}})", "V",
+                  core.part(to, start), (core.part(row, start, lanes_of_block),), group=group)
     return result
 
 

@@ -15,7 +15,7 @@ from tilus.ir.types import TileType
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.channels import Port
 from tilus.lowering.ascend.elementwise import words
-from tilus.lowering.ascend.lazy import constant, one_number
+from tilus.lowering.ascend.lazy import LAZY, constant, one_number
 from tilus.lowering.ascend.tiles import Form, Tile
 
 if TYPE_CHECKING:
@@ -99,9 +99,9 @@ def _may_be_made_in_place(block: Block, carried: Value, value: Value, yields: Se
     """Whether what computes the next value may write where the carried one is: nothing reads that later, and what
     reads it at the same time does so element by element."""
     maker = value.defining
-    if maker is None or maker not in block.ops or isinstance(maker, Select):
+    if maker is None or maker not in block.ops or not isinstance(maker, (Elementwise, Strips)):
         return False
-    if not isinstance(maker, (Elementwise, Strips)):
+    if isinstance(maker, Select) and (maker.x is not carried or carried.tile.dtype.bits < 16):
         return False
     if list(yields).count(value) > 1 or carried in yields:
         return False
@@ -163,7 +163,7 @@ def _branch_place(vector: Vector, op: If, n: int) -> Tile:
     """Where a result is: where a carried tile is that the other branch leaves as it is, if nothing else uses that."""
     kept = op.orelse.terminator.operands[n]
     tile = vector.tiles.get(kept)
-    if tile is not None and isinstance(kept.owner, Block) and kept not in vector.scalars:
+    if tile is not None and kept not in vector.scalars and not isinstance(kept.defining, LAZY):
         inside = {id(inner) for region in op.regions for inner in region.walk()}
         if all(id(user) in inside for user in vector.users.get(kept, ())):
             return tile

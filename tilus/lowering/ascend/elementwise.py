@@ -217,12 +217,10 @@ def _compare_floats(vector: Vector, op: Compare, dtype: DType) -> None:
 def _compare_integers(vector: Vector, op: Compare) -> None:
     """The unit compares integers for equality alone: x ≤ y where min(x, y) = x, x ≥ y where max(x, y) = x. A difference
     that cannot wrap is compared with 0, as a float, which has its sign."""
-    a, b = vector.facts.of(op.lhs), vector.facts.of(op.rhs)
-    if Fact(a.low - b.high, a.high - b.low).fits(32):
-        difference = vector.room(i32, vector.form(op.result))
-        if subtract(vector, difference, op.lhs, op.rhs):
-            _compare_with_zero(vector, op, difference)
-            return
+    difference = _difference(vector, op)
+    if difference is not None:
+        _compare_with_zero(vector, op, difference)
+        return
     to = vector.new(op.result)
     negated = op.kind in ("ne", "lt", "gt")
     x, core, size = vector.tile(op.lhs), vector.core, to.form.compared
@@ -247,14 +245,29 @@ def _compare_with_zero(vector: Vector, op: Compare, difference: Tile) -> None:
               (vector.compared(sign),))
 
 
-def subtract(vector: Vector, to: Tile, x: Value, y: Value) -> bool:
-    """``to = x - y`` of values that are both spread along rows; False where they are not."""
-    left, right = vector.spread(x, to.dtype), vector.spread(y, to.dtype)
-    if left is None or right is None or units.blocks(to.form.pitch, to.dtype) > MAX_STRIDE:
-        return False
-    units.spread_both(vector.core, "Sub", to.tensor, (left[1].tensor, left[0]), (right[1].tensor, right[0]), to.form,
-                      to.dtype)
-    return True
+def _difference(vector: Vector, op: Compare) -> Tile | None:
+    """``x - y`` of values that are both spread along rows, where it cannot wrap. What is far beyond the other's values
+    compares like what is just beyond them."""
+    form = vector.form(op.result)
+    if units.blocks(form.pitch, i32) > MAX_STRIDE:
+        return None
+    x, y = op.lhs, op.rhs
+    a, b = vector.facts.of(x), vector.facts.of(y)
+    clamped = not Fact(a.low - b.high, a.high - b.low).fits(32)
+    if clamped and not (Fact(a.low - 1, a.high + 1).fits(32) and a.high - a.low < (1 << 31) - 2):
+        return None
+    left, right = vector.spread(x, i32), vector.spread(y, i32)
+    if left is None or right is None:
+        return None
+    other, count = right[1].tensor, right[1].form.size
+    if clamped:
+        near = vector.room(i32, right[1].form)
+        units.with_number(vector.core, "Maxs", near.tensor, other, number_text(a.low - 1, i32), count)
+        units.with_number(vector.core, "Mins", near.tensor, near.tensor, number_text(a.high + 1, i32), count)
+        other = near.tensor
+    difference = vector.room(i32, form)
+    units.spread_both(vector.core, "Sub", difference.tensor, (left[1].tensor, left[0]), (other, right[0]), form, i32)
+    return difference
 
 
 def lower_select(vector: Vector, op: Select) -> None:

@@ -42,7 +42,7 @@ def _uses(program: Block) -> dict[Local, list[Operation]]:
 
 def _share(block: Block, uses: dict[Local, list[Operation]]) -> None:
     made = {op for op in block.ops if isinstance(op, Local)}
-    here = set(map(id, block.ops))
+    here = set(map(id, block.walk()))
     mapping: dict[Value, Value] = {}
     for op in block.ops:
         if not isinstance(op, Call) or op.form.split("(")[0] not in IN_PLACE or op.written != 1:

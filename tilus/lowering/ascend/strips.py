@@ -17,6 +17,7 @@ from tilus.lowering.ascend.lazy import LAZY
 BYTES = 16384
 """Of the largest tile of a strip, as numbers of 32 bits. It may be twice as many where rows are reduced, since calls
 for a number of each row take as long for few rows as for many."""
+PORTS = (Receive, Send)
 FEWEST = 16
 """Rows of a strip at least: whole blocks of one number of each."""
 
@@ -41,10 +42,11 @@ def _cut(block: Block, rows: dict[Value, int]) -> None:
         return
     mine = [op for op in block.ops[:-1] if _is_of_rows(op, rows)]
     made = {r for op in mine for r in op.results}
-    if any(op.regions for op in mine) or not all(_first(v, rows) for op in mine for v in (*op.results, *op.operands)
-                                                 if v in rows):
+    if any(isinstance(inner, PORTS) for op in mine if op.regions for inner in op.walk()):
         return
-    if any(not _is_of_rows(op, rows) and any(v in made for v in op.operands) for op in block.ops[:-1]):
+    if not all(_first(v, rows) for op in mine for v in (*op.results, *op.operands) if v in rows):
+        return
+    if any(not _is_of_rows(op, rows) and any(v in made for v in _used(op)) for op in block.ops[:-1]):
         return
     limit = BYTES * (2 if any(isinstance(op, Reduce) for op in mine) else 1)
     count = _strips(limit, {v: rows[v] for op in mine for v in (*op.results, *op.operands) if v in rows})
@@ -57,6 +59,11 @@ def _one_way(block: Block) -> bool:
     going = [op for op in block.ops if isinstance(op, (Send, Receive))]
     first = next((n for n, op in enumerate(going) if isinstance(op, Send)), len(going))
     return all(isinstance(op, Send) for op in going[first:]) and len({op.channel for op in going}) == len(going)
+
+
+def _used(op: Operation) -> list[Value]:
+    """What an operation and those within it use."""
+    return [v for inner in op.walk() for v in inner.operands]
 
 
 def _is_of_rows(op: Operation, rows: dict[Value, int]) -> bool:
@@ -86,7 +93,7 @@ def _made_again(mine: list[Operation], made: set[Value], rows: dict[Value, int])
     found: dict[Operation, None] = {}
 
     def visit(op: Operation) -> None:
-        for value in op.operands:
+        for value in _used(op):
             maker = value.defining
             if value in rows and value not in made and isinstance(maker, LAZY) and maker not in found:
                 visit(maker)
@@ -100,7 +107,9 @@ def _made_again(mine: list[Operation], made: set[Value], rows: dict[Value, int])
 def _make(block: Block, mine: list[Operation], made: set[Value], rows: dict[Value, int], count: int) -> None:
     first = _made_again(mine, made, rows)
     known = made | {r for op in first for r in op.results}
-    inputs = list(dict.fromkeys(v for op in (*first, *mine) for v in op.operands if v in rows and v not in known))
+    within = {r for op in mine for inner in op.walk() for r in inner.results}
+    inputs = list(dict.fromkeys(
+        v for op in (*first, *mine) for v in _used(op) if v in rows and v not in known and v not in within))
     outside = {v for op in block.ops if op not in mine for inner in op.walk() for v in inner.operands}
     results = [r for op in mine for r in op.results if r in rows and r in outside]
     body = Block([TileType(i64), *(v.type for v in inputs)], ["strip", *(v.name for v in inputs)])
