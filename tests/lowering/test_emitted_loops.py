@@ -49,14 +49,14 @@ def test_matmul(via: str) -> None:
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(via: str, causal: bool) -> None:
-    """Scores stay in registers, row sums are reduced once after the loop."""
+    """Scores stay in registers, row sums are reduced once after the loop, and addresses take an instruction or none."""
     compiled = flash_attention_forward.compile(target="sm_80", via=via, causal=causal)
     assert compiled.metadata["spill_stores"] == compiled.metadata["local_bytes"] == 0
     counts = mnemonics(loop_instructions(compiled.sass()))
     assert counts["HMMA.16816.F32"] == 128
     assert starting(counts, "STS") == 0
     assert starting(counts, "SHFL") <= 8
-    assert sum(counts.values()) <= 604
+    assert sum(counts.values()) <= 580
 
 
 @pytest.mark.parametrize("causal", [False, True])
@@ -73,7 +73,7 @@ def test_backward_attention(via: str, causal: bool) -> None:
     assert counts["LDSM.16.M88.4"] == counts["LDSM.16.MT88.4"] == 32 * tiles
     assert starting(counts, "STS", "SHFL", "PRMT", "LDL", "STL") == 0
     assert starting(counts, "BAR") == tiles
-    assert counts.total() <= 420 * tiles
+    assert counts.total() <= 410 * tiles
 
 
 @tl.jit

@@ -13,6 +13,7 @@ from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import Binary, Cast, Const, For, PtrAdd
 from tilus.ir.types import PointerType
+from tilus.lowering.slot_induction import Known, carry_slots
 from tilus.records import field, record
 
 Monomial = tuple[int, ...]
@@ -69,17 +70,17 @@ def _constant(value: int) -> Polynomial:
 def induct_pointers(module: Module) -> None:
     """Apply the reduction to every innermost-addressed loop of a thread-level module, in place."""
     for function in module.kernels:
-        _visit(function, function.body)
+        _visit(function, function.body, {})
 
 
-def _visit(function: Function, block: Block) -> None:
+def _visit(function: Function, block: Block, known: Known) -> None:
     ops: list[Operation] = []
     for op in block.ops:
         for region in op.regions:
-            _visit(function, region)
+            _visit(function, region, known)
         if isinstance(op, For):
-            before = _Reduction(op).run()
-            ops += before
+            ops += carry_slots(op, known)
+            ops += _Reduction(op).run()
         ops.append(op)
     block.ops = ops
 

@@ -392,30 +392,30 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
   unsigned y_6[8];
   #pragma unroll
   for (int i = 0; i < 8; ++i) y_6[i] = y_1[i];
+  int slot_offset = 0;
+  int slot_offset_1 = 0;
   auto a_ptr_18 = a_ptr_17;
   auto b_ptr_15 = b_ptr_14;
   #pragma unroll 1
   for (int k_1 = v_1; k_1 < a_shape1; k_1 += 32) {
     // for k in tl.range(0, K, BK, stages=stages):
-    const int index_10 = (slot_1 + 1) & 1;
-    const int index_11 = (slot_1 - 1) & 1;
+    const int index_10 = (slot_offset_1 + 2048) & 2048;
+    const int index_11 = (slot_offset + 4096) & 4096;
     const int index_12 = k_1 + 32;
     // x = tl.load(a, (i * BM, k), (BM, BK))
-    const unsigned x_ring_at_6 = x_ring_at_3 + slot_1 * 2048 * 2;
+    const unsigned x_ring_at_6 = x_ring_at_3 + slot_offset;
     unsigned x_7[8];
     ptx::ldmatrix_x4<0>(x_7[0], x_7[1], x_7[2], x_7[3], x_ring_at_6);
     ptx::ldmatrix_x4<1024>(x_7[4], x_7[5], x_7[6], x_7[7], x_ring_at_6);
-    // for k in tl.range(0, K, BK, stages=stages):
-    const int index_13 = slot_1 * 1024;
     // y = tl.load(b, (k, j * BN), (BK, BN))
-    const unsigned y_ring_at_6 = y_ring_at_3 + index_13 * 2;
+    const unsigned y_ring_at_6 = y_ring_at_3 + slot_offset_1;
     unsigned y_7[8];
     ptx::ldmatrix_x4_trans<1024>(y_7[0], y_7[1], y_7[2], y_7[3], y_ring_at_6);
-    const unsigned y_ring_at_7 = y_ring_at_4 + index_13 * 2;
+    const unsigned y_ring_at_7 = y_ring_at_4 + slot_offset_1;
     ptx::ldmatrix_x4_trans<1024>(y_7[4], y_7[5], y_7[6], y_7[7], y_ring_at_7);
     // x = tl.load(a, (i * BM, k), (BM, BK))
     const bool x_ok_9 = x_index_16 + index_12 < a_shape1;
-    const unsigned x_ring_at_7 = x_ring_at_4 + index_11 * 2048 * 2;
+    const unsigned x_ring_at_7 = x_ring_at_4 + ((slot_offset - 4096) & 4096);
     ptx::cp_async_16_if<0>(x_ring_at_7, a_ptr_18 + 32, x_ok_5 & x_ok_9);
     // for k in tl.range(0, K, BK, stages=stages):
     auto a_ptr_19 = a_ptr_18 + index_3;
@@ -431,7 +431,7 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     ptx::cp_async_16_if<3072>(x_ring_at_7, a_ptr_21 + 32, x_ok_8 & x_ok_9);
     // y = tl.load(b, (k, j * BN), (BK, BN))
     const int y_index_8 = x_index_15 + index_12;
-    const unsigned y_ring_at_8 = y_ring_at_5 + index_11 * 1024 * 2;
+    const unsigned y_ring_at_8 = y_ring_at_5 + ((slot_offset_1 - 2048) & 2048);
     ptx::cp_async_16_if<0>(y_ring_at_8, b_ptr_15, (y_index_8 < a_shape1) & y_ok_1);
     // for k in tl.range(0, K, BK, stages=stages):
     auto b_ptr_16 = b_ptr_15 + index_7;
@@ -450,20 +450,19 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
       }
     }
     // for k in tl.range(0, K, BK, stages=stages):
+    const int index_13 = (slot_1 + 1) & 1;
     ptx::cp_async_wait<0>();
     __syncthreads();
     // x = tl.load(a, (i * BM, k), (BM, BK))
-    const unsigned x_ring_at_8 = x_ring_at_5 + index_10 * 2048 * 2;
+    const unsigned x_ring_at_8 = x_ring_at_5 + index_11;
     unsigned x_8[8];
     ptx::ldmatrix_x4<0>(x_8[0], x_8[1], x_8[2], x_8[3], x_ring_at_8);
     ptx::ldmatrix_x4<1024>(x_8[4], x_8[5], x_8[6], x_8[7], x_ring_at_8);
-    // for k in tl.range(0, K, BK, stages=stages):
-    const int index_14 = index_10 * 1024;
     // y = tl.load(b, (k, j * BN), (BK, BN))
-    const unsigned y_ring_at_9 = y_ring_at_3 + index_14 * 2;
+    const unsigned y_ring_at_9 = y_ring_at_3 + index_10;
     unsigned y_8[8];
     ptx::ldmatrix_x4_trans<0>(y_8[0], y_8[1], y_8[2], y_8[3], y_ring_at_9);
-    const unsigned y_ring_at_10 = y_ring_at_4 + index_14 * 2;
+    const unsigned y_ring_at_10 = y_ring_at_4 + index_10;
     ptx::ldmatrix_x4_trans<0>(y_8[4], y_8[5], y_8[6], y_8[7], y_ring_at_10);
     // acc = tl.dot(x, y, acc)
     #pragma unroll
@@ -478,11 +477,13 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
     // for k in tl.range(0, K, BK, stages=stages):
     auto b_ptr_17 = b_ptr_15 + index_1;
     asm volatile("" : "+l"(a_ptr_18));
-    slot_1 = index_10;
+    slot_1 = index_13;
     x_6[0] = x_8[0]; x_6[1] = x_8[1]; x_6[2] = x_8[2]; x_6[3] = x_8[3]; x_6[4] = x_8[4]; x_6[5] = x_8[5];
     x_6[6] = x_8[6]; x_6[7] = x_8[7];
     y_6[0] = y_8[0]; y_6[1] = y_8[1]; y_6[2] = y_8[2]; y_6[3] = y_8[3]; y_6[4] = y_8[4]; y_6[5] = y_8[5];
     y_6[6] = y_8[6]; y_6[7] = y_8[7];
+    slot_offset = index_11;
+    slot_offset_1 = index_10;
     a_ptr_18 = a_ptr_18 + 32;
     b_ptr_15 = b_ptr_17;
   }
@@ -507,20 +508,20 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
   v_2[15] = ptx::pack_f16(acc_1[31], acc_1[30]);
   __syncthreads();
   const int tid_2 = ptx::read_tid_x();
-  const int index_15 = tid_2 >> 2;
-  const int index_16 = tid_2 & 3;
-  const int index_17 = ((tid_2 >> 5) * 32 + (index_15 & 7)) * 32 + index_16 * 2;
-  const int index_18 = index_17 ^ ((index_17 >> 3) & 24);
-  const unsigned x_ring_at_9 = pinned(x_ring + index_18 * 2);
+  const int index_14 = tid_2 >> 2;
+  const int index_15 = tid_2 & 3;
+  const int index_16 = ((tid_2 >> 5) * 32 + (index_14 & 7)) * 32 + index_15 * 2;
+  const int index_17 = index_16 ^ ((index_16 >> 3) & 24);
+  const unsigned x_ring_at_9 = pinned(x_ring + index_17 * 2);
   ptx::st_shared_b32<0>(x_ring_at_9, v_2[0]);
   ptx::st_shared_b32<512>(x_ring_at_9, v_2[1]);
-  const unsigned x_ring_at_10 = pinned(x_ring + (index_18 ^ 8) * 2);
+  const unsigned x_ring_at_10 = pinned(x_ring + (index_17 ^ 8) * 2);
   ptx::st_shared_b32<0>(x_ring_at_10, v_2[2]);
   ptx::st_shared_b32<512>(x_ring_at_10, v_2[3]);
-  const unsigned x_ring_at_11 = pinned(x_ring + (index_18 ^ 16) * 2);
+  const unsigned x_ring_at_11 = pinned(x_ring + (index_17 ^ 16) * 2);
   ptx::st_shared_b32<0>(x_ring_at_11, v_2[4]);
   ptx::st_shared_b32<512>(x_ring_at_11, v_2[5]);
-  const unsigned x_ring_at_12 = pinned(x_ring + (index_18 ^ 24) * 2);
+  const unsigned x_ring_at_12 = pinned(x_ring + (index_17 ^ 24) * 2);
   ptx::st_shared_b32<0>(x_ring_at_12, v_2[6]);
   ptx::st_shared_b32<512>(x_ring_at_12, v_2[7]);
   ptx::st_shared_b32<1024>(x_ring_at_9, v_2[8]);
@@ -532,26 +533,26 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
   ptx::st_shared_b32<1024>(x_ring_at_12, v_2[14]);
   ptx::st_shared_b32<1536>(x_ring_at_12, v_2[15]);
   __syncthreads();
-  const int index_19 = index_16 * 8;
-  const int index_20 = index_15 * 32 + index_19;
-  const unsigned x_ring_at_13 = pinned(x_ring + (index_20 ^ ((index_20 >> 3) & 24)) * 2);
+  const int index_18 = index_15 * 8;
+  const int index_19 = index_14 * 32 + index_18;
+  const unsigned x_ring_at_13 = pinned(x_ring + (index_19 ^ ((index_19 >> 3) & 24)) * 2);
   unsigned v_3[16];
   ptx::ld_shared_v4_b32<0>(v_3[0], v_3[1], v_3[2], v_3[3], x_ring_at_13);
   ptx::ld_shared_v4_b32<1024>(v_3[4], v_3[5], v_3[6], v_3[7], x_ring_at_13);
   ptx::ld_shared_v4_b32<2048>(v_3[8], v_3[9], v_3[10], v_3[11], x_ring_at_13);
   ptx::ld_shared_v4_b32<3072>(v_3[12], v_3[13], v_3[14], v_3[15], x_ring_at_13);
-  const int index_21 = index_15 + x_index_8;
-  const int index_22 = index_19 + y_index_2;
-  const long long bytes_20 = pinned((long long)(index_21 * b_shape1 + index_22) * 2);
+  const int index_20 = index_14 + x_index_8;
+  const int index_21 = index_18 + y_index_2;
+  const long long bytes_20 = pinned((long long)(index_20 * b_shape1 + index_21) * 2);
   auto c_ptr = pinned(at_byte(c, bytes_20));
-  const bool ok = index_22 < b_shape1;
-  if ((index_21 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr, v_3[0], v_3[1], v_3[2], v_3[3]);
+  const bool ok = index_21 < b_shape1;
+  if ((index_20 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr, v_3[0], v_3[1], v_3[2], v_3[3]);
   auto c_ptr_1 = pinned(at_byte(c_ptr, bytes_5));
-  if ((index_21 + 16 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr_1, v_3[4], v_3[5], v_3[6], v_3[7]);
+  if ((index_20 + 16 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr_1, v_3[4], v_3[5], v_3[6], v_3[7]);
   const long long bytes_21 = pinned((long long)(b_shape1 * 32) * 2);
   auto c_ptr_2 = pinned(at_byte(c_ptr, bytes_21));
-  if ((index_21 + 32 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr_2, v_3[8], v_3[9], v_3[10], v_3[11]);
+  if ((index_20 + 32 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr_2, v_3[8], v_3[9], v_3[10], v_3[11]);
   const long long bytes_22 = pinned((long long)(b_shape1 * 48) * 2);
   auto c_ptr_3 = pinned(at_byte(c_ptr, bytes_22));
-  if ((index_21 + 48 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr_3, v_3[12], v_3[13], v_3[14], v_3[15]);
+  if ((index_20 + 48 < a_shape0) & ok) ptx::st_global_v4_b32(c_ptr_3, v_3[12], v_3[13], v_3[14], v_3[15]);
 }

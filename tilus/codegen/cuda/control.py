@@ -11,7 +11,7 @@ from tilus.codegen.cuda.syntax import prefix
 from tilus.codegen.cuda.types import c_type, cell_type
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.ops import Const, For, If, While
+from tilus.ir.ops import Const, For, If, Select, While
 from tilus.ir.ops.simt import ExitIf
 from tilus.ir.ops.thread import pointer_type
 from tilus.ir.types import PointerType
@@ -24,7 +24,10 @@ def for_loop(k: KernelPrinter, op: For) -> None:
     carried = _carry(k, op.init, op.body.args[1:], op.results)
     start = k.scalar(op.start)
     ctype = c_type(op.index.tile.dtype)
-    stop, step = (k.named(k.scalar(v), ctype, stem) for v, stem in ((op.stop, "stop"), (op.step, "step")))
+    end = k.scalar(op.stop)
+    if isinstance(op.stop.defining, Select) and ctype == "int":
+        end = f"{k.need('pinned_end')}({end})"
+    stop, step = (k.named(text, ctype, stem) for text, stem in ((end, "stop"), (k.scalar(op.step), "step")))
     index = k.fresh(op.index.name or "i")
     constant = op.step.defining
     if isinstance(constant, Const):

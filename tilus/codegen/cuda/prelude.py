@@ -26,6 +26,12 @@ __device__ __forceinline__ unsigned pinned(unsigned x) {
   asm volatile("" : "+r"(x));
   return x;
 }""",
+    "pinned_end": """\
+// The end of a loop, which the compiler does not compute once more in each iteration.
+__device__ __forceinline__ int pinned_end(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}""",
     "at_byte": """\
 template <class T> __device__ __forceinline__ T* at_byte(T* p, long long offset) {
   return (T*)((const char*)p + offset);

@@ -8,8 +8,8 @@ from tilus.codegen.llvm.nvptx import inline_asm
 from tilus.codegen.llvm.nvptx.kernel import Handlers, KernelEmitter
 from tilus.codegen.ptx.instruction import predicated, register_kind
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, u8
-from tilus.ir.ops import Alloca, PtrAdd, PtrCast, PtrLoad, PtrStore
+from tilus.ir.dtypes import DType, i32, i64, u8
+from tilus.ir.ops import Alloca, Binary, Cast, Const, PtrAdd, PtrCast, PtrLoad, PtrStore
 from tilus.ir.ops.simt import SharedBase
 from tilus.ir.ops.thread import pointer_type
 
@@ -18,12 +18,47 @@ def ptr_add(k: KernelEmitter, op: PtrAdd) -> None:
     pointer = pointer_type(op.pointer)
     ty, element = k.types.pointer(pointer.space), k.types.memory_element(pointer.dtype)
     name = k.pointers[op.pointer]
-    if op.offset is not None:
+    size = 0 if pointer.dtype.is_bool or pointer.dtype.bits % 8 else pointer.dtype.bits // 8
+    strides = _strides(op.offset, size) if op.offset is not None and pointer.space == "global" else None
+    if op.offset is not None and pointer.space == "shared" and size > 1 and _is_flipped(op.offset):
+        name = k.e.op(f"getelementptr i8, {ty} {name}, i32 {_in_bytes(k, op.offset, size)}")
+    elif strides is not None:
+        stride, factor = strides
+        product = k.e.op(f'call i64 asm "mul.wide.s32 $0, $1, {factor};", "=l,r"(i32 {k.scalar(stride)})')
+        name = k.e.op(f"getelementptr i8, {ty} {name}, i64 {product}")
+    elif op.offset is not None:
         name = k.e.op(f"getelementptr {element}, {ty} {name}, {k.types.element(op.offset.tile.dtype)} "
                       f"{k.scalar(op.offset)}")
     if op.constant:
         name = k.e.op(f"getelementptr {element}, {ty} {name}, i64 {op.constant}")
     k.pointers[op.result] = name
+
+
+def _strides(offset: Value, size: int) -> tuple[Value, int] | None:
+    """Of an offset that is a number of strides of 32 bits the stride, and the number times ``size``. LLVM would keep
+    the product in two registers, and add it by two instructions, where one multiplies and adds."""
+    made = offset.defining
+    if isinstance(made, Binary) and made.kind == "mul" and isinstance(made.rhs.defining, Const):
+        wide, factor = made.lhs.defining, int(made.rhs.defining.value) * size
+        if isinstance(wide, Cast) and wide.dtype is i64 and wide.x.tile.dtype is i32 and 0 < abs(factor) < 1 << 31:
+            return wide.x, factor
+    return None
+
+
+def _is_flipped(offset: Value) -> bool:
+    maker = offset.defining
+    return isinstance(maker, Binary) and maker.kind == "xor" and maker.result.tile.dtype is i32
+
+
+def _in_bytes(k: KernelEmitter, offset: Value, size: int) -> str:
+    """A swizzled offset in bytes. Bits are flipped last: a product by the size would come last otherwise, and ptxas
+    does that again at each use, as a part of the addition, where an instruction could have added what is uniform."""
+    maker = offset.defining
+    if isinstance(maker, Const):
+        return str(int(maker.value) * size)
+    if isinstance(maker, Binary) and _is_flipped(offset):
+        return k.e.op(f"xor i32 {_in_bytes(k, maker.lhs, size)}, {_in_bytes(k, maker.rhs, size)}")
+    return k.e.op(f"mul i32 {k.scalar(offset)}, {size}")
 
 
 def ptr_cast(k: KernelEmitter, op: PtrCast) -> None:
