@@ -75,6 +75,7 @@ class Cube:
         self.ports = ports
         self.turned: set[Value] = set()
         self.idle: Value | None = None
+        self.slots = 2
         self.stages = operand_halves()
         self.products: dict[Value, Dot] = {}
         self.accumulators = {(a.loop, a.index): a for a in accumulators(function.body)}
@@ -133,7 +134,7 @@ def lower_load(cube: Cube, op: Load) -> None:
 def _room(cube: Cube, dtype: DType, rows: int, columns: int, name: str) -> Operand:
     width = fractal_columns(dtype.bits)
     rows, columns = _up(rows, max(ROWS, width)), _up(columns, max(ROWS, width))
-    tensor = cube.core.local(dtype, rows * columns, "l1", slots=2, name=name)
+    tensor = cube.core.local(dtype, rows * columns, "l1", slots=cube.slots, name=name)
     return Operand(tensor, dtype, rows, columns)
 
 
@@ -452,6 +453,7 @@ def lower_for(cube: Cube, op: For) -> None:
     loop = For(start, end, step, tuple(cube.scalar(op.init[n]) for n in kept), body)
     cube.scalars[op.index] = body.args[0]
     cube.scalars.update(zip((op.carried[n] for n in kept), body.args[1:], strict=True))
+    slots, cube.slots = cube.slots, max(2, op.stages)
     with core.within(body):
         for n in begun:
             cube.first[op.carried[n]] = core.compare("eq", body.args[0], start)
@@ -461,7 +463,7 @@ def lower_for(cube: Cube, op: For) -> None:
         core.append(Yield(tuple(cube.scalar(yields[n]) for n in kept)))
     core.span = op.span
     core.append(loop)
-    cube.idle = outer
+    cube.idle, cube.slots = outer, slots
     cube.scalars.update(zip((op.results[n] for n in kept), loop.results, strict=True))
 
 

@@ -9,6 +9,7 @@ from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import For, While
 from tilus.ir.ops.cores import Call, Local, NextTurn, Side, Turn, local_type
 from tilus.lowering.ascend.accesses import local_of
+from tilus.targets.ascend import LOCAL_MEMORIES
 
 OUTWARD = ("MTE3", "FIX")
 """Pipes that copy results while the next ones are computed."""
@@ -25,6 +26,7 @@ def rotate_slots(module: Module) -> None:
                 for local in _locals(body):
                     if local in sent:
                         local.slots = max(local.slots, 2)
+            _fit(block)
             _share_rings(block, itertools.count())
             turns: list[Operation] = []
             _loops(block, turns)
@@ -43,6 +45,17 @@ def _loops(block: Block, turns: list[Operation]) -> None:
             if isinstance(op, (For, While)) and region is op.body:
                 _turn(region, turns)
             _loops(region, turns)
+
+
+def _fit(block: Block) -> None:
+    """Rings of more than two slots get along with fewer where the memory is too small."""
+    for memory, size in LOCAL_MEMORIES.items():
+        rings = [op for op in block.walk() if isinstance(op, Local) and op.memory == memory and op.slots > 1]
+        while sum(local_type(r.result).bytes * r.slots for r in rings) > size:
+            longest = max(rings, key=lambda r: (r.slots, local_type(r.result).bytes))
+            if longest.slots <= 2:
+                return
+            longest.slots -= 1
 
 
 def _share_rings(block: Block, numbers: Iterator[int]) -> None:
