@@ -18,6 +18,7 @@ KERNELS = {
     "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
     "linear_attention.gated_linear_attention": "gla_outputs",
     "linear_attention.lightning_quadratic": "lightning_attention_quadratic", "rnn.lstm": "lstm_step",
+    "attention.flash_attention_backward": "attention_backward_keys",
 }
 ORDERS = ("late", "early", "random:1", "program", "random:2")
 
@@ -35,6 +36,11 @@ def variants(name: str) -> list[dict[str, Any]]:
 CASES = [(name, dtype, variant) for name in KERNELS for dtype in dtypes_of(name) for variant in variants(name)]
 
 
+def is_quick(name: str, dtype: tl.DType, variant: dict[str, Any]) -> bool:
+    """One type of each, but for kernels that take long."""
+    return name != "attention.flash_attention_backward" and (dtype is tl.f16 or len(dtypes_of(name)) == 1)
+
+
 def check(name: str, dtype: tl.DType, variant: dict[str, Any], orders: tuple[str, ...]) -> None:
     module = importlib.import_module(f"kernels_zoo.{name}")
     kernel = getattr(module, KERNELS[name])
@@ -45,8 +51,7 @@ def check(name: str, dtype: tl.DType, variant: dict[str, Any], orders: tuple[str
 
 
 @pytest.mark.parametrize(("name", "dtype", "variant"), [
-    pytest.param(*case, marks=() if case[1] is tl.f16 or len(dtypes_of(case[0])) == 1 else pytest.mark.slow)
-    for case in CASES], ids=str)
+    pytest.param(*case, marks=() if is_quick(*case) else pytest.mark.slow) for case in CASES], ids=str)
 def test_shapes(name: str, dtype: tl.DType, variant: dict[str, Any]) -> None:
     check(name, dtype, variant, ORDERS)
 

@@ -37,6 +37,7 @@ from tilus.ir.ops.cores import CoreIndex, Receive, Send, Side, Strips
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.ascend.casts import lower_cast
 from tilus.lowering.ascend.channels import Channels, Ports
+from tilus.lowering.ascend.comparisons import narrow_comparisons
 from tilus.lowering.ascend.control import lower_for, lower_if, lower_strips, lower_while
 from tilus.lowering.ascend.core import Core, Scalar
 from tilus.lowering.ascend.cube import Cube
@@ -61,7 +62,6 @@ from tilus.lowering.ascend.movement import (
 from tilus.lowering.ascend.reductions import lower_reduce
 from tilus.lowering.ascend.vector import Vector
 from tilus.lowering.ascend.views import GlobalView
-from tilus.lowering.facts import kernel_facts
 
 
 def lower_to_cores(module: Module) -> Module:
@@ -126,7 +126,8 @@ def _lower_side(into: Block, kernel: Function, body: Block, kind: str, signature
     source = Block()
     source.args, source.ops = kernel.body.args, body.ops
     function = Function(kernel.name, source, kernel.parameters, kernel.attributes, kernel.span)
-    _, facts = next(iter(kernel_facts(Module([function], launch))))
+    facts = narrow_comparisons(function, launch)
+    body = function.body
     core = Core(into)
     core.span = kernel.span
     first = core.emit(CoreIndex("whole" if mixed and kind == "vector" else "block"))

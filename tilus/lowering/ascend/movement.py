@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from tilus.ir.ops.cores import CoreIndex, Receive, Send
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.channels import Channel
 from tilus.lowering.ascend.core import Scalar
+from tilus.lowering.ascend.scattered import blocks_of_elements, collected, is_scattered
 from tilus.lowering.ascend.tiles import BLOCK, MAX_REPEATS, MAX_STRIDE, Tile, form_of, split, stored
 from tilus.lowering.ascend.transposes import turned
 from tilus.lowering.ascend.units import TYPES
@@ -34,6 +36,9 @@ def lower_load(vector: Vector, op: Load) -> None:
     dtype = op.result.tile.dtype
     if stored(dtype) is not dtype or dtype not in TYPES:
         vector.refuse(op, f"{vector.target}'s vectors have no {dtype}", "keep such arrays out of the kernel")
+    if is_scattered(vector, op, window(vector, op, op.shape), op.shape):
+        _load_scattered(vector, op)
+        return
     order = _memory_order(vector, op, op.shape)
     if order is not None:
         _load_turned(vector, op, order)
@@ -44,6 +49,21 @@ def lower_load(vector: Vector, op: Load) -> None:
     vector.tiles[op.result] = to
     if op.mask is not None:
         vector.finish_loads()
+        _mask(vector, op, to)
+
+
+def _load_scattered(vector: Vector, op: Load) -> None:
+    to = vector.room(op.result.tile.dtype, vector.form(op.result))
+    place, other = window(vector, op, op.shape), other_of(vector, op)
+    blocks = blocks_of_elements(vector, to, math.prod(op.shape))
+    if not place.whole:
+        vector.fill(blocks, other)
+    copies = _Copies.of_elements(vector, blocks, place, op.shape)
+    copies.run(lambda at, tensor, count, length: _fetch_rows(vector, copies, at, tensor, count, length, other))
+    vector.finish_loads()
+    collected(vector, to, blocks)
+    vector.tiles[op.result] = to
+    if op.mask is not None:
         _mask(vector, op, to)
 
 
@@ -62,11 +82,7 @@ def _memory_order(vector: Vector, op: Load | Store, shape: tuple[int, ...]) -> t
     wide = [d for d, n in enumerate(shape) if n != 1]
     if not wide or strides[wide[-1]] == 1:
         return None
-    contiguous = [d for d in wide if strides[d] == 1]
-    if not contiguous:
-        vector.refuse(op, "no dimension of the tile is known to be contiguous in memory",
-                      "pass an array whose last or first dimension is contiguous")
-    last = contiguous[-1]
+    last = [d for d in wide if strides[d] == 1][-1]
     return (*(d for d in range(len(shape)) if d != last), last)
 
 
@@ -138,6 +154,17 @@ class _Copies:
             self.present = vector.core.mul(self.present, self.counts[d])
         self.dims = self.wide or [len(shape) - 1] if shape else []
         self.inner = self.dims[-2] if len(self.dims) > 1 else None
+
+    @classmethod
+    def of_elements(cls, vector: Vector, blocks: Tile, place: Window, shape: tuple[int, ...]) -> _Copies:
+        """Copies of one element each, as if that were a dimension more."""
+        view = place.view
+        one = dataclasses.replace(view, strides=(*view.strides, 1))
+        wider = dataclasses.replace(place, view=one, begins=(*place.begins, 0), counts=(*place.counts, 1))
+        copies = cls(vector, blocks, wider, (*shape, 1), tuple(range(len(shape) + 1)))
+        copies.dims = [*copies.wide, len(shape)]
+        copies.inner = copies.wide[-1]
+        return copies
 
     def run(self, copy: Callable[[Value, Value, Scalar, Scalar], None]) -> None:
         core = self.vector.core
@@ -277,13 +304,26 @@ def lower_store(vector: Vector, op: Store) -> None:
         vector.refuse(op, f"{vector.target}'s vectors have no {dtype}", "keep such arrays out of the kernel")
     tile = vector.as_type(vector.tile(op.value), dtype) if shape or op.value in vector.on_vectors else _single(
         vector, op.value)
+    place = window(vector, op, shape)
+    if is_scattered(vector, op, place, shape):
+        _store_scattered(vector, op, tile, place)
+        return
     order = _memory_order(vector, op, shape)
     dims = tuple(range(len(shape)))
     if order is not None:
         tile = transposed(vector, op, tile, shape, order)
         shape, dims = tuple(shape[d] for d in order), order
-    place = window(vector, op, op.value.tile.shape)
     copies = _Copies(vector, tile, place, shape, dims)
+    copies.run(lambda at, tensor, count, length: _store_rows(vector, copies, at, tensor, count, length))
+
+
+def _store_scattered(vector: Vector, op: Store, tile: Tile, place: Window) -> None:
+    shape = op.value.tile.shape
+    if not tile.form.packed:
+        vector.refuse(op, "a tile whose elements do not lie one behind the other in memory is stored where its rows "
+                          f"have multiples of {vector.unit} elements", "use such a tile, or one dimension")
+    blocks = vector.blocks_of(tile, math.prod(shape))
+    copies = _Copies.of_elements(vector, blocks, place, shape)
     copies.run(lambda at, tensor, count, length: _store_rows(vector, copies, at, tensor, count, length))
 
 

@@ -49,7 +49,9 @@ class Views:
             return GlobalView(view.pointer, view.offset, tuple(lows), tuple(highs), tuple(strides))
         if isinstance(op, CollapseView):
             return self._collapse(op)
-        assert isinstance(op, DerivedView)
+        if not isinstance(op, DerivedView):
+            raise UnsupportedError.at("E0507", "an array that a branch or a loop chooses is not lowered",
+                                      self.core.span, help="load from each array under `if`, or choose an index")
         raise UnsupportedError.at("E0507", f"{op.NAME} is not lowered for this target", op.span)
 
     def _collapse(self, op: CollapseView) -> GlobalView:

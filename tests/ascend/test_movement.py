@@ -1,0 +1,61 @@
+"""Tiles between global memory and the buffers of the twin's vector cores, where they do not lie row by row."""
+
+import numpy as np
+import pytest
+
+import tilus as tl
+
+ELEMENTS = {tl.f32: np.float32, tl.f16: np.float16, tl.i32: np.int32}
+
+
+@pytest.mark.parametrize("dtype", ELEMENTS, ids=str)
+def test_elements_that_lie_apart(dtype: tl.DType) -> None:
+    @tl.jit
+    def move(x: dtype["N", "M"], y: dtype["N", "M"], z: dtype["K", 16, "S"], column: tl.i64) -> None:
+        i = tl.grid(tl.cdiv(x.shape[0], 64))
+        tl.store(y[:, 1], i * 64, tl.load(x[:, column], i * 64, 64))
+        tl.store(z[:, :, 1], (i * 4, 0), tl.load(x[:, column], i * 64, 64, other=3).reshape(4, 16))
+
+    x = np.arange(100 * 3).reshape(100, 3).astype(ELEMENTS[dtype])
+    y, z = np.zeros_like(x), np.zeros((8, 16, 2), x.dtype)
+    move.on("ascend910b:random:1")(x, y, z, 2)
+    assert np.array_equal(y[:, 1], x[:, 2])
+    assert not y[:, (0, 2)].any()
+    assert np.array_equal(z[:, :, 1].ravel(), np.pad(x[:, 2], (0, 28), constant_values=3))
+    assert not z[:, :, 0].any()
+
+
+@tl.jit
+def shifted(x: tl.f32["N"], y: tl.f32["N"], a: tl.f16["M", 32], b: tl.f16[32, 16], c: tl.f32[32, 16],
+            first: tl.i64) -> None:
+    tl.grid(1)
+    tl.store(y, 0, tl.load(x, first, 64))
+    tl.store(c, (0, 0), tl.dot(tl.load(a, (first, 0), (32, 32)), tl.load(b, (0, 0), (32, 16))))
+
+
+@pytest.mark.parametrize("first", [-70, -5, 0, 3, 60])
+def test_tiles_that_begin_before_the_array(first: int) -> None:
+    random = np.random.default_rng(0)
+    x, y = random.standard_normal(64).astype(np.float32), np.full(64, np.nan, np.float32)
+    a, b = (random.integers(-4, 5, shape).astype(np.float16) for shape in ((40, 32), (32, 16)))
+    c = np.full((32, 16), np.nan, np.float32)
+    shifted.on("ascend910b:random:2")(x, y, a, b, c, first)
+    rows, elements = np.arange(32) + first, np.arange(64) + first
+    assert np.array_equal(y, np.where((elements >= 0) & (elements < 64), x[elements % 64], 0))
+    inside = ((rows >= 0) & (rows < 40))[:, None]
+    assert np.array_equal(c, np.where(inside, a[rows % 40].astype(np.float32), 0) @ b.astype(np.float32))
+
+
+@tl.jit
+def compared(y: tl.i32["M", "N"], shift: tl.i64) -> None:
+    """Whether a column is at most its row and the shift, whatever that is."""
+    i = tl.grid(tl.cdiv(y.shape[0], 32))
+    rows, columns = i * 32 + tl.arange(32)[:, None], tl.arange(64)[None, :]
+    tl.store(y, (i * 32, 0), tl.where(columns <= rows + shift, 1, 0).to(tl.i32))
+
+
+@pytest.mark.parametrize("shift", [-(1 << 62), -(1 << 32) + 5, -20, 0, 7, 1 << 40])
+def test_indices_of_64_bits_are_compared(shift: int) -> None:
+    y = np.full((50, 60), 7, np.int32)
+    compared.on("ascend910b")(y, shift)
+    assert np.array_equal(y, np.arange(60)[None, :] <= np.arange(50)[:, None] + shift)
