@@ -98,12 +98,22 @@ def _cpu_contraction(operand: DType, functions: bool) -> Tiling:
     return Tiling(128, 128, 32)
 
 
+def _ascend_contraction(operand: DType, functions: bool) -> Tiling:
+    """Sums of 128 by 256 fill L0C; where vectors compute with them, half of that."""
+    return Tiling(128, 128, 128) if functions or operand.bits > 16 else Tiling(128, 256, 128)
+
+
 def _gpu_loop(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling:
     """16 elements a thread, wide along the contiguous dimension."""
     return _strip(last_reduced, reduced, transposed) or (Tiling(2, 1024) if reduced else Tiling(4, 512))
 
 
 def _cpu_loop(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling:
+    return _strip(last_reduced, reduced, transposed) or Tiling(4, 1024)
+
+
+def _ascend_loop(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling:
+    """A tile of 16 KB of f32 is copied at the full rate, and eleven fit in the unified buffer."""
     return _strip(last_reduced, reduced, transposed) or Tiling(4, 1024)
 
 
@@ -116,3 +126,4 @@ def _strip(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling | None
 
 GPU_TILES = TileTable(_gpu_contraction, _gpu_loop, 1024, 4)
 CPU_TILES = TileTable(_cpu_contraction, _cpu_loop, 128, 8)
+ASCEND_TILES = TileTable(_ascend_contraction, _ascend_loop, 96, 4)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def lower_for(vector: Vector, op: For) -> None:
     core = vector.core
-    scalars = [vector.is_scalar(v) for v in op.init]
+    scalars = [vector.is_scalar(v) for v in op.carried]
     kept = [n for n, scalar in enumerate(scalars) if scalar]
     places = {n: _placed(vector, op.carried[n], init) for n, init in enumerate(op.init) if not scalars[n]}
     bounds = [vector.scalar(v) for v in (op.start, op.stop, op.step)]
@@ -172,7 +172,7 @@ def _branch_place(vector: Vector, op: If, n: int) -> Tile:
 
 def lower_while(vector: Vector, op: While) -> None:
     core = vector.core
-    scalars = [vector.is_scalar(v) for v in op.init]
+    scalars = [vector.is_scalar(v) for v in op.body.args]
     kept = [n for n, s in enumerate(scalars) if s]
     places = {n: _placed(vector, op.body.args[n], init) for n, init in enumerate(op.init) if not scalars[n]}
     for n, tile in places.items():

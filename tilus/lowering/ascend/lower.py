@@ -84,8 +84,11 @@ class Signature:
                 pointer = self._argument(PointerType(value.type.dtype), parameter.name, parameter.name)
                 extents = [self._number(n, f"{parameter.name}.shape[{d}]", f"{parameter.name}_shape{d}")
                            for d, n in enumerate(parameter.shape or value.type.shape)]
+                known = parameter.strides or (None,) * value.type.rank
+                if parameter.contiguous and known:
+                    known = (*known[:-1], 1)
                 strides = [self._number(n, f"{parameter.name}.strides[{d}]", f"{parameter.name}_stride{d}")
-                           for d, n in enumerate(parameter.strides or (None,) * value.type.rank)]
+                           for d, n in enumerate(known)]
                 self.arrays[value] = GlobalView(pointer, 0, (0,) * len(extents), tuple(extents), tuple(strides))
             else:
                 self.scalars[value] = self._argument(value.type, parameter.name, parameter.name)

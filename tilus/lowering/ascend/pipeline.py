@@ -8,6 +8,7 @@ from tilus.lowering.ascend.exponentials import fold_exponentials
 from tilus.lowering.ascend.halves import halve_vector_tiles
 from tilus.lowering.ascend.hoist_loads import hoist_loads
 from tilus.lowering.ascend.lower import lower_to_cores
+from tilus.lowering.ascend.neutral import begin_with_infinities
 from tilus.lowering.ascend.overlap import overlap_sides
 from tilus.lowering.ascend.plan_memory import plan_memory
 from tilus.lowering.ascend.rotation import rotate_slots
@@ -19,7 +20,8 @@ from tilus.lowering.pipelines import Pipeline
 from tilus.lowering.simplify import simplify
 
 ASCEND = Pipeline(
-    (("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify), ("fold-exponentials", fold_exponentials),
+    (("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify),
+     ("begin-with-infinities", begin_with_infinities), ("fold-exponentials", fold_exponentials),
      ("simplify-exponentials", simplify), ("split-sides", split_sides),
      ("overlap-sides", overlap_sides),
      ("halve-vector-tiles", halve_vector_tiles), ("simplify-sides", simplify),

@@ -52,7 +52,7 @@ def collected(vector: Vector, to: Tile, blocks: Tile) -> None:
     offsets = vector.counting(blocks.form.rows).tensor
     size = -(-blocks.form.rows // 8) * 8
     units.with_number(core, "Muls", offsets, offsets, units.number_text(BLOCK, i32), size)
-    if not form.packed:
+    if blocks.form.rows != form.size:
         vector.fill(to, 0)
     rows = [(0, form.rows * form.columns)] if form.packed else [(r, form.columns) for r in range(form.rows)]
     for row, count in rows:

@@ -40,9 +40,9 @@ def _pipeline(target: Target) -> Any:
 
 
 def _tiles() -> Any:
-    from tilus.lowering.array.tiles import CPU_TILES
+    from tilus.lowering.array.tiles import ASCEND_TILES
 
-    return CPU_TILES
+    return ASCEND_TILES
 
 
 def _engine(name: str) -> Any:
