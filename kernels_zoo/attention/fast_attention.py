@@ -3,7 +3,8 @@ to memory on the chip, as Volta, or whose matrix and vector units have to wait f
 
 The first level is a large block of keys and values, which is brought to memory on the chip while all wait, so that few
 synchronisations are needed. The second one is small sub-blocks of it, and of the rows of queries, as large as the units
-that work on them have room for; of each, the online softmax takes a step.
+that work on them have room for; of each, the online softmax takes a step. On Ascend the block is what the matrix core
+and the vector cores exchange, and the compiler divides it for the buffers of either.
 
 No mask of S×S elements is ever made, nor computed from indices: of a causal mask every sub-block's part is a window of
 one *tiling-mask* T (2M, 2M) of zeros and ones, T[u, v] = v ≤ u. Row r sees column c where c ≤ r + Sk − Sq. With
@@ -40,7 +41,7 @@ def fast_attention_forward(
 ) -> None:
     """``block`` keys are a block of the first level, which ``parts`` times BM rows share; BM rows by BN keys are a
     sub-block."""
-    E, chosen = E or D, levels(max(D, E), q.dtype, tl.target())
+    E, chosen = E or D, levels(max(D, E), q.dtype, tl.target(), M)
     block, BM, BN, warps = block or chosen[0], BM or chosen[1], BN or chosen[2], warps or chosen[3]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
@@ -52,6 +53,25 @@ def fast_attention_forward(
     queries = q[b, :, h, :]
     keys, values = (x[b, :, h // (H // Hk), :] for x in (k, v))
     start, shift, scale = tile * (parts * BM), Sk - Sq, LOG2_E / D**0.5
+    if tl.target() == "ascend910b":                                # what takes which part of a block the compiler says
+        assert parts == 1, "a block of the first level is for one tile of rows"
+        assert block == BN, "a block of the first level is one sub-block"
+        state, rows = begin(BM, E), tl.load(queries, (start, 0), (BM, D))
+        for span in band(start, BM, Sk, block, shift, -1, 0 if causal else -1):
+            for j in tl.range(span.begin, span.end, block):
+                def scores(s: tl.Tile, j: tl.Tile = j, span: Span = span) -> tl.Tile:
+                    if span.cuts(j, block):
+                        seen = (window(tiling_mask, start + shift - j, M, BM, BN) if causal
+                                else j + tl.arange(BN)[None, :] < Sk)
+                        s = tl.where(seen, s, -INFINITY)
+                    return s
+
+                state = attend(state, rows, lambda j=j: tl.load(keys, (j, 0), (block, D)),
+                               lambda j=j: tl.load(values, (j, 0), (block, E)), scale, scores)
+        out, sums = finish(state, scale)
+        tl.store(o[b, :, h, :], (start, 0), out.to(o.dtype))
+        tl.store(lse[b, h, :], start, sums)
+        return
     x = [held(tl.load(queries, (start + n * BM, 0), (BM, D))) for n in range(parts)]
     states = [begin(BM, E) for _ in range(parts)]
     key_block, value_block = tl.shared((block, D), k.dtype), tl.shared((block, E), v.dtype)
@@ -94,11 +114,14 @@ def window(tiling_mask: Any, offset: tl.Tile, M: int, BM: int, BN: int) -> tl.Ti
     return seen
 
 
-def levels(D: int, dtype: tl.DType, target: str) -> tuple[int, int, int, int]:
+def levels(D: int, dtype: tl.DType, target: str, M: int = LARGEST) -> tuple[int, int, int, int]:
     """The keys of a block of the first level; rows and keys of a sub-block; warps. Tiles are smaller where no tensor
     cores take the type: f32, and bf16 on the oldest GPUs."""
     if target == "cpu":
         return 256, 128, 64, 4
+    if target == "ascend910b":
+        block, rows = (512, 128) if D <= 128 and dtype.bits <= 16 else (128, 64)
+        return min(block, M), min(rows, M), min(block, M), 4
     if dtype.bits > 16 or (dtype is tl.bf16 and target in ("sm_70", "sm_75")):
         return (64, 64, 32, 4) if D <= 64 else (32, 32, 16, 4) if D <= 128 else (16, 16, 8, 4)
     return (128, 128, 32, 4) if D <= 64 else (64, 128, 32, 8) if D <= 128 else (32, 64, 32, 4)
@@ -124,7 +147,7 @@ def fast_attention(q: Array, k: Array, v: Array, causal: bool = False, engine: s
     batch, sq, h, d = q.shape
     o, lse = np.empty((batch, sq, h, v.shape[3]), q.dtype), np.empty((batch, h, sq), np.float32)
     kernel = fast_attention_forward.on(engine) if engine else fast_attention_forward
-    kernel(q, k, v, o, lse, tiling_mask(), D=d, E=v.shape[3], causal=causal, **tiles)
+    kernel(q, k, v, o, lse, tiling_mask(tiles.get("M", LARGEST)), D=d, E=v.shape[3], causal=causal, **tiles)
     return o, lse
 
 

@@ -21,6 +21,8 @@ REPEAT = 256
 """Bytes that a vector unit takes at once."""
 COMPARED = 128
 """Comparisons are of multiples of so many elements: whole repeats of 16 and 32 bits."""
+SINGLE = 16
+"""Elements that the length of a tile of one row is a multiple of, at most."""
 MAX_REPEATS = 255
 MAX_STRIDE = 255
 """Of repeats, in blocks."""
@@ -66,8 +68,9 @@ def split(shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
 
 
 def form_of(shape: tuple[int, ...], unit: int) -> Form:
-    """``unit``: rows are multiples of so many elements."""
+    """``unit``: rows are multiples of so many elements; of a single row 16 are enough, whatever lies behind it."""
     rows, columns = split(shape)
+    unit = min(unit, SINGLE) if math.prod(rows) == 1 else unit
     return Form(math.prod(rows), columns, -(-columns // unit) * unit)
 
 

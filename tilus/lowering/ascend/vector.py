@@ -138,7 +138,7 @@ class Vector:
         return tile
 
     def room(self, dtype: DType, form: Form, slots: int = 1) -> Tile:
-        size = form.compared // 8 if dtype is bool_ else form.size
+        size = form.compared // 8 if dtype is bool_ else max(form.size, BLOCK // dtype.itemsize)
         return Tile(self.core.local(u8 if dtype is bool_ else dtype, size, slots=slots), dtype, form)
 
     def narrow(self, value: Value) -> DType:
