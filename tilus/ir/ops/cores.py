@@ -141,13 +141,15 @@ class SetFlag(Operation):
 
 
 class WaitFlag(Operation):
-    """Later calls of ``target`` begin when the flag has been set; it is cleared."""
+    """Later calls of ``target`` begin when the flag has been set; it is cleared. One that lets slots be filled again
+    names their ``rings``."""
 
     NAME = "wait_flag"
     source: str
     target: str
     number: int
     slot: Value | None = None
+    rings: tuple[int, ...] = ()
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync"),)

@@ -24,6 +24,10 @@ class Access:
     tensor: Local | None = None
     group: int = 0
 
+    @property
+    def ring(self) -> int:
+        return self.tensor.ring if self.tensor is not None else -1
+
     def meets(self, other: Access) -> bool:
         if self.group and self.group == other.group:
             return False

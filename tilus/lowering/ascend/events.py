@@ -1,4 +1,4 @@
-"""Flags and barriers between pipes: one for every dependence that nothing else orders, and no others.
+"""Flags between pipes: one for every dependence that nothing else orders, and no others.
 
 A block is a row of operations; a loop or branch in it counts as one, with all that it does. Of two operations that meet
 in memory the later one's pipe waits for a flag that the earlier one's pipe sets right after it, so that both are in one
@@ -28,8 +28,6 @@ Pipes = tuple[str, str]
 Key = tuple[Pipes, int, int, frozenset[int], int]
 Need = tuple[int, "Value | None", frozenset[int]]
 """The node that something has to come after, the slots' turn, and the ring of the tensor."""
-IN_ORDER = frozenset({"S", "M", "MTE1", "FIX"})
-"""Pipes whose operations take place one after the other."""
 
 
 @record(eq=False, slots=True)
@@ -65,16 +63,14 @@ class _Flag:
 
 @record(eq=False, slots=True)
 class _Plan:
-    """``made`` are the tensors that the block's operations make, ``tails`` the branches that end with a barrier of a
-    pipe, so that those who do not take them need none. ``blocks``: the block is that of the loop over blocks,
-    which nothing orders in global memory."""
+    """``made`` are the tensors that the block's operations make, ``barriers`` before which nodes all pipes wait for
+    each other. ``blocks``: the block is that of the loop over blocks, which nothing orders in global memory."""
 
     nodes: list[_Node]
     made: set[Operation]
     blocks: bool = False
     flags: list[_Flag] = field(default_factory=list)
-    barriers: dict[int, set[str]] = field(default_factory=dict)
-    tails: set[tuple[int, str]] = field(default_factory=set)
+    barriers: set[int] = field(default_factory=set)
 
     def lasts(self, access: Access) -> bool:
         """Whether what is read may be of an earlier iteration: what an iteration makes it writes before."""
@@ -189,12 +185,12 @@ class _Program:
         for n, node in enumerate(plan.nodes):
             for flag in plan.flags:
                 if flag.target == n:
-                    flag.ops.append(WaitFlag(*flag.pipes, flag.number, flag.turn, span=node.op.span))
+                    filled = tuple(sorted(flag.rings)) if flag.distance else ()
+                    flag.ops.append(WaitFlag(*flag.pipes, flag.number, flag.turn, filled, span=node.op.span))
                     ops.append(flag.ops[-1])
-            ops += [PipeBarrier(pipe, span=node.op.span) for pipe in sorted(plan.barriers.get(n, ()))]
+            if n in plan.barriers:
+                ops.append(PipeBarrier("ALL", span=node.op.span))
             ops.append(node.op)
-            for _, pipe in sorted(t for t in plan.tails if t[0] == n):
-                _end_with_barrier(node.op, pipe)
             for flag in plan.flags:
                 if flag.source == n:
                     flag.ops.append(SetFlag(*flag.pipes, flag.number, flag.turn, span=node.op.span))
@@ -238,12 +234,6 @@ class _Program:
         return first
 
 
-def _end_with_barrier(branch: Operation, pipe: str) -> None:
-    for region in branch.regions:
-        if any(access.pipe == pipe for access in accesses_of(region)):
-            region.ops.insert(-1, PipeBarrier(pipe, span=branch.span))
-
-
 # -- which flags
 
 
@@ -256,12 +246,8 @@ def _order_once(plan: _Plan) -> None:
             for source, (i, turn, rings) in sorted(needs.items(), key=lambda n: -n[1][0]):
                 if known.get(pipe, {}).get(source, -1) >= i:
                     continue
-                if source == pipe:
-                    plan.barriers.setdefault(j, set()).add(pipe)
-                    known.setdefault(pipe, {})[pipe] = j - 1
-                else:
-                    plan.flags.append(_Flag(i, j, (source, pipe), 0, turn, rings))
-                    _learn(known, pipe, history[i].get(source, {}), source, i)
+                plan.flags.append(_Flag(i, j, (source, pipe), 0, turn, rings))
+                _learn(known, pipe, history[i].get(source, {}), source, i)
         history.append({pipe: dict(clock) for pipe, clock in known.items()})
 
 
@@ -289,10 +275,7 @@ def _order_iterations(plan: _Plan) -> None:
                 for source, (i, turn, rings) in sorted(found.items(), key=lambda n: -n[1][0]):
                     if _ordered(plan, [(i, j, source, pipe, distance)]):
                         continue
-                    if source == pipe:
-                        plan.barriers.setdefault(j, set()).add(pipe)
-                    else:
-                        plan.flags.append(_Flag(i, j, (source, pipe), distance, turn, rings))
+                    plan.flags.append(_Flag(i, j, (source, pipe), distance, turn, rings))
 
 
 def _distance(access: Access, blocks: bool) -> int:
@@ -314,10 +297,7 @@ def _needs(plan: _Plan, j: int, earlier: range, *, carried: bool, distance: int 
             for other in nodes[i].accesses:
                 if not mine.meets(other) or _inside(nodes, i, j, mine, other):
                     continue
-                if not _matters(nodes[i], nodes[j], other, mine, same=i == j):
-                    continue
-                if mine.pipe == other.pipe and i != j and isinstance(nodes[i].op, If):
-                    plan.tails.add((i, mine.pipe))
+                if not _matters(other, mine):
                     continue
                 turn = mine.tensor.turn if mine.tensor is not None else None
                 entry = found.setdefault(mine.pipe, {})
@@ -349,21 +329,13 @@ def _of_loop(node: _Node, access: Access) -> bool:
         access.tensor in loop.walk() for loop in node.op.walk() if isinstance(loop, (For, While)))
 
 
-def _matters(before: _Node, after: _Node, earlier: Access, later: Access, *, same: bool) -> bool:
-    """Whether two accesses that meet need ordering at all."""
-    if earlier.pipe == "S":
-        return False  # the scalar unit has read before it issues what follows
-    if earlier.pipe != later.pipe:
-        return True
-    if earlier.pipe in IN_ORDER:
-        return False
-    if earlier.pipe in ("MTE2", "MTE3"):  # each of them copies in one direction
-        return earlier.write and later.write and earlier.tensor is not None
-    return not same or isinstance(before.op, (For, While, If))
+def _matters(earlier: Access, later: Access) -> bool:
+    """Whether a flag orders two accesses that meet: they are of two pipes, and the scalar unit has read before it
+    issues what follows."""
+    return earlier.pipe not in ("S", later.pipe)
 
 
-def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _Flag | None = None,
-             no_barrier: tuple[int, str] | None = None) -> bool:
+def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _Flag | None = None) -> bool:
     """Whether the flags and barriers order each (earlier node, later node, its pipe, the later one's, distance)."""
     if not wanted:
         return True
@@ -387,13 +359,8 @@ def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _F
                 given = handed.get((id(flag), turn - flag.distance))
                 if given is not None:
                     _learn(known, flag.pipes[1], given, flag.pipes[0], -1)
-            for pipe in plan.barriers.get(j, ()):
-                if (j, pipe) == no_barrier:
-                    continue
-                if pipe == "ALL":
-                    _learn_all(plan, known, now - 1)
-                else:
-                    known.setdefault(pipe, {})[pipe] = now - 1
+            if j in plan.barriers:
+                _learn_all(plan, known, now - 1)
             for i, _, source, pipe, distance in by_target.get(j, ()):
                 if turn >= distance and known.get(pipe, {}).get(source, -1) < (turn - distance) * count + i:
                     return False
@@ -404,19 +371,15 @@ def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _F
 
 
 def _drop_redundant(plan: _Plan, loop: bool) -> None:
-    """Flags and barriers go that the others make superfluous."""
+    """Flags go that the others make superfluous."""
     wanted = _wanted(plan, loop)
 
-    def turns(skip: _Flag | None = None) -> list[tuple[int, int, str, str, int]]:
+    def turns(skip: _Flag) -> list[tuple[int, int, str, str, int]]:
         return [_turn_of(f) for f in plan.flags if f is not skip] if loop else []
 
     for flag in sorted(plan.flags, key=lambda f: f.source - f.target - f.distance * len(plan.nodes)):
         if _ordered(plan, [*wanted, *turns(flag)], skip=flag):
             plan.flags.remove(flag)
-    for j, pipes in list(plan.barriers.items()):
-        for pipe in sorted(pipes):
-            if pipe != "ALL" and _ordered(plan, [*wanted, *turns()], no_barrier=(j, pipe)):
-                pipes.discard(pipe)
 
 
 def _turn_of(flag: _Flag) -> tuple[int, int, str, str, int]:
@@ -432,7 +395,7 @@ def _alternate(plan: _Plan) -> None:
             continue
         back = (flag.pipes[1], flag.pipes[0])
         if flag.source == flag.target:
-            plan.barriers.setdefault(flag.source, set()).add("ALL")
+            plan.barriers.add(flag.source)
         else:
             distance = 0 if flag.distance else flag.slots
             plan.flags.append(_Flag(flag.target, flag.source, back, distance, flag.turn, flag.rings))
@@ -462,7 +425,7 @@ def _bar(plan: _Plan, pipes: set[Pipes]) -> None:
         if not flag.distance and not any(flag.source < place <= flag.target for place in places):
             places.add(flag.target)
     for place in places:
-        plan.barriers.setdefault(place, set()).add("ALL")
+        plan.barriers.add(place)
 
 
 def _wanted(plan: _Plan, loop: bool) -> list[tuple[int, int, str, str, int]]:

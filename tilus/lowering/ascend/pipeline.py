@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tilus.lowering.ascend.arguments import drop_unused_arguments
+from tilus.lowering.ascend.barriers import insert_barriers
 from tilus.lowering.ascend.events import insert_events
 from tilus.lowering.ascend.exponentials import fold_exponentials
 from tilus.lowering.ascend.halves import halve_vector_tiles
@@ -30,7 +31,8 @@ ASCEND = Pipeline(
     ("lower-to-cores", lower_to_cores),
     (("simplify-cores", simplify), ("drop-unused-arguments", drop_unused_arguments), ("share-tensors", share_tensors),
      ("rotate-slots", rotate_slots),
-     ("plan-local-memory", plan_memory), ("insert-events", insert_events)),
+     ("plan-local-memory", plan_memory), ("insert-events", insert_events),
+     ("insert-barriers", insert_barriers)),
 )
 """From a traced tile module to what is printed as Ascend C."""
 
