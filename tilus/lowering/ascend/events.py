@@ -32,8 +32,19 @@ Need = tuple[int, "Value | None", frozenset[int]]
 
 @record(eq=False, slots=True)
 class _Node:
+    """An operation, what it accesses, the tensors of the loops that it has, or is, and what its regions access."""
+
     op: Operation
     accesses: list[Access]
+    tensors: set[Operation]
+    regions: list[set[Access]]
+
+    @classmethod
+    def of(cls, op: Operation) -> _Node:
+        loops = [inner for inner in op.walk() if isinstance(inner, (For, While))]
+        return cls(op, list(dict.fromkeys(accesses(op))),
+                   {inner for loop in loops for inner in loop.walk() if isinstance(inner, Local)},
+                   [set(accesses_of(region)) for region in op.regions])
 
 
 @record(eq=False, slots=True)
@@ -153,7 +164,7 @@ class _Program:
                 inner.setdefault(op, []).extend(self.visit(
                     region, repeated=repeated or loop, blocks=isinstance(op, For) and isinstance(
                         op.step.defining, CoreIndex)))
-        nodes = [_Node(op, list(dict.fromkeys(accesses(op)))) for op in ops]
+        nodes = [_Node.of(op) for op in ops]
         plan = _Plan(nodes, {op for op in block.walk() if isinstance(op, Local)}, blocks)
         _order_once(plan)
         if repeated:
@@ -318,15 +329,14 @@ def _inside(nodes: list[_Node], i: int, j: int, mine: Access, other: Access) -> 
     if isinstance(nodes[i].op, (For, While)):
         return True
     if isinstance(nodes[i].op, If):
-        return any(mine in list(accesses_of(region)) and other in list(accesses_of(region))
-                   for region in nodes[i].op.regions)
+        return any(mine in found and other in found for found in nodes[i].regions)
     return False
 
 
 def _of_loop(node: _Node, access: Access) -> bool:
     """Whether a loop within the operation has the tensor, whose slots go with it."""
-    return access.tensor is not None and (access.tensor.slots > 1 or access.tensor.ring >= 0) and any(
-        access.tensor in loop.walk() for loop in node.op.walk() if isinstance(loop, (For, While)))
+    return access.tensor is not None and (access.tensor.slots > 1 or access.tensor.ring >= 0) and (
+        access.tensor in node.tensors)
 
 
 def _matters(earlier: Access, later: Access) -> bool:

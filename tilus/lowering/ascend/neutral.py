@@ -10,7 +10,7 @@ import math
 
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.ops import Binary, Broadcast, Const, For, If, Reduce, Reshape, Select, Transpose, Yield
-from tilus.ir.rewriter import find_users
+from tilus.ir.rewriter import erase_dead, find_users, replace_values
 
 INFINITIES = {"max": -math.inf, "min": math.inf}
 Users = dict[Value, list[Operation]]
@@ -19,29 +19,38 @@ Users = dict[Value, list[Operation]]
 def begin_with_infinities(module: Module) -> None:
     """Replace the NaNs that only greatest, or only least elements begin with, in place."""
     for function in module.kernels:
-        _copy_for_each_use(function.body)
+        copies: dict[Value, Value] = {}
+        _copy_for_each_use(function.body, copies)
         users, owners = find_users(function), _owners(function.body)
         for op in function.walk():
             if isinstance(op, Const) and _is_nan(op):
                 kinds = _compared(op.result, users, owners, set(), carried=False)
                 if len(kinds) == 1 and (kind := kinds.pop()) in INFINITIES:
                     op.value = INFINITIES[kind]
+        same = {copy: value for copy, value in copies.items() if _is_nan(copy.defining)}
+        replace_values(function.body, same)
+        erase_dead(function)
 
 
-def _is_nan(op: Const) -> bool:
-    return op.dtype.is_float and op.value != op.value
+def _is_nan(op: Operation | None) -> bool:
+    return isinstance(op, Const) and op.dtype.is_float and op.value != op.value
 
 
-def _copy_for_each_use(block: Block) -> None:
+def _copy_for_each_use(block: Block, copies: dict[Value, Value]) -> None:
+    """A constant of its own for each operand that is a NaN."""
     ops: list[Operation] = []
+
+    def copied(value: Value) -> Value:
+        if not _is_nan(value.defining):
+            return value
+        ops.append(value.defining.clone({}))  # type: ignore[union-attr]
+        copies[ops[-1].results[0]] = value
+        return ops[-1].results[0]
+
     for op in block.ops:
         for region in op.regions:
-            _copy_for_each_use(region)
-        for value in dict.fromkeys(op.operands):
-            if isinstance(value.defining, Const) and _is_nan(value.defining):
-                copy = value.defining.clone({})
-                ops.append(copy)
-                op.map_operands(lambda v, old=value, new=copy.results[0]: new if v is old else v)  # type: ignore[misc]
+            _copy_for_each_use(region, copies)
+        op.map_operands(copied)
         ops.append(op)
     block.ops = ops
 
