@@ -11,6 +11,9 @@ from tilus.ir.ops.cores import Call, Local, NextTurn, Side, Turn, local_type
 from tilus.lowering.ascend.accesses import local_of
 from tilus.targets.ascend import LOCAL_MEMORIES
 
+SMALL = 8192
+"""Bytes of a tile whose copy takes less than the way to memory and back."""
+MORE_SLOTS = 3
 OUTWARD = ("MTE3", "FIX")
 """Pipes that copy results while the next ones are computed."""
 
@@ -26,6 +29,7 @@ def rotate_slots(module: Module) -> None:
                 for local in _locals(body):
                     if local in sent:
                         local.slots = max(local.slots, 2)
+            _deepen(block)
             _fit(block)
             _share_rings(block, itertools.count())
             turns: list[Operation] = []
@@ -45,6 +49,15 @@ def _loops(block: Block, turns: list[Operation]) -> None:
             if isinstance(op, (For, While)) and region is op.body:
                 _turn(region, turns)
             _loops(region, turns)
+
+
+def _deepen(block: Block) -> None:
+    """Small tiles take longer to arrive than to be computed with: more of them are on their way, in a program with one
+    loop that has rings, which the flags are enough for."""
+    loops = [rings for body in _bodies(block) if (rings := [r for r in _locals(body) if r.slots > 1])]
+    if len(loops) == 1 and all(r.memory == "ub" and local_type(r.result).bytes <= SMALL for r in loops[0]):
+        for ring in loops[0]:
+            ring.slots = max(ring.slots, MORE_SLOTS)
 
 
 def _fit(block: Block) -> None:
