@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -97,6 +98,7 @@ def checks() -> Iterator[Check]:
     yield Check("cuobjdump", _cuobjdump)
     yield Check("nvcc", _nvcc, optional=True)
     yield Check("GPU through CuPy", _gpu, optional=True)
+    yield Check("C++ for the twin of Ascend", _twin, optional=True)
 
 
 def _target_checks(target: Target) -> Iterator[Check]:
@@ -199,6 +201,28 @@ def _gpu() -> str:
         raise Absent(f"CuPy {cupy.__version__} sees no GPU: {error}") from None
     names = [cupy.cuda.runtime.getDeviceProperties(i)["name"].decode() for i in range(count)]
     return f"CuPy {cupy.__version__}: {', '.join(names)}"
+
+
+def _twin() -> str:
+    import ctypes
+    import subprocess
+    import tempfile
+
+    from tilus.twin.compiler import CompilerError, find_compiler
+
+    try:
+        command = find_compiler()
+    except CompilerError as reason:
+        raise Absent(str(reason)) from None
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder) / "twice.cpp"
+        source.write_text('extern "C" int twice(int x) { return 2 * x; }')
+        library = source.with_suffix(".so")
+        subprocess.run([*command, "-std=c++17", "-fPIC", "-shared", str(source), "-o", str(library)], check=True)
+        if ctypes.CDLL(str(library)).twice(21) != 42:
+            raise ArithmeticError("2 * 21 is not 42 in compiled code")
+    version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
+    return f"{' '.join(command)}, {version.splitlines()[0]}"
 
 
 def _example() -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tilus.backends import Artifact, Backend, Options, Route, backend_of, backends
@@ -183,6 +185,30 @@ class Compiled:
     def files(self, name: str) -> dict[str, bytes]:
         """What stands beside the code in files, by their endings; ``name`` is the code's file."""
         return {}
+
+    has_project = False
+    """Whether it takes a folder of files to build and launch the kernel, which :meth:`project` has."""
+
+    def project(self) -> dict[str, bytes]:
+        """Its files, by name."""
+        return {}
+
+    @public
+    def save(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """Write :meth:`project` into a folder, which is made where it is not there; gives the files.
+
+        Raises:
+            UserError: E0804, the target's kernels have no such folder.
+            UnsupportedError: E0507, something has no form in C.
+        """
+        if not self.has_project:
+            raise call_error("E0804", f"kernels for {self.target} are files, not folders",
+                             help=f"tilus compile -o FILE, or write {self.name}.stage(…)")
+        files, place = self.project(), Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            (place / name).write_bytes(data)
+        return [place / name for name in files]
 
     def check(self) -> None:
         """Warn of what the user ought to know of the code."""

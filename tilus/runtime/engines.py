@@ -12,7 +12,7 @@ from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
 
-NAMES = ("cpu", "interpret", "python", "cuda", "simulate:sm_XX")
+NAMES = ("cpu", "interpret", "python", "cuda", "simulate:sm_XX", "ascend910b")
 
 
 class Plan(Protocol):

@@ -297,10 +297,11 @@ class JitFunction(TracedFunction):
                 triple: str | None = None, symbol: str | None = None, **constants: Any) -> CompiledKernel:
         """Compile for a GPU target, whether or not one is there. For ``"cpu"``, this machine or the processor ``cpu``,
         what is given has the stages ``tile``, ``thread``, ``llvm``, ``asm`` and ``object``: a relocatable object file
-        for programs in C, whose header ``files`` gives.
+        for programs in C, whose header ``files`` gives. For ``"ascend910b"`` it has ``ascendc``, and ``save(folder)``
+        writes it with a launcher and an example.
 
         Args:
-            target: ``"sm_70"`` to ``"sm_120a"``.
+            target: ``"sm_70"`` to ``"sm_120a"``, ``"ascend910b"`` or ``"cpu"``.
             via: ``"ptx"`` (LLVM and ptxas; the default) or ``"cuda"`` (CUDA C through NVRTC).
             assume: what is known of the arrays: ``"divisible"`` (contiguous, 16-byte aligned, run-time extents
                 multiples of 16), ``"contiguous"`` (any extents) or ``"strided"`` (unit last stride only).

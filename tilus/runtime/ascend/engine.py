@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from tilus.diagnostics import ToolchainError
+from tilus.diagnostics.frames import caller_span
 from tilus.interp import evaluate_launch
-from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.dtypes import DType
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import HOST, ArrayArgument
+from tilus.runtime.ascend.core_arguments import CoreArgument
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.specialise import Specialisation
@@ -59,28 +62,21 @@ class TwinRunner(NoPlan):
         self.reports: list[Any] = []
 
     def program(self, kernel: str) -> Any:
-        from tilus.twin import build
-
         with self.lock:
             if kernel not in self.programs:
-                described = self.compiled.metadata["kernels"][kernel]
-                self.programs[kernel] = build(self.compiled.ascendc, kernel,
-                                              [self._parameter(kernel, a) for a in described["arguments"]])
+                self.programs[kernel] = self.build(kernel)
         return self.programs[kernel]
 
-    def _parameter(self, kernel: str, argument: str) -> str:
-        from tilus.codegen.ascendc.scalars import type_name
-        from tilus.ir.types import TileType
+    def build(self, kernel: str) -> Any:
+        from tilus.twin import CompilerError, build
 
-        if argument.startswith("workspace["):
-            return "gm"
-        if "[" in argument:
-            return "int64_t"
-        function = self.module.kernel(kernel)
-        for value, parameter in zip(function.body.args, function.parameters, strict=True):
-            if parameter.name == argument:
-                return type_name(value.type.dtype) if isinstance(value.type, TileType) else "gm"
-        raise KeyError(argument)
+        try:
+            return build(self.compiled.ascendc, kernel, self.compiled.parameter_types(kernel))
+        except CompilerError as error:
+            if error.output:
+                raise
+            raise ToolchainError.at("E0901", f"no C++ compiler to run kernels for {self.compiled.target} here",
+                                    caller_span(), help=str(error)) from None
 
     def run(self, arguments: Sequence[Any]) -> None:
         reports: list[Any] = []
@@ -88,9 +84,10 @@ class TwinRunner(NoPlan):
         def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
             function = self.module.kernel(name)
             given = {p.name: a for p, a in zip(function.parameters, args, strict=True)}
-            described: Mapping[str, Any] = self.compiled.metadata["kernels"][name]
-            blocks = launched_blocks(described["cores"], int(np.prod(grid)))
-            values = [_value(argument, given, grid, blocks) for argument in described["arguments"]]
+            blocks = launched_blocks(self.compiled.metadata["kernels"][name]["cores"], int(np.prod(grid)))
+            if blocks == 0:
+                return
+            values = [core_value(argument, given, grid, blocks) for argument in self.compiled.arguments(name)]
             reports.append(self.program(name).run(values, blocks=blocks, seed=self.seed, order=self.order))
 
         assert self.module.launch is not None
@@ -103,29 +100,30 @@ def launched_blocks(cores: str, blocks: int) -> int:
     from tilus.twin.chips import CHIPS
 
     chip = CHIPS["ascend910b1"]
-    return max(1, min(blocks, chip.vector_cores if cores == "AIV_ONLY" else chip.cube_cores))
+    return min(blocks, chip.vector_cores if cores == "AIV_ONLY" else chip.cube_cores)
 
 
-def _value(argument: str, given: Mapping[str, Any], grid: tuple[int, ...], blocks: int) -> Any:
-    """An argument of a core's program, by what it means."""
-    if argument.startswith("workspace["):
-        size, dtype = argument[10:-1].split(":")
-        return np.empty(blocks * int(size), parse_dtype(dtype).numpy)
-    name, _, rest = argument.partition(".")
-    if not rest:
-        if argument.startswith("grid["):
-            return grid[int(argument[5:-1])]
-        value = given[name]
-        return _memory(value) if isinstance(value, ArrayArgument) else value.item() if hasattr(value, "item") else value
-    kind, axis = rest[:-1].split("[")
-    return int(getattr(given[name], kind)[int(axis)])
+def core_value(argument: CoreArgument, given: Mapping[str, Any], grid: tuple[int, ...], blocks: int) -> Any:
+    """An argument of a core's program, for the kernel's arguments by name and so many launched blocks."""
+    if argument.kind == "memory":
+        assert argument.dtype is not None
+        return np.empty(blocks * argument.size, argument.dtype.numpy)
+    if argument.kind == "grid":
+        return grid[argument.axis]
+    value = given[argument.name]
+    if argument.kind == "array":
+        return _memory(value)
+    if argument.kind == "number":
+        return value.item() if hasattr(value, "item") else value
+    return int(getattr(value, argument.kind)[argument.axis])
 
 
 def _memory(array: ArrayArgument) -> np.ndarray[Any, Any]:
     """The bytes from an array's first element to its last one."""
     low, high = array.extent_bytes()
     if low < 0:
-        raise NotImplementedError("arrays whose elements lie before their address")
+        raise call_error("E0507", "the twin runs kernels on arrays whose first element is the lowest in memory",
+                         help="pass a copy: np.ascontiguousarray(array)")
     return np.ctypeslib.as_array((ctypes.c_uint8 * max(high, 1)).from_address(array.address))
 
 

@@ -7,33 +7,18 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import parse_dtype
-from tilus.ir.ops import (
-    Binary,
-    Cast,
-    Compare,
-    Const,
-    DeviceAssert,
-    Dim,
-    Launch,
-    ResidentBlocks,
-    Select,
-    Stride,
-    Unary,
-    Workspace,
-    Yield,
-)
+from tilus.ir.ops import DeviceAssert, Launch, ResidentBlocks, Workspace, Yield
 from tilus.ir.types import ViewType
 from tilus.runtime.arguments import WORD_BYTES
 from tilus.runtime.header import c_type, format_lines, parameter_name, struct
 from tilus.runtime.header_checks import Checks, helpers
+from tilus.runtime.header_scalars import scalar_expression, workspace_bytes, workspace_number
 from tilus.targets.grid import MAX_OTHER_EXTENT
 
 if TYPE_CHECKING:
     from tilus.runtime.nvidia.kernel import CompiledKernel, KernelArgument
 
-_OPERATORS = {"add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|", "xor": "^", "div": "/"}
 _OWN_NAMES = ("kernel", "load", "launch", "floordiv", "stream", "status", "arguments", "grid", "blocks", "groups")
-_COMPARE = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 
 _HEAD = """\
 /* {name} for {target}, compiled by tilus. Arrays are device pointers; strides count elements;
@@ -126,35 +111,9 @@ class _Writer:
         return [f"{c_type(result.tile.dtype)} {self.names[result]} = {self.expression(op)};"]
 
     def expression(self, op: Operation) -> str:
-        n = self.names
-        if isinstance(op, Const):
-            return str(op.value).lower()
-        if isinstance(op, Dim):
-            return f"{n[op.view]}.shape[{op.axis}]"
-        if isinstance(op, Stride):
-            return f"{n[op.view]}.strides[{op.axis}]"
-        if isinstance(op, Compare):
-            return f"{n[op.lhs]} {_COMPARE[op.kind]} {n[op.rhs]}"
-        if isinstance(op, Select):
-            return f"{n[op.condition]} ? {n[op.x]} : {n[op.y]}"
-        if isinstance(op, Cast):
-            return f"({c_type(op.dtype)}){n[op.x]}"
-        if isinstance(op, Unary) and op.kind in ("neg", "not"):
-            return f"{'-' if op.kind == 'neg' else '~' if not op.x.tile.dtype.is_bool else '!'}{n[op.x]}"
-        if isinstance(op, Binary):
-            a, b = n[op.lhs], n[op.rhs]
-            if op.kind in _OPERATORS:
-                return f"{a} {_OPERATORS[op.kind]} {b}"
-            if op.kind in ("min", "max"):
-                return f"{a} {'<' if op.kind == 'min' else '>'} {b} ? {a} : {b}"
-            division = f"{self.kernel.name}_floordiv({a}, {b})"
-            if op.kind == "floordiv":
-                return division
-            if op.kind == "mod":
-                return f"{a} - {division} * {b}"
         if isinstance(op, ResidentBlocks):
             return str(self.resident())
-        raise UnsupportedError.at("E0507", f"{op.NAME} in a launch function has no form in C", op.span)
+        return scalar_expression(op, self.names, self.kernel.name)
 
     def resident(self) -> int:
         from tilus.targets import get_target
@@ -167,9 +126,7 @@ class _Writer:
         self.workspaces.append(name)
         self.names[op.result] = name
         extents = [self.names[e] for e in op.extents]
-        bits, count = op.dtype.packed_bits, " * ".join(extents) or "1"
-        # elements that fill no bytes are stored by atomics on words
-        size = f"{count} * {bits // 8}" if bits % 8 == 0 else f"({count} * {bits} + 31) / 32 * {WORD_BYTES}"
+        size = workspace_bytes(extents, op.dtype)
         lines = [f"CUdeviceptr {name} = 0;",
                  f"if (status == CUDA_SUCCESS && {size} > 0) status = cuMemAllocAsync(&{name}, {size}, stream);"]
         if op.zero:
@@ -222,7 +179,6 @@ class _Writer:
             return source if is_workspace else f"{source}.data", "CUdeviceptr"
         type_ = c_type(parse_dtype(argument.type))
         if rest and is_workspace:
-            axis = int(rest[rest.index("[") + 1 : -1])
-            extents = self.shapes[source]
-            return extents[axis] if rest.startswith("shape") else " * ".join(extents[axis + 1 :]) or "1", type_
+            kind, axis = rest[:-1].split("[")
+            return workspace_number(self.shapes[source], kind, int(axis)), type_
         return f"{source}.{rest}" if rest else source, type_
