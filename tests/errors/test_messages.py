@@ -12,6 +12,7 @@ import pytest
 
 import tilus as tl
 from tests.errors import (
+    ascend_programs,
     call_programs,
     machine_programs,
     packed_programs,
@@ -24,7 +25,7 @@ from tests.errors import (
 
 GOLDEN = Path(__file__).parent / "golden"
 MODULES = (programs, python_programs, call_programs, tile_programs, machine_programs, value_programs,
-           packed_programs, tuning_programs)
+           packed_programs, tuning_programs, ascend_programs)
 PROGRAMS = {name: (module, value) for module in MODULES for name, value in vars(module).items()
             if callable(value) and getattr(value, "__module__", "") == module.__name__
             and name not in ("f32", "scale", "double", "array")}

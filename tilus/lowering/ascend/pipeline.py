@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tilus.lowering.ascend.arguments import drop_unused_arguments
 from tilus.lowering.ascend.barriers import insert_barriers
+from tilus.lowering.ascend.check_operations import check_operations
 from tilus.lowering.ascend.events import insert_events
 from tilus.lowering.ascend.exponentials import fold_exponentials
 from tilus.lowering.ascend.halves import halve_vector_tiles
@@ -21,7 +22,7 @@ from tilus.lowering.pipelines import Pipeline
 from tilus.lowering.simplify import simplify
 
 ASCEND = Pipeline(
-    (("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify),
+    (("check-operations", check_operations), ("drop-empty-tiles", drop_empty_tiles), ("simplify", simplify),
      ("begin-with-infinities", begin_with_infinities), ("fold-exponentials", fold_exponentials),
      ("simplify-exponentials", simplify), ("split-sides", split_sides),
      ("overlap-sides", overlap_sides),
