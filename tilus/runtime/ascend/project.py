@@ -75,8 +75,6 @@ or, with the example, `cmake -B build && cmake --build build && ./build/{name}`.
 | `{name}.h` | `{name}_launch(…)` for C and C++: checks its arguments, works out grid{workspaces} and scalars |
 | `main.cpp`, `arrays.h` | an example; `./{name} FOLDER` reads `FOLDER/NAME.npy`, compares with `NAME.expected.npy` |
 | `CMakeLists.txt` | builds all of it |
-
-Local memory: {memory}.
 """
 
 
@@ -91,7 +89,7 @@ def project_files(compiled: CompiledForAscend) -> dict[str, bytes]:
     words = {"name": name, "target": compiled.target, "flags": " ".join(_flags(compiled)),
              "libraries": " ".join(LIBRARIES),
              "kernels": ", ".join(f"`{kernel}`" for kernel in compiled.metadata["kernels"]),
-             "workspaces": ", workspaces" if f"{name}_workspace_bytes(" in header else "", "memory": compiled.summary()}
+             "workspaces": ", workspaces" if f"{name}_workspace_bytes(" in header else ""}
     texts = {
         f"{name}.cpp": compiled.ascendc, f"{name}_start.cpp": start_source(compiled), f"{name}.h": header,
         "main.cpp": _MAIN.format(name=name, body="\n".join(f"  {line}" if line else "" for line in
