@@ -32,6 +32,7 @@ class _Barriers:
 
     def __init__(self) -> None:
         self.needed: dict[Operation, set[str]] = {}
+        self.accesses: dict[Operation, frozenset[Access]] = {}
 
     def place(self, program: Block) -> None:
         self.block(program, dict.fromkeys(PIPES, frozenset()))
@@ -58,7 +59,9 @@ class _Barriers:
         return state
 
     def call(self, op: Call, before: frozenset[Access]) -> frozenset[Access]:
-        mine = frozenset(accesses(op))
+        mine = self.accesses.get(op)
+        if mine is None:
+            mine = self.accesses[op] = frozenset(accesses(op))
         if any(_meet(a, b, op.pipe) for a in mine for b in before):
             self.needed.setdefault(op, set()).add(op.pipe)
             return mine
