@@ -57,7 +57,7 @@ SUBJECTS = {
                                          lambda: softmax.case((7, 2048), tl.f16)]),
     "attention": Subject(flash_attention.flash_attention_forward,
                          [lambda: flash_attention.case((1, 300, 300, 2, 1, 64), tl.f16, causal=True),
-                          lambda: flash_attention.case((1, 130, 390, 2, 1, 64), tl.f16, causal=True)]),
+                          lambda: flash_attention.case((1, 130, 1300, 2, 1, 64), tl.f16, causal=True)]),
 }
 
 
