@@ -7,6 +7,7 @@ from tilus.cli.doctor import Absent, Check, Status, checks, perform
 from tilus.cli.main import main
 from tilus.diagnostics import ToolchainError
 from tilus.targets import TARGETS
+from tilus.twin import compiler
 
 
 def test_the_toolchain_works(capsys: pytest.CaptureFixture[str]):
@@ -55,3 +56,13 @@ def test_a_failure_ends_with_1_and_its_name(monkeypatch: pytest.MonkeyPatch, cap
     assert captured.err == "Error: not working: bad\n"
     assert "OSError: disk" in captured.out
     assert "[cuda]" in captured.out
+
+
+def test_the_compiler_of_the_twin_is_optional(monkeypatch: pytest.MonkeyPatch):
+    check = next(check for check in checks() if "twin" in check.name)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiler.find_compiler.cache_clear()
+    outcome = perform(check)
+    compiler.find_compiler.cache_clear()
+    assert outcome.status is Status.ABSENT
+    assert "no-such-compiler" in outcome.detail

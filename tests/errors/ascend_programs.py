@@ -72,6 +72,30 @@ def bytes_without_sign_on_the_matrix_core() -> None:
     kernel.compile("ascend910b")
 
 
+def sums_beyond_the_matrix_core() -> None:
+    @tl.jit
+    def kernel(a: tl.f16["M", "K"], b: tl.f16["K", "N"], c: tl.f32["M", "N"]):
+        tl.grid(1)
+        sums = tl.zeros((512, 512))
+        for k in tl.range(0, a.shape[1], 64):
+            sums = tl.dot(tl.load(a, (0, k), (512, 64)), tl.load(b, (k, 0), (64, 512)), sums)
+        tl.store(c, (0, 0), sums)
+
+    kernel.compile("ascend910b")
+
+
+def more_exchanges_than_flags() -> None:
+    @tl.jit
+    def kernel(a: tl.f16["M", "K"], b: tl.f16["K", "N"], c: tl.f32["M", "N"]):
+        tl.grid(1)
+        x = tl.load(a, (0, 0), (16, 16))
+        for n in tl.static_range(1, 10):
+            product = tl.dot(x, tl.load(b, (0, 0), (16, 16 * n)))
+            tl.store(c, (16 * n, 0), tl.exp(product))
+
+    kernel.compile("ascend910b")
+
+
 def print_on_ascend() -> None:
     @tl.jit
     def kernel(x: tl.f32["N"]):

@@ -17,10 +17,23 @@ from tilus.twin.compiler import compile_kernel, library
 from tilus.twin.report import Report, TwinError, findings_of, report_of
 
 ORDERS = ("random", "early", "late", "program")
+
+
+def _half(number: float) -> ctypes.c_uint16:
+    return ctypes.c_uint16(int(np.asarray(number, np.float16).view(np.uint16)))
+
+
+def _bfloat16(number: float) -> ctypes.c_uint16:
+    import ml_dtypes
+
+    return ctypes.c_uint16(int(np.asarray(number, ml_dtypes.bfloat16).view(np.uint16)))
+
+
 _SCALARS: dict[str, Any] = {
     "int8_t": ctypes.c_int8, "uint8_t": ctypes.c_uint8, "int16_t": ctypes.c_int16, "uint16_t": ctypes.c_uint16,
     "int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64, "uint64_t": ctypes.c_uint64,
     "float": ctypes.c_float, "double": ctypes.c_double, "bool": ctypes.c_bool,
+    "half": _half, "bfloat16_t": _bfloat16,
 }
 _MEMORIES = ("UB", "L1", "L0A", "L0B", "L0C", "BT", "FB")
 _RATES = ("GM-UB", "GM-L1", "UB-GM", "L0C-GM", "L1-L0A", "L1-L0B", "L2 read", "L2 write")
