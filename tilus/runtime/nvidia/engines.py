@@ -22,16 +22,17 @@ from tilus.interp.memory import poisoned
 from tilus.interp.numbers import held_as
 from tilus.interp.packing import PackedElements
 from tilus.ir.core import Module
-from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.dtypes import DType, parse_dtype, u8
 from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
 from tilus.lowering.schedule.raster import launched_grid
 from tilus.runtime.arguments import WORD_BYTES, call_error
-from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
+from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, byte_range, contiguous
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.nvidia.build import ROUTES, GpuRoute, PtxKernel, compile_ptx
 from tilus.runtime.nvidia.launch_facts import LaunchFacts, formats_of
+from tilus.runtime.packed_array import is_held
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
 from tilus.targets.grid import is_launchable
@@ -127,11 +128,6 @@ class _Simulated(NoPlan):
         target = self.engine.target
         self.reports = []
 
-        def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
-            array = np.zeros(shape, held_as(dtype)) if zero else poisoned(shape, dtype)
-            strides = tuple(s // array.itemsize for s in array.strides)
-            return ArrayArgument(array, HOST, dtype, array.ctypes.data, shape, strides, True, array)
-
         def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
             kernel = self.kernel
             if has_to_be_folded(kernel.launches[name], grid):
@@ -154,7 +150,7 @@ class _Simulated(NoPlan):
             self.tell(report)
 
         assert self.module.launch is not None
-        evaluate_launch(self.module.launch, arguments, allocate=allocate, start=start,
+        evaluate_launch(self.module.launch, arguments, allocate=_workspace, start=start,
                         resident_blocks=lambda: target.sm_count)
 
     def tell(self, report: Report) -> None:
@@ -166,6 +162,18 @@ class _Simulated(NoPlan):
             report.raise_if_faulty(("error", "formal"))
         except CheckError as error:
             raise CheckError([_at_operation(d, self.module) for d in error.diagnostics]) from None
+
+
+def _workspace(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
+    """Host memory in which elements lie as they do on a device."""
+    strides = contiguous(shape)
+    if is_held(dtype):
+        array = np.zeros(shape, held_as(dtype)) if zero else poisoned(shape, dtype)
+        return ArrayArgument(array, HOST, dtype, array.ctypes.data, shape, strides, True, array)
+    size = byte_range(shape, strides, dtype.packed_bits)[1]
+    memory = np.zeros(size, np.uint8) if zero else poisoned((size,), u8)
+    return ArrayArgument(memory, HOST, dtype, memory.ctypes.data, shape, strides, True,
+                         PackedElements(memory, dtype, shape, strides))
 
 
 class _Memory:
