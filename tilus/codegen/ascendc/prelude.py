@@ -90,6 +90,13 @@ __aicore__ inline void LoadFractals(const LocalTensor<T>& to, const LocalTensor<
     LoadData(to, from, parameters);
 }
 """,
+    "EvenWords": """\
+// The words at even places of `count`: the lower halves of numbers of 32 bits.
+__aicore__ inline void EvenWords(const LocalTensor<uint16_t>& to, const LocalTensor<uint16_t>& from, uint32_t count) {
+    uint64_t kept = 0;
+    GatherMask(to, from, static_cast<uint8_t>(1), true, count, GatherMaskParams(1, 1, 8, 0), kept);
+}
+""",
     "TurnSquares": """\
 // Squares of 32 by 32 bytes from L1 to L0, transposed: the `start`-th, and each `stride` further.
 template <typename T>

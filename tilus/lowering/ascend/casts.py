@@ -10,6 +10,7 @@ from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
 from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, i8, i16, i32, u8, u16, u32
 from tilus.ir.ops import Cast
 from tilus.lowering.ascend import units
+from tilus.lowering.ascend.integers import converted, f32_as_unsigned, unsigned_as_f32
 from tilus.lowering.ascend.tiles import Tile
 
 if TYPE_CHECKING:
@@ -20,17 +21,12 @@ DIRECT: dict[DType, tuple[DType, ...]] = {
     f32: (i32, f16, bf16, i16),
 }
 """What the unit converts in one step."""
-_EXACT = {i8: 8, u8: 8, i16: 16, i32: 32}
 _ROUNDINGS = {"rn": "CAST_RINT", "rz": "CAST_TRUNC", "rm": "CAST_FLOOR", "rp": "CAST_CEIL"}
-_SAME_BITS = {u32: i32, u16: i16}
 
 
 def lower_cast(vector: Vector, op: Cast) -> None:
     source = vector.tile(op.x)
     dtype = vector.narrow(op.result)
-    if op.x.tile.dtype.is_int and dtype.is_int and not _fits(vector, op, dtype):
-        vector.refuse(op, f"a conversion from {op.x.tile.dtype} to {op.dtype} that may wrap is not lowered for "
-                          f"{vector.target}", "clamp the values first, or keep the wider type")
     vector.tiles[op.result] = _into_wanted(vector, op, cast_tile(vector, source, dtype, op.rounding))
 
 
@@ -42,13 +38,6 @@ def _into_wanted(vector: Vector, op: Cast, tile: Tile) -> Tile:
     return Tile(wanted, tile.dtype, tile.form)
 
 
-def _fits(vector: Vector, op: Cast, dtype: DType) -> bool:
-    known = vector.facts.of(op.x)
-    if dtype.bits >= 32 or (op.x.tile.dtype.bits < dtype.bits and (dtype.is_signed or not op.x.tile.dtype.is_signed)):
-        return True
-    return dtype.min_value <= known.low and known.high <= dtype.max_value
-
-
 def cast_tile(vector: Vector, tile: Tile, dtype: DType, rounding: str = "rn") -> Tile:
     """The tile with its values converted: to the nearest for floats, toward zero and saturating to integers."""
     if tile.dtype is dtype:
@@ -57,15 +46,19 @@ def cast_tile(vector: Vector, tile: Tile, dtype: DType, rounding: str = "rn") ->
         return cast_tile(vector, vector.numbers(tile), dtype)
     if dtype is bool_:
         return vector.truth(cast_tile(vector, tile, f32))
-    if _SAME_BITS.get(dtype, dtype) is _SAME_BITS.get(tile.dtype, tile.dtype):
-        return Tile(vector.core.part(tile.tensor, dtype=dtype), dtype, tile.form)
-    if tile.dtype.is_float and dtype in (i8, u8, i16):
+    if tile.dtype.is_int and dtype.is_int:
+        return converted(vector, tile, dtype)
+    if tile.dtype in (u16, u32):
+        return cast_tile(vector, unsigned_as_f32(vector, tile), dtype, rounding)
+    if dtype is u32:
+        return f32_as_unsigned(vector, cast_tile(vector, tile, f32))
+    if tile.dtype.is_float and dtype in (i8, u8, i16, u16):
         return _saturated(vector, tile, dtype)
-    for step in path(_SAME_BITS.get(tile.dtype, tile.dtype), _SAME_BITS.get(dtype, dtype)):
+    for step in path(tile.dtype, dtype):
         to = vector.room(step, tile.form)
         units.copy_cast(vector.core, to.tensor, tile.tensor, _rounding(tile.dtype, step, rounding), tile.form.size)
         tile = to
-    return tile if tile.dtype is dtype else Tile(vector.core.part(tile.tensor, dtype=dtype), dtype, tile.form)
+    return tile
 
 
 def _saturated(vector: Vector, tile: Tile, dtype: DType) -> Tile:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, bool_, f16, f32, i8, i16, i32, u8, u16
+from tilus.ir.dtypes import DType, bool_, f16, f32, i8, i16, i32, u8, u16, u32
 from tilus.ir.ops import Binary, Bitcast, Compare, Fma, Select, Unary
 from tilus.lowering.ascend import units
+from tilus.lowering.ascend.integers import lower_extreme, lower_quotient, signed_order
 from tilus.lowering.ascend.lazy import constant, is_spread, one_number
 from tilus.lowering.ascend.tiles import MAX_STRIDE, Tile
 from tilus.lowering.ascend.units import number_text
@@ -53,8 +54,9 @@ def lower_binary(vector: Vector, op: Binary) -> None:
         return
     if op.kind not in CALLS:
         vector.refuse(op, f"{op.kind} of tiles is not lowered for {vector.target}")
-    if dtype in (i8, u8):
-        vector.refuse(op, f"{vector.target}'s vectors do not compute with {dtype}", "convert to i32 or f16 first")
+    if dtype is u32 and op.kind in ("max", "min"):
+        _rounded(vector, op, lower_extreme(vector, op))
+        return
     inner = computed_in(dtype)
     if inner is dtype:
         arithmetic(vector, op.kind, vector.new(op.result), op.lhs, op.rhs)
@@ -84,6 +86,8 @@ def arithmetic(vector: Vector, kind: str, to: Tile, x: Value, y: Value) -> None:
     if kind in COMMUTATIVE and is_spread(vector, x) and not is_spread(vector, y):
         x, y = y, x
     number = constant(y)
+    if number is not None and dtype is i32 and number > dtype.max_value:
+        number -= 1 << 32  # of a type without a sign
     if number is not None and kind == "sub":
         kind, number = "add", -number
     if number is not None and kind == "div" and dtype.is_float and number and math.frexp(number)[0] == 0.5:
@@ -153,28 +157,20 @@ def _bits(vector: Vector, op: Binary) -> None:
 def _shift(vector: Vector, op: Binary) -> None:
     amount = constant(op.rhs)
     dtype = vector.narrow(op.result)
-    if amount is None or dtype.bits < 16 or not 0 <= amount < dtype.bits:
-        vector.refuse(op, f"{vector.target}'s vectors shift elements of 16 and 32 bits by a constant")
-    to = vector.new(op.result)
+    if amount is None or not 0 <= amount < dtype.bits:
+        vector.refuse(op, f"{vector.target}'s vectors shift by a constant", "multiply by a power of two")
+    x = vector.tile(op.lhs)
+    if dtype.bits == 8:
+        x = vector.as_type(x, i16)
+    result = vector.room(x.dtype, x.form) if dtype.bits == 8 else vector.new(op.result)
     name = "ShiftLeft" if op.kind == "shl" else "ShiftRight"
-    x = vector.tile(op.lhs).tensor
-    units.with_number(vector.core, name, to.tensor, x, number_text(amount, dtype), to.form.size)
+    units.with_number(vector.core, name, result.tensor, x.tensor, number_text(amount, x.dtype), x.form.size)
+    if dtype.bits == 8:
+        _rounded(vector, op, result)
 
 
 def _divide(vector: Vector, op: Binary) -> None:
-    """By powers of two: shifts, and what is left of them."""
-    divisor = constant(op.rhs)
-    dtype = vector.narrow(op.result)
-    if not isinstance(divisor, int) or divisor < 1 or divisor & (divisor - 1) or dtype not in (i32, i16, u16):
-        vector.refuse(op, f"{vector.target}'s vectors divide integers by constant powers of two alone",
-                      "compute the index outside of the tile, or in f32")
-    to, x, size = vector.new(op.result), vector.tile(op.lhs), vector.form(op.result).size
-    shift = divisor.bit_length() - 1
-    whole = to if op.kind == "floordiv" else vector.room(dtype, to.form)
-    units.with_number(vector.core, "ShiftRight", whole.tensor, x.tensor, number_text(shift, dtype), size)
-    if op.kind == "mod":
-        units.with_number(vector.core, "ShiftLeft", whole.tensor, whole.tensor, number_text(shift, dtype), size)
-        units.binary(vector.core, "Sub", to.tensor, x.tensor, whole.tensor, size)
+    _rounded(vector, op, lower_quotient(vector, op))
 
 
 # -- comparisons
@@ -217,14 +213,21 @@ def _compare_floats(vector: Vector, op: Compare, dtype: DType) -> None:
 def _compare_integers(vector: Vector, op: Compare) -> None:
     """The unit compares integers for equality alone: x ≤ y where min(x, y) = x, x ≥ y where max(x, y) = x. A difference
     that cannot wrap is compared with 0, as a float, which has its sign."""
-    difference = _difference(vector, op)
+    without_sign = u32 in (op.lhs.tile.dtype, op.rhs.tile.dtype)
+    difference = None if without_sign else _difference(vector, op)
     if difference is not None:
         _compare_with_zero(vector, op, difference)
         return
     to = vector.new(op.result)
     negated = op.kind in ("ne", "lt", "gt")
     x, core, size = vector.tile(op.lhs), vector.core, to.form.compared
-    if op.kind in ("eq", "ne"):
+    if without_sign:
+        x, other = signed_order(vector, op.lhs), signed_order(vector, op.rhs)
+        if op.kind not in ("eq", "ne"):
+            name, least = "Min" if op.kind in ("le", "gt") else "Max", vector.room(i32, to.form)
+            units.binary(core, name, least.tensor, x.tensor, other.tensor, to.form.size)
+            other = least
+    elif op.kind in ("eq", "ne"):
         other = vector.as_type(vector.tile(op.rhs), i32)
     else:
         other = vector.room(i32, to.form)
@@ -329,6 +332,9 @@ def _sign(vector: Vector, op: Unary) -> None:
     inner = computed_in(vector.narrow(op.result))
     x, core = vector.as_type(vector.tile(op.x), inner), vector.core
     result, size = vector.room(inner, x.form), x.form.size
+    if op.kind == "abs" and op.x.tile.dtype.is_int and not op.x.tile.dtype.is_signed:
+        vector.tiles[op.result] = vector.tile(op.x)
+        return
     if op.kind == "abs" and inner.is_float:
         units.unary(core, "Abs", result.tensor, x.tensor, size)
     else:

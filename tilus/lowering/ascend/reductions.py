@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UnsupportedError
-from tilus.ir.dtypes import f16, f32, i16, i32
+from tilus.ir.dtypes import f16, f32, i16, i32, u32
 from tilus.ir.ops import Reduce
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.core import Scalar
@@ -36,9 +36,9 @@ def lower_reduce(vector: Vector, op: Reduce) -> None:
     if dtype.is_int and inner == 1 and op.x.tile.shape[op.axis] != 1:
         vector.tiles[op.result] = _of_integers(vector, op, source)
         return
-    if not dtype.is_float and dtype not in (i32, i16):
-        vector.refuse(op, f"reductions of {dtype} are not lowered for {vector.target}", "convert to i32 or f32")
-    as_type = dtype if dtype in (f32, f16, i32, i16) else f32
+    if dtype is u32 and op.kind in ("max", "min"):
+        vector.refuse(op, f"{op.kind} of {dtype} is not lowered for {vector.target}", "convert to i32 or f32")
+    as_type = dtype if dtype in (f32, f16, i32, i16) else f32 if dtype.is_float else i32
     vector.tiles[op.result] = vector.as_type(reduced(vector, op, vector.as_type(source, as_type), op.kind),
                                              vector.narrow(op.result))
 
