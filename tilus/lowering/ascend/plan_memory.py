@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tilus.diagnostics import Diagnostic, Label, ResourceError
 from tilus.ir.core import Block, Module, Operation, Value
@@ -121,11 +122,25 @@ def _tensors(op: Operation) -> list[Value]:
     return [v for v in op.operands if isinstance(v.type, LocalType)]
 
 
+ORDERS: tuple[Callable[[_Range], tuple[int, ...]], ...] = (
+    lambda r: (-r.local.slots, r.begin - r.end, -r.bytes),
+    lambda r: (-r.bytes, r.begin - r.end),
+    lambda r: (r.begin, -r.bytes),
+)
+"""In which tensors are placed: those that live longest first, the largest, or as they come."""
+
+
 def _place(ranges: list[_Range], limit: int, memory: str, target: str) -> None:
-    """First fit, those that live longest and are largest first."""
+    """First fit, in the first order in which all find a place."""
+    if not any(_placed(sorted(ranges, key=order), limit) for order in ORDERS):
+        raise _too_small(ranges, limit, memory, target)
+
+
+def _placed(ranges: list[_Range], limit: int) -> bool:
+    """Whether tensors fit when they are placed in this order, at the lowest addresses."""
     placed: list[_Range] = []
     rings: dict[int, int] = {}
-    for one in sorted(ranges, key=lambda r: (-r.local.slots, r.begin - r.end, -r.bytes)):
+    for one in ranges:
         if one.local.ring in rings:
             one.local.address = rings[one.local.ring]
             continue
@@ -136,11 +151,12 @@ def _place(ranges: list[_Range], limit: int, memory: str, target: str) -> None:
                 break
             address = max(address, other.local.address + other.bytes)
         if address + one.bytes > limit:
-            raise _too_small(ranges, limit, memory, target)
+            return False
         one.local.address = address
         if one.local.ring >= 0:
             rings[one.local.ring] = address
         placed.append(one)
+    return True
 
 
 def _too_small(ranges: list[_Range], limit: int, memory: str, target: str) -> ResourceError:
