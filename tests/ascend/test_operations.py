@@ -26,8 +26,10 @@ TRUTHS = ("a < b", "a <= b", "a > b", "a >= b", "a == b", "a != b", "a < 3", "a.
 OF_FLOATS = ("a / b", "tl.exp(a)", "tl.exp2(a)", "tl.log(tl.abs(a) + 1)", "tl.log2(tl.abs(a) + 1)",
              "tl.sqrt(tl.abs(a))", "tl.rsqrt(tl.abs(a) + 1)", "tl.tanh(a)", "tl.erf(a)", "tl.sin(a)", "tl.cos(a)",
              "tl.sigmoid(a)", "tl.gelu(a)", "tl.relu(a)", "tl.silu(a)", "tl.floor(a)", "tl.ceil(a)", "tl.round(a)",
-             "tl.trunc(a)", "1 / a", "tl.fma(a, b, a)", "tl.sum(a, 1)", "tl.max(a, 1)", "tl.min(a, 0)", "tl.mean(a, 1)")
-OF_INTEGERS = ("a & b", "a | b", "a ^ b", "~a", "a << 2", "a >> 2", "a // 4", "a % 4")
+             "tl.trunc(a)", "1 / a", "tl.cummax(a, 0)", "tl.cumsum(a, 1)", "tl.cummax(a, 1, reverse=True)",
+             "tl.fma(a, b, a)", "tl.sum(a, 1)", "tl.max(a, 1)", "tl.min(a, 0)", "tl.mean(a, 1)")
+OF_INTEGERS = ("tl.cumsum(a, 0)", "tl.cumsum(a, 1, reverse=True)", "a & b", "a | b", "a ^ b", "~a", "a << 2",
+               "a >> 2", "a // 4", "a % 4")
 OF_SMALL_INTEGERS = ("a // 7", "a % 7", "a // b", "a % b", "tl.sum(a, 1)", "tl.max(a, 1)", "tl.max(a, 0)")
 Output = tuple[str, str, tuple[int, ...]]
 

@@ -24,6 +24,7 @@ from tilus.ir.ops import (
     Insert,
     Load,
     Reduce,
+    Scan,
     Select,
     Slice,
     Store,
@@ -60,6 +61,7 @@ from tilus.lowering.ascend.movement import (
     lower_transpose,
 )
 from tilus.lowering.ascend.reductions import lower_reduce
+from tilus.lowering.ascend.scans import lower_scan
 from tilus.lowering.ascend.vector import Vector
 from tilus.lowering.ascend.views import GlobalView
 
@@ -196,7 +198,8 @@ def nothing(vector: Vector, op: Operation) -> None:
 RULES: dict[type[Operation], Callable[..., None]] = {
     Binary: lower_binary, Unary: lower_unary, Compare: lower_compare, Select: lower_select, Cast: lower_cast,
     Fma: lower_fma, Bitcast: lower_bitcast, Load: lower_load, Store: lower_store, Transpose: lower_transpose,
-    Slice: lower_slice, Concat: lower_concat, Insert: lower_insert, Reduce: lower_reduce, For: lower_for, If: lower_if,
+    Slice: lower_slice, Concat: lower_concat, Insert: lower_insert, Reduce: lower_reduce, Scan: lower_scan,
+    For: lower_for, If: lower_if,
     While: lower_while, GridIndex: lower_grid_index, GridSize: lower_grid_size, Dim: lower_dim, Stride: lower_stride,
     Assume: nothing, CoreIndex: lower_part, Strips: lower_strips, Send: lower_send, Receive: lower_receive,
 }
