@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from kernels_zoo.checking import Case
 from kernels_zoo.elementwise import saxpy
 from kernels_zoo.gemm import matmul
 from tilus.cli.main import cli
-from tilus.runtime.ascend.core_arguments import CoreArgument
 from tilus.twin import build
 
 COMPILER = shutil.which("g++")
@@ -129,7 +129,8 @@ class Program:
 
         def launch(blocks: int, *values: Any) -> None:
             self.launches.append((blocks, [v for v, a in zip(values, arguments, strict=True) if not a.is_address]))
-            given = [self._array(v, blocks, a) if a.is_address else v for v, a in zip(values, arguments, strict=True)]
+            places = [v for v, a in zip(values, arguments, strict=True) if a.is_address]
+            given = [self._array(v, places) if a.is_address else v for v, a in zip(values, arguments, strict=True)]
             try:
                 program.run(given, blocks=blocks, order="late")
             except Exception as error:
@@ -139,12 +140,10 @@ class Program:
         ctypes.c_void_p.in_dll(self.library, f"on_{kernel}").value = ctypes.cast(callback, ctypes.c_void_p).value
         return callback
 
-    def _array(self, address: int, blocks: int, argument: CoreArgument) -> Any:
+    def _array(self, address: int, places: Sequence[int]) -> Any:
+        """The memory from an address to the end of the allocation, or to the next part of it."""
         size = int(self.library.bytes_behind(ctypes.c_void_p(address)))
-        if argument.dtype is not None:
-            assert address % 512 == 0
-            assert size >= blocks * argument.size * argument.dtype.itemsize
-            size = blocks * argument.size * argument.dtype.itemsize
+        size = min([size, *(other - address for other in places if other > address)])
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
     def run(self, *words: str) -> int:
@@ -172,10 +171,10 @@ def _calls_back(compiled: Any) -> str:
     return "\n".join([*lines, ""])
 
 
-def stored(folder: Path, kernel: tl.JitFunction, case: Case) -> str:
+def stored(folder: Path, names: Sequence[str], case: Case) -> str:
     """The case as the files that the example reads."""
     folder.mkdir()
-    for name, value in zip(kernel.signature.names, case.arguments, strict=False):
+    for name, value in zip(names, case.arguments, strict=False):
         np.save(folder / f"{name}.npy", np.asarray(value, np.float32) if isinstance(value, float) else value)
         for output, reference in zip(case.outputs, case.references, strict=True):
             if value is output:
@@ -200,7 +199,7 @@ def test_launches(tmp_path: Path, kernel: tl.JitFunction, cases: dict[Any, Any])
     for n, (shape, expected) in enumerate(cases.items()):
         program.launches.clear()
         case = module.case(shape, tl.f16) if module is matmul else module.case(shape)
-        assert program.run(stored(tmp_path / f"case{n}", kernel, case)) == 0
+        assert program.run(stored(tmp_path / f"case{n}", kernel.signature.names, case)) == 0
         assert len(program.launches) == (expected is not None)
         if expected is not None:
             blocks, values = program.launches[0]
@@ -212,10 +211,28 @@ def test_workspaces(tmp_path: Path) -> None:
     """Tiles that the cores of a block hand each other lie in a workspace, for each launched block."""
     compiled = flash_attention_forward.compile("ascend910b", assume="contiguous", D=64, causal=True)
     program = Program(tmp_path, compiled)
+    names = flash_attention_forward.signature.names
     for n, shape in enumerate([(1, 130, 200, 2, 1, 64), (1, 5, 0, 1, 1, 64)]):
         case = attention_case(shape, tl.f16, causal=True)
-        assert program.run(stored(tmp_path / f"case{n}", flash_attention_forward, case)) == 0
+        assert program.run(stored(tmp_path / f"case{n}", names, case)) == 0
     assert [blocks for blocks, _ in program.launches] == [4, 1]
+
+
+def test_several_kernels(tmp_path: Path) -> None:
+    """What a fused function hands from one kernel to the next lies in the workspace too, beside the exchange."""
+
+    @tl.fuse
+    def two_products(x: tl.f32["M", "K"], w: tl.f32["K", "N"], v: tl.f32["N", "P"]) -> Any:
+        return tl.exp(x @ w) @ v
+
+    program = Program(tmp_path, two_products.compile("ascend910b", assume="contiguous"))
+    random = np.random.default_rng(0)
+    for n, (rows, k, columns) in enumerate([(70, 30, 50), (0, 30, 50)]):
+        x, w, v = (random.standard_normal(s).astype(np.float32) for s in ((rows, k), (k, 130), (130, columns)))
+        out = np.full((rows, columns), np.nan, np.float32)
+        case = Case((x, w, v, out), (out,), (np.exp(x.astype(float) @ w) @ v,))
+        assert program.run(stored(tmp_path / f"case{n}", ("x", "w", "v", "out"), case)) == 0
+    assert [blocks for blocks, _ in program.launches] == [2, 1]
 
 
 def test_made_up_arrays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ OWN_NAMES = ("launch", "start", "walk", "cores", "floordiv", "is_small", "is_con
              "value", "device", "bytes")
 ALIGNMENT = 512
 """Of workspaces, in bytes: copies to and from such places are the fastest."""
+WIDTH = 118
 INVALID = "ACL_ERROR_INVALID_PARAM"
 
 _HEAD = """\
@@ -117,9 +117,15 @@ def _starts(compiled: CompiledForAscend, declared: str) -> Iterator[tuple[str, s
 
 
 def _wrapped(head: str, parts: Sequence[str], tail: str) -> str:
-    """A list in parentheses, in lines of at most 120 characters."""
-    return "\n".join(textwrap.wrap(f"{head}{', '.join(parts)}{tail}", 118, subsequent_indent=" " * 8,
-                                   drop_whitespace=True, break_long_words=False, break_on_hyphens=False))
+    """A list in parentheses, in lines of at most 120 characters with what indents them in a function."""
+    lines, line = [], head
+    for n, part in enumerate(parts):
+        piece = f"{part}{', ' if n + 1 < len(parts) else tail}"
+        if len(line) + len(piece) > WIDTH and line != head:
+            lines.append(line.rstrip())
+            line = " " * 8
+        line += piece
+    return "\n".join([*lines, line])
 
 
 class _Writer:
