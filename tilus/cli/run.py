@@ -12,7 +12,7 @@ import click
 @click.command("run", context_settings={"ignore_unknown_options": True})
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @click.option("--engine", default=None, metavar="ENGINE",
-              help="Where kernels run: cpu, interpret, python, cuda, simulate:sm_80[:cuda|:ptx].")
+              help="Where kernels run: cpu, interpret, python, cuda, simulate:sm_80[:cuda|:ptx], ascend910b.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(file: pathlib.Path, engine: str | None, arguments: tuple[str, ...]) -> None:
     """Run the main() of FILE, which finds ARGUMENTS in sys.argv.

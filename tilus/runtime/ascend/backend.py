@@ -35,7 +35,7 @@ class CompiledForAscend(Compiled):
         return project_files(self)
 
     def arguments(self, kernel: str) -> list[CoreArgument]:
-        """What a kernel's core program takes."""
+        """What a kernel's program of cores takes."""
         function = self.launch_module.kernel(kernel)
         return core_arguments(self.metadata["kernels"][kernel]["arguments"], function)
 
@@ -46,7 +46,7 @@ class CompiledForAscend(Compiled):
         return ["gm" if a.is_address else type_name(a.dtype or i64) for a in self.arguments(kernel)]
 
     def resources(self) -> dict[str, str]:
-        return {name: f"{size:,} B" for name, size in self.metadata["memory"].items()}
+        return {name.upper(): f"{size:,} B" for name, size in self.metadata["memory"].items()}
 
 
 def _build(module: Module, target: Target, options: Options) -> Artifact:

@@ -50,7 +50,7 @@ class TwinRunner(NoPlan):
 
     Attributes:
         order, seed: which of the orders that flags permit is taken.
-        reports: what the twin says of each kernel of the last call.
+        reports, launched: what the twin says of each kernel of the last call, and their names.
     """
 
     def __init__(self, specialisation: Specialisation, target: str, order: str, seed: int) -> None:
@@ -60,6 +60,7 @@ class TwinRunner(NoPlan):
         self.lock = threading.Lock()
         self.order, self.seed = order, seed
         self.reports: list[Any] = []
+        self.launched: list[str] = []
 
     def program(self, kernel: str) -> Any:
         with self.lock:
@@ -80,6 +81,7 @@ class TwinRunner(NoPlan):
 
     def run(self, arguments: Sequence[Any]) -> None:
         reports: list[Any] = []
+        launched: list[str] = []
 
         def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
             function = self.module.kernel(name)
@@ -88,11 +90,12 @@ class TwinRunner(NoPlan):
             if blocks == 0:
                 return
             values = [core_value(argument, given, grid, blocks) for argument in self.compiled.arguments(name)]
+            launched.append(name)
             reports.append(self.program(name).run(values, blocks=blocks, seed=self.seed, order=self.order))
 
         assert self.module.launch is not None
         evaluate_launch(self.module.launch, arguments, allocate=_allocate, start=start, resident_blocks=lambda: 20)
-        self.reports = reports
+        self.reports, self.launched = reports, launched
 
 
 def launched_blocks(cores: str, blocks: int) -> int:

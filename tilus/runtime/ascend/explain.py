@@ -38,9 +38,9 @@ def explain(prepared: Any) -> str:
                     for a in compiled.arguments(name) if a.kind == "memory" and a.dtype is not None)
     if exchanged:
         lines.append(f"  global memory between the cores of a block: {exchanged:,} B")
-    for report in runner.reports:
+    for name, report in zip(runner.launched, runner.reports, strict=True):
         first, *others = str(report).splitlines()
-        lines += [f"  estimate for {first}", *(f"  {line}" for line in others)]
+        lines += [f"  {name}, estimate for {first}", *(f"  {line}" for line in others)]
     if not runner.reports:
         lines.append("  the grid is empty: nothing is launched")
     return "\n".join(lines)
