@@ -98,7 +98,8 @@ size_t bytes_behind(void *pointer) {
 }
 }
 """
-_C_TYPES = {"gm": ctypes.c_void_p, "int64_t": ctypes.c_int64, "float": ctypes.c_float, "int32_t": ctypes.c_int32}
+_C_TYPES = {"gm": ctypes.c_void_p, "int64_t": ctypes.c_int64, "float": ctypes.c_float, "int32_t": ctypes.c_int32,
+            "half": ctypes.c_uint16}
 
 
 class Program:
@@ -130,7 +131,8 @@ class Program:
         def launch(blocks: int, *values: Any) -> None:
             self.launches.append((blocks, [v for v, a in zip(values, arguments, strict=True) if not a.is_address]))
             places = [v for v, a in zip(values, arguments, strict=True) if a.is_address]
-            given = [self._array(v, places) if a.is_address else v for v, a in zip(values, arguments, strict=True)]
+            given = [self._array(v, places) if a.is_address else _number(v, a.dtype)
+                     for v, a in zip(values, arguments, strict=True)]
             try:
                 program.run(given, blocks=blocks, order="late")
             except Exception as error:
@@ -151,6 +153,11 @@ class Program:
         status = int(self.library.run(len(given), (ctypes.c_char_p * len(given))(*given)))
         assert not self.failed
         return status
+
+
+def _number(value: Any, dtype: tl.DType | None) -> Any:
+    """A number as it was passed; those of 16 bits are passed as their bits."""
+    return np.uint16(value).view(dtype.numpy) if dtype in (tl.f16, tl.bf16) else value
 
 
 def _calls_back(compiled: Any) -> str:
@@ -233,6 +240,23 @@ def test_several_kernels(tmp_path: Path) -> None:
         case = Case((x, w, v, out), (out,), (np.exp(x.astype(float) @ w) @ v,))
         assert program.run(stored(tmp_path / f"case{n}", ("x", "w", "v", "out"), case)) == 0
     assert [blocks for blocks, _ in program.launches] == [2, 1]
+
+
+def test_names_and_numbers(tmp_path: Path) -> None:
+    """Parameters with names that the generated code has, extents by expression, numbers of each kind."""
+
+    @tl.jit
+    def names(count: tl.f32["N"], words: tl.f32["N + 1"], stream: tl.i32["N"], launch: tl.i32, workspace0: tl.f16,
+              B: int = 512) -> None:
+        start = tl.grid(tl.cdiv(count.shape[0], B)) * B
+        tl.store(words, start + 1, tl.load(count, start, B) + workspace0.to(tl.f32))
+        tl.store(stream, start, tl.load(stream, start, B) + launch)
+
+    program = Program(tmp_path, names.compile("ascend910b", assume="contiguous"))
+    x, y, z = np.linspace(-1, 1, 700, dtype=np.float32), np.zeros(701, np.float32), np.arange(700, dtype=np.int32)
+    case = Case((x, y, z, np.int32(-3), np.float16(1.5)), (y, z), (np.concatenate([[0], x + 1.5]), z - 3))
+    assert program.run(stored(tmp_path / "case", names.signature.names, case)) == 0
+    assert [(blocks, values[-3:]) for blocks, values in program.launches] == [(2, [-3, 0x3e00, 2])]
 
 
 def test_made_up_arrays(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,9 @@ FLAGS = ("-xasc", "--npu-arch=dav-2201", "-O2", "-std=c++17", "-fPIC", "--shared
 LIBRARIES = ("-lruntime", "-lascendcl", "-ltiling_api", "-lplatform", "-lm", "-ldl")
 EXAMPLE_EXTENTS = (1, 65536, 512, 64, 32, 16)
 """Of dimensions that have a name, where nothing is stored: by the rank of the array that has most."""
+EXAMPLE_NAMES = ("count", "words", "folder", "wrong", "main", "std", "Array", "Kind", "Given", "GivenNumber",
+                 "Describe", "Differs", "Release", "CHECK")
+"""Names of the example that parameters cannot have there."""
 _KINDS = {"f32": "F32", "f64": "F64", "f16": "F16", "bf16": "BF16"}
 
 _MAIN = """\
@@ -120,7 +123,7 @@ def _arguments(compiled: CompiledForAscend) -> Iterator[_Argument]:
     for value, parameter in zip(launch.body.args, launch.parameters, strict=True):
         own = parameter_name(value.name or "", names, OWN_NAMES)
         names.append(own)
-        variable = parameter_name(own, (), ("count", "words", "folder", "status", "stream", "wrong", "main", "Array"))
+        variable = parameter_name(own, (), EXAMPLE_NAMES)
         yield _Argument(value, parameter, own, variable, parameter.written)
 
 
@@ -138,11 +141,11 @@ def _main(compiled: CompiledForAscend, name: str, with_workspace: bool) -> Itera
     yield from extents.definitions()
     for a in arguments:
         if isinstance(a.value.type, ViewType):
-            yield (f"Array {a.variable} = Given(folder, {_text(a.name)}, {_kind(a.value.type.dtype)}, "
+            yield (f"Array {a.variable} = Given(folder, {_text(a.parameter.name)}, {_kind(a.value.type.dtype)}, "
                    f"{{{', '.join(extents.of(a))}}});")
         else:
             type_ = c_type(a.value.tile.dtype)
-            yield (f"const {type_} {a.variable} = GivenNumber<{type_}>(folder, {_text(a.name)}, "
+            yield (f"const {type_} {a.variable} = GivenNumber<{type_}>(folder, {_text(a.parameter.name)}, "
                    f"{_kind(a.value.tile.dtype)});")
     passed = []
     for a in arguments:
@@ -165,7 +168,7 @@ def _main(compiled: CompiledForAscend, name: str, with_workspace: bool) -> Itera
     yield "bool wrong = false;"
     for a in arrays:
         if a.written:
-            yield f"wrong |= Differs({a.variable}, folder, {_text(a.name)});"
+            yield f"wrong |= Differs({a.variable}, folder, {_text(a.parameter.name)});"
     yield ""
     if with_workspace:
         yield "if (workspace != nullptr) CHECK(aclrtFree(workspace));"
