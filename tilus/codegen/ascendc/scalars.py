@@ -9,8 +9,9 @@ from tilus.ir.dtypes import DType, bool_, f32, i64
 from tilus.ir.ops import Binary, Cast, Compare, Const, Select, Unary
 from tilus.ir.ops.cores import CoreIndex
 
-TYPES = {"i8": "int8_t", "u8": "uint8_t", "i16": "int16_t", "u16": "uint16_t", "i32": "int32_t", "u32": "uint32_t",
-         "i64": "int64_t", "u64": "uint64_t", "f32": "float", "f16": "half", "bf16": "bfloat16_t", "bool": "bool"}
+TYPES = {"i4": "int4b_t", "i8": "int8_t", "u8": "uint8_t", "i16": "int16_t", "u16": "uint16_t", "i32": "int32_t",
+         "u32": "uint32_t", "i64": "int64_t", "u64": "uint64_t", "f32": "float", "f16": "half", "bf16": "bfloat16_t",
+         "bool": "bool"}
 _OPERATORS = {"add": "+", "sub": "-", "mul": "*", "quo": "/", "rem": "%", "div": "/", "and": "&", "or": "|", "xor": "^",
               "shl": "<<", "shr": ">>", "lsl": "<<", "asr": ">>", "lsr": ">>"}
 _CALLS = {"min": "Least", "max": "Greatest", "floordiv": "FloorDiv", "mod": "FloorMod"}

@@ -11,6 +11,7 @@ from tilus.ir.dtypes import DType, bf16, bool_, f16, f32, i8, i16, i32, u8, u16,
 from tilus.ir.ops import Cast
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.integers import converted, f32_as_unsigned, unsigned_as_f32
+from tilus.lowering.ascend.nibbles import NIBBLES, as_halves
 from tilus.lowering.ascend.tiles import Tile
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def cast_tile(vector: Vector, tile: Tile, dtype: DType, rounding: str = "rn") ->
         return tile
     if tile.dtype is bool_:
         return cast_tile(vector, vector.numbers(tile), dtype)
+    if tile.dtype in NIBBLES:
+        return cast_tile(vector, as_halves(vector, tile), dtype)
     if dtype is bool_:
         return vector.truth(cast_tile(vector, tile, f32))
     if tile.dtype.is_int and dtype.is_int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tilus.ir.attributes import Attributes
 from tilus.ir.core import Block, Function, Module, Operation, Value
-from tilus.ir.dtypes import i64
+from tilus.ir.dtypes import DType, i64, u8
 from tilus.ir.families import DerivedView
 from tilus.ir.ops import (
     Assume,
@@ -72,6 +72,11 @@ def lower_to_cores(module: Module) -> Module:
     return Module(functions, None, "thread", frozenset({"cores"}), module.target)
 
 
+def _held_as(dtype: DType) -> DType:
+    """What elements in global memory are for copies: those of less than a byte are bytes of several."""
+    return u8 if dtype.packed_bits < 8 else dtype
+
+
 class Signature:
     """The arguments of a core's function: pointers, what extents and strides are run-time values, scalars, and the
     extents of the grid."""
@@ -83,7 +88,7 @@ class Signature:
         self.scalars: dict[Value, Value] = {}
         for value, parameter in zip(kernel.body.args, kernel.parameters, strict=True):
             if isinstance(value.type, ViewType):
-                pointer = self._argument(PointerType(value.type.dtype), parameter.name, parameter.name)
+                pointer = self._argument(PointerType(_held_as(value.type.dtype)), parameter.name, parameter.name)
                 extents = [self._number(n, f"{parameter.name}.shape[{d}]", f"{parameter.name}_shape{d}")
                            for d, n in enumerate(parameter.shape or value.type.shape)]
                 known = parameter.strides or (None,) * value.type.rank

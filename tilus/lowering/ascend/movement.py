@@ -16,6 +16,7 @@ from tilus.ir.ops.cores import CoreIndex, Receive, Send
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.channels import Channel
 from tilus.lowering.ascend.core import Scalar
+from tilus.lowering.ascend.nibbles import NIBBLES, bytes_of, of_bytes
 from tilus.lowering.ascend.scattered import blocks_of_elements, collected, is_scattered
 from tilus.lowering.ascend.tiles import BLOCK, MAX_REPEATS, MAX_STRIDE, Tile, form_of, split, stored
 from tilus.lowering.ascend.transposes import turned
@@ -34,6 +35,9 @@ def lower_load(vector: Vector, op: Load) -> None:
         lower_scalar_load(vector, op)
         return
     dtype = op.result.tile.dtype
+    if dtype in NIBBLES:
+        _load_nibbles(vector, op)
+        return
     if stored(dtype) is not dtype or dtype not in TYPES:
         vector.refuse(op, f"{vector.target}'s vectors have no {dtype}", "keep such arrays out of the kernel")
     if is_scattered(vector, op, window(vector, op, op.shape), op.shape):
@@ -50,6 +54,16 @@ def lower_load(vector: Vector, op: Load) -> None:
     if op.mask is not None:
         vector.finish_loads()
         _mask(vector, op, to)
+
+
+def _load_nibbles(vector: Vector, op: Load) -> None:
+    to, place, shape = bytes_of(vector, op, window(vector, op, op.shape))
+    to.tensor.name = op.result.name
+    copies = _Copies(vector, to, place, shape, tuple(range(len(shape))))
+    copies.run(lambda at, tensor, count, length: _fetch_rows(vector, copies, at, tensor, count, length, 0))
+    if not place.whole:
+        vector.pending.append(lambda: _surround(vector, to, copies, 0))
+    vector.tiles[op.result] = of_bytes(to, op.result.tile.dtype)
 
 
 def _load_scattered(vector: Vector, op: Load) -> None:
