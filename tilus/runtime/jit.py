@@ -432,7 +432,9 @@ class JitFunction(TracedFunction):
 
         With arguments, for those; without, under the assumptions of :meth:`compile`. With ``engine="cpu"``, how the
         call runs on this machine: how products are multiplied, blocks and threads, what is computed and moved, the
-        least time for that, and what the time is spent on by the model of its cores, which are measured once.
+        least time for that, and what the time is spent on by the model of its cores, which are measured once. With
+        ``engine="ascend910b"``, what each kind of core does, local memory and flags, and the twin's estimate
+        (docs/ascend.md); the call runs on copies of its arrays.
         """
         from tilus.runtime.explain import explain, explain_call
 
