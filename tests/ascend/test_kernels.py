@@ -18,12 +18,15 @@ KERNELS = {
     "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
     "linear_attention.gated_linear_attention": "gla_outputs",
     "linear_attention.lightning_quadratic": "lightning_attention_quadratic", "rnn.lstm": "lstm_step",
-    "attention.flash_attention_backward": "attention_backward_keys",
+    "attention.flash_attention_backward": "attention_backward_keys", "quantized.matmul": "quantized_matmul",
+    "quantized.matmul_int8": "quantized_matmul_int8",
 }
 ORDERS = ("late", "early", "random:1", "program", "random:2")
 
 
 def dtypes_of(name: str) -> list[tl.DType]:
+    if name.startswith("quantized."):
+        return [tl.f16, tl.bf16]
     return {"elementwise.saxpy": [tl.f32]}.get(name, [tl.f32, tl.f16, tl.bf16])
 
 

@@ -59,3 +59,34 @@ def test_indices_of_64_bits_are_compared(shift: int) -> None:
     y = np.full((50, 60), 7, np.int32)
     compared.on("ascend910b")(y, shift)
     assert np.array_equal(y, np.arange(60)[None, :] <= np.arange(50)[:, None] + shift)
+
+
+@pytest.mark.parametrize("columns", [64, 70, 37])
+@pytest.mark.parametrize("dtype", [tl.u4, tl.i4], ids=str)
+def test_halves_of_bytes(dtype: tl.DType, columns: int) -> None:
+    """Rows of whole bytes, and those that begin within one."""
+    @tl.jit
+    def widen(x: dtype["M", "N"], y: tl.i32["M", "N"]) -> None:
+        i, j = tl.grid(tl.cdiv(y.shape[0], 16), tl.cdiv(y.shape[1], 32))
+        tl.store(y, (i * 16, j * 32), tl.load(x, (i * 16, j * 32), (16, 32)).to(tl.i32))
+
+    numbers = np.random.default_rng(0).integers(*((0, 16) if dtype is tl.u4 else (-8, 8)), (21, columns))
+    y = np.full(numbers.shape, 99, np.int32)
+    widen.on("ascend910b:random:1")(tl.pack(numbers, dtype), y)
+    assert np.array_equal(y, numbers)
+
+
+@pytest.mark.parametrize("dtype", [tl.u8, tl.i16, tl.bf16], ids=str)
+def test_loads_under_masks(dtype: tl.DType) -> None:
+    @tl.jit
+    def masked(x: dtype[21, 40], y: tl.f32[21, 40]) -> None:
+        i = tl.grid(2)
+        columns = tl.arange(64)[None, :]
+        found = tl.load(x, (i * 16, 0), (16, 64), mask=(columns % 4 < 3) & (columns < 30), other=7)
+        tl.store(y, (i * 16, 0), found.to(tl.f32))
+
+    x = np.random.default_rng(0).integers(0, 99, (21, 40)).astype(dtype.numpy)
+    y = np.full(x.shape, np.nan, np.float32)
+    masked.on("ascend910b")(x, y)
+    columns = np.arange(40)
+    assert np.array_equal(y, np.where((columns % 4 < 3) & (columns < 30), x.astype(np.float32), 7))

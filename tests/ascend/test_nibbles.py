@@ -30,9 +30,3 @@ def test_all_numbers(wtype: tl.DType) -> None:
     y = np.empty(numbers.shape, np.float32)
     widened.on("ascend910b")(tl.pack(numbers, wtype), y, wtype=wtype)
     np.testing.assert_array_equal(y, numbers)
-
-
-def test_rows_within_a_byte_are_refused() -> None:
-    numbers = tl.pack(np.ones((5, 33), np.int32), tl.u4)
-    with pytest.raises(tl.UserError, match="may begin within a byte"):
-        widened.on("ascend910b")(numbers, np.empty((5, 33), np.float32), wtype=tl.u4)

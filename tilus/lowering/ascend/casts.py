@@ -26,6 +26,8 @@ _ROUNDINGS = {"rn": "CAST_RINT", "rz": "CAST_TRUNC", "rm": "CAST_FLOOR", "rp": "
 
 
 def lower_cast(vector: Vector, op: Cast) -> None:
+    if op.dtype.packed_bits < 8 and op.dtype is not bool_:
+        vector.refuse(op, f"{vector.target}'s vectors have no {op.dtype} to convert to", "store bytes")
     source = vector.tile(op.x)
     dtype = vector.narrow(op.result)
     vector.tiles[op.result] = _into_wanted(vector, op, cast_tile(vector, source, dtype, op.rounding))

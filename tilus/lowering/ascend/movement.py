@@ -16,7 +16,8 @@ from tilus.ir.ops.cores import CoreIndex, Receive, Send
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.channels import Channel
 from tilus.lowering.ascend.core import Scalar
-from tilus.lowering.ascend.nibbles import NIBBLES, bytes_of, of_bytes
+from tilus.lowering.ascend.nibble_rows import load_rows
+from tilus.lowering.ascend.nibbles import NIBBLES, bytes_of, in_whole_blocks, of_bytes
 from tilus.lowering.ascend.scattered import blocks_of_elements, collected, is_scattered
 from tilus.lowering.ascend.tiles import BLOCK, MAX_REPEATS, MAX_STRIDE, Tile, form_of, split, stored
 from tilus.lowering.ascend.transposes import turned
@@ -57,7 +58,15 @@ def lower_load(vector: Vector, op: Load) -> None:
 
 
 def _load_nibbles(vector: Vector, op: Load) -> None:
-    to, place, shape = bytes_of(vector, op, window(vector, op, op.shape))
+    if other_of(vector, op) != 0 or not op.shape:
+        vector.refuse(op, f"{op.result.tile.dtype} is loaded in tiles, with 0 beyond the array", "use `tl.where`")
+    whole = window(vector, op, op.shape)
+    if op.mask is not None or not in_whole_blocks(vector, op, whole):
+        vector.tiles[op.result] = load_rows(vector, op, whole)
+        if op.mask is not None:
+            _mask(vector, op, vector.tiles[op.result])
+        return
+    to, place, shape = bytes_of(vector, op, whole)
     to.tensor.name = op.result.name
     copies = _Copies(vector, to, place, shape, tuple(range(len(shape))))
     copies.run(lambda at, tensor, count, length: _fetch_rows(vector, copies, at, tensor, count, length, 0))
@@ -82,12 +91,13 @@ def _load_scattered(vector: Vector, op: Load) -> None:
 
 
 def _mask(vector: Vector, op: Load, tile: Tile) -> None:
+    """``other`` where the mask is not set; bytes are chosen as f16."""
     assert op.mask is not None
-    chosen = vector.room(tile.dtype, tile.form)
-    other = vector.room(tile.dtype, tile.form)
+    wide = vector.as_type(tile, f16) if tile.dtype.itemsize == 1 else tile
+    chosen, other = (vector.room(wide.dtype, tile.form) for _ in range(2))
     vector.fill(other, other_of(vector, op))
-    vector.select(chosen, vector.tile(op.mask), tile, other)
-    vector.tiles[op.result] = chosen
+    vector.select(chosen, vector.tile(op.mask), wide, other)
+    vector.tiles[op.result] = vector.as_type(chosen, tile.dtype)
 
 
 def _memory_order(vector: Vector, op: Load | Store, shape: tuple[int, ...]) -> tuple[int, ...] | None:

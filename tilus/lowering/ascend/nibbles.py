@@ -22,17 +22,18 @@ SIGNS = 0x8888
 """The upper bits of the four nibbles of a word."""
 
 
+def in_whole_blocks(vector: Vector, op: Load, place: Window) -> bool:
+    """Whether rows are whole bytes, and those of a tile whole blocks."""
+    shape, facts, last = op.shape, vector.facts, len(op.shape) - 1
+    if place.view.strides[last] != 1 or shape[last] % (2 * BLOCK) or place.begins[last] != 0:
+        return False
+    divisors = [facts.of(op.offsets[last]).divisor, facts.extent(op.view, last).divisor]
+    return not any(d % 2 for d in (*divisors, *(facts.stride(op.view, d).divisor for d in range(last))))
+
+
 def bytes_of(vector: Vector, op: Load, place: Window) -> tuple[Tile, Window, tuple[int, ...]]:
-    """Room for the bytes of a tile, the window that they are, and its shape. Refuses rows that begin within a byte."""
-    shape, core, facts = op.shape, vector.core, vector.facts
-    last = len(shape) - 1
-    if op.mask is not None or place.view.strides[last] != 1 or shape[last] % (2 * BLOCK) or place.begins[last] != 0:
-        vector.refuse(op, f"rows of {op.result.tile.dtype} are loaded in whole blocks of {BLOCK} bytes, contiguous in "
-                          "memory and without a mask", f"use tiles whose last extent is a multiple of {2 * BLOCK}")
-    divisors = [facts.of(op.offsets[last]).divisor, *(facts.stride(op.view, d).divisor for d in range(last))]
-    if any(d % 2 for d in divisors):
-        vector.refuse(op, f"a row of {op.result.tile.dtype} may begin within a byte",
-                      "`tl.assume` that extents are even where they are")
+    """Room for the bytes of a tile, the window that they are, and its shape."""
+    shape, core, last = op.shape, vector.core, len(op.shape) - 1
     form = Form(math.prod(shape[:-1]), shape[last] // 2, shape[last] // 2)
     view = dataclasses.replace(place.view, strides=(*(core.quotient(s, 2) for s in place.view.strides[:-1]), 1))
     halves = core.quotient(core.add(place.counts[last], 1), 2)

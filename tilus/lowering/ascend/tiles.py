@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from tilus.ir.core import Function, Value
-from tilus.ir.dtypes import DType, i32, i64
+from tilus.ir.dtypes import DType, i4, i8, i32, i64, u4, u8
 from tilus.ir.types import TileType, ViewType
 from tilus.records import record
 
@@ -75,8 +75,8 @@ def form_of(shape: tuple[int, ...], unit: int) -> Form:
 
 
 def stored(dtype: DType) -> DType:
-    """What elements are in local memory: 64-bit integers, whose values fit, are 32-bit ones."""
-    return i32 if dtype is i64 else dtype
+    """What elements are in local memory: 64-bit integers, whose values fit, are 32-bit ones, those of 4 bits bytes."""
+    return {i64: i32, u4: u8, i4: i8}.get(dtype, dtype)
 
 
 def row_unit(function: Function) -> int:
