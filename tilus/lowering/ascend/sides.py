@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tilus.diagnostics import Span
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import bf16, f16, f32
-from tilus.ir.ops import Binary, Cast, Const, Dot, For, If, Load, Store, Transpose, Yield
+from tilus.ir.ops import Binary, Cast, Const, Dot, For, If, Load, PermuteView, Store, Subview, Transpose, Yield
 from tilus.ir.ops.cores import Receive, Send, Side
 from tilus.ir.rewriter import erase_dead, find_users, replace_values
 from tilus.ir.types import TileType
@@ -144,7 +144,8 @@ def _matrix_work(function: Function, users: Users) -> _Work:
                     source = source.defining.x
                 if isinstance(source.defining, Load) and _plain(source.defining):
                     loads.add(source)
-        elif isinstance(op, Store) and op.mask is None and _result_of(op.value) in products and _convertible(op):
+        elif isinstance(op, Store) and op.mask is None and _result_of(op.value) in products and _convertible(op) and (
+                _stride(function, op.view, op.value.tile.rank - 1) == 1):
             stores.add(op)
     return _Work(products, kept, loads, stores)
 
@@ -156,6 +157,20 @@ def _plain(op: Load) -> bool:
 
 def _result_of(value: Value) -> Value:
     return value.defining.x if isinstance(value.defining, Cast) else value
+
+
+def _stride(function: Function, view: Value, axis: int) -> int | None:
+    """The stride of a view along an axis, where it is known."""
+    op = view.defining
+    if isinstance(op, PermuteView):
+        return _stride(function, op.view, op.permutation[axis])
+    if isinstance(op, Subview):
+        kept = [d for d in range(op.view.view.rank) if d not in op.dropped]
+        return _stride(function, op.view, kept[axis])
+    for value, parameter in zip(function.body.args, function.parameters, strict=False):
+        if value is view:
+            return parameter.strides[axis] if parameter.strides else None
+    return None
 
 
 def _convertible(op: Store) -> bool:

@@ -89,7 +89,10 @@ class TwinRunner(NoPlan):
             blocks = launched_blocks(self.compiled.metadata["kernels"][name]["cores"], int(np.prod(grid)))
             if blocks == 0:
                 return
-            values = [core_value(argument, given, grid, blocks) for argument in self.compiled.arguments(name)]
+            names = self.compiled.arguments(name)
+            written = {p.name for p in function.parameters if p.written}
+            values = _apart([core_value(argument, given, grid, blocks) for argument in names],
+                            [argument in written for argument in names])
             launched.append(name)
             reports.append(self.program(name).run(values, blocks=blocks, seed=self.seed, order=self.order))
 
@@ -119,6 +122,18 @@ def core_value(argument: CoreArgument, given: Mapping[str, Any], grid: tuple[int
     if argument.kind == "number":
         return value.item() if hasattr(value, "item") else value
     return int(getattr(value, argument.kind)[argument.axis])
+
+
+def _apart(values: list[Any], written: list[bool]) -> list[Any]:
+    """Copies of the arrays that are only read and overlap others: the twin has one allocation for each."""
+    arrays = [v if isinstance(v, np.ndarray) else None for v in values]
+
+    def meets(n: int) -> bool:
+        mine = arrays[n]
+        return mine is not None and not written[n] and any(
+            other is not None and m != n and np.may_share_memory(mine, other) for m, other in enumerate(arrays))
+
+    return [value.copy() if meets(n) else value for n, value in enumerate(values)]
 
 
 def _memory(array: ArrayArgument) -> np.ndarray[Any, Any]:
