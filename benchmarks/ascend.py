@@ -35,13 +35,13 @@ ENGINE = "ascend910b:program"
 CHIP = CHIPS["ascend910b1"]
 PUBLISHED = Path(__file__).parent / "published" / "ascend.csv"
 COMPILE_MOST = 0.3
-TILES = {"BM": 128, "BN": 256, "BK": 256}
+TILES = {"BM": 128, "BN": 256, "BK": 128}
 COMPILE = """\
 import time
 import tilus
 from kernels_zoo.gemm.matmul import matmul
 start = time.perf_counter()
-matmul.compile("ascend910b", BM=128, BN=256, BK=256).ascendc
+matmul.compile("ascend910b", BM=128, BN=256, BK=128).ascendc
 print(time.perf_counter() - start)
 """
 

@@ -113,15 +113,17 @@ def _along_rows(vector: Vector, op: Reduce, tile: Tile, kind: str, form: Form) -
     name = f"WholeReduce{kind.capitalize()}"
     order = "" if kind == "sum" else ", ReduceOrder::ORDER_ONLY_VALUE"
     step = min(MAX_REPEATS, rows) if rows <= MAX_REPEATS else MAX_REPEATS // 8 * 8  # results begin at blocks
+    group = core.group()
     for first, count in units.pieces(rows, step):
         core.call(f"{name}({{0}}, {{1}}, {tile.form.columns}, {count}, 1, 1, {stride}{order})", "V",
                   core.part(result.tensor, first, count),
-                  (core.part(tile.tensor, first * tile.form.pitch, (count - 1) * tile.form.pitch + tile.form.columns),))
-    _after_results(vector, result, rows)
+                  (core.part(tile.tensor, first * tile.form.pitch, (count - 1) * tile.form.pitch + tile.form.columns),),
+                  group=group)
+    _after_results(vector, result, rows, group)
     return result
 
 
-def _after_results(vector: Vector, result: Tile, rows: int) -> None:
+def _after_results(vector: Vector, result: Tile, rows: int, group: int) -> None:
     """Numbers behind the results, in what else is of their block, and after that."""
     core, dtype = vector.core, result.dtype
     per_block = BLOCK // dtype.itemsize
@@ -129,7 +131,7 @@ def _after_results(vector: Vector, result: Tile, rows: int) -> None:
     if rows % per_block:
         bits = sum(1 << lane for lane in range(rows % per_block, per_block))
         core.call(f"FillLanes({{0}}, {number_text(0, dtype)}, {bits}u)", "V",
-                  core.part(result.tensor, filled - per_block, per_block))
+                  core.part(result.tensor, filled - per_block, per_block), group=group)
     if filled < size:
         units.fill(core, core.part(result.tensor, filled, size - filled), number_text(0, dtype), size - filled, dtype)
 

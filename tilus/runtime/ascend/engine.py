@@ -97,15 +97,21 @@ class TwinRunner(NoPlan):
             reports.append(self.program(name).run(values, blocks=blocks, seed=self.seed, order=self.order))
 
         assert self.module.launch is not None
-        evaluate_launch(self.module.launch, arguments, allocate=_allocate, start=start, resident_blocks=lambda: 20)
+        evaluate_launch(self.module.launch, arguments, allocate=_allocate, start=start,
+                        resident_blocks=lambda: _chip().cube_cores)
         self.reports, self.launched = reports, launched
+
+
+def _chip() -> Any:
+    """The chip that the twin models here."""
+    from tilus.twin.chips import CHIPS
+
+    return CHIPS["ascend910b1"]
 
 
 def launched_blocks(cores: str, blocks: int) -> int:
     """As many as there are cores of the kind, or blocks."""
-    from tilus.twin.chips import CHIPS
-
-    chip = CHIPS["ascend910b1"]
+    chip = _chip()
     return min(blocks, chip.vector_cores if cores == "AIV_ONLY" else chip.cube_cores)
 
 
