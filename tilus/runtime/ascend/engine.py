@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
+
+if TYPE_CHECKING:
+    from tilus.twin.chips import Chip
 
 ORDERS = ("random", "early", "late", "program")
 
@@ -102,7 +105,7 @@ class TwinRunner(NoPlan):
         self.reports, self.launched = reports, launched
 
 
-def _chip() -> Any:
+def _chip() -> Chip:
     """The chip that the twin models here."""
     from tilus.twin.chips import CHIPS
 
