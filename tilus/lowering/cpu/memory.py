@@ -74,7 +74,7 @@ def window_mask(self: BlockLowering, window: Window, coords: Coords) -> Value | 
         if not coord.vector:
             if low is not None:
                 condition = c.both(condition, c.compare("ge", at, low))
-            if high is not None and not c.is_below(at, high):
+            if high is not None and (window, d) not in self.inside and not c.is_below(at, high):
                 condition = c.both(condition, c.compare("lt", at, high))
             continue
         if high is not None and (window, d) not in self.inside:
@@ -386,6 +386,6 @@ def _lanes_in_bounds(self: BlockLowering, window: Window, coords: Coords, lanes:
             continue
         if low is not None:
             condition = c.both(condition, c.compare("ge", at, low))
-        if high is not None and not c.is_below(at, high):
+        if high is not None and (window, d) not in self.inside and not c.is_below(at, high):
             condition = c.both(condition, c.compare("lt", at, high))
     return count if condition is None else c.select(condition, count, 0)

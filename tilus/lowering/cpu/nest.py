@@ -201,8 +201,9 @@ def outside_of(self: BlockLowering, windows: Sequence[Window]) -> Iterator[None]
 
 def ends_along(self: BlockLowering, values: Sequence[Value], vector: int) -> list[End]:
     """The windows below ``values`` that end along dimension ``vector``, each with its own dimension; not those that
-    are read elsewhere than at the element that is computed."""
-    found: dict[End, None] = {}
+    are read elsewhere than at the element that is computed, or along ``vector`` by one dimension here and another
+    there."""
+    found: dict[Window, set[tuple[int, ...]]] = {}
     moved: set[Window] = set()
     seen: set[tuple[Value, tuple[int | None, ...], bool]] = set()
     stack: list[tuple[Value, tuple[int | None, ...], bool]] = [(v, tuple(range(v.tile.rank)), False) for v in values]
@@ -217,11 +218,13 @@ def ends_along(self: BlockLowering, values: Sequence[Value], vector: int) -> lis
         if rep.window is not None and sliced:
             moved.add(rep.window)
         elif rep.window is not None:
-            found |= dict.fromkeys((rep.window, d) for d, dim in enumerate(dims)
-                                   if dim == vector and rep.window.highs[d] is not None)
+            along = tuple(d for d, dim in enumerate(dims) if dim == vector)
+            found.setdefault(rep.window, set()).add(along)
         sliced = sliced or isinstance(rep.op, Slice)
         stack += [(o, source_dims(rep.op, o, dims), sliced) for o in rep.op.operands if o in self.reps]
-    return [end for end in found if end[0] not in moved and end[0] not in self.full_windows]
+    return [(window, d) for window, ways in found.items() if len(ways) == 1
+            and window not in moved and window not in self.full_windows
+            for d in next(iter(ways)) if window.highs[d] is not None]
 
 
 def _along(self: BlockLowering, coords: list[Coord], vector: int, start: Number, stop: Number, width: int,
