@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from tilus.diagnostics import Span
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import bf16, f16, f32
-from tilus.ir.ops import Binary, Cast, Const, Dot, For, If, Load, PermuteView, Store, Subview, Transpose, Yield
+from tilus.ir.ops import Assume, Binary, Cast, Const, Dot, For, If, Load, PermuteView, Store, Subview, Transpose, Yield
 from tilus.ir.ops.cores import Receive, Send, Side
 from tilus.ir.rewriter import erase_dead, find_users, replace_values
 from tilus.ir.types import TileType
@@ -118,7 +118,7 @@ def _split(function: Function) -> None:
 
 def _stores(side: Side) -> bool:
     return any(not isinstance(op, (Yield, Const)) and op.effects() and not all(
-        e.kind in ("read", "alloc") for e in op.effects()) for op in side.body.walk())
+        e.kind in ("read", "alloc", "assume") for e in op.effects()) for op in side.body.walk())
 
 
 def _walk(ops: Sequence[Operation]) -> list[Operation]:
@@ -201,7 +201,8 @@ def _edit(function: Function, body: Block, work: _Work, users: Users, mapping: d
     for op in function.walk():
         mine_op = twin[id(op)]
         others = isinstance(op, Store) and (op in work.stores) == vector
-        if others or (op.effects() and not vector and not isinstance(op, (Store, Load))):
+        both = isinstance(op, (Store, Load)) or (isinstance(op, Assume) and _of_scalars(op.condition))
+        if others or (op.effects() and not vector and not both):
             gone.add(id(mine_op))
     _rewrite(body, after, gone)
     if vector:  # sums of the matrix core go through as they were
@@ -210,6 +211,14 @@ def _edit(function: Function, body: Block, work: _Work, users: Users, mapping: d
     for op in body.walk():
         if not isinstance(op, Send):
             op.map_operands(lambda v: _resolved(v, replaced))
+
+
+def _of_scalars(value: Value) -> bool:
+    """Whether a value is computed from scalars, with nothing read from memory."""
+    maker = value.defining
+    if maker is None or not isinstance(value.type, TileType):
+        return True
+    return value.tile.is_scalar and not maker.effects() and not maker.regions and all(map(_of_scalars, maker.operands))
 
 
 def _resolved(value: Value, replaced: dict[Value, Value]) -> Value:
