@@ -66,7 +66,8 @@ def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Cas
 def error(shape: tuple[int, ...], dtype: tl.DType = tl.f16, splits: int = 4, engine: str | None = None) -> float:
     """The relative error of one product."""
     one = case(shape, dtype)
-    matmul(*one.arguments, splits=splits, engine=engine)
+    a, b, c = one.arguments[:3]
+    matmul(a, b, c, splits, engine)
     return relative_error(one.outputs[0], one.references[0])
 
 
