@@ -95,11 +95,12 @@ def source_dim(self: BlockLowering, value: Value) -> int | None:
 
 def copy_transposed(self: BlockLowering, value: Value, shape: tuple[int, ...], along: int, across: int,
                     put: Put, origin: Coords | None = None, stops: Sequence[Number] | None = None,
-                    ends: Sequence[End] = ()) -> None:
+                    ends: Sequence[End] = (), rows: Sequence[End] = ()) -> None:
     """Evaluate by vectors along dimension ``along`` and ``put`` vectors along ``across``. Blocks that are not full
     go element by element. The elements are those from ``origin`` on, where given; ``put`` counts from 0. What is from
     ``stops`` on need not be there. ``ends``: windows that are left along ``across``, for blocks before whose ends
-    nothing is checked along it."""
+    nothing is checked along it. ``rows``: windows that are written, whose rows beyond ``stops`` are passed over by
+    branches: some processors take long for masked stores to where no memory is."""
     c, dtype = self.c, value.tile.dtype
 
     def get(coords: Coords) -> Value:
@@ -115,14 +116,22 @@ def copy_transposed(self: BlockLowering, value: Value, shape: tuple[int, ...], a
         coords = list(outer)
 
         self.lanes, coords[along] = steps[along], coord_at(i, True)
-        rows = []
+        parts = []
         for r in range(steps[across]):
             coords[across] = coord_at(j, False, r)
-            rows.append(c.splat(get(tuple(coords)), self.lanes))
+            parts.append(c.splat(get(tuple(coords)), self.lanes))
         self.lanes, coords[across] = steps[across], coord_at(j, True)
-        for r, column in enumerate(transpose_registers(self, rows)):
+        for r, column in enumerate(transpose_registers(self, parts)):
             coords[along] = coord_at(i, False, r)
-            put(tuple(coords), column)
+            if r == 0 or not rows or isinstance(stops[along], int):
+                put(tuple(coords), column)
+                continue
+
+            def one(at: Coords = tuple(coords), column: Value = column) -> None:
+                with inside_of(self, rows):
+                    put(at, column)
+
+            c.branch(c.compare("lt", c.add(i, r), stops[along]), one)
         self.lanes = saved
 
     whole = whole_vectors(self, reach[across], steps[across], ends) if ends else 0
@@ -219,7 +228,8 @@ def try_transposed_store(self: BlockLowering, value: Value, window: Window) -> b
         if stops is not None:
             ends.append((window, across))
         copy_transposed(self, value, shape, along, across,
-                        lambda coords, x: store_window(self, window, coords, x, None), stops=stops, ends=ends)
+                        lambda coords, x: store_window(self, window, coords, x, None), stops=stops, ends=ends,
+                        rows=[(window, along)])
         return []
 
     versions(self, [window, *windows_of(self, [value])], emit)
