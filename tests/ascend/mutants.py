@@ -54,7 +54,8 @@ def products(m: int, n: int, k: int) -> Case:
 SUBJECTS = {
     "matmul": Subject(matmul.matmul, [lambda: products(150, 150, 100), lambda: products(70, 250, 30)]),
     "softmax": Subject(softmax.softmax, [lambda: softmax.case((11, 5000), tl.f16),
-                                         lambda: softmax.case((7, 2048), tl.f16)]),
+                                         lambda: softmax.case((7, 2048), tl.f16),
+                                         lambda: softmax.case((7, 0), tl.f16)]),
     "attention": Subject(flash_attention.flash_attention_forward,
                          [lambda: flash_attention.case((1, 300, 300, 2, 1, 64), tl.f16, causal=True),
                           lambda: flash_attention.case((1, 130, 1300, 2, 1, 64), tl.f16, causal=True)]),

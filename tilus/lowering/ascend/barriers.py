@@ -3,21 +3,38 @@ under way, and no others.
 
 The units of vectors and of copies begin an operation before the last one is done. What is under way is followed through
 the program: a barrier ends it, and so does a flag that lets a ring's slot be filled again, since it comes from a pipe
-that has waited for what was in it.
+that has waited for what was in it. A flag of one number is set and waited for in turn; when it comes from a pipe that
+has itself waited for a flag of this one, all is done that was called before that was set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import NamedTuple
+
 from tilus.ir.core import Block, Module, Operation
 from tilus.ir.ops import For, If, While
-from tilus.ir.ops.cores import Call, PipeBarrier, WaitFlag
+from tilus.ir.ops.cores import Call, PipeBarrier, SetFlag, WaitFlag
 from tilus.lowering.ascend.accesses import Access, accesses
 from tilus.lowering.ascend.rotation import program_blocks
 
-UnderWay = dict[str, frozenset[Access]]
-"""By pipe, the accesses that may not be done."""
 COPIES = ("MTE2", "MTE3")
 PIPES = ("V", *COPIES)
+
+
+class Known(NamedTuple):
+    """Of whom the accesses of ``pipe`` that may not be done are: of the pipe itself; of another one (``by``), for all
+    that it has waited for; or of the last setting of a flag (``flag``) from or to that one."""
+
+    pipe: str
+    by: str = ""
+    flag: int = -1
+    arrives: bool = False
+    """Whether the flag is one for ``pipe``."""
+
+
+UnderWay = dict[Known, frozenset[Access]]
+"""The accesses that may not be done, as far as each knows."""
 
 
 def insert_barriers(module: Module) -> None:
@@ -35,7 +52,7 @@ class _Barriers:
         self.accesses: dict[Operation, frozenset[Access]] = {}
 
     def place(self, program: Block) -> None:
-        self.block(program, dict.fromkeys(PIPES, frozenset()))
+        self.block(program, dict.fromkeys(_all_known(program), frozenset()))
         _insert(program, self.needed)
 
     def block(self, block: Block, state: UnderWay) -> UnderWay:
@@ -51,21 +68,23 @@ class _Barriers:
             return _joined(self.block(op.then, state), self.block(op.orelse, state))
         self.needed.pop(op, None)
         if isinstance(op, PipeBarrier):
-            return {p: frozenset() if op.pipe in (p, "ALL") else s for p, s in state.items()}
-        if isinstance(op, WaitFlag) and op.rings and op.target in state:
-            return {**state, op.target: frozenset(a for a in state[op.target] if a.ring not in op.rings)}
-        if isinstance(op, Call) and op.pipe in state:
-            return {**state, op.pipe: self.call(op, state[op.pipe])}
+            return _ended(state, PIPES if op.pipe == "ALL" else (op.pipe,))
+        if isinstance(op, SetFlag) and op.slot is None:
+            return _set(op, state)
+        if isinstance(op, WaitFlag):
+            return _waited(op, state)
+        if isinstance(op, Call) and Known(op.pipe) in state:
+            return self.call(op, state)
         return state
 
-    def call(self, op: Call, before: frozenset[Access]) -> frozenset[Access]:
+    def call(self, op: Call, state: UnderWay) -> UnderWay:
         mine = self.accesses.get(op)
         if mine is None:
             mine = self.accesses[op] = frozenset(accesses(op))
-        if any(_meet(a, b, op.pipe) for a in mine for b in before):
+        if any(_meet(a, b, op.pipe) for a in mine for b in state[Known(op.pipe)]):
             self.needed.setdefault(op, set()).add(op.pipe)
-            return mine
-        return before | mine
+            state = _ended(state, (op.pipe,))
+        return {known: s | mine if known.pipe == op.pipe else s for known, s in state.items()}
 
     def loop(self, op: For | While, state: UnderWay) -> UnderWay:
         """Barriers that only the first iteration needs stand before the loop."""
@@ -77,7 +96,7 @@ class _Barriers:
         for inner, pipes in self.snapshot(op).items():
             outside |= pipes - alone.get(inner, set())
         if outside:
-            state = {p: frozenset() if p in outside else s for p, s in state.items()}
+            state = _ended(state, outside)
             carried_with = self.carried(op, _joined(state, carried))
         self.needed.pop(op, None)
         if outside:
@@ -102,8 +121,49 @@ class _Barriers:
         return {inner: set(self.needed[inner]) for inner in op.walk() if inner is not op and inner in self.needed}
 
 
+def _all_known(program: Block) -> list[Known]:
+    """The pipes, and for those that exchange flags what the other ones and the flags know."""
+    flags = {(op.source, op.target, op.number) for op in program.walk() if isinstance(op, SetFlag) and op.slot is None}
+    found = [Known(pipe) for pipe in PIPES]
+    for source, target, number in sorted(flags):
+        if not any((target, source) == (a, b) for a, b, _ in flags):
+            continue
+        found += [Known(source, target, number)] if source in PIPES else []
+        found += [Known(target, source), Known(target, source, number, arrives=True)] if target in PIPES else []
+    return list(dict.fromkeys(found))
+
+
+def _ended(state: UnderWay, pipes: Collection[str]) -> UnderWay:
+    return {known: frozenset() if known.pipe in pipes else s for known, s in state.items()}
+
+
+def _set(op: SetFlag, state: UnderWay) -> UnderWay:
+    leaves, arrives = Known(op.source, op.target, op.number), Known(op.target, op.source, op.number, arrives=True)
+    state = dict(state)
+    if leaves in state:
+        state[leaves] = frozenset()
+    if arrives in state:
+        state[arrives] = state[Known(op.target, op.source)]
+    return state
+
+
+def _waited(op: WaitFlag, state: UnderWay) -> UnderWay:
+    state, own = dict(state), Known(op.target)
+    if op.rings and own in state:
+        state[own] = frozenset(a for a in state[own] if a.ring not in op.rings)
+    if op.slot is not None:
+        return state
+    left, other = Known(op.source, op.target, op.number), Known(op.source, op.target)
+    if left in state and other in state:
+        state[other] &= state[left]
+    arrived = Known(op.target, op.source, op.number, arrives=True)
+    if arrived in state:
+        state[own] &= state[arrived]
+    return state
+
+
 def _joined(a: UnderWay, b: UnderWay) -> UnderWay:
-    return {pipe: a[pipe] | b[pipe] for pipe in a}
+    return {known: a[known] | b[known] for known in a}
 
 
 def _meet(a: Access, b: Access, pipe: str) -> bool:
