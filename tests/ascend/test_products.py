@@ -84,3 +84,34 @@ def test_bytes_without_sign_are_refused() -> None:
     with pytest.raises(tl.UserError, match="matrix core has no products of u8 and u8 in i32"):
         multiply.on("ascend910b")(np.zeros((16, 32), np.uint8), np.zeros((32, 16), np.uint8),
                                   np.zeros((16, 16), np.int32))
+
+
+@tl.jit
+def sums_of_squares(a: tl.f16["M", 32], b: tl.f16[32, 48], c: tl.f32["M", 48], outer: tl.i32, inner: tl.i32) -> None:
+    M, _ = a.shape
+    i = tl.grid(tl.cdiv(M, 32))
+    x, y = tl.load(a, (i * 32, 0), (32, 32)), tl.load(b, (0, 0), (32, 48))
+    total = tl.zeros((32, 48), tl.f32)
+    for n in tl.range(outer):
+        for _m in tl.range(n):
+            rows = n.to(tl.i32) + tl.arange(32).to(tl.i32)[:, None]
+            for p in tl.range(inner):
+                product = tl.dot(x, y)
+                below = 20 * p.to(tl.i32) + tl.arange(48).to(tl.i32)[None, :] < 2 * rows
+                total += tl.where(below, product * product, -product)
+    tl.store(c, (i * 32, 0), total + tl.load(c, (i * 32, 0), (32, 48)))
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(0, 2), (2, 0), (1, 1), (3, 2)])
+@pytest.mark.parametrize("order", ["late", "early", "random:1"])
+def test_sums_of_vectors_that_nested_loops_carry(outer: int, inner: int, order: str) -> None:
+    random = np.random.default_rng(2)
+    a, b = (random.integers(-4, 5, shape).astype(np.float16) for shape in ((50, 32), (32, 48)))
+    c = random.integers(-9, 10, (50, 48)).astype(np.float32)
+    product, begun = a.astype(np.float32) @ b.astype(np.float32), c.copy()
+    sums_of_squares.on(f"ascend910b:{order}")(a, b, c, outer, inner)
+    rows = np.arange(50)[:, None] % 32
+    for n, p in np.ndindex(outer, inner):
+        below = 20 * p + np.arange(48) < 2 * (n + rows)
+        begun += n * np.where(below, product * product, -product)
+    assert np.array_equal(c, begun)

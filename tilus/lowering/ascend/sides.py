@@ -325,13 +325,9 @@ def _prune(body: Block) -> None:
     holder = Function("side", body, ())
     while True:
         _skip_unchanged(body)
-        removed = erase_dead(holder)
+        removed = erase_dead(holder) + _prune_loops(body)
         users = find_users(holder)
-        for op in body.walk():
-            if isinstance(op, For):
-                removed += _prune_loop(op, users)
-            elif isinstance(op, If):
-                removed += _prune_branch(op, users)
+        removed += sum(_prune_branch(op, users) for op in body.walk() if isinstance(op, If))
         if not removed:
             return
 
@@ -353,34 +349,31 @@ def _skip_unchanged(body: Block) -> None:
     replace_values(body, same)
 
 
-def _prune_loop(loop: For, users: Users) -> int:
-    """Carried values that serve only to compute their own next ones."""
-    keep = [n for n in range(len(loop.init)) if users.get(loop.results[n]) or _used_beside(loop, n, users)]
-    dropped = len(loop.init) - len(keep)
-    if not dropped:
-        return 0
+def _prune_loops(body: Block) -> int:
+    """Carried values that serve only to compute their own next ones, in loops of any depth."""
+    live, begun, dropped = _live(body), {}, 0
+    for op in body.walk():
+        if isinstance(op, For):
+            keep = [n for n in range(len(op.init)) if op.results[n] in live or op.carried[n] in live]
+            gone = [n for n in range(len(op.init)) if n not in keep]
+            begun.update((value, op.init[n]) for n in gone for value in (op.carried[n], op.results[n]))
+            dropped += len(gone)
+            if gone:
+                _keep_carried(op, keep)
+    replace_values(body, begun)                                    # of what is itself not used
+    return dropped
+
+
+def _keep_carried(loop: For, keep: Sequence[int]) -> None:
     terminator = loop.body.terminator
     assert isinstance(terminator, Yield)
-    gone = [loop.carried[n] for n in range(len(loop.init)) if n not in keep]
-    stand_ins = {}
-    for arg in gone:
-        if users.get(arg):
-            zero = Const(0.0 if arg.tile.dtype.is_float else False if arg.tile.dtype.is_bool else 0, arg.tile.dtype,
-                         arg.tile.shape, span=loop.span)
-            stand_ins[arg] = zero.result
-            loop.body.ops.insert(0, zero)
     terminator.values = tuple(terminator.values[n] for n in keep)
-    for op in loop.body.walk():
-        op.map_operands(lambda v: stand_ins.get(v, v))
     loop.init = tuple(loop.init[n] for n in keep)
-    args = [loop.body.args[0], *(loop.carried[n] for n in keep)]
-    loop.body.args = args
-    for index, arg in enumerate(args):
-        arg.index = index
+    loop.body.args = [loop.body.args[0], *(loop.carried[n] for n in keep)]
     loop.results = tuple(loop.results[n] for n in keep)
-    for index, result in enumerate(loop.results):
-        result.index = index
-    return dropped
+    for values in (loop.body.args, loop.results):
+        for index, value in enumerate(values):
+            value.index = index
 
 
 def _prune_branch(branch: If, users: Users) -> int:
@@ -397,22 +390,32 @@ def _prune_branch(branch: If, users: Users) -> int:
     return dropped
 
 
-def _used_beside(loop: For, n: int, users: Users) -> bool:
-    """Whether a carried value reaches anything with an effect, or another carried value."""
-    seen: set[Value] = set()
-    waiting = [loop.carried[n]]
-    terminator = loop.body.terminator
+def _live(body: Block) -> set[Value]:
+    """The values that reach an effect."""
+    live: set[Value] = set()
+    waiting: list[Value] = []
+    ways = {value: sources for op in body.walk() for value, sources in _ways(op)}
+    for op in body.walk():
+        if isinstance(op, For):
+            waiting += [op.start, op.stop, op.step]
+        elif isinstance(op, If):
+            waiting.append(op.condition)
+        elif op.regions or any(e.kind not in ("read", "alloc") for e in op.effects()):
+            waiting += [*op.operands, *(v for region in op.regions for v in region.terminator.operands)]
     while waiting:
         value = waiting.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        for user in users.get(value, ()):
-            if user is terminator:
-                if any(v is value and m != n for m, v in enumerate(terminator.operands)):
-                    return True
-            elif user.effects() or user.regions or isinstance(user, Yield):
-                return True
-            else:
-                waiting += user.results
-    return False
+        if value not in live:
+            live.add(value)
+            waiting += ways.get(value, ())
+    return live
+
+
+def _ways(op: Operation) -> list[tuple[Value, Sequence[Value]]]:
+    """What an operation's values are computed from."""
+    if isinstance(op, For):
+        pairs = list(zip(op.init, op.body.terminator.operands, strict=True))
+        return [*zip(op.results, pairs, strict=True), *zip(op.carried, pairs, strict=True)]
+    if isinstance(op, If):
+        return list(zip(op.results, zip(op.then.terminator.operands, op.orelse.terminator.operands, strict=True),
+                        strict=True))
+    return [(result, op.operands) for result in op.results]
