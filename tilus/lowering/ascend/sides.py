@@ -351,7 +351,8 @@ def _skip_unchanged(body: Block) -> None:
 
 def _prune_loops(body: Block) -> int:
     """Carried values that serve only to compute their own next ones, in loops of any depth."""
-    live, begun, dropped = _live(body), {}, 0
+    live, dropped = _live(body), 0
+    begun: dict[Value, Value] = {}
     for op in body.walk():
         if isinstance(op, For):
             keep = [n for n in range(len(op.init)) if op.results[n] in live or op.carried[n] in live]
