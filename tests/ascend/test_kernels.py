@@ -18,7 +18,8 @@ KERNELS = {
     "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
     "linear_attention.gated_linear_attention": "gla_outputs",
     "linear_attention.lightning_quadratic": "lightning_attention_quadratic", "rnn.lstm": "lstm_step",
-    "attention.flash_attention_backward": "attention_backward_keys", "quantized.matmul": "quantized_matmul",
+    "attention.flash_attention_backward": "attention_backward_keys", "attention.sink_gradient":
+    "attention_sink_gradient", "quantized.matmul": "quantized_matmul",
     "quantized.matmul_int8": "quantized_matmul_int8",
 }
 ORDERS = ("late", "early", "random:1", "program", "random:2")
