@@ -28,6 +28,15 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Clusters of processes leave a number of threads in it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TILUS_CACHE_DIR", str(tmp_path))
     for cached in (store.default_store, default_cache):
