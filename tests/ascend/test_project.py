@@ -4,6 +4,8 @@ AscendCL, whose launches the twin does."""
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from kernels_zoo.attention.flash_attention import case as attention_case
 from kernels_zoo.attention.flash_attention import flash_attention_forward
 from kernels_zoo.checking import Case
 from kernels_zoo.elementwise import saxpy
+from kernels_zoo.elementwise.vector_add import vector_add
 from kernels_zoo.gemm import matmul
 from tilus.cli.main import cli
 from tilus.twin import build
@@ -313,3 +316,23 @@ def test_command(tmp_path: Path) -> None:
     assert (tmp_path / "saxpy.cpp").read_text() == (tmp_path / "a" / "saxpy.cpp").read_text()
     result = CliRunner().invoke(cli, [*words, "-"])
     assert result.output.startswith('#include "kernel_operator.h"')
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = vector_add.compile("ascend910b")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(tl.UserError, match=r"cannot make the folder .*file/project': Not a directory"):
+        compiled.save(tmp_path / "file" / "project")
+    assert (tmp_path / "file").read_text() == "mine"
+
+    def fails(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    folder = tmp_path / "project"
+    first = compiled.save(folder)[0]
+    first.write_text("mine")
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(tl.UserError, match=r"cannot write .*: No space left on device"):
+        compiled.save(folder)
+    assert first.read_text() == "mine"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]

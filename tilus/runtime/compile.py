@@ -195,19 +195,22 @@ class Compiled:
 
     @public
     def save(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """Write :meth:`project` into a folder, which is made where it is not there; gives the files.
+        """Write :meth:`project` into a folder, which is made where it is not there; gives the files, each of which is
+        written whole or not at all.
 
         Raises:
-            UserError: E0804, the target's kernels have no such folder.
+            UserError: E0804, the target's kernels have no such folder, or it cannot be written.
             UnsupportedError: E0507, something has no form in C.
         """
         if not self.has_project:
             raise call_error("E0804", f"kernels for {self.target} are files, not folders",
                              help=f"tilus compile -o FILE, or write {self.name}.stage(…)")
+        from tilus.runtime.files import make_folder, write_whole
+
         files, place = self.project(), Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
+        make_folder(place)
         for name, data in files.items():
-            (place / name).write_bytes(data)
+            write_whole(place / name, data)
         return [place / name for name in files]
 
     def check(self) -> None:

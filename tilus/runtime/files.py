@@ -39,4 +39,17 @@ def write_whole(path: Path, data: bytes) -> None:
                            "name a file in a folder that exists and can be written") from error
 
 
-__all__ = ["write_whole"]
+def make_folder(path: Path) -> None:
+    """Make a folder, and those that it is in, where it is not there.
+
+    Raises:
+        UserError: E0804, there can be none.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError.at("E0804", f"cannot make the folder {str(path)!r}: {error.strerror}",
+                           help="name one in a folder that exists and can be written") from error
+
+
+__all__ = ["make_folder", "write_whole"]
