@@ -9,7 +9,7 @@ has itself waited for a flag of this one, all is done that was called before tha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tilus.ir.core import Block, Module, Operation
@@ -45,27 +45,58 @@ def insert_barriers(module: Module) -> None:
 
 
 class _Barriers:
-    """The barriers of a program: before which operations, of which pipes."""
+    """The barriers of a program: before which operations and at the end of which branches, of which pipes."""
 
     def __init__(self) -> None:
         self.needed: dict[Operation, set[str]] = {}
+        self.at_end: dict[Block, set[str]] = {}
         self.accesses: dict[Operation, frozenset[Access]] = {}
 
     def place(self, program: Block) -> None:
         self.block(program, dict.fromkeys(_all_known(program), frozenset()))
-        _insert(program, self.needed)
+        _insert(program, self.needed, self.at_end)
 
     def block(self, block: Block, state: UnderWay) -> UnderWay:
         """What is under way behind a block; barriers are noted on the way."""
-        for op in block.ops:
-            state = self.operation(op, state)
+        for place, op in enumerate(block.ops):
+            state = (self.branches(op, block.ops[place + 1:], state) if isinstance(op, If) else
+                     self.operation(op, state))
         return state
+
+    def branches(self, op: If, rest: Sequence[Operation], state: UnderWay) -> UnderWay:
+        """A barrier that only one branch needs stands at its end, so that the other path has none."""
+        then, orelse = self.block(op.then, state), self.block(op.orelse, state)
+        for block in (op.then, op.orelse):
+            self.at_end.pop(block, None)
+        for pipe in PIPES:
+            own = Known(pipe)
+            if self.meets_alone(rest, pipe, then[own] - orelse[own], orelse[own]):
+                self.at_end.setdefault(op.then, set()).add(pipe)
+                then = _ended(then, (pipe,))
+            elif self.meets_alone(rest, pipe, orelse[own] - then[own], then[own]):
+                self.at_end.setdefault(op.orelse, set()).add(pipe)
+                orelse = _ended(orelse, (pipe,))
+        return _joined(then, orelse)
+
+    def meets_alone(self, rest: Sequence[Operation], pipe: str, alone: frozenset[Access],
+                    others: frozenset[Access]) -> bool:
+        """Whether a later call of a block meets what one branch has under way before any meets what both may have."""
+        for op in rest if alone else ():
+            for inner in op.walk():
+                if isinstance(inner, PipeBarrier) and inner.pipe in (pipe, "ALL"):
+                    return False
+                if isinstance(inner, Call) and inner.pipe == pipe:
+                    mine = self.of(inner)
+                    if _meet_any(mine, others, pipe):
+                        return False
+                    if _meet_any(mine, alone, pipe):
+                        return True
+                    others |= mine
+        return False
 
     def operation(self, op: Operation, state: UnderWay) -> UnderWay:
         if isinstance(op, (For, While)):
             return self.loop(op, state)
-        if isinstance(op, If):
-            return _joined(self.block(op.then, state), self.block(op.orelse, state))
         self.needed.pop(op, None)
         if isinstance(op, PipeBarrier):
             return _ended(state, PIPES if op.pipe == "ALL" else (op.pipe,))
@@ -78,13 +109,16 @@ class _Barriers:
         return state
 
     def call(self, op: Call, state: UnderWay) -> UnderWay:
-        mine = self.accesses.get(op)
-        if mine is None:
-            mine = self.accesses[op] = frozenset(accesses(op))
-        if any(_meet(a, b, op.pipe) for a in mine for b in state[Known(op.pipe)]):
+        mine = self.of(op)
+        if _meet_any(mine, state[Known(op.pipe)], op.pipe):
             self.needed.setdefault(op, set()).add(op.pipe)
             state = _ended(state, (op.pipe,))
         return {known: s | mine if known.pipe == op.pipe else s for known, s in state.items()}
+
+    def of(self, op: Call) -> frozenset[Access]:
+        if op not in self.accesses:
+            self.accesses[op] = frozenset(accesses(op))
+        return self.accesses[op]
 
     def loop(self, op: For | While, state: UnderWay) -> UnderWay:
         """Barriers that only the first iteration needs stand before the loop."""
@@ -173,12 +207,17 @@ def _meet(a: Access, b: Access, pipe: str) -> bool:
     return a.meets(b)
 
 
-def _insert(block: Block, needed: dict[Operation, set[str]]) -> None:
+def _meet_any(mine: frozenset[Access], others: frozenset[Access], pipe: str) -> bool:
+    return any(_meet(a, b, pipe) for a in mine for b in others)
+
+
+def _insert(block: Block, needed: dict[Operation, set[str]], at_end: dict[Block, set[str]]) -> None:
     ops: list[Operation] = []
     for op in block.ops:
         for region in op.regions:
-            _insert(region, needed)
-        ops += [PipeBarrier(pipe, span=op.span) for pipe in sorted(needed.get(op, ()))]
+            _insert(region, needed, at_end)
+        pipes = needed.get(op, set()) | (at_end.get(block, set()) if op is block.terminator else set())
+        ops += [PipeBarrier(pipe, span=op.span) for pipe in sorted(pipes)]
         ops.append(op)
     block.ops = ops
 

@@ -284,9 +284,11 @@ def _order_iterations(plan: _Plan) -> None:
             needs = _needs(plan, j, range(count - 1, j - 1, -1), carried=True, distance=distance)
             for pipe, found in needs.items():
                 for source, (i, turn, rings) in sorted(found.items(), key=lambda n: -n[1][0]):
+                    flag = _Flag(i, j, (source, pipe), distance, turn, rings)
                     if _ordered(plan, [(i, j, source, pipe, distance)]):
+                        _serve(plan, flag)
                         continue
-                    plan.flags.append(_Flag(i, j, (source, pipe), distance, turn, rings))
+                    plan.flags.append(flag)
 
 
 def _distance(access: Access, blocks: bool) -> int:
@@ -390,6 +392,15 @@ def _drop_redundant(plan: _Plan, loop: bool) -> None:
     for flag in sorted(plan.flags, key=lambda f: f.source - f.target - f.distance * len(plan.nodes)):
         if _ordered(plan, [*wanted, *turns(flag)], skip=flag):
             plan.flags.remove(flag)
+            _serve(plan, flag)
+
+
+def _serve(plan: _Plan, absent: _Flag) -> None:
+    """A flag that does what an absent one would do lets the slots of that one's rings be filled as well."""
+    for flag in plan.flags if absent.distance else ():
+        if (flag.pipes, flag.distance, flag.turn) == (absent.pipes, absent.distance, absent.turn) and (
+                flag.source >= absent.source and flag.target <= absent.target):
+            flag.rings |= absent.rings
 
 
 def _turn_of(flag: _Flag) -> tuple[int, int, str, str, int]:
