@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import tilus as tl
 from benchmarks.gpu_code import instructions
 from kernels_zoo.attention.flash_attention import flash_attention_forward
 from kernels_zoo.elementwise.vector_add import vector_add
@@ -64,3 +65,9 @@ def test_any_name_of_a_file(via: str, tmp_path: Path) -> None:
     compiled = find_kernel(f"{path}:twice").compile(via=via, line_info=True)
     assert str(path).replace('"', "'") in parse(compiled.ptx).files.values()
     assert compiled.metadata["registers"] > 0
+
+
+@pytest.mark.parametrize("target", ["cpu", "ascend910b"])
+def test_targets_without_lines(target: str) -> None:
+    with pytest.raises(tl.UserError, match=f"line_info is for GPUs' code, not '{target}'"):
+        softmax.compile(target, line_info=True)

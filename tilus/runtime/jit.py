@@ -325,6 +325,8 @@ class JitFunction(TracedFunction):
 
         found = get_target(target, caller_span())
         linked = None
+        if line_info and not found.is_cuda:
+            raise call_error("E0604", f"line_info is for GPUs' code, not {found.name!r}")
         if cpu is not None or triple is not None or symbol is not None:
             if found.name != "cpu":
                 raise call_error("E0604", f"cpu, triple and symbol are for the target 'cpu', not {found.name!r}")
