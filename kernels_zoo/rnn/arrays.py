@@ -15,6 +15,8 @@ if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     GATES = Any
     GRADIENTS = Any
     KEPT = Any
+    LOW = Any
+    GATES_LOW = Any
     STATES = Any
     TOTALS = Any
 else:
@@ -24,9 +26,12 @@ else:
     OUTPUTS = tl.f16["B", "T", "N", "D"] | tl.bf16["B", "T", "N", "D"] | tl.f32["B", "T", "N", "D"]
     HISTORY = tl.f16["B", "T + 1", "N", "D"] | tl.bf16["B", "T + 1", "N", "D"] | tl.f32["B", "T + 1", "N", "D"]
     GATES = tl.f32["B", "T", "G", "N", "D"]
+    LOW = tl.f16["B", "K", "N", "D"] | tl.bf16["B", "K", "N", "D"]
+    GATES_LOW = tl.f16["B", "L", "G", "N", "D"] | tl.bf16["B", "L", "G", "N", "D"]
     GRADIENTS = tl.f16["B", "T", "G", "N", "D"] | tl.bf16["B", "T", "G", "N", "D"] | tl.f32["B", "T", "G", "N", "D"]
     KEPT = tl.f32["P", "B", "T", "N", "D"]
     STATES = tl.f32["S", "B", "N", "D"]
     TOTALS = tl.f32["G", "B", "N", "D"]
 
-__all__ = ["BIASES", "GATES", "GRADIENTS", "HISTORY", "INPUTS", "KEPT", "OUTPUTS", "STATES", "TOTALS", "WEIGHTS"]
+__all__ = ["BIASES", "GATES", "GATES_LOW", "GRADIENTS", "HISTORY", "INPUTS", "KEPT", "LOW", "OUTPUTS", "STATES",
+           "TOTALS", "WEIGHTS"]

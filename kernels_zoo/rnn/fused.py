@@ -17,16 +17,19 @@ import tilus as tl
 from kernels_zoo.rnn.arrays import (
     BIASES,
     GATES,
+    GATES_LOW,
     GRADIENTS,
     HISTORY,
     INPUTS,
     KEPT,
+    LOW,
     OUTPUTS,
     STATES,
     TOTALS,
     WEIGHTS,
 )
 from kernels_zoo.rnn.cells import LSTM, Cell
+from kernels_zoo.rnn.rounded import Rounded, dot, factors
 from kernels_zoo.rnn.steps import ALL, Tile, backward_step, biases_of, check_gates, clipped, forward_step, inputs_of
 
 
@@ -46,27 +49,50 @@ def held(weights: Any, in_registers: bool) -> Callable[[], Any]:
     return lambda: tl.load(memory)
 
 
-Columns = Callable[[int, int], Any]
-"""From a first column on, so many."""
+def fetch(memory: Any, view: Any, row: Any) -> None:
+    """Fill shared memory with rows; without registers, which are all taken, where the target can do that."""
+    if tl.supports(tl.copy_async):
+        tl.copy_async(memory, view, (row, 0))
+        tl.commit()
+        tl.wait(0)
+    else:
+        tl.store(memory, (0, 0), tl.load(view, (row, 0), memory.shape))
 
 
-def columns_of(array: Any, tile: Tile, own: Any, memory: Any) -> Columns:
-    """A block's sequences of ``array``: what it has of its ``own``, else what is in memory, by way of shared ``memory``
-    if there is any."""
-    if own is not None:
-        return lambda k, size: own
+Weights = list[Callable[[], Any]]
+"""Of each piece of the depth."""
+
+
+def product_of_own(acc: Any, own: list[Any], weights: Weights) -> Any:
+    """``acc`` and the product of the parts of a tile with all of the depth."""
+    for x in factors(own):
+        acc = dot(x, weights[0](), acc)
+    return acc
+
+
+def product_of_all(acc: Any, views: list[Any], tile: Tile, memory: Any, parts: list[tuple[int, int]],
+                   weights: Weights) -> Any:
+    """``acc`` and the product of a block's sequences of a head, in memory the sum of ``views``: those go by way of
+    shared ``memory``, one after another, if there is any."""
     if memory is None:
-        return lambda k, size: tl.load(array, (tile.row, k), (tile.BM, size))
-    tl.sync()
-    tl.store(memory, (0, 0), tl.load(array, (tile.row, 0), memory.shape))
-    tl.sync()
-    return lambda k, size: tl.load(memory, (0, k), (tile.BM, size))
+        for (k, size), w in zip(parts, weights, strict=True):
+            for x in factors([tl.load(view, (tile.row, k), (tile.BM, size)) for view in views]):
+                acc = dot(x, w(), acc)
+        return acc
+    for view in views:
+        tl.sync()
+        fetch(memory, view, tile.row)
+        tl.sync()
+        for (k, size), w in zip(parts, weights, strict=True):
+            acc = tl.dot(tl.load(memory, (0, k), (tile.BM, size)), w(), acc)
+    return acc
 
 
 @tl.jit
 def rnn_forward(
-    wx: INPUTS, r: WEIGHTS, bias: BIASES, h: HISTORY, states: STATES, gates: GATES | None, kept: KEPT | None,
-    cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, BK: int = 0, shared: int = 0, warps: int = 4,
+    wx: INPUTS, r: WEIGHTS, bias: BIASES, h: HISTORY, low: LOW | None, states: STATES, gates: GATES | None,
+    kept: KEPT | None, cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, BK: int = 0, shared: int = 0,
+    warps: int = 4,
 ) -> None:
     """``h`` has the initial h before the first step, ``states`` the initial states, and then the final ones."""
     check_gates(cell, wx, r, bias)
@@ -75,7 +101,8 @@ def rnn_forward(
     BN, BK = (-(-D // 16) * 16, 0) if alone else (BN, BK)
     tl.block(warps=warps, cooperative=R > 0 and not alone)
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
-    tile = Tile(n, j * BM, i * BN, BM, BN)
+    tile, rounded = Tile(n, j * BM, i * BN, BM, BN), Rounded(h, low)
+    stored = rounded if not alone or gates is not None else Rounded(h, None)
     parts = pieces(D, BK) if R else []
     memory = tl.shared((BM, -(-D // 16) * 16), h.dtype) if len(parts) > 1 else None
     weights = [held(tl.load(r[:, n, :, :], (0, tile.column, k), (R, BN, size)).reshape(R * BN, size).T,
@@ -86,11 +113,12 @@ def rnn_forward(
         products: Any = ()
         if R:
             acc = tl.zeros((BM, R * BN), tl.f32)
-            x = columns_of(h[:, t, n, :], tile, state[0].to(h.dtype) if alone else None, memory)
-            for (k, size), w in zip(parts, weights, strict=True):
-                acc = tl.dot(x(k, size), w(), acc)
+            if alone:
+                acc = product_of_own(acc, rounded.parts(state[0]), weights)
+            else:
+                acc = product_of_all(acc, [x[:, n, :] for x in rounded.steps(t)], tile, memory, parts, weights)
             products = tl.split(acc, R, 1)
-        state = forward_step(cell, tile, t, products, inputs, biases, state, h, gates, kept)
+        state = forward_step(cell, tile, t, products, inputs, biases, state, stored, gates, kept)
         inputs = inputs_of(cell, tile, wx, t + 1)
         if R and not alone:
             tl.grid_sync()
@@ -100,9 +128,9 @@ def rnn_forward(
 
 @tl.jit
 def rnn_backward(
-    r: WEIGHTS, h: HISTORY, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GRADIENTS, gradients: STATES,
-    totals: TOTALS, clip: tl.f32 | None, cell: Cell = LSTM, D: int = 64, BM: int = 16, BN: int = 16, BK: int = 0,
-    shared: int = 0, warps: int = 4,
+    r: WEIGHTS, h: HISTORY, low: LOW | None, gates: GATES, kept: KEPT, dh: OUTPUTS, dgates: GRADIENTS,
+    dgates_low: GATES_LOW | None, gradients: STATES, totals: TOTALS, clip: tl.f32 | None, cell: Cell = LSTM,
+    D: int = 64, BM: int = 16, BN: int = 16, BK: int = 0, shared: int = 0, warps: int = 4,
 ) -> None:
     """``gradients`` has those of the final states, and then of the initial ones; ``totals`` gets the sums of the gates'
     gradients over the steps."""
@@ -111,7 +139,8 @@ def rnn_backward(
     BN, BK = (-(-D // 16) * 16, 0) if alone else (BN, BK)
     tl.block(warps=warps, cooperative=R > 0 and not alone)
     i, n, j = tl.grid(-(-D // BN), N, tl.cdiv(B, BM))
-    tile = Tile(n, j * BM, i * BN, BM, BN)
+    tile, of_gates = Tile(n, j * BM, i * BN, BM, BN), Rounded(dgates, dgates_low)
+    stored = Rounded(dgates, None) if alone else of_gates           # low is for others, and for this step
     parts = pieces(D, BK)
     memory = tl.shared((BM, -(-D // 16) * 16), dgates.dtype) if R and len(parts) > 1 else None
     weights = [[held(tl.load(r[g, n, :, :], (k, tile.column), (size, BN)),
@@ -121,15 +150,17 @@ def rnn_backward(
     product = tl.zeros((BM, BN), tl.f32)
     for step in tl.range(T):
         t = T - 1 - step
-        found, carried = backward_step(cell, tile, t, product, carried, h, gates, kept, dh, dgates)
+        found, carried = backward_step(cell, tile, t, product, carried, Rounded(h, low), gates, kept, dh, stored)
         sums = [a + b for a, b in zip(sums, found, strict=True)]
         if R and not alone:
             tl.grid_sync()
         product = tl.zeros((BM, BN), tl.f32)
         for g in range(R):
-            x = columns_of(dgates[:, t, g, n, :], tile, found[g].to(dgates.dtype) if alone else None, memory)
-            for (k, size), w in zip(parts, weights[g], strict=True):
-                product = tl.dot(x(k, size), w(), product)
+            if alone:
+                product = product_of_own(product, of_gates.parts(found[g]), weights[g])
+            else:
+                views = [x[:, g, n, :] for x in of_gates.steps(t)]
+                product = product_of_all(product, views, tile, memory, parts, weights[g])
         product = clipped(product, clip)
     carried[0] = carried[0] + product
     for s in range(cell.states):

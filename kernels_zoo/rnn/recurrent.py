@@ -26,6 +26,7 @@ from kernels_zoo.rnn.alternating import rnn_backward_step, rnn_forward_step
 from kernels_zoo.rnn.cells import CELLS, Cell
 from kernels_zoo.rnn.fused import rnn_backward as rnn_backward_steps
 from kernels_zoo.rnn.fused import rnn_forward as rnn_forward_steps
+from kernels_zoo.rnn.rounded import has_low
 from kernels_zoo.rnn.tiling import share_in_registers, tiling
 from kernels_zoo.rnn.weights import rnn_weight_gradient
 
@@ -45,10 +46,12 @@ DEPTH = 64
 
 @dataclass(frozen=True, eq=False)
 class Tape:
-    """What the backward pass needs of the forward pass: h (B, T + 1, N, D) with the initial one, and, f32, the gates
-    (B, T, gates, N, D) and the other states before each step (states − 1, B, T, N, D)."""
+    """What the backward pass needs of the forward pass: h (B, T + 1, N, D) with the initial one, what it was rounded by
+    if that is to count (``low``), and, f32, the gates (B, T, gates, N, D) and the other states before each step
+    (states − 1, B, T, N, D)."""
 
     h: Array
+    low: Array | None
     gates: Array
     kept: Array
 
@@ -59,6 +62,18 @@ def states_of(cell: Cell, wx: Array, given: Array | None) -> Array:
 
     batch, _, _, heads, d = wx.shape
     return np.zeros((cell.states, batch, heads, d), np.float32) if given is None else np.array(given, np.float32)
+
+
+def low_of(cell: Cell, h: Array, initial: Array, tape: bool) -> Array | None:
+    """An array of what steps of ``h`` are rounded by, if that is to count, with that of the ``initial`` one: of all
+    steps for a tape, else of the last two by turns."""
+    import numpy as np
+
+    if not has_low(h.dtype) or not (tape or cell.recurrent):
+        return None
+    low = np.empty((len(h), h.shape[1] if tape else 2, *h.shape[2:]), h.dtype)
+    low[:, 0] = initial - h[:, 0].astype(np.float32)
+    return low
 
 
 def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = None, tape: bool = False,
@@ -75,7 +90,8 @@ def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = No
     h[:, 0] = states[0]
     gates = np.empty((batch, steps, cell.gates, heads, d), np.float32) if tape else None
     kept = np.empty((cell.states - 1, batch, steps, heads, d), np.float32) if tape else None
-    arguments = (wx, r, bias, h, states, gates, kept)
+    low = low_of(cell, h, states[0], tape)
+    arguments = (wx, r, bias, h, low, states, gates, kept)
     if family == "fused":
         kernel = rnn_forward_steps.on(engine) if engine else rnn_forward_steps
         kernel(*arguments, cell=cell, D=d, **tiles_of(cell, wx, False, engine, tiles))
@@ -83,7 +99,7 @@ def rnn(cell: Cell, wx: Array, r: Array, bias: Array, initial: Array | None = No
         kernel = rnn_forward_step.on(engine) if engine else rnn_forward_step
         for t in range(steps):
             kernel(*arguments, t, cell=cell, D=d, **tiles)
-    return h[:, 1:], states, None if gates is None or kept is None else Tape(h, gates, kept)
+    return h[:, 1:], states, None if gates is None or kept is None else Tape(h, low, gates, kept)
 
 
 def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: Array | None = None,
@@ -97,7 +113,8 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
     batch, steps, _, heads, d = wx.shape
     dgates, dr = np.empty(tape.gates.shape, wx.dtype), np.empty(r.shape, np.float32)
     gradients, totals = states_of(cell, wx, final), np.zeros((cell.gates, batch, heads, d), np.float32)
-    arguments = (r, tape.h, tape.gates, tape.kept, dh, dgates, gradients, totals, clip)
+    low = np.zeros((batch, 2, cell.gates, heads, d), wx.dtype) if has_low(wx.dtype) and cell.recurrent else None
+    arguments = (r, tape.h, tape.low, tape.gates, tape.kept, dh, dgates, low, gradients, totals, clip)
     if family == "fused":
         kernel = rnn_backward_steps.on(engine) if engine else rnn_backward_steps
         kernel(*arguments, cell=cell, D=d, **tiles_of(cell, wx, True, engine, tiles))
@@ -105,7 +122,7 @@ def rnn_backward(cell: Cell, wx: Array, r: Array, tape: Tape, dh: Array, final: 
         kernel = rnn_backward_step.on(engine) if engine else rnn_backward_step
         for t in range(steps - 1, -2, -1):
             kernel(*arguments, t, cell=cell, D=d, **tiles)
-    (rnn_weight_gradient.on(engine) if engine else rnn_weight_gradient)(dgates, tape.h, dr, D=d)
+    (rnn_weight_gradient.on(engine) if engine else rnn_weight_gradient)(dgates, tape.h, tape.low, dr, D=d)
     return dgates[:, :, cell.gates - cell.inputs :], dr, totals.sum(axis=1), gradients
 
 

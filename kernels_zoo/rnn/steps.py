@@ -11,6 +11,7 @@ from typing import Any
 
 import tilus as tl
 from kernels_zoo.rnn.cells import Cell, Tiles
+from kernels_zoo.rnn.rounded import Rounded
 
 ALL = slice(None)
 
@@ -53,8 +54,8 @@ def biases_of(cell: Cell, tile: Tile, bias: Any) -> Tiles:
     return [tl.load(bias[g, tile.n, :], tile.column, tile.BN).to(tl.f32)[None, :] for g in range(cell.gates)]
 
 
-def forward_step(cell: Cell, tile: Tile, t: Any, products: Tiles, inputs: Tiles, biases: Tiles, before: Tiles, h: Any,
-                 gates: Any, kept: Any) -> list[Any]:
+def forward_step(cell: Cell, tile: Tile, t: Any, products: Tiles, inputs: Tiles, biases: Tiles, before: Tiles,
+                 h: Rounded, gates: Any, kept: Any) -> list[Any]:
     """The states after step ``t``, of which h goes to memory; so do the gates and the states before the step, where a
     backward pass is to come."""
     found = []
@@ -64,7 +65,7 @@ def forward_step(cell: Cell, tile: Tile, t: Any, products: Tiles, inputs: Tiles,
             x = products[g] + x
         found.append(inputs[i] + x if i >= 0 else x)
     after = cell.forward(found, before)
-    tile.store(h, (ALL, t + 1), after[0])
+    h.store(tile, t + 1, (), after[0])
     if gates is not None:
         for g in range(cell.gates):
             tile.store(gates, (ALL, t, g), found[g])
@@ -73,16 +74,16 @@ def forward_step(cell: Cell, tile: Tile, t: Any, products: Tiles, inputs: Tiles,
     return list(after)
 
 
-def backward_step(cell: Cell, tile: Tile, t: Any, product: Any, gradients: Tiles, h: Any, gates: Any, kept: Any,
-                  dh: Any, dgates: Any) -> tuple[list[Any], list[Any]]:
+def backward_step(cell: Cell, tile: Tile, t: Any, product: Any, gradients: Tiles, h: Rounded, gates: Any, kept: Any,
+                  dh: Any, dgates: Rounded) -> tuple[list[Any], list[Any]]:
     """The gradients of the gates of step ``t``, and of the states before it but for what comes through R, from those of
     the states after it, to whose h ``product`` is added."""
     found = [tile.load(gates, ALL, t, g) for g in range(cell.gates)]
-    before = [tile.load(h, ALL, t).to(tl.f32), *(tile.load(kept, s - 1, ALL, t) for s in range(1, cell.states))]
+    before = [h.load(tile, t), *(tile.load(kept, s - 1, ALL, t) for s in range(1, cell.states))]
     after = (gradients[0] + product + tile.load(dh, ALL, t), *gradients[1:])
     of_gates, of_states = cell.backward(found, before, after)
     for g in range(cell.gates):
-        tile.store(dgates, (ALL, t, g), of_gates[g])
+        dgates.store(tile, t, (g,), of_gates[g])
     return list(of_gates), [x + tl.zeros((tile.BM, tile.BN), tl.f32) for x in of_states]
 
 

@@ -24,12 +24,11 @@ def named(x: Any) -> str:
     return str(getattr(x, "name", x))
 
 
-def check(cell: Cell, shape: tuple[int, ...], dtype: tl.DType, **options: Any) -> None:
-    """States and outputs to two units in the last place of 16-bit types, gradients to three."""
+def check(cell: Cell, shape: tuple[int, ...], dtype: tl.DType, few: int = 4, **options: Any) -> None:
+    """States and outputs to two units, gradients to ``few``: of some elements, roundings do not average."""
     for name, error in errors(cell, shape, dtype, **options):
         unit = {"f32": 1e-6, "f16": 2e-4, "bf16": 1e-3}[dtype.name]
-        states = 2 if name in ("h", "final") else 4
-        assert error <= states * unit, (cell.name, shape, dtype, name)
+        assert error <= (2 if name in ("h", "final") else few) * unit, (cell.name, shape, dtype, name)
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=named)
@@ -93,12 +92,13 @@ def test_weights_in_shared_memory(engine: str) -> None:
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("d", [16, 32, 64, 128, 256, 768])
 def test_no_spills(d: int, target: str) -> None:
-    """With FlashRNN's tilings of its own shapes; but for a few registers of the longest sums backward."""
+    """With FlashRNN's tilings of its own shapes; but for two addresses, or a few for copies of long rows, backward."""
     wx = np.empty((16, 1, 4, 768 // d, d), tl.bf16.numpy)
-    for kernel, names in ((rnn_forward, ("wx", "r", "bias", "h")), (rnn_backward_steps, ("r", "h", "dh", "dgates"))):
+    for kernel, names in ((rnn_forward, ("wx", "r", "bias", "h", "low")),
+                          (rnn_backward_steps, ("r", "h", "low", "dh", "dgates", "dgates_low"))):
         constants = tiles_of(LSTM, wx, kernel is rnn_backward_steps, f"simulate:{target}", {})
         compiled = kernel.compile(target, cell=LSTM, D=d, **constants, **dict.fromkeys(names, tl.bf16))
-        few = 512 if kernel is rnn_backward_steps and d > 256 else 0
+        few = (64 if d > 256 else 8) if kernel is rnn_backward_steps else 0
         assert compiled.metadata["spill_stores"] <= few, kernel.__name__
 
 
@@ -119,16 +119,20 @@ def test_a_cell_of_a_user(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(leaky, (3, 4, 2, 9), tl.f32, engine="cpu", family=family)
 
 
-def test_long_sequences() -> None:
-    """Errors do not grow along the sequence."""
-    check(ELMAN, (3, 200, 2, 10), tl.bf16, engine="cpu")
+@pytest.mark.parametrize("cell", CELLS, ids=named)
+def test_long_sequences(cell: Cell) -> None:
+    """Errors do not grow along the sequence: all results are off by hardly more than their last rounding."""
+    check(cell, (3, 512, 2, 16), tl.bf16, few=2, engine="cpu", family=FAMILIES[CELLS.index(cell) % 2])
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("cell", CELLS, ids=named)
-def test_512_steps(cell: Cell, dtype: tl.DType) -> None:
-    check(cell, (4, 512, 2, 64), dtype, engine="cpu")
+def test_512_steps(cell: Cell, dtype: tl.DType, family: str) -> None:
+    """Elman networks have no gate that would keep errors small: what a step is off by goes on to all others."""
+    for seed in range(3):
+        check(cell, (4, 512, 2, 64), dtype, few=2, engine="cpu", family=family, seed=seed)
 
 
 @pytest.mark.parametrize("cell", [LSTM, pytest.param(SLSTM, marks=pytest.mark.slow)], ids=named)
@@ -155,10 +159,11 @@ def test_a_sequence_in_pieces(cell: Cell) -> None:
         assert relative_error(a + b, wide(c)) < 1e-6
 
 
-def test_the_same_bits() -> None:
+@pytest.mark.parametrize("dtype", [tl.f32, tl.bf16], ids=str)
+def test_the_same_bits(dtype: tl.DType) -> None:
     """From run to run, and however many threads share a head."""
-    wx, r, bias, initial = reference.operands(LSTM, (5, 6, 1, 160), tl.f32)
-    dh = np.random.default_rng(1).standard_normal((5, 6, 1, 160), np.float32)
+    wx, r, bias, initial = reference.operands(LSTM, (5, 6, 1, 160), dtype)
+    dh = np.random.default_rng(1).standard_normal((5, 6, 1, 160)).astype(dtype.numpy)
 
     def results(**tiles: int) -> list[Any]:
         h, final, tape = rnn(LSTM, wx, r, bias, initial, True, engine="cpu", **tiles)
