@@ -40,44 +40,60 @@ if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     SCORES = Any
     GATES = Any
     DECAYS = Any
+    FADES = Any
 else:
     SCORES = tl.f16["B", "H", "N", "C"] | tl.bf16["B", "H", "N", "C"] | tl.f32["B", "H", "N", "C"]
     GATES = tl.f32["B", "H", "N", "D"]
     DECAYS = tl.f32["B", "H", "chunks", "D"]
+    FADES = tl.f32["B", "H", "blocks", "D"]
 
 
 @tl.jit
-def gla_gates(q: KEYS, k: KEYS, g: GATES, queries: KEYS, keys: KEYS, decay: DECAYS,
+def gla_gates(q: KEYS, k: KEYS, g: GATES, queries: KEYS, keys: KEYS, decay: DECAYS, blocks: KEYS, fade: FADES,
               D: int = 64, C: int = 64, BD: int = 64, warps: int = 4) -> None:
     """What chunks multiply the state by, and what they add to it: ``queries`` = Q ⊙ e^b / √D,
-    ``keys`` = K ⊙ e^(b_C − b) and ``decay`` = e^b_C."""
+    ``keys`` = K ⊙ e^(b_C − b) and ``decay`` = e^b_C; the last two also with blocks of SUB tokens for chunks:
+    ``blocks`` and ``fade``."""
     B, H, N, _ = q.shape
     tl.block(warps=warps)
     BD = min(BD, D)
     columns = -(-D // BD)
     tile, h, b = tl.grid(tl.cdiv(N, C) * columns, H, B)
     chunk, column = tile // columns, tile % columns * BD
-    start = chunk * C
-    gates = tl.load(g[b, h, :, :], (start, column), (C, BD)) * LOG2_E
-    later = tl.load(g[b, h, :, :], (start + 1, column), (C, BD), mask=(tl.arange(C) < C - 1)[:, None]) * LOG2_E
-    sums, after = tl.cumsum(gates, axis=0), tl.cumsum(later, axis=0, reverse=True)      # b and b_C − b
-    x = tl.load(q[b, h, :, :], (start, column), (C, BD)) * (tl.exp2(sums, approximate=True) * D**-0.5)
-    y = tl.load(k[b, h, :, :], (start, column), (C, BD)) * tl.exp2(after, approximate=True)
-    tl.store(queries[b, h, :, :], (start, column), x.to(queries.dtype))
-    tl.store(keys[b, h, :, :], (start, column), y.to(keys.dtype))
-    tl.store(decay[b, h, chunk, :], column, tl.exp2(tl.sum(gates, axis=0), approximate=True))
+    total = tl.zeros((BD,), tl.f32)
+    for start in tl.range(chunk * C, chunk * C + C, SUB):
+        gates = tl.load(g[b, h, :, :], (start, column), (SUB, BD)) * LOG2_E
+        sums = tl.cumsum(gates, axis=0) + total[None, :]                            # b
+        x = tl.load(q[b, h, :, :], (start, column), (SUB, BD)) * (tl.exp2(sums, approximate=True) * D**-0.5)
+        tl.store(queries[b, h, :, :], (start, column), x.to(queries.dtype))
+        total = total + tl.sum(gates, axis=0)
+    tl.store(decay[b, h, chunk, :], column, tl.exp2(total, approximate=True))
+    last = (tl.arange(SUB) == SUB - 1)[:, None]
+    rest = tl.zeros((BD,), tl.f32)                                 # from the end of the block to that of the chunk
+    for back in tl.range(SUB, C + SUB, SUB):
+        start = chunk * C + C - back
+        later = tl.load(g[b, h, :, :], (start + 1, column), (SUB, BD), mask=~last) * LOG2_E
+        after = tl.cumsum(later, axis=0, reverse=True)                              # b_SUB − b
+        y = tl.load(k[b, h, :, :], (start, column), (SUB, BD))
+        tl.store(blocks[b, h, :, :], (start, column), (y * tl.exp2(after, approximate=True)).to(blocks.dtype))
+        y = y * tl.exp2(after + rest[None, :], approximate=True)
+        tl.store(keys[b, h, :, :], (start, column), y.to(keys.dtype))
+        total = tl.sum(later, axis=0) + tl.load(g[b, h, start, :], column, BD) * LOG2_E
+        tl.store(fade[b, h, start // SUB, :], column, tl.exp2(total, approximate=True))
+        rest = rest + total
 
 
 @tl.jit
-def gla_scores(q: KEYS, k: KEYS, g: GATES, a: SCORES, D: int = 64, C: int = 64, warps: int = 4) -> None:
+def gla_scores(q: KEYS, k: KEYS, g: GATES, blocks: KEYS, fade: FADES, a: SCORES,
+               D: int = 64, C: int = 64, warps: int = 1) -> None:
     """A of all chunks, one below the other. A block of threads makes SUB of its rows."""
     B, H, N, _ = q.shape
     tl.block(warps=warps)
     tile, h, b = tl.grid(tl.cdiv(N, SUB), H, B)
     start = tile * SUB
     first = start // C * C                                         # of the chunk
-    scale, rows = D**-0.5, tl.arange(SUB)
-    x = tl.load(q[b, h, :, :], (start, 0), (SUB, D)).to(tl.f32) * scale
+    rows = tl.arange(SUB)
+    x = tl.load(q[b, h, :, :], (start, 0), (SUB, D)).to(tl.f32) * D**-0.5
 
     # Of column j, from the last one: the weights of rows i ≥ j are the products of the gates from j + 1 to i.
     diagonal, weights = tl.zeros((SUB, SUB), tl.f32), tl.full((SUB, D), 1.0, tl.f32)
@@ -85,23 +101,16 @@ def gla_scores(q: KEYS, k: KEYS, g: GATES, a: SCORES, D: int = 64, C: int = 64, 
         j = SUB - 1 - n
         y = tl.load(k[b, h, :, :], (start + j, 0), (1, D))
         gate = tl.exp2(tl.load(g[b, h, :, :], (start + j, 0), (1, D)) * LOG2_E, approximate=True)
-        seen = (rows >= j)[:, None]
         column = tl.sum(x * y * weights, axis=1)[:, None]
-        diagonal = tl.where(seen & (rows[None, :] == j), column, diagonal)
-        weights = tl.where(seen, weights * gate, 1.0)
+        diagonal = tl.where((rows[:, None] >= j) & (rows[None, :] == j), column, diagonal)
+        weights = tl.where((rows >= j)[:, None], weights * gate, 1.0)
     tl.store(a[b, h, :, :], (start, start - first), diagonal.to(a.dtype))
 
-    tail = tl.load(g[b, h, :, :], (start, 0), (1, D)) * LOG2_E     # the sum of g from the end of J to row n of I
-    since = tl.cumsum(tl.load(g[b, h, :, :], (start, 0), (SUB, D), mask=(rows > 0)[:, None]) * LOG2_E, axis=0)
-    x = (x * tl.exp2(since, approximate=True)).to(q.dtype)
+    x = x * weights                                                # from the end of J on, which moves away
     for distance in tl.range(SUB, start - first + SUB, SUB):
-        gates = tl.load(g[b, h, :, :], (start - distance, 0), (SUB, D)) * LOG2_E
-        later = tl.load(g[b, h, :, :], (start - distance + 1, 0), (SUB, D), mask=(rows < SUB - 1)[:, None]) * LOG2_E
-        after = tl.cumsum(later, axis=0, reverse=True)
-        y = tl.load(k[b, h, :, :], (start - distance, 0), (SUB, D))
-        y = (y * tl.exp2(tail + after, approximate=True)).to(k.dtype)
-        tail = tail + tl.sum(gates, axis=0)[None, :]
-        tl.store(a[b, h, :, :], (start, start - distance - first), tl.dot(x, y.T).to(a.dtype))
+        y = tl.load(blocks[b, h, :, :], (start - distance, 0), (SUB, D))
+        tl.store(a[b, h, :, :], (start, start - distance - first), tl.dot(x.to(q.dtype), y.T).to(a.dtype))
+        x = x * tl.load(fade[b, h, :, :], ((start - distance) // SUB, 0), (1, D))
     for column in tl.range(start - first + SUB, C, SUB):
         tl.store(a[b, h, :, :], (start, column), tl.zeros((SUB, SUB), a.dtype))
 
@@ -157,28 +166,28 @@ def gla_gated_outputs(q: VALUES, k: VALUES, v: KEYS, g: GATES, o: GATES, D: int 
     B, H, N, _ = q.shape
     tl.block(warps=warps)
     tile, h, b = tl.grid(tl.cdiv(D, BD), H, B)
-    at, rows = tile * BD, tl.arange(SUB)
-    state = tl.zeros((E, BD), tl.f32)
+    at, rows = tile * BD, tl.arange(SUB)[:, None]
+    state, memory = tl.zeros((E, BD), tl.f32), tl.shared((SUB, SUB), tl.f32)
     for start in tl.range(0, N, SUB, stages=stages):
         x = tl.load(q[b, h, :, :], (start, 0), (SUB, E))
         y = tl.load(k[b, h, :, :], (start, 0), (SUB, E))
-        gates = tl.load(g[b, h, :, :], (start, at), (SUB, BD)) * LOG2_E
-        later = tl.load(g[b, h, :, :], (start + 1, at), (SUB, BD), mask=(rows < SUB - 1)[:, None]) * LOG2_E
-        after = tl.exp2(tl.cumsum(later, axis=0, reverse=True), approximate=True)
-        out = tl.zeros((SUB, BD), tl.f32)
+        inter = tl.zeros((SUB, BD), tl.f32)
         for part in parts(state, x.dtype):
-            out = tl.dot(x, part, out)
-        out = out * tl.exp2(tl.cumsum(gates, axis=0), approximate=True)
-        scores, weights = tl.dot(x, y.T), tl.full((SUB, BD), 1.0, tl.f32)
-        for n in tl.range(SUB):                                    # as on the diagonal of A
+            inter = tl.dot(x, part, inter)
+        tl.store(memory, (0, 0), tl.dot(x, y.T))                   # from which columns are read
+        tl.sync()
+        out, weights, after = tl.zeros((SUB, BD), tl.f32), *(tl.full((SUB, BD), 1.0, tl.f32) for _ in range(2))
+        for n in tl.range(SUB, unroll=4):                          # as on the diagonal of A
             j = SUB - 1 - n
             gate = tl.exp2(tl.load(g[b, h, :, :], (start + j, at), (1, BD)) * LOG2_E, approximate=True)
-            seen = (rows >= j)[:, None]
-            column = tl.sum(tl.where(seen & (rows[None, :] == j), scores, 0.0), axis=1)[:, None]
+            seen = rows >= j
+            column = tl.where(seen, tl.load(memory, (0, j), (SUB, 1)), 0.0)
             out = out + column * weights * tl.load(v[b, h, :, :], (start + j, at), (1, BD))
-            weights = tl.where(seen, weights * gate, 1.0)
-        tl.store(o[b, h, :, :], (start, at), out * D**-0.5)
-        state = state * tl.exp2(tl.sum(gates, axis=0), approximate=True)[None, :]
+            weights = tl.where(seen, weights * gate, weights)      # e^b in the end, and
+            after = tl.where(seen, after, after * gate)            # e^(b_C − b)
+        tl.sync()
+        tl.store(o[b, h, :, :], (start, at), (inter * weights + out) * D**-0.5)
+        state = state * tl.sum(tl.where(rows == SUB - 1, weights, 0.0), axis=0)[None, :]
         for part in parts(tl.load(v[b, h, :, :], (start, at), (SUB, BD)) * after, v.dtype):
             state = tl.dot(y.T, part, state)
 
@@ -226,10 +235,12 @@ def gated_linear_attention(q: Array, k: Array, v: Array, g: Array, initial: Arra
     e, chunk = v.shape[3], chunk_of(8 * q.itemsize)
     queries, keys, o = np.empty_like(q), np.empty_like(k), np.empty_like(v)
     decay = np.empty((batch, heads, -(-length // chunk), d), np.float32)
+    blocks, fade = np.empty_like(k), np.empty((batch, heads, -(-length // SUB), d), np.float32)
     a, final = np.empty((batch, heads, length, chunk), q.dtype), np.empty((batch, heads, d, e), np.float32)
     common = {"D": d, "C": chunk}
     calls: list[tuple[Any, tuple[Array | None, ...], dict[str, int]]] = [
-        (gla_gates, (q, k, g, queries, keys, decay), common), (gla_scores, (q, k, g, a), common),
+        (gla_gates, (q, k, g, queries, keys, decay, blocks, fade), common),
+        (gla_scores, (q, k, g, blocks, fade, a), common),
         (gla_outputs, (queries, keys, decay, a, v, o, initial, final), {**common, "E": e})]
     for kernel, arguments, constants in calls:
         (kernel.on(engine) if engine else kernel)(*arguments, **constants)
@@ -339,18 +350,22 @@ def gates_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) 
     """Of :func:`gla_gates`; ``shape`` is (B, H, N, D, E)."""
     q, k, _, g, _ = operands(shape, dtype, seed, temper=16)
     chunk = chunk_of(dtype.bits)
-    *references, _ = reference_chunks(wide(q), wide(k), wide(g), chunk)
-    outputs = empty(q.shape, dtype), empty(k.shape, dtype), empty(references[2].shape, tl.f32)
+    wider = wide(q), wide(k), wide(g)
+    references = *reference_chunks(*wider, chunk)[:3], *reference_chunks(*wider, SUB)[1:3]
+    outputs = tuple(empty(x.shape, tl.f32 if n in (2, 4) else dtype) for n, x in enumerate(references))
     return Case((q, k, g, *outputs), outputs, references, {"D": shape[3], "C": chunk}, depth=chunk)
 
 
 def scores_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
     """Of :func:`gla_scores`; ``shape`` is (B, H, N, D, E)."""
+    import numpy as np
+
     q, k, _, g, _ = operands(shape, dtype, seed, temper=16)
     chunk = chunk_of(dtype.bits)
     *_, scores = reference_chunks(wide(q), wide(k), wide(g), chunk)
-    a = empty(scores.shape, dtype)
-    return Case((q, k, g, a), (a,), (scores,), {"D": shape[3], "C": chunk}, depth=shape[3])
+    _, blocks, fade, _ = reference_chunks(wide(q), wide(k), wide(g), SUB)
+    a, given = empty(scores.shape, dtype), (blocks.astype(dtype.numpy), fade.astype(np.float32))
+    return Case((q, k, g, *given, a), (a,), (scores,), {"D": shape[3], "C": chunk}, depth=shape[3])
 
 
 def step_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:

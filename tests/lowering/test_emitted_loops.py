@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-import tilus as tl
-from benchmarks.gpu_code import innermost_loops, loop_instructions
+from benchmarks.gpu_code import loop_instructions
 from kernels_zoo.attention.flash_attention import flash_attention_forward
 from kernels_zoo.attention.flash_attention_backward import attention_backward_keys
 from kernels_zoo.gemm.matmul import matmul
@@ -74,15 +73,3 @@ def test_backward_attention(via: str, causal: bool) -> None:
     assert starting(counts, "STS", "SHFL", "PRMT", "LDL", "STL") == 0
     assert starting(counts, "BAR") == tiles
     assert counts.total() <= 410 * tiles
-
-
-@tl.jit
-def running_sums(x: tl.f32["M", "N"], y: tl.f32["M", "N"]) -> None:
-    i, j = tl.grid(tl.cdiv(x.shape[0], 64), tl.cdiv(x.shape[1], 64))
-    tl.store(y, (i * 64, j * 64), tl.cumsum(tl.load(x, (i * 64, j * 64), (64, 64)), axis=0))
-
-
-@pytest.mark.parametrize("via", ["cuda", "ptx"])
-def test_scans_share_a_loop(via: str) -> None:
-    """A thread's 32 columns are combined with what other threads have of them side by side."""
-    assert len(innermost_loops(running_sums.compile("sm_80", via).sass())) == 1

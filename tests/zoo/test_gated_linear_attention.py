@@ -144,7 +144,7 @@ def test_central_differences() -> None:
 @pytest.mark.parametrize("d", [32, 64, 128, 256])
 def test_no_spills(d: int, target: str, via: str) -> None:
     """With the tiles that the kernels choose."""
-    names = {gla_gates: ("q", "k", "queries", "keys"), gla_scores: ("q", "k", "a"),
+    names = {gla_gates: ("q", "k", "queries", "keys", "blocks"), gla_scores: ("q", "k", "blocks", "a"),
              gla_outputs: ("queries", "keys", "a", "v", "o"), gla_step: ("q", "k", "v", "o"),
              gla_gated_outputs: ("q", "k", "v")}
     for dtype in TOLERANCES:

@@ -51,6 +51,7 @@ from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.layout_rules import is_tile, operand_layout, result_layout
 from tilus.lowering.prepacked import choose_orders
 from tilus.lowering.remake import convert
+from tilus.lowering.scan_layouts import scan_layout
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import (
     VECTOR_BITS,
@@ -369,18 +370,6 @@ def feeds_first_operand(value: Value, users: dict[Value, list[Operation]], limit
                         step.append(r)
         front = step
     return False
-
-
-def scan_layout(shape: tuple[int, ...], axis: int, threads: int) -> RegisterLayout:
-    """A layout for scans along ``axis``: each thread holds a run of neighbours, threads follow along the axis."""
-    order = (axis, *(d for d in reversed(range(len(shape))) if d != axis))
-    run = max(1, -(-shape[axis] // threads))
-    while True:
-        layout = blocked(shape, threads, run, order)
-        along = math.prod(size for _, size, dim, _ in layout.thread_digits if dim == axis)
-        if along * run >= shape[axis]:
-            return layout
-        run = -(-shape[axis] // along)  # else each thread would hold several runs
 
 
 def _is_test(parent: Operation, terminator: Operation) -> bool:

@@ -47,7 +47,7 @@ from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import kernel_facts, overflows
 from tilus.lowering.schedule.order_memory import unordered_arrays
-from tilus.lowering.simt import collective, copies, dot, gathers, groups, memory, narrow, rearrange
+from tilus.lowering.simt import collective, copies, dot, gathers, groups, memory, narrow, rearrange, scans
 from tilus.lowering.simt.barriers import barrier, number_barriers
 from tilus.lowering.simt.bits import is_narrow, register_type
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
@@ -566,5 +566,6 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     **collective.LOWERINGS,
     **dot.LOWERINGS,
     **rearrange.LOWERINGS,
+    **scans.LOWERINGS,
     **groups.LOWERINGS,
 }

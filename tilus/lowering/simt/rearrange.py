@@ -1,4 +1,4 @@
-"""Lowering of operations that move elements between threads: slices, inserts, concatenations, takes and scans.
+"""Lowering of operations that move elements between threads: slices, inserts, concatenations and takes.
 
 A slice that gives every thread registers it has is free. Everything else is written to shared memory row-major and
 read back in the result's layout.
@@ -9,35 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tilus.ir.core import Block, Operation, Value
+from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, bool_, i32, u8
 from tilus.ir.ops import (
-    Binary,
     Cast,
     Compare,
     Concat,
-    For,
     Insert,
     PtrLoad,
     PtrStore,
-    Scan,
-    ScanWith,
-    Select,
     Slice,
     Take,
-    Yield,
 )
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
-from tilus.lowering.simt.collective import (
-    Combine,
-    combine_kind,
-    combine_region,
-    exists,
-    identity,
-    pad,
-    where_it_exists,
-)
 from tilus.lowering.simt.context import Thread, layout_of
 from tilus.lowering.simt.convert import storage_type
 from tilus.lowering.simt.scratch import slice_in_place
@@ -162,166 +147,9 @@ def lower_take(thread: Thread, op: Take) -> None:
     _set(thread, op.result, buffer.loaded(parts))
 
 
-# -- scans
-
-
-def axis_threads(layout: RegisterLayout, axis: int) -> list[tuple[int, int]]:
-    """Thread digits ``(divisor, size)`` along the axis, outermost first."""
-    return [(divisor, size) for divisor, size, dim, _ in layout.thread_digits if dim == axis]
-
-
-def lower_scan(thread: Thread, op: Scan) -> None:
-    value = _full(thread, op.x)
-    value = pad(thread, value, layout_of(op.x), op.x.tile.shape, op.axis, identity(op.kind, op.x.tile.dtype))
-    (result,) = _scan(thread, op, [value], layout_of(op.x), op.axis, op.reverse, combine_kind(op.kind))
-    _set(thread, op.result, result)
-
-
-def lower_scan_with(thread: Thread, op: ScanWith) -> None:
-    values = [_full(thread, x) for x in op.xs]
-    layout, combine = layout_of(op.xs[0]), combine_region(op.combine)
-    if op.reverse and layout.shape[op.axis] != op.xs[0].tile.shape[op.axis]:
-        values.append(exists(thread, layout, op.axis, op.xs[0].tile.shape[op.axis]))
-        combine = where_it_exists(combine, left=True)
-    results = _scan(thread, op, values, layout, op.axis, op.reverse, combine)
-    for old, new in zip(op.results, results, strict=False):
-        _set(thread, old, new)
-
-
-def _scan(
-    thread: Thread, op: Any, values: list[Value], layout: RegisterLayout, axis: int, reverse: bool, combine: Combine
-) -> list[Value]:
-    """Within each thread, then over the threads along the axis, whose totals go through shared memory. Elements in
-    the padding beyond the tile come last along the axis; where reversed they come first, as identities."""
-    rows = _rows(layout, axis, reverse)
-    columns: list[list[list[Value]]] = []  # [row][position][operand]
-    for members in rows:
-        running: list[list[Value]] = []
-        for local in members:
-            here = [thread.take(v, (local,)) for v in values]
-            running.append(here if not running else combine(thread, running[-1], here))
-        columns.append(running)
-    digits = axis_threads(layout, axis)
-    if digits:
-        prefixes = _prefixes(thread, op, [c[-1] for c in columns], layout, axis, reverse, digits, combine)
-        for column, (exists, prefix) in zip(columns, prefixes, strict=True):
-            for i, here in enumerate(column):
-                joined = combine(thread, prefix, here)
-                column[i] = [thread.emit(Select(exists, j, h)) for j, h in zip(joined, here, strict=True)]
-    results = []
-    for n in range(len(values)):
-        placed: list[Value | None] = [None] * layout.num_locals
-        for members, column in zip(rows, columns, strict=True):
-            for local, here in zip(members, column, strict=True):
-                placed[local] = here[n]
-        results.append(thread.pack([p for p in placed if p is not None]))
-    return results
-
-
-def _rows(layout: RegisterLayout, axis: int, reverse: bool) -> list[list[int]]:
-    """Locals that differ along the axis only, in the order of the scan."""
-    rows: dict[tuple[int, ...], list[tuple[int, int]]] = {}
-    for local, index in enumerate(layout.local_indices):
-        rows.setdefault(tuple(index[:axis] + index[axis + 1 :]), []).append((index[axis], local))
-    return [[local for _, local in sorted(members, reverse=reverse)] for members in rows.values()]
-
-
-def _prefixes(
-    thread: Thread,
-    op: Any,
-    totals: list[list[Value]],
-    layout: RegisterLayout,
-    axis: int,
-    reverse: bool,
-    digits: list[tuple[int, int]],
-    combine: Combine,
-) -> list[tuple[Value, list[Value]]]:
-    """For each row whether threads come before this one along the axis, and what their totals combine to."""
-    count = 1
-    position: Value | None = None
-    for divisor, size in digits:
-        digit = thread.digit(divisor, size, layout.num_threads)
-        position = (
-            digit if position is None else thread.emit(Binary("add", thread.binary("mul", position, size), digit))
-        )
-        count *= size
-    assert position is not None
-    if reverse:
-        position = thread.emit(Binary("sub", thread.const(count - 1), position))
-    group = layout.num_threads // count
-    lane = _other_digits(thread, layout, axis)
-    pointers = []
-    base = thread.shared_offsets[op]
-    for value in totals[0]:
-        storage = storage_type(value.tile.dtype)
-        pointers.append(thread.shared_pointer(base, storage))
-        base += -(-count * group * len(totals) * max(4, storage.itemsize) // 16) * 16
-    reuse_barrier(thread, op)
-    slot = thread.binary("mul", position, group * len(totals))
-    slot = slot if lane is None else thread.emit(Binary("add", slot, lane))
-    for row, total in enumerate(totals):
-        for value, pointer in zip(total, pointers, strict=True):
-            stored = thread.emit(Cast(value, u8)) if value.tile.dtype is bool_ else value
-            at = thread.move(pointer, slot, row * group)
-            thread.emit(PtrStore(at, thread.extract(stored, 0)))
-    barrier(thread)
-    exists = thread.splat(thread.compare("gt", position, 0), 1)
-    return [(exists, prefix) for prefix in _combined(thread, pointers, totals, group, position, lane, combine)]
-
-
-def _combined(
-    thread: Thread,
-    pointers: list[Value],
-    like: list[list[Value]],
-    group: int,
-    position: Value,
-    lane: Value | None,
-    combine: Combine,
-) -> list[list[Value]]:
-    """The totals of the threads before this one, combined in order by a loop over them, of all rows at once."""
-    width = len(pointers)
-
-    def load(slot: Value | None) -> list[Value]:
-        out = []
-        for row, values in enumerate(like):
-            for value, pointer in zip(values, pointers, strict=True):
-                at = thread.move(thread.move(pointer, lane), slot, row * group)
-                part = thread.pack([thread.emit(PtrLoad(at))])
-                if value.tile.dtype is bool_:
-                    part = thread.emit(Compare("ne", part, thread.const(0, u8, 1)))
-                out.append(part)
-        return out
-
-    first = load(None)
-    body = Block([position.type, *(v.type for v in first)])
-    outer, thread.block = thread.block, body
-    here, so_far = load(thread.binary("mul", body.args[0], group * len(like))), body.args[1:]
-    following: list[Value] = []
-    for n in range(0, len(here), width):
-        following += combine(thread, so_far[n : n + width], here[n : n + width])
-    body.ops.append(Yield(tuple(following)))
-    thread.block = outer
-    loop = For(thread.const(1), position, thread.const(1), tuple(first), body)
-    thread.emit(loop)
-    return [list(loop.results[n : n + width]) for n in range(0, len(first), width)]
-
-
-def _other_digits(thread: Thread, layout: RegisterLayout, axis: int) -> Value | None:
-    """A number for the thread among those at the same place along the axis."""
-    total: Value | None = None
-    for divisor, size, dim, _ in layout.thread_digits:
-        if dim == axis:
-            continue
-        digit = thread.digit(divisor, size, layout.num_threads)
-        total = digit if total is None else thread.emit(Binary("add", thread.binary("mul", total, size), digit))
-    return total
-
-
 LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     Slice: lower_slice,
     Insert: lower_insert,
     Concat: lower_concat,
     Take: lower_take,
-    Scan: lower_scan,
-    ScanWith: lower_scan_with,
 }

@@ -143,18 +143,37 @@ def _reduction_bytes(op: Reduce | ReduceWith) -> int:
     return sum(-(-count * elements * w // 16) * 16 for w in widths)
 
 
+def scan_digits(layout: RegisterLayout, axis: int) -> tuple[tuple[int, int] | None, list[tuple[int, int]]]:
+    """The thread digit ``(divisor, size)`` along ``axis`` that shuffles within a warp scan, if there is one, and those
+    that are left, outermost first. A digit that crosses the warp's boundary is split at it."""
+    digits = [(divisor, size) for divisor, size, dim, _ in layout.thread_digits if dim == axis]
+    if not digits or digits[-1][0] >= 32 or not all(map(_power, digits[-1])):
+        return None, digits
+    divisor, size = digits[-1]
+    lanes = min(size, 32 // divisor)
+    rest = [(divisor * lanes, size // lanes)] if size > lanes else []
+    return (divisor, lanes), digits[:-1] + rest
+
+
+def scan_slots(layout: RegisterLayout, axis: int) -> tuple[int, int]:
+    """How many totals of a row meet in shared memory, and how many rows of a register do."""
+    lanes, others = scan_digits(layout, axis)
+    count = math.prod(size for _, size in others)
+    return count, layout.num_threads // count // (lanes[1] if lanes else 1)
+
+
 def _scan_bytes(op: Scan | ScanWith) -> int:
     xs = (op.x,) if isinstance(op, Scan) else op.xs
     layout = xs[0].tile.layout
     assert layout is not None
-    count = math.prod(size for _, size, dim, _ in layout.thread_digits if dim == op.axis)
+    count, group = scan_slots(layout, op.axis)
     if count == 1:
         return 0
     rows = layout.num_locals // math.prod(size for _, size, dim, _ in layout.local_digits if dim == op.axis)
     widths = [max(4, _storage(x.tile)) for x in xs]
     if isinstance(op, ScanWith) and op.reverse and layout.shape[op.axis] != xs[0].tile.shape[op.axis]:
         widths.append(4)  # whether an element exists
-    return sum(-(-layout.num_threads * rows * width // 16) * 16 for width in widths)
+    return sum(-(-count * group * rows * width // 16) * 16 for width in widths)
 
 
 def _dot_bytes(op: Dot, in_place: set[Value]) -> int:
