@@ -85,10 +85,10 @@ def gla_gates(q: KEYS, k: KEYS, g: GATES, queries: KEYS, keys: KEYS, decay: DECA
 
 @tl.jit
 def gla_scores(q: KEYS, k: KEYS, g: GATES, blocks: KEYS, fade: FADES, a: SCORES,
-               D: int = 64, C: int = 64, warps: int = 1) -> None:
+               D: int = 64, C: int = 64, warps: int = 0) -> None:
     """A of all chunks, one below the other. A block of threads makes SUB of its rows."""
     B, H, N, _ = q.shape
-    tl.block(warps=warps)
+    tl.block(warps=warps or (1 if D <= 128 else 4))                # of several, each would scale all of Q
     tile, h, b = tl.grid(tl.cdiv(N, SUB), H, B)
     start = tile * SUB
     first = start // C * C                                         # of the chunk
@@ -106,7 +106,10 @@ def gla_scores(q: KEYS, k: KEYS, g: GATES, blocks: KEYS, fade: FADES, a: SCORES,
         weights = tl.where((rows >= j)[:, None], weights * gate, 1.0)
     tl.store(a[b, h, :, :], (start, start - first), diagonal.to(a.dtype))
 
-    x = x * weights                                                # from the end of J on, which moves away
+    memory = tl.shared((SUB, D), tl.f32)                           # so that x has other layouts before and after
+    tl.store(memory, (0, 0), x * weights)
+    tl.sync()
+    x = tl.load(memory, (0, 0), (SUB, D))                          # times weights from the end of J, which moves away
     for distance in tl.range(SUB, start - first + SUB, SUB):
         y = tl.load(blocks[b, h, :, :], (start - distance, 0), (SUB, D))
         tl.store(a[b, h, :, :], (start, start - distance - first), tl.dot(x.to(q.dtype), y.T).to(a.dtype))

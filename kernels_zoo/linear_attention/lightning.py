@@ -35,12 +35,12 @@ SHAPES = [(1, 1, 1, 16, 16), (1, 2, 127, 64, 32), (2, 3, 130, 32, 59), (1, 2, 64
 def lightning_attention(
     q: KEYS, k: KEYS, v: VALUES, slope: tl.f32["H"], o: VALUES, initial: STATE | None, final: STATE | None,
     D: int = 64, E: int = 64, scale: float = 1.0, reverse: bool = False, BN: int = 0, BE: int = 0, stages: int = 2,
-    warps: int = 4,
+    warps: int = 0,
 ) -> None:
     """``initial`` is the state before the first token, 0 where None, and ``final`` that after the last one. With
     ``reverse`` the sequence runs from its last token to its first, and sums are over s ≥ t."""
-    tile_of = tile_sizes(D, E, q.dtype.bits, tl.target())
-    BN, BE = BN or tile_of[0], BE or tile_of[1]
+    tile_of = tile_sizes(D, E, q.dtype.bits, tl.target(), tl.supports(tl.copy_async))
+    BN, BE, warps = BN or tile_of[0], BE or tile_of[1], warps or tile_of[2]
     B, H, N, _ = q.shape
     tl.block(warps=warps)
     tile, h, b = tl.grid(tl.cdiv(E, BE), H, B)
@@ -93,13 +93,15 @@ def lightning_attention_step(q: KEY, k: KEY, v: VALUE, slope: tl.f32["H"], state
     tl.store(o[b, h, :], column, tl.sum(x * kv, axis=0).to(o.dtype))
 
 
-def tile_sizes(D: int, E: int, bits: int, target: str) -> tuple[int, int]:
-    """BN and BE of :func:`lightning_attention`: what registers hold, and on a CPU all columns, so that Q Kᵀ is computed
-    once."""
+def tile_sizes(D: int, E: int, bits: int, target: str, roomy: bool) -> tuple[int, int, int]:
+    """BN, BE and warps of :func:`lightning_attention`: what registers hold, and shared memory, which is ``roomy`` or
+    not; on a CPU all columns, so that Q Kᵀ is computed once."""
     if target == "cpu":
-        return 64, min(E, 128)
+        return 64, min(E, 128), 4
+    if 64 < D <= 128 and E > 32 and bits <= 16 and roomy:
+        return 64, 64, 8
     rows = 64 if D <= 64 else 32 if D <= 128 else 16
-    return rows if bits <= 16 else rows // 2, 32 if D <= 128 else 16
+    return rows if bits <= 16 else rows // 2, 32 if D <= 128 else 16, 4
 
 
 def lightning_attention_backward(q: Array, k: Array, v: Array, slope: Array, do: Array, engine: str | None = None,
