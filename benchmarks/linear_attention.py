@@ -125,10 +125,10 @@ def rows(d: int) -> list[Row]:
             Part("gla_dqk_intra", (1.5, 16, 1.5, 16), times=4 * blocks),
             Part("gla_dqk_inter", (d / 32,), times=d / 32)), trips=(4,)),
     ]
-    if d == 128:  # the peer's kernel with the zoo's tile: 32 tokens, whole rows of keys
-        found.insert(1, Row("lightning, 32 tokens", lightning_attention, both, "q k v o",
+    if d == 128:  # whole rows of keys, of which the peer has room for with chunks of 32 tokens
+        found.insert(1, Row("lightning", lightning_attention, both, "q k v o",
                             (Part("fused_head_32", walks=True),)))
-        found.insert(5, Row("scalar gates, 32 tokens", scalar_gated_outputs, scalar, "q k v o",
+        found.insert(5, Row("scalar gates", scalar_gated_outputs, scalar, "q k v o",
                             (Part("fused_token_32", walks=True),)))
     return found
 
