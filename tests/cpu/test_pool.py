@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +16,10 @@ from tests.cpu.lang import tl
 from tests.cpu.support import compile_kernel, pack, run
 from tilus.diagnostics import CheckError
 from tilus.runtime.cpu import CpuKernel, get_num_threads, pool_ir, set_num_threads
+from tilus.runtime.cpu.frames_ir import LARGE_PAGE, SMALL_PAGE, frames_text
 from tilus.runtime.cpu.pool import current_pool
 from tilus.runtime.cpu.pool_ir import EPOCH
+from tilus.runtime.cpu.processor import binding
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -278,3 +282,23 @@ def test_another_number_of_threads_while_launches_run(kernel: str) -> None:
         w.join()
     set_num_threads(before)
     assert not failures
+
+
+@pytest.mark.parametrize("linux", [True, False])
+def test_frames_begin_at_pages(linux: bool) -> None:
+    """Large ones at large pages, where the system is asked for such."""
+    if linux and sys.platform != "linux":
+        pytest.skip("madvise is Linux's")
+    llvm = binding()
+    text = frames_text(linux).replace("internal ptr", "ptr") + "declare ptr @aligned_alloc(i64, i64)"
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    with llvm.create_mcjit_compiler(llvm.parse_assembly(text), machine) as engine:
+        engine.finalize_object()
+        new_frame = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_int64)(engine.get_function_address("new_frame"))
+        free = ctypes.CDLL(None).free
+        free.argtypes = [ctypes.c_void_p]
+        for size in (4096, LARGE_PAGE - 4096, LARGE_PAGE, 5 * LARGE_PAGE + 4096):
+            frame = new_frame(size)
+            assert frame % (LARGE_PAGE if linux and size >= LARGE_PAGE else SMALL_PAGE) == 0
+            ctypes.memset(frame, 1, size)
+            free(frame)

@@ -13,6 +13,7 @@ by which running code knows that it is time to look at signals (``wait_ir.py``).
 from __future__ import annotations
 
 from tilus.runtime.cpu.atomics_ir import ATOMICS, NO_ATOMICS, atomics_text
+from tilus.runtime.cpu.frames_ir import frames_text
 from tilus.runtime.threads import MAX_THREADS
 
 # Words of the pool. Those that different cores write are on cache lines of their own.
@@ -58,7 +59,8 @@ def pool_text(architecture: str, linux: bool) -> str:
     """The module's text; ``architecture`` is ``"x86"``, ``"arm"`` or another without a hint for spinning. Threads are
     kept on cores where the system is Linux."""
     pause = PAUSE.get(architecture, "fence seq_cst")
-    return (_TEXT + (_MAKE_ROOM if linux else _NO_ROOM)).replace("PAUSE", pause) + atomics_text(pause)
+    text = _TEXT + frames_text(linux) + (_MAKE_ROOM if linux else _NO_ROOM)
+    return text.replace("PAUSE", pause) + atomics_text(pause)
 
 
 def _word(index: int) -> str:
@@ -326,7 +328,7 @@ loop:
   %slot = getelementptr i64, ptr %framew, i64 %i
   %old = load ptr, ptr %slot
   call void @free(ptr %old)
-  %new = call ptr @aligned_alloc(i64 4096, i64 %rounded)
+  %new = call ptr @new_frame(i64 %rounded)
   store ptr %new, ptr %slot
   %i1 = add i64 %i, 1
   %again = icmp ule i64 %i1, %workers
