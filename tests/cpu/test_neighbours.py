@@ -8,7 +8,10 @@ import pytest
 
 import tilus as tl
 from tests.cpu.support import trace
+from tilus.ir.ops.simd import Prefetch
+from tilus.lowering.cpu import lower_module
 from tilus.lowering.cpu.neighbours import shared_axis
+from tilus.lowering.cpu.values import Machine
 
 Array = Any
 
@@ -190,3 +193,32 @@ def test_blocks_that_want_nothing(threads: int) -> None:
     where_wanted.on("cpu")(a, b, wanted, c)
     expected = np.where(np.repeat(wanted, 32) > 0, a.astype("d") @ b.astype("d"), before)
     assert np.abs(c - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def low(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"], BM: int = 16, BN: int = 128, BK: int = 16):
+    i, j = tl.grid(tl.cdiv(c.shape[0], BM), tl.cdiv(c.shape[1], BN))
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, a.shape[1], BK):
+        acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(b, (k, j * BN), (BK, BN)), acc)
+    tl.store(c, (i * BM, j * BN), acc)
+
+
+def test_blocks_that_launches_may_divide_share_products(threads: int) -> None:
+    """By columns, where tiles have few rows: a launch that does not divide them has blocks beside each other."""
+    for n in (40, 700, 5000):  # divided, or not
+        a, b, c = operands(3, n, 200, np.float32)
+        before = c.copy()
+        product.on("cpu")(a, b, c, BM=16, BN=128)
+        check(c, before, a, b)
+    module, _ = trace(low, {"a": a, "b": b, "c": c})
+    assert module.kernels[0].attributes.parts > 1
+    assert shared_axis(module.kernels[0]) == 1
+
+
+@pytest.mark.parametrize("streams", [0, 8])
+def test_rows_are_asked_for_or_more_of_them_read_side_by_side(streams: int) -> None:
+    a, b, c = operands(3, 700, 200, np.float32)
+    module, _ = trace(low, {"a": a, "b": b, "c": c})
+    before, after = (sum(isinstance(op, Prefetch) for f in lower_module(module, machine).functions for op in f.walk())
+                     for machine in (Machine(), Machine(streams=streams)))
+    assert (after < before) == (streams > 0)

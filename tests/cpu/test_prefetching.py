@@ -65,3 +65,23 @@ def test_who_asks_ahead(kernel: Any, asks: bool) -> None:
     assert any(isinstance(op, Prefetch) for f in lowered.functions for op in f.walk()) == asks
     run(kernel, x=x, y=y)
     np.testing.assert_allclose(y, expected(kernel, x), rtol=1e-5)
+
+
+def product(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"], BM: int = 96, BN: int = 64, BK: int = 16):
+    i, j = tl.grid(tl.cdiv(c.shape[0], BM), tl.cdiv(c.shape[1], BN))
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, a.shape[1], BK):
+        acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(b, (k, j * BN), (BK, BN)), acc)
+    tl.store(c, (i * BM, j * BN), acc)
+
+
+@pytest.mark.parametrize(("rows", "asks"), [(96, True), (16, False)])
+def test_panels_are_asked_for_where_many_blocks_of_rows_read_one(rows: int, asks: bool) -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = (rng.standard_normal(shape).astype("f") for shape in [(200, 700), (700, 150), (200, 150)])
+    module, _ = trace(product, {"a": a, "b": b, "c": c, "BM": rows})
+    without, with_panels = (sum(isinstance(op, Prefetch) for f in lower_module(module, machine).functions
+                                for op in f.walk()) for machine in (Machine(), Machine(asks_for_panels=True)))
+    assert (with_panels > without) == asks
+    run(product, a=a, b=b, c=c, BM=rows)
+    np.testing.assert_allclose(c, a.astype("d") @ b, rtol=1e-4, atol=1e-4)

@@ -312,7 +312,7 @@ class _Contraction:
                 assert panels is not None
                 b = self.packed(panels, at, depth, index)
                 rows_of_a = (packed.pointer, self.stride) if read is None else (read.pointer, read.stride)
-                self.emit_product(*rows_of_a, b, home, depth, rows)
+                self.emit_product(*rows_of_a, b, home, depth, rows, self.next_rows(memo_a, packed))
 
             self.either(multiply, pack)
 
@@ -349,13 +349,14 @@ class _Contraction:
         pointer = c.b.add(Select(there, window.pointer, packed.pointer, types=(packed.pointer.type,))).result
         return _Rows(there, pointer, c.select(there, window.strides[0], self.stride))
 
-    def emit_product(self, a: Value, stride: Number, panels: Value, home: Buffer, depth: Number, rows: Number) -> None:
+    def emit_product(self, a: Value, stride: Number, panels: Value, home: Buffer, depth: Number, rows: Number,
+                     more_a: Value | None) -> None:
         """That of a chunk, with the first rows of A."""
         lowering, c, form = self.lowering, self.lowering.c, self.form
         places = home.pointer, home.strides[0], self.rows, self.columns
         if form is None:
             emit_product(lowering, Product(a, stride, panels, self.chunk, *places, depth, self.dtype, False, rows,
-                                           self.wanted))
+                                           self.wanted, more_a=more_a))
             return
         words = functools.partial(lowering.c.as_pointer, dtype=u32)
         emit_words(lowering, form, Product(
@@ -465,6 +466,13 @@ class _Contraction:
         place = c.offset(memo.panels, region)
         pointer = c.b.add(Select(memo.fits, place, otherwise.pointer, types=(place.type,))).result
         return Buffer(pointer, otherwise.dtype, otherwise.shape, otherwise.strides)
+
+    def next_rows(self, memo: Memo | None, packed: Buffer) -> Value | None:
+        """Where the rows of the next chunk are kept, or, where none are, those of this one."""
+        if memo is None:
+            return None
+        c = self.lowering.c
+        return c.offset(packed.pointer, c.select(memo.fits, self.rows * self.stride, 0))
 
     def memo(self, key: Value, value: Value, total: Number, needed: Number, size: Number) -> Memo | None:
         c = self.lowering.c

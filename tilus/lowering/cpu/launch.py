@@ -50,7 +50,7 @@ from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
 from tilus.lowering.cpu.kept_tiles import forget as forget_tiles
 from tilus.lowering.cpu.kept_tiles import kept_dots
-from tilus.lowering.cpu.neighbours import BLOCKS, FOLLOWING, memory_words, products, shared_axis
+from tilus.lowering.cpu.neighbours import FOLLOWING, blocks_together, memory_words, products, shared_axis
 from tilus.lowering.cpu.neighbours import forget as forget_neighbours
 from tilus.lowering.cpu.nest import SHORT
 from tilus.lowering.cpu.parts import parts_of_blocks
@@ -550,7 +550,7 @@ class _Launcher:
             return c.select(c.compare("ne", together, 0), c.mul(groups, wide.blocks), chunk)
         if axis is None:
             return chunk
-        rounds = _rounded_up(c, total, c.mul(threads, BLOCKS))
+        rounds = _rounded_up(c, total, c.mul(threads, blocks_together(self.machine)))
         shared = _rounded_up(c, total, c.max(c.mul(rounds, threads), 1))
         return c.select(c.compare("eq", grid[axis], total), c.max(chunk, shared), chunk)
 

@@ -15,6 +15,7 @@ from tilus.ir.ops import Binary, Extract, Fma, PtrLoad, PtrStore, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.nest import vector_pieces
+from tilus.lowering.cpu.panels_ahead import PanelsAhead
 from tilus.lowering.cpu.values import Machine, Number
 from tilus.lowering.cpu.ways import PACKED, note_way
 from tilus.records import record
@@ -108,7 +109,8 @@ class Product:
     """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
     rows that a panel of B is laid out for; blocks of rows from ``wanted_rows`` on, if given, are left out, and panels
     from ``wanted_columns`` on. ``multiply``, if given, is what is done instead of multiplying elements and adding them,
-    by ``instruction``: A and B are of 32-bit words then, as C."""
+    by ``instruction``: A and B are of 32-bit words then, as C. ``more_a``, if given, is where the rows of A over the
+    next chunk of K are, or this one's."""
 
     a: Value
     a_stride: Number
@@ -125,6 +127,7 @@ class Product:
     wanted_columns: Number | None = None
     multiply: MultiplyAdd | None = None
     instruction: str = ""
+    more_a: Value | None = None
 
 
 def emit_product(self: BlockLowering, p: Product) -> None:
@@ -135,11 +138,14 @@ def emit_product(self: BlockLowering, p: Product) -> None:
     low = 2 * block.rows // 3
     if isinstance(p.wanted_rows, Value) and p.rows % (block.rows // 3) == 0 and p.rows >= block.rows:
         ends = low_rows(self.c, p.wanted_rows, block.rows)
+    ahead = PanelsAhead(self, p.rows, -(-p.columns // block.columns), container_bytes(p.dtype))
     for start, stop, width in column_pieces(p.columns, block):
         def panel(j: Number, width: int = width) -> None:
             b = self.c.offset(p.b, self.c.mul(j, p.b_depth))
 
             def rows(i: Number, height: int) -> None:
+                if self.machine.asks_for_panels and width == block.columns:
+                    _ask_ahead(ahead, p, b, j, i, height, width)
                 a = self.c.offset(p.a, self.c.mul(i, p.a_stride))
                 c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
                 _micro(self, p, a, b, c, height, width, block)
@@ -152,6 +158,16 @@ def emit_product(self: BlockLowering, p: Product) -> None:
                 self.c.loop(*ends, low, [], lambda i, _: rows(i, low))
 
         over(self, start, stop, width, panel, p.wanted_columns)
+
+
+def _ask_ahead(ahead: PanelsAhead, p: Product, b: Value, j: Number, i: Number, height: int, width: int) -> None:
+    """Ask for a part of what is read after this panel of B, and after this chunk of A."""
+    c = ahead.c
+    if isinstance(p.b_depth, int):
+        elements = p.b_depth * width
+        ahead.ask_for_panel(c.offset(b, elements), elements, i, height)
+    if p.more_a is not None and isinstance(p.a_stride, int):
+        ahead.ask_for_rows(p.more_a, p.rows * p.a_stride, c.arith("quo", j, width), i, height)
 
 
 def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height: int, width: int,

@@ -21,19 +21,20 @@ from tilus.lowering.cpu.microkernel import multiply_add
 from tilus.lowering.cpu.nest import vector_pieces
 from tilus.lowering.cpu.prefetching import RowsToCome
 from tilus.lowering.cpu.slopes import grid_slopes
-from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Lazy, Number, Window
+from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Lazy, Machine, Number, Window
 from tilus.records import record
 
-BLOCKS = 16
-"""How many blocks, at most."""
-ROW_BYTES = 8192
-"""Of a row of the product, at most, where it is of several blocks."""
+BLOCKS, MORE_BLOCKS = 16, 32
+"""How many blocks, at most; more where rows are read side by side without asking for them."""
+ROW_BYTES, LONG_ROW_BYTES = 8192, 16384
+"""Of a row of the product, at most, where it is of so many blocks."""
 ROWS = 8
 """The rows that there is room for."""
 MAX_PRODUCTS = 4
 """Of how many products of a kernel a core keeps results."""
 STREAMS = 4
-"""Rows of B that are read side by side, a vector of each by turns: a processor sees that each of them goes on."""
+"""Rows of B that are read side by side, a vector of each by turns: a processor sees that each of them goes on. Some
+get more from memory where those are more, and none is asked for (``Machine.streams``)."""
 HEIGHT = 4
 """Rows of A that are multiplied with a vector of B at a time, where there are so many."""
 # Words of a memory: how many blocks the core takes after this one, which product is there, and its columns.
@@ -43,7 +44,12 @@ FOLLOWING, IDENTITY, WIDTH, HEADER = 0, 1, 15, 16
 def memory_words(kernel: Function) -> int:
     """Words of 64 bits of the memory of one product, whole lines: its header, and room for the rows."""
     widest = max((op.result.tile.shape[1] for _, op, _ in products(kernel)), default=0)
-    return HEADER + ROWS * (max(ROW_BYTES, 8 * widest) + 64) // 8 // 8 * 8
+    return HEADER + ROWS * (max(LONG_ROW_BYTES, 8 * widest) + 64) // 8 // 8 * 8
+
+
+def blocks_together(machine: Machine) -> int:
+    """How many blocks share a product, at most."""
+    return MORE_BLOCKS if machine.streams else BLOCKS
 
 
 def products(kernel: Function) -> Iterator[tuple[For, Dot, int]]:
@@ -72,7 +78,7 @@ def _axis(kernel: Function, loop: For, dot: Dot) -> int | None:
         return None
     column = column_dim(dot.b)
     for axis in range(3):
-        slopes = grid_slopes(kernel, axis)
+        slopes = grid_slopes(kernel, axis, whole=True)  # divided blocks are known to have none beside them
         across = [slopes.of(offset) for offset in b.offsets]
         same = [slopes.of(x) for x in (loop.start, loop.stop, loop.step, a.view, b.view, *a.offsets)]
         if across[column] == dot.b.tile.shape[1] and across[1 - column] == 0 and set(same) == {0}:
@@ -119,7 +125,9 @@ class NeighbourProduct:
         size = container_bytes(self.dtype)
         self.lanes = lowering.machine.vector_bytes // size
         line = 64 // size
-        self.room = -(-max(ROW_BYTES // size, self.columns) // line) * line
+        self.depth, self.asks = lowering.machine.streams or STREAMS, not lowering.machine.streams
+        row_bytes = ROW_BYTES if self.asks else LONG_ROW_BYTES
+        self.room = -(-max(row_bytes // size, self.columns) // line) * line
         pointer = self.c.as_pointer(self.c.offset(memory, HEADER), self.dtype)
         self.sums = Buffer(pointer, self.dtype, (ROWS, self.room), (self.room + line, 1))
         self.window_a, self.window_b = window_of(lowering, a), window_of(lowering, b)
@@ -207,15 +215,16 @@ class NeighbourProduct:
         whole = c.mul(c.arith("quo", width, self.lanes), self.lanes)
         columns = Columns(whole, c.value(c.sub(width, self.lanes)), c.compare("ne", whole, width))
         grouped = c.mul(c.arith("quo", rows, height), height)
-        main = c.mul(c.arith("quo", total, STREAMS), STREAMS)
+        depth = self.depth
+        main = c.mul(c.arith("quo", total, depth), depth)
 
         def some(k: Value, _: list[Value]) -> None:
             lowering.pause_if_due()
             if rows != 1:
-                c.loop(0, grouped, height, [], lambda i, _: self.part(b, i, height, k, STREAMS, columns))
-            c.loop(grouped if rows != 1 else 0, rows, 1, [], lambda i, _: self.part(b, i, 1, k, STREAMS, columns))
+                c.loop(0, grouped, height, [], lambda i, _: self.part(b, i, height, k, depth, columns))
+            c.loop(grouped if rows != 1 else 0, rows, 1, [], lambda i, _: self.part(b, i, 1, k, depth, columns))
 
-        c.loop(0, main, STREAMS, [], some)
+        c.loop(0, main, depth, [], some)
         c.loop(main, total, 1, [], lambda k, _: c.loop(
             0, rows, 1, [], lambda i, _: self.part(b, i, 1, k, 1, columns)) and None)
         c.branch(columns.ragged, lambda: c.loop(0, rows, 1, [], lambda i, _: self.put(
@@ -227,15 +236,15 @@ class NeighbourProduct:
         xs = [[c.splat(evaluate(lowering, self.a, (Coord(i, r), Coord(k, u))), lanes) for u in range(depth)]
               for r in range(height)]
         window, dims = window_of(lowering, b), (0, 1) if self.column else (1, 0)
-        to_come = RowsToCome(lowering, window, dims, 0, k, depth)
+        to_come = RowsToCome(lowering, window, dims, 0, k, depth) if self.asks and depth > 1 else None
         for index, stride in ((k, window.strides[1 - self.column]), (i, self.sums.strides[0])):
             c.mul(index, stride)  # is known in the loop then
 
         def column(j: Value, place: Number) -> None:
             totals = [self.sum_at(i, r, place) for r in range(height)]
-            ask = to_come.at((ZERO, Coord(j)))
+            ask = to_come.at((ZERO, Coord(j))) if to_come is not None else None
             for u in range(depth):
-                if depth > 1:
+                if ask is not None:
                     ask(u)
                 y = c.splat(evaluate(lowering, b, (Coord(k, u), Coord(j, 0, True))), lanes)
                 totals = [multiply_add(lowering, xs[r][u], y, totals[r]) for r in range(height)]
@@ -302,5 +311,5 @@ def suits(a: Window, b: Window, column: int) -> bool:
     return plain and isinstance(b.strides[column], int) and b.strides[column] == 1
 
 
-__all__ = ["BLOCKS", "FOLLOWING", "HEADER", "NeighbourProduct", "forget", "memory_words", "products", "shared_axis",
-           "suits", "window_of"]
+__all__ = ["FOLLOWING", "HEADER", "NeighbourProduct", "blocks_together", "forget", "memory_words", "products",
+           "shared_axis", "suits", "window_of"]

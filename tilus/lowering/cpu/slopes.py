@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.ir.core import Function, Value
-from tilus.ir.ops import Binary, Cast, Const, For, GridIndex
+from tilus.ir.ops import Binary, Cast, Const, For, GridIndex, PartStart
 from tilus.ir.types import ViewType
 
 Slope = Callable[[Value], int | None]
@@ -50,14 +50,17 @@ class Slopes:
         return None
 
 
-def grid_slopes(kernel: Function, axis: int) -> Slopes:
-    """Slopes with the block's place along an axis of the grid; loops' indices do not depend on it."""
+def grid_slopes(kernel: Function, axis: int, whole: bool = False) -> Slopes:
+    """Slopes with the block's place along an axis of the grid; loops' indices do not depend on it. ``whole``: of blocks
+    that are not divided, whose one part begins where they do."""
     uniform = {*kernel.body.args, *(op.index for op in kernel.walk() if isinstance(op, For))}
 
     def known(value: Value) -> int | None:
         op = value.defining
         if isinstance(op, GridIndex):
             return 1 if op.axis == axis else 0
+        if whole and isinstance(op, PartStart):
+            return 0
         return 0 if value in uniform else None
 
     return Slopes(known, constant_of)

@@ -147,7 +147,9 @@ class Machine:
     ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one; ``pairs``:
     there is a fast one for pairs of bf16 (``DotPairs``); ``tiles``: there are tile registers, and products of them.
     ``fma``: it multiplies and adds floats in one instruction; ``halves``: it converts f16; ``scales``: it multiplies by
-    powers of two; ``masks``: accesses to some lanes of a vector only are as quick as others."""
+    powers of two; ``masks``: accesses to some lanes of a vector only are as quick as others; ``asks_for_panels``: code
+    asks for packed operands before it reads them, since they are longer than what the processor fetches by itself;
+    ``streams``: how many rows of memory are best read side by side without asking for what comes, 0 where code asks."""
 
     vector_bytes: int = 32
     registers: int = 16
@@ -162,6 +164,8 @@ class Machine:
     masks: bool = False
     pairs: bool = False
     tiles: bool = False
+    asks_for_panels: bool = False
+    streams: int = 0
 
 
 @record
