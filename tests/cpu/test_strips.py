@@ -9,7 +9,10 @@ import pytest
 
 import tilus as tl
 from tests.cpu.support import trace
-from tilus.lowering.cpu.wide_blocks import take_together
+from tilus.ir.ops.simd import Prefetch
+from tilus.lowering.cpu import lower_module
+from tilus.lowering.cpu.values import Machine
+from tilus.lowering.cpu.wide_blocks import strip_bytes, take_together
 
 Array = Any
 
@@ -64,3 +67,14 @@ def test_pieces_become_long(BM: int, BN: int, blocks: int) -> None:
     module, _ = trace(column_sum, {"x": np.ones((20, 500), "f"), "y": np.zeros(500, "f"), "BM": BM, "BN": BN})
     second = take_together(module.kernels[0])
     assert (second.blocks if second else 1) == blocks
+    longer = take_together(module.kernels[0], strip_bytes(Machine(streams=8)))
+    assert (longer.blocks if longer else 1) == (2 * blocks if BM < 64 else 1)
+
+
+def test_long_pieces_are_not_asked_for() -> None:
+    """Where the processor does as well by itself, which it does not where pieces are short."""
+    for columns, asks in ((64, True), (1024, False)):
+        given = {"x": np.ones((20, 500), "f"), "y": np.zeros(500, "f"), "BM": 16, "BN": columns}
+        module, _ = trace(column_sum, given)
+        functions = {f.name: f for f in lower_module(module, Machine(streams=8)).functions}
+        assert any(isinstance(op, Prefetch) for op in functions["block_column_sum"].walk()) == asks

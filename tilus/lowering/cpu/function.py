@@ -28,7 +28,7 @@ from tilus.lowering.cpu.neighbours import memory_words, products, shared_axis
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.cpu.ways import Way
-from tilus.lowering.cpu.wide_blocks import WideKernel, take_together
+from tilus.lowering.cpu.wide_blocks import WideKernel, strip_bytes, take_together
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.records import field, record
 
@@ -64,7 +64,7 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
     together: dict[str, WideKernel] = {}
     for kernel, facts in kernel_facts(module):
         program.functions.append(_lower_kernel(kernel, program, machine, facts))
-        wide = take_together(kernel)
+        wide = take_together(kernel, strip_bytes(machine))
         if wide is not None:
             together[kernel.name] = wide
             facts = Facts(wide.kernel, facts.grid)

@@ -86,7 +86,7 @@ from tilus.lowering.cpu.state import (
     tick_seen,
 )
 from tilus.lowering.cpu.values import Machine, Number
-from tilus.lowering.cpu.wide_blocks import WideKernel
+from tilus.lowering.cpu.wide_blocks import STRIP_BYTES, WideKernel, strip_bytes
 from tilus.lowering.cpu.work import MUCH, UNKNOWN, Sum, Work
 from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
 
@@ -292,7 +292,7 @@ ASSUMED_TRIPS = 16
 GROUPS = 4
 """Of blocks that are taken together: how many there have to be for each thread, and a core takes at a time at most."""
 STRIPS = 2
-"""How many there have to be where they read strips of arrays, which are few in a launch."""
+"""How many there have to be where they read strips of arrays, which are few in a launch; one of the longer strips."""
 _FOLLOWED = ("add", "sub", "mul", "min", "max")
 
 
@@ -519,7 +519,7 @@ class _Launcher:
             return 0
         c, known = self.c, self._known(op, self.module.kernel(op.kernel))
         given = dict(zip(self.module.kernel(op.kernel).body.args, op.args, strict=True))
-        groups = STRIPS if wide.strips else GROUPS
+        groups = STRIPS * STRIP_BYTES // strip_bytes(self.machine) if wide.strips else GROUPS
         holds: Value | None = c.compare("ge", total, c.mul(self.threads(), groups * wide.blocks))
         for view, d in wide.short:
             holds = c.both(holds, c.compare("le", self.words[given[view]][1 + d], SHORT))

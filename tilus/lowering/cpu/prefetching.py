@@ -13,7 +13,7 @@ from tilus.lowering.cpu.cost import HEAVY_COST
 from tilus.lowering.cpu.evaluate import leaves
 from tilus.lowering.cpu.memory import offset_of
 from tilus.lowering.cpu.slopes import Slopes, constant_of, grid_slopes, loop_slopes
-from tilus.lowering.cpu.values import LINE_BYTES, ZERO, Coords, Lazy, Number, Window
+from tilus.lowering.cpu.values import LINE_BYTES, ZERO, Coords, Lazy, Machine, Number, Window
 
 LONG_ROW_BYTES = 2048
 """What a processor's own prefetching works well for."""
@@ -23,6 +23,13 @@ AHEAD = 16
 """How many rows ahead rows are asked for that are read side by side."""
 AHEAD_BYTES = 8 << 10
 """How far that is at least."""
+PAGE_BYTES = 4 << 10
+
+
+def are_asked_for(machine: Machine, size: int) -> bool:
+    """Whether pieces of rows, ``size`` bytes each, are asked for of which some are read side by side: short ones, and
+    others unless the processor gets as much from memory by itself."""
+    return not machine.streams or size < PAGE_BYTES
 
 
 def prefetch_row(self: BlockLowering, window: Window, dims: Sequence[int | None], k: Number, j: Number, columns: int,
@@ -143,4 +150,5 @@ class RowsToCome:
         return ask
 
 
-__all__ = ["LINE_BYTES", "LONG_ROW_BYTES", "RowsToCome", "ask_ahead", "prefetch_row", "prefetch_rows"]
+__all__ = ["LINE_BYTES", "LONG_ROW_BYTES", "PAGE_BYTES", "RowsToCome", "are_asked_for", "ask_ahead", "prefetch_row",
+           "prefetch_rows"]

@@ -26,7 +26,7 @@ from tilus.lowering.cpu.nest import (
     whole_vectors,
     windows_of,
 )
-from tilus.lowering.cpu.prefetching import RowsToCome, ask_ahead
+from tilus.lowering.cpu.prefetching import RowsToCome, are_asked_for, ask_ahead
 from tilus.lowering.cpu.prefix import runs_along, scan_rows
 from tilus.lowering.cpu.row_reductions import load_rows
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window
@@ -223,13 +223,14 @@ def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: Combine
         store_buffer(self, result, coords, combiner.finish(parts))
 
     windows = _windows_of_rows(self, op.x, axis, vector)
+    asks = are_asked_for(self.machine, op.x.tile.shape[vector] * container_bytes(op.x.tile.dtype))
     if combiner.is_arg or extent % STREAMS or extent <= STREAMS or not windows:
         nest(self, shape, kept, lanes, body, stops)
         return
     lanes = min(lanes, self.machine.vector_bytes // container_bytes(op.x.tile.dtype))
 
     def rows(first: Number, before: Callable[[Coords], Value]) -> None:
-        to_come = [RowsToCome(self, window, dims, axis, first, STREAMS) for window, dims in windows]
+        to_come = [RowsToCome(self, window, dims, axis, first, STREAMS) for window, dims in windows if asks]
 
         def columns(coords: Coords) -> None:
             parts = [self.c.splat(before(coords), self.lanes_of(coords))]

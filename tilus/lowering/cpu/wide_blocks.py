@@ -11,6 +11,7 @@ are longer pieces, which memory gives faster.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -32,15 +33,18 @@ from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import ViewType
 from tilus.lowering.cpu.block import container_bytes
 from tilus.lowering.cpu.nest import SHORT
+from tilus.lowering.cpu.prefetching import PAGE_BYTES
 from tilus.lowering.cpu.slopes import loop_slopes
+from tilus.lowering.cpu.values import Machine
 from tilus.lowering.cpu.wide_plan import Plan, Refused, argument_of
 from tilus.records import record
 
 ROWS = 32
 """The extent of longer tiles along the dimension of neighbours, at most."""
-STRIP_BYTES = 2048
-"""How long pieces of rows become of which a block reads one below the other."""
-MOST_BYTES = 128 << 10
+STRIP_BYTES, LONG_STRIP_BYTES = 2048, PAGE_BYTES
+"""How long pieces of rows become of which a block reads one below the other; the longer ones are pages, which are not
+asked for."""
+MOST_ROWS = 64
 """Of a tile of such pieces."""
 SUFFIX = "_together"
 
@@ -58,11 +62,16 @@ class WideKernel:
     strips: bool = False
 
 
-def take_together(kernel: Function) -> WideKernel | None:
-    """The second version of a kernel, where there is one."""
+def strip_bytes(machine: Machine) -> int:
+    """How long pieces of rows become."""
+    return LONG_STRIP_BYTES if machine.streams else STRIP_BYTES
+
+
+def take_together(kernel: Function, strip: int = STRIP_BYTES) -> WideKernel | None:
+    """The second version of a kernel, where there is one; ``strip``: how long pieces of rows become, in bytes."""
     if kernel.attributes.cooperative or kernel.attributes.grid_rank != 1:
         return None
-    for version in (_of_short_rows, _of_strips):
+    for version in (_of_short_rows, functools.partial(_of_strips, strip=strip)):
         try:
             return version(kernel)
         except Refused:
@@ -79,14 +88,15 @@ def _of_short_rows(kernel: Function) -> WideKernel:
     return WideKernel(_Writer(plan, ROWS // extent).run(), ROWS // extent, plan.once, short)
 
 
-def _of_strips(kernel: Function) -> WideKernel:
+def _of_strips(kernel: Function, strip: int) -> WideKernel:
     loops = [op for op in kernel.body.ops if isinstance(op, For)]
     if not any(isinstance(op, Reduce) for loop in loops for op in loop.body.ops):
         raise Refused("no loop reduces what it reads")
     plan = Plan(kernel, walk=True)
     pieces = [_piece(plan, loop, op) for loop in loops for op in loop.body.ops if isinstance(op, Load)]
-    blocks = STRIP_BYTES // max(pieces, default=STRIP_BYTES)
-    if blocks < 2 or any(blocks * v.tile.size * container_bytes(v.tile.dtype) > MOST_BYTES for v in plan.wide):
+    blocks = strip // max(pieces, default=strip)
+    most = MOST_ROWS * strip
+    if blocks < 2 or any(blocks * v.tile.size * container_bytes(v.tile.dtype) > most for v in plan.wide):
         raise Refused("rows are read in long pieces")
     return WideKernel(_Writer(plan, blocks).run(), blocks, [], [], strips=True)
 
@@ -282,4 +292,4 @@ class _Writer:
             self.define(op.results[i], value, known)
 
 
-__all__ = ["SUFFIX", "WideKernel", "take_together"]
+__all__ = ["STRIP_BYTES", "SUFFIX", "WideKernel", "strip_bytes", "take_together"]
