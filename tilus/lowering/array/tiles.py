@@ -76,12 +76,15 @@ class TileTable:
         parts: into how many a reduction to one number is divided at most: enough for all cores, and one tile for the
             last block.
         tiles_of_a_part: tiles at least that a part takes.
+        resident: elements of whole rows that a block keeps, at most, where they are more than a tile: rows that are
+            reduced several times are read once then, and functions of them computed once.
     """
 
     contraction: Callable[[DType, bool], Tiling]
     loop: Callable[[bool, bool, bool], Tiling]
     parts: int
     tiles_of_a_part: int
+    resident: int = 0
 
 
 def _gpu_contraction(operand: DType, functions: bool) -> Tiling:
@@ -125,5 +128,5 @@ def _strip(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling | None
 
 
 GPU_TILES = TileTable(_gpu_contraction, _gpu_loop, 1024, 4)
-CPU_TILES = TileTable(_cpu_contraction, _cpu_loop, 128, 8)
+CPU_TILES = TileTable(_cpu_contraction, _cpu_loop, 128, 8, resident=1 << 16)
 ASCEND_TILES = TileTable(_ascend_contraction, _ascend_loop, 96, 4)

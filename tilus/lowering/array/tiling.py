@@ -23,6 +23,9 @@ from tilus.lowering.array.tiles import GPU_TILES, TileTable, Tiling, bound_of, f
 from tilus.lowering.simplify import simplify_function
 from tilus.records import record
 
+LEAST_FILLED = 8
+"""Of a tile that is longer than others, rows fill at least such a part: the rest is filled up."""
+
 
 @record(frozen=True)
 class Description:
@@ -301,17 +304,32 @@ class _Kernel:
                 e.resident[extent, size] = Axis(extent, size)
             self._store_all(e, axes, outputs)
             return
-        fits = e.b.add(Compare("le", e.extent(extent), e.b.const(size))).result
+        longest = 0 if place else self.tiler.tiles.resident // self.tiling.BM
+        choices = [(0, size), *([(longest // LEAST_FILLED, longest)] if longest > size else [])]
+        self._whole_rows(e, (extent, size), choices, lambda: self._store_all(e, axes, outputs))
+
+    def _whole_rows(self, e: Evaluator, walked: tuple[Extent, int], choices: list[tuple[int, int]],
+                    store: Callable[[], None]) -> None:
+        """Rows of an extent that one of some tiles is for are kept in it and read once; others are walked along.
+        ``choices``: of each tile, extents above which it is for, and its own."""
+        if not choices:
+            store()
+            return
+        (least, most), *left = choices
+        extent, _ = walked
+        suits = e.b.add(Compare("le", e.extent(extent), e.b.const(most))).result
+        if least:
+            suits = e.b.binary("and", suits, e.b.add(Compare("gt", e.extent(extent), e.b.const(least))).result)
         then, orelse = Block(), Block()
         with e.into(then):
-            e.resident[extent, size] = Axis(extent, size)
-            self._store_all(e, axes, outputs)
+            e.resident[walked] = Axis(extent, most)
+            store()
+            e.resident.clear()
             e.b.add(Yield(()))
-        e.resident.clear()
         with e.into(orelse):
-            self._store_all(e, axes, outputs)
+            self._whole_rows(e, walked, left, store)
             e.b.add(Yield(()))
-        e.b.add(If(fits, then, orelse))
+        e.b.add(If(suits, then, orelse))
 
     def _grid_axes(self, e: Evaluator) -> list[Axis | None]:
         """The block's coordinates; None for the dimensions that it walks itself."""

@@ -144,7 +144,7 @@ def emit_product(self: BlockLowering, p: Product) -> None:
             b = self.c.offset(p.b, self.c.mul(j, p.b_depth))
 
             def rows(i: Number, height: int) -> None:
-                if self.machine.asks_for_panels and width == block.columns:
+                if self.machine.asks_for_panels and (height, width) == (block.rows, block.columns):
                     _ask_ahead(ahead, p, b, j, i, height, width)
                 a = self.c.offset(p.a, self.c.mul(i, p.a_stride))
                 c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
