@@ -1,7 +1,7 @@
 """The sequence kernels of the zoo: on the CPU against PyTorch and each other, and their loops on GPUs.
 
     python -m benchmarks.sequence [--threads 1 2] [--only TEXT] [--rounds 3]
-    python -m benchmarks.sequence --memory | --sass | --spills
+    python -m benchmarks.sequence --memory | --sass | --spills [--via cuda]
 
 By default, ratios of times, above 1 where ours is less than the peer's; the peer is PyTorch (2.13 was used), or the
 kernel of ours that the name says. ``--memory`` prints what forward and backward take beyond their arrays,
@@ -25,8 +25,8 @@ from benchmarks.cpu_lines import Line, Thunk, bfloat16, normal, ours_attention, 
 
 LINES: list[Line] = []
 LIGHTNING_SIZES = (4096, 8192, 16384, 32768)
-HEAD_DIMENSIONS = (32, 40, 59, 64, 80, 96, 111, 128, 160, 192, 256)
-TARGETS = ("sm_75", "sm_80", "sm_86", "sm_90a", "sm_100a", "sm_120a")
+HEAD_DIMENSIONS = (32, 40, 59, 64, 80, 96, 111, 128, 160, 192, 224, 256)
+TARGETS = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90a", "sm_100a", "sm_120a")
 
 
 def line(name: str, ours: Callable[[], Thunk], bar: float, **peers: Callable[[], Thunk]) -> None:
@@ -269,18 +269,39 @@ def linear_loops() -> list[tuple[str, Any, dict[str, Any], int]]:
             for name, kernel in kernels.items() for d in (64, 128)]
 
 
-def print_spills() -> None:
-    """Bytes of stores, with the tiles that the kernels choose, by the route through LLVM; 0 is a point."""
-    from kernels_zoo.attention.decoding import attention_split
-    from kernels_zoo.attention.flash_attention import flash_attention_forward
+def spilling(kernel: str, d: int, dtype: tl.DType) -> tuple[Any, dict[str, Any]]:
+    """One of :data:`KERNELS` by name, and its constants for rows of ``d`` elements."""
+    from kernels_zoo.attention import decoding, flash_attention
+    from kernels_zoo.attention import flash_attention_backward as backward
 
-    print(f"{'':40}" + "".join(f"{target:>9}" for target in TARGETS))
-    for kernel, causal, dtype, d in itertools.product(
-            (flash_attention_forward, attention_split), (False, True), (tl.f16, tl.bf16), HEAD_DIMENSIONS):
-        found = [kernel.compile(target, D=d, causal=causal, **dict.fromkeys("qkvo", dtype)).metadata["spill_stores"]
+    if kernel in ("forward", "decoding"):
+        found = flash_attention.flash_attention_forward if kernel == "forward" else decoding.attention_split
+        return found, dict.fromkeys("qkvo", dtype)
+    types = dict.fromkeys(("q", "k", "v", "do"), dtype)
+    if kernel == "queries":
+        return backward.attention_backward_queries, {**types, "dq": dtype}
+    sums: dict[str, Any] = {"dk": dtype, "dv": dtype}
+    if d > backward.BOTH_SUMS:
+        sums["dv" if kernel == "keys" else "dk"] = None
+    return backward.attention_backward_keys, {**types, **sums, "group": 1}
+
+
+KERNELS = ("forward", "decoding", "keys", "values", "queries")
+"""Of attention; ``values`` are with ``keys`` where registers hold the sums of both."""
+
+
+def print_spills(via: str) -> None:
+    """Bytes of stores, with the tiles that the kernels choose; 0 is a point."""
+    from kernels_zoo.attention.flash_attention_backward import BOTH_SUMS
+
+    print(f"{'':30}" + "".join(f"{target:>9}" for target in TARGETS))
+    for name, causal, dtype, d in itertools.product(KERNELS, (False, True), (tl.f16, tl.bf16), HEAD_DIMENSIONS):
+        if name == "values" and d <= BOTH_SUMS:
+            continue
+        kernel, constants = spilling(name, d, dtype)
+        found = [kernel.compile(target, via, D=d, causal=causal, **constants).metadata["spill_stores"]
                  for target in TARGETS]
-        print(f"{kernel.__name__ + ', causal' * causal:32}{dtype!s:4}{d:4}"
-              + "".join(f"{n or '.':>9}" for n in found), flush=True)
+        print(f"{name + ', causal' * causal:22}{dtype!s:4}{d:4}" + "".join(f"{n or '.':>9}" for n in found), flush=True)
 
 
 def main() -> None:
@@ -291,6 +312,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--sass", action="store_true")
     parser.add_argument("--spills", action="store_true")
+    parser.add_argument("--via", choices=("ptx", "cuda"), default="ptx", help="the route of --spills")
     parser.add_argument("--beyond", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.beyond:
@@ -300,7 +322,7 @@ def main() -> None:
     elif options.sass:
         print_code()
     elif options.spills:
-        print_spills()
+        print_spills(options.via)
     else:
         print_ratios(options)
 

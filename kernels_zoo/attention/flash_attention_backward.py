@@ -39,11 +39,13 @@ from kernels_zoo.attention.arrays import (
     sequence,
 )
 from kernels_zoo.attention.dropout import kept
-from kernels_zoo.attention.flash_attention import PLAIN, ROOMY
+from kernels_zoo.attention.flash_attention import PLAIN
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.attention.online_softmax import INFINITY, LOG2_E
+from kernels_zoo.attention.tiles import fitted, row_bytes, uneven, widened_bytes
 from kernels_zoo.attention.visits import BlockMask, Span, band, block_arguments, visible
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
+from tilus.targets import get_target
 
 SHAPES = [(1, 1, 2, 1, 1, 64), *flash_attention.SHAPES[1:]]           # of one key, dk is 0 but for rounding
 IN_REGISTERS = 64
@@ -80,7 +82,7 @@ def attention_backward_keys(
     where rows are long, registers hold the sums of one. To ``dq``, if given, the gradients of queries are added by
     atomics. ``counts`` and ``tiles`` list queries by keys."""
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
-    tile_of = keys_tile(max(D, E), q.dtype.bits, dq is not None)
+    tile_of = keys_tile(max(D, E), q.dtype, tl.target(), dk is not None, dq is not None, stages)
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
@@ -154,7 +156,7 @@ def attention_backward_queries(
 ) -> None:
     """dq: the loop over keys is the forward pass's."""
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
-    tile_of = queries_tile(max(D, E), q.dtype.bits, tl.target())
+    tile_of = queries_tile(max(D, E), q.dtype, tl.target(), stages)
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
@@ -226,23 +228,39 @@ def minus_gradient(p: tl.Tile, slope: tl.Tile | None, x: tl.Tile, y: tl.Tile, de
     return minus_ds if slope is None else minus_ds * slope
 
 
-def keys_tile(D: int, bits: int, queries_too: bool) -> tuple[int, int, int]:
+def keys_tile(D: int, dtype: tl.DType, target: str, of_keys: bool, of_queries: bool,
+              stages: int) -> tuple[int, int, int]:
     """BM, BN and warps of :func:`attention_backward_keys`: what registers and shared memory hold. A tile's part of the
-    gradients of queries takes registers as well."""
-    if queries_too:
-        return (32 if D <= 128 else 16, 64, 8) if bits <= 16 else (16, 64 if D <= 64 else 32 if D <= 128 else 16, 4)
-    if bits > 16:
-        return (32, 64, 4) if D <= 64 else (16, 64, 4) if D <= 128 else (16, 16, 4)
-    return (64, 64, 4) if D <= 64 else (32, 128, 8) if D <= 128 else (16, 64, 4)
+    gradients of queries takes registers as well, and so do the next tiles where they cannot be copied
+    asynchronously."""
+    bits = dtype.bits
+    if of_queries:
+        tile = (32 if D <= 128 else 16, 64, 8) if bits <= 16 else (16, 64 if D <= 64 else 32 if D <= 128 else 16, 4)
+    elif bits > 16:
+        tile = (32, 64, 4) if D <= 64 else (16, 64, 4) if D <= 128 else (16, 16, 4)
+    else:
+        tile = (64, 64, 4) if D <= 64 else (32, 128, 8) if D <= 128 else (16, 64, 4)
+    step, keys, warps = tile
+    full = 112 < D <= 128 and bits <= 16 and get_target(target).arch >= 120   # its assembler is left no register
+    if full or (not tl.supports(tl.copy_async) and uneven(D, bits, target)):
+        step //= 2
+    row = row_bytes(D, bits)
+    of_step = stages * (2 * row + 8) + 2 * widened_bytes(D, dtype, target)
+    return fitted(step, keys, warps, of_step, (1 + of_keys) * row if D > IN_REGISTERS else 0, target)
 
 
-def queries_tile(D: int, bits: int, target: str) -> tuple[int, int, int]:
+def queries_tile(D: int, dtype: tl.DType, target: str, stages: int) -> tuple[int, int, int]:
     """BM, BN and warps of :func:`attention_backward_queries`."""
+    bits = dtype.bits
     if bits > 16:
-        return (64, 32, 4) if D <= 64 else (64, 16, 4) if D <= 128 else (16, 16, 4)
-    if D <= 128:
-        return (128, 32, 4) if D <= 64 else (128, 64 if target in ROOMY else 32, 8)
-    return (64, 32 if target in ROOMY else 16, 4)
+        queries, step, warps = (64, 32, 4) if D <= 64 else (64, 16, 4) if D <= 128 else (16, 16, 4)
+    else:
+        queries, step, warps = (128, 32, 4) if D <= 64 else (128, 64, 8) if D <= 128 else (64, 32, 4)
+        step = step // 2 if uneven(D, bits, target) else step
+    row = row_bytes(D, bits)
+    of_step = stages * 2 * row + widened_bytes(D, dtype, target)
+    step, queries, warps = fitted(step, queries, warps, of_step, 2 * row if D > IN_REGISTERS else 0, target)
+    return queries, step, warps
 
 
 def held(tile: tl.Tile) -> Callable[[], tl.Tile]:

@@ -192,12 +192,21 @@ def test_long_rows_simulated(engine: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
-@pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_120a"])
-@pytest.mark.parametrize("head_dim", [32, 64, 128, 256])
+@pytest.mark.parametrize("target", ["sm_75", "sm_80", "sm_86", "sm_90a", "sm_100a", "sm_120a"])
+@pytest.mark.parametrize("head_dim", [32, 59, 64, 80, 128, 224, 256])
 def test_no_spills(head_dim: int, target: str, via: str) -> None:
     """With the tiles that the kernels choose."""
+    check_spills(head_dim, target, via, (tl.f16, tl.bf16) if target == "sm_75" else (tl.f16,))
+
+
+@pytest.mark.parametrize(("head_dim", "target", "dtype"), [(128, "sm_75", tl.f16), (256, "sm_86", tl.f32)], ids=str)
+def test_fits(head_dim: int, target: str, dtype: tl.DType) -> None:
+    check_spills(head_dim, target, "ptx", (dtype,))
+
+
+def check_spills(head_dim: int, target: str, via: str, dtypes: tuple[tl.DType, ...]) -> None:
     sums = [{}] if head_dim <= BOTH_SUMS else [{"dk": None}, {"dv": None}]
-    for dtype in (tl.f16, tl.bf16):
+    for dtype in dtypes:
         for causal in (False, True):
             constants: dict[str, Any] = {"D": head_dim, "causal": causal, **dict.fromkeys(("q", "k", "v", "do"), dtype)}
             outputs: list[dict[str, Any]] = [{"dk": dtype, "dv": dtype, **left_out} for left_out in sums]
