@@ -78,11 +78,13 @@ def numbers(shape: tuple[int, ...], dtype: Any = np.float16) -> Any:
 
 
 def shares(report: Report) -> Iterator[Row]:
-    """How busy the busiest pipe of each kind of core is, that of the core where it works longest."""
+    """How busy the busiest pipe of each kind of core is, that of the core where it works longest, and how busy a core
+    is: how long some pipe of it works."""
     for side, pipes in report.busy.items():
         pipe, cycles = max(pipes.items(), key=lambda item: item[1])
         if cycles:
             yield Row(f"  {side}: {pipe} works", 100 * cycles / report.cycles, "%")
+            yield Row(f"  {side}: some pipe works", 100 * report.worked[side] / report.cycles, "%")
 
 
 def add(options: argparse.Namespace) -> Iterator[Row]:

@@ -15,10 +15,13 @@ from kernels_zoo.attention import flash_attention
 from kernels_zoo.checking import Case, relative_error
 from kernels_zoo.gemm import matmul
 from kernels_zoo.normalization import softmax
+from tests.ascend.by_queues import apart, asking_for_queues
 from tilus.runtime.ascend.engine import TwinRunner
+from tilus.runtime.jit import Prepared
 from tilus.twin import TwinError, build
 
 MARK = re.compile(r"\s*(SetFlag|WaitFlag|PipeBarrier|CrossCoreSetFlag|CrossCoreWaitFlag)<([^>]*)>\((.*)\);$")
+STEP = re.compile(r"\s*(?:\w+ = )?(\w+)\.(EnQue|DeQue|FreeTensor)(?:<\w+>)?\((\w*)\);$")
 ORDERS = (("late", 0), ("early", 0), ("program", 0), ("random", 1), ("random", 2))
 MOST_INSTRUCTIONS = 10**6
 MOST_BLOCKS = 2
@@ -26,7 +29,8 @@ MOST_BLOCKS = 2
 
 
 class Mark(NamedTuple):
-    """A line that orders something: its number, the call, its template arguments and its arguments."""
+    """A line that orders something: its number, the call, its template arguments and its arguments; of a step of a
+    queue the queue and the tensor."""
 
     line: int
     call: str
@@ -38,10 +42,11 @@ class Mark(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """A kernel and calls of one specialisation of it."""
+    """A kernel and calls of one specialisation of it; ``queues`` is how many buffers queues have that it asks for."""
 
     kernel: tl.JitFunction
     cases: Sequence[Callable[[], Case]]
+    queues: int = 0
 
 
 def products(m: int, n: int, k: int) -> Case:
@@ -60,19 +65,28 @@ SUBJECTS = {
                          [lambda: flash_attention.case((1, 300, 300, 2, 1, 64), tl.f16, causal=True),
                           lambda: flash_attention.case((1, 130, 1300, 2, 1, 64), tl.f16, causal=True)]),
 }
+SUBJECTS |= {f"{name} by queues": SUBJECTS[name]._replace(kernel=apart(SUBJECTS[name].kernel), queues=2)
+             for name in ("softmax", "attention")}
 
 
 def marks_of(source: str) -> list[Mark]:
     """What orders something in a source, by lines; the barrier at the end is for the kernels that follow."""
-    found = ((n, MARK.match(line)) for n, line in enumerate(source.splitlines(), 1))
-    return [Mark(n, *match.groups()) for n, match in found if match and match[2] != "PIPE_ALL"]
+    found = []
+    for n, line in enumerate(source.splitlines(), 1):
+        if match := MARK.match(line):
+            found.append(Mark(n, *match.groups()))
+        elif match := STEP.match(line):
+            found.append(Mark(n, match[2], match[1], match[3]))
+    return [mark for mark in found if mark.what != "PIPE_ALL"]
 
 
 def pairs_of(marks: Sequence[Mark]) -> list[tuple[Mark, Mark]]:
-    """Every set of a flag with every wait for it that is written alike."""
+    """Every set of a flag with every wait for it that is written alike, and every EnQue with every DeQue of its
+    queue."""
     return [(a, b) for a in marks for b in marks
-            if a.call.endswith("SetFlag") and b.call == a.call.replace("Set", "Wait") and a.number == b.number
-            and (a.what == b.what or a.call.startswith("CrossCore"))]
+            if (a.call.endswith("SetFlag") and b.call == a.call.replace("Set", "Wait") and a.number == b.number
+                and (a.what == b.what or a.call.startswith("CrossCore")))
+            or (a.call, b.call, a.what) == ("EnQue", "DeQue", b.what)]
 
 
 class MutantRunner(TwinRunner):
@@ -107,10 +121,15 @@ class Mutants:
 
     def __init__(self, subject: Subject) -> None:
         self.subject, case = subject, subject.cases[0]()
-        prepared = subject.kernel.prepared("ascend910b", case.arguments, case.constants)
-        self.runner = MutantRunner(prepared.specialisation, "ascend910b", "late", 0)
+        prepared = self.prepared(case)
+        with asking_for_queues(subject.queues):
+            self.runner = MutantRunner(prepared.specialisation, "ascend910b", "late", 0)
         self.source: str = self.runner.compiled.ascendc
         self.marks = marks_of(self.source)
+
+    def prepared(self, case: Case) -> Prepared:
+        with asking_for_queues(self.subject.queues):
+            return self.subject.kernel.prepared("ascend910b", case.arguments, case.constants)
 
     def is_found(self, dropped: Sequence[Mark]) -> bool:
         """Whether the twin has a finding, or gives a wrong result, in one of the orders."""
@@ -118,7 +137,7 @@ class Mutants:
         return any(self._fails(make(), order, seed) for order, seed in ORDERS for make in self.subject.cases)
 
     def _fails(self, case: Case, order: str, seed: int) -> bool:
-        prepared = self.subject.kernel.prepared("ascend910b", case.arguments, case.constants)
+        prepared = self.prepared(case)
         self.runner.order, self.runner.seed = order, seed
         try:
             self.runner.run(prepared.call.arguments)

@@ -9,6 +9,7 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.checking import run
+from tests.zoo import test_attention_variants as attention_variants
 
 KERNELS = {
     "elementwise.vector_add": "vector_add", "elementwise.saxpy": "saxpy", "data_movement.transpose": "transpose",
@@ -64,3 +65,14 @@ def test_shapes(name: str, dtype: tl.DType, variant: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("name", "dtype", "variant"), CASES, ids=str)
 def test_orders(name: str, dtype: tl.DType, variant: dict[str, Any]) -> None:
     check(name, dtype, variant, ("late", "early", "program", *(f"random:{seed}" for seed in range(20))))
+
+
+@pytest.mark.parametrize("make", [attention_variants.window, attention_variants.causal, attention_variants.prefix_lm],
+                         ids=lambda make: make.__name__)
+def test_masks(make: Any) -> None:
+    """Masks that are functions of the user's."""
+    attention_variants.run_variant(make, (1, 37, 70, 2, 1, 16), "ascend910b:late")
+
+
+def test_block_masks() -> None:
+    attention_variants.test_block_masks((2, 70, 131), "ascend910b:random:1")

@@ -90,3 +90,28 @@ def test_loads_under_masks(dtype: tl.DType) -> None:
     masked.on("ascend910b")(x, y)
     columns = np.arange(40)
     assert np.array_equal(y, np.where((columns % 4 < 3) & (columns < 30), x.astype(np.float32), 7))
+
+
+@tl.jit
+def rows_and_bytes(x: tl.f32["M", "N"], row: tl.f32["N"], y: tl.f32["M", "N"], z: tl.u8["M", "N"],
+                   BM: int = 16, BN: int = 16) -> None:
+    i, j = tl.grid(tl.cdiv(x.shape[0], BM), tl.cdiv(x.shape[1], BN))
+    at = (i * BM, j * BN)
+    tile, line = tl.load(x, at, (BM, BN)), tl.load(row, at[1:], (BN,))
+    total = tl.where(tl.arange(BN)[None, :] > 2, tile + line[None, :], line[None, :] * 2)
+    tl.store(y, at, total)
+    tl.store(z, at, (total > 0).to(tl.u8))
+
+
+@pytest.mark.parametrize("width", [5, 16, 17])
+def test_rows_with_bytes(width: int) -> None:
+    """Rows of a kernel with bytes are longer than a single row of it."""
+    random = np.random.default_rng(width)
+    x, row = random.standard_normal((37, 50), np.float32), random.standard_normal(50, np.float32)
+    first = np.arange(50) % width > 2
+    want = np.where(first, x + row, np.broadcast_to(row * 2, x.shape))
+    for order in ("late", "early"):
+        y, z = np.zeros_like(x), np.zeros(x.shape, np.uint8)
+        rows_and_bytes.on(f"ascend910b:{order}")(x, row, y, z, BN=width)
+        np.testing.assert_array_equal(y, want)
+        np.testing.assert_array_equal(z, want > 0)

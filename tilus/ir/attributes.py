@@ -28,6 +28,8 @@ class Attributes:
         scalars: which outputs of an array-level function have rank 0 for its callers.
         shared_bytes: of a thread-level kernel.
         arguments: how a launcher names the arguments of a thread-level kernel: ``a``, ``a.shape[0]``.
+        queues: how many buffers each queue between the pipes of an NPU's vector cores has; 0 for tensors and flags of
+            the compiler's own (``lowering/ascend/queues.py``).
         cores: which cores of an NPU a thread-level kernel runs on (``"AIV_ONLY"``, ``"MIX_AIC_1_2"``).
         restrict: arrays of a thread-level kernel that no barrier orders the accesses to.
         formats: in which order the elements of prepacked arrays lie, by parameter (``ir/prepacked.py``).
@@ -47,6 +49,7 @@ class Attributes:
     scalars: tuple[int, ...] = ()
     shared_bytes: int = 0
     arguments: tuple[str, ...] = ()
+    queues: int = 0
     cores: str = ""
     restrict: tuple[str, ...] = ()
     formats: tuple[tuple[str, str], ...] = ()

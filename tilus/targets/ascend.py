@@ -12,6 +12,10 @@ LIBRARY_RESERVED = 184 * 1024
 """Where the bytes of the unified buffer begin that some calls of the library use for themselves."""
 FLAGS = 6
 """Flags of an ordered pair of pipes; two more are the library's."""
+EVENTS = 8
+"""Flags of an ordered pair of pipes in all."""
+QUEUED = 8
+"""Buffers of all queues of one direction."""
 CROSS_FLAGS = 16
 """Flags between the cores of a block."""
 SLOTS = 2

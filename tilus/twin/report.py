@@ -51,8 +51,9 @@ class Report(NamedTuple):
     """A run without findings.
 
     ``counters`` are sums over all cores. ``cycles`` is an estimate by published rates; ``busy`` has for each kind of
-    core the most cycles that any one's pipe worked; ``pipeline_cycles`` is when the last pipe of all is done, without
-    regard to the memory behind the L2; ``bottleneck`` names what bounds the time; ``seconds`` is at the chip's clock.
+    core the most cycles that any one's pipe worked, ``worked`` those in which some pipe of it did; ``pipeline_cycles``
+    is when the last pipe of all is done, without regard to the memory behind the L2; ``bottleneck`` names what bounds
+    the time; ``seconds`` is at the chip's clock.
     """
 
     chip: Chip
@@ -60,6 +61,7 @@ class Report(NamedTuple):
     cycles: float
     pipeline_cycles: float
     busy: Mapping[str, Mapping[str, float]]
+    worked: Mapping[str, float]
     bottleneck: str
     seconds: float
 
@@ -70,7 +72,7 @@ class Report(NamedTuple):
             busy = {pipe: 100 * cycles / max(self.cycles, 1) for pipe, cycles in pipes.items() if cycles}
             shares = ", ".join(f"{pipe} {share:.0f} %" for pipe, share in busy.items())
             if shares:
-                lines.append(f"  {side}: {shares}")
+                lines.append(f"  {side}: {shares}; some pipe {100 * self.worked[side] / max(self.cycles, 1):.0f} %")
         lines += [f"  {name}: {value:,}" for name, value in self.counters.items() if value]
         return "\n".join(lines)
 
@@ -89,6 +91,7 @@ def report_of(result: Mapping[str, Any], chip: Chip) -> Report:
     """What was measured. Bytes that are touched pass between memory and L2 once, by the share of the cores that run."""
     counts = dict(zip(COUNTERS, result["counters"], strict=True))
     busy = {side: dict(zip(PIPES, result[f"busy_{side.lower()}"], strict=True)) for side in ("AIC", "AIV")}
+    worked = dict(zip(("AIC", "AIV"), result["worked"], strict=True))
     bandwidth = chip.memory_bandwidth * result["ai_cores"] / chip.cube_cores
     memory = (result["gm_read"] + result["gm_written"]) / bandwidth * chip.clock
     cycles = max(result["end"], memory)
@@ -97,7 +100,7 @@ def report_of(result: Mapping[str, Any], chip: Chip) -> Report:
         bottleneck = "memory"
     else:
         bottleneck = pipe if longest >= BOUND * cycles else f"waiting ({pipe} is the busiest)"
-    return Report(chip, counts, cycles, result["end"], busy, bottleneck, cycles / chip.clock)
+    return Report(chip, counts, cycles, result["end"], busy, worked, bottleneck, cycles / chip.clock)
 
 
 __all__ = ["COUNTERS", "MOST_FINDINGS", "PIPES", "Finding", "Report", "TwinError", "findings_of", "report_of"]

@@ -18,6 +18,8 @@ from tilus.ir.ops.cores import (
     NextTurn,
     Part,
     PipeBarrier,
+    Queue,
+    QueueStep,
     ReadScalar,
     SetFlag,
     Side,
@@ -62,6 +64,8 @@ class _Kernel:
         self.uses = count_uses(kernel)
         self.homes: dict[Value, Block] = {}
         self.users: dict[Value, Block] = {}
+        self.queues: dict[int, str] = {}
+        self.events: dict[tuple[str, int], str] = {}
         _find_homes(kernel.body, self.homes, self.users)
 
     def text(self) -> str:
@@ -117,25 +121,56 @@ class _Kernel:
     def cores(self, block: Block) -> None:
         """What one kind of core does: its tensors, then its calls."""
         library = any(isinstance(op, Call) and is_library_call(op.form) for op in block.walk())
-        locals_ = [op for op in block.walk() if isinstance(op, Local)]
-        if library:
+        queues = [op for op in block.ops if isinstance(op, Queue)]
+        locals_ = [op for op in block.walk() if isinstance(op, Local) and op.queue < 0]
+        self.events = {}
+        begin = None
+        if library or queues:
             self.line("TPipe pipe;")
-            self.line("TBuf<TPosition::VECCALC> buffer;")
-            self.line(f"pipe.InitBuffer(buffer, {LIBRARY_RESERVED});")
+            begin = self.buffers(block, queues, locals_, library)
         else:
             self.line("InitSocState();")
         for local in locals_:
-            self.local(local, library)
+            self.local(local, begin)
+        if queues:
+            self.name_events(block)
         self.block(block.ops[:-1])
         self.line("PipeBarrier<PIPE_ALL>();")
+        for (pipes, _), name in self.events.items():
+            self.line(f"pipe.ReleaseEventID<HardEvent::{pipes}>({name});")
 
-    def local(self, op: Local, library: bool) -> None:
+    def buffers(self, block: Block, queues: Sequence[Queue], locals_: Sequence[Local], library: bool) -> int:
+        """The queues, and a buffer for the tensors of none; where that begins."""
+        names = {op.queue: f"{op.result.name or 't'}Queue" for op in block.walk() if isinstance(op, Local)}
+        for queue in queues:
+            position = "VECIN" if queue.target == "V" else "VECOUT"
+            name = self.queues[queue.number] = self.fresh(names[queue.number])
+            self.line(f"TQue<TPosition::{position}, 1> {name};")
+            self.line(f"pipe.InitBuffer({name}, {queue.slots}, {queue.bytes});")
+        begin = sum(queue.slots * queue.bytes for queue in queues)
+        end = LIBRARY_RESERVED if library else max((op.address + local_type(op.result).bytes for op in locals_),
+                                                   default=begin)
+        if end > begin:
+            self.line("TBuf<TPosition::VECCALC> buffer;")
+            self.line(f"pipe.InitBuffer(buffer, {end - begin});")
+        return begin
+
+    def name_events(self, block: Block) -> None:
+        """Flags between pipes besides those of queues."""
+        found = {(f"{op.source}_{op.target}", op.number) for op in block.walk() if isinstance(op, (SetFlag, WaitFlag))}
+        for pipes, number in sorted(found):
+            source, target = (pipe.capitalize() for pipe in pipes.split("_"))
+            name = self.events[pipes, number] = self.fresh(f"{source[0].lower()}{source[1:]}{target}")
+            self.line(f"const TEventID {name} = pipe.AllocEventID<HardEvent::{pipes}>();")
+
+    def local(self, op: Local, begin: int | None) -> None:
+        """A tensor at an address, or in the buffer that begins at one."""
         type_ = local_type(op.result)
         element = "uint8_t" if op.dtype.packed_bits < 8 else type_name(op.dtype)
         name = self.texts[op.result] = self.fresh(op.result.name or "t")
-        if library:
-            begin = f"[{op.address * 8 // op.dtype.packed_bits}]" if op.address else ""
-            self.line(f"LocalTensor<{element}> {name} = buffer.Get<{element}>(){begin};")
+        if begin is not None:
+            at = (op.address - begin) * 8 // max(op.dtype.packed_bits, 8)
+            self.line(f"LocalTensor<{element}> {name} = buffer.Get<{element}>(){f'[{at}]' if at else ''};")
         else:
             self.line(f"LocalTensor<{element}> {name}(TPosition::{POSITIONS[op.memory]}, {op.address}, "
                       f"{type_.size * op.slots});")
@@ -251,13 +286,25 @@ def _call(printer: _Kernel, op: Call) -> None:
 
 def _flag(word: str) -> Callable[[_Kernel, SetFlag | WaitFlag], None]:
     def write(printer: _Kernel, op: SetFlag | WaitFlag) -> None:
-        number = str(op.number)
+        number = printer.events.get((f"{op.source}_{op.target}", op.number), str(op.number))
         if op.slot is not None:
             turn = printer.texts[op.slot]
             number = f"{op.number} + {turn}" if op.number else turn
         printer.line(f"{word}<HardEvent::{op.source}_{op.target}>({number});")
 
     return write
+
+
+def _queue_step(printer: _Kernel, op: QueueStep) -> None:
+    queue, type_ = printer.queues[op.queue], local_type(op.tensor)
+    element = "uint8_t" if type_.dtype.packed_bits < 8 else type_name(type_.dtype)
+    if op.kind == "AllocTensor":
+        name = printer.texts[op.tensor] = printer.fresh(op.tensor.name or "t")
+        printer.line(f"LocalTensor<{element}> {name} = {queue}.AllocTensor<{element}>();")
+    elif op.kind == "DeQue":
+        printer.line(f"{printer.texts[op.tensor]} = {queue}.DeQue<{element}>();")
+    else:
+        printer.line(f"{queue}.{op.kind}({printer.texts[op.tensor]});")
 
 
 def _barrier(printer: _Kernel, op: PipeBarrier) -> None:
@@ -375,7 +422,8 @@ def _while(printer: _Kernel, op: While) -> None:
 
 
 PRINTERS: dict[type[Operation], Callable[..., None]] = {
-    Local: _nothing, Part: _nothing, PtrAdd: _nothing, Call: _call, SetFlag: _flag("SetFlag"),
-    WaitFlag: _flag("WaitFlag"), PipeBarrier: _barrier, CrossSet: _cross_set, CrossWait: _cross_wait, Turn: _turn,
-    NextTurn: _next_turn, ReadScalar: _read_scalar, PtrLoad: _load, For: _for, If: _if, While: _while,
+    Local: _nothing, Queue: _nothing, QueueStep: _queue_step, Part: _nothing, PtrAdd: _nothing, Call: _call,
+    SetFlag: _flag("SetFlag"), WaitFlag: _flag("WaitFlag"), PipeBarrier: _barrier, CrossSet: _cross_set,
+    CrossWait: _cross_wait, Turn: _turn, NextTurn: _next_turn, ReadScalar: _read_scalar, PtrLoad: _load, For: _for,
+    If: _if, While: _while,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tilus.ir.core import Operation
-from tilus.ir.dtypes import DType, bool_, f32, i64
+from tilus.ir.dtypes import DType, bool_, f32, i64, u32
 from tilus.ir.ops import Binary, Cast, Compare, Const, Select, Unary
 from tilus.ir.ops.cores import CoreIndex
 
@@ -33,8 +33,10 @@ def literal(value: float | int | bool, dtype: DType) -> str:
         return number if dtype is f32 else f"{type_name(dtype)}({number})"
     if value == -(1 << 63):
         return "INT64_MIN"
+    if dtype.bits < 32:  # of its own type, as templates want it
+        return f"{type_name(dtype)}({int(value)})"
     wide = dtype is i64 and not -(1 << 31) < value < 1 << 31
-    return f"{int(value)}{'LL' if wide else ''}"
+    return f"{int(value)}{'LL' if wide else 'u' if dtype is u32 else ''}"
 
 
 def expression(op: Operation, operand: Callable[[int], str]) -> str | None:

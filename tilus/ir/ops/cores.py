@@ -24,8 +24,8 @@ def local_type(value: Value) -> LocalType:
 class Local(Operation):
     """A tensor of ``size`` elements in local memory. One with several ``slots`` is that many tensors, which iterations
     of the innermost loop around it take in turn, as ``turn`` says. Loops that follow each other may use the same bytes
-    for theirs: those of one ``ring``. A ``staged`` one has flags of its own. ``address`` in bytes is that of the first,
-    −1 while nobody has chosen."""
+    for theirs: those of one ``ring``. A ``staged`` one has flags of its own. One of a ``queue`` is the buffer that this
+    gives. ``address`` in bytes is that of the first, −1 while nobody has chosen."""
 
     NAME = "local"
     dtype: DType
@@ -35,6 +35,7 @@ class Local(Operation):
     address: int = -1
     ring: int = -1
     staged: bool = False
+    queue: int = -1
     turn: Value | None = None
 
     def infer(self) -> Sequence[Type]:
@@ -121,6 +122,37 @@ class NextTurn(Operation):
     NAME = "next_turn"
     turn: Value
     slots: int
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("sync"),)
+
+
+class Queue(Operation):
+    """So many buffers (``slots``) of ``bytes`` each, the first at ``address``, in which the pipe ``source`` leaves what
+    the pipe ``target`` uses."""
+
+    NAME = "queue"
+    number: int
+    source: str
+    target: str
+    bytes: int
+    slots: int
+    address: int = -1
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("alloc", "local"),)
+
+
+class QueueStep(Operation):
+    """A step in the life of a buffer: ``"AllocTensor"`` gives one to the source when the target has done with it,
+    ``"EnQue"`` and ``"DeQue"`` hand it on when the source is done, ``"FreeTensor"`` gives it back."""
+
+    NAME = "queue_step"
+    kind: str
+    tensor: Value
+    queue: int
+    source: str
+    target: str
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("sync"),)
@@ -253,6 +285,6 @@ class Receive(Operation):
 
 
 __all__ = [
-    "Call", "CoreIndex", "CrossSet", "CrossWait", "Local", "NextTurn", "Part", "PipeBarrier", "ReadScalar", "Receive",
-    "Send", "SetFlag", "Side", "Strips", "Turn", "WaitFlag", "local_type",
+    "Call", "CoreIndex", "CrossSet", "CrossWait", "Local", "NextTurn", "Part", "PipeBarrier", "Queue", "QueueStep",
+    "ReadScalar", "Receive", "Send", "SetFlag", "Side", "Strips", "Turn", "WaitFlag", "local_type",
 ]

@@ -13,6 +13,9 @@ from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.values import Tile, arithmetic, as_index, as_tile, compare, emit, fail, static_shape
 
+MAX_QUEUED = 8
+"""Buffers of a queue."""
+
 
 def grid(*extents: Any) -> Any:
     """Declares the launch grid (one to three extents, computable at the launch) and gives this block's indices:
@@ -28,19 +31,25 @@ def grid_size(axis: int) -> Tile:
 
 
 def block(*, warps: int | None = None, max_registers: int | None = None, cooperative: bool | None = None,
-          raster: int | None = None) -> None:
+          raster: int | None = None, queues: int | None = None) -> None:
     """Sets the number of warps of a block (default 4), the register limit of a thread, and whether all blocks must be
     resident at once.
 
     ``raster`` is in how wide groups along the first of several axes of the grid a GPU runs the blocks, so that those
     that run together share what they read; 0 for none. By default products of matrices choose it by their tiles.
+
+    ``queues`` has the vector cores of an NPU take tiles from global memory, and give them back, through queues of the
+    library's (``TQue``) with so many buffers each (2: copies run beside vectors) instead of tensors and flags of the
+    compiler's; 0, the default, for none. Other targets have no use for it.
     """
-    given = {"warps": warps, "max_registers": max_registers, "raster": raster}
+    given = {"warps": warps, "max_registers": max_registers, "raster": raster, "queues": queues}
     for name, value in given.items():
         if value is not None:
             static_shape((value,), f"{name} of tl.block", help="it is a compile-time constant: annotate it `int`")
     if warps is not None and not 1 <= operator.index(warps) <= MAX_WARPS:
         raise fail("E0504", f"a block has 1 to {MAX_WARPS} warps, not {warps}")
+    if queues is not None and not 0 <= operator.index(queues) <= MAX_QUEUED:
+        raise fail("E0504", f"a queue has 1 to {MAX_QUEUED} buffers, or there is none (0); not {queues}")
     attributes = {**given, "cooperative": cooperative}
     current().declare_block(**{k: v for k, v in attributes.items() if v is not None})
 

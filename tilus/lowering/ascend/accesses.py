@@ -13,8 +13,8 @@ from tilus.records import record
 
 @record(frozen=True, slots=True)
 class Access:
-    """Bytes from ``low`` up to, and without, ``high`` of ``memory``: a local memory by address, a tensor with slots by
-    its own bytes, or an array in global memory, all of it. ``tensor`` is the one in local memory."""
+    """Bytes from ``low`` up to, and without, ``high`` of ``memory``: a local memory by address, a tensor with slots or
+    of a queue by its own bytes, or an array in global memory, all of it. ``tensor`` is the one in local memory."""
 
     memory: object
     low: int
@@ -27,6 +27,10 @@ class Access:
     @property
     def ring(self) -> int:
         return self.tensor.ring if self.tensor is not None else -1
+
+    @property
+    def queue(self) -> int:
+        return self.tensor.queue if self.tensor is not None else -1
 
     def meets(self, other: Access) -> bool:
         if self.group and self.group == other.group:
@@ -97,6 +101,8 @@ def _access(value: Value, pipe: str, write: bool, group: int = 0) -> Access:
     local = local_of(value)
     assert local is not None
     low, high = byte_range(value)
+    if local.queue >= 0:
+        return Access(("queue", local.queue), low, high, pipe, write, local, group)
     if local.ring >= 0 or local.slots > 1:
         return Access(("ring", local.ring) if local.ring >= 0 else local, low, high, pipe, write, local, group)
     return Access(local.memory, local.address + low, local.address + high, pipe, write, local, group)

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from tilus.ir.core import Block, Module, Operation
 from tilus.ir.ops import For, If, While
-from tilus.ir.ops.cores import Call, PipeBarrier, SetFlag, WaitFlag
+from tilus.ir.ops.cores import Call, PipeBarrier, QueueStep, SetFlag, WaitFlag
 from tilus.lowering.ascend.accesses import Access, accesses
-from tilus.lowering.ascend.rotation import program_blocks
+from tilus.lowering.ascend.programs import program_blocks
 
 COPIES = ("MTE2", "MTE3")
 PIPES = ("V", *COPIES)
@@ -104,6 +104,8 @@ class _Barriers:
             return _set(op, state)
         if isinstance(op, WaitFlag):
             return _waited(op, state)
+        if isinstance(op, QueueStep):
+            return _stepped(op, state)
         if isinstance(op, Call) and Known(op.pipe) in state:
             return self.call(op, state)
         return state
@@ -194,6 +196,13 @@ def _waited(op: WaitFlag, state: UnderWay) -> UnderWay:
     if arrived in state:
         state[own] &= state[arrived]
     return state
+
+
+def _stepped(op: QueueStep, state: UnderWay) -> UnderWay:
+    """A buffer's source gets it when its target is done, which has waited for the source, and the other way round."""
+    waits = {"AllocTensor": op.source, "DeQue": op.target}.get(op.kind)
+    return {known: frozenset(a for a in s if a.queue != op.queue) if known.pipe == waits and not known.by else s
+            for known, s in state.items()}
 
 
 def _joined(a: UnderWay, b: UnderWay) -> UnderWay:

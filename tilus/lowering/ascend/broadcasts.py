@@ -28,7 +28,7 @@ def spread_of(vector: Vector, value: Value, dtype: DType) -> tuple[Spread, Tile]
         if how is None:
             return None
         line = vector.as_type(vector.counting(op.shape[op.axis]), dtype)
-        return how, line if how == "row" else vector.blocks_of(line, op.shape[op.axis])
+        return how, _wide_row(vector, line) if how == "row" else vector.blocks_of(line, op.shape[op.axis])
     if not isinstance(op, Broadcast) or op.x.tile.dtype is bool_:
         return None
     how = _how(op.x.tile.shape, op.shape)
@@ -37,7 +37,7 @@ def spread_of(vector: Vector, value: Value, dtype: DType) -> tuple[Spread, Tile]
     source_tile = vector.as_type(vector.tile(op.x), dtype)
     count = math.prod(op.x.tile.shape)
     if how == "row":
-        return how, source_tile
+        return how, _wide_row(vector, source_tile)
     return (how, vector.blocks_of(source_tile, count)) if source_tile.form.packed else None
 
 
@@ -75,7 +75,7 @@ def spread_tile(vector: Vector, source: Tile, shape: tuple[int, ...], to: tuple[
     result = vector.room(source.dtype, form_of(to, vector.unit))
     how = _how(shape, to)
     if how == "row":
-        _repeat_row(vector, result.tensor, source, result.form)
+        _repeat_row(vector, result.tensor, _wide_row(vector, source), result.form)
     elif how is not None and (how == "one" or source.form.packed):
         blocks = vector.blocks_of(source, math.prod(shape))
         _spread_blocks(vector, result.tensor, blocks.tensor, result.form, source.dtype, 0 if how == "one" else 1)
@@ -99,6 +99,17 @@ def _repeat_bits(vector: Vector, source: Tile, op: Broadcast) -> Tile | None:
         core.call(f"Copy({{0}}, {{1}}, {lanes_of_block}, {result.form.rows}, {{{{1, 1, {blocks}, 0}}}})", "V",
                   core.part(to, start), (core.part(row, start, lanes_of_block),), group=group)
     return result
+
+
+def _wide_row(vector: Vector, row: Tile) -> Tile:
+    """A row as long as those of tiles of several are, zeros behind it."""
+    form = Form(1, row.form.columns, -(-row.form.columns // vector.unit) * vector.unit)
+    if row.form.pitch >= form.pitch or row.dtype.itemsize == 1:
+        return row
+    wide = vector.room(row.dtype, form)
+    vector.fill(wide, 0)
+    units.copy(vector.core, vector.core.part(wide.tensor, 0, row.form.pitch), row.tensor, row.form.pitch)
+    return wide
 
 
 def _repeat_row(vector: Vector, to: Value, source: Tile, form: Form) -> None:

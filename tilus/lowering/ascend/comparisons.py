@@ -42,9 +42,9 @@ def _block(block: Block, facts: Facts, mapping: dict[Value, Value]) -> None:
 
 
 def _narrow(op: Compare, ops: list[Operation], facts: Facts, mapping: dict[Value, Value]) -> None:
-    made = _Sum(ops, facts, op)
-    made.add(op.lhs, 1)
-    made.add(op.rhs, -1)
+    made = _taken_apart(op, ops, facts, wholly=False)
+    if not made.fits:
+        made = _taken_apart(op, ops, facts, wholly=True)
     if not made.fits:
         return
     tile, number = made.tile(), made.number()
@@ -56,11 +56,19 @@ def _narrow(op: Compare, ops: list[Operation], facts: Facts, mapping: dict[Value
     mapping[op.result] = made.emit(Compare(op.kind, tile, spread, span=op.span))
 
 
-class _Sum:
-    """A sum of tiles, of elements that fit in 32 bits, and of scalars."""
+def _taken_apart(op: Compare, ops: list[Operation], facts: Facts, *, wholly: bool) -> _Sum:
+    made = _Sum(ops, facts, op, wholly=wholly)
+    made.add(op.lhs, 1)
+    made.add(op.rhs, -1)
+    return made
 
-    def __init__(self, ops: list[Operation], facts: Facts, op: Compare) -> None:
-        self.ops, self.facts, self.op = ops, facts, op
+
+class _Sum:
+    """A sum of tiles, of elements that fit in 32 bits, and of scalars. Tiles that fit are taken apart where all are
+    (``wholly``), and are terms as they are elsewhere."""
+
+    def __init__(self, ops: list[Operation], facts: Facts, op: Compare, *, wholly: bool) -> None:
+        self.ops, self.facts, self.op, self.wholly = ops, facts, op, wholly
         self.shape = op.lhs.tile.shape
         self.tiles: list[tuple[Value, int]] = []
         self.scalars: list[tuple[Value, int]] = []
@@ -77,22 +85,23 @@ class _Sum:
 
     def add(self, value: Value, sign: int) -> None:
         """Take apart what is a sum; what is the same for all elements goes to the scalars."""
-        uniform = _uniform(value)
+        uniform = uniform_scalar(value)
         if uniform is not None:
             self.scalars.append((uniform, sign))
             return
         op = value.defining
-        if isinstance(op, Binary) and op.kind in ("add", "sub") and not self.facts.of(value).fits(32):
+        apart = self.wholly or not self.facts.of(value).fits(32)
+        if isinstance(op, Binary) and op.kind in ("add", "sub") and apart:
             self.add(op.lhs, sign)
             self.add(op.rhs, sign if op.kind == "add" else -sign)
-        elif isinstance(op, (Broadcast, Reshape)) and not self.facts.of(value).fits(32):
+        elif isinstance(op, (Broadcast, Reshape)) and apart:
             self._moved(op, sign)
         else:
             self._tile(value, sign, self.facts.of(value))
 
     def _moved(self, op: Broadcast | Reshape, sign: int) -> None:
         """The terms of a tile of another shape."""
-        inner = _Sum(self.ops, self.facts, self.op)
+        inner = _Sum(self.ops, self.facts, self.op, wholly=self.wholly)
         inner.add(op.x, sign)
         self.scalars += inner.scalars
         self.fits &= inner.fits
@@ -130,7 +139,7 @@ class _Sum:
         return total
 
 
-def _uniform(value: Value) -> Value | None:
+def uniform_scalar(value: Value) -> Value | None:
     """The scalar that all elements are."""
     while True:
         if value.tile.is_scalar:
@@ -139,11 +148,11 @@ def _uniform(value: Value) -> Value | None:
         if isinstance(op, Const):
             return None
         if isinstance(op, Cast) and not op.x.tile.dtype.is_float:
-            inner = _uniform(op.x)
+            inner = uniform_scalar(op.x)
             return inner if inner is not None and op.dtype is i64 else None
         if not isinstance(op, (Broadcast, Reshape)):
             return None
         value = op.x
 
 
-__all__ = ["narrow_comparisons"]
+__all__ = ["narrow_comparisons", "uniform_scalar"]

@@ -20,7 +20,7 @@ from tilus.lowering.ascend.accumulators import Accumulator, accumulators
 from tilus.lowering.ascend.channels import Ports
 from tilus.lowering.ascend.core import Core, Scalar
 from tilus.lowering.ascend.stages import operand_halves, sum_halves
-from tilus.lowering.ascend.views import GlobalView, Views
+from tilus.lowering.ascend.views import GlobalView, Views, tile_name
 from tilus.lowering.ascend.windows import lower_scalar_load, window
 from tilus.lowering.facts import Facts
 from tilus.records import record
@@ -121,7 +121,7 @@ def lower_load(cube: Cube, op: Load) -> None:
         cube.refuse(op, "the first elements of a matrix's rows may lie before the array, which copies cannot begin in",
                     "`tl.assume(offset >= 0)` where that holds")
     begin, dtype = place.begins[rows], op.result.tile.dtype
-    operand = _room(cube, dtype, op.shape[rows], op.shape[columns], op.result.name)
+    operand = _room(cube, dtype, op.shape[rows], op.shape[columns], tile_name(op.result, op.view))
     core = cube.core
     count = place.counts[rows] if cube.idle is None else core.choose(cube.idle, 0, place.counts[rows])
     at = core.at(place.view.pointer, core.add(place.offset, core.mul(begin, strides[rows])))

@@ -25,6 +25,8 @@ COMMUTATIVE = frozenset({"add", "mul", "max", "min"})
 PLAIN_UNARY = {"exp": "Exp", "log": "Ln", "sqrt": "Sqrt"}
 LIBRARY = {"tanh": ("Tanh", 1), "erf": ("Erf", 3), "sin": ("Sin", 3), "cos": ("Cos", 3), "sigmoid": ("Sigmoid", 1)}
 """Functions of the library, and how many times the size of the operand (256 bytes at least) they take beside it."""
+POWER = 4
+"""How many times the size of an operand the library's power takes."""
 ROUNDED = {"floor": "CAST_FLOOR", "ceil": "CAST_CEIL", "round": "CAST_RINT", "trunc": "CAST_TRUNC"}
 OPPOSITE = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 NUMBERS = (f32, f16, i32, i16)
@@ -52,6 +54,9 @@ def lower_binary(vector: Vector, op: Binary) -> None:
     if op.kind in ("floordiv", "mod"):
         _divide(vector, op)
         return
+    if op.kind == "pow":
+        _rounded(vector, op, _power(vector, op))
+        return
     if op.kind not in CALLS:
         vector.refuse(op, f"{op.kind} of tiles is not lowered for {vector.target}")
     if dtype is u32 and op.kind in ("max", "min"):
@@ -64,6 +69,16 @@ def lower_binary(vector: Vector, op: Binary) -> None:
     result = vector.room(inner, vector.form(op.result))
     arithmetic(vector, op.kind, result, op.lhs, op.rhs)
     _rounded(vector, op, result)
+
+
+def _power(vector: Vector, op: Binary) -> Tile:
+    """By the library's call, in f32."""
+    result = vector.room(f32, vector.form(op.result))
+    size = result.form.size
+    room = vector.core.local(u8, POWER * max(size * f32.itemsize, 256))
+    vector.core.call(f"Power({{0}}, {{2}}, {{3}}, {{1}}, {size})", "V", (result.tensor, room),
+                     (_as(vector, op.lhs, f32), _as(vector, op.rhs, f32)))
+    return result
 
 
 def _rounded(vector: Vector, op: Operation, result: Tile) -> None:

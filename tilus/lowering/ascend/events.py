@@ -16,12 +16,13 @@ from collections import Counter
 from tilus.diagnostics import ResourceError
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.ops import For, If, While
-from tilus.ir.ops.cores import CoreIndex, Local, PipeBarrier, SetFlag, WaitFlag
+from tilus.ir.ops.cores import Call, CoreIndex, Local, PipeBarrier, Queue, QueueStep, SetFlag, WaitFlag
 from tilus.lowering.ascend.accesses import Access, accesses, accesses_of
-from tilus.lowering.ascend.rotation import program_blocks
+from tilus.lowering.ascend.programs import program_blocks
+from tilus.lowering.ascend.queues import queued_events
 from tilus.lowering.ascend.stages import HALVES
 from tilus.records import field, record
-from tilus.targets.ascend import FLAGS
+from tilus.targets.ascend import EVENTS, FLAGS, is_library_call
 
 Clock = dict[str, int]
 Pipes = tuple[str, str]
@@ -75,12 +76,14 @@ class _Flag:
 @record(eq=False, slots=True)
 class _Plan:
     """``made`` are the tensors that the block's operations make, ``barriers`` before which nodes all pipes wait for
-    each other. ``blocks``: the block is that of the loop over blocks, which nothing orders in global memory."""
+    each other; ``queued`` are the flags of queues. ``blocks``: the block is that of the loop over blocks, which nothing
+    orders in global memory."""
 
     nodes: list[_Node]
     made: set[Operation]
     blocks: bool = False
     flags: list[_Flag] = field(default_factory=list)
+    queued: list[_Flag] = field(default_factory=list)
     barriers: set[int] = field(default_factory=set)
 
     def lasts(self, access: Access) -> bool:
@@ -142,6 +145,10 @@ class _Program:
         for op in block.walk():  # those of operands on their way through L0
             if isinstance(op, SetFlag):
                 self.taken[op.source, op.target] = HALVES
+        self.taken.update(queued_events(block))
+        self.buffers = {op.number: op.slots for op in block.ops if isinstance(op, Queue)}
+        library = any(isinstance(op, Call) and is_library_call(op.form) for op in block.walk())
+        self.limit = EVENTS if self.buffers and not library else FLAGS
         self.loops: dict[Block, list[tuple[set[int], set[Key]]]] = {}
         self.keys: dict[Operation, set[Key]] = {}
         self.alike: dict[Key, int] = {}
@@ -166,6 +173,7 @@ class _Program:
                         op.step.defining, CoreIndex)))
         nodes = [_Node.of(op) for op in ops]
         plan = _Plan(nodes, {op for op in block.walk() if isinstance(op, Local)}, blocks)
+        plan.queued = self.of_queues(ops, repeated=repeated)
         _order_once(plan)
         if repeated:
             _order_iterations(plan)
@@ -184,6 +192,17 @@ class _Program:
             else:
                 outward += flags
         return outward if repeated else []
+
+    def of_queues(self, ops: list[Operation], *, repeated: bool) -> list[_Flag]:
+        """The flags that the queues of a block's tensors set and wait for."""
+        at = {(op.queue, op.kind): (n, op) for n, op in enumerate(ops) if isinstance(op, QueueStep)}
+        found = []
+        for (queue, kind), (n, op) in at.items():
+            if kind == "EnQue":
+                found.append(_Flag(n, at[queue, "DeQue"][0], (op.source, op.target)))
+            elif kind == "FreeTensor" and repeated:
+                found.append(_Flag(n, at[queue, "AllocTensor"][0], (op.target, op.source), self.buffers[queue]))
+        return found
 
     # -- writing
 
@@ -239,7 +258,7 @@ class _Program:
 
     def numbered(self, flag: _Flag, op: Operation) -> int:
         first = self.taken.get(flag.pipes, 0)
-        if first + flag.slots > FLAGS:
+        if first + flag.slots > self.limit:
             self.short.setdefault(flag.pipes, op)
         self.taken[flag.pipes] = first + flag.slots
         return first
@@ -253,6 +272,10 @@ def _order_once(plan: _Plan) -> None:
     known: dict[str, Clock] = {}
     history: list[dict[str, Clock]] = []
     for j in range(len(plan.nodes)):
+        for flag in plan.queued:
+            if flag.target == j and not flag.distance:
+                source, pipe = flag.pipes
+                _learn(known, pipe, history[flag.source].get(source, {}), source, flag.source)
         for pipe, needs in _needs(plan, j, range(j - 1, -1, -1), carried=False).items():
             for source, (i, turn, rings) in sorted(needs.items(), key=lambda n: -n[1][0]):
                 if known.get(pipe, {}).get(source, -1) >= i:
@@ -342,9 +365,9 @@ def _of_loop(node: _Node, access: Access) -> bool:
 
 
 def _matters(earlier: Access, later: Access) -> bool:
-    """Whether a flag orders two accesses that meet: they are of two pipes, and the scalar unit has read before it
-    issues what follows."""
-    return earlier.pipe not in ("S", later.pipe)
+    """Whether a flag orders two accesses that meet: they are of two pipes and not of a queue, and the scalar unit has
+    read before it issues what follows."""
+    return earlier.pipe not in ("S", later.pipe) and earlier.queue < 0
 
 
 def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _Flag | None = None) -> bool:
@@ -358,7 +381,7 @@ def _ordered(plan: _Plan, wanted: list[tuple[int, int, str, str, int]], skip: _F
         by_target.setdefault(want[1], []).append(want)
     waits: dict[int, list[_Flag]] = {}
     sets: dict[int, list[_Flag]] = {}
-    for flag in plan.flags:
+    for flag in (*plan.flags, *plan.queued):
         if flag is not skip:
             waits.setdefault(flag.target, []).append(flag)
             sets.setdefault(flag.source, []).append(flag)

@@ -126,7 +126,8 @@ def _lower_kernel(kernel: Function, launch: Function | None) -> Function:
         kind = "cube" if kinds == {"cube"} else "vector"
         _lower_side(signature.body, kernel, body, kind, signature, channels, launch, mixed=False)
     cores = "MIX_AIC_1_2" if len(sides) > 1 else "AIC_ONLY" if kinds == {"cube"} else "AIV_ONLY"
-    attributes = Attributes(grid_rank=kernel.attributes.grid_rank, arguments=tuple(signature.names), cores=cores)
+    attributes = Attributes(grid_rank=kernel.attributes.grid_rank, arguments=tuple(signature.names),
+                            queues=kernel.attributes.queues, cores=cores)
     return Function(kernel.name, signature.body, (), attributes, kernel.span)
 
 

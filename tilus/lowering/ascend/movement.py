@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, bool_, f16, u16
+from tilus.ir.dtypes import DType, bool_, f16, i64, u16
 from tilus.ir.ops import Binary, Concat, Insert, Load, Slice, Store, Transpose
 from tilus.ir.ops.cores import CoreIndex, Receive, Send
 from tilus.lowering.ascend import units
@@ -22,6 +22,7 @@ from tilus.lowering.ascend.scattered import blocks_of_elements, collected, is_sc
 from tilus.lowering.ascend.tiles import BLOCK, MAX_REPEATS, MAX_STRIDE, Tile, form_of, split, stored
 from tilus.lowering.ascend.transposes import turned
 from tilus.lowering.ascend.units import TYPES
+from tilus.lowering.ascend.views import tile_name
 from tilus.lowering.ascend.windows import Window, lower_scalar_load, other_of, window
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def lower_load(vector: Vector, op: Load) -> None:
         _load_turned(vector, op, order)
         return
     to = vector.room(dtype, vector.form(op.result), slots=2)
-    to.tensor.name = op.result.name
+    to.tensor.name = tile_name(op.result, op.view)
     fetch(vector, op, to, op.shape, tuple(range(len(op.shape))))
     vector.tiles[op.result] = to
     if op.mask is not None:
@@ -67,7 +68,7 @@ def _load_nibbles(vector: Vector, op: Load) -> None:
             _mask(vector, op, vector.tiles[op.result])
         return
     to, place, shape = bytes_of(vector, op, whole)
-    to.tensor.name = op.result.name
+    to.tensor.name = tile_name(op.result, op.view)
     copies = _Copies(vector, to, place, shape, tuple(range(len(shape))))
     copies.run(lambda at, tensor, count, length: _fetch_rows(vector, copies, at, tensor, count, length, 0))
     if not place.whole:
@@ -127,6 +128,8 @@ def fetch(vector: Vector, op: Load, to: Tile, shape: tuple[int, ...], order: tup
     other = other_of(vector, op)
     copies = _Copies(vector, to, place, shape, order)
     copies.run(lambda at, tensor, count, length: _fetch_rows(vector, copies, at, tensor, count, length, other))
+    per_block = BLOCK // to.dtype.itemsize
+    vector.pending.append(lambda: _fill_columns(vector, to, -(-to.form.columns // per_block) * per_block))
     if not place.whole:
         vector.pending.append(lambda: _surround(vector, to, copies, other))
 
@@ -324,10 +327,13 @@ def lower_store(vector: Vector, op: Store) -> None:
         vector.refuse(op, f"stores under a mask are not lowered for {vector.target}",
                       "store through a view that ends where the mask does")
     shape, dtype = op.value.tile.shape, op.value.tile.dtype
-    if dtype not in TYPES:
+    if dtype not in TYPES and dtype is not i64:
         vector.refuse(op, f"{vector.target}'s vectors have no {dtype}", "keep such arrays out of the kernel")
-    tile = vector.as_type(vector.tile(op.value), dtype) if shape or op.value in vector.on_vectors else _single(
-        vector, op.value)
+    if dtype is i64:
+        tile = _long(vector, op.value)
+    else:
+        tile = vector.as_type(vector.tile(op.value), dtype) if shape or op.value in vector.on_vectors else _single(
+            vector, op.value, dtype)
     place = window(vector, op, shape)
     if is_scattered(vector, op, place, shape):
         _store_scattered(vector, op, tile, place)
@@ -337,6 +343,7 @@ def lower_store(vector: Vector, op: Store) -> None:
     if order is not None:
         tile = transposed(vector, op, tile, shape, order)
         shape, dims = tuple(shape[d] for d in order), order
+    tile.tensor.name = tile.tensor.name or tile_name(op.value, op.view)
     copies = _Copies(vector, tile, place, shape, dims)
     copies.run(lambda at, tensor, count, length: _store_rows(vector, copies, at, tensor, count, length))
 
@@ -351,8 +358,16 @@ def _store_scattered(vector: Vector, op: Store, tile: Tile, place: Window) -> No
     copies.run(lambda at, tensor, count, length: _store_rows(vector, copies, at, tensor, count, length))
 
 
-def _single(vector: Vector, value: Value) -> Tile:
-    tile = vector.room(value.tile.dtype, form_of((1,), vector.unit))
+def _long(vector: Vector, value: Value) -> Tile:
+    """A tile, or a scalar, of numbers that fit in 32 bits as ones of 64."""
+    narrow = vector.tile(value) if value.tile.shape else _single(vector, value, vector.narrow(value))
+    wide = Tile(vector.core.local(i64, narrow.form.size), i64, narrow.form)
+    units.copy_cast(vector.core, wide.tensor, narrow.tensor, "CAST_NONE", narrow.form.size)
+    return wide
+
+
+def _single(vector: Vector, value: Value, dtype: DType) -> Tile:
+    tile = vector.room(dtype, form_of((1,), vector.unit))
     vector.fill(tile, vector.scalar(value))
     return tile
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from tilus.diagnostics import Diagnostic, Label, ResourceError
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.ops import For, While
-from tilus.ir.ops.cores import Call, Local
+from tilus.ir.ops.cores import Call, Local, Queue
 from tilus.ir.types import LocalType
 from tilus.lowering.ascend.accesses import local_of
-from tilus.lowering.ascend.rotation import program_blocks
+from tilus.lowering.ascend.programs import program_blocks
 from tilus.records import record
 from tilus.targets.ascend import LIBRARY_RESERVED, LOCAL_MEMORIES, is_library_call
 
@@ -41,15 +41,26 @@ def plan_memory(module: Module) -> None:
 
 
 def _fit(block: Block, memory: str, limit: int, target: str) -> None:
-    """Place the tensors of a memory. Where they do not fit, some of several slots get along with one, and then without
-    bytes of their own: those of outer loops first, since they are used less often, and the smallest."""
+    """Place the tensors of a memory, behind the buffers of queues. Where they do not fit, the largest queues get along
+    with one buffer, and some tensors of several slots with one, and then without bytes of their own: those of outer
+    loops first, since they are used less often, and the smallest."""
     depths = _depths(block, 0)
+    queues = [op for op in block.ops if isinstance(op, Queue)] if memory == "ub" else []
     while True:
-        ranges = [r for r in _live_ranges(block) if r.local.memory == memory]
+        ranges = [r for r in _live_ranges(block) if r.local.memory == memory and r.local.queue < 0]
+        begin = _place_queues(queues)
         try:
-            _place(ranges, limit, memory, target)
+            if begin > limit:
+                raise _queues_too_large(queues, limit, memory, target)
+            _place(ranges, limit - begin, memory, target)
+            for one in ranges:
+                one.local.address += begin
             return
         except ResourceError:
+            largest = max(queues, key=lambda q: (q.slots > 1, q.bytes), default=None)
+            if largest is not None and largest.slots > 1:
+                largest.slots -= 1
+                continue
             several = [r for r in ranges if not r.local.staged and (r.local.slots > 1 or r.local.ring >= 0)]
             if not several:
                 raise
@@ -58,6 +69,24 @@ def _fit(block: Block, memory: str, limit: int, target: str) -> None:
             for one in ranges:
                 if one.local is least or one.local.ring == ring >= 0:
                     _with_less(one.local, slots)
+
+
+def _place_queues(queues: list[Queue]) -> int:
+    """Addresses of the queues' buffers, one after the other as ``TPipe`` gives them; where they end."""
+    end = 0
+    for queue in queues:
+        queue.address = end
+        end += queue.bytes * queue.slots
+    return end
+
+
+def _queues_too_large(queues: list[Queue], limit: int, memory: str, target: str) -> ResourceError:
+    largest = sorted(queues, key=lambda q: -q.bytes * q.slots)
+    labels = tuple(dict.fromkeys(Label(q.span, f"{q.slots} times {q.bytes:,} bytes") for q in largest[:4]))
+    total = sum(q.bytes * q.slots for q in queues)
+    return ResourceError([Diagnostic(
+        "E0508", f"queues of {total:,} bytes do not fit in the {limit:,} bytes of {memory.upper()} of {target}", labels,
+        "halve the tile constants, those of rows first, or do without queues: tl.block(queues=0)")])
 
 
 def _depths(block: Block, depth: int) -> dict[Local, int]:
@@ -181,4 +210,6 @@ def memory_used(module: Module) -> dict[str, int]:
             if isinstance(op, Local):
                 end = op.address + _Range(op, 0, 0).bytes
                 used[op.memory] = max(used.get(op.memory, 0), end)
+            elif isinstance(op, Queue):
+                used["ub"] = max(used.get("ub", 0), op.address + op.bytes * op.slots)
     return used

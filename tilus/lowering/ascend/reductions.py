@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tilus.diagnostics import UnsupportedError
-from tilus.ir.dtypes import f16, f32, i16, i32, u32
+from tilus.ir.dtypes import f16, f32, i16, i32
 from tilus.ir.ops import Reduce
 from tilus.lowering.ascend import units
 from tilus.lowering.ascend.core import Scalar
 from tilus.lowering.ascend.tiles import BLOCK, MAX_REPEATS, MAX_STRIDE, Form, Tile, form_of
+from tilus.lowering.ascend.transposes import SQUARE, turned
 from tilus.lowering.ascend.units import lanes, number_text
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ def lower_reduce(vector: Vector, op: Reduce) -> None:
     if dtype.is_int and inner == 1 and op.x.tile.shape[op.axis] != 1:
         vector.tiles[op.result] = _of_integers(vector, op, source)
         return
-    if dtype is u32 and op.kind in ("max", "min"):
-        vector.refuse(op, f"{op.kind} of {dtype} is not lowered for {vector.target}", "convert to i32 or f32")
     as_type = dtype if dtype in (f32, f16, i32, i16) else f32 if dtype.is_float else i32
     vector.tiles[op.result] = vector.as_type(reduced(vector, op, vector.as_type(source, as_type), op.kind),
                                              vector.narrow(op.result))
@@ -48,13 +46,14 @@ def _inner_extent(shape: tuple[int, ...], axis: int) -> int:
 
 
 def _of_integers(vector: Vector, op: Reduce, source: Tile) -> Tile:
-    """Along rows the unit reduces floats; integers that are floats without rounding go that way."""
+    """Along rows the unit reduces floats; integers that are floats without rounding go that way, others as columns."""
     fact = vector.facts.of(op.x)
     most = max(abs(fact.low), abs(fact.high)) * (op.x.tile.shape[op.axis] if op.kind == "sum" else 1)
-    if op.kind == "prod" or most > EXACT:
-        vector.refuse(op, f"{op.kind} of {op.x.tile.dtype} along rows, which {vector.target}'s vectors reduce as "
-                          "floats, may not be exact", "`tl.assume` a range, or reduce along another dimension")
-    found = reduced(vector, op, vector.as_type(source, f32), op.kind)
+    exact = op.kind != "prod" and most <= EXACT
+    as_type = f32 if exact else i16 if op.x.tile.dtype is i16 else i32
+    shape = op.x.tile.shape
+    tile, form = vector.as_type(source, as_type), form_of((*shape[:op.axis], *shape[op.axis + 1:]), vector.unit)
+    found = reduced(vector, op, tile, op.kind) if exact else _as_columns(vector, op, tile, op.kind, form)
     return vector.as_type(found, vector.narrow(op.result))
 
 
@@ -97,16 +96,47 @@ def _across_rows(vector: Vector, tile: Tile, kind: str, shape: tuple[int, ...], 
     return result
 
 
-def _along_rows(vector: Vector, op: Reduce, tile: Tile, kind: str, form: Form) -> Tile:
-    core, dtype = vector.core, tile.dtype
-    rows = tile.form.rows
+def _check_packed(vector: Vector, op: Reduce, rows: int, form: Form) -> None:
     if not form.packed:
         vector.refuse(op, f"the {rows} results of this reduction do not lie one after the other in a tile of "
                           f"{form.columns} columns", "use an extent that is a multiple of 16")
-    result = vector.room(dtype, form)
+
+
+def _as_columns(vector: Vector, op: Reduce, tile: Tile, kind: str, form: Form) -> Tile:
+    """Rows are turned into columns, of which whole ones are combined: what no call reduces along a row."""
+    tile = _folded(vector, tile, kind) if tile.form.rows == 1 else tile
+    rows, columns = tile.form.rows, tile.form.columns
+    _check_packed(vector, op, rows, form)
+    pitch = -(-rows // SQUARE) * SQUARE
+    pitch = -(-pitch // vector.unit) * vector.unit
+    matrix = turned(vector, tile, Form(columns, rows, pitch))
+    found = _across_rows(vector, matrix, kind, (columns, rows), 0, Form(1, rows, pitch))
+    return Tile(found.tensor, found.dtype, form)
+
+
+def _folded(vector: Vector, row: Tile, kind: str) -> Tile:
+    """The halves of a single row are combined, as long as they are whole blocks."""
+    core, dtype, columns = vector.core, row.dtype, row.form.columns
+    left = row.tensor
+    while columns % (2 * BLOCK // dtype.itemsize) == 0:
+        columns //= 2
+        to = core.local(dtype, -(-columns // SQUARE) * SQUARE)
+        units.binary(core, COMBINE[kind], core.part(to, size=columns), core.part(left, size=columns),
+                     core.part(left, columns, columns), columns)
+        left = to
+    form = Form(1, columns, row.form.pitch if left is row.tensor else -(-columns // SQUARE) * SQUARE)
+    if form.pitch > columns and left is not row.tensor:
+        units.fill(core, core.part(left, columns), number_text(0, dtype), form.pitch - columns, dtype)
+    return Tile(left, dtype, form)
+
+
+def _along_rows(vector: Vector, op: Reduce, tile: Tile, kind: str, form: Form) -> Tile:
     if kind == "prod":
-        _products(vector, tile, result)
-        return result
+        return _as_columns(vector, op, tile, kind, form)
+    core, dtype = vector.core, tile.dtype
+    rows = tile.form.rows
+    _check_packed(vector, op, rows, form)
+    result = vector.room(dtype, form)
     while tile.form.columns > lanes(dtype):
         tile = _by_blocks(vector, tile, kind) if _in_blocks(tile) else _into_first_lanes(vector, tile, kind)
     stride = units.blocks(tile.form.pitch, dtype)
@@ -180,10 +210,3 @@ def _into_first_lanes(vector: Vector, tile: Tile, kind: str) -> Tile:
         for first, count in units.pieces(form.rows, MAX_REPEATS):
             rows_at_once(first, count)
     return Tile(result, dtype, to_form)
-
-
-def _products(vector: Vector, tile: Tile, result: Tile) -> None:
-    raise UnsupportedError.at("E0507", f"products along rows are not lowered for {vector.target}", vector.core.span,
-                              help="sum logarithms, or reduce along another dimension")
-
-

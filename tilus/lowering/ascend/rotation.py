@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.ops import For, While
-from tilus.ir.ops.cores import Call, Local, NextTurn, Side, Turn, local_type
+from tilus.ir.ops.cores import Call, Local, NextTurn, Turn, local_type
 from tilus.lowering.ascend.accesses import local_of
+from tilus.lowering.ascend.programs import program_blocks, queued_programs
 from tilus.targets.ascend import LOCAL_MEMORIES
 
 SMALL = 8192
@@ -22,7 +23,10 @@ def rotate_slots(module: Module) -> None:
     """Give results that are on their way to global memory two slots, and each loop whose iterations use tensors with
     slots a turn, which goes on at the end of an iteration."""
     for function in module.kernels:
+        queued = queued_programs(function)
         for block in program_blocks(function):
+            if block in queued:
+                continue
             sent = {local_of(t) for op in block.walk() if isinstance(op, Call) and op.pipe in OUTWARD
                     for t in op.tensors[op.read:]}
             for body in _bodies(block):
@@ -35,12 +39,6 @@ def rotate_slots(module: Module) -> None:
             turns: list[Operation] = []
             _loops(block, turns)
             block.ops[:0] = turns
-
-
-def program_blocks(function: Function) -> list[Block]:
-    """The programs of a function's sides; the function itself where it has one kind of core."""
-    sides = [op.body for op in function.body.ops if isinstance(op, Side)]
-    return sides or [function.body]
 
 
 def _loops(block: Block, turns: list[Operation]) -> None:

@@ -1,4 +1,5 @@
-"""Elementwise calls write where an operand is that nothing needs any more."""
+"""Elementwise calls write where an operand is that nothing needs any more. Where copies go by queues, one that brings a
+tile and one that takes a result away have tensors of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from tilus.ir.ops.cores import Call, Local, Part, local_type
 from tilus.ir.rewriter import replace_values
 from tilus.ir.types import LocalType
 from tilus.lowering.ascend.accesses import local_of
-from tilus.lowering.ascend.rotation import program_blocks
+from tilus.lowering.ascend.programs import program_blocks, queued_programs
 
 IN_PLACE = frozenset({
     "Add", "Sub", "Mul", "Div", "Max", "Min", "Adds", "Muls", "Maxs", "Mins", "Exp", "Ln", "Sqrt", "Abs", "And", "Or",
@@ -19,10 +20,11 @@ IN_PLACE = frozenset({
 def share_tensors(module: Module) -> None:
     """Merge tensors in place."""
     for function in module.kernels:
+        queued = queued_programs(function)
         for program in program_blocks(function):
             uses = _uses(program)
             for block in _blocks(program):
-                _share(block, uses)
+                _share(block, uses, queued=program in queued)
 
 
 def _blocks(block: Block) -> list[Block]:
@@ -40,7 +42,7 @@ def _uses(program: Block) -> dict[Local, list[Operation]]:
     return uses
 
 
-def _share(block: Block, uses: dict[Local, list[Operation]]) -> None:
+def _share(block: Block, uses: dict[Local, list[Operation]], *, queued: bool) -> None:
     made = {op for op in block.ops if isinstance(op, Local)}
     here = set(map(id, block.walk()))
     mapping: dict[Value, Value] = {}
@@ -50,6 +52,8 @@ def _share(block: Block, uses: dict[Local, list[Operation]]) -> None:
         to, source = (_current(v, mapping) for v in op.tensors[:2])
         if to is None or source is None or to is source or to not in made or source not in made:
             continue
+        if queued and _is_copied(uses[source], "MTE2") and _is_copied(uses[to], "MTE3"):
+            continue
         alike = to.dtype is source.dtype and to.size == source.size and _place(op.tensors[0]) == _place(op.tensors[1])
         if alike and to.slots == 1 and _same_call(uses[to][0], op) and _same_call(uses[source][-1], op) and all(
                 id(user) in here for user in uses[source]):
@@ -58,6 +62,10 @@ def _share(block: Block, uses: dict[Local, list[Operation]]) -> None:
     if mapping:
         replace_values(block, mapping)
         block.ops = [op for op in block.ops if not (isinstance(op, Local) and op.result in mapping)]
+
+
+def _is_copied(users: list[Operation], pipe: str) -> bool:
+    return any(isinstance(op, Call) and op.pipe == pipe for op in users)
 
 
 def _current(value: Value, mapping: dict[Value, Value]) -> Local | None:

@@ -24,7 +24,7 @@ class Halves:
     def __init__(self, source: str, target: str, sizes: dict[str, int]) -> None:
         self.source, self.target = source, target
         self.turn = Turn(HALVES)
-        self.tensors = {memory: Local(u8, size, memory, HALVES, -1, -1, True, self.turn.result)
+        self.tensors = {memory: Local(u8, size, memory, HALVES, -1, -1, True, turn=self.turn.result)
                         for memory, size in sizes.items()}
         self.in_use = False
 

@@ -8,11 +8,12 @@ import math
 
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Reduce, Store, Yield
+from tilus.ir.ops import Binary, Reduce, Store, Yield
 from tilus.ir.ops.cores import Receive, Send, Side, Strips
 from tilus.ir.types import TileType
 from tilus.lowering.ascend.halves import Division, row_dimensions
 from tilus.lowering.ascend.lazy import LAZY
+from tilus.lowering.facts import Fact, Facts, kernel_facts
 
 BYTES = 16384
 """Of the largest tile of a strip, as numbers of 32 bits. It may be twice as many where rows are reduced, since calls
@@ -28,16 +29,18 @@ def cut_strips(module: Module) -> None:
         for op in function.body.ops:
             if isinstance(op, Side) and op.kind == "vector":
                 rows = row_dimensions(op.body)
-                for block in _blocks(op.body):
-                    if any(isinstance(inner, (Receive, Send)) for inner in block.ops):
-                        _cut(block, rows)
+                blocks = [b for b in _blocks(op.body) if any(isinstance(inner, PORTS) for inner in b.ops)]
+                facts = next(iter(kernel_facts(Module([function], module.launch))))[1] if blocks else None
+                for block in blocks:
+                    assert facts is not None
+                    _cut(block, rows, facts)
 
 
 def _blocks(block: Block) -> list[Block]:
     return [block, *(inner for op in block.ops for region in op.regions for inner in _blocks(region))]
 
 
-def _cut(block: Block, rows: dict[Value, int]) -> None:
+def _cut(block: Block, rows: dict[Value, int], facts: Facts) -> None:
     if not _one_way(block):
         return
     mine = [op for op in block.ops[:-1] if _is_of_rows(op, rows)]
@@ -51,7 +54,7 @@ def _cut(block: Block, rows: dict[Value, int]) -> None:
     limit = BYTES * (2 if any(isinstance(op, Reduce) for op in mine) else 1)
     count = _strips(limit, {v: rows[v] for op in mine for v in (*op.results, *op.operands) if v in rows})
     if count > 1:
-        _make(block, mine, made, rows, count)
+        _make(block, mine, made, rows, count, facts)
 
 
 def _one_way(block: Block) -> bool:
@@ -88,14 +91,17 @@ def _strips(limit: int, tiles: dict[Value, int]) -> int:
     return count
 
 
-def _made_again(mine: list[Operation], made: set[Value], rows: dict[Value, int]) -> list[Operation]:
-    """What each strip makes for itself of what comes from outside: broadcasts and the like, which cost nothing."""
+def _made_again(mine: list[Operation], within: set[Value], rows: dict[Value, int], facts: Facts) -> list[Operation]:
+    """What each strip makes for itself of what comes from outside: broadcasts and the like, which cost nothing, and
+    indices that fit in 32 bits only together with what they are compared with."""
     found: dict[Operation, None] = {}
 
     def visit(op: Operation) -> None:
         for value in _used(op):
             maker = value.defining
-            if value in rows and value not in made and isinstance(maker, LAZY) and maker not in found:
+            if maker is None or maker in found or value not in rows or value in within:
+                continue
+            if isinstance(maker, LAZY) or (_is_index_sum(maker) and _is_wide(facts.of(value))):
                 visit(maker)
                 found[maker] = None
 
@@ -104,10 +110,21 @@ def _made_again(mine: list[Operation], made: set[Value], rows: dict[Value, int])
     return list(found)
 
 
-def _make(block: Block, mine: list[Operation], made: set[Value], rows: dict[Value, int], count: int) -> None:
-    first = _made_again(mine, made, rows)
-    known = made | {r for op in first for r in op.results}
+def _is_wide(fact: Fact) -> bool:
+    """Whether the difference to another such index may not fit in 32 bits."""
+    return fact.high - fact.low >= 1 << 31
+
+
+def _is_index_sum(op: Operation | None) -> bool:
+    return isinstance(op, Binary) and op.kind in ("add", "sub") and op.result.tile.dtype is i64 and all(
+        v.tile.is_scalar or isinstance(v.defining, LAZY) or _is_index_sum(v.defining) for v in op.operands)
+
+
+def _make(block: Block, mine: list[Operation], made: set[Value], rows: dict[Value, int], count: int,
+          facts: Facts) -> None:
     within = {r for op in mine for inner in op.walk() for r in inner.results}
+    first = _made_again(mine, within, rows, facts)
+    known = made | {r for op in first for r in op.results}
     inputs = list(dict.fromkeys(
         v for op in (*first, *mine) for v in _used(op) if v in rows and v not in known and v not in within))
     outside = {v for op in block.ops if op not in mine for inner in op.walk() for v in inner.operands}

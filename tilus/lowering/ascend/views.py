@@ -26,6 +26,13 @@ class GlobalView:
     strides: tuple[Scalar, ...]
 
 
+def tile_name(tile: Value, view: Value) -> str:
+    """What a tile of a view is called: as the user does, or as that of the array."""
+    while isinstance(view.defining, DerivedView):
+        view = view.defining.view
+    return tile.name or (f"{view.name}Tile" if view.name else "")
+
+
 class Views:
     """The views of a kernel. ``arrays`` are those of its parameters, ``scalar`` gives the scalars of the tile
     program."""

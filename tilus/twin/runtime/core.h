@@ -90,6 +90,7 @@ struct PipeState {
     uint32_t time = 0;         // entries begun
     double free = 0, end = 0;  // cycles: when it may begin the next entry; when all are done
     double busy = 0;
+    std::vector<std::pair<double, double>> worked;  // from when to when, in order; what touches is one
     SharedClock scalar;        // what was last joined of the scalar unit's clock
     // When the last entries began, so that the scalar unit knows when a place in the queue was free.
     std::array<double, queue_depth> starts{};

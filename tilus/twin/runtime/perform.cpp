@@ -60,6 +60,8 @@ void Machine::perform(Core& core, Instruction& instruction) {
             state.free = start + instruction.cost.occupancy;
             state.end = std::max(state.end, state.free + instruction.cost.latency);
             state.busy += instruction.cost.occupancy;
+            if (state.worked.empty() || state.worked.back().second < start) state.worked.emplace_back(start, start);
+            state.worked.back().second = state.free;
             if (instruction.unit != UnitFlag::None) leave_unit(core, state, instruction);
             break;
         }

@@ -161,13 +161,31 @@ void Machine::report_deadlock() {
     if (where != nullptr) fault("deadlock", site, *where, text);
 }
 
+// Cycles in which some pipe of a core works.
+static double cycles_worked(Core& core) {
+    std::vector<std::pair<double, double>> all;
+    for (int p = 0; p < pipes; ++p) {
+        const auto& mine = core.pipe(static_cast<Pipe>(p)).worked;
+        all.insert(all.end(), mine.begin(), mine.end());
+    }
+    std::sort(all.begin(), all.end());
+    double total = 0, end = 0;
+    for (auto [first, last] : all) {
+        total += std::max(0.0, last - std::max(first, end));
+        end = std::max(end, last);
+    }
+    return total;
+}
+
 std::string Machine::report() const {
     std::string text = "{\"findings\":[";
     for (const Finding& finding : findings_.all()) text += (text.back() == '[' ? "" : ",") + json(finding);
     text += "],\"counters\":[";
     for (int c = 0; c < counters; ++c) text += (c ? "," : "") + std::to_string(counters_[c]);
-    double end = 0, busy[2][pipes] = {};
+    double end = 0, busy[2][pipes] = {}, worked[2] = {};
     for (const auto& core : cores_) {
+        double& longest = worked[static_cast<int>(core->side)];
+        longest = std::max(longest, cycles_worked(*core));
         for (int p = 0; p < pipes; ++p) {
             const PipeState& state = core->pipe(static_cast<Pipe>(p));
             end = std::max({end, state.end, state.free});
@@ -186,7 +204,8 @@ std::string Machine::report() const {
         for (int p = 0; p < pipes; ++p) text += (p ? "," : "") + std::to_string(busy[s][p]);
     }
     int64_t ai_cores = cube_of_block_ > 0 ? groups_ : std::min<int64_t>(groups_, chip.cube_cores);
-    text += text_of("],\"ai_cores\":%lld,\"end\":%.1f,\"gm_read\":%llu,\"gm_written\":%llu}",
+    text += text_of("],\"worked\":[%.1f,%.1f]", worked[0], worked[1]);
+    text += text_of(",\"ai_cores\":%lld,\"end\":%.1f,\"gm_read\":%llu,\"gm_written\":%llu}",
                     static_cast<long long>(ai_cores), end,
                     static_cast<unsigned long long>(read * granule_bytes),
                     static_cast<unsigned long long>(written * granule_bytes));
