@@ -34,6 +34,7 @@ from kernels_zoo.attention.arrays import (
 from kernels_zoo.attention.dropout import kept
 from kernels_zoo.attention.forms import Form
 from kernels_zoo.attention.online_softmax import INFINITY, LOG2_E, State, attend, begin, finish, with_sink
+from kernels_zoo.attention.tiles import uneven
 from kernels_zoo.attention.visits import BlockMask, Span, band, block_arguments, visible
 from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
@@ -133,7 +134,9 @@ def forward_tile(D: int, dtype: tl.DType, target: str) -> tuple[int, int, int]:
         return (64, 64, 4) if D <= 64 else (64, 32 if few else 64, 4) if D <= 128 else (32, 16, 4)
     if bits > 16:
         return (128, 32, 4) if D <= 64 else (64, 16, 4) if D <= 128 else (16, 16, 4)
-    return (128, 64, 4) if D <= 64 else (64, 64, 4) if D <= 128 else (64, 64 if target in ROOMY else 32, 8)
+    if D <= 128:
+        return (128, 64, 4) if D <= 64 else (64, 64, 4)
+    return 64, 64 if target in ROOMY and not uneven(D, bits, target) else 32, 8
 
 
 def flash_attention(q: Array, k: Array, v: Array, form: Form = PLAIN, blocks: BlockMask | None = None,

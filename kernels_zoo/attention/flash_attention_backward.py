@@ -239,7 +239,7 @@ def keys_tile(D: int, dtype: tl.DType, target: str, of_keys: bool, of_queries: b
     elif bits > 16:
         tile = (32, 64, 4) if D <= 64 else (16, 64, 4) if D <= 128 else (16, 16, 4)
     else:
-        tile = (64, 64, 4) if D <= 64 else (32, 128, 8) if D <= 128 else (16, 64, 4)
+        tile = (64, 64, 4) if D <= 64 else (32, 128, 8) if D <= 128 else (16, 64, 8 if uneven(D, bits, target) else 4)
     step, keys, warps = tile
     full = 112 < D <= 128 and bits <= 16 and get_target(target).arch >= 120   # its assembler is left no register
     if full or (not tl.supports(tl.copy_async) and uneven(D, bits, target)):

@@ -56,7 +56,7 @@ def latent_attention_split(
     """Split n of all: ``o[n]`` and ``lse[n]`` of rows that are queries times ``heads``, heads the inner ones. ``page``
     is the extent of a page, where there is a ``table``. ``few`` is how many rows there are, up to MOST_ROWS. Of rows
     that see no key of the split, the log-sum-exp is −inf, or +inf where there is one split only."""
-    chosen = latent_tile(few, q.dtype.bits, tl.target())
+    chosen = latent_tile(few, q.dtype, tl.target())
     BM, BN, warps, stages = (given or default for given, default in zip((BM, BN, warps, stages), chosen, strict=True))
     B, M, _ = q.shape
     splits = o.shape[0]
@@ -89,15 +89,15 @@ def latent_attention_split(
     tl.store(lse[split, b, :], start, sums)
 
 
-def latent_tile(rows: int, bits: int, target: str) -> tuple[int, int, int, int]:
+def latent_tile(rows: int, dtype: tl.DType, target: str) -> tuple[int, int, int, int]:
     """BM, BN, warps and stages of :func:`latent_attention_split`: what registers and shared memory hold of 512 + 64
-    elements."""
+    elements. Without products of bf16 shared memory holds f32 as well, which is multiplied."""
     if target == "cpu":
         return rows, 64, 4, 2
-    if bits > 16:
+    if dtype.bits > 16:
         return 16, 8, 4, 1 if target == "sm_75" else 2
-    if target == "sm_75":
-        return 16, 16, 2, 2
+    if target in ("sm_70", "sm_75"):
+        return 16, 16, 4, 1 if dtype is tl.bf16 else 2
     return (32, 32, 8, 2) if rows > 16 and target in ROOMY else (16, 32, 4, 2)
 
 

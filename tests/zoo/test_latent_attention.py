@@ -77,7 +77,7 @@ def test_published_sizes(dtype: tl.DType) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
-@pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_120a"])
+@pytest.mark.parametrize("target", ["sm_75", "sm_80", "sm_90a", "sm_120a"])
 def test_no_spills(target: str, via: str) -> None:
     """Of the published sizes, with the tiles that the kernel chooses."""
     for dtype in TOLERANCES:
