@@ -312,7 +312,8 @@ class _Contraction:
                 assert panels is not None
                 b = self.packed(panels, at, depth, index)
                 rows_of_a = (packed.pointer, self.stride) if read is None else (read.pointer, read.stride)
-                self.emit_product(*rows_of_a, b, home, depth, rows, self.next_rows(memo_a, packed))
+                self.emit_product(*rows_of_a, b, home, depth, rows, self.next_rows(memo_a, packed),
+                                  c.compare("gt", total, self.chunk))
 
             self.either(multiply, pack)
 
@@ -350,13 +351,13 @@ class _Contraction:
         return _Rows(there, pointer, c.select(there, window.strides[0], self.stride))
 
     def emit_product(self, a: Value, stride: Number, panels: Value, home: Buffer, depth: Number, rows: Number,
-                     more_a: Value | None) -> None:
-        """That of a chunk, with the first rows of A."""
+                     more_a: Value | None, several: Value) -> None:
+        """That of a chunk, one of ``several`` or the only one, with the first rows of A."""
         lowering, c, form = self.lowering, self.lowering.c, self.form
         places = home.pointer, home.strides[0], self.rows, self.columns
         if form is None:
             emit_product(lowering, Product(a, stride, panels, self.chunk, *places, depth, self.dtype, False, rows,
-                                           self.wanted, more_a=more_a))
+                                           self.wanted, more_a=more_a, asks=several))
             return
         words = functools.partial(lowering.c.as_pointer, dtype=u32)
         emit_words(lowering, form, Product(

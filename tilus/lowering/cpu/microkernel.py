@@ -110,7 +110,8 @@ class Product:
     rows that a panel of B is laid out for; blocks of rows from ``wanted_rows`` on, if given, are left out, and panels
     from ``wanted_columns`` on. ``multiply``, if given, is what is done instead of multiplying elements and adding them,
     by ``instruction``: A and B are of 32-bit words then, as C. ``more_a``, if given, is where the rows of A over the
-    next chunk of K are, or this one's."""
+    next chunk of K are, or this one's; ``asks``: whether what is read later is asked for, where that is not always
+    so."""
 
     a: Value
     a_stride: Number
@@ -128,6 +129,7 @@ class Product:
     multiply: MultiplyAdd | None = None
     instruction: str = ""
     more_a: Value | None = None
+    asks: Value | None = None
 
 
 def emit_product(self: BlockLowering, p: Product) -> None:
@@ -145,7 +147,7 @@ def emit_product(self: BlockLowering, p: Product) -> None:
 
             def rows(i: Number, height: int) -> None:
                 if self.machine.asks_for_panels and (height, width) == (block.rows, block.columns):
-                    _ask_ahead(ahead, p, b, j, i, height, width)
+                    _ask_ahead(self, ahead, p, b, j, i)
                 a = self.c.offset(p.a, self.c.mul(i, p.a_stride))
                 c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
                 _micro(self, p, a, b, c, height, width, block)
@@ -160,14 +162,21 @@ def emit_product(self: BlockLowering, p: Product) -> None:
         over(self, start, stop, width, panel, p.wanted_columns)
 
 
-def _ask_ahead(ahead: PanelsAhead, p: Product, b: Value, j: Number, i: Number, height: int, width: int) -> None:
-    """Ask for a part of what is read after this panel of B, and after this chunk of A."""
-    c = ahead.c
-    if isinstance(p.b_depth, int):
-        elements = p.b_depth * width
-        ahead.ask_for_panel(c.offset(b, elements), elements, i, height)
-    if p.more_a is not None and isinstance(p.a_stride, int):
-        ahead.ask_for_rows(p.more_a, p.rows * p.a_stride, c.arith("quo", j, width), i, height)
+def _ask_ahead(self: BlockLowering, ahead: PanelsAhead, p: Product, b: Value, j: Number, i: Number) -> None:
+    """Ask for a part of what is read after this panel of B, which is whole, and after this chunk of A."""
+    c, block = self.c, blocking(self.machine, p.dtype)
+
+    def ask() -> None:
+        if isinstance(p.b_depth, int):
+            elements = p.b_depth * block.columns
+            ahead.ask_for_panel(c.offset(b, elements), elements, i, block.rows)
+        if p.more_a is not None and isinstance(p.a_stride, int):
+            ahead.ask_for_rows(p.more_a, p.rows * p.a_stride, c.arith("quo", j, block.columns), i, block.rows)
+
+    if p.asks is None:
+        ask()
+    else:
+        c.branch(p.asks, ask)
 
 
 def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height: int, width: int,

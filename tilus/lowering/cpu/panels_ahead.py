@@ -14,7 +14,7 @@ from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.values import LINE_BYTES, Number
 
-MOST_LINES = 16
+MOST_LINES = 24
 """Of an operand that a block of rows asks for: as many as are under way at once. Where blocks are so few that it would
 take more, they come to the next panel too soon for asking."""
 
