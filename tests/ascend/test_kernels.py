@@ -67,8 +67,9 @@ def test_orders(name: str, dtype: tl.DType, variant: dict[str, Any]) -> None:
     check(name, dtype, variant, ("late", "early", "program", *(f"random:{seed}" for seed in range(20))))
 
 
-@pytest.mark.parametrize("make", [attention_variants.window, attention_variants.causal, attention_variants.prefix_lm],
-                         ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", [
+    attention_variants.window, pytest.param(attention_variants.causal, marks=pytest.mark.slow),
+    pytest.param(attention_variants.prefix_lm, marks=pytest.mark.slow)], ids=lambda make: make.__name__)
 def test_masks(make: Any) -> None:
     """Masks that are functions of the user's."""
     attention_variants.run_variant(make, (1, 37, 70, 2, 1, 16), "ascend910b:late")

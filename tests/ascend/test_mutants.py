@@ -11,7 +11,8 @@ LEAST_FOUND = 0.98
 SAMPLED = 12
 
 
-@pytest.mark.parametrize("name", SUBJECTS)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow if name == "attention by queues" else ()) for name in SUBJECTS])
 def test_sample(name: str) -> None:
     """Some sets and waits of each kernel, alone and in pairs."""
     mutants = Mutants(SUBJECTS[name])

@@ -16,8 +16,7 @@ from tests.ascend.test_kernels import CASES, KERNELS, is_quick
 from tilus.diagnostics import UserError
 from tilus.ir.dtypes import DType
 
-QUICK = ("elementwise.vector_add", "normalization.softmax", "rnn.lstm", "gemm.batched_matmul",
-         "attention.flash_attention", "quantized.matmul")
+QUICK = ("elementwise.vector_add", "normalization.softmax", "rnn.lstm")
 
 
 def check(name: str, dtype: DType, variant: dict[str, Any], buffers: int, orders: tuple[str, ...],
@@ -35,7 +34,7 @@ def check(name: str, dtype: DType, variant: dict[str, Any], buffers: int, orders
     pytest.param(*case, marks=() if is_quick(*case) and case[0] in QUICK else pytest.mark.slow) for case in CASES],
     ids=str)
 def test_zoo(name: str, dtype: DType, variant: dict[str, Any]) -> None:
-    check(name, dtype, variant, 2, ("late", "random:1", "early"), slice(None, None, 2))
+    check(name, dtype, variant, 2, ("late", "random:1", "early"), slice(None, None, 3))
 
 
 @pytest.mark.slow

@@ -49,7 +49,7 @@ def on_all(kernel: tl.JitFunction, x: np.ndarray[Any, Any], outputs: list[np.nda
     return found
 
 
-@pytest.mark.parametrize("dtype", ["f4", "i4", "i2"])
+@pytest.mark.parametrize("dtype", ["f4", "i4", pytest.param("i2", marks=pytest.mark.slow)])
 def test_values(dtype: str) -> None:
     random = np.random.default_rng(0)
     for m, n, bm, bn in SHAPES:
@@ -61,7 +61,8 @@ def test_values(dtype: str) -> None:
                 np.testing.assert_allclose(b, a, rtol=1e-5 if dtype == "f4" else 0, atol=1e-5 if dtype == "f4" else 0)
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f2", "i4", "u1", "u4"])
+@pytest.mark.parametrize("dtype", [
+    "f2", "u4", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("f4", "i4", "u1"))])
 def test_places(dtype: str) -> None:
     """Of equal extrema the first; of NaNs alone 0."""
     random = np.random.default_rng(1)
