@@ -111,9 +111,13 @@ def _unsigned(divide: Anything) -> Anything:
     return changed
 
 
-def _not_turned(prefixes: Anything) -> Anything:
-    def changed(thread: Any, op: Any, totals: Any, layout: Any, axis: int, reverse: bool, *rest: Any) -> Any:
-        return prefixes(thread, op, totals, layout, axis, False, *rest)
+def _not_turned(position: Anything) -> Anything:
+    def changed(scan: Any, digits: Any) -> Any:
+        turned, scan.reverse = scan.reverse, False
+        try:
+            return position(scan, digits)
+        finally:
+            scan.reverse = turned
 
     return changed
 
@@ -250,7 +254,7 @@ THREAD_MUTANTS = (
     Mutant("lanes reduce in any order", f"{_SIMT}.collective:reduce_values", _any_order),
     Mutant("argmax takes the last of equals", f"{_SIMT}.collective:_combine_arg", _last_of_equals),
     Mutant("negative numbers divide as unsigned", f"{_SIMT}.lower:_divide", _unsigned),
-    Mutant("reversed scans do not turn round", f"{_SIMT}.rearrange:_prefixes", _not_turned),
+    Mutant("reversed scans do not turn round", f"{_SIMT}.scans:_Scan._position", _not_turned),
     Mutant("parts of vectors are the first one", f"{_SIMT}.split_vectors:_Splitter.split", _first_parts),
     Mutant("sub-byte integers lose their highest bit", f"{_SIMT}.narrow:_integer_code", _one_bit_less),
     Mutant("sub-byte integers have no sign", f"{_SIMT}.narrow:_number", _not_extended),
