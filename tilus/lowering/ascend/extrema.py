@@ -5,34 +5,24 @@ from __future__ import annotations
 
 import math
 
-from tilus.ir.core import Block, Module, Operation, Value
+from tilus.ir.core import Module, Operation, Value
 from tilus.ir.dtypes import i32, i64, u32
 from tilus.ir.ops import Binary, Bitcast, Broadcast, Cast, Compare, Const, Iota, Reduce, Reshape, Select
-from tilus.ir.rewriter import replace_values
 from tilus.ir.terms import ReduceKind
+from tilus.lowering.ascend.replacement import replace_operations
 
 
 def locate_extrema(module: Module) -> None:
     """Replace the reductions ``argmax`` and ``argmin``, and ``max`` and ``min`` of u32, in place."""
-    for function in module.kernels:
-        mapping: dict[Value, Value] = {}
-        _block(function.body, mapping)
-        if mapping:
-            replace_values(function.body, mapping)
+    replace_operations(module, _replaced)
 
 
-def _block(block: Block, mapping: dict[Value, Value]) -> None:
-    ops: list[Operation] = []
-    for op in block.ops:
-        for region in op.regions:
-            _block(region, mapping)
-        if isinstance(op, Reduce) and op.kind.startswith("arg"):
-            mapping[op.result] = _Expansion(op, ops).index()
-        elif isinstance(op, Reduce) and op.kind in ("max", "min") and op.x.tile.dtype is u32:
-            mapping[op.result] = _Expansion(op, ops).reduced(op.kind, op.x)
-        else:
-            ops.append(op)
-    block.ops = ops
+def _replaced(op: Operation, ops: list[Operation]) -> Value | None:
+    if not isinstance(op, Reduce):
+        return None
+    if op.kind.startswith("arg"):
+        return _Expansion(op, ops).index()
+    return _Expansion(op, ops).reduced(op.kind, op.x) if op.kind in ("max", "min") and op.x.tile.dtype is u32 else None
 
 
 class _Expansion:
@@ -57,9 +47,7 @@ class _Expansion:
             shape = least.tile.shape
             none = self.emit(Compare("eq", least, self.emit(Const(count, i32, shape))))
             least = self.emit(Select(none, self.emit(Const(0, i32, shape)), least))
-        result = self.emit(Cast(least, i64))
-        result.name = op.result.name
-        return result
+        return self.emit(Cast(least, i64))
 
     def extremum(self) -> Value:
         """The extremum of all that is no NaN, at each element."""

@@ -8,8 +8,8 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Module, Operation, Value
 from tilus.ir.dtypes import f32
 from tilus.ir.ops import Binary, Cast, Unary
-from tilus.ir.rewriter import replace_values
 from tilus.lowering.ascend.elementwise import FUNCTIONS
+from tilus.lowering.ascend.replacement import replace_operations
 from tilus.lowering.math.builder import Arithmetic, Operand
 from tilus.lowering.math.functions import UNARY
 from tilus.lowering.math.trigonometry import expand_atan2
@@ -20,30 +20,20 @@ SIGN = 1 << 31
 
 def expand_functions(module: Module) -> None:
     """Replace functions of tiles, in place."""
-    for function in module.kernels:
-        mapping: dict[Value, Value] = {}
-        _block(function.body, mapping)
-        if mapping:
-            replace_values(function.body, mapping)
+    replace_operations(module, _expanded)
 
 
-def _block(block: Block, mapping: dict[Value, Value]) -> None:
-    ops = block.ops
-    block.ops = []
-    b = Builder(block)
-    for op in ops:
-        for region in op.regions:
-            _block(region, mapping)
-        expand = _expansion(op)
-        if expand is None:
-            block.ops.append(op)
-            continue
-        b.span = op.span
-        result = op.results[0]
-        operands = [b.add(Cast(v, f32)).result if v.tile.dtype is not f32 else v for v in op.operands]
-        found = expand(_TileArithmetic(b, operands[0]), *operands)
-        mapping[result] = b.add(Cast(found, result.tile.dtype)).result if result.tile.dtype is not f32 else found
-        mapping[result].name = result.name
+def _expanded(op: Operation, ops: list[Operation]) -> Value | None:
+    expand = _expansion(op)
+    if expand is None:
+        return None
+    into = Block()
+    into.ops = ops
+    b = Builder(into, op.span)
+    dtype = op.results[0].tile.dtype
+    operands = [b.add(Cast(v, f32)).result if v.tile.dtype is not f32 else v for v in op.operands]
+    found = expand(_TileArithmetic(b, operands[0]), *operands)
+    return b.add(Cast(found, dtype)).result if dtype is not f32 else found
 
 
 def _expansion(op: Operation) -> Callable[..., Value] | None:

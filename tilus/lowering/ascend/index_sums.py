@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tilus.ir.core import Block, Module, Operation, Value
+from tilus.ir.core import Module, Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import Binary, Broadcast, Const
-from tilus.ir.rewriter import erase_dead, replace_values
 from tilus.lowering.ascend.comparisons import uniform_scalar
+from tilus.lowering.ascend.replacement import replace_operations
 
 Term = tuple[Value, int]
 """A value, and 1 or −1 for its sign."""
@@ -14,27 +14,18 @@ Term = tuple[Value, int]
 
 def add_numbers(module: Module) -> None:
     """Rewrite sums of i64, which wrap in whatever order they are added, in place."""
-    for function in module.kernels:
-        mapping: dict[Value, Value] = {}
-        _block(function.body, mapping)
-        if mapping:
-            replace_values(function.body, mapping)
-            erase_dead(function)
+    replace_operations(module, _added)
 
 
-def _block(block: Block, mapping: dict[Value, Value]) -> None:
-    ops: list[Operation] = []
-    for op in block.ops:
-        for region in op.regions:
-            _block(region, mapping)
-        if _is_sum(op):
-            tiles: list[Term] = []
-            numbers: list[Term] = []
-            _collect(op.results[0], 1, tiles, numbers)
-            if len(numbers) > 1 and len(tiles) == 1 and tiles[0][1] == 1:
-                mapping[op.results[0]] = _with_number(tiles[0][0], numbers, op, ops)
-        ops.append(op)
-    block.ops = ops
+def _added(op: Operation, ops: list[Operation]) -> Value | None:
+    if not _is_sum(op):
+        return None
+    tiles: list[Term] = []
+    numbers: list[Term] = []
+    _collect(op.results[0], 1, tiles, numbers)
+    if len(numbers) < 2 or len(tiles) != 1 or tiles[0][1] != 1:
+        return None
+    return _with_number(tiles[0][0], numbers, op, ops)
 
 
 def _is_sum(op: Operation | None) -> bool:
@@ -70,6 +61,5 @@ def _with_number(tile: Value, numbers: list[Term], op: Operation, ops: list[Oper
     assert total is not None
     spread = Broadcast(total, tile.tile.shape, span=op.span)
     result = Binary("add", tile, spread.result, span=op.span)
-    result.result.name = op.results[0].name
     ops += [spread, result]
     return result.result

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tilus.ir.core import Block, Module, Operation, Value
+from tilus.ir.core import Module, Operation, Value
 from tilus.ir.dtypes import i32
 from tilus.ir.ops import Binary, Cast, Compare, Const, Select
-from tilus.ir.rewriter import replace_values
 from tilus.lowering.ascend.lazy import constant
+from tilus.lowering.ascend.replacement import replace_operations
 
 
 def expand_shifts(module: Module) -> None:
     """Replace shifts of tiles by what is not one constant, in place."""
-    for function in module.kernels:
-        mapping: dict[Value, Value] = {}
-        _block(function.body, mapping)
-        if mapping:
-            replace_values(function.body, mapping)
+    replace_operations(module, _expanded)
 
 
-def _block(block: Block, mapping: dict[Value, Value]) -> None:
-    ops: list[Operation] = []
-    for op in block.ops:
-        for region in op.regions:
-            _block(region, mapping)
-        if isinstance(op, Binary) and op.kind in ("shl", "shr") and op.lhs.tile.shape and constant(op.rhs) is None:
-            mapping[op.result] = _expanded(op, ops)
-        else:
-            ops.append(op)
-    block.ops = ops
-
-
-def _expanded(op: Binary, ops: list[Operation]) -> Value:
+def _expanded(op: Operation, ops: list[Operation]) -> Value | None:
+    if not (isinstance(op, Binary) and op.kind in ("shl", "shr") and op.lhs.tile.shape and constant(op.rhs) is None):
+        return None
     dtype, shape = op.lhs.tile.dtype, op.lhs.tile.shape
 
     def emit(made: Operation) -> Value:
@@ -51,9 +37,7 @@ def _expanded(op: Binary, ops: list[Operation]) -> Value:
     if counted.is_signed:
         at_least = emit(Compare("ge", amount, emit(Const(0, counted, shape))))
         in_range = emit(Binary("and", in_range, at_least))
-    result = emit(Select(in_range, result, _beyond(emit, op)))
-    result.name = op.result.name
-    return result
+    return emit(Select(in_range, result, _beyond(emit, op)))
 
 
 def _set_bit(emit: Callable[[Operation], Value], amount: Value, bit: int) -> Value:
