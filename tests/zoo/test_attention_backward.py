@@ -196,7 +196,7 @@ def test_long_rows_simulated(engine: str) -> None:
 @pytest.mark.parametrize("head_dim", [32, 59, 64, 80, 128, 224, 256])
 def test_no_spills(head_dim: int, target: str, via: str) -> None:
     """With the tiles that the kernels choose."""
-    check_spills(head_dim, target, via, (tl.f16, tl.bf16) if target == "sm_75" else (tl.f16,))
+    check_spills(head_dim, target, via, (tl.f16, tl.bf16))
 
 
 @pytest.mark.parametrize(("head_dim", "target", "dtype"), [(128, "sm_75", tl.f16), (256, "sm_86", tl.f32)], ids=str)
