@@ -157,7 +157,8 @@ class TestCounts:
 
 
 def _large(n: int) -> Estimate:
-    return model(add_one, np.empty(n, np.float32), np.empty(n, np.float32))
+    """In blocks of whose stores the ends, which some hosts write through the caches, are few."""
+    return model(add_one, np.empty(n, np.float32), np.empty(n, np.float32), B=1024)
 
 
 class TestOrder:
