@@ -13,9 +13,7 @@ LIBRARY_RESERVED = 184 * 1024
 FLAGS = 6
 """Flags of an ordered pair of pipes; two more are the library's."""
 EVENTS = 8
-"""Flags of an ordered pair of pipes in all."""
-QUEUED = 8
-"""Buffers of all queues of one direction."""
+"""Flags of an ordered pair of pipes in all: of each buffer of the queues in one direction, and others."""
 CROSS_FLAGS = 16
 """Flags between the cores of a block."""
 SLOTS = 2

@@ -13,9 +13,6 @@ from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.values import Tile, arithmetic, as_index, as_tile, compare, emit, fail, static_shape
 
-MAX_QUEUED = 8
-"""Buffers of a queue."""
-
 
 def grid(*extents: Any) -> Any:
     """Declares the launch grid (one to three extents, computable at the launch) and gives this block's indices:
@@ -48,10 +45,17 @@ def block(*, warps: int | None = None, max_registers: int | None = None, coopera
             static_shape((value,), f"{name} of tl.block", help="it is a compile-time constant: annotate it `int`")
     if warps is not None and not 1 <= operator.index(warps) <= MAX_WARPS:
         raise fail("E0504", f"a block has 1 to {MAX_WARPS} warps, not {warps}")
-    if queues is not None and not 0 <= operator.index(queues) <= MAX_QUEUED:
-        raise fail("E0504", f"a queue has 1 to {MAX_QUEUED} buffers, or there is none (0); not {queues}")
+    if queues is not None:
+        _check_queues(operator.index(queues))
     attributes = {**given, "cooperative": cooperative}
     current().declare_block(**{k: v for k, v in attributes.items() if v is not None})
+
+
+def _check_queues(buffers: int) -> None:
+    from tilus.targets.ascend import EVENTS  # for few kernels
+
+    if buffers > EVENTS:
+        raise fail("E0504", f"a queue has 1 to {EVENTS} buffers, or there is none (0); not {buffers}")
 
 
 MAX_UNROLL = 1024

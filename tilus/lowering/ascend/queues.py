@@ -16,7 +16,7 @@ from tilus.lowering.ascend.accesses import accesses, local_of
 from tilus.lowering.ascend.plan_memory import ALIGNMENT
 from tilus.lowering.ascend.programs import queued_programs
 from tilus.records import record
-from tilus.targets.ascend import QUEUED
+from tilus.targets.ascend import EVENTS
 
 DIRECTIONS = (("MTE2", "V"), ("V", "MTE3"))
 """The pipes that fill buffers and those that use them."""
@@ -92,9 +92,9 @@ def _queues(uses: list[_Use], slots: int) -> list[Queue]:
     the queues of the smallest buffers have fewer than were asked for."""
     chosen = list(uses)
     queues = _shared(chosen, slots)
-    limit = QUEUED
+    limit = EVENTS
     while len(queues) > limit:
-        limit = QUEUED - LEFT
+        limit = EVENTS - LEFT
         chosen.remove(min(chosen, key=lambda use: use.bytes))
         queues = _shared(chosen, slots)
     while sum(q.slots for q in queues) > limit:
