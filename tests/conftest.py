@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -27,13 +29,18 @@ def gpu_present() -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def _private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    private = tmp_path_factory.mktemp("tilus-cache")
-    # The runtime of the twin takes long to compile and is kept by its content, so all workers share it.
-    shared = tmp_path_factory.getbasetemp().parent / "tilus-twin"
-    shared.mkdir(exist_ok=True)
-    (private / "twin").symlink_to(shared)
+    # All workers of a parallel run share one; the directory of theirs lies in one of the run.
+    base = tmp_path_factory.getbasetemp()
+    run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    cache = run / "tilus-cache"
+    cache.mkdir(exist_ok=True)
+    # The runtime of the twin takes long to compile and is kept by its content, so all runs share it.
+    runtime = (run if run != base else base.parent) / "tilus-twin"
+    runtime.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (cache / "twin").symlink_to(runtime)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TILUS_CACHE_DIR", str(private))
+        patch.setenv("TILUS_CACHE_DIR", str(cache))
         yield
 
 

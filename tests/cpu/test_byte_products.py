@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
+from tests.cpu.levels import apart
 from tilus.runtime.cpu import processor
 
 Array = Any
@@ -14,7 +15,7 @@ LEVELS = ["sse2", "sse4", "avx2", "avxvnni", "avx512", "avx512vnni"]
 PAIRS = [(tl.i8, tl.i8), (tl.i8, tl.u8), (tl.u8, tl.i8), (tl.u8, tl.u8)]
 
 
-@pytest.fixture(params=LEVELS)
+@pytest.fixture(params=apart(LEVELS))
 def level(request: Any, monkeypatch: Any) -> Iterator[str]:
     """Code for processors with no more than some features."""
     monkeypatch.setenv("TILUS_CPU", request.param)

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.cpu.levels import apart
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -32,7 +34,8 @@ def codes() -> dict[str, str]:
     return {}
 
 
-@pytest.mark.parametrize("level", [pytest.param("", marks=pytest.mark.slow), "sse2", "sse4", "avx2", "avx512"])
+@pytest.mark.parametrize("level", [pytest.param("", marks=pytest.mark.slow),
+                                   *apart(["sse2", "sse4", "avx2", "avx512"])])
 def test_kernels(level: str, cache: Path, codes: dict[str, str]) -> None:
     """Results are those of the interpreter, and code is that of the level, not what another one has left."""
     found = at_level(level, cache)

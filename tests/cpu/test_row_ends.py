@@ -5,10 +5,31 @@ import pytest
 
 import tilus as tl
 from tests.cpu.row_ends import wrong_ends
+from tests.guard_pages import last_bytes
 
 
 def test_rows_of_all_lengths() -> None:
     assert not list(wrong_ends(range(1, 65)))
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u2", "f2", "f4"])
+def test_nothing_is_read_past_the_end(dtype: str) -> None:
+    """Ends of rows are read by elements, words and vectors."""
+    with last_bytes() as memory:
+        for n in range(1, 70):
+            x = memory(n * np.dtype(dtype).itemsize).view(dtype).reshape(1, n)
+            x[:] = np.arange(n) % 50
+            y = np.zeros_like(x)
+            twice.on("cpu")(x, y)
+            np.testing.assert_array_equal(y, x + x)
+
+
+@tl.jit
+def twice(x: tl.i8["M", "N"] | tl.u16["M", "N"] | tl.f16["M", "N"] | tl.f32["M", "N"],
+          y: tl.i8["M", "N"] | tl.u16["M", "N"] | tl.f16["M", "N"] | tl.f32["M", "N"], BN: int = 128) -> None:
+    i = tl.grid(x.shape[0])
+    tile = tl.load(x, (i, 0), (1, BN))
+    tl.store(y, (i, 0), tile + tile)
 
 
 @tl.jit

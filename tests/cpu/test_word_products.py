@@ -15,10 +15,13 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.gemm.matmul import matmul
+from tests.cpu.levels import apart
 from tilus.runtime.cpu.processor import host
 
 SHAPES = [(128, 128, 64), (100, 70, 33), (260, 140, 700), (9, 40, 2000), (17, 16, 64), (33, 5, 100), (5, 300, 65)]
 TILES = [(128, 128, 64), (24, 40, 32), (48, 36, 64)]
+TURNED = ("", "a", "b", "ab")
+"""Which operands are transposed in memory."""
 LEVELS = ("sse2", "avx2", "avx512", "avx512vnni", "avx512bf16", "")
 
 
@@ -57,15 +60,17 @@ def check_pairs(shape: tuple[int, int, int], tile: tuple[int, int, int], turned:
 
 
 @pytest.mark.parametrize("types", list(combinations((np.int8, np.uint8), repeat=2)))
-@pytest.mark.parametrize("shape", SHAPES)
-def test_bytes(shape: tuple[int, int, int], types: tuple[Any, Any]) -> None:
-    for tile, turned in combinations(TILES, ("", "a", "b", "ab")):
+@pytest.mark.parametrize("turned", TURNED)
+@pytest.mark.parametrize("tile", TILES)
+def test_bytes(tile: tuple[int, int, int], turned: str, types: tuple[Any, Any]) -> None:
+    for shape in SHAPES:
         check_bytes(shape, tile, types, turned)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_pairs(shape: tuple[int, int, int]) -> None:
-    for tile, turned in combinations([*TILES, (20, 33, 17)], ("", "a", "b", "ab")):
+@pytest.mark.parametrize("turned", TURNED)
+@pytest.mark.parametrize("tile", [*TILES, (20, 33, 17)])
+def test_pairs(tile: tuple[int, int, int], turned: str) -> None:
+    for shape in SHAPES:
         check_pairs(shape, tile, turned)
 
 
@@ -92,7 +97,7 @@ def test_numbers_that_are_none_stay_in_their_rows() -> None:
     assert np.isinf(c.astype("f")[:, 7]).sum() == 39
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("level", apart(LEVELS))
 def test_levels(level: str) -> None:
     """Every level of instructions that this processor has, each in a process of its own."""
     code = ("from tests.cpu.test_word_products import *\n"

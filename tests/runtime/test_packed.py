@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
+from tests.guard_pages import last_bytes
 from tests.lowering.exact_codes import CODEBOOKS, FLOATS, inputs
 from tilus.interp.numbers import cast, held_as
 from tilus.ir.dtypes import from_numpy
@@ -355,28 +356,16 @@ def test_runs(dtype: tl.DType) -> None:
 
 
 def test_nothing_is_read_past_the_end() -> None:
-    """An array whose last byte is the last one of a page before one that may not be read."""
-    import ctypes
-    import mmap
-
-    page = mmap.PAGESIZE
-    memory = mmap.mmap(-1, 2 * page)
-    libc = ctypes.CDLL(None, use_errno=True)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    assert libc.mprotect(ctypes.c_void_p(address + page), page, 0) == 0
-    try:
+    with last_bytes() as memory:
         for dtype in (tl.u1, tl.u3, tl.u4, tl.i7, tl.integer(12)):
             load = typed(to_wide, w=dtype["M", "N"], y=tl.i32["M", "N"]).on("cpu")
             for n in (1, 2, 5, 8, 31, 32, 33, 64, 100):
-                size = -(-3 * n * dtype.bits // 8)
-                raw = np.frombuffer(memory, np.uint8, size, page - size)
-                raw[:] = np.random.default_rng(n).integers(0, 256, size)
+                raw = memory(-(-3 * n * dtype.bits // 8))
+                raw[:] = np.random.default_rng(n).integers(0, 256, raw.size)
                 w = tl.packed(raw, dtype, (3, n))
                 y = np.zeros((3, n), np.int32)
                 load(w, y, width=32, wide=tl.i32)
                 np.testing.assert_array_equal(y, tl.unpack(w, np.int32))
-    finally:
-        assert libc.mprotect(ctypes.c_void_p(address + page), page, mmap.PROT_READ | mmap.PROT_WRITE) == 0
 
 
 @pytest.mark.parametrize("vector_bytes", [16, 32])

@@ -6,9 +6,15 @@ plain ones, and masked accesses to small elements are made of single ones.
 from __future__ import annotations
 
 from tilus.ir.core import Value
-from tilus.ir.ops import Extract, MaskedLoad, MaskedStore, PtrLoad, PtrStore, Shuffle
+from tilus.ir.dtypes import DType, u8, u16, u32
+from tilus.ir.ops import Extract, MaskedLoad, MaskedStore, PtrLoad, PtrStore, Select, Shuffle
+from tilus.ir.ops.thread import pointer_type
+from tilus.ir.ops.words import Regroup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.values import Number
+
+WORD = 32
+"""Bits of the smallest elements that have masks where not all have."""
 
 
 def load_first(self: BlockLowering, pointer: Value, count: Number, lanes: int, other: Value | None) -> Value:
@@ -20,9 +26,47 @@ def load_first(self: BlockLowering, pointer: Value, count: Number, lanes: int, o
         return [c.b.add(PtrLoad(pointer, lanes)).result]
 
     def part() -> list[Value]:
+        if _by_words(self, pointer_type(pointer).dtype, lanes):
+            return [_load_by_words(self, pointer, c.value(c.max(count, 0)), lanes, other)]
         return [c.b.add(MaskedLoad(pointer, c.lanes_below(count, lanes), other)).result]
 
     return c.branch(c.compare("ge", count, lanes), whole, part)[0]
+
+
+def _by_words(self: BlockLowering, dtype: DType, lanes: int) -> bool:
+    """Whether the machine has masks for words but not for these elements, of whose lanes LLVM makes a branch each."""
+    if self.machine.masks or self.machine.vector_bytes < 32 or dtype.is_bool or dtype.bits not in (8, 16):
+        return False
+    return lanes * dtype.bits >= 2 * WORD
+
+
+def _load_by_words(self: BlockLowering, pointer: Value, count: Value, lanes: int, other: Value | None) -> Value:
+    """As many whole words as the first ``count`` lanes fill, of which there are fewer than all, then what is left of
+    them: half a word, a quarter of one."""
+    c, dtype = self.c, pointer_type(pointer).dtype
+    each = WORD // dtype.bits
+    mask = c.lanes_below(c.arith("quo", count, each), lanes // each)
+    fill = None if other is None else c.b.add(Regroup(other, u32)).result
+    found = c.b.add(MaskedLoad(c.as_pointer(pointer, u32), mask, fill)).result
+    for piece in (u16, u8):
+        if piece.bits >= dtype.bits:
+            found = _with_piece(self, pointer, count, found, piece, piece.bits // dtype.bits)
+    return c.b.add(Regroup(found, dtype)).result
+
+
+def _with_piece(self: BlockLowering, pointer: Value, count: Value, words: Value, piece: DType, width: int) -> Value:
+    """``words`` with the ``width`` lanes that are left when pieces of twice that many have been loaded, if any are."""
+    c = self.c
+
+    def load() -> list[Value]:
+        start = c.arith("and", count, -2 * width)
+        loaded = c.b.add(PtrLoad(c.as_pointer(c.offset(pointer, start), piece))).result
+        pieces = c.b.add(Regroup(words, piece)).result
+        lanes = pieces.tile.size
+        there = c.compare("eq", c.lane_numbers(u16, lanes), c.splat(c.cast(c.arith("quo", start, width), u16), lanes))
+        return [c.b.add(Regroup(c.b.add(Select(there, c.splat(loaded, lanes), pieces)).result, u32)).result]
+
+    return c.branch(c.compare("ne", c.arith("and", count, width), 0), load, lambda: [words])[0]
 
 
 def store_first(self: BlockLowering, pointer: Value, count: Number, value: Value) -> None:

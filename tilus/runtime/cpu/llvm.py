@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import hashlib
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 _GOT_FLAG = '!llvm.module.flags = !{!0}\n!0 = !{i32 7, !"RtLibUseGOT", i32 1}\n'
 _lock = threading.Lock()
+RECENT = 64
+"""Of so many objects it is remembered what they were compiled from."""
+_recent: OrderedDict[tuple[bytes, Processor, bool, int], bytes] = OrderedDict()
 
 
 def host_description() -> str:
@@ -78,12 +83,22 @@ def _plain_addresses() -> Iterator[None]:
 def compile_object(text: str, processor: Processor | None = None, *, linked: bool = False, level: int = 3) -> bytes:
     """Machine code of an LLVM module: a relocatable object in the format of the processor's system, by default this
     machine; ``linked`` for linkers rather than for :class:`LoadedObject`. At ``level`` 0 LLVM takes a fifth of the time
-    to write code that is not as good."""
+    to write code that is not as good. Kernels are specialised on more than their code depends on: what is compiled from
+    the same text is the same object."""
+    chosen = processor or host()
+    key = hashlib.sha256(text.encode()).digest(), chosen, linked, level
 
     def compile() -> bytes:
-        with _lock, _plain_addresses():
-            machine = _target_machine(processor or host(), level)
-            return bytes(machine.emit_object(optimise(text, processor, linked=linked)))
+        with _lock:
+            found = _recent.pop(key, None)
+            if found is None:
+                with _plain_addresses():
+                    module = optimise(text, chosen, linked=linked)
+                    found = bytes(_target_machine(chosen, level).emit_object(module))
+            _recent[key] = found
+            if len(_recent) > RECENT:
+                _recent.popitem(last=False)
+            return found
 
     return interruptible(compile)
 
