@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tilus.diagnostics import UserError
@@ -139,37 +139,47 @@ def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalar
     context = ArrayContext(ArrayTracer, reads=reads)
     for value in constants.values():
         context.heap.add_outside(value)
-    node = captured.node
-    context.span = captured.span(node)
+    return _module(captured, context, arrays, scalars,
+                   lambda given: ArrayTracer(captured, context).run({**constants, **given}))
+
+
+def build_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalars: Sequence[tuple[str, DType]],
+                 build: Callable[..., Any]) -> tuple[Module, bool]:
+    """The same of what ``build`` makes of the arrays and scalars, one after the other, by calling the language's
+    functions."""
+    return _module(captured, ArrayContext(ArrayTracer), arrays, scalars, lambda given: build(*given.values()))
+
+
+def _module(captured: CapturedFunction, context: ArrayContext, arrays: Sequence[ArraySpec],
+            scalars: Sequence[tuple[str, DType]], make: Callable[[dict[str, Tile]], Any]) -> tuple[Module, bool]:
+    span = context.span = captured.span(captured.node)
     body = context.block
-    arguments = dict(constants)
-    for spec in arrays:
-        arguments[spec.name] = Tile(body.add_arg(array_type(spec.dtype, spec.extents), spec.name))
-    for name, dtype in scalars:
-        arguments[name] = Tile(body.add_arg(TileType(dtype), name))
+    given = {s.name: Tile(body.add_arg(array_type(s.dtype, s.extents), s.name)) for s in arrays}
+    given.update((name, Tile(body.add_arg(TileType(dtype), name))) for name, dtype in scalars)
     with use_context(context):
-        result = ArrayTracer(captured, context).run(arguments)
-        context.span = captured.span(node)
+        result = make(given)
+        context.span = span
         several = isinstance(result, (tuple, list))
-        values = list(result) if several else [result]
-        outputs = []
-        for value in values:
-            if isinstance(value, (bool, int, float)):
-                value = constant(value, as_tile(value).dtype)
-            if not isinstance(value, Tile):
-                raise UserError.at("E0103", f"{captured.name} returns a Python {type(value).__name__}, not an array",
-                                   captured.span(node), help="a fused function returns an array or a tuple of arrays")
-            outputs.append(value)
+        outputs = [_output(value, captured) for value in (result if several else [result])]
         if not outputs:
-            raise UserError.at("E0103", f"{captured.name} returns no array", captured.span(node))
+            raise UserError.at("E0103", f"{captured.name} returns no array", span)
         flat = tuple(i for i, v in enumerate(outputs) if not v.shape)
         yielded = [v.reshape(1) if not v.shape else v for v in outputs]
-    body.ops.append(Yield(tuple(v.value for v in yielded), span=captured.span(node)))
+    body.ops.append(Yield(tuple(v.value for v in yielded), span=span))
     parameters = [Parameter(s.name, "array", s.extents) for s in arrays]
     parameters += [Parameter(name, "scalar") for name, _ in scalars]
-    function = Function(kernel_symbol(captured.name), body, parameters, Attributes(scalars=flat), captured.span(node))
+    function = Function(kernel_symbol(captured.name), body, parameters, Attributes(scalars=flat), span)
     erase_dead(function)
     return Module([function], None, "array"), several
 
 
-__all__ = ["ARRAY_OPS", "ArraySpec", "trace_arrays"]
+def _output(value: Any, captured: CapturedFunction) -> Tile:
+    if isinstance(value, (bool, int, float)):
+        value = constant(value, as_tile(value).dtype)
+    if not isinstance(value, Tile):
+        raise UserError.at("E0103", f"{captured.name} returns a Python {type(value).__name__}, not an array",
+                           captured.span(captured.node), help="a fused function returns an array or a tuple of arrays")
+    return value
+
+
+__all__ = ["ARRAY_OPS", "ArrayContext", "ArraySpec", "build_arrays", "trace_arrays"]

@@ -98,6 +98,19 @@ class CapturedFunction:
         return namespace[name] if name in namespace else vars(builtins)[name]
 
 
+class BuiltFunction(CapturedFunction):
+    """A name and a place for what nobody has written as a function: its arrays are made by calls of the language's
+    functions (:func:`tilus.lang.arrays.build_arrays`)."""
+
+    def __init__(self, name: str, span: Span) -> None:
+        self.name, self.file, self.line = name, span.file, span.line
+        node = ast.parse("lambda: None", mode="eval").body
+        assert isinstance(node, ast.Lambda)
+        node.lineno, node.col_offset, node.end_lineno, node.end_col_offset = (
+            span.line, span.column, span.end_line, span.end_column)
+        self.node = node
+
+
 def has_value(cell: types.CellType) -> bool:
     """Whether a variable of an enclosing function has a value yet."""
     try:

@@ -76,12 +76,17 @@ class JitFunction(TracedFunction):
     __name__: str
 
     def __init__(self, function: Callable[..., Any], engine_name: str | None = None) -> None:
-        super().__init__()
-        self.__tilus_captured__ = CapturedFunction(function)
-        refuse_storage_scalars(self.__tilus_captured__)
+        captured = CapturedFunction(function)
+        refuse_storage_scalars(captured)
+        self._begin(captured, engine_name)
         self.function = function
-        self.engine_name = engine_name
         functools.update_wrapper(self, function)
+
+    def _begin(self, captured: CapturedFunction, engine_name: str | None = None) -> None:
+        TracedFunction.__init__(self)
+        self.__tilus_captured__ = captured
+        self.__name__ = self.__qualname__ = captured.name
+        self.engine_name = engine_name
         self._lock = threading.Lock()
         self._plans: dict[Any, Plan] = {}
         self._specialisations: dict[Any, Specialisation] = {}
