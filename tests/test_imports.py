@@ -26,7 +26,7 @@ LAYERS = (
     {"backends"},
     {"runtime"},
     {"quantization", "model"},
-    {"tuning"},
+    {"tuning", "torch"},
     {"cli"},
 )
 # The simulators must share no code with what they check; only what runs kernels or counts what they do may call them.
@@ -94,7 +94,7 @@ def test_layers_import_downwards():
 
 @pytest.mark.parametrize("package", [
     "backends", "cli", "diagnostics", "interp", "ir", "lang", "layouts", "lowering", "model", "quantization", "runtime",
-    "simulator", "targets", "tuning", "twin",
+    "simulator", "targets", "torch", "tuning", "twin",
 ])
 def test_modules_of_a_package_form_no_cycle(package: str):
     """Imports within functions count, those for type checkers do not."""

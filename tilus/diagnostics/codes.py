@@ -59,6 +59,7 @@ CODES: dict[str, str] = {
     "E0604": "missing or unknown argument",
     "W0605": "many specialisations by value",
     "E0606": "launch is not possible",
+    "W0607": "operators left to torch",
     # synchronisation and checks
     "E0701": "race",
     "E0702": "read of uninitialised memory",

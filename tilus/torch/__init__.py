@@ -1,0 +1,11 @@
+"""tilus for PyTorch: ``torch.compile(model, backend="tilus")``. This imports torch, which ``import tilus`` does not."""
+
+from torch._dynamo import list_backends, register_backend
+
+from tilus.torch.backend import backend
+from tilus.torch.explain import explain
+
+if "tilus" not in list_backends(None):  # where the package is installed, it is among the entry points
+    register_backend(backend, name="tilus")
+
+__all__ = ["backend", "explain"]

@@ -1,0 +1,103 @@
+"""The back end of ``torch.compile``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
+from torch._decomp import core_aten_decompositions
+from torch._dynamo.backends.common import aot_autograd
+from torch.fx import GraphModule
+
+from tilus.records import record
+from tilus.runtime.arguments import call_error
+from tilus.torch.call import FusedCall
+from tilus.torch.graph import fused_nodes, rewritten
+from tilus.torch.partition import Division, divide
+from tilus.torch.report import GraphReport, tell
+
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+"""Those of torch.compile. There is one way to compile so far, so that they do not differ."""
+
+
+@record(frozen=True)
+class Options:
+    """``torch.compile(options=…)``.
+
+    Attributes:
+        fallback: let torch run operators whose kernels do not compile, with a warning; otherwise that is an error.
+            By default True, unless ``fullgraph=True``.
+        engine: what runs the kernels: ``"cpu"``, ``"interpret"``, … By default what fits the device.
+    """
+
+    fallback: bool | None = None
+    engine: str | None = None
+
+
+def backend(gm: GraphModule, inputs: Sequence[Any], *, mode: str | None = None,
+            options: Mapping[str, Any] | None = None) -> Callable[..., Any]:
+    """Compile a graph of Dynamo's: what ``torch.compile(model, backend="tilus")`` calls.
+
+    Raises UserError (E0604) for a mode or an option that there is not.
+    """
+    if mode is not None and mode not in MODES:
+        raise call_error("E0604", f"there is no mode {mode!r}", help=f"modes: {', '.join(MODES)}")
+    given = dict(options or {})
+    unknown = [name for name in given if name not in ("fallback", "engine")]
+    if unknown:
+        raise call_error("E0604", f"there is no option {unknown[0]!r}", help="options: fallback, engine")
+    chosen = Options(**given)
+    if chosen.fallback is None:
+        chosen = Options(not _is_fullgraph(), chosen.engine)
+
+    def compiler(kind: str) -> Callable[..., Any]:
+        return lambda graph, examples: compile_graph(graph, kind, chosen)
+
+    compiled = aot_autograd(fw_compiler=compiler("forward"), bw_compiler=compiler("backward"),
+                            inference_compiler=compiler("inference"), decompositions=decompositions(),
+                            partition_fn=min_cut_rematerialization_partition)
+    result: Callable[..., Any] = compiled(gm, inputs)
+    return result
+
+
+def decompositions() -> dict[Any, Any]:
+    """Those to the core operators, but for attention's, which is one operator here."""
+    return {op: function for op, function in core_aten_decompositions().items()
+            if "scaled_dot_product" not in str(op)}
+
+
+def _is_fullgraph() -> bool:
+    """Whether ``torch.compile`` was told that all has to be compiled."""
+    from torch._dynamo.symbolic_convert import InstructionTranslator
+
+    try:
+        return bool(InstructionTranslator.current_tx().one_graph)
+    except AttributeError:  # called by something else than Dynamo
+        return False
+
+
+def compile_graph(gm: GraphModule, kind: str, options: Options) -> Callable[..., Any]:
+    """A graph of core operators as calls of fused functions, with torch's operators between."""
+    division = divide(gm.graph)
+    calls = [FusedCall(group, fused_nodes(group), options.engine, bool(options.fallback)) for group in division.groups]
+    tell(_report(kind, division, calls))
+    compiled = rewritten(gm, [(call.group, _function(call, i)) for i, call in enumerate(calls)])
+    boxed: Callable[..., Any] = make_boxed_func(compiled.forward)
+    return boxed
+
+
+def _function(call: FusedCall, number: int) -> Callable[..., Any]:
+    """As a function, which the code of graphs can name."""
+    def fused(*inputs: Any) -> Any:
+        return call(*inputs)
+
+    fused.__name__ = fused.__qualname__ = f"{call.fused.captured.name}_{number}"
+    return fused
+
+
+def _report(kind: str, division: Division, calls: Sequence[FusedCall]) -> GraphReport:
+    return GraphReport(kind, list(calls), division.left)
+
+
+__all__ = ["Options", "backend", "compile_graph", "decompositions"]

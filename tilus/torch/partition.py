@@ -1,0 +1,167 @@
+"""Which nodes of a graph become one fused function.
+
+A node that no fused function can hold (no rule, or its rule refuses these arguments) runs by torch. Each node gets a
+level: how many such nodes lie one after the other on the way to it. Nodes of one level depend on each other directly
+only, so that those which hang together can be one function. What only later levels need goes to the first of them.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+import torch
+from torch.fx import Graph, Node
+
+from tilus.records import field, record
+from tilus.torch import rules  # noqa: F401  (registers them)
+from tilus.torch.node import reason_against
+from tilus.torch.registry import COMPUTE, CREATION, VIEW, rule_of
+
+LARGEST = 64
+"""Operators in one function, at most: beyond this it is divided, since the time to compile grows faster than them."""
+
+
+@record(eq=False)
+class Group:
+    """Nodes of one fused function, in the graph's order; what they read, and those that others read."""
+
+    nodes: list[Node]
+    inputs: list[Node] = field(default_factory=list)
+    outputs: list[Node] = field(default_factory=list)
+
+    def complete(self) -> Group:
+        inside = set(self.nodes)
+        self.inputs = list(dict.fromkeys(n for node in self.nodes for n in node.all_input_nodes if n not in inside))
+        self.outputs = [n for n in self.nodes if any(user not in inside for user in n.users)]
+        return self
+
+
+@record
+class Division:
+    """Groups, and why each operator that is left to torch is; views and copies, which torch does as well, have no
+    reason."""
+
+    groups: list[Group]
+    left: dict[Node, str | None]
+
+
+def divide(graph: Graph) -> Division:
+    """Divide a graph, which gets copies of nodes that are cheaper done again than written to memory."""
+    reasons = {node: reason_against(node) for node in graph.nodes if node.op == "call_function"}
+    fusable = {node for node, reason in reasons.items() if reason is None}
+    _repeat_cheap(graph, fusable)
+    groups = []
+    level = _levels(graph, fusable)
+    _move_later(_connected(graph, fusable, level), level)
+    for members in _connected(graph, fusable, level):
+        for part in _parts(members):
+            if any(kind_of(n) == COMPUTE for n in part) and _reads_tensors(part):
+                groups.append(Group(part))
+            else:
+                fusable.difference_update(part)
+    left = {n: None if _is_free(n) else reasons.get(n) for n in graph.nodes
+            if n.op == "call_function" and n not in fusable}
+    return Division([g.complete() for g in groups], left)
+
+
+def kind_of(node: Node) -> str:
+    """The kind of the node's rule; views for what takes a result out of a tuple."""
+    found = rule_of(node.target)
+    return VIEW if node.target is operator.getitem or found is None else found.kind
+
+
+def _is_free(node: Node) -> bool:
+    """Whether torch computes nothing for a node: it is a view, or about extents."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return True
+    returns = node.target._schema.returns
+    return bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+def _reads_tensors(nodes: Sequence[Node]) -> bool:
+    inside = set(nodes)
+    return any(isinstance(n.meta.get("val"), torch.Tensor) for node in nodes for n in node.all_input_nodes
+               if n not in inside)
+
+
+def _repeat_cheap(graph: Graph, fusable: set[Node]) -> None:
+    """Give each user of a view or of a new tensor its own, and leave to torch those that torch needs anyway."""
+    for node in reversed(list(graph.nodes)):
+        if node not in fusable or node.target is operator.getitem or kind_of(node) not in (VIEW, CREATION):
+            continue
+        users = [user for user in node.users if user in fusable]
+        if not users:
+            fusable.discard(node)
+            continue
+        keep = len(users) < len(node.users)
+        for user in users if keep else users[1:]:
+            with graph.inserting_after(node):
+                copy = graph.node_copy(node)
+            fusable.add(copy)
+            user.replace_input_with(node, copy)
+        if keep:
+            fusable.discard(node)
+
+
+def _levels(graph: Graph, fusable: set[Node]) -> dict[Node, int]:
+    level: dict[Node, int] = {}
+    after = 0  # effects and random numbers stay in order
+    for node in graph.nodes:
+        own = max((level[n] + (n not in fusable and n.op == "call_function") for n in node.all_input_nodes), default=0)
+        if is_ordered(node):
+            own = max(own, after)
+            after = own + 1
+        level[node] = own
+    return level
+
+
+def is_ordered(node: Node) -> bool:
+    """Whether a node has to keep its place among others of the kind: it has effects, or takes random numbers."""
+    if node.op != "call_function":
+        return False
+    tags = getattr(node.target, "tags", ())
+    return torch.Tag.nondeterministic_seeded in tags or node.is_impure()
+
+
+def _connected(graph: Graph, fusable: set[Node], level: dict[Node, int]) -> list[list[Node]]:
+    """The nodes of each level that hang together, in the graph's order: one reads the other, or both read a tensor."""
+    group: dict[Node, list[Node]] = {}
+    reader: dict[tuple[Node, int], Node] = {}
+    for node in graph.nodes:
+        if node not in fusable:
+            continue
+        group[node] = [node]
+        for read in node.all_input_nodes:
+            inside = read in fusable and level[read] == level[node]
+            other = read if inside else reader.setdefault((read, level[node]), node)
+            if group[other] is not group[node]:
+                small, large = sorted((group[other], group[node]), key=len)
+                large += small
+                group.update((member, large) for member in small)
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    distinct = {id(members): members for members in group.values()}
+    return [sorted(members, key=order.__getitem__) for members in distinct.values()]
+
+
+def _move_later(connected: list[list[Node]], level: dict[Node, int]) -> None:
+    """Raise the level of what no node of its own level needs, nor the graph's result, to the first that does."""
+    for members in sorted(connected, key=lambda m: -level[m[0]]):
+        inside = set(members)
+        users = {user for node in members for user in node.users if user not in inside}
+        if users and all(user.op != "output" for user in users):
+            first = min(level[user] for user in users)
+            level.update((node, first) for node in members)
+
+
+def _parts(members: list[Node]) -> list[list[Node]]:
+    """Pieces of a size that compiles in reasonable time. Results of an operator stay with it."""
+    parts: list[list[Node]] = [[]]
+    for node in members:
+        if len(parts[-1]) >= LARGEST and node.target is not operator.getitem:
+            parts.append([])
+        parts[-1].append(node)
+    return parts
+
+
+__all__ = ["Division", "Group", "divide", "is_ordered", "kind_of"]
