@@ -23,6 +23,7 @@ from tilus.lowering.schedule.order_memory import order_memory
 from tilus.lowering.schedule.pipeline import pipeline_loops
 from tilus.lowering.schedule.plan import plan_loops
 from tilus.lowering.schedule.raster import rasterise_blocks
+from tilus.lowering.schedule.remake_after_loops import remake_after_loops
 from tilus.lowering.schedule.unroll import unroll_loops, unroll_loops_without_dots
 from tilus.lowering.simplify import simplify
 from tilus.lowering.simt.split_vectors import split_vectors
@@ -49,6 +50,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify-after-pipelining", simplify),
     ("infer-layouts", infer_layouts),
     ("simplify-after-layouts", simplify),
+    ("remake-after-loops", remake_after_loops),
     ("order-memory", order_memory),
     ("verify-barriers", verify_barriers),
 )

@@ -59,6 +59,11 @@ __device__ __forceinline__ void ld_shared_v4_b32(unsigned& result0, unsigned& re
   asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4 + %5];"
                : "=r"(result0), "=r"(result1), "=r"(result2), "=r"(result3) : "r"(pointer), "n"(AT) : "memory");
 }
+__device__ __forceinline__ unsigned read_ctaid_y() {
+  unsigned result;
+  asm volatile("mov.u32 %0, %%ctaid.y;" : "=r"(result));
+  return result;
+}
 __device__ __forceinline__ void st_global_v4_b32(void* pointer, unsigned value0, unsigned value1, unsigned value2,
     unsigned value3) {
   asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};"
@@ -541,8 +546,15 @@ matmul(const unsigned short* __restrict__ a, int a_shape0, int a_shape1, const u
   ptx::ld_shared_v4_b32<1024>(v_3[4], v_3[5], v_3[6], v_3[7], x_ring_at_13);
   ptx::ld_shared_v4_b32<2048>(v_3[8], v_3[9], v_3[10], v_3[11], x_ring_at_13);
   ptx::ld_shared_v4_b32<3072>(v_3[12], v_3[13], v_3[14], v_3[15], x_ring_at_13);
-  const int index_20 = index_14 + x_index_8;
-  const int index_21 = index_18 + y_index_2;
+  // x = tl.load(a, (i * BM, k), (BM, BK))
+  const int ctaid_x_2 = ptx::read_ctaid_x();
+  const int ctaid_z_2 = ptx::read_ctaid_z();
+  const int nctaid_x_2 = gridDim.x;
+  // y = tl.load(b, (k, j * BN), (BK, BN))
+  const int ctaid_y_1 = ptx::read_ctaid_y();
+  // tl.store(c, (i * BM, j * BN), acc.to(c.dtype))
+  const int index_20 = index_14 + (ctaid_z_2 * nctaid_x_2 + ctaid_x_2) * 64;
+  const int index_21 = index_18 + ctaid_y_1 * 32;
   const long long bytes_20 = pinned((long long)(index_20 * b_shape1 + index_21) * 2);
   auto c_ptr = pinned(at_byte(c, bytes_20));
   const bool ok = index_21 < b_shape1;
