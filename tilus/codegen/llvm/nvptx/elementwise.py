@@ -10,7 +10,7 @@ from tilus.codegen.llvm.text import Emitter
 from tilus.codegen.ptx import arith as ptx
 from tilus.codegen.ptx.names import PTX_TYPES
 from tilus.ir.core import Operation
-from tilus.ir.dtypes import DType, f32
+from tilus.ir.dtypes import DType, f32, i32, u16, u32
 from tilus.ir.ops import Cast
 from tilus.ir.ops.simt import ApproxUnary, CvtFp8
 from tilus.targets import Feature
@@ -37,13 +37,23 @@ def approximate(k: KernelEmitter, op: ApproxUnary) -> None:
 
 def cast(k: KernelEmitter, op: Cast) -> None:
     """Conversions; f32 to pairs of 16-bit floats is one instruction where the target has it."""
-    count = elements_of(op.x)
+    count, cells = elements_of(op.x), k.cells[op.x]
+    if cells.per == 2 and op.x.tile.dtype is u16 and op.dtype in (i32, u32):
+        k.bind(op.result, [half for name in cells.names for half in _halves(k, name)])
+        return
     pairs = op.x.tile.dtype is f32 and op.dtype.name in ("f16", "bf16") and op.rounding == "rn"
     if not (pairs and count and count % 2 == 0 and k.target.has(Feature.CVT_BF16)):
         apply_elementwise(k, op)
         return
-    x = [k.element(k.cells[op.x], i) for i in range(count)]
+    x = [k.element(cells, i) for i in range(count)]
     k.bind(op.result, [_pair(k, op.dtype, *x[i : i + 2]) for i in range(0, count, 2)])
+
+
+def _halves(k: KernelEmitter, pair: str) -> list[str]:
+    """Two u16 in 32 bits each, as parts of the word that they are: what bf16 is as f32 then takes one instruction, and
+    the word need not be put together again where it is used as it is."""
+    word = k.to_register(pair, u16, 2, "r")
+    return [k.e.op(f"and i32 {word}, 65535"), k.e.op(f"lshr i32 {word}, 16")]
 
 
 def _pair(k: KernelEmitter, dtype: DType, low: str, high: str) -> str:
