@@ -49,14 +49,24 @@ def held(weights: Any, in_registers: bool) -> Callable[[], Any]:
     return lambda: tl.load(memory)
 
 
-def fetch(memory: Any, view: Any, row: Any) -> None:
-    """Fill shared memory with rows; without registers, which are all taken, where the target can do that."""
+def held_part(view: Any, at: tuple[Any, Any], shape: tuple[int, int], in_registers: bool) -> Callable[[], Any]:
+    """Keeps a part of a matrix for all steps, here or, without a way through registers, in shared memory."""
+    if in_registers:
+        weights = tl.load(view, at, shape)
+        return lambda: weights
+    memory = tl.shared(shape, view.dtype)
+    fetch(memory, view, at)
+    return lambda: tl.load(memory)
+
+
+def fetch(memory: Any, view: Any, at: tuple[Any, Any]) -> None:
+    """Fill shared memory; without registers, which are all taken, where the target can do that."""
     if tl.supports(tl.copy_async):
-        tl.copy_async(memory, view, (row, 0))
+        tl.copy_async(memory, view, at)
         tl.commit()
         tl.wait(0)
     else:
-        tl.store(memory, (0, 0), tl.load(view, (row, 0), memory.shape))
+        tl.store(memory, (0, 0), tl.load(view, at, memory.shape))
 
 
 Weights = list[Callable[[], Any]]
@@ -81,7 +91,7 @@ def product_of_all(acc: Any, views: list[Any], tile: Tile, memory: Any, parts: l
         return acc
     for view in views:
         tl.sync()
-        fetch(memory, view, tile.row)
+        fetch(memory, view, (tile.row, 0))
         tl.sync()
         for (k, size), w in zip(parts, weights, strict=True):
             acc = tl.dot(tl.load(memory, (0, k), (tile.BM, size)), w(), acc)
@@ -143,8 +153,9 @@ def rnn_backward(
     stored = Rounded(dgates, None) if alone else of_gates           # low is for others, and for this step
     parts = pieces(D, BK)
     memory = tl.shared((BM, -(-D // 16) * 16), dgates.dtype) if R and len(parts) > 1 else None
-    weights = [[held(tl.load(r[g, n, :, :], (k, tile.column), (size, BN)),
-                     g * D + k + size <= R * D - shared or shared == 0) for k, size in parts] for g in range(R)]
+    weights = [[held_part(r[g, n, :, :], (k, tile.column), (size, BN),
+                          g * D + k + size <= R * D - shared or shared == 0) for k, size in parts] for g in range(R)]
+    tl.sync()
     carried = [tile.load(gradients, s, ALL) for s in range(cell.states)]
     sums = [tl.zeros((BM, BN), tl.f32) for _ in range(cell.gates)]
     product = tl.zeros((BM, BN), tl.f32)

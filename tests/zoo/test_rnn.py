@@ -92,14 +92,14 @@ def test_weights_in_shared_memory(engine: str) -> None:
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("d", [16, 32, 64, 128, 256, 768])
 def test_no_spills(d: int, target: str) -> None:
-    """With FlashRNN's tilings of its own shapes; but for two addresses, or a few for copies of long rows, backward."""
+    """With FlashRNN's tilings of its own shapes."""
     wx = np.empty((16, 1, 4, 768 // d, d), tl.bf16.numpy)
     for kernel, names in ((rnn_forward, ("wx", "r", "bias", "h", "low")),
                           (rnn_backward_steps, ("r", "h", "low", "dh", "dgates", "dgates_low"))):
         constants = tiles_of(LSTM, wx, kernel is rnn_backward_steps, f"simulate:{target}", {})
-        compiled = kernel.compile(target, cell=LSTM, D=d, **constants, **dict.fromkeys(names, tl.bf16))
-        few = (64 if d > 256 else 8) if kernel is rnn_backward_steps else 0
-        assert compiled.metadata["spill_stores"] <= few, kernel.__name__
+        for via in ("ptx", "cuda"):
+            compiled = kernel.compile(target, via, cell=LSTM, D=d, **constants, **dict.fromkeys(names, tl.bf16))
+            assert compiled.metadata["spill_stores"] == 0, (kernel.__name__, via)
 
 
 def _leaky(gates: Any, states: Any) -> Any:
