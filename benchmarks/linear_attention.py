@@ -106,6 +106,7 @@ def rows(d: int) -> list[Row]:
     """For heads of ``d`` channels."""
     both, blocks = {"D": d, "E": d}, d // 64
     scalar = {**both, "C": chunk_for(d, 16), "scale": d**-0.5}
+    exact = {**scalar, "C": chunk_for(d, 16, exact=True), "o": tl.f32}
     inner = (blocks,) if blocks > 1 else ()
     dqk = Part("head_dqk", inner), Part("token_dqk", inner)
     found = [
@@ -114,9 +115,9 @@ def rows(d: int) -> list[Row]:
             (Part("fused_head_backward", walks=True),)),
         Row("lightning reversed", lightning_attention, {**both, "reverse": True}, "q k v o", (dqk[0],)),
         Row("scalar gates", scalar_gated_outputs, scalar, "q k v o", (Part("fused_token", walks=True),)),
-        Row("scalar gates, exact", scalar_gated_outputs, {**scalar, "o": tl.f32}, "q k v",
+        Row("scalar gates, exact", scalar_gated_outputs, exact, "q k v",
             (Part("fused_token_backward", walks=True),)),
-        Row("scalar gates, exact", scalar_gated_outputs, {**scalar, "o": tl.f32}, "q k v", (dqk[1],)),
+        Row("scalar gates, exact", scalar_gated_outputs, exact, "q k v", (dqk[1],)),
         Row("gla scores", gla_scores, {"D": d}, "q k blocks a", (Part("gla_scores", inner),)),
         Row("gla outputs", gla_outputs, both, "queries keys a v o", (Part("gla_outputs", inner),)),
         Row("gla outputs", gla_outputs, both, "queries keys a v o", (Part("gla_states", walks=True),)),

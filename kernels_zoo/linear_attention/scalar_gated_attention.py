@@ -57,7 +57,9 @@ def scalar_gated_outputs(
     """``high`` and ``low`` are what :func:`scalar_gate_sums` gives for chunks of C tokens, ``initial`` is the state
     before the first token, 0 where None, and ``final`` that after the last one. Outputs are times ``scale``,
     and those of f32 as exact as that, since the gates' gradients are differences of such."""
-    BE, warps = BE or (min(E, 128) if tl.target() == "cpu" else 32), warps or (4 if D <= 128 else 8)
+    long = D > 64 and C > 32
+    columns = min(E, 128) if tl.target() == "cpu" else 64 if D <= 128 and E > 32 and long else 32
+    BE, warps = BE or columns, warps or (8 if D > 128 or long else 4)
     room = 2048 if tl.supports(tl.copy_async) else 1024            # what shared memory holds
     stages = stages or (2 if D * v.dtype.bits <= room else 1)
     B, H, N, _ = q.shape
@@ -126,9 +128,10 @@ def scalar_gated_attention(q: Array, k: Array, v: Array, g: Array, initial: Arra
     return o, final
 
 
-def chunk_for(D: int, bits: int) -> int:
-    """Tokens of a chunk, C: long rows leave registers for half of them."""
-    return chunk_of(bits) if D <= 64 else chunk_of(bits) // 2
+def chunk_for(D: int, bits: int, exact: bool = False) -> int:
+    """Tokens of a chunk, C: long rows leave registers for half of them, the more so where outputs are ``exact``."""
+    longest = 64 if exact or bits > 16 else 128
+    return chunk_of(bits) // 2 if longest < D else chunk_of(bits)
 
 
 def forward(q: Array, k: Array, v: Array, g: Array, o: Array, initial: Array | None, final: Array | None, scale: float,
@@ -136,7 +139,7 @@ def forward(q: Array, k: Array, v: Array, g: Array, o: Array, initial: Array | N
     """Both kernels: fills ``o`` and ``final``."""
     import numpy as np
 
-    chunk, high, low = chunk_for(q.shape[3], 8 * q.itemsize), np.empty_like(g), np.empty_like(g)
+    chunk, high, low = chunk_for(q.shape[3], 8 * q.itemsize, o.itemsize == 4), np.empty_like(g), np.empty_like(g)
     sums, outputs = (x.on(engine) if engine else x for x in (scalar_gate_sums, scalar_gated_outputs))
     sums(g, high, low, C=chunk)
     outputs(q, k, v, high, low, o, initial, final, D=q.shape[3], E=v.shape[3], scale=scale, C=chunk)
