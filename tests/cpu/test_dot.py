@@ -190,3 +190,13 @@ def test_an_accumulator_that_a_later_store_still_needs() -> None:
     run(accumulator_read_later, a=a, c=c, d=d)
     np.testing.assert_allclose(c, 2 * (a @ a), rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(d, a @ a.T + a @ a, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("depth", [1030, 1024])
+def test_tiles_whose_panels_do_not_fit_in_the_first_level_of_the_cache(depth: int) -> None:
+    """They are multiplied chunk by chunk of K, with A beyond its array in the last one."""
+    rng = np.random.default_rng(5)
+    a, b, c = (rng.standard_normal(shape).astype("f") for shape in [(20, 1000), (1000, 70), (20, 70)])
+    expected = c + a.astype("d") @ b
+    run(typed(dt.f32, dt.f32, dt.f32), a=a, b=b, c=c, BM=16, BN=72, BK=depth)
+    assert np.linalg.norm(c - expected) <= 1e-6 * np.linalg.norm(expected)

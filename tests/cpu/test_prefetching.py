@@ -7,6 +7,7 @@ import pytest
 
 import tilus as tl
 from tests.cpu.support import run, trace
+from tilus.ir.ops import Binary, Const
 from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu import lower_module
 from tilus.lowering.cpu.values import Machine
@@ -75,13 +76,25 @@ def product(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"], BM: i
     tl.store(c, (i * BM, j * BN), acc)
 
 
-@pytest.mark.parametrize(("rows", "asks"), [(96, True), (16, False)])
-def test_panels_are_asked_for_where_many_blocks_of_rows_read_one(rows: int, asks: bool) -> None:
+def prefetches(machine: Machine, **arguments: Any) -> list[Prefetch]:
+    module, _ = trace(product, arguments)
+    return [op for f in lower_module(module, machine).functions for op in f.walk() if isinstance(op, Prefetch)]
+
+
+@pytest.mark.parametrize("rows", [96, 16])
+def test_what_follows_is_asked_for_by_micro_kernels(rows: int) -> None:
+    """B is longer than one chunk of K; its first rows are read again by a second block of rows."""
     rng = np.random.default_rng(0)
     a, b, c = (rng.standard_normal(shape).astype("f") for shape in [(200, 700), (700, 150), (200, 150)])
-    module, _ = trace(product, {"a": a, "b": b, "c": c, "BM": rows})
-    without, with_panels = (sum(isinstance(op, Prefetch) for f in lower_module(module, machine).functions
-                                for op in f.walk()) for machine in (Machine(), Machine(asks_for_panels=True)))
-    assert (with_panels > without) == asks
-    run(product, a=a, b=b, c=c, BM=rows)
+    arguments = {"a": a, "b": b, "c": c, "BM": rows}
+    assert len(prefetches(Machine(asks_for_panels=True), **arguments)) > len(prefetches(Machine(), **arguments))
+    run(product, **arguments)
     np.testing.assert_allclose(c, a.astype("d") @ b, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_are_asked_for_up_to_the_line_in_which_they_end() -> None:
+    """Arrays may begin anywhere in a line: 64 columns of f32 lie in five of them."""
+    a, b, c = (np.zeros(shape, "f") for shape in [(200, 700), (700, 150), (200, 150)])
+    offsets = [op.pointer.owner.offset.owner for op in prefetches(Machine(), a=a, b=b, c=c)]  # type: ignore[union-attr]
+    ends = [o.rhs.owner.value for o in offsets if isinstance(o, Binary) and isinstance(o.rhs.owner, Const)]
+    assert {16, 32, 48, 63} <= set(ends)

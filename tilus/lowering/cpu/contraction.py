@@ -12,7 +12,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, bool_, u32
+from tilus.ir.dtypes import DType, bool_, u8, u32
 from tilus.ir.ops import (
     Binary,
     Broadcast,
@@ -47,6 +47,8 @@ from tilus.lowering.cpu.microkernel import Product, blocking, emit_product
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.neighbours import NeighbourProduct
 from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
+from tilus.lowering.cpu.panels_ahead import Ahead, Rows, rows_of
+from tilus.lowering.cpu.prefetching import prefetch_rows
 from tilus.lowering.cpu.products_in_loops import ProductLoop, products_of
 from tilus.lowering.cpu.tile_products import SIDE
 from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, side_of, source_dim
@@ -290,7 +292,7 @@ class _Contraction:
         def chunk(at: Value, _: list[Value]) -> None:
             lowering.pause_if_due()
             depth, index = c.min(c.sub(total, at), self.chunk), self.index_at(at)
-            packed = a if memo_a is None else self.kept_rows(memo_a, a, at)
+            packed = a if memo_a is None else self.kept_rows(memo_a, a, at, filled)
             read = self.read_where_it_is(index, depth, packed, None if memo_a is None else memo_a.fits)
             there = read.there if read is not None else None
             if memo_a is not None:
@@ -312,8 +314,8 @@ class _Contraction:
                 assert panels is not None
                 b = self.packed(panels, at, depth, index)
                 rows_of_a = (packed.pointer, self.stride) if read is None else (read.pointer, read.stride)
-                self.emit_product(*rows_of_a, b, home, depth, rows, self.next_rows(memo_a, packed),
-                                  c.compare("gt", total, self.chunk))
+                ahead = self.ahead(at, total, packed, filled, memo_a, panels.memo)
+                self.emit_product(*rows_of_a, b, home, depth, rows, ahead)
 
             self.either(multiply, pack)
 
@@ -351,13 +353,13 @@ class _Contraction:
         return _Rows(there, pointer, c.select(there, window.strides[0], self.stride))
 
     def emit_product(self, a: Value, stride: Number, panels: Value, home: Buffer, depth: Number, rows: Number,
-                     more_a: Value | None, several: Value) -> None:
-        """That of a chunk, one of ``several`` or the only one, with the first rows of A."""
+                     ahead: Ahead | None) -> None:
+        """That of a chunk, with the first rows of A."""
         lowering, c, form = self.lowering, self.lowering.c, self.form
         places = home.pointer, home.strides[0], self.rows, self.columns
         if form is None:
             emit_product(lowering, Product(a, stride, panels, self.chunk, *places, depth, self.dtype, False, rows,
-                                           self.wanted, more_a=more_a, asks=several))
+                                           self.wanted, ahead=ahead))
             return
         words = functools.partial(lowering.c.as_pointer, dtype=u32)
         emit_words(lowering, form, Product(
@@ -455,25 +457,38 @@ class _Contraction:
         if memory is None or not is_plain(self.loop.dot.a):
             return None
         chunks = c.arith("quo", c.add(total, self.chunk - 1), self.chunk)
-        size = c.add(c.mul(chunks, self.rows * self.stride), self.slack)
+        size = c.add(c.mul(chunks, c.mul(filled, self.stride)), self.slack)
         memory = memory if self.form is not None else self.rows_of.setdefault((self.loop.dot.a, self.dtype), memory)
         return self.memo(c.offset(memory, PANELS_KEPT * (MEMO_STRIDE // 8)), self.a_of(self.start, 1), total, filled,
                          size)
 
-    def kept_rows(self, memo: Memo, otherwise: Buffer, at: Value) -> Buffer:
-        """Where the rows of the chunk at ``at`` are kept, or, where there is no room for all, packed."""
+    def kept_rows(self, memo: Memo, otherwise: Buffer, at: Value, filled: Number) -> Buffer:
+        """Where the ``filled`` rows of the chunk at ``at`` are kept, or, where there is no room for all, packed."""
         c = self.lowering.c
-        region = c.mul(c.arith("quo", at, self.chunk), self.rows * self.stride)
+        region = c.mul(c.arith("quo", at, self.chunk), c.mul(filled, self.stride))
         place = c.offset(memo.panels, region)
         pointer = c.b.add(Select(memo.fits, place, otherwise.pointer, types=(place.type,))).result
         return Buffer(pointer, otherwise.dtype, otherwise.shape, otherwise.strides)
 
-    def next_rows(self, memo: Memo | None, packed: Buffer) -> Value | None:
-        """Where the rows of the next chunk are kept, or, where none are, those of this one."""
-        if memo is None:
+    def ahead(self, at: Value, total: Number, packed: Buffer, filled: Number, memo_a: Memo | None,
+              memo_b: Memo | None) -> Ahead | None:
+        """What is read after the chunk at ``at``, where it is one of several; ``filled`` rows of A are ``packed``."""
+        lowering, c = self.lowering, self.lowering.c
+        if not lowering.machine.asks_for_panels or self.form is not None or not self.uniform:
             return None
-        c = self.lowering.c
-        return c.offset(packed.pointer, c.select(memo.fits, self.rows * self.stride, 0))
+        following = c.compare("lt", c.add(at, self.chunk), total)
+        index = self.index_at(c.select(following, c.add(at, self.chunk), at))
+        b = rows_of(lowering, self.operand(self.loop.dot.b, (1, 0), index, self.chunk))
+        a, size = None, container_bytes(self.dtype)
+        if memo_a is not None:
+            # After the last chunk the next block begins with the first one, if its rows are the same.
+            region = c.mul(filled, self.stride)
+            further = c.select(following, region, c.sub(0, c.mul(c.arith("quo", at, self.chunk), region)))
+            kept = c.offset(packed.pointer, c.select(memo_a.fits, further, 0))
+            a = Rows(c.as_pointer(kept, u8), self.stride * size, size)
+        hit = c.const(False, bool_) if memo_b is None else memo_b.hit
+        return Ahead(a, b, c.select(hit, c.const(False, bool_), following), c.compare("gt", total, self.chunk),
+                     self.chunk)
 
     def memo(self, key: Value, value: Value, total: Number, needed: Number, size: Number) -> Memo | None:
         c = self.lowering.c
@@ -624,6 +639,8 @@ class _Contraction:
             saved, lowering.lanes = lowering.lanes, lanes if lanes > 1 else 0
 
             def row(i: Value, _: list[Value]) -> list[Value]:
+                prefetch_rows(lowering, value, i)
+
                 def column(k: Value, _: list[Value]) -> list[Value]:
                     at = (Coord(i), Coord(k, 0, lanes > 1))
                     store_buffer(lowering, target, at, evaluate(lowering, value, at))

@@ -9,7 +9,7 @@ import functools
 from collections.abc import Sequence
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType, f32, u32
+from tilus.ir.dtypes import DType, bool_, f32, u32
 from tilus.ir.ops import Cast, Const, Dot, PtrStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, handles, row_major
 from tilus.lowering.cpu.byte_products import ByteForm, PairForm, WordForm, add_row_sums, byte_form, end_rows
@@ -21,11 +21,13 @@ from tilus.lowering.cpu.kept_tiles import packed_tile
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.microkernel import (
     Product,
+    blocking,
     emit_product,
     over_panels,
     panel_widths,
 )
 from tilus.lowering.cpu.nest import elementwise_over, nest, store_buffer, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.panels_ahead import Ahead
 from tilus.lowering.cpu.prefetching import prefetch_rows
 from tilus.lowering.cpu.tile_products import SIDE
 from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, source_dim
@@ -163,8 +165,29 @@ def _packed(self: BlockLowering, a: Value, b: Value, target: Buffer, clear: bool
         return
     packed_a = pack_a(self, a, dtype)
     packed_b = self.packed.get(dot) or pack_b(self, b, dtype, wanted, dot)
-    emit_product(self, Product(packed_a.pointer, packed_a.strides[0], packed_b, depth, target.pointer,
-                               target.strides[0], rows, target.shape[1], depth, dtype, clear, needed, wanted))
+    chunk, columns = _chunk_of(self, depth, dtype), target.shape[1]
+    far = depth * columns * container_bytes(dtype) > self.machine.l2_bytes // 2
+    no = self.c.const(False, bool_)
+    ahead = Ahead(None, None, no, self.c.const(True, bool_), chunk) if far and self.machine.asks_for_panels else None
+
+    def part(first: Number, size: Number, clear: bool) -> None:
+        a_at = self.c.offset(packed_a.pointer, first)
+        emit_product(self, Product(a_at, packed_a.strides[0], packed_b, depth, target.pointer, target.strides[0], rows,
+                                   columns, size, dtype, clear, needed, wanted, first=first, ahead=ahead))
+
+    def further(first: Value, _: list[Value]) -> None:
+        part(first, self.c.min(self.c.sub(depth, first), chunk) if depth % chunk else chunk, False)
+
+    part(0, chunk, clear)
+    if chunk < depth:
+        self.c.loop(chunk, depth, chunk, [], further)
+
+
+def _chunk_of(self: BlockLowering, depth: int, dtype: DType) -> int:
+    """How much of K is multiplied at a time: all, or as much as leaves half of the first level of the cache to rows of
+    A, if panels of B are longer than that level."""
+    row = blocking(self.machine, dtype).columns * container_bytes(dtype)
+    return depth if depth * row <= self.machine.l1_bytes else self.machine.l1_bytes // 2 // row
 
 
 def _packed_words(self: BlockLowering, form: WordForm, a: Value, b: Value, target: Buffer, clear: bool, needed: Number,

@@ -15,7 +15,7 @@ from tilus.ir.ops import Binary, Extract, Fma, PtrLoad, PtrStore, Shuffle
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.nest import vector_pieces
-from tilus.lowering.cpu.panels_ahead import PanelsAhead
+from tilus.lowering.cpu.panels_ahead import Ahead, Lines, ask_for_rows, lines_of_panel
 from tilus.lowering.cpu.values import Machine, Number
 from tilus.lowering.cpu.ways import PACKED, note_way
 from tilus.records import record
@@ -109,9 +109,8 @@ class Product:
     """Operands of a block product: ``c[i, j] += sum over k < depth of a[i, k] b[k, j]``. ``b_depth`` is the number of
     rows that a panel of B is laid out for; blocks of rows from ``wanted_rows`` on, if given, are left out, and panels
     from ``wanted_columns`` on. ``multiply``, if given, is what is done instead of multiplying elements and adding them,
-    by ``instruction``: A and B are of 32-bit words then, as C. ``more_a``, if given, is where the rows of A over the
-    next chunk of K are, or this one's; ``asks``: whether what is read later is asked for, where that is not always
-    so."""
+    by ``instruction``: A and B are of 32-bit words then, as C. ``first`` is how many
+    rows of a panel are left out; ``ahead``, if given, is what is read after this product."""
 
     a: Value
     a_stride: Number
@@ -128,8 +127,8 @@ class Product:
     wanted_columns: Number | None = None
     multiply: MultiplyAdd | None = None
     instruction: str = ""
-    more_a: Value | None = None
-    asks: Value | None = None
+    first: Number = 0
+    ahead: Ahead | None = None
 
 
 def emit_product(self: BlockLowering, p: Product) -> None:
@@ -140,17 +139,15 @@ def emit_product(self: BlockLowering, p: Product) -> None:
     low = 2 * block.rows // 3
     if isinstance(p.wanted_rows, Value) and p.rows % (block.rows // 3) == 0 and p.rows >= block.rows:
         ends = low_rows(self.c, p.wanted_rows, block.rows)
-    ahead = PanelsAhead(self, p.rows, -(-p.columns // block.columns), container_bytes(p.dtype))
     for start, stop, width in column_pieces(p.columns, block):
         def panel(j: Number, width: int = width) -> None:
-            b = self.c.offset(p.b, self.c.mul(j, p.b_depth))
+            b = self.c.offset(p.b, self.c.add(self.c.mul(j, p.b_depth), self.c.mul(p.first, width)))
 
             def rows(i: Number, height: int) -> None:
-                if self.machine.asks_for_panels and (height, width) == (block.rows, block.columns):
-                    _ask_ahead(self, ahead, p, b, j, i)
+                asked = None if p.ahead is None or width != block.columns else _ask_ahead(self, p, p.ahead, b, j, i)
                 a = self.c.offset(p.a, self.c.mul(i, p.a_stride))
                 c = self.c.offset(p.c, self.c.add(self.c.mul(i, p.c_stride), j))
-                _micro(self, p, a, b, c, height, width, block)
+                _micro(self, p, a, b, c, height, width, block, asked)
 
             if ends is None:
                 for top, bottom, height in row_pieces(p.rows, block.rows):
@@ -162,26 +159,32 @@ def emit_product(self: BlockLowering, p: Product) -> None:
         over(self, start, stop, width, panel, p.wanted_columns)
 
 
-def _ask_ahead(self: BlockLowering, ahead: PanelsAhead, p: Product, b: Value, j: Number, i: Number) -> None:
-    """Ask for a part of what is read after this panel of B, which is whole, and after this chunk of A."""
-    c, block = self.c, blocking(self.machine, p.dtype)
+def _ask_ahead(self: BlockLowering, p: Product, ahead: Ahead, b: Value, j: Number, i: Number) -> Lines | None:
+    """Ask for some rows of A over the next chunk; the lines that the micro-kernel of these rows and panel asks for."""
+    c, block, size = self.c, blocking(self.machine, p.dtype), container_bytes(p.dtype)
+    panels = -(-p.columns // block.columns)
+    if not isinstance(p.b_depth, int):
+        return None
+    if ahead.a is not None:
+        rows, row_bytes = ahead.a, p.b_depth * size
+        c.branch(ahead.asks, lambda: ask_for_rows(c, rows, i, block.rows, row_bytes, c.arith("quo", j, block.columns),
+                                                  panels))
+    return lines_of_panel(c, ahead, b, p.b_depth, block.columns * size, j,
+                          p.columns // block.columns * block.columns - block.columns,
+                          c.arith("quo", i, block.rows), unrolled(self, p))
 
-    def ask() -> None:
-        if isinstance(p.b_depth, int):
-            elements = p.b_depth * block.columns
-            ahead.ask_for_panel(c.offset(b, elements), elements, i, block.rows)
-        if p.more_a is not None and isinstance(p.a_stride, int):
-            ahead.ask_for_rows(p.more_a, p.rows * p.a_stride, c.arith("quo", j, block.columns), i, block.rows)
 
-    if p.asks is None:
-        ask()
-    else:
-        c.branch(p.asks, ask)
+def unrolled(self: BlockLowering, p: Product) -> int:
+    """Steps along K in an iteration of the micro-kernel."""
+    if p.dtype.is_int and p.instruction in _IN_PARTS:
+        return 1  # sums of integers would be put in another order, and their parts need registers
+    return 4 if self.machine.registers <= 16 else 2
 
 
 def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height: int, width: int,
-           block: Blocking) -> None:
-    """``height`` rows by ``width`` columns of C, the sum over K in registers."""
+           block: Blocking, asked: Lines | None) -> None:
+    """``height`` rows by ``width`` columns of C, the sum over K in registers; of ``asked`` a line an iteration. What C
+    is before is added last: registers that begin with zeros do not wait for it."""
     cursor = self.c
     lanes = min(width, block.lanes)
     vectors = width // lanes
@@ -194,17 +197,13 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
         return cursor.offset(c, i * p.c_stride + v * lanes)
 
     multiply = p.multiply or functools.partial(multiply_add, self)
-    unroll = 4 if self.machine.registers <= 16 else 2
-    if p.dtype.is_int and p.instruction in _IN_PARTS:
-        unroll = 1  # sums of integers would be put in another order, and their parts need registers
-    if p.clear:
-        init = [cursor.const(0, p.dtype, 0 if scalar else lanes)] * (height * vectors)
-    else:
-        init = [load(place(i, v)) for i in range(height) for v in range(vectors)]
+    unroll = unrolled(self, p)
 
     def step(k: Number, acc: list[Value], count: int) -> list[Value]:
         a_k = cursor.offset(a, k)
         b_k = cursor.offset(b, cursor.mul(k, width))
+        if asked is not None and count == unroll:
+            asked.ask(cursor, cursor.arith("quo", k, unroll))
         for u in range(count):
             columns = [load(cursor.offset(b_k, u * width + v * lanes)) for v in range(vectors)]
             for i in range(height):
@@ -215,7 +214,7 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
                     acc[i * vectors + v] = multiply(x, columns[v], acc[i * vectors + v])
         return acc
 
-    acc = list(init)
+    acc = [cursor.const(0, p.dtype, 0 if scalar else lanes)] * (height * vectors)
     if isinstance(p.depth, int):
         main = p.depth // unroll * unroll
         if main == unroll:
@@ -230,7 +229,10 @@ def _micro(self: BlockLowering, p: Product, a: Value, b: Value, c: Value, height
         acc = cursor.loop(main_, p.depth, 1, acc, lambda k, x: step(k, list(x), 1))
     for i in range(height):
         for v in range(vectors):
-            cursor.b.add(PtrStore(place(i, v), acc[i * vectors + v]))
+            x = acc[i * vectors + v]
+            if not p.clear:
+                x = cursor.b.add(Binary("add", load(place(i, v)), x, types=(x.type,))).result
+            cursor.b.add(PtrStore(place(i, v), x))
 
 
 def multiply_add(self: BlockLowering, x: Value, y: Value, z: Value) -> Value:

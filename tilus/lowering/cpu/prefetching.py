@@ -48,8 +48,10 @@ def prefetch_row(self: BlockLowering, window: Window, dims: Sequence[int | None]
     if memory.packed:
         offset = c.arith("shr", c.mul(offset, bits), 3)
     line = LINE_BYTES if memory.packed else LINE_BYTES * 8 // bits
-    for n in range(max(1, columns * bits // (8 * LINE_BYTES))):
-        c.b.add(Prefetch(c.offset(window.pointer, c.add(offset, n * line))))
+    lines = max(1, columns * bits // (8 * LINE_BYTES))
+    for n in range(lines + 1):  # arrays may begin anywhere in a line
+        at = n * line if n < lines else columns * line * bits // (8 * LINE_BYTES) - 1
+        c.b.add(Prefetch(c.offset(window.pointer, c.add(offset, at))))
 
 
 def prefetch_rows(self: BlockLowering, value: Value, k: Number) -> None:
