@@ -65,7 +65,7 @@ def inference(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Callabl
 
 
 def training(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Callable[[], list[torch.Tensor]]:
-    """A step: forward, backward, and stochastic gradient descent, of which the new parameters come out."""
+    """A step: forward, backward, and stochastic gradient descent; the outputs and the gradients come out."""
     weights = [p for p in model.parameters() if p.requires_grad]
     floats = [x.requires_grad_() if x.is_floating_point() else x for x in inputs]
     optimiser = torch.optim.SGD([*weights, *(x for x in floats if x.is_floating_point())], lr=0.01)
@@ -75,7 +75,7 @@ def training(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Callable
         outputs = [o for o in flat(model(*floats)) if o.is_floating_point()]
         sum(o.sin().sum() for o in outputs).backward()
         optimiser.step()
-        return [p.detach() for p in (*weights, *floats)]
+        return [t.detach() for t in (*outputs, *(p.grad for p in (*weights, *floats))) if t is not None]
 
     return run
 
@@ -148,8 +148,8 @@ def summary(results: Sequence[Result], failed: Sequence[str]) -> str:
     total = len(results) + len(failed)
     left = [sum(r.left.values()) for r in results]
     none, few, many = sum(n == 0 for n in left), sum(0 < n <= 2 for n in left), sum(n > 2 for n in left)
-    lines = [f"{total} tasks: {sum(r.is_right for r in results)} right, {len(failed)} failed; without fallback {none}, "
-             f"with one or two {few}, with more {many}"]
+    right = f"{total} tasks: {sum(r.is_right for r in results)} right, {len(failed)} failed"
+    lines = [f"{right}; without fallback {none}, with one or two {few}, with more {many}"]
     tasks = Counter(name for r in results for name in r.left)
     if tasks:
         lines.append("left to torch, by tasks: " + ", ".join(f"{n.removeprefix('aten.')} {k}" for n, k in

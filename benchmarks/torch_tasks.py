@@ -211,7 +211,8 @@ TASKS: list[Task] = [
     task("losses", "mean squared error", F.mse_loss, E, E),
     task("losses", "huber", F.smooth_l1_loss, E, E),
     task("losses", "hinge", lambda x, t: (1 - x * t.sign()).clamp(min=0).mean(), E, E),
-    task("losses", "KL divergence", lambda x, y: F.kl_div(x.log_softmax(-1), y.softmax(-1), reduction="batchmean"), E, E),
+    task("losses", "KL divergence",
+         lambda x, y: F.kl_div(x.log_softmax(-1), y.softmax(-1), reduction="batchmean"), E, E),
     task("losses", "cosine", lambda x, y: (1 - F.cosine_similarity(x, y, 1)).mean(), E, E),
     task("losses", "triplet", lambda a, p, n: F.triplet_margin_loss(a, p, n), E, E, E),
 
@@ -234,15 +235,18 @@ TASKS: list[Task] = [
 
     model("chains", "linear relu", lambda: Seq(nn.Linear(512, 512), nn.ReLU()), M),
     model("chains", "linear gelu", lambda: Seq(nn.Linear(512, 512), nn.GELU()), M),
-    task("chains", "linear swish scale", lambda x, w, b: F.silu(F.linear(x, w, b)) * 2, M, weights=[(512, 512), (512,)]),
+    task("chains", "linear swish scale", lambda x, w, b: F.silu(F.linear(x, w, b)) * 2, M,
+         weights=[(512, 512), (512,)]),
     task("chains", "linear divide sum scale", lambda x, w: (x @ w.t() / 2).sum(1, keepdim=True) * 1.5, M,
          weights=[(512, 512)]),
     task("chains", "linear max subtract gelu",
          lambda x, w: F.gelu((y := (x @ w).amax(1, keepdim=True)) - y.mean(1, keepdim=True) + x), M,
          weights=[(512, 512)]),
-    model("chains", "linear group norm hardtanh", lambda: Seq(nn.Linear(512, 512), nn.GroupNorm(8, 512), nn.Hardtanh()), M),
+    model("chains", "linear group norm hardtanh", lambda: Seq(
+        nn.Linear(512, 512), nn.GroupNorm(8, 512), nn.Hardtanh()), M),
     model("chains", "linear batch norm gelu", lambda: Seq(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.GELU()), M),
-    task("chains", "linear log-sum-exp mish", lambda x, w: F.mish((x @ w).logsumexp(1, keepdim=True)), M, weights=[(512, 512)]),
+    task("chains", "linear log-sum-exp mish", lambda x, w: F.mish((x @ w).logsumexp(1, keepdim=True)), M,
+         weights=[(512, 512)]),
     model("chains", "linear dropout softmax", lambda: Seq(nn.Linear(512, 512), nn.Dropout(0.2), nn.Softmax(1)), M),
     task("chains", "linear sigmoid sum", lambda x, w, b: torch.sigmoid(F.linear(x, w, b)).sum(1), M,
          weights=[(512, 512), (512,)]),
@@ -276,10 +280,12 @@ TASKS: list[Task] = [
         nn.Unflatten(1, (4, 16)), nn.Flatten(0, 1), Attention(64, 2, plain_attention), nn.Unflatten(0, (4, 4)),
         nn.Flatten(1, 2)), (4, 64, 64)),
 
-    model("convolutions", "relu bias", lambda: Seq(conv(16, 32), nn.ReLU(), Residual(conv(32, 32, 1))), (4, 16, 32, 32)),
+    model("convolutions", "relu bias", lambda: Seq(conv(16, 32), nn.ReLU(), Residual(conv(32, 32, 1))),
+          (4, 16, 32, 32)),
     model("convolutions", "batch norm relu", lambda: conv_bn(32, 32), I),
     model("convolutions", "mish tanh", lambda: Seq(conv(32, 32), nn.Mish(), nn.Tanh()), I),
-    model("convolutions", "global pool", lambda: Seq(conv(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)), I),
+    model("convolutions", "global pool", lambda: Seq(
+        conv(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)), I),
     model("convolutions", "max pool", lambda: Seq(conv(32, 32), nn.MaxPool2d(2), nn.Sigmoid()), I),
     model("convolutions", "transposed", lambda: Seq(nn.ConvTranspose2d(32, 16, 4, 2, 1), nn.GELU()), I),
     model("convolutions", "depthwise separable", lambda: Seq(conv_bn(32, 32, groups=32), conv_bn(32, 64, 1)), I),
@@ -288,15 +294,17 @@ TASKS: list[Task] = [
     model("convolutions", "inverted residual", lambda: Residual(conv_bn(32, 64, 1, nn.ReLU6()), conv_bn(
         64, 64, 3, nn.ReLU6(), groups=64), conv(64, 32, 1, bias=False), nn.BatchNorm2d(32)), I),
     model("convolutions", "squeeze and excite", lambda: excite(32), I),
-    model("convolutions", "dense layer", lambda: Branches(nn.Identity(), Seq(nn.BatchNorm2d(32), nn.ReLU(), conv(32, 16))), I),
+    model("convolutions", "dense layer", lambda: Branches(
+        nn.Identity(), Seq(nn.BatchNorm2d(32), nn.ReLU(), conv(32, 16))), I),
     model("convolutions", "inception cell", lambda: Branches(conv_bn(32, 8, 1), Seq(conv_bn(32, 8, 1), conv_bn(8, 16)),
                                                              Seq(nn.MaxPool2d(3, 1, 1), conv_bn(32, 8, 1))), I),
     model("convolutions", "lenet", lambda: Seq(
         nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
         nn.Linear(256, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)), (16, 1, 28, 28)),
-    model("convolutions", "1-D", lambda: Seq(nn.Conv1d(32, 64, 3, padding=1), nn.BatchNorm1d(64), nn.SiLU()), (8, 32, 256)),
-    model("convolutions", "3-D", lambda: Seq(nn.Conv3d(8, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.Hardswish()),
-          (2, 8, 8, 16, 16)),
+    model("convolutions", "1-D", lambda: Seq(nn.Conv1d(32, 64, 3, padding=1), nn.BatchNorm1d(64), nn.SiLU()),
+          (8, 32, 256)),
+    model("convolutions", "3-D", lambda: Seq(
+        nn.Conv3d(8, 16, 3, padding=1), nn.GroupNorm(4, 16), nn.Hardswish()), (2, 8, 8, 16, 16)),
     model("convolutions", "u-net block", lambda: Seq(conv(16, 32), nn.GroupNorm(8, 32), nn.SiLU(), nn.Upsample(
         scale_factor=2), conv(32, 16), nn.GroupNorm(8, 16), nn.SiLU()), (2, 16, 16, 16)),
 

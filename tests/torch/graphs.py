@@ -11,7 +11,8 @@ torch = pytest.importorskip("torch")
 
 from functorch.compile import aot_function  # noqa: E402
 
-from tilus.torch.backend import Options, compile_graph, decompositions  # noqa: E402
+from tilus.torch.backend import Options, compile_graph  # noqa: E402
+from tilus.torch.decompositions import decompositions  # noqa: E402
 from tilus.torch.report import GraphReport, reports  # noqa: E402
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
-from torch._decomp import core_aten_decompositions
 from torch._dynamo.backends.common import aot_autograd
 from torch.fx import GraphModule
 
 from tilus.records import record
 from tilus.runtime.arguments import call_error
 from tilus.torch.call import FusedCall
+from tilus.torch.decompositions import decompositions
 from tilus.torch.graph import fused_nodes, rewritten
 from tilus.torch.partition import Division, divide
 from tilus.torch.report import GraphReport, tell
@@ -61,12 +61,6 @@ def backend(gm: GraphModule, inputs: Sequence[Any], *, mode: str | None = None,
     return result
 
 
-def decompositions() -> dict[Any, Any]:
-    """Those to the core operators, but for attention's, which is one operator here."""
-    return {op: function for op, function in core_aten_decompositions().items()
-            if "scaled_dot_product" not in str(op)}
-
-
 def _is_fullgraph() -> bool:
     """Whether ``torch.compile`` was told that all has to be compiled."""
     from torch._dynamo.symbolic_convert import InstructionTranslator
@@ -100,4 +94,4 @@ def _report(kind: str, division: Division, calls: Sequence[FusedCall]) -> GraphR
     return GraphReport(kind, list(calls), division.left)
 
 
-__all__ = ["Options", "backend", "compile_graph", "decompositions"]
+__all__ = ["Options", "backend", "compile_graph"]

@@ -1,0 +1,41 @@
+"""What operators are made of before graphs are divided: torch's decompositions to the core operators, and ours."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._decomp import core_aten_decompositions, get_decompositions
+
+aten = torch.ops.aten
+_MORE = (aten.repeat, aten._adaptive_avg_pool2d)
+"""Operators that torch can do by core operators, though its table leaves them whole."""
+
+
+def group_norm(x: Any, weight: Any, bias: Any, n: Any, channels: Any, size: Any, groups: int, eps: float) -> Any:
+    """Groups of several channels as rows. One group, or groups of one channel, need no other shape and stay."""
+    if groups in (1, channels):
+        return NotImplemented
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    rows = x.to(wide).reshape(n, groups, channels // groups * size)
+    out, mean, rstd = aten.native_layer_norm(rows, [rows.shape[-1]], None, None, eps)
+    out = out.view(x.shape)
+    inner = [1] * (x.dim() - 2)
+    if weight is not None:
+        out = out * weight.view(1, channels, *inner)
+    if bias is not None:
+        out = out + bias.view(1, channels, *inner)
+    return out.to(x.dtype), mean.view(n, groups).to(x.dtype), rstd.view(n, groups).to(x.dtype)
+
+
+@functools.cache
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """By operator. Attention is one operator here, so that its parts stay together."""
+    found = {op: function for op, function in core_aten_decompositions().items()
+             if "scaled_dot_product" not in str(op)}
+    return {**found, **get_decompositions(_MORE), aten.native_group_norm.default: group_norm}
+
+
+__all__ = ["decompositions"]
