@@ -3,7 +3,8 @@ torch, and how fast.
 
     python -m benchmarks.torch_models [--only WORDS] [--train] [--inductor] [--threads N]
 
-Right is ‖out − ref‖ / ‖ref‖ ≤ 1e-5, where ref is torch's result in f64. Ratios are eager's time (or inductor's) by
+Right is ‖out − ref‖ / ‖ref‖ ≤ 1e-5, where ref is torch's result in f64 (where eager's own difference in f32 is larger,
+no more than twice that). Ratios are eager's time (or inductor's) by
 tilus's: above 1 tilus is faster. Times are the least of calls by turns.
 """
 
@@ -32,6 +33,7 @@ TOLERANCE = 1e-5
 class Result(NamedTuple):
     task: Task
     error: float
+    eager_error: float
     fused: int
     left: Counter[str]
     seconds: float
@@ -39,7 +41,7 @@ class Result(NamedTuple):
 
     @property
     def is_right(self) -> bool:
-        return self.error <= TOLERANCE
+        return self.error <= max(TOLERANCE, 2 * self.eager_error)
 
 
 def flat(outputs: Any) -> list[torch.Tensor]:
@@ -118,8 +120,8 @@ def run_task(task: Task, train: bool, inductor: bool, seconds: float) -> Result:
         start = time.perf_counter()
         got = [t.clone() for t in runs["tilus"]()]
         taken = time.perf_counter() - start
-    error = difference(got, wanted)
-    return Result(task, error, sum(len(r.calls) for r in found), left_of(found), taken, measure(runs, seconds))
+    errors = difference(got, wanted), difference(runs["eager"](), wanted)
+    return Result(task, *errors, sum(len(r.calls) for r in found), left_of(found), taken, measure(runs, seconds))
 
 
 def left_of(found: Sequence[GraphReport]) -> Counter[str]:

@@ -235,7 +235,7 @@ class FusedFunction(TracedFunction):
         described = {n: (a.dtype, tuple(1 if e == 1 else None for e in a.shape)) for n, a in arrays.items()}
         backend = engine_backend(engine_name)
         tiles = backend.tiles() if backend else _default_tiles()
-        program = self._program(values, described, tiles, self._sizes(overrides))
+        program = self.program_for(values, described, tiles, self._sizes(overrides))
         extents = program.extents(arrays)
         shapes = [() if i in program.flat else tuple(extents[e] if isinstance(e, str) else e for e in shape)
                   for i, (_, shape) in enumerate(program.outputs)]
@@ -266,8 +266,8 @@ class FusedFunction(TracedFunction):
     def _annotation(self, spec: ParameterSpec, constants: dict[str, Any]) -> Any:
         return None if spec.annotation is None else self.signature.annotation(spec, constants)
 
-    def _program(self, values: dict[str, Any], described: Mapping[str, tuple[DType, tuple[int | None, ...]]],
-                 tiles: TileTable, overrides: dict[str, int]) -> Program:
+    def program_for(self, values: dict[str, Any], described: Mapping[str, tuple[DType, tuple[int | None, ...]]],
+                    tiles: TileTable, overrides: dict[str, int]) -> Program:
         """The program for values of parameters; ``described`` has element types and known extents of the arrays."""
         arrays: list[ArraySpec] = []
         scalars: list[tuple[str, DType]] = []
@@ -362,7 +362,7 @@ class FusedFunction(TracedFunction):
 
     def _program_of(self, values: dict[str, Any], described: Any, annotations: dict[str, Any], tiles: TileTable,
                     overrides: dict[str, int]) -> Program:
-        """As :meth:`_program`, with named dimensions of given array types."""
+        """As :meth:`program_for`, with named dimensions of given array types."""
         from tilus.lang.arrays import ArraySpec
 
         arrays = tuple(ArraySpec(n, a.dtype, a.dims) for n, a in annotations.items())

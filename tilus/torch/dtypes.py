@@ -14,6 +14,14 @@ NAMES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64
 _known = {getattr(torch, name): parse_dtype(ours) for name, ours in NAMES.items()}
 
 
+def torch_dtype(dtype: DType) -> Any:
+    """The other way round. Raises Refused."""
+    found = next((theirs for theirs, ours in _known.items() if ours is dtype), None)
+    if found is None:
+        raise Refused(f"{dtype} elements")
+    return found
+
+
 def dtype_of(dtype: Any) -> DType:
     """The element type of tensors of a torch dtype. Raises Refused where fused functions do not compute with it."""
     found = _known.get(dtype)

@@ -23,7 +23,8 @@ from tilus.runtime.program import Program
 from tilus.torch.dtypes import dtype_of
 from tilus.torch.extents import Extents
 from tilus.torch.node import compute, operator_name, span_of
-from tilus.torch.partition import Group, is_ordered
+from tilus.torch.partition import Group, is_ordered, kind_of
+from tilus.torch.registry import COMPUTE
 
 
 class FusedNodes:
@@ -41,7 +42,7 @@ class FusedNodes:
         self.extents = Extents(n.meta["val"] for n in self.tensors)
         self.operators = [operator_name(n) for n in group.nodes if n.target is not operator.getitem]
         spans = [s for s in map(span_of, group.nodes) if s is not None]
-        self.captured = BuiltFunction(_name(self.operators), spans[-1] if spans else UNKNOWN_SPAN)
+        self.captured = BuiltFunction(_name(group.nodes), spans[-1] if spans else UNKNOWN_SPAN)
         self.specs = tuple(ArraySpec(f"x{i}", dtype_of(n.meta["val"].dtype), self.extents.shape(n.meta["val"]))
                            for i, n in enumerate(self.tensors))
         self._programs: dict[TileTable, Program] = {}
@@ -74,10 +75,10 @@ def tensors_of(group: Group) -> list[Node]:
     return [n for n in group.inputs if isinstance(n.meta.get("val"), torch.Tensor)]
 
 
-def _name(operators: Sequence[str]) -> str:
-    """What kernels are called: the last operators of a function."""
-    words = [name.split(".")[1].strip("_") for name in operators if name.startswith("aten.")]
-    return "_".join(words[-3:]) or "fused"
+def _name(nodes: Sequence[Node]) -> str:
+    """What kernels are called: the last operators of a function that compute."""
+    words = [operator_name(n).split(".")[1].strip("_") for n in nodes if kind_of(n) == COMPUTE]
+    return "_".join(words[-3:])
 
 
 _shared: weakref.WeakValueDictionary[str, FusedNodes] = weakref.WeakValueDictionary()
