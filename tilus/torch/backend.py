@@ -14,7 +14,8 @@ from tilus.runtime.arguments import call_error
 from tilus.torch.call import FusedCall
 from tilus.torch.decompositions import decompositions
 from tilus.torch.graph import fused_nodes, rewritten
-from tilus.torch.partition import Division, divide
+from tilus.torch.partition import divide
+from tilus.torch.registry import Refused
 from tilus.torch.report import GraphReport, tell
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -74,8 +75,13 @@ def _is_fullgraph() -> bool:
 def compile_graph(gm: GraphModule, kind: str, options: Options) -> Callable[..., Any]:
     """A graph of core operators as calls of fused functions, with torch's operators between."""
     division = divide(gm.graph)
-    calls = [FusedCall(group, fused_nodes(group), options.engine, bool(options.fallback)) for group in division.groups]
-    tell(_report(kind, division, calls))
+    calls = []
+    for group in division.groups:
+        try:
+            calls.append(FusedCall(group, fused_nodes(group), options.engine, bool(options.fallback)))
+        except Refused as refused:
+            division.left.update(dict.fromkeys(group.nodes, str(refused)))
+    tell(GraphReport(kind, calls, division.left))
     compiled = rewritten(gm, [(call.group, _function(call, i)) for i, call in enumerate(calls)])
     boxed: Callable[..., Any] = make_boxed_func(compiled.forward)
     return boxed
@@ -88,10 +94,6 @@ def _function(call: FusedCall, number: int) -> Callable[..., Any]:
 
     fused.__name__ = fused.__qualname__ = f"{call.fused.captured.name}_{number}"
     return fused
-
-
-def _report(kind: str, division: Division, calls: Sequence[FusedCall]) -> GraphReport:
-    return GraphReport(kind, list(calls), division.left)
 
 
 __all__ = ["Options", "backend", "compile_graph"]

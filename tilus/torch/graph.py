@@ -24,7 +24,7 @@ from tilus.torch.dtypes import dtype_of
 from tilus.torch.extents import Extents
 from tilus.torch.node import compute, operator_name, span_of
 from tilus.torch.partition import Group, is_ordered, kind_of
-from tilus.torch.registry import COMPUTE
+from tilus.torch.registry import COMPUTE, PRODUCT
 
 
 class FusedNodes:
@@ -77,7 +77,7 @@ def tensors_of(group: Group) -> list[Node]:
 
 def _name(nodes: Sequence[Node]) -> str:
     """What kernels are called: the last operators of a function that compute."""
-    words = [operator_name(n).split(".")[1].strip("_") for n in nodes if kind_of(n) == COMPUTE]
+    words = [operator_name(n).split(".")[1].strip("_") for n in nodes if kind_of(n) in (COMPUTE, PRODUCT)]
     return "_".join(words[-3:])
 
 

@@ -1,8 +1,10 @@
 """Which nodes of a graph become one fused function.
 
 A node that no fused function can hold (no rule, or its rule refuses these arguments) runs by torch. Each node gets a
-level: how many such nodes lie one after the other on the way to it. Nodes of one level depend on each other directly
-only, so that those which hang together can be one function. What only later levels need goes to the first of them.
+level: how many such nodes lie one after the other on the way to it, and then how many products. Nodes of one level
+depend on each other directly only, so that those which hang together can be one function. Products divide functions
+because what one of them reads of another is in memory anyway: the layers of a model, and the steps of a recurrent one,
+are then functions that say the same, of which one is compiled. What only later levels need goes to the first of them.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch.fx import Graph, Node
 from tilus.records import field, record
 from tilus.torch import rules  # noqa: F401  (registers them)
 from tilus.torch.node import reason_against
-from tilus.torch.registry import COMPUTE, CREATION, VIEW, rule_of
+from tilus.torch.registry import COMPUTE, CREATION, PRODUCT, VIEW, rule_of
 
 LARGEST = 64
 """Operators in one function, at most: beyond this it is divided, since the time to compile grows faster than them."""
@@ -56,7 +58,7 @@ def divide(graph: Graph) -> Division:
     _move_later(_connected(graph, fusable, level), level)
     for members in _connected(graph, fusable, level):
         for part in _parts(members):
-            if any(kind_of(n) == COMPUTE for n in part) and _reads_tensors(part):
+            if any(kind_of(n) in (COMPUTE, PRODUCT) for n in part) and _reads_tensors(part):
                 groups.append(Group(part))
             else:
                 fusable.difference_update(part)
@@ -88,7 +90,7 @@ def _reads_tensors(nodes: Sequence[Node]) -> bool:
 def _repeat_cheap(graph: Graph, fusable: set[Node]) -> None:
     """Give each user of a view or of a new tensor its own, and leave to torch those that torch needs anyway."""
     for node in reversed(list(graph.nodes)):
-        if node not in fusable or node.target is operator.getitem or kind_of(node) not in (VIEW, CREATION):
+        if node not in fusable or not is_repeated(node):
             continue
         users = [user for user in node.users if user in fusable]
         if not users:
@@ -104,16 +106,35 @@ def _repeat_cheap(graph: Graph, fusable: set[Node]) -> None:
             fusable.discard(node)
 
 
-def _levels(graph: Graph, fusable: set[Node]) -> dict[Node, int]:
-    level: dict[Node, int] = {}
-    after = 0  # effects and random numbers stay in order
+Level = tuple[int, int]
+
+
+def _levels(graph: Graph, fusable: set[Node]) -> dict[Node, Level]:
+    level: dict[Node, Level] = {}
+    after = (0, 0)  # effects and random numbers stay in order
+
+    def beyond(node: Node) -> Level:
+        """The level of what needs a node."""
+        first, second = level[node]
+        return (first, second) if node in fusable or node.op != "call_function" else (first + 1, 0)
+
     for node in graph.nodes:
-        own = max((level[n] + (n not in fusable and n.op == "call_function") for n in node.all_input_nodes), default=0)
+        own = max(map(beyond, node.all_input_nodes), default=(0, 0))
+        if node in fusable and kind_of(node) == PRODUCT:
+            own = (own[0], own[1] + 1)
         if is_ordered(node):
             own = max(own, after)
-            after = own + 1
+            after = (own[0] + 1, 0)
         level[node] = own
+    for node in reversed(graph.nodes):  # what has one user, since it is done again for each, goes with it
+        if node in fusable and is_repeated(node):
+            level[node] = min(level[user] for user in node.users)
     return level
+
+
+def is_repeated(node: Node) -> bool:
+    """Whether a node is rather done again than written to memory."""
+    return node.target is not operator.getitem and kind_of(node) in (VIEW, CREATION)
 
 
 def is_ordered(node: Node) -> bool:
@@ -124,10 +145,10 @@ def is_ordered(node: Node) -> bool:
     return torch.Tag.nondeterministic_seeded in tags or node.is_impure()
 
 
-def _connected(graph: Graph, fusable: set[Node], level: dict[Node, int]) -> list[list[Node]]:
+def _connected(graph: Graph, fusable: set[Node], level: dict[Node, Level]) -> list[list[Node]]:
     """The nodes of each level that hang together, in the graph's order: one reads the other, or both read a tensor."""
     group: dict[Node, list[Node]] = {}
-    reader: dict[tuple[Node, int], Node] = {}
+    reader: dict[tuple[Node, Level], Node] = {}
     for node in graph.nodes:
         if node not in fusable:
             continue
@@ -144,9 +165,11 @@ def _connected(graph: Graph, fusable: set[Node], level: dict[Node, int]) -> list
     return [sorted(members, key=order.__getitem__) for members in distinct.values()]
 
 
-def _move_later(connected: list[list[Node]], level: dict[Node, int]) -> None:
+def _move_later(connected: list[list[Node]], level: dict[Node, Level]) -> None:
     """Raise the level of what no node of its own level needs, nor the graph's result, to the first that does."""
-    for members in sorted(connected, key=lambda m: -level[m[0]]):
+    for members in sorted(connected, key=lambda m: level[m[0]], reverse=True):
+        if any(kind_of(node) == PRODUCT for node in members):
+            continue
         inside = set(members)
         users = {user for node in members for user in node.users if user not in inside}
         if users and all(user.op != "output" for user in users):

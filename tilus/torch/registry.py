@@ -22,13 +22,14 @@ class Refused(Exception):
     """What an operator or its arguments have that a rule does not do."""
 
 
-COMPUTE, VIEW, COPY, CREATION = "compute", "view", "copy", "creation"
+COMPUTE, PRODUCT, VIEW, COPY, CREATION = "compute", "product", "view", "copy", "creation"
 
 
 @record(frozen=True)
 class Rule:
-    """``kind`` says what is gained by fusing the operator: those that compute are worth it alone; copies are where they
-    stand next to those; views, which cost torch nothing, and new tensors of one value are done again for each user."""
+    """``kind`` says what is gained by fusing the operator: those that compute are worth it alone, products among them;
+    copies are where they stand next to those; views, which cost torch nothing, and new tensors of one value are done
+    again for each user."""
 
     function: Callable[..., Any]
     kind: str
@@ -57,4 +58,4 @@ def rule_of(target: Any) -> Rule | None:
     return _rules.get(target)
 
 
-__all__ = ["COMPUTE", "COPY", "CREATION", "VIEW", "Refused", "Rule", "rule", "rule_of"]
+__all__ = ["COMPUTE", "COPY", "CREATION", "PRODUCT", "VIEW", "Refused", "Rule", "rule", "rule_of"]

@@ -6,10 +6,10 @@ from typing import Any
 
 from tilus.lang.values import Tile
 from tilus.torch.node import Call, operand
-from tilus.torch.registry import Refused, rule
+from tilus.torch.registry import PRODUCT, Refused, rule
 
 
-@rule("mm", "bmm")
+@rule("mm", "bmm", kind=PRODUCT)
 def matmul(call: Call, a: Tile, b: Tile) -> Tile:
     return product(a, b)
 
@@ -20,7 +20,7 @@ def product(a: Tile, b: Tile) -> Tile:
     return a @ b
 
 
-@rule("addmm", "baddbmm")
+@rule("addmm", "baddbmm", kind=PRODUCT)
 def addmm(call: Call, c: Tile, a: Tile, b: Tile, beta: Any, alpha: Any) -> Tile:
     """beta c + alpha a b; where beta is 0, c is not looked at."""
     result = product(a, b)
@@ -31,11 +31,11 @@ def addmm(call: Call, c: Tile, a: Tile, b: Tile, beta: Any, alpha: Any) -> Tile:
     return (c if beta == 1 else c * operand(beta, c.dtype)) + result
 
 
-@rule("mv")
+@rule("mv", kind=PRODUCT)
 def mv(call: Call, a: Tile, x: Tile) -> Tile:
     return product(a, x)
 
 
-@rule("dot")
+@rule("dot", kind=PRODUCT)
 def dot(call: Call, x: Tile, y: Tile) -> Tile:
     return product(x, y)
