@@ -73,6 +73,46 @@ def test_sizes_that_change() -> None:
     assert len(found) == 1
 
 
+def test_training_on_sizes_that_change() -> None:
+    """Numbers that follow from the sizes are parameters."""
+    model, twin = (nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8)) for _ in range(2))
+    twin.load_state_dict(model.state_dict())
+    compiled = torch.compile(model, backend=tilus.torch.backend, dynamic=True, options={"engine": "interpret"})
+    with reports() as found:
+        for n in (5, 7):
+            x = torch.randn(n, 6)
+            compiled(x).square().mean().backward()
+            twin(x).square().mean().backward()
+    assert not any(reason for report in found for reason in report.left.values())
+    for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_numbers_that_change() -> None:
+    def function(x: Any, n: int, s: float) -> Any:
+        return (x * n).sum() / n + s * x
+
+    compiled = torch.compile(function, backend=tilus.torch.backend, dynamic=True, options={"engine": "interpret"})
+    for n, s in ((3, 0.5), (4, 1.5), (7, 2.5)):
+        x = torch.randn(4)
+        torch.testing.assert_close(compiled(x, n, s), function(x, n, s))
+
+
+def test_arguments_that_are_changed_and_results_that_are_views() -> None:
+    def function(x: Any, b: Any) -> Any:
+        x.add_(b).mul_(2)
+        b[0] = 7.0
+        y = x * 2
+        return x, x[0], y, y.t(), y, None, 3, "text"
+
+    compiled = torch.compile(function, backend=tilus.torch.backend, options={"engine": "interpret"})
+    mine, theirs = (torch.ones(3, 4), torch.ones(4)), (torch.ones(3, 4), torch.ones(4))
+    got, wanted = compiled(*mine), function(*theirs)
+    torch.testing.assert_close((*got[:5], *mine), (*wanted[:5], *theirs))
+    assert got[5:] == wanted[5:]
+    assert got[1].data_ptr() == mine[0].data_ptr()
+
+
 def test_autocast() -> None:
     model, x = nn.Linear(16, 16), torch.randn(4, 16)
     compiled = torch.compile(model, backend=tilus.torch.backend, options={"engine": "interpret"})

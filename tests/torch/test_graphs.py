@@ -30,6 +30,7 @@ def test_a_view_for_the_caller_is_not_a_copy() -> None:
 def test_strides() -> None:
     images = torch.randn(2, 6, 5, 5).to(memory_format=torch.channels_last)
     agree(lambda q: [q + 1, q.sum(1), q.contiguous() * 2, q.relu().mean((2, 3)), q.transpose(1, 3) * 2], images)
+    agree(lambda q: [torch.nn.functional.group_norm(q, 2)], images)
     agree(lambda q, r: [q + r, q.sum(0), q @ r.t()], torch.randn(5, 4).t(), torch.randn(8, 10)[::2, ::2])
     agree(lambda e, x: [e * x, e.sum(), e.sum(0)], torch.randn(1, 3).expand(4, 3), torch.randn(4, 3))
 

@@ -19,8 +19,9 @@ from tilus.runtime.arguments import take_array
 from tilus.runtime.arrays import CUDA, HOST
 from tilus.runtime.engines import default_engine
 from tilus.runtime.program import FusedKernel
-from tilus.torch.extents import extent_key
+from tilus.torch.extents import Extents, extent_key
 from tilus.torch.graph import FusedNodes, eager, tensors_of
+from tilus.torch.node import is_number
 from tilus.torch.partition import Group
 from tilus.torch.registry import Refused
 
@@ -49,12 +50,15 @@ class FusedCall:
         self.failure: str | None = None
         self.metas = [n.meta["val"] for n in group.outputs]
         check_layouts(self.metas)
-        self.places = [group.inputs.index(n) for n in tensors_of(group)]
+        tensors = tensors_of(group)
+        self.places = [group.inputs.index(n) for n in tensors]
+        own = Extents(n.meta["val"] for n in tensors)
+        self.numbers = [i for i, n in enumerate(group.inputs) if is_number(n, own)]
         self.all_tensors = len(self.places) == len(group.inputs)
         on_gpu = any(m.device.type == "cuda" for m in self.metas)
         self.engine = engine or default_engine(CUDA if on_gpu else HOST)
         self.device = self.metas[0].device
-        self.sources = self._sources([n.meta["val"] for n in tensors_of(group)])
+        self.sources = self._sources([n.meta["val"] for n in tensors])
         self._plans: dict[tuple[int, ...], _Plan] = {}
 
     def _sources(self, metas: Sequence[Any]) -> list[tuple[int | str, int, int]]:
@@ -66,26 +70,28 @@ class FusedCall:
         if self.failure is not None:
             return self._eager(*inputs)
         tensors = inputs if self.all_tensors else [inputs[i] for i in self.places]
+        numbers = [inputs[i] for i in self.numbers]
         key = tuple([tensors[i].shape[axis] for _, i, axis in self.sources]) if self.sources else ()
         plan = self._plans.get(key)
         if plan is None:
-            return self._first(inputs, tensors, key)
-        return self._run(plan, tensors)
+            return self._first(inputs, tensors, numbers, key)
+        return self._run(plan, tensors, numbers)
 
-    def _run(self, plan: _Plan, tensors: Sequence[Any]) -> Any:
+    def _run(self, plan: _Plan, tensors: Sequence[Any], numbers: Sequence[Any]) -> Any:
         outputs = [torch.empty_strided(size, strides, dtype=dtype, device=device)
                    for size, strides, dtype, device in plan.outputs]
         passed = outputs
         if plan.flat:
             passed = [o.view(1) if i in plan.flat else o for i, o in enumerate(outputs)]
-        plan.kernel.called_on(self.engine)(*tensors, *passed)
+        plan.kernel.called_on(self.engine)(*tensors, *numbers, *passed)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _first(self, inputs: Sequence[Any], tensors: Sequence[Any], key: tuple[int, ...]) -> Any:
+    def _first(self, inputs: Sequence[Any], tensors: Sequence[Any], numbers: Sequence[Any],
+               key: tuple[int, ...]) -> Any:
         """The first call on tensors of such shapes, which compiles."""
         try:
             plan = self._plan(tensors, key)
-            result = self._run(plan, tensors)
+            result = self._run(plan, tensors, numbers)
         except TilusError as error:
             if not self.fallback:
                 raise

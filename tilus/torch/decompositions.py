@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch._decomp import core_aten_decompositions, get_decompositions
+from torch._prims_common import suggest_memory_format
 
 aten = torch.ops.aten
 _MORE = (aten.repeat, aten._adaptive_avg_pool2d)
@@ -27,7 +28,8 @@ def group_norm(x: Any, weight: Any, bias: Any, n: Any, channels: Any, size: Any,
         out = out * weight.view(1, channels, *inner)
     if bias is not None:
         out = out + bias.view(1, channels, *inner)
-    return out.to(x.dtype), mean.view(n, groups).to(x.dtype), rstd.view(n, groups).to(x.dtype)
+    out = out.to(x.dtype).contiguous(memory_format=suggest_memory_format(x))
+    return out, mean.view(n, groups).to(x.dtype), rstd.view(n, groups).to(x.dtype)
 
 
 @functools.cache

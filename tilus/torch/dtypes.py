@@ -6,12 +6,21 @@ from typing import Any
 
 import torch
 
-from tilus.ir.dtypes import DType, parse_dtype
+from tilus.ir.dtypes import DType, f64, i64, parse_dtype
 from tilus.torch.registry import Refused
 
 NAMES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32", "float64": "f64", "int8": "i8", "int16": "i16",
          "int32": "i32", "int64": "i64", "uint8": "u8", "bool": "bool"}
 _known = {getattr(torch, name): parse_dtype(ours) for name, ours in NAMES.items()}
+
+
+def number_type(meta: Any) -> DType:
+    """The type of a number that is known at the call only, by what stands for it in a graph. Raises Refused."""
+    if isinstance(meta, torch.SymInt):
+        return i64
+    if isinstance(meta, torch.SymFloat):
+        return f64
+    raise Refused(f"an argument that is a {type(meta).__name__}")
 
 
 def torch_dtype(dtype: DType) -> Any:

@@ -41,6 +41,14 @@ class Extents:
             raise Refused(f"an extent, {key}, that no tensor which it reads has")
         return found
 
+    def text(self, n: Any) -> str:
+        return str(self.of(n))
+
+    def has(self, n: Any) -> bool:
+        """Whether it is a number, or an extent of a tensor that comes in."""
+        key = extent_key(n)
+        return isinstance(key, int) or key in self.symbols
+
     def shape(self, tensor: Any) -> tuple[Extent, ...]:
         """The extents of a tensor. Raises Refused."""
         return tuple(self.of(n) for n in tensor.shape)

@@ -14,15 +14,14 @@ from torch.fx import Graph, GraphModule, Node
 from tilus.diagnostics import UNKNOWN_SPAN, Span
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType
-from tilus.ir.types import Extent
 from tilus.lang.arrays import ArraySpec, build_arrays
 from tilus.lang.capture import BuiltFunction
 from tilus.lang.values import Tile
 from tilus.lowering.array.tiles import TileTable
 from tilus.runtime.program import Program
-from tilus.torch.dtypes import dtype_of
+from tilus.torch.dtypes import dtype_of, number_type
 from tilus.torch.extents import Extents
-from tilus.torch.node import compute, operator_name, span_of
+from tilus.torch.node import compute, is_number, operator_name, span_of
 from tilus.torch.partition import Group, is_ordered, kind_of
 from tilus.torch.registry import COMPUTE, PRODUCT
 
@@ -33,25 +32,27 @@ class FusedNodes:
     Attributes:
         operators: the names of the operators in it.
         extents: the names of the extents of its arrays.
-        tensors: the nodes among the group's inputs that are tensors.
+        tensors, numbers: the nodes among the group's inputs that are tensors, and numbers other than their extents.
     """
 
     def __init__(self, group: Group) -> None:
         self.nodes, self.outputs = group.nodes, group.outputs
         self.tensors = tensors_of(group)
         self.extents = Extents(n.meta["val"] for n in self.tensors)
+        self.numbers = [n for n in group.inputs if is_number(n, self.extents)]
         self.operators = [operator_name(n) for n in group.nodes if n.target is not operator.getitem]
         spans = [s for s in map(span_of, group.nodes) if s is not None]
         self.captured = BuiltFunction(_name(group.nodes), spans[-1] if spans else UNKNOWN_SPAN)
         self.specs = tuple(ArraySpec(f"x{i}", dtype_of(n.meta["val"].dtype), self.extents.shape(n.meta["val"]))
                            for i, n in enumerate(self.tensors))
+        self.scalars = tuple((f"s{i}", number_type(n.meta["val"])) for i, n in enumerate(self.numbers))
         self._programs: dict[TileTable, Program] = {}
 
     def program(self, tiles: TileTable) -> Program:
         """Raises UserError at the line of the operator that is wrong."""
         found = self._programs.get(tiles)
         if found is None:
-            found = self._programs[tiles] = Program(self, self.specs, (), {}, tiles, {})
+            found = self._programs[tiles] = Program(self, self.specs, self.scalars, {}, tiles, {})
         return found
 
     def span(self, name: str) -> Span | None:
@@ -64,14 +65,14 @@ class FusedNodes:
         return build_arrays(self.captured, arrays, scalars, self._build)
 
     def _build(self, *tiles: Tile) -> tuple[Tile, ...]:
-        values: dict[Node, Any] = dict(zip(self.tensors, tiles, strict=True))
+        values: dict[Node, Any] = dict(zip((*self.tensors, *self.numbers), tiles, strict=True))
         for node in self.nodes:
             values[node] = compute(node, values.__getitem__, self.extents)
         return tuple(values[n] for n in self.outputs)
 
 
 def tensors_of(group: Group) -> list[Node]:
-    """The inputs of a group that are tensors; others are extents of those."""
+    """The inputs of a group that are tensors."""
     return [n for n in group.inputs if isinstance(n.meta.get("val"), torch.Tensor)]
 
 
@@ -98,20 +99,19 @@ def _text(group: Group, extents: Extents) -> str:
         if isinstance(value, (tuple, list)):
             return "(" + ", ".join(described(v) for v in value) + ")"
         if isinstance(value, torch.Tensor):
-            return f"{value.dtype}{[_extent(n) for n in value.shape]}"
+            return f"{value.dtype}{[extents.text(n) for n in value.shape]}"
         return repr(value)
-
-    def _extent(n: Any) -> Extent:
-        return extents.of(n)
 
     def argument(value: Any) -> str:
         if isinstance(value, Node):
-            return names.get(value) or str(extents.of(value.meta["val"]))
+            return names.get(value) or extents.text(value.meta["val"])
         if isinstance(value, (tuple, list)):
             return "(" + ", ".join(argument(v) for v in value) + ")"
         return repr(value)
 
     lines = []
+    numbers = [n for n in group.inputs if is_number(n, extents)]
+    names.update((n, f"{number_type(n.meta['val'])} s{i}") for i, n in enumerate(numbers))
     for node in (*tensors_of(group), *group.nodes):
         given = "" if node in group.inputs else " ".join(
             [operator_name(node), *map(argument, node.args), *(f"{k}={argument(v)}" for k, v in node.kwargs.items())])

@@ -15,12 +15,12 @@ from torch.fx import Node
 
 from tilus.diagnostics import Span, UserError
 from tilus.ir.dtypes import DType, i64
-from tilus.ir.types import array_type
+from tilus.ir.types import TileType, array_type
 from tilus.lang.array_operations import extent_scalar
 from tilus.lang.arrays import ArrayContext, ArrayTracer
 from tilus.lang.context import current, use_context
 from tilus.lang.values import Tile, compare, constant
-from tilus.torch.dtypes import dtype_of
+from tilus.torch.dtypes import dtype_of, number_type
 from tilus.torch.extents import Extents
 from tilus.torch.registry import Refused, rule_of
 
@@ -141,7 +141,7 @@ def compute(node: Node, value_of: Callable[[Node], Any], extents: Extents) -> An
 def _argument(argument: Any, value_of: Callable[[Node], Any], extents: Extents) -> Any:
     if isinstance(argument, Node):
         meta = argument.meta.get("val")
-        return extents.of(meta) if isinstance(meta, torch.SymInt) else value_of(argument)
+        return extents.of(meta) if isinstance(meta, torch.SymInt) and extents.has(meta) else value_of(argument)
     if isinstance(argument, (list, tuple)):
         return [_argument(a, value_of, extents) for a in argument]
     return argument
@@ -175,6 +175,14 @@ def reason_against(node: Node) -> str | None:
     return None
 
 
+def is_number(node: Node, extents: Extents) -> bool:
+    """Whether a node gives a number that is known at the call only, and is no extent."""
+    meta = node.meta.get("val")
+    if isinstance(meta, torch.SymInt):
+        return not extents.has(meta)
+    return not isinstance(meta, (torch.Tensor, tuple, list))
+
+
 def check_tensors(tensors: Sequence[Any]) -> None:
     """Raise Refused for tensors that are no plain ones in memory."""
     for tensor in tensors:
@@ -187,9 +195,11 @@ def _try(node: Node, inputs: Sequence[Node]) -> None:
     context = ArrayContext(ArrayTracer)
     given = {n: Tile(context.block.add_arg(array_type(dtype_of(n.meta["val"].dtype), extents.shape(n.meta["val"]))))
              for n in inputs}
+    given.update((n, Tile(context.block.add_arg(TileType(number_type(n.meta["val"])))))
+                 for n in node.all_input_nodes if is_number(n, extents))
     with use_context(context):
         compute(node, given.__getitem__, extents)
 
 
-__all__ = ["PROMOTION", "Call", "check_tensors", "compute", "convert", "operand", "operator_name", "reason_against",
-           "span_of"]
+__all__ = ["PROMOTION", "Call", "check_tensors", "compute", "convert", "is_number", "operand", "operator_name",
+           "reason_against", "span_of"]
