@@ -27,6 +27,10 @@ class Plan(Protocol):
     def __call__(self, values: Sequence[Any], addresses: Sequence[int]) -> None:
         """On the values of all parameters and the addresses of the arrays among them."""
 
+    def launcher(self, addresses: Sequence[int]) -> Callable[[Sequence[int]], bool] | None:
+        """What does such a call on the addresses of the arrays alone, if they are aligned as these and the rest is as
+        it was, which the caller answers for; None where there is no such way."""
+
     def quicken(self, front: Front, caller: Any, engine: str | None) -> Any:
         """A caller whose ``function`` does such calls in place of ``front``'s, where ``engine`` has been chosen: the
         given one, if it is for that front, or a new one; None where the engine has no quicker way."""

@@ -228,6 +228,13 @@ class JitFunction(TracedFunction):
         self.refresh()
         return Prepared(*self._resolve(chosen, self._bind(args, kwargs)))
 
+    def launcher(self, chosen: str, values: Sequence[Any]) -> Callable[[Sequence[int]], bool] | None:
+        """What repeats an earlier call on arrays of which the caller gives the addresses only; see
+        :meth:`tilus.runtime.cpu.plan.NativePlan.launcher`. None where the engine has nothing of the kind."""
+        found = None if self._fast is None else call_key(chosen, values, self._fast[0])
+        plan = None if found is None else self._plans.get(found[0])
+        return None if found is None or plan is None else plan.launcher(found[1])
+
     def _remember(self, chosen: str | None, call: Call, specialisation: Specialisation, runner: Any) -> None:
         """Make a plan, so that a call like this one is cheap from now on."""
         specs = self.signature.specs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilus.diagnostics.entry import entry
@@ -131,6 +131,26 @@ class NativePlan:
         self.kernel.launch(words)
         for place in self.tensors:
             mark_written(values[place])
+
+    def launcher(self, addresses: Sequence[int]) -> Callable[[Sequence[int]], bool] | None:
+        """What launches the code on the addresses of arrays alone, for a caller who knows that they are like those of
+        this plan and do not overlap: extents, strides and element types are not looked at. It does nothing and gives
+        False where the alignment is not that of ``addresses``, or an address is 0. None where there are scalars."""
+        if self.scalars:
+            return None
+        template, copy, launch = self.template, self.copy, self.kernel.launch
+        places = [(array.word, address & 15) for array, address in zip(self.arrays, addresses, strict=True)]
+
+        def launched(addresses: Sequence[int]) -> bool:
+            words = copy(template)
+            for (word, alignment), address in zip(places, addresses, strict=True):
+                if address & 15 != alignment or not address:
+                    return False
+                words[word] = address
+            launch(words)
+            return True
+
+        return launched
 
     def quicken(self, front: Front, caller: Caller | None, engine: str | None) -> Caller | None:
         """See :class:`tilus.runtime.engines.Plan`."""
