@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from tests.torch.graphs import agree, compiled, left, torch
@@ -97,3 +98,15 @@ def test_long_chains_are_divided() -> None:
 
     report = agree(function, torch.randn(4))
     assert len(report.calls) > 3
+
+
+def test_many_products_are_divided_with_what_is_around_them() -> None:
+    """Four in a function; those that say the same share one."""
+    def function(w: Any, *xs: Any) -> list[Any]:
+        return [torch.relu(x.exp() @ w.t()) for x in xs]
+
+    report = agree(function, torch.randn(6, 5), *[torch.randn(3, 5) for _ in range(8)])
+    first, second = [call.fused for call in report.calls]
+    assert first is second
+    assert Counter(first.operators) == {"aten.exp.default": 4, "aten.permute.default": 4, "aten.mm.default": 4,
+                                        "aten.relu.default": 4}

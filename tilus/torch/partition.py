@@ -10,6 +10,7 @@ are then functions that say the same, of which one is compiled. What only later 
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -22,6 +23,10 @@ from tilus.torch.registry import COMPUTE, CREATION, PRODUCT, VIEW, rule_of
 
 LARGEST = 64
 """Operators in one function, at most: beyond this it is divided, since the time to compile grows faster than them."""
+
+
+MOST_PRODUCTS = 4
+"""Products in one function, at most, where none needs another one."""
 
 
 @record(eq=False)
@@ -178,13 +183,44 @@ def _move_later(connected: list[list[Node]], level: dict[Node, Level]) -> None:
 
 
 def _parts(members: list[Node]) -> list[list[Node]]:
-    """Pieces of a size that compiles in reasonable time. Results of an operator stay with it."""
-    parts: list[list[Node]] = [[]]
+    """Pieces that compile in reasonable time: of not too many products, nor too many operators. Each needs those before
+    it only."""
+    by_products = _by_products(members)
+    sizes = Counter[int]()
+    part: dict[Node, tuple[int, int]] = {}
     for node in members:
-        if len(parts[-1]) >= LARGEST and node.target is not operator.getitem:
-            parts.append([])
-        parts[-1].append(node)
-    return parts
+        first = by_products[node]
+        before = [part[n] for n in node.all_input_nodes if n in part]
+        own = (first, sizes[first] // LARGEST)
+        part[node] = before[0] if node.target is operator.getitem else max([own, *before])
+        sizes[first] += 1
+    for node in reversed(members):
+        if is_repeated(node):
+            part[node] = min(part[user] for user in node.users)
+    found: dict[tuple[int, int], list[Node]] = {}
+    for node in members:
+        found.setdefault(part[node], []).append(node)
+    return [found[key] for key in sorted(found)]
+
+
+def _by_products(members: list[Node]) -> dict[Node, int]:
+    """The number of a piece for each node: products in their order, with what is done to their operands and results."""
+    part: dict[Node, int] = {}
+    later: set[Node] = set()  # what needs a product
+    products = 0
+    for node in members:
+        inputs = [n for n in node.all_input_nodes if n in part]
+        part[node] = max((part[n] for n in inputs), default=0)
+        if kind_of(node) == PRODUCT:
+            part[node] = max(part[node], products // MOST_PRODUCTS)
+            products += 1
+        if kind_of(node) == PRODUCT or later.intersection(inputs):
+            later.add(node)
+    for node in reversed(members):
+        users = [part[user] for user in node.users if user in part]
+        if users and node not in later:
+            part[node] = min(users)
+    return part
 
 
 __all__ = ["Division", "Group", "divide", "is_ordered", "kind_of"]
