@@ -17,6 +17,7 @@ import tilus as tl  # noqa: E402
 import tilus.torch  # noqa: E402
 from tilus.ir.printer import print_module  # noqa: E402
 from tilus.lowering.array.tiles import GPU_TILES  # noqa: E402
+from tilus.torch.registry import Refused  # noqa: E402
 from tilus.torch.report import reports  # noqa: E402
 
 nn, F = torch.nn, torch.nn.functional
@@ -150,6 +151,16 @@ def test_what_does_not_compile_is_torchs_with_one_warning(monkeypatch: pytest.Mo
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         compiled(x)
+
+
+def test_a_rule_that_refuses_late_is_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(node: Any, *rest: Any) -> Any:
+        raise Refused("these arguments")
+
+    monkeypatch.setattr("tilus.torch.graph.compute", refusing)
+    x = torch.randn(3)
+    with pytest.warns(UserWarning, match=r"aten\.exp\.default: these arguments"):
+        torch.testing.assert_close(torch.compile(lambda x: x.exp().cosh(), backend="tilus")(x), x.exp().cosh())
 
 
 @pytest.mark.parametrize("given", [{"fullgraph": True}, {"options": {"fallback": False}}])

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Graph, GraphModule, Node
 
-from tilus.diagnostics import UNKNOWN_SPAN, Span
+from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType
 from tilus.lang.arrays import ArraySpec, build_arrays
@@ -23,7 +23,7 @@ from tilus.torch.dtypes import dtype_of, number_type
 from tilus.torch.extents import Extents
 from tilus.torch.node import compute, is_number, operator_name, span_of
 from tilus.torch.partition import Group, is_ordered, kind_of
-from tilus.torch.registry import COMPUTE, PRODUCT
+from tilus.torch.registry import COMPUTE, PRODUCT, Refused
 
 
 class FusedNodes:
@@ -67,7 +67,10 @@ class FusedNodes:
     def _build(self, *tiles: Tile) -> tuple[Tile, ...]:
         values: dict[Node, Any] = dict(zip((*self.tensors, *self.numbers), tiles, strict=True))
         for node in self.nodes:
-            values[node] = compute(node, values.__getitem__, self.extents)
+            try:
+                values[node] = compute(node, values.__getitem__, self.extents)
+            except Refused as refused:  # though it did not of the node alone
+                raise UserError.at("E0115", f"{operator_name(node)}: {refused}", span_of(node)) from None
         return tuple(values[n] for n in self.outputs)
 
 
