@@ -26,6 +26,8 @@ class Attributes:
             (``lowering/divide_blocks.py``).
         may_alias: arrays that may share memory with others that are written.
         scalars: which outputs of an array-level function have rank 0 for its callers.
+        sizes: run-time extents of an array-level function that are those of its arrays' made into others: name, kind of
+            operation and operands of each, in an order in which they can be computed (``lang/array_sizes.py``).
         shared_bytes: of a thread-level kernel.
         arguments: how a launcher names the arguments of a thread-level kernel: ``a``, ``a.shape[0]``.
         queues: how many buffers each queue between the pipes of an NPU's vector cores has; 0 for tensors and flags of
@@ -47,6 +49,7 @@ class Attributes:
     parts: int = 0
     may_alias: tuple[str, ...] = ()
     scalars: tuple[int, ...] = ()
+    sizes: tuple[tuple[str, str, int | str, int | str], ...] = ()
     shared_bytes: int = 0
     arguments: tuple[str, ...] = ()
     queues: int = 0

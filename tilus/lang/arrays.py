@@ -34,7 +34,7 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import Contract, Extent, RoundTo
+from tilus.ir.ops.array import AffineAccess, Contract, Extent, RoundTo
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import Extent as ExtentValue
 from tilus.ir.types import TileType, array_type
@@ -49,8 +49,8 @@ from tilus.lang.values import Tile, as_tile, constant
 from tilus.records import record
 
 ARRAY_OPS = (
-    Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Reshape, RoundTo, Select,
-    Transpose, Unary,
+    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Reshape,
+    RoundTo, Select, Transpose, Unary,
 )
 """What an array-level module consists of."""
 REDUCTIONS = ("sum", "prod", "min", "max", "any", "all", "xor")
@@ -70,6 +70,10 @@ class ArrayContext(TraceContext):
     """Appends operations of the array level; refuses those that only make sense on tiles."""
 
     level = "array"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.sizes: dict[tuple[str, ExtentValue, ExtentValue], str] = {}  # extents that are made of others
 
     def emit(self, op: Operation) -> tuple[Value, ...]:
         if not isinstance(op, ARRAY_OPS):
@@ -165,10 +169,11 @@ def _module(captured: CapturedFunction, context: ArrayContext, arrays: Sequence[
             raise UserError.at("E0103", f"{captured.name} returns no array", span)
         flat = tuple(i for i, v in enumerate(outputs) if not v.shape)
         yielded = [v.reshape(1) if not v.shape else v for v in outputs]
+    sizes = tuple((name, *key) for key, name in context.sizes.items())
     body.ops.append(Yield(tuple(v.value for v in yielded), span=span))
     parameters = [Parameter(s.name, "array", s.extents) for s in arrays]
     parameters += [Parameter(name, "scalar") for name, _ in scalars]
-    function = Function(kernel_symbol(captured.name), body, parameters, Attributes(scalars=flat), span)
+    function = Function(kernel_symbol(captured.name), body, parameters, Attributes(scalars=flat, sizes=sizes), span)
     erase_dead(function)
     return Module([function], None, "array"), several
 

@@ -565,6 +565,10 @@ def static_shape(shape: Any, what: str = "the shape", allow: int = 0,
 
 
 def _index_tile(x: Tile, key: Any) -> Tile:
+    if current().level == "array":
+        from tilus.lang.array_moves import index
+
+        return index(x, key)
     keys = list(key) if isinstance(key, tuple) else [key]
     for k in keys:
         sliced = isinstance(k, slice)
@@ -605,9 +609,6 @@ def _static_slice(key: Any, extent: int) -> tuple[int, int, bool]:
     if isinstance(key, slice):
         if key.start is None and key.stop is None and key.step is None:
             return 0, extent, True
-        if isinstance(extent, str):
-            raise fail("E0115", "an array of a fused function is sliced along a run-time extent",
-                       help="slice it before the call")
         if key.step not in (None, 1):
             raise fail("E0204", "slices of tiles have no step", help="use tl.take, or reshape and slice")
         bounds = [b if b is None else static_shape((b,), "a slice of a tile", allow=-(1 << 62))[0]

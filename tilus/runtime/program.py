@@ -10,6 +10,7 @@ from tilus.diagnostics import Span
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType
+from tilus.ir.sizes import evaluated
 from tilus.ir.types import Extent
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.signature import MISSING, ParameterSpec
@@ -117,7 +118,7 @@ class Program:
                  constants: dict[str, Any], tiles: TileTable, overrides: dict[str, int]) -> None:
         from tilus.ir.ops import Reduce
         from tilus.ir.types import extents_of
-        from tilus.lowering.array import demands, unify_symbols
+        from tilus.lowering.array import bounded_accesses, demands, unify_symbols
 
         self.source, self.arrays, self.scalars, self.constants = source, arrays, scalars, constants
         self.tiles, self.overrides = tiles, overrides
@@ -125,6 +126,8 @@ class Program:
         self.text_module = module.kernels[0].clone()
         (function,) = module.kernels
         self.flat: tuple[int, ...] = function.attributes.scalars
+        self.sizes = function.attributes.sizes
+        self.accesses = bounded_accesses(function)
         self.demands = demands(function)
         self.nonempty = [(extents_of(op.x.tile)[op.axis], op.kind, op.span) for op in function.walk()
                          if isinstance(op, Reduce) and op.kind in ("min", "max")]
@@ -189,6 +192,7 @@ class Program:
                 if expected != n:
                     raise call_error("E0602", f"dimension {symbol!r} is {expected}, but {spec.name}.shape[{axis}] = "
                                               f"{n}", declared=self.source.span(spec.name))
+        values = evaluated(self.sizes, values)
         for demand in self.demands:
             m, n = (values[e] if isinstance(e, str) else e for e in (demand.left, demand.right))
             if m != n:
@@ -199,11 +203,21 @@ class Program:
             if (values[extent] if isinstance(extent, str) else extent) == 0:
                 raise call_error("E0602", f"tl.{kind} over an empty axis has no value: {self._place(extent)} = 0",
                                  declared=span, note="reduced here")
+        for access in self.accesses:
+            found = access.outside(values)
+            if found is not None:
+                extent, index = found
+                raise call_error("E0602", f"index {index} is out of range: {self._place(extent)} = "
+                                          f"{values.get(str(extent), extent)}", declared=access.span, note="used here")
         return values
 
     def _place(self, extent: Extent) -> str:
         if isinstance(extent, int):
             return "the constant"
+        made = next((size for size in self.sizes if size[0] == extent), None)
+        if made is not None:
+            _, kind, *operands = made
+            return f"({' '.join((self._place(operands[0]), kind, self._place(operands[1])))})"
         name, axis = self.sources[extent]
         return f"{name}.shape[{axis}]"
 

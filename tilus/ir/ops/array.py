@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, i32, i64
-from tilus.ir.families import Elementwise
+from tilus.ir.families import Elementwise, Movement
 from tilus.ir.terms import ReduceKind, Rounding
+from tilus.ir.types import Extent as Extent_
 from tilus.ir.types import TileType, Type, array_type, extents_of
 
 
@@ -37,6 +38,35 @@ class RoundTo(Elementwise):
 
     def infer(self) -> Sequence[Type]:
         return (self.x.tile.with_dtype(self.dtype),)
+
+
+class AffineAccess(Movement):
+    """Elements of ``x`` at indices that are affine in those of the result: along dimension d of ``x`` the index is
+    ``starts[d]`` plus, for each ``(axis, factor)`` of ``terms[d]``, ``factor`` times the index along that axis of the
+    result. Where that is outside of ``x``, the element is ``fill``; without one it never is.
+
+    Slices, flips, pads and windows are such; the first term of each dimension is the one that moves along it, and the
+    axes of first terms are in order. Each axis of the result, but those of extent 1, is in one term."""
+
+    NAME = "affine_access"
+    x: Value
+    shape: tuple[Extent_, ...]
+    starts: tuple[Extent_, ...]
+    terms: tuple[tuple[tuple[int, int], ...], ...]
+    fill: bool | int | float | None = None
+
+    def infer(self) -> Sequence[Type]:
+        rank = self.x.tile.rank
+        if not len(self.starts) == len(self.terms) == rank:
+            self.fail("E0204", f"an access to {self.x.tile} needs {rank} starts and as many terms")
+        used = [axis for terms in self.terms for axis, _ in terms]
+        firsts = [terms[0][0] for terms in self.terms if terms]
+        needed = {axis for axis, n in enumerate(self.shape) if n != 1}
+        if len(set(used)) != len(used) or not needed <= set(used) <= set(range(len(self.shape))):
+            self.fail("E0204", f"the axes {used} are not those of a result of shape {self.shape}, once each")
+        if firsts != sorted(firsts):
+            self.fail("E0204", f"the dimensions {firsts} of the result are not in order")
+        return (array_type(self.x.tile.dtype, self.shape),)
 
 
 class PartialReduce(Operation):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from tilus.ir.dtypes import DType
@@ -70,6 +71,9 @@ def concatenate(tiles: Sequence[Tile], axis: int = 0) -> Tile:
     if not parts:
         raise fail("E0107", "tl.concatenate of no tiles")
     place = _axis(axis, len(parts[0].shape), f"a tile of shape {parts[0].shape}")
+    if current().level == "array":
+        joined: Tile = _array_moves("tl.concatenate").concatenate(parts, place)
+        return joined
     return emit(Concat(tuple(p.value for p in parts), place, span=current().span))
 
 
@@ -78,6 +82,8 @@ def split(x: Tile, parts: int | Sequence[int], axis: int) -> tuple[Tile, ...]:
     tile = _tile(x, "tl.split")
     place = _axis(axis, len(tile.shape), f"a tile of shape {tile.shape}")
     extent = tile.shape[place]
+    if isinstance(extent, str):
+        raise fail("E0115", "tl.split along a run-time extent", help="slice the array: x[:n], x[n:]")
     if isinstance(parts, int):
         if parts < 1 or extent % parts:
             raise fail("E0202", f"an extent of {extent} is not cut into {parts} equal parts")
@@ -88,11 +94,67 @@ def split(x: Tile, parts: int | Sequence[int], axis: int) -> tuple[Tile, ...]:
             raise fail("E0202", f"parts of {sizes} do not make an extent of {extent}")
     out, start = [], 0
     for size in sizes:
+        if current().level == "array":
+            out.append(tile[(slice(None),) * place + (slice(start, start + size),)])
+            start += size
+            continue
         starts = tuple(start if d == place else 0 for d in range(len(tile.shape)))
         extents = tuple(size if d == place else n for d, n in enumerate(tile.shape))
         out.append(emit(Slice(tile.value, starts, extents, span=current().span)))
         start += size
     return tuple(out)
+
+
+def pad(x: Tile, widths: int | Sequence[Any], value: bool | int | float = 0) -> Tile:
+    """A whole array with ``value`` around it, in a fused function. ``widths`` are how many elements come before and
+    after: a number or a pair for all dimensions, or a pair for each; negative ones leave elements out."""
+    padded: Tile = _array_moves("tl.pad").pad(_tile(x, "tl.pad"), widths, value)
+    return padded
+
+
+def flip(x: Tile, axis: int | Sequence[int] | None = None) -> Tile:
+    """A whole array with the order of elements reversed along ``axis`` (all of them by default), in a fused
+    function."""
+    moves, tile = _array_moves("tl.flip"), _tile(x, "tl.flip")
+    flipped: Tile = moves.flip(tile, _axes(axis, tile))
+    return flipped
+
+
+def windows(x: Tile, sizes: int | Sequence[int], axes: int | Sequence[int], *, stride: int | Sequence[int] = 1,
+            dilation: int | Sequence[int] = 1) -> Tile:
+    """The windows of ``sizes`` elements along ``axes`` of a whole array, in a fused function: new dimensions at the
+    end have the elements of a window, ``dilation`` apart, and along ``axes`` are the windows, ``stride`` apart."""
+    moves, tile = _array_moves("tl.windows"), _tile(x, "tl.windows")
+    places = _axes(axes, tile)
+
+    def each(given: Any, what: str) -> list[int]:
+        found = list(static_shape(given, what)) if isinstance(given, (tuple, list)) else [given] * len(places)
+        if len(found) != len(places) or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in found):
+            raise fail("E0107", f"{what} are {given}, not a positive number for each of {len(places)} axes")
+        return found
+
+    found: Tile = moves.windows(tile, each(sizes, "the sizes of windows"), places, each(stride, "strides"),
+                                each(dilation, "dilations"))
+    return found
+
+
+def _axes(axis: Any, tile: Tile) -> list[int]:
+    rank = len(tile.shape)
+    axes = range(rank) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    places = [_axis(a, rank, f"an array of shape {tile.shape}") for a in axes]
+    if len(set(places)) != len(places):
+        raise fail("E0204", f"axes {tuple(axes)} are not all different")
+    return places
+
+
+def _array_moves(what: str) -> ModuleType:
+    """What moves elements of whole arrays. Raises UserError (E0115) where tiles are traced."""
+    if current().level != "array":
+        raise fail("E0115", f"{what} is for whole arrays, in a function of @tl.fuse",
+                   help="a kernel loads the tile that it wants: indices outside of the array give `other=`")
+    from tilus.lang import array_moves as moves
+
+    return moves
 
 
 def insert(x: Tile, part: Any, starts: Any) -> Tile:

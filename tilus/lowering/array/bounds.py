@@ -31,7 +31,8 @@ class TiledExtents:
         (function,) = module.kernels
         products = collapse(function, inputs, outputs).products
         values = [*function.body.args, *(r for op in function.body.ops for r in op.results)]
-        symbols = {p.dims[d] for p in inputs for d in range(len(p.dims))}
+        symbols: set[Extent | None] = {name for name, *_ in function.attributes.sizes}
+        symbols |= {p.dims[d] for p in inputs for d in range(len(p.dims))}
         pairs = dict.fromkeys(extents_of(v.tile)[-2:] for v in values if v.tile.rank)
         self.pairs = [tuple((str(n), products.get(str(n), (n,))) for n in pair) for pair in pairs
                       if all(isinstance(n, int) or n in products or n in symbols for n in pair)]

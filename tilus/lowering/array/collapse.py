@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Function, Operation, Parameter, Value
 from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import Contract, PartialReduce
+from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
@@ -117,6 +117,8 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
         _part(links, op.result, op.axis)
     elif isinstance(op, Broadcast):
         _broadcast(links, op)
+    elif isinstance(op, AffineAccess):
+        _access(links, op)
     elif isinstance(op, Reshape):
         _reshape(links, op)
     elif isinstance(op, Transpose):
@@ -150,6 +152,24 @@ def _broadcast(links: _Links, op: Broadcast) -> None:
         links.join((op.result, d), (op.x, d))
         if one != other:
             links.cut((op.result, d))
+
+
+def _access(links: _Links, op: AffineAccess) -> None:
+    """Dimensions that are taken whole stay together, apart from the others."""
+    whole: list[int | None] = []
+    for n, start, terms in zip(extents_of(op.x.tile), op.starts, op.terms, strict=True):
+        alone = start == 0 and len(terms) == 1 and terms[0][1] == 1 and op.shape[terms[0][0]] == n
+        whole.append(terms[0][0] if alone else None)
+    joined = set()
+    for d, (axis, following) in enumerate(itertools.pairwise(whole)):
+        if axis is not None and following == axis + 1:
+            links.join((op.result, axis), (op.x, d))
+            joined.add(axis)
+        else:
+            links.cut((op.x, d))
+    for axis in range(op.result.tile.rank - 1):
+        if axis not in joined:
+            links.cut((op.result, axis))
 
 
 def _reshape(links: _Links, op: Reshape) -> None:
@@ -203,6 +223,8 @@ def _rewrite(function: Function, links: _Links, runs: dict[Reduce, _Run], produc
         elif isinstance(op, Transpose):
             firsts = [part[0] for part in split_dims(op.permutation, groups[op.result])]
             op.permutation = tuple(_place(groups[op.x], d) for d in firsts)
+        elif isinstance(op, AffineAccess):
+            _regroup(op, groups[op.x], groups[op.result])
         elif isinstance(op, Iota):
             op.axis = _place(groups[op.result], op.axis)
     mapping: dict[Value, Value] = {}
@@ -214,7 +236,7 @@ def _rewrite(function: Function, links: _Links, runs: dict[Reduce, _Run], produc
     def rewrite(op: Operation) -> list[Operation] | None:
         for result in op.results:
             retype(result)
-        if isinstance(op, (Const, Iota, Reshape, Broadcast)):
+        if isinstance(op, (AffineAccess, Const, Iota, Reshape, Broadcast)):
             op.shape = op.result.tile.shape
             if isinstance(op, (Reshape, Broadcast)) and op.x.tile.shape == op.shape:
                 mapping[op.result] = op.x
@@ -225,6 +247,13 @@ def _rewrite(function: Function, links: _Links, runs: dict[Reduce, _Run], produc
         retype(argument)
     rewrite_block(function.body, rewrite, mapping)
     erase_dead(function)
+
+
+def _regroup(op: AffineAccess, below: tuple[int, ...], above: tuple[int, ...]) -> None:
+    """What is said of the first of the dimensions that become one holds for that."""
+    op.starts = tuple(part[0] for part in split_dims(op.starts, below))
+    op.terms = tuple(tuple((_place(above, axis), factor) for axis, factor in part[0])
+                     for part in split_dims(op.terms, below))
 
 
 def _merge(op: Reduce, runs: dict[Reduce, _Run], groups: dict[Value, tuple[int, ...]]) -> None:

@@ -22,6 +22,7 @@ from tilus.ir.ops import (
     Dim,
     Dot,
     For,
+    Gather,
     Iota,
     Load,
     PermuteView,
@@ -34,10 +35,10 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import Contract, PartialReduce, RoundTo
+from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, RoundTo
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.types import Extent, TileType, extents_of
-from tilus.lowering.array.access import UNIT, Axes, Axis, Places, operand_axes, tile_shape
+from tilus.lowering.array.access import UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
 from tilus.lowering.array.tiles import Tiling
 
 COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
@@ -102,6 +103,7 @@ class Evaluator:
         self.resident: dict[tuple[Extent, int], Axis] = {}
         self.places = Places(stored)
         self.memo: list[dict[Key, Value]] = [{}]
+        self.sources: list[dict[tuple[AffineAccess, Axes], Axes]] = [{}]
 
     # -- scopes
 
@@ -110,8 +112,10 @@ class Evaluator:
         """Emit into ``block``; what is computed there is not known after."""
         outer, self.b = self.b, self.b.at(block)
         self.memo.append({})
+        self.sources.append({})
         yield
         self.memo.pop()
+        self.sources.pop()
         self.b = outer
 
     def extent(self, extent: Extent) -> Value:
@@ -175,7 +179,7 @@ class Evaluator:
             return []
         if isinstance(op, Transpose) and op.x in self.stored:
             return []
-        return operand_axes(op, axes)
+        return operand_axes(op, axes, self.source)
 
     def make(self, value: Value, axes: Axes) -> Value:
         span = self.b.span
@@ -204,7 +208,7 @@ class Evaluator:
             return self.extents[op.symbol]
         if isinstance(op, Iota):
             return self.iota(op, axes)
-        operands = [self.wide(v, at) for v, at in operand_axes(op, axes)]
+        operands = [self.wide(v, at) for v, at in operand_axes(op, axes, self.source)]
         return self.elementwise(op, operands)
 
     def elementwise(self, op: Operation, operands: list[Value]) -> Value:
@@ -219,13 +223,9 @@ class Evaluator:
         return self.b.add(op.on(operands)).result
 
     def iota(self, op: Iota, axes: Axes) -> Value:
-        axis = axes[op.axis]
         shape = tile_shape(axes)
-        offset = self.offset(axis)
-        if axis.is_point:
-            return self.spread(self.cast(offset, op.dtype), shape)
-        index = self.b.add(Iota(shape, len(tile_shape(axes[: op.axis])), i64)).result
-        return self.cast(self.b.binary("add", index, self.spread(offset, shape)), op.dtype)
+        index = self.indices(axes, op.axis, shape)
+        return self.spread(self.cast(index, op.dtype), shape)
 
     def spread(self, value: Value, shape: tuple[int, ...]) -> Value:
         return self.b.add(Broadcast(value, shape)).result if value.tile.shape != shape else value
@@ -234,8 +234,10 @@ class Evaluator:
         return self.b.const(0) if axis.offset is None else axis.offset
 
     def move(self, op: Operation, axes: Axes) -> Value:
-        ((source, at),) = operand_axes(op, axes)
+        ((source, at),) = operand_axes(op, axes, self.source)
         shape = tile_shape(axes)
+        if isinstance(op, AffineAccess):
+            return self.access(op, at, shape)
         if isinstance(op, Transpose):
             if source in self.stored:
                 view = self.b.add(PermuteView(self.stored[source], op.permutation)).result
@@ -252,13 +254,72 @@ class Evaluator:
             tile = tile if tile.tile.shape == bare else self.b.add(Reshape(tile, bare)).result
         return self.spread(tile, shape)
 
+    # -- accesses
+
+    def source(self, op: AffineAccess, axes: Axes) -> Axes:
+        """Where an access needs its operand; the same axes wherever it is asked for that."""
+        key = op, axes
+        found = next((known[key] for known in reversed(self.sources) if key in known), None)
+        if found is None:
+            found = self.sources[-1][key] = source_axes(op, axes, self.first)
+        return found
+
+    def first(self, start: Extent, along: list[tuple[Axis, int]]) -> Value:
+        index = self.extent(start)
+        for axis, factor in along:
+            if axis.offset is not None:
+                index = self.b.binary("add", index, self.b.binary("mul", axis.offset, self.b.const(factor)))
+        return index
+
+    def access(self, op: AffineAccess, at: Axes, shape: tuple[int, ...]) -> Value:
+        tile = self.tile(op.x, at)
+        if op.fill is not None and not self.loads_fill(op):
+            inside = self.inside(op, at)
+            if inside is not None:
+                fill = self.b.const(op.fill, tile.tile.dtype, tile.tile.shape)
+                tile = self.b.add(Select(self.spread(inside, tile.tile.shape), tile, fill)).result
+        return tile if tile.tile.shape == shape else self.b.add(Reshape(tile, shape)).result
+
+    def loads_fill(self, op: AffineAccess) -> bool:
+        """Whether loads give what is outside of the operand anyway."""
+        assert op.fill is not None
+        positive = not isinstance(op.fill, float) or math.copysign(1.0, op.fill) > 0
+        return op.x in self.stored and op.fill == 0 and positive and reads_as_zero(op.x.tile.dtype)
+
+    def inside(self, op: AffineAccess, at: Axes) -> Value | None:
+        """Which elements are those of the operand; None where all are."""
+        shape, found = tile_shape(at), None
+        for d, (axis, start, terms) in enumerate(zip(at, op.starts, op.terms, strict=True)):
+            if start == 0 and len(terms) == 1 and terms[0][1] == 1 and op.shape[terms[0][0]] == axis.extent:
+                continue
+            index = self.indices(at, d, shape)
+            end = self.spread(self.extent(axis.extent), index.tile.shape)
+            low = self.b.add(Compare("ge", index, self.b.const(0, i64, index.tile.shape))).result
+            here = self.b.binary("and", low, self.b.add(Compare("lt", index, end)).result)
+            found = here if found is None else self.b.binary("and", self.spread(found, shape), self.spread(here, shape))
+        return found
+
+    def indices(self, axes: Axes, dim: int, shape: tuple[int, ...]) -> Value:
+        """The indices along one of the axes: of a tile's those of all its elements, of a single one a scalar."""
+        axis, offset = axes[dim], self.offset(axes[dim])
+        if axis.is_point:
+            return offset
+        index = self.b.add(Iota(shape, len(tile_shape(axes[:dim])), i64)).result
+        if axis.step != 1:
+            index = self.b.binary("mul", index, self.b.const(axis.step, i64, shape))
+        return self.b.binary("add", index, self.spread(offset, shape))
+
     # -- memory
 
     def load(self, value: Value, view: Value, axes: Axes) -> Value:
         view, kept = self.window(view, axes)
-        offsets = tuple(self.offset(a) for a in kept)
         dtype = value.tile.dtype
         absent = self.b.add(Const(0.0, dtype)).result if zero_code(dtype) else None  # else bits of 0 say the number 0
+        if any(axis.step != 1 for axis in kept):
+            shape = tile_shape(kept)
+            indices = tuple(self.indices(kept, d, shape) for d in range(len(kept)))
+            return self.b.add(Gather(view, indices, None, absent)).result
+        offsets = tuple(self.offset(a) for a in kept)
         return self.b.add(Load(view, offsets, tile_shape(kept), None, absent)).result
 
     def store(self, view: Value, axes: Axes, tile: Value) -> None:
@@ -354,7 +415,7 @@ class Evaluator:
                 continue
             seen.add((current, at))
             if not isinstance(op, (Reduce, Contract)):
-                waiting.extend(reversed(operand_axes(op, at)))
+                waiting.extend(reversed(operand_axes(op, at, self.source)))
             elif varying not in at:
                 self.tile(current, at)
 
@@ -391,10 +452,12 @@ class Evaluator:
                 return False
             if value in self.stored:
                 continue
+            if isinstance(op, AffineAccess):
+                return False
             if isinstance(op, (Movement, Cast, RoundTo)) or (isinstance(op, Unary) and op.kind in _KEEPS_ZERO):
-                front += operand_axes(op, axes)
+                front += operand_axes(op, axes, self.source)
             elif isinstance(op, Binary) and op.kind in ("add", "sub", "mul", "min", "max"):
-                operands = operand_axes(op, axes)
+                operands = operand_axes(op, axes, self.source)
                 if op.kind == "mul":
                     operands = [(v, at) for v, at in operands if not _is_number(v)]
                 front += operands

@@ -5,6 +5,8 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 * operands of a contraction that hold a reduction or another contraction (they would be done again for every tile);
 * a contraction that a reduction, or more than one place, reads: contractions are done once; and one whose rows or
   columns are dropped (products of vectors);
+* what an access reads of a reduction or contraction, or, where windows overlap, of functions that take long; windows
+  that a contraction reads;
 * the parts of a reduction to one number;
 * what a long chain of reductions has come to;
 * reductions next to a contraction that they do not depend on, reductions to a single number that more work follows,
@@ -15,12 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tilus.ir.core import Function, Value
+from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Reduce, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
-from tilus.ir.ops.array import Contract, PartialReduce
+from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce
 from tilus.ir.types import Extent, extents_of
-from tilus.lowering.array.access import Axes, Axis, operand_axes, strip
+from tilus.lowering.array.access import Axes, Axis, operand_axes, source_axes, strip
 from tilus.records import field, record
 
 LONGEST_CHAIN = 12
@@ -87,6 +89,7 @@ class _Partition:
         and not hidden in another one."""
         inside: dict[Value, frozenset[Reduce | Contract]] = {}
         depth: dict[Value, int] = {}  # reductions one upon the other below a value
+        windows: set[Value] = set()  # values below which one dimension is along several axes
 
         def of(value: Value) -> frozenset[Reduce | Contract]:
             return frozenset() if value in self.stored else inside.get(value, frozenset())
@@ -96,6 +99,8 @@ class _Partition:
                 for operand in op.operands:
                     if of(operand):
                         self.stored.add(strip(operand))
+                    elif operand in windows:
+                        self.stored.add(strip(operand, through_accesses=False))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, Reduce):
                 if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
@@ -105,6 +110,10 @@ class _Partition:
                 if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self.stored.add(strip(op.x))
                 self.stored.add(op.result)
+            elif isinstance(op, AffineAccess):
+                if of(op.x) or (_overlaps(op) and self._takes_long(op.x)):
+                    self.stored.add(strip(op.x))
+                inside[op.result] = frozenset()
             else:
                 union = frozenset[Reduce | Contract]().union(*(of(v) for v in op.operands))
                 if any(isinstance(h, Contract) for h in union):
@@ -112,13 +121,36 @@ class _Partition:
                     union = frozenset(h for h in union if isinstance(h, Contract))
                 for result in op.results:
                     inside[result] = union
+            if any(v in windows and v not in self.stored for v in op.operands) or _overlaps(op):
+                windows.update(() if isinstance(op, (Contract, Reduce, PartialReduce)) else op.results)
             below = max((0 if strip(v) in self.stored else depth.get(v, 0) for v in op.operands), default=0)
             depth.update((result, below + isinstance(op, Reduce)) for result in op.results)
+
+    def _takes_long(self, value: Value) -> bool:
+        """Whether there are functions to be computed between a value and memory."""
+        waiting, seen = [value], set[Value]()
+        while waiting:
+            current = waiting.pop()
+            op = current.defining
+            if current in seen or current in self.stored or op is None:
+                continue
+            seen.add(current)
+            if isinstance(op, Unary) and op.kind in FLOAT_UNARY:
+                return True
+            waiting += op.operands
+        return False
 
     def demands(self, root: Value, axes: Axes) -> Demands:
         found = Demands()
         seen: set[tuple[Value, Axes, bool]] = set()
         inner: dict[tuple[Reduce | Contract, Axes], Axis] = {}
+
+        sources: dict[tuple[AffineAccess, Axes], Axes] = {}
+
+        def source(op: AffineAccess, at: Axes) -> Axes:
+            if (op, at) not in sources:
+                sources[op, at] = source_axes(op, at, lambda start, along: None)
+            return sources[op, at]
 
         waiting = [(root, axes, True)]
         while waiting:
@@ -142,7 +174,7 @@ class _Partition:
             else:
                 found.transposes |= isinstance(op, Transpose)
                 found.functions |= isinstance(op, Unary) and op.kind in FLOAT_UNARY
-                below = operand_axes(op, at)
+                below = operand_axes(op, at, source)
             waiting.extend((operand, there, outer) for operand, there in reversed(below))
         return found
 
@@ -210,6 +242,11 @@ class _Partition:
 
     def _extents(self, plan: KernelPlan) -> tuple[Extent, ...]:
         return extents_of(plan.roots[0].tile)
+
+
+def _overlaps(op: Operation) -> bool:
+    """Whether an access reads elements for several of its own."""
+    return isinstance(op, AffineAccess) and any(len(terms) > 1 for terms in op.terms)
 
 
 def _done_twice(kernels: list[KernelPlan]) -> set[Value]:

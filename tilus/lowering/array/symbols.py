@@ -5,10 +5,11 @@ from __future__ import annotations
 from tilus.diagnostics import Span, UserError
 from tilus.ir.core import Function, Module, Operation, Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Broadcast, Const, Reshape
-from tilus.ir.ops.array import Contract
+from tilus.ir.ops import Broadcast, Const, Iota, Reshape
+from tilus.ir.ops.array import AffineAccess, Contract
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.rewriter import rewrite_block
+from tilus.ir.sizes import renamed
 from tilus.ir.types import Extent, TileType, array_type, extents_of
 from tilus.lowering.simplify import simplify_function
 from tilus.records import record
@@ -45,6 +46,7 @@ def unify_symbols(module: Module) -> None:
     """
     for function in module.kernels:
         roots = _classes(function)
+        function.attributes.sizes = renamed(function.attributes.sizes, roots)
         if roots:
             _rename(function, roots)
         simplify_function(function)
@@ -80,18 +82,20 @@ def _order(function: Function, symbol: Extent) -> int:
 
 
 def _rename(function: Function, roots: dict[str, Extent]) -> None:
-    def renamed(extents: tuple[Extent, ...]) -> tuple[Extent, ...]:
+    def renamed_all(extents: tuple[Extent, ...]) -> tuple[Extent, ...]:
         return tuple(roots.get(n, n) if isinstance(n, str) else n for n in extents)
 
     def retype(value: Value) -> None:
         if isinstance(value.type, TileType):
-            value.type = array_type(value.type.dtype, renamed(extents_of(value.type)))
+            value.type = array_type(value.type.dtype, renamed_all(extents_of(value.type)))
 
     def rewrite(op: Operation) -> list[Operation] | None:
         for result in op.results:
             retype(result)
-        if isinstance(op, (Const, Reshape, Broadcast)):
-            op.shape = renamed(op.shape)  # type: ignore[assignment]
+        if isinstance(op, AffineAccess):
+            op.shape, op.starts = renamed_all(op.shape), renamed_all(op.starts)
+        if isinstance(op, (Const, Iota, Reshape, Broadcast)):
+            op.shape = renamed_all(op.shape)  # type: ignore[assignment]
             if isinstance(op, Broadcast) and op.x.tile.shape == op.shape:
                 mapping[op.result] = op.x
                 return []

@@ -137,6 +137,10 @@ class _Tiler:
                 if isinstance(symbol, str) and symbol not in found and parameter.shape[axis] is None:
                     found[symbol] = b.add(Dim(view, axis)).result
                     found[symbol].name = symbol
+        for name, kind, *operands in self.function.attributes.sizes:
+            if name not in found and all(isinstance(n, int) or n in found for n in operands):
+                a, c = (found[n] if isinstance(n, str) else b.const(n) for n in operands)
+                found[name] = b.binary(kind, a, c)
         for name, factors in self.products.items():
             if name not in found and all(isinstance(n, int) or n in found for n in factors):
                 values = [found[n] if isinstance(n, str) else b.const(n) for n in factors]

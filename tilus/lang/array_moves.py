@@ -1,0 +1,180 @@
+"""Parts of whole arrays, arrays with more around them, and several as one: all are affine accesses
+(:class:`~tilus.ir.ops.array.AffineAccess`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from tilus.ir.dtypes import DType, i64
+from tilus.ir.ops import Broadcast, Iota
+from tilus.ir.ops.array import AffineAccess
+from tilus.ir.types import Extent
+from tilus.lang.array_operations import extent_scalar
+from tilus.lang.array_sizes import ceiling, combined, extent_of
+from tilus.lang.builtins.elementwise import where
+from tilus.lang.context import current
+from tilus.lang.promotion import promote
+from tilus.lang.values import Tile, as_tile, compare, emit, fail
+
+Term = tuple[tuple[int, int], ...]
+
+
+def _access(x: Tile, shape: Sequence[Extent], starts: Sequence[Extent], terms: Sequence[Term],
+            fill: bool | int | float | None = None) -> Tile:
+    return emit(AffineAccess(x.value, tuple(shape), tuple(starts), tuple(terms), fill, span=current().span))
+
+
+def index(x: Tile, key: Any) -> Tile:
+    """``x[key]`` as in NumPy: integers, slices with steps, ``None`` and ``...``; bounds may be made of extents."""
+    keys = list(key) if isinstance(key, tuple) else [key]
+    used, rank = sum(k is not None and k is not Ellipsis for k in keys), len(x.shape)
+    if used > rank:
+        raise fail("E0204", f"an array of rank {rank} is indexed by {used} indices")
+    if not any(k is Ellipsis for k in keys):
+        keys.append(Ellipsis)
+    at = next(i for i, k in enumerate(keys) if k is Ellipsis)
+    keys[at : at + 1] = [slice(None)] * (rank - used)
+    shape: list[Extent] = []
+    starts: list[Extent] = []
+    terms: list[Term] = []
+    dims = iter(x.shape)
+    for k in keys:
+        if k is None:
+            shape.append(1)
+            continue
+        extent: Extent = next(dims)
+        if isinstance(k, slice):
+            start, step, count = _slice(k, extent)
+            terms.append(((len(shape), step),))
+            shape.append(count)
+        else:
+            place = extent_of(k, "the index of an array")
+            start = combined("add", extent, place) if isinstance(place, int) and place < 0 else place
+            if isinstance(start, int) and isinstance(extent, int) and not 0 <= start < extent:
+                raise fail("E0204", f"index {place} is out of range for an extent of {extent}")
+            terms.append(())
+        starts.append(start)
+    moved = any(start != 0 or not term or term[0][1] != 1 or shape[term[0][0]] != n
+                for n, start, term in zip(x.shape, starts, terms, strict=True))
+    return _access(x, shape, starts, terms) if moved else x.reshape(tuple(shape)) if tuple(shape) != x.shape else x
+
+
+def _slice(key: slice, extent: Extent) -> tuple[Extent, int, Extent]:
+    """Where it starts, its step, and how many elements it has."""
+    step = 1 if key.step is None else extent_of(key.step, "the step of a slice")
+    if not isinstance(step, int) or step == 0:
+        raise fail("E0204", f"the step of a slice is a number other than 0, not {step}")
+    bounds = [b if b is None else extent_of(b, "the bound of a slice") for b in (key.start, key.stop)]
+    if all(isinstance(n, (int, type(None))) for n in (extent, *bounds)):
+        start, stop, _ = slice(bounds[0], bounds[1], step).indices(extent)  # type: ignore[arg-type]
+        return start, step, len(range(start, stop, step))
+    low: Extent = 0 if step > 0 else -1
+    last: Extent = extent if step > 0 else combined("sub", extent, 1)
+
+    def bound(n: Extent | None, default: Extent) -> Extent:
+        if n is None:
+            return default
+        from_end = isinstance(n, int) and n < 0
+        return combined("max", combined("add", extent, n), low) if from_end else combined("min", n, last)
+
+    if step < 0:
+        begin, end = bound(bounds[0], last), bound(bounds[1], low)
+        return begin, step, combined("max", ceiling(combined("sub", begin, end), -step), 0)
+    # A start beyond the end is as good as the end: there are no elements from there on.
+    first = bounds[0] if bounds[0] is not None and not (isinstance(bounds[0], int) and bounds[0] < 0) else \
+        bound(bounds[0], 0)
+    count = ceiling(combined("sub", bound(bounds[1], extent), first), step)
+    return first, step, count if first == 0 else combined("max", count, 0)
+
+
+def pad(x: Tile, widths: Any, value: Any) -> Tile:
+    """See :func:`tilus.lang.builtins.shape.pad`."""
+    rank = len(x.shape)
+    pairs = _widths(widths, rank)
+    if not isinstance(value, (bool, int, float)):
+        raise fail("E0107", "tl.pad takes a number that is known when the function is compiled",
+                   help="pad with zeros, and choose with tl.where")
+    shape = [combined("add", n, low + high) for n, (low, high) in zip(x.shape, pairs, strict=True)]
+    shape = [combined("max", n, 0) if low + high < 0 else n for n, (low, high) in zip(shape, pairs, strict=True)]
+    if not any(low or high for low, high in pairs):
+        return x
+    return _access(x, shape, [-low for low, _ in pairs], [((d, 1),) for d in range(rank)], value)
+
+
+def _widths(widths: Any, rank: int) -> list[tuple[int, int]]:
+    if isinstance(widths, int):
+        return [(widths, widths)] * rank
+    given = list(widths)
+    if len(given) == 2 and all(isinstance(n, int) for n in given):
+        return [(given[0], given[1])] * rank
+    pairs: list[Any] = [(n, n) if isinstance(n, int) else tuple(n) for n in given]
+    if len(pairs) != rank or any(len(p) != 2 or not all(isinstance(n, int) for n in p) for p in pairs):
+        raise fail("E0107", f"the widths {widths} are not those of an array of rank {rank}",
+                   help="give a number, a pair, or a pair (before, after) for each dimension")
+    return pairs
+
+
+def flip(x: Tile, axes: Sequence[int]) -> Tile:
+    """See :func:`tilus.lang.builtins.shape.flip`."""
+    starts = [combined("sub", n, 1) if d in axes else 0 for d, n in enumerate(x.shape)]
+    return _access(x, x.shape, starts, [((d, -1 if d in axes else 1),) for d in range(len(x.shape))])
+
+
+def windows(x: Tile, sizes: Sequence[int], axes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
+            ) -> Tile:
+    """See :func:`tilus.lang.builtins.shape.windows`."""
+    shape: list[Extent] = list(x.shape)
+    terms: list[list[tuple[int, int]]] = [[(d, 1)] for d in range(len(shape))]
+    for axis, size, stride, dilation in zip(axes, sizes, strides, dilations, strict=True):
+        reach = combined("sub", x.shape[axis], dilation * (size - 1) + 1)
+        count = combined("add", combined("floordiv", reach, stride), 1)
+        shape[axis] = combined("max", count, 0)
+        terms[axis] = [(axis, stride), (len(shape), dilation)]
+        shape.append(size)
+    return _access(x, shape, [0] * len(terms), [tuple(t) for t in terms])
+
+
+def concatenate(parts: Sequence[Tile], axis: int) -> Tile:
+    """Arrays one behind the other along ``axis``."""
+    dtype = functools.reduce(_promoted, (p.dtype for p in parts))
+    parts = [p.to(dtype) for p in parts]
+    for part in parts[1:]:
+        if len(part.shape) != len(parts[0].shape):
+            raise fail("E0202", f"arrays of ranks {len(parts[0].shape)} and {len(part.shape)} are concatenated")
+    ends: list[Extent] = [0]
+    for part in parts:
+        ends.append(combined("add", ends[-1], part.shape[axis]))
+    shape = tuple(ends[-1] if d == axis else n for d, n in enumerate(parts[0].shape))
+    rank = len(shape)
+    terms = [((d, 1),) for d in range(rank)]
+    place = emit(Iota(shape, axis, i64, span=current().span))
+    zero = False if parts[0].dtype.is_bool else 0.0 if parts[0].dtype.is_float else 0
+    result: Tile | None = None
+    for part, start, end in reversed(list(zip(parts, ends, ends[1:], strict=False))):
+        lined = _alike(part, shape, axis)
+        moved = _access(lined, shape, [combined("sub", 0, start) if d == axis else 0 for d in range(rank)], terms, zero)
+        result = moved if result is None else where(compare("lt", place, as_tile(extent_scalar(end))), moved, result)
+    assert result is not None
+    return result
+
+
+def _promoted(first: DType, second: DType) -> DType:
+    found = promote(first, second)
+    if found is None:
+        raise fail("E0201", f"arrays of {first} and {second} are concatenated: the types do not meet",
+                   help="convert one with `.to(dtype)`")
+    return found
+
+
+def _alike(part: Tile, shape: Sequence[Extent], axis: int) -> Tile:
+    """A part whose extents but that along ``axis`` have to be those of the result."""
+    wanted = tuple(part.shape[d] if d == axis else n for d, n in enumerate(shape))
+    for n, m in zip(part.shape, wanted, strict=True):
+        if n != m and ((isinstance(n, int) and isinstance(m, int)) or 1 in (n, m)):
+            raise fail("E0202", f"arrays of shapes {part.shape} and {tuple(shape)} are concatenated along axis {axis}")
+    return part if wanted == part.shape else emit(Broadcast(part.value, wanted, span=current().span))
+
+
+__all__ = ["concatenate", "flip", "index", "pad", "windows"]
