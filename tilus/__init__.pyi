@@ -87,6 +87,7 @@ from tilus.lang.builtins.reduction import cummin as cummin
 from tilus.lang.builtins.reduction import cumprod as cumprod
 from tilus.lang.builtins.reduction import cumsum as cumsum
 from tilus.lang.builtins.reduction import dot as dot
+from tilus.lang.builtins.reduction import einsum as einsum
 from tilus.lang.builtins.reduction import max as max
 from tilus.lang.builtins.reduction import mean as mean
 from tilus.lang.builtins.reduction import min as min
@@ -97,13 +98,16 @@ from tilus.lang.builtins.shape import broadcast_to as broadcast_to
 from tilus.lang.builtins.shape import concatenate as concatenate
 from tilus.lang.builtins.shape import convert_layout as convert_layout
 from tilus.lang.builtins.shape import expand_dims as expand_dims
+from tilus.lang.builtins.shape import flip as flip
 from tilus.lang.builtins.shape import insert as insert
+from tilus.lang.builtins.shape import pad as pad
 from tilus.lang.builtins.shape import reshape as reshape
 from tilus.lang.builtins.shape import split as split
 from tilus.lang.builtins.shape import squeeze as squeeze
 from tilus.lang.builtins.shape import take as take
 from tilus.lang.builtins.shape import transpose as transpose
 from tilus.lang.builtins.shape import view as view
+from tilus.lang.builtins.shape import windows as windows
 from tilus.lang.builtins.sync import acquire as acquire
 from tilus.lang.builtins.sync import grid_sync as grid_sync
 from tilus.lang.builtins.sync import group as group

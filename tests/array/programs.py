@@ -115,12 +115,69 @@ def a_reshape_of_elements() -> None:
     halves(f32(4, 4))
 
 
-def a_slice_of_an_array() -> None:
+def an_index_that_is_not_there() -> None:
     @tl.fuse
-    def head(x):
-        return x[:2]
+    def row(x):
+        return x[5] * 2
 
-    head(f32(4))
+    row(f32(4, 3))
+
+
+def a_slice_by_elements() -> None:
+    @tl.fuse
+    def head(x, n):
+        return x[: tl.sum(n)]
+
+    head(f32(4), np.zeros(3, np.int32))
+
+
+def windows_of_no_elements() -> None:
+    @tl.fuse
+    def pool(x):
+        return tl.max(tl.windows(x, 0, 1), axis=2)
+
+    pool(f32(4, 5))
+
+
+def pads_of_another_rank() -> None:
+    @tl.fuse
+    def around(x):
+        return tl.pad(x, ((1, 1), (2, 2), (3, 3)))
+
+    around(f32(4, 5))
+
+
+def arrays_that_do_not_fit_together() -> None:
+    @tl.fuse
+    def both(x, y):
+        return tl.concatenate([x, y], 1)
+
+    both(f32(4, 5), f32(6, 5))
+
+
+def einsum_of_an_unknown_index() -> None:
+    @tl.fuse
+    def product(x, w):
+        return tl.einsum("mk,kn->mz", x, w)
+
+    product(f32(4, 5), f32(5, 6))
+
+
+def einsum_of_another_rank() -> None:
+    @tl.fuse
+    def product(x, w):
+        return tl.einsum("bmk,kn->bmn", x, w)
+
+    product(f32(4, 5), f32(5, 6))
+
+
+def a_pad_of_a_tile() -> None:
+    @tl.jit
+    def around(x: tl.f32["M"], y: tl.f32["N"]):
+        i = tl.grid(1)
+        tl.store(y, i, tl.pad(tl.load(x, i, 4), 1))
+
+    around(f32(4), f32(6))
 
 
 def no_result() -> None:

@@ -84,8 +84,8 @@ class ArrayContext(TraceContext):
 
     def refused(self, what: str) -> UserError:
         return UserError.at("E0115", f"{what} is not available in a fused function", self.span,
-                            help="there are elementwise operations, reductions, `@`, casts, broadcasts and "
-                                 "transpositions; use tl.where for choices, tl.static_range for loops, and a @tl.jit "
+                            help="there are elementwise operations, reductions, `@`, casts, broadcasts, "
+                                 "transpositions, slices, pads and windows; use tl.where for choices, tl.static_range for loops, and a @tl.jit "
                                  "kernel for the rest")
 
     def declare_grid(self, extents: tuple[Tile, ...]) -> tuple[Tile, ...]:

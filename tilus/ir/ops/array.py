@@ -45,8 +45,8 @@ class AffineAccess(Movement):
     ``starts[d]`` plus, for each ``(axis, factor)`` of ``terms[d]``, ``factor`` times the index along that axis of the
     result. Where that is outside of ``x``, the element is ``fill``; without one it never is.
 
-    Slices, flips, pads and windows are such; the first term of each dimension is the one that moves along it, and the
-    axes of first terms are in order. Each axis of the result, but those of extent 1, is in one term."""
+    Slices, flips, pads and windows are such; the axis of a dimension's first term is the one that goes along it, those
+    of others go within windows. Each axis of the result, but those of extent 1, is in one term."""
 
     NAME = "affine_access"
     x: Value
@@ -60,12 +60,9 @@ class AffineAccess(Movement):
         if not len(self.starts) == len(self.terms) == rank:
             self.fail("E0204", f"an access to {self.x.tile} needs {rank} starts and as many terms")
         used = [axis for terms in self.terms for axis, _ in terms]
-        firsts = [terms[0][0] for terms in self.terms if terms]
         needed = {axis for axis, n in enumerate(self.shape) if n != 1}
         if len(set(used)) != len(used) or not needed <= set(used) <= set(range(len(self.shape))):
             self.fail("E0204", f"the axes {used} are not those of a result of shape {self.shape}, once each")
-        if firsts != sorted(firsts):
-            self.fail("E0204", f"the dimensions {firsts} of the result are not in order")
         return (array_type(self.x.tile.dtype, self.shape),)
 
 
@@ -84,13 +81,20 @@ class PartialReduce(Operation):
 
 class Contract(Operation):
     """``a @ b``: the sum over the last dimension of ``a`` and the last but one of ``b``, whose extents are equal
-    (checked at the call where symbols differ). Leading dimensions are batch and equal in both. Operands have one type;
-    the products are summed in f32 (f64 for f64, i32 for 8-bit integers)."""
+    (checked at the call where symbols differ). Leading dimensions are batch and equal in both; the last ``summed`` of
+    them are summed over as well. Operands have one type; the products are summed in f32 (f64 for f64, i32 for 8-bit
+    integers)."""
 
     NAME = "contract"
     a: Value
     b: Value
     precision: str = "ieee"
+    summed: int = 0
+
+    @property
+    def batch(self) -> int:
+        """How many batch dimensions the result has."""
+        return self.a.tile.rank - 2 - self.summed
 
     def infer(self) -> Sequence[Type]:
         a, b = self.a.tile, self.b.tile
@@ -110,4 +114,6 @@ class Contract(Operation):
         if not a.dtype.is_arithmetic:
             self.fail("E0206", f"a contraction of {a.dtype}: it is a storage type", help="convert it with `.to(...)`")
         dtype = i32 if a.dtype.is_int else a.dtype
-        return (array_type(dtype, (*shape_a[:-1], shape_b[-1])),)
+        if not 0 <= self.summed <= len(shape_a) - 2:
+            self.fail("E0202", f"{self.summed} dimensions of {a} before the last two are summed over")
+        return (array_type(dtype, (*shape_a[: self.batch], shape_a[-2], shape_b[-1])),)

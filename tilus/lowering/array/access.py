@@ -74,7 +74,7 @@ def source_axes(op: AffineAccess, axes: Axes, first: Callable[[Extent, list[tupl
     found = []
     for n, start, terms in zip(extents_of(op.x.tile), op.starts, op.terms, strict=True):
         along = [(axes[axis], factor) for axis, factor in terms]
-        tiles = [(axis.size, factor) for axis, factor in along if axis.size > 1]
+        tiles = [(axis.size, factor * axis.step) for axis, factor in along if axis.size > 1]
         assert len(tiles) <= 1
         size, step = tiles[0] if tiles else (0, 1)
         found.append(Axis(n, size, first(start, along), step))

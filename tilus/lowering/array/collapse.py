@@ -126,11 +126,10 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
     elif isinstance(op, Reduce):
         _reduce(links, op, runs[op])
     elif isinstance(op, Contract):
-        rank = op.result.tile.rank
         for value in (op.a, op.b, op.result):
-            _part(links, value, rank - 1)
-            _part(links, value, rank - 2)
-            for d in range(rank - 2):
+            for d in range(op.batch, value.tile.rank):
+                _part(links, value, d)
+            for d in range(op.batch - 1):
                 links.join((op.result, d), (value, d))
     else:
         for value in op.operands:

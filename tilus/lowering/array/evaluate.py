@@ -237,7 +237,7 @@ class Evaluator:
         ((source, at),) = operand_axes(op, axes, self.source)
         shape = tile_shape(axes)
         if isinstance(op, AffineAccess):
-            return self.access(op, at, shape)
+            return self.access(op, axes, at)
         if isinstance(op, Transpose):
             if source in self.stored:
                 view = self.b.add(PermuteView(self.stored[source], op.permutation)).result
@@ -271,13 +271,20 @@ class Evaluator:
                 index = self.b.binary("add", index, self.b.binary("mul", axis.offset, self.b.const(factor)))
         return index
 
-    def access(self, op: AffineAccess, at: Axes, shape: tuple[int, ...]) -> Value:
+    def access(self, op: AffineAccess, axes: Axes, at: Axes) -> Value:
+        """The tile at ``axes``, of an operand whose tile is at ``at``."""
         tile = self.tile(op.x, at)
         if op.fill is not None and not self.loads_fill(op):
             inside = self.inside(op, at)
             if inside is not None:
                 fill = self.b.const(op.fill, tile.tile.dtype, tile.tile.shape)
                 tile = self.b.add(Select(self.spread(inside, tile.tile.shape), tile, fill)).result
+        along = [next(axis for axis, _ in terms if axes[axis].size > 1)
+                 for terms, axis in zip(op.terms, at, strict=True) if not axis.is_point]
+        order = tuple(along.index(axis) for axis in sorted(along))
+        if order != tuple(range(len(order))):
+            tile = self.b.add(Transpose(tile, order)).result
+        shape = tile_shape(axes)
         return tile if tile.tile.shape == shape else self.b.add(Reshape(tile, shape)).result
 
     def loads_fill(self, op: AffineAccess) -> bool:
@@ -289,8 +296,8 @@ class Evaluator:
     def inside(self, op: AffineAccess, at: Axes) -> Value | None:
         """Which elements are those of the operand; None where all are."""
         shape, found = tile_shape(at), None
-        for d, (axis, start, terms) in enumerate(zip(at, op.starts, op.terms, strict=True)):
-            if start == 0 and len(terms) == 1 and terms[0][1] == 1 and op.shape[terms[0][0]] == axis.extent:
+        for d, (axis, terms) in enumerate(zip(at, op.terms, strict=True)):
+            if len(terms) == 1 and _taken_whole(op, terms[0][0]) == d:
                 continue
             index = self.indices(at, d, shape)
             end = self.spread(self.extent(axis.extent), index.tile.shape)
@@ -423,7 +430,7 @@ class Evaluator:
 
     def contract(self, op: Contract, axes: Axes) -> Value:
         *batch, row, column = axes
-        extent = extents_of(op.a.tile)[-1]
+        *outer, _, extent = extents_of(op.a.tile)[op.batch :]
         kinds = [held(v, self.stored) for v in op.operands]
         nominal = [v.tile.dtype for v in op.operands]
         exact = all(k.bits <= 16 and k is n for k, n in zip(kinds, nominal, strict=True))
@@ -431,36 +438,48 @@ class Evaluator:
         take = self.tile if exact else self.wide
         start = self.b.const(0.0 if accumulator.is_float else 0, accumulator, tile_shape(axes))
 
-        def body(k: Axis, carried: list[Value]) -> list[Value]:
+        def body(summed: Axes, k: Axis, total: Value) -> Value:
             tiles = []
-            for value, axes in ((op.a, (*batch, row, k)), (op.b, (*batch, k, column))):
-                tile = take(value, axes)
-                if not self.fades(value, axes, k):
-                    tile = self.bounded(tile, axes, k, 0.0 if tile.tile.dtype.is_float else 0)
+            for value, at in ((op.a, (*batch, *summed, row, k)), (op.b, (*batch, *summed, k, column))):
+                tile = take(value, at)
+                if not self.fades(value, at, k):
+                    tile = self.bounded(tile, at, k, 0.0 if tile.tile.dtype.is_float else 0)
                 tiles.append(tile)
-            return [self.b.add(Dot(*tiles, carried[0], op.precision)).result]
+            return self.b.add(Dot(*tiles, total, op.precision)).result
 
-        return self.loop(extent, self.tiling.BK, [start], body, self.tiling)[0]
+        def total(summed: Axes, before: Value) -> Value:
+            if len(summed) < len(outer):
+                return self.loop(outer[len(summed)], 0, [before], lambda axis, carried: [
+                    total((*summed, axis), carried[0])])[0]
+            return self.loop(extent, self.tiling.BK, [before], lambda k, carried: [
+                body(summed, k, carried[0])], self.tiling)[0]
+
+        return total((), start)
 
     def fades(self, value: Value, axes: Axes, k: Axis) -> bool:
         """Whether a tile is 0 beyond the array along ``k``: it is loaded so, and what is done to it keeps zeros."""
-        front = [(value, axes)]
+        front = [(value, axes, k)]
         while front:
-            value, axes = front.pop()
+            value, axes, k = front.pop()
             op = value.defining
             if k not in axes or value in self.scalars or not reads_as_zero(value.tile.dtype):
                 return False
             if value in self.stored:
                 continue
             if isinstance(op, AffineAccess):
-                return False
+                along = _taken_whole(op, axes.index(k))
+                if along is None or op.fill not in (None, 0):
+                    return False
+                at = self.source(op, axes)
+                front.append((op.x, at, at[along]))
+                continue
             if isinstance(op, (Movement, Cast, RoundTo)) or (isinstance(op, Unary) and op.kind in _KEEPS_ZERO):
-                front += operand_axes(op, axes, self.source)
+                front += [(v, at, k) for v, at in operand_axes(op, axes, self.source)]
             elif isinstance(op, Binary) and op.kind in ("add", "sub", "mul", "min", "max"):
                 operands = operand_axes(op, axes, self.source)
                 if op.kind == "mul":
                     operands = [(v, at) for v, at in operands if not _is_number(v)]
-                front += operands
+                front += [(v, at, k) for v, at in operands]
             else:
                 return False
         return True
@@ -482,6 +501,14 @@ class Evaluator:
 
 
 _KEEPS_ZERO = frozenset({"neg", "abs", *(kind for kind, what in functions.UNARY.items() if what.keeps_zero)})
+
+
+def _taken_whole(op: AffineAccess, axis: int) -> int | None:
+    """The dimension of the operand that is taken whole along an axis of the result; None where none is."""
+    for d, (n, start, terms) in enumerate(zip(extents_of(op.x.tile), op.starts, op.terms, strict=True)):
+        if terms == ((axis, 1),) and start == 0 and op.shape[axis] == n:
+            return d
+    return None
 
 
 def _is_number(value: Value) -> bool:

@@ -99,7 +99,7 @@ class _Partition:
                 for operand in op.operands:
                     if of(operand):
                         self.stored.add(strip(operand))
-                    elif operand in windows:
+                    elif operand in windows and not self._one_tile_each(operand):
                         self.stored.add(strip(operand, through_accesses=False))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, Reduce):
@@ -126,6 +126,23 @@ class _Partition:
             below = max((0 if strip(v) in self.stored else depth.get(v, 0) for v in op.operands), default=0)
             depth.update((result, below + isinstance(op, Reduce)) for result in op.results)
 
+    def _one_tile_each(self, operand: Value) -> bool:
+        """Whether the rows and the columns of a contraction's operand lie along different dimensions of what its
+        windows are of."""
+        rank = operand.tile.rank
+        waiting: list[tuple[Value, Axes]] = [
+            (operand, tuple(Axis(n, 2 if d >= rank - 2 else 0) for d, n in enumerate(extents_of(operand.tile))))]
+        while waiting:
+            value, at = waiting.pop()
+            op = value.defining
+            if value in self.stored or op is None:
+                continue
+            if isinstance(op, AffineAccess) and any(sum(at[axis].size > 1 for axis, _ in terms) > 1
+                                                    for terms in op.terms):
+                return False
+            waiting += operand_axes(op, at, lambda op, at: source_axes(op, at, lambda start, along: None))
+        return True
+
     def _takes_long(self, value: Value) -> bool:
         """Whether there are functions to be computed between a value and memory."""
         waiting, seen = [value], set[Value]()
@@ -143,7 +160,7 @@ class _Partition:
     def demands(self, root: Value, axes: Axes) -> Demands:
         found = Demands()
         seen: set[tuple[Value, Axes, bool]] = set()
-        inner: dict[tuple[Reduce | Contract, Axes], Axis] = {}
+        inner: dict[tuple[Reduce | Contract, Axes], Axes] = {}
 
         sources: dict[tuple[AffineAccess, Axes], Axes] = {}
 
@@ -259,13 +276,14 @@ def _done_twice(kernels: list[KernelPlan]) -> set[Value]:
     return again
 
 
-def heavy_axes(op: Reduce | Contract, axes: Axes, inner: dict[tuple[Reduce | Contract, Axes], Axis]
+def heavy_axes(op: Reduce | Contract, axes: Axes, inner: dict[tuple[Reduce | Contract, Axes], Axes]
                ) -> Iterator[tuple[Value, Axes]]:
     """The operands of a reduction or contraction with their coordinates; ``inner`` keeps the axes summed over."""
     if isinstance(op, Reduce):
-        axis = inner.setdefault((op, axes), Axis(extents_of(op.x.tile)[op.axis], 1))
+        (axis,) = inner.setdefault((op, axes), (Axis(extents_of(op.x.tile)[op.axis], 1),))
         yield op.x, (*axes[: op.axis], axis, *axes[op.axis :])
         return
-    axis = inner.setdefault((op, axes), Axis(extents_of(op.a.tile)[-1], 1))
-    yield op.a, (*axes[:-1], axis)
-    yield op.b, (*axes[:-2], axis, axes[-1])
+    extents = extents_of(op.a.tile)
+    *summed, k = inner.setdefault((op, axes), tuple(Axis(n, 1) for n in (*extents[op.batch : -2], extents[-1])))
+    yield op.a, (*axes[: op.batch], *summed, axes[-2], k)
+    yield op.b, (*axes[: op.batch], *summed, k, axes[-1])

@@ -1,0 +1,143 @@
+"""Parts of arrays, arrays with more around them, windows and several arrays as one, alone and between what else a fused
+function does, against NumPy."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tilus as tl
+
+Array = Any
+ROUTES = ("simulate:sm_80:cuda", "simulate:sm_80:ptx")
+
+
+@tl.fuse
+def run_program(x, y, program: tuple):
+    values = [x, y]
+    for kind, i, j, what in program:
+        a, b = values[i], values[j]
+        if kind == "slice":
+            c = a[slice(*what[0]), slice(*what[1])]
+        elif kind == "pad":
+            c = tl.pad(a, what[0], what[1])
+        elif kind == "flip":
+            c = tl.flip(a, what)
+        elif kind == "windows":
+            c = tl.windows(a, what[0], what[1], stride=what[2], dilation=what[3])
+            c = tl.max(c, axis=-1) if what[4] else tl.sum(c, axis=-1)
+        elif kind == "concatenate":
+            c = tl.concatenate([a, b[slice(*what[1]), slice(*what[2])]], what[0])
+        elif kind == "tanh":
+            c = tl.tanh(a) + 0.5
+        elif kind == "centred":
+            c = a - tl.mean(a, axis=what, keepdims=True)
+        else:
+            c = a @ a.T
+        values.append(c)
+    return values[-1], values[-2]
+
+
+def reference(x: Array, y: Array, program: tuple[Any, ...]) -> list[Array]:
+    values = [x.astype("d"), y.astype("d")]
+    for kind, i, j, what in program:
+        values.append(step(kind, values[i], values[j], what))
+    return [values[-1], values[-2]]
+
+
+def step(kind: str, a: Array, b: Array, what: Any) -> Array:
+    if kind == "slice":
+        return a[slice(*what[0]), slice(*what[1])]
+    if kind == "pad":
+        return np.pad(a, what[0], constant_values=what[1])
+    if kind == "flip":
+        return np.flip(a, what)
+    if kind == "windows":
+        size, axis, stride, dilation, largest = what
+        found = np.lib.stride_tricks.sliding_window_view(a, dilation * (size - 1) + 1, axis)
+        found = found[(slice(None),) * axis + (slice(None, None, stride),)][..., ::dilation]
+        return found.max(-1) if largest else found.sum(-1)
+    if kind == "concatenate":
+        return np.concatenate([a, b[slice(*what[1]), slice(*what[2])]], what[0])
+    if kind == "tanh":
+        return np.tanh(a) + 0.5
+    return a - a.mean(what, keepdims=True) if kind == "centred" else a @ a.T
+
+
+def make(seed: int) -> tuple[Array, Array, tuple[Any, ...]]:
+    rng, draws = random.Random(seed), np.random.default_rng(seed)
+    shape = (rng.choice((1, 3, 7, 20)), rng.choice((2, 5, 19, 40)))
+    x, y = draws.standard_normal(shape, np.float32), draws.standard_normal((shape[0], 6), np.float32)
+    values: list[Array] = [x, y]
+    steps: list[Any] = []
+    while len(steps) < rng.randint(1, 5):
+        made = choose(rng, values)
+        if made is None:
+            continue
+        result = step(made[0], values[made[1]], values[made[2]], made[3])
+        if result.size and result.ndim == 2 and max(result.shape) <= 64:
+            steps.append(made)
+            values.append(result)
+    return x, y, tuple(steps)
+
+
+def choose(rng: random.Random, values: list[Array]) -> Any:
+    kind = rng.choice(("slice", "slice", "pad", "flip", "windows", "windows", "concatenate", "tanh", "centred", "gram"))
+    i = rng.randrange(max(0, len(values) - 3), len(values))
+    a, axis = values[i], rng.randrange(2)
+    if kind == "slice":
+        return kind, i, i, tuple(part(rng, n) for n in a.shape)
+    if kind == "pad":
+        return kind, i, i, (tuple((rng.randrange(3), rng.randrange(3)) for _ in range(2)), rng.choice((0.0, -1.5)))
+    if kind == "windows":
+        size, dilation = rng.randint(1, 4), rng.randint(1, 2)
+        if a.shape[axis] < dilation * (size - 1) + 1:
+            return None
+        return kind, i, i, (size, axis, rng.randint(1, 3), dilation, rng.random() < 0.5)
+    if kind == "concatenate":
+        other = [j for j, b in enumerate(values) if b.shape[1 - axis] == a.shape[1 - axis]]
+        j = rng.choice(other)
+        cut = part(rng, values[j].shape[axis])
+        whole = (None, None, None)
+        return kind, i, j, (axis, whole, cut) if axis else (axis, cut, whole)
+    return kind, i, i, rng.choice((0, 1, (0, 1))) if kind == "flip" else axis
+
+
+def part(rng: random.Random, n: int) -> tuple[int | None, ...]:
+    """The slice of some of ``n`` elements, at least one."""
+    while True:
+        found = (*(rng.choice((None, rng.randint(-n - 1, n + 1))) for _ in range(2)), rng.choice((None, 1, 2, -1, -3)))
+        if len(range(n)[slice(*found)]):
+            return found
+
+
+def check(seed: int, engine: str) -> None:
+    x, y, program = make(seed)
+    for found, wanted in zip(run_program.on(engine)(x, y, program), reference(x, y, program), strict=True):
+        assert found.shape == wanted.shape, program
+        assert np.linalg.norm(found - wanted) <= 1e-5 * max(1.0, float(np.linalg.norm(wanted))), program
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_programs(seed: int) -> None:
+    for engine in ("interpret", "cpu"):
+        check(seed, engine)
+
+
+@pytest.mark.parametrize("seed", range(100, 106))
+def test_random_programs_on_both_routes(seed: int) -> None:
+    for engine in ROUTES:
+        check(seed, engine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000, 1300))
+def test_many_random_programs(seed: int) -> None:
+    check(seed, "interpret")
+    check(seed, "cpu")
+    if seed % 10 == 0:
+        for engine in ROUTES:
+            check(seed, engine)
