@@ -112,7 +112,7 @@ def a_reshape_of_elements() -> None:
     def halves(x):
         return x.reshape(2, 8)
 
-    halves(f32(4, 4))
+    halves(f32(4, 5))
 
 
 def an_index_that_is_not_there() -> None:

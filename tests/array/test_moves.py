@@ -31,6 +31,8 @@ def run_program(x, y, program: tuple):
             c = tl.max(c, axis=-1) if what[4] else tl.sum(c, axis=-1)
         elif kind == "concatenate":
             c = tl.concatenate([a, b[slice(*what[1]), slice(*what[2])]], what[0])
+        elif kind == "reshape":
+            c = a.reshape(*what)
         elif kind == "tanh":
             c = tl.tanh(a) + 0.5
         elif kind == "centred":
@@ -62,6 +64,8 @@ def step(kind: str, a: Array, b: Array, what: Any) -> Array:
         return found.max(-1) if largest else found.sum(-1)
     if kind == "concatenate":
         return np.concatenate([a, b[slice(*what[1]), slice(*what[2])]], what[0])
+    if kind == "reshape":
+        return a.reshape(*what)
     if kind == "tanh":
         return np.tanh(a) + 0.5
     return a - a.mean(what, keepdims=True) if kind == "centred" else a @ a.T
@@ -85,7 +89,8 @@ def make(seed: int) -> tuple[Array, Array, tuple[Any, ...]]:
 
 
 def choose(rng: random.Random, values: list[Array]) -> Any:
-    kind = rng.choice(("slice", "slice", "pad", "flip", "windows", "windows", "concatenate", "tanh", "centred", "gram"))
+    kind = rng.choice(("slice", "slice", "pad", "flip", "windows", "windows", "concatenate", "tanh",
+                       "reshape", "centred", "gram"))
     i = rng.randrange(max(0, len(values) - 3), len(values))
     a, axis = values[i], rng.randrange(2)
     if kind == "slice":
@@ -97,6 +102,9 @@ def choose(rng: random.Random, values: list[Array]) -> Any:
         if a.shape[axis] < dilation * (size - 1) + 1:
             return None
         return kind, i, i, (size, axis, rng.randint(1, 3), dilation, rng.random() < 0.5)
+    if kind == "reshape":
+        rows = rng.choice([n for n in range(1, a.size + 1) if a.size % n == 0])
+        return kind, i, i, rng.choice(((rows, -1), (-1, rows)))
     if kind == "concatenate":
         other = [j for j, b in enumerate(values) if b.shape[1 - axis] == a.shape[1 - axis]]
         j = rng.choice(other)

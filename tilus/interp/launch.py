@@ -18,7 +18,7 @@ from tilus.interp.numbers import Array
 from tilus.interp.packing import PackedElements
 from tilus.ir.core import Function, Module, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import DeviceAssert, Dim, Launch, ResidentBlocks, Stride, Workspace, Yield
+from tilus.ir.ops import DeviceAssert, Dim, Launch, ResidentBlocks, ShapedView, Stride, Workspace, Yield
 from tilus.records import record
 from tilus.targets.grid import check_blocks
 
@@ -42,7 +42,8 @@ def evaluate_launch(launch: Function, arguments: Sequence[Any], *,
 
     Args:
         arguments: one value per parameter: for arrays anything with ``shape`` and ``strides`` in elements (or a pair
-            of such an object's), for scalars a number.
+            of such an object's), and ``shaped``, which gives the same for the same memory under another shape; for
+            scalars a number.
         allocate: makes a workspace of a shape and element type, zero-filled where asked.
         start: runs a kernel over a grid (never one with an empty extent) on arguments and workspaces.
         resident_blocks: how many blocks run at once.
@@ -65,6 +66,8 @@ def evaluate_launch(launch: Function, arguments: Sequence[Any], *,
             check_blocks(grid, op.span)
             if all(extent > 0 for extent in grid):
                 start(op.kernel, grid, [env[a] for a in op.args])
+        elif isinstance(op, ShapedView):
+            env[op.result] = env[op.view].shaped(tuple(max(0, int(env[e])) for e in op.extents))
         elif isinstance(op, DeviceAssert):
             if not env[op.condition]:
                 raise CheckError.at("E0704", op.message or "assertion failed", op.span)
@@ -90,6 +93,16 @@ class HostArray:
     """A NumPy array as a launch function and a kernel see it."""
 
     array: Array | PackedElements
+    of: HostArray | None = None
+
+    @property
+    def memory(self) -> int:
+        """The same for all views of an array."""
+        return id(self.array) if self.of is None else self.of.memory
+
+    def shaped(self, shape: tuple[int, ...]) -> HostArray:
+        assert isinstance(self.array, np.ndarray)
+        return HostArray(self.array.reshape(shape), self)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -131,7 +144,7 @@ def interpret(module: Module, arguments: Sequence[Any], *, output: TextIO | None
         kernel = module.kernel(name)
         run_kernel(kernel, grid, args, fresh, output or sys.stdout, check_races)
         # For later kernels of the launch a workspace is what an earlier one has left in it.
-        fresh.difference_update(id(a.array) for p, a in zip(kernel.parameters, args, strict=True) if p.written
+        fresh.difference_update(a.memory for p, a in zip(kernel.parameters, args, strict=True) if p.written
                                 and isinstance(a, HostArray))
 
     evaluate_launch(module.launch, values, allocate=allocate, start=start, resident_blocks=lambda: RESIDENT_BLOCKS)
@@ -146,7 +159,7 @@ def run_kernel(kernel: Function, extents: tuple[int, ...], args: list[Any], fres
     for parameter, value, argument in zip(kernel.parameters, kernel.body.args, args, strict=True):
         if isinstance(argument, HostArray):
             env[value] = bind_array(value.name, argument.array, value.view.dtype,
-                                    initialised=id(argument.array) not in fresh,
+                                    initialised=argument.memory not in fresh,
                                     tracked=check_races and parameter.written)
         else:
             env[value] = argument if isinstance(argument, np.ndarray) else numbers_of(argument, value.tile.dtype)

@@ -14,6 +14,8 @@ KINDS: dict[str, Callable[[int, int], int]] = {
     "max": max,
 }
 
+SIGNS = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//"}
+
 
 def evaluated(sizes: Sequence[Size], values: Mapping[str, int]) -> dict[str, int]:
     """``values`` of symbols, and those of the symbols that are made of them."""
@@ -41,4 +43,4 @@ def renamed(sizes: Sequence[Size], names: dict[str, Extent]) -> tuple[Size, ...]
     return tuple((name, *key) for key, name in kept.items())
 
 
-__all__ = ["KINDS", "Size", "evaluated", "renamed"]
+__all__ = ["KINDS", "SIGNS", "Size", "evaluated", "renamed"]

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tilus.ir.dtypes import DType, i64
-from tilus.ir.ops import Broadcast, Iota
-from tilus.ir.ops.array import AffineAccess
+from tilus.ir.ops import Broadcast, Iota, Reshape
+from tilus.ir.ops.array import AffineAccess, Regroup
 from tilus.ir.types import Extent
 from tilus.lang.array_operations import extent_scalar
-from tilus.lang.array_sizes import ceiling, combined, extent_of
+from tilus.lang.array_sizes import ceiling, combined, extent_of, product
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.promotion import promote
@@ -114,6 +114,31 @@ def _widths(widths: Any, rank: int) -> list[tuple[int, int]]:
         raise fail("E0107", f"the widths {widths} are not those of an array of rank {rank}",
                    help="give a number, a pair, or a pair (before, after) for each dimension")
     return pairs
+
+
+def reshape(x: Tile, shape: Sequence[Any]) -> Tile:
+    """The elements in the same order under another shape; one extent may be -1."""
+    given = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
+    target: list[Extent] = [n if isinstance(n, str) and n in x.shape else extent_of(n, "an extent of the new shape")
+                            for n in given]
+    if target.count(-1) > 1 or any(isinstance(n, int) and n < -1 for n in target):
+        raise fail("E0204", f"the new shape {given} has extents that are not numbers of elements",
+                   help="one of them may be -1, for what is left")
+    kept = [n for n in x.shape if n != 1]
+    if -1 in target:
+        others = [n for n in target if n not in (1, -1)]
+        missing = [n for n in kept if n not in others]
+        alike = len(missing) + len(others) == len(kept) and len(missing) <= 1
+        target[target.index(-1)] = (missing[0] if missing else 1) if alike else \
+            combined("floordiv", product(x.shape), product(n for n in target if n != -1))
+    if tuple(target) == x.shape:
+        return x
+    if [n for n in target if n != 1] == kept:
+        return emit(Reshape(x.value, tuple(target), span=current().span))
+    maker = x.value.defining
+    source = maker.x if isinstance(maker, Regroup) else x.value
+    totals = product(x.shape), product(target)
+    return emit(Regroup(source, tuple(target), totals, span=current().span))
 
 
 def flip(x: Tile, axes: Sequence[int]) -> Tile:

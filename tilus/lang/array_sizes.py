@@ -31,10 +31,10 @@ def combined(kind: str, a: Extent, b: Extent) -> Extent:
     if isinstance(a, int) and kind in ("add", "mul", "min", "max"):
         a, b = b, a
     sizes = _sizes()
-    if kind == "add" and isinstance(b, int):
+    if kind in ("add", "mul") and isinstance(b, int):
         inner = next((key for key, name in sizes.items() if name == a), None)
-        if inner is not None and inner[0] == "add" and isinstance(inner[2], int):  # (n + 2) - 2
-            return combined("add", inner[1], inner[2] + b)
+        if inner is not None and inner[0] == kind and isinstance(inner[2], int):  # (n + 2) - 2
+            return combined(kind, inner[1], KINDS[kind](inner[2], b))
     return sizes.setdefault((kind, a, b), f"n{len(sizes)}_")
 
 

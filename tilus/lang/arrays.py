@@ -34,7 +34,7 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import AffineAccess, Contract, Extent, RoundTo
+from tilus.ir.ops.array import AffineAccess, Contract, Extent, Regroup, RoundTo
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import Extent as ExtentValue
 from tilus.ir.types import TileType, array_type
@@ -49,8 +49,8 @@ from tilus.lang.values import Tile, as_tile, constant
 from tilus.records import record
 
 ARRAY_OPS = (
-    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Reshape,
-    RoundTo, Select, Transpose, Unary,
+    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Regroup,
+    Reshape, RoundTo, Select, Transpose, Unary,
 )
 """What an array-level module consists of."""
 REDUCTIONS = ("sum", "prod", "min", "max", "any", "all", "xor")
@@ -85,8 +85,8 @@ class ArrayContext(TraceContext):
     def refused(self, what: str) -> UserError:
         return UserError.at("E0115", f"{what} is not available in a fused function", self.span,
                             help="there are elementwise operations, reductions, `@`, casts, broadcasts, "
-                                 "transpositions, slices, pads and windows; use tl.where for choices, tl.static_range for loops, and a @tl.jit "
-                                 "kernel for the rest")
+                                 "transpositions, slices, pads and windows; use tl.where for choices, tl.static_range "
+                                 "for loops, and a @tl.jit kernel for the rest")
 
     def declare_grid(self, extents: tuple[Tile, ...]) -> tuple[Tile, ...]:
         raise self.refused("tl.grid")

@@ -219,6 +219,10 @@ class Tile:
 
     def reshape(self, *shape: Any) -> Tile:
         """The same elements, row-major, under another shape; one extent may be -1."""
+        if current().level == "array":
+            from tilus.lang.array_moves import reshape
+
+            return reshape(self, shape)
         return emit(Reshape(self.value, reshape_target(self.shape, shape), span=current().span))
 
     def transpose(self, *permutation: Any) -> Tile:
@@ -490,8 +494,6 @@ def compare(kind: str, x: Any, y: Any) -> Tile:
 def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int, ...]:
     if len(given) == 1 and isinstance(given[0], (tuple, list)):
         given = tuple(given[0])
-    if current().level == "array":
-        return _symbolic_target(shape, given)
     target = static_shape(given, "the new shape", allow=-1)
     if target.count(-1) > 1:
         raise fail("E0204", "only one extent of the new shape may be -1")
@@ -505,26 +507,6 @@ def reshape_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int,
             raise fail("E0202", f"a tile of shape {shape} cannot be reshaped to {target}")
         target = tuple(size // rest if d < 0 else d for d in target)
     return target
-
-
-def _symbolic_target(shape: tuple[int, ...], given: tuple[Any, ...]) -> tuple[int, ...]:
-    """The new shape that a reshape of an array of ``shape`` asks for; an extent may be what ``shape`` of an array gave,
-    and one may be -1. Only extents of 1 come and go."""
-    from tilus.ir.ops.array import Extent
-
-    target: list[Any] = []
-    for item in given:
-        op = item.value.defining if isinstance(item, Tile) else None
-        target.append(op.symbol if isinstance(op, Extent) else item)
-    kept = [n for n in shape if n != 1]
-    if -1 in target:
-        others = [n for n in target if n not in (1, -1)]
-        missing = [n for n in kept if n not in others]
-        target[target.index(-1)] = missing[0] if len(missing) == 1 else 1
-    if [n for n in target if n != 1] != kept:
-        raise fail("E0115", f"an array of shape {shape} is reshaped to {tuple(given)} in a fused function",
-                   help="there reshape may only insert and remove dimensions of extent 1; reshape before the call")
-    return tuple(target)
 
 
 MAX_TILE = 1 << 24

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,6 +148,11 @@ class MadeUp:
     bits: int
     contents: np.ndarray[Any, Any] | None = None
 
+    def shaped(self, shape: tuple[int, ...]) -> MadeUp:
+        from tilus.runtime.arrays import contiguous
+
+        return replace(self, shape=shape, strides=contiguous(shape))
+
 
 def _array(name: str, given: Any, view: Any, memory: Allocator) -> MadeUp:
     from tilus.runtime.arrays import ArrayArgument, byte_range, contiguous
@@ -193,12 +199,12 @@ def evaluate(compiled: CompiledKernel, arguments: Sequence[Any], names: Sequence
         strides = contiguous(shape)
         size = byte_range(shape, strides, dtype.packed_bits)[1]
         made = MadeUp(shape, strides, memory.take(size), size, dtype.packed_bits)
-        workspaces[id(made)] = f"workspace {len(workspaces)}"
+        workspaces[made.address] = f"workspace {len(workspaces)}"
         keep.append(made)
         return made
 
     keep: list[MadeUp] = []
-    owners = {id(a): n for n, a in zip(names, arguments, strict=True) if isinstance(a, MadeUp)}
+    owners = {a.address: n for n, a in zip(names, arguments, strict=True) if isinstance(a, MadeUp)}
 
     def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
         code = compiled
@@ -209,8 +215,8 @@ def evaluate(compiled: CompiledKernel, arguments: Sequence[Any], names: Sequence
         blocks, values = pack(launch, grid, module, name, args)
         info = read_cubin(code.cubin).kernels[name]
         arrays = {id(v): v for v, _ in values if isinstance(v, MadeUp)}
-        known = tuple(ArrayAt(owners.get(key) or workspaces[key], a.address, a.bytes, a.bits, a.contents)
-                      for key, a in arrays.items())
+        known = tuple(ArrayAt(owners.get(a.address) or workspaces[a.address], a.address, a.bytes, a.bits, a.contents)
+                      for a in arrays.values())
         found.append((code, Launch(
             name, blocks, (launch.threads, 1, 1), info.shared + launch.dynamic_shared_bytes,
             parameter_bytes([(p.offset, p.size) for p in info.parameters],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tilus.ir.dtypes import DType
@@ -54,6 +55,11 @@ class ArrayArgument:
         if self.format:
             return (0, self.size)
         return byte_range(self.shape, self.strides, self.dtype.packed_bits)
+
+    def shaped(self, shape: tuple[int, ...]) -> ArrayArgument:
+        """The memory of a contiguous array under another shape."""
+        array = None if self.array is None else self.array.reshape(shape)  # type: ignore[union-attr]
+        return replace(self, shape=shape, strides=contiguous(shape), array=array)
 
     @property
     def is_packed(self) -> bool:

@@ -10,7 +10,7 @@ from tilus.diagnostics import Span
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType
-from tilus.ir.sizes import evaluated
+from tilus.ir.sizes import SIGNS, evaluated
 from tilus.ir.types import Extent
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.signature import MISSING, ParameterSpec
@@ -217,7 +217,8 @@ class Program:
         made = next((size for size in self.sizes if size[0] == extent), None)
         if made is not None:
             _, kind, *operands = made
-            return f"({' '.join((self._place(operands[0]), kind, self._place(operands[1])))})"
+            a, b = (str(n) if isinstance(n, int) else self._place(n) for n in operands)
+            return f"{kind}({a}, {b})" if kind in ("min", "max") else f"({a} {SIGNS[kind]} {b})"
         name, axis = self.sources[extent]
         return f"{name}.shape[{axis}]"
 

@@ -66,6 +66,23 @@ class AffineAccess(Movement):
         return (array_type(self.x.tile.dtype, self.shape),)
 
 
+class Regroup(Operation):
+    """The elements of ``x`` in the same order under another shape, of which other dimensions than those of extent 1
+    differ. ``totals`` are the numbers of elements of both, which are equal (checked at the call where they are
+    symbols)."""
+
+    NAME = "regroup_array"
+    x: Value
+    shape: tuple[Extent_, ...]
+    totals: tuple[Extent_, Extent_]
+
+    def infer(self) -> Sequence[Type]:
+        first, second = self.totals
+        if isinstance(first, int) and isinstance(second, int) and first != second:
+            self.fail("E0202", f"an array of {first} elements is reshaped to {self.shape}, which has {second}")
+        return (array_type(self.x.tile.dtype, self.shape),)
+
+
 class PartialReduce(Operation):
     """The reduction of all elements of ``x`` in ``parts`` parts (a symbol), of which each gives one number: tiles go
     to the parts by turns. A reduction of those is that of ``x``."""

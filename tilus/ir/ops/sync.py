@@ -142,6 +142,17 @@ class Workspace(Operation):
         return (Effect("alloc", "global"),)
 
 
+class ShapedView(Operation):
+    """The memory of a contiguous array under another shape of as many elements. The launch function only."""
+
+    NAME = "shaped_view"
+    view: Value
+    extents: tuple[Value, ...]
+
+    def infer(self) -> Sequence[Type]:
+        return (ViewType(self.view.view.dtype, (None,) * len(self.extents)),)
+
+
 class Launch(Operation):
     """Runs ``kernel`` over a grid of blocks; an extent of 0 launches nothing. The launch function only."""
 
@@ -156,5 +167,5 @@ class Launch(Operation):
 
 __all__ = [
     "Assume", "DeviceAssert", "GridIndex", "GridSize", "GridSync", "Launch", "NamedBarrier", "Print",
-    "ResidentBlocks", "Sync", "WaitUntil", "Workspace",
+    "ResidentBlocks", "ShapedView", "Sync", "WaitUntil", "Workspace",
 ]

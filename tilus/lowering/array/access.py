@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Movement
 from tilus.ir.ops import Broadcast, Const, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce
+from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
 from tilus.records import record
 
@@ -90,6 +90,13 @@ def strip(value: Value, *, through_accesses: bool = True) -> Value:
     """Through broadcasts, reshapes, transpositions and accesses to what they move."""
     while isinstance(value.defining, Movement) and (through_accesses or not isinstance(value.defining, AffineAccess)):
         value = value.defining.operands[0]
+    return value
+
+
+def below_regroups(value: Value) -> Value:
+    """What is in the memory that a value is read from."""
+    while isinstance(value.defining, Regroup):
+        value = value.defining.x
     return value
 
 

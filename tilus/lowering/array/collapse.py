@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Function, Operation, Parameter, Value
 from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce
+from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, Regroup
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
@@ -111,7 +111,7 @@ def _runs(function: Function) -> dict[Reduce, _Run]:
 
 def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
     """What an operation asks of the links of its operands and results."""
-    if isinstance(op, (Const, ExtentOp, PartialReduce)):
+    if isinstance(op, (Const, ExtentOp, PartialReduce, Regroup)):
         return
     if isinstance(op, Iota):
         _part(links, op.result, op.axis)
@@ -235,7 +235,7 @@ def _rewrite(function: Function, links: _Links, runs: dict[Reduce, _Run], produc
     def rewrite(op: Operation) -> list[Operation] | None:
         for result in op.results:
             retype(result)
-        if isinstance(op, (AffineAccess, Const, Iota, Reshape, Broadcast)):
+        if isinstance(op, (AffineAccess, Const, Iota, Regroup, Reshape, Broadcast)):
             op.shape = op.result.tile.shape
             if isinstance(op, (Reshape, Broadcast)) and op.x.tile.shape == op.shape:
                 mapping[op.result] = op.x

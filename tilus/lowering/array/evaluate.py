@@ -213,7 +213,8 @@ class Evaluator:
 
     def elementwise(self, op: Operation, operands: list[Value]) -> Value:
         if isinstance(op, RoundTo):
-            return self.b.add(Cast(operands[0], op.dtype, op.rounding)).result
+            rounded = operands[0].tile.dtype is not op.dtype
+            return self.b.add(Cast(operands[0], op.dtype, op.rounding)).result if rounded else operands[0]
         if isinstance(op, Cast):
             source, target = wide(op.x.tile.dtype), wide(op.dtype)
             return operands[0] if source is target else self.b.add(Cast(operands[0], target, op.rounding)).result

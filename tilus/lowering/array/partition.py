@@ -7,6 +7,7 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
   columns are dropped (products of vectors);
 * what an access reads of a reduction or contraction, or, where windows overlap, of functions that take long; windows
   that a contraction reads;
+* what is read under another shape;
 * the parts of a reduction to one number;
 * what a long chain of reductions has come to;
 * reductions next to a contraction that they do not depend on, reductions to a single number that more work follows,
@@ -15,14 +16,14 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Reduce, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
-from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce
+from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
-from tilus.lowering.array.access import Axes, Axis, operand_axes, source_axes, strip
+from tilus.lowering.array.access import Axes, Axis, below_regroups, operand_axes, source_axes, strip
 from tilus.records import field, record
 
 LONGEST_CHAIN = 12
@@ -57,20 +58,23 @@ class Demands:
     functions: bool = False
 
 
-def partition(function: Function) -> tuple[list[KernelPlan], list[Value]]:
-    """The kernels in an order in which they can run, and the materialised values that are not outputs."""
-    return _Partition(function).run()
+def partition(function: Function, outputs: Sequence[Value]) -> tuple[list[KernelPlan], list[Value]]:
+    """The kernels that write ``outputs``, in an order in which they can run, and the materialised values that are
+    none of those."""
+    return _Partition(function, outputs).run()
 
 
 class _Partition:
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, outputs: Sequence[Value]) -> None:
         self.function = function
         self.order = {r: i for i, op in enumerate(function.body.ops) for r in op.results}
-        self.leaves = set(function.body.args)
-        self.outputs = list(dict.fromkeys(function.body.terminator.operands))
+        self.regrouped = {op.result: below_regroups(op.x) for op in function.walk() if isinstance(op, Regroup)}
+        self.leaves = {*function.body.args, *self.regrouped}
+        self.outputs = list(dict.fromkeys(outputs))
         self.stored: set[Value] = set()
 
     def run(self) -> tuple[list[KernelPlan], list[Value]]:
+        self.stored.update(x for x in self.regrouped.values() if x not in self.leaves)
         self._forward()
         while True:
             roots = sorted(self.stored | set(self.outputs), key=lambda v: self.order.get(v, -1))
@@ -177,6 +181,8 @@ class _Partition:
             seen.add((value, at, outer))
             if value in self.leaves or (value in self.stored and value is not root):
                 found.loads.add(value)
+                if value in self.regrouped:  # what has to be there before
+                    found.loads.add(self.regrouped[value])
                 continue
             op = value.defining
             assert op is not None

@@ -6,7 +6,7 @@ from tilus.diagnostics import Span, UserError
 from tilus.ir.core import Function, Module, Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import Broadcast, Const, Iota, Reshape
-from tilus.ir.ops.array import AffineAccess, Contract
+from tilus.ir.ops.array import AffineAccess, Contract, Regroup
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.rewriter import rewrite_block
 from tilus.ir.sizes import renamed
@@ -32,6 +32,10 @@ def demands(function: Function) -> list[Demand]:
         if isinstance(op, Broadcast) and op.x.tile.shape:
             found += [Demand(m, n, "broadcast", op.span)
                       for m, n in zip(extents_of(op.x.tile), op.shape, strict=True) if m not in (n, 1)]
+        elif isinstance(op, Regroup):
+            first, second = op.totals
+            if first != second:
+                found.append(Demand(first, second, "reshape", op.span))
         elif isinstance(op, Contract):
             m, n = extents_of(op.a.tile)[-1], extents_of(op.b.tile)[-2]
             if m != n:
@@ -94,8 +98,11 @@ def _rename(function: Function, roots: dict[str, Extent]) -> None:
             retype(result)
         if isinstance(op, AffineAccess):
             op.shape, op.starts = renamed_all(op.shape), renamed_all(op.starts)
-        if isinstance(op, (Const, Iota, Reshape, Broadcast)):
-            op.shape = renamed_all(op.shape)  # type: ignore[assignment]
+        if isinstance(op, Regroup):
+            first, second = renamed_all(op.totals)
+            op.totals = first, second
+        if isinstance(op, (Const, Iota, Regroup, Reshape, Broadcast)):
+            op.shape = renamed_all(op.shape)
             if isinstance(op, Broadcast) and op.x.tile.shape == op.shape:
                 mapping[op.result] = op.x
                 return []

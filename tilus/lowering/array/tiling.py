@@ -10,11 +10,11 @@ from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Workspace, Yield
-from tilus.ir.ops.array import Contract, PartialReduce, RoundTo
+from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, ShapedView, Workspace, Yield
+from tilus.ir.ops.array import Contract, PartialReduce, Regroup, RoundTo
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
-from tilus.lowering.array.access import UNIT, Axes, Axis, Places
+from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, held, tile_counts, wide
@@ -73,35 +73,39 @@ class _Tiler:
         self.products = collapsed.products
         self.tiles = tiles
         self.overrides = overrides
+        self.given = (*description.inputs, *description.outputs)
         self.inputs = list(zip(function.body.args, description.inputs, strict=True))
         self.outputs = list(zip(function.body.terminator.operands, description.outputs, strict=True))
         self.dims = {p.name: extents_of(v.tile) for v, p in (*self.inputs, *self.outputs)}
         groups = zip((*description.inputs, *description.outputs), (*collapsed.inputs, *collapsed.outputs), strict=True)
         self.groups = {p.name: g for p, g in groups if p.kind == "array"}
-        self.plans, self.intermediate = partition(function)
+        self.shaped: dict[str, tuple[Value, str]] = {}  # of views of arguments: what has the shape, and of which
+        self.outputs = [self._written(value, parameter) for value, parameter in self.outputs]
+        self.plans, self.intermediate = partition(function, [value for value, _ in self.outputs])
         self.memory: dict[Value, tuple[Parameter, DType]] = {}
         self.writes: dict[Value, list[tuple[Parameter, DType]]] = {}
         self.workspaces: list[tuple[Value, Parameter, DType]] = []
 
     def run(self) -> Module:
-        names = [p.name for _, p in (*self.inputs, *self.outputs)]
+        given = list(zip((*self.function.body.args, *self.function.body.terminator.operands), self.given, strict=True))
+        parameters = [p for _, p in given]
         types: list[TileType | ViewType] = [
-            ViewType(v.tile.dtype, p.shape) if p.kind == "array" else v.tile
-            for v, p in (*self.inputs, *self.outputs)]
-        body = Block(types, names)
-        self.arguments = {p.name: a for (_, p), a in zip((*self.inputs, *self.outputs), body.args, strict=True)}
+            ViewType(v.tile.dtype, p.shape) if p.kind == "array" else v.tile for v, p in given]
+        body = Block(types, [p.name for p in parameters])
+        self.arguments = {p.name: a for p, a in zip(parameters, body.args, strict=True)}
         self._place()
         b = Builder(body, self.function.span)
-        self.extents = self._extents(b, [(p, self.arguments[p.name]) for _, p in (*self.inputs, *self.outputs)
-                                         if p.kind == "array"])
+        self.extents = self._extents(b, [(p, self.arguments[p.name]) for p in parameters if p.kind == "array"])
         for plan in self.plans:
             self._count_parts(plan, b)
         for value, parameter, dtype in self.workspaces:
             sizes = tuple(self._extent(b, n) for n in extents_of(value.tile))
             self.arguments[parameter.name] = b.add(Workspace(sizes, dtype)).result
+        for name, (value, base) in self.shaped.items():
+            sizes = tuple(self._extent(b, n) for n in extents_of(value.tile))
+            self.arguments[name] = b.add(ShapedView(self.arguments[base], sizes)).result
         kernels = [self._kernel(plan, index, b) for index, plan in enumerate(self.plans)]
         b.add(Yield(()))
-        parameters = [p for _, p in (*self.inputs, *self.outputs)]
         launch = Function("launch", body, parameters, None, self.function.span)
         simplify_function(launch)
         return Module(kernels, launch)
@@ -128,6 +132,27 @@ class _Tiler:
                     self.workspaces.append((root, parameter, dtype))
                     self.memory[root] = (parameter, dtype)
                     self.writes.setdefault(root, []).append((parameter, dtype))
+
+        for value in read:
+            if isinstance(value.defining, Regroup):
+                base, dtype = self.memory[below_regroups(value)]
+                self.memory[value] = (self._shaped(value, base), dtype)
+
+    def _written(self, value: Value, parameter: Parameter) -> tuple[Value, Parameter]:
+        """What is computed for an output and the array that has it: of one under another shape what it is of, unless
+        that is there already."""
+        source = below_regroups(value)
+        if source is value or source.defining is None or not parameter.contiguous:
+            return value, parameter
+        return source, self._shaped(source, parameter)
+
+    def _shaped(self, value: Value, of: Parameter) -> Parameter:
+        """A view of an argument that has the shape of a value."""
+        name, extents = f"shaped{len(self.shaped)}", extents_of(value.tile)
+        self.shaped[name] = value, of.name
+        shape = tuple(n if isinstance(n, int) else None for n in extents)
+        return Parameter(name, "workspace", extents, shape, strides=(None,) * len(shape), contiguous=True,
+                         aligned=of.aligned, small=of.small, written=of.written)
 
     def _extents(self, b: Builder, views: list[tuple[Parameter, Value]]) -> dict[str, Value]:
         """Every symbol's value, from the first array that has it."""

@@ -29,6 +29,7 @@ from tilus.ir.ops import (
     PtrLoad,
     PtrStore,
     ResidentBlocks,
+    ShapedView,
     Stride,
     WaitUntil,
     While,
@@ -329,6 +330,9 @@ class _Launcher:
                 status = self.check(op, status)
             elif isinstance(op, Workspace):
                 status = self.workspace(op, status)
+            elif isinstance(op, ShapedView):
+                extents = [self.values[e] for e in op.extents]
+                self.words[op.result] = [self.words[op.view][0], *extents, *self.contiguous(extents)[0]]
             elif isinstance(op, Dim):
                 self.values[op.result] = c.value(self.words[op.view][1 + op.axis])
             elif isinstance(op, Stride):
@@ -367,15 +371,20 @@ class _Launcher:
                 self.values[value] = c.b.add(PtrLoad(pointer)).result
                 slot += 1
 
-    def workspace(self, op: Workspace, status: Value) -> Value:
-        """Memory for it; the status, unless that is 0 and there is none."""
-        c = self.c
-        extents: list[Number] = [self.values[e] for e in op.extents]
+    def contiguous(self, extents: Sequence[Number]) -> tuple[list[Number], Number]:
+        """The strides of a contiguous array, and how many elements it has."""
         strides: list[Number] = []
         size: Number = 1
         for extent in reversed(extents):
             strides.insert(0, size)
-            size = c.mul(size, extent)
+            size = self.c.mul(size, extent)
+        return strides, size
+
+    def workspace(self, op: Workspace, status: Value) -> Value:
+        """Memory for it; the status, unless that is 0 and there is none."""
+        c = self.c
+        extents: list[Number] = [self.values[e] for e in op.extents]
+        strides, size = self.contiguous(extents)
         size_bytes = c.arith("floordiv", c.add(c.mul(size, max(8, op.dtype.bits)), 7), 8)
         zero = c.const(1 if op.zero else 0)
         pointer = self.call(RUNTIME_ALLOCATE, (c.value(size_bytes), zero), TileType(i64))

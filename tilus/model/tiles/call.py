@@ -21,7 +21,7 @@ from tilus.model.boards import Board
 from tilus.model.tiles.predict import Estimate, LaunchModel, bottleneck_of
 from tilus.model.tiles.windows import Window, array_window
 from tilus.records import record
-from tilus.runtime.arrays import ArrayArgument, byte_range
+from tilus.runtime.arrays import ArrayArgument, byte_range, contiguous
 from tilus.runtime.internal import collection_paused
 from tilus.runtime.jit import Prepared
 from tilus.targets import Target
@@ -61,6 +61,10 @@ class _Array:
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     window: Window
+
+    def shaped(self, shape: tuple[int, ...]) -> _Array:
+        strides = contiguous(shape)
+        return _Array(shape, strides, array_window(self.window.array, self.window.bits, shape, strides))
 
 
 class _Call:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.names import c_name
-from tilus.ir.ops import DeviceAssert, Launch, ResidentBlocks, Workspace, Yield
+from tilus.ir.ops import DeviceAssert, Launch, ResidentBlocks, ShapedView, Workspace, Yield
 from tilus.ir.types import ViewType
 from tilus.runtime.arguments import WORD_BYTES
 from tilus.runtime.ascend.core_arguments import CoreArgument
@@ -197,6 +197,10 @@ class _Writer:
             return self.start(op)
         if isinstance(op, Workspace):
             return self.workspace(op)
+        if isinstance(op, ShapedView):
+            base, name = self.names[op.view], f"view{len(self.names)}"
+            self.names[op.result], self.workspaces[name] = name, [self.names[e] for e in op.extents]
+            return [f"uint8_t *const {name} = {base if base in self.workspaces else f'(uint8_t *){base}.data'};"]
         if isinstance(op, DeviceAssert):
             message = (op.message or "an assertion").replace("*/", "* /")
             return [f"if (!({self.names[op.condition]})) return {INVALID}; /* {message} */"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import parse_dtype
-from tilus.ir.ops import DeviceAssert, Launch, ResidentBlocks, Workspace, Yield
+from tilus.ir.ops import DeviceAssert, Launch, ResidentBlocks, ShapedView, Workspace, Yield
 from tilus.ir.types import ViewType
 from tilus.runtime.arguments import WORD_BYTES
 from tilus.runtime.header import c_type, format_lines, parameter_name, struct
@@ -66,7 +66,7 @@ class _Writer:
         self.kernel = module.kernels[0]
         self.names: dict[Value, str] = {}
         self.workspaces: list[str] = []
-        self.shapes: dict[str, list[str]] = {}  # of workspaces
+        self.shapes: dict[str, list[str]] = {}  # of workspaces, and of views of other arrays
 
     def text(self) -> str:
         name = self.kernel.name
@@ -103,6 +103,10 @@ class _Writer:
             return self.start(op)
         if isinstance(op, Workspace):
             return self.workspace(op)
+        if isinstance(op, ShapedView):
+            base, name = self.names[op.view], f"view{len(self.names)}"
+            self.names[op.result], self.shapes[name] = name, [self.names[e] for e in op.extents]
+            return [f"CUdeviceptr {name} = {base if base in self.shapes else base + '.data'};"]
         if isinstance(op, DeviceAssert):
             return [(f"if (!({self.names[op.condition]})) return CUDA_ERROR_INVALID_VALUE; "
                     f"/* {(op.message or 'an assertion').replace('*/', '* /')} */")]
@@ -174,7 +178,7 @@ class _Writer:
             return "grid[0]" if argument.name == "grid.x" else "groups", "int32_t"
         base, _, rest = argument.name.partition(".")
         source = next(self.names[a] for p, a in zip(self.kernel.parameters, op.args, strict=True) if p.name == base)
-        is_workspace = source in self.workspaces
+        is_workspace = source in self.shapes
         if argument.type == "pointer":
             return source if is_workspace else f"{source}.data", "CUdeviceptr"
         type_ = c_type(parse_dtype(argument.type))
