@@ -33,6 +33,10 @@ def run_program(x, y, program: tuple):
             c = tl.concatenate([a, b[slice(*what[1]), slice(*what[2])]], what[0])
         elif kind == "reshape":
             c = a.reshape(*what)
+        elif kind == "rows":
+            c = a[tl.argmax(a, axis=0)] if what else a[tl.arange(a.shape[0]) // 2]
+        elif kind == "scan":
+            c = tl.cumsum(a, axis=what // 2, reverse=what % 2 == 1)
         elif kind == "tanh":
             c = tl.tanh(a) + 0.5
         elif kind == "centred":
@@ -66,6 +70,11 @@ def step(kind: str, a: Array, b: Array, what: Any) -> Array:
         return np.concatenate([a, b[slice(*what[1]), slice(*what[2])]], what[0])
     if kind == "reshape":
         return a.reshape(*what)
+    if kind == "rows":
+        return a[a.argmax(0) if what else np.arange(len(a)) // 2]
+    if kind == "scan":
+        axis, back = what // 2, what % 2
+        return np.flip(np.flip(a, axis).cumsum(axis), axis) if back else a.cumsum(axis)
     if kind == "tanh":
         return np.tanh(a) + 0.5
     return a - a.mean(what, keepdims=True) if kind == "centred" else a @ a.T
@@ -90,7 +99,7 @@ def make(seed: int) -> tuple[Array, Array, tuple[Any, ...]]:
 
 def choose(rng: random.Random, values: list[Array]) -> Any:
     kind = rng.choice(("slice", "slice", "pad", "flip", "windows", "windows", "concatenate", "tanh",
-                       "reshape", "centred", "gram"))
+                       "reshape", "centred", "gram", "rows", "scan"))
     i = rng.randrange(max(0, len(values) - 3), len(values))
     a, axis = values[i], rng.randrange(2)
     if kind == "slice":
@@ -105,6 +114,8 @@ def choose(rng: random.Random, values: list[Array]) -> Any:
     if kind == "reshape":
         rows = rng.choice([n for n in range(1, a.size + 1) if a.size % n == 0])
         return kind, i, i, rng.choice(((rows, -1), (-1, rows)))
+    if kind in ("rows", "scan"):
+        return kind, i, i, rng.randrange(2 if kind == "rows" else 4)
     if kind == "concatenate":
         other = [j for j, b in enumerate(values) if b.shape[1 - axis] == a.shape[1 - axis]]
         j = rng.choice(other)

@@ -9,14 +9,14 @@ from typing import Any
 
 from tilus.ir.dtypes import DType, i64
 from tilus.ir.ops import Broadcast, Iota, Reshape
-from tilus.ir.ops.array import AffineAccess, Regroup
+from tilus.ir.ops.array import AffineAccess, Lookup, Regroup
 from tilus.ir.types import Extent
 from tilus.lang.array_operations import extent_scalar
 from tilus.lang.array_sizes import ceiling, combined, extent_of, product
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.promotion import promote
-from tilus.lang.values import Tile, as_tile, compare, emit, fail
+from tilus.lang.values import Tile, as_tile, broadcast_shapes, broadcast_to, compare, emit, fail
 
 Term = tuple[tuple[int, int], ...]
 
@@ -36,6 +36,8 @@ def index(x: Tile, key: Any) -> Tile:
         keys.append(Ellipsis)
     at = next(i for i, k in enumerate(keys) if k is Ellipsis)
     keys[at : at + 1] = [slice(None)] * (rank - used)
+    if any(isinstance(k, Tile) and k.shape for k in keys):
+        return _mixed(x, keys)
     shape: list[Extent] = []
     starts: list[Extent] = []
     terms: list[Term] = []
@@ -59,6 +61,15 @@ def index(x: Tile, key: Any) -> Tile:
     moved = any(start != 0 or not term or term[0][1] != 1 or shape[term[0][0]] != n
                 for n, start, term in zip(x.shape, starts, terms, strict=True))
     return _access(x, shape, starts, terms) if moved else x.reshape(tuple(shape)) if tuple(shape) != x.shape else x
+
+
+def _mixed(x: Tile, keys: list[Any]) -> Tile:
+    """Indexing by arrays of integers and slices: first the slices, then the arrays."""
+    if any(k is None or not isinstance(k, (slice, Tile)) or (isinstance(k, Tile) and not k.shape) for k in keys):
+        raise fail("E0204", "arrays index an array together with slices only",
+                   help="take the part that a number names, and add dimensions, before or after")
+    sliced = index(x, tuple(slice(None) if isinstance(k, Tile) else k for k in keys))
+    return _looked_up(sliced, [k if isinstance(k, Tile) else None for k in keys])
 
 
 def _slice(key: slice, extent: Extent) -> tuple[Extent, int, Extent]:
@@ -87,6 +98,51 @@ def _slice(key: slice, extent: Extent) -> tuple[Extent, int, Extent]:
         bound(bounds[0], 0)
     count = ceiling(combined("sub", bound(bounds[1], extent), first), step)
     return first, step, count if first == 0 else combined("max", count, 0)
+
+
+def _looked_up(x: Tile, keys: Sequence[Any]) -> Tile:
+    """``x`` at arrays of integers, as NumPy's indexing by arrays: a key for each dimension, None for all of it."""
+    places = [d for d, k in enumerate(keys) if k is not None]
+    if places != list(range(places[0], places[-1] + 1)):
+        raise fail("E0204", "the arrays that index an array are of dimensions side by side",
+                   help="transpose it first, so that they are")
+    given = [as_tile(keys[d]) for d in places]
+    for index in given:
+        if not index.dtype.is_int:
+            raise fail("E0301", f"an array is indexed by an array of {index.dtype}, not of integers",
+                       help="choose by a mask with tl.where")
+    shared = functools.reduce(broadcast_shapes, (index.tile_shape for index in given))
+    before, after = x.shape[: places[0]], x.shape[places[-1] + 1 :]
+    shape = before + shared + after
+    indices = []
+    for d in range(len(x.shape)):
+        if d in places:
+            lined = given[d - places[0]]
+            wanted = (1,) * (len(shared) - len(lined.shape)) + lined.tile_shape + (1,) * len(after)
+            indices.append(broadcast_to(lined.reshape(wanted), shape))
+        else:
+            axis = d if d < places[0] else d - len(places) + len(shared)
+            indices.append(emit(Iota(shape, axis, i64, span=current().span)))
+    return emit(Lookup(x.value, tuple(i.value for i in indices), span=current().span))
+
+
+def take_along(x: Tile, indices: Tile, axis: int) -> Tile:
+    """``x`` at ``indices`` along ``axis``, and at the same place in the other dimensions."""
+    if len(indices.shape) != len(x.shape) or not indices.dtype.is_int:
+        raise fail("E0301", f"tl.take of an array of shape {x.shape} by indices of {indices.dtype} of shape "
+                            f"{indices.shape}", help="indices are integers, with as many dimensions as the array")
+    every = [indices.value if d == axis else emit(Iota(indices.shape, d, i64, span=current().span)).value
+             for d in range(len(x.shape))]
+    return emit(Lookup(x.value, tuple(every), span=current().span))
+
+
+def arange(start: Any, stop: Any, dtype: DType) -> Tile:
+    """See :func:`tilus.lang.builtins.creation.arange`."""
+    first, last = (extent_of(n, "a bound of tl.arange") for n in (start, stop))
+    length = combined("sub", last, first)
+    length = length if first == 0 else combined("max", length, 0)
+    tile = emit(Iota((length,), 0, dtype, span=current().span))
+    return tile if first == 0 else tile + as_tile(extent_scalar(first)).to(dtype)
 
 
 def pad(x: Tile, widths: Any, value: Any) -> Tile:
@@ -119,7 +175,8 @@ def _widths(widths: Any, rank: int) -> list[tuple[int, int]]:
 def reshape(x: Tile, shape: Sequence[Any]) -> Tile:
     """The elements in the same order under another shape; one extent may be -1."""
     given = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
-    target: list[Extent] = [n if isinstance(n, str) and n in x.shape else extent_of(n, "an extent of the new shape")
+    known: tuple[Extent, ...] = x.shape
+    target: list[Extent] = [n if isinstance(n, str) and n in known else extent_of(n, "an extent of the new shape")
                             for n in given]
     if target.count(-1) > 1 or any(isinstance(n, int) and n < -1 for n in target):
         raise fail("E0204", f"the new shape {given} has extents that are not numbers of elements",

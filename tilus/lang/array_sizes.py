@@ -75,4 +75,14 @@ def extent_of(x: Any, what: str) -> Extent:
                     "and tl.maximum")
 
 
-__all__ = ["ceiling", "combined", "extent_of", "product"]
+def shape_of(shape: Any) -> Any:
+    """The extents of a new array: numbers, scalars that are made of extents, and symbols."""
+    items = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+    extents = tuple(n if isinstance(n, str) else extent_of(n, "an extent of an array") for n in items)
+    for n in extents:
+        if isinstance(n, int) and n < 0:
+            raise fail("E0204", f"the shape holds {n}, which is not an extent of 0 or more")
+    return extents
+
+
+__all__ = ["ceiling", "combined", "extent_of", "product", "shape_of"]

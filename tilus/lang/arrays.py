@@ -29,12 +29,13 @@ from tilus.ir.ops import (
     Iota,
     Reduce,
     Reshape,
+    Scan,
     Select,
     Transpose,
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import AffineAccess, Contract, Extent, Regroup, RoundTo
+from tilus.ir.ops.array import AffineAccess, Contract, Extent, Lookup, Regroup, RoundTo
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import Extent as ExtentValue
 from tilus.ir.types import TileType, array_type
@@ -49,8 +50,8 @@ from tilus.lang.values import Tile, as_tile, constant
 from tilus.records import record
 
 ARRAY_OPS = (
-    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Reduce, Regroup,
-    Reshape, RoundTo, Select, Transpose, Unary,
+    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Lookup, Reduce,
+    Regroup, Reshape, RoundTo, Scan, Select, Transpose, Unary,
 )
 """What an array-level module consists of."""
 REDUCTIONS = ("sum", "prod", "min", "max", "any", "all", "xor")

@@ -523,6 +523,16 @@ def element_type(dtype: Any) -> DType:
     raise fail("E0107", f"{name!r} is no element type", help=f"write tl.{near}" if near else "e.g. tl.f16, tl.i32")
 
 
+def new_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of something new: extents of tiles are known, those of arrays may be made of others'."""
+    if current().level != "array":
+        return static_shape(shape)
+    from tilus.lang.array_sizes import shape_of
+
+    extents: tuple[int, ...] = shape_of(shape)
+    return extents
+
+
 def static_shape(shape: Any, what: str = "the shape", allow: int = 0,
                  help: str | None = None) -> tuple[int, ...]:
     """A tuple of compile-time extents. Raises UserError on run-time values and on extents below ``allow``."""
@@ -605,5 +615,5 @@ def _static_slice(key: Any, extent: int) -> tuple[int, int, bool]:
 
 __all__ = [
     "Tile", "arithmetic", "as_index", "as_tile", "broadcast_shapes", "broadcast_to", "compare",
-    "constant", "divide", "emit", "emit_all", "fail", "static_shape", "unary", "unify",
+    "constant", "divide", "emit", "emit_all", "fail", "new_shape", "static_shape", "unary", "unify",
 ]

@@ -66,6 +66,24 @@ class AffineAccess(Movement):
         return (array_type(self.x.tile.dtype, self.shape),)
 
 
+class Lookup(Operation):
+    """Elements of ``x`` at integer ``indices``, one array for each dimension of ``x``, all of the shape of the result;
+    0 where an index is outside of ``x``."""
+
+    NAME = "lookup"
+    x: Value
+    indices: tuple[Value, ...]
+
+    def infer(self) -> Sequence[Type]:
+        if len(self.indices) != self.x.tile.rank or not self.indices:
+            self.fail("E0301", f"{self.x.tile} is indexed by {len(self.indices)} arrays")
+        shape = extents_of(self.indices[0].tile)
+        for index in self.indices:
+            if extents_of(index.tile) != shape or not index.tile.dtype.is_int:
+                self.fail("E0301", f"indices are integers of one shape, not {index.tile}")
+        return (array_type(self.x.tile.dtype, shape),)
+
+
 class Regroup(Operation):
     """The elements of ``x`` in the same order under another shape, of which other dimensions than those of extent 1
     differ. ``totals`` are the numbers of elements of both, which are equal (checked at the call where they are

@@ -7,12 +7,12 @@ from typing import Any
 from tilus.ir.dtypes import DType, f32, i64
 from tilus.ir.ops import Iota
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, broadcast_to, constant, element_type, emit, fail, static_shape
+from tilus.lang.values import Tile, as_tile, broadcast_to, constant, element_type, emit, fail, new_shape, static_shape
 
 
 def full(shape: Any, value: Any, dtype: DType | None = None) -> Tile:
     """A tile of ``shape`` filled with ``value`` (a Python number or a scalar)."""
-    extents = static_shape(shape)
+    extents = new_shape(shape)
     dtype = None if dtype is None else element_type(dtype)
     if isinstance(value, Tile):
         return broadcast_to(as_tile(value, dtype), extents)
@@ -23,12 +23,12 @@ def full(shape: Any, value: Any, dtype: DType | None = None) -> Tile:
 
 def zeros(shape: Any, dtype: DType = f32) -> Tile:
     """A tile of zeros."""
-    return constant(0, element_type(dtype), static_shape(shape))
+    return constant(0, element_type(dtype), new_shape(shape))
 
 
 def ones(shape: Any, dtype: DType = f32) -> Tile:
     """A tile of ones."""
-    return constant(1, element_type(dtype), static_shape(shape))
+    return constant(1, element_type(dtype), new_shape(shape))
 
 
 def zeros_like(x: Tile) -> Tile:
@@ -37,9 +37,14 @@ def zeros_like(x: Tile) -> Tile:
 
 
 def arange(start: Any, stop: Any = None, *, dtype: DType = i64) -> Tile:
-    """The integers from ``start`` (0 if only one bound is given) up to ``stop``; the length is a constant."""
+    """The integers from ``start`` (0 if only one bound is given) up to ``stop``; the length is a constant, of a whole
+    array it may be made of extents."""
     if stop is None:
         start, stop = 0, start
+    if current().level == "array":
+        from tilus.lang.array_moves import arange as of_extents
+
+        return of_extents(start, stop, dtype)
     (length,) = static_shape((stop - start,), "the length of tl.arange", allow=0)
     tile = emit(Iota((length,), 0, dtype, span=current().span))
     return tile if isinstance(start, int) and start == 0 else tile + start
@@ -47,7 +52,7 @@ def arange(start: Any, stop: Any = None, *, dtype: DType = i64) -> Tile:
 
 def iota(shape: Any, axis: int, dtype: DType = i64) -> Tile:
     """A tile whose elements are their index along ``axis``."""
-    extents = static_shape(shape)
+    extents = new_shape(shape)
     return emit(Iota(extents, axis % max(1, len(extents)), dtype, span=current().span))
 
 

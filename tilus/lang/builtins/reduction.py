@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tilus.ir.dtypes import DType, f32, i32
-from tilus.ir.ops import Dot, Reduce, Scan
+from tilus.ir.dtypes import DType, f32, i32, i64
+from tilus.ir.ops import Dot, Iota, Reduce, Scan
 from tilus.ir.ops.reduction import DOT_TYPES
 from tilus.lang.builtins.creation import zeros
 from tilus.lang.builtins.elementwise import where
@@ -28,13 +28,26 @@ def _reduce(kind: str, x: Any, axis: Any, keepdims: bool) -> Tile:
     if axis is None:
         if kind.startswith("arg") and rank != 1:
             tile = tile.reshape(-1)
+        if kind.startswith("arg") and current().level == "array":
+            result = _first_extremum(kind.removeprefix("arg"), tile, 0, False)
+            return result.reshape((1,) * rank) if keepdims else result
         result = tile
         for _ in range(len(tile.shape)):
             result = emit(Reduce(kind, result.value, len(result.shape) - 1, span=current().span))
         return result.reshape((1,) * rank) if keepdims else result
+    if kind.startswith("arg") and current().level == "array":
+        return _first_extremum(kind.removeprefix("arg"), tile, axis, keepdims)
     position = _axis(tile, axis)
     result = emit(Reduce(kind, tile.value, position, span=current().span))
     return result.reshape(tile.shape[:position] + (1,) + tile.shape[position + 1 :]) if keepdims else result
+
+
+def _first_extremum(kind: str, x: Tile, axis: int, keepdims: bool) -> Tile:
+    """The index of the first extremum along an axis of a whole array: the least of those of elements that equal it."""
+    found = _reduce(kind, x, axis, True)
+    place = emit(Iota(x.shape, _axis(x, axis), i64, span=current().span))
+    first = _reduce("min", where(x == found, place, i64.max_value), axis, keepdims)
+    return where(first == i64.max_value, 0, first)
 
 
 def _accumulator(dtype: DType) -> DType:

@@ -10,7 +10,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import Concat, ConvertLayout, Insert, Slice, Take
 from tilus.ir.ops import View as ViewBits
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, emit, fail, static_shape
+from tilus.lang.values import Tile, as_tile, emit, fail, new_shape, static_shape
 from tilus.lang.values import broadcast_to as _broadcast_to
 
 
@@ -59,7 +59,7 @@ def squeeze(x: Tile, axis: int) -> Tile:
 
 def broadcast_to(x: Any, shape: Any) -> Tile:
     """NumPy broadcasting to ``shape``."""
-    tile, extents = as_tile(x), static_shape(shape)
+    tile, extents = as_tile(x), new_shape(shape)
     if len(tile.shape) > len(extents):
         raise fail("E0202", f"shape {tile.shape} does not broadcast to {extents}")
     return _broadcast_to(tile, extents)
@@ -169,6 +169,9 @@ def take(x: Tile, indices: Tile, axis: int = 0) -> Tile:
     outside gives 0."""
     tile = _tile(x, "tl.take")
     place = _axis(axis, len(tile.shape), f"a tile of shape {tile.shape}")
+    if current().level == "array":
+        taken: Tile = _array_moves("tl.take").take_along(tile, _tile(indices, "tl.take"), place)
+        return taken
     return emit(Take(tile.value, _tile(indices, "tl.take").value, place, span=current().span))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Movement
 from tilus.ir.ops import Broadcast, Const, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, Regroup
+from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
 from tilus.records import record
 
@@ -61,6 +61,8 @@ def operand_axes(op: Operation, axes: Axes, source: SourceAxes) -> list[tuple[Va
     if isinstance(op, Reshape):
         kept = iter([axis for axis, n in zip(axes, op.shape, strict=True) if n != 1])
         return [(op.x, tuple(ORIGIN if n == 1 else next(kept) for n in extents_of(op.x.tile)))]
+    if isinstance(op, Lookup):
+        return [(index, axes) for index in op.indices]
     if isinstance(op, Transpose):
         places = dict(zip(op.permutation, axes, strict=True))
         return [(op.x, tuple(places[d] for d in range(len(axes))))]
@@ -127,6 +129,8 @@ class Places:
 
     def _below(self, value: Value) -> Sequence[Value]:
         op = value.defining
+        if isinstance(op, Lookup):
+            return op.indices
         return () if op is None or value in self.leaves or isinstance(op, (Contract, PartialReduce)) else op.operands
 
     def _find(self, value: Value) -> Raw:
@@ -137,7 +141,7 @@ class Places:
             return (None,) * rank
         if op is None or not self._below(value):
             return natural
-        below = self._raw(op.operands[0])
+        below = self._raw(self._below(value)[0])
         if isinstance(op, Reduce):
             return below[: op.axis] + below[op.axis + 1 :]
         if isinstance(op, Transpose):
@@ -156,5 +160,5 @@ class Places:
                 for order, (axis, _) in enumerate(terms):
                     places[axis] = APART if order else at
             return tuple(places)
-        shapes = [self._raw(v) for v in op.operands if v.tile.rank == rank]
+        shapes = [self._raw(v) for v in self._below(value) if v.tile.rank == rank]
         return tuple(max((p for p in at if p is not None), default=None) for at in zip(*shapes, strict=True))

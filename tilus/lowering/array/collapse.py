@@ -13,8 +13,8 @@ import math
 from collections.abc import Sequence
 
 from tilus.ir.core import Function, Operation, Parameter, Value
-from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, Regroup
+from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Scan, Transpose
+from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
@@ -119,6 +119,14 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
         _broadcast(links, op)
     elif isinstance(op, AffineAccess):
         _access(links, op)
+    elif isinstance(op, Lookup):
+        for value in (op.x, op.result, *op.indices):
+            for d in range(value.tile.rank):
+                _part(links, value, d)
+    elif isinstance(op, Scan):
+        _part(links, op.x, op.axis)
+        for d in range(op.x.tile.rank - 1):
+            links.join((op.result, d), (op.x, d))
     elif isinstance(op, Reshape):
         _reshape(links, op)
     elif isinstance(op, Transpose):
@@ -224,7 +232,7 @@ def _rewrite(function: Function, links: _Links, runs: dict[Reduce, _Run], produc
             op.permutation = tuple(_place(groups[op.x], d) for d in firsts)
         elif isinstance(op, AffineAccess):
             _regroup(op, groups[op.x], groups[op.result])
-        elif isinstance(op, Iota):
+        elif isinstance(op, (Iota, Scan)):
             op.axis = _place(groups[op.result], op.axis)
     mapping: dict[Value, Value] = {}
 

@@ -28,6 +28,7 @@ from tilus.ir.ops import (
     PermuteView,
     Reduce,
     Reshape,
+    Scan,
     Select,
     Store,
     Subview,
@@ -35,7 +36,7 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, RoundTo
+from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, RoundTo
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.types import Extent, TileType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
@@ -90,6 +91,7 @@ class Evaluator:
 
     Attributes:
         stored: the views of values in memory: parameters, workspaces, outputs that are read again.
+        carried: of scans along which the kernel walks, what they have come to.
         resident: extents all of which fit into a tile, in the branch being emitted.
     """
 
@@ -102,6 +104,7 @@ class Evaluator:
         self.scalars = scalars
         self.resident: dict[tuple[Extent, int], Axis] = {}
         self.places = Places(stored)
+        self.carried: dict[Scan, Value] = {}
         self.memo: list[dict[Key, Value]] = [{}]
         self.sources: list[dict[tuple[AffineAccess, Axes], Axes]] = [{}]
 
@@ -208,6 +211,10 @@ class Evaluator:
             return self.extents[op.symbol]
         if isinstance(op, Iota):
             return self.iota(op, axes)
+        if isinstance(op, Lookup):
+            return self.lookup(op, axes)
+        if isinstance(op, Scan):
+            return self.scan(op, axes)
         operands = [self.wide(v, at) for v, at in operand_axes(op, axes, self.source)]
         return self.elementwise(op, operands)
 
@@ -317,12 +324,19 @@ class Evaluator:
             index = self.b.binary("mul", index, self.b.const(axis.step, i64, shape))
         return self.b.binary("add", index, self.spread(offset, shape))
 
+    def lookup(self, op: Lookup, axes: Axes) -> Value:
+        indices = tuple(self.tile(index, axes) for index in op.indices)
+        return self.b.add(Gather(self.stored[op.x], indices, None, self.absent(op.x.tile.dtype))).result
+
     # -- memory
+
+    def absent(self, dtype: DType) -> Value | None:
+        """What is given for elements that are not there, unless bits of 0 say the number 0."""
+        return self.b.add(Const(0.0, dtype)).result if zero_code(dtype) else None
 
     def load(self, value: Value, view: Value, axes: Axes) -> Value:
         view, kept = self.window(view, axes)
-        dtype = value.tile.dtype
-        absent = self.b.add(Const(0.0, dtype)).result if zero_code(dtype) else None  # else bits of 0 say the number 0
+        absent = self.absent(value.tile.dtype)
         if any(axis.step != 1 for axis in kept):
             shape = tile_shape(kept)
             indices = tuple(self.indices(kept, d, shape) for d in range(len(kept)))
@@ -411,6 +425,27 @@ class Evaluator:
         """The tiles that the elements are reduced in: the size along each dimension, 0 for one index at a time."""
         return [0 if n == 1 else self.size_at(place)
                 for n, place in zip(extents_of(op.x.tile), self.places(op.x), strict=True)]
+
+    def scan(self, op: Scan, axes: Axes) -> Value:
+        """The scan over one tile, on from what :attr:`carried` has of those before; and what it has then."""
+        axis, dtype = axes[op.axis], wide(op.x.tile.dtype)
+        tile, place = self.wide(op.x, axes), len(tile_shape(axes[: op.axis]))
+        combine = COMBINE[op.kind]
+        if axis.is_point:
+            found = total = tile
+        else:
+            tile = self.bounded(tile, axes, axis, identity(op.kind, dtype))
+            found = self.b.add(Scan(op.kind, tile, place, op.reverse)).result
+            total = self.b.add(Reduce(op.kind, tile, place)).result
+        before = self.carried.get(op)
+        if before is None:
+            return found
+        self.carried[op] = self.b.binary(combine, before, total)
+        if not axis.is_point:
+            shape = found.tile.shape
+            before = self.b.add(Reshape(before, (*shape[:place], 1, *shape[place + 1 :]))).result
+            before = self.spread(before, shape)
+        return self.b.binary(combine, before, found)
 
     def prepare(self, value: Value, axes: Axes, varying: Axis) -> None:
         """Compute now the reductions that ``value`` needs and that do not depend on ``varying``, the axis of a loop

@@ -7,7 +7,7 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
   columns are dropped (products of vectors);
 * what an access reads of a reduction or contraction, or, where windows overlap, of functions that take long; windows
   that a contraction reads;
-* what is read under another shape;
+* what is read under another shape, or at indices that are computed, and scans;
 * the parts of a reduction to one number;
 * what a long chain of reductions has come to;
 * reductions next to a contraction that they do not depend on, reductions to a single number that more work follows,
@@ -19,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tilus.ir.core import Function, Operation, Value
-from tilus.ir.ops import Reduce, Transpose, Unary
+from tilus.ir.ops import Reduce, Scan, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
-from tilus.ir.ops.array import AffineAccess, Contract, PartialReduce, Regroup
+from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import Axes, Axis, below_regroups, operand_axes, source_axes, strip
 from tilus.records import field, record
@@ -74,7 +74,9 @@ class _Partition:
         self.stored: set[Value] = set()
 
     def run(self) -> tuple[list[KernelPlan], list[Value]]:
-        self.stored.update(x for x in self.regrouped.values() if x not in self.leaves)
+        whole = [*self.regrouped.values(), *(op.x for op in self.function.walk() if isinstance(op, Lookup))]
+        self.stored.update(x for x in whole if x not in self.leaves)
+        self.stored.update(op.result for op in self.function.walk() if isinstance(op, Scan))
         self._forward()
         while True:
             roots = sorted(self.stored | set(self.outputs), key=lambda v: self.order.get(v, -1))
@@ -198,6 +200,8 @@ class _Partition:
                 found.transposes |= isinstance(op, Transpose)
                 found.functions |= isinstance(op, Unary) and op.kind in FLOAT_UNARY
                 below = operand_axes(op, at, source)
+                if isinstance(op, Lookup):
+                    below = [*below, (op.x, tuple(Axis(n, 0) for n in extents_of(op.x.tile)))]
             waiting.extend((operand, there, outer) for operand, there in reversed(below))
         return found
 
@@ -229,6 +233,8 @@ class _Partition:
                 missing = op.result
             else:
                 looped |= free
+        if isinstance(root.defining, Scan) and axes[root.defining.axis] in needed:
+            looped.add(axes[root.defining.axis])
         if missing is not None:
             self.stored.add(missing)
             return None
@@ -258,6 +264,8 @@ class _Partition:
         if bool(kernel.reduces) != bool(plan.reduces) and not plan.looped:
             return False
         if self._extents(kernel) != self._extents(plan):
+            return False
+        if len({op.reverse for root in (*kernel.roots, *plan.roots) if isinstance(op := root.defining, Scan)}) > 1:
             return False
         # What the kernel and those after it write must not be read by the newcomer.
         later = {root for k in kernels[kernels.index(kernel) :] for root in k.roots}

@@ -10,14 +10,14 @@ from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, ShapedView, Workspace, Yield
+from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Scan, ShapedView, Workspace, Yield
 from tilus.ir.ops.array import Contract, PartialReduce, Regroup, RoundTo
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
-from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups
+from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, tile_shape
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
-from tilus.lowering.array.evaluate import Evaluator, held, tile_counts, wide
+from tilus.lowering.array.evaluate import Evaluator, held, identity, tile_counts, wide
 from tilus.lowering.array.partition import KernelPlan, partition
 from tilus.lowering.array.tiles import GPU_TILES, TileTable, Tiling, bound_of, fitted
 from tilus.lowering.simplify import simplify_function
@@ -402,11 +402,24 @@ class _Kernel:
         for root, _ in outputs:
             e.prepare(root, at, trial)
 
-        def body(axis: Axis, carried: list[Value]) -> list[Value]:
-            self._store_all(e, [axis if d == missing else a for d, a in enumerate(axes)], outputs)
-            return []
+        scans = [op for root, _ in outputs if isinstance(op := root.defining, Scan) and op.axis == missing]
+        before = [e.b.const(identity(op.kind, wide(op.x.tile.dtype)), wide(op.x.tile.dtype),
+                            tile_shape((*at[:missing], *at[missing + 1 :]))) for op in scans]
+        backwards = {op.reverse for op in scans}
 
-        e.loop(extent, size, [], body)
+        def body(axis: Axis, carried: list[Value]) -> list[Value]:
+            here = self._from_the_end(e, axis) if True in backwards else axis
+            e.carried.update(zip(scans, carried, strict=True))
+            self._store_all(e, [here if d == missing else a for d, a in enumerate(axes)], outputs)
+            return [e.carried.pop(op) for op in scans]
+
+        e.loop(extent, size, before, body)
+
+    def _from_the_end(self, e: Evaluator, axis: Axis) -> Axis:
+        """The tiles of a dimension the other way round."""
+        size = max(1, axis.size)
+        last = e.b.binary("floordiv", e.b.binary("sub", e.extent(axis.extent), e.b.const(1)), e.b.const(size))
+        return Axis(axis.extent, axis.size, e.b.binary("sub", e.b.binary("mul", last, e.b.const(size)), e.offset(axis)))
 
 
 __all__ = ["Description", "default_parameters", "tile_arrays"]
