@@ -88,3 +88,14 @@ def test_prepacked_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert CliRunner().invoke(cli, shlex.split(line), catch_exceptions=False).exit_code == 0
     np.testing.assert_array_equal(np.load("numbers.npy"), tl.unpack(module.weights))
     assert str(np.load("packed.npz")["q.header"]) == module.w.header
+
+
+def test_fusion(tmp_path: Path) -> None:
+    module = run_section("fusion.md", "Example", tmp_path)
+    shapes = ((2, 5, 9, 8), (7, 5, 3, 3), (7,))
+    x, w, b = (np.random.default_rng(0).standard_normal(shape, np.float32) for shape in shapes)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    wanted = np.maximum(np.einsum("nchwij,ocij->nohw", windows, w) + b[:, None, None], 0)
+    np.testing.assert_allclose(module.convolution(x, w, b), wanted, rtol=1e-4, atol=1e-4)
+    text = module.convolution.explain(x, w, b)
+    assert "kernels: convolution\n" in text

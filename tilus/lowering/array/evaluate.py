@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -273,11 +274,11 @@ class Evaluator:
         return found
 
     def first(self, start: Extent, along: list[tuple[Axis, int]]) -> Value:
-        index = self.extent(start)
+        found = [] if start == 0 else [self.extent(start)]
         for axis, factor in along:
             if axis.offset is not None:
-                index = self.b.binary("add", index, self.b.binary("mul", axis.offset, self.b.const(factor)))
-        return index
+                found.append(axis.offset if factor == 1 else self.b.binary("mul", axis.offset, self.b.const(factor)))
+        return functools.reduce(lambda x, y: self.b.binary("add", x, y), found) if found else self.b.const(0)
 
     def access(self, op: AffineAccess, axes: Axes, at: Axes) -> Value:
         """The tile at ``axes``, of an operand whose tile is at ``at``."""
