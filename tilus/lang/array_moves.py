@@ -192,6 +192,9 @@ def reshape(x: Tile, shape: Sequence[Any]) -> Tile:
         return x
     if [n for n in target if n != 1] == kept:
         return emit(Reshape(x.value, tuple(target), span=current().span))
+    if x.dtype.bits % 8 and not x.dtype.is_bool:
+        raise fail("E0115", f"an array of {x.dtype} of shape {x.shape} is reshaped to {given}",
+                   help="convert it to a type of whole bytes first, or reshape it before the call")
     maker = x.value.defining
     source = maker.x if isinstance(maker, Regroup) else x.value
     totals = product(x.shape), product(target)
