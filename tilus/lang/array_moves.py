@@ -12,11 +12,11 @@ from tilus.ir.ops import Broadcast, Iota, Reshape
 from tilus.ir.ops.array import AffineAccess, Lookup, Regroup
 from tilus.ir.types import Extent
 from tilus.lang.array_operations import extent_scalar
-from tilus.lang.array_sizes import ceiling, combined, extent_of, product
+from tilus.lang.array_sizes import ceiling, combined, extent_of, is_symbol, product
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.promotion import promote
-from tilus.lang.values import Tile, as_tile, broadcast_shapes, broadcast_to, compare, emit, fail
+from tilus.lang.values import METHODS, Tile, as_tile, broadcast_shapes, broadcast_to, compare, emit, fail
 
 Term = tuple[tuple[int, int], ...]
 
@@ -175,8 +175,7 @@ def _widths(widths: Any, rank: int) -> list[tuple[int, int]]:
 def reshape(x: Tile, shape: Sequence[Any]) -> Tile:
     """The elements in the same order under another shape; one extent may be -1."""
     given = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
-    known: tuple[Extent, ...] = x.shape
-    target: list[Extent] = [n if isinstance(n, str) and n in known else extent_of(n, "an extent of the new shape")
+    target: list[Extent] = [n if is_symbol(n) else extent_of(n, "an extent of the new shape")
                             for n in given]
     if target.count(-1) > 1 or any(isinstance(n, int) and n < -1 for n in target):
         raise fail("E0204", f"the new shape {given} has extents that are not numbers of elements",
@@ -262,4 +261,5 @@ def _alike(part: Tile, shape: Sequence[Extent], axis: int) -> Tile:
     return part if wanted == part.shape else emit(Broadcast(part.value, wanted, span=current().span))
 
 
+METHODS.update({"index array": index, "reshape array": reshape})
 __all__ = ["concatenate", "flip", "index", "pad", "windows"]

@@ -10,9 +10,9 @@ from typing import Any
 from tilus.ir.ops import Binary, Cast, Const
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.sizes import KINDS
-from tilus.ir.types import Extent
+from tilus.ir.types import Extent, extents_of
 from tilus.lang.context import current
-from tilus.lang.values import Tile, fail
+from tilus.lang.values import Tile, fail, static_shape
 
 
 def combined(kind: str, a: Extent, b: Extent) -> Extent:
@@ -75,14 +75,26 @@ def extent_of(x: Any, what: str) -> Extent:
                     "and tl.maximum")
 
 
-def shape_of(shape: Any) -> Any:
-    """The extents of a new array: numbers, scalars that are made of extents, and symbols."""
+def is_symbol(n: Any) -> bool:
+    """Whether it is the name of a run-time extent."""
+    if not isinstance(n, str):
+        return False
+    context: Any = current()
+    return n in _sizes().values() or any(n in extents_of(x.tile) for x in context.block.args)
+
+
+def new_shape(shape: Any) -> tuple[int, ...]:
+    """The shape of something new: of a tile numbers, of an array also symbols and scalars that are made of extents."""
+    return _shape_of_array(shape) if current().level == "array" else static_shape(shape)
+
+
+def _shape_of_array(shape: Any) -> Any:
     items = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-    extents = tuple(n if isinstance(n, str) else extent_of(n, "an extent of an array") for n in items)
+    extents = tuple(n if is_symbol(n) else extent_of(n, "an extent of an array") for n in items)
     for n in extents:
         if isinstance(n, int) and n < 0:
             raise fail("E0204", f"the shape holds {n}, which is not an extent of 0 or more")
     return extents
 
 
-__all__ = ["ceiling", "combined", "extent_of", "product", "shape_of"]
+__all__ = ["ceiling", "combined", "extent_of", "is_symbol", "new_shape", "product"]

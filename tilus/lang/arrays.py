@@ -39,6 +39,7 @@ from tilus.ir.ops.array import AffineAccess, Contract, Extent, Lookup, Regroup, 
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import Extent as ExtentValue
 from tilus.ir.types import TileType, array_type
+from tilus.lang import array_moves  # noqa: F401  (registers the methods of arrays)
 from tilus.lang.array_operations import extent_scalar, round_to
 from tilus.lang.builtins import elementwise
 from tilus.lang.capture import CapturedFunction

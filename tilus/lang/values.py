@@ -220,9 +220,7 @@ class Tile:
     def reshape(self, *shape: Any) -> Tile:
         """The same elements, row-major, under another shape; one extent may be -1."""
         if current().level == "array":
-            from tilus.lang.array_moves import reshape
-
-            return reshape(self, shape)
+            return METHODS["reshape array"](self, shape)
         return emit(Reshape(self.value, reshape_target(self.shape, shape), span=current().span))
 
     def transpose(self, *permutation: Any) -> Tile:
@@ -523,16 +521,6 @@ def element_type(dtype: Any) -> DType:
     raise fail("E0107", f"{name!r} is no element type", help=f"write tl.{near}" if near else "e.g. tl.f16, tl.i32")
 
 
-def new_shape(shape: Any) -> tuple[int, ...]:
-    """The shape of something new: extents of tiles are known, those of arrays may be made of others'."""
-    if current().level != "array":
-        return static_shape(shape)
-    from tilus.lang.array_sizes import shape_of
-
-    extents: tuple[int, ...] = shape_of(shape)
-    return extents
-
-
 def static_shape(shape: Any, what: str = "the shape", allow: int = 0,
                  help: str | None = None) -> tuple[int, ...]:
     """A tuple of compile-time extents. Raises UserError on run-time values and on extents below ``allow``."""
@@ -558,9 +546,7 @@ def static_shape(shape: Any, what: str = "the shape", allow: int = 0,
 
 def _index_tile(x: Tile, key: Any) -> Tile:
     if current().level == "array":
-        from tilus.lang.array_moves import index
-
-        return index(x, key)
+        return METHODS["index array"](x, key)
     keys = list(key) if isinstance(key, tuple) else [key]
     for k in keys:
         sliced = isinstance(k, slice)
@@ -615,5 +601,5 @@ def _static_slice(key: Any, extent: int) -> tuple[int, int, bool]:
 
 __all__ = [
     "Tile", "arithmetic", "as_index", "as_tile", "broadcast_shapes", "broadcast_to", "compare",
-    "constant", "divide", "emit", "emit_all", "fail", "new_shape", "static_shape", "unary", "unify",
+    "constant", "divide", "emit", "emit_all", "fail", "static_shape", "unary", "unify",
 ]

@@ -6,8 +6,9 @@ from typing import Any
 
 from tilus.ir.dtypes import DType, f32, i64
 from tilus.ir.ops import Iota
+from tilus.lang.array_sizes import new_shape
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, broadcast_to, constant, element_type, emit, fail, new_shape, static_shape
+from tilus.lang.values import Tile, as_tile, broadcast_to, constant, element_type, emit, fail, static_shape
 
 
 def full(shape: Any, value: Any, dtype: DType | None = None) -> Tile:

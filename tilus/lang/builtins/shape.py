@@ -9,8 +9,9 @@ from typing import Any
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Concat, ConvertLayout, Insert, Slice, Take
 from tilus.ir.ops import View as ViewBits
+from tilus.lang.array_sizes import new_shape
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, emit, fail, new_shape, static_shape
+from tilus.lang.values import Tile, as_tile, emit, fail, static_shape
 from tilus.lang.values import broadcast_to as _broadcast_to
 
 
