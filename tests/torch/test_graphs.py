@@ -15,9 +15,11 @@ def test_views_are_fused_where_something_follows() -> None:
     assert [len(call.fused.operators) for call in report.calls] == [6, 2]
 
 
-def test_views_that_join_dimensions_are_torchs() -> None:
+def test_views_that_join_dimensions_are_fused() -> None:
     report = agree(lambda q: [(q.transpose(1, 2).reshape(2, 4, 15) + 1).relu()], torch.randn(2, 3, 4, 5))
-    assert [call.fused.operators for call in report.calls] == [["aten.add.Tensor", "aten.relu.default"]]
+    (call,) = report.calls
+    assert {"aten.view.default", "aten.add.Tensor", "aten.relu.default"} <= set(call.fused.operators)
+    assert left(report) == []
 
 
 def test_a_view_for_the_caller_is_not_a_copy() -> None:
