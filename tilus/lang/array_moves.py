@@ -21,8 +21,10 @@ from tilus.lang.values import METHODS, Tile, as_tile, broadcast_shapes, broadcas
 Term = tuple[tuple[int, int], ...]
 
 
-def _access(x: Tile, shape: Sequence[Extent], starts: Sequence[Extent], terms: Sequence[Term],
-            fill: bool | int | float | None = None) -> Tile:
+def access(x: Tile, shape: Sequence[Extent], starts: Sequence[Extent], terms: Sequence[Term],
+           fill: bool | int | float | None = None) -> Tile:
+    """Elements of ``x`` at indices that are affine in those of the result: see
+    :class:`~tilus.ir.ops.array.AffineAccess`."""
     return emit(AffineAccess(x.value, tuple(shape), tuple(starts), tuple(terms), fill, span=current().span))
 
 
@@ -60,7 +62,7 @@ def index(x: Tile, key: Any) -> Tile:
         starts.append(start)
     moved = any(start != 0 or not term or term[0][1] != 1 or shape[term[0][0]] != n
                 for n, start, term in zip(x.shape, starts, terms, strict=True))
-    return _access(x, shape, starts, terms) if moved else x.reshape(tuple(shape)) if tuple(shape) != x.shape else x
+    return access(x, shape, starts, terms) if moved else x.reshape(tuple(shape)) if tuple(shape) != x.shape else x
 
 
 def _mixed(x: Tile, keys: list[Any]) -> Tile:
@@ -69,7 +71,7 @@ def _mixed(x: Tile, keys: list[Any]) -> Tile:
         raise fail("E0204", "arrays index an array together with slices only",
                    help="take the part that a number names, and add dimensions, before or after")
     sliced = index(x, tuple(slice(None) if isinstance(k, Tile) else k for k in keys))
-    return _looked_up(sliced, [k if isinstance(k, Tile) else None for k in keys])
+    return look_up(sliced, [k if isinstance(k, Tile) else None for k in keys])
 
 
 def _slice(key: slice, extent: Extent) -> tuple[Extent, int, Extent]:
@@ -100,7 +102,7 @@ def _slice(key: slice, extent: Extent) -> tuple[Extent, int, Extent]:
     return first, step, count if first == 0 else combined("max", count, 0)
 
 
-def _looked_up(x: Tile, keys: Sequence[Any]) -> Tile:
+def look_up(x: Tile, keys: Sequence[Any]) -> Tile:
     """``x`` at arrays of integers, as NumPy's indexing by arrays: a key for each dimension, None for all of it."""
     places = [d for d, k in enumerate(keys) if k is not None]
     if places != list(range(places[0], places[-1] + 1)):
@@ -156,7 +158,7 @@ def pad(x: Tile, widths: Any, value: Any) -> Tile:
     shape = [combined("max", n, 0) if low + high < 0 else n for n, (low, high) in zip(shape, pairs, strict=True)]
     if not any(low or high for low, high in pairs):
         return x
-    return _access(x, shape, [-low for low, _ in pairs], [((d, 1),) for d in range(rank)], value)
+    return access(x, shape, [-low for low, _ in pairs], [((d, 1),) for d in range(rank)], value)
 
 
 def _widths(widths: Any, rank: int) -> list[tuple[int, int]]:
@@ -203,7 +205,7 @@ def reshape(x: Tile, shape: Sequence[Any]) -> Tile:
 def flip(x: Tile, axes: Sequence[int]) -> Tile:
     """See :func:`tilus.lang.builtins.shape.flip`."""
     starts = [combined("sub", n, 1) if d in axes else 0 for d, n in enumerate(x.shape)]
-    return _access(x, x.shape, starts, [((d, -1 if d in axes else 1),) for d in range(len(x.shape))])
+    return access(x, x.shape, starts, [((d, -1 if d in axes else 1),) for d in range(len(x.shape))])
 
 
 def windows(x: Tile, sizes: Sequence[int], axes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
@@ -217,11 +219,11 @@ def windows(x: Tile, sizes: Sequence[int], axes: Sequence[int], strides: Sequenc
         shape[axis] = combined("max", count, 0)
         terms[axis] = [(axis, stride), (len(shape), dilation)]
         shape.append(size)
-    return _access(x, shape, [0] * len(terms), [tuple(t) for t in terms])
+    return access(x, shape, [0] * len(terms), [tuple(t) for t in terms])
 
 
-def concatenate(parts: Sequence[Tile], axis: int) -> Tile:
-    """Arrays one behind the other along ``axis``."""
+def concatenate(parts: Sequence[Tile], axis: int, length: Extent | None = None) -> Tile:
+    """Arrays one behind the other along ``axis``; ``length`` is what they have together there, if that has a name."""
     dtype = functools.reduce(_promoted, (p.dtype for p in parts))
     parts = [p.to(dtype) for p in parts]
     for part in parts[1:]:
@@ -230,7 +232,7 @@ def concatenate(parts: Sequence[Tile], axis: int) -> Tile:
     ends: list[Extent] = [0]
     for part in parts:
         ends.append(combined("add", ends[-1], part.shape[axis]))
-    shape = tuple(ends[-1] if d == axis else n for d, n in enumerate(parts[0].shape))
+    shape = tuple((ends[-1] if length is None else length) if d == axis else n for d, n in enumerate(parts[0].shape))
     rank = len(shape)
     terms = [((d, 1),) for d in range(rank)]
     place = emit(Iota(shape, axis, i64, span=current().span))
@@ -238,7 +240,7 @@ def concatenate(parts: Sequence[Tile], axis: int) -> Tile:
     result: Tile | None = None
     for part, start, end in reversed(list(zip(parts, ends, ends[1:], strict=False))):
         lined = _alike(part, shape, axis)
-        moved = _access(lined, shape, [combined("sub", 0, start) if d == axis else 0 for d in range(rank)], terms, zero)
+        moved = access(lined, shape, [combined("sub", 0, start) if d == axis else 0 for d in range(rank)], terms, zero)
         result = moved if result is None else where(compare("lt", place, as_tile(extent_scalar(end))), moved, result)
     assert result is not None
     return result
@@ -262,4 +264,4 @@ def _alike(part: Tile, shape: Sequence[Extent], axis: int) -> Tile:
 
 
 METHODS.update({"index array": index, "reshape array": reshape})
-__all__ = ["concatenate", "flip", "index", "pad", "windows"]
+__all__ = ["access", "concatenate", "flip", "index", "look_up", "pad", "take_along", "windows"]

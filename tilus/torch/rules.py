@@ -4,8 +4,11 @@ from tilus.torch import (  # noqa: F401
     rules_activations,
     rules_creation,
     rules_elementwise,
+    rules_moves,
     rules_norms,
     rules_products,
     rules_reductions,
+    rules_scans,
     rules_views,
+    rules_windows,
 )
