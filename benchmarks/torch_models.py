@@ -181,6 +181,8 @@ def main() -> None:
     tl.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
     results, failed = [], []
+    others = "eager / tilus" + ("  inductor / tilus" if given.inductor else "")
+    print(f"category, task, result, difference, fused functions, operators left to torch, compile time, time, {others}")
     for task in TASKS:
         if given.only not in f"{task.category} {task.name}":
             continue
