@@ -12,7 +12,7 @@ def test_views_are_fused_where_something_follows() -> None:
     q = torch.randn(2, 3, 4, 5)
     report = agree(lambda q: [q.permute(0, 2, 1, 3) + 1, q.unsqueeze(1) * 2, q.expand(7, 2, 3, 4, 5) + 1,
                               q[:, :1].squeeze(1) * 3], q)
-    assert [len(call.fused.operators) for call in report.calls] == [6, 2]
+    assert [len(call.fused.operators) for call in report.calls] == [9]
 
 
 def test_views_that_join_dimensions_are_fused() -> None:
@@ -55,7 +55,7 @@ def test_results_that_come_in() -> None:
 def test_what_torch_runs_keeps_its_order() -> None:
     """Random numbers are those of torch, though the second of them does not wait for a fused function."""
     def function(x: Any) -> list[Any]:
-        first = torch.rand_like(x.exp().cumsum(0).exp())
+        first = torch.rand_like(x.exp().logcumsumexp(0).exp())
         return [first + torch.rand_like(x)]
 
     x = torch.zeros(5)
@@ -69,25 +69,25 @@ def test_what_torch_runs_keeps_its_order() -> None:
 def test_around_an_operator_without_a_rule() -> None:
     """A level for each such operator, and the parts of a level that have nothing in common apart."""
     def function(x: Any, y: Any, z: Any) -> list[Any]:
-        return [(x.exp() + 1).cumsum(0) * y.exp(), (z * 2).relu()]
+        return [(x.exp() + 1).logcumsumexp(0) * y.exp(), (z * 2).relu()]
 
-    report = agree(function, torch.randn(4), torch.randn(4), torch.randn(3), expected=("aten.cumsum.default",))
+    report = agree(function, torch.randn(4), torch.randn(4), torch.randn(3), expected=("aten.logcumsumexp.default",))
     assert sorted(len(call.fused.operators) for call in report.calls) == [2, 2, 2]
 
 
 def test_what_is_needed_later_waits() -> None:
     def function(x: Any, w: Any) -> list[Any]:
-        return [x.cumsum(0) * w.sigmoid()]
+        return [x.logcumsumexp(0) * w.sigmoid()]
 
-    report = agree(function, torch.randn(4), torch.randn(4), expected=("aten.cumsum.default",))
+    report = agree(function, torch.randn(4), torch.randn(4), expected=("aten.logcumsumexp.default",))
     assert [call.fused.operators for call in report.calls] == [["aten.sigmoid.default", "aten.mul.Tensor"]]
 
 
 def test_functions_that_say_the_same_are_one() -> None:
     def function(x: Any, y: Any) -> list[Any]:
-        return [x.exp().cumsum(0).exp(), y.exp()]
+        return [x.exp().logcumsumexp(0).exp(), y.exp()]
 
-    report = agree(function, torch.randn(4), torch.randn(6), expected=("aten.cumsum.default",))
+    report = agree(function, torch.randn(4), torch.randn(6), expected=("aten.logcumsumexp.default",))
     first, *others = [call.fused for call in report.calls]
     assert all(other is first for other in others)
 
