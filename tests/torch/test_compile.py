@@ -194,7 +194,8 @@ def test_what_the_disk_cache_is_asked_for_is_the_same_anew() -> None:
         return [print_module(call.fused.program(GPU_TILES).trace(), locations=True) for call in found[0].calls]
 
     first = texts()
-    torch.compile(lambda y: y.exp().logcumsumexp(0) + 1, backend="tilus", options={"engine": "interpret"})(torch.ones(2))
+    options = {"engine": "interpret"}
+    torch.compile(lambda y: y.exp().logcumsumexp(0) + 1, backend="tilus", options=options)(torch.ones(2))
     assert texts() == first
 
 
