@@ -147,14 +147,16 @@ def _maker(size: tuple[int, ...], strides: tuple[int, ...], dtype: Any, device: 
 
 
 def check_layouts(metas: Sequence[Any]) -> None:
-    """Raise Refused for outputs whose elements do not fill a piece of memory."""
+    """Raise Refused for outputs whose elements share memory, or leave gaps that depend on sizes known at the call
+    only."""
     for meta in metas:
-        expected = 1
+        known = all(isinstance(n, int) for n in (*meta.shape, *meta.stride()))
+        span = 1
         dims = sorted((_hint(stride), _hint(n)) for n, stride in zip(meta.shape, meta.stride(), strict=True))
         for stride, n in dims if all(n for _, n in dims) else ():
-            if n > 1 and stride != expected:
+            if n > 1 and (stride < span or (stride != span and not known)):
                 raise Refused(f"a result of shape {tuple(meta.shape)} with strides {tuple(meta.stride())}")
-            expected *= n
+            span += stride * (n - 1)
 
 
 def _layout(meta: Any, values: dict[int | str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
