@@ -56,3 +56,9 @@ def test_scans_and_positions() -> None:
     agree(lambda x: [x.cumsum(1), x.cumsum(0).relu(), x.cumprod(-1), x.half().cumsum(1)], torch.randn(5, 70))
     agree(lambda x: [x.argmax(1), x.argmin(0), x.argmax(), x.argmax(1, keepdim=True)], x)
     agree(lambda x: [x.cumsum(1)], torch.randint(0, 9, (3, 40)))
+
+
+def test_numbers_in_steps() -> None:
+    agree(lambda x: [x + torch.arange(7), x * torch.arange(20, 6, -2), x[:, :1] * torch.arange(3, dtype=torch.float32)],
+          torch.randn(5, 7))
+    agree(lambda x: [torch.where(torch.arange(7)[:, None] >= torch.arange(7), x @ x.T, 0.0)], torch.randn(7, 3))
