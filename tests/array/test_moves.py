@@ -160,3 +160,27 @@ def test_many_random_programs(seed: int) -> None:
     if seed % 10 == 0:
         for engine in ROUTES:
             check(seed, engine)
+
+
+@tl.fuse
+def outer(a, b):
+    return a[:, None] * b[None, :]
+
+
+@tl.fuse
+def extrema_of_sums(x):
+    sums = tl.sum(x, axis=1, keepdims=True)
+    most = tl.max(sums, axis=3, keepdims=True)
+    return tl.max(most), tl.abs(tl.min(tl.min(most, axis=3, keepdims=True), axis=2, keepdims=True)) - 1
+
+
+def test_dimensions_that_come_and_go_have_tiles_of_their_own() -> None:
+    """Two dimensions that each were the last one of an array, and one of extent 1 that is reduced again."""
+    a, b = (np.random.default_rng(n).standard_normal(n, np.float32) for n in (3000, 2500))
+    np.testing.assert_array_equal(outer.on("cpu")(a, b), np.outer(a, b))
+    x = np.random.default_rng(0).standard_normal((3, 4, 5, 6), np.float32)
+    most = x.sum(1, keepdims=True).max(3, keepdims=True)
+    for engine in ("interpret", "cpu"):
+        largest, least = extrema_of_sums.on(engine)(x)
+        np.testing.assert_allclose(largest, most.max(), rtol=1e-6)
+        np.testing.assert_allclose(least, abs(most.min(2, keepdims=True)) - 1, rtol=1e-5)

@@ -111,8 +111,12 @@ class Places:
         self.known: dict[Value, Raw] = {}
 
     def __call__(self, value: Value) -> tuple[int, ...]:
-        natural = range(value.tile.rank - 1, -1, -1)
-        return tuple(n if at is None else at for n, at in zip(natural, self._raw(value), strict=True))
+        found: list[int] = []
+        behind = 0  # dimensions that may have tiles: no two of them are at one place
+        for at in reversed(self._raw(value)):
+            found.append(max(at or 0, behind))
+            behind += at != APART
+        return tuple(reversed(found))
 
     def _raw(self, value: Value) -> Raw:
         waiting = [value]

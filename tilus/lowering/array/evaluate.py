@@ -40,7 +40,7 @@ from tilus.ir.ops import (
 from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, RoundTo
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.types import Extent, TileType, extents_of
-from tilus.lowering.array.access import UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
+from tilus.lowering.array.access import ORIGIN, UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
 from tilus.lowering.array.tiles import Tiling
 
 COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
@@ -370,6 +370,8 @@ class Evaluator:
     def reduce(self, op: Reduce, axes: Axes) -> Value:
         extents = extents_of(op.x.tile)
         extent, dtype = extents[op.axis], wide(op.x.tile.dtype)
+        if extent == 1:
+            return self.partial(op, axes, ORIGIN)
         size = self.size_at(self.places(op.x)[op.axis])
         whole = self.resident.get((extent, size))
         if whole is not None:
