@@ -147,6 +147,14 @@ def pads_of_another_rank() -> None:
     around(f32(4, 5))
 
 
+def a_pad_of_another_type() -> None:
+    @tl.fuse
+    def around(x):
+        return tl.pad(x, 1, 1000)
+
+    around(np.zeros((4, 5), np.int8))
+
+
 def arrays_that_do_not_fit_together() -> None:
     @tl.fuse
     def both(x, y):

@@ -184,3 +184,40 @@ def test_dimensions_that_come_and_go_have_tiles_of_their_own() -> None:
         largest, least = extrema_of_sums.on(engine)(x)
         np.testing.assert_allclose(largest, most.max(), rtol=1e-6)
         np.testing.assert_allclose(least, abs(most.min(2, keepdims=True)) - 1, rtol=1e-5)
+
+
+@tl.fuse
+def product_and_windows(a, b, x):
+    return a @ b + tl.windows(x, 3, 0)
+
+
+@tl.fuse
+def named(shaped0, workspace0):
+    return tl.exp(shaped0).reshape(-1) + workspace0, tl.sum(tl.exp(shaped0), axis=0)
+
+
+@tl.fuse
+def softmax_of_windows(x):
+    e = tl.exp(tl.windows(x, 3, 1) - tl.max(tl.windows(x, 3, 1), axis=2, keepdims=True))
+    return e / tl.sum(e, axis=2, keepdims=True)
+
+
+@tl.fuse
+def with_false_around(x):
+    return tl.pad(x, 1)
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu", *ROUTES])
+def test_beside_other_operations(engine: str) -> None:
+    """Windows in the epilogue of a product, whose rows and columns are along one dimension of them; names of arguments
+    that the launch might have given; windows that are reduced and met again; bools."""
+    draws = np.random.default_rng(0)
+    a, b, x, y = (draws.standard_normal(shape, np.float32) for shape in ((20, 7), (7, 3), (22,), (5, 6)))
+    windows = np.lib.stride_tricks.sliding_window_view
+    np.testing.assert_allclose(product_and_windows.on(engine)(a, b, x), a @ b + windows(x, 3), rtol=1e-4, atol=1e-5)
+    flat, sums = named.on(engine)(y, np.ones(30, np.float32))
+    np.testing.assert_allclose(flat, np.exp(y).reshape(-1) + 1, rtol=1e-6)
+    np.testing.assert_allclose(sums, np.exp(y).sum(0), rtol=1e-6)
+    e = np.exp(windows(y, 3, 1))
+    np.testing.assert_allclose(softmax_of_windows.on(engine)(y), e / e.sum(2, keepdims=True), rtol=1e-5)
+    np.testing.assert_array_equal(with_false_around.on(engine)(y > 0), np.pad(y > 0, 1))

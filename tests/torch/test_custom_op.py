@@ -108,3 +108,8 @@ def test_a_parameter_that_operators_lack() -> None:
 
     with pytest.raises(tl.UserError, match="a type that operators of torch lack"):
         tilus.torch.custom_op(function, name="tilus_tests::cast")
+
+
+def test_neither_a_kernel_nor_a_function() -> None:
+    with pytest.raises(tl.UserError, match="an operator is made of a Python int"):
+        tilus.torch.custom_op(3)

@@ -16,7 +16,7 @@ from tilus.lang.array_sizes import ceiling, combined, extent_of, is_symbol, prod
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.promotion import promote
-from tilus.lang.values import METHODS, Tile, as_tile, broadcast_shapes, broadcast_to, compare, emit, fail
+from tilus.lang.values import METHODS, Tile, as_tile, broadcast_shapes, broadcast_to, compare, emit, fail, whole_key
 
 Term = tuple[tuple[int, int], ...]
 
@@ -30,14 +30,7 @@ def access(x: Tile, shape: Sequence[Extent], starts: Sequence[Extent], terms: Se
 
 def index(x: Tile, key: Any) -> Tile:
     """``x[key]`` as in NumPy: integers, slices with steps, ``None`` and ``...``; bounds may be made of extents."""
-    keys = list(key) if isinstance(key, tuple) else [key]
-    used, rank = sum(k is not None and k is not Ellipsis for k in keys), len(x.shape)
-    if used > rank:
-        raise fail("E0204", f"an array of rank {rank} is indexed by {used} indices")
-    if not any(k is Ellipsis for k in keys):
-        keys.append(Ellipsis)
-    at = next(i for i, k in enumerate(keys) if k is Ellipsis)
-    keys[at : at + 1] = [slice(None)] * (rank - used)
+    keys = whole_key(key if isinstance(key, tuple) else (key,), len(x.shape), f"an array of rank {len(x.shape)}")
     if any(isinstance(k, Tile) and k.shape for k in keys):
         return _mixed(x, keys)
     shape: list[Extent] = []
@@ -154,11 +147,19 @@ def pad(x: Tile, widths: Any, value: Any) -> Tile:
     if not isinstance(value, (bool, int, float)):
         raise fail("E0107", "tl.pad takes a number that is known when the function is compiled",
                    help="pad with zeros, and choose with tl.where")
+    if not _is_of(value, x.dtype):
+        raise fail("E0107", f"tl.pad of an array of {x.dtype} with {value}, which is none of its numbers")
     shape = [combined("add", n, low + high) for n, (low, high) in zip(x.shape, pairs, strict=True)]
     shape = [combined("max", n, 0) if low + high < 0 else n for n, (low, high) in zip(shape, pairs, strict=True)]
     if not any(low or high for low, high in pairs):
         return x
     return access(x, shape, [-low for low, _ in pairs], [((d, 1),) for d in range(rank)], value)
+
+
+def _is_of(value: bool | int | float, dtype: DType) -> bool:
+    if dtype.is_int:
+        return isinstance(value, int) and dtype.min_value <= value <= dtype.max_value
+    return value in (0, 1) if dtype.is_bool else True
 
 
 def _widths(widths: Any, rank: int) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tilus.diagnostics import UserError
@@ -544,6 +544,15 @@ def static_shape(shape: Any, what: str = "the shape", allow: int = 0,
     return tuple(out)
 
 
+def whole_key(keys: Sequence[Any], rank: int, what: str) -> list[Any]:
+    """An index with slices for what ``...`` stands for and for dimensions that it leaves out."""
+    used = sum(k is not None and k is not Ellipsis for k in keys)
+    if used > rank:
+        raise fail("E0204", f"{what} is indexed by {used} indices")
+    at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+    return [*keys[:at], *[slice(None)] * (rank - used), *keys[at + 1 :]]
+
+
 def _index_tile(x: Tile, key: Any) -> Tile:
     if current().level == "array":
         return METHODS["index array"](x, key)
@@ -556,14 +565,7 @@ def _index_tile(x: Tile, key: Any) -> Tile:
                        "bounds are compile-time constants: load the part from memory, tl.load(array, start, size)"
                        if sliced else
                        "elements of tiles are named by constants: use tl.take, or load the element from memory")
-    used = sum(k is not None and k is not Ellipsis for k in keys)
-    rank = len(x.shape)
-    if used > rank:
-        raise fail("E0204", f"a tile of shape {x.shape} is indexed by {used} indices")
-    if not any(k is Ellipsis for k in keys):
-        keys.append(Ellipsis)
-    at = next(i for i, k in enumerate(keys) if k is Ellipsis)
-    keys[at : at + 1] = [slice(None)] * (rank - used)
+    keys = whole_key(keys, len(x.shape), f"a tile of shape {x.shape}")
     starts, sizes, shape = [], [], []
     dims = iter(x.shape)
     for k in keys:
@@ -602,4 +604,5 @@ def _static_slice(key: Any, extent: int) -> tuple[int, int, bool]:
 __all__ = [
     "Tile", "arithmetic", "as_index", "as_tile", "broadcast_shapes", "broadcast_to", "compare",
     "constant", "divide", "emit", "emit_all", "fail", "static_shape", "unary", "unify",
+    "whole_key",
 ]

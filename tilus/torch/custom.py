@@ -52,6 +52,9 @@ class _Operator:
     """
 
     def __init__(self, kernel: Kernel, outputs: Makers | int | None) -> None:
+        if not isinstance(kernel, (JitFunction, FusedFunction)):
+            raise call_error("E0604", f"an operator is made of a Python {type(kernel).__name__}",
+                             help="give a kernel of @tl.jit with `outputs=`, or a function of @tl.fuse")
         self.kernel = kernel
         self.makers = dict(outputs) if isinstance(outputs, Mapping) else {}
         self.count = len(self.makers) or (outputs if isinstance(outputs, int) else 1)

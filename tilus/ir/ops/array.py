@@ -55,6 +55,14 @@ class AffineAccess(Movement):
     terms: tuple[tuple[tuple[int, int], ...], ...]
     fill: bool | int | float | None = None
 
+    def whole(self, dim: int) -> int | None:
+        """The axis of the result along which all of a dimension of ``x`` is taken; None where there is none."""
+        terms = self.terms[dim]
+        if self.starts[dim] == 0 and len(terms) == 1 and terms[0][1] == 1 and \
+                self.shape[terms[0][0]] == extents_of(self.x.tile)[dim]:
+            return terms[0][0]
+        return None
+
     def infer(self) -> Sequence[Type]:
         rank = self.x.tile.rank
         if not len(self.starts) == len(self.terms) == rank:

@@ -88,9 +88,9 @@ def tile_shape(axes: Sequence[Axis]) -> tuple[int, ...]:
     return tuple(axis.size for axis in axes if not axis.is_point)
 
 
-def strip(value: Value, *, through_accesses: bool = True) -> Value:
+def strip(value: Value) -> Value:
     """Through broadcasts, reshapes, transpositions and accesses to what they move."""
-    while isinstance(value.defining, Movement) and (through_accesses or not isinstance(value.defining, AffineAccess)):
+    while isinstance(value.defining, Movement):
         value = value.defining.operands[0]
     return value
 
@@ -150,7 +150,7 @@ class Places:
             return below[: op.axis] + below[op.axis + 1 :]
         if isinstance(op, Transpose):
             moved = zip(natural, op.permutation, (below[p] for p in op.permutation), strict=True)
-            return tuple(None if at is None else n + at - (rank - 1 - p) for n, p, at in moved)
+            return tuple(at if at in (None, APART) else n + at - (rank - 1 - p) for n, p, at in moved)
         if isinstance(op, Reshape):
             kept = iter([p for p, n in zip(below, extents_of(op.x.tile), strict=True) if n != 1])
             return tuple(None if extent == 1 else next(kept) for extent in op.shape)

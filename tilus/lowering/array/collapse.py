@@ -163,10 +163,7 @@ def _broadcast(links: _Links, op: Broadcast) -> None:
 
 def _access(links: _Links, op: AffineAccess) -> None:
     """Dimensions that are taken whole stay together, apart from the others."""
-    whole: list[int | None] = []
-    for n, start, terms in zip(extents_of(op.x.tile), op.starts, op.terms, strict=True):
-        alone = start == 0 and len(terms) == 1 and terms[0][1] == 1 and op.shape[terms[0][0]] == n
-        whole.append(terms[0][0] if alone else None)
+    whole = [op.whole(d) for d in range(op.x.tile.rank)]
     joined = set()
     for d, (axis, following) in enumerate(itertools.pairwise(whole)):
         if axis is not None and following == axis + 1:

@@ -305,8 +305,8 @@ class Evaluator:
     def inside(self, op: AffineAccess, at: Axes) -> Value | None:
         """Which elements are those of the operand; None where all are."""
         shape, found = tile_shape(at), None
-        for d, (axis, terms) in enumerate(zip(at, op.terms, strict=True)):
-            if len(terms) == 1 and _taken_whole(op, terms[0][0]) == d:
+        for d, axis in enumerate(at):
+            if op.whole(d) is not None:
                 continue
             index = self.indices(at, d, shape)
             end = self.spread(self.extent(axis.extent), index.tile.shape)
@@ -506,7 +506,8 @@ class Evaluator:
             if value in self.stored:
                 continue
             if isinstance(op, AffineAccess):
-                along = _taken_whole(op, axes.index(k))
+                place = axes.index(k)
+                along = next((d for d in range(op.x.tile.rank) if op.whole(d) == place), None)
                 if along is None or op.fill not in (None, 0):
                     return False
                 at = self.source(op, axes)
@@ -540,14 +541,6 @@ class Evaluator:
 
 
 _KEEPS_ZERO = frozenset({"neg", "abs", *(kind for kind, what in functions.UNARY.items() if what.keeps_zero)})
-
-
-def _taken_whole(op: AffineAccess, axis: int) -> int | None:
-    """The dimension of the operand that is taken whole along an axis of the result; None where none is."""
-    for d, (n, start, terms) in enumerate(zip(extents_of(op.x.tile), op.starts, op.terms, strict=True)):
-        if terms == ((axis, 1),) and start == 0 and op.shape[axis] == n:
-            return d
-    return None
 
 
 def _is_number(value: Value) -> bool:

@@ -6,7 +6,7 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 * a contraction that a reduction, or more than one place, reads: contractions are done once; and one whose rows or
   columns are dropped (products of vectors);
 * what an access reads of a reduction or contraction, or, where windows overlap, of functions that take long; windows
-  that a contraction reads;
+  of which the rows and the columns of a contraction are along one dimension;
 * what is read under another shape, or at indices that are computed, and scans;
 * the parts of a reduction to one number;
 * what a long chain of reductions has come to;
@@ -16,7 +16,7 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Reduce, Scan, Transpose, Unary
@@ -95,7 +95,6 @@ class _Partition:
         and not hidden in another one."""
         inside: dict[Value, frozenset[Reduce | Contract]] = {}
         depth: dict[Value, int] = {}  # reductions one upon the other below a value
-        windows: set[Value] = set()  # values below which one dimension is along several axes
 
         def of(value: Value) -> frozenset[Reduce | Contract]:
             return frozenset() if value in self.stored else inside.get(value, frozenset())
@@ -105,8 +104,9 @@ class _Partition:
                 for operand in op.operands:
                     if of(operand):
                         self.stored.add(strip(operand))
-                    elif operand in windows and not self._one_tile_each(operand):
-                        self.stored.add(strip(operand, through_accesses=False))
+                    else:
+                        rank = operand.tile.rank
+                        self.stored.update(filter(None, [self._meeting(operand, (rank - 2, rank - 1))]))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, Reduce):
                 if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
@@ -127,27 +127,28 @@ class _Partition:
                     union = frozenset(h for h in union if isinstance(h, Contract))
                 for result in op.results:
                     inside[result] = union
-            if any(v in windows and v not in self.stored for v in op.operands) or _overlaps(op):
-                windows.update(() if isinstance(op, (Contract, Reduce, PartialReduce)) else op.results)
             below = max((0 if strip(v) in self.stored else depth.get(v, 0) for v in op.operands), default=0)
             depth.update((result, below + isinstance(op, Reduce)) for result in op.results)
 
-    def _one_tile_each(self, operand: Value) -> bool:
-        """Whether the rows and the columns of a contraction's operand lie along different dimensions of what its
-        windows are of."""
-        rank = operand.tile.rank
-        waiting: list[tuple[Value, Axes]] = [
-            (operand, tuple(Axis(n, 2 if d >= rank - 2 else 0) for d, n in enumerate(extents_of(operand.tile))))]
+    def _meeting(self, value: Value, tiled: Collection[int]) -> Value | None:
+        """The access below ``value``, with tiles along those of its dimensions, of which two tiles are along one
+        dimension of what it reads; None if there is none."""
+        axes = tuple(Axis(n, 2 if d in tiled else 0) for d, n in enumerate(extents_of(value.tile)))
+        waiting: list[tuple[Value, Axes]] = [(value, axes)]
+        seen: set[tuple[Value, tuple[int, ...]]] = set()
         while waiting:
-            value, at = waiting.pop()
-            op = value.defining
-            if value in self.stored or op is None:
+            current, at = waiting.pop()
+            op, key = current.defining, (current, tuple(axis.size for axis in at))
+            if key in seen or current in self.leaves or current in self.stored - {value} or op is None:
+                continue
+            seen.add(key)
+            if isinstance(op, (Reduce, Contract, PartialReduce)):
                 continue
             if isinstance(op, AffineAccess) and any(sum(at[axis].size > 1 for axis, _ in terms) > 1
                                                     for terms in op.terms):
-                return False
+                return current
             waiting += operand_axes(op, at, lambda op, at: source_axes(op, at, lambda start, along: None))
-        return True
+        return None
 
     def _takes_long(self, value: Value) -> bool:
         """Whether there are functions to be computed between a value and memory."""
@@ -235,6 +236,8 @@ class _Partition:
                 looped |= free
         if isinstance(root.defining, Scan) and axes[root.defining.axis] in needed:
             looped.add(axes[root.defining.axis])
+        if missing is None and product is not None and not isinstance(root.defining, Contract):
+            missing = self._meeting(root, product)
         if missing is not None:
             self.stored.add(missing)
             return None

@@ -127,7 +127,8 @@ class _Tiler:
                     rank = len(extents_of(root.tile))
                     shape = tuple(n if isinstance(n, int) else None for n in extents_of(root.tile))
                     dims = extents_of(root.tile) if isinstance(root.defining, PartialReduce) else ()
-                    parameter = Parameter(f"workspace{len(self.workspaces)}", "workspace", dims, (None,) * len(shape),
+                    name = self._fresh(f"workspace{len(self.workspaces)}")
+                    parameter = Parameter(name, "workspace", dims, (None,) * len(shape),
                                           strides=(None,) * rank, contiguous=True, aligned=True, small=True)
                     self.workspaces.append((root, parameter, dtype))
                     self.memory[root] = (parameter, dtype)
@@ -146,9 +147,15 @@ class _Tiler:
             return value, parameter
         return source, self._shaped(source, parameter)
 
+    def _fresh(self, name: str) -> str:
+        """A name that no argument has."""
+        while any(p.name == name for p in self.given):
+            name += "_"
+        return name
+
     def _shaped(self, value: Value, of: Parameter) -> Parameter:
         """A view of an argument that has the shape of a value."""
-        name, extents = f"shaped{len(self.shaped)}", extents_of(value.tile)
+        name, extents = self._fresh(f"shaped{len(self.shaped)}"), extents_of(value.tile)
         self.shaped[name] = value, of.name
         shape = tuple(n if isinstance(n, int) else None for n in extents)
         return Parameter(name, "workspace", extents, shape, strides=(None,) * len(shape), contiguous=True,
