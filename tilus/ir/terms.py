@@ -18,6 +18,7 @@ CompareKind = Literal["eq", "ne", "lt", "le", "gt", "ge"]
 AtomicKind = Literal["add", "min", "max", "and", "or", "xor", "exchange", "cas"]
 ReduceKind = Literal["sum", "prod", "min", "max", "any", "all", "xor", "argmin", "argmax"]
 ScanKind = Literal["sum", "prod", "min", "max"]
+ScatterKind = Literal["set", "add"]
 ShuffleMode = Literal["bfly", "idx", "up", "down"]
 """How lanes choose the lane that they read."""
 BarrierMode = Literal["sync", "arrive"]
@@ -27,5 +28,5 @@ TypeKind = Literal["bool", "int", "uint", "float", "codebook"]
 
 __all__ = [
     "AtomicKind", "BarrierMode", "CompareKind", "EffectKind", "Order", "ParameterKind", "ReduceKind", "Rounding",
-    "ScanKind", "Scope", "ShuffleMode", "Space", "TypeKind",
+    "ScanKind", "ScatterKind", "Scope", "ShuffleMode", "Space", "TypeKind",
 ]

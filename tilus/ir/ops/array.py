@@ -8,13 +8,16 @@ user says ``.to``. Until then it has the precision of f32, or of f64 if that is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import DType, i32, i64
 from tilus.ir.families import Elementwise, Movement
-from tilus.ir.terms import ReduceKind, Rounding
+from tilus.ir.terms import ReduceKind, Rounding, ScatterKind
 from tilus.ir.types import Extent as Extent_
 from tilus.ir.types import TileType, Type, array_type, extents_of
+
+SCATTER_KINDS: tuple[ScatterKind, ...] = get_args(ScatterKind)
 
 
 class Extent(Operation):
@@ -90,6 +93,58 @@ class Lookup(Operation):
             if extents_of(index.tile) != shape or not index.tile.dtype.is_int:
                 self.fail("E0301", f"indices are integers of one shape, not {index.tile}")
         return (array_type(self.x.tile.dtype, shape),)
+
+
+class ScatterArray(Operation):
+    """``x`` with ``updates`` put (``kind`` "set") or added ("add") to its elements at integer ``indices``, one array for
+    each dimension of ``x``, all of the updates' shape. An index outside of ``x`` leaves its update out; of equal indices
+    one is put, and all are added in any order."""
+
+    NAME = "scatter_array"
+    kind: ScatterKind
+    x: Value
+    indices: tuple[Value, ...]
+    updates: Value
+
+    def infer(self) -> Sequence[Type]:
+        tile, updates = self.x.tile, self.updates.tile
+        if self.kind not in SCATTER_KINDS:
+            self.fail("E0203", f"there is no scatter {self.kind!r}")
+        if len(self.indices) != tile.rank or not self.indices:
+            self.fail("E0301", f"{tile} is indexed by {len(self.indices)} arrays")
+        for index in self.indices:
+            if extents_of(index.tile) != extents_of(updates) or not index.tile.dtype.is_int:
+                self.fail("E0301", f"indices are integers of the updates' shape {updates.shape}, not {index.tile}")
+        if updates.dtype is not tile.dtype:
+            self.fail("E0201", f"updates of {updates.dtype} for an array of {tile.dtype}")
+        if not tile.dtype.is_arithmetic or (tile.dtype.is_int and tile.dtype.bits not in (32, 64)):
+            self.fail("E0203", f"updates of {tile.dtype} are not scattered")
+        return (array_type(tile.dtype, extents_of(tile)),)
+
+
+class Deposit(Operation):
+    """What a kernel does for a scatter into the memory of ``x``. The result, of the updates' shape, stands for its being
+    done (:mod:`tilus.lowering.array.scatters`)."""
+
+    NAME = "deposit"
+    kind: ScatterKind
+    x: Value
+    indices: tuple[Value, ...]
+    updates: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (array_type(self.updates.tile.dtype, extents_of(self.updates.tile)),)
+
+
+class Deposited(Operation):
+    """What is in the memory of ``x`` when ``deposit`` is done."""
+
+    NAME = "deposited"
+    x: Value
+    deposit: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (self.x.tile,)
 
 
 class Regroup(Operation):

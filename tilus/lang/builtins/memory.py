@@ -134,8 +134,19 @@ def gather(array: View, indices: Any, *, mask: Any = None, other: Any = None, st
                        stages=static_shape((stages,), "stages")[0], span=current().span))
 
 
-def scatter(array: View, indices: Any, value: Any, *, mask: Any = None) -> None:
-    """``array[indices] = value`` elementwise; where indices are equal an unspecified value wins."""
+def scatter(array: View | Tile, indices: Any, value: Any, axis: int = 0, *, mask: Any = None) -> Tile | None:
+    """``array[indices] = value`` elementwise; where indices are equal an unspecified value wins.
+
+    In a fused function it gives a new array, in which ``value`` is at ``indices`` along ``axis``: see
+    :func:`scatter_add`.
+    """
+    if isinstance(array, Tile) and current().level == "array":
+        from tilus.lang import array_scatter
+
+        if mask is not None:
+            raise fail("E0107", "tl.scatter takes no mask in a fused function",
+                       help="choose the indices by tl.where: one outside of the array leaves its update out")
+        return array_scatter.scattered("set", array, indices, value, axis)
     view = _view(array, "tl.scatter")
     values, shape = _indices(view, indices)
     tile = as_tile(value, None if isinstance(value, Tile) else view.dtype)
@@ -144,6 +155,7 @@ def scatter(array: View, indices: Any, value: Any, *, mask: Any = None) -> None:
                    help=f"convert it: `.to(tl.{view.dtype})`")
     current().emit(Scatter(view.value, values, broadcast_to(tile, shape).value, _mask(mask, shape),
                            span=current().span))
+    return None
 
 
 def _atomic(kind: str, array: Any, indices: Any, value: Any, compare: Any, mask: Any, order: str, scope: str) -> Tile:

@@ -176,6 +176,17 @@ def take(x: Tile, indices: Tile, axis: int = 0) -> Tile:
     return emit(Take(tile.value, _tile(indices, "tl.take").value, place, span=current().span))
 
 
+def scatter_add(x: Tile, indices: Tile, updates: Any, axis: int = 0) -> Tile:
+    """``x`` with ``updates`` added to its elements at ``indices`` along ``axis``, in a fused function; equal indices add
+    up, in any order, and an index outside leaves its update out. Indices of one dimension name slices, as in NumPy's
+    ``add.at``; those with as many dimensions as ``x`` name elements, at the same place in the other dimensions, as in
+    :func:`take`. ``updates`` broadcast to what is named. Sums of 16-bit floats are rounded once."""
+    _array_moves("tl.scatter_add")
+    from tilus.lang.array_scatter import scattered
+
+    return scattered("add", x, indices, updates, axis)
+
+
 def view(x: Tile, *, dtype: DType | None = None, layout: Any, from_layout: Any = None) -> Tile:
     """The same register bits as another type under another layout: each thread's bits under the layout of ``x`` are
     read as ``dtype`` under ``layout``.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Movement
 from tilus.ir.ops import Broadcast, Const, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup
+from tilus.ir.ops.array import AffineAccess, Contract, Deposit, Lookup, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
 from tilus.records import record
 
@@ -63,6 +63,8 @@ def operand_axes(op: Operation, axes: Axes, source: SourceAxes) -> list[tuple[Va
         return [(op.x, tuple(ORIGIN if n == 1 else next(kept) for n in extents_of(op.x.tile)))]
     if isinstance(op, Lookup):
         return [(index, axes) for index in op.indices]
+    if isinstance(op, Deposit):
+        return [(value, axes) for value in (op.updates, *op.indices)]
     if isinstance(op, Transpose):
         places = dict(zip(op.permutation, axes, strict=True))
         return [(op.x, tuple(places[d] for d in range(len(axes))))]
@@ -135,6 +137,8 @@ class Places:
         op = value.defining
         if isinstance(op, Lookup):
             return op.indices
+        if isinstance(op, Deposit):
+            return (op.updates, *op.indices)
         return () if op is None or value in self.leaves or isinstance(op, (Contract, PartialReduce)) else op.operands
 
     def _find(self, value: Value) -> Raw:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Function, Operation, Parameter, Value
 from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Scan, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup
+from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup, ScatterArray
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
@@ -119,8 +119,8 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
         _broadcast(links, op)
     elif isinstance(op, AffineAccess):
         _access(links, op)
-    elif isinstance(op, Lookup):
-        for value in (op.x, op.result, *op.indices):
+    elif isinstance(op, (Lookup, ScatterArray)):
+        for value in (*op.operands, op.result):
             for d in range(value.tile.rank):
                 _part(links, value, d)
     elif isinstance(op, Scan):

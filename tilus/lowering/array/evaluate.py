@@ -14,6 +14,7 @@ from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, f32, f64, i32, i64
 from tilus.ir.families import Movement
 from tilus.ir.ops import (
+    Atomic,
     Binary,
     Bitcast,
     Broadcast,
@@ -37,8 +38,9 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, RoundTo
+from tilus.ir.ops.array import AffineAccess, Contract, Deposit, Lookup, PartialReduce, RoundTo
 from tilus.ir.ops.array import Extent as ExtentOp
+from tilus.ir.terms import AtomicKind
 from tilus.ir.types import Extent, TileType, extents_of
 from tilus.lowering.array.access import ORIGIN, UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
 from tilus.lowering.array.tiles import Tiling
@@ -348,6 +350,25 @@ class Evaluator:
     def store(self, view: Value, axes: Axes, tile: Value) -> None:
         view, kept = self.window(view, axes)
         self.b.add(Store(view, tuple(self.offset(a) for a in kept), self.cast(tile, view.view.dtype)))
+
+    def deposit(self, op: Deposit, view: Value, axes: Axes) -> None:
+        """Put or add a tile of updates to the elements of a view that their indices name."""
+        shape = tile_shape(axes)
+        updates = self.cast(self.spread(self.tile(op.updates, axes), shape), view.view.dtype)
+        indices = tuple(self.spread(self.tile(index, axes), shape) for index in op.indices)
+        kind: AtomicKind = "add" if op.kind == "add" else "exchange"  # in any order, which plain writes may not be
+        self.b.add(Atomic(kind, view, indices, updates, None, self.existing(axes)))
+
+    def existing(self, axes: Axes) -> Value | None:
+        """Which elements of a tile are those of an array; None where all are."""
+        shape, found = tile_shape(axes), None
+        for d, axis in enumerate(axes):
+            if axis.is_point or (isinstance(axis.extent, int) and axis.extent % axis.size == 0):
+                continue
+            end = self.spread(self.extent(axis.extent), shape)
+            here = self.b.add(Compare("lt", self.indices(axes, d, shape), end)).result
+            found = here if found is None else self.b.binary("and", found, here)
+        return found
 
     def window(self, view: Value, axes: Axes) -> tuple[Value, Axes]:
         """The view without the dimensions of which one index is taken, unless it is a single element."""

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Sequence
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Reduce, Scan, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
-from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup
+from tilus.ir.ops.array import AffineAccess, Contract, Deposit, Deposited, Lookup, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import Axes, Axis, below_regroups, operand_axes, source_axes, strip
 from tilus.records import field, record
@@ -68,13 +68,20 @@ class _Partition:
     def __init__(self, function: Function, outputs: Sequence[Value]) -> None:
         self.function = function
         self.order = {r: i for i, op in enumerate(function.body.ops) for r in op.results}
-        self.regrouped = {op.result: below_regroups(op.x) for op in function.walk() if isinstance(op, Regroup)}
-        self.leaves = {*function.body.args, *self.regrouped}
+        self.before: dict[Value, list[Value]] = {}  # of what shares memory with others: what has to be there before
+        for op in function.walk():
+            if isinstance(op, Regroup):
+                source = below_regroups(op.x)
+                self.before[op.result] = [source, *self.before.get(source, ())]
+            elif isinstance(op, Deposited):
+                self.before[op.result] = [op.x, op.deposit]
+        self.leaves = {*function.body.args, *self.before}
         self.outputs = list(dict.fromkeys(outputs))
         self.stored: set[Value] = set()
 
     def run(self) -> tuple[list[KernelPlan], list[Value]]:
-        whole = [*self.regrouped.values(), *(op.x for op in self.function.walk() if isinstance(op, Lookup))]
+        whole = [*(v for values in self.before.values() for v in values),
+                 *(op.x for op in self.function.walk() if isinstance(op, Lookup))]
         self.stored.update(x for x in whole if x not in self.leaves)
         self.stored.update(op.result for op in self.function.walk() if isinstance(op, Scan))
         self._forward()
@@ -184,8 +191,7 @@ class _Partition:
             seen.add((value, at, outer))
             if value in self.leaves or (value in self.stored and value is not root):
                 found.loads.add(value)
-                if value in self.regrouped:  # what has to be there before
-                    found.loads.add(self.regrouped[value])
+                found.loads.update(self.before.get(value, ()))
                 continue
             op = value.defining
             assert op is not None
@@ -201,7 +207,7 @@ class _Partition:
                 found.transposes |= isinstance(op, Transpose)
                 found.functions |= isinstance(op, Unary) and op.kind in FLOAT_UNARY
                 below = operand_axes(op, at, source)
-                if isinstance(op, Lookup):
+                if isinstance(op, (Lookup, Deposit)):
                     below = [*below, (op.x, tuple(Axis(n, 0) for n in extents_of(op.x.tile)))]
             waiting.extend((operand, there, outer) for operand, there in reversed(below))
         return found

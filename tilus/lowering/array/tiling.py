@@ -11,7 +11,7 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Scan, ShapedView, Workspace, Yield
-from tilus.ir.ops.array import Contract, PartialReduce, Regroup, RoundTo
+from tilus.ir.ops.array import Contract, Deposit, Deposited, PartialReduce, Regroup, RoundTo
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, tile_shape
@@ -19,6 +19,7 @@ from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, held, identity, tile_counts, wide
 from tilus.lowering.array.partition import KernelPlan, partition
+from tilus.lowering.array.scatters import divide_scatters
 from tilus.lowering.array.tiles import GPU_TILES, TileTable, Tiling, bound_of, fitted
 from tilus.lowering.simplify import simplify_function
 from tilus.records import record
@@ -68,6 +69,7 @@ def tile_arrays(module: Module, description: Description | None = None, tiles: T
 class _Tiler:
     def __init__(self, function: Function, description: Description, collapsed: Collapsed, tiles: TileTable,
                  overrides: dict[str, int], bounds: dict[str, int]) -> None:
+        divide_scatters(function)
         self.function = function
         self.bounds = bounds
         self.products = collapsed.products
@@ -122,7 +124,7 @@ class _Tiler:
                 self.memory[value] = (parameter, value.tile.dtype)
         for plan in self.plans:
             for root in plan.roots:
-                if root in read and root not in self.memory:
+                if root in read and root not in self.memory and not isinstance(root.defining, Deposit):
                     dtype = _exact(root)
                     rank = len(extents_of(root.tile))
                     shape = tuple(n if isinstance(n, int) else None for n in extents_of(root.tile))
@@ -134,8 +136,14 @@ class _Tiler:
                     self.memory[root] = (parameter, dtype)
                     self.writes.setdefault(root, []).append((parameter, dtype))
 
-        for value in read:
-            if isinstance(value.defining, Regroup):
+        for root in (root for plan in self.plans for root in plan.roots):
+            if isinstance(root.defining, Deposit):
+                self.writes[root] = [self.memory[root.defining.x]]
+        for value in sorted(read, key=lambda v: isinstance(v.defining, Regroup)):
+            op = value.defining
+            if isinstance(op, Deposited):
+                self.memory[value] = self.memory[op.x]
+            elif isinstance(op, Regroup):
                 base, dtype = self.memory[below_regroups(value)]
                 self.memory[value] = (self._shaped(value, base), dtype)
 
@@ -143,9 +151,9 @@ class _Tiler:
         """What is computed for an output and the array that has it: of one under another shape what it is of, unless
         that is there already."""
         source = below_regroups(value)
-        if source is value or source.defining is None or not parameter.contiguous:
-            return value, parameter
-        return source, self._shaped(source, parameter)
+        if source is not value and source.defining is not None and parameter.contiguous:
+            value, parameter = source, self._shaped(source, parameter)
+        return (value.defining.x if isinstance(value.defining, Deposited) else value), parameter
 
     def _fresh(self, name: str) -> str:
         """A name that no argument has."""
@@ -395,6 +403,9 @@ class _Kernel:
         if missing is None:
             at: Axes = tuple(a or UNIT for a in axes)
             for root, views in outputs:
+                if isinstance(root.defining, Deposit):
+                    e.deposit(root.defining, views[0], at)
+                    continue
                 tile = e.tile(root, at)
                 for view in views:
                     e.store(view, at, tile)
