@@ -102,6 +102,7 @@ from tilus.lang.builtins.shape import flip as flip
 from tilus.lang.builtins.shape import insert as insert
 from tilus.lang.builtins.shape import pad as pad
 from tilus.lang.builtins.shape import reshape as reshape
+from tilus.lang.builtins.shape import scatter_add as scatter_add
 from tilus.lang.builtins.shape import split as split
 from tilus.lang.builtins.shape import squeeze as squeeze
 from tilus.lang.builtins.shape import take as take

@@ -286,5 +286,29 @@ def bad_tile_size() -> None:
     twice(f32(4), BN=0)
 
 
+def a_scatter_by_floats() -> None:
+    @tl.fuse
+    def add(x, i):
+        return tl.scatter_add(x, i, 1.0)
+
+    add(f32(4), f32(4))
+
+
+def a_scatter_of_another_rank() -> None:
+    @tl.fuse
+    def add(x, i, u):
+        return tl.scatter_add(x, i, u)
+
+    add(f32(4, 5, 6), np.zeros((4, 5), np.int64), f32(4, 5))
+
+
+def updates_of_another_type() -> None:
+    @tl.fuse
+    def add(x, i, u):
+        return tl.scatter(x, i, u)
+
+    add(np.zeros(4, np.int32), np.zeros(2, np.int64), f32(2))
+
+
 PROGRAMS = {name: value for name, value in vars().items()
             if callable(value) and getattr(value, "__module__", "") == __name__ and name != "f32"}

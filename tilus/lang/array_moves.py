@@ -97,6 +97,12 @@ def _slice(key: slice, extent: Extent) -> tuple[Extent, int, Extent]:
 
 def look_up(x: Tile, keys: Sequence[Any]) -> Tile:
     """``x`` at arrays of integers, as NumPy's indexing by arrays: a key for each dimension, None for all of it."""
+    indices = indices_of(x, keys)
+    return emit(Lookup(x.value, tuple(i.value for i in indices), span=current().span))
+
+
+def indices_of(x: Tile, keys: Sequence[Any]) -> list[Tile]:
+    """The indices, along each dimension of ``x``, of the elements that :func:`look_up` gives."""
     places = [d for d, k in enumerate(keys) if k is not None]
     if places != list(range(places[0], places[-1] + 1)):
         raise fail("E0204", "the arrays that index an array are of dimensions side by side",
@@ -118,7 +124,7 @@ def look_up(x: Tile, keys: Sequence[Any]) -> Tile:
         else:
             axis = d if d < places[0] else d - len(places) + len(shared)
             indices.append(emit(Iota(shape, axis, i64, span=current().span)))
-    return emit(Lookup(x.value, tuple(i.value for i in indices), span=current().span))
+    return indices
 
 
 def take_along(x: Tile, indices: Tile, axis: int) -> Tile:

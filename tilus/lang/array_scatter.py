@@ -9,7 +9,6 @@ from tilus.ir.dtypes import DType, f32, i32, i64
 from tilus.ir.ops import Iota
 from tilus.ir.ops.array import ScatterArray
 from tilus.ir.terms import ScatterKind
-from tilus.ir.types import Extent
 from tilus.lang.context import current
 from tilus.lang.promotion import promote
 from tilus.lang.values import Tile, as_tile, broadcast_to, emit, fail
@@ -45,7 +44,7 @@ def put(kind: ScatterKind, x: Tile, indices: Sequence[Tile], updates: Any) -> Ti
     if promote(values.dtype, x.dtype) is not x.dtype:
         raise fail("E0201", f"updates of {values.dtype} for an array of {x.dtype}",
                    help=f"convert them: `.to(tl.{x.dtype})`")
-    shape: tuple[Extent, ...] = indices[0].shape
+    shape = indices[0].shape
     if len(values.shape) > len(shape):
         raise fail("E0202", f"updates of shape {values.shape} do not broadcast to {shape}, which the indices name")
     wide = _held(x.dtype)

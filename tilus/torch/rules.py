@@ -9,6 +9,7 @@ from tilus.torch import (  # noqa: F401
     rules_products,
     rules_reductions,
     rules_scans,
+    rules_scatter,
     rules_views,
     rules_windows,
 )

@@ -114,10 +114,10 @@ def index(call: Call, x: Tile, indices: Sequence[Tile | None]) -> Tile:
     keys = [*indices, *[None] * (len(x.shape) - len(indices))]
     if any(k is not None and (k.dtype.is_bool or k.dtype.name == "u8") for k in keys):
         raise Refused("a mask as an index")
-    return look_up(x, [None if k is None else _from_the_start(k, n) for k, n in zip(keys, x.shape, strict=True)])
+    return look_up(x, [None if k is None else from_the_start(k, n) for k, n in zip(keys, x.shape, strict=True)])
 
 
-def _from_the_start(indices: Tile, extent: Extent) -> Tile:
+def from_the_start(indices: Tile, extent: Extent) -> Tile:
     """Negative indices count from the end."""
     place = indices.to(i64)
     return where(place < 0, place + as_tile(extent_scalar(extent)), place)

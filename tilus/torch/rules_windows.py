@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
-from tilus.ir.dtypes import i64
+from tilus.ir.dtypes import DType, i64
 from tilus.ir.ops import Iota
 from tilus.lang.array_moves import access
 from tilus.lang.array_operations import extent_scalar
@@ -52,13 +53,25 @@ class Windows:
             tile = function(tile, len(tile.shape) - 1, **options)
         return tile
 
-    def places(self) -> Tile:
-        """The number of each element among those of its image."""
-        place: Tile | None = None
+    def positions(self) -> list[Tile]:
+        """Where each element is along the last dimensions."""
+        found = []
         for n in range(self.count):
             row, column = (emit(Iota(self.shape, d, i64, span=current().span))
                            for d in (self.first + n, self.first + self.count + n))
-            at = row * self.strides[n] + column * self.dilation[n] - self.padding[n]
+            found.append(row * self.strides[n] + column * self.dilation[n] - self.padding[n])
+        return found
+
+    def elements(self, count_padding: bool, divisor: Any, dtype: DType) -> Any:
+        """What the sum over a window is divided by for its mean: a number, or one for each window."""
+        if divisor is not None or count_padding or not any(self.padding):
+            return float(math.prod(self.sizes) if divisor is None else divisor)
+        return self.reduced(reduction.sum, self.of(full(self.x.shape, 1.0, dtype), 0.0))
+
+    def places(self) -> Tile:
+        """The number of each element among those of its image."""
+        place: Tile | None = None
+        for n, at in enumerate(self.positions()):
             place = at if place is None else place * as_tile(extent_scalar(self.x.shape[self.first + n])) + at
         assert place is not None
         return place
@@ -89,10 +102,5 @@ def average_pool(call: Call, x: Tile, sizes: Any, strides: Any, padding: Any, ce
         raise Refused("windows that reach beyond the padding")
     windows = Windows(x, call.shape, sizes, strides, padding, 1)
     total = windows.reduced(reduction.sum, windows.of(convert(x, wide(x.dtype)), 0.0))
-    count = 1
-    for n in windows.sizes:
-        count *= n
-    if divisor is not None or count_padding or not any(windows.padding):
-        return total / float(count if divisor is None else divisor)
-    ones = full(x.shape, 1.0, total.dtype)
-    return total / windows.reduced(reduction.sum, windows.of(ones, 0.0))
+    mean: Tile = total / windows.elements(count_padding, divisor, total.dtype)
+    return mean

@@ -96,9 +96,9 @@ class Lookup(Operation):
 
 
 class ScatterArray(Operation):
-    """``x`` with ``updates`` put (``kind`` "set") or added ("add") to its elements at integer ``indices``, one array for
-    each dimension of ``x``, all of the updates' shape. An index outside of ``x`` leaves its update out; of equal indices
-    one is put, and all are added in any order."""
+    """``x`` with ``updates`` put (``kind`` "set") or added ("add") to its elements at integer ``indices``, one array
+    for each dimension of ``x``, all of the updates' shape. An index outside of ``x`` leaves its update out; of equal
+    indices one is put, and all are added in any order."""
 
     NAME = "scatter_array"
     kind: ScatterKind
@@ -123,8 +123,8 @@ class ScatterArray(Operation):
 
 
 class Deposit(Operation):
-    """What a kernel does for a scatter into the memory of ``x``. The result, of the updates' shape, stands for its being
-    done (:mod:`tilus.lowering.array.scatters`)."""
+    """What a kernel does for a scatter into the memory of ``x``. The result, of the updates' shape, stands for its
+    being done (:mod:`tilus.lowering.array.scatters`)."""
 
     NAME = "deposit"
     kind: ScatterKind

@@ -177,10 +177,10 @@ def take(x: Tile, indices: Tile, axis: int = 0) -> Tile:
 
 
 def scatter_add(x: Tile, indices: Tile, updates: Any, axis: int = 0) -> Tile:
-    """``x`` with ``updates`` added to its elements at ``indices`` along ``axis``, in a fused function; equal indices add
-    up, in any order, and an index outside leaves its update out. Indices of one dimension name slices, as in NumPy's
-    ``add.at``; those with as many dimensions as ``x`` name elements, at the same place in the other dimensions, as in
-    :func:`take`. ``updates`` broadcast to what is named. Sums of 16-bit floats are rounded once."""
+    """``x`` with ``updates`` added to its elements at ``indices`` along ``axis``, in a fused function; equal indices
+    add up, in any order, and an index outside leaves its update out. Indices of one dimension name slices, as in
+    NumPy's ``add.at``; those with as many dimensions as ``x`` name elements, at the same place in the other dimensions,
+    as in :func:`take`. ``updates`` broadcast to what is named. Sums of 16-bit floats are rounded once."""
     _array_moves("tl.scatter_add")
     from tilus.lang.array_scatter import scattered
 

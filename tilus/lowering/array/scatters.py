@@ -1,5 +1,5 @@
-"""Scatters in memory: what is scattered into is written first, then each update goes to its element by an atomic, and what
-reads the result reads that memory.
+"""Scatters in memory: what is scattered into is written first, then each update goes to its element by an atomic, and
+what reads the result reads that memory.
 
 The memory belongs to one scatter. It is an output's where that has the type in which updates are added up.
 """

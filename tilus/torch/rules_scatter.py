@@ -1,0 +1,125 @@
+"""Updates of elements at tensors of indices, and gradients that are such: where equal indices add up, in any order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tilus.ir.dtypes import i64
+from tilus.ir.ops import Iota
+from tilus.ir.terms import ScatterKind
+from tilus.lang.array_moves import access, indices_of, look_up
+from tilus.lang.array_operations import extent_scalar
+from tilus.lang.array_scatter import put, scattered
+from tilus.lang.builtins.creation import zeros
+from tilus.lang.builtins.elementwise import where
+from tilus.lang.context import current
+from tilus.lang.values import Tile, as_tile, broadcast_to, emit
+from tilus.torch.node import Call, convert, operand
+from tilus.torch.registry import Refused, rule
+from tilus.torch.rules_moves import from_the_start, whole
+from tilus.torch.rules_reductions import wide
+from tilus.torch.rules_windows import Windows
+
+
+@rule("scatter.src", "scatter.value")
+def scatter(call: Call, x: Tile, dim: int, indices: Tile, updates: Any) -> Tile:
+    return _along("set", x, dim, indices, updates)
+
+
+@rule("scatter_add")
+def scatter_add(call: Call, x: Tile, dim: int, indices: Tile, updates: Tile) -> Tile:
+    return _along("add", x, dim, indices, updates)
+
+
+@rule("scatter_reduce.two")
+def scatter_reduce(call: Call, x: Tile, dim: int, indices: Tile, updates: Tile, kind: str, with_self: bool) -> Tile:
+    if kind != "sum" or not with_self:
+        raise Refused(f"the reduction {kind!r}{'' if with_self else ' of updates alone'}")
+    return _along("add", x, dim, indices, updates)
+
+
+def _along(kind: ScatterKind, x: Tile, dim: int, indices: Tile, updates: Any) -> Tile:
+    if not x.shape or len(x.shape) != len(indices.shape) or (kind == "add" and x.dtype.is_bool):
+        raise Refused("a tensor of rank 0 or of bools")
+    updates = operand(updates, x.dtype)
+    if updates.shape not in ((), indices.shape):  # as many of them as there are indices
+        updates = access(updates, indices.shape, [0] * len(x.shape), whole(len(x.shape)))
+    return scattered(kind, x, indices, updates, dim)
+
+
+@rule("index_put", "_unsafe_index_put")
+def index_put(call: Call, x: Tile, indices: Sequence[Tile | None], values: Tile, accumulate: bool) -> Tile:
+    keys = [*indices, *[None] * (len(x.shape) - len(indices))]
+    mask, others = keys[0], keys[1:]
+    if mask is not None and mask.dtype.is_bool and not any(k is not None for k in others):
+        if accumulate or math.prod(n if isinstance(n, int) else 2 for n in values.shape) != 1:
+            raise Refused("values for the elements of a mask")
+        lined = mask.reshape(*mask.shape, *[1] * (len(x.shape) - len(mask.shape)))
+        return where(lined, values.reshape(()), x)
+    if any(k is not None and (k.dtype.is_bool or k.dtype.name == "u8") for k in keys):
+        raise Refused("a mask as an index")
+    if accumulate and x.dtype.is_bool:
+        raise Refused("sums of bools")
+    places = indices_of(x, [None if k is None else from_the_start(k, n) for k, n in zip(keys, x.shape, strict=True)])
+    return put("add" if accumulate else "set", x, places, values)
+
+
+@rule("slice_scatter")
+def slice_scatter(call: Call, x: Tile, part: Tile, dim: int, start: Any, end: Any, step: Any) -> Tile:
+    dim %= len(x.shape)
+    size = call.metas[0].shape[dim]
+    if not all(isinstance(n, (int, type(None))) for n in (start, end, step, size)):
+        raise Refused("a part whose place is known at the call only")
+    first, _, step = slice(start, end, step).indices(size)
+    place = emit(Iota(part.shape, dim, i64, span=current().span)) * step + first
+    if step == 1:
+        starts = [-first if d == dim else 0 for d in range(len(x.shape))]
+        fill = False if x.dtype.is_bool else 0.0 if x.dtype.is_float else 0
+        moved = access(part, x.shape, starts, whole(len(x.shape)), fill)
+        at = emit(Iota(x.shape, dim, i64, span=current().span))
+        return where((at >= first) & (at < first + call.metas[1].shape[dim]), moved, x)
+    return scattered("set", x, place, part, dim)
+
+
+# -- gradients of pooling
+
+
+@rule("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")
+def max_pool_backward(call: Call, g: Tile, x: Tile, sizes: Sequence[int], *rest: Any) -> Tile:
+    """Each element of the result goes to the one that it was; the indices are numbers of elements of an image."""
+    place, count = rest[-1], len(sizes)
+    first = len(x.shape) - count
+    indices = [emit(Iota(g.shape, d, i64, span=current().span)) for d in range(first)]
+    within: list[Tile] = []
+    for n in reversed(x.shape[first + 1 :]):
+        extent = as_tile(extent_scalar(n))
+        within.insert(0, place % extent)
+        place = place // extent
+    return put("add", zeros(x.shape, g.dtype), [*indices, place, *within], g)
+
+
+@rule("avg_pool2d_backward", "avg_pool3d_backward")
+def average_pool_backward(call: Call, g: Tile, x: Tile, sizes: Any, strides: Any, padding: Any, ceil_mode: bool,
+                          count_padding: bool, divisor: Any) -> Tile:
+    if ceil_mode:
+        raise Refused("windows that reach beyond the padding")
+    windows = Windows(x, g.shape, sizes, strides, padding, 1)
+    share = convert(g, wide(g.dtype)) / windows.elements(count_padding, divisor, wide(g.dtype))
+    if all(n <= s for n, s in zip(windows.sizes, windows.strides, strict=True)):
+        return look_up(share, _window_of_each(windows))
+    everywhere = broadcast_to(share.reshape(*g.shape, *[1] * windows.count), windows.shape)
+    indices = [emit(Iota(windows.shape, d, i64, span=current().span)) for d in range(windows.first)]
+    return put("add", zeros(x.shape, share.dtype), [*indices, *windows.positions()], everywhere)
+
+
+def _window_of_each(windows: Windows) -> list[Tile]:
+    """The place, in every dimension, of the window that an element is in; outside where it is in none."""
+    shape = windows.x.shape
+    found = [emit(Iota(shape, d, i64, span=current().span)) for d in range(len(shape))]
+    for n in range(windows.count):
+        at = found[windows.first + n] + windows.padding[n]
+        stride, size = windows.strides[n], windows.sizes[n]
+        found[windows.first + n] = at // stride if size == stride else where(at % stride < size, at // stride, -1)
+    return found
