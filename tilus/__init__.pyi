@@ -78,6 +78,9 @@ from tilus.lang.builtins.memory import shared as shared
 from tilus.lang.builtins.memory import store as store
 from tilus.lang.builtins.memory import wait as wait
 from tilus.lang.builtins.memory import workspace as workspace
+from tilus.lang.builtins.ordering import argsort as argsort
+from tilus.lang.builtins.ordering import sort as sort
+from tilus.lang.builtins.ordering import topk as topk
 from tilus.lang.builtins.reduction import all as all
 from tilus.lang.builtins.reduction import any as any
 from tilus.lang.builtins.reduction import argmax as argmax

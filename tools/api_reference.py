@@ -27,7 +27,7 @@ SECTIONS = {
     "The launch, loops and checks": ("tilus.lang.builtins.control",),
     "Making tiles": ("tilus.lang.builtins.creation",),
     "Elementwise": ("tilus.lang.builtins.elementwise", "tilus.lang.builtins.functions"),
-    "Reductions, scans and products": ("tilus.lang.builtins.reduction",),
+    "Reductions, scans, order and products": ("tilus.lang.builtins.reduction", "tilus.lang.builtins.ordering"),
     "Functions given by the user": ("tilus.lang.builtins.functional",),
     "Shapes and layouts": ("tilus.lang.builtins.shape", "tilus.lang.builtins.layouts"),
     "Memory": ("tilus.lang.builtins.memory",),

@@ -310,5 +310,22 @@ def updates_of_another_type() -> None:
     add(np.zeros(4, np.int32), np.zeros(2, np.int64), f32(2))
 
 
+def more_than_there_are() -> None:
+    @tl.fuse
+    def best(x):
+        return tl.topk(x, 7)
+
+    best(f32(4, 5))
+
+
+def a_sort_of_a_tile() -> None:
+    @tl.jit
+    def ordered(x: tl.f32["M"], y: tl.f32["M"]):
+        i = tl.grid(1)
+        tl.store(y, i, tl.sort(tl.load(x, i, 4)))
+
+    ordered(f32(4), f32(4))
+
+
 PROGRAMS = {name: value for name, value in vars().items()
             if callable(value) and getattr(value, "__module__", "") == __name__ and name != "f32"}

@@ -15,12 +15,13 @@ from tilus.lang.builtins import (
     functions,
     layouts,
     memory,
+    ordering,
     reduction,
     shape,
     sync,
 )
 
-MODULES = (control, creation, functions, elementwise, functional, layouts, memory, reduction, shape, sync)
+MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, shape, sync)
 
 
 def public_names() -> Iterator[tuple[str, Any]]:

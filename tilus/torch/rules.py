@@ -6,6 +6,7 @@ from tilus.torch import (  # noqa: F401
     rules_elementwise,
     rules_moves,
     rules_norms,
+    rules_ordering,
     rules_products,
     rules_reductions,
     rules_scans,

@@ -147,6 +147,32 @@ class Deposited(Operation):
         return (self.x.tile,)
 
 
+class Sort(Operation):
+    """The i64 elements of ``x`` along its last dimension in ascending order: of all of it, or of each run of ``run``
+    elements, a power of two, where that is not 0."""
+
+    NAME = "sort"
+    x: Value
+    run: int = 0
+
+    def infer(self) -> Sequence[Type]:
+        if self.x.tile.dtype is not i64 or not self.x.tile.rank:
+            self.fail("E0203", f"{self.x.tile} is sorted, which is no array of i64")
+        return (self.x.tile,)
+
+
+class MergeRuns(Operation):
+    """The elements of ``x`` along its last dimension in ascending order, where each run of ``run`` of them, a power of
+    two, is already. Nothing else reads ``x``, whose memory is used."""
+
+    NAME = "merge_runs"
+    x: Value
+    run: int
+
+    def infer(self) -> Sequence[Type]:
+        return (self.x.tile,)
+
+
 class Regroup(Operation):
     """The elements of ``x`` in the same order under another shape, of which other dimensions than those of extent 1
     differ. ``totals`` are the numbers of elements of both, which are equal (checked at the call where they are

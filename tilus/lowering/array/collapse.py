@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Function, Operation, Parameter, Value
 from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Scan, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup, ScatterArray
+from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup, ScatterArray, Sort
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
@@ -123,8 +123,8 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
         for value in (*op.operands, op.result):
             for d in range(value.tile.rank):
                 _part(links, value, d)
-    elif isinstance(op, Scan):
-        _part(links, op.x, op.axis)
+    elif isinstance(op, (Scan, Sort)):
+        _part(links, op.x, op.axis if isinstance(op, Scan) else op.x.tile.rank - 1)
         for d in range(op.x.tile.rank - 1):
             links.join((op.result, d), (op.x, d))
     elif isinstance(op, Reshape):

@@ -21,7 +21,17 @@ from collections.abc import Collection, Iterator, Sequence
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Reduce, Scan, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
-from tilus.ir.ops.array import AffineAccess, Contract, Deposit, Deposited, Lookup, PartialReduce, Regroup
+from tilus.ir.ops.array import (
+    AffineAccess,
+    Contract,
+    Deposit,
+    Deposited,
+    Lookup,
+    MergeRuns,
+    PartialReduce,
+    Regroup,
+    Sort,
+)
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import Axes, Axis, below_regroups, operand_axes, source_axes, strip
 from tilus.records import field, record
@@ -83,7 +93,7 @@ class _Partition:
         whole = [*(v for values in self.before.values() for v in values),
                  *(op.x for op in self.function.walk() if isinstance(op, Lookup))]
         self.stored.update(x for x in whole if x not in self.leaves)
-        self.stored.update(op.result for op in self.function.walk() if isinstance(op, Scan))
+        self.stored.update(op.result for op in self.function.walk() if isinstance(op, (Scan, Sort, MergeRuns)))
         self._forward()
         while True:
             roots = sorted(self.stored | set(self.outputs), key=lambda v: self.order.get(v, -1))
@@ -123,6 +133,9 @@ class _Partition:
                 if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self.stored.add(strip(op.x))
                 self.stored.add(op.result)
+            elif isinstance(op, Sort):
+                if of(op.x):
+                    self.stored.add(strip(op.x))
             elif isinstance(op, AffineAccess):
                 if of(op.x) or (_overlaps(op) and self._takes_long(op.x)):
                     self.stored.add(strip(op.x))
@@ -242,6 +255,8 @@ class _Partition:
                 looped |= free
         if isinstance(root.defining, Scan) and axes[root.defining.axis] in needed:
             looped.add(axes[root.defining.axis])
+        if isinstance(root.defining, MergeRuns):
+            looped.add(axes[-1])
         if missing is None and product is not None and not isinstance(root.defining, Contract):
             missing = self._meeting(root, product)
         if missing is not None:
@@ -268,6 +283,8 @@ class _Partition:
         return kernels
 
     def _fits(self, kernel: KernelPlan, plan: KernelPlan, kernels: list[KernelPlan]) -> bool:
+        if any(isinstance(root.defining, (Sort, MergeRuns)) for root in (*kernel.roots, *plan.roots)):
+            return False
         if (kernel.looped, kernel.product) != (plan.looped, plan.product):
             return False
         if bool(kernel.reduces) != bool(plan.reduces) and not plan.looped:

@@ -11,7 +11,7 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Scan, ShapedView, Workspace, Yield
-from tilus.ir.ops.array import Contract, Deposit, Deposited, PartialReduce, Regroup, RoundTo
+from tilus.ir.ops.array import Contract, Deposit, Deposited, MergeRuns, PartialReduce, Regroup, RoundTo, Sort
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, tile_shape
@@ -20,6 +20,7 @@ from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, held, identity, tile_counts, wide
 from tilus.lowering.array.partition import KernelPlan, partition
 from tilus.lowering.array.scatters import divide_scatters
+from tilus.lowering.array.sorting import divide_sorts, merge_rows, sort_run, tile_sizes
 from tilus.lowering.array.tiles import GPU_TILES, TileTable, Tiling, bound_of, fitted
 from tilus.lowering.simplify import simplify_function
 from tilus.records import record
@@ -70,6 +71,7 @@ class _Tiler:
     def __init__(self, function: Function, description: Description, collapsed: Collapsed, tiles: TileTable,
                  overrides: dict[str, int], bounds: dict[str, int]) -> None:
         divide_scatters(function)
+        divide_sorts(function, bounds)
         self.function = function
         self.bounds = bounds
         self.products = collapsed.products
@@ -137,8 +139,11 @@ class _Tiler:
                     self.writes.setdefault(root, []).append((parameter, dtype))
 
         for root in (root for plan in self.plans for root in plan.roots):
-            if isinstance(root.defining, Deposit):
-                self.writes[root] = [self.memory[root.defining.x]]
+            op = root.defining
+            if isinstance(op, Deposit):
+                self.writes[root] = [self.memory[op.x]]
+            elif isinstance(op, MergeRuns):
+                self.writes[root] = [self.memory[root], self.memory[op.x]]
         for value in sorted(read, key=lambda v: isinstance(v.defining, Regroup)):
             op = value.defining
             if isinstance(op, Deposited):
@@ -254,6 +259,8 @@ class _Kernel:
         if plan.product is not None:  # tiles that suit tensor cores even for one row or column
             rows, columns = plan.product
             self.sizes = [{rows: tiling.BM, columns: tiling.BN}.get(d, 0) for d in range(len(self.extents))]
+        elif isinstance(root := plan.roots[0].defining, (Sort, MergeRuns)):
+            self.sizes = tile_sizes(root, tiler.bounds)
         elif isinstance(plan.roots[0].defining, PartialReduce):
             self.sizes = [0]  # a part each
         else:
@@ -399,14 +406,19 @@ class _Kernel:
 
     def _store_all(self, e: Evaluator, axes: list[Axis | None], outputs: list[tuple[Value, list[Value]]]) -> None:
         """Loops over the dimensions that the block walks, and in them the stores."""
+        (root, views), *_ = outputs
+        if isinstance(root.defining, MergeRuns):
+            merge_rows(e, root.defining, [axis for axis in axes if axis is not None], *views)
+            return
         missing = next((d for d, axis in enumerate(axes) if axis is None), None)
         if missing is None:
             at: Axes = tuple(a or UNIT for a in axes)
             for root, views in outputs:
-                if isinstance(root.defining, Deposit):
-                    e.deposit(root.defining, views[0], at)
+                op = root.defining
+                if isinstance(op, Deposit):
+                    e.deposit(op, views[0], at)
                     continue
-                tile = e.tile(root, at)
+                tile = sort_run(e, op, at) if isinstance(op, Sort) else e.tile(root, at)
                 for view in views:
                     e.store(view, at, tile)
             return
