@@ -23,7 +23,7 @@ import torch
 
 import tilus as tl
 import tilus.torch
-from benchmarks.torch_tasks import TASKS, Task
+from benchmarks.torch_suite import TASKS, Task
 from tilus.torch.node import operator_name
 from tilus.torch.report import GraphReport, reports
 
@@ -180,6 +180,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     tl.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
+    torch._dynamo.config.allow_rnn = True  # torch's recurrent modules are traced step by step
     results, failed = [], []
     others = "eager / tilus" + ("  inductor / tilus" if given.inductor else "")
     print(f"category, task, result, difference, fused functions, operators left to torch, compile time, time, {others}")
