@@ -141,7 +141,7 @@ FUNCTIONS: dict[str, tuple[Any, Any, list[tuple[tuple[int, ...], ...]], int]] = 
     "layer_norm_with_statistics": (layer_norm_with_statistics, layer_norm_with_statistics_reference,
                                    [((5, 70), (70,), (70,))], 0),
     "two_layers": (two_layers, two_layers_reference, [((9, 17), (17, 33), (33, 5))], 2),
-    "attention": (attention, attention_reference, [((3, 33, 16), (3, 41, 16), (3, 41, 8))], 3),
+    "attention": (attention, attention_reference, [((3, 33, 16), (3, 41, 16), (3, 41, 8))], 1),
     "column_sums": (column_sums, lambda x: x.sum(0), [((0, 4),), ((3, 5),), ((100, 300),), ((31, 129),)], 1),
     "sum_of_squares": (sum_of_squares, lambda x: (x * x).sum(), [((0, 4),), ((7,),), ((100, 30),), ((3, 4, 5),)], 2),
     "centre_columns": (centre_columns, lambda x: x - x.mean(0), [((50, 20),), ((3000, 3),)], 1),

@@ -221,3 +221,18 @@ def test_beside_other_operations(engine: str) -> None:
     e = np.exp(windows(y, 3, 1))
     np.testing.assert_allclose(softmax_of_windows.on(engine)(y), e / e.sum(2, keepdims=True), rtol=1e-5)
     np.testing.assert_array_equal(with_false_around.on(engine)(y > 0), np.pad(y > 0, 1))
+
+
+@tl.fuse
+def grouped_sums(x):
+    y = tl.exp(x)
+    return y, tl.sum(y.reshape(4, x.shape[0] // 4, x.shape[1]), axis=1)
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu"])
+def test_an_output_with_gaps_is_read_under_another_shape(engine: str) -> None:
+    x = np.random.default_rng(0).standard_normal((20, 6), np.float32)
+    wide, sums = np.full((20, 9), np.nan, np.float32), np.empty((4, 6), np.float32)
+    grouped_sums.on(engine)(x, out=(wide[:, :6], sums))
+    np.testing.assert_allclose(wide[:, :6], np.exp(x), rtol=1e-6)
+    np.testing.assert_allclose(sums, np.exp(x).reshape(4, 5, 6).sum(1), rtol=1e-6)

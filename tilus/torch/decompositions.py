@@ -10,6 +10,8 @@ import torch
 from torch._decomp import core_aten_decompositions, get_decompositions
 from torch._prims_common import suggest_memory_format
 
+from tilus.torch.layers import layers
+
 aten = torch.ops.aten
 _MORE = (aten.repeat, aten._adaptive_avg_pool2d)
 """Operators that torch can do by core operators, though its table leaves them whole."""
@@ -37,7 +39,7 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     """By operator. Attention is one operator here, so that its parts stay together."""
     found = {op: function for op, function in core_aten_decompositions().items()
              if "scaled_dot_product" not in str(op)}
-    return {**found, **get_decompositions(_MORE), aten.native_group_norm.default: group_norm}
+    return {**found, **get_decompositions(_MORE), aten.native_group_norm.default: group_norm, **layers()}
 
 
 __all__ = ["decompositions"]

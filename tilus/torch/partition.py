@@ -4,7 +4,8 @@ A node that no fused function can hold (no rule, or its rule refuses these argum
 level: how many such nodes lie one after the other on the way to it, and then how many products. Nodes of one level
 depend on each other directly only, so that those which hang together can be one function. Products divide functions
 because what one of them reads of another is in memory anyway: the layers of a model, and the steps of a recurrent one,
-are then functions that say the same, of which one is compiled. What only later levels need goes to the first of them.
+are then functions that say the same, of which one is compiled. The two products of an attention stay together. What
+only later levels need goes to the first of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from torch.fx import Graph, Node
 
 from tilus.records import field, record
 from tilus.torch import rules  # noqa: F401  (registers them)
+from tilus.torch.attention import scores_of
+from tilus.torch.batches import divide_batches
 from tilus.torch.node import reason_against
 from tilus.torch.registry import COMPUTE, CREATION, PRODUCT, VIEW, rule_of
 
@@ -55,6 +58,7 @@ class Division:
 
 def divide(graph: Graph) -> Division:
     """Divide a graph, which gets copies of nodes that are cheaper done again than written to memory."""
+    divide_batches(graph)
     reasons = {node: reason_against(node) for node in graph.nodes if node.op == "call_function"}
     fusable = {node for node, reason in reasons.items() if reason is None}
     _repeat_cheap(graph, fusable)
@@ -125,7 +129,7 @@ def _levels(graph: Graph, fusable: set[Node]) -> dict[Node, Level]:
 
     for node in graph.nodes:
         own = max(map(beyond, node.all_input_nodes), default=(0, 0))
-        if node in fusable and kind_of(node) == PRODUCT:
+        if node in fusable and kind_of(node) == PRODUCT and scores_of(node, fusable) is None:
             own = (own[0], own[1] + 1)
         if is_ordered(node):
             own = max(own, after)
@@ -211,7 +215,7 @@ def _by_products(members: list[Node]) -> dict[Node, int]:
     for node in members:
         inputs = [n for n in node.all_input_nodes if n in part]
         part[node] = max((part[n] for n in inputs), default=0)
-        if kind_of(node) == PRODUCT:
+        if kind_of(node) == PRODUCT and scores_of(node, part) is None:
             part[node] = max(part[node], products // MOST_PRODUCTS)
             products += 1
         if kind_of(node) == PRODUCT or later.intersection(inputs):

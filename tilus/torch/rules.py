@@ -2,6 +2,7 @@
 
 from tilus.torch import (  # noqa: F401
     rules_activations,
+    rules_attention,
     rules_creation,
     rules_elementwise,
     rules_moves,

@@ -9,8 +9,9 @@ from tilus.torch.node import Call, operand
 from tilus.torch.registry import PRODUCT, Refused, rule
 
 
-@rule("mm", "bmm", kind=PRODUCT)
+@rule("mm", "bmm", "matmul", kind=PRODUCT)
 def matmul(call: Call, a: Tile, b: Tile) -> Tile:
+    """Of matrices, and of batches of them that have the same leading dimensions (:mod:`tilus.torch.batches`)."""
     return product(a, b)
 
 

@@ -241,3 +241,30 @@ class Contract(Operation):
         if not 0 <= self.summed <= len(shape_a) - 2:
             self.fail("E0202", f"{self.summed} dimensions of {a} before the last two are summed over")
         return (array_type(dtype, (*shape_a[: self.batch], shape_a[-2], shape_b[-1])),)
+
+
+class Attend(Operation):
+    """The rows of ``values`` weighed by a softmax along the last dimension of ``scores``: row i of the result is the
+    sum over j of w[i, j] · values[j], with w[i, j] = exp(scores[i, j] − max) / sum, rounded to ``rounding`` if that is
+    given. Rows whose scores are all −∞ give NaN, or 0 where they are ``guarded``. Leading dimensions are batch and
+    equal in both. No row of w is ever whole: maximum and sums are kept while the products are added (Milakov and
+    Gimelshein's online softmax)."""
+
+    NAME = "attend"
+    scores: Value
+    values: Value
+    rounding: DType | None = None
+    guarded: bool = False
+
+    @property
+    def batch(self) -> int:
+        """How many batch dimensions there are."""
+        return self.scores.tile.rank - 2
+
+    def infer(self) -> Sequence[Type]:
+        scores, values = extents_of(self.scores.tile), extents_of(self.values.tile)
+        if len(scores) < 2 or len(scores) != len(values) or scores[:-2] != values[:-2]:
+            self.fail("E0202", f"attention of {self.scores.tile} and {self.values.tile}, whose batches are not equal")
+        if not (self.scores.tile.dtype.is_float and self.values.tile.dtype.is_float):
+            self.fail("E0206", f"attention of {self.scores.tile.dtype} and {self.values.tile.dtype}: not of floats")
+        return (array_type(self.values.tile.dtype, (*scores[:-1], values[-1])),)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Movement
 from tilus.ir.ops import Broadcast, Const, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, Deposit, Lookup, PartialReduce, Regroup
+from tilus.ir.ops.array import AffineAccess, Attend, Contract, Deposit, Lookup, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
 from tilus.records import record
 
@@ -139,7 +139,9 @@ class Places:
             return op.indices
         if isinstance(op, Deposit):
             return (op.updates, *op.indices)
-        return () if op is None or value in self.leaves or isinstance(op, (Contract, PartialReduce)) else op.operands
+        if op is None or value in self.leaves or isinstance(op, (Contract, Attend, PartialReduce)):
+            return ()
+        return op.operands
 
     def _find(self, value: Value) -> Raw:
         rank = value.tile.rank

@@ -10,6 +10,7 @@ from tilus.ir.core import Function, Module, Parameter
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.collapse import Collapsed, collapse_axes
 from tilus.lowering.array.nested import join_nested_reductions
+from tilus.lowering.array.online import recognise_attention
 from tilus.lowering.array.regroup import copy_strided_arrays
 from tilus.lowering.array.spread import spread_reductions
 from tilus.lowering.array.tiles import bound_of, limit_before
@@ -20,6 +21,7 @@ Factors = tuple[Extent, ...]
 
 def collapse(function: Function, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> Collapsed:
     """What is done to an array-level function before it is tiled, in place."""
+    recognise_attention(function)
     copy_strided_arrays(function, inputs)
     join_nested_reductions(function)
     spread_reductions(function)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Function, Operation, Parameter, Value
 from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Scan, Transpose
-from tilus.ir.ops.array import AffineAccess, Contract, Lookup, PartialReduce, Regroup, ScatterArray, Sort
+from tilus.ir.ops.array import AffineAccess, Attend, Contract, Lookup, PartialReduce, Regroup, ScatterArray, Sort
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
@@ -133,8 +133,8 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
         _transpose(links, op)
     elif isinstance(op, Reduce):
         _reduce(links, op, runs[op])
-    elif isinstance(op, Contract):
-        for value in (op.a, op.b, op.result):
+    elif isinstance(op, (Contract, Attend)):
+        for value in (*op.operands, op.result):
             for d in range(op.batch, value.tile.rank):
                 _part(links, value, d)
             for d in range(op.batch - 1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from tilus.ir import functions
@@ -38,13 +38,19 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import AffineAccess, Contract, Deposit, Lookup, PartialReduce, RoundTo
+from tilus.ir.ops.array import AffineAccess, Attend, Contract, Deposit, Lookup, PartialReduce, RoundTo
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.terms import AtomicKind
 from tilus.ir.types import Extent, TileType, extents_of
 from tilus.lowering.array.access import ORIGIN, UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
-from tilus.lowering.array.tiles import Tiling
+from tilus.lowering.array.attend import attend
+from tilus.lowering.array.tiles import Tiling, bound_of
+from tilus.lowering.array.types import held, identity, wide
 
+LONGEST_AT_ONCE = 256
+"""Up to this a product within another one sums at once."""
+LEAST_OF_DOT = 16
+"""What extents tiles of products have at least."""
 COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
 Key = tuple[Value, Axes]
 
@@ -61,51 +67,29 @@ def tile_counts(extents: Sequence[Extent], sizes: Sequence[int], value: Callable
     return counts
 
 
-def wide(dtype: DType) -> DType:
-    """The type that values of a nominal type are computed in."""
-    return f32 if dtype.is_float and dtype.is_arithmetic and dtype.bits == 16 else dtype
-
-
-def held(value: Value, stored: dict[Value, Value]) -> DType:
-    """The type that a tile of the value has: that of its memory, that it has been rounded to, or the wide one."""
-    while value not in stored and isinstance(value.defining, Movement):
-        value = value.defining.operands[0]
-    if value in stored:
-        return stored[value].view.dtype
-    return value.defining.dtype if isinstance(value.defining, RoundTo) else wide(value.tile.dtype)
-
-
-def identity(kind: str, dtype: DType) -> bool | int | float:
-    """What a reduction starts from; for minima and maxima of floats the NaN that yields to any number."""
-    if kind in ("any", "all"):
-        return kind == "all"
-    if kind in ("min", "max"):
-        if dtype.is_float:
-            return math.nan
-        if dtype.is_bool:
-            return kind == "min"
-        return dtype.max_value if kind == "min" else dtype.min_value
-    start = 1 if kind == "prod" else 0
-    return float(start) if dtype.is_float else start
-
-
 class Evaluator:
     """Emits into a kernel's body.
 
     Attributes:
         stored: the views of values in memory: parameters, workspaces, outputs that are read again.
         carried: of scans along which the kernel walks, what they have come to.
+        bounds: what symbols do not exceed.
         resident: extents all of which fit into a tile, in the branch being emitted.
+        whole_axes: of extents that products within products sum over at once.
+        online: the axes of the loops over keys around what is being emitted.
     """
 
     def __init__(self, block: Block, tiling: Tiling, stored: dict[Value, Value], extents: dict[str, Value],
-                 scalars: dict[Value, Value]) -> None:
+                 scalars: dict[Value, Value], bounds: Mapping[str, int] | None = None) -> None:
         self.b = Builder(block)
         self.tiling = tiling
         self.stored = stored
         self.extents = extents
         self.scalars = scalars
+        self.bounds = bounds or {}
         self.resident: dict[tuple[Extent, int], Axis] = {}
+        self.whole_axes: dict[Extent, Axis] = {}
+        self.online: set[Axis] = set()
         self.places = Places(stored)
         self.carried: dict[Scan, Value] = {}
         self.memo: list[dict[Key, Value]] = [{}]
@@ -132,8 +116,9 @@ class Evaluator:
         return (self.tiling.BN, self.tiling.BM)[place] if place < 2 else 0
 
     def loop(self, extent: Extent, size: int, init: Sequence[Value], body: Callable[[Axis, list[Value]], list[Value]],
-             schedule: Tiling | None = None) -> tuple[Value, ...]:
-        """A loop over the tiles of a dimension, with carried values; ``schedule`` has what loops of dots have."""
+             schedule: Tiling | None = None, end: Value | None = None) -> tuple[Value, ...]:
+        """A loop over the tiles of a dimension, up to ``end`` if that comes first, with carried values; ``schedule``
+        has what loops of dots have."""
         block = Block([TileType(i64), *(v.type for v in init)])
         with self.into(block):
             results = body(Axis(extent, size, block.args[0]), block.args[1:])
@@ -141,7 +126,8 @@ class Evaluator:
         start, step = self.b.const(0), self.b.const(max(1, size))
         fields = (schedule.stages, schedule.unroll) if schedule is not None else ()
         prefetch = None if schedule is None else schedule.prefetch
-        loop = For(start, self.extent(extent), step, tuple(init), block, *fields, prefetch=prefetch)
+        stop = self.extent(extent) if end is None else self.b.binary("min", end, self.extent(extent))
+        loop = For(start, stop, step, tuple(init), block, *fields, prefetch=prefetch)
         return self.b.add(loop).results
 
     # -- values
@@ -181,7 +167,7 @@ class Evaluator:
         op = value.defining
         if value in self.stored or op is None:
             return []
-        if isinstance(op, (Reduce, PartialReduce, Contract, Const, ExtentOp, Iota)):
+        if isinstance(op, (Reduce, PartialReduce, Contract, Attend, Const, ExtentOp, Iota)):
             return []
         if isinstance(op, Transpose) and op.x in self.stored:
             return []
@@ -204,6 +190,8 @@ class Evaluator:
             return self.reduce(op, axes)
         if isinstance(op, Contract):
             return self.contract(op, axes)
+        if isinstance(op, Attend):
+            return attend(self, op, axes)
         if isinstance(op, PartialReduce):
             return self.partial_reduce(op, axes)
         if isinstance(op, Movement):
@@ -481,7 +469,7 @@ class Evaluator:
             if (current, at) in seen or current in self.stored or current in self.scalars or op is None:
                 continue
             seen.add((current, at))
-            if not isinstance(op, (Reduce, Contract)):
+            if not isinstance(op, (Reduce, Contract, Attend)):
                 waiting.extend(reversed(operand_axes(op, at, self.source)))
             elif varying not in at:
                 self.tile(current, at)
@@ -511,10 +499,20 @@ class Evaluator:
             if len(summed) < len(outer):
                 return self.loop(outer[len(summed)], 0, [before], lambda axis, carried: [
                     total((*summed, axis), carried[0])])[0]
+            whole = self.whole(extent) if any(axis in self.online for axis in (row, column)) else None
+            if whole is not None:
+                return body(summed, whole, before)
             return self.loop(extent, self.tiling.BK, [before], lambda k, carried: [
                 body(summed, k, carried[0])], self.tiling)[0]
 
         return total((), start)
+
+    def whole(self, extent: Extent) -> Axis | None:
+        """An extent that is known to be short as one tile."""
+        bound = bound_of(extent) if isinstance(extent, int) else self.bounds.get(extent)
+        if bound is None or bound > LONGEST_AT_ONCE:
+            return None
+        return self.whole_axes.setdefault(extent, Axis(extent, max(bound, LEAST_OF_DOT)))
 
     def fades(self, value: Value, axes: Axes, k: Axis) -> bool:
         """Whether a tile is 0 beyond the array along ``k``: it is loaded so, and what is done to it keeps zeros."""
@@ -571,4 +569,4 @@ def _is_number(value: Value) -> bool:
     return isinstance(value.defining, Const) and math.isfinite(value.defining.value)
 
 
-__all__ = ["Evaluator", "held", "identity", "wide"]
+__all__ = ["Evaluator", "tile_counts"]

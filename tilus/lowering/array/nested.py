@@ -10,7 +10,7 @@ from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Binary, Broadcast, Cast, Const, Reduce, Reshape
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
 from tilus.ir.types import Extent, extents_of
-from tilus.lowering.array.evaluate import wide
+from tilus.lowering.array.types import wide
 
 
 def join_nested_reductions(function: Function) -> None:

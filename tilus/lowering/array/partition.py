@@ -17,12 +17,14 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import TypeAlias
 
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Reduce, Scan, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
 from tilus.ir.ops.array import (
     AffineAccess,
+    Attend,
     Contract,
     Deposit,
     Deposited,
@@ -36,6 +38,8 @@ from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import Axes, Axis, below_regroups, operand_axes, source_axes, strip
 from tilus.records import field, record
 
+Heavy: TypeAlias = Reduce | Contract | Attend
+PRODUCTS = (Contract, Attend)
 LONGEST_CHAIN = 12
 """Reductions of which each needs the one before that a kernel does: each computes all below it anew."""
 
@@ -59,11 +63,12 @@ class KernelPlan:
 class Demands:
     """What computing a root needs: reductions and contractions, with the coordinates they are needed at, and the loads.
 
-    ``outer`` are the demands outside of any reduction."""
+    ``outer`` are the demands outside of any reduction, ``online`` the dimensions of keys that attention walks along."""
 
-    heavy: list[tuple[Reduce | Contract, Axes]] = field(default_factory=list)
-    outer: list[tuple[Reduce | Contract, Axes]] = field(default_factory=list)
+    heavy: list[tuple[Heavy, Axes]] = field(default_factory=list)
+    outer: list[tuple[Heavy, Axes]] = field(default_factory=list)
     loads: set[Value] = field(default_factory=set)
+    online: set[Axis] = field(default_factory=set)
     transposes: bool = False
     functions: bool = False
 
@@ -110,10 +115,10 @@ class _Partition:
     def _forward(self) -> None:
         """Materialise by what each operation reads; ``inside`` has the contractions and reductions fused into a value
         and not hidden in another one."""
-        inside: dict[Value, frozenset[Reduce | Contract]] = {}
+        inside: dict[Value, frozenset[Heavy]] = {}
         depth: dict[Value, int] = {}  # reductions one upon the other below a value
 
-        def of(value: Value) -> frozenset[Reduce | Contract]:
+        def of(value: Value) -> frozenset[Heavy]:
             return frozenset() if value in self.stored else inside.get(value, frozenset())
 
         for op in self.function.body.ops[:-1]:
@@ -125,12 +130,18 @@ class _Partition:
                         rank = operand.tile.rank
                         self.stored.update(filter(None, [self._meeting(operand, (rank - 2, rank - 1))]))
                 inside[op.result] = frozenset([op])
+            elif isinstance(op, Attend):
+                if any(not isinstance(h, Contract) for h in of(op.scores)):
+                    self.stored.add(strip(op.scores))
+                if of(op.values):
+                    self.stored.add(strip(op.values))
+                inside[op.result] = frozenset([op])
             elif isinstance(op, Reduce):
-                if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
+                if any(isinstance(h, PRODUCTS) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self.stored.add(strip(op.x))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, PartialReduce):
-                if any(isinstance(h, Contract) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
+                if any(isinstance(h, PRODUCTS) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self.stored.add(strip(op.x))
                 self.stored.add(op.result)
             elif isinstance(op, Sort):
@@ -141,10 +152,10 @@ class _Partition:
                     self.stored.add(strip(op.x))
                 inside[op.result] = frozenset()
             else:
-                union = frozenset[Reduce | Contract]().union(*(of(v) for v in op.operands))
-                if any(isinstance(h, Contract) for h in union):
+                union = frozenset[Heavy]().union(*(of(v) for v in op.operands))
+                if any(isinstance(h, PRODUCTS) for h in union):
                     self.stored.update(h.result for h in union if isinstance(h, Reduce))
-                    union = frozenset(h for h in union if isinstance(h, Contract))
+                    union = frozenset(h for h in union if isinstance(h, PRODUCTS))
                 for result in op.results:
                     inside[result] = union
             below = max((0 if strip(v) in self.stored else depth.get(v, 0) for v in op.operands), default=0)
@@ -162,7 +173,7 @@ class _Partition:
             if key in seen or current in self.leaves or current in self.stored - {value} or op is None:
                 continue
             seen.add(key)
-            if isinstance(op, (Reduce, Contract, PartialReduce)):
+            if isinstance(op, (Reduce, Contract, Attend, PartialReduce)):
                 continue
             if isinstance(op, AffineAccess) and any(sum(at[axis].size > 1 for axis, _ in terms) > 1
                                                     for terms in op.terms):
@@ -187,7 +198,7 @@ class _Partition:
     def demands(self, root: Value, axes: Axes) -> Demands:
         found = Demands()
         seen: set[tuple[Value, Axes, bool]] = set()
-        inner: dict[tuple[Reduce | Contract, Axes], Axes] = {}
+        inner: dict[tuple[Heavy, Axes], Axes] = {}
 
         sources: dict[tuple[AffineAccess, Axes], Axes] = {}
 
@@ -208,12 +219,14 @@ class _Partition:
                 continue
             op = value.defining
             assert op is not None
-            if isinstance(op, (Reduce, Contract)):
+            if isinstance(op, (Reduce, Contract, Attend)):
                 if (op, at) not in found.heavy:
                     found.heavy.append((op, at))
                 if outer:
                     found.outer.append((op, at))
                 below, outer = list(heavy_axes(op, at, inner)), False
+                if isinstance(op, Attend):
+                    found.online.update(inner[op, at])
             elif isinstance(op, PartialReduce):
                 below, outer = [(op.x, tuple(Axis(n, 1) for n in extents_of(op.x.tile)))], False
             else:
@@ -233,10 +246,10 @@ class _Partition:
         needed = {axis for axis in axes if axis.extent != 1}
         missing: Value | None = None
         looped: set[Axis] = set()
-        places: dict[Contract, Axes] = {}
+        places: dict[Contract | Attend, Axes] = {}
         product: tuple[int, int] | None = None
         for op, at in found.heavy:
-            if not isinstance(op, Contract):
+            if not isinstance(op, PRODUCTS) or found.online.intersection(at):
                 continue
             dims = {axis: d for d, axis in enumerate(axes)}
             here = (dims[at[-2]], dims[at[-1]]) if at[-2] in dims and at[-1] in dims else None
@@ -247,7 +260,7 @@ class _Partition:
             if op.result is root:
                 continue
             free = needed - set(at)
-            if isinstance(op, Contract):
+            if isinstance(op, PRODUCTS):
                 missing = op.result if free else missing
             elif (free and not needed & set(at)) or (free and looped and free != looped):
                 missing = op.result
@@ -257,7 +270,7 @@ class _Partition:
             looped.add(axes[root.defining.axis])
         if isinstance(root.defining, MergeRuns):
             looped.add(axes[-1])
-        if missing is None and product is not None and not isinstance(root.defining, Contract):
+        if missing is None and product is not None and not isinstance(root.defining, PRODUCTS):
             missing = self._meeting(root, product)
         if missing is not None:
             self.stored.add(missing)
@@ -316,12 +329,17 @@ def _done_twice(kernels: list[KernelPlan]) -> set[Value]:
     return again
 
 
-def heavy_axes(op: Reduce | Contract, axes: Axes, inner: dict[tuple[Reduce | Contract, Axes], Axes]
+def heavy_axes(op: Heavy, axes: Axes, inner: dict[tuple[Heavy, Axes], Axes]
                ) -> Iterator[tuple[Value, Axes]]:
     """The operands of a reduction or contraction with their coordinates; ``inner`` keeps the axes summed over."""
     if isinstance(op, Reduce):
         (axis,) = inner.setdefault((op, axes), (Axis(extents_of(op.x.tile)[op.axis], 1),))
         yield op.x, (*axes[: op.axis], axis, *axes[op.axis :])
+        return
+    if isinstance(op, Attend):
+        (j,) = inner.setdefault((op, axes), (Axis(extents_of(op.scores.tile)[-1], 1),))
+        yield op.scores, (*axes[:-1], j)
+        yield op.values, (*axes[:-2], j, axes[-1])
         return
     extents = extents_of(op.a.tile)
     *summed, k = inner.setdefault((op, axes), tuple(Axis(n, 1) for n in (*extents[op.batch : -2], extents[-1])))

@@ -11,7 +11,7 @@ from tilus.ir.ops import Cast
 from tilus.ir.ops.array import Deposit, Deposited, RoundTo, ScatterArray
 from tilus.ir.rewriter import rewrite_block
 from tilus.lowering.array.access import below_regroups
-from tilus.lowering.array.evaluate import wide
+from tilus.lowering.array.types import wide
 
 
 def divide_scatters(function: Function) -> None:

@@ -7,7 +7,7 @@ import math
 
 from tilus.ir.core import Function, Operation, Value
 from tilus.ir.ops import Reduce
-from tilus.ir.ops.array import Contract, PartialReduce, Regroup
+from tilus.ir.ops.array import Attend, Contract, PartialReduce, Regroup
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
 from tilus.ir.types import extents_of
 
@@ -46,7 +46,7 @@ def _reduces(value: Value) -> bool:
     while waiting:
         current = waiting.pop()
         op = current.defining
-        if current in seen or op is None or isinstance(op, (Contract, Regroup)):
+        if current in seen or op is None or isinstance(op, (Contract, Attend, Regroup)):
             continue
         seen.add(current)
         if isinstance(op, (Reduce, PartialReduce)):

@@ -6,7 +6,7 @@ from tilus.diagnostics import Span, UserError
 from tilus.ir.core import Function, Module, Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import Broadcast, Const, Iota, Reshape
-from tilus.ir.ops.array import AffineAccess, Contract, Regroup
+from tilus.ir.ops.array import AffineAccess, Attend, Contract, Regroup
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.rewriter import rewrite_block
 from tilus.ir.sizes import renamed
@@ -36,8 +36,9 @@ def demands(function: Function) -> list[Demand]:
             first, second = op.totals
             if first != second:
                 found.append(Demand(first, second, "reshape", op.span))
-        elif isinstance(op, Contract):
-            m, n = extents_of(op.a.tile)[-1], extents_of(op.b.tile)[-2]
+        elif isinstance(op, (Contract, Attend)):
+            left, right = op.operands
+            m, n = extents_of(left.tile)[-1], extents_of(right.tile)[-2]
             if m != n:
                 found.append(Demand(m, n, "contraction", op.span))
     return found

@@ -71,6 +71,7 @@ class TileTable:
 
     Attributes:
         contraction: for a contraction of operands of a type, with functions (exp, erf, …) of the product or without.
+        attention: for operands of a type, and values of up to so many columns.
         loop: for elementwise kernels and reductions: whether the last dimension is reduced, whether any is, whether
             there are transpositions.
         parts: into how many a reduction to one number is divided at most: enough for all cores, and one tile for the
@@ -81,6 +82,7 @@ class TileTable:
     """
 
     contraction: Callable[[DType, bool], Tiling]
+    attention: Callable[[DType, int], Tiling]
     loop: Callable[[bool, bool, bool], Tiling]
     parts: int
     tiles_of_a_part: int
@@ -106,6 +108,27 @@ def _ascend_contraction(operand: DType, functions: bool) -> Tiling:
     return Tiling(128, 128, 128) if functions or operand.bits > 16 else Tiling(128, 256, 128)
 
 
+def _columns(most: int) -> int:
+    """All columns of the values in one tile, so that scores are computed once, unless they are too many."""
+    return min(max(most, 16), 256)
+
+
+def _gpu_attention(operand: DType, columns: int) -> Tiling:
+    """The queries' tile, the sums and the scores are held in registers."""
+    wide = _columns(columns)
+    if operand.bits <= 16:
+        return Tiling(64, wide, 64 if wide <= 128 else 32, stages=2, warps=4 if wide <= 128 else 8)
+    return Tiling(64, wide, 32, stages=2, warps=4) if wide <= 64 else Tiling(32, wide, 16, stages=2, warps=4)
+
+
+def _cpu_attention(operand: DType, columns: int) -> Tiling:
+    return Tiling(128, _columns(columns), 64)
+
+
+def _ascend_attention(operand: DType, columns: int) -> Tiling:
+    return Tiling(128, _columns(columns), 128 if operand.bits <= 16 else 64)
+
+
 def _gpu_loop(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling:
     """16 elements a thread, wide along the contiguous dimension."""
     return _strip(last_reduced, reduced, transposed) or (Tiling(2, 1024) if reduced else Tiling(4, 512))
@@ -127,6 +150,6 @@ def _strip(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling | None
     return Tiling(32, 128) if reduced and not last_reduced else None
 
 
-GPU_TILES = TileTable(_gpu_contraction, _gpu_loop, 1024, 4)
-CPU_TILES = TileTable(_cpu_contraction, _cpu_loop, 128, 8, resident=1 << 16)
-ASCEND_TILES = TileTable(_ascend_contraction, _ascend_loop, 96, 4)
+GPU_TILES = TileTable(_gpu_contraction, _gpu_attention, _gpu_loop, 1024, 4)
+CPU_TILES = TileTable(_cpu_contraction, _cpu_attention, _cpu_loop, 128, 8, resident=1 << 16)
+ASCEND_TILES = TileTable(_ascend_contraction, _ascend_attention, _ascend_loop, 96, 4)

@@ -11,17 +11,18 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Scan, ShapedView, Workspace, Yield
-from tilus.ir.ops.array import Contract, Deposit, Deposited, MergeRuns, PartialReduce, Regroup, RoundTo, Sort
+from tilus.ir.ops.array import Attend, Contract, Deposit, Deposited, MergeRuns, PartialReduce, Regroup, RoundTo, Sort
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, tile_shape
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
-from tilus.lowering.array.evaluate import Evaluator, held, identity, tile_counts, wide
+from tilus.lowering.array.evaluate import Evaluator, tile_counts
 from tilus.lowering.array.partition import KernelPlan, partition
 from tilus.lowering.array.scatters import divide_scatters
 from tilus.lowering.array.sorting import divide_sorts, merge_rows, sort_run, tile_sizes
-from tilus.lowering.array.tiles import GPU_TILES, TileTable, Tiling, bound_of, fitted
+from tilus.lowering.array.tiles import GPU_TILES, WIDEST, TileTable, Tiling, bound_of, fitted
+from tilus.lowering.array.types import held, identity, wide
 from tilus.lowering.simplify import simplify_function
 from tilus.records import record
 
@@ -120,9 +121,11 @@ class _Tiler:
             if parameter.kind == "array":
                 self.memory[value] = (parameter, value.tile.dtype)
         read = {v for plan in self.plans for v in plan.reads}
+        regrouped = {below_regroups(v) for v in read if isinstance(v.defining, Regroup)}
         for value, parameter in self.outputs:
             self.writes.setdefault(value, []).append((parameter, value.tile.dtype))
-            if value not in self.memory and _exact(value) is value.tile.dtype:
+            holds = _exact(value) is value.tile.dtype and (parameter.contiguous or value not in regrouped)
+            if value not in self.memory and holds:
                 self.memory[value] = (parameter, value.tile.dtype)
         for plan in self.plans:
             for root in plan.roots:
@@ -214,7 +217,10 @@ class _Tiler:
             self.extents[op.parts] = b.binary("max", b.binary("min", parts, b.const(self.tiles.parts)), b.const(1))
 
     def _tiling(self, plan: KernelPlan) -> Tiling:
-        if plan.product is not None:
+        attends = [op for r in plan.heavy if isinstance(op := r.defining, Attend)]
+        if attends:
+            base = self._attention(attends)
+        elif plan.product is not None:
             stored = {v: Value(ViewType(d, ())) for v, (_, d) in self.memory.items()}
             kinds = [held(o, stored) for r in plan.heavy if isinstance(r.defining, Contract)
                      for o in r.defining.operands]
@@ -225,6 +231,12 @@ class _Tiler:
             if not {"BM", "BN"} & self.overrides.keys():
                 base = fitted(base, self._bound(plan, 0), self._bound(plan, 1))
         return base.overridden(self.overrides)
+
+    def _attention(self, attends: list[Attend]) -> Tiling:
+        kinds = [op.rounding or wide(op.values.tile.dtype) for op in attends]
+        columns = [extents_of(op.values.tile)[-1] for op in attends]
+        bounds = [bound_of(n) if isinstance(n, int) else self.bounds.get(n) for n in columns]
+        return self.tiles.attention(max(kinds, key=lambda d: d.bits), max(b or WIDEST for b in bounds))
 
     def _bound(self, plan: KernelPlan, place: int) -> int | None:
         """What no extent that a kernel takes ``place`` dimensions before the last exceeds, if that is known."""
@@ -319,7 +331,7 @@ class _Kernel:
             extents.update((name, b.add(Dim(views[n], axis)).result) for axis, name in enumerate(tiler.dims.get(n, ()))
                            if name in tiler.products)
         stored = {v: views[p.name] for v, (p, _) in tiler.memory.items() if v in plan.reads}
-        evaluator = Evaluator(body, self.tiling, stored, extents, given)
+        evaluator = Evaluator(body, self.tiling, stored, extents, given, tiler.bounds)
         evaluator.b.span = tiler.function.span
         outputs = [(root, [views[p.name] for p, _ in tiler.writes[root]]) for root in plan.roots]
         self._body(evaluator, outputs)
