@@ -16,11 +16,12 @@ from tilus.torch.decompositions import decompositions  # noqa: E402
 from tilus.torch.report import GraphReport, reports  # noqa: E402
 
 
-def compiled(function: Callable[..., Any], *inputs: Any, engine: str | None = "interpret") -> tuple[Any, GraphReport]:
+def compiled(function: Callable[..., Any], *inputs: Any, engine: str | None = "interpret",
+             fallback_random: bool = False) -> tuple[Any, GraphReport]:
     """What the compiled graph of a function gives, and what has become of it."""
     with torch.no_grad(), reports() as found:
         run = aot_function(function, lambda graph, _: compile_graph(graph, "inference", Options(False, engine)),
-                           decompositions=decompositions())
+                           decompositions=decompositions(fallback_random))
         return run(*inputs), found[0]
 
 

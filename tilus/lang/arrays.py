@@ -27,6 +27,7 @@ from tilus.ir.ops import (
     Const,
     Fma,
     Iota,
+    Philox,
     Reduce,
     Reshape,
     Scan,
@@ -51,8 +52,8 @@ from tilus.lang.values import Tile, as_tile, constant
 from tilus.records import record
 
 ARRAY_OPS = (
-    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Lookup, Reduce,
-    Regroup, Reshape, RoundTo, Scan, ScatterArray, Select, Sort, Transpose, Unary,
+    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Lookup, Philox,
+    Reduce, Regroup, Reshape, RoundTo, Scan, ScatterArray, Select, Sort, Transpose, Unary,
 )
 """What an array-level module consists of."""
 REDUCTIONS = ("sum", "prod", "min", "max", "any", "all", "xor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
@@ -15,6 +16,7 @@ from tilus.torch.call import FusedCall
 from tilus.torch.decompositions import decompositions
 from tilus.torch.graph import fused_nodes, rewritten
 from tilus.torch.partition import divide
+from tilus.torch.random_numbers import draw_seeds_at_once
 from tilus.torch.registry import Refused
 from tilus.torch.report import GraphReport, tell
 
@@ -30,10 +32,12 @@ class Options:
         fallback: let torch run operators whose kernels do not compile, with a warning; otherwise that is an error.
             By default True, unless ``fullgraph=True``.
         engine: what runs the kernels: ``"cpu"``, ``"interpret"``, … By default what fits the device.
+        fallback_random: random numbers are those that torch gives without compilation, by its own operators.
     """
 
     fallback: bool | None = None
     engine: str | None = None
+    fallback_random: bool = False
 
 
 def backend(gm: GraphModule, inputs: Sequence[Any], *, mode: str | None = None,
@@ -45,18 +49,20 @@ def backend(gm: GraphModule, inputs: Sequence[Any], *, mode: str | None = None,
     if mode is not None and mode not in MODES:
         raise call_error("E0604", f"there is no mode {mode!r}", help=f"modes: {', '.join(MODES)}")
     given = dict(options or {})
-    unknown = [name for name in given if name not in ("fallback", "engine")]
+    names = [f.name for f in fields(Options)]
+    unknown = [name for name in given if name not in names]
     if unknown:
-        raise call_error("E0604", f"there is no option {unknown[0]!r}", help="options: fallback, engine")
+        raise call_error("E0604", f"there is no option {unknown[0]!r}", help=f"options: {', '.join(names)}")
     chosen = Options(**given)
     if chosen.fallback is None:
-        chosen = Options(not _is_fullgraph(), chosen.engine)
+        chosen = replace(chosen, fallback=not _is_fullgraph())
 
     def compiler(kind: str) -> Callable[..., Any]:
         return lambda graph, examples: compile_graph(graph, kind, chosen)
 
+    table = decompositions(bool(chosen.fallback_random))
     compiled = aot_autograd(fw_compiler=compiler("forward"), bw_compiler=compiler("backward"),
-                            inference_compiler=compiler("inference"), decompositions=decompositions(),
+                            inference_compiler=compiler("inference"), decompositions=table,
                             partition_fn=min_cut_rematerialization_partition)
     result: Callable[..., Any] = compiled(gm, inputs)
     return result
@@ -74,6 +80,7 @@ def _is_fullgraph() -> bool:
 
 def compile_graph(gm: GraphModule, kind: str, options: Options) -> Callable[..., Any]:
     """A graph of core operators as calls of fused functions, with torch's operators between."""
+    draw_seeds_at_once(gm.graph)
     division = divide(gm.graph)
     calls = []
     for group in division.groups:

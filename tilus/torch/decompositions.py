@@ -11,6 +11,7 @@ from torch._decomp import core_aten_decompositions, get_decompositions
 from torch._prims_common import suggest_memory_format
 
 from tilus.torch.layers import layers
+from tilus.torch.random_numbers import DECOMPOSITIONS
 
 aten = torch.ops.aten
 _MORE = (aten.repeat, aten._adaptive_avg_pool2d)
@@ -35,11 +36,13 @@ def group_norm(x: Any, weight: Any, bias: Any, n: Any, channels: Any, size: Any,
 
 
 @functools.cache
-def decompositions() -> dict[Any, Callable[..., Any]]:
-    """By operator. Attention is one operator here, so that its parts stay together."""
+def decompositions(fallback_random: bool = False) -> dict[Any, Callable[..., Any]]:
+    """By operator. Attention is one operator here, so that its parts stay together; random numbers are torch's own
+    where ``fallback_random``."""
     found = {op: function for op, function in core_aten_decompositions().items()
              if "scaled_dot_product" not in str(op)}
-    return {**found, **get_decompositions(_MORE), aten.native_group_norm.default: group_norm, **layers()}
+    ours = {} if fallback_random else DECOMPOSITIONS
+    return {**found, **get_decompositions(_MORE), aten.native_group_norm.default: group_norm, **layers(), **ours}
 
 
 __all__ = ["decompositions"]

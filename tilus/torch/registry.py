@@ -39,13 +39,14 @@ _rules: dict[Any, Rule] = {}
 
 
 def rule(*names: str, kind: str = COMPUTE) -> Callable[[FunctionT], FunctionT]:
-    """Register a function for operators of ATen, ``"add.Tensor"``. Those that this version of torch lacks are passed
-    over."""
+    """Register a function for operators of ATen, ``"add.Tensor"``, or of another namespace, ``"tilus::name"``. Those
+    that this version of torch lacks are passed over."""
 
     def register(function: FunctionT) -> FunctionT:
         for name in names:
-            packet, _, overload = name.partition(".")
-            found = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
+            namespace, _, short = name.rpartition("::")
+            packet, _, overload = short.partition(".")
+            found = getattr(getattr(getattr(torch.ops, namespace or "aten"), packet, None), overload or "default", None)
             if found is not None:
                 _rules[found] = Rule(function, kind)
         return function

@@ -9,6 +9,7 @@ from tilus.torch import (  # noqa: F401
     rules_norms,
     rules_ordering,
     rules_products,
+    rules_random,
     rules_reductions,
     rules_scans,
     rules_scatter,

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from tilus.ir.dtypes import DType, f32, i32, i64, u64
-from tilus.ir.ops import Philox
+from tilus.ir.ops import Iota, Philox
+from tilus.lang.array_sizes import new_shape
+from tilus.lang.builtins.elementwise import where
 from tilus.lang.builtins.functions import FUNCTIONS
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, emit_all, fail
+from tilus.lang.values import Tile, as_tile, emit, emit_all, fail
 
 TWO_PI = 6.283185307179586
 
@@ -62,4 +64,47 @@ def randint(seed: Any, index: Any, low: int, high: int, dtype: DType = i32) -> T
     return (wide.to(i64) + low).to(dtype)
 
 
-__all__ = ["bits", "philox", "rand", "randint", "randn"]
+def uniform(shape: Any, seed: Any, offset: Any = 0) -> Tile:
+    """An array of numbers uniform in [0, 1), f32: that at place ``i`` in row-major order is ``rand(seed, offset + i)``.
+    Extents may be those of whole arrays."""
+    return rand(seed, _places(shape, offset))
+
+
+def normal(shape: Any, seed: Any, offset: Any = 0) -> Tile:
+    """As :func:`uniform`, of ``randn``."""
+    return randn(seed, _places(shape, offset))
+
+
+def dropout(x: Tile, p: float, seed: Any, offset: Any = 0) -> Tile:
+    """``x`` with elements set to 0 where ``uniform(x.shape, seed, offset)`` is below ``p``, and the others divided by
+    ``1 - p``: the same ones wherever seed and offset are."""
+    if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise fail("E0107", f"dropout by a chance of {p!r}, which is no number from 0 to 1")
+    scale = 1.0 / (1.0 - p) if p < 1 else 0.0
+    return where(uniform(x.shape, seed, offset) >= p, x * scale, 0.0)
+
+
+def _places(shape: Any, offset: Any) -> Tile:
+    """The number of each element in row-major order, and ``offset``."""
+    extents = new_shape(shape)
+    place = as_tile(offset).to(i64)
+    if not extents:
+        return place
+    index: Tile | None = None
+    for axis, extent in enumerate(extents):
+        along = emit(Iota(extents, axis, i64, span=current().span))
+        index = along if index is None else index * _extent(extent) + along
+    assert index is not None
+    return index + place
+
+
+def _extent(extent: Any) -> Any:
+    """An extent as a number or a scalar."""
+    if not isinstance(extent, str):
+        return extent
+    from tilus.lang.array_operations import extent_scalar
+
+    return extent_scalar(extent)
+
+
+__all__ = ["bits", "dropout", "normal", "philox", "rand", "randint", "randn", "uniform"]

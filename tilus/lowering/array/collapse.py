@@ -140,7 +140,7 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
             for d in range(op.batch - 1):
                 links.join((op.result, d), (value, d))
     else:
-        for value in op.operands:
+        for value in (*op.operands, *op.results[1:]):
             for d in range(value.tile.rank - 1):
                 links.join((op.result, d), (value, d))
 

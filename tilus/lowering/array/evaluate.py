@@ -207,6 +207,10 @@ class Evaluator:
         if isinstance(op, Scan):
             return self.scan(op, axes)
         operands = [self.wide(v, at) for v, at in operand_axes(op, axes, self.source)]
+        if len(op.results) > 1:
+            results = self.b.add(op.on(operands)).results
+            self.memo[-1].update(zip([(r, axes) for r in op.results], results, strict=True))
+            return results[value.index]
         return self.elementwise(op, operands)
 
     def elementwise(self, op: Operation, operands: list[Value]) -> Value:
