@@ -15,6 +15,11 @@ def test_parts() -> None:
     agree(lambda x: [a * 2 for a in x.split(3, 1)] + [a + 1 for a in x.unbind(0)[:2]] + [x.chunk(2, 0)[1] * 2], x)
 
 
+def test_windows() -> None:
+    x = torch.randn(2, 13)
+    agree(lambda x: [x.unfold(1, 4, 3) * 2, x.unfold(-1, 5, 1).sum(-1), x.unfold(0, 2, 2).exp()], x)
+
+
 def test_several_as_one() -> None:
     x, y = torch.randn(4, 5), torch.randn(4, 2)
     agree(lambda x, y: [torch.cat([x, y, x], 1) * 2, torch.stack([x, x + 1], 1).relu()], x, y)

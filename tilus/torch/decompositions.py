@@ -14,7 +14,7 @@ from tilus.torch.layers import layers
 from tilus.torch.random_numbers import DECOMPOSITIONS
 
 aten = torch.ops.aten
-_MORE = (aten.repeat, aten._adaptive_avg_pool2d)
+_MORE = (aten.repeat, aten._adaptive_avg_pool2d, aten.upsample_bilinear2d, aten.grid_sampler_2d)
 """Operators that torch can do by core operators, though its table leaves them whole."""
 
 

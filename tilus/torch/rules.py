@@ -5,6 +5,7 @@ from tilus.torch import (  # noqa: F401
     rules_attention,
     rules_creation,
     rules_elementwise,
+    rules_integers,
     rules_moves,
     rules_norms,
     rules_ordering,

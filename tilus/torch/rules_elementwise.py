@@ -129,7 +129,7 @@ def divide_rounded(call: Call, x: Any, y: Any, mode: str | None) -> Tile:
     a, b = call.operands(DEFAULT, x, y)
     if a.dtype.is_float:
         return FUNCTIONS["trunc"](a / b) if mode == "trunc" else _floor_divided(a, b)
-    _check_divisor(y)
+    _check_divisor(call, y)
     quotient: Tile = a // b
     inexact = (quotient * b != a) & ((a < 0) != (b < 0))
     return quotient if mode == "floor" else quotient + inexact.to(a.dtype)
@@ -146,17 +146,18 @@ def _floor_divided(a: Tile, b: Tile) -> Tile:
     return tl.where(b == 0, a / b, floor)
 
 
-def _check_divisor(y: Any) -> None:
-    """ATen raises an error where an integer is divided by 0, which kernels do not."""
-    if not isinstance(y, (bool, int)) or not y:
+def _check_divisor(call: Call, y: Any) -> None:
+    """On the CPU ATen raises an error where an integer is divided by 0, which kernels do not."""
+    known = isinstance(y, (bool, int))
+    if (known and not y) or (not known and call.result.device.type == "cpu"):
         raise Refused("a division of integers by a tensor, which raises an error for 0")
 
 
-@rule("remainder.Tensor", "remainder.Scalar")
+@rule("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
 def remainder(call: Call, x: Any, y: Any) -> Tile:
     a, b = call.operands(DEFAULT, x, y)
     if not a.dtype.is_float:
-        _check_divisor(y)
+        _check_divisor(call, y)
         return values.arithmetic("mod", a, b)
     rest = tl.fmod(a, b)
     return tl.where((rest != 0) & ((b < 0) != (rest < 0)), rest + b, rest)
@@ -167,7 +168,7 @@ def fmod(call: Call, x: Any, y: Any) -> Tile:
     a, b = call.operands(DEFAULT, x, y)
     if a.dtype.is_float:
         return tl.fmod(a, b)
-    _check_divisor(y)
+    _check_divisor(call, y)
     rest = a % b
     return tl.where((rest != 0) & ((a < 0) != (b < 0)), rest - b, rest)
 
@@ -196,6 +197,24 @@ def atan2(call: Call, y: Any, x: Any) -> Tile:
 def copysign(call: Call, x: Any, y: Any) -> Tile:
     a, b = call.operands(INTS_TO_FLOATS, x, y)
     return tl.copysign(a, b)
+
+
+@rule("hypot")
+def hypot(call: Call, x: Any, y: Any) -> Tile:
+    """By the greater of the two, so that no square overflows."""
+    a, b = (tl.abs(tile) for tile in call.operands(DEFAULT, x, y))
+    most, least = tl.maximum(a, b), tl.minimum(a, b)
+    ratio = tl.where(most == 0, operand(0, most.dtype), least / most)
+    size = most * FUNCTIONS["sqrt"](ratio * ratio + 1.0)
+    size = tl.where(FUNCTIONS["isnan"](a) | FUNCTIONS["isnan"](b), a + b, size)
+    return tl.where(FUNCTIONS["isinf"](most), operand(math.inf, most.dtype), size)
+
+
+@rule("ldexp.Tensor")
+def ldexp(call: Call, x: Any, y: Any) -> Tile:
+    a, b = call.operands(INTS_TO_FLOATS, x, y)
+    scaled: Tile = a * FUNCTIONS["exp2"](b)
+    return scaled
 
 
 def at_most(x: Tile, y: Tile) -> Tile:

@@ -71,6 +71,16 @@ def split(call: Call, x: Tile, *rest: Any) -> tuple[Tile, ...]:
     return tuple(parts)  # type: ignore[arg-type]
 
 
+@rule("unfold", kind=COPY)
+def unfold(call: Call, x: Tile, dim: int, size: int, step: int) -> Tile:
+    rank = len(x.shape)
+    if not rank or not isinstance(size, int) or not isinstance(step, int):
+        raise Refused("windows of a tensor of rank 0, or of a size that is known at the call only")
+    terms = whole(rank)
+    terms[dim % rank] = ((dim % rank, step), (rank, 1))
+    return access(x, call.shape, [0] * rank, terms)
+
+
 @rule("cat", kind=COPY)
 def cat(call: Call, parts: Sequence[Tile], dim: int) -> Tile:
     if len({len(p.shape) for p in parts}) > 1:

@@ -102,19 +102,24 @@ def min_(call: Call, x: Tile) -> Tile:
 
 
 @rule("max.dim")
-def max_dim(call: Call, x: Tile, dim: int, keepdim: bool) -> tuple[Tile, None]:
+def max_dim(call: Call, x: Tile, dim: int, keepdim: bool) -> tuple[Tile, Tile | None]:
     return _with_indices(call, x, dim, keepdim, reduction.max, reduction.any)
 
 
 @rule("min.dim")
-def min_dim(call: Call, x: Tile, dim: int, keepdim: bool) -> tuple[Tile, None]:
+def min_dim(call: Call, x: Tile, dim: int, keepdim: bool) -> tuple[Tile, Tile | None]:
     return _with_indices(call, x, dim, keepdim, reduction.min, reduction.all)
 
 
-def _with_indices(call: Call, x: Tile, dim: int, keepdim: bool, extremum: Any, of_bools: Any) -> tuple[Tile, None]:
-    if call.uses(1):
-        raise Refused("the index of an extremum")
-    return _extremum(x, dim, keepdim, extremum, of_bools), None
+def _with_indices(call: Call, x: Tile, dim: int, keepdim: bool, extremum: Any, of_bools: Any
+                  ) -> tuple[Tile, Tile | None]:
+    found = _extremum(x, dim, keepdim, extremum, of_bools)
+    if not call.uses(1):
+        return found, None
+    if not x.shape or x.dtype.is_bool:
+        raise Refused("the index of an extremum of bools, or in a tensor of rank 0")
+    index = reduction.argmax if extremum is reduction.max else reduction.argmin
+    return found, index(x, dim, keepdims=keepdim, propagate_nan=True)
 
 
 def _extremum(x: Tile, dims: Any, keepdim: bool, extremum: Any, of_bools: Any) -> Tile:

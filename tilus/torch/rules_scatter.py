@@ -54,7 +54,7 @@ def index_put(call: Call, x: Tile, indices: Sequence[Tile | None], values: Tile,
     keys = [*indices, *[None] * (len(x.shape) - len(indices))]
     mask, others = keys[0], keys[1:]
     if mask is not None and mask.dtype.is_bool and not any(k is not None for k in others):
-        if accumulate or math.prod(n if isinstance(n, int) else 2 for n in values.shape) != 1:
+        if accumulate or call.metas[2].numel() != 1:
             raise Refused("values for the elements of a mask")
         lined = mask.reshape(*mask.shape, *[1] * (len(x.shape) - len(mask.shape)))
         return where(lined, values.reshape(()), x)
@@ -112,6 +112,20 @@ def average_pool_backward(call: Call, g: Tile, x: Tile, sizes: Any, strides: Any
     everywhere = broadcast_to(share.reshape(*g.shape, *[1] * windows.count), windows.shape)
     indices = [emit(Iota(windows.shape, d, i64, span=current().span)) for d in range(windows.first)]
     return put("add", zeros(x.shape, share.dtype), [*indices, *windows.positions()], everywhere)
+
+
+@rule("_adaptive_avg_pool2d_backward")
+def adaptive_average_pool_backward(call: Call, g: Tile, x: Tile) -> Tile:
+    """Where all windows are alike."""
+    first = len(x.shape) - 2
+    sizes = []
+    for n, m in zip(call.metas[1].shape[first:], call.metas[0].shape[first:], strict=True):
+        if not isinstance(n, int) or not isinstance(m, int) or n % m:
+            raise Refused("windows of several sizes")
+        sizes.append(n // m)
+    share = convert(g, wide(g.dtype)) / float(math.prod(sizes))
+    places = [emit(Iota(x.shape, d, i64, span=current().span)) for d in range(len(x.shape))]
+    return look_up(share, [place if d < first else place // sizes[d - first] for d, place in enumerate(places)])
 
 
 def _window_of_each(windows: Windows) -> list[Tile]:
