@@ -162,3 +162,39 @@ def test_which_loops(monkeypatch: Any) -> None:
     for j in range(0, 600, 256):
         expected = expected + x[:, j : j + 256].astype("d").sum(1) * (1 + expected)
     assert np.abs(y - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def masked(kind: str, left_of: bool, step: int) -> Any:
+    """Rows of which elements up to an index count. The mask follows the loop's index, or (``step`` other than the
+    tile's length) does not go on where it ended."""
+    start = {"sum": 0.0, "max": math.nan, "prod": 1.0}[kind]
+    both = {"sum": lambda a, b: a + b, "max": tl.maximum, "prod": lambda a, b: a * b}[kind]
+    reduce = {"sum": tl.sum, "max": tl.max, "prod": tl.prod}[kind]
+
+    @tl.jit
+    def kernel(x: tl.f32["M", "N"], y: tl.f32["M"], n: tl.i64):
+        i = tl.grid(tl.cdiv(x.shape[0], 3)) * 3
+        total = tl.full((3,), start, tl.f32)
+        for j in tl.range(0, x.shape[1], 128):
+            at = tl.arange(128, dtype=tl.i64)
+            inside = at < n - j // 128 * step if left_of else at + j // 128 * step < n
+            part = tl.exp(tl.load(x, (i, j), (3, 128)) * 0.01)
+            total = both(total, reduce(tl.where(inside[None, :], part, start), axis=1))
+        tl.store(y, i, total)
+
+    return kernel.on("cpu")
+
+
+@pytest.mark.parametrize("step", [128, 100])
+@pytest.mark.parametrize("left_of", [True, False])
+@pytest.mark.parametrize("kind", ["sum", "max", "prod"])
+def test_masks(kind: str, left_of: bool, step: int) -> None:
+    kernel = masked(kind, left_of, step)
+    for columns, n in ((700, 700), (700, 513), (640, 640), (640, 1000), (300, 3), (300, 0), (5, 5)):
+        x, y = numbers((7, columns), tl.f32), np.zeros(7, "f")
+        kernel(x, y, n)
+        at = np.arange(-(-columns // 128) * 128)
+        inside = at % 128 + at // 128 * step < n
+        wide = np.exp(0.01 * np.pad(x.astype("d"), ((0, 0), (0, len(at) - columns))))[:, inside]
+        wanted = {"sum": wide.sum(1), "prod": wide.prod(1), "max": wide.max(1) if inside.any() else np.nan}[kind]
+        np.testing.assert_allclose(y, wanted, rtol=1e-5)

@@ -24,8 +24,9 @@ def axes_of(x: Tile, dims: Any) -> list[int]:
 
 
 def reduced(function: Callable[..., Tile], x: Tile, axes: Sequence[int], **options: Any) -> Tile:
-    """The reduction along some dimensions, which stay with extent 1."""
-    for axis in axes:
+    """The reduction along some dimensions, which stay with extent 1; the last one first, along which what is reduced is
+    most often reduced as well, so that it is there for all of a row."""
+    for axis in sorted(axes, reverse=True):
         x = function(x, axis, keepdims=True, **options)
     return x
 

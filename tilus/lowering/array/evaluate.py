@@ -552,10 +552,11 @@ class Evaluator:
         if isinstance(axis.extent, int) and axis.extent % axis.size == 0:
             return tile
         place, shape = len(tile_shape(axes[: axes.index(axis)])), tile_shape(axes)
-        index = self.b.add(Iota((axis.size,), 0, i64)).result
+        left = self.extent(axis.extent)
         if axis.offset is not None:
-            index = self.b.binary("add", index, self.spread(axis.offset, (axis.size,)))
-        inside = self.b.add(Compare("lt", index, self.spread(self.extent(axis.extent), (axis.size,)))).result
+            left = self.b.binary("sub", left, axis.offset)
+        index = self.b.add(Iota((axis.size,), 0, i64)).result
+        inside = self.b.add(Compare("lt", index, self.spread(left, (axis.size,)))).result
         aligned = tuple(axis.size if d == place else 1 for d in range(len(shape)))
         if aligned != (axis.size,):
             inside = self.b.add(Reshape(inside, aligned)).result

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TypeGuard
 
 from tilus.ir.codebooks import reads_as_zero
-from tilus.ir.core import Value
+from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import (
     Binary,
@@ -29,15 +29,29 @@ from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
 from tilus.lowering.cpu.values import Buffer, Lazy, Number, Window
 
 
-def limited(self: BlockLowering, x: Value, axis: int, neutral: bool | int | float) -> tuple[Value, Number] | None:
-    """What a tile is before a run-time index along ``axis``, and that index, where from there on it is ``neutral``."""
-    rep = self.reps[x]
-    op = rep.op if isinstance(rep, Lazy) else None
+def mask_of(op: Operation | None, neutral: bool | int | float) -> tuple[Select, Compare] | None:
+    """The selection that an operation is and the comparison behind its condition, where that lets elements whose
+    numbers are below a limit count, and the others are ``neutral``."""
     if not isinstance(op, Select) or not _is_constant(op.y, neutral):
         return None
     inside = op.condition
     while isinstance(inside.defining, (Broadcast, Reshape)):
-        move = inside.defining
+        inside = inside.defining.x
+    compare = inside.defining
+    if not isinstance(compare, Compare) or compare.kind != "lt" or inside.tile.rank != 1:
+        return None
+    return op, compare
+
+
+def limited(self: BlockLowering, x: Value, axis: int, neutral: bool | int | float) -> tuple[Value, Number] | None:
+    """What a tile is before a run-time index along ``axis``, and that index, where from there on it is ``neutral``."""
+    rep = self.reps[x]
+    found = mask_of(rep.op, neutral) if isinstance(rep, Lazy) else None
+    if found is None:
+        return None
+    select, compare = found
+    move = select.condition.defining
+    while isinstance(move, (Broadcast, Reshape)):
         source = move.x.tile.shape
         if isinstance(move, Reshape):
             if not keeps_dimensions(move) or move.shape[axis] == 1:
@@ -45,12 +59,9 @@ def limited(self: BlockLowering, x: Value, axis: int, neutral: bool | int | floa
             axis = [d for d, n in enumerate(source) if n != 1][len([n for n in move.shape[:axis] if n != 1])]
         elif not source or source[axis] == 1:
             return None
-        inside = move.x
-    compare = inside.defining
-    if not isinstance(compare, Compare) or compare.kind != "lt" or inside.tile.rank != 1:
-        return None
+        move = move.x.defining
     offset, limit = _first(self, compare.lhs), _splat(self, compare.rhs)
-    return None if offset is None or limit is None else (op.x, self.c.sub(limit, offset))
+    return None if offset is None or limit is None else (select.x, self.c.sub(limit, offset))
 
 
 def _is_constant(value: Value, wanted: bool | int | float) -> bool:
@@ -253,4 +264,4 @@ def ends_of(self: BlockLowering, value: Value, dims: tuple[int | None, ...]) -> 
                 yield high, dim
 
 
-__all__ = ["Uniform", "ends_of", "limited", "rises", "source_axis"]
+__all__ = ["Uniform", "ends_of", "limited", "mask_of", "rises", "source_axis"]

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.ops import Binary, For, Iota, Load, Reduce, Reshape, Yield
+from tilus.ir.ops import Binary, Broadcast, Const, For, Iota, Load, Reduce, Reshape, Yield
 from tilus.lowering.cpu.block import BlockLowering, lower
 from tilus.lowering.cpu.carried import carried_homes, finish_loop
 from tilus.lowering.cpu.combining import KINDS, Combiner
 from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate, load_buffer
-from tilus.lowering.cpu.limits import Uniform
+from tilus.lowering.cpu.limits import Uniform, limited, mask_of
 from tilus.lowering.cpu.movements import keeps_dimensions
 from tilus.lowering.cpu.nest import ends_along, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.products_in_loops import only_reads
-from tilus.lowering.cpu.slopes import loop_slopes
+from tilus.lowering.cpu.slopes import Slopes, loop_slopes
 from tilus.lowering.cpu.values import ZERO, BlockState, Buffer, Coord, Coords, Lazy, Number
 from tilus.records import record
 
@@ -35,6 +35,12 @@ class _Sum:
 
     x: Value
     combiner: Combiner
+
+    @property
+    def bare(self) -> Value:
+        """What is reduced without a mask that lets elements up to an index count."""
+        mask = mask_of(self.x.defining, self.combiner.neutral)
+        return self.x if mask is None else mask[0].x
 
 
 def try_reductions(self: BlockLowering, op: For) -> bool:
@@ -119,6 +125,33 @@ def _is_one_row(self: BlockLowering, loop: For, needed: Sequence[Operation], ext
     return True
 
 
+def _masks_one_row(self: BlockLowering, loop: For, s: _Sum) -> bool:
+    """Whether the mask of iterations, if there is one, is that of one row."""
+    mask = mask_of(s.x.defining, s.combiner.neutral)
+    if mask is None:
+        return True
+    slopes, step = loop_slopes(loop), self.c.number(self.scalars[loop.step])
+    first, limit = (_slope(slopes, v) for v in mask[1].operands)
+    if first is None or limit is None or not isinstance(step, int):
+        return False
+    return (first - limit) * step == s.x.tile.shape[-1]
+
+
+def _slope(slopes: Slopes, numbers: Value) -> int | None:
+    """How much all of some numbers, which are consecutive or the same, grow with the loop's index."""
+    op = numbers.defining
+    if numbers.tile.is_scalar:
+        return slopes.of(numbers)
+    if isinstance(op, (Iota, Const)):
+        return 0
+    if isinstance(op, (Broadcast, Reshape)):
+        return _slope(slopes, op.x)
+    if isinstance(op, Binary) and op.kind == "add":
+        parts = [_slope(slopes, v) for v in op.operands]
+        return None if None in parts else sum(parts)  # type: ignore[arg-type]
+    return None
+
+
 def _lanes(self: BlockLowering, op: For, needed: Sequence[Operation], sums: Sequence[_Sum]) -> int | None:
     """How many elements of a row are reduced at a time; None where that is not to be done. An iteration is lowered by
     code that is not kept."""
@@ -127,7 +160,7 @@ def _lanes(self: BlockLowering, op: For, needed: Sequence[Operation], sums: Sequ
     with self.keeping_tiles():
         _iteration(self, op, needed, self.scalars[op.start])
         lazy = self.frame_top == top and all(isinstance(self.reps[s.x], Lazy) for s in sums)
-        lanes = vector_lanes(self, [s.x for s in sums], extent) if lazy else 0
+        lanes = vector_lanes(self, [s.bare for s in sums], extent) if lazy else 0
     self.c.leave(outer)
     self.frame_top, self.frame_peak = top, peak
     return lanes if lanes > 1 and extent % lanes == 0 and extent >= FEWEST_VECTORS * lanes // 4 else None
@@ -150,7 +183,8 @@ class _Rows:
         self.lowering, self.c = lowering, lowering.c
         self.op, self.needed, self.sums, self.lanes = op, needed, sums, lanes
         self.shape = sums[0].x.tile.shape
-        self.one_row = _is_one_row(lowering, op, needed, self.shape[-1])
+        self.one_row = _is_one_row(lowering, op, _needed(op, [s.bare for s in sums]), self.shape[-1]) and \
+            all(_masks_one_row(lowering, op, s) for s in sums)
 
     def run(self) -> None:
         lowering, op = self.lowering, self.op
@@ -206,10 +240,11 @@ class _Rows:
         step, axis = c.number(lowering.scalars[op.step]), len(self.shape) - 1
         assert isinstance(step, int)
         trips = c.max(c.arith("floordiv", c.add(c.sub(stop, start), step - 1), step), 0)
-        total, xs = c.mul(trips, self.shape[-1]), [s.x for s in self.sums]
+        total = c.mul(trips, self.shape[-1])
         with lowering.keeping_tiles():
             _iteration(lowering, op, self.needed, start)
-            limit, condition = total, None
+            xs, limit = self.unmasked(total)
+            condition = None
             for window, d in ends_along(lowering, xs, axis):
                 limit = c.min(limit, window.highs[d])  # type: ignore[arg-type]
             whole = c.mul(c.arith("quo", c.max(limit, 0), self.lanes), self.lanes)
@@ -219,7 +254,7 @@ class _Rows:
 
             def chunk(start: Value, totals: list[Value]) -> list[Value]:
                 lowering.pause_if_due()
-                parts = self.elements(at, first, start, c.min(c.add(start, CHUNK), whole))
+                parts = self.elements(xs, at, first, start, c.min(c.add(start, CHUNK), whole))
                 return [s.combiner.combine([total], [part])[0]
                         for s, total, part in zip(self.sums, totals, parts, strict=True)]
 
@@ -231,7 +266,7 @@ class _Rows:
 
             parts = inside() if condition is None else c.branch(condition, inside, lambda: first)
             reached = whole if condition is None else c.select(condition, whole, 0)
-            return self.elements(at, parts, reached, self.end(total))
+            return self.elements([s.x for s in self.sums], at, parts, reached, self.end(total))
 
     def by_iterations(self, at: Coords, first: list[Value]) -> list[Value]:
         lowering, c, op = self.lowering, self.c, self.op
@@ -255,17 +290,34 @@ class _Rows:
         full = set(windows)
 
         def emit() -> list[Value]:
-            inside = full <= lowering.full_windows
-            return self.elements(at, parts, 0, self.shape[-1] if inside else self.end(self.shape[-1]))
+            c, extent = self.c, self.shape[-1]
+            bare, limit = self.unmasked(extent)
+            if full <= lowering.full_windows and limit == extent:
+                return self.elements(xs, at, parts, 0, extent)
+            end = self.end(extent)
+            if limit == extent:
+                return self.elements(xs, at, parts, 0, end)
+            whole = c.mul(c.arith("quo", c.max(limit, 0), self.lanes), self.lanes)
+            return self.elements(xs, at, self.elements(bare, at, parts, 0, whole), whole, end)
 
         return versions(lowering, windows, emit)
 
-    def elements(self, at: Coords, parts: list[Value], start: Number, stop: Number) -> list[Value]:
+    def unmasked(self, extent: Number) -> tuple[list[Value], Number]:
+        """What is reduced up to where masks let elements count, and up to where that is."""
+        xs = []
+        for s in self.sums:
+            limit = limited(self.lowering, s.x, len(self.shape) - 1, s.combiner.neutral)
+            xs.append(s.x if limit is None else limit[0])
+            extent = extent if limit is None else self.c.min(extent, limit[1])
+        return xs, extent
+
+    def elements(self, xs: Sequence[Value], at: Coords, parts: list[Value], start: Number, stop: Number
+                 ) -> list[Value]:
         """With some elements of the row."""
         def step(index: Value, now: list[Value]) -> list[Value]:
             coords = (*at, Coord(index, 0, True))
-            return [s.combiner.combine([part], [self.c.splat(evaluate(self.lowering, s.x, coords), self.lanes)])[0]
-                    for s, part in zip(self.sums, now, strict=True)]
+            return [s.combiner.combine([part], [self.c.splat(evaluate(self.lowering, x, coords), self.lanes)])[0]
+                    for s, x, part in zip(self.sums, xs, now, strict=True)]
 
         return self.c.loop(start, stop, self.lanes, parts, step)
 

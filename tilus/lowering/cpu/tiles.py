@@ -89,7 +89,7 @@ def _const(self: BlockLowering, op: Operation) -> None:
 
 @handles(Iota)
 def _iota(self: BlockLowering, op: Operation) -> None:
-    self.define(op.result, self.lazy(op, 1, free=True))
+    self.define(op.result, self.lazy(op, 0, free=True))
 
 
 @handles(Broadcast)
