@@ -88,3 +88,19 @@ def test_as_text() -> None:
     small = tl.fuse(lambda x: tl.sum(x)).array_module(x=tl.f32[8, 16])
     spread_reductions(small.kernels[0])
     assert not any(isinstance(op, PartialReduce) for op in small.kernels[0].walk())
+
+
+@tl.fuse
+def of_the_same(x):
+    """Several reductions of one array along one dimension."""
+    return tl.max(x, axis=1, propagate_nan=True) + tl.sum(x * x, axis=1), tl.min(x, axis=1) * tl.sum(x, axis=1)
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda"])
+def test_several_of_the_same_elements(engine: str) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 3000), np.float32)
+    x[1, 7] = np.nan
+    most, least = of_the_same.on(engine)(x)
+    wide = x.astype("d")
+    np.testing.assert_allclose(most, wide.max(1) + (wide * wide).sum(1), rtol=1e-6)
+    np.testing.assert_allclose(least, np.nanmin(wide, 1) * wide.sum(1), rtol=1e-3)

@@ -42,8 +42,9 @@ from tilus.ir.ops.array import AffineAccess, Attend, Contract, Deposit, Lookup, 
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.terms import AtomicKind
 from tilus.ir.types import Extent, TileType, extents_of
-from tilus.lowering.array.access import ORIGIN, UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
+from tilus.lowering.array.access import UNIT, Axes, Axis, Places, operand_axes, source_axes, tile_shape
 from tilus.lowering.array.attend import attend
+from tilus.lowering.array.reductions import COMBINE, reduce
 from tilus.lowering.array.tiles import Tiling, bound_of
 from tilus.lowering.array.types import held, identity, wide
 
@@ -51,7 +52,6 @@ LONGEST_AT_ONCE = 256
 """Up to this a product within another one sums at once."""
 LEAST_OF_DOT = 16
 """What extents tiles of products have at least."""
-COMBINE = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
 Key = tuple[Value, Axes]
 
 
@@ -77,6 +77,9 @@ class Evaluator:
         resident: extents all of which fit into a tile, in the branch being emitted.
         whole_axes: of extents that products within products sum over at once.
         online: the axes of the loops over keys around what is being emitted.
+        reduces: the reductions that the kernel computes.
+        points, repeated: single indices within windows that are not walked by loops, and how often what is being
+            emitted is, for those.
     """
 
     def __init__(self, block: Block, tiling: Tiling, stored: dict[Value, Value], extents: dict[str, Value],
@@ -90,6 +93,9 @@ class Evaluator:
         self.resident: dict[tuple[Extent, int], Axis] = {}
         self.whole_axes: dict[Extent, Axis] = {}
         self.online: set[Axis] = set()
+        self.reduces: list[Reduce] = []
+        self.points: list[dict[tuple[Extent, int], Axis]] = [{}]
+        self.repeated = 1
         self.places = Places(stored)
         self.carried: dict[Scan, Value] = {}
         self.memo: list[dict[Key, Value]] = [{}]
@@ -103,7 +109,9 @@ class Evaluator:
         outer, self.b = self.b, self.b.at(block)
         self.memo.append({})
         self.sources.append({})
+        self.points.append({})
         yield
+        self.points.pop()
         self.memo.pop()
         self.sources.pop()
         self.b = outer
@@ -187,7 +195,7 @@ class Evaluator:
         op = value.defining
         assert op is not None
         if isinstance(op, Reduce):
-            return self.reduce(op, axes)
+            return reduce(self, op, axes)
         if isinstance(op, Contract):
             return self.contract(op, axes)
         if isinstance(op, Attend):
@@ -379,33 +387,6 @@ class Evaluator:
         return self.b.add(Dim(view, axis)).result if known is None else self.b.const(known)
 
     # -- reductions
-
-    def reduce(self, op: Reduce, axes: Axes) -> Value:
-        extents = extents_of(op.x.tile)
-        extent, dtype = extents[op.axis], wide(op.x.tile.dtype)
-        if extent == 1:
-            return self.partial(op, axes, ORIGIN)
-        size = self.size_at(self.places(op.x)[op.axis])
-        whole = self.resident.get((extent, size))
-        if whole is not None:
-            return self.partial(op, axes, whole)
-        at = (*axes[: op.axis], Axis(extent, size), *axes[op.axis :])
-        self.prepare(op.x, at, at[op.axis])
-        start = self.b.const(identity(op.kind, dtype), dtype, tile_shape(axes))
-
-        def body(axis: Axis, carried: list[Value]) -> list[Value]:
-            return [self.b.binary(COMBINE[op.kind], carried[0], self.partial(op, axes, axis))]
-
-        return self.loop(extent, size, [start], body)[0]
-
-    def partial(self, op: Reduce, axes: Axes, axis: Axis) -> Value:
-        """The reduction over one tile, in which what lies beyond the array counts as nothing."""
-        at = (*axes[: op.axis], axis, *axes[op.axis :])
-        tile = self.wide(op.x, at)
-        if axis.is_point:
-            return tile
-        tile = self.bounded(tile, at, axis, identity(op.kind, tile.tile.dtype))
-        return self.b.add(Reduce(op.kind, tile, len(tile_shape(axes[: op.axis])))).result
 
     def partial_reduce(self, op: PartialReduce, axes: Axes) -> Value:
         """One part: every ``parts``-th tile is added to a tile of numbers, which is reduced in the end."""

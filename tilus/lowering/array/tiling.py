@@ -332,6 +332,7 @@ class _Kernel:
                            if name in tiler.products)
         stored = {v: views[p.name] for v, (p, _) in tiler.memory.items() if v in plan.reads}
         evaluator = Evaluator(body, self.tiling, stored, extents, given, tiler.bounds)
+        evaluator.reduces = plan.reduces
         evaluator.b.span = tiler.function.span
         outputs = [(root, [views[p.name] for p, _ in tiler.writes[root]]) for root in plan.roots]
         self._body(evaluator, outputs)
