@@ -33,6 +33,7 @@ from tilus.quantization import (
     quantize,
 )
 from tilus.runtime.fuse import FusedFunction, fuse
+from tilus.runtime.gradients import DerivedFunction, grad, value_and_grad, vjp
 from tilus.runtime.jit import JitFunction, engine, jit
 from tilus.runtime.packed import PackedArray, pack, packed, unpack
 from tilus.runtime.prepacked import PrepackedArray, prepack, prepacked, unprepack

@@ -137,6 +137,10 @@ from tilus.quantization import qlora as qlora
 from tilus.quantization import quantize as quantize
 from tilus.runtime.fuse import FusedFunction as FusedFunction
 from tilus.runtime.fuse import fuse as fuse
+from tilus.runtime.gradients import DerivedFunction as DerivedFunction
+from tilus.runtime.gradients import grad as grad
+from tilus.runtime.gradients import value_and_grad as value_and_grad
+from tilus.runtime.gradients import vjp as vjp
 from tilus.runtime.jit import JitFunction as JitFunction
 from tilus.runtime.jit import engine as engine
 from tilus.runtime.jit import jit as jit

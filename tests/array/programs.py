@@ -327,5 +327,73 @@ def a_sort_of_a_tile() -> None:
     ordered(f32(4), f32(4))
 
 
+def a_derivative_by_integers() -> None:
+    @tl.fuse
+    def chosen(x, i):
+        return tl.sum(x[i])
+
+    tl.grad(chosen, 1)(f32(4), np.zeros(3, np.int64))
+
+
+def a_gradient_of_an_array() -> None:
+    @tl.fuse
+    def twice(x):
+        return x * 2
+
+    tl.grad(twice)(f32(4))
+
+
+def a_derivative_of_an_integer() -> None:
+    @tl.fuse
+    def count(x):
+        return tl.sum((x > 0).to(tl.i32))
+
+    tl.grad(count)(f32(4))
+
+
+def a_derivative_by_a_number() -> None:
+    @tl.fuse
+    def scaled(x, factor=2.0):
+        return tl.sum(x * factor)
+
+    tl.grad(scaled, 1)(f32(4))
+
+
+def a_parameter_that_is_not_there() -> None:
+    @tl.fuse
+    def twice(x):
+        return tl.sum(x * 2)
+
+    tl.grad(twice, 1)
+
+
+def a_cotangent_of_another_rank() -> None:
+    @tl.fuse
+    def twice(x):
+        return x * 2
+
+    tl.vjp(twice)(f32(4, 4), f32(4))
+
+
+def a_gradient_in_a_function_that_lacks_an_argument() -> None:
+    @tl.fuse
+    def product(x, y):
+        return tl.sum(x * y)
+
+    @tl.fuse
+    def step(x):
+        return x - tl.grad(product)(x)
+
+    step(f32(4))
+
+
+def a_derivative_of_a_kernel() -> None:
+    @tl.jit
+    def copy(x: tl.f32["N"], y: tl.f32["N"]):
+        tl.store(y, 0, tl.load(x, 0, 4))
+
+    tl.grad(copy)
+
+
 PROGRAMS = {name: value for name, value in vars().items()
             if callable(value) and getattr(value, "__module__", "") == __name__ and name != "f32"}

@@ -40,6 +40,10 @@ def renamed(sizes: Sequence[Size], names: dict[str, Extent]) -> tuple[Size, ...]
             names[name] = kept[kind, a, b]
         else:
             kept[kind, a, b] = name
+    for name, other in names.items():  # one that has become another may be a number by now
+        while isinstance(other, str) and other in names:
+            other = names[other]
+        names[name] = other
     return tuple((name, *key) for key, name in kept.items())
 
 

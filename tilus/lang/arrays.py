@@ -40,15 +40,21 @@ from tilus.ir.ops.array import AffineAccess, Contract, Extent, Lookup, Regroup, 
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import Extent as ExtentValue
 from tilus.ir.types import TileType, array_type
-from tilus.lang import array_moves  # noqa: F401  (registers the methods of arrays)
+from tilus.lang import (  # noqa: F401  (registers the methods of arrays, and rules of derivatives)
+    array_moves,
+    derivatives_elementwise,
+    derivatives_moves,
+    derivatives_sums,
+)
 from tilus.lang.array_operations import extent_scalar, round_to
 from tilus.lang.builtins import elementwise
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import use_context
+from tilus.lang.derivatives import Derivative, flattened
 from tilus.lang.reads import Reads
 from tilus.lang.trace_context import TraceContext
 from tilus.lang.tracer import Tracer
-from tilus.lang.values import Tile, as_tile, constant
+from tilus.lang.values import Tile, as_tile, constant, fail
 from tilus.records import record
 
 ARRAY_OPS = (
@@ -133,12 +139,34 @@ class ArrayTracer(Tracer):
             function = round_to(function.__self__)
         elif getattr(function, "__wrapped__", None) is elementwise.cast and args:
             function, args = round_to(as_tile(args[0])), args[1:]
+        elif isinstance(derivative := getattr(function, "__tilus_derivative__", None), Derivative):
+            return self.derive(derivative, function, args, kwargs, node)
         return super().call(function, args, kwargs, node)
+
+    def derive(self, derivative: Derivative, function: Any, args: Sequence[Any], kwargs: dict[str, Any],
+               node: ast.AST) -> Any:
+        """The derivative of a function, which is called in this one."""
+        self.context.span = self.captured.span(node)
+        try:
+            bound = function.python_signature().bind(*args, **kwargs)
+        except TypeError as error:
+            raise fail("E0604", f"{function.__name__}: {error}") from None
+        bound.apply_defaults()
+        inner = function.innermost()
+
+        def call(values: dict[str, Any]) -> Any:
+            found = super(ArrayTracer, self).call(inner, (), values, node)
+            self.context.span = self.captured.span(node)
+            return found
+
+        return derivative.evaluate(bound.arguments, call)
 
 
 def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalars: Sequence[tuple[str, DType]],
-                 constants: dict[str, Any], reads: Reads | None = None) -> tuple[Module, bool]:
-    """The array-level module of a fused function, and whether it returns a tuple rather than one value.
+                 constants: dict[str, Any], reads: Reads | None = None,
+                 derivative: Derivative | None = None) -> tuple[Module, bool]:
+    """The array-level module of a fused function, or of its derivative, and whether it returns a tuple rather than one
+    value.
 
     The module's only kernel takes the arrays, then the scalars, and yields the outputs; an output of rank 0 is yielded
     with shape (1,), and ``attributes.scalars`` lists those. Raises UserError.
@@ -146,8 +174,17 @@ def trace_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalar
     context = ArrayContext(ArrayTracer, reads=reads)
     for value in constants.values():
         context.heap.add_outside(value)
-    return _module(captured, context, arrays, scalars,
-                   lambda given: ArrayTracer(captured, context).run({**constants, **given}))
+
+    def run(values: dict[str, Any]) -> Any:
+        found = ArrayTracer(captured, context).run(values)
+        context.span = captured.span(captured.node)
+        return found
+
+    def make(given: dict[str, Tile]) -> Any:
+        values = {**constants, **given}
+        return run(values) if derivative is None else flattened(derivative.evaluate(values, run))
+
+    return _module(captured, context, arrays, scalars, make)
 
 
 def build_arrays(captured: CapturedFunction, arrays: Sequence[ArraySpec], scalars: Sequence[tuple[str, DType]],

@@ -245,9 +245,13 @@ class FusedFunction(TracedFunction):
         model = next(iter(arrays))
         return _Plan(program, program.fitted(arrays, extents), engine_name, sources, shapes, places[model], model)
 
+    def python_signature(self) -> inspect.Signature:
+        """How Python binds the arguments of a call."""
+        return inspect.signature(self.function)
+
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         try:
-            bound = inspect.signature(self.function).bind(*args, **kwargs)
+            bound = self.python_signature().bind(*args, **kwargs)
         except TypeError as error:
             raise call_error("E0604", f"{self.__name__}: {error}", help=f"it has {', '.join(self.signature.names)}",
                              declared=self.captured.span(self.captured.node)) from None

@@ -81,8 +81,10 @@ def _classes(function: Function) -> dict[str, Extent]:
 
 
 def _order(function: Function, symbol: Extent) -> int:
-    """Where a symbol first occurs among the parameters."""
+    """Where a symbol first occurs among the parameters, and then among those that are made of others: what has the name
+    of one is never made of it."""
     flat = [n for value in function.body.args for n in extents_of(value.tile)]
+    flat += [name for name, *_ in function.attributes.sizes]
     return flat.index(symbol) if symbol in flat else len(flat)
 
 
