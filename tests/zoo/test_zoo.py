@@ -26,6 +26,7 @@ KERNELS = {
     "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
     "linear_attention.gated_linear_attention": "gla_outputs",
     "quantized.matmul": "quantized_matmul", "quantized.matmul_int8": "quantized_matmul_int8",
+    "images.batch": "fused_images",
 }
 SMALL = 40_000
 """Elements of the largest argument of a shape that is quick on the interpreter."""
@@ -38,7 +39,7 @@ def module_of(name: str) -> ModuleType:
 def dtypes_of(name: str) -> list[Any]:
     halves = [tl.f16, tl.bf16]
     few = {"elementwise.saxpy": [tl.f32], "gemm.matmul_explicit": halves, "quantized.matmul": halves,
-           "quantized.matmul_int8": halves}
+           "quantized.matmul_int8": halves, "images.batch": [tl.u8, tl.u16, tl.f32]}
     return few.get(name, [tl.f32, tl.f16, tl.bf16])
 
 
