@@ -30,6 +30,7 @@ from tilus.lang.builtins.control import static_assert as static_assert
 from tilus.lang.builtins.control import static_range as static_range
 from tilus.lang.builtins.control import supports as supports
 from tilus.lang.builtins.control import target as target
+from tilus.lang.builtins.convolutions import convolution as convolution
 from tilus.lang.builtins.creation import arange as arange
 from tilus.lang.builtins.creation import full as full
 from tilus.lang.builtins.creation import iota as iota

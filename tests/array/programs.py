@@ -395,5 +395,45 @@ def a_derivative_of_a_kernel() -> None:
     tl.grad(copy)
 
 
+def a_convolution_of_other_channels() -> None:
+    @tl.fuse
+    def convolved(x: tl.f32["N", 5, "H", "W"], w: tl.f32["O", 4, 3, 3]):
+        return tl.convolution(x, w, padding=1)
+
+    convolved(f32(1, 5, 6, 6), f32(7, 4, 3, 3))
+
+
+def a_convolution_of_integers() -> None:
+    @tl.fuse
+    def convolved(x, w):
+        return tl.convolution(x, w)
+
+    convolved(np.zeros((1, 5, 6), np.int32), np.zeros((7, 5, 3), np.int32))
+
+
+def strides_of_another_rank() -> None:
+    @tl.fuse
+    def convolved(x, w):
+        return tl.convolution(x, w, stride=(2, 2, 2))
+
+    convolved(f32(1, 5, 6, 6), f32(7, 5, 3, 3))
+
+
+def weights_of_another_rank() -> None:
+    @tl.fuse
+    def convolved(x, w):
+        return tl.convolution(x, w)
+
+    convolved(f32(1, 5, 6, 6), f32(7, 5, 3))
+
+
+def channels_that_differ_at_the_call() -> None:
+    @tl.fuse
+    def convolved(x, w):
+        return tl.convolution(x, w)
+
+    convolved(f32(1, 5, 6, 6), f32(7, 4, 3, 3))
+
+
 PROGRAMS = {name: value for name, value in vars().items()
             if callable(value) and getattr(value, "__module__", "") == __name__ and name != "f32"}

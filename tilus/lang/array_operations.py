@@ -41,7 +41,7 @@ def element_count(extents: Sequence[Any]) -> Tile:
 def einsum(spec: str, a: Tile, b: Tile, precision: str) -> Tile:
     """See :func:`tilus.lang.builtins.reduction.einsum`."""
     left, right, out = _letters(spec, a, b)
-    a, b = _of_one_type(a, b, "tl.einsum")
+    a, b = of_one_type(a, b, "tl.einsum")
     a, left = _sums_of_one(a, left, right + out)
     b, right = _sums_of_one(b, right, left + out)
     if out and out[-1] in left and out[-1] not in right:  # columns are what is contiguous in the result
@@ -64,7 +64,7 @@ def einsum(spec: str, a: Tile, b: Tile, precision: str) -> Tile:
     return result.reshape(kept).transpose([found.index(c) for c in out]) if found else result.reshape(())
 
 
-def _of_one_type(a: Tile, b: Tile, what: str) -> tuple[Tile, Tile]:
+def of_one_type(a: Tile, b: Tile, what: str) -> tuple[Tile, Tile]:
     kind = promote(a.dtype, b.dtype)
     if kind is None:
         raise fail("E0201", f"{what} of {a.dtype} and {b.dtype}: the types do not meet",
@@ -115,7 +115,7 @@ def contract(a: Any, b: Any, accumulator: Any, dtype: DType | None, precision: s
     row, column = len(a.shape) == 1, len(b.shape) == 1
     a = a.reshape(1, a.shape[0]) if row else a
     b = b.reshape(b.shape[0], 1) if column else b
-    a, b = _of_one_type(a, b, "@")
+    a, b = of_one_type(a, b, "@")
     batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
     a, b = broadcast_to(a, (*batch, *a.shape[-2:])), broadcast_to(b, (*batch, *b.shape[-2:]))
     result = emit(Contract(a.value, b.value, precision, span=current().span))

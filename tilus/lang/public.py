@@ -9,6 +9,7 @@ from tilus.diagnostics.entry import public_function
 from tilus.ir.dtypes import NAMED
 from tilus.lang.builtins import (
     control,
+    convolutions,
     creation,
     elementwise,
     functional,
@@ -21,7 +22,8 @@ from tilus.lang.builtins import (
     sync,
 )
 
-MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, shape, sync)
+MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, shape, sync,
+           convolutions)
 
 
 def public_names() -> Iterator[tuple[str, Any]]:

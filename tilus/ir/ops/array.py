@@ -79,11 +79,12 @@ class AffineAccess(Movement):
 
 class Lookup(Operation):
     """Elements of ``x`` at integer ``indices``, one array for each dimension of ``x``, all of the shape of the result;
-    0 where an index is outside of ``x``."""
+    0 where an index is outside of ``x``, as one is beyond the extents of the axes ``ends`` of the result."""
 
     NAME = "lookup"
     x: Value
     indices: tuple[Value, ...]
+    ends: tuple[int, ...] = ()
 
     def infer(self) -> Sequence[Type]:
         if len(self.indices) != self.x.tile.rank or not self.indices:

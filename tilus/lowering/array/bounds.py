@@ -12,6 +12,7 @@ from tilus.lowering.array.collapse import Collapsed, collapse_axes
 from tilus.lowering.array.nested import join_nested_reductions
 from tilus.lowering.array.online import recognise_attention
 from tilus.lowering.array.regroup import copy_strided_arrays
+from tilus.lowering.array.sink import sink_regroups
 from tilus.lowering.array.spread import spread_reductions
 from tilus.lowering.array.tiles import bound_of, limit_before
 
@@ -22,6 +23,7 @@ Factors = tuple[Extent, ...]
 def collapse(function: Function, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> Collapsed:
     """What is done to an array-level function before it is tiled, in place."""
     recognise_attention(function)
+    sink_regroups(function, inputs)
     copy_strided_arrays(function, inputs)
     join_nested_reductions(function)
     spread_reductions(function)

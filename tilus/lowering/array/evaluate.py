@@ -509,6 +509,10 @@ class Evaluator:
                 return False
             if value in self.stored:
                 continue
+            if isinstance(op, Lookup):
+                if axes.index(k) not in op.ends:
+                    return False
+                continue
             if isinstance(op, AffineAccess):
                 place = axes.index(k)
                 along = next((d for d in range(op.x.tile.rank) if op.whole(d) == place), None)

@@ -70,7 +70,8 @@ class TileTable:
     """The tile sizes for a kind of machine.
 
     Attributes:
-        contraction: for a contraction of operands of a type, with functions (exp, erf, …) of the product or without.
+        contraction: for a contraction of operands of a type, with functions (exp, erf, …) of the product or without,
+            of operands that are gathered or not.
         attention: for operands of a type, and values of up to so many columns.
         loop: for elementwise kernels and reductions: whether the last dimension is reduced, whether any is, whether
             there are transpositions.
@@ -81,7 +82,7 @@ class TileTable:
             reduced several times are read once then, and functions of them computed once.
     """
 
-    contraction: Callable[[DType, bool], Tiling]
+    contraction: Callable[[DType, bool, bool], Tiling]
     attention: Callable[[DType, int], Tiling]
     loop: Callable[[bool, bool, bool], Tiling]
     parts: int
@@ -89,21 +90,23 @@ class TileTable:
     resident: int = 0
 
 
-def _gpu_contraction(operand: DType, functions: bool) -> Tiling:
+def _gpu_contraction(operand: DType, functions: bool, gathered: bool) -> Tiling:
     """16-bit and 8-bit operands go to tensor cores, where 128×128 tiles reuse most per byte. Functions take registers
-    beside the accumulators: then a thread has 32 of those instead of 128. f32 and f64 are multiplied by plain
-    instructions."""
+    beside the accumulators, and so do the places of what is gathered: then a thread has 32 of those instead of 128. f32
+    and f64 are multiplied by plain instructions."""
+    if operand.bits <= 16 and gathered:
+        return Tiling(64, 64, 32, stages=2)
     if operand.bits <= 16:
         return Tiling(128, 64, 32, stages=3, warps=8) if functions else Tiling(128, 128, 32, stages=3)
     return Tiling(64, 64, 16 if operand.bits == 32 else 8, stages=2, warps=8)
 
 
-def _cpu_contraction(operand: DType, functions: bool) -> Tiling:
+def _cpu_contraction(operand: DType, functions: bool, gathered: bool) -> Tiling:
     """A CPU re-tiles products itself and only wants enough of them in a block."""
     return Tiling(128, 128, 32)
 
 
-def _ascend_contraction(operand: DType, functions: bool) -> Tiling:
+def _ascend_contraction(operand: DType, functions: bool, gathered: bool) -> Tiling:
     """Sums of 128 by 256 fill L0C; where vectors compute with them, half of that."""
     return Tiling(128, 128, 128) if functions or operand.bits > 16 else Tiling(128, 256, 128)
 

@@ -11,10 +11,21 @@ from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Scan, ShapedView, Workspace, Yield
-from tilus.ir.ops.array import Attend, Contract, Deposit, Deposited, MergeRuns, PartialReduce, Regroup, RoundTo, Sort
+from tilus.ir.ops.array import (
+    Attend,
+    Contract,
+    Deposit,
+    Deposited,
+    Lookup,
+    MergeRuns,
+    PartialReduce,
+    Regroup,
+    RoundTo,
+    Sort,
+)
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
-from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, tile_shape
+from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, strip, tile_shape
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, tile_counts
@@ -147,7 +158,9 @@ class _Tiler:
                 self.writes[root] = [self.memory[op.x]]
             elif isinstance(op, MergeRuns):
                 self.writes[root] = [self.memory[root], self.memory[op.x]]
-        for value in sorted(read, key=lambda v: isinstance(v.defining, Regroup)):
+        # In the function's order: names are the same whenever it is tiled.
+        made = [r for op in self.function.body.ops for r in op.results if r in read]
+        for value in sorted(made, key=lambda v: isinstance(v.defining, Regroup)):
             op = value.defining
             if isinstance(op, Deposited):
                 self.memory[value] = self.memory[op.x]
@@ -222,9 +235,10 @@ class _Tiler:
             base = self._attention(attends)
         elif plan.product is not None:
             stored = {v: Value(ViewType(d, ())) for v, (_, d) in self.memory.items()}
-            kinds = [held(o, stored) for r in plan.heavy if isinstance(r.defining, Contract)
-                     for o in r.defining.operands]
-            base = self.tiles.contraction(max(kinds, key=lambda d: d.bits), plan.functions)
+            operands = [o for r in plan.heavy if isinstance(r.defining, Contract) for o in r.defining.operands]
+            kind = max((held(o, stored) for o in operands), key=lambda d: d.bits)
+            gathered = any(isinstance(strip(o).defining, Lookup) for o in operands)
+            base = self.tiles.contraction(kind, plan.functions, gathered)
         else:
             last = any(r.axis == len(r.x.tile.shape) - 1 for r in plan.reduces)
             base = self.tiles.loop(last, len(plan.reduces) > 0, plan.transposes)

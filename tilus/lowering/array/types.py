@@ -7,7 +7,7 @@ import math
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, f32
 from tilus.ir.families import Movement
-from tilus.ir.ops.array import RoundTo
+from tilus.ir.ops.array import Lookup, RoundTo
 
 
 def wide(dtype: DType) -> DType:
@@ -17,7 +17,7 @@ def wide(dtype: DType) -> DType:
 
 def held(value: Value, stored: dict[Value, Value]) -> DType:
     """The type that a tile of the value has: that of its memory, that it has been rounded to, or the wide one."""
-    while value not in stored and isinstance(value.defining, Movement):
+    while value not in stored and isinstance(value.defining, (Movement, Lookup)):
         value = value.defining.operands[0]
     if value in stored:
         return stored[value].view.dtype
