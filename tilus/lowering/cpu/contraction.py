@@ -40,6 +40,7 @@ from tilus.lowering.cpu.evaluate import evaluate
 from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_columns import FEW_COLUMNS, FewColumns, turned_tile
 from tilus.lowering.cpu.few_rows import FEW_ROWS, FewRows, Plan, plan_for
+from tilus.lowering.cpu.gathered_panels import GatheredPanels
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, PANELS_KEPT, Memo, is_plain, memo_of, remember
 from tilus.lowering.cpu.limits import ends_of
 from tilus.lowering.cpu.memory import make_window
@@ -50,6 +51,7 @@ from tilus.lowering.cpu.nest import store_buffer, versions, windows_of
 from tilus.lowering.cpu.panels_ahead import Ahead, Rows, rows_of
 from tilus.lowering.cpu.prefetching import prefetch_rows
 from tilus.lowering.cpu.products_in_loops import ProductLoop, products_of
+from tilus.lowering.cpu.separable import Separable, needed_by
 from tilus.lowering.cpu.tile_products import SIDE
 from tilus.lowering.cpu.transpose import can_transpose, copy_transposed, side_of, source_dim
 from tilus.lowering.cpu.values import BlockState, Buffer, Coord, Lazy, Number
@@ -119,6 +121,7 @@ class _Contraction:
         self.start: Value
         self.wanted: Number = self.columns
         self.few: Value | bool = False
+        self.gathered: GatheredPanels | None = None
         self.set_chunk(CHUNK_BYTES)
 
     def run(self) -> None:
@@ -133,8 +136,8 @@ class _Contraction:
         rows, total = self.inside(c.mul(trips, self.loop.block))
         stops = stops_of(lowering, result)
         rows, self.wanted = c.min(rows, stops[0]), stops[1]
-        self.few = self.rows <= FEW_ROWS
-        if not self.few and not isinstance(rows, int):
+        self.few = self.rows <= FEW_ROWS and self.loop.gathered is None
+        if not self.few and not isinstance(rows, int) and self.loop.gathered is None:
             self.few = c.compare("le", rows, FEW_ROWS)
         memory = None if self.few is False or self.form is not None else lowering.neighbours.get(self.loop.dot)
         if memory is not None and self.suits_neighbours():
@@ -281,6 +284,8 @@ class _Contraction:
             memory = lowering.memos.pop() if lowering.memos else None
             room = lowering.allocate_raw(self.dtype, self.chunk * self.columns)
             panels = _Panels(room, self.memo_of_b(memory, total))
+            if self.loop.gathered is not None:
+                self.gathered = self.find_columns(self.loop.gathered)
             memo_a = self.memo_of_a(memory, total, filled)
         kept = panels is not None and panels.memo is not None
         lowering.multiplied = Multiplied(self.loop.dot, self.chunk, kept)
@@ -413,6 +418,9 @@ class _Contraction:
         c, memo = self.lowering.c, panels.memo
 
         def fill(place: Value) -> None:
+            if self.gathered is not None:
+                self.fill_gathered(self.gathered, place, at, depth)
+                return
             self.pieces(at, depth, index, lambda y, first, n: self.fill_b(y, place, first, n))
 
         if memo is None:
@@ -529,13 +537,34 @@ class _Contraction:
         lowering.blocks.pop()
         return longer
 
+    def find_columns(self, found: Separable) -> GatheredPanels:
+        """Where the columns of a gathered B are, for all of K."""
+        panels = GatheredPanels(self.lowering, found, self.chunk, self.columns, self.dtype)
+        needed = needed_by([p.value for parts in (*found.of(1), *found.of(None)) for p in parts], self.loop.op.body)
+        self.enter_iteration(self.start, lambda op: any(r in needed for r in op.results))
+        panels.find_columns()
+        self.lowering.blocks.pop()
+        return panels
+
+    def fill_gathered(self, panels: GatheredPanels, place: Value, at: Value, depth: Number) -> None:
+        """Panels of a chunk of a gathered B: first where its rows are."""
+        lowering, c = self.lowering, self.lowering.c
+        needed = needed_by([p.value for parts in panels.found.of(0) for p in parts], self.loop.op.body)
+
+        def iteration(first: Value, _: list[Value]) -> None:
+            top = lowering.frame_top
+            self.enter_iteration(self.index_at(c.add(at, first)), lambda op: any(r in needed for r in op.results))
+            panels.find_rows(first, self.loop.block)
+            lowering.blocks.pop()
+            lowering.frame_top = top
+
+        c.loop(0, depth, self.loop.block, [], iteration)
+        panels.fill(place, depth, self.wanted)
+
     def b_in_iteration(self, index: Value) -> Value:
         """B of one iteration of the loop, by the program's own operations."""
         lowering = self.lowering
-        needed = {self.loop.dot.b}
-        for op in reversed(self.loop.op.body.ops[:-1]):
-            if any(r in needed for r in op.results):
-                needed.update(op.operands)
+        needed = needed_by([self.loop.dot.b], self.loop.op.body)
         self.enter_iteration(index, lambda op: any(r in needed for r in op.results))
         y = self.converted(self.loop.dot.b)
         lowering.blocks.pop()

@@ -21,9 +21,11 @@ from tilus.ir.ops import (
     Unary,
 )
 from tilus.ir.types import TileType, ViewType
-from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.dot import compute_type
+from tilus.lowering.cpu.gathered_panels import suits_panels
 from tilus.lowering.cpu.movements import keeps_dimensions, source_dims
+from tilus.lowering.cpu.separable import Separable, needed_by, separable
 from tilus.lowering.cpu.slopes import Slopes
 from tilus.records import record
 
@@ -33,7 +35,8 @@ _ELEMENTWISE = (Binary, Unary, Compare, Select, Fma, Cast, Bitcast)
 @record(slots=True)
 class ProductLoop:
     """A recognised loop: ``dot`` is one of its dots, whose sum is carried at ``place``; ``block`` is the K of an
-    iteration, ``step`` that of its index. ``uniform``: B is one tile over all of K; else each iteration makes one."""
+    iteration, ``step`` that of its index. ``uniform``: B is one tile over all of K; else each iteration makes one, or
+    it is ``gathered``."""
 
     op: For
     dot: Dot
@@ -41,6 +44,7 @@ class ProductLoop:
     block: int
     step: int
     uniform: bool = True
+    gathered: Separable | None = None
 
 
 def products_of(self: BlockLowering, op: For) -> list[ProductLoop]:
@@ -74,7 +78,20 @@ def _recognise(self: BlockLowering, op: For, place: int, step: int) -> ProductLo
     if not _suits(self, loop, inside, dot.a, (0, 1)):  # dimension 1 of the consumer is K
         return None
     loop.uniform = _suits(self, loop, inside, dot.b, (1, 0))
-    return loop if loop.uniform or _is_lazy(inside, dot.b) else None
+    if not loop.uniform and dot.b in inside:
+        loop.gathered = _gathered(self, loop)
+    return loop if loop.uniform or loop.gathered is not None or _is_lazy(inside, dot.b) else None
+
+
+def _gathered(self: BlockLowering, loop: ProductLoop) -> Separable | None:
+    """B as a gather whose rows and columns are found apart, of which the latter are the same in all iterations."""
+    found, dtype = separable(self, loop.dot.b), loop.dot.accumulator.tile.dtype
+    if found is None or not suits_panels(self, found, loop.dot.result.tile.shape[1], dtype):
+        return None
+    lanes = self.machine.vector_bytes // container_bytes(dtype)
+    columns = [p.value for parts in (*found.of(1), *found.of(None)) for p in parts]
+    varies = loop.op.index in needed_by(columns, loop.op.body)
+    return None if varies or loop.block % lanes else found
 
 
 def _is_lazy(inside: set[Value], value: Value) -> bool:

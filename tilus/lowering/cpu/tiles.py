@@ -63,6 +63,7 @@ from tilus.lowering.cpu.nest import (
     versions,
     windows_of,
 )
+from tilus.lowering.cpu.patches import stage_patches
 from tilus.lowering.cpu.prefetching import ask_ahead
 from tilus.lowering.cpu.runs import first_lane, lowest_of, run_dim, run_of, store_run
 from tilus.lowering.cpu.streaming import stream_nest, streaming
@@ -409,6 +410,7 @@ def _store(self: BlockLowering, op: Operation) -> None:
     settle_own(self, inputs, memory, op)
     if op.mask is None and try_transposed_store(self, op.value, window):
         return
+    stage_patches(self, inputs)
     shape = op.value.tile.shape
     vector = vector_dim(self, shape, inputs, [window.strides])
     lanes = vector_lanes(self, inputs, shape[vector])
