@@ -164,7 +164,7 @@ def reason_against(node: Node) -> str | None:
     inputs = [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
     try:
         metas = node.meta["val"] if isinstance(node.meta.get("val"), (tuple, list)) else [node.meta.get("val")]
-        if not all(isinstance(m, torch.Tensor) for m in metas):
+        if not all(m is None or isinstance(m, torch.Tensor) for m in metas):  # None: nobody asks for that result
             return "results that are not tensors"
         check_tensors([n.meta["val"] for n in inputs])
         _try(node, inputs)

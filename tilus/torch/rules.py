@@ -3,6 +3,7 @@
 from tilus.torch import (  # noqa: F401
     rules_activations,
     rules_attention,
+    rules_convolution,
     rules_creation,
     rules_elementwise,
     rules_integers,

@@ -21,7 +21,7 @@ from tilus.torch.registry import Refused, rule
 from tilus.torch.rules_reductions import wide
 
 
-def _numbers(given: Any, count: int) -> list[int]:
+def numbers(given: Any, count: int) -> list[int]:
     """One for each dimension of an image, given as one number or several."""
     numbers = list(given) if isinstance(given, (list, tuple)) else [given]
     if not all(isinstance(n, int) for n in numbers):
@@ -34,9 +34,9 @@ class Windows:
 
     def __init__(self, x: Tile, shape: Sequence[Any], sizes: Any, strides: Any, padding: Any, dilation: Any) -> None:
         self.x, self.count = x, len(sizes)
-        self.sizes = _numbers(sizes, self.count)
-        self.strides = _numbers(strides, self.count) if strides else self.sizes
-        self.padding, self.dilation = _numbers(padding, self.count), _numbers(dilation, self.count)
+        self.sizes = numbers(sizes, self.count)
+        self.strides = numbers(strides, self.count) if strides else self.sizes
+        self.padding, self.dilation = numbers(padding, self.count), numbers(dilation, self.count)
         self.shape = (*shape, *self.sizes)
         self.first = len(shape) - self.count
 
