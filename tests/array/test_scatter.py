@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 import tilus as tl
 
@@ -178,3 +179,14 @@ def test_transposed_arguments_and_results() -> None:
 def test_one_kernel_initialises_and_one_adds() -> None:
     text = add_rows.explain(normal(9, 5), integers(0, 9, 4), normal(4, 5))
     assert "kernels: add_rows_0, add_rows_1\n" in text
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_bf16(engine: str) -> None:
+    x, i, u = normal(5, 6).astype(bfloat16), integers(0, 5, 70), normal(70, 6).astype(bfloat16)
+    found = add_rows.on(engine)(x, i, u)
+    assert found.dtype == bfloat16
+    check(found.astype("d"), added(x.astype("d"), i, u.astype("d")), 4e-3)
+    wanted = x.copy()
+    wanted[[3, 0]] = u[:2]
+    assert (put_rows.on(engine)(x, np.array([3, 0]), u[:2]) == wanted).all()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 import tilus as tl
 
@@ -134,3 +135,12 @@ def test_producers_and_consumers(engine: str) -> None:
     p = np.exp(np.take_along_axis(x, wanted, 1).astype("d"))
     np.testing.assert_array_equal(indices, wanted + 1)
     np.testing.assert_allclose(values, p / p.sum(1, keepdims=True), rtol=1e-5)
+
+
+@pytest.mark.parametrize("engine", ENGINES[:3])
+def test_bf16(engine: str) -> None:
+    x = with_equals(3, 60)
+    values, indices = ordered.on(engine)(x.astype(bfloat16))
+    places = np.argsort(x.astype(bfloat16).astype("f"), 1, kind="stable")
+    np.testing.assert_array_equal(indices, places)
+    np.testing.assert_array_equal(values, np.take_along_axis(x.astype(bfloat16), places, 1))

@@ -22,8 +22,9 @@ _SEEDS = (-(1 << 63), (1 << 63) - 1)
 """The range of seeds, by which they are known in a graph."""
 
 _library = torch.library.Library("tilus", "FRAGMENT")
-_library.define("random_uniform(Tensor seed, SymInt[] size) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
-_library.define("random_normal(Tensor seed, SymInt[] size) -> Tensor", tags=(torch.Tag.pt2_compliant_tag,))
+for _name in ("random_uniform", "random_normal"):  # of the size of `like`, where that is given
+    _library.define(f"{_name}(Tensor seed, SymInt[] size, Tensor? like=None) -> Tensor",
+                    tags=(torch.Tag.pt2_compliant_tag,))
 _library.define("random_seeds(int count, Device device) -> Tensor[]",
                 tags=(torch.Tag.pt2_compliant_tag, torch.Tag.nondeterministic_seeded))
 
@@ -35,11 +36,11 @@ def _units(seed: Any, size: Sequence[int]) -> list[Any]:
     return [torch.from_numpy((w >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)) for w in words]
 
 
-def _uniform(seed: Any, size: Sequence[int]) -> Any:
+def _uniform(seed: Any, size: Sequence[int], like: Any = None) -> Any:
     return _units(seed, size)[0].to(seed.device)
 
 
-def _normal(seed: Any, size: Sequence[int]) -> Any:
+def _normal(seed: Any, size: Sequence[int], like: Any = None) -> Any:
     a, b = _units(seed, size)
     return (((a + 2.0**-24).log() * -2).sqrt() * (b * (2 * torch.pi)).cos()).to(seed.device)
 
@@ -52,8 +53,8 @@ _library.impl("random_uniform", _uniform, "CompositeExplicitAutograd")
 _library.impl("random_normal", _normal, "CompositeExplicitAutograd")
 _library.impl("random_seeds", _seeds, "CompositeExplicitAutograd")
 for _name in ("random_uniform", "random_normal"):
-    torch.library.register_fake(f"tilus::{_name}", lambda seed, size: seed.new_empty(size, dtype=torch.float32),
-                                lib=_library)
+    torch.library.register_fake(
+        f"tilus::{_name}", lambda seed, size, like=None: seed.new_empty(size, dtype=torch.float32), lib=_library)
 
 
 def _seed(device: Any) -> Any:
@@ -61,7 +62,7 @@ def _seed(device: Any) -> Any:
 
 
 def _numbers(like: Any) -> Any:
-    return torch.ops.tilus.random_uniform(_seed(like.device), like.shape)
+    return torch.ops.tilus.random_uniform(_seed(like.device), like.shape, like)
 
 
 def native_dropout(x: Any, p: float, train: bool | None) -> Any:
@@ -85,15 +86,15 @@ _BITS = {torch.float16: 11, torch.bfloat16: 8}
 """How many bits numbers below 1 have in types that are narrower than f32."""
 
 
-def _rand(size: Any, dtype: Any, device: Any) -> Any:
-    found = torch.ops.tilus.random_uniform(_seed(device), size)
+def _rand(size: Any, dtype: Any, device: Any, like: Any = None) -> Any:
+    found = torch.ops.tilus.random_uniform(_seed(device), size, like)
     if dtype in _BITS:
         found = (found * 2.0 ** _BITS[dtype]).floor() * 2.0 ** -_BITS[dtype]
     return found.to(dtype)
 
 
-def _randn(size: Any, dtype: Any, device: Any) -> Any:
-    return torch.ops.tilus.random_normal(_seed(device), size).to(dtype)
+def _randn(size: Any, dtype: Any, device: Any, like: Any = None) -> Any:
+    return torch.ops.tilus.random_normal(_seed(device), size, like).to(dtype)
 
 
 def _new(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,7 +115,7 @@ def _like(make: Callable[..., Any]) -> Callable[..., Any]:
         if layout not in (None, torch.strided) or pin_memory or not x.is_contiguous() or not kind.is_floating_point \
                 or memory_format not in (None, torch.preserve_format, torch.contiguous_format):
             return NotImplemented
-        return make(x.shape, kind, device or x.device)
+        return make(x.shape, kind, device or x.device, x)
 
     return function
 

@@ -12,10 +12,10 @@ from tilus.torch.registry import rule
 
 
 @rule("tilus::random_uniform")
-def uniform(call: Call, seed: Tile, size: Any) -> Tile:
+def uniform(call: Call, seed: Tile, *_: Any) -> Tile:
     return random.uniform(call.shape, seed.reshape(()))
 
 
 @rule("tilus::random_normal")
-def normal(call: Call, seed: Tile, size: Any) -> Tile:
+def normal(call: Call, seed: Tile, *_: Any) -> Tile:
     return random.normal(call.shape, seed.reshape(()))
