@@ -103,11 +103,18 @@ def test_wrong_outputs() -> None:
 
 def test_a_parameter_that_operators_lack() -> None:
     @tl.fuse
-    def function(x, dtype: tl.DType = tl.f16):
+    def function(x, dtype: tl.DType):
         return x.to(dtype)
 
     with pytest.raises(tl.UserError, match="a type that operators of torch lack"):
         tilus.torch.custom_op(function, name="tilus_tests::cast")
+
+    @tl.fuse
+    def by_default(x, dtype: tl.DType = tl.f16):
+        return x.to(dtype)
+
+    x = torch.randn(5)
+    assert torch.equal(tilus.torch.custom_op(by_default, name="tilus_tests::half")(x), x.half())
 
 
 def test_neither_a_kernel_nor_a_function() -> None:

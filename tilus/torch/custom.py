@@ -23,7 +23,8 @@ Makers = Mapping[str, Callable[..., Any]]
 
 def custom_op(kernel: Kernel, *, outputs: Makers | int | None = None, backward: Callable[..., Any] | None = None,
               name: str | None = None) -> Any:
-    """An operator of torch that runs a kernel: it can be compiled around, differentiated and mapped over.
+    """An operator of torch that runs a kernel: it can be compiled around, differentiated and mapped over. Its parameters
+    are those of the kernel that are tensors, numbers, bools and strings; others keep their defaults.
 
     Args:
         kernel: a fused function, or a kernel whose written arrays ``outputs`` names.
@@ -65,8 +66,9 @@ class _Operator:
             raise call_error("E0604", f"the outputs of {kernel.__name__} are {outputs!r}",
                              help="a kernel needs the arrays that it writes, `outputs={'c': …}`; fused functions take "
                                   "the number of their results")
-        self.specs = [s for s in kernel.signature.specs if s.name not in self.makers]
-        self.types = [_type(kernel, spec) for spec in self.specs]
+        types = [(s, _type(kernel, s)) for s in kernel.signature.specs if s.name not in self.makers]
+        self.specs = [s for s, t in types if t is not None]
+        self.types = [t for _, t in types if t is not None]
         self.tensors = [i for i, t in enumerate(self.types) if t.startswith("Tensor")]
 
     @property
@@ -116,11 +118,12 @@ def _results(made: list[Any]) -> Any:
     return made[0] if len(made) == 1 else tuple(made)
 
 
-def _type(kernel: Kernel, spec: ParameterSpec) -> str:
-    """What the schema calls the type of a parameter."""
+def _type(kernel: Kernel, spec: ParameterSpec) -> str | None:
+    """What the schema calls the type of a parameter; None for one that keeps its default, since operators lack such."""
     annotation = None
     if spec.annotation is not None:
-        annotation = kernel.signature.annotation(spec, {})
+        defaults = {s.name: s.default for s in kernel.signature.specs if s.default is not MISSING}
+        annotation = kernel.signature.annotation(spec, defaults)
     optional = isinstance(annotation, OptionalAnnotation)
     inner = annotation.inner if isinstance(annotation, OptionalAnnotation) else annotation
     if isinstance(inner, (ArrayAnnotation, UnionAnnotation)):
@@ -131,7 +134,7 @@ def _type(kernel: Kernel, spec: ParameterSpec) -> str:
         return "Tensor" if spec.default is MISSING else "Tensor?"
     kind = annotation if isinstance(annotation, type) else type(spec.default)
     found = {bool: "bool", int: "int", float: "float", str: "str"}.get(kind)
-    if found is None:
+    if found is None and spec.default is MISSING:
         raise UserError.at("E0109", f"{spec.name!r} is a parameter of a type that operators of torch lack",
                            kernel.signature.span(spec.name), help="they take tensors, numbers, bools and strings")
     return found
