@@ -106,3 +106,30 @@ def test_tensors_and_arrays_by_turns(torch: Any) -> None:
         add_one(x.numpy(), y)
         add_one(y, x.numpy())
         assert (x == 3).all()
+
+
+@tl.fuse
+def combined(x, y, factor: float = 2.0):
+    return x * factor + y, tl.sum(x)
+
+
+def test_fused_calls_alike(torch: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    combined(torch.ones(40, 3), torch.ones(40, 3))
+    plans: list[int] = []
+    slow = combined._plan
+    monkeypatch.setattr(combined, "_plan", lambda *args: (plans.append(1), slow(*args))[1])
+    memory, seen = torch.randn(200), []
+    for offset in (0, 4, 1, 8, 1):  # the third and last are aligned otherwise
+        x, y = memory[offset : offset + 120].view(40, 3), torch.randn(40, 3)
+        first, total = combined(x, y)
+        torch.testing.assert_close(first, x * 2 + y)
+        torch.testing.assert_close(total, x.sum())
+        seen.append((first, total))
+    assert len({f.data_ptr() for f, _ in seen}) == 5
+    assert len(plans) == 1
+    torch.testing.assert_close(combined(memory[:120].view(40, 3), torch.zeros(40, 3), 3.0)[0],
+                               memory[:120].view(40, 3) * 3)
+    with pytest.raises(tl.UserError, match="requires a gradient"):
+        combined(torch.ones(40, 3, requires_grad=True), torch.ones(40, 3))
+    turned = torch.randn(3, 40).t()
+    torch.testing.assert_close(combined(turned, turned)[0], turned * 3)

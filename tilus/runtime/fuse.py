@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from tilus.diagnostics import Span
@@ -55,11 +55,36 @@ class _Plan:
                  shapes: list[tuple[int, ...]], model: int, model_name: str) -> None:
         self.program, self.kernel, self.engine_name, self.sources = program, kernel, engine_name, sources
         self.shapes, self.model, self.model_name = shapes, model, model_name
+        self.launch: Callable[[Sequence[int]], bool] | None = None
 
     def run(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         outputs, values = self.bound(fused, args, kwargs, out)
         self.kernel.called_on(self.engine_name)(*values)
+        if self.launch is None and out is None and all(map(args_.is_torch, (*values, *outputs))):
+            self.launch = self.kernel.launcher(self.engine_name, values)
         return tuple(outputs) if self.program.several else outputs[0]
+
+    def run_on_tensors(self, addresses: Sequence[int | None]) -> Any:
+        """A call like an earlier one on tensors of torch that lie at these addresses, by position, for outputs that are
+        new: nothing else needs to be looked at. None where it cannot be done so."""
+        if self.launch is None or len(addresses) <= self.last_source:
+            return None
+        outputs = [new() for new in self.torch_outputs]
+        places = [addresses[place] for place, _, _ in self.sources]
+        if None in places or not self.launch([*places, *[o.data_ptr() for o in outputs]]):  # type: ignore[list-item]
+            return None
+        return tuple(outputs) if self.program.several else outputs[0]
+
+    @functools.cached_property
+    def last_source(self) -> int:
+        return max(place for place, _, _ in self.sources)
+
+    @functools.cached_property
+    def torch_outputs(self) -> list[Callable[[], Any]]:
+        """What makes the outputs, as tensors in host memory."""
+        from tilus.runtime.torch_arrays import maker
+
+        return [maker(shape, dtype) for (dtype, _), shape in zip(self.program.outputs, self.shapes, strict=True)]
 
     def bound(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any],
               out: Any) -> tuple[list[Any], tuple[Any, ...]]:
@@ -100,14 +125,15 @@ class _Plan:
                 for (dtype, _), shape in zip(self.program.outputs, self.shapes, strict=True)]
 
 
-def call_key(chosen: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_key(chosen: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
+             addresses: list[int | None] | None = None) -> Any:
     """What a call on a chosen engine depends on; None where an argument is neither an array of NumPy's or torch's own
-    class nor a plain Python value."""
+    class nor a plain Python value. ``addresses`` gets those of tensors, and None for other arguments."""
     import numpy as np
 
     key: list[Any] = [chosen]
     for value in args if not kwargs else (*args, *kwargs.values()):
-        kind = type(value)
+        kind, address = type(value), None
         if kind is np.ndarray:
             key += (value.dtype, value.shape, value.flags.c_contiguous)
         elif kind in (int, float, bool, str, type(None)):
@@ -116,8 +142,11 @@ def call_key(chosen: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             found = array_key(value)
             if found is None:
                 return None
+            address = found[0]
             key.append(kind)
             key += found[1]
+        if addresses is not None:
+            addresses.append(address)
     return (*key, len(args), *kwargs)
 
 
@@ -195,8 +224,13 @@ class FusedFunction(TracedFunction):
             raise call_error("E0507", "fused functions do not run on the engine 'python'",
                              help="`interpret` runs their kernels in NumPy")
         self.refresh()
-        key = call_key(chosen, args, kwargs)
+        addresses: list[int | None] = []
+        key = call_key(chosen, args, kwargs, addresses)
         plan = None if key is None else self._plans.get(key)
+        if plan is not None and out is None and not kwargs:
+            found = plan.run_on_tensors(addresses)
+            if found is not None:
+                return found
         if plan is None:
             plan = self._plan(chosen, args, kwargs)
             if key is not None and not plan.program.scalars:

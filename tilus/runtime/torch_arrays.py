@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 from tilus.ir.dtypes import DType, f4e2m1, parse_dtype, u8
@@ -138,3 +139,11 @@ def empty_like(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     import sys
 
     return value.new_empty(shape, dtype=getattr(sys.modules["torch"], torch_name(dtype) or ""))
+
+
+def maker(shape: tuple[int, ...], dtype: DType) -> Callable[[], Any]:
+    """What makes uninitialised tensors in host memory."""
+    import sys
+
+    torch = sys.modules["torch"]
+    return functools.partial(torch.empty, shape, dtype=getattr(torch, torch_name(dtype) or ""), device="cpu")

@@ -23,8 +23,8 @@ Makers = Mapping[str, Callable[..., Any]]
 
 def custom_op(kernel: Kernel, *, outputs: Makers | int | None = None, backward: Callable[..., Any] | None = None,
               name: str | None = None) -> Any:
-    """An operator of torch that runs a kernel: it can be compiled around, differentiated and mapped over. Its parameters
-    are those of the kernel that are tensors, numbers, bools and strings; others keep their defaults.
+    """An operator of torch that runs a kernel: it can be compiled around, differentiated and mapped over. Its
+    parameters are those of the kernel that are tensors, numbers, bools and strings; others keep their defaults.
 
     Args:
         kernel: a fused function, or a kernel whose written arrays ``outputs`` names.
