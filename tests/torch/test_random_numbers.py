@@ -48,6 +48,16 @@ def test_the_backward_graph_sees_the_same_mask() -> None:
     assert 0.15 < both.float().mean() < 0.35
 
 
+def test_what_is_computed_again_has_the_same_mask() -> None:
+    def function(x: Any) -> Any:
+        return torch.utils.checkpoint.checkpoint(lambda x: F.dropout(x.exp(), 0.5) * 2, x, use_reentrant=False)
+
+    x = torch.randn(200, requires_grad=True)
+    y = fused(function)(x)
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, y.detach())
+
+
 def test_layers_draw_their_seeds_at_once() -> None:
     def function(x: Any) -> list[Any]:
         for _ in range(3):

@@ -161,6 +161,8 @@ def reason_against(node: Node) -> str | None:
         return "no operator"
     if node.target is operator.getitem:
         return reason_against(node.args[0])
+    if any("val" not in n.meta for n in (node, *node.all_input_nodes)):
+        return "arguments of which nothing is known"
     inputs = [n for n in node.all_input_nodes if isinstance(n.meta.get("val"), torch.Tensor)]
     try:
         metas = node.meta["val"] if isinstance(node.meta.get("val"), (tuple, list)) else [node.meta.get("val")]
