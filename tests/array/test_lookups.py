@@ -50,6 +50,12 @@ def scans_of_more_dimensions(x):
 
 
 @tl.fuse
+def scan_beside_reductions(x):
+    y = x - tl.sum(x, axis=1, keepdims=True)
+    return tl.cumsum(y - tl.max(y, axis=0), 0)
+
+
+@tl.fuse
 def lower_rows(x):
     n = x.shape[1]
     i, j = tl.arange(n), tl.arange(n)
@@ -109,6 +115,13 @@ def test_scans_of_more_dimensions(engine: str) -> None:
     x = normal(3, 4, 21)
     y = np.exp(x.astype("d"))
     check(scans_of_more_dimensions.on(engine)(x), y.cumsum(0), (y / y.sum(2, keepdims=True)).cumsum(2))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_scan_of_what_another_dimension_is_reduced_for(engine: str) -> None:
+    x = normal(9, 7)
+    y = x.astype("d") - x.astype("d").sum(1, keepdims=True)
+    check(scan_beside_reductions.on(engine)(x), (y - y.max(0)).cumsum(0))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -256,6 +256,10 @@ class _Partition:
             if places.setdefault(op, at) != at or here is None or (product is not None and here != product):
                 missing = op.result
             product = product or here
+        if isinstance(root.defining, Scan) and axes[root.defining.axis] in needed:
+            looped.add(axes[root.defining.axis])
+        if isinstance(root.defining, MergeRuns):
+            looped.add(axes[-1])
         for op, at in found.outer:
             if op.result is root:
                 continue
@@ -266,10 +270,6 @@ class _Partition:
                 missing = op.result
             else:
                 looped |= free
-        if isinstance(root.defining, Scan) and axes[root.defining.axis] in needed:
-            looped.add(axes[root.defining.axis])
-        if isinstance(root.defining, MergeRuns):
-            looped.add(axes[-1])
         if missing is None and product is not None and not isinstance(root.defining, PRODUCTS):
             missing = self._meeting(root, product)
         if missing is not None:
