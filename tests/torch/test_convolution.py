@@ -19,6 +19,7 @@ MODELS: dict[str, tuple[Any, tuple[int, ...]]] = {
     "groups": (lambda: nn.Conv2d(8, 12, 3, stride=2, padding=1, groups=4), (2, 8, 9, 9)),
     "depthwise": (lambda: nn.Conv2d(8, 8, 3, padding=1, groups=8), (2, 8, 9, 9)),
     "depthwise, several each": (lambda: nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=4), (2, 4, 9, 9)),
+    "depthwise, several each side by side": (lambda: nn.Conv2d(4, 8, 3, padding=1, groups=4), (2, 4, 9, 9)),
     "transposed": (lambda: nn.ConvTranspose2d(8, 12, 4, stride=2, padding=1, groups=2), (2, 8, 6, 6)),
     "transposed, depthwise": (lambda: nn.ConvTranspose2d(6, 6, 3, stride=2, output_padding=1, groups=6), (2, 6, 5, 5)),
     "1-D": (lambda: nn.Conv1d(8, 16, 5, stride=3, dilation=2, padding=2), (2, 8, 40)),

@@ -124,7 +124,7 @@ def convolved(x: Tile, w: Tile, bias: Tile | None, g: Geometry) -> Tile:
     """The convolution of images (n, channels, …) by weights (channels of the result, channels of a group, …)."""
     channels = g.channels
     if w.shape[1] == 1 and g.groups > 1 and all(isinstance(n, int) for n in g.sizes):
-        return _depthwise(x, w, bias, g)
+        return depthwise(x, w, bias, g)
     b = patches(x, g)
     k = combined("mul", w.shape[1], g.taps)
     per_group = combined("floordiv", channels, g.groups)
@@ -143,7 +143,7 @@ def grouped_vector(bias: Tile, groups: int, ones: int) -> Tile:
     return reshape(bias, (*shape, *[1] * ones))
 
 
-def _depthwise(x: Tile, w: Tile, bias: Tile | None, g: Geometry) -> Tile:
+def depthwise(x: Tile, w: Tile, bias: Tile | None, g: Geometry) -> Tile:
     """Each channel by itself: no product, but sums of a few parts of the image times a number each."""
     channels, rank = g.channels, len(g.sizes)
     sizes = [int(n) for n in g.sizes]
@@ -168,5 +168,5 @@ def _depthwise(x: Tile, w: Tile, bias: Tile | None, g: Geometry) -> Tile:
     return reshape(total, (n, channels, *g.out)) if several else total
 
 
-__all__ = ["DEPTH", "Geometry", "along", "as_shape", "convolved", "convolved_extent", "digit", "grouped",
+__all__ = ["DEPTH", "Geometry", "along", "as_shape", "convolved", "convolved_extent", "depthwise", "digit", "grouped",
            "grouped_vector", "patches", "transposed_extent"]
