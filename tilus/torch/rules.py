@@ -10,6 +10,7 @@ from tilus.torch import (  # noqa: F401
     rules_moves,
     rules_norms,
     rules_ordering,
+    rules_pooling,
     rules_products,
     rules_random,
     rules_reductions,

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import Iota
 from tilus.ir.terms import ScatterKind
-from tilus.lang.array_moves import access, indices_of, look_up
-from tilus.lang.array_operations import extent_scalar
+from tilus.lang.array_moves import access, indices_of
 from tilus.lang.array_scatter import put, scattered
-from tilus.lang.builtins.creation import zeros
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
-from tilus.lang.values import Tile, as_tile, broadcast_to, emit
-from tilus.torch.node import Call, convert, operand
+from tilus.lang.values import Tile, emit
+from tilus.torch.node import Call, operand
 from tilus.torch.registry import Refused, rule
 from tilus.torch.rules_moves import from_the_start, whole
-from tilus.torch.rules_reductions import wide
-from tilus.torch.rules_windows import Windows
 
 
 @rule("scatter.src", "scatter.value")
@@ -81,59 +76,3 @@ def slice_scatter(call: Call, x: Tile, part: Tile, dim: int, start: Any, end: An
         at = emit(Iota(x.shape, dim, i64, span=current().span))
         return where((at >= first) & (at < first + call.metas[1].shape[dim]), moved, x)
     return scattered("set", x, place, part, dim)
-
-
-# -- gradients of pooling
-
-
-@rule("max_pool2d_with_indices_backward", "max_pool3d_with_indices_backward")
-def max_pool_backward(call: Call, g: Tile, x: Tile, sizes: Sequence[int], *rest: Any) -> Tile:
-    """Each element of the result goes to the one that it was; the indices are numbers of elements of an image."""
-    place, count = rest[-1], len(sizes)
-    first = len(x.shape) - count
-    indices = [emit(Iota(g.shape, d, i64, span=current().span)) for d in range(first)]
-    within: list[Tile] = []
-    for n in reversed(x.shape[first + 1 :]):
-        extent = as_tile(extent_scalar(n))
-        within.insert(0, place % extent)
-        place = place // extent
-    return put("add", zeros(x.shape, g.dtype), [*indices, place, *within], g)
-
-
-@rule("avg_pool2d_backward", "avg_pool3d_backward")
-def average_pool_backward(call: Call, g: Tile, x: Tile, sizes: Any, strides: Any, padding: Any, ceil_mode: bool,
-                          count_padding: bool, divisor: Any) -> Tile:
-    if ceil_mode:
-        raise Refused("windows that reach beyond the padding")
-    windows = Windows(x, g.shape, sizes, strides, padding, 1)
-    share = convert(g, wide(g.dtype)) / windows.elements(count_padding, divisor, wide(g.dtype))
-    if all(n <= s for n, s in zip(windows.sizes, windows.strides, strict=True)):
-        return look_up(share, _window_of_each(windows))
-    everywhere = broadcast_to(share.reshape(*g.shape, *[1] * windows.count), windows.shape)
-    indices = [emit(Iota(windows.shape, d, i64, span=current().span)) for d in range(windows.first)]
-    return put("add", zeros(x.shape, share.dtype), [*indices, *windows.positions()], everywhere)
-
-
-@rule("_adaptive_avg_pool2d_backward")
-def adaptive_average_pool_backward(call: Call, g: Tile, x: Tile) -> Tile:
-    """Where all windows are alike."""
-    first = len(x.shape) - 2
-    sizes = []
-    for n, m in zip(call.metas[1].shape[first:], call.metas[0].shape[first:], strict=True):
-        if not isinstance(n, int) or not isinstance(m, int) or n % m:
-            raise Refused("windows of several sizes")
-        sizes.append(n // m)
-    share = convert(g, wide(g.dtype)) / float(math.prod(sizes))
-    places = [emit(Iota(x.shape, d, i64, span=current().span)) for d in range(len(x.shape))]
-    return look_up(share, [place if d < first else place // sizes[d - first] for d, place in enumerate(places)])
-
-
-def _window_of_each(windows: Windows) -> list[Tile]:
-    """The place, in every dimension, of the window that an element is in; outside where it is in none."""
-    shape = windows.x.shape
-    found = [emit(Iota(shape, d, i64, span=current().span)) for d in range(len(shape))]
-    for n in range(windows.count):
-        at = found[windows.first + n] + windows.padding[n]
-        stride, size = windows.strides[n], windows.sizes[n]
-        found[windows.first + n] = at // stride if size == stride else where(at % stride < size, at // stride, -1)
-    return found
