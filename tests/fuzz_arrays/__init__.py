@@ -1,0 +1,1 @@
+"""Random fused functions against NumPy."""
