@@ -202,7 +202,7 @@ def draw_index(rng: random.Random, values: list[Value]) -> Drawn | None:
 
 
 def draw_pad(rng: random.Random, values: list[Value]) -> Drawn | None:
-    i = chosen(rng, values, lambda v: 0 < len(v.shape) and math.prod(v.shape) < MOST // 4)
+    i = chosen(rng, values, lambda v: len(v.shape) > 0 and math.prod(v.shape) < MOST // 4)
     if i is None:
         return None
     widths = tuple((rng.randrange(3), rng.randrange(3)) for _ in values[i].shape)
@@ -210,7 +210,7 @@ def draw_pad(rng: random.Random, values: list[Value]) -> Drawn | None:
 
 
 def draw_join(rng: random.Random, values: list[Value]) -> Drawn | None:
-    i = chosen(rng, values, lambda v: 0 < len(v.shape) and math.prod(v.shape) <= MOST // 2)
+    i = chosen(rng, values, lambda v: len(v.shape) > 0 and math.prod(v.shape) <= MOST // 2)
     if i is None:
         return None
     axis, shape = rng.randrange(len(values[i].shape)), values[i].shape

@@ -54,7 +54,8 @@ def drawn(seed: int, most: int = 9) -> Program:
     """The program of a seed, of operations that have values to work on."""
     rng = random.Random(seed)
     extents = rng.sample(EXTENTS, 3)
-    shapes = tuple(tuple(rng.choice(extents) for _ in range(rng.choice((1, 2, 2, 2, 3)))) for _ in range(rng.choice((2, 3))))
+    ranks = [rng.choice((1, 2, 2, 2, 3)) for _ in range(rng.choice((2, 3)))]
+    shapes = tuple(tuple(rng.choice(extents) for _ in range(rank)) for rank in ranks)
     if rng.random() < 0.03:
         shapes = ((0, *shapes[0][1:]), *shapes[1:])
     arrays: list[Array] = [np.zeros(s) for s in shapes]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Block, Operation, Value
 from tilus.ir.ops import Binary, Broadcast, Const, For, Iota, Load, Reduce, Reshape, Yield
+from tilus.ir.types import ViewType
 from tilus.lowering.cpu.block import BlockLowering, lower
 from tilus.lowering.cpu.carried import carried_homes, finish_loop
 from tilus.lowering.cpu.combining import KINDS, Combiner
@@ -114,13 +115,18 @@ def _is_one_row(self: BlockLowering, loop: For, needed: Sequence[Operation], ext
     """Whether iterations read elements that follow each other, so that those of all are one row."""
     step = self.c.number(self.scalars[loop.step])
     for op in needed:
+        if any(isinstance(r.type, ViewType) for r in op.results):
+            return False
         if all(r.tile.is_scalar for r in op.results):
             continue
         if isinstance(op, Load):
             slope = _slopes(loop, op.offsets)[-1]
             if slope is None or not isinstance(step, int) or slope * step != extent:
                 return False
-        elif isinstance(op, Iota) or any(_slopes(loop, [o for o in op.operands if o.tile.is_scalar])):
+            continue
+        if isinstance(op, Iota) or any(isinstance(o.type, ViewType) for o in op.operands):
+            return False
+        if any(_slopes(loop, [o for o in op.operands if o.tile.is_scalar])):
             return False
     return True
 
