@@ -435,5 +435,13 @@ def channels_that_differ_at_the_call() -> None:
     convolved(f32(1, 5, 6, 6), f32(7, 4, 3, 3))
 
 
+def a_part_that_is_updated() -> None:
+    @tl.fuse
+    def head(x):
+        return x.at[:3].set(0.0)
+
+    head(f32(4))
+
+
 PROGRAMS = {name: value for name, value in vars().items()
             if callable(value) and getattr(value, "__module__", "") == __name__ and name != "f32"}

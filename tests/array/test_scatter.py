@@ -56,6 +56,16 @@ def of_products(x, i, a, b):
     return tl.scatter_add(x, i, tl.relu(a @ b)), tl.sum(tl.scatter_add(tl.zeros(x.shape), i, tl.exp(a @ b)), axis=1)
 
 
+@tl.fuse
+def at_places(x, i, j, u, v):
+    return x.at[i, j].add(u * 2), x.at[:, i].set(v), tl.exp(x).at[i].add(1) * 2, x.at[i % 3, :].add(v[0, 0])
+
+
+@tl.fuse
+def at_pairs(x, i, j, u):
+    return x.at[i, j].add(u)
+
+
 def added(x: Array, key: Any, u: Array) -> Array:
     found = np.array(x, np.int64 if x.dtype.kind in "iub" else np.float64)
     np.add.at(found, key, u)
@@ -86,6 +96,21 @@ def test_rows_and_columns(engine: str, shape: tuple[int, int]) -> None:
     v = normal(shape[0], 7)
     np.add.at(found, (slice(None), k[inside] * 2), np.exp(v.astype("d"))[:, inside] + 1)
     check(add_columns.on(engine)(x, k, v), found * 2)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_places(engine: str) -> None:
+    x, i, j = normal(9, 9), np.array([3, 1, 7]), np.array([2, 2, 0])
+    u, v = normal(3), normal(9, 3)
+    placed = x.copy()
+    placed[:, i] = v
+    found = at_places.on(engine)(x, i, j, u, v)
+    wanted = (added(x, (i, j), u * 2), placed, added(np.exp(x), i, 1.0) * 2, added(x, i % 3, v[0, 0]))
+    for mine, theirs in zip(found, wanted, strict=True):
+        check(mine, theirs)
+    several = integers(0, 9, 4, 2)
+    check(at_pairs.on(engine)(x, several, several[:, :1], normal(4, 2)), added(x, (several, several[:, :1]),
+                                                                                normal(4, 2)))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -9,9 +9,10 @@ from tilus.ir.dtypes import DType, f32, i32, i64
 from tilus.ir.ops import Iota
 from tilus.ir.ops.array import ScatterArray
 from tilus.ir.terms import ScatterKind
+from tilus.lang.array_moves import indices_of
 from tilus.lang.context import current
 from tilus.lang.promotion import promote
-from tilus.lang.values import Tile, as_tile, broadcast_to, emit, fail
+from tilus.lang.values import METHODS, Tile, as_tile, broadcast_to, emit, fail, whole_key
 
 
 def scattered(kind: ScatterKind, x: Any, indices: Any, updates: Any, axis: Any) -> Tile:
@@ -53,6 +54,38 @@ def put(kind: ScatterKind, x: Tile, indices: Sequence[Tile], updates: Any) -> Ti
     return found.to(x.dtype)
 
 
+class ElementsAt:
+    """What ``x.at`` is, and with a key ``x.at[key]``: arrays of integers, and ``:`` for dimensions that are whole."""
+
+    def __init__(self, x: Tile, key: Any = None) -> None:
+        if current().level != "array":
+            raise fail("E0115", "x.at is for whole arrays, in a function of @tl.fuse",
+                       help="a kernel scatters to memory: tl.scatter, tl.atomic_add")
+        self.x, self.key = x, key
+
+    def __getitem__(self, key: Any) -> ElementsAt:
+        rank = len(self.x.shape)
+        keys = whole_key(key if isinstance(key, tuple) else (key,), rank, f"an array of rank {rank}")
+        if any(k != slice(None) for k in keys if not isinstance(k, Tile)) or not any(
+                isinstance(k, Tile) and k.shape for k in keys):
+            raise fail("E0204", "x.at takes arrays of integers, and `:` for whole dimensions",
+                       help="of slices, write x with tl.concatenate or tl.where")
+        return ElementsAt(self.x, [k if isinstance(k, Tile) else None for k in keys])
+
+    def add(self, updates: Any) -> Tile:
+        """The array with updates added there."""
+        return self._put("add", updates)
+
+    def set(self, updates: Any) -> Tile:
+        """The array with updates put there."""
+        return self._put("set", updates)
+
+    def _put(self, kind: ScatterKind, updates: Any) -> Tile:
+        if self.key is None:
+            raise fail("E0204", f"x.at.{kind} without indices", help=f"x.at[i].{kind}(updates)")
+        return put(kind, self.x, indices_of(self.x, self.key), updates)
+
+
 def _held(dtype: DType) -> DType:
     """The type that a scatter takes for elements of another one."""
     if dtype.is_arithmetic and (dtype.is_float or dtype.bits in (32, 64)):
@@ -60,4 +93,5 @@ def _held(dtype: DType) -> DType:
     return i32 if dtype.is_bool or dtype.is_int else f32
 
 
-__all__ = ["put", "scattered"]
+METHODS["at array"] = ElementsAt  # type: ignore[assignment]  # whose methods give arrays
+__all__ = ["ElementsAt", "put", "scattered"]

@@ -9,6 +9,7 @@ its broadcasts and contractions.
 from __future__ import annotations
 
 import ast
+import operator
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,6 +48,7 @@ from tilus.lang import (  # noqa: F401  (registers the methods of arrays, and ru
     derivatives_sums,
 )
 from tilus.lang.array_operations import extent_scalar, round_to
+from tilus.lang.array_scatter import ElementsAt
 from tilus.lang.builtins import elementwise
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import use_context
@@ -126,6 +128,11 @@ class ArrayTracer(Tracer):
                 self.context.span = self.captured.span(node)
                 return tuple(extent_scalar(n) for n in value.shape)
         return super().eval(node)
+
+    def item(self, value: Any, key: Any, node: ast.AST) -> Any:
+        if isinstance(value, ElementsAt):
+            return self.apply(node, operator.getitem, value, key)
+        return super().item(value, key, node)
 
     def choose(self, condition: Any, node: ast.AST, then: Any, orelse: Any) -> None:
         if isinstance(condition, Tile):

@@ -199,6 +199,13 @@ class Tile:
         """The tile with its dimensions reversed."""
         return self.transpose()
 
+    @property
+    def at(self) -> Any:
+        """Of a whole array its elements at indices, as new ones have them: ``x.at[i].add(u)`` is ``x`` with ``u`` added
+        to ``x[i]``, where equal indices add up, ``x.at[i, j].set(u)`` has ``u`` there, where one of equal ones counts.
+        An index outside leaves its update out."""
+        return METHODS["at array"](self)
+
     def __repr__(self) -> str:
         known = current().concrete(self.value)
         return f"<{self.value.type}{'' if known is None else f' = {known}'}>"
