@@ -42,12 +42,11 @@ def transposed(x: Tile, w: Tile, bias: Tile | None, g: Geometry) -> Tile:
     front = len(x.shape) - len(g.sizes) - 1
     channels, rows = x.shape[front], w.shape[1]
     w = w if g.groups == 1 else reshape(w, (g.groups, channels, *w.shape[1:]))
-    a = _weights(w, taps)
     depth = combined("mul", channels, product(taps.counts))
     remainders = math.prod(taps.remainders)
     batch = (*x.shape[:front], remainders)
+    a = broadcast_to(_weights(w, taps, depth), as_shape((*batch, rows, depth)))
     b = _image(x, taps, (*batch, depth, product(taps.positions)))
-    a = broadcast_to(reshape(a, (*a.shape[: front - 1], remainders, rows, depth)), as_shape((*batch, rows, depth)))
     y = emit(Contract(a.value, b.value, span=current().span))
     y = _interleaved(y, taps) if taps.are_apart else y.reshape(*x.shape[:front], rows, product(g.out))
     if bias is not None:
@@ -108,17 +107,24 @@ class _Taps:
         return first, compare("eq", apart % common, 0) & compare("lt", first, self.remainders[d])
 
 
-def _weights(w: Tile, taps: _Taps) -> Tile:
-    """The weights of each remainder, ([groups,] remainders, rows, channels, …taps); 0 where it has fewer taps."""
+def _weights(w: Tile, taps: _Taps, depth: Extent) -> Tile:
+    """The weights of each remainder, ([groups,] remainders, rows, channels × taps); 0 where it has fewer taps."""
     rank = len(taps.counts)
     front = len(w.shape) - rank - 2
-    shape = (*w.shape[:front], math.prod(taps.remainders), w.shape[front + 1], w.shape[front], *taps.counts)
+    batch, (channels, rows), remainders = w.shape[:front], w.shape[front : front + 2], math.prod(taps.remainders)
+    if not taps.are_apart:
+        turned = w.transpose([*range(front), front + 1, front, *range(front + 2, front + 2 + rank)])
+        return reshape(turned, (*batch, 1, rows, depth))
+    shape, box = (*batch, combined("mul", rows, remainders), depth), (channels, *taps.counts)
+    both = (remainders, rows)  # one dimension, since only two have tiles
     indices = [along(shape, d, lambda n: n) for d in range(front)]
-    indices += [along(shape, front + 2, lambda n: n), along(shape, front + 1, lambda n: n)]
+    indices += [along(shape, front + 1, lambda n: digit(n, box, 0), DEPTH),
+                along(shape, front, lambda n: digit(n, both, 1))]
     for d in range(rank):
-        first = along(shape, front, lambda n, d=d: taps.first(d, n))
-        indices.append(first + along(shape, front + 3 + d, lambda n, d=d: n * taps.steps[d]))
-    return emit(Lookup(w.value, tuple(i.value for i in indices), span=current().span))
+        first = along(shape, front, lambda n, d=d: taps.first(d, digit(n, both, 0)))
+        indices.append(first + along(shape, front + 1, lambda n, d=d: digit(n, box, d + 1) * taps.steps[d], DEPTH))
+    found = emit(Lookup(w.value, tuple(i.value for i in indices), span=current().span))
+    return reshape(found, (*batch, remainders, rows, depth))
 
 
 def _image(x: Tile, taps: _Taps, shape: Sequence[Extent]) -> Tile:

@@ -540,7 +540,7 @@ class _Contraction:
     def find_columns(self, found: Separable) -> GatheredPanels:
         """Where the columns of a gathered B are, for all of K."""
         panels = GatheredPanels(self.lowering, found, self.chunk, self.columns, self.dtype)
-        needed = needed_by([p.value for parts in (*found.of(1), *found.of(None)) for p in parts], self.loop.op.body)
+        needed = needed_by(found.values(1, None), self.loop.op.body)
         self.enter_iteration(self.start, lambda op: any(r in needed for r in op.results))
         panels.find_columns()
         self.lowering.blocks.pop()
@@ -549,7 +549,7 @@ class _Contraction:
     def fill_gathered(self, panels: GatheredPanels, place: Value, at: Value, depth: Number) -> None:
         """Panels of a chunk of a gathered B: first where its rows are."""
         lowering, c = self.lowering, self.lowering.c
-        needed = needed_by([p.value for parts in panels.found.of(0) for p in parts], self.loop.op.body)
+        needed = needed_by(panels.found.values(0), self.loop.op.body)
 
         def iteration(first: Value, _: list[Value]) -> None:
             top = lowering.frame_top

@@ -86,6 +86,9 @@ class GatheredPanels:
         zero = c.const(0, i64, self.lanes)
         sums = [self.sum_of(p, coords) or zero for p in parts]
         offset, beyond = zero, None
+        if self.found.rows is not None and table is self.of_rows:
+            there = evaluate(self.lowering, self.found.rows.value, coords)
+            beyond = c.b.add(Binary("xor", there, c.const(True, bool_, self.lanes))).result
         for d, index in enumerate(sums):
             offset = self.binary("add", offset, self.binary("mul", index, self.splat(memory.strides[d])))
             if d in alone:

@@ -89,8 +89,7 @@ def _gathered(self: BlockLowering, loop: ProductLoop) -> Separable | None:
     if found is None or not suits_panels(self, found, loop.dot.result.tile.shape[1], dtype):
         return None
     lanes = self.machine.vector_bytes // container_bytes(dtype)
-    columns = [p.value for parts in (*found.of(1), *found.of(None)) for p in parts]
-    varies = loop.op.index in needed_by(columns, loop.op.body)
+    varies = loop.op.index in needed_by(found.values(1, None), loop.op.body)
     return None if varies or loop.block % lanes else found
 
 

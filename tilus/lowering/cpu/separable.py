@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tilus.ir.core import Block, Value
-from tilus.ir.ops import Binary, Broadcast, Cast, Const, Gather, Iota
+from tilus.ir.ops import Binary, Broadcast, Cast, Const, Gather, Iota, Select
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.records import record
 
@@ -22,21 +22,32 @@ class Part:
 
 @record(frozen=True, slots=True)
 class Separable:
-    """A gather and the summands of each of its indices."""
+    """A gather and the summands of each of its indices; ``rows`` says for which rows it is, if not for all: in the
+    others the tile is 0."""
 
     gather: Gather
     parts: tuple[tuple[Part, ...], ...]
+    rows: Part | None = None
 
     def of(self, along: int | None) -> list[list[Part]]:
         """Those along a dimension, for each index."""
         return [[p for p in parts if p.along == along] for parts in self.parts]
 
+    def values(self, *along: int | None) -> list[Value]:
+        """The tiles and scalars of those along some dimensions."""
+        found = [p.value for parts in self.parts for p in parts if p.along in along]
+        return [*found, self.rows.value] if self.rows is not None and 0 in along else found
+
 
 def separable(self: BlockLowering, value: Value) -> Separable | None:
     """What a tile of rank 2 gathers, converted maybe, if its indices are such sums and at least one differs along the
     columns."""
-    op = value.defining
-    while isinstance(op, Cast):
+    op, rows = value.defining, None
+    while isinstance(op, (Cast, Select)):
+        if isinstance(op, Select):
+            rows = _rows_of(op) if rows is None else None
+            if rows is None:
+                return None
         op = op.x.defining
     if not isinstance(op, Gather) or op.mask is not None or op.other is not None or op.result.tile.rank != 2:
         return None
@@ -46,8 +57,20 @@ def separable(self: BlockLowering, value: Value) -> Separable | None:
     found = [_parts(index, False) for index in op.indices]
     if any(parts is None or any(not p.value.tile.dtype.is_int for p in parts) for parts in found):
         return None
-    kept = Separable(op, tuple(tuple(parts) for parts in found if parts is not None))
+    kept = Separable(op, tuple(tuple(parts) for parts in found if parts is not None), rows)
     return kept if any(kept.of(1)) else None
+
+
+def _rows_of(op: Select) -> Part | None:
+    """The condition of a tile that is 0 in some rows, if it is for whole rows."""
+    nothing = op.y.defining
+    while isinstance(nothing, Broadcast):
+        nothing = nothing.x.defining
+    condition = op.condition.defining
+    if not isinstance(nothing, Const) or nothing.value != 0 or not isinstance(condition, Broadcast):
+        return None
+    shape = condition.x.tile.shape
+    return Part(condition.x, 0, False) if len(shape) == 2 and shape[1] == 1 else None
 
 
 def _parts(index: Value, negative: bool) -> list[Part] | None:
