@@ -37,7 +37,7 @@ from tilus.ir.ops import (
     Unary,
     Yield,
 )
-from tilus.ir.ops.array import AffineAccess, Contract, Extent, Lookup, Regroup, RoundTo, ScatterArray, Sort
+from tilus.ir.ops.array import AffineAccess, Contract, Extent, Greatest, Lookup, Regroup, RoundTo, ScatterArray, Sort
 from tilus.ir.rewriter import erase_dead
 from tilus.ir.types import Extent as ExtentValue
 from tilus.ir.types import TileType, array_type
@@ -60,8 +60,8 @@ from tilus.lang.values import Tile, as_tile, constant, fail
 from tilus.records import record
 
 ARRAY_OPS = (
-    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Iota, Lookup, Philox,
-    Reduce, Regroup, Reshape, RoundTo, Scan, ScatterArray, Select, Sort, Transpose, Unary,
+    AffineAccess, Binary, Bitcast, Broadcast, Cast, Compare, Const, Contract, Extent, Fma, Greatest, Iota, Lookup,
+    Philox, Reduce, Regroup, Reshape, RoundTo, Scan, ScatterArray, Select, Sort, Transpose, Unary,
 )
 """What an array-level module consists of."""
 REDUCTIONS = ("sum", "prod", "min", "max", "any", "all", "xor")

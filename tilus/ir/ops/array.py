@@ -162,6 +162,23 @@ class Sort(Operation):
         return (self.x.tile,)
 
 
+class Greatest(Operation):
+    """The ``count`` greatest of the i64 elements of ``x`` along its last dimension, from the greatest on. Those are all
+    different, and neither the least i64 nor the greatest one. Where ``run`` is not 0 these of each run of so many
+    elements, ``total`` in all; the least i64 stands for what there is not."""
+
+    NAME = "greatest"
+    x: Value
+    count: int
+    run: int = 0
+    total: Extent_ = 0
+
+    def infer(self) -> Sequence[Type]:
+        if self.x.tile.dtype is not i64 or not self.x.tile.rank:
+            self.fail("E0203", f"{self.x.tile} is no array of i64")
+        return (array_type(i64, (*extents_of(self.x.tile)[:-1], self.total if self.run else self.count)),)
+
+
 class MergeRuns(Operation):
     """The elements of ``x`` along its last dimension in ascending order, where each run of ``run`` of them, a power of
     two, is already. Nothing else reads ``x``, whose memory is used."""

@@ -10,14 +10,18 @@ from typing import Any
 
 from tilus.ir.dtypes import f32, f64, i32, i64, u64
 from tilus.ir.ops import Iota
-from tilus.ir.ops.array import Sort
+from tilus.ir.ops.array import Greatest, Sort
 from tilus.lang.builtins import reduction
 from tilus.lang.builtins.elementwise import where
 from tilus.lang.context import current
 from tilus.lang.values import Tile, as_tile, constant, emit, fail
 
 LOW = 0xFFFFFFFF
-MOST_REDUCED = 16
+LAST = LOW - 1
+"""What an index is counted back from where the first of equals is to be the greatest."""
+MOST_REDUCED = 8
+"""The greatest number of extrema that are reductions, which are fused with what they are of."""
+MOST_FOUND = 128
 """The greatest number of extrema that are found one after the other rather than by sorting."""
 
 
@@ -56,28 +60,34 @@ def topk(x: Tile, k: int, axis: int = -1, *, largest: bool = True) -> tuple[Tile
     shape = (*x.shape[:place], k, *x.shape[place + 1 :])
     terms = [((d, 1),) for d in range(rank)]
     every = emit(Iota(x.shape, place, i64, span=current().span))
-    if 0 < k <= MOST_REDUCED and not _is_wide(x):
+    if 0 < k <= MOST_FOUND and not _is_wide(x):
         number = access(every, shape, [0] * rank, terms)  # which checks that there are as many
-        indices = _extrema(x, every, number, k, place, largest)
+        codes = _coded(_key(x) if largest else ~_key(x), LAST - every)
+        found = _extrema(codes, number, k, place) if k <= MOST_REDUCED else _greatest(codes, number, k, place)
+        indices = LAST - (found & LOW)
     else:
         indices = access(argsort(x, place, descending=largest), shape, [0] * rank, terms)
     return take_along(x, indices, place), indices
 
 
-def _extrema(x: Tile, every: Tile, number: Tile, k: int, axis: int, largest: bool) -> Tile:
-    """The indices of the first ``k`` in order: each is that of the greatest below the one before. ``every`` are the
-    indices of the elements, ``number`` those of the result."""
-    codes = _coded(_key(x) if largest else ~_key(x), LOW - every)
+def _extrema(codes: Tile, number: Tile, k: int, axis: int) -> Tile:
+    """The first ``k`` codes in order: each is the greatest below the one before. ``number`` has the index along the
+    axis for each element of the result."""
     least = constant(i64.min_value, i64)
-    found: Tile | None = None
-    last: Tile | None = None
-    for n in range(k):
-        left = codes if last is None else where(codes < last, codes, least)
-        last = reduction.max(left, axis, keepdims=True)
-        index = LOW - (last & LOW)
-        found = index if found is None else where(number < n, found, index)
-    assert found is not None
-    return found if k > 1 else index
+    last = reduction.max(codes, axis, keepdims=True)
+    found = last
+    for n in range(1, k):
+        last = reduction.max(where(codes < last, codes, least), axis, keepdims=True)
+        found = where(number < n, found, last)
+    return found
+
+
+def _greatest(codes: Tile, number: Tile, k: int, axis: int) -> Tile:
+    """The same of more of them. Those that there are not, which the call refuses, would be none."""
+    order = list(range(len(codes.shape)))
+    order[axis], order[-1] = order[-1], order[axis]
+    found = emit(Greatest(codes.transpose(order).value, k, span=current().span)).transpose(order)
+    return where(number >= 0, found, 0)
 
 
 def _place(x: Any, axis: Any, what: str) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Sequence
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Movement
 from tilus.ir.ops import Broadcast, Const, Reduce, Reshape, Transpose
-from tilus.ir.ops.array import AffineAccess, Attend, Contract, Deposit, Lookup, PartialReduce, Regroup
+from tilus.ir.ops.array import AffineAccess, Attend, Contract, Deposit, Greatest, Lookup, PartialReduce, Regroup
 from tilus.ir.types import Extent, extents_of
 from tilus.records import record
 
@@ -63,6 +63,8 @@ def operand_axes(op: Operation, axes: Axes, source: SourceAxes) -> list[tuple[Va
         return [(op.x, tuple(ORIGIN if n == 1 else next(kept) for n in extents_of(op.x.tile)))]
     if isinstance(op, Lookup):
         return [(index, axes) for index in op.indices]
+    if isinstance(op, Greatest):
+        return [(op.x, (*axes[:-1], Axis(extents_of(op.x.tile)[-1], 1)))]
     if isinstance(op, Deposit):
         return [(value, axes) for value in (op.updates, *op.indices)]
     if isinstance(op, Transpose):

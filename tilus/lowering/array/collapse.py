@@ -14,7 +14,17 @@ from collections.abc import Sequence
 
 from tilus.ir.core import Function, Operation, Parameter, Value
 from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Reshape, Scan, Transpose
-from tilus.ir.ops.array import AffineAccess, Attend, Contract, Lookup, PartialReduce, Regroup, ScatterArray, Sort
+from tilus.ir.ops.array import (
+    AffineAccess,
+    Attend,
+    Contract,
+    Greatest,
+    Lookup,
+    PartialReduce,
+    Regroup,
+    ScatterArray,
+    Sort,
+)
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.rewriter import count_uses, erase_dead, rewrite_block
@@ -126,6 +136,11 @@ def _connect(links: _Links, op: Operation, runs: dict[Reduce, _Run]) -> None:
     elif isinstance(op, (Scan, Sort)):
         _part(links, op.x, op.axis if isinstance(op, Scan) else op.x.tile.rank - 1)
         for d in range(op.x.tile.rank - 1):
+            links.join((op.result, d), (op.x, d))
+    elif isinstance(op, Greatest):
+        for value in (op.x, op.result):
+            _part(links, value, value.tile.rank - 1)
+        for d in range(op.x.tile.rank - 2):
             links.join((op.result, d), (op.x, d))
     elif isinstance(op, Reshape):
         _reshape(links, op)

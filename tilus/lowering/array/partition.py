@@ -28,6 +28,7 @@ from tilus.ir.ops.array import (
     Contract,
     Deposit,
     Deposited,
+    Greatest,
     Lookup,
     MergeRuns,
     PartialReduce,
@@ -40,6 +41,8 @@ from tilus.records import field, record
 
 Heavy: TypeAlias = Reduce | Contract | Attend
 PRODUCTS = (Contract, Attend)
+ORDERING = (Sort, MergeRuns, Greatest)
+"""What has kernels of its own."""
 LONGEST_CHAIN = 12
 """Reductions of which each needs the one before that a kernel does: each computes all below it anew."""
 
@@ -98,7 +101,7 @@ class _Partition:
         whole = [*(v for values in self.before.values() for v in values),
                  *(op.x for op in self.function.walk() if isinstance(op, Lookup))]
         self.stored.update(x for x in whole if x not in self.leaves)
-        self.stored.update(op.result for op in self.function.walk() if isinstance(op, (Scan, Sort, MergeRuns)))
+        self.stored.update(op.result for op in self.function.walk() if isinstance(op, (Scan, *ORDERING)))
         self._forward()
         while True:
             roots = sorted(self.stored | set(self.outputs), key=lambda v: self.order.get(v, -1))
@@ -144,7 +147,7 @@ class _Partition:
                 if any(isinstance(h, PRODUCTS) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self.stored.add(strip(op.x))
                 self.stored.add(op.result)
-            elif isinstance(op, Sort):
+            elif isinstance(op, (Sort, Greatest)):
                 if of(op.x):
                     self.stored.add(strip(op.x))
             elif isinstance(op, AffineAccess):
@@ -258,7 +261,7 @@ class _Partition:
             product = product or here
         if isinstance(root.defining, Scan) and axes[root.defining.axis] in needed:
             looped.add(axes[root.defining.axis])
-        if isinstance(root.defining, MergeRuns):
+        if isinstance(root.defining, MergeRuns) or (isinstance(root.defining, Greatest) and not root.defining.run):
             looped.add(axes[-1])
         for op, at in found.outer:
             if op.result is root:
@@ -296,7 +299,7 @@ class _Partition:
         return kernels
 
     def _fits(self, kernel: KernelPlan, plan: KernelPlan, kernels: list[KernelPlan]) -> bool:
-        if any(isinstance(root.defining, (Sort, MergeRuns)) for root in (*kernel.roots, *plan.roots)):
+        if any(isinstance(root.defining, ORDERING) for root in (*kernel.roots, *plan.roots)):
             return False
         if (kernel.looped, kernel.product) != (plan.looped, plan.product):
             return False

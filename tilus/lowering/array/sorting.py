@@ -2,6 +2,7 @@
 
 The steps of the network are a loop in which each element meets the one whose index differs in one bit. A merge finds
 the place of an element of one run in the other by bisection; a block merges the runs of a row until there is one.
+The greatest few of a row are found one after the other.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from collections.abc import Callable, Mapping
 
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import bool_, i32, i64
-from tilus.ir.ops import Compare, For, Gather, Iota, Load, Scatter, Select, Take, While, Yield
-from tilus.ir.ops.array import MergeRuns, Sort
+from tilus.ir.ops import Compare, For, Gather, Iota, Load, Reduce, Scatter, Select, Take, While, Yield
+from tilus.ir.ops.array import Greatest, MergeRuns, Sort
 from tilus.ir.rewriter import rewrite_block
 from tilus.ir.types import Extent, TileType, extents_of
 from tilus.lowering.array.access import Axes, Axis, tile_shape
@@ -25,10 +26,18 @@ SEVERAL = 256
 
 
 def divide_sorts(function: Function, bounds: Mapping[str, int]) -> None:
-    """Say of the sorts of an array-level function how long their runs are, and merge those of long rows, in place."""
+    """Say of the sorts of an array-level function how long their runs are, and merge those of long rows, and have the
+    greatest elements of long rows found among those of runs, in place."""
     mapping: dict[Value, Value] = {}
 
     def rewrite(op: Operation) -> list[Operation] | None:
+        if isinstance(op, Greatest):
+            extent = extents_of(op.x.tile)[-1]
+            if bound_of(extent, RUN) if isinstance(extent, int) else bounds.get(extent):
+                return None
+            of_runs = Greatest(op.x, op.count, RUN, _total(function, extent, op.count), span=op.span)
+            op.x = of_runs.result
+            return [of_runs, op]
         if not isinstance(op, Sort):
             return None
         extent = extents_of(op.x.tile)[-1]
@@ -41,9 +50,22 @@ def divide_sorts(function: Function, bounds: Mapping[str, int]) -> None:
     rewrite_block(function.body, rewrite, mapping)
 
 
-def tile_sizes(op: Sort | MergeRuns, bounds: Mapping[str, int]) -> list[int]:
+def _total(function: Function, extent: Extent, count: int) -> Extent:
+    """How many elements so many of each run are, as a size of the function."""
+    if isinstance(extent, int):
+        return -(-extent // RUN) * count
+    name = f"{extent}_of_runs{count}"
+    sizes = [(f"{name}_sum", "add", extent, RUN - 1), (f"{name}_runs", "floordiv", f"{name}_sum", RUN),
+             (name, "mul", f"{name}_runs", count)]
+    function.attributes.sizes += tuple(size for size in sizes if size not in function.attributes.sizes)
+    return name
+
+
+def tile_sizes(op: Sort | MergeRuns | Greatest, bounds: Mapping[str, int]) -> list[int]:
     """Of the tiles of a kernel that sorts or merges: rows and elements of a run."""
     extents = extents_of(op.x.tile)
+    if isinstance(op, Greatest):
+        return [0] * (len(extents) - 1) + [op.count if op.run else 0]
     sizes = [0] * (len(extents) - 1) + [op.run]
     if isinstance(op, Sort) and len(extents) > 1 and extents[-2] != 1:
         sizes[-2] = min(max(1, SEVERAL // op.run), _bound(extents[-2], bounds))
@@ -94,6 +116,44 @@ def _counted(e: Evaluator, count: Value, init: list[Value], body: Callable[[Valu
     with e.into(block):
         e.b.add(Yield(tuple(body(block.args[0], block.args[1:]))))
     return e.b.add(For(e.b.const(0), count, e.b.const(step), tuple(init), block)).results
+
+
+def find_greatest(e: Evaluator, op: Greatest, row: list[Axis], results: list[Value], bounds: Mapping[str, int]) -> None:
+    """The greatest elements of one row, or of one run of it, each of those below the one before it. What fits a tile
+    stays in it."""
+    extent = extents_of(op.x.tile)[-1]
+    bound = op.run or (bound_of(extent, RUN) if isinstance(extent, int) else bounds.get(extent))
+    size = bound or RUN
+    first = e.b.const(0)
+    if op.run:
+        *row, last_axis = row
+        first = e.offset(last_axis)
+    start = e.b.binary("mul", e.b.binary("floordiv", first, e.b.const(op.count)), e.b.const(size))
+    least = e.b.const(i64.min_value, i64, (size,))
+
+    def loaded(axis: Axis) -> Value:
+        at = (*row, axis)
+        return e.bounded(e.tile(op.x, at), at, axis, i64.min_value)
+
+    def below(tile: Value, last: Value) -> Value:
+        less = e.b.add(Compare("lt", tile, e.spread(last, (size,)))).result
+        return e.b.add(Select(less, tile, least)).result
+
+    whole = loaded(Axis(extent, size, start)) if bound else None
+
+    def step(number: Value, carried: list[Value]) -> list[Value]:
+        (last,) = carried
+        if whole is not None:
+            most = below(whole, last)
+        else:
+            most = e.loop(extent, size, [least], lambda axis, found: [
+                e.b.binary("max", found[0], below(loaded(axis), last))])[0]
+        found = e.b.add(Reduce("max", most, 0)).result
+        for view in results:
+            e.store(view, (*row, Axis(extents_of(op.result.tile)[-1], 0, e.b.binary("add", first, number))), found)
+        return [found]
+
+    _counted(e, e.b.const(op.count), [e.b.const(i64.max_value)], step)
 
 
 def merge_rows(e: Evaluator, op: MergeRuns, row: list[Axis], result: Value, runs: Value) -> None:
@@ -158,4 +218,4 @@ def _merge(e: Evaluator, op: MergeRuns, views: tuple[Value, Value], extent: Exte
     _counted(e, e.extent(extent), [], tile, op.run)
 
 
-__all__ = ["divide_sorts", "merge_rows", "sort_run", "tile_sizes"]
+__all__ = ["divide_sorts", "find_greatest", "merge_rows", "sort_run", "tile_sizes"]

@@ -16,6 +16,7 @@ from tilus.ir.ops.array import (
     Contract,
     Deposit,
     Deposited,
+    Greatest,
     Lookup,
     MergeRuns,
     PartialReduce,
@@ -29,9 +30,9 @@ from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, tile_counts
-from tilus.lowering.array.partition import KernelPlan, partition
+from tilus.lowering.array.partition import ORDERING, KernelPlan, partition
 from tilus.lowering.array.scatters import divide_scatters
-from tilus.lowering.array.sorting import divide_sorts, merge_rows, sort_run, tile_sizes
+from tilus.lowering.array.sorting import divide_sorts, find_greatest, merge_rows, sort_run, tile_sizes
 from tilus.lowering.array.tiles import GPU_TILES, WIDEST, TileTable, Tiling, bound_of, fitted
 from tilus.lowering.array.types import held, identity, wide
 from tilus.lowering.simplify import simplify_function
@@ -285,7 +286,7 @@ class _Kernel:
         if plan.product is not None:  # tiles that suit tensor cores even for one row or column
             rows, columns = plan.product
             self.sizes = [{rows: tiling.BM, columns: tiling.BN}.get(d, 0) for d in range(len(self.extents))]
-        elif isinstance(root := plan.roots[0].defining, (Sort, MergeRuns)):
+        elif isinstance(root := plan.roots[0].defining, ORDERING):
             self.sizes = tile_sizes(root, tiler.bounds)
         elif isinstance(plan.roots[0].defining, PartialReduce):
             self.sizes = [0]  # a part each
@@ -434,8 +435,12 @@ class _Kernel:
     def _store_all(self, e: Evaluator, axes: list[Axis | None], outputs: list[tuple[Value, list[Value]]]) -> None:
         """Loops over the dimensions that the block walks, and in them the stores."""
         (root, views), *_ = outputs
-        if isinstance(root.defining, MergeRuns):
-            merge_rows(e, root.defining, [axis for axis in axes if axis is not None], *views)
+        op, rows = root.defining, [axis for axis in axes if axis is not None]
+        if isinstance(op, MergeRuns):
+            merge_rows(e, op, rows, *views)
+            return
+        if isinstance(op, Greatest):
+            find_greatest(e, op, rows, views, self.tiler.bounds)
             return
         missing = next((d for d, axis in enumerate(axes) if axis is None), None)
         if missing is None:
