@@ -107,5 +107,12 @@ def test_the_product_runs_on_tensor_cores() -> None:
 
 def test_explain() -> None:
     text = mlp.explain(**mlp_types(tl.f16))
-    for part in ("contract", "kernels: mlp", "registers a thread"):
+    for part in ("contract", "fusion: 1 kernel\n", "in registers: ", "kernels: mlp", "registers a thread"):
         assert part in text
+
+
+def test_explain_says_what_is_in_memory_and_why() -> None:
+    function, types = CALLS["two_layers"]
+    text = function.explain(**types)
+    assert "fusion: 2 kernels\n" in text
+    assert "bytes: a product would compute its sums again for every tile" in text

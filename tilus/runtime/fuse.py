@@ -436,6 +436,7 @@ class FusedFunction(TracedFunction):
         specialisation = kernel.assume(assume, {})
         module = specialisation.trace()
         lines = [print_module(Module([program.text_module], None, "array")).rstrip()]
+        lines += kernel.fusion()
         lines.append(f"kernels: {', '.join(k.name for k in module.kernels)}")
         lines.append(kernel.explain(target=target, via=via, assume=assume))
         return "\n".join(lines)

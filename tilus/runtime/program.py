@@ -21,7 +21,7 @@ from tilus.runtime.specialise import Specialisation
 
 if TYPE_CHECKING:
     from tilus.lang.arrays import ArraySpec
-    from tilus.lowering.array import TiledExtents
+    from tilus.lowering.array import Description, TiledExtents
     from tilus.lowering.array.tiles import TileTable
     from tilus.targets import Target
 
@@ -51,13 +51,24 @@ class FusedSpecialisation(Specialisation):
     bounds: dict[str, int]
 
     def trace(self, target: Target | None = None) -> Module:
-        from tilus.lowering.array import Description, tile_arrays
+        from tilus.lowering.array import tile_arrays
+
+        self.written = frozenset(self.program.output_names)
+        return tile_arrays(self.program.trace(), self._description(), self.program.tiles, self.program.overrides,
+                           self.bounds)
+
+    def _description(self) -> Description:
+        from tilus.lowering.array import Description
 
         inputs = tuple(p for p in self.parameters if p.name not in self.program.output_names)
         outputs = tuple(p for p in self.parameters if p.name in self.program.output_names)
-        self.written = frozenset(self.program.output_names)
-        return tile_arrays(self.program.trace(), Description(inputs, outputs), self.program.tiles,
-                           self.program.overrides, self.bounds)
+        return Description(inputs, outputs)
+
+    def fusion(self) -> list[str]:
+        """What is fused, and what is not and why, in lines."""
+        from tilus.lowering.array import fusion_of
+
+        return fusion_of(self.program.trace(), self._description())
 
 
 class _KernelSignature:
@@ -102,6 +113,11 @@ class FusedKernel(JitFunction):
         """The names of the kernels that calls so far have run; none where there was no call."""
         made = next(iter(self._specialisations.values()), None)
         return [] if made is None else [kernel.name for kernel in made.trace().kernels]
+
+    def fusion(self) -> list[str]:
+        """:meth:`FusedSpecialisation.fusion` of calls so far; nothing where there was no call."""
+        made = next(iter(self._specialisations.values()), None)
+        return made.fusion() if isinstance(made, FusedSpecialisation) else []
 
 
 class Program:

@@ -125,6 +125,11 @@ class FusedCall:
         plan = next(iter(self._plans.values()), None)
         return [] if plan is None else plan.kernel.kernel_names()
 
+    def fusion(self) -> list[str]:
+        """What is in memory between the kernels and why, and what is not, for the shapes of the first call."""
+        plan = next(iter(self._plans.values()), None)
+        return [] if plan is None else [line.strip() for line in plan.kernel.fusion() if line.startswith("  in ")]
+
     @property
     def _eager(self) -> Callable[..., Any]:
         found = self.__dict__.get("eager")

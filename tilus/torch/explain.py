@@ -34,6 +34,7 @@ def _graph_text(number: int, report: GraphReport) -> str:
         else:
             kernels = call.kernels()
             lines.append(f"    {_number(len(kernels), 'kernel')}: {', '.join(kernels)}")
+            lines += [f"      {line}" for line in call.fusion()]
     reasons = Counter((operator_name(node).removeprefix("aten."), reason) for node, reason in left)
     places = {(operator_name(node).removeprefix("aten."), reason): span_of(node) for node, reason in left}
     for (name, reason), count in reasons.most_common():

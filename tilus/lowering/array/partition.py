@@ -43,6 +43,7 @@ Heavy: TypeAlias = Reduce | Contract | Attend
 PRODUCTS = (Contract, Attend)
 ORDERING = (Sort, MergeRuns, Greatest)
 """What has kernels of its own."""
+_WHY_REDUCED = "it is a product that is reduced, or the end of a long chain of reductions"
 LONGEST_CHAIN = 12
 """Reductions of which each needs the one before that a kernel does: each computes all below it anew."""
 
@@ -76,9 +77,18 @@ class Demands:
     functions: bool = False
 
 
-def partition(function: Function, outputs: Sequence[Value]) -> tuple[list[KernelPlan], list[Value]]:
-    """The kernels that write ``outputs``, in an order in which they can run, and the materialised values that are
-    none of those."""
+@record(frozen=True)
+class Partition:
+    """Kernels in an order in which they can run, the values that they write to memory besides the outputs, and why
+    those (and outputs that others read) are there."""
+
+    kernels: list[KernelPlan]
+    intermediate: list[Value]
+    reasons: dict[Value, str]
+
+
+def partition(function: Function, outputs: Sequence[Value]) -> Partition:
+    """The kernels that write ``outputs``."""
     return _Partition(function, outputs).run()
 
 
@@ -96,12 +106,25 @@ class _Partition:
         self.leaves = {*function.body.args, *self.before}
         self.outputs = list(dict.fromkeys(outputs))
         self.stored: set[Value] = set()
+        self.reasons: dict[Value, str] = {}
 
-    def run(self) -> tuple[list[KernelPlan], list[Value]]:
-        whole = [*(v for values in self.before.values() for v in values),
-                 *(op.x for op in self.function.walk() if isinstance(op, Lookup))]
-        self.stored.update(x for x in whole if x not in self.leaves)
-        self.stored.update(op.result for op in self.function.walk() if isinstance(op, (Scan, *ORDERING)))
+    def _keep(self, reason: str, *values: Value) -> None:
+        self.stored.update(values)
+        for value in values:
+            self.reasons.setdefault(value, reason)
+
+    def _keep_if(self, reason: str, value: Value | None) -> None:
+        if value is not None:
+            self._keep(reason, value)
+
+    def run(self) -> Partition:
+        shared = [x for values in self.before.values() for x in values if x not in self.leaves]
+        self._keep("it is read or written under another shape, or in place", *shared)
+        for op in self.function.walk():
+            if isinstance(op, Lookup) and op.x not in self.leaves:
+                self._keep("it is read at computed indices", op.x)
+            if isinstance(op, (Scan, *ORDERING)):
+                self._keep(f"a {op.NAME} goes along all of a row", op.result)
         self._forward()
         while True:
             roots = sorted(self.stored | set(self.outputs), key=lambda v: self.order.get(v, -1))
@@ -112,8 +135,8 @@ class _Partition:
             kernels = self._merge(complete)
             again = _done_twice(kernels) - self.stored
             if not again:
-                return kernels, [v for v in roots if v not in self.outputs]
-            self.stored |= again
+                return Partition(kernels, [v for v in roots if v not in self.outputs], self.reasons)
+            self._keep("several kernels need it", *again)
 
     def _forward(self) -> None:
         """Materialise by what each operation reads; ``inside`` has the contractions and reductions fused into a value
@@ -128,36 +151,38 @@ class _Partition:
             if isinstance(op, Contract):
                 for operand in op.operands:
                     if of(operand):
-                        self.stored.add(strip(operand))
+                        self._keep("a product would compute its sums again for every tile", strip(operand))
                     else:
                         rank = operand.tile.rank
-                        self.stored.update(filter(None, [self._meeting(operand, (rank - 2, rank - 1))]))
+                        self._keep_if("rows and columns of a product are along one of its dimensions",
+                                      self._meeting(operand, (rank - 2, rank - 1)))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, Attend):
                 if any(not isinstance(h, Contract) for h in of(op.scores)):
-                    self.stored.add(strip(op.scores))
+                    self._keep("scores hold sums", strip(op.scores))
                 if of(op.values):
-                    self.stored.add(strip(op.values))
+                    self._keep("attention would compute its sums again for every tile", strip(op.values))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, Reduce):
                 if any(isinstance(h, PRODUCTS) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
-                    self.stored.add(strip(op.x))
+                    self._keep(_WHY_REDUCED, strip(op.x))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, PartialReduce):
                 if any(isinstance(h, PRODUCTS) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
-                    self.stored.add(strip(op.x))
-                self.stored.add(op.result)
+                    self._keep(_WHY_REDUCED, strip(op.x))
+                self._keep("a reduction to one number is done in parts", op.result)
             elif isinstance(op, (Sort, Greatest)):
                 if of(op.x):
-                    self.stored.add(strip(op.x))
+                    self._keep("what is sorted holds sums", strip(op.x))
             elif isinstance(op, AffineAccess):
                 if of(op.x) or (_overlaps(op) and self._takes_long(op.x)):
-                    self.stored.add(strip(op.x))
+                    self._keep("slices or windows would compute its elements again", strip(op.x))
                 inside[op.result] = frozenset()
             else:
                 union = frozenset[Heavy]().union(*(of(v) for v in op.operands))
                 if any(isinstance(h, PRODUCTS) for h in union):
-                    self.stored.update(h.result for h in union if isinstance(h, Reduce))
+                    self._keep("a reduction is beside a product",
+                               *(h.result for h in union if isinstance(h, Reduce)))
                     union = frozenset(h for h in union if isinstance(h, PRODUCTS))
                 for result in op.results:
                     inside[result] = union
@@ -276,7 +301,7 @@ class _Partition:
         if missing is None and product is not None and not isinstance(root.defining, PRODUCTS):
             missing = self._meeting(root, product)
         if missing is not None:
-            self.stored.add(missing)
+            self._keep("what reads it is computed along other dimensions", missing)
             return None
         return KernelPlan([root], tuple(d for d, axis in enumerate(axes) if axis in looped), product,
                           [op for op, _ in found.heavy if isinstance(op, Reduce)], found.transposes,

@@ -31,6 +31,7 @@ from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, tile_counts
 from tilus.lowering.array.partition import ORDERING, KernelPlan, partition
+from tilus.lowering.array.report import fusion_lines
 from tilus.lowering.array.scatters import divide_scatters
 from tilus.lowering.array.sorting import divide_sorts, find_greatest, merge_rows, sort_run, tile_sizes
 from tilus.lowering.array.tiles import GPU_TILES, WIDEST, TileTable, Tiling, bound_of, fitted
@@ -80,6 +81,16 @@ def tile_arrays(module: Module, description: Description | None = None, tiles: T
     return tiled
 
 
+def fusion_of(module: Module, description: Description | None = None) -> list[str]:
+    """What of an array-level module whose symbols are unified is fused, and what is not and why, in lines."""
+    (function,) = module.kernels
+    description = description or default_parameters(function)
+    collapsed = collapse(function, description.inputs, description.outputs)
+    tiler = _Tiler(function, description, collapsed, GPU_TILES, {}, {})
+    names = [tiler.name_of(i) for i in range(len(tiler.plans))]
+    return fusion_lines(function, tiler.partition, names, [value for value, _ in tiler.outputs])
+
+
 class _Tiler:
     def __init__(self, function: Function, description: Description, collapsed: Collapsed, tiles: TileTable,
                  overrides: dict[str, int], bounds: dict[str, int]) -> None:
@@ -98,7 +109,8 @@ class _Tiler:
         self.groups = {p.name: g for p, g in groups if p.kind == "array"}
         self.shaped: dict[str, tuple[Value, str]] = {}  # of views of arguments: what has the shape, and of which
         self.outputs = [self._written(value, parameter) for value, parameter in self.outputs]
-        self.plans, self.intermediate = partition(function, [value for value, _ in self.outputs])
+        self.partition = partition(function, [value for value, _ in self.outputs])
+        self.plans = self.partition.kernels
         self.memory: dict[Value, tuple[Parameter, DType]] = {}
         self.writes: dict[Value, list[tuple[Parameter, DType]]] = {}
         self.workspaces: list[tuple[Value, Parameter, DType]] = []
@@ -126,6 +138,10 @@ class _Tiler:
         launch = Function("launch", body, parameters, None, self.function.span)
         simplify_function(launch)
         return Module(kernels, launch)
+
+    def name_of(self, index: int) -> str:
+        """The name of a kernel."""
+        return self.function.name if len(self.plans) == 1 else f"{self.function.name}_{index}"
 
     def _place(self) -> None:
         """The memory of each stored value: arguments, outputs, and workspaces for what outputs do not hold exactly."""
@@ -264,7 +280,7 @@ class _Tiler:
 
     def _kernel(self, plan: KernelPlan, index: int, launch: Builder) -> Function:
         """One kernel, and its launch."""
-        name = self.function.name if len(self.plans) == 1 else f"{self.function.name}_{index}"
+        name = self.name_of(index)
         kernel = _Kernel(self, plan, self._tiling(plan))
         function = kernel.build(name)
         grid = tuple(kernel.grid(lambda n: self._extent(launch, n), launch))

@@ -1,0 +1,67 @@
+"""What was fused, in words: the kernels, what is in memory between them and why, and what stays in registers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import PurePath
+
+from tilus.ir.core import Function, Operation, Value
+from tilus.ir.families import Movement
+from tilus.ir.ops import Const, Iota
+from tilus.ir.ops.array import Extent as ExtentOp
+from tilus.ir.types import Extent, extents_of
+from tilus.lowering.array.access import below_regroups
+from tilus.lowering.array.partition import Partition
+from tilus.lowering.array.types import wide
+
+
+def fusion_lines(function: Function, found: Partition, names: Sequence[str], outputs: Sequence[Value]) -> list[str]:
+    """For each kernel what it writes; for what is written besides the outputs how much that is, and why; and how much
+    would be, but stays in registers."""
+    written = {root for plan in found.kernels for root in plan.roots}
+    lines = [f"fusion: {len(names)} kernel{'s' * (len(names) != 1)}"]
+    for name, plan in zip(names, found.kernels, strict=True):
+        roots = ", ".join(_described(root, root in outputs) for root in plan.roots)
+        lines.append(f"  {name} writes {roots}")
+    for value in found.intermediate:
+        if value in written:
+            reason = found.reasons.get(value, "several kernels need it")
+            lines.append(f"  in memory: {_described(value)}, {_text(_bytes([value]))} bytes: {reason}")
+    inside = [r for op in function.body.ops[:-1] if _computes(op) for r in op.results
+              if r.tile.shape and r not in written and below_regroups(r) not in written]
+    if inside:
+        lines.append(f"  in registers: {len(inside)} value{'s' * (len(inside) != 1)}, which would be "
+                     f"{_text(_bytes(inside))} bytes to write and to read again")
+    return lines
+
+
+def _computes(op: Operation) -> bool:
+    return not isinstance(op, (Movement, Const, Iota, ExtentOp))
+
+
+def _described(value: Value, is_output: bool = False) -> str:
+    op = value.defining
+    kind = "an argument" if op is None else getattr(op, "kind", op.NAME)
+    what = "an output" if is_output else value.name or kind
+    if op is None or not op.span.known:
+        return what
+    return f"{what} ({PurePath(op.span.file).name}:{op.span.line})"
+
+
+def _bytes(values: Sequence[Value]) -> Counter[tuple[Extent, ...]]:
+    """Bytes by the symbols that they are multiplied by."""
+    total = Counter[tuple[Extent, ...]]()
+    for value in values:
+        extents = extents_of(value.tile)
+        count = math.prod(n for n in extents if isinstance(n, int)) * wide(value.tile.dtype).bits // 8
+        total[tuple(sorted(str(n) for n in extents if isinstance(n, str)))] += count
+    return total
+
+
+def _text(total: Counter[tuple[Extent, ...]]) -> str:
+    return " + ".join("·".join([str(count), *map(str, symbols)]) for symbols, count in total.items())
+
+
+__all__ = ["fusion_lines"]
