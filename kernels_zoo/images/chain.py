@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,26 +16,22 @@ Counted = tuple[Component, int]
 """A component, and how many numbers it takes."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A chain without its numbers, which are elements of a row from ``first`` on."""
+Plan = tuple[tuple[Counted, ...], tuple[Counted, ...], Write, int]
+"""Reads, steps and write of a chain, and where in a row its numbers begin: what a kernel is compiled for."""
 
-    reads: tuple[Counted, ...]
-    steps: tuple[Counted, ...]
-    write: Write
-    first: int
 
-    def pixel(self, source: Source, rows: Any, columns: Any, numbers: Any, y: Any, x: Any) -> Pixel:
-        """The pixels at some positions of the output; ``numbers(k)`` is number k of the row."""
-        k = self.first
-        for read, count in self.reads:
-            source = read(source, rows, columns, *[numbers(k + n) for n in range(count)])
-            k += count
-        pixel = source.at(y, x)
-        for step, count in self.steps:
-            pixel = step(pixel, *[numbers(k + n) for n in range(count)])
-            k += count
-        return pixel
+def pixel_of(plan: Plan, source: Source, rows: Any, columns: Any, numbers: Callable[[int], Any], y: Any, x: Any
+             ) -> Pixel:
+    """The pixels at some positions of the output; ``numbers(k)`` is number k of a row."""
+    reads, steps, _, k = plan
+    for read, count in reads:
+        source = read(source, rows, columns, *[numbers(k + n) for n in range(count)])
+        k += count
+    pixel = source.at(y, x)
+    for step, count in steps:
+        pixel = step(pixel, *[numbers(k + n) for n in range(count)])
+        k += count
+    return pixel
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,23 +67,32 @@ class Chain:
             channels = traits.channels or channels
         return channels
 
-    def plan(self, first: int = 0) -> Plan:
-        return Plan(tuple(map(counted, self.reads)), tuple(map(counted, self.steps)), self.write, first)
-
-    def numbers(self, crops: int) -> Array:
-        """The numbers of all components, a row for each crop, f32.
+    @property
+    def numbers(self) -> Array:
+        """The numbers of all components, f32: a row for all crops, or one for each.
 
         Raises:
-            ValueError: a component has numbers for another number of crops.
+            ValueError: components have numbers for different numbers of crops.
         """
         import numpy as np
 
-        parts = [np.asarray(c.numbers, np.float32) for c in self.components if isinstance(c, With)]
-        for part in parts:
-            if part.ndim not in (1, 2) or (part.ndim == 2 and len(part) != crops):
-                raise ValueError(f"numbers of shape {part.shape} are neither for all of {crops} crops nor for each")
-        return np.concatenate([np.zeros((crops, 0), np.float32), *(
-            np.broadcast_to(part, (crops, part.shape[-1])) for part in parts)], axis=1)
+        parts = [np.atleast_2d(np.asarray(c.numbers, np.float32)) for c in self.components if isinstance(c, With)]
+        return side_by_side([np.zeros((1, 0), np.float32), *parts])
+
+
+def side_by_side(parts: Sequence[Array]) -> Array:
+    """Rows of numbers one after another; one row counts for all.
+
+    Raises:
+        ValueError: there are different numbers of rows.
+    """
+    import numpy as np
+
+    counts = sorted({len(p) for p in parts if p.ndim == 2} - {1})
+    if len(counts) > 1 or any(p.ndim != 2 for p in parts):
+        raise ValueError(f"components have numbers of shapes {[p.shape for p in parts]}: of all crops, or one row each")
+    rows = counts[0] if counts else 1
+    return np.concatenate([np.broadcast_to(p, (rows, p.shape[1])) for p in parts], axis=1)
 
 
 def counted(part: Component | With) -> Counted:
@@ -96,11 +101,12 @@ def counted(part: Component | With) -> Counted:
     return bare(part), int(np.shape(part.numbers)[-1]) if isinstance(part, With) else 0
 
 
-def plans(chains: Iterable[Chain]) -> tuple[Plan, ...]:
+def plans_of(chains: Iterable[Chain]) -> tuple[Plan, ...]:
     """Of several chains whose numbers stand one after another in a row."""
     found: list[Plan] = []
     first = 0
     for chain in chains:
-        found.append(chain.plan(first))
-        first += sum(count for _, count in found[-1].reads + found[-1].steps)
+        reads, steps = tuple(map(counted, chain.reads)), tuple(map(counted, chain.steps))
+        found.append((reads, steps, chain.write, first))
+        first += sum(count for _, count in reads + steps)
     return tuple(found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import tilus as tl
-from kernels_zoo.images.chain import Plan
+from kernels_zoo.images.chain import Plan, pixel_of
 from kernels_zoo.images.source import Pixel, Source
 
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
@@ -22,18 +22,19 @@ else:
     OUTPUTS = tl.f32["N", "A", "B", "D"] | tl.u8["N", "A", "B", "D"] | tl.u16["N", "A", "B", "D"]
     TABLE = tl.i64["I", 2]
     CROPS = tl.i32["N", 6]
-    NUMBERS = tl.f32["N", "P"]
+    NUMBERS = tl.f32["M", "P"]
 
 
 @tl.jit
 def fused_images(
     pixels: ELEMENTS, table: TABLE, crops: CROPS, numbers: NUMBERS, out: OUTPUTS, rows: tl.i32, columns: tl.i32,
-    plans: tuple[Plan, ...] = (), C: int = 3, BH: int = 8, BW: int = 64, warps: int = 4,
+    plans: tuple[Plan, ...] = (), C: int = 3, BH: int = 0, BW: int = 64, warps: int = 4,
 ) -> None:
     """``table``: where each image begins in ``pixels``, and how many elements its rows are apart. ``crops``: image,
-    first row and column, rows, columns and plan of each. ``numbers``: those of all plans. The outputs are a batch of
-    images of so many rows and columns, as the plans' writes have them."""
+    first row and column, rows, columns and plan of each. ``numbers``: those of all plans, a row for each crop or one
+    for all. The outputs are a batch of images of so many rows and columns, as the plans' writes have them."""
     tl.block(warps=warps)
+    BH = BH or (32 if tl.target() == "cpu" else 8)
     j, i, n = tl.grid(tl.cdiv(columns, BW), tl.cdiv(rows, BH), crops.shape[0])
     image, top, left, height, width, which = (crops[n, k] for k in range(6))
     pitch = table[image, 1].to(tl.i32)
@@ -44,11 +45,13 @@ def fused_images(
         place = y * pitch + x * C
         return tuple(tl.gather(crop, (place + c,)).to(tl.f32) for c in range(C))
 
-    y, x = (i * BH + tl.arange(BH))[:, None], (j * BW + tl.arange(BW))[None, :]
+    row = tl.minimum(n, numbers.shape[0] - 1)
+    y = ((i * BH).to(tl.i32) + tl.arange(BH, dtype=tl.i32))[:, None]
+    x = ((j * BW).to(tl.i32) + tl.arange(BW, dtype=tl.i32))[None, :]
     for k, plan in enumerate(plans):
         if len(plans) == 1 or which == k:
-            pixel = plan.pixel(Source(height, width, at), rows, columns, lambda m: numbers[n, m], y, x)
-            plan.write(out[n, :, :, :], i * BH, j * BW, pixel)
+            pixel = pixel_of(plan, Source(height, width, at), rows, columns, lambda m: numbers[row, m], y, x)
+            plan[2](out[n, :, :, :], i * BH, j * BW, pixel)
 
 
 __all__ = ["Plan", "fused_images"]

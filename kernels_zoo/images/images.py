@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,14 +18,20 @@ class Images:
     Attributes:
         elements: all of them, (L,).
         table: for each image where it begins, and how many elements its rows are apart, (I, 2) i64.
-        sizes: rows and columns of each.
+        sizes: rows and columns of each, (I, 2).
         channels: how many each pixel has.
     """
 
     elements: Array
     table: Array
-    sizes: tuple[tuple[int, int], ...]
+    sizes: Array
     channels: int
+
+    @cached_property
+    def is_large(self) -> bool:
+        """Whether crops may be larger than kernels count."""
+        reach = self.table[:, 1] * self.sizes[:, 0]
+        return int(reach.max(initial=0)) >= 2**31 or int(self.sizes.max(initial=0)) >= 2**15
 
 
 def of(images: Array) -> Images:
@@ -39,8 +46,9 @@ def of(images: Array) -> Images:
     if stack.ndim != 4:
         raise ValueError(f"images are (rows, columns, channels), or several of them, not {images.shape}")
     count, rows, columns, channels = stack.shape
+    sizes = np.tile((rows, columns), (count, 1))
     if 0 in stack.shape:
-        return Images(np.zeros(0, images.dtype), np.zeros((count, 2), np.int64), ((rows, columns),) * count, channels)
+        return Images(np.zeros(0, images.dtype), np.zeros((count, 2), np.int64), sizes, channels)
     beside = all(n == 1 or s == size * stack.itemsize
                  for n, s, size in zip(stack.shape[2:], stack.strides[2:], (channels, 1), strict=True))
     steps = [s // stack.itemsize if n > 1 else 0 for n, s in zip(stack.shape[:2], stack.strides[:2], strict=True)]
@@ -49,7 +57,7 @@ def of(images: Array) -> Images:
     length = (count - 1) * steps[0] + (rows - 1) * steps[1] + columns * channels
     elements = np.lib.stride_tricks.as_strided(stack, (length,), (stack.itemsize,), writeable=False)
     table = np.array([(n * steps[0], steps[1]) for n in range(count)], np.int64)
-    return Images(elements, table, ((rows, columns),) * count, channels)
+    return Images(elements, table, sizes, channels)
 
 
 def packed(images: Sequence[Array]) -> Images:
@@ -64,5 +72,5 @@ def packed(images: Sequence[Array]) -> Images:
         raise ValueError("images to pack are (rows, columns, channels), of one number of channels and element type")
     starts = np.cumsum([0, *(x.size for x in images)])[:-1]
     table = np.array([(s, x.shape[1] * x.shape[2]) for s, x in zip(starts, images, strict=True)], np.int64)
-    return Images(np.concatenate([x.reshape(-1) for x in images]), table, tuple(x.shape[:2] for x in images),
+    return Images(np.concatenate([x.reshape(-1) for x in images]), table, np.array([x.shape[:2] for x in images]),
                   images[0].shape[2])

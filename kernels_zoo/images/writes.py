@@ -20,7 +20,7 @@ class Write(Protocol):
     def __call__(self, image: Any, y: Any, x: Any, pixel: Pixel) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Planes:
     """(channels, rows, columns)."""
 
@@ -32,7 +32,7 @@ class Planes:
             tl.store(image[c, :, :], (y, x), to(p, image.dtype))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Interleaved:
     """(rows, columns, channels)."""
 

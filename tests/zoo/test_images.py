@@ -237,13 +237,15 @@ REFUSED: dict[str, tuple[Callable[[Array], Any], str]] = {
     "which": (lambda x: process([Chain((reads.bilinear,))] * 2, x, [(0, 0, 1, 1)], SIZE), "which of the 2 chains"),
     "shapes": (lambda x: process([Chain((reads.bilinear,)), Chain((reads.bilinear,), (steps.grey,))], x,
                                  [(0, 0, 1, 1)], SIZE, which=[0]), "images of different shapes"),
+    "which image": (lambda x: process(Chain((reads.bilinear,)), x[None].repeat(2, 0), [(0, 0, 1, 1)], SIZE),
+                    "which of the 2 images"),
     "channels": (lambda x: process(Chain((reads.bilinear,), (steps.multiply(1.0, 2.0),)), x, [], SIZE),
                  "times has 2 numbers for 3 channels"),
     "colours": (lambda x: process(Chain((reads.bilinear,), (steps.grey, steps.swapped)), x, [], SIZE),
                 "swapped takes 3 channels, and is given 1"),
     "ground": (lambda x: process(Chain((reads.fitted(1.0, 2.0),)), x, [], SIZE), "has 2 numbers for 3 channels"),
     "numbers": (lambda x: process(Chain((reads.bilinear,), (With(steps.times, [[1.0]] * 3),)), x, [(0, 0, 1, 1)], SIZE),
-                "numbers of shape (3, 1) are neither for all of 1 crops nor for each"),
+                "there are numbers for 3 crops, and 1 crops"),
 }
 
 

@@ -14,6 +14,7 @@ from tilus.lowering.empty_tiles import drop_empty_tiles
 from tilus.lowering.enter_groups import enter_groups
 from tilus.lowering.hazards import verify_barriers
 from tilus.lowering.infer_layouts import infer_layouts
+from tilus.lowering.join_gathers import join_gathers
 from tilus.lowering.legalise import HOST, HOST_SCALES, HOST_WITHOUT_HALVES, NVIDIA, legalise
 from tilus.lowering.pointer_induction import induct_pointers
 from tilus.lowering.prepacked import choose_host_formats, unpack_loads
@@ -61,6 +62,7 @@ CPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("simplify", simplify),
     ("reduce-in-loops", reduce_in_loops),
     ("choose-host-formats", choose_host_formats),
+    ("join-gathers", join_gathers),
     ("divide-blocks", divide_blocks),
 )
 """From a traced tile module to the one that is lowered for the CPU."""

@@ -8,6 +8,7 @@ from tilus.codegen.llvm import elementwise
 from tilus.codegen.llvm.binary_scaling import scale_binary
 from tilus.codegen.llvm.byte_products import dot_bytes, dot_words
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
+from tilus.codegen.llvm.host_casts import is_vector_to_integer, vector_to_integer
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.tile_registers import TILE_REGISTERS
 from tilus.codegen.llvm.types import TypeSpeller, lanes
@@ -17,6 +18,7 @@ from tilus.ir.dtypes import DType, i32
 from tilus.ir.ops import (
     Alloca,
     Broadcast,
+    Cast,
     Const,
     Extract,
     Iota,
@@ -116,6 +118,13 @@ class HostEmitter(ControlFlow):
         count = lanes(op.operands[0].tile)
         operands = [self.names[v] for v in op.operands]
         self.names[op.results[0]] = elementwise.APPLY[type(op)](self.e, op, count, operands)
+
+    def cast(self, op: Cast) -> None:
+        source, count = op.x.tile.dtype, lanes(op.x.tile)
+        if not is_vector_to_integer(source, op.dtype, count):
+            self.elementwise(op)
+            return
+        self.names[op.result] = vector_to_integer(self.e, source, op.dtype, count, self.names[op.x])
 
     def broadcast(self, op: Broadcast) -> None:
         count = op.shape[0] if op.shape else 0
@@ -264,17 +273,17 @@ class HostEmitter(ControlFlow):
         tile = op.result.tile
         dtype, count = tile.dtype, lanes(tile)
         pointer, element = self.names[op.pointer], TYPES.memory_element(dtype)
+        steps = pointer_type(op.pointer).dtype
         if not count:
-            self.names[op.result] = self._guarded_load(op, dtype, pointer, element)
+            self.names[op.result] = self._guarded_load(op, dtype, pointer, TYPES.memory_element(steps))
             return
         index_ty = TYPES.type(op.indices.type)
-        element_ty = TYPES.element(op.indices.tile.dtype)
         if op.mask is None:
             result, ty = "poison", f"<{count} x {element}>"
             for i in range(count):
                 index = self.e.op(f"extractelement {index_ty} {self.names[op.indices]}, i64 {i}")
-                address = self.e.op(f"getelementptr {element}, ptr {pointer}, {element_ty} {index}")
-                x = self.e.op(f"load {element}, ptr {address}, align {_size(dtype)}")
+                address = self._element_address(op, index)
+                x = self.e.op(f"load {element}, ptr {address}, align {_size(steps)}")
                 result = self.e.op(f"insertelement {ty} {result}, {element} {x}, i64 {i}")
         else:
             ty = f"<{count} x {element}>"
@@ -287,11 +296,21 @@ class HostEmitter(ControlFlow):
                                f"{self.names[op.mask]}, {ty} {other})")
         self.names[op.result] = self._from_memory(dtype, ty, result)
 
+    def _element_address(self, op: GatherLoad, index: str) -> str:
+        """An element's, by the index of a lane; LLVM takes indices for signed."""
+        kind = op.indices.tile.dtype
+        ty = TYPES.element(kind)
+        if kind.kind == "uint" and kind.bits < 64:
+            index, ty = self.e.op(f"zext {ty} {index} to i64"), "i64"
+        element = TYPES.memory_element(pointer_type(op.pointer).dtype)
+        return self.e.op(f"getelementptr {element}, ptr {self.names[op.pointer]}, {ty} {index}")
+
     def _guarded_load(self, op: GatherLoad, dtype: DType, pointer: str, element: str) -> str:
         e = self.e
-        address = e.op(f"getelementptr {element}, ptr {pointer}, {self.typed(op.indices)}")
         if op.mask is None:
-            return self._load(dtype, 0, address, 0)
+            return self._load(dtype, 0, self._element_address(op, self.names[op.indices]),
+                              _size(pointer_type(op.pointer).dtype))
+        address = e.op(f"getelementptr {element}, ptr {pointer}, {self.typed(op.indices)}")
         other = TYPES.constant(0, dtype) if op.other is None else self.names[op.other]
         inside, end, before = e.new_label("inside"), e.new_label("end"), e.label
         e.do(f"br i1 {self.names[op.mask]}, label %{inside}, label %{end}")
@@ -425,7 +444,7 @@ def _mangle(element: str) -> str:
 _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     **CONTROL, Const: HostEmitter.const,
     **dict.fromkeys(elementwise.APPLY, HostEmitter.elementwise),
-    Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
+    Cast: HostEmitter.cast, Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
     Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Regroup: HostEmitter.regroup, DotBytes: HostEmitter.dot_bytes,
     DotPairs: HostEmitter.dot_pairs, **TILE_REGISTERS,
     Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,

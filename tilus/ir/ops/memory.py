@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar, get_args
 
 from tilus.ir.core import Effect, Operation, Value
-from tilus.ir.dtypes import DType, i64, u8
+from tilus.ir.dtypes import DType, i64, u8, u32
 from tilus.ir.families import Access, AsyncCopy, DerivedView
 from tilus.ir.terms import AtomicKind, Order, Scope
 from tilus.ir.types import TileType, Type, ViewType
@@ -238,6 +238,27 @@ class Gather(Access):
         return (Effect("read", self.view.view.space, self.view),)
 
 
+class GatherWords(Access):
+    """``result[i]`` (u32) has the bits of ``count`` elements, of :class:`Gather` at ``indices`` and after that along
+    the last dimension, the first one's lowest; those that are masked or out of bounds are 0. Above them is anything."""
+
+    NAME = "gather_words"
+    view: Value
+    indices: tuple[Value, ...]
+    count: int
+    mask: Value | None = None
+
+    def infer(self) -> Sequence[Type]:
+        shape = _check_indices(self, self.view.view, self.indices)
+        _check_mask(self, self.mask, shape)
+        if self.count * self.view.view.dtype.bits > u32.bits:
+            self.fail("E0201", f"{self.count} elements of {self.view.view.dtype} do not fit u32")
+        return (TileType(u32, shape),)
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("read", self.view.view.space, self.view),)
+
+
 class Scatter(Access):
     """``view[indices_0[i], ...] = value[i]``; of equal indices an unspecified one wins."""
 
@@ -391,6 +412,6 @@ class WaitAsync(Operation):
 
 
 __all__ = [
-    "AllocShared", "Atomic", "CollapseView", "CommitAsync", "CopyAsync", "Dim", "Gather", "GatherAsync", "Load",
-    "PermuteView", "Scatter", "Store", "Stride", "Subview", "TileBytes", "WaitAsync",
+    "AllocShared", "Atomic", "CollapseView", "CommitAsync", "CopyAsync", "Dim", "Gather", "GatherAsync", "GatherWords",
+    "Load", "PermuteView", "Scatter", "Store", "Stride", "Subview", "TileBytes", "WaitAsync",
 ]

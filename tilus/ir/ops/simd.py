@@ -14,16 +14,18 @@ from tilus.ir.types import PointerType, TileType, Type
 
 class GatherLoad(Operation):
     """Lane i of the result is element ``indices[i]`` at ``pointer``, where lane i of ``mask`` holds, else lane i of
-    ``other`` (zeros for None). All of them scalars for a single element."""
+    ``other`` (zeros for None). All of them scalars for a single element. With ``dtype``, and no mask, it is what begins
+    there of that type."""
 
     NAME = "gather_load"
     pointer: Value
     indices: Value
     mask: Value | None = None
     other: Value | None = None
+    dtype: DType | None = None
 
     def infer(self) -> Sequence[Type]:
-        return (TileType(pointer_type(self.pointer).dtype, self.indices.tile.shape),)
+        return (TileType(self.dtype or pointer_type(self.pointer).dtype, self.indices.tile.shape),)
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("read", pointer_type(self.pointer).space, self.pointer),)

@@ -15,6 +15,7 @@ from tilus.ir.ops import (
     Compare,
     Const,
     Gather,
+    GatherWords,
     Iota,
     Load,
     Map,
@@ -33,6 +34,7 @@ from tilus.lowering.cpu.prepacked import lane_words
 from tilus.lowering.cpu.runs import first_lane, load_run, lowest_of, prefetch_run, rows_ahead, run_of
 from tilus.lowering.cpu.spread import run_start, shifted_words, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
+from tilus.lowering.cpu.words import load_words
 
 
 def evaluate(self: BlockLowering, value: Value, coords: Coords) -> Value:
@@ -110,6 +112,9 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
             return load_run(self, self.views[op.view], starts, run, lowest_of(self, op.indices[run]), mask, other)
         indices = [evaluate(self, i, coords) for i in op.indices]
         return load_gathered(self, self.views[op.view], indices, mask, other, lanes)
+    if isinstance(op, GatherWords):
+        mask = None if op.mask is None else evaluate(self, op.mask, coords)
+        return load_words(self, op, [evaluate(self, i, coords) for i in op.indices], mask, lanes)
     if isinstance(op, Movement):
         return evaluate(self, op.operands[0], source_coords(op, coords))
     if isinstance(op, Philox):

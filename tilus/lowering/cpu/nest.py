@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Binary, Gather, Load, PtrStore, Slice
+from tilus.ir.ops import Binary, Gather, GatherWords, Load, PtrStore, Slice
 from tilus.ir.ops.simd import ScatterStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.cost import HEAVY_COST
@@ -313,7 +313,7 @@ def elementwise_over(self: BlockLowering, value: Value, home: object) -> bool:
             continue
         if home not in rep.roots:
             continue
-        if isinstance(rep.op, (Slice, Gather, Load)):
+        if isinstance(rep.op, (Slice, Gather, GatherWords, Load)):
             return False
         stack.extend((o, source_dims(rep.op, o, dims)) for o in rep.op.operands if o not in self.views)
     return True

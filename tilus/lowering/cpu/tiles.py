@@ -19,6 +19,7 @@ from tilus.ir.ops import (
     CopyAsync,
     Dim,
     Gather,
+    GatherWords,
     GridIndex,
     GridSize,
     Insert,
@@ -362,6 +363,12 @@ def _gather(self: BlockLowering, op: Operation) -> None:
     self.define(op.result, self.lazy(op, 7, roots=(memory.root,)))
 
 
+@handles(GatherWords)
+def _gather_words(self: BlockLowering, op: Operation) -> None:
+    assert isinstance(op, GatherWords)
+    self.define(op.result, self.lazy(op, 7, roots=(self.views[op.view].root,)))
+
+
 def settle_own(self: BlockLowering, values: list[Value], memory: Memory, same: object) -> None:
     """Compute operands that read the memory that is about to be written, unless each element is read where it is
     written: by loads that ``same`` recognises."""
@@ -387,7 +394,7 @@ def _reads_in_place(self: BlockLowering, value: Value, memory: Memory, same: obj
             if op.mask is not None:
                 stack.append(op.mask)
             continue
-        if isinstance(op, (Transpose, Slice, Reshape, Broadcast, Gather)):
+        if isinstance(op, (Transpose, Slice, Reshape, Broadcast, Gather, GatherWords)):
             return False
         stack.extend(o for o in op.operands if o not in self.views)
     return True
