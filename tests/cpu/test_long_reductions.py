@@ -198,3 +198,21 @@ def test_masks(kind: str, left_of: bool, step: int) -> None:
         wide = np.exp(0.01 * np.pad(x.astype("d"), ((0, 0), (0, len(at) - columns))))[:, inside]
         wanted = {"sum": wide.sum(1), "prod": wide.prod(1), "max": wide.max(1) if inside.any() else np.nan}[kind]
         np.testing.assert_allclose(y, wanted, rtol=1e-5)
+
+
+@tl.jit
+def chosen_rows(x: tl.f32["M", "N"], bits: tl.u8[64], y: tl.f32["M"], b: tl.i32):
+    i = tl.grid(x.shape[0])
+    weights, chosen, total = tl.load(bits, 0, 64).to(tl.f32), tl.full((64,), b, tl.i32) < 1, 0.0
+    for j in tl.range(0, x.shape[1], 64):
+        total += tl.sum(tl.where(chosen, tl.load(x[i, :], j, 64), 2.0) * weights)
+    tl.store(y, i, tl.reshape(total, (1,)))
+
+
+def test_tiles_that_iterations_share() -> None:
+    rng = np.random.default_rng(0)
+    x, bits, y = rng.standard_normal((5, 640)).astype("f"), rng.integers(0, 9, 64).astype("u1"), np.zeros(5, "f")
+    chosen_rows.on("cpu")(x, bits, y, 0)
+    np.testing.assert_allclose(y, x.astype("d") @ np.tile(bits, 10), rtol=1e-4)
+    chosen_rows.on("cpu")(x, bits, y, 1)
+    np.testing.assert_allclose(y, np.full(5, 20.0 * bits.sum()), rtol=1e-6)

@@ -114,6 +114,9 @@ def _slopes(loop: For, scalars: Sequence[Value]) -> list[int | None]:
 def _is_one_row(self: BlockLowering, loop: For, needed: Sequence[Operation], extent: int) -> bool:
     """Whether iterations read elements that follow each other, so that those of all are one row."""
     step = self.c.number(self.scalars[loop.step])
+    made = {r for op in needed for r in op.results}
+    if any(o not in made and not _is_everywhere(self, o) for op in needed for o in op.operands):
+        return False
     for op in needed:
         if any(isinstance(r.type, ViewType) for r in op.results):
             return False
@@ -129,6 +132,18 @@ def _is_one_row(self: BlockLowering, loop: For, needed: Sequence[Operation], ext
         if any(_slopes(loop, [o for o in op.operands if o.tile.is_scalar])):
             return False
     return True
+
+
+def _is_everywhere(self: BlockLowering, value: Value) -> bool:
+    """Whether what iterations share is there for elements of any number: not a tile that ends where an iteration
+    does."""
+    if isinstance(value.type, ViewType) or value.tile.is_scalar or value.tile.shape[-1] == 1:
+        return True
+    rep = self.reps.get(value)
+    op = rep.op if isinstance(rep, Lazy) else None
+    if isinstance(op, Broadcast):
+        return op.x.tile.is_scalar or op.x.tile.shape[-1] == 1
+    return isinstance(op, Const)
 
 
 def _masks_one_row(self: BlockLowering, loop: For, s: _Sum) -> bool:
