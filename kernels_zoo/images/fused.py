@@ -28,13 +28,14 @@ else:
 @tl.jit
 def fused_images(
     pixels: ELEMENTS, table: TABLE, crops: CROPS, numbers: NUMBERS, out: OUTPUTS, rows: tl.i32, columns: tl.i32,
-    plans: tuple[Plan, ...] = (), C: int = 3, BH: int = 0, BW: int = 64, warps: int = 4,
+    plans: tuple[Plan, ...] = (), C: int = 3, BH: int = 0, BW: int = 0, warps: int = 4,
 ) -> None:
     """``table``: where each image begins in ``pixels``, and how many elements its rows are apart. ``crops``: image,
     first row and column, rows, columns and plan of each. ``numbers``: those of all plans, a row for each crop or one
     for all. The outputs are a batch of images of so many rows and columns, as the plans' writes have them."""
     tl.block(warps=warps)
-    BH = BH or (32 if tl.target() == "cpu" else 8)
+    tile = (16, 128) if tl.target() == "cpu" else (8, 64)
+    BH, BW = BH or tile[0], BW or tile[1]
     j, i, n = tl.grid(tl.cdiv(columns, BW), tl.cdiv(rows, BH), crops.shape[0])
     image, top, left, height, width, which = (crops[n, k] for k in range(6))
     pitch = table[image, 1].to(tl.i32)

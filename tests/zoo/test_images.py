@@ -78,7 +78,7 @@ CHAINS: dict[str, tuple[Chain, Meaning]] = {
              lambda p: np.clip(np.rint(resized_to_nearest(p, *SIZE) * 1.25), 0, 255)),
     "interleaved": (Chain((reads.bilinear,), (steps.swapped,), INTERLEAVED), lambda p: bilinear(p)[..., ::-1]),
 }
-SLOW = {"turned", "mirrored", "grey before", "nearest", "cast", "bilinear"}
+SLOW = {"turned", "mirrored", "grey before", "nearest", "cast", "bilinear", "converted with numbers"}
 """What says little that the others do not."""
 
 
@@ -124,7 +124,7 @@ def test_types(dtype: tl.DType, to: tl.DType, write: Any, engine: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])
-@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:ptx"])
+@pytest.mark.parametrize("engine", ["cpu", pytest.param("simulate:sm_80:ptx", marks=pytest.mark.slow)])
 def test_other_channels(channels: int, engine: str) -> None:
     image, crops = example(channels=channels)
     chain = Chain((reads.bilinear,))
@@ -182,7 +182,7 @@ def test_numbers_of_each_crop(engine: str) -> None:
     assert relative_error(process(chain, image, crops, SIZE, engine=engine), expected) < 1e-6
 
 
-@pytest.mark.parametrize("engine", ["interpret", "cpu", "simulate:sm_80:ptx"])
+@pytest.mark.parametrize("engine", ["interpret", "cpu", pytest.param("simulate:sm_80:ptx", marks=pytest.mark.slow)])
 def test_nothing(engine: str) -> None:
     image, _ = example()
     chain = Chain((reads.bilinear,))
@@ -212,7 +212,8 @@ def test_what_is_equal_is_compiled_once() -> None:
     assert len(fused_images._specialisations) == before
 
 
-@pytest.mark.parametrize("dtype", [tl.u8, tl.u16, tl.f32], ids=str)
+@pytest.mark.parametrize("dtype", [tl.u8, pytest.param(tl.u16, marks=pytest.mark.slow),
+                                   pytest.param(tl.f32, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 def test_no_spills(target: str, via: str, dtype: tl.DType) -> None:
