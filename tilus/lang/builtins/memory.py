@@ -147,6 +147,8 @@ def scatter(array: View | Tile, indices: Any, value: Any, axis: int = 0, *, mask
             raise fail("E0107", "tl.scatter takes no mask in a fused function",
                        help="choose the indices by tl.where: one outside of the array leaves its update out")
         return array_scatter.scattered("set", array, indices, value, axis)
+    if axis:
+        raise fail("E0107", "tl.scatter into memory takes no axis", help="give an index tile for each dimension")
     view = _view(array, "tl.scatter")
     values, shape = _indices(view, indices)
     tile = as_tile(value, None if isinstance(value, Tile) else view.dtype)
