@@ -12,12 +12,15 @@ import tilus as tl
 from tests.guard_pages import last_bytes
 
 TYPES = [np.uint8, np.int8, np.uint16, np.int16, np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn]
+OTHERS = [np.float32, np.float64, np.int64]
+"""Of which a word holds one at most."""
 ROUTES = ["interpret", "cpu"]
 
 
 @tl.jit
-def neighbours(x: tl.u8["N"] | tl.i8["N"] | tl.u16["N"] | tl.i16["N"] | tl.f16["N"] | tl.bf16["N"] | tl.f8e4m3fn["N"],
-               at: tl.i32["M"] | tl.i64["M"], y: tl.f32["K", "M"], first: int = 0, K: int = 3, B: int = 40):
+def neighbours(x: tl.u8["N"] | tl.i8["N"] | tl.u16["N"] | tl.i16["N"] | tl.f16["N"] | tl.bf16["N"] | tl.f8e4m3fn["N"]
+               | tl.f32["N"] | tl.f64["N"] | tl.i64["N"], at: tl.i32["M"] | tl.i64["M"] | tl.u32["M"] | tl.i16["M"],
+               y: tl.f32["K", "M"], first: int = 0, K: int = 3, B: int = 40):
     i = tl.grid(tl.cdiv(at.shape[0], B))
     index = tl.load(at, i * B, B)
     for k in tl.static_range(K):
@@ -32,7 +35,7 @@ def expected(x: Any, at: Any, first: int, count: int) -> Any:
 
 @pytest.mark.parametrize("engine", ROUTES)
 @pytest.mark.parametrize("index", [np.int32, np.int64])
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", TYPES + OTHERS)
 def test_along_memory(dtype: Any, index: Any, engine: str) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 100, 500).astype(dtype)
@@ -53,10 +56,25 @@ def test_more_than_a_word(first: int, count: int) -> None:
     np.testing.assert_array_equal(y, expected(x, at, first, count))
 
 
+@pytest.mark.parametrize("index", [np.int16, np.uint32])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_indices_that_wrap(dtype: Any, index: Any) -> None:
+    """One after the greatest is the least."""
+    x = np.arange(90).astype(dtype)
+    at = np.array([0, 1, 86, 89, 90, 100, np.iinfo(index).max, np.iinfo(index).max - 1] * 9, index)
+    for count in (1, 2):
+        y = np.full((count, len(at)), np.nan, "f")
+        neighbours.on("cpu")(x, at, y, K=count)
+        places = np.stack([(at + index(k)).astype(index).astype(int) for k in range(count)])
+        inside = (places >= 0) & (places < 90)
+        np.testing.assert_array_equal(y, np.where(inside, x.astype("f")[np.clip(places, 0, 89)], 0))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 50])
-def test_nothing_is_read_beyond_the_end(size: int) -> None:
+def test_nothing_is_read_beyond_the_end(size: int, dtype: Any) -> None:
     with last_bytes() as array:
-        x = array(size)
+        x = array(size * np.dtype(dtype).itemsize).view(dtype)
         x[:] = np.arange(size)
         at = np.random.default_rng(0).integers(-3, size + 1, 77).astype(np.int32)
         y = np.full((3, 77), np.nan, "f")

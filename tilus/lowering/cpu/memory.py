@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import i64, u64
+from tilus.ir.dtypes import i64, u32, u64
 from tilus.ir.ops import Binary, Bitcast, MaskedLoad, MaskedStore, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import GatherLoad, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.block import container_bytes as memory_bytes
 from tilus.lowering.cpu.first_lanes import load_first, store_first
+from tilus.lowering.cpu.inside import all_inside, small_offsets
 from tilus.lowering.cpu.packed import LOADED_BITS, STORED_BITS, load_bits, load_run, no_bits, store_bits, store_run
 from tilus.lowering.cpu.prepacked import column_of_tiles, load_prepacked
 from tilus.lowering.cpu.spread import load_spread_words, run_start, spread, spread_codes
 from tilus.lowering.cpu.values import ZERO, Coords, Memory, Number, Window
 from tilus.lowering.facts import Fact
+
+LEAST_INDEX = 32
+"""Bits of indices that count beyond a memory's end."""
 
 
 def _ends_within(first: Fact, extent: int, high: int) -> bool:
@@ -310,11 +314,25 @@ def _compare(self: BlockLowering, kind: str, x: Value, bound: Number, lanes: int
 
 def load_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value], mask: Value | None,
                   other: Value | None, lanes: int) -> Value:
-    offsets, condition = gathered_offset(self, memory, indices, mask, lanes)
-    fill = None if other is None else self.c.splat(other, lanes)
-    if memory.packed:
-        return load_bits(self, memory, offsets, condition, fill, lanes)
-    return self.c.b.add(GatherLoad(memory.pointer, offsets, condition, fill)).result
+    c, fill = self.c, None if other is None else self.c.splat(other, lanes)
+
+    def some() -> Value:
+        offsets, condition = gathered_offset(self, memory, indices, mask, lanes)
+        if memory.packed:
+            return load_bits(self, memory, offsets, condition, fill, lanes)
+        return c.b.add(GatherLoad(memory.pointer, offsets, condition, fill)).result
+
+    small = any(i.tile.dtype.bits < LEAST_INDEX for i in indices)
+    if not lanes or not indices or memory.packed or self.machine.masks or small:
+        return some()
+    vectors = [c.splat(i, lanes) for i in indices]
+    inside = all_inside(self, memory, vectors, mask, lanes)
+
+    def whole() -> Value:
+        offsets = c.b.add(Bitcast(small_offsets(self, memory, vectors, lanes), u32)).result
+        return c.b.add(GatherLoad(memory.pointer, offsets)).result
+
+    return c.branch(inside, lambda: [whole()], lambda: [some()])[0]
 
 
 def store_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value], value: Value, mask: Value | None,

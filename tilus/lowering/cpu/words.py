@@ -5,77 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, i32, integer, u32
-from tilus.ir.ops import Binary, Bitcast, Cast, GatherWords, PtrLoad, PtrStore, Select
+from tilus.ir.dtypes import DType, integer, u32
+from tilus.ir.ops import Binary, Bitcast, Cast, GatherWords, PtrLoad, PtrStore
 from tilus.ir.ops.simd import GatherLoad
 from tilus.lowering.cpu.block import BlockLowering
-from tilus.lowering.cpu.combining import Combiner
+from tilus.lowering.cpu.inside import all_inside, small_offsets
 from tilus.lowering.cpu.memory import load_gathered
-from tilus.lowering.cpu.values import Memory, Number
-
-FARTHEST = int(i32.max_value)
-"""Element that offsets of 32 bits reach."""
+from tilus.lowering.cpu.values import Memory
 
 
 def load_words(self: BlockLowering, op: GatherWords, indices: Sequence[Value], mask: Value | None, lanes: int) -> Value:
     """A word for each lane."""
     memory = self.views[op.view]
     indices = [self.c.splat(i, lanes) for i in indices]
-    whole = _whole(self, memory, indices, op.count, mask, lanes)
+    whole = all_inside(self, memory, indices, mask, lanes, op.count, u32.bits // memory.dtype.bits)
     return self.c.branch(whole, lambda: [_at_once(self, memory, indices, lanes)],
                          lambda: [_one_by_one(self, op, indices, mask, lanes)])[0]
 
 
-def _whole(self: BlockLowering, memory: Memory, indices: Sequence[Value], count: int, mask: Value | None, lanes: int
-           ) -> Value:
-    """Whether all words are in a small memory of the view's, their elements in bounds, and none is masked; false where
-    that takes long to find out."""
-    c, room = self.c, u32.bits // memory.dtype.bits
-    reach: Number = 0
-    for high, stride in zip(memory.highs, memory.strides, strict=True):
-        reach = c.add(reach, c.max(c.mul(c.sub(high, 1), stride), 0))
-    whole: Value | None = c.compare("le", reach, FARTHEST)
-    alone = len(indices) == 1
-    for d, (index, low, high) in enumerate(zip(indices, memory.lows, memory.highs, strict=True)):
-        last = c.sub(high, 1 if d < len(indices) - 1 else room if alone else count)
-        whole = c.both(whole, _within(self, index, low, last, mask, lanes))
-    if not alone:  # what follows a row's end may be beyond that of the memory
-        offsets = _offsets(self, memory, indices, lanes)
-        whole = c.both(whole, _within(self, offsets, 0, c.sub(reach, room - 1), mask, lanes))
-    assert whole is not None
-    return whole
-
-
-def _within(self: BlockLowering, index: Value, low: Number, last: Number, mask: Value | None, lanes: int) -> Value:
-    """Whether all of an index are from ``low`` to ``last``, of a memory whose elements i32 counts."""
-    c = self.c
-    low = c.min(c.max(low, 0), FARTHEST)
-    room = c.sub(c.min(last, FARTHEST), low)
-    kind = integer(index.tile.dtype.bits, signed=False)
-    start = c.splat(c.cast(c.value(low), index.tile.dtype), lanes)
-    beyond = c.b.add(Bitcast(c.b.add(Binary("sub", index, start)).result, kind)).result
-    if mask is not None:
-        most = c.const(kind.max_value, kind, lanes)
-        beyond = c.b.add(Select(c.splat(mask, lanes), beyond, most)).result
-    worst = Combiner(self, "max", kind).across([beyond])[0] if lanes else beyond
-    limit = c.cast(c.value(c.max(room, 0)), kind)
-    return c.b.add(Binary("and", c.compare("le", worst, limit), c.compare("ge", room, 0))).result
-
-
-def _offsets(self: BlockLowering, memory: Memory, indices: Sequence[Value], lanes: int) -> Value:
-    """In elements, i32: those in bounds of a small memory are what they are."""
-    c, total = self.c, None
-    for index, stride in zip(indices, memory.strides, strict=True):
-        part = index if index.tile.dtype is i32 else c.b.add(Cast(index, i32)).result
-        if not isinstance(stride, int) or stride != 1:
-            part = c.b.add(Binary("mul", part, c.splat(c.cast(c.value(stride), i32), lanes))).result
-        total = part if total is None else c.b.add(Binary("add", total, part)).result
-    assert total is not None
-    return total
-
-
 def _at_once(self: BlockLowering, memory: Memory, indices: Sequence[Value], lanes: int) -> Value:
-    offsets = self.c.b.add(Bitcast(_offsets(self, memory, indices, lanes), u32)).result
+    offsets = self.c.b.add(Bitcast(small_offsets(self, memory, indices, lanes), u32)).result
     return self.c.b.add(GatherLoad(memory.pointer, offsets, None, None, u32)).result
 
 
