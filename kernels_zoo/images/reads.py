@@ -27,7 +27,9 @@ def neighbours(p: Any, size: Any, count: Any) -> tuple[Any, Any, Any]:
 
 
 def mixed(a: Pixel, b: Pixel, weight: Any) -> Pixel:
-    return tuple(p + (q - p) * weight for p, q in zip(a, b, strict=True))
+    """Each is used once, so that none is kept."""
+    rest = 1.0 - weight
+    return tuple(p * rest + q * weight for p, q in zip(a, b, strict=True))
 
 
 @component(resizes=True)
