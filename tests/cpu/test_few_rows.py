@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tilus as tl
+from tests.guard_pages import last_bytes
 
 Array = Any
 
@@ -243,3 +244,25 @@ def test_products_that_are_scaled_afterwards_or_go_side_by_side(BM: int) -> None
             gated.on("cpu")(a, tl.pack(w.astype("f"), tl.u4), v, s, c, d)
             np.testing.assert_allclose(c, a.astype("d") @ factors, rtol=1e-4, atol=1e-3)
             np.testing.assert_allclose(d, a.astype("d") @ v.astype("d").T + 3, rtol=1e-4, atol=1e-3)
+
+
+@tl.jit
+def turned(a: tl.f32["M", "K"], b: tl.f32["N", "K"], c: tl.f32["M", "N"], BM: int = 16, BN: int = 128, BK: int = 32):
+    i, j = tl.grid(tl.cdiv(a.shape[0], BM), tl.cdiv(b.shape[0], BN))
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, a.shape[1], BK):
+        acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(b, (j * BN, k), (BN, BK)).T, acc)
+    tl.store(c, (i * BM, j * BN), acc)
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(1, 1, 1), (1, 7, 129), (3, 10, 64), (1, 129, 7), (4, 31, 33), (5, 3, 300)])
+def test_columns_beyond_the_array_are_not_read(m: int, n: int, k: int) -> None:
+    rng = np.random.default_rng(0)
+    a, c = rng.standard_normal((m, k)).astype("f"), np.zeros((m, n), "f")
+    with last_bytes() as memory:
+        b = memory(4 * n * k).view("f").reshape(n, k)
+        b[:] = rng.standard_normal((n, k))
+        turned.on("cpu")(a, b, c)
+        wanted = a.astype("d") @ b.T.astype("d")
+        assert np.linalg.norm(c - wanted) <= 1e-6 * np.linalg.norm(wanted)
+        del b

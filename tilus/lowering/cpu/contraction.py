@@ -276,8 +276,8 @@ class _Contraction:
         a = lowering.allocate(self.dtype, (self.rows, self.chunk), (self.stride, 1), extra=self.slack)
         stream: FewRows | FewByteRows | None = None
         if self.few is not False:
-            stream = FewRows(lowering, self.plan(), a, home, rows) if self.form is None else \
-                FewByteRows(lowering, _of_bytes(self.form), a, home, rows)
+            stream = FewRows(lowering, self.plan(), a, home, rows, self.wanted if self.plan().along == 0 else None) \
+                if self.form is None else FewByteRows(lowering, _of_bytes(self.form), a, home, rows)
         panels, memo_a = None, None
         filled = c.min(self.rows, c.add(rows, blocking(lowering.machine, home.dtype).rows))
         if self.few is not True:
@@ -313,6 +313,9 @@ class _Contraction:
                 assert stream is not None
                 if isinstance(stream, FewRows):
                     stream.chunk(depth)
+                    if self.uniform and stream.plan.along == 0:  # columns are read one by one, as many as are wanted
+                        stream.multiply(self.operand(self.loop.dot.b, (1, 0), index, depth, self.wanted), 0, depth)
+                        return
                 self.pieces(at, depth, index, stream.multiply)
 
             def pack() -> None:
