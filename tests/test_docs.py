@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import re
 import shlex
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -79,6 +80,7 @@ def test_a_space_of_variants(tmp_path: Path) -> None:
 def test_prepacked_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The section's program, and its commands on files with the names that it has."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the commands add to it
     module = run_section("language.md", "Prepacked weights", tmp_path)
     Path("kernel.py").write_text(Path(module.__file__ or "").read_text().split("\nrng =")[0])
     np.savez("weights.npz", q=module.weights.base, scales=np.ones(3))
