@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from tilus.ir.core import Value
@@ -57,13 +58,14 @@ def _compute_bytes(value: Value) -> int:
 def vector_dim(self: BlockLowering, shape: tuple[int, ...], values: Sequence[Value],
                targets: Sequence[tuple[int | Value, ...]] = ()) -> int:
     """The dimension to run by vectors: the one along which most memory is contiguous, the last among equals.
-    ``targets`` are the strides of what is written."""
+    ``targets`` are the strides of what is written. What is repeated along a dimension counts by its own elements."""
     candidates = [d for d, n in enumerate(shape) if n > 1]
     if len(candidates) <= 1:
         return candidates[0] if candidates else max(0, len(shape) - 1)
     score = dict.fromkeys(candidates, 0.0)
 
     def account(strides: Sequence[object], dims: Sequence[int | None], weight: float) -> None:
+        weight /= math.prod(n for d, n in enumerate(shape) if d not in dims)
         for stride, dim in zip(strides, dims, strict=True):
             if dim in score and stride == 1:
                 score[dim] += weight
