@@ -16,6 +16,7 @@ from tilus.torch.call import FusedCall
 from tilus.torch.decompositions import decompositions
 from tilus.torch.graph import fused_nodes, rewritten
 from tilus.torch.partition import divide
+from tilus.torch.patterns import apply_patterns
 from tilus.torch.random_numbers import draw_seeds_at_once
 from tilus.torch.registry import Refused
 from tilus.torch.report import GraphReport, tell
@@ -80,6 +81,7 @@ def _is_fullgraph() -> bool:
 
 def compile_graph(gm: GraphModule, kind: str, options: Options) -> Callable[..., Any]:
     """A graph of core operators as calls of fused functions, with torch's operators between."""
+    apply_patterns(gm)
     draw_seeds_at_once(gm.graph)
     division = divide(gm.graph)
     calls = []

@@ -71,7 +71,7 @@ def divide(graph: Graph) -> Division:
                 groups.append(Group(part))
             else:
                 fusable.difference_update(part)
-    left = {n: None if _is_free(n) else reasons.get(n) for n in graph.nodes
+    left = {n: None if _is_free(n) or _is_kernel(n) else reasons.get(n) for n in graph.nodes
             if n.op == "call_function" and n not in fusable}
     return Division([g.complete() for g in groups], left)
 
@@ -88,6 +88,11 @@ def _is_free(node: Node) -> bool:
         return True
     returns = node.target._schema.returns
     return bool(returns) and all(r.alias_info is not None and not r.alias_info.is_write for r in returns)
+
+
+def _is_kernel(node: Node) -> bool:
+    """Whether a node is no operator of torch's own, as kernels are that are called by name."""
+    return isinstance(node.target, torch._ops.OpOverload) and node.target.namespace not in ("aten", "prims")
 
 
 def _reads_tensors(nodes: Sequence[Node]) -> bool:
