@@ -18,19 +18,13 @@ from tilus.ir.ops import (
     Binary,
     Cast,
     Const,
-    DeviceAssert,
     Dim,
     Dot,
     GridSync,
     Launch,
     NamedBarrier,
-    PtrAdd,
-    PtrCast,
     PtrLoad,
     PtrStore,
-    ResidentBlocks,
-    ShapedView,
-    Stride,
     WaitUntil,
     While,
     Workspace,
@@ -45,12 +39,13 @@ from tilus.ir.ops.simd import (
     PtrToInt,
 )
 from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
-from tilus.ir.types import PointerType, TileType, ViewType
+from tilus.ir.types import PointerType, TileType
 from tilus.lowering.cpu.crowding import Crowd, dominates, ends_by_itself, is_better_alone, is_shared
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_KEPT, count_memos, may_group
 from tilus.lowering.cpu.kept_tiles import forget as forget_tiles
 from tilus.lowering.cpu.kept_tiles import kept_dots
+from tilus.lowering.cpu.launch_function import LaunchFunction
 from tilus.lowering.cpu.neighbours import FOLLOWING, blocks_together, memory_words, products, shared_axis
 from tilus.lowering.cpu.neighbours import forget as forget_neighbours
 from tilus.lowering.cpu.nest import SHORT
@@ -89,7 +84,6 @@ from tilus.lowering.cpu.state import (
 from tilus.lowering.cpu.values import Machine, Number
 from tilus.lowering.cpu.wide_blocks import STRIP_BYTES, WideKernel, strip_bytes
 from tilus.lowering.cpu.work import MUCH, UNKNOWN, Sum, Work
-from tilus.targets.grid import MAX_BLOCKS, too_many_blocks
 
 
 def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic], machine: Machine,
@@ -282,12 +276,6 @@ def _run_together(c: Cursor, wide: WideKernel, wanted: Value, start: Value, stop
     return c.value(c.select(c.compare("gt", end, first), c.mul(end, wide.blocks), start))
 
 
-def failed_assertion(op: DeviceAssert) -> Diagnostic:
-    """What is said where it fails."""
-    labels = (Label(op.span),) if op.span.known else ()
-    return Diagnostic("E0704", op.message or "device assertion failed", labels)
-
-
 ASSUMED_TRIPS = 16
 """Those of loops that nothing is known of, where parts of a block are compared."""
 GROUPS = 4
@@ -302,51 +290,21 @@ def _rounded_up(c: Cursor, a: Number, b: Number) -> Value:
     return c.arith("floordiv", c.add(a, c.sub(b, 1)), b)
 
 
-class _Launcher:
+class _Launcher(LaunchFunction):
     def __init__(self, module: Module, launch: Function, frame_bytes: int, checks: list[Diagnostic],
                  machine: Machine, wide: Mapping[str, WideKernel]) -> None:
+        super().__init__(launch, Block([PointerType(i64), PointerType(i64)], ["arguments", "runtime"]), checks)
         self.module = module
         self.machine = machine
         self.wide = wide
-        self.checks = checks
-        self.launch = launch
         self.frame_bytes = frame_bytes
-        self.body = Block([PointerType(i64), PointerType(i64)], ["arguments", "runtime"])
-        self.c = Cursor(self.body)
-        self.values: dict[Value, Value] = {}
-        self.words: dict[Value, list[Number]] = {}
         self.workspaces: list[Value] = []
 
     def run(self) -> Function:
-        c = self.c
-        self.bind()
-        status = c.const(0)
-        for op in self.launch.body.ops:
-            if isinstance(op, Yield):
-                break
-            if isinstance(op, Launch):
-                status = self.start(op, status)
-            elif isinstance(op, DeviceAssert):
-                status = self.check(op, status)
-            elif isinstance(op, Workspace):
-                status = self.workspace(op, status)
-            elif isinstance(op, ShapedView):
-                extents = [self.values[e] for e in op.extents]
-                self.words[op.result] = [self.words[op.view][0], *extents, *self.contiguous(extents)[0]]
-            elif isinstance(op, Dim):
-                self.values[op.result] = c.value(self.words[op.view][1 + op.axis])
-            elif isinstance(op, Stride):
-                self.values[op.result] = c.value(self.words[op.view][1 + op.view.view.rank + op.axis])
-            elif isinstance(op, Const):
-                self.values[op.result] = c.const(op.value, op.dtype)
-            elif isinstance(op, ResidentBlocks):
-                self.values[op.result] = c.cast(self.threads(), i32)
-            else:
-                operands = [self.values[v] for v in op.operands]
-                self.values[op.result] = c.b.add(op.on(operands)).result
+        self.evaluate()
         for pointer in self.workspaces:
             self.call(RUNTIME_FREE, (pointer,))
-        c.b.add(Yield((status,)))
+        self.c.b.add(Yield((self.status,)))
         return Function("launch", self.body, (), Attributes(returns="i64", noalias=(0,)), self.launch.span)
 
     def call(self, which: int, args: tuple[Value, ...], *returns: TileType | PointerType) -> Value | None:
@@ -355,33 +313,11 @@ class _Launcher:
         op = c.b.add(CallPointer(c.b.add(IntToPtr(address, i64)).result, args, returns))
         return op.result if returns else None
 
-    def bind(self) -> None:
-        c, packed, slot = self.c, self.body.args[0], 0
-        for value in self.launch.body.args:
-            if isinstance(value.type, ViewType):
-                count = 1 + 2 * value.type.rank
-                words: list[Number] = [c.b.add(PtrLoad(c.offset(packed, slot + i))).result for i in range(count)]
-                for d, n in enumerate(value.type.shape):
-                    if n is not None:
-                        words[1 + d] = n
-                self.words[value] = words
-                slot += count
-            else:
-                pointer = c.b.add(PtrCast(c.offset(packed, slot), value.tile.dtype)).result
-                self.values[value] = c.b.add(PtrLoad(pointer)).result
-                slot += 1
+    def resident(self) -> Value:
+        return self.c.cast(self.threads(), i32)
 
-    def contiguous(self, extents: Sequence[Number]) -> tuple[list[Number], Number]:
-        """The strides of a contiguous array, and how many elements it has."""
-        strides: list[Number] = []
-        size: Number = 1
-        for extent in reversed(extents):
-            strides.insert(0, size)
-            size = self.c.mul(size, extent)
-        return strides, size
-
-    def workspace(self, op: Workspace, status: Value) -> Value:
-        """Memory for it; the status, unless that is 0 and there is none."""
+    def workspace(self, op: Workspace) -> None:
+        """Memory for it; the launch fails where there is none."""
         c = self.c
         extents: list[Number] = [self.values[e] for e in op.extents]
         strides, size = self.contiguous(extents)
@@ -392,19 +328,9 @@ class _Launcher:
         self.words[op.result] = [pointer, *extents, *strides]
         self.workspaces.append(pointer)
         missing = Diagnostic("E0606", "there is no memory for a workspace", (Label(op.span),) if op.span.known else ())
-        return self.unless_failed(c.compare("ne", pointer, 0), missing, status)
+        self.require(c.compare("ne", pointer, 0), missing)
 
-    def check(self, op: DeviceAssert, status: Value) -> Value:
-        """The status, unless it is 0 and the assertion fails."""
-        return self.unless_failed(self.values[op.condition], failed_assertion(op), status)
-
-    def unless_failed(self, holds: Value, otherwise: Diagnostic, status: Value) -> Value:
-        """The status, unless it is 0 and a condition does not hold."""
-        self.checks.append(otherwise)
-        failed = self.c.select(holds, 0, len(self.checks))
-        return self.c.select(self.c.compare("eq", status, 0), failed, status)
-
-    def start(self, op: Launch, status: Value) -> Value:
+    def start(self, op: Launch) -> None:
         """Pack the kernel's arguments and run its blocks on the pool, unless something failed before."""
         c, state_words = self.c, STATE_WORDS
         slots = sum(len(self.words[a]) if a in self.words else 1 for a in op.args)
@@ -416,16 +342,10 @@ class _Launcher:
                     self.store(packed, slot, c.value(word))
                     slot += 1
             else:
-                value = self.values[argument]
-                c.b.add(PtrStore(c.as_pointer(c.offset(packed, slot), value.tile.dtype), value))
+                self.store(packed, slot, self.values[argument])
                 slot += 1
         state = c.b.add(Alloca(i64, state_words, 64)).result
-        grid: list[Number] = [self.values[g] for g in op.grid]
-        grid += [1] * (3 - len(grid))
-        total: Number = 1
-        for extent in grid:  # clamped, so that no product overflows
-            total = c.mul(c.min(total, MAX_BLOCKS + 1), c.min(c.max(extent, 0), MAX_BLOCKS + 1))
-        status = self.unless_failed(c.compare("le", total, MAX_BLOCKS), too_many_blocks(op.span), status)
+        grid, total = self.grid(op)
         address = c.b.add(PtrToInt(packed)).result
         atomics, work = self.atomics(op, self.work(op, total))
         together = self.together(op, total)
@@ -444,13 +364,13 @@ class _Launcher:
         runner = c.b.add(FunctionAddress(f"run_{op.kernel}")).result
         pool = c.b.add(PtrLoad(c.offset(self.body.args[1], RUNTIME_POOL))).result
         frame = c.const(self.frame_bytes)
-        runs = c.b.add(Binary("and", c.compare("gt", total, 0), c.compare("eq", status, 0))).result
+        runs = c.b.add(Binary("and", c.compare("gt", total, 0), c.compare("eq", self.status, 0))).result
 
         def go() -> list[Value]:
             self.call(RUNTIME_RUN, (pool, runner, state, c.value(total), frame, c.value(work)))
             return [c.b.add(PtrLoad(c.offset(state, STATE_ERROR))).result]
 
-        return c.branch(runs, go, lambda: [status])[0]
+        self.status = c.branch(runs, go, lambda: [self.status])[0]
 
     def work(self, op: Launch, total: Number) -> Number:
         """The work of all blocks; more than any where blocks wait for others, which have to run then."""
@@ -562,6 +482,3 @@ class _Launcher:
         rounds = _rounded_up(c, total, c.mul(threads, blocks_together(self.machine)))
         shared = _rounded_up(c, total, c.max(c.mul(rounds, threads), 1))
         return c.select(c.compare("eq", grid[axis], total), c.max(chunk, shared), chunk)
-
-    def store(self, pointer: Value, index: int, value: Value) -> None:
-        self.c.b.add(PtrStore(self.c.b.add(PtrAdd(pointer, None, index)).result, value))

@@ -29,7 +29,7 @@ from tilus.ir.ops.thread import AtomicLoad, PtrAtomic
 from tilus.ir.types import TileType
 from tilus.lowering.cpu.block import BlockLowering, handles, lower, row_major
 from tilus.lowering.cpu.evaluate import evaluate
-from tilus.lowering.cpu.launch import failed_assertion
+from tilus.lowering.cpu.launch_function import failed_assertion
 from tilus.lowering.cpu.memory import gathered_offset
 from tilus.lowering.cpu.nest import nest, store_buffer, versions, windows_of
 from tilus.lowering.cpu.state import (
