@@ -222,12 +222,11 @@ def test_kernels_run_by_the_route_that_the_engine_names(cupy: Any, engine: str) 
 def test_kernels_with_much_shared_memory_are_launched(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from kernels_zoo.gemm import matmul
 
-    set_ = []
-    monkeypatch.setattr(cupy.driver, "funcSetAttribute", lambda *given: set_.append(given[1:]))
+    monkeypatch.setattr(cupy.cuda_driver, "shared", {})
     case = matmul.case((70, 100, 90))
     arguments = [on_gpu(a) for a in case.arguments]
     matmul.matmul(*arguments, BM=64, BN=128, BK=64, stages=3)
-    assert set_ == [(8, 3 * 64 * (64 + 128) * 2)]
+    assert cupy.cuda_driver.shared == {"matmul": 3 * 64 * (64 + 128) * 2}
     assert np.allclose(arguments[2].get(), case.references[0], rtol=1e-2, atol=1e-2)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from tilus.ir.core import Module
+from tilus.ir.core import Function, Module
 from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
 from tilus.lowering.divide_blocks import divide_blocks
@@ -32,6 +32,7 @@ from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.lowering.cpu import CpuProgram
+    from tilus.lowering.cpu.gpu_launch import GpuLaunch, LaunchedKernel
     from tilus.lowering.cpu.values import Machine as HostMachine
 
 Pass = Callable[[Module], None]
@@ -130,9 +131,23 @@ def lower_for_host(module: Module, machine: HostMachine) -> CpuProgram:
     from tilus.lowering.cpu import lower_module
 
     program = lower_module(module, machine)
-    legality = HOST_SCALES if machine.scales else HOST if machine.halves else HOST_WITHOUT_HALVES
-    legalise(legality)(Module(program.functions, None, "thread", frozenset(), "cpu"))
+    _legalise_for_host(program.functions, machine)
     return program
+
+
+def lower_gpu_launch(module: Module, kernels: Mapping[str, LaunchedKernel],
+                     folded: Mapping[str, LaunchedKernel] | None, machine: HostMachine) -> GpuLaunch:
+    """Thread-level functions of the host that launch a traced module's kernels on a GPU."""
+    from tilus.lowering.cpu import gpu_launch
+
+    found = gpu_launch.lower_gpu_launch(module, kernels, folded)
+    _legalise_for_host(found.functions, machine)
+    return found
+
+
+def _legalise_for_host(functions: list[Function], machine: HostMachine) -> None:
+    legality = HOST_SCALES if machine.scales else HOST if machine.halves else HOST_WITHOUT_HALVES
+    legalise(legality)(Module(functions, None, "thread", frozenset(), "cpu"))
 
 
 def run_passes(module: Module, passes: tuple[tuple[str, Pass], ...], *, verify: bool = False) -> None:

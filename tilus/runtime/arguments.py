@@ -92,8 +92,13 @@ def _conversion(name: str, dtype: DType, argument: ArrayArgument) -> str | None:
 
 def is_torch(owner: Any) -> bool:
     """Whether it is a tensor of torch, which has then been imported by whoever made it."""
+    return is_torch_class(type(owner))
+
+
+def is_torch_class(kind: type) -> bool:
+    """Whether it is a class of torch's tensors."""
     torch = sys.modules.get("torch")
-    return torch is not None and isinstance(owner, getattr(torch, "Tensor", ()))
+    return torch is not None and issubclass(kind, getattr(torch, "Tensor", ()))
 
 
 def _numpy_name(dtype: DType) -> str | None:

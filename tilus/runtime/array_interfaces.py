@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
 from tilus.ir.dtypes import from_numpy
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, Refused, contiguous
+from tilus.runtime.keys import register_arrays
 
 if TYPE_CHECKING:
     import numpy as np  # loaded by the first call on an array, not by a compilation
@@ -78,4 +80,18 @@ def from_cuda(owner: Any, interface: Any) -> ArrayArgument:
         if any(n > 1 and int(s) % dtype.itemsize for n, s in zip(shape, given, strict=True)):
             raise Refused("its strides are not multiples of the element size")
         strides = tuple(int(s) // dtype.itemsize for s in given)
+    if type(owner).__module__.partition(".")[0] == "cupy":
+        _register_keys(sys.modules["cupy"])
     return ArrayArgument(owner, CUDA, dtype, int(address), shape, strides, not read_only)
+
+
+@functools.cache
+def _register_keys(cupy: Any) -> None:
+    """Let calls with CuPy's arrays be told apart."""
+
+    def key(array: Any) -> tuple[int, tuple[Any, ...]]:
+        memory = array.data
+        at = memory.ptr
+        return at, (array.dtype, array.shape, array.strides, at & 15, memory.device_id)
+
+    register_arrays(cupy.ndarray, key)

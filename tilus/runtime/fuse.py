@@ -56,11 +56,13 @@ class _Plan:
         self.program, self.kernel, self.engine_name, self.sources = program, kernel, engine_name, sources
         self.shapes, self.model, self.model_name = shapes, model, model_name
         self.launch: Callable[[Sequence[int]], bool] | None = None
+        self.device: Any = None
 
     def run(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
         outputs, values = self.bound(fused, args, kwargs, out)
         self.kernel.called_on(self.engine_name)(*values)
         if self.launch is None and out is None and all(map(args_.is_torch, (*values, *outputs))):
+            self.device = outputs[0].device
             self.launch = self.kernel.launcher(self.engine_name, values)
         return tuple(outputs) if self.program.several else outputs[0]
 
@@ -81,10 +83,11 @@ class _Plan:
 
     @functools.cached_property
     def torch_outputs(self) -> list[Callable[[], Any]]:
-        """What makes the outputs, as tensors in host memory."""
+        """What makes the outputs, as tensors."""
         from tilus.runtime.torch_arrays import maker
 
-        return [maker(shape, dtype) for (dtype, _), shape in zip(self.program.outputs, self.shapes, strict=True)]
+        return [maker(shape, dtype, self.device)
+                for (dtype, _), shape in zip(self.program.outputs, self.shapes, strict=True)]
 
     def bound(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any],
               out: Any) -> tuple[list[Any], tuple[Any, ...]]:

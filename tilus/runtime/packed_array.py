@@ -15,7 +15,7 @@ class OwnArray:
         self.base = base
         self.argument = argument
         self.key = (type(self), argument.dtype, argument.shape, argument.strides, argument.address & 15, argument.kind,
-                    argument.format)
+                    argument.format, "" if argument.kind == HOST else str(getattr(argument.owner, "device", "")))
 
     @property
     def dtype(self) -> DType:

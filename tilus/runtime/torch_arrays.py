@@ -37,7 +37,7 @@ def from_torch(torch: Any, value: Any) -> ArrayArgument:
         raise
     except Exception as error:  # torch says what such a tensor lacks
         raise Refused(f"torch does not say where its elements are: {str(error).partition(chr(10))[0]}") from None
-    on_host = value.device.type == "cpu"
+    on_host = value.is_cpu
     if _type_name(value) == PAIRS:
         return _pairs(value, HOST if on_host else CUDA, address, shape, strides)
     dtype = parse_dtype(TORCH_TYPES[_type_name(value)])
@@ -108,8 +108,9 @@ def _tensor_key(torch: Any) -> ArrayKey:
     wrapped, recording, strided = torch._C._functorch.is_functorch_wrapped_tensor, torch.is_grad_enabled, torch.strided
 
     def key(value: Any) -> tuple[int, tuple[Any, ...]] | None:
-        if (not value.is_cpu or value.layout is not strided or value.is_nested or wrapped(value) or value.is_neg()
-                or (value.requires_grad and recording())):
+        on_host = value.is_cpu
+        if (not (on_host or value.is_cuda) or value.layout is not strided or value.is_nested or wrapped(value)
+                or value.is_neg() or (value.requires_grad and recording())):
             return None
         shape, strides, address = value.shape, value.stride(), value.data_ptr()
         count = value.numel()
@@ -119,7 +120,9 @@ def _tensor_key(torch: Any) -> ArrayKey:
             count = 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
         if count and (value.storage_offset() + count) * value.element_size() > value.untyped_storage().nbytes():
             return None  # it has been freed or made smaller
-        return address, (value.dtype, shape, strides, address & 15)
+        if on_host:
+            return address, (value.dtype, shape, strides, address & 15)
+        return address, (value.dtype, shape, strides, address & 15, value.get_device())
 
     return key
 
@@ -141,9 +144,9 @@ def empty_like(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     return value.new_empty(shape, dtype=getattr(sys.modules["torch"], torch_name(dtype) or ""))
 
 
-def maker(shape: tuple[int, ...], dtype: DType) -> Callable[[], Any]:
-    """What makes uninitialised tensors in host memory."""
+def maker(shape: tuple[int, ...], dtype: DType, device: Any) -> Callable[[], Any]:
+    """What makes uninitialised tensors on a device."""
     import sys
 
     torch = sys.modules["torch"]
-    return functools.partial(torch.empty, shape, dtype=getattr(torch, torch_name(dtype) or ""), device="cpu")
+    return functools.partial(torch.empty, shape, dtype=getattr(torch, torch_name(dtype) or ""), device=device)

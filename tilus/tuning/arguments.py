@@ -123,7 +123,7 @@ def untouched_array(dtype: DType, shape: tuple[int, ...], name: str) -> Any:
 def on_gpu(value: Any) -> Any:
     """An array in host memory as one on the current GPU with the same contents, through CuPy; packed ones too. What is
     no array stays as it is."""
-    from tilus.runtime.nvidia.engines import cupy_module
+    from tilus.runtime.nvidia.libraries import cupy_module
 
     if isinstance(value, PrepackedArray):
         return over_bytes(on_gpu(value.bytes), value.format, value.shape)

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 
 from tilus.runtime.arrays import ArrayArgument
-from tilus.runtime.nvidia.engines import cupy_module, current, device_of, device_target, stream_of
+from tilus.runtime.nvidia.cuda_engine import device_of, target_of
+from tilus.runtime.nvidia.driver import driver
+from tilus.runtime.nvidia.libraries import cupy_module, library_of
 from tilus.runtime.packed_array import is_held
 from tilus.tuning.devices import Call, DeviceLost, Memory
 
@@ -62,16 +64,17 @@ class Gpu:
     def __init__(self, arrays: Sequence[ArrayArgument] = ()) -> None:
         self.cupy = cupy_module()
         runtime = self.cupy.cuda.runtime
-        self.number = device_of(self.cupy, arrays)
+        self.number = device_of(driver(), arrays)
         self.name = f"cuda {runtime.deviceGetPCIBusId(self.number)}"
         self.device = self.cupy.cuda.Device(self.number)
+        library = library_of(arrays, self.number)
         with self.device:
-            self.stream = stream_of(self.cupy, arrays)
+            self.stream = self.cupy.cuda.ExternalStream(library.stream())
             properties = runtime.getDeviceProperties(self.number)
             self._flushed = max(LEAST_FLUSHED, FLUSHED * int(properties["l2CacheSize"]))
             self._buffer = self.cupy.cuda.alloc(self._flushed)
             module = self.cupy.cuda.function.Module()
-            module.load(_hold_cubin(device_target(properties)))
+            module.load(_hold_cubin(target_of(driver(), self.number)))
             self._hold = module.get_function("hold")
         self._a_call = A_CALL
         self._last = float("-inf")
@@ -91,7 +94,7 @@ class Gpu:
     def _checked(self, work: Call) -> Any:
         """Do something on the device. Raises DeviceLost where that has left it in a state in which nothing works."""
         try:
-            with self.device, current(self.cupy, self.stream):
+            with self.device, self.stream:
                 return work()
         except Exception as error:
             try:

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+
+from tests.fake_gpu.driver import Enqueued, StandIn, Zeroed
+from tilus.runtime.nvidia.driver import Driver, install
 
 __version__ = "0.0-fake"
 ALIGNMENT = 256
@@ -41,8 +44,11 @@ class Device_:
         self.seconds: Callable[[str, tuple[int, ...], int], float] = lambda name, grid, count: 1e-11 * count
         self.breaks: Callable[[str, tuple[int, ...]], bool] = lambda name, grid: False
         self.launched: list[str] = []
+        self.errors: list[Exception] = []
 
     def check(self) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
         if self.broken:
             raise CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered")
 
@@ -53,6 +59,8 @@ class CUDARuntimeError(RuntimeError):
 
 class _Allocation:
     """Device memory."""
+
+    device_id = 0
 
     def __init__(self, size: int) -> None:
         memory = np.zeros(size + ALIGNMENT, np.uint8)
@@ -175,25 +183,48 @@ class Function:
         self.module, self.name, self.ptr = module, name, id(self)
 
     def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared_mem: int = 0,
-                 stream: Stream | None = None, enable_cooperative_groups: bool = False) -> None:
+                 stream: Stream | None = None) -> None:
         assert len(grid) == len(block) == 3
         assert all(isinstance(value, np.generic) for value in args)
-        device.launched.append(self.name)
-        if self.name == "hold":
-            return
-        count = 0
-        if device.breaks(self.name, grid):
-            device.broken = True
-        else:
-            count = self._simulated(grid, block, args, shared_mem)
-        device.now += 1e3 * device.seconds(self.name, grid, count)
+        _run(self.module.cubin, self.name, grid, block, [value.tobytes() for value in args], shared_mem)
 
-    def _simulated(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...], shared: int) -> int:
-        from tilus.simulator import launch
 
-        values = [(isinstance(a, np.uint64) and _pointer(int(a))) or a for a in args]
-        return launch(sources[self.module.cubin](), self.name, grid, block, values, shared_bytes=shared,
-                      target=80).total_instructions
+def _run(cubin: bytes, name: str, grid: tuple[int, ...], block: tuple[int, ...], parameters: Sequence[bytes],
+         shared: int) -> None:
+    from tilus.simulator import launch
+
+    device.launched.append(name)
+    if name == "hold":
+        return
+    count = 0
+    if device.breaks(name, grid):
+        device.broken = True
+    else:
+        values = [(len(p) == 8 and _pointer(int.from_bytes(p, "little"))) or p for p in parameters]
+        count = launch(sources[cubin](), name, grid, block, values, shared_bytes=shared, target=80).total_instructions
+    device.now += 1e3 * device.seconds(name, grid, count)
+
+
+def _enqueued(launch: Enqueued) -> int:
+    """A launch through the driver. What it does wrong is seen by what waits for it."""
+    try:
+        _run(launch.cubin, launch.name, launch.grid, launch.block, launch.parameters, launch.shared)
+    except Exception as error:
+        device.errors.append(error)
+    return 0
+
+
+def _cleared(zeroed: Zeroed) -> int:
+    _set(zeroed.address, 0, zeroed.size)
+    return 0
+
+
+def _install_driver() -> StandIn:
+    """Launches by the driver are those of this device."""
+    stand_in = StandIn()
+    stand_in.execute, stand_in.clear = _enqueued, _cleared
+    install(Driver(stand_in))
+    return stand_in
 
 
 def _watch_compilations() -> None:
@@ -219,6 +250,7 @@ def _watch_compilations() -> None:
 
 
 _watch_compilations()
+cuda_driver = _install_driver()
 
 
 # -- the runtime
@@ -253,8 +285,6 @@ runtime = SimpleNamespace(
     deviceGetPCIBusId=lambda number: "0000:01:00.0", deviceGetAttribute=_attribute, deviceSynchronize=device.check,
     pointerGetAttributes=lambda address: SimpleNamespace(device=0), memcpy=_copy, memcpyAsync=_copy, memsetAsync=_set,
     driverGetVersion=lambda: 13000, runtimeGetVersion=lambda: 13000, memGetInfo=lambda: (64 << 30, 80 << 30))
-driver = SimpleNamespace(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
-                         funcSetAttribute=lambda function, attribute, value: None)
 
 
 def _elapsed(start: Event, stop: Event) -> float:
@@ -262,6 +292,7 @@ def _elapsed(start: Event, stop: Event) -> float:
 
 
 cuda = SimpleNamespace(
-    runtime=runtime, driver=driver, Device=Device, Event=Event, Stream=Stream, ExternalStream=Stream,
+    runtime=runtime, Device=Device, Event=Event, Stream=Stream,
+    ExternalStream=lambda address: Stream.null,
     function=SimpleNamespace(Module=Module, Function=Function), alloc=_Allocation, get_elapsed_time=_elapsed,
-    get_current_stream=lambda: Stream.null)
+    get_current_stream=lambda device=-1: Stream.null)

@@ -11,7 +11,7 @@ objects are in them as addresses.
 from __future__ import annotations
 
 # Words of a caller. PLANS are the last ones, the latest first; 0 where there are fewer.
-FALLBACK, NONE, RUNTIME, PARAMETERS, NAMES, DEFAULTS, ENGINE, CHECKS, CHECK, PLANS = range(10)
+FALLBACK, NONE, PARAMETERS, NAMES, DEFAULTS, ENGINE, CHECKS, CHECK, PLANS = range(9)
 MAX_PLANS = 8
 # Words of what has to hold for all plans: an object, and where it is found. FORGIVEN is a class of exceptions which
 # say that it is not there.
@@ -19,10 +19,11 @@ CHECK_KIND, CHECK_OWNER, CHECK_NAME, CHECK_VALUE, CHECK_FORGIVEN = range(5)
 CHECK_WORDS = 5
 IN_DICTIONARY, IN_CELL, AS_ATTRIBUTE, AS_RESULT = range(4)
 # Words of a plan: what keeps it and its code alive, the value of the engine's variable, the launch function, its
-# packed words, what they are filled from, byte ranges that may not overlap, and whether somebody is told of arrays that
-# have been written.
+# packed words, what they are filled from, byte ranges that may not overlap, whether somebody is told of arrays that
+# have been written, where the address of the launch function's table is, and, or 0: a function that gives a stream, one
+# that says how much memory is needed, one of Python's that allocates.
 (PLAN_OWNER, PLAN_ENGINE, PLAN_LAUNCH, PLAN_FAIL, PLAN_WORDS, PLAN_TEMPLATE, PLAN_GUARDS, PLAN_PAIRS,
- PLAN_PAIR, PLAN_TOLD) = range(10)
+ PLAN_PAIR, PLAN_TOLD, PLAN_TABLE, PLAN_STREAM, PLAN_MEASURE, PLAN_ALLOCATE) = range(14)
 PAIR_WORDS = 6
 """The packed words of two addresses, then the first byte and the one past the last of both arrays."""
 # Words of a guard, which a value has to pass. WORD is the packed word that comes of it.
@@ -32,6 +33,8 @@ ARRAY, CONSTANT, EQUAL, INTEGER, FLOAT32, FLOAT64, BOOLEAN, KEYED = range(8)
 # Of constants and bools A is an object (True), of bools B is False, of integers A is the least value and B the largest.
 # Of other classes of arrays A is a function that gives address and key, or None, B the key, C the class of exceptions
 # by which it refuses, D a function that is told of an array that has been written, or 0, and EXTENTS is None.
+UNDONE = -(1 << 32)
+"""Statuses from here down say that nothing has been launched, and the kernel's own way says why."""
 MAX_WORDS = 128
 MAX_PARAMETERS = 64
 
@@ -670,12 +673,59 @@ no:
 }}
 """
 
+_PREPARE = f"""
+; The stream, and memory for workspaces, become the words before the last one; the object that holds the memory is at
+; %memory. 0 where there is an exception.
+define internal i1 @prepare(ptr %plan, ptr %stream, ptr %table, ptr %words, ptr %memory) {{
+entry:
+  %sizew = {_word("plan", PLAN_WORDS)}
+  %size = load i64, ptr %sizew
+  %end = getelementptr i64, ptr %words, i64 %size
+  %streams = getelementptr i64, ptr %end, i64 -3
+  %memories = getelementptr i64, ptr %end, i64 -2
+  %number = call ptr @PyObject_CallNoArgs(ptr %stream)
+  %nonumber = icmp eq ptr %number, null
+  br i1 %nonumber, label %error, label %read
+read:
+  %handle = call ptr @PyLong_AsVoidPtr(ptr %number)
+  call void @Py_DecRef(ptr %number)
+  store ptr %handle, ptr %streams
+  %measurew = {_word("plan", PLAN_MEASURE)}
+  %measure = load ptr, ptr %measurew
+  %none = icmp eq ptr %measure, null
+  br i1 %none, label %done, label %look
+look:
+  %bytes = call i64 %measure(ptr %words, ptr %table)
+  %some = icmp sgt i64 %bytes, 0
+  br i1 %some, label %allocate, label %done
+allocate:
+  %functionw = {_word("plan", PLAN_ALLOCATE)}
+  %function = load ptr, ptr %functionw
+  %wanted = call ptr @PyLong_FromLongLong(i64 %bytes)
+  %pair = call ptr @call_with(ptr %function, ptr %wanted)
+  call void @Py_DecRef(ptr %wanted)
+  %nopair = icmp eq ptr %pair, null
+  br i1 %nopair, label %error, label %given
+given:
+  %first = call ptr @PyTuple_GetItem(ptr %pair, i64 0)
+  %address = call ptr @PyLong_AsVoidPtr(ptr %first)
+  store ptr %address, ptr %memories
+  store ptr %pair, ptr %memory
+  br label %done
+done:
+  ret i1 true
+error:
+  ret i1 false
+}}
+"""
+
 _CALL = f"""
 define ptr @quick_call(ptr %self, ptr %args, i64 %given, ptr %keywords) {{
 entry:
   %values = alloca [{MAX_PARAMETERS} x ptr]
   %words = alloca [{MAX_WORDS} x i64], align 16
   %variable = alloca ptr
+  %memory = alloca ptr
   %number = call ptr @PyTuple_GetItem(ptr %self, i64 0)
   %caller = call ptr @PyLong_AsVoidPtr(ptr %number)
   %checksw = {_word("caller", CHECKS)}
@@ -726,22 +776,41 @@ ask:
 pool:
   %ownerw = {_word("plan", PLAN_OWNER)}
   %owner = load ptr, ptr %ownerw  ; another thread may drop the plan meanwhile, but not its owner
-  %runtimew = {_word("caller", RUNTIME)}
-  %runtimes = load ptr, ptr %runtimew
-  %runtime = load ptr, ptr %runtimes
-  %nopool = icmp eq ptr %runtime, null
-  br i1 %nopool, label %drop, label %run
+  %tablew = {_word("plan", PLAN_TABLE)}
+  %tables = load ptr, ptr %tablew
+  %table = load ptr, ptr %tables
+  %nopool = icmp eq ptr %table, null
+  br i1 %nopool, label %drop, label %prepare
 drop:
   call void @Py_DecRef(ptr %owner)
   br label %fallback
+prepare:
+  store ptr null, ptr %memory
+  %streamw = {_word("plan", PLAN_STREAM)}
+  %stream = load ptr, ptr %streamw
+  %nostream = icmp eq ptr %stream, null
+  br i1 %nostream, label %run, label %extra
+extra:
+  %prepared = call i1 @prepare(ptr %plan, ptr %stream, ptr %table, ptr %words, ptr %memory)
+  br i1 %prepared, label %run, label %leave
 run:
   %launchw = {_word("plan", PLAN_LAUNCH)}
   %launch = load ptr, ptr %launchw
   %thread = call ptr @PyEval_SaveThread()
-  %status = call i64 %launch(ptr %words, ptr %runtime)
+  %status = call i64 %launch(ptr %words, ptr %table)
   call void @PyEval_RestoreThread(ptr %thread)
+  %kept = load ptr, ptr %memory
+  %nothing_ = icmp eq ptr %kept, null
+  br i1 %nothing_, label %launched, label %free
+free:
+  call void @Py_DecRef(ptr %kept)
+  br label %launched
+launched:
   %right = icmp eq i64 %status, 0
-  br i1 %right, label %told, label %wrong
+  br i1 %right, label %told, label %failed_
+failed_:
+  %undone = icmp sle i64 %status, {UNDONE}
+  br i1 %undone, label %drop, label %wrong
 told:
   %toldw = {_word("plan", PLAN_TOLD)}
   %tells = load i64, ptr %toldw
@@ -763,7 +832,7 @@ wrong:
   call void @Py_DecRef(ptr %code)
   br label %leave
 leave:
-  %given_ = phi ptr [ %none, %nothing ], [ %raised, %wrong ], [ null, %tell ]
+  %given_ = phi ptr [ %none, %nothing ], [ %raised, %wrong ], [ null, %tell ], [ null, %extra ]
   call void @Py_DecRef(ptr %owner)
   ret ptr %given_
 fallback:
@@ -776,4 +845,4 @@ error:
 }}
 """
 
-CALL_TEXT = _DECLARATIONS + _CALLS + _HOLDS + _BIND + _ARRAY + _KEYED + _FITS + _MATCHES + _TELL + _CALL
+CALL_TEXT = _DECLARATIONS + _CALLS + _HOLDS + _BIND + _ARRAY + _KEYED + _FITS + _MATCHES + _TELL + _PREPARE + _CALL

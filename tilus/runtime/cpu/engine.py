@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tilus.runtime.arrays import ArrayArgument
+from tilus.runtime.cpu.kernel import kernel_arguments
 from tilus.runtime.engines import Engine, Plan, Runner
 from tilus.runtime.specialise import Specialisation
 
@@ -31,7 +31,7 @@ class Native:
         self.kernel = kernel
 
     def run(self, arguments: Sequence[Any]) -> None:
-        self.kernel(*[(a.address, a.shape, a.strides) if isinstance(a, ArrayArgument) else a for a in arguments])
+        self.kernel(*kernel_arguments(arguments))
 
     def formats(self, arguments: Sequence[Any]) -> dict[str, str]:
         return dict(self.kernel.formats)

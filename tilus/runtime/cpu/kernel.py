@@ -9,16 +9,17 @@ from __future__ import annotations
 import ctypes
 import functools
 import pickle
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilus.diagnostics import CheckError, Diagnostic, Label, UserError
-from tilus.ir.core import Module, Parameter
+from tilus.ir.core import Function, Module, Parameter
 from tilus.ir.dtypes import parse_dtype
 from tilus.ir.ops.groups import named_warps
 from tilus.ir.types import ViewType
+from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
-from tilus.runtime.cpu.pool import current_pool, register_print
+from tilus.runtime.cpu.pool import RUNTIME, current_pool, register_print
 from tilus.runtime.cpu.wait_ir import DEADLOCK, INTERRUPTED
 from tilus.runtime.scalars import scalar_bits
 
@@ -34,14 +35,58 @@ def compile_module(module: Module) -> CpuKernel:
     assert module.launch is not None
     program = lower_for_host(module, machine())
     code = compile_object(emit_functions(program.functions))
-    slots: list[tuple[str, int, str]] = []
-    for value in module.launch.body.args:
-        if isinstance(value.type, ViewType):
-            slots.append(("array", value.type.rank, value.type.dtype.name))
-        else:
-            slots.append(("scalar", 0, value.tile.dtype.name))
     formats = tuple(f for kernel in module.kernels for f in kernel.attributes.formats)
-    return CpuKernel(code, slots, module.launch.parameters, program.checks, program.prints, program.waits, formats)
+    return CpuKernel(code, slots_of(module.launch), module.launch.parameters, program.checks, program.prints,
+                     program.waits, formats)
+
+
+Slot = tuple[str, int, str]
+"""Of an argument: ``"array"`` or ``"scalar"``, the rank, and the element type."""
+
+
+def slots_of(launch: Function) -> tuple[Slot, ...]:
+    """The arguments of a launch function."""
+    return tuple(("array", v.type.rank, v.type.dtype.name) if isinstance(v.type, ViewType) else
+                 ("scalar", 0, v.tile.dtype.name) for v in launch.body.args)
+
+
+def kernel_arguments(arguments: Sequence[Any]) -> list[Any]:
+    """Arguments as kernels pack them: arrays as addresses, extents and strides in elements."""
+    return [(a.address, a.shape, a.strides) if isinstance(a, ArrayArgument) else a for a in arguments]
+
+
+def pack_arguments(slots: Sequence[Slot], arguments: Sequence[Any], more: int = 0) -> Any:
+    """The packed arguments, as a ctypes array, with so many words behind them: of ``(address, extents, strides)`` for
+    an array (strides in elements), a number for a scalar."""
+    words: list[int] = []
+    for (kind, _, dtype), argument in zip(slots, arguments, strict=True):
+        if kind == "array":
+            address, extents, strides = argument
+            words += (address, *extents, *strides)
+        else:
+            words.append(scalar_bits(argument, parse_dtype(dtype)))
+    count = len(words) + more
+    return (ctypes.c_int64 * max(1, count))(*words)
+
+
+class Entry(NamedTuple):
+    """What a quick call needs of a kernel.
+
+    Attributes:
+        launch: the address of ``launch(arguments, table)``.
+        table: the address of the word that has the table's address, 0 while there is none.
+        alive: keeps the code in memory.
+        stream: gives the stream, for kernels that have one; it and the memory become words behind the arguments.
+        measure: the address of ``measure(arguments, table)``, which gives the bytes of workspaces; 0 for none.
+        allocate: gives address and owner of so many bytes.
+    """
+
+    launch: int
+    table: int
+    alive: Any
+    stream: Callable[[], int] | None = None
+    measure: int = 0
+    allocate: Callable[[int], tuple[int, Any]] | None = None
 
 
 class CpuKernel:
@@ -54,7 +99,7 @@ class CpuKernel:
         launch_address: where the launch function lies.
     """
 
-    def __init__(self, code: bytes, slots: Sequence[tuple[str, int, str]], parameters: Sequence[Parameter],
+    def __init__(self, code: bytes, slots: Sequence[Slot], parameters: Sequence[Parameter],
                  checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription],
                  waits: Sequence[Wait] = (), formats: Sequence[tuple[str, str]] = ()) -> None:
         self.code = code
@@ -69,7 +114,6 @@ class CpuKernel:
         self._launch = function(self.launch_address, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
         for key, description in self.prints.items():
             register_print(key, functools.partial(_print, description))
-        self.words = sum(1 + 2 * rank if kind == "array" else 1 for kind, rank, _ in self.slots)
 
     def __call__(self, *arguments: Any) -> None:
         """Run on one argument for each parameter: ``(address, extents, strides)`` for an array (strides in elements),
@@ -78,17 +122,11 @@ class CpuKernel:
 
     def pack(self, arguments: Sequence[Any]) -> Any:
         """The packed arguments, as a ctypes array."""
-        packed = (ctypes.c_int64 * max(1, self.words))()
-        at = 0
-        for (kind, rank, dtype), argument in zip(self.slots, arguments, strict=True):
-            if kind == "array":
-                address, extents, strides = argument
-                packed[at : at + 1 + 2 * rank] = [address, *extents, *strides]
-                at += 1 + 2 * rank
-            else:
-                packed[at] = scalar_bits(argument, parse_dtype(dtype))
-                at += 1
-        return packed
+        return pack_arguments(self.slots, arguments)
+
+    @property
+    def entry(self) -> Entry:
+        return Entry(self.launch_address, ctypes.addressof(RUNTIME), self)
 
     def launch(self, packed: Any) -> None:
         """Run on packed arguments (a ctypes array that the caller keeps alive)."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilus.diagnostics.entry import entry
 from tilus.ir.dtypes import DType, parse_dtype
-from tilus.runtime.arguments import is_torch
-from tilus.runtime.arrays import ArrayArgument
+from tilus.runtime.arguments import is_torch, is_torch_class
+from tilus.runtime.arrays import CUDA, ArrayArgument
+from tilus.runtime.cpu.kernel import kernel_arguments
 from tilus.runtime.engines import Front
 from tilus.runtime.keys import array_key, key_of
 from tilus.runtime.packed_array import OwnArray
@@ -34,9 +35,11 @@ class _Array(NamedTuple):
 
     @staticmethod
     def of(value: Any, name: str, place: int, word: int, written: bool) -> _Array:
+        import numpy as np
+
         if isinstance(value, OwnArray):
             return _Array(name, place, word, written, type(value), None, value.key)
-        if is_torch(value):
+        if type(value) is not np.ndarray:
             found = array_key(value)
             return _Array(name, place, word, written, type(value), None, None if found is None else found[1])
         like = value.dtype, value.shape, value.strides, value.ctypes.data & 15
@@ -53,7 +56,8 @@ class _Array(NamedTuple):
         key = key_of(self.kind)
         if key is None or self.key is None:
             return None
-        return keyed_guard(self.kind, key, self.key, self.word, mark_written if self.written else None)
+        told = mark_written if self.written and is_torch_class(self.kind) else None
+        return keyed_guard(self.kind, key, self.key, self.word, told)
 
 
 def _own_key(array: OwnArray) -> tuple[int, Any]:
@@ -79,10 +83,11 @@ class NativePlan:
     """
 
     def __init__(self, call: Any, specialisation: Specialisation, kernel: Any) -> None:
+        import numpy as np
+
         self.function, self.bind = call.kernel, type(call)
         self.specialisation, self.kernel = specialisation, kernel
-        packed = kernel.pack([(a.address, a.shape, a.strides) if isinstance(a, ArrayArgument) else a
-                              for a in call.arguments])
+        packed = kernel.pack(kernel_arguments(call.arguments))
         self.template, self.copy = bytes(packed), type(packed).from_buffer_copy
         self.arrays: list[_Array] = []
         self.scalars: list[_Scalar] = []
@@ -102,7 +107,7 @@ class NativePlan:
         self.tensors = [place for place, value in changed if is_torch(value)]
         self.quickens = True
         self._quick: dict[str | None, QuickPlan | None] = {}
-        self.writable = [place for place, value in changed if not is_torch(value)]
+        self.writable = [place for place, value in changed if type(value) is np.ndarray or isinstance(value, OwnArray)]
         ranges = [array.extent_bytes() for _, _, array in call.arrays]
         self.pairs = [
             (i, j, *ranges[i], *ranges[j]) for i, array in enumerate(self.arrays) if array.written
@@ -182,7 +187,7 @@ class NativePlan:
         pairs = [(words[i], words[j], *ranges) for i, j, *ranges in self.pairs]
         fail = entry(self.kernel.check, self.function.__name__, *self.function.entry_place)
         return quick_plan([guards[place] for place in sorted(guards)], self.template, pairs,
-                          self.kernel.launch_address, self.kernel, fail, engine)
+                          self.kernel.entry, fail, engine)
 
 
 def native_plan(call: Any, specialisation: Specialisation, kernel: Any) -> NativePlan | None:
@@ -204,6 +209,8 @@ def _is_plain(argument: ArrayArgument, value: Any) -> bool:
 
     if isinstance(value, OwnArray):
         return not is_torch(argument.owner)
+    if argument.kind == CUDA:
+        return key_of(type(value)) is not None
     return is_torch(value) or (type(argument.array) is np.ndarray and argument.owner is argument.array)
 
 

@@ -19,8 +19,8 @@ from tilus.ir.dtypes import DType
 from tilus.lang.reads import ABSENT, Check
 from tilus.lang.signature import MISSING
 from tilus.runtime.cpu import call_ir as ir
+from tilus.runtime.cpu.kernel import Entry
 from tilus.runtime.cpu.llvm import function_address, loaded
-from tilus.runtime.cpu.pool import RUNTIME
 from tilus.runtime.engines import Front
 
 _FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
@@ -147,32 +147,33 @@ class QuickPlan:
         template: the packed arguments; addresses and numbers are filled in.
         pairs: of arrays that may not overlap: the words of both addresses, and for both the first byte and the one
             past the last.
-        launch: the address of the launch function; ``alive`` keeps its code in memory.
+        entry: what of the kernel is called.
         fail: raises the error for a status that is not 0.
         engine: it is for calls where the engine's variable has this value; None where there is no variable.
     """
 
-    def __init__(self, guards: Sequence[Guard], template: bytes, pairs: Sequence[Sequence[int]], launch: int,
-                 alive: Any, fail: Callable[[int], None], engine: str | None) -> None:
-        self._alive = [guard.alive for guard in guards], alive, fail, engine
+    def __init__(self, guards: Sequence[Guard], template: bytes, pairs: Sequence[Sequence[int]], entry: Entry,
+                 fail: Callable[[int], None], engine: str | None) -> None:
+        self._alive = [guard.alive for guard in guards], entry, fail, engine
         self._template = ctypes.create_string_buffer(template, len(template))
         self._guards = [_record(guard.words) for guard in guards]
         self._table = _record([ctypes.addressof(guard) for guard in self._guards])
         self._pairs = _record([n for pair in pairs for n in pair])
         self._words = _record([
-            id(self), id(engine), launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
+            id(self), id(engine), entry.launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
             ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs),
-            any(guard.words[0] == ir.KEYED and guard.words[ir.GUARD_D] for guard in guards)])
+            any(guard.words[0] == ir.KEYED and guard.words[ir.GUARD_D] for guard in guards),
+            entry.table, 0 if entry.stream is None else id(entry.stream), entry.measure, id(entry.allocate)])
         self.address = ctypes.addressof(self._words)
 
 
-def quick_plan(guards: Sequence[Guard | None], template: bytes, pairs: Sequence[Sequence[int]], launch: int,
-               alive: Any, fail: Callable[[int], None], engine: str | None) -> QuickPlan | None:
+def quick_plan(guards: Sequence[Guard | None], template: bytes, pairs: Sequence[Sequence[int]], entry: Entry,
+               fail: Callable[[int], None], engine: str | None) -> QuickPlan | None:
     """See :class:`QuickPlan`; None where the compiled call does not know such arguments."""
     known = [guard for guard in guards if guard is not None]
     if len(known) < len(guards) or len(guards) > ir.MAX_PARAMETERS or len(template) > 8 * ir.MAX_WORDS:
         return None
-    return QuickPlan(known, template, pairs, launch, alive, fail, engine)
+    return QuickPlan(known, template, pairs, entry, fail, engine)
 
 
 _KINDS = {"name": ir.IN_DICTIONARY, "cell": ir.IN_CELL, "attribute": ir.AS_ATTRIBUTE, "call": ir.AS_RESULT}
@@ -204,7 +205,7 @@ class Caller:
         self._defaults = _record([0 if default is MISSING else id(default) for default in front.defaults])
         self._checks = _record([word for check in checks for word in _check_words(check)])
         self._words = _record([
-            id(front.fallback), id(None), ctypes.addressof(RUNTIME), len(names), ctypes.addressof(self._names),
+            id(front.fallback), id(None), len(names), ctypes.addressof(self._names),
             ctypes.addressof(self._defaults), 0 if front.variable is None else id(front.variable), len(checks),
             ctypes.addressof(self._checks), *[0] * ir.MAX_PLANS])
         self.function = code.make(ctypes.addressof(code.method), (ctypes.addressof(self._words), self), None)

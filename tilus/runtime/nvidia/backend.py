@@ -36,7 +36,7 @@ def _route(route: GpuRoute) -> Route:
 
 
 def _on_device(name: str) -> Any:
-    from tilus.runtime.nvidia.engines import CudaEngine
+    from tilus.runtime.nvidia.cuda_engine import CudaEngine
 
     return CudaEngine(name)
 

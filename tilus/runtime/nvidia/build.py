@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tilus.backends import Artifact, Options
@@ -72,6 +72,13 @@ CUDA = GpuRoute("cuda", _cuda_text, _cuda_to_ptx, _compile_cuda)
 """CUDA C and NVRTC."""
 ROUTES = {route.name: route for route in (PTX, CUDA)}
 """By name, the default first."""
+
+
+def route_named(parts: Sequence[str]) -> GpuRoute | None:
+    """The route that the rest of an engine's name says, the default for none; None where there is no such route."""
+    if not parts:
+        return next(iter(ROUTES.values()))
+    return ROUTES.get(parts[0]) if len(parts) == 1 else None
 
 
 def emit(module: Module, target: Target, route: GpuRoute, lines: bool = False) -> tuple[str, dict[str, Any]]:
@@ -145,4 +152,4 @@ def check_resources(threads: Module, target: Target) -> None:
                                             f"{target.max_threads_per_block}", kernel.span)
 
 
-__all__ = ["ROUTES", "GpuRoute", "PtxKernel", "build", "check_resources", "compile_ptx", "emit"]
+__all__ = ["ROUTES", "GpuRoute", "PtxKernel", "build", "check_resources", "compile_ptx", "emit", "route_named"]

@@ -1,4 +1,4 @@
-"""Engines that run compiled GPU code: on a GPU through CuPy, and on the PTX simulator."""
+"""The engine that runs compiled GPU code on the PTX simulator."""
 
 from __future__ import annotations
 
@@ -7,31 +7,29 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tilus.backends import Options
 from tilus.codegen.cuda.prelude import PRELUDE_FILE
-from tilus.diagnostics import CheckError, Diagnostic, Label, Span, ToolchainError, UnsupportedError, UserError
+from tilus.diagnostics import CheckError, Diagnostic, Label, Span
 from tilus.diagnostics.frames import caller_span
 from tilus.interp import evaluate_launch
 from tilus.interp.memory import poisoned
 from tilus.interp.numbers import held_as
 from tilus.interp.packing import PackedElements
 from tilus.ir.core import Module
-from tilus.ir.dtypes import DType, parse_dtype, u8
+from tilus.ir.dtypes import DType, u8
 from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
 from tilus.lowering.schedule.raster import launched_grid
 from tilus.runtime.arguments import WORD_BYTES, call_error
-from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, byte_range, contiguous
+from tilus.runtime.arrays import HOST, ArrayArgument, byte_range, contiguous
 from tilus.runtime.compile import compile_specialisation
 from tilus.runtime.engines import Engine, NoPlan, Runner
-from tilus.runtime.nvidia.build import ROUTES, GpuRoute, PtxKernel, compile_ptx
-from tilus.runtime.nvidia.launch_facts import LaunchFacts, formats_of
+from tilus.runtime.nvidia.build import PtxKernel, compile_ptx, route_named
+from tilus.runtime.nvidia.launch_facts import LaunchFacts, formats_of, not_resident
 from tilus.runtime.packed_array import is_held
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
@@ -39,7 +37,6 @@ from tilus.targets.grid import is_launchable
 
 if TYPE_CHECKING:
     from tilus.simulator import Report
-
 
 
 def pack(facts: LaunchFacts, grid: tuple[int, ...], module: Module, name: str,
@@ -69,13 +66,6 @@ def has_to_be_folded(facts: LaunchFacts, grid: tuple[int, ...]) -> bool:
     return not is_launchable(launched_grid(grid, facts.raster)[0])
 
 
-def _route_of(parts: Sequence[str]) -> GpuRoute | None:
-    """The route that the rest of an engine's name says, the default for none; None where there is no such route."""
-    if not parts:
-        return next(iter(ROUTES.values()))
-    return ROUTES.get(parts[0]) if len(parts) == 1 else None
-
-
 class SimulateEngine(Engine):
     """``simulate:sm_80``, ``simulate:sm_80:ptx``: the PTX of a route on the simulator."""
 
@@ -84,7 +74,7 @@ class SimulateEngine(Engine):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         parts = name.split(":")
-        route = _route_of(parts[2:]) if len(parts) > 1 else None
+        route = route_named(parts[2:]) if len(parts) > 1 else None
         if route is None:
             raise call_error("E0506", f"there is no engine {name!r}", help="simulate:sm_80, simulate:sm_80:ptx")
         self.simulated = get_target(parts[1], caller_span())
@@ -215,154 +205,4 @@ def _at_operation(diagnostic: Diagnostic, module: Module) -> Diagnostic:
 def check_resident(name: str, grid: Sequence[int], resident: int) -> None:
     """Raise UserError where the blocks of a cooperative launch cannot all run at once."""
     if math.prod(grid) > resident:
-        raise call_error("E0606", f"{name} is cooperative, but the device holds {resident} of its {math.prod(grid)} "
-                                  "blocks at once", help="size the grid by tl.resident_blocks()")
-
-
-class CudaEngine(Engine):
-    """``cuda``, ``cuda:ptx``, ``cuda:cuda``: the GPU that the arrays are on, through CuPy, with code of a route."""
-
-    kind = CUDA
-    timed = True
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        route = _route_of(name.split(":")[1:])
-        if route is None:
-            raise call_error("E0506", f"there is no engine {name!r}", help="cuda, cuda:ptx, cuda:cuda")
-        self.route = route
-
-    @property
-    def target(self) -> Target:
-        """That fits the current device."""
-        runtime = cupy_module().cuda.runtime
-        return get_target(device_target(runtime.getDeviceProperties(runtime.getDevice())))
-
-    def make(self, specialisation: Specialisation) -> Runner:
-        return _Cuda(specialisation, self.route)
-
-
-def cupy_module() -> Any:
-    """CuPy. Raises ToolchainError (E0901) where it is not installed."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise ToolchainError.at("E0901", "running on a GPU needs CuPy, which is not installed",
-                                help="pip install 'tilus[cuda]'") from error
-    return cupy
-
-
-class _Cuda(NoPlan):
-    """Cubins are compiled per architecture at the first call on a device of it."""
-
-    def __init__(self, specialisation: Specialisation, route: GpuRoute) -> None:
-        self.specialisation, self.route = specialisation, route
-        specialisation.trace()  # says which arrays are written
-        self.functions: dict[tuple[int, bool], Any] = {}
-
-    def formats(self, arguments: Sequence[Any]) -> dict[str, str]:
-        return formats_of(self.function(device_of(cupy_module(), arguments))[1])
-
-    def function(self, device: int, folded: bool = False) -> tuple[dict[str, Any], dict[str, LaunchFacts], int, Module]:
-        """The loaded kernels, what launching each takes, how many blocks of the first the device holds at once, and the
-        module with the launch function."""
-        found = self.functions.get((device, folded))
-        if found is None:
-            cupy = cupy_module()
-            properties = cupy.cuda.runtime.getDeviceProperties(device)
-            compiled = compile_specialisation(self.specialisation, device_target(properties),
-                                              self.route.name, Options(folded=folded))
-            module = cupy.cuda.function.Module()
-            module.load(compiled.cubin)
-            facts = compiled.launches
-            kernels = {name: module.get_function(name) for name in facts}
-            for name, kernel in kernels.items():
-                if facts[name].dynamic_shared_bytes > 48 * 1024:
-                    driver = cupy.cuda.driver
-                    driver.funcSetAttribute(kernel.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
-                                            facts[name].dynamic_shared_bytes)
-            first = facts[compiled.metadata["kernel"]]
-            target = get_target(compiled.target)
-            per_sm = target.resident_blocks(first.threads, first.registers, first.dynamic_shared_bytes)
-            found = self.functions[device, folded] = (kernels, facts, per_sm * properties["multiProcessorCount"],
-                                              compiled.launch_module)
-        return found
-
-    def run(self, arguments: Sequence[Any]) -> None:
-        cupy = cupy_module()
-        device = device_of(cupy, arguments)
-        with cupy.cuda.Device(device), current(cupy, stream_of(cupy, arguments)) as stream:
-            kernels, facts, resident, module = self.function(device)
-            keep: list[Any] = []
-
-            def allocate(shape: tuple[int, ...], dtype: DType, zero: bool) -> ArrayArgument:
-                array = (cupy.zeros if zero else cupy.empty)(shape, held_as(dtype))
-                keep.append(array)
-                strides = tuple(s // array.itemsize for s in array.strides)
-                return ArrayArgument(array, CUDA, dtype, int(array.data.ptr), shape, strides, True)
-
-            def start(name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-                kernel, launch = kernels[name], facts[name]
-                if has_to_be_folded(launch, grid):
-                    others, folded, _, _ = self.function(device, folded=True)
-                    kernel, launch = others[name], folded[name]
-                blocks, values = pack(launch, grid, module, name, args)
-                packed = tuple(_device_value(v, t) for v, t in values)
-                if launch.cooperative:
-                    check_resident(name, grid, resident)
-                kernel(blocks, (launch.threads, 1, 1), packed, shared_mem=launch.dynamic_shared_bytes,
-                       stream=stream, enable_cooperative_groups=launch.cooperative)
-
-            assert module.launch is not None
-            evaluate_launch(module.launch, arguments, allocate=allocate, start=start,
-                            resident_blocks=lambda: resident)
-
-
-def device_target(properties: dict[str, Any]) -> str:
-    """The target that fits a device: the one of its architecture, or the newest one below it of the same family."""
-    arch = properties["major"] * 10 + properties["minor"]
-    for name in (f"sm_{arch}a", f"sm_{arch}"):
-        try:
-            return get_target(name).name
-        except UserError:
-            continue
-    older = [n for n in (120, 100, 90, 89, 86, 80, 75, 70) if n // 10 == arch // 10 and n < arch]
-    if not older:
-        raise UnsupportedError.at("E0501", f"no target fits the device, which is sm_{arch}")
-    return f"sm_{older[0]}"
-
-
-def device_of(cupy: Any, arguments: Sequence[Any]) -> int:
-    """The number of the device that the arrays among some arguments are on. Raises UserError: they are on several."""
-    devices = set()
-    for argument in arguments:
-        if isinstance(argument, ArrayArgument) and argument.address:
-            devices.add(int(cupy.cuda.runtime.pointerGetAttributes(argument.address).device))
-    if len(devices) > 1:
-        raise UserError.at("E0601", f"the arrays are on several devices: {sorted(devices)}")
-    return devices.pop() if devices else int(cupy.cuda.Device().id)
-
-
-def stream_of(cupy: Any, arguments: Sequence[Any]) -> Any:
-    """torch's current stream for torch tensors, CuPy's otherwise."""
-    for argument in arguments:
-        if isinstance(argument, ArrayArgument) and type(argument.owner).__module__.split(".")[0] == "torch":
-            import torch
-
-            return cupy.cuda.ExternalStream(torch.cuda.current_stream(argument.owner.device).cuda_stream)
-    return cupy.cuda.get_current_stream()
-
-
-def current(cupy: Any, stream: Any) -> AbstractContextManager[Any]:
-    """A stream as CuPy's current one, on which it also zeroes workspaces and copies."""
-    return nullcontext(stream) if stream.ptr == cupy.cuda.get_current_stream().ptr else stream
-
-
-def _device_value(value: Any, type_: str) -> Any:
-    """An argument as CuPy's launcher takes it: a NumPy scalar of the parameter's size."""
-    if type_ == "pointer":
-        return np.uint64(value.address)
-    dtype = parse_dtype(type_)
-    if dtype.name == "bf16":
-        return np.asarray(value, dtype.numpy).view(np.uint16)[()]
-    return dtype.numpy.type(value)
+        raise not_resident(name, math.prod(grid), resident)

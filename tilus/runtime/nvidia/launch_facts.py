@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from tilus.diagnostics import UserError
 from tilus.ir.core import Function
 from tilus.ir.types import PointerType
 from tilus.records import record
+from tilus.runtime.arguments import call_error
 from tilus.targets import Target
 
 
@@ -67,4 +69,10 @@ def formats_of(launches: Mapping[str, LaunchFacts]) -> dict[str, str]:
     return {name: text for facts in launches.values() for name, text in facts.formats}
 
 
-__all__ = ["LaunchFacts", "facts_in", "facts_of", "formats_of"]
+def not_resident(name: str, blocks: int, resident: int) -> UserError:
+    """The error where the blocks of a cooperative launch cannot all run at once."""
+    return call_error("E0606", f"{name} is cooperative, but the device holds {resident} of its {blocks} blocks at once",
+                      help="size the grid by tl.resident_blocks()")
+
+
+__all__ = ["LaunchFacts", "facts_in", "facts_of", "formats_of", "not_resident"]
