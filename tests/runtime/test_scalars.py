@@ -173,18 +173,6 @@ def test_types_for_storage_are_refused_where_they_are_written(dtype: DType) -> N
         late(np.zeros(1, np.float32), dtype, 1)
 
 
-@pytest.mark.parametrize("name", [*INTEGERS, *FLOATS, "bool"])
-def test_packing_for_the_driver(name: str) -> None:
-    from tilus.interp.launch import numbers_of
-    from tilus.runtime.nvidia.engines import _device_value
-
-    dtype = parse_dtype(name)
-    value = convert_scalar("s", dtype, True if name == "bool" else 1.5 if dtype.is_float else dtype.max_value)
-    packed = _device_value(numbers_of(value, dtype), name)
-    assert packed.dtype.itemsize == dtype.itemsize
-    assert int.from_bytes(packed.tobytes(), "little") == scalar_bits(value, dtype)
-
-
 @pytest.mark.parametrize("engine", [e for e in ENGINES if e != "python"])
 def test_scalars_of_fused_functions(engine: str) -> None:
     for name, value in (("f16", 0.1), ("bf16", 0.1), ("f32", 1e39), ("f64", 0.1), ("i8", -3), ("u64", 2**63),

@@ -78,6 +78,7 @@ CODES: dict[str, str] = {
     "E0901": "toolchain not found",
     "E0902": "toolchain failed",
     "E0903": "cache is not usable",
+    "E0904": "driver failed",
     "E0999": "internal error",
     # PTX and its simulator
     "E1001": "malformed PTX",
