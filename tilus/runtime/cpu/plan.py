@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tilus.diagnostics.entry import entry
 from tilus.ir.dtypes import DType, parse_dtype
 from tilus.runtime.arguments import is_torch, is_torch_class
-from tilus.runtime.arrays import CUDA, ArrayArgument
+from tilus.runtime.arrays import ArrayArgument
 from tilus.runtime.cpu.kernel import kernel_arguments
 from tilus.runtime.engines import Front
 from tilus.runtime.keys import array_key, key_of
@@ -203,15 +203,15 @@ def native_plan(call: Any, specialisation: Specialisation, kernel: Any) -> Nativ
 
 
 def _is_plain(argument: ArrayArgument, value: Any) -> bool:
-    """Whether it is an array of NumPy's own class, a tensor of torch, or of ours over memory that nobody has to be told
-    of: the keys of plans have the shapes and addresses of no others."""
+    """Whether it is of a class that keys of plans have shapes and addresses of: NumPy's own, another library's that is
+    registered, or ours over memory that nobody has to be told of."""
     import numpy as np
 
     if isinstance(value, OwnArray):
         return not is_torch(argument.owner)
-    if argument.kind == CUDA:
-        return key_of(type(value)) is not None
-    return is_torch(value) or (type(argument.array) is np.ndarray and argument.owner is argument.array)
+    if type(argument.array) is np.ndarray and argument.owner is argument.array:
+        return True
+    return key_of(type(value)) is not None and type(value) is not np.ndarray
 
 
 __all__ = ["NativePlan", "native_plan"]
