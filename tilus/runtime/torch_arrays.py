@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tilus.ir.dtypes import DType, f4e2m1, parse_dtype, u8
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument, Refused, byte_range, host_view
@@ -127,6 +127,54 @@ def _tensor_key(torch: Any) -> ArrayKey:
     return key
 
 
+class TensorProbe(NamedTuple):
+    """What tells tensors like one before without a key: functions of torch's own.
+
+    Attributes:
+        attributes: what a tensor has to have, and ``wrapped`` must not say of it, to be given to ``check``.
+        check: whether it is on the same device, of the same element type, extents and strides, and no other kind of
+            view.
+        address, first, storage: of a tensor its address, the number of its first element in its storage, and that.
+        storage_bytes: of a storage.
+        alignment: the address modulo 16.
+        span: the elements from the first one to the last, in memory.
+    """
+
+    attributes: tuple[tuple[str, Any], ...]
+    wrapped: Callable[[Any], bool]
+    check: Callable[[Any], bool]
+    address: Callable[[Any], int]
+    first: Callable[[Any], int]
+    storage: Callable[[Any], Any]
+    storage_bytes: Callable[[Any], int]
+    alignment: int
+    span: int
+    element_bytes: int
+
+
+def tensor_probe(value: Any) -> TensorProbe | None:
+    """For tensors like this one; None where torch lacks the guards of ``torch.compile``, or where it is for the mode of
+    autograd to say whether a call is allowed."""
+    import sys
+
+    if value.requires_grad:
+        return None
+
+    torch = sys.modules["torch"]
+    guards = getattr(torch._C._dynamo.guards, "TensorGuards", None)
+    if guards is None:
+        return None
+    check = guards(value, dynamic_dims_sizes=None, dynamic_dims_strides=None).check
+    place = "is_cpu" if value.is_cpu else "is_cuda"
+    attributes = (place, True), ("layout", torch.strided), ("is_nested", False)
+    tensor, span = torch._C.TensorBase, 0
+    if value.numel():
+        span = 1 + sum((n - 1) * s for n, s in zip(value.shape, value.stride(), strict=True))
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return TensorProbe(attributes, wrapped, check, tensor.data_ptr, tensor.storage_offset, tensor.untyped_storage,
+                       torch.UntypedStorage.nbytes, value.data_ptr() & 15, span, value.element_size())
+
+
 def mark_written(value: Any) -> None:
     """Tell autograd that a tensor has been changed, as operations in place do: a backward pass that has saved it then
     says so."""
@@ -134,7 +182,7 @@ def mark_written(value: Any) -> None:
 
     torch = sys.modules["torch"]
     if not value.is_inference():
-        torch.autograd.graph.increment_version(value)
+        torch._C._increment_version((value,))
 
 
 def empty_like(value: Any, shape: tuple[int, ...], dtype: DType) -> Any:

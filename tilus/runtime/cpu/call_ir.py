@@ -28,11 +28,16 @@ PAIR_WORDS = 6
 """The packed words of two addresses, then the first byte and the one past the last of both arrays."""
 # Words of a guard, which a value has to pass. WORD is the packed word that comes of it.
 GUARD_KIND, GUARD_TYPE, GUARD_WORD, GUARD_A, GUARD_B, GUARD_C, GUARD_D, GUARD_EXTENTS = range(8)
-ARRAY, CONSTANT, EQUAL, INTEGER, FLOAT32, FLOAT64, BOOLEAN, KEYED = range(8)
+ARRAY, CONSTANT, EQUAL, INTEGER, FLOAT32, FLOAT64, BOOLEAN, KEYED, ASKED = range(9)
 # Of arrays A is the dtype, B the rank, C the address modulo 16, D the flags that it needs; extents and strides follow.
 # Of constants and bools A is an object (True), of bools B is False, of integers A is the least value and B the largest.
 # Of other classes of arrays A is a function that gives address and key, or None, B the key, C the class of exceptions
 # by which it refuses, D a function that is told of an array that has been written, or 0, and EXTENTS is None.
+# Of tensors A is a function that says whether they are like one before, B one that gives their address, C that modulo
+# 16, D as above. Then follow True, how many elements they span and the bytes of one, functions that give the number of
+# the first element in their storage, the storage, and the bytes of that, a function that says False of those that may
+# be asked, and pairs of an attribute's name and value that they have.
+ATTRIBUTES = 3
 UNDONE = -(1 << 32)
 """Statuses from here down say that nothing has been launched, and the kernel's own way says why."""
 MAX_WORDS = 128
@@ -388,6 +393,116 @@ no:
 }}
 """
 
+_ASKED = f"""
+; What a function gives for an argument, an integer; -1, and no exception, where it raises one.
+define internal i64 @number_of(ptr %function, ptr %argument) {{
+entry:
+  %found = call ptr @call_with(ptr %function, ptr %argument)
+  %raised = icmp eq ptr %found, null
+  br i1 %raised, label %clear, label %read
+clear:
+  call void @PyErr_Clear()
+  ret i64 -1
+read:
+  %number = call ptr @PyLong_AsVoidPtr(ptr %found)
+  call void @Py_DecRef(ptr %found)
+  %bits = ptrtoint ptr %number to i64
+  ret i64 %bits
+}}
+
+; Whether a tensor is as one before, and all of it is in memory; its address becomes a word.
+define internal i1 @tensor_fits(ptr %guard, ptr %value, ptr %word) {{
+entry:
+  %pairs = {_word("guard", GUARD_EXTENTS + 7)}
+  br label %attribute
+attribute:  ; A ends the process for tensors that have no strides
+  %i = phi i64 [ 0, %entry ], [ %i1, %held ]
+  %all = icmp eq i64 %i, {ATTRIBUTES}
+  br i1 %all, label %plain, label %get
+get:
+  %pair = mul i64 %i, 2
+  %namew = getelementptr i64, ptr %pairs, i64 %pair
+  %name = load ptr, ptr %namew
+  %objectw = getelementptr i64, ptr %namew, i64 1
+  %object = load ptr, ptr %objectw
+  %has = call ptr @PyObject_GetAttr(ptr %value, ptr %name)
+  %hasnot = icmp eq ptr %has, null
+  br i1 %hasnot, label %clear, label %held
+held:
+  call void @Py_DecRef(ptr %has)
+  %same = icmp eq ptr %has, %object
+  %i1 = add i64 %i, 1
+  br i1 %same, label %attribute, label %no
+plain:
+  %wrappedw = {_word("guard", GUARD_EXTENTS + 6)}
+  %wrapped = load ptr, ptr %wrappedw
+  %is = call ptr @call_with(ptr %wrapped, ptr %value)
+  %unknown = icmp eq ptr %is, null
+  br i1 %unknown, label %clear, label %answer
+answer:
+  call void @Py_DecRef(ptr %is)
+  %truew = {_word("guard", GUARD_EXTENTS)}
+  %true_ = load ptr, ptr %truew
+  %wraps = icmp eq ptr %is, %true_
+  br i1 %wraps, label %no, label %guards
+guards:
+  %checkw = {_word("guard", GUARD_A)}
+  %check = load ptr, ptr %checkw
+  %said = call ptr @call_with(ptr %check, ptr %value)
+  %raised = icmp eq ptr %said, null
+  br i1 %raised, label %clear, label %compare
+clear:
+  call void @PyErr_Clear()
+  br label %no
+compare:
+  %like_ = icmp eq ptr %said, %true_
+  call void @Py_DecRef(ptr %said)
+  br i1 %like_, label %place, label %no
+place:
+  %addressw = {_word("guard", GUARD_B)}
+  %addresses = load ptr, ptr %addressw
+  %moduloa = {_word("guard", GUARD_C)}
+  %modulo = load i64, ptr %moduloa
+  %address = call i64 @number_of(ptr %addresses, ptr %value)
+  store i64 %address, ptr %word
+  %low = and i64 %address, 15
+  %aligned = icmp eq i64 %low, %modulo
+  br i1 %aligned, label %size, label %no
+size:
+  %spanw = {_word("guard", GUARD_EXTENTS + 1)}
+  %span = load i64, ptr %spanw
+  %empty = icmp eq i64 %span, 0
+  br i1 %empty, label %yes, label %look
+look:
+  %bytesw = {_word("guard", GUARD_EXTENTS + 2)}
+  %bytes = load i64, ptr %bytesw
+  %firstw = {_word("guard", GUARD_EXTENTS + 3)}
+  %first = load ptr, ptr %firstw
+  %storagew = {_word("guard", GUARD_EXTENTS + 4)}
+  %storages = load ptr, ptr %storagew
+  %sizew = {_word("guard", GUARD_EXTENTS + 5)}
+  %sizes = load ptr, ptr %sizew
+  %nowhere = icmp eq i64 %address, 0
+  br i1 %nowhere, label %no, label %ask
+ask:
+  %offset = call i64 @number_of(ptr %first, ptr %value)
+  %storage = call ptr @call_with(ptr %storages, ptr %value)
+  %none = icmp eq ptr %storage, null
+  br i1 %none, label %clear, label %measure
+measure:
+  %there = call i64 @number_of(ptr %sizes, ptr %storage)
+  call void @Py_DecRef(ptr %storage)
+  %end = add i64 %offset, %span
+  %needed = mul i64 %end, %bytes
+  %enough = icmp sle i64 %needed, %there
+  ret i1 %enough
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+"""
+
 _FITS = f"""
 ; Whether a value passes its guard; what it becomes is among the words then.
 define internal i1 @fits(ptr %guard, ptr %value, ptr %words) {{
@@ -416,7 +531,8 @@ entry:
                                 i64 {FLOAT32}, label %float
                                 i64 {FLOAT64}, label %float
                                 i64 {BOOLEAN}, label %boolean
-                                i64 {KEYED}, label %keyed ]
+                                i64 {KEYED}, label %keyed
+                                i64 {ASKED}, label %asked ]
 array:
   br i1 %exact, label %look, label %no
 look:
@@ -427,6 +543,11 @@ keyed:
 ask:
   %keys = call i1 @key_fits(ptr %guard, ptr %value, ptr %word)
   ret i1 %keys
+asked:
+  br i1 %exact, label %tensor, label %no
+tensor:
+  %tensors = call i1 @tensor_fits(ptr %guard, ptr %value, ptr %word)
+  ret i1 %tensors
 constant:
   ret i1 %is
 equal:  ; of types whose comparison is Python's own
@@ -647,7 +768,7 @@ look:
   %guarda = getelementptr ptr, ptr %guards, i64 %i
   %guard = load ptr, ptr %guarda
   %kind = load i64, ptr %guard
-  %keyed = icmp eq i64 %kind, {KEYED}
+  %keyed = icmp uge i64 %kind, {KEYED}  ; or asked
   br i1 %keyed, label %read, label %next
 read:
   %functionw = {_word("guard", GUARD_D)}
@@ -845,4 +966,5 @@ error:
 }}
 """
 
-CALL_TEXT = _DECLARATIONS + _CALLS + _HOLDS + _BIND + _ARRAY + _KEYED + _FITS + _MATCHES + _TELL + _PREPARE + _CALL
+CALL_TEXT = "".join((_DECLARATIONS, _CALLS, _HOLDS, _BIND, _ARRAY, _KEYED, _ASKED, _FITS, _MATCHES, _TELL, _PREPARE,
+                     _CALL))

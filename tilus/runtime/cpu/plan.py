@@ -15,7 +15,7 @@ from tilus.runtime.keys import array_key, key_of
 from tilus.runtime.packed_array import OwnArray
 from tilus.runtime.scalars import convert_scalar, scalar_bits
 from tilus.runtime.specialise import Specialisation
-from tilus.runtime.torch_arrays import mark_written
+from tilus.runtime.torch_arrays import TensorProbe, mark_written, tensor_probe
 
 if TYPE_CHECKING:
     from tilus.runtime.cpu.quick import Caller, Guard, QuickPlan
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 class _Array(NamedTuple):
     """An array argument: which parameter it is, and which packed word its address. ``like`` is element type, extents,
-    strides and alignment of an array of NumPy's; ``key`` what other classes are told apart by."""
+    strides and alignment of an array of NumPy's; ``key`` what other classes are told apart by, ``probe``
+    what tensors are."""
 
     name: str
     place: int
@@ -32,6 +33,7 @@ class _Array(NamedTuple):
     kind: type
     like: tuple[Any, tuple[int, ...], tuple[int, ...], int] | None
     key: Any
+    probe: TensorProbe | None = None
 
     @staticmethod
     def of(value: Any, name: str, place: int, word: int, written: bool) -> _Array:
@@ -41,13 +43,14 @@ class _Array(NamedTuple):
             return _Array(name, place, word, written, type(value), None, value.key)
         if type(value) is not np.ndarray:
             found = array_key(value)
-            return _Array(name, place, word, written, type(value), None, None if found is None else found[1])
+            return _Array(name, place, word, written, type(value), None, None if found is None else found[1],
+                          tensor_probe(value) if found is not None and is_torch(value) else None)
         like = value.dtype, value.shape, value.strides, value.ctypes.data & 15
         return _Array(name, place, word, written, type(value), like, None)
 
     def guard(self) -> Guard | None:
         """See :mod:`tilus.runtime.cpu.quick`."""
-        from tilus.runtime.cpu.quick import array_guard, keyed_guard
+        from tilus.runtime.cpu.quick import array_guard, keyed_guard, tensor_guard
 
         if self.like is not None:
             return array_guard(*self.like, self.word, self.written)
@@ -57,6 +60,8 @@ class _Array(NamedTuple):
         if key is None or self.key is None:
             return None
         told = mark_written if self.written and is_torch_class(self.kind) else None
+        if self.probe is not None:
+            return tensor_guard(self.kind, self.probe, self.word, told)
         return keyed_guard(self.kind, key, self.key, self.word, told)
 
 

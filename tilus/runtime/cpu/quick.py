@@ -22,6 +22,7 @@ from tilus.runtime.cpu import call_ir as ir
 from tilus.runtime.cpu.kernel import Entry
 from tilus.runtime.cpu.llvm import function_address, loaded
 from tilus.runtime.engines import Front
+from tilus.runtime.torch_arrays import TensorProbe
 
 _FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
 """``METH_FASTCALL | METH_KEYWORDS``."""
@@ -114,6 +115,15 @@ def keyed_guard(kind: type, key_of: Callable[[Any], Any], key: Any, word: int,
     return Guard(words, (kind, key_of, key, told))
 
 
+def tensor_guard(kind: type, probe: TensorProbe, word: int, told: Callable[[Any], None] | None) -> Guard:
+    """For tensors that are like the one that a probe was made of."""
+    words = (ir.ASKED, id(kind), word, id(probe.check), id(probe.address), probe.alignment,
+             0 if told is None else id(told), id(True), probe.span, probe.element_bytes, id(probe.first),
+             id(probe.storage), id(probe.storage_bytes), id(probe.wrapped),
+             *(id(item) for pair in probe.attributes for item in pair))
+    return Guard(words, (kind, probe, told))
+
+
 def scalar_guard(dtype: DType, word: int) -> Guard | None:
     """For numbers of Python's that an element type takes; None where those are not converted here."""
     if dtype.is_bool:
@@ -162,7 +172,7 @@ class QuickPlan:
         self._words = _record([
             id(self), id(engine), entry.launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
             ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs),
-            any(guard.words[0] == ir.KEYED and guard.words[ir.GUARD_D] for guard in guards),
+            any(guard.words[0] in (ir.KEYED, ir.ASKED) and guard.words[ir.GUARD_D] for guard in guards),
             entry.table, 0 if entry.stream is None else id(entry.stream), entry.measure, id(entry.allocate)])
         self.address = ctypes.addressof(self._words)
 
