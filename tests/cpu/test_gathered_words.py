@@ -109,6 +109,23 @@ def test_channels_of_a_view(channels: int, engine: str) -> None:
     np.testing.assert_array_equal(y, np.where(inside, found, 0))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_rows_that_run_backwards(dtype: Any) -> None:
+    """Elements lie before the first one."""
+    rng = np.random.default_rng(3)
+    x = rng.integers(0, 100, 900).astype(dtype)[::-3]
+    at, y = rng.integers(-2, 302, 130).astype("i4"), np.full((3, 130), np.nan, "f")
+    neighbours.on("cpu")(x, at, y)
+    np.testing.assert_array_equal(y, expected(x, at, 0, 3))
+    image = rng.integers(0, 256, (3, 12, 15, 3), dtype=np.uint8)
+    rows, columns = rng.integers(0, 6, 50).astype("i4"), rng.integers(0, 15, 50).astype("i4")
+    found = np.zeros((2, 50, 50), np.int32)
+    for z, array in zip(found, (image[::-1, ::-1], image[::-1, ::-1].copy()), strict=True):
+        pixels.on("cpu")(array, rows, columns, z, 2, 3, 6, 5)
+    assert found[1].any()
+    np.testing.assert_array_equal(*found)
+
+
 @tl.jit
 def changed(x: tl.u8["N"], at: tl.i32["M"], y: tl.i32["M"], B: int = 64):
     tl.grid(1)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import i32, integer
+from tilus.ir.dtypes import i32, integer, u32
 from tilus.ir.ops import Binary, Bitcast, Cast, Select
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.combining import Combiner
@@ -22,15 +22,19 @@ def all_inside(self: BlockLowering, memory: Memory, indices: Sequence[Value], ma
     memory, and none is masked; it may be false where that takes longer to find out."""
     c = self.c
     reach: Number = 0
+    before: Number = 0
     for high, stride in zip(memory.highs, memory.strides, strict=True):
-        reach = c.add(reach, c.max(c.mul(c.sub(high, 1), stride), 0))
+        far = c.mul(c.sub(high, 1), stride)
+        reach, before = c.add(reach, c.max(far, 0)), c.add(before, c.min(far, 0))
     whole: Value | None = c.compare("le", reach, FARTHEST)
+    if not _rises(memory):
+        whole = c.both(whole, c.compare("ge", before, -FARTHEST))
     alone = len(indices) == 1
     for d, (index, low, high) in enumerate(zip(indices, memory.lows, memory.highs, strict=True)):
         last = c.sub(high, 1 if d < len(indices) - 1 else room if alone else count)
         whole = c.both(whole, _within(self, index, low, last, mask, lanes))
     if room > count and not alone:  # what follows a row's end may be beyond that of the memory
-        offsets = small_offsets(self, memory, indices, lanes)
+        offsets = c.b.add(Cast(small_offsets(self, memory, indices, lanes), i32)).result
         whole = c.both(whole, _within(self, offsets, 0, c.sub(reach, room - 1), mask, lanes))
     assert whole is not None
     return whole
@@ -53,7 +57,7 @@ def _within(self: BlockLowering, index: Value, low: Number, last: Number, mask: 
 
 
 def small_offsets(self: BlockLowering, memory: Memory, indices: Sequence[Value], lanes: int) -> Value:
-    """In elements, i32: what they are where all are inside."""
+    """In elements, of 32 bits: what they are where all are inside."""
     c, total = self.c, None
     for index, stride in zip(indices, memory.strides, strict=True):
         part = index if index.tile.dtype is i32 else c.b.add(Cast(index, i32)).result
@@ -61,7 +65,12 @@ def small_offsets(self: BlockLowering, memory: Memory, indices: Sequence[Value],
             part = c.b.add(Binary("mul", part, c.splat(c.cast(c.value(stride), i32), lanes))).result
         total = part if total is None else c.b.add(Binary("add", total, part)).result
     assert total is not None
-    return total
+    return c.b.add(Bitcast(total, u32)).result if _rises(memory) else total
+
+
+def _rises(memory: Memory) -> bool:
+    """Whether no element lies before the first one."""
+    return all(isinstance(s, int) and s >= 0 for s in memory.strides)
 
 
 __all__ = ["all_inside", "small_offsets"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import i64, u32, u64
+from tilus.ir.dtypes import i64, u64
 from tilus.ir.ops import Binary, Bitcast, MaskedLoad, MaskedStore, PtrLoad, PtrStore, Select
 from tilus.ir.ops.simd import GatherLoad, ScatterStore
 from tilus.lowering.cpu.block import BlockLowering
@@ -329,7 +329,7 @@ def load_gathered(self: BlockLowering, memory: Memory, indices: Sequence[Value],
     inside = all_inside(self, memory, vectors, mask, lanes)
 
     def whole() -> Value:
-        offsets = c.b.add(Bitcast(small_offsets(self, memory, vectors, lanes), u32)).result
+        offsets = small_offsets(self, memory, vectors, lanes)
         return c.b.add(GatherLoad(memory.pointer, offsets)).result
 
     return c.branch(inside, lambda: [whole()], lambda: [some()])[0]

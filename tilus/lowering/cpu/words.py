@@ -24,7 +24,7 @@ def load_words(self: BlockLowering, op: GatherWords, indices: Sequence[Value], m
 
 
 def _at_once(self: BlockLowering, memory: Memory, indices: Sequence[Value], lanes: int) -> Value:
-    offsets = self.c.b.add(Bitcast(small_offsets(self, memory, indices, lanes), u32)).result
+    offsets = small_offsets(self, memory, indices, lanes)
     return self.c.b.add(GatherLoad(memory.pointer, offsets, None, None, u32)).result
 
 
