@@ -40,10 +40,17 @@ def device(cupy: Any) -> Iterator[StandIn]:
     """A driver that takes note of what it is given."""
     found = StandIn()
     before = driver.install(driver.Driver(found))
-    for kernel in (added, mean_and_more, numbered, together, asserting):
-        kernel.forget()
+    forget_kernels()
     yield found
     driver.install(before)
+    forget_kernels()
+
+
+def forget_kernels() -> None:
+    """They are loaded by the driver that there was."""
+    for kernel in (added, numbered, together, asserting, mean_and_more, two_products, sorted_rows, matmul.matmul,
+                   batched_matmul.batched_matmul, matmul_split_k.matmul_split_k, layer_norm.layer_norm):
+        kernel.forget()
 
 
 class Workspaces:
