@@ -1,7 +1,7 @@
 """Models by ``torch.compile(backend="tilus")``, against eager torch (and inductor): right or wrong, what is left to
 torch, and how fast.
 
-    python -m benchmarks.torch_models [--only WORDS] [--train] [--inductor] [--threads N]
+    python -m benchmarks.torch_models [--only WORDS] [--every N] [--train] [--inductor] [--threads N]
 
 Right is ‖out − ref‖ / ‖ref‖ ≤ 1e-5, where ref is torch's result in f64 (where eager's own difference in f32 is larger,
 no more than twice that). Ratios are eager's time (or inductor's) by
@@ -173,6 +173,7 @@ def summary(results: Sequence[Result], failed: Sequence[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="tasks whose category or name has this in it")
+    parser.add_argument("--every", type=int, default=1, help="one of so many tasks")
     parser.add_argument("--train", action="store_true", help="a training step rather than a forward pass")
     parser.add_argument("--inductor", action="store_true", help="measure inductor as well; needs a C++ compiler")
     parser.add_argument("--threads", type=int, default=1)
@@ -185,9 +186,7 @@ def main() -> None:
     results, failed = [], []
     others = "eager / tilus" + ("  inductor / tilus" if given.inductor else "")
     print(f"category, task, result, difference, fused functions, operators left to torch, compile time, time, {others}")
-    for task in TASKS:
-        if given.only not in f"{task.category} {task.name}":
-            continue
+    for task in [t for t in TASKS if given.only in f"{t.category} {t.name}"][:: given.every]:
         if given.train and not trains(task):
             continue
         try:
