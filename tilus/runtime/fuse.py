@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, overload
 
 from tilus.diagnostics import Span
@@ -19,7 +18,7 @@ from tilus.diagnostics.entry import entry, public, public_function
 from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Module
-from tilus.ir.dtypes import DType, u8
+from tilus.ir.dtypes import DType
 from tilus.lang import context as tracing
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.constants import constant_key
@@ -27,13 +26,11 @@ from tilus.lang.signature import MISSING, ParameterSpec, Signature, is_constant_
 from tilus.runtime import arguments as args_
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
-from tilus.runtime.engines import default_engine
-from tilus.runtime.jit import MAX_PLANS, Prepared, _engine
+from tilus.runtime.engines import Front, default_engine
+from tilus.runtime.fused_plan import FusedPlan
+from tilus.runtime.jit import MAX_PLANS, NOT_TRACING, Prepared, _engine
 from tilus.runtime.keys import array_key
-from tilus.runtime.packed import packed
-from tilus.runtime.packed_array import PackedArray, is_held
-from tilus.runtime.program import FusedKernel, Program
-from tilus.runtime.recognise import as_array
+from tilus.runtime.program import Program
 from tilus.runtime.scalars import what_is
 from tilus.runtime.traced import TracedFunction
 
@@ -45,87 +42,6 @@ if TYPE_CHECKING:
 TILES = ("BM", "BN", "BK", "stages", "warps", "unroll", "prefetch", "raster")
 _LEAST = {"stages": 0, "raster": 0}
 """The least value of those for which it is not 1."""
-
-
-class _Plan:
-    """A call, but for its arguments: ``sources`` says for each input of the kernel its position, its name and its
-    default, ``model`` and ``model_name`` which argument outputs are made after."""
-
-    def __init__(self, program: Program, kernel: FusedKernel, engine_name: str, sources: list[tuple[int, str, Any]],
-                 shapes: list[tuple[int, ...]], model: int, model_name: str) -> None:
-        self.program, self.kernel, self.engine_name, self.sources = program, kernel, engine_name, sources
-        self.shapes, self.model, self.model_name = shapes, model, model_name
-        self.launch: Callable[[Sequence[int]], bool] | None = None
-        self.device: Any = None
-
-    def run(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
-        outputs, values = self.bound(fused, args, kwargs, out)
-        self.kernel.called_on(self.engine_name)(*values)
-        if self.launch is None and out is None and all(map(args_.is_torch, (*values, *outputs))):
-            self.device = outputs[0].device
-            self.launch = self.kernel.launcher(self.engine_name, values)
-        return tuple(outputs) if self.program.several else outputs[0]
-
-    def run_on_tensors(self, addresses: Sequence[int | None]) -> Any:
-        """A call like an earlier one on tensors of torch that lie at these addresses, by position, for outputs that are
-        new: nothing else needs to be looked at. None where it cannot be done so."""
-        if self.launch is None or len(addresses) <= self.last_source:
-            return None
-        outputs = [new() for new in self.torch_outputs]
-        places = [addresses[place] for place, _, _ in self.sources]
-        if None in places or not self.launch([*places, *[o.data_ptr() for o in outputs]]):  # type: ignore[list-item]
-            return None
-        return tuple(outputs) if self.program.several else outputs[0]
-
-    @functools.cached_property
-    def last_source(self) -> int:
-        return max(place for place, _, _ in self.sources)
-
-    @functools.cached_property
-    def torch_outputs(self) -> list[Callable[[], Any]]:
-        """What makes the outputs, as tensors."""
-        from tilus.runtime.torch_arrays import maker
-
-        return [maker(shape, dtype, self.device)
-                for (dtype, _), shape in zip(self.program.outputs, self.shapes, strict=True)]
-
-    def bound(self, fused: FusedFunction, args: tuple[Any, ...], kwargs: dict[str, Any],
-              out: Any) -> tuple[list[Any], tuple[Any, ...]]:
-        """The outputs, new ones where the call gives none, and what the kernel is called with."""
-        program = self.program
-        if out is None:
-            model = args[self.model] if self.model < len(args) else kwargs[self.model_name]
-            made = self.numpy_outputs if type(model) is self.numpy_class else None
-            outputs = [new() for new in made] if made else [
-                _empty_like(model, shape, dtype)
-                for (dtype, _), shape in zip(program.outputs, self.shapes, strict=True)]
-        else:
-            outputs = list(out) if program.several and isinstance(out, (tuple, list)) else [out]
-            if len(outputs) != len(program.outputs):
-                raise call_error("E0604", f"{fused.__name__} has {len(program.outputs)} outputs, but `out` has "
-                                          f"{len(outputs)}")
-        inputs = [args[place] if place < len(args) else kwargs.get(name, default)
-                  for place, name, default in self.sources]
-        if not program.flat:
-            return outputs, (*inputs, *outputs)
-        passed = [o.reshape(1) if i in program.flat and hasattr(o, "reshape") else o for i, o in enumerate(outputs)]
-        return outputs, (*inputs, *passed)
-
-    @functools.cached_property
-    def numpy_class(self) -> type:
-        import numpy as np
-
-        return np.ndarray
-
-    @functools.cached_property
-    def numpy_outputs(self) -> list[Callable[[], Any]] | None:
-        """What makes the outputs where the model is an array of NumPy's; None where some are of types that it lacks."""
-        import numpy as np
-
-        if not all(is_held(dtype) for dtype, _ in self.program.outputs):
-            return None
-        return [functools.partial(np.empty, shape, dtype.numpy)
-                for (dtype, _), shape in zip(self.program.outputs, self.shapes, strict=True)]
 
 
 def call_key(chosen: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -162,6 +78,8 @@ class FusedFunction(TracedFunction):
     """
 
     __name__: str
+    gives_outputs = True
+    """Whether a call returns the outputs of its kernels as they are."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -170,7 +88,8 @@ class FusedFunction(TracedFunction):
         self.function = function
         functools.update_wrapper(self, function)
         self._programs: dict[Any, Program] = {}
-        self._plans: dict[Any, _Plan] = {}
+        self._plans: dict[Any, FusedPlan] = {}
+        self._caller: Any = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -181,7 +100,8 @@ class FusedFunction(TracedFunction):
         return Signature(self.captured)
 
     def forget(self) -> None:
-        self._programs, self._plans = {}, {}
+        self._programs, self._plans, self._caller = {}, {}, None
+        self.__dict__.pop("called", None)
 
     @functools.cached_property
     def _tiles(self) -> tuple[str, ...]:
@@ -219,10 +139,13 @@ class FusedFunction(TracedFunction):
         from tilus.runtime.engines import check_engine
 
         check_engine(engine_name)
-        return entry(lambda *args, out=None, **kwargs: self._run(engine_name, args, out, kwargs), self.__name__,
+        return entry(lambda *args, out=None, **kwargs: self._run(engine_name, args, out, kwargs, True),
+                     self.__name__,
                      *self.entry_place)
 
-    def _run(self, chosen: str | None, args: tuple[Any, ...], out: Any, kwargs: dict[str, Any]) -> Any:
+    def _run(self, chosen: str | None, args: tuple[Any, ...], out: Any, kwargs: dict[str, Any],
+             named: bool = False) -> Any:
+        """A call on the engine that was chosen, ``named`` where the context had no say in that."""
         if chosen == "python":
             raise call_error("E0507", "fused functions do not run on the engine 'python'",
                              help="`interpret` runs their kernels in NumPy")
@@ -231,6 +154,8 @@ class FusedFunction(TracedFunction):
         key = call_key(chosen, args, kwargs, addresses)
         plan = None if key is None else self._plans.get(key)
         if plan is not None and out is None and not kwargs:
+            if plan.quickens and not named and self.gives_outputs:
+                self._quicken(plan, args, chosen)
             found = plan.run_on_tensors(addresses)
             if found is not None:
                 return found
@@ -241,6 +166,22 @@ class FusedFunction(TracedFunction):
                     self._plans.clear()
                 self._plans[key] = plan
         return plan.run(self, args, kwargs, out)
+
+    def _quicken(self, plan: FusedPlan, args: tuple[Any, ...], engine: str | None) -> None:
+        """Calls like one that has been done before are compiled ones from now on, where that is possible."""
+        from tilus.runtime.cpu.quick import Caller, is_known
+
+        plan.quickens = False
+        quick = plan.quick(self, args, engine) if is_known() else None
+        if quick is None:
+            return
+        specs = self.signature.specs
+        front = Front([s.name for s in specs], [s.default for s in specs], self.call, self.reads, [NOT_TRACING],
+                      _engine)
+        if self._caller is None or not self._caller.is_for(front):
+            self._caller = Caller(front)
+        self._caller.add(quick)
+        self.__dict__["called"] = self._caller.function
 
     def allocate(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a call returns, not computed yet: for `out`."""
@@ -256,7 +197,7 @@ class FusedFunction(TracedFunction):
         _, values = plan.bound(self, args, given, kwargs.get("out"))
         return plan.kernel.prepared(plan.engine_name, values, {})
 
-    def _plan(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Plan:
+    def _plan(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FusedPlan:
         """What a call with arguments of these types and shapes does, with everything checked but ``out``."""
         from tilus.backends import engine_backend
 
@@ -280,7 +221,7 @@ class FusedFunction(TracedFunction):
         places = {name: i for i, name in enumerate(self.signature.names)}
         sources = [(places[n], n, values[n] if places[n] >= len(args) and n not in kwargs else None) for n in names]
         model = next(iter(arrays))
-        return _Plan(program, program.fitted(arrays, extents), engine_name, sources, shapes, places[model], model)
+        return FusedPlan(program, program.fitted(arrays, extents), engine_name, sources, shapes, places[model], model)
 
     def python_signature(self) -> inspect.Signature:
         """How Python binds the arguments of a call."""
@@ -472,29 +413,6 @@ def _default_tiles() -> TileTable:
     from tilus.lowering.array.tiles import GPU_TILES
 
     return GPU_TILES
-
-
-def _empty_like(owner: Any, shape: tuple[int, ...], dtype: DType) -> Any:
-    """An uninitialised array of the same kind as ``owner``, on the same device; packed where the elements are."""
-    import numpy as np
-
-    if isinstance(owner, PackedArray):
-        owner = owner.base
-    if not is_held(dtype):
-        size = -(-math.prod(shape) * dtype.packed_bits // 8)
-        return packed(_empty_like(owner, (size,), u8), dtype, shape)
-    if type(owner) is np.ndarray:
-        return np.empty(shape, dtype.numpy)
-    if args_.is_torch(owner):
-        from tilus.runtime.torch_arrays import empty_like
-
-        return empty_like(owner, shape, dtype)
-    found = as_array(owner)
-    if found is not None and found.kind == CUDA:
-        import cupy
-
-        return cupy.empty(shape, dtype.numpy)
-    return np.empty(shape, dtype.numpy)
 
 
 def _hashable(value: Any) -> bool:

@@ -88,10 +88,14 @@ class DerivedFunction(FusedFunction):
         return found.replace(parameters=[*(inspect.Parameter(n, kind) for n in self._cotangents),
                                          *found.parameters.values()])
 
-    def _run(self, chosen: str | None, args: tuple[Any, ...], out: Any, kwargs: dict[str, Any]) -> Any:
-        found = super()._run(chosen, args, out, kwargs)
-        derivative = self.derivative
-        return (found[0], tuple(found[1:])) if derivative.with_value and not derivative.single else found
+    @property
+    def gives_outputs(self) -> bool:  # type: ignore[override]
+        return not (self.derivative.with_value and not self.derivative.single)
+
+    def _run(self, chosen: str | None, args: tuple[Any, ...], out: Any, kwargs: dict[str, Any],
+             named: bool = False) -> Any:
+        found = super()._run(chosen, args, out, kwargs, named)
+        return found if self.gives_outputs else (found[0], tuple(found[1:]))
 
 
 Argnums = int | Sequence[int]

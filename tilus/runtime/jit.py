@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 
 MAX_PLANS = 4096
 MANY_SPECIALISATIONS = 8
-_NOT_TRACING = Check("attribute", tracing.STATE, "context", None)
+NOT_TRACING = Check("attribute", tracing.STATE, "context", None)
+"""Holds for calls that run rather than being traced."""
 _engine: contextvars.ContextVar[str | None] = contextvars.ContextVar("tilus_engine", default=None)
 
 
@@ -231,9 +232,13 @@ class JitFunction(TracedFunction):
     def launcher(self, chosen: str, values: Sequence[Any]) -> Callable[[Sequence[int]], bool] | None:
         """What repeats an earlier call on arrays of which the caller gives the addresses only; see
         :meth:`tilus.runtime.cpu.plan.NativePlan.launcher`. None where the engine has nothing of the kind."""
+        plan, addresses = self.planned(chosen, values)
+        return None if plan is None else plan.launcher(addresses)
+
+    def planned(self, chosen: str, values: Sequence[Any]) -> tuple[Plan | None, list[int]]:
+        """The plan of an earlier call, if there is one, and the addresses of its arrays."""
         found = None if self._fast is None else call_key(chosen, values, self._fast[0])
-        plan = None if found is None else self._plans.get(found[0])
-        return None if found is None or plan is None else plan.launcher(found[1])
+        return (None, []) if found is None else (self._plans.get(found[0]), found[1])
 
     def _remember(self, chosen: str | None, call: Call, specialisation: Specialisation, runner: Any) -> None:
         """Make a plan, so that a call like this one is cheap from now on."""
@@ -258,7 +263,7 @@ class JitFunction(TracedFunction):
         if named and chosen is not None:
             front = Front(names, defaults, functools.partial(self._run_on, chosen), reads, [], None)
         else:
-            front = Front(names, defaults, self.call, reads, [_NOT_TRACING], _engine)
+            front = Front(names, defaults, self.call, reads, [NOT_TRACING], _engine)
         place = chosen if named else None
         caller = plan.quicken(front, self._callers.get(place), engine)
         if caller is not None:

@@ -20,10 +20,16 @@ CHECK_WORDS = 5
 IN_DICTIONARY, IN_CELL, AS_ATTRIBUTE, AS_RESULT = range(4)
 # Words of a plan: what keeps it and its code alive, the value of the engine's variable, the launch function, its
 # packed words, what they are filled from, byte ranges that may not overlap, whether somebody is told of arrays that
-# have been written, where the address of the launch function's table is, and, or 0: a function that gives a stream, one
-# that says how much memory is needed, one of Python's that allocates.
+# have been written, where the address of the launch function's table is, and, or 0: a function that gives a stream,
+# one that says how much memory is needed, one of Python's that allocates. Then how many arrays the call makes and gives
+# back, their records, and whether it gives a tuple of them.
 (PLAN_OWNER, PLAN_ENGINE, PLAN_LAUNCH, PLAN_FAIL, PLAN_WORDS, PLAN_TEMPLATE, PLAN_GUARDS, PLAN_PAIRS,
- PLAN_PAIR, PLAN_TOLD, PLAN_TABLE, PLAN_STREAM, PLAN_MEASURE, PLAN_ALLOCATE) = range(14)
+ PLAN_PAIR, PLAN_TOLD, PLAN_TABLE, PLAN_STREAM, PLAN_MEASURE, PLAN_ALLOCATE, PLAN_MADE, PLAN_MAKE,
+ PLAN_SEVERAL) = range(17)
+# Words of an array that a call makes: a function that makes it, one that gives its address (0 for those of NumPy's),
+# that address modulo 16, and the packed word that it becomes.
+MAKE_FUNCTION, MAKE_ADDRESS, MAKE_MODULO, MAKE_WORD = range(4)
+MAKE_WORDS = 4
 PAIR_WORDS = 6
 """The packed words of two addresses, then the first byte and the one past the last of both arrays."""
 # Words of a guard, which a value has to pass. WORD is the packed word that comes of it.
@@ -65,7 +71,7 @@ API = ("PyContextVar_Get", "PyDict_GetItemWithError", "PyCell_Get", "PyObject_Ge
        "PyErr_ExceptionMatches", "PyErr_Clear", "Py_IncRef", "Py_DecRef", "PyLong_AsLongLongAndOverflow",
        "PyFloat_AsDouble", "PyObject_RichCompareBool", "PyEval_SaveThread", "PyEval_RestoreThread",
        "PyObject_VectorcallDict", "PyLong_FromLongLong", "PyLong_AsVoidPtr", "PyTuple_GetItem", "PyTuple_Size",
-       "PyErr_Occurred", "PyDict_New", "PyDict_SetItem")
+       "PyErr_Occurred", "PyDict_New", "PyDict_SetItem", "PyTuple_New", "PyTuple_SetItem")
 """What is used of Python's C interface."""
 
 _DECLARATIONS = """
@@ -89,6 +95,8 @@ declare ptr @PyLong_AsVoidPtr(ptr)
 declare ptr @PyTuple_GetItem(ptr, i64)
 declare i64 @PyTuple_Size(ptr)
 declare ptr @PyErr_Occurred()
+declare ptr @PyTuple_New(i64)
+declare i32 @PyTuple_SetItem(ptr, i64, ptr)
 declare ptr @PyDict_New()
 declare i32 @PyDict_SetItem(ptr, ptr, ptr)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
@@ -794,6 +802,77 @@ no:
 }}
 """
 
+_MAKE = f"""
+; Makes the arrays that a call gives back, whose addresses become words; what is given is at %result then, if only in
+; parts. 0 where one cannot be made, which is an exception, or lies otherwise than those of earlier calls.
+define internal i1 @make_results(ptr %plan, ptr %words, ptr %result) {{
+entry:
+  %countw = {_word("plan", PLAN_MADE)}
+  %count = load i64, ptr %countw
+  %makew = {_word("plan", PLAN_MAKE)}
+  %make = load ptr, ptr %makew
+  %severalw = {_word("plan", PLAN_SEVERAL)}
+  %several = load i64, ptr %severalw
+  %single = icmp eq i64 %several, 0
+  br i1 %single, label %turn, label %tuple
+tuple:
+  %made = call ptr @PyTuple_New(i64 %count)
+  %nomade = icmp eq ptr %made, null
+  store ptr %made, ptr %result
+  br i1 %nomade, label %no, label %turn
+turn:
+  %i = phi i64 [ 0, %entry ], [ 0, %tuple ], [ %i1, %next ]
+  %all = icmp eq i64 %i, %count
+  br i1 %all, label %yes, label %one
+one:
+  %skip = mul i64 %i, {MAKE_WORDS}
+  %record = getelementptr i64, ptr %make, i64 %skip
+  %function = load ptr, ptr %record
+  %array = call ptr @PyObject_CallNoArgs(ptr %function)
+  %failed = icmp eq ptr %array, null
+  br i1 %failed, label %no, label %keep
+keep:
+  br i1 %single, label %alone, label %among
+alone:
+  store ptr %array, ptr %result
+  br label %find
+among:
+  %whole = load ptr, ptr %result
+  %set = call i32 @PyTuple_SetItem(ptr %whole, i64 %i, ptr %array)
+  br label %find
+find:
+  %addressw = {_word("record", MAKE_ADDRESS)}
+  %addresses = load ptr, ptr %addressw
+  %plain = icmp eq ptr %addresses, null
+  br i1 %plain, label %read, label %ask
+read:
+  %dataw = {_byte("array", ARRAY_DATA)}
+  %data = load i64, ptr %dataw
+  br label %place
+ask:
+  %number = call i64 @number_of(ptr %addresses, ptr %array)
+  br label %place
+place:
+  %address = phi i64 [ %data, %read ], [ %number, %ask ]
+  %wordw = {_word("record", MAKE_WORD)}
+  %at = load i64, ptr %wordw
+  %word = getelementptr i64, ptr %words, i64 %at
+  store i64 %address, ptr %word
+  %modulow = {_word("record", MAKE_MODULO)}
+  %modulo = load i64, ptr %modulow
+  %low = and i64 %address, 15
+  %aligned = icmp eq i64 %low, %modulo
+  br i1 %aligned, label %next, label %no
+next:
+  %i1 = add i64 %i, 1
+  br label %turn
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}}
+"""
+
 _PREPARE = f"""
 ; The stream, and memory for workspaces, become the words before the last one; the object that holds the memory is at
 ; %memory. 0 where there is an exception.
@@ -847,6 +926,8 @@ entry:
   %words = alloca [{MAX_WORDS} x i64], align 16
   %variable = alloca ptr
   %memory = alloca ptr
+  %result_ = alloca ptr
+  store ptr null, ptr %result_
   %number = call ptr @PyTuple_GetItem(ptr %self, i64 0)
   %caller = call ptr @PyLong_AsVoidPtr(ptr %number)
   %checksw = {_word("caller", CHECKS)}
@@ -901,10 +982,24 @@ pool:
   %tables = load ptr, ptr %tablew
   %table = load ptr, ptr %tables
   %nopool = icmp eq ptr %table, null
-  br i1 %nopool, label %drop, label %prepare
+  br i1 %nopool, label %drop, label %make
 drop:
   call void @Py_DecRef(ptr %owner)
+  %useless = load ptr, ptr %result_
+  call void @Py_DecRef(ptr %useless)
   br label %fallback
+make:
+  %madew = {_word("plan", PLAN_MADE)}
+  %made = load i64, ptr %madew
+  %makes = icmp ne i64 %made, 0
+  br i1 %makes, label %results, label %prepare
+results:
+  %there = call i1 @make_results(ptr %plan, ptr %words, ptr %result_)
+  br i1 %there, label %prepare, label %unmade
+unmade:
+  %why = call ptr @PyErr_Occurred()
+  %broken = icmp ne ptr %why, null
+  br i1 %broken, label %leave, label %drop
 prepare:
   store ptr null, ptr %memory
   %streamw = {_word("plan", PLAN_STREAM)}
@@ -943,6 +1038,11 @@ tell:
   %well = call i1 @tell_of_written(ptr %plan, i64 %count, ptr %values)
   br i1 %well, label %nothing, label %leave
 nothing:
+  %results_ = load ptr, ptr %result_
+  store ptr null, ptr %result_
+  %gives = icmp ne ptr %results_, null
+  br i1 %gives, label %leave, label %without
+without:
   call void @Py_IncRef(ptr %none)
   br label %leave
 wrong:
@@ -953,7 +1053,10 @@ wrong:
   call void @Py_DecRef(ptr %code)
   br label %leave
 leave:
-  %given_ = phi ptr [ %none, %nothing ], [ %raised, %wrong ], [ null, %tell ], [ null, %extra ]
+  %given_ = phi ptr [ %results_, %nothing ], [ %none, %without ], [ %raised, %wrong ], [ null, %tell ],
+                    [ null, %extra ], [ null, %unmade ]
+  %left = load ptr, ptr %result_
+  call void @Py_DecRef(ptr %left)
   call void @Py_DecRef(ptr %owner)
   ret ptr %given_
 fallback:
@@ -966,5 +1069,5 @@ error:
 }}
 """
 
-CALL_TEXT = "".join((_DECLARATIONS, _CALLS, _HOLDS, _BIND, _ARRAY, _KEYED, _ASKED, _FITS, _MATCHES, _TELL, _PREPARE,
-                     _CALL))
+CALL_TEXT = "".join((_DECLARATIONS, _CALLS, _HOLDS, _BIND, _ARRAY, _KEYED, _ASKED, _FITS, _MATCHES, _TELL, _MAKE,
+                     _PREPARE, _CALL))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tilus.diagnostics.entry import entry
@@ -19,6 +19,10 @@ from tilus.runtime.torch_arrays import TensorProbe, mark_written, tensor_probe
 
 if TYPE_CHECKING:
     from tilus.runtime.cpu.quick import Caller, Guard, QuickPlan
+
+
+Maker = tuple[Callable[[], Any], Callable[[Any], int] | None]
+"""What makes an array, and what gives its address; None for NumPy's."""
 
 
 class _Array(NamedTuple):
@@ -47,6 +51,12 @@ class _Array(NamedTuple):
                           tensor_probe(value) if found is not None and is_torch(value) else None)
         like = value.dtype, value.shape, value.strides, value.ctypes.data & 15
         return _Array(name, place, word, written, type(value), like, None)
+
+    @property
+    def alignment(self) -> int | None:
+        """The address modulo 16; None of arrays of ours."""
+        known = self.like or (None if issubclass(self.kind, OwnArray) else self.key)
+        return None if known is None else known[3]
 
     def guard(self) -> Guard | None:
         """See :mod:`tilus.runtime.cpu.quick`."""
@@ -193,6 +203,31 @@ class NativePlan:
         fail = entry(self.kernel.check, self.function.__name__, *self.function.entry_place)
         return quick_plan([guards[place] for place in sorted(guards)], self.template, pairs,
                           self.kernel.entry, fail, engine)
+
+
+    def quick_results(self, places: Mapping[int, int], constants: Mapping[int, Any], makers: Sequence[Maker],
+                      several: bool, fail: Callable[[int], None], engine: str | None) -> QuickPlan | None:
+        """What the compiled call knows of calls of another function, which makes the last arrays of this one's and
+        gives them back; None where it does not know such arguments.
+
+        Args:
+            places: of the first arrays, in this plan, which parameters of the function they are.
+            constants: its other parameters.
+            makers: of the last arrays what makes them, and what gives their addresses.
+        """
+        from tilus.runtime.cpu.quick import Made, Results, constant_guard, quick_plan
+
+        made = sorted((array for array in self.arrays if array.place not in places), key=lambda array: array.place)
+        inputs = {i for i, array in enumerate(self.arrays) if array.place in places}
+        aligned = [array.alignment for array in made]
+        if self.scalars or self.constants or None in aligned or any(i in inputs for i, *_ in self.pairs):
+            return None
+        guards = {places[array.place]: array.guard() for array in self.arrays if array.place in places}
+        guards.update((place, constant_guard(value)) for place, value in constants.items())
+        results = Results(tuple(Made(make, address, alignment or 0, array.word) for array, alignment, (make, address)
+                                in zip(made, aligned, makers, strict=True)), several)
+        return quick_plan([guards[place] for place in sorted(guards)], self.template, [], self.kernel.entry, fail,
+                          engine, results)
 
 
 def native_plan(call: Any, specialisation: Specialisation, kernel: Any) -> NativePlan | None:

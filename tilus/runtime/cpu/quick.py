@@ -149,6 +149,29 @@ def _stays_itself(value: Any) -> bool:
     return kind in (bool, int, str, bytes, float, complex) or kind.__eq__ is object.__eq__
 
 
+class Made(NamedTuple):
+    """An array that a call makes: by which function, which one gives its address (None for NumPy's), that modulo 16,
+    and the packed word that it becomes."""
+
+    make: Callable[[], Any]
+    address: Callable[[Any], int] | None
+    alignment: int
+    word: int
+
+    def words(self) -> tuple[int, ...]:
+        return id(self.make), 0 if self.address is None else id(self.address), self.alignment, self.word
+
+
+class Results(NamedTuple):
+    """The arrays that a call makes and gives back, ``several`` as a tuple."""
+
+    made: tuple[Made, ...] = ()
+    several: bool = False
+
+
+NO_RESULTS = Results()
+
+
 class QuickPlan:
     """What calls a plan is for, and what it runs.
 
@@ -160,11 +183,13 @@ class QuickPlan:
         entry: what of the kernel is called.
         fail: raises the error for a status that is not 0.
         engine: it is for calls where the engine's variable has this value; None where there is no variable.
+        results: what a call gives back.
     """
 
     def __init__(self, guards: Sequence[Guard], template: bytes, pairs: Sequence[Sequence[int]], entry: Entry,
-                 fail: Callable[[int], None], engine: str | None) -> None:
-        self._alive = [guard.alive for guard in guards], entry, fail, engine
+                 fail: Callable[[int], None], engine: str | None, results: Results) -> None:
+        self._alive = [guard.alive for guard in guards], entry, fail, engine, results
+        self._made = _record([word for made in results.made for word in made.words()])
         self._template = ctypes.create_string_buffer(template, len(template))
         self._guards = [_record(guard.words) for guard in guards]
         self._table = _record([ctypes.addressof(guard) for guard in self._guards])
@@ -173,17 +198,19 @@ class QuickPlan:
             id(self), id(engine), entry.launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
             ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs),
             any(guard.words[0] in (ir.KEYED, ir.ASKED) and guard.words[ir.GUARD_D] for guard in guards),
-            entry.table, 0 if entry.stream is None else id(entry.stream), entry.measure, id(entry.allocate)])
+            entry.table, 0 if entry.stream is None else id(entry.stream), entry.measure, id(entry.allocate),
+            len(results.made), ctypes.addressof(self._made), results.several])
         self.address = ctypes.addressof(self._words)
 
 
 def quick_plan(guards: Sequence[Guard | None], template: bytes, pairs: Sequence[Sequence[int]], entry: Entry,
-               fail: Callable[[int], None], engine: str | None) -> QuickPlan | None:
+               fail: Callable[[int], None], engine: str | None,
+               results: Results = NO_RESULTS) -> QuickPlan | None:
     """See :class:`QuickPlan`; None where the compiled call does not know such arguments."""
     known = [guard for guard in guards if guard is not None]
     if len(known) < len(guards) or len(guards) > ir.MAX_PARAMETERS or len(template) > 8 * ir.MAX_WORDS:
         return None
-    return QuickPlan(known, template, pairs, entry, fail, engine)
+    return QuickPlan(known, template, pairs, entry, fail, engine, results)
 
 
 _KINDS = {"name": ir.IN_DICTIONARY, "cell": ir.IN_CELL, "attribute": ir.AS_ATTRIBUTE, "call": ir.AS_RESULT}
