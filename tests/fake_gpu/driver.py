@@ -82,6 +82,14 @@ class StandIn:
     def cuInit(self, flags: int) -> int:
         return 0
 
+    def cuDeviceGetCount(self, found: Any) -> int:
+        found._obj.value = 2
+        return 0
+
+    def cuDeviceGetName(self, text: Any, size: int, device: int) -> int:
+        text.value = b"Fake A100 number %d" % device
+        return 0
+
     def cuDeviceGet(self, found: Any, number: int) -> int:
         found._obj.value = number
         return 0

@@ -337,6 +337,12 @@ def test_each_device_has_kernels_of_its_own(cupy: Any, device: StandIn) -> None:
     assert device.current == [0xC001]
 
 
+def test_the_doctor_names_the_devices(device: StandIn) -> None:
+    from tilus.cli.doctor import _gpu
+
+    assert _gpu() == "Fake A100 number 0, Fake A100 number 1"
+
+
 def test_without_a_driver(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = driver.install(None)
     try:

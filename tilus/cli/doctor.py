@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import click
 
 from tilus._version import __version__
-from tilus.diagnostics import TilusError
+from tilus.diagnostics import TilusError, ToolchainError
 from tilus.runtime.cache import Cache, cache_directory, key_of
 from tilus.runtime.cubin import read_cubin
 from tilus.runtime.toolchains import binutils, locate, nvcc, nvrtc, ptxas
@@ -97,7 +97,7 @@ def checks() -> Iterator[Check]:
     yield Check("nvdisasm", _nvdisasm)
     yield Check("cuobjdump", _cuobjdump)
     yield Check("nvcc", _nvcc, optional=True)
-    yield Check("GPU through CuPy", _gpu, optional=True)
+    yield Check("GPU", _gpu, optional=True)
     yield Check("C++ for the twin of Ascend", _twin, optional=True)
 
 
@@ -190,17 +190,13 @@ def _nvcc() -> str:
 
 
 def _gpu() -> str:
+    from tilus.runtime.nvidia.driver import driver
+
     try:
-        import cupy
-    except ImportError:
-        raise Absent("CuPy is not installed; kernels compile, but run on the CPU only: "
-                     "pip install 'tilus[cuda]'") from None
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise Absent(f"CuPy {cupy.__version__} sees no GPU: {error}") from None
-    names = [cupy.cuda.runtime.getDeviceProperties(i)["name"].decode() for i in range(count)]
-    return f"CuPy {cupy.__version__}: {', '.join(names)}"
+        names = driver().devices()
+    except ToolchainError as error:
+        raise Absent(f"{error.diagnostics[0].message}; kernels compile, but run on the CPU only") from None
+    return ", ".join(names)
 
 
 def _twin() -> str:

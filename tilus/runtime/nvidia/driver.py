@@ -21,6 +21,7 @@ _DEVICE_ORDINAL = 9
 """``CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL``."""
 USUAL_SHARED_BYTES = 48 * 1024
 """What a block gets of shared memory without being asked whether it may."""
+_NAME_BYTES = 256
 _LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
@@ -62,6 +63,17 @@ class Driver:
         text = ctypes.c_char_p()
         unknown = getattr(self._library, name)(ctypes.c_int(code), ctypes.byref(text))
         return f"error {code}" if unknown or text.value is None else text.value.decode()
+
+    def devices(self) -> list[str]:
+        """The names of all devices."""
+        count = ctypes.c_int()
+        self.call("count the devices", "cuDeviceGetCount", ctypes.byref(count))
+        names = []
+        for device in range(count.value):
+            text = ctypes.create_string_buffer(_NAME_BYTES)
+            self.call(f"name device {device}", "cuDeviceGetName", text, _NAME_BYTES, self._handle(device))
+            names.append(text.value.decode())
+        return names
 
     @functools.cache  # noqa: B019  (a driver lives as long as the process)
     def properties(self, device: int) -> Properties:
