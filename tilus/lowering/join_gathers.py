@@ -74,6 +74,8 @@ def _groups(kernel: Function, block: Block) -> list[list[Member]]:
 
 
 def _can_join(kernel: Function, op: Gather) -> bool:
+    if not op.indices:
+        return False  # the only element of an array of rank 0
     tile, index = op.result.tile, op.indices[-1].tile.dtype
     return (bool(tile.shape) and tile.dtype.bits in (8, 16) and op.other is None and not op.ring
             and index.kind == "int" and index.bits >= 32 and _is_dense(kernel, op.view)
