@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 from tilus.ir.dtypes import DType
 from tilus.lang.reads import ABSENT, Check
 from tilus.lang.signature import MISSING
-from tilus.runtime.cpu import call_ir as ir
+from tilus.runtime.cpu import call_ir
+from tilus.runtime.cpu import call_records as records
 from tilus.runtime.cpu.kernel import Entry
 from tilus.runtime.cpu.llvm import function_address, loaded
 from tilus.runtime.engines import Front
@@ -39,8 +40,8 @@ class _Code:
     """The compiled call, once per process."""
 
     def __init__(self) -> None:
-        symbols = {name: function_address(getattr(ctypes.pythonapi, name)) for name in ir.API}
-        self.object = loaded(ir.CALL_TEXT, symbols)
+        symbols = {name: function_address(getattr(ctypes.pythonapi, name)) for name in call_ir.API}
+        self.object = loaded(call_ir.CALL_TEXT, symbols)
         self.method = _Method(b"call", self.object.address("quick_call"), _FASTCALL_WITH_KEYWORDS, None)
         self.make = ctypes.pythonapi.PyCFunction_NewEx
         self.make.argtypes, self.make.restype = [ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p], ctypes.py_object
@@ -55,11 +56,11 @@ def _code() -> _Code | None:
 def _objects_are_known() -> bool:
     if sys.implementation.name != "cpython" or struct.calcsize("P") != 8 or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return False
-    if not all(hasattr(ctypes.pythonapi, name) for name in ir.API):
+    if not all(hasattr(ctypes.pythonapi, name) for name in call_ir.API):
         return False
     word_at = ctypes.c_int64.from_address
     return object.__basicsize__ == 16 and all(
-        word_at(id(value) + ir.OBJECT_TYPE).value == id(type(value)) for value in (1, 1.5, "", None, object()))
+        word_at(id(value) + records.OBJECT_TYPE).value == id(type(value)) for value in (1, 1.5, "", None, object()))
 
 
 def _arrays_are_known() -> bool:
@@ -76,14 +77,14 @@ def _array_in_memory(array: Any) -> tuple[Any, ...] | None:
     def word(offset: int) -> int:
         return ctypes.c_int64.from_address(id(array) + offset).value
 
-    rank = ctypes.c_int32.from_address(id(array) + ir.ARRAY_RANK).value
+    rank = ctypes.c_int32.from_address(id(array) + records.ARRAY_RANK).value
     if rank != array.ndim:
         return None
     lengths = ctypes.c_int64 * rank
     extents, strides = (tuple(lengths.from_address(word(at))) if rank else ()
-                        for at in (ir.ARRAY_EXTENTS, ir.ARRAY_STRIDES))
-    flags = ctypes.c_int32.from_address(id(array) + ir.ARRAY_FLAGS).value
-    return word(ir.ARRAY_DATA), extents, strides, word(ir.ARRAY_DTYPE), bool(flags & ir.WRITEABLE)
+                        for at in (records.ARRAY_EXTENTS, records.ARRAY_STRIDES))
+    flags = ctypes.c_int32.from_address(id(array) + records.ARRAY_FLAGS).value
+    return word(records.ARRAY_DATA), extents, strides, word(records.ARRAY_DTYPE), bool(flags & records.WRITEABLE)
 
 
 def _record(words: Sequence[int]) -> Any:
@@ -102,8 +103,8 @@ def array_guard(dtype: Any, shape: Sequence[int], strides: Sequence[int], alignm
     """For arrays of NumPy's that are like this, whose address becomes a word of the packed arguments."""
     import numpy as np
 
-    flags = ir.WRITEABLE if written else 0
-    words = ir.ARRAY, id(np.ndarray), word, id(dtype), len(shape), alignment, flags, *shape, *strides
+    flags = records.WRITEABLE if written else 0
+    words = records.ARRAY, id(np.ndarray), word, id(dtype), len(shape), alignment, flags, *shape, *strides
     return Guard(words, dtype)
 
 
@@ -111,13 +112,14 @@ def keyed_guard(kind: type, key_of: Callable[[Any], Any], key: Any, word: int,
                 told: Callable[[Any], None] | None) -> Guard:
     """For arrays of another class, of which a function gives address and key; ``told`` hears of one that has been
     written."""
-    words = (ir.KEYED, id(kind), word, id(key_of), id(key), id(Exception), 0 if told is None else id(told), id(None))
+    words = (records.KEYED, id(kind), word, id(key_of), id(key), id(Exception), 0 if told is None else id(told),
+             id(None))
     return Guard(words, (kind, key_of, key, told))
 
 
 def tensor_guard(kind: type, probe: TensorProbe, word: int, told: Callable[[Any], None] | None) -> Guard:
     """For tensors that are like the one that a probe was made of."""
-    words = (ir.ASKED, id(kind), word, id(probe.check), id(probe.address), probe.alignment,
+    words = (records.ASKED, id(kind), word, id(probe.check), id(probe.address), probe.alignment,
              0 if told is None else id(told), id(True), probe.span, probe.element_bytes, id(probe.first),
              id(probe.storage), id(probe.storage_bytes), id(probe.wrapped),
              *(id(item) for pair in probe.attributes for item in pair))
@@ -127,18 +129,18 @@ def tensor_guard(kind: type, probe: TensorProbe, word: int, told: Callable[[Any]
 def scalar_guard(dtype: DType, word: int) -> Guard | None:
     """For numbers of Python's that an element type takes; None where those are not converted here."""
     if dtype.is_bool:
-        return Guard((ir.BOOLEAN, id(bool), word, id(True), id(False)), None)
+        return Guard((records.BOOLEAN, id(bool), word, id(True), id(False)), None)
     if dtype.is_int:
-        return Guard((ir.INTEGER, id(int), word, dtype.min_value, min(dtype.max_value, (1 << 63) - 1)), None)
-    kind = {"f32": ir.FLOAT32, "f64": ir.FLOAT64}.get(dtype.name)
+        return Guard((records.INTEGER, id(int), word, dtype.min_value, min(dtype.max_value, (1 << 63) - 1)), None)
+    kind = {"f32": records.FLOAT32, "f64": records.FLOAT64}.get(dtype.name)
     return None if kind is None else Guard((kind, id(float), word, id(int), 0), None)
 
 
 def constant_guard(value: Any) -> Guard | None:
     """For a compile-time value; None where one object may be several of them."""
     if type(value) in (int, str, bytes):
-        return Guard((ir.EQUAL, id(type(value)), 0, id(value), 0), value)
-    return Guard((ir.CONSTANT, 0, 0, id(value), 0), value) if _stays_itself(value) else None
+        return Guard((records.EQUAL, id(type(value)), 0, id(value), 0), value)
+    return Guard((records.CONSTANT, 0, 0, id(value), 0), value) if _stays_itself(value) else None
 
 
 def _stays_itself(value: Any) -> bool:
@@ -197,7 +199,7 @@ class QuickPlan:
         self._words = _record([
             id(self), id(engine), entry.launch, id(fail), len(template) // 8, ctypes.addressof(self._template),
             ctypes.addressof(self._table), len(pairs), ctypes.addressof(self._pairs),
-            any(guard.words[0] in (ir.KEYED, ir.ASKED) and guard.words[ir.GUARD_D] for guard in guards),
+            any(guard.words[0] in (records.KEYED, records.ASKED) and guard.words[records.GUARD_D] for guard in guards),
             entry.table, 0 if entry.stream is None else id(entry.stream), entry.measure, id(entry.allocate),
             len(results.made), ctypes.addressof(self._made), results.several])
         self.address = ctypes.addressof(self._words)
@@ -208,12 +210,13 @@ def quick_plan(guards: Sequence[Guard | None], template: bytes, pairs: Sequence[
                results: Results = NO_RESULTS) -> QuickPlan | None:
     """See :class:`QuickPlan`; None where the compiled call does not know such arguments."""
     known = [guard for guard in guards if guard is not None]
-    if len(known) < len(guards) or len(guards) > ir.MAX_PARAMETERS or len(template) > 8 * ir.MAX_WORDS:
+    if len(known) < len(guards) or len(guards) > records.MAX_PARAMETERS or len(template) > 8 * records.MAX_WORDS:
         return None
     return QuickPlan(known, template, pairs, entry, fail, engine, results)
 
 
-_KINDS = {"name": ir.IN_DICTIONARY, "cell": ir.IN_CELL, "attribute": ir.AS_ATTRIBUTE, "call": ir.AS_RESULT}
+_KINDS = {"name": records.IN_DICTIONARY, "cell": records.IN_CELL, "attribute": records.AS_ATTRIBUTE,
+          "call": records.AS_RESULT}
 _NOT_THERE = (AttributeError, KeyError, ValueError)
 
 
@@ -244,7 +247,7 @@ class Caller:
         self._words = _record([
             id(front.fallback), id(None), len(names), ctypes.addressof(self._names),
             ctypes.addressof(self._defaults), 0 if front.variable is None else id(front.variable), len(checks),
-            ctypes.addressof(self._checks), *[0] * ir.MAX_PLANS])
+            ctypes.addressof(self._checks), *[0] * records.MAX_PLANS])
         self.function = code.make(ctypes.addressof(code.method), (ctypes.addressof(self._words), self), None)
 
     def is_for(self, front: Front) -> bool:
@@ -256,9 +259,9 @@ class Caller:
         what they name is alive all that time."""
         with self._lock:
             self._plans.append(plan)
-            others = [a for a in self._words[ir.PLANS :] if a not in (0, plan.address)]
-            kept = [plan.address, *others][: ir.MAX_PLANS]
-            self._words[ir.PLANS :] = kept + [0] * (ir.MAX_PLANS - len(kept))
+            others = [a for a in self._words[records.PLANS :] if a not in (0, plan.address)]
+            kept = [plan.address, *others][: records.MAX_PLANS]
+            self._words[records.PLANS :] = kept + [0] * (records.MAX_PLANS - len(kept))
             self._plans = list({p.address: p for p in self._plans if p.address in kept}.values())
 
 
