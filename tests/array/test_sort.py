@@ -145,3 +145,20 @@ def test_bf16(engine: str) -> None:
     places = np.argsort(x.astype(bfloat16).astype("f"), 1, kind="stable")
     np.testing.assert_array_equal(indices, places)
     np.testing.assert_array_equal(values, np.take_along_axis(x.astype(bfloat16), places, 1))
+
+
+@tl.fuse
+def sorted_rows(x, i):
+    y = tl.sort(x.reshape(x.shape[0], -1), axis=1)
+    return tl.scatter_add(y, i, 1.0), tl.topk(y, 3)[0]
+
+
+@pytest.mark.parametrize("engine", ["interpret", "cpu"])
+def test_rows_of_another_shape_that_several_kernels_read(engine: str) -> None:
+    x, i = np.random.default_rng(0).standard_normal((3, 4, 5), np.float32), np.array([2, 0, 2])
+    wanted = np.sort(x.reshape(3, -1), 1)
+    added = wanted.copy()
+    np.add.at(added, i, 1.0)
+    found, best = sorted_rows.on(engine)(x, i)
+    np.testing.assert_allclose(found, added, rtol=1e-6)
+    np.testing.assert_array_equal(best, wanted[:, :-4:-1])

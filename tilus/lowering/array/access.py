@@ -141,7 +141,7 @@ class Places:
             return op.indices
         if isinstance(op, Deposit):
             return (op.updates, *op.indices)
-        if op is None or value in self.leaves or isinstance(op, (Contract, Attend, PartialReduce)):
+        if op is None or value in self.leaves or isinstance(op, (Contract, Attend, PartialReduce, Regroup)):
             return ()
         return op.operands
 
