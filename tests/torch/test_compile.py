@@ -129,8 +129,9 @@ def test_wrong_modes_and_options() -> None:
     for given, message in (({"mode": "fastest"}, "no mode 'fastest'"),
                            ({"options": {"quick": 1}}, "no option 'quick'")):
         torch._dynamo.reset()
-        with pytest.raises(Exception, match=message):
+        with pytest.raises(Exception, match=message) as raised:
             torch.compile(torch.exp, backend=tilus.torch.backend, **given)(x)
+        assert "test_compile.py" in str(raised.value)
 
 
 def break_compilation(monkeypatch: pytest.MonkeyPatch) -> None:

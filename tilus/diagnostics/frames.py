@@ -34,9 +34,14 @@ def _user_frame() -> tuple[Any, int]:
     """The user's innermost frame, None where there is none, and how far it is above the frame two above this one."""
     frame: Any = sys._getframe(2)
     depth = 0
-    while frame is not None and is_own_frame(frame):
+    while frame is not None and (is_own_frame(frame) or _is_torchs(frame)):
         frame, depth = frame.f_back, depth + 1
     return frame, depth
+
+
+def _is_torchs(frame: Any) -> bool:
+    """Whether a frame is of torch, which calls back ends and operators on the user's behalf."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "torch"
 
 
 def is_own_frame(frame: Any) -> bool:
