@@ -29,7 +29,7 @@ def describe(name: str, annotation: Any, constants: dict[str, Any], value: Any) 
     known = tuple(s if s in (0, 1) else None for s in strides)
     shape = tuple(dim_value(d, constants) for d in annotation.dims)
     rank = len(shape)
-    return Parameter(name, "array", annotation.dims, shape, known, False, (False,) * rank, (False,) * rank)
+    return Parameter(name, "array", annotation.dims, shape, known, False, (1,) * rank, (1,) * rank)
 
 
 def trace(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Module, list[Any]]:

@@ -111,3 +111,13 @@ def test_unknown_level(monkeypatch: pytest.MonkeyPatch) -> None:
             host()
     finally:
         host.cache_clear()
+
+
+@pytest.mark.parametrize(("cpu", "narrow"), [("znver4", True), ("x86-64-v4", False)])
+def test_streams_go_by_half_registers(cpu: str, narrow: bool) -> None:
+    """Where wide instructions are done in halves, and only in kernels that compute little."""
+    types = dict.fromkeys("xyz", tl.f32)
+    add = vector_add.compile("cpu", **types, assume="contiguous", cpu=cpu, triple=f"x86_64-{SYSTEM}").asm
+    assert ("zmm" in add.split("run_vector_add:")[0]) != narrow
+    product = matmul.compile("cpu", a=tl.f32, b=tl.f32, c=tl.f32, cpu=cpu, triple=f"x86_64-{SYSTEM}").asm
+    assert "zmm" in product.split("run_matmul:")[0]

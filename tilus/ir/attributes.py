@@ -38,6 +38,7 @@ class Attributes:
         linkage: LLVM's, of a function of the host.
         returns: LLVM's type of what a function of the host returns.
         noalias: which arguments of a function of the host nothing else points to.
+        vector_bits: how wide vectors of a function of the host are best, 0 for the processor's registers.
     """
 
     warps: int = DEFAULT_WARPS
@@ -59,6 +60,7 @@ class Attributes:
     linkage: str = ""
     returns: str = "void"
     noalias: tuple[int, ...] = ()
+    vector_bits: int = 0
 
     def given(self) -> dict[str, Any]:
         """Those that are not the default, by name."""

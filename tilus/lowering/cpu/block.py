@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Broadcast, For, GridIndex, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops import Broadcast, Compare, For, GridIndex, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
 from tilus.ir.ops.groups import Warps
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
@@ -77,7 +77,8 @@ class BlockLowering:
         self.ticks = tick_seen(self.c, self.state)
         self.lanes = 0
         self.full_windows: set[Window] = set()
-        self.inside: set[tuple[Window, int]] = set()  # windows and dimensions along which vectors end before they do
+        # What vectors end before, along which dimension, and what it is up to there.
+        self.inside: dict[tuple[Window | Compare, int], bool] = {}
         self.outside: set[Window] = set()  # windows of which elements beyond the end are read
         self.tables: dict[Value, Table] = {}  # the tiles that are looked up where they are evaluated
         self.aligned: set[Window] = set()  # of prepacked arrays, read in steps of whole words

@@ -117,6 +117,10 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
         return load_words(self, op, [evaluate(self, i, coords) for i in op.indices], mask, lanes)
     if isinstance(op, Movement):
         return evaluate(self, op.operands[0], source_coords(op, coords))
+    if isinstance(op, Compare):
+        known = next((self.inside[op, d] for d, at in enumerate(coords) if at.vector and (op, d) in self.inside), None)
+        if known is not None:
+            return self.c.const(known, op.result.tile.dtype, lanes)
     if isinstance(op, Philox):
         return philox_words(self, op, coords, lanes)[value.index]
     if isinstance(op, Map):

@@ -24,6 +24,7 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, count_memos
 from tilus.lowering.cpu.kept_tiles import room_words
 from tilus.lowering.cpu.launch import dots_that_keep, is_cooperative, is_grouped, lower_launch
+from tilus.lowering.cpu.narrow_vectors import vector_bits
 from tilus.lowering.cpu.neighbours import memory_words, products, shared_axis
 from tilus.lowering.cpu.prepacked import order_of
 from tilus.lowering.cpu.values import Machine, Memory, Number
@@ -98,7 +99,8 @@ def _lower_kernel(kernel: Function, program: CpuProgram, machine: Machine, facts
     lowering.lower_block(kernel.body)
     lowering.c.b.add(Yield(()))
     program.frame_bytes = max(program.frame_bytes, lowering.frame_peak)
-    return Function(f"block_{kernel.name}", body, (), Attributes(linkage="internal", noalias=(0, 1, 2)), kernel.span)
+    attributes = Attributes(linkage="internal", noalias=(0, 1, 2), vector_bits=vector_bits(kernel, machine))
+    return Function(f"block_{kernel.name}", body, (), attributes, kernel.span)
 
 
 def _bind_arguments(lowering: BlockLowering, kernel: Function, packed: Value) -> None:

@@ -46,6 +46,7 @@ from tilus.lowering.cpu.kept_operands import MEMO_STRIDE, MEMOS_OF_DOT, PANELS_K
 from tilus.lowering.cpu.kept_tiles import forget as forget_tiles
 from tilus.lowering.cpu.kept_tiles import kept_dots
 from tilus.lowering.cpu.launch_function import LaunchFunction
+from tilus.lowering.cpu.narrow_vectors import vector_bits
 from tilus.lowering.cpu.neighbours import FOLLOWING, blocks_together, memory_words, products, shared_axis
 from tilus.lowering.cpu.neighbours import forget as forget_neighbours
 from tilus.lowering.cpu.nest import SHORT
@@ -95,7 +96,7 @@ def lower_launch(module: Module, frame_bytes: int, checks: list[Diagnostic], mac
     functions: list[Function] = []
     for kernel in module.kernels:
         functions += _cooperative_runner(kernel, frame_bytes) if is_cooperative(kernel) else \
-            [_runner(kernel, together.get(kernel.name))]
+            [_runner(kernel, together.get(kernel.name), vector_bits(kernel, machine))]
     functions.append(_Launcher(module, launch, frame_bytes, checks, machine, together).run())
     return functions
 
@@ -205,7 +206,7 @@ def _next_block(c: Cursor, at: Sequence[Value], extents: Sequence[Value]) -> lis
     return [c.select(ends, 0, following), c.select(plane, 0, row), c.select(plane, c.add(b2, 1), b2)]
 
 
-def _runner(kernel: Function, wide: WideKernel | None) -> Function:
+def _runner(kernel: Function, wide: WideKernel | None, bits: int) -> Function:
     """``run_KERNEL(state, frame)``: blocks, or their parts, in increasing order, or in groups, a chunk at a time;
     several blocks together by a second version of the kernel where the state says so."""
     body = Block([PointerType(i64), PointerType(u8, "local")], ["state", "frame"])
@@ -259,7 +260,7 @@ def _runner(kernel: Function, wide: WideKernel | None) -> Function:
     c.b.add(While((first,), before, after))
     c.b.add(AtomicFence())  # streaming stores are ordered by nothing else
     c.b.add(Yield(()))
-    return Function(f"run_{kernel.name}", body, (), Attributes(linkage="internal"), kernel.span)
+    return Function(f"run_{kernel.name}", body, (), Attributes(linkage="internal", vector_bits=bits), kernel.span)
 
 
 def _run_together(c: Cursor, wide: WideKernel, wanted: Value, start: Value, stop: Number, given: tuple[Value, ...]

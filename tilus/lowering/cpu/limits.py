@@ -38,7 +38,7 @@ def mask_of(op: Operation | None, neutral: bool | int | float) -> tuple[Select, 
     while isinstance(inside.defining, (Broadcast, Reshape)):
         inside = inside.defining.x
     compare = inside.defining
-    if not isinstance(compare, Compare) or compare.kind != "lt" or inside.tile.rank != 1:
+    if not isinstance(compare, Compare) or compare.kind != "lt" or sum(n > 1 for n in inside.tile.shape) > 1:
         return None
     return op, compare
 
@@ -60,7 +60,7 @@ def limited(self: BlockLowering, x: Value, axis: int, neutral: bool | int | floa
         elif not source or source[axis] == 1:
             return None
         move = move.x.defining
-    offset, limit = _first(self, compare.lhs), _splat(self, compare.rhs)
+    offset, limit = _first(self, compare.lhs, axis), _splat(self, compare.rhs)
     return None if offset is None or limit is None else (select.x, self.c.sub(limit, offset))
 
 
@@ -175,7 +175,7 @@ class Uniform:
         if isinstance(op, Load):
             return self._load(op, rep.window, axis, beyond, depth)
         if isinstance(op, Compare):
-            change = self._change(op, axis)
+            change = self.change(op, axis)
             if change is not None:
                 return change[0]
         if isinstance(op, Select):
@@ -214,10 +214,10 @@ class Uniform:
             if source is None:
                 return None
             axis, op = source, op.x.defining
-        change = self._change(op, axis) if isinstance(op, Compare) else None
+        change = self.change(op, axis) if isinstance(op, Compare) else None
         return None if change is None else change[1]
 
-    def _change(self, op: Compare, axis: int) -> tuple[Number, bool] | None:
+    def change(self, op: Compare, axis: int) -> tuple[Number, bool] | None:
         """From where on consecutive numbers compare with one number as all later ones do, and how."""
         self_ = self.lowering
         dtype = op.lhs.tile.dtype

@@ -18,7 +18,7 @@ from tilus.lowering.cpu.demand import stops_of
 from tilus.lowering.cpu.evaluate import evaluate, load_buffer
 from tilus.lowering.cpu.limits import Uniform, limited, mask_of
 from tilus.lowering.cpu.movements import keeps_dimensions
-from tilus.lowering.cpu.nest import ends_along, store_buffer, vector_lanes, versions, windows_of
+from tilus.lowering.cpu.nest import end_index, ends_along, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.products_in_loops import only_reads
 from tilus.lowering.cpu.slopes import Slopes, loop_slopes
 from tilus.lowering.cpu.values import ZERO, BlockState, Buffer, Coord, Coords, Lazy, Number
@@ -266,8 +266,8 @@ class _Rows:
             _iteration(lowering, op, self.needed, start)
             xs, limit = self.unmasked(total)
             condition = None
-            for window, d in ends_along(lowering, xs, axis):
-                limit = c.min(limit, window.highs[d])  # type: ignore[arg-type]
+            for end in ends_along(lowering, xs, axis):
+                limit = c.min(limit, end_index(lowering, end))  # type: ignore[arg-type]
             whole = c.mul(c.arith("quo", c.max(limit, 0), self.lanes), self.lanes)
             windows = windows_of(lowering, xs)
             for window in windows:

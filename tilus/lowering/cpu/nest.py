@@ -8,20 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i64
-from tilus.ir.ops import Binary, Gather, GatherWords, Load, PtrStore, Slice
+from tilus.ir.ops import Binary, Compare, Gather, GatherWords, Load, PtrStore, Slice
 from tilus.ir.ops.simd import ScatterStore
 from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.cost import HEAVY_COST
 from tilus.lowering.cpu.evaluate import buffer_pointer, leaves
+from tilus.lowering.cpu.limits import Uniform
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.runs import run_dim
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Window, coord_at
 
+ONE_SIDED = ("lt", "le", "gt", "ge")
+"""Comparisons that are one and the same before the index where they change, too."""
 SHORT = 64
 """Elements of a row at most, where the lowering is told that rows are short."""
 Body = Callable[[Coords], None]
-End = tuple[Window, int]
-"""A window and the dimension along which it ends."""
+End = tuple[Window | Compare, int]
+"""A window and the dimension along which it ends, or a comparison that is one thing along a dimension up to some index
+and the other one from there on."""
 
 
 def vector_lanes(self: BlockLowering, values: Sequence[Value], extent: int) -> int:
@@ -169,10 +173,19 @@ def _along_to(self: BlockLowering, coords: list[Coord], vector: int, extent: int
 def whole_vectors(self: BlockLowering, stop: Number, lanes: int, ends: Sequence[End]) -> Number:
     """Where the last group of ``lanes`` ends that is before ``stop`` and inside of windows."""
     c = self.c
-    for window, d in ends:
-        high = window.highs[d]
+    for end in ends:
+        high = end_index(self, end)
         stop = stop if high is None else c.min(stop, high)
     return c.mul(c.arith("floordiv", c.max(stop, 0), lanes), lanes)
+
+
+def end_index(self: BlockLowering, end: End) -> Number | None:
+    """Where an end is along its dimension; None where there is none."""
+    what, d = end
+    if isinstance(what, Window):
+        return what.highs[d]
+    change = Uniform(self).change(what, d)
+    return None if change is None else change[0]
 
 
 def inside_stops(self: BlockLowering, window: Window, shape: tuple[int, ...]) -> list[Number] | None:
@@ -186,10 +199,17 @@ def inside_stops(self: BlockLowering, window: Window, shape: tuple[int, ...]) ->
 @contextlib.contextmanager
 def inside_of(self: BlockLowering, ends: Sequence[End]) -> Iterator[None]:
     """For code that stays before the ends of windows."""
-    new = set(ends) - self.inside
+    new = {end: _before(self, *end) for end in ends if end not in self.inside}
     self.inside |= new
     yield
-    self.inside -= new
+    for end in new:
+        del self.inside[end]
+
+
+def _before(self: BlockLowering, what: Window | Compare, d: int) -> bool:
+    """What a comparison is up to where it changes; elements of windows are there."""
+    change = Uniform(self).change(what, d) if isinstance(what, Compare) else None
+    return change is None or not change[1]
 
 
 @contextlib.contextmanager
@@ -202,11 +222,11 @@ def outside_of(self: BlockLowering, windows: Sequence[Window]) -> Iterator[None]
 
 
 def ends_along(self: BlockLowering, values: Sequence[Value], vector: int) -> list[End]:
-    """The windows below ``values`` that end along dimension ``vector``, each with its own dimension; not those that
-    are read elsewhere than at the element that is computed, or along ``vector`` by one dimension here and another
-    there."""
-    found: dict[Window, set[tuple[int, ...]]] = {}
-    moved: set[Window] = set()
+    """The windows and comparisons below ``values`` that end along dimension ``vector``, each with its own dimension;
+    not those that are read elsewhere than at the element that is computed, or along ``vector`` by one dimension here
+    and another there."""
+    found: dict[Window | Compare, set[tuple[int, ...]]] = {}
+    moved: set[Window | Compare] = set()
     seen: set[tuple[Value, tuple[int | None, ...], bool]] = set()
     stack: list[tuple[Value, tuple[int | None, ...], bool]] = [(v, tuple(range(v.tile.rank)), False) for v in values]
     while stack:
@@ -217,16 +237,21 @@ def ends_along(self: BlockLowering, values: Sequence[Value], vector: int) -> lis
         rep = self.reps.get(value)
         if not isinstance(rep, Lazy):
             continue
-        if rep.window is not None and sliced:
-            moved.add(rep.window)
-        elif rep.window is not None:
+        what = rep.op if isinstance(rep.op, Compare) else rep.window
+        if what is not None and sliced:
+            moved.add(what)
+        elif what is not None:
             along = tuple(d for d, dim in enumerate(dims) if dim == vector)
-            found.setdefault(rep.window, set()).add(along)
+            found.setdefault(what, set()).add(along)
         sliced = sliced or isinstance(rep.op, Slice)
         stack += [(o, source_dims(rep.op, o, dims), sliced) for o in rep.op.operands if o in self.reps]
-    return [(window, d) for window, ways in found.items() if len(ways) == 1
-            and window not in moved and window not in self.full_windows
-            for d in next(iter(ways)) if window.highs[d] is not None]
+    return [(what, d) for what, ways in found.items() if len(ways) == 1
+            and what not in moved and what not in self.full_windows
+            for d in next(iter(ways)) if _may_end(self, what, d)]
+
+
+def _may_end(self: BlockLowering, what: Window | Compare, d: int) -> bool:
+    return end_index(self, (what, d)) is not None and (isinstance(what, Window) or what.kind in ONE_SIDED)
 
 
 def _along(self: BlockLowering, coords: list[Coord], vector: int, start: Number, stop: Number, width: int,

@@ -17,6 +17,8 @@ from tilus.lowering.cpu.values import LINE_BYTES, ZERO, Coords, Lazy, Machine, N
 
 LONG_ROW_BYTES = 2048
 """What a processor's own prefetching works well for."""
+CLOSE_ROWS_BYTES = 1024
+"""Rows that begin closer to each other are a stream to the processor, however little of each is read."""
 PREFETCHED_BYTES = 16 << 10
 """How far ahead rows of B are asked for, by what is read of them."""
 AHEAD = 16
@@ -61,9 +63,18 @@ def prefetch_rows(self: BlockLowering, value: Value, k: Number) -> None:
         window = rep.window if isinstance(rep, Lazy) else None
         if window is None or not {0, 1} <= set(dims) or window.memory.order is not None:
             continue
-        along = window.strides[dims.index(1)]
-        if isinstance(along, int) and along == 1:
+        along, between = (window.strides[dims.index(d)] for d in (1, 0))
+        if not isinstance(along, int) or along != 1:
+            continue
+        size = 1 if window.memory.packed else container_bytes(window.memory.dtype)
+
+        def ask(window: Window = window, dims: Sequence[int | None] = dims) -> None:
             prefetch_row(self, window, dims, k, 0, columns, columns)
+
+        if not isinstance(between, int):
+            self.c.branch(self.c.compare("ge", between, CLOSE_ROWS_BYTES // size), ask)
+        elif between >= CLOSE_ROWS_BYTES // size:
+            ask()
 
 
 def ask_ahead(self: BlockLowering, value: Value, coords: Coords) -> None:

@@ -127,7 +127,7 @@ def _side_by_side(self: BlockLowering, op: Reduce, combiner: Combiner, stops: Se
 
     nest(self, rows, len(rows) - 1, 1, row, stops)
     covered = c.mul(c.arith("floordiv", c.add(end, few - 1), few), few)
-    beyond = [window for window, _ in ends_along(self, [x], axis)]
+    beyond = [window for window, _ in ends_along(self, [x], axis) if isinstance(window, Window)]
 
     def total(coords: Coords) -> list[Value]:
         return [load_rows(self, parts, coords, lambda a, b: combiner.combine([a], [b])[0])]

@@ -149,7 +149,8 @@ class Machine:
     ``fma``: it multiplies and adds floats in one instruction; ``halves``: it converts f16; ``scales``: it multiplies by
     powers of two; ``masks``: accesses to some lanes of a vector only are as quick as others; ``asks_for_panels``: code
     asks for packed operands before it reads them, since they are longer than what the processor fetches by itself;
-    ``streams``: how many rows of memory are best read side by side without asking for what comes, 0 where code asks."""
+    ``streams``: how many rows of memory are best read side by side without asking for what comes, 0 where code asks;
+    ``narrow_streams``: wide instructions are done in halves, and what streams is as fast or faster by such."""
 
     vector_bytes: int = 32
     registers: int = 16
@@ -166,6 +167,7 @@ class Machine:
     tiles: bool = False
     asks_for_panels: bool = False
     streams: int = 0
+    narrow_streams: bool = False
 
 
 @record

@@ -79,7 +79,7 @@ class Processor:
         if self.vectors >= {"avx512f", "avx512vl", "avx512bw"}:
             bytes_ = "vpdpbusd" if "avx512vnni" in self.vectors else "pmaddubsw"
             return Machine(vector_bytes=64, registers=32, table=16, byte_products=bytes_, scales=True,
-                           masks=True, pairs=self.pairs, tiles=self.tiles)
+                           masks=True, pairs=self.pairs, tiles=self.tiles, narrow_streams=self.name == "znver4")
         if "avx2" in self.vectors:
             bytes_ = "vpdpbusd" if "avxvnni" in self.vectors else "pmaddubsw"
             return Machine(vector_bytes=32, registers=16, table=8, byte_products=bytes_, asks_for_panels=True,
