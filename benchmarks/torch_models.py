@@ -1,25 +1,35 @@
 """Models by ``torch.compile(backend="tilus")``, against eager torch (and inductor): right or wrong, what is left to
 torch, and how fast.
 
-    python -m benchmarks.torch_models [--only WORDS] [--every N] [--train] [--inductor] [--threads N]
+    python -m benchmarks.torch_models [--only WORDS] [--every N] [--train] [--inductor] [--memory] [--autocast]
+        [--threads N]
 
-Right is ‖out − ref‖ / ‖ref‖ ≤ 1e-5, where ref is torch's result in f64 (where eager's own difference in f32 is larger,
-no more than twice that). Ratios are eager's time (or inductor's) by
-tilus's: above 1 tilus is faster. Times are the least of calls by turns.
+Right is ‖out − ref‖ / ‖ref‖ ≤ 1e-5 (2e-2 with ``--autocast``, which has products in bf16), where ref is torch's result
+in f64 (where eager's own difference is larger, no more than twice that). Ratios are eager's time (or inductor's) by
+tilus's: above 1 tilus is faster. Times are the least of calls by turns. Compile times are those of first calls without
+anything cached. ``--memory`` measures how much the process grows during a call, outputs included, in a process whose
+larger allocations all go back to the system (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import math
+import os
+import statistics
+import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import torch._inductor.config
 
 import tilus as tl
 import tilus.torch
@@ -27,7 +37,9 @@ from benchmarks.torch_suite import TASKS, Task
 from tilus.torch.node import operator_name
 from tilus.torch.report import GraphReport, reports
 
-TOLERANCE = 1e-5
+TOLERANCE, TOLERANCE_OF_BF16 = 1e-5, 2e-2
+MAPPED = "65536"
+"""Allocations of so many bytes go back to the system when they are freed, where memory is measured."""
 
 
 class Result(NamedTuple):
@@ -36,12 +48,15 @@ class Result(NamedTuple):
     eager_error: float
     fused: int
     left: Counter[str]
-    seconds: float
+    compiling: dict[str, float]
     times: dict[str, float]
+    memory: dict[str, int]
+
+    tolerance: float
 
     @property
     def is_right(self) -> bool:
-        return self.error <= max(TOLERANCE, 2 * self.eager_error)
+        return self.error <= max(self.tolerance, 2 * self.eager_error)
 
 
 def flat(outputs: Any) -> list[torch.Tensor]:
@@ -83,8 +98,8 @@ def training(model: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Callable
     return run
 
 
-def prepared(task: Task, kind: str, train: bool, like: tuple[Any, Any]) -> Callable[[], list[torch.Tensor]]:
-    """The task as a function without arguments, on copies of a model and inputs."""
+def prepared(kind: str, given: argparse.Namespace, like: tuple[Any, Any]) -> Callable[[], list[torch.Tensor]]:
+    """A model as a function without arguments, on copies of it and of inputs."""
     torch._dynamo.reset()
     model, inputs = copy.deepcopy(like[0]), [x.clone() for x in like[1]]
     if kind == "f64":
@@ -93,7 +108,15 @@ def prepared(task: Task, kind: str, train: bool, like: tuple[Any, Any]) -> Calla
         model = torch.compile(model, backend=tilus.torch.backend)
     if kind == "inductor":
         model = torch.compile(model)
-    return (training if train else inference)(model, inputs)
+    run = (training if given.train else inference)(model, inputs)
+    if not given.autocast or kind == "f64":
+        return run
+
+    def with_halves() -> list[torch.Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            return run()
+
+    return with_halves
 
 
 def measure(runs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, float]:
@@ -108,25 +131,46 @@ def measure(runs: dict[str, Callable[[], Any]], seconds: float) -> dict[str, flo
     return best
 
 
-def run_task(task: Task, train: bool, inductor: bool, seconds: float) -> Result:
+def growth(run: Callable[[], Any]) -> int:
+    """Bytes by which the process is larger at some time during a call than before."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is what there is now
+    before = _status("VmRSS")
+    kept = run()
+    peak = _status("VmHWM") - before
+    del kept
+    return max(0, peak)
+
+
+def _status(name: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith(name)))
+
+
+def run_task(task: Task, given: argparse.Namespace) -> Result:
     torch.manual_seed(0)
     model, inputs = task.make()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0  # random numbers are not torch's
-    like = model.train(train), inputs
-    wanted = prepared(task, "f64", train, like)()
-    runs = {"eager": prepared(task, "eager", train, like)}
-    if inductor:
-        runs["inductor"] = prepared(task, "inductor", train, like)
-    runs["tilus"] = prepared(task, "tilus", train, like)
+        if isinstance(getattr(module, "bias", None), torch.Tensor) and (module.bias == 0).all():
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)  # of norms, which would make means of what they give 0
+            torch.nn.init.uniform_(module.bias, -0.5, 0.5)
+    like = model.train(given.train), inputs
+    wanted = prepared("f64", given, like)()
+    kinds = ("eager", "inductor", "tilus") if given.inductor else ("eager", "tilus")
+    runs = {kind: prepared(kind, given, like) for kind in kinds}
+    compiling, got = {}, {}
     with reports() as found:
-        start = time.perf_counter()
-        got = [t.clone() for t in runs["tilus"]()]
-        taken = time.perf_counter() - start
-    like_eager = [t.clone() for t in runs["eager"]()]
-    errors = difference(got, wanted), difference(like_eager, wanted)
-    return Result(task, *errors, sum(len(r.calls) for r in found), left_of(found), taken, measure(runs, seconds))
+        for name, run in runs.items():
+            start = time.perf_counter()
+            got[name] = [t.clone() for t in run()]
+            compiling[name] = time.perf_counter() - start
+    errors = difference(got["tilus"], wanted), difference(got["eager"], wanted)
+    times = measure(runs, given.seconds)
+    peaks = {name: min(growth(run) for _ in range(3)) for name, run in runs.items()} if given.memory else {}
+    return Result(task, *errors, sum(len(r.calls) for r in found), left_of(found), compiling, times, peaks,
+                  TOLERANCE_OF_BF16 if given.autocast else TOLERANCE)
 
 
 def left_of(found: Sequence[GraphReport]) -> Counter[str]:
@@ -138,11 +182,15 @@ def left_of(found: Sequence[GraphReport]) -> Counter[str]:
 
 
 def line(result: Result) -> str:
-    times = result.times
+    times, compiling, memory = result.times, result.compiling, result.memory
     ratios = "".join(f"{times[name] / times['tilus']:>9.2f}" for name in times if name != "tilus")
+    if "inductor" in times:
+        ratios += f"{compiling['tilus'] / compiling['inductor']:>9.2f}"
+    ratios += "".join(f"{memory[name] / 1e6:>9.2f} MB" for name in memory)
     left = ", ".join(n.removeprefix("aten.") + (f" × {k}" if k > 1 else "") for n, k in result.left.items())
     return (f"{result.task.category:<13} {result.task.name:<28} {'right' if result.is_right else 'WRONG':<6}"
-            f"{result.error:>9.1e} {result.fused:>3} fused {sum(result.left.values()):>3} left {result.seconds:>6.1f} s"
+            f"{result.error:>9.1e} {result.fused:>3} fused {sum(result.left.values()):>3} left"
+            f"{compiling['tilus']:>7.1f} s"
             f"{times['tilus'] * 1e6:>9.0f} µs{ratios}  {left}")
 
 
@@ -167,6 +215,12 @@ def summary(results: Sequence[Result], failed: Sequence[str]) -> str:
         parts = ", ".join(f"{c} {mean_ratio([r for r in results if r.task.category == c], name):.2f}"
                           for c in dict.fromkeys(r.task.category for r in results))
         lines.append(f"{name} / tilus, geometric mean: {mean_ratio(results, name):.2f} ({parts})")
+    if results and "inductor" in results[0].times:
+        ratios = [r.compiling["tilus"] / r.compiling["inductor"] for r in results]
+        lines.append(f"compile time, tilus / inductor: {statistics.median(ratios):.2f} in the median")
+    if results and results[0].memory:
+        sums = {name: sum(r.memory[name] for r in results) / 1e6 for name in results[0].memory}
+        lines.append("growth during a call, all tasks: " + ", ".join(f"{n} {x:.1f} MB" for n, x in sums.items()))
     return "\n".join(lines)
 
 
@@ -176,21 +230,29 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="one of so many tasks")
     parser.add_argument("--train", action="store_true", help="a training step rather than a forward pass")
     parser.add_argument("--inductor", action="store_true", help="measure inductor as well; needs a C++ compiler")
+    parser.add_argument("--memory", action="store_true", help="measure how much memory calls take as well")
+    parser.add_argument("--autocast", action="store_true", help="under torch.autocast to bf16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0.3, help="time for the measurement of a task")
     given = parser.parse_args()
+    if given.memory and os.environ.get("MALLOC_MMAP_THRESHOLD_") != MAPPED:
+        options = {**os.environ, "MALLOC_MMAP_THRESHOLD_": MAPPED, "MALLOC_TRIM_THRESHOLD_": MAPPED}
+        os.execve(sys.executable, sys.orig_argv, options)
+    if given.inductor:
+        torch._inductor.config.force_disable_caches = True
+        os.environ["TILUS_CACHE_DIR"] = tempfile.mkdtemp()
     torch.set_num_threads(given.threads)
     tl.set_num_threads(given.threads)
     warnings.simplefilter("ignore")
     torch._dynamo.config.allow_rnn = True  # torch's recurrent modules are traced step by step
     results, failed = [], []
-    others = "eager / tilus" + ("  inductor / tilus" if given.inductor else "")
+    others = "eager / tilus" + ("  inductor / tilus, compile time tilus / inductor" if given.inductor else "")
     print(f"category, task, result, difference, fused functions, operators left to torch, compile time, time, {others}")
     for task in [t for t in TASKS if given.only in f"{t.category} {t.name}"][:: given.every]:
         if given.train and not trains(task):
             continue
         try:
-            results.append(run_task(task, given.train, given.inductor, given.seconds))
+            results.append(run_task(task, given))
             print(line(results[-1]), flush=True)
         except Exception as error:  # the others are still worth knowing
             failed.append(task.name)

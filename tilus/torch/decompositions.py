@@ -19,19 +19,20 @@ _MORE = (aten.repeat, aten._adaptive_avg_pool2d, aten.upsample_bilinear2d, aten.
 
 
 def group_norm(x: Any, weight: Any, bias: Any, n: Any, channels: Any, size: Any, groups: int, eps: float) -> Any:
-    """Groups of several channels as rows. One group, or groups of one channel, need no other shape and stay."""
+    """Groups of several channels as a dimension of their own, in which all is done: only the result has the shape of
+    the argument again. One group, or groups of one channel, need no other shape and stay."""
     if groups in (1, channels):
         return NotImplemented
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    rows = x.to(wide).reshape(n, groups, channels // groups * size)
-    out, mean, rstd = aten.native_layer_norm(rows, [rows.shape[-1]], None, None, eps)
-    out = out.view(x.shape)
-    inner = [1] * (x.dim() - 2)
+    parts = x.to(wide).reshape(n, groups, channels // groups, size)
+    variance, mean = torch.var_mean(parts, [2, 3], correction=0, keepdim=True)
+    rstd = torch.rsqrt(variance + eps)
+    out = (parts - mean) * rstd
     if weight is not None:
-        out = out * weight.view(1, channels, *inner)
+        out = out * weight.view(1, groups, channels // groups, 1)
     if bias is not None:
-        out = out + bias.view(1, channels, *inner)
-    out = out.to(x.dtype).contiguous(memory_format=suggest_memory_format(x))
+        out = out + bias.view(1, groups, channels // groups, 1)
+    out = out.to(x.dtype).view(x.shape).contiguous(memory_format=suggest_memory_format(x))
     return out, mean.view(n, groups).to(x.dtype), rstd.view(n, groups).to(x.dtype)
 
 

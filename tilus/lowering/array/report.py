@@ -14,12 +14,14 @@ from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import below_regroups
 from tilus.lowering.array.partition import Partition
+from tilus.lowering.array.pieces import Piece
 from tilus.lowering.array.types import wide
 
 
-def fusion_lines(function: Function, found: Partition, names: Sequence[str], outputs: Sequence[Value]) -> list[str]:
-    """For each kernel what it writes; for what is written besides the outputs how much that is, and why; and how much
-    would be, but stays in registers."""
+def fusion_lines(function: Function, found: Partition, names: Sequence[str], outputs: Sequence[Value],
+                 pieces: Sequence[Piece]) -> list[str]:
+    """For each kernel what it writes; for what is written besides the outputs how much that is, and why; how much
+    memory of its own all that takes; and how much would be written, but stays in registers."""
     written = {root for plan in found.kernels for root in plan.roots}
     lines = [f"fusion: {len(names)} kernel{'s' * (len(names) != 1)}"]
     for name, plan in zip(names, found.kernels, strict=True):
@@ -29,6 +31,10 @@ def fusion_lines(function: Function, found: Partition, names: Sequence[str], out
         if value in written:
             reason = found.reasons.get(value, "several kernels need it")
             lines.append(f"  in memory: {_described(value)}, {_text(_bytes([value]))} bytes: {reason}")
+    if pieces:
+        count = sum(len(p.users) for p in pieces)
+        lines.append(f"  memory between kernels: {count} value{'s' * (count != 1)} in {len(pieces)} "
+                     f"piece{'s' * (len(pieces) != 1)}, {_sizes(pieces)} bytes at most")
     inside = [r for op in function.body.ops[:-1] if _computes(op) for r in op.results
               if r.tile.shape and r not in written and below_regroups(r) not in written]
     if inside:
@@ -58,6 +64,20 @@ def _bytes(values: Sequence[Value]) -> Counter[tuple[Extent, ...]]:
         count = math.prod(n for n in extents if isinstance(n, int)) * wide(value.tile.dtype).bits // 8
         total[tuple(sorted(str(n) for n in extents if isinstance(n, str)))] += count
     return total
+
+
+def _sizes(pieces: Sequence[Piece]) -> str:
+    """Of pieces of memory together; where values of several shapes share one, it has the largest one's size."""
+    fixed, others = Counter[tuple[Extent, ...]](), list[str]()
+    for piece in pieces:
+        sizes = [_bytes([value]) for value, *_ in piece.users]
+        if piece.is_of_one_shape:
+            fixed += sizes[0]
+        elif all(not symbols for size in sizes for symbols in size):
+            fixed[()] += max(size[()] for size in sizes)
+        else:
+            others.append(f"max({', '.join(dict.fromkeys(map(_text, sizes)))})")
+    return " + ".join([*([_text(fixed)] if fixed else []), *others])
 
 
 def _text(total: Counter[tuple[Extent, ...]]) -> str:

@@ -117,11 +117,11 @@ def _columns(most: int) -> int:
 
 
 def _gpu_attention(operand: DType, columns: int) -> Tiling:
-    """The queries' tile, the sums and the scores are held in registers."""
+    """The queries' tile, the sums and the scores are held in registers; shared memory is that of the smallest chip."""
     wide = _columns(columns)
     if operand.bits <= 16:
         return Tiling(64, wide, 64 if wide <= 128 else 32, stages=2, warps=4 if wide <= 128 else 8)
-    return Tiling(64, wide, 32, stages=2, warps=4) if wide <= 64 else Tiling(32, wide, 16, stages=2, warps=4)
+    return Tiling(64 if wide <= 64 else 32, wide, 16, stages=2, warps=4)
 
 
 def _cpu_attention(operand: DType, columns: int) -> Tiling:

@@ -25,12 +25,15 @@ from tilus.ir.ops.array import (
     Sort,
 )
 from tilus.ir.rewriter import count_uses, erase_dead
+from tilus.ir.strides import contiguous_strides, divisor_of, stride_divisors
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
 from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, strip, tile_shape
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, tile_counts
 from tilus.lowering.array.partition import ORDERING, KernelPlan, partition
+from tilus.lowering.array.pieces import Piece, Uses, pieces_of
+from tilus.lowering.array.pieces import Workspace as Workspaced
 from tilus.lowering.array.report import fusion_lines
 from tilus.lowering.array.scatters import divide_scatters
 from tilus.lowering.array.sorting import divide_sorts, find_greatest, merge_rows, sort_run, tile_sizes
@@ -57,7 +60,7 @@ def default_parameters(function: Function) -> Description:
         shape = tuple(n if isinstance(n, int) else None for n in extents_of(type_))
         rank = len(shape)
         return Parameter(name, "array", extents_of(type_), shape, (None,) * max(0, rank - 1) + (1,) * min(1, rank),
-                         True, (False,) * rank, (False,) * rank, aligned=True, small=True, written=written)
+                         True, (1,) * rank, (1,) * rank, aligned=True, small=True, written=written)
 
     inputs = [array(v.name, v.tile, False) if p.kind == "array" else p
               for v, p in zip(function.body.args, function.parameters, strict=True)]
@@ -88,7 +91,8 @@ def fusion_of(module: Module, description: Description | None = None) -> list[st
     collapsed = collapse(function, description.inputs, description.outputs)
     tiler = _Tiler(function, description, collapsed, GPU_TILES, {}, {})
     names = [tiler.name_of(i) for i in range(len(tiler.plans))]
-    return fusion_lines(function, tiler.partition, names, [value for value, _ in tiler.outputs])
+    tiler.place()
+    return fusion_lines(function, tiler.partition, names, [value for value, _ in tiler.outputs], tiler.pieces())
 
 
 class _Tiler:
@@ -113,7 +117,7 @@ class _Tiler:
         self.plans = self.partition.kernels
         self.memory: dict[Value, tuple[Parameter, DType]] = {}
         self.writes: dict[Value, list[tuple[Parameter, DType]]] = {}
-        self.workspaces: list[tuple[Value, Parameter, DType]] = []
+        self.workspaces: list[Workspaced] = []
 
     def run(self) -> Module:
         given = list(zip((*self.function.body.args, *self.function.body.terminator.operands), self.given, strict=True))
@@ -122,14 +126,13 @@ class _Tiler:
             ViewType(v.tile.dtype, p.shape) if p.kind == "array" else v.tile for v, p in given]
         body = Block(types, [p.name for p in parameters])
         self.arguments = {p.name: a for p, a in zip(parameters, body.args, strict=True)}
-        self._place()
+        self.place()
         b = Builder(body, self.function.span)
         self.extents = self._extents(b, [(p, self.arguments[p.name]) for p in parameters if p.kind == "array"])
         for plan in self.plans:
             self._count_parts(plan, b)
-        for value, parameter, dtype in self.workspaces:
-            sizes = tuple(self._extent(b, n) for n in extents_of(value.tile))
-            self.arguments[parameter.name] = b.add(Workspace(sizes, dtype)).result
+        for piece in self.pieces():
+            self._allocate(piece, b)
         for name, (value, base) in self.shaped.items():
             sizes = tuple(self._extent(b, n) for n in extents_of(value.tile))
             self.arguments[name] = b.add(ShapedView(self.arguments[base], sizes)).result
@@ -143,7 +146,31 @@ class _Tiler:
         """The name of a kernel."""
         return self.function.name if len(self.plans) == 1 else f"{self.function.name}_{index}"
 
-    def _place(self) -> None:
+    def pieces(self) -> list[Piece]:
+        """Memory for the workspaces."""
+        uses: dict[str, Uses] = {}
+        for at, plan in enumerate(self.plans):
+            written = [p for root in plan.roots for p, _ in self.writes.get(root, ())]
+            for parameter in (*written, *(self.memory[v][0] for v in plan.reads if v in self.memory)):
+                name = parameter.name
+                while name in self.shaped:
+                    name = self.shaped[name][1]
+                uses[name] = uses.get(name, (at, at))[0], at
+        return pieces_of(self.workspaces, uses)
+
+    def _allocate(self, piece: Piece, b: Builder) -> None:
+        shapes = [tuple(self._extent(b, n) for n in extents_of(value.tile)) for value, *_ in piece.users]
+        if piece.is_of_one_shape:
+            memory = b.add(Workspace(shapes[0], piece.dtype)).result
+            self.arguments.update((parameter.name, memory) for _, parameter, _ in piece.users)
+            return
+        counts = [functools.reduce(lambda x, y: b.binary("mul", x, y), shape, b.const(1)) for shape in shapes]
+        most = functools.reduce(lambda x, y: b.binary("max", x, y), counts)
+        memory = b.add(Workspace((most,), piece.dtype)).result
+        for (_, parameter, _), shape in zip(piece.users, shapes, strict=True):
+            self.arguments[parameter.name] = b.add(ShapedView(memory, shape)).result
+
+    def place(self) -> None:
         """The memory of each stored value: arguments, outputs, and workspaces for what outputs do not hold exactly."""
         for value, parameter in self.inputs:
             if parameter.kind == "array":
@@ -160,11 +187,12 @@ class _Tiler:
                 if root in read and root not in self.memory and not isinstance(root.defining, Deposit):
                     dtype = _exact(root)
                     rank = len(extents_of(root.tile))
-                    shape = tuple(n if isinstance(n, int) else None for n in extents_of(root.tile))
                     dims = extents_of(root.tile) if isinstance(root.defining, PartialReduce) else ()
                     name = self._fresh(f"workspace{len(self.workspaces)}")
-                    parameter = Parameter(name, "workspace", dims, (None,) * len(shape),
-                                          strides=(None,) * rank, contiguous=True, aligned=True, small=True)
+                    unknown, divisors = (None,) * rank, self._divisors(extents_of(root.tile))
+                    parameter = Parameter(
+                        name, "workspace", dims, unknown, contiguous_strides(unknown), True, divisors,
+                        stride_divisors(unknown, divisors), aligned=True, small=True)
                     self.workspaces.append((root, parameter, dtype))
                     self.memory[root] = (parameter, dtype)
                     self.writes.setdefault(root, []).append((parameter, dtype))
@@ -203,9 +231,17 @@ class _Tiler:
         """A view of an argument that has the shape of a value."""
         name, extents = self._fresh(f"shaped{len(self.shaped)}"), extents_of(value.tile)
         self.shaped[name] = value, of.name
-        shape = tuple(n if isinstance(n, int) else None for n in extents)
-        return Parameter(name, "workspace", extents, shape, strides=(None,) * len(shape), contiguous=True,
-                         aligned=of.aligned, small=of.small, written=of.written)
+        shape, divisors = tuple(n if isinstance(n, int) else None for n in extents), self._divisors(extents)
+        return Parameter(name, "workspace", extents, shape, contiguous_strides(shape), True, divisors,
+                         stride_divisors(shape, divisors), aligned=of.aligned, small=of.small, written=of.written)
+
+    def _divisors(self, extents: tuple[int | str, ...]) -> tuple[int, ...]:
+        """What extents are multiples of, as far as the arguments' facts say so."""
+        known: dict[int | str, int] = {}
+        for parameter in self.given:
+            for dim, divisor in zip(parameter.dims, parameter.shape_divisors, strict=False):
+                known[dim] = max(divisor, known.get(dim, 1))
+        return tuple(divisor_of(n) if isinstance(n, int) else known.get(n, 1) for n in extents)
 
     def _extents(self, b: Builder, views: list[tuple[Parameter, Value]]) -> dict[str, Value]:
         """Every symbol's value, from the first array that has it."""
