@@ -167,21 +167,29 @@ def product(x: Any, w: Any, scales: Any, zeros: Any, zero: float, group: int, at
     wait."""
     (row, column), (BM, BN, BK) = at, tile
     tl.static_assert(group == -1 or group % BK == 0 or BK % group == 0, "BK and the group do not divide each other")
-    later = scaled_later(x, w, group)
-    compute = compute_type(x.dtype, w.dtype, x.dtype if later else scales.dtype)
     operand = tl.f32 if tl.target() == "cpu" else x.dtype
     acc = tl.zeros((BM, BN), tl.f32)
     for k in tl.range(first, last, BK, stages=stages):
         a = tl.load(x, (row, k), (BM, BK)).to(operand)
-        b = tl.load(w, (k, column), (BK, BN)).to(compute)
-        if zeros is not None:
-            b -= of_groups(zeros, k, column, group, BK, BN).to(compute)
-        elif zero:
-            b -= zero
-        if not later:
-            b *= of_groups(scales, k, column, group, BK, BN).to(compute)
+        b = weights_tile(x, w, scales, zeros, zero, group, (k, column), (BK, BN))
         acc = tl.dot(a, b.to(operand), acc)
     return acc
+
+
+def weights_tile(x: Any, w: Any, scales: Any, zeros: Any, zero: float, group: int, at: tuple[Any, Any],
+                 tile: tuple[int, int]) -> Any:
+    """A tile of (w - zeros) scales; without the scales where those can wait."""
+    (k, column), (BK, BN) = at, tile
+    later = scaled_later(x, w, group)
+    compute = compute_type(x.dtype, w.dtype, x.dtype if later else scales.dtype)
+    b = tl.load(w, at, tile).to(compute)
+    if zeros is not None:
+        b -= of_groups(zeros, k, column, group, BK, BN).to(compute)
+    elif zero:
+        b -= zero
+    if not later:
+        b *= of_groups(scales, k, column, group, BK, BN).to(compute)
+    return b
 
 
 def of_groups(array: Any, k: Any, column: Any, group: int, BK: int, BN: int) -> Any:
@@ -234,12 +242,13 @@ def compute_type(xtype: tl.DType, wtype: tl.DType, stype: tl.DType) -> Any:
 
 
 class Weights:
-    """Quantised weights of shape (K, N), prepacked for the kernels here.
+    """Quantised weights of shape (K, N), prepacked for the kernels here; row by row for the target ``"cpu"``.
 
     Attributes:
         constants: the compile-time parameters that describe them.
         arrays: scales and zero points (None where there are none).
         alpha: what all products are multiplied by.
+        order: None, or i32 (K,): row i of the weights belongs to column ``order[i]`` of x.
     """
 
     def __init__(self, q: tl.Quantized, target: str | None = None) -> None:
@@ -254,9 +263,20 @@ class Weights:
         group = q.group if q.axis == 0 and 0 < q.group < K else -1
         by_number = q.zeros is None or isinstance(q.zeros, (int, float))
         zero = float(q.zeros or 0) if by_number else 0.0
-        self.constants: dict[str, Any] = {"wtype": q.dtype, "group": group, "zero": zero, **tile_of(q.dtype)}
+        self.constants: dict[str, Any] = {"wtype": q.dtype, "group": group, "zero": zero}
         self.shape, self.scales, self.zeros = (K, N), rows_of(scales, N), None if by_number else q.zeros
+        self.order = q.order
+        if target == "cpu":
+            self.w = q.values
+            return
+        self.constants |= tile_of(q.dtype)
         self.w = tl.prepack(q, for_=quantized_matmul, parameter="w", target=target, **self.constants)
+
+
+@tl.fuse
+def columns_of(x: X, order: tl.i32["K"]) -> Any:
+    """The columns of x in another order: one pass over x, rather than one in every block of a product."""
+    return tl.take(x, tl.broadcast_to(order[None, :], x.shape), axis=1)
 
 
 def tile_of(wtype: tl.DType) -> dict[str, int]:
@@ -281,6 +301,8 @@ def multiply(x: Any, weights: Weights, y: Any, bias: Any = None, activation: str
         activation: "relu", "gelu", "silu" or "".
     """
     kernel, constants = kernel_for(*x.shape)
+    if weights.order is not None:
+        x = columns_of(x, weights.order)
     kernel(x, weights.w, weights.scales, y, weights.zeros, bias, weights.alpha,
            **{**weights.constants, **constants, "activation": activation})
 

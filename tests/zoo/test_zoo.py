@@ -26,7 +26,10 @@ KERNELS = {
     "linear_attention.scalar_gated_attention": "scalar_gated_outputs",
     "linear_attention.gated_linear_attention": "gla_outputs",
     "quantized.matmul": "quantized_matmul", "quantized.matmul_int8": "quantized_matmul_int8",
-    "images.batch": "fused_images",
+    "quantized.gptq": "gptq_matmul", "quantized.nf4": "nf4_matmul",
+    "quantized.bitlinear": "bitlinear", "quantized.scaled": "scaled_matmul", "quantized.shift_add": "shift_matmul",
+    "quantized.mlp": "gate_and_up", "quantized.embedding": "embedding_lookup", "sparse.two_four": "sparse_matmul",
+    "compressed.dfloat11": "dfloat11_decode", "images.batch": "fused_images",
 }
 SMALL = 40_000
 """Elements of the largest argument of a shape that is quick on the interpreter."""
@@ -39,6 +42,9 @@ def module_of(name: str) -> ModuleType:
 def dtypes_of(name: str) -> list[Any]:
     halves = [tl.f16, tl.bf16]
     few = {"elementwise.saxpy": [tl.f32], "gemm.matmul_explicit": halves, "quantized.matmul": halves,
+           "quantized.gptq": halves, "quantized.shift_add": [tl.f32],
+           "compressed.dfloat11": [tl.bf16],
+           "sparse.two_four": halves, "quantized.mlp": halves,
            "quantized.matmul_int8": halves, "images.batch": [tl.u8, tl.u16, tl.f32]}
     return few.get(name, [tl.f32, tl.f16, tl.bf16])
 

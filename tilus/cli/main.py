@@ -24,6 +24,7 @@ COMMANDS = {
     "run": "Run a file of kernels on an engine.",
     "compile": "Compile a kernel for a target.",
     "opt": "Run passes over textual IR.",
+    "quantize": "Quantise the matrices of a file of weights.",
     "prepack": "Put weights into the order in which a kernel reads them.",
     "unprepack": "Put prepacked weights back, row by row.",
     "layout": "Evaluate and draw a layout expression.",

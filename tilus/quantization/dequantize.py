@@ -39,7 +39,18 @@ def dequantized(q: Quantized, dtype: npt.DTypeLike) -> Array:
             part *= chunk.of(scale)
     if q.offset:
         flat += np.float32(q.offset)
-    return numbers.astype(target, copy=False)
+    return in_place(numbers, q.order, axis).astype(target, copy=False)
+
+
+def in_place(numbers: Array, order: Any, axis: int | None) -> Array:
+    """Numbers where they belong, of those in an ``order`` of their own along an axis."""
+    if order is None:
+        return numbers
+    places = np.asarray(order)
+    if axis is None or places.dtype.kind not in "iu" or places.shape != (numbers.shape[axis],) \
+            or not np.array_equal(np.sort(places), np.arange(len(places))):
+        raise ValueError("the order is none of the elements along the axis: it has each of their indices once")
+    return np.take(numbers, np.argsort(places), axis)
 
 
 def _zeros(zeros: Any) -> Array | float | None:

@@ -170,11 +170,11 @@ mxint8 = QuantFormat(i8, group=32, scale_dtype=f8e8m0fnu)
 # NVIDIA's: blocks of 16, whose scales are of f8e4m3fn with one f32 for all of them, amax / (448 * 6).
 nvfp4 = QuantFormat(f4e2m1, group=16, scale_dtype=QuantFormat(f8e4m3fn, scale_dtype=f32))
 # QLoRA (arXiv 2305.14314): NF4 in blocks of 64, whose greatest magnitudes are quantised in blocks of 256.
-qlora = QuantFormat(nf4, group=64, scale_dtype=QuantFormat(
-    codebook("dynamic8", _dynamic_map()), group=256, scale_dtype=f32, centred=True))
+dynamic8 = codebook("dynamic8", _dynamic_map())
+qlora = QuantFormat(nf4, group=64, scale_dtype=QuantFormat(dynamic8, group=256, scale_dtype=f32, centred=True))
 
 __all__ = [
-    "QuantFormat", "greatest_number", "mxfp4", "mxfp6e2m3", "mxfp6e3m2", "mxfp8e4m3", "mxfp8e5m2", "mxint8",
+    "QuantFormat", "dynamic8", "greatest_number", "mxfp4", "mxfp6e2m3", "mxfp6e3m2", "mxfp8e4m3", "mxfp8e5m2", "mxint8",
     "number_of", "nvfp4", "qlora",
     "reach",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 from tilus.ir.dtypes import DType
 from tilus.quantization.dequantize import dequantized
 from tilus.quantization.formats import QuantFormat
-from tilus.quantization.groups import PART, Array, groups_of, numbers_of, parts_of
+from tilus.quantization.groups import PART, Array, Groups, groups_of, numbers_of, parts_of
 from tilus.quantization.quantized import Quantized
 from tilus.quantization.rounding import as_codes, codes_for, scale_codes
 from tilus.quantization.scales import Ranges, ranges_of, scales_of, zeros_of
@@ -38,16 +38,22 @@ def quantized(w: Any, format: QuantFormat, axis: int | None, rounding: str, seed
     """What ``tl.quantize`` says."""
     if rounding not in ("nearest", "stochastic"):
         raise ValueError(f"rounding is 'nearest' or 'stochastic', not {rounding!r}")
-    values, tensor = host_numbers(w)
-    if values.dtype.name not in SOURCES:
-        raise TypeError(f"numbers of f16, bf16, f32 or f64 are quantised, not of {values.dtype}")
-    if not values.size or not values.ndim:
-        raise ValueError(f"an array of shape {values.shape} has nothing to quantise")
+    values, tensor = source_of(w)
     if axis is not None:
         if not -values.ndim <= axis < values.ndim:
             raise ValueError(f"axis {axis} is none of an array of rank {values.ndim}")
         axis %= values.ndim
     return _quantized(np.ascontiguousarray(values), format, axis, tensor, _random(rounding, seed))
+
+
+def source_of(w: Any) -> tuple[Array, bool]:
+    """An array of floats to quantise, and whether it was a tensor of torch. Raises TypeError, ValueError."""
+    values, tensor = host_numbers(w)
+    if values.dtype.name not in SOURCES:
+        raise TypeError(f"numbers of f16, bf16, f32 or f64 are quantised, not of {values.dtype}")
+    if not values.size or not values.ndim:
+        raise ValueError(f"an array of shape {values.shape} has nothing to quantise")
+    return values, tensor
 
 
 def _random(rounding: str, seed: int) -> Random | None:
@@ -67,8 +73,7 @@ def _quantized(w: Array, format: QuantFormat, axis: int | None, tensor: bool, ra
     if format.centred:
         offset = float(np.float32(w.mean(dtype=np.float64)))
         w = w.astype(np.float32) - np.float32(offset)
-    ranges = ranges_of(w, groups, format)
-    scaling = _scaling(scales_of(w, groups, ranges, format).reshape(scale_shape), ranges, format, tensor)
+    scaling = scaling_of(w, groups, scale_shape, format, tensor)
     codes = np.empty(w.size, np.uint8 if format.dtype.bits <= 8 else np.uint16)
     flat = w.reshape(-1)
     for some, (divisors, shifts) in parts_of(groups, scaling.divisors, scaling.shifts):
@@ -80,6 +85,13 @@ def _quantized(w: Array, format: QuantFormat, axis: int | None, tensor: bool, ra
             codes[chunk.elements] = codes_for(x, shift, format, uniform).reshape(-1)
     values = as_packed(codes, format.dtype, w.shape, tensor)
     return Quantized(values, scaling.scales, scaling.zeros, group, axis, offset)
+
+
+def scaling_of(w: Array, groups: list[Groups], scale_shape: tuple[int, ...], format: QuantFormat,
+               tensor: bool) -> Scaling:
+    """The scales and zero points of the groups of an array."""
+    ranges = ranges_of(w, groups, format)
+    return _scaling(scales_of(w, groups, ranges, format).reshape(scale_shape), ranges, format, tensor)
 
 
 def _scaling(scales: Array, ranges: Ranges, format: QuantFormat, tensor: bool) -> Scaling:
@@ -105,4 +117,4 @@ def _scaling(scales: Array, ranges: Ranges, format: QuantFormat, tensor: bool) -
     return Scaling(divisors, numbers_in(zeros_kept), kept, zeros_kept)
 
 
-__all__ = ["quantized"]
+__all__ = ["SOURCES", "Scaling", "quantized", "scaling_of", "source_of"]

@@ -7,6 +7,7 @@ from typing import Any
 from tilus.ir.dtypes import DType
 from tilus.records import record
 from tilus.runtime.packed_array import PackedArray
+from tilus.runtime.prepacked_array import PrepackedArray
 from tilus.runtime.recognise import as_array
 
 
@@ -15,7 +16,7 @@ class Quantized:
     """Numbers as codes with scales: ``(code's number - zero) * scale + offset``.
 
     Attributes:
-        values: the codes, of the shape of the numbers.
+        values: the codes, of the shape of the numbers; prepacked only in files.
         scales: one number for each group: the shape of the numbers with the groups in place of the axis' elements, or
             (groups,) where ``axis`` is None. An array (of f16, bf16, f32 and types of ml_dtypes; of others packed), or
             quantised in turn.
@@ -23,14 +24,16 @@ class Quantized:
         group: how many elements share a scale.
         axis: along which dimension, counted from the first; None: in row-major order, the last group may be shorter.
         offset: what is added to all numbers.
+        order: None, or an array of integers: what stands at i along the axis is element ``order[i]`` of the numbers.
     """
 
-    values: PackedArray
+    values: PackedArray | PrepackedArray
     scales: Any
     zeros: Any = None
     group: int = -1
     axis: int | None = 0
     offset: float = 0.0
+    order: Any = None
 
     @property
     def dtype(self) -> DType:
@@ -54,16 +57,17 @@ class Quantized:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of codes, scales and zero points together."""
-        parts = (self.values, self.scales, self.zeros)
+        """The bytes of codes, scales, zero points and order together."""
+        parts = (self.values, self.scales, self.zeros, self.order)
         return sum(int(getattr(part, "nbytes", 0)) for part in parts)
 
     def __repr__(self) -> str:
         dims = ", ".join(map(str, self.shape))
         along = "in row-major order" if self.axis is None else f"along axis {self.axis}"
         zeros = "" if self.zeros is None else ", zero points"
+        order = "" if self.order is None else ", in an order of its own"
         return (f"<quantised {self.dtype}[{dims}], groups of {self.group} {along}, "
-                f"scales of {self.scale_dtype}{zeros}, {self.nbytes} bytes>")
+                f"scales of {self.scale_dtype}{zeros}{order}, {self.nbytes} bytes>")
 
 
 __all__ = ["Quantized"]

@@ -1,0 +1,210 @@
+"""Flash-LLM: sparse weights are read as words of a value and its place, and multiplied as dense tiles (Xia et al.,
+arXiv 2309.10285).
+
+A (M, K) is cut into tiles of 128 × 64, row by row. A word of 32 bits is the f16 value in the lower half, and
+``row 64 + (column xor (row mod 8) 8)`` in the upper: the place in a tile of shared memory that is read without
+conflicts. On GPUs a block zeroes such a tile, scatters its words and multiplies it on tensor cores. On CPUs each word
+is multiplied with its row of B as it is read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import tilus as tl
+from kernels_zoo.checking import Array, Case, empty, normal, report, wide
+
+ROWS, COLUMNS = 128, 64
+MULTIPLE = 4
+"""Words of a tile are filled up to a multiple of so many."""
+LAST = COLUMNS // MULTIPLE
+"""The turn of what is left when the fours of a row have been."""
+ROW_BITS = COLUMNS << 16
+"""Words whose bits from here on are equal are of one row."""
+SHAPES = [(128, 8, 64), (256, 1, 64), (100, 40, 250), (1, 7, 3), (0, 5, 64), (300, 16, 130)]
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A sparse matrix (M, K) in the format.
+
+    Attributes:
+        words: u32 (n,).
+        starts: i32 (tiles + 1,): the first word of each tile, tiles row by row.
+        shape: (M, K).
+    """
+
+    words: Array
+    starts: Array
+    shape: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.words.nbytes + self.starts.nbytes)
+
+
+@tl.jit
+def flash_llm_matmul(words: tl.u32["W"], starts: tl.i32["T"], b: tl.f16["K", "N"],
+                     y: tl.f16["M", "N"] | tl.f32["M", "N"], direct: bool | None = None, BN: int = 8,
+                     chunk: int = 512, warps: int = 4) -> None:
+    """y = A @ b. ``direct`` multiplies word by word, by default on CPUs."""
+    K, N = b.shape
+    M = y.shape[0]
+    across = tl.cdiv(K, COLUMNS)
+    tl.device_assert(starts.shape[0] == tl.cdiv(M, ROWS) * across + 1, "there are other than the tiles of (M, K)")
+    tl.block(warps=warps)
+    i, j = tl.grid(tl.cdiv(M, ROWS), tl.cdiv(N, BN))
+    if tl.target() == "cpu" if direct is None else direct:
+        acc = word_by_word(words, starts, b, i * across, across, j * BN, BN, chunk)
+    else:
+        acc = as_dense(words, starts, b, i * across, across, j * BN, BN, chunk)
+    tl.store(y, (i * ROWS, j * BN), acc.to(y.dtype))
+
+
+def as_dense(words: Any, starts: Any, b: Any, first: Any, across: Any, column: Any, BN: int, chunk: int) -> Any:
+    """The sum over a row of tiles, each scattered into shared memory."""
+    tile = tl.shared((ROWS, COLUMNS), tl.f16)
+    acc = tl.zeros((ROWS, BN), tl.f32)
+    for k in tl.range(0, across):
+        begin, end = starts[first + k].to(tl.i64), starts[first + k + 1].to(tl.i64)
+        tl.store(tile, (0, 0), tl.zeros((ROWS, COLUMNS), tl.f16))
+        tl.sync()
+        for at in tl.range(begin, end, chunk):
+            there = tl.arange(chunk) + at < end
+            word = tl.load(words, at, chunk, mask=there)
+            row, place, value = parts_of(word)
+            tl.scatter(tile, (row, place), value, mask=there)
+        tl.sync()
+        a = tl.load(tile, (0, 0), (ROWS, COLUMNS))
+        tl.sync()
+        acc = tl.dot(a, tl.load(b, (k * COLUMNS, column), (COLUMNS, BN)), acc)
+    return acc
+
+
+def word_by_word(words: Any, starts: Any, b: Any, first: Any, across: Any, column: Any, BN: int, chunk: int) -> Any:
+    """The same, of which each word adds its value times a row of b."""
+    sums, factors = tl.shared((ROWS, BN), tl.f32), tl.shared((COLUMNS, BN), tl.f32)
+    some = tl.shared((chunk,), tl.u32)
+    tl.store(sums, (0, 0), tl.zeros((ROWS, BN), tl.f32))
+    for k in tl.range(0, across):
+        begin, end = starts[first + k].to(tl.i64), starts[first + k + 1].to(tl.i64)
+        tl.sync()
+        tl.store(factors, (0, 0), tl.load(b, (k * COLUMNS, column), (COLUMNS, BN)).to(tl.f32))
+        tl.sync()
+        for at in tl.range(begin, end, chunk):
+            tl.sync()
+            tl.store(some, 0, tl.load(words, at, chunk))
+            for n in tl.range(0, tl.minimum(end - at, chunk), MULTIPLE):
+                tl.sync()
+                four = [some[n + m] for m in range(MULTIPLE)]
+                differ = (four[0] ^ four[1]) | (four[0] ^ four[2]) | (four[0] ^ four[3])
+                if differ < ROW_BITS:
+                    add_products(sums, factors, four, BN)
+                else:
+                    for word in four:
+                        tl.sync()
+                        add_products(sums, factors, [word], BN)
+    tl.sync()
+    return tl.load(sums, (0, 0), (ROWS, BN))
+
+
+def add_products(sums: Any, factors: Any, words: list[Any], BN: int) -> None:
+    """Add the products of words of one row to its sums."""
+    parts = [parts_of(word) for word in words]
+    row = parts[0][0]
+    products = [value.to(tl.f32) * tl.load(factors, (place, 0), (1, BN)) for _, place, value in parts]
+    total = tl.load(sums, (row, 0), (1, BN)) + in_pairs(products)
+    tl.sync()
+    tl.store(sums, (row, 0), total)
+
+
+def in_pairs(terms: list[Any]) -> Any:
+    """The sum of terms by halves, of which none waits for long."""
+    half = len(terms) // 2
+    return terms[0] if half == 0 else in_pairs(terms[:half]) + in_pairs(terms[half:])
+
+
+def parts_of(word: Any) -> tuple[Any, Any, Any]:
+    """Row, column and value of words."""
+    place = word >> 16
+    row = place // COLUMNS % ROWS  # which the compiler knows to be within a tile
+    column = place % COLUMNS ^ row % 8 * 8
+    return row.to(tl.i64), column.to(tl.i64), tl.bitcast(word.to(tl.u16), tl.f16)
+
+
+def encode(a: Array) -> Sparse:
+    """The numbers other than 0 of f16 (M, K). In a tile fours of one row come first, which a CPU adds up at once, those
+    of other rows between two of one; then what is left of the rows."""
+    import numpy as np
+
+    M, K = a.shape
+    down, across = -(-M // ROWS), -(-K // COLUMNS)
+    filled = np.zeros((down * ROWS, across * COLUMNS), np.float16)
+    filled[:M, :K] = a
+    bits = filled.view(np.uint16).reshape(down, ROWS, across, COLUMNS).transpose(0, 2, 1, 3)
+    bits = bits.reshape(down * across, ROWS, COLUMNS)
+    used = bits != 0
+    in_row = used.sum(axis=2, keepdims=True)
+    rank = np.cumsum(used, axis=2) - 1
+    turn = np.where(rank < in_row // MULTIPLE * MULTIPLE, rank // MULTIPLE, LAST).astype(np.uint8)
+    counts = in_row.sum(axis=(1, 2))
+    short = -counts % MULTIPLE
+    if short.any():  # zeros at places of their own, which come last
+        flat = used.reshape(down * across, ROWS * COLUMNS)
+        extra = (~flat & (np.cumsum(~flat, axis=1) <= short[:, None])).reshape(used.shape)
+        used, turn = used | extra, np.where(extra, np.uint8(LAST + 1), turn)
+    tile, row, column = np.nonzero(used)
+    order = np.lexsort((turn[tile, row, column], tile))  # stable: row by row
+    tile, row, column = tile[order], row[order], column[order]
+    place = (row * COLUMNS + (column ^ row % 8 * 8)).astype(np.uint32) << np.uint32(16)
+    starts = np.concatenate([[0], np.cumsum(counts + short)])
+    return Sparse(place | bits[tile, row, column], starts.astype(np.int32), (M, K))
+
+
+def decode(sparse: Sparse) -> Array:
+    """The matrix, f16."""
+    import numpy as np
+
+    (M, K), words = sparse.shape, sparse.words
+    down, across = -(-M // ROWS), -(-K // COLUMNS)
+    tile = np.repeat(np.arange(down * across), np.diff(sparse.starts))
+    row, column = np.divmod(words >> np.uint32(16), np.uint32(COLUMNS))
+    column ^= row % 8 * 8
+    found = np.zeros((down * across, ROWS, COLUMNS), np.float16)
+    found[tile, row, column] = words.astype(np.uint16).view(np.float16)
+    whole = found.reshape(down, across, ROWS, COLUMNS).transpose(0, 2, 1, 3)
+    return np.array(whole.reshape(down * ROWS, across * COLUMNS)[:M, :K])
+
+
+def multiply(a: Sparse, b: Array, y: Array) -> None:
+    """y = A @ b, of f16 (K, N)."""
+    columns = b.shape[1]
+    flash_llm_matmul(a.words, a.starts, b, y, BN=8 if columns <= 8 else 16 if columns <= 16 else 32)
+
+
+def sparse_weights(rng: Any, shape: tuple[int, int], sparsity: float) -> Array:
+    """Normal numbers of which a part is 0."""
+    import numpy as np
+
+    return np.asarray(np.where(rng.random(shape) < sparsity, 0, rng.standard_normal(shape)).astype(np.float16))
+
+
+def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, sparsity: float = 0.8) -> Case:
+    """``shape`` is (M, N, K)."""
+    import numpy as np
+
+    m, n, k = shape
+    rng = np.random.default_rng(seed)
+    a = sparse_weights(rng, (m, k), sparsity)
+    sparse = encode(a)
+    b, y = normal(rng, (k, n), tl.f16), empty((m, n), dtype)
+    return Case((sparse.words, sparse.starts, b, y), (y,), (wide(a) @ wide(b),), {}, depth=k)
+
+
+def main() -> None:
+    report(flash_llm_matmul, SHAPES, case)
+
+
+if __name__ == "__main__":
+    main()
