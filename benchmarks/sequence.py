@@ -234,13 +234,11 @@ def print_memory() -> None:
 
 
 def print_code() -> None:
-    from benchmarks.gpu_code import CASES, main_loop
+    from benchmarks.gpu_code import main_loop
     from tilus.runtime.toolchains.binutils import disassemble
 
     print(f"{'main loop on sm_80':46}{'route':>7}{'registers':>11}{'spilled':>9}{'a tile':>9}{'per MMA':>9}{'bar':>6}")
-    for name, kernel, constants, per_tile in [*CASES, *linear_loops()]:
-        if name.startswith("matmul"):
-            continue
+    for name, kernel, constants, per_tile in [*attention_loops(), *linear_loops()]:
         for via in ("cuda", "ptx"):
             compiled = kernel.compile(target="sm_80", via=via, **constants)
             loop = main_loop(disassemble(compiled.cubin))
@@ -256,8 +254,28 @@ BARS = {"attention d64": 580, "attention d128": 500}
 """The most instructions of a tile of keys that are asked for."""
 
 
+def attention_loops() -> list[tuple[str, Any, dict[str, Any], int]]:
+    """Name, kernel, constants, and the tensor-core instructions of one tile."""
+    from kernels_zoo.attention.flash_attention import flash_attention_forward
+    from kernels_zoo.attention.flash_attention_backward import attention_backward_keys, attention_backward_queries
+
+    causal, wide = {"causal": True}, {"D": 128, "BM": 128, "warps": 8}
+    return [
+        ("attention d64, 128×64", flash_attention_forward, {}, 128),
+        ("attention d64, 128×64, causal", flash_attention_forward, causal, 128),
+        ("attention d128, 128×64, 8 warps", flash_attention_forward, wide, 128),
+        ("attention d128, 128×64, 8 warps, causal", flash_attention_forward, wide | causal, 128),
+        *(("backward keys " + name, attention_backward_keys, constants, 128) for name, constants in (
+            ("d64, 64×64", {}), ("d64, 64×64, causal", causal), ("d128, 32×128", {"D": 128}),
+            ("d128, 32×128, causal", {"D": 128, "causal": True, "group": 1}))),
+        *(("backward queries " + name, attention_backward_queries, constants, 96) for name, constants in (
+            ("d64, 128×32", {}), ("d64, 128×32, causal", causal), ("d128, 128×64", {"D": 128}),
+            ("d128, 128×64, causal", {"D": 128, "causal": True}))),
+    ]
+
+
 def linear_loops() -> list[tuple[str, Any, dict[str, Any], int]]:
-    """As :data:`gpu_code.CASES`; 0 where a loop's instructions are counted as they are."""
+    """As :func:`attention_loops`; 0 where a loop's instructions are counted as they are."""
     from kernels_zoo.linear_attention.gated_linear_attention import gla_outputs
     from kernels_zoo.linear_attention.lightning import lightning_attention
     from kernels_zoo.linear_attention.lightning_quadratic import lightning_attention_quadratic

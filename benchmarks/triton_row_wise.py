@@ -1,18 +1,7 @@
-"""Row-wise kernels in Triton, doing the same work as the zoo's.
-
-Run by the peer's Python: ``triton_row_wise.py DIR`` writes ``NAME_DTYPE.cubin`` into DIR, for sm_80 with four warps,
-tiles of 1024, and strides and lengths that are multiples of 16.
-"""
-
-import sys
-from pathlib import Path
+"""Row-wise kernels in Triton, doing the same work as the zoo's."""
 
 import triton
 import triton.language as tl
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-
-BLOCK = 1024
 
 
 @triton.jit
@@ -81,20 +70,3 @@ def layer_norm(x, w, b, y, stride, n, eps, B: tl.constexpr):
         part = tl.load(x + row * stride + at, mask=mask, other=0.0).to(tl.float32)
         weight, bias = tl.load(w + at, mask=mask), tl.load(b + at, mask=mask)
         tl.store(y + row * stride + at, (part - mean) * scale * weight + bias, mask=mask)
-
-
-def compile_into(folder: Path) -> None:
-    for short, element in (("f32", "*fp32"), ("f16", "*fp16")):
-        pointers = {vector_add: 3, softmax_fits: 2, softmax: 2, layer_norm_fits: 4, layer_norm: 4}
-        for kernel, count in pointers.items():
-            names = [n for n in kernel.arg_names if n != "B"]
-            signature = {n: element if i < count else "fp32" if n == "eps" else "i32" for i, n in enumerate(names)}
-            divisible = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names) if n != "eps"}
-            source = ASTSource(fn=kernel, signature={**signature, "B": "constexpr"}, constexprs={"B": BLOCK},
-                               attrs=divisible)
-            compiled = triton.compile(source, target=GPUTarget("cuda", 80, 32), options={"num_warps": 4})
-            (folder / f"{kernel.__name__}_{short}.cubin").write_bytes(compiled.asm["cubin"])
-
-
-if __name__ == "__main__":
-    compile_into(Path(sys.argv[1]))

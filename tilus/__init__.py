@@ -22,6 +22,8 @@ from tilus.quantization import (
     QuantFormat,
     Quantized,
     dequantize,
+    gptq,
+    load_weights,
     mxfp4,
     mxfp6e2m3,
     mxfp6e3m2,
@@ -31,6 +33,7 @@ from tilus.quantization import (
     nvfp4,
     qlora,
     quantize,
+    save_weights,
 )
 from tilus.runtime.fuse import FusedFunction, fuse
 from tilus.runtime.gradients import DerivedFunction, grad, value_and_grad, vjp

@@ -59,6 +59,7 @@ from tilus.lang.builtins.elementwise import where as where
 from tilus.lang.builtins.functional import map as map
 from tilus.lang.builtins.functional import reduce as reduce
 from tilus.lang.builtins.functional import scan as scan
+from tilus.lang.builtins.functions import precision_of as precision_of
 from tilus.lang.builtins.layouts import Layout as Layout
 from tilus.lang.builtins.layouts import mma as mma
 from tilus.lang.builtins.memory import atomic_add as atomic_add
@@ -113,6 +114,7 @@ from tilus.lang.builtins.shape import take as take
 from tilus.lang.builtins.shape import transpose as transpose
 from tilus.lang.builtins.shape import view as view
 from tilus.lang.builtins.shape import windows as windows
+from tilus.lang.builtins.sparse import dot_sparse as dot_sparse
 from tilus.lang.builtins.sync import acquire as acquire
 from tilus.lang.builtins.sync import grid_sync as grid_sync
 from tilus.lang.builtins.sync import group as group
@@ -127,6 +129,8 @@ from tilus.model.profiling import profile as profile
 from tilus.quantization import QuantFormat as QuantFormat
 from tilus.quantization import Quantized as Quantized
 from tilus.quantization import dequantize as dequantize
+from tilus.quantization import gptq as gptq
+from tilus.quantization import load_weights as load_weights
 from tilus.quantization import mxfp4 as mxfp4
 from tilus.quantization import mxfp6e2m3 as mxfp6e2m3
 from tilus.quantization import mxfp6e3m2 as mxfp6e3m2
@@ -136,6 +140,7 @@ from tilus.quantization import mxint8 as mxint8
 from tilus.quantization import nvfp4 as nvfp4
 from tilus.quantization import qlora as qlora
 from tilus.quantization import quantize as quantize
+from tilus.quantization import save_weights as save_weights
 from tilus.runtime.fuse import FusedFunction as FusedFunction
 from tilus.runtime.fuse import fuse as fuse
 from tilus.runtime.gradients import DerivedFunction as DerivedFunction
@@ -196,98 +201,98 @@ u16: Any
 u32: Any
 u64: Any
 
-def acos(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Arc cosine, in radians. Integers are converted to f32."""
+def acos(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Arc cosine, in radians. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def acosh(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Inverse hyperbolic cosine. Integers are converted to f32."""
+def acosh(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Inverse hyperbolic cosine. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def asin(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Arc sine, in radians. Integers are converted to f32."""
+def asin(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Arc sine, in radians. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def asinh(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Inverse hyperbolic sine. Integers are converted to f32."""
+def asinh(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Inverse hyperbolic sine. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def atan(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Arc tangent, in radians. Integers are converted to f32."""
+def atan(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Arc tangent, in radians. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def atanh(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Inverse hyperbolic tangent. Integers are converted to f32."""
+def atanh(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Inverse hyperbolic tangent. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def ceil(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Least integer not below x, as a float. Integers are converted to f32."""
+def ceil(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Least integer not below x, as a float. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def cos(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Cosine of radians. Integers are converted to f32."""
+def cos(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Cosine of radians. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def cosh(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Hyperbolic cosine. Integers are converted to f32."""
+def cosh(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Hyperbolic cosine. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def erf(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Error function. Integers are converted to f32."""
+def erf(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Error function. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def erfc(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Complementary error function 1 - erf(x). Integers are converted to f32."""
+def erfc(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Complementary error function 1 - erf(x). Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def exp(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """e to the power x. Integers are converted to f32."""
+def exp(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """e to the power x. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def exp2(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """2 to the power x. Integers are converted to f32."""
+def exp2(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """2 to the power x. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def expm1(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """exp(x) - 1, accurate near 0. Integers are converted to f32."""
+def expm1(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """exp(x) - 1, accurate near 0. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def floor(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Greatest integer not above x, as a float. Integers are converted to f32."""
+def floor(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Greatest integer not above x, as a float. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def isfinite(x: Any, *, approximate: builtins.bool = False) -> Tile:
+def isfinite(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
     """Whether x is neither a NaN nor an infinity. Integers are converted to f32."""
 
-def isinf(x: Any, *, approximate: builtins.bool = False) -> Tile:
+def isinf(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
     """Whether x is an infinity. Integers are converted to f32."""
 
-def isnan(x: Any, *, approximate: builtins.bool = False) -> Tile:
+def isnan(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
     """Whether x is a NaN. Integers are converted to f32."""
 
-def log(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Natural logarithm. Integers are converted to f32."""
+def log(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Natural logarithm. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def log1p(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """log(1 + x), accurate near 0. Integers are converted to f32."""
+def log1p(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """log(1 + x), accurate near 0. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def log2(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Logarithm to base 2. Integers are converted to f32."""
+def log2(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Logarithm to base 2. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def log10(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Logarithm to base 10. Integers are converted to f32."""
+def log10(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Logarithm to base 10. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def rcp(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """1 / x. Integers are converted to f32."""
+def rcp(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """1 / x. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def round(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Nearest integer, ties to even, as a float. Integers are converted to f32."""
+def round(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Nearest integer, ties to even, as a float. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def rsqrt(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """1 / sqrt(x). Integers are converted to f32."""
+def rsqrt(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """1 / sqrt(x). Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def sigmoid(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """1 / (1 + exp(-x)). Integers are converted to f32."""
+def sigmoid(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """1 / (1 + exp(-x)). Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def sin(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Sine of radians. Integers are converted to f32."""
+def sin(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Sine of radians. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def sinh(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Hyperbolic sine. Integers are converted to f32."""
+def sinh(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Hyperbolic sine. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def sqrt(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Square root, correctly rounded. Integers are converted to f32."""
+def sqrt(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Square root, correctly rounded. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def tan(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Tangent of radians. Integers are converted to f32."""
+def tan(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Tangent of radians. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def tanh(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Hyperbolic tangent. Integers are converted to f32."""
+def tanh(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Hyperbolic tangent. Integers are converted to f32. ``precision``: as of ``tl.div``."""
 
-def trunc(x: Any, *, approximate: builtins.bool = False) -> Tile:
-    """Integer part, as a float. Integers are converted to f32."""
+def trunc(x: Any, *, approximate: builtins.bool = False, precision: DType | None = None) -> Tile:
+    """Integer part, as a float. Integers are converted to f32. ``precision``: as of ``tl.div``."""

@@ -109,6 +109,17 @@ def erfc_scaled(scale: float) -> Callable[[mp.mpf], mp.mpf]:
     return g
 
 
+def erfc_of_reciprocal(t: mp.mpf) -> mp.mpf:
+    """exp(x²) erfc(x) / t with t = 1 / (1 + x/2)"""
+    x = 2 * (1 / t - 1)
+    return mp.exp(x * x) * mp.erfc(x) / t
+
+
+def log1p_quotient(f: mp.mpf) -> mp.mpf:
+    """log(1 + f) / f"""
+    return mp.log1p(f) / f
+
+
 def table() -> dict[str, list[float]]:
     half_ln2 = float(mp.log(2) / 2) * 1.0001
     s2 = float(((mp.sqrt(2) - 1) / (mp.sqrt(2) + 1)) ** 2) * 1.0001
@@ -128,9 +139,14 @@ def table() -> dict[str, list[float]]:
     ):
         out[f"{name}_F32"] = fit(g, low, high, single)
         out[f"{name}_F64"] = fit(g, low, high, double)
+    out["EXP_F32"] = fit_weighted(near_zero(exp_tail, TINY), -half_ln2, half_ln2, 4,
+                                  lambda r: abs(r) ** 1.5 / mp.exp(r))  # so that exp stays below one ulp
     for name, scale, top, degree in (("ERFC_F32", 2.0, 10.6, 11), ("ERFC_F64", 4.0, 27.5, 23)):
         out[name] = fit(erfc_scaled(scale), -1, (top - scale) / (top + scale), degree)
     out["ERFC_EXPONENT_F32"] = fit_weighted(erfc_exponent, 1, 4, 6, mp.erfc)
+    out["ERFC_HALF"] = fit(erfc_of_reciprocal, 1 / 6.1, 1, 6)
+    out["ERF_HALF"] = fit(near_zero(erf_tail, TINY), 0, 0.2501, 2)
+    out["LOG1P_HALF"] = fit(near_zero(log1p_quotient, TINY), -0.1251, 0.1251, 5)
     return out
 
 

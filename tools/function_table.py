@@ -8,6 +8,17 @@ from __future__ import annotations
 import sys
 
 from tests.lowering.test_math import BOUNDS, REFERENCES, TYPES, worst
+from tilus.ir.functions import ROUNDED_ULPS
+from tilus.lowering.math.rounded import ROUNDED
+
+ON_GPUS = """\
+On GPUs a result that comes to be rounded to f16 or bf16 has the precision that this takes: the error, that
+rounding included, is at most {bound} units in the last place of f16 or bf16 for {names}
+of f16 and bf16, and of f32 where nothing but a conversion uses the result, by way of products, quotients, `min`, `max`,
+`where`, movements and sums of what is not negative. On the way to f16, numbers below 2⁻¹²⁶ count as 0. Quotients whose
+rounding is the only use of them are products with an approximate reciprocal (`/` of f16 and bf16 themselves is
+exact). `precision=tl.f32` keeps all of it, `precision=tl.f16` or `tl.bf16` asks for it whatever the use.
+"""
 
 
 def main() -> None:
@@ -18,6 +29,8 @@ def main() -> None:
     print(f"arguments showed against mpmath (about {6 * count} each, subnormals and large arguments among them).")
     print("f16 and bf16 are computed in f32 and rounded once more. Subnormals are kept. `fmod`, `%` and `//` of floats")
     print("are exact. `min` and `max` prefer a number to a NaN. Made by `tools/function_table.py`.\n")
+    names = ", ".join(f"`{name}`" for name in sorted(set(ROUNDED) - {"rcp", "sqrt"}))
+    print(ON_GPUS.format(bound=ROUNDED_ULPS, names=names))
     print("| function | f32 | f64 |\n|---|---|---|")
     for name in sorted(BOUNDS):
         cells = []

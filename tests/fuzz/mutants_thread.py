@@ -90,12 +90,10 @@ def _any_order(reduce: Anything) -> Anything:
     return lambda *given, **keywords: reduce(*given, **{**keywords, "ordered": False})
 
 
-def _last_of_equals(original: Anything) -> Anything:
-    def changed(kind: str) -> Anything:
-        def turned(thread: Any, pair: Any) -> list[Any]:
-            return [pair[0], thread.emit(Unary("neg", pair[1]))]
-
-        return lambda thread, xs, ys: turned(thread, original(kind)(thread, turned(thread, xs), turned(thread, ys)))
+def _coarse(reciprocal: Anything) -> Anything:
+    def changed(d: Any, size: Any, minus: Any) -> Any:
+        found = reciprocal(d, size, minus)
+        return d.op("sub", found, d.op("shr", found, 20))
 
     return changed
 
@@ -122,14 +120,8 @@ def _not_turned(position: Anything) -> Anything:
     return changed
 
 
-def _ties_away(increment: Anything) -> Anything:
-    def changed(e: Any, kept: Any, rest: Any, amount: Any, sign: Any, rounding: str, u: Any) -> Any:
-        if rounding != "rn":
-            return increment(e, kept, rest, amount, sign, rounding, u)
-        half = e.op("shl", e.const(1, u), e.op("sub", amount, 1))
-        return e.choose(e.test("ge", rest, half), e.const(1, u), e.const(0, u))
-
-    return changed
+def _ties_away(nearest: Anything) -> Anything:
+    return lambda e, x, magnitude, sign, t: nearest(e, x, e.op("or", magnitude, 1), sign, t)
 
 
 def _not_extended(number: Anything) -> Anything:
@@ -252,14 +244,18 @@ THREAD_MUTANTS = (
     Mutant("every replica does the atomic", f"{_SIMT}.gathers:_atomic", _by_all_replicas),
     Mutant("rows begin at aligned places", f"{_SIMT}.runs:affine", _aligned_rows),
     Mutant("lanes reduce in any order", f"{_SIMT}.collective:reduce_values", _any_order),
-    Mutant("argmax takes the last of equals", f"{_SIMT}.collective:_combine_arg", _last_of_equals),
+    Mutant("argmax is the first place of any lane", f"{_SIMT}.places:_counted",
+           lambda counted: lambda thread, best, value, place: place),
     Mutant("negative numbers divide as unsigned", f"{_SIMT}.lower:_divide", _unsigned),
     Mutant("reversed scans do not turn round", f"{_SIMT}.scans:_Scan._position", _not_turned),
     Mutant("parts of vectors are the first one", f"{_SIMT}.split_vectors:_Splitter.split", _first_parts),
+    Mutant("all calls get the first part", f"{_SIMT}.split_vectors:_part",
+           lambda part: lambda values, index, span, ops: part(values, 0, span, ops)),
+    Mutant("reciprocals of integers are coarse", f"{_LEGAL}.quotients:_reciprocal", _coarse),
     Mutant("sub-byte integers lose their highest bit", f"{_SIMT}.narrow:_integer_code", _one_bit_less),
     Mutant("sub-byte integers have no sign", f"{_SIMT}.narrow:_number", _not_extended),
     Mutant("floats do not saturate to narrow integers", f"{_SIMT}.narrow:_integer_code", _wrapped_floats),
-    Mutant("ties round away", f"{_LEGAL}.codes:_increment", _ties_away),
+    Mutant("ties round away", f"{_LEGAL}.codes:_nearest", _ties_away),
     Mutant("8-bit floats saturate below infinity", f"{_LEGAL}.bytes:code_by_instruction",
            lambda convert: lambda b, op, machine: b.add(CvtFp8(_wide(b, op.x), op.dtype)).result, "simulate:sm_89:ptx"),
     Mutant("atomics let NaNs win", f"{_LEGAL}.atomics:_Extremum.__init__", _nans_win),

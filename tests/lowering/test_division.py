@@ -139,3 +139,87 @@ def test_messages(divide: Any, message: str) -> None:
 
     with pytest.raises(tl.UserError, match=message):
         kernel.on("interpret")(np.zeros(1, np.int32), 3)
+
+
+INTEGERS = [tl.i8, tl.u16, tl.i16, tl.i32, tl.u32, tl.i64]
+
+
+def integer_operands(dtype: tl.DType) -> tuple[Any, Any]:
+    """The ends of the range with each other, quotients of all sizes, and dividends at multiples and beside them."""
+    info, rng = np.iinfo(dtype.numpy), np.random.default_rng(dtype.bits)
+    ends = np.array([info.min, info.min + 1, info.max, info.max - 1, info.max // 2, info.max // 2 + 1, 0, 1, 2, 3, 7],
+                    dtype.numpy)
+    x, y = (v.ravel() for v in np.meshgrid(ends, ends))
+    a, b = (rng.integers(info.min, info.max, 1500, dtype.numpy, True) for _ in range(2))
+    b = b >> rng.integers(0, info.bits - 1, 1500).astype(dtype.numpy)
+    with np.errstate(all="ignore"):
+        near = b * rng.integers(0, 1 << info.bits // 2, 1500).astype(dtype.numpy) - rng.integers(0, 3, 1500)
+    return np.r_[x, a, near.astype(dtype.numpy)], np.r_[y, b, b].astype(dtype.numpy)
+
+
+def by_scalar(dtype: tl.DType) -> Any:
+    @tl.jit
+    def divide(x: dtype["N"], s: dtype, quotient: dtype["N"], rest: dtype["N"], B: int = 4096):
+        a = tl.load(x, tl.grid(tl.cdiv(x.shape[0], B)) * B, B)
+        tl.store(quotient, 0, a // s)
+        tl.store(rest, 0, a % s)
+
+    return divide
+
+
+def by_number(dtype: tl.DType) -> Any:
+    @tl.jit
+    def divide(x: dtype["N"], quotient: dtype["N"], rest: dtype["N"], divisor: int = 7, B: int = 256):
+        i = tl.grid(tl.cdiv(x.shape[0], B))
+        a = tl.load(x, i * B, B)
+        tl.store(quotient, i * B, a // divisor)
+        tl.store(rest, i * B, a % divisor)
+
+    return divide
+
+
+@pytest.mark.parametrize("engine", ["simulate:sm_80:cuda", "simulate:sm_75:ptx"])
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_integers(dtype: tl.DType, engine: str) -> None:
+    x, y = integer_operands(dtype)
+    divisors = (0, 1, 3, 7, 100, dtype.max_value) + ((-1, -7, dtype.min_value) if dtype.is_signed else ())
+    runs = [(divider(dtype), (x, y), {})]
+    runs += [(by_scalar(dtype), (x, s), {}) for s in divisors]
+    runs += [(by_number(dtype), (x,), {"divisor": s}) for s in divisors[2:6]]
+    for kernel, given, constants in runs:
+        expected, found = ([np.zeros_like(x), np.zeros_like(x)] for _ in range(2))
+        with np.errstate(all="ignore"):
+            kernel.on("interpret")(*given, *expected, **constants)
+        kernel.on(engine)(*given, *found, **constants)
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_the_reciprocal_of_a_scalar_is_computed_once(via: str) -> None:
+    @tl.jit
+    def divide(x: tl.i32["N"], s: tl.i32, B: int = 8192):
+        tl.grid(1)
+        for k in tl.range(0, x.shape[0], B):
+            tl.store(x, k, tl.load(x, k, B) // s)
+
+    assert divide.compile("sm_80", via).ptx.count("rcp.approx") == 1
+
+
+@tl.jit
+def by_a_count(x: tl.i64["N"], quotients: tl.i64["N"], remainders: tl.i64["N"], n: tl.i32, B: int = 64):
+    """What is known not to be negative, in 32 bits, though the divisor may be 0."""
+    start = tl.grid(tl.cdiv(x.shape[0], B)) * B
+    tl.assume(n >= 0)
+    at = start + tl.arange(0, B, dtype=tl.i64)
+    tl.store(quotients, start, at // n.to(tl.i64))
+    tl.store(remainders, start, at % n.to(tl.i64))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("n", [0, 1, 7, 64, 2**31 - 1])
+def test_by_what_may_be_zero(n: int, engine: str) -> None:
+    x = np.arange(200)
+    quotients, remainders = np.zeros(200, np.int64), np.zeros(200, np.int64)
+    by_a_count.on(engine)(x, quotients, remainders, n)
+    np.testing.assert_array_equal(quotients, x // n if n else 0 * x)
+    np.testing.assert_array_equal(remainders, x % n if n else x)

@@ -85,3 +85,38 @@ def test_units() -> None:
 def test_rows_within_a_warp(m: int, warps: int, grid: tuple[int, int]) -> None:
     """Warps share the rows of what is reduced by rows, but never rows that are not there."""
     assert warp_grid(warps, m, 64, fragments(16, 8, 16, 16), rows_only=True)[0] == grid
+
+
+@tl.jit
+def by_rows(a: dtype["M", "K"], b: dtype["N", "K"], c: result["M", "N"], dtype: tl.DType = tl.f8e4m3fn,
+            result: tl.DType = tl.f32, across: bool = True, B: int = 64):
+    """a @ b.T, or a @ b of a square b."""
+    i, j = tl.grid(tl.cdiv(a.shape[0], B), tl.cdiv(b.shape[0], B))
+    acc = tl.zeros((B, B), result)
+    for k in tl.range(0, a.shape[1], B, stages=2):
+        x = tl.load(a, (i * B, k), (B, B))
+        y = tl.load(b, (j * B, k), (B, B)).T if across else tl.load(b, (k, j * B), (B, B))
+        acc = tl.dot(x, y, acc)
+    tl.store(c, (i * B, j * B), acc)
+
+
+@pytest.mark.parametrize("engine", ["simulate:sm_90a:ptx", "simulate:sm_100a:cuda", "simulate:sm_89:ptx"])
+@pytest.mark.parametrize("dtype", [tl.f8e4m3fn, tl.f8e5m2])
+def test_units_of_bytes_that_are_emulated(dtype: tl.DType, engine: str) -> None:
+    """By two of f16 on the same fragments, or by f16 at once: without a rounding either way."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(-3, 4, (70, 70)).astype(dtype.numpy) for _ in range(2))
+    for across in (True, False):
+        c = np.zeros((70, 70), np.float32)
+        by_rows.on(engine)(a, b, c, dtype=dtype, across=across)
+        np.testing.assert_array_equal(c, a.astype("f4") @ (b.T if across else b).astype("f4"))
+
+
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_what_is_emulated_is_not_asked_for(via: str) -> None:
+    for across in (True, False):
+        assert "e4m3.e4m3" in by_rows.compile("sm_89", via, across=across).ptx
+        assert "e4m3.e4m3" not in by_rows.compile("sm_90a", via, across=across).ptx
+    for target, there in (("sm_80", True), ("sm_100a", True), ("sm_120a", False)):
+        ptx = by_rows.compile(target, via, dtype=tl.f64, result=tl.f64, B=16).ptx
+        assert ("mma.sync" in ptx) == there, target

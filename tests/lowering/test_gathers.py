@@ -167,3 +167,40 @@ def test_staged_gathers_are_asynchronous(kernel: Any, via: str) -> None:
     ptx = kernel.compile("sm_80", via).ptx
     assert re.search(r"cp\.async\.c[ga]\.shared\.global[^;]*16", ptx)
     assert not re.search(r"ld\.global[\w.]*\.[bu]16", ptx)
+
+
+@tl.jit
+def convolution(x: tl.f16["H", "W", "C"], w: tl.f16["K", "N"], y: tl.f32["M", "N"], R: int = 3, BM: int = 32,
+                BN: int = 32, BK: int = 32, stages: int = 2):
+    """Without padding; k is row, column and channel of the window, of which channels are neighbours in memory."""
+    H, W, C = x.shape
+    K, N = w.shape
+    i, j = tl.grid(tl.cdiv(y.shape[0], BM), tl.cdiv(N, BN))
+    m = (i * BM + tl.arange(0, BM))[:, None]
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, K, BK, stages=stages):
+        at = (k + tl.arange(0, BK))[None, :]
+        tap, width = at // C, W - R + 1
+        a = tl.gather(x, (m // width + tap // R, m % width + tap % R, at % C))
+        acc = tl.dot(a, tl.load(w, (k, j * BN), (BK, BN)), acc)
+    tl.store(y, (i * BM, j * BN), acc)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("channels", "columns"), [(16, 32), (8, 40), (12, 16), (5, 7)])
+def test_convolution(channels: int, columns: int, engine: str) -> None:
+    rng = np.random.default_rng(channels)
+    x, w = rng.integers(-3, 4, (7, 9, channels)).astype("f2"), rng.integers(-3, 4, (9 * channels, columns)).astype("f2")
+    y = np.zeros((5 * 7, columns), "f4")
+    convolution.on(engine)(x, w, y)
+    patches = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (0, 1)).transpose(0, 1, 3, 4, 2).reshape(35, -1)
+    np.testing.assert_array_equal(y, patches.astype("f8") @ w.astype("f8"))
+
+
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_windows_are_copied_by_vectors(via: str) -> None:
+    """Within 8 elements that begin at a multiple of 8 no multiple of the channels is crossed."""
+    ptx = convolution.compile("sm_80", via).ptx
+    assert "cp.async.cg.shared.global" in ptx
+    assert "cp.async.ca.shared.global" not in ptx
+    assert not re.search(r"ld\.global[\w.]*\.[bu]16", ptx)

@@ -67,3 +67,62 @@ def test_instructions(target: str, native: bool, via: str) -> None:
     reading, writing = converter(tl.f8e4m3fn, tl.f32, 512), converter(tl.f32, tl.f8e5m2, 512)
     assert bool(re.search(r"cvt\.rn\.f16x2\.e4m3x2", reading.compile(target, via).ptx)) == native
     assert bool(re.search(r"cvt\.rn\.satfinite\.e5m2x2\.f32", writing.compile(target, via).ptx)) == native
+
+
+INTEGERS = [tl.i32, tl.u32, tl.i64, tl.u64, tl.i16, tl.u8]
+
+
+def near_ties(dtype: tl.DType) -> Any:
+    """Integers at and beside what lies halfway between neighbours of 8, 11 and 24 bits, of every magnitude."""
+    rng = np.random.default_rng(0)
+    heads = [int(h) for bits in (9, 12, 25) for h in rng.integers(1 << bits - 1, 1 << bits, 12) | 1]
+    values = {h << s | low for h in heads for s in range(55) for low in (0, 1, (1 << s) - 1)} | {0, 1, 65519, 65520}
+    inside = [v for n in values for v in (n, -n) if dtype.min_value <= v <= dtype.max_value]
+    return np.array([*inside, dtype.min_value, dtype.max_value], dtype.numpy)
+
+
+@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
+                                    "simulate:sm_90a:cuda", "simulate:sm_75:ptx"])
+@pytest.mark.parametrize("target", [tl.f16, tl.bf16])
+def test_integers_are_rounded_once(target: tl.DType, engine: str) -> None:
+    for source in INTEGERS:
+        check(source, target, near_ties(source), engine)
+
+
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_integers_become_halves_without_f64(via: str) -> None:
+    for source, target in ((tl.i32, tl.f16), (tl.i64, tl.f16), (tl.i32, tl.bf16), (tl.u64, tl.bf16)):
+        assert "f64" not in converter(source, target, 512).compile("sm_80", via).ptx
+
+
+@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda"])
+def test_floats_saturate_to_integers(engine: str) -> None:
+    x = np.array([0.5, -0.5, 1.99, -1.99, 127.5, 128, -129, 255.9, 256, 32767.5, 40000, -40000, 65535, 3e9, -3e9, 5e9,
+                  np.inf, -np.inf, np.nan, 1e-40, 1e19, -1e19])
+    for source in (tl.f16, tl.bf16, tl.f32, tl.f64):
+        for target in (tl.i8, tl.u8, tl.i16, tl.u16, tl.i32, tl.u32, tl.i64):
+            with np.errstate(over="ignore"):
+                values = x.astype(source.numpy)
+            check(source, target, np.resize(values, 128), engine, size=128)
+
+
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_sums_of_bf16_are_pairs(via: str) -> None:
+    @tl.jit
+    def add(x: tl.bf16["N"], y: tl.bf16["N"], B: int = 1024):
+        i = tl.grid(tl.cdiv(x.shape[0], B))
+        a, b = tl.load(x, i * B, B), tl.load(y, i * B, B)
+        tl.store(y, i * B, (a + b) * (a - b))
+
+    assert len(re.findall(r"fma\.rn\.bf16x2", add.compile("sm_80", via).ptx)) == 3 * 4
+    rng = np.random.default_rng(0)
+    x, y = (np.r_[rng.standard_normal(2000) * 2.0 ** rng.integers(-140, 120, 2000), 0, -0.0, 0, -0.0, np.inf, np.nan]
+            .astype(tl.bf16.numpy) for _ in range(2))
+    y[2000:2004] = np.array([0, -0.0, -0.0, 0], tl.bf16.numpy)
+    expected, found = y.copy(), y.copy()
+    with np.errstate(all="ignore"):
+        add.on("interpret")(x, expected)
+    add.on(f"simulate:sm_80:{via}")(x, found)
+    number = ~np.isnan(expected.astype("f4"))
+    np.testing.assert_array_equal(found.view(np.uint16)[number], expected.view(np.uint16)[number])
+    assert np.isnan(found[~number].astype("f4")).all()

@@ -79,10 +79,16 @@ def test_values(stages: int, unroll: int, prefetch: bool | None, engine: str) ->
 def test_records(asked: tuple[int, int, bool | None], made: LoopSchedule) -> None:
     stages, unroll, prefetch = asked
     constants = {"stages": stages, "unroll": unroll, "prefetch": prefetch}
-    module = _planned(product.assume("contiguous", constants).trace(get_target("sm_80")))
+    module = _planned(product.assume("divisible", constants).trace(get_target("sm_80")))
     assert _schedules(module) == [made]
     (loop,) = [op for op in module.kernels[0].walk() if isinstance(op, For)]
     assert ring_bytes(loop) == (stages * (32 * 32 + 32 * 16) * 2 if stages > 1 else 0)
+
+
+def test_single_elements_are_not_ahead() -> None:
+    """They go through registers, where rows are any number of elements apart."""
+    module = _planned(product.assume("contiguous", {}).trace(get_target("sm_80")))
+    assert _schedules(module) == [LoopSchedule(2, 1, 0, True)]
 
 
 @pytest.mark.parametrize("route", ROUTES)

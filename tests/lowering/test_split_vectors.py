@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import tilus as tl
+from benchmarks.gpu_code import instructions
+from tilus.runtime.toolchains.binutils import disassemble
 
 UNARY = ["sin", "cos", "tan", "exp", "log", "tanh", "erf", "asin", "atan", "sinh", "log1p", "sigmoid"]
 BINARY: dict[str, Any] = {
@@ -101,6 +103,37 @@ def test_runs_among_other_code(engine: str) -> None:
     assert total[0] == pytest.approx(count.sum(), abs=2)
 
 
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_long_code_is_there_once(via: str, lines: bool) -> None:
+    compiled = kernel(tl.sin).compile("sm_80", via, B=4096, line_info=lines)
+    assert len(re.findall(r"mul\.hi\.u64", compiled.ptx)) == 3
+    assert len(instructions(disassemble(compiled.cubin))) < 1000
+
+
 def test_the_slow_path_is_there_once_for_each_part() -> None:
-    ptx = kernel(tl.sin).compile("sm_80", "ptx", B=1024).ptx
-    assert len(re.findall(r"mul\.hi\.u64", ptx)) <= 2 * 3
+    ptx = kernel(tl.sin).compile("sm_80", "ptx", B=512).ptx
+    assert len(re.findall(r"mul\.hi\.u64", ptx)) <= 3
+
+
+@tl.jit
+def in_loops(x: tl.f32["N"], h: tl.f16["N"], s: tl.f32, y: tl.f32["N"], z: tl.u8["N"], B: int = 4096):
+    """Calls in a loop: of several types, with an argument that all elements share."""
+    i = tl.grid(tl.cdiv(x.shape[0], B))
+    a, b = tl.load(x, i * B, B), tl.load(h, i * B, B)
+    for _ in tl.range(2):
+        a = tl.sin(a * s) + tl.exp(b).to(tl.f32)
+    tl.store(y, i * B, a)
+    tl.store(z, i * B, (tl.cos(a) > b.to(tl.f32)).to(tl.u8))
+
+
+@pytest.mark.parametrize("engine", ["simulate:sm_80:cuda", "simulate:sm_80:ptx", "simulate:sm_75:ptx",
+                                    "simulate:sm_90a:cuda"])
+def test_calls_in_loops(engine: str) -> None:
+    rng = np.random.default_rng(0)
+    x, h = rng.uniform(-3, 3, 5000).astype("f4"), rng.uniform(-3, 3, 5000).astype("f2")
+    found, expected = ((np.zeros_like(x), np.zeros(5000, np.uint8)) for _ in range(2))
+    in_loops.on("interpret")(x, h, 0.5, *expected)
+    in_loops.on(engine)(x, h, 0.5, *found)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5, atol=1e-5)
+    assert (found[1] == expected[1]).mean() > 0.999

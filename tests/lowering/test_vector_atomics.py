@@ -44,6 +44,13 @@ def test_vectors(dtype: tl.DType, vector: str, route: str) -> None:
     assert opcodes(add_and_ask, dtype, "sm_90", route).isdisjoint({vector})
 
 
+@pytest.mark.parametrize("route", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_75", "sm_80"])
+def test_pairs(target: str, route: str) -> None:
+    assert opcodes(add, tl.f16, target, route) == {"add.noftz.f16x2"}
+    assert opcodes(add, tl.f16, target, route, "contiguous") == {"add.noftz.f16"}
+
+
 def test_where_there_are_none() -> None:
     """On targets that lack them, and of arrays that may begin or end anywhere."""
     assert opcodes(add, tl.f32, "sm_80", "ptx") == {"add.f32"}

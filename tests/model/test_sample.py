@@ -107,13 +107,16 @@ def test_counters_are_those_of_the_simulator(name: str, shape: tuple[int, ...], 
 
 
 def compare(kernel: Any, case: Any, target: str, route: str) -> None:
-    """Sectors and wavefronts of each kernel of a call, by the model and by the simulator."""
+    """Sectors and wavefronts of each kernel of a call, by the model, which reads machine code, and by the simulator,
+    which reads PTX: the code may have a few accesses to shared memory less."""
     call = kernel.prepared(f"simulate:{target}:{route}", tuple(case.arguments), case.constants)
     runner = call.compile()
     runner.run(call.call.arguments)
     compiled = compile_specialisation(call.specialisation, target, route)
     found = [totals(s) for s in samples(compiled, call.call.arguments)]
-    assert found == [(report.global_sectors, report.shared_wavefronts) for report in runner.reports]
+    assert [sectors for sectors, _ in found] == [report.global_sectors for report in runner.reports]
+    for (_, wavefronts), report in zip(found, runner.reports, strict=True):
+        assert 0.98 * report.shared_wavefronts <= wavefronts <= report.shared_wavefronts
 
 
 def test_large_arrays_take_no_memory() -> None:

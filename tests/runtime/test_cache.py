@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tilus.runtime import cache as cache_module
+from tilus.runtime import filelock
 from tilus.runtime.cache import (
     Cache,
     CacheWarning,
@@ -349,3 +351,19 @@ def test_many_threads_on_many_keys(cache: Cache):
         thread.join()
     assert errors == []
     assert cache.verify() == []
+
+
+def test_a_lock_is_free_again_where_ctrl_c_came_before_anybody_had_it(tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    path = str(tmp_path / "key.lock")
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock, "_is_at", interrupted)
+        with pytest.raises(KeyboardInterrupt), filelock.key_lock(path, 10):
+            pass
+    gc.collect()
+    file = filelock._try_lock(path)
+    assert file is not None
+    file.close()

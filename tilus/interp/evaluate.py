@@ -39,7 +39,8 @@ def _reduce(op: Reduce, get: Get) -> list[Array]:
 
 def _dot(op: Dot, get: Get) -> list[Array]:
     types = (op.a.tile.dtype, op.b.tile.dtype, op.accumulator.tile.dtype)
-    return [tiles.dot(get(op.a), get(op.b), get(op.accumulator), *types)]
+    a = get(op.a) if op.metadata is None else tiles.expanded(get(op.a), get(op.metadata))
+    return [tiles.dot(a, get(op.b), get(op.accumulator), *types)]
 
 
 _RULES: dict[type[Operation], Rule] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
@@ -102,7 +103,7 @@ class HostArray:
 
     def shaped(self, shape: tuple[int, ...]) -> HostArray:
         assert isinstance(self.array, np.ndarray)
-        return HostArray(self.array.reshape(shape), self)
+        return HostArray(self.array.reshape(-1)[: math.prod(shape)].reshape(shape), self)
 
     @property
     def shape(self) -> tuple[int, ...]:

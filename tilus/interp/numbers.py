@@ -194,8 +194,8 @@ def _directed(x: Array, rounding: str) -> Array:
 
 def _odd(x: Array) -> Array:
     """64-bit integers as f64, rounded to odd so that a second rounding is right."""
-    low = x & x.dtype.type(0x7FF)
-    sticky = np.where(low != 0, x.dtype.type(0x400), x.dtype.type(0))
+    low = x & x.dtype.type(0xFFF)
+    sticky = np.where(low != 0, x.dtype.type(0x800), x.dtype.type(0))
     small = np.abs(x.astype(np.float64)) < 2.0**52
     return np.where(small, x, (x - low) | sticky).astype(np.float64)
 

@@ -99,6 +99,18 @@ def scan_with(xs: list[Array], axis: int, combine: Combine, reverse: bool) -> li
     return [np.flip(np.moveaxis(s, 0, axis), axis) if reverse else np.moveaxis(s, 0, axis) for s in stacked]
 
 
+def expanded(stored: Array, metadata: Array) -> Array:
+    """All elements of a matrix of which two of four along each row are stored, at the places that the metadata say."""
+    rows, columns = stored.shape
+    bits = 8 * metadata.itemsize
+    codes = metadata[..., None] >> np.arange(0, bits, 4).astype(metadata.dtype) & metadata.dtype.type(15)
+    codes = codes.reshape(rows, columns // 2)
+    dense = np.zeros((rows, columns // 2, 4), stored.dtype)
+    places = np.stack([codes & 3, codes >> 2], axis=-1).astype(np.int64)
+    np.put_along_axis(dense, places, stored.reshape(rows, columns // 2, 2), axis=-1)
+    return dense.reshape(rows, 2 * columns)
+
+
 def dot(a: Array, b: Array, accumulator: Array, a_type: DType, b_type: DType, dtype: DType) -> Array:
     """``a @ b + accumulator``: floats in f64 with one rounding at the end, integers modulo 2**bits."""
     with np.errstate(all="ignore"):

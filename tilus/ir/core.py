@@ -269,7 +269,8 @@ class Parameter:
         strides: in elements; an int where known (0 and 1 are specialised, and all strides that follow from
             a contiguous array with constant extents), None where it is a run-time value.
         contiguous: C-contiguous, so that strides follow from the extents.
-        shape_divisible, strides_divisible: per dimension, whether the run-time value is a multiple of 16.
+        shape_divisors, strides_divisors: per dimension, a power of two up to 16 of which the run-time value is a
+            multiple.
         aligned: the address is a multiple of 16 bytes.
         small: the array spans fewer than 2**31 bytes (offsets of in-bounds elements fit in 32 bits).
         written: the kernel may write it.
@@ -282,8 +283,8 @@ class Parameter:
     shape: tuple[int | None, ...] = ()
     strides: tuple[int | None, ...] = ()
     contiguous: bool = False
-    shape_divisible: tuple[bool, ...] = ()
-    strides_divisible: tuple[bool, ...] = ()
+    shape_divisors: tuple[int, ...] = ()
+    strides_divisors: tuple[int, ...] = ()
     aligned: bool = False
     small: bool = False
     divisible: bool = False

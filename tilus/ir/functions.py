@@ -74,3 +74,7 @@ BINARY = {
     "copysign": Function(),
     "fmod": Function(ulps=(0.0, 0.0)),
 }
+
+ROUNDED_ULPS = 0.55
+"""The documented bound of results that are rounded to f16 or bf16 (0.5 of which is that rounding), in units in the last
+place of those types, where GPUs have an expansion for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from tilus.ir.core import Block, Function, Module, Operation, Parameter, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.names import kernel_symbol
 from tilus.ir.ops import (
+    Binary,
+    Cast,
     Const,
     DeviceAssert,
     Dim,
@@ -25,6 +28,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.groups import check_within
 from tilus.ir.rewriter import erase_dead
+from tilus.ir.strides import contiguous_strides, divisor_of, stride_divisors
 from tilus.ir.types import TileType, ViewType
 from tilus.lang.capture import CapturedFunction
 from tilus.lang.context import use_context
@@ -109,9 +113,8 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
     for extents, _, _, value in context.workspaces:
         value.owner, value.index = body, len(body.args)
         body.args.append(value)
-        rank = len(extents)
-        kernel_parameters.append(Parameter(value.name, "workspace", shape=(None,) * rank, strides=(None,) * rank,
-                                           contiguous=True, aligned=True, small=True, written=True))
+        known = dict(zip(body.args, parameters, strict=False))
+        kernel_parameters.append(_workspace_parameter(value.name, extents, known))
     written = _written(body)
     names = {value.name for value in written}
     aliases = set(context.attributes.may_alias)
@@ -129,6 +132,32 @@ def _finish(captured: CapturedFunction, context: TraceContext, body: Block, para
                                op.span, help="use it in the extents of tl.grid and tl.workspace; in the body, "
                                              "tl.grid_size(0) gives the extent of the grid")
     return Module([kernel], launch)
+
+
+def _workspace_parameter(name: str, extents: tuple[Tile, ...], known: dict[Value, Parameter]) -> Parameter:
+    """What is known of a workspace: it is contiguous, and its extents say what they are multiples of."""
+    makers = [tile.value.defining for tile in extents]
+    constant = tuple(int(m.value) if isinstance(m, Const) else None for m in makers)
+    divisors = tuple(_divisor(tile.value, known) for tile in extents)
+    return Parameter(name, "workspace", shape=(None,) * len(extents), strides=contiguous_strides(constant),
+                     contiguous=True, shape_divisors=divisors, strides_divisors=stride_divisors(constant, divisors),
+                     aligned=True, small=True, written=True)
+
+
+def _divisor(value: Value, known: dict[Value, Parameter]) -> int:
+    """A power of two up to 16 of which an extent is a multiple."""
+    op = value.defining
+    if isinstance(op, Const):
+        return divisor_of(int(op.value))
+    if isinstance(op, Dim) and op.view in known:
+        parameter = known[op.view]
+        return parameter.shape_divisors[op.axis] if parameter.shape_divisors else 1
+    if isinstance(op, Cast):
+        return _divisor(op.x, known)
+    if isinstance(op, Binary) and op.kind in ("mul", "add", "sub"):
+        x, y = _divisor(op.lhs, known), _divisor(op.rhs, known)
+        return divisor_of(x * y if op.kind == "mul" else math.gcd(x, y))
+    return 1
 
 
 def _check_launch(context: TraceContext, body: Block) -> None:

@@ -19,11 +19,12 @@ from tilus.lang.builtins import (
     ordering,
     reduction,
     shape,
+    sparse,
     sync,
 )
 
-MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, shape, sync,
-           convolutions)
+MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, shape, sparse,
+           sync, convolutions)
 
 
 def public_names() -> Iterator[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from tilus.diagnostics import UserError
 from tilus.ir.annotations import ArrayAnnotation, OptionalAnnotation, UnionAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import DType
+from tilus.ir.strides import contiguous_strides, divisor_of, stride_divisors
 from tilus.lang.capture import CapturedFunction
 from tilus.records import record
 
@@ -181,37 +182,16 @@ def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, 
         return Parameter(name, "scalar", divisible=False)
     shape = tuple(dim_value(d, constants) for d in annotation.dims)
     rank = len(shape)
-    divisible = tuple((n % 16 == 0) if n is not None else assume == "divisible" and str(dim).isidentifier()
-                      for n, dim in zip(shape, annotation.dims, strict=True))
+    divisors = tuple(divisor_of(0 if assume == "divisible" and str(dim).isidentifier() else 1) if n is None
+                     else divisor_of(n) for n, dim in zip(shape, annotation.dims, strict=True))
     contiguous = assume != "strided" or prepacked
     strides = contiguous_strides(shape) if contiguous else (None,) * max(0, rank - 1) + (1,) * min(1, rank)
+    multiples = stride_divisors(shape, divisors) if contiguous else (1,) * rank
     return Parameter(
-        name, "array", annotation.dims, shape, strides, contiguous, divisible,
-        strides_divisibility(shape, strides, divisible, contiguous), aligned=assume != "strided", small=True,
+        name, "array", annotation.dims, shape, strides, contiguous, divisors, multiples, aligned=assume != "strided",
+        small=True,
         prepacked=prepacked,
     )
-
-
-def contiguous_strides(shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    """C-order strides in elements, None from the first unknown extent on."""
-    strides: list[int | None] = []
-    running: int | None = 1
-    for extent in reversed(shape):
-        strides.append(running)
-        running = None if running is None or extent is None else running * extent
-    return tuple(reversed(strides))
-
-
-def strides_divisibility(shape: tuple[int | None, ...], strides: tuple[int | None, ...], divisible: tuple[bool, ...],
-                         contiguous: bool) -> tuple[bool, ...]:
-    """Which strides are multiples of 16, given which extents are."""
-    out = []
-    for d, stride in enumerate(strides):
-        if stride is not None:
-            out.append(stride % 16 == 0)
-        else:
-            out.append(contiguous and any(divisible[d + 1 :]))
-    return tuple(out)
 
 
 def parameter_type_of(annotation: Any) -> Any:

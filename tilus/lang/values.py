@@ -456,11 +456,11 @@ def arithmetic(kind: str, x: Any, y: Any) -> Tile:
     return emit(Binary(kind, a.value, b.value, span=current().span))
 
 
-def divide(x: Any, y: Any) -> Tile:
+def divide(x: Any, y: Any, precision: DType | None = None) -> Tile:
     """True division, in f32 for integers."""
     a, b = unify(x, y, "`/`")
     dtype = true_division_type(a.dtype)
-    return emit(Binary("div", a.to(dtype).value, b.to(dtype).value, span=current().span))
+    return emit(Binary("div", a.to(dtype).value, b.to(dtype).value, precision=precision, span=current().span))
 
 
 def power(x: Any, y: Any) -> Tile:

@@ -158,11 +158,24 @@ class BlockFragments:
     a: RegisterLayout
     b: RegisterLayout
     c: RegisterLayout
+    metadata: RegisterLayout | None = None
+
+
+@lru_cache(maxsize=32)
+def sparse_metadata(k: int, bits: int) -> RegisterLayout:
+    """The metadata of ``mma.sp`` of 16 rows and k columns of A, zeros counted, with the selector 0: words of u16 for 16
+    columns of elements of 16 bits, or of u32 for 32 of those of 8. A lane's word has row ``lane / 4`` in the lower half
+    and row ``lane / 4 + 8`` in the upper, or is of one of both. Lanes that the selector leaves out repeat others."""
+    words = k // (16 if bits == 16 else 32)
+    if bits == 16:
+        spread = (Mode(8, 0, 1), Mode(4 // words, -1, 0), Mode(words, 1, 1))
+        return RegisterLayout((16, words), spread, (Mode(2, 0, 8),))
+    return RegisterLayout((16, words), (Mode(8, 0, 1), Mode(words, 1, 1), Mode(2, 0, 8)), ())
 
 
 @lru_cache(maxsize=512)
 def block_fragments(atom: Fragments, warps: tuple[int, int], shape: tuple[int, int, int],
-                    b_k_inner: bool = False) -> BlockFragments:
+                    b_k_inner: bool = False, metadata: RegisterLayout | None = None) -> BlockFragments:
     """The atom spread over ``warps`` = (along m, along n) and repeated in locals up to ``shape`` = (m, n, k).
 
     Each warp owns one contiguous sub-block of C, so A is replicated along n's warps and B along m's. Extents that
@@ -177,6 +190,7 @@ def block_fragments(atom: Fragments, warps: tuple[int, int], shape: tuple[int, i
         a=spatial(wm, 1).replicated(wn).local(rm, rk) * atom.a,
         b=replicated(wm, 2).spatial(1, wn) * (column_local if b_k_inner else local)(rk, rn) * atom.b,
         c=spatial(wm, wn).local(rm, rn) * atom.c,
+        metadata=None if metadata is None else spatial(wm, 1).replicated(wn).local(rm, rk) * metadata,
     )
 
 

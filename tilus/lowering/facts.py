@@ -126,8 +126,7 @@ class Facts:
         parameter = self.parameters.get(view)
         if parameter is not None:
             high = SMALL_EXTENT if parameter.small else (1 << 62)
-            divisible = bool(parameter.shape_divisible) and parameter.shape_divisible[axis]
-            fact = Fact(0, high, 16 if divisible else 1)
+            fact = Fact(0, high, parameter.shape_divisors[axis] if parameter.shape_divisors else 1)
             return self._promised(str(parameter.dims[axis]), fact) if parameter.dims else fact
         op = view.defining
         if isinstance(op, Subview):
@@ -164,7 +163,7 @@ class Facts:
         known = parameter.strides[axis]
         if known is not None:
             return constant_fact(known)
-        divisor = 16 if parameter.strides_divisible and parameter.strides_divisible[axis] else 1
+        divisor = parameter.strides_divisors[axis] if parameter.strides_divisors else 1
         if parameter.contiguous and axis + 1 < len(parameter.strides) and parameter.strides[axis + 1] == 1:
             divisor = math.lcm(divisor, self.extent(view, axis + 1).divisor)
         limit = (1 << 31) - 1 if parameter.small else 1 << 62
@@ -363,15 +362,15 @@ def _mul(a: Fact, b: Fact) -> Fact:
 
 def _floordiv(a: Fact, b: Fact) -> Fact | None:
     if not b.is_constant or b.low <= 0:
-        return Fact(0, a.high, 1) if a.low >= 0 and b.low >= 1 else None
+        return Fact(0, a.high, 1) if a.low >= 0 and b.low >= 0 else None  # by 0: 0
     divisor = a.divisor // b.low if a.divisor % b.low == 0 else 1
     return Fact(a.low // b.low, a.high // b.low, divisor)
 
 
 def _mod(a: Fact, b: Fact) -> Fact | None:
-    if b.low < 1:
-        return None
     divisor = math.gcd(a.divisor, b.divisor)
+    if b.low < 1:  # by 0: the dividend
+        return Fact(0, a.high, divisor) if b.low == 0 and a.low >= 0 else None
     if b.is_constant and a.low >= 0 and a.high < b.low:
         return a
     if b.is_constant and a.divisor % b.low == 0:

@@ -20,6 +20,7 @@ from tilus.ir.ops import (
     Atomic,
     Concat,
     ConvertLayout,
+    CopyAsync,
     DeviceAssert,
     Dot,
     For,
@@ -57,12 +58,15 @@ from tilus.lowering.simt.access import (
     VECTOR_BITS,
     contiguous_axis,
     contiguous_order,
+    copied_layout,
     gathered_vector,
     vector_width,
 )
 from tilus.lowering.simt.bits import WORD, is_narrow, unit
 from tilus.targets import get_target
 
+LANES, SECTOR, LONG = 32, 256, 512
+"""Of a warp; the bits of a sector of memory, and of a piece of a row that is long enough for any access."""
 CONVERTED = 12.0
 """The work for an element that is converted in registers, beside that for one which ldmatrix loads: per 8x8 elements
 some 6 instructions a thread, beside a quarter of one, of which the memory's time counts double."""
@@ -135,6 +139,10 @@ class _Inference:
             value = self._main_value(op)
             if value is not None and value not in self.layouts:
                 self.assign(value, self.access_layout(op, value), op)
+                self._propagate()
+        for op in ops:
+            if isinstance(op, CopyAsync) and op.mask is not None and is_tile(op.mask):
+                self.assign(op.mask, copied_layout(self.facts, op, self.threads(op), self.target)[0], op)
                 self._propagate()
         for op in ops:
             for value in (*op.results, *(a for r in op.regions for a in r.args)):
@@ -252,8 +260,8 @@ class _Inference:
                 self._to_results(user, value, layout)
         for op, plan in self.plans.items():
             assert isinstance(op, Dot)
-            for operand, wanted in ((op.a, plan.a), (op.b, plan.b)):
-                if wanted is not None and not self._is_widened(operand):
+            for operand, wanted in ((op.a, plan.a), (op.b, plan.b), (op.metadata, plan.metadata)):
+                if operand is not None and wanted is not None and not self._is_widened(operand):
                     self.assign(operand, wanted, op)
             self.assign(op.accumulator, plan.c, op)
         if self.queue:
@@ -411,6 +419,8 @@ class _Materialise:
                 v if wanted is None else self._in_layout(v, wanted, op, ops, added)
                 for v, wanted in ((op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c))
             )
+            if op.metadata is not None and plan.metadata is not None:
+                op.metadata = self._in_layout(op.metadata, plan.metadata, op, ops, added)
             return
         if isinstance(op, (Yield, For, While)):
             self._carried_operands(op, ops, added)
@@ -441,6 +451,9 @@ class _Materialise:
             return [(v, layout) for v in tiles]
         if isinstance(op, GatherAsync):
             layout = self.inference.access_layout(op, op.indices[0])
+            return [(v, layout) for v in tiles]
+        if isinstance(op, CopyAsync):
+            layout, _ = copied_layout(self.inference.facts, op, self.inference.threads(op), self.inference.target)
             return [(v, layout) for v in tiles]
         if isinstance(op, View):
             return [(op.x, op.from_layout)]
@@ -473,7 +486,21 @@ class _Materialise:
         if not isinstance(op, Store):
             return layout
         ideal = self.inference.access_layout(op, value)
-        return ideal if _poor(layout, ideal, value.tile) else layout
+        return ideal if self._poor(op, layout, ideal, value.tile) else layout
+
+    def _poor(self, op: Load | Store, layout: RegisterLayout, ideal: RegisterLayout, tile: TileType) -> bool:
+        """Whether a global access in ``layout`` touches more sectors of memory than one in ``ideal``, or moves less per
+        instruction, from short pieces of rows, for a tile that is worth a trip through shared memory. Narrow accesses
+        to long pieces are not: they take no more instructions than that trip."""
+        if op.view.view.space != "global" or layout == ideal or tile.size * tile.dtype.bits < 8 * 2048:
+            return False
+        (dim, *_), most = self.inference.vector_of(op, tile)
+        width, best = math.gcd(layout.vector_width(dim), most), math.gcd(ideal.vector_width(dim), most)
+        bits = tile.dtype.packed_bits
+        if width * bits >= VECTOR_BITS:
+            return False
+        touched, piece = request(layout, dim, width, bits)
+        return touched >= 2 * request(ideal, dim, best, bits)[0] or (width * 2 <= best and piece < LONG)
 
     def _reload(self, op: Operation, ops: list[Operation]) -> None:
         """Global loads whose layout makes for narrow accesses are done in a coalesced one and converted."""
@@ -484,7 +511,7 @@ class _Materialise:
         wanted = op.result.tile.layout
         assert wanted is not None
         ideal = self.inference.access_layout(op, op.result)
-        if not _poor(wanted, ideal, op.result.tile):
+        if not self._poor(op, wanted, ideal, op.result.tile):
             return
         _produce_in(op, 0, ideal, ops)
 
@@ -532,13 +559,11 @@ def _produce_in(op: Operation, index: int, layout: RegisterLayout, ops: list[Ope
     ops.append(convert)
 
 
-def _poor(layout: RegisterLayout, ideal: RegisterLayout, tile: TileType) -> bool:
-    """Whether a global access in ``layout`` moves much less per instruction than one in ``ideal``, for a tile that is
-    worth a trip through shared memory."""
-    if layout == ideal or tile.size * tile.dtype.bits < 8 * 2048:
-        return False
-    width = max((layout.vector_width(d) for d in range(layout.rank)), default=1)
-    best = max((ideal.vector_width(d) for d in range(ideal.rank)), default=1)
-    return width * 2 <= best and width * tile.dtype.bits < 128
-
-
+def request(layout: RegisterLayout, dim: int, width: int, bits: int) -> tuple[float, float]:
+    """For each element that a warp's first access to memory moves, the sectors of 32 bytes that it touches, and how
+    many bits of each row it moves, where ``dim`` is contiguous in memory, rows begin at sectors, and an access moves
+    ``width`` elements of so many bits."""
+    lanes = {layout.thread_index(t) for t in range(min(LANES, layout.num_threads))}
+    touched = {(*index[:dim], index[dim] * bits // SECTOR, *index[dim + 1:]) for index in lanes}
+    rows = {(*index[:dim], *index[dim + 1:]) for index in lanes}
+    return len(touched) / (len(lanes) * width), len(lanes) * width * bits / len(rows)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tilus.diagnostics import TilusError, UserError
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Access, Elementwise
 from tilus.ir.ops import (
     Atomic,
     Broadcast,
+    Concat,
     Gather,
+    Insert,
     Load,
     Reduce,
     ReduceWith,
@@ -18,7 +22,7 @@ from tilus.ir.ops import (
     Unpack,
 )
 from tilus.ir.types import TileType
-from tilus.layouts import RegisterLayout, RegisterSlice
+from tilus.layouts import RegisterLayout, RegisterSlice, local
 from tilus.layouts.packed import byte_layout, pieces_of
 
 
@@ -46,6 +50,11 @@ def operand_layout(op: Operation, operand: Value, layout: RegisterLayout) -> Reg
         return layout.permute(inverse)
     if isinstance(op, Reshape):
         return reshaped(layout, op.result.tile.shape, operand.tile.shape)
+    if isinstance(op, (Concat, Insert)):
+        if isinstance(op, Insert) and operand is op.x:
+            return layout
+        found = next(registers for part, registers in parts_registers(op, layout) if part is operand)
+        return None if found is None else found.layout
     if isinstance(op, Unpack):
         if layout.shape != op.shape:
             raise UserError.at("E0305", f"{op.source!r} is prepacked in tiles of {op.shape}, but its users have it in "
@@ -71,15 +80,46 @@ def result_layout(op: Operation, operand: Value, layout: RegisterLayout) -> Regi
     if isinstance(op, Slice):
         part = registers_of(op, layout)
         return None if part is None else part.layout
+    if isinstance(op, Insert):
+        return layout if operand is op.x else None
+    if isinstance(op, Concat):
+        return _side_by_side(op, layout)
     return None
+
+
+def _side_by_side(op: Concat, layout: RegisterLayout) -> RegisterLayout | None:
+    """The layout of equal parts of one layout, each thread having what it has of every one: neighbours where each part
+    is one element long."""
+    shape = op.parts[0].tile.shape
+    if layout.shape != shape or any(part.tile.shape != shape for part in op.parts):
+        return None
+    parts = local(*(len(op.parts) if d == op.axis else 1 for d in range(len(shape))))
+    return layout * parts if shape[op.axis] == 1 else parts * layout
+
+
+def parts_registers(op: Concat | Insert, layout: RegisterLayout) -> list[tuple[Value, RegisterSlice | None]]:
+    """The parts of a result in ``layout``, each with the registers that hold it where they are the same in every
+    thread."""
+    if isinstance(op, Insert):
+        return [(op.part, _box(layout, op.result.tile.shape, op.starts, op.part.tile.shape))]
+    starts, found = [0] * op.result.tile.rank, []
+    for part in op.parts:
+        found.append((part, _box(layout, op.result.tile.shape, starts, part.tile.shape)))
+        starts[op.axis] += part.tile.shape[op.axis]
+    return found
 
 
 def registers_of(op: Slice, layout: RegisterLayout) -> RegisterSlice | None:
     """The registers that hold a slice of a tile in ``layout``, where they are the same in every thread; else None."""
-    if layout.shape != op.x.tile.shape:
+    return _box(layout, op.x.tile.shape, op.starts, op.sizes)
+
+
+def _box(layout: RegisterLayout, shape: tuple[int, ...], starts: Sequence[int],
+         sizes: Sequence[int]) -> RegisterSlice | None:
+    if layout.shape != shape:
         return None
     try:
-        return layout.slice(op.starts, op.sizes)
+        return layout.slice(starts, sizes)
     except TilusError:
         return None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tilus.ir.core import Function, Module
 from tilus.lowering.check_instructions import check_instructions
 from tilus.lowering.contract import contract
+from tilus.lowering.demand_precision import demand_precision
 from tilus.lowering.divide_blocks import divide_blocks
 from tilus.lowering.dots import choose_dot_units
 from tilus.lowering.empty_tiles import drop_empty_tiles
@@ -41,6 +42,7 @@ GPU_TILE_PASSES: tuple[tuple[str, Pass], ...] = (
     ("check-instructions", check_instructions),
     ("drop-empty-tiles", drop_empty_tiles),
     ("simplify", simplify),
+    ("demand-precision", demand_precision),
     ("enter-groups", enter_groups),
     ("unpack-loads", unpack_loads),
     ("choose-dot-units", choose_dot_units),

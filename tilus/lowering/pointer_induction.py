@@ -8,6 +8,8 @@ another is made from it by one addition.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.dtypes import i64
@@ -16,6 +18,8 @@ from tilus.ir.types import PointerType
 from tilus.lowering.slot_induction import Known, carry_slots
 from tilus.records import field, record
 
+MOST_WALKERS = 8
+"""Pointers into one array that an iteration may carry on."""
 Monomial = tuple[int, ...]
 """A product of loop-invariant values, by their numbers in ``_Reduction.invariants``, in order."""
 
@@ -97,7 +101,8 @@ class _Address:
 
 @record
 class _Walker:
-    """A carried pointer: its value at the beginning of an iteration is at ``rest``'s varying part."""
+    """A carried pointer: its value at the beginning of an iteration is at ``rest``'s varying part. ``latest`` has
+    walked on within the body; ``last`` is beside it."""
 
     root: Value
     coefficient: Polynomial
@@ -105,9 +110,12 @@ class _Walker:
     argument: Value
     latest: Value = field(init=False)
     latest_rest: Polynomial = field(init=False)
+    last: Value = field(init=False)
+    last_rest: Polynomial = field(init=False)
 
     def __post_init__(self) -> None:
         self.latest, self.latest_rest = self.argument, self.rest
+        self.last, self.last_rest = self.argument, self.rest
 
 
 class _Reduction:
@@ -211,6 +219,8 @@ class _Reduction:
     def _rewrite(self, used: list[_Address]) -> None:
         loop = self.loop
         hop_of: dict[Polynomial, Polynomial | None] = {}
+        self.counts = Counter((root, coefficient) for root, coefficient, _ in dict.fromkeys(
+            (a.root, a.coefficient, a.rest.varying) for a in used))
         replacement: dict[Operation, list[Operation]] = {}
         mapping: dict[Value, Value] = {}
         for address in used:
@@ -255,6 +265,8 @@ class _Reduction:
                 continue
             if walker.latest_rest == wanted:
                 return walker.latest
+            if self.crowded(address):
+                return self._beside(walker, wanted, ops)
             if self.loop.iterations <= 1:
                 # As many additions as a walker of its own would take, in fewer registers: the difference is uniform.
                 return self._moved(walker.argument, wanted + walker.rest.scaled(-1), ops)
@@ -266,6 +278,22 @@ class _Reduction:
         walker = _Walker(address.root, address.coefficient, wanted, argument)
         self.walkers.append(walker)
         return argument
+
+    def crowded(self, address: _Address) -> bool:
+        """Whether so many addresses walk along with this one that each of them having a pointer fills the registers."""
+        hops = self.loop.iterations if address.coefficient.varying.terms else 1  # whose addresses lie apart
+        return self.counts[address.root, address.coefficient] > MOST_WALKERS * hops
+
+    def _beside(self, walker: _Walker, wanted: Polynomial, ops: list[Operation]) -> Value:
+        """A pointer made from the walker's own, or from the last that was, where that takes a difference that is there
+        already: rows that follow each other are one stride apart."""
+        first, last = (wanted + rest.scaled(-1) for rest in (walker.rest, walker.last_rest))
+        if last.varying in self.values and first.varying not in self.values:
+            walker.last = self._moved(walker.last, last, ops)
+        else:
+            walker.last = self._moved(walker.argument, first, ops)
+        walker.last_rest = wanted
+        return walker.last
 
     def _moved(self, pointer: Value, by: Polynomial, ops: list[Operation]) -> Value:
         offset = self._value(by.varying) if by.varying.terms else None

@@ -29,6 +29,7 @@ from tilus.ir.ops import (
     While,
 )
 from tilus.ir.ops.arith import COMMUTATIVE
+from tilus.ir.ops.simt import CallEach
 from tilus.ir.rewriter import erase_dead, is_pure
 from tilus.ir.types import TileType
 from tilus.lowering.assumptions import conditions
@@ -99,6 +100,8 @@ class _Folder:
             outside = self.available
             if isinstance(op, Groups):  # tiles are of the threads that compute them
                 self.available = {k: v for k, v in outside.items() if not any(map(_is_tile, v))}
+            elif isinstance(op, CallEach):  # nothing from outside is there
+                self.available = {}
             for region in op.regions:
                 self.run(region)
             self.available = outside

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tilus.diagnostics import Diagnostic, Label, Span, UserError
@@ -11,7 +12,8 @@ from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import NAMED, DType
-from tilus.lang.signature import contiguous_strides, dim_value
+from tilus.ir.strides import contiguous_strides, divisor_of
+from tilus.lang.signature import dim_value
 from tilus.runtime import arrays
 from tilus.runtime.arrays import HOST, ArrayArgument, Refused
 from tilus.runtime.recognise import as_array
@@ -34,18 +36,28 @@ def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, 
     contiguous = argument.is_contiguous
     known: tuple[int | None, ...]
     if contiguous:
-        known = contiguous_strides(declared)
-        multiples = tuple(s % 16 == 0 for s in usual)
+        strides, known = usual, contiguous_strides(declared)
     else:
         known = tuple(s if s in (0, 1) else None for s in strides)
-        multiples = tuple(s % 16 == 0 for s in strides)
     low, high = argument.extent_bytes()
     # Neither bytes nor, of narrower ones, elements are too many to be counted in 32 bits.
     small = (high - low) * 8 < SMALL_BYTES * min(8, argument.dtype.packed_bits) and max(shape, default=0) < SMALL_EXTENT
     return Parameter(
-        name, "array", annotation.dims, declared, known, contiguous, tuple(n % 16 == 0 for n in shape), multiples,
-        aligned=argument.address % 16 == 0, small=small, prepacked=bool(argument.format),
+        name, "array", annotation.dims, declared, known, contiguous,
+        tuple(n if stride == 1 else _whole(n) for n, stride in zip(map(divisor_of, shape), strides, strict=True)),
+        tuple(map(divisor_of, strides)), aligned=argument.address % 16 == 0, small=small,
+        prepacked=bool(argument.format),
     )
+
+
+def coarsened(parameter: Parameter) -> Parameter:
+    """What kernels assume where they are not the better for what is a multiple of less than 16."""
+    return replace(parameter, shape_divisors=tuple(map(_whole, parameter.shape_divisors)),
+                   strides_divisors=tuple(map(_whole, parameter.strides_divisors)))
+
+
+def _whole(divisor: int) -> int:
+    return 16 if divisor == 16 else 1
 
 
 def take_array(name: str, value: Any, declared: Span | None) -> ArrayArgument | None:

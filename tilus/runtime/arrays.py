@@ -57,8 +57,10 @@ class ArrayArgument:
         return byte_range(self.shape, self.strides, self.dtype.packed_bits)
 
     def shaped(self, shape: tuple[int, ...]) -> ArrayArgument:
-        """The memory of a contiguous array under another shape."""
-        array = None if self.array is None else self.array.reshape(shape)  # type: ignore[union-attr]
+        """The memory of a contiguous array, or the beginning of that, under another shape."""
+        array = self.array
+        if array is not None:
+            array = array.reshape(-1)[: math.prod(shape)].reshape(shape)  # type: ignore[union-attr]
         return replace(self, shape=shape, strides=contiguous(shape), array=array)
 
     @property

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from tilus.diagnostics import UserError
+from tilus.ir.core import Parameter
 from tilus.lang.reads import Check, Reads
-from tilus.runtime.arguments import call_error
+from tilus.runtime.arguments import call_error, coarsened
 from tilus.runtime.arrays import CUDA, HOST, ArrayArgument
 from tilus.runtime.specialise import Specialisation
 from tilus.targets import Target, get_target
@@ -83,6 +84,10 @@ class Engine:
     def target(self) -> Target:
         """What it compiles kernels for; those that do not compile go by this machine."""
         return get_target("cpu")
+
+    def assumed(self, parameters: Sequence[Parameter]) -> Sequence[Parameter]:
+        """What specialisations assume, of what is known of the arguments of a call."""
+        return [coarsened(p) for p in parameters]
 
     def runner(self, specialisation: Specialisation) -> Runner:
         """What runs the specialisation, made at the first call. Raises UserError."""

@@ -58,7 +58,7 @@ def _parameter(parameter: Parameter) -> str:
     facts = ["written" if parameter.written else "read only"]
     facts += [word for word, holds in (("contiguous", parameter.contiguous), ("16-byte aligned", parameter.aligned),
                                        ("under 2 GiB", parameter.small)) if holds]
-    divisible = [str(d) for d, yes in enumerate(parameter.shape_divisible) if yes]
-    if divisible:
-        facts.append(f"extents {', '.join(divisible)} multiples of 16")
+    for divisor in sorted({n for n in parameter.shape_divisors if n > 1}, reverse=True):
+        multiples = [str(d) for d, n in enumerate(parameter.shape_divisors) if n == divisor]
+        facts.append(f"extents {', '.join(multiples)} multiples of {divisor}")
     return f"{parameter.name}: {parameter.kind} {list(parameter.dims)}, {', '.join(facts)}"

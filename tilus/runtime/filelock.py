@@ -8,6 +8,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
+from io import FileIO
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.001, 0.05
 
@@ -18,51 +19,55 @@ def key_lock(path: str, timeout: float) -> Iterator[None]:
 
     After ``timeout`` seconds, or where the directory takes no locks, goes on without the lock: it only saves work.
     """
-    descriptor = _acquire(path, timeout)
+    file = _acquire(path, timeout)
     try:
         yield
     finally:
-        if descriptor is not None:
+        if file is not None:
             # Whoever waits on the removed file finds that it is gone and opens a new one.
             with contextlib.suppress(OSError):
                 os.unlink(path)
-            os.close(descriptor)
+            file.close()
 
 
-def _acquire(path: str, timeout: float) -> int | None:
+def _acquire(path: str, timeout: float) -> FileIO | None:
     deadline = time.monotonic() + timeout
     wait = _SHORTEST_WAIT
     while True:
         try:
-            descriptor = _try_lock(path)
+            file = _try_lock(path)
         except OSError:
             return None
-        if descriptor is not None:
-            return descriptor
+        if file is not None:
+            return file
         if time.monotonic() > deadline:
             return None
         time.sleep(wait)
         wait = min(2 * wait, _LONGEST_WAIT)
 
 
-def _try_lock(path: str) -> int | None:
-    """The locked file's descriptor, or None while another holds it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+def _try_lock(path: str) -> FileIO | None:
+    """The locked file, or None while another holds it. It is an object, not a number: where Ctrl-C comes before anybody
+    has it, it is closed all the same, and the lock released."""
     try:
-        descriptor = os.open(path, flags, 0o600)
+        file = _open(path)
     except FileNotFoundError:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        descriptor = os.open(path, flags, 0o600)
+        file = _open(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if _is_at(descriptor, path):
-            return descriptor
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(file.fileno(), path):
+            return file
     except OSError as error:
         if error.errno not in (errno.EWOULDBLOCK, errno.EINTR):
-            os.close(descriptor)
+            file.close()
             raise
-    os.close(descriptor)
+    file.close()
     return None
+
+
+def _open(path: str) -> FileIO:
+    return FileIO(path, "a+", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _is_at(descriptor: int, path: str) -> bool:

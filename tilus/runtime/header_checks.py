@@ -77,8 +77,9 @@ class Checks:
             extent, known = f"{name}.shape[{d}]", p.shape[d]
             if known is not None:
                 checks.append((f"{extent} != {known}", f"{extent} is {known}"))
-            elif p.shape_divisible and p.shape_divisible[d]:
-                checks.append((f"{extent} < 0 || {extent} % 16 != 0", f"{extent} is a multiple of 16"))
+            elif p.shape_divisors and p.shape_divisors[d] > 1:
+                divisor = p.shape_divisors[d]
+                checks.append((f"{extent} < 0 || {extent} % {divisor} != 0", f"{extent} is a multiple of {divisor}"))
             else:
                 checks.append((f"{extent} < 0", f"{extent} is not negative"))
         if p.small and rank:
@@ -95,8 +96,9 @@ class Checks:
             extent, stride, known = f"{name}.shape[{d}]", f"{name}.strides[{d}]", p.strides[d] if p.strides else None
             if known is not None and not p.contiguous:
                 checks.append((f"{extent} > 1 && {stride} != {known}", f"{stride} is {known}"))
-            elif known is None and p.strides_divisible and p.strides_divisible[d]:
-                checks.append((f"{extent} > 1 && {stride} % 16 != 0", f"{stride} is a multiple of 16"))
+            elif known is None and p.strides_divisors and p.strides_divisors[d] > 1:
+                divisor = p.strides_divisors[d]
+                checks.append((f"{extent} > 1 && {stride} % {divisor} != 0", f"{stride} is a multiple of {divisor}"))
         alignment = 16 if p.aligned else bits // 8 if bits in (8, 16, 32, 64) else self.word_bytes
         if alignment > 1:
             checks.append((f"(uint64_t){name}.data % {alignment} != 0",

@@ -222,7 +222,7 @@ class JitFunction(TracedFunction):
         if call.kinds and runner_engine.kind not in call.kinds:
             where = "GPU" if runner_engine.kind == HOST else "host"
             raise call_error("E0601", f"the engine {name!r} cannot run on {where} arrays")
-        return call, runner_engine, self.specialise(call.constants, call.parameters)
+        return call, runner_engine, self.specialise(call.constants, runner_engine.assumed(call.parameters))
 
     def prepared(self, chosen: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Prepared:
         """A call that is checked, but neither compiled nor run. Raises UserError as calls do."""

@@ -82,9 +82,10 @@ class Space:
     def forget(self, offsets: Array, size: int, count: int, undefined: Array) -> None:
         """These elements, (n,) or (n, count), were stored with undefined values."""
 
-    def _aligned(
+    def aligned(
         self, site: Site, batch: Batch, lanes: Array | None, address: Array, offsets: Array, size: int
     ) -> Array:
+        """The offsets, where addresses are multiples of ``size``; the others are faults."""
         wrong = (address & (size - 1)) != 0
         if not wrong.any():
             return offsets
@@ -139,7 +140,7 @@ class GlobalSpace(Space):
         if low < site.lo or high + size > site.hi:
             offsets = self._check(site, batch, lanes, address, offsets, size, low, high)
         if (first | pattern.bits) & (size - 1):
-            offsets = self._aligned(site, batch, lanes, address, offsets, size)
+            offsets = self.aligned(site, batch, lanes, address, offsets, size)
         if site.space in ("param", "const"):
             return offsets
         launch = batch.launch
@@ -280,7 +281,7 @@ class SharedSpace(Space):
         else:
             own = address
         offsets = own + base
-        return self._aligned(site, self.batch, lanes, address, offsets, size) \
+        return self.aligned(site, self.batch, lanes, address, offsets, size) \
             if (first | pattern.bits) & (size - 1) else offsets
 
     def _far(self, site: Site, lanes: Array | None, address: Array, base: Array, size: int) -> tuple[Array, Array]:
@@ -367,7 +368,7 @@ class LocalSpace(Space):
             address = np.where(outside, 0, address)
         offsets = address + base
         if size > 1:
-            offsets = self._aligned(site, batch, lanes, address, offsets, size)
+            offsets = self.aligned(site, batch, lanes, address, offsets, size)
         if self.written is not None:
             if site.write:
                 self.written[offsets[:, None] + np.arange(size)] = True

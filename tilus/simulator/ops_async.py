@@ -10,6 +10,7 @@ from tilus.simulator import counters
 from tilus.simulator.isa import instr
 from tilus.simulator.machine import Array, Binder, Const, Group, Op, Reg, Run
 from tilus.simulator.ops_memory import address_of
+from tilus.simulator.sites import Site
 
 
 @instr("cp.async cop:ca|cg dst:shared|shared::cta =global ?hint:L2::cache_hint ?pre:L2::64B|L2::128B|L2::256B",
@@ -37,10 +38,14 @@ def cp_async(b: Binder, op: Op) -> Run:
         wanted = _wanted(b, op, count, ignore, lanes, size)
         taken = np.flatnonzero(wanted)
         offsets = np.zeros(where.size, np.int64)
-        if taken.size:
+        if taken.size and (count is None or (wanted[taken] == size).all()):
             everything = taken.size == where.size
             offsets[taken] = launch.memory.locate(load_site, batch, g.idx if everything else lanes[taken],
                                                   where[taken], size)
+        elif taken.size:
+            for some in np.unique(wanted[taken]).tolist():
+                chosen = np.flatnonzero(wanted == some)
+                offsets[chosen] = _beginning(b, load_site, lanes[chosen], where[chosen], some, size)
         shadow = batch.shared.shadow
         if shadow is not None:
             shadow.async_issue(op, lanes, there, size)
@@ -60,6 +65,17 @@ def cp_async(b: Binder, op: Op) -> Run:
         batch.queue.issue(lanes, finish)
 
     return run
+
+
+def _beginning(b: Binder, site: Site, lanes: Array, address: Array, count: int, size: int) -> Array:
+    """Where the first ``count`` bytes of copies of ``size`` are, at addresses that are multiples of that; no more than
+    those are read."""
+    memory, batch = b.launch.memory, b.batch
+    widest = 1 << count.bit_length() - 1
+    offsets = memory.locate(site, batch, lanes, address, widest)
+    if widest != count:
+        memory.locate(site, batch, lanes, address + (count - 1), 1)
+    return memory.aligned(site, batch, lanes, address, offsets, size)
 
 
 def _source_size(b: Binder, op: Op, items: tuple[object, ...], size: int) -> tuple[Array | None, Array | None]:

@@ -31,13 +31,18 @@ _SM_100A = _SM_100 | _BLACKWELL_SPECIFIC | {F.TCGEN05, F.REDUX_F32, F.CVT_STOCHA
 _SM_120A = _SM_100 | _BLACKWELL_SPECIFIC | {F.MMA_F8F6F4, F.MMA_BLOCK_SCALE, F.MMA_NVF4}
 
 
+_F64_EMULATED = frozenset({F.MMA_M8N8K4_F64, F.MMA_M16N8K4_F64})
+_FP8_EMULATED = frozenset({F.MMA_FP8})
+
+
 def _cuda(name: str, arch: int, *, ptx: tuple[int, int], threads: int, blocks: int, shared: int, optin: int,
-          board: str, sms: int, features: frozenset[Feature], cluster: int = 1) -> Target:
+          board: str, sms: int, features: frozenset[Feature], cluster: int = 1,
+          emulated: frozenset[Feature] = frozenset()) -> Target:
     return Target(
         name=name, backend="nvidia", arch=arch, ptx_version=ptx, toolkit=13 if arch >= 75 else 12,
         max_threads_per_sm=threads, max_blocks_per_sm=blocks, shared_per_sm=shared * KIB,
         shared_per_block_optin=optin * KIB, shared_reserved=KIB if arch >= 80 else 0, max_cluster_size=cluster,
-        board=board, sm_count=sms, features=features,
+        board=board, sm_count=sms, features=features, emulated=emulated,
     )
 
 
@@ -55,11 +60,14 @@ _ALL = (
     _cuda("sm_89", 89, ptx=(8, 4), threads=1536, blocks=24, shared=100, optin=99, board="L40S", sms=142,
           features=_SM_89),
     *(_cuda(name, 90, ptx=(8, 4), threads=2048, blocks=32, shared=228, optin=227, board="H100 SXM", sms=132,
-            features=features, cluster=8) for name, features in (("sm_90", _SM_90), ("sm_90a", _SM_90A))),
+            features=features, cluster=8, emulated=_FP8_EMULATED)
+      for name, features in (("sm_90", _SM_90), ("sm_90a", _SM_90A))),
     *(_cuda(name, 100, ptx=(8, 8), threads=2048, blocks=32, shared=228, optin=227, board="B200", sms=148,
-            features=features, cluster=8) for name, features in (("sm_100", _SM_100), ("sm_100a", _SM_100A))),
+            features=features, cluster=8, emulated=_FP8_EMULATED)
+      for name, features in (("sm_100", _SM_100), ("sm_100a", _SM_100A))),
     *(_cuda(name, 120, ptx=(8, 8), threads=1536, blocks=24, shared=100, optin=99, board="RTX 5090", sms=170,
-            features=features, cluster=8) for name, features in (("sm_120", _SM_100), ("sm_120a", _SM_120A))),
+            features=features, cluster=8, emulated=_F64_EMULATED)
+      for name, features in (("sm_120", _SM_100), ("sm_120a", _SM_120A))),
     Target("ascend910b", "ascend", board="ascend910b1", sm_count=24),
 )
 

@@ -21,6 +21,7 @@ class Target:
         shared_per_block: limit without opting in; what static ``__shared__`` arrays may take.
         shared_per_block_optin: limit of dynamic shared memory after the launch attribute is raised.
         shared_reserved: bytes of ``shared_per_sm`` that the system takes for each resident block.
+        emulated: those of the features that are sequences of other instructions on the chip.
         board, sm_count: a representative board, for grid heuristics and the cost model.
     """
 
@@ -44,6 +45,7 @@ class Target:
     board: str = ""
     sm_count: int = 0
     features: frozenset[Feature] = frozenset()
+    emulated: frozenset[Feature] = frozenset()
 
     @property
     def is_cuda(self) -> bool:

@@ -21,13 +21,17 @@ def emit_cuda(module: Module, lines: bool = False) -> str:
     printers = [KernelPrinter(f, target, lines, HANDLERS) for f in module.kernels]
     bodies = [p.run() for p in printers]
     functions = {text: None for p in printers for text in p.functions.values()}
+    called = [text for p in printers for text in p.called]
     instructions = {text: None for p in printers for text in p.instructions.values()}
     text = [f"// {', '.join(f.name for f in module.kernels)} for {module.target}, made by tilus"]
     if lines:
         text.append(line_directive(PRELUDE_FILE, 1))
     if instructions:
         text += ["namespace ptx {", *instructions, "}  // namespace ptx"]
-    return "\n".join([*text, *functions, "", *bodies]) + "\n"
+    text += functions
+    if called:
+        text += ["namespace parts {", *called, "}  // namespace parts"]
+    return "\n".join([*text, "", *bodies]) + "\n"
 
 
 __all__ = ["emit_cuda"]

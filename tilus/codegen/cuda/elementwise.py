@@ -121,9 +121,10 @@ def _bitcast(k: KernelPrinter, op: Bitcast, operands: list[str]) -> str:
 
 def _cast(k: KernelPrinter, op: Cast, operands: list[str]) -> str:
     (x,), source, target = operands, op.x.tile.dtype, op.dtype
-    instruction = _CONVERSIONS.get((source.name, target.name))
+    instruction = _CONVERSIONS.get((source.name, target.name)) or ptx.conversion(op)
     if instruction is not None:
-        return k.pure(instruction, x=x)
+        result = k.pure(instruction, x=x)
+        return cast(c_type(target), result) if target.is_int else result
     return _saturated(k, x, source, target) if source.is_float and target.is_int else cast(c_type(target), x)
 
 
@@ -272,8 +273,10 @@ def cvt_fp8(k: KernelPrinter, op: CvtFp8) -> None:
         k.define(op.result, [infix("|", low, infix("<<", high, "16"))
                              for low, high in zip(pairs[::2], pairs[1::2], strict=True)])
     else:
-        k.define(op.result, [k.pure(instruction, x=half) for name in cells.names
-                             for half in (name, infix(">>", name, "16"))])
+        word, names = ptx.word_to_f16(PTX_TYPES[cells.dtype.name]), list(cells.names)
+        made = k.declare(op.result)
+        for i, name in enumerate(names):
+            k.line(f"{k.call(word, {'x': [name]}, made[2 * i : 2 * i + 2], 'unsigned')};")
 
 
 HANDLERS: Handlers = {**dict.fromkeys(_ELEMENT, elementwise), CvtFp8: cvt_fp8}

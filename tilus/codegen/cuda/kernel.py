@@ -18,7 +18,7 @@ from tilus.codegen.cuda.types import c_type, cell_type_of
 from tilus.codegen.cuda.wrapping import wrapped
 from tilus.codegen.file_names import file_name
 from tilus.codegen.ptx.instruction import Address, Immediate, Instruction, Registers
-from tilus.diagnostics import UNKNOWN_SPAN, UnsupportedError
+from tilus.diagnostics import UNKNOWN_SPAN, Span, UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import For, If, Pack, While
@@ -47,6 +47,7 @@ class KernelPrinter(CellEmitter):
         self.byte_offsets: dict[tuple[Value, int], str] = {}  # 64-bit forms of offsets in elements of a size
         self.functions: dict[str, str] = {}  # of the prelude
         self.instructions: dict[tuple[Instruction, str], str] = {}  # functions of PTX instructions
+        self.called: list[str] = []  # definitions of functions of the kernel's own
         self.uses: Counter[Value] = Counter()
         self.used_in: dict[Value, int] = {}  # the block of the last use
         self.packs: dict[Value, Pack] = {}  # where values become parts of a vector
@@ -87,6 +88,32 @@ class KernelPrinter(CellEmitter):
         written = next((p.written for p in self.function.parameters if p.name == value.name), True)
         restrict = "__restrict__ " if value.name in self.function.attributes.restrict else ""
         return f"{'' if written else 'const '}{c_type(value.type.dtype)}* {restrict}{name}"
+
+    def code_apart(self, body: Block, span: Span) -> tuple[str, str, list[list[str]]]:
+        """A function of a block that uses its arguments only: its name, the type of what it gives, and the fields there
+        of each result."""
+        name = f"{self.function.name}_{len(self.called) // 2 + 1}"
+        printer = KernelPrinter(Function(name, body, (), span=span), self.target, self.lines_of_source, self.handlers)
+        printer.functions, printer.instructions = self.functions, self.instructions
+        parameters = [p for value in body.args for p in printer._cells_taken(value)]
+        printer.block(body)
+        results = body.terminator.operands
+        cells = [n for value in results for n in printer.cells[value].names]
+        types = [cell_type_of(value) for value in results for _ in range(cells_of(value))]
+        given = f"{name}_result"
+        fields = "; ".join(f"{ctype} y{i}" for i, ctype in enumerate(types))
+        values = ", ".join(syntax.assigned(n, ctype) for n, ctype in zip(cells, types, strict=True))
+        self.called += [f"struct {given} {{ {fields}; }};", "\n".join([
+            *wrapped("", f"static __device__ __noinline__ {given} {name}({', '.join(parameters)}) {{"), *printer.lines,
+            *wrapped("  ", f"return {{{values}}};"), "}"])]
+        named = iter(f"y{i}" for i in range(len(types)))
+        return f"parts::{name}", f"parts::{given}", [[next(named) for _ in range(cells_of(v))] for v in results]
+
+    def _cells_taken(self, value: Value) -> list[str]:
+        """The parameters of a function that hold a value."""
+        names = [self.fresh(value.name) for _ in range(cells_of(value))]
+        self.bind(value, names)
+        return [f"{cell_type_of(value)} {name}" for name in names]
 
     def block(self, block: Block) -> None:
         around = self.span

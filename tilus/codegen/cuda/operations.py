@@ -15,6 +15,7 @@ from tilus.ir.ops import Broadcast, Const
 from tilus.ir.ops.simt import (
     REREAD,
     Barrier,
+    CallEach,
     Keep,
     Mma,
     PrintThread,
@@ -125,6 +126,15 @@ def keep(k: KernelPrinter, op: Keep) -> None:
     k.bind(op.result, [k.named(n, ctype, op.x.name) for n in k.cells[op.x].names])
 
 
+def call_each(k: KernelPrinter, op: CallEach) -> None:
+    name, ctype, fields = k.code_apart(op.body, op.span)
+    for values, results in op.groups():
+        given = k.fresh("part")
+        k.line(f"const {ctype} {given} = {name}({', '.join(n for v in values for n in k.cells[v].names)});")
+        for result, cells in zip(results, fields, strict=True):
+            k.bind(result, [f"{given}.{field}" for field in cells])
+
+
 def regroup(k: KernelPrinter, op: Regroup) -> None:
     """Cells are words, whatever they are words of."""
     cells = k.cells[op.x]
@@ -165,6 +175,6 @@ def print_thread(k: KernelPrinter, op: PrintThread) -> None:
 HANDLERS: Handlers = {
     **dict.fromkeys(ptx.DESCRIBED, described), Barrier: barrier, Mma: mma, PtrAtomic: ptr_atomic, Const: const,
     WarpBarrier: lambda k, op: k.line("__syncwarp();"), Trap: lambda k, op: k.line("__trap();"),
-    SpecialRegister: special, Broadcast: broadcast, Keep: keep, Regroup: regroup, WarpShuffle: warp_shuffle,
-    WarpRedux: warp_redux, PrintThread: print_thread,
+    SpecialRegister: special, Broadcast: broadcast, Keep: keep, CallEach: call_each, Regroup: regroup,
+    WarpShuffle: warp_shuffle, WarpRedux: warp_redux, PrintThread: print_thread,
 }

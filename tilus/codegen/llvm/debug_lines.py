@@ -32,6 +32,15 @@ class DebugLines:
         self._places.clear()
         return f" !dbg {self.scope}"
 
+    def scopes(self) -> tuple[str, str]:
+        """The function that is being emitted, for :meth:`leave` after another one."""
+        return self.scope, self.file
+
+    def leave(self, outer: tuple[str, str]) -> None:
+        """Go on with an earlier function."""
+        self.scope, self.file = outer
+        self._places.clear()
+
     def at(self, span: Span) -> str:
         """What an instruction that belongs to a place carries; nothing where the place is not known."""
         if not span.known:

@@ -81,8 +81,10 @@ class HostEmitter(ControlFlow):
         self.block(function.body)
         result = function.body.terminator.operands
         e.do(f"ret {self.returns} {self.names[result[0]]}" if result else "ret void")
+        bits = function.attributes.vector_bits
+        narrow = f' "prefer-vector-width"="{bits}" "min-legal-vector-width"="0"' if bits else ""
         head = (f"define {function.attributes.linkage} {self.returns} @{function.name}({', '.join(arguments)}) "
-                "nounwind {")
+                f"nounwind{narrow} {{")
         e.module.definitions.append("\n".join([head, *e.lines, "}"]))
 
     def block(self, block: Block) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 from tilus.codegen.ptx.instruction import Described, Effects, Immediate, Instruction, Registers
+from tilus.codegen.ptx.names import PTX_TYPES
+from tilus.ir.ops import Cast
 from tilus.ir.ops.words import BytePermute, FunnelShift, Lop3
 
 
@@ -24,6 +27,15 @@ def approx_unary(kind: str, ftz: bool) -> Instruction:
 def bytes_to_f16(name: str) -> Instruction:
     """Two 8-bit floats (``e4m3``, ``e5m2``) in 16 bits as two f16 in 32."""
     return _pure(f"{name}x2_to_f16x2", f"cvt.rn.f16x2.{name}x2 $result, $x;", "r", x="h")
+
+
+@functools.cache
+def word_to_f16(name: str) -> Instruction:
+    """Four 8-bit floats in 32 bits as two pairs of f16; no register holds a half of them."""
+    text = (f"{{ .reg .b16 first, second; mov.b32 {{first, second}}, $x; cvt.rn.f16x2.{name}x2 $low, first; "
+            f"cvt.rn.f16x2.{name}x2 $high, second; }}")
+    return Instruction(f"{name}x4_to_f16x4", text, (Registers("low", "r"), Registers("high", "r")),
+                       (Registers("x", "r"),), Effects.NONE)
 
 
 @functools.cache
@@ -73,6 +85,34 @@ def byte_permute(op: BytePermute) -> Instruction:
 
 
 PRMT_BY_REGISTER = _pure("prmt_by", "prmt.b32 $result, $low, $high, $control;", "r", low="r", high="r", control="r")
+def conversion(op: Cast) -> Instruction | None:
+    """The instruction of a conversion between integers and floats; None where that is left to the compilers."""
+    source, target = op.x.tile.dtype, op.dtype
+    if source.is_float and target.is_int:
+        rounding = {"rm": "rmi", "rp": "rpi"}.get(op.rounding, "rzi")
+        known = (source.name, target.bits) in _TO_INTEGERS
+        return _to_integer(source.name, PTX_TYPES[target.name], rounding) if known else None
+    if source.is_int and target.is_float and (target.bits == 16 or op.rounding != "rn"):
+        return _from_integer(PTX_TYPES[source.name], target.name, op.rounding)
+    return None
+
+
+_TO_INTEGERS = frozenset(itertools.product(("f16", "f32"), (8, 16, 32)))
+
+
+@functools.cache
+def _to_integer(source: str, target: str, rounding: str) -> Instruction:
+    """Saturating; of NaNs, 0."""
+    return _pure(f"{source}_to_{target}_{rounding}", f"cvt.{rounding}.{target}.{source} $result, $x;",
+                 "h" if target[1:] == "16" else "r", x="f" if source == "f32" else "h")
+
+
+@functools.cache
+def _from_integer(source: str, target: str, rounding: str) -> Instruction:
+    return _pure(f"{source}_to_{target}_{rounding}", f"cvt.{rounding}.{target}.{source} $result, $x;",
+                 "f" if target == "f32" else "h", x="l" if source[1:] == "64" else "r")
+
+
 F16_TO_F32 = _pure("f16_to_f32", "cvt.f32.f16 $result, $x;", "f", x="h")
 F32_TO_F16 = _pure("f32_to_f16", "cvt.rn.f16.f32 $result, $x;", "h", x="f")
 F64_TO_F16 = _pure("f64_to_f16", "cvt.rn.f16.f64 $result, $x;", "h", x="d")

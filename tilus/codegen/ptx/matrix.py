@@ -14,16 +14,23 @@ def mma(op: Mma) -> Instruction:
     tiles = (op.a.tile, op.b.tile, op.c.tile)
     a, b, c = (PTX_TYPES[t.dtype.name] for t in tiles)
     words = tuple(t.size * t.dtype.bits // 32 for t in tiles)
-    return _mma(op.shape, op.order, ("tf32", "tf32", c) if op.tf32 else (a, b, c), words)
+    return _mma(op.shape, op.order, ("tf32", "tf32", c) if op.tf32 else (a, b, c), words, op.metadata is not None)
 
 
 @functools.cache
-def _mma(shape: tuple[int, int, int], order: str, types: tuple[str, ...], words: tuple[int, ...]) -> Instruction:
+def _mma(shape: tuple[int, int, int], order: str, types: tuple[str, ...], words: tuple[int, ...],
+         sparse: bool) -> Instruction:
     m, n, k = shape
     a, b, c = types
     kinds = ["d" if t == "f64" else "f" if t == "f32" else "r" for t in (a, b, c)]
     counts = [n // 2 if t == "f64" else n for n, t in zip(words, types, strict=True)]
     operands = [Registers(*o) for o in zip(("a", "b", "c"), kinds, counts, strict=True)]
+    if sparse:
+        return Instruction(
+            f"mma_sp_m{m}n{n}k{k}_{a}_{b}_{c}",
+            f"mma.sp.sync.aligned.m{m}n{n}k{k}.{order}.{c}.{a}.{b}.{c} $result, $a, $b, $c, $metadata, 0;",
+            (Registers("result", kinds[2], counts[2]),), (*operands, Registers("metadata", "r")), Effects.CONVERGENT,
+            accumulator="c")
     return Instruction(
         f"mma_m{m}n{n}k{k}_{order.replace('.', '_')}_{a}_{b}_{c}",
         f"mma.sync.aligned.m{m}n{n}k{k}.{order}.{c}.{a}.{b}.{c} $result, $a, $b, $c;",

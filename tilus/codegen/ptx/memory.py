@@ -45,19 +45,20 @@ def _access_name(stem: str, space: str, kind: str, words: int, bits: int) -> str
 
 
 def cp_async(op: CpAsync) -> Instruction:
-    """``cp.async``; 16 bytes go past L1. What it takes is whether to ignore the source."""
-    return _cp_async(op.bytes, op.predicate is not None, op.active is not None)
+    """``cp.async``; 16 bytes go past L1. What it takes is whether to ignore the source, or how much of it there is."""
+    return _cp_async(op.bytes, op.predicate is not None, op.active is not None, op.count is not None)
 
 
 @functools.cache
-def _cp_async(size: int, guarded: bool, some: bool) -> Instruction:
+def _cp_async(size: int, guarded: bool, some: bool, counted: bool) -> Instruction:
     ignore = (Registers("predicate", "b", negated=True),) if guarded else ()
+    count = (Registers("count", "r"),) if counted else ()
     active = (Registers("active", "b"),) if some else ()
     return Instruction(
-        f"cp_async_{size}{'_if' if guarded else ''}{'_by_some' if some else ''}",
+        f"cp_async_{size}{'_if' if guarded else ''}{'_of' if counted else ''}{'_by_some' if some else ''}",
         f"{'@$active ' if some else ''}cp.async.{'cg' if size == 16 else 'ca'}.shared.global [$destination], "
-        f"[$source], {size}{', $predicate' if guarded else ''};",
-        (), (Address("destination", "shared", written=True), Address("source", "global"), *ignore, *active))
+        f"[$source], {size}{', $count' if counted else ''}{', $predicate' if guarded else ''};",
+        (), (Address("destination", "shared", written=True), Address("source", "global"), *count, *ignore, *active))
 
 
 def atomic(op: PtrAtomic) -> Instruction:

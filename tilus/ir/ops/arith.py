@@ -65,12 +65,14 @@ class Iota(Operation):
 
 class Unary(Elementwise):
     """An elementwise function of one operand. ``approximate`` allows a hardware instruction of about 2 ulp of f32 that
-    flushes subnormal results to zero."""
+    flushes subnormal results to zero. ``precision`` is the type whose accuracy a float result needs, where that is
+    not its own; None leaves it to what the result is used for."""
 
     NAME = "unary"
     kind: str
     x: Value
     approximate: bool = False
+    precision: DType | None = None
 
     def infer(self) -> Sequence[Type]:
         tile, dtype = self.x.tile, self.x.tile.dtype
@@ -89,13 +91,15 @@ class Unary(Elementwise):
 
 
 class Binary(Elementwise):
-    """An elementwise function of two operands of one type. ``contract`` allows fusing a float multiply with an add."""
+    """An elementwise function of two operands of one type. ``contract`` allows fusing a float multiply with an add,
+    ``precision`` is as that of :class:`Unary`, of divisions."""
 
     NAME = "binary"
     kind: str
     lhs: Value
     rhs: Value
     contract: bool = True
+    precision: DType | None = None
 
     def infer(self) -> Sequence[Type]:
         tile, dtype, kind = self.lhs.tile, self.lhs.tile.dtype, self.kind

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, bf16, f8e4m3fn, f8e5m2, f16, f32, f64, i8, i32, i64, u8
+from tilus.ir.dtypes import DType, bf16, f8e4m3fn, f8e5m2, f16, f32, f64, i8, i32, i64, u8, u16, u32
 from tilus.ir.families import Elementwise
 from tilus.ir.terms import ReduceKind, ScanKind
 from tilus.ir.types import TileType, Type
@@ -112,11 +112,18 @@ DOT_TYPES = {(a, b): accumulators for types, accumulators in DOT_FAMILIES for a 
 """For each supported pair of operand types, the accumulator types."""
 
 
+SPARSE_METADATA: dict[int, tuple[DType, int]] = {16: (u16, 16), 8: (u32, 32)}
+"""By the bits of an element the type of a word of metadata, and the columns that it is for."""
+
+
 class Dot(Operation):
     """``a @ b + accumulator`` over the last two dimensions (leading ones are batch).
 
     ``precision`` is ``"ieee"``, or ``"tf32"`` which lets f32 operands be rounded to tf32. ``unit`` names what does it
-    (``lowering/dots``); it is empty until that has been chosen.
+    (``lowering/dots``); it is empty until that has been chosen. With ``metadata`` ``a`` holds two of each four elements
+    along K, (M, K / 2), and the metadata where they were: four bits for two elements, the index of the first and, above
+    it, that of the second, in words along K from the lowest bits on: u16 (M, K / 16) for elements of 16 bits, u32
+    (M, K / 32) for those of 8.
     """
 
     NAME = "dot"
@@ -125,6 +132,7 @@ class Dot(Operation):
     accumulator: Value
     precision: str = "ieee"
     unit: str = ""
+    metadata: Value | None = None
 
     def infer(self) -> Sequence[Type]:
         a, b, c = self.a.tile, self.b.tile, self.accumulator.tile
@@ -138,6 +146,9 @@ class Dot(Operation):
                                f"{' or '.join(map(str, accumulators))}, not {c.dtype}")
         if a.rank < 2 or a.rank != b.rank:
             self.fail("E0202", f"dot needs two tiles of one rank ≥ 2, not shapes {a.shape} and {b.shape}")
+        if self.metadata is not None:
+            a = TileType(a.dtype, (*a.shape[:-1], 2 * a.shape[-1]))
+            self._check_metadata(a, self.metadata.tile)
         if a.shape[-1] != b.shape[-2] or a.shape[:-2] != b.shape[:-2]:
             self.fail("E0202", f"dot of shapes {a.shape} and {b.shape}: the inner dimensions are "
                                f"{a.shape[-1]} and {b.shape[-2]}")
@@ -148,6 +159,18 @@ class Dot(Operation):
         if self.precision not in ("ieee", "tf32"):
             self.fail("E0107", f"precision is 'ieee' or 'tf32', not {self.precision!r}")
         return (TileType(c.dtype, shape),)
+
+    def _check_metadata(self, a: TileType, metadata: TileType) -> None:
+        """Raises UserError where it is not that of A, given with all of its columns."""
+        wanted = SPARSE_METADATA.get(a.dtype.bits)
+        if wanted is None or a.rank != 2:
+            self.fail("E0206", f"a sparse dot of {a.dtype} and rank {a.rank} is not supported",
+                      help="A is of rank 2, of f16, bf16, 8-bit integers or 8-bit floats")
+        dtype, columns = wanted
+        if metadata.dtype is not dtype or a.shape[1] % columns or metadata.shape != (a.shape[0], a.shape[1] // columns):
+            self.fail("E0202", f"metadata {metadata.dtype}{list(metadata.shape)} of a sparse dot whose A is, with its "
+                               f"zeros, {a.dtype}{list(a.shape)}",
+                      help=f"it is {dtype}, with a word for {columns} columns of A, of which there are a multiple")
 
 
 class Map(Elementwise):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from tilus.ir.core import Effect, Operation, Value
+from tilus.ir.core import Block, Effect, Operation, Value
 from tilus.ir.dtypes import DType, i32
 from tilus.ir.families import Elementwise
 from tilus.ir.ops.thread import pointer_type
@@ -65,7 +65,8 @@ class WarpBarrier(Operation):
 
 class CpAsync(Operation):
     """``cp.async`` of ``bytes`` (4, 8 or 16) from global to shared memory. Where ``predicate`` is false the
-    destination is filled with zeros and nothing is read; where ``active`` is false, nothing is done."""
+    destination is filled with zeros and nothing is read; where ``active`` is false, nothing is done. Only the first
+    ``count`` bytes are read, and the others are zeros, if that is given."""
 
     NAME = "cp_async"
     destination: Value
@@ -73,6 +74,7 @@ class CpAsync(Operation):
     bytes: int
     predicate: Value | None = None
     active: Value | None = None
+    count: Value | None = None
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("read", "global", self.source), Effect("write", "shared", self.destination))
@@ -129,7 +131,8 @@ class StMatrix(Operation):
 
 class Mma(Operation):
     """``mma.sync.aligned.SHAPE.ORDER`` on fragment vectors; ``shape`` is (m, n, k); ``tf32`` marks f32 operands that
-    the instruction reads as tf32; ``order`` is ``row.col`` but for m8n8k4 on f16, which has all four."""
+    the instruction reads as tf32; ``order`` is ``row.col`` but for m8n8k4 on f16, which has all four. With
+    ``metadata``, one word of each lane, it is ``mma.sp`` with the selector 0, and k that of A with its zeros."""
 
     NAME = "mma"
     a: Value
@@ -138,6 +141,7 @@ class Mma(Operation):
     shape: tuple[int, int, int]
     tf32: bool = False
     order: str = "row.col"
+    metadata: Value | None = None
 
     def infer(self) -> Sequence[Type]:
         return (self.c.type,)
@@ -247,9 +251,37 @@ class Keep(Operation):
         return (self.x.type,)
 
 
+class CallEach(Operation):
+    """``body`` of one group of values after the other: code that is there once, and is called. ``values`` are the
+    arguments of the first call, then those of the second; so are the results. ``body`` has no effects, and uses its
+    arguments only."""
+
+    NAME = "call_each"
+    values: tuple[Value, ...]
+    body: Block
+
+    def infer(self) -> Sequence[Type]:
+        return tuple(v.type for v in self.body.terminator.operands) * self.calls
+
+    @property
+    def calls(self) -> int:
+        return len(self.values) // len(self.body.args)
+
+    def groups(self) -> Iterator[tuple[Sequence[Value], Sequence[Value]]]:
+        """Arguments and results of each call."""
+        taken, given = len(self.body.args), len(self.body.terminator.operands)
+        for i in range(self.calls):
+            yield self.values[i * taken : (i + 1) * taken], self.results[i * given : (i + 1) * given]
+
+    def verify(self) -> None:
+        if [v.type for v in self.values] != [a.type for a in self.body.args] * self.calls:
+            self.fail("E0802", "a call's arguments are not of the types that its body takes")
+
+
 __all__ = [
     "ApproxUnary",
     "Barrier",
+    "CallEach",
     "CpAsync",
     "CpAsyncCommit",
     "CpAsyncWait",

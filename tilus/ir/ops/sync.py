@@ -143,7 +143,7 @@ class Workspace(Operation):
 
 
 class ShapedView(Operation):
-    """The memory of a contiguous array under another shape of as many elements. The launch function only."""
+    """The memory of a contiguous array, or the beginning of that, under another shape. The launch function only."""
 
     NAME = "shaped_view"
     view: Value

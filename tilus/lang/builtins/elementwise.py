@@ -6,7 +6,7 @@ from typing import Any
 
 from tilus.ir.dtypes import DType, f32
 from tilus.ir.ops import Fma, Select
-from tilus.lang.builtins.functions import FUNCTIONS
+from tilus.lang.builtins.functions import FUNCTIONS, precision_of
 from tilus.lang.context import current
 from tilus.lang.values import (
     Tile,
@@ -72,11 +72,14 @@ def fmod(x: Any, y: Any) -> Tile:
     return _float_pair("fmod", x, y)
 
 
-def div(x: Any, y: Any) -> Tile:
-    """x / y."""
+def div(x: Any, y: Any, *, precision: DType | None = None) -> Tile:
+    """x / y. ``precision`` is the type whose accuracy the result is to have: by default its own, or f16 or bf16 where
+    that is what it comes to be rounded to."""
     from tilus.lang.values import divide
 
-    return divide(x, y)
+    quotient = divide(x, y, precision)
+    precision_of(precision, quotient, "div")
+    return quotient
 
 
 def fma(x: Any, y: Any, z: Any) -> Tile:
@@ -108,21 +111,23 @@ def relu(x: Any) -> Tile:
     return maximum(x, 0)
 
 
-def silu(x: Any) -> Tile:
-    """x * sigmoid(x)."""
+def silu(x: Any, *, precision: DType | None = None) -> Tile:
+    """x * sigmoid(x); ``precision`` is that of the sigmoid."""
     tile = as_tile(x)
-    return arithmetic("mul", tile, FUNCTIONS["sigmoid"](tile))
+    return arithmetic("mul", tile, FUNCTIONS["sigmoid"](tile, precision=precision))
 
 
-def gelu(x: Any, approximate: str = "none") -> Tile:
+def gelu(x: Any, approximate: str = "none", *, precision: DType | None = None) -> Tile:
     """Gaussian error linear unit: ``x/2 (1 + erf(x/√2))``, or with ``approximate="tanh"`` the tanh form of
-    Hendrycks and Gimpel (2016)."""
+    Hendrycks and Gimpel (2016). ``precision`` is as that of ``tl.div``."""
     tile = as_tile(x)
     if approximate == "tanh":
         inner = (tile + tile * tile * tile * 0.044715) * 0.7978845608028654
-        return arithmetic("mul", tile * 0.5, FUNCTIONS["tanh"](inner) + 1.0)
+        return arithmetic("mul", tile * 0.5, FUNCTIONS["tanh"](inner, precision=precision) + 1.0)
     if approximate != "none":
         raise fail("E0107", f"approximate is 'none' or 'tanh', not {approximate!r}")
+    if precision is not None:  # erfc has few digits less where the result is near 0
+        return arithmetic("mul", tile * 0.5, FUNCTIONS["erfc"](tile * -0.7071067811865476, precision=precision))
     return arithmetic("mul", tile * 0.5, FUNCTIONS["erf"](tile * 0.7071067811865476) + 1.0)
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from tilus.diagnostics import InternalError, UserError
-from tilus.ir.core import Module
-from tilus.ir.ops import Dot
+from tilus.ir.core import Module, Operation
+from tilus.ir.dtypes import f16
+from tilus.ir.ops import Cast, Dot
+from tilus.ir.rewriter import rewrite_block
 from tilus.lowering.dots.fma import MULTIPLY_ADDS
-from tilus.lowering.dots.mma import WARP_MMA
+from tilus.lowering.dots.mma import WARP_MMA, WarpMma
 from tilus.lowering.dots.quad_pairs import QUAD_PAIRS
+from tilus.lowering.dots.sparse import SPARSE_MMA
 from tilus.lowering.dots.unit import DotUnit, types_of
+from tilus.lowering.facts import Facts, kernel_facts
+from tilus.lowering.simt.access import contiguous_axis
 from tilus.targets import Target, get_target
 
-UNITS: tuple[DotUnit, ...] = (*WARP_MMA, QUAD_PAIRS, MULTIPLY_ADDS)
+UNITS: tuple[DotUnit, ...] = (*SPARSE_MMA, *WARP_MMA, QUAD_PAIRS, MULTIPLY_ADDS)
 """Of those that a target has for a dot the first one is taken."""
 
 
@@ -21,27 +26,49 @@ def choose_dot_units(module: Module) -> None:
     Raises UserError (E0206) where the target has no such unit for a dot's types.
     """
     target = get_target(module.target)
-    for function in module.kernels:
-        for op in function.walk():
-            if isinstance(op, Dot):
-                op.unit = _chosen(op, target).name
+    for function, facts in kernel_facts(module):
+        rewrite_block(function.body, lambda op, facts=facts: _given_unit(op, target, facts), {})  # type: ignore[misc]
+
+
+def _given_unit(op: Operation, target: Target, facts: Facts) -> list[Operation] | None:
+    """A dot with its unit. One that would be emulated on halves of its fragments is one of the wider type at once where
+    B does not lie along k, so that its fragments are bytes from different rows."""
+    if not isinstance(op, Dot):
+        return None
+    unit = _chosen(op, target)
+    if isinstance(unit, WarpMma) and unit.by_halves and not op.unit and unit.feature in target.emulated:
+        if contiguous_axis(facts, op.b, {}) != 0:
+            casts = [Cast(x, f16, span=op.span) for x in (op.a, op.b)]
+            op.a, op.b = (cast.result for cast in casts)
+            unit = _chosen(op, target)
+            op.unit = unit.name
+            return [*casts, op]
+    op.unit = unit.name
+    return None
 
 
 def _chosen(op: Dot, target: Target) -> DotUnit:
     found = units_for(op, target)
+    if not found:  # multiply-adds are for all others
+        raise UserError.at("E0502", f"{target.name} has no sparse dot of {op.a.tile.dtype}", op.span,
+                           help="give the dot all of A, zeros included")
     if not op.unit:
         return found[0]
     chosen = next((unit for unit in found if unit.name == op.unit), None)
     if chosen is None:
         a, b, c = types_of(op)
-        raise UserError.at("E0206", f"{target.name} has no unit {op.unit!r} for a dot of {a} and {b} in {c}", op.span,
-                           help=f"units: {', '.join(unit.name for unit in found)}")
+        kind = "dot" if op.metadata is None else "sparse dot"
+        raise UserError.at("E0206", f"{target.name} has no unit {op.unit!r} for a {kind} of {a} and {b} in {c}",
+                           op.span, help=f"units: {', '.join(unit.name for unit in found)}")
     return chosen
 
 
 def units_for(op: Dot, target: Target) -> list[DotUnit]:
-    """The units that a target has for a dot, the best first."""
-    return [unit for unit in UNITS if (unit.feature is None or target.has(unit.feature)) and unit.takes(op)]
+    """The units that a target has for a dot, the best first. What the chip only emulates comes last, if there is no way
+    around that."""
+    found = [unit for unit in UNITS if (unit.feature is None or target.has(unit.feature)) and unit.takes(op)]
+    return sorted(found, key=lambda unit: unit.feature in target.emulated
+                  and not (isinstance(unit, WarpMma) and unit.by_halves))
 
 
 def unit_of(op: Dot) -> DotUnit:

@@ -13,7 +13,7 @@ class MultiplyAdds(DotUnit):
     """For all types, and for dots with batch dimensions."""
 
     def takes(self, op: Dot) -> bool:
-        return True
+        return op.metadata is None and True
 
     @property
     def depth(self) -> int:

@@ -19,14 +19,16 @@ Types = Callable[[DType, DType, DType, str], bool]
 
 @record(eq=False, repr=False)
 class WarpMma(DotUnit):
-    """``mma.sync`` of ``shape`` (m, n, k) on elements of ``bits`` bits."""
+    """``mma.sync`` of ``shape`` (m, n, k) on elements of ``bits`` bits; ``by_halves``: where the target only emulates
+    it, it is done by two of the next wider type, with half the depth, on the same fragments."""
 
     shape: tuple[int, int, int] = (16, 8, 16)
     bits: int = 16
     types: Types = lambda a, b, c, precision: False
+    by_halves: bool = False
 
     def takes(self, op: Dot) -> bool:
-        return op.a.tile.rank == 2 and self.types(*types_of(op), op.precision)
+        return op.metadata is None and op.a.tile.rank == 2 and self.types(*types_of(op), op.precision)
 
     @property
     def depth(self) -> int:
@@ -77,9 +79,10 @@ def _f8(a: DType, b: DType, c: DType, precision: str) -> bool:
     return a.is_float and a.bits == 8
 
 
-def _unit(feature: Feature, shape: tuple[int, int, int], bits: int, types: Types) -> WarpMma:
+def _unit(feature: Feature, shape: tuple[int, int, int], bits: int, types: Types, by_halves: bool = False) -> WarpMma:
     m, n, k = shape
-    return WarpMma(f"mma.m{m}n{n}k{k}", feature, Place.REGISTERS, 32, shape=shape, bits=bits, types=types)
+    return WarpMma(f"mma.m{m}n{n}k{k}", feature, Place.REGISTERS, 32, shape=shape, bits=bits, types=types,
+                   by_halves=by_halves)
 
 
 WARP_MMA = (
@@ -91,7 +94,7 @@ WARP_MMA = (
     _unit(Feature.MMA_M8N8K4_F64, (8, 8, 4), 64, _f64),
     _unit(Feature.MMA_M16N8K32_S8, (16, 8, 32), 8, _i8),
     _unit(Feature.MMA_M8N8K16_S8, (8, 8, 16), 8, _i8),
-    _unit(Feature.MMA_FP8, (16, 8, 32), 8, _f8),
+    _unit(Feature.MMA_FP8, (16, 8, 32), 8, _f8, by_halves=True),
 )
 """Of two for the same types the better one comes first."""
 

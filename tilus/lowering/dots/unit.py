@@ -26,6 +26,7 @@ class DotPlan:
     a: RegisterLayout | None
     b: RegisterLayout | None
     c: RegisterLayout
+    metadata: RegisterLayout | None = None
 
 
 @record(eq=False, repr=False)

@@ -35,9 +35,15 @@ def code_by_instruction(b: Builder, op: Cast, machine: Machine) -> Value:
     x = op.x if op.x.tile.dtype is f32 else b.add(Cast(op.x, f32)).result
     code = b.add(CvtFp8(x, dtype)).result
     if dtype.specials != "ieee":
-        return code
+        return code if dtype.nan_code is not None else _without_nans(b, x, code)
     limit = 2.0 ** (dtype.bias + 1) * (1 - 2.0 ** -(dtype.mantissa + 2))
     beyond = b.add(Compare("ge", b.add(Unary("abs", x)).result, b.add(Const(limit, f32, shape)).result)).result
     negative = b.add(Compare("lt", x, b.add(Const(0.0, f32, shape)).result)).result
     infinities = [b.add(Const(sign * math.inf, dtype, shape)).result for sign in (-1, 1)]
     return b.add(Select(beyond, b.add(Select(negative, *infinities)).result, code)).result
+
+
+def _without_nans(b: Builder, x: Value, code: Value) -> Value:
+    """NaNs are 0, in types that have none."""
+    zero = b.add(Const(0.0, code.tile.dtype, code.tile.shape)).result
+    return b.add(Select(b.add(Unary("isnan", x)).result, zero, code)).result

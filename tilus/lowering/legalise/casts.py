@@ -102,6 +102,18 @@ def by_way_of_odd(b: Builder, op: Cast, machine: Machine) -> Value:
     return b.add(Cast(odd_f32(Bits(b, op.x.tile.shape), op.x), op.dtype)).result
 
 
+@rule(Cast, lambda op, machine: is_half(op.dtype) and op.rounding == "rn" and op.x.tile.dtype.is_int
+      and machine.rows_of(Cast, "rz", op.x.tile.dtype, f32), asks_machine=True, cost=6)
+def integer_to_half_by_way_of_f32(b: Builder, op: Cast, machine: Machine) -> Value:
+    """Toward zero with the last bit set where anything is lost; rounded once more, it is as if there had been one
+    rounding."""
+    e = Bits(b, op.x.tile.shape)
+    cut = b.add(Cast(op.x, f32, "rz")).result
+    lost = e.test("ne", e.to(cut, op.x.tile.dtype), op.x)
+    odd = e.op("or", e.bits(cut, u32), e.choose(lost, 1, e.const(0, u32)))
+    return e.to(e.bits(odd, f32), op.dtype)
+
+
 @rule(Cast, lambda op: is_half(op.dtype) and op.rounding == "rn" and op.x.tile.dtype.is_int, cost=6)
 def integer_to_half(b: Builder, op: Cast, machine: Machine) -> Value:
     e, source = Bits(b, op.x.tile.shape), op.x.tile.dtype

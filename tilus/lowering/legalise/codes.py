@@ -38,8 +38,8 @@ def code_to_float(b: Builder, code: Value, source: DType) -> Value:
 def odd_f64(e: Bits, x: Value) -> Value:
     """A long integer as f64 rounded to odd: low bits that do not fit are gathered into one."""
     x = e.to(x, integer(64, x.tile.dtype.is_signed))
-    low = e.op("and", x, 0x7FF)
-    sticky = e.choose(e.test("ne", low, 0), 0x400, e.const(0, x.tile.dtype))
+    low = e.op("and", x, 0xFFF)
+    sticky = e.choose(e.test("ne", low, 0), 0x800, e.const(0, x.tile.dtype))
     magnitude = e.op("or", e.op("sub", x, low), sticky)
     small = e.test("eq", e.op("shr", e.b.add(Unary("abs", x)).result, 52), 0)
     return e.to(e.choose(small, x, magnitude), f64)
@@ -102,6 +102,8 @@ def encode(e: Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
     bits = e.bits(x, u)
     sign = e.op("shr", bits, u.bits - 1)
     magnitude = e.op("and", bits, (1 << (u.bits - 1)) - 1)
+    if rounding == "rn" and t.has_zero and t.bias <= bias and _beyond(t, bias) + mantissa_bits - t.mantissa <= 2 * bias:
+        return _nearest(e, x, magnitude, sign, t)
     if not t.has_zero:
         return _finish(e, _power(e, magnitude, t, rounding), magnitude, sign, mantissa_bits, u, t, rounding)
     exponent = e.op("shr", magnitude, mantissa_bits)
@@ -122,6 +124,35 @@ def encode(e: Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
     # The hidden bit of a normal number adds one to the exponent field, a carry another one.
     code = e.op("add", rounded, e.op("shl", exponent_field, t.mantissa))
     return _finish(e, code, magnitude, sign, mantissa_bits, u, t, rounding)
+
+
+def _beyond(t: DType, bias: int) -> int:
+    """The exponent, in a type with that bias, of the first power of two above all numbers of a narrower type."""
+    greatest = t.greatest_code if t.infinity_code is None else t.infinity_code
+    return (greatest >> t.mantissa) + bias - t.bias + 1
+
+
+def _nearest(e: Bits, x: Value, magnitude: Value, sign: Value, t: DType) -> Value:
+    """To nearest even, by an addition to a power of two in whose last place the result's is."""
+    source, u = x.tile.dtype, magnitude.tile.dtype
+    mantissa_bits, bias = (52, 1023) if u is u64 else (23, 127)
+    drop, least = mantissa_bits - t.mantissa, bias - t.bias + 1
+    greatest = t.greatest_code if t.infinity_code is None else t.infinity_code
+    limited = e.op("min", magnitude, _beyond(t, bias) << mantissa_bits)
+    exponents = ((1 << (u.bits - 1 - mantissa_bits)) - 1) << mantissa_bits
+    power = e.op("max", e.op("and", limited, exponents), least << mantissa_bits)
+    shifted = e.op("add", power, drop << mantissa_bits)
+    total = e.bits(e.op("add", e.bits(limited, source), e.bits(shifted, source)), u)
+    code = e.op("add", e.op("sub", total, shifted), e.op("shr", power, drop))
+    code = e.op("min", e.op("sub", code, least << t.mantissa), greatest)
+    nan = e.test("ne", x, x)
+    if not t.signed:
+        code = e.choose(e.test("ne", sign, 0), 0, code)
+    if t.nan_code is not None:
+        code = e.choose(nan, t.nan_code, code)
+    if t.signed:
+        code = e.op("or", code, e.op("shl", sign, t.exponent + t.mantissa))
+    return code if t.nan_code is not None else e.choose(nan, 0, code)
 
 
 def _power(e: Bits, magnitude: Value, t: DType, rounding: str) -> Value:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from tilus.ir.builder import Builder
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, f16, f32, f64, u16, u32, u64
+from tilus.ir.dtypes import DType, bf16, f16, f32, f64, u16, u32, u64
 from tilus.ir.ops import Binary, Cast, Compare, Fma, Unary
 from tilus.ir.ops.simd import ScaleBinary
+from tilus.ir.ops.simt import ApproxUnary
 from tilus.lowering.legalise.casts import is_half
-from tilus.lowering.legalise.legality import Machine
+from tilus.lowering.legalise.legality import Machine, to_be_rounded
 from tilus.lowering.legalise.rules import rule
 from tilus.lowering.legalise.scalars import Bits
+from tilus.lowering.math.builder import Arithmetic
 from tilus.lowering.math.functions import BINARY, UNARY, expand_binary, expand_unary
+from tilus.lowering.math.rounded import ROUNDED, expand_rounded
 
 FUNCTION_COST = 12
+_EXACT = frozenset({"sqrt", "rcp"})
+"""Functions whose results are the nearest numbers."""
 SIGN = 0x8000
 
 
@@ -42,12 +47,28 @@ def copy_sign(b: Builder, op: Binary, machine: Machine) -> Value:
     return e.bits(e.op("or", magnitude, sign), op.lhs.tile.dtype)
 
 
+# -- bf16 where there is only a multiply-add of it, which changes neither the rounding nor the sign of a zero
+
+
+@rule(Binary, lambda op, machine: op.kind in ("add", "sub", "mul") and machine.rows_of(Fma, "", bf16, bf16)
+      and op.lhs.tile.dtype is bf16, asks_machine=True)
+def by_multiply_add(b: Builder, op: Binary, machine: Machine) -> Value:
+    e, x, y = Bits(b, op.lhs.tile.shape), op.lhs, op.rhs
+    if op.kind == "mul":
+        return b.add(Fma(x, y, e.const(-0.0, bf16))).result
+    if op.kind == "add":
+        return b.add(Fma(x, e.const(1.0, bf16), y)).result
+    return b.add(Fma(y, e.const(-1.0, bf16), x)).result
+
+
 # -- by way of f32: one rounding of a result with more than twice the bits is as if there had been no other
 
 
 @rule(Unary, lambda op: is_half(op.x.tile.dtype) and op.kind in UNARY, cost=FUNCTION_COST)
 def half_function(b: Builder, op: Unary, machine: Machine) -> Value:
-    return _narrow(b, b.add(Unary(op.kind, _wide(b, op.x))).result, op.x.tile.dtype)
+    dtype = op.x.tile.dtype
+    precision = op.precision or (dtype if op.kind not in _EXACT else None)
+    return _narrow(b, b.add(Unary(op.kind, _wide(b, op.x), precision=precision)).result, dtype)
 
 
 @rule(Unary, lambda op: is_half(op.x.tile.dtype))
@@ -91,6 +112,21 @@ def half_fma(b: Builder, op: Fma, machine: Machine) -> Value:
 
 
 # -- functions
+
+
+@rule(Unary, lambda op, machine: to_be_rounded(op) and op.kind in ROUNDED and machine.legality.registers,
+      asks_machine=True, cost=6)
+def function_to_be_rounded(b: Builder, op: Unary, machine: Machine) -> Value:
+    assert op.precision is not None
+    return expand_rounded(Arithmetic(b, op.x, True), op.kind, op.x, op.precision)
+
+
+@rule(Binary, lambda op, machine: to_be_rounded(op) and op.kind == "div" and machine.legality.registers,
+      asks_machine=True, cost=6)
+def quotient_to_be_rounded(b: Builder, op: Binary, machine: Machine) -> Value:
+    """The dividend times the approximate reciprocal, which may be subnormal."""
+    reciprocal = b.add(ApproxUnary("rcp", op.rhs, False)).result
+    return b.add(Binary("mul", op.lhs, reciprocal, False)).result
 
 
 @rule(Unary, lambda op: op.kind in UNARY, cost=FUNCTION_COST)

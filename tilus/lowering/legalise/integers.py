@@ -7,6 +7,7 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import integer
 from tilus.ir.ops import Binary, Const, Unary
 from tilus.lowering.legalise.legality import Machine
+from tilus.lowering.legalise.quotients import divide_by_constant, divide_short, divide_words
 from tilus.lowering.legalise.rules import rule
 from tilus.lowering.legalise.scalars import Bits
 
@@ -40,6 +41,29 @@ def divide_by_power_of_two(b: Builder, op: Binary, machine: Machine) -> Value:
     if op.kind == "floordiv":
         return e.op("shr", op.lhs, divisor.bit_length() - 1)
     return e.op("and", op.lhs, divisor - 1)
+
+
+def _by_constant(op: Binary, machine: Machine) -> bool:
+    """Whether it is a signed division by 3 or more."""
+    divisor = constant_of(op.rhs) if _divides(op) and machine.legality.registers else None
+    return divisor is not None and divisor > 2 and op.lhs.tile.dtype.name in ("i32", "i64")
+
+
+@rule(Binary, _by_constant, asks_machine=True, cost=5)
+def divide_by_factor(b: Builder, op: Binary, machine: Machine) -> Value:
+    divisor = constant_of(op.rhs)
+    assert divisor is not None
+    return divide_by_constant(b, op, divisor)
+
+
+def _by_reciprocal(op: Binary, machine: Machine) -> bool:
+    known = constant_of(op.rhs) is not None
+    return _divides(op) and machine.legality.registers and not known and op.lhs.tile.dtype.bits <= 32
+
+
+@rule(Binary, _by_reciprocal, asks_machine=True, cost=20)
+def divide_by_reciprocal(b: Builder, op: Binary, machine: Machine) -> Value:
+    return divide_words(b, op) if op.lhs.tile.dtype.bits == 32 else divide_short(b, op)
 
 
 @rule(Binary, _divides, cost=8)

@@ -16,11 +16,16 @@ def legalise(legality: Legality) -> Callable[[Module], None]:
     """The pass for a machine's emitters: it works on the kernels of a thread-level module, in place."""
 
     def run(module: Module) -> None:
-        legaliser = _Legaliser(Machine(legality, get_target(module.target)))
+        machine = Machine(legality, get_target(module.target))
         for function in module.kernels:
-            legaliser.block(function.body)
+            legalise_block(function.body, machine)
 
     return run
+
+
+def legalise_block(block: Block, machine: Machine) -> None:
+    """The same for the operations of one block, in place."""
+    _Legaliser(machine).block(block)
 
 
 class _Legaliser:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tilus.ir.core import Operation
-from tilus.ir.dtypes import DType
-from tilus.ir.ops import Cast
+from tilus.ir.dtypes import DType, f32
+from tilus.ir.ops import Binary, Cast, Unary
 from tilus.ir.ops.thread import PtrAtomic
 from tilus.records import record
 from tilus.targets import Feature, Target
@@ -117,4 +117,10 @@ def rounds(source: DType, target: DType) -> bool:
     return source.bits - (source.kind == "int") > target.mantissa + 1
 
 
-__all__ = ["Legality", "Machine", "Row", "Types", "integers", "integers_of", "rounds", "subject", "types"]
+def to_be_rounded(op: Unary | Binary) -> bool:
+    """Whether a result of f32 needs the precision of 16 bits only."""
+    return op.precision is not None and op.precision.bits == 16 and op.operands[0].tile.dtype is f32
+
+
+__all__ = ["Legality", "Machine", "Row", "Types", "integers", "integers_of", "rounds", "subject", "to_be_rounded",
+           "types"]

@@ -47,8 +47,23 @@ def expand_exp(m: Arithmetic, x: Value) -> Value:
         return _normal(m, m.add(_expm1_reduced(m, r), 1.0), integer, x, m.pick(-87.3365, -708.39641853226),
                        m.pick(88.72283, 709.782712893384))
     x = _limit_exponent(m, x, m.pick(-104.0, -746.0), m.pick(89.0, 710.0))
+    if m.in_turn and m.single:
+        return _exp_of_registers(m, x)
     r, n, integer = _reduce_exp(m, x)
     return _scale_near_one(m, m.add(_expm1_reduced(m, r), 1.0), n, integer, x, m.pick(-103.98, -745.14))
+
+
+def _exp_of_registers(m: Arithmetic, x: Value) -> Value:
+    """2^n (1 + (exp(r) - 1)) of f32 in as few instructions as that takes: n is the last bits of a sum, of which shifts
+    make two powers whose product it is, so that the result may be subnormal or overflow."""
+    magic = 1.5 * 2.0**m.mantissa
+    shifted = m.fma(x, LOG2E, magic)
+    minus = m.sub(magic, shifted)
+    r = m.fma(minus, LN2_LOW_F32, m.fma(minus, LN2_HIGH_F32, x))
+    bits, one = m.bits(shifted), m.bits(m.const(1.0))  # half of the bits of the magic number ends in zeros as well
+    half = m.binary("shr", bits, 1)
+    first, second = (m.float_of(m.add(m.binary("shl", part, m.mantissa), one)) for part in (half, m.sub(bits, half)))
+    return m.mul(m.fma(_expm1_reduced(m, r), first, first), second)
 
 
 def _normal(m: Arithmetic, p: Value, n: Value, x: Value, low: float, high: float) -> Value:

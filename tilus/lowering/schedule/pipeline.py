@@ -311,8 +311,21 @@ class _Pipeline:
             destination = self.slot_view(b, ring.buffers, slot)
             places = load.indices if isinstance(load, Gather) else load.offsets
             at = tuple(self.at_index(b, place, mapping) for place in places)
+            if whole and load.mask is not None:
+                self.whole_masks(b, load.mask, mapping)
             mask = None if load.mask is None else self.at_index(b, load.mask, mapping)
             self.kind.copy(b, load, view, destination, at, mask, self.staged.bounded(load) if whole else ())
+
+    def whole_masks(self, b: Builder, value: Value, mapping: dict[Value, Value]) -> None:
+        """The comparisons behind a mask that hold in whole tiles are true there."""
+        maker = value.defining
+        if maker is None or not any(maker is op for op in self.loop.body.ops):
+            return
+        if isinstance(maker, Compare) and self.staged.holds_in_whole_tiles(maker):
+            mapping[value] = b.const(True, bool_, value.tile.shape)
+            return
+        for operand in maker.operands:
+            self.whole_masks(b, operand, mapping)
 
     def at_index(self, b: Builder, value: Value, mapping: dict[Value, Value]) -> Value:
         """``value``, as the loop's body computes it, for another index."""

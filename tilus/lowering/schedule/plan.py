@@ -7,11 +7,13 @@ staged.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+from tilus.ir.codebooks import reads_as_zero
 from tilus.ir.core import Block, Function, Module, Operation, Value
 from tilus.ir.ops import Atomic, Dot, For, Gather, Load, Transpose, Yield
-from tilus.ir.ops.arith import Compare
+from tilus.ir.ops.arith import Compare, Const
 from tilus.ir.rewriter import is_pure
 from tilus.ir.schedule import LoopSchedule
 from tilus.ir.types import TileType
@@ -19,9 +21,13 @@ from tilus.lowering.dots import Place, unit_of
 from tilus.lowering.forms import root_of
 from tilus.lowering.schedule.ring import CP_ASYNC
 from tilus.lowering.schedule.staged import Extents, Staged, StagedLoop, only_addresses
+from tilus.lowering.simt.access import contiguous_order, gathered_vector, may_be_partial, vector_width
+from tilus.targets import Target, get_target
 
 WORD = 32
 """Bits that an asynchronous copy moves at least."""
+MOST_COPIES = 24
+"""Of a thread in an iteration, beside fragments that are loaded ahead."""
 DEFAULT_STAGES = 2
 """Of loops that feed dots from global memory and do not say."""
 
@@ -30,7 +36,7 @@ def plan_loops(module: Module) -> None:
     """Give every loop of a tile module its schedule, and the loads that are staged their ring, in place. Schedules that
     are there already stay."""
     for function in module.kernels:
-        _Planner(function).block(function.body)
+        _Planner(function, get_target(module.target)).block(function.body)
 
 
 def ring_bytes(loop: For) -> int:
@@ -41,7 +47,8 @@ def ring_bytes(loop: For) -> int:
 
 
 class _Planner:
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, target: Target) -> None:
+        self.target, self.threads = target, function.attributes.warps * target.warp_size
         self.extents = Extents(function)
         parameters = list(zip(function.body.args, function.parameters, strict=True))
         self.written = {v for v, p in parameters if p.written}
@@ -67,10 +74,28 @@ class _Planner:
         staged = StagedLoop(loop, loads, self.extents)
         alike = all(load.stages in (0, stages) for load in loads)
         prefetch = fragment_step(staged) if loop.prefetch is not False and alike else 0
+        if prefetch and loop.prefetch is None and self.takes_registers(loads):
+            prefetch = 0  # which fragments would fill
         # With constant slots, a multiple of the ring's length.
         unroll = stages * -(-loop.unroll // stages) if prefetch else loop.unroll
         schedule = LoopSchedule(stages, unroll, prefetch)
         loop.schedule = replace(schedule, split=worth_splitting(staged, schedule))
+
+    def takes_registers(self, loads: list[Staged]) -> bool:
+        """Whether copies of the loads' tiles take many registers: those of single elements go through them, and many
+        narrow ones have as many addresses."""
+        widths = [self.width(load) for load in loads]
+        narrow = any(n * load.result.tile.dtype.packed_bits < WORD for n, load in zip(widths, loads, strict=True))
+        copies = sum(load.result.tile.size // n for n, load in zip(widths, loads, strict=True))
+        return narrow or copies > MOST_COPIES * self.threads
+
+    def width(self, load: Staged) -> int:
+        """How many elements of a load's tile a copy may move."""
+        tile, facts = load.result.tile, self.extents.facts
+        if isinstance(load, Gather):
+            return gathered_vector(facts, load)[1]
+        order = contiguous_order(facts, load.view, tile.rank)
+        return vector_width(facts, load, order[0], tile, may_be_partial(self.target, tile.dtype))
 
     def stages_of(self, loop: For, loads: list[Staged]) -> int:
         if loop.stages or loop.unroll == 0:  # what is unrolled whole is no loop
@@ -93,10 +118,10 @@ class _Planner:
         inside = {r for inner in op.body.walk() for r in inner.results} | set(op.body.args)
         found: list[Staged] = []
         for inner in op.body.ops:
-            if not isinstance(inner, (Load, Gather)) or not inner.result.tile.shape or inner.other is not None or \
+            if not isinstance(inner, (Load, Gather)) or not inner.result.tile.shape or not _leaves_zeros(inner) or \
                     inner.stages == 1:
                 continue
-            plain = isinstance(inner, Gather) or (inner.mask is None and inner.layout is None)
+            plain = isinstance(inner, Gather) or (inner.layout is None and not self._reads(op, inner.mask, inside))
             plain = plain and inner.view.view.space == "global" and _fills_words(inner.result.tile)
             if plain and root_of(inner.view) not in self.changing and self._known_ahead(op, inner, inside):
                 found.append(inner)
@@ -116,6 +141,18 @@ class _Planner:
             front += maker.operands
         return True
 
+    def _reads(self, loop: For, value: Value | None, inside: set[Value]) -> bool:
+        """Whether memory is read within the loop for a value that is known ahead: masks that copies would wait for."""
+        front = [] if value is None else [value]
+        while front:
+            maker = front.pop().defining
+            if maker is None or not inside.intersection(maker.results):
+                continue
+            if isinstance(maker, (Load, Gather)) and maker.results[0].tile.shape:
+                return True
+            front += maker.operands
+        return False
+
     def _reads_constant(self, op: Operation) -> bool:
         """A read of an array that nobody writes meanwhile, e.g. of a block table."""
         if not isinstance(op, (Load, Gather)) or op.view.view.space != "global":
@@ -129,6 +166,15 @@ class _Planner:
         if any(e.kind == "sync" or (isinstance(op, Atomic) and op.order != "relaxed") for op, e in effects):
             found |= self.written
         return found | self.overlapping if found & self.overlapping else found
+
+
+def _leaves_zeros(load: Staged) -> bool:
+    """Whether elements that are absent are 0, as copies leave them."""
+    if load.other is None:
+        return True
+    maker, dtype = load.other.defining, load.result.tile.dtype
+    plain = not dtype.is_codebook and reads_as_zero(dtype)
+    return plain and isinstance(maker, Const) and maker.value == 0 and math.copysign(1, maker.value) > 0
 
 
 def _fills_words(tile: TileType) -> bool:
@@ -157,7 +203,7 @@ def fragment_step(staged: StagedLoop) -> int:
             unit = unit_of(op)
             k = op.a.tile.shape[-1]
             in_rings = op.a in turned and op.b in turned and op.a.tile.rank == 2
-            if unit.place is not Place.REGISTERS or not in_rings:
+            if unit.place is not Place.REGISTERS or not in_rings or op.metadata is not None:
                 return 0
             depth = unit.depth
             if k % depth or k // depth < 2 or step not in (0, depth):

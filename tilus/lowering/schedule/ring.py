@@ -59,7 +59,7 @@ class CopyRing(RingKind):
         if isinstance(load, Gather):
             b.add(GatherAsync(destination, source, at, mask, span=load.span))
         else:
-            b.add(CopyAsync(destination, source, at, None, in_bounds, span=load.span))
+            b.add(CopyAsync(destination, source, at, mask, in_bounds, span=load.span))
 
     def commit(self, b: Builder) -> None:
         b.add(CommitAsync())

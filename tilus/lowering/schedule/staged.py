@@ -182,9 +182,9 @@ class StagedLoop:
 
 
 def only_addresses(loop: For, staged: list[Staged]) -> set[Operation]:
-    """The operations of the loop's body that nothing but the addresses of staged gathers needs: they are done where
-    the copies start."""
-    gathers = {op for op in staged if isinstance(op, Gather)}
+    """The operations of the loop's body that nothing but the addresses of staged gathers and the masks of staged loads
+    needs: they are done where the copies start."""
+    gathers = {op for op in staged if isinstance(op, Gather) or op.mask is not None}
     needed: set[Value] = set()
     only: set[Operation] = set()
     for op in reversed(loop.body.ops):

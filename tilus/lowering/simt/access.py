@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import DType
 from tilus.ir.ops import (
     Atomic,
     CollapseView,
@@ -22,9 +23,12 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.memory import split_dims
 from tilus.ir.types import TileType
+from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.facts import Fact, Facts
+from tilus.lowering.simt.bits import is_narrow, unit
 from tilus.lowering.simt.runs import affine, mask_run
 from tilus.records import record
+from tilus.targets import Feature, Target
 
 VECTOR_BITS = 128
 
@@ -132,9 +136,10 @@ def contiguous_axis(facts: Facts, tile: Value, initial: Mapping[Value, Value]) -
     return tile.tile.rank - 1
 
 
-def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:
+def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType, partial: bool = False) -> int:
     """How many elements along ``dim`` one access of a load, store or asynchronous copy may move: a power of two, so
-    that every access is aligned and none straddles the end of the view or of the tile."""
+    that every access is aligned and none straddles the end of the tile, nor of the view, unless an access may be
+    ``partial``, moving what is there."""
     view, dtype = (op.source if isinstance(op, CopyAsync) else op.view), tile.dtype  # type: ignore[attr-defined]
     if dtype.is_bool:
         return 1
@@ -146,9 +151,24 @@ def vector_width(facts: Facts, op: Operation, dim: int, tile: TileType) -> int:
     offset = facts.of(op.offsets[dim])  # type: ignore[attr-defined]
     limits = [tile.shape[dim], known.alignment // width, offset.divisor]
     limits += [s.divisor for d, s in enumerate(known.strides) if d != dim]
-    if dim not in getattr(op, "in_bounds", ()):
+    if dim not in getattr(op, "in_bounds", ()) and not partial:
         limits.append(known.extents[dim].divisor)
     return _width(facts, width, limits, getattr(op, "mask", None), dim)
+
+
+def may_be_partial(target: Target, dtype: DType) -> bool:
+    """Whether asynchronous copies take how many bytes of a vector there are."""
+    return target.has(Feature.CP_ASYNC) and not is_narrow(dtype) and not dtype.is_bool
+
+
+def copied_layout(facts: Facts, op: CopyAsync, threads: int, target: Target) -> tuple[RegisterLayout, int]:
+    """The layout in which so many threads copy a tile, and the elements of one move."""
+    shape, dtype = tuple(int(d or 1) for d in op.destination.view.shape), op.destination.view.dtype
+    order = contiguous_order(facts, op.source, len(shape))
+    width = vector_width(facts, op, order[0], TileType(dtype, shape), may_be_partial(target, dtype))
+    if is_narrow(dtype):  # what shares a byte belongs to one thread
+        width = max(width, unit(dtype.bits)[0])
+    return blocked(shape, threads, width, order), width
 
 
 def _width(facts: Facts, bits: int, limits: list[int], mask: Value | None, dim: int) -> int:
@@ -175,15 +195,14 @@ def gathered_vector(facts: Facts, op: Atomic | Gather | Scatter | GatherAsync) -
         bits = dtype.bits & -dtype.bits
         known = view_facts(facts, view)
         for dim in reversed(range(len(shape))):
-            along = [affine(facts, index, dim) for index in op.indices]
-            steps = [None if a is None else a[0] for a in along]
-            axes = [a for a, step in enumerate(steps) if step == 1]
-            if len(axes) != 1 or sum(step == 0 for step in steps) != len(steps) - 1:
+            along = [a for a in (affine(facts, index, dim) for index in op.indices) if a is not None]
+            axes = [axis for axis, a in enumerate(along) if a.step == 1]
+            if len(along) != len(op.indices) or len(axes) != 1 or sum(a.step == 0 for a in along) != len(along) - 1:
                 continue
-            axis = axes[0]
-            stride, start = known.strides[axis], along[axis]
-            if stride.is_constant and stride.low == 1 and start is not None:
-                limits = [shape[dim], known.alignment // bits, start[1], known.extents[axis].divisor]
+            axis, run = axes[0], min(a.run for a in along)
+            stride, start = known.strides[axis], along[axis].within(run)
+            if stride.is_constant and stride.low == 1:
+                limits = [shape[dim], run, known.alignment // bits, start.divisor, known.extents[axis].divisor]
                 limits += [s.divisor for a, s in enumerate(known.strides) if a != axis]
                 return dim, _width(facts, bits, limits, op.mask, dim)
     return len(shape) - 1, 1

@@ -64,23 +64,6 @@ def combine_kind(kind: str) -> Combine:
     return combine
 
 
-def _combine_arg(kind: str) -> Combine:
-    better = "gt" if kind == "argmax" else "lt"
-
-    def combine(thread: Thread, xs: Sequence[Value], ys: Sequence[Value]) -> list[Value]:
-        wins = thread.emit(Compare(better, ys[0], xs[0]))
-        if xs[0].tile.dtype.is_float:  # a number wins over a NaN, which padding is
-            nan = thread.emit(Compare("ne", xs[0], xs[0]))
-            number = thread.emit(Compare("eq", ys[0], ys[0]))
-            wins = thread.emit(Binary("or", wins, thread.emit(Binary("and", nan, number))))
-        same = thread.emit(Compare("eq", ys[0], xs[0]))
-        earlier = thread.emit(Compare("lt", ys[1], xs[1]))
-        wins = thread.emit(Binary("or", wins, thread.emit(Binary("and", same, earlier))))
-        return [thread.emit(Select(wins, y, x)) for x, y in zip(xs, ys, strict=True)]
-
-    return combine
-
-
 def combine_region(block: Block) -> Combine:
     """The combination that a user-given block computes, element by element."""
     from tilus.lowering.simt.scalar_region import inline_scalar_block
@@ -98,18 +81,20 @@ def combine_region(block: Block) -> Combine:
 
 
 def lower_reduce(thread: Thread, op: Reduce) -> None:
-    x = op.x.tile
+    combine = combine_kind(op.kind)
+    value, layout = padded(thread, op)
+    across = redux(thread, op.kind, value, layout, op.axis)
+    set_result(thread, op, reduce_values(thread, op, [value], layout, op.axis, combine, across=across)[0])
+
+
+def padded(thread: Thread, op: Reduce) -> tuple[Value, RegisterLayout]:
+    """The operand, in whose padding nothing counts, and its layout."""
+    x, layout = op.x.tile, layout_of(op.x)
     value = thread.widen(thread.value(op.x), x.dtype)
-    layout = layout_of(op.x)
-    value = pad(thread, value, layout, x.shape, op.axis, identity(op.kind, x.dtype))
-    if op.kind.startswith("arg"):
-        index = _axis_index(thread, layout, op.axis)
-        results = reduce_values(thread, op, [value, index], layout, op.axis, _combine_arg(op.kind))
-        result = results[1]
-    else:
-        combine = combine_kind(op.kind)
-        across = _redux(thread, op.kind, value, layout, op.axis)
-        result = reduce_values(thread, op, [value], layout, op.axis, combine, across=across)[0]
+    return pad(thread, value, layout, x.shape, op.axis, identity(op.kind, x.dtype)), layout
+
+
+def set_result(thread: Thread, op: Reduce, result: Value) -> None:
     if op.result.tile.is_scalar:
         result = thread.extract(result, 0)
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
@@ -145,11 +130,11 @@ def where_it_exists(combine: Combine, *, left: bool) -> Combine:
 
 def exists(thread: Thread, layout: RegisterLayout, axis: int, extent: int) -> Value:
     """Which elements are not in the padding along an axis."""
-    index = _axis_index(thread, layout, axis)
+    index = axis_index(thread, layout, axis)
     return thread.emit(Compare("lt", index, thread.const(extent, i32, index.tile.size)))
 
 
-def _axis_index(thread: Thread, layout: RegisterLayout, axis: int) -> Value:
+def axis_index(thread: Thread, layout: RegisterLayout, axis: int) -> Value:
     part = thread.thread_index(layout, axis)
     parts = []
     for offset in (index[axis] for index in layout.local_indices):
@@ -162,7 +147,7 @@ def pad(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, 
     """Elements beyond the tile's extent along the axis become the identity."""
     if layout.shape[axis] == shape[axis]:
         return value
-    index = _axis_index(thread, layout, axis)
+    index = axis_index(thread, layout, axis)
     count = value.tile.size
     inside = thread.emit(Compare("lt", index, thread.const(shape[axis], i32, count)))
     return thread.emit(Select(inside, value, thread.const(filler, value.tile.dtype, count)))
@@ -185,14 +170,14 @@ def reduce_values(thread: Thread, op: Operation, values: list[Value], layout: Re
         values = combine(thread, values, others)
     digits = shared_digits(layout, axis)
     if digits:
-        values = _reduce_warps(thread, op, values, layout, axis, digits, combine)
+        values = reduce_warps(thread, op, values, layout, axis, digits, combine)
     return values
 
 
 _REDUX = {"sum": "add", "min": "min", "max": "max", "xor": "xor"}
 
 
-def _redux(thread: Thread, kind: str, value: Value, layout: RegisterLayout,
+def redux(thread: Thread, kind: str, value: Value, layout: RegisterLayout,
            axis: int) -> Callable[[Value], Value] | None:
     """``redux.sync`` where all lanes of a warp are reduced and the target has it for the type; else None."""
     every_lane = sorted(lane_masks(layout, axis)) == [1, 2, 4, 8, 16]
@@ -232,7 +217,7 @@ def _reduce_locals(thread: Thread, values: list[Value], layout: RegisterLayout, 
     return columns[0]
 
 
-def _reduce_warps(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
+def reduce_warps(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
                   digits: list[tuple[int, int]], combine: Combine) -> list[Value]:
     """Through shared memory: one slot per value of the digits, read back and combined in order."""
     result = layout.reduce(axis)
@@ -422,7 +407,7 @@ def _printed(thread: Thread, x: Value) -> Value:
 
 
 LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
-    Reduce: lower_reduce, ReduceWith: lower_reduce_with, ConvertLayout: lower_convert, DeviceAssert: lower_assert,
+    ReduceWith: lower_reduce_with, ConvertLayout: lower_convert, DeviceAssert: lower_assert,
     Print: lower_print,
 }
 

@@ -21,10 +21,10 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simt import CpAsync, CpAsyncCommit, CpAsyncWait
 from tilus.ir.types import TileType
-from tilus.layouts import RegisterLayout, blocked
+from tilus.layouts import RegisterLayout
 from tilus.lowering.simt import dense
-from tilus.lowering.simt.access import contiguous_order, gathered_vector, vector_width
-from tilus.lowering.simt.bits import Concatenation, is_narrow, unit
+from tilus.lowering.simt.access import copied_layout, gathered_vector, may_be_partial, view_facts
+from tilus.lowering.simt.bits import Concatenation, is_narrow
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of
 from tilus.lowering.simt.gathers import element_pointers
 from tilus.lowering.simt.global_access import GlobalAccess
@@ -33,24 +33,14 @@ from tilus.lowering.simt.views import advance, is_small, is_written, shared_offs
 from tilus.targets import Feature
 
 
-def copy_layout(thread: Thread, op: CopyAsync) -> tuple[RegisterLayout, int]:
-    """The layout in which a copy moves its tile, and the elements of one move."""
-    shape = tuple(int(d or 1) for d in op.destination.view.shape)
-    dtype = op.destination.view.dtype
-    order = contiguous_order(thread.facts, op.source, len(shape))
-    width = vector_width(thread.facts, op, order[0], TileType(dtype, shape))
-    if is_narrow(dtype):  # what shares a byte belongs to one thread
-        width = max(width, unit(dtype.bits)[0])
-    return blocked(shape, thread.threads, width, order), width
-
-
 def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     view = thread.views[op.destination]
     assert isinstance(view, SharedView)
     dtype = op.destination.view.dtype
-    layout, width = copy_layout(thread, op)
+    layout, _ = copied_layout(thread.facts, op, thread.threads, thread.target)
     tile = TileType(dtype, view.shape)
-    access = GlobalAccess(thread, op, op.source, layout, tile)
+    partial = may_be_partial(thread.target, dtype)
+    access = GlobalAccess(thread, op, op.source, layout, tile, partial)
     vector = aligned_at(view, math.gcd(access.vector, view.layout.vector_width(access.dim)))
     if is_narrow(dtype):
         _copy_dense(thread, op, view, layout, access)
@@ -61,12 +51,14 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
     mask = None if op.mask is None else thread.value(op.mask)
     size = vector * dtype.itemsize
     asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
-    many = not asynchronous and len(access.indices) > COPIES_AT_ONCE
+    counted = partial and access.dim not in op.in_bounds and \
+        view_facts(thread.facts, op.source).extents[access.dim].divisor % vector != 0
+    many = not asynchronous and len(access.indices) > COPIES_UNROLLED
     if many and vector == 1 and mask is None and not layout.is_replicated:
         _copy_in_loop(thread, op, view, layout)
         return
     loaded: list[tuple[int, Value, Value | None]] = []
-    at_once = max(1, BYTES_AT_ONCE // size)
+    at_once = _at_once(size)
     read_only = not is_written(thread, op.source)
     first = thread.first_replica(layout)
     for group in range(len(access.indices)):
@@ -77,6 +69,10 @@ def lower_copy_async(thread: Thread, op: CopyAsync) -> None:
         predicate = access.predicate(group)
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, group * vector))
+        if asynchronous and counted:
+            there = thread.binary("mul", access.count(group, predicate), dtype.itemsize)
+            thread.emit(CpAsync(shared.address(group), access.pointer(group), size, None, inside, there))
+            continue
         if asynchronous:
             thread.emit(CpAsync(shared.address(group), access.pointer(group), size, predicate, inside))
             continue
@@ -107,7 +103,7 @@ def lower_gather_async(thread: Thread, op: GatherAsync) -> None:
     first = thread.first_replica(layout)
     loaded: list[tuple[int, Value, Value | None]] = []
     for group, (local, pointer, predicate) in enumerate(zip(locals_, pointers, predicates, strict=True)):
-        if len(loaded) == max(1, BYTES_AT_ONCE // size):
+        if len(loaded) == _at_once(size):
             _store_loaded(thread, shared, loaded, size)
         inside = thread.both(tile_padding(thread, layout, view.shape, local), first)
         if mask is not None:
@@ -173,10 +169,17 @@ def _store_loaded(
     loaded.clear()
 
 
-BYTES_AT_ONCE = 32
-"""What a thread copies between two waits for memory where there are no asynchronous copies: eight registers."""
+REGISTERS_AT_ONCE = 8
+"""What a thread copies between two waits for memory where there are no asynchronous copies."""
 
 
+def _at_once(size: int) -> int:
+    """How many accesses of so many bytes fill the registers that a copy takes."""
+    return max(1, REGISTERS_AT_ONCE // max(1, size // 4))
+
+
+COPIES_UNROLLED = 64
+"""Single elements that a thread copies one after another without a loop."""
 COPIES_AT_ONCE = 4
 """Single elements that a thread copies between two waits for memory, where alignment allows no wider copies."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import bool_, i32
+from tilus.ir.dtypes import bool_, f16, i32
 from tilus.ir.ops import Cast, Dot, Fma, For, Map, PtrLoad, PtrStore, Yield
 from tilus.ir.ops.simt import Mma
 from tilus.ir.types import TileType
@@ -14,6 +14,7 @@ from tilus.layouts import RegisterLayout
 from tilus.layouts.shared import row_major
 from tilus.lowering.dots import unit_of
 from tilus.lowering.dots.mma import WarpMma
+from tilus.lowering.dots.sparse import SparseMma
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.collective import pad
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
@@ -61,20 +62,65 @@ def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
             given[operand] = pad(thread, thread.value(operand), layout, operand.tile.shape, axis, zero)
     na, nb, nc = atom.a.num_locals, atom.b.num_locals, atom.c.num_locals
     a_at = {index: i * na for i, index in enumerate(_offsets(la)[::na])}
-    b_at = {index: i * nb for i, index in enumerate(_offsets(lb)[::nb])}
+    # B's k is counted as A's, of which a sparse one has half.
+    per_column = 2 if isinstance(unit, SparseMma) else 1
+    b_at = {(index[0] // per_column, index[1]): i * nb for i, index in enumerate(_offsets(lb)[::nb])}
     c_index = _offsets(lc)[::nc]
     accumulators = [thread.take(c, range(i * nc, (i + 1) * nc)) for i in range(len(c_index))]
     rows = {index[0] for index in a_at}
     steps = sorted({index[1] for index in a_at})
+    words = None if op.metadata is None else _Metadata(thread, op.metadata, unit)
     tf32 = op.a.tile.dtype.name == "f32"
     order = unit.order(la, lb)
+    halves = unit.by_halves and unit.feature in thread.target.emulated
+    split: dict[tuple[Value, int], list[Value]] = {}
+
+    def halves_of(operand: Value, first: int, count: int) -> list[Value]:
+        if (operand, first) not in split:
+            split[operand, first] = _halves(thread, _fragment(thread, operand, first, count, given))
+        return split[operand, first]
+
     for step in steps:
         for i, (row, column) in enumerate(c_index):
             assert row in rows
             fa, fb = a_at[row, step], b_at[step, column]
+            if halves:
+                for x, y in zip(halves_of(op.a, fa, na), halves_of(op.b, fb, nb), strict=True):
+                    accumulators[i] = thread.emit(Mma(x, y, accumulators[i], (16, 8, 16)))
+                continue
             x, y = _fragment(thread, op.a, fa, na, given), _fragment(thread, op.b, fb, nb, given)
-            accumulators[i] = thread.emit(Mma(x, y, accumulators[i], unit.shape, tf32, order))
+            word = None if words is None else words.at(row, step)
+            accumulators[i] = thread.emit(Mma(x, y, accumulators[i], unit.shape, tf32, order, word))
     return thread.pack(accumulators)
+
+
+class _Metadata:
+    """The words of a sparse dot's metadata. What lies beyond the tile is valid, whatever there is."""
+
+    def __init__(self, thread: Thread, metadata: Value, unit: WarpMma) -> None:
+        assert isinstance(unit, SparseMma)
+        self.thread, layout, atom = thread, layout_of(metadata), unit.metadata()
+        value = thread.value(metadata)
+        for axis in (0, 1):
+            value = pad(thread, value, layout, metadata.tile.shape, axis, unit.valid_word)
+        self.value, self.count, self.columns = value, atom.num_locals, atom.shape[1]
+        self.stored = unit.atom().a.shape[1]
+        self.places = {index: i * self.count for i, index in enumerate(_offsets(layout)[:: self.count])}
+
+    def at(self, row: int, step: int) -> Value:
+        """That of an instruction, by its row and its first stored column of A."""
+        first = self.places[row, step // self.stored * self.columns]
+        return self.thread.take(self.value, range(first, first + self.count))
+
+
+def _halves(thread: Thread, fragment: Value) -> list[Value]:
+    """A fragment of 8-bit floats, of which a thread has four neighbours along k at a time, as two of f16, of which it
+    has pairs: four neighbours are one half's, of A's two rows and B's column alike, so that the k of both agree."""
+    wide = thread.emit(Cast(fragment, f16))
+    places = range(wide.tile.size // 2)
+    if len(places) == 8:
+        places = (0, 1, 4, 5, 2, 3, 6, 7)  # type: ignore[assignment]
+    return [thread.take(wide, [len(places) * half + i for i in places]) for half in range(2)]
 
 
 @record(slots=True)

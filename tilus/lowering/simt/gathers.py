@@ -204,13 +204,13 @@ def _atomic(thread: Thread, op: Atomic) -> None:
 
 
 def _reduced_vector(thread: Thread, op: Atomic, layout: RegisterLayout) -> int:
-    """How many neighbouring elements an instruction adds to that gives no old values."""
+    """How many neighbouring elements an instruction adds to that gives no old values: every target has pairs of f16."""
     tile = op.result.tile
-    if not tile.shape or op.kind != "add" or tile.dtype not in (f32, f16, bf16) or \
-            not thread.target.has(Feature.ATOM_VECTOR):
+    vectors = thread.target.has(Feature.ATOM_VECTOR)
+    if not tile.shape or op.kind != "add" or tile.dtype not in ((f32, f16, bf16) if vectors else (f16,)):
         return 1
     along, width = gathered_vector(thread.facts, op)
-    return math.gcd(width, layout.vector_width(along))
+    return math.gcd(width if vectors else min(width, 2), layout.vector_width(along))
 
 
 def _is_used(thread: Thread, value: Value) -> bool:

@@ -9,6 +9,7 @@ from tilus.ir.core import Value
 from tilus.ir.dtypes import bool_, i32, i64
 from tilus.ir.ops import (
     Binary,
+    Select,
 )
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
@@ -18,11 +19,15 @@ from tilus.lowering.simt.context import GlobalView, Thread
 from tilus.lowering.simt.dense import alignment_of
 from tilus.lowering.simt.views import advance, element_predicate, is_small
 
+FEW = 8
+"""Indices along a dimension of which each has a register of its own."""
+
 
 class GlobalAccess:
     """Addresses and predicates of one thread's part of a tile in global memory, in groups of ``vector`` locals."""
 
-    def __init__(self, thread: Thread, op: Any, view_value: Value, layout: RegisterLayout, tile: TileType) -> None:
+    def __init__(self, thread: Thread, op: Any, view_value: Value, layout: RegisterLayout, tile: TileType,
+                 partial: bool = False) -> None:
         view = thread.views[view_value]
         assert isinstance(view, GlobalView)
         self.thread, self.view, self.layout, self.tile = thread, view, layout, tile
@@ -31,7 +36,7 @@ class GlobalAccess:
         self.small = is_small(thread, view_value)
         order = contiguous_order(thread.facts, view_value, tile.rank)
         self.dim = order[0] if order else 0
-        width = vector_width(thread.facts, op, self.dim, tile) if order else 1
+        width = vector_width(thread.facts, op, self.dim, tile, partial) if order else 1
         have = layout.vector_width(self.dim) if order else 1
         self.vector = math.gcd(width, have)
         if is_narrow(tile.dtype) and not alignment_of(tile.dtype, self.vector):
@@ -40,6 +45,8 @@ class GlobalAccess:
         self.indices = layout.local_indices[:: self.vector]
         self._row_pointers: dict[tuple[int, ...], Value] = {}
         self._bounds: dict[tuple[int, int], Value | None] = {}
+        self._first: dict[int, Value] = {}
+        self._left: dict[int, Value] = {}
 
     def _thread_pointer(self) -> Value:
         """The address of the thread's first element. In loops the thread's part comes first, since it does not vary;
@@ -127,20 +134,45 @@ class GlobalAccess:
         offset = self.offsets[d]
         fact = thread.facts.of(offset)
         known_extent = extent if isinstance(extent, int) else None
-        index = thread.value(offset)
-        if fact.high + reach >= 1 << 31:
-            index = thread.widen(index, i64)
-        if part is not None:
-            index = thread.emit(Binary("add", *thread.same_width(part, index)))
-        index = thread.binary("add", index, local)
+        index, low = self._first_index(d), self.view.lows[d]
         if not (known_extent is not None and fact.high + reach <= known_extent):
-            predicate = thread.both(predicate, thread.compare("lt", index, extent))
-        low = self.view.lows[d]
+            predicate = thread.both(predicate, self._below(d, local, extent))
         if low is not None:
-            predicate = thread.both(predicate, thread.compare("ge", index, low))
+            predicate = thread.both(predicate, thread.compare("ge", thread.binary("add", index, local), low))
         elif fact.low < 0:
-            predicate = thread.both(predicate, thread.compare("ge", index, 0))
+            predicate = thread.both(predicate, thread.compare("ge", thread.binary("add", index, local), 0))
         return predicate
+
+    def count(self, group: int, predicate: Value | None) -> Value:
+        """How many elements of a group are there, of which the first one is where ``predicate`` holds; else none."""
+        thread, d = self.thread, self.dim
+        extent = self.view.extents[d]
+        known = thread.const(extent) if isinstance(extent, int) else extent
+        index = thread.binary("add", self._first_index(d), self.indices[group][d])
+        left = thread.emit(Binary("sub", *thread.same_width(known, index)))
+        some = thread.widen(thread.binary("min", left, self.vector), i32)
+        return some if predicate is None else thread.emit(Select(predicate, some, thread.const(0)))
+
+    def _first_index(self, d: int) -> Value:
+        """Of the thread's first element along a dimension of the view, in as many bits as the others' take."""
+        if d not in self._first:
+            thread, offset = self.thread, self.offsets[d]
+            index, part = thread.value(offset), thread.thread_index(self.layout, d)
+            if thread.facts.of(offset).high + self.layout.shape[d] >= 1 << 31:
+                index = thread.widen(index, i64)
+            self._first[d] = index if part is None else thread.emit(Binary("add", *thread.same_width(part, index)))
+        return self._first[d]
+
+    def _below(self, d: int, local: int, extent: Value | int) -> Value:
+        """Whether an element is below the extent. Of many elements what is left of that from the thread's first one on
+        is compared with constants, which takes one register for all."""
+        thread, index = self.thread, self._first_index(d)
+        few = len({other[d] for other in self.indices}) <= FEW
+        if few or isinstance(extent, int) or thread.facts.of(self.offsets[d]).low < 0:
+            return thread.compare("lt", thread.binary("add", index, local), extent)
+        if d not in self._left:
+            self._left[d] = thread.emit(Binary("sub", *thread.same_width(extent, index)))
+        return thread.compare("gt", self._left[d], local)
 
 
 class ScalarAccess:

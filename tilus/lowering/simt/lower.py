@@ -47,7 +47,7 @@ from tilus.ir.ops.simt import ApproxUnary, ExitIf
 from tilus.ir.types import PointerType, TileType, ViewType
 from tilus.lowering.facts import kernel_facts, overflows
 from tilus.lowering.schedule.order_memory import unordered_arrays
-from tilus.lowering.simt import collective, copies, dot, gathers, groups, memory, narrow, rearrange, scans
+from tilus.lowering.simt import collective, copies, dot, gathers, groups, memory, narrow, places, rearrange, scans
 from tilus.lowering.simt.barriers import barrier, number_barriers
 from tilus.lowering.simt.bits import is_narrow, register_type
 from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_of, locals_of
@@ -211,13 +211,13 @@ def _binary(thread: Thread, op: Binary) -> None:
         if user and overflows(op.kind, thread.facts.of(op.lhs), thread.facts.of(op.rhs), i32):
             result = thread.wrapping(op.kind, x, y)
         else:
-            result = thread.emit(Binary(op.kind, x, y, op.contract))
+            result = thread.emit(Binary(op.kind, x, y, op.contract, op.precision))
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
 
 def _divide(thread: Thread, op: Binary, x: Value, y: Value) -> Value | None:
-    """Floor division of what is known not to be negative, by more than 0, as unsigned division."""
-    if thread.facts.of(op.lhs).low >= 0 and thread.facts.of(op.rhs).low > 0 and x.tile.dtype is i32:
+    """Floor division of what is known not to be negative as unsigned division."""
+    if thread.facts.of(op.lhs).low >= 0 and thread.facts.of(op.rhs).low >= 0 and x.tile.dtype is i32:
         unsigned = [thread.emit(Cast(v, u32)) for v in (x, y)]
         return thread.emit(Cast(thread.emit(Binary(op.kind, *unsigned)), i32))
     return None
@@ -249,7 +249,7 @@ def _unary(thread: Thread, op: Unary) -> None:
     x = thread.widen(thread.value(op.x), op.x.tile.dtype)
     result = approximate_unary(thread, op, x) if op.approximate else None
     if result is None:
-        result = thread.emit(Unary(op.kind, x))
+        result = thread.emit(Unary(op.kind, x, precision=op.precision))
     thread.set(op.result, thread.widen(result, thread.element_type(op.result)))
 
 
@@ -564,6 +564,7 @@ _LOWERINGS: dict[type[Operation], Callable[[Thread, Any], None]] = {
     **gathers.LOWERINGS,
     **copies.LOWERINGS,
     **collective.LOWERINGS,
+    **places.LOWERINGS,
     **dot.LOWERINGS,
     **rearrange.LOWERINGS,
     **scans.LOWERINGS,

@@ -1,7 +1,7 @@
 """Lowering of operations that move elements between threads: slices, inserts, concatenations and takes.
 
-A slice that gives every thread registers it has is free. Everything else is written to shared memory row-major and
-read back in the result's layout.
+A slice that gives every thread registers it has is free, and so are parts put together that every thread has.
+Everything else is written to shared memory row-major and read back in the result's layout.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import Thread, layout_of
 from tilus.lowering.simt.convert import storage_type
-from tilus.lowering.simt.scratch import slice_in_place
+from tilus.lowering.simt.scratch import parts_in_place, slice_in_place
 from tilus.lowering.simt.views import tile_padding
 
 
@@ -101,7 +101,23 @@ def lower_slice(thread: Thread, op: Slice) -> None:
     _set(thread, op.result, buffer.read(layout_of(op.result), op.sizes, op.starts))
 
 
+def _set_parts(thread: Thread, op: Insert | Concat, places: list[tuple[Value, tuple[int, ...]]]) -> None:
+    """Put together what every thread has."""
+    count = layout_of(op.result).num_locals
+    source = _full(thread, op.x) if isinstance(op, Insert) else None
+    elements = [None if source is None else thread.extract(source, n) for n in range(count)]
+    for part, locals_ in places:
+        value = _full(thread, part)
+        for n, local in enumerate(locals_):
+            elements[local] = thread.extract(value, n)
+    _set(thread, op.result, thread.pack([e for e in elements if e is not None]))
+
+
 def lower_insert(thread: Thread, op: Insert) -> None:
+    places = parts_in_place(op)
+    if places is not None:
+        _set_parts(thread, op, places)
+        return
     tile = op.x.tile
     buffer = _Buffer(thread, op, tile.shape, tile.dtype)
     buffer.write(_full(thread, op.x), layout_of(op.x), tile.shape, (0,) * tile.rank)
@@ -112,6 +128,10 @@ def lower_insert(thread: Thread, op: Insert) -> None:
 
 
 def lower_concat(thread: Thread, op: Concat) -> None:
+    places = parts_in_place(op)
+    if places is not None:
+        _set_parts(thread, op, places)
+        return
     tile = op.result.tile
     buffer = _Buffer(thread, op, tile.shape, tile.dtype)
     starts = [0] * tile.rank

@@ -7,6 +7,7 @@ and an access under such a mask may be a vector.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from tilus.ir.core import Value
 from tilus.ir.ops import Binary, Broadcast, Cast, Compare, Const, ConvertLayout, Iota, Reshape, Unary
@@ -45,42 +46,72 @@ def _comparison_run(facts: Facts, op: Compare, dim: int) -> int:
     left, right = affine(facts, op.lhs, dim), affine(facts, op.rhs, dim)
     if left is None or right is None:
         return 1
-    if left[0] == right[0] == 0:
-        return ALWAYS
+    left, right = _in_runs(left, right)
+    if left.step == right.step == 0:
+        return left.run
     # first + t < bound for t = 0 … n - 1 is the same question n times where both are multiples of n
-    if (left[0], right[0], op.kind) not in ((1, 0, "lt"), (1, 0, "ge"), (0, 1, "gt"), (0, 1, "le")):
+    if (left.step, right.step, op.kind) not in ((1, 0, "lt"), (1, 0, "ge"), (0, 1, "gt"), (0, 1, "le")):
         return 1
-    divisor = math.gcd(left[1], right[1])
-    return min(divisor & -divisor, ALWAYS) if divisor else ALWAYS
+    divisor = math.gcd(left.divisor, right.divisor)
+    return min(divisor & -divisor, left.run) if divisor else left.run
 
 
-def affine(facts: Facts, value: Value, dim: int) -> tuple[int, int] | None:
-    """An integer as ``coefficient · index along dim + rest``, where the rest does not vary along ``dim`` and is a
-    multiple of the second number (0: it is 0); None where it is not of this form."""
+class Affine(NamedTuple):
+    """An integer that goes by ``step`` along a dimension within aligned runs of ``run`` elements; at the beginning of a
+    run it is a multiple of ``divisor`` (0: it is 0)."""
+
+    step: int
+    divisor: int
+    run: int = ALWAYS
+
+    def within(self, run: int) -> Affine:
+        """The same in shorter runs."""
+        return self if run == self.run else Affine(self.step, math.gcd(self.divisor, self.step * run), run)
+
+
+def _in_runs(x: Affine, y: Affine) -> tuple[Affine, Affine]:
+    """Both in runs that are runs of both."""
+    run = min(x.run, y.run)
+    return x.within(run), y.within(run)
+
+
+def affine(facts: Facts, value: Value, dim: int) -> Affine | None:
+    """How an integer goes along a dimension; None where that is not known."""
     op, tile = value.defining, value.tile
     if not tile.shape or tile.shape[dim] == 1:
-        return 0, facts.of(value).divisor
+        return Affine(0, facts.of(value).divisor)
     if isinstance(op, ConvertLayout):
         return affine(facts, op.x, dim)
     if isinstance(op, Const):
-        return 0, abs(int(op.value))
+        return Affine(0, abs(int(op.value)))
     if isinstance(op, Iota):
-        return (1, 0) if op.axis == dim else (0, 1)
+        return Affine(1, 0) if op.axis == dim else Affine(0, 1)
     if isinstance(op, Cast) and op.x.tile.dtype.is_int and op.x.tile.dtype.bits <= op.dtype.bits:
         return affine(facts, op.x, dim)
     if isinstance(op, Broadcast):
-        return (0, facts.of(op.x).divisor) if op.x.tile.is_scalar else affine(facts, op.x, dim)
+        return Affine(0, facts.of(op.x).divisor) if op.x.tile.is_scalar else affine(facts, op.x, dim)
     if isinstance(op, Reshape):
         source = _same_dim(op, dim)
         return None if source is None else affine(facts, op.x, source)
-    if isinstance(op, Binary) and op.kind in ("add", "sub", "mul"):
+    if isinstance(op, Binary):
         left, right = affine(facts, op.lhs, dim), affine(facts, op.rhs, dim)
-        if left is None or right is None:
-            return None
-        if op.kind == "mul":
-            return (0, left[1] * right[1]) if left[0] == right[0] == 0 else None
-        return (left[0] + right[0] if op.kind == "add" else left[0] - right[0]), math.gcd(left[1], right[1])
+        return None if left is None or right is None else _combined(facts, op, *_in_runs(left, right))
     return None
+
+
+def _combined(facts: Facts, op: Binary, left: Affine, right: Affine) -> Affine | None:
+    if op.kind in ("add", "sub"):
+        step = left.step + right.step if op.kind == "add" else left.step - right.step
+        return Affine(step, math.gcd(left.divisor, right.divisor), left.run)
+    if left.step == right.step == 0:
+        divisor = left.divisor * right.divisor if op.kind == "mul" else facts.of(op.result).divisor
+        return Affine(0, divisor, left.run)
+    if op.kind not in ("mod", "floordiv") or (left.step, right.step) != (1, 0) or facts.of(op.rhs).low < 0:
+        return None
+    # Multiples of the divisor lie at the beginnings of runs only; by 0 the remainder is the dividend, the quotient 0.
+    divisor = math.gcd(left.divisor, right.divisor)
+    run = min(divisor & -divisor, left.run) if divisor else left.run
+    return Affine(1, run, run) if op.kind == "mod" else Affine(0, 1, run)
 
 
 def _same_dim(op: Reshape, dim: int) -> int | None:

@@ -24,7 +24,7 @@ from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.convert import Plan, SharedPlan, conversion_rounds, plan_conversion
 from tilus.lowering.dots import Place, unit_of
-from tilus.lowering.layout_rules import is_tile, registers_of, result_layout
+from tilus.lowering.layout_rules import is_tile, parts_registers, registers_of, result_layout
 from tilus.lowering.simt.bits import register_type
 from tilus.targets import Feature, Target
 
@@ -52,6 +52,8 @@ def scratch_bytes(op: Operation, target: Target, in_place: set[Value], limit: in
         return _scan_bytes(op)
     if isinstance(op, Slice):
         return 0 if slice_in_place(op) is not None else _storage(op.x.tile) * op.x.tile.size
+    if isinstance(op, (Insert, Concat)) and parts_in_place(op) is not None:
+        return 0
     if isinstance(op, (Insert, Concat)):
         return _storage(op.result.tile) * op.result.tile.size
     if isinstance(op, Dot):
@@ -186,6 +188,20 @@ def _dot_bytes(op: Dot, in_place: set[Value]) -> int:
 def operand_bytes(value: Value) -> int:
     """Scratch bytes of a dot's operand, a multiple of 16."""
     return -(-_storage(value.tile) * value.tile.size // 16) * 16
+
+
+def parts_in_place(op: Insert | Concat) -> list[tuple[Value, tuple[int, ...]]] | None:
+    """The parts of a tile, each with the registers of the result that its own become, where every thread has its share
+    of all of them already; else None."""
+    layout = op.result.tile.layout
+    if layout is None or (isinstance(op, Insert) and op.x.tile.layout != layout):
+        return None
+    found = []
+    for part, registers in parts_registers(op, layout):
+        if registers is None or registers.layout != part.tile.layout:
+            return None
+        found.append((part, registers.locals))
+    return found
 
 
 def slice_in_place(op: Slice) -> tuple[int, ...] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tilus.diagnostics import UnsupportedError, UserError
+from tilus.ir.core import Parameter
 from tilus.runtime.arguments import call_error
 from tilus.runtime.arrays import CUDA, ArrayArgument
 from tilus.runtime.cpu.kernel import kernel_arguments
@@ -30,6 +31,9 @@ class CudaEngine(Engine):
         if route is None:
             raise call_error("E0506", f"there is no engine {name!r}", help="cuda, cuda:ptx, cuda:cuda")
         self.route = route
+
+    def assumed(self, parameters: Sequence[Parameter]) -> Sequence[Parameter]:
+        return parameters
 
     @property
     def target(self) -> Target:

@@ -19,7 +19,7 @@ from tilus.interp import evaluate_launch
 from tilus.interp.memory import poisoned
 from tilus.interp.numbers import held_as
 from tilus.interp.packing import PackedElements
-from tilus.ir.core import Module
+from tilus.ir.core import Module, Parameter
 from tilus.ir.dtypes import DType, u8
 from tilus.ir.ops import DeviceAssert
 from tilus.ir.ops.simt import ASSERTION_FAILED
@@ -81,6 +81,9 @@ class SimulateEngine(Engine):
         if not self.simulated.is_cuda:
             raise call_error("E0506", f"there is no engine {name!r}: {self.simulated} is no GPU")
         self.route = route
+
+    def assumed(self, parameters: Sequence[Parameter]) -> Sequence[Parameter]:
+        return parameters
 
     @property
     def target(self) -> Target:

@@ -126,7 +126,7 @@ def metadata_json(compiled: CompiledKernel) -> str:
     """The metadata as the file that ``tilus compile`` writes next to a cubin."""
     signature = [
         {"name": p.name, "kind": p.kind, "contiguous": p.contiguous, "aligned": p.aligned, "small": p.small,
-         "shape_divisible_by_16": list(p.shape_divisible),
+         "shape_divisors": list(p.shape_divisors),
          **({"prepacked": json.loads(compiled.formats[p.name])} if p.name in compiled.formats else {})}
         for p in compiled.specialisation.parameters
     ]

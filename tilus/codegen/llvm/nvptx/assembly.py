@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from typing import Any
 
@@ -12,6 +13,8 @@ from tilus.diagnostics import InternalError
 from tilus.targets import Target
 
 _lock = threading.Lock()
+_CALL_NUMBER = re.compile(r" *// callseq \d+(, \d+)?")
+"""A remark that counts the calls of all modules."""
 
 
 def llvm_to_ptx(text: str, target: Target) -> str:
@@ -30,8 +33,8 @@ def _compile(text: str, target: Target) -> str:
             raise InternalError.at("E0999", f"LLVM refuses the generated IR: {error}") from error
         module.data_layout = str(machine.target_data)
         _optimise(module, machine)
-        ptx = str(machine.emit_assembly(module))
-    return define_registers(ptx) if " x i8>" in text else ptx
+        ptx = _CALL_NUMBER.sub("", str(machine.emit_assembly(module)))
+    return define_registers(ptx) if " x i8>" in text or " x i16>" in text else ptx
 
 
 def _optimise(module: Any, machine: Any) -> None:

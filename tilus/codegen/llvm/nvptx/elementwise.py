@@ -8,6 +8,7 @@ from tilus.codegen.llvm.nvptx import inline_asm
 from tilus.codegen.llvm.nvptx.kernel import Handlers, KernelEmitter
 from tilus.codegen.llvm.text import Emitter
 from tilus.codegen.ptx import arith as ptx
+from tilus.codegen.ptx.instruction import Instruction, Registers
 from tilus.codegen.ptx.names import PTX_TYPES
 from tilus.ir.core import Operation
 from tilus.ir.dtypes import DType, f32, i32, u16, u32
@@ -41,12 +42,27 @@ def cast(k: KernelEmitter, op: Cast) -> None:
     if cells.per == 2 and op.x.tile.dtype is u16 and op.dtype in (i32, u32):
         k.bind(op.result, [half for name in cells.names for half in _halves(k, name)])
         return
+    instruction = ptx.conversion(op)
+    if instruction is not None:
+        _convert(k, op, instruction)
+        return
     pairs = op.x.tile.dtype is f32 and op.dtype.name in ("f16", "bf16") and op.rounding == "rn"
     if not (pairs and count and count % 2 == 0 and k.target.has(Feature.CVT_BF16)):
         apply_elementwise(k, op)
         return
     x = [k.element(cells, i) for i in range(count)]
     k.bind(op.result, [_pair(k, op.dtype, *x[i : i + 2]) for i in range(0, count, 2)])
+
+
+def _convert(k: KernelEmitter, op: Cast, instruction: Instruction) -> None:
+    """By an instruction on single registers."""
+    cells, (operand,), (result,) = k.cells[op.x], instruction.inputs, instruction.results
+    assert isinstance(operand, Registers)
+    elements = []
+    for i in range(max(1, elements_of(op.x))):
+        x = k.to_register(k.element(cells, i), cells.dtype, 1, operand.kind)
+        elements.append(k.from_register(inline_asm.emit(k.e, instruction, {"x": [x]})[0], result.kind, op.dtype, 1))
+    k.bind_elements(op.result, elements)
 
 
 def _halves(k: KernelEmitter, pair: str) -> list[str]:

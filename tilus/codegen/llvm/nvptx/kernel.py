@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tilus.codegen.cells import CellEmitter, Cells, elements_of, per_cell
@@ -11,7 +11,7 @@ from tilus.codegen.llvm.debug_lines import DebugLines
 from tilus.codegen.llvm.nvptx.inline_asm import REGISTER_TYPES, SPACES, pinned
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.llvm.types import TypeSpeller, container_bits
-from tilus.diagnostics import UnsupportedError
+from tilus.diagnostics import Span, UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
 from tilus.ir.types import PointerType
@@ -34,6 +34,7 @@ class KernelEmitter(CellEmitter, ControlFlow):
         self.pointers: dict[Value, str] = {}
         self._splits: dict[tuple[str, int], str] = {}
         self._splits_label = ""
+        self._called = 0
 
     # -- the function
 
@@ -50,6 +51,34 @@ class KernelEmitter(CellEmitter, ControlFlow):
             attributes.append(f'"nvvm.maxnreg"="{function.attributes.max_registers}"')
         head = f"define ptx_kernel void @{function.name}({', '.join(parameters)}) {' '.join(attributes)}{place} {{"
         self.module.definitions.append("\n".join([head, "entry:", *self.e.lines, "}"]))
+
+    def code_apart(self, body: Block, span: Span) -> tuple[str, list[str]]:
+        """A function of a block that uses its arguments only: its name, and the types of the parts that it gives."""
+        self._called += 1
+        name = f"@{self.function.name}.{self._called}"
+        function = Function(name[1:], body, (), span=span)
+        emitter = KernelEmitter(function, self.module, self.target, self.debug, self.handlers)
+        outer = self.debug.scopes() if self.debug else None
+        place = self.debug.enter(name[1:], span) if self.debug else ""
+        parameters = []
+        for value in body.args:
+            names = [emitter.e.fresh() for _ in self.part_types(value)]
+            emitter.hold(value, names)
+            parameters += [f"{ty} {n}" for ty, n in zip(self.part_types(value), names, strict=True)]
+        emitter.block(body)
+        parts = [part for value in body.terminator.operands for part in emitter.parts(value)]
+        given = aggregate([ty for ty, _ in parts])
+        if self.debug is not None:
+            emitter.e.place = self.debug.at(span)
+        whole = "poison"
+        for i, (ty, part) in enumerate(parts):
+            whole = emitter.e.op(f"insertvalue {given} {whole}, {ty} {part}, {i}")
+        emitter.e.do(f"ret {given} {whole}")
+        if self.debug is not None and outer is not None:
+            self.debug.leave(outer)
+        head = f"define internal {given} {name}({', '.join(parameters)}) noinline nounwind{place} {{"
+        self.module.definitions.append("\n".join([head, "entry:", *emitter.e.lines, "}"]))
+        return name, [ty for ty, _ in parts]
 
     def _parameter(self, value: Value, name: str) -> str:
         if not isinstance(value.type, PointerType):
@@ -165,3 +194,8 @@ class KernelEmitter(CellEmitter, ControlFlow):
 
     def back_edge(self) -> str:
         return self.module.rolled_loop()
+
+
+def aggregate(types: Sequence[str]) -> str:
+    """The type of several values at once."""
+    return f"{{ {', '.join(types)} }}"

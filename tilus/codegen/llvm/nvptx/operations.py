@@ -5,7 +5,7 @@ from __future__ import annotations
 from tilus.codegen import ptx
 from tilus.codegen.cells import elements_of, per_cell
 from tilus.codegen.llvm.nvptx import inline_asm
-from tilus.codegen.llvm.nvptx.kernel import Handlers, KernelEmitter
+from tilus.codegen.llvm.nvptx.kernel import Handlers, KernelEmitter, aggregate
 from tilus.codegen.llvm.text import Emitter, ModuleText
 from tilus.codegen.printing import format_string
 from tilus.codegen.ptx.instruction import Address, Registers, predicated
@@ -15,6 +15,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import Broadcast, Const
 from tilus.ir.ops.simt import (
     REREAD,
+    CallEach,
     ExitIf,
     Keep,
     PrintThread,
@@ -103,6 +104,17 @@ def keep(k: KernelEmitter, op: Keep) -> None:
     k.bind(op.result, [k.from_register(n, register, cells.dtype, cells.per) for n in kept])
 
 
+def call_each(k: KernelEmitter, op: CallEach) -> None:
+    name, types = k.code_apart(op.body, op.span)
+    given = aggregate(types)
+    for values, results in op.groups():
+        arguments = ", ".join(f"{ty} {n}" for v in values for ty, n in k.parts(v))
+        whole = k.e.op(f"call {given} {name}({arguments})")
+        parts = iter([k.e.op(f"extractvalue {given} {whole}, {i}") for i in range(len(types))])
+        for result in results:
+            k.hold(result, [next(parts) for _ in k.part_types(result)])
+
+
 def regroup(k: KernelEmitter, op: Regroup) -> None:
     cells = k.cells[op.x]
     _bind_registers(k, op, [k.to_register(n, cells.dtype, cells.per, "r") for n in cells.names], "r")
@@ -186,6 +198,6 @@ def exit_if(k: KernelEmitter, op: ExitIf) -> None:
 
 HANDLERS: Handlers = {
     **dict.fromkeys(ptx.DESCRIBED, described), PtrAtomic: ptr_atomic, Const: const, SpecialRegister: special,
-    Broadcast: broadcast, Keep: keep, Regroup: regroup, WarpShuffle: warp_shuffle, WarpRedux: warp_redux,
-    PrintThread: print_thread, ExitIf: exit_if,
+    Broadcast: broadcast, Keep: keep, CallEach: call_each, Regroup: regroup, WarpShuffle: warp_shuffle,
+    WarpRedux: warp_redux, PrintThread: print_thread, ExitIf: exit_if,
 }
