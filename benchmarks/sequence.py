@@ -1,7 +1,7 @@
 """The sequence kernels of the zoo: on the CPU against PyTorch and each other, and their loops on GPUs.
 
     python -m benchmarks.sequence [--threads 1 2] [--only TEXT] [--rounds 3]
-    python -m benchmarks.sequence --memory | --sass | --spills [--via cuda]
+    python -m benchmarks.sequence --memory | --sass | --spills [--via cuda] [--only TEXT]
 
 By default, ratios of times, above 1 where ours is less than the peer's; the peer is PyTorch (2.13 was used), or the
 kernel of ours that the name says. ``--memory`` prints what forward and backward take beyond their arrays,
@@ -182,7 +182,7 @@ def print_ratios(options: argparse.Namespace) -> None:
         ours, peers = (Side(side, threads, lines="benchmarks.sequence") for side in ("ours", "peers"))
         print(f"{'':62}{'threads':>8}{'ours ms':>11}{'peer ms':>11}  {'peer':10}{'ratio':>7}{'bar':>6}")
         for number, made in enumerate(LINES):
-            if options.only and options.only not in made.name:
+            if options.only not in made.name:
                 continue
             mine, name, other = compare(ours, peers, number, list(made.peers), options.rounds)
             ratio, bar = other / mine, f"{made.bar:6.2f}" if made.bar else "      "
@@ -308,25 +308,26 @@ KERNELS = ("forward", "decoding", "keys", "values", "queries")
 """Of attention; ``values`` are with ``keys`` where registers hold the sums of both."""
 
 
-def print_spills(via: str) -> None:
+def print_spills(via: str, only: str) -> None:
     """Bytes of stores, with the tiles that the kernels choose; 0 is a point."""
     from kernels_zoo.attention.flash_attention_backward import BOTH_SUMS
 
     print(f"{'':30}" + "".join(f"{target:>9}" for target in TARGETS))
     for name, causal, dtype, d in itertools.product(KERNELS, (False, True), (tl.f16, tl.bf16), HEAD_DIMENSIONS):
-        if name == "values" and d <= BOTH_SUMS:
+        label = f"{name + ', causal' * causal:22}{dtype!s:4}{d:4}"
+        if name == "values" and d <= BOTH_SUMS or only not in label:
             continue
         kernel, constants = spilling(name, d, dtype)
         found = [kernel.compile(target, via, D=d, causal=causal, **constants).metadata["spill_stores"]
                  for target in TARGETS]
-        print(f"{name + ', causal' * causal:22}{dtype!s:4}{d:4}" + "".join(f"{n or '.':>9}" for n in found), flush=True)
+        print(label + "".join(f"{n or '.':>9}" for n in found), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", help="lines whose names have this text")
+    parser.add_argument("--only", default="", help="lines whose names have this text")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--sass", action="store_true")
     parser.add_argument("--spills", action="store_true")
@@ -340,7 +341,7 @@ def main() -> None:
     elif options.sass:
         print_code()
     elif options.spills:
-        print_spills(options.via)
+        print_spills(options.via, options.only)
     else:
         print_ratios(options)
 
