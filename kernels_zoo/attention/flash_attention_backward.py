@@ -3,8 +3,9 @@
 With P = exp(q kᵀ / √D − lse), Δ = rowsum(dO ⊙ O) and dS = P ⊙ (dO vᵀ − Δ), the gradients are dv = Pᵀ dO,
 dk = dSᵀ q / √D and dq = dS k / √D. One kernel computes dk and dv, a block per tile of keys, one dq, a block per tile
 of queries: each gradient is summed by one block, in one order, so that the result is the same from run to run. A key
-head that serves a group of query heads sums over them in its block. Where the order of sums is free, one kernel does it
-all: each tile of keys adds its part to dq by atomics, and the scores are not computed again.
+head that serves a group of query heads sums over them in its block. One kernel does it all, and the scores are not
+computed again, where each tile of keys adds its part to dq: by atomics where the order of sums is free, or in order
+where one block has all keys of a head, as on a CPU.
 
 Arrays are (batch, sequence, heads, D), as in the forward pass, whose ``lse`` (B, H, Sq) says what each row was divided
 by. Rows that see no key (lse = +inf) have P = 0. A score function multiplies dS by its derivative; dropout thins P for
@@ -14,6 +15,7 @@ dv, and dO vᵀ by the same weights. Tiles that a query does not see are passed 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -74,76 +76,85 @@ def attention_backward_keys(
     q_offsets: OFFSETS = None, k_offsets: OFFSETS = None, longest: LENGTH = None, counts: COUNTS = None,
     tiles: TILES = None, seed: SEED = None, dq: SUMS = None, a0: types[0] = None, a1: types[1] = None,
     a2: types[2] = None, types: TYPES = NONE, score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0,
-    causal: bool = False, left: int = -1, right: int = -1, dropout: float = 0.0, group: int = 0, BM: int = 0,
-    BN: int = 0, stages: int = 2, warps: int = 0,
+    causal: bool = False, left: int = -1, right: int = -1, dropout: float = 0.0, group: int = 0, ordered: bool = False,
+    BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 0,
 ) -> None:
     """dk and dv. All products are transposed, keys by queries: Pᵀ and dSᵀ are then first operands of the next ones
     in the registers that they were computed in. ``group`` is H // Hk where that is known. One of dk and dv may be None:
-    where rows are long, registers hold the sums of one. To ``dq``, if given, the gradients of queries are added by
-    atomics. ``counts`` and ``tiles`` list queries by keys."""
+    where rows are long, registers hold the sums of one. To ``dq``, if given, the gradients of queries are added: by
+    atomics, or ``ordered``, where one block goes over all tiles of a head's keys. ``counts`` and ``tiles`` list queries
+    by keys."""
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
-    tile_of = keys_tile(max(D, E), q.dtype, tl.target(), dk is not None, dq is not None, stages)
+    tile_of = keys_tile(max(D, E), q.dtype, tl.target(), dk is not None, dq is not None, ordered, stages)
     BM, BN, warps = BM or tile_of[0], BN or tile_of[1], warps or tile_of[2]
     B, Sq, H, _ = q.shape
     _, Sk, Hk, _ = k.shape
     assert H % Hk == 0, "the heads of queries are not a multiple of those of keys"
     tl.block(warps=warps)
-    if k_offsets is None:
-        tile, hk, b = tl.grid(tl.cdiv(Sk, BN), Hk, B)
-    else:
-        tile, hk, b = tl.grid(tl.cdiv(longest, BN), Hk, k_offsets.shape[0] - 1)
-        Sq, Sk = q_offsets[b + 1] - q_offsets[b], k_offsets[b + 1] - k_offsets[b]
-    start, shift = tile * BN, Sk - Sq
-    keys = held(tl.load(sequence(k, b, hk, k_offsets), (start, 0), (BN, D)))
-    minus_values = held(-tl.load(sequence(v, b, hk, k_offsets), (start, 0), (BN, E)))
-    columns = (start + tl.arange(BN))[:, None]
-    gk, gv = tl.zeros((BN, D), tl.f32), tl.zeros((BN, E), tl.f32)
+    batches, most = (B, Sk) if k_offsets is None else (k_offsets.shape[0] - 1, longest)
 
-    def step(gradients: Gradients, h: tl.Tile, head: tuple[tl.View, ...], i: tl.Tile, span: Span,
-             part: bool) -> Gradients:
-        gk, gv = gradients
-        queries, outputs, row_sums, deltas = head
-        rows = (i + tl.arange(BM))[None, :]
-        x, d = tl.load(queries, (i, 0), (BM, D)), tl.load(deltas, i, BM)
-        sums = tl.load(row_sums, i, BM, other=None if score is None else INFINITY)
-        place = b, h, rows + shift, columns, *arrays
-        p, slope = probabilities(tl.dot(keys(), x.T), sums[None, :], D, score, place)
-        others = (mask(*place),) if part and mask is not None else ()
-        seen = visible(span, columns, rows, None, -shift, right, left, others)
-        p = p if seen is None else tl.where(seen, p, 0.0)
-        left_in = None if dropout == 0.0 else kept(dropout, seed, b, b * H + h, rows, columns)
-        y = tl.load(outputs, (i, 0), (BM, E))
-        if dv is not None:
-            gv = tl.dot(thinned(p, left_in, dropout).to(do.dtype), y, gv)
+    def gradients_of(tile: tl.Tile, hk: tl.Tile, b: tl.Tile, Sq: tl.Tile, Sk: tl.Tile) -> None:
+        if k_offsets is not None:
+            Sq, Sk = q_offsets[b + 1] - q_offsets[b], k_offsets[b + 1] - k_offsets[b]
+        start, shift = tile * BN, Sk - Sq
+        keys = held(tl.load(sequence(k, b, hk, k_offsets), (start, 0), (BN, D)))
+        minus_values = held(-tl.load(sequence(v, b, hk, k_offsets), (start, 0), (BN, E)))
+        columns = (start + tl.arange(BN))[:, None]
+        gk, gv = tl.zeros((BN, D), tl.f32), tl.zeros((BN, E), tl.f32)
+
+        def step(gradients: Gradients, h: tl.Tile, head: tuple[tl.View, ...], i: tl.Tile, span: Span,
+                 part: bool) -> Gradients:
+            gk, gv = gradients
+            queries, outputs, row_sums, deltas = head
+            rows = (i + tl.arange(BM))[None, :]
+            x, d = tl.load(queries, (i, 0), (BM, D)), tl.load(deltas, i, BM)
+            sums = tl.load(row_sums, i, BM, other=None if score is None else INFINITY)
+            place = b, h, rows + shift, columns, *arrays
+            p, slope = probabilities(tl.dot(keys(), x.T), sums[None, :], D, score, place)
+            others = (mask(*place),) if part and mask is not None else ()
+            seen = visible(span, columns, rows, None, -shift, right, left, others)
+            p = p if seen is None else tl.where(seen, p, 0.0)
+            left_in = None if dropout == 0.0 else kept(dropout, seed, b, b * H + h, rows, columns)
+            y = tl.load(outputs, (i, 0), (BM, E))
+            if dv is not None:
+                gv = tl.dot(thinned(p, left_in, dropout).to(do.dtype), y, gv)
+            if dk is not None:
+                minus_ds = minus_gradient(p, slope, minus_values(), y.T, tl.broadcast_to(d[None, :], (BN, BM)), left_in,
+                                          dropout).to(q.dtype)
+                gk = tl.dot(minus_ds, x, gk)
+                if dq is not None:
+                    add(sequence(dq, b, h, q_offsets), i, tl.dot(minus_ds.T, keys()) * -(D**-0.5), ordered)
+            return gk, gv
+
+        heads = group or H // Hk
+        extent = Sq if k_offsets is None else tl.where(start < Sk, Sq, 0)
+        for h in tl.range(hk * heads, (hk + 1) * heads):
+            head = (*(sequence(x, b, h, q_offsets) for x in (q, do)),
+                    *(numbers(x, b, h, q_offsets) for x in (lse2, delta)))
+            if tiles is None:
+                for span in band(start, BN, extent, BM, -shift, right, left):
+                    for i in tl.range(span.begin, span.end, BM, stages=stages):
+                        gk, gv = step((gk, gv), h, head, i, span, True)
+            else:
+                whole, some = counts[b, h, tile, 0], counts[b, h, tile, 1]
+                all_of_it, some_of_it = Span(0, Sq, False, False, False), Span(0, Sq, right >= 0, left >= 0, False)
+                for n in tl.range(0, whole, stages=stages):
+                    gk, gv = step((gk, gv), h, head, tiles[b, h, tile, n] * BM, all_of_it, False)
+                for n in tl.range(whole, whole + some, stages=stages):
+                    gk, gv = step((gk, gv), h, head, tiles[b, h, tile, n] * BM, some_of_it, True)
+
         if dk is not None:
-            minus_ds = minus_gradient(p, slope, minus_values(), y.T, tl.broadcast_to(d[None, :], (BN, BM)), left_in,
-                                      dropout).to(q.dtype)
-            gk = tl.dot(minus_ds, x, gk)
-            if dq is not None:
-                places = (i + tl.arange(BM))[:, None], tl.arange(D)[None, :]
-                tl.atomic_add(sequence(dq, b, h, q_offsets), places, tl.dot(minus_ds.T, keys()) * -(D**-0.5))
-        return gk, gv
+            tl.store(sequence(dk, b, hk, k_offsets), (start, 0), (gk * -(D**-0.5)).to(dk.dtype))
+        if dv is not None:
+            tl.store(sequence(dv, b, hk, k_offsets), (start, 0), gv.to(dv.dtype))
 
-    heads = group or H // Hk
-    extent = Sq if k_offsets is None else tl.where(start < Sk, Sq, 0)
-    for h in tl.range(hk * heads, (hk + 1) * heads):
-        head = (*(sequence(x, b, h, q_offsets) for x in (q, do)), *(numbers(x, b, h, q_offsets) for x in (lse2, delta)))
-        if tiles is None:
-            for span in band(start, BN, extent, BM, -shift, right, left):
-                for i in tl.range(span.begin, span.end, BM, stages=stages):
-                    gk, gv = step((gk, gv), h, head, i, span, True)
-        else:
-            whole, some = counts[b, h, tile, 0], counts[b, h, tile, 1]
-            all_of_it, some_of_it = Span(0, Sq, False, False, False), Span(0, Sq, right >= 0, left >= 0, False)
-            for n in tl.range(0, whole, stages=stages):
-                gk, gv = step((gk, gv), h, head, tiles[b, h, tile, n] * BM, all_of_it, False)
-            for n in tl.range(whole, whole + some, stages=stages):
-                gk, gv = step((gk, gv), h, head, tiles[b, h, tile, n] * BM, some_of_it, True)
-
-    if dk is not None:
-        tl.store(sequence(dk, b, hk, k_offsets), (start, 0), (gk * -(D**-0.5)).to(dk.dtype))
-    if dv is not None:
-        tl.store(sequence(dv, b, hk, k_offsets), (start, 0), gv.to(dv.dtype))
+    if ordered:
+        hk, b = tl.grid(Hk, batches)
+        for tile in tl.range(tl.cdiv(most, BN)):
+            gradients_of(tile, hk, b, Sq, Sk)
+    else:
+        tile, hk, b = tl.grid(tl.cdiv(most, BN), Hk, batches)
+        gradients_of(tile, hk, b, Sq, Sk)
 
 
 @tl.jit
@@ -228,13 +239,24 @@ def minus_gradient(p: tl.Tile, slope: tl.Tile | None, x: tl.Tile, y: tl.Tile, de
     return minus_ds if slope is None else minus_ds * slope
 
 
-def keys_tile(D: int, dtype: tl.DType, target: str, of_keys: bool, of_queries: bool,
+def add(dq: tl.View, i: tl.Tile, part: tl.Tile, alone: bool) -> None:
+    """Adds to rows of dq from ``i`` on, which this block may be ``alone`` with."""
+    BM, D = part.shape
+    if alone:
+        tl.store(dq, (i, 0), tl.load(dq, (i, 0), (BM, D)) + part)
+    else:
+        tl.atomic_add(dq, ((i + tl.arange(BM))[:, None], tl.arange(D)[None, :]), part)
+
+
+def keys_tile(D: int, dtype: tl.DType, target: str, of_keys: bool, of_queries: bool, ordered: bool,
               stages: int) -> tuple[int, int, int]:
     """BM, BN and warps of :func:`attention_backward_keys`: what registers and shared memory hold. A tile's part of the
     gradients of queries takes registers as well, and so do the next tiles where they cannot be copied
-    asynchronously."""
+    asynchronously. A block that has all keys of a head reads and writes dq once for each tile of them."""
     bits = dtype.bits
-    if of_queries:
+    if ordered and not get_target(target).is_cuda:
+        tile = 64, 128, 4
+    elif of_queries:
         tile = (32 if D <= 128 else 16, 64, 8) if bits <= 16 else (16, 64 if D <= 64 else 32 if D <= 128 else 16, 4)
     elif bits > 16:
         tile = (32, 64, 4) if D <= 64 else (16, 64, 4) if D <= 128 else (16, 16, 4)
@@ -308,17 +330,31 @@ def gradients_into(gradients: tuple[Array, Array, Array], q: Array, k: Array, v:
                    engine: str | None = None, deterministic: bool = True, **tiles: int) -> None:
     """As :func:`flash_attention_backward`, into arrays dq, dk and dv, of the numbers of rows that
     :func:`row_numbers` gives. By atomics dq, then f32, is added to."""
+    import numpy as np
+
     (batch, _, h, d), (hk, e) = q.shape, v.shape[2:]
     dq, dk, dv = gradients
     common: dict[str, Any] = {"D": d, "E": e, **form.constants(), **tiles}
     lists = [block_arguments(x, batch, h) for x in blocks] if blocks is not None else [{}, {}]
     by_queries, by_keys = ({**common, **form.lengths(of_keys), **lists[of_keys]} for of_keys in (False, True))
     keys, queries = (x.on(engine) if engine else x for x in (attention_backward_keys, attention_backward_queries))
+    sequences = batch if form.k_offsets is None else len(form.k_offsets) - 1
+    ordered = deterministic and heads_suffice(sequences * hk, engine)
+    added = np.zeros(q.shape, np.float32) if ordered else None if deterministic else dq
     for sums in [(dk, dv)] if max(d, e) <= BOTH_SUMS else [(dk, None), (None, dv)]:
-        added = None if deterministic or sums[0] is None else dq
-        keys(q, k, v, do, *rows, *sums, dq=added, group=h // max(1, hk), **by_keys)
-    if deterministic:
+        of_queries = {"dq": added, "ordered": ordered} if sums[0] is not None else {}
+        keys(q, k, v, do, *rows, *sums, group=h // max(1, hk), **of_queries, **by_keys)
+    if ordered:
+        dq[...] = added
+    elif deterministic:
         queries(q, k, v, do, *rows, dq, **by_queries)
+
+
+def heads_suffice(heads: int, engine: str | None) -> bool:
+    """Whether a block for each of all heads of keys is faster than computing scores twice, which makes 7 products of 5.
+    That depends on the cores that there are: not on the threads, on whose number results do not depend."""
+    cores = len(os.sched_getaffinity(0))
+    return engine in (None, "cpu") and 5 * cores * -(-heads // cores) <= 7 * heads
 
 
 def reference(q: Array, k: Array, v: Array, do: Array, causal: bool = False,
