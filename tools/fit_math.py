@@ -141,6 +141,8 @@ def table() -> dict[str, list[float]]:
         out[f"{name}_F64"] = fit(g, low, high, double)
     out["EXP_F32"] = fit_weighted(near_zero(exp_tail, TINY), -half_ln2, half_ln2, 4,
                                   lambda r: abs(r) ** 1.5 / mp.exp(r))  # so that exp stays below one ulp
+    out["EXP2_APPROXIMATE_F32"] = fit_weighted(near_zero(exp2_tail, TINY), -0.5001, 0.5001, 4,
+                                               lambda r: abs(r) / mp.mpf(2) ** r)
     for name, scale, top, degree in (("ERFC_F32", 2.0, 10.6, 11), ("ERFC_F64", 4.0, 27.5, 23)):
         out[name] = fit(erfc_scaled(scale), -1, (top - scale) / (top + scale), degree)
     out["ERFC_EXPONENT_F32"] = fit_weighted(erfc_exponent, 1, 4, 6, mp.erfc)

@@ -125,7 +125,7 @@ def forward_tile(D: int, dtype: tl.DType, target: str, causal: bool = False) -> 
     """
     bits = dtype.bits
     if target == "cpu":
-        return 64 if causal else 128, 64, 4
+        return (64, 64, 4) if causal else (128, 128, 4)
     if target == "ascend910b":
         return (128, 256, 4) if D <= 128 and bits <= 16 else (64, 128, 4) if D <= 128 or bits <= 16 else (32, 64, 4)
     if target in ("sm_70", "sm_75"):

@@ -96,15 +96,26 @@ def _scale_near_one(m: Arithmetic, p: Value, n: Value, integer: Value, x: Value,
 
 
 def expand_exp2(m: Arithmetic, x: Value) -> Value:
+    approximate = tables.EXP2_APPROXIMATE_F32 if m.flushes else tables.EXP2_F32
     flushes = m.flushes and not m.scales
-    x = x if flushes else _limit_exponent(m, x, m.pick(-151.0, -1076.0), m.pick(129.0, 1025.0))
+    if flushes:
+        x = m.where(m.test("gt", x, m.pick(128.0, 1024.0)), m.pick(128.0, 1024.0), x)
+        x = m.where(m.test("lt", x, m.pick(-126.0, -1022.0)), m.pick(-127.0, -1023.0), x)
+    else:
+        x = _limit_exponent(m, x, m.pick(-151.0, -1076.0), m.pick(129.0, 1025.0))
     n, integer = m.round_to_integer(x)
     r = m.sub(x, n)
-    p = m.polynomial(r, tables.EXP2_F32 if m.single else tables.EXP2_F64)
+    p = m.fma(r, m.polynomial(r, approximate if m.single else tables.EXP2_F64), 1.0)
     if flushes:
-        return _normal(m, m.fma(r, p, 1.0), integer, x, m.pick(-126.0, -1022.0),
-                       m.pick(127.99999237060547, 1023.9999999999999))
-    return _scale_near_one(m, m.fma(r, p, 1.0), n, integer, x, m.pick(-150.0, -1075.0))
+        return _with_exponent(m, p, integer, x)
+    return _scale_near_one(m, p, n, integer, x, m.pick(-150.0, -1075.0))
+
+
+def _with_exponent(m: Arithmetic, p: Value, n: Value, x: Value) -> Value:
+    """``p * 2^n`` = 2^x, for x from that of the least normal number to that of infinity, or the one of which the sum of
+    exponents is that of 0; at the ends p is 1."""
+    result = m.float_of(m.add(m.bits(p, m.signed), m.binary("shl", n, m.mantissa)))
+    return m.fma(x, 0.0, result)  # x is finite or a NaN, which the sum of integers destroys
 
 
 def expand_expm1(m: Arithmetic, x: Value) -> Value:
