@@ -1,4 +1,4 @@
-"""One kernel of all three gradients, where a block goes over all keys of a head and adds to those of queries in order."""
+"""All three gradients by one kernel, where a block goes over all keys of a head and adds to dq in order."""
 
 from __future__ import annotations
 
