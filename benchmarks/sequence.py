@@ -315,7 +315,7 @@ def print_spills(via: str, only: str) -> None:
     print(f"{'':30}" + "".join(f"{target:>9}" for target in TARGETS))
     for name, causal, dtype, d in itertools.product(KERNELS, (False, True), (tl.f16, tl.bf16), HEAD_DIMENSIONS):
         label = f"{name + ', causal' * causal:22}{dtype!s:4}{d:4}"
-        if name == "values" and d <= BOTH_SUMS or only not in label:
+        if (name == "values" and d <= BOTH_SUMS) or only not in label:
             continue
         kernel, constants = spilling(name, d, dtype)
         found = [kernel.compile(target, via, D=d, causal=causal, **constants).metadata["spill_stores"]
