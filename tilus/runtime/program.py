@@ -68,7 +68,7 @@ class FusedSpecialisation(Specialisation):
         """What is fused, and what is not and why, in lines."""
         from tilus.lowering.array import fusion_of
 
-        return fusion_of(self.program.trace(), self._description())
+        return fusion_of(self.program.trace(), self._description(), self.program.tiles)
 
 
 class _KernelSignature:

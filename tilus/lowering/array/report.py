@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
 from tilus.ir.core import Function, Operation, Value
@@ -13,20 +13,21 @@ from tilus.ir.ops import Const, Iota
 from tilus.ir.ops.array import Extent as ExtentOp
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import below_regroups
-from tilus.lowering.array.partition import Partition
+from tilus.lowering.array.partition import KernelPlan, Partition
 from tilus.lowering.array.pieces import Piece
 from tilus.lowering.array.types import wide
 
 
-def fusion_lines(function: Function, found: Partition, names: Sequence[str], outputs: Sequence[Value],
-                 pieces: Sequence[Piece]) -> list[str]:
-    """For each kernel what it writes; for what is written besides the outputs how much that is, and why; how much
-    memory of its own all that takes; and how much would be written, but stays in registers."""
+def fusion_lines(function: Function, found: Partition, named: Mapping[str, Sequence[KernelPlan]],
+                 outputs: Sequence[Value], pieces: Sequence[Piece]) -> list[str]:
+    """For each kernel what it writes, and what by some of its blocks; for what is written besides the outputs how much
+    that is, and why; how much memory of its own all that takes; and how much would be written, but stays in
+    registers."""
     written = {root for plan in found.kernels for root in plan.roots}
-    lines = [f"fusion: {len(names)} kernel{'s' * (len(names) != 1)}"]
-    for name, plan in zip(names, found.kernels, strict=True):
-        roots = ", ".join(_described(root, root in outputs) for root in plan.roots)
-        lines.append(f"  {name} writes {roots}")
+    lines = [f"fusion: {len(named)} kernel{'s' * (len(named) != 1)}"]
+    for name, plans in named.items():
+        parts = [", ".join(_described(root, root in outputs) for root in plan.roots) for plan in plans]
+        lines.append(f"  {name} writes {'; by other blocks '.join(parts)}")
     for value in found.intermediate:
         if value in written:
             reason = found.reasons.get(value, "several kernels need it")

@@ -80,6 +80,7 @@ class TileTable:
         tiles_of_a_part: tiles at least that a part takes.
         resident: elements of whole rows that a block keeps, at most, where they are more than a tile: rows that are
             reduced several times are read once then, and functions of them computed once.
+        joins: whether kernels that could run at the same time share a launch.
     """
 
     contraction: Callable[[DType, bool, bool], Tiling]
@@ -88,6 +89,7 @@ class TileTable:
     parts: int
     tiles_of_a_part: int
     resident: int = 0
+    joins: bool = False
 
 
 def _gpu_contraction(operand: DType, functions: bool, gathered: bool) -> Tiling:
@@ -153,6 +155,6 @@ def _strip(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling | None
     return Tiling(32, 128) if reduced and not last_reduced else None
 
 
-GPU_TILES = TileTable(_gpu_contraction, _gpu_attention, _gpu_loop, 1024, 4)
+GPU_TILES = TileTable(_gpu_contraction, _gpu_attention, _gpu_loop, 1024, 4, joins=True)
 CPU_TILES = TileTable(_cpu_contraction, _cpu_attention, _cpu_loop, 128, 8, resident=1 << 16)
 ASCEND_TILES = TileTable(_ascend_contraction, _ascend_attention, _ascend_loop, 96, 4)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from tilus.ir.attributes import Attributes
@@ -31,6 +31,7 @@ from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.evaluate import Evaluator, tile_counts
+from tilus.lowering.array.join import Grid, Work, join_bodies, launches_of, product_of
 from tilus.lowering.array.partition import ORDERING, KernelPlan, partition
 from tilus.lowering.array.pieces import Piece, Uses, pieces_of
 from tilus.lowering.array.pieces import Workspace as Workspaced
@@ -84,15 +85,15 @@ def tile_arrays(module: Module, description: Description | None = None, tiles: T
     return tiled
 
 
-def fusion_of(module: Module, description: Description | None = None) -> list[str]:
+def fusion_of(module: Module, description: Description | None = None, tiles: TileTable = GPU_TILES) -> list[str]:
     """What of an array-level module whose symbols are unified is fused, and what is not and why, in lines."""
     (function,) = module.kernels
     description = description or default_parameters(function)
     collapsed = collapse(function, description.inputs, description.outputs)
-    tiler = _Tiler(function, description, collapsed, GPU_TILES, {}, {})
-    names = [tiler.name_of(i) for i in range(len(tiler.plans))]
+    tiler = _Tiler(function, description, collapsed, tiles, {}, {})
     tiler.place()
-    return fusion_lines(function, tiler.partition, names, [value for value, _ in tiler.outputs], tiler.pieces())
+    named = {tiler.name_of(at): [tiler.plans[i] for i in plans] for at, plans in enumerate(tiler.launches)}
+    return fusion_lines(function, tiler.partition, named, [value for value, _ in tiler.outputs], tiler.pieces())
 
 
 class _Tiler:
@@ -118,6 +119,8 @@ class _Tiler:
         self.memory: dict[Value, tuple[Parameter, DType]] = {}
         self.writes: dict[Value, list[tuple[Parameter, DType]]] = {}
         self.workspaces: list[Workspaced] = []
+        self.launches: list[list[int]] = []
+        """The kernels of each launch."""
 
     def run(self) -> Module:
         given = list(zip((*self.function.body.args, *self.function.body.terminator.operands), self.given, strict=True))
@@ -136,27 +139,39 @@ class _Tiler:
         for name, (value, base) in self.shaped.items():
             sizes = tuple(self._extent(b, n) for n in extents_of(value.tile))
             self.arguments[name] = b.add(ShapedView(self.arguments[base], sizes)).result
-        kernels = [self._kernel(plan, index, b) for index, plan in enumerate(self.plans)]
+        kernels = [self._launch(at, plans, b) for at, plans in enumerate(self.launches)]
         b.add(Yield(()))
         launch = Function("launch", body, parameters, None, self.function.span)
         simplify_function(launch)
         return Module(kernels, launch)
 
-    def name_of(self, index: int) -> str:
-        """The name of a kernel."""
-        return self.function.name if len(self.plans) == 1 else f"{self.function.name}_{index}"
+    def name_of(self, launch: int) -> str:
+        """The name of what is launched."""
+        return self.function.name if len(self.launches) == 1 else f"{self.function.name}_{launch}"
 
     def pieces(self) -> list[Piece]:
         """Memory for the workspaces."""
         uses: dict[str, Uses] = {}
-        for at, plan in enumerate(self.plans):
-            written = [p for root in plan.roots for p, _ in self.writes.get(root, ())]
-            for parameter in (*written, *(self.memory[v][0] for v in plan.reads if v in self.memory)):
-                name = parameter.name
-                while name in self.shaped:
-                    name = self.shaped[name][1]
-                uses[name] = uses.get(name, (at, at))[0], at
+        for at, plans in enumerate(self.launches):
+            for work in (self._work(self.plans[i]) for i in plans):
+                uses.update((name, (uses.get(name, (at, at))[0], at)) for name in work.reads | work.writes)
         return pieces_of(self.workspaces, uses)
+
+    def _work(self, plan: KernelPlan) -> Work:
+        """What decides on the launch of a kernel. Those that order elements have one of their own."""
+        reads = [self.memory[v][0] for v in plan.reads if v in self.memory]
+        writes = [p for root in plan.roots for p, _ in self.writes.get(root, ())]
+        alone = any(isinstance(root.defining, ORDERING) for root in plan.roots)
+        kind = plan if alone else plan.product is not None, len(plan.reduces) > 0, self._tiling(plan).warps
+        sizes = {p.name: 8 + 16 * len(p.shape) for p in (*reads, *writes)}
+        read, written = (frozenset(self._base(p.name) for p in found) for found in (reads, writes))
+        return Work(kind, read, written, sizes)
+
+    def _base(self, name: str) -> str:
+        """The argument that a view of one is of."""
+        while name in self.shaped:
+            name = self.shaped[name][1]
+        return name
 
     def _allocate(self, piece: Piece, b: Builder) -> None:
         shapes = [tuple(self._extent(b, n) for n in extents_of(value.tile)) for value, *_ in piece.users]
@@ -212,6 +227,7 @@ class _Tiler:
             elif isinstance(op, Regroup):
                 base, dtype = self.memory[below_regroups(value)]
                 self.memory[value] = (self._shaped(value, base), dtype)
+        self.launches = launches_of([self._work(plan) for plan in self.plans], self.tiles.joins)
 
     def _written(self, value: Value, parameter: Parameter) -> tuple[Value, Parameter]:
         """What is computed for an output and the array that has it: of one under another shape what it is of, unless
@@ -314,14 +330,53 @@ class _Tiler:
         bounds = [bound_of(n) if isinstance(n, int) else self.bounds.get(n) for n in extents] or [1]
         return None if None in bounds else max(b for b in bounds if b is not None)
 
-    def _kernel(self, plan: KernelPlan, index: int, launch: Builder) -> Function:
-        """One kernel, and its launch."""
-        name = self.name_of(index)
-        kernel = _Kernel(self, plan, self._tiling(plan))
-        function = kernel.build(name)
-        grid = tuple(kernel.grid(lambda n: self._extent(launch, n), launch))
-        launch.add(Launch(name, grid, tuple(self.arguments[p.name] for p in function.parameters)))
+    def _launch(self, at: int, plans: list[int], launch: Builder) -> Function:
+        """What is launched for some kernels, and its launch."""
+        kernels = [_Kernel(self, self.plans[i], self._tiling(self.plans[i])) for i in plans]
+        grids = [kernel.grid(lambda n: self._extent(launch, n), launch) for kernel in kernels]
+        if len(kernels) == 1:
+            function, grid = kernels[0].build(self.name_of(at)), grids[0]
+        else:
+            totals = [product_of(launch, grid) for grid in grids]
+            function, grid = self._joined(self.name_of(at), kernels), [
+                functools.reduce(lambda x, y: launch.binary("add", x, y), totals)]
+        erase_dead(function)
+        _drop_unused(function)
+        launch.add(Launch(function.name, tuple(grid), tuple(self.arguments[p.name] for p in function.parameters)))
         return function
+
+    def _joined(self, name: str, kernels: list[_Kernel]) -> Function:
+        """One of several, each of which has a range of the blocks."""
+        functions = [kernel.build(name) for kernel in kernels]
+        types = {p.name: a.type for f in functions for p, a in zip(f.parameters, f.body.args, strict=True)}
+        parameters: dict[str, Parameter] = {}
+        for parameter in (p for f in functions for p in f.parameters):
+            written = parameter.written or (parameter.name in parameters and parameters[parameter.name].written)
+            parameters[parameter.name] = replace(parameter, written=written)
+        body = Block(list(types.values()), list(types))
+        arguments = dict(zip(types, body.args, strict=True))
+
+        def grid_of(kernel: _Kernel, function: Function) -> Grid:
+            def grid(b: Builder) -> Sequence[Value]:
+                extents = self._extents(b, [(p, arguments[p.name]) for p in function.parameters if p.kind != "scalar"])
+                return kernel.grid(lambda n: b.const(n) if isinstance(n, int) else extents[n], b)
+
+            return grid
+
+        pairs = [(f, grid_of(kernel, f)) for kernel, f in zip(kernels, functions, strict=True)]
+        join_bodies(Builder(body, self.function.span), pairs, arguments)
+        return Function(name, body, list(parameters.values()), Attributes(warps=functions[0].attributes.warps),
+                        self.function.span)
+
+
+def _drop_unused(function: Function) -> None:
+    """Leave out parameters that nothing uses."""
+    uses = count_uses(function)
+    kept = [i for i, a in enumerate(function.body.args) if uses[a]]
+    function.body.args = [function.body.args[i] for i in kept]
+    for index, argument in enumerate(function.body.args):
+        argument.index = index
+    function.parameters = tuple(function.parameters[i] for i in kept)
 
 
 def _exact(value: Value) -> DType:
@@ -406,19 +461,8 @@ class _Kernel:
         evaluator.b.add(Yield(()))
         rank = len(self.grid(evaluator.extent, Builder(Block())))
         raster = self.tiling.raster if rank > 1 and any(isinstance(op, Dot) for op in body.walk()) else None
-        function = Function(name, body, [parameters[n][0] for n in order] + [p for _, p in scalars],
-                            Attributes(warps=self.tiling.warps, grid_rank=rank, raster=raster), tiler.function.span)
-        erase_dead(function)
-        self._drop_unused(function)
-        return function
-
-    def _drop_unused(self, function: Function) -> None:
-        uses = count_uses(function)
-        kept = [i for i, a in enumerate(function.body.args) if uses[a]]
-        function.body.args = [function.body.args[i] for i in kept]
-        for index, argument in enumerate(function.body.args):
-            argument.index = index
-        function.parameters = tuple(function.parameters[i] for i in kept)
+        return Function(name, body, [parameters[n][0] for n in order] + [p for _, p in scalars],
+                        Attributes(warps=self.tiling.warps, grid_rank=rank, raster=raster), tiler.function.span)
 
     def _body(self, e: Evaluator, outputs: list[tuple[Value, list[Value]]]) -> None:
         axes = self._grid_axes(e)
