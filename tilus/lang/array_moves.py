@@ -215,6 +215,22 @@ def flip(x: Tile, axes: Sequence[int]) -> Tile:
     return access(x, x.shape, starts, [((d, -1 if d in axes else 1),) for d in range(len(x.shape))])
 
 
+def roll(x: Tile, shift: int, axis: int) -> Tile:
+    """Along one axis: see :func:`tilus.lang.builtins.shape.roll`."""
+    extent, rank = x.shape[axis], len(x.shape)
+    whole = combined("max", extent, 1)
+    moved = combined("sub", shift, combined("mul", combined("floordiv", shift, whole), whole))  # the remainder
+    terms = [((d, 1),) for d in range(rank)]
+
+    def part(start: Extent) -> Tile:
+        zero = False if x.dtype.is_bool else 0.0 if x.dtype.is_float else 0
+        return access(x, x.shape, [start if d == axis else 0 for d in range(rank)], terms, zero)
+
+    place = emit(Iota(x.shape, axis, i64, span=current().span))
+    from_end = compare("lt", place, as_tile(extent_scalar(moved)))
+    return where(from_end, part(combined("sub", extent, moved)), part(combined("sub", 0, moved)))
+
+
 def windows(x: Tile, sizes: Sequence[int], axes: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
             ) -> Tile:
     """See :func:`tilus.lang.builtins.shape.windows`."""

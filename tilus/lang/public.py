@@ -20,11 +20,12 @@ from tilus.lang.builtins import (
     reduction,
     shape,
     sparse,
+    statistics,
     sync,
 )
 
-MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, shape, sparse,
-           sync, convolutions)
+MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, statistics,
+           shape, sparse, sync, convolutions)
 
 
 def public_names() -> Iterator[tuple[str, Any]]:

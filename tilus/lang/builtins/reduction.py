@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from tilus.ir.dtypes import DType, f32, i32, i64
@@ -22,9 +23,51 @@ def _axis(x: Tile, axis: Any) -> int:
     return axis % rank
 
 
-def _reduce(kind: str, x: Any, axis: Any, keepdims: bool) -> Tile:
+Axes = int | Sequence[int] | None
+"""An axis, several of them, or all."""
+
+
+def _places(x: Tile, axis: Axes) -> list[int]:
+    """The dimensions that are reduced."""
+    if axis is None:
+        return list(range(len(x.shape)))
+    if not isinstance(axis, (tuple, list)):
+        return [_axis(x, axis)]
+    places = [_axis(x, a) for a in axis]
+    if len(set(places)) != len(places):
+        raise fail("E0204", f"axes {tuple(axis)} of a tile of shape {x.shape} are not all different")
+    return places
+
+
+def count_along(x: Tile, axis: Axes, dtype: DType) -> int | Tile:
+    """How many elements are reduced: a scalar of ``dtype`` where only the call knows."""
+    extents = [x.shape[place] for place in _places(x, axis)]
+    numbers = [n for n in extents if isinstance(n, int)]
+    if len(numbers) == len(extents):
+        return math.prod(numbers)
+    from tilus.lang.array_operations import element_count
+
+    return as_tile(element_count(extents).to(dtype))
+
+
+def without_axes(x: Tile, axis: Axes) -> Tile:
+    """A tile whose dimensions ``axis`` have extent 1 without those."""
+    places = _places(x, axis)
+    return x.reshape(tuple(n for d, n in enumerate(x.shape) if d not in places)) if places else x
+
+
+def _reduce(kind: str, x: Any, axis: Axes, keepdims: bool) -> Tile:
     tile = as_tile(x)
     rank = len(tile.shape)
+    if isinstance(axis, (tuple, list)):
+        if kind.startswith("arg"):
+            raise fail("E0204", f"arg{kind.removeprefix('arg')} is along one axis, or all")
+        places = _places(tile, axis)
+        result = tile
+        for place in sorted(places, reverse=True):
+            result = _reduce(kind, result, place, False)
+        kept = tuple(1 if d in places else n for d, n in enumerate(tile.shape))
+        return result.reshape(kept) if keepdims and places else result
     if axis is None:
         if kind.startswith("arg") and rank != 1:
             tile = tile.reshape(-1)
@@ -35,9 +78,9 @@ def _reduce(kind: str, x: Any, axis: Any, keepdims: bool) -> Tile:
         for _ in range(len(tile.shape)):
             result = emit(Reduce(kind, result.value, len(result.shape) - 1, span=current().span))
         return result.reshape((1,) * rank) if keepdims else result
-    if kind.startswith("arg") and current().level == "array":
-        return _first_extremum(kind.removeprefix("arg"), tile, axis, keepdims)
     position = _axis(tile, axis)
+    if kind.startswith("arg") and current().level == "array":
+        return _first_extremum(kind.removeprefix("arg"), tile, position, keepdims)
     result = emit(Reduce(kind, tile.value, position, span=current().span))
     return result.reshape(tile.shape[:position] + (1,) + tile.shape[position + 1 :]) if keepdims else result
 
@@ -57,45 +100,41 @@ def _accumulator(dtype: DType) -> DType:
     return i32 if dtype.is_bool or (dtype.is_int and dtype.bits < 32) else dtype
 
 
-def sum(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
-    """Sum along ``axis`` (all axes by default). 16-bit floats are summed in f32 and rounded once; integers below 32
-    bits and bool give i32."""
+def sum(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tile:
+    """Sum along ``axis``, which may be several (all by default). 16-bit floats are summed in f32 and rounded once;
+    integers below 32 bits and bool give i32."""
     tile = as_tile(x)
     wide = _accumulator(tile.dtype)
     result = _reduce("sum", tile.to(wide), axis, keepdims)
     return result.to(tile.dtype) if tile.dtype.is_float else result
 
 
-def prod(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+def prod(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tile:
     """Product along ``axis``, with the types of :func:`sum`."""
     tile = as_tile(x)
     result = _reduce("prod", tile.to(_accumulator(tile.dtype)), axis, keepdims)
     return result.to(tile.dtype) if tile.dtype.is_float else result
 
 
-def mean(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+def mean(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tile:
     """Mean along ``axis`` (all axes by default), in f32 for integers and 16-bit floats, which are rounded once."""
     tile = as_tile(x)
     wide = f32 if not tile.dtype.is_float or tile.dtype.bits == 16 else tile.dtype
-    extents = tile.shape if axis is None else (tile.shape[_axis(tile, axis)],)
-    total = _reduce("sum", tile.to(wide), axis, keepdims)
-    if [n for n in extents if isinstance(n, str)]:  # extents of an array that are known at the call only
-        from tilus.lang.array_operations import element_count
-
-        result = total / element_count(extents).to(wide)
+    count, total = count_along(tile, axis, wide), _reduce("sum", tile.to(wide), axis, keepdims)
+    if isinstance(count, int):
+        result = total * (1.0 / count if count else math.nan)
     else:
-        count = math.prod(extents)
-        result = total * (1.0 / count if count else float("nan"))
+        result = total / count
     return result.to(tile.dtype) if tile.dtype.is_float else result
 
 
-def max(x: Any, axis: int | None = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+def max(x: Any, axis: Axes = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
     """Greatest element along ``axis`` (all axes by default). NaNs are passed over unless all are NaN; with
     ``propagate_nan``, one NaN makes the result NaN, as in NumPy's ``max``."""
     return _extremum("max", x, axis, keepdims, propagate_nan)
 
 
-def min(x: Any, axis: int | None = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+def min(x: Any, axis: Axes = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
     """Least element along ``axis`` (all axes by default). NaNs are passed over unless all are NaN; with
     ``propagate_nan``, one NaN makes the result NaN, as in NumPy's ``min``."""
     return _extremum("min", x, axis, keepdims, propagate_nan)
@@ -113,7 +152,7 @@ def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False, propagate
     return _extremum("argmin", x, axis, keepdims, propagate_nan)
 
 
-def _extremum(kind: str, x: Any, axis: int | None, keepdims: bool, propagate_nan: bool) -> Tile:
+def _extremum(kind: str, x: Any, axis: Axes, keepdims: bool, propagate_nan: bool) -> Tile:
     tile = as_tile(x)
     result = _reduce(kind, tile, axis, keepdims)
     if not propagate_nan or not tile.dtype.is_float:
@@ -126,17 +165,17 @@ def _extremum(kind: str, x: Any, axis: int | None, keepdims: bool, propagate_nan
     return where(_reduce("any", nans, axis, keepdims), instead, result)
 
 
-def any(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+def any(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tile:
     """Whether any bool along ``axis`` holds."""
     return _reduce("any", x, axis, keepdims)
 
 
-def all(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+def all(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tile:
     """Whether all bools along ``axis`` hold."""
     return _reduce("all", x, axis, keepdims)
 
 
-def xor_sum(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Tile:
+def xor_sum(x: Any, axis: Axes = None, *, keepdims: bool = False) -> Tile:
     """Exclusive or of the integers along ``axis``."""
     return _reduce("xor", x, axis, keepdims)
 

@@ -10,6 +10,7 @@ from tilus.ir.dtypes import DType
 from tilus.ir.ops import Concat, ConvertLayout, Insert, Slice, Take
 from tilus.ir.ops import View as ViewBits
 from tilus.lang.array_sizes import new_shape
+from tilus.lang.array_sizes import product as _product
 from tilus.lang.context import current
 from tilus.lang.values import Tile, as_tile, emit, fail, static_shape
 from tilus.lang.values import broadcast_to as _broadcast_to
@@ -78,6 +79,17 @@ def concatenate(tiles: Sequence[Tile], axis: int = 0) -> Tile:
     return emit(Concat(tuple(p.value for p in parts), place, span=current().span))
 
 
+def stack(tiles: Sequence[Tile], axis: int = 0) -> Tile:
+    """Tiles of one shape side by side along a new dimension, at position ``axis`` of the result."""
+    parts = [_tile(t, "tl.stack") for t in tiles]
+    if not parts:
+        raise fail("E0107", "tl.stack of no tiles")
+    for part in parts[1:]:
+        if len(part.shape) != len(parts[0].shape):
+            raise fail("E0202", f"tiles of shapes {parts[0].shape} and {part.shape} are stacked")
+    return concatenate([expand_dims(part, axis) for part in parts], axis)
+
+
 def split(x: Tile, parts: int | Sequence[int], axis: int) -> tuple[Tile, ...]:
     """The tile cut along ``axis``: into ``parts`` equal pieces, or pieces of the given extents."""
     tile = _tile(x, "tl.split")
@@ -119,6 +131,32 @@ def flip(x: Tile, axis: int | Sequence[int] | None = None) -> Tile:
     moves, tile = _array_moves("tl.flip"), _tile(x, "tl.flip")
     flipped: Tile = moves.flip(tile, _axes(axis, tile))
     return flipped
+
+
+def roll(x: Tile, shift: int | Sequence[int], axis: int | Sequence[int]) -> Tile:
+    """A whole array whose elements have moved by ``shift`` places along ``axis``, those from the end to the beginning,
+    in a fused function; as NumPy's ``roll`` along axes."""
+    moves, tile = _array_moves("tl.roll"), _tile(x, "tl.roll")
+    axes = _axes(axis, tile)
+    shifts = tuple(shift) if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    if len(shifts) != len(axes) or [n for n in shifts if isinstance(n, bool) or not isinstance(n, int)]:
+        raise fail("E0107", f"shift is {shift}, not a number for each of {len(axes)} axes")
+    for n, place in zip(shifts, axes, strict=True):
+        tile = moves.roll(tile, n, place)
+    return tile
+
+
+def repeat(x: Tile, count: int, axis: int) -> Tile:
+    """Each slice of a whole array ``count`` times, one after the other along ``axis``, in a fused function; as NumPy's
+    ``repeat`` of a number."""
+    _array_moves("tl.repeat")
+    tile = _tile(x, "tl.repeat")
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise fail("E0107", f"the count is {count!r}, not a number from 0 on")
+    place = _axis(axis, len(tile.shape), f"an array of shape {tile.shape}")
+    wide = (*tile.shape[: place + 1], count, *tile.shape[place + 1 :])
+    merged = (*tile.shape[:place], _product((tile.shape[place], count)), *tile.shape[place + 1 :])
+    return _broadcast_to(expand_dims(tile, place + 1), wide).reshape(merged)
 
 
 def windows(x: Tile, sizes: int | Sequence[int], axes: int | Sequence[int], *, stride: int | Sequence[int] = 1,
