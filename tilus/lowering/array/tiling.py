@@ -3,48 +3,53 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
 from tilus.ir.core import Block, Function, Module, Parameter, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import CollapseView, Compare, Dim, Dot, GridIndex, If, Launch, Scan, ShapedView, Workspace, Yield
+from tilus.ir.ops import (
+    CollapseView,
+    Dim,
+    Launch,
+    ShapedView,
+    Subview,
+    Workspace,
+    Yield,
+)
 from tilus.ir.ops.array import (
     Attend,
     Contract,
     Deposit,
     Deposited,
-    Greatest,
     Lookup,
     MergeRuns,
     PartialReduce,
     Regroup,
     RoundTo,
-    Sort,
 )
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.strides import contiguous_strides, divisor_of, stride_divisors
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
-from tilus.lowering.array.access import UNIT, Axes, Axis, Places, below_regroups, strip, tile_shape
+from tilus.lowering.array.access import Places, below_regroups, strip
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
+from tilus.lowering.array.concatenated import Part, parts_of
 from tilus.lowering.array.evaluate import Evaluator, tile_counts
 from tilus.lowering.array.join import Grid, Work, join_bodies, launches_of, product_of
+from tilus.lowering.array.kernel import TiledKernel
 from tilus.lowering.array.partition import ORDERING, KernelPlan, partition
 from tilus.lowering.array.pieces import Piece, Uses, pieces_of
 from tilus.lowering.array.pieces import Workspace as Workspaced
 from tilus.lowering.array.report import fusion_lines
 from tilus.lowering.array.scatters import divide_scatters
-from tilus.lowering.array.sorting import divide_sorts, find_greatest, merge_rows, sort_run, tile_sizes
+from tilus.lowering.array.sorting import divide_sorts
 from tilus.lowering.array.tiles import GPU_TILES, WIDEST, TileTable, Tiling, bound_of, fitted
-from tilus.lowering.array.types import held, identity, wide
+from tilus.lowering.array.types import held, wide
 from tilus.lowering.simplify import simplify_function
 from tilus.records import record
-
-LEAST_FILLED = 8
-"""Of a tile that is longer than others, rows fill at least such a part: the rest is filled up."""
 
 
 @record(frozen=True)
@@ -80,7 +85,7 @@ def tile_arrays(module: Module, description: Description | None = None, tiles: T
     (function,) = module.kernels
     description = description or default_parameters(function)
     collapsed = collapse(function, description.inputs, description.outputs)
-    tiled = _Tiler(function, description, collapsed, tiles, dict(overrides or {}), dict(bounds or {})).run()
+    tiled = Tiler(function, description, collapsed, tiles, dict(overrides or {}), dict(bounds or {})).run()
     tiled.target = module.target
     return tiled
 
@@ -90,13 +95,13 @@ def fusion_of(module: Module, description: Description | None = None, tiles: Til
     (function,) = module.kernels
     description = description or default_parameters(function)
     collapsed = collapse(function, description.inputs, description.outputs)
-    tiler = _Tiler(function, description, collapsed, tiles, {}, {})
+    tiler = Tiler(function, description, collapsed, tiles, {}, {})
     tiler.place()
     named = {tiler.name_of(at): [tiler.plans[i] for i in plans] for at, plans in enumerate(tiler.launches)}
     return fusion_lines(function, tiler.partition, named, [value for value, _ in tiler.outputs], tiler.pieces())
 
 
-class _Tiler:
+class Tiler:
     def __init__(self, function: Function, description: Description, collapsed: Collapsed, tiles: TileTable,
                  overrides: dict[str, int], bounds: dict[str, int]) -> None:
         divide_scatters(function)
@@ -113,7 +118,8 @@ class _Tiler:
         groups = zip((*description.inputs, *description.outputs), (*collapsed.inputs, *collapsed.outputs), strict=True)
         self.groups = {p.name: g for p, g in groups if p.kind == "array"}
         self.shaped: dict[str, tuple[Value, str]] = {}  # of views of arguments: what has the shape, and of which
-        self.outputs = [self._written(value, parameter) for value, parameter in self.outputs]
+        self.parts: dict[str, tuple[Parameter, Part]] = {}  # of what is a part of an argument: of which, and where
+        self.outputs = self._in_parts([self._written(value, parameter) for value, parameter in self.outputs])
         self.partition = partition(function, [value for value, _ in self.outputs])
         self.plans = self.partition.kernels
         self.memory: dict[Value, tuple[Parameter, DType]] = {}
@@ -131,7 +137,7 @@ class _Tiler:
         self.arguments = {p.name: a for p, a in zip(parameters, body.args, strict=True)}
         self.place()
         b = Builder(body, self.function.span)
-        self.extents = self._extents(b, [(p, self.arguments[p.name]) for p in parameters if p.kind == "array"])
+        self.extents = self.extents_in(b, [(p, self.arguments[p.name]) for p in parameters if p.kind == "array"])
         for plan in self.plans:
             self._count_parts(plan, b)
         for piece in self.pieces():
@@ -163,7 +169,7 @@ class _Tiler:
         writes = [p for root in plan.roots for p, _ in self.writes.get(root, ())]
         alone = any(isinstance(root.defining, ORDERING) for root in plan.roots)
         kind = plan if alone else plan.product is not None, len(plan.reduces) > 0, self._tiling(plan).warps
-        sizes = {p.name: 8 + 16 * len(p.shape) for p in (*reads, *writes)}
+        sizes = {p.name: 8 + 16 * len(p.shape) for p in map(self.argument_of, (*reads, *writes))}
         read, written = (frozenset(self._base(p.name) for p in found) for found in (reads, writes))
         return Work(kind, read, written, sizes)
 
@@ -237,6 +243,27 @@ class _Tiler:
             value, parameter = source, self._shaped(source, parameter)
         return (value.defining.x if isinstance(value.defining, Deposited) else value), parameter
 
+    def _in_parts(self, outputs: list[tuple[Value, Parameter]]) -> list[tuple[Value, Parameter]]:
+        """Outputs with the parts of concatenations that nothing else uses in their places."""
+        uses = count_uses(self.function)
+        found = []
+        for value, parameter in outputs:
+            parts = parts_of(value, self.function.attributes.sizes) if uses[value] == 1 else []
+            if not parts:
+                found.append((value, parameter))
+            for part in parts:
+                name, extents = self._fresh(f"part{len(self.parts)}"), extents_of(part.value.tile)
+                self.parts[name] = parameter, part
+                shape = tuple(n if isinstance(n, int) else None for n in extents)
+                found.append((part.value, replace(parameter, name=name, dims=extents, shape=shape, contiguous=False)))
+        return found
+
+    def argument_of(self, parameter: Parameter) -> Parameter:
+        """The argument that holds what is a part of one."""
+        if parameter.name not in self.parts:
+            return parameter
+        return replace(self.parts[parameter.name][0], written=parameter.written)
+
     def _fresh(self, name: str) -> str:
         """A name that no argument has."""
         while any(p.name == name for p in self.given):
@@ -259,7 +286,7 @@ class _Tiler:
                 known[dim] = max(divisor, known.get(dim, 1))
         return tuple(divisor_of(n) if isinstance(n, int) else known.get(n, 1) for n in extents)
 
-    def _extents(self, b: Builder, views: list[tuple[Parameter, Value]]) -> dict[str, Value]:
+    def extents_in(self, b: Builder, views: list[tuple[Parameter, Value]]) -> dict[str, Value]:
         """Every symbol's value, from the first array that has it."""
         found: dict[str, Value] = {}
         for parameter, view in views:
@@ -281,6 +308,13 @@ class _Tiler:
         """The view with the dimensions that its value has."""
         groups = self.groups.get(parameter.name)
         return view if groups is None or len(groups) == view.view.rank else b.add(CollapseView(view, groups)).result
+
+    def part(self, b: Builder, parameter: Parameter, views: Mapping[str, Value], extents: Mapping[str, Value]) -> Value:
+        """What is a part of an argument, of which the views have the dimensions of values."""
+        base, part = self.parts[parameter.name]
+        starts, lengths = (tuple(b.const(n) if isinstance(n, int) else extents[n] for n in numbers)
+                           for numbers in (part.starts, extents_of(part.value.tile)))
+        return b.add(Subview(views[base.name], starts, lengths, parameter.shape)).result
 
     def _extent(self, b: Builder, extent: Extent) -> Value:
         return b.const(extent) if isinstance(extent, int) else self.extents[extent]
@@ -332,7 +366,7 @@ class _Tiler:
 
     def _launch(self, at: int, plans: list[int], launch: Builder) -> Function:
         """What is launched for some kernels, and its launch."""
-        kernels = [_Kernel(self, self.plans[i], self._tiling(self.plans[i])) for i in plans]
+        kernels = [TiledKernel(self, self.plans[i], self._tiling(self.plans[i])) for i in plans]
         grids = [kernel.grid(lambda n: self._extent(launch, n), launch) for kernel in kernels]
         if len(kernels) == 1:
             function, grid = kernels[0].build(self.name_of(at)), grids[0]
@@ -345,7 +379,7 @@ class _Tiler:
         launch.add(Launch(function.name, tuple(grid), tuple(self.arguments[p.name] for p in function.parameters)))
         return function
 
-    def _joined(self, name: str, kernels: list[_Kernel]) -> Function:
+    def _joined(self, name: str, kernels: list[TiledKernel]) -> Function:
         """One of several, each of which has a range of the blocks."""
         functions = [kernel.build(name) for kernel in kernels]
         types = {p.name: a.type for f in functions for p, a in zip(f.parameters, f.body.args, strict=True)}
@@ -356,9 +390,10 @@ class _Tiler:
         body = Block(list(types.values()), list(types))
         arguments = dict(zip(types, body.args, strict=True))
 
-        def grid_of(kernel: _Kernel, function: Function) -> Grid:
+        def grid_of(kernel: TiledKernel, function: Function) -> Grid:
             def grid(b: Builder) -> Sequence[Value]:
-                extents = self._extents(b, [(p, arguments[p.name]) for p in function.parameters if p.kind != "scalar"])
+                views = [(p, arguments[p.name]) for p in function.parameters if p.kind != "scalar"]
+                extents = self.extents_in(b, views)
                 return kernel.grid(lambda n: b.const(n) if isinstance(n, int) else extents[n], b)
 
             return grid
@@ -383,201 +418,6 @@ def _exact(value: Value) -> DType:
     """The type that holds a computed value without rounding it once more."""
     op = value.defining
     return op.dtype if isinstance(op, RoundTo) else wide(value.tile.dtype)
-
-
-class _Kernel:
-    def __init__(self, tiler: _Tiler, plan: KernelPlan, tiling: Tiling) -> None:
-        self.tiler, self.plan, self.tiling = tiler, plan, tiling
-        self.extents = extents_of(plan.roots[0].tile)
-        self.places = Places(plan.reads)
-        if plan.product is not None:  # tiles that suit tensor cores even for one row or column
-            rows, columns = plan.product
-            self.sizes = [{rows: tiling.BM, columns: tiling.BN}.get(d, 0) for d in range(len(self.extents))]
-        elif isinstance(root := plan.roots[0].defining, ORDERING):
-            self.sizes = tile_sizes(root, tiler.bounds)
-        elif isinstance(plan.roots[0].defining, PartialReduce):
-            self.sizes = [0]  # a part each
-        else:
-            at = [self.places(root) for root in plan.roots]
-            sizes = [(tiling.BN, tiling.BM)[p] if p < 2 else 0 for p in map(max, zip(*at, strict=True))]
-            self.sizes = [0 if n == 1 else size for n, size in zip(self.extents, sizes, strict=True)]
-        self.looped = set(plan.looped)
-
-    def grid(self, extent: Callable[[Extent], Value], b: Builder) -> list[Value]:
-        """Rows of tiles and single indices on the first axis, columns of tiles on the second."""
-        counts = self._counts(extent, b)
-        outer = [c for d, c in counts if d != self._column()]
-        total = outer[0] if outer else None
-        for count in outer[1:]:
-            assert total is not None
-            total = b.binary("mul", total, count)
-        column = [c for d, c in counts if d == self._column()]
-        return [*([total] if total is not None else []), *column] or [b.const(1)]
-
-    def _column(self) -> int:
-        return len(self.extents) - 1
-
-    def _counts(self, extent: Callable[[Extent], Value], b: Builder) -> list[tuple[int, Value]]:
-        """For each dimension on the grid, innermost tiles first, how many tiles or indices it has."""
-        found = []
-        for d in reversed(range(len(self.extents))):
-            if d in self.looped:
-                continue
-            count, size = extent(self.extents[d]), self.sizes[d]
-            if size > 1:
-                count = b.binary("floordiv", b.binary("add", count, b.const(size - 1)), b.const(size))
-            found.append((d, count))
-        return found
-
-    def build(self, name: str) -> Function:
-        tiler, plan = self.tiler, self.plan
-        parameters = {p.name: (p, d) for p, d in (tiler.memory[v] for v in plan.reads if v in tiler.memory)}
-        for root in plan.roots:
-            parameters.update({p.name: (replace(p, written=True), d) for p, d in tiler.writes[root]})
-        scalars = [(v, p) for v, p in tiler.inputs if p.kind == "scalar"]
-        order = [n for n in tiler.arguments if n in parameters]
-        # Arrays whose extents are needed although nothing reads them.
-        known = {s for p, _ in parameters.values() for s in p.dims}
-        for value, p in tiler.inputs:
-            if p.kind == "array" and p.name not in parameters and not set(p.dims) <= known:
-                parameters[p.name] = (p, value.tile.dtype)
-                order.append(p.name)
-                known |= set(p.dims)
-        body = Block()
-        views = {n: body.add_arg(ViewType(parameters[n][1], parameters[n][0].shape), n) for n in order}
-        given = {v: body.add_arg(v.tile, p.name) for v, p in scalars}
-        b = Builder(body, tiler.function.span)
-        extents = tiler._extents(b, [(parameters[n][0], views[n]) for n in order])
-        for n in order:
-            views[n] = tiler.collapsed(b, parameters[n][0], views[n])
-            extents.update((name, b.add(Dim(views[n], axis)).result) for axis, name in enumerate(tiler.dims.get(n, ()))
-                           if name in tiler.products)
-        stored = {v: views[p.name] for v, (p, _) in tiler.memory.items() if v in plan.reads}
-        evaluator = Evaluator(body, self.tiling, stored, extents, given, tiler.bounds)
-        evaluator.reduces = plan.reduces
-        evaluator.b.span = tiler.function.span
-        outputs = [(root, [views[p.name] for p, _ in tiler.writes[root]]) for root in plan.roots]
-        self._body(evaluator, outputs)
-        evaluator.b.add(Yield(()))
-        rank = len(self.grid(evaluator.extent, Builder(Block())))
-        raster = self.tiling.raster if rank > 1 and any(isinstance(op, Dot) for op in body.walk()) else None
-        return Function(name, body, [parameters[n][0] for n in order] + [p for _, p in scalars],
-                        Attributes(warps=self.tiling.warps, grid_rank=rank, raster=raster), tiler.function.span)
-
-    def _body(self, e: Evaluator, outputs: list[tuple[Value, list[Value]]]) -> None:
-        axes = self._grid_axes(e)
-        kinds = {(extents_of(r.x.tile)[r.axis], self.places(r.x)[r.axis]) for r in self.plan.reduces}
-        passes = len(self.plan.reduces) + len(self.looped)
-        ((extent, place),) = kinds if len(kinds) == 1 else [(0, 2)]
-        size = e.size_at(place)
-        if size < 2 or passes < 2 or any(self.sizes[d] != size or self.extents[d] != extent for d in self.looped):
-            self._store_all(e, axes, outputs)
-            return
-        most = extent if isinstance(extent, int) else self.tiler.bounds.get(extent)
-        if most is not None:
-            if most <= size:
-                e.resident[extent, size] = Axis(extent, size)
-            self._store_all(e, axes, outputs)
-            return
-        longest = 0 if place else self.tiler.tiles.resident // self.tiling.BM
-        choices = [(0, size), *([(longest // LEAST_FILLED, longest)] if longest > size else [])]
-        self._whole_rows(e, (extent, size), choices, lambda: self._store_all(e, axes, outputs))
-
-    def _whole_rows(self, e: Evaluator, walked: tuple[Extent, int], choices: list[tuple[int, int]],
-                    store: Callable[[], None]) -> None:
-        """Rows of an extent that one of some tiles is for are kept in it and read once; others are walked along.
-        ``choices``: of each tile, extents above which it is for, and its own."""
-        if not choices:
-            store()
-            return
-        (least, most), *left = choices
-        extent, _ = walked
-        suits = e.b.add(Compare("le", e.extent(extent), e.b.const(most))).result
-        if least:
-            suits = e.b.binary("and", suits, e.b.add(Compare("gt", e.extent(extent), e.b.const(least))).result)
-        then, orelse = Block(), Block()
-        with e.into(then):
-            e.resident[walked] = Axis(extent, most)
-            store()
-            e.resident.clear()
-            e.b.add(Yield(()))
-        with e.into(orelse):
-            self._whole_rows(e, walked, left, store)
-            e.b.add(Yield(()))
-        e.b.add(If(suits, then, orelse))
-
-    def _grid_axes(self, e: Evaluator) -> list[Axis | None]:
-        """The block's coordinates; None for the dimensions that it walks itself."""
-        axes: list[Axis | None] = [None] * len(self.extents)
-        counts = self._counts(e.extent, e.b)
-        outer = [(d, c) for d, c in counts if d != self._column()]
-        rest = e.b.add(GridIndex(0)).result if outer else None
-        for position, (d, count) in enumerate(outer):
-            assert rest is not None
-            last = position == len(outer) - 1
-            index = rest if last else e.b.binary("mod", rest, count)
-            rest = rest if last else e.b.binary("floordiv", rest, count)
-            axes[d] = self._axis(e, d, index)
-        if len(outer) < len(counts):
-            axes[self._column()] = self._axis(e, self._column(), e.b.add(GridIndex(1 if outer else 0)).result)
-        return axes
-
-    def _axis(self, e: Evaluator, dim: int, index: Value) -> Axis:
-        size = self.sizes[dim]
-        if size > 1:
-            index = e.b.binary("mul", index, e.b.const(size))
-        return Axis(self.extents[dim], size, index)
-
-    def _store_all(self, e: Evaluator, axes: list[Axis | None], outputs: list[tuple[Value, list[Value]]]) -> None:
-        """Loops over the dimensions that the block walks, and in them the stores."""
-        (root, views), *_ = outputs
-        op, rows = root.defining, [axis for axis in axes if axis is not None]
-        if isinstance(op, MergeRuns):
-            merge_rows(e, op, rows, *views)
-            return
-        if isinstance(op, Greatest):
-            find_greatest(e, op, rows, views, self.tiler.bounds)
-            return
-        missing = next((d for d, axis in enumerate(axes) if axis is None), None)
-        if missing is None:
-            at: Axes = tuple(a or UNIT for a in axes)
-            for root, views in outputs:
-                op = root.defining
-                if isinstance(op, Deposit):
-                    e.deposit(op, views[0], at)
-                    continue
-                tile = sort_run(e, op, at) if isinstance(op, Sort) else e.tile(root, at)
-                for view in views:
-                    e.store(view, at, tile)
-            return
-        extent, size = self.extents[missing], self.sizes[missing]
-        whole = e.resident.get((extent, size))
-        if whole is not None:
-            self._store_all(e, [whole if d == missing else a for d, a in enumerate(axes)], outputs)
-            return
-        trial = Axis(extent, size)
-        at = tuple(trial if a is None else a for a in axes)
-        for root, _ in outputs:
-            e.prepare(root, at, trial)
-
-        scans = [op for root, _ in outputs if isinstance(op := root.defining, Scan) and op.axis == missing]
-        before = [e.b.const(identity(op.kind, wide(op.x.tile.dtype)), wide(op.x.tile.dtype),
-                            tile_shape((*at[:missing], *at[missing + 1 :]))) for op in scans]
-        backwards = {op.reverse for op in scans}
-
-        def body(axis: Axis, carried: list[Value]) -> list[Value]:
-            here = self._from_the_end(e, axis) if True in backwards else axis
-            e.carried.update(zip(scans, carried, strict=True))
-            self._store_all(e, [here if d == missing else a for d, a in enumerate(axes)], outputs)
-            return [e.carried.pop(op) for op in scans]
-
-        e.loop(extent, size, before, body)
-
-    def _from_the_end(self, e: Evaluator, axis: Axis) -> Axis:
-        """The tiles of a dimension the other way round."""
-        size = max(1, axis.size)
-        last = e.b.binary("floordiv", e.b.binary("sub", e.extent(axis.extent), e.b.const(1)), e.b.const(size))
-        return Axis(axis.extent, axis.size, e.b.binary("sub", e.b.binary("mul", last, e.b.const(size)), e.offset(axis)))
 
 
 __all__ = ["Description", "default_parameters", "tile_arrays"]
