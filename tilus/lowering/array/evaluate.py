@@ -431,7 +431,8 @@ class Evaluator:
         if axis.is_point:
             found = total = tile
         else:
-            tile = self.bounded(tile, axes, axis, identity(op.kind, dtype))
+            if op.kind != "sum" or not self.fades(op.x, axes, axis):
+                tile = self.bounded(tile, axes, axis, identity(op.kind, dtype))
             found = self.b.add(Scan(op.kind, tile, place, op.reverse)).result
             total = self.b.add(Reduce(op.kind, tile, place)).result
         before = self.carried.get(op)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 from tilus.ir.core import Value
@@ -15,14 +14,16 @@ from tilus.lowering.cpu.values import Buffer, Coord, Coords
 
 LEAST = 16
 """Elements of a row for which this pays."""
+PART_BITS = 128
+"""Lanes beside each other that instructions move within, on processors with wider registers."""
 Combine = Callable[[Value, Value], Value]
 
 
 def runs_along(self: BlockLowering, op: Scan) -> bool:
-    """Whether a scan is of rows, from their first element on."""
+    """Whether a scan is of rows."""
     shape = op.x.tile.shape
     strides = tuple(int(d == len(shape) - 1) for d in range(len(shape)))
-    return not op.reverse and shape[op.axis] >= LEAST and vector_dim(self, shape, [op.x], [strides]) == op.axis
+    return shape[op.axis] >= LEAST and vector_dim(self, shape, [op.x], [strides]) == op.axis
 
 
 def scan_rows(self: BlockLowering, op: Scan, neutral: int | float | bool, combine: Combine) -> Buffer:
@@ -40,14 +41,18 @@ def scan_rows(self: BlockLowering, op: Scan, neutral: int | float | bool, combin
             (before,) = carried
             at[axis] = Coord(index, 0, width > 1)
             x = c.splat(evaluate(self, op.x, tuple(at)), self.lanes)
-            x = _prefixes(self, x, width, neutral, combine)
+            x = _prefixes(self, x, width, neutral, combine, op.reverse)
             store_buffer(self, result, tuple(at), combine(before, x))
-            last = c.b.add(Shuffle(x, (width - 1,) * width)).result if width > 1 else x
-            return [combine(before, last)]
+            last = 0 if op.reverse else width - 1
+            return [combine(before, c.b.add(Shuffle(x, (last,) * width)).result if width > 1 else x)]
 
-        for start, stop, width in vector_pieces(tile.shape[axis], lanes):
+        pieces = vector_pieces(tile.shape[axis], lanes)
+        for start, stop, width in reversed(pieces) if op.reverse else pieces:
+            def along(index: Value, carried: list[Value], ends: int = start + stop, width: int = width) -> list[Value]:
+                return step(width, c.value(c.sub(ends - width, index)) if op.reverse else index, carried)
+
             self.lanes = width if width > 1 else 0
-            (total,) = c.loop(start, stop, width, [c.splat(total, self.lanes)], functools.partial(step, width))
+            (total,) = c.loop(start, stop, width, [c.splat(total, self.lanes)], along)
             total = _lane(self, total)
         self.lanes = saved
 
@@ -60,15 +65,27 @@ def scan_rows(self: BlockLowering, op: Scan, neutral: int | float | bool, combin
     return result
 
 
-def _prefixes(self: BlockLowering, x: Value, width: int, neutral: int | float | bool, combine: Combine) -> Value:
-    """Of each lane, it and those before it: over twice as many in each step."""
+def _prefixes(self: BlockLowering, x: Value, width: int, neutral: int | float | bool, combine: Combine,
+              reverse: bool) -> Value:
+    """Of each lane, it and those before it, or in ``reverse`` those after it: over twice as many in each step, first
+    within parts of 128 bits, which processors shift fast, and then the last lane of each part to those behind it."""
     nothing = self.c.const(neutral, x.tile.dtype, width if width > 1 else 0)
-    distance = 1
-    while distance < width:
+
+    def earlier(places: list[int]) -> Value:
+        """Lanes of ``x``; of a negative place nothing."""
+        if reverse:
+            places = [width - 1 - p if p >= 0 else p for p in reversed(places)]
         both = self.c.b.add(Pack((nothing, x))).result
-        earlier = self.c.b.add(Shuffle(both, tuple(width + i - distance if i >= distance else 0
-                                                   for i in range(width)))).result
-        x = combine(earlier, x)
+        return self.c.b.add(Shuffle(both, tuple(width + p if p >= 0 else 0 for p in places))).result
+
+    part = min(width, PART_BITS // x.tile.dtype.bits)
+    distance = 1
+    while distance < part:
+        x = combine(earlier([i - distance if i % part >= distance else -1 for i in range(width)]), x)
+        distance *= 2
+    while distance < width:
+        last = [i // distance * distance - 1 if i // distance % 2 else -1 for i in range(width)]
+        x = combine(earlier(last), x)
         distance *= 2
     return x
 
