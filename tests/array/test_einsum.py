@@ -81,3 +81,37 @@ def test_one_kernel() -> None:
     """Windows are read where they lie, and what is done to the sums is done in the same kernel."""
     text = convolution.explain(*numbers(0, (2, 5, 12, 15), (7, 5, 3, 2), (7,)), sizes=(3, 2), padding=1)
     assert "kernels: convolution\n" in text
+
+
+@tl.fuse
+def one(x, indices: str):
+    return tl.einsum(indices, x)
+
+
+@tl.fuse
+def three(x, y, z, indices: str):
+    return tl.einsum(indices, x, y, z)
+
+
+@pytest.mark.parametrize("engine", ENGINES[:3])
+@pytest.mark.parametrize("indices", ["ij->ji", "ij->", "ijk->ki", "ij", "ij,jk", "kj,ji", "ij,jk,kl->il", "ij,jk,ik->i",
+                                     "ab,b,b->a", "ij,kl,jl->ik", "i,j,k->kij", "ij,jk,kl"])
+def test_any_number_of_arrays(engine: str, indices: str) -> None:
+    sizes = dict(zip("ijklab", (3, 5, 4, 6, 7, 2), strict=True))
+    terms = indices.split("->")[0].split(",")
+    operands = numbers(0, *(tuple(sizes[c] for c in term) for term in terms))
+    function = {1: one, 2: product, 3: three}[len(terms)]
+    wanted = np.einsum(indices, *(x.astype("d") for x in operands))
+    assert_near(function.on(engine)(*operands, indices=indices), wanted)
+
+
+@tl.fuse
+def methods(x):
+    return x.sum((0, 1), keepdims=True), x.mean(1), x.max(axis=-1, keepdims=True), x.min((0, 2)), x.mean()
+
+
+def test_methods() -> None:
+    (x,) = numbers(0, (3, 4, 5))
+    best = x.sum((0, 1), keepdims=True), x.mean(1), x.max(axis=-1, keepdims=True), x.min((0, 2)), x.mean()
+    for found, wanted in zip(methods(x), best, strict=True):
+        assert_near(found, wanted)

@@ -7,7 +7,7 @@ import string
 from tilus.ir.dtypes import i32, i64
 from tilus.ir.ops import Iota, Reduce, Scan
 from tilus.ir.ops.array import Contract
-from tilus.lang.array_operations import einsum
+from tilus.lang.array_einsum import einsum
 from tilus.lang.array_scatter import scattered
 from tilus.lang.builtins.creation import zeros
 from tilus.lang.builtins.elementwise import where
@@ -86,9 +86,9 @@ def of_contract(op: Contract, step: Step) -> Given:
     m, k, n = (next(letters) for _ in range(3))
     a, b, y = batch + summed + m + k, batch + summed + k + n, batch + m + n
     if step.wanted(op.a):
-        yield op.a, einsum(f"{y},{b}->{a}", step.g, Tile(op.b), op.precision)
+        yield op.a, einsum(f"{y},{b}->{a}", (step.g, Tile(op.b)), op.precision)
     if step.wanted(op.b):
-        yield op.b, einsum(f"{a},{y}->{b}", Tile(op.a), step.g, op.precision)
+        yield op.b, einsum(f"{a},{y}->{b}", (Tile(op.a), step.g), op.precision)
 
 
 __all__: list[str] = []

@@ -238,14 +238,17 @@ class Tile:
         order = tuple(p % rank if -rank <= p < rank else p for p in permutation) or tuple(reversed(range(rank)))
         return emit(Transpose(self.value, order, span=current().span))
 
-    def sum(self, axis: int | None = None) -> Tile:
-        return METHODS["sum"](self, axis)
+    def sum(self, axis: Any = None, *, keepdims: bool = False) -> Tile:
+        return METHODS["sum"](self, axis, keepdims=keepdims)
 
-    def max(self, axis: int | None = None, *, propagate_nan: bool = False) -> Tile:
-        return METHODS["max"](self, axis, propagate_nan=propagate_nan)
+    def mean(self, axis: Any = None, *, keepdims: bool = False) -> Tile:
+        return METHODS["mean"](self, axis, keepdims=keepdims)
 
-    def min(self, axis: int | None = None, *, propagate_nan: bool = False) -> Tile:
-        return METHODS["min"](self, axis, propagate_nan=propagate_nan)
+    def max(self, axis: Any = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+        return METHODS["max"](self, axis, keepdims=keepdims, propagate_nan=propagate_nan)
+
+    def min(self, axis: Any = None, *, keepdims: bool = False, propagate_nan: bool = False) -> Tile:
+        return METHODS["min"](self, axis, keepdims=keepdims, propagate_nan=propagate_nan)
 
     def __getitem__(self, key: Any) -> Tile:
         """Slices with constant bounds, ``None`` for a new dimension of extent 1, integers to drop one, ``...``."""

@@ -232,18 +232,19 @@ def dot(a: Tile, b: Tile, accumulator: Tile | None = None, *, dtype: DType | Non
     return emit(Dot(a.value, b.value, accumulator.value, precision, unit, span=current().span))
 
 
-def einsum(indices: str, a: Tile, b: Tile, *, precision: str = "ieee") -> Tile:
-    """The sum of products of two whole arrays over the indices that the result has not, in a fused function: NumPy's
-    ``einsum`` with ``->``, as in ``"bmk,bkn->bmn"``. With :func:`tl.windows <tilus.windows>` it is a convolution:
+def einsum(indices: str, *operands: Tile, precision: str = "ieee") -> Tile:
+    """The sum of products of whole arrays over the indices that the result has not, in a fused function: NumPy's
+    ``einsum``, as in ``"bmk,kn->bmn"``; each index is once in an array. Of more than two arrays the first two are
+    multiplied first. With :func:`tl.windows <tilus.windows>` it is a convolution:
     ``tl.einsum("nchwij,ocij->nohw", tl.windows(x, (3, 3), (2, 3)), w)``."""
     if current().level != "array":
         raise fail("E0115", "tl.einsum is for whole arrays, in a function of @tl.fuse", help="tiles: tl.dot(a, b)")
-    from tilus.lang import array_operations
+    from tilus.lang import array_einsum
 
-    for operand in (a, b):
+    for operand in operands:
         if not isinstance(operand, Tile):
             raise fail("E0201", f"tl.einsum takes arrays, not a Python {type(operand).__name__}")
-    return array_operations.einsum(indices, a, b, precision)
+    return array_einsum.einsum(indices, operands, precision)
 
 
-METHODS.update(sum=sum, max=max, min=min, dot=dot)
+METHODS.update(sum=sum, mean=mean, max=max, min=min, dot=dot)
