@@ -35,12 +35,13 @@ def main() -> None:
     import tilus as tl
 
     tl.set_num_threads(options.threads)
-    console = Console(width=150)
+    console = Console(width=180)
     for name in options.systems or systems():
-        table = Table("what", "ours", "times", "of", "asked", "the paper, on GPUs", title=name, title_justify="left")
+        table = Table("what", "measured", "ours", "times", "of", "asked", "the paper, on GPUs", title=name,
+                      title_justify="left")
         for line in importlib.import_module(f"benchmarks.compressed.{name}").lines():
             missed = line.bar is not None and line.ratio < line.bar
-            table.add_row(line.name, line.figure, f"{line.ratio:.2f}{' *' if missed else ''}", line.of,
+            table.add_row(line.name, line.measured, line.figure, f"{line.ratio:.2f}{' *' if missed else ''}", line.of,
                           "" if line.bar is None else f"{line.bar:g}", line.paper)
         console.print(table)
 

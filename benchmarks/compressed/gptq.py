@@ -10,6 +10,8 @@ import tilus as tl
 from benchmarks.compressed.timing import Line, Lines, milliseconds, seconds
 
 SIZE, BLOCK = 2048, 128
+PAPER = "175 B parameters in 4 GPU hours"
+PRODUCTS = "3 bits: 3.25x (A100), 4.5x (A6000) over f16"
 
 
 def plain(weights: Any, moments: Any, bits: int, group: int) -> Any:
@@ -57,14 +59,14 @@ def lines() -> Lines:
     for precision, time in zip(("f64", "f32"), mine, strict=True):
         same = np.mean(np.isclose(tl.dequantize(found[precision]).T, found["plain"].numpy(), atol=1e-6))
         yield Line(f"GPTQ, u4, {SIZE}x{SIZE}, in {precision} ({100 * same:.2f} % of numbers as torch's in f32)",
-                   milliseconds(time), other / time, "torch, f32, plainly", 2.0, "175 B parameters in 4 GPU hours")
+                   milliseconds(time), other / time, "torch, f32, plainly", 2.0, PAPER)
     x = samples[:128].astype(np.float32)
     for bits in (2, 3, 4):
         dtype = tl.integer(bits, False)
         errors = [np.linalg.norm(x @ (tl.dequantize(q) - w)) / np.linalg.norm(x @ w)
                   for q in (tl.gptq(w, x, dtype, group=128), tl.quantize(w, dtype, group=128))]
         yield Line(f"GPTQ, u{bits}: relative error of outputs", f"{errors[0]:.3g}", errors[1] / errors[0], "rounding",
-                   1.0, "")
+                   1.0, PAPER, "error of outputs")
     yield from products(rng)
 
 
@@ -86,6 +88,6 @@ def products(rng: Any) -> Lines:
             lambda between=between, constants=constants: zoo.gptq_matmul(x, *between, y, **constants),
             lambda q=q, own=own: quantized_matmul(x, q.values, q.scales, y, **own),
             lambda: matmul(wide, dense, z))
-        paper = "3.25x (A100), 4.5x (A6000) over f16" if bits == 3 else ""
-        yield Line(f"m=1, u{bits}, the checkpoint's words", milliseconds(words), full / words, "our f32", None, paper)
-        yield Line(f"m=1, u{bits}, row by row", milliseconds(columns), full / columns, "our f32", None, paper)
+        yield Line(f"m=1, u{bits}, the checkpoint's words", milliseconds(words), full / words, "our f32", None,
+                   PRODUCTS)
+        yield Line(f"m=1, u{bits}, row by row", milliseconds(columns), full / columns, "our f32", None, PRODUCTS)

@@ -19,6 +19,7 @@ class Line:
         of: what it is compared with.
         bar: the least ratio asked of it; None where nothing is.
         paper: the paper's headline, which is of GPUs and of its own baseline.
+        measured: what the figure and the ratio are of.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Line:
     of: str
     bar: float | None
     paper: str
+    measured: str = "CPU time"
 
 
 Lines = Iterator[Line]

@@ -20,8 +20,6 @@ MULTIPLE = 4
 """Words of a tile are filled up to a multiple of so many."""
 LAST = COLUMNS // MULTIPLE
 """The turn of what is left when the fours of a row have been."""
-ROW_BITS = COLUMNS << 16
-"""Words whose bits from here on are equal are of one row."""
 SHAPES = [(128, 8, 64), (256, 1, 64), (100, 40, 250), (1, 7, 3), (0, 5, 64), (300, 16, 130)]
 
 
@@ -74,7 +72,7 @@ def as_dense(words: Any, starts: Any, b: Any, first: Any, across: Any, column: A
             there = tl.arange(chunk) + at < end
             word = tl.load(words, at, chunk, mask=there)
             row, place, value = parts_of(word)
-            tl.scatter(tile, (row, place), value, mask=there)
+            tl.scatter(tile, (row.to(tl.i64), place.to(tl.i64)), value, mask=there)
         tl.sync()
         a = tl.load(tile, (0, 0), (ROWS, COLUMNS))
         tl.sync()
@@ -83,46 +81,45 @@ def as_dense(words: Any, starts: Any, b: Any, first: Any, across: Any, column: A
 
 
 def word_by_word(words: Any, starts: Any, b: Any, first: Any, across: Any, column: Any, BN: int, chunk: int) -> Any:
-    """The same, of which each word adds its value times a row of b."""
-    sums, factors = tl.shared((ROWS, BN), tl.f32), tl.shared((COLUMNS, BN), tl.f32)
-    some = tl.shared((chunk,), tl.u32)
+    """The same, of which each word adds its value times a row of b. Words are taken apart by vectors."""
+    # Bytes say which row and which column: there is room for all that they may be, so that nothing is to be checked.
+    sums, factors = tl.shared((256, BN), tl.f32), tl.shared((256, BN), tl.f32)
+    rows, columns, values = (tl.shared((chunk,), t) for t in (tl.u8, tl.u8, tl.f32))
     tl.store(sums, (0, 0), tl.zeros((ROWS, BN), tl.f32))
     for k in tl.range(0, across):
         begin, end = starts[first + k].to(tl.i64), starts[first + k + 1].to(tl.i64)
         tl.sync()
         tl.store(factors, (0, 0), tl.load(b, (k * COLUMNS, column), (COLUMNS, BN)).to(tl.f32))
-        tl.sync()
         for at in tl.range(begin, end, chunk):
             tl.sync()
-            tl.store(some, 0, tl.load(words, at, chunk))
+            row, place, value = parts_of(tl.load(words, at, chunk))
+            tl.store(rows, 0, row.to(tl.u8))
+            tl.store(columns, 0, place.to(tl.u8))
+            tl.store(values, 0, value.to(tl.f32))
+            tl.sync()
             for n in tl.range(0, tl.minimum(end - at, chunk), MULTIPLE):
                 tl.sync()
-                four = [some[n + m] for m in range(MULTIPLE)]
-                differ = (four[0] ^ four[1]) | (four[0] ^ four[2]) | (four[0] ^ four[3])
-                if differ < ROW_BITS:
-                    add_products(sums, factors, four, BN)
+                four = [rows[n + m] for m in range(MULTIPLE)]
+                places = [columns[n + m] for m in range(MULTIPLE)]
+                factor = [values[n + m] for m in range(MULTIPLE)]
+                if ((four[0] ^ four[1]) | (four[0] ^ four[2]) | (four[0] ^ four[3])) == 0:
+                    add_products(sums, four[0], factors, places, factor, BN)
                 else:
-                    for word in four:
+                    for m in range(MULTIPLE):
                         tl.sync()
-                        add_products(sums, factors, [word], BN)
+                        add_products(sums, four[m], factors, places[m : m + 1], factor[m : m + 1], BN)
     tl.sync()
     return tl.load(sums, (0, 0), (ROWS, BN))
 
 
-def add_products(sums: Any, factors: Any, words: list[Any], BN: int) -> None:
+def add_products(sums: Any, row: Any, factors: Any, places: list[Any], values: list[Any], BN: int) -> None:
     """Add the products of words of one row to its sums."""
-    parts = [parts_of(word) for word in words]
-    row = parts[0][0]
-    products = [value.to(tl.f32) * tl.load(factors, (place, 0), (1, BN)) for _, place, value in parts]
-    total = tl.load(sums, (row, 0), (1, BN)) + in_pairs(products)
+    row = row.to(tl.i64)
+    total = tl.load(sums, (row, 0), (1, BN))
+    for place, value in zip(places, values, strict=True):
+        total += value * tl.load(factors, (place.to(tl.i64), 0), (1, BN))
     tl.sync()
     tl.store(sums, (row, 0), total)
-
-
-def in_pairs(terms: list[Any]) -> Any:
-    """The sum of terms by halves, of which none waits for long."""
-    half = len(terms) // 2
-    return terms[0] if half == 0 else in_pairs(terms[:half]) + in_pairs(terms[half:])
 
 
 def parts_of(word: Any) -> tuple[Any, Any, Any]:
@@ -130,7 +127,7 @@ def parts_of(word: Any) -> tuple[Any, Any, Any]:
     place = word >> 16
     row = place // COLUMNS % ROWS  # which the compiler knows to be within a tile
     column = place % COLUMNS ^ row % 8 * 8
-    return row.to(tl.i64), column.to(tl.i64), tl.bitcast(word.to(tl.u16), tl.f16)
+    return row, column, tl.bitcast(word.to(tl.u16), tl.f16)
 
 
 def encode(a: Array) -> Sparse:

@@ -13,6 +13,14 @@ from kernels_zoo.checking import Array, Case, empty, report, wide
 
 SHAPES = [(16, 8, 64), (100, 40, 256), (1, 7, 64), (0, 5, 64), (130, 33, 192), (7, 1, 128)]
 TYPES = [tl.f16, tl.bf16, tl.i8, tl.f8e4m3fn]
+FEW_COLUMNS = 8
+"""Up to so many columns a CPU multiplies the elements that are kept, rather than all of A filled up."""
+DEPTH, TOGETHER = 512, 64
+"""Rows of b that it has at hand meanwhile, and those that it goes through in a step."""
+ROWS = 8
+"""Rows of A whose elements it has at hand."""
+SUMS = 8
+"""Sums of such a step that do not wait for each other."""
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     Y = Any
     WORDS = Any
@@ -34,17 +42,60 @@ def sparse_matmul(a: atype["M", "H"], metadata: WORDS, b: atype["K", "N"], y: Y,
     BN = BN or (256 if tl.target() == "cpu" else 64)  # on a CPU what fills A up is done for all columns
     tl.block(warps=warps)
     i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN))
+    if tl.target() == "cpu" and N <= FEW_COLUMNS:
+        scaled_store(y, (i * BM, 0), element_by_element(a, metadata, b, i * BM, BM), row_scales, column_scales)
+        return
     acc = tl.zeros((BM, BN), tl.i32 if a.dtype.is_int else tl.f32)
     for k in tl.range(0, K, BK, stages=stages):
         stored = tl.load(a, (i * BM, k // 2), (BM, BK // 2))
         words = tl.load(metadata, (i * BM, k // columns), (BM, BK // columns), other=valid_word(a.dtype))
         acc = tl.dot_sparse(stored, words, tl.load(b, (k, j * BN), (BK, BN)), acc)
-    found = acc.to(tl.f32)
+    scaled_store(y, (i * BM, j * BN), acc, row_scales, column_scales)
+
+
+def scaled_store(y: Any, at: tuple[Any, Any], sums: Any, row_scales: Any, column_scales: Any) -> None:
+    """Write a tile of sums times their scales."""
+    found, (BM, BN) = sums.to(tl.f32), sums.shape
     if row_scales is not None:
-        found *= tl.load(row_scales, i * BM, BM)[:, None]
+        found *= tl.load(row_scales, at[0], BM)[:, None]
     if column_scales is not None:
-        found *= tl.load(column_scales, j * BN, BN)[None, :]
-    tl.store(y, (i * BM, j * BN), found.to(y.dtype))
+        found *= tl.load(column_scales, at[1], BN)[None, :]
+    tl.store(y, at, found.to(y.dtype))
+
+
+def element_by_element(a: Any, metadata: Any, b: Any, first: Any, BM: int) -> Any:
+    """The sums of few columns for ``BM`` rows: each element that is kept is multiplied with its row of b, so that half
+    of the products are done."""
+    M, K = a.shape[0], b.shape[0]
+    kind, columns = tl.i32 if a.dtype.is_int else tl.f32, 4 * metadata.dtype.bits // 4
+    sums, factors = tl.shared((BM, FEW_COLUMNS), kind), tl.shared((DEPTH, FEW_COLUMNS), kind)
+    kept, words = tl.shared((ROWS, DEPTH // 2), kind), tl.shared((ROWS, DEPTH // columns), metadata.dtype)
+    tl.static_assert(BM % ROWS == 0, "a block has a multiple of 8 rows")
+    tl.store(sums, (0, 0), tl.zeros((BM, FEW_COLUMNS), kind))
+    for k in tl.range(0, K, DEPTH):
+        tl.sync()
+        tl.store(factors, (0, 0), tl.load(b, (k, 0), (DEPTH, FEW_COLUMNS)).to(kind))
+        for top in tl.range(0, tl.cdiv(tl.minimum(M - first, BM), ROWS)):
+            tl.sync()  # some rows at a time, so that no row waits for memory by itself
+            at = first + top * ROWS
+            tl.store(kept, (0, 0), tl.load(a, (at, k // 2), (ROWS, DEPTH // 2)).to(kind))
+            tl.store(words, (0, 0), tl.load(metadata, (at, k // columns), (ROWS, DEPTH // columns)))
+            for row in tl.range(0, ROWS):
+                tl.sync()
+                totals = [tl.zeros((1, FEW_COLUMNS), kind) for _ in range(SUMS)]
+                for step in tl.range(0, tl.minimum(tl.cdiv(K - k, TOGETHER), DEPTH // TOGETHER)):  # beyond K all is 0
+                    n = step * TOGETHER
+                    for e in tl.static_range(TOGETHER // 2):
+                        word = words[row, n // columns + 2 * e // columns]
+                        place = n + e // 2 * 4 + (word >> 2 * e % columns & 3).to(tl.i64)
+                        totals[e % SUMS] += kept[row, n // 2 + e] * tl.load(factors, (place, 0), (1, FEW_COLUMNS))
+                total = tl.load(sums, (top * ROWS + row, 0), (1, FEW_COLUMNS))
+                for part in totals:
+                    total += part
+                tl.sync()
+                tl.store(sums, (top * ROWS + row, 0), total)
+    tl.sync()
+    return tl.load(sums, (0, 0), (BM, FEW_COLUMNS))
 
 
 def valid_word(dtype: tl.DType) -> int:

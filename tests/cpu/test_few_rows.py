@@ -1,6 +1,7 @@
 """Products with few rows, against NumPy in double precision: rows, types, orders of memory, odd extents, scales."""
 
 import math
+import re
 from typing import Any
 
 import ml_dtypes
@@ -266,3 +267,20 @@ def test_columns_beyond_the_array_are_not_read(m: int, n: int, k: int) -> None:
         wanted = a.astype("d") @ b.T.astype("d")
         assert np.linalg.norm(c - wanted) <= 1e-6 * np.linalg.norm(wanted)
         del b
+
+
+@pytest.mark.parametrize("cpu", ["x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("rows", [1, 64])
+def test_codebooks_are_looked_up(rows: int, cpu: str) -> None:
+    """Of few rows, and of so many that B is packed."""
+    @tl.jit
+    def multiplied(a: tl.f32[rows, "K"], w: tl.nf4["K", "N"], c: tl.f32[rows, "N"]):
+        j = tl.grid(tl.cdiv(c.shape[1], 256)) * 256
+        acc = tl.zeros((rows, 256), tl.f32)
+        for k in tl.range(0, a.shape[1], 64):
+            acc = tl.dot(tl.load(a, (0, k), (rows, 64)), tl.load(w, (k, j), (64, 256)).to(tl.f32), acc)
+        tl.store(c, (0, j), acc)
+
+    lookups = re.findall("table_lookup", multiplied.compile("cpu", cpu=cpu).thread)
+    assert lookups
+    assert cpu == "x86-64-v4" or len(lookups) % 2 == 0  # sixteen numbers fill two registers

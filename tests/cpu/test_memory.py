@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from tests.cpu.lang import tl
-from tests.cpu.support import run
+from tests.cpu.support import run, trace
+from tilus.ir.ops import PtrStore
+from tilus.lowering.cpu import lower_module
 
 
 def rng() -> Any:
@@ -123,6 +125,80 @@ def test_memory_is_in_program_order() -> None:
     run(in_place, x=x)
     np.testing.assert_allclose(x[:64], v * 2 + w + 1, rtol=1e-6)
     np.testing.assert_array_equal(x[64:], v)
+
+
+def across_barriers(x: tl.f32["N"], y: tl.f32["N"], B: int = 64):
+    """What is read before a barrier is what was there then, in place or beside."""
+    tl.grid(1)
+    s = tl.shared((2 * B,), tl.f32)
+    tl.store(s, 0, tl.load(x, 0, 2 * B))
+    tl.sync()
+    v, w = tl.load(s, 0, B), tl.load(s, 1, B)
+    tl.sync()
+    tl.store(s, 0, v + w)
+    tl.sync()
+    u = tl.load(s, 0, B)
+    tl.sync()
+    tl.store(s, B, u * 2.0)
+    tl.sync()
+    tl.store(y, 0, v)
+    tl.store(y, B, tl.load(s, B, B))
+
+
+def test_barriers_keep_what_was_read() -> None:
+    x = rng().standard_normal(128).astype("f")
+    y = np.zeros_like(x)
+    run(across_barriers, x=x, y=y)
+    np.testing.assert_array_equal(y[:64], x[:64])
+    np.testing.assert_array_equal(y[64:], (x[:64] + x[1:65]) * 2)
+
+
+def added_up(x: tl.f32["N"], y: tl.f32[64], barriers: bool = True):
+    tl.grid(1)
+    s = tl.shared((64,), tl.f32)
+    tl.store(s, 0, tl.zeros((64,), tl.f32))
+    for i in range(0, x.shape[0], 64):
+        total = tl.load(s, 0, 64) + tl.load(x, i, 64)
+        if barriers:
+            tl.sync()
+        tl.store(s, 0, total)
+    tl.store(y, 0, tl.load(s, 0, 64))
+
+
+def test_barriers_alone_store_nothing() -> None:
+    """Shared memory is the block's own: what is computed of it waits in registers."""
+    x, y = np.zeros(200, "f"), np.zeros(64, "f")
+    stores = []
+    for barriers in (False, True):
+        module, _ = trace(added_up, {"x": x, "y": y, "barriers": barriers})
+        stores.append(sum(isinstance(op, PtrStore) for f in lower_module(module).functions for op in f.walk()))
+    assert stores[0] == stores[1]
+
+
+def before_loops(x: tl.f32["N"], y: tl.f32["N"], shared: bool = False):
+    """What is read before a loop is what was there then, though the loop writes through views of its own."""
+    tl.grid(1)
+    s = tl.shared((64,), tl.f32) if shared else x
+    if shared:
+        tl.store(s, 0, tl.load(x, 0, 64))
+        tl.sync()
+    v = tl.load(s, 0, 64)
+    if shared:
+        tl.sync()
+    for i in range(x.shape[0] // 8):
+        part = s[i * 8 : i * 8 + 8]
+        tl.store(part, 0, tl.zeros((8,), tl.f32))
+        if shared:
+            tl.sync()
+    tl.store(y, 0, v)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_views_that_loops_make(shared: bool) -> None:
+    x, y = rng().standard_normal(64).astype("f"), np.zeros(64, "f")
+    expected = x.copy()
+    run(before_loops, x=x, y=y, shared=shared)
+    np.testing.assert_array_equal(y, expected)
 
 
 def indexed(x: tl.f32["M", "N"], r: tl.i32["K"], c: tl.i64["K"], y: tl.f32["K"], z: tl.f32["K"], K_: int = 64):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tilus.diagnostics import UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Broadcast, Compare, For, GridIndex, Groups, PtrAdd, PtrCast, PtrLoad, While, Yield
+from tilus.ir.ops import Broadcast, Compare, For, GridIndex, Groups, PtrAdd, PtrCast, PtrLoad, Sync, While, Yield
 from tilus.ir.ops.groups import Warps
 from tilus.ir.ops.simd import IntToPtr
 from tilus.ir.rewriter import count_uses
@@ -90,6 +90,8 @@ class BlockLowering:
         self.neighbours: dict[Operation, Value] = {}  # memories of products that blocks side by side share
         self.short = False  # whether rows of arrays are, so that loops over them take a few lanes at a time
         self.grouped = False  # whether blocks of some columns of the grid go together
+        self.has_groups = any(isinstance(op, Groups) for op in kernel.walk())
+        self.own_memory: set[object] = set()  # the roots of shared memory
         self.yield_frame: Value | None = None  # of the task that the code runs in, if it is one
         self.barriers: Value | None = None  # how many threads have arrived at each named barrier
         self.group_warps: Warps | None = None  # those of the group that the code is of
@@ -156,14 +158,18 @@ class BlockLowering:
         if not state.pending:
             return
         written: set[object] = set()
-        everything = False
+        everything = others = False
         for inner in op.walk():
             for effect in inner.effects():
                 if effect.kind in ("write", "atomic"):
-                    written.add(self.root_of(effect.value))
+                    root = self.root_of(effect.value)
+                    written.add(root)
+                    if root is None and effect.value is not None:  # made in a region, of what is not known here
+                        others = everything = True
                 if effect.kind == "sync":
-                    everything = True
-        if not written and not everything:
+                    others = True
+                    everything |= not isinstance(inner, Sync) or self.has_groups
+        if not written and not others:
             return
         own = set(op.operands) if not op.regions else set()
         for value in list(state.pending):
@@ -174,7 +180,10 @@ class BlockLowering:
             last = state.last_use.get(value, -1)
             if last < state.position or (last == state.position and value in own):
                 continue  # dead, or read by the operation itself, which sees to it
-            if (everything and any(not self._is_constant_memory(r) for r in rep.roots)) or rep.roots & written:
+            # At a barrier of the whole block nobody else has written the block's own memory.
+            changing = others and any(not self._is_constant_memory(r) and (everything or r not in self.own_memory)
+                                      for r in rep.roots)
+            if changing or rep.roots & written:
                 self.force(value)
 
     def _is_constant_memory(self, root: object) -> bool:
@@ -182,7 +191,11 @@ class BlockLowering:
         return memory is not None and memory.read_only
 
     def root_of(self, view: Value | None) -> object:
-        return self.views[view].root if view is not None and view in self.views else None
+        """The argument or allocation that a view is part of, which may be made only later, in a loop."""
+        while view is not None and view not in self.views:
+            op = view.defining
+            view = next((o for o in op.operands if isinstance(o.type, ViewType)), None) if op is not None else None
+        return self.views[view].root if view is not None else None
 
     # Values.
 

@@ -9,13 +9,15 @@ from collections.abc import Callable
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import DType, u32
-from tilus.ir.ops import Binary, Cast, Load, PtrStore
+from tilus.ir.ops import Binary, Cast, Load, PtrLoad, PtrStore
+from tilus.ir.ops.simd import Prefetch
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.byte_products import WORD, ByteForm, constant_of, fill_word_panels, range_of
 from tilus.lowering.cpu.microkernel import over
 from tilus.lowering.cpu.nest import versions, windows_of
+from tilus.lowering.cpu.prefetching import LONG_ROW_BYTES, PREFETCHED_BYTES
 from tilus.lowering.cpu.prepacked import column_words
-from tilus.lowering.cpu.spread import WORD_BITS, load_spread_words
+from tilus.lowering.cpu.spread import WORD_BITS
 from tilus.lowering.cpu.values import Lazy, Number, Window
 from tilus.records import record
 
@@ -128,9 +130,30 @@ class RowCodes:
         aligned = c.compare("eq", c.arith("and", c.mul(places, bits), 7), 0)
         return c.both(self.window.full, aligned)
 
+    def row_bytes(self, self_: BlockLowering) -> Number:
+        """How far rows are apart, where they begin at bytes."""
+        return self_.c.arith("shr", self_.c.mul(self.window.strides[0], self.window.memory.dtype.bits), 3)
+
+    def pointer(self, self_: BlockLowering, row: Number, column: Number) -> Value:
+        """Where the word is that has some columns of a row, and begins at a byte."""
+        c, bits = self_.c, self.window.memory.dtype.bits
+        first, further = (c.arith("shr", c.mul(x, bits), 3) for x in (self.window.origin, column))
+        return c.offset(c.offset(self.window.memory.pointer, first),
+                        c.add(c.mul(row, self.row_bytes(self_)), further))
+
+    def prefetch(self, self_: BlockLowering, row: Number, column: Number) -> None:
+        """Ask for what is read some rows on by as much as a vector has, where rows are too short for the processor to
+        see that they go on."""
+        c, columns = self_.c, self.window.shape[1]
+        size = columns * self.window.memory.dtype.bits // 8
+        if size < LONG_ROW_BYTES:
+            at = self.pointer(self_, c.add(row, PREFETCHED_BYTES // size), column)
+            for n in range(WORD):
+                c.b.add(Prefetch(c.offset(at, c.mul(self.row_bytes(self_), n))))
+
     def words(self, self_: BlockLowering, row: Number, column: Number, lanes: int) -> list[Value]:
         """For each of :attr:`step` vectors of columns the words of the four rows from ``row`` on."""
-        c, b, memory = self_.c, self_.c.b, self.window.memory
+        c, b = self_.c, self_.c.b
 
         def op(kind: str, x: Value, y: Value | int) -> Value:
             return b.add(Binary(kind, x, c.const(y, u32, lanes) if isinstance(y, int) else y)).result
@@ -141,13 +164,12 @@ class RowCodes:
             return (op("or", op("and", x, mask), op("lsl", op("and", y, mask), by)),
                     op("or", op("and", op("lsr", x, by), mask), op("and", y, other)))
 
-        rows = []
-        for n in range(WORD):
-            at = c.add(self.window.origin, c.add(c.mul(c.add(row, n), self.window.strides[0]), column))
-            rows.append(load_spread_words(self_, memory, at, 0, lanes, self.step))
+        at = self.pointer(self_, row, column)
+        places = [c.offset(at, c.mul(self.row_bytes(self_), n)) for n in range(WORD)]
+        rows = [b.add(PtrLoad(c.as_pointer(place, u32), lanes, 1)).result for place in places]
         even, odd = mixed(rows[0], rows[1], 0x00FF00FF, 8), mixed(rows[2], rows[3], 0x00FF00FF, 8)
         (first, third), (second, fourth) = (mixed(x, y, 0xFFFF, 16) for x, y in zip(even, odd, strict=True))
-        bits = memory.dtype.bits
+        bits = self.window.memory.dtype.bits
         mask = 0x01010101 * ((1 << bits) - 1)
         parts = []
         for word in (first, second, third, fourth):

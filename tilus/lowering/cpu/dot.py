@@ -19,6 +19,7 @@ from tilus.lowering.cpu.few_byte_rows import FewByteRows
 from tilus.lowering.cpu.few_rows import FEW_ROWS, HEIGHT, FewRows, groups_of_rows, plan_for
 from tilus.lowering.cpu.kept_tiles import packed_tile
 from tilus.lowering.cpu.limits import ends_of
+from tilus.lowering.cpu.lookup import looked_up
 from tilus.lowering.cpu.microkernel import (
     Product,
     blocking,
@@ -104,10 +105,11 @@ def fill_panels(self: BlockLowering, value: Value, pointer: Value, depth: Number
         panels(lambda place, j, width: _panel_row(self, value, place, j, k, width))
 
     turned = source_dim(self, value) == 0
-    if turned and all(can_transpose(value.tile.dtype, value.tile.shape[0], n) for n in widths):
-        panels(lambda place, j, width: _panel_transposed(self, value, place, j, depth, width))
-    else:
-        self.c.loop(0, depth, 1, [], row)
+    with looked_up(self, value):
+        if turned and all(can_transpose(value.tile.dtype, value.tile.shape[0], n) for n in widths):
+            panels(lambda place, j, width: _panel_transposed(self, value, place, j, depth, width))
+        else:
+            self.c.loop(0, depth, 1, [], row)
 
 
 def _panel_row(self: BlockLowering, value: Value, place: Value, j: Number, k: Value, width: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tilus.diagnostics import InternalError
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import integer, u32
+from tilus.ir.dtypes import i32, integer, u32
 from tilus.ir.families import Movement
 from tilus.ir.ops import (
     Binary,
@@ -19,10 +19,12 @@ from tilus.ir.ops import (
     Iota,
     Load,
     Map,
+    Pack,
     Philox,
     PtrLoad,
     Reshape,
     Select,
+    Shuffle,
     Slice,
     Transpose,
 )
@@ -129,7 +131,8 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
 
 
 def _is_looked_up(self: BlockLowering, value: Value, coords: Coords) -> bool:
-    return value in self.tables and self.lanes_of(coords) == self.machine.table
+    lanes = self.lanes_of(coords)
+    return value in self.tables and lanes > 0 and lanes % self.machine.table == 0
 
 
 def _look_up(self: BlockLowering, table: Table, coords: Coords, lanes: int) -> Value:
@@ -144,11 +147,25 @@ def _look_up(self: BlockLowering, table: Table, coords: Coords, lanes: int) -> V
     else:
         element = evaluate(self, table.load, at)
         index = c.cast(c.b.add(Bitcast(element, integer(dtype.bits, signed=False))).result, u32)
-    pairs = [c.b.add(TableLookup(index, table.vectors[n : n + 2])).result for n in range(0, len(table.vectors), 2)]
-    if len(pairs) == 1:
-        return pairs[0]
-    high = c.b.add(Binary("and", index, c.const(1 << (dtype.bits - 1), u32, lanes))).result
-    return c.b.add(Select(c.b.add(Compare("ne", high, c.const(0, u32, lanes))).result, pairs[1], pairs[0])).result
+    width = self.machine.table
+    if lanes == width:
+        return _looked_up_in_register(self, table, index)
+    parts = [c.b.add(Shuffle(index, tuple(range(n, n + width)))).result for n in range(0, lanes, width)]
+    return c.b.add(Pack(tuple(_looked_up_in_register(self, table, part) for part in parts))).result
+
+
+def _looked_up_in_register(self: BlockLowering, table: Table, index: Value) -> Value:
+    """The elements of a table at as many indices as a register has: of one vector or two by one instruction where there
+    is such, else the index's bit above those of a vector chooses."""
+    c, lanes = self.c, index.tile.size
+    vectors, together = table.vectors, 2 if lanes == 16 else 1
+    found = [c.b.add(TableLookup(index, vectors[n : n + together])).result for n in range(0, len(vectors), together)]
+    if len(found) == 1:
+        return found[0]
+    # The bit becomes the sign, which is what blends look at where there are no masks.
+    sign = c.const(32 - (together * lanes).bit_length(), u32, lanes)
+    raised = c.b.add(Bitcast(c.b.add(Binary("lsl", index, sign)).result, i32)).result
+    return c.b.add(Select(c.b.add(Compare("lt", raised, c.const(0, i32, lanes))).result, found[1], found[0])).result
 
 
 def moved_coords(moves: Sequence[Operation], coords: Coords) -> Coords:

@@ -161,6 +161,7 @@ class FewByteRows:
             places = vectors(sums, i, j)
 
             def word(k: Value, acc: list[Value]) -> list[Value]:
+                codes.prefetch(lowering, k, j)
                 x = c.splat(self.a_words(i, 0, c.add(first, k)), lanes)
                 return [self.multiply_add(x, y, z)
                         for y, z in zip(codes.words(lowering, k, j, lanes), acc, strict=True)]

@@ -22,7 +22,7 @@ from tilus.lowering.cpu.block import BlockLowering, container_bytes
 from tilus.lowering.cpu.emit import Cursor
 from tilus.lowering.cpu.evaluate import dependencies, evaluate, leaves, moved_coords
 from tilus.lowering.cpu.factors import Factored, factored
-from tilus.lowering.cpu.lookup import add_tables
+from tilus.lowering.cpu.lookup import looked_up
 from tilus.lowering.cpu.microkernel import multiply_add, sum_of_lanes
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.nest import vector_pieces, windows_of
@@ -234,14 +234,12 @@ class FewRows:
             lowering.full_windows.update(windows)
             lowering.aligned.update(words)
             saved, lowering.lanes = lowering.lanes, plan.lanes
-            tables = add_tables(lowering, product.value)
-            self.prefetch_following(value)
-            if plan.along == 0:
-                self.row_groups(lambda i, height: self.along_depth(product, i, height, first, whole))
-            else:
-                self.along_columns(product, first, depth)
-            for looked_up in tables:
-                del lowering.tables[looked_up]
+            with looked_up(lowering, product.value):
+                self.prefetch_following(value)
+                if plan.along == 0:
+                    self.row_groups(lambda i, height: self.along_depth(product, i, height, first, whole))
+                else:
+                    self.along_columns(product, first, depth)
             lowering.lanes = saved
             lowering.aligned.difference_update(words)
             lowering.full_windows.difference_update(windows)

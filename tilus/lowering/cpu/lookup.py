@@ -2,10 +2,14 @@
 
 Elements of up to four bits have up to sixteen codes. What elementwise operations with constants make of those is
 computed once, by the operations themselves, and looked up for each element: a shift and a permutation, whatever the
-type is. The permutation reads the low bits of its indices only, so that codes need no mask.
+type is. The permutation reads the low bits of its indices only, so that codes need no mask. Where registers have eight
+lanes, the highest of four bits chooses between two permutations.
 """
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.dtypes import f32, integer, u32
@@ -16,7 +20,7 @@ from tilus.lowering.cpu.evaluate import evaluate, moved_coords
 from tilus.lowering.cpu.values import ZERO, Coord, Coords, Lazy, Table
 
 
-def add_tables(self: BlockLowering, value: Value) -> list[Value]:
+def _add_tables(self: BlockLowering, value: Value) -> list[Value]:
     """Compute tables for the functions of codes below a lazy tile; gives the tiles that are looked up from now on."""
     found: list[Value] = []
     stack = [value]
@@ -33,6 +37,15 @@ def add_tables(self: BlockLowering, value: Value) -> list[Value]:
         if isinstance(rep, Lazy):
             stack.extend(o for o in rep.op.operands if o not in self.views)
     return found
+
+
+@contextlib.contextmanager
+def looked_up(self: BlockLowering, value: Value) -> Iterator[None]:
+    """For code that evaluates a lazy tile: functions of codes below it are looked up."""
+    tables = _add_tables(self, value)
+    yield
+    for found in tables:
+        del self.tables[found]
 
 
 def _table_of(self: BlockLowering, value: Value) -> Table | None:
@@ -57,7 +70,9 @@ def _table_of(self: BlockLowering, value: Value) -> Table | None:
 def _short(bits: int, is_int: bool, lanes: int) -> bool:
     """Whether a lookup is shorter than arithmetic: integers are converted by three instructions."""
     most = lanes.bit_length() - 1
-    return bits <= most or (lanes == 16 and bits <= most + (1 if is_int else 2))
+    if lanes == 16:
+        return bits <= most + (1 if is_int else 2)
+    return bits <= most + (0 if is_int else 1)
 
 
 def _way_to_load(self: BlockLowering, value: Value) -> tuple[Value, tuple[Operation, ...]] | None:
@@ -109,4 +124,4 @@ def _values(self: BlockLowering, value: Value, load: Value, moves: tuple[Operati
     return result
 
 
-__all__ = ["add_tables"]
+__all__ = ["looked_up"]

@@ -329,6 +329,7 @@ def _collapse_view(self: BlockLowering, op: Operation) -> None:
 def _alloc_shared(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, AllocShared)
     buffer = self.allocate(op.dtype, op.shape)
+    self.own_memory.add(op.result)
     self.views[op.result] = Memory(buffer.pointer, op.dtype, (0,) * len(op.shape), op.shape, op.shape, buffer.strides,
                                    op.result)
 
