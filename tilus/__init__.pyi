@@ -101,6 +101,7 @@ from tilus.lang.builtins.reduction import prod as prod
 from tilus.lang.builtins.reduction import sum as sum
 from tilus.lang.builtins.reduction import without_axes as without_axes
 from tilus.lang.builtins.reduction import xor_sum as xor_sum
+from tilus.lang.builtins.scaled import dot_scaled as dot_scaled
 from tilus.lang.builtins.shape import broadcast_to as broadcast_to
 from tilus.lang.builtins.shape import concatenate as concatenate
 from tilus.lang.builtins.shape import convert_layout as convert_layout

@@ -4,7 +4,7 @@ Blocks of 32 along the summed dimension are rotated by an orthonormal Hadamard m
 of two for each. Forward the power is that below 0.48708 std, numbers are rounded to nearest and clipped, and a mask
 keeps where they were not; backward it follows from the greatest magnitude, signs are random, rounding is stochastic, so
 that gradients have no bias, and both operands are 3/4 as large as their scales say: their product is taken 16/9 times.
-The numbers are exact in bf16, in which tensor cores multiply them.
+Codes and scales are what ``tl.dot_scaled`` multiplies.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def quartet_forward(x: FLOATS, w: tl.f32["N", "K"] | tl.bf16["N", "K"], y: OUT, 
     i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN))
     acc = tl.zeros((BM, BN), tl.f32)
     for k in tl.range(0, K, BK):
-        a = rounded_to_nearest(x, (i * BM, k), (BM, BK), (xq, xs, xm), j == 0)
-        b = rounded_to_nearest(w, (j * BN, k), (BN, BK), (wq, ws, wm), i == 0)
-        acc = tl.dot(as_operand(a), as_operand(b.T), acc)
+        a, a_scales = rounded_to_nearest(x, (i * BM, k), (BM, BK), (xq, xs, xm), j == 0)
+        b, b_scales = rounded_to_nearest(w, (j * BN, k), (BN, BK), (wq, ws, wm), i == 0)
+        acc = tl.dot_scaled(a, a_scales, b.T, b_scales.T, acc)
     tl.store(y, (i * BM, j * BN), acc.to(y.dtype))
 
 
@@ -77,21 +77,21 @@ def quartet_backward(dy: OUT, xq: tl.f4e2m1["M", "K"], xs: tl.f8e8m0fnu["M", "B"
 
 
 def rounded_to_nearest(array: Any, at: tuple[Any, Any], tile: tuple[int, int], kept: tuple[Any, Any, Any],
-                       keep: Any) -> Any:
-    """A tile in MXFP4, f32, once rotated; written with scales and mask where ``keep``."""
+                       keep: Any) -> tuple[Any, Any]:
+    """Codes and scales of a tile in MXFP4, once rotated; written, with the mask, where ``keep``."""
     R, C = tile
     x = rotated(tl.load(array, at, tile).to(tl.f32)).reshape(R, C // BLOCK, BLOCK)
     mean = tl.sum(x, axis=2, keepdims=True) * (1.0 / BLOCK)
     std = tl.sqrt(tl.sum((x - mean) * (x - mean), axis=2, keepdims=True) * (1.0 / BLOCK))
     scale = power_below(std * CLIP + 1e-8)
     ratio = x / scale
-    codes = ratio.to(tl.f4e2m1)
+    found, found_scales = ratio.to(tl.f4e2m1).reshape(R, C), scale.reshape(R, C // BLOCK).to(tl.f8e8m0fnu)
     if keep:
-        values, scales, mask = kept
-        tl.store(values, at, codes.reshape(R, C))
-        tl.store(scales, (at[0], at[1] // BLOCK), scale.reshape(R, C // BLOCK).to(tl.f8e8m0fnu))
+        codes, scales, mask = kept
+        tl.store(codes, at, found)
+        tl.store(scales, (at[0], at[1] // BLOCK), found_scales)
         tl.store(mask, at, (tl.abs(ratio) < 6.0).to(tl.u1).reshape(R, C))
-    return (codes.to(tl.f32) * scale).reshape(R, C)
+    return found, found_scales
 
 
 def numbers_of(codes: Any, scales: Any, at: tuple[Any, Any], tile: tuple[int, int]) -> Any:
@@ -109,16 +109,18 @@ def stochastic_product(left: Any, right: Any, at: tuple[Any, Any], first: Any, e
     C = left.shape[1]
     index = tl.arange(C) + first
     sign = tl.where(tl.random.rand(seed, index) < 0.5, -1.0, 1.0)[None, :]
-    sides = []
+    sides: list[Any] = []
     for n, side in enumerate((left, right)):
         rows = tl.arange(side.shape[0])[:, None] + at[n]
         chance = tl.random.rand(seed + (n + 1), rows * tl.cdiv(extents[0], BLOCK) * BLOCK + index[None, :])
-        sides.append(rounded_by_chance(rotated(side * sign), chance))
-    return tl.dot(as_operand(sides[0]), as_operand(sides[1].T), acc)
+        sides += rounded_by_chance(rotated(side * sign), chance)
+    a, a_scales, b, b_scales = sides
+    return tl.dot_scaled(a, a_scales, b.T, b_scales.T, acc)
 
 
-def rounded_by_chance(x: Any, chance: Any) -> Any:
-    """3/4 of a tile in MXFP4, f32: the neighbour away from zero with probability (x - lower) / (upper - lower)."""
+def rounded_by_chance(x: Any, chance: Any) -> tuple[Any, Any]:
+    """Codes and scales of 3/4 of a tile in MXFP4: the neighbour away from zero with probability (x - lower) / (upper -
+    lower)."""
     R, C = x.shape
     blocks = x.reshape(R, C // BLOCK, BLOCK)
     amax = tl.max(tl.abs(blocks), axis=2, keepdims=True)
@@ -127,7 +129,8 @@ def rounded_by_chance(x: Any, chance: Any) -> Any:
     step = tl.where(u < 2.0, 0.5, tl.where(u < 4.0, 1.0, 2.0))
     lower = tl.floor(u / step) * step
     up = chance.reshape(R, C // BLOCK, BLOCK) < (u - lower) / step
-    return (tl.copysign(lower + tl.where(up, step, 0.0), blocks) * scale).reshape(R, C)
+    codes = tl.copysign(lower + tl.where(up, step, 0.0), blocks).to(tl.f4e2m1)
+    return codes.reshape(R, C), scale.reshape(R, C // BLOCK).to(tl.f8e8m0fnu)
 
 
 def unmasked(acc: Any, mask: Any, at: tuple[Any, Any]) -> Any:
@@ -147,11 +150,6 @@ def rotated(x: Any) -> Any:
 def power_below(x: Any) -> Any:
     """The greatest power of two that is not above a normal number."""
     return tl.bitcast(tl.bitcast(x, tl.u32) & 0x7F800000, tl.f32)
-
-
-def as_operand(tile: Any) -> Any:
-    """MXFP4 numbers, which bf16 holds exactly, as what is multiplied."""
-    return tile if tl.target() == "cpu" else tile.to(tl.bf16)
 
 
 class Saved:

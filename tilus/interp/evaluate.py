@@ -8,7 +8,8 @@ from tilus.interp import elementwise, numbers, tiles
 from tilus.interp.elementwise import Get, Rule
 from tilus.interp.numbers import Array
 from tilus.ir.codebooks import zero_code
-from tilus.ir.core import Operation
+from tilus.ir.core import Operation, Value
+from tilus.ir.dtypes import f32, f64
 from tilus.ir.ops import (
     Broadcast,
     Concat,
@@ -25,6 +26,7 @@ from tilus.ir.ops import (
     Transpose,
     View,
 )
+from tilus.ir.ops.reduction import SCALE_BLOCKS
 
 
 def evaluate(op: Operation, get: Get) -> list[Array] | None:
@@ -39,8 +41,21 @@ def _reduce(op: Reduce, get: Get) -> list[Array]:
 
 def _dot(op: Dot, get: Get) -> list[Array]:
     types = (op.a.tile.dtype, op.b.tile.dtype, op.accumulator.tile.dtype)
+    if op.a_scales is not None and op.b_scales is not None:
+        return [_scaled_dot(op, op.a_scales, op.b_scales, get)]
     a = get(op.a) if op.metadata is None else tiles.expanded(get(op.a), get(op.metadata))
     return [tiles.dot(a, get(op.b), get(op.accumulator), *types)]
+
+
+def _scaled_dot(op: Dot, a_scales: Value, b_scales: Value, get: Get) -> Array:
+    block = SCALE_BLOCKS[a_scales.tile.dtype]
+    numbers = []
+    for operand, scales, dtype, axis in zip((op.a, op.b), (a_scales, b_scales), op.elements, (1, 0), strict=True):
+        codes = get(operand)
+        if operand.tile.dtype is not dtype:
+            codes = codes >> (2 if dtype.bits == 4 else 0)
+        numbers.append(tiles.scaled(codes, dtype, get(scales), scales.tile.dtype, axis, block))
+    return tiles.dot(numbers[0], numbers[1], get(op.accumulator), f64, f64, f32)
 
 
 _RULES: dict[type[Operation], Rule] = {

@@ -111,6 +111,13 @@ def expanded(stored: Array, metadata: Array) -> Array:
     return dense.reshape(rows, 2 * columns)
 
 
+def scaled(codes: Array, dtype: DType, scales: Array, scale_dtype: DType, axis: int, block: int) -> Array:
+    """The numbers of codes times the scales of their blocks along ``axis``, f64."""
+    with np.errstate(all="ignore"):
+        factors = np.repeat(decode(scales, scale_dtype).astype(np.float64), block, axis)
+        return np.asarray(decode(codes, dtype).astype(np.float64) * factors)
+
+
 def dot(a: Array, b: Array, accumulator: Array, a_type: DType, b_type: DType, dtype: DType) -> Array:
     """``a @ b + accumulator``: floats in f64 with one rounding at the end, integers modulo 2**bits."""
     with np.errstate(all="ignore"):

@@ -133,6 +133,11 @@ class Operation:
         """Memory effects of the operation itself (not of its regions). Empty means pure."""
         return ()
 
+    @property
+    def title(self) -> str:
+        """What it is called in summaries: where the name leaves much open, with what it is."""
+        return self.NAME
+
     # Generic access.
 
     @property
@@ -269,8 +274,8 @@ class Parameter:
         strides: in elements; an int where known (0 and 1 are specialised, and all strides that follow from
             a contiguous array with constant extents), None where it is a run-time value.
         contiguous: C-contiguous, so that strides follow from the extents.
-        shape_divisors, strides_divisors: per dimension, a power of two up to 16 of which the run-time value is a
-            multiple.
+        shape_divisors, strides_divisors: per dimension, a power of two up to 16 (32 of elements below 8 bits) of which
+            the run-time value is a multiple.
         aligned: the address is a multiple of 16 bytes.
         small: the array spans fewer than 2**31 bytes (offsets of in-bounds elements fit in 32 bits).
         written: the kernel may write it.

@@ -18,6 +18,7 @@ from tilus.lang.builtins import (
     memory,
     ordering,
     reduction,
+    scaled,
     shape,
     sparse,
     statistics,
@@ -25,7 +26,7 @@ from tilus.lang.builtins import (
 )
 
 MODULES = (control, creation, functions, elementwise, functional, layouts, memory, ordering, reduction, statistics,
-           shape, sparse, sync, convolutions)
+           shape, sparse, scaled, sync, convolutions)
 
 
 def public_names() -> Iterator[tuple[str, Any]]:

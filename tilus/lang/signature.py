@@ -173,7 +173,8 @@ def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, 
                       prepacked: bool = False) -> Parameter:
     """What is assumed of a parameter when a kernel is compiled without arguments at hand.
 
-    ``assume``: ``"divisible"`` (contiguous, 16-byte aligned, named run-time extents multiples of 16), ``"contiguous"``
+    ``assume``: ``"divisible"`` (contiguous, 16-byte aligned, named run-time extents multiples of 16, those
+    of arrays of less than 8 bits of 32), ``"contiguous"``
     (aligned, any extents) or ``"strided"`` (nothing but a last stride of 1). ``prepacked``: it is an array in the order
     that the kernel chooses.
     """
@@ -182,11 +183,12 @@ def default_parameter(name: str, annotation: Any, constants: dict[str, Any], *, 
         return Parameter(name, "scalar", divisible=False)
     shape = tuple(dim_value(d, constants) for d in annotation.dims)
     rank = len(shape)
-    divisors = tuple(divisor_of(0 if assume == "divisible" and str(dim).isidentifier() else 1) if n is None
-                     else divisor_of(n) for n, dim in zip(shape, annotation.dims, strict=True))
+    bits = annotation.dtype.packed_bits
+    divisors = tuple(divisor_of(n if n is not None else 0 if assume == "divisible" and str(dim).isidentifier() else 1,
+                                bits) for n, dim in zip(shape, annotation.dims, strict=True))
     contiguous = assume != "strided" or prepacked
     strides = contiguous_strides(shape) if contiguous else (None,) * max(0, rank - 1) + (1,) * min(1, rank)
-    multiples = stride_divisors(shape, divisors) if contiguous else (1,) * rank
+    multiples = stride_divisors(shape, divisors, bits) if contiguous else (1,) * rank
     return Parameter(
         name, "array", annotation.dims, shape, strides, contiguous, divisors, multiples, aligned=assume != "strided",
         small=True,

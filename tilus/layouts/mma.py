@@ -173,6 +173,21 @@ def sparse_metadata(k: int, bits: int) -> RegisterLayout:
     return RegisterLayout((16, words), (Mode(8, 0, 1), Mode(words, 1, 1), Mode(2, 0, 8)), ())
 
 
+@lru_cache(maxsize=32)
+def scale_words(rows: int, columns: int) -> tuple[RegisterLayout, RegisterLayout]:
+    """The words of block scales of one byte, four along k, that ``mma`` with ``.block_scale`` takes: of A (16 rows, 4)
+    and of B (4, 8 columns), ``rows`` and ``columns`` being how many instructions' tiles the lanes of a quad share.
+
+    An instruction chooses the lanes of a quad by its selectors ``thread-id``: A's word of row r of tile i is in lane
+    ``r % 8 * 4 + 2 i + r / 8`` (i below 2), B's of column c of tile i in lane ``4 c + i`` (i below 4). Others repeat.
+    """
+    a = RegisterLayout((16 * rows, 4), (Mode(8, 0, 1), Mode(2 // rows, -1, 0), Mode(rows, 0, 16), Mode(2, 0, 8)),
+                       (Mode(4, 1, 1),))
+    b = RegisterLayout((4, 8 * columns), (Mode(8, 1, 1), Mode(4 // columns, -1, 0), Mode(columns, 1, 8)),
+                       (Mode(4, 0, 1),))
+    return a, b
+
+
 @lru_cache(maxsize=512)
 def block_fragments(atom: Fragments, warps: tuple[int, int], shape: tuple[int, int, int],
                     b_k_inner: bool = False, metadata: RegisterLayout | None = None) -> BlockFragments:

@@ -260,8 +260,8 @@ class _Inference:
                 self._to_results(user, value, layout)
         for op, plan in self.plans.items():
             assert isinstance(op, Dot)
-            for operand, wanted in ((op.a, plan.a), (op.b, plan.b), (op.metadata, plan.metadata)):
-                if operand is not None and wanted is not None and not self._is_widened(operand):
+            for _, operand, wanted in plan.of_operands(op):
+                if not self._is_widened(operand):
                     self.assign(operand, wanted, op)
             self.assign(op.accumulator, plan.c, op)
         if self.queue:
@@ -415,12 +415,9 @@ class _Materialise:
     def _operands(self, op: Operation, ops: list[Operation], added: list[tuple[Value, RegisterLayout]]) -> None:
         if isinstance(op, Dot):  # one tile may be both operands, in two layouts
             plan = self.inference.plans[op]
-            op.a, op.b, op.accumulator = (
-                v if wanted is None else self._in_layout(v, wanted, op, ops, added)
-                for v, wanted in ((op.a, plan.a), (op.b, plan.b), (op.accumulator, plan.c))
-            )
-            if op.metadata is not None and plan.metadata is not None:
-                op.metadata = self._in_layout(op.metadata, plan.metadata, op, ops, added)
+            for name, operand, wanted in plan.of_operands(op):
+                setattr(op, name, self._in_layout(operand, wanted, op, ops, added))
+            op.accumulator = self._in_layout(op.accumulator, plan.c, op, ops, added)
             return
         if isinstance(op, (Yield, For, While)):
             self._carried_operands(op, ops, added)

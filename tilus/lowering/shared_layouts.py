@@ -31,12 +31,15 @@ from tilus.lowering.simt.access import contiguous_order, copied_layout, gathered
 from tilus.lowering.simt.bits import is_narrow
 from tilus.targets import Feature, Target
 
+NIBBLE = 4
+"""Bits of elements that fill no register, but of which ldmatrix loads as many as fill one."""
+
 
 def choose_shared_layouts(function: Function, facts: Facts, target: Target, warps: int) -> None:
     """Give every shared allocation a layout, in place."""
     allocations = [op for op in function.walk() if isinstance(op, AllocShared) and op.layout is None]
     for op in allocations:
-        if op.dtype.bits < 8 or is_narrow(op.dtype):  # bool is held in bytes
+        if op.dtype.bits != NIBBLE and (op.dtype.bits < 8 or is_narrow(op.dtype)):  # bool is held in bytes
             layout = row_major(*op.shape)
         else:
             layout = _choose(op, _Accesses(function, facts, target, warps, op))
@@ -177,7 +180,7 @@ class _Accesses:
 
     def _matrix(self, op: Load | Store, layout: RegisterLayout, fastest: int) -> Access | None:
         instruction = Feature.LDMATRIX if isinstance(op, Load) else Feature.STMATRIX
-        if not self.target.has(instruction) or self.bits not in (8, 16, 32):
+        if not self.target.has(instruction) or self.bits not in (NIBBLE, 8, 16, 32):
             return None
         if op.mask is not None or (isinstance(op, Store) and layout.is_replicated):
             return None

@@ -12,7 +12,7 @@ from tilus.diagnostics.frames import caller_span
 from tilus.ir.annotations import ArrayAnnotation
 from tilus.ir.core import Parameter
 from tilus.ir.dtypes import NAMED, DType
-from tilus.ir.strides import contiguous_strides, divisor_of
+from tilus.ir.strides import WHOLE, contiguous_strides, divisor_of
 from tilus.lang.signature import dim_value
 from tilus.runtime import arrays
 from tilus.runtime.arrays import HOST, ArrayArgument, Refused
@@ -42,10 +42,11 @@ def describe_array(name: str, annotation: ArrayAnnotation, constants: dict[str, 
     low, high = argument.extent_bytes()
     # Neither bytes nor, of narrower ones, elements are too many to be counted in 32 bits.
     small = (high - low) * 8 < SMALL_BYTES * min(8, argument.dtype.packed_bits) and max(shape, default=0) < SMALL_EXTENT
+    bits = argument.dtype.packed_bits
     return Parameter(
         name, "array", annotation.dims, declared, known, contiguous,
-        tuple(n if stride == 1 else _whole(n) for n, stride in zip(map(divisor_of, shape), strides, strict=True)),
-        tuple(map(divisor_of, strides)), aligned=argument.address % 16 == 0, small=small,
+        tuple(divisor_of(n, bits) if stride == 1 else _whole(n) for n, stride in zip(shape, strides, strict=True)),
+        tuple(divisor_of(stride, bits) for stride in strides), aligned=argument.address % 16 == 0, small=small,
         prepacked=bool(argument.format),
     )
 
@@ -56,8 +57,8 @@ def coarsened(parameter: Parameter) -> Parameter:
                    strides_divisors=tuple(map(_whole, parameter.strides_divisors)))
 
 
-def _whole(divisor: int) -> int:
-    return 16 if divisor == 16 else 1
+def _whole(number: int) -> int:
+    return 1 if number % WHOLE else WHOLE
 
 
 def take_array(name: str, value: Any, declared: Span | None) -> ArrayArgument | None:

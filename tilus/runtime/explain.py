@@ -25,7 +25,7 @@ def explain(specialisation: Specialisation, target: str, via: str | None) -> str
     lines += [f"  {_parameter(p)}" for p in module.kernels[0].parameters]
     lines.append(f"  tile operations: {_counts(op.NAME for op in module.kernels[0].walk())}")
     lines.append(f"  passes: {', '.join(pipeline.names)}")
-    lines.append(f"  thread operations: {_counts(op.NAME for op in compiled.lowered().kernels[0].walk())}")
+    lines.append(f"  thread operations: {_counts(op.title for op in compiled.lowered().kernels[0].walk())}")
     lines.append(f"  {compiled.summary()}")
     return "\n".join(lines)
 

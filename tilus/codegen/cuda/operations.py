@@ -18,6 +18,7 @@ from tilus.ir.ops.simt import (
     CallEach,
     Keep,
     Mma,
+    MmaScaled,
     PrintThread,
     SpecialRegister,
     Trap,
@@ -64,9 +65,9 @@ def barrier(k: KernelPrinter, op: Barrier) -> None:
         described(k, op)
 
 
-def mma(k: KernelPrinter, op: Mma) -> None:
+def mma(k: KernelPrinter, op: Mma | MmaScaled) -> None:
     """The accumulator is changed in place, a copy of it where it is used again."""
-    instruction = ptx.DESCRIBED[Mma](op)
+    instruction = ptx.DESCRIBED[type(op)](op)
     operands, _ = k.operands(op, instruction)
     names = list(k.cells[op.c].names)
     if k.owned(names):
@@ -173,7 +174,8 @@ def print_thread(k: KernelPrinter, op: PrintThread) -> None:
 
 
 HANDLERS: Handlers = {
-    **dict.fromkeys(ptx.DESCRIBED, described), Barrier: barrier, Mma: mma, PtrAtomic: ptr_atomic, Const: const,
+    **dict.fromkeys(ptx.DESCRIBED, described), Barrier: barrier, Mma: mma, MmaScaled: mma, PtrAtomic: ptr_atomic,
+    Const: const,
     WarpBarrier: lambda k, op: k.line("__syncwarp();"), Trap: lambda k, op: k.line("__trap();"),
     SpecialRegister: special, Broadcast: broadcast, Keep: keep, CallEach: call_each, Regroup: regroup,
     WarpShuffle: warp_shuffle, WarpRedux: warp_redux, PrintThread: print_thread,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import functools
 
-from tilus.codegen.ptx.instruction import Address, Described, Effects, Instruction, Registers, register_kind
+from tilus.codegen.ptx.instruction import (
+    Address,
+    Described,
+    Effects,
+    Immediate,
+    Instruction,
+    Registers,
+    register_kind,
+)
 from tilus.codegen.ptx.names import PTX_TYPES
-from tilus.ir.ops.simt import LdMatrix, Mma, MovMatrix, StMatrix
+from tilus.ir.ops.simt import LdMatrix, Mma, MmaScaled, MovMatrix, StMatrix
 
 
 def mma(op: Mma) -> Instruction:
@@ -35,6 +43,29 @@ def _mma(shape: tuple[int, int, int], order: str, types: tuple[str, ...], words:
         f"mma_m{m}n{n}k{k}_{order.replace('.', '_')}_{a}_{b}_{c}",
         f"mma.sync.aligned.m{m}n{n}k{k}.{order}.{c}.{a}.{b}.{c} $result, $a, $b, $c;",
         (Registers("result", kinds[2], counts[2]),), tuple(operands), Effects.CONVERGENT, accumulator="c")
+
+
+def mma_scaled(op: MmaScaled) -> Instruction:
+    """``mma.sync`` with block scales."""
+    words = tuple(v.tile.size * v.tile.dtype.bits // 32 for v in (op.a, op.b, op.c))
+    return _mma_scaled(op.shape, op.kind, tuple(PTX_TYPES[name] for name in op.formats), PTX_TYPES[op.scale], op.scales,
+                       words, op.select)
+
+
+@functools.cache
+def _mma_scaled(shape: tuple[int, int, int], kind: str, types: tuple[str, ...], scale: str, scales: int,
+                words: tuple[int, ...], select: tuple[int, int, int, int]) -> Instruction:
+    m, n, k = shape
+    a, b = types
+    operands = [Registers(*o) for o in zip(("a", "b", "c"), ("r", "r", "f"), words, strict=True)]
+    chosen = [Immediate(*o) for o in zip(("byte_a", "thread_a", "byte_b", "thread_b"), select, strict=True)]
+    return Instruction(
+        f"mma_{kind}_m{m}n{n}k{k}_{a}_{b}",
+        f"mma.sync.aligned.m{m}n{n}k{k}.row.col.kind::{kind}.block_scale.scale_vec::{scales}X.f32.{a}.{b}.f32.u{scale} "
+        f"$result, $a, $b, $c, $a_scales, {{$byte_a, $thread_a}}, $b_scales, {{$byte_b, $thread_b}};",
+        (Registers("result", "f", words[2]),),
+        (*operands, Registers("a_scales", "r"), chosen[0], chosen[1], Registers("b_scales", "r"), chosen[2], chosen[3]),
+        Effects.CONVERGENT, accumulator="c")
 
 
 def ldmatrix(op: LdMatrix) -> Instruction:
@@ -67,4 +98,5 @@ def _stmatrix(count: int, trans: bool) -> Instruction:
 _MOVMATRIX = Instruction("movmatrix_trans", "movmatrix.sync.aligned.m8n8.trans.b16 $result, $value;",
                          (Registers("result", "r"),), (Registers("value", "r"),), Effects.CONVERGENT)
 
-DESCRIBED: Described = {Mma: mma, LdMatrix: ldmatrix, StMatrix: stmatrix, MovMatrix: lambda op: _MOVMATRIX}
+DESCRIBED: Described = {Mma: mma, MmaScaled: mma_scaled, LdMatrix: ldmatrix, StMatrix: stmatrix,
+                        MovMatrix: lambda op: _MOVMATRIX}

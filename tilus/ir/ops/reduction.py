@@ -6,7 +6,26 @@ from collections.abc import Sequence
 from typing import get_args
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, bf16, f8e4m3fn, f8e5m2, f16, f32, f64, i8, i32, i64, u8, u16, u32
+from tilus.ir.dtypes import (
+    DType,
+    bf16,
+    f4e2m1,
+    f6e2m3,
+    f6e3m2,
+    f8e4m3fn,
+    f8e5m2,
+    f8e8m0fnu,
+    f16,
+    f32,
+    f64,
+    i8,
+    i32,
+    i64,
+    parse_dtype,
+    u8,
+    u16,
+    u32,
+)
 from tilus.ir.families import Elementwise
 from tilus.ir.terms import ReduceKind, ScanKind
 from tilus.ir.types import TileType, Type
@@ -116,6 +135,12 @@ SPARSE_METADATA: dict[int, tuple[DType, int]] = {16: (u16, 16), 8: (u32, 32)}
 """By the bits of an element the type of a word of metadata, and the columns that it is for."""
 
 
+SCALED_ELEMENTS: tuple[DType, ...] = (f8e4m3fn, f8e5m2, f6e3m2, f6e2m3, f4e2m1)
+"""Types that operands of a scaled dot may have, any two of them."""
+SCALE_BLOCKS: dict[DType, int] = {f8e8m0fnu: 32, f8e4m3fn: 16}
+"""By the type of the scales how many neighbours along K share one: those of the OCP formats, and of NVFP4."""
+
+
 class Dot(Operation):
     """``a @ b + accumulator`` over the last two dimensions (leading ones are batch).
 
@@ -124,6 +149,11 @@ class Dot(Operation):
     along K, (M, K / 2), and the metadata where they were: four bits for two elements, the index of the first and, above
     it, that of the second, in words along K from the lowest bits on: u16 (M, K / 16) for elements of 16 bits, u32
     (M, K / 32) for those of 8.
+
+    With ``a_scales`` (M, K / block) and ``b_scales`` (K / block, N), whose type says how large blocks are
+    (``SCALE_BLOCKS``), elements count times the scale of their block. Operands of less than 8 bits may be given in the
+    bytes that instructions take, u8: ``formats`` then has the names of their types. The code of an f4e2m1 lies at bit 2
+    of its byte, others at bit 0.
     """
 
     NAME = "dot"
@@ -133,10 +163,35 @@ class Dot(Operation):
     precision: str = "ieee"
     unit: str = ""
     metadata: Value | None = None
+    a_scales: Value | None = None
+    b_scales: Value | None = None
+    formats: tuple[str, ...] = ()
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether elements count times the scales of their blocks."""
+        return self.a_scales is not None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of A and B as they are."""
+        return self.metadata is None and not self.is_scaled
+
+    @property
+    def elements(self) -> tuple[DType, DType]:
+        """The types of what is multiplied."""
+        if self.formats:
+            a, b = map(parse_dtype, self.formats)
+            return a, b
+        return self.a.tile.dtype, self.b.tile.dtype
 
     def infer(self) -> Sequence[Type]:
         a, b, c = self.a.tile, self.b.tile, self.accumulator.tile
-        accumulators = DOT_TYPES.get((a.dtype, b.dtype))
+        if self.a_scales is not None and self.b_scales is not None:
+            self._check_scales(self.a_scales.tile, self.b_scales.tile)
+            accumulators: tuple[DType, ...] | None = (f32,)
+        else:
+            accumulators = DOT_TYPES.get((a.dtype, b.dtype))
         if accumulators is None:
             pairs = ", ".join(f"{x}×{y}" for x, y in DOT_TYPES)
             self.fail("E0206", f"dot of {a.dtype} and {b.dtype} is not supported",
@@ -159,6 +214,33 @@ class Dot(Operation):
         if self.precision not in ("ieee", "tf32"):
             self.fail("E0107", f"precision is 'ieee' or 'tf32', not {self.precision!r}")
         return (TileType(c.dtype, shape),)
+
+    def _check_scales(self, a_scales: TileType, b_scales: TileType) -> None:
+        """Raises UserError where elements or scales have other types or shapes than a scaled dot takes."""
+        (a, b), (left, right) = (self.a.tile, self.b.tile), self.elements
+        for dtype in (left, right):
+            if dtype not in SCALED_ELEMENTS:
+                self.fail("E0206", f"a scaled dot of {left} and {right} is not supported",
+                          help=f"elements are {', '.join(map(str, SCALED_ELEMENTS))}")
+        if a.rank != 2 or b.rank != 2:
+            self.fail("E0202", f"a scaled dot of shapes {a.shape} and {b.shape}: both operands have rank 2")
+        scale = a_scales.dtype
+        block = SCALE_BLOCKS.get(scale)
+        if block is None or b_scales.dtype is not scale:
+            self.fail("E0206", f"scales of {a_scales.dtype} and {b_scales.dtype} in a scaled dot",
+                      help="both are f8e8m0fnu, one for 32 elements along K, or f8e4m3fn, one for 16 of f4e2m1")
+        if block == 16 and (left is not f4e2m1 or right is not f4e2m1):
+            self.fail("E0206", f"a scaled dot of {left} and {right} with scales of {scale}",
+                      help="elements of other types than f4e2m1 have scales of f8e8m0fnu, one for 32 of them")
+        k = a.shape[1]
+        if k % block:
+            self.fail("E0202", f"{k} columns of A in a scaled dot, of which {block} share a scale",
+                      help=f"take tiles whose extent along K is a multiple of {block}; what lies beyond an array is 0")
+        for name, tile, scales, wanted in (("A", a, a_scales, (a.shape[0], k // block)),
+                                           ("B", b, b_scales, (k // block, b.shape[1]))):
+            if scales.shape != wanted:
+                self.fail("E0202", f"scales {scale}{list(scales.shape)} of {name} {list(tile.shape)} in a scaled dot",
+                          help=f"there is one for {block} elements along K: a tile of shape {wanted}")
 
     def _check_metadata(self, a: TileType, metadata: TileType) -> None:
         """Raises UserError where it is not that of A, given with all of its columns."""
@@ -190,4 +272,4 @@ class Map(Elementwise):
         return tuple(TileType(v.tile.dtype, shape) for v in self.body.terminator.operands)
 
 
-__all__ = ["Dot", "Map", "Reduce", "ReduceWith", "Scan", "ScanWith"]
+__all__ = ["SCALED_ELEMENTS", "SCALE_BLOCKS", "Dot", "Map", "Reduce", "ReduceWith", "Scan", "ScanWith"]

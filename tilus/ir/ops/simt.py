@@ -143,6 +143,38 @@ class Mma(Operation):
     order: str = "row.col"
     metadata: Value | None = None
 
+    @property
+    def title(self) -> str:
+        m, n, k = self.shape
+        return f"mma{'.sp' if self.metadata is not None else ''}.m{m}n{n}k{k}"
+
+    def infer(self) -> Sequence[Type]:
+        return (self.c.type,)
+
+
+class MmaScaled(Operation):
+    """``mma.sync`` of ``kind`` with ``.block_scale`` on words of fragments: ``formats`` are the types of A's and B's
+    elements, ``scale`` that of the scales, ``scales`` how many an instruction takes of a row. ``select`` is the byte
+    and the thread of a quad at which those of A are, then of B."""
+
+    NAME = "mma_scaled"
+    a: Value
+    b: Value
+    c: Value
+    a_scales: Value
+    b_scales: Value
+    shape: tuple[int, int, int]
+    kind: str
+    formats: tuple[str, str]
+    scale: str
+    scales: int
+    select: tuple[int, int, int, int]
+
+    @property
+    def title(self) -> str:
+        m, n, k = self.shape
+        return f"mma.m{m}n{n}k{k}.{self.kind}"
+
     def infer(self) -> Sequence[Type]:
         return (self.c.type,)
 
@@ -290,6 +322,7 @@ __all__ = [
     "Keep",
     "LdMatrix",
     "Mma",
+    "MmaScaled",
     "PrintThread",
     "SharedBase",
     "SpecialRegister",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from tilus.diagnostics import InternalError, UserError
-from tilus.ir.core import Module, Operation
-from tilus.ir.dtypes import f16
-from tilus.ir.ops import Cast, Dot
+from tilus.ir.builder import Builder
+from tilus.ir.core import Block, Module, Operation, Value
+from tilus.ir.dtypes import f16, integer, u8
+from tilus.ir.ops import Bitcast, Cast, Const, Dot
 from tilus.ir.rewriter import rewrite_block
 from tilus.lowering.dots.fma import MULTIPLY_ADDS
 from tilus.lowering.dots.mma import WARP_MMA, WarpMma
 from tilus.lowering.dots.quad_pairs import QUAD_PAIRS
+from tilus.lowering.dots.scaled import SCALED_MMA, ScaledMma
 from tilus.lowering.dots.sparse import SPARSE_MMA
 from tilus.lowering.dots.unit import DotUnit, types_of
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.simt.access import contiguous_axis
 from tilus.targets import Target, get_target
 
-UNITS: tuple[DotUnit, ...] = (*SPARSE_MMA, *WARP_MMA, QUAD_PAIRS, MULTIPLY_ADDS)
+UNITS: tuple[DotUnit, ...] = (*SPARSE_MMA, *SCALED_MMA, *WARP_MMA, QUAD_PAIRS, MULTIPLY_ADDS)
 """Of those that a target has for a dot the first one is taken."""
 
 
@@ -36,6 +38,9 @@ def _given_unit(op: Operation, target: Target, facts: Facts) -> list[Operation] 
     if not isinstance(op, Dot):
         return None
     unit = _chosen(op, target)
+    if isinstance(unit, ScaledMma) and unit.bits == 8 and not op.formats:
+        op.unit = unit.name
+        return [*_in_bytes(op), op]
     if isinstance(unit, WarpMma) and unit.by_halves and not op.unit and unit.feature in target.emulated:
         if contiguous_axis(facts, op.b, {}) != 0:
             casts = [Cast(x, f16, span=op.span) for x in (op.a, op.b)]
@@ -47,9 +52,30 @@ def _given_unit(op: Operation, target: Target, facts: Facts) -> list[Operation] 
     return None
 
 
+def _in_bytes(op: Dot) -> list[Operation]:
+    """What gives a scaled dot its operands of less than 8 bits as bytes, which instructions take."""
+    b = Builder(Block(), op.span)
+    op.formats = tuple(dtype.name for dtype in op.elements)
+    op.a, op.b = (_bytes_of(b, operand) for operand in (op.a, op.b))
+    return b.block.ops
+
+
+def _bytes_of(b: Builder, operand: Value) -> Value:
+    tile = operand.tile
+    if tile.dtype.bits == 8:
+        return operand
+    codes = b.add(Bitcast(operand, integer(tile.dtype.bits, signed=False))).result
+    found = b.add(Cast(codes, u8)).result
+    if tile.dtype.bits > 4:
+        return found
+    return b.binary("shl", found, b.add(Const(2, u8, tile.shape)).result)
+
+
 def _chosen(op: Dot, target: Target) -> DotUnit:
     found = units_for(op, target)
     if not found:  # multiply-adds are for all others
+        if op.is_scaled:
+            raise UserError.at("E0502", f"{target.name} has no scaled dot", op.span, help="multiply operands by scales")
         raise UserError.at("E0502", f"{target.name} has no sparse dot of {op.a.tile.dtype}", op.span,
                            help="give the dot all of A, zeros included")
     if not op.unit:
@@ -57,7 +83,7 @@ def _chosen(op: Dot, target: Target) -> DotUnit:
     chosen = next((unit for unit in found if unit.name == op.unit), None)
     if chosen is None:
         a, b, c = types_of(op)
-        kind = "dot" if op.metadata is None else "sparse dot"
+        kind = "dot" if op.is_plain else "scaled dot" if op.is_scaled else "sparse dot"
         raise UserError.at("E0206", f"{target.name} has no unit {op.unit!r} for a {kind} of {a} and {b} in {c}",
                            op.span, help=f"units: {', '.join(unit.name for unit in found)}")
     return chosen

@@ -13,7 +13,7 @@ class MultiplyAdds(DotUnit):
     """For all types, and for dots with batch dimensions."""
 
     def takes(self, op: Dot) -> bool:
-        return op.metadata is None and True
+        return op.is_plain
 
     @property
     def depth(self) -> int:

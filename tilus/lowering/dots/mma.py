@@ -28,7 +28,7 @@ class WarpMma(DotUnit):
     by_halves: bool = False
 
     def takes(self, op: Dot) -> bool:
-        return op.metadata is None and op.a.tile.rank == 2 and self.types(*types_of(op), op.precision)
+        return op.is_plain and op.a.tile.rank == 2 and self.types(*types_of(op), op.precision)
 
     @property
     def depth(self) -> int:

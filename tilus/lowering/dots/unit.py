@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
+from tilus.ir.core import Value
 from tilus.ir.dtypes import DType
 from tilus.ir.ops import Dot
 from tilus.layouts import RegisterLayout
@@ -27,6 +29,15 @@ class DotPlan:
     b: RegisterLayout | None
     c: RegisterLayout
     metadata: RegisterLayout | None = None
+    a_scales: RegisterLayout | None = None
+    b_scales: RegisterLayout | None = None
+
+    def of_operands(self, op: Dot) -> Iterator[tuple[str, Value, RegisterLayout]]:
+        """The operands that a dot has in a layout, each with its name; not the accumulator."""
+        for name in ("a", "b", "metadata", "a_scales", "b_scales"):
+            operand, layout = getattr(op, name), getattr(self, name)
+            if operand is not None and layout is not None:
+                yield name, operand, layout
 
 
 @record(eq=False, repr=False)

@@ -203,7 +203,7 @@ def fragment_step(staged: StagedLoop) -> int:
             unit = unit_of(op)
             k = op.a.tile.shape[-1]
             in_rings = op.a in turned and op.b in turned and op.a.tile.rank == 2
-            if unit.place is not Place.REGISTERS or not in_rings or op.metadata is not None:
+            if unit.place is not Place.REGISTERS or not in_rings or not op.is_plain:
                 return 0
             depth = unit.depth
             if k % depth or k // depth < 2 or step not in (0, depth):

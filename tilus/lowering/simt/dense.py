@@ -57,8 +57,9 @@ def _index(thread: Thread, offset: Value | None, constant: int) -> Value:
     return thread.const(constant) if offset is None else thread.binary("add", offset, constant)
 
 
-def _first_byte(thread: Thread, pointer: Value, width: int) -> Value:
+def first_byte(thread: Thread, pointer: Value) -> Value:
     """The address of an element that begins at a byte, as one of bytes."""
+    width = pointer_type(pointer).dtype.bits
     base, offset, constant = _place(thread, pointer)
     elements, size = unit(width)
     extra = constant // elements * size
@@ -90,7 +91,7 @@ def load_group(thread: Thread, pointer: Value, count: int, alignment: int, predi
         assert count == 1
         into.add(_load_element(thread, pointer, predicate, other, read_only), width)
         return
-    first = _first_byte(thread, pointer, width)
+    first = first_byte(thread, pointer)
     space = pointer_type(pointer).space
     words = None if other is None or predicate is None else repeated(thread, other, count, width)
     for at, size in _pieces(count * width // 8, alignment):
@@ -106,7 +107,7 @@ def copy_group(thread: Thread, source: Value, destination: Value, count: int, al
     """Start copying ``count`` elements to shared memory, zeros where ``predicate`` does not hold, nothing where
     ``active`` does not; ``alignment`` is 4 bytes at least."""
     width = pointer_type(source).dtype.bits
-    here, there = _first_byte(thread, source, width), _first_byte(thread, destination, width)
+    here, there = first_byte(thread, source), first_byte(thread, destination)
     for at, size in _pieces(count * width // 8, alignment):
         thread.emit(CpAsync(thread.move(there, None, at), thread.move(here, None, at), size, predicate, active))
 
@@ -182,7 +183,7 @@ def store_group(thread: Thread, pointer: Value, words: Value, count: int, alignm
             code = field(thread, words, n * width, width)
             _store_element(thread, thread.move(pointer, None, n), code, predicate)
         return
-    first = _first_byte(thread, pointer, width)
+    first = first_byte(thread, pointer)
     for at, size in _pieces(count * width // 8, alignment):
         held = _HELD[min(size, 4)]
         there = thread.move(thread.pointer_as(first, held), None, at // held.itemsize)
@@ -215,4 +216,4 @@ def _store_bits(thread: Thread, word: Value, shift: Value, code: Value, size: in
             thread.emit(PtrAtomic(kind, there, operand, None, needed, discards=True))
 
 
-__all__ = ["alignment_of", "copy_group", "load_group", "store_group", "widest_vector"]
+__all__ = ["alignment_of", "copy_group", "first_byte", "load_group", "store_group", "widest_vector"]

@@ -6,15 +6,18 @@ from collections.abc import Callable
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import bool_, f16, i32
+from tilus.ir.dtypes import bool_, f16, i32, u32
 from tilus.ir.ops import Cast, Dot, Fma, For, Map, PtrLoad, PtrStore, Yield
-from tilus.ir.ops.simt import Mma
+from tilus.ir.ops.simt import Mma, MmaScaled
+from tilus.ir.ops.words import Regroup
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.layouts.shared import row_major
 from tilus.lowering.dots import unit_of
 from tilus.lowering.dots.mma import WarpMma
+from tilus.lowering.dots.scaled import ScaledMma
 from tilus.lowering.dots.sparse import SparseMma
+from tilus.lowering.simt import bits
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.collective import pad
 from tilus.lowering.simt.context import SharedView, Thread, layout_of
@@ -34,7 +37,11 @@ def lower_dot(thread: Thread, op: Dot) -> None:
 
 def _fragment(thread: Thread, operand: Value, first: int, count: int, given: dict[Value, Value]) -> Value:
     """Locals of an operand: of what is ``given`` for it, or from a tile whose loads were put off, by the instructions
-    that fill them."""
+    that fill them. Of elements that fill no register they are words."""
+    dtype = operand.tile.dtype
+    if bits.is_narrow(dtype):
+        words = given[operand] if operand in given else thread.words(operand)
+        return bits.part(thread, words, first, count, dtype.bits)
     if operand in given:
         return thread.take(given[operand], range(first, first + count))
     deferred = thread.deferred.get(operand)
@@ -58,8 +65,10 @@ def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
     for operand, layout, axis in ((op.a, la, 1), (op.b, lb, 0)):
         if layout.shape[axis] != operand.tile.shape[axis]:
             # What lies beyond the tile along k must not count, whatever it is.
-            zero = 0.0 if operand.tile.dtype.is_float else 0
-            given[operand] = pad(thread, thread.value(operand), layout, operand.tile.shape, axis, zero)
+            zero = 0.0 if thread.value(operand).tile.dtype.is_float else 0
+            padded = pad(thread, thread.value(operand), layout, operand.tile.shape, axis, zero)
+            narrow = bits.is_narrow(operand.tile.dtype)
+            given[operand] = bits.packed(thread, padded, operand.tile.dtype.bits) if narrow else padded
     na, nb, nc = atom.a.num_locals, atom.b.num_locals, atom.c.num_locals
     a_at = {index: i * na for i, index in enumerate(_offsets(la)[::na])}
     # B's k is counted as A's, of which a sparse one has half.
@@ -70,6 +79,7 @@ def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
     rows = {index[0] for index in a_at}
     steps = sorted({index[1] for index in a_at})
     words = None if op.metadata is None else _Metadata(thread, op.metadata, unit)
+    scales = _Scales(thread, op, unit) if isinstance(unit, ScaledMma) else None
     tf32 = op.a.tile.dtype.name == "f32"
     order = unit.order(la, lb)
     halves = unit.by_halves and unit.feature in thread.target.emulated
@@ -89,6 +99,9 @@ def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
                     accumulators[i] = thread.emit(Mma(x, y, accumulators[i], (16, 8, 16)))
                 continue
             x, y = _fragment(thread, op.a, fa, na, given), _fragment(thread, op.b, fb, nb, given)
+            if scales is not None:
+                accumulators[i] = scales.product(x, y, accumulators[i], (row, column, step))
+                continue
             word = None if words is None else words.at(row, step)
             accumulators[i] = thread.emit(Mma(x, y, accumulators[i], unit.shape, tf32, order, word))
     return thread.pack(accumulators)
@@ -111,6 +124,46 @@ class _Metadata:
         """That of an instruction, by its row and its first stored column of A."""
         first = self.places[row, step // self.stored * self.columns]
         return self.thread.take(self.value, range(first, first + self.count))
+
+
+class _Scales:
+    """The scales of a scaled dot's operands. Beyond the tile along k, where elements are 0, they are 1: others may be
+    none."""
+
+    def __init__(self, thread: Thread, op: Dot, unit: ScaledMma) -> None:
+        assert op.a_scales is not None
+        assert op.b_scales is not None
+        self.thread, self.unit = thread, unit
+        self.formats = tuple(dtype.name for dtype in op.elements)
+        self.a = _ScaleWords(thread, op.a_scales, rows=True)
+        self.b = _ScaleWords(thread, op.b_scales, rows=False)
+
+    def product(self, x: Value, y: Value, c: Value, at: tuple[int, int, int]) -> Value:
+        """That of an instruction, by the row, the column and the k at which it begins."""
+        unit, (row, column, step) = self.unit, at
+        first = step // unit.block
+        left, right = self.a.at(row, first), self.b.at(column, first)
+        return self.thread.emit(MmaScaled(x, y, c, left[0], right[0], unit.shape, unit.kind, self.formats,
+                                          unit.scale.name, unit.scales, (*left[1], *right[1])))
+
+
+class _ScaleWords:
+    """Words of four scales along k of the rows of A, or the columns of B."""
+
+    def __init__(self, thread: Thread, scales: Value, rows: bool) -> None:
+        self.thread, self.layout, self.dim = thread, layout_of(scales), 0 if rows else 1
+        padded = pad(thread, thread.value(scales), self.layout, scales.tile.shape, 1 - self.dim, 1.0)
+        self.words = thread.emit(Regroup(padded, u32))
+        self.extent = 16 if rows else 8
+        lanes = {self.layout.thread_index(lane)[self.dim] // self.extent for lane in range(4)}
+        self.tiles = len(lanes)
+
+    def at(self, place: int, first: int) -> tuple[Value, tuple[int, int]]:
+        """The word for the tile that begins at a row (column), and at which byte and thread its first scale is."""
+        byte, index = first % 4, [first - first % 4] * 2
+        thread = place // self.extent % self.tiles
+        index[self.dim] = place - thread * self.extent
+        return self.thread.extract(self.words, self.layout.local_of(index) // 4), (byte, thread)
 
 
 def _halves(thread: Thread, fragment: Value) -> list[Value]:

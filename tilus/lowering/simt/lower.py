@@ -368,6 +368,8 @@ def _rearrange(thread: Thread, op: Transpose | Reshape) -> None:
             thread.in_shared[op.result] = turned
         elif op.x in thread.deferred:
             thread.deferred[op.result] = thread.deferred[op.x]
+        elif op.x in thread.dense:
+            thread.set_words(op.result, thread.dense[op.x])
         else:
             thread.set(op.result, thread.value(op.x))
         return

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, i32
+from tilus.ir.dtypes import DType, i32, u32
 from tilus.ir.ops import (
     AllocShared,
     Binary,
@@ -220,7 +220,7 @@ def _within_view(thread: Thread, layout: RegisterLayout, shape: tuple[int, ...],
 def _matrix_plan(thread: Thread, op: Load | Store, view: SharedView, tile: TileType, instruction: Feature) -> Any:
     """How ldmatrix loads the tile, or stmatrix stores it; None where it cannot."""
     layout, width = tile.layout, tile.dtype.bits
-    if not thread.target.has(instruction) or op.mask is not None or width not in (8, 16, 32):
+    if not thread.target.has(instruction) or op.mask is not None or width not in (4, 8, 16, 32):
         return None
     if layout is None or layout.rank != 2 or layout.shape != tile.shape:
         return None
@@ -241,6 +241,12 @@ def matrix_loads(thread: Thread, access: SharedAccess, plan: Any) -> DeferredLoa
     return DeferredLoads(load, plan.instructions, plan.count * plan.registers)
 
 
+def _matrix_words(thread: Thread, access: SharedAccess, plan: Any, index: int) -> Value:
+    """An ldmatrix instruction of elements that fill no register: words, in which they are dense."""
+    address = dense.first_byte(thread, access.address(index))
+    return thread.emit(LdMatrix(thread.pointer_as(address, u32), plan.count))
+
+
 def store_matrices(thread: Thread, access: SharedAccess, plan: Any, value: Value) -> None:
     """The stmatrix instructions of a plan."""
     width = plan.count * plan.registers
@@ -259,6 +265,10 @@ def load_dense_shared(thread: Thread, op: Load, view: SharedView) -> Value:
                          False, words)
         return words.result()
     layout = layout_of(op.result)
+    plan = _matrix_plan(thread, op, view, tile, Feature.LDMATRIX)
+    if plan is not None:
+        access = shared_view_access(thread, op, view, plan.rows, plan.vector)
+        return thread.pack([_matrix_words(thread, access, plan, index) for index in range(plan.instructions)])
     vector = 1 if op.mask is not None else _dense_vector(thread, op, view, layout, tile)
     access = shared_view_access(thread, op, view, layout, vector)
     mask = None if op.mask is None else thread.value(op.mask)

@@ -44,6 +44,7 @@ from tilus.layouts.convert import Identity, MatrixTransposition, RegisterPermuta
 from tilus.layouts.shuffle import ShufflePlan
 from tilus.lowering.dots import unit_of
 from tilus.lowering.dots.mma import WarpMma
+from tilus.lowering.dots.scaled import ScaledMma
 from tilus.lowering.facts import Facts
 from tilus.lowering.forms import root_of, shape_of
 from tilus.lowering.layout_rules import is_tile
@@ -491,6 +492,8 @@ def product_name(op: Dot, unit: WarpMma) -> str:
     m, n, k = unit.shape
     a, c = op.a.tile.dtype, op.result.tile.dtype
     shape = f"{m}{n}{k}"
+    if isinstance(unit, ScaledMma):
+        return f"{'QMMA' if unit.bits == 8 else 'OMMA'}.SF.{shape}.F32"
     if a.bits == 64:
         return f"DMMA.{shape}"
     if a.is_int:
