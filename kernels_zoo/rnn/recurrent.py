@@ -40,6 +40,8 @@ EXACT, MOST = 64, 256
 """Up to how many sequences a tile of a CPU has as many rows, and how many it has at most."""
 SHARED = 128
 """From how many elements on a head is shared by several threads."""
+LEAST_OF_TWO = 96
+"""Elements of each of two parts of a head that one thread has."""
 DEPTH = 64
 """How many elements of a head GPUs multiply at a time."""
 
@@ -130,7 +132,8 @@ def tiles_of(cell: Cell, wx: Array, back: bool, engine: str | None, given: dict[
     """Constants of the fused kernels, where they are not ``given``.
 
     On the CPU a tile has all sequences, and all of a head, or a part of it where heads are few, so that all threads
-    have the same to do, unless a step is too short to be shared. GPUs have FlashRNN's tilings, which are for 16-bit
+    have the same to do, unless a step is too short to be shared: two parts a thread where they are long, since one is
+    computed while the other waits for what other threads have. GPUs have FlashRNN's tilings, which are for 16-bit
     elements.
 
     Raises:
@@ -145,6 +148,7 @@ def tiles_of(cell: Cell, wx: Array, back: bool, engine: str | None, given: dict[
         rows = min(batch if batch <= EXACT else -(-batch // 16) * 16, MOST)
         threads = get_num_threads()
         parts = threads // math.gcd(threads, heads) if d >= SHARED and heads < 2 * threads else 1
+        parts *= 2 if parts > 1 and d >= 2 * parts * LEAST_OF_TWO else 1
         return {"BM": max(1, rows), "BN": max(1, -(-d // parts)), **given}
     if "BN" in given or wx.itemsize != 2 or d % 16 or not cell.recurrent or not wx.size:
         return given
