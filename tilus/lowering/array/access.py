@@ -6,7 +6,7 @@ which case the tile has no such dimension.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.families import Movement
@@ -174,3 +174,16 @@ class Places:
             return tuple(places)
         shapes = [self._raw(v) for v in self._below(value) if v.tile.rank == rank]
         return tuple(max((p for p in at if p is not None), default=None) for at in zip(*shapes, strict=True))
+
+
+def accesses_below(values: Iterable[Value], is_known: Callable[[Value], bool]) -> int:
+    """How many accesses there are between values and what is known: about as many elements are read for one."""
+    waiting, seen, count = list(values), set[Value](), 0
+    while waiting:
+        value = waiting.pop()
+        if value in seen or value.defining is None:
+            continue
+        seen.add(value)
+        count += isinstance(value.defining, AffineAccess)
+        waiting += [operand for operand in value.defining.operands if not is_known(operand)]
+    return count

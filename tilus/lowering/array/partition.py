@@ -36,7 +36,7 @@ from tilus.ir.ops.array import (
     Sort,
 )
 from tilus.ir.types import Extent, extents_of
-from tilus.lowering.array.access import Axes, Axis, below_regroups, operand_axes, source_axes, strip
+from tilus.lowering.array.access import Axes, Axis, accesses_below, below_regroups, operand_axes, source_axes, strip
 from tilus.records import field, record
 
 Heavy: TypeAlias = Reduce | Contract | Attend
@@ -44,6 +44,8 @@ PRODUCTS = (Contract, Attend)
 ORDERING = (Sort, MergeRuns, Greatest)
 """What has kernels of its own."""
 _WHY_REDUCED = "it is a product that is reduced, or the end of a long chain of reductions"
+MOST_ACCESSES = 16
+"""Elements that are read for one that is reduced."""
 LONGEST_CHAIN = 12
 """Reductions of which each needs the one before that a kernel does: each computes all below it anew."""
 
@@ -166,6 +168,8 @@ class _Partition:
             elif isinstance(op, Reduce):
                 if any(isinstance(h, PRODUCTS) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:
                     self._keep(_WHY_REDUCED, strip(op.x))
+                elif accesses_below([op.x], self.stored.__contains__) > MOST_ACCESSES:
+                    self._keep("a reduction would read many elements for each", strip(op.x))
                 inside[op.result] = frozenset([op])
             elif isinstance(op, PartialReduce):
                 if any(isinstance(h, PRODUCTS) for h in of(op.x)) or depth.get(op.x, 0) >= LONGEST_CHAIN:

@@ -65,6 +65,16 @@ def fitted(tiling: Tiling, last: int | None, before: int | None) -> Tiling:
     return replace(tiling, BM=rows, BN=columns)
 
 
+def lightened(tiling: Tiling, reads: int, most: int) -> Tiling:
+    """A tile of so few elements that threads, which read several elements for each, read no more than ``most``: fewer
+    rows, and then fewer columns."""
+    elements = max(32 * tiling.warps, most * 32 * tiling.warps // max(1, reads))
+    rows, columns = tiling.BM, tiling.BN
+    while rows * columns > elements:
+        rows, columns = (rows // 2, columns) if rows > 1 else (1, columns // 2)
+    return replace(tiling, BM=rows, BN=columns)
+
+
 @record(frozen=True)
 class TileTable:
     """The tile sizes for a kind of machine.
@@ -81,6 +91,8 @@ class TileTable:
         resident: elements of whole rows that a block keeps, at most, where they are more than a tile: rows that are
             reduced several times are read once then, and functions of them computed once.
         joins: whether kernels that could run at the same time share a launch.
+        loads: elements that a thread reads for its part of a tile, at most, where it can be so few; 0 for no limit.
+            All of a thread's registers are for what it has read, until that has been summed up.
     """
 
     contraction: Callable[[DType, bool, bool], Tiling]
@@ -90,6 +102,7 @@ class TileTable:
     tiles_of_a_part: int
     resident: int = 0
     joins: bool = False
+    loads: int = 0
 
 
 def _gpu_contraction(operand: DType, functions: bool, gathered: bool) -> Tiling:
@@ -155,6 +168,6 @@ def _strip(last_reduced: bool, reduced: bool, transposed: bool) -> Tiling | None
     return Tiling(32, 128) if reduced and not last_reduced else None
 
 
-GPU_TILES = TileTable(_gpu_contraction, _gpu_attention, _gpu_loop, 1024, 4, joins=True)
+GPU_TILES = TileTable(_gpu_contraction, _gpu_attention, _gpu_loop, 1024, 4, joins=True, loads=256)
 CPU_TILES = TileTable(_cpu_contraction, _cpu_attention, _cpu_loop, 128, 8, resident=1 << 16)
 ASCEND_TILES = TileTable(_ascend_contraction, _ascend_attention, _ascend_loop, 96, 4)

@@ -33,7 +33,7 @@ from tilus.ir.ops.array import (
 from tilus.ir.rewriter import count_uses, erase_dead
 from tilus.ir.strides import contiguous_strides, divisor_of, stride_divisors
 from tilus.ir.types import Extent, TileType, ViewType, extents_of
-from tilus.lowering.array.access import Places, below_regroups, strip
+from tilus.lowering.array.access import Places, accesses_below, below_regroups, strip
 from tilus.lowering.array.bounds import collapse
 from tilus.lowering.array.collapse import Collapsed
 from tilus.lowering.array.concatenated import Part, parts_of
@@ -46,7 +46,7 @@ from tilus.lowering.array.pieces import Workspace as Workspaced
 from tilus.lowering.array.report import fusion_lines
 from tilus.lowering.array.scatters import divide_scatters
 from tilus.lowering.array.sorting import divide_sorts
-from tilus.lowering.array.tiles import GPU_TILES, WIDEST, TileTable, Tiling, bound_of, fitted
+from tilus.lowering.array.tiles import GPU_TILES, WIDEST, TileTable, Tiling, bound_of, fitted, lightened
 from tilus.lowering.array.types import held, wide
 from tilus.lowering.simplify import simplify_function
 from tilus.records import record
@@ -347,6 +347,9 @@ class Tiler:
             base = self.tiles.loop(last, len(plan.reduces) > 0, plan.transposes)
             if not {"BM", "BN"} & self.overrides.keys():
                 base = fitted(base, self._bound(plan, 0), self._bound(plan, 1))
+                if self.tiles.loads:
+                    reads = accesses_below(plan.roots, plan.reads.__contains__)
+                    base = lightened(base, reads, self.tiles.loads)
         return base.overridden(self.overrides)
 
     def _attention(self, attends: list[Attend]) -> Tiling:
