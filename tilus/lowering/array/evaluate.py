@@ -410,7 +410,7 @@ class Evaluator:
             at = tuple(places)
             tile = self.wide(op.x, at)
             for axis in at:
-                tile = tile if axis.is_point else self.bounded(tile, at, axis, neutral)
+                tile = tile if axis.is_point else self.neutral_beyond(op, tile, at, axis)
             self.b.add(Yield((self.b.binary(COMBINE[op.kind], block.args[1], tile),)))
         loop = For(self.offset(part), total, self.extents[op.parts], (start,), block)
         (result,) = self.b.add(loop).results
@@ -425,14 +425,13 @@ class Evaluator:
 
     def scan(self, op: Scan, axes: Axes) -> Value:
         """The scan over one tile, on from what :attr:`carried` has of those before; and what it has then."""
-        axis, dtype = axes[op.axis], wide(op.x.tile.dtype)
+        axis = axes[op.axis]
         tile, place = self.wide(op.x, axes), len(tile_shape(axes[: op.axis]))
         combine = COMBINE[op.kind]
         if axis.is_point:
             found = total = tile
         else:
-            if op.kind != "sum" or not self.fades(op.x, axes, axis):
-                tile = self.bounded(tile, axes, axis, identity(op.kind, dtype))
+            tile = self.neutral_beyond(op, tile, axes, axis)
             found = self.b.add(Scan(op.kind, tile, place, op.reverse)).result
             total = self.b.add(Reduce(op.kind, tile, place)).result
         before = self.carried.get(op)
@@ -533,6 +532,12 @@ class Evaluator:
                 return False
         return True
 
+    def neutral_beyond(self, op: Reduce | Scan | PartialReduce, tile: Value, axes: Axes, axis: Axis) -> Value:
+        """A tile of what is reduced or scanned, in which what lies beyond the array along an axis counts as nothing."""
+        if op.kind in ZERO_IS_NEUTRAL and self.fades(op.x, axes, axis):
+            return tile
+        return self.bounded(tile, axes, axis, identity(op.kind, tile.tile.dtype))
+
     def bounded(self, tile: Value, axes: Axes, axis: Axis, neutral: bool | int | float) -> Value:
         """The tile with ``neutral`` for what lies beyond the array along one of its axes."""
         if isinstance(axis.extent, int) and axis.extent % axis.size == 0:
@@ -550,6 +555,7 @@ class Evaluator:
         return self.b.add(Select(self.spread(inside, shape), tile, beyond)).result
 
 
+ZERO_IS_NEUTRAL = ("sum", "any", "xor")
 _KEEPS_ZERO = frozenset({"neg", "abs", *(kind for kind, what in functions.UNARY.items() if what.keeps_zero)})
 
 

@@ -2,7 +2,8 @@
 
 Everything is fused into its consumers but what :class:`_Partition` materialises:
 
-* operands of a contraction that hold a reduction or another contraction (they would be done again for every tile);
+* operands of a contraction that hold a reduction or another contraction, functions, or several arrays, which would be
+  done again for every tile, unless one tile has all rows or columns that they are multiplied with;
 * a contraction that a reduction, or more than one place, reads: contractions are done once; and one whose rows or
   columns are dropped (products of vectors);
 * what an access reads of a reduction or contraction, or, where windows overlap, of functions that take long; windows
@@ -20,7 +21,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TypeAlias
 
 from tilus.ir.core import Function, Operation, Value
-from tilus.ir.ops import Reduce, Scan, Transpose, Unary
+from tilus.ir.families import Elementwise, Movement
+from tilus.ir.ops import Broadcast, Const, Iota, Reduce, Scan, Transpose, Unary
 from tilus.ir.ops.arith import FLOAT_UNARY
 from tilus.ir.ops.array import (
     AffineAccess,
@@ -44,6 +46,8 @@ PRODUCTS = (Contract, Attend)
 ORDERING = (Sort, MergeRuns, Greatest)
 """What has kernels of its own."""
 _WHY_REDUCED = "it is a product that is reduced, or the end of a long chain of reductions"
+ONE_TILE = 128
+"""Rows or columns of a product that one tile has."""
 MOST_ACCESSES = 16
 """Elements that are read for one that is reduced."""
 LONGEST_CHAIN = 12
@@ -151,9 +155,12 @@ class _Partition:
 
         for op in self.function.body.ops[:-1]:
             if isinstance(op, Contract):
-                for operand in op.operands:
+                rows, columns = extents_of(op.a.tile)[-2], extents_of(op.b.tile)[-1]
+                for operand, own, other in ((op.a, rows, columns), (op.b, columns, rows)):
                     if of(operand):
                         self._keep("a product would compute its sums again for every tile", strip(operand))
+                    elif own != 1 and not _is_one_tile(other) and self._is_worth_keeping(operand):
+                        self._keep("a product would compute it again for every tile", strip(operand))
                     else:
                         rank = operand.tile.rank
                         self._keep_if("rows and columns of a product are along one of its dimensions",
@@ -212,6 +219,21 @@ class _Partition:
                 return current
             waiting += operand_axes(op, at, lambda op, at: source_axes(op, at, lambda start, along: None))
         return None
+
+    def _is_worth_keeping(self, value: Value) -> bool:
+        """Whether it takes longer to compute a value than to read it: by functions, or from several values as large."""
+        waiting, seen = [strip(value)], set[Value]()
+        while waiting:
+            current = waiting.pop()
+            op = current.defining
+            if current in seen or current in self.stored or current in self.leaves or op is None:
+                continue
+            seen.add(current)
+            large = {operand for operand in op.operands if _is_large(operand)}
+            if (isinstance(op, Unary) and op.kind in FLOAT_UNARY) or (isinstance(op, Elementwise) and len(large) > 1):
+                return True
+            waiting += large
+        return False
 
     def _takes_long(self, value: Value) -> bool:
         """Whether there are functions to be computed between a value and memory."""
@@ -344,6 +366,17 @@ class _Partition:
 
     def _extents(self, plan: KernelPlan) -> tuple[Extent, ...]:
         return extents_of(plan.roots[0].tile)
+
+
+def _is_one_tile(extent: Extent) -> bool:
+    return isinstance(extent, int) and extent <= ONE_TILE
+
+
+def _is_large(value: Value) -> bool:
+    """Whether a value has elements of its own: not those of a smaller one, nor what follows from their places."""
+    while isinstance(value.defining, Movement) and not isinstance(value.defining, Broadcast):
+        value = value.defining.x
+    return not isinstance(value.defining, (Broadcast, Const, Iota))
 
 
 def _overlaps(op: Operation) -> bool:

@@ -52,7 +52,7 @@ def partial(e: Evaluator, op: Reduce, axes: Axes, axis: Axis) -> Value:
     tile = e.wide(op.x, at)
     if axis.is_point:
         return tile
-    tile = e.bounded(tile, at, axis, identity(op.kind, tile.tile.dtype))
+    tile = e.neutral_beyond(op, tile, at, axis)
     return e.b.add(Reduce(op.kind, tile, len(tile_shape(axes[: op.axis])))).result
 
 

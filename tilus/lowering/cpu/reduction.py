@@ -244,8 +244,21 @@ def _across_axis(self: BlockLowering, op: Reduce, vector: int, combiner: Combine
 
         nest(self, shape, kept, lanes, columns, stops)
 
-    rows(0, lambda coords: combiner.initial(self.lanes_of(coords))[0])
-    self.c.loop(STREAMS, extent, STREAMS, [], lambda first, _: rows(first, lambda c: load_buffer(self, result, c)))
+    def further(first: Value, _: list[Value]) -> None:
+        rows(first, lambda coords: load_buffer(self, result, coords))
+
+    ends = ends_along(self, [op.x], axis)
+    if not ends:
+        rows(0, lambda coords: combiner.initial(self.lanes_of(coords))[0])
+        self.c.loop(STREAMS, extent, STREAMS, [], further)
+        return
+    nest(self, shape, kept, lanes, lambda coords: store_buffer(
+        self, result, coords, combiner.initial(self.lanes_of(coords))[0]), stops)
+    whole = whole_vectors(self, extent, STREAMS, ends)
+    with inside_of(self, ends):
+        self.c.loop(0, whole, STREAMS, [], further)
+    limit = limited(self, op.x, axis, combiner.neutral)
+    self.c.loop(whole, extent if limit is None else self.c.min(limit[1], extent), STREAMS, [], further)
 
 
 def _windows_of_rows(self: BlockLowering, x: Value, axis: int, vector: int
