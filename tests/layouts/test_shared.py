@@ -178,7 +178,7 @@ def test_mma_tiles_are_free_of_conflicts(rows, columns, bits):
         assert taken <= ideal
         taken, ideal = wavefronts(shared, store, bits)
         # eight lanes that store two half rows cannot also suit ldmatrix where rows are padded
-        assert taken <= (2 * ideal if columns == 72 else ideal)
+        assert taken <= (2 * ideal if columns & (columns - 1) else ideal)
         assert shared.size <= rows * (columns + 128 // bits)
 
 
@@ -266,3 +266,17 @@ def test_global_layouts():
     # the stride of a dimension of extent 1 never matters
     assert GlobalLayout((1, "N"), ("ld", 1)) == GlobalLayout((1, "N"), (7, 1))
     assert hash(GlobalLayout((1, "N"), ("ld", 1))) == hash(GlobalLayout((1, "N"), (7, 1)))
+
+
+@pytest.mark.parametrize("columns", [48, 80, 96, 192])
+def test_rows_of_other_lengths_are_padded(columns):
+    """A thread reaches all matrices of a tile from one address; a swizzle would take one each."""
+    store = access_of(blocked((64, columns), 128, 8), 16, 1)
+    load = ldmatrix_plan(local(4, columns // 16) * fragments(16, 8, 16, 16).a, 16, 1).access
+    shared = choose_swizzle((64, columns), 16, [store, load, load])
+    assert shared.swizzle is None
+    assert len(address_plan(shared, load).bases) == 1
+    taken, ideal = wavefronts(shared, load, 16)
+    assert taken == ideal
+    compact = choose_swizzle((64, columns), 16, [store, load], compact=True)
+    assert compact.size == 64 * columns

@@ -231,6 +231,17 @@ def test_compile_and_explain() -> None:
     assert "16-byte aligned" in scale.explain()
 
 
+def test_explain_counts_conversions() -> None:
+    @tl.jit
+    def turned(x: tl.f32["M", "N"], y: tl.f32["N", "M"]):
+        tl.grid(1)
+        for i in range(x.shape[0] // 64):
+            tl.store(y, (0, i * 64), tl.load(x, (i * 64, 0), (64, 64)).T)
+
+    assert "layout conversions: none" in scale.explain()
+    assert "layout conversions: 1 through shared memory (1 in loops)" in turned.explain()
+
+
 def test_warm_calls_on_other_classes_of_arrays(tmp_path: Path) -> None:
     @tl.jit
     def twice(x: tl.f32["N"], y: tl.f32["N"]):

@@ -20,6 +20,9 @@ BANKS = 32
 WORD = 4
 """Bytes of a bank's word."""
 
+BEARABLE = 1.35
+"""How many times the least wavefronts accesses to rows that are no power of two may take: copies of parts of two rows
+conflict where those of matrices, which are more, do not."""
 _SAMPLED_WARPS = 2
 _SAMPLED_LOCALS = 8
 
@@ -78,6 +81,11 @@ class Access:
     def warps(self) -> int:
         return -(-self.layout.num_threads // LANES)
 
+    @property
+    def count(self) -> int:
+        """Of the requests that all warps make."""
+        return self.warps * (self.layout.num_locals // self.vector)
+
     def requests(self) -> Requests:
         """A sample of the requests: the index with which each lane begins, None for absent lanes."""
         return _requests(self)
@@ -129,11 +137,14 @@ def access_of(layout: RegisterLayout, element_bits: int, shared_dim: int, max_by
 
 
 def choose_swizzle(shape: Sequence[int], element_bits: int, accesses: Sequence[Access | RegisterLayout],
-                   order: Sequence[int] | None = None, align_bytes: int = 16) -> SharedLayout:
+                   order: Sequence[int] | None = None, align_bytes: int = 16, compact: bool = False) -> SharedLayout:
     """A shared layout for a tile on which the given accesses have as few bank conflicts as possible.
 
     A row-major layout (or one whose dimensions follow ``order`` from the fastest on) under an XOR swizzle of chunks
     of ``align_bytes``; where the rows are no power of two, padded rows. A simpler layout wins among equals.
+
+    Rows of other lengths cross the blocks within which a swizzle moves chunks: a thread's addresses would differ by
+    more than constants, and take a register each.
 
     Args:
         shape: extents of the tile.
@@ -142,28 +153,36 @@ def choose_swizzle(shape: Sequence[int], element_bits: int, accesses: Sequence[A
             (for ``ldmatrix`` give ``mma.ldmatrix_plan(...).access``).
         order: dimensions from the fastest to the slowest (default row-major).
         align_bytes: vectors of this many bytes stay whole and aligned; never less than an access's own bytes.
+        compact: rather swizzles than padding, whatever the rows.
     """
     shape = tuple(shape)
     order = tuple(reversed(range(len(shape)))) if order is None else tuple(d % len(shape) for d in order)
     fixed = tuple(access_of(a, element_bits, order[0]) if isinstance(a, RegisterLayout) else a for a in accesses)
     widest = max((access.vector for access in fixed if access.dim == order[0]), default=1)
-    return _choose_swizzle(shape, element_bits, fixed, order, max(align_bytes, widest * element_bits // 8))
+    return _choose_swizzle(shape, element_bits, fixed, order, max(align_bytes, widest * element_bits // 8), compact)
 
 
 @lru_cache(maxsize=512)
 def _choose_swizzle(shape: Shape, element_bits: int, accesses: tuple[Access, ...], order: Shape,
-                    align_bytes: int) -> SharedLayout:
+                    align_bytes: int, compact: bool) -> SharedLayout:
     plain = strided_order(shape, order)
     best, least = plain, math.inf
-    for candidate in (plain, *_swizzled(plain, order, element_bits, align_bytes),
-                      *_padded(plain, order, element_bits, align_bytes)):
+    others = [_swizzled(plain, order, element_bits, align_bytes), _padded(plain, order, element_bits, align_bytes)]
+    row, bearable = shape[order[0]], 1.0
+    if row & (row - 1) and not compact:
+        others.reverse()
+        bearable = BEARABLE
+    for candidate in (plain, *others[0], *others[1]):
         if any(candidate.vector_width(access.dim) % access.vector for access in accesses):
             continue
-        costs = [wavefronts(candidate, access, element_bits) for access in accesses]
-        taken = sum(cost for cost, _ in costs)
+        taken = ideal = 0.0
+        for access in accesses:
+            weight = access.count / len(access.requests())
+            cost, floor = wavefronts(candidate, access, element_bits)
+            taken, ideal = taken + cost * weight, ideal + floor * weight
         if taken < least:
             best, least = candidate, taken
-        if taken <= sum(ideal for _, ideal in costs):
+        if taken <= bearable * ideal:
             break
     return best
 

@@ -50,6 +50,7 @@ from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.dots import DotPlan, unit_of
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.layout_rules import is_tile, operand_layout, result_layout
+from tilus.lowering.operands_in_shared import keep_operands_in_shared
 from tilus.lowering.prepacked import choose_orders
 from tilus.lowering.remake import convert
 from tilus.lowering.scan_layouts import scan_layout
@@ -150,6 +151,7 @@ class _Inference:
                     self.assign(value, blocked(value.tile.shape, self.threads(op)), op)
                     self._propagate()
         _Materialise(self).run()
+        keep_operands_in_shared(self.function, self.target)
         choose_orders(self.function)
         choose_shared_layouts(self.function, self.facts, self.target, self.warps)
 

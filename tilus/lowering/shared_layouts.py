@@ -29,6 +29,7 @@ from tilus.lowering.dots import Place, unit_of
 from tilus.lowering.facts import Facts
 from tilus.lowering.simt.access import contiguous_order, copied_layout, gathered_vector
 from tilus.lowering.simt.bits import is_narrow
+from tilus.lowering.simt.plan_shared import allocation_bytes
 from tilus.targets import Feature, Target
 
 NIBBLE = 4
@@ -36,14 +37,22 @@ NIBBLE = 4
 
 
 def choose_shared_layouts(function: Function, facts: Facts, target: Target, warps: int) -> None:
-    """Give every shared allocation a layout, in place."""
-    allocations = [op for op in function.walk() if isinstance(op, AllocShared) and op.layout is None]
+    """Give every shared allocation a layout, in place: without padding where all of them together then take more
+    memory than there is."""
+    allocations = [op for op in function.walk() if isinstance(op, AllocShared)]
+    free: list[tuple[AllocShared, _Accesses]] = []
     for op in allocations:
+        if op.layout is not None:
+            continue
         if op.dtype.bits != NIBBLE and (op.dtype.bits < 8 or is_narrow(op.dtype)):  # bool is held in bytes
-            layout = row_major(*op.shape)
+            op.results[0].type = replace(op.result.view, layout=row_major(*op.shape))
         else:
-            layout = _choose(op, _Accesses(function, facts, target, warps, op))
-        op.results[0].type = replace(op.result.view, layout=layout)
+            free.append((op, _Accesses(function, facts, target, warps, op)))
+    for compact in (False, True):
+        for op, accesses in free:
+            op.results[0].type = replace(op.result.view, layout=_choose(op, accesses, compact))
+        if sum(map(allocation_bytes, allocations)) <= target.shared_per_block_optin:
+            return
 
 
 def conflicts(op: AllocShared, function: Function, facts: Facts, target: Target) -> float:
@@ -60,7 +69,7 @@ def conflicts(op: AllocShared, function: Function, facts: Facts, target: Target)
     return sum(ratios) / len(ratios) if ratios else 1.0
 
 
-def _choose(op: AllocShared, accesses: _Accesses) -> SharedLayout:
+def _choose(op: AllocShared, accesses: _Accesses, compact: bool) -> SharedLayout:
     """Accesses that leave out leading dimensions (slots of a ring) decide the layout of one slot; its fastest dimension
     is that along which copies move vectors."""
     rank, found = len(op.shape), accesses.found
@@ -76,7 +85,9 @@ def _choose(op: AllocShared, accesses: _Accesses) -> SharedLayout:
     fitting = [a for a in given if all(x <= y for x, y in zip(a.layout.shape, shape, strict=True))]
     fastest = accesses.fastest - (rank - inner)
     order = (fastest, *(d for d in reversed(range(inner)) if d != fastest))
-    layout = choose_swizzle(shape, op.dtype.bits, fitting, order) if fitting else row_major(*shape)
+    layout = row_major(*shape)
+    if fitting:
+        layout = choose_swizzle(shape, op.dtype.bits, fitting, order, compact=compact)
     for extent in reversed(op.shape[: rank - inner]):
         layout = layout.buffers(extent, max(1, 128 * 8 // op.dtype.bits))
     return layout

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from tilus.backends import backend_of, engine_backend
-from tilus.ir.core import Parameter
+from tilus.ir.core import Block, Module, Operation, Parameter
+from tilus.ir.ops import ConvertLayout, For, While
+from tilus.lowering.pipelines import run_passes
 from tilus.runtime.arguments import call_error
 from tilus.runtime.compile import Compiled, compile_specialisation
 from tilus.runtime.specialise import Specialisation
-from tilus.targets import get_target
+from tilus.targets import Target, get_target
 
 
 def explain(specialisation: Specialisation, target: str, via: str | None) -> str:
@@ -25,6 +28,11 @@ def explain(specialisation: Specialisation, target: str, via: str | None) -> str
     lines += [f"  {_parameter(p)}" for p in module.kernels[0].parameters]
     lines.append(f"  tile operations: {_counts(op.NAME for op in module.kernels[0].walk())}")
     lines.append(f"  passes: {', '.join(pipeline.names)}")
+    module = compiled.traced()
+    module.target = target
+    run_passes(module, pipeline.tile)
+    if "layouts" in module.form:
+        lines.append(f"  layout conversions: {_conversions(module, record)}")
     lines.append(f"  thread operations: {_counts(op.title for op in compiled.lowered().kernels[0].walk())}")
     lines.append(f"  {compiled.summary()}")
     return "\n".join(lines)
@@ -45,6 +53,32 @@ def explain_call(function: Any, engine: str, args: tuple[Any, ...], kwargs: dict
     if backend.explain is not None:
         return backend.explain(prepared)
     return explain(prepared.specialisation, found.target.name, found.route.name if found.route is not None else None)
+
+
+def _conversions(module: Module, target: Target) -> str:
+    """How many tiles of the kernels go from one layout to another, by which way, and how many of them in loops."""
+    from tilus.layouts.convert import MatrixTransposition, SharedPlan  # much code, which CPUs do without
+    from tilus.layouts.shuffle import ShufflePlan
+    from tilus.lowering.simt.scratch import conversion_plan
+
+    ways = {SharedPlan: "through shared memory", ShufflePlan: "by shuffles", MatrixTransposition: "by movmatrix"}
+    found: Counter[str] = Counter()
+    repeated: Counter[str] = Counter()
+    for op, inside in (pair for kernel in module.kernels for pair in _with_loops(kernel.body, False)):
+        if isinstance(op, ConvertLayout) and op.x.tile.layout is not None:
+            way = ways.get(type(conversion_plan(op.x.tile, op.x.tile.layout, op.layout, target)), "within threads")
+            found[way] += 1
+            repeated[way] += inside
+    return ", ".join(f"{n} {way}" + (f" ({repeated[way]} in loops)" if repeated[way] else "")
+                     for way, n in found.most_common()) or "none"
+
+
+def _with_loops(block: Block, inside: bool) -> Iterator[tuple[Operation, bool]]:
+    """The operations of a block, nested ones included, and whether a loop is around them."""
+    for op in block.ops:
+        yield op, inside
+        for region in op.regions:
+            yield from _with_loops(region, inside or isinstance(op, (For, While)))
 
 
 def _counts(names: object) -> str:

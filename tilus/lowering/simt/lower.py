@@ -54,6 +54,7 @@ from tilus.lowering.simt.context import GlobalView, SharedView, Thread, layout_o
 from tilus.lowering.simt.operands import deferrable_loads, operands_in_place
 from tilus.lowering.simt.plan_shared import plan_shared
 from tilus.lowering.simt.runs import mask_run
+from tilus.lowering.simt.steps import compare_by_steps
 from tilus.targets import Feature, get_target
 
 
@@ -224,15 +225,17 @@ def _divide(thread: Thread, op: Binary, x: Value, y: Value) -> Value | None:
 
 
 def _compare(thread: Thread, op: Compare) -> None:
-    dtype = _compute_type(thread, op.lhs, op.rhs)
-    x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
     run = _run_of_locals(thread, op.result)
-    if run == 1:
-        thread.set(op.result, thread.emit(Compare(op.kind, x, y)))
-        return
-    count = locals_of(op.result)
-    firsts = [thread.take(v, range(0, count, run)) for v in (x, y)]
-    thread.set(op.result, thread.take(thread.emit(Compare(op.kind, *firsts)), [i // run for i in range(count)]))
+    count = locals_of(op.result) if op.result.tile.shape else 1
+    places = range(0, count, run)
+    found = compare_by_steps(thread, op, places)
+    if found is None:
+        dtype = _compute_type(thread, op.lhs, op.rhs)
+        x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
+        if run > 1:
+            x, y = (thread.take(v, places) for v in (x, y))
+        found = thread.emit(Compare(op.kind, x, y))
+    thread.set(op.result, found if run == 1 else thread.take(found, [i // run for i in range(count)]))
 
 
 def _run_of_locals(thread: Thread, mask: Value) -> int:

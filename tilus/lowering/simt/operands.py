@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.ops import AllocShared, Dot, Load, Transpose
 from tilus.layouts.shared import row_major
@@ -12,7 +14,8 @@ from tilus.lowering.forms import root_of
 
 def deferrable_loads(block: Block) -> dict[Operation, Dot]:
     """Loads from shared memory that only a dot of the same block uses (perhaps transposed), with nothing between that
-    could change the memory."""
+    could change the memory. Loads ahead of another dot stay there, but for those whose own dot multiplies what comes of
+    that one: they would hold registers meanwhile."""
     users: dict[Value, list[Operation]] = {}
     for op in block.walk():
         for value in op.operands:
@@ -30,11 +33,23 @@ def deferrable_loads(block: Block) -> dict[Operation, Dot]:
         if len(used) != 1 or not isinstance(used[0], Dot) or id(used[0]) not in position:
             continue
         between = block.ops[i + 1 : position[id(used[0])]]
-        if not any(isinstance(o, Dot) for o in between) and all(
+        ahead = {o for o in between if isinstance(o, Dot)}
+        if (not ahead or ahead.intersection(_factors(used[0]))) and all(
             not inner.effects() or all(e.kind == "read" for e in inner.effects()) for o in between for inner in o.walk()
         ):
             found[op] = used[0]
     return found
+
+
+def _factors(dot: Dot) -> Iterator[Operation]:
+    """The operations that make what a dot multiplies."""
+    front, seen = [dot.a, dot.b], set()
+    while front:
+        maker = front.pop().defining
+        if maker is not None and maker not in seen:
+            seen.add(maker)
+            yield maker
+            front += maker.operands
 
 
 def operands_in_place(function: Function, deferrable: dict[Operation, Dot], facts: Facts) -> set[Value]:
