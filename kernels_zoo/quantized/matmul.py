@@ -103,30 +103,6 @@ def quantized_matmul_split_k(
 
 
 @tl.jit
-def quantized_matmul_grouped(
-        x: X, offsets: tl.i32["B+1"], w: wtype["B", "K", "N"], scales: SCALES_OF_BATCH, y: Y,
-        zeros: POINTS_OF_BATCH | wtype["B", "G", "N"] | None = None, bias: BIAS_OF_BATCH | None = None,
-        alpha: tl.f32 = 1.0, wtype: tl.DType = tl.u4, group: int = 128, zero: float = 0.0, activation: str = "",
-        BM: int = 64, BN: int = 0, BK: int = 64, stages: int = 3, warps: int = 4) -> None:
-    """Experts: rows offsets[e] to offsets[e + 1] of x are multiplied by the weights of expert e."""
-    M, K = x.shape
-    _, N = y.shape
-    check_groups(K, scales[0, :, :], group)
-    later = scaled_later(x, w, group)
-    BN = BN or columns_of_a_tile(w)
-    tl.block(warps=warps)
-    i, j, e = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN), w.shape[0])
-    begin, end = offsets[e], offsets[e + 1]
-    if i * BM >= end - begin:
-        return
-    own_zeros = None if zeros is None else zeros[e, :, :]
-    own_bias = None if bias is None else bias[e, :]
-    acc = product(x[begin:end, :], w[e, :, :], scales[e, :, :], own_zeros, zero, group, (i * BM, j * BN), 0, K,
-                  (BM, BN, BK), stages)
-    finish(acc, y[begin:end, :], scales[e, :, :], own_bias, alpha, later, activation, (i * BM, j * BN))
-
-
-@tl.jit
 def quantized_matmul_batched(
         x: X_OF_BATCH, w: wtype["B", "K", "N"], scales: SCALES_OF_BATCH, y: Y_OF_BATCH,
         zeros: POINTS_OF_BATCH | wtype["B", "G", "N"] | None = None, bias: BIAS_OF_BATCH | None = None,

@@ -10,6 +10,7 @@ import pytest
 
 import tilus as tl
 from kernels_zoo.checking import TOLERANCES, empty, normal, relative_error, run, wide
+from kernels_zoo.quantized import experts
 from kernels_zoo.quantized import matmul as zoo
 from tests.zoo.turns import by_turns
 
@@ -153,7 +154,7 @@ def test_batches(grouped: bool, engine: str) -> None:
     q = tl.quantize(rng.standard_normal((count, k, n), np.float32) * 0.05, tl.u4, group=128, axis=1, scale_dtype=tl.f16)
     numbers = wide(tl.dequantize(q))
     constants = {"wtype": tl.u4, "group": 128, "zero": q.zeros, **SMALL}
-    kernel = zoo.quantized_matmul_grouped if grouped else zoo.quantized_matmul_batched
+    kernel = experts.quantized_matmul_grouped if grouped else zoo.quantized_matmul_batched
     w: Any = q.values
     if ":" in engine:
         w = tl.prepack(w, for_=kernel, parameter="w", target=engine.split(":")[1], **constants)
