@@ -19,6 +19,7 @@ class Attributes:
         max_registers: a limit for each thread.
         cooperative: all blocks are resident at once.
         grid_rank: how many axes the grid has.
+        crowded: tiles of a loop of products take all registers of a thread but a few.
         raster: in how wide groups along the first axis blocks run, 0 for none, None where nobody has said
             (``lowering/schedule/raster.py``).
         folded: blocks are numbered along the first axis alone.
@@ -45,6 +46,7 @@ class Attributes:
     max_registers: int | None = None
     cooperative: bool = False
     grid_rank: int = 1
+    crowded: bool = False
     raster: int | None = None
     folded: bool = False
     parts: int = 0

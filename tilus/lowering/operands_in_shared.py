@@ -38,10 +38,13 @@ ROOM = 0.875
 
 
 def keep_operands_in_shared(function: Function, target: Target) -> None:
-    """Put operands into shared memory until the tiles of every loop fit in registers, in place. Tiles have layouts."""
+    """Put operands into shared memory until the tiles of every loop fit in registers, in place, and note whether they
+    did not before. Tiles have layouts."""
+    limit = _registers_of_thread(function, target) - OTHERS
+    loops = [op for op in function.body.ops if isinstance(op, For) and any(isinstance(o, Dot) for o in op.walk())]
+    function.attributes.crowded = any(pressure(loop, function) > limit for loop in loops)
     if not target.has(Feature.LDMATRIX):
         return
-    limit = _registers_of_thread(function, target) - OTHERS
     while True:
         operands = [(op, list(_operands(op, function))) for op in function.body.ops if isinstance(op, For)]
         found = [v for loop, given in operands if given and pressure(loop, function) > limit for v in given]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span
@@ -123,6 +124,12 @@ class Thread:
 
     def __post_init__(self) -> None:
         self.top = self.block
+
+    @functools.cached_property
+    def compares_differences(self) -> bool:
+        """Whether index tiles are compared by differences: beside products only where registers are short, since ptxas
+        takes more instructions for loops without masks then."""
+        return self.function.attributes.crowded or not any(isinstance(op, Dot) for op in self.function.walk())
 
     @property
     def threads(self) -> int:

@@ -228,7 +228,7 @@ def _compare(thread: Thread, op: Compare) -> None:
     run = _run_of_locals(thread, op.result)
     count = locals_of(op.result) if op.result.tile.shape else 1
     places = range(0, count, run)
-    found = compare_by_steps(thread, op, places)
+    found = compare_by_steps(thread, op, places) if thread.compares_differences else None
     if found is None:
         dtype = _compute_type(thread, op.lhs, op.rhs)
         x, y = (thread.widen(thread.value(v), dtype) for v in (op.lhs, op.rhs))
