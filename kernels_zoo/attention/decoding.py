@@ -11,6 +11,7 @@ their positions, by the block that attends to them.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,10 +22,13 @@ from kernels_zoo.attention.arrays import FUNCTION, NONE, QUERIES, SINKS, TYPES, 
 from kernels_zoo.attention.cache import (
     CACHED_KEYS,
     CACHED_VALUES,
+    KEY_RANGES,
     SCALES,
     TABLE,
+    VALUE_RANGES,
     Cache,
     append,
+    numbers_of,
     scales_of,
     tile_of,
 )
@@ -67,10 +71,11 @@ def attention_split(
     q: QUERIES, k: CACHED_KEYS, v: CACHED_VALUES, lengths: tl.i32["B"], o: PARTS, lse: SUMS,
     table: TABLE = None, k_scales: SCALES = None, v_scales: SCALES = None,
     k_new: NEW_KEYS = None, v_new: NEW_VALUES = None, cos: ANGLES = None, sin: ANGLES = None, sinks: SINKS = None,
+    k_ranges: KEY_RANGES = None, v_ranges: VALUE_RANGES = None,
     a0: types[0] = None, a1: types[1] = None, a2: types[2] = None, types: TYPES = NONE,
-    score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, page: int = 0, interleaved: bool = False,
-    causal: bool = False, left: int = -1, right: int = -1, few: int = 16, BM: int = 0, BN: int = 0, stages: int = 2,
-    warps: int = 4,
+    score: FUNCTION = None, mask: FUNCTION = None, D: int = 64, E: int = 0, Gk: int = 1, Gv: int = 1,
+    page: int = 0, interleaved: bool = False, causal: bool = False, left: int = -1, right: int = -1, few: int = 16,
+    BM: int = 0, BN: int = 0, stages: int = 2, warps: int = 4,
 ) -> None:
     """Split n of all: ``o[n]`` and ``lse[n]``. ``page`` is the extent of a page, where there is a ``table``. Of rows
     that see no key of the split, the log-sum-exp is −inf, or +inf where there is one split only. ``few`` is how many
@@ -121,8 +126,14 @@ def attention_split(
 
         return attend(state, x, keys, values, scale, scores, weights)
 
-    def loads(cache: Any, extent: int, j: tl.Tile) -> Any:
-        return lambda: tile_of(cache, table, page, b, hk, j, cached, BN, extent).to(q.dtype)
+    def loads(cache: Any, ranges: Any, extent: int, j: tl.Tile) -> Any:
+        def load() -> tl.Tile:
+            found = tile_of(cache, table, page, b, hk, j, cached, BN, extent)
+            if ranges is not None:
+                found = numbers_of(found, ranges, q.dtype, table, page, b, hk, j, cached)
+            return found.to(q.dtype)
+
+        return load
 
     def factors(scales: Any, j: tl.Tile) -> Any:
         return None if scales is None else lambda: scales_of(scales, table, page, b, hk, j, cached, BN)
@@ -134,7 +145,8 @@ def attention_split(
     state = begin(BM, E)
     for n in tl.range(start, first + tl.minimum((split + 1) * each, tiles), stages=stages):
         j = n * BN
-        state = step(state, j, cached, loads(k, D, j), loads(v, E, j), factors(k_scales, j), factors(v_scales, j))
+        state = step(state, j, cached, loads(k, k_ranges, D, j), loads(v, v_ranges, E, j), factors(k_scales, j),
+                     factors(v_scales, j))
 
     new = NEW if max(D, E) * q.dtype.bits <= 4096 else NEW // 2
 
@@ -149,8 +161,8 @@ def attention_split(
         else:
             y = rotated(new, D, q.dtype, of_keys, lambda row: cached + j + row, cos, sin, interleaved)
         if row_tile == 0:
-            append(k, k_scales, table, page, b, hk, cached + j, total, y)
-            append(v, v_scales, table, page, b, hk, cached + j, total, z)
+            append(k, k_scales, k_ranges, table, page, b, hk, cached + j, total, y)
+            append(v, v_scales, v_ranges, table, page, b, hk, cached + j, total, z)
         return y, z
 
     if split == splits - 1:
@@ -231,9 +243,9 @@ def decode(q: Array, cache: Cache, form: Form = PLAIN, new: tuple[Array, Array] 
     queries of sequences.
 
     ``new`` are keys and values (B, Sn, Hk, D or E) that follow those of the cache. They are appended to it, and
-    attended to as they are before they become 8 bits; ``lengths`` the caller increases. ``rotary`` turns queries and
-    new keys. Of the form there are no dropout and offsets. ``splits`` 0 leaves their number to :func:`splits_for`, for
-    ``slots`` blocks that run at once: by default the processors of this machine; twice a GPU's multiprocessors.
+    attended to as they are before they become 8 or 4 bits; ``lengths`` the caller increases. ``rotary`` turns queries
+    and new keys. Of the form there are no dropout and offsets. ``splits`` 0 leaves their number to :func:`splits_for`,
+    for ``slots`` blocks that run at once: by default the processors of this machine; twice a GPU's multiprocessors.
     """
     import numpy as np
 
@@ -251,10 +263,11 @@ def decode(q: Array, cache: Cache, form: Form = PLAIN, new: tuple[Array, Array] 
 
 def splits_of(q: Array, cache: Cache, longest: int, slots: int = 0, engine: str | None = None, **tiles: int) -> int:
     """:func:`splits_for` of a call, where the longest sequence has so many keys."""
-    (batch, sq, h, d), hk = q.shape, cache.keys.shape[2]
+    (batch, sq, h, _), hk = q.shape, cache.keys.shape[2]
     blocks = batch * hk * -(-sq * (h // max(1, hk)) // tiles.get("BM", 16))
+    row_bytes = cache.keys.nbytes // max(1, math.prod(cache.keys.shape[:3]))
     return splits_for(blocks, slots or os.cpu_count() or 1, -(-longest // tiles.get("BN", 64)),
-                      longest * hk * d * cache.keys.itemsize if engine in (None, "cpu") else 0)
+                      longest * hk * row_bytes if engine in (None, "cpu") else 0)
 
 
 def attend_in_splits(q: Array, cache: Cache, parts: tuple[Array, Array], form: Form = PLAIN,
@@ -265,12 +278,14 @@ def attend_in_splits(q: Array, cache: Cache, parts: tuple[Array, Array], form: F
     (_, sq, h, d), hk, e = q.shape, cache.keys.shape[2], cache.values.shape[3]
     k_new, v_new = new or (None, None)
     cos, sin, interleaved = rotary or (None, None, False)
-    constants = {"D": d, "E": e, "few": min(16, sq * (h // max(1, hk))), **tiles, **form.constants()}
+    groups = {name: ranges.shape[3] for name, ranges in (("Gk", cache.key_ranges), ("Gv", cache.value_ranges))
+              if ranges is not None}
+    constants = {"D": d, "E": e, **groups, "few": min(16, sq * (h // max(1, hk))), **tiles, **form.constants()}
     del constants["dropout"], constants["seed"]
     kernel = attention_split.on(engine) if engine else attention_split
     kernel(q, cache.keys, cache.values, cache.lengths, *parts, cache.table, cache.key_scales, cache.value_scales,
-           k_new, v_new, cos, sin, form.sinks, page=cache.keys.shape[1] if cache.table is not None else 0,
-           interleaved=interleaved, **constants)
+           k_new, v_new, cos, sin, form.sinks, cache.key_ranges, cache.value_ranges,
+           page=cache.keys.shape[1] if cache.table is not None else 0, interleaved=interleaved, **constants)
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, causal: bool = False) -> Case:

@@ -1,10 +1,9 @@
-"""Attention to caches: splits and their merge, pages, caches of 8 bits, new keys, rotary embedding."""
+"""Attention to caches: splits and their merge, pages, caches of 8 and 4 bits, new keys, rotary embedding."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import ml_dtypes
 import numpy as np
 import pytest
 
@@ -17,16 +16,40 @@ from kernels_zoo.attention.forms import Form
 from kernels_zoo.checking import Array, normal, wide
 from tests.zoo.test_attention_forms import band
 from tests.zoo.test_attention_variants import check, engines
+from tests.zoo.turns import ROUTES, by_turns
 
 LENGTHS = [131, 0, 47]
-TINY = {np.dtype(np.int8): 127.0, np.dtype(ml_dtypes.float8_e4m3fn): 448.0}
+TINY = {tl.i8: 127.0, tl.f8e4m3fn: 448.0, tl.i4: 7.0}
 
 
-def quantised(x: Array, kind: Any) -> tuple[Array, Array]:
-    """Codes and a scale for each row of a head."""
-    scales = (np.abs(wide(x)).max(3) / TINY[np.dtype(kind)]).astype(np.float32)
-    codes = wide(x) / np.maximum(scales, 1e-30)[..., None]
-    return (np.rint(codes) if kind is np.int8 else codes).astype(kind), scales
+class Rows(NamedTuple):
+    """Codes as whole bytes, scales or ranges, and the numbers that they are."""
+
+    codes: Array
+    scales: Array | None
+    ranges: Array | None
+    numbers: Array
+
+
+def quantised(x: Array, kind: Any, groups: int) -> Rows:
+    """Of rows of heads, with a scale for each or, where there are ``groups``, ranges for each group."""
+    if groups:
+        parts = wide(x).reshape(*x.shape[:3], groups, -1)
+        scale, least = ((parts.max(4) - parts.min(4)) / 15).astype(np.float16), parts.min(4).astype(np.float16)
+        codes = np.clip(np.rint((parts - wide(least)[..., None]) / wide(scale)[..., None]), 0, 15)
+        numbers = (codes * wide(scale)[..., None] + wide(least)[..., None]).astype(x.dtype)
+        return Rows(codes.reshape(x.shape).astype(np.uint8), None, np.stack([scale, least], 4),
+                    wide(numbers.reshape(x.shape)))
+    scales = (np.abs(wide(x)).max(3) / TINY[kind]).astype(np.float32)
+    found = wide(x) / np.maximum(scales, 1e-30)[..., None]
+    held = np.int8 if kind.is_int else kind.numpy
+    stored = (np.rint(found) if kind.is_int else found).astype(held)
+    return Rows(stored, scales, None, wide(stored) * scales[..., None])
+
+
+def plain(x: Any) -> Array:
+    """Elements that may be packed."""
+    return tl.unpack(x) if isinstance(x, tl.PackedArray) else np.array(x)
 
 
 def paged(x: Array, page: int, table: Array) -> Array:
@@ -42,7 +65,8 @@ class Problem:
     """Queries of sequences with caches: ``room`` rows each, of which ``LENGTHS`` are filled, the others NaN."""
 
     def __init__(self, sq: int = 1, h: int = 4, hk: int = 2, d: int = 16, e: int = 24, new: int = 0,
-                 dtype: tl.DType = tl.f16, kind: Any = None, page: int = 0, room: int = 160) -> None:
+                 dtype: tl.DType = tl.f16, kind: Any = None, page: int = 0, room: int = 160,
+                 groups: int = 0) -> None:
         rng = np.random.default_rng(0)
         batch = len(LENGTHS)
         self.q = normal(rng, (batch, sq, h, d), dtype)
@@ -50,10 +74,11 @@ class Problem:
         self.new = tuple(normal(rng, (batch, new, hk, x), dtype) for x in (d, e)) if new else None
         rows: list[Array] = [self.keys, self.values]
         scales: list[Array | None] = [None, None]
+        ranges: list[Array | None] = [None, None]
         if kind is not None:
-            made = [quantised(x, kind) for x in rows]
-            rows, scales = [m[0] for m in made], [m[1] for m in made]
-            self.keys, self.values = (wide(c) * s[..., None] for c, s in made)
+            made = [quantised(x, kind, groups) for x in rows]
+            rows, scales, ranges = [m.codes for m in made], [m.scales for m in made], [m.ranges for m in made]
+            self.keys, self.values = (m.numbers for m in made)
         else:
             rows = [x.copy() for x in rows]
             for x in rows:
@@ -63,8 +88,10 @@ class Problem:
         if page:
             table = rng.permutation(batch * -(-room // page)).reshape(batch, -1).astype(np.int32)
             rows = [paged(x, page, table) for x in rows]
-            scales = [None if s is None else paged(s, page, table) for s in scales]
-        self.cache = Cache(*rows, np.array(LENGTHS, np.int32), table, *scales)
+            scales, ranges = ([None if s is None else paged(s, page, table) for s in x] for x in (scales, ranges))
+        if kind in (tl.i4, tl.u4):
+            rows = [tl.pack(x, kind) for x in rows]
+        self.cache = Cache(*rows, np.array(LENGTHS, np.int32), table, *scales, *ranges)
 
     def rows_of(self, cached: Array, b: int) -> Array:
         """What a cache has for a sequence."""
@@ -120,31 +147,57 @@ def test_pages(page: int, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", engines())
-@pytest.mark.parametrize("kind", [np.int8, ml_dtypes.float8_e4m3fn], ids=["int8", "fp8"])
-def test_caches_of_8_bits(kind: Any, engine: str) -> None:
-    problem = Problem(kind=kind, page=24 if kind is np.int8 else 0)
+@pytest.mark.parametrize("kind", [tl.i8, tl.f8e4m3fn], ids=str)
+def test_caches_of_8_bits(kind: tl.DType, engine: str) -> None:
+    problem = Problem(kind=kind, page=24 if kind is tl.i8 else 0)
+    problem.check(decode(problem.q, problem.cache, splits=2, engine=engine, BN=32))
+
+
+@pytest.mark.parametrize(("form", "engine"), by_turns(
+    [(tl.i4, 0, 64, 24, tl.f16), (tl.u4, 1, 0, 24, tl.f16), (tl.u4, 2, 24, 40, tl.f16), (tl.u4, 1, 32, 19, tl.bf16)],
+    ["interpret", "cpu", *ROUTES]))
+def test_caches_of_4_bits(form: tuple[tl.DType, int, int, int, tl.DType], engine: str) -> None:
+    """A scale for each row of a head, or ranges for each group of it; rows that begin within bytes."""
+    kind, groups, page, e, dtype = form
+    problem = Problem(sq=2, kind=kind, groups=groups, page=page, e=e, dtype=dtype)
     problem.check(decode(problem.q, problem.cache, splits=2, engine=engine, BN=32))
 
 
 @pytest.mark.parametrize("engine", engines("cuda"))
-@pytest.mark.parametrize(("page", "interleaved", "kind"), [(0, False, None), (16, True, None), (24, False, np.int8)],
+@pytest.mark.parametrize(("page", "interleaved", "kind"), [(0, False, None), (16, True, None), (24, False, tl.i8)],
                          ids=["rows", "pages", "int8"])
 def test_new_keys(page: int, interleaved: bool, kind: Any, engine: str) -> None:
+    check_new_keys(page, interleaved, kind, 0, engine)
+
+
+@pytest.mark.parametrize(("form", "engine"), by_turns(
+    [(0, True, tl.i4, 0), (0, False, tl.u4, 1), (16, False, tl.u4, 2)], ["interpret", "cpu", *ROUTES], 3))
+def test_new_keys_of_4_bits(form: tuple[int, bool, tl.DType, int], engine: str) -> None:
+    check_new_keys(*form, engine)
+
+
+def check_new_keys(page: int, interleaved: bool, kind: Any, groups: int, engine: str) -> None:
     """Attended to and appended, turned; what the cache has otherwise stays."""
-    problem, rotary, form = Problem(sq=3, new=3, page=page, kind=kind), angles(6, interleaved), Form(causal=True)
-    before = [np.array(x) for x in problem.cache[:2]]
+    problem = Problem(sq=3, new=3, page=page, kind=kind, groups=groups)
+    rotary, form = angles(6, interleaved), Form(causal=True)
+    before = [plain(x) for x in problem.cache[:2]]
     found = decode(problem.q, problem.cache, form, problem.new, rotary, splits=2, engine=engine, BN=32)
     problem.check(found, form, rotary)
     assert problem.new is not None
-    scales = problem.cache.key_scales, problem.cache.value_scales
-    for cached, old, new, scale in zip(problem.cache[:2], before, problem.new, scales, strict=True):
+    cache = problem.cache
+    made = zip((cache.key_scales, cache.value_scales), (cache.key_ranges, cache.value_ranges), strict=True)
+    for cached, old, new, (scale, ranges) in zip(cache[:2], before, problem.new, made, strict=True):
         for b, n in enumerate(LENGTHS):
-            rows, expected = problem.rows_of(cached, b), wide(problem.rows_of(old, b))
+            rows, expected = problem.rows_of(plain(cached), b), wide(problem.rows_of(old, b))
             added = slice(n, n + 3)
             exact = new[b : b + 1] if new.shape[3] == 24 else turned(new[b : b + 1], np.arange(n, n + 3), rotary)
             if scale is not None:
                 size = problem.rows_of(scale, b)[added, :, None]
                 assert np.abs(rows[added] * wide(size) - wide(exact[0])).max() <= 0.51 * size.max()
+            elif ranges is not None:
+                size, least = np.moveaxis(wide(problem.rows_of(ranges, b)[added]), 3, 0)[..., None]
+                parts = rows[added].reshape(*size.shape[:3], -1)
+                assert np.abs(parts * size + least - wide(exact[0]).reshape(parts.shape)).max() <= 0.51 * size.max()
             else:
                 assert np.abs(wide(rows[added]) - wide(exact[0])).max() <= 2e-3
             others = [*range(n), *range(n + 3, len(rows))]
@@ -188,5 +241,6 @@ def test_fits(head_dim: int, target: str) -> None:
     """What each target has of shared memory, in all forms."""
     tiny: dict[str, Any] = {"k": tl.i8, "v": tl.i8, "k_scales": tl.f32, "v_scales": tl.f32}
     new: dict[str, Any] = {"k_new": tl.f16, "v_new": tl.f16, "cos": tl.f32, "sin": tl.f32}
-    for form in ({}, {"table": tl.i32, "page": 16}, tiny, new, dict.fromkeys("qkv", tl.f32)):
+    nibbles: dict[str, Any] = {"k": tl.u4, "v": tl.u4, "k_ranges": tl.f16, "v_ranges": tl.f16}
+    for form in ({}, {"table": tl.i32, "page": 16}, tiny, nibbles, new, dict.fromkeys("qkv", tl.f32)):
         attention_split.compile(target, D=head_dim, causal=True, **form)
