@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 from tilus.layouts.modes import misfit
@@ -11,7 +11,7 @@ from tilus.layouts.register import RegisterLayout, Shape, local, replicated, spa
 
 
 def blocked(shape: Sequence[int], num_threads: int, vector: int = 1, order: Sequence[int] | None = None,
-            min_run: int = 0) -> RegisterLayout:
+            min_run: int = 0, few: Collection[int] = ()) -> RegisterLayout:
     """A layout whose threads read a tile of any shape from global memory in coalesced vectors.
 
     Args:
@@ -21,6 +21,8 @@ def blocked(shape: Sequence[int], num_threads: int, vector: int = 1, order: Sequ
         vector: consecutive elements along the fastest dimension that one access moves.
         order: the dimensions from the fastest in memory to the slowest; the last one is the fastest by default.
         min_run: elements that neighbouring threads should read contiguously (default: 4 vectors, at least 16).
+        few: dimensions along which there are as few threads as that allows with as many accesses, since they exchange
+            what they have along those.
 
     Returns:
         ``local(repetitions) * spatial(threads) * local(vector)`` with the threads numbered along ``order``.
@@ -33,17 +35,20 @@ def blocked(shape: Sequence[int], num_threads: int, vector: int = 1, order: Sequ
         raise misfit(f"threads and vector must be positive, extents not negative, got {num_threads}, {vector} and "
                      f"{tuple(shape)}")
     extents = tuple(max(1, n) for n in shape)
-    return _blocked(extents, num_threads, vector if rank else 1, order, min_run or max(4 * vector, 16))
+    wanted = min_run or max(4 * vector, 16)
+    return _blocked(extents, num_threads, vector if rank else 1, order, wanted, frozenset(few))
 
 
 @lru_cache(maxsize=1024)
-def _blocked(shape: Shape, num_threads: int, vector: int, order: Shape, min_run: int) -> RegisterLayout:
+def _blocked(shape: Shape, num_threads: int, vector: int, order: Shape, min_run: int,
+             few: frozenset[int]) -> RegisterLayout:
     rank = len(shape)
     if rank == 0:
         return replicated(num_threads, 0)
     counts = list(shape)
     counts[order[0]] = -(-shape[order[0]] // vector)
-    split = _split(tuple(counts[d] for d in order), num_threads, vector, min_run)
+    split = _split(tuple(counts[d] for d in order), num_threads, vector, min_run,
+                   tuple(n for n, d in enumerate(order) if d in few))
     threads = [1] * rank
     for d, count in zip(order, split, strict=True):
         threads[d] = count
@@ -62,17 +67,18 @@ def _inverse(dims: Shape) -> Shape:
     return tuple(result)
 
 
-def _split(counts: Shape, num_threads: int, vector: int, min_run: int) -> Shape:
+def _split(counts: Shape, num_threads: int, vector: int, min_run: int, few: Shape) -> Shape:
     """How many threads go along each dimension (fastest first): as few accesses per thread as possible, weighed
-    against runs shorter than ``min_run`` elements; where equal, as many threads along the faster dimensions."""
-    best: tuple[float, int, Shape] = (math.inf, 0, ())
+    against runs shorter than ``min_run`` elements; where equal, as few threads as possible along the dimensions
+    ``few``, and then as many along the faster ones."""
+    best: tuple[float, tuple[int, int], Shape] = (math.inf, (0, 0), ())
     wanted = min(min_run, counts[0] * vector)
     for split in _splits(counts, num_threads):
         run = min(split[0], counts[0]) * vector
         accesses = math.prod([-(-count // n) for count, n in zip(counts, split, strict=True)])
         cost = max(1.0, wanted / run) * accesses
         best_cost, best_held, _ = best
-        held = accesses * math.prod(split)
+        held = accesses * math.prod(split), math.prod([split[n] for n in few])
         if cost < best_cost or (cost == best_cost and held <= best_held):
             best = (cost, held, split)
     return best[2]

@@ -52,6 +52,7 @@ from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.layout_rules import is_tile, operand_layout, result_layout
 from tilus.lowering.operands_in_shared import keep_operands_in_shared
 from tilus.lowering.prepacked import choose_orders
+from tilus.lowering.reductions import Reductions
 from tilus.lowering.remake import convert
 from tilus.lowering.scan_layouts import scan_layout
 from tilus.lowering.shared_layouts import choose_shared_layouts
@@ -66,8 +67,9 @@ from tilus.lowering.simt.access import (
 from tilus.lowering.simt.bits import WORD, is_narrow, unit
 from tilus.targets import get_target
 
-LANES, SECTOR, LONG = 32, 256, 512
-"""Of a warp; the bits of a sector of memory, and of a piece of a row that is long enough for any access."""
+LANES, SECTOR, LONG, LINE = 32, 256, 512, 1024
+"""Of a warp; the bits of a sector of memory, of a piece of a row that is long enough for any access, and of a line of
+the caches."""
 CONVERTED = 12.0
 """The work for an element that is converted in registers, beside that for one which ldmatrix loads: per 8x8 elements
 some 6 instructions a thread, beside a quarter of one, of which the memory's time counts double."""
@@ -91,6 +93,7 @@ class _Inference:
         self.plans: dict[Operation, DotPlan] = {}
         self.queue: deque[Value] = deque()
         self.users = find_users(function)
+        self.reductions = Reductions(function)
         self.yields: dict[Operation, Operation] = {}
         self.group_of: dict[Operation, int] = {}
         self.carried_as: dict[Value, tuple[Value, ...]] = {}
@@ -350,7 +353,9 @@ class _Inference:
             vector //= 2
         if is_narrow(tile.dtype):  # what shares a byte belongs to one thread
             vector = max(vector, unit(tile.dtype.bits)[0])
-        return blocked(tile.shape, threads, vector, order)
+        reduced = self.reductions.of(value)
+        least = max(4 * vector, LINE // tile.dtype.packed_bits) if reduced else 0
+        return blocked(tile.shape, threads, vector, order, least, reduced)
 
     def vector_of(self, op: Access, tile: TileType) -> tuple[tuple[int, ...], int]:
         """Dimensions from the fastest in memory to the slowest, and how many elements an access may move."""

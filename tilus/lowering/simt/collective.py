@@ -1,21 +1,21 @@
 """Lowering of operations in which threads exchange values: reductions and replica broadcasts.
 
 A reduction combines each thread's registers, then the lanes of a warp by butterfly shuffles, then the warps through
-shared memory. Every holder of a result gets it.
+shared memory (:mod:`tilus.lowering.simt.across_warps`). Every holder of a result gets it.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
-from tilus.ir.dtypes import DType, bool_, f64, i32, u8, u32
+from tilus.ir.dtypes import DType, f64, i32, u32
 from tilus.ir.ops import (
-    Binary,
     Cast,
     Compare,
+    Const,
     ConvertLayout,
     DeviceAssert,
     If,
@@ -29,16 +29,16 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.ops.simt import ASSERTION_FAILED, PrintThread, Trap, WarpRedux, WarpShuffle
-from tilus.ir.types import PointerType
 from tilus.layouts import RegisterLayout
+from tilus.lowering.simt.across_warps import Combine, flat_index, flat_locals, reduce_warps
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.context import Thread, layout_of
-from tilus.lowering.simt.convert import lower_convert, storage_type
+from tilus.lowering.simt.convert import lower_convert
+from tilus.lowering.simt.origins import origin
 from tilus.lowering.simt.scratch import lane_masks, shared_digits
 from tilus.targets import Feature
 
-Combine = Callable[[Thread, Sequence[Value], Sequence[Value]], list[Value]]
-
+_IDEMPOTENT = frozenset({"min", "max", "any", "all"})
 _KINDS = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "any": "or", "all": "and", "xor": "xor"}
 
 
@@ -84,7 +84,18 @@ def lower_reduce(thread: Thread, op: Reduce) -> None:
     combine = combine_kind(op.kind)
     value, layout = padded(thread, op)
     across = redux(thread, op.kind, value, layout, op.axis)
-    set_result(thread, op, reduce_values(thread, op, [value], layout, op.axis, combine, across=across)[0])
+    masked = _masked(op.kind, value)
+    results = reduce_values(thread, op, [value], layout, op.axis, combine, across=across, masked=masked)
+    set_result(thread, op, results[0])
+
+
+def _masked(kind: str, value: Value) -> Select | None:
+    """What leaves elements out by a constant that is the same however many of it a reduction combines."""
+    select = value.defining
+    if not isinstance(select, Select) or not isinstance(select.y.defining, Const):
+        return None
+    same = kind in _IDEMPOTENT or select.y.defining.value == identity(kind, value.tile.dtype)
+    return select if same else None
 
 
 def padded(thread: Thread, op: Reduce) -> tuple[Value, RegisterLayout]:
@@ -155,12 +166,12 @@ def pad(thread: Thread, value: Value, layout: RegisterLayout, shape: tuple[int, 
 
 def reduce_values(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
                   combine: Combine, *, ordered: bool = False,
-                  across: Callable[[Value], Value] | None = None) -> list[Value]:
+                  across: Callable[[Value], Value] | None = None, masked: Select | None = None) -> list[Value]:
     """Reduce vectors in ``layout`` along ``axis``; the results are in ``layout.reduce(axis)``. ``ordered`` keeps the
     order along the axis, in a layout in which threads, then neighbouring registers, follow along it. ``across`` does
-    the lanes of a warp at once."""
+    the lanes of a warp at once; ``masked`` made the values, of what is left out."""
     result = layout.reduce(axis)
-    values = _reduce_locals(thread, values, layout, result, axis, combine)
+    values = _reduce_locals(thread, values, layout, result, axis, combine, masked)
     if across is not None:
         values = [across(v) for v in values]
     for mask in lane_masks(layout, axis) if across is None else ():
@@ -204,124 +215,34 @@ def _in_order(thread: Thread, mask: int, mine: list[Value], others: list[Value])
 
 
 def _reduce_locals(thread: Thread, values: list[Value], layout: RegisterLayout, result: RegisterLayout, axis: int,
-                   combine: Combine) -> list[Value]:
+                   combine: Combine, masked: Select | None) -> list[Value]:
     members: list[list[int]] = [[] for _ in range(result.num_locals)]
     for local, index in enumerate(layout.local_indices):
         rest = index[:axis] + index[axis + 1 :]
         members[result.local_of(rest)].append(local)
-    depth = len(members[0])
-    columns = [[thread.take(v, [m[k] for m in members]) for v in values] for k in range(depth)]
+    columns = [[m[k] for m in members] for k in range(len(members[0]))]
+    if masked is not None:
+        return [_reduce_masked(thread, masked, columns, combine)]
+    return _in_pairs(thread, [[thread.take(v, c) for v in values] for c in columns], combine)
+
+
+def _in_pairs(thread: Thread, columns: list[list[Value]], combine: Combine) -> list[Value]:
     while len(columns) > 1:  # neighbours first, so that the order along the axis is kept
         merged = [combine(thread, columns[i], columns[i + 1]) for i in range(0, len(columns) - 1, 2)]
         columns = merged + columns[len(columns) - len(columns) % 2 :]
     return columns[0]
 
 
-def reduce_warps(thread: Thread, op: Operation, values: list[Value], layout: RegisterLayout, axis: int,
-                  digits: list[tuple[int, int]], combine: Combine) -> list[Value]:
-    """Through shared memory: one slot per value of the digits, read back and combined in order."""
-    result = layout.reduce(axis)
-    slots = math.prod(size for _, size in digits)
-    slot: Value | None = None
-    for divisor, size in digits:
-        digit = thread.digit(divisor, size, layout.num_threads)
-        slot = digit if slot is None else thread.emit(Binary("add", thread.binary("mul", slot, size), digit))
-    assert slot is not None
-    element = _flat_index(thread, result)
-    locals_ = _flat_locals(result)
-    writer = _first_of_lanes(thread, layout, axis, digits)
-    reuse_barrier(thread, op)
-    base = thread.shared_offsets[op]
-    pointers = []
-    for value in values:
-        storage = storage_type(value.tile.dtype)
-        pointers.append(thread.shared_pointer(base, storage))
-        base += -(-slots * result.size * max(4, storage.itemsize) // 16) * 16
-    for value, pointer in zip(values, pointers, strict=True):
-        stored = thread.emit(Cast(value, u8)) if value.tile.dtype is bool_ else value
-        start = thread.binary("mul", slot, result.size)
-        start = start if element is None else thread.emit(Binary("add", start, element))
-        target = thread.move(pointer, start)
-        for local, offset in enumerate(locals_):
-            thread.emit(PtrStore(thread.move(target, None, offset), thread.extract(stored, local), 0, writer))
-    barrier(thread)
-    total: list[Value] | None = None
-    rows = [_load_slots(thread, p, element, locals_, slots, result.size) for p in pointers]
-    for s in range(slots):
-        part = []
-        for value, row in zip(values, rows, strict=True):
-            loaded = row(s)
-            if value.tile.dtype is bool_:
-                loaded = thread.emit(Compare("ne", loaded, thread.const(0, u8, loaded.tile.size)))
-            part.append(loaded)
-        total = part if total is None else combine(thread, total, part)
-    assert total is not None
-    return total
-
-
-def _load_slots(thread: Thread, pointer: Value, element: Value | None, locals_: Sequence[int], slots: int,
-                stride: int) -> Callable[[int], Value]:
-    """What gives the vector that was stored in a slot. Slots of one element each are loaded 16 bytes at a time."""
-    assert isinstance(pointer.type, PointerType)
-    width = math.gcd(slots, 16 // pointer.type.dtype.itemsize)
-    if stride != 1 or width == 1:
-
-        def load(slot: int) -> Value:
-            source = thread.move(pointer, element, slot * stride)
-            return thread.pack([thread.emit(PtrLoad(thread.move(source, None, offset))) for offset in locals_])
-
-        return load
-    size = width * pointer.type.dtype.itemsize
-    wide = [thread.emit(PtrLoad(thread.move(pointer, None, s), width, size)) for s in range(0, slots, width)]
-    return lambda slot: thread.take(wide[slot // width], [slot % width])
-
-
-def _flat_index(thread: Thread, layout: RegisterLayout) -> Value | None:
-    """The thread part of the row-major position."""
-    total: Value | None = None
-    stride = 1
-    for d in reversed(range(layout.rank)):
-        part = thread.thread_index(layout, d)
-        if part is not None:
-            moved = thread.binary("mul", part, stride)
-            total = moved if total is None else thread.emit(Binary("add", total, moved))
-        stride *= layout.shape[d]
-    return total
-
-
-def _flat_locals(layout: RegisterLayout) -> list[int]:
-    out = []
-    for index in layout.local_indices:
-        flat = 0
-        for i, n in zip(index, layout.shape, strict=True):
-            flat = flat * n + i
-        out.append(flat)
-    return out
-
-
-def _first_of_lanes(thread: Thread, layout: RegisterLayout, axis: int, digits: list[tuple[int, int]]) -> Value | None:
-    """Whether this thread is the one that stores its slot: replicas and lanes that hold the same do not."""
-    result = layout.reduce(axis)
-    chosen = [(d, s) for d, s in digits]
-    predicate: Value | None = None
-    for divisor, size in result.replica_terms:
-        for inner, count in _without(divisor, size, chosen):
-            digit = thread.digit(inner, count, layout.num_threads)
-            predicate = thread.both(predicate, thread.compare("eq", digit, 0))
-    return predicate
-
-
-def _without(divisor: int, size: int, chosen: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The parts of a digit that are in none of ``chosen``, which are parts of it or apart from it."""
-    for inner, count in chosen:
-        if inner >= divisor and inner * count <= divisor * size and (inner - divisor) % divisor == 0:
-            out = []
-            if inner > divisor:
-                out += _without(divisor, inner // divisor, chosen)
-            if inner * count < divisor * size:
-                out += _without(inner * count, divisor * size // (inner * count), chosen)
-            return out
-    return [(divisor, size)]
+def _reduce_masked(thread: Thread, select: Select, columns: list[list[int]], combine: Combine) -> Value:
+    """Neighbours under one condition are combined before what is absent is left out, once for all of them."""
+    runs = [list(run) for _, run in itertools.groupby(
+        columns, lambda column: [origin(select.condition, local) for local in column])]
+    parts = []
+    for run in runs:
+        (value,) = _in_pairs(thread, [[thread.take(select.x, column)] for column in run], combine)
+        held, absent = (thread.take(v, run[0]) for v in (select.condition, select.y))
+        parts.append([thread.emit(Select(held, value, absent))])
+    return _in_pairs(thread, parts, combine)[0]
 
 
 def broadcast_replicas(thread: Thread, op: Operation, value: Value, layout: RegisterLayout) -> Value:
@@ -330,8 +251,8 @@ def broadcast_replicas(thread: Thread, op: Operation, value: Value, layout: Regi
         return value
     first = thread.first_replica(layout) if layout.rank else thread.compare("eq", thread.tid(), 0)
     pointer = thread.shared_pointer(thread.shared_offsets[op], value.tile.dtype)
-    element = _flat_index(thread, layout)
-    offsets = _flat_locals(layout) if layout.rank else [0]
+    element = flat_index(thread, layout)
+    offsets = flat_locals(layout) if layout.rank else [0]
     target = thread.move(pointer, element)
     reuse_barrier(thread, op)
     for local, offset in enumerate(offsets):

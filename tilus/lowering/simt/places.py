@@ -15,16 +15,8 @@ from tilus.ir.dtypes import i32
 from tilus.ir.ops import Binary, Compare, Reduce, Select
 from tilus.ir.ops.simt import WarpShuffle
 from tilus.layouts import RegisterLayout
-from tilus.lowering.simt.collective import (
-    Combine,
-    axis_index,
-    combine_kind,
-    lower_reduce,
-    padded,
-    reduce_warps,
-    redux,
-    set_result,
-)
+from tilus.lowering.simt.across_warps import Combine, reduce_warps
+from tilus.lowering.simt.collective import axis_index, combine_kind, lower_reduce, padded, redux, set_result
 from tilus.lowering.simt.context import Thread
 from tilus.lowering.simt.scratch import lane_masks, shared_digits
 

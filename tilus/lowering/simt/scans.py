@@ -14,9 +14,9 @@ from tilus.ir.core import Block, Operation, Value
 from tilus.ir.dtypes import DType, bool_, u8
 from tilus.ir.ops import Binary, Cast, Compare, For, PtrLoad, PtrStore, Scan, ScanWith, Select, Yield
 from tilus.ir.ops.simt import WarpShuffle
+from tilus.lowering.simt.across_warps import Combine
 from tilus.lowering.simt.barriers import barrier, reuse_barrier
 from tilus.lowering.simt.collective import (
-    Combine,
     combine_kind,
     combine_region,
     exists,
