@@ -39,6 +39,17 @@ def test_values_used_twice_below_a_reduction(engine: str) -> None:
     np.testing.assert_allclose(out, v.sum(1), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("end", ["v", "tl.sum(v, axis=1)"])
+def test_values_read_at_two_places_in_each_step(end: str) -> None:
+    """Each step doubles the number of places at which the first one is needed."""
+    n = 24
+    out = fused(["v = x", *["v = tl.pad(v[:, 1:], ((0, 0), (0, 1))) * 0.5 + v * 0.5"] * n, f"return {end}"])(X)
+    v = X.astype(np.float64)
+    for _ in range(n):
+        v = np.pad(v[:, 1:], ((0, 0), (0, 1))) * 0.5 + v * 0.5
+    np.testing.assert_allclose(out, v if end == "v" else v.sum(1), rtol=1e-5)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_movements(engine: str) -> None:
     out = fused(["v = x"] + ["v = v.T + 1.0"] * 401 + ["return v"]).on(engine)(X)

@@ -502,8 +502,12 @@ class Evaluator:
     def fades(self, value: Value, axes: Axes, k: Axis) -> bool:
         """Whether a tile is 0 beyond the array along ``k``: it is loaded so, and what is done to it keeps zeros."""
         front = [(value, axes, k)]
+        seen: set[tuple[Value, Axes, Axis]] = set()
         while front:
-            value, axes, k = front.pop()
+            if (here := front.pop()) in seen:
+                continue
+            seen.add(here)
+            value, axes, k = here
             op = value.defining
             if k not in axes or value in self.scalars or not reads_as_zero(value.tile.dtype):
                 return False

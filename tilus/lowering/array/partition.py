@@ -98,6 +98,30 @@ def partition(function: Function, outputs: Sequence[Value]) -> Partition:
     return _Partition(function, outputs).run()
 
 
+class _Reads:
+    """How many accesses computing one element of a value takes, where what an access reads is computed at each place
+    anew: a chain in which each step has two shifts of the one before takes two to the power of its length."""
+
+    def __init__(self) -> None:
+        self.first: dict[Value, frozenset[AffineAccess]] = {}  # accesses below a value, without those below them
+        self.below: dict[AffineAccess, int] = {}
+
+    def of(self, value: Value, stored: Collection[Value]) -> int:
+        return sum(self.below[access] for access in self._first(value, stored))
+
+    def add(self, op: Operation, stored: Collection[Value]) -> None:
+        """After what its operands are computed from."""
+        if isinstance(op, AffineAccess):
+            self.below[op] = 1 + self.of(op.x, stored)
+            first = frozenset([op])
+        else:
+            first = frozenset[AffineAccess]().union(*(self._first(v, stored) for v in op.operands))
+        self.first.update((result, first) for result in op.results)
+
+    def _first(self, value: Value, stored: Collection[Value]) -> frozenset[AffineAccess]:
+        return frozenset() if strip(value) in stored else self.first.get(value, frozenset())
+
+
 class _Partition:
     def __init__(self, function: Function, outputs: Sequence[Value]) -> None:
         self.function = function
@@ -149,6 +173,7 @@ class _Partition:
         and not hidden in another one."""
         inside: dict[Value, frozenset[Heavy]] = {}
         depth: dict[Value, int] = {}  # reductions one upon the other below a value
+        reads = _Reads()
 
         def of(value: Value) -> frozenset[Heavy]:
             return frozenset() if value in self.stored else inside.get(value, frozenset())
@@ -186,7 +211,8 @@ class _Partition:
                 if of(op.x):
                     self._keep("what is sorted holds sums", strip(op.x))
             elif isinstance(op, AffineAccess):
-                if of(op.x) or (_overlaps(op) and self._takes_long(op.x)):
+                if (of(op.x) or (_overlaps(op) and self._takes_long(op.x))
+                        or reads.of(op.x, self.stored) > MOST_ACCESSES):
                     self._keep("slices or windows would compute its elements again", strip(op.x))
                 inside[op.result] = frozenset()
             else:
@@ -197,6 +223,7 @@ class _Partition:
                     union = frozenset(h for h in union if isinstance(h, PRODUCTS))
                 for result in op.results:
                     inside[result] = union
+            reads.add(op, self.stored)
             below = max((0 if strip(v) in self.stored else depth.get(v, 0) for v in op.operands), default=0)
             depth.update((result, below + isinstance(op, Reduce)) for result in op.results)
 
