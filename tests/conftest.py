@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import sweeps
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("tilus", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -52,7 +55,9 @@ def _all_threads() -> None:
     pool_ir.WORTH_CALLING = pool_ir.WORTH_WAKING = 1
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are deselected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    sweeps.mark(items)
     skip = pytest.mark.skip(reason="no GPU")
     for item in items:
         if item.get_closest_marker("device"):
@@ -60,6 +65,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.user_properties.append(("device", True))
             if not gpu_present():
                 item.add_marker(skip)
+
+
+def pytest_collection_finish() -> None:
+    # What is there by now stays; collecting walks what compilations make, and finds little.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

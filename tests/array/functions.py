@@ -146,7 +146,7 @@ FUNCTIONS: dict[str, tuple[Any, Any, list[tuple[tuple[int, ...], ...]], int]] = 
     "sum_of_squares": (sum_of_squares, lambda x: (x * x).sum(), [((0, 4),), ((7,),), ((100, 30),), ((3, 4, 5),)], 2),
     "centre_columns": (centre_columns, lambda x: x - x.mean(0), [((50, 20),), ((3000, 3),)], 1),
     "both_ways": (both_ways, lambda x: x / x.sum(0, keepdims=True) - x.sum(1, keepdims=True), [((50, 20),)], 2),
-    "every_axis": (every_axis, lambda x: (x.sum(0), x.max(1), x.min(2), x.sum(2).sum(1)), [((3, 50, 20),)], 4),
+    "every_axis": (every_axis, lambda x: (x.sum(0), x.max(1), x.min(2), x.sum(2).sum(1)), [((3, 50, 20),)], 1),
     "add_transposed": (add_transposed, lambda x, y: x + y.T, [((50, 20), (20, 50))], 1),
     "split_outputs": (split_outputs, lambda x, y: (x + y, x - y), [((50, 20), (20,)), ((2, 3, 4, 5), (3, 1, 5))], 1),
     "product_and_more": (product_and_more, lambda x, w: (x @ w, np.tanh(x @ w), (x @ w).sum(1)),

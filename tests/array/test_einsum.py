@@ -34,6 +34,7 @@ def assert_near(found: Array, wanted: Array) -> None:
     assert np.linalg.norm(found - wanted) <= 1e-6 * np.linalg.norm(wanted)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("indices", CASES)
 def test_indices(indices: str, engine: str) -> None:
@@ -93,6 +94,7 @@ def three(x, y, z, indices: str):
     return tl.einsum(indices, x, y, z)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES[:3])
 @pytest.mark.parametrize("indices", ["ij->ji", "ij->", "ijk->ki", "ij", "ij,jk", "kj,ji", "ij,jk,kl->il", "ij,jk,ik->i",
                                      "ab,b,b->a", "ij,kl,jl->ik", "i,j,k->kij", "ij,jk,kl"])

@@ -51,6 +51,7 @@ def test_against_numpy(name: str, engine: str) -> None:
         check(function, reference, arguments, engine)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 @pytest.mark.parametrize("name", ["mlp", "softmax", "rms_norm", "layer_norm"])
 def test_element_types(name: str, dtype: Any) -> None:

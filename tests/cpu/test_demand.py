@@ -92,6 +92,7 @@ def test_byte_products_that_are_stored_beyond_a(a_type: tl.DType, shape: tuple[i
     assert not c[m:].any()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("shape", [(1, 1, 300, 4, 2, 64), (2, 5, 70, 2, 1, 40), (1, 129, 130, 2, 2, 32)])
 @pytest.mark.parametrize("causal", [False, True])
 def test_few_queries(shape: tuple[int, ...], causal: bool) -> None:
@@ -119,6 +120,7 @@ def test_a_tile_that_goes_to_arrays_of_different_lengths() -> None:
     np.testing.assert_allclose(y, want[:20], rtol=1e-5)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("columns", [1, 2, 3, 7, 8, 9])
 @pytest.mark.parametrize("shape", [(300, 1100), (128, 64), (9, 5000), (131, 7)])
 @pytest.mark.parametrize("BM", [128, 13])

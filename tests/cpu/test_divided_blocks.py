@@ -76,6 +76,7 @@ def product(a: Any, b: Any) -> list[Any]:
     return [a @ b]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", ["f4", "f2", tl.bf16.numpy])
 @pytest.mark.parametrize(("m", "n", "k"), [(128, 128, 64), (127, 90, 33), (25, 128, 70), (130, 40, 16), (9, 300, 40)])
 @pytest.mark.parametrize("turned", ["", "ab"])

@@ -182,6 +182,7 @@ def _nearest_bf16(value: float) -> int:
     return encode_float(float(value), dt.bf16)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("source", [*INTEGERS, *FLOATS, dt.bool_], ids=str)
 @pytest.mark.parametrize("target", [*INTEGERS, *FLOATS, dt.bool_], ids=str)
 def test_casts(source: dt.DType, target: dt.DType) -> None:

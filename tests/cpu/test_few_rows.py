@@ -56,6 +56,7 @@ TYPES = [tl.f32, tl.f16, tl.bf16, tl.u8, tl.i8, tl.u1, tl.u2, tl.u3, tl.u4, tl.i
          tl.f4e2m1, tl.nf4, tl.ternary, tl.f8e4m3fn]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("order", ["columns", "depth"])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_types_and_rows(dtype: Any, order: str) -> None:
@@ -87,6 +88,7 @@ def test_every_number_of_rows(BM: int) -> None:
             check(c, a, wide.T if order == "depth" else wide, 96)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("k", [0, 1, 31, 64, 65, 300])
 @pytest.mark.parametrize("n", [1, 7, 64, 100, 130])
 def test_odd_extents(k: int, n: int) -> None:
@@ -133,6 +135,7 @@ def scaled(dtype: Any, zero: str, *, group: int = 64, BM: int = 16, BN: int = 12
     return grouped.on("cpu")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("order", ["columns", "depth"])
 @pytest.mark.parametrize("zero", ["none", "one", "each"])
 @pytest.mark.parametrize("dtype", [tl.u8, tl.u4, tl.u3, tl.f6e3m2, tl.nf4], ids=str)

@@ -33,6 +33,7 @@ def expected(x: Any, at: Any, first: int, count: int) -> Any:
     return np.where(inside, x.astype("f")[np.clip(places, 0, len(x) - 1)], 0)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ROUTES)
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("dtype", TYPES + OTHERS)

@@ -44,6 +44,7 @@ def numbers(shape: tuple[int, ...], dtype: Any) -> Array:
     return rng.standard_normal(shape).astype(dtype.numpy)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("keepdims", [False, True])
 @pytest.mark.parametrize(("kind", "dtype"), [
     ("sum", tl.f32), ("sum", tl.f64), ("sum", tl.i32), ("sum", tl.u64), ("sum", tl.f16), ("max", tl.f32),

@@ -44,6 +44,7 @@ def check(c: Array, before: Array, a: Array, b: Array) -> None:
     assert np.all(np.abs(c - (before.astype("d") + a @ b)) <= bound)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16, np.float64], ids=lambda d: d.__name__)
 @pytest.mark.parametrize("columns", [False, True])
 def test_rows_and_columns(dtype: Any, columns: bool, threads: int) -> None:

@@ -50,6 +50,7 @@ def operands(m: int, k: int, dtype: Any) -> tuple[Array, Array, Array]:
     return x, w, np.zeros((m, k), "f")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("name", TYPES)
 def test_powers(name: str, within: bool, threads: int) -> None:

@@ -20,6 +20,7 @@ def scans(x: tl.f32["M", "N"], y: tl.f32["M", "N"], z: tl.i64["M", "N"], w: tl.f
     tl.store(w, (i * 4, 0), tl.cumprod(1 + tile.to(tl.f64) / 100, 1, reverse=reverse))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("level", ["", "avx2", "sse2"])
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 @pytest.mark.parametrize("columns", [16, 20, 37, 64, 97, 257])

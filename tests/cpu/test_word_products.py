@@ -59,6 +59,7 @@ def check_pairs(shape: tuple[int, int, int], tile: tuple[int, int, int], turned:
     assert np.linalg.norm(c.astype("d") - want) <= 4e-3 * np.linalg.norm(want)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("types", list(combinations((np.int8, np.uint8), repeat=2)))
 @pytest.mark.parametrize("turned", TURNED)
 @pytest.mark.parametrize("tile", TILES)
@@ -67,6 +68,7 @@ def test_bytes(tile: tuple[int, int, int], turned: str, types: tuple[Any, Any]) 
         check_bytes(shape, tile, types, turned)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("turned", TURNED)
 @pytest.mark.parametrize("tile", [*TILES, (20, 33, 17)])
 def test_pairs(tile: tuple[int, int, int], turned: str) -> None:

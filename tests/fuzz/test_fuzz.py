@@ -31,6 +31,7 @@ def test_the_gpu_routes_agree(chunk: int) -> None:
     assert not found, "\n\n".join(map(str, found))
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("chunk", range(10))
 def test_passes_and_the_python_engine_agree(chunk: int) -> None:
     seeds = range(2000 + CHUNK * chunk, 2000 + CHUNK * (chunk + 1))
@@ -38,9 +39,11 @@ def test_passes_and_the_python_engine_agree(chunk: int) -> None:
     assert not found, "\n\n".join(map(str, found))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda p: p.stem)
-def test_programs_that_failed_once(path: Path) -> None:
-    found = check_program(Program.from_json(path.read_text()), ["cpu", "python", "passes:sm_80", *GPU])
+@pytest.mark.parametrize("engine", ["cpu", "python", "passes:sm_80", *GPU])
+def test_programs_that_failed_once(engine: str, path: Path) -> None:
+    found = check_program(Program.from_json(path.read_text()), [engine])
     assert not found, "\n\n".join(map(str, found))
 
 

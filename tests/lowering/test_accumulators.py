@@ -60,6 +60,7 @@ def expected(form: str, a: Any, b: Any, bias: Any) -> Any:
     }[form]()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("form", ["column", "row", "maximum of rows", "maximum of columns", "scalar", "used twice",
                                   "of a loop", "chained"])

@@ -63,6 +63,7 @@ def test_many_threads_on_one_element(engine: str) -> None:
     assert y.tolist() == [np.nanmax(x), min(0, np.nanmin(x))]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", [tl.f32, tl.f64])
 def test_exchange_and_swap(dtype: tl.DType, engine: str) -> None:

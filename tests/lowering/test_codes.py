@@ -84,6 +84,7 @@ def test_every_float_on_cpu(dtype: tl.DType) -> None:
     check_encoding(dtype, "cpu", inputs(dtype, 1_000_000), slice(None))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", GPU_ROUTES)
 @pytest.mark.parametrize("dtype", CHOSEN, ids=str)
 def test_gpu(dtype: tl.DType, engine: str) -> None:

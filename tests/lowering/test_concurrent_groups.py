@@ -264,6 +264,7 @@ KERNELS = {
 """What each computes, and how many operations its groups are."""
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
 def test_values(kernel: Any, engine: str) -> None:

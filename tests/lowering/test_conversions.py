@@ -53,6 +53,7 @@ def test_every_program_is_exact(name: str) -> None:
                 assert not ordered or list(p.order) == sorted(p.order)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("target", [f16, bf16, f32], ids=str)
 @pytest.mark.parametrize("source", [integer(bits, signed) for bits in range(1, 9) for signed in (False, True)], ids=str)
 def test_differences_are_exact(source: DType, target: DType) -> None:
@@ -156,6 +157,7 @@ def check(source: DType, target: DType, where: str, route: str, ordered: bool) -
     np.testing.assert_array_equal(run(source, target, where, route, ordered, codes), wanted)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 @pytest.mark.parametrize("where", ["sm_80", "sm_90a", "sm_120a"])
 @pytest.mark.parametrize("name", ["i4", "f4e2m1", "f6e3m2", "f8e4m3fn", "f8e5m2"])

@@ -44,6 +44,7 @@ def floors(x: Any, y: Any, dtype: tl.DType) -> Any:
     return np.array(codes, f"u{dtype.bits // 8}").view(dtype.numpy)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES[1:])
 @pytest.mark.parametrize("dtype", [tl.f32, tl.f64, tl.f16, tl.bf16])
 def test_floor_division(dtype: tl.DType, engine: str) -> None:

@@ -38,6 +38,7 @@ CASES = [  # element type, accumulator, precision, engine, units
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{np.dtype(c[0]).name}-{c[3]}")
 def test_units_agree(case: Any, route: str) -> None:

@@ -63,6 +63,7 @@ def layout_of(name: str, x: Any) -> Any:
     return x.T if name == "columns_first" else x
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(40, 256, 50), (33, 100, 19), (7, 77, 5)])
 @pytest.mark.parametrize("name", KERNELS)
@@ -135,6 +136,7 @@ def paged(q: tl.f16["R", "D"], pages: tl.f16["P", "B", "D"], table: tl.i32["L"],
         tl.store(c, (0, t), tl.dot(x, y.T))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("count", "depth", "columns"), [(70, 100, 72), (64, 128, 64), (5, 7, 3)])
 def test_staged_rows(count: int, depth: int, columns: int, engine: str) -> None:
@@ -148,6 +150,7 @@ def test_staged_rows(count: int, depth: int, columns: int, engine: str) -> None:
     np.testing.assert_array_equal(c, expected)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("length", "size"), [(256, 16), (200, 16), (130, 7)])
 def test_staged_pages(length: int, size: int, engine: str) -> None:
@@ -186,6 +189,7 @@ def convolution(x: tl.f16["H", "W", "C"], w: tl.f16["K", "N"], y: tl.f32["M", "N
     tl.store(y, (i * BM, j * BN), acc)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("channels", "columns"), [(16, 32), (8, 40), (12, 16), (5, 7)])
 def test_convolution(channels: int, columns: int, engine: str) -> None:

@@ -105,6 +105,7 @@ KERNELS = {"named_memory": (named_memory, named_memory_reference), "sums": (sums
            "in_a_loop": (in_a_loop, in_a_loop_reference), "conversions": (conversions, conversions_reference)}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("second", [4, 8, 12])
 @pytest.mark.parametrize("name", KERNELS)

@@ -90,6 +90,7 @@ def expected(kernel: Any, x: np.ndarray, n: int) -> np.ndarray:
 KERNELS = (multiply_adds, loads, used_twice, scalars, integers, moved)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: k.__name__)
 def test_longer_than_python_recurses(kernel: Any, engine: str) -> None:

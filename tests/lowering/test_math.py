@@ -117,6 +117,7 @@ def test_every_function_is_native_or_expanded_and_has_a_reference() -> None:
     assert set(BOUNDS) - {"fmod"} == set(REFERENCES) | set(PAIRS)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("name", "dtype"), TYPES)
 @pytest.mark.parametrize("function", sorted(REFERENCES))
 def test_error_bounds(function: str, name: str, dtype: Any) -> None:

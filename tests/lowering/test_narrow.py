@@ -47,6 +47,7 @@ def unpack(x: tl.u8["N"], numbers: tl.f64["M"], whole: tl.i64["M"], back: tl.u8[
     tl.store(equal, 0, tl.where(v == v[3:4], 1, 0).to(tl.u8))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_unpack(engine: str, dtype: tl.DType) -> None:
@@ -78,6 +79,7 @@ def pack(x: tl.f32["N"], counts: tl.i32["N"], a: tl.u8["K"], b: tl.u8["K"], dtyp
     tl.store(b, 0, tl.view(w, dtype=tl.u8, layout=bytes, from_layout=eight))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_pack(engine: str, dtype: tl.DType) -> None:

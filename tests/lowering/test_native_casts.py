@@ -38,6 +38,7 @@ def test_every_code(source: tl.DType, target: tl.DType, engine: str) -> None:
     check(source, target, np.arange(256, dtype=np.uint8).view(source.numpy), engine)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("source", NUMBERS)
 @pytest.mark.parametrize("target", BYTES)
@@ -51,6 +52,7 @@ def test_every_tie_and_its_neighbours(source: tl.DType, target: tl.DType, engine
     check(source, target, x, engine)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("size", [1, 32, 64, 96, 100])
 def test_sizes(size: int, engine: str) -> None:
@@ -81,6 +83,7 @@ def near_ties(dtype: tl.DType) -> Any:
     return np.array([*inside, dtype.min_value, dtype.max_value], dtype.numpy)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
                                     "simulate:sm_90a:cuda", "simulate:sm_75:ptx"])
 @pytest.mark.parametrize("target", [tl.f16, tl.bf16])

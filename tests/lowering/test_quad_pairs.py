@@ -56,6 +56,7 @@ CASES += [((16, 64, 32, 4), "nn", tl.f32), ((16, 64, 32, 4), "tt", tl.f16), ((16
 """Rows, columns and depth of a block's tiles, and its warps; which operands are turned; the type of the sums."""
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize(("tile", "order", "accumulator"), CASES, ids=str)
 def test_products(tile, order, accumulator, via):

@@ -20,6 +20,7 @@ def reduction(name, dtype):
     return kernel
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize("dtype", [tl.i32, tl.u32, tl.i64], ids=str)
 @pytest.mark.parametrize("name", KINDS)

@@ -60,6 +60,7 @@ ASKED = ((2, 1, False), (3, 2, True), (3, 2, False), (4, 1, None), (1, 3, None))
 OTHERS = (LoopSchedule(4, 4, 16, True), LoopSchedule(2, 3), LoopSchedule(5, split=True), LoopSchedule())
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("stages", "unroll", "prefetch"), ASKED)
 def test_values(stages: int, unroll: int, prefetch: bool | None, engine: str) -> None:

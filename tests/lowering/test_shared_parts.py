@@ -28,6 +28,7 @@ def products(a: tl.f16["M", "D"], b: tl.f16["N", "D"], c: tl.f32["M", "N"], bloc
 ENGINES = ["interpret", "cpu", "simulate:sm_70:ptx", "simulate:sm_70:cuda", "simulate:sm_80:ptx", "simulate:sm_80:cuda"]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("block", "BN"), [(128, 32), (96, 24), (20, 4)], ids=str)
 def test_products(block: int, BN: int, engine: str) -> None:

@@ -75,6 +75,7 @@ def test_convert(engine, pair):
     np.testing.assert_array_equal(*(a[1].astype(np.float64) if pair[1].is_float else a[1] for a in (actual, expected)))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ROUTES)
 @pytest.mark.parametrize("shape", [(16, 64), (13, 50), (1, 1)])
 def test_reductions(engine, shape):
@@ -139,6 +140,7 @@ MATMULS = [("sm_80", tl.f16, tl.f32, 2e-6), ("sm_80", tl.bf16, tl.f32, 2e-6), ("
            ("sm_120a", tl.bf16, tl.f32, 2e-6), ("sm_70", tl.f16, tl.f32, 2e-6)]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("route", ["cuda", "ptx"])
 @pytest.mark.parametrize("case", MATMULS, ids=lambda c: f"{c[0]}-{c[1]}")
 @pytest.mark.parametrize("shape", [(64, 64, 96), (70, 72, 40), (33, 65, 17)])

@@ -48,6 +48,7 @@ def test_no_spills(via: str, name: str) -> None:
     assert compiled.metadata["registers"] < 255
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:cuda", "simulate:sm_80:ptx"])
 @pytest.mark.parametrize("dtype", [tl.f32, tl.f64])
 @pytest.mark.parametrize("name", ["sin", "cos", "tan"])

@@ -47,6 +47,7 @@ def expected(kind: str, a: Any, b: Any, keep: Any, count: int) -> Any:
     return np.where(below, a.astype("f4"), 1.0 if kind == "ones" else 0.0) @ b.astype("f4")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("kind", "shape", "dtype"), [
     ("rows", (64, 64, 64), tl.f16), ("depth", (33, 32, 70), tl.f16), ("both", (40, 31, 72), tl.bf16),

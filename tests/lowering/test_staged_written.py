@@ -48,6 +48,7 @@ def run(where: str, engine: str, shape: tuple[int, int, int]) -> None:
     np.testing.assert_array_equal(a, before + 1)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("where", ["before", "after", "meanwhile", "synchronised"])
 @pytest.mark.parametrize("engine", ["simulate:sm_80:ptx", "simulate:sm_90a:cuda", "interpret", "cpu"])
 def test_values(engine: str, where: str) -> None:

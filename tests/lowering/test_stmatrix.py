@@ -72,6 +72,7 @@ TILES = [(64, 64, 4), (128, 32, 4), (16, 64, 2), (16, 24, 1), (48, 80, 4)]
 """Rows and columns of a block's tile, and its warps."""
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize(("target", "output"), [("sm_90a", tl.f16), ("sm_120a", tl.bf16)], ids=str)
 @pytest.mark.parametrize("tile", TILES, ids=str)

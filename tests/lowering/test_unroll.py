@@ -106,6 +106,7 @@ def product(a: tl.f16["M", "K"], b: tl.f16["K", "N"], c: tl.f32["M", "N"], stage
     tl.store(c, (0, 0), acc)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:cuda", "simulate:sm_80:ptx", "simulate:sm_75:cuda"])
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize("depth", [17, 64, 290])

@@ -57,6 +57,7 @@ def test_where_there_are_none() -> None:
     assert opcodes(add, tl.f32, "sm_90", "ptx", "contiguous") == {"add.f32"}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["simulate:sm_90a:ptx", "simulate:sm_90a:cuda", "simulate:sm_80:ptx", "interpret",
                                     "cpu"])
 @pytest.mark.parametrize("shape", [(1, 1), (16, 64), (33, 72), (20, 61)])

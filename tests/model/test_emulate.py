@@ -42,6 +42,7 @@ def loops(sample: Sample, block: int = 0, warp: int = 0) -> list[LoopRun]:
     return [part for part in sample.blocks[block].warps[warp] if isinstance(part, LoopRun)]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("target", ["sm_80", "sm_120a"])
 @pytest.mark.parametrize(("type_", "start", "step", "end", "condition"), [
     ("int", 0, 3, 10_000, "i < n"), ("int", 100_000, -7, 11, "i >= n"), ("unsigned", 5, 1, 70_005, "i != n"),

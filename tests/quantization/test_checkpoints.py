@@ -63,6 +63,7 @@ def same(found: tl.Quantized, expected: tl.Quantized) -> None:
     assert (found.dtype, found.shape, found.group, found.axis) == (expected.dtype, expected.shape, expected.group, 0)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
 @pytest.mark.parametrize("form", [{}, {"symmetric": False}, {"act_order": True}, {"less_one": False}], ids=str)
 def test_gptq(bits: int, form: dict[str, Any], tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ FORMS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_equals_the_algorithm(form: dict[str, Any], bits: int) -> None:

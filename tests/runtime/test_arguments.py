@@ -179,6 +179,7 @@ def torch() -> Any:
         yield module
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", odd_inputs())
 def test_inputs(name: str, engine: str) -> None:

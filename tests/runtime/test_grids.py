@@ -33,6 +33,7 @@ def rows(out: tl.i32["M", "N"]) -> None:
     out[j, i] = (j * 10 + i).to(tl.i32)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("x", "y", "z"), [(1, 65536, 1), (1, 2, 65537), (1, 65535, 1)])
 def test_long_axes(engine: str, x: int, y: int, z: int) -> None:

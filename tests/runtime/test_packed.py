@@ -55,6 +55,7 @@ def dequantise(w: Any["M", "N"], scale: tl.f32["M"], y: tl.f32["M", "N"]):
     tl.store(y, (i * 4, j * 32), x * tl.load(scale, i * 4, 4)[:, None])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_load(dtype: tl.DType, engine: str) -> None:
@@ -86,6 +87,7 @@ def typed(kernel: tl.JitFunction, **annotations: Any) -> tl.JitFunction:
     return tl.jit(function)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_store(dtype: tl.DType, engine: str) -> None:
@@ -129,6 +131,7 @@ def by_shared(source: Any["N"], target: Any["N"], single: Any["N"], dtype: tl.DT
     single[n] = source[n + 1]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_copies(dtype: tl.DType, engine: str) -> None:
@@ -181,6 +184,7 @@ def test_take_from_outside(engine: str) -> None:
     assert np.array_equal(y, np.where((i >= 0) & (i < 8), tl.unpack(x)[i % 8], np.float32(0)))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", [e for e in ENGINES if e != "python"])
 @pytest.mark.parametrize("dtype", [tl.nf4, tl.ternary], ids=str)
 def test_products_in_fused_functions(dtype: tl.DType, engine: str) -> None:
@@ -335,24 +339,26 @@ WIDTHS = [tl.integer(n, signed=s) for n, s in (
     (24, False), (28, True), (29, False), (31, True), (47, False), (50, True), (53, True), (57, False), (63, True))]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", WIDTHS, ids=str)
-def test_runs(dtype: tl.DType) -> None:
+@pytest.mark.parametrize(("shape", "width"), [((9, 161), 64), ((8, 33), 256), ((9, 24), 8), ((3, 4), 16), ((5, 40), 4)],
+                         ids=str)
+def test_runs(dtype: tl.DType, shape: tuple[int, int], width: int) -> None:
     """Rows that begin at every bit of a byte, and end within a vector; each element and no other is moved."""
     wide = tl.i64 if dtype.bits > 32 else tl.i32
     load = typed(to_wide, w=dtype["M", "N"], y=wide["M", "N"]).on("cpu")
     store = typed(to_narrow, w=dtype["M", "N"], y=wide["M", "N"]).on("cpu")
-    for shape, width in (((9, 161), 64), ((8, 33), 256), ((9, 24), 8), ((3, 4), 16), ((5, 40), 4)):
-        w = some(dtype, shape, 1)
-        codes = codes_of(w)
-        y = np.zeros(shape, wide.numpy)
-        load(w, y, width=width, wide=wide)
-        np.testing.assert_array_equal(y, cast(codes.astype(held_as(dtype)), dtype, wide))
-        v = some(dtype, shape, 2)
-        moved = codes_of(v)
-        moved[:, 3:] = codes[:, 3:]
-        expected = bytes_with(v, moved)
-        store(y, v, width=width, dtype=dtype)
-        np.testing.assert_array_equal(v.base, expected)
+    w = some(dtype, shape, 1)
+    codes = codes_of(w)
+    y = np.zeros(shape, wide.numpy)
+    load(w, y, width=width, wide=wide)
+    np.testing.assert_array_equal(y, cast(codes.astype(held_as(dtype)), dtype, wide))
+    v = some(dtype, shape, 2)
+    moved = codes_of(v)
+    moved[:, 3:] = codes[:, 3:]
+    expected = bytes_with(v, moved)
+    store(y, v, width=width, dtype=dtype)
+    np.testing.assert_array_equal(v.base, expected)
 
 
 def test_nothing_is_read_past_the_end() -> None:

@@ -51,6 +51,7 @@ def weights(dtype: tl.DType, *shape: int) -> tuple[tl.PackedArray, np.ndarray]:
     return packed, tl.unpack(packed).astype(np.float64)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_product(dtype: tl.DType, engine: str) -> None:

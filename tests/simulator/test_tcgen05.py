@@ -446,6 +446,7 @@ def places(shape: str, count: int, packed: bool) -> Callable[[int, int], tuple[i
     return place
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("shape", "count"), SHAPES)
 @pytest.mark.parametrize("packed", [False, True])
 def test_load_and_store(shape: str, count: int, packed: bool) -> None:

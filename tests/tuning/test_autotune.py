@@ -50,6 +50,7 @@ def chosen(m: int, target: str = "cpu", **fixed: int) -> dict[str, Any]:
     return product.choose({**dict(zip("abc", arrays(m), strict=True)), **fixed}, target)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["cpu", "interpret", "python", "simulate:sm_80"])
 @pytest.mark.parametrize("m", [0, 1, 50])
 def test_it_computes_what_the_kernel_does(engine: str, m: int) -> None:

@@ -53,6 +53,7 @@ def shares(D: int, N: int, B: int, target: Target, gates: int) -> Iterator[float
                         break
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("target", ["sm_80", "sm_86", "sm_90"])
 @pytest.mark.parametrize(("D", "N"), SHAPES)
 def test_the_shapes_of_the_paper(D: int, N: int, target: str) -> None:

@@ -116,6 +116,7 @@ def run(program: Program, m: int, n: int, k: int, **options: object) -> Report:
     return report
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("order", ["random", "early", "late", "program"])
 @pytest.mark.parametrize("shape", [(128, 256, 64), (300, 520, 192), (70, 33, 70), (17, 300, 129), (16, 16, 200)])
 def test_matmul(shape: tuple[int, int, int], order: str):

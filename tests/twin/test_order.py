@@ -196,6 +196,7 @@ def test_programs_of_both_kinds(kind: str):
     assert PROGRAMS / 10 < racing < PROGRAMS * 19 / 20
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("order", ["random", "early", "late", "program"])
 @pytest.mark.parametrize("kind", PIPES)
 def test_findings_are_races(kind: str, order: str, kernels: dict[str, Kernels]):

@@ -55,6 +55,7 @@ def gradients(shape: tuple[int, ...], dtype: tl.DType, causal: bool, engine: str
     return found, reference(*(wide(x) for x in (q, k, v, do)), causal)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("shape", [s for s in SHAPES if all(s)], ids=str)
 def test_the_three_together(shape: tuple[int, ...], causal: bool) -> None:

@@ -61,6 +61,7 @@ def capped(batch: int, h: int, sq: int, sk: int) -> Variant:
     return variant
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("make", [alibi, bias, capped, documents])
 def test_variants(make: Callable[..., Variant], engine: str) -> None:

@@ -26,6 +26,7 @@ def gradients(operands: tuple[Any, ...], form: Form, engine: str, ordered: bool,
     return [dq, dk, dv]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [tl.f16, tl.f32], ids=str)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engines(engine: str, dtype: tl.DType) -> None:

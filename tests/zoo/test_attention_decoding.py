@@ -138,6 +138,7 @@ def test_splits(engine: str) -> None:
         problem.check(decode(problem.q, problem.cache, form, splits=splits, engine=engine, BN=32), form)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", engines("cuda"))
 @pytest.mark.parametrize("page", [16, 64, 24])
 def test_pages(page: int, engine: str) -> None:
@@ -163,6 +164,7 @@ def test_caches_of_4_bits(form: tuple[tl.DType, int, int, int, tl.DType], engine
     problem.check(decode(problem.q, problem.cache, splits=2, engine=engine, BN=32))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", engines("cuda"))
 @pytest.mark.parametrize(("page", "interleaved", "kind"), [(0, False, None), (16, True, None), (24, False, tl.i8)],
                          ids=["rows", "pages", "int8"])

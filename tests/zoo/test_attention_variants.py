@@ -151,6 +151,7 @@ def run_variant(make: Callable[..., Variant], shape: tuple[int, ...], engine: st
         check(flash_attention(q, k, v, form, blocks, engine), q, k, v, **variant.meaning)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("make", VARIANTS)
 def test_variants(make: Callable[..., Variant], engine: str) -> None:

@@ -74,6 +74,7 @@ def test_scaled(types: tuple[tl.DType, tl.DType], engine: str) -> None:
         assert run(scaled.scaled_matmul, case, engine) <= case.tolerance, shape
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
 @pytest.mark.parametrize("dtype", [tl.i8, tl.i4], ids=str)
 def test_quantised_operands(dtype: tl.DType, engine: str) -> None:

@@ -23,6 +23,7 @@ SMALL = {"block": 32, "BM": 32, "BN": 16, "parts": 2, "warps": 2}
 LENGTHS = [(1, 67), (17, 16), (65, 63), (70, 131), (131, 70)]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("engine", ["interpret", "cpu", "python"])
 def test_shapes(engine: str, causal: bool) -> None:

@@ -173,6 +173,7 @@ PUBLISHED = [(1, h, t, d, d) if t == 63 and h == 4 else pytest.param((1, h, t, d
              for t, d, h in itertools.product((63, 1024, 2048), (60, 64, 128), (1, 4, 8))]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("temper", [0.1, 1.0, 10.0])
 @pytest.mark.parametrize("shape", PUBLISHED, ids=str)
 def test_published_shapes(shape: tuple[int, ...], temper: float) -> None:

@@ -95,6 +95,7 @@ def example(dtype: tl.DType = tl.u8, channels: int = 3, count: int = 5) -> tuple
     return random_image(rng, (ROWS, COLUMNS, channels), dtype), random_crops(rng, count, ROWS, COLUMNS)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CHAINS])
 def test_components(name: str, engine: str) -> None:

@@ -70,6 +70,7 @@ def test_types_on_the_cpu(wtype: tl.DType) -> None:
             check(Problem(m, n, k, wtype, dtype), "cpu", prepacked=False)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("wtype", SOME, ids=str)
 def test_prepacked(wtype: tl.DType, route: str) -> None:
@@ -94,6 +95,7 @@ FORMS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["interpret", "cpu", *ROUTES])
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_scales(form: dict[str, Any], engine: str) -> None:
@@ -101,6 +103,7 @@ def test_scales(form: dict[str, Any], engine: str) -> None:
         check(Problem(5, 72, 256, wtype, **form), engine, prepacked=":" in engine)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:ptx"])
 @pytest.mark.parametrize("dtype", [tl.f16, tl.bf16], ids=str)
 @pytest.mark.parametrize("format", [tl.mxfp4, tl.mxfp6e3m2, tl.mxfp8e5m2, tl.nvfp4], ids=lambda f: str(f.dtype))

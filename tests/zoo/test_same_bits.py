@@ -63,12 +63,14 @@ def check(run: Any, *arguments: Any) -> None:
             assert first.tobytes() == x.tobytes()
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [tl.bf16, tl.f32], ids=str)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: str(cell.name))
 def test_recurrent(cell: Cell, dtype: tl.DType) -> None:
     check(recurrent, cell, dtype)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("dtype", [tl.bf16, tl.f32], ids=str)
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(causal: bool, dtype: tl.DType) -> None:

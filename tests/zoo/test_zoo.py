@@ -62,6 +62,7 @@ def size_of(case: Case) -> int:
 CASES = [(name, dtype) for name in KERNELS for dtype in dtypes_of(name)]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 def test_small_shapes(name: str, dtype: tl.DType, engine: str) -> None:
@@ -95,6 +96,7 @@ def spread(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return view
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("name", KERNELS)
 def test_non_contiguous_views(name: str, engine: str) -> None:
