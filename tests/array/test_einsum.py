@@ -61,6 +61,7 @@ def windows_of(x: Array, sizes: tuple[int, int], stride: int, padding: int, dila
     return found[:, :, ::stride, ::stride, ::dilation, ::dilation]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("stride", "padding", "dilation"), [(1, 0, 1), (2, 1, 1), (1, 2, 2)])
 def test_convolution(stride: int, padding: int, dilation: int, engine: str) -> None:

@@ -40,6 +40,7 @@ def kernels_of(function: Any, arguments: Any) -> list[str]:
     return [k.name for k in specialisation.trace().kernels]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_against_numpy(name: str, engine: str) -> None:

@@ -70,6 +70,7 @@ def test_products(engine: str) -> None:
     close(other, 2 * (y.astype("d") @ b.astype("d")), 1e-3)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("function", [elementwise, reductions, products], ids=lambda f: str(f.__name__))
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
 def test_one_launch_without_spills(function: Any, via: str) -> None:

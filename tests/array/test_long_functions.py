@@ -56,6 +56,7 @@ def test_movements(engine: str) -> None:
     np.testing.assert_allclose(out, X.T + 401, rtol=1e-5)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("axes", [(1,), (0, 1)], ids=["rows", "by turns"])
 def test_chains_of_reductions(engine: str, axes: tuple[int, ...]) -> None:

@@ -48,6 +48,7 @@ def pieces(function: Any, *arguments: Any) -> tuple[int, int, str]:
     return int(found[1]), int(found[2]), found[3]
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("widths", [(64, 96, 96, 50, 96), (5, 70, 3, 33, 1), (16, 16, 16, 16, 16)])
 def test_chain(engine: str, widths: tuple[int, ...]) -> None:

@@ -44,6 +44,7 @@ def uniform(shape: tuple[int, ...], seed: int, offset: int = 0) -> Array:
     return (words(seed, index)[0] >> np.uint32(8)).astype(np.float64) / 2**24
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(5, 70), (1, 3), (40, 1), (3, 0)], ids=str)
 def test_numbers_are_those_of_the_counter(engine: str, shape: tuple[int, int]) -> None:

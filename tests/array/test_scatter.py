@@ -85,6 +85,7 @@ def integers(low: int, high: int, *shape: int) -> Array:
     return np.random.default_rng(len(shape)).integers(low, high, shape)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(9, 33), (1, 5), (4, 1), (5, 0)])
 def test_rows_and_columns(engine: str, shape: tuple[int, int]) -> None:
@@ -145,6 +146,7 @@ def test_of_equal_indices_one_is_put(engine: str) -> None:
     check(found[4:], x[4:])
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", ["f2", "d", "i1", "u1", "i2", "i4", "u4", "i8", "?"])
 def test_types(engine: str, dtype: str) -> None:
@@ -183,6 +185,7 @@ def test_a_result_that_is_read_again(engine: str, dtype: str) -> None:
         check(found.astype("d"), wanted, tolerance)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("rows", [1, 17])
 def test_updates_that_are_products(engine: str, rows: int) -> None:

@@ -118,6 +118,7 @@ PRODUCTS = {
 }
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("depth", [1, 7, 32, 33, 100])
 @pytest.mark.parametrize("name", PRODUCTS)

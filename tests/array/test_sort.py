@@ -57,6 +57,7 @@ def check(x: Array, found: tuple[Array, Array], axis: int = -1, descending: bool
     np.testing.assert_array_equal(values, np.take_along_axis(x, places, axis))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(5, 40), (3, 0), (0, 3), (6, 1), (1, 7), (2, 3, 33), (129,), (70, 4)], ids=str)
 def test_short_rows(engine: str, shape: tuple[int, ...]) -> None:
@@ -67,6 +68,7 @@ def test_short_rows(engine: str, shape: tuple[int, ...]) -> None:
         check(x, ordered.on(engine)(x, 1), 1)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("extent", [1024, 1025, 2048, 5000])
 def test_long_rows(engine: str, extent: int) -> None:
@@ -90,6 +92,7 @@ def test_numbers_that_are_special(engine: str) -> None:
     check(x, first.on(engine)(x, 3, largest=False), k=3)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES[:3])
 @pytest.mark.parametrize("dtype", ["f2", "d", "i1", "u1", "i4", "u4", "i8", "u8", "?"])
 def test_types(engine: str, dtype: str) -> None:
@@ -106,6 +109,7 @@ def test_types(engine: str, dtype: str) -> None:
     check(x, first.on(engine)(x, 3), descending=True, k=3)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("k", [1, 4, 20])
 def test_the_greatest(engine: str, k: int) -> None:

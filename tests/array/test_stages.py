@@ -88,6 +88,7 @@ def test_opt_starts_from_array_level_text(tmp_path: Any) -> None:
     assert 'level="thread"' in lowered.output
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize("name", CALLS)
 def test_compiles_without_spills(name: str, via: str) -> None:

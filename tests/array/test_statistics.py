@@ -49,6 +49,7 @@ def check(found: Any, best: Any) -> None:
         assert np.abs(out.astype("d") - expected).max(initial=0) <= 2e-6 * np.abs(expected).max(initial=0), i
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 2, 2), (2, 40, 33)], ids=str)
 def test_statistics(engine: str, shape: tuple[int, ...]) -> None:
@@ -60,6 +61,7 @@ def test_statistics(engine: str, shape: tuple[int, ...]) -> None:
         wide - log_of_sums(wide, 2), log_of_sums(wide, (0, 1))[0, 0], log_of_sums(wide, None)[0, 0, 0]))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 1, 1), (0, 4, 2), (5, 33, 2)], ids=str)
 def test_moves(engine: str, shape: tuple[int, ...]) -> None:

@@ -24,6 +24,7 @@ def check(dtype: tl.DType, causal: bool, level: str, shape: tuple[int, ...], ord
     assert run(fast_attention_forward, one, f"ascend910b:{order}", **constants) <= one.tolerance, (shape, order)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("causal", [False, True])
 def test_shapes(causal: bool, level: str) -> None:

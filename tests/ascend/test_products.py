@@ -31,6 +31,7 @@ def product(dtype: tl.DType, left: bool, right: bool) -> tl.JitFunction:
     return multiply
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("left", "right"), [(False, False), (False, True), (True, False), (True, True)], ids=str)
 @pytest.mark.parametrize("dtype", [pytest.param(t, marks=pytest.mark.slow if t is tl.bf16 else ()) for t in ELEMENTS],
                          ids=str)

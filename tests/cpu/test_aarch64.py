@@ -40,6 +40,7 @@ def module_for(kernel: Any, arguments: list[Any], constants: dict[str, Any]) -> 
     return module
 
 
+@pytest.mark.sweep(keep=30)
 @pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 def test_zoo(name: str, dtype: tl.DType) -> None:
     module = module_of(name)
@@ -54,6 +55,7 @@ def test_the_least_processor() -> None:
         compiled(module, "generic")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize(("a", "b"), [(tl.i8, tl.i8), (tl.u8, tl.i8), (tl.i8, tl.u8), (tl.u8, tl.u8)], ids=str)
 @pytest.mark.parametrize("rows", [16, 64])
 def test_products_of_bytes(a: tl.DType, b: tl.DType, rows: int) -> None:
@@ -68,6 +70,7 @@ def test_products_of_bytes(a: tl.DType, b: tl.DType, rows: int) -> None:
     compiled(product.assume("contiguous", {}).trace())
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("stored", [tl.u4, tl.i4, tl.f4e2m1, tl.nf4, tl.u3, tl.f8e4m3fn], ids=str)
 @pytest.mark.parametrize("prepacked", [False, True])
 def test_products_with_packed_weights(stored: tl.DType, prepacked: bool) -> None:
@@ -106,6 +109,7 @@ def test_waiting_and_atomics(kernel: Any) -> None:
     compiled(kernel.assume("contiguous", {}).trace())
 
 
+@pytest.mark.sweep(keep=10)
 @pytest.mark.parametrize("seed", range(30))
 def test_random_programs(seed: int) -> None:
     program = generate(seed)

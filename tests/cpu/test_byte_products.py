@@ -200,6 +200,7 @@ def test_groups_and_zero_points(b_type: Any, prepacked: bool) -> None:
         check_groups(a_type, b_type, zero, shape, prepacked=prepacked)
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("b_type", [tl.u2, tl.u4, tl.i4, tl.i8], ids=str)
 def test_groups_on_levels(b_type: Any, level: str) -> None:
     check_groups(tl.i8, b_type, 2, (5, 96, 128), prepacked=True, BN=32, BK=32)

@@ -47,6 +47,7 @@ def test_along_memory(dtype: Any, index: Any, engine: str) -> None:
         np.testing.assert_array_equal(y, expected(x, at, 0, 3))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("count", [2, 3, 4, 6])
 @pytest.mark.parametrize("first", [-2, 0, 5])
 def test_more_than_a_word(first: int, count: int) -> None:

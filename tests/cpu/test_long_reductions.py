@@ -186,6 +186,7 @@ def masked(kind: str, left_of: bool, step: int) -> Any:
     return kernel.on("cpu")
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("step", [128, 100])
 @pytest.mark.parametrize("left_of", [True, False])
 @pytest.mark.parametrize("kind", ["sum", "max", "prod"])

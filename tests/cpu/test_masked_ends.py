@@ -42,6 +42,7 @@ KINDS = {"lt": np.less, "le": np.less_equal, "ge turned": np.less_equal, "gt": n
          "eq": np.equal}
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("name", TYPES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_all_lengths(kind: str, name: str) -> None:

@@ -79,3 +79,23 @@ def test_long_pieces_are_not_asked_for() -> None:
         module, _ = trace(column_sum, given)
         functions = {f.name: f for f in lower_module(module, Machine(streams=8)).functions}
         assert any(isinstance(op, Prefetch) for op in functions["block_column_sum"].walk()) == asks
+
+
+@tl.jit
+def attracted(p: tl.f32["N", 3], f: tl.f32["N"], B: int = 64) -> None:
+    """Every block reads the same rows, all of them."""
+    i = tl.grid(tl.cdiv(p.shape[0], B)) * B
+    x, total = tl.load(p[:, 0], i, B), tl.zeros((B,), tl.f32)
+    for k in tl.range(0, p.shape[0], B):
+        d = tl.load(p[:, 0], k, B)[None, :] - x[:, None]
+        total += tl.sum(tl.load(p[:, 1], k, B)[None, :] / (d * d + 1.0), axis=1)
+    tl.store(f, i, total)
+
+
+@pytest.mark.parametrize("n", [1, 64, 200])
+def test_blocks_that_read_the_same(n: int) -> None:
+    p = np.random.default_rng(0).uniform(0, 2, (n, 3)).astype("f")
+    f = np.empty(n, "f")
+    attracted(p, f)
+    x, m = p[:, 0].astype("d"), p[:, 1].astype("d")
+    np.testing.assert_allclose(f, (m / ((x - x[:, None]) ** 2 + 1)).sum(1), rtol=1e-5)

@@ -34,6 +34,7 @@ def reductions(x: tl.f32["M", "N"], rows: tl.f32["R", "M"], columns: tl.f32["R",
     tl.store(ic[1], 0, tl.argmax(v, 0))
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("shape", [(1, 1), (7, 100), (64, 3), (33, 65), (1, 300), (130, 1)], ids=str)
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_reductions(shape: tuple[int, int], order: Any) -> None:

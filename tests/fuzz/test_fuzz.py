@@ -19,6 +19,7 @@ CHUNK = 20
 REGRESSIONS = sorted((Path(__file__).parent / "regressions").glob("*.json"))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("chunk", range(4))
 def test_interpreter_and_cpu_agree(chunk: int) -> None:
     found = [d for seed in range(CHUNK * chunk, CHUNK * (chunk + 1)) for d in check(seed, ["cpu"])]

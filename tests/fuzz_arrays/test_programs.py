@@ -7,6 +7,7 @@ import pytest
 from tests.fuzz_arrays.program import disagreement, drawn
 
 
+@pytest.mark.sweep
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("engine", ["cpu", "interpret"])
 def test_random_function(engine: str, seed: int) -> None:

@@ -120,3 +120,27 @@ def test_schedules_of_others(schedule: LoopSchedule, route: str) -> None:
 def test_what_prefetch_is() -> None:
     with pytest.raises(tl.UserError, match="prefetch is True, False or None, not 3"):
         asks_for_three.compile()
+
+
+@tl.jit
+def large(a: tl.f32["M", "K"], b: tl.f32["N", "K"], c: tl.f32["M", "N"], BM: int = 128, BN: int = 128, BK: int = 32):
+    i, j = tl.grid(tl.cdiv(c.shape[0], BM), tl.cdiv(c.shape[1], BN))
+    acc = tl.zeros((BM, BN), tl.f32)
+    for k in tl.range(0, a.shape[1], BK):
+        acc = tl.dot(tl.load(a, (i * BM, k), (BM, BK)), tl.load(b, (j * BN, k), (BN, BK)).T, acc)
+    tl.store(c, (i * BM, j * BN), acc)
+
+
+@pytest.mark.parametrize(("target", "staged"), [("sm_75", False), ("sm_86", True), ("sm_80", True)])
+def test_loops_that_do_not_say_have_the_stages_that_fit(target: str, staged: bool) -> None:
+    compiled = large.compile(target, via="ptx")
+    assert compiled.metadata["dynamic_shared_bytes"] <= get_target(target).shared_per_block_optin
+    assert (compiled.metadata["dynamic_shared_bytes"] >= 2 * 2 * 128 * 32 * 4) == staged
+
+
+def test_values_without_stages() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((70, 50)).astype("f"), rng.standard_normal((33, 50)).astype("f")
+    c = np.empty((70, 33), "f")
+    large.on("simulate:sm_75:ptx")(a, b, c)
+    np.testing.assert_allclose(c, a.astype("d") @ b.T.astype("d"), rtol=1e-4, atol=1e-5)

@@ -87,7 +87,7 @@ def load(array: View, offsets: Any = None, shape: Any = None, *, mask: Any = Non
     if shape is None:
         if any(d is None for d in view.type.shape):
             raise fail("E0105", "tl.load needs a shape: the extents of this array are run-time values",
-                       help="tl.load(array, offsets, shape)")
+                       help="tl.load(array, offsets, shape); one element is array[i, j]")
         shape = view.type.shape
     extents = static_shape(shape)
     if len(extents) != view.rank:

@@ -94,7 +94,7 @@ def _of_strips(kernel: Function, strip: int) -> WideKernel:
         raise Refused("no loop reduces what it reads")
     plan = Plan(kernel, walk=True)
     pieces = [_piece(plan, loop, op) for loop in loops for op in loop.body.ops if isinstance(op, Load)]
-    blocks = strip // max(pieces, default=strip)
+    blocks = strip // (max(pieces, default=0) or strip)
     most = MOST_ROWS * strip
     if blocks < 2 or any(blocks * v.tile.size * container_bytes(v.tile.dtype) > most for v in plan.wide):
         raise Refused("rows are read in long pieces")

@@ -30,6 +30,8 @@ MOST_COPIES = 24
 """Of a thread in an iteration, beside fragments that are loaded ahead."""
 DEFAULT_STAGES = 2
 """Of loops that feed dots from global memory and do not say."""
+ROW_PADDING_BYTES = 16
+"""At most, where rows of a ring are apart so that threads meet different banks."""
 
 
 def plan_loops(module: Module) -> None:
@@ -100,8 +102,17 @@ class _Planner:
     def stages_of(self, loop: For, loads: list[Staged]) -> int:
         if loop.stages or loop.unroll == 0:  # what is unrolled whole is no loop
             return loop.stages
-        asked = any(load.stages or self.feeds_dot(loop, load.result) for load in loads)
-        return DEFAULT_STAGES if asked else 0
+        if any(load.stages for load in loads):
+            return DEFAULT_STAGES
+        asked = any(self.feeds_dot(loop, load.result) for load in loads)
+        return DEFAULT_STAGES if asked and self.fit(loads, DEFAULT_STAGES) else 0
+
+    def fit(self, loads: list[Staged], stages: int) -> bool:
+        """Whether rings of so many tiles, with padded rows, are in shared memory at once."""
+        tiles = (load.result.tile for load in loads)
+        rows = sum(tile.size // tile.shape[-1] * (tile.shape[-1] * tile.dtype.bits // 8 + ROW_PADDING_BYTES)
+                   for tile in tiles)
+        return stages * rows <= self.target.shared_per_block_optin
 
     def feeds_dot(self, loop: For, value: Value) -> bool:
         for user in loop.body.walk():
