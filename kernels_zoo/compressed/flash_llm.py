@@ -3,8 +3,9 @@ arXiv 2309.10285).
 
 A (M, K) is cut into tiles of 128 × 64, row by row. A word of 32 bits is the f16 value in the lower half, and
 ``row 64 + (column xor (row mod 8) 8)`` in the upper: the place in a tile of shared memory that is read without
-conflicts. On GPUs a block zeroes such a tile, scatters its words and multiplies it on tensor cores. On CPUs each word
-is multiplied with its row of B as it is read.
+conflicts. On GPUs a block zeroes such a tile, scatters its words and multiplies it on tensor cores, with two tiles in
+turn: while one is multiplied, words of the next are on their way to registers and the other tile is zeroed. Blocks
+share the sum over K where there are few (split-K). On CPUs each word is multiplied with its row of B as it is read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ MULTIPLE = 4
 """Words of a tile are filled up to a multiple of so many."""
 LAST = COLUMNS // MULTIPLE
 """The turn of what is left when the fours of a row have been."""
+AHEAD = 2048
+"""Words of a tile that are read while another one is multiplied: all of them, where less than a quarter is kept."""
 SHAPES = [(128, 8, 64), (256, 1, 64), (100, 40, 250), (1, 7, 3), (0, 5, 64), (300, 16, 130)]
 
 
@@ -45,39 +48,81 @@ class Sparse:
 @tl.jit
 def flash_llm_matmul(words: tl.u32["W"], starts: tl.i32["T"], b: tl.f16["K", "N"],
                      y: tl.f16["M", "N"] | tl.f32["M", "N"], direct: bool | None = None, BN: int = 8,
-                     chunk: int = 512, warps: int = 4) -> None:
-    """y = A @ b. ``direct`` multiplies word by word, by default on CPUs."""
-    K, N = b.shape
-    M = y.shape[0]
-    across = tl.cdiv(K, COLUMNS)
-    tl.device_assert(starts.shape[0] == tl.cdiv(M, ROWS) * across + 1, "there are other than the tiles of (M, K)")
+                     chunk: int = 0, warps: int = 4) -> None:
+    """y = A @ b. ``direct`` multiplies word by word, by default on CPUs. ``chunk`` words are on their way at a time."""
+    across = tiles_of_a_row(starts, b, y)
     tl.block(warps=warps)
-    i, j = tl.grid(tl.cdiv(M, ROWS), tl.cdiv(N, BN))
+    i, j = tl.grid(tl.cdiv(y.shape[0], ROWS), tl.cdiv(y.shape[1], BN))
     if tl.target() == "cpu" if direct is None else direct:
-        acc = word_by_word(words, starts, b, i * across, across, j * BN, BN, chunk)
+        acc = word_by_word(words, starts, b, i * across, across, j * BN, BN, chunk or 512)
     else:
-        acc = as_dense(words, starts, b, i * across, across, j * BN, BN, chunk)
+        acc = as_dense(words, starts, b, i * across, (0, across), j * BN, BN, chunk or AHEAD)
     tl.store(y, (i * ROWS, j * BN), acc.to(y.dtype))
 
 
-def as_dense(words: Any, starts: Any, b: Any, first: Any, across: Any, column: Any, BN: int, chunk: int) -> Any:
-    """The sum over a row of tiles, each scattered into shared memory."""
-    tile = tl.shared((ROWS, COLUMNS), tl.f16)
+@tl.jit
+def flash_llm_split_k(words: tl.u32["W"], starts: tl.i32["T"], b: tl.f16["K", "N"],
+                      y: tl.f16["M", "N"] | tl.f32["M", "N"], splits: tl.i32 = 4, BN: int = 8, chunk: int = 0,
+                      warps: int = 4) -> None:
+    """The same: ``splits`` blocks share the sum over K of a tile of y, and add up one after another."""
+    across = tiles_of_a_row(starts, b, y)
+    tl.block(warps=warps)
+    rows, columns = tl.cdiv(y.shape[0], ROWS), tl.cdiv(y.shape[1], BN)
+    i, j, s = tl.grid(rows, columns, splits)
+    tl.device_assert(splits > 0, "splits is positive")
+    tl.assume(splits > 0)
+    partial = tl.workspace(y.shape, tl.f32)
+    turn = tl.workspace((rows, columns), tl.i32, zero=True)
+    each = tl.cdiv(across, splits)
+    first, at = tl.minimum(s * each, across), (i * ROWS, j * BN)
+    acc = as_dense(words, starts, b, i * across, (first, tl.minimum(first + each, across)), j * BN, BN, chunk or AHEAD)
+    tl.acquire(turn, (i, j), s)
+    if s > 0:
+        acc += tl.load(partial, at, (ROWS, BN))
+    if s == splits - 1:
+        tl.store(y, at, acc.to(y.dtype))
+    else:
+        tl.store(partial, at, acc)
+    tl.release(turn, (i, j), s + 1)
+
+
+def tiles_of_a_row(starts: Any, b: Any, y: Any) -> Any:
+    """How many tiles there are along K."""
+    across = tl.cdiv(b.shape[0], COLUMNS)
+    tl.device_assert(starts.shape[0] == tl.cdiv(y.shape[0], ROWS) * across + 1,
+                     "there are other than the tiles of (M, K)")
+    return across
+
+
+def as_dense(words: Any, starts: Any, b: Any, row: Any, span: tuple[Any, Any], column: Any, BN: int, chunk: int) -> Any:
+    """The sum over a span of the tiles of a row, which begins with tile ``row``."""
+    first, last = span
+    tiles = tl.shared((2, ROWS, COLUMNS), tl.f16)
     acc = tl.zeros((ROWS, BN), tl.f32)
-    for k in tl.range(0, across):
-        begin, end = starts[first + k].to(tl.i64), starts[first + k + 1].to(tl.i64)
-        tl.store(tile, (0, 0), tl.zeros((ROWS, COLUMNS), tl.f16))
+    tl.store(tiles[0, :, :], (0, 0), tl.zeros((ROWS, COLUMNS), tl.f16))
+    end = starts[row + first].to(tl.i64)
+    begin, end = end, tl.where(first < last, starts[row + first + 1].to(tl.i64), end)
+    ahead = tl.load(words, begin, chunk, mask=tl.arange(chunk) + begin < end)
+    for k in tl.range(first, last):
+        turn = (k - first) % 2
+        tile = tiles[turn, :, :]
+        right = tl.load(b, (k * COLUMNS, column), (COLUMNS, BN))
         tl.sync()
-        for at in tl.range(begin, end, chunk):
-            there = tl.arange(chunk) + at < end
-            word = tl.load(words, at, chunk, mask=there)
-            row, place, value = parts_of(word)
-            tl.scatter(tile, (row.to(tl.i64), place.to(tl.i64)), value, mask=there)
+        scatter(tile, ahead, begin, end)
+        for at in tl.range(begin + chunk, end, chunk):
+            scatter(tile, tl.load(words, at, chunk, mask=tl.arange(chunk) + at < end), at, end)
+        begin, end = end, tl.where(k + 1 < last, starts[row + k + 2].to(tl.i64), end)
+        ahead = tl.load(words, begin, chunk, mask=tl.arange(chunk) + begin < end)
         tl.sync()
-        a = tl.load(tile, (0, 0), (ROWS, COLUMNS))
-        tl.sync()
-        acc = tl.dot(a, tl.load(b, (k * COLUMNS, column), (COLUMNS, BN)), acc)
+        tl.store(tiles[1 - turn, :, :], (0, 0), tl.zeros((ROWS, COLUMNS), tl.f16))
+        acc = tl.dot(tl.load(tile, (0, 0), (ROWS, COLUMNS)), right, acc)
     return acc
+
+
+def scatter(tile: Any, word: Any, at: Any, end: Any) -> None:
+    """Put words from number ``at`` on, those before ``end``, in their places."""
+    row, place, value = parts_of(word)
+    tl.scatter(tile, (row.to(tl.i64), place.to(tl.i64)), value, mask=tl.arange(word.shape[0]) + at < end)
 
 
 def word_by_word(words: Any, starts: Any, b: Any, first: Any, across: Any, column: Any, BN: int, chunk: int) -> Any:
@@ -174,10 +219,14 @@ def decode(sparse: Sparse) -> Array:
     return np.array(whole.reshape(down * ROWS, across * COLUMNS)[:M, :K])
 
 
-def multiply(a: Sparse, b: Array, y: Array) -> None:
-    """y = A @ b, of f16 (K, N)."""
+def multiply(a: Sparse, b: Array, y: Array, splits: int = 1) -> None:
+    """y = A @ b, of f16 (K, N). ``splits`` blocks share a sum, for GPUs that run more blocks than there are tiles."""
     columns = b.shape[1]
-    flash_llm_matmul(a.words, a.starts, b, y, BN=8 if columns <= 8 else 16 if columns <= 16 else 32)
+    BN = 8 if columns <= 8 else 16 if columns <= 16 else 32
+    if splits > 1:
+        flash_llm_split_k(a.words, a.starts, b, y, splits, BN=BN)
+    else:
+        flash_llm_matmul(a.words, a.starts, b, y, BN=BN)
 
 
 def sparse_weights(rng: Any, shape: tuple[int, int], sparsity: float) -> Array:

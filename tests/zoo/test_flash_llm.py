@@ -36,7 +36,7 @@ def test_word() -> None:
     assert word == int(np.float16(1.5).view(np.uint16)) | (13 * 64 + (21 ^ (13 % 8 << 3))) << 16
 
 
-@pytest.mark.parametrize(("sparsity", "engine"), by_turns([0.0, 0.7, 0.9, 1.0], ["cpu", "interpret", *ROUTES]))
+@pytest.mark.parametrize(("sparsity", "engine"), by_turns([0.0, 0.7, 0.9, 1.0], ["cpu", "interpret", *ROUTES], 3))
 def test_as_dense(sparsity: float, engine: str) -> None:
     for shape in ((100, 40, 250), (1, 7, 3)):
         case = flash_llm.case(shape, sparsity=sparsity)
@@ -60,6 +60,28 @@ def test_multiply(n: int) -> None:
     assert relative_error(y, wide(a) @ wide(b)) <= 2e-3
 
 
+def lines_with(function: Any, text: str) -> set[int]:
+    """The numbers of a function's lines that have a text in them."""
+    lines, first = inspect.getsourcelines(function)
+    return {first + i for i, line in enumerate(lines) if text in line}
+
+
+@pytest.mark.parametrize(("splits", "engine"), by_turns([1, 3, 9], ["cpu", "interpret", *ROUTES], 3))
+def test_split_k(splits: int, engine: str) -> None:
+    """More blocks than tiles along K too; tiles with more words than are on their way at a time."""
+    for sparsity in (0.3, 0.9):
+        case = flash_llm.case((140, 20, 330), sparsity=sparsity)
+        assert run(flash_llm.flash_llm_split_k, case, engine, splits=splits, chunk=512) <= case.tolerance
+
+
+@pytest.mark.parametrize("via", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_80", pytest.param("sm_90a", marks=pytest.mark.slow),
+                                    pytest.param("sm_120a", marks=pytest.mark.slow)])
+def test_no_spills(target: str, via: str) -> None:
+    for kernel in (flash_llm.flash_llm_matmul, flash_llm.flash_llm_split_k):
+        assert kernel.compile(target, via=via).metadata["spill_stores"] == 0
+
+
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 @pytest.mark.parametrize("sparsity", [0.7, 0.8, 0.9])
 def test_words_are_read_once(sparsity: float, route: str) -> None:
@@ -69,10 +91,9 @@ def test_words_are_read_once(sparsity: float, route: str) -> None:
     assert run(kernel, case, engine) <= case.tolerance
     runner: Any = next(s.runners[engine] for s in reversed(kernel._specialisations.values()) if engine in s.runners)
     report, ptx = runner.reports[0], runner.kernel.ptx.splitlines()
-    lines, first = inspect.getsourcelines(flash_llm.as_dense)
-    reads, scatter = (first + next(i for i, line in enumerate(lines) if word in line)
-                      for word in ("tl.load(words", "tl.scatter("))
-    words = sum(site.bytes for site in report.sites if site.space == "global" and source_line(ptx, site.line) == reads)
+    reads = lines_with(flash_llm.as_dense, "tl.load(words")
+    (scatter,) = lines_with(flash_llm.scatter, "tl.scatter(")
+    words = sum(site.bytes for site in report.sites if site.space == "global" and source_line(ptx, site.line) in reads)
     assert words == case.arguments[0].nbytes
     for site in report.sites:
         assert site.space != "shared" or site.units == site.ideal or source_line(ptx, site.line) == scatter, site
