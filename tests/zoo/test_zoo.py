@@ -28,6 +28,8 @@ KERNELS = {
     "quantized.matmul": "quantized_matmul", "quantized.matmul_int8": "quantized_matmul_int8",
     "quantized.gptq": "gptq_matmul", "quantized.nf4": "nf4_matmul",
     "quantized.bitlinear": "bitlinear", "quantized.scaled": "scaled_matmul", "quantized.shift_add": "shift_matmul",
+    "quantized.block_scaled": "block_scaled_matmul", "quantized.quartet": "quartet_forward",
+    "quantized.experts": "quantized_matmul_grouped",
     "quantized.mlp": "gate_and_up", "quantized.embedding": "embedding_lookup", "sparse.two_four": "sparse_matmul",
     "compressed.dfloat11": "dfloat11_decode", "images.batch": "fused_images",
 }
@@ -44,7 +46,8 @@ def dtypes_of(name: str) -> list[Any]:
     few = {"elementwise.saxpy": [tl.f32], "gemm.matmul_explicit": halves, "quantized.matmul": halves,
            "quantized.gptq": halves, "quantized.shift_add": [tl.f32],
            "compressed.dfloat11": [tl.bf16],
-           "sparse.two_four": halves, "quantized.mlp": halves,
+           "quantized.block_scaled": [tl.f32, tl.f16], "quantized.quartet": [tl.f32, tl.bf16],
+           "quantized.experts": halves, "sparse.two_four": halves, "quantized.mlp": halves,
            "quantized.matmul_int8": halves, "images.batch": [tl.u8, tl.u16, tl.f32]}
     return few.get(name, [tl.f32, tl.f16, tl.bf16])
 
