@@ -1,7 +1,8 @@
 """y = A @ b with 2:4 sparse weights: of each four neighbours along K two are kept, and four bits say which (Mishra et
 al., arXiv 2104.08378; GPUSQ-ViT, arXiv 2305.10727). Tensor cores since sm_80 do it in half the instructions.
 
-Weights are f16, bf16, int8 or fp8, the last two with a scale for each row.
+Weights are f16, bf16, int8 or fp8, the last two with a scale for each row. ``sparse_linear`` is a layer, x @ Aᵀ, whose
+activations are quantised as they are read, where weights are of 8 bits (GPUSQ-ViT's).
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import tilus as tl
-from kernels_zoo.checking import Array, Case, empty, report, wide
+from kernels_zoo.checking import Array, Case, empty, normal, report, wide
+from kernels_zoo.quantized.rows import FACTORS, X, given_or_computed, quantised_tile, row_factors, rows_of_a_tile
+from kernels_zoo.quantized.scaled import BIAS, FEW_ROWS, greatest, quantised_rows
 
 SHAPES = [(16, 8, 64), (100, 40, 256), (1, 7, 64), (0, 5, 64), (130, 33, 192), (7, 1, 128)]
 TYPES = [tl.f16, tl.bf16, tl.i8, tl.f8e4m3fn]
@@ -23,9 +26,11 @@ SUMS = 8
 """Sums of such a step that do not wait for each other."""
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     Y = Any
+    LAYER = Any
     WORDS = Any
 else:
     Y = tl.f16["M", "N"] | tl.bf16["M", "N"] | tl.f32["M", "N"]
+    LAYER = Y
     WORDS = tl.u16["M", "W"] | tl.u32["M", "W"]
 
 
@@ -36,9 +41,7 @@ def sparse_matmul(a: atype["M", "H"], metadata: WORDS, b: atype["K", "N"], y: Y,
     """``a`` has the elements that are kept, (M, K / 2); K is a multiple of 16, of 32 where they are of 8 bits."""
     M, H = a.shape
     K, N = b.shape
-    columns = 16 if a.dtype.bits == 16 else 32
-    tl.device_assert(2 * H == K, "A has half of the columns that b has rows")
-    tl.device_assert(metadata.shape[1] * columns == K, "there are metadata for other than K columns")
+    check_shapes(a, metadata, K)
     BN = BN or (256 if tl.target() == "cpu" else 64)  # on a CPU what fills A up is done for all columns
     tl.block(warps=warps)
     i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(N, BN))
@@ -47,10 +50,54 @@ def sparse_matmul(a: atype["M", "H"], metadata: WORDS, b: atype["K", "N"], y: Y,
         return
     acc = tl.zeros((BM, BN), tl.i32 if a.dtype.is_int else tl.f32)
     for k in tl.range(0, K, BK, stages=stages):
-        stored = tl.load(a, (i * BM, k // 2), (BM, BK // 2))
-        words = tl.load(metadata, (i * BM, k // columns), (BM, BK // columns), other=valid_word(a.dtype))
-        acc = tl.dot_sparse(stored, words, tl.load(b, (k, j * BN), (BK, BN)), acc)
+        acc = tl.dot_sparse(*sparse_tile(a, metadata, (i * BM, k), (BM, BK)), tl.load(b, (k, j * BN), (BK, BN)), acc)
     scaled_store(y, (i * BM, j * BN), acc, row_scales, column_scales)
+
+
+@tl.jit
+def sparse_linear(x: X, a: atype["N", "H"], metadata: tl.u16["N", "W"] | tl.u32["N", "W"], y: LAYER,
+                  row_scales: tl.f32["N"] | None = None, factors: FACTORS | None = None, bias: BIAS | None = None,
+                  atype: tl.DType = tl.i8, BM: int = 16, BN: int = 64, BK: int = 128, warps: int = 4) -> None:
+    """y = x @ Aᵀ + bias. Where A is of 8 bits, rows of x are quantised to its type; ``factors`` are those of
+    ``row_factors``, where many blocks of columns would compute them."""
+    M, K = x.shape
+    check_shapes(a, metadata, K)
+    tl.block(warps=warps)
+    i, j = tl.grid(tl.cdiv(M, BM), tl.cdiv(a.shape[0], BN))
+    tiny = atype.bits == 8
+    if tiny:
+        whole, scale = given_or_computed(x, factors, None, i * BM, 0.0, False, greatest(atype), (BM, BK))
+    acc = tl.zeros((BN, BM), tl.i32 if atype.is_int else tl.f32)
+    for k in tl.range(0, K, BK):
+        if tiny:
+            b = quantised_tile(x, None, (i * BM, k), whole, atype, (BM, BK))
+        else:
+            b = tl.load(x, (i * BM, k), (BM, BK)).to(atype)
+        acc = tl.dot_sparse(*sparse_tile(a, metadata, (j * BN, k), (BN, BK)), b.T, acc)
+    found = acc.T.to(tl.f32)
+    if tiny:
+        found *= 1.0 / scale[:, None]
+    if row_scales is not None:
+        found *= tl.load(row_scales, j * BN, BN)[None, :]
+    if bias is not None:
+        found += tl.load(bias, j * BN, BN).to(tl.f32)[None, :]
+    tl.store(y, (i * BM, j * BN), found.to(y.dtype))
+
+
+def columns_of_a_word(dtype: tl.DType) -> int:
+    return 16 if dtype.bits == 16 else 32
+
+
+def check_shapes(a: Any, metadata: Any, K: Any) -> None:
+    tl.device_assert(2 * a.shape[1] == K, "A has half of K columns")
+    tl.device_assert(metadata.shape[1] * columns_of_a_word(a.dtype) == K, "there are metadata for other than K columns")
+
+
+def sparse_tile(a: Any, metadata: Any, at: tuple[Any, Any], tile: tuple[int, int]) -> tuple[Any, Any]:
+    """The elements that a tile of A has kept, and their metadata."""
+    (row, k), (rows, depth), columns = at, tile, columns_of_a_word(a.dtype)
+    words = tl.load(metadata, (row, k // columns), (rows, depth // columns), other=valid_word(a.dtype))
+    return tl.load(a, (row, k // 2), (rows, depth // 2)), words
 
 
 def scaled_store(y: Any, at: tuple[Any, Any], sums: Any, row_scales: Any, column_scales: Any) -> None:
@@ -139,34 +186,77 @@ def compress(a: Array) -> tuple[Array, Array]:
     return stored, memory.view(np.uint16 if a.itemsize == 2 else np.uint32)
 
 
+def quantised_to(a: Array, dtype: tl.DType, axis: int) -> tuple[Array, Array | None]:
+    """Numbers in an element type and, of 8 bits, a scale for each slice along ``axis``."""
+    import numpy as np
+
+    if dtype.bits == 16:
+        return a.astype(dtype.numpy), None
+    scales = (np.abs(a).max(axis=axis, initial=1e-5) / greatest(dtype)).astype(np.float32)
+    ratio = a / np.expand_dims(wide(scales), axis)
+    codes = np.rint(ratio) if dtype.is_int else ratio.astype(np.float32)
+    return codes.astype(dtype.numpy), scales
+
+
+class Weights:
+    """Weights (N, K) of a layer: the two greatest of each four neighbours along K, in an element type.
+
+    Attributes:
+        a, metadata: what is kept (N, K / 2), and where it belongs.
+        scales: of 8 bits, a scale for each row, else None.
+    """
+
+    def __init__(self, weights: Array, dtype: tl.DType) -> None:
+        codes, self.scales = quantised_to(prune(wide(weights)), dtype, 1)
+        (self.a, self.metadata), self.dtype = compress(codes), dtype
+        self.numbers = wide(codes) if self.scales is None else wide(codes) * wide(self.scales)[:, None]
+
+
+def multiply(x: Array, weights: Weights, y: Array, bias: Array | None = None) -> None:
+    """y = x @ Aᵀ + bias, whose activations become the weights' type."""
+    import numpy as np
+
+    factors = None
+    if weights.dtype.bits == 8 and x.shape[0] > FEW_ROWS:
+        factors = np.empty((x.shape[0], 2), np.float32)
+        row_factors(x, factors, most=greatest(weights.dtype))
+    sparse_linear(x, weights.a, weights.metadata, y, weights.scales, factors, bias, atype=weights.dtype,
+                  BM=max(8, rows_of_a_tile(x.shape[0])))
+
+
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0) -> Case:
     """``shape`` is (M, N, K). ``dtype`` is of the weights and of b; those of 8 bits have scales."""
     import numpy as np
 
     m, n, k = shape
     rng = np.random.default_rng(seed)
-    a, b = prune(rng.standard_normal((m, k))), rng.standard_normal((k, n))
+    weights = Weights(rng.standard_normal((m, k)), dtype)
+    right, columns = quantised_to(rng.standard_normal((k, n)), dtype, 0)
     constants: dict[str, Any] = {"atype": dtype}
-    if dtype.bits == 16:
-        narrow, right = a.astype(dtype.numpy), b.astype(dtype.numpy)
-        left, other = wide(narrow), wide(right)
-    else:
-        most = 127.0 if dtype.is_int else 448.0
-        rows = np.abs(a).max(axis=1, initial=1e-5) / most
-        columns = np.abs(b).max(axis=0, initial=1e-5) / most
-        scaled = (a / rows[:, None], b / columns)
-        narrow, right = (np.rint(x).astype(np.int8) if dtype.is_int else x.astype(np.float32).astype(dtype.numpy)
-                         for x in scaled)
-        constants |= {"row_scales": rows.astype(np.float32), "column_scales": columns.astype(np.float32)}
-        left, other = wide(narrow) * constants["row_scales"][:, None], wide(right) * constants["column_scales"]
-    stored, metadata = compress(narrow)
+    if columns is not None:
+        constants |= {"row_scales": weights.scales, "column_scales": columns}
     y = empty((m, n), dtype if dtype.bits == 16 else tl.f32)
-    return Case((stored, metadata, right, y), (y,), (left @ other,), constants, depth=k)
+    reference = weights.numbers @ (wide(right) * (1.0 if columns is None else wide(columns)))
+    return Case((weights.a, weights.metadata, right, y), (y,), (reference,), constants, depth=k)
+
+
+def linear_case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, atype: tl.DType = tl.i8) -> Case:
+    """Of :func:`sparse_linear`; ``shape`` is (M, N, K)."""
+    import numpy as np
+
+    m, n, k = shape
+    rng = np.random.default_rng(seed)
+    weights = Weights(rng.standard_normal((n, k)), atype)
+    x, y = normal(rng, (m, k), dtype), empty((m, n), dtype)
+    left = quantised_rows(wide(x), atype) if atype.bits == 8 else wide(x.astype(atype.numpy))
+    return Case((x, weights.a, weights.metadata, y, weights.scales), (y,), (left @ weights.numbers.T,),
+                {"atype": atype}, depth=k)
 
 
 def main() -> None:
     for dtype in TYPES:
         report(sparse_matmul, SHAPES, lambda shape, dtype=dtype: case(shape, dtype))
+        report(sparse_linear, SHAPES, lambda shape, dtype=dtype: linear_case(shape, atype=dtype))
 
 
 if __name__ == "__main__":

@@ -9,17 +9,19 @@ import numpy as np
 import pytest
 
 import tilus as tl
-from kernels_zoo.checking import run
+from kernels_zoo.checking import empty, normal, relative_error, run, wide
+from kernels_zoo.quantized.scaled import quantised_rows
 from kernels_zoo.sparse import two_four
-from tests.zoo.turns import by_turns
+from tests.zoo.turns import ROUTES, by_turns
 from tilus.ir.parser import parse_module
 from tilus.ir.printer import print_module
 
-ENGINES = ["cpu", "interpret", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx", "simulate:sm_75:ptx"]
+ENGINES = ["cpu", "interpret", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx", "simulate:sm_75:ptx",
+           "simulate:sm_120a:ptx", "simulate:sm_120a:cuda"]
 SMALL = [(16, 8, 64), (100, 40, 256), (1, 7, 64), (0, 5, 64)]
 
 
-@pytest.mark.parametrize(("dtype", "engine"), by_turns([tl.f16, tl.bf16, tl.i8], ENGINES))
+@pytest.mark.parametrize(("dtype", "engine"), by_turns([tl.f16, tl.bf16, tl.i8], ENGINES, 3))
 def test_products(dtype: tl.DType, engine: str) -> None:
     if dtype is tl.bf16 and "sm_75" in engine:
         return
@@ -34,6 +36,29 @@ def test_fp8(engine: str) -> None:
     for shape in SMALL[:2]:
         case = two_four.case(shape, tl.f8e4m3fn)
         assert run(two_four.sparse_matmul, case, engine) <= case.tolerance, shape
+
+
+LAYERS = ["cpu", "interpret", *ROUTES, "simulate:sm_120a:ptx", "simulate:sm_75:ptx"]
+
+
+@pytest.mark.parametrize(("atype", "engine"), by_turns([tl.f16, tl.i8, tl.f8e4m3fn], LAYERS, 3))
+def test_layers(atype: tl.DType, engine: str) -> None:
+    """Activations of another type, quantised in the product."""
+    for shape in two_four.SHAPES[:5] if engine == "cpu" else SMALL[1:]:
+        case = two_four.linear_case(shape, tl.f16, atype=atype)
+        assert run(two_four.sparse_linear, case, engine) <= case.tolerance, shape
+
+
+@pytest.mark.parametrize("m", [5, 70])
+def test_multiply(m: int) -> None:
+    """Of few rows in one launch, of many in two; what is kept of normal weights is most of them."""
+    rng = np.random.default_rng(0)
+    x, w, bias = normal(rng, (m, 128), tl.f32), normal(rng, (40, 128), tl.f32), normal(rng, (40,), tl.f32)
+    weights, y = two_four.Weights(w, tl.i8), empty((m, 40), tl.f32)
+    two_four.multiply(x, weights, y, bias)
+    expected = quantised_rows(wide(x), tl.i8) @ weights.numbers.T + wide(bias)
+    assert relative_error(y, expected) <= 1e-6
+    assert 0.8 < np.square(weights.numbers).sum() / np.square(wide(w)).sum() < 0.95
 
 
 def test_pruning_keeps_the_greatest_two() -> None:
@@ -71,7 +96,8 @@ def test_half_the_instructions(dtype: tl.DType, target: str, via: str) -> None:
     depth = 32 if dtype.bits == 16 else 64
     # A tile of 64 x 64 x 64 among four warps; the loop's last iterations stand by themselves.
     products = 64 * 64 * 64 // (16 * 8 * depth) // 4
-    assert len(re.findall(r"mma\.sp\.", found.ptx)) in (products, 2 * products, 3 * products)
+    form = r"mma\.sp::ordered_metadata\." if target == "sm_120a" else r"mma\.sp\."
+    assert len(re.findall(form, found.ptx)) in (products, 2 * products, 3 * products)
     assert not re.findall(r"\bmma\.sync", found.ptx)
     assert found.metadata["spill_stores"] == 0
 

@@ -22,12 +22,13 @@ def mma(op: Mma) -> Instruction:
     tiles = (op.a.tile, op.b.tile, op.c.tile)
     a, b, c = (PTX_TYPES[t.dtype.name] for t in tiles)
     words = tuple(t.size * t.dtype.bits // 32 for t in tiles)
-    return _mma(op.shape, op.order, ("tf32", "tf32", c) if op.tf32 else (a, b, c), words, op.metadata is not None)
+    sparse = "" if op.metadata is None else ".sp::ordered_metadata" if op.ordered else ".sp"
+    return _mma(op.shape, op.order, ("tf32", "tf32", c) if op.tf32 else (a, b, c), words, sparse)
 
 
 @functools.cache
 def _mma(shape: tuple[int, int, int], order: str, types: tuple[str, ...], words: tuple[int, ...],
-         sparse: bool) -> Instruction:
+         sparse: str) -> Instruction:
     m, n, k = shape
     a, b, c = types
     kinds = ["d" if t == "f64" else "f" if t == "f32" else "r" for t in (a, b, c)]
@@ -36,7 +37,7 @@ def _mma(shape: tuple[int, int, int], order: str, types: tuple[str, ...], words:
     if sparse:
         return Instruction(
             f"mma_sp_m{m}n{n}k{k}_{a}_{b}_{c}",
-            f"mma.sp.sync.aligned.m{m}n{n}k{k}.{order}.{c}.{a}.{b}.{c} $result, $a, $b, $c, $metadata, 0;",
+            f"mma{sparse}.sync.aligned.m{m}n{n}k{k}.{order}.{c}.{a}.{b}.{c} $result, $a, $b, $c, $metadata, 0;",
             (Registers("result", kinds[2], counts[2]),), (*operands, Registers("metadata", "r")), Effects.CONVERGENT,
             accumulator="c")
     return Instruction(

@@ -132,7 +132,8 @@ class StMatrix(Operation):
 class Mma(Operation):
     """``mma.sync.aligned.SHAPE.ORDER`` on fragment vectors; ``shape`` is (m, n, k); ``tf32`` marks f32 operands that
     the instruction reads as tf32; ``order`` is ``row.col`` but for m8n8k4 on f16, which has all four. With
-    ``metadata``, one word of each lane, it is ``mma.sp`` with the selector 0, and k that of A with its zeros."""
+    ``metadata``, one word of each lane, it is ``mma.sp`` with the selector 0, and k that of A with its zeros;
+    ``ordered`` says to the assembler that the indices of each pair ascend, so that nothing has to order them."""
 
     NAME = "mma"
     a: Value
@@ -142,6 +143,7 @@ class Mma(Operation):
     tf32: bool = False
     order: str = "row.col"
     metadata: Value | None = None
+    ordered: bool = False
 
     @property
     def title(self) -> str:

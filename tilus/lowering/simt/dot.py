@@ -82,6 +82,7 @@ def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
     scales = _Scales(thread, op, unit) if isinstance(unit, ScaledMma) else None
     tf32 = op.a.tile.dtype.name == "f32"
     order = unit.order(la, lb)
+    ordered = words is not None and thread.target.ptx_version >= (8, 5)  # which brought the form
     halves = unit.by_halves and unit.feature in thread.target.emulated
     split: dict[tuple[Value, int], list[Value]] = {}
 
@@ -103,7 +104,7 @@ def _mma(thread: Thread, op: Dot, c: Value, unit: WarpMma) -> Value:
                 accumulators[i] = scales.product(x, y, accumulators[i], (row, column, step))
                 continue
             word = None if words is None else words.at(row, step)
-            accumulators[i] = thread.emit(Mma(x, y, accumulators[i], unit.shape, tf32, order, word))
+            accumulators[i] = thread.emit(Mma(x, y, accumulators[i], unit.shape, tf32, order, word, ordered))
     return thread.pack(accumulators)
 
 
