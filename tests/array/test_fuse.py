@@ -34,7 +34,7 @@ def check(function: Any, reference: Any, arguments: Any, engine: str, **keywords
 
 def kernels_of(function: Any, arguments: Any) -> list[str]:
     """The kernels that a call is."""
-    function._programs.clear()
+    function = tl.fuse(function.__wrapped__)
     function.on("interpret")(*arguments)
     program = list(function._programs.values())[-1]
     (specialisation,) = list(list(program.kernels.values())[-1]._specialisations.values())[-1:]
