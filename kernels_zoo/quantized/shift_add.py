@@ -3,6 +3,7 @@ arXiv 2306.06446).
 
 MatShift: ``y = Σ sign (x >> shift)`` of fixed-point numbers x with 16 fractional bits, for weights
 ``sign 2^round(log2 |w|)``; a negative shift goes to the left. MatAdd: ``y[m, n] = Σ_k (mask[k, m] > 0 ? v[k, n] : 0)``.
+Gradients to x and to v are products of the same kinds, with the weights or the mask transposed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from kernels_zoo.checking import Array, Case, empty, normal, report, wide
 
 SHAPES = [(1, 96, 128), (7, 1, 64), (0, 5, 3), (5, 40, 50), (33, 130, 64), (3, 7, 1)]
 ADD_SHAPES = [(1, 49, 16, 32), (2, 7, 1, 5), (1, 0, 4, 3), (3, 33, 16, 32), (2, 100, 40, 1)]
+PAPER, ADD_PAPER = (3136, 512, 64), (1, 3136, 32, 16)
 FRACTION = 16
 """Bits of a fixed-point number behind the point."""
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
@@ -75,14 +77,26 @@ def powers_of_two(w: Array) -> tuple[Array, Array]:
     return sign, np.where(sign == 0, 0, np.clip(-exponent, -31, 31)).astype(np.int8)
 
 
+def input_gradient(dy: Array, sign: Array, shift: Array, dx: Array) -> None:
+    """dx = dy @ wᵀ; to weights gradients go straight through, as those of a dense product."""
+    shift_matmul(dy, sign.T, shift.T, dx)
+
+
+def add_gradient(mask: Array, dy: Array, dv: Array) -> None:
+    """dv[k, n] = Σ_m (mask[k, m] > 0 ? dy[m, n] : 0)."""
+    add_matmul(mask.swapaxes(1, 2), dy, dv)
+
+
 def reference(x: Array, sign: Array, shift: Array) -> Array:
     """The sums of a fixed-point product, i32."""
     import numpy as np
 
-    a = x.astype(np.int64)[:, :, None]
-    s = shift.astype(np.int64)[None]
-    moved = np.where(s >= 0, a >> np.maximum(s, 0), (a << np.maximum(-s, 0)).astype(np.int32))
-    return np.asarray((moved * sign.astype(np.int64)[None]).sum(axis=1).astype(np.int32))
+    sums = np.zeros((x.shape[0], sign.shape[1]), np.int64)
+    for column, signs, shifts in zip(x.T.astype(np.int64), sign.astype(np.int64), shift.astype(np.int64), strict=True):
+        a = column[:, None]
+        moved = np.where(shifts >= 0, a >> np.maximum(shifts, 0), (a << np.maximum(-shifts, 0)).astype(np.int32))
+        sums += moved * signs
+    return sums.astype(np.int32)
 
 
 def case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) -> Case:
@@ -110,8 +124,8 @@ def add_case(shape: tuple[int, ...], dtype: tl.DType = tl.f32, seed: int = 0) ->
 
 
 def main() -> None:
-    report(shift_matmul, SHAPES, case)
-    report(add_matmul, ADD_SHAPES, add_case)
+    report(shift_matmul, [*SHAPES, PAPER], case)
+    report(add_matmul, [*ADD_SHAPES, ADD_PAPER], add_case)
 
 
 if __name__ == "__main__":

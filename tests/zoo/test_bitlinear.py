@@ -10,9 +10,9 @@ import pytest
 import tilus as tl
 from kernels_zoo.checking import empty, normal, relative_error, run, wide
 from kernels_zoo.quantized import bitlinear, scaled, shift_add
-from tests.zoo.turns import by_turns
+from tests.zoo.turns import ROUTES, by_turns
 
-ENGINES = ["interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx"]
+ENGINES = ["interpret", "cpu", *ROUTES]
 SMALL = [(5, 40, 250), (7, 1, 64), (0, 5, 3), (3, 7, 1)]
 
 
@@ -75,15 +75,15 @@ def test_scaled(types: tuple[tl.DType, tl.DType], engine: str) -> None:
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
-@pytest.mark.parametrize("dtype", [tl.i8, tl.i4], ids=str)
+@pytest.mark.parametrize(("dtype", "engine"), by_turns(
+    [tl.i8, tl.i4, tl.f8e4m3fn], ["cpu", "interpret", *ROUTES, "simulate:sm_120a:ptx"], 3))
 def test_quantised_operands(dtype: tl.DType, engine: str) -> None:
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((37, 100), (100, 72)))
     rows = tl.quantize(x, dtype, axis=1, scale_dtype=tl.f32)
     weights, y = scaled.Weights(w, dtype), empty((37, 72), tl.f32)
     bias = normal(rng, (72,), tl.f32)
-    codes = rows.values.argument.array if dtype is tl.i8 else rows.values
+    codes = rows.values if dtype is tl.i4 else rows.values.argument.array
     scaled.quantised_matmul.on(engine)(codes, weights.w, rows.scales.reshape(-1), weights.scales, y, bias, xtype=dtype,
                                        wtype=dtype)
     expected = wide(tl.dequantize(rows)) @ wide(tl.dequantize(weights.numbers)) + wide(bias)
@@ -117,6 +117,27 @@ def test_shifts_of_integers_are_exact(engine: str) -> None:
     y = np.zeros((9, 33), np.int32)
     shift_add.shift_matmul.on(engine)(x, sign, shift, y)
     np.testing.assert_array_equal(y, shift_add.reference(x, sign, shift))
+
+
+def test_shapes_of_the_paper() -> None:
+    case, added = shift_add.case(shift_add.PAPER), shift_add.add_case(shift_add.ADD_PAPER)
+    assert run(shift_add.shift_matmul, case, "cpu") <= case.tolerance
+    assert run(shift_add.add_matmul, added, "cpu") <= added.tolerance
+
+
+@pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
+def test_gradients_of_shifts_and_adds(engine: str) -> None:
+    """Products with what is transposed in memory."""
+    x, sign, shift, _ = shift_add.case((9, 20, 33)).arguments
+    dx, dy = empty((9, 33), tl.f32), normal(np.random.default_rng(1), (9, 20), tl.f32)
+    mask, v, _ = shift_add.add_case((2, 7, 12, 5)).arguments
+    dv, dz = empty(v.shape, tl.f32), normal(np.random.default_rng(1), (2, 7, 12), tl.f32)
+    with tl.engine(engine):
+        shift_add.input_gradient(dy, sign, shift, dx)
+        shift_add.add_gradient(mask, dz, dv)
+    assert dx.shape == x.shape
+    assert relative_error(dx, wide(dy) @ (wide(sign) * np.exp2(-wide(shift))).T) <= 1e-3  # fixed point is cut off
+    assert relative_error(dv, np.einsum("bkm,bmn->bkn", mask > 0, wide(dz))) <= 1e-6
 
 
 def test_powers_of_two() -> None:

@@ -11,7 +11,8 @@ import tilus as tl
 from kernels_zoo.checking import empty, run, wide
 from kernels_zoo.quantized import quartet
 
-ROUTES = ["simulate:sm_80:ptx", "simulate:sm_90a:ptx", pytest.param("simulate:sm_80:cuda", marks=pytest.mark.slow)]
+ROUTES = ["simulate:sm_80:ptx", "simulate:sm_120a:ptx", "simulate:sm_120a:cuda",
+          *(pytest.param(f"simulate:{r}", marks=pytest.mark.slow) for r in ("sm_80:cuda", "sm_90a:ptx", "sm_90a:cuda"))]
 
 
 @pytest.mark.parametrize("engine", ["cpu", "interpret", *ROUTES])
@@ -79,6 +80,17 @@ def test_the_same_gradients_everywhere(engine: str) -> None:
     expected, found = (Layer(7, 33, 64, e).gradients(5) for e in ("cpu", engine))
     for mine, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-5)
+
+
+@pytest.mark.parametrize("via", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_120a", pytest.param("sm_80", marks=pytest.mark.slow),
+                                    pytest.param("sm_90a", marks=pytest.mark.slow)])
+def test_instructions(target: str, via: str) -> None:
+    """Of sm_120a those with block scales; nothing is spilled."""
+    for kernel in (quartet.quartet_forward, quartet.quartet_backward):
+        found = kernel.compile(target, via=via)
+        assert found.metadata["spill_stores"] == 0, kernel
+        assert ("mxf4.block_scale" in found.ptx) == (target == "sm_120a")
 
 
 def test_mistakes() -> None:
