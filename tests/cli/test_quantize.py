@@ -13,7 +13,8 @@ import pytest
 
 import tilus as tl
 from tests.cli.test_prepack import tilus
-from tilus.quantization.checkpoints import compressed_tensors, gptq_tensors
+from tilus.quantization.bitsandbytes import bitsandbytes_tensors
+from tilus.quantization.checkpoints import awq_tensors, compressed_tensors, gptq_tensors
 
 
 @pytest.fixture
@@ -156,9 +157,40 @@ def of_compressed_tensors(path: Path) -> None:
     tl.save_weights(path, {f"a.{k}": v for k, v in compressed_tensors(q).items()})
 
 
+def of_awq(path: Path) -> None:
+    q = tl.quantize(weights(64, 32), tl.u4, group=32, symmetric=False)
+    tl.save_weights(path, {f"a.{k}": v for k, v in awq_tensors(q).items()})
+
+
+def of_bitsandbytes(path: Path) -> None:
+    q = tl.quantize(weights(32, 128), tl.qlora, axis=1)
+    tl.save_weights(path, bitsandbytes_tensors(q, "a.weight"))
+
+
+def of_micro_scales(path: Path) -> None:
+    """compressed-tensors' fours with a power of two each, and whole bytes."""
+    q, other = tl.quantize(weights(64, 32), tl.mxfp4), tl.quantize(weights(64, 32), tl.f8e4m3fn)
+    nibbles = tl.unpack(tl.packed(q.values.base, tl.u4, (64, 32)), np.uint8).T
+    tl.save_weights(path, {
+        "a.weight_packed": nibbles[:, ::2] | nibbles[:, 1::2] << 4,
+        "a.weight_scale": np.ascontiguousarray(np.asarray(q.scales).view(np.uint8).T),
+        "b.weight": np.ascontiguousarray(np.asarray(other.values.argument.array).T),
+        "b.weight_scale": np.ascontiguousarray(other.scales.T)})
+
+
+def prepacked(path: Path) -> None:
+    from dataclasses import replace
+
+    from kernels_zoo.quantized.matmul import Weights
+
+    q = tl.quantize(weights(128, 128), tl.u4, group=64)
+    tl.save_weights(path, {"a": replace(q, values=Weights(q, "sm_80").w)})
+
+
 FILES: list[tuple[Callable[[Path], None], str]] = [
     (plain, ".safetensors"), (own, ".safetensors"), (of_gptq, ".safetensors"), (of_compressed_tensors, ".safetensors"),
-    (plain, ".npz"), (own, ".npz"),
+    (of_awq, ".safetensors"), (of_bitsandbytes, ".safetensors"), (of_micro_scales, ".safetensors"),
+    (prepacked, ".safetensors"), (plain, ".npz"), (own, ".npz"), (of_gptq, ".npz"), (prepacked, ".npz"),
 ]
 
 

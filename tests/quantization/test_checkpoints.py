@@ -170,6 +170,7 @@ def test_files_keep_orders_and_prepacked_codes(tmp_path: Path) -> None:
     for again in found.values():
         np.testing.assert_array_equal(again.order, q.order)
     assert isinstance(found["p"].values, tl.PrepackedArray)
+    np.testing.assert_array_equal(tl.dequantize(found["p"]), tl.dequantize(q))
     np.testing.assert_array_equal(tl.unpack(tl.unprepack(found["p"].values)), tl.unpack(q.values))
 
 

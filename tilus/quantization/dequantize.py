@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from tilus.quantization.groups import Array, groups_of, parts_of
 from tilus.quantization.quantized import Quantized
 from tilus.quantization.storage import numbers_in
 from tilus.runtime.packed_array import PackedArray
+from tilus.runtime.prepacked import PrepackedArray, unprepack
 
 
 def dequantized(q: Quantized, dtype: npt.DTypeLike) -> Array:
@@ -19,6 +21,8 @@ def dequantized(q: Quantized, dtype: npt.DTypeLike) -> Array:
     target = np.dtype(dtype)
     if not from_numpy(target).is_float:
         raise TypeError(f"codes with scales are floats, not numbers of {target}")
+    if isinstance(q.values, PrepackedArray):
+        q = replace(q, values=unprepack(q.values))
     if not isinstance(q.values, PackedArray):
         raise TypeError(f"codes are a packed array (tl.packed), not {type(q.values).__name__}")
     axis = _axis(q)

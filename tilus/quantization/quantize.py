@@ -103,7 +103,8 @@ def dequantize(values: Quantized | PackedArray, scales: Any = None, zeros: Any =
     """The numbers that codes with scales stand for: ``(code's number - zero) * scale``, in f32 and then rounded.
 
     Args:
-        values: what ``tl.quantize`` gives, without further arguments; or the codes as a packed array.
+        values: what ``tl.quantize`` gives, without further arguments; or the codes as a packed array. Of prepacked
+            ones the numbers are those row by row.
         scales, zeros: arrays of one number for each group, as in ``tl.Quantized``; zeros may be one number.
         group: how many elements share a scale; by default as many as the shape of the scales says.
         axis: along which dimension they do; None: in row-major order.
