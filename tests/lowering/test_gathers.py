@@ -208,3 +208,11 @@ def test_windows_are_copied_by_vectors(via: str) -> None:
     assert "cp.async.cg.shared.global" in ptx
     assert "cp.async.ca.shared.global" not in ptx
     assert not re.search(r"ld\.global[\w.]*\.[bu]16", ptx)
+
+
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_bounds_of_a_row_are_one_comparison(via: str) -> None:
+    """The number of a row that is read may be negative or too large: one comparison without sign says both."""
+    ptx = KERNELS["rows"].compile("sm_80", via).ptx
+    assert len(re.findall(r"setp\.\w\w\.u32", ptx)) == 2
+    assert not re.search(r"setp\.\w\w\.s32\s.*, (-1|0);", ptx)

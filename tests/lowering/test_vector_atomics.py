@@ -70,3 +70,15 @@ def test_values(dtype: tl.DType, shape: tuple[int, int], engine: str) -> None:
         expected = 3 * x.astype("f8")
         expected[:, columns if columns is not None else shape[1] :] = 0
         np.testing.assert_array_equal(y.astype("f8"), expected)
+
+
+@pytest.mark.parametrize("route", ["ptx", "cuda"])
+@pytest.mark.parametrize("dtype", [tl.f16, tl.f32])
+def test_sums_of_neighbours_share_sectors(dtype: tl.DType, route: str) -> None:
+    """An atomic of a warp adds to whole sectors, whatever a load could move at once."""
+    x, y = (np.zeros((16, 64), dtype.numpy) for _ in range(2))
+    call = add.prepared(f"simulate:sm_80:{route}", (x, y), {})
+    runner = call.compile()
+    runner.run(call.call.arguments)
+    sites = [site for site in runner.reports[0].sites if site.space == "global"]
+    assert sum(site.units for site in sites) == sum(site.ideal for site in sites)

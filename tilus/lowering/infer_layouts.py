@@ -58,6 +58,7 @@ from tilus.lowering.scan_layouts import scan_layout
 from tilus.lowering.shared_layouts import choose_shared_layouts
 from tilus.lowering.simt.access import (
     VECTOR_BITS,
+    added_at_once,
     contiguous_axis,
     contiguous_order,
     copied_layout,
@@ -230,11 +231,13 @@ class _Inference:
     def _memory_by_size(self, ops: list[Operation]) -> list[Access]:
         found = [op for op in ops if isinstance(op, Access)]
 
-        def weight(op: Access) -> tuple[bool, int]:
-            """Global memory comes first: shared memory is laid out as its accesses need it."""
+        def weight(op: Access) -> tuple[bool, bool, int]:
+            """Global memory comes first: shared memory is laid out as its accesses need it. Atomics move less at once
+            than loads, which can as well do so."""
             value = self._main_value(op)
             shared = op.view.view.space == "shared"
-            return shared, -value.tile.size * value.tile.dtype.bits if value is not None else 0
+            size = value.tile.size * value.tile.dtype.bits if value is not None else 0
+            return shared, not isinstance(op, Atomic), -size
 
         return sorted(found, key=weight)
 
@@ -343,7 +346,7 @@ class _Inference:
         tile = value.tile
         view = op.view.type
         threads = self.threads(op)
-        if isinstance(op, Atomic) or not isinstance(view, ViewType):
+        if not isinstance(view, ViewType):
             return blocked(tile.shape, threads)
         order, vector = self.vector_of(op, tile)
         per_thread = -(-tile.size // threads)
@@ -353,14 +356,19 @@ class _Inference:
             vector //= 2
         if is_narrow(tile.dtype):  # what shares a byte belongs to one thread
             vector = max(vector, unit(tile.dtype.bits)[0])
+        bits = tile.dtype.packed_bits
+        if isinstance(op, Atomic):  # a thread has few rows, and of those all that is left of a warp's sectors
+            return blocked(tile.shape, threads, vector, order, max(vector, LONG // bits), order[:1])
         reduced = self.reductions.of(value)
-        least = max(4 * vector, LINE // tile.dtype.packed_bits) if reduced else 0
+        least = max(4 * vector, LINE // bits) if reduced else 0
         return blocked(tile.shape, threads, vector, order, least, reduced)
 
     def vector_of(self, op: Access, tile: TileType) -> tuple[tuple[int, ...], int]:
         """Dimensions from the fastest in memory to the slowest, and how many elements an access may move."""
-        if isinstance(op, (Gather, Scatter, GatherAsync)):
+        if isinstance(op, (Gather, Scatter, GatherAsync, Atomic)):
             along, width = gathered_vector(self.facts, op)
+            if isinstance(op, Atomic):
+                width = math.gcd(width, 1 if self.users.get(op.result) else added_at_once(op, self.target))
             return (along, *(d for d in reversed(range(tile.rank)) if d != along)), width
         order = contiguous_order(self.facts, op.view, tile.rank)
         if order and op.view.view.space == "shared" and not is_narrow(tile.dtype) and isinstance(op, Load):

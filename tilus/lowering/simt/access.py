@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from tilus.ir.core import Operation, Value
-from tilus.ir.dtypes import DType
+from tilus.ir.dtypes import DType, bf16, f16, f32
 from tilus.ir.ops import (
     Atomic,
     CollapseView,
@@ -26,7 +26,7 @@ from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.facts import Fact, Facts
 from tilus.lowering.simt.bits import is_narrow, unit
-from tilus.lowering.simt.runs import affine, mask_run
+from tilus.lowering.simt.runs import Affine, affine, mask_run
 from tilus.records import record
 from tilus.targets import Feature, Target
 
@@ -183,26 +183,41 @@ def _width(facts: Facts, bits: int, limits: list[int], mask: Value | None, dim: 
     return max(1, width) if width * bits >= 8 else 1
 
 
+def added_at_once(op: Atomic, target: Target) -> int:
+    """How many neighbouring elements an atomic may add to that gives no old values: all targets have pairs of f16."""
+    vectors, dtype = target.has(Feature.ATOM_VECTOR), op.result.tile.dtype
+    if op.kind != "add" or dtype not in ((f32, f16, bf16) if vectors else (f16,)):
+        return 1
+    return VECTOR_BITS // dtype.bits if vectors else 2
+
+
 def gathered_vector(facts: Facts, op: Atomic | Gather | Scatter | GatherAsync) -> tuple[int, int]:
     """The dimension of the index tiles along which memory goes side by side, and how many elements along it one access
-    may move; the last dimension and 1 where there is none.
+    may move; the last dimension and 1 where there is none."""
+    shape, dtype = op.indices[0].tile.shape if op.indices else (), op.view.view.dtype
+    found = along_memory(facts, op)
+    if found is None:
+        return len(shape) - 1, 1
+    dim, axis, start = found
+    known, bits = view_facts(facts, op.view), dtype.bits & -dtype.bits
+    limits = [shape[dim], start.run, known.alignment // bits, start.divisor, known.extents[axis].divisor]
+    limits += [s.divisor for a, s in enumerate(known.strides) if a != axis]
+    return dim, _width(facts, bits, limits, op.mask, dim)
 
-    Along that dimension the index of the axis with stride 1 grows by one, and the others do not vary.
-    """
+
+def along_memory(facts: Facts, op: Atomic | Gather | Scatter | GatherAsync) -> tuple[int, int, Affine] | None:
+    """A dimension of the index tiles along which the index of the axis with stride 1 grows by one within runs, in which
+    the others do not vary, that axis, and how its index goes; None where there is no such dimension."""
     view, shape = op.view, op.indices[0].tile.shape if op.indices else ()
-    dtype = view.view.dtype
-    if dtype.bits >= 8 and view.view.space == "global":
-        bits = dtype.bits & -dtype.bits
-        known = view_facts(facts, view)
-        for dim in reversed(range(len(shape))):
-            along = [a for a in (affine(facts, index, dim) for index in op.indices) if a is not None]
-            axes = [axis for axis, a in enumerate(along) if a.step == 1]
-            if len(along) != len(op.indices) or len(axes) != 1 or sum(a.step == 0 for a in along) != len(along) - 1:
-                continue
-            axis, run = axes[0], min(a.run for a in along)
-            stride, start = known.strides[axis], along[axis].within(run)
-            if stride.is_constant and stride.low == 1:
-                limits = [shape[dim], run, known.alignment // bits, start.divisor, known.extents[axis].divisor]
-                limits += [s.divisor for a, s in enumerate(known.strides) if a != axis]
-                return dim, _width(facts, bits, limits, op.mask, dim)
-    return len(shape) - 1, 1
+    if view.view.dtype.bits < 8 or view.view.space != "global":
+        return None
+    strides = view_facts(facts, view).strides
+    for dim in reversed(range(len(shape))):
+        along = [a for a in (affine(facts, index, dim) for index in op.indices) if a is not None]
+        axes = [axis for axis, a in enumerate(along) if a.step == 1]
+        if len(along) != len(op.indices) or len(axes) != 1 or sum(a.step == 0 for a in along) != len(along) - 1:
+            continue
+        (axis,) = axes
+        if strides[axis].is_constant and strides[axis].low == 1:
+            return dim, axis, along[axis].within(min(a.run for a in along))
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from tilus.ir.core import Block, Operation, Value
@@ -91,18 +91,18 @@ def lower_gather_async(thread: Thread, op: GatherAsync) -> None:
     vector = aligned_at(view, math.gcd(math.gcd(width, layout.vector_width(along)), view.layout.vector_width(along)))
     vector = 1 if is_narrow(dtype) else vector
     locals_ = range(0, layout.num_locals, vector)
-    pointers, predicates = element_pointers(thread, op, locals_)
+    places = zip(locals_, element_pointers(thread, op, locals_, layout), strict=True)
     shared = SharedAccess(thread, view, layout, vector, (0,) * layout.rank)
     mask = None if op.mask is None else thread.value(op.mask)
     if is_narrow(dtype):
-        _gather_dense(thread, op, view, layout, shared, list(zip(locals_, pointers, predicates, strict=True)), mask)
+        _gather_dense(thread, op, view, layout, shared, places, mask)
         return
     size = vector * dtype.itemsize
     asynchronous = thread.target.has(Feature.CP_ASYNC) and size in (4, 8, 16)
     read_only = not is_written(thread, op.view)
     first = thread.first_replica(layout)
     loaded: list[tuple[int, Value, Value | None]] = []
-    for group, (local, pointer, predicate) in enumerate(zip(locals_, pointers, predicates, strict=True)):
+    for group, (local, (pointer, predicate)) in enumerate(places):
         if len(loaded) == _at_once(size):
             _store_loaded(thread, shared, loaded, size)
         inside = thread.both(tile_padding(thread, layout, view.shape, local), first)
@@ -147,11 +147,11 @@ def _copy_dense(thread: Thread, op: CopyAsync, view: SharedView, layout: Registe
 
 
 def _gather_dense(thread: Thread, op: GatherAsync, view: SharedView, layout: RegisterLayout, shared: SharedAccess,
-                  places: Sequence[tuple[int, Value, Value | None]], mask: Value | None) -> None:
+                  places: Iterable[tuple[int, tuple[Value, Value | None]]], mask: Value | None) -> None:
     """Element by element."""
     dtype, first = op.destination.view.dtype, thread.first_replica(layout)
     alignment = dense.alignment_of(dtype, 1)
-    for group, (local, pointer, predicate) in enumerate(places):
+    for group, (local, (pointer, predicate)) in enumerate(places):
         inside = thread.both(tile_padding(thread, layout, view.shape, local), first)
         if mask is not None:
             predicate = thread.both(predicate, thread.extract(mask, local))

@@ -68,7 +68,7 @@ def lower_wait_until(thread: Thread, op: WaitUntil) -> None:
     view = thread.views[op.view]
     if not isinstance(view, GlobalView):
         raise UnsupportedError.at("E0507", "waiting on shared memory", op.span, help="use named barriers")
-    (pointer,), _ = element_pointers(thread, op, range(1))
+    ((pointer, _),) = element_pointers(thread, op, range(1))
     value = thread.widen(thread.value(op.value), op.value.tile.dtype)
     outer = thread.block
     thread.block = before = Block()

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import bool_, i32, i64
+from tilus.ir.dtypes import bool_, i32, i64, u32, u64
 from tilus.ir.families import DerivedView
-from tilus.ir.ops import Binary, PermuteView, Select, Subview
+from tilus.ir.ops import Binary, Cast, Compare, PermuteView, Select, Subview
 from tilus.layouts import RegisterLayout, blocked
 from tilus.lowering.facts import Fact, Facts, constant_fact
 from tilus.lowering.simt.access import view_facts
@@ -82,6 +82,12 @@ def _range(facts: Facts, view: Value, d: int) -> tuple[Fact, Fact]:
     end, beginning = (_difference(fact, start) for fact in _range(facts, op.view, axis))
     return (Fact(min(given.low, end.low), min(given.high, end.high)),
             Fact(max(0, beginning.low), max(0, beginning.high)))
+
+
+def is_counted(facts: Facts, view: Value, d: int) -> bool:
+    """Whether the extent of a view is certainly no less than 0: that of a window that lies outside of what it is a
+    window of may be."""
+    return _range(facts, view, d)[0].low >= 0
 
 
 def _difference(a: Fact, b: Fact) -> Fact:
@@ -188,20 +194,33 @@ def one_thread(thread: Thread) -> Value:
     return thread.at_entry(("one", thread.first_warp), lambda: thread.compare("eq", thread.tid(), 0))
 
 
-def index_predicate(thread: Thread, view: GlobalView, d: int, index: Value, fact: Fact) -> Value | None:
-    """Whether an index is in bounds along one dimension of a view."""
+def index_predicate(thread: Thread, view: GlobalView, d: int, index: Value, fact: Fact,
+                    counted: bool = False) -> Value | None:
+    """Whether an index is in bounds along one dimension of a view; ``counted``: whose extent is no less than 0."""
     predicate: Value | None = None
     extent, low = view.extents[d], view.lows[d]
     if fact.high >= 1 << 63:  # of u64: as a signed number it would seem to be negative
         largest = thread.const((1 << 63) - 1, index.tile.dtype)
         index = thread.widen(thread.emit(Binary("min", index, largest)), i64)
-    if not (isinstance(extent, int) and fact.high < extent):
+    above = not (isinstance(extent, int) and fact.high < extent)
+    if above and counted and low is None and fact.low < 0:
+        return _within(thread, index, extent)
+    if above:
         predicate = thread.compare("lt", index, extent)
     if low is not None:
         predicate = thread.both(predicate, thread.compare("ge", index, low))
     elif fact.low < 0:
         predicate = thread.both(predicate, thread.compare("ge", index, 0))
     return predicate
+
+
+def _within(thread: Thread, index: Value, extent: Value | int) -> Value:
+    """0 ≤ index < extent, by one comparison: as numbers without sign, negative ones are larger than any extent."""
+    if isinstance(extent, int):
+        extent = thread.const(extent, index.tile.dtype)
+    index, extent = thread.same_width(index, extent)
+    unsigned = u32 if index.tile.dtype is i32 else u64
+    return thread.emit(Compare("lt", thread.emit(Cast(index, unsigned)), thread.emit(Cast(extent, unsigned))))
 
 
 def element_predicate(thread: Thread, view: GlobalView, offsets: Sequence[Value], dims: Sequence[int]) -> Value | None:
