@@ -11,9 +11,7 @@ import tilus as tl
 from kernels_zoo.checking import empty, normal, relative_error, run, wide
 from kernels_zoo.compressed import dfloat11
 from kernels_zoo.compressed.dfloat11_format import LONGEST, code_for, encode, huffman_lengths
-from tests.zoo.turns import by_turns
-
-ROUTES = ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx"]
+from tests.zoo.turns import ROUTES, by_turns
 
 
 def bits(kind: str, count: int) -> Any:

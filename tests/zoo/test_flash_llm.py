@@ -12,9 +12,7 @@ import tilus as tl
 from kernels_zoo.checking import empty, normal, relative_error, run, wide
 from kernels_zoo.compressed import flash_llm
 from tests.zoo.test_quantized_memory import source_line
-from tests.zoo.turns import by_turns
-
-ROUTES = ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx"]
+from tests.zoo.turns import ROUTES, by_turns
 
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 1.0])

@@ -11,9 +11,7 @@ import tilus as tl
 from kernels_zoo.checking import empty, normal, relative_error, run, wide
 from kernels_zoo.quantized import gptq
 from kernels_zoo.quantized import matmul as zoo
-from tests.zoo.turns import by_turns
-
-ROUTES = ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx", "simulate:sm_90a:cuda"]
+from tests.zoo.turns import ROUTES, by_turns
 
 
 @pytest.mark.parametrize(("bits", "engine"), by_turns([2, 3, 4, 8], ["interpret", "cpu", *ROUTES], 3))

@@ -10,10 +10,10 @@ import pytest
 import tilus as tl
 from kernels_zoo.checking import empty, normal, relative_error, run, wide
 from kernels_zoo.quantized import nf4
-from tests.zoo.turns import by_turns
+from tests.zoo.turns import ROUTES, by_turns
 from tilus.quantization.bitsandbytes import bitsandbytes_tensors, nf4_layer
 
-ENGINES = ["interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx"]
+ENGINES = ["interpret", "cpu", *ROUTES]
 SMALL = [(1, 96, 128), (7, 1, 64), (0, 5, 64), (17, 77, 192)]
 
 

@@ -13,9 +13,9 @@ from kernels_zoo.checking import empty, normal, relative_error, run, wide
 from kernels_zoo.quantized import embedding, mlp
 from kernels_zoo.quantized.transformer import Decoder, Shape, random_weights, reference_logits
 from tests.cli.test_prepack import tilus
-from tests.zoo.turns import by_turns
+from tests.zoo.turns import ROUTES, by_turns
 
-ENGINES = ["interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx"]
+ENGINES = ["interpret", "cpu", *ROUTES]
 
 
 @pytest.fixture(scope="module")
