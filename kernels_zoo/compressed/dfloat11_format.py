@@ -23,6 +23,7 @@ from kernels_zoo.checking import Array
 WORD = 64
 THREADS = 512
 """Words of a block: each has one thread."""
+GAP = tl.integer(5, False)
 LONGEST = 32
 """Bits of a code."""
 WINDOW = 11
@@ -113,7 +114,7 @@ def encode(numbers: Array, tile: tuple[int, int] | None = None) -> Encoded:
     count = int(word_starts[-1]) if len(word_starts) else 0
     first = np.searchsorted(starts, np.arange(count) * WORD)
     begins = np.append(starts, count * WORD)[first] - np.arange(count) * WORD
-    gaps = tl.pack(np.minimum(begins, LONGEST - 1).astype(np.int32), tl.integer(5, False))
+    gaps = tl.pack(np.minimum(begins, LONGEST - 1).astype(np.int32), GAP)
     return Encoded(rest, bits_in_words(code.words[exponents], lengths, starts, count), gaps,
                    word_starts.astype(np.int64), positions.astype(np.int64), code, numbers.shape, tile)
 
@@ -156,9 +157,21 @@ def code_for(counts: Array) -> Code:
         limited = counts.copy()
         limited[order[:rare]] = 1
         lengths = huffman_lengths(limited)
+    return code_of(lengths)
+
+
+def code_of(lengths: Array) -> Code:
+    """The code whose lengths are these, u8 (256,).
+
+    Raises:
+        ValueError: no code has them.
+    """
+    used = lengths[lengths > 0].astype(np.float64)
+    lone = used.tolist() == [1]
+    if lengths.shape != (256,) or used.max(initial=0) > LONGEST or (not lone and np.exp2(-used).sum() != 1):
+        raise ValueError("no code has these lengths")
     words = canonical(lengths)
-    tables = tables_of(lengths, words)
-    return Code(lengths, words, tables, several_at_once(lengths, words))
+    return Code(lengths, words, tables_of(lengths, words), several_at_once(lengths, words))
 
 
 def huffman_lengths(counts: Array) -> Array:
@@ -227,4 +240,4 @@ def several_at_once(lengths: Array, words: Array) -> Array:
     return table | count.astype(np.uint64) << np.uint64(48) | used.astype(np.uint64) << np.uint64(56)
 
 
-__all__ = ["LONGEST", "TABLE", "THREADS", "WINDOW", "Code", "Encoded", "code_for", "encode"]
+__all__ = ["GAP", "LONGEST", "TABLE", "THREADS", "WINDOW", "Code", "Encoded", "code_for", "code_of", "encode"]

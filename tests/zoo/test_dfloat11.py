@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import tilus as tl
 from kernels_zoo.checking import empty, normal, relative_error, run, wide
 from kernels_zoo.compressed import dfloat11
-from kernels_zoo.compressed.dfloat11_format import LONGEST, code_for, encode, huffman_lengths
+from kernels_zoo.compressed.dfloat11_files import load, save
+from kernels_zoo.compressed.dfloat11_format import LONGEST, code_for, code_of, encode, huffman_lengths
+from tests.cli.test_quantize import mutated
 from tests.zoo.turns import ROUTES, by_turns
 
 
@@ -123,6 +126,70 @@ def test_huffman() -> None:
         fibonacci[n] = fibonacci[n - 1] + fibonacci[n - 2]
     assert huffman_lengths(fibonacci).max() > LONGEST
     assert code_for(fibonacci).lengths.max() <= LONGEST
+
+
+def encoded_weights() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    w = (rng.standard_normal((70, 130)) * 0.02).astype(tl.bf16.numpy)
+    return {"a.weight": encode(w), "b": encode(w, dfloat11.TILE), "none": encode(w[:0]), "one": encode(w[:1, :1])}
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+def test_files(suffix: str, tmp_path: Path) -> None:
+    weights = encoded_weights()
+    save(tmp_path / f"w{suffix}", weights)
+    found = load(tmp_path / f"w{suffix}")
+    assert sorted(found) == sorted(weights)
+    for name, e in weights.items():
+        again = found[name]
+        assert (again.shape, again.tile, again.nbytes) == (e.shape, e.tile, e.nbytes)
+        if e.tile is None:
+            np.testing.assert_array_equal(dfloat11.decode(again).view(np.uint16), dfloat11.decode(e).view(np.uint16))
+    x, y = normal(np.random.default_rng(1), (3, 70), tl.bf16), [empty((3, 130), tl.f32) for _ in range(2)]
+    for e, out in zip((weights["b"], found["b"]), y, strict=True):
+        dfloat11.multiply(x, e, out)
+    np.testing.assert_array_equal(*y)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_damaged_files(count: int, suffix: str, tmp_path: Path) -> None:
+    """Each is refused, or what is damaged is no part of the weights."""
+    save(tmp_path / f"w{suffix}", encoded_weights())
+    source, path, rng, refused = tmp_path / f"w{suffix}", tmp_path / f"d{suffix}", np.random.default_rng(0), 0
+    data, whole = source.read_bytes(), load(source)
+    for _ in range(count):
+        path.write_bytes(mutated(data, rng))
+        try:
+            found = load(path)
+        except ValueError:
+            refused += 1
+            continue
+        for name, e in found.items():
+            assert any(np.array_equal(e.rest, other.rest) and np.array_equal(e.words, other.words)
+                       for other in whole.values()), name
+    assert refused >= count // 2
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"rest": None}, "there is no rest"), ({"words": np.zeros(3, np.uint8)}, "its words is no array of uint64"),
+    ({"lengths": np.full(256, 7, np.uint8)}, "its checksum is another one"),
+], ids=["missing", "type", "other"])
+def test_tensors_that_are_none(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    save(tmp_path / "w.npz", {"w": encoded_weights()["a.weight"]})
+    arrays = {**tl.load_weights(tmp_path / "w.npz"), **{f"w.dfloat11.{part}": array for part, array in change.items()}}
+    tl.save_weights(tmp_path / "d.npz", {name: array for name, array in arrays.items() if array is not None})
+    with pytest.raises(ValueError, match=f"'w': {words}"):
+        load(tmp_path / "d.npz")
+    tl.save_weights(tmp_path / "f.npz", {"w": np.ones(3, np.float32)})
+    with pytest.raises(ValueError, match="'w' is not in DFloat11"):
+        load(tmp_path / "f.npz")
+
+
+def test_lengths_that_no_code_has() -> None:
+    for used in ([], [7] * 256, [1, 2], [2], [1, 40]):
+        with pytest.raises(ValueError, match="no code has these lengths"):
+            code_of(np.pad(np.array(used, np.uint8), (0, 256 - len(used))))
 
 
 def test_case() -> None:

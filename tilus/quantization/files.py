@@ -6,6 +6,7 @@ description in JSON, NAME.quantized: in the metadata of a .safetensors file, or 
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -100,6 +101,10 @@ def read_npz(path: Path) -> dict[str, Array]:
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError, SyntaxError,
             OverflowError, MemoryError, UnicodeDecodeError, TypeError, IndexError) as error:
         raise ValueError(f"it is no .npz file, or damaged ({str(error).strip() or type(error).__name__})") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise ValueError("it is no .npz file, or damaged (an array would lie before its beginning)") from None
     return found
 
 
