@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from tilus.layouts.register import IntArray
 
+WORD_BITS = 32
 _BARRIER_COST = 24
 """What a block-wide barrier costs, in wavefronts."""
 
@@ -62,7 +63,8 @@ class SharedPlan:
         src, dst: the layouts.
         shared: where the elements lie; its shape covers both layouts, so no access needs a bounds check.
         element_bits: width of an element in shared memory; narrow elements are widened to whole bytes.
-        store, load: ``vector`` consecutive locals per access, along ``dim``; or stmatrix and ldmatrix.
+        store, load: ``vector`` consecutive locals per access, along ``dim``, of the layout or of its registers in
+            another order (``order_of``); or stmatrix and ldmatrix.
         cost: wavefronts per block, the barrier included.
 
     Only threads whose ``src.replica_terms`` digits are all 0 need to store.
@@ -310,7 +312,7 @@ def _plan_shared(src: RegisterLayout, dst: RegisterLayout, element_bits: int,
         moves: list[list[Access | MatrixPlan]] = []
         for layout, has in zip((src, dst), matrices, strict=True):
             matrix = ldmatrix_plan(layout, bits, d) if has and shape[d] * bits % 128 == 0 else None
-            moves.append([*([matrix] if matrix else []), _vector_access(layout, bits, d, shape)])
+            moves.append([*([matrix] if matrix else []), _widest_access(layout, bits, d, shape)])
         if src.is_replicated:  # only the first holders store
             moves[0] = moves[0][-1:]
         for store, load in itertools.product(*moves):
@@ -319,6 +321,23 @@ def _plan_shared(src: RegisterLayout, dst: RegisterLayout, element_bits: int,
             cost = sum(_cost(shared, move, bits) for move in (store, load)) + _BARRIER_COST
             plans.append(SharedPlan(src, dst, shared, bits, store, load, cost))
     return min(plans, key=lambda plan: plan.cost)
+
+
+def order_of(layout: RegisterLayout, access: Access) -> tuple[int, ...]:
+    """The registers of a layout in the order in which an access moves them."""
+    return tuple(map(layout.local_of, access.layout.local_indices))
+
+
+def _widest_access(layout: RegisterLayout, bits: int, dim: int, shape: Shape) -> Access:
+    """An access of the layout, or, where that moves less than a word, of its registers in another order, by which more
+    lie side by side."""
+    access = _vector_access(layout, bits, dim, shape)
+    beside = [m for m in layout.local_modes if (m.dim, m.stride) == (dim, 1)]
+    if access.vector * bits >= WORD_BITS or not beside:
+        return access
+    modes = [m for m in layout.local_modes if m is not beside[0]] + beside
+    other = _vector_access(RegisterLayout(layout.shape, layout.thread_modes, modes), bits, dim, shape)
+    return other if other.vector > access.vector else access
 
 
 def _vector_access(layout: RegisterLayout, bits: int, dim: int, shape: Shape) -> Access:

@@ -46,13 +46,12 @@ from tilus.ir.ops import (
 from tilus.ir.ops.groups import Warps, executing_warps
 from tilus.ir.rewriter import find_users
 from tilus.ir.types import TileType, ViewType
-from tilus.layouts import RegisterLayout, blocked
+from tilus.layouts import RegisterLayout, blocked, local
 from tilus.lowering.dots import DotPlan, unit_of
 from tilus.lowering.facts import Facts, kernel_facts
 from tilus.lowering.layout_rules import is_tile, operand_layout, result_layout
 from tilus.lowering.operands_in_shared import keep_operands_in_shared
 from tilus.lowering.prepacked import choose_orders
-from tilus.lowering.reductions import Reductions
 from tilus.lowering.remake import convert
 from tilus.lowering.scan_layouts import scan_layout
 from tilus.lowering.shared_layouts import choose_shared_layouts
@@ -66,6 +65,7 @@ from tilus.lowering.simt.access import (
     vector_width,
 )
 from tilus.lowering.simt.bits import WORD, is_narrow, unit
+from tilus.lowering.tile_classes import TileClasses
 from tilus.targets import get_target
 
 LANES, SECTOR, LONG, LINE = 32, 256, 512, 1024
@@ -94,12 +94,12 @@ class _Inference:
         self.plans: dict[Operation, DotPlan] = {}
         self.queue: deque[Value] = deque()
         self.users = find_users(function)
-        self.reductions = Reductions(function)
         self.yields: dict[Operation, Operation] = {}
         self.group_of: dict[Operation, int] = {}
         self.carried_as: dict[Value, tuple[Value, ...]] = {}
         self.initial: dict[Value, Value] = {}
         self._index(function.body, (0, self.warps))
+        self.classes = TileClasses(function, self._fast)
 
     def _index(self, block: Block, warps: Warps) -> None:
         for op in block.ops:
@@ -359,9 +359,19 @@ class _Inference:
         bits = tile.dtype.packed_bits
         if isinstance(op, Atomic):  # a thread has few rows, and of those all that is left of a warp's sectors
             return blocked(tile.shape, threads, vector, order, max(vector, LONG // bits), order[:1])
-        reduced = self.reductions.of(value)
+        reduced, others = self.classes.reduced(value), set(self.classes.contiguous(value)) - {*order[:1]}
+        if others and order and not reduced and view.space == "global" and not is_narrow(tile.dtype):
+            return _turned(tile, threads, vector, order, min(others))
         least = max(4 * vector, LINE // bits) if reduced else 0
         return blocked(tile.shape, threads, vector, order, least, reduced)
+
+    def _fast(self, op: Access) -> tuple[Value, int] | None:
+        """The tile that an access to global memory moves in vectors, and along which dimension."""
+        value = self._main_value(op)
+        if value is None or not isinstance(op.view.type, ViewType) or op.view.view.space != "global":
+            return None
+        order, vector = self.vector_of(op, value.tile)
+        return (value, order[0]) if order and vector > 1 else None
 
     def vector_of(self, op: Access, tile: TileType) -> tuple[tuple[int, ...], int]:
         """Dimensions from the fastest in memory to the slowest, and how many elements an access may move."""
@@ -374,6 +384,21 @@ class _Inference:
         if order and op.view.view.space == "shared" and not is_narrow(tile.dtype) and isinstance(op, Load):
             return order, math.gcd(tile.shape[order[0]], VECTOR_BITS // tile.dtype.packed_bits)
         return order, vector_width(self.facts, op, order[0], tile) if order else 1
+
+
+def _turned(tile: TileType, threads: int, vector: int, order: tuple[int, ...], other: int) -> RegisterLayout:
+    """A coalesced layout of a tile that goes elsewhere along another dimension, through shared memory: lanes and
+    registers have elements of whole words along both."""
+    fast, bits = order[0], tile.dtype.packed_bits
+    beside = max(1, WORD // bits)
+    while beside * vector * threads > tile.size and beside > 1:  # half of the widest accesses do as well
+        beside, vector = (beside, vector // 2) if vector * bits > VECTOR_BITS // 2 else (beside // 2, vector)
+    if tile.shape[other] % beside or tile.shape[fast] % vector or beside * vector * threads > tile.size:
+        return blocked(tile.shape, threads, vector, order, LINE // bits, (fast,))
+    rows, columns = (tuple(n if d == along else 1 for d in range(tile.rank)) for n, along in ((beside, other),
+                                                                                              (vector, fast)))
+    parts = tuple(n // (r * c) for n, r, c in zip(tile.shape, rows, columns, strict=True))
+    return blocked(parts, threads, 1, order, max(1, LINE // bits // vector), (fast,)) * local(*rows) * local(*columns)
 
 
 def feeds_first_operand(value: Value, users: dict[Value, list[Operation]], limit: int = 12) -> bool:

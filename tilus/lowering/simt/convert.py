@@ -9,7 +9,14 @@ from tilus.ir.dtypes import DType, bool_, u8
 from tilus.ir.ops import Binary, Cast, Compare, ConvertLayout, PtrLoad, PtrStore, Reshape, Select, Transpose
 from tilus.ir.ops.simt import MovMatrix, WarpShuffle
 from tilus.layouts import RegisterLayout
-from tilus.layouts.convert import Identity, MatrixTransposition, RegisterPermutation, SharedPlan, conversion_rounds
+from tilus.layouts.convert import (
+    Identity,
+    MatrixTransposition,
+    RegisterPermutation,
+    SharedPlan,
+    conversion_rounds,
+    order_of,
+)
 from tilus.layouts.mma import MatrixPlan
 from tilus.layouts.shared import row_major
 from tilus.layouts.shuffle import BitMap, ShufflePlan
@@ -68,7 +75,8 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
         store_matrices(thread, access, plan.store, stored)
     else:
         vector = math.gcd(plan.store.vector, max(1, 128 // storage.bits))
-        store = SharedAccess(thread, there, plan.src, vector, (0,) * rank)
+        store = SharedAccess(thread, there, plan.store.layout, vector, (0,) * rank)
+        stored = thread.take(stored, order_of(plan.src, plan.store))
         first = thread.first_replica(plan.src)
         for group in range(plan.src.num_locals // vector):
             start = group * vector
@@ -81,13 +89,14 @@ def _through_shared(thread: Thread, value: Value, plan: SharedPlan, op: Operatio
     vector = math.gcd(plan.load.vector, max(1, 128 // storage.bits))
     if plan.dst.shape != shape:  # the padding was perhaps not written
         vector = 1
-    load = SharedAccess(thread, there, plan.dst, vector, (0,) * rank)
+    load = SharedAccess(thread, there, plan.load.layout, vector, (0,) * rank)
     parts = [
         thread.emit(PtrLoad(load.address(group), vector if vector > 1 else 0, vector * storage.itemsize,
-                            tile_padding(thread, plan.dst, shape, group * vector)))
+                            tile_padding(thread, plan.load.layout, shape, group * vector)))
         for group in range(plan.dst.num_locals // vector)
     ]
-    result = thread.pack(parts)
+    order = order_of(plan.dst, plan.load)
+    result = thread.take(thread.pack(parts), [order.index(local) for local in range(len(order))])
     if dtype.is_bool:
         zero = thread.const(0, u8, result.tile.size)
         return thread.emit(Compare("ne", result, zero))
