@@ -78,7 +78,7 @@ def padding(reports: Sequence[Report], total: int) -> float:
 
 
 @contextmanager
-def _launches() -> Iterator[list[tuple[Specialisation, list[Any]]]]:
+def launches() -> Iterator[list[tuple[Specialisation, list[Any]]]]:
     """What is simulated meanwhile: each specialisation with the reports of its kernels."""
     found: list[tuple[Specialisation, list[Any]]] = []
     run = engines._Simulated.run
@@ -96,7 +96,7 @@ def _launches() -> Iterator[list[tuple[Specialisation, list[Any]]]]:
 
 def ours(work: Work, target: str, route: str) -> tuple[Figures, list[Any]]:
     """The figures of our kernel by a route, and what it has written."""
-    with _launches() as found:
+    with launches() as found:
         given = work.kernel.on(f"simulate:{target}:{route}")(*work.arguments, **work.constants)
     sass, spills, registers, seconds = 0.0, 0, 0, 0.0
     for specialisation, _ in found:
@@ -115,4 +115,4 @@ def ours(work: Work, target: str, route: str) -> tuple[Figures, list[Any]]:
     return Figures(sass, dyn, less, sectors, wavefronts, spills, registers, seconds), results
 
 
-__all__ = ["Figures", "counted", "ours", "padding", "simulated"]
+__all__ = ["Figures", "counted", "launches", "ours", "padding", "simulated"]

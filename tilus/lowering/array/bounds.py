@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from tilus.ir.core import Function, Module, Parameter
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.collapse import Collapsed, collapse_axes
+from tilus.lowering.array.equal import share_equal_values
 from tilus.lowering.array.nested import join_nested_reductions
 from tilus.lowering.array.online import recognise_attention
 from tilus.lowering.array.regroup import copy_strided_arrays
@@ -22,6 +23,7 @@ Factors = tuple[Extent, ...]
 
 def collapse(function: Function, inputs: Sequence[Parameter], outputs: Sequence[Parameter]) -> Collapsed:
     """What is done to an array-level function before it is tiled, in place."""
+    share_equal_values(function)
     recognise_attention(function)
     sink_regroups(function, inputs)
     copy_strided_arrays(function, inputs)

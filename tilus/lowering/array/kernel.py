@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from tilus.ir.attributes import Attributes
 from tilus.ir.builder import Builder
@@ -22,6 +22,8 @@ from tilus.lowering.array.types import identity, wide
 if TYPE_CHECKING:
     from tilus.lowering.array.tiling import Tiler
 
+Outputs: TypeAlias = list[tuple[Value, list[Value]]]
+"""What a kernel computes, and the views that it writes it to."""
 LEAST_FILLED = 8
 """Of a tile that is longer than others, rows fill at least such a part: the rest is filled up."""
 
@@ -75,7 +77,7 @@ class TiledKernel:
     def build(self, name: str) -> Function:
         tiler, plan = self.tiler, self.plan
         needed = [tiler.memory[v] for v in plan.reads if v in tiler.memory]
-        needed += [(replace(p, written=True), d) for root in plan.roots for p, d in tiler.writes[root]]
+        needed += [(replace(p, written=True), d) for root in plan.written for p, d in tiler.writes[root]]
         parameters = {tiler.argument_of(p).name: (tiler.argument_of(p), d) for p, d in needed}
         scalars = [(v, p) for v, p in tiler.inputs if p.kind == "scalar"]
         order = [n for n in tiler.arguments if n in parameters]
@@ -100,32 +102,38 @@ class TiledKernel:
         evaluator = Evaluator(body, self.tiling, stored, extents, given, tiler.bounds)
         evaluator.reduces = plan.reduces
         evaluator.b.span = tiler.function.span
-        outputs = [(root, [views[p.name] for p, _ in tiler.writes[root]]) for root in plan.roots]
-        self._body(evaluator, outputs)
+        outputs, reduced = ([(root, [views[p.name] for p, _ in tiler.writes[root]]) for root in roots]
+                            for roots in (plan.roots, plan.reduced))
+        self._body(evaluator, outputs, reduced)
         evaluator.b.add(Yield(()))
         rank = len(self.grid(evaluator.extent, Builder(Block())))
         raster = self.tiling.raster if rank > 1 and any(isinstance(op, Dot) for op in body.walk()) else None
         return Function(name, body, [parameters[n][0] for n in order] + [p for _, p in scalars],
                         Attributes(warps=self.tiling.warps, grid_rank=rank, raster=raster), tiler.function.span)
 
-    def _body(self, e: Evaluator, outputs: list[tuple[Value, list[Value]]]) -> None:
+    def _body(self, e: Evaluator, outputs: Outputs, reduced: Outputs) -> None:
         axes = self._grid_axes(e)
+
+        def store() -> None:
+            self._store_all(e, axes, outputs)
+            self._store_reduced(e, axes, reduced)
+
         kinds = {(extents_of(r.x.tile)[r.axis], self.places(r.x)[r.axis]) for r in self.plan.reduces}
         passes = len(self.plan.reduces) + len(self.looped)
         ((extent, place),) = kinds if len(kinds) == 1 else [(0, 2)]
         size = e.size_at(place)
         if size < 2 or passes < 2 or any(self.sizes[d] != size or self.extents[d] != extent for d in self.looped):
-            self._store_all(e, axes, outputs)
+            store()
             return
         most = extent if isinstance(extent, int) else self.tiler.bounds.get(extent)
         if most is not None:
             if most <= size:
                 e.resident[extent, size] = Axis(extent, size)
-            self._store_all(e, axes, outputs)
+            store()
             return
         longest = 0 if place else self.tiler.tiles.resident // self.tiling.BM
         choices = [(0, size), *([(longest // LEAST_FILLED, longest)] if longest > size else [])]
-        self._whole_rows(e, (extent, size), choices, lambda: self._store_all(e, axes, outputs))
+        self._whole_rows(e, (extent, size), choices, store)
 
     def _whole_rows(self, e: Evaluator, walked: tuple[Extent, int], choices: list[tuple[int, int]],
                     store: Callable[[], None]) -> None:
@@ -172,7 +180,16 @@ class TiledKernel:
             index = e.b.binary("mul", index, e.b.const(size))
         return Axis(self.extents[dim], size, index)
 
-    def _store_all(self, e: Evaluator, axes: list[Axis | None], outputs: list[tuple[Value, list[Value]]]) -> None:
+    def _store_reduced(self, e: Evaluator, axes: list[Axis | None], reduced: Outputs) -> None:
+        """The stores of what has one element for all along the dimensions that the block walks."""
+        for root, views in reduced:
+            kept = iter([axis for axis in axes if axis is not None and axis.extent != 1])
+            at = tuple(UNIT if n == 1 else next(kept) for n in extents_of(root.tile))
+            tile = e.tile(root, at)
+            for view in views:
+                e.store(view, at, tile)
+
+    def _store_all(self, e: Evaluator, axes: list[Axis | None], outputs: Outputs) -> None:
         """Loops over the dimensions that the block walks, and in them the stores."""
         (root, views), *_ = outputs
         op, rows = root.defining, [axis for axis in axes if axis is not None]

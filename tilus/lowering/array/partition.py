@@ -39,6 +39,7 @@ from tilus.ir.ops.array import (
 )
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import Axes, Axis, accesses_below, below_regroups, operand_axes, source_axes, strip
+from tilus.lowering.array.walks import walk_of
 from tilus.records import field, record
 
 Heavy: TypeAlias = Reduce | Contract | Attend
@@ -57,16 +58,22 @@ LONGEST_CHAIN = 12
 @record(eq=False)
 class KernelPlan:
     """One kernel: the values it writes (of one shape), which dimensions of them it walks within a block, and which are
-    the rows and the columns of the contractions in it."""
+    the rows and the columns of the contractions in it. ``reduced`` are written as well, which have one element for all
+    along those dimensions."""
 
     roots: list[Value]
     looped: tuple[int, ...] = ()
+    reduced: list[Value] = field(default_factory=list)
     product: tuple[int, int] | None = None
     reduces: list[Reduce] = field(default_factory=list)
     transposes: bool = False
     functions: bool = False
     reads: set[Value] = field(default_factory=set)
     heavy: set[Value] = field(default_factory=set)
+
+    @property
+    def written(self) -> list[Value]:
+        return [*self.roots, *self.reduced]
 
 
 @record(eq=False)
@@ -356,19 +363,25 @@ class _Partition:
         if missing is not None:
             self._keep("what reads it is computed along other dimensions", missing)
             return None
-        return KernelPlan([root], tuple(d for d, axis in enumerate(axes) if axis in looped), product,
+        return KernelPlan([root], tuple(d for d, axis in enumerate(axes) if axis in looped), [], product,
                           [op for op, _ in found.heavy if isinstance(op, Reduce)], found.transposes,
                           found.functions, found.loads, {op.result for op, _ in found.heavy})
 
     def _merge(self, plans: list[KernelPlan]) -> list[KernelPlan]:
-        """Put roots that are independent and share iteration space and loops into one kernel."""
+        """Put roots that are independent and share iteration space and loops into one kernel, and with those what is
+        reduced along the loops."""
         kernels: list[KernelPlan] = []
         for plan in plans:
             host = next((k for k in kernels if self._fits(k, plan, kernels)), None)
-            if host is None:
-                kernels.append(plan)
-                continue
-            host.roots += plan.roots
+            if host is not None:
+                host.roots += plan.roots
+            else:
+                walks = ((k, walk_of(k, plan)) for k in kernels if not self._waits(k, plan, kernels))
+                host, walk = next(((k, walk) for k, walk in walks if walk is not None), (None, None))
+                if host is None or walk is None:
+                    kernels.append(plan)
+                    continue
+                host.roots, host.reduced, host.looped = walk
             host.reduces += [r for r in plan.reduces if r not in host.reduces]
             host.transposes |= plan.transposes
             host.functions |= plan.functions
@@ -387,9 +400,12 @@ class _Partition:
             return False
         if len({op.reverse for root in (*kernel.roots, *plan.roots) if isinstance(op := root.defining, Scan)}) > 1:
             return False
-        # What the kernel and those after it write must not be read by the newcomer.
-        later = {root for k in kernels[kernels.index(kernel) :] for root in k.roots}
-        return not later & plan.reads
+        return not self._waits(kernel, plan, kernels)
+
+    def _waits(self, kernel: KernelPlan, plan: KernelPlan, kernels: list[KernelPlan]) -> bool:
+        """Whether a newcomer reads what a kernel or one of those after it writes."""
+        later = {root for k in kernels[kernels.index(kernel) :] for root in k.written}
+        return bool(later & plan.reads)
 
     def _extents(self, plan: KernelPlan) -> tuple[Extent, ...]:
         return extents_of(plan.roots[0].tile)

@@ -23,10 +23,10 @@ def fusion_lines(function: Function, found: Partition, named: Mapping[str, Seque
     """For each kernel what it writes, and what by some of its blocks; for what is written besides the outputs how much
     that is, and why; how much memory of its own all that takes; and how much would be written, but stays in
     registers."""
-    written = {root for plan in found.kernels for root in plan.roots}
+    written = {root for plan in found.kernels for root in plan.written}
     lines = [f"fusion: {len(named)} kernel{'s' * (len(named) != 1)}"]
     for name, plans in named.items():
-        parts = [", ".join(_described(root, root in outputs) for root in plan.roots) for plan in plans]
+        parts = [", ".join(_described(root, root in outputs) for root in plan.written) for plan in plans]
         lines.append(f"  {name} writes {'; by other blocks '.join(parts)}")
     for value in found.intermediate:
         if value in written:

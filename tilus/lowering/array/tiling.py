@@ -166,7 +166,7 @@ class Tiler:
     def _work(self, plan: KernelPlan) -> Work:
         """What decides on the launch of a kernel. Those that order elements have one of their own."""
         reads = [self.memory[v][0] for v in plan.reads if v in self.memory]
-        writes = [p for root in plan.roots for p, _ in self.writes.get(root, ())]
+        writes = [p for root in plan.written for p, _ in self.writes.get(root, ())]
         alone = any(isinstance(root.defining, ORDERING) for root in plan.roots)
         kind = plan if alone else plan.product is not None, len(plan.reduces) > 0, self._tiling(plan).warps
         sizes = {p.name: 8 + 16 * len(p.shape) for p in map(self.argument_of, (*reads, *writes))}
@@ -204,7 +204,7 @@ class Tiler:
             if value not in self.memory and holds:
                 self.memory[value] = (parameter, value.tile.dtype)
         for plan in self.plans:
-            for root in plan.roots:
+            for root in plan.written:
                 if root in read and root not in self.memory and not isinstance(root.defining, Deposit):
                     dtype = _exact(root)
                     rank = len(extents_of(root.tile))
@@ -218,7 +218,7 @@ class Tiler:
                     self.memory[root] = (parameter, dtype)
                     self.writes.setdefault(root, []).append((parameter, dtype))
 
-        for root in (root for plan in self.plans for root in plan.roots):
+        for root in (root for plan in self.plans for root in plan.written):
             op = root.defining
             if isinstance(op, Deposit):
                 self.writes[root] = [self.memory[op.x]]
@@ -348,7 +348,7 @@ class Tiler:
             if not {"BM", "BN"} & self.overrides.keys():
                 base = fitted(base, self._bound(plan, 0), self._bound(plan, 1))
                 if self.tiles.loads:
-                    reads = accesses_below(plan.roots, plan.reads.__contains__)
+                    reads = accesses_below(plan.written, plan.reads.__contains__)
                     base = lightened(base, reads, self.tiles.loads)
         return base.overridden(self.overrides)
 
