@@ -7,11 +7,13 @@ with the functions that it may reach.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from tilus.diagnostics import Span, UnsupportedError
 from tilus.simulator import isa
 from tilus.simulator.call_graph import addressed_functions, recursive_functions
 from tilus.simulator.decode_names import Frame, Names, align
+from tilus.simulator.layout import LOCAL_WINDOW
 from tilus.simulator.resolved import Const, Mem, Op, Reg, Resolved, Routine, StackCall, Symbol
 from tilus.simulator.syntax import Function, Group, Instruction, Name, Operand, Statement, Variable
 
@@ -189,7 +191,8 @@ class Calls(Names):
         end = self._fresh("return")
         frame = Frame(f"{function.name}/", end)
         for variable in function.params + function.results:
-            frame.scopes[0][variable.name] = Symbol(variable.name, "frame", routine.places[variable.name])
+            frame.scopes[0][variable.name] = Symbol(variable.name, "frame", routine.places[variable.name],
+                                                   variable.space == "param")
         frame.scopes.append({})
         self.routine, self.routine_frame, self.frames = routine, frame, [function.name]
         self.out.labels[routine.entry] = len(self.out.ops)
@@ -208,21 +211,23 @@ class Calls(Names):
                 result.append(Mem(self._frame_address(item.base, ins), item.offset, item.extra))
                 opcode = re.sub(r"\.param(::\w+)?(?=\.)", ".local", opcode)
             elif isinstance(item, Symbol) and item.space == "frame":
-                result.append(self._frame_address(item, ins))
+                result.append(self._frame_address(item, ins, LOCAL_WINDOW if item.formal else 0))
             else:
                 result.append(item)
         return opcode, tuple(result)
 
-    def _frame_address(self, symbol: Symbol, ins: Instruction) -> Reg:
+    def _frame_address(self, symbol: Symbol, ins: Instruction, window: int = 0) -> Reg:
         match = isa.TABLE.find("add.u64")
         assert match is not None
         assert self.link is not None
         address = self._temporary(64, f"address of {symbol.name}")
-        self._emit(Op("add.u64", *match, (address, self.link[0], Const(symbol.address)), None, ins.line, self.source))
+        self._emit(Op("add.u64", *match, (address, self.link[0], Const(symbol.address + window)), None, ins.line, self.source))
         return address
 
     def _bind_argument(self, formal: Variable, actual: Resolved, ins: Instruction) -> Resolved:
-        if formal.space == "reg" or isinstance(actual, Symbol):
+        if isinstance(actual, Symbol):
+            return replace(actual, formal=formal.space == "param")
+        if formal.space == "reg":
             return actual
         raise self.error(f"argument {formal.name!r} must be a .param variable", ins.line)
 

@@ -83,7 +83,6 @@ class Launch:
         self.clock_reads = 0
         self.seed = seed
         self.perturb = np.random.default_rng(seed) if seed is not None else None
-        self.device_params: set[str] = set()
         self.sites: dict[tuple[int, str], Site] = {}
         self.printed: list[str] = []
         self.notes: list[str] = []

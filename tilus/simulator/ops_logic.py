@@ -63,7 +63,7 @@ def mov(b: Binder, op: Op) -> Predicated | Run:
             write(g, dst, np.uint64(launch.steps + _unfinished(b) + launch.clock_reads >> shift).astype(dst.dtype))
 
         return clock
-    if isinstance(a, Symbol) and a.space == "local" and a.name in b.launch.device_params:
+    if isinstance(a, Symbol) and a.space == "local" and a.formal:
         value = np.array([a.address + LOCAL_WINDOW], np.uint64).astype(dst.dtype)
         return b.alu(op, lambda x: x, dst, value)
     if isinstance(a, Reg) and a.bits == 1 and kind == "pred" and a.negated:

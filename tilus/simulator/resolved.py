@@ -32,12 +32,14 @@ class Const:
 class Symbol:
     """The address of a variable: ``space`` is global, const, shared, dynamic, local, param, or frame.
 
-    ``frame`` is local memory from the frame of the running recursive function on.
+    ``frame`` is local memory from the frame of the running recursive function on. ``formal``: it is a parameter of a
+    function, whose address code may take for ``ld.param``.
     """
 
     name: str
     space: str
     address: int
+    formal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from tilus.ir.families import Elementwise
 from tilus.ir.ops import Broadcast, Const, Reduce
 from tilus.ir.types import Extent, extents_of
 from tilus.lowering.array.access import ORIGIN, Axes, Axis, tile_shape
+from tilus.lowering.array.in_one_pass import OnePass
 from tilus.lowering.array.types import identity, wide
 
 if TYPE_CHECKING:
@@ -34,15 +35,30 @@ def reduce(e: Evaluator, op: Reduce, axes: Axes) -> Value:
         return _index_by_index(e, op, axes, extent)
     at = (*axes[: op.axis], Axis(extent, size), *axes[op.axis :])
     e.prepare(op.x, at, at[op.axis])
+    known = e.known(op.result, axes)  # where it followed one of those
+    if known is not None:
+        return known
     group = [op, *_alike(e, op, axes)]
+    passes = [OnePass(e, r, axes) if size > 1 else None for r in group]
     start = [e.b.const(identity(r.kind, d := wide(r.x.tile.dtype)), d, tile_shape(axes)) for r in group]
+    start += [value for one in passes if one is not None for value in one.start()]
 
     def body(axis: Axis, carried: list[Value]) -> list[Value]:
-        return [e.b.binary(COMBINE[r.kind], total, partial(e, r, axes, axis))
-                for r, total in zip(group, carried, strict=True)]
+        totals, left, following = [], iter(carried[len(group):]), list[Value]()
+        for r, one, before in zip(group, passes, carried, strict=False):
+            part = partial(e, r, axes, axis)
+            totals.append(e.b.binary(COMBINE[r.kind], before, part))
+            if one is not None:
+                following += one.step(axis, before, part, totals[-1], [next(left) for _ in one.found])
+        return totals + following
 
     found = e.loop(extent, size, start, body)
-    e.memo[-1].update({(r.result, axes): total for r, total in zip(group, found, strict=True)})
+    e.memo[-1].update({(r.result, axes): total for r, total in zip(group, found, strict=False)})
+    left = iter(found[len(group):])
+    for one, total in zip(passes, found, strict=False):
+        if one is not None:
+            ends = one.end(total, [next(left) for _ in one.found])
+            e.memo[-1].update({(f.op.result, axes): end for f, end in zip(one.found, ends, strict=True)})
     return found[0]
 
 
