@@ -126,3 +126,11 @@ def test_elements_are_read_once(name: str) -> None:
     moved = 32 * sum(report.global_sectors for _, reports in found for report in reports)
     weights = 16 * w.nbytes  # a row's, for every row
     assert moved <= 1.05 * (x.nbytes + sum(o.nbytes for o in outputs)) + weights
+
+
+def test_few_long_rows_are_for_all_processors() -> None:
+    """A bound of the rows is known then, and none of their length."""
+    for rows, count in ((2, 2), (4000, 1)):
+        function = tl.fuse(products_and_sums)
+        x, w = np.ones((rows, 4000), "f"), np.ones(4000, "f")
+        assert len(kernels_of(function, [x, w])) == count

@@ -221,7 +221,8 @@ class Calls(Names):
         assert match is not None
         assert self.link is not None
         address = self._temporary(64, f"address of {symbol.name}")
-        self._emit(Op("add.u64", *match, (address, self.link[0], Const(symbol.address + window)), None, ins.line, self.source))
+        offset = Const(symbol.address + window)
+        self._emit(Op("add.u64", *match, (address, self.link[0], offset), None, ins.line, self.source))
         return address
 
     def _bind_argument(self, formal: Variable, actual: Resolved, ins: Instruction) -> Resolved:

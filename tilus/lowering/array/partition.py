@@ -17,7 +17,7 @@ Everything is fused into its consumers but what :class:`_Partition` materialises
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from tilus.ir.core import Function, Operation, Value
@@ -100,9 +100,9 @@ class Partition:
     reasons: dict[Value, str]
 
 
-def partition(function: Function, outputs: Sequence[Value]) -> Partition:
-    """The kernels that write ``outputs``."""
-    return _Partition(function, outputs).run()
+def partition(function: Function, outputs: Sequence[Value], bounds: Mapping[str, int]) -> Partition:
+    """The kernels that write ``outputs``; ``bounds`` are what symbols do not exceed, where that is known."""
+    return _Partition(function, outputs, bounds).run()
 
 
 class _Reads:
@@ -130,8 +130,8 @@ class _Reads:
 
 
 class _Partition:
-    def __init__(self, function: Function, outputs: Sequence[Value]) -> None:
-        self.function = function
+    def __init__(self, function: Function, outputs: Sequence[Value], bounds: Mapping[str, int]) -> None:
+        self.function, self.bounds = function, bounds
         self.order = {r: i for i, op in enumerate(function.body.ops) for r in op.results}
         self.before: dict[Value, list[Value]] = {}  # of what shares memory with others: what has to be there before
         for op in function.walk():
@@ -376,7 +376,7 @@ class _Partition:
             if host is not None:
                 host.roots += plan.roots
             else:
-                walks = ((k, walk_of(k, plan)) for k in kernels if not self._waits(k, plan, kernels))
+                walks = ((k, walk_of(k, plan, self.bounds)) for k in kernels if not self._waits(k, plan, kernels))
                 host, walk = next(((k, walk) for k, walk in walks if walk is not None), (None, None))
                 if host is None or walk is None:
                     kernels.append(plan)

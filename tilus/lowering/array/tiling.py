@@ -120,7 +120,7 @@ class Tiler:
         self.shaped: dict[str, tuple[Value, str]] = {}  # of views of arguments: what has the shape, and of which
         self.parts: dict[str, tuple[Parameter, Part]] = {}  # of what is a part of an argument: of which, and where
         self.outputs = self._in_parts([self._written(value, parameter) for value, parameter in self.outputs])
-        self.partition = partition(function, [value for value, _ in self.outputs])
+        self.partition = partition(function, [value for value, _ in self.outputs], bounds)
         self.plans = self.partition.kernels
         self.memory: dict[Value, tuple[Parameter, DType]] = {}
         self.writes: dict[Value, list[tuple[Parameter, DType]]] = {}

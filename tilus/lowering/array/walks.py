@@ -3,6 +3,8 @@ such as a normalised row with its mean. One kernel for both reads the elements o
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from tilus.ir.core import Value
@@ -15,12 +17,27 @@ if TYPE_CHECKING:
 
 Walk: TypeAlias = tuple[list[Value], list[Value], tuple[int, ...]]
 """The values of one shape, those reduced along dimensions of it, and these dimensions."""
+FEW = 16
+"""Rows of which each is the work of one block."""
 OF_THEIR_OWN = (Sort, MergeRuns, Greatest, PartialReduce, Deposit, Scan)
 """What has its own way of walking along its elements."""
 
 
-def walk_of(kernel: KernelPlan, plan: KernelPlan) -> Walk | None:
+def walk_of(kernel: KernelPlan, plan: KernelPlan, bounds: Mapping[str, int]) -> Walk | None:
     """How one kernel does the work of two that read some of the same memory; None where it takes two."""
+    found = _walk_of(kernel, plan)
+    return None if found is None or _are_few(found, bounds) else found
+
+
+def _are_few(walk: Walk, bounds: Mapping[str, int]) -> bool:
+    """Whether rows are long and not enough for all processors: what is computed for each element is for more blocks."""
+    (root, *_), _, looped = walk
+    at_most = [n if isinstance(n, int) else bounds.get(n) for n in extents_of(root.tile)]
+    others = [n for d, n in enumerate(at_most) if d not in looped]
+    return None in (at_most[d] for d in looped) and None not in others and math.prod(n or 0 for n in others) <= FEW
+
+
+def _walk_of(kernel: KernelPlan, plan: KernelPlan) -> Walk | None:
     if kernel.product is not None or plan.product is not None or not kernel.reads & plan.reads:
         return None
     if any(isinstance(root.defining, OF_THEIR_OWN) for root in (*kernel.written, *plan.written)):
