@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,35 @@ def group_norm(x: Any, weight: Any, bias: Any, n: Any, channels: Any, size: Any,
     return out, mean.view(n, groups).to(x.dtype), rstd.view(n, groups).to(x.dtype)
 
 
+def copy(x: Any, source: Any, non_blocking: bool = False) -> Any:
+    """What ``x`` is after it has been written over."""
+    return source.to(x.dtype).expand(x.shape).clone()
+
+
+def empty(size: Any, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None,
+          memory_format: Any = None) -> Any:
+    """What nobody has written yet may be anything; as zeros it needs no memory where all of it is written later."""
+    if layout not in (None, torch.strided) or memory_format not in (None, torch.contiguous_format) or pin_memory:
+        return NotImplemented
+    return torch.full(size, 0, dtype=dtype or torch.get_default_dtype(), device=device)
+
+
+def distances(x: Any, y: Any, p: float, mode: Any = None) -> Any:
+    """Between all rows of two batches, from differences: near rows are as exact as far ones."""
+    apart = (x.unsqueeze(-2) - y.unsqueeze(-3)).abs()
+    if p == 0:
+        return (apart != 0).to(x.dtype).sum(-1)
+    if p == math.inf:
+        return apart.amax(-1) if x.shape[-1] else apart.sum(-1)
+    if p == 1:
+        return apart.sum(-1)
+    return (apart * apart).sum(-1).sqrt() if p == 2 else apart.pow(p).sum(-1).pow(1 / p)
+
+
+OURS = {aten.native_group_norm.default: group_norm, aten.copy.default: copy, aten.empty.memory_format: empty,
+        aten._cdist_forward.default: distances}
+
+
 @functools.cache
 def decompositions(fallback_random: bool = False) -> dict[Any, Callable[..., Any]]:
     """By operator. Attention is one operator here, so that its parts stay together; random numbers are torch's own
@@ -43,7 +73,7 @@ def decompositions(fallback_random: bool = False) -> dict[Any, Callable[..., Any
     found = {op: function for op, function in core_aten_decompositions().items()
              if "scaled_dot_product" not in str(op)}
     ours = {} if fallback_random else DECOMPOSITIONS
-    return {**found, **get_decompositions(_MORE), aten.native_group_norm.default: group_norm, **layers(), **ours}
+    return {**found, **get_decompositions(_MORE), **OURS, **layers(), **ours}
 
 
 __all__ = ["decompositions"]
