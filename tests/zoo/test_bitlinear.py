@@ -64,10 +64,7 @@ def test_forward_and_backward(m: int, engine: str) -> None:
 TYPES = [(tl.i8, tl.i8), (tl.i4, tl.i4), (tl.i8, tl.i4), (tl.f8e4m3fn, tl.f8e4m3fn), (tl.f8e4m3fn, tl.f8e5m2)]
 
 
-@pytest.mark.parametrize(("types", "engine"), [
-    pytest.param(types, engine, id=f"{types[0]}-{types[1]}-{engine}",
-                 marks=pytest.mark.slow if "cuda" in engine and types[0].is_float else ())
-    for types in TYPES for engine in ENGINES])
+@pytest.mark.parametrize(("types", "engine"), by_turns(TYPES, ENGINES))
 def test_scaled(types: tuple[tl.DType, tl.DType], engine: str) -> None:
     for shape in SMALL[:2] if ":" in engine else SMALL:
         case = scaled.case(shape, tl.f16, wtype=types[1], xtype=types[0])

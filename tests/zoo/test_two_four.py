@@ -30,8 +30,8 @@ def test_products(dtype: tl.DType, engine: str) -> None:
         assert run(two_four.sparse_matmul, case, engine) <= case.tolerance, shape
 
 
-@pytest.mark.parametrize("engine", ["cpu", "interpret", "simulate:sm_90a:ptx", "simulate:sm_120a:ptx",
-                                    pytest.param("simulate:sm_80:cuda", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("engine", ["cpu", "interpret", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
+                                    "simulate:sm_120a:ptx"])
 def test_fp8(engine: str) -> None:
     for shape in SMALL[:2]:
         case = two_four.case(shape, tl.f8e4m3fn)

@@ -33,23 +33,30 @@ def choose_dot_units(module: Module) -> None:
 
 
 def _given_unit(op: Operation, target: Target, facts: Facts) -> list[Operation] | None:
-    """A dot with its unit. One that would be emulated on halves of its fragments is one of the wider type at once where
-    B does not lie along k, so that its fragments are bytes from different rows."""
+    """A dot with its unit. One of 8-bit floats is one of f16, which has all of their numbers, where the target has no
+    unit for them; so is one that would be emulated on halves of its fragments, where B does not lie along k, so that
+    these are bytes from different rows."""
     if not isinstance(op, Dot):
         return None
     unit = _chosen(op, target)
     if isinstance(unit, ScaledMma) and unit.bits == 8 and not op.formats:
         op.unit = unit.name
         return [*_in_bytes(op), op]
-    if isinstance(unit, WarpMma) and unit.by_halves and not op.unit and unit.feature in target.emulated:
-        if contiguous_axis(facts, op.b, {}) != 0:
-            casts = [Cast(x, f16, span=op.span) for x in (op.a, op.b)]
-            op.a, op.b = (cast.result for cast in casts)
-            unit = _chosen(op, target)
-            op.unit = unit.name
-            return [*casts, op]
+    if not op.unit and _wider(op, unit, target, facts):
+        casts = [Cast(x, f16, span=op.span) for x in (op.a, op.b)]
+        op.a, op.b = (cast.result for cast in casts)
+        op.unit = _chosen(op, target).name
+        return [*casts, op]
     op.unit = unit.name
     return None
+
+
+def _wider(op: Dot, unit: DotUnit, target: Target, facts: Facts) -> bool:
+    """Whether a dot's operands become f16."""
+    if isinstance(unit, WarpMma) and unit.by_halves and unit.feature in target.emulated:
+        return contiguous_axis(facts, op.b, {}) != 0
+    narrow = all(x.tile.dtype.is_float and x.tile.dtype.bits == 8 for x in (op.a, op.b))
+    return unit is MULTIPLY_ADDS and narrow and op.a.tile.rank == 2
 
 
 def _in_bytes(op: Dot) -> list[Operation]:
