@@ -2,6 +2,9 @@
 
 What is known of a value is how its relative error shows: products and quotients pass it on, as do sums of what is not
 negative, extrema and movements. Sums of other values do not, since they may cancel.
+
+A sum or product of 16-bit floats that is rounded to their type is computed in it, two at a time: f32 has more than
+twice their digits, so that rounding to it before changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ from tilus.ir.ops import Binary, Broadcast, Cast, Const, For, If, Reduce, Select
 from tilus.ir.rewriter import find_users, rewrite_block
 from tilus.lowering.math.rounded import ROUNDED
 
+_ROUNDED_ONCE = {f16: frozenset({"add", "sub", "mul"}), bf16: frozenset({"add", "sub"})}
+"""What gives in f32, where it is rounded to 16 bits after that, what it gives in 16 bits. Products of bf16 may be too
+small for f32."""
 _NOT_NEGATIVE = frozenset({"exp", "exp2", "sqrt", "sigmoid", "abs", "erfc"})
 
 
@@ -45,7 +51,20 @@ class _Demands:
                 return self.quotient(op)
             if op.kind == "add" and self.needed(op.result) is not None:
                 return self.one_and_erf(op)
+        elif isinstance(op, Cast):
+            return self.in_16_bits(op)
         return None
+
+    def in_16_bits(self, op: Cast) -> list[Operation] | None:
+        """A sum or product of casts that becomes what it was cast from."""
+        made, moved = op.x.defining, list[Operation]()
+        if not (isinstance(made, Binary) and op.x.tile.dtype is f32 and len(self.users[op.x]) == 1
+                and made.kind in _ROUNDED_ONCE.get(op.dtype, ())):
+            return None
+        sides = [_before_cast(v, op.dtype, moved) for v in made.operands]
+        if sides[0] is None or sides[1] is None:
+            return None
+        return self.replaced(op, *moved, Binary(made.kind, sides[0], sides[1], contract=False, span=made.span))
 
     def quotient(self, op: Binary) -> list[Operation] | None:
         """A division by what many elements share is a product with its reciprocal."""
@@ -71,11 +90,11 @@ class _Demands:
                                                          span=erf.span))
         return None
 
-    def replaced(self, op: Binary, *ops: Operation) -> list[Operation]:
+    def replaced(self, op: Binary | Cast, *ops: Operation) -> list[Operation]:
         old, new = op.result, ops[-1].results[0]
         for user in self.users.get(old, ()):
             user.map_operands(lambda v: new if v is old else v)
-        self.users[new], self.known[new] = self.users.get(old, []), self.known[old]
+        self.users[new], self.known[new] = self.users.get(old, []), self.needed(old)
         return list(ops)
 
     # -- how precise a value has to be
@@ -152,3 +171,17 @@ class _Demands:
             return self.not_negative(op.init[i]) and self.not_negative(op.body.terminator.operands[i])
         moved = isinstance(op, (Movement, Cast)) or (isinstance(op, Reduce) and op.kind in ("sum", "min", "max"))
         return moved and op is not None and self.not_negative(op.operands[0])
+
+
+def _before_cast(value: Value, dtype: DType, moved: list[Operation]) -> Value | None:
+    """What was cast to a value, with the movements after that done before; None where it was of another type."""
+    maker = value.defining
+    if isinstance(maker, Cast):
+        return maker.x if maker.x.tile.dtype is dtype else None
+    if not isinstance(maker, Movement):
+        return None
+    source = _before_cast(maker.x, dtype, moved)
+    if source is None:
+        return None
+    moved.append(maker.on((source,)))
+    return moved[-1].results[0]

@@ -17,7 +17,7 @@ from tilus.lowering.simt.access import contiguous_order, vector_width
 from tilus.lowering.simt.bits import is_narrow
 from tilus.lowering.simt.context import GlobalView, Thread
 from tilus.lowering.simt.dense import alignment_of
-from tilus.lowering.simt.views import advance, element_predicate, is_small
+from tilus.lowering.simt.views import advance, element_predicate, is_counted, is_small, within
 
 FEW = 8
 """Indices along a dimension of which each has a register of its own."""
@@ -34,6 +34,7 @@ class GlobalAccess:
         self.offsets: tuple[Value, ...] = op.offsets
         self.in_bounds: tuple[int, ...] = op.in_bounds
         self.small = is_small(thread, view_value)
+        self.counted = [is_counted(thread.facts, view_value, d) for d in range(tile.rank)]
         order = contiguous_order(thread.facts, view_value, tile.rank)
         self.dim = order[0] if order else 0
         width = vector_width(thread.facts, op, self.dim, tile, partial) if order else 1
@@ -135,6 +136,8 @@ class GlobalAccess:
         fact = thread.facts.of(offset)
         known_extent = extent if isinstance(extent, int) else None
         index, low = self._first_index(d), self.view.lows[d]
+        if low is None and fact.low < 0 and self.counted[d]:
+            return thread.both(predicate, within(thread, thread.binary("add", index, local), extent))
         if not (known_extent is not None and fact.high + reach <= known_extent):
             predicate = thread.both(predicate, self._below(d, local, extent))
         if low is not None:

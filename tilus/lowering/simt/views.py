@@ -204,7 +204,7 @@ def index_predicate(thread: Thread, view: GlobalView, d: int, index: Value, fact
         index = thread.widen(thread.emit(Binary("min", index, largest)), i64)
     above = not (isinstance(extent, int) and fact.high < extent)
     if above and counted and low is None and fact.low < 0:
-        return _within(thread, index, extent)
+        return within(thread, index, extent)
     if above:
         predicate = thread.compare("lt", index, extent)
     if low is not None:
@@ -214,7 +214,7 @@ def index_predicate(thread: Thread, view: GlobalView, d: int, index: Value, fact
     return predicate
 
 
-def _within(thread: Thread, index: Value, extent: Value | int) -> Value:
+def within(thread: Thread, index: Value, extent: Value | int) -> Value:
     """0 ≤ index < extent, by one comparison: as numbers without sign, negative ones are larger than any extent."""
     if isinstance(extent, int):
         extent = thread.const(extent, index.tile.dtype)
