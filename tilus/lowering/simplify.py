@@ -21,6 +21,7 @@ from tilus.ir.ops import (
     Groups,
     If,
     PtrAdd,
+    PtrLoad,
     Reshape,
     Select,
     Stride,
@@ -88,7 +89,7 @@ class _Folder:
                     if not new.name:
                         new.name = old.name
                 continue
-            key = self.key(op)
+            key = self.key(op, block)
             if key is not None:
                 found = self.available.get(key)
                 if found is not None:
@@ -125,7 +126,12 @@ class _Folder:
                 if last is arg:
                     self.mapping[result] = init
 
-    def key(self, op: Operation) -> Any:
+    def key(self, op: Operation, block: Block | None = None) -> Any:
+        """What operations have in common that give the same; None for those that may not. Of memory that nobody writes
+        the same is loaded once in a block, but not kept in registers for blocks within it."""
+        if isinstance(op, PtrLoad) and op.read_only and block is not None:
+            attributes = tuple(getattr(op, n) for n in op.ATTRIBUTE_FIELDS)
+            return (PtrLoad, id(block), id(op.pointer), id(op.predicate), id(op.other), attributes)
         if op.regions or op.effects() or not op.results or isinstance(op, Alloca):
             return None
         if isinstance(op, Dim) and op.view in self.names:

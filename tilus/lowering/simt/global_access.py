@@ -7,10 +7,7 @@ from typing import Any
 
 from tilus.ir.core import Value
 from tilus.ir.dtypes import bool_, i32, i64
-from tilus.ir.ops import (
-    Binary,
-    Select,
-)
+from tilus.ir.ops import Binary, Const, Select
 from tilus.ir.types import TileType
 from tilus.layouts import RegisterLayout
 from tilus.lowering.simt.access import contiguous_order, vector_width
@@ -19,6 +16,8 @@ from tilus.lowering.simt.context import GlobalView, Thread
 from tilus.lowering.simt.dense import alignment_of
 from tilus.lowering.simt.views import advance, element_predicate, is_counted, is_small, within
 
+NEAR = 1 << 16
+"""Constants up to which an offset is split: sums of indices in 32 bits stay so."""
 FEW = 8
 """Indices along a dimension of which each has a register of its own."""
 
@@ -31,6 +30,9 @@ class GlobalAccess:
         view = thread.views[view_value]
         assert isinstance(view, GlobalView)
         self.thread, self.view, self.layout, self.tile = thread, view, layout, tile
+        # Outside of loops, accesses that differ by constants share the addresses and bounds of rows.
+        split = [(offset, 0) if thread.loops else _split(offset) for offset in op.offsets]
+        self.starts, self.shifts = [start for start, _ in split], [shift for _, shift in split]
         self.offsets: tuple[Value, ...] = op.offsets
         self.in_bounds: tuple[int, ...] = op.in_bounds
         self.small = is_small(thread, view_value)
@@ -61,14 +63,14 @@ class GlobalAccess:
             part = thread.thread_index(self.layout, d)
             if part is not None:
                 pointer = advance(thread, pointer, part, self.view.strides[d], self.small)
-        for d, offset in enumerate(self.offsets):
+        for d, offset in enumerate(self.starts):
             pointer = advance(thread, pointer, thread.value(offset), self.view.strides[d], self.small)
         return pointer
 
     def _thread_offset(self) -> Value | None:
         """The offset of the thread's first element in 32 bits, where there is one and all its parts have them."""
         thread, total = self.thread, None
-        for d, (offset, stride) in enumerate(zip(self.offsets, self.view.strides, strict=True)):
+        for d, (offset, stride) in enumerate(zip(self.starts, self.view.strides, strict=True)):
             part, start = thread.thread_index(self.layout, d), thread.value(offset)
             if start.tile.dtype is not i32 or (isinstance(stride, Value) and stride.tile.dtype is not i32):
                 return None
@@ -85,12 +87,12 @@ class GlobalAccess:
         """The address of a group of locals; constant strides go into the constant part of the address."""
         index = self.indices[group]
         constant, moving = 0, []
-        for i, stride in zip(index, self.view.strides, strict=True):
+        for i, shift, stride in zip(index, self.shifts, self.view.strides, strict=True):
             if isinstance(stride, int):
-                constant += i * stride
+                constant += (i + shift) * stride
                 moving.append(0)
             else:
-                moving.append(i)
+                moving.append(i + shift)
         key = tuple(moving)
         row = self._row_pointers.get(key)
         if row is None:
@@ -136,22 +138,27 @@ class GlobalAccess:
         fact = thread.facts.of(offset)
         known_extent = extent if isinstance(extent, int) else None
         index, low = self._first_index(d), self.view.lows[d]
-        if low is None and fact.low < 0 and self.counted[d]:
-            return thread.both(predicate, within(thread, thread.binary("add", index, local), extent))
-        if not (known_extent is not None and fact.high + reach <= known_extent):
+        above = known_extent is None or fact.high + reach > known_extent
+        # The neighbours of an access may be before the first index: then one asks as the other does, to share that.
+        if above and low is None and self.counted[d] and (fact.low < 0 or self.shifts[d]):
+            return thread.both(predicate, within(thread, self._moved(index, d, local), extent))
+        if above:
             predicate = thread.both(predicate, self._below(d, local, extent))
         if low is not None:
-            predicate = thread.both(predicate, thread.compare("ge", thread.binary("add", index, local), low))
+            predicate = thread.both(predicate, thread.compare("ge", self._moved(index, d, local), low))
         elif fact.low < 0:
-            predicate = thread.both(predicate, thread.compare("ge", thread.binary("add", index, local), 0))
+            predicate = thread.both(predicate, thread.compare("ge", self._moved(index, d, local), 0))
         return predicate
+
+    def _moved(self, index: Value, d: int, local: int) -> Value:
+        return self.thread.binary("add", index, local + self.shifts[d])
 
     def count(self, group: int, predicate: Value | None) -> Value:
         """How many elements of a group are there, of which the first one is where ``predicate`` holds; else none."""
         thread, d = self.thread, self.dim
         extent = self.view.extents[d]
         known = thread.const(extent) if isinstance(extent, int) else extent
-        index = thread.binary("add", self._first_index(d), self.indices[group][d])
+        index = self._moved(self._first_index(d), d, self.indices[group][d])
         left = thread.emit(Binary("sub", *thread.same_width(known, index)))
         some = thread.widen(thread.binary("min", left, self.vector), i32)
         return some if predicate is None else thread.emit(Select(predicate, some, thread.const(0)))
@@ -159,9 +166,9 @@ class GlobalAccess:
     def _first_index(self, d: int) -> Value:
         """Of the thread's first element along a dimension of the view, in as many bits as the others' take."""
         if d not in self._first:
-            thread, offset = self.thread, self.offsets[d]
-            index, part = thread.value(offset), thread.thread_index(self.layout, d)
-            if thread.facts.of(offset).high + self.layout.shape[d] >= 1 << 31:
+            thread, start = self.thread, self.starts[d]
+            index, part = thread.value(start), thread.thread_index(self.layout, d)
+            if thread.facts.of(start).high + self.layout.shape[d] + max(0, self.shifts[d]) >= 1 << 31:
                 index = thread.widen(index, i64)
             self._first[d] = index if part is None else thread.emit(Binary("add", *thread.same_width(part, index)))
         return self._first[d]
@@ -172,10 +179,20 @@ class GlobalAccess:
         thread, index = self.thread, self._first_index(d)
         few = len({other[d] for other in self.indices}) <= FEW
         if few or isinstance(extent, int) or thread.facts.of(self.offsets[d]).low < 0:
-            return thread.compare("lt", thread.binary("add", index, local), extent)
+            return thread.compare("lt", self._moved(index, d, local), extent)
         if d not in self._left:
             self._left[d] = thread.emit(Binary("sub", *thread.same_width(extent, index)))
-        return thread.compare("gt", self._left[d], local)
+        return thread.compare("gt", self._left[d], local + self.shifts[d])
+
+
+def _split(offset: Value) -> tuple[Value, int]:
+    """An offset as what comes before a constant is added, and that constant."""
+    maker = offset.defining
+    if isinstance(maker, Binary) and maker.kind in ("add", "sub"):
+        constant = maker.rhs.defining
+        if isinstance(constant, Const) and abs(constant.value) <= NEAR:
+            return maker.lhs, int(constant.value if maker.kind == "add" else -constant.value)
+    return offset, 0
 
 
 class ScalarAccess:
