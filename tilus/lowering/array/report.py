@@ -58,12 +58,12 @@ def _described(value: Value, is_output: bool = False) -> str:
 
 
 def _bytes(values: Sequence[Value]) -> Counter[tuple[Extent, ...]]:
-    """Bytes by the symbols that they are multiplied by."""
+    """Bytes by the symbols that they are multiplied by; extents that are one now count as what they were."""
     total = Counter[tuple[Extent, ...]]()
     for value in values:
-        extents = extents_of(value.tile)
-        count = math.prod(n for n in extents if isinstance(n, int)) * wide(value.tile.dtype).bits // 8
-        total[tuple(sorted(str(n) for n in extents if isinstance(n, str)))] += count
+        factors = [factor for n in extents_of(value.tile) for factor in str(n).split("*")]
+        count = math.prod(int(n) for n in factors if n.isdecimal()) * wide(value.tile.dtype).bits // 8
+        total[tuple(sorted(n for n in factors if not n.isdecimal()))] += count
     return total
 
 
