@@ -27,6 +27,7 @@ from tilus.lowering.cpu.launch import dots_that_keep, is_cooperative, is_grouped
 from tilus.lowering.cpu.narrow_vectors import vector_bits
 from tilus.lowering.cpu.neighbours import memory_words, products, shared_axis
 from tilus.lowering.cpu.prepacked import order_of
+from tilus.lowering.cpu.rows_ahead import ask_for_rows
 from tilus.lowering.cpu.values import Machine, Memory, Number
 from tilus.lowering.cpu.ways import Way
 from tilus.lowering.cpu.wide_blocks import WideKernel, strip_bytes, take_together
@@ -62,6 +63,7 @@ def lower_module(module: Module, machine: Machine | None = None) -> CpuProgram:
     """Lower a simplified tile module. Raises UnsupportedError where the CPU engine lacks something."""
     program = CpuProgram([], 0)
     machine = machine or Machine()
+    module = ask_for_rows(module)
     together: dict[str, WideKernel] = {}
     for kernel, facts in kernel_facts(module):
         program.functions.append(_lower_kernel(kernel, program, machine, facts))
