@@ -74,11 +74,12 @@ def _asks(loop: For) -> list[tuple[Load, list[Operation]]]:
     """The loads of a loop whose places it reads from memory, with what finds them."""
     if constant_of(loop.step) is None:
         return []
-    return [(op, steps) for op in loop.body.ops if _is_worth_asking(op) and (steps := _steps(loop, op))]
+    loads = [op for op in loop.body.ops if isinstance(op, Load) and _is_worth_asking(op)]
+    return [(op, steps) for op in loads if (steps := _steps(loop, op))]
 
 
-def _is_worth_asking(op: Operation) -> bool:
-    if not isinstance(op, Load) or not op.shape or op.view.view.space != "global":
+def _is_worth_asking(op: Load) -> bool:
+    if not op.shape or op.view.view.space != "global":
         return False
     return op.shape[-1] * container_bytes(op.view.view.dtype) >= LEAST_BYTES
 
