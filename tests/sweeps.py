@@ -46,14 +46,15 @@ def kept_of(sweep: Sequence[pytest.Function]) -> set[int]:
     keep = marker.kwargs.get("keep")
     if keep is None:
         return cover([choices(item) for item in sweep])
-    return {i * len(sweep) // keep for i in range(keep)}
+    return {i * (len(sweep) - 1) // max(1, keep - 1) for i in range(min(keep, len(sweep)))}
 
 
 def mark(items: Sequence[pytest.Item]) -> None:
     """Mark what a sweep does not run by default as slow."""
     sweeps: dict[str, list[pytest.Function]] = {}
     for item in items:
-        if isinstance(item, pytest.Function) and item.get_closest_marker("sweep") and hasattr(item, "callspec"):
+        is_sweep = isinstance(item, pytest.Function) and item.get_closest_marker("sweep") and hasattr(item, "callspec")
+        if is_sweep and not item.get_closest_marker("slow"):
             sweeps.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for sweep in sweeps.values():
         kept = kept_of(sweep)

@@ -107,6 +107,7 @@ def assert_near(found: Array, wanted: Array, tolerance: float = 1e-6) -> None:
     assert np.linalg.norm(found - wanted) <= tolerance * np.linalg.norm(wanted)
 
 
+@pytest.mark.sweep(keep=14)
 @on_engines(CASES)
 def test_convolution(case: str, engine: str) -> None:
     shape, weights, stride, padding, dilation, groups = CASES[case]
@@ -116,6 +117,7 @@ def test_convolution(case: str, engine: str) -> None:
     assert_near(found, np.maximum(wanted, 0))
 
 
+@pytest.mark.sweep(keep=12)
 @on_engines(TRANSPOSED)
 def test_transposed(case: str, engine: str) -> None:
     shape, weights, *geometry = TRANSPOSED[case]

@@ -34,6 +34,7 @@ def codes() -> dict[str, str]:
     return {}
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("level", [pytest.param("", marks=pytest.mark.slow),
                                    *apart(["sse2", "sse4", "avx2", "avx512"])])
 def test_kernels(level: str, cache: Path, codes: dict[str, str]) -> None:
