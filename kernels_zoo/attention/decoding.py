@@ -81,7 +81,8 @@ def attention_split(
     that see no key of the split, the log-sum-exp is −inf, or +inf where there is one split only. ``few`` is how many
     rows there are for a key head, queries times heads, where there are less than 16."""
     E, right, arrays = E or D, 0 if causal else right, given(a0, a1, a2)
-    BM, BN = BM or (few if tl.target() == "cpu" else 16), BN or keys_of_a_tile(max(D, E), q.dtype.bits, tl.target())
+    BM = BM or (few if tl.target() == "cpu" else 16)
+    BN = BN or keys_of_a_tile(max(D, E), q.dtype.bits, tl.target(), k_ranges is not None)
     B, Sq, H, _ = q.shape
     assert H % k.shape[2] == 0, "the heads of queries are not a multiple of those of keys"
     splits, group = o.shape[0], H // k.shape[2]
@@ -199,9 +200,10 @@ def attention_merge(parts: PARTS, sums: SUMS, o: OUTPUT, lse: tl.f32["B", "H", "
     lse[b, h, i] = tl.where(seen, top + tl.log2(total, approximate=True) * LN_2, INFINITY)
 
 
-def keys_of_a_tile(D: int, bits: int, target: str) -> int:
-    """BN of :func:`attention_split`: what shared memory holds."""
-    length = D * bits if target not in ("sm_70", "sm_75") else 2 * D * bits
+def keys_of_a_tile(D: int, bits: int, target: str, ranges: bool = False) -> int:
+    """BN of :func:`attention_split`: what shared memory holds, and registers, where elements become numbers in them by
+    the ranges of groups."""
+    length = D * bits if target not in ("sm_70", "sm_75") and not ranges else 2 * D * bits
     return 64 if length <= 2048 or target == "cpu" else 32 if length <= 4096 else 16 if length <= 8192 else 8
 
 

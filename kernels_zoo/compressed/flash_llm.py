@@ -250,6 +250,7 @@ def case(shape: tuple[int, ...], dtype: tl.DType = tl.f16, seed: int = 0, sparsi
 
 def main() -> None:
     report(flash_llm_matmul, SHAPES, case)
+    report(flash_llm_split_k, SHAPES, case)
 
 
 if __name__ == "__main__":

@@ -246,3 +246,14 @@ def test_fits(head_dim: int, target: str) -> None:
     nibbles: dict[str, Any] = {"k": tl.u4, "v": tl.u4, "k_ranges": tl.f16, "v_ranges": tl.f16}
     for form in ({}, {"table": tl.i32, "page": 16}, tiny, nibbles, new, dict.fromkeys("qkv", tl.f32)):
         attention_split.compile(target, D=head_dim, causal=True, **form)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("via", ["ptx", "cuda"])
+@pytest.mark.parametrize("target", ["sm_80", "sm_90a", "sm_120a"])
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_nothing_is_spilled(head_dim: int, target: str, via: str) -> None:
+    """Where codes become numbers in registers."""
+    ranges: dict[str, Any] = {"k": tl.u4, "v": tl.u4, "k_ranges": tl.f16, "v_ranges": tl.f16}
+    found = attention_split.compile(target, via=via, D=head_dim, causal=True, **ranges)
+    assert found.metadata["spill_stores"] == 0
