@@ -39,9 +39,13 @@ def _strides(offset: Value, size: int) -> tuple[Value, int] | None:
     the product in two registers, and add it by two instructions, where one multiplies and adds."""
     made = offset.defining
     if isinstance(made, Binary) and made.kind == "mul" and isinstance(made.rhs.defining, Const):
-        wide, factor = made.lhs.defining, int(made.rhs.defining.value) * size
-        if isinstance(wide, Cast) and wide.dtype is i64 and wide.x.tile.dtype is i32 and 0 < abs(factor) < 1 << 31:
-            return wide.x, factor
+        stride, factor = made.lhs, int(made.rhs.defining.value) * size
+        if isinstance(stride.defining, Cast) and stride.tile.dtype is i64:
+            stride = stride.defining.x
+        elif stride.defining is not None:  # no argument of the kernel
+            return None
+        if stride.tile.dtype is i32 and 0 < abs(factor) < 1 << 31:
+            return stride, factor
     return None
 
 
