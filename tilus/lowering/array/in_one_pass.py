@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from tilus.ir.core import Operation, Value
 from tilus.ir.ops import Binary, Broadcast, Compare, Reduce, Reshape, Select, Unary
@@ -21,6 +22,8 @@ from tilus.records import record
 
 if TYPE_CHECKING:
     from tilus.lowering.array.evaluate import Evaluator
+
+Partial: TypeAlias = Callable[["Evaluator", Reduce, Axes, Axis], Value]
 
 
 @record(eq=False)
@@ -88,10 +91,11 @@ def _depends(value: Value, on: Value) -> bool:
 
 
 class OnePass:
-    """The followers of a reduction within its loop: what is carried for each from tile to tile."""
+    """The followers of a reduction within its loop: what is carried for each from tile to tile. ``partial`` reduces a
+    tile."""
 
-    def __init__(self, e: Evaluator, first: Reduce, axes: Axes) -> None:
-        self.e, self.first, self.axes = e, first, axes
+    def __init__(self, e: Evaluator, first: Reduce, axes: Axes, partial: Partial) -> None:
+        self.e, self.first, self.axes, self.partial = e, first, axes, partial
         self.found = followers(e, first, axes)
 
     def start(self) -> list[Value]:
@@ -124,7 +128,7 @@ class OnePass:
             power = f.op.x.defining
             assert isinstance(power, Unary)
             scale = e.b.add(Unary(power.kind, e.b.binary("sub", before, finite))).result
-            found.append(e.b.binary("add", e.b.binary("mul", sum_, scale), self._partial(f, axis)))
+            found.append(e.b.binary("add", e.b.binary("mul", sum_, scale), self.partial(self.e, f.op, self.axes, axis)))
         return found
 
     def _of_nothing(self, f: Follower, top: Value, value: Value) -> Value:
@@ -151,7 +155,7 @@ class OnePass:
         for f, sum_ in zip(self.found, carried, strict=True):
             at = self._at(axis)
             e.memo[-1][f.base.result, at] = e.spread(self._with_unit(mean), tile_shape(at))
-            found.append(b.binary("add", sum_, b.binary("add", self._partial(f, axis), between)))
+            found.append(b.binary("add", sum_, b.binary("add", self.partial(self.e, f.op, self.axes, axis), between)))
         return found
 
     def _about_base(self, f: Follower, total: Value, value: Value) -> Value:
@@ -164,11 +168,6 @@ class OnePass:
         return b.binary("add", value, b.binary("mul", b.binary("mul", apart, apart), count))
 
     # -- tiles
-
-    def _partial(self, f: Follower, axis: Axis) -> Value:
-        from tilus.lowering.array.reductions import partial
-
-        return partial(self.e, f.op, self.axes, axis)
 
     def _at(self, axis: Axis) -> Axes:
         return (*self.axes[: self.first.axis], axis, *self.axes[self.first.axis :])

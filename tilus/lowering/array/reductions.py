@@ -39,7 +39,7 @@ def reduce(e: Evaluator, op: Reduce, axes: Axes) -> Value:
     if known is not None:
         return known
     group = [op, *_alike(e, op, axes)]
-    passes = [OnePass(e, r, axes) if size > 1 else None for r in group]
+    passes = [OnePass(e, r, axes, partial) if size > 1 else None for r in group]
     start = [e.b.const(identity(r.kind, d := wide(r.x.tile.dtype)), d, tile_shape(axes)) for r in group]
     start += [value for one in passes if one is not None for value in one.start()]
 
