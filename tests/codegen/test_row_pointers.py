@@ -9,11 +9,11 @@ import tilus as tl
 
 @tl.jit
 def product(a: tl.f16["M", "K"], b: tl.f16["N", "K"], c: tl.f16["M", "N"]) -> None:
-    i, j = tl.grid(tl.cdiv(a.shape[0], 64), tl.cdiv(b.shape[0], 64))
-    total = tl.zeros((64, 64), tl.f32)
+    i, j = tl.grid(tl.cdiv(a.shape[0], 128), tl.cdiv(b.shape[0], 128))
+    total = tl.zeros((128, 128), tl.f32)
     for k in tl.range(0, a.shape[1], 32, stages=3):
-        total = tl.dot(tl.load(a, (i * 64, k), (64, 32)), tl.load(b, (j * 64, k), (64, 32)).T, total)
-    tl.store(c, (i * 64, j * 64), total.to(tl.f16))
+        total = tl.dot(tl.load(a, (i * 128, k), (128, 32)), tl.load(b, (j * 128, k), (128, 32)).T, total)
+    tl.store(c, (i * 128, j * 128), total.to(tl.f16))
 
 
 def test_strides_are_multiplied_in_32_bits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from tilus.codegen.llvm.types import TypeSpeller, container_bits
 from tilus.diagnostics import Span, UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
+from tilus.ir.ops import Binary, Const, PtrAdd
 from tilus.ir.types import PointerType
 from tilus.targets import Target
 
@@ -165,6 +167,14 @@ class KernelEmitter(CellEmitter, ControlFlow):
         name = self.e.bitcast(name, source, f"i{source_bits}")
         how = "zext" if source_bits < target_bits else "trunc"
         return self.e.bitcast(self.e.op(f"{how} i{source_bits} {name} to i{target_bits}"), f"i{target_bits}", target)
+
+    @functools.cached_property
+    def rows(self) -> int:
+        """How many constant multiples of strides that are arguments addresses are moved by."""
+        moved = (op.offset.defining for op in self.function.walk() if isinstance(op, PtrAdd) and op.offset is not None)
+        return len({(m.lhs, m.rhs.defining.value) for m in moved
+                    if isinstance(m, Binary) and m.kind == "mul" and m.lhs.defining is None
+                    and isinstance(m.rhs.defining, Const)})
 
     # -- control flow
 

@@ -13,13 +13,18 @@ from tilus.ir.ops import Alloca, Binary, Cast, Const, PtrAdd, PtrCast, PtrLoad, 
 from tilus.ir.ops.simt import SharedBase
 from tilus.ir.ops.thread import pointer_type
 
+MANY = 32
+"""Rows, at constant multiples of strides, of whose addresses LLVM makes multiples of 64 bits in each iteration."""
+
 
 def ptr_add(k: KernelEmitter, op: PtrAdd) -> None:
     pointer = pointer_type(op.pointer)
     ty, element = k.types.pointer(pointer.space), k.types.memory_element(pointer.dtype)
     name = k.pointers[op.pointer]
     size = 0 if pointer.dtype.is_bool or pointer.dtype.bits % 8 else pointer.dtype.bits // 8
-    strides = _strides(op.offset, size) if op.offset is not None and pointer.space == "global" else None
+    strides = None
+    if op.offset is not None and pointer.space == "global":
+        strides = _strides(op.offset, size, k.rows > MANY)
     if op.offset is not None and pointer.space == "shared" and size > 1 and _is_flipped(op.offset):
         name = k.e.op(f"getelementptr i8, {ty} {name}, i32 {_in_bytes(k, op.offset, size)}")
     elif strides is not None:
@@ -34,15 +39,16 @@ def ptr_add(k: KernelEmitter, op: PtrAdd) -> None:
     k.pointers[op.result] = name
 
 
-def _strides(offset: Value, size: int) -> tuple[Value, int] | None:
+def _strides(offset: Value, size: int, many: bool) -> tuple[Value, int] | None:
     """Of an offset that is a number of strides of 32 bits the stride, and the number times ``size``. LLVM would keep
-    the product in two registers, and add it by two instructions, where one multiplies and adds."""
+    the product in two registers, and add it by two instructions, where one multiplies and adds. Where strides have 32
+    bits it does so if there are ``many`` rows, and else finds something better."""
     made = offset.defining
     if isinstance(made, Binary) and made.kind == "mul" and isinstance(made.rhs.defining, Const):
         stride, factor = made.lhs, int(made.rhs.defining.value) * size
         if isinstance(stride.defining, Cast) and stride.tile.dtype is i64:
             stride = stride.defining.x
-        elif stride.defining is not None:  # no argument of the kernel
+        elif stride.defining is not None or not many:  # no argument of the kernel
             return None
         if stride.tile.dtype is i32 and 0 < abs(factor) < 1 << 31:
             return stride, factor
