@@ -151,7 +151,7 @@ def test_pages_of_8_bits_on_the_host() -> None:
     """The host keeps its part smaller, the device as queries have it."""
     q, k, v = operands((2, 3, 100, 4, 2, 16), tl.f16)
     table = np.random.default_rng(0).permutation(2 * 4).reshape(2, 4).astype(np.int32)
-    codes, scales = zip(*(quantised(x[:, :64], np.int8) for x in (k, v)), strict=True)
+    codes, scales = zip(*(quantised(x[:, :64], tl.i8, 0)[:2] for x in (k, v)), strict=True)
     pages = [paged(x, 16, table) for x in (*codes, *scales)]
     lengths = [np.full(2, n, np.int32) for n in (64, 36)]
     host = Part(Cache(pages[0], pages[1], lengths[0], table, pages[2], pages[3]))
