@@ -1,30 +1,33 @@
 """Which tests of a long sweep run by default.
 
 A test function marked ``sweep`` has many combinations of parameters. By default those run in which each value of each
-parameter occurs once, in as few tests as that takes, or, by ``sweep(keep=n)``, n of them at equal distances; the others
-are slow ones (``pytest -m "slow or not slow"``).
+parameter occurs once, in as few tests as that takes, or, by ``sweep(keep=n)``, the n that show most of the values; the
+others are slow ones (``pytest -m "slow or not slow"``). Where the choice is free it differs from function to function,
+so that of engines and types that all have in common each is met somewhere.
 """
 
 from __future__ import annotations
 
+import itertools
+import zlib
 from collections import Counter
 from collections.abc import Hashable, Sequence, Set
 
 import pytest
 
 
-def cover(waiting: Sequence[Set[Hashable]]) -> set[int]:
+def cover(waiting: Sequence[Set[Hashable]], first: int = 0) -> list[int]:
     """The places of combinations in which each choice that one of them makes occurs.
 
     The next one is that with the most new choices and, of several, that with the rarest ones: values of one parameter
-    meet different ones of another."""
+    meet different ones of another. Of equal ones it is the next at or after ``first``."""
     missing = frozenset[Hashable]().union(*waiting)
     used: Counter[Hashable] = Counter()
-    found: set[int] = set()
+    found: list[int] = []
+    places = [(first + i) % len(waiting) for i in range(len(waiting))]
     while missing:
-        best = max(range(len(waiting)),
-                   key=lambda i: (len(waiting[i] & missing), -sum(used[choice] for choice in waiting[i])))
-        found.add(best)
+        best = max(places, key=lambda i: (len(waiting[i] & missing), -sum(used[choice] for choice in waiting[i])))
+        found.append(best)
         used.update(waiting[best])
         missing = missing - waiting[best]
     return found
@@ -39,14 +42,14 @@ def choices(item: pytest.Function) -> frozenset[Hashable]:
     return frozenset((*names, *(id(params[name]) for name in names)) for names in together + alone)
 
 
-def kept_of(sweep: Sequence[pytest.Function]) -> set[int]:
+def kept_of(name: str, sweep: Sequence[pytest.Function]) -> set[int]:
     """The places of the tests of one function that run by default."""
     marker = sweep[0].get_closest_marker("sweep")
     assert marker is not None
-    keep = marker.kwargs.get("keep")
-    if keep is None:
-        return cover([choices(item) for item in sweep])
-    return {i * (len(sweep) - 1) // max(1, keep - 1) for i in range(min(keep, len(sweep)))}
+    covering = cover([choices(item) for item in sweep], zlib.crc32(name.encode()) % len(sweep))
+    keep = marker.kwargs.get("keep", len(covering))
+    others = (i for i in range(len(sweep)) if i not in covering)
+    return set(itertools.islice(itertools.chain(covering, others), keep))
 
 
 def mark(items: Sequence[pytest.Item]) -> None:
@@ -56,8 +59,8 @@ def mark(items: Sequence[pytest.Item]) -> None:
         is_sweep = isinstance(item, pytest.Function) and item.get_closest_marker("sweep") and hasattr(item, "callspec")
         if is_sweep and not item.get_closest_marker("slow"):
             sweeps.setdefault(item.nodeid.partition("[")[0], []).append(item)
-    for sweep in sweeps.values():
-        kept = kept_of(sweep)
+    for name, sweep in sweeps.items():
+        kept = kept_of(name, sweep)
         for place, item in enumerate(sweep):
             if place not in kept:
                 item.add_marker(pytest.mark.slow)

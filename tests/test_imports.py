@@ -92,6 +92,7 @@ def test_layers_import_downwards():
     assert found == []
 
 
+@pytest.mark.sweep(keep=11)
 @pytest.mark.parametrize("package", [
     "backends", "cli", "diagnostics", "interp", "ir", "lang", "layouts", "lowering", "model", "quantization", "runtime",
     "simulator", "targets", "torch", "tuning", "twin",

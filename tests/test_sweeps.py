@@ -23,3 +23,8 @@ def test_values_meet_different_ones() -> None:
     combinations = [frozenset({("engine", e), ("shape", s)}) for e in range(3) for s in range(9)]
     found = [dict(combinations[i])["engine"] for i in cover(combinations)]
     assert sorted(found) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+def test_functions_begin_at_different_ones() -> None:
+    engines = [frozenset({("engine", e)}) for e in range(4)]
+    assert [cover(engines, first)[0] for first in range(4)] == [0, 1, 2, 3]

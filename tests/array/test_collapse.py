@@ -66,7 +66,7 @@ def _views(x: Any) -> list[Any]:
     return [x, x[::-1], np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2), wide[:, :, ::2]]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", REFERENCES)
 def test_against_numpy(name: str, engine: str) -> None:

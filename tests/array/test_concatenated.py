@@ -73,6 +73,7 @@ def written(function: Any) -> int:
     return sum(line.count("an output") for line in function.explain().splitlines() if " writes " in line)
 
 
+@pytest.mark.sweep(keep=17)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("sizes", [(3, 4, 5), (33, 65, 2), (1, 1, 7), (5, 0, 3), (0, 2, 2)], ids=str)
 def test_columns(engine: str, sizes: tuple[int, int, int]) -> None:
@@ -81,6 +82,7 @@ def test_columns(engine: str, sizes: tuple[int, int, int]) -> None:
     check(columns, (x, y), [np.concatenate([x * 2, np.exp(y), x[:, :3] + 1], 1)], engine)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_other_parts(engine: str) -> None:
     x, y, w = (normal(i, *shape).astype("e") for i, shape in enumerate(((2, 9, 16), (2, 9, 16), (16, 16))))

@@ -107,7 +107,7 @@ def assert_near(found: Array, wanted: Array, tolerance: float = 1e-6) -> None:
     assert np.linalg.norm(found - wanted) <= tolerance * np.linalg.norm(wanted)
 
 
-@pytest.mark.sweep(keep=14)
+@pytest.mark.sweep(keep=7)
 @on_engines(CASES)
 def test_convolution(case: str, engine: str) -> None:
     shape, weights, stride, padding, dilation, groups = CASES[case]
@@ -117,7 +117,7 @@ def test_convolution(case: str, engine: str) -> None:
     assert_near(found, np.maximum(wanted, 0))
 
 
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=4)
 @on_engines(TRANSPOSED)
 def test_transposed(case: str, engine: str) -> None:
     shape, weights, *geometry = TRANSPOSED[case]
@@ -156,6 +156,7 @@ def block(x, w, s, r):
     return y * tl.sigmoid(y)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_around_a_convolution(engine: str) -> None:
     """What is done to the sums is done in the same kernel, after which they are an image again."""

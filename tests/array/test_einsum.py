@@ -95,7 +95,7 @@ def three(x, y, z, indices: str):
     return tl.einsum(indices, x, y, z)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=10)
 @pytest.mark.parametrize("engine", ENGINES[:3])
 @pytest.mark.parametrize("indices", ["ij->ji", "ij->", "ijk->ki", "ij", "ij,jk", "kj,ji", "ij,jk,kl->il", "ij,jk,ik->i",
                                      "ab,b,b->a", "ij,kl,jl->ik", "i,j,k->kij", "ij,jk,kl"])

@@ -41,7 +41,7 @@ def kernels_of(function: Any, arguments: Any) -> list[str]:
     return [k.name for k in specialisation.trace().kernels]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=9)
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_against_numpy(name: str, engine: str) -> None:
@@ -53,7 +53,7 @@ def test_against_numpy(name: str, engine: str) -> None:
         check(function, reference, arguments, engine)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float64])
 @pytest.mark.parametrize("name", ["mlp", "softmax", "rms_norm", "layer_norm"])
 def test_element_types(name: str, dtype: Any) -> None:

@@ -61,6 +61,7 @@ def of_functions(x, weights, names: tuple):
     return total
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("names", UNARY, ids=lambda names: names[0])
 def test_functions_of_one_number(names: tuple[str, ...]) -> None:
     x = np.random.default_rng(1).uniform(0.2, 0.8, (3, 5))
@@ -241,6 +242,7 @@ def gradients(w: Array, x: Array, y: Array) -> tuple[float, Array, Array, Array]
     return ((h - y) ** 2).mean(), x.T @ inner, inner @ w.T, -2 * (h - y) / h.size
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", [*ENGINES, "simulate:sm_80:cuda", "simulate:sm_80:ptx", "simulate:sm_90a:ptx"])
 def test_what_it_gives(engine: str) -> None:
     w, x, y = (a.astype("f") for a in (normal(4, 3), normal(9, 4), normal(9, 3)))
@@ -256,6 +258,7 @@ def test_what_it_gives(engine: str) -> None:
     np.testing.assert_allclose([one, *second.ravel(), *first.ravel()], [value, *dx.ravel(), *dw.ravel()], **close)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", [bfloat16, np.float16, np.float32])
 def test_types_are_those_of_the_parameters(dtype: Any) -> None:
     w, x, y = (a.astype(dtype) for a in (normal(4, 3), normal(9, 4), normal(9, 3)))

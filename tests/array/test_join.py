@@ -62,6 +62,7 @@ def test_reductions(engine: str) -> None:
     close(other, weights / weights.sum(1, keepdims=True), 1e-6)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_products(engine: str) -> None:
     x, a, y, b = (normal(i, *s).astype(np.float16) for i, s in enumerate(((70, 40), (40, 96), (33, 65), (65, 17))))

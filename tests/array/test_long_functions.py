@@ -22,6 +22,7 @@ X = (np.arange(24 * 40, dtype=np.float32).reshape(24, 40) % 17) / 16
 ENGINES = ("cpu", "interpret", "simulate:sm_80:ptx")
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_elementwise(engine: str) -> None:
     n = 600
@@ -29,6 +30,7 @@ def test_elementwise(engine: str) -> None:
     np.testing.assert_allclose(out, 2 * X, rtol=1e-5)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_values_used_twice_below_a_reduction(engine: str) -> None:
     """Each step doubles the number of ways to the first one."""

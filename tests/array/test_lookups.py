@@ -101,6 +101,7 @@ def test_extrema(engine: str) -> None:
     assert (first_nan[2], first_nan[3]) == (40, 0)
 
 
+@pytest.mark.sweep(keep=11)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(5, 70), (1, 300), (40, 1), (3, 0)])
 def test_scans(engine: str, shape: tuple[int, int]) -> None:

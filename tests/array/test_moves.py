@@ -140,6 +140,7 @@ def check(seed: int, engine: str) -> None:
         assert np.linalg.norm(found - wanted) <= 1e-5 * max(1.0, float(np.linalg.norm(wanted))), program
 
 
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("seed", range(24))
 def test_random_programs(seed: int) -> None:
     for engine in ("interpret", "cpu"):
@@ -207,6 +208,7 @@ def with_false_around(x):
     return tl.pad(x, 1)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ["interpret", "cpu", *ROUTES])
 def test_beside_other_operations(engine: str) -> None:
     """Windows in the epilogue of a product, whose rows and columns are along one dimension of them; names of arguments

@@ -48,7 +48,7 @@ def pieces(function: Any, *arguments: Any) -> tuple[int, int, str]:
     return int(found[1]), int(found[2]), found[3]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("widths", [(64, 96, 96, 50, 96), (5, 70, 3, 33, 1), (16, 16, 16, 16, 16)])
 def test_chain(engine: str, widths: tuple[int, ...]) -> None:
@@ -60,6 +60,7 @@ def test_chain(engine: str, widths: tuple[int, ...]) -> None:
     assert np.linalg.norm(got - wanted) <= 1e-5 * np.linalg.norm(wanted)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_needed_to_the_end(engine: str) -> None:
     x, w1, w2 = normal(21, 40), normal(40, 40), normal(40, 40)

@@ -38,7 +38,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
 }
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_products(name: str, engine: str) -> None:
@@ -52,6 +52,7 @@ def test_products(name: str, engine: str) -> None:
 TWO_KERNELS = {"broadcast along it", "two in different places", "one row", "one column", "one element"}
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_fusion(name: str) -> None:
     """One kernel, unless the product is needed more than once, in another place, or has an extent of 1."""

@@ -81,6 +81,7 @@ def reference(x: Array, i: Array, w: Array, program: Program) -> Array:
     return values[-1]
 
 
+@pytest.mark.sweep(keep=9)
 @pytest.mark.parametrize("seed", range(24))
 def test_random_program(seed: int) -> None:
     rng, numbers = random.Random(seed), np.random.default_rng(seed)

@@ -92,7 +92,7 @@ def test_numbers_that_are_special(engine: str) -> None:
     check(x, first.on(engine)(x, 3, largest=False), k=3)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("engine", ENGINES[:3])
 @pytest.mark.parametrize("dtype", ["f2", "d", "i1", "u1", "i4", "u4", "i8", "u8", "?"])
 def test_types(engine: str, dtype: str) -> None:
@@ -109,7 +109,7 @@ def test_types(engine: str, dtype: str) -> None:
     check(x, first.on(engine)(x, 3), descending=True, k=3)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("k", [1, 4, 20])
 def test_the_greatest(engine: str, k: int) -> None:
@@ -119,6 +119,7 @@ def test_the_greatest(engine: str, k: int) -> None:
     check(x, first.on(engine)(x, k, largest=False), k=k)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_greatest_of_long_rows(engine: str) -> None:
     x = with_equals(2, 2500)
@@ -126,6 +127,7 @@ def test_the_greatest_of_long_rows(engine: str) -> None:
         check(x, first.on(engine)(x, k), descending=True, k=k)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_producers_and_consumers(engine: str) -> None:
     rng = np.random.default_rng(0)

@@ -49,7 +49,7 @@ def check(found: Any, best: Any) -> None:
         assert np.abs(out.astype("d") - expected).max(initial=0) <= 2e-6 * np.abs(expected).max(initial=0), i
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", [(3, 5, 7), (1, 2, 2), (2, 40, 33)], ids=str)
 def test_statistics(engine: str, shape: tuple[int, ...]) -> None:

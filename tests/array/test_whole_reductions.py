@@ -30,7 +30,7 @@ OF_NOTHING = ("sum", "product", "any", "two")
 """Those that have a value for an empty array."""
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_values(name: str, engine: str) -> None:

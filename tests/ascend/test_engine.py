@@ -11,6 +11,7 @@ from kernels_zoo.attention import flash_attention
 from kernels_zoo.gemm import matmul
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "number"), [
     (tl.f16, np.float16(-1.5)), (tl.bf16, ml_dtypes.bfloat16(0.375)), (tl.i8, np.int8(-3)), (tl.f32, np.float32(0.1))],
     ids=str)

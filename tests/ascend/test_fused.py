@@ -26,6 +26,7 @@ def test_functions_of_the_zoo(name: str, dtype: tl.DType) -> None:
         assert run(getattr(module, name), case, "ascend910b:random:1") <= case.tolerance, shape
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_functions(seed: int) -> None:
     assert not [str(found) for found in check_program(generate(seed), ["ascend910b:random:2"])]

@@ -11,6 +11,7 @@ LEAST_FOUND = 0.98
 SAMPLED = 12
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=pytest.mark.slow if name == "attention by queues" else ()) for name in SUBJECTS])
 def test_sample(name: str) -> None:

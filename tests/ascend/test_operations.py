@@ -80,6 +80,7 @@ def numbers(element: str) -> np.ndarray[Any, Any]:
     return np.where(random.integers(0, 2, shape), small, any_of_them).astype(ELEMENTS[element])
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("element", [pytest.param(e, marks=() if e in QUICK else pytest.mark.slow) for e in ELEMENTS])
 def test_operations(element: str) -> None:
     a, b = numbers(element)

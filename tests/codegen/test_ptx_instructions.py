@@ -160,6 +160,7 @@ def inlined(text: str) -> list[str]:
     return [re.sub(r"%(?!tid)\w+", "%", w).replace(" + 0]", "]").replace("+0]", "]") for w in words]
 
 
+@pytest.mark.sweep(keep=53)
 @pytest.mark.parametrize(("target", "instruction"), CASES, ids=lambda x: x if isinstance(x, str) else x.name)
 def test_both_routes_print_one_instruction_that_ptxas_takes(target: str, instruction: Instruction) -> None:
     texts = [by_c(instruction, target), by_llvm(instruction, target)]

@@ -40,7 +40,7 @@ def module_for(kernel: Any, arguments: list[Any], constants: dict[str, Any]) -> 
     return module
 
 
-@pytest.mark.sweep(keep=30)
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 def test_zoo(name: str, dtype: tl.DType) -> None:
     module = module_of(name)
@@ -109,7 +109,7 @@ def test_waiting_and_atomics(kernel: Any) -> None:
     compiled(kernel.assume("contiguous", {}).trace())
 
 
-@pytest.mark.sweep(keep=10)
+@pytest.mark.sweep(keep=9)
 @pytest.mark.parametrize("seed", range(30))
 def test_random_programs(seed: int) -> None:
     program = generate(seed)

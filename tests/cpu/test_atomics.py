@@ -97,6 +97,7 @@ def check(*arguments: Any, **options: Any) -> None:
 
 
 @with_threads(1)  # blocks in order, as the interpreter has them
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize(("kind", "dtype"), [(kind, dtype) for kind, dtypes in TYPES.items() for dtype in dtypes])
 def test_kinds_and_types(kind: str, dtype: str, threads: int) -> None:
     for way in ("alone", "shared", "system"):

@@ -89,7 +89,7 @@ def test_refused(name: str, reason: str) -> None:
         Plan(trace(kernels.FUNCTIONS[name], case)[0].kernels[0])
 
 
-@pytest.mark.sweep(keep=8)
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("name", [name for name in kernels.FUNCTIONS if name not in kernels.RACING])
 def test_results(name: str) -> None:
     assert not kernels.wrong(name)

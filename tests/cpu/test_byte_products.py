@@ -50,7 +50,7 @@ def product(a_type: Any, b_type: Any, *, along_k: bool = False, BM: int = 16, BN
     return matmul.on("cpu")
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("types", PAIRS, ids=str)
 def test_levels_and_signs(types: Any, level: str) -> None:
     rng = np.random.default_rng(1)
@@ -118,6 +118,7 @@ def test_sums_wrap_around() -> None:
         np.testing.assert_array_equal(c, wrapped(a, b, start.astype("q")))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("shape", [(1, 3, 5), (4, 16, 32), (8, 64, 20), (12, 40, 33), (33, 7, 64), (64, 128, 128)])
 def test_single_dots(shape: tuple[int, int, int]) -> None:
     """Without a loop, from tiles that are computed, with and without an accumulator."""
@@ -190,7 +191,7 @@ def check_groups(a_type: Any, b_type: Any, zero: int, shape: tuple[int, int, int
     np.testing.assert_array_equal(c, a.astype("d") @ (numbers_of_b * s[np.arange(k) // group]))
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("prepacked", [False, True])
 @pytest.mark.parametrize("b_type", [tl.u1, tl.i2, tl.u3, tl.u4, tl.i4, tl.i7, tl.u8, tl.i8], ids=str)
 def test_groups_and_zero_points(b_type: Any, prepacked: bool) -> None:
@@ -206,7 +207,7 @@ def test_groups_on_levels(b_type: Any, level: str) -> None:
     check_groups(tl.i8, b_type, 2, (5, 96, 128), prepacked=True, BN=32, BK=32)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("b_type", [tl.u2, tl.i2, tl.u4, tl.i4], ids=str)
 def test_short_codes_row_by_row(b_type: Any, level: str) -> None:
     """Whole words of columns, in and out of bounds, from rows that begin within bytes too, and odd ends along K."""

@@ -31,7 +31,7 @@ SHAPES = [(1, 1, 1), (128, 128, 32), (100, 90, 70), (300, 17, 129), (5, 200, 31)
 BLOCKS = [(128, 128, 32), (16, 24, 8), (13, 7, 5), (64, 1, 16), (1, 32, 64)]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("blocks", BLOCKS, ids=str)
 def test_matmul(shape: Any, blocks: Any) -> None:

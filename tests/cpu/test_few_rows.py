@@ -56,7 +56,7 @@ TYPES = [tl.f32, tl.f16, tl.bf16, tl.u8, tl.i8, tl.u1, tl.u2, tl.u3, tl.u4, tl.i
          tl.f4e2m1, tl.nf4, tl.ternary, tl.f8e4m3fn]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("order", ["columns", "depth"])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_types_and_rows(dtype: Any, order: str) -> None:
@@ -73,6 +73,7 @@ def test_types_and_rows(dtype: Any, order: str) -> None:
             check(c, a, wide, k)
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("BM", [1, 2, 3, 4, 6, 8, 16, 100])
 def test_every_number_of_rows(BM: int) -> None:
     rng = np.random.default_rng(2)
@@ -135,7 +136,7 @@ def scaled(dtype: Any, zero: str, *, group: int = 64, BM: int = 16, BN: int = 12
     return grouped.on("cpu")
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("order", ["columns", "depth"])
 @pytest.mark.parametrize("zero", ["none", "one", "each"])
 @pytest.mark.parametrize("dtype", [tl.u8, tl.u4, tl.u3, tl.f6e3m2, tl.nf4], ids=str)

@@ -34,7 +34,7 @@ def call_zoo(name: str, directory: Path, cpu: str | None, triple: str | None, co
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
-@pytest.mark.sweep(keep=12)
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("name", KERNELS)
 def test_zoo(name: str, tmp_path: Path) -> None:
     call_zoo(name, tmp_path, "native", None, ["cc"], [])

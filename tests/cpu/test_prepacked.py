@@ -37,7 +37,7 @@ def weights(dtype: Any, *shape: int) -> tuple[Any, np.ndarray]:
     return packed, tl.unpack(packed).astype("d")
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=9)
 @pytest.mark.parametrize("tile", [(16, 128, 64), (16, 64, 32), (4, 256, 64), (8, 48, 64), (1, 16, 64)], ids=str)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_products(dtype: Any, tile: tuple[int, int, int]) -> None:

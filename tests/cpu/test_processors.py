@@ -75,6 +75,7 @@ def test_code_has_the_instructions_of_the_processor_only(cpu: str, registers: tu
     assert not [word for word in absent if word in kernel]
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("cpu", "instruction"), [
     ("neoverse-n1", "\tsdot"), ("neoverse-v1", "\tusdot"), ("znver4", "vpdpbusd"), ("haswell", "vpmaddubsw")])
 def test_products_of_bytes_have_instructions_of_their_own(cpu: str, instruction: str) -> None:

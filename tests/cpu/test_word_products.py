@@ -59,7 +59,7 @@ def check_pairs(shape: tuple[int, int, int], tile: tuple[int, int, int], turned:
     assert np.linalg.norm(c.astype("d") - want) <= 4e-3 * np.linalg.norm(want)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("types", list(combinations((np.int8, np.uint8), repeat=2)))
 @pytest.mark.parametrize("turned", TURNED)
 @pytest.mark.parametrize("tile", TILES)
@@ -68,7 +68,7 @@ def test_bytes(tile: tuple[int, int, int], turned: str, types: tuple[Any, Any]) 
         check_bytes(shape, tile, types, turned)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("turned", TURNED)
 @pytest.mark.parametrize("tile", [*TILES, (20, 33, 17)])
 def test_pairs(tile: tuple[int, int, int], turned: str) -> None:
@@ -99,6 +99,7 @@ def test_numbers_that_are_none_stay_in_their_rows() -> None:
     assert np.isinf(c.astype("f")[:, 7]).sum() == 39
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("level", apart(LEVELS))
 def test_levels(level: str) -> None:
     """Every level of instructions that this processor has, each in a process of its own."""

@@ -64,6 +64,7 @@ def is_short(text: str, code: str) -> None:
     assert len(text.splitlines()) <= 15, text
 
 
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("call", CALLS)
 def test_in_a_script(call: str, tmp_path: Path) -> None:
     path = tmp_path / "script.py"

@@ -43,6 +43,7 @@ def test_every_code_decodes_and_encodes(dtype: tl.DType) -> None:
     assert np.array_equal(back.view(raw.dtype), raw)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("dtype", [d.f8e4m3fn, d.f8e5m2, d.f6e3m2, d.f4e2m1, d.bf16, d.f16], ids=str)
 @pytest.mark.parametrize("rounding", ["rn", "rz", "rm", "rp"])
 def test_rounding_against_rationals(dtype: tl.DType, rounding: str) -> None:

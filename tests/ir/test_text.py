@@ -38,7 +38,7 @@ def stages(kernel, constants):
         yield name, threads
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("locations", [False, True])
 def test_round_trip(name, locations):

@@ -30,6 +30,7 @@ def test_a_compiled_kernel_is_traced_for_its_target() -> None:
     assert "copy_async" not in matmul_explicit.compile("sm_75").tile
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize("target", ["sm_70", "sm_75", "sm_80", "sm_120a"])
 def test_the_explicit_matmul_compiles(target: str, via: str) -> None:

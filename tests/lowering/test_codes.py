@@ -71,6 +71,7 @@ def between(codes: tl.u8["N"], out: tl.u8["N"], source: tl.DType, target: tl.DTy
     tl.store(out, i, x.to(target).bitcast(tl.integer(target.bits, signed=False)).to(tl.u8))
 
 
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("dtype", CHOSEN, ids=str)
 def test_cpu(dtype: tl.DType) -> None:
     check_decoding(dtype, "cpu")
@@ -84,7 +85,7 @@ def test_every_float_on_cpu(dtype: tl.DType) -> None:
     check_encoding(dtype, "cpu", inputs(dtype, 1_000_000), slice(None))
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("engine", GPU_ROUTES)
 @pytest.mark.parametrize("dtype", CHOSEN, ids=str)
 def test_gpu(dtype: tl.DType, engine: str) -> None:

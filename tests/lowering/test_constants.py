@@ -42,6 +42,7 @@ def nearest(value: float | int, dtype: tl.DType) -> float:
     return float(rounded) if rounded else np.copysign(0.0, float(exact))
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("engine", ENGINES[:4])
 @pytest.mark.parametrize("dtype", [tl.f32, tl.f16, tl.bf16, tl.f64, tl.f8e5m2, tl.f8e4m3fn])
 def test_literals(dtype: tl.DType, engine: str) -> None:

@@ -40,6 +40,7 @@ def sources_in_table() -> list[str]:
     return list(dict.fromkeys(source for source, _ in table()))
 
 
+@pytest.mark.sweep(keep=82)
 @pytest.mark.parametrize("name", sources_in_table())
 def test_every_program_is_exact(name: str) -> None:
     source = parse_dtype(name)
@@ -209,6 +210,7 @@ def test_what_does_not_fit() -> None:
     assert order_for(parse_dtype("u4"), f16, 16) == (*(first := (0, 2, 1, 3, 4, 6, 5, 7)), *(8 + i for i in first))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("name", "most"), [
     ("u4", 1.1), ("i4", 1.2), ("f4e2m1", 1.7), ("f8e4m3fin", 1.8), ("f6e3m2", 2.4), ("u3", 1.5), ("u5", 1.8)])
 def test_instructions(name: str, most: float) -> None:

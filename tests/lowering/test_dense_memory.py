@@ -110,7 +110,7 @@ def run(kernel: Any, via: str, dtype: tl.DType, assume: str, shape: tuple[int, i
            shared_bytes=facts.dynamic_shared_bytes)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("assume", "shape"), [("divisible", (16, 64)), ("strided", (13, 61))])
 @pytest.mark.parametrize("via", ["ptx", "cuda"])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)

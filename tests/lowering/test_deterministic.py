@@ -20,7 +20,7 @@ def emitted(path: str, route: str) -> str:
     return emit(kernel.assume("strided", {}).trace(target), target, ROUTES[route])[0]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("route", ["cuda", "ptx"])
 @pytest.mark.parametrize("path", KERNELS)
 def test_the_order_of_hashes_does_not_show(path: str, route: str, monkeypatch: pytest.MonkeyPatch) -> None:

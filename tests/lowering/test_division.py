@@ -179,6 +179,7 @@ def by_number(dtype: tl.DType) -> Any:
     return divide
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ["simulate:sm_80:cuda", "simulate:sm_75:ptx"])
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_integers(dtype: tl.DType, engine: str) -> None:

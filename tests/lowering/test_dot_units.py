@@ -38,7 +38,7 @@ CASES = [  # element type, accumulator, precision, engine, units
 ]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{np.dtype(c[0]).name}-{c[3]}")
 def test_units_agree(case: Any, route: str) -> None:
@@ -101,6 +101,7 @@ def by_rows(a: dtype["M", "K"], b: dtype["N", "K"], c: result["M", "N"], dtype: 
     tl.store(c, (i * B, j * B), acc)
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("engine", ["simulate:sm_90a:ptx", "simulate:sm_100a:cuda", "simulate:sm_89:ptx"])
 @pytest.mark.parametrize("dtype", [tl.f8e4m3fn, tl.f8e5m2])
 def test_units_of_bytes_that_are_emulated(dtype: tl.DType, engine: str) -> None:

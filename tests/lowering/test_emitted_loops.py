@@ -45,6 +45,7 @@ def test_matmul(via: str) -> None:
     assert all("STG.E.128" in line for line in stores)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(via: str, causal: bool) -> None:
@@ -58,6 +59,7 @@ def test_attention(via: str, causal: bool) -> None:
     assert sum(counts.values()) <= 580
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 def test_backward_attention(via: str, causal: bool) -> None:

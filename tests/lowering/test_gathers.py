@@ -79,6 +79,7 @@ def test_values(name: str, shape: tuple[int, int, int], engine: str) -> None:
     np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.sweep(keep=11)
 @pytest.mark.parametrize("engine", ENGINES[2:])
 @pytest.mark.parametrize("name", ["rows", "scattered"])
 def test_strided_rows(name: str, engine: str) -> None:

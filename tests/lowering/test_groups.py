@@ -129,6 +129,7 @@ def many(count: int, warps: int) -> Any:
     return groups
 
 
+@pytest.mark.sweep(keep=12)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("count", "warps"), [(15, 2), (16, 1), (32, 1), (10, 3)])
 def test_many_groups(count: int, warps: int, engine: str) -> None:

@@ -17,6 +17,7 @@ from tests.lowering import kernels
 from tilus.simulator.parser import parse
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("kernel", [vector_add, softmax, matmul, flash_attention_forward],
                          ids=["vector_add", "softmax", "matmul", "attention"])
 def test_lines_leave_the_code_as_it_is(kernel: Any) -> None:

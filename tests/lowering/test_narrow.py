@@ -79,7 +79,7 @@ def pack(x: tl.f32["N"], counts: tl.i32["N"], a: tl.u8["K"], b: tl.u8["K"], dtyp
     tl.store(b, 0, tl.view(w, dtype=tl.u8, layout=bytes, from_layout=eight))
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=14)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_pack(engine: str, dtype: tl.DType) -> None:

@@ -67,7 +67,7 @@ def test_no_spills(via: str) -> None:
     assert compiled.metadata["spill_stores"] == 0
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("rows", [150, 256])
 def test_values(engine: str, rows: int) -> None:

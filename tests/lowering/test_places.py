@@ -30,7 +30,7 @@ def numbers(dtype: tl.DType, shape: tuple[int, int], axis: int, seed: int) -> An
     return x
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize(("engine", "warps"), [("simulate:sm_80:ptx", 4), ("simulate:sm_75:cuda", 3),
                                                ("simulate:sm_90a:cuda", 1)])
 @pytest.mark.parametrize("dtype", [tl.f32, tl.f16, tl.i32, tl.u8, tl.i64])

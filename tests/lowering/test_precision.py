@@ -46,6 +46,7 @@ def errors(found: Any, exact: list[Any], dtype: tl.DType) -> Any:
     return np.array(out)
 
 
+@pytest.mark.sweep(keep=11)
 @pytest.mark.parametrize("target", [tl.f16, tl.bf16])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_bounds(name: str, target: tl.DType) -> None:

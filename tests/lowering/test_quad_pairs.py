@@ -56,7 +56,7 @@ CASES += [((16, 64, 32, 4), "nn", tl.f32), ((16, 64, 32, 4), "tt", tl.f16), ((16
 """Rows, columns and depth of a block's tiles, and its warps; which operands are turned; the type of the sums."""
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize(("tile", "order", "accumulator"), CASES, ids=str)
 def test_products(tile, order, accumulator, via):
@@ -72,6 +72,7 @@ def test_products(tile, order, accumulator, via):
     assert "fma.rn.f32" not in ptx
 
 
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize("order", ORDERS)
 def test_operands_are_read_without_conflicts(order, via, monkeypatch):
@@ -91,6 +92,7 @@ def test_operands_are_read_without_conflicts(order, via, monkeypatch):
     assert all(".v4." in s.opcode and s.units == s.ideal == 4 * s.requests for s in loads)
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize(("dtype", "accumulator"), [(tl.bf16, tl.f32), (tl.f32, tl.f32), (tl.i8, tl.i32)], ids=str)
 def test_other_types_are_multiplied_and_added(dtype, accumulator, via):
@@ -105,6 +107,7 @@ def machine_instructions(binary, opcode):
     return int((words & 0xFFF == opcode).sum())
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize(("kernel", "products"), [(matmul, 128 * 4), (flash_attention_forward, 128 * 2)], ids=str)
 def test_machine_code(kernel, products, via):

@@ -33,6 +33,7 @@ def expected(a: Any, b: Any, scale: bool, BK: int = 16) -> Any:
     return out
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("depths", "engine"), [*((d, "simulate:sm_80:ptx") for d in DEPTHS),
                                                 *((DEPTHS[0], e) for e in ("simulate:sm_90a:cuda", "simulate:sm_75:ptx",
                                                                            "interpret", "cpu"))], ids=str)

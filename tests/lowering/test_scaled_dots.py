@@ -75,12 +75,14 @@ def check(engine: str, types: tuple[tl.DType, tl.DType, tl.DType], shape: tuple[
     assert np.all(np.abs(c - a.numbers @ b.numbers.T) <= bound), (types, shape, tile)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("types", "engine"), by_turns(PAIRS, ENGINES))
 def test_products(types: Any, engine: str) -> None:
     for shape in ((70, 41, 192), (3, 0, 64), (1, 1, 32), (17, 9, 40)):  # the last one ends within a block
         check(engine, types, shape, **TILES[0])
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("tile", TILES[1:], ids=lambda t: "x".join(map(str, t.values())))
 @pytest.mark.parametrize("engine", NATIVE)
 def test_tiles(tile: dict[str, Any], engine: str) -> None:

@@ -140,7 +140,7 @@ MATMULS = [("sm_80", tl.f16, tl.f32, 2e-6), ("sm_80", tl.bf16, tl.f32, 2e-6), ("
            ("sm_120a", tl.bf16, tl.f32, 2e-6), ("sm_70", tl.f16, tl.f32, 2e-6)]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("route", ["cuda", "ptx"])
 @pytest.mark.parametrize("case", MATMULS, ids=lambda c: f"{c[0]}-{c[1]}")
 @pytest.mark.parametrize("shape", [(64, 64, 96), (70, 72, 40), (33, 65, 17)])

@@ -18,6 +18,7 @@ TARGETS = ["sm_75", "sm_80", "sm_89", "sm_90a", "sm_100a", "sm_120a"]
 POINTER = (BASE, "pointer")
 
 
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("seed", range(2))
 def test_random_expressions(seed: int, target: str) -> None:

@@ -95,6 +95,7 @@ def test_rows_longer_than_a_tile() -> None:
     assert sample.traffic.dram_bytes["x"] >= 1000 * 10_000 * 4
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 @pytest.mark.parametrize(("name", "shape"), [
     ("elementwise.vector_add", (1025,)), ("data_movement.transpose", (63, 65)), ("normalization.softmax", (9, 1025)),

@@ -50,6 +50,7 @@ def expected_scales(w: np.ndarray, group: int, dtype: tl.DType, scale: Any, symm
     return found
 
 
+@pytest.mark.sweep(keep=16)
 @pytest.mark.parametrize("dtype", [*INTEGERS, *SOME_FLOATS, *CODEBOOKS], ids=str)
 def test_symmetric(dtype: tl.DType) -> None:
     w, group = weights(dtype), 8

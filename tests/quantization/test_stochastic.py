@@ -19,6 +19,7 @@ def uniform(seed: int, count: int) -> np.ndarray:
     return (word >> np.uint32(8)).astype(np.float64) / (1 << 24)
 
 
+@pytest.mark.sweep(keep=10)
 @pytest.mark.parametrize("dtype", [*INTEGERS, *SOME_FLOATS, *CODEBOOKS], ids=str)
 def test_every_element(dtype: tl.DType) -> None:
     w, seed = weights(dtype, seed=1), 2**63 + 5

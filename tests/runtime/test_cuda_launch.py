@@ -173,6 +173,7 @@ CASES: dict[str, Callable[[], tuple[Any, list[Any], dict[str, Any]]]] = {
 }
 
 
+@pytest.mark.sweep(keep=11)
 @pytest.mark.parametrize("name", CASES)
 def test_what_is_enqueued(name: str, cupy: Any, device: StandIn, workspaces: Workspaces) -> None:
     kernel, arguments, constants = CASES[name]()

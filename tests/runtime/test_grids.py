@@ -33,7 +33,7 @@ def rows(out: tl.i32["M", "N"]) -> None:
     out[j, i] = (j * 10 + i).to(tl.i32)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(("x", "y", "z"), [(1, 65536, 1), (1, 2, 65537), (1, 65535, 1)])
 def test_long_axes(engine: str, x: int, y: int, z: int) -> None:
@@ -47,6 +47,7 @@ def test_long_axes(engine: str, x: int, y: int, z: int) -> None:
     assert out[0] == x + 10 * (y + 100000 * z)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", [e for e in ENGINES if e != "python"])
 def test_a_long_second_axis(engine: str) -> None:
     out = np.zeros((70_000, 1), np.int32)

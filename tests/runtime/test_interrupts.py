@@ -239,6 +239,7 @@ function = globals()[sys.argv[1]]
 '''
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("compiler", ["cpu", "ptx", "nvrtc", "ptxas"])
 def test_a_compilation_is_interrupted(compiler: str) -> None:
     """The wait ends at once where Ctrl-C is handled, and so does the process where it is not. The programs are so long
@@ -265,6 +266,7 @@ function()
     assert done.stderr.rstrip().endswith("KeyboardInterrupt")
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80:ptx", "simulate:sm_80:cuda"])
 def test_an_interrupted_compilation_leaves_the_cache_whole(engine: str, tmp_path: Path) -> None:
     """At several moments of the way of a kernel; afterwards it compiles."""

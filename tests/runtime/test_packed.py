@@ -131,7 +131,7 @@ def by_shared(source: Any["N"], target: Any["N"], single: Any["N"], dtype: tl.DT
     single[n] = source[n + 1]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=10)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_copies(dtype: tl.DType, engine: str) -> None:
@@ -339,7 +339,7 @@ WIDTHS = [tl.integer(n, signed=s) for n, s in (
     (24, False), (28, True), (29, False), (31, True), (47, False), (50, True), (53, True), (57, False), (63, True))]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=10)
 @pytest.mark.parametrize("dtype", WIDTHS, ids=str)
 @pytest.mark.parametrize(("shape", "width"), [((9, 161), 64), ((8, 33), 256), ((9, 24), 8), ((3, 4), 16), ((5, 40), 4)],
                          ids=str)

@@ -161,6 +161,7 @@ def test_files() -> None:
     np.testing.assert_array_equal(again.bytes, array.bytes)
 
 
+@pytest.mark.sweep(keep=11)
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_tiles_of_whole_pieces(bits: int, route: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -372,6 +372,7 @@ def agree(seed: int, length: int = 1) -> None:
     assert same.all(), (seed, int(np.argmin(same)), "\n".join(Program(seed, length).lines))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("block", range(10))
 def test_single_statements(block: int) -> None:
     for seed in range(100 * block, 100 * block + 100):

@@ -55,6 +55,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.sweep(keep=11)
 @pytest.mark.parametrize("name", SHAPES)
 def test_shape(name: str) -> None:
     text, message = SHAPES[name]

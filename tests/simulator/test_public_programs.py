@@ -21,6 +21,7 @@ def check(program: Program, arch: str) -> None:
         np.testing.assert_allclose(found, value, rtol=program.tolerance, atol=program.tolerance)
 
 
+@pytest.mark.sweep(keep=6)
 @pytest.mark.parametrize("program", [pytest.param(p, id=p.name, marks=() if p.quick else pytest.mark.slow)
                                      for p in PROGRAMS])
 def test_values_and_no_faults(program: Program) -> None:

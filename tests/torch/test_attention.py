@@ -82,6 +82,7 @@ def flat(found: Any) -> list[Any]:
     return [found] if isinstance(found, torch.Tensor) else [t for part in found for t in flat(part)]
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_encoder_layer(norm_first: bool) -> None:
     torch.manual_seed(0)
@@ -89,6 +90,7 @@ def test_encoder_layer(norm_first: bool) -> None:
     check_layer(layer, torch.randn(2, 20, 32))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("layers", "bias", "both"), [(2, True, False), (1, False, True)])
 def test_lstm(layers: int, bias: bool, both: bool) -> None:
     torch.manual_seed(0)

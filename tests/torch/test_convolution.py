@@ -57,6 +57,7 @@ def check(model: nn.Module, x: torch.Tensor, tolerance: float = 1e-6) -> torch.T
     return y
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("name", MODELS)
 def test_convolution(name: str) -> None:
     torch.manual_seed(0)

@@ -72,6 +72,7 @@ def test_layers_draw_their_seeds_at_once() -> None:
     assert all(200 < counts[n] < 1100 for n in (1, 3, 9))  # masks that have nothing to do with each other
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_distributions(dtype: Any) -> None:
     x = torch.zeros(400, 100, dtype=dtype)

@@ -126,6 +126,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("how", ["script", "command", "notebook"])
 def test_kernels_of_the_main_module(how: str, tmp_path: Path) -> None:
     """No script runs twice, and it needs no guard."""

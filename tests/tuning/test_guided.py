@@ -56,6 +56,7 @@ def best_after(proposals: Proposals, evaluations: int) -> float:
     return best
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("where", ["", "a + c <= 58; (a + b) % 2 == 0"])
 def test_proposals_lead_to_better_variants_than_chance(where: str) -> None:
     found = space(where)
@@ -101,7 +102,7 @@ def test_a_guided_search(monkeypatch: pytest.MonkeyPatch) -> None:
     propose = Proposals.propose
 
     def told(self: Proposals, count: int, known: set[Any]) -> list[Any]:
-        if len(proposed) > 16:
+        if len(proposed) > 8:
             raise KeyboardInterrupt  # which ends the search with what is known
         found = propose(self, count, known)
         proposed.extend(found)

@@ -135,6 +135,7 @@ LINES = [number for number, line in enumerate(MATMUL.splitlines())
          if any(call in line for call in ("SetFlag", "WaitFlag", "PipeBarrier<PIPE_M"))]
 
 
+@pytest.mark.sweep(keep=12)
 @pytest.mark.parametrize("number", LINES)
 def test_each_flag_and_barrier_is_needed(number: int):
     lines = MATMUL.splitlines()

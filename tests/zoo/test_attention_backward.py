@@ -27,6 +27,7 @@ NAMES = ("dq", "dk", "dv")
 RAGGED = (1, 65, 191, 2, 2, 59)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["interpret", "cpu", "python"])
 @pytest.mark.parametrize(("index", "causal"), by_turns(range(len(CASES)), [False, True]))
 def test_kernels(index: int, causal: bool, engine: str) -> None:
@@ -38,6 +39,7 @@ def test_kernels(index: int, causal: bool, engine: str) -> None:
             assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("index", "engine"), by_turns(range(len(CASES)), ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """Fewer queries than keys, two heads a group, a tile and a bit; a head dimension that is no multiple of 16."""
@@ -139,6 +141,7 @@ def as_exact_as_plain(found: tuple[Array, ...], q: Array, k: Array, v: Array, do
         assert np.abs(wide(out) - best).max(initial=0) <= allowed, name
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", [tl.f16, tl.bf16], ids=str)
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
@@ -175,6 +178,7 @@ def test_empty(shape: tuple[int, ...], zero: tuple[int, ...]) -> None:
     assert all(not found[i].any() for i in zero)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", [tl.f16, tl.f32], ids=str)
 @pytest.mark.parametrize("head_dim", [40, 111, 256])
 def test_head_dimensions(head_dim: int, dtype: tl.DType) -> None:

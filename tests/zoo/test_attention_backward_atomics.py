@@ -29,6 +29,7 @@ FORMS = {"window": Form(left=20, right=7),
 ENGINES = ("interpret", "cpu", "simulate:sm_80:ptx", "simulate:sm_90a:ptx", "simulate:sm_90a:cuda")
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "engine"), [*((tl.f16, e) for e in ENGINES), (tl.bf16, ENGINES[3]),
                                                *((tl.f32, e) for e in ENGINES[:2])], ids=str)
 def test_exact(dtype: tl.DType, engine: str) -> None:
@@ -42,6 +43,7 @@ def test_exact(dtype: tl.DType, engine: str) -> None:
         assert relative_error(out, best) < 3e-6
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("shape", [*SHAPES, (1, 33, 40, 2, 1, 160)], ids=str)
 def test_shapes(shape: tuple[int, ...]) -> None:
     q, k, v, o, lse, do = operands(shape, tl.f32, 1, False)
@@ -50,6 +52,7 @@ def test_shapes(shape: tuple[int, ...]) -> None:
         assert relative_error(out, best) < 3e-6
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_forms(form: Form) -> None:
     """As those that are summed in order, but for rounding."""

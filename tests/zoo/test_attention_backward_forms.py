@@ -46,6 +46,7 @@ def compare(form: Form, shape: tuple[int, ...], engine: str, e: int = 0, **meani
     as_exact_as_plain(found, q, k, v, do, seen=band(form, *shape[1:3]) & meaning.pop("seen", True), **meaning)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", engines())
 @pytest.mark.parametrize("form", [Form(left=9, right=2), *(pytest.param(f, marks=pytest.mark.slow) for f in (
     Form(left=17), Form(left=40, causal=True), Form(right=5)))],
@@ -61,7 +62,7 @@ def capped(batch: int, h: int, sq: int, sk: int) -> Variant:
     return variant
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("make", [alibi, bias, capped, documents])
 def test_variants(make: Callable[..., Variant], engine: str) -> None:
@@ -76,6 +77,7 @@ def test_variants_simulated(make: Callable[..., Variant], engine: str) -> None:
     compare(variant.form, (1, 37, 41, 2, 1, 16), engine, **variant.meaning)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", engines("cuda"))
 def test_block_masks(engine: str) -> None:
     sq, sk = 70, 131
@@ -117,6 +119,7 @@ def test_gradients_of_sinks() -> None:
         assert relative_error(sink_gradients(sinks, o, lse, do, engine), by_differences) < 3e-6
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("shape", [(2, 2, 5, 7), (2, 1, 5, 1), (1, 1, 1, 1)], ids=str)
 def test_gradients_of_biases(shape: tuple[int, int, int, int]) -> None:
     """With sinks, a window and dropout; errors are relative to what is summed, which is of both signs."""

@@ -26,7 +26,7 @@ def gradients(operands: tuple[Any, ...], form: Form, engine: str, ordered: bool,
     return [dq, dk, dv]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", [tl.f16, tl.f32], ids=str)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engines(engine: str, dtype: tl.DType) -> None:
@@ -47,6 +47,7 @@ def test_shapes(shape: tuple[int, ...]) -> None:
         assert relative_error(out, best) < 3e-6
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 def test_forms(form: Form) -> None:
     """As by atomics, but for rounding."""

@@ -154,6 +154,7 @@ def test_caches_of_8_bits(kind: tl.DType, engine: str) -> None:
     problem.check(decode(problem.q, problem.cache, splits=2, engine=engine, BN=32))
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("form", "engine"), by_turns(
     [(tl.i4, 0, 64, 24, tl.f16), (tl.u4, 1, 0, 24, tl.f16), (tl.u4, 2, 24, 40, tl.f16), (tl.u4, 1, 32, 19, tl.bf16)],
     ["interpret", "cpu", *ROUTES]))
@@ -172,6 +173,7 @@ def test_new_keys(page: int, interleaved: bool, kind: Any, engine: str) -> None:
     check_new_keys(page, interleaved, kind, 0, engine)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("form", "engine"), by_turns(
     [(0, True, tl.i4, 0), (0, False, tl.u4, 1), (16, False, tl.u4, 2)], ["interpret", "cpu", *ROUTES], 3))
 def test_new_keys_of_4_bits(form: tuple[int, bool, tl.DType, int], engine: str) -> None:

@@ -55,6 +55,7 @@ def test_windows(form: Form, engine: str) -> None:
         compare(form, (1, sq, sk, 2, 1, 16), engine)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", [*SIMULATED, "simulate:sm_90a:ptx"])
 def test_windows_simulated(engine: str) -> None:
     for form, (sq, sk) in ((Form(left=9, right=2), (70, 131)), (Form(left=40, causal=True), (50, 33))):

@@ -16,6 +16,7 @@ ENGINES = ["interpret", "cpu", *ROUTES]
 SMALL = [(5, 40, 250), (7, 1, 64), (0, 5, 3), (3, 7, 1)]
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize(("dtype", "engine"), by_turns([tl.f32, tl.f16, tl.bf16], ENGINES, 3))
 @pytest.mark.parametrize("five", [False, True])
 def test_bitlinear(five: bool, dtype: tl.DType, engine: str) -> None:
@@ -35,6 +36,7 @@ def test_all_bytes_of_five() -> None:
         byte &= 255
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["cpu", "simulate:sm_80"])
 @pytest.mark.parametrize("m", [5, 40])
 def test_forward_and_backward(m: int, engine: str) -> None:
@@ -64,6 +66,7 @@ def test_forward_and_backward(m: int, engine: str) -> None:
 TYPES = [(tl.i8, tl.i8), (tl.i4, tl.i4), (tl.i8, tl.i4), (tl.f8e4m3fn, tl.f8e4m3fn), (tl.f8e4m3fn, tl.f8e5m2)]
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize(("types", "engine"), by_turns(TYPES, ENGINES))
 def test_scaled(types: tuple[tl.DType, tl.DType], engine: str) -> None:
     for shape in SMALL[:2] if ":" in engine else SMALL:
@@ -71,7 +74,7 @@ def test_scaled(types: tuple[tl.DType, tl.DType], engine: str) -> None:
         assert run(scaled.scaled_matmul, case, engine) <= case.tolerance, shape
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize(("dtype", "engine"), by_turns(
     [tl.i8, tl.i4, tl.f8e4m3fn], ["cpu", "interpret", *ROUTES, "simulate:sm_120a:ptx"], 3))
 def test_quantised_operands(dtype: tl.DType, engine: str) -> None:

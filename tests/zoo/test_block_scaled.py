@@ -21,6 +21,7 @@ def name(format: Any) -> str:
     return f"{format.dtype}-{format.group}"
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("format", "engine"), by_turns(zoo.FORMATS, ENGINES, 3))
 def test_products(format: tl.QuantFormat, engine: str) -> None:
     for shape in zoo.SHAPES if engine in ("cpu", "interpret") else zoo.SHAPES[1:3]:

@@ -101,6 +101,7 @@ def test_processes(size: int) -> None:
     check_shifts([shifts for _, shifts in found])
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("dtype", [tl.f16, tl.bf16, tl.f32], ids=str)
 def test_projection(dtype: tl.DType, engine: str) -> None:

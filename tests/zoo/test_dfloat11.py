@@ -66,6 +66,7 @@ def test_ten_million(kind: str) -> None:
         np.testing.assert_array_equal(decoded(found, "cpu", serial=serial), found)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize(("kind", "engine"), by_turns(KINDS, ["cpu", "interpret", *ROUTES]))
 def test_threads_side_by_side(kind: str, engine: str) -> None:
     for count in (1, 3000) if engine == "interpret" or ":" in engine else (1, 63, 30_000):
@@ -88,6 +89,7 @@ def test_size() -> None:
     assert 0.65 < e.nbytes / (2 << 20) < 0.70
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "engine"), by_turns([tl.bf16, tl.f32], ["cpu", "interpret", *ROUTES]))
 def test_products(dtype: tl.DType, engine: str) -> None:
     for shape in dfloat11.PRODUCTS[:2] if engine != "cpu" else dfloat11.PRODUCTS:

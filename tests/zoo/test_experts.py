@@ -15,6 +15,7 @@ from tests.zoo.turns import ROUTES, by_turns
 TYPES = [tl.u4, tl.nf4, tl.u3, tl.f6e3m2, tl.i8]
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("wtype", "engine"), by_turns(TYPES, ["cpu", "interpret", *ROUTES]))
 def test_products(wtype: tl.DType, engine: str) -> None:
     for shape in zoo.SHAPES if engine == "cpu" else zoo.SHAPES[:2]:

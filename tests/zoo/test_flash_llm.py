@@ -35,6 +35,7 @@ def test_word() -> None:
     assert word == int(np.float16(1.5).view(np.uint16)) | (13 * 64 + (21 ^ (13 % 8 << 3))) << 16
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("sparsity", "engine"), by_turns([0.0, 0.7, 0.9, 1.0], ["cpu", "interpret", *ROUTES], 3))
 def test_as_dense(sparsity: float, engine: str) -> None:
     for shape in ((100, 40, 250), (1, 7, 3)):
@@ -65,6 +66,7 @@ def lines_with(function: Any, text: str) -> set[int]:
     return {first + i for i, line in enumerate(lines) if text in line}
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("splits", "engine"), by_turns([1, 3, 9], ["cpu", "interpret", *ROUTES], 3))
 def test_split_k(splits: int, engine: str) -> None:
     """More blocks than tiles along K too; tiles with more words than are on their way at a time."""
@@ -92,6 +94,7 @@ def conflicts_of(words: Any, starts: Any) -> int:
     return found
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 @pytest.mark.parametrize("sparsity", [0.7, 0.8, 0.9])
 def test_words_are_read_once(sparsity: float, route: str) -> None:

@@ -31,6 +31,7 @@ TOLERANCES = {tl.f16: 2e-3, tl.bf16: 1e-2, tl.f32: 1e-6}
 QUICK = [s for s in SHAPES if s[2] < 300]
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ["interpret", "cpu", "python"])
 @pytest.mark.parametrize("index", range(len(CASES)))
 def test_kernels(index: int, engine: str) -> None:
@@ -40,6 +41,7 @@ def test_kernels(index: int, engine: str) -> None:
         assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("index", "engine"), by_turns(range(len(CASES)), ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """A chunk and a bit; extents that are no multiples of 16, and more columns of gates than a tile has."""
@@ -57,6 +59,7 @@ def errors(shape: tuple[int, ...], dtype: tl.DType, temper: float, engine: str) 
     return [relative_error(out, best) for out, best in zip(found, exact, strict=True)]
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "temper"), by_turns(tuple(TOLERANCES), [0.1, 1.0, 10.0], 3), ids=str)
 def test_the_three_together(dtype: tl.DType, temper: float) -> None:
     """With gates that forget everything within a few tokens, and that hardly forget."""
@@ -64,6 +67,7 @@ def test_the_three_together(dtype: tl.DType, temper: float) -> None:
         assert max(errors(shape, dtype, temper, "cpu")) <= TOLERANCES[dtype], shape
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["interpret", "simulate:sm_80:ptx", "simulate:sm_90a:cuda"])
 def test_on_other_engines(engine: str) -> None:
     assert max(errors((1, 1, 83, 60, 33), tl.f16, 1.0, engine)) <= TOLERANCES[tl.f16]
@@ -107,6 +111,7 @@ def gradient_errors(shape: tuple[int, ...], dtype: tl.DType, temper: float, engi
     return [relative_error(out, best) for out, best in zip(found, exact, strict=True)]
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "temper"), by_turns(tuple(TOLERANCES), [0.1, 1.0, 10.0], 3), ids=str)
 def test_gradients(dtype: tl.DType, temper: float) -> None:
     for shape in ((1, 4, 63, 60, 60), (1, 1, 150, 32, 64), (0, 1, 8, 60, 60), (1, 1, 0, 60, 60)):
@@ -115,6 +120,7 @@ def test_gradients(dtype: tl.DType, temper: float) -> None:
         assert gates <= max(4 * TOLERANCES[dtype], 1e-5), shape    # sums of differences of the others
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["interpret", "simulate:sm_80:ptx", "simulate:sm_90a:cuda"])
 def test_gradients_on_other_engines(engine: str) -> None:
     *found, gates = gradient_errors((1, 1, 70, 40, 33), tl.f16, 1.0, engine)
@@ -173,7 +179,7 @@ PUBLISHED = [(1, h, t, d, d) if t == 63 and h == 4 else pytest.param((1, h, t, d
              for t, d, h in itertools.product((63, 1024, 2048), (60, 64, 128), (1, 4, 8))]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("temper", [0.1, 1.0, 10.0])
 @pytest.mark.parametrize("shape", PUBLISHED, ids=str)
 def test_published_shapes(shape: tuple[int, ...], temper: float) -> None:

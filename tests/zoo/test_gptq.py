@@ -14,6 +14,7 @@ from kernels_zoo.quantized import matmul as zoo
 from tests.zoo.turns import ROUTES, by_turns
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("bits", "engine"), by_turns([2, 3, 4, 8], ["interpret", "cpu", *ROUTES], 3))
 @pytest.mark.parametrize("act_order", [False, True])
 def test_words(act_order: bool, bits: int, engine: str) -> None:

@@ -104,6 +104,7 @@ def test_components(name: str, engine: str) -> None:
     assert relative_error(out, reference(image, crops, chain, meaning)) < 1e-6
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("engine", ["cpu", *[pytest.param(e, marks=pytest.mark.slow) for e in (
     "interpret", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx", "simulate:sm_90a:cuda")]])
 @pytest.mark.parametrize("write", [PLANES, INTERLEAVED], ids=["planes", "interleaved"])

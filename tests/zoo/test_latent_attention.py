@@ -22,6 +22,7 @@ LENGTHS = [131, 0, 47]
 SIMULATED = ["simulate:sm_80:ptx", "simulate:sm_80:cuda", "simulate:sm_90a:ptx", "simulate:sm_90a:cuda"]
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("engine", "dtype"), list(zip(SIMULATED, (tl.f16, tl.bf16, tl.f32, tl.f16), strict=True)),
                          ids=str)
 def test_latent_attention_simulated(engine: str, dtype: tl.DType) -> None:
@@ -60,6 +61,7 @@ class Problem:
         return [relative_error(x, best) for x, best in zip(found, both, strict=True)]
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("engine", engines())
 @pytest.mark.parametrize(("splits", "page", "causal"), [(1, 0, True), (3, 32, False), (2, 24, True)])
 def test_absorbed(splits: int, page: int, causal: bool, engine: str) -> None:

@@ -30,6 +30,7 @@ TOLERANCES = {tl.f16: 2e-3, tl.bf16: 1e-2, tl.f32: 1e-6}
 QUICK = [s for s in SHAPES if s[2] < 300]
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("engine", ["interpret", "cpu", "python"])
 @pytest.mark.parametrize("index", range(len(CASES)))
 def test_kernels(index: int, engine: str) -> None:
@@ -39,6 +40,7 @@ def test_kernels(index: int, engine: str) -> None:
         assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("index", "engine"), by_turns(range(len(CASES)), ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """A block and a bit; extents that are no multiples of 16."""
@@ -60,6 +62,7 @@ def gradients(shape: tuple[int, ...], dtype: tl.DType, engine: str = "cpu") -> t
     return found, reference_backward(*map(wide, (q, k, v, slope, do)))
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("shape", "dtype"), list(zip(SHAPES, itertools.cycle(TOLERANCES))), ids=str)
 def test_gradients(shape: tuple[int, ...], dtype: tl.DType) -> None:
     for name, out, exact in zip(NAMES, *gradients(shape, dtype), strict=True):
@@ -67,6 +70,7 @@ def test_gradients(shape: tuple[int, ...], dtype: tl.DType) -> None:
         assert relative_error(out, exact) <= TOLERANCES[dtype], name
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["interpret", "simulate:sm_80:ptx", "simulate:sm_90a:cuda"])
 def test_gradients_on_other_engines(engine: str) -> None:
     for name, out, exact in zip(NAMES, *gradients((1, 1, 70, 24, 40), tl.f16, engine), strict=True):
@@ -94,6 +98,7 @@ def test_central_differences() -> None:
             assert relative_error(gradients_[n], ascent) < 1e-6, name
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("length", "d"), [(913, 16), (513, 32), (1213, 64)])
 def test_published_shapes(d: int, length: int) -> None:
     """A few of the heads of the authors' tests, with their inputs, which are a tenth of normal."""
@@ -150,6 +155,7 @@ def test_no_spills(d: int, target: str, via: str) -> None:
             assert compiled.metadata["spill_stores"] == 0, (dtype, reverse)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("index", "engine"), by_turns(range(len(quadratic.CASES)), ROUTES))
 def test_quadratic_simulated(index: int, engine: str) -> None:
     kernel, make = quadratic.CASES[index]
@@ -157,6 +163,7 @@ def test_quadratic_simulated(index: int, engine: str) -> None:
     assert run(kernel, case, engine, BM=32, BN=16, warps=2) <= case.tolerance
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
 def test_quadratic_gradients(dtype: tl.DType) -> None:
     for shape in ((1, 2, 70, 24, 40), (2, 3, 193, 24, 40), (1, 1, 0, 24, 40)):

@@ -17,7 +17,7 @@ ENGINES = ["interpret", "cpu", *ROUTES]
 SMALL = [(1, 96, 128), (7, 1, 64), (0, 5, 64), (17, 77, 192)]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "engine"), by_turns([tl.f16, tl.bf16, tl.f32], ENGINES, 3))
 @pytest.mark.parametrize("transposed", [False, True])
 def test_products(transposed: bool, dtype: tl.DType, engine: str) -> None:

@@ -65,7 +65,7 @@ def size_of(case: Case) -> int:
 CASES = [(name, dtype) for name in KERNELS for dtype in dtypes_of(name)]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize(("name", "dtype"), CASES, ids=str)
 def test_small_shapes(name: str, dtype: tl.DType, engine: str) -> None:
@@ -99,7 +99,7 @@ def spread(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return view
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=12)
 @pytest.mark.parametrize("engine", ["interpret", "cpu"])
 @pytest.mark.parametrize("name", KERNELS)
 def test_non_contiguous_views(name: str, engine: str) -> None:
@@ -114,6 +114,7 @@ def test_non_contiguous_views(name: str, engine: str) -> None:
         assert relative_error(arguments[place], reference) <= case.tolerance
 
 
+@pytest.mark.sweep(keep=26)
 @pytest.mark.parametrize("name", KERNELS)
 def test_eager_python_agrees(name: str) -> None:
     module = module_of(name)

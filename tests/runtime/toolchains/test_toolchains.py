@@ -72,6 +72,7 @@ def test_ptxas_assembles_for_every_target(name: str):
     assert result.spill_stores == result.spill_loads == 0
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("name", CUDA_TARGETS)
 def test_features_are_those_that_ptxas_accepts(name: str):
     target = get_target(name)
@@ -89,6 +90,7 @@ def test_features_are_those_that_ptxas_accepts(name: str):
     assert {f.name for f, ok in found.items() if ok} == {f.name for f in target.features}
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("name", CUDA_TARGETS)
 def test_the_targets_ptx_version_reaches_its_features(name: str):
     target = get_target(name)
