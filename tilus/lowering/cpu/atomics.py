@@ -1,5 +1,6 @@
 """Atomics of tiles: element by element, indices and masks by vectors. A launch that has them alone (``crowding.py``)
-needs no locked instructions, and the code is there for both."""
+needs no locked instructions, and the code is there for both. Without those, elements that follow each other in memory
+are changed as a vector."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from tilus.lowering.cpu.limits import Uniform
 from tilus.lowering.cpu.memory import gathered_inside, gathered_offset, offset_at
 from tilus.lowering.cpu.nest import nest, store_buffer, vector_lanes, versions, windows_of
 from tilus.lowering.cpu.reduction import all_lanes
-from tilus.lowering.cpu.runs import first_lane
+from tilus.lowering.cpu.runs import first_lane, lanes_of_mask, load_run, lowest_of, run_dim, run_of, store_run
 from tilus.lowering.cpu.state import STATE_ALONE
 from tilus.lowering.cpu.tiles import settle_own
 from tilus.lowering.cpu.values import Buffer, Coords, Memory
@@ -37,13 +38,14 @@ def _atomic(self: BlockLowering, op: Operation) -> None:
         self.scalars[op.result] = _either(self, op, lambda plain: [_Elements(self, op, plain).one(())])[0]
         return
     result = self.allocate(tile.dtype, tile.shape)
-    vector = max((d for d, n in enumerate(tile.shape) if n > 1), default=tile.rank - 1)
-    lanes = min(MOST_LANES, vector_lanes(self, inputs, tile.shape[vector]))
+    last, run = max((d for d, n in enumerate(tile.shape) if n > 1), default=tile.rank - 1), run_dim(self, op)
     top = self.frame_top
 
     def emit(plain: bool) -> list[Value]:
         elements = _Elements(self, op, plain, result if self.uses[op.result] else None)
-        nest(self, tile.shape, vector, lanes, elements.at)
+        vector = run if plain and run is not None else last
+        lanes = vector_lanes(self, inputs, tile.shape[vector])
+        nest(self, tile.shape, vector, lanes if plain and run is not None else min(MOST_LANES, lanes), elements.at)
         self.frame_top = top
         return []
 
@@ -72,8 +74,13 @@ class _Elements:
 
     def at(self, coords: Coords) -> None:
         """Those at some coordinates."""
-        if self.lowering.lanes_of(coords):
-            self.several(coords)
+        self_ = self.lowering
+        if self_.lanes_of(coords):
+            run = run_of(self_, self.memory, self.op.indices, coords) if self.plain else None
+            if run is None:
+                self.several(coords)
+            else:
+                self.side_by_side(coords, run)
             return
         old = self.one(coords)
         if self.result is not None:
@@ -88,6 +95,19 @@ class _Elements:
         value = evaluate(self_, op.value, coords)
         compare = None if op.compare is None else evaluate(self_, op.compare, coords)
         return self.where(condition, lambda: self.act(offset, value, compare))
+
+    def side_by_side(self, coords: Coords, run: int) -> None:
+        """A vector's worth that follow each other in memory along dimension ``run``."""
+        self_, op = self.lowering, self.op
+        c, lanes, lowest = self_.c, self_.lanes, lowest_of(self_, op.indices[run])
+        starts = [evaluate(self_, i, first_lane(coords)) for i in op.indices]
+        mask = None if op.mask is None else evaluate(self_, op.mask, lanes_of_mask(self_, op.mask, coords))
+        value = c.splat(evaluate(self_, op.value, coords), lanes)
+        compare = None if op.compare is None else c.splat(evaluate(self_, op.compare, coords), lanes)
+        old = load_run(self_, self.memory, starts, run, lowest, mask, None)
+        store_run(self_, self.memory, starts, run, lowest, self.changed(old, value, compare), mask)
+        if self.result is not None:
+            store_buffer(self_, self.result, coords, old)
 
     def several(self, coords: Coords) -> None:
         """A vector's worth: without looking at the lanes' masks where all of them are on."""

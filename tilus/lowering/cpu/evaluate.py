@@ -33,7 +33,7 @@ from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.memory import is_spread, load_gathered, load_window, spread_words
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.prepacked import lane_words
-from tilus.lowering.cpu.runs import first_lane, load_run, lowest_of, prefetch_run, rows_ahead, run_of
+from tilus.lowering.cpu.runs import first_lane, lanes_of_mask, load_run, lowest_of, prefetch_run, rows_ahead, run_of
 from tilus.lowering.cpu.spread import run_start, shifted_words, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
 from tilus.lowering.cpu.words import load_words
@@ -103,15 +103,16 @@ def _evaluate_lazy(self: BlockLowering, rep: Lazy, value: Value, coords: Coords,
         other = None if op.other is None else self.scalars[op.other]
         return load_window(self, rep.window, coords, mask, other)
     if isinstance(op, Gather):
-        mask = None if op.mask is None else evaluate(self, op.mask, coords)
         other = None if op.other is None else self.scalars[op.other]
         run = run_of(self, self.views[op.view], op.indices, coords)
         if run is not None:
+            mask = None if op.mask is None else evaluate(self, op.mask, lanes_of_mask(self, op.mask, coords))
             starts = [evaluate(self, i, first_lane(coords)) for i in op.indices]
             ahead = rows_ahead(self, op, coords)
             if ahead is not None:
                 prefetch_run(self, self.views[op.view], [evaluate(self, i, ahead) for i in op.indices])
             return load_run(self, self.views[op.view], starts, run, lowest_of(self, op.indices[run]), mask, other)
+        mask = None if op.mask is None else evaluate(self, op.mask, coords)
         indices = [evaluate(self, i, coords) for i in op.indices]
         return load_gathered(self, self.views[op.view], indices, mask, other, lanes)
     if isinstance(op, GatherWords):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i64
 from tilus.ir.ops import (
+    Atomic,
     Binary,
     Broadcast,
     Gather,
@@ -37,7 +38,7 @@ def run_of(self: BlockLowering, memory: Memory, indices: Sequence[Value], coords
     return None if axis is None or coords[axis].step != 1 else _run_along(self, memory, indices, axis)
 
 
-def run_dim(self: BlockLowering, op: Gather | Scatter) -> int | None:
+def run_dim(self: BlockLowering, op: Gather | Scatter | Atomic) -> int | None:
     """The dimension along which an index runs along memory, if one does."""
     shape = op.indices[0].tile.shape
     return next((d for d, n in enumerate(shape)
@@ -77,14 +78,21 @@ def first_lane(coords: Coords) -> Coords:
     return tuple(Coord(x.base, x.const) if x.vector else x for x in coords)
 
 
-def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int
+def lanes_of_mask(self: BlockLowering, mask: Value, coords: Coords) -> Coords:
+    """Where to evaluate a mask: at the first lane, if it is the same for all of them."""
+    axis = next((d for d, x in enumerate(coords) if x.vector), None)
+    return coords if axis is None or Uniform(self).start(mask, axis) != 0 else first_lane(coords)
+
+
+def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int, mask: Value | None
            ) -> tuple[Value, Number, Value | None]:
     """The address of the first lane's element, how many lanes are in bounds, and which of these, where those before the
-    view's beginning are not; ``lowest`` is the least that the index along memory may be."""
+    view's beginning, or some that a mask leaves out, are not; ``lowest`` is the least that the index along memory may
+    be, and a scalar ``mask`` is that of all lanes."""
     c, lanes = self.c, self.lanes
     numbers: list[Number] = [c.number(c.cast(s, i64)) for s in starts]
     offset: Number = 0
-    row: Value | None = None
+    row = mask if mask is not None and mask.tile.is_scalar else None
     for d, (at, low, high, stride) in enumerate(zip(numbers, memory.lows, memory.highs, memory.strides, strict=True)):
         offset = c.add(offset, c.mul(at, stride))
         if d != run:
@@ -96,6 +104,10 @@ def _place(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: in
     if not isinstance(low, int) or lowest < low:
         before = c.lanes_below(c.sub(low, numbers[run]), lanes)
         inside = c.b.add(Binary("xor", before, c.const(True, before.tile.dtype, lanes))).result
+    if mask is not None and not mask.tile.is_scalar:
+        inside = c.both(inside, mask)
+    if inside is not None:
+        inside = c.b.add(Binary("and", c.lanes_below(end, lanes), inside)).result
     return c.offset(memory.pointer, offset), end, inside
 
 
@@ -130,26 +142,23 @@ def load_run(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: 
              mask: Value | None, other: Value | None) -> Value:
     """A vector of elements from the indices ``starts`` on, along dimension ``run``."""
     c, lanes = self.c, self.lanes
-    pointer, count, inside = _place(self, memory, starts, run, lowest)
+    pointer, count, condition = _place(self, memory, starts, run, lowest, mask)
     fill = None if other is None else c.splat(other, lanes)
-    condition = c.both(inside, mask)
     if condition is None:
         return load_first(self, pointer, count, lanes, fill)
-    condition = c.b.add(Binary("and", c.lanes_below(count, lanes), condition)).result
     return c.b.add(MaskedLoad(pointer, condition, fill)).result
 
 
 def store_run(self: BlockLowering, memory: Memory, starts: Sequence[Value], run: int, lowest: int, value: Value,
               mask: Value | None) -> None:
     """Write a vector from there on."""
-    c = self.c
-    pointer, count, inside = _place(self, memory, starts, run, lowest)
-    condition = c.both(inside, mask)
+    pointer, count, condition = _place(self, memory, starts, run, lowest, mask)
     if condition is None:
         store_first(self, pointer, count, value)
-        return
-    condition = c.b.add(Binary("and", c.lanes_below(count, self.lanes), condition)).result
-    c.b.add(MaskedStore(pointer, value, condition))
+    else:
+        self.c.b.add(MaskedStore(pointer, value, condition))
 
 
-__all__ = ["first_lane", "load_run", "lowest_of", "prefetch_run", "rows_ahead", "run_dim", "run_of", "store_run"]
+__all__ = [
+    "first_lane", "lanes_of_mask", "load_run", "lowest_of", "prefetch_run", "rows_ahead", "run_dim", "run_of",
+    "store_run"]

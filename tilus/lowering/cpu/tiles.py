@@ -66,7 +66,7 @@ from tilus.lowering.cpu.nest import (
 )
 from tilus.lowering.cpu.patches import stage_patches
 from tilus.lowering.cpu.prefetching import ask_ahead
-from tilus.lowering.cpu.runs import first_lane, lowest_of, run_dim, run_of, store_run
+from tilus.lowering.cpu.runs import first_lane, lanes_of_mask, lowest_of, run_dim, run_of, store_run
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.transpose import try_transposed_store
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Memory, Number
@@ -465,12 +465,13 @@ def _scatter(self: BlockLowering, op: Operation) -> None:
 
     def body(coords: Coords) -> None:
         lanes = self.lanes_of(coords)
-        mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), lanes)
         if run is not None and lanes:
+            mask = None if op.mask is None else evaluate(self, op.mask, lanes_of_mask(self, op.mask, coords))
             starts = [evaluate(self, i, first_lane(coords)) for i in op.indices]
             value = self.c.splat(evaluate(self, op.value, coords), lanes)
             store_run(self, memory, starts, run, lowest_of(self, op.indices[run]), value, mask)
             return
+        mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), lanes)
         indices = [self.c.splat(evaluate(self, i, coords), lanes) for i in op.indices]
         store_gathered(self, memory, indices, self.c.splat(evaluate(self, op.value, coords), lanes), mask, lanes)
 
