@@ -57,17 +57,23 @@ def odd_f32(e: Bits, x: Value) -> Value:
 
 
 def decode(e: Bits, x: Value) -> Value:
-    """A small float as f32 (or f64 where its exponent does not fit), exactly."""
+    """A small float as f32 (or f64 where that does not have all of its numbers), exactly."""
     t = x.tile.dtype
     if t.name == "tf32":
         return e.bits(x, f32)
     return _decode_code(e, e.bits(x, integer(t.bits, signed=False)), t)
 
 
+def _is_within_f32(t: DType) -> bool:
+    """Whether all numbers of a type are numbers of f32. Types whose codes are all numbers have some with the exponent
+    that f32 has for infinities."""
+    return t.exponent <= 8 and t.mantissa <= 23 and (t.greatest_code >> t.mantissa) - t.bias <= 127
+
+
 def _decode_code(e: Bits, x: Value, t: DType) -> Value:
     if t.is_codebook:
         return number_in_codebook(e, x, t)
-    wide = f64 if t.exponent > 8 or t.mantissa > 23 else f32
+    wide = f32 if _is_within_f32(t) else f64
     u, mantissa_bits, bias = (u64, 52, 1023) if wide is f64 else (u32, 23, 127)
     code = e.to(x, u)
     width = t.exponent + t.mantissa
@@ -95,8 +101,13 @@ def _least(e: Bits, magnitude: Value, t: DType, wide: DType) -> Value:
 
 
 def encode(e: Bits, x: Value, t: DType, rounding: str = "rn") -> Value:
-    """f32 or f64 to the code of a narrower float type. Beyond its range: the infinity, or in types without one the
-    greatest number; toward zero and against the sign the greatest number."""
+    """f32 or f64 to the code of a narrower float type, for tf32 where it is in the bits of an f32. Beyond its range:
+    the infinity, or in types without one the greatest number; toward zero and against the sign the greatest number."""
+    code = _code_of(e, x, t, rounding)
+    return e.op("shl", code, 13) if t.name == "tf32" else code
+
+
+def _code_of(e: Bits, x: Value, t: DType, rounding: str) -> Value:
     source = x.tile.dtype
     u, mantissa_bits, bias = (u64, 52, 1023) if source is f64 else (u32, 23, 127)
     bits = e.bits(x, u)
@@ -208,8 +219,7 @@ def _finish(e: Bits, code: Value, magnitude: Value, sign: Value, mantissa_bits: 
     nan = e.test("gt", magnitude, infinite)
     if t.nan_code is None:
         return e.choose(nan, 0, e.op("or", code, signed))
-    code = e.op("or", e.choose(nan, t.nan_code, code), signed)
-    return e.op("shl", code, 13) if t.name == "tf32" else code
+    return e.op("or", e.choose(nan, t.nan_code, code), signed)
 
 
 __all__ = ["code_to_float", "decode", "encode", "float_to_code", "odd_f32", "odd_f64"]
