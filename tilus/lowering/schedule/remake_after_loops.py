@@ -6,8 +6,10 @@ earlier use on. Thread-level code reads the number again there, so that later pa
 
 from __future__ import annotations
 
-from tilus.ir.core import Function, Module, Operation, Value
-from tilus.ir.ops import Binary, Cast, Compare, Const, Dim, For, GridIndex, Select, Stride, Subview, While
+from collections.abc import Iterator
+
+from tilus.ir.core import Block, Function, Module, Operation, Value
+from tilus.ir.ops import Binary, Cast, Compare, Const, Dim, For, GridIndex, Groups, If, Select, Stride, Subview, While
 from tilus.ir.types import TileType
 from tilus.lowering.assumptions import conditions
 
@@ -15,30 +17,43 @@ _CHEAP = (Binary, Cast, Compare, Const, Dim, GridIndex, Select, Stride, Subview)
 
 
 def remake_after_loops(module: Module) -> None:
-    """Compute integers and views that depend on the grid again behind each kernel's last loop, for what comes then."""
+    """Compute integers and views that depend on the grid again behind each kernel's last loop, for what comes then;
+    behind the last loop of each branch likewise."""
     for function in module.kernels:
-        last = max((n for n, op in enumerate(function.body.ops) if isinstance(op, (For, While))), default=None)
-        if last is not None:
-            _Remaker(function).run(last + 1)
+        for block in _blocks_with_loops(function.body):
+            last = max(n for n, op in enumerate(block.ops) if _has_loop(op))
+            _Remaker(function, block, last + 1).run()
+
+
+def _has_loop(op: Operation) -> bool:
+    return any(isinstance(inner, (For, While)) for inner in op.walk())
+
+
+def _blocks_with_loops(block: Block) -> Iterator[Block]:
+    """A block, if there are loops in it, and branches in it of which the same holds; none of a loop."""
+    for op in block.ops:
+        if isinstance(op, (If, Groups)):
+            for region in op.regions:
+                yield from _blocks_with_loops(region)
+    if any(map(_has_loop, block.ops)):
+        yield block
 
 
 class _Remaker:
-    def __init__(self, function: Function) -> None:
-        self.body = function.body
+    def __init__(self, function: Function, body: Block, start: int) -> None:
+        self.body, self.start = body, start
         self.depends: dict[Value, bool | None] = dict.fromkeys(function.body.args, False)
         for condition in conditions(function.body):
             for value in condition.defining.operands if condition.defining is not None else ():
                 if isinstance(value.defining, (Binary, Cast, Select)):
                     self.depends[value] = None  # a promise is about this value
-        self.before: set[Value] = set()
+        self.ops = body.ops[:start]
+        self.after = {v for op in body.ops[start:] for inner in op.walk() for v in inner.results}
         self.again: dict[Value, Value] = {}  # what those before have become
-        self.ops: list[Operation] = []
 
-    def run(self, start: int) -> None:
-        """Rebuild the kernel's block from operation ``start`` on."""
-        self.ops = self.body.ops[:start]
-        self.before = {v for op in self.ops for v in op.results}
-        for op in self.body.ops[start:]:
+    def run(self) -> None:
+        """Rebuild the block from its operation ``start`` on."""
+        for op in self.body.ops[self.start :]:
             for inner in op.walk():
                 inner.map_operands(self.remade)
             self.ops.append(op)
@@ -48,7 +63,7 @@ class _Remaker:
         op = value.defining
         if value in self.again:
             return self.again[value]
-        if op is None or isinstance(op, GridIndex) or value not in self.before or not self.depends_on_grid(value):
+        if op is None or isinstance(op, GridIndex) or value in self.after or not self.depends_on_grid(value):
             return value
         copy = op.clone({v: self.remade(v) for v in op.operands})
         self.ops.append(copy)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tilus.diagnostics import UNKNOWN_SPAN, Span
 from tilus.ir.core import Block, Function, Operation, Value
@@ -16,11 +17,13 @@ from tilus.ir.ops import (
     Const,
     Dot,
     Extract,
+    For,
     GridIndex,
     Pack,
     PtrAdd,
     PtrCast,
     Shuffle,
+    While,
     Yield,
 )
 from tilus.ir.ops.simt import SharedBase, SpecialRegister
@@ -116,6 +119,7 @@ class Thread:
     group_barriers: dict[tuple[int, int], int] = field(default_factory=dict)
     loops: int = 0
     phase: int = 0
+    branches: int = 0
     prologue: dict[object, Value] = field(default_factory=dict)
     prologue_ops: list[Operation] = field(default_factory=list)
     after_loops: dict[object, Value] = field(default_factory=dict)
@@ -312,6 +316,27 @@ class Thread:
         """From here on, what depends on the thread only is computed again from special registers read again."""
         self.phase = phase
         self.after_loops.clear()
+
+    @contextlib.contextmanager
+    def branch(self, region: Block, lowered: Block) -> Iterator[None]:
+        """While a branch is lowered. What depends on the thread only is computed in it after its loops, rather than
+        before the branch; so it is, after the branch, for what comes then."""
+        outer, self.block = self.block, lowered
+        if self.loops or not any(isinstance(op, (For, While)) for op in region.walk()):
+            yield
+            self.block = outer
+            return
+        top, self.top = self.top, lowered
+        phase, before = self.phase, dict(self.after_loops)
+        yield
+        self.block, self.top = outer, top
+        self.branches = max(self.branches, self.phase)
+        self.phase, self.after_loops = phase, before
+
+    def branches_end(self) -> None:
+        """After all branches of an operation."""
+        if self.branches > self.phase:
+            self.begin_phase(self.branches)
 
     def tid(self) -> Value:
         """The thread's number within its group, i32."""

@@ -46,15 +46,16 @@ def _lower_group(thread: Thread, warps: Warps, body: Block, lower_block: Callabl
     inside = thread.both(
         thread.compare("ge", warp, first) if first else None, thread.compare("lt", warp, first + count)
     )
-    saved = (thread.block, thread.first_warp, thread.warps)
-    thread.block = lowered = Block()
-    thread.first_warp, thread.warps, thread.in_group = first, count, True
-    lower_block(thread, body)
-    lowered.ops.append(Yield(()))
-    thread.block, thread.first_warp, thread.warps = saved
+    saved = (thread.first_warp, thread.warps)
+    with thread.branch(body, lowered := Block()):
+        thread.first_warp, thread.warps, thread.in_group = first, count, True
+        lower_block(thread, body)
+        lowered.ops.append(Yield(()))
+    thread.first_warp, thread.warps = saved
     thread.in_group = False
     assert inside is not None
     thread.emit(If(inside, lowered, _nothing()))
+    thread.branches_end()
 
 
 def lower_named_barrier(thread: Thread, op: NamedBarrier) -> None:

@@ -421,15 +421,14 @@ def _finish(thread: Thread, operands: list[Value], types: list[Any]) -> None:
 def _if(thread: Thread, op: If) -> None:
     types = [thread.thread_type(r) for r in op.results]
     blocks = []
-    outer = thread.block
     for region in (op.then, op.orelse):
-        thread.block = Block()
-        lower_block(thread, region)
-        _finish(thread, region.terminator.operands, types)
-        blocks.append(thread.block)
-    thread.block = outer
+        with thread.branch(region, lowered := Block()):
+            lower_block(thread, region)
+            _finish(thread, region.terminator.operands, types)
+        blocks.append(lowered)
     new = If(thread.value(op.condition), *blocks, span=op.span)
     thread.emit(new)
+    thread.branches_end()
     for old, result in zip(op.results, new.results, strict=True):
         thread.set(old, result)
 
