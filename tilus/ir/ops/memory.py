@@ -179,6 +179,22 @@ class Load(Access):
         return (Effect("read", self.view.view.space, self.view),)
 
 
+class AskFor(Access):
+    """Asks the memory for the tile of ``shape`` at ``offsets``, which a load will read; it may be anywhere."""
+
+    NAME = "ask_for"
+    view: Value
+    offsets: tuple[Value, ...]
+    shape: tuple[int, ...]
+
+    def infer(self) -> Sequence[Type]:
+        _check_offsets(self, self.view.view, self.offsets, self.shape)
+        return ()
+
+    def effects(self) -> Sequence[Effect]:
+        return (Effect("io"),)
+
+
 class Store(Access):
     """Writes ``value`` at ``offsets`` where ``mask`` holds and the element is in bounds."""
 
@@ -412,6 +428,6 @@ class WaitAsync(Operation):
 
 
 __all__ = [
-    "AllocShared", "Atomic", "CollapseView", "CommitAsync", "CopyAsync", "Dim", "Gather", "GatherAsync", "GatherWords",
-    "Load", "PermuteView", "Scatter", "Store", "Stride", "Subview", "TileBytes", "WaitAsync",
+    "AllocShared", "AskFor", "Atomic", "CollapseView", "CommitAsync", "CopyAsync", "Dim", "Gather", "GatherAsync",
+    "GatherWords", "Load", "PermuteView", "Scatter", "Store", "Stride", "Subview", "TileBytes", "WaitAsync",
 ]

@@ -3,12 +3,10 @@ loop reads them: the processor sees no pattern in them that it could follow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from tilus.ir.builder import Builder
-from tilus.ir.core import Block, Effect, Function, Module, Operation, Value
-from tilus.ir.families import Access, DerivedView
-from tilus.ir.ops import Dot, For, Load
+from tilus.ir.core import Block, Function, Module, Operation
+from tilus.ir.families import DerivedView
+from tilus.ir.ops import AskFor, Dot, For, Load
 from tilus.ir.ops.simd import Prefetch
 from tilus.ir.rewriter import is_pure
 from tilus.lowering.cpu.block import BlockLowering, container_bytes, handles
@@ -22,18 +20,6 @@ LEAST_BYTES = 2 * LINE_BYTES
 """Of a row: finding where the next ones are costs as much as a line."""
 MOST_LINES = 32
 """Of a tile; the processor follows longer rows by itself."""
-
-
-class AskFor(Access):
-    """Asks for the tile of ``shape`` at ``offsets``, which a load will read."""
-
-    NAME = "ask_for"
-    view: Value
-    offsets: tuple[Value, ...]
-    shape: tuple[int, ...]
-
-    def effects(self) -> Sequence[Effect]:
-        return (Effect("io"),)
 
 
 def ask_for_rows(module: Module) -> Module:
