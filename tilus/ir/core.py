@@ -38,9 +38,10 @@ class Value:
     @property
     def tile(self) -> TileType:
         """The type of a tile or scalar; for use where the op's definition guarantees one."""
-        if not isinstance(self.type, TileType):
-            raise TypeError(f"expected a tile, got {self.type}")
-        return self.type
+        type = self.type
+        if not isinstance(type, TileType):
+            raise TypeError(f"expected a tile, got {type}")
+        return type
 
     @property
     def view(self) -> ViewType:
@@ -112,13 +113,14 @@ class Operation:
         values = self.__dict__
         values.update(self.DEFAULTS)
         values.update(zip(fields, args, strict=False))
-        values.update(kwargs)
-        for name in fields:
-            if name not in values:
-                raise TypeError(f"{self.NAME}: field {name!r} is missing")
+        if kwargs:
+            values.update(kwargs)
+        if len(values) != len(fields):
+            wrong = sorted(set(fields).symmetric_difference(values))
+            raise TypeError(f"{self.NAME}: {wrong} are missing, or no fields of it")
         values["span"] = span
         inferred = self.infer() if types is None else types
-        values["results"] = tuple(Value(t, "", self, i) for i, t in enumerate(inferred))
+        values["results"] = tuple([Value(t, "", self, i) for i, t in enumerate(inferred)])
 
     # What subclasses say of themselves.
 
@@ -147,8 +149,9 @@ class Operation:
     @property
     def operands(self) -> list[Value]:
         found: list[Value] = []
+        values = self.__dict__
         for name, kind in self.OPERAND_FIELDS:
-            value = getattr(self, name)
+            value = values[name]
             if kind == VARIADIC:
                 found.extend(value)
             elif value is not None:
@@ -176,12 +179,13 @@ class Operation:
 
     def map_operands(self, function: Callable[[Value], Value]) -> None:
         """Replace each operand by ``function(operand)``, in place."""
+        values = self.__dict__
         for name, kind in self.OPERAND_FIELDS:
-            value = getattr(self, name)
+            value = values[name]
             if kind == VARIADIC:
-                setattr(self, name, tuple(function(v) for v in value))
+                values[name] = tuple([function(v) for v in value])
             elif value is not None:
-                setattr(self, name, function(value))
+                values[name] = function(value)
 
     def clone(self, mapping: dict[Value, Value]) -> Operation:
         """A copy whose operands go through ``mapping``, which gains the copy's results and block arguments."""

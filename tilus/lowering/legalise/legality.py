@@ -81,8 +81,10 @@ class Machine:
 
     def spells(self, op: Operation) -> bool:
         """Whether an operation is spelled as it is."""
-        rows = self.rows_of(type(op), _kind(op), subject(op), op.results[0].tile.dtype)
-        return any(row.when is None or row.when(op) for row in rows)
+        for row in self.rows_of(type(op), _kind(op), subject(op), op.results[0].tile.dtype):
+            if row.when is None or row.when(op):
+                return True
+        return False
 
     def rows_of(self, operation: type[Operation], kind: str, dtype: DType, result: DType) -> list[Row]:
         """The rows about operations on ``dtype`` that give ``result``."""
