@@ -37,9 +37,9 @@ class Attributes:
         restrict: arrays of a thread-level kernel that no barrier orders the accesses to.
         formats: in which order the elements of prepacked arrays lie, by parameter (``ir/prepacked.py``).
         linkage: LLVM's, of a function of the host.
-        returns: LLVM's type of what a function of the host returns.
         noalias: which arguments of a function of the host nothing else points to.
         vector_bits: how wide vectors of a function of the host are best, 0 for the processor's registers.
+        rare: calls of a function of the host are, so that what leads there is code out of the way.
     """
 
     warps: int = DEFAULT_WARPS
@@ -60,9 +60,9 @@ class Attributes:
     restrict: tuple[str, ...] = ()
     formats: tuple[tuple[str, str], ...] = ()
     linkage: str = ""
-    returns: str = "void"
     noalias: tuple[int, ...] = ()
     vector_bits: int = 0
+    rare: bool = False
 
     def given(self) -> dict[str, Any]:
         """Those that are not the default, by name."""

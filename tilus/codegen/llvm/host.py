@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tilus.codegen.llvm import elementwise
+from tilus.codegen.llvm.apart import ENTRY, Modules, call_branch, free_values
 from tilus.codegen.llvm.binary_scaling import scale_binary
 from tilus.codegen.llvm.byte_products import dot_bytes, dot_words
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
@@ -21,6 +22,7 @@ from tilus.ir.ops import (
     Cast,
     Const,
     Extract,
+    If,
     Iota,
     MaskedLoad,
     MaskedStore,
@@ -61,31 +63,45 @@ class HostEmitter(ControlFlow):
 
     ADD = "add nsw"
 
-    def __init__(self, module: ModuleText, function: Function) -> None:
+    def __init__(self, modules: Modules, module: ModuleText, vector_bits: int = 0) -> None:
+        self.modules = modules
         self.e = Emitter(module, TYPES)
-        self.function = function
         self.names: dict[Value, str] = {}
-        self.returns = function.attributes.returns
+        self.vector_bits = vector_bits
+        self.stop = "ret void"
+        self.divided = modules.divided
 
-    def run(self) -> None:
+    def run(self, function: Function) -> None:
         """Append the function's definition to the module."""
-        function, e = self.function, self.e
-        arguments = []
-        for i, argument in enumerate(function.body.args):
-            name = f"%a{i}"
-            self.names[argument] = name
-            kind = TYPES.type(argument.type)
-            noalias = " noalias" if i in function.attributes.noalias else ""
-            arguments.append(f"{kind}{noalias} {name}")
+        attributes, e = function.attributes, self.e
         e.start("entry")
+        arguments = self._parameters(function.body.args, attributes.noalias)
         self.block(function.body)
         result = function.body.terminator.operands
-        e.do(f"ret {self.returns} {self.names[result[0]]}" if result else "ret void")
-        bits = function.attributes.vector_bits
+        e.do(f"ret {self.typed(result[0])}" if result else "ret void")
+        kind = TYPES.type(result[0].type) if result else "void"
+        self._define(f"{attributes.linkage} {kind} @{function.name}({arguments}) nounwind"
+                     f"{' cold' if attributes.rare else ''}")
+
+    def _parameters(self, values: Sequence[Value], noalias: Sequence[int] = ()) -> str:
+        for i, value in enumerate(values):
+            self.names[value] = f"%a{i}"
+        return ", ".join(f"{TYPES.type(v.type)}{' noalias' if i in noalias else ''} %a{i}"
+                         for i, v in enumerate(values))
+
+    def _define(self, head: str) -> None:
+        bits = self.vector_bits
         narrow = f' "prefer-vector-width"="{bits}" "min-legal-vector-width"="0"' if bits else ""
-        head = (f"define {function.attributes.linkage} {self.returns} @{function.name}({', '.join(arguments)}) "
-                f"nounwind{narrow} {{")
-        e.module.definitions.append("\n".join([head, *e.lines, "}"]))
+        self.e.module.definitions.append("\n".join([f"define {head}{narrow} {{", *self.e.lines, "}"]))
+
+    def _run_branch(self, region: Block, captured: Sequence[Value]) -> None:
+        """Append the function that is a branch."""
+        self.divided, self.stop = False, "ret i1 true"
+        self.e.start("entry")
+        arguments = self._parameters(captured)
+        self.block(region)
+        self.e.do("ret i1 false")
+        self._define(f"i1 @{ENTRY}({arguments}) nounwind")
 
     def block(self, block: Block) -> None:
         for op in block.ops:
@@ -100,6 +116,27 @@ class HostEmitter(ControlFlow):
         return f"{TYPES.type(value.type)} {self.names[value]}"
 
     # Control flow.
+
+    def if_(self, op: If) -> None:
+        if not (op.apart and self.divided):
+            super().if_(op)
+            return
+        e, module, used = self.e, ModuleText(), free_values(op.then)
+        captured = [v for v in used if not isinstance(v.defining, Const)]
+        branch = HostEmitter(self.modules, module, self.vector_bits)
+        branch.names |= {v: self.names[v] for v in used if isinstance(v.defining, Const)}
+        branch._run_branch(op.then, captured)
+        self.modules.branches.append(str(module))
+        place = len(self.modules.branches)
+        then, orelse, done = (e.new_label(s) for s in ("then", "else", "endif"))
+        e.do(f"br i1 {self.names[op.condition]}, label %{then}, label %{orelse}")
+        e.start(then)
+        call_branch(e, place, ", ".join(map(self.typed, captured)), lambda: e.do(self.stop))
+        e.do(f"br label %{done}")
+        e.start(orelse)
+        self.block(op.orelse)
+        e.do(f"br label %{done}")
+        e.start(done)
 
     def parts(self, value: Value) -> list[Part]:
         return [(TYPES.type(value.type), self.names[value])]
@@ -419,7 +456,19 @@ class HostEmitter(ControlFlow):
             self.e.do(f"call void {self.names[op.callee]}({arguments}){effects}")
 
     def call_function(self, op: CallFunction) -> None:
-        self.e.do(f"call void @{op.callee}({', '.join(self.typed(a) for a in op.args)})")
+        self._define_rare(op.callee)
+        arguments = ", ".join(self.typed(a) for a in op.args)
+        if op.returns:
+            self.names[op.result] = self.e.op(f"call {TYPES.type(op.returns[0])} @{op.callee}({arguments})")
+        else:
+            self.e.do(f"call void @{op.callee}({arguments})")
+
+    def _define_rare(self, name: str) -> None:
+        """Define a function that is called rarely in the module that does, which others may do as well."""
+        module, function = self.e.module, self.modules.functions[name]
+        if function.attributes.rare and name not in module.defined:
+            module.defined.add(name)
+            HostEmitter(self.modules, module, self.vector_bits).run(function)
 
     def function_address(self, op: FunctionAddress) -> None:
         self.names[op.result] = f"@{op.callee}"
@@ -429,7 +478,7 @@ class HostEmitter(ControlFlow):
         leave, stay = e.new_label("leave"), e.new_label("stay")
         e.do(f"br i1 {self.names[op.condition]}, label %{leave}, label %{stay}")
         e.start(leave)
-        e.do("ret void")
+        e.do(self.stop)
         e.start(stay)
 
 
@@ -444,7 +493,7 @@ def _mangle(element: str) -> str:
 
 
 _HANDLERS: dict[type[Operation], Callable[..., None]] = {
-    **CONTROL, Const: HostEmitter.const,
+    **CONTROL, If: HostEmitter.if_, Const: HostEmitter.const,
     **dict.fromkeys(elementwise.APPLY, HostEmitter.elementwise),
     Cast: HostEmitter.cast, Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
     Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Regroup: HostEmitter.regroup, DotBytes: HostEmitter.dot_bytes,
@@ -463,9 +512,19 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
 }
 
 
-def emit_functions(functions: list[Function]) -> str:
+def emit_functions(functions: Sequence[Function]) -> str:
     """The text of an LLVM module that defines thread-level functions for the host."""
-    module = ModuleText()
+    return _emit(functions, divided=False)[0]
+
+
+def emit_modules(functions: Sequence[Function]) -> tuple[str, list[str]]:
+    """The text of a module without the branches that may be modules of their own, and the texts of those."""
+    return _emit(functions, divided=True)
+
+
+def _emit(functions: Sequence[Function], *, divided: bool) -> tuple[str, list[str]]:
+    modules = Modules(ModuleText(), {f.name: f for f in functions}, divided=divided)
     for function in functions:
-        HostEmitter(module, function).run()
-    return str(module)
+        if not function.attributes.rare:
+            HostEmitter(modules, modules.main, function.attributes.vector_bits).run(function)
+    return modules.finish(), modules.branches

@@ -19,6 +19,7 @@ class ModuleText:
         self.definitions: list[str] = []
         self.strings: dict[str, str] = {}
         self.metadata: dict[str, str] = {}
+        self.defined: set[str] = set()
 
     def node(self, text: str) -> str:
         """The number of a metadata node; equal texts share one."""

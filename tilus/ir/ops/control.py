@@ -67,12 +67,15 @@ class For(Operation):
 
 
 class If(Operation):
-    """Both blocks yield the results; ``condition`` is a block-uniform bool (thread-uniform at thread level)."""
+    """Both blocks yield the results; ``condition`` is a block-uniform bool (thread-uniform at thread level). ``apart``:
+    ``then`` is long and often never run, so that it may be code of its own that is compiled when it first runs; there
+    are no results then."""
 
     NAME = "if"
     condition: Value
     then: Block
     orelse: Block
+    apart: bool = False
 
     def infer(self) -> Sequence[Type]:
         return tuple(v.type for v in self.then.terminator.operands)
@@ -80,6 +83,8 @@ class If(Operation):
     def verify(self) -> None:
         if _types(self.orelse.terminator.operands) != _types(self.results):
             self.fail("E0802", "the branches of an if yield different types")
+        if self.apart and self.results:
+            self.fail("E0802", "a branch that is code of its own has no results")
 
 
 class While(Operation):

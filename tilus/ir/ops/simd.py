@@ -84,11 +84,15 @@ class CallPointer(Operation):
 
 
 class CallFunction(Operation):
-    """Calls a function of the module by name, without a result."""
+    """Calls a function of the module by name; gives values of ``returns`` (at most one type)."""
 
     NAME = "call_function"
     callee: str
     args: tuple[Value, ...]
+    returns: tuple[Type, ...] = ()
+
+    def infer(self) -> Sequence[Type]:
+        return self.returns
 
     def effects(self) -> Sequence[Effect]:
         return (Effect("io"),)

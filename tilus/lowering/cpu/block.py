@@ -286,6 +286,11 @@ class BlockLowering:
 
     # Regions.
 
+    def rarely(self, condition: Value, then: Callable[[], None], orelse: Callable[[], None]) -> None:
+        """A branch of which ``then`` is long and most often never run. The stacks of tasks are too small to compile it
+        there."""
+        self.c.branch(condition, then, orelse, apart=self.yield_frame is None)
+
     @contextlib.contextmanager
     def keeping_tiles(self) -> Iterator[None]:
         """For the code of a region: what it computes of tiles from outside is not there when it is left."""

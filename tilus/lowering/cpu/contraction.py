@@ -152,7 +152,7 @@ class _Contraction:
         """Few rows in a way that has nothing in common with that of many."""
         few, self.few = self.few, False
         if isinstance(few, Value):
-            self.lowering.c.branch(few, by_few, lambda: self.any_rows(home, rows, total))
+            self.lowering.rarely(few, by_few, lambda: self.any_rows(home, rows, total))
         else:
             by_few()
 
@@ -166,8 +166,8 @@ class _Contraction:
         if narrow is None:
             self.rows_or_words(home, rows, total)
         else:
-            self.lowering.c.branch(narrow, lambda: self.by_columns(home, rows, total),
-                                   lambda: self.rows_or_words(home, rows, total))
+            self.lowering.rarely(narrow, lambda: self.by_columns(home, rows, total),
+                                 lambda: self.rows_or_words(home, rows, total))
 
     def suits_neighbours(self) -> bool:
         """Whether blocks beside each other may share the product. The operands are asked for by code that is not
@@ -201,8 +201,8 @@ class _Contraction:
         elif few is False:
             self.by_words(form, home, rows, total)
         else:
-            self.lowering.c.branch(few, lambda: self.by_few_rows(home, rows, total),
-                                   lambda: self.by_words(form, home, rows, total))
+            self.lowering.rarely(few, lambda: self.by_few_rows(home, rows, total),
+                                 lambda: self.by_words(form, home, rows, total))
 
     def suits_tiles(self, form: WordForm) -> bool:
         """Whether chunks are whole tiles of words, where they have to be."""

@@ -152,7 +152,7 @@ def product_of_tiles(self: BlockLowering, a: Value, b: Value, target: Buffer, cl
     elif isinstance(inside, int):
         pack()
     else:
-        self.c.branch(self.c.compare("le", inside, few), stream, pack)
+        self.rarely(self.c.compare("le", inside, few), stream, pack)
     self.frame_top = top
 
 

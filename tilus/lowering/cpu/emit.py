@@ -201,7 +201,7 @@ class Cursor:
         return list(op.results)
 
     def branch(self, condition: Value, then: Callable[[], Sequence[Value] | None],
-               orelse: Callable[[], Sequence[Value] | None] | None = None) -> list[Value]:
+               orelse: Callable[[], Sequence[Value] | None] | None = None, *, apart: bool = False) -> list[Value]:
         """A thread-level ``if``; both functions give the values of the results (None for no results)."""
         blocks = []
         for make in (then, orelse):
@@ -211,7 +211,7 @@ class Cursor:
             self.b.add(Yield(values))
             self.leave(outer)
             blocks.append(block)
-        op = If(condition, blocks[0], blocks[1])
+        op = If(condition, blocks[0], blocks[1], apart)
         self.b.add(op)
         return list(op.results)
 

@@ -123,7 +123,7 @@ class _Launcher(LaunchFunction):
         return self._function("launch")
 
     def _function(self, name: str) -> Function:
-        return Function(name, self.body, (), Attributes(returns="i64"), self.launch.span)
+        return Function(name, self.body, (), Attributes(), self.launch.span)
 
     # -- what evaluating the launch function comes to
 

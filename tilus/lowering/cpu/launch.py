@@ -306,7 +306,7 @@ class _Launcher(LaunchFunction):
         for pointer in self.workspaces:
             self.call(RUNTIME_FREE, (pointer,))
         self.c.b.add(Yield((self.status,)))
-        return Function("launch", self.body, (), Attributes(returns="i64", noalias=(0,)), self.launch.span)
+        return Function("launch", self.body, (), Attributes(noalias=(0,)), self.launch.span)
 
     def call(self, which: int, args: tuple[Value, ...], *returns: TileType | PointerType) -> Value | None:
         c = self.c

@@ -18,6 +18,7 @@ from tilus.ir.dtypes import parse_dtype
 from tilus.ir.ops.groups import named_warps
 from tilus.ir.types import ViewType
 from tilus.runtime.arrays import ArrayArgument
+from tilus.runtime.cpu.apart import Branches, compressed
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function, host_description, machine
 from tilus.runtime.cpu.pool import RUNTIME, current_pool, register_print
 from tilus.runtime.cpu.wait_ir import DEADLOCK, INTERRUPTED
@@ -29,15 +30,16 @@ if TYPE_CHECKING:
 
 def compile_module(module: Module) -> CpuKernel:
     """Compile a simplified tile module for this machine. Raises UnsupportedError where the engine lacks something."""
-    from tilus.codegen.llvm.host import emit_functions  # kernels from the cache do without
+    from tilus.codegen.llvm.host import emit_modules  # kernels from the cache do without
     from tilus.lowering.pipelines import lower_for_host
 
     assert module.launch is not None
     program = lower_for_host(module, machine())
-    code = compile_object(emit_functions(program.functions))
+    text, branches = emit_modules(program.functions)
+    code = compile_object(text)
     formats = tuple(f for kernel in module.kernels for f in kernel.attributes.formats)
     return CpuKernel(code, slots_of(module.launch), module.launch.parameters, program.checks, program.prints,
-                     program.waits, formats)
+                     program.waits, formats, compressed(branches))
 
 
 Slot = tuple[str, int, str]
@@ -96,12 +98,14 @@ class CpuKernel:
         parameters: what the code assumes of its arguments, in order.
         code: the object file.
         formats: in which order the elements of prepacked arrays lie, by parameter.
+        branches: what of the code is compiled when it first runs (:class:`tilus.runtime.cpu.apart.Branches`).
         launch_address: where the launch function lies.
     """
 
     def __init__(self, code: bytes, slots: Sequence[Slot], parameters: Sequence[Parameter],
                  checks: Sequence[Diagnostic], prints: Mapping[int, PrintDescription],
-                 waits: Sequence[Wait] = (), formats: Sequence[tuple[str, str]] = ()) -> None:
+                 waits: Sequence[Wait] = (), formats: Sequence[tuple[str, str]] = (),
+                 branches: Sequence[bytes] = ()) -> None:
         self.code = code
         self.formats = tuple(formats)
         self.slots = tuple(slots)
@@ -110,6 +114,7 @@ class CpuKernel:
         self.prints = dict(prints)
         self.waits = tuple(waits)
         self._object = LoadedObject(code)
+        self.branches = Branches(self._object, branches) if branches else None
         self.launch_address = self._object.address("launch")
         self._launch = function(self.launch_address, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
         for key, description in self.prints.items():
@@ -146,7 +151,7 @@ class CpuKernel:
     def serialize(self) -> bytes:
         """The kernel as bytes for :meth:`from_bytes`, in this process or another on the same kind of machine."""
         return pickle.dumps((host_description(), self.code, self.slots, self.parameters, self.checks, self.prints,
-                             self.waits, self.formats))
+                             self.waits, self.formats, self.branches.texts if self.branches is not None else ()))
 
     @staticmethod
     def from_bytes(data: bytes) -> CpuKernel:

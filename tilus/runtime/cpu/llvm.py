@@ -126,6 +126,9 @@ class LoadedObject:
     def address(self, name: str) -> int:
         return int(self.engine.get_function_address(name))
 
+    def data_address(self, name: str) -> int:
+        return int(self.engine.get_global_value_address(name))
+
 
 def loaded(text: str, symbols: Mapping[str, int] | None = None) -> LoadedObject:
     """The functions of a module of the runtime's own, from the disk cache where they have been compiled before.
