@@ -215,6 +215,16 @@ def test_short_codes_row_by_row(b_type: Any, level: str) -> None:
         check_groups(tl.i8, b_type, 1, (m, n, k), prepacked=False, BN=256, BK=BK, group=BK)
 
 
+@pytest.mark.parametrize("b_type", [tl.u2, tl.u4], ids=str)
+def test_largest_sums_of_short_codes(b_type: Any, level: str) -> None:
+    """Sums of two products of a block of rows are held in 16 bits where those suffice."""
+    kernel = grouped(tl.i8, b_type, 0, BN=256, BK=64, group=64)
+    a, w = np.full((1, 136), -128, np.int8), np.full((136, 256), b_type.max_value)
+    c = np.zeros((1, 256), "f")
+    kernel.on("cpu")(a, tl.pack(w.astype("f"), b_type), np.ones((3, 256), "f"), c)
+    np.testing.assert_array_equal(c, a.astype("d") @ w)
+
+
 @pytest.mark.parametrize("BN", [8, 16, 24, 48, 256])
 def test_prepacked_tiles_of_any_width(BN: int) -> None:
     for m in (1, 6, 30):

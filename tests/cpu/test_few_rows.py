@@ -1,5 +1,6 @@
 """Products with few rows, against NumPy in double precision: rows, types, orders of memory, odd extents, scales."""
 
+import itertools
 import math
 import re
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import tilus as tl
 from tests.guard_pages import last_bytes
+from tilus.runtime.cpu import processor
 
 Array = Any
 
@@ -288,3 +290,34 @@ def test_codebooks_are_looked_up(rows: int, cpu: str) -> None:
     lookups = re.findall("table_lookup", multiplied.compile("cpu", cpu=cpu).thread)
     assert lookups
     assert cpu == "x86-64-v4" or len(lookups) % 2 == 0  # sixteen numbers fill two registers
+
+
+@pytest.mark.parametrize("name", ["haswell", "znver3"])
+def test_tables_of_words_and_of_bytes(name: str, monkeypatch: Any) -> None:
+    """Whether words or their bytes are looked up is the processor's choice, and not seen in results."""
+    if not {"avx2"} <= processor.host().vectors or "avx512f" in processor.host().vectors:
+        pytest.skip("tables are other ones")
+    llvm = processor.binding()
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: name)
+    processor.host.cache_clear()
+    rng = np.random.default_rng(0)
+    for order, (m, n, k) in itertools.product(("columns", "depth"), ((1, 256, 128), (3, 200, 100), (8, 64, 320))):
+        kernel = product(tl.nf4, order=order, BN=128)
+        b, wide = stored(rng.standard_normal((n, k) if order == "depth" else (k, n)), tl.nf4)
+        a, c = rng.standard_normal((m, k)).astype("f"), np.zeros((m, n), "f")
+        kernel(a, b, c)
+        check(c, a, wide.T if order == "depth" else wide, k)
+    processor.host.cache_clear()
+
+
+@pytest.mark.parametrize(("cpu", "bytes_"), [("x86-64-v3", False), ("znver3", True), ("znver4", False)])
+def test_who_looks_up_bytes(cpu: str, bytes_: bool) -> None:
+    @tl.jit
+    def multiplied(a: tl.f32[1, "K"], w: tl.nf4["K", "N"], c: tl.f32[1, "N"]):
+        j = tl.grid(tl.cdiv(c.shape[1], 256)) * 256
+        acc = tl.zeros((1, 256), tl.f32)
+        for k in tl.range(0, a.shape[1], 64):
+            acc = tl.dot(tl.load(a, (0, k), (1, 64)), tl.load(w, (k, j), (64, 256)).to(tl.f32), acc)
+        tl.store(c, (0, j), acc)
+
+    assert ("byte_lookup" in multiplied.compile("cpu", cpu=cpu).thread) == bytes_

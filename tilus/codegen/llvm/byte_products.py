@@ -46,12 +46,17 @@ def _dot_of_arm(e: Emitter, instruction: str, lanes: int, small: bool, total: st
     return total
 
 
+def pair_sums(e: Emitter, lanes: int, unsigned: str, signed: str) -> str:
+    """Sums of two products each, as i16; operands are vectors of i32."""
+    words, pairs, quads = f"<{lanes} x i32>", f"<{2 * lanes} x i16>", f"<{4 * lanes} x i8>"
+    x, y = (e.op(f"bitcast {words} {v} to {quads}") for v in (unsigned, signed))
+    return e.intrinsic(_PAIRS_OF_BYTES[lanes], pairs, [(quads, x), (quads, y)])
+
+
 def _sums(e: Emitter, lanes: int, unsigned: str, signed: str) -> str:
     words, pairs, ones = f"<{lanes} x i32>", f"<{2 * lanes} x i16>", "splat (i16 1)"
-    quads = f"<{4 * lanes} x i8>"
-    x, y = (e.op(f"bitcast {words} {v} to {quads}") for v in (unsigned, signed))
-    sums = e.intrinsic(_PAIRS_OF_BYTES[lanes], pairs, [(quads, x), (quads, y)])
+    sums = pair_sums(e, lanes, unsigned, signed)
     return e.intrinsic(_PAIRS_OF_WORDS[lanes], words, [(pairs, sums), (pairs, ones)])
 
 
-__all__ = ["dot_bytes", "dot_words"]
+__all__ = ["dot_bytes", "dot_words", "pair_sums"]

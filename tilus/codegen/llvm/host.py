@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tilus.codegen.llvm import elementwise
 from tilus.codegen.llvm.apart import ENTRY, Modules, call_branch, free_values
 from tilus.codegen.llvm.binary_scaling import scale_binary
-from tilus.codegen.llvm.byte_products import dot_bytes, dot_words
+from tilus.codegen.llvm.byte_products import dot_bytes, dot_words, pair_sums
 from tilus.codegen.llvm.control import CONTROL, ControlFlow, Part
 from tilus.codegen.llvm.host_casts import is_vector_to_integer, vector_to_integer
 from tilus.codegen.llvm.text import Emitter, ModuleText
@@ -36,6 +36,7 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simd import (
     AtomicFence,
+    ByteLookup,
     CallFunction,
     CallPointer,
     ConstantTable,
@@ -44,6 +45,7 @@ from tilus.ir.ops.simd import (
     FunctionAddress,
     GatherLoad,
     IntToPtr,
+    PairSums,
     Prefetch,
     PtrToInt,
     ReturnIf,
@@ -213,6 +215,9 @@ class HostEmitter(ControlFlow):
     def dot_bytes(self, op: DotBytes) -> None:
         self.names[op.result] = dot_bytes(self.e, op.instruction, lanes(op.result.tile), op.small,
                                           *(self.names[v] for v in op.operands))
+
+    def pair_sums(self, op: PairSums) -> None:
+        self.names[op.result] = pair_sums(self.e, lanes(op.unsigned.tile), *(self.names[v] for v in op.operands))
 
     def dot_pairs(self, op: DotPairs) -> None:
         count = lanes(op.result.tile)
@@ -435,6 +440,12 @@ class HostEmitter(ControlFlow):
         operands = ", ".join(f"{t} {self.names[v]}" for t, v in arguments)
         self.names[op.result] = self.e.op(f"call {ty} @{name}({operands})")
 
+    def byte_lookup(self, op: ByteLookup) -> None:
+        ty, width = TYPES.type(op.result.type), 8 * op.index.tile.size
+        name = {128: "ssse3.pshuf.b.128", 256: "avx2.pshuf.b", 512: "avx512.pshuf.b.512"}[width]
+        self.names[op.result] = self.e.intrinsic(f"llvm.x86.{name}", ty, [(ty, self.names[op.table]),
+                                                                         (ty, self.names[op.index])])
+
     def scale_binary(self, op: ScaleBinary) -> None:
         self.names[op.result] = scale_binary(self.e, op.x.tile.dtype, lanes(op.result.tile), self.names[op.x],
                                              self.names[op.exponent])
@@ -497,7 +508,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     **dict.fromkeys(elementwise.APPLY, HostEmitter.elementwise),
     Cast: HostEmitter.cast, Broadcast: HostEmitter.broadcast, Iota: HostEmitter.iota, Extract: HostEmitter.extract,
     Shuffle: HostEmitter.shuffle, Pack: HostEmitter.pack, Regroup: HostEmitter.regroup, DotBytes: HostEmitter.dot_bytes,
-    DotPairs: HostEmitter.dot_pairs, **TILE_REGISTERS,
+    DotPairs: HostEmitter.dot_pairs, PairSums: HostEmitter.pair_sums, **TILE_REGISTERS,
     Alloca: HostEmitter.alloca, PtrAdd: HostEmitter.ptr_add,
     PtrCast: HostEmitter.ptr_cast, IntToPtr: HostEmitter.int_to_ptr, PtrToInt: HostEmitter.ptr_to_int,
     PtrLoad: HostEmitter.ptr_load, PtrStore: HostEmitter.ptr_store, MaskedLoad: HostEmitter.masked_load,
@@ -508,7 +519,7 @@ _HANDLERS: dict[type[Operation], Callable[..., None]] = {
     FunctionAddress: HostEmitter.function_address,
     ReturnIf: HostEmitter.return_if,
     ConstantTable: HostEmitter.constant_table, TableLookup: HostEmitter.table_lookup, Prefetch: HostEmitter.prefetch,
-    ScaleBinary: HostEmitter.scale_binary,
+    ScaleBinary: HostEmitter.scale_binary, ByteLookup: HostEmitter.byte_lookup,
 }
 
 

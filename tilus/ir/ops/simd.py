@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tilus.ir.core import Effect, Operation, Value
-from tilus.ir.dtypes import DType, i64
+from tilus.ir.dtypes import DType, i16, i64
 from tilus.ir.families import Elementwise
 from tilus.ir.ops.thread import pointer_type
 from tilus.ir.terms import Space
@@ -141,6 +141,18 @@ class TableLookup(Operation):
         return (self.tables[0].type,)
 
 
+class ByteLookup(Operation):
+    """Byte i of the result is that of ``table`` whose number is byte i of ``index``, 0 to 15, among the sixteen of the
+    same 128 bits: vectors of u8 that fill a register."""
+
+    NAME = "byte_lookup"
+    index: Value
+    table: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (self.index.type,)
+
+
 class ScaleBinary(Elementwise):
     """``x · 2^exponent`` for exponents that are whole numbers of the type of ``x``, rounded once."""
 
@@ -170,6 +182,18 @@ class DotBytes(Operation):
 
     def infer(self) -> Sequence[Type]:
         return (self.accumulator.type,)
+
+
+class PairSums(Operation):
+    """For each two neighbouring bytes of words (u32) the sum of their products, as i16: those of ``unsigned`` are
+    numbers of u8, those of ``signed`` of i8. Sums that i16 does not hold saturate. 4, 8 or 16 words."""
+
+    NAME = "pair_sums"
+    unsigned: Value
+    signed: Value
+
+    def infer(self) -> Sequence[Type]:
+        return (TileType(i16, (2 * self.unsigned.tile.size,)),)
 
 
 class DotPairs(Operation):
@@ -261,7 +285,7 @@ class AtomicFence(Operation):
 
 
 __all__ = [
-    "AtomicFence", "CallFunction", "CallPointer", "ConstantTable", "DotBytes", "DotPairs", "FunctionAddress",
-    "GatherLoad", "IntToPtr", "Prefetch", "PtrToInt", "ReturnIf", "ScaleBinary", "ScatterStore", "TableLookup",
-    "TileConfigure", "TileDot", "TileLoad", "TileRelease", "TileStore", "TileZero",
+    "AtomicFence", "ByteLookup", "CallFunction", "CallPointer", "ConstantTable", "DotBytes", "DotPairs",
+    "FunctionAddress", "GatherLoad", "IntToPtr", "PairSums", "Prefetch", "PtrToInt", "ReturnIf", "ScaleBinary",
+    "ScatterStore", "TableLookup", "TileConfigure", "TileDot", "TileLoad", "TileRelease", "TileStore", "TileZero",
 ]

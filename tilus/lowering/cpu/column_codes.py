@@ -5,14 +5,16 @@ What the program adds to them is a part of the shift of the product's form: the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tilus.ir.core import Value
-from tilus.ir.dtypes import DType, u32
-from tilus.ir.ops import Binary, Cast, Load, PtrLoad, PtrStore
+from tilus.ir.dtypes import DType, u8, u16, u32
+from tilus.ir.ops import Binary, Cast, Load, Pack, PtrLoad, PtrStore, Shuffle
 from tilus.ir.ops.simd import Prefetch
+from tilus.ir.ops.words import Regroup
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.byte_products import WORD, ByteForm, constant_of, fill_word_panels, range_of
+from tilus.lowering.cpu.interleaving import interleaved
 from tilus.lowering.cpu.microkernel import over
 from tilus.lowering.cpu.nest import versions, windows_of
 from tilus.lowering.cpu.prefetching import LONG_ROW_BYTES, PREFETCHED_BYTES
@@ -113,15 +115,37 @@ def _codes_of(self: BlockLowering, form: ByteForm, value: Value) -> tuple[Window
 @record(frozen=True, slots=True)
 class RowCodes:
     """Short integers row by row, several columns in a word: of four rows, a transposition of bytes makes words of
-    columns. They come in the order of ``spread.py``."""
+    columns. They come in the order of :attr:`order`."""
 
     window: Window
     flip: int
 
     @property
+    def bits(self) -> int:
+        return self.window.memory.dtype.bits
+
+    @property
+    def most(self) -> int:
+        """The greatest code."""
+        return (1 << self.bits) - 1
+
+    @property
     def step(self) -> int:
         """Columns in a word."""
-        return WORD_BITS // self.window.memory.dtype.bits
+        return WORD_BITS // self.bits
+
+    def order(self, lanes: int) -> list[int]:
+        """The column of each lane of :attr:`step` vectors: bytes of rows are interleaved within 128 bits."""
+        return [((lane // WORD * WORD + v) * WORD + lane % WORD) * 8 // self.bits + u
+                for v in range(WORD) for u in range(8 // self.bits) for lane in range(lanes)]
+
+    def in_place(self, self_: BlockLowering, parts: Sequence[Value]) -> list[Value]:
+        """Vectors of neighbouring columns from those that are in :meth:`order`."""
+        b, lanes = self_.c.b, parts[0].tile.size
+        places = {column: at for at, column in enumerate(self.order(lanes))}
+        whole = b.add(Pack(tuple(parts))).result
+        return [b.add(Shuffle(whole, tuple(places[n + lane] for lane in range(lanes)))).result
+                for n in range(0, len(parts) * lanes, lanes)]
 
     def condition(self, self_: BlockLowering) -> Value | None:
         """Whether all of the tile is there, and its rows begin at bytes."""
@@ -145,37 +169,42 @@ class RowCodes:
         """Ask for what is read some rows on by as much as a vector has, where rows are too short for the processor to
         see that they go on."""
         c, columns = self_.c, self.window.shape[1]
-        size = columns * self.window.memory.dtype.bits // 8
+        size = columns * self.bits // 8
         if size < LONG_ROW_BYTES:
             at = self.pointer(self_, c.add(row, PREFETCHED_BYTES // size), column)
             for n in range(WORD):
                 c.b.add(Prefetch(c.offset(at, c.mul(self.row_bytes(self_), n))))
 
-    def words(self, self_: BlockLowering, row: Number, column: Number, lanes: int) -> list[Value]:
-        """For each of :attr:`step` vectors of columns the words of the four rows from ``row`` on."""
+    def columns(self, self_: BlockLowering, row: Number, column: Number, lanes: int) -> list[Value]:
+        """Of the four rows from ``row`` on, words whose bytes are of one row each, with the codes of neighbouring
+        columns."""
         c, b = self_.c, self_.c.b
-
-        def op(kind: str, x: Value, y: Value | int) -> Value:
-            return b.add(Binary(kind, x, c.const(y, u32, lanes) if isinstance(y, int) else y)).result
-
-        def mixed(x: Value, y: Value, mask: int, by: int) -> tuple[Value, Value]:
-            """The parts under a mask of both, and those above it."""
-            other = 0xFFFFFFFF ^ mask
-            return (op("or", op("and", x, mask), op("lsl", op("and", y, mask), by)),
-                    op("or", op("and", op("lsr", x, by), mask), op("and", y, other)))
 
         at = self.pointer(self_, row, column)
         places = [c.offset(at, c.mul(self.row_bytes(self_), n)) for n in range(WORD)]
-        rows = [b.add(PtrLoad(c.as_pointer(place, u32), lanes, 1)).result for place in places]
-        even, odd = mixed(rows[0], rows[1], 0x00FF00FF, 8), mixed(rows[2], rows[3], 0x00FF00FF, 8)
-        (first, third), (second, fourth) = (mixed(x, y, 0xFFFF, 16) for x, y in zip(even, odd, strict=True))
-        bits = self.window.memory.dtype.bits
-        mask = 0x01010101 * ((1 << bits) - 1)
-        parts = []
-        for word in (first, second, third, fourth):
-            word = op("xor", word, sum(self.flip << n for n in range(0, 32, bits))) if self.flip else word
-            parts += [op("and", op("lsr", word, by) if by else word, mask) for by in range(0, 8, bits)]
-        return parts
+        rows = [b.add(PtrLoad(c.as_pointer(place, u8), WORD * lanes, 1)).result for place in places]
+        pairs = [[b.add(Regroup(x, u16)).result for x in interleaved(b, rows[n], rows[n + 1])]
+                 for n in (0, 2)]
+        words = [b.add(Regroup(x, u32)).result for of_rows in zip(*pairs, strict=True)
+                 for x in interleaved(b, *of_rows)]
+        flips = sum(self.flip << n for n in range(0, 32, self.bits))
+        return [b.add(Binary("xor", x, c.const(flips, u32, lanes))).result if flips else x for x in words]
+
+    def parts(self, self_: BlockLowering, word: Value) -> list[Value]:
+        """The words of four rows of each column that one of :meth:`columns` has, times :meth:`scales`."""
+        c, b, lanes = self_.c, self_.c.b, word.tile.size
+        found = []
+        for at, scale in zip(range(0, 8, self.bits), self.scales, strict=True):
+            by = at - (scale.bit_length() - 1)
+            part = b.add(Binary("lsr", word, c.const(by, u32, lanes))).result if by else word
+            found.append(b.add(Binary("and", part, c.const(0x01010101 * self.most * scale, u32, lanes))).result)
+        return found
+
+    @property
+    def scales(self) -> list[int]:
+        """What the codes at each place in a byte come times, so that two of them take one shift where they are as
+        short as that."""
+        return [1 << self.bits * (n % 2) if self.bits <= 2 else 1 for n in range(8 // self.bits)]
 
 
 def row_codes(self: BlockLowering, form: ByteForm, value: Value, lanes: int) -> RowCodes | None:

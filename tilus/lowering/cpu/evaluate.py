@@ -30,11 +30,12 @@ from tilus.ir.ops import (
 )
 from tilus.ir.ops.simd import GatherLoad, TableLookup
 from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.byte_planes import looked_up_words
 from tilus.lowering.cpu.memory import is_spread, load_gathered, load_window, spread_words
 from tilus.lowering.cpu.movements import source_dims
 from tilus.lowering.cpu.prepacked import lane_words
 from tilus.lowering.cpu.runs import first_lane, lanes_of_mask, load_run, lowest_of, prefetch_run, rows_ahead, run_of
-from tilus.lowering.cpu.spread import run_start, shifted_words, spread
+from tilus.lowering.cpu.spread import WORD_BITS, run_start, shifted_words, spread
 from tilus.lowering.cpu.values import ZERO, Buffer, Coord, Coords, Lazy, Number, Table
 from tilus.lowering.cpu.words import load_words
 
@@ -144,6 +145,11 @@ def _look_up(self: BlockLowering, table: Table, coords: Coords, lanes: int) -> V
         index = lane_words(self, table.window, at, lanes)
     elif is_spread(table.window, at):
         words, which = spread_words(self, table.window, at, lanes)
+        step = next(x.step for x in at if x.vector)
+        if table.planes and lanes == self.machine.table and step * dtype.bits == WORD_BITS:
+            run: list[Value] = c.once(("numbers", table, words), lambda: looked_up_words(
+                c, table.planes, words, table.vectors[0].tile.dtype))
+            return run[which]
         index = shifted_words(self, words, which * dtype.bits)
     else:
         element = evaluate(self, table.load, at)

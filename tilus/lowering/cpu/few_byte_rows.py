@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from tilus.ir.core import Value
 from tilus.ir.dtypes import i32, u32
 from tilus.ir.ops import Binary, PtrLoad, PtrStore
+from tilus.ir.ops.simd import DotPairs, PairSums
+from tilus.ir.ops.words import Regroup
 from tilus.lowering.cpu import ways
 from tilus.lowering.cpu.block import BlockLowering
 from tilus.lowering.cpu.byte_products import (
@@ -35,7 +37,6 @@ from tilus.lowering.cpu.few_rows import (
 from tilus.lowering.cpu.microkernel import over, sum_of_lanes
 from tilus.lowering.cpu.nest import vector_pieces, versions, windows_of
 from tilus.lowering.cpu.prepacked import prefetch_words
-from tilus.lowering.cpu.spread import gathered
 from tilus.lowering.cpu.transpose import source_dim
 from tilus.lowering.cpu.values import Buffer, Coord, Number, coord_at
 
@@ -157,31 +158,70 @@ class FewByteRows:
             for place in vectors(sums, i, j):
                 c.b.add(PtrStore(place, c.const(0, i32, lanes)))
 
-        def block(top: Value, i: Value, j: Value) -> None:
+        def block(top: Value, bottom: Number, i: Value, j: Value) -> None:
             places = vectors(sums, i, j)
 
             def word(k: Value, acc: list[Value]) -> list[Value]:
                 codes.prefetch(lowering, k, j)
                 x = c.splat(self.a_words(i, 0, c.add(first, k)), lanes)
-                return [self.multiply_add(x, y, z)
-                        for y, z in zip(codes.words(lowering, k, j, lanes), acc, strict=True)]
+                words = [y for z in codes.columns(lowering, k, j, lanes) for y in codes.parts(lowering, z)]
+                return [self.multiply_add(x, y, z) for y, z in zip(words, acc, strict=True)]
 
             init = [c.b.add(PtrLoad(p, lanes)).result for p in places]
-            new = c.loop(top, c.min(c.add(top, STREAMED_ROWS), whole), WORD, init, word)
-            for p, x in zip(places, new, strict=True):
+            for p, x in zip(places, c.loop(top, bottom, WORD, init, word), strict=True):
                 c.b.add(PtrStore(p, x))
 
+        reached: Number = 0
+        each(clear)
+        if self.sums_in_halves(codes):
+            reached = whole // STREAMED_ROWS * STREAMED_ROWS if isinstance(whole, int) else \
+                c.arith("and", whole, -STREAMED_ROWS)
+            c.loop(0, reached, STREAMED_ROWS, [], lambda top, _: each(
+                lambda i, j: self.block_in_halves(codes, i, j, first, top, vectors(sums, i, j))))
+        c.loop(reached, whole, STREAMED_ROWS, [], lambda top, _: each(
+            lambda i, j: block(top, c.min(c.add(top, STREAMED_ROWS), whole), i, j)))
         def finish(i: Value, j: Value) -> None:
-            parts = gathered(lowering, [c.b.add(PtrLoad(p, lanes)).result for p in vectors(sums, i, j)])
-            for place, x in zip(vectors(self.home, i, j), parts, strict=True):
+            parts = []
+            for place, scale in zip(vectors(sums, i, j), codes.scales * WORD, strict=True):
+                x = c.b.add(PtrLoad(place, lanes)).result
+                by = c.const(scale.bit_length() - 1, i32, lanes)
+                parts.append(c.b.add(Binary("asr", x, by)).result if scale > 1 else x)
+            for place, x in zip(vectors(self.home, i, j), codes.in_place(lowering, parts), strict=True):
                 c.b.add(PtrStore(place, c.b.add(Binary("add", x, c.b.add(PtrLoad(place, lanes)).result)).result))
 
-        each(clear)
-        c.loop(0, whole, STREAMED_ROWS, [], lambda top, _: each(lambda i, j: block(top, i, j)))
         each(finish)
         if not (isinstance(depth, int) and depth == whole):
             row_groups(c, self.rows, self.grouped, self.height,
                        lambda i, height: self.columns(value, i, height, first, whole, depth))
+
+    def sums_in_halves(self, codes: RowCodes) -> bool:
+        """Whether i16 holds the sums of two products in each word of a block of rows, which take fewer instructions so
+        than in i32."""
+        greatest = max(abs(int(n)) for n in (self.form.dtype.min_value, self.form.dtype.max_value))
+        return self.lowering.machine.byte_products == "pmaddubsw" and self.form.signed and \
+            STREAMED_ROWS // WORD * 2 * greatest * codes.most * max(codes.scales) < 1 << 15
+
+    def block_in_halves(self, codes: RowCodes, i: Number, j: Number, first: Number, top: Number, places: list[Value]
+                        ) -> None:
+        """Add the products of a block of rows to the sums at ``places``, one of them after another, lest registers run
+        short."""
+        lowering, c, b, lanes = self.lowering, self.c, self.c.b, self.lanes
+        rows = [c.add(top, n) for n in range(0, STREAMED_ROWS, WORD)]
+        xs = [c.splat(self.a_words(i, 0, c.add(first, row)), lanes) for row in rows]
+        words = []
+        for row in rows:
+            codes.prefetch(lowering, row, j)
+            words.append(codes.columns(lowering, row, j, lanes))
+        ones = c.const(0x10001, u32, lanes)
+        waiting = iter(places)
+        for of_rows in zip(*words, strict=True):
+            for parts in zip(*(codes.parts(lowering, word) for word in of_rows), strict=True):
+                total = b.add(PairSums(parts[0], xs[0])).result
+                for part, x in zip(parts[1:], xs[1:], strict=True):
+                    total = b.add(Binary("add", total, b.add(PairSums(part, x)).result)).result
+                place = next(waiting)
+                old = b.add(PtrLoad(place, lanes)).result
+                b.add(PtrStore(place, b.add(DotPairs(old, b.add(Regroup(total, u32)).result, ones)).result))
 
     # Vectors of columns.
 

@@ -16,6 +16,7 @@ from tilus.ir.dtypes import f32, integer, u32
 from tilus.ir.families import Elementwise
 from tilus.ir.ops import Binary, Bitcast, Broadcast, Const, Load, Transpose
 from tilus.lowering.cpu.block import BlockLowering
+from tilus.lowering.cpu.byte_planes import planes_of
 from tilus.lowering.cpu.evaluate import evaluate, moved_coords
 from tilus.lowering.cpu.values import ZERO, Coord, Coords, Lazy, Table
 
@@ -64,7 +65,8 @@ def _table_of(self: BlockLowering, value: Value) -> Table | None:
     order = rep.window.memory.order
     flip = order.flip if order is not None and rep.window in self.aligned else 0
     vectors = tuple(_values(self, value, load, moves, first, flip) for first in range(0, 1 << dtype.bits, lanes))
-    return Table(load, rep.window, vectors, moves)
+    planes = planes_of(self.c, vectors) if self.machine.byte_tables and len(vectors) > 1 else ()
+    return Table(load, rep.window, vectors, moves, planes)
 
 
 def _short(bits: int, is_int: bool, lanes: int) -> bool:

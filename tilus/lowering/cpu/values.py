@@ -131,19 +131,22 @@ Rep = Buffer | Lazy
 @record(eq=False, slots=True)
 class Table:
     """A tile that is a function of the codes of a load: its values for all codes, in vectors, and the operations on the
-    way that rearrange elements, from the tile to the load."""
+    way that rearrange elements, from the tile to the load. ``planes``: vectors of the values' lowest bytes, those above
+    them, and so on, in each 128 bits, where bytes are looked up."""
 
     load: Value
     window: Window
     vectors: tuple[Value, ...]
     moves: tuple[Operation, ...]
+    planes: tuple[Value, ...] = ()
 
 
 @record(slots=True)
 class Machine:
     """What the lowering knows of the processor: bytes of a vector register, their number, size of the
     caches; arrays from ``stream_bytes`` on are written around the caches. ``table`` is the number of 32-bit elements
-    of a register of which an instruction picks some by the lanes of another one, 0 where there is no such.
+    of a register of which an instruction picks some by the lanes of another one, 0 where there is no such; such take
+    several times as long as those that pick bytes within 128 bits where ``byte_tables``.
     ``byte_products`` names the instruction that sums products of bytes (``DotBytes``), if there is one; ``pairs``:
     there is a fast one for pairs of bf16 (``DotPairs``); ``tiles``: there are tile registers, and products of them.
     ``fma``: it multiplies and adds floats in one instruction; ``halves``: it converts f16; ``scales``: it multiplies by
@@ -158,6 +161,7 @@ class Machine:
     l2_bytes: int = 512 << 10
     stream_bytes: int = 16 << 20
     table: int = 0
+    byte_tables: bool = False
     byte_products: str = ""
     fma: bool = True
     halves: bool = True

@@ -27,7 +27,7 @@ from tilus.ir.ops import (
     Select,
     While,
 )
-from tilus.ir.ops.simd import ConstantTable, DotBytes, DotPairs, GatherLoad, ScatterStore, TileDot
+from tilus.ir.ops.simd import ConstantTable, DotBytes, DotPairs, GatherLoad, PairSums, ScatterStore, TileDot
 from tilus.ir.ops.thread import Alloca
 from tilus.ir.types import TileType
 from tilus.model.cpu.instructions import FREE, LOAD, PORTS, SCALAR, STORE, TILE_INSTRUCTIONS, Core, use_of
@@ -505,6 +505,8 @@ def _flops(op: Operation) -> float:
         return 2.0 * max(1, op.result.tile.size)
     if isinstance(op, DotBytes):
         return 8.0 * op.result.tile.size
+    if isinstance(op, PairSums):
+        return 8.0 * op.unsigned.tile.size
     if isinstance(op, DotPairs):
         return 4.0 * op.result.tile.size
     if isinstance(op, TileDot):

@@ -39,6 +39,7 @@ from tilus.ir.ops import (
     Yield,
 )
 from tilus.ir.ops.simd import (
+    ByteLookup,
     CallFunction,
     CallPointer,
     ConstantTable,
@@ -47,6 +48,7 @@ from tilus.ir.ops.simd import (
     FunctionAddress,
     GatherLoad,
     IntToPtr,
+    PairSums,
     Prefetch,
     PtrToInt,
     ScaleBinary,
@@ -259,7 +261,7 @@ def _dot_pairs(op: DotPairs, core: Core) -> Use:
     return use(vector=2 * n, latency=LATENCY_MULTIPLY + 1)
 
 
-def _lookup(op: TableLookup, core: Core) -> Use:
+def _lookup(op: TableLookup | ByteLookup, core: Core) -> Use:
     return use(shuffle=1, latency=LATENCY_SHUFFLE)
 
 
@@ -278,12 +280,14 @@ COSTS: dict[type[Operation], Costs] = {
     Binary: _binary, Unary: _unary, Fma: _arithmetic, Compare: _compare, Select: _select, Cast: _cast, Bitcast: _free,
     Broadcast: _broadcast, Shuffle: _shuffle, PtrLoad: _load, MaskedLoad: _load, PtrStore: _store,
     MaskedStore: _store, GatherLoad: _gather, ScatterStore: _scatter, DotBytes: _dot_bytes, TableLookup: _lookup,
+    ByteLookup: _lookup,
     Pack: _pack, ScaleBinary: lambda op, core: use(vector=2 * registers(op.results[0].tile, core.width),
                                                    latency=LATENCY_FLOAT),
     MulHi: lambda op, core: use(vector=4 * registers(op.result.tile, core.width), latency=2 * LATENCY_MULTIPLY),
     Extract: lambda op, core: use(shuffle=1, latency=LATENCY_SHUFFLE),
     Prefetch: lambda op, core: use(load=1),
     DotPairs: _dot_pairs,
+    PairSums: lambda op, core: use(vector=registers(op.result.tile, core.width), latency=LATENCY_MULTIPLY),
     **dict.fromkeys((TileConfigure, TileRelease), lambda op, core: use(scalar=TILE_SETUP_CYCLES)),
     **dict.fromkeys((TileLoad, TileStore), lambda op, core: use(load=TILE_ROWS)),
     TileDot: lambda op, core: use(shuffle=TILE_ROWS),

@@ -82,8 +82,8 @@ class Processor:
                            masks=True, pairs=self.pairs, tiles=self.tiles, narrow_streams=self.name == "znver4")
         if "avx2" in self.vectors:
             bytes_ = "vpdpbusd" if "avxvnni" in self.vectors else "pmaddubsw"
-            return Machine(vector_bytes=32, registers=16, table=8, byte_products=bytes_, asks_for_panels=True,
-                           streams=8)
+            return Machine(vector_bytes=32, registers=16, table=8, byte_tables=self.name.startswith("znver"),
+                           byte_products=bytes_, asks_for_panels=True, streams=8)
         if self.architecture == "aarch64":
             bytes_ = "usdot" if "i8mm" in self.vectors else "sdot" if "dotprod" in self.vectors else ""
             return Machine(vector_bytes=16, registers=32, byte_products=bytes_)
