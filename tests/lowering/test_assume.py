@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import tilus as tl
+from tilus.ir.dtypes import u16
+from tilus.ir.ops import Load
 from tilus.lowering.facts import Facts
 from tilus.targets import get_target
 
@@ -73,3 +75,26 @@ def test_promises_remove_comparisons_and_survive_simplification(via: str) -> Non
 
     plain, promised = (guarded.compile("sm_80", via=via, assume="contiguous", promise=p).ptx for p in (False, True))
     assert promised.count("setp") < plain.count("setp")
+
+
+@tl.jit
+def picked(at: tl.u16["N"], x: tl.f32[64], y: tl.f32["N", 8]) -> None:
+    i = tl.grid(at.shape[0])
+    place = at[i].to(tl.i64)
+    tl.assume(place <= 56)
+    tl.store(y, (i, 0), tl.load(x, place, 8)[None, :])
+
+
+def test_promises_of_numbers_that_are_loaded() -> None:
+    function = picked.assume("contiguous", {}).trace(get_target("sm_80")).kernels[0]
+    facts = Facts(function)
+    loaded = next(op.result for op in function.walk() if isinstance(op, Load) and op.result.tile.dtype is u16)
+    assert (facts.of(loaded).low, facts.of(loaded).high) == (0, 56)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_numbers_that_are_loaded(engine: str) -> None:
+    at, x = np.array([3, 56, 0], np.uint16), np.arange(64, dtype=np.float32)
+    y = np.zeros((3, 8), np.float32)
+    picked.on(engine)(at, x, y)
+    np.testing.assert_array_equal(y, x[at.astype(int)[:, None] + np.arange(8)])

@@ -103,7 +103,7 @@ class Facts:
         if found is not None:
             return found
         if isinstance(value.type, TileType) and (value.type.dtype.is_int or value.type.dtype.is_bool):
-            return unknown(value.type.dtype)
+            return self._promised(value, unknown(value.type.dtype))
         return Fact(-(1 << 63), (1 << 63) - 1, 1)
 
     def _learn(self, value: Value, fact: Fact) -> None:
