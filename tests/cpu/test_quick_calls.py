@@ -102,6 +102,21 @@ def test_element_types_that_are_objects_of_their_own(kernel: Any, monkeypatch: p
     check(kernel, quick=True, monkeypatch=monkeypatch, x=np.ones(100, "f"), y=y)
 
 
+def test_element_types_as_constants() -> None:
+    @tl.jit
+    def filled(y: to["N"], to: tl.DType = tl.f32):
+        tl.store(y, tl.grid(y.shape[0]), tl.full((1,), 3, to))
+
+    single, double = np.zeros(4, "f"), np.zeros(4)
+    with pytest.MonkeyPatch.context() as patch:
+        counted = Counted(filled, patch)
+        for _ in range(3):
+            filled(single)
+            filled(double, to=tl.f64)
+        assert counted.of(lambda: (filled(single), filled(double, to=tl.f64))) == 0
+    assert single.tolist() == double.tolist() == [3] * 4
+
+
 def test_positions_and_names(kernel: Any) -> None:
     x, y = np.arange(100, dtype="f"), np.zeros(100, "f")
     kernel(x, y=y)

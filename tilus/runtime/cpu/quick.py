@@ -148,7 +148,7 @@ def _stays_itself(value: Any) -> bool:
     kind: Any = type(value)
     if kind is tuple:
         return all(map(_stays_itself, value))
-    return kind in (bool, int, str, bytes, float, complex) or kind.__eq__ is object.__eq__
+    return kind in (bool, int, str, bytes, float, complex, DType) or kind.__eq__ is object.__eq__
 
 
 class Made(NamedTuple):
