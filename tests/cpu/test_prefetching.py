@@ -1,4 +1,5 @@
-"""Which loads ask for memory ahead: those of long computations that go on there, and none else."""
+"""Which loads ask for memory ahead: those of long computations that go on there, those of pieces of rows that are
+kept, and none else."""
 
 from typing import Any
 
@@ -50,13 +51,24 @@ def cheap(x: tl.f32["N"], y: tl.f32["N"], B: int = 256):
     tl.store(y, i, tl.load(x, i, B) + 1.0)
 
 
+def kept(x: tl.f32["M", "N"], y: tl.f32["M", "N"], BM: int = 16, BN: int = 64):
+    """Pieces of rows that are read into shared memory before they are needed; the next ones lie below."""
+    j = tl.grid(tl.cdiv(x.shape[1], BN)) * BN
+    tile = tl.shared((BM, BN), tl.f32)
+    for i in tl.range(0, x.shape[0], BM):
+        tl.sync()
+        tl.store(tile, (0, 0), tl.load(x, (i, j), (BM, BN)))
+        tl.sync()
+        tl.store(y, (i, j), tl.load(tile, (0, 0), (BM, BN)) + 1.0)
+
+
 def expected(kernel: Any, x: Any) -> Any:
     e = np.exp(x.astype("d"))
-    return x + 1 if kernel is cheap else e / e.sum(axis=1, keepdims=True) if kernel is rows else e
+    return x + 1 if kernel in (cheap, kept) else e / e.sum(axis=1, keepdims=True) if kernel is rows else e
 
 
 @pytest.mark.parametrize(("kernel", "asks"), [(rows, True), (flat, True), (chosen, True), (columns, False),
-                                              (cheap, False)])
+                                              (cheap, False), (kept, True)])
 def test_who_asks_ahead(kernel: Any, asks: bool) -> None:
     shape = (700,) if kernel in (flat, cheap) else (5, 700)
     x = np.random.default_rng(0).standard_normal(shape).astype("f")

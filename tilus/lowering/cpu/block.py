@@ -84,6 +84,7 @@ class BlockLowering:
         self.aligned: set[Window] = set()  # of prepacked arrays, read in steps of whole words
         self.write_only: set[Value] | None = None
         self.going_on: set[Operation] | None = None  # the loads that are followed by those of what is next in memory
+        self.goes_below: set[Operation] | None = None  # those that are followed by those of the rows below
         self.memos: list[Value] = []
         self.tiles: dict[Operation, Value] = {}  # memories of packed tiles, which are kept between blocks
         self.packed: dict[Operation | None, Value] = {}  # B of dots that is packed before the loops that they are in

@@ -13,6 +13,9 @@ from tilus.lowering.cpu.long_reductions import try_reductions
 from tilus.lowering.cpu.packed_before import pack_before
 from tilus.lowering.cpu.values import Buffer
 
+SHORT_LOOP = 256
+"""Iterations of a loop that does not look at the ticker, at most."""
+
 
 @handles(If)
 def _if(self: BlockLowering, op: Operation) -> None:
@@ -41,6 +44,13 @@ def _if(self: BlockLowering, op: Operation) -> None:
             self.scalars[result] = next(results)
 
 
+def _is_short(self: BlockLowering, op: For) -> bool:
+    """Whether a loop ends soon, so that it is enough if what is around it looks at the ticker."""
+    start, stop, step = (self.facts.of(v) for v in (op.start, op.stop, op.step))
+    return stop.high - start.low <= SHORT_LOOP * max(1, step.low) and step.low > 0 and \
+        not any(inner.regions and not isinstance(inner, If) for inner in op.body.walk())
+
+
 @handles(For)
 def _for(self: BlockLowering, op: Operation) -> None:
     assert isinstance(op, For)
@@ -54,7 +64,8 @@ def _for(self: BlockLowering, op: Operation) -> None:
 
     def body(index: Value, carried: list[Value]) -> list[Value]:
         top = self.frame_top
-        self.pause_if_due()
+        if not _is_short(self, op):
+            self.pause_if_due()
         self.scalars[op.index] = index
         for i, value in zip(scalars, carried, strict=True):
             self.scalars[op.carried[i]] = value

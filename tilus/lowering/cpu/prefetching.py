@@ -102,6 +102,42 @@ def ask_ahead(self: BlockLowering, value: Value, coords: Coords) -> None:
         c.once(("asked", window, places, self.lanes), ask)
 
 
+def ask_below(self: BlockLowering, value: Value, coords: Coords) -> None:
+    """Ask for what the next iteration of a loop reads in place of the elements of a tile, if that is rows below: of
+    pieces of rows that are read all at once, with much else to do until the next ones, the processor does not see that
+    they go on."""
+    if not self.lanes or self.short:
+        return
+    if self.goes_below is None:
+        self.goes_below = set(_loads_that_go_below(self.kernel.body, None))
+    c = self.c
+    for leaf, dims in leaves(self, value, tuple(range(value.tile.rank))):
+        window = leaf.window if isinstance(leaf, Lazy) else None
+        if window is None or not isinstance(leaf, Lazy) or leaf.op not in self.goes_below or window.memory.packed or \
+                window.strides[-1] != 1 or dims[-1] is None or not coords[dims[-1]].vector:
+            continue
+        size = container_bytes(window.memory.dtype)
+        if window.shape[-1] * size >= LONG_ROW_BYTES or coords[dims[-1]].const * size % LINE_BYTES:
+            continue
+        places = tuple(ZERO if d is None else coords[d] for d in dims)
+        below = c.mul(window.strides[-2], window.shape[-2])
+        pointer = c.offset(window.pointer, c.add(offset_of(self, places, window.strides), below))
+        for n in range(0, self.lanes * size, LINE_BYTES):
+            c.b.add(Prefetch(c.offset(pointer, n // size)))
+
+
+def _loads_that_go_below(block: Block, loop: For | None) -> Iterator[Load]:
+    """Those of tiles that are as many rows further down in the next iteration of their loop."""
+    slopes, step = (loop_slopes(loop), constant_of(loop.step)) if loop is not None else (None, None)
+    for op in block.ops:
+        if isinstance(op, Load) and op.result.tile.rank > 1 and slopes is not None and step is not None:
+            row, others = slopes.of(op.offsets[-2]), (op.view, *op.offsets[:-2], op.offsets[-1])
+            if row is not None and row * step == op.result.tile.shape[-2] and all(slopes.of(x) == 0 for x in others):
+                yield op
+        for region in op.regions:
+            yield from _loads_that_go_below(region, op if isinstance(op, For) else loop)
+
+
 def _goes_on(self: BlockLowering, op: Operation, window: Window) -> bool:
     """Whether what a load of contiguous rows reads next lies behind it in memory, in the next iteration or block."""
     if self.going_on is None:
@@ -163,5 +199,5 @@ class RowsToCome:
         return ask
 
 
-__all__ = ["LINE_BYTES", "LONG_ROW_BYTES", "PAGE_BYTES", "RowsToCome", "are_asked_for", "ask_ahead", "prefetch_row",
-           "prefetch_rows"]
+__all__ = ["LINE_BYTES", "LONG_ROW_BYTES", "PAGE_BYTES", "RowsToCome", "are_asked_for", "ask_ahead", "ask_below",
+           "prefetch_row", "prefetch_rows"]

@@ -65,7 +65,7 @@ from tilus.lowering.cpu.nest import (
     windows_of,
 )
 from tilus.lowering.cpu.patches import stage_patches
-from tilus.lowering.cpu.prefetching import ask_ahead
+from tilus.lowering.cpu.prefetching import ask_ahead, ask_below
 from tilus.lowering.cpu.runs import first_lane, lanes_of_mask, lowest_of, run_dim, run_of, store_run
 from tilus.lowering.cpu.streaming import stream_nest, streaming
 from tilus.lowering.cpu.transpose import try_transposed_store
@@ -425,6 +425,8 @@ def _store(self: BlockLowering, op: Operation) -> None:
 
     def body(coords: Coords, streams: bool = False) -> None:
         ask_ahead(self, op.value, coords)
+        if memory.root in self.own_memory:
+            ask_below(self, op.value, coords)
         value = self.c.splat(evaluate(self, op.value, coords), self.lanes_of(coords))
         mask = None if op.mask is None else self.c.splat(evaluate(self, op.mask, coords), self.lanes_of(coords))
         store_window(self, window, coords, value, mask, streams)
