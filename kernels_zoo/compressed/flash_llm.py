@@ -21,6 +21,8 @@ MULTIPLE = 4
 """Words of a tile are filled up to a multiple of so many."""
 LAST = COLUMNS // MULTIPLE
 """The turn of what is left when the fours of a row have been."""
+PIECE = 32
+"""Words that a CPU looks at at once, whether their fours are of one row each."""
 AHEAD = 2048
 """Words of a tile that are read while another one is multiplied: all of them, where less than a quarter is kept."""
 SHAPES = [(128, 8, 64), (256, 1, 64), (100, 40, 250), (1, 7, 3), (0, 5, 64), (300, 16, 130)]
@@ -54,7 +56,7 @@ def flash_llm_matmul(words: tl.u32["W"], starts: tl.i32["T"], b: tl.f16["K", "N"
     tl.block(warps=warps)
     i, j = tl.grid(tl.cdiv(y.shape[0], ROWS), tl.cdiv(y.shape[1], BN))
     if tl.target() == "cpu" if direct is None else direct:
-        acc = word_by_word(words, starts, b, i * across, across, j * BN, BN, chunk or 512)
+        acc = word_by_word(words, starts, b, i * across, across, j * BN, BN, chunk or 128)
     else:
         acc = as_dense(words, starts, b, i * across, (0, across), j * BN, BN, chunk or AHEAD)
     tl.store(y, (i * ROWS, j * BN), acc.to(y.dtype))
@@ -127,44 +129,59 @@ def scatter(tile: Any, word: Any, at: Any, end: Any) -> None:
 
 def word_by_word(words: Any, starts: Any, b: Any, first: Any, across: Any, column: Any, BN: int, chunk: int) -> Any:
     """The same, of which each word adds its value times a row of b. Words are taken apart by vectors."""
-    # Bytes say which row and which column: there is room for all that they may be, so that nothing is to be checked.
-    sums, factors = tl.shared((256, BN), tl.f32), tl.shared((256, BN), tl.f32)
-    rows, columns, values = (tl.shared((chunk,), t) for t in (tl.u8, tl.u8, tl.f32))
-    tl.store(sums, (0, 0), tl.zeros((ROWS, BN), tl.f32))
+    sums, factors = tl.shared((ROWS * BN,), tl.f32), tl.shared((COLUMNS * BN,), tl.f32)
+    rows, columns, values = (tl.shared((chunk,), t) for t in (tl.u16, tl.u16, tl.f32))
+    tl.static_assert(chunk % PIECE == 0, "chunks are whole pieces")
+    tl.store(sums, 0, tl.zeros((ROWS * BN,), tl.f32))
     for k in tl.range(0, across):
         begin, end = starts[first + k].to(tl.i64), starts[first + k + 1].to(tl.i64)
         tl.sync()
-        tl.store(factors, (0, 0), tl.load(b, (k * COLUMNS, column), (COLUMNS, BN)).to(tl.f32))
+        right = tl.load(b, (k * COLUMNS, column), (COLUMNS, BN)).to(tl.f32)
+        tl.store(factors, 0, right.reshape(COLUMNS * BN))
         for at in tl.range(begin, end, chunk):
             tl.sync()
             row, place, value = parts_of(tl.load(words, at, chunk))
-            tl.store(rows, 0, row.to(tl.u8))
-            tl.store(columns, 0, place.to(tl.u8))
+            tl.store(rows, 0, (row * BN).to(tl.u16))
+            tl.store(columns, 0, (place * BN).to(tl.u16))
             tl.store(values, 0, value.to(tl.f32))
             tl.sync()
-            for n in tl.range(0, tl.minimum(end - at, chunk), MULTIPLE):
+            count = tl.minimum(end - at, chunk)
+            whole = count // PIECE * PIECE
+            for top in tl.range(0, whole, PIECE):
                 tl.sync()
-                four = [rows[n + m] for m in range(MULTIPLE)]
-                places = [columns[n + m] for m in range(MULTIPLE)]
-                factor = [values[n + m] for m in range(MULTIPLE)]
-                if ((four[0] ^ four[1]) | (four[0] ^ four[2]) | (four[0] ^ four[3])) == 0:
-                    add_products(sums, four[0], factors, places, factor, BN)
-                else:
-                    for m in range(MULTIPLE):
+                if fours_of_rows(words, at + top):
+                    for n in tl.range(top, top + PIECE, MULTIPLE):
                         tl.sync()
-                        add_products(sums, four[m], factors, places[m : m + 1], factor[m : m + 1], BN)
+                        add_products(sums, factors, rows, columns, values, n, MULTIPLE, BN)
+                else:
+                    for n in tl.range(top, top + PIECE):
+                        tl.sync()
+                        add_products(sums, factors, rows, columns, values, n, 1, BN)
+            for n in tl.range(whole, count):
+                tl.sync()
+                add_products(sums, factors, rows, columns, values, n, 1, BN)
     tl.sync()
-    return tl.load(sums, (0, 0), (ROWS, BN))
+    return tl.load(sums, 0, ROWS * BN).reshape(ROWS, BN)
 
 
-def add_products(sums: Any, row: Any, factors: Any, places: list[Any], values: list[Any], BN: int) -> None:
-    """Add the products of words of one row to its sums."""
-    row = row.to(tl.i64)
-    total = tl.load(sums, (row, 0), (1, BN))
-    for place, value in zip(places, values, strict=True):
-        total += value * tl.load(factors, (place.to(tl.i64), 0), (1, BN))
+def fours_of_rows(words: Any, at: Any) -> Any:
+    """Whether each four of the words of a piece are of one row."""
+    word, following = tl.load(words, at, PIECE), tl.load(words, at + 1, PIECE)
+    within = tl.arange(PIECE) % MULTIPLE != MULTIPLE - 1
+    return tl.max(tl.where(within, (word ^ following) >> 16, 0)) < COLUMNS
+
+
+def add_products(sums: Any, factors: Any, rows: Any, columns: Any, values: Any, n: Any, count: int, BN: int) -> None:
+    """Add the products of some words of one row to its sums."""
+    row = rows[n].to(tl.i64)
+    tl.assume(row <= (ROWS - 1) * BN)
+    total = tl.load(sums, row, BN)
+    for m in tl.static_range(count):
+        place = columns[n + m].to(tl.i64)
+        tl.assume(place <= (COLUMNS - 1) * BN)
+        total += values[n + m] * tl.load(factors, place, BN)
     tl.sync()
-    tl.store(sums, (row, 0), total)
+    tl.store(sums, row, total)
 
 
 def parts_of(word: Any) -> tuple[Any, Any, Any]:

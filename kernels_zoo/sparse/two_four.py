@@ -18,12 +18,11 @@ SHAPES = [(16, 8, 64), (100, 40, 256), (1, 7, 64), (0, 5, 64), (130, 33, 192), (
 TYPES = [tl.f16, tl.bf16, tl.i8, tl.f8e4m3fn]
 FEW_COLUMNS = 8
 """Up to so many columns a CPU multiplies the elements that are kept, rather than all of A filled up."""
-DEPTH, TOGETHER = 512, 64
-"""Rows of b that it has at hand meanwhile, and those that it goes through in a step."""
-ROWS = 8
-"""Rows of A whose elements it has at hand."""
-SUMS = 8
-"""Sums of such a step that do not wait for each other."""
+DEPTH = 512
+"""Rows of b that it has at hand meanwhile."""
+ROWS, TOGETHER = 8, 16
+"""Rows of A whose elements it has at hand, and the columns of each that it goes through by turns, so that their sums do
+not wait for each other."""
 if TYPE_CHECKING:  # what kernels do with them is not for type checkers
     Y = Any
     LAYER = Any
@@ -114,35 +113,31 @@ def element_by_element(a: Any, metadata: Any, b: Any, first: Any, BM: int) -> An
     """The sums of few columns for ``BM`` rows: each element that is kept is multiplied with its row of b, so that half
     of the products are done."""
     M, K = a.shape[0], b.shape[0]
-    kind, columns = tl.i32 if a.dtype.is_int else tl.f32, 4 * metadata.dtype.bits // 4
-    sums, factors = tl.shared((BM, FEW_COLUMNS), kind), tl.shared((DEPTH, FEW_COLUMNS), kind)
+    kind, columns = tl.i32 if a.dtype.is_int else tl.f32, columns_of_a_word(a.dtype)
+    sums, factors = tl.shared((BM * FEW_COLUMNS,), kind), tl.shared((DEPTH * FEW_COLUMNS,), kind)
     kept, words = tl.shared((ROWS, DEPTH // 2), kind), tl.shared((ROWS, DEPTH // columns), metadata.dtype)
     tl.static_assert(BM % ROWS == 0, "a block has a multiple of 8 rows")
-    tl.store(sums, (0, 0), tl.zeros((BM, FEW_COLUMNS), kind))
+    tl.store(sums, 0, tl.zeros((BM * FEW_COLUMNS,), kind))
     for k in tl.range(0, K, DEPTH):
         tl.sync()
-        tl.store(factors, (0, 0), tl.load(b, (k, 0), (DEPTH, FEW_COLUMNS)).to(kind))
-        for top in tl.range(0, tl.cdiv(tl.minimum(M - first, BM), ROWS)):
-            tl.sync()  # some rows at a time, so that no row waits for memory by itself
-            at = first + top * ROWS
-            tl.store(kept, (0, 0), tl.load(a, (at, k // 2), (ROWS, DEPTH // 2)).to(kind))
-            tl.store(words, (0, 0), tl.load(metadata, (at, k // columns), (ROWS, DEPTH // columns)))
-            for row in tl.range(0, ROWS):
-                tl.sync()
-                totals = [tl.zeros((1, FEW_COLUMNS), kind) for _ in range(SUMS)]
-                for step in tl.range(0, tl.minimum(tl.cdiv(K - k, TOGETHER), DEPTH // TOGETHER)):  # beyond K all is 0
-                    n = step * TOGETHER
+        tl.store(factors, 0, tl.load(b, (k, 0), (DEPTH, FEW_COLUMNS)).to(kind).reshape(DEPTH * FEW_COLUMNS))
+        for top in tl.range(0, tl.minimum(M - first, BM), ROWS):
+            tl.sync()  # some rows at a time, so that no row waits for memory or for its sums by itself
+            tl.store(kept, (0, 0), tl.load(a, (first + top, k // 2), (ROWS, DEPTH // 2)).to(kind))
+            tl.store(words, (0, 0), tl.load(metadata, (first + top, k // columns), (ROWS, DEPTH // columns)))
+            for n in tl.range(0, tl.minimum(K - k, DEPTH), TOGETHER):  # beyond K all is 0
+                for row in tl.static_range(ROWS):
+                    tl.sync()
+                    at = (top + row) * FEW_COLUMNS
+                    total = tl.load(sums, at, FEW_COLUMNS)
+                    bits = words[row, n // columns].to(tl.i64) >> n % columns
                     for e in tl.static_range(TOGETHER // 2):
-                        word = words[row, n // columns + 2 * e // columns]
-                        place = n + e // 2 * 4 + (word >> 2 * e % columns & 3).to(tl.i64)
-                        totals[e % SUMS] += kept[row, n // 2 + e] * tl.load(factors, (place, 0), (1, FEW_COLUMNS))
-                total = tl.load(sums, (top * ROWS + row, 0), (1, FEW_COLUMNS))
-                for part in totals:
-                    total += part
-                tl.sync()
-                tl.store(sums, (top * ROWS + row, 0), total)
+                        place = (n + e // 2 * 4 + (bits >> 2 * e & 3)) * FEW_COLUMNS
+                        total += kept[row, n // 2 + e] * tl.load(factors, place, FEW_COLUMNS)
+                    tl.sync()
+                    tl.store(sums, at, total)
     tl.sync()
-    return tl.load(sums, (0, 0), (BM, FEW_COLUMNS))
+    return tl.load(sums, 0, BM * FEW_COLUMNS).reshape(BM, FEW_COLUMNS)
 
 
 def valid_word(dtype: tl.DType) -> int:
