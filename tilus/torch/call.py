@@ -22,6 +22,7 @@ from tilus.runtime.engines import default_engine
 from tilus.runtime.program import FusedKernel
 from tilus.torch.extents import Extents, extent_key
 from tilus.torch.graph import FusedNodes, eager, tensors_of
+from tilus.torch.memory_order import hint, reordered
 from tilus.torch.node import is_number
 from tilus.torch.partition import Group
 from tilus.torch.registry import Refused
@@ -83,7 +84,7 @@ class FusedCall:
         outputs = [make() for make in plan.makers]
         launch = plan.launch
         if launch is None or not launch([t.data_ptr() for t in tensors] + [o.data_ptr() for o in outputs]):
-            plan.kernel.called_on(self.engine)(*tensors, *numbers, *_passed(plan, outputs))
+            plan.kernel.called_on(self.engine)(*self._taken(tensors), *numbers, *self._passed(plan, outputs))
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _first(self, inputs: Sequence[Any], tensors: Sequence[Any], numbers: Sequence[Any],
@@ -93,7 +94,8 @@ class FusedCall:
             plan = self._plan(tensors, key)
             result = self._run(plan, tensors, numbers)
             results = [result] if isinstance(result, torch.Tensor) else result
-            plan.launch = plan.kernel.launcher(self.engine, [*tensors, *numbers, *_passed(plan, results)])
+            arguments = [*self._taken(tensors), *numbers, *self._passed(plan, results)]
+            plan.launch = plan.kernel.launcher(self.engine, arguments)
         except TilusError as error:
             if not self.fallback:
                 raise
@@ -106,12 +108,21 @@ class FusedCall:
         backend = engine_backend(self.engine)
         program = self.fused.program(backend.tiles() if backend else GPU_TILES)
         arrays = {spec.name: take_array(spec.name, tensor, None)
-                  for spec, tensor in zip(self.fused.specs, tensors, strict=True)}
+                  for spec, tensor in zip(self.fused.specs, self._taken(tensors), strict=True)}
         known = {name: array for name, array in arrays.items() if array is not None}
         kernel = program.fitted(known, program.extents(known))
         values = dict(zip([k for k, _, _ in self.sources], key, strict=True))
         makers = [_maker(*_layout(meta, values), meta.dtype, self.device) for meta in self.metas]
         return _Plan(kernel, makers, program.flat)
+
+    def _taken(self, tensors: Sequence[Any]) -> list[Any]:
+        """The tensors as the kernel takes them."""
+        return reordered(tensors, self.fused.orders)
+
+    def _passed(self, plan: _Plan, outputs: Sequence[Any]) -> list[Any]:
+        """The outputs as the kernel takes them."""
+        return [o.view(1) if i in plan.flat else o
+                for i, o in enumerate(reordered(outputs, self.fused.output_orders))]
 
     def _give_up(self, error: TilusError) -> None:
         self.failure = error.diagnostics[0].message
@@ -138,11 +149,6 @@ class FusedCall:
         return found  # type: ignore[no-any-return]
 
 
-def _passed(plan: _Plan, outputs: list[Any]) -> list[Any]:
-    """The outputs as the kernel takes them."""
-    return [o.view(1) if i in plan.flat else o for i, o in enumerate(outputs)] if plan.flat else outputs
-
-
 def _maker(size: tuple[int, ...], strides: tuple[int, ...], dtype: Any, device: Any) -> Callable[[], Any]:
     """What makes an uninitialised tensor; on the host by what inductor uses, which takes half the time."""
     quick = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", None)
@@ -157,7 +163,7 @@ def check_layouts(metas: Sequence[Any]) -> None:
     for meta in metas:
         known = all(isinstance(n, int) for n in (*meta.shape, *meta.stride()))
         span = 1
-        dims = sorted((_hint(stride), _hint(n)) for n, stride in zip(meta.shape, meta.stride(), strict=True))
+        dims = sorted((hint(stride), hint(n)) for n, stride in zip(meta.shape, meta.stride(), strict=True))
         for stride, n in dims if all(n for _, n in dims) else ():
             if n > 1 and (stride < span or (stride != span and not known)):
                 raise Refused(f"a result of shape {tuple(meta.shape)} with strides {tuple(meta.stride())}")
@@ -171,16 +177,12 @@ def _layout(meta: Any, values: dict[int | str, int]) -> tuple[tuple[int, ...], t
     strides = [extent_key(n) for n in meta.stride()]
     if all(isinstance(n, int) for n in strides) and size == tuple(keys):
         return size, tuple(int(n) for n in strides)
-    order = sorted(range(len(size)), key=lambda d: (-_hint(meta.stride()[d]), d))
+    order = sorted(range(len(size)), key=lambda d: (-hint(meta.stride()[d]), d))
     found, running = [0] * len(size), 1
     for d in reversed(order):
         found[d] = running
         running *= max(1, size[d])
     return size, tuple(found)
-
-
-def _hint(n: Any) -> int:
-    return n if isinstance(n, int) else int(n.node.hint)
 
 
 __all__ = ["FusedCall", "check_layouts"]

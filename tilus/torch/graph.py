@@ -14,6 +14,7 @@ from torch.fx import Graph, GraphModule, Node
 from tilus.diagnostics import UNKNOWN_SPAN, Span, UserError
 from tilus.ir.core import Module
 from tilus.ir.dtypes import DType
+from tilus.ir.types import Extent
 from tilus.lang.arrays import ArraySpec, build_arrays
 from tilus.lang.capture import BuiltFunction
 from tilus.lang.values import Tile
@@ -21,6 +22,7 @@ from tilus.lowering.array.tiles import TileTable
 from tilus.runtime.program import Program
 from tilus.torch.dtypes import dtype_of, number_type
 from tilus.torch.extents import Extents
+from tilus.torch.memory_order import Order, inverse, memory_order
 from tilus.torch.node import compute, is_number, operator_name, span_of
 from tilus.torch.partition import Group, is_ordered, kind_of
 from tilus.torch.registry import COMPUTE, PRODUCT, Refused
@@ -33,6 +35,8 @@ class FusedNodes:
         operators: the names of the operators in it.
         extents: the names of the extents of its arrays.
         tensors, numbers: the nodes among the group's inputs that are tensors, and numbers other than their extents.
+        orders, output_orders: in which order of dimensions it takes tensors, and gives results. Products read operands
+            in whichever order they lie.
     """
 
     def __init__(self, group: Group) -> None:
@@ -43,8 +47,12 @@ class FusedNodes:
         self.operators = [operator_name(n) for n in group.nodes if n.target is not operator.getitem]
         spans = [s for s in map(span_of, group.nodes) if s is not None]
         self.captured = BuiltFunction(_name(group.nodes), spans[-1] if spans else UNKNOWN_SPAN)
-        self.specs = tuple(ArraySpec(f"x{i}", dtype_of(n.meta["val"].dtype), self.extents.shape(n.meta["val"]))
-                           for i, n in enumerate(self.tensors))
+        free = all(kind_of(n) != PRODUCT for n in group.nodes)
+        self.orders, self.output_orders = (
+            [memory_order(n.meta["val"]) if free else None for n in nodes] for nodes in (self.tensors, self.outputs))
+        self.specs = tuple(
+            ArraySpec(f"x{i}", dtype_of(n.meta["val"].dtype), _in_order(self.extents.shape(n.meta["val"]), order))
+            for i, (n, order) in enumerate(zip(self.tensors, self.orders, strict=True)))
         self.scalars = tuple((f"s{i}", number_type(n.meta["val"])) for i, n in enumerate(self.numbers))
         self._programs: dict[TileTable, Program] = {}
 
@@ -66,12 +74,20 @@ class FusedNodes:
 
     def _build(self, *tiles: Tile) -> tuple[Tile, ...]:
         values: dict[Node, Any] = dict(zip((*self.tensors, *self.numbers), tiles, strict=True))
+        for node, order in zip(self.tensors, self.orders, strict=True):
+            if order is not None:
+                values[node] = values[node].transpose(*inverse(order))
         for node in self.nodes:
             try:
                 values[node] = compute(node, values.__getitem__, self.extents)
             except Refused as refused:  # though it did not of the node alone
                 raise UserError.at("E0115", f"{operator_name(node)}: {refused}", span_of(node)) from None
-        return tuple(values[n] for n in self.outputs)
+        return tuple(values[n] if order is None else values[n].transpose(*order)
+                     for n, order in zip(self.outputs, self.output_orders, strict=True))
+
+
+def _in_order(shape: tuple[Extent, ...], order: Order | None) -> tuple[Extent, ...]:
+    return shape if order is None else tuple(shape[d] for d in order)
 
 
 def tensors_of(group: Group) -> list[Node]:
@@ -91,7 +107,7 @@ _shared: weakref.WeakValueDictionary[str, FusedNodes] = weakref.WeakValueDiction
 def fused_nodes(group: Group) -> FusedNodes:
     """The fused function of a group, made anew where none says the same."""
     made = FusedNodes(group)
-    return _shared.setdefault(_text(group, made.extents), made)
+    return _shared.setdefault(f"{_text(group, made.extents)}\n{made.orders} {made.output_orders}", made)
 
 
 def _text(group: Group, extents: Extents) -> str:
