@@ -47,6 +47,14 @@ def test_matmul(via: str) -> None:
 
 @pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
+def test_rows_that_are_copied(via: str) -> None:
+    """Addresses and bounds of twice as many rows do not fill the registers."""
+    compiled = matmul.compile(target="sm_80", via=via, BK=64)
+    assert compiled.metadata["spill_stores"] == compiled.metadata["spill_loads"] == 0
+    assert sum(mnemonics(loop_instructions(compiled.sass())).values()) <= 3 * 216
+
+
+@pytest.mark.parametrize("via", ["cuda", "ptx"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention(via: str, causal: bool) -> None:
     """Scores stay in registers, row sums are reduced once after the loop, and addresses take an instruction or none."""

@@ -19,7 +19,8 @@ class Attributes:
         max_registers: a limit for each thread.
         cooperative: all blocks are resident at once.
         grid_rank: how many axes the grid has.
-        crowded: tiles of a loop of products take all registers of a thread but a few.
+        spare: the registers of a thread that the tiles of loops of products leave for all else; None where there are no
+            such loops.
         raster: in how wide groups along the first axis blocks run, 0 for none, None where nobody has said
             (``lowering/schedule/raster.py``).
         folded: blocks are numbered along the first axis alone.
@@ -46,7 +47,7 @@ class Attributes:
     max_registers: int | None = None
     cooperative: bool = False
     grid_rank: int = 1
-    crowded: bool = False
+    spare: int | None = None
     raster: int | None = None
     folded: bool = False
     parts: int = 0

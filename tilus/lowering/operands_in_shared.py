@@ -29,20 +29,21 @@ from tilus.lowering.layout_rules import is_tile, operand_layout, result_layout
 from tilus.lowering.simt.bits import is_narrow
 from tilus.lowering.simt.operands import deferrable_loads
 from tilus.lowering.simt.plan_shared import plan_shared
+from tilus.lowering.spare_registers import OTHERS
 from tilus.targets import Feature, Target
 
-OTHERS = 32
-"""Registers beside those of tiles: of addresses, counters, and fragments on their way."""
 ROOM = 0.875
 """Of the shared memory that is left, the part that an operand may fill: rows may be padded, conversions take some."""
 
 
 def keep_operands_in_shared(function: Function, target: Target) -> None:
-    """Put operands into shared memory until the tiles of every loop fit in registers, in place, and note whether they
-    did not before. Tiles have layouts."""
-    limit = _registers_of_thread(function, target) - OTHERS
+    """Put operands into shared memory until the tiles of every loop fit in registers, in place, and note how many
+    registers they left before. Tiles have layouts."""
+    registers = _registers_of_thread(function, target)
+    limit = registers - OTHERS
     loops = [op for op in function.body.ops if isinstance(op, For) and any(isinstance(o, Dot) for o in op.walk())]
-    function.attributes.crowded = any(pressure(loop, function) > limit for loop in loops)
+    if loops:
+        function.attributes.spare = registers - max(pressure(loop, function) for loop in loops)
     if not target.has(Feature.LDMATRIX):
         return
     while True:

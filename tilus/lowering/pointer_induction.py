@@ -16,10 +16,13 @@ from tilus.ir.dtypes import i64
 from tilus.ir.ops import Binary, Cast, Const, For, PtrAdd
 from tilus.ir.types import PointerType
 from tilus.lowering.slot_induction import Known, carry_slots
+from tilus.lowering.spare_registers import registers_of_rows
 from tilus.records import field, record
 
 MOST_WALKERS = 8
 """Pointers into one array that an iteration may carry on."""
+POINTER = 2
+"""Registers of a pointer."""
 Monomial = tuple[int, ...]
 """A product of loop-invariant values, by their numbers in ``_Reduction.invariants``, in order."""
 
@@ -84,7 +87,7 @@ def _visit(function: Function, block: Block, known: Known) -> None:
             _visit(function, region, known)
         if isinstance(op, For):
             ops += carry_slots(op, known)
-            ops += _Reduction(op).run()
+            ops += _Reduction(op, registers_of_rows(function)).run()
         ops.append(op)
     block.ops = ops
 
@@ -119,8 +122,8 @@ class _Walker:
 
 
 class _Reduction:
-    def __init__(self, loop: For) -> None:
-        self.loop = loop
+    def __init__(self, loop: For, registers: int | None) -> None:
+        self.loop, self.registers = loop, registers
         self.before: list[Operation] = []
         self.inside = set(loop.body.args) | {r for op in loop.body.walk() for r in op.results}
         self.invariants: dict[Value, int] = {}
@@ -221,6 +224,7 @@ class _Reduction:
         hop_of: dict[Polynomial, Polynomial | None] = {}
         self.counts = Counter((root, coefficient) for root, coefficient, _ in dict.fromkeys(
             (a.root, a.coefficient, a.rest.varying) for a in used))
+        self.crowded = self._crowded()
         replacement: dict[Operation, list[Operation]] = {}
         mapping: dict[Value, Value] = {}
         for address in used:
@@ -265,7 +269,7 @@ class _Reduction:
                 continue
             if walker.latest_rest == wanted:
                 return walker.latest
-            if self.crowded(address):
+            if (address.root, address.coefficient) in self.crowded:
                 return self._beside(walker, wanted, ops)
             if self.loop.iterations <= 1:
                 # As many additions as a walker of its own would take, in fewer registers: the difference is uniform.
@@ -279,10 +283,18 @@ class _Reduction:
         self.walkers.append(walker)
         return argument
 
-    def crowded(self, address: _Address) -> bool:
-        """Whether so many addresses walk along with this one that each of them having a pointer fills the registers."""
-        hops = self.loop.iterations if address.coefficient.varying.terms else 1  # whose addresses lie apart
-        return self.counts[address.root, address.coefficient] > MOST_WALKERS * hops
+    def _crowded(self) -> set[tuple[Value, Polynomial]]:
+        """Roots and coefficients of which so many addresses walk along that each of them having a pointer fills the
+        registers: more than one array may have, or than there are registers for beside the others'."""
+        walkers = {}
+        for (root, coefficient), count in self.counts.items():
+            hops = self.loop.iterations if coefficient.varying.terms else 1  # whose addresses lie apart
+            walkers[root, coefficient] = count / hops
+        found = {alike for alike, count in walkers.items() if count > MOST_WALKERS}
+        if self.registers is not None and POINTER * sum(walkers.values()) > self.registers:
+            # One pointer for rows whose distances are the same in all iterations: the others take one addition each.
+            found.update(alike for alike in walkers if not alike[1].varying.terms)
+        return found
 
     def _beside(self, walker: _Walker, wanted: Polynomial, ops: list[Operation]) -> Value:
         """A pointer made from the walker's own, or from the last that was, where that takes a difference that is there

@@ -33,6 +33,7 @@ from tilus.layouts.shared import SharedLayout, Swizzle
 from tilus.lowering.facts import Facts
 from tilus.lowering.simt import bits
 from tilus.lowering.simt.bits import register_type
+from tilus.lowering.spare_registers import is_crowded
 from tilus.records import field, record
 from tilus.targets import Target
 
@@ -133,7 +134,7 @@ class Thread:
     def compares_differences(self) -> bool:
         """Whether index tiles are compared by differences: beside products only where registers are short, since ptxas
         takes more instructions for loops without masks then."""
-        return self.function.attributes.crowded or not any(isinstance(op, Dot) for op in self.function.walk())
+        return is_crowded(self.function) or not any(isinstance(op, Dot) for op in self.function.walk())
 
     @property
     def threads(self) -> int:

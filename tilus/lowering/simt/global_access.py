@@ -15,11 +15,14 @@ from tilus.lowering.simt.bits import is_narrow
 from tilus.lowering.simt.context import GlobalView, Thread
 from tilus.lowering.simt.dense import alignment_of
 from tilus.lowering.simt.views import advance, element_predicate, is_counted, is_small, within
+from tilus.lowering.spare_registers import registers_of_rows
 
 NEAR = 1 << 16
 """Constants up to which an offset is split: sums of indices in 32 bits stay so."""
 FEW = 8
-"""Indices along a dimension of which each has a register of its own."""
+"""Indices along a dimension of which each has a register of its own, at most."""
+PART = 4
+"""One of so many registers for rows may hold an index."""
 
 
 class GlobalAccess:
@@ -177,7 +180,8 @@ class GlobalAccess:
         """Whether an element is below the extent. Of many elements what is left of that from the thread's first one on
         is compared with constants, which takes one register for all."""
         thread, index = self.thread, self._first_index(d)
-        few = len({other[d] for other in self.indices}) <= FEW
+        room = registers_of_rows(thread.function) if thread.loops else None
+        few = len({other[d] for other in self.indices}) <= (FEW if room is None else min(FEW, room // PART))
         if few or isinstance(extent, int) or thread.facts.of(self.offsets[d]).low < 0:
             return thread.compare("lt", self._moved(index, d, local), extent)
         if d not in self._left:

@@ -15,8 +15,9 @@ from tilus.codegen.llvm.types import TypeSpeller, container_bits
 from tilus.diagnostics import Span, UnsupportedError
 from tilus.ir.core import Block, Function, Operation, Value
 from tilus.ir.dtypes import DType
-from tilus.ir.ops import Binary, Const, PtrAdd
+from tilus.ir.ops import PtrAdd
 from tilus.ir.types import PointerType
+from tilus.lowering.spare_registers import is_short
 from tilus.targets import Target
 
 Handlers = Mapping[type[Operation], Callable[["KernelEmitter", Any], None]]
@@ -169,12 +170,17 @@ class KernelEmitter(CellEmitter, ControlFlow):
         return self.e.bitcast(self.e.op(f"{how} i{source_bits} {name} to i{target_bits}"), f"i{target_bits}", target)
 
     @functools.cached_property
-    def rows(self) -> int:
-        """How many constant multiples of strides that are arguments addresses are moved by."""
-        moved = (op.offset.defining for op in self.function.walk() if isinstance(op, PtrAdd) and op.offset is not None)
-        return len({(m.lhs, m.rhs.defining.value) for m in moved
-                    if isinstance(m, Binary) and m.kind == "mul" and m.lhs.defining is None
-                    and isinstance(m.rhs.defining, Const)})
+    def steps(self) -> set[Operation]:
+        """Additions of one offset to an address again and again, as from row to row, where registers are short: there
+        each is one instruction that multiplies and adds, and no register holds the offset."""
+        found: set[Operation] = set()
+        for op in self.function.walk() if is_short(self.function) else ():
+            if not isinstance(op, PtrAdd) or op.offset is None:
+                continue
+            before = op.pointer.defining
+            if isinstance(before, PtrAdd) and before.offset is op.offset:
+                found |= {op, before}
+        return found
 
     # -- control flow
 

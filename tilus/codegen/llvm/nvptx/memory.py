@@ -12,9 +12,7 @@ from tilus.ir.dtypes import DType, i32, i64, u8
 from tilus.ir.ops import Alloca, Binary, Cast, Const, PtrAdd, PtrCast, PtrLoad, PtrStore
 from tilus.ir.ops.simt import SharedBase
 from tilus.ir.ops.thread import pointer_type
-
-MANY = 32
-"""Rows, at constant multiples of strides, of whose addresses LLVM makes multiples of 64 bits in each iteration."""
+from tilus.lowering.spare_registers import is_short
 
 
 def ptr_add(k: KernelEmitter, op: PtrAdd) -> None:
@@ -24,13 +22,17 @@ def ptr_add(k: KernelEmitter, op: PtrAdd) -> None:
     size = 0 if pointer.dtype.is_bool or pointer.dtype.bits % 8 else pointer.dtype.bits // 8
     strides = None
     if op.offset is not None and pointer.space == "global":
-        strides = _strides(op.offset, size, k.rows > MANY)
+        strides = _strides(op.offset, size, is_short(k.function))
     if op.offset is not None and pointer.space == "shared" and size > 1 and _is_flipped(op.offset):
         name = k.e.op(f"getelementptr i8, {ty} {name}, i32 {_in_bytes(k, op.offset, size)}")
     elif strides is not None:
         stride, factor = strides
-        product = k.e.op(f'call i64 asm "mul.wide.s32 $0, $1, {factor};", "=l,r"(i32 {k.scalar(stride)})')
-        name = k.e.op(f"getelementptr i8, {ty} {name}, i64 {product}")
+        if op in k.steps:
+            name = k.e.op(f'call {ty} asm "mad.wide.s32 $0, $1, {factor}, $2;", "=l,r,l"'
+                          f"(i32 {k.scalar(stride)}, {ty} {name})")
+        else:
+            product = k.e.op(f'call i64 asm "mul.wide.s32 $0, $1, {factor};", "=l,r"(i32 {k.scalar(stride)})')
+            name = k.e.op(f"getelementptr i8, {ty} {name}, i64 {product}")
     elif op.offset is not None:
         name = k.e.op(f"getelementptr {element}, {ty} {name}, {k.types.element(op.offset.tile.dtype)} "
                       f"{k.scalar(op.offset)}")
@@ -39,16 +41,16 @@ def ptr_add(k: KernelEmitter, op: PtrAdd) -> None:
     k.pointers[op.result] = name
 
 
-def _strides(offset: Value, size: int, many: bool) -> tuple[Value, int] | None:
+def _strides(offset: Value, size: int, short: bool) -> tuple[Value, int] | None:
     """Of an offset that is a number of strides of 32 bits the stride, and the number times ``size``. LLVM would keep
-    the product in two registers, and add it by two instructions, where one multiplies and adds. Where strides have 32
-    bits it does so if there are ``many`` rows, and else finds something better."""
+    the product in two registers, and add it by two instructions, where one multiplies and adds. Where registers are
+    ``short`` what LLVM makes of strides that are arguments takes fewer of them."""
     made = offset.defining
     if isinstance(made, Binary) and made.kind == "mul" and isinstance(made.rhs.defining, Const):
         stride, factor = made.lhs, int(made.rhs.defining.value) * size
         if isinstance(stride.defining, Cast) and stride.tile.dtype is i64:
             stride = stride.defining.x
-        elif stride.defining is not None or not many:  # no argument of the kernel
+        elif stride.defining is not None or short:  # no argument of the kernel
             return None
         if stride.tile.dtype is i32 and 0 < abs(factor) < 1 << 31:
             return stride, factor
