@@ -108,8 +108,11 @@ def ask_for_rows(c: Cursor, rows: Rows, first: Number, height: int, row_bytes: i
     lines = -(-row_bytes // (panels * LINE_BYTES))
     if height * lines > MOST_LINES:
         return
-    start = c.offset(rows.pointer, c.mul(panel, lines * LINE_BYTES))
-    for i in range(height):
-        row = c.offset(start, c.mul(c.add(first, i), rows.stride))
+    start = c.offset(rows.pointer, c.add(c.mul(panel, lines * LINE_BYTES), c.mul(first, rows.stride)))
+
+    def ask(i: Value, _: list[Value]) -> None:
+        row = c.offset(start, c.mul(i, rows.stride))
         for n in range(lines):
             c.b.add(Prefetch(c.offset(row, n * LINE_BYTES)))
+
+    c.loop(0, height, 1, [], ask)

@@ -27,6 +27,9 @@ AHEAD_BYTES = 8 << 10
 """How far that is at least."""
 PAGE_BYTES = 4 << 10
 
+UNROLLED_LINES = 4
+"""Of a row, more of which are asked for by a loop: the code is there in many versions."""
+
 
 def are_asked_for(machine: Machine, size: int) -> bool:
     """Whether pieces of rows, ``size`` bytes each, are asked for of which some are read side by side: short ones, and
@@ -51,9 +54,17 @@ def prefetch_row(self: BlockLowering, window: Window, dims: Sequence[int | None]
         offset = c.arith("shr", c.mul(offset, bits), 3)
     line = LINE_BYTES if memory.packed else LINE_BYTES * 8 // bits
     lines = max(1, columns * bits // (8 * LINE_BYTES))
-    for n in range(lines + 1):  # arrays may begin anywhere in a line
-        at = n * line if n < lines else columns * line * bits // (8 * LINE_BYTES) - 1
-        c.b.add(Prefetch(c.offset(window.pointer, c.add(offset, at))))
+    start = c.offset(window.pointer, offset)
+
+    def ask(at: Number) -> None:
+        c.b.add(Prefetch(c.offset(start, at)))
+
+    if lines > UNROLLED_LINES:
+        c.loop(0, lines, 1, [], lambda n, _: ask(c.mul(n, line)))
+    else:
+        for n in range(lines):
+            ask(n * line)
+    ask(columns * line * bits // (8 * LINE_BYTES) - 1)  # arrays may begin anywhere in a line
 
 
 def prefetch_rows(self: BlockLowering, value: Value, k: Number) -> None:
