@@ -12,7 +12,7 @@ import pytest
 
 import tilus as tl
 from tests.cpu.support import compile_kernel, pack
-from tilus.runtime.cpu import CpuKernel
+from tilus.runtime.cpu import CpuKernel, apart
 from tilus.runtime.cpu.apart import Branches
 
 
@@ -88,6 +88,31 @@ def test_many_callers_at_once(kernel: CpuKernel, monkeypatch: pytest.MonkeyPatch
     assert len(made) == 1
 
 
+def one_block(kernel: CpuKernel) -> None:
+    """With time for what comes when the launch may have ended."""
+    check(kernel, 3, 20)
+    for _ in range(500):
+        time.sleep(0.01)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_before(kernel: CpuKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is raised where the code has just called Python is raised again after it has gone on."""
+    calls: list[int] = []
+
+    def lock() -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return _thread.allocate_lock()
+
+    monkeypatch.setattr(apart, "new_lock", lock)
+    with pytest.raises(KeyboardInterrupt):
+        one_block(kernel)
+    assert len(calls) == 2
+    check(kernel, 3, 20)
+
+
 def test_ctrl_c_meanwhile(kernel: CpuKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """That comes when the branch has been compiled, and the kernel is as it was."""
     compile = Branches._compiled
@@ -98,11 +123,6 @@ def test_ctrl_c_meanwhile(kernel: CpuKernel, monkeypatch: pytest.MonkeyPatch) ->
         return compile(self, text)
 
     monkeypatch.setattr(Branches, "_compiled", slow)
-
-    def call() -> None:
-        check(kernel, 3, 64)
-        time.sleep(5)  # for the launch may have ended
-
     with pytest.raises(KeyboardInterrupt):
-        call()
-    check(kernel, 3, 64)
+        one_block(kernel)
+    check(kernel, 3, 20)

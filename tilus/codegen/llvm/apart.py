@@ -1,8 +1,9 @@
 """Branches of the host's functions that are functions of modules of their own, compiled when they first run.
 
-The main module has the table :data:`TABLE`: first the address of a function that gives the one of a place in the table,
-then the addresses of those that have been compiled, or null. A branch's function takes the values that the branch uses,
-and says whether the function around it is to end.
+The main module has the table :data:`TABLE`: first the address of a function that fills in a place of the table, then
+the addresses of those that have been compiled, or null. That function is told how often it has been called for nothing
+before, as it is where a signal comes. A branch's function takes the values that the branch uses, and says whether the
+function around it is to end.
 """
 
 from __future__ import annotations
@@ -68,10 +69,17 @@ def call_branch(e: Emitter, place: int, arguments: str, leave: Callable[[], None
     e.do(f"br i1 {missing}, label %{find}, label %{call}")
     e.start(find)
     resolve = e.op(f"load ptr, ptr @{TABLE}, align 8")
-    found = e.op(f"call ptr {resolve}(ptr @{TABLE}, i64 {place}) cold")
-    e.do(f"br label %{call}")
+    again, ask = e.fresh(), e.new_label("ask")
+    e.do(f"br label %{ask}")
+    e.start(ask)
+    times = e.op(f"phi i64 [ 0, %{find} ], [ {again}, %{ask} ]")
+    e.do(f"call void {resolve}(ptr @{TABLE}, i64 {place}, i64 {times}) cold")
+    found = e.op(f"load atomic ptr, ptr {slot} acquire, align 8")
+    e.do(f"{again} = add i64 {times}, 1")
+    none = e.op(f"icmp eq ptr {found}, null")
+    e.do(f"br i1 {none}, label %{ask}, label %{call}")
     e.start(call)
-    callee = e.op(f"phi ptr [ {there}, %{before} ], [ {found}, %{find} ]")
+    callee = e.op(f"phi ptr [ {there}, %{before} ], [ {found}, %{ask} ]")
     ends = e.op(f"call i1 {callee}({arguments})")
     e.do(f"br i1 {ends}, label %{end}, label %{go_on}")
     e.start(end)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
 import ctypes
 import os
 import threading
+import time
 import traceback
 import weakref
 import zlib
@@ -15,6 +17,7 @@ from tilus.codegen.llvm.apart import ENTRY, TABLE
 from tilus.runtime.cpu.llvm import LoadedObject, compile_object, function_address
 from tilus.runtime.cpu.processor import host
 
+new_lock = _thread.allocate_lock
 AFTERWARDS = 0.01
 """Seconds until a kernel has certainly gone on."""
 
@@ -32,13 +35,12 @@ class Branches:
         _by_table[ctypes.addressof(self._table)] = self
         self._table[0] = function_address(_RESOLVE)
 
-    def find(self, place: int) -> int:
-        """The address of the function at a place of the table."""
+    def find(self, place: int) -> None:
+        """Fill in a place of the table."""
         with self._lock:
             if place not in self._objects:
                 self._objects[place] = self._compiled(zlib.decompress(self.texts[place - 1]).decode())
                 self._table[place] = self._objects[place].address(ENTRY)
-            return self._table[place]
 
     def _compiled(self, text: str) -> LoadedObject:
         """A branch's module, from the disk cache where it has been compiled before."""
@@ -56,32 +58,45 @@ def compressed(texts: Sequence[str]) -> tuple[bytes, ...]:
 _by_table: weakref.WeakValueDictionary[int, Branches] = weakref.WeakValueDictionary()
 
 
-def _resolve(table: int, place: int) -> int:
-    """Called by the code of a kernel, which has nothing to go on with but the function: what handlers of signals raise
-    meanwhile comes as a Ctrl-C once it goes on, and where there is no function the process ends."""
-    found: list[int] = []
+def _resolve(table: int, place: int, times: int) -> None:
+    """Called by the code of a kernel, which has nothing to go on with but the function. What handlers of signals raise
+    meanwhile comes as a Ctrl-C once it goes on, also where one has raised before anything here was done and this is
+    called again. The work is another thread's; where it fails the process ends."""
+    begun: list[bool] = []
+    found: list[bool] = []
+    done = new_lock()
+    done.acquire()
 
     def run() -> None:
         try:
-            found.append(_by_table[table].find(place))
+            _by_table[table].find(place)
+            found.append(True)
         except BaseException:
             traceback.print_exc()
             os.abort()
+        with contextlib.suppress(RuntimeError):  # where it has been released before
+            done.release()
 
-    thread = threading.Thread(target=run, name="tilus-compile")
-    interrupted = False
+    interrupted = times > 0
     while True:
         try:
-            if thread.ident is None:
-                thread.start()
-            thread.join()
+            if not begun:  # twice does no harm, never would
+                _thread.start_new_thread(run, ())
+                begun.append(True)
+            if not found:
+                done.acquire()
             if interrupted:
-                threading.Timer(AFTERWARDS, _thread.interrupt_main).start()
-            return found[0]
+                _thread.start_new_thread(_interrupt, ())
+            return
         except BaseException:
             interrupted = True
 
 
-_RESOLVE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(_resolve)
+def _interrupt() -> None:
+    time.sleep(AFTERWARDS)
+    _thread.interrupt_main()
+
+
+_RESOLVE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 3)(_resolve)
 
 __all__ = ["Branches", "compressed"]
