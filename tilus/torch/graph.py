@@ -35,8 +35,7 @@ class FusedNodes:
         operators: the names of the operators in it.
         extents: the names of the extents of its arrays.
         tensors, numbers: the nodes among the group's inputs that are tensors, and numbers other than their extents.
-        orders, output_orders: in which order of dimensions it takes tensors, and gives results. Products read operands
-            in whichever order they lie.
+        orders, output_orders: in which order of dimensions it takes tensors, and gives results.
     """
 
     def __init__(self, group: Group) -> None:
@@ -47,9 +46,8 @@ class FusedNodes:
         self.operators = [operator_name(n) for n in group.nodes if n.target is not operator.getitem]
         spans = [s for s in map(span_of, group.nodes) if s is not None]
         self.captured = BuiltFunction(_name(group.nodes), spans[-1] if spans else UNKNOWN_SPAN)
-        free = all(kind_of(n) != PRODUCT for n in group.nodes)
         self.orders, self.output_orders = (
-            [memory_order(n.meta["val"]) if free else None for n in nodes] for nodes in (self.tensors, self.outputs))
+            [memory_order(n.meta["val"]) for n in nodes] for nodes in (self.tensors, self.outputs))
         self.specs = tuple(
             ArraySpec(f"x{i}", dtype_of(n.meta["val"].dtype), _in_order(self.extents.shape(n.meta["val"]), order))
             for i, (n, order) in enumerate(zip(self.tensors, self.orders, strict=True)))
