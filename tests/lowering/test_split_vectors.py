@@ -104,6 +104,26 @@ def test_runs_among_other_code(engine: str) -> None:
     assert total[0] == pytest.approx(count.sum(), abs=2)
 
 
+@tl.jit
+def constant(y: tl.f64["M", "N"], z: tl.i32["K"], B: int = 128):
+    tl.block(warps=1)
+    tl.grid(1)
+    x = tl.full((B, 16), 1.25, tl.f8e5m2).to(tl.f64)
+    for k in tl.range(2):
+        tl.store(z, k * 32, tl.load(z, k * 32, 32) + 1)
+    tl.store(y, (0, 1), x)
+
+
+@pytest.mark.parametrize("engine", ["simulate:sm_80:cuda", "simulate:sm_80:ptx"])
+def test_runs_of_constants(engine: str) -> None:
+    """Parts that depend on nothing are one and the same."""
+    y, z = np.zeros((128, 17)), np.zeros(64, np.int32)
+    constant.on(engine)(y, z)
+    assert (z == 1).all()
+    assert (y[:, 1:] == 1.25).all()
+    assert not y[:, 0].any()
+
+
 @pytest.mark.parametrize("lines", [False, True])
 @pytest.mark.parametrize("via", ["cuda", "ptx"])
 def test_long_code_is_there_once(via: str, lines: bool) -> None:

@@ -99,7 +99,10 @@ class _Splitter:
         ops = _shared(body, outside)
         size = sum(map(_all_instructions, body.ops))
         calls = parts * size > (LONG if size >= WORTH_A_CALL else 4 * LONG)
-        pieces = (_called if calls else _in_turn)(body, outside, parts, span, ops)
+        if outside:
+            pieces = (_called if calls else _in_turn)(body, outside, parts, span, ops)
+        else:  # of constants all parts are the same
+            pieces = _in_turn(body, outside, 1, span, ops) * parts
         for value, results in zip(used, zip(*pieces, strict=True), strict=True):
             whole = Pack(results, span=value.defining.span if value.defining else span)
             for user in self.users.get(value, ()):
