@@ -77,7 +77,7 @@ def assert_near(found: Array, wanted: Array, bound: float) -> None:
     assert np.linalg.norm(found.astype("d") - wanted) <= bound * np.linalg.norm(wanted)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", TYPES)

@@ -36,7 +36,7 @@ def codes() -> dict[str, str]:
     return {}
 
 
-@pytest.mark.sweep(keep=3)
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("level", [pytest.param("", marks=pytest.mark.slow),
                                    *apart(["sse2", "sse4", "avx2", "avx512"])])

@@ -79,6 +79,7 @@ def test_values(engine: str, rows: int) -> None:
     np.testing.assert_array_equal(o, scores.astype("f8") @ v)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ENGINES[:2])
 def test_a_tile_and_its_transpose(engine: str) -> None:
     rng = np.random.default_rng(0)

@@ -23,6 +23,7 @@ def dense() -> dict[str, Any]:
     return random_weights(Shape())
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize(("type_", "options"), [
     ("u4", ("--group", 64)), ("u3", ("--group", 64, "--asymmetric")), ("nf4", ("--group", 64)), ("mxfp4", ()),
     pytest.param("nvfp4", (), marks=pytest.mark.slow), ("u4", ("--group", 128, "--gptq", "x.npz")),
@@ -45,6 +46,7 @@ def test_decoder(type_: str, options: tuple[Any, ...], dense: dict[str, Any], tm
     assert relative_error(found, reference_logits(dense, shape, ids)) <= 0.7  # random weights, four bits and less
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize(("wtype", "engine"), by_turns([tl.u4, tl.i3, tl.nf4], ENGINES, 3))
 def test_gate_and_up(wtype: tl.DType, engine: str) -> None:
     for shape in mlp.SHAPES[:3]:

@@ -63,6 +63,7 @@ def check(p: Problem, engine: str, *, prepacked: bool, **tile: int) -> None:
     assert p.error() <= p.tolerance
 
 
+@pytest.mark.sweep(keep=8)
 @pytest.mark.parametrize("wtype", TYPES, ids=str)
 def test_types_on_the_cpu(wtype: tl.DType) -> None:
     for dtype in (tl.f16, tl.bf16):
@@ -70,7 +71,7 @@ def test_types_on_the_cpu(wtype: tl.DType) -> None:
             check(Problem(m, n, k, wtype, dtype), "cpu", prepacked=False)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("wtype", SOME, ids=str)
 def test_prepacked(wtype: tl.DType, route: str) -> None:
@@ -119,6 +120,7 @@ def test_block_scaled(format: tl.QuantFormat, dtype: tl.DType, engine: str) -> N
     assert relative_error(y, wide(x) @ wide(tl.dequantize(q))) <= TOLERANCES[dtype.name]
 
 
+@pytest.mark.sweep(keep=12)
 @pytest.mark.parametrize("engine", ["cpu", *ROUTES])
 @pytest.mark.parametrize("activation", ["", "relu", "gelu", "silu"])
 def test_epilogue(activation: str, engine: str) -> None:

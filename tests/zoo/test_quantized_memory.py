@@ -46,7 +46,7 @@ def simulated(wtype: tl.DType, m: int, route: str) -> tuple[Any, list[Any]]:
     return report, [site for site in report.sites if source_line(ptx, site.line) == weights]
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("route", ["ptx", "cuda"])
 @pytest.mark.parametrize("m", [1, 16])
 @pytest.mark.parametrize("bits", range(1, 9))

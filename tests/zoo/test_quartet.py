@@ -15,6 +15,7 @@ ROUTES = ["simulate:sm_80:ptx", "simulate:sm_120a:ptx", "simulate:sm_120a:cuda",
           *(pytest.param(f"simulate:{r}", marks=pytest.mark.slow) for r in ("sm_80:cuda", "sm_90a:ptx", "sm_90a:cuda"))]
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["cpu", "interpret", *ROUTES])
 def test_forward(engine: str) -> None:
     for shape in quartet.SHAPES if engine == "cpu" else quartet.SHAPES[1:3]:
@@ -75,6 +76,7 @@ def test_gradients_have_no_bias() -> None:
         assert squared(mean, exact) < 3 * 0.15 / count
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("engine", ["interpret", *ROUTES])
 def test_the_same_gradients_everywhere(engine: str) -> None:
     expected, found = (Layer(7, 33, 64, e).gradients(5) for e in ("cpu", engine))

@@ -166,6 +166,7 @@ def check_gradients(found: list[tuple[Array, ...]], lengths: tuple[int, ...], dt
         as_exact_as_plain(together, q, k, v, do, seen=seen(lengths, causal))
 
 
+@pytest.mark.sweep(keep=7)
 @pytest.mark.parametrize(("size", "dtype", "causal"), [(1, tl.f32, True), (2, tl.f16, True), (3, tl.f32, False),
                                                        (4, tl.bf16, True)], ids=str)
 def test_gradients(size: int, dtype: tl.DType, causal: bool) -> None:

@@ -31,6 +31,7 @@ def check(cell: Cell, shape: tuple[int, ...], dtype: tl.DType, few: int = 4, **o
         assert error <= (2 if name in ("h", "final") else few) * unit, (cell.name, shape, dtype, name)
 
 
+@pytest.mark.sweep(keep=3)
 @pytest.mark.parametrize("cell", CELLS, ids=named)
 def test_shapes(cell: Cell) -> None:
     n = CELLS.index(cell)
@@ -61,6 +62,7 @@ def test_eager_python() -> None:
     check(LSTM, (2, 2, 1, 5), tl.f32, engine="python", BN=3)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("cell", "family", "tiles", "engine"), [
     (LSTM, "fused", {"BN": 16}, "simulate:sm_80:ptx"), (ELMAN, "fused", {"BN": 32}, "simulate:sm_80:cuda"),
     (ELMAN, "alternating", {}, "simulate:sm_90a:ptx"), (ELMAN, "fused", {"BN": 16}, "simulate:sm_90a:cuda"),
@@ -119,6 +121,7 @@ def test_a_cell_of_a_user(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(leaky, (3, 4, 2, 9), tl.f32, engine="cpu", family=family)
 
 
+@pytest.mark.sweep(keep=5)
 @pytest.mark.parametrize("cell", CELLS, ids=named)
 def test_long_sequences(cell: Cell) -> None:
     """Errors do not grow along the sequence: all results are off by hardly more than their last rounding."""

@@ -63,7 +63,7 @@ def check(run: Any, *arguments: Any) -> None:
             assert first.tobytes() == x.tobytes()
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", [tl.bf16, tl.f32], ids=str)
 @pytest.mark.parametrize("cell", CELLS, ids=lambda cell: str(cell.name))
 def test_recurrent(cell: Cell, dtype: tl.DType) -> None:
@@ -77,6 +77,7 @@ def test_attention(causal: bool, dtype: tl.DType) -> None:
     check(attention, causal, dtype)
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize("dtype", [tl.bf16, tl.f32], ids=str)
 @pytest.mark.parametrize("module", [lightning, gated], ids=["lightning", "gated"])
 def test_linear(module: Any, dtype: tl.DType) -> None:

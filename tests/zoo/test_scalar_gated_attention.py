@@ -43,6 +43,7 @@ def test_kernels(index: int, engine: str) -> None:
         assert run(kernel, case, engine) <= case.tolerance, (shape, dtype)
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize(("index", "engine"), by_turns([0, 1, 3], ROUTES))
 def test_simulated(index: int, engine: str) -> None:
     """A chunk and a bit; extents that are no multiples of 16."""
@@ -51,6 +52,7 @@ def test_simulated(index: int, engine: str) -> None:
     assert run(kernel, case, engine) <= case.tolerance
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "temper"), by_turns(tuple(TOLERANCES), [0.1, 1.0, 10.0], 3), ids=str)
 def test_gradients(dtype: tl.DType, temper: float) -> None:
     """With gates that forget everything within a few tokens, and that hardly forget."""

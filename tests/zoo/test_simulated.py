@@ -56,7 +56,7 @@ def check(name: str, shape: tuple[int, ...], engine: str, dtype: tl.DType | None
         assert relative_error(output, other.astype(np.float64)) <= case.tolerance, (shape, engine, dtype, keywords)
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=12)
 @pytest.mark.parametrize("route", ["cuda", "ptx"])
 @pytest.mark.parametrize("name", ALL)
 def test_small_shape(name: str, route: str) -> None:

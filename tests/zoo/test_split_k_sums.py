@@ -11,7 +11,7 @@ ENGINES = ("interpret", "cpu", "ascend910b:random", "ascend910b:late", "ascend91
            "simulate:sm_80:cuda")
 
 
-@pytest.mark.sweep
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("dtype", [tl.f16, tl.bf16, tl.f32], ids=str)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_products(engine: str, dtype: tl.DType) -> None:

@@ -21,6 +21,7 @@ ENGINES = ["cpu", "interpret", "simulate:sm_80:ptx", "simulate:sm_80:cuda", "sim
 SMALL = [(16, 8, 64), (100, 40, 256), (1, 7, 64), (0, 5, 64)]
 
 
+@pytest.mark.sweep(keep=2)
 @pytest.mark.parametrize(("dtype", "engine"), by_turns([tl.f16, tl.bf16, tl.i8], ENGINES, 3))
 def test_products(dtype: tl.DType, engine: str) -> None:
     if dtype is tl.bf16 and "sm_75" in engine:
@@ -30,6 +31,7 @@ def test_products(dtype: tl.DType, engine: str) -> None:
         assert run(two_four.sparse_matmul, case, engine) <= case.tolerance, shape
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize("engine", ["cpu", "interpret", "simulate:sm_80:cuda", "simulate:sm_90a:ptx",
                                     "simulate:sm_120a:ptx"])
 def test_fp8(engine: str) -> None:
@@ -41,6 +43,7 @@ def test_fp8(engine: str) -> None:
 LAYERS = ["cpu", "interpret", *ROUTES, "simulate:sm_120a:ptx", "simulate:sm_75:ptx"]
 
 
+@pytest.mark.sweep(keep=4)
 @pytest.mark.parametrize(("atype", "engine"), by_turns([tl.f16, tl.i8, tl.f8e4m3fn], LAYERS, 3))
 def test_layers(atype: tl.DType, engine: str) -> None:
     """Activations of another type, quantised in the product."""
