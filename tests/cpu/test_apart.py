@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,14 @@ def matmul(a: tl.f32["M", "K"], b: tl.f32["K", "N"], c: tl.f32["M", "N"]):
 def operands(m: int, n: int, k: int = 40) -> tuple[Any, Any, Any]:
     rng = np.random.default_rng(m + n)
     return rng.standard_normal((m, k), "f"), rng.standard_normal((k, n), "f"), np.zeros((m, n), "f")
+
+
+@pytest.fixture(autouse=True)
+def _python_handles_ctrl_c() -> Iterator[None]:
+    """Whatever libraries of other tests have left."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before if before is not None else signal.default_int_handler)
 
 
 @pytest.fixture
