@@ -132,6 +132,7 @@ def word_by_word(words: Any, starts: Any, b: Any, first: Any, across: Any, colum
     sums, factors = tl.shared((ROWS * BN,), tl.f32), tl.shared((COLUMNS * BN,), tl.f32)
     rows, columns, values = (tl.shared((chunk,), t) for t in (tl.u16, tl.u16, tl.f32))
     tl.static_assert(chunk % PIECE == 0, "chunks are whole pieces")
+    tl.static_assert(ROWS * BN <= 1 << 16, "the places of sums are numbers of 16 bits: BN is at most 512")
     tl.store(sums, 0, tl.zeros((ROWS * BN,), tl.f32))
     for k in tl.range(0, across):
         begin, end = starts[first + k].to(tl.i64), starts[first + k + 1].to(tl.i64)

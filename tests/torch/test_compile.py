@@ -89,6 +89,21 @@ def test_training_on_sizes_that_change() -> None:
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("function", [
+    lambda x: (x.nonzero().float() * 2 + 1, x.nonzero().t().float().exp()), lambda x: x[x > 0] * 2 + 1],
+    ids=["nonzero", "mask"])
+def test_sizes_that_follow_from_data(function: Any) -> None:
+    """Torch knows nothing of them before, and they are left to it."""
+    torch._dynamo.reset()
+    compiled = torch.compile(function, backend="tilus", fullgraph=True)
+    for x in (torch.randn(5, 4), torch.zeros(3, 2), torch.eye(1)):
+        with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+            found, wanted = compiled(x), function(x)
+        for y, z in zip(*((r if isinstance(r, tuple) else (r,)) for r in (found, wanted)), strict=True):
+            assert y.shape == z.shape
+            assert torch.allclose(y, z)
+
+
 def test_numbers_that_change() -> None:
     def function(x: Any, n: int, s: float) -> Any:
         return (x * n).sum() / n + s * x

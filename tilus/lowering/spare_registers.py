@@ -8,6 +8,7 @@ from tilus.ir.core import Function
 OTHERS = 32
 """Registers that what is neither a tile nor an address of rows takes."""
 
+
 def is_crowded(function: Function) -> bool:
     """Whether tiles leave a thread no registers but a few."""
     spare = function.attributes.spare

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from tilus.torch.registry import Refused
+
 Order: TypeAlias = tuple[int, ...]
 
 
 def memory_order(tensor: Any) -> Order | None:
     """The dimensions in the order of memory, where the last one that has several elements does not run along it and
-    another one does; None where the tensor is taken as it is."""
+    another one does; None where the tensor is taken as it is. Raises Refused."""
     several = [d for d, n in enumerate(tensor.shape) if not (isinstance(n, int) and n == 1)]
     strides = [hint(s) for s in tensor.stride()]
     ordered = sorted(several, key=lambda d: -strides[d])
@@ -31,8 +33,11 @@ def reordered(tensors: Sequence[Any], orders: Sequence[Order | None]) -> list[An
 
 
 def hint(n: Any) -> int:
-    """An extent or stride, or what torch has seen of it first."""
-    return n if isinstance(n, int) else int(n.node.hint)
+    """An extent or stride, or what torch has seen of it first. Raises Refused for those that follow from data."""
+    found = n if isinstance(n, int) else n.node.hint
+    if found is None:
+        raise Refused(f"an extent or a stride, {n}, that follows from data")
+    return int(found)
 
 
 __all__ = ["Order", "hint", "inverse", "memory_order", "reordered"]

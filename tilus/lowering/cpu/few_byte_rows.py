@@ -180,6 +180,7 @@ class FewByteRows:
                 lambda i, j: self.block_in_halves(codes, i, j, first, top, vectors(sums, i, j))))
         c.loop(reached, whole, STREAMED_ROWS, [], lambda top, _: each(
             lambda i, j: block(top, c.min(c.add(top, STREAMED_ROWS), whole), i, j)))
+
         def finish(i: Value, j: Value) -> None:
             parts = []
             for place, scale in zip(vectors(sums, i, j), codes.scales * WORD, strict=True):
