@@ -197,7 +197,7 @@ def test_a_limit_and_progress() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_formal_faults_and_the_exit_status() -> None:
-    from tests.simulator.test_tcgen05 import END, FILL, ONE, TILES, launch_planted
+    from tests.simulator.test_tcgen05_faults import END, FILL, ONE, TILES, launch_planted
 
     product = "if (t == 64) { " + ONE + " COMMIT(&bar); } TRY(&bar, 0); AFTER; LD1(v, mine); WAITLD; O[t] = v;\n"
     for order, formal in (("BEFORE; SYNC; AFTER; ", False), ("SYNC; AFTER; ", True)):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.simulator.cuda import to_ptx_with_lines
-from tests.simulator.test_tcgen05 import END, TILES, launch_planted
-from tests.simulator.test_tcgen05 import FILL as FILL_TENSOR
+from tests.simulator.test_tcgen05_faults import END, TILES, launch_planted
+from tests.simulator.test_tcgen05_faults import FILL as FILL_TENSOR
 from tilus import simulator
 from tilus.diagnostics import CheckError
 from tilus.simulator.faults import LEVELS
